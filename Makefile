@@ -1,0 +1,35 @@
+# Everything a contributor runs. Node 24 comes as a dev dependency; any Node from 20 on bootstraps it.
+NODE := node_modules/.bin/node --disable-warning=ExperimentalWarning
+.DEFAULT_GOAL := help
+.PHONY: help install run serve test check generate bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: node_modules/.installed ## install what the project needs
+
+node_modules/.installed: package-lock.json package.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node 20 or later with npm"; exit 1; }
+	@echo "Installing the packages of package-lock.json (once; about a minute) ..."
+	@npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+run: install ## play recorded conversations through three priced plans
+	@bin/farebox demo
+
+serve: install ## the same, and stay up
+	@bin/farebox demo --serve
+
+check: install ## types
+	@echo "Checking types ..."
+	@node_modules/.bin/tsc -p .
+
+test: check ## check, then all tests
+	@echo "Running the tests ..."
+	@$(NODE) test/run.ts
+
+generate: install ## write what is generated
+	@$(NODE) crds/src/generate.ts
+
+clean: ## remove what was installed and left by runs
+	@rm -rf node_modules .farebox

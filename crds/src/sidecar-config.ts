@@ -1,0 +1,136 @@
+/**
+ * The compiled config: all that a sidecar needs to know of one ConversationBudget and its tiers. Knows nothing of
+ * Kubernetes. Written by compile, read by `sidecar/src/config`. Amounts are decimal strings in USD, whatever the tier's
+ * currency: the ledger is USD, and `usdRate` turns it back for people.
+ */
+import * as z from 'zod'
+import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
+import { ENDS, RUNGS } from './ladder.ts'
+import { PeriodSchema } from './period.ts'
+import { PriceEntrySchema } from './price-entry.ts'
+import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
+
+export const SIDECAR_CONFIG_SCHEMA_VERSION = 1
+
+const Usd = z.string().regex(USD_PATTERN)
+const Percent = z.int().min(0).max(100)
+const DurationMs = z.int().min(0)
+const TokenCount = z.int().min(1).max(100_000_000)
+
+/** What users read, by occasion and locale: `texts.Summarize.en`. Built-in words stand in for what is absent. */
+export const NOTICE_OCCASIONS = ['DropRetrieval', 'Summarize', 'DowngradeModel', 'RefuseTools', 'DropOldest', 'Reset', 'End', 'Upgrade'] as const
+export type NoticeOccasion = (typeof NOTICE_OCCASIONS)[number]
+
+/** The terms of a tier, in the form that a conversation is pinned to. `hash` is over everything else in it. */
+export const ContractSchema = z.strictObject({
+  hash: z.string().regex(/^[0-9a-f]{16}$/),
+  tier: z.string(),
+  displayName: z.string(),
+  currency: z.string().regex(/^[A-Z]{3}$/),
+  /** US dollars for one unit of `currency`; "1.00" for USD. */
+  usdRate: z.string().regex(PRICE_PATTERN),
+  pricing: z.strictObject({
+    model: z.enum(['FlatPerUser', 'PerConversation', 'PerResolution']),
+    /** Per user and period, per conversation, or per resolution. */
+    price: Usd,
+    otherCost: Usd,
+    targetGrossMarginPercent: Percent,
+    /** Per conversation, on the way to its price: what the margin leaves; for PerResolution, expected. */
+    targetCostPerConversation: Usd,
+    /** PerResolution only. */
+    targetCostPerResolution: Usd.optional(),
+  }),
+  caps: z.strictObject({
+    perConversation: Usd,
+    perUser: z.strictObject({ amount: Usd, period: PeriodSchema }).optional(),
+  }),
+  context: z.strictObject({
+    /** Absent: the model's own window. */
+    windowTokens: TokenCount.optional(),
+    overflow: z.enum(['Summarize', 'DropOldest', 'Refuse']),
+    keepRecentTurns: z.int().min(1).max(1000),
+    /** Percent of the window from which a summary is prepared between turns. */
+    summarizeAfterPercent: Percent,
+  }),
+  models: z.strictObject({
+    /** Empty: every model. A trailing `*` matches the rest of a name. */
+    allow: z.array(z.string()),
+    downgrades: z.array(z.strictObject({ from: z.string(), to: z.string() })),
+    summarizer: z.string().optional(),
+    maxOutputTokens: TokenCount.optional(),
+    usefulOutputTokens: TokenCount.optional(),
+  }),
+  alerts: z.array(z.int().min(1).max(100)),
+  ladder: z.array(z.strictObject({ atPercent: Percent, rung: z.enum(RUNGS), end: z.enum(ENDS).optional() })),
+  sessions: z.strictObject({
+    resetAt: z.enum(['TaskBoundary', 'Immediately']),
+    recap: z.enum(['Summary', 'None']),
+    maxResets: z.int().min(0).max(100),
+  }),
+  notices: z.strictObject({
+    mode: z.enum(['Inline', 'HeadersOnly']),
+    texts: z.partialRecord(z.enum(NOTICE_OCCASIONS), z.record(z.string(), z.string())),
+    /** The locale of the notices when a request asks for none. */
+    defaultLocale: z.string(),
+  }),
+  upgrade: z
+    .strictObject({ tier: z.string(), whenUserExceedsPercent: z.int().min(1).max(1000) })
+    .optional(),
+})
+export type Contract = z.infer<typeof ContractSchema>
+
+export const UpstreamSchema = z.strictObject({
+  /** The first path segment on the data plane: `openai` serves `/openai/v1/...`. */
+  name: z.string().regex(/^[a-z][a-z0-9-]{0,30}$/),
+  /** Whose price list and wire format: all are OpenAI-shaped. */
+  provider: z.string(),
+  /** Origin and path prefix, without a trailing slash: `https://api.openai.com/v1`. */
+  baseUrl: z.url({ protocol: /^https?$/ }),
+  credential: z.enum(['Passthrough']),
+  /** Ask streams for usage and strip it again when the client did not ask. */
+  injectUsage: z.enum(['Auto', 'Off']),
+  /** The field that bounds output when the client names none. */
+  outputLimitField: z.enum(['max_completion_tokens', 'max_tokens']),
+})
+export type Upstream = z.infer<typeof UpstreamSchema>
+
+export const SidecarConfigSchema = z.strictObject({
+  schemaVersion: z.literal(SIDECAR_CONFIG_SCHEMA_VERSION),
+  /** Grows with each change: max(previous + 1, wall clock in ms). */
+  version: z.int().min(1),
+  /** Over everything but `version` and itself. */
+  hash: z.string().regex(/^[0-9a-f]{16}$/),
+  namespace: z.string(),
+  budget: z.string(),
+  mode: z.enum(['Enforce', 'Observe']),
+  tiers: z.strictObject({
+    default: z.string(),
+    /** Tiers that a claim may choose, the default among them. */
+    allowed: z.array(z.string()).min(1),
+    /** The request header that carries a claim; absent: claims are rejected. */
+    claimHeader: z.string().optional(),
+  }),
+  /** The newest terms of each allowed tier, by tier name. */
+  contracts: z.record(z.string(), ContractSchema),
+  identity: z.strictObject({
+    /** Where a conversation id may come from, first hit wins. */
+    carriers: z.array(z.enum(CARRIERS)),
+    /** Further request headers read like our own, after it. */
+    headers: z.array(z.string()),
+    userCarriers: z.array(z.enum(USER_CARRIERS)),
+    fallback: z.enum(FALLBACKS),
+    scope: z.enum(SCOPES),
+  }),
+  upstreams: z.array(UpstreamSchema).min(1),
+  limits: z.array(z.strictObject({ amount: Usd, period: PeriodSchema })),
+  existingConversations: z.enum(['KeepContract', 'AdoptNew']),
+  contractMaxAgeMs: DurationMs,
+  onUnknownModel: z.enum(['Ceiling', 'Refuse', 'Free']),
+  onDisconnect: z.enum(['Cancel', 'Drain']),
+  ungoverned: z.enum(['Refuse', 'Pass']),
+  retrieval: z.strictObject({ toolNames: z.array(z.string()), tags: z.array(z.string()) }),
+  resolution: z.strictObject({ toolNames: z.array(z.string()), quietPeriodMs: DurationMs, reopenWindowMs: DurationMs }),
+  /** PriceBook entries, which come before the shipped catalogue. */
+  prices: z.array(PriceEntrySchema),
+})
+export type SidecarConfig = z.infer<typeof SidecarConfigSchema>

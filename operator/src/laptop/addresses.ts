@@ -1,0 +1,58 @@
+/** Addresses on this machine: reading them, finding free ones, and saying clearly when one is taken. */
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+const ADDRESS_PATTERN = /^([A-Za-z0-9.-]+):(\d{1,5})$/
+const PORT_MAX = 65_535
+
+/** `127.0.0.1:4180` -> its parts; null when it is no `HOST:PORT`. Port 0 is refused: everybody must know where to go. */
+export function parseAddress(text: string): Address | null {
+  const [, host, digits] = ADDRESS_PATTERN.exec(text) ?? []
+  const port = Number(digits)
+  return host === undefined || port < 1 || port > PORT_MAX ? null : { host, port }
+}
+
+export function formatAddress(address: Address): string {
+  return `${address.host}:${address.port}`
+}
+
+/** Why nobody can listen there, in words for people; null: it is free at this moment. */
+export async function whyTaken(address: Address): Promise<string | null> {
+  const server = createServer()
+  server.listen({ ...address, exclusive: true })
+  try {
+    await once(server, 'listening')
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : null
+    if (code === 'EADDRINUSE') return `${formatAddress(address)} is in use`
+    if (code === 'EACCES') return `${formatAddress(address)} may not be used by this user`
+    if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return `${address.host} is no address of this machine`
+    return `${formatAddress(address)}: ${error instanceof Error ? error.message : String(error)}`
+  }
+  server.close()
+  await once(server, 'close')
+  return null
+}
+
+/** Loopback addresses that were free a moment ago, all different. */
+export async function freeAddresses(count: number): Promise<readonly Address[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
+  await Promise.all(servers.map((server) => once(server, 'listening')))
+  const addresses = servers.map((server): Address => {
+    const bound = server.address()
+    if (bound === null || typeof bound === 'string') throw new Error('a listening TCP server has a port')
+    return { host: '127.0.0.1', port: bound.port }
+  })
+  await Promise.all(
+    servers.map(async (server) => {
+      server.close()
+      await once(server, 'close')
+    }),
+  )
+  return addresses
+}

@@ -1,0 +1,104 @@
+/** What the sidecar's app API tells: its config in force, its totals, and where each conversation stands. */
+import { USD_PATTERN } from '@farebox/crds/usd.ts'
+import * as z from 'zod'
+
+const TIMEOUT_MS = 5_000
+const LIST_MAX = 1_000
+
+const Money = z.string().regex(USD_PATTERN)
+
+/** Read leniently: a sidecar may say more than this. */
+const StatusSchema = z.object({
+  config: z.object({ budget: z.string(), mode: z.string(), version: z.int(), hash: z.string() }),
+  rejected: z.object({ reason: z.string(), at: z.string() }).nullable(),
+  tiers: z.record(
+    z.string(),
+    z.object({
+      conversations: z.int(),
+      turns: z.int(),
+      byRung: z.record(z.string(), z.int()),
+      spent: Money,
+      held: Money,
+      cost: z.object({ p50: Money, p95: Money, p99: Money, max: Money }),
+      alerts: z.record(z.string(), z.int()),
+      resolutions: z.object({ started: z.int(), confirmed: z.int(), reversed: z.int(), costPer: Money.nullable() }),
+    }),
+  ),
+  callsInFlight: z.int(),
+})
+/** Totals in USD. */
+export type SidecarStatus = z.infer<typeof StatusSchema>
+export type TierTotals = SidecarStatus['tiers'][string]
+
+const StandingSchema = z.object({
+  conversation: z.string(),
+  user: z.string().nullable(),
+  tier: z.string(),
+  contract: z.string(),
+  currency: z.string(),
+  budget: Money,
+  spent: Money,
+  held: Money,
+  remaining: Money,
+  percent: z.number(),
+  rung: z.string(),
+  reason: z.string().nullable(),
+  turns: z.int(),
+  session: z.int(),
+  state: z.enum(['open', 'ended']),
+  resolution: z.string(),
+  advice: z.string(),
+  drivers: z.record(z.string(), Money),
+  alerts: z.array(z.number()),
+  lastTurnAt: z.string(),
+})
+/** Where a conversation stands; money in the tier's currency. */
+export type Standing = z.infer<typeof StandingSchema>
+
+const ListSchema = z.object({ conversations: z.array(StandingSchema) })
+const ErrorSchema = z.object({ error: z.object({ message: z.string() }) })
+
+export class SidecarClient {
+  readonly #origin: string
+
+  /** `origin` of the data plane: `http://127.0.0.1:4180`. */
+  constructor(origin: string) {
+    this.#origin = origin.replace(/\/+$/, '')
+  }
+
+  async status(): Promise<SidecarStatus> {
+    return StatusSchema.parse(await this.#ask('GET', '/farebox/v1/status'))
+  }
+
+  /** Newest first. */
+  async conversations(limit: number = LIST_MAX): Promise<readonly Standing[]> {
+    return ListSchema.parse(await this.#ask('GET', `/farebox/v1/conversations?limit=${Math.min(limit, LIST_MAX)}`)).conversations
+  }
+
+  /** By the app's own id or the hashed one. */
+  async conversation(id: string): Promise<Standing> {
+    return StandingSchema.parse(await this.#ask('GET', `/farebox/v1/conversations/${encodeURIComponent(id)}`))
+  }
+
+  async confirmResolution(id: string): Promise<void> {
+    await this.#ask('POST', `/farebox/v1/conversations/${encodeURIComponent(id)}/resolution`, { outcome: 'confirmed' })
+  }
+
+  /** Throws an `Error` with the sidecar's own words when it says no. */
+  async #ask(method: 'GET' | 'POST', path: string, body?: object): Promise<unknown> {
+    let answer: Response
+    try {
+      answer = await fetch(`${this.#origin}${path}`, {
+        method,
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+        ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+      })
+    } catch (error) {
+      throw new Error(`no sidecar answers at ${this.#origin}`, { cause: error })
+    }
+    const json: unknown = await answer.json().catch(() => null)
+    if (answer.ok) return json
+    const told = ErrorSchema.safeParse(json)
+    throw new Error(told.success ? told.data.error.message : `${this.#origin}${path} answered ${answer.status}`)
+  }
+}

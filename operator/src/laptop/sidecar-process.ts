@@ -1,0 +1,159 @@
+/** The sidecar as a child process: started, watched, restarted when it falls, stopped in order. */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { formatAddress } from './addresses.ts'
+import type { Address } from './addresses.ts'
+
+const SIDECAR_MAIN = fileURLToPath(new URL('../../../sidecar/src/main.ts', import.meta.url))
+/** It drains for 25 s; past this it is killed. */
+const STOP_MS_MAX = 30_000
+const READY_POLL_MS = 50
+const READY_MS_MAX = 30_000
+const PROBE_MS = 2_000
+/** A child that lived this long begins its backoff anew. */
+const STEADY_MS = 30_000
+const LAST_WORDS_CHARS = 2_000
+
+export interface SidecarProcessOptions {
+  readonly configFile: string
+  readonly dataDir: string
+  readonly logFile: string
+  readonly listen: Address
+  readonly admin: Address
+  /** One line for people: that it fell, and when it starts again. */
+  readonly say: (line: string) => void
+}
+
+/** What to wait before the restart after `falls` falls in a row (1, 2, ...), in ms. */
+export function backoffMs(falls: number): number {
+  const FIRST_MS = 250
+  const MOST_MS = 10_000
+  return Math.min(MOST_MS, FIRST_MS * 2 ** Math.min(falls - 1, 10))
+}
+
+export class SidecarProcess {
+  readonly #options: SidecarProcessOptions
+  readonly #stopping = new AbortController()
+  #child: ChildProcess | null = null
+  #kept: Promise<void> = Promise.resolve()
+  #lastWords = ''
+
+  constructor(options: SidecarProcessOptions) {
+    this.#options = options
+  }
+
+  get pid(): number | null {
+    return this.#child?.pid ?? null
+  }
+
+  /** Starts it and waits until it is ready. Throws with its last words when it ends before that, or is not ready within 30 s. */
+  async start(): Promise<void> {
+    const child = this.#spawn()
+    const ready = await this.#untilReady(child)
+    if (ready) {
+      this.#kept = this.#keep(child)
+      return
+    }
+    await this.#end(child)
+    throw new Error(`the sidecar did not start: ${this.#lastWords.trim() || `see ${this.#options.logFile}`}`)
+  }
+
+  /** Asks it to end and waits: calls under way may finish. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    const child = this.#child
+    if (child !== null) await this.#end(child)
+    await this.#kept
+  }
+
+  /** Ends it at once. */
+  kill(): void {
+    this.#stopping.abort()
+    this.#child?.kill('SIGKILL')
+  }
+
+  async #keep(first: ChildProcess): Promise<void> {
+    let child = first
+    let falls = 0
+    let startedAt = performance.now()
+    while (!this.#stopping.signal.aborted) {
+      const how = await ended(child)
+      if (this.#stopping.signal.aborted) return
+      falls = performance.now() - startedAt > STEADY_MS ? 1 : falls + 1
+      const waitMs = backoffMs(falls)
+      const words = this.#lastWords.trim().split('\n').at(-1) ?? ''
+      this.#options.say(`sidecar ended (${how})${words === '' ? '' : `: ${words}`}; starts again in ${waitMs / 1000} s`)
+      await sleep(waitMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined)
+      if (this.#stopping.signal.aborted) return
+      startedAt = performance.now()
+      child = this.#spawn()
+      if (await this.#untilReady(child)) this.#options.say('sidecar is ready again')
+    }
+  }
+
+  #spawn(): ChildProcess {
+    const { configFile, dataDir, logFile, listen, admin } = this.#options
+    this.#lastWords = ''
+    // Detached: Ctrl+C reaches this process alone, which then stops the child in order.
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SIDECAR_MAIN], {
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: {
+        ...process.env,
+        FAREBOX_CONFIG: configFile,
+        FAREBOX_DATA: dataDir,
+        FAREBOX_LISTEN: formatAddress(listen),
+        FAREBOX_ADMIN: formatAddress(admin),
+        FAREBOX_LOG: logFile,
+      },
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.#lastWords = (this.#lastWords + text).slice(-LAST_WORDS_CHARS)
+    })
+    child.on('error', (error) => {
+      this.#lastWords = error.message
+    })
+    this.#child = child
+    return child
+  }
+
+  async #untilReady(child: ChildProcess): Promise<boolean> {
+    const url = `http://${formatAddress(this.#options.admin)}/readyz`
+    const end = performance.now() + READY_MS_MAX
+    while (isAlive(child) && performance.now() < end) {
+      if (await isReady(url)) return true
+      await sleep(READY_POLL_MS)
+    }
+    return false
+  }
+
+  async #end(child: ChildProcess): Promise<void> {
+    if (!isAlive(child)) return
+    const killer = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX)
+    child.kill('SIGTERM')
+    await ended(child)
+    clearTimeout(killer)
+  }
+}
+
+function isAlive(child: ChildProcess): boolean {
+  return child.pid !== undefined && child.exitCode === null && child.signalCode === null
+}
+
+async function ended(child: ChildProcess): Promise<string> {
+  if (isAlive(child)) await once(child, 'exit')
+  return child.signalCode ?? `exit code ${child.exitCode ?? 'unknown'}`
+}
+
+async function isReady(url: string): Promise<boolean> {
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(PROBE_MS) })
+    await answer.arrayBuffer()
+    return answer.ok
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * The model of a budget: what every store must do, as pure functions over plain values. Money is held before it is
+ * spent and settled after, once, by operation id; so a retry, a crash or a late answer is harmless.
+ *
+ * An account is anything with a cap: a session of a conversation, a user's period, a workload's limit. One operation
+ * moves all its accounts together, or none.
+ */
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { EntryNote, LedgerEntry } from './ledger.ts'
+
+export type AccountId = string
+export type OperationId = string
+
+/** `heldInput` is the part of `held` that is certain to be billed once the call is out: the input of calls in flight. */
+export interface Account {
+  readonly spent: NanoUsd
+  readonly held: NanoUsd
+  readonly heldInput: NanoUsd
+}
+export const EMPTY_ACCOUNT: Account = { spent: 0n, held: 0n, heldInput: 0n }
+
+export type OperationState =
+  | { readonly status: 'held' }
+  | { readonly status: 'settled'; readonly cost: NanoUsd }
+  | { readonly status: 'voided' }
+  /** The hold was charged; the truth may still correct it. */
+  | { readonly status: 'expired' }
+
+export interface Operation {
+  readonly id: OperationId
+  readonly accounts: readonly AccountId[]
+  readonly hold: NanoUsd
+  readonly input: NanoUsd
+  readonly expiresAtMs: number
+  readonly state: OperationState
+  readonly note: EntryNote
+}
+
+export interface Books {
+  readonly accounts: ReadonlyMap<AccountId, Account>
+  readonly operations: ReadonlyMap<OperationId, Operation>
+  readonly ledger: readonly LedgerEntry[]
+}
+export const EMPTY_BOOKS: Books = { accounts: new Map(), operations: new Map(), ledger: [] }
+
+/** An account to draw on, with the cap that its contract gives it now. `null`: counted, not capped. */
+export interface Draw {
+  readonly account: AccountId
+  readonly cap: NanoUsd | null
+}
+
+/**
+ * Asks for a hold between `atLeast` and `atMost`: as much as the tightest account leaves. So the output bound that the
+ * money affords is found in the same step that takes the money. `input` is the part that is certain to be billed.
+ */
+export interface Reservation {
+  readonly operationId: OperationId
+  readonly draws: readonly Draw[]
+  readonly input: NanoUsd
+  readonly atLeast: NanoUsd
+  readonly atMost: NanoUsd
+  readonly expiresAtMs: number
+  readonly note: EntryNote
+}
+
+export type ReserveResult =
+  | { readonly status: 'held'; readonly granted: NanoUsd }
+  /** Seen before, even settled: nothing changed. */
+  | { readonly status: 'exists'; readonly operation: Operation }
+  /** `atLeast` would fit but for output that other calls hold: worth waiting for. */
+  | { readonly status: 'busy'; readonly account: AccountId }
+  /** `atLeast` does not fit, whatever the calls in flight give back. */
+  | { readonly status: 'exceedsCap'; readonly account: AccountId; readonly shortBy: NanoUsd }
+
+export interface Settlement {
+  readonly operationId: OperationId
+  readonly cost: NanoUsd
+  readonly atMs: number
+  readonly note: EntryNote
+}
+
+export type SettleResult =
+  | { readonly status: 'settled'; readonly entries: readonly LedgerEntry[] }
+  /** It was charged when it expired; the difference was entered. */
+  | { readonly status: 'corrected'; readonly entries: readonly LedgerEntry[] }
+  /** Settled or voided before: nothing changed. */
+  | { readonly status: 'exists' }
+  | { readonly status: 'unknown' }
+
+/** Holds money for an operation, all accounts or none. An operation seen before, even settled, changes nothing, so a retry is safe. */
+export function reserve(books: Books, reservation: Reservation): { readonly books: Books; readonly result: ReserveResult } {
+  assertAmounts(reservation)
+  const known = books.operations.get(reservation.operationId)
+  if (known !== undefined) return { books, result: { status: 'exists', operation: known } }
+  const result = offer(reservation, (account) => accountOf(books, account))
+  if (result.status !== 'held') return { books, result }
+  const operation = heldOperation(reservation, result.granted)
+  const accounts = moved(books, operation.accounts, holdTaken(operation))
+  return { books: { ...books, accounts, operations: new Map(books.operations).set(operation.id, operation) }, result }
+}
+
+/** Moves the expiry of operations that are still held; others are left alone. Expiry never moves back. */
+export function renew(books: Books, ids: readonly OperationId[], expiresAtMs: number): Books {
+  const operations = new Map(books.operations)
+  for (const id of ids) {
+    const operation = operations.get(id)
+    if (operation?.state.status === 'held' && operation.expiresAtMs < expiresAtMs) operations.set(id, { ...operation, expiresAtMs })
+  }
+  return { ...books, operations }
+}
+
+/** Replaces a hold by its real cost. Settling twice is settling once; after an expiry the difference is entered. */
+export function settle(books: Books, settlement: Settlement): { readonly books: Books; readonly result: SettleResult } {
+  if (settlement.cost < 0n) throw new RangeError('a cost is >= 0')
+  const operation = books.operations.get(settlement.operationId)
+  if (operation === undefined) return { books, result: { status: 'unknown' } }
+  const outcome = settled(operation, settlement)
+  if (outcome === null) return { books, result: { status: 'exists' } }
+  return { books: booked(books, outcome), result: { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries } }
+}
+
+/** Gives a hold back: nothing is billed. An operation that has ended is left alone. */
+export function voidHold(books: Books, operationId: OperationId): { readonly books: Books; readonly status: 'voided' | 'exists' | 'unknown' } {
+  const operation = books.operations.get(operationId)
+  if (operation === undefined) return { books, status: 'unknown' }
+  if (operation.state.status !== 'held') return { books, status: 'exists' }
+  return { books: booked(books, voided(operation)), status: 'voided' }
+}
+
+/** Charges the holds that expired at or before `nowMs`, oldest first, at most `limit`. */
+export function expire(books: Books, nowMs: number, limit: number): { readonly books: Books; readonly expired: readonly Operation[] } {
+  const due = [...books.operations.values()]
+    .filter((operation) => operation.state.status === 'held' && operation.expiresAtMs <= nowMs)
+    .toSorted((a, b) => a.expiresAtMs - b.expiresAtMs || (a.id < b.id ? -1 : 1))
+    .slice(0, limit)
+  let next = books
+  for (const operation of due) next = booked(next, charged(operation, nowMs))
+  return { books: next, expired: due }
+}
+
+/** Money that is spent already: a fact, entered whatever the caps say. Once per operation id. */
+export function charge(books: Books, fact: Charge): { readonly books: Books; readonly status: 'charged' | 'exists' } {
+  if (fact.cost < 0n) throw new RangeError('a cost is >= 0')
+  if (books.operations.has(fact.operationId)) return { books, status: 'exists' }
+  return { books: booked(books, entered(fact)), status: 'charged' }
+}
+
+export interface Charge {
+  readonly operationId: OperationId
+  readonly accounts: readonly AccountId[]
+  readonly cost: NanoUsd
+  readonly atMs: number
+  readonly note: EntryNote
+}
+
+/** What is left of a cap: never below zero. */
+export function remaining(cap: NanoUsd, account: Account): NanoUsd {
+  const left = cap - account.spent - account.held
+  return left > 0n ? left : 0n
+}
+
+/**
+ * The steps below are the rules that every engine applies to its own rows: each takes one operation and tells how its
+ * accounts move and what is entered.
+ */
+
+/** How an operation ends: what it becomes, what each of its accounts gains, and the entries. */
+export interface Outcome {
+  readonly operation: Operation
+  readonly delta: Account
+  readonly entries: readonly LedgerEntry[]
+  readonly corrects: boolean
+}
+
+/** How much can be held now, between `atLeast` and `atMost`; or why nothing can. */
+export function offer(reservation: Reservation, accountNow: (account: AccountId) => Account): Exclude<ReserveResult, { status: 'exists' }> {
+  let granted = reservation.atMost
+  let busy: AccountId | null = null
+  for (const { account, cap } of reservation.draws) {
+    if (cap === null) continue
+    const { spent, held, heldInput } = accountNow(account)
+    const shortBy = reservation.atLeast - (cap - spent - heldInput)
+    if (shortBy > 0n) return { status: 'exceedsCap', account, shortBy }
+    const free = cap - spent - held
+    if (free < reservation.atLeast) busy ??= account
+    if (free < granted) granted = free
+  }
+  return busy === null ? { status: 'held', granted } : { status: 'busy', account: busy }
+}
+
+export function heldOperation(reservation: Reservation, granted: NanoUsd): Operation {
+  const { operationId, draws, input, expiresAtMs, note } = reservation
+  return { id: operationId, accounts: draws.map((draw) => draw.account), hold: granted, input: input < granted ? input : granted, expiresAtMs, state: { status: 'held' }, note }
+}
+
+/** What a hold adds to each of its accounts. */
+export function holdTaken(operation: Operation): Account {
+  return { spent: 0n, held: operation.hold, heldInput: operation.input }
+}
+
+/** Null when the operation was settled or voided before. */
+export function settled(operation: Operation, { cost, atMs, note }: Settlement): Outcome | null {
+  const ended: Operation = { ...operation, state: { status: 'settled', cost } }
+  const entry = (kind: LedgerEntry['kind'], amount: NanoUsd): LedgerEntry => entryOf(operation, kind, amount, atMs, note)
+  switch (operation.state.status) {
+    case 'held': {
+      const within = cost < operation.hold ? cost : operation.hold
+      const entries = [entry('settlement', within)]
+      if (cost > within) entries.push(entry('overrun', cost - within))
+      return { operation: ended, delta: { spent: cost, held: -operation.hold, heldInput: -operation.input }, entries, corrects: false }
+    }
+    case 'expired': {
+      const difference = cost - operation.hold
+      return { operation: ended, delta: { spent: difference, held: 0n, heldInput: 0n }, entries: difference === 0n ? [] : [entry('correction', difference)], corrects: true }
+    }
+    case 'settled':
+    case 'voided':
+      return null
+  }
+}
+
+/** Only for a held operation. */
+export function voided(operation: Operation): Outcome {
+  return { operation: { ...operation, state: { status: 'voided' } }, delta: { spent: 0n, held: -operation.hold, heldInput: -operation.input }, entries: [], corrects: false }
+}
+
+/** Only for a held operation: its hold becomes its cost until the truth comes. */
+export function charged(operation: Operation, atMs: number): Outcome {
+  return {
+    operation: { ...operation, state: { status: 'expired' } },
+    delta: { spent: operation.hold, held: -operation.hold, heldInput: -operation.input },
+    entries: [entryOf(operation, 'expiry', operation.hold, atMs, operation.note)],
+    corrects: false,
+  }
+}
+
+/** An operation that was never held. */
+export function entered({ operationId, accounts, cost, atMs, note }: Charge): Outcome {
+  const operation: Operation = { id: operationId, accounts, hold: 0n, input: 0n, expiresAtMs: atMs, state: { status: 'settled', cost }, note }
+  return { operation, delta: { spent: cost, held: 0n, heldInput: 0n }, entries: [entryOf(operation, 'cost', cost, atMs, note)], corrects: false }
+}
+
+export function added(account: Account, delta: Account): Account {
+  return { spent: account.spent + delta.spent, held: account.held + delta.held, heldInput: account.heldInput + delta.heldInput }
+}
+
+function booked(books: Books, { operation, delta, entries }: Outcome): Books {
+  return {
+    accounts: moved(books, operation.accounts, delta),
+    operations: new Map(books.operations).set(operation.id, operation),
+    ledger: entries.length === 0 ? books.ledger : [...books.ledger, ...entries],
+  }
+}
+
+function moved(books: Books, ids: readonly AccountId[], delta: Account): ReadonlyMap<AccountId, Account> {
+  const accounts = new Map(books.accounts)
+  for (const id of ids) accounts.set(id, added(accountOf(books, id), delta))
+  return accounts
+}
+
+function accountOf(books: Books, id: AccountId): Account {
+  return books.accounts.get(id) ?? EMPTY_ACCOUNT
+}
+
+function entryOf(operation: Operation, kind: LedgerEntry['kind'], cost: NanoUsd, atMs: number, note: EntryNote): LedgerEntry {
+  return { id: `${operation.id}/${kind}`, operationId: operation.id, kind, accounts: operation.accounts, cost, atMs, note }
+}
+
+function assertAmounts({ input, atLeast, atMost }: Reservation): void {
+  if (input < 0n || atLeast < 0n || atMost < atLeast) throw new RangeError('a reservation needs 0 <= input and 0 <= atLeast <= atMost')
+}

@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { chainDigests, chainRoot, digestsWithAnswer, extendChain } from './chain.ts'
+import { inlineNotice } from './notice-frame.ts'
+import type { JsonObject } from './request.ts'
+import { assistant, call, conversations, message, recordedConversations, requestsOf, result, system, user } from './testing.ts'
+
+const secret = Buffer.from('a secret of this test, long enough')
+const chain = (messages: readonly JsonObject[], scope = 'shop/plus/'): string[] => chainDigests(messages.map(message), secret, scope)
+const last = (messages: readonly JsonObject[]): string | undefined => chain(messages).at(-1)
+
+test('a history that grows keeps the digests of its prefixes, and the answer extends them', () => {
+  fc.assert(
+    fc.property(conversations(), (messages) => {
+      const whole = chain(messages)
+      for (const request of requestsOf(messages)) {
+        const prefix = chainDigests(request.messages, secret, 'shop/plus/')
+        assert.deepEqual(whole.slice(0, prefix.length), prefix)
+        const answer = messages[request.messages.length]
+        if (answer !== undefined)
+          assert.equal(extendChain(prefix.at(-1) ?? chainRoot(secret, 'shop/plus/'), answer, secret), whole[prefix.length])
+      }
+    }),
+    { numRuns: 30 },
+  )
+})
+
+test('what apps do to a history on its way back does not matter', () => {
+  const history = [
+    user('When does it leave?'),
+    { ...call({ id: 'c1', name: 'times' }) },
+    result('c1', '{"at": 9}'),
+    assistant('At nine.\n\nAnything else?'),
+    user('No'),
+  ]
+  const returned: JsonObject[] = [
+    system('It is 12:03.'),
+    user([{ type: 'text', text: ' When does\tit leave? ' }]),
+    {
+      role: 'assistant',
+      content: '',
+      refusal: null,
+      annotations: [],
+      audio: null,
+      tool_calls: [{ index: 0, type: 'function', id: 'c1', function: { arguments: '{ "q": "x" }', name: 'times' } }],
+    },
+    { ...result('c1', '{"at": 9}'), name: 'times' },
+    assistant(`At nine.\r\n\r\nAnything else?${inlineNotice('Note: something changed for you.')}`),
+    user('No'),
+  ]
+  assert.equal(last(returned), last(history))
+  const image = { type: 'image_url', image_url: { url: 'https://example.com/a' } }
+  assert.equal(last([user([{ cache_control: { type: 'ephemeral' }, ...image }])]), last([user([image])]))
+})
+
+test('what was said, by whom, with which tools, and in which scope matters', () => {
+  const variants: readonly (readonly JsonObject[])[] = [
+    [user('a'), assistant('b')],
+    [user('a b')],
+    [user('ab'), assistant('')],
+    [assistant('a'), user('b')],
+    [user('a'), call({ id: 'c1', name: 'f' })],
+    [user('a'), call({ id: 'c2', name: 'f' })],
+    [user('a'), call({ id: 'c1', name: 'g' })],
+    [
+      user([
+        { type: 'text', text: 'a' },
+        { type: 'image_url', image_url: { url: 'https://example.com/a' } },
+      ]),
+    ],
+    [
+      user([
+        { type: 'text', text: 'a' },
+        { type: 'image_url', image_url: { url: 'https://example.com/b' } },
+      ]),
+    ],
+    [user('a'), { role: 'assistant', content: null, refusal: 'b' }],
+  ]
+  const digests = [
+    ...variants.map(last),
+    chain([user('a'), assistant('b')], 'shop/free/').at(-1),
+    chainDigests([message(user('a'))], randomBytes(32), 'shop/plus/').at(-1),
+  ]
+  assert.equal(new Set(digests).size, digests.length)
+  assert.match(digests[0] ?? '', /^[0-9a-f]{32}$/)
+})
+
+test('only prefixes with an answer are looked up, so that a common opening shares nothing', () => {
+  const look = (messages: readonly JsonObject[]): string[] => digestsWithAnswer(messages.map(message), chain(messages))
+  assert.deepEqual(look([system('s'), user('hi')]), [])
+  const history = [system('s'), user('hi'), assistant('hello'), user('bye')]
+  assert.deepEqual(look(history), chain(history).slice(1))
+})
+
+test('a long history is looked up by its longest prefixes and its first ones', () => {
+  const history = Array.from({ length: 600 }, (_, index) => (index % 2 === 0 ? user(`q${index}`) : assistant(`a${index}`)))
+  const digests = chain(history)
+  const looked = digestsWithAnswer(history.map(message), digests)
+  assert.equal(looked.length, 128)
+  assert.deepEqual([looked[0], looked.at(-1)], [digests[1], digests.at(-1)])
+})
+
+test('a body of many messages, or of nothing but spaces, costs bounded time', () => {
+  const many = Array.from({ length: 40_000 }, () => message(user('')))
+  const wide = [message(user(' a'.repeat(1_000_000))), message(assistant('---'.repeat(300_000)))]
+  const startedAt = performance.now()
+  assert.equal(chainDigests(many, secret, 's').length, 2_048)
+  chainDigests(wide, secret, 's')
+  assert.ok(performance.now() - startedAt < 1_000)
+})
+
+test('recorded conversations are told apart', () => {
+  const ends = recordedConversations(20).map(({ messages }) => last(messages))
+  assert.equal(new Set(ends).size, ends.length)
+})

@@ -1,0 +1,131 @@
+/**
+ * Names a conversation by its own history, where no carrier does: a rolling digest over its messages, each keyed and
+ * chained to the one before it. The next request repeats the history with the answer in it, and is found by the longest
+ * prefix that is known. Short messages are guessable, so the digests are keyed (HMAC); nothing else is kept.
+ *
+ * Only what survives an app's own handling counts: who said what, which tools were called with what. Whitespace,
+ * instructions (which often carry the time of day) and the fields that clients add or lose do not.
+ */
+import { createHmac, createSecretKey } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
+import type { Digest } from './conversation.ts'
+import { canonicalJson } from './digest.ts'
+import { isInstruction, isList, isObject, isTextPart } from './message.ts'
+import { beforeFrame } from './notice-frame.ts'
+import type { Json, JsonObject, Message } from './request.ts'
+
+/** The chain covers this many messages from the start: a longer history is told apart well enough by those, in bounded time. */
+const CHAINED_MESSAGES_MAX = 2_048
+/** At most this many prefixes are looked up: the longest, and the few at the root, so that a far rewind finds its conversation. */
+const LOOKED_UP_MAX = 128
+const LOOKED_UP_AT_ROOT = 16
+const DIGEST_HEX = 32
+
+/**
+ * Digests of the prefixes of a history, shortest first: one for each message that is not an instruction, at most
+ * `CHAINED_MESSAGES_MAX`. `scope` keeps chains of different workloads, tiers or users apart.
+ */
+export function chainDigests(messages: readonly Message[], secret: Buffer, scope: string): Digest[] {
+  const digests: Digest[] = []
+  const key = createSecretKey(secret) // read once: hashing with a bare Buffer costs five times as much
+  let last = chainRoot(key, scope)
+  for (const message of messages) {
+    if (isInstruction(message)) continue
+    if (digests.length >= CHAINED_MESSAGES_MAX) break
+    last = extendChain(last, message.json, key)
+    digests.push(last)
+  }
+  return digests
+}
+
+/** Where every chain of a scope begins: the digest of an empty history. */
+export function chainRoot(secret: Buffer | KeyObject, scope: string): Digest {
+  return createHmac('sha256', secret).update('chain:').update(scope).digest('hex').slice(0, DIGEST_HEX)
+}
+
+/** The digest of a history with one message more: the answer that was just given, as the wire has it. */
+export function extendChain(last: Digest, message: JsonObject, secret: Buffer | KeyObject): Digest {
+  // Its length goes before each field, so that none can be read as part of its neighbour.
+  const fields = [...essentials(message)].flatMap((field) => [Buffer.from(`${field.length}:`), field])
+  return createHmac('sha256', secret)
+    .update(Buffer.concat([Buffer.from(last), ...fields]))
+    .digest('hex')
+    .slice(0, DIGEST_HEX)
+}
+
+/**
+ * Of the digests that `chainDigests` gave for these messages, those whose prefix ends with an answer or goes on after one,
+ * shortest first and bounded. Two users who open with the same words share no conversation by that.
+ */
+export function digestsWithAnswer(messages: readonly Message[], digests: readonly Digest[]): Digest[] {
+  const firstAnswer = messages.filter((message) => !isInstruction(message)).findIndex((message) => message.role === 'assistant')
+  if (firstAnswer < 0) return []
+  const answered = digests.slice(firstAnswer)
+  if (answered.length <= LOOKED_UP_MAX) return answered
+  return [...answered.slice(0, LOOKED_UP_AT_ROOT), ...answered.slice(LOOKED_UP_AT_ROOT - LOOKED_UP_MAX)]
+}
+
+/** What of a message counts: role, text, media, refusal, tool calls, the call that it answers. */
+function* essentials(message: JsonObject): Generator<Buffer> {
+  const { role, content, refusal, tool_calls: toolCalls, function_call: functionCall, tool_call_id: answers } = message
+  yield Buffer.from(typeof role === 'string' ? role : '')
+  const text = textOf(content)
+  yield collapsed(role === 'assistant' ? beforeFrame(text) : text)
+  if (isList(content)) {
+    for (const part of content) if (isObject(part) && !isTextPart(part)) yield Buffer.from(canonicalJson({ ...part, cache_control: null }))
+  }
+  if (typeof refusal === 'string' && refusal !== '') yield collapsed(refusal)
+  if (isList(toolCalls))
+    for (const call of toolCalls) if (isObject(call)) yield* callEssentials(call['id'], call['function'] ?? call['custom'])
+  if (isObject(functionCall)) yield* callEssentials('', functionCall)
+  if (typeof answers === 'string') yield Buffer.from(answers)
+}
+
+function* callEssentials(id: Json | undefined, called: Json | undefined): Generator<Buffer> {
+  const { name, arguments: args, input } = isObject(called) ? called : {}
+  yield Buffer.from(typeof id === 'string' ? id : '')
+  yield Buffer.from(typeof name === 'string' ? name : '')
+  // Apps that parse and write arguments again change their whitespace.
+  yield withoutSpace(typeof args === 'string' ? args : typeof input === 'string' ? input : '')
+}
+
+/** Text of a content: the string, or its text parts one after the other, for apps that turn one into the other. */
+function textOf(content: Json | undefined): string {
+  if (typeof content === 'string') return content
+  if (!isList(content)) return ''
+  return content.map((part) => (isTextPart(part) ? part.text : '')).join('')
+}
+
+const SPACE = 0x20
+
+/** UTF-8 with each run of ASCII whitespace as one space, and none at either end. One pass: a body may be nothing but spaces. */
+function collapsed(text: string): Buffer {
+  const bytes = Buffer.from(text)
+  let length = 0
+  let isPending = false
+  for (let index = 0; index < bytes.length; index++) {
+    const byte = bytes[index] ?? 0
+    if (isSpace(byte)) {
+      isPending = length > 0
+      continue
+    }
+    if (isPending) bytes[length++] = SPACE
+    isPending = false
+    bytes[length++] = byte
+  }
+  return bytes.subarray(0, length)
+}
+
+function withoutSpace(text: string): Buffer {
+  const bytes = Buffer.from(text)
+  let length = 0
+  for (let index = 0; index < bytes.length; index++) {
+    const byte = bytes[index] ?? 0
+    if (!isSpace(byte)) bytes[length++] = byte
+  }
+  return bytes.subarray(0, length)
+}
+
+function isSpace(byte: number): boolean {
+  return byte === SPACE || (byte >= 0x09 && byte <= 0x0d)
+}

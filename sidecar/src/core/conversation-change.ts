@@ -1,0 +1,112 @@
+/** Changes of a conversation, applied purely: monotone or keyed, so that they commute and a repeat does nothing. */
+import { RUNGS } from '@farebox/crds/ladder.ts'
+import type { Rung } from '@farebox/crds/ladder.ts'
+import { DRIVERS } from './conversation.ts'
+import type { Conversation, ConversationChange, ConversationId, Driver, Edit, UserId } from './conversation.ts'
+
+/** A conversation as it begins. */
+export function newConversation(begin: {
+  readonly id: ConversationId
+  readonly tier: string
+  readonly contractHash: string
+  readonly user: UserId | null
+  readonly nowMs: number
+  readonly ladderApplies: boolean
+}): Conversation {
+  return {
+    id: begin.id,
+    tier: begin.tier,
+    contractHash: begin.contractHash,
+    contractPinnedAtMs: begin.nowMs,
+    user: begin.user,
+    session: 1,
+    startedAtMs: begin.nowMs,
+    lastTurnAtMs: begin.nowMs,
+    turns: 0,
+    rungs: [],
+    reason: null,
+    ladderApplies: begin.ladderApplies,
+    state: 'open',
+    exact: null,
+    edits: [],
+    readyEdits: [],
+    userRungs: null,
+    alerts: [],
+    notices: [],
+    atTaskBoundary: false,
+    drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
+    resolution: 'none',
+  }
+}
+
+export interface Changed {
+  readonly conversation: Conversation
+  /** Alerts that had not fired in this session before. */
+  readonly firedAlerts: readonly number[]
+}
+
+/** Opening a session comes first: the rest of the change belongs to the session that it opens. */
+export function applyChange(before: Conversation, change: ConversationChange): Changed {
+  const conversation = change.openSession === before.session + 1 ? sessionOpened(before, change.openSession) : before
+  const firedAlerts = (change.addAlerts ?? []).filter((percent) => !conversation.alerts.includes(percent))
+  const addedEdits = newById(conversation.edits, change.addEdits ?? [])
+  const edits = addedEdits.length === 0 ? conversation.edits : [...conversation.edits, ...addedEdits]
+  return {
+    firedAlerts,
+    conversation: {
+      ...conversation,
+      edits,
+      readyEdits: readyAfter(conversation, change, edits),
+      rungs: change.addRungs === undefined ? conversation.rungs : joinedRungs(conversation.rungs, change.addRungs.rungs),
+      reason: change.addRungs?.reason ?? conversation.reason,
+      userRungs: userRungsAfter(conversation.userRungs, change.addUserRungs),
+      alerts: firedAlerts.length === 0 ? conversation.alerts : [...conversation.alerts, ...firedAlerts].toSorted((a, b) => a - b),
+      notices: noticesAfter(conversation, change),
+      drivers: change.addDrivers === undefined ? conversation.drivers : driversAfter(conversation.drivers, change.addDrivers),
+      turns: conversation.turns + (change.turnAtMs === undefined ? 0 : 1),
+      lastTurnAtMs: Math.max(conversation.lastTurnAtMs, change.turnAtMs ?? 0),
+      exact: change.exact !== undefined && (conversation.exact === null || change.exact.atMs >= conversation.exact.atMs) ? change.exact : conversation.exact,
+      state: change.state ?? conversation.state,
+      atTaskBoundary: change.atTaskBoundary ?? conversation.atTaskBoundary,
+      contractHash: change.contract?.hash ?? conversation.contractHash,
+      contractPinnedAtMs: change.contract?.pinnedAtMs ?? conversation.contractPinnedAtMs,
+      resolution: change.resolution ?? conversation.resolution,
+    },
+  }
+}
+
+function sessionOpened(conversation: Conversation, session: number): Conversation {
+  return { ...conversation, session, rungs: [], reason: null, alerts: [], notices: [], state: 'open', atTaskBoundary: false, exact: null }
+}
+
+function newById(known: readonly Edit[], added: readonly Edit[]): readonly Edit[] {
+  return added.filter((edit) => !known.some(({ id }) => id === edit.id))
+}
+
+/** What joins the log leaves the waiting list. */
+function readyAfter(conversation: Conversation, change: ConversationChange, edits: readonly Edit[]): readonly Edit[] {
+  if (change.addEdits === undefined && change.addReadyEdits === undefined) return conversation.readyEdits
+  const added = newById(conversation.readyEdits, change.addReadyEdits ?? [])
+  return [...conversation.readyEdits, ...added].filter((edit) => !edits.some(({ id }) => id === edit.id))
+}
+
+function joinedRungs(known: readonly Rung[], added: readonly Rung[]): readonly Rung[] {
+  return RUNGS.filter((rung) => known.includes(rung) || added.includes(rung))
+}
+
+function userRungsAfter(known: Conversation['userRungs'], added: ConversationChange['addUserRungs']): Conversation['userRungs'] {
+  if (added === undefined || (known !== null && added.period < known.period)) return known
+  return { period: added.period, rungs: joinedRungs(known?.period === added.period ? known.rungs : [], added.rungs) }
+}
+
+function noticesAfter(conversation: Conversation, change: ConversationChange): Conversation['notices'] {
+  if (change.addNotices === undefined && change.removeNotices === undefined) return conversation.notices
+  const added = (change.addNotices ?? []).filter((notice) => !conversation.notices.some(({ id }) => id === notice.id))
+  return [...conversation.notices, ...added].filter(({ id }) => !(change.removeNotices ?? []).includes(id))
+}
+
+function driversAfter(known: Conversation['drivers'], added: Readonly<Partial<Record<Driver, bigint>>>): Conversation['drivers'] {
+  const drivers = { ...known }
+  for (const driver of DRIVERS) drivers[driver] += added[driver] ?? 0n
+  return drivers
+}

@@ -1,0 +1,114 @@
+/** What is known of a conversation between turns. Ids are hashed; nothing here is a prompt, but for the edit log. */
+import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
+import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+
+/** What a cost was driven by. `other` is what the app added. */
+export const DRIVERS = ['history', 'retrieval', 'tools', 'output', 'summaries', 'other'] as const
+export type Driver = (typeof DRIVERS)[number]
+
+export type ConversationId = string
+export type UserId = string
+/** First 128 bits of an HMAC or hash, hex. */
+export type Digest = string
+
+/** The provider's own count of what we last sent, from which the next bound starts. */
+export interface ExactCount {
+  readonly model: string
+  /** Digest of everything sent beside the messages that fills the window (tools, schemas). */
+  readonly fixedDigest: Digest
+  /** How many messages were sent, and the digest over their bytes. */
+  readonly messages: number
+  readonly messagesDigest: Digest
+  readonly inputTokens: number
+  readonly cachedTokens: number
+  readonly outputTokens: number
+  readonly atMs: number
+}
+
+/**
+ * One edit of the history, replayed byte for byte on each later turn: the app resends its own unedited history.
+ * `original` names messages by the digest of what the client sent, so an edit that no longer matches is not applied.
+ */
+export type Edit =
+  /** A message with another content: dropped retrieval. `text` is the whole message as JSON. */
+  | { readonly kind: 'replace'; readonly id: string; readonly rung: Rung; readonly original: Digest; readonly text: string; readonly savedBytes: number }
+  /**
+   * The messages after the leading system ones, `count` of them with the chained digest `originals`, become one message.
+   * `text` is that message as JSON; empty where nothing takes their place.
+   */
+  | {
+      readonly kind: 'cut'
+      readonly id: string
+      readonly cause: 'Summarize' | 'DropOldest' | 'Reset'
+      readonly leading: number
+      readonly count: number
+      readonly originals: Digest
+      readonly text: string
+      readonly savedBytes: number
+    }
+  /** Text that we put into an answer, taken out again wherever an assistant message carries it. */
+  | { readonly kind: 'notice'; readonly id: string; readonly text: string }
+
+/** A notice that waits for the next prose answer. */
+export interface PendingNotice {
+  readonly id: string
+  readonly occasion: NoticeOccasion
+}
+
+export interface Conversation {
+  readonly id: ConversationId
+  readonly tier: string
+  readonly contractHash: string
+  readonly contractPinnedAtMs: number
+  readonly user: UserId | null
+  /** 1 for the first; `EndConversation` with `Reset` opens the next, with a budget of its own. */
+  readonly session: number
+  readonly startedAtMs: number
+  readonly lastTurnAtMs: number
+  readonly turns: number
+  /** Rungs in effect in this session. */
+  readonly rungs: readonly Rung[]
+  readonly reason: RungReason | null
+  /** Whether thresholds below the cap apply; false for a PerResolution tier that was on target when this began. */
+  readonly ladderApplies: boolean
+  /** `ended`: the last rung was reached; a `Reset` or `reopen` opens it again. */
+  readonly state: 'open' | 'ended'
+  readonly exact: ExactCount | null
+  readonly edits: readonly Edit[]
+  /** Edits made between turns (summaries), which join `edits` at the next user-turn boundary: never inside a tool loop. */
+  readonly readyEdits: readonly Edit[]
+  /** Rungs that the user's budget drives, worked out anew in each of its periods. */
+  readonly userRungs: { readonly period: string; readonly rungs: readonly Rung[] } | null
+  /** Alert thresholds that have fired in this session, in percent. */
+  readonly alerts: readonly number[]
+  readonly notices: readonly PendingNotice[]
+  /** The app said that the next user turn starts a new task. */
+  readonly atTaskBoundary: boolean
+  readonly drivers: Readonly<Record<Driver, NanoUsd>>
+  readonly resolution: 'none' | 'confirmed' | 'reversed'
+}
+
+/** A change of a conversation. Each part is monotone or keyed, so that changes commute and repeats do nothing. */
+export interface ConversationChange {
+  readonly addRungs?: { readonly rungs: readonly Rung[]; readonly reason: RungReason }
+  /** Appended unless an edit of that id is there; also leaves `readyEdits`. */
+  readonly addEdits?: readonly Edit[]
+  readonly addReadyEdits?: readonly Edit[]
+  /** Adds to the rungs of this period; a later period (by its key) replaces an earlier one. */
+  readonly addUserRungs?: { readonly period: string; readonly rungs: readonly Rung[] }
+  readonly addAlerts?: readonly number[]
+  readonly addNotices?: readonly PendingNotice[]
+  readonly removeNotices?: readonly string[]
+  readonly addDrivers?: Readonly<Partial<Record<Driver, NanoUsd>>>
+  /** Counts a turn that ended at this time. */
+  readonly turnAtMs?: number
+  /** The later `atMs` wins. */
+  readonly exact?: ExactCount
+  readonly state?: 'open' | 'ended'
+  readonly atTaskBoundary?: boolean
+  /** Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary; keeps edits. */
+  readonly openSession?: number
+  readonly contract?: { readonly hash: string; readonly pinnedAtMs: number }
+  readonly resolution?: 'confirmed' | 'reversed'
+}

@@ -1,0 +1,240 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Rung } from '@farebox/crds/ladder.ts'
+import { DEFAULT_LADDER } from '@farebox/crds/ladder.ts'
+import type { Capabilities, PricedModel, PriceList, Prices } from '@farebox/crds/prices.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { makeConfig, makeContract } from '../../../test/support/make.ts'
+import type { Account } from './budget.ts'
+import { EMPTY_ACCOUNT } from './budget.ts'
+import type { Conversation } from './conversation.ts'
+import { affordableOutput, decide, observedPlan } from './decide.ts'
+import type { DecideInput, Decision, Plan } from './decide.ts'
+import { parseChatRequest } from '../wire/openai-chat.ts'
+import type { ChatRequest } from './request.ts'
+import { termsOf } from './terms.ts'
+import type { Balance } from './terms.ts'
+
+/** 1 USD per million input tokens, 10 per million output tokens. */
+const DEAR = modelAt('dear', 1_000_000n, 10_000_000n)
+const CHEAP = modelAt('cheap', 100_000n, 1_000_000n)
+
+function modelAt(model: string, input: bigint, output: bigint): PricedModel {
+  const prices = Object.fromEntries(METERED_KINDS.map((kind) => [kind, kind === 'output' || kind === 'audioOutput' ? output : kind.endsWith('Input') ? input : 0n])) as unknown as Prices
+  const capabilities: Capabilities = { contextTokens: 128_000, maxOutputTokens: 16_384, modalities: ['image'], tools: true, structuredOutput: true, reasoning: false, drop: [], rename: {} }
+  return { provider: 'openai', model, origin: 'catalogue', capabilities, pricesFor: () => prices }
+}
+
+const PRICES: PriceList = {
+  find: (_provider, model) => [DEAR, CHEAP].find((known) => known.model === model) ?? null,
+  ceiling: (_provider, model) => ({ ...DEAR, model, origin: 'ceiling' }),
+  free: (_provider, model) => ({ ...modelAt(model, 0n, 0n), origin: 'free' }),
+  catalogue: { version: 'test', date: '2026-01-01' },
+}
+
+const USER_TURN = [{ role: 'user', content: 'Hello, how are you today?' }]
+const TOOL_LOOP = [
+  ...USER_TURN,
+  { role: 'assistant', content: null, tool_calls: [{ id: 'c1', type: 'function', function: { name: 'look', arguments: '{}' } }] },
+  { role: 'tool', tool_call_id: 'c1', content: 'found' },
+]
+const TOOLS = [{ type: 'function', function: { name: 'look', parameters: { type: 'object', properties: {} } } }]
+
+interface Setup {
+  readonly body?: Readonly<Record<string, unknown>>
+  readonly contract?: Contract
+  readonly own?: Partial<Account>
+  readonly user?: Partial<Account> & { readonly cap: string }
+  readonly rungs?: readonly Rung[]
+  readonly conversation?: Partial<Conversation>
+  readonly onUnknownModel?: 'Ceiling' | 'Refuse' | 'Free'
+}
+
+const FULL_LADDER = makeContract({ ladder: DEFAULT_LADDER.map((step) => ({ ...step })), models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }] } })
+
+async function inputOf(setup: Setup): Promise<DecideInput> {
+  const terms = termsOf(setup.contract ?? FULL_LADDER)
+  const balances: Balance[] = [{ kind: 'conversation', account: 'c', cap: terms.perConversation, periodKey: null, state: { ...EMPTY_ACCOUNT, ...setup.own } }]
+  if (setup.user !== undefined) {
+    const { cap, ...state } = setup.user
+    balances.push({ kind: 'user', account: 'u', cap: parseUsd(cap), periodKey: '2026-11-01', state: { ...EMPTY_ACCOUNT, ...state } })
+  }
+  const conversation: Conversation = {
+    id: 'c',
+    tier: 'pro',
+    contractHash: terms.contract.hash,
+    contractPinnedAtMs: 0,
+    user: null,
+    session: 1,
+    startedAtMs: 0,
+    lastTurnAtMs: 0,
+    turns: 1,
+    rungs: setup.rungs ?? [],
+    reason: null,
+    ladderApplies: true,
+    state: 'open',
+    exact: null,
+    edits: [],
+    readyEdits: [],
+    userRungs: null,
+    alerts: [],
+    notices: [],
+    atTaskBoundary: false,
+    drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
+    resolution: 'none',
+    ...setup.conversation,
+  }
+  let id = 0
+  return {
+    request: await requestOf({ model: 'dear', messages: USER_TURN, ...setup.body }),
+    terms,
+    conversation,
+    balances,
+    config: { ...makeConfig('http://provider/v1'), onUnknownModel: setup.onUnknownModel ?? 'Ceiling' },
+    provider: 'openai',
+    prices: PRICES,
+    nowMs: 0,
+    factorOf: () => 1,
+    failedSwaps: new Set(),
+    newId: () => `id-${++id}`,
+  }
+}
+
+async function requestOf(body: object): Promise<ChatRequest> {
+  const parsed = await parseChatRequest(Buffer.from(JSON.stringify(body)))
+  if (parsed.status !== 'ok') throw new TypeError(parsed.message)
+  return parsed.request
+}
+
+function planOf(decision: Decision): Plan {
+  assert.equal(decision.status, 'go', JSON.stringify(decision, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)))
+  if (decision.status !== 'go') throw new TypeError()
+  return decision.plan
+}
+
+test('a fresh conversation has no rung, and holds its input and the whole output that the model may give', async () => {
+  const plan = planOf(decide(await inputOf({ contract: makeContract() })))
+  assert.deepEqual(plan.rungs, [])
+  assert.equal(plan.outputTokensMax, 16_384)
+  assert.equal(plan.atMost - plan.inputCost, 163_840_000n) // 16,384 tokens at 10 USD per million
+  assert.equal(plan.atLeast - plan.inputCost, 2_560_000n) // 256 useful ones
+})
+
+test('the client, the tier and the model bound the output, whichever is least; n multiplies it', async () => {
+  assert.equal(planOf(decide(await inputOf({ body: { max_tokens: 50 } }))).outputTokensMax, 50)
+  const tier = makeContract({ models: { allow: [], downgrades: [], maxOutputTokens: 40 } })
+  assert.equal(planOf(decide(await inputOf({ contract: tier, body: { max_tokens: 50 } }))).outputTokensMax, 40)
+  const three = planOf(decide(await inputOf({ body: { max_tokens: 50, n: 3 } })))
+  assert.equal(three.atMost - three.inputCost, 1_500_000n)
+  assert.equal(affordableOutput(three, three.inputCost + 900_000n), 30)
+  assert.equal(affordableOutput(three, three.atMost), 50)
+})
+
+test('rungs that rewrite rise with the thresholds, at a user turn', async () => {
+  const plan = planOf(decide(await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })))
+  assert.equal(plan.percent, 92)
+  assert.deepEqual(plan.rungs, ['DropRetrieval', 'Summarize', 'DowngradeModel'])
+  assert.deepEqual(plan.risen, plan.rungs)
+  assert.equal(plan.reason, 'threshold')
+  assert.equal(plan.model, 'cheap')
+})
+
+test('inside a tool loop only tools are refused and conversations ended', async () => {
+  const loop = { messages: TOOL_LOOP, tools: TOOLS, max_tokens: 100 }
+  const plan = planOf(decide(await inputOf({ own: { spent: parseUsd('0.48') }, body: loop })))
+  assert.deepEqual(plan.rungs, ['RefuseTools'])
+  assert.equal(plan.model, 'dear')
+  assert.equal(plan.refuseTools, true)
+  const ended = decide(await inputOf({ own: { spent: parseUsd('0.50') }, body: loop }))
+  assert.equal(ended.status, 'end')
+})
+
+test('held output of other calls raises no rung and ends nothing; their input counts', async () => {
+  const held = planOf(decide(await inputOf({ own: { held: parseUsd('0.50'), heldInput: 1_000n }, body: { max_tokens: 100 } })))
+  assert.deepEqual(held.rungs, [])
+  assert.equal(held.percent, 0)
+  const input = planOf(decide(await inputOf({ own: { held: parseUsd('0.40'), heldInput: parseUsd('0.40') }, body: { max_tokens: 100 } })))
+  assert.equal(input.percent, 80)
+})
+
+test('a call that does not fit takes the next rungs until it does, and says so', async () => {
+  const contract = makeContract({
+    caps: { perConversation: '0.01' },
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }], usefulOutputTokens: 2_000 },
+    ladder: [{ atPercent: 90, rung: 'DowngradeModel' }, { atPercent: 100, rung: 'EndConversation', end: 'Refuse' }],
+  })
+  const plan = planOf(decide(await inputOf({ contract })))
+  assert.equal(plan.model, 'cheap')
+  assert.equal(plan.reason, 'fit')
+  assert.deepEqual(plan.risen, ['DowngradeModel'])
+  const none = decide(await inputOf({ contract: makeContract({ caps: { perConversation: '0.001' }, models: { allow: [], downgrades: [], usefulOutputTokens: 2_000 } }) }))
+  assert.deepEqual(none.status === 'end' ? none.reason : none.status, 'fit')
+})
+
+test('the tighter of conversation and user drives the ladder; rungs of the user are kept apart', async () => {
+  const plan = planOf(decide(await inputOf({ user: { cap: '3.00', spent: parseUsd('2.20') }, body: { max_tokens: 100 } })))
+  assert.equal(plan.percent, 73)
+  assert.deepEqual(plan.rungs, ['DropRetrieval'])
+  assert.deepEqual(plan.risen, [])
+  assert.deepEqual(plan.risenForUser, ['DropRetrieval'])
+  const nextPeriod = planOf(decide(await inputOf({ user: { cap: '3.00' }, conversation: { userRungs: { period: '2026-10-01', rungs: ['DropRetrieval'] } }, body: { max_tokens: 100 } })))
+  assert.deepEqual(nextPeriod.rungs, [], 'a new period begins without rungs')
+})
+
+test('rungs stay: a conversation that got more budget keeps what it climbed', async () => {
+  const plan = planOf(decide(await inputOf({ rungs: ['DropRetrieval', 'Summarize'], body: { max_tokens: 100 } })))
+  assert.deepEqual(plan.rungs, ['DropRetrieval', 'Summarize'])
+  assert.deepEqual(plan.risen, [])
+})
+
+test('a tier on target takes no rung below the cap, but still fits the last call in', async () => {
+  const calm = planOf(decide(await inputOf({ own: { spent: parseUsd('0.49') }, conversation: { ladderApplies: false }, body: { max_tokens: 100 } })))
+  assert.deepEqual(calm.rungs, [])
+})
+
+test('models outside the tier and unpriced ones are refused as the owner says', async () => {
+  const allowed = makeContract({ models: { allow: ['che*'], downgrades: [] } })
+  assert.deepEqual(decide(await inputOf({ contract: allowed })), { status: 'refuse', refusal: { code: 'model_not_allowed', param: 'model' } })
+  const unknown = { body: { model: 'mystery', max_tokens: 100 } }
+  assert.deepEqual(decide(await inputOf({ ...unknown, onUnknownModel: 'Refuse' })), { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } })
+  assert.equal(planOf(decide(await inputOf(unknown))).priced.origin, 'ceiling')
+  assert.equal(planOf(decide(await inputOf({ ...unknown, onUnknownModel: 'Free' }))).atMost, 0n)
+})
+
+test('a forced tool on the rung that refuses tools is refused, not answered otherwise', async () => {
+  const forced = decide(await inputOf({ own: { spent: parseUsd('0.48') }, body: { tools: TOOLS, tool_choice: 'required', max_tokens: 100 } }))
+  assert.deepEqual(forced, { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } })
+})
+
+test('a swap that failed before is not tried again', async () => {
+  const input = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
+  const plan = planOf(decide({ ...input, failedSwaps: new Set(['cheap']) }))
+  assert.equal(plan.model, 'dear')
+  assert.ok(plan.shaped.skipped.some((skip) => skip.rung === 'DowngradeModel'))
+})
+
+test('observing changes nothing, and tells what would have been', async () => {
+  const input = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
+  const plan = observedPlan(input, decide(input))
+  assert.equal(plan.model, 'dear')
+  assert.equal(plan.shaped.rewritten, false)
+  assert.deepEqual(plan.rungs, ['DropRetrieval', 'Summarize', 'DowngradeModel'])
+  const over = await inputOf({ own: { spent: parseUsd('0.60') } })
+  assert.deepEqual(observedPlan(over, decide(over)).rungs, ['EndConversation'])
+})
+
+test('the tier window: too long is refused, or its oldest turns are left out', async () => {
+  const long = Array.from({ length: 6 }, (_, turn) => [
+    { role: 'user', content: `Question ${turn}: ${'word '.repeat(200)}` },
+    { role: 'assistant', content: `Answer ${turn}: ${'word '.repeat(200)}` },
+  ]).flat()
+  const messages = [...long, { role: 'user', content: 'And now?' }]
+  const windowed = (overflow: 'Refuse' | 'DropOldest'): Contract => makeContract({ caps: { perConversation: '5.00' }, context: { windowTokens: 1_500, overflow } })
+  assert.deepEqual(decide(await inputOf({ contract: windowed('Refuse'), body: { messages, max_tokens: 100 } })), { status: 'refuse', refusal: { code: 'context_window_exceeded', param: 'messages' } })
+  const plan = planOf(decide(await inputOf({ contract: windowed('DropOldest'), body: { messages, max_tokens: 100 } })))
+  assert.equal(plan.shaped.rewritten, true)
+  assert.ok(plan.bound.heuristic <= 1_500)
+  assert.deepEqual(plan.occasions, ['DropOldest'])
+})

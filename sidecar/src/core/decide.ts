@@ -1,0 +1,359 @@
+/**
+ * What to do with a request, decided purely: which rungs are in effect, what is sent, how much money to hold, or why the
+ * conversation ends. The call is tried with the rungs that the thresholds ask for; while it does not fit, the next rungs
+ * are added in order. Money that other calls merely hold never raises a rung.
+ */
+import type { LadderStep, Rung, RungReason } from '@farebox/crds/ladder.ts'
+import { BOUNDARY_RUNGS, RUNGS } from '@farebox/crds/ladder.ts'
+import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
+import type { NoticeOccasion, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
+import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
+import type { MeteredKind } from '@farebox/crds/usage.ts'
+import type { Refusal } from '../errors.ts'
+import type { Conversation, Edit } from './conversation.ts'
+import { inputBound } from './estimate.ts'
+import type { InputBound } from './estimate.ts'
+import { isBoundary, percentUsed, risenRungs } from './ladder.ts'
+import type { ChatRequest } from './request.ts'
+import { shape } from './rewrite.ts'
+import type { Shaped, ShapeRules, ModelSwap } from './shape.ts'
+import { downgradeFor, modelAllowed, planSwap } from './swap.ts'
+import type { Balance, Terms } from './terms.ts'
+import { fitWindow } from './window.ts'
+
+/** Output below which a clamped answer is not worth giving, unless the tier says otherwise. */
+const USEFUL_OUTPUT_TOKENS = 256
+/** Reasoning models spend the first tokens on thinking: a small bound leaves no text at all. */
+const USEFUL_OUTPUT_TOKENS_REASONING = 2_048
+
+export interface DecideInput {
+  readonly request: ChatRequest
+  readonly terms: Terms
+  readonly conversation: Conversation
+  readonly balances: readonly Balance[]
+  readonly config: Pick<SidecarConfig, 'retrieval' | 'onUnknownModel'>
+  readonly provider: string
+  readonly prices: PriceList
+  readonly nowMs: number
+  /** Highest exact / heuristic ratio seen for a model, never below 1. */
+  readonly factorOf: (model: string) => number
+  /** Models to which a swap failed in this conversation: not tried again. */
+  readonly failedSwaps: ReadonlySet<string>
+  readonly newId: () => string
+}
+
+export type Decision =
+  | { readonly status: 'go'; readonly plan: Plan }
+  /** No admissible call fits, or the last threshold is reached. */
+  | { readonly status: 'end'; readonly percent: number; readonly reason: RungReason; readonly account: string }
+  | { readonly status: 'refuse'; readonly refusal: Refusal }
+
+/** A call that can be made, and the money that it needs. */
+export interface Plan {
+  readonly rungs: readonly Rung[]
+  /** Rungs that came into effect with this turn: the conversation's own, and the user's. */
+  readonly risen: readonly Rung[]
+  readonly risenForUser: readonly Rung[]
+  readonly reason: RungReason | null
+  readonly percent: number
+  readonly atBoundary: boolean
+  readonly model: string
+  readonly priced: PricedModel
+  readonly swap: ModelSwap | null
+  readonly shaped: Shaped
+  readonly refuseTools: boolean
+  readonly bound: InputBound
+  /** Input tokens that the hold covers. */
+  readonly inputTokens: number
+  readonly inputCost: NanoUsd
+  /** Holds for the least useful and for the whole output. */
+  readonly atLeast: NanoUsd
+  readonly atMost: NanoUsd
+  readonly outputRate: PicoUsd
+  readonly choices: number
+  readonly outputTokensMax: number
+  /** What users should be told about this turn. */
+  readonly occasions: readonly NoticeOccasion[]
+}
+
+export function decide(input: DecideInput): Decision {
+  const { request, terms, conversation, balances } = input
+  const { contract } = terms
+  if (!modelAllowed(contract.models.allow, request.model)) {
+    return { status: 'refuse', refusal: { code: 'model_not_allowed', param: 'model' } }
+  }
+  const own = balances.filter((balance) => balance.kind === 'conversation')
+  const users = balances.filter((balance) => balance.kind === 'user')
+  const percentOwn = percentUsed(own.map(withAccount))
+  const percentUser = percentUsed(users.map(withAccount))
+  const percent = Math.max(percentOwn, percentUser)
+  const atBoundary = isBoundary(request)
+
+  const period = users[0]?.periodKey ?? null
+  const userActive = conversation.userRungs !== null && conversation.userRungs.period === period ? conversation.userRungs.rungs : []
+  const climb = { steps: contract.ladder, atBoundary, ladderApplies: conversation.ladderApplies }
+  const risen = risenRungs({ ...climb, percent: percentOwn, active: conversation.rungs })
+  const risenForUser = period === null ? [] : risenRungs({ ...climb, percent: percentUser, active: userActive })
+  const byThreshold = union(conversation.rungs, risen, userActive, risenForUser)
+
+  const tightest = tightestOf(balances)
+  if (conversation.state === 'ended') return { status: 'end', percent, reason: conversation.reason ?? 'threshold', account: tightest.account }
+  if (byThreshold.includes('EndConversation')) return { status: 'end', percent, reason: 'threshold', account: tightest.account }
+  let short: Attempt | null = null
+  for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
+    const attempt = tryWith(input, rungs, { atBoundary, percent })
+    if (attempt.status === 'refuse') return attempt
+    if (attempt.status === 'fits') {
+      const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
+      const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : conversation.reason
+      return { status: 'go', plan: { ...attempt.plan, risen: [...risen, ...byFit], risenForUser, reason } }
+    }
+    short = attempt
+  }
+  return { status: 'end', percent, reason: 'fit', account: short?.status === 'short' ? short.account : tightest.account }
+}
+
+/** For `Observe`: the call as the client made it, held for the books, with the rungs that would have been in effect. */
+export function observedPlan(input: DecideInput, decision: Decision): Plan {
+  const { request, conversation } = input
+  const wanted = decision.status === 'go' ? decision.plan : null
+  const priced = priceOf(input, request.model) ?? input.prices.free(input.provider, request.model)
+  const bound = inputBound({
+    messages: request.messages,
+    fixedBytes: request.fixedBytes,
+    fixedDigest: request.fixedDigest,
+    model: request.model,
+    exact: conversation.exact,
+    factor: input.factorOf(request.model),
+  })
+  const hold = holdTerms(input, priced, bound.heuristic)
+  const ended: readonly Rung[] = decision.status === 'end' ? ['EndConversation'] : []
+  return {
+    rungs: wanted?.rungs ?? union(conversation.rungs, ended),
+    risen: wanted?.risen ?? ended.filter((rung) => !conversation.rungs.includes(rung)),
+    risenForUser: wanted?.risenForUser ?? [],
+    reason: decision.status === 'refuse' ? conversation.reason : decision.status === 'end' ? decision.reason : decision.plan.reason,
+    percent: decision.status === 'end' ? decision.percent : (wanted?.percent ?? 0),
+    atBoundary: isBoundary(request),
+    model: request.model,
+    priced,
+    swap: null,
+    shaped: { messages: request.messages, rewritten: false, newEdits: [], savedBytes: 0, skipped: [] },
+    refuseTools: false,
+    bound,
+    ...hold,
+    atLeast: hold.inputCost,
+    occasions: [],
+  }
+}
+
+/** The output bound, per answer, that a granted hold affords. */
+export function affordableOutput(plan: Plan, granted: NanoUsd): number {
+  const left = (granted - plan.inputCost) * PICO_PER_NANO
+  const perToken = plan.outputRate * BigInt(plan.choices)
+  if (perToken === 0n) return plan.outputTokensMax
+  const affordable = left / perToken
+  return affordable < BigInt(plan.outputTokensMax) ? Number(affordable) : plan.outputTokensMax
+}
+
+type Attempt =
+  | { readonly status: 'fits'; readonly plan: Omit<Plan, 'risen' | 'risenForUser' | 'reason'> }
+  | { readonly status: 'short'; readonly account: string }
+  | { readonly status: 'refuse'; readonly refusal: Refusal }
+
+function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBoundary: boolean; readonly percent: number }): Attempt {
+  const { request, conversation, terms, prices, provider, nowMs } = input
+  const { contract } = terms
+  const log = at.atBoundary ? joined(conversation.edits, conversation.readyEdits) : conversation.edits
+  const rules: ShapeRules = { retrieval: input.config.retrieval, keepRecentTurns: contract.context.keepRecentTurns }
+  const shaped = shape({ request, edits: log, rungs, rules, atBoundary: at.atBoundary, newId: input.newId })
+
+  const original = priceOf(input, request.model)
+  if (original === null) return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } }
+  const measure = (messages: Shaped['messages'], model: string): InputBound =>
+    inputBound({ messages, fixedBytes: request.fixedBytes, fixedDigest: request.fixedDigest, model, exact: conversation.exact, factor: input.factorOf(model) })
+
+  const windowed = fitWindow({
+    request,
+    shaped,
+    edits: log,
+    context: contract.context,
+    atBoundary: at.atBoundary,
+    tokensOf: (messages) => measure(messages, request.model).heuristic,
+    newId: input.newId,
+  })
+  if (windowed.status === 'refuse') return { status: 'refuse', refusal: { code: 'context_window_exceeded', param: 'messages' } }
+  const sent = windowed.shaped
+  const skipped = [...sent.skipped]
+
+  let swap: ModelSwap | null = null
+  let priced = original
+  if (rungs.includes('DowngradeModel')) {
+    const to = downgradeFor(contract.models.downgrades, request.model)
+    const target = to === null || input.failedSwaps.has(to) ? null : prices.find(provider, to, nowMs)
+    if (to === null || target === null) skipped.push({ rung: 'DowngradeModel', reason: 'noDowngrade' })
+    else {
+      const planned = planSwap({ request, to, from: original.capabilities, target: target.capabilities, inputTokens: measure(sent.messages, to).heuristic })
+      if (planned.status === 'incapable') skipped.push({ rung: 'DowngradeModel', reason: 'incapable' })
+      else {
+        swap = planned.swap
+        priced = target
+      }
+    }
+  }
+  const refuseTools = rungs.includes('RefuseTools') && request.tools !== 'none'
+  if (refuseTools && request.tools === 'forced') return { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } }
+
+  const model = swap?.to ?? request.model
+  const bound = measure(sent.messages, model)
+  const money = fitMoney(input, priced, bound)
+  if (money.status === 'short') return money
+  return {
+    status: 'fits',
+    plan: {
+      rungs,
+      percent: at.percent,
+      atBoundary: at.atBoundary,
+      model,
+      priced,
+      swap,
+      shaped: { ...sent, skipped },
+      refuseTools: refuseTools && !request.toolsRefused,
+      bound,
+      ...money.hold,
+      occasions: occasionsOf({ conversation, rungs, newEdits: sent.newEdits, promoted: at.atBoundary ? conversation.readyEdits : [], swapped: swap !== null, refuseTools }),
+    },
+  }
+}
+
+type HoldTerms = Pick<Plan, 'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' | 'outputRate' | 'choices' | 'outputTokensMax'>
+
+/** The hard bound of the input first; where that leaves no useful answer, the heuristic one. */
+function fitMoney(
+  input: DecideInput,
+  priced: PricedModel,
+  bound: InputBound,
+): { readonly status: 'fits'; readonly hold: HoldTerms } | { readonly status: 'short'; readonly account: string } {
+  let short: Balance | null = null
+  for (const inputTokens of bound.heuristic < bound.bytes ? [bound.bytes, bound.heuristic] : [bound.bytes]) {
+    const hold = holdTerms(input, priced, inputTokens)
+    short = firstShort(input.balances, hold.atLeast)
+    if (short === null) return { status: 'fits', hold }
+  }
+  return { status: 'short', account: short?.account ?? '' }
+}
+
+function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number): HoldTerms {
+  const { request, terms } = input
+  const standard = priced.pricesFor(inputTokens, null)
+  const asked = priced.pricesFor(inputTokens, request.serviceTier)
+  const rate = (kind: MeteredKind): PicoUsd => (asked[kind] > standard[kind] ? asked[kind] : standard[kind])
+  // Providers that charge for cache writes decide themselves what they write: the dearer rate is the bound.
+  const inputRate = dearest([rate('uncachedInput'), rate('cacheWriteInput'), ...mediaKinds(request).map(rate)])
+  let fees = 0n
+  for (const tool of request.hostedTools) fees += standard[HOSTED_FEES[tool]]
+  const inputCost = divideCeil(BigInt(inputTokens) * inputRate + fees * BigInt(request.choices), PICO_PER_NANO)
+
+  const { models } = terms.contract
+  const outputTokensMax = Math.min(
+    request.outputLimit?.tokens ?? Number.POSITIVE_INFINITY,
+    models.maxOutputTokens ?? Number.POSITIVE_INFINITY,
+    priced.capabilities.maxOutputTokens,
+  )
+  const useful = models.usefulOutputTokens ?? (priced.capabilities.reasoning ? USEFUL_OUTPUT_TOKENS_REASONING : USEFUL_OUTPUT_TOKENS)
+  const outputRate = request.fields.has('audio') ? dearest([rate('output'), rate('audioOutput')]) : rate('output')
+  const hold = (tokens: number): NanoUsd => inputCost + divideCeil(BigInt(tokens) * BigInt(request.choices) * outputRate, PICO_PER_NANO)
+  return { inputTokens, inputCost, atLeast: hold(Math.min(useful, outputTokensMax)), atMost: hold(outputTokensMax), outputRate, choices: request.choices, outputTokensMax }
+}
+
+/** Kinds of input beside text that this request carries. */
+function mediaKinds(request: ChatRequest): MeteredKind[] {
+  const parts = request.messages.flatMap((message) => message.images)
+  const kinds: MeteredKind[] = []
+  if (parts.some((part) => part.kind === 'audio')) kinds.push('audioInput')
+  if (parts.some((part) => part.kind !== 'audio')) kinds.push('imageInput')
+  return kinds
+}
+
+function dearest(rates: readonly PicoUsd[]): PicoUsd {
+  return rates.reduce((most, rate) => (rate > most ? rate : most), 0n)
+}
+
+const HOSTED_FEES = { webSearch: 'webSearchCalls', fileSearch: 'fileSearchCalls', codeContainer: 'codeContainers' } as const
+
+/** The first cap into which `cost` does not fit, output held by other calls left aside: that may come back. */
+function firstShort(balances: readonly Balance[], cost: NanoUsd): Balance | null {
+  return balances.find((balance) => balance.cap - balance.state.spent - balance.state.heldInput < cost) ?? null
+}
+
+function tightestOf(balances: readonly Balance[]): Balance {
+  const [first] = balances
+  if (first === undefined) throw new RangeError('a turn draws on at least one account')
+  return balances.reduce((tightest, balance) => (freeOf(balance) < freeOf(tightest) ? balance : tightest), first)
+}
+function freeOf(balance: Balance): NanoUsd {
+  return balance.cap - balance.state.spent - balance.state.heldInput
+}
+
+/** The rungs in effect, then the same with each further step that may be taken here; the last step is the end, not a candidate. */
+function* candidates(ladder: readonly LadderStep[], active: readonly Rung[], atBoundary: boolean): Generator<readonly Rung[]> {
+  yield active
+  let rungs = active
+  for (const { rung } of ladder) {
+    if (rungs.includes(rung) || rung === 'EndConversation') continue
+    if (!atBoundary && isBoundaryRung(rung)) continue
+    rungs = union(rungs, [rung])
+    yield rungs
+  }
+}
+
+function isBoundaryRung(rung: Rung): boolean {
+  return (BOUNDARY_RUNGS as readonly Rung[]).includes(rung)
+}
+
+function occasionsOf(turn: {
+  readonly conversation: Conversation
+  readonly rungs: readonly Rung[]
+  readonly newEdits: readonly Edit[]
+  readonly promoted: readonly Edit[]
+  readonly swapped: boolean
+  readonly refuseTools: boolean
+}): NoticeOccasion[] {
+  const known = union(turn.conversation.rungs, turn.conversation.userRungs?.rungs ?? [])
+  const fresh = (rung: Rung): boolean => turn.rungs.includes(rung) && !known.includes(rung)
+  const occasions: NoticeOccasion[] = []
+  if (fresh('DropRetrieval') && turn.newEdits.some((edit) => edit.kind === 'replace')) occasions.push('DropRetrieval')
+  if (turn.promoted.some((edit) => edit.kind === 'cut' && edit.cause === 'Summarize')) occasions.push('Summarize')
+  if (turn.newEdits.some((edit) => edit.kind === 'cut' && edit.cause === 'DropOldest')) occasions.push('DropOldest')
+  if (fresh('DowngradeModel') && turn.swapped) occasions.push('DowngradeModel')
+  if (fresh('RefuseTools') && turn.refuseTools) occasions.push('RefuseTools')
+  return occasions
+}
+
+function priceOf(input: DecideInput, model: string): PricedModel | null {
+  const { prices, provider, nowMs } = input
+  const found = prices.find(provider, model, nowMs)
+  if (found !== null) return found
+  switch (input.config.onUnknownModel) {
+    case 'Ceiling':
+      return prices.ceiling(provider, model, nowMs)
+    case 'Free':
+      return prices.free(provider, model)
+    case 'Refuse':
+      return null
+  }
+}
+
+function withAccount(balance: Balance): { readonly cap: NanoUsd; readonly account: Balance['state'] } {
+  return { cap: balance.cap, account: balance.state }
+}
+
+function joined(edits: readonly Edit[], ready: readonly Edit[]): readonly Edit[] {
+  return ready.length === 0 ? edits : [...edits, ...ready]
+}
+
+/** In the order of the ladder, so that the last is the highest. */
+function union(...lists: readonly (readonly Rung[])[]): readonly Rung[] {
+  return RUNGS.filter((rung) => lists.some((list) => list.includes(rung)))
+}

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { canonicalJson, chainedDigest, originalDigest } from './digest.ts'
+import { inlineNotice, noticeFinder } from './notice-frame.ts'
+import type { Json, JsonObject } from './request.ts'
+import { assistant, call, conversations, message, user } from './testing.ts'
+
+const digest = (json: JsonObject, notices: readonly string[] = []): string => originalDigest(message(json), noticeFinder(notices))
+
+/** The same value with its keys in another order. */
+function reordered(value: Json): Json {
+  if (Array.isArray(value)) return value.map(reordered)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value)
+      .reverse()
+      .map(([key, field]) => [key, reordered(field ?? null)]),
+  )
+}
+
+test('a digest is stable under re-serialisation: key order, whitespace, escapes, empty fields', () => {
+  fc.assert(
+    fc.property(conversations(), (messages) => {
+      for (const json of messages) {
+        const again: JsonObject = JSON.parse(
+          JSON.stringify(reordered(json), null, 2).replaceAll('e', '\\u0065').replaceAll('\\\\u0065', '\\\\e'),
+        )
+        assert.equal(digest({ ...again, refusal: null, annotations: [], audio: {} }), digest(json))
+      }
+    }),
+    { numRuns: 30 },
+  )
+})
+
+test('a digest tells apart what a model would read differently', () => {
+  const all = [
+    user('a'),
+    user('a '),
+    assistant('a'),
+    user([{ type: 'text', text: 'a' }]),
+    call({ id: '1', name: 'a' }),
+    call({ id: '2', name: 'a' }),
+    { ...user('a'), name: 'b' },
+  ]
+  assert.equal(new Set(all.map((json) => digest(json))).size, all.length)
+  assert.notEqual(chainedDigest(['a', 'b']), chainedDigest(['b', 'a']))
+  assert.match(digest(user('a')), /^[0-9a-f]{32}$/)
+})
+
+test('a notice in an answer does not change its digest', () => {
+  const notice = 'Note: earlier turns were summarised.'
+  assert.equal(digest(assistant(`Nine.${inlineNotice(notice)}`), [notice]), digest(assistant('Nine.')))
+  assert.notEqual(digest(user(`Nine.${inlineNotice(notice)}`), [notice]), digest(user('Nine.')))
+})
+
+test('nesting without end is cut off, not followed', () => {
+  let deep: Json = 'x'
+  for (let depth = 0; depth < 100_000; depth++) deep = [deep]
+  assert.equal(canonicalJson({ deep }).length < 200, true)
+})

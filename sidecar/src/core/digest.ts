@@ -1,0 +1,57 @@
+/** Digests that name messages as the client sent them, so that an edit finds its message again however it is serialised. */
+import { hash } from 'node:crypto'
+import type { Digest } from './conversation.ts'
+import { isList, isObject } from './message.ts'
+import { withoutNotices } from './notice-frame.ts'
+import type { NoticeFinder } from './notice-frame.ts'
+import type { Json, JsonObject, Message } from './request.ts'
+
+/** Values nested deeper than this count as one and the same: no real message has them, and recursion must end. */
+const DEPTH_MAX = 32
+const DIGEST_HEX = 32
+
+/**
+ * Names a message. Whitespace and key order of its JSON do not matter, nor fields that are null or empty, nor texts that
+ * we put into it (`notices`).
+ */
+export function originalDigest(message: Message, notices: NoticeFinder = []): Digest {
+  const bare = withoutNotices(message, notices)
+  return digestOf(canonicalJson(bare === null ? { role: message.role } : bare.json))
+}
+
+/** Names a sequence of messages by the digests of each. */
+export function chainedDigest(digests: readonly Digest[]): Digest {
+  return digestOf(digests.join(','))
+}
+
+/** First 128 bits of SHA-256, hex. */
+export function digestOf(text: string): Digest {
+  return hash('sha256', text, 'hex').slice(0, DIGEST_HEX)
+}
+
+/** JSON with sorted keys, without fields that are null or empty. Linear in the size of `value`. */
+export function canonicalJson(value: JsonObject): string {
+  return write(value, 0)
+}
+
+function write(value: Json, depth: number): string {
+  if (isList(value)) {
+    if (depth >= DEPTH_MAX) return '[]'
+    return `[${value.map((item) => write(item, depth + 1)).join(',')}]`
+  }
+  if (!isObject(value)) return JSON.stringify(value)
+  if (depth >= DEPTH_MAX) return '{}'
+  const fields: string[] = []
+  for (const key of Object.keys(value).sort()) {
+    const field = value[key]
+    if (field === undefined || isEmpty(field)) continue
+    fields.push(`${JSON.stringify(key)}:${write(field, depth + 1)}`)
+  }
+  return `{${fields.join(',')}}`
+}
+
+function isEmpty(value: Json): boolean {
+  if (value === null || value === '') return true
+  if (isList(value)) return value.length === 0
+  return isObject(value) && Object.keys(value).length === 0
+}

@@ -1,0 +1,116 @@
+/**
+ * Replays the edit log of a conversation on what the app sends: the app resends its own unedited history, and the
+ * provider must see the same bytes as before, turn after turn. An edit whose originals are not there (the app
+ * regenerated, edited or shortened its history) is left out; it is applied again when they are back.
+ */
+import type { Digest, Edit } from './conversation.ts'
+import { chainedDigest, originalDigest } from './digest.ts'
+import { bytesOf, isInstruction, leadingCount, parseObject, plainMessage, withJson } from './message.ts'
+import { noticeFinder, withoutNotices } from './notice-frame.ts'
+import type { ChatRequest, Message } from './request.ts'
+import type { Shaped } from './shape.ts'
+
+export type Cut = Extract<Edit, { kind: 'cut' }>
+export type Replacement = Extract<Edit, { kind: 'replace' }>
+
+/** The request as the log has it. Nothing new is decided; the same request and log give the same bytes. */
+export function replay(request: ChatRequest, edits: readonly Edit[]): Shaped {
+  return shapedOf(request, replayEntries(request.messages, edits).entries, { newEdits: [], skipped: [] })
+}
+
+/** A message that is sent, and where it comes from. */
+export interface Entry {
+  readonly message: Message
+  /** Index of the client's message that it is, or stands for; null for one that a cut put in. */
+  readonly index: number | null
+  /** The edit that made it; null for the client's own (which may have lost a notice). */
+  readonly edit: Cut | Replacement | null
+}
+
+export interface Replayed {
+  readonly entries: readonly Entry[]
+  readonly cut: Cut | null
+  /** Digests of the client's messages, computed when asked for. */
+  readonly digestAt: (index: number) => Digest
+}
+
+/** The same with the origin of each message, for what decides on further edits. */
+export function replayEntries(messages: readonly Message[], edits: readonly Edit[]): Replayed {
+  const notices = noticeFinder(edits.flatMap((edit) => (edit.kind === 'notice' ? [edit.text] : [])))
+  const digestAt = memoized((index) => originalDigest(at(messages, index), notices))
+  const cut = widestCut(messages, edits, digestAt)
+  const replacements = new Map<Digest, Replacement>()
+  for (const edit of edits) if (edit.kind === 'replace' && !replacements.has(edit.original)) replacements.set(edit.original, edit)
+
+  const leading = leadingCount(messages)
+  const cutEnd = cut === null ? leading : leading + cut.count
+  const entries: Entry[] = []
+  messages.forEach((original, index) => {
+    if (index === leading && cut !== null) {
+      const message = plainMessage(cut.text)
+      if (message !== null) entries.push({ message, index: null, edit: cut })
+    }
+    // Instructions that the app gave in the middle of its history stay, whatever is cut around them.
+    if (index >= leading && index < cutEnd && !isInstruction(original)) return
+    const bare = withoutNotices(original, notices)
+    if (bare === null) return
+    const edit = replacements.size === 0 ? undefined : replacements.get(digestAt(index))
+    const replaced = edit === undefined ? null : replacementOf(original, edit)
+    entries.push({ message: replaced ?? bare, index, edit: replaced === null ? null : (edit ?? null) })
+  })
+  // A request that was nothing but our own words: better sent as it is than empty.
+  if (entries.length === 0) return { entries: messages.map((message, index) => ({ message, index, edit: null })), cut: null, digestAt }
+  return { entries, cut, digestAt }
+}
+
+/** What entries come to, against what the client sent. */
+export function shapedOf(request: ChatRequest, entries: readonly Entry[], decided: Pick<Shaped, 'newEdits' | 'skipped'>): Shaped {
+  const messages = entries.map((entry) => entry.message)
+  const rewritten = messages.length !== request.messages.length || messages.some((message, index) => message !== request.messages[index])
+  const savedBytes = Math.max(0, bytesOf(request.messages) - bytesOf(messages))
+  return { messages: rewritten ? messages : request.messages, rewritten, savedBytes, ...decided }
+}
+
+/**
+ * Of the cuts whose originals are there, the one that covers most: a later cut covers what an earlier one did. Of equal
+ * ones the later counts (a summary that came after the oldest turns had been left out).
+ */
+function widestCut(messages: readonly Message[], edits: readonly Edit[], digestAt: (index: number) => Digest): Cut | null {
+  const leading = leadingCount(messages)
+  let widest: Cut | null = null
+  for (const edit of edits) {
+    if (edit.kind !== 'cut' || edit.count < 1 || edit.count < (widest?.count ?? 0)) continue
+    // Something must be left behind the cut: without it the request would ask nothing.
+    if (leading + edit.count >= messages.length) continue
+    if (cutDigest(leading, edit.count, digestAt) === edit.originals) widest = edit
+  }
+  return widest
+}
+
+/** Names the `count` messages after the leading ones. */
+export function cutDigest(leading: number, count: number, digestAt: (index: number) => Digest): Digest {
+  return chainedDigest(Array.from({ length: count }, (_, offset) => digestAt(leading + offset)))
+}
+
+function replacementOf(original: Message, edit: Replacement): Message | null {
+  const json = parseObject(edit.text)
+  if (json === null || json['role'] !== original.role) return null
+  return { ...withJson(original, json), bytes: Buffer.from(edit.text, 'utf8') }
+}
+
+function memoized(compute: (index: number) => Digest): (index: number) => Digest {
+  const known = new Map<number, Digest>()
+  return (index) => {
+    const seen = known.get(index)
+    if (seen !== undefined) return seen
+    const digest = compute(index)
+    known.set(index, digest)
+    return digest
+  }
+}
+
+function at(messages: readonly Message[], index: number): Message {
+  const message = messages[index]
+  if (message === undefined) throw new RangeError(`there is no message ${index}`)
+  return message
+}

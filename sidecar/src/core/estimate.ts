@@ -1,0 +1,290 @@
+/**
+ * What a call can cost, before it is made. Two measures of its input: a hard bound, from the provider's last exact count
+ * and the bytes of what is new (no byte-level tokenizer makes more tokens than bytes), and a linear heuristic for where
+ * that bound leaves no room for a useful answer. Neither runs a tokenizer: those take seconds on hostile text.
+ */
+import { createHash, hash } from 'node:crypto'
+import type { PricedModel } from '@farebox/crds/prices.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { INPUT_KINDS, inputTokens } from '@farebox/crds/usage.ts'
+import type { MeteredKind, Usage } from '@farebox/crds/usage.ts'
+import type { Digest, Driver, ExactCount } from './conversation.ts'
+import { mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
+import { isList } from './message.ts'
+import type { ChatRequest, Json, Message } from './request.ts'
+import { retrievalBytes } from './retrieval.ts'
+import type { ShapeRules } from './shape.ts'
+
+/** Tokens around each message (role, separators), which its JSON keys outweigh in bytes; counted all the same. */
+const MESSAGE_FRAMING_TOKENS = 4
+/** Tokens around the whole prompt: the opening of the answer and the preamble of tools. */
+const REQUEST_FRAMING_TOKENS = 32
+/** Tokens per byte of tool schemas and frame, of which only the length is known: JSON is at most this dense in o200k. */
+const FIXED_TOKENS_PER_BYTE = 0.45
+const DIGEST_HEX_LENGTH = 32
+
+export interface InputQuery {
+  /** The messages as they will be sent. */
+  readonly messages: readonly Message[]
+  readonly fixedBytes: number
+  /** Digest of the rest as it will be sent: a change that alters what the provider counts must alter this too. */
+  readonly fixedDigest: Digest
+  /** The model as it will be asked for. */
+  readonly model: string
+  readonly exact: ExactCount | null
+  /** From `FactorTable`; below 1 counts as 1. */
+  readonly factor: number
+}
+
+export interface InputBound {
+  /** Hard upper bound of the input, in tokens. */
+  readonly bytes: number
+  /** The heuristic of it, times `factor`; at most `bytes`. A getter: copy the object by hand, not by spreading it. */
+  readonly heuristic: number
+  /** Tokens known exactly: the part of both that is not estimated. 0 when no exact count fits. */
+  readonly known: number
+  /** The heuristic for what is not known, without `factor`: compare with the exact count less `known` to learn the factor. */
+  readonly freshHeuristic: number
+  /** What to keep with the exact count of this call, so that the next call can start from it. */
+  readonly sent: { readonly fixedDigest: Digest; readonly messages: number; readonly messagesDigest: Digest }
+}
+
+/** The input of a call, from above. An exact count serves only where model, fixed part and all messages it counted are the same. */
+export function inputBound(query: InputQuery): InputBound {
+  const { messages, exact, model } = query
+  const fits =
+    exact !== null &&
+    exact.model === model &&
+    exact.fixedDigest === query.fixedDigest &&
+    exact.messages <= messages.length &&
+    digestsOf(messages, exact.messages).prefix === exact.messagesDigest
+  const known = fits ? exact.inputTokens : 0
+  const fresh = fits ? messages.slice(exact.messages) : messages
+  const fixedBytes = fits ? 0 : query.fixedBytes
+  let bytes = fits ? known : fixedBytes + REQUEST_FRAMING_TOKENS
+  for (const message of fresh) bytes += messageTokensBound(message, model)
+  return new LazyBound({ bytes, known, hasExact: fits, fresh, fixedBytes, query })
+}
+
+/** Digest over the bytes of the first `count` messages: 128 bits, hex. */
+export function messagesDigest(messages: readonly Message[], count: number): Digest {
+  return hash('sha256', bytesOf(messages, count), 'hex').slice(0, DIGEST_HEX_LENGTH)
+}
+
+/**
+ * Who drove a call's cost, in proportion to bytes: `retrieval` is what the app marked, `tools` are schemas, results and fees
+ * of hosted tools, `history` is all other input. Sums to `cost` exactly.
+ */
+export function splitByDriver(call: {
+  readonly request: ChatRequest
+  /** The messages as they were sent. */
+  readonly messages: readonly Message[]
+  readonly retrieval: ShapeRules['retrieval']
+  readonly usage: Usage
+  readonly priced: Pick<PricedModel, 'pricesFor'>
+  readonly cost: NanoUsd
+}): Readonly<Record<Extract<Driver, 'history' | 'retrieval' | 'tools' | 'output'>, NanoUsd>> {
+  const { request, messages, usage, cost } = call
+  const prices = call.priced.pricesFor(inputTokens(usage), null)
+  const picoUsd = (kinds: readonly MeteredKind[]): bigint => kinds.reduce((sum, kind) => sum + BigInt(usage[kind]) * prices[kind], 0n)
+  const input = picoUsd(INPUT_KINDS)
+  const fees = picoUsd(FEE_KINDS)
+  const all = input + fees + picoUsd(OUTPUT_KINDS)
+  if (all === 0n) return { history: 0n, retrieval: 0n, tools: 0n, output: cost }
+  const bytes = bytesByDriver({ ...request, messages }, call.retrieval)
+  const inputCost = (cost * input) / all
+  const feeCost = (cost * fees) / all
+  const share = (part: number): NanoUsd => (bytes.all === 0 ? 0n : (inputCost * BigInt(part)) / BigInt(bytes.all))
+  const retrieval = share(bytes.retrieval)
+  const tools = share(bytes.tools)
+  return { history: inputCost - retrieval - tools, retrieval, tools: tools + feeCost, output: cost - inputCost - feeCost }
+}
+
+const FEE_KINDS = ['webSearchCalls', 'fileSearchCalls', 'codeContainers'] as const satisfies readonly MeteredKind[]
+const OUTPUT_KINDS = ['output', 'audioOutput'] as const satisfies readonly MeteredKind[]
+/** Bytes of text that cost about as much as one token of an image. */
+const BYTES_PER_MEDIA_TOKEN = 4
+
+function bytesByDriver(request: ChatRequest, rules: ShapeRules['retrieval']): { readonly all: number; readonly retrieval: number; readonly tools: number } {
+  const marked = retrievalBytes(request, { retrieval: rules })
+  let all = request.fixedBytes
+  let retrieval = 0
+  let tools = request.tools === 'none' ? 0 : request.fixedBytes
+  request.messages.forEach((message, index) => {
+    let size = message.bytes.length - message.mediaBytes
+    const retrieved = Math.min(size, marked[index] ?? 0)
+    for (const part of message.images) size += mediaTokensUsual(part, request.model) * BYTES_PER_MEDIA_TOKEN
+    all += size
+    retrieval += retrieved
+    if (message.role === 'tool' || message.role === 'function') tools += size - retrieved
+  })
+  return { all, retrieval, tools }
+}
+
+/** The most tokens that a message can be: the bytes of its JSON, which hold its text and more, with media by their own rule. */
+function messageTokensBound(message: Message, model: string): number {
+  let tokens = message.bytes.length - message.mediaBytes + MESSAGE_FRAMING_TOKENS
+  for (const part of message.images) tokens += mediaTokensBound(part, model)
+  return tokens
+}
+
+// Fortieths of a token per UTF-16 unit, by class of character. Measured against o200k: English 1.35 times the truth, code
+// 1.42, JSON 1.23, Chinese 1.43, Russian 2.0, base64 and hex 1.03, emoji 0.97.
+const FORTIETHS = 40
+const SPACE = 10
+const LETTER = 12
+const DIGIT = 20
+const OTHER_ASCII = 20
+/** A letter in a run that no word is as long as: base64, hashes, one key held down. */
+const RUN_LETTER = 30
+const WORD_LETTERS_MAX = 24
+const WIDE = 40
+const OTHER = 22
+const WEIGHTS = Uint8Array.from({ length: 128 }, (_, code) => {
+  const character = String.fromCharCode(code)
+  if (/\s/.test(character)) return SPACE
+  if (/[A-Za-z]/.test(character)) return LETTER
+  return /[0-9]/.test(character) ? DIGIT : OTHER_ASCII
+})
+
+/** A linear estimate of the tokens of a text: one pass, no tables of words, rarely below what o200k counts. */
+export function heuristicTokens(text: string): number {
+  let sum = 0
+  let run = 0
+  let runLetters = 0
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index)
+    if (code >= 128) {
+      sum += code >= 0x2e80 ? WIDE : OTHER
+      run = runLetters = 0
+      continue
+    }
+    const weight = WEIGHTS[code] ?? OTHER_ASCII
+    sum += weight
+    if (weight === LETTER) {
+      run += 1
+      runLetters += 1
+      if (run > WORD_LETTERS_MAX) {
+        sum += (RUN_LETTER - LETTER) * runLetters // the run as a whole turns out not to be a word
+        runLetters = 0
+      }
+    } else if (weight === DIGIT || code === 0x2b || code === 0x3d) {
+      run += 1 // digits, + and = go on with a run of base64
+    } else {
+      run = runLetters = 0
+    }
+  }
+  return Math.ceil(sum / FORTIETHS)
+}
+
+/** The heuristic for a whole message: all text that the model reads of it, and its framing. */
+function messageTokensHeuristic(message: Message, model: string): number {
+  let tokens = TEXT_TOKENS.get(message)
+  if (tokens === undefined) {
+    tokens = MESSAGE_FRAMING_TOKENS + textTokens(message.json, message.images.length > 0)
+    TEXT_TOKENS.set(message, tokens)
+  }
+  for (const part of message.images) tokens += mediaTokensUsual(part, model)
+  return tokens
+}
+
+/** A turn asks for the same messages under several rungs and models: each is read once. */
+const TEXT_TOKENS = new WeakMap<Message, number>()
+
+/** Keys whose values the model never reads as text. */
+const UNREAD_KEYS: ReadonlySet<string> = new Set(['role', 'type', 'id', 'tool_call_id', 'detail', 'cache_control'])
+/** Keys that hold embedded media, or where it is. */
+const MEDIA_KEYS: ReadonlySet<string> = new Set(['image_url', 'input_audio', 'file'])
+
+function textTokens(value: Json | undefined, hasMedia: boolean): number {
+  if (typeof value === 'string') return heuristicTokens(value)
+  if (typeof value === 'number') return heuristicTokens(String(value))
+  if (value === null || typeof value !== 'object') return 1
+  let tokens = 0
+  if (isList(value)) {
+    for (const element of value) tokens += 1 + textTokens(element, hasMedia)
+    return tokens
+  }
+  for (const key of Object.keys(value)) {
+    if (UNREAD_KEYS.has(key) || (hasMedia && MEDIA_KEYS.has(key))) continue
+    tokens += 1 + textTokens(value[key], hasMedia)
+  }
+  return tokens
+}
+
+/** What is not always asked for is worked out when it is: text and digests of a long history take longer than the rest. */
+class LazyBound implements InputBound {
+  readonly bytes: number
+  readonly known: number
+  readonly #basis: Basis
+  #freshHeuristic: number | null = null
+
+  constructor(basis: Basis) {
+    this.bytes = basis.bytes
+    this.known = basis.known
+    this.#basis = basis
+  }
+
+  get heuristic(): number {
+    return Math.min(this.bytes, this.known + Math.ceil(this.freshHeuristic * Math.max(1, this.#basis.query.factor)))
+  }
+
+  get freshHeuristic(): number {
+    if (this.#freshHeuristic !== null) return this.#freshHeuristic
+    const { fresh, fixedBytes, hasExact, query } = this.#basis
+    let tokens = hasExact ? 0 : REQUEST_FRAMING_TOKENS + Math.ceil(fixedBytes * FIXED_TOKENS_PER_BYTE)
+    for (const message of fresh) tokens += messageTokensHeuristic(message, query.model)
+    this.#freshHeuristic = tokens
+    return tokens
+  }
+
+  get sent(): InputBound['sent'] {
+    const { messages, fixedDigest } = this.#basis.query
+    return { fixedDigest, messages: messages.length, messagesDigest: wholeDigest(messages) }
+  }
+}
+interface Basis {
+  readonly bytes: number
+  readonly known: number
+  readonly hasExact: boolean
+  readonly fresh: readonly Message[]
+  readonly fixedBytes: number
+  readonly query: InputQuery
+}
+
+interface Digests {
+  readonly count: number
+  /** Of the first `count` messages. */
+  readonly prefix: Digest
+  readonly whole: Digest
+}
+const DIGESTS = new WeakMap<readonly Message[], Digests>()
+
+/** Both digests in one pass, remembered for the list. `count` must not exceed it. */
+function digestsOf(messages: readonly Message[], count: number): Digests {
+  const known = DIGESTS.get(messages)
+  if (known?.count === count) return known
+  const all = bytesOf(messages, messages.length)
+  let prefixLength = 0
+  for (let index = 0; index < count; index += 1) prefixLength += messages[index]?.bytes.length ?? 0
+  const running = createHash('sha256').update(all.subarray(0, prefixLength))
+  const prefix = running.copy().digest('hex').slice(0, DIGEST_HEX_LENGTH)
+  const whole = count === messages.length ? prefix : running.update(all.subarray(prefixLength)).digest('hex').slice(0, DIGEST_HEX_LENGTH)
+  const digests = { count, prefix, whole }
+  DIGESTS.set(messages, digests)
+  return digests
+}
+
+function wholeDigest(messages: readonly Message[]): Digest {
+  return (DIGESTS.get(messages) ?? digestsOf(messages, messages.length)).whole
+}
+
+/** Messages are JSON objects, so that their bytes, one after the other, can be read in one way only. */
+function bytesOf(messages: readonly Message[], count: number): Buffer {
+  const parts: Uint8Array[] = []
+  for (let index = 0; index < count; index += 1) {
+    const message = messages[index]
+    if (message !== undefined) parts.push(message.bytes)
+  }
+  return Buffer.concat(parts)
+}

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Edit } from './conversation.ts'
+import { replay } from './edit-log.ts'
+import { cutEdit, dropOldest, planCut, turnsText } from './history-cut.ts'
+import { ownMessage } from './message.ts'
+import type { ChatRequest, JsonObject, Message } from './request.ts'
+import { assistant, call, chatRequest, pairingProblem, result, system, user } from './testing.ts'
+
+const plan = (request: ChatRequest, keepRecentTurns: number, edits: readonly Edit[] = []): ReturnType<typeof planCut> =>
+  planCut({ request, edits, keepRecentTurns })
+const contents = (messages: readonly Message[]): unknown[] => messages.map(({ json }) => json['content'])
+const turns = (count: number): JsonObject[] =>
+  Array.from({ length: count }, (_, index) => [
+    user(`q${index + 1}`),
+    call({ id: `c${index}`, name: 'f' }),
+    result(`c${index}`, 'r'),
+    assistant(`a${index + 1}`),
+  ]).flat()
+
+test('a plan keeps instructions and the last turns, and covers whole exchanges', () => {
+  const request = chatRequest([system('s'), ...turns(4), user('q5')])
+  const planned = plan(request, 2)
+  assert.ok(planned)
+  assert.deepEqual([planned.leading, planned.count, planned.turns], [1, 12, 3])
+  assert.equal(planned.messages.length, 12)
+  assert.equal(planned.tailBytes, planned.keptBytes - (request.messages[0]?.bytes.length ?? 0))
+  const shaped = replay(request, [cutEdit(planned, 'Summarize', ownMessage('user', '[sum]'), 'x')])
+  assert.deepEqual(contents(shaped.messages), ['s', '[sum]', 'q4', null, 'r', 'a4', 'q5'])
+  assert.equal(pairingProblem(shaped.messages), null)
+  assert.equal(
+    planned.originalBytes + planned.keptBytes,
+    request.messages.reduce((sum, { bytes }) => sum + bytes.length, 0),
+  )
+})
+
+test('there is nothing to cut while no turn is older than those that stay, or the log cuts as much', () => {
+  const request = chatRequest([...turns(2), user('q3')])
+  assert.equal(plan(request, 3), null)
+  assert.equal(plan(chatRequest([user('q')]), 0), null, 'the last turn always stays')
+  const first = plan(request, 1)
+  assert.ok(first)
+  assert.equal(plan(request, 1, [cutEdit(first, 'DropOldest', null, 'x')]), null)
+})
+
+test('a plan made after the answer, or within a tool loop, keeps the running turn whole', () => {
+  const running = chatRequest([...turns(1), user('q2'), call({ id: 'z', name: 'f' }), result('z', 'r')])
+  const planned = plan(running, 1)
+  assert.ok(planned)
+  assert.equal(planned.count, 4)
+  const next = chatRequest([...running.messages.map(({ json }) => json), assistant('a2'), user('q3')])
+  assert.deepEqual(contents(replay(next, [cutEdit(planned, 'Summarize', null, 'x')]).messages), ['q2', null, 'r', 'a2', 'q3'])
+})
+
+test('a later cut covers the earlier one and is planned on what is sent now', () => {
+  const first = plan(chatRequest([...turns(2), user('q3')]), 1)
+  assert.ok(first)
+  const log: Edit[] = [cutEdit(first, 'Summarize', ownMessage('user', '[first]'), '1')]
+  const request = chatRequest([...turns(4), user('q5')])
+  const second = plan(request, 1, log)
+  assert.ok(second)
+  assert.deepEqual(contents(second.messages), ['[first]', 'q3', null, 'r', 'a3', 'q4', null, 'r', 'a4'])
+  assert.ok(second.currentBytes < second.originalBytes)
+  log.push(cutEdit(second, 'Summarize', ownMessage('user', '[second]'), '2'))
+  assert.deepEqual(contents(replay(request, log).messages), ['[second]', 'q5'])
+  assert.deepEqual(contents(replay(request, log.toReversed()).messages), ['[second]', 'q5'], 'in whichever order they were logged')
+})
+
+test('instructions in the middle of a history outlive a cut around them', () => {
+  const request = chatRequest([system('s'), user('q1'), assistant('a1'), system('now in German'), user('q2'), assistant('a2'), user('q3')])
+  const planned = plan(request, 1)
+  assert.ok(planned)
+  assert.deepEqual(contents(replay(request, [cutEdit(planned, 'Summarize', ownMessage('user', '[sum]'), 'x')]).messages), [
+    's',
+    '[sum]',
+    'now in German',
+    'q3',
+  ])
+})
+
+test('consecutive user messages are one turn, and a history that is broken already is not cut', () => {
+  assert.equal(plan(chatRequest([user('context'), user('q1'), assistant('a1'), user('more'), user('q2')]), 1)?.count, 3)
+  assert.equal(plan(chatRequest([user('q1'), call({ id: 'a', name: 'f' }), user('q2')]), 1), null)
+})
+
+test('the oldest turns are left out until the rest fits, no more than that, with a label that says so', () => {
+  const request = chatRequest([system('s'), ...turns(6), user('q7')])
+  const fitting = (count: number): ReturnType<typeof dropOldest> =>
+    dropOldest({ request, edits: [], fits: (messages) => messages.length <= count, newId: () => 'd' })
+  const dropped = fitting(12)
+  assert.equal(dropped.status, 'cut')
+  assert.deepEqual(contents(dropped.messages), [
+    's',
+    '[Earlier conversation left out: turns 1-4]',
+    'q5',
+    null,
+    'r',
+    'a5',
+    'q6',
+    null,
+    'r',
+    'a6',
+    'q7',
+  ])
+  assert.deepEqual(contents(replay(request, [dropped.edit]).messages), contents(dropped.messages))
+  assert.equal(fitting(26).status, 'fits')
+  assert.equal(fitting(25).status, 'cut')
+  assert.equal(fitting(2).status, 'exceeds')
+})
+
+test('leaving out goes on from where the log has cut', () => {
+  const request = chatRequest([...turns(6), user('q7')])
+  const first = dropOldest({ request, edits: [], fits: (messages) => messages.length <= 18, newId: () => '1' })
+  assert.equal(first.status, 'cut')
+  assert.equal(dropOldest({ request, edits: [first.edit], fits: (messages) => messages.length <= 18, newId: () => '2' }).status, 'fits')
+  const second = dropOldest({ request, edits: [first.edit], fits: (messages) => messages.length <= 9, newId: () => '2' })
+  assert.equal(second.status, 'cut')
+  assert.ok(second.edit.count > first.edit.count)
+})
+
+test('images that are left out are counted in the label', () => {
+  const image = { type: 'image_url', image_url: { url: 'https://example.com/a.png' } }
+  const request = chatRequest([user([{ type: 'text', text: 'see' }, image, image]), assistant('nice'), user('q2')])
+  const dropped = dropOldest({ request, edits: [], fits: (messages) => messages.length <= 2, newId: () => 'd' })
+  assert.equal(dropped.status, 'cut')
+  assert.equal(contents(dropped.messages)[0], '[Earlier conversation left out: turn 1, with 2 images or files]')
+  assert.deepEqual(dropped.messages[0]?.images, [])
+  assert.deepEqual([turnsText(1), turnsText(3)], ['turn 1', 'turns 1-3'])
+})

@@ -1,0 +1,153 @@
+/**
+ * Cutting old turns out of a history. A cut begins right after the leading instructions and ends where a user turn
+ * begins, so that tool calls and their results leave together. What takes its place is one message, labelled so that
+ * model and reader know that something is missing. A later cut begins at the same place and covers the earlier one.
+ */
+import type { Digest, Edit } from './conversation.ts'
+import { cutDigest, replay, replayEntries } from './edit-log.ts'
+import type { Cut, Replayed } from './edit-log.ts'
+import { bytesOf, isInstruction, leadingCount, ownMessage, turnStarts } from './message.ts'
+import type { ChatRequest, JsonObject, Message } from './request.ts'
+
+/** A cut that could be made. */
+export interface CutPlan {
+  /** Leading instructions, which stay. */
+  readonly leading: number
+  /** How many messages after them the cut covers, as the client sends them. */
+  readonly count: number
+  /** Chained digest of those. */
+  readonly originals: Digest
+  /** User turns covered: the first to this one. */
+  readonly turns: number
+  /** What the provider would be sent of them without this cut: an earlier cut's message first, later ones with their edits. */
+  readonly messages: readonly Message[]
+  /** Bytes of the covered messages as the client sends them, and of `messages`. */
+  readonly originalBytes: number
+  readonly currentBytes: number
+  /** Bytes of what is sent in any case: instructions, and the turns that stay. */
+  readonly keptBytes: number
+  /** Of `keptBytes`, what stands behind the cut: a provider's cache loses it, while it keeps the instructions before. */
+  readonly tailBytes: number
+}
+
+/**
+ * Plans a cut of all turns but the last `keepRecentTurns` (1 or more; the last one may still be running). Null when there
+ * are no more turns than that, or when the log cuts as much already. May be planned after any answer; the edit is to be
+ * applied from a user-turn boundary on.
+ */
+export function planCut({
+  request,
+  edits,
+  keepRecentTurns,
+}: {
+  readonly request: ChatRequest
+  readonly edits: readonly Edit[]
+  readonly keepRecentTurns: number
+}): CutPlan | null {
+  const starts = turnStarts(request.messages)
+  const kept = Math.max(1, keepRecentTurns)
+  if (starts.length <= kept) return null
+  return planAt(request.messages, replayEntries(request.messages, edits), starts, starts.length - kept)
+}
+
+/** The edit of a plan. `message` takes the place of what is cut; null: nothing does. */
+export function cutEdit(plan: CutPlan, cause: Cut['cause'], message: JsonObject | null, id: string): Cut {
+  const text = message === null ? '' : JSON.stringify(message)
+  const { leading, count, originals } = plan
+  return { kind: 'cut', id, cause, leading, count, originals, text, savedBytes: Math.max(0, plan.originalBytes - Buffer.byteLength(text)) }
+}
+
+export type DropOldestResult =
+  | { readonly status: 'fits' }
+  | { readonly status: 'cut'; readonly edit: Cut; readonly messages: readonly Message[] }
+  /** Even the last turn alone does not fit. */
+  | { readonly status: 'exceeds' }
+
+/**
+ * Leaves out the fewest oldest turns so that the rest fits, and says so in their place. The last turn always stays.
+ * `edits` is the log with all that is to be applied now; `fits` must not turn false for fewer messages. Call it at a
+ * user-turn boundary only.
+ */
+export function dropOldest({
+  request,
+  edits,
+  fits,
+  newId,
+}: {
+  readonly request: ChatRequest
+  readonly edits: readonly Edit[]
+  readonly fits: (messages: readonly Message[]) => boolean
+  readonly newId: () => string
+}): DropOldestResult {
+  const { messages } = request
+  const replayed = replayEntries(messages, edits)
+  if (fits(replayed.entries.map((entry) => entry.message))) return { status: 'fits' }
+  const starts = turnStarts(messages)
+  const id = newId()
+  let fewest: Extract<DropOldestResult, { status: 'cut' }> | null = null
+  let low = 1
+  let high = starts.length - 1
+  while (low <= high) {
+    const turns = Math.floor((low + high) / 2)
+    const plan = planAt(messages, replayed, starts, turns)
+    if (plan === null) {
+      low = turns + 1 // cut already
+      continue
+    }
+    const edit = cutEdit(plan, 'DropOldest', leftOutMessage(plan), id)
+    const rest = replay(request, [...edits, edit]).messages
+    if (fits(rest)) {
+      fewest = { status: 'cut', edit, messages: rest }
+      high = turns - 1
+    } else low = turns + 1
+  }
+  return fewest ?? { status: 'exceeds' }
+}
+
+/** Stands where the oldest turns were. */
+export function leftOutMessage(plan: CutPlan): JsonObject {
+  const images = plan.messages.reduce((count, message) => count + message.images.length, 0)
+  const media = images === 0 ? '' : `, with ${images} ${images === 1 ? 'image or file' : 'images or files'}`
+  return ownMessage('user', `[Earlier conversation left out: ${turnsText(plan.turns)}${media}]`)
+}
+
+/** `turn 1` or `turns 1-7`. */
+export function turnsText(turns: number): string {
+  return turns === 1 ? 'turn 1' : `turns 1-${turns}`
+}
+
+/** The cut of the first `turns` turns; null when the log cuts as much already, or nothing stands there. */
+function planAt(messages: readonly Message[], replayed: Replayed, starts: readonly number[], turns: number): CutPlan | null {
+  const leading = leadingCount(messages)
+  const end = starts[turns]
+  if (end === undefined) return null
+  const count = end - leading
+  if (count <= (replayed.cut?.count ?? 0) || !isClosed(messages.slice(leading, end))) return null
+  const covered = messages.slice(leading, end).filter((message) => !isInstruction(message))
+  const current = replayed.entries.filter(
+    ({ index, message }) => index === null || (index >= leading && index < end && !isInstruction(message)),
+  )
+  const currentSet = new Set(current)
+  const kept = replayed.entries.filter((entry) => !currentSet.has(entry))
+  return {
+    leading,
+    count,
+    originals: cutDigest(leading, count, replayed.digestAt),
+    turns,
+    messages: current.map((entry) => entry.message),
+    originalBytes: bytesOf(covered),
+    currentBytes: bytesOf(current.map((entry) => entry.message)),
+    keptBytes: bytesOf(kept.map((entry) => entry.message)),
+    tailBytes: bytesOf(kept.filter(({ index }) => index === null || index >= leading).map((entry) => entry.message)),
+  }
+}
+
+/** Whether every tool call among the messages is answered among them, and every result has its call. */
+function isClosed(messages: readonly Message[]): boolean {
+  const open = new Set<string>()
+  for (const message of messages) {
+    for (const call of message.toolCalls) open.add(call.id)
+    if (message.answers !== null && !open.delete(message.answers)) return false
+  }
+  return open.size === 0
+}

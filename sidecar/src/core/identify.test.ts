@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { makeConfig, makeContract } from '../../../test/support/make.ts'
+import { identify, IdHasher } from './identify.ts'
+import type { ChatRequest } from './request.ts'
+
+const CONFIG = makeConfig('http://provider/v1', [makeContract(), makeContract({ tier: 'free' })])
+
+function requestWith(parts: Partial<Pick<ChatRequest, 'metadata' | 'promptCacheKey' | 'safetyIdentifier' | 'user'>> = {}): ChatRequest {
+  return {
+    body: new Uint8Array(),
+    model: 'gpt-4o',
+    stream: false,
+    includeUsage: false,
+    choices: 1,
+    outputLimit: null,
+    messages: [],
+    tools: 'none',
+    toolsRefused: false,
+    structured: false,
+    serviceTier: null,
+    metadata: {},
+    promptCacheKey: null,
+    safetyIdentifier: null,
+    user: null,
+    fixedBytes: 0,
+    fixedDigest: '',
+    fields: new Set(),
+    hostedTools: [],
+    ...parts,
+  }
+}
+
+function conversationOf(headers: Record<string, string>, request = requestWith()): string | null {
+  const result = identify(CONFIG, (name) => headers[name], request)
+  if (result.status === 'rejected') return `rejected: ${result.param}`
+  const { conversation } = result.identity
+  return conversation.status === 'named' ? `${conversation.carrier}:${conversation.rawId}` : null
+}
+
+test('the first carrier in the order of the config wins', () => {
+  const request = requestWith({ metadata: { session_id: 'm' }, promptCacheKey: 'k' })
+  assert.equal(conversationOf({ 'x-farebox-conversation': 'h', baggage: 'session.id=b' }, request), 'Header:h')
+  assert.equal(conversationOf({ baggage: 'other=1, session.id=b%20c;p=1' }, request), 'Baggage:b c')
+  assert.equal(conversationOf({ baggage: 'gen_ai.conversation.id=g,session.id=b' }), 'Baggage:g')
+  assert.equal(conversationOf({}, request), 'Metadata:m')
+  assert.equal(conversationOf({}, requestWith({ promptCacheKey: 'k' })), 'PromptCacheKey:k')
+  assert.equal(conversationOf({}), null)
+})
+
+test('an id that is empty, too long or not printable is refused, and the carrier is named', () => {
+  assert.equal(conversationOf({ 'x-farebox-conversation': '' }), 'rejected: x-farebox-conversation')
+  assert.equal(conversationOf({ 'x-farebox-conversation': 'a'.repeat(257) }), 'rejected: x-farebox-conversation')
+  assert.equal(conversationOf({}, requestWith({ metadata: { thread_id: 'a\u0000b' } })), 'rejected: metadata.thread_id')
+})
+
+test('a tier may be claimed only from the allowed list, and only where claims are allowed', () => {
+  const claim = (config: typeof CONFIG, tier: string): string => {
+    const result = identify(config, (name) => (name === 'x-farebox-tier' ? tier : undefined), requestWith())
+    return result.status === 'ok' ? result.identity.tier : result.status
+  }
+  assert.equal(claim(CONFIG, 'free'), 'free')
+  assert.equal(claim(CONFIG, 'gold'), 'rejected')
+  const { claimHeader: _claimHeader, ...closed } = CONFIG.tiers
+  assert.equal(claim({ ...CONFIG, tiers: closed }, 'free'), 'rejected')
+})
+
+test('the user comes from the header, then from the body', () => {
+  const userOf = (headers: Record<string, string>, request: ChatRequest): string | null => {
+    const result = identify(CONFIG, (name) => headers[name], request)
+    assert.equal(result.status, 'ok')
+    return result.status === 'ok' ? result.identity.rawUser : null
+  }
+  const request = requestWith({ safetyIdentifier: 's', user: 'u', metadata: { user_id: 'm' } })
+  assert.equal(userOf({ 'x-farebox-user': 'h' }, request), 'h')
+  assert.equal(userOf({}, request), 's')
+  assert.equal(userOf({}, requestWith({ user: 'u' })), 'u')
+  assert.equal(userOf({}, requestWith()), null)
+})
+
+test('hashed ids depend on namespace, tier and scope, and never hold the raw id', () => {
+  const hasher = new IdHasher(Buffer.alloc(32, 7))
+  const id = hasher.conversation(CONFIG, 'pro', 'chat-1')
+  assert.match(id, /^[0-9a-f]{32}$/)
+  assert.notEqual(id, hasher.conversation(CONFIG, 'free', 'chat-1'))
+  assert.notEqual(id, hasher.conversation({ ...CONFIG, namespace: 'other' }, 'pro', 'chat-1'))
+  const byBudget = { ...CONFIG, identity: { ...CONFIG.identity, scope: 'Budget' as const } }
+  assert.notEqual(hasher.conversation(byBudget, 'pro', 'chat-1'), hasher.conversation({ ...byBudget, budget: 'b' }, 'pro', 'chat-1'))
+  assert.equal(hasher.conversation(CONFIG, 'pro', 'chat-1'), hasher.conversation({ ...CONFIG, budget: 'b' }, 'pro', 'chat-1'), 'a namespace shares its ids')
+  assert.notEqual(id, new IdHasher(Buffer.alloc(32, 8)).conversation(CONFIG, 'pro', 'chat-1'))
+})

@@ -1,0 +1,179 @@
+/**
+ * Who is speaking: the conversation, the user and the tier that a request claims. Ids come from the request and are
+ * trusted only as names: they are bounded, checked and hashed with a secret, inside a scope that comes from the config.
+ */
+import { createHmac } from 'node:crypto'
+import type { Carrier } from '@farebox/crds/identity.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { ChatRequest } from './request.ts'
+
+export const CONVERSATION_HEADER = 'x-farebox-conversation'
+export const USER_HEADER = 'x-farebox-user'
+export const BOUNDARY_HEADER = 'x-farebox-boundary'
+
+/** Longest id that a carrier may hold, in UTF-16 units. */
+const ID_LENGTH_MAX = 256
+/** Printable, without control characters: ids are opaque, but they are not binary. */
+const ID_PATTERN = /^[^\p{Cc}]+$/u
+/** W3C baggage keys that name a conversation (OpenTelemetry's GenAI conventions first). */
+const BAGGAGE_KEYS = ['gen_ai.conversation.id', 'session.id'] as const
+const METADATA_KEYS = ['conversation_id', 'session_id', 'thread_id'] as const
+
+/** Reads one request header, lower-case name; undefined when absent. */
+export type HeaderReader = (name: string) => string | undefined
+
+export type NamedConversation =
+  | { readonly status: 'named'; readonly rawId: string; readonly carrier: Carrier | 'Alias' }
+  /** No carrier named it: the fallback decides. */
+  | { readonly status: 'fallback' }
+
+export interface Identity {
+  readonly conversation: NamedConversation
+  readonly rawUser: string | null
+  readonly tier: string
+  /** The app says that a new task begins with this turn. */
+  readonly taskBoundary: boolean
+}
+
+export type IdentifyResult =
+  | { readonly status: 'ok'; readonly identity: Identity }
+  | { readonly status: 'rejected'; readonly param: string; readonly message: string }
+
+/** Reads the carriers in the config's order, first hit wins. */
+export function identify(config: SidecarConfig, header: HeaderReader, request: ChatRequest): IdentifyResult {
+  const tier = claimedTier(config, header)
+  if (tier.status === 'rejected') return tier
+  const conversation = namedConversation(config, header, request)
+  if (conversation.status === 'rejected') return conversation
+  const user = rawUser(config, header, request)
+  if (user !== null && !isId(user)) return rejected(USER_HEADER, `a user id must be 1 to ${ID_LENGTH_MAX} printable characters`)
+  const boundary = header(BOUNDARY_HEADER)
+  if (boundary !== undefined && boundary !== 'task') return rejected(BOUNDARY_HEADER, 'the only boundary is "task"')
+  return { status: 'ok', identity: { conversation, rawUser: user, tier: tier.tier, taskBoundary: boundary === 'task' } }
+}
+
+/** Hashes ids so that neither the store nor a log holds a raw one. 128 bits, hex. */
+export class IdHasher {
+  readonly #secret: Buffer
+  constructor(secret: Buffer) {
+    this.#secret = secret
+  }
+  /** A conversation's scope is namespace (or budget) and tier: services that share an id share a cap. */
+  conversation(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'identity'>, tier: string, rawId: string): string {
+    return this.#hash('conversation', scopeOf(config), tier, rawId)
+  }
+  user(config: Pick<SidecarConfig, 'namespace'>, rawUser: string): string {
+    return this.#hash('user', config.namespace, rawUser)
+  }
+  #hash(...parts: readonly string[]): string {
+    const hmac = createHmac('sha256', this.#secret)
+    for (const part of parts) hmac.update(`${part.length}:`).update(part)
+    return hmac.digest('hex').slice(0, 32)
+  }
+}
+
+/** The name inside which conversation ids are distinct. */
+export function scopeOf(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'identity'>): string {
+  return config.identity.scope === 'Budget' ? `${config.namespace}/${config.budget}` : config.namespace
+}
+
+function claimedTier(config: SidecarConfig, header: HeaderReader): { readonly status: 'ok'; readonly tier: string } | Extract<IdentifyResult, { status: 'rejected' }> {
+  const claimHeader = config.tiers.claimHeader ?? 'x-farebox-tier'
+  const claim = header(claimHeader)
+  if (claim === undefined) return { status: 'ok', tier: config.tiers.default }
+  if (config.tiers.claimHeader === undefined) return rejected(claimHeader, 'this workload may not claim a tier')
+  if (!config.tiers.allowed.includes(claim)) return rejected(claimHeader, 'the claimed tier is not among those allowed')
+  return { status: 'ok', tier: claim }
+}
+
+function namedConversation(config: SidecarConfig, header: HeaderReader, request: ChatRequest): NamedConversation | Extract<IdentifyResult, { status: 'rejected' }> {
+  for (const found of conversationCandidates(config, header, request)) {
+    if (!isId(found.rawId)) return rejected(found.param, `a conversation id must be 1 to ${ID_LENGTH_MAX} printable characters`)
+    return { status: 'named', rawId: found.rawId, carrier: found.carrier }
+  }
+  return { status: 'fallback' }
+}
+
+function* conversationCandidates(
+  config: SidecarConfig,
+  header: HeaderReader,
+  request: ChatRequest,
+): Generator<{ readonly rawId: string; readonly carrier: Carrier | 'Alias'; readonly param: string }> {
+  for (const carrier of config.identity.carriers) {
+    switch (carrier) {
+      case 'Header': {
+        const own = header(CONVERSATION_HEADER)
+        if (own !== undefined) yield { rawId: own, carrier, param: CONVERSATION_HEADER }
+        for (const name of config.identity.headers) {
+          const alias = header(name.toLowerCase())
+          if (alias !== undefined) yield { rawId: alias, carrier: 'Alias', param: name }
+        }
+        break
+      }
+      case 'Baggage': {
+        const baggage = header('baggage')
+        if (baggage === undefined) break
+        for (const key of BAGGAGE_KEYS) {
+          const value = baggageValue(baggage, key)
+          if (value !== null) yield { rawId: value, carrier, param: `baggage ${key}` }
+        }
+        break
+      }
+      case 'Metadata':
+        for (const key of METADATA_KEYS) {
+          const value = request.metadata[key]
+          if (value !== undefined) yield { rawId: value, carrier, param: `metadata.${key}` }
+        }
+        break
+      case 'PromptCacheKey':
+        if (request.promptCacheKey !== null) yield { rawId: request.promptCacheKey, carrier, param: 'prompt_cache_key' }
+        break
+    }
+  }
+}
+
+function rawUser(config: SidecarConfig, header: HeaderReader, request: ChatRequest): string | null {
+  for (const carrier of config.identity.userCarriers) {
+    let found: string | null | undefined
+    switch (carrier) {
+      case 'Header':
+        found = header(USER_HEADER)
+        break
+      case 'SafetyIdentifier':
+        found = request.safetyIdentifier
+        break
+      case 'User':
+        found = request.user
+        break
+      case 'Metadata':
+        found = request.metadata['user_id']
+        break
+    }
+    if (found !== undefined && found !== null) return found
+  }
+  return null
+}
+
+/** The value of one member of a W3C baggage header (percent-decoded), https://www.w3.org/TR/baggage/. */
+function baggageValue(baggage: string, key: string): string | null {
+  for (const member of baggage.split(',')) {
+    const [pair = ''] = member.split(';')
+    const equals = pair.indexOf('=')
+    if (equals < 0 || pair.slice(0, equals).trim() !== key) continue
+    const value = pair.slice(equals + 1).trim()
+    try {
+      return decodeURIComponent(value)
+    } catch {
+      return value // not percent-encoded after all: the bytes as they came are the name
+    }
+  }
+  return null
+}
+
+function isId(text: string): boolean {
+  return text.length >= 1 && text.length <= ID_LENGTH_MAX && ID_PATTERN.test(text)
+}
+
+function rejected(param: string, message: string): Extract<IdentifyResult, { status: 'rejected' }> {
+  return { status: 'rejected', param, message }
+}

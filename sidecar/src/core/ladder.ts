@@ -1,0 +1,80 @@
+/** The ladder: from what a conversation has used to the rungs in effect. */
+import { BOUNDARY_RUNGS, RUNGS } from '@farebox/crds/ladder.ts'
+import type { LadderStep, Rung } from '@farebox/crds/ladder.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Account } from './budget.ts'
+import type { AtBoundary } from './shape.ts'
+
+/** Percent is clamped to this: what lies beyond is a sum of overruns, and three digits fit a header. */
+export const PERCENT_MAX = 999
+/** From here on a threshold applies whatever the pricing model: the cap is reached. */
+const AT_CAP_PERCENT = 100
+
+/** What of a step decides when its rung rises. */
+export type Threshold = Pick<LadderStep, 'atPercent' | 'rung'>
+
+/** All rungs whose threshold `percent` has reached, gentlest first. */
+export function rungsAt(steps: readonly Threshold[], percent: number): readonly Rung[] {
+  return inOrder(new Set(steps.filter((step) => step.atPercent <= percent).map((step) => step.rung)))
+}
+
+/**
+ * Percent of the tightest cap that is spent, or certain to be billed for calls in flight: a whole number from 0 to 999,
+ * rounded down. Held output does not count: a burst of parallel calls must not degrade a conversation that has spent
+ * little. A cap of zero is used up; an account without a cap does not count.
+ */
+export function percentUsed(draws: readonly { readonly cap: NanoUsd | null; readonly account: Account }[]): number {
+  let highest = 0
+  for (const { cap, account } of draws) {
+    if (cap === null) continue
+    highest = Math.max(highest, cap <= 0n ? AT_CAP_PERCENT : percentOfCap(account.spent + account.heldInput, cap))
+  }
+  return highest
+}
+
+/**
+ * A user turn begins here: the last message is a user's. System messages that an app appends after it do not count. In
+ * the middle of a tool loop it is false, and so it is for a request that asks to continue an assistant message.
+ */
+export const isBoundary: AtBoundary = (request) => {
+  const last = request.messages.findLast((message) => message.role !== 'system' && message.role !== 'developer')
+  return last?.role === 'user'
+}
+
+/** What decides whether a rung rises now. */
+export interface Climb {
+  readonly steps: readonly Threshold[]
+  /** As `percentUsed` gives it. */
+  readonly percent: number
+  /** Rungs in effect already; they stay, whatever the percent. */
+  readonly active: readonly Rung[]
+  /** As `isBoundary` gives it. */
+  readonly atBoundary: boolean
+  /** False: thresholds below 100 do not apply (a tier priced per resolution that is on target). */
+  readonly ladderApplies: boolean
+}
+
+/**
+ * The rungs that become active now, gentlest first; those that are active already are not among them. Rungs that rewrite
+ * or swap rise only at a user-turn boundary, the others between any two calls. Repeating it with its result added to
+ * `active` gives nothing.
+ */
+export function risenRungs({ steps, percent, active, atBoundary, ladderApplies }: Climb): Rung[] {
+  const applying = ladderApplies ? steps : steps.filter((step) => step.atPercent >= AT_CAP_PERCENT)
+  return rungsAt(applying, percent).filter((rung) => !active.includes(rung) && (atBoundary || !needsBoundary(rung)))
+}
+
+/** Whether a rung may rise only at a user-turn boundary. */
+export function needsBoundary(rung: Rung): boolean {
+  return BOUNDARY_RUNGS.some((boundaryRung) => boundaryRung === rung)
+}
+
+function percentOfCap(used: NanoUsd, cap: NanoUsd): number {
+  const percent = (used * 100n) / cap
+  if (percent <= 0n) return 0
+  return percent > BigInt(PERCENT_MAX) ? PERCENT_MAX : Number(percent)
+}
+
+function inOrder(rungs: ReadonlySet<Rung>): readonly Rung[] {
+  return RUNGS.filter((rung) => rungs.has(rung))
+}

@@ -1,0 +1,99 @@
+/**
+ * Tokens of images, audio and files, from above: no tokenizer sees them, so the bound comes from what the provider says it
+ * charges by size and detail (https://platform.openai.com/docs/guides/images-vision#calculating-costs) or from a ceiling.
+ */
+import type { ImagePart } from './request.ts'
+
+/** An image of unknown size, or sent to a model whose rule is unknown, costs no more than this. */
+export const IMAGE_TOKENS_CEILING = 10_000
+/** What an image of unknown size is taken for where the ceiling leaves no room: a photo of a few megapixels. */
+const IMAGE_TOKENS_USUAL = 1_600
+/** A file by reference: providers read at most 100 pages, each as text and as an image. */
+export const FILE_TOKENS_CEILING = 300_000
+const FILE_TOKENS_USUAL = 30_000
+const PAGE_TOKENS = 3_000
+/** Audio of unknown length: ten minutes at ten tokens a second. */
+export const AUDIO_TOKENS_CEILING = 6_000
+/** The thinnest speech codecs need a kilobyte a second, which is ten tokens. */
+const AUDIO_BYTES_PER_TOKEN = 100
+/** PDF text is packed about as tightly as tokens are: a byte of file is at most one token of text. */
+const FILE_BYTES_PER_TOKEN = 1
+
+const PATCH_PIXELS = 32
+const TILE_PIXELS = 512
+/** Tile rule: the image is first fitted into this square, then its short side is brought to `SHORT_SIDE_PIXELS`. */
+const FIT_PIXELS = 2_048
+const SHORT_SIDE_PIXELS = 768
+/** `low` detail is seen at 512 by 512. */
+const LOW_PATCHES = 256
+
+type Rule =
+  | { readonly by: 'tiles'; readonly base: number; readonly tile: number }
+  /** `multiplier` in percent. */
+  | { readonly by: 'patches'; readonly patchesMax: number; readonly multiplier: number }
+
+/** First match wins; so the narrower name comes first. */
+const RULES: readonly { readonly model: RegExp; readonly rule: Rule }[] = [
+  { model: /^gpt-4o-mini/, rule: { by: 'tiles', base: 2_833, tile: 5_667 } },
+  { model: /^(gpt-4o|chatgpt-4o|gpt-4-turbo|gpt-4\.5|gpt-4\.1(-\d|$))/, rule: { by: 'tiles', base: 85, tile: 170 } },
+  { model: /^(gpt-4\.1|gpt-5(\.\d)?)-mini/, rule: { by: 'patches', patchesMax: 1_536, multiplier: 162 } },
+  { model: /^(gpt-4\.1|gpt-5(\.\d)?)-nano/, rule: { by: 'patches', patchesMax: 1_536, multiplier: 246 } },
+  { model: /^o4-mini/, rule: { by: 'patches', patchesMax: 1_536, multiplier: 172 } },
+  // Users report 5.1 and 5.2 at 1.2 times the documented 70 and 140.
+  { model: /^gpt-5(\.[12])?(-|$)/, rule: { by: 'tiles', base: 84, tile: 168 } },
+  { model: /^o[13](-|$)/, rule: { by: 'tiles', base: 75, tile: 150 } },
+]
+/** For a model without a rule of its own: the dearest of each kind that is not a known exception. */
+const UNKNOWN_RULES: readonly Rule[] = [
+  { by: 'tiles', base: 85, tile: 170 },
+  { by: 'patches', patchesMax: 1_536, multiplier: 246 },
+  { by: 'patches', patchesMax: IMAGE_TOKENS_CEILING, multiplier: 100 },
+]
+
+/** The most that one part can cost, in tokens. */
+export function mediaTokensBound(part: ImagePart, model: string): number {
+  switch (part.kind) {
+    case 'image':
+      return imageTokens(part, model, IMAGE_TOKENS_CEILING)
+    case 'audio':
+      return part.embeddedBytes === undefined ? AUDIO_TOKENS_CEILING : Math.ceil(part.embeddedBytes / AUDIO_BYTES_PER_TOKEN) + 10
+    case 'file':
+      return part.embeddedBytes === undefined
+        ? FILE_TOKENS_CEILING
+        : Math.min(FILE_TOKENS_CEILING, PAGE_TOKENS + Math.ceil(part.embeddedBytes / FILE_BYTES_PER_TOKEN))
+  }
+}
+
+/** What one part usually costs at most: the same where its size is known, a common size where it is not. */
+export function mediaTokensUsual(part: ImagePart, model: string): number {
+  if (part.kind === 'image') return imageTokens(part, model, IMAGE_TOKENS_USUAL)
+  if (part.kind === 'file') return Math.min(FILE_TOKENS_USUAL, mediaTokensBound(part, model))
+  return mediaTokensBound(part, model)
+}
+
+function imageTokens(part: ImagePart, model: string, ofUnknownSize: number): number {
+  const known = RULES.find((entry) => entry.model.test(model))
+  const rules = known === undefined ? UNKNOWN_RULES : [known.rule]
+  let most = 0
+  for (const rule of rules) most = Math.max(most, tokensByRule(rule, part, ofUnknownSize))
+  return most
+}
+
+function tokensByRule(rule: Rule, part: ImagePart, ofUnknownSize: number): number {
+  if (rule.by === 'tiles') {
+    if (part.detail === 'low') return rule.base
+    return rule.base + rule.tile * (part.size === null ? MOST_TILES : tiles(part.size.width, part.size.height))
+  }
+  if (part.detail === 'low') return Math.ceil((LOW_PATCHES * rule.multiplier) / 100)
+  const patches = part.size === null ? ofUnknownSize : Math.ceil(part.size.width / PATCH_PIXELS) * Math.ceil(part.size.height / PATCH_PIXELS)
+  return Math.ceil((Math.min(patches, rule.patchesMax) * rule.multiplier) / 100)
+}
+
+/** 2048 by 768 pixels, the largest that is left after both scalings. */
+const MOST_TILES = (FIT_PIXELS / TILE_PIXELS) * Math.ceil(SHORT_SIDE_PIXELS / TILE_PIXELS)
+
+function tiles(width: number, height: number): number {
+  const fit = Math.min(1, FIT_PIXELS / Math.max(width, height))
+  const short = Math.min(1, SHORT_SIDE_PIXELS / (Math.min(width, height) * fit))
+  return Math.ceil((width * fit * short) / TILE_PIXELS) * Math.ceil((height * fit * short) / TILE_PIXELS)
+}

@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { beforeFrame, inlineNotice, noticeFinder, stripNotices, withoutNotices } from './notice-frame.ts'
+import { assistant, message } from './testing.ts'
+
+const strip = (text: string, notices: readonly string[]): string => stripNotices(text, noticeFinder(notices))
+const notice = 'Note: this (conversation) has become long; $details may be missing...'
+
+test('whatever the model wrote is had back exactly, also when the app trims the end', () => {
+  fc.assert(
+    fc.property(
+      fc.string({ unit: 'grapheme' }),
+      fc.constantFrom(notice, 'Kurz.', 'あ'.repeat(30), 'two\nlines of a notice that\n\nis long'),
+      (written, text) => {
+        fc.pre(!written.includes('---') && !written.includes(text))
+        assert.equal(strip(written + inlineNotice(text), [text]), written)
+        assert.equal(strip(`${written}${inlineNotice(text)}\n \n`, [text]), written)
+      },
+    ),
+  )
+})
+
+test('two notices, and a footer of the app after them', () => {
+  const other = 'Note: a smaller model answers from here on.'
+  assert.equal(strip(`Nine.${inlineNotice(`${notice}\n${other}`)}`, [`${notice}\n${other}`]), 'Nine.')
+  assert.equal(strip(`Nine.${inlineNotice(notice)}\n\nSent from a phone`, [other, notice]), 'Nine.\n\nSent from a phone')
+  assert.equal(strip(`Nine.${inlineNotice(notice)}${inlineNotice(other)}`, [notice, other]), 'Nine.')
+})
+
+test('short words are taken out only with the frame, or alone', () => {
+  assert.equal(strip('All is OK here', ['OK']), 'All is OK here')
+  assert.equal(strip(`All is OK${inlineNotice('OK')}`, ['OK']), 'All is OK')
+  assert.equal(strip(' OK ', ['OK']), '')
+  assert.equal(strip('text', ['', '  ']), 'text')
+})
+
+test('parts of a content lose their notices, and only those parts', () => {
+  const json = {
+    role: 'assistant',
+    content: [
+      { type: 'text', text: 'Nine.' },
+      { type: 'text', text: inlineNotice(notice) },
+    ],
+  }
+  assert.deepEqual(withoutNotices(message(json), noticeFinder([notice]))?.json['content'], [{ type: 'text', text: 'Nine.' }])
+  assert.equal(withoutNotices(message({ role: 'assistant', content: [{ type: 'text', text: notice }] }), noticeFinder([notice])), null)
+  const plain = message(assistant('Nine.'))
+  assert.equal(withoutNotices(plain, noticeFinder([notice])), plain)
+})
+
+test('the text before the last frame names an answer, with or without a notice', () => {
+  assert.equal(beforeFrame(`Nine.${inlineNotice(notice)}`).trim(), 'Nine.')
+  assert.equal(beforeFrame('a --- b --- c'), 'a --- b ')
+  assert.equal(beforeFrame('a---b ----'), 'a---b ----')
+  assert.equal(beforeFrame('---'), '')
+})

@@ -1,0 +1,113 @@
+/**
+ * How a notice stands inside an answer, and how it is taken out again when the app sends that answer back as history:
+ * the model must neither read our words as its own nor learn to write them.
+ */
+import { isList, isTextPart, withJson } from './message.ts'
+import type { Json, Message } from './request.ts'
+
+/** Between the answer and a notice: a rule in Markdown, and readable as plain text. */
+const FRAME = '---'
+const SEPARATOR = '\n\n'
+/** A notice shorter than this could be the model's own words: it is taken out only with its frame, or when it stands alone. */
+const TELLING_LENGTH_MIN = 24
+
+/** What is appended to the text of an answer to show `notice` after it. The log keeps `notice` itself. */
+export function inlineNotice(notice: string): string {
+  return `${SEPARATOR}${FRAME}\n${notice}`
+}
+
+/** Finds the texts of notices in answers. Made once per request: histories are long. */
+export type NoticeFinder = readonly RegExp[]
+export function noticeFinder(notices: readonly string[]): NoticeFinder {
+  return [...new Set(notices)].flatMap((notice) => {
+    const words = notice.split(/\s+/).filter((word) => word !== '')
+    if (words.length === 0) return []
+    const body = words.map(escapeRegExp).join('\\s+')
+    const frame = `${FRAME}\\s+`
+    const isTelling = words.join(' ').length >= TELLING_LENGTH_MIN
+    return [new RegExp(isTelling ? `(?:${frame})?${body}` : `${frame}${body}|^\\s*${body}\\s*$`, 'g')]
+  })
+}
+
+/** An assistant message without our notices; the message itself where there are none; null when nothing else was in it. */
+export function withoutNotices(message: Message, notices: NoticeFinder): Message | null {
+  if (message.role !== 'assistant' || notices.length === 0) return message
+  const content = stripContent(message.json['content'], notices)
+  if (content === message.json['content']) return message
+  if (content !== null) return withJson(message, { ...message.json, content })
+  const saysMore = message.toolCalls.length > 0 || message.json['refusal'] || message.json['audio'] || message.json['function_call']
+  return saysMore ? withJson(message, { ...message.json, content: null }) : null
+}
+
+/**
+ * `text` without the notices and their frame: exactly what the model wrote, as long as the app kept its whitespace; with
+ * other whitespace (trimmed, CRLF, one line) they are found all the same.
+ */
+export function stripNotices(text: string, notices: NoticeFinder): string {
+  let rest = text
+  for (const notice of notices) rest = withoutMatches(rest, notice)
+  return rest
+}
+
+/**
+ * The text before the last frame: what the model wrote, whatever notice follows it. For naming a conversation by its
+ * history, when its notices are not known yet; a rule of the model's own cuts its text too, which does no harm there.
+ */
+export function beforeFrame(text: string): string {
+  for (let index = text.lastIndexOf(FRAME); index >= 0; index = index === 0 ? -1 : text.lastIndexOf(FRAME, index - 1)) {
+    if (isSpaceAt(text, index - 1) && isSpaceAt(text, index + FRAME.length)) return text.slice(0, index)
+  }
+  return text
+}
+
+/** Null when nothing is left. The same value when nothing was found. */
+function stripContent(content: Json | undefined, notices: NoticeFinder): Json | undefined {
+  if (typeof content === 'string') {
+    const text = stripNotices(content, notices)
+    if (text === content) return content
+    return text === '' ? null : text
+  }
+  if (!isList(content)) return content
+  let found = false
+  const parts: Json[] = []
+  for (const part of content) {
+    if (!isTextPart(part)) {
+      parts.push(part)
+      continue
+    }
+    const text = stripNotices(part.text, notices)
+    if (text === part.text) parts.push(part)
+    else found = true
+    if (text !== part.text && text !== '') parts.push({ ...part, text })
+  }
+  if (!found) return content
+  return parts.every((part) => isTextPart(part) && part.text === '') ? null : parts
+}
+
+function withoutMatches(text: string, pattern: RegExp): string {
+  let rest = ''
+  let from = 0
+  for (const match of text.matchAll(pattern)) {
+    rest = withoutSeparator(rest + text.slice(from, match.index))
+    from = match.index + match[0].length
+  }
+  if (from === 0) return text
+  const after = text.slice(from)
+  if (after.trim() === '') return rest
+  return rest === '' ? after.trimStart() : rest + after
+}
+
+/** Takes off what stands before a notice: our separator exactly, or whatever whitespace the app made of it. */
+function withoutSeparator(text: string): string {
+  return text.endsWith(SEPARATOR) ? text.slice(0, -SEPARATOR.length) : text.trimEnd()
+}
+
+/** Whether whitespace stands there; before the start and after the end count as such. */
+function isSpaceAt(text: string, index: number): boolean {
+  const character = text[index]
+  return character === undefined || /\s/.test(character)
+}
+
+function escapeRegExp(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')
+}

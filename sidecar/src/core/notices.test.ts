@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { checkNoticeText } from '@farebox/crds/notice-text.ts'
+import { NOTICE_OCCASIONS } from '@farebox/crds/sidecar-config.ts'
+import { lookUpLocale, readerLocales } from './locale.ts'
+import { BUILT_IN_LOCALES, BUILT_IN_TEXTS } from './notice-texts.ts'
+import { chooseLocale, formatMoney, noticeText } from './notices.ts'
+import type { NoticeTerms } from './notices.ts'
+
+type Texts = NoticeTerms['notices']['texts']
+const contractWith = (texts: Texts, more: Partial<NoticeTerms> = {}): NoticeTerms => ({
+  displayName: 'Plus',
+  currency: 'USD',
+  usdRate: '1.00',
+  notices: { mode: 'Inline', texts, defaultLocale: 'en' },
+  ...more,
+})
+const say = (contract: NoticeTerms, occasion: (typeof NOTICE_OCCASIONS)[number], acceptLanguage?: string): string | null =>
+  noticeText({ contract, occasion, locale: chooseLocale(contract, acceptLanguage), remaining: 123_456_789n, percent: 91, turns: 12 })
+
+test('every occasion has built-in words in every built-in language, none with an amount', () => {
+  for (const occasion of NOTICE_OCCASIONS) {
+    const texts = BUILT_IN_LOCALES.map((locale) => BUILT_IN_TEXTS[occasion][locale])
+    assert.equal(new Set(texts).size, BUILT_IN_LOCALES.length)
+    for (const text of texts) {
+      assert.equal(checkNoticeText(text), null)
+      assert.doesNotMatch(text, /\{\{remaining|[0-9$€]/)
+      assert.ok(text.length > 40)
+    }
+  }
+})
+
+test('summaries, cuts, resets and the end are told by default, other occasions only in the owner’s words', () => {
+  const told = NOTICE_OCCASIONS.filter((occasion) => say(contractWith({}), occasion) !== null)
+  assert.deepEqual(told, ['Summarize', 'DropOldest', 'Reset', 'End'])
+  assert.equal(say(contractWith({ DowngradeModel: { en: 'A smaller model answers.' } }), 'DowngradeModel'), 'A smaller model answers.')
+  assert.equal(say(contractWith({ Summarize: { en: ' ' } }), 'Summarize'), null, 'an empty text asks for silence')
+})
+
+test('built-in words come in the language that the reader prefers', () => {
+  const contract = contractWith({})
+  assert.equal(say(contract, 'End', 'de-AT,de;q=0.9,en;q=0.8'), BUILT_IN_TEXTS.End.de)
+  assert.equal(say(contract, 'End', 'pt, fr;q=0.2, ja;q=0.7'), BUILT_IN_TEXTS.End.ja)
+  assert.equal(say(contract, 'End', 'pt'), BUILT_IN_TEXTS.End.en)
+  assert.equal(say({ ...contract, notices: { ...contract.notices, defaultLocale: 'es' } }, 'End'), BUILT_IN_TEXTS.End.es)
+})
+
+test('the owner’s words replace the built-in ones in every language', () => {
+  const contract = contractWith({ End: { de: 'Schluss.', 'fr-CH': 'Terminé.' } })
+  assert.equal(say(contract, 'End', 'fr'), 'Terminé.')
+  assert.equal(say(contract, 'End', 'es, de;q=0.5'), 'Schluss.')
+  assert.equal(say(contract, 'End', 'ja'), 'Schluss.', 'not the built-in Japanese')
+  assert.equal(say(contract, 'Reset', 'ja'), BUILT_IN_TEXTS.Reset.ja)
+})
+
+test('placeholders are filled in, money in the tier’s currency and the reader’s notation', () => {
+  const texts = {
+    End: { en: '{{ remaining }} left of {{tier}} after {{turns}} turns ({{percent}} %). {{unknown}}', de: 'Noch {{remaining}}' },
+  }
+  assert.equal(say(contractWith(texts), 'End'), '$0.12 left of Plus after 12 turns (91 %). {{unknown}}')
+  assert.equal(say(contractWith(texts, { currency: 'EUR', usdRate: '1.10' }), 'End', 'de'), 'Noch 0,11\u00a0€')
+  const upgrade = contractWith({ Upgrade: { en: 'Try {{tier}}.' } }, { upgrade: { tier: 'pro', whenUserExceedsPercent: 80 } })
+  assert.equal(say(upgrade, 'Upgrade'), 'Try pro.')
+})
+
+test('a tier’s name cannot smuggle in a placeholder', () => {
+  assert.equal(say(contractWith({ End: { en: '{{tier}}' } }, { displayName: '{{remaining}}' }), 'End'), '{{remaining}}')
+})
+
+test('money is rounded down to the currency’s digits and is never below zero', () => {
+  assert.equal(formatMoney(1_999_999_999n, { currency: 'USD', usdRate: '1.00' }, 'en'), '$1.99')
+  assert.equal(formatMoney(-5n, { currency: 'USD', usdRate: '1.00' }, 'en'), '$0.00')
+  assert.equal(formatMoney(1_000_000_000n, { currency: 'JPY', usdRate: '0.0067' }, 'ja'), '￥149')
+  assert.equal(formatMoney(1_000_000_000n, { currency: 'USD', usdRate: '1.00' }, 'no_locale'), '$1.00')
+})
+
+test('Accept-Language is read by quality, in order where equal; nonsense is passed over', () => {
+  assert.deepEqual(readerLocales('da, en-GB;q=0.8, en;q=0.7'), ['da', 'en-gb', 'en'])
+  assert.deepEqual(readerLocales('en;q=0.1, fr;q=1.0, de;Q=0.5, *;q=0.3, es;q=0, it;q=2, ;;, <x>'), ['fr', 'de', 'en'])
+  assert.deepEqual(readerLocales(''), [])
+  assert.equal(readerLocales(Array.from({ length: 100 }, () => 'en').join()).length, 32)
+})
+
+test('a locale is found as itself, wider or narrower', () => {
+  assert.equal(lookUpLocale(['zh-hant-tw'], ['zh', 'en']), 'zh')
+  assert.equal(lookUpLocale(['de'], ['en', 'de-CH']), 'de-CH')
+  assert.equal(lookUpLocale(['pt', 'EN-us'], ['en-GB', 'en']), 'en')
+  assert.equal(lookUpLocale(['x'], ['en']), null)
+})

@@ -1,0 +1,202 @@
+/**
+ * What of a request is retrieved context, and the request without it. Only what the app marks counts: results of the
+ * tools that the owner names, text between the tags that the owner names, and the app's own marks (`name: "retrieval"`,
+ * metadata `farebox_retrieval`). No message is ever taken out: tool calls keep their results, turns stay turns.
+ */
+import type { Edit } from './conversation.ts'
+import type { Entry } from './edit-log.ts'
+import { contentText, isInstruction, isList, isTextPart, mapText, withJson } from './message.ts'
+import { matchesPattern } from './pattern.ts'
+import type { ChatRequest, Json, Message } from './request.ts'
+import type { ShapeRules } from './shape.ts'
+
+/** Stands where retrieved context was; tells the model why it is not there. */
+export const RETRIEVAL_STUB = '[retrieved context omitted: budget]'
+/** `name` of a message or content part that an app marks as retrieved. */
+export const RETRIEVAL_NAME = 'retrieval'
+/** Metadata key with the indexes of retrieved messages, comma-separated: `"1,4"`. */
+export const RETRIEVAL_METADATA = 'farebox_retrieval'
+
+/** Marked text shorter than this stays: the stub would save nothing worth an edit. In UTF-8 bytes. */
+const MARKED_BYTES_MIN = 200
+/** A message that is longer than this without its retrieved part (an embedded image) is left alone: the edit log keeps it whole. */
+const REPLACEMENT_BYTES_MAX = 64 * 1024
+/** Longest run of attributes in an opening tag; anything longer is not a tag. */
+const TAG_ATTRIBUTES_MAX = 1_024
+/** Tags looked at in one text; what comes after that many is left as it is. */
+const TAGS_MAX = 10_000
+
+type Marks = Pick<ShapeRules, 'retrieval'>
+
+/** `entries` with their retrieved context replaced by the stub, and the edits that say so. Call it at a user-turn boundary only. */
+export function dropRetrieval(input: {
+  readonly request: ChatRequest
+  readonly entries: readonly Entry[]
+  readonly rules: Marks
+  /** Names a message as the client sent it. */
+  readonly digestAt: (index: number) => string
+  readonly newId: () => string
+}): { readonly entries: readonly Entry[]; readonly edits: readonly Edit[] } {
+  const { request, rules, digestAt, newId } = input
+  const marker = markerOf(request, rules)
+  const edits: Edit[] = []
+  const entries = input.entries.map((entry): Entry => {
+    if (entry.index === null || entry.edit !== null) return entry
+    const bare = marker.without(entry.message, entry.index)
+    if (bare === null) return entry
+    const savedBytes = entry.message.bytes.length - bare.bytes.length
+    if (bare.bytes.length > REPLACEMENT_BYTES_MAX || savedBytes <= 0) return entry
+    const edit = {
+      kind: 'replace',
+      id: newId(),
+      rung: 'DropRetrieval',
+      original: digestAt(entry.index),
+      text: Buffer.from(bare.bytes).toString('utf8'),
+      savedBytes,
+    } as const
+    edits.push(edit)
+    return { ...entry, message: bare, edit }
+  })
+  return { entries, edits }
+}
+
+/** UTF-8 bytes of retrieved context in each of the request's messages, by index: for splitting the cost by what drove it. */
+export function retrievalBytes(request: ChatRequest, rules: Marks): number[] {
+  const marker = markerOf(request, rules)
+  return request.messages.map((message, index) => {
+    const bare = marker.without(message, index)
+    return bare === null ? 0 : Math.max(0, message.bytes.length - bare.bytes.length)
+  })
+}
+
+interface Marker {
+  /** The message without its retrieved context; null when it has none that is worth dropping. */
+  readonly without: (message: Message, index: number) => Message | null
+}
+
+function markerOf(request: ChatRequest, rules: Marks): Marker {
+  const { messages } = request
+  const names = toolNames(messages)
+  const listed = indexesIn(request.metadata[RETRIEVAL_METADATA])
+  const tags = rules.retrieval.tags.length === 0 ? null : tagPattern(rules.retrieval.tags)
+  const isWhole = (message: Message, index: number): boolean => {
+    if (message.role === 'tool' || message.role === 'function') {
+      const name = names.get(index)
+      if (name !== undefined && rules.retrieval.toolNames.some((pattern) => matchesPattern(pattern, name))) return true
+    }
+    return message.role !== 'assistant' && (listed.has(index) || message.json['name'] === RETRIEVAL_NAME)
+  }
+  const question = lastQuestion(messages, isWhole)
+  return {
+    without: (message, index) => {
+      const content = message.json['content']
+      if (isWhole(message, index)) {
+        const isKept = index === question || Buffer.byteLength(contentText(message.json)) < MARKED_BYTES_MIN
+        return isKept ? null : withJson(message, { ...message.json, content: stubbed(content) })
+      }
+      if (message.role !== 'user') return null
+      const without = mapText(content, (text, part) => {
+        if (part?.['name'] === RETRIEVAL_NAME) return Buffer.byteLength(text) < MARKED_BYTES_MIN ? text : RETRIEVAL_STUB
+        return tags === null ? text : withoutTagged(text, tags)
+      })
+      return without === undefined || isSame(without, content) ? null : withJson(message, { ...message.json, content: without })
+    },
+  }
+}
+
+/** Whole content replaced: one stub instead of its text; parts that are not text stay. */
+function stubbed(content: Json | undefined): Json {
+  if (!isList(content)) return RETRIEVAL_STUB
+  return [{ type: 'text', text: RETRIEVAL_STUB }, ...content.filter((part) => !isTextPart(part))]
+}
+
+/**
+ * The one message of the last user turn that must stay whatever marks it, so that the turn still asks something: its last
+ * user message, unless another user message of the turn is unmarked. -1 when there is none to protect.
+ */
+function lastQuestion(messages: readonly Message[], isWhole: (message: Message, index: number) => boolean): number {
+  let last = -1
+  for (let index = messages.length - 1; index >= 0; index--) {
+    const message = messages[index]
+    if (message === undefined || isInstruction(message)) continue
+    if (message.role !== 'user') break
+    if (!isWhole(message, index)) return -1
+    if (last < 0) last = index
+  }
+  return last
+}
+
+/** Name of the tool whose result a message is, by index of that message. */
+function toolNames(messages: readonly Message[]): ReadonlyMap<number, string> {
+  const calls = new Map<string, string>()
+  const names = new Map<number, string>()
+  messages.forEach((message, index) => {
+    for (const call of message.toolCalls) calls.set(call.id, call.name)
+    const ownName = message.json['name']
+    const name = message.answers === null ? undefined : calls.get(message.answers)
+    if (name !== undefined) names.set(index, name)
+    else if (message.role === 'function' && typeof ownName === 'string') names.set(index, ownName)
+  })
+  return names
+}
+
+function indexesIn(list: string | undefined): ReadonlySet<number> {
+  const indexes = new Set<number>()
+  for (const item of (list ?? '').split(',')) if (/^\s*[0-9]{1,9}\s*$/.test(item)) indexes.add(Number(item))
+  return indexes
+}
+
+function isSame(one: Json, other: Json | undefined): boolean {
+  if (one === other) return true
+  return isList(one) && isList(other) && one.length === other.length && one.every((part, index) => part === other[index])
+}
+
+function tagPattern(tags: readonly string[]): RegExp {
+  const names = tags.map((tag) => tag.replace(/[^\w:-]/g, (character) => `\\${character}`)).join('|')
+  return new RegExp(`<(/?)(${names})(?:\\s[^<>]{0,${TAG_ATTRIBUTES_MAX}})?>`, 'g')
+}
+
+/** The text between outermost balanced tags replaced by the stub; the tags stay, so that the prompt keeps its structure. Linear. */
+function withoutTagged(text: string, tags: RegExp): string {
+  let result = ''
+  let from = 0
+  for (const { start, end } of taggedRegions(text, tags)) {
+    if (Buffer.byteLength(text.slice(start, end)) < MARKED_BYTES_MIN) continue
+    result += text.slice(from, start) + RETRIEVAL_STUB
+    from = end
+  }
+  return result + text.slice(from)
+}
+
+interface Region {
+  /** After the opening tag. */
+  readonly start: number
+  /** Before the closing tag. */
+  readonly end: number
+}
+
+/** Outermost regions between an opening tag and its closing one, in order. A tag without its partner marks nothing. */
+function taggedRegions(text: string, tags: RegExp): readonly Region[] {
+  const regions: Region[] = []
+  const open: { readonly tag: string; readonly start: number }[] = []
+  const openCounts = new Map<string, number>() // so that a closing tag without an opening one costs no search
+  let seen = 0
+  for (const match of text.matchAll(tags)) {
+    if (++seen > TAGS_MAX) break
+    const [whole, slash, tag = ''] = match
+    if (slash === '') {
+      open.push({ tag, start: match.index + whole.length })
+      openCounts.set(tag, (openCounts.get(tag) ?? 0) + 1)
+      continue
+    }
+    if ((openCounts.get(tag) ?? 0) === 0) continue
+    for (let last = open.pop(); last !== undefined; last = open.pop()) {
+      openCounts.set(last.tag, (openCounts.get(last.tag) ?? 1) - 1)
+      if (last.tag !== tag) continue // opened inside, never closed: part of this region
+      while ((regions.at(-1)?.start ?? -1) >= last.start) regions.pop()
+      regions.push({ start: last.start, end: match.index })
+      break
+    }
+  }
+  return regions
+}

@@ -1,0 +1,31 @@
+/** Types of shaping: what the rungs, the window and the edit log make of a request. The rules are in `rewrite.ts`. */
+import type { Edit } from './conversation.ts'
+import type { ChatRequest, Message, RequestChange } from './request.ts'
+import type { Rung } from '@farebox/crds/ladder.ts'
+
+export interface ShapeRules {
+  readonly retrieval: { readonly toolNames: readonly string[]; readonly tags: readonly string[] }
+  readonly keepRecentTurns: number
+}
+
+/** A request after shaping: what to send, what was new about it, and what of the ladder did nothing. */
+export interface Shaped {
+  readonly messages: readonly Message[]
+  /** Whether any message differs from what the client sent. */
+  readonly rewritten: boolean
+  /** Edits made now, to be logged; those replayed from the log are not among them. */
+  readonly newEdits: readonly Edit[]
+  /** Bytes that shaping kept from the provider, in all. */
+  readonly savedBytes: number
+  readonly skipped: readonly { readonly rung: Rung; readonly reason: 'noMarker' | 'noSummary' | 'noDowngrade' | 'incapable' | 'noTools' }[]
+}
+
+/** A swap of the model, with what must change in the request for it. */
+export interface ModelSwap {
+  readonly from: string
+  readonly to: string
+  readonly change: Pick<RequestChange, 'drop' | 'rename'>
+}
+
+/** Whether the last message is a user's: the only place where history may be rewritten. */
+export type AtBoundary = (request: ChatRequest) => boolean

@@ -1,0 +1,64 @@
+/** Where a conversation stands, in the words of the app API. Money is a decimal string in the tier's currency. */
+import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
+import type { Conversation } from './conversation.ts'
+import { inCurrency } from './currency.ts'
+import { percentUsed } from './ladder.ts'
+import type { Balance, Terms } from './terms.ts'
+
+export interface Standing {
+  readonly conversation: string
+  readonly user: string | null
+  readonly tier: string
+  readonly contract: string
+  readonly currency: string
+  readonly budget: string
+  readonly spent: string
+  readonly held: string
+  readonly remaining: string
+  /** Of the tighter of the conversation's and the user's budget. */
+  readonly percent: number
+  readonly rung: Rung | 'None'
+  readonly reason: RungReason | null
+  readonly turns: number
+  readonly session: number
+  readonly state: 'open' | 'ended'
+  readonly resolution: Conversation['resolution']
+  /** What the app can do now: `continue`, `wrapUp` while a rung is in effect, `startNew` when the conversation has ended. */
+  readonly advice: 'continue' | 'wrapUp' | 'startNew'
+  /** Cost by what drove it, over all sessions. */
+  readonly drivers: Readonly<Record<string, string>>
+  readonly alerts: readonly number[]
+  readonly lastTurnAt: string
+}
+
+export function standingOf(conversation: Conversation, terms: Terms, balances: readonly Balance[]): Standing {
+  const { contract } = terms
+  const own = balances.find((balance) => balance.kind === 'conversation')
+  const money = (amount: bigint): string => inCurrency(amount > 0n ? amount : 0n, contract.usdRate)
+  const spent = own?.state.spent ?? 0n
+  const held = own?.state.held ?? 0n
+  const counted = balances.filter((balance) => balance.kind !== 'workload')
+  const rung = conversation.rungs.at(-1) ?? conversation.userRungs?.rungs.at(-1) ?? 'None'
+  return {
+    conversation: conversation.id,
+    user: conversation.user,
+    tier: conversation.tier,
+    contract: contract.hash,
+    currency: contract.currency,
+    budget: money(terms.perConversation),
+    spent: money(spent),
+    held: money(held),
+    remaining: money(terms.perConversation - spent - held),
+    percent: percentUsed(counted.map(({ cap, state }) => ({ cap, account: state }))),
+    rung,
+    reason: conversation.reason,
+    turns: conversation.turns,
+    session: conversation.session,
+    state: conversation.state,
+    resolution: conversation.resolution,
+    advice: conversation.state === 'ended' ? 'startNew' : rung === 'None' ? 'continue' : 'wrapUp',
+    drivers: Object.fromEntries(Object.entries(conversation.drivers).map(([driver, cost]) => [driver, money(cost)])),
+    alerts: conversation.alerts,
+    lastTurnAt: new Date(conversation.lastTurnAtMs).toISOString(),
+  }
+}

@@ -1,0 +1,79 @@
+/** A contract with its amounts parsed, and the accounts that a turn under it draws on. */
+import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { Period } from '@farebox/crds/period.ts'
+import { periodSpan } from '@farebox/crds/period.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { EMPTY_ACCOUNT } from './budget.ts'
+import type { Account, AccountId, Draw } from './budget.ts'
+import type { ConversationId, UserId } from './conversation.ts'
+
+export interface Terms {
+  readonly contract: Contract
+  readonly perConversation: NanoUsd
+  readonly perUser: { readonly cap: NanoUsd; readonly period: Period } | null
+}
+
+export function termsOf(contract: Contract): Terms {
+  const perUser = contract.caps.perUser
+  return {
+    contract,
+    perConversation: parseUsd(contract.caps.perConversation),
+    perUser: perUser === undefined ? null : { cap: parseUsd(perUser.amount), period: perUser.period },
+  }
+}
+
+export type CapKind = 'conversation' | 'user' | 'workload'
+
+/** One cap of a turn, before its balance is known. */
+export interface CapDraw extends Draw {
+  readonly kind: CapKind
+  readonly cap: NanoUsd
+  /** The period of a user's or workload's cap. */
+  readonly periodKey: string | null
+}
+
+/** A cap with the balance of its account. */
+export interface Balance extends CapDraw {
+  readonly state: Account
+}
+
+/** The workload's limits, with amounts parsed. */
+export interface WorkloadLimit {
+  readonly cap: NanoUsd
+  readonly period: Period
+}
+export function limitsOf(config: SidecarConfig): readonly WorkloadLimit[] {
+  return config.limits.map((limit) => ({ cap: parseUsd(limit.amount), period: limit.period }))
+}
+
+/** Every account that a turn draws on: the session of the conversation, the user's period, the workload's limits. */
+export function drawsOf(input: {
+  readonly terms: Terms
+  readonly conversation: ConversationId
+  readonly session: number
+  readonly user: UserId | null
+  readonly budgetKey: string
+  readonly limits: readonly WorkloadLimit[]
+  readonly nowMs: number
+}): readonly CapDraw[] {
+  const { terms } = input
+  const draws: CapDraw[] = [{ kind: 'conversation', account: sessionAccount(input.conversation, input.session), cap: terms.perConversation, periodKey: null }]
+  if (terms.perUser !== null && input.user !== null) {
+    const { key } = periodSpan(terms.perUser.period, input.nowMs)
+    draws.push({ kind: 'user', account: `u:${input.user}:${terms.contract.tier}:${key}`, cap: terms.perUser.cap, periodKey: key })
+  }
+  input.limits.forEach((limit, index) => {
+    const { key } = periodSpan(limit.period, input.nowMs)
+    draws.push({ kind: 'workload', account: `w:${input.budgetKey}:${index}:${limit.period.unit}:${key}`, cap: limit.cap, periodKey: key })
+  })
+  return draws
+}
+
+export function sessionAccount(conversation: ConversationId, session: number): AccountId {
+  return `c:${conversation}:${session}`
+}
+
+export function balancesOf(draws: readonly CapDraw[], accounts: ReadonlyMap<AccountId, Account>): readonly Balance[] {
+  return draws.map((draw) => ({ ...draw, state: accounts.get(draw.account) ?? EMPTY_ACCOUNT }))
+}

@@ -1,0 +1,50 @@
+/** The context window that a tier sells: what is longer is summarised between turns, cut here, or refused. */
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { Edit } from './conversation.ts'
+import { replay } from './edit-log.ts'
+import { dropOldest } from './history-cut.ts'
+import type { ChatRequest, Message } from './request.ts'
+import type { Shaped } from './shape.ts'
+
+export interface WindowInput {
+  readonly request: ChatRequest
+  readonly shaped: Shaped
+  /** The log that `shaped` was made with; its new edits come on top. */
+  readonly edits: readonly Edit[]
+  readonly context: Contract['context']
+  readonly atBoundary: boolean
+  /** Input tokens of a request with these messages, an upper estimate. */
+  readonly tokensOf: (messages: readonly Message[]) => number
+  readonly newId: () => string
+}
+
+export type WindowResult = { readonly status: 'ok'; readonly shaped: Shaped } | { readonly status: 'refuse' }
+
+/**
+ * `Summarize` makes its summaries between turns, before the window is full; a turn that overtakes its summary loses its
+ * oldest turns instead, as with `DropOldest`. Inside a tool loop nothing is cut: the loop ends on what it began with.
+ */
+export function fitWindow({ request, shaped, edits, context, atBoundary, tokensOf, newId }: WindowInput): WindowResult {
+  const { windowTokens } = context
+  if (windowTokens === undefined || tokensOf(shaped.messages) <= windowTokens) return { status: 'ok', shaped }
+  if (context.overflow === 'Refuse') return { status: 'refuse' }
+  if (!atBoundary) return { status: 'ok', shaped }
+  const log = [...edits, ...shaped.newEdits]
+  const dropped = dropOldest({ request, edits: log, fits: (messages) => tokensOf(messages) <= windowTokens, newId })
+  switch (dropped.status) {
+    case 'fits':
+      return { status: 'ok', shaped }
+    case 'exceeds':
+      return { status: 'refuse' }
+    case 'cut': {
+      const rest = replay(request, [...log, dropped.edit])
+      return { status: 'ok', shaped: { ...rest, newEdits: [...shaped.newEdits, dropped.edit], skipped: shaped.skipped } }
+    }
+  }
+}
+
+/** Whether a summary should be prepared after a turn of this input: the window fills up. */
+export function windowFills(context: Contract['context'], inputTokens: number): boolean {
+  const { windowTokens, overflow, summarizeAfterPercent } = context
+  return windowTokens !== undefined && overflow === 'Summarize' && inputTokens * 100 >= windowTokens * summarizeAfterPercent
+}

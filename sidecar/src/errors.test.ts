@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { ERRORS, errorAnswer } from './errors.ts'
+
+const PAGE = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8')
+const ROWS = PAGE.split('\n').flatMap((line) => {
+  const cells = line.split('|').map((cell) => cell.trim())
+  const code = /^`(\w+)`$/.exec(cells[1] ?? '')?.[1]
+  return code === undefined ? [] : [{ code, status: Number(cells[2]), retry: cells[3] ?? '' }]
+})
+
+test('the docs page lists exactly the codes of the table, with status and retry', () => {
+  const table = Object.entries(ERRORS).map(([code, entry]) => ({ code, status: entry.status, retry: 'retryAfterSeconds' in entry ? `${entry.retryAfterSeconds} s` : 'no' }))
+  assert.deepEqual(
+    ROWS.toSorted((a, b) => a.code.localeCompare(b.code)),
+    table.toSorted((a, b) => a.code.localeCompare(b.code)),
+  )
+})
+
+test('no message shows an amount or a phrase that clients parse as a wait', () => {
+  for (const [code, { message }] of Object.entries(ERRORS)) {
+    assert.doesNotMatch(message, /\$|USD|try again in|\d+ ?s\b/i, code)
+    assert.match(message, /[.]$/, code)
+  }
+})
+
+test('a refusal that a retry cannot change says so, and one that it can says when', () => {
+  const hard = errorAnswer({ code: 'conversation_budget_exhausted' }, 'r1')
+  assert.equal(hard.status, 402)
+  assert.equal(headerOf(hard.headers, 'x-should-retry'), 'false')
+  assert.equal(headerOf(hard.headers, 'retry-after'), undefined)
+  const soft = errorAnswer({ code: 'budget_busy' }, 'r2')
+  assert.equal(headerOf(soft.headers, 'x-should-retry'), 'true')
+  assert.equal(headerOf(soft.headers, 'retry-after'), '1')
+  assert.deepEqual(JSON.parse(soft.body.toString()), { error: { message: ERRORS.budget_busy.message, type: 'server_error', param: null, code: 'budget_busy' } })
+})
+
+function headerOf(headers: readonly string[], name: string): string | undefined {
+  const index = headers.indexOf(name)
+  return index < 0 ? undefined : headers[index + 1]
+}

@@ -1,0 +1,73 @@
+/**
+ * Every error that a client can see, in one table; docs/errors.md lists the same codes, and a test compares the two. A
+ * refusal is 402, 400 or 403 because no SDK retries those; what may succeed a moment later is 503 with `retry-after`.
+ */
+
+export interface ErrorEntry {
+  readonly status: number
+  /** OpenAI's `error.type`. */
+  readonly type: 'insufficient_quota' | 'invalid_request_error' | 'permission_error' | 'server_error'
+  /** For people: says which limit, names no amount, and avoids "try again in", which some clients parse as a wait. */
+  readonly message: string
+  /** Seconds after which the same request may succeed; absent: it will not, and `x-should-retry: false` says so. */
+  readonly retryAfterSeconds?: number
+}
+
+export const ERRORS = {
+  conversation_budget_exhausted: {
+    status: 402,
+    type: 'insufficient_quota',
+    message: 'This conversation has used the budget of its plan. Start a new conversation to go on.',
+  },
+  tool_calls_refused: {
+    status: 402,
+    type: 'insufficient_quota',
+    message: 'This conversation is near the end of its budget: new tool calls are refused, and this request forces one.',
+  },
+  context_window_exceeded: {
+    status: 400,
+    type: 'invalid_request_error',
+    message: 'The conversation is longer than the context window of its plan.',
+  },
+  model_not_allowed: { status: 403, type: 'permission_error', message: 'The plan of this conversation does not include this model.' },
+  model_unpriced: { status: 403, type: 'permission_error', message: 'This model has no price, and unpriced models are refused here.' },
+  conversation_id_required: { status: 400, type: 'invalid_request_error', message: 'A conversation id is required in x-farebox-conversation.' },
+  identity_rejected: { status: 403, type: 'permission_error', message: 'The identity or tier that this request claims is not accepted.' },
+  endpoint_not_governed: { status: 403, type: 'permission_error', message: 'This endpoint is not metered here, and unmetered endpoints are refused.' },
+  invalid_request: { status: 400, type: 'invalid_request_error', message: 'The request cannot be read.' },
+  request_too_large: { status: 413, type: 'invalid_request_error', message: 'The request body is larger than 32 MiB.' },
+  unsupported_encoding: { status: 415, type: 'invalid_request_error', message: 'The content-encoding must be gzip, br, zstd or identity.' },
+  budget_busy: {
+    status: 503,
+    type: 'server_error',
+    message: 'Other calls of this conversation hold the rest of its budget for the moment.',
+    retryAfterSeconds: 1,
+  },
+  budget_store_unavailable: { status: 503, type: 'server_error', message: 'The budget store is away.', retryAfterSeconds: 2 },
+  policy_unavailable: { status: 503, type: 'server_error', message: 'No valid configuration has been received yet.', retryAfterSeconds: 2 },
+  upstream_unreachable: { status: 502, type: 'server_error', message: 'The model provider could not be reached.', retryAfterSeconds: 1 },
+  upstream_timeout: { status: 504, type: 'server_error', message: 'The model provider did not answer in time.' },
+} as const satisfies Record<string, ErrorEntry>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** A refusal: a code of the table, and what a particular case adds to it. */
+export interface Refusal {
+  readonly code: ErrorCode
+  /** Replaces the table's message: the owner's words, or which field is wrong. */
+  readonly message?: string
+  /** The request field or header at fault. */
+  readonly param?: string
+}
+
+/** The refusal as an answer in OpenAI's shape. `headers` is a raw list: name, value, name, value. */
+export function errorAnswer(refusal: Refusal, requestId: string): { readonly status: number; readonly headers: string[]; readonly body: Buffer } {
+  const entry: ErrorEntry = ERRORS[refusal.code]
+  const error = { message: refusal.message ?? entry.message, type: entry.type, param: refusal.param ?? null, code: refusal.code }
+  const body = Buffer.from(JSON.stringify({ error }))
+  const headers = ['content-type', 'application/json', 'cache-control', 'no-store', 'x-request-id', requestId]
+  if (entry.retryAfterSeconds === undefined) headers.push('x-should-retry', 'false')
+  else headers.push('x-should-retry', 'true', 'retry-after', String(entry.retryAfterSeconds))
+  headers.push('content-length', String(body.length))
+  return { status: entry.status, headers, body }
+}

@@ -1,0 +1,142 @@
+/** The sidecar: builds and connects everything; starts, drains, stops. */
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { Server } from 'node:http'
+import { join } from 'node:path'
+import { loadCatalogue } from '@farebox/crds/catalogue.ts'
+import { createPriceList } from '@farebox/crds/price-list.ts'
+import { LRUCache } from 'lru-cache'
+import { ConfigFile } from './config/watch.ts'
+import { IdHasher } from './core/identify.ts'
+import { FactorTable } from './core/token-factor.ts'
+import { createAdmin } from './proxy/admin.ts'
+import { AlertFeed } from './proxy/alert-feed.ts'
+import { ContractShelf, policyOf } from './proxy/gateway.ts'
+import type { Gateway, Policy } from './proxy/gateway.ts'
+import { HoldKeeper } from './proxy/hold-keeper.ts'
+import { MoneyQueue } from './proxy/money-queue.ts'
+import { OutcomeWatch } from './proxy/outcome-watch.ts'
+import { createDataPlane } from './proxy/server.ts'
+import { Summariser } from './proxy/summariser.ts'
+import { UpstreamPool } from './proxy/upstream.ts'
+import { readSettings } from './settings.ts'
+import type { Settings } from './settings.ts'
+import { openEmbeddedStore } from './store/embedded.ts'
+import { createLog } from './telemetry/log.ts'
+import { Metrics } from './telemetry/metrics.ts'
+
+/** Calls under way have this long to end after a signal. */
+const DRAIN_MS = 25_000
+const FAILED_SWAPS_KEPT = 10_000
+const SECRET_BYTES = 32
+
+async function main(): Promise<void> {
+  const settings = readSettings(process.env)
+  const log = createLog(settings)
+  const metrics = new Metrics()
+  const nowMs = (): number => Date.now()
+  const newId = (): string => randomBytes(16).toString('hex')
+  mkdirSync(settings.dataDir, { recursive: true })
+  const secret = identitySecret(settings)
+  const store = openEmbeddedStore({ file: join(settings.dataDir, 'books.sqlite'), nowMs })
+  const catalogue = loadCatalogue()
+  metrics.catalogue.set({ version: catalogue.version, date: catalogue.date }, 1)
+
+  let policy: Policy | null = null
+  let rejected: { readonly reason: string; readonly at: string } | null = null
+  const upstreams = new UpstreamPool()
+  const holds = new HoldKeeper(store, log, nowMs)
+  const gateway: Gateway = {
+    policy: () => policy,
+    rejectedConfig: () => rejected,
+    store,
+    upstreams,
+    hasher: new IdHasher(secret),
+    chainSecret: secret,
+    contracts: new ContractShelf(store),
+    queue: new MoneyQueue(),
+    holds,
+    factors: new FactorTable(),
+    outcomes: new OutcomeWatch(store),
+    summariser: new Summariser(() => gateway),
+    alerts: new AlertFeed(),
+    metrics,
+    log,
+    nowMs,
+    newId,
+    plainUpstreams: new Set(),
+    drains: { count: 0 },
+    failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
+  }
+  const configFile = new ConfigFile(settings.configFile, {
+    accepted(config) {
+      policy = policyOf(config, createPriceList(config.prices, catalogue))
+      rejected = null
+      metrics.config.reset()
+      metrics.config.set({ budget: `${config.namespace}/${config.budget}`, hash: config.hash }, 1)
+      metrics.configs.add(['accepted'])
+      log.info({ budget: `${config.namespace}/${config.budget}`, version: config.version, hash: config.hash }, 'config in force')
+    },
+    rejected(reason) {
+      rejected = { reason, at: new Date(nowMs()).toISOString() }
+      metrics.configs.add(['rejected'])
+      log.error({ reason }, 'config refused; the last good one stays in force')
+    },
+  })
+  await configFile.start()
+  const dataPlane = createDataPlane(gateway)
+  const admin = createAdmin(gateway)
+  await listen(dataPlane, settings.listen)
+  await listen(admin, settings.admin)
+  holds.start()
+  log.info({ listen: settings.listen, admin: settings.admin }, 'sidecar ready')
+
+  const stop = async (signal: string): Promise<void> => {
+    log.info({ signal, inFlight: holds.count }, 'sidecar stops: no new calls, those under way may end')
+    configFile.stop()
+    dataPlane.close()
+    dataPlane.closeIdleConnections()
+    await drained(holds)
+    holds.stop()
+    dataPlane.closeAllConnections()
+    admin.close()
+    admin.closeAllConnections()
+    await upstreams.close()
+    await store.close()
+    process.exit(0)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal))
+}
+
+/** The key of all hashed ids: made once, kept beside the books, readable by us alone. */
+function identitySecret(settings: Settings): Buffer {
+  const path = join(settings.dataDir, 'identity.key')
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+    const secret = randomBytes(SECRET_BYTES)
+    writeFileSync(path, secret, { mode: 0o600, flag: 'wx' })
+    return secret
+  }
+}
+
+function listen(server: Server, address: { readonly host: string; readonly port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(address.port, address.host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+async function drained(holds: HoldKeeper): Promise<void> {
+  const end = performance.now() + DRAIN_MS
+  while (holds.count > 0 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 20))
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`farebox sidecar: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exit(1)
+})

@@ -1,0 +1,47 @@
+/** The pod-wide port: metrics and health, no user data. */
+import { createServer } from 'node:http'
+import type { Server } from 'node:http'
+import type { Gateway } from './gateway.ts'
+
+/** `/healthz`: the process serves. `/readyz`: it has a config and a store that answers. `/metrics`: Prometheus text. */
+export function createAdmin(gateway: Gateway): Server {
+  return createServer((incoming, outgoing) => {
+    void answer(gateway, incoming.url ?? '').then(({ status, contentType, body }) => {
+      outgoing.writeHead(status, { 'content-type': contentType, 'cache-control': 'no-store' })
+      outgoing.end(body)
+    })
+  })
+}
+
+interface Answer {
+  readonly status: number
+  readonly contentType: string
+  readonly body: string
+}
+
+async function answer(gateway: Gateway, path: string): Promise<Answer> {
+  switch (path) {
+    case '/metrics':
+      return { status: 200, contentType: gateway.metrics.contentType, body: await gateway.metrics.render() }
+    case '/healthz':
+      return text(200, 'ok')
+    case '/readyz':
+      return await readiness(gateway)
+    default:
+      return text(404, 'not found')
+  }
+}
+
+async function readiness(gateway: Gateway): Promise<Answer> {
+  if (gateway.policy() === null) return text(503, 'no valid config yet')
+  try {
+    await gateway.store.getContract('0000000000000000')
+    return text(200, 'ok')
+  } catch (error) {
+    return text(503, `the budget store does not answer: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+function text(status: number, body: string): Answer {
+  return { status, contentType: 'text/plain; charset=utf-8', body: `${body}\n` }
+}

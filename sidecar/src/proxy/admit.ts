@@ -1,0 +1,168 @@
+/** Decides and reserves until the money is held, the conversation ends, or waiting took too long. */
+import type { Rung } from '@farebox/crds/ladder.ts'
+import type { OperationId } from '../core/budget.ts'
+import type { ConversationChange } from '../core/conversation.ts'
+import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
+import type { DecideInput, Decision, Plan } from '../core/decide.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { balancesOf } from '../core/terms.ts'
+import type { Refusal } from '../errors.ts'
+import type { ReserveAnswer } from '../store/store.ts'
+import { noticeId } from './exchange.ts'
+import type { Turn } from './exchange.ts'
+import { placeTurn } from './locate.ts'
+import { MONEY_WAIT_MS } from './money-queue.ts'
+
+/** Decisions are made again while other turns change the balances under them; each round sees money move. */
+const ROUNDS_MAX = 100
+
+export interface Admitted {
+  readonly turn: Turn
+  readonly plan: Plan
+  readonly operationId: OperationId
+  readonly granted: NanoUsd
+  /** Output tokens per answer that the hold covers. */
+  readonly outputTokens: number
+}
+
+export type AdmitResult =
+  | { readonly status: 'admitted'; readonly admitted: Admitted }
+  | { readonly status: 'ended'; readonly turn: Turn; readonly decision: Extract<Decision, { status: 'end' }> }
+  | { readonly status: 'refused'; readonly turn: Turn; readonly refusal: Refusal; readonly percent: number }
+  /** The client went away while it waited. */
+  | { readonly status: 'gone' }
+
+export async function admit(first: Turn): Promise<AdmitResult> {
+  const { gateway } = first
+  const deadlineMs = gateway.nowMs() + MONEY_WAIT_MS
+  let accounts = first.draws.map((draw) => draw.account)
+  let turn = first
+  let waited = false
+  try {
+    for (let round = 0; round < ROUNDS_MAX; round++) {
+      const input = decideInput(turn)
+      const decision = decide(input)
+      const plan = turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
+      if (plan === null) {
+        if (decision.status === 'refuse') return { status: 'refused', turn, refusal: decision.refusal, percent: 0 }
+        if (decision.status === 'end') return { status: 'ended', turn, decision }
+        throw new TypeError('a decision to go has a plan')
+      }
+      // Who comes while others wait queues behind them.
+      let busyAccount = waited ? null : gateway.queue.contested(accounts)
+      if (busyAccount === null) {
+        const operationId = gateway.newId()
+        const answer = await reserve(turn, plan, operationId)
+        switch (answer.status) {
+          case 'held': {
+            const { result } = answer
+            if (result.status !== 'held') throw new TypeError('a held answer carries its grant')
+            gateway.holds.add(operationId)
+            if (waited) gateway.metrics.waits.add(['admitted'])
+            return { status: 'admitted', admitted: { turn, plan, operationId, granted: result.granted, outputTokens: affordableOutput(plan, result.granted) } }
+          }
+          case 'busy':
+            if (answer.result.status !== 'busy') throw new TypeError('a busy answer names its account')
+            busyAccount = answer.result.account
+            turn = refreshed(turn, answer)
+            break
+          case 'moved': {
+            const placed = await placeTurn(turn, await gateway.contracts.newest(newestContract(turn)), answer.snapshot)
+            if (placed.status === 'refused') return { status: 'refused', turn, refusal: placed.refusal, percent: 0 }
+            turn = placed.turn
+            accounts = turn.draws.map((draw) => draw.account)
+            continue
+          }
+          case 'exceedsCap':
+          case 'exists':
+            turn = refreshed(turn, answer)
+            continue
+        }
+      }
+      const outcome = await gateway.queue.wait(busyAccount, deadlineMs, gateway.nowMs(), waited ? 'front' : 'back')
+      waited = true
+      if (turn.outgoing.destroyed) return { status: 'gone' }
+      if (outcome === 'timeout') break
+      turn = await reread(turn)
+    }
+    gateway.metrics.waits.add(['timeout'])
+    return { status: 'refused', turn, refusal: { code: 'budget_busy' }, percent: 0 }
+  } finally {
+    // Whether it took its share or left: the next in line may fit into what is there now.
+    if (waited) gateway.queue.wakeNext(accounts)
+  }
+}
+
+function decideInput(turn: Turn): DecideInput {
+  const { gateway, policy } = turn
+  return {
+    request: turn.request,
+    terms: turn.terms,
+    conversation: turn.conversation,
+    balances: turn.balances,
+    config: policy.config,
+    provider: turn.upstream.provider,
+    prices: policy.prices,
+    nowMs: gateway.nowMs(),
+    factorOf: (model) => gateway.factors.factorOf(model),
+    failedSwaps: gateway.failedSwaps.get(turn.conversationId) ?? NO_SWAPS,
+    newId: gateway.newId,
+  }
+}
+
+const NO_SWAPS: ReadonlySet<string> = new Set()
+
+function reserve(turn: Turn, plan: Plan, operationId: OperationId): Promise<ReserveAnswer> {
+  const { gateway, conversation, terms } = turn
+  const observing = turn.policy.config.mode === 'Observe'
+  return gateway.store.reserve({
+    conversation: conversation.id,
+    initial: conversation,
+    seen: turn.exists ? { contractHash: conversation.contractHash, user: conversation.user, session: conversation.session } : null,
+    change: changeOf(turn, plan),
+    reservation: {
+      operationId,
+      draws: turn.draws.map(({ account, cap }) => ({ account, cap: observing ? null : cap })),
+      input: plan.inputCost,
+      atLeast: plan.atLeast,
+      atMost: plan.atMost,
+      expiresAtMs: gateway.holds.expiryMs(),
+      note: { conversation: conversation.id, session: conversation.session, ...(turn.user === null ? {} : { user: turn.user }), tier: terms.contract.tier, model: plan.model, purpose: 'turn' },
+    },
+    nowMs: gateway.nowMs(),
+  })
+}
+
+/** What this turn changes in the conversation, written together with its hold. */
+function changeOf(turn: Turn, plan: Plan): ConversationChange {
+  const { conversation, terms } = turn
+  const promoted = plan.atBoundary ? conversation.readyEdits : []
+  const edits = [...promoted, ...plan.shaped.newEdits]
+  const period = turn.draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
+  return {
+    ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen as Rung[], reason: plan.reason ?? 'threshold' } } : {}),
+    ...(plan.risenForUser.length > 0 && period !== null ? { addUserRungs: { period, rungs: plan.risenForUser } } : {}),
+    ...(edits.length > 0 ? { addEdits: edits } : {}),
+    ...(plan.occasions.length > 0 ? { addNotices: plan.occasions.map((occasion) => ({ id: noticeId(turn, occasion), occasion })) } : {}),
+    ...(turn.taskBoundary ? { atTaskBoundary: true } : {}),
+    ...(turn.exists && terms.contract.hash !== conversation.contractHash ? { contract: { hash: terms.contract.hash, pinnedAtMs: turn.gateway.nowMs() } } : {}),
+  }
+}
+
+function refreshed(turn: Turn, answer: ReserveAnswer): Turn {
+  const conversation = answer.snapshot.conversation
+  return {
+    ...turn,
+    ...(conversation === null ? {} : { conversation, exists: true }),
+    balances: balancesOf(turn.draws, answer.snapshot.accounts),
+  }
+}
+
+async function reread(turn: Turn): Promise<Turn> {
+  const snapshot = await turn.gateway.store.read({ conversation: turn.conversationId, accounts: turn.draws.map((draw) => draw.account), nowMs: turn.gateway.nowMs() })
+  return { ...turn, ...(snapshot.conversation === null ? {} : { conversation: snapshot.conversation, exists: true }), balances: balancesOf(turn.draws, snapshot.accounts) }
+}
+
+function newestContract(turn: Turn): Turn['terms']['contract'] {
+  return turn.policy.config.contracts[turn.terms.contract.tier] ?? turn.terms.contract
+}

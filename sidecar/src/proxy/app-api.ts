@@ -1,0 +1,176 @@
+/** The app API: where a conversation stands, and what the app tells about it. Loopback only; the pod is the trust boundary. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
+import * as z from 'zod'
+import type { Conversation } from '../core/conversation.ts'
+import { standingOf } from '../core/standing.ts'
+import type { Standing } from '../core/standing.ts'
+import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
+import type { Terms } from '../core/terms.ts'
+import { readBody } from './body.ts'
+import { refuse } from './exchange.ts'
+import type { Gateway, Policy } from './gateway.ts'
+import { recordResolution } from './resolutions.ts'
+import { statusOf } from './status.ts'
+
+const LIST_MAX = 1_000
+const LIST_DEFAULT = 100
+const HASHED_ID = /^[0-9a-f]{32}$/
+
+interface Reply {
+  readonly status: number
+  readonly body: unknown
+}
+
+export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, outgoing: ServerResponse, requestId: string): Promise<void> {
+  const url = new URL(incoming.url ?? '/', 'http://localhost')
+  const segments = url.pathname.split('/').slice(3).map(decodeSegment)
+  const policy = gateway.policy()
+  if (policy === null) return refuse({ gateway, outgoing, requestId }, { code: 'policy_unavailable' })
+  let body: unknown = {}
+  if (incoming.method === 'POST') {
+    const read = await readBody(incoming)
+    if (read.status === 'aborted') return
+    if (read.status === 'refused') return refuse({ gateway, outgoing, requestId }, read.refusal)
+    body = parseBody(read.body)
+  }
+  const reply = await route(gateway, policy, incoming.method ?? 'GET', segments, url.searchParams, body)
+  const text = Buffer.from(JSON.stringify(reply.body))
+  outgoing.writeHead(reply.status, ['content-type', 'application/json', 'cache-control', 'no-store', 'content-length', String(text.length)])
+  outgoing.end(text)
+}
+
+async function route(gateway: Gateway, policy: Policy, method: string, segments: readonly string[], query: URLSearchParams, body: unknown): Promise<Reply> {
+  const [collection, id, action] = segments
+  if (method === 'GET' && collection === 'status' && id === undefined) return { status: 200, body: await statusOf(gateway, policy) }
+  if (method === 'GET' && collection === 'alerts' && id === undefined) return { status: 200, body: { alerts: gateway.alerts.newestFirst(limitOf(query)) } }
+  if (collection !== 'conversations') return notFound('no such resource')
+  if (id === undefined) return method === 'GET' ? { status: 200, body: { conversations: await list(gateway, policy, limitOf(query)) } } : notFound('no such resource')
+  const conversation = await find(gateway, policy, id, query.get('tier'))
+  if (conversation === null) return notFound('no such conversation')
+  const terms = await termsOf(gateway, policy, conversation)
+  if (terms === null) return notFound('the contract of this conversation is gone')
+  if (method === 'GET' && action === undefined) return { status: 200, body: await standing(gateway, policy, conversation, terms) }
+  if (method !== 'POST') return notFound('no such resource')
+  switch (action) {
+    case 'boundary':
+      await gateway.store.update({ conversation: conversation.id, change: { atTaskBoundary: true }, nowMs: gateway.nowMs() })
+      return { status: 200, body: { status: 'ok' } }
+    case 'resolution':
+      return await resolve(gateway, conversation, body)
+    case 'reopen':
+      return await reopen(gateway, policy, conversation, terms)
+    case 'costs':
+      return await addCost(gateway, policy, conversation, terms, body)
+    default:
+      return notFound('no such resource')
+  }
+}
+
+const ResolutionBody = z.strictObject({ outcome: z.enum(['confirmed', 'reversed']) })
+
+async function resolve(gateway: Gateway, conversation: Conversation, body: unknown): Promise<Reply> {
+  const parsed = ResolutionBody.safeParse(body)
+  if (!parsed.success) return invalid(parsed.error)
+  const status = await recordResolution(gateway, conversation, parsed.data.outcome)
+  if (status === 'notConfirmed') return { status: 409, body: { error: { message: 'outcome: only a confirmed resolution can be reversed' } } }
+  return { status: 200, body: { status } }
+}
+
+/** Gives back what remained, no more: the budget of the session is what it was. */
+async function reopen(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms): Promise<Reply> {
+  const updated = await gateway.store.update({ conversation: conversation.id, change: { state: 'open' }, nowMs: gateway.nowMs() })
+  return { status: 200, body: await standing(gateway, policy, updated?.conversation ?? conversation, terms) }
+}
+
+const CostBody = z.strictObject({
+  /** Decimal USD. */
+  cost: z.string().regex(USD_PATTERN, 'must be a decimal amount in quotes, such as "0.01"'),
+  /** What it was for: `vectorSearch`. */
+  label: z.string().min(1).max(64),
+  /** Names the cost, so that telling it twice counts once. */
+  operationId: z.string().min(1).max(128),
+})
+
+async function addCost(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms, body: unknown): Promise<Reply> {
+  const parsed = CostBody.safeParse(body)
+  if (!parsed.success) return invalid(parsed.error)
+  const cost = parseUsd(parsed.data.cost)
+  const nowMs = gateway.nowMs()
+  const draws = drawsOf({ terms, conversation: conversation.id, session: conversation.session, user: conversation.user, budgetKey: policy.budgetKey, limits: policy.limits, nowMs })
+  const status = await gateway.store.charge({
+    operationId: `cost/${conversation.id}/${parsed.data.operationId}`,
+    accounts: draws.map((draw) => draw.account),
+    cost,
+    atMs: nowMs,
+    note: { conversation: conversation.id, session: conversation.session, ...(conversation.user === null ? {} : { user: conversation.user }), tier: conversation.tier, purpose: 'cost', label: parsed.data.label, drivers: { other: cost } },
+    conversation: conversation.id,
+    change: { addDrivers: { other: cost } },
+  })
+  return { status: 200, body: { status } }
+}
+
+async function list(gateway: Gateway, policy: Policy, limit: number): Promise<readonly Standing[]> {
+  const standings: Standing[] = []
+  for (const conversation of await gateway.store.listConversations({ limit, nowMs: gateway.nowMs() })) {
+    const terms = await termsOf(gateway, policy, conversation)
+    if (terms !== null) standings.push(await standing(gateway, policy, conversation, terms))
+  }
+  return standings
+}
+
+async function standing(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms): Promise<Standing> {
+  const nowMs = gateway.nowMs()
+  const draws = drawsOf({ terms, conversation: conversation.id, session: conversation.session, user: conversation.user, budgetKey: policy.budgetKey, limits: [], nowMs })
+  const { accounts } = await gateway.store.read({ conversation: conversation.id, accounts: [sessionAccount(conversation.id, conversation.session), ...draws.map((draw) => draw.account)], nowMs })
+  return standingOf(conversation, terms, balancesOf(draws, accounts))
+}
+
+/** By the id that the app uses, in the tier named or any allowed one (the one with the latest turn); or by its hash. */
+async function find(gateway: Gateway, policy: Policy, id: string, tier: string | null): Promise<Conversation | null> {
+  const tiers = tier === null ? policy.config.tiers.allowed : [tier]
+  const ids = tiers.map((name) => gateway.hasher.conversation(policy.config, name, id))
+  if (HASHED_ID.test(id)) ids.push(id)
+  let newest: Conversation | null = null
+  for (const candidate of ids) {
+    const { conversation } = await gateway.store.read({ conversation: candidate, accounts: [], nowMs: gateway.nowMs() })
+    if (conversation !== null && (newest === null || conversation.lastTurnAtMs > newest.lastTurnAtMs)) newest = conversation
+  }
+  return newest
+}
+
+async function termsOf(gateway: Gateway, policy: Policy, conversation: Conversation): Promise<Terms | null> {
+  const pinned = await gateway.contracts.pinned(conversation.contractHash)
+  if (pinned !== null) return pinned
+  const newest = policy.config.contracts[conversation.tier]
+  return newest === undefined ? null : await gateway.contracts.newest(newest)
+}
+
+function limitOf(query: URLSearchParams): number {
+  const asked = Number(query.get('limit') ?? LIST_DEFAULT)
+  return Number.isInteger(asked) && asked >= 1 ? Math.min(asked, LIST_MAX) : LIST_DEFAULT
+}
+
+function parseBody(body: Buffer): unknown {
+  if (body.length === 0) return {}
+  try {
+    return JSON.parse(body.toString('utf8'))
+  } catch {
+    return null // no schema accepts it
+  }
+}
+
+function decodeSegment(segment: string): string {
+  try {
+    return decodeURIComponent(segment)
+  } catch {
+    return segment
+  }
+}
+
+function invalid(error: z.ZodError): Reply {
+  return { status: 400, body: { error: { message: error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; ') } } }
+}
+function notFound(message: string): Reply {
+  return { status: 404, body: { error: { message } } }
+}

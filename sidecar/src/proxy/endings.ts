@@ -1,0 +1,90 @@
+/** How a conversation ends: closed with words, reset into a next session, or refused. */
+import { randomUUID } from 'node:crypto'
+import type { End } from '@farebox/crds/ladder.ts'
+import type { Decision } from '../core/decide.ts'
+import { isBoundary } from '../core/ladder.ts'
+import { chooseLocale, noticeText } from '../core/notices.ts'
+import { resetEdits } from '../core/reset.ts'
+import { syntheticAnswer } from '../wire/openai-chat.ts'
+import { headerReader, noticeId, refuse, stateHeaders } from './exchange.ts'
+import type { Turn } from './exchange.ts'
+import { placeTurn } from './locate.ts'
+import { countStart } from './resolutions.ts'
+import { reportAlerts } from './report.ts'
+
+type Ended = Extract<Decision, { status: 'end' }>
+
+/** Answers a turn that ends its conversation: null. Or opens the next session: the turn to go on with. */
+export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null> {
+  const { gateway, terms, conversationId } = turn
+  const { contract } = terms
+  const cap = turn.balances.find((balance) => balance.account === decision.account)?.kind ?? 'conversation'
+  const end: End = cap === 'workload' ? 'Refuse' : (contract.ladder.find((step) => step.rung === 'EndConversation')?.end ?? 'Refuse')
+  if (end === 'Reset' && cap === 'conversation' && mayReset(turn)) {
+    const next = await openNextSession(turn)
+    if (next !== null) return next
+  }
+  await markEnded(turn, decision, cap === 'conversation')
+  gateway.metrics.turns.add([contract.tier, 'ended'])
+  const headers = stateHeaders(turn, { rung: 'EndConversation', percent: decision.percent, reason: decision.reason, maxOutput: null })
+  const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
+  const own = turn.balances.find((balance) => balance.kind === 'conversation')
+  const free = own === undefined ? 0n : own.cap - own.state.spent
+  const text = noticeText({ contract, occasion: 'End', locale, remaining: free > 0n ? free : 0n, percent: decision.percent, turns: turn.conversation.turns })
+  const mustParse = turn.request.structured || turn.request.tools === 'forced'
+  if (end === 'Refuse' || mustParse || text === null) {
+    refuse(turn, { code: 'conversation_budget_exhausted', ...(text === null ? {} : { message: text }) }, headers)
+    return null
+  }
+  gateway.log.info({ conversation: conversationId, tier: contract.tier, reason: decision.reason }, 'conversation closed')
+  if (turn.outgoing.destroyed) return null
+  const answer = syntheticAnswer({
+    stream: turn.request.stream,
+    includeUsage: turn.request.includeUsage,
+    model: turn.request.model,
+    text,
+    id: `chatcmpl-farebox-${randomUUID()}`,
+    createdS: Math.floor(gateway.nowMs() / 1000),
+  })
+  turn.outgoing.writeHead(200, ['content-type', answer.contentType, 'cache-control', 'no-store', 'x-request-id', turn.requestId, 'x-farebox-synthetic', 'true', 'content-length', String(answer.body.length), ...headers])
+  turn.outgoing.end(answer.body)
+  return null
+}
+
+/** A reset needs a user with a budget behind it, resets left, and a place where history may be cut. */
+function mayReset(turn: Turn): boolean {
+  const { sessions } = turn.terms.contract
+  if (turn.user === null || !turn.draws.some((draw) => draw.kind === 'user')) return false
+  if (turn.conversation.session - 1 >= sessions.maxResets || !isBoundary(turn.request)) return false
+  return sessions.resetAt === 'Immediately' || turn.taskBoundary || turn.conversation.atTaskBoundary
+}
+
+async function openNextSession(turn: Turn): Promise<Turn | null> {
+  const { gateway, conversation, terms } = turn
+  const session = conversation.session + 1
+  const addEdits = resetEdits({ request: turn.request, conversation, recap: terms.contract.sessions.recap, newId: gateway.newId })
+  const updated = await gateway.store.update({
+    conversation: conversation.id,
+    change: { openSession: session, addEdits, addNotices: [{ id: noticeId({ conversation: { ...conversation, session } }, 'Reset'), occasion: 'Reset' }] },
+    nowMs: gateway.nowMs(),
+  })
+  if (updated === null) return null
+  gateway.log.info({ conversation: conversation.id, tier: conversation.tier, session }, 'conversation reset: a new session begins')
+  await countStart(gateway, terms.contract, updated.conversation)
+  const placed = await placeTurn(turn, terms, { conversation: updated.conversation, accounts: new Map() })
+  return placed.status === 'ok' ? placed.turn : null
+}
+
+/** Fires the alerts up to 100: the budget is used up. Only its own cap ends a conversation for good. */
+async function markEnded(turn: Turn, decision: Ended, own: boolean): Promise<void> {
+  const { gateway, conversation, terms } = turn
+  if (!own || (turn.exists && conversation.state === 'ended')) return
+  const answer = await gateway.store.update({
+    conversation: conversation.id,
+    initial: conversation,
+    change: { state: 'ended', addRungs: { rungs: ['EndConversation'], reason: decision.reason }, addAlerts: terms.contract.alerts },
+    nowMs: gateway.nowMs(),
+  })
+  reportAlerts(turn, answer?.firedAlerts ?? [])
+  gateway.metrics.rungs.add([terms.contract.tier, 'EndConversation', decision.reason])
+}

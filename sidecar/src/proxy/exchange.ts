@@ -1,0 +1,79 @@
+/** One request and its answer, from the proxy's side: what every phase of a turn passes along. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Upstream } from '@farebox/crds/sidecar-config.ts'
+import type { Conversation, ConversationId, Digest, UserId } from '../core/conversation.ts'
+import type { HeaderReader } from '../core/identify.ts'
+import type { ChatRequest } from '../core/request.ts'
+import type { Balance, CapDraw, Terms } from '../core/terms.ts'
+import { ERRORS, errorAnswer } from '../errors.ts'
+import type { Refusal } from '../errors.ts'
+import type { Gateway, Policy } from './gateway.ts'
+
+/** What is known when the request has been routed. */
+export interface Exchange {
+  readonly gateway: Gateway
+  readonly policy: Policy
+  readonly upstream: Upstream
+  /** Path and query at the provider, below its base URL: `/chat/completions`. */
+  readonly path: string
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+  readonly requestId: string
+  readonly startedAtMs: number
+}
+
+/** An exchange whose conversation is known. */
+export interface Turn extends Exchange {
+  readonly request: ChatRequest
+  readonly conversationId: ConversationId
+  readonly user: UserId | null
+  readonly terms: Terms
+  readonly taskBoundary: boolean
+  /** Digests of the history so far, oldest first, when the conversation is found by its prefix. */
+  readonly chain: readonly Digest[] | null
+  /** The conversation as the store has it, or as it would begin. */
+  readonly conversation: Conversation
+  readonly exists: boolean
+  readonly draws: readonly CapDraw[]
+  readonly balances: readonly Balance[]
+}
+
+/** The state of a conversation as answer headers; a raw list. */
+export interface StateHeaders {
+  readonly rung: string
+  readonly percent: number
+  readonly reason: string | null
+  readonly maxOutput: number | null
+}
+
+export function stateHeaders(turn: Pick<Turn, 'conversationId' | 'terms'>, state: StateHeaders): string[] {
+  const headers = ['x-farebox-conversation', turn.conversationId, 'x-farebox-contract', turn.terms.contract.hash]
+  headers.push('x-farebox-rung', state.rung, 'x-farebox-percent', String(state.percent))
+  if (state.reason !== null) headers.push('x-farebox-reason', state.reason)
+  if (state.maxOutput !== null) headers.push('x-farebox-max-output', String(state.maxOutput))
+  return headers
+}
+
+/** One notice per occasion, session and turn. */
+export function noticeId(turn: Pick<Turn, 'conversation'>, occasion: string): string {
+  return `${turn.conversation.session}/${occasion}/${turn.conversation.turns}`
+}
+
+/** A header reader over Node's parsed headers; repeated headers are joined. */
+export function headerReader(incoming: IncomingMessage): HeaderReader {
+  return (name) => {
+    const value = incoming.headers[name]
+    return Array.isArray(value) ? value.join(', ') : value
+  }
+}
+
+/** Answers with an error of the table, and counts it. */
+export function refuse(exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId'>, refusal: Refusal, more: readonly string[] = []): void {
+  const { gateway, outgoing, requestId } = exchange
+  gateway.metrics.refusals.add([refusal.code])
+  if (outgoing.destroyed || outgoing.headersSent) return
+  const answer = errorAnswer(refusal, requestId)
+  outgoing.writeHead(answer.status, [...answer.headers, ...more])
+  outgoing.end(answer.body)
+  gateway.log[ERRORS[refusal.code].status >= 500 ? 'warn' : 'info']({ requestId, code: refusal.code, param: refusal.param }, 'refused')
+}

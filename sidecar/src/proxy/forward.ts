@@ -1,0 +1,342 @@
+/**
+ * One provider call from its request to its settlement. Whatever way it ends, the hold ends once: settled by the
+ * provider's word, settled by what was seen of a broken answer, given back, or charged whole.
+ */
+import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
+import { usageOf } from '@farebox/crds/usage.ts'
+import { costOf } from '@farebox/crds/prices.ts'
+import { inputTokens } from '@farebox/crds/usage.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Edit } from '../core/conversation.ts'
+import type { JsonObject, RequestChange, AnswerFacts } from '../core/request.ts'
+import { addNotice, readAnswer, renderChatRequest } from '../wire/openai-chat.ts'
+import { ChatStream } from '../wire/event-stream.ts'
+import type { Admitted } from './admit.ts'
+import { refuse, stateHeaders } from './exchange.ts'
+import type { Turn } from './exchange.ts'
+import { rawHeader, requestHeaders, responseHeaders } from './headers.ts'
+import type { Refusal } from '../errors.ts'
+import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
+
+/** An error body is kept up to this size, to see what the provider objects to; a longer one passes on unread. */
+const ERROR_BODY_BYTES_MAX = 64 * 1024
+/** A plain answer is kept up to this size for its usage; a longer one passes on and is settled as `partial`. */
+const ANSWER_BYTES_MAX = 16 * 1024 * 1024
+/** Clients that left while their answer is drained, at most; more are cancelled. */
+export const DRAINS_MAX = 64
+/** Output that a provider may have made before it noticed that nobody listens: some tokens, and what it makes meanwhile. */
+const UNSEEN_TOKENS = 32
+const NOTICE_SECONDS = 0.02
+/** For output that is not shown while it is made (reasoning, plain answers, a stream that has not begun): a fast model's rate. */
+const HIDDEN_TOKENS_PER_SECOND = 1_000
+
+/** Notices that this answer should carry, as one text; null: none. */
+export interface AnswerNotice {
+  readonly text: string
+  readonly ids: readonly string[]
+}
+
+/** How a call ended, for whoever settles it and goes on. */
+export type CallEnd =
+  | { readonly status: 'settle'; readonly usage: Usage; readonly source: UsageSource; readonly facts: AnswerFacts | null; readonly message: JsonObject | null; readonly noticed: boolean; readonly cost: NanoUsd }
+  /** Nothing will be billed. */
+  | { readonly status: 'void' }
+  /** Nobody knows what will be billed: the hold is charged. */
+  | { readonly status: 'charge' }
+  /** The provider objects to what we changed: nothing was billed, nothing was answered, try again without. */
+  | { readonly status: 'retry'; readonly without: 'streamOptions' | 'swap' }
+
+export interface CallOptions {
+  readonly notice: AnswerNotice | null
+  readonly collect: boolean
+  /** What may be undone in a second attempt. */
+  readonly mayRetry: { readonly streamOptions: boolean; readonly swap: boolean }
+  readonly injectUsage: boolean
+  readonly drains: { count: number }
+}
+
+/** Sends the call, passes the answer on, and says how it ended. Never rejects. */
+export function forward(admitted: Admitted, options: CallOptions): Promise<CallEnd> {
+  return new Promise((resolve) => new Call(admitted, options, resolve).start())
+}
+
+/** The change of the request that a plan asks for; nothing where nothing changes. */
+export function changeOf(admitted: Admitted, injectUsage: boolean): RequestChange {
+  const { plan, turn, outputTokens } = admitted
+  if (turn.policy.config.mode === 'Observe') return injectUsage ? { includeUsage: true } : {}
+  const { request, upstream } = turn
+  const field = request.outputLimit?.field ?? upstream.outputLimitField
+  const bounded = request.outputLimit === null || request.outputLimit.tokens > outputTokens
+  return {
+    ...(plan.swap === null ? {} : { model: plan.swap.to, ...plan.swap.change }),
+    ...(plan.shaped.rewritten ? { messages: plan.shaped.messages } : {}),
+    ...(bounded ? { outputLimit: { field, tokens: outputTokens } } : {}),
+    ...(injectUsage ? { includeUsage: true as const } : {}),
+    ...(plan.refuseTools ? { toolChoice: 'none' as const } : {}),
+  }
+}
+
+type Reading =
+  | { readonly kind: 'stream'; readonly stream: ChatStream }
+  | { readonly kind: 'plain'; readonly chunks: Buffer[]; bytes: number; readonly held: boolean }
+  | { readonly kind: 'error'; readonly statusCode: number; readonly headers: string[]; readonly chunks: Buffer[]; bytes: number; passing: boolean }
+
+class Call {
+  readonly #admitted: Admitted
+  readonly #turn: Turn
+  readonly #options: CallOptions
+  readonly #resolve: (end: CallEnd) => void
+  #handle: UpstreamHandle | null = null
+  #reading: Reading | null = null
+  #over = false
+  #clientGone = false
+  #draining = false
+  readonly #sentAtMs: number
+
+  constructor(admitted: Admitted, options: CallOptions, resolve: (end: CallEnd) => void) {
+    this.#admitted = admitted
+    this.#turn = admitted.turn
+    this.#options = options
+    this.#resolve = resolve
+    this.#sentAtMs = admitted.turn.gateway.nowMs()
+  }
+
+  start(): void {
+    const { gateway, upstream, incoming, outgoing, request, path } = this.#turn
+    if (outgoing.destroyed) return this.#finish({ status: 'void' })
+    const body = renderChatRequest(request, changeOf(this.#admitted, this.#options.injectUsage))
+    const base = new URL(upstream.baseUrl)
+    outgoing.on('close', this.#onClientClose)
+    outgoing.on('drain', this.#onClientDrain)
+    gateway.metrics.inFlight.inc()
+    this.#handle = gateway.upstreams.call(
+      {
+        origin: base.origin,
+        path: `${base.pathname.replace(/\/$/, '')}${path}`,
+        method: 'POST',
+        headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection),
+        body,
+      },
+      {
+        head: (statusCode, rawHeaders) => this.#onHead(statusCode, rawHeaders),
+        data: (chunk) => this.#onData(chunk),
+        end: () => this.#onEnd(),
+        failed: (failure) => this.#onFailed(failure),
+      },
+    )
+  }
+
+  #onHead(statusCode: number, rawHeaders: readonly Buffer[]): void {
+    const { gateway, startedAtMs, terms } = this.#turn
+    gateway.metrics.headSeconds.observe([terms.contract.tier], (gateway.nowMs() - startedAtMs) / 1000)
+    if (statusCode < 200 || statusCode >= 300) {
+      this.#reading = { kind: 'error', statusCode, headers: responseHeaders(rawHeaders, { lengthChanges: true }), chunks: [], bytes: 0, passing: false }
+      return
+    }
+    const isStream = (rawHeader(rawHeaders, 'content-type') ?? '').includes('text/event-stream')
+    const { notice, injectUsage, collect } = this.#options
+    if (isStream) {
+      const stream = new ChatStream({ stripUsage: injectUsage, notice: notice?.text ?? null, collect })
+      this.#reading = { kind: 'stream', stream }
+      this.#writeHead(statusCode, responseHeaders(rawHeaders, { lengthChanges: true }))
+      return
+    }
+    // A notice can only be added to a whole answer: then, and only then, it is held back.
+    const held = notice !== null
+    this.#reading = { kind: 'plain', chunks: [], bytes: 0, held }
+    const headers = responseHeaders(rawHeaders, { lengthChanges: held })
+    if (held) this.#heldHead = { statusCode, headers }
+    else this.#writeHead(statusCode, headers)
+  }
+  #heldHead: { readonly statusCode: number; readonly headers: string[] } | null = null
+
+  #onData(chunk: Buffer): void {
+    const reading = this.#reading
+    switch (reading?.kind) {
+      case 'stream': {
+        const out = reading.stream.push(chunk)
+        if (out !== null) this.#write(out)
+        return
+      }
+      case 'plain':
+        reading.bytes += chunk.length
+        if (reading.bytes <= ANSWER_BYTES_MAX) reading.chunks.push(chunk)
+        else if (reading.held) this.#releaseHeld(reading)
+        if (!reading.held || reading.bytes > ANSWER_BYTES_MAX) this.#write(chunk)
+        return
+      case 'error':
+        reading.bytes += chunk.length
+        if (reading.passing) this.#write(chunk)
+        else {
+          reading.chunks.push(chunk)
+          if (reading.bytes > ERROR_BODY_BYTES_MAX) this.#passError(reading)
+        }
+        return
+      case undefined:
+        return
+    }
+  }
+
+  #onEnd(): void {
+    const reading = this.#reading
+    switch (reading?.kind) {
+      case 'stream': {
+        const out = reading.stream.end()
+        if (out !== null) this.#write(out)
+        this.#endAnswer()
+        return this.#finish(this.#settled(reading.stream.facts, reading.stream.message, reading.stream.noticeAdded))
+      }
+      case 'plain':
+        return this.#endPlain(reading)
+      case 'error':
+        return this.#endError(reading)
+      case undefined:
+        return this.#finish({ status: 'charge' })
+    }
+  }
+
+  #endPlain(reading: Extract<Reading, { kind: 'plain' }>): void {
+    if (reading.bytes > ANSWER_BYTES_MAX) {
+      this.#endAnswer()
+      return this.#finish(this.#partial())
+    }
+    const body = Buffer.concat(reading.chunks, reading.bytes)
+    const answer = readAnswer(body)
+    let noticed = false
+    if (reading.held && this.#heldHead !== null) {
+      const spoken = addNotice(body, this.#options.notice?.text ?? '')
+      noticed = spoken.added
+      this.#writeHead(this.#heldHead.statusCode, [...this.#heldHead.headers, 'content-length', String(spoken.body.length)])
+      this.#write(spoken.body)
+    }
+    this.#endAnswer()
+    this.#finish(this.#settled(answer.facts, answer.message, noticed))
+  }
+
+  #endError(reading: Extract<Reading, { kind: 'error' }>): void {
+    const { mayRetry } = this.#options
+    if (!reading.passing && !this.#clientGone) {
+      const text = Buffer.concat(reading.chunks).toString('latin1')
+      if (reading.statusCode === 400 && mayRetry.streamOptions && text.includes('stream_options')) return this.#finish({ status: 'retry', without: 'streamOptions' })
+      if ((reading.statusCode === 400 || reading.statusCode === 404) && mayRetry.swap) return this.#finish({ status: 'retry', without: 'swap' })
+    }
+    this.#passError(reading)
+    this.#endAnswer()
+    this.#finish({ status: 'void' })
+  }
+
+  #onFailed(failure: UpstreamFailure): void {
+    const { gateway, requestId } = this.#turn
+    gateway.log.warn({ requestId, kind: failure.kind, err: failure.cause.message }, 'the provider call failed')
+    if (failure.kind === 'connect') {
+      this.#refuse({ code: 'upstream_unreachable' })
+      return this.#finish({ status: 'void' })
+    }
+    if (this.#reading === null) {
+      this.#refuse({ code: failure.kind === 'timeout' ? 'upstream_timeout' : 'upstream_unreachable' })
+      return this.#finish({ status: 'charge' })
+    }
+    this.#turn.outgoing.destroy() // the client sees the cut where it happened
+    this.#finish(this.#reading.kind === 'error' ? { status: 'void' } : this.#partial())
+  }
+
+  readonly #onClientClose = (): void => {
+    if (this.#over || this.#turn.outgoing.writableFinished) return
+    this.#clientGone = true
+    const { policy, gateway } = this.#turn
+    const { drains } = this.#options
+    if (policy.config.onDisconnect === 'Drain' && drains.count < DRAINS_MAX) {
+      drains.count += 1
+      this.#draining = true
+      this.#handle?.resume()
+      return
+    }
+    gateway.log.debug({ requestId: this.#turn.requestId }, 'the client left; the provider call is cancelled')
+    this.#handle?.abort()
+    this.#finish(this.#reading?.kind === 'error' ? { status: 'void' } : this.#partial())
+  }
+
+  readonly #onClientDrain = (): void => this.#handle?.resume()
+
+  #settled(facts: AnswerFacts, message: JsonObject | null, noticed: boolean): CallEnd {
+    if (facts.usage === null) return { ...this.#partial(), facts, message, noticed }
+    return { status: 'settle', usage: facts.usage, source: 'exact', facts, message, noticed, cost: this.#costOf(facts.usage, facts) }
+  }
+
+  /** What a broken answer is worth: its input, what was seen of its output, and what may have been on its way. Never above the hold. */
+  #partial(): Extract<CallEnd, { status: 'settle' }> {
+    const { plan, granted, outputTokens } = this.#admitted
+    const stream = this.#reading?.kind === 'stream' ? this.#reading.stream : null
+    const facts = stream?.facts ?? null
+    const seconds = (this.#turn.gateway.nowMs() - this.#sentAtMs) / 1000
+    const seen = stream?.observedOutputTokens() ?? 0
+    // A model that reasons bills what it does not show; so does a plain answer, which comes only when it is whole.
+    const isHidden = plan.priced.capabilities.reasoning || seen === 0
+    const rate = isHidden ? HIDDEN_TOKENS_PER_SECOND * plan.choices : seen / Math.max(seconds, NOTICE_SECONDS)
+    const unseen = Math.ceil(rate * (isHidden ? seconds + NOTICE_SECONDS : NOTICE_SECONDS)) + UNSEEN_TOKENS * plan.choices
+    const output = Math.min(outputTokens * plan.choices, seen + unseen)
+    const usage = facts?.usage ?? usageOf({ uncachedInput: Math.min(plan.inputTokens, plan.bound.heuristic), output })
+    const cost = this.#costOf(usage, facts)
+    return { status: 'settle', usage, source: stream === null ? 'estimated' : 'partial', facts, message: null, noticed: false, cost: cost < granted ? cost : granted }
+  }
+
+  /** By the model and the service tier that served. */
+  #costOf(usage: Usage, facts: AnswerFacts | null): NanoUsd {
+    const { plan, turn } = this.#admitted
+    const served = facts?.model === null || facts?.model === undefined || facts.model === plan.model ? null : turn.policy.prices.find(turn.upstream.provider, facts.model, turn.gateway.nowMs())
+    const priced = served ?? plan.priced
+    return costOf(usage, priced.pricesFor(inputTokens(usage), facts?.serviceTier ?? null))
+  }
+
+  #writeHead(statusCode: number, headers: readonly string[]): void {
+    const { outgoing } = this.#turn
+    if (this.#clientGone || outgoing.headersSent) return
+    const { plan, outputTokens } = this.#admitted
+    outgoing.writeHead(statusCode, [...headers, ...stateHeaders(this.#turn, { rung: plan.rungs.at(-1) ?? 'None', percent: plan.percent, reason: plan.reason, maxOutput: outputTokens })])
+  }
+
+  #write(chunk: Buffer): void {
+    if (this.#clientGone) return
+    if (!this.#turn.outgoing.write(chunk)) this.#handle?.pause()
+  }
+
+  #endAnswer(): void {
+    if (!this.#clientGone) this.#turn.outgoing.end()
+  }
+
+  #releaseHeld(reading: Extract<Reading, { kind: 'plain' }>): void {
+    if (this.#heldHead === null) return
+    this.#writeHead(this.#heldHead.statusCode, this.#heldHead.headers)
+    this.#heldHead = null
+    for (const chunk of reading.chunks.splice(0)) this.#write(chunk)
+  }
+
+  #passError(reading: Extract<Reading, { kind: 'error' }>): void {
+    if (reading.passing) return
+    reading.passing = true
+    // A redirect would carry the credential elsewhere: it is not followed, and not passed on.
+    if (reading.statusCode >= 300 && reading.statusCode < 400) return this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
+    this.#writeHead(reading.statusCode, reading.headers)
+    for (const chunk of reading.chunks) this.#write(chunk)
+  }
+
+  #refuse(refusal: Refusal): void {
+    if (!this.#clientGone) refuse(this.#turn, refusal)
+  }
+
+  #finish(end: CallEnd): void {
+    if (this.#over) return
+    this.#over = true
+    const { outgoing, gateway } = this.#turn
+    outgoing.off('close', this.#onClientClose)
+    outgoing.off('drain', this.#onClientDrain)
+    if (this.#handle !== null) gateway.metrics.inFlight.dec()
+    if (this.#draining) this.#options.drains.count -= 1
+    this.#resolve(end)
+  }
+}
+
+/** The edit that takes a delivered notice out again when the app resends the answer. */
+export function noticeEdit(notice: AnswerNotice): Edit {
+  return { kind: 'notice', id: `notice/${notice.ids.join('+')}`, text: notice.text }
+}

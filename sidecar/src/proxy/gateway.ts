@@ -1,0 +1,95 @@
+/** What every turn needs: the policy in force and the parts that outlive a turn. Built by `main.ts`, passed along. */
+import type { PriceList } from '@farebox/crds/prices.ts'
+import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { LRUCache } from 'lru-cache'
+import type { IdHasher } from '../core/identify.ts'
+import { limitsOf, termsOf } from '../core/terms.ts'
+import type { Terms, WorkloadLimit } from '../core/terms.ts'
+import type { FactorTable } from '../core/token-factor.ts'
+import type { BudgetStore } from '../store/store.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import type { AlertFeed } from './alert-feed.ts'
+import type { HoldKeeper } from './hold-keeper.ts'
+import type { MoneyQueue } from './money-queue.ts'
+import type { OutcomeWatch } from './outcome-watch.ts'
+import type { Summariser } from './summariser.ts'
+import type { UpstreamPool } from './upstream.ts'
+
+export interface Gateway {
+  /** Null until the first valid config came. */
+  policy(): Policy | null
+  /** The last config refused since the one in force. */
+  rejectedConfig(): { readonly reason: string; readonly at: string } | null
+  readonly store: BudgetStore
+  readonly upstreams: UpstreamPool
+  readonly hasher: IdHasher
+  /** Key of the prefix chain's digests. */
+  readonly chainSecret: Buffer
+  readonly contracts: ContractShelf
+  readonly queue: MoneyQueue
+  readonly holds: HoldKeeper
+  readonly factors: FactorTable
+  readonly outcomes: OutcomeWatch
+  readonly summariser: Summariser
+  readonly alerts: AlertFeed
+  readonly metrics: Metrics
+  readonly log: Log
+  readonly nowMs: () => number
+  /** A fresh random id: 128 bits, hex. */
+  readonly newId: () => string
+  /** Upstreams that refused `stream_options`: usage is not asked for there. */
+  readonly plainUpstreams: Set<string>
+  /** Answers drained for clients that left, now. */
+  readonly drains: { count: number }
+  /** Swaps that an upstream refused, by conversation: not tried again in it. */
+  readonly failedSwaps: LRUCache<string, ReadonlySet<string>>
+}
+
+/** A config in force, with what is derived from it once. A turn keeps the policy that it began with. */
+export interface Policy {
+  readonly config: SidecarConfig
+  readonly budgetKey: string
+  readonly prices: PriceList
+  readonly limits: readonly WorkloadLimit[]
+}
+
+export function policyOf(config: SidecarConfig, prices: PriceList): Policy {
+  return { config, budgetKey: `${config.namespace}/${config.budget}`, prices, limits: limitsOf(config) }
+}
+
+const CONTRACTS_KEPT = 1_000
+
+/** Contracts in use, parsed, by hash: from the config, from memory, or from the store, which keeps each as long as it is in use. */
+export class ContractShelf {
+  readonly #store: BudgetStore
+  readonly #terms = new LRUCache<string, Terms>({ max: CONTRACTS_KEPT })
+  readonly #kept = new Set<string>()
+
+  constructor(store: BudgetStore) {
+    this.#store = store
+  }
+
+  /** The terms of a config's contract. Puts the contract into the store the first time, before anything is pinned to it. */
+  async newest(contract: Contract): Promise<Terms> {
+    const known = this.#terms.get(contract.hash)
+    const terms = known ?? termsOf(contract)
+    if (!this.#kept.has(contract.hash)) {
+      await this.#store.putContract(contract)
+      this.#kept.add(contract.hash)
+      this.#terms.set(contract.hash, terms)
+    }
+    return terms
+  }
+
+  /** The terms of a pinned contract; null when the store no longer has it. */
+  async pinned(hash: string): Promise<Terms | null> {
+    const known = this.#terms.get(hash)
+    if (known !== undefined) return known
+    const contract = await this.#store.getContract(hash)
+    if (contract === null) return null
+    const terms = termsOf(contract)
+    this.#terms.set(hash, terms)
+    return terms
+  }
+}

@@ -1,0 +1,68 @@
+/** Raw header lists (name, value, name, value): what goes to the provider and what comes back to the client. */
+
+/** Hop-by-hop fields (RFC 9110 section 7.6.1) and those that this proxy sets itself. */
+const REQUEST_DROPPED = new Set([
+  'connection',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'expect',
+  'host',
+  'content-length',
+  'content-encoding', // bodies are decoded here
+  'accept-encoding', // answers are read on their way
+  'proxy-authorization',
+  'proxy-authenticate',
+  'proxy-connection',
+  'baggage', // carries ids of conversations and users, which are not the provider's business
+])
+const RESPONSE_DROPPED = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'proxy-authenticate', 'proxy-connection'])
+/** Our own headers never leave towards the provider, and are never taken from it. */
+const OWN_PREFIX = 'x-farebox-'
+
+/** The client's headers as the provider gets them: order and spelling kept, own and hop-by-hop ones left out. */
+export function requestHeaders(raw: readonly string[], connection: string | undefined): string[] {
+  const named = connectionNames(connection)
+  const headers: string[] = []
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = raw[index] as string
+    const lower = name.toLowerCase()
+    if (REQUEST_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) continue
+    headers.push(name, raw[index + 1] as string)
+  }
+  return headers
+}
+
+/** The provider's headers as the client gets them. `lengthChanges`: the body will not have the length that was announced. */
+export function responseHeaders(raw: readonly Buffer[], options: { readonly lengthChanges: boolean }): string[] {
+  const headers: string[] = []
+  let named: ReadonlySet<string> | null = null
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    if ((raw[index] as Buffer).length !== 10) continue // "connection"
+    if ((raw[index] as Buffer).toString('latin1').toLowerCase() === 'connection') named = connectionNames((raw[index + 1] as Buffer).toString('latin1'))
+  }
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = (raw[index] as Buffer).toString('latin1')
+    const lower = name.toLowerCase()
+    if (RESPONSE_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) continue
+    if (options.lengthChanges && lower === 'content-length') continue
+    headers.push(name, (raw[index + 1] as Buffer).toString('latin1'))
+  }
+  return headers
+}
+
+/** The value of one header in a raw list of buffers; null when absent. */
+export function rawHeader(raw: readonly Buffer[], name: string): string | null {
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const candidate = raw[index] as Buffer
+    if (candidate.length === name.length && candidate.toString('latin1').toLowerCase() === name) return (raw[index + 1] as Buffer).toString('latin1')
+  }
+  return null
+}
+
+function connectionNames(connection: string | undefined): ReadonlySet<string> | null {
+  if (connection === undefined || connection === 'keep-alive' || connection === 'close') return null
+  return new Set(connection.split(',').map((name) => name.trim().toLowerCase()))
+}

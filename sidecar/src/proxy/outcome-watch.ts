@@ -1,0 +1,41 @@
+/** Whether a tier priced per resolution is on target, looked up at most once a minute. */
+import { parseUsd } from '@farebox/crds/usd.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { isOverTarget, WINDOW_DAYS } from '../core/outcomes.ts'
+import type { DayOutcomes } from '../core/outcomes.ts'
+import type { BudgetStore } from '../store/store.ts'
+
+const KEPT_MS = 60_000
+const DAY_MS = 86_400_000
+/** Days walked, so that the state of today follows from the window of four weeks ago. */
+const DAYS_WALKED = 2 * WINDOW_DAYS
+
+/** The UTC day of an instant: `2026-11-24`. */
+export function dayOf(atMs: number): string {
+  return new Date(atMs).toISOString().slice(0, 10)
+}
+
+export class OutcomeWatch {
+  readonly #store: BudgetStore
+  readonly #known = new Map<string, { readonly over: boolean; readonly atMs: number }>()
+
+  constructor(store: BudgetStore) {
+    this.#store = store
+  }
+
+  /** Whether thresholds below the cap apply to a conversation that begins now. Always true for the other pricing models. */
+  async ladderApplies(contract: Contract, nowMs: number): Promise<boolean> {
+    const target = contract.pricing.targetCostPerResolution
+    if (contract.pricing.model !== 'PerResolution' || target === undefined) return true
+    const known = this.#known.get(contract.hash)
+    if (known !== undefined && nowMs - known.atMs < KEPT_MS) return known.over
+    const days: DayOutcomes[] = []
+    for (let ago = DAYS_WALKED - 1; ago >= 0; ago--) {
+      const day = dayOf(nowMs - ago * DAY_MS)
+      days.push(await this.#store.readOutcomes({ tier: contract.tier, fromDay: day, toDay: day }))
+    }
+    const over = isOverTarget(days, parseUsd(target))
+    this.#known.set(contract.hash, { over, atMs: nowMs })
+    return over
+  }
+}

@@ -1,0 +1,34 @@
+/** Outcomes of a tier priced per resolution: told by the app, or by a tool that the answer calls. */
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { Conversation } from '../core/conversation.ts'
+import type { Gateway } from './gateway.ts'
+import type { Turn } from './exchange.ts'
+import { dayOf } from './outcome-watch.ts'
+
+export type ResolutionKind = 'confirmed' | 'reversed'
+
+/** Counts a conversation that has begun. Repeats change nothing. */
+export async function countStart(gateway: Gateway, contract: Contract, conversation: Conversation): Promise<void> {
+  if (contract.pricing.model !== 'PerResolution') return
+  await gateway.store.addOutcome({ key: keyOf(conversation, 'started'), tier: contract.tier, day: dayOf(conversation.startedAtMs), kind: 'started' })
+}
+
+/** Confirms a resolution, or takes it back. Repeats change nothing. */
+export async function recordResolution(gateway: Gateway, conversation: Conversation, kind: ResolutionKind): Promise<'added' | 'exists' | 'notConfirmed'> {
+  if (kind === 'reversed' && conversation.resolution === 'none') return 'notConfirmed'
+  const nowMs = gateway.nowMs()
+  const added = await gateway.store.addOutcome({ key: keyOf(conversation, kind), tier: conversation.tier, day: dayOf(nowMs), kind })
+  await gateway.store.update({ conversation: conversation.id, change: { resolution: kind }, nowMs })
+  return added
+}
+
+/** An answer that calls one of the tools named by `resolution.toolNames` resolves its conversation. */
+export async function reportResolution(turn: Turn, toolNames: readonly string[]): Promise<void> {
+  const { gateway, policy } = turn
+  if (!turn.exists) await countStart(gateway, turn.terms.contract, turn.conversation)
+  if (toolNames.some((name) => policy.config.resolution.toolNames.includes(name))) await recordResolution(gateway, turn.conversation, 'confirmed')
+}
+
+function keyOf(conversation: Conversation, kind: string): string {
+  return `${conversation.id}/${conversation.session}/${kind}`
+}

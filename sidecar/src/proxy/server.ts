@@ -1,0 +1,88 @@
+/** The data plane: routes, refuses what is not metered, and sees every request to its end. */
+import { createServer } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { StoreError } from '../store/store.ts'
+import { serveAppApi } from './app-api.ts'
+import { refuse } from './exchange.ts'
+import type { Gateway } from './gateway.ts'
+import { passThrough } from './pass-through.ts'
+import { runTurn } from './turn.ts'
+
+const HEADER_BYTES_MAX = 16 * 1024
+/** A client has this long for its headers, and for the whole request; answers may take as long as they do. */
+const HEADERS_TIMEOUT_MS = 30_000
+const REQUEST_TIMEOUT_MS = 300_000
+const KEEP_ALIVE_MS = 75_000
+const APP_API_PREFIX = '/farebox/v1/'
+const CHAT_PATH = '/chat/completions'
+
+/** Node's parser refuses conflicting and repeated lengths (RFC 9112 section 6.3); the checks here are for what it lets pass. */
+export function createDataPlane(gateway: Gateway): Server {
+  const server = createServer({ maxHeaderSize: HEADER_BYTES_MAX, insecureHTTPParser: false, requireHostHeader: true, keepAliveTimeout: KEEP_ALIVE_MS, joinDuplicateHeaders: true, noDelay: true })
+  server.headersTimeout = HEADERS_TIMEOUT_MS
+  server.requestTimeout = REQUEST_TIMEOUT_MS
+  server.on('request', (incoming, outgoing) => void serve(gateway, incoming, outgoing))
+  server.on('upgrade', (_incoming, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
+  server.on('connect', (_incoming, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
+  server.on('clientError', (_error, socket) => {
+    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+  })
+  return server
+}
+
+async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const requestId = `fb-${gateway.newId()}`
+  const startedAtMs = gateway.nowMs()
+  const asked = { gateway, outgoing, requestId }
+  try {
+    const target = incoming.url ?? ''
+    if (hasConflictingLengths(incoming)) return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
+    if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
+    if (incoming.headers.upgrade !== undefined) return refuse(asked, { code: 'endpoint_not_governed', message: 'Upgrades are not metered here.' })
+    if (target.startsWith(APP_API_PREFIX)) return await serveAppApi(gateway, incoming, outgoing, requestId)
+    const policy = gateway.policy()
+    if (policy === null) return refuse(asked, { code: 'policy_unavailable' })
+    const route = routeOf(target)
+    const upstream = policy.config.upstreams.find((candidate) => candidate.name === route.upstream)
+    if (upstream === undefined) return refuse(asked, { code: 'endpoint_not_governed', param: route.upstream })
+    const exchange = { gateway, policy, upstream, path: route.path, incoming, outgoing, requestId, startedAtMs }
+    if (incoming.method === 'POST' && pathOnly(route.path) === CHAT_PATH) return await runTurn(exchange)
+    if (policy.config.ungoverned === 'Pass') return await passThrough(exchange)
+    refuse(asked, { code: 'endpoint_not_governed' })
+  } catch (error) {
+    gateway.log.error({ requestId, err: error instanceof Error ? error.stack : String(error) }, 'a turn failed')
+    if (outgoing.headersSent) outgoing.destroy()
+    else refuse(asked, { code: error instanceof StoreError ? 'budget_store_unavailable' : 'policy_unavailable' })
+  }
+}
+
+/** `/openai/v1/chat/completions` -> `openai` and `/chat/completions`; the version is part of the upstream's base URL. */
+export function routeOf(target: string): { readonly upstream: string; readonly path: string } {
+  const slash = target.indexOf('/', 1)
+  if (slash < 0) return { upstream: target.slice(1), path: '/' }
+  const path = target.slice(slash)
+  return { upstream: target.slice(1, slash), path: path.startsWith('/v1/') ? path.slice(3) : path }
+}
+
+/** Refused: absolute form, dot segments, encoded slashes and dots, back-slashes: what two parsers may read as two paths. */
+export function isPlainTarget(target: string): boolean {
+  if (!target.startsWith('/') || target.startsWith('//')) return false
+  const path = pathOnly(target)
+  if (/%2f|%5c|%2e|%00|\\/i.test(path) || path.includes('//')) return false
+  return !path.split('/').some((segment) => segment === '.' || segment === '..')
+}
+
+function pathOnly(target: string): string {
+  const query = target.indexOf('?')
+  return query < 0 ? target : target.slice(0, query)
+}
+
+/** Both framings at once, or one of them twice: the usual way to smuggle a request past a proxy. */
+function hasConflictingLengths(incoming: IncomingMessage): boolean {
+  let lengths = 0
+  for (let index = 0; index < incoming.rawHeaders.length; index += 2) {
+    const name = (incoming.rawHeaders[index] ?? '').toLowerCase()
+    if (name === 'content-length' || name === 'transfer-encoding') lengths += 1
+  }
+  return lengths > 1
+}

@@ -1,0 +1,109 @@
+/** Totals for whoever reports status: config in force, conversations by rung, spend and outcomes per tier. */
+import { RUNGS } from '@farebox/crds/ladder.ts'
+import { formatUsd } from '@farebox/crds/usd.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { EMPTY_ACCOUNT } from '../core/budget.ts'
+import type { Conversation } from '../core/conversation.ts'
+import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
+import { sessionAccount } from '../core/terms.ts'
+import type { Gateway, Policy } from './gateway.ts'
+import { dayOf } from './outcome-watch.ts'
+
+/** Conversations looked at, newest first: status is a view of what is alive, the ledger is the record. */
+const CONVERSATIONS_MAX = 5_000
+const DAY_MS = 86_400_000
+
+export interface TierTotals {
+  readonly conversations: number
+  readonly turns: number
+  readonly byRung: Readonly<Record<string, number>>
+  /** Decimal USD. */
+  readonly spent: string
+  readonly held: string
+  readonly cost: { readonly p50: string; readonly p95: string; readonly p99: string; readonly max: string }
+  /** Conversations that reached each threshold. */
+  readonly alerts: Readonly<Record<string, number>>
+  readonly resolutions: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly costPer: string | null }
+}
+
+export interface SidecarStatus {
+  readonly config: { readonly budget: string; readonly mode: string; readonly version: number; readonly hash: string }
+  /** The last config that was refused since the one in force; null: none. */
+  readonly rejected: { readonly reason: string; readonly at: string } | null
+  readonly tiers: Readonly<Record<string, TierTotals>>
+  readonly callsInFlight: number
+}
+
+export async function statusOf(gateway: Gateway, policy: Policy): Promise<SidecarStatus> {
+  const { config } = policy
+  const nowMs = gateway.nowMs()
+  const conversations = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
+  const spends = await spendOf(gateway, conversations)
+  const tiers: Record<string, TierTotals> = {}
+  for (const tier of new Set([...config.tiers.allowed, ...conversations.map((conversation) => conversation.tier)])) {
+    const own = conversations.filter((conversation) => conversation.tier === tier)
+    const outcomes = await gateway.store.readOutcomes({ tier, fromDay: dayOf(nowMs - (WINDOW_DAYS - 1) * DAY_MS), toDay: dayOf(nowMs) })
+    tiers[tier] = totalsOf(own, spends, outcomes)
+  }
+  return {
+    config: { budget: policy.budgetKey, mode: config.mode, version: config.version, hash: config.hash },
+    rejected: gateway.rejectedConfig(),
+    tiers,
+    callsInFlight: gateway.holds.count,
+  }
+}
+
+interface Spend {
+  readonly spent: NanoUsd
+  readonly held: NanoUsd
+}
+
+/** What each conversation has spent over all its sessions, and holds now. */
+async function spendOf(gateway: Gateway, conversations: readonly Conversation[]): Promise<ReadonlyMap<string, Spend>> {
+  const sessions = conversations.flatMap((conversation) => Array.from({ length: conversation.session }, (_, index) => ({ conversation, account: sessionAccount(conversation.id, index + 1) })))
+  const { accounts } = await gateway.store.read({ conversation: '', accounts: sessions.map(({ account }) => account), nowMs: gateway.nowMs() })
+  const spends = new Map<string, Spend>()
+  for (const { conversation, account } of sessions) {
+    const state = accounts.get(account) ?? EMPTY_ACCOUNT
+    const before = spends.get(conversation.id)
+    spends.set(conversation.id, { spent: (before?.spent ?? 0n) + state.spent, held: (before?.held ?? 0n) + state.held })
+  }
+  return spends
+}
+
+function totalsOf(conversations: readonly Conversation[], spends: ReadonlyMap<string, Spend>, outcomes: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly cost: NanoUsd }): TierTotals {
+  const byRung: Record<string, number> = Object.fromEntries(['None', ...RUNGS].map((rung) => [rung, 0]))
+  const alerts: Record<string, number> = {}
+  const costs: NanoUsd[] = []
+  let spent = 0n
+  let held = 0n
+  let turns = 0
+  for (const conversation of conversations) {
+    const rung = conversation.rungs.at(-1) ?? 'None'
+    byRung[rung] = (byRung[rung] ?? 0) + 1
+    for (const percent of conversation.alerts) alerts[percent] = (alerts[percent] ?? 0) + 1
+    const spend = spends.get(conversation.id)
+    costs.push(spend?.spent ?? 0n)
+    spent += spend?.spent ?? 0n
+    held += spend?.held ?? 0n
+    turns += conversation.turns
+  }
+  costs.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  const perResolution = costPerResolution([outcomes])
+  return {
+    conversations: conversations.length,
+    turns,
+    byRung,
+    spent: formatUsd(spent),
+    held: formatUsd(held),
+    cost: { p50: quantile(costs, 50), p95: quantile(costs, 95), p99: quantile(costs, 99), max: quantile(costs, 100) },
+    alerts,
+    resolutions: { started: outcomes.started, confirmed: outcomes.confirmed, reversed: outcomes.reversed, costPer: perResolution === null ? null : formatUsd(perResolution) },
+  }
+}
+
+/** Nearest-rank quantile of sorted costs, as decimal USD; "0.00" of none. */
+function quantile(sorted: readonly NanoUsd[], percent: number): string {
+  const rank = Math.max(1, Math.ceil((sorted.length * percent) / 100))
+  return formatUsd(sorted[rank - 1] ?? 0n)
+}

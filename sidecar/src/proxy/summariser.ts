@@ -1,0 +1,216 @@
+/**
+ * Summaries between turns: made after the answer that crossed a threshold, so that no user waits, one at a time per
+ * conversation, by the tier's cheap model with the turn's own credential, which is kept nowhere. The cost is held and
+ * settled in the conversation's budget. The edit waits in the conversation until its next user turn begins.
+ */
+import type { PricedModel } from '@farebox/crds/prices.ts'
+import { costOf } from '@farebox/crds/prices.ts'
+import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
+import type { Conversation } from '../core/conversation.ts'
+import { inputBound } from '../core/estimate.ts'
+import { cutEdit, planCut } from '../core/history-cut.ts'
+import type { CutPlan } from '../core/history-cut.ts'
+import { percentUsed, rungsAt } from '../core/ladder.ts'
+import { contentText, isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject } from '../core/request.ts'
+import { expectedFurtherCalls, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
+import { downgradeFor } from '../core/swap.ts'
+import { balancesOf } from '../core/terms.ts'
+import { windowFills } from '../core/window.ts'
+import type { Snapshot } from '../store/store.ts'
+import { messageFromJson, readAnswer } from '../wire/openai-chat.ts'
+import type { Admitted } from './admit.ts'
+import type { Turn } from './exchange.ts'
+import type { Gateway } from './gateway.ts'
+
+/** A summary is this share of what it replaces, within these bounds: it should cut deep and rarely. */
+const SUMMARY_PERCENT = 15
+const SUMMARY_TOKENS_MIN = 160
+const SUMMARY_TOKENS_MAX = 1_500
+/** A summary may hold this part of what remains. */
+const REMAINING_PART = 4n
+const ANSWER_BYTES_MAX = 1024 * 1024
+/** What carries the credential, and nothing else of the turn's headers. */
+const CREDENTIAL_HEADERS = new Set(['authorization', 'api-key', 'openai-organization', 'openai-project'])
+
+export class Summariser {
+  readonly #gateway: () => Gateway
+  readonly #underWay = new Set<string>()
+
+  constructor(gateway: () => Gateway) {
+    this.#gateway = gateway
+  }
+
+  /** Starts a summary when one is wanted and pays. Returns at once; what becomes of it is counted and logged. */
+  consider(admitted: Admitted, snapshot: Snapshot): void {
+    const { turn } = admitted
+    const conversation = snapshot.conversation
+    if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return
+    const task = plannedTask(admitted, conversation, snapshot)
+    if (task === null) return
+    this.#underWay.add(conversation.id)
+    this.#make(turn, conversation, task)
+      .then((outcome) => {
+        turn.gateway.metrics.summaries.add([conversation.tier, outcome])
+        turn.gateway.log.info({ conversation: conversation.id, tier: conversation.tier, outcome }, 'summary between turns')
+      })
+      .catch((error: unknown) => {
+        this.#gateway().metrics.summaries.add([conversation.tier, 'failed'])
+        this.#gateway().log.error({ conversation: conversation.id, err: String(error) }, 'a summary failed')
+      })
+      .finally(() => this.#underWay.delete(conversation.id))
+  }
+
+  async #make(turn: Turn, conversation: Conversation, task: SummaryTask): Promise<'made' | 'unaffordable' | 'refused' | 'blank'> {
+    const { gateway, terms } = turn
+    const operationId = gateway.newId()
+    const accounts = turn.draws.map((draw) => draw.account)
+    const note = { conversation: conversation.id, session: conversation.session, ...(turn.user === null ? {} : { user: turn.user }), tier: terms.contract.tier, model: task.priced.model, purpose: 'summary' as const }
+    const reserved = await gateway.store.reserve({
+      conversation: conversation.id,
+      initial: conversation,
+      seen: { contractHash: conversation.contractHash, user: conversation.user, session: conversation.session },
+      change: {},
+      reservation: { operationId, draws: turn.draws.map(({ account, cap }) => ({ account, cap })), input: task.inputCost, atLeast: task.hold, atMost: task.hold, expiresAtMs: gateway.holds.expiryMs(), note },
+      nowMs: gateway.nowMs(),
+    })
+    if (reserved.status !== 'held') return 'unaffordable'
+    gateway.holds.add(operationId)
+    try {
+      const answer = await call(turn, task.body)
+      if (answer.status === 'void') {
+        await gateway.store.void({ operationId, atMs: gateway.nowMs() })
+        return 'refused'
+      }
+      const read = answer.body === null ? null : readAnswer(answer.body)
+      const usage = read?.facts.usage ?? null
+      const cost = usage === null ? task.hold : costOf(usage, task.priced.pricesFor(inputTokens(usage), read?.facts.serviceTier ?? null))
+      const text = read?.message === null || read?.message === undefined ? '' : contentText(read.message)
+      const message = summaryMessage({ text, plan: task.plan, maxTokens: task.maxTokens, tokensBefore: task.oldTokens, tokensAfter: usage?.output ?? task.maxTokens })
+      const nowMs = gateway.nowMs()
+      await gateway.store.settle({
+        settlement: { operationId, cost, atMs: nowMs, note: { ...note, drivers: { summaries: cost }, usage: usage ?? usageOf({}), source: usage === null ? 'estimated' : 'exact' } },
+        conversation: conversation.id,
+        change: { addDrivers: { summaries: cost }, ...(message === null ? {} : { addReadyEdits: [cutEdit(task.plan, 'Summarize', message, gateway.newId())] }) },
+        chain: [],
+        alerts: { draws: turn.draws.filter((draw) => draw.kind !== 'workload'), percents: terms.contract.alerts },
+      })
+      return message === null ? 'blank' : 'made'
+    } finally {
+      gateway.holds.remove(operationId)
+      gateway.queue.wakeNext(accounts)
+    }
+  }
+}
+
+interface SummaryTask {
+  readonly plan: CutPlan
+  readonly priced: PricedModel
+  readonly body: Buffer
+  readonly maxTokens: number
+  readonly oldTokens: number
+  readonly inputCost: NanoUsd
+  readonly hold: NanoUsd
+}
+
+/** Null when no summary is wanted, none can be afforded, or none pays. */
+function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: Snapshot): SummaryTask | null {
+  const { turn, plan } = admitted
+  const { terms, policy, request } = turn
+  const { contract } = terms
+  const exact = conversation.exact
+  const sentTokens = exact?.inputTokens ?? plan.bound.heuristic
+  const crossing = windowFills(contract.context, sentTokens)
+  if (conversation.readyEdits.length > 0 || !(crossing || isWanted(turn, conversation, snapshot))) return null
+  const cut = planCut({ request, edits: conversation.edits, keepRecentTurns: contract.context.keepRecentTurns })
+  if (cut === null) return null
+
+  const name = contract.models.summarizer ?? downgradeFor(contract.models.downgrades, request.model) ?? request.model
+  const nowMs = turn.gateway.nowMs()
+  const priced = policy.prices.find(turn.upstream.provider, name, nowMs)
+  if (priced === null) return null
+  const sentBytes = cut.currentBytes + cut.keptBytes + request.fixedBytes
+  const tokensOf = (bytes: number): number => Math.ceil((sentTokens * bytes) / Math.max(1, sentBytes))
+  const oldTokens = tokensOf(cut.currentBytes)
+  const maxTokens = Math.max(SUMMARY_TOKENS_MIN, Math.min(SUMMARY_TOKENS_MAX, Math.floor((oldTokens * SUMMARY_PERCENT) / 100)))
+  const remaining = remainingOf(turn, snapshot)
+  const verdict = worthSummarising({
+    oldTokens,
+    summaryTokens: maxTokens,
+    tailTokens: tokensOf(cut.keptBytes),
+    model: plan.priced.pricesFor(sentTokens, null),
+    summarizer: priced.pricesFor(oldTokens, null),
+    cachedPercent: exact === null || exact.inputTokens === 0 ? 0 : Math.min(100, Math.floor((exact.cachedTokens * 100) / exact.inputTokens)),
+    expectedCalls: expectedFurtherCalls({ turns: conversation.turns, remaining, lastCost: plan.inputCost }),
+    crossing,
+  })
+  if (!verdict.worth) return null
+  const body = summaryPrompt({ plan: cut, model: name, maxTokens, outputLimitField: turn.upstream.outputLimitField, locale: null })
+  const prices = priced.pricesFor(oldTokens, null)
+  const inputBoundTokens = promptBound(turn, body, name)
+  const inputCost = divideCeil(BigInt(inputBoundTokens) * prices.uncachedInput, PICO_PER_NANO)
+  const hold = inputCost + divideCeil(BigInt(maxTokens) * prices.output, PICO_PER_NANO)
+  return hold * REMAINING_PART > remaining ? null : { plan: cut, priced, body, maxTokens, oldTokens, inputCost, hold }
+}
+
+/** The rung is in effect or its threshold is reached now; or the next session will want a recap. */
+function isWanted(turn: Turn, conversation: Conversation, snapshot: Snapshot): boolean {
+  const { contract } = turn.terms
+  const balances = balancesOf(turn.draws, snapshot.accounts).filter((balance) => balance.kind !== 'workload')
+  const percent = percentUsed(balances.map(({ cap, state }) => ({ cap, account: state })))
+  const active = [...conversation.rungs, ...(conversation.userRungs?.rungs ?? []), ...(conversation.ladderApplies ? rungsAt(contract.ladder, percent) : [])]
+  if (active.includes('Summarize')) return true
+  const end = contract.ladder.find((step) => step.rung === 'EndConversation')
+  const before = contract.ladder.findLast((step) => step.rung !== 'EndConversation')
+  return end?.end === 'Reset' && contract.sessions.recap === 'Summary' && percent >= (before?.atPercent ?? RECAP_PERCENT)
+}
+
+/** Where the ladder has no other step, a recap is prepared from here on. */
+const RECAP_PERCENT = 80
+
+function remainingOf(turn: Turn, snapshot: Snapshot): NanoUsd {
+  const free = balancesOf(turn.draws, snapshot.accounts).map(({ cap, state }) => cap - state.spent - state.held)
+  return free.reduce((least, amount) => (amount < least ? amount : least), free[0] ?? 0n)
+}
+
+/** Tokens of the prompt, from above. */
+function promptBound(turn: Turn, body: Buffer, model: string): number {
+  const prompt: unknown = JSON.parse(body.toString('utf8'))
+  const listed = isObject(prompt as Json) ? (prompt as JsonObject)['messages'] : undefined
+  const messages = isList(listed) ? listed.flatMap((json) => (isObject(json) ? (messageFromJson(json) ?? []) : [])) : []
+  return inputBound({ messages, fixedBytes: 0, fixedDigest: '', model, exact: null, factor: turn.gateway.factors.factorOf(model) }).heuristic
+}
+
+type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; readonly body: Buffer | null }
+
+/** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
+function call(turn: Turn, body: Buffer): Promise<CallResult> {
+  const { gateway, upstream, incoming } = turn
+  const base = new URL(upstream.baseUrl)
+  const headers = ['content-type', 'application/json']
+  for (let index = 0; index + 1 < incoming.rawHeaders.length; index += 2) {
+    const name = incoming.rawHeaders[index] ?? ''
+    if (CREDENTIAL_HEADERS.has(name.toLowerCase())) headers.push(name, incoming.rawHeaders[index + 1] ?? '')
+  }
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    let statusCode = 0
+    gateway.upstreams.call(
+      { origin: base.origin, path: `${base.pathname.replace(/\/$/, '')}/chat/completions`, method: 'POST', headers, body },
+      {
+        head: (status) => {
+          statusCode = status
+        },
+        data: (chunk) => {
+          bytes += chunk.length
+          if (bytes <= ANSWER_BYTES_MAX) chunks.push(chunk)
+        },
+        end: () => resolve(statusCode >= 200 && statusCode < 300 ? { status: 'answered', body: bytes <= ANSWER_BYTES_MAX ? Buffer.concat(chunks) : null } : { status: 'void' }),
+        failed: (failure) => resolve(failure.kind === 'connect' ? { status: 'void' } : { status: 'answered', body: null }),
+      },
+    )
+  })
+}

@@ -1,0 +1,203 @@
+/**
+ * One turn from start to end:
+ *
+ *   read -> locate -> admit (decide, reserve) -> forward (shape, send, meter) -> settle -> report
+ *
+ * docs/turn.md draws the same with the error code of each phase.
+ */
+import { inputTokens } from '@farebox/crds/usage.ts'
+import type { ConversationChange } from '../core/conversation.ts'
+import { extendChain } from '../core/chain.ts'
+import { splitByDriver } from '../core/estimate.ts'
+import { inlineNotice } from '../core/notice-frame.ts'
+import { chooseLocale, noticeText } from '../core/notices.ts'
+import type { PendingNotice } from '../core/conversation.ts'
+import type { SettleAnswer } from '../store/store.ts'
+import { parseChatRequest } from '../wire/openai-chat.ts'
+import { admit } from './admit.ts'
+import type { Admitted } from './admit.ts'
+import { readBody } from './body.ts'
+import { endTurn } from './endings.ts'
+import { headerReader, noticeId, refuse, stateHeaders } from './exchange.ts'
+import type { Exchange, Turn } from './exchange.ts'
+import { forward, noticeEdit } from './forward.ts'
+import type { AnswerNotice, CallEnd } from './forward.ts'
+import { locate } from './locate.ts'
+import { reportResolution } from './resolutions.ts'
+import { reportCost } from './report.ts'
+
+/** Attempts at one turn: the first, and one after the provider refused something that we changed. */
+const ATTEMPTS_MAX = 3
+
+/** Answers the request. What fails unexpectedly rejects; the server turns that into a 503 or a cut connection. */
+export async function runTurn(exchange: Exchange): Promise<void> {
+  const { gateway } = exchange
+  const read = await readBody(exchange.incoming)
+  if (read.status === 'aborted') return
+  if (read.status === 'refused') return refuse(exchange, read.refusal)
+  const parsed = await parseChatRequest(read.body)
+  if (parsed.status === 'invalid') {
+    return refuse(exchange, { code: 'invalid_request', message: parsed.message, ...(parsed.field === null ? {} : { param: parsed.field }) })
+  }
+  const located = await locate(exchange, parsed.request)
+  if (located.status === 'refused') return refuse(exchange, located.refusal)
+
+  let { turn } = located
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+    const admission = await admit(turn)
+    switch (admission.status) {
+      case 'gone':
+        return
+      case 'refused':
+        gateway.metrics.turns.add([turn.terms.contract.tier, 'refused'])
+        return refuse(turn, admission.refusal, stateHeaders(admission.turn, { rung: admission.turn.conversation.rungs.at(-1) ?? 'None', percent: admission.percent, reason: admission.turn.conversation.reason, maxOutput: null }))
+      case 'ended': {
+        const next = await endTurn(admission.turn, admission.decision)
+        if (next === null) return
+        turn = next // a new session of the conversation goes on with the same request
+        continue
+      }
+      case 'admitted': {
+        const again = await callAndSettle(admission.admitted)
+        if (again === null) return
+        turn = again
+      }
+    }
+  }
+  refuse(turn, { code: 'budget_busy' })
+}
+
+/** Null when the turn is over; a turn when it should be tried again. */
+async function callAndSettle(admitted: Admitted): Promise<Turn | null> {
+  const { turn, plan } = admitted
+  const { gateway } = turn
+  reportRungs(admitted)
+  const notice = noticeOf(admitted)
+  const injectUsage = turn.request.stream && !turn.request.includeUsage && turn.upstream.injectUsage === 'Auto' && !gateway.plainUpstreams.has(turn.upstream.name)
+  const end = await forward(admitted, {
+    notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
+    collect: turn.chain !== null,
+    mayRetry: { streamOptions: injectUsage, swap: plan.swap !== null },
+    injectUsage,
+    drains: gateway.drains,
+  })
+  const settled = await settle(admitted, end, notice)
+  if (end.status === 'retry') {
+    if (end.without === 'streamOptions') gateway.plainUpstreams.add(turn.upstream.name)
+    else if (plan.swap !== null) {
+      gateway.failedSwaps.set(turn.conversationId, new Set([...(gateway.failedSwaps.get(turn.conversationId) ?? []), plan.swap.to]))
+    }
+    const located = await locate(turn, turn.request)
+    if (located.status === 'ok') return located.turn
+    refuse(turn, located.refusal)
+    return null
+  }
+  if (settled !== null) {
+    reportCost(admitted, end, settled)
+    if (end.status === 'settle') {
+      await reportResolution(turn, end.facts?.toolNames ?? [])
+      gateway.summariser.consider(admitted, settled.snapshot)
+    }
+  }
+  return null
+}
+
+/** Ends the hold, once. Null when nothing was settled. */
+async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | null): Promise<SettleAnswer | null> {
+  const { turn, operationId, granted, plan } = admitted
+  const { gateway } = turn
+  const accounts = turn.draws.map((draw) => draw.account)
+  try {
+    if (end.status === 'void' || end.status === 'retry') {
+      await gateway.store.void({ operationId, atMs: gateway.nowMs() })
+      return null
+    }
+    const exactUsage = end.status === 'settle' && end.source === 'exact' ? end.usage : null
+    const cost = end.status === 'charge' ? granted : end.cost
+    const nowMs = gateway.nowMs()
+    const observing = turn.policy.config.mode === 'Observe'
+    const drivers = end.status === 'charge' ? { output: granted } : splitByDriver({ request: turn.request, messages: plan.shaped.messages, retrieval: turn.policy.config.retrieval, usage: end.usage, priced: plan.priced, cost })
+    const change: ConversationChange = {
+      turnAtMs: nowMs,
+      addDrivers: drivers,
+      ...(exactUsage === null
+        ? {}
+        : {
+            exact: {
+              model: plan.model,
+              ...plan.bound.sent,
+              inputTokens: inputTokens(exactUsage),
+              cachedTokens: exactUsage.cacheReadInput,
+              outputTokens: exactUsage.output,
+              atMs: nowMs,
+            },
+          }),
+      ...(end.status === 'settle' && end.noticed && notice !== null ? { addEdits: [noticeEdit(notice)], removeNotices: notice.ids } : {}),
+    }
+    if (exactUsage !== null && change.exact !== undefined) gateway.factors.observe(plan.model, { exactTokens: change.exact.inputTokens - plan.bound.known, heuristicTokens: plan.bound.freshHeuristic })
+    return await gateway.store.settle({
+      settlement: {
+        operationId,
+        cost,
+        atMs: nowMs,
+        note: {
+          conversation: turn.conversationId,
+          session: turn.conversation.session,
+          ...(turn.user === null ? {} : { user: turn.user }),
+          tier: turn.terms.contract.tier,
+          model: (end.status === 'settle' ? end.facts?.model : null) ?? plan.model,
+          ...(end.status === 'settle' ? { usage: end.usage, source: end.source } : { source: 'estimated' as const }),
+          drivers,
+          purpose: 'turn',
+        },
+      },
+      conversation: turn.conversationId,
+      change,
+      chain: end.status === 'settle' ? chainOf(turn, end) : [],
+      alerts: { draws: observing ? [] : turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })), percents: turn.terms.contract.alerts },
+    })
+  } finally {
+    gateway.holds.remove(operationId)
+    gateway.queue.wakeNext(accounts)
+  }
+}
+
+/** Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. */
+function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): readonly string[] {
+  if (turn.chain === null) return []
+  const last = turn.chain.at(-1)
+  return end.message === null || last === undefined ? turn.chain : [...turn.chain, extendChain(last, end.message, turn.gateway.chainSecret)]
+}
+
+/** What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet. */
+function noticeOf(admitted: Admitted): AnswerNotice | null {
+  const { turn, plan, granted } = admitted
+  const { contract } = turn.terms
+  if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1) return null
+  const fresh: PendingNotice[] = plan.occasions.map((occasion) => ({ id: noticeId(turn, occasion), occasion }))
+  const pending = [...turn.conversation.notices.filter((notice) => !fresh.some(({ id }) => id === notice.id)), ...fresh]
+  if (pending.length === 0) return null
+  const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
+  const own = turn.balances.find((balance) => balance.kind === 'conversation')
+  const remaining = own === undefined ? 0n : own.cap - own.state.spent - granted
+  const texts: string[] = []
+  const ids: string[] = []
+  for (const { id, occasion } of pending) {
+    const text = noticeText({ contract, occasion, locale, remaining: remaining > 0n ? remaining : 0n, percent: plan.percent, turns: turn.conversation.turns + 1 })
+    if (text !== null) texts.push(text)
+    ids.push(id)
+  }
+  return texts.length === 0 ? null : { text: texts.join('\n'), ids }
+}
+
+function reportRungs(admitted: Admitted): void {
+  const { turn, plan } = admitted
+  const { gateway } = turn
+  const tier = turn.terms.contract.tier
+  for (const rung of [...plan.risen, ...plan.risenForUser]) {
+    gateway.metrics.rungs.add([tier, rung, plan.reason ?? 'threshold'])
+    gateway.log.info({ conversation: turn.conversationId, tier, rung, reason: plan.reason, percent: plan.percent }, 'a rung came into effect')
+  }
+  for (const skip of plan.shaped.skipped) gateway.metrics.rungsSkipped.add([skip.rung, skip.reason])
+  if (plan.shaped.savedBytes > 0) gateway.metrics.savedBytes.add([tier], plan.shaped.savedBytes)
+}

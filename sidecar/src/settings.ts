@@ -1,0 +1,46 @@
+/** The sidecar's environment, read and checked once at start. */
+import * as z from 'zod'
+
+const Address = z
+  .string()
+  .regex(/^[^\s:]+:\d{1,5}$/, 'must be HOST:PORT, such as 127.0.0.1:4180')
+  .transform((text) => {
+    const [host = '', port = ''] = text.split(':')
+    return { host, port: Number(port) }
+  })
+
+const SettingsSchema = z.object({
+  /** Path of the compiled config; watched. */
+  FAREBOX_CONFIG: z.string().min(1),
+  /** Directory of the embedded store and the identity key; must outlive the process. */
+  FAREBOX_DATA: z.string().min(1),
+  FAREBOX_LISTEN: Address.prefault('127.0.0.1:4180'),
+  FAREBOX_ADMIN: Address.prefault('127.0.0.1:4181'),
+  FAREBOX_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  /** File that logs go to; absent: standard error. */
+  FAREBOX_LOG: z.string().min(1).optional(),
+})
+
+export interface Settings {
+  readonly configFile: string
+  readonly dataDir: string
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly admin: { readonly host: string; readonly port: number }
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  readonly logFile: string | null
+}
+
+/** Throws an `Error` whose message names each variable at fault and what it must be. */
+export function readSettings(environment: Readonly<Record<string, string | undefined>>): Settings {
+  const parsed = SettingsSchema.safeParse(environment)
+  if (!parsed.success) throw new Error(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '))
+  const read = parsed.data
+  return {
+    configFile: read.FAREBOX_CONFIG,
+    dataDir: read.FAREBOX_DATA,
+    listen: read.FAREBOX_LISTEN,
+    admin: read.FAREBOX_ADMIN,
+    logLevel: read.FAREBOX_LOG_LEVEL,
+    logFile: read.FAREBOX_LOG ?? null,
+  }
+}

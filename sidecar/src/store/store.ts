@@ -1,0 +1,112 @@
+import type { Account, AccountId, Draw, Operation, OperationId, Reservation, ReserveResult, Settlement, SettleResult } from '../core/budget.ts'
+import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
+import type { EntryNote, LedgerEntry } from '../core/ledger.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+
+/** State lives this long after the last turn; a later return is a new conversation. */
+export const CONVERSATION_LIFE_MS = 35 * 24 * 3_600_000
+
+/**
+ * Budgets, conversations, contracts and the ledger. Each method is one atomic step, safe to repeat. Two engines keep this
+ * contract; `store.contract.ts` runs both against `core/budget.ts`. A method rejects only when the store cannot be
+ * reached or is broken (`StoreError`); what is expected is a `status`.
+ */
+export interface BudgetStore {
+  /** A conversation and the balances asked for; accounts never drawn on are zero. Expired conversations are absent. */
+  read(query: { readonly conversation: ConversationId; readonly accounts: readonly AccountId[]; readonly nowMs: number }): Promise<Snapshot>
+  /** The conversation of the longest known prefix: digests come longest first. Null when none is known. */
+  findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null>
+  /**
+   * Creates the conversation when it is absent, applies `change`, and reserves, all or nothing. When the conversation is
+   * no longer at `seen` (another turn pinned it to another contract or user, or opened another session), nothing is
+   * done and the answer is `moved`: decide again.
+   */
+  reserve(step: ReserveStep): Promise<ReserveAnswer>
+  /** Moves the expiry of held operations; others are left alone. */
+  renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void>
+  /** Settles, applies `change`, and fires the alerts whose threshold the account now reaches, each once. */
+  settle(step: SettleStep): Promise<SettleAnswer>
+  /** Gives a hold back: the provider bills nothing for this call. */
+  void(step: { readonly operationId: OperationId; readonly atMs: number }): Promise<'voided' | 'exists' | 'unknown'>
+  /** Applies a change without money. An absent conversation begins as `initial`; without one the answer is null. `firedAlerts` are those that were new. */
+  update(step: { readonly conversation: ConversationId; readonly initial?: Conversation; readonly change: ConversationChange; readonly nowMs: number }): Promise<UpdateAnswer | null>
+  /** Money that is spent already (an app's own cost), refused when it exceeds nothing: it is a fact. Once per operation id. */
+  charge(step: { readonly operationId: OperationId; readonly accounts: readonly AccountId[]; readonly cost: NanoUsd; readonly atMs: number; readonly note: EntryNote; readonly conversation: ConversationId; readonly change: ConversationChange }): Promise<'charged' | 'exists'>
+  /** Charges the holds that have expired by the store's clock, at most `limit`; says which. Also drops what outlived its life. */
+  sweep(step: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }>
+
+  /** Contracts in use, by hash, so that any replica can honour them. */
+  putContract(contract: Contract): Promise<void>
+  getContract(hash: string): Promise<Contract | null>
+
+  /** Outcomes of a tier priced per resolution, per day (`2026-11-24`, UTC), idempotent by `key`. */
+  addOutcome(outcome: { readonly key: string; readonly tier: string; readonly day: string; readonly kind: OutcomeKind }): Promise<'added' | 'exists'>
+  /** Outcomes of these days, and all that the tier's ledger entries (`note.tier`) of these days come to. Days are inclusive. */
+  readOutcomes(query: { readonly tier: string; readonly fromDay: string; readonly toDay: string }): Promise<OutcomeTotals>
+
+  /** Entries in order, from after `afterSequence`; for export and verification. */
+  readLedger(query: { readonly afterSequence: number; readonly limit: number }): Promise<readonly (LedgerEntry & { readonly sequence: number })[]>
+  /** Conversations by last turn, newest first: for status. */
+  listConversations(query: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]>
+  close(): Promise<void>
+}
+
+export interface Snapshot {
+  readonly conversation: Conversation | null
+  readonly accounts: ReadonlyMap<AccountId, Account>
+}
+
+export interface ReserveStep {
+  readonly conversation: ConversationId
+  /** The conversation as it begins, used when it is absent. */
+  readonly initial: Conversation
+  /** What the decision was made on: null when the conversation was absent. */
+  readonly seen: { readonly contractHash: string; readonly user: string | null; readonly session: number } | null
+  readonly change: ConversationChange
+  readonly reservation: Reservation
+  readonly nowMs: number
+}
+export type ReserveAnswer =
+  | { readonly status: 'moved'; readonly snapshot: Snapshot }
+  /** `snapshot` is after the step; on `busy` and `exceedsCap` nothing was changed. */
+  | { readonly status: ReserveResult['status']; readonly result: ReserveResult; readonly snapshot: Snapshot }
+
+export interface SettleStep {
+  readonly settlement: Settlement
+  readonly conversation: ConversationId
+  readonly change: ConversationChange
+  /** Digests of the history with the answer, under which a later turn without an id will find this conversation. */
+  readonly chain: readonly Digest[]
+  /** Thresholds watched on each draw; the account that has used most of its cap decides. */
+  readonly alerts: { readonly draws: readonly Draw[]; readonly percents: readonly number[] }
+}
+export interface SettleAnswer {
+  readonly result: SettleResult
+  readonly firedAlerts: readonly number[]
+  readonly snapshot: Snapshot
+}
+export interface UpdateAnswer {
+  readonly conversation: Conversation
+  readonly firedAlerts: readonly number[]
+}
+
+export const OUTCOME_KINDS = ['started', 'confirmed', 'reversed'] as const
+/** A conversation that began, one that was resolved, and a resolution taken back. */
+export type OutcomeKind = (typeof OUTCOME_KINDS)[number]
+export interface OutcomeTotals {
+  readonly started: number
+  readonly confirmed: number
+  readonly reversed: number
+  readonly cost: NanoUsd
+}
+
+/** The store cannot be reached, or refuses service. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError'
+  readonly code: 'away' | 'corrupt' | 'closed'
+  constructor(code: 'away' | 'corrupt' | 'closed', message: string, cause?: unknown) {
+    super(message, { cause })
+    this.code = code
+  }
+}

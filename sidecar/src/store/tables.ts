@@ -1,0 +1,31 @@
+/** The tables of the embedded store. Money is INTEGER nano-dollars, times are milliseconds since 1970, lists and notes are JSON. */
+
+export const TABLES_VERSION = 1
+
+export const TABLES = `
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS accounts (
+  id TEXT PRIMARY KEY, spent INTEGER NOT NULL, held INTEGER NOT NULL, held_input INTEGER NOT NULL, touched INTEGER NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS operations (
+  id TEXT PRIMARY KEY, accounts TEXT NOT NULL, hold INTEGER NOT NULL, input INTEGER NOT NULL, expires INTEGER NOT NULL,
+  status TEXT NOT NULL, cost INTEGER NOT NULL, note TEXT NOT NULL, touched INTEGER NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE INDEX IF NOT EXISTS operations_held ON operations (expires) WHERE status = 'held';
+CREATE TABLE IF NOT EXISTS ledger (
+  sequence INTEGER PRIMARY KEY, operation TEXT NOT NULL, kind TEXT NOT NULL, accounts TEXT NOT NULL, cost INTEGER NOT NULL,
+  at INTEGER NOT NULL, note TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS conversations (id TEXT PRIMARY KEY, state TEXT NOT NULL, last_turn INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE INDEX IF NOT EXISTS conversations_by_turn ON conversations (last_turn);
+CREATE TABLE IF NOT EXISTS edits (
+  conversation TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, ready INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (conversation, id)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS chain (digest TEXT PRIMARY KEY, conversation TEXT NOT NULL, touched INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE INDEX IF NOT EXISTS chain_by_conversation ON chain (conversation);
+CREATE TABLE IF NOT EXISTS contracts (hash TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS outcomes (key TEXT PRIMARY KEY, tier TEXT NOT NULL, day TEXT NOT NULL, kind TEXT NOT NULL) WITHOUT ROWID, STRICT;
+CREATE INDEX IF NOT EXISTS outcomes_by_day ON outcomes (tier, day);
+CREATE TABLE IF NOT EXISTS tier_days (tier TEXT NOT NULL, day TEXT NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (tier, day)) WITHOUT ROWID, STRICT;
+`

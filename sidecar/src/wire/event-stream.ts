@@ -1,0 +1,240 @@
+/**
+ * A streamed answer on its way to the client: what it says is metered as it passes, and the little that must change is
+ * changed in its bytes. Chunks that need no change are passed on as they are; at most one unfinished event is held back.
+ */
+import type { Usage } from '@farebox/crds/usage.ts'
+import type { JsonObject } from '../core/request.ts'
+import { ChatChunk } from './chat-chunk.ts'
+import type { Part } from './chat-chunk.ts'
+import { DONE_EVENT, deltaEvent, PROSE_ENDS, usageEvent } from './openai-answer.ts'
+import type { ChatFacts } from './openai-answer.ts'
+import { dataOf, EventBoundaries, withData } from './sse-events.ts'
+import { StreamMeter } from './stream-meter.ts'
+
+/** An event longer than this is passed on unread (images come as single events, but not as large as this). */
+export const EVENT_BYTES_MAX = 8 * 1024 * 1024
+
+export interface ChatStreamOptions {
+  /** We asked for the usage and the client did not: take it out again. */
+  readonly stripUsage: boolean
+  /** Text to put at the end of the first answer when that is prose; brings its own separator. Null: none. */
+  readonly notice: string | null
+  /** Keep the first answer, for `message`. */
+  readonly collect: boolean
+}
+
+export class ChatStream {
+  readonly #options: ChatStreamOptions
+  /** Whether anything may have to be changed: then, and only then, an unfinished event is held back. */
+  readonly #rewrites: boolean
+  readonly #boundaries = new EventBoundaries()
+  readonly #chunk = new ChatChunk()
+  readonly #meter: StreamMeter
+  /** The unfinished event, in the pieces that it came in. */
+  #pieces: Buffer[] = []
+  #pieceBytes = 0
+  /** The event that is passing is too long to be read. */
+  #passing = false
+  #over = false
+  noticeAdded = false
+
+  constructor(options: ChatStreamOptions) {
+    this.#options = options
+    this.#rewrites = options.stripUsage || options.notice !== null
+    this.#meter = new StreamMeter(options.collect)
+  }
+
+  /** Takes the next bytes from the provider; gives those to pass on now, the same object when nothing changed. */
+  push(chunk: Buffer): Buffer | null {
+    if (this.#over) return null
+    let out: Buffer[] | null = null
+    let start = 0
+    /** From here to `start` the chunk's own bytes pass. */
+    let copied = 0
+    for (let end = this.#boundaries.next(chunk, 0); end >= 0; end = this.#boundaries.next(chunk, start)) {
+      if (this.#passing) {
+        this.#passing = false
+        this.#meter.addUnread(end)
+      } else if (this.#pieceBytes > 0) {
+        const event = this.#takePieces(chunk.subarray(0, end))
+        const replaced = this.#event(event, 0, event.length)
+        out = [replaced ?? event]
+        copied = end
+      } else {
+        const replaced = this.#event(chunk, start, end)
+        if (replaced !== null) {
+          out ??= []
+          if (start > copied) out.push(chunk.subarray(copied, start))
+          out.push(replaced)
+          copied = end
+        }
+      }
+      start = end
+    }
+    if (!this.#rewrites) {
+      this.#keep(chunk, start)
+      return chunk
+    }
+    if (start > copied && out !== null) out.push(chunk.subarray(copied, start))
+    const released = this.#keep(chunk, start)
+    if (out === null && released === null) return start === chunk.length ? chunk : start === 0 ? null : chunk.subarray(0, start)
+    out ??= start > 0 ? [chunk.subarray(0, start)] : []
+    if (released !== null) out.push(released)
+    return join(out)
+  }
+
+  /** The provider's stream has ended: what was held back, read as an event although no empty line ended it. */
+  end(): Buffer | null {
+    if (this.#over) return null
+    this.#over = true
+    if (this.#pieceBytes === 0) return null
+    const event = this.#takePieces(null)
+    const replaced = this.#event(event, 0, event.length)
+    return this.#rewrites ? join([replaced ?? event]) : null
+  }
+
+  /**
+   * Ends the answer here, gracefully: every open choice with `reason`, the usage where the client asked for it, the
+   * sentinel. What was held back is dropped. Nothing passes afterwards.
+   */
+  finishCut(reason: 'length' | 'stop', usage: { readonly inputTokens: number; readonly outputTokens: number } | null): Buffer {
+    this.#over = true
+    const frame = this.#meter.frame
+    const events: string[] = []
+    const { notice } = this.#options
+    if (notice !== null && !this.noticeAdded && this.#meter.isProse(0) && !this.#meter.isFinished(0)) {
+      this.noticeAdded = true
+      events.push(deltaEvent(frame, 0, { content: notice }, null))
+    }
+    for (const index of this.#meter.openChoices()) events.push(deltaEvent(frame, index, {}, reason))
+    if (usage !== null) {
+      const { inputTokens, outputTokens } = usage
+      events.push(usageEvent(frame, { prompt_tokens: inputTokens, completion_tokens: outputTokens, total_tokens: inputTokens + outputTokens }))
+    }
+    return Buffer.from([...events, DONE_EVENT].join(''))
+  }
+
+  /** What the answer has said of itself so far. `usage` only when it is final: see `usageSoFar`. */
+  get facts(): ChatFacts {
+    return this.#meter.facts()
+  }
+
+  /** The last usage seen, which some providers send along with every chunk: exact for its input, behind for its output. */
+  get usageSoFar(): Usage | null {
+    return this.#meter.usageSoFar
+  }
+
+  /** The first answer as a message, when it was collected: what the app will send back, without the notice. */
+  get message(): JsonObject | null {
+    return this.#meter.message()
+  }
+
+  get sawDone(): boolean {
+    return this.#meter.sawDone
+  }
+
+  /** Something passed that could not be read: output may have been missed, and is counted by its bytes. */
+  get spoiled(): boolean {
+    return this.#meter.spoiled
+  }
+
+  /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */
+  observedOutputTokens(): number {
+    return this.#meter.observedOutputTokens()
+  }
+
+  /** One whole event: what replaces it (nothing, for one that is dropped); null when it passes as it is. */
+  #event(bytes: Buffer, start: number, end: number): Buffer | null {
+    if (end - start > EVENT_BYTES_MAX) {
+      this.#meter.addUnread(end - start)
+      return null
+    }
+    const data = dataOf(bytes, start, end)
+    if (data === null || !this.#meter.read(data, this.#chunk) || !this.#rewrites) return null
+    const chunk = this.#chunk
+    const edits: Edit[] = []
+    const before = this.#placeNotice(data.bytes, edits)
+    if (this.#options.stripUsage && chunk.usage.start >= 0) {
+      // The chunk that is there only because we asked goes; one that says more stays without its usage.
+      if (chunk.choicesEmpty && chunk.isObject(chunk.usage) && !chunk.carriesMore && chunk.error.start < 0) return before ?? EMPTY
+      edits.push({ ...chunk.usageCut, bytes: EMPTY })
+    }
+    if (edits.length === 0) return before === null ? null : Buffer.concat([before, bytes.subarray(start, end)])
+    const changed = applied(data.bytes, data.start, data.end, edits)
+    const event = data.isPlain ? Buffer.concat([bytes.subarray(start, data.start), changed, bytes.subarray(data.end, end)]) : withData(bytes, start, end, changed)
+    return before === null ? event : Buffer.concat([before, event])
+  }
+
+  /** The notice goes before the chunk that ends the first answer; into its text where that chunk still has some. */
+  #placeNotice(bytes: Buffer, edits: Edit[]): Buffer | null {
+    const { notice, stripUsage } = this.#options
+    if (notice === null || this.noticeAdded || !this.#meter.isProse(0)) return null
+    const chunk = this.#chunk
+    for (let position = 0; position < chunk.choiceCount; position += 1) {
+      const choice = chunk.choices[position]
+      if (choice === undefined || choice.index !== 0 || choice.finish.start < 0) continue
+      if (!PROSE_ENDS.has(bytes.toString('latin1', choice.finish.start, choice.finish.end))) return null
+      this.noticeAdded = true
+      if (choice.content.end > choice.content.start) {
+        edits.push({ start: choice.content.end, end: choice.content.end, bytes: Buffer.from(JSON.stringify(notice).slice(1, -1)) })
+        return null
+      }
+      const raw = (part: Part, absent: string): string => (part.start < 0 ? absent : bytes.toString('utf8', part.start, part.end))
+      const usage = chunk.usage.start >= 0 && !stripUsage ? ',"usage":null' : ''
+      const delta = JSON.stringify([{ index: 0, delta: { content: notice }, logprobs: null, finish_reason: null }])
+      const head = `"id":${raw(chunk.id, '""')},"object":"chat.completion.chunk","created":${raw(chunk.created, '0')},"model":${raw(chunk.model, '""')}`
+      return Buffer.from(`data: {${head},"choices":${delta}${usage}}\n\n`)
+    }
+    return null
+  }
+
+  /** Keeps the rest of a chunk, the beginning of an event; gives back what has grown too long to be read. */
+  #keep(chunk: Buffer, start: number): Buffer | null {
+    const size = chunk.length - start
+    if (size === 0) return null
+    if (this.#passing) {
+      this.#meter.addUnread(size)
+      return chunk.subarray(start)
+    }
+    this.#pieces.push(Buffer.from(chunk.subarray(start))) // a copy: the chunk's memory may be used again
+    this.#pieceBytes += size
+    if (this.#pieceBytes <= EVENT_BYTES_MAX) return null
+    this.#passing = true
+    this.#meter.addUnread(this.#pieceBytes)
+    return this.#takePieces(null)
+  }
+
+  #takePieces(last: Buffer | null): Buffer {
+    const event = Buffer.concat(last === null ? this.#pieces : [...this.#pieces, last])
+    this.#pieces = []
+    this.#pieceBytes = 0
+    return event
+  }
+}
+
+interface Edit {
+  readonly start: number
+  readonly end: number
+  readonly bytes: Buffer
+}
+
+/** `bytes` from `start` to `end` with the edits made, which do not overlap. */
+function applied(bytes: Buffer, start: number, end: number, edits: readonly Edit[]): Buffer {
+  const out: Buffer[] = []
+  let at = start
+  for (const edit of [...edits].sort((one, other) => one.start - other.start)) {
+    out.push(bytes.subarray(at, edit.start), edit.bytes)
+    at = edit.end
+  }
+  out.push(bytes.subarray(at, end))
+  return Buffer.concat(out)
+}
+
+/** Null for nothing: an empty write would only wake the client. */
+function join(parts: readonly Buffer[]): Buffer | null {
+  const [only] = parts
+  const joined = parts.length === 1 && only !== undefined ? only : Buffer.concat(parts)
+  return joined.length === 0 ? null : joined
+}
+
+const EMPTY = Buffer.alloc(0)

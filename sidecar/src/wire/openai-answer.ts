@@ -1,0 +1,231 @@
+/** Whole answers of Chat Completions: what one says, a notice at its end, and answers of our own making. */
+import { isList, isObject } from '../core/message.ts'
+import type { AnswerFacts, Json, JsonObject } from '../core/request.ts'
+import { elementRanges, memberRanges } from './json-scan.ts'
+import { calledName } from './openai-message.ts'
+import { readUsage } from './openai-usage.ts'
+
+/** What an answer says of itself, and how far its usage can be believed. */
+export interface ChatFacts extends AnswerFacts {
+  /** Parts of the usage added up to more than its total. */
+  readonly usageClamped: boolean
+  /** The usage held numbers that cannot be; `usage` is null. */
+  readonly usageInvalid: boolean
+  /** Code or type of an error that the answer carries; null when it carries none. Never the provider's words: they quote prompts. */
+  readonly error: string | null
+}
+
+export interface ReadAnswer {
+  readonly facts: ChatFacts
+  /** The assistant message of the first choice. */
+  readonly message: JsonObject | null
+  readonly choices: number
+}
+
+/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
+export function readAnswer(body: Buffer): ReadAnswer {
+  const answer = parseObject(body)
+  if (answer === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, choices: 0 }
+  const choices = objectsIn(answer['choices'])
+  const first = firstChoice(choices)
+  const message = first?.['message']
+  const reading = readUsage(answer['usage'])
+  const toolNames: string[] = []
+  let outputBytes = 0
+  for (const choice of choices) {
+    const spoken = choice['message']
+    if (!isObject(spoken)) continue
+    outputBytes += textBytes(spoken)
+    toolNames.push(...toolNamesOf(spoken))
+  }
+  return {
+    facts: {
+      model: stringOrNull(answer['model']),
+      serviceTier: stringOrNull(answer['service_tier']),
+      usage: reading.usage,
+      usageClamped: reading.clamped,
+      usageInvalid: reading.invalid,
+      finishReason: stringOrNull(first?.['finish_reason']),
+      toolNames,
+      outputBytes,
+      error: errorCode(answer['error']),
+    },
+    message: isObject(message) ? message : null,
+    choices: choices.length,
+  }
+}
+
+/**
+ * The answer with `text` at the end of its first choice, when that is prose: text that ended by itself or at its limit,
+ * without tool calls or a refusal. Every other byte stays. `text` brings its own separator.
+ */
+export function addNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
+  const unchanged = { body, added: false }
+  const answer = parseObject(body)
+  const choices = answer?.['choices']
+  if (!isList(choices)) return unchanged
+  const index = choices.indexOf(firstChoice(objectsIn(choices)) ?? null)
+  const choice = choices[index]
+  if (!isObject(choice) || !isProse(choice)) return unchanged
+  const choiceRange = elementRanges(body, rangeOf(body, wholeOf(body), 'choices'))[index]
+  if (choiceRange === undefined) return unchanged
+  const content = rangeOf(body, rangeOf(body, choiceRange, 'message'), 'content')
+  const closingQuote = content.end - 1
+  const added = Buffer.from(JSON.stringify(text).slice(1, -1))
+  return { body: Buffer.concat([body.subarray(0, closingQuote), added, body.subarray(closingQuote)]), added: true }
+}
+
+/** Finish reasons after which an answer is all that the user will read. */
+export const PROSE_ENDS: ReadonlySet<string> = new Set(['stop', 'length'])
+
+/** Usage as providers write it. */
+export interface WireUsage {
+  readonly prompt_tokens: number
+  readonly completion_tokens: number
+  readonly total_tokens: number
+}
+const NO_USAGE: WireUsage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 }
+
+/**
+ * An answer that no model made: `text` as a completion that ended by itself and used nothing. Never for callers who
+ * expect JSON: prose makes their parsers throw.
+ */
+export function syntheticAnswer(answer: {
+  readonly stream: boolean
+  readonly includeUsage: boolean
+  readonly model: string
+  readonly text: string
+  /** The whole id, such as `chatcmpl-farebox-...`. */
+  readonly id: string
+  readonly createdS: number
+}): { readonly contentType: string; readonly body: Buffer } {
+  const frame = { id: answer.id, created: answer.createdS, model: answer.model }
+  if (!answer.stream) {
+    const message = { role: 'assistant', content: answer.text, refusal: null, annotations: [] }
+    const whole = { ...frame, object: 'chat.completion', choices: [{ index: 0, message, logprobs: null, finish_reason: 'stop' }], usage: NO_USAGE }
+    return { contentType: 'application/json', body: Buffer.from(JSON.stringify(whole)) }
+  }
+  const events = [
+    deltaEvent(frame, 0, { role: 'assistant', content: '' }, null),
+    deltaEvent(frame, 0, { content: answer.text }, null),
+    deltaEvent(frame, 0, {}, 'stop'),
+    ...(answer.includeUsage ? [usageEvent(frame, NO_USAGE)] : []),
+    DONE_EVENT,
+  ]
+  return { contentType: 'text/event-stream; charset=utf-8', body: Buffer.from(events.join('')) }
+}
+
+export const DONE_EVENT = 'data: [DONE]\n\n'
+
+/** What chunks of one stream have in common. */
+export interface ChunkFrame {
+  readonly id: string
+  readonly created: number
+  readonly model: string
+}
+
+export function deltaEvent(frame: ChunkFrame, index: number, delta: JsonObject, finishReason: string | null): string {
+  const { id, created, model } = frame
+  return event({ id, object: 'chat.completion.chunk', created, model, choices: [{ index, delta, logprobs: null, finish_reason: finishReason }] })
+}
+
+export function usageEvent(frame: ChunkFrame, usage: WireUsage): string {
+  const { id, created, model } = frame
+  return event({ id, object: 'chat.completion.chunk', created, model, choices: [], usage })
+}
+
+function event(data: object): string {
+  return `data: ${JSON.stringify(data)}\n\n`
+}
+
+export const NO_FACTS: ChatFacts = {
+  model: null,
+  serviceTier: null,
+  usage: null,
+  usageClamped: false,
+  usageInvalid: false,
+  finishReason: null,
+  toolNames: [],
+  outputBytes: 0,
+  error: null,
+}
+
+/** Names of the tools that a message or delta calls. */
+export function toolNamesOf(message: JsonObject): readonly string[] {
+  const names: string[] = []
+  for (const call of objectsIn(message['tool_calls'])) {
+    const name = calledName(call)
+    if (name !== '') names.push(name)
+  }
+  const old = message['function_call']
+  if (isObject(old) && typeof old['name'] === 'string' && old['name'] !== '') names.push(old['name'])
+  return names
+}
+
+/** Code or type of an error object; `error` for one that has neither. */
+export function errorCode(error: Json | undefined): string | null {
+  if (error === undefined || error === null) return null
+  if (!isObject(error)) return 'error'
+  const code = error['code'] ?? error['type']
+  return typeof code === 'string' || typeof code === 'number' ? String(code).slice(0, 64) : 'error'
+}
+
+function isProse(choice: JsonObject): boolean {
+  const message = choice['message']
+  const reason = choice['finish_reason']
+  if (!isObject(message) || typeof reason !== 'string' || !PROSE_ENDS.has(reason)) return false
+  const { content, refusal } = message
+  const saysMore = toolNamesOf(message).length > 0 || objectsIn(message['tool_calls']).length > 0 || (refusal ?? '') !== '' || isObject(message['audio'])
+  return typeof content === 'string' && content !== '' && !saysMore
+}
+
+/** The choice with index 0, wherever it stands; the first of all when none says. */
+function firstChoice(choices: readonly JsonObject[]): JsonObject | null {
+  return choices.find((choice) => choice['index'] === 0) ?? choices[0] ?? null
+}
+
+/** Text that the model wrote into a message: its strings, but for its role and the like. */
+function textBytes(value: Json | undefined): number {
+  if (typeof value === 'string') return Buffer.byteLength(value)
+  if (typeof value !== 'object' || value === null) return 0
+  let bytes = 0
+  if (isList(value)) {
+    for (const element of value) bytes += textBytes(element)
+    return bytes
+  }
+  for (const [key, member] of Object.entries(value)) {
+    if (key !== 'role' && key !== 'id' && key !== 'type' && key !== 'annotations' && key !== 'audio') bytes += textBytes(member)
+  }
+  return bytes
+}
+
+function objectsIn(value: Json | undefined): readonly JsonObject[] {
+  return isList(value) ? value.filter(isObject) : []
+}
+
+function stringOrNull(value: Json | undefined): string | null {
+  return typeof value === 'string' ? value : null
+}
+
+function parseObject(body: Buffer): JsonObject | null {
+  let value: Json
+  try {
+    value = JSON.parse(body.toString('utf8'))
+  } catch {
+    return null // not JSON: passed on all the same, and not metered by its word
+  }
+  return isObject(value) ? value : null
+}
+
+interface ByteRange {
+  readonly start: number
+  readonly end: number
+}
+function rangeOf(body: Buffer, object: ByteRange, name: string): ByteRange {
+  const range = memberRanges(body, object).get(name)
+  if (range === undefined) throw new TypeError(`an object that was parsed must have its field ${name}`)
+  return range
+}
+function wholeOf(body: Buffer): ByteRange {
+  return { start: body.indexOf('{'), end: body.length }
+}

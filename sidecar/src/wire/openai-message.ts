@@ -1,0 +1,122 @@
+/** One message of the chat format: its role, tool calls and media, read from its JSON. */
+import { isList, isObject } from '../core/message.ts'
+import { ROLES } from '../core/request.ts'
+import type { ImagePart, Json, JsonObject, Message } from '../core/request.ts'
+import { imageSize } from './image-size.ts'
+
+/** A message with the bytes it is sent as; null when it is not an object with a role that is known. */
+export function readMessage(json: Json, bytes: Uint8Array): Message | null {
+  if (!isObject(json)) return null
+  const role = ROLES.find((known) => known === json['role'])
+  if (role === undefined) return null
+  const media = mediaOf(json['content'])
+  return {
+    role,
+    bytes,
+    json,
+    toolCalls: role === 'assistant' ? toolCallsOf(json) : [],
+    answers: answeredCall(role, json),
+    images: media.parts,
+    mediaBytes: media.bytes,
+  }
+}
+
+/** A message of an answer as it comes back in the history of the next request; null when it is no message. */
+export function messageFromJson(json: JsonObject): Message | null {
+  return readMessage(json, Buffer.from(JSON.stringify(json)))
+}
+
+/** The old `function_call` has no id: the function's name, which its result repeats, stands for it. */
+function toolCallsOf(json: JsonObject): Message['toolCalls'] {
+  const calls: { readonly id: string; readonly name: string }[] = []
+  const list = json['tool_calls']
+  if (isList(list)) {
+    for (const call of list) {
+      if (!isObject(call)) continue
+      const id = call['id']
+      if (typeof id === 'string') calls.push({ id, name: calledName(call) })
+    }
+  }
+  const old = json['function_call']
+  if (isObject(old) && typeof old['name'] === 'string') calls.push({ id: old['name'], name: old['name'] })
+  return calls.length === 0 ? NONE : calls
+}
+const NONE: readonly never[] = []
+
+/** The name that a tool call gives, be it of a function or of a custom tool; empty when it gives none. */
+export function calledName(call: JsonObject): string {
+  for (const kind of ['function', 'custom'] as const) {
+    const called = call[kind]
+    if (isObject(called) && typeof called['name'] === 'string') return called['name']
+  }
+  return ''
+}
+
+function answeredCall(role: Message['role'], json: JsonObject): string | null {
+  const id = role === 'tool' ? json['tool_call_id'] : role === 'function' ? json['name'] : null
+  return typeof id === 'string' ? id : null
+}
+
+interface Media {
+  readonly parts: readonly ImagePart[]
+  readonly bytes: number
+}
+const NO_MEDIA: Media = { parts: NONE, bytes: 0 }
+
+function mediaOf(content: Json | undefined): Media {
+  if (!isList(content)) return NO_MEDIA
+  const parts: ImagePart[] = []
+  let bytes = 0
+  for (const part of content) {
+    if (!isObject(part)) continue
+    const read = mediaPart(part)
+    if (read === null) continue
+    parts.push(read.part)
+    bytes += read.bytes
+  }
+  return parts.length === 0 ? NO_MEDIA : { parts, bytes }
+}
+
+/** `bytes`: characters of base64, which stand in the message one byte each, or more. */
+function mediaPart(part: JsonObject): { readonly part: ImagePart; readonly bytes: number } | null {
+  switch (part['type']) {
+    case 'image_url': {
+      const image = part['image_url']
+      const url = isObject(image) ? image['url'] : image
+      const detail = isObject(image) ? detailOf(image['detail']) : 'auto'
+      const base64 = typeof url === 'string' ? embedded(url) : null
+      if (base64 === null) return { part: { kind: 'image', size: null, detail }, bytes: 0 }
+      return { part: { kind: 'image', size: imageSize(base64), detail, embeddedBytes: decodedLength(base64) }, bytes: base64.length }
+    }
+    case 'input_audio': {
+      const audio = part['input_audio']
+      const data = isObject(audio) ? audio['data'] : null
+      if (typeof data !== 'string') return { part: { kind: 'audio', size: null, detail: 'auto' }, bytes: 0 }
+      return { part: { kind: 'audio', size: null, detail: 'auto', embeddedBytes: decodedLength(data) }, bytes: data.length }
+    }
+    case 'file': {
+      const file = part['file']
+      const data = isObject(file) ? file['file_data'] : null
+      if (typeof data !== 'string') return { part: { kind: 'file', size: null, detail: 'auto' }, bytes: 0 }
+      const base64 = embedded(data) ?? data
+      return { part: { kind: 'file', size: null, detail: 'auto', embeddedBytes: decodedLength(base64) }, bytes: base64.length }
+    }
+    default:
+      return null
+  }
+}
+
+function detailOf(detail: Json | undefined): ImagePart['detail'] {
+  return detail === 'low' || detail === 'high' ? detail : 'auto'
+}
+
+/** The base64 of a data URL; null for any other URL. */
+function embedded(url: string): string | null {
+  if (!url.startsWith('data:')) return null
+  const comma = url.indexOf(',')
+  return comma < 0 || !url.slice(0, comma).endsWith(';base64') ? null : url.slice(comma + 1)
+}
+
+function decodedLength(base64: string): number {
+  return Math.floor((base64.length * 3) / 4)
+}

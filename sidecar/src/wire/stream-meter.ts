@@ -1,0 +1,251 @@
+/** What a streamed answer says of itself, event by event: usage, output, ends, tool calls, errors. */
+import type { Usage } from '@farebox/crds/usage.ts'
+import { isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject } from '../core/request.ts'
+import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
+import { stringEnd } from './json-scan.ts'
+import { errorCode } from './openai-answer.ts'
+import type { ChatFacts, ChunkFrame } from './openai-answer.ts'
+import { calledName } from './openai-message.ts'
+import { readUsage } from './openai-usage.ts'
+import type { UsageReading } from './openai-usage.ts'
+import { OutputGauge } from './output-gauge.ts'
+import type { EventData } from './sse-events.ts'
+import { StreamedMessage } from './streamed-message.ts'
+
+/** Answers and tool calls kept apart; of further ones only the size is counted. */
+const CHOICES_MAX = 128
+const TOOL_NAMES_MAX = 512
+/** Base64 of streamed audio that one token of it takes at least: 24 kHz, 16 bit, 20 tokens a second. */
+const AUDIO_BYTES_PER_TOKEN = 3_000
+/** What could not be read is taken for plain text. */
+const UNREAD_BYTES_PER_TOKEN = 3
+
+interface ChoiceState {
+  hasText: boolean
+  /** Tool calls, a refusal, audio. */
+  hasMore: boolean
+  isFinished: boolean
+}
+
+export class StreamMeter {
+  readonly #gauge = new OutputGauge()
+  readonly #message: StreamedMessage | null
+  readonly #choices = new Map<number, ChoiceState>()
+  /** By choice and position of the call: some providers repeat the name in every chunk. */
+  readonly #toolNames = new Map<string, string>()
+  #usage: UsageReading = { usage: null, clamped: false, invalid: false }
+  #usageIsFinal = false
+  #frame: ChunkFrame | null = null
+  #model: string | null = null
+  #serviceTier: string | null = null
+  #finishReason: string | null = null
+  #error: string | null = null
+  #unreadBytes = 0
+  sawDone = false
+
+  constructor(collect: boolean) {
+    this.#message = collect ? new StreamedMessage() : null
+  }
+
+  get spoiled(): boolean {
+    return this.#unreadBytes > 0
+  }
+
+  get frame(): ChunkFrame {
+    return this.#frame ?? { id: 'chatcmpl-farebox', created: 0, model: this.#model ?? '' }
+  }
+
+  get usageSoFar(): Usage | null {
+    return this.#usage.usage
+  }
+
+  facts(): ChatFacts {
+    const { usage, clamped, invalid } = this.#usage
+    return {
+      model: this.#model,
+      serviceTier: this.#serviceTier,
+      usage: this.#usageIsFinal ? usage : null,
+      usageClamped: clamped,
+      usageInvalid: invalid,
+      finishReason: this.#finishReason,
+      toolNames: [...this.#toolNames.values()],
+      outputBytes: this.#gauge.bytes + this.#unreadBytes,
+      error: this.#error,
+    }
+  }
+
+  message(): JsonObject | null {
+    return this.#message?.json() ?? null
+  }
+
+  observedOutputTokens(): number {
+    const seen = this.#gauge.tokens + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN)
+    const counted = this.#usage.usage
+    if (counted === null) return seen
+    // With several answers, a count that comes along is that of the answer it comes with.
+    const exact = counted.output + counted.audioOutput
+    return this.#choices.size > 1 ? Math.max(exact, seen) : exact
+  }
+
+  /** The answer so far is text and nothing else. */
+  isProse(index: number): boolean {
+    const state = this.#choices.get(index)
+    return state !== undefined && state.hasText && !state.hasMore
+  }
+
+  isFinished(index: number): boolean {
+    return this.#choices.get(index)?.isFinished ?? false
+  }
+
+  /** Answers that have not ended; the first, when none has begun. */
+  openChoices(): readonly number[] {
+    if (this.#choices.size === 0) return [0]
+    return [...this.#choices].filter(([, state]) => !state.isFinished).map(([index]) => index)
+  }
+
+  /** Bytes that passed and could not be read. */
+  addUnread(bytes: number): void {
+    this.#unreadBytes += bytes
+  }
+
+  /** Meters the data of one event. False when it is no chunk: the sentinel, or nothing that could be read. */
+  read(data: EventData, chunk: ChatChunk): boolean {
+    const { bytes, start, end } = data
+    if (end - start === DONE.length && DONE.compare(bytes, start, end) === 0) {
+      this.sawDone = true
+      if (this.#usage.usage !== null) this.#usageIsFinal = true
+      return false
+    }
+    if (!chunk.read(bytes, start, end)) {
+      this.addUnread(end - start)
+      return false
+    }
+    this.#readFrame(bytes, chunk)
+    for (let position = 0; position < chunk.choiceCount; position += 1) {
+      const choice = chunk.choices[position]
+      if (choice !== undefined) this.#readChoice(bytes, choice)
+    }
+    if (chunk.isObject(chunk.usage)) {
+      this.#usage = readUsage(parsed(bytes, chunk.usage))
+      this.#usageIsFinal = chunk.choicesEmpty || this.#allFinished()
+    }
+    if (chunk.error.start >= 0) this.#error ??= errorCode(parsed(bytes, chunk.error))
+    return true
+  }
+
+  #readFrame(bytes: Buffer, chunk: ChatChunk): void {
+    if (this.#frame === null && chunk.choiceCount > 0) {
+      const id = parsed(bytes, chunk.id)
+      const created = parsed(bytes, chunk.created)
+      const model = parsed(bytes, chunk.model)
+      this.#frame = {
+        id: typeof id === 'string' ? id : 'chatcmpl-farebox',
+        created: typeof created === 'number' ? created : 0,
+        model: typeof model === 'string' ? model : '',
+      }
+    }
+    if (this.#model === null) this.#model = textOrNull(parsed(bytes, chunk.model))
+    // `auto` is what was asked for; what served comes later.
+    if (this.#serviceTier === null || this.#serviceTier === 'auto') this.#serviceTier = textOrNull(parsed(bytes, chunk.serviceTier)) ?? this.#serviceTier
+  }
+
+  #readChoice(bytes: Buffer, choice: ChunkChoice): void {
+    const { content, refusal, reasoning, audio, toolCalls, functionCall, finish } = choice
+    const isFirst = choice.index === 0
+    const state = this.#stateOf(choice.index)
+    if (content.end > content.start) {
+      this.#gauge.addJsonString(bytes, content.start, content.end)
+      state.hasText = true
+    }
+    if (content.start >= 0 && isFirst) this.#message?.addContent(bytes, content)
+    if (refusal.end > refusal.start) {
+      this.#gauge.addJsonString(bytes, refusal.start, refusal.end)
+      state.hasMore = true
+      if (isFirst) this.#message?.addRefusal(bytes, refusal)
+    }
+    if (reasoning.end > reasoning.start) this.#gauge.addJsonString(bytes, reasoning.start, reasoning.end)
+    if (audio.end > audio.start) {
+      this.#gauge.addTokens(Math.ceil((audio.end - audio.start) / AUDIO_BYTES_PER_TOKEN))
+      state.hasMore = true
+    }
+    for (const part of [toolCalls, functionCall]) {
+      if (part.end <= part.start) continue
+      state.hasMore = true
+      this.#gaugeStrings(bytes, part)
+      if ((isFirst && this.#message !== null) || bytes.subarray(part.start, part.end).includes(NAME)) this.#readCalls(choice, parsed(bytes, part), part)
+    }
+    if (finish.start >= 0) {
+      state.isFinished = true
+      if (isFirst) this.#finishReason ??= bytes.toString('utf8', finish.start, finish.end)
+    }
+  }
+
+  #readCalls(choice: ChunkChoice, json: Json | undefined, part: Part): void {
+    if (json === undefined) return
+    const isFirst = choice.index === 0
+    const size = part.end - part.start
+    if (!isList(json)) {
+      if (isObject(json)) this.#addToolName(`${choice.index}`, json['name'])
+      if (isFirst) this.#message?.addFunctionCall(json, size)
+      return
+    }
+    json.forEach((call, position) => {
+      if (isObject(call)) this.#addToolName(`${choice.index}/${typeof call['index'] === 'number' ? call['index'] : position}`, calledName(call))
+    })
+    if (isFirst) this.#message?.addToolCalls(json, size)
+  }
+
+  #addToolName(key: string, name: Json | undefined): void {
+    if (typeof name === 'string' && name !== '' && this.#toolNames.size < TOOL_NAMES_MAX) this.#toolNames.set(key, name)
+  }
+
+  /** Strings of tool calls that the model wrote: names and arguments, not ids. */
+  #gaugeStrings(bytes: Buffer, part: Part): void {
+    let isText = false
+    for (let at = part.start; at < part.end; ) {
+      if (bytes[at] !== QUOTE) {
+        at += 1
+        continue
+      }
+      const end = stringEnd(bytes, at + 1)
+      if (end < 0) return
+      if (bytes[end] === COLON) isText = WRITTEN_KEYS.has(bytes.toString('latin1', at + 1, end - 1))
+      else if (isText) this.#gauge.addJsonString(bytes, at + 1, end - 1)
+      at = end
+    }
+  }
+
+  #stateOf(index: number): ChoiceState {
+    const known = this.#choices.get(index)
+    if (known !== undefined) return known
+    const fresh = { hasText: false, hasMore: false, isFinished: false }
+    if (this.#choices.size < CHOICES_MAX) this.#choices.set(index, fresh)
+    return fresh
+  }
+
+  #allFinished(): boolean {
+    for (const state of this.#choices.values()) if (!state.isFinished) return false
+    return this.#choices.size > 0
+  }
+}
+
+const DONE = Buffer.from('[DONE]')
+const NAME = Buffer.from('"name"')
+const QUOTE = 0x22
+const COLON = 0x3a
+const WRITTEN_KEYS: ReadonlySet<string> = new Set(['name', 'arguments', 'input'])
+
+/** A part of a chunk, parsed; undefined when it is absent or broken. */
+function parsed(bytes: Buffer, part: Part): Json | undefined {
+  if (part.start < 0) return undefined
+  try {
+    return JSON.parse(bytes.toString('utf8', part.start, part.end))
+  } catch {
+    return undefined // the client will see the same bytes; here they say nothing
+  }
+}
+
+function textOrNull(value: Json | undefined): string | null {
+  return typeof value === 'string' && value !== '' ? value : null
+}

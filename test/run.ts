@@ -1,0 +1,52 @@
+/**
+ * Runs every test of the project: those beside the code in one process each batch, those that span processes one file at
+ * a time. Ends with one line, `N passed, N failed`, and exit code 1 when any failed or none ran.
+ */
+import { globSync } from 'node:fs'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+
+const FILE_TIMEOUT_MS = 300_000
+const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
+const SPANNING = ['test/**/*.test.ts']
+
+interface Counts {
+  passed: number
+  failed: number
+  skipped: number
+}
+
+const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
+const wanted = process.argv.slice(2)
+for (const [files, concurrency] of [
+  [globSync(UNIT), 2],
+  [globSync(SPANNING, { exclude: (name) => name === 'node_modules' }), 1],
+] as const) {
+  const chosen = files.filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part))).toSorted()
+  if (chosen.length > 0) await runFiles(chosen, concurrency)
+}
+const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''
+console.log(`${counts.passed} passed, ${counts.failed} failed${skipped}`)
+process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0)
+
+function runFiles(files: readonly string[], concurrency: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stream = run({ files: [...files], concurrency, timeout: FILE_TIMEOUT_MS, execArgv: ['--disable-warning=ExperimentalWarning'] })
+    stream.on('test:pass', ({ details, skip, name }) => {
+      if (details.type === 'suite' || isFile(name, files)) return
+      if (skip === undefined || skip === false) counts.passed += 1
+      else counts.skipped += 1
+    })
+    stream.on('test:fail', ({ details }) => {
+      if (details.type !== 'suite') counts.failed += 1
+    })
+    stream.on('end', resolve)
+    stream.on('error', reject)
+    stream.compose(spec).pipe(process.stdout, { end: false })
+  })
+}
+
+/** A file that holds no test is reported as one. */
+function isFile(name: string, files: readonly string[]): boolean {
+  return files.some((file) => name.endsWith(file))
+}
