@@ -1,14 +1,210 @@
-import type { Catalogue } from './catalogue.ts'
+/** Finds the price of a model: by the owner's PriceBooks first, then by the shipped catalogue. Look-ups are cheap: answers are kept. */
+import { knownCapabilities, UNKNOWN, UNKNOWN_SERVICE_TIER_PERCENT } from './capabilities.ts'
+import { matchesClause } from './catalogue.ts'
+import type { Catalogue, CatalogueEntry } from './catalogue.ts'
 import type { PriceEntry } from './price-entry.ts'
-import type { PricedModel, PriceList, Prices } from './prices.ts'
-const T: Record<string, [bigint, bigint, bigint, boolean]> = { 'gpt-4o': [2_500_000n, 1_250_000n, 10_000_000n, false], 'gpt-4o-mini': [150_000n, 75_000n, 600_000n, false], 'gpt-4.1': [2_000_000n, 500_000n, 8_000_000n, false], 'o4-mini': [1_100_000n, 275_000n, 4_400_000n, true] }
-export function createPriceList(_e: readonly PriceEntry[], catalogue: Catalogue): PriceList {
-  const mk = (model: string): PricedModel | null => {
-    const name = Object.keys(T).sort((a, b) => b.length - a.length).find((k) => model === k || model.startsWith(k + '-20'))
-    const t = name === undefined ? undefined : T[name]
-    if (t === undefined) return null
-    const p: Prices = { uncachedInput: t[0], cacheReadInput: t[1], cacheWriteInput: t[0], cacheWriteLongInput: t[0], audioInput: t[0], imageInput: t[0], output: t[2], audioOutput: t[2], webSearchCalls: 0n, fileSearchCalls: 0n, codeContainers: 0n }
-    return { provider: 'openai', model: name ?? '', origin: 'catalogue', capabilities: { contextTokens: 128000, maxOutputTokens: 16384, modalities: ['image'], tools: true, structuredOutput: true, reasoning: t[3], drop: [], rename: {} }, pricesFor: () => p }
+import type { Capabilities, PricedModel, PriceList, PriceOrigin, Prices } from './prices.ts'
+import { divideCeil, parsePricePerMillion, parseUsd, PICO_PER_NANO } from './usd.ts'
+import { METERED_KINDS } from './usage.ts'
+import type { MeteredKind } from './usage.ts'
+
+/** Models remembered; a client may ask for any name. */
+const MODELS_KEPT = 2_000
+const DAY_MS = 86_400_000
+const STANDARD_TIERS: ReadonlySet<string> = new Set(['default', 'standard', 'auto'])
+
+/**
+ * A PriceBook entry with the exact name wins, then the one with the longest pattern, then the catalogue. Within one name, the
+ * entry with the newest `from` that is not in the future counts. A book may be partial: what it leaves out follows the
+ * catalogue's entry for the model, or its own `input` and `output`.
+ */
+export function createPriceList(entries: readonly PriceEntry[], catalogue: Catalogue): PriceList {
+  return new BookAndCatalogue(entries, catalogue)
+}
+
+class BookAndCatalogue implements PriceList {
+  readonly catalogue: { readonly version: string; readonly date: string }
+  readonly #book: readonly PriceEntry[]
+  readonly #models: readonly CatalogueEntry[]
+  /** By provider and model; forgotten when the day changes, since prices are dated. */
+  readonly #known = new Map<string, PricedModel | null>()
+  readonly #ceilings = new Map<string, Tariff | null>()
+  #day = ''
+  #dayNumber = Number.NaN
+
+  constructor(entries: readonly PriceEntry[], catalogue: Catalogue) {
+    this.#book = entries
+    this.#models = catalogue.models
+    this.catalogue = { version: catalogue.version, date: catalogue.date }
   }
-  return { find: (_p, m) => mk(m), ceiling: () => mk('gpt-4o'), free: () => mk('gpt-4o')!, catalogue }
+
+  find(provider: string, model: string, atMs: number): PricedModel | null {
+    this.#turnDay(atMs)
+    const key = `${provider}\u0000${model}`
+    const known = this.#known.get(key)
+    if (known !== undefined) return known
+    if (this.#known.size >= MODELS_KEPT) this.#known.clear()
+    const found = this.#look(provider, model)
+    this.#known.set(key, found)
+    return found
+  }
+
+  ceiling(provider: string, model: string, atMs: number): PricedModel | null {
+    this.#turnDay(atMs)
+    let tariff = this.#ceilings.get(provider)
+    if (tariff === undefined) {
+      tariff = this.#dearest(provider)
+      this.#ceilings.set(provider, tariff)
+    }
+    return tariff === null ? null : pricedModel(provider, model, 'ceiling', tariff, capabilitiesOf(provider, model, null, undefined))
+  }
+
+  free(provider: string, model: string): PricedModel {
+    const nothing = pricesOf(() => 0n)
+    return pricedModel(provider, model, 'free', { prices: nothing, steps: [], serviceTierPercent: {} }, capabilitiesOf(provider, model, null, undefined))
+  }
+
+  /** Prices change at midnight UTC: what was found before is forgotten. */
+  #turnDay(atMs: number): void {
+    const dayNumber = Math.floor(atMs / DAY_MS)
+    if (dayNumber === this.#dayNumber) return
+    this.#dayNumber = dayNumber
+    this.#day = new Date(atMs).toISOString().slice(0, 10)
+    this.#known.clear()
+    this.#ceilings.clear()
+  }
+
+  #look(provider: string, model: string): PricedModel | null {
+    const listed = this.#listed(provider, model)
+    const booked = bookEntry(this.#book, provider, model, this.#day)
+    if (listed === null && booked === null) return null
+    const base = listed === null ? null : tariffOf(listed, this.#day)
+    const capabilities = capabilitiesOf(provider, model, listed, booked?.capabilities)
+    const known = knownCapabilities(provider, listed?.model ?? model)
+    const tiers = known?.serviceTierPercent ?? UNKNOWN_SERVICE_TIER_PERCENT
+    if (booked !== null) return pricedModel(provider, listed?.model ?? booked.model, 'book', bookTariff(booked, base, tiers), capabilities)
+    return base === null ? null : pricedModel(provider, listed?.model ?? model, 'catalogue', { ...base, serviceTierPercent: tiers }, capabilities)
+  }
+
+  #listed(provider: string, model: string): CatalogueEntry | null {
+    const own = this.#models.filter((entry) => entry.provider === provider)
+    const exact = own.find((entry) => entry.match.some((clause) => clause.equals === model))
+    return exact ?? own.find((entry) => entry.match.some((clause) => matchesClause(clause, model))) ?? null
+  }
+
+  /** The most that any model of the provider costs, kind by kind: no call can cost more, whatever the model was. */
+  #dearest(provider: string): Tariff | null {
+    const tariffs = [
+      ...this.#models.filter((entry) => entry.provider === provider).map((entry) => tariffOf(entry, this.#day)),
+      ...this.#book.filter((entry) => entry.provider === provider).map((entry) => bookTariff(entry, null, {})),
+    ]
+    if (tariffs.length === 0) return null
+    const all = tariffs.flatMap((tariff) => [tariff.prices, ...tariff.steps.map((step) => step.prices)])
+    return { prices: pricesOf((kind) => all.reduce((most, prices) => (prices[kind] > most ? prices[kind] : most), 0n)), steps: [], serviceTierPercent: UNKNOWN_SERVICE_TIER_PERCENT }
+  }
+}
+
+/** Prices of a model on one day. */
+interface Tariff {
+  readonly prices: Prices
+  /** Rising; a step applies to the whole call when its input exceeds `inputOver`. */
+  readonly steps: readonly { readonly inputOver: number; readonly prices: Prices }[]
+  readonly serviceTierPercent: Readonly<Record<string, number>>
+}
+
+function pricedModel(provider: string, model: string, origin: PriceOrigin, tariff: Tariff, capabilities: Capabilities): PricedModel {
+  const scaled = new Map<string, Prices>()
+  return {
+    provider,
+    model,
+    origin,
+    capabilities,
+    pricesFor(inputTokens, serviceTier) {
+      const step = tariff.steps.findLast(({ inputOver }) => inputTokens > inputOver)
+      const prices = step?.prices ?? tariff.prices
+      if (serviceTier === null || STANDARD_TIERS.has(serviceTier)) return prices
+      const percent = tariff.serviceTierPercent[serviceTier]
+      if (percent === undefined) return prices
+      const key = `${serviceTier}/${step?.inputOver ?? 0}`
+      const known = scaled.get(key)
+      if (known !== undefined) return known
+      const factor = BigInt(percent)
+      const made = pricesOf((kind) => (TOKEN_PRICED.has(kind) ? divideCeil(prices[kind] * factor, 100n) : prices[kind]))
+      scaled.set(key, made)
+      return made
+    },
+  }
+}
+
+/** Service tiers change the price of tokens, not of tools. */
+const TOKEN_PRICED: ReadonlySet<MeteredKind> = new Set(METERED_KINDS.filter((kind) => !['webSearchCalls', 'fileSearchCalls', 'codeContainers'].includes(kind)))
+
+function tariffOf(entry: CatalogueEntry, day: string): Tariff {
+  const dated = entry.dated.findLast(({ from }) => from === undefined || from <= day) ?? entry.dated[0]
+  if (dated === undefined) throw new RangeError(`${entry.model} has no price`)
+  const toPrices = (units: Readonly<Record<MeteredKind, number>>): Prices => pricesOf((kind) => BigInt(units[kind]))
+  return { prices: toPrices(dated.prices), steps: dated.steps.map(({ inputOver, prices }) => ({ inputOver, prices: toPrices(prices) })), serviceTierPercent: {} }
+}
+
+function bookEntry(book: readonly PriceEntry[], provider: string, model: string, day: string): PriceEntry | null {
+  const valid = book.filter((entry) => entry.provider === provider && (entry.from === undefined || entry.from <= day) && recognises(entry.model, model))
+  const rank = (entry: PriceEntry): number => (entry.model === model ? Number.MAX_SAFE_INTEGER : entry.model.length)
+  return valid.toSorted((a, b) => rank(b) - rank(a) || ((b.from ?? '') < (a.from ?? '') ? -1 : 1))[0] ?? null
+}
+
+function recognises(pattern: string, model: string): boolean {
+  return pattern.endsWith('*') ? model.startsWith(pattern.slice(0, -1)) : pattern === model
+}
+
+type KindPrices = Pick<PriceEntry, 'input' | 'output' | 'cacheRead' | 'cacheWriteShort' | 'cacheWriteLong' | 'audioInput' | 'audioOutput' | 'imageInput'>
+
+/** An entry over what the catalogue says. Explicit zero is zero; what neither says follows input and output, never from below. */
+function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Record<string, number>>): Tariff {
+  const fee = (own: string | undefined, known: bigint | undefined): bigint => (own === undefined ? (known ?? 0n) : parseUsd(own) * PICO_PER_NANO)
+  const over = (own: KindPrices, under: Prices | null): Prices => {
+    const given = (text: string | undefined): bigint | undefined => (text === undefined ? undefined : parsePricePerMillion(text))
+    const input = given(own.input) ?? under?.uncachedInput ?? 0n
+    const output = given(own.output) ?? under?.output ?? 0n
+    // A price that the owner changed takes its relatives along; one that is unchanged leaves the catalogue's in place.
+    const follow = (text: string | undefined, kind: MeteredKind, changed: string | undefined, otherwise: bigint): bigint => given(text) ?? (changed === undefined ? under?.[kind] : undefined) ?? otherwise
+    const short = follow(own.cacheWriteShort, 'cacheWriteInput', own.input, input)
+    return {
+      uncachedInput: input,
+      cacheReadInput: follow(own.cacheRead, 'cacheReadInput', own.input, input),
+      cacheWriteInput: short,
+      cacheWriteLongInput: follow(own.cacheWriteLong, 'cacheWriteLongInput', own.input, short),
+      audioInput: follow(own.audioInput, 'audioInput', own.input, input),
+      imageInput: follow(own.imageInput, 'imageInput', own.input, input),
+      output,
+      audioOutput: follow(own.audioOutput, 'audioOutput', own.output, output),
+      webSearchCalls: fee(entry.toolFees.webSearch, under?.webSearchCalls),
+      fileSearchCalls: fee(entry.toolFees.fileSearch, under?.fileSearchCalls),
+      codeContainers: fee(entry.toolFees.codeContainer, under?.codeContainers),
+    }
+  }
+  const prices = over(entry, base?.prices ?? null)
+  const ownSteps = entry.steps.toSorted((a, b) => a.inputOver - b.inputOver).map((step) => ({ inputOver: step.inputOver, prices: over({ ...entry, ...step }, prices) }))
+  const steps = ownSteps.length > 0 || entry.input !== undefined || entry.output !== undefined ? ownSteps : (base?.steps ?? [])
+  return { prices, steps, serviceTierPercent: { ...tiers, ...entry.serviceTierPercent } }
+}
+
+function capabilitiesOf(provider: string, model: string, listed: CatalogueEntry | null, declared: PriceEntry['capabilities']): Capabilities {
+  const known = knownCapabilities(provider, listed?.model ?? model) ?? knownCapabilities(provider, model) ?? UNKNOWN
+  const choice = (own: 'Supported' | 'Unsupported' | undefined, otherwise: boolean): boolean => (own === undefined ? otherwise : own === 'Supported')
+  return {
+    contextTokens: declared?.contextTokens ?? (known === UNKNOWN ? (listed?.contextTokens ?? known.contextTokens) : Math.max(known.contextTokens, listed?.contextTokens ?? 0)),
+    maxOutputTokens: declared?.maxOutputTokens ?? known.maxOutputTokens,
+    modalities: declared?.modalities ?? known.modalities,
+    tools: choice(declared?.tools, known.tools),
+    structuredOutput: choice(declared?.structuredOutput, known.structuredOutput),
+    reasoning: declared?.reasoning === undefined ? known.reasoning : declared.reasoning === 'Always',
+    drop: declared?.drop ?? known.drop,
+    rename: declared?.rename ?? known.rename,
+  }
+}
+
+function pricesOf(price: (kind: MeteredKind) => bigint): Prices {
+  const prices: Partial<Record<MeteredKind, bigint>> = {}
+  for (const kind of METERED_KINDS) prices[kind] = price(kind)
+  return prices as Prices
 }

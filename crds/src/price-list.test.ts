@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { calcPrice } from '@pydantic/genai-prices'
+import * as fc from 'fast-check'
+import { loadCatalogue } from './catalogue.ts'
+import { PriceEntrySchema } from './price-entry.ts'
+import type { PriceEntry } from './price-entry.ts'
+import { createPriceList } from './price-list.ts'
+import { costOf } from './prices.ts'
+import type { PricedModel } from './prices.ts'
+import { formatPricePerMillion, formatUsd } from './usd.ts'
+import { inputTokens, METERED_KINDS, usageOf } from './usage.ts'
+import type { Usage } from './usage.ts'
+
+const CATALOGUE = loadCatalogue()
+const NOW = Date.parse('2026-11-24T12:00:00Z')
+const LIST = createPriceList([], CATALOGUE)
+
+function entry(fields: object): PriceEntry {
+  return PriceEntrySchema.parse(fields)
+}
+function found(model: string, list = LIST, provider = 'openai', atMs = NOW): PricedModel {
+  const priced = list.find(provider, model, atMs)
+  assert.ok(priced !== null, `${provider}/${model} has a price`)
+  return priced
+}
+function costOn(priced: PricedModel, usage: Usage, tier: string | null = null): string {
+  return formatUsd(costOf(usage, priced.pricesFor(inputTokens(usage), tier)))
+}
+
+test('prices by hand: cached input at its own rate, rounded up once', () => {
+  const usage = usageOf({ uncachedInput: 1_000, cacheReadInput: 3, output: 500 })
+  assert.equal(costOn(found('gpt-4o'), usage), '0.00750375')
+  assert.equal(costOn(found('gpt-4o'), usageOf({ uncachedInput: 1 })), '0.0000025')
+  assert.equal(costOn(found('gpt-4o-mini'), usageOf({ cacheReadInput: 1 })), '0.000000075')
+  assert.equal(costOn(found('gpt-4o'), usageOf({ webSearchCalls: 2, fileSearchCalls: 1 })), '0.0225')
+})
+
+test('agrees with an independent implementation on every chat model of the catalogue', () => {
+  const timestamp = new Date(NOW)
+  let compared = 0
+  for (const { provider, model, match } of CATALOGUE.models.filter((candidate) => ['openai', 'anthropic', 'mistral', 'google', 'x-ai'].includes(candidate.provider))) {
+    const name = match[0]?.equals
+    if (name === undefined) continue
+    for (const [input, cached, output] of [
+      [1_000, 0, 100],
+      [50_000, 20_000, 1],
+      [300_000, 0, 2_000],
+    ] as const) {
+      const priced = LIST.find(provider, name, NOW)
+      const oracle = calcPrice({ input_tokens: input, cache_read_tokens: cached, output_tokens: output }, name, { providerId: provider, timestamp })
+      if (priced === null || oracle === null || oracle.model.id !== model || hasHoursOfDay(oracle.model.prices) || name.includes('image')) continue
+      const ours = Number(costOf(usageOf({ uncachedInput: input - cached, cacheReadInput: cached, output }), priced.pricesFor(input, null))) / 1e9
+      const theirs = oracle.total_price
+      assert.ok(ours >= theirs - 1e-9 && ours <= Math.max(theirs * 1.0000001, theirs + 2e-9) + extra(priced, cached, oracle), `${provider}/${name}: ${ours} against ${theirs}`)
+      compared += 1
+    }
+  }
+  assert.ok(compared >= 120, `${compared} were compared`)
+})
+
+/** Where the source has no price for cached input it charges nothing for it; we charge it as input, and text as reasoning. */
+function extra(priced: PricedModel, cached: number, oracle: NonNullable<ReturnType<typeof calcPrice>>): number {
+  const { prices } = oracle.model
+  const first = Array.isArray(prices) ? prices.at(-1)?.prices : prices
+  const isSilent = first === undefined || !('cache_read_mtok' in first)
+  const reasoning = first !== undefined && 'output_reasoning_mtok' in first ? 1 : 0
+  return (isSilent ? (cached * Number(priced.pricesFor(1_000_000, null).cacheReadInput)) / 1e12 : 0) + reasoning
+}
+function hasHoursOfDay(prices: unknown): boolean {
+  return JSON.stringify(prices).includes('start_time')
+}
+
+test('a long-context step applies to the whole call, above its threshold and not at it', () => {
+  const priced = found('gpt-6-sol')
+  assert.equal(formatPricePerMillion(priced.pricesFor(272_000, null).uncachedInput), '2.00')
+  assert.equal(formatPricePerMillion(priced.pricesFor(272_001, null).uncachedInput), '4.00')
+  assert.equal(formatPricePerMillion(priced.pricesFor(272_001, null).output), '15.00')
+})
+
+test('a price holds from its first day on', () => {
+  assert.equal(formatPricePerMillion(found('o3', LIST, 'openai', Date.parse('2025-06-09T23:59:59Z')).pricesFor(1, null).uncachedInput), '10.00')
+  assert.equal(formatPricePerMillion(found('o3', LIST, 'openai', Date.parse('2025-06-10T00:00:00Z')).pricesFor(1, null).uncachedInput), '2.00')
+})
+
+test('service tiers change tokens by their factor and leave tool fees alone', () => {
+  const priced = found('gpt-5')
+  const usage = usageOf({ uncachedInput: 1_000, output: 1_000, webSearchCalls: 1 })
+  assert.equal(costOn(priced, usage), '0.02125')
+  assert.equal(costOn(priced, usage, 'default'), '0.02125')
+  assert.equal(costOn(priced, usage, 'flex'), '0.015625')
+  assert.equal(costOn(priced, usage, 'priority'), '0.0325')
+})
+
+test('a PriceBook wins over the catalogue: the exact name, then the longest pattern, then the newest day', () => {
+  const list = createPriceList(
+    [
+      entry({ provider: 'openai', model: 'gpt-4o*', input: '9' }),
+      entry({ provider: 'openai', model: 'gpt-4o-mini*', input: '8' }),
+      entry({ provider: 'openai', model: 'gpt-4o-mini', input: '7', from: '2026-01-01' }),
+      entry({ provider: 'openai', model: 'gpt-4o-mini', input: '6', from: '2026-06-01' }),
+      entry({ provider: 'openai', model: 'gpt-4o-mini', input: '5', from: '2027-01-01' }),
+    ],
+    CATALOGUE,
+  )
+  const input = (model: string): string => formatPricePerMillion(found(model, list).pricesFor(1, null).uncachedInput)
+  assert.equal(input('gpt-4o'), '9.00')
+  assert.equal(input('gpt-4o-mini-2024-07-18'), '8.00')
+  assert.equal(input('gpt-4o-mini'), '6.00')
+  assert.equal(input('gpt-4.1'), '2.00')
+  assert.equal(found('gpt-4o', list).origin, 'book')
+})
+
+test('what a book leaves out follows the catalogue, or its own input and output; zero is zero', () => {
+  const list = createPriceList(
+    [
+      entry({ provider: 'openai', model: 'gpt-4o', output: '11' }),
+      entry({ provider: 'openai', model: 'gpt-4.1', input: '3' }),
+      entry({ provider: 'home', model: 'llama*', input: '0', output: '0' }),
+      entry({ provider: 'home', model: 'big', input: '1', output: '2', cacheRead: '0', toolFees: { webSearch: '0.02' }, steps: [{ inputOver: 100, input: '4' }] }),
+    ],
+    CATALOGUE,
+  )
+  const kept = found('gpt-4o', list).pricesFor(1, null)
+  assert.deepEqual([kept.uncachedInput, kept.cacheReadInput, kept.output], [2_500_000n, 1_250_000n, 11_000_000n])
+  assert.equal(found('gpt-4.1', list).pricesFor(1, null).cacheReadInput, 3_000_000n, 'a changed input takes cached input along')
+  assert.equal(costOn(found('llama-3', list, 'home'), usageOf({ uncachedInput: 1_000_000, output: 5 })), '0.00')
+  const big = found('big', list, 'home')
+  assert.deepEqual([big.pricesFor(100, null).uncachedInput, big.pricesFor(101, null).uncachedInput], [1_000_000n, 4_000_000n])
+  assert.equal(big.pricesFor(1, null).cacheReadInput, 0n)
+  assert.equal(big.pricesFor(1, null).webSearchCalls, 20_000_000_000n)
+})
+
+test('capabilities can be declared; what nobody described is not assumed', () => {
+  const list = createPriceList([entry({ provider: 'home', model: 'llama', input: '1', output: '1', capabilities: { tools: 'Supported', contextTokens: 8_000 } })], CATALOGUE)
+  const { capabilities } = found('llama', list, 'home')
+  assert.deepEqual([capabilities.tools, capabilities.contextTokens, capabilities.structuredOutput], [true, 8_000, false])
+  assert.deepEqual(found('o4-mini').capabilities.rename, { max_tokens: 'max_completion_tokens' })
+  assert.equal(found('gpt-4o-2024-08-06').capabilities.maxOutputTokens, 16_384)
+})
+
+test('a model that nobody prices is unknown, and the ceiling is above every model of its provider', () => {
+  assert.equal(LIST.find('openai', 'mystery-9', NOW), null)
+  assert.equal(LIST.find('nobody', 'gpt-4o', NOW), null)
+  assert.equal(LIST.ceiling('nobody', 'x', NOW), null)
+  assert.equal(LIST.free('openai', 'x').pricesFor(1, null).output, 0n)
+  const ceiling = LIST.ceiling('openai', 'mystery-9', NOW)
+  assert.equal(ceiling?.origin, 'ceiling')
+  fc.assert(
+    fc.property(fc.constantFrom(...CATALOGUE.models.filter((model) => model.provider === 'openai')), fc.record(Object.fromEntries(METERED_KINDS.map((kind) => [kind, fc.nat(400_000)]))), (model, parts) => {
+      const usage = usageOf(parts)
+      const name = model.match[0]?.equals
+      const priced = name === undefined ? null : LIST.find('openai', name, NOW)
+      if (priced === null || ceiling === null) return
+      const tokens = inputTokens(usage)
+      assert.ok(costOf(usage, ceiling.pricesFor(tokens, null)) >= costOf(usage, priced.pricesFor(tokens, null)))
+    }),
+  )
+})
+
+test('more of anything never costs less', () => {
+  const models = ['gpt-4o', 'gpt-6-sol', 'o4-mini'].map((model) => found(model))
+  fc.assert(
+    fc.property(fc.constantFrom(...models), fc.record(Object.fromEntries(METERED_KINDS.map((kind) => [kind, fc.nat(300_000)]))), fc.constantFrom(...METERED_KINDS), fc.nat(10_000), (priced, parts, kind, more) => {
+      const usage = usageOf(parts)
+      const larger = { ...usage, [kind]: usage[kind] + more }
+      assert.ok(costOf(larger, priced.pricesFor(inputTokens(larger), null)) >= costOf(usage, priced.pricesFor(inputTokens(usage), null)))
+    }),
+  )
+})
