@@ -9,7 +9,8 @@ help: ## list the targets
 install: node_modules/.installed ## install what the project needs
 
 node_modules/.installed: package-lock.json package.json
-	@command -v npm >/dev/null || { echo "npm is missing: install Node 20 or later with npm"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is missing: install Node 20 or later, which brings it"; exit 1; }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || { echo "Node 20 or later is needed; this is $$(node --version)"; exit 1; }
 	@echo "Installing the packages of package-lock.json (once; about a minute) ..."
 	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -20,16 +21,26 @@ run: install ## play recorded conversations through three priced plans
 serve: install ## the same, and stay up
 	@bin/farebox demo --serve
 
-check: install ## types
+check: install ## types, lint, format, import direction, dead code, generated files
 	@echo "Checking types ..."
 	@node_modules/.bin/tsc -p .
+	@echo "Checking lint and format ..."
+	@node_modules/.bin/oxlint --type-aware --quiet
+	@node_modules/.bin/oxfmt --check
+	@echo "Checking imports and dead code ..."
+	@$(NODE) node_modules/.bin/depcruise --output-type err crds operator sidecar test
+	@$(NODE) node_modules/.bin/knip
+	@echo "Checking that generated files are fresh ..."
+	@$(NODE) crds/src/generate.ts --check
+	@$(NODE) crds/src/generate-catalogue.ts --check
 
 test: check ## check, then all tests
 	@echo "Running the tests ..."
 	@$(NODE) test/run.ts
 
-generate: install ## write what is generated
+generate: install ## write what is generated: CRDs, reference, price catalogue
 	@$(NODE) crds/src/generate.ts
+	@$(NODE) crds/src/generate-catalogue.ts
 
 clean: ## remove what was installed and left by runs
 	@rm -rf node_modules .farebox

@@ -1,0 +1,76 @@
+/** The tree keeps its own rules: imports go one way, and the check that says so is not blind. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const FOLDERS = ['crds', 'operator', 'sidecar', 'test']
+
+interface Cruise {
+  readonly modules: number
+  readonly violations: readonly string[]
+}
+
+function cruise(folder: string): Cruise {
+  const run = spawnSync(process.execPath, [join(ROOT, 'node_modules/dependency-cruiser/bin/dependency-cruiser.mjs'), '--config', join(folder, '.dependency-cruiser.cjs'), '--output-type', 'json', ...FOLDERS], {
+    cwd: folder,
+    encoding: 'utf8',
+    maxBuffer: 256 * 1024 * 1024,
+  })
+  assert.equal(run.error, undefined)
+  const { summary } = JSON.parse(run.stdout) as { readonly summary: { readonly totalCruised: number; readonly violations: readonly { readonly from: string; readonly rule: { readonly name: string } }[] } }
+  return { modules: summary.totalCruised, violations: summary.violations.map(({ from, rule }) => `${rule.name}: ${from}`) }
+}
+
+test('imports go one way, and every module was looked at', () => {
+  const { modules, violations } = cruise(ROOT)
+  assert.deepEqual(violations, [])
+  const files = globSync(FOLDERS.map((folder) => `${folder}/**/*.ts`), { cwd: ROOT, exclude: (name) => name === 'node_modules' })
+  assert.ok(modules >= files.length, `${modules} modules of ${files.length} files`)
+})
+
+describe('a planted violation is caught', () => {
+  const planted: Record<string, readonly [file: string, imports: string, rule: RegExp]> = {
+    'crds imports the operator': ['crds/src/planted.ts', '../../operator/src/target.ts', /^one-way.*crds\/src\/planted/],
+    'the operator imports the sidecar': ['operator/src/planted.ts', '../../sidecar/src/target.ts', /^one-way.*operator\/src\/planted/],
+    'the sidecar imports the operator, types only': ['sidecar/src/planted.ts', '../../operator/src/target.ts', /^one-way.*sidecar\/src\/planted/],
+    'core imports the proxy': ['sidecar/src/core/planted.ts', '../proxy/target.ts', /^one-way.*core\/planted/],
+    'the store imports the proxy': ['sidecar/src/store/planted.ts', '../proxy/target.ts', /^one-way.*store\/planted/],
+    'two modules import each other': ['sidecar/src/planted.ts', './target.ts', /^no-cycles.*sidecar\/src/],
+    'the sidecar imports the openai client': ['sidecar/src/planted.ts', 'openai', /^lean-sidecar.*sidecar\/src\/planted/],
+    'a module that is not there': ['crds/src/planted.ts', './absent.ts', /^resolvable.*crds\/src\/planted/],
+  }
+  for (const [name, [file, imports, rule]] of Object.entries(planted)) {
+    test(name, () => {
+      const folder = mkdtempSync(join(tmpdir(), 'farebox-tidy-'))
+      try {
+        for (const shared of ['.dependency-cruiser.cjs', 'tsconfig.json', 'package.json']) cpSync(join(ROOT, shared), join(folder, shared))
+        symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
+        for (const part of FOLDERS) mkdirSync(join(folder, part, 'src'), { recursive: true })
+        for (const target of ['operator/src/target.ts', 'sidecar/src/target.ts', 'sidecar/src/proxy/target.ts']) {
+          mkdirSync(dirname(join(folder, target)), { recursive: true })
+          const back = name.startsWith('two modules') && target === 'sidecar/src/target.ts' ? "import { planted } from './planted.ts'\nexport const again = () => planted\n" : ''
+          writeFileSync(join(folder, target), `${back}export const target = 1\n`)
+        }
+        mkdirSync(dirname(join(folder, file)), { recursive: true })
+        const isType = name.includes('types only')
+        writeFileSync(join(folder, file), `import ${isType ? 'type ' : ''}{ target } from '${imports}'\nexport const planted = ${isType ? '(value: typeof target) => value' : '() => target'}\n`)
+        const { violations } = cruise(folder)
+        assert.ok(violations.some((violation) => rule.test(violation)), `caught: ${violations.join(', ') || 'nothing'}`)
+      } finally {
+        rmSync(folder, { recursive: true, force: true })
+      }
+    })
+  }
+})
+
+test('the targets of the Makefile are those that its help lists', () => {
+  const makefile = readFileSync(join(ROOT, 'Makefile'), 'utf8')
+  const phony = /^\.PHONY: (.*)$/m.exec(makefile)?.[1]?.split(' ') ?? []
+  const listed = [...makefile.matchAll(/^([a-z]+):.*## /gm)].map((match) => match[1])
+  assert.deepEqual(listed.toSorted(), phony.toSorted())
+})
