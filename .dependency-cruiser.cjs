@@ -19,8 +19,20 @@ module.exports = {
       to: { path: not },
     })),
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
-    { name: 'no-kubernetes-client', severity: 'error', comment: 'only operator/src/kube/ imports it', from: { pathNot: '^operator/src/kube/' }, to: { path: 'node_modules/@kubernetes/client-node' } },
-    { name: 'lean-sidecar', severity: 'error', comment: 'each import has a price in memory', from: { path: '^sidecar/src/', pathNot: '[.]test[.]ts$' }, to: { path: 'node_modules/(express|openai|@kubernetes)/' } },
+    {
+      name: 'no-kubernetes-client',
+      severity: 'error',
+      comment: 'only operator/src/kube/ imports it',
+      from: { pathNot: '^operator/src/kube/' },
+      to: { path: 'node_modules/@kubernetes/client-node' },
+    },
+    {
+      name: 'lean-sidecar',
+      severity: 'error',
+      comment: 'each import has a price in memory',
+      from: { path: '^sidecar/src/', pathNot: '[.]test[.]ts$' },
+      to: { path: 'node_modules/(express|openai|@kubernetes)/' },
+    },
     { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
   ],
   options: {
@@ -28,6 +40,10 @@ module.exports = {
     exclude: { path: '(^|/)dist/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.mjs', '.js', '.json'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+      extensions: ['.ts', '.mjs', '.js', '.json'],
+    },
   },
 }

@@ -10,7 +10,7 @@ install: node_modules/.installed ## install what the project needs
 
 node_modules/.installed: package-lock.json package.json
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 20 or later, which brings it"; exit 1; }
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || { echo "Node 20 or later is needed; this is $$(node --version)"; exit 1; }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || { echo "Node 20 or later is needed; this is $$(node --version)"; exit 1; }
 	@echo "Installing the packages of package-lock.json (once; about a minute) ..."
 	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -41,6 +41,9 @@ test: check ## check, then all tests
 generate: install ## write what is generated: CRDs, reference, price catalogue
 	@$(NODE) crds/src/generate.ts
 	@$(NODE) crds/src/generate-catalogue.ts
+
+bench: install ## measure the sidecar beside nginx and a direct call
+	@$(NODE) test/bench/main.ts
 
 clean: ## remove what was installed and left by runs
 	@rm -rf node_modules .farebox

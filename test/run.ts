@@ -25,8 +25,8 @@ for (const [files, concurrency] of [
   const chosen = files.filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part))).toSorted()
   if (chosen.length > 0) await runFiles(chosen, concurrency)
 }
-const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''
-console.log(`${counts.passed} passed, ${counts.failed} failed${skipped}`)
+if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
+console.log(`${counts.passed} passed, ${counts.failed} failed`)
 process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0)
 
 function runFiles(files: readonly string[], concurrency: number): Promise<void> {
