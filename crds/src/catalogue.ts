@@ -7,7 +7,9 @@ import catalogueJson from './catalogue.json' with { type: 'json' }
 import { METERED_KINDS } from './usage.ts'
 
 const Pico = z.int().min(0)
-export const KindPricesSchema = z.strictObject(Object.fromEntries(METERED_KINDS.map((kind) => [kind, Pico])) as Record<(typeof METERED_KINDS)[number], typeof Pico>)
+export const KindPricesSchema = z.strictObject(
+  Object.fromEntries(METERED_KINDS.map((kind) => [kind, Pico])) as Record<(typeof METERED_KINDS)[number], typeof Pico>,
+)
 
 /** How a model name is recognised: one of these, or all of several. */
 const Clause = z.strictObject({
@@ -26,7 +28,13 @@ export const CatalogueEntrySchema = z.strictObject({
   match: z.array(Clause).min(1),
   /** Prices in order of their first day; the first has none. */
   dated: z
-    .array(z.strictObject({ from: z.iso.date().optional(), prices: KindPricesSchema, steps: z.array(z.strictObject({ inputOver: z.int().min(1), prices: KindPricesSchema })) }))
+    .array(
+      z.strictObject({
+        from: z.iso.date().optional(),
+        prices: KindPricesSchema,
+        steps: z.array(z.strictObject({ inputOver: z.int().min(1), prices: KindPricesSchema })),
+      }),
+    )
     .min(1),
   contextTokens: z.int().min(1).optional(),
 })

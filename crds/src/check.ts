@@ -1,13 +1,16 @@
 /** What a manifest is, or what is wrong with it, field by field: the shape by the schema, then the rules by their CEL. */
 import * as z from 'zod'
+import { holds } from './cel.ts'
 import { ConversationBudgetSchema } from './conversation-budget.ts'
 import type { ConversationBudget } from './conversation-budget.ts'
-import { API_VERSION } from './fields.ts'
+import { API_GROUP, API_VERSION } from './fields.ts'
 import { PriceBookSchema } from './price-book.ts'
 import type { PriceBook } from './price-book.ts'
 import { PricingTierSchema } from './pricing-tier.ts'
 import type { PricingTier } from './pricing-tier.ts'
-import { holds, isTransition, rulesOf } from './rules.ts'
+import { isTransition, rulesOf } from './rules.ts'
+import { coreOf, isRecord, joinPath, layersOf, schemaBelow } from './schema-walk.ts'
+import { shapeProblems, suggestion } from './shape-problems.ts'
 
 export const KINDS = {
   PricingTier: { schema: PricingTierSchema, scope: 'Cluster' },
@@ -17,109 +20,136 @@ export const KINDS = {
 export type Kind = keyof typeof KINDS
 export type FareboxObject = PricingTier | ConversationBudget | PriceBook
 
-/** One thing that is wrong. `field` is a path from the top of the object: `spec.ladder[2].atPercent`. */
+/** One thing that is wrong. `field` is a path from the top of the object, `spec.ladder[2].atPercent`; the message reads on from it: "must be ...". */
 export interface Problem {
   readonly field: string
   readonly message: string
 }
 
-export type CheckResult = { readonly status: 'ok'; readonly value: FareboxObject } | { readonly status: 'invalid'; readonly problems: readonly Problem[] }
+export type CheckResult =
+  | { readonly status: 'ok'; readonly value: FareboxObject }
+  | { readonly status: 'invalid'; readonly problems: readonly Problem[] }
 
-/** Parses an object of ours. Defaults are filled in, as the API server would. */
+/**
+ * Parses an object of ours. Defaults are filled in, as the API server would. A status that is not of this version is left
+ * out: it is ours to write, not its author's, and another version may have written it.
+ */
 export function checkObject(object: unknown): CheckResult {
   const kind = kindOf(object)
-  if (kind === null) {
-    return { status: 'invalid', problems: [{ field: 'kind', message: `must be ${Object.keys(KINDS).join(', ')} of apiVersion ${API_VERSION}` }] }
-  }
+  if (typeof kind !== 'string') return { status: 'invalid', problems: [kind] }
   const { schema, scope } = KINDS[kind]
-  const parsed = schema.safeParse(object)
-  if (!parsed.success) return { status: 'invalid', problems: parsed.error.issues.flatMap((issue) => problemsOf(issue, object)) }
+  const parsed = schema.safeParse(withReadableStatus(object, schema))
+  if (!parsed.success) return { status: 'invalid', problems: shapeProblems(parsed.error.issues, schema, object) }
   const problems = violations(schema, parsed.data, '')
-  if (scope === 'Namespaced' && parsed.data.metadata.namespace === undefined) problems.unshift({ field: 'metadata.namespace', message: 'must name the namespace' })
-  if (scope === 'Cluster' && parsed.data.metadata.namespace !== undefined) problems.unshift({ field: 'metadata.namespace', message: `must be absent: a ${kind} belongs to no namespace` })
+  if (scope === 'Cluster' && parsed.data.metadata.namespace !== undefined) {
+    problems.unshift({ field: 'metadata.namespace', message: `must be absent: a ${kind} belongs to no namespace` })
+  }
   return problems.length > 0 ? { status: 'invalid', problems } : { status: 'ok', value: parsed.data }
 }
 
-/** Whether an object claims to be one of ours. */
+/** What forbids that an object becomes another: both have passed `checkObject` and are of one kind and name. */
+export function checkChange(from: FareboxObject, to: FareboxObject): readonly Problem[] {
+  return from.kind === to.kind
+    ? forbiddenChanges(KINDS[to.kind].schema, from, to, '')
+    : [{ field: 'kind', message: `must stay ${from.kind}` }]
+}
+
+/** Whether an object claims to be one of ours, be it in the wrong group. */
 export function isOurs(object: unknown): boolean {
-  return isRecord(object) && typeof object['apiVersion'] === 'string' && object['apiVersion'].startsWith('farebox.dev/')
+  if (!isRecord(object)) return false
+  const { apiVersion, kind } = object
+  return (typeof apiVersion === 'string' && apiVersion.split('/')[0] === API_GROUP) || (typeof kind === 'string' && isKind(kind))
 }
 
-function kindOf(object: unknown): Kind | null {
-  if (!isRecord(object) || object['apiVersion'] !== API_VERSION) return null
-  const kind = object['kind']
-  return typeof kind === 'string' && Object.hasOwn(KINDS, kind) ? (kind as Kind) : null
+function kindOf(object: unknown): Kind | Problem {
+  if (!isRecord(object)) return { field: '', message: 'must be a mapping with apiVersion, kind, metadata and spec' }
+  const { apiVersion, kind } = object
+  if (apiVersion !== API_VERSION) return { field: 'apiVersion', message: `must be ${API_VERSION}` }
+  if (typeof kind === 'string' && isKind(kind)) return kind
+  const kinds = Object.keys(KINDS)
+  return { field: 'kind', message: `must be one of ${kinds.join(', ')}${typeof kind === 'string' ? suggestion(kind, kinds) : ''}` }
 }
 
-/** The rules of a schema and of all below it, on a value of that schema. */
+function isKind(kind: string): kind is Kind {
+  return Object.hasOwn(KINDS, kind)
+}
+
+function withReadableStatus(object: unknown, schema: z.ZodType): unknown {
+  if (!isRecord(object) || object['status'] === undefined) return object
+  if (schemaBelow(schema, 'status')?.safeParse(object['status']).success === true) return object
+  const { status: _unreadable, ...rest } = object
+  return rest
+}
+
+/** The rules of a schema and of all below it, on a value of that schema; and that lists which are sets or maps hold nothing twice. */
 function violations(schema: z.ZodType, value: unknown, path: string): Problem[] {
   if (value === undefined) return []
+  const layers = layersOf(schema)
   const problems: Problem[] = []
-  for (const rule of rulesOf(schema)) {
-    if (!isTransition(rule) && !holds(rule, value)) problems.push({ field: joined(path, rule.fieldPath ?? ''), message: rule.message })
+  for (const rule of new Set(layers.flatMap(rulesOf))) {
+    if (!isTransition(rule) && !holds(rule, value)) problems.push({ field: joinPath(path, rule.fieldPath ?? ''), message: rule.message })
   }
-  if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) {
-    const inner = schema.def.innerType as z.ZodType
-    const own = new Set(rulesOf(schema))
-    const inherited = rulesOf(inner).length > 0 && rulesOf(inner).every((rule) => own.has(rule))
-    problems.push(...(inherited ? violationsBelow(inner, value, path) : violations(inner, value, path)))
-  } else problems.push(...violationsBelow(schema, value, path))
-  return problems
+  if (Array.isArray(value)) problems.push(...layers.flatMap((layer) => repetitions(layer, value, path)))
+  return [
+    ...problems,
+    ...below(schema, value).flatMap(({ schema: inner, key, part }) => violations(inner, memberOf(value, key), joinPath(path, part))),
+  ]
 }
 
-function violationsBelow(schema: z.ZodType, value: unknown, path: string): Problem[] {
-  if (schema instanceof z.ZodObject && isRecord(value)) {
-    return Object.entries(schema.shape).flatMap(([key, field]) => violations(field as z.ZodType, value[key], joined(path, `.${key}`)))
+function forbiddenChanges(schema: z.ZodType, from: unknown, to: unknown, path: string): Problem[] {
+  if (from === undefined || to === undefined) return [] // a transition rule needs both
+  const problems: Problem[] = []
+  for (const rule of new Set(layersOf(schema).flatMap(rulesOf))) {
+    if (isTransition(rule) && !holds(rule, to, from)) problems.push({ field: joinPath(path, rule.fieldPath ?? ''), message: rule.message })
   }
-  if (schema instanceof z.ZodArray && Array.isArray(value)) {
-    return value.flatMap((element, index) => violations(schema.element as z.ZodType, element, `${path}[${index}]`))
-  }
-  return []
+  if (Array.isArray(to)) return problems // elements have no identity to compare by
+  return [
+    ...problems,
+    ...below(schema, to).flatMap(({ schema: inner, key, part }) =>
+      forbiddenChanges(inner, memberOf(from, key), memberOf(to, key), joinPath(path, part)),
+    ),
+  ]
 }
 
-/** Zod's words, made those of somebody who writes YAML. */
-function problemsOf(issue: z.core.$ZodIssue, object: unknown): Problem[] {
-  const field = pathText(issue.path)
-  switch (issue.code) {
-    case 'unrecognized_keys':
-      return issue.keys.map((key) => ({ field: joined(field, `.${key}`), message: 'is not a field here; check its spelling' }))
-    case 'invalid_type': {
-      const found = valueAt(object, issue.path)
-      if (found === undefined) return [{ field, message: 'is required' }]
-      if (issue.expected === 'string' && typeof found === 'number') return [{ field, message: `must be in quotes: "${found}", since YAML reads a bare ${found} as a number` }]
-      if (issue.expected === 'string' && typeof found === 'boolean') return [{ field, message: `must be in quotes, since YAML reads a bare ${String(found)} as true or false` }]
-      return [{ field, message: `must be ${typeName(issue.expected)}, not ${foundName(found)}` }]
+interface Below {
+  readonly schema: z.ZodType
+  readonly key: string | number
+  readonly part: string
+}
+
+/** The fields, elements or entries of a value, each with its schema. */
+function below(schema: z.ZodType, value: unknown): readonly Below[] {
+  const core = coreOf(schema)
+  const keys = Array.isArray(value)
+    ? [...value.keys()]
+    : isRecord(value)
+      ? Object.keys(core instanceof z.ZodObject ? core.shape : value)
+      : []
+  return keys.flatMap((key) => {
+    const inner = schemaBelow(core, key)
+    return inner === null ? [] : [{ schema: inner, key, part: typeof key === 'number' ? `[${key}]` : `.${key}` }]
+  })
+}
+
+function memberOf(value: unknown, key: string | number): unknown {
+  if (Array.isArray(value)) return typeof key === 'number' ? value[key] : undefined
+  return isRecord(value) ? value[key] : undefined
+}
+
+/** Elements that came before: the API server refuses them by `x-kubernetes-list-type`. */
+function repetitions(layer: z.ZodType, list: readonly unknown[], path: string): Problem[] {
+  const meta = layer.meta() ?? {}
+  const type = meta['x-kubernetes-list-type']
+  if (type !== 'set' && type !== 'map') return []
+  const keys = meta['x-kubernetes-list-map-keys']
+  const key = type === 'map' && Array.isArray(keys) ? String(keys[0]) : null
+  const seen = new Set<unknown>()
+  return list.flatMap((element, index) => {
+    const identity = key === null ? element : memberOf(element, key)
+    if (!seen.has(identity)) {
+      seen.add(identity)
+      return []
     }
-    case 'invalid_value':
-      return [{ field, message: valueAt(object, issue.path) === undefined ? 'is required' : `must be one of ${issue.values.map(String).join(', ')}` }]
-    case 'too_small':
-      return [{ field, message: `must be at least ${String(issue.minimum)}${unitOf(issue.origin)}` }]
-    case 'too_big':
-      return [{ field, message: `must be at most ${String(issue.maximum)}${unitOf(issue.origin)}` }]
-    default:
-      return [{ field, message: issue.message }]
-  }
-}
-
-function typeName(expected: string): string {
-  return expected === 'int' || expected === 'number' ? 'a whole number' : expected === 'array' ? 'a list' : expected === 'object' || expected === 'record' ? 'a mapping' : `a ${expected}`
-}
-function foundName(found: unknown): string {
-  return found === null ? 'empty' : Array.isArray(found) ? 'a list' : typeof found === 'object' ? 'a mapping' : `a ${typeof found}`
-}
-function unitOf(origin: string): string {
-  return origin === 'string' ? ' characters long' : origin === 'array' ? ' items long' : ''
-}
-
-function pathText(path: readonly PropertyKey[]): string {
-  return path.reduce<string>((text, part) => joined(text, typeof part === 'number' ? `[${part}]` : `.${String(part)}`), '')
-}
-function joined(path: string, part: string): string {
-  return path === '' && part.startsWith('.') ? part.slice(1) : path + part
-}
-function valueAt(object: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((value, part) => (typeof value === 'object' && value !== null ? (value as Record<PropertyKey, unknown>)[part] : undefined), object)
-}
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    return [{ field: `${path}[${index}]${key === null ? '' : `.${key}`}`, message: `must be there only once: ${String(identity)}` }]
+  })
 }

@@ -1,29 +1,70 @@
 /** ConversationBudget: binds workloads of its namespace to tiers. `selector` and `tier.default` suffice. */
 import * as z from 'zod'
-import { API_VERSION, Amount, Conditions, Duration, HeaderName, Metadata, ObjectName } from './fields.ts'
+import {
+  Amount,
+  API_VERSION,
+  boundedMap,
+  Count,
+  Duration,
+  HeaderName,
+  Metadata,
+  ObjectName,
+  patterned,
+  StatusBase,
+  text,
+} from './fields.ts'
 import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
 
-const LabelKey = z.string().min(1).max(317)
+const LABEL_KEYS = {
+  pattern: /^([a-z0-9A-Z.-]{1,253}[/])?[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$/,
+  message: 'keys must be label names, such as app or example.com/team',
+}
+const LabelValue = patterned(
+  /^([a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?)?$/,
+  63,
+  'must be a label value: letters, digits, "-", "_" and "."',
+)
+const LabelExpression = rules(
+  z.strictObject({
+    key: patterned(LABEL_KEYS.pattern, 317, 'must be a label name, such as app or example.com/team').describe('The label.'),
+    operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']).describe('How it is compared.'),
+    values: z.array(LabelValue).max(64).default([]).describe('For `In` and `NotIn`: what with.'),
+  }),
+  {
+    rule: "(self.operator in ['In', 'NotIn']) == (size(self.values) > 0)",
+    message: 'In and NotIn need values, Exists and DoesNotExist take none',
+    fieldPath: '.values',
+  },
+)
 const Selector = rules(
   z.strictObject({
-    matchLabels: z.record(LabelKey, z.string().max(63)).default({}),
-    matchExpressions: z
-      .array(z.strictObject({ key: LabelKey, operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']), values: z.array(z.string().max(63)).max(64).default([]) }))
-      .max(16)
-      .default([]),
+    matchLabels: boundedMap(LabelValue, 16, LABEL_KEYS).default({}).describe('Labels that a pod must have.'),
+    matchExpressions: z.array(LabelExpression).max(16).default([]).describe('Further conditions; all must hold.'),
   }),
-  { rule: 'size(self.matchLabels) + size(self.matchExpressions) > 0', message: 'selector must name at least one label' },
+  { rule: 'size(self.matchLabels) + size(self.matchExpressions) > 0', message: 'must name at least one label' },
 )
 
 const Tier = rules(
   z.strictObject({
     default: ObjectName.describe('The tier of conversations that claim none.'),
-    allowed: z.array(ObjectName).max(64).default([]).meta({ 'x-kubernetes-list-type': 'set' }).describe('Tiers that a claim may choose; the default is always among them.'),
-    claim: z.strictObject({ header: HeaderName.default('x-farebox-tier') }).optional().describe('The request header that may choose among `allowed`; absent: none.'),
+    allowed: z
+      .array(ObjectName)
+      .max(64)
+      .default([])
+      .meta({ 'x-kubernetes-list-type': 'set' })
+      .describe('Tiers that a claim may choose; the default is always among them.'),
+    claim: z
+      .strictObject({ header: HeaderName.default('x-farebox-tier').describe('Its name; it is not forwarded.') })
+      .optional()
+      .describe('The request header that may choose among `allowed`; absent: none.'),
   }),
-  { rule: 'has(self.claim) || size(self.allowed) == 0', message: 'allowed tiers can only be chosen by a claim: name the header that carries it', fieldPath: '.claim' },
+  {
+    rule: 'has(self.claim) || size(self.allowed) == 0',
+    message: 'is required beside allowed: the header that chooses among the tiers, such as { header: x-farebox-tier }',
+    fieldPath: '.claim',
+  },
 )
 
 const Identity = z.strictObject({
@@ -43,61 +84,90 @@ const Identity = z.strictObject({
 })
 
 const Upstream = z.strictObject({
-  name: z
-    .string()
-    .max(31)
-    .regex(/^[a-z][a-z0-9-]{0,30}$/, 'must be lower-case letters, digits and "-", beginning with a letter')
-    .describe('The first path segment on the data plane: `openai` serves `/openai/v1/...`.'),
-  provider: z.string().min(1).max(63).default('openai').describe('Whose price list applies. The wire format is that of OpenAI.'),
-  baseURL: z
-    .string()
-    .max(512)
-    .regex(/^https?:\/\/[^\s?#@]+$/, 'must be an http or https URL without query, such as "https://api.openai.com/v1"')
-    .describe('Where requests go, version included.'),
+  name: patterned(/^[a-z][a-z0-9-]{0,30}$/, 31, 'must be lower-case letters, digits and "-", beginning with a letter').describe(
+    'The first path segment on the data plane: `openai` serves `/openai/v1/...`.',
+  ),
+  provider: text(1, 63).default('openai').describe('Whose price list applies. The wire format is that of OpenAI.'),
+  baseURL: patterned(
+    /^https?:[/][/][^ \t\r\n?#@]+$/,
+    512,
+    'must be an http or https URL without query, such as "https://api.openai.com/v1"',
+  ).describe('Where requests go, version included.'),
   credential: z.enum(['Passthrough']).default('Passthrough').describe("The app's own key passes through unread."),
-  injectUsage: z.enum(['Auto', 'Off']).default('Auto').describe('Ask streams for their usage and take it out again when the client did not ask.'),
-  outputLimitField: z.enum(['max_completion_tokens', 'max_tokens']).default('max_completion_tokens').describe('The field that bounds output when a request has none.'),
+  injectUsage: z
+    .enum(['Auto', 'Never'])
+    .default('Auto')
+    .describe('Ask streams for their usage and take it out again when the client did not ask.'),
+  outputLimitField: z
+    .enum(['max_completion_tokens', 'max_tokens'])
+    .default('max_completion_tokens')
+    .describe('The field that bounds output when a request has none.'),
 })
 
-const ToolNames = z.array(z.string().min(1).max(128)).max(64).default([])
+const ToolNames = z.array(text(1, 128)).max(64).default([]).describe('Tools by name; a trailing `*` matches the rest.')
 
 const Spec = z.strictObject({
   selector: Selector.describe('Labels of the pods that this governs.'),
-  tier: Tier,
+  tier: Tier.describe('Which plans the conversations of these pods are on.'),
   mode: z.enum(['Enforce', 'Observe']).default('Enforce').describe('`Observe` decides and reports, and changes nothing.'),
-  identity: Identity.prefault({}),
-  upstreams: z.array(Upstream).max(16).default([]).meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] }).describe('Model providers; empty: OpenAI at its own address.'),
+  identity: Identity.prefault({}).describe('How conversations and users are told apart.'),
+  upstreams: z
+    .array(Upstream)
+    .max(16)
+    .default([])
+    .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] })
+    .describe('Model providers; empty: OpenAI at its own address.'),
   limits: z
-    .array(z.strictObject({ amount: Amount.describe('US dollars.'), period: PeriodSchema }))
+    .array(z.strictObject({ amount: Amount.describe('US dollars.'), period: PeriodSchema.describe('How long it lasts.') }))
     .max(8)
     .default([])
     .describe('Blast radius of the workload, whoever talks.'),
-  existingConversations: z.enum(['KeepContract', 'AdoptNew']).default('KeepContract').describe('Whether a conversation keeps the terms that it started under.'),
+  existingConversations: z
+    .enum(['KeepContract', 'AdoptNew'])
+    .default('KeepContract')
+    .describe('Whether a conversation keeps the terms that it started under.'),
   contractMaxAge: Duration.default('720h').describe('After this a kept contract is replaced by the newest.'),
-  onUnknownModel: z.enum(['Ceiling', 'Refuse', 'Free']).default('Ceiling').describe("What a model without a price costs: the provider's dearest, nothing goes, or nothing at all."),
-  onDisconnect: z.enum(['Cancel', 'Drain']).default('Cancel').describe('When a client leaves: stop the provider, or read its answer to the end for its usage.'),
+  onUnknownModel: z
+    .enum(['Ceiling', 'Refuse', 'Free'])
+    .default('Ceiling')
+    .describe("What a model without a price costs: the provider's dearest, nothing goes, or nothing at all."),
+  onDisconnect: z
+    .enum(['Cancel', 'Drain'])
+    .default('Cancel')
+    .describe('When a client leaves: stop the provider, or read its answer to the end for its usage.'),
   ungoverned: z.enum(['Refuse', 'Pass']).default('Refuse').describe('Endpoints that are not metered.'),
   retrieval: z
-    .strictObject({ toolNames: ToolNames, tags: z.array(z.string().max(64).regex(/^[A-Za-z][A-Za-z0-9_-]*$/, 'must be a tag name without brackets')).max(16).default([]) })
+    .strictObject({
+      toolNames: ToolNames,
+      tags: z
+        .array(patterned(/^[A-Za-z][A-Za-z0-9_-]*$/, 64, 'must be a tag name without brackets'))
+        .max(16)
+        .default([])
+        .describe('Tags, without brackets.'),
+    })
     .prefault({})
-    .describe('How retrieved context is marked: results of these tools (a trailing `*` matches the rest), text between these tags.'),
+    .describe('How retrieved context is marked: results of these tools, text between these tags.'),
   resolution: z
-    .strictObject({ toolNames: ToolNames, quietPeriod: Duration.default('72h'), reopenWindow: Duration.default('168h') })
+    .strictObject({
+      toolNames: ToolNames,
+      quietPeriod: Duration.default('72h').describe('Silence after which a conversation that nobody complained about counts as resolved.'),
+      reopenWindow: Duration.default('168h').describe(
+        'A conversation that goes on within this time of its resolution was not resolved after all.',
+      ),
+    })
     .prefault({})
     .describe('How a resolved conversation is known: by the app API, or by an answer that calls one of these tools.'),
 })
 
-const Usd = z.string().max(24)
 const Status = z.strictObject({
-  observedGeneration: z.int().min(0).optional(),
-  conditions: Conditions.optional(),
-  config: z.strictObject({ version: z.int().min(0), hash: z.string().max(16) }).optional(),
-  conversations: z.strictObject({ active: z.int().min(0), byRung: z.record(z.string().max(32), z.int().min(0)) }).optional(),
-  spend: z.strictObject({ total: Usd, held: Usd }).optional().describe('US dollars.'),
-  cost: z.strictObject({ p50: Usd, p95: Usd, p99: Usd, max: Usd }).optional().describe('US dollars per conversation.'),
-  alerts: z.record(z.string().max(8), z.int().min(0)).optional(),
-  resolutions: z.strictObject({ confirmed: z.int().min(0), reversed: z.int().min(0), costPer: Usd.optional() }).optional(),
-  margin: z.strictObject({ targetPercent: z.int().optional(), realisedPercent: z.int().optional() }).optional(),
+  ...StatusBase,
+  config: z
+    .strictObject({
+      version: Count.describe('Grows with each change.'),
+      hash: patterned(/^[0-9a-f]{16}$/, 16, 'must be a hash').describe('Of its content.'),
+    })
+    .optional()
+    .describe('The config in force.'),
 })
 
 export const ConversationBudgetSchema = z.strictObject({

@@ -1,25 +1,72 @@
 /** Field schemas that several kinds share: bounded, and with patterns that the API server understands (RE2). */
 import * as z from 'zod'
 import { DURATION_PATTERN } from './duration.ts'
+import { rules } from './rules.ts'
 import { USD_PATTERN } from './usd.ts'
 
-export const API_VERSION = 'farebox.dev/v1alpha1'
+export const API_GROUP = 'farebox.dev'
+export const API_VERSION = `${API_GROUP}/v1alpha1`
+
+/** Free text of `min` to `max` characters: Unicode code points, as the API server counts them, where zod would count UTF-16 units. */
+export function text(min: number, max: number): z.ZodString {
+  const schema = z.string().check((payload) => {
+    const length = Array.from(payload.value).length
+    if (length < min) payload.issues.push({ code: 'too_small', origin: 'string', minimum: min, inclusive: true, input: payload.value })
+    if (length > max) payload.issues.push({ code: 'too_big', origin: 'string', maximum: max, inclusive: true, input: payload.value })
+  })
+  return schema.meta(min === 0 ? { maxLength: max } : { minLength: min, maxLength: max })
+}
+
+/**
+ * ASCII text of a pattern. Its message says what must be, and stands in for a value of another type too: a price that YAML read as a
+ * number.
+ */
+export function patterned(pattern: RegExp, lengthMax: number, message: string): z.ZodString {
+  return z
+    .string({ error: (issue) => (issue.input === undefined ? undefined : message) })
+    .regex(pattern, message)
+    .max(lengthMax)
+}
+
+/**
+ * A map of at most `entriesMax` entries. A CRD cannot give keys a pattern, so a rule does: `keys` must be written without
+ * backslashes, since it stands in CEL as well.
+ */
+export function boundedMap<V extends z.ZodType>(
+  value: V,
+  entriesMax: number,
+  keys: { readonly pattern: RegExp; readonly message: string },
+): z.ZodRecord<z.ZodString, V> {
+  const schema = z.record(z.string(), value).refine((map) => Object.keys(map).length <= entriesMax, `must be at most ${entriesMax} entries`)
+  return rules(schema.meta({ maxProperties: entriesMax }), {
+    rule: `self.all(key, key.matches('${keys.pattern.source}'))`,
+    message: keys.message,
+  })
+}
 
 /** An amount of money, in the currency of its tier. */
-export const Amount = z.string().max(19).regex(USD_PATTERN, 'must be a decimal in quotes, such as "0.50"')
+export const Amount = patterned(USD_PATTERN, 19, 'must be a decimal in quotes, such as "0.50"')
+/** A whole number that only we write. A double holds each up to 2^53 - 1, which zod sets as the bound. */
+export const Count = z.int().min(0)
 export const Percent = z.int().min(0).max(100)
 export const Tokens = z.int().min(1).max(100_000_000)
-export const Duration = z.string().min(2).max(18).regex(DURATION_PATTERN, 'must be a duration such as "20m" or "24h"')
+export const Duration = patterned(DURATION_PATTERN, 18, 'must be a duration such as "20m" or "24h"').min(
+  2,
+  'must be a duration such as "20m" or "24h"',
+)
+export const IsoDate = z.iso
+  .date({ error: (issue) => (issue.input === undefined ? undefined : 'must be a date such as "2026-11-24"') })
+  .max(10)
 /** A name of a Kubernetes object. */
-export const ObjectName = z
-  .string()
-  .min(1)
-  .max(253)
-  .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be a Kubernetes name: lower-case letters, digits, "-" and "."')
-export const ModelName = z.string().min(1).max(128)
+export const ObjectName = patterned(
+  /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/,
+  253,
+  'must be a Kubernetes name: lower-case letters, digits, "-" and "."',
+)
+export const ModelName = text(1, 128)
 /** A model, or a pattern that ends in `*`. */
-export const ModelPattern = z.string().min(1).max(128)
-export const HeaderName = z.string().min(1).max(64).regex(/^[A-Za-z0-9-]+$/, 'must be a header name: letters, digits and "-"')
+export const ModelPattern = text(1, 128).regex(/^[^*]*[*]?$/, 'must be a model name, where only the end may be "*"')
+export const HeaderName = patterned(/^[A-Za-z0-9-]+$/, 64, 'must be a header name: letters, digits and "-"')
 
 /** Of an object's metadata, what we read. The API server checks the rest. */
 export const Metadata = z.looseObject({
@@ -30,12 +77,22 @@ export const Metadata = z.looseObject({
 
 /** A status condition, as https://github.com/kubernetes/community api-conventions has it. */
 export const Condition = z.strictObject({
-  type: z.string().max(64),
-  status: z.enum(['True', 'False', 'Unknown']),
-  reason: z.string().max(64),
-  message: z.string().max(1024),
-  observedGeneration: z.int().min(0).optional(),
-  lastTransitionTime: z.string().max(32),
+  type: text(0, 64).describe('What is said: `Accepted`, `Programmed`, and `Ready`, which sums up.'),
+  status: z.enum(['True', 'False', 'Unknown']).describe('Whether it is so.'),
+  reason: text(0, 64).describe('Why, in one CamelCase word.'),
+  message: text(0, 1024).describe('Why, for people.'),
+  observedGeneration: Count.optional().describe('The generation of the object that this is about.'),
+  lastTransitionTime: text(0, 32).describe('When `status` last changed.'),
 })
 export type Condition = z.infer<typeof Condition>
-export const Conditions = z.array(Condition).max(16).meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
+
+/** What every status has. */
+export const StatusBase = {
+  observedGeneration: Count.optional().describe('The generation of the object that this status is about.'),
+  conditions: z
+    .array(Condition)
+    .max(16)
+    .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
+    .optional()
+    .describe('Whether the object is accepted and in force, and if not, why.'),
+}

@@ -11,7 +11,20 @@ import type { MeteredKind } from './usage.ts'
 
 /** Day on which this version of the source was published; both change together. */
 const SOURCE = { package: '@pydantic/genai-prices', version: '0.1.8', date: '2026-09-23' }
-const PROVIDERS = ['openai', 'azure', 'anthropic', 'google', 'groq', 'mistral', 'deepseek', 'x-ai', 'together', 'fireworks', 'cerebras', 'cohere']
+const PROVIDERS = [
+  'openai',
+  'azure',
+  'anthropic',
+  'google',
+  'groq',
+  'mistral',
+  'deepseek',
+  'x-ai',
+  'together',
+  'fireworks',
+  'cerebras',
+  'cohere',
+]
 const TARGET = new URL('./catalogue.json', import.meta.url)
 
 /** Fees where the source names none: a provider's search costs 10 USD per 1,000 calls, a code container 0.03 USD (OpenAI's price list). */
@@ -33,20 +46,30 @@ if (process.argv.includes('--check')) {
 } else writeFileSync(TARGET, text)
 
 function catalogue(): object {
-  const { devDependencies } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly devDependencies: Readonly<Record<string, string>> }
+  const { devDependencies } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    readonly devDependencies: Readonly<Record<string, string>>
+  }
   const version = devDependencies[SOURCE.package]
-  if (version !== SOURCE.version) throw new Error(`package.json has ${SOURCE.package} ${version}: set its version and date in generate-catalogue.ts`)
+  if (version !== SOURCE.version)
+    throw new Error(`package.json has ${SOURCE.package} ${version}: set its version and date in generate-catalogue.ts`)
   const models = PROVIDERS.flatMap((providerId) => {
     const provider = findProvider({ providerId })
     if (provider === undefined) throw new Error(`${SOURCE.package} has no provider ${providerId}`)
     return provider.models.flatMap((model) => entryOf(providerId, model))
   })
-  return { version: `${SOURCE.package}@${SOURCE.version}`, date: SOURCE.date, source: 'https://github.com/pydantic/genai-prices (MIT)', models }
+  return {
+    version: `${SOURCE.package}@${SOURCE.version}`,
+    date: SOURCE.date,
+    source: 'https://github.com/pydantic/genai-prices (MIT)',
+    models,
+  }
 }
 
 function entryOf(provider: string, model: SourceModel): CatalogueEntry[] {
-  const match = clausesOf(model.match as unknown as Readonly<Record<string, unknown>>)
-  const dated = datedPrices(model.prices as unknown as SourcePrices | readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[])
+  const match = clausesOf(model.match)
+  const dated = datedPrices(
+    model.prices as unknown as SourcePrices | readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[],
+  )
   if (match.length === 0 || dated.length === 0) return []
   const contextTokens = model.context_window
   return [{ provider, model: model.id, match, dated, ...(contextTokens === undefined ? {} : { contextTokens }) }]
@@ -66,8 +89,12 @@ function clausesOf(match: Readonly<Record<string, unknown>>): Clause[] {
   return []
 }
 
-function datedPrices(prices: SourcePrices | readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[]): CatalogueEntry['dated'] {
-  const list = Array.isArray(prices) ? (prices as readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[]) : [{ prices: prices as SourcePrices }]
+function datedPrices(
+  prices: SourcePrices | readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[],
+): CatalogueEntry['dated'] {
+  const list = Array.isArray(prices)
+    ? (prices as readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[])
+    : [{ prices: prices as SourcePrices }]
   const byDate = new Map<string, { prices: Units; steps: { inputOver: number; prices: Units }[] }[]>()
   for (const { constraint, prices: own } of list) {
     const converted = convert(own)
@@ -80,10 +107,19 @@ function datedPrices(prices: SourcePrices | readonly { readonly constraint?: Sou
     .map(([from, alternatives]) => ({ ...(from === '' ? {} : { from }), ...dearest(alternatives) }))
 }
 
-function dearest(alternatives: readonly { prices: Units; steps: { inputOver: number; prices: Units }[] }[]): { prices: Units; steps: { inputOver: number; prices: Units }[] } {
+function dearest(alternatives: readonly { prices: Units; steps: { inputOver: number; prices: Units }[] }[]): {
+  prices: Units
+  steps: { inputOver: number; prices: Units }[]
+} {
   const [first, ...others] = alternatives
   if (first === undefined) throw new RangeError('a price needs an alternative')
-  return others.reduce((most, other) => ({ prices: maxOf(most.prices, other.prices), steps: most.steps.length >= other.steps.length ? most.steps : other.steps }), first)
+  return others.reduce(
+    (most, other) => ({
+      prices: maxOf(most.prices, other.prices),
+      steps: most.steps.length >= other.steps.length ? most.steps : other.steps,
+    }),
+    first,
+  )
 }
 
 function maxOf(a: Units, b: Units): Units {
@@ -92,7 +128,13 @@ function maxOf(a: Units, b: Units): Units {
 
 /** Null when the model is priced by something that we do not count. */
 function convert(prices: SourcePrices): { prices: Units; steps: { inputOver: number; prices: Units }[] } | null {
-  if (prices['input_mtok'] === undefined || ['audio_hours', 'input_audio_hours', 'requests_kcount', 'input_document_kpages', 'input_text_messages_kcount'].some((key) => prices[key] !== undefined)) return null
+  if (
+    prices['input_mtok'] === undefined ||
+    ['audio_hours', 'input_audio_hours', 'requests_kcount', 'input_document_kpages', 'input_text_messages_kcount'].some(
+      (key) => prices[key] !== undefined,
+    )
+  )
+    return null
   const starts = new Set<number>()
   for (const value of Object.values(prices)) for (const tier of tiersOf(value)) starts.add(tier.start)
   return {

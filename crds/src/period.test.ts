@@ -5,14 +5,27 @@ import { isTimeZone, periodSpan, PERIOD_UNITS } from './period.ts'
 import type { Period } from './period.ts'
 
 const HOUR_MS = 3_600_000
-function span(unit: Period['unit'], timeZone: string, at: string, anchorDay = 1): { readonly key: string; readonly from: string; readonly to: string } {
+function span(
+  unit: Period['unit'],
+  timeZone: string,
+  at: string,
+  anchorDay = 1,
+): { readonly key: string; readonly from: string; readonly to: string } {
   const { key, startsAtMs, endsAtMs } = periodSpan({ unit, timeZone, anchorDay }, Date.parse(at))
   return { key, from: new Date(startsAtMs).toISOString(), to: new Date(endsAtMs).toISOString() }
 }
 
 test('a day begins at midnight of its zone', () => {
-  assert.deepEqual(span('Day', 'UTC', '2026-11-24T12:00:00Z'), { key: '2026-11-24', from: '2026-11-24T00:00:00.000Z', to: '2026-11-25T00:00:00.000Z' })
-  assert.deepEqual(span('Day', 'Asia/Tokyo', '2026-11-24T16:00:00Z'), { key: '2026-11-25', from: '2026-11-24T15:00:00.000Z', to: '2026-11-25T15:00:00.000Z' })
+  assert.deepEqual(span('Day', 'UTC', '2026-11-24T12:00:00Z'), {
+    key: '2026-11-24',
+    from: '2026-11-24T00:00:00.000Z',
+    to: '2026-11-25T00:00:00.000Z',
+  })
+  assert.deepEqual(span('Day', 'Asia/Tokyo', '2026-11-24T16:00:00Z'), {
+    key: '2026-11-25',
+    from: '2026-11-24T15:00:00.000Z',
+    to: '2026-11-25T15:00:00.000Z',
+  })
   assert.deepEqual(span('Day', 'America/Los_Angeles', '2026-11-24T07:59:59.999Z').key, '2026-11-23')
 })
 
@@ -39,8 +52,16 @@ test('a week begins on its anchor day, Monday being 1', () => {
 })
 
 test('a month begins on its anchor day, or on its last day where it is shorter', () => {
-  assert.deepEqual(span('Month', 'UTC', '2026-11-24T00:00:00Z'), { key: '2026-11-01', from: '2026-11-01T00:00:00.000Z', to: '2026-12-01T00:00:00.000Z' })
-  assert.deepEqual(span('Month', 'UTC', '2026-02-28T00:00:00Z', 31), { key: '2026-02-28', from: '2026-02-28T00:00:00.000Z', to: '2026-03-31T00:00:00.000Z' })
+  assert.deepEqual(span('Month', 'UTC', '2026-11-24T00:00:00Z'), {
+    key: '2026-11-01',
+    from: '2026-11-01T00:00:00.000Z',
+    to: '2026-12-01T00:00:00.000Z',
+  })
+  assert.deepEqual(span('Month', 'UTC', '2026-02-28T00:00:00Z', 31), {
+    key: '2026-02-28',
+    from: '2026-02-28T00:00:00.000Z',
+    to: '2026-03-31T00:00:00.000Z',
+  })
   assert.equal(span('Month', 'UTC', '2026-02-27T00:00:00Z', 31).key, '2026-01-31')
   assert.equal(span('Month', 'UTC', '2026-01-14T00:00:00Z', 15).key, '2025-12-15')
   assert.equal(span('Month', 'UTC', '2028-02-29T00:00:00Z', 29).key, '2028-02-29')

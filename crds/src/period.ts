@@ -1,18 +1,30 @@
 /** Calendar periods: a day, week or month in a time zone, from which budgets of users and workloads start anew. */
 import * as z from 'zod'
+import { text } from './fields.ts'
+import { rules } from './rules.ts'
 
 export const PERIOD_UNITS = ['Day', 'Week', 'Month'] as const
 
-export const PeriodSchema = z.strictObject({
-  unit: z.enum(PERIOD_UNITS).describe('The calendar unit.'),
-  timeZone: z.string().min(1).max(64).default('UTC').describe('IANA time zone in which the period begins, such as `Europe/Berlin`.'),
-  anchorDay: z
-    .int()
-    .min(1)
-    .max(31)
-    .default(1)
-    .describe('The day on which it begins: of the month (the last one where a month is shorter), or of the week (1 is Monday). Ignored for `Day`.'),
-})
+export const PeriodSchema = rules(
+  z.strictObject({
+    unit: z.enum(PERIOD_UNITS).describe('The calendar unit.'),
+    timeZone: text(1, 64).default('UTC').describe('IANA time zone in which the period begins, such as `Europe/Berlin`.'),
+    anchorDay: z
+      .int()
+      .min(1)
+      .max(31)
+      .default(1)
+      .describe(
+        'The day on which it begins: of the month (the last one where a month is shorter), or of the week (1 is Monday). A `Day` has none.',
+      ),
+  }),
+  { rule: "self.unit != 'Week' || self.anchorDay <= 7", message: 'of a Week must be 1 (Monday) to 7 (Sunday)', fieldPath: '.anchorDay' },
+  {
+    rule: "self.unit != 'Day' || self.anchorDay == 1",
+    message: 'is for Week and Month only: every day begins at midnight',
+    fieldPath: '.anchorDay',
+  },
+)
 export type Period = z.infer<typeof PeriodSchema>
 
 /** One period: its name, which is its first day (`2026-11-01`), and the instants between which it lies. */
@@ -84,7 +96,10 @@ function nextFirstDay(period: Period, first: Day): Day {
     case 'Week':
       return dayOfUtc(utcOf(first) + 7 * DAY_MS)
     case 'Month':
-      return anchorIn(period, first.month === 12 ? { year: first.year + 1, month: 1, day: 1 } : { ...first, month: first.month + 1, day: 1 })
+      return anchorIn(
+        period,
+        first.month === 12 ? { year: first.year + 1, month: 1, day: 1 } : { ...first, month: first.month + 1, day: 1 },
+      )
   }
 }
 
@@ -123,7 +138,14 @@ function localDay(timeZone: string, atMs: number): Day {
 function formatOf(timeZone: string): Intl.DateTimeFormat {
   const known = FORMATS.get(timeZone)
   if (known !== undefined) return known
-  const format = new Intl.DateTimeFormat('en-US', { timeZone, calendar: 'gregory', numberingSystem: 'latn', year: 'numeric', month: 'numeric', day: 'numeric' })
+  const format = new Intl.DateTimeFormat('en-US', {
+    timeZone,
+    calendar: 'gregory',
+    numberingSystem: 'latn',
+    year: 'numeric',
+    month: 'numeric',
+    day: 'numeric',
+  })
   FORMATS.set(timeZone, format)
   return format
 }

@@ -1,17 +1,27 @@
 /** PriceBook: prices of models and rates of exchange, on top of the catalogue that is shipped. Cluster-scoped. */
 import * as z from 'zod'
-import { API_VERSION, Conditions, Metadata } from './fields.ts'
+import { API_VERSION, boundedMap, Count, Metadata, patterned, StatusBase } from './fields.ts'
 import { PriceEntrySchema } from './price-entry.ts'
+import { rules } from './rules.ts'
 import { PRICE_PATTERN } from './usd.ts'
+
+const ExchangeRates = rules(
+  boundedMap(patterned(PRICE_PATTERN, 14, 'must be a decimal in quotes, such as "1.08"'), 64, {
+    pattern: /^[A-Z]{3}$/,
+    message: 'keys must be currency codes such as EUR',
+  }),
+  { rule: "!('USD' in self)", message: 'must not hold USD: every rate is in US dollars' },
+  { rule: "self.all(key, !self[key].matches('^[0.]+$'))", message: 'every rate must be above zero' },
+)
 
 const Spec = z.strictObject({
   entries: z.array(PriceEntrySchema).max(256).default([]).describe('Prices of models; what an entry leaves out follows the catalogue.'),
-  exchangeRates: z
-    .record(z.string().max(3).regex(/^[A-Z]{3}$/), z.string().max(14).regex(PRICE_PATTERN, 'must be a decimal in quotes, such as "1.08"'))
-    .default({})
-    .describe('US dollars for one unit of a currency: `EUR: "1.08"`.'),
+  exchangeRates: ExchangeRates.default({}).describe('US dollars for one unit of a currency: `EUR: "1.08"`.'),
 })
-const Status = z.strictObject({ observedGeneration: z.int().min(0).optional(), conditions: Conditions.optional(), entries: z.int().min(0).optional() })
+const Status = z.strictObject({
+  ...StatusBase,
+  entries: Count.optional().describe('Prices that are in use.'),
+})
 
 export const PriceBookSchema = z.strictObject({
   apiVersion: z.enum([API_VERSION]),

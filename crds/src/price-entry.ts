@@ -1,8 +1,11 @@
 /** One priced model: the shape of a PriceBook entry, in decimal USD per million tokens. */
 import * as z from 'zod'
+import { boundedMap, IsoDate, ModelPattern, patterned, text, Tokens } from './fields.ts'
+import { rules } from './rules.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
 
-const PerMillion = z.string().max(16).regex(PRICE_PATTERN)
+const PerMillion = patterned(PRICE_PATTERN, 14, 'must be a decimal in quotes, such as "2.50"')
+const Fee = patterned(USD_PATTERN, 19, 'must be a decimal in quotes, such as "0.01"')
 
 /** Prices by kind; what is absent follows from `input` and `output` (see `prices.ts`). */
 const KindPrices = {
@@ -11,41 +14,62 @@ const KindPrices = {
   cacheRead: PerMillion.optional().describe('Input read from the cache.'),
   cacheWriteShort: PerMillion.optional().describe('Input written to the short-lived cache (minutes).'),
   cacheWriteLong: PerMillion.optional().describe('Input written to the long-lived cache (hours).'),
-  audioInput: PerMillion.optional(),
-  audioOutput: PerMillion.optional(),
-  imageInput: PerMillion.optional(),
+  audioInput: PerMillion.optional().describe('Audio in, USD per million tokens.'),
+  audioOutput: PerMillion.optional().describe('Audio out, USD per million tokens.'),
+  imageInput: PerMillion.optional().describe('Images in, USD per million tokens.'),
 }
 
+const STEPS_MAX = 8
+const STEP_INDEXES = `[${Array.from({ length: STEPS_MAX - 1 }, (_, index) => index).join(', ')}]`
+const Steps = rules(
+  z
+    .array(
+      z.strictObject({ inputOver: Tokens.describe('Applies to the whole call when its input exceeds this many tokens.'), ...KindPrices }),
+    )
+    .max(STEPS_MAX),
+  {
+    rule: `${STEP_INDEXES}.all(i, i + 1 >= size(self) || self[i].inputOver < self[i + 1].inputOver)`,
+    message: 'inputOver must rise from step to step',
+  },
+)
+
 export const PriceEntrySchema = z.strictObject({
-  provider: z.string().min(1).max(63).describe('Provider id, such as `openai`.'),
-  model: z.string().min(1).max(128).describe('Model name; a trailing `*` matches the rest of a name.'),
-  from: z.iso.date().max(10).optional().describe('First day (UTC) on which the price holds; absent: always.'),
+  provider: text(1, 63).describe('Provider id, such as `openai`.'),
+  model: ModelPattern.describe('Model name; a trailing `*` matches the rest of a name.'),
+  from: IsoDate.optional().describe('First day (UTC) on which the price holds; absent: always.'),
   ...KindPrices,
-  steps: z
-    .array(z.strictObject({ inputOver: z.int().min(1).max(100_000_000).describe('Applies to the whole call when its input exceeds this many tokens.'), ...KindPrices }))
-    .max(8)
-    .default([])
-    .describe('Long-context steps, rising.'),
-  serviceTierPercent: z.record(z.string().max(32), z.int().min(1).max(10_000)).default({}).describe('Factor by served tier, in percent: `flex: 50`.'),
+  steps: Steps.default([]).describe('Long-context steps, rising.'),
+  serviceTierPercent: boundedMap(z.int().min(1).max(10_000), 16, {
+    pattern: /^[a-z][a-z0-9_-]{0,31}$/,
+    message: 'keys must be service tiers, in lower case',
+  })
+    .default({})
+    .describe('Factor by served tier, in percent: `flex: 50`.'),
   toolFees: z
     .strictObject({
-      webSearch: z.string().max(20).regex(USD_PATTERN).optional(),
-      fileSearch: z.string().max(20).regex(USD_PATTERN).optional(),
-      codeContainer: z.string().max(20).regex(USD_PATTERN).optional(),
+      webSearch: Fee.optional().describe('A web search.'),
+      fileSearch: Fee.optional().describe('A search in files that the provider keeps.'),
+      codeContainer: Fee.optional().describe('A container in which the provider runs code.'),
     })
     .default({})
     .describe('USD per call.'),
   capabilities: z
     .strictObject({
-      contextTokens: z.int().min(1).max(100_000_000).optional(),
-      maxOutputTokens: z.int().min(1).max(100_000_000).optional(),
-      modalities: z.array(z.enum(['image', 'audio', 'file'])).max(3).optional(),
-      tools: z.enum(['Supported', 'Unsupported']).optional(),
-      structuredOutput: z.enum(['Supported', 'Unsupported']).optional(),
-      reasoning: z.enum(['Always', 'Never']).optional(),
-      drop: z.array(z.string().max(64)).max(32).optional(),
-      rename: z.record(z.string().max(64), z.string().max(64)).optional(),
-      source: z.string().max(256).optional().describe('Where this was read.'),
+      contextTokens: Tokens.optional().describe('Input and output together.'),
+      maxOutputTokens: Tokens.optional().describe('Longest answer, reasoning included.'),
+      modalities: z
+        .array(z.enum(['image', 'audio', 'file']))
+        .max(3)
+        .optional()
+        .describe('Input that it takes beside text.'),
+      tools: z.enum(['Supported', 'Unsupported']).optional().describe('Whether it can call tools.'),
+      structuredOutput: z.enum(['Supported', 'Unsupported']).optional().describe('A strict JSON schema as `response_format`.'),
+      reasoning: z.enum(['Always', 'Never']).optional().describe('Whether it reasons before it answers.'),
+      drop: z.array(text(1, 64)).max(32).optional().describe('Request fields that it refuses: taken out when a request is moved to it.'),
+      rename: boundedMap(text(1, 64), 16, { pattern: /^[a-z][a-z0-9_]{0,63}$/, message: 'keys must be request fields' })
+        .optional()
+        .describe('Request fields that it calls otherwise: `max_tokens: max_completion_tokens`.'),
+      source: text(0, 256).optional().describe('Where this was read.'),
     })
     .optional()
     .describe('What the model can take; absent fields follow the catalogue.'),

@@ -39,7 +39,9 @@ test('prices by hand: cached input at its own rate, rounded up once', () => {
 test('agrees with an independent implementation on every chat model of the catalogue', () => {
   const timestamp = new Date(NOW)
   let compared = 0
-  for (const { provider, model, match } of CATALOGUE.models.filter((candidate) => ['openai', 'anthropic', 'mistral', 'google', 'x-ai'].includes(candidate.provider))) {
+  for (const { provider, model, match } of CATALOGUE.models.filter((candidate) =>
+    ['openai', 'anthropic', 'mistral', 'google', 'x-ai'].includes(candidate.provider),
+  )) {
     const name = match[0]?.equals
     if (name === undefined) continue
     for (const [input, cached, output] of [
@@ -48,11 +50,19 @@ test('agrees with an independent implementation on every chat model of the catal
       [300_000, 0, 2_000],
     ] as const) {
       const priced = LIST.find(provider, name, NOW)
-      const oracle = calcPrice({ input_tokens: input, cache_read_tokens: cached, output_tokens: output }, name, { providerId: provider, timestamp })
-      if (priced === null || oracle === null || oracle.model.id !== model || hasHoursOfDay(oracle.model.prices) || name.includes('image')) continue
-      const ours = Number(costOf(usageOf({ uncachedInput: input - cached, cacheReadInput: cached, output }), priced.pricesFor(input, null))) / 1e9
+      const oracle = calcPrice({ input_tokens: input, cache_read_tokens: cached, output_tokens: output }, name, {
+        providerId: provider,
+        timestamp,
+      })
+      if (priced === null || oracle === null || oracle.model.id !== model || hasHoursOfDay(oracle.model.prices) || name.includes('image'))
+        continue
+      const ours =
+        Number(costOf(usageOf({ uncachedInput: input - cached, cacheReadInput: cached, output }), priced.pricesFor(input, null))) / 1e9
       const theirs = oracle.total_price
-      assert.ok(ours >= theirs - 1e-9 && ours <= Math.max(theirs * 1.0000001, theirs + 2e-9) + extra(priced, cached, oracle), `${provider}/${name}: ${ours} against ${theirs}`)
+      assert.ok(
+        ours >= theirs - 1e-9 && ours <= Math.max(theirs * 1.0000001, theirs + 2e-9) + extra(priced, cached, oracle),
+        `${provider}/${name}: ${ours} against ${theirs}`,
+      )
       compared += 1
     }
   }
@@ -79,8 +89,14 @@ test('a long-context step applies to the whole call, above its threshold and not
 })
 
 test('a price holds from its first day on', () => {
-  assert.equal(formatPricePerMillion(found('o3', LIST, 'openai', Date.parse('2025-06-09T23:59:59Z')).pricesFor(1, null).uncachedInput), '10.00')
-  assert.equal(formatPricePerMillion(found('o3', LIST, 'openai', Date.parse('2025-06-10T00:00:00Z')).pricesFor(1, null).uncachedInput), '2.00')
+  assert.equal(
+    formatPricePerMillion(found('o3', LIST, 'openai', Date.parse('2025-06-09T23:59:59Z')).pricesFor(1, null).uncachedInput),
+    '10.00',
+  )
+  assert.equal(
+    formatPricePerMillion(found('o3', LIST, 'openai', Date.parse('2025-06-10T00:00:00Z')).pricesFor(1, null).uncachedInput),
+    '2.00',
+  )
 })
 
 test('service tiers change tokens by their factor and leave tool fees alone', () => {
@@ -117,7 +133,15 @@ test('what a book leaves out follows the catalogue, or its own input and output;
       entry({ provider: 'openai', model: 'gpt-4o', output: '11' }),
       entry({ provider: 'openai', model: 'gpt-4.1', input: '3' }),
       entry({ provider: 'home', model: 'llama*', input: '0', output: '0' }),
-      entry({ provider: 'home', model: 'big', input: '1', output: '2', cacheRead: '0', toolFees: { webSearch: '0.02' }, steps: [{ inputOver: 100, input: '4' }] }),
+      entry({
+        provider: 'home',
+        model: 'big',
+        input: '1',
+        output: '2',
+        cacheRead: '0',
+        toolFees: { webSearch: '0.02' },
+        steps: [{ inputOver: 100, input: '4' }],
+      }),
     ],
     CATALOGUE,
   )
@@ -132,7 +156,10 @@ test('what a book leaves out follows the catalogue, or its own input and output;
 })
 
 test('capabilities can be declared; what nobody described is not assumed', () => {
-  const list = createPriceList([entry({ provider: 'home', model: 'llama', input: '1', output: '1', capabilities: { tools: 'Supported', contextTokens: 8_000 } })], CATALOGUE)
+  const list = createPriceList(
+    [entry({ provider: 'home', model: 'llama', input: '1', output: '1', capabilities: { tools: 'Supported', contextTokens: 8_000 } })],
+    CATALOGUE,
+  )
   const { capabilities } = found('llama', list, 'home')
   assert.deepEqual([capabilities.tools, capabilities.contextTokens, capabilities.structuredOutput], [true, 8_000, false])
   assert.deepEqual(found('o4-mini').capabilities.rename, { max_tokens: 'max_completion_tokens' })
@@ -147,24 +174,34 @@ test('a model that nobody prices is unknown, and the ceiling is above every mode
   const ceiling = LIST.ceiling('openai', 'mystery-9', NOW)
   assert.equal(ceiling?.origin, 'ceiling')
   fc.assert(
-    fc.property(fc.constantFrom(...CATALOGUE.models.filter((model) => model.provider === 'openai')), fc.record(Object.fromEntries(METERED_KINDS.map((kind) => [kind, fc.nat(400_000)]))), (model, parts) => {
-      const usage = usageOf(parts)
-      const name = model.match[0]?.equals
-      const priced = name === undefined ? null : LIST.find('openai', name, NOW)
-      if (priced === null || ceiling === null) return
-      const tokens = inputTokens(usage)
-      assert.ok(costOf(usage, ceiling.pricesFor(tokens, null)) >= costOf(usage, priced.pricesFor(tokens, null)))
-    }),
+    fc.property(
+      fc.constantFrom(...CATALOGUE.models.filter((model) => model.provider === 'openai')),
+      fc.record(Object.fromEntries(METERED_KINDS.map((kind) => [kind, fc.nat(400_000)]))),
+      (model, parts) => {
+        const usage = usageOf(parts)
+        const name = model.match[0]?.equals
+        const priced = name === undefined ? null : LIST.find('openai', name, NOW)
+        if (priced === null || ceiling === null) return
+        const tokens = inputTokens(usage)
+        assert.ok(costOf(usage, ceiling.pricesFor(tokens, null)) >= costOf(usage, priced.pricesFor(tokens, null)))
+      },
+    ),
   )
 })
 
 test('more of anything never costs less', () => {
   const models = ['gpt-4o', 'gpt-6-sol', 'o4-mini'].map((model) => found(model))
   fc.assert(
-    fc.property(fc.constantFrom(...models), fc.record(Object.fromEntries(METERED_KINDS.map((kind) => [kind, fc.nat(300_000)]))), fc.constantFrom(...METERED_KINDS), fc.nat(10_000), (priced, parts, kind, more) => {
-      const usage = usageOf(parts)
-      const larger = { ...usage, [kind]: usage[kind] + more }
-      assert.ok(costOf(larger, priced.pricesFor(inputTokens(larger), null)) >= costOf(usage, priced.pricesFor(inputTokens(usage), null)))
-    }),
+    fc.property(
+      fc.constantFrom(...models),
+      fc.record(Object.fromEntries(METERED_KINDS.map((kind) => [kind, fc.nat(300_000)]))),
+      fc.constantFrom(...METERED_KINDS),
+      fc.nat(10_000),
+      (priced, parts, kind, more) => {
+        const usage = usageOf(parts)
+        const larger = { ...usage, [kind]: usage[kind] + more }
+        assert.ok(costOf(larger, priced.pricesFor(inputTokens(larger), null)) >= costOf(usage, priced.pricesFor(inputTokens(usage), null)))
+      },
+    ),
   )
 })

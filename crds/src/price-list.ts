@@ -61,7 +61,13 @@ class BookAndCatalogue implements PriceList {
 
   free(provider: string, model: string): PricedModel {
     const nothing = pricesOf(() => 0n)
-    return pricedModel(provider, model, 'free', { prices: nothing, steps: [], serviceTierPercent: {} }, capabilitiesOf(provider, model, null, undefined))
+    return pricedModel(
+      provider,
+      model,
+      'free',
+      { prices: nothing, steps: [], serviceTierPercent: {} },
+      capabilitiesOf(provider, model, null, undefined),
+    )
   }
 
   /** Prices change at midnight UTC: what was found before is forgotten. */
@@ -83,7 +89,9 @@ class BookAndCatalogue implements PriceList {
     const known = knownCapabilities(provider, listed?.model ?? model)
     const tiers = known?.serviceTierPercent ?? UNKNOWN_SERVICE_TIER_PERCENT
     if (booked !== null) return pricedModel(provider, listed?.model ?? booked.model, 'book', bookTariff(booked, base, tiers), capabilities)
-    return base === null ? null : pricedModel(provider, listed?.model ?? model, 'catalogue', { ...base, serviceTierPercent: tiers }, capabilities)
+    return base === null
+      ? null
+      : pricedModel(provider, listed?.model ?? model, 'catalogue', { ...base, serviceTierPercent: tiers }, capabilities)
   }
 
   #listed(provider: string, model: string): CatalogueEntry | null {
@@ -100,7 +108,11 @@ class BookAndCatalogue implements PriceList {
     ]
     if (tariffs.length === 0) return null
     const all = tariffs.flatMap((tariff) => [tariff.prices, ...tariff.steps.map((step) => step.prices)])
-    return { prices: pricesOf((kind) => all.reduce((most, prices) => (prices[kind] > most ? prices[kind] : most), 0n)), steps: [], serviceTierPercent: UNKNOWN_SERVICE_TIER_PERCENT }
+    return {
+      prices: pricesOf((kind) => all.reduce((most, prices) => (prices[kind] > most ? prices[kind] : most), 0n)),
+      steps: [],
+      serviceTierPercent: UNKNOWN_SERVICE_TIER_PERCENT,
+    }
   }
 }
 
@@ -137,17 +149,25 @@ function pricedModel(provider: string, model: string, origin: PriceOrigin, tarif
 }
 
 /** Service tiers change the price of tokens, not of tools. */
-const TOKEN_PRICED: ReadonlySet<MeteredKind> = new Set(METERED_KINDS.filter((kind) => !['webSearchCalls', 'fileSearchCalls', 'codeContainers'].includes(kind)))
+const TOKEN_PRICED: ReadonlySet<MeteredKind> = new Set(
+  METERED_KINDS.filter((kind) => !['webSearchCalls', 'fileSearchCalls', 'codeContainers'].includes(kind)),
+)
 
 function tariffOf(entry: CatalogueEntry, day: string): Tariff {
   const dated = entry.dated.findLast(({ from }) => from === undefined || from <= day) ?? entry.dated[0]
   if (dated === undefined) throw new RangeError(`${entry.model} has no price`)
   const toPrices = (units: Readonly<Record<MeteredKind, number>>): Prices => pricesOf((kind) => BigInt(units[kind]))
-  return { prices: toPrices(dated.prices), steps: dated.steps.map(({ inputOver, prices }) => ({ inputOver, prices: toPrices(prices) })), serviceTierPercent: {} }
+  return {
+    prices: toPrices(dated.prices),
+    steps: dated.steps.map(({ inputOver, prices }) => ({ inputOver, prices: toPrices(prices) })),
+    serviceTierPercent: {},
+  }
 }
 
 function bookEntry(book: readonly PriceEntry[], provider: string, model: string, day: string): PriceEntry | null {
-  const valid = book.filter((entry) => entry.provider === provider && (entry.from === undefined || entry.from <= day) && recognises(entry.model, model))
+  const valid = book.filter(
+    (entry) => entry.provider === provider && (entry.from === undefined || entry.from <= day) && recognises(entry.model, model),
+  )
   const rank = (entry: PriceEntry): number => (entry.model === model ? Number.MAX_SAFE_INTEGER : entry.model.length)
   return valid.toSorted((a, b) => rank(b) - rank(a) || ((b.from ?? '') < (a.from ?? '') ? -1 : 1))[0] ?? null
 }
@@ -156,17 +176,22 @@ function recognises(pattern: string, model: string): boolean {
   return pattern.endsWith('*') ? model.startsWith(pattern.slice(0, -1)) : pattern === model
 }
 
-type KindPrices = Pick<PriceEntry, 'input' | 'output' | 'cacheRead' | 'cacheWriteShort' | 'cacheWriteLong' | 'audioInput' | 'audioOutput' | 'imageInput'>
+type KindPrices = Pick<
+  PriceEntry,
+  'input' | 'output' | 'cacheRead' | 'cacheWriteShort' | 'cacheWriteLong' | 'audioInput' | 'audioOutput' | 'imageInput'
+>
 
 /** An entry over what the catalogue says. Explicit zero is zero; what neither says follows input and output, never from below. */
 function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Record<string, number>>): Tariff {
-  const fee = (own: string | undefined, known: bigint | undefined): bigint => (own === undefined ? (known ?? 0n) : parseUsd(own) * PICO_PER_NANO)
+  const fee = (own: string | undefined, known: bigint | undefined): bigint =>
+    own === undefined ? (known ?? 0n) : parseUsd(own) * PICO_PER_NANO
   const over = (own: KindPrices, under: Prices | null): Prices => {
     const given = (text: string | undefined): bigint | undefined => (text === undefined ? undefined : parsePricePerMillion(text))
     const input = given(own.input) ?? under?.uncachedInput ?? 0n
     const output = given(own.output) ?? under?.output ?? 0n
     // A price that the owner changed takes its relatives along; one that is unchanged leaves the catalogue's in place.
-    const follow = (text: string | undefined, kind: MeteredKind, changed: string | undefined, otherwise: bigint): bigint => given(text) ?? (changed === undefined ? under?.[kind] : undefined) ?? otherwise
+    const follow = (text: string | undefined, kind: MeteredKind, changed: string | undefined, otherwise: bigint): bigint =>
+      given(text) ?? (changed === undefined ? under?.[kind] : undefined) ?? otherwise
     const short = follow(own.cacheWriteShort, 'cacheWriteInput', own.input, input)
     return {
       uncachedInput: input,
@@ -183,16 +208,26 @@ function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Reco
     }
   }
   const prices = over(entry, base?.prices ?? null)
-  const ownSteps = entry.steps.toSorted((a, b) => a.inputOver - b.inputOver).map((step) => ({ inputOver: step.inputOver, prices: over({ ...entry, ...step }, prices) }))
+  const ownSteps = entry.steps
+    .toSorted((a, b) => a.inputOver - b.inputOver)
+    .map((step) => ({ inputOver: step.inputOver, prices: over({ ...entry, ...step }, prices) }))
   const steps = ownSteps.length > 0 || entry.input !== undefined || entry.output !== undefined ? ownSteps : (base?.steps ?? [])
   return { prices, steps, serviceTierPercent: { ...tiers, ...entry.serviceTierPercent } }
 }
 
-function capabilitiesOf(provider: string, model: string, listed: CatalogueEntry | null, declared: PriceEntry['capabilities']): Capabilities {
+function capabilitiesOf(
+  provider: string,
+  model: string,
+  listed: CatalogueEntry | null,
+  declared: PriceEntry['capabilities'],
+): Capabilities {
   const known = knownCapabilities(provider, listed?.model ?? model) ?? knownCapabilities(provider, model) ?? UNKNOWN
-  const choice = (own: 'Supported' | 'Unsupported' | undefined, otherwise: boolean): boolean => (own === undefined ? otherwise : own === 'Supported')
+  const choice = (own: 'Supported' | 'Unsupported' | undefined, otherwise: boolean): boolean =>
+    own === undefined ? otherwise : own === 'Supported'
   return {
-    contextTokens: declared?.contextTokens ?? (known === UNKNOWN ? (listed?.contextTokens ?? known.contextTokens) : Math.max(known.contextTokens, listed?.contextTokens ?? 0)),
+    contextTokens:
+      declared?.contextTokens ??
+      (known === UNKNOWN ? (listed?.contextTokens ?? known.contextTokens) : Math.max(known.contextTokens, listed?.contextTokens ?? 0)),
     maxOutputTokens: declared?.maxOutputTokens ?? known.maxOutputTokens,
     modalities: declared?.modalities ?? known.modalities,
     tools: choice(declared?.tools, known.tools),

@@ -1,6 +1,21 @@
 /** PricingTier: what a plan sells for, what it must leave, and what its conversations may do. Cluster-scoped. */
 import * as z from 'zod'
-import { API_VERSION, Amount, Conditions, Metadata, ModelName, ModelPattern, ObjectName, Percent, Tokens } from './fields.ts'
+import {
+  Amount,
+  API_VERSION,
+  boundedMap,
+  Count,
+  IsoDate,
+  Metadata,
+  ModelName,
+  ModelPattern,
+  ObjectName,
+  patterned,
+  Percent,
+  StatusBase,
+  text,
+  Tokens,
+} from './fields.ts'
 import { DEFAULT_ALERTS, DEFAULT_LADDER, ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
@@ -9,7 +24,9 @@ import { NOTICE_OCCASIONS } from './sidecar-config.ts'
 export const PRICING_MODELS = ['FlatPerUser', 'PerConversation', 'PerResolution'] as const
 
 const Pricing = z.strictObject({
-  model: z.enum(PRICING_MODELS).describe('How the plan is sold. It decides what a budget protects: the worst case, predictability, or completion.'),
+  model: z
+    .enum(PRICING_MODELS)
+    .describe('How the plan is sold. It decides what a budget protects: the worst case, predictability, or completion.'),
   price: Amount.describe('Per user and period, per conversation, or per resolution.'),
   period: PeriodSchema.optional().describe('The period of a price per user.'),
 })
@@ -18,45 +35,79 @@ const UnitEconomics = z.strictObject({
   targetGrossMarginPercent: Percent.describe('What must be left of the price, in percent of it.'),
   otherCost: Amount.default('0').describe('Other cost of revenue per priced unit: hosting, licences, support.'),
   signedOff: z
-    .strictObject({ by: z.string().min(1).max(128), date: z.iso.date().max(10) })
+    .strictObject({ by: text(1, 128).describe('Who.'), date: IsoDate.describe('When.') })
     .optional()
     .describe('Who in finance agreed to these numbers, and when.'),
-  expectedConversationsPerUser: z.int().min(1).max(1_000_000).optional().describe('Conversations of one user in a period; required for `FlatPerUser`.'),
-  expectedResolutionPercent: z.int().min(1).max(100).optional().describe('Conversations that are resolved, in percent; required for `PerResolution`.'),
+  expectedConversationsPerUser: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .optional()
+    .describe('Conversations of one user in a period; required for `FlatPerUser`.'),
+  expectedResolutionPercent: z
+    .int()
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('Conversations that are resolved, in percent; required for `PerResolution`.'),
 })
 
 const Budget = z.strictObject({
   perConversation: Amount.optional().describe('Overrides the derived cap of a conversation.'),
   perUser: Amount.optional().describe('Overrides the derived cap of a user and period.'),
-  allowBelowMargin: z.enum(['Refused', 'Acknowledged']).default('Refused').describe('`Acknowledged` lets an override be looser than the margin allows.'),
+  allowBelowMargin: z
+    .enum(['Refused', 'Acknowledged'])
+    .default('Refused')
+    .describe('`Acknowledged` lets an override be looser than the margin allows.'),
 })
 
 const Context = z.strictObject({
   windowTokens: Tokens.optional().describe("Input tokens that a conversation of this plan may send; absent: the model's own window."),
-  overflow: z.enum(['Summarize', 'DropOldest', 'Refuse']).default('DropOldest').describe('What happens to a history longer than the window. It is always said in the transcript.'),
+  overflow: z
+    .enum(['Summarize', 'DropOldest', 'Refuse'])
+    .default('DropOldest')
+    .describe('What happens to a history longer than the window. It is always said in the transcript.'),
   keepRecentTurns: z.int().min(1).max(1000).default(3).describe('User turns that no summary and no cut touches.'),
   summarizeAfterPercent: Percent.default(80).describe('Percent of the window from which a summary is prepared between turns.'),
 })
 
-const Models = z.strictObject({
-  allow: z.array(ModelPattern).max(64).default([]).describe('Models of this plan; a trailing `*` matches the rest of a name. Empty: every model.'),
-  downgrades: z
-    .array(z.strictObject({ from: ModelPattern, to: ModelName }))
-    .max(64)
-    .default([])
-    .describe('What `DowngradeModel` swaps, first match wins.'),
-  summarizer: ModelName.optional().describe('The cheap model that writes summaries; absent: the downgrade of the model in use, or that model.'),
-  maxOutputTokens: Tokens.optional().describe('Longest answer of this plan.'),
-  usefulOutputTokens: Tokens.optional().describe('An answer clamped below this is not worth giving: the next rung is tried instead.'),
-})
+const Downgrade = rules(
+  z.strictObject({ from: ModelPattern.describe('A model, or a pattern.'), to: ModelName.describe('The model that answers instead.') }),
+  {
+    rule: 'self.from != self.to',
+    message: 'must be another model than from',
+    fieldPath: '.to',
+  },
+)
+
+const Models = rules(
+  z.strictObject({
+    allow: z
+      .array(ModelPattern)
+      .max(64)
+      .default([])
+      .describe('Models of this plan; a trailing `*` matches the rest of a name. Empty: every model.'),
+    downgrades: z.array(Downgrade).max(64).default([]).describe('What `DowngradeModel` swaps, first match wins.'),
+    summarizer: ModelName.optional().describe(
+      'The cheap model that writes summaries; absent: the downgrade of the model in use, or that model.',
+    ),
+    maxOutputTokens: Tokens.optional().describe('Longest answer of this plan.'),
+    usefulOutputTokens: Tokens.optional().describe('An answer clamped below this is not worth giving: the next rung is tried instead.'),
+  }),
+  {
+    rule: '!has(self.maxOutputTokens) || !has(self.usefulOutputTokens) || self.usefulOutputTokens <= self.maxOutputTokens',
+    message: 'must not be more than maxOutputTokens: no answer could be of use',
+    fieldPath: '.usefulOutputTokens',
+  },
+)
 
 const LadderStep = rules(
   z.strictObject({
     atPercent: Percent.describe('Of the budget used.'),
-    rung: z.enum(RUNGS),
+    rung: z.enum(RUNGS).describe('What is taken away from there on.'),
     end: z.enum(ENDS).optional().describe('How `EndConversation` ends: with a proper last answer, with a new session, or with 402.'),
   }),
-  { rule: "!has(self.end) || self.rung == 'EndConversation'", message: 'end is for EndConversation only', fieldPath: '.end' },
+  { rule: "!has(self.end) || self.rung == 'EndConversation'", message: 'is for EndConversation only', fieldPath: '.end' },
 )
 
 const RUNGS_IN_ORDER = `['${RUNGS.join("','")}']`
@@ -66,20 +117,35 @@ const Ladder = rules(
     rule: `${RUNGS_IN_ORDER}.filter(r, self.exists(s, s.rung == r)) == self.map(s, s.rung)`,
     message: `rungs must come in this order, each at most once: ${RUNGS.join(', ')}`,
   },
-  { rule: '[0, 1, 2, 3].all(i, i + 1 >= size(self) || self[i].atPercent <= self[i + 1].atPercent)', message: 'atPercent must not fall from one step to the next' },
+  {
+    rule: '[0, 1, 2, 3].all(i, i + 1 >= size(self) || self[i].atPercent <= self[i + 1].atPercent)',
+    message: 'atPercent must not fall from one step to the next',
+  },
 )
 
 const Sessions = z.strictObject({
-  resetAt: z.enum(['TaskBoundary', 'Immediately']).default('TaskBoundary').describe('Whether a reset waits until the app says that a new task begins.'),
+  resetAt: z
+    .enum(['TaskBoundary', 'Immediately'])
+    .default('TaskBoundary')
+    .describe('Whether a reset waits until the app says that a new task begins.'),
   recap: z.enum(['Summary', 'None']).default('Summary').describe('What the next session is told of the last.'),
   maxResets: z.int().min(0).max(100).default(3).describe('Further sessions that one conversation may open, each with a budget of its own.'),
 })
 
-const Locale = z.string().min(2).max(35)
+const LOCALES = { pattern: /^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$/, message: 'keys must be locales, such as en or pt-BR' }
+const Locale = patterned(LOCALES.pattern, 35, 'must be a locale, such as en or pt-BR')
 const Notices = z.strictObject({
-  mode: z.enum(['Inline', 'HeadersOnly']).default('Inline').describe('Whether users read notices in the answer, or only the app sees headers.'),
+  mode: z
+    .enum(['Inline', 'HeadersOnly'])
+    .default('Inline')
+    .describe('Whether users read notices in the answer, or only the app sees headers.'),
   texts: z
-    .array(z.strictObject({ occasion: z.enum(NOTICE_OCCASIONS), text: z.record(Locale, z.string().max(1000)).describe('By locale. An empty text asks for silence.') }))
+    .array(
+      z.strictObject({
+        occasion: z.enum(NOTICE_OCCASIONS).describe('What has happened.'),
+        text: boundedMap(text(0, 1000), 32, LOCALES).describe('By locale. An empty text asks for silence.'),
+      }),
+    )
     .max(NOTICE_OCCASIONS.length)
     .default([])
     .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['occasion'] })
@@ -96,47 +162,53 @@ const Alerts = z
 
 const Spec = rules(
   z.strictObject({
-    displayName: z.string().min(1).max(64).describe('Shown to people.'),
-    currency: rules(z.string().max(3).regex(/^[A-Z]{3}$/, 'must be a currency code such as "USD"').default('USD'), { rule: 'self == oldSelf', message: 'currency cannot be changed: create another tier' }).describe(
-      'Of all amounts here. Other than USD needs an exchange rate in a PriceBook.',
-    ),
-    pricing: Pricing,
-    unitEconomics: UnitEconomics,
-    budget: Budget.prefault({}),
-    context: Context.prefault({}),
-    models: Models.prefault({}),
+    displayName: text(1, 64).describe('Shown to people.'),
+    currency: rules(patterned(/^[A-Z]{3}$/, 3, 'must be a currency code such as "USD"').default('USD'), {
+      rule: 'self == oldSelf',
+      message: 'currency cannot be changed: create another tier',
+    }).describe('Of all amounts here. Other than USD needs an exchange rate in a PriceBook.'),
+    pricing: Pricing.describe('What the plan sells for.'),
+    unitEconomics: UnitEconomics.describe('What must be left of the price, and what is expected of users. Budgets are derived from it.'),
+    budget: Budget.prefault({}).describe('Overrides of the derived budgets.'),
+    context: Context.prefault({}).describe('How much history a conversation of this plan may send.'),
+    models: Models.prefault({}).describe('Which models serve this plan, and how long they may answer.'),
     alerts: Alerts,
-    ladder: Ladder.default(DEFAULT_LADDER.map((step) => ({ ...step }))).describe('What is taken away, and from how many percent of the budget on. Steps add up.'),
-    sessions: Sessions.prefault({}),
-    notices: Notices.prefault({}),
+    ladder: Ladder.default(DEFAULT_LADDER.map((step) => ({ ...step }))).describe(
+      'What is taken away, and from how many percent of the budget on. Steps add up.',
+    ),
+    sessions: Sessions.prefault({}).describe('What follows when the last step has `end: Reset`.'),
+    notices: Notices.prefault({}).describe('What users are told when something is taken away.'),
     upgrade: z
-      .strictObject({ tier: ObjectName, whenUserExceedsPercent: z.int().min(1).max(1000).describe('Of the user budget.') })
+      .strictObject({
+        tier: ObjectName.describe('The tier to move to.'),
+        whenUserExceedsPercent: z.int().min(1).max(1000).describe('Of the user budget.'),
+      })
       .optional()
       .describe('The plan that heavy users of this one belong on.'),
   }),
   {
     rule: "self.pricing.model != 'FlatPerUser' || has(self.unitEconomics.expectedConversationsPerUser)",
-    message: 'a FlatPerUser tier needs the number of conversations that a user is expected to have',
+    message: 'is required for FlatPerUser: the number of conversations that a user is expected to have in a period',
     fieldPath: '.unitEconomics.expectedConversationsPerUser',
   },
   {
     rule: "self.pricing.model != 'FlatPerUser' || has(self.pricing.period)",
-    message: 'a FlatPerUser tier needs the period of its price, such as { unit: Month }',
+    message: 'is required for FlatPerUser: the period that its price is for, such as { unit: Month }',
     fieldPath: '.pricing.period',
   },
   {
     rule: "self.pricing.model != 'PerResolution' || has(self.unitEconomics.expectedResolutionPercent)",
-    message: 'a PerResolution tier needs the share of conversations that are expected to be resolved',
+    message: 'is required for PerResolution: the percent of conversations that are expected to be resolved',
     fieldPath: '.unitEconomics.expectedResolutionPercent',
   },
   {
     rule: "self.pricing.model == 'FlatPerUser' || !has(self.pricing.period)",
-    message: 'period is for FlatPerUser only: other prices have none',
+    message: 'is for FlatPerUser only: other prices have none',
     fieldPath: '.pricing.period',
   },
   {
     rule: "self.pricing.model == 'FlatPerUser' || !has(self.budget.perUser)",
-    message: 'perUser is for FlatPerUser only: other tiers have no period to count a user in',
+    message: 'is for FlatPerUser only: other tiers have no period to count a user in',
     fieldPath: '.budget.perUser',
   },
   {
@@ -144,22 +216,30 @@ const Spec = rules(
     message: 'end: Reset needs a budget of the user behind it, which only a FlatPerUser tier has',
     fieldPath: '.ladder',
   },
+  {
+    rule: "self.pricing.model == 'FlatPerUser' || !has(self.upgrade)",
+    message: 'is for FlatPerUser only: other tiers have no user budget to exceed',
+    fieldPath: '.upgrade',
+  },
 )
 
+const Derived = z.strictObject({
+  perConversation: Amount.optional().describe('The cap of a conversation.'),
+  perUser: Amount.optional().describe('The cap of a user and period.'),
+  targetPerConversation: Amount.optional().describe('What a conversation costs when the plan goes as expected.'),
+  targetPerResolution: Amount.optional().describe('What a resolution may cost.'),
+  contract: patterned(/^[0-9a-f]{16}$/, 16, 'must be a hash')
+    .optional()
+    .describe('Hash of the terms that conversations are held to.'),
+})
 const Status = z.strictObject({
-  observedGeneration: z.int().min(0).optional(),
-  conditions: Conditions.optional(),
-  derived: z
-    .strictObject({
-      perConversation: z.string().max(24).optional().describe('The cap of a conversation, in the currency of the tier.'),
-      perUser: z.string().max(24).optional(),
-      targetPerConversation: z.string().max(24).optional(),
-      targetPerResolution: z.string().max(24).optional(),
-      contract: z.string().max(16).optional().describe('Hash of the terms.'),
-    })
-    .optional(),
-  boundBudgets: z.int().min(0).optional(),
-  margin: z.strictObject({ targetPercent: z.int().optional(), realisedPercent: z.int().optional() }).optional(),
+  ...StatusBase,
+  derived: Derived.optional().describe('What follows from the numbers of the plan, in its currency.'),
+  boundBudgets: Count.optional().describe('ConversationBudgets that may use this tier.'),
+  margin: z
+    .strictObject({ targetPercent: Percent.optional().describe('What the plan wants.') })
+    .optional()
+    .describe('Gross margin, in percent of the price.'),
 })
 
 export const PricingTierSchema = z.strictObject({

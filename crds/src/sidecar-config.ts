@@ -18,7 +18,16 @@ const DurationMs = z.int().min(0)
 const TokenCount = z.int().min(1).max(100_000_000)
 
 /** What users read, by occasion and locale: `texts.Summarize.en`. Built-in words stand in for what is absent. */
-export const NOTICE_OCCASIONS = ['DropRetrieval', 'Summarize', 'DowngradeModel', 'RefuseTools', 'DropOldest', 'Reset', 'End', 'Upgrade'] as const
+export const NOTICE_OCCASIONS = [
+  'DropRetrieval',
+  'Summarize',
+  'DowngradeModel',
+  'RefuseTools',
+  'DropOldest',
+  'Reset',
+  'End',
+  'Upgrade',
+] as const
 export type NoticeOccasion = (typeof NOTICE_OCCASIONS)[number]
 
 /** The terms of a tier, in the form that a conversation is pinned to. `hash` is over everything else in it. */
@@ -73,9 +82,7 @@ export const ContractSchema = z.strictObject({
     /** The locale of the notices when a request asks for none. */
     defaultLocale: z.string(),
   }),
-  upgrade: z
-    .strictObject({ tier: z.string(), whenUserExceedsPercent: z.int().min(1).max(1000) })
-    .optional(),
+  upgrade: z.strictObject({ tier: z.string(), whenUserExceedsPercent: z.int().min(1).max(1000) }).optional(),
 })
 export type Contract = z.infer<typeof ContractSchema>
 
@@ -88,7 +95,7 @@ export const UpstreamSchema = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }),
   credential: z.enum(['Passthrough']),
   /** Ask streams for usage and strip it again when the client did not ask. */
-  injectUsage: z.enum(['Auto', 'Off']),
+  injectUsage: z.enum(['Auto', 'Never']),
   /** The field that bounds output when the client names none. */
   outputLimitField: z.enum(['max_completion_tokens', 'max_tokens']),
 })

@@ -34,30 +34,45 @@ test('a price per conversation is its own unit', () => {
 })
 
 test('a price per resolution caps at the revenue at stake and expects the share that is resolved', () => {
-  const derived = derivedOf({ model: 'PerResolution', price: '0.99' }, { targetGrossMarginPercent: 60, otherCost: '0.15', expectedResolutionPercent: 50 })
+  const derived = derivedOf(
+    { model: 'PerResolution', price: '0.99' },
+    { targetGrossMarginPercent: 60, otherCost: '0.15', expectedResolutionPercent: 50 },
+  )
   assert.equal(formatUsd(derived.targetPerResolution ?? 0n), '0.246')
   assert.equal(formatUsd(derived.targetPerConversation), '0.123')
   assert.equal(formatUsd(derived.perConversation), '0.84')
 })
 
 test('a margin that leaves nothing is refused, and the message shows the numbers', () => {
-  const derivation = deriveBudgets({ pricing: { model: 'PerConversation', price: '1.00' }, unitEconomics: { targetGrossMarginPercent: 90, otherCost: '0.10' } })
+  const derivation = deriveBudgets({
+    pricing: { model: 'PerConversation', price: '1.00' },
+    unitEconomics: { targetGrossMarginPercent: 90, otherCost: '0.10' },
+  })
   assert.equal(derivation.status, 'marginLeavesNothing')
-  assert.match(derivation.status === 'marginLeavesNothing' ? derivation.message : '', /1\.00 at a margin of 90 % leaves 0\.10, and other cost takes 0\.10/)
+  assert.match(
+    derivation.status === 'marginLeavesNothing' ? derivation.message : '',
+    /1\.00 at a margin of 90 % leaves 0\.10, and other cost takes 0\.10/,
+  )
 })
 
 test('what is derived, over all conversations and with the other cost, never exceeds what the margin leaves', () => {
   const cents = (max: number): fc.Arbitrary<string> => fc.integer({ min: 1, max }).map((amount) => (amount / 100).toFixed(2))
   fc.assert(
-    fc.property(cents(100_000), fc.integer({ min: 0, max: 99 }), cents(1_000), fc.integer({ min: 1, max: 1_000 }), (price, margin, otherCost, conversations) => {
-      const derivation = deriveBudgets({
-        pricing: { model: 'FlatPerUser', price },
-        unitEconomics: { targetGrossMarginPercent: margin, otherCost, expectedConversationsPerUser: conversations },
-      })
-      if (derivation.status !== 'derived') return
-      const { perConversation, perUser } = derivation.derived
-      assert.ok(perConversation * BigInt(conversations) <= (perUser ?? 0n))
-      assert.ok(((perUser ?? 0n) + parseUsd(otherCost)) * 100n <= parseUsd(price) * BigInt(100 - margin))
-    }),
+    fc.property(
+      cents(100_000),
+      fc.integer({ min: 0, max: 99 }),
+      cents(1_000),
+      fc.integer({ min: 1, max: 1_000 }),
+      (price, margin, otherCost, conversations) => {
+        const derivation = deriveBudgets({
+          pricing: { model: 'FlatPerUser', price },
+          unitEconomics: { targetGrossMarginPercent: margin, otherCost, expectedConversationsPerUser: conversations },
+        })
+        if (derivation.status !== 'derived') return
+        const { perConversation, perUser } = derivation.derived
+        assert.ok(perConversation * BigInt(conversations) <= (perUser ?? 0n))
+        assert.ok(((perUser ?? 0n) + parseUsd(otherCost)) * 100n <= parseUsd(price) * BigInt(100 - margin))
+      },
+    ),
   )
 })

@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { KINDS } from './check.ts'
+import type { Kind } from './check.ts'
+import { crdOf, KIND_NAMES, schemaOf } from './crd.ts'
+import { isRecord } from './schema-walk.ts'
+import type { StructuralSchema } from './structural.ts'
+
+const ALL_KINDS = Object.keys(KINDS).filter((kind): kind is Kind => Object.hasOwn(KINDS, kind))
+
+interface Place {
+  readonly path: string
+  readonly node: StructuralSchema
+}
+
+/** Every node below `metadata`'s siblings; `metadata` is the API server's own. */
+function placesIn(node: StructuralSchema, path: string): Place[] {
+  return [
+    { path, node },
+    ...Object.entries(node.properties ?? {})
+      .filter(([name]) => path.includes('.') || name !== 'metadata')
+      .flatMap(([name, field]) => placesIn(field, `${path}.${name}`)),
+    ...(node.items === undefined ? [] : placesIn(node.items, `${path}[]`)),
+    ...(node.additionalProperties === undefined ? [] : placesIn(node.additionalProperties, `${path}.*`)),
+  ]
+}
+const PLACES = ALL_KINDS.flatMap((kind) => placesIn(schemaOf(kind), kind))
+/** Below `spec` and `status`: apiVersion and kind are checked by the API server itself. */
+const OWN_PLACES = PLACES.filter(({ path }) => /\.(spec|status)/.test(path))
+
+test('the three kinds have their names, scope, category and status subresource', () => {
+  const outline = ALL_KINDS.map((kind) => {
+    const crd: unknown = JSON.parse(JSON.stringify(crdOf(kind)))
+    assert.ok(isRecord(crd) && isRecord(crd['metadata']) && isRecord(crd['spec']))
+    const { group, scope, names, versions } = crd['spec']
+    assert.ok(isRecord(names) && Array.isArray(versions) && isRecord(versions[0]))
+    assert.equal(crd['metadata']['name'], `${String(names['plural'])}.${String(group)}`)
+    assert.deepEqual(names['categories'], ['farebox'])
+    const { name, served, storage, subresources } = versions[0]
+    assert.deepEqual([versions.length, name, served, storage, subresources], [1, 'v1alpha1', true, true, { status: {} }])
+    return [group, names['kind'], scope, names['plural'], names['singular'], names['shortNames']]
+  })
+  assert.deepEqual(outline, [
+    ['farebox.dev', 'PricingTier', 'Cluster', 'pricingtiers', 'pricingtier', ['ptier']],
+    ['farebox.dev', 'ConversationBudget', 'Namespaced', 'conversationbudgets', 'conversationbudget', ['cbudget']],
+    ['farebox.dev', 'PriceBook', 'Cluster', 'pricebooks', 'pricebook', ['pbook']],
+  ])
+})
+
+test('every node has one type of a structural schema, and no keyword that the API server refuses', () => {
+  const keywords = new Set([
+    'type',
+    'description',
+    'format',
+    'enum',
+    'pattern',
+    'minLength',
+    'maxLength',
+    'minimum',
+    'maximum',
+    'minItems',
+    'maxItems',
+    'maxProperties',
+    'default',
+    'properties',
+    'required',
+    'additionalProperties',
+    'items',
+    'x-kubernetes-list-type',
+    'x-kubernetes-list-map-keys',
+    'x-kubernetes-validations',
+  ])
+  for (const { path, node } of PLACES) {
+    assert.ok(['object', 'array', 'string', 'integer', 'boolean'].includes(node.type), `${path} has the type ${node.type}`)
+    for (const [keyword, value] of Object.entries(node)) {
+      assert.ok(keywords.has(keyword), `${path} has ${keyword}`)
+      assert.ok(value !== null && value !== undefined, `${path}.${keyword} has a value`)
+    }
+    assert.ok(node.properties === undefined || node.additionalProperties === undefined, `${path} has fields and further ones`)
+  }
+})
+
+test('every number, text, list and map is bounded, so that the cost of a rule is', () => {
+  for (const { path, node } of OWN_PLACES) {
+    if (node.type === 'integer') assert.ok(node.minimum !== undefined && node.maximum !== undefined, `${path} has a minimum and a maximum`)
+    if (node.type === 'string') assert.ok(node.enum !== undefined || node.maxLength !== undefined, `${path} has a maxLength or choices`)
+    if (node.type === 'array') assert.ok(node.maxItems !== undefined && node.items !== undefined, `${path} has maxItems`)
+    if (node.additionalProperties !== undefined) assert.ok(node.maxProperties !== undefined, `${path} has maxProperties`)
+    if (node.type === 'object') assert.ok(node.properties !== undefined || node.additionalProperties !== undefined, `${path} has fields`)
+  }
+  assert.ok(OWN_PLACES.length > 150, `${OWN_PLACES.length} nodes were seen`)
+})
+
+test('every field says what it is', () => {
+  const silent = OWN_PLACES.filter(
+    ({ path, node }) => /\.\w+$/.test(path) && !/\.(spec|status)$/.test(path) && node.description === undefined,
+  )
+  assert.deepEqual(
+    silent.map(({ path }) => path),
+    [],
+  )
+})
+
+test('patterns are anchored and can be read by RE2', () => {
+  for (const { path, node } of PLACES) {
+    if (node.pattern === undefined) continue
+    assert.match(node.pattern, /^\^.*\$$/, path)
+    assert.doesNotMatch(node.pattern, /\(\?|\\[1-9]|\\k</, path)
+  }
+})
+
+test('list keys are required fields, sets hold scalars, and every list says how it merges', () => {
+  for (const { path, node } of PLACES) {
+    if (node.items === undefined) continue
+    const type = node['x-kubernetes-list-type']
+    assert.ok(type !== undefined, path)
+    if (type === 'set') assert.ok(node.items.type !== 'object' && node.items.type !== 'array', path)
+    const keys = node['x-kubernetes-list-map-keys'] ?? []
+    assert.equal(keys.length > 0, type === 'map', path)
+    for (const key of keys) assert.ok(node.items.required?.includes(key), `${path}[].${key} is required`)
+  }
+})
+
+test('rules name fields that exist, and have messages of one line', () => {
+  for (const { path, node } of PLACES) {
+    for (const { rule, message, fieldPath } of node['x-kubernetes-validations'] ?? []) {
+      assert.match(message, /^\S.*\S$/, path)
+      assert.ok(message.length <= 2048 && rule.trim() !== '', path)
+      assert.doesNotMatch(rule, /quantity\(|isSorted\(|\?\.|\burl\(/, `${path}: only CEL that runs here too`)
+      if (fieldPath !== undefined) assert.ok(fieldAt(node, fieldPath) !== null, `${path} has ${fieldPath}`)
+    }
+  }
+})
+
+test('printer columns show fields that exist', () => {
+  for (const kind of ALL_KINDS) {
+    for (const { name, jsonPath, type } of KIND_NAMES[kind].columns) {
+      if (jsonPath.startsWith('.metadata.')) continue
+      const field = fieldAt(schemaOf(kind), jsonPath.replace(/\[\?[^\]]*\]/, '[]'))
+      assert.ok(field !== null, `${kind}: ${name} shows ${jsonPath}`)
+      assert.equal(field.type === 'integer' ? 'integer' : 'string', type, `${kind}: ${name}`)
+    }
+  }
+})
+
+/** `.pricing.period`, `.conditions[].status`. */
+function fieldAt(node: StructuralSchema, path: string): StructuralSchema | null {
+  let at: StructuralSchema | null = node
+  for (const part of path.match(/\[\]|[^.[\]]+/g) ?? []) at = (part === '[]' ? at?.items : at?.properties?.[part]) ?? null
+  return at
+}

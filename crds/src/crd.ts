@@ -1,0 +1,132 @@
+/** The CustomResourceDefinitions of our kinds, as a cluster takes them. Pure: `generate.ts` writes them. */
+import { KINDS } from './check.ts'
+import type { Kind } from './check.ts'
+import { API_GROUP, API_VERSION } from './fields.ts'
+import { structuralSchema } from './structural.ts'
+import type { StructuralSchema } from './structural.ts'
+
+/** What people call a kind, and what `kubectl get` shows of it. */
+export interface KindNames {
+  readonly plural: string
+  readonly singular: string
+  readonly shortName: string
+  /** One line: what the kind is for. */
+  readonly about: string
+  readonly columns: readonly PrinterColumn[]
+}
+
+interface PrinterColumn {
+  readonly name: string
+  readonly type: 'string' | 'integer' | 'date'
+  readonly jsonPath: string
+  /** 1 and above: only with `-o wide`. */
+  readonly priority?: number
+  readonly description?: string
+}
+
+const READY: PrinterColumn = { name: 'Ready', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].status' }
+const REASON: PrinterColumn = { name: 'Reason', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].reason' }
+const AGE: PrinterColumn = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' }
+
+export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
+  PricingTier: {
+    plural: 'pricingtiers',
+    singular: 'pricingtier',
+    shortName: 'ptier',
+    about: 'What a plan sells for, what it must leave, and what its conversations may do. Cluster-scoped.',
+    columns: [
+      { name: 'Model', type: 'string', jsonPath: '.spec.pricing.model' },
+      { name: 'Price', type: 'string', jsonPath: '.spec.pricing.price' },
+      { name: 'Currency', type: 'string', jsonPath: '.spec.currency' },
+      {
+        name: 'Margin',
+        type: 'integer',
+        jsonPath: '.spec.unitEconomics.targetGrossMarginPercent',
+        description: 'Gross margin that the plan wants, in percent.',
+      },
+      {
+        name: 'Cap',
+        type: 'string',
+        jsonPath: '.status.derived.perConversation',
+        description: 'Cap of one conversation, in the currency of the plan.',
+      },
+      { name: 'UserCap', type: 'string', jsonPath: '.status.derived.perUser', priority: 1, description: 'Cap of a user and period.' },
+      {
+        name: 'Expected',
+        type: 'string',
+        jsonPath: '.status.derived.targetPerConversation',
+        priority: 1,
+        description: 'What a conversation costs when the plan goes as expected.',
+      },
+      { name: 'Budgets', type: 'integer', jsonPath: '.status.boundBudgets', description: 'ConversationBudgets that may use it.' },
+      READY,
+      REASON,
+      AGE,
+    ],
+  },
+  ConversationBudget: {
+    plural: 'conversationbudgets',
+    singular: 'conversationbudget',
+    shortName: 'cbudget',
+    about: 'Binds workloads of its namespace to plans. `selector` and `tier.default` suffice. Namespaced.',
+    columns: [
+      { name: 'Tier', type: 'string', jsonPath: '.spec.tier.default', description: 'Plan of conversations that claim none.' },
+      { name: 'Also', type: 'string', jsonPath: '.spec.tier.allowed', priority: 1, description: 'Plans that a claim may choose.' },
+      { name: 'Mode', type: 'string', jsonPath: '.spec.mode' },
+      { name: 'UnknownModels', type: 'string', jsonPath: '.spec.onUnknownModel', priority: 1 },
+      { name: 'Config', type: 'string', jsonPath: '.status.config.hash', priority: 1, description: 'Hash of the config in force.' },
+      READY,
+      REASON,
+      AGE,
+    ],
+  },
+  PriceBook: {
+    plural: 'pricebooks',
+    singular: 'pricebook',
+    shortName: 'pbook',
+    about: 'Prices of models and rates of exchange, on top of the catalogue that is shipped. Cluster-scoped.',
+    columns: [{ name: 'Prices', type: 'integer', jsonPath: '.status.entries', description: 'Prices that are in use.' }, READY, REASON, AGE],
+  },
+}
+
+/** The schema of a whole object. `metadata` is the API server's own. */
+export function schemaOf(kind: Kind): StructuralSchema {
+  const { spec, status } = KINDS[kind].schema.shape
+  return {
+    type: 'object',
+    description: KIND_NAMES[kind].about,
+    required: ['spec'],
+    properties: {
+      apiVersion: { type: 'string', description: `\`${API_VERSION}\`.` },
+      kind: { type: 'string', description: `\`${kind}\`.` },
+      metadata: { type: 'object' },
+      spec: structuralSchema(spec, 'spec'),
+      status: structuralSchema(status, 'status'),
+    },
+  }
+}
+
+/** The definition, ready to be written as YAML. */
+export function crdOf(kind: Kind): object {
+  const { plural, singular, shortName, columns } = KIND_NAMES[kind]
+  return {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: `${plural}.${API_GROUP}` },
+    spec: {
+      group: API_GROUP,
+      scope: KINDS[kind].scope,
+      names: { kind, listKind: `${kind}List`, plural, singular, shortNames: [shortName], categories: ['farebox'] },
+      versions: [
+        {
+          name: API_VERSION.slice(API_GROUP.length + 1),
+          served: true,
+          storage: true,
+          schema: { openAPIV3Schema: schemaOf(kind) },
+          subresources: { status: {} },
+          additionalPrinterColumns: columns,
+        },
+      ],
+    },
+  }
+}
