@@ -28,22 +28,33 @@ export interface DerivedNumbers {
   readonly contract: string
 }
 
-export function compileTier(tier: PricingTier, rates: ExchangeRates): CompiledTier {
+/** `known`: the names of all tiers, among which an upgrade must be. */
+export function compileTier(tier: PricingTier, rates: ExchangeRates, known: ReadonlySet<string>): CompiledTier {
   const { spec } = tier
   const derivation = deriveBudgets(spec)
-  if (derivation.status === 'marginLeavesNothing') return refused('MarginLeavesNothing', derivation.field, derivation.message, derivation.lines)
+  if (derivation.status === 'marginLeavesNothing')
+    return refused('MarginLeavesNothing', derivation.field, derivation.message, derivation.lines)
   const { derived } = derivation
   const lines = [...derived.lines]
   const rate = spec.currency === 'USD' ? '1.00' : rates.get(spec.currency)
   if (rate === undefined) {
-    return refused('MissingExchangeRate', 'spec.currency', `no PriceBook has an exchange rate for ${spec.currency}: add spec.exchangeRates.${spec.currency}`, lines)
+    return refused(
+      'MissingExchangeRate',
+      'spec.currency',
+      `no PriceBook has an exchange rate for ${spec.currency}: add spec.exchangeRates.${spec.currency}`,
+      lines,
+    )
   }
   const zone = spec.pricing.period?.timeZone
-  if (zone !== undefined && !isTimeZone(zone)) return refused('UnknownTimeZone', 'spec.pricing.period.timeZone', `"${zone}" must be an IANA time zone such as "Europe/Berlin"`, lines)
+  if (zone !== undefined && !isTimeZone(zone))
+    return refused('UnknownTimeZone', 'spec.pricing.period.timeZone', `"${zone}" must be an IANA time zone such as "Europe/Berlin"`, lines)
+  if (spec.upgrade !== undefined && (!known.has(spec.upgrade.tier) || spec.upgrade.tier === tier.metadata.name))
+    return refused('TierNotFound', 'spec.upgrade.tier', `there is no other PricingTier "${spec.upgrade.tier}" to move to`, lines)
   for (const [index, { occasion, text }] of spec.notices.texts.entries()) {
     for (const [locale, words] of Object.entries(text)) {
       const wrong = checkNoticeText(words)
-      if (wrong !== null) return refused('NoticeInvalid', `spec.notices.texts[${index}].text.${locale}`, `notice on ${occasion}: ${wrong}`, lines)
+      if (wrong !== null)
+        return refused('NoticeInvalid', `spec.notices.texts[${index}].text.${locale}`, `notice on ${occasion}: ${wrong}`, lines)
     }
   }
 
@@ -69,7 +80,8 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates): CompiledTi
   const perUser = derived.perUser === null ? null : spec.budget.perUser === undefined ? derived.perUser : parseUsd(spec.budget.perUser)
 
   const usd = (amount: bigint): string => inUsd(amount, rate)
-  if (parseUsd(usd(perConversation)) === 0n) return refused('MarginLeavesNothing', 'spec.currency', 'the budget of one conversation comes to nothing in US dollars', lines)
+  if (parseUsd(usd(perConversation)) === 0n)
+    return refused('MarginLeavesNothing', 'spec.currency', 'the budget of one conversation comes to nothing in US dollars', lines)
   const { pricing, unitEconomics, context, models, sessions, notices } = spec
   const terms: Omit<Contract, 'hash'> = {
     tier: tier.metadata.name,
@@ -104,7 +116,11 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates): CompiledTi
     alerts: [...new Set(spec.alerts)].toSorted((a, b) => a - b),
     ladder: spec.ladder,
     sessions,
-    notices: { mode: notices.mode, texts: Object.fromEntries(notices.texts.map(({ occasion, text }) => [occasion, text])), defaultLocale: notices.defaultLocale },
+    notices: {
+      mode: notices.mode,
+      texts: Object.fromEntries(notices.texts.map(({ occasion, text }) => [occasion, text])),
+      defaultLocale: notices.defaultLocale,
+    },
     ...(spec.upgrade === undefined ? {} : { upgrade: spec.upgrade }),
   }
   const hash = contentHash(terms)

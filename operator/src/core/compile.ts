@@ -3,14 +3,16 @@
  * tiers are not all there, or not all accepted, gets no config: nothing is half applied, and the last good one stays.
  */
 import type { ConversationBudget, ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import { loadCatalogue } from '@farebox/crds/catalogue.ts'
 import { parseDuration } from '@farebox/crds/duration.ts'
 import { isTimeZone } from '@farebox/crds/period.ts'
 import type { PriceBook, PriceBookStatus } from '@farebox/crds/price-book.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
+import { createPriceList } from '@farebox/crds/price-list.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
-import { contentHash } from './canonical.ts'
+import { canonicalJson, contentHash } from './canonical.ts'
 import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withReady } from './conditions.ts'
@@ -25,6 +27,8 @@ const DEFAULT_UPSTREAM: SidecarConfig['upstreams'][number] = {
   injectUsage: 'Auto',
   outputLimitField: 'max_completion_tokens',
 }
+
+const CATALOGUE = loadCatalogue()
 
 /** Objects that have passed `checkObject`. */
 export interface Snapshot {
@@ -53,23 +57,35 @@ export interface Compiled {
 export type ObjectStatus = PricingTierStatus | ConversationBudgetStatus | PriceBookStatus
 
 export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
-  const rates = new Map(snapshot.priceBooks.toSorted(byName).flatMap((book) => Object.entries(book.spec.exchangeRates)))
-  const tiers = new Map(snapshot.tiers.map((tier) => [tier.metadata.name, compileTier(tier, rates)]))
-  const entries = snapshot.priceBooks.toSorted(byName).flatMap((book) => book.spec.entries)
+  const books = snapshot.priceBooks.toSorted(byName)
+  const rates = new Map(books.flatMap((book) => Object.entries(book.spec.exchangeRates)))
+  const names = new Set(snapshot.tiers.map((tier) => tier.metadata.name))
+  const tiers = new Map(snapshot.tiers.map((tier) => [tier.metadata.name, compileTier(tier, rates, names)]))
+  const entries = books.toReversed().flatMap((book) => book.spec.entries) // of two equal entries the first counts
   const configs = new Map<string, SidecarConfig>()
   const found = new Map<string, readonly Finding[]>()
-  for (const budget of snapshot.budgets) {
-    const key = budgetKey(budget)
-    const compiled = compileBudget(budget, tiers, entries, context)
+  /** Budgets of pods that an older one governs. */
+  const governed = new Set<string>()
+  for (const [governing, ...later] of sameSelector(snapshot.budgets)) {
+    const key = budgetKey(governing)
+    const judged = later.map((budget) => ({ budget, refusal: refusalOf(budget, tiers, entries, context.nowMs) }))
+    const limits = judged.flatMap(({ budget, refusal }) => (refusal === null ? budget.spec.limits : []))
+    const compiled = compileBudget(governing, limits, tiers, entries, context)
     if (compiled.status === 'accepted') configs.set(key, compiled.config)
     found.set(`ConversationBudget/${key}`, compiled.findings)
+    for (const { budget, refusal } of judged) {
+      governed.add(budgetKey(budget))
+      found.set(`ConversationBudget/${budgetKey(budget)}`, refusal === null ? governedBy(governing) : refusedBy(refusal, false))
+    }
   }
   const statuses = new Map<string, ObjectStatus>()
   for (const tier of snapshot.tiers) {
     const object = `PricingTier/${tier.metadata.name}`
     const compiled = tiers.get(tier.metadata.name)
     const findings: readonly Finding[] =
-      compiled?.status === 'refused' ? [compiled.finding] : [{ type: 'Accepted', status: 'True', reason: 'Accepted', message: 'the numbers add up' }]
+      compiled?.status === 'refused'
+        ? [compiled.finding]
+        : [{ type: 'Accepted', status: 'True', reason: 'Accepted', message: 'the numbers add up' }]
     found.set(object, findings)
     statuses.set(object, {
       ...statusBase(tier, findings, context.nowMs),
@@ -80,7 +96,7 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   }
   for (const budget of snapshot.budgets) {
     const key = budgetKey(budget)
-    const config = configs.get(key) ?? context.previous.get(key)
+    const config = governed.has(key) ? undefined : (configs.get(key) ?? context.previous.get(key))
     statuses.set(`ConversationBudget/${key}`, {
       ...statusBase(budget, found.get(`ConversationBudget/${key}`) ?? [], context.nowMs),
       ...(config === undefined ? {} : { config: { version: config.version, hash: config.hash } }),
@@ -91,7 +107,11 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
     statuses.set(`PriceBook/${book.metadata.name}`, { ...statusBase(book, findings, context.nowMs), entries: book.spec.entries.length })
   }
   const findings = [...found].flatMap(([object, list]) =>
-    list.flatMap((finding) => (finding.status === 'True' || finding.field === undefined ? [] : [{ object, field: finding.field, reason: finding.reason, message: finding.message }])),
+    list.flatMap((finding) =>
+      finding.status === 'True' || finding.field === undefined
+        ? []
+        : [{ object, field: finding.field, reason: finding.reason, message: finding.message }],
+    ),
   )
   return { configs, statuses, findings, tiers }
 }
@@ -109,19 +129,23 @@ type CompiledBudget =
   | { readonly status: 'accepted'; readonly config: SidecarConfig; readonly findings: readonly Finding[] }
   | { readonly status: 'refused'; readonly findings: readonly Finding[] }
 
-function compileBudget(budget: ConversationBudget, tiers: ReadonlyMap<string, CompiledTier>, entries: readonly PriceEntry[], context: CompileContext): CompiledBudget {
+/** `laterLimits`: of budgets that select the same pods and came later. */
+function compileBudget(
+  budget: ConversationBudget,
+  laterLimits: SidecarConfig['limits'],
+  tiers: ReadonlyMap<string, CompiledTier>,
+  entries: readonly PriceEntry[],
+  context: CompileContext,
+): CompiledBudget {
   const { spec } = budget
-  const contracts: Record<string, SidecarConfig['contracts'][string]> = {}
-  for (const name of tiersOf(budget)) {
-    const field = name === spec.tier.default ? 'spec.tier.default' : `spec.tier.allowed[${spec.tier.allowed.indexOf(name)}]`
-    const tier = tiers.get(name)
-    if (tier === undefined) return refused('TierNotFound', field, `there is no PricingTier "${name}"`)
-    if (tier.status === 'refused') return refused('TierNotAccepted', field, `PricingTier "${name}" is not accepted: ${tier.finding.message}`)
-    contracts[name] = tier.contract
-  }
-  for (const [index, limit] of spec.limits.entries()) {
-    if (!isTimeZone(limit.period.timeZone)) return refused('UnknownTimeZone', `spec.limits[${index}].period.timeZone`, `"${limit.period.timeZone}" must be an IANA time zone such as "Europe/Berlin"`)
-  }
+  const refusal = refusalOf(budget, tiers, entries, context.nowMs)
+  if (refusal !== null) return { status: 'refused', findings: refusedBy(refusal, context.previous.has(budgetKey(budget))) }
+  const contracts = Object.fromEntries(
+    tiersOf(budget).flatMap((name) => {
+      const tier = tiers.get(name)
+      return tier?.status === 'accepted' ? [[name, tier.contract]] : []
+    }),
+  )
   const key = budgetKey(budget)
   const content: Omit<SidecarConfig, 'version' | 'hash'> = {
     schemaVersion: SIDECAR_CONFIG_SCHEMA_VERSION,
@@ -135,8 +159,11 @@ function compileBudget(budget: ConversationBudget, tiers: ReadonlyMap<string, Co
     },
     contracts,
     identity: { ...spec.identity, headers: spec.identity.headers.map((name) => name.toLowerCase()) },
-    upstreams: spec.upstreams.length === 0 ? [DEFAULT_UPSTREAM] : spec.upstreams.map(({ baseURL, ...upstream }) => ({ ...upstream, baseUrl: baseURL.replace(/\/$/, '') })),
-    limits: spec.limits,
+    upstreams:
+      spec.upstreams.length === 0
+        ? [DEFAULT_UPSTREAM]
+        : spec.upstreams.map(({ baseURL, ...upstream }) => ({ ...upstream, baseUrl: baseURL.replace(/\/$/, '') })),
+    limits: [...spec.limits, ...laterLimits],
     existingConversations: spec.existingConversations,
     contractMaxAgeMs: parseDuration(spec.contractMaxAge),
     onUnknownModel: spec.onUnknownModel,
@@ -157,23 +184,113 @@ function compileBudget(budget: ConversationBudget, tiers: ReadonlyMap<string, Co
     status: 'accepted',
     config: { ...content, version, hash },
     findings: [
-      { type: 'Accepted', status: 'True', reason: 'Accepted', message: `${tiersOf(budget).length} tiers are bound` },
+      {
+        type: 'Accepted',
+        status: 'True',
+        reason: 'Accepted',
+        message: `bound to ${tiersOf(budget).length === 1 ? 'one tier' : `${tiersOf(budget).length} tiers`}`,
+      },
       { type: 'Programmed', status: 'True', reason: 'Programmed', message: `config ${hash} is written` },
     ],
   }
 }
 
-function refused(reason: string, field: string, message: string): CompiledBudget {
-  return {
-    status: 'refused',
-    findings: [
-      { type: 'Accepted', status: 'False', reason, message, field },
-      { type: 'Programmed', status: 'False', reason: 'NotAccepted', message: 'the last good config stays in force' },
-    ],
+/** Why a budget cannot be in force, by the field at fault. */
+type Refusal = Required<Pick<Finding, 'reason' | 'field' | 'message'>>
+
+/** Null when the budget can be in force. */
+function refusalOf(
+  budget: ConversationBudget,
+  tiers: ReadonlyMap<string, CompiledTier>,
+  entries: readonly PriceEntry[],
+  nowMs: number,
+): Refusal | null {
+  const { spec } = budget
+  const providers = providersOf(budget)
+  for (const name of tiersOf(budget)) {
+    const field = name === spec.tier.default ? 'spec.tier.default' : `spec.tier.allowed[${spec.tier.allowed.indexOf(name)}]`
+    const tier = tiers.get(name)
+    if (tier === undefined) return { reason: 'TierNotFound', field, message: `there is no PricingTier "${name}"` }
+    if (tier.status === 'refused')
+      return { reason: 'TierNotAccepted', field, message: `PricingTier "${name}" is not accepted: ${tier.finding.message}` }
+    const unpriced = unpricedModel(tier.contract, providers, entries, nowMs)
+    if (unpriced !== null) {
+      const message = `PricingTier "${name}" has "${unpriced.model}" as ${unpriced.field}, which has no price for ${providers.join(' or ')}: add it to a PriceBook`
+      return { reason: 'ModelUnpriced', field, message }
+    }
   }
+  for (const [index, { period }] of spec.limits.entries()) {
+    if (isTimeZone(period.timeZone)) continue
+    const message = `"${period.timeZone}" must be an IANA time zone such as "Europe/Berlin"`
+    return { reason: 'UnknownTimeZone', field: `spec.limits[${index}].period.timeZone`, message }
+  }
+  return null
 }
 
-function statusBase(object: PricingTier | ConversationBudget | PriceBook, findings: readonly Finding[], nowMs: number): Pick<PricingTierStatus, 'observedGeneration' | 'conditions'> {
+/** A model that the tier moves to by itself must have a price: else the rung could never take effect. */
+function unpricedModel(
+  { models }: SidecarConfig['contracts'][string],
+  providers: readonly string[],
+  entries: readonly PriceEntry[],
+  nowMs: number,
+): { readonly field: string; readonly model: string } | null {
+  const prices = createPriceList(entries, CATALOGUE)
+  const named = [
+    ...models.downgrades.map(({ to }, index) => ({ field: `spec.models.downgrades[${index}].to`, model: to })),
+    ...(models.summarizer === undefined ? [] : [{ field: 'spec.models.summarizer', model: models.summarizer }]),
+  ]
+  return named.find(({ model }) => providers.every((provider) => prices.find(provider, model, nowMs) === null)) ?? null
+}
+
+function providersOf({ spec }: ConversationBudget): readonly string[] {
+  return spec.upstreams.length === 0 ? [DEFAULT_UPSTREAM.provider] : [...new Set(spec.upstreams.map(({ provider }) => provider))]
+}
+
+/** Budgets by the pods that they select, the oldest first: it governs, even while it is not accepted. */
+function sameSelector(budgets: readonly ConversationBudget[]): readonly (readonly [ConversationBudget, ...ConversationBudget[]])[] {
+  const groups = new Map<string, [ConversationBudget, ...ConversationBudget[]]>()
+  for (const budget of budgets.toSorted(byAge)) {
+    const { matchLabels, matchExpressions } = budget.spec.selector
+    const pods = canonicalJson([budget.metadata.namespace ?? 'default', matchLabels, matchExpressions.map(canonicalJson).toSorted()])
+    const group = groups.get(pods)
+    if (group === undefined) groups.set(pods, [budget])
+    else group.push(budget)
+  }
+  return [...groups.values()]
+}
+
+/** Objects that were never in a cluster have no age: their names decide. */
+function byAge(a: ConversationBudget, b: ConversationBudget): number {
+  if (bornAt(a) !== bornAt(b)) return bornAt(a) < bornAt(b) ? -1 : 1
+  return budgetKey(a) < budgetKey(b) ? -1 : 1
+}
+
+function bornAt({ metadata }: ConversationBudget): string {
+  const { creationTimestamp } = metadata
+  return typeof creationTimestamp === 'string' ? creationTimestamp : ''
+}
+
+function governedBy(governing: ConversationBudget): readonly Finding[] {
+  const message = `ConversationBudget "${governing.metadata.name}" is older and selects the same pods: of this one only the limits are in force`
+  return [
+    { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'its limits are added' },
+    { type: 'Programmed', status: 'False', reason: 'PartiallyProgrammed', message, field: 'spec.selector' },
+  ]
+}
+
+function refusedBy(refusal: Refusal, keepsLastGood: boolean): readonly Finding[] {
+  const message = keepsLastGood ? 'the last good config stays in force' : 'no config is in force'
+  return [
+    { type: 'Accepted', status: 'False', ...refusal },
+    { type: 'Programmed', status: 'False', reason: 'NotAccepted', message },
+  ]
+}
+
+function statusBase(
+  object: PricingTier | ConversationBudget | PriceBook,
+  findings: readonly Finding[],
+  nowMs: number,
+): Pick<PricingTierStatus, 'observedGeneration' | 'conditions'> {
   const { generation } = object.metadata
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
@@ -181,6 +298,7 @@ function statusBase(object: PricingTier | ConversationBudget | PriceBook, findin
   }
 }
 
+/** Of two books that say something of the same model or currency, the one whose name comes last counts. */
 function byName(a: PriceBook, b: PriceBook): number {
   return a.metadata.name < b.metadata.name ? -1 : 1
 }

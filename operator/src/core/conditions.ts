@@ -12,7 +12,12 @@ export interface Finding {
 }
 
 /** Conditions from findings, keeping the transition times of those whose status did not change. */
-export function conditionsOf(findings: readonly Finding[], before: readonly Condition[], generation: number | undefined, nowMs: number): Condition[] {
+export function conditionsOf(
+  findings: readonly Finding[],
+  before: readonly Condition[],
+  generation: number | undefined,
+  nowMs: number,
+): Condition[] {
   return findings.map(({ type, status, reason, message }) => {
     const known = before.find((condition) => condition.type === type)
     return {

@@ -29,28 +29,62 @@ test('a good file gives its objects, defaults filled in, and where each field st
 
 test('each fault is one line with file, line, field and what must be', () => {
   const cases: Record<string, readonly [string, string]> = {
-    'an unknown field': [TIER.replace('displayName', 'displayname'), 'tiers.yaml:6: spec.displayname: is not a field here; check its spelling'],
-    'a missing number': [TIER.replace('    targetGrossMarginPercent: 50\n', '    otherCost: "0"\n'), 'tiers.yaml:8: spec.unitEconomics.targetGrossMarginPercent: is required'],
-    'a price as a number': [TIER.replace('"1.00"', '1.50'), 'tiers.yaml:7: spec.pricing.price: must be in quotes: "1.5", since YAML reads a bare 1.5 as a number'],
-    'a list for a mapping': [TIER.replace('{ model: PerConversation, price: "1.00" }', '[]'), 'tiers.yaml:7: spec.pricing: must be a mapping, not a list'],
-    'another choice': [TIER.replace('PerConversation', 'PerWord'), 'tiers.yaml:7: spec.pricing.model: must be one of FlatPerUser, PerConversation, PerResolution'],
-    'a rule of the schema': [`${TIER}  ladder: [{ atPercent: 80, rung: Summarize }, { atPercent: 70, rung: DropRetrieval }]\n`, 'tiers.yaml:10: spec.ladder: rungs must come in this order'],
-    'a namespace on a tier': [TIER.replace('name: pro', 'name: pro\n  namespace: shop'), 'tiers.yaml:5: metadata.namespace: must be absent'],
-    'an unknown kind': [TIER.replace('PricingTier', 'PriceTier'), 'tiers.yaml:2: kind: must be PricingTier, ConversationBudget, PriceBook'],
-    'another version': [TIER.replace('v1alpha1', 'v1'), 'must be PricingTier, ConversationBudget, PriceBook of apiVersion farebox.dev/v1alpha1'],
+    'an unknown field': [
+      TIER.replace('displayName', 'displayname'),
+      'tiers.yaml:6: spec.displayname: is not a field here (did you mean displayName?)',
+    ],
+    'a missing number': [
+      TIER.replace('    targetGrossMarginPercent: 50\n', '    otherCost: "0"\n'),
+      'tiers.yaml:8: spec.unitEconomics.targetGrossMarginPercent: is required',
+    ],
+    'a price as a number': [
+      TIER.replace('"1.00"', '1.50'),
+      'tiers.yaml:7: spec.pricing.price: must be a decimal in quotes, such as "0.50"; found the number 1.5',
+    ],
+    'a list for a mapping': [
+      TIER.replace('{ model: PerConversation, price: "1.00" }', '[]'),
+      'tiers.yaml:7: spec.pricing: must be a mapping; found a list',
+    ],
+    'another choice': [
+      TIER.replace('PerConversation', 'PerWord'),
+      'tiers.yaml:7: spec.pricing.model: must be one of FlatPerUser, PerConversation, PerResolution',
+    ],
+    'a rule of the schema': [
+      `${TIER}  ladder: [{ atPercent: 80, rung: Summarize }, { atPercent: 70, rung: DropRetrieval }]\n`,
+      'tiers.yaml:10: spec.ladder: rungs must come in this order',
+    ],
+    'a namespace on a tier': [
+      TIER.replace('name: pro', 'name: pro\n  namespace: shop'),
+      'tiers.yaml:5: metadata.namespace: must be absent',
+    ],
+    'an unknown kind': [
+      TIER.replace('PricingTier', 'PriceTier'),
+      'tiers.yaml:2: kind: must be one of PricingTier, ConversationBudget, PriceBook',
+    ],
+    'another version': [TIER.replace('v1alpha1', 'v1'), 'tiers.yaml:1: apiVersion: must be farebox.dev/v1alpha1'],
     'what is not YAML': ['a: [1\nb: 2', 'tiers.yaml:2: : not YAML: '],
-    'a key twice': [TIER.replace('  displayName: Pro', '  displayName: Pro\n  displayName: Pro'), 'tiers.yaml:7: : not YAML: duplicated mapping key'],
+    'a key twice': [
+      TIER.replace('  displayName: Pro', '  displayName: Pro\n  displayName: Pro'),
+      'tiers.yaml:7: : not YAML: duplicated mapping key',
+    ],
   }
   for (const [name, [text, expected]] of Object.entries(cases)) {
     const problems = problemsOf(text)
-    assert.ok(problems.some((problem) => problem.includes(expected)), `${name}: ${problems.join('\n')}`)
+    assert.ok(
+      problems.some((problem) => problem.includes(expected)),
+      `${name}: ${problems.join('\n')}`,
+    )
   }
 })
 
 test('what kubectl would read otherwise is said: names and values of YAML 1.1', () => {
   const text = `${TIER}  notices:\n    texts:\n      - occasion: End\n        text: { no: "Slutt" }\n`
-  assert.deepEqual(problemsOf(text), ['tiers.yaml:13: spec.notices.texts[0].text.no: kubectl reads the name "no" as a boolean: put it in quotes'])
-  assert.deepEqual(problemsOf(TIER.replace('displayName: Pro', 'displayName: yes')), ['tiers.yaml:6: spec.displayName: kubectl reads this as true, not "yes": put it in quotes'])
+  assert.deepEqual(problemsOf(text), [
+    'tiers.yaml:13: spec.notices.texts[0].text.no: kubectl reads the name "no" as a boolean: put it in quotes',
+  ])
+  assert.deepEqual(problemsOf(TIER.replace('displayName: Pro', 'displayName: yes')), [
+    'tiers.yaml:6: spec.displayName: kubectl reads this as true, not "yes": put it in quotes',
+  ])
   assert.deepEqual(problemsOf(text.replace('no:', '"no":')), [])
 })
 
@@ -59,7 +93,9 @@ test('an object declared twice names the first place', () => {
     { path: 'a.yaml', text: TIER },
     { path: 'b.yaml', text: TIER },
   ]).problems
-  assert.deepEqual(problems, [{ file: 'b.yaml', line: 4, field: 'metadata.name', message: 'PricingTier/pro is declared twice: first in a.yaml:4' }])
+  assert.deepEqual(problems, [
+    { file: 'b.yaml', line: 4, field: 'metadata.name', message: 'PricingTier/pro is declared twice: first in a.yaml:4' },
+  ])
 })
 
 test('objects of others are left alone, and a folder without ours is said to be empty', () => {

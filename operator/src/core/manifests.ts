@@ -25,7 +25,7 @@ export interface Manifests {
   readonly snapshot: Snapshot
   readonly problems: readonly ManifestProblem[]
   /** Where a field of an object stands: `PricingTier/pro`, `spec.currency`. Null for objects that are not in the files. */
-  locate(object: string, field: string): { readonly file: string; readonly line: number } | null
+  readonly locate: (object: string, field: string) => { readonly file: string; readonly line: number } | null
 }
 
 interface Place {
@@ -40,7 +40,8 @@ export function readManifests(files: readonly ManifestFile[]): Manifests {
   const places = new Map<string, Place>()
   for (const file of files) {
     for (const { value, place } of documentsOf(file, problems)) {
-      const at = (field: string, message: string): void => void problems.push({ file: file.path, line: lineOf(place.lines, field), field, message })
+      const at = (field: string, message: string): void =>
+        void problems.push({ file: file.path, line: lineOf(place.lines, field), field, message })
       if (!isOurs(value)) continue
       const checked = checkObject(value)
       if (checked.status === 'invalid') {
@@ -57,7 +58,8 @@ export function readManifests(files: readonly ManifestFile[]): Manifests {
       objects.push(checked.value)
     }
   }
-  if (objects.length === 0 && problems.length === 0) problems.push({ file: files[0]?.path ?? '.', line: 1, field: '', message: 'no PricingTier, ConversationBudget or PriceBook is here' })
+  if (objects.length === 0 && problems.length === 0)
+    problems.push({ file: files[0]?.path ?? '.', line: 1, field: '', message: 'no PricingTier, ConversationBudget or PriceBook is here' })
   return {
     snapshot: {
       tiers: objects.filter((object) => object.kind === 'PricingTier'),
@@ -118,7 +120,8 @@ function loadedAsKubectl(text: string): readonly unknown[] | null {
 /** Fields that kubectl would send otherwise than they read here. */
 function differences(here: unknown, there: unknown, path: string): { readonly field: string; readonly message: string }[] {
   if (there === undefined) return []
-  if (Array.isArray(here) && Array.isArray(there)) return here.flatMap((value, index) => differences(value, there[index], `${path}[${index}]`))
+  if (Array.isArray(here) && Array.isArray(there))
+    return here.flatMap((value, index) => differences(value, there[index], `${path}[${index}]`))
   if (isRecord(here) && isRecord(there)) {
     return Object.keys(here).flatMap((key) => {
       const field = path === '' ? key : `${path}.${key}`
@@ -126,9 +129,10 @@ function differences(here: unknown, there: unknown, path: string): { readonly fi
       return differences(here[key], there[key], field)
     })
   }
-  if (Object.is(here, there)) return []
-  const shown = there instanceof Date ? 'a date' : JSON.stringify(there)
-  return [{ field: path, message: `kubectl reads this as ${shown}, not ${JSON.stringify(here)}: put it in quotes` }]
+  // A date stays the text that it is: kubectl's parser knows no time stamps where it does not expect one.
+  if (Object.is(here, there) || there instanceof Date) return []
+  const remedy = typeof here === 'number' ? 'write it as a plain decimal' : 'put it in quotes'
+  return [{ field: path, message: `kubectl reads this as ${JSON.stringify(there)}, not ${JSON.stringify(here)}: ${remedy}` }]
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
