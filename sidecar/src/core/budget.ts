@@ -36,6 +36,9 @@ export interface Operation {
   readonly note: EntryNote
 }
 
+/** No step moves more, and no balance goes beyond: an engine that counts in doubles or 64 bits loses no digit. About nine million USD. */
+export const AMOUNT_MAX: NanoUsd = 2n ** 53n - 1n
+
 export interface Books {
   readonly accounts: ReadonlyMap<AccountId, Account>
   readonly operations: ReadonlyMap<OperationId, Operation>
@@ -89,7 +92,7 @@ export type SettleResult =
 
 /** Holds money for an operation, all accounts or none. An operation seen before, even settled, changes nothing, so a retry is safe. */
 export function reserve(books: Books, reservation: Reservation): { readonly books: Books; readonly result: ReserveResult } {
-  assertAmounts(reservation)
+  assertReservation(reservation)
   const known = books.operations.get(reservation.operationId)
   if (known !== undefined) return { books, result: { status: 'exists', operation: known } }
   const result = offer(reservation, (account) => accountOf(books, account))
@@ -111,7 +114,7 @@ export function renew(books: Books, ids: readonly OperationId[], expiresAtMs: nu
 
 /** Replaces a hold by its real cost. Settling twice is settling once; after an expiry the difference is entered. */
 export function settle(books: Books, settlement: Settlement): { readonly books: Books; readonly result: SettleResult } {
-  if (settlement.cost < 0n) throw new RangeError('a cost is >= 0')
+  assertCost(settlement.cost)
   const operation = books.operations.get(settlement.operationId)
   if (operation === undefined) return { books, result: { status: 'unknown' } }
   const outcome = settled(operation, settlement)
@@ -119,20 +122,21 @@ export function settle(books: Books, settlement: Settlement): { readonly books: 
   return { books: booked(books, outcome), result: { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries } }
 }
 
-/** Gives a hold back: nothing is billed. An operation that has ended is left alone. */
-export function voidHold(books: Books, operationId: OperationId): { readonly books: Books; readonly status: 'voided' | 'exists' | 'unknown' } {
-  const operation = books.operations.get(operationId)
+/** Gives a hold back: nothing is billed. After an expiry the charge is taken back. An operation settled or voided before is left alone. */
+export function voidHold(
+  books: Books,
+  step: { readonly operationId: OperationId; readonly atMs: number },
+): { readonly books: Books; readonly status: VoidStatus } {
+  const operation = books.operations.get(step.operationId)
   if (operation === undefined) return { books, status: 'unknown' }
-  if (operation.state.status !== 'held') return { books, status: 'exists' }
-  return { books: booked(books, voided(operation)), status: 'voided' }
+  const outcome = voided(operation, step.atMs)
+  return outcome === null ? { books, status: 'exists' } : { books: booked(books, outcome), status: 'voided' }
 }
+export type VoidStatus = 'voided' | 'exists' | 'unknown'
 
 /** Charges the holds that expired at or before `nowMs`, oldest first, at most `limit`. */
 export function expire(books: Books, nowMs: number, limit: number): { readonly books: Books; readonly expired: readonly Operation[] } {
-  const due = [...books.operations.values()]
-    .filter((operation) => operation.state.status === 'held' && operation.expiresAtMs <= nowMs)
-    .toSorted((a, b) => a.expiresAtMs - b.expiresAtMs || (a.id < b.id ? -1 : 1))
-    .slice(0, limit)
+  const due = overdue(books.operations.values(), nowMs).slice(0, limit)
   let next = books
   for (const operation of due) next = booked(next, charged(operation, nowMs))
   return { books: next, expired: due }
@@ -140,7 +144,7 @@ export function expire(books: Books, nowMs: number, limit: number): { readonly b
 
 /** Money that is spent already: a fact, entered whatever the caps say. Once per operation id. */
 export function charge(books: Books, fact: Charge): { readonly books: Books; readonly status: 'charged' | 'exists' } {
-  if (fact.cost < 0n) throw new RangeError('a cost is >= 0')
+  assertCost(fact.cost)
   if (books.operations.has(fact.operationId)) return { books, status: 'exists' }
   return { books: booked(books, entered(fact)), status: 'charged' }
 }
@@ -190,7 +194,15 @@ export function offer(reservation: Reservation, accountNow: (account: AccountId)
 
 export function heldOperation(reservation: Reservation, granted: NanoUsd): Operation {
   const { operationId, draws, input, expiresAtMs, note } = reservation
-  return { id: operationId, accounts: draws.map((draw) => draw.account), hold: granted, input: input < granted ? input : granted, expiresAtMs, state: { status: 'held' }, note }
+  return {
+    id: operationId,
+    accounts: draws.map((draw) => draw.account),
+    hold: granted,
+    input: input < granted ? input : granted,
+    expiresAtMs,
+    state: { status: 'held' },
+    note,
+  }
 }
 
 /** What a hold adds to each of its accounts. */
@@ -211,7 +223,12 @@ export function settled(operation: Operation, { cost, atMs, note }: Settlement):
     }
     case 'expired': {
       const difference = cost - operation.hold
-      return { operation: ended, delta: { spent: difference, held: 0n, heldInput: 0n }, entries: difference === 0n ? [] : [entry('correction', difference)], corrects: true }
+      return {
+        operation: ended,
+        delta: { spent: difference, held: 0n, heldInput: 0n },
+        entries: difference === 0n ? [] : [entry('correction', difference)],
+        corrects: true,
+      }
     }
     case 'settled':
     case 'voided':
@@ -219,9 +236,27 @@ export function settled(operation: Operation, { cost, atMs, note }: Settlement):
   }
 }
 
-/** Only for a held operation. */
-export function voided(operation: Operation): Outcome {
-  return { operation: { ...operation, state: { status: 'voided' } }, delta: { spent: 0n, held: -operation.hold, heldInput: -operation.input }, entries: [], corrects: false }
+/** Null when the operation was settled or voided before. */
+export function voided(operation: Operation, atMs: number): Outcome | null {
+  const ended: Operation = { ...operation, state: { status: 'voided' } }
+  switch (operation.state.status) {
+    case 'held':
+      return { operation: ended, delta: { spent: 0n, held: -operation.hold, heldInput: -operation.input }, entries: [], corrects: false }
+    case 'expired': {
+      const entries = operation.hold === 0n ? [] : [entryOf(operation, 'correction', -operation.hold, atMs, operation.note)]
+      return { operation: ended, delta: { spent: -operation.hold, held: 0n, heldInput: 0n }, entries, corrects: true }
+    }
+    case 'settled':
+    case 'voided':
+      return null
+  }
+}
+
+/** The held operations whose time has run out, oldest first. */
+export function overdue(operations: Iterable<Operation>, nowMs: number): readonly Operation[] {
+  const due: Operation[] = []
+  for (const operation of operations) if (operation.state.status === 'held' && operation.expiresAtMs <= nowMs) due.push(operation)
+  return due.toSorted((a, b) => a.expiresAtMs - b.expiresAtMs || (a.id < b.id ? -1 : 1))
 }
 
 /** Only for a held operation: its hold becomes its cost until the truth comes. */
@@ -236,12 +271,40 @@ export function charged(operation: Operation, atMs: number): Outcome {
 
 /** An operation that was never held. */
 export function entered({ operationId, accounts, cost, atMs, note }: Charge): Outcome {
-  const operation: Operation = { id: operationId, accounts, hold: 0n, input: 0n, expiresAtMs: atMs, state: { status: 'settled', cost }, note }
-  return { operation, delta: { spent: cost, held: 0n, heldInput: 0n }, entries: [entryOf(operation, 'cost', cost, atMs, note)], corrects: false }
+  const operation: Operation = {
+    id: operationId,
+    accounts,
+    hold: 0n,
+    input: 0n,
+    expiresAtMs: atMs,
+    state: { status: 'settled', cost },
+    note,
+  }
+  return {
+    operation,
+    delta: { spent: cost, held: 0n, heldInput: 0n },
+    entries: [entryOf(operation, 'cost', cost, atMs, note)],
+    corrects: false,
+  }
 }
 
+/** Throws `RangeError` when the balance would go beyond `AMOUNT_MAX`. */
 export function added(account: Account, delta: Account): Account {
-  return { spent: account.spent + delta.spent, held: account.held + delta.held, heldInput: account.heldInput + delta.heldInput }
+  const sum = { spent: account.spent + delta.spent, held: account.held + delta.held, heldInput: account.heldInput + delta.heldInput }
+  if (sum.spent > AMOUNT_MAX || sum.held > AMOUNT_MAX) throw new RangeError(`a balance must be at most ${AMOUNT_MAX} nano-dollars`)
+  return sum
+}
+
+/** Throws `RangeError` for a reservation that no caller should ask for. */
+export function assertReservation({ input, atLeast, atMost, draws }: Reservation): void {
+  if (input < 0n || atLeast < 0n || atMost < atLeast) throw new RangeError('a reservation needs 0 <= input and 0 <= atLeast <= atMost')
+  draws.forEach(({ account }, index) => {
+    if (draws.findIndex((draw) => draw.account === account) !== index) throw new RangeError('a reservation draws on each account once')
+  })
+}
+
+export function assertCost(cost: NanoUsd): void {
+  if (cost < 0n || cost > AMOUNT_MAX) throw new RangeError(`a cost must be from 0 to ${AMOUNT_MAX} nano-dollars`)
 }
 
 function booked(books: Books, { operation, delta, entries }: Outcome): Books {
@@ -264,8 +327,4 @@ function accountOf(books: Books, id: AccountId): Account {
 
 function entryOf(operation: Operation, kind: LedgerEntry['kind'], cost: NanoUsd, atMs: number, note: EntryNote): LedgerEntry {
   return { id: `${operation.id}/${kind}`, operationId: operation.id, kind, accounts: operation.accounts, cost, atMs, note }
-}
-
-function assertAmounts({ input, atLeast, atMost }: Reservation): void {
-  if (input < 0n || atLeast < 0n || atMost < atLeast) throw new RangeError('a reservation needs 0 <= input and 0 <= atLeast <= atMost')
 }

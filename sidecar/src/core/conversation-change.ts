@@ -46,8 +46,9 @@ export interface Changed {
 }
 
 /** Opening a session comes first: the rest of the change belongs to the session that it opens. */
-export function applyChange(before: Conversation, change: ConversationChange): Changed {
-  const conversation = change.openSession === before.session + 1 ? sessionOpened(before, change.openSession) : before
+export function applyChange(before: Conversation, asked: ConversationChange): Changed {
+  const conversation = asked.openSession === before.session + 1 ? sessionOpened(before, asked.openSession) : before
+  const change = asked.ofSession === undefined || asked.ofSession === conversation.session ? asked : ofAnySession(asked)
   const firedAlerts = (change.addAlerts ?? []).filter((percent) => !conversation.alerts.includes(percent))
   const addedEdits = newById(conversation.edits, change.addEdits ?? [])
   const edits = addedEdits.length === 0 ? conversation.edits : [...conversation.edits, ...addedEdits]
@@ -58,14 +59,14 @@ export function applyChange(before: Conversation, change: ConversationChange): C
       edits,
       readyEdits: readyAfter(conversation, change, edits),
       rungs: change.addRungs === undefined ? conversation.rungs : joinedRungs(conversation.rungs, change.addRungs.rungs),
-      reason: change.addRungs?.reason ?? conversation.reason,
+      reason: reasonAfter(conversation, change.addRungs),
       userRungs: userRungsAfter(conversation.userRungs, change.addUserRungs),
       alerts: firedAlerts.length === 0 ? conversation.alerts : [...conversation.alerts, ...firedAlerts].toSorted((a, b) => a - b),
       notices: noticesAfter(conversation, change),
       drivers: change.addDrivers === undefined ? conversation.drivers : driversAfter(conversation.drivers, change.addDrivers),
       turns: conversation.turns + (change.turnAtMs === undefined ? 0 : 1),
       lastTurnAtMs: Math.max(conversation.lastTurnAtMs, change.turnAtMs ?? 0),
-      exact: change.exact !== undefined && (conversation.exact === null || change.exact.atMs >= conversation.exact.atMs) ? change.exact : conversation.exact,
+      exact: exactAfter(conversation.exact, change.exact),
       state: change.state ?? conversation.state,
       atTaskBoundary: change.atTaskBoundary ?? conversation.atTaskBoundary,
       contractHash: change.contract?.hash ?? conversation.contractHash,
@@ -77,6 +78,31 @@ export function applyChange(before: Conversation, change: ConversationChange): C
 
 function sessionOpened(conversation: Conversation, session: number): Conversation {
   return { ...conversation, session, rungs: [], reason: null, alerts: [], notices: [], state: 'open', atTaskBoundary: false, exact: null }
+}
+
+/** What of a change counts whatever session is open. */
+function ofAnySession({
+  addRungs: _rungs,
+  addAlerts: _alerts,
+  addNotices: _notices,
+  state: _state,
+  atTaskBoundary: _boundary,
+  exact: _exact,
+  ...rest
+}: ConversationChange): ConversationChange {
+  return rest
+}
+
+/** Why the newest rungs are in effect: a repeat, which adds none, gives no new reason. */
+function reasonAfter({ rungs, reason }: Conversation, added: ConversationChange['addRungs']): Conversation['reason'] {
+  return added?.rungs.some((rung) => !rungs.includes(rung)) === true ? added.reason : reason
+}
+
+/** Of two counts of the same time the one over the longer history. */
+function exactAfter(known: Conversation['exact'], counted: ConversationChange['exact']): Conversation['exact'] {
+  if (counted === undefined) return known
+  if (known === null || counted.atMs > known.atMs) return counted
+  return counted.atMs === known.atMs && counted.messages >= known.messages ? counted : known
 }
 
 function newById(known: readonly Edit[], added: readonly Edit[]): readonly Edit[] {

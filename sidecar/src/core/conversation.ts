@@ -32,7 +32,14 @@ export interface ExactCount {
  */
 export type Edit =
   /** A message with another content: dropped retrieval. `text` is the whole message as JSON. */
-  | { readonly kind: 'replace'; readonly id: string; readonly rung: Rung; readonly original: Digest; readonly text: string; readonly savedBytes: number }
+  | {
+      readonly kind: 'replace'
+      readonly id: string
+      readonly rung: Rung
+      readonly original: Digest
+      readonly text: string
+      readonly savedBytes: number
+    }
   /**
    * The messages after the leading system ones, `count` of them with the chained digest `originals`, become one message.
    * `text` is that message as JSON; empty where nothing takes their place.
@@ -91,6 +98,11 @@ export interface Conversation {
 
 /** A change of a conversation. Each part is monotone or keyed, so that changes commute and repeats do nothing. */
 export interface ConversationChange {
+  /**
+   * The session that the change was decided in. When another one is open by now, what belongs to a session (rungs,
+   * alerts, new notices, state, task boundary, exact count) is left out; turns, costs and edits still count.
+   */
+  readonly ofSession?: number
   readonly addRungs?: { readonly rungs: readonly Rung[]; readonly reason: RungReason }
   /** Appended unless an edit of that id is there; also leaves `readyEdits`. */
   readonly addEdits?: readonly Edit[]

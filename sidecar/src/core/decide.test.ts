@@ -22,8 +22,19 @@ const DEAR = modelAt('dear', 1_000_000n, 10_000_000n)
 const CHEAP = modelAt('cheap', 100_000n, 1_000_000n)
 
 function modelAt(model: string, input: bigint, output: bigint): PricedModel {
-  const prices = Object.fromEntries(METERED_KINDS.map((kind) => [kind, kind === 'output' || kind === 'audioOutput' ? output : kind.endsWith('Input') ? input : 0n])) as unknown as Prices
-  const capabilities: Capabilities = { contextTokens: 128_000, maxOutputTokens: 16_384, modalities: ['image'], tools: true, structuredOutput: true, reasoning: false, drop: [], rename: {} }
+  const prices = Object.fromEntries(
+    METERED_KINDS.map((kind) => [kind, kind === 'output' || kind === 'audioOutput' ? output : kind.endsWith('Input') ? input : 0n]),
+  ) as unknown as Prices
+  const capabilities: Capabilities = {
+    contextTokens: 128_000,
+    maxOutputTokens: 16_384,
+    modalities: ['image'],
+    tools: true,
+    structuredOutput: true,
+    reasoning: false,
+    drop: [],
+    rename: {},
+  }
   return { provider: 'openai', model, origin: 'catalogue', capabilities, pricesFor: () => prices }
 }
 
@@ -52,11 +63,16 @@ interface Setup {
   readonly onUnknownModel?: 'Ceiling' | 'Refuse' | 'Free'
 }
 
-const FULL_LADDER = makeContract({ ladder: DEFAULT_LADDER.map((step) => ({ ...step })), models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }] } })
+const FULL_LADDER = makeContract({
+  ladder: DEFAULT_LADDER.map((step) => ({ ...step })),
+  models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }] },
+})
 
 async function inputOf(setup: Setup): Promise<DecideInput> {
   const terms = termsOf(setup.contract ?? FULL_LADDER)
-  const balances: Balance[] = [{ kind: 'conversation', account: 'c', cap: terms.perConversation, periodKey: null, state: { ...EMPTY_ACCOUNT, ...setup.own } }]
+  const balances: Balance[] = [
+    { kind: 'conversation', account: 'c', cap: terms.perConversation, periodKey: null, state: { ...EMPTY_ACCOUNT, ...setup.own } },
+  ]
   if (setup.user !== undefined) {
     const { cap, ...state } = setup.user
     balances.push({ kind: 'user', account: 'u', cap: parseUsd(cap), periodKey: '2026-11-01', state: { ...EMPTY_ACCOUNT, ...state } })
@@ -109,7 +125,11 @@ async function requestOf(body: object): Promise<ChatRequest> {
 }
 
 function planOf(decision: Decision): Plan {
-  assert.equal(decision.status, 'go', JSON.stringify(decision, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)))
+  assert.equal(
+    decision.status,
+    'go',
+    JSON.stringify(decision, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value)),
+  )
   if (decision.status !== 'go') throw new TypeError()
   return decision.plan
 }
@@ -163,13 +183,20 @@ test('a call that does not fit takes the next rungs until it does, and says so',
   const contract = makeContract({
     caps: { perConversation: '0.01' },
     models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }], usefulOutputTokens: 2_000 },
-    ladder: [{ atPercent: 90, rung: 'DowngradeModel' }, { atPercent: 100, rung: 'EndConversation', end: 'Refuse' }],
+    ladder: [
+      { atPercent: 90, rung: 'DowngradeModel' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+    ],
   })
   const plan = planOf(decide(await inputOf({ contract })))
   assert.equal(plan.model, 'cheap')
   assert.equal(plan.reason, 'fit')
   assert.deepEqual(plan.risen, ['DowngradeModel'])
-  const none = decide(await inputOf({ contract: makeContract({ caps: { perConversation: '0.001' }, models: { allow: [], downgrades: [], usefulOutputTokens: 2_000 } }) }))
+  const none = decide(
+    await inputOf({
+      contract: makeContract({ caps: { perConversation: '0.001' }, models: { allow: [], downgrades: [], usefulOutputTokens: 2_000 } }),
+    }),
+  )
   assert.deepEqual(none.status === 'end' ? none.reason : none.status, 'fit')
 })
 
@@ -179,7 +206,15 @@ test('the tighter of conversation and user drives the ladder; rungs of the user 
   assert.deepEqual(plan.rungs, ['DropRetrieval'])
   assert.deepEqual(plan.risen, [])
   assert.deepEqual(plan.risenForUser, ['DropRetrieval'])
-  const nextPeriod = planOf(decide(await inputOf({ user: { cap: '3.00' }, conversation: { userRungs: { period: '2026-10-01', rungs: ['DropRetrieval'] } }, body: { max_tokens: 100 } })))
+  const nextPeriod = planOf(
+    decide(
+      await inputOf({
+        user: { cap: '3.00' },
+        conversation: { userRungs: { period: '2026-10-01', rungs: ['DropRetrieval'] } },
+        body: { max_tokens: 100 },
+      }),
+    ),
+  )
   assert.deepEqual(nextPeriod.rungs, [], 'a new period begins without rungs')
 })
 
@@ -190,21 +225,31 @@ test('rungs stay: a conversation that got more budget keeps what it climbed', as
 })
 
 test('a tier on target takes no rung below the cap, but still fits the last call in', async () => {
-  const calm = planOf(decide(await inputOf({ own: { spent: parseUsd('0.49') }, conversation: { ladderApplies: false }, body: { max_tokens: 100 } })))
+  const calm = planOf(
+    decide(await inputOf({ own: { spent: parseUsd('0.49') }, conversation: { ladderApplies: false }, body: { max_tokens: 100 } })),
+  )
   assert.deepEqual(calm.rungs, [])
 })
 
 test('models outside the tier and unpriced ones are refused as the owner says', async () => {
   const allowed = makeContract({ models: { allow: ['che*'], downgrades: [] } })
-  assert.deepEqual(decide(await inputOf({ contract: allowed })), { status: 'refuse', refusal: { code: 'model_not_allowed', param: 'model' } })
+  assert.deepEqual(decide(await inputOf({ contract: allowed })), {
+    status: 'refuse',
+    refusal: { code: 'model_not_allowed', param: 'model' },
+  })
   const unknown = { body: { model: 'mystery', max_tokens: 100 } }
-  assert.deepEqual(decide(await inputOf({ ...unknown, onUnknownModel: 'Refuse' })), { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } })
+  assert.deepEqual(decide(await inputOf({ ...unknown, onUnknownModel: 'Refuse' })), {
+    status: 'refuse',
+    refusal: { code: 'model_unpriced', param: 'model' },
+  })
   assert.equal(planOf(decide(await inputOf(unknown))).priced.origin, 'ceiling')
   assert.equal(planOf(decide(await inputOf({ ...unknown, onUnknownModel: 'Free' }))).atMost, 0n)
 })
 
 test('a forced tool on the rung that refuses tools is refused, not answered otherwise', async () => {
-  const forced = decide(await inputOf({ own: { spent: parseUsd('0.48') }, body: { tools: TOOLS, tool_choice: 'required', max_tokens: 100 } }))
+  const forced = decide(
+    await inputOf({ own: { spent: parseUsd('0.48') }, body: { tools: TOOLS, tool_choice: 'required', max_tokens: 100 } }),
+  )
   assert.deepEqual(forced, { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } })
 })
 
@@ -231,8 +276,12 @@ test('the tier window: too long is refused, or its oldest turns are left out', a
     { role: 'assistant', content: `Answer ${turn}: ${'word '.repeat(200)}` },
   ]).flat()
   const messages = [...long, { role: 'user', content: 'And now?' }]
-  const windowed = (overflow: 'Refuse' | 'DropOldest'): Contract => makeContract({ caps: { perConversation: '5.00' }, context: { windowTokens: 1_500, overflow } })
-  assert.deepEqual(decide(await inputOf({ contract: windowed('Refuse'), body: { messages, max_tokens: 100 } })), { status: 'refuse', refusal: { code: 'context_window_exceeded', param: 'messages' } })
+  const windowed = (overflow: 'Refuse' | 'DropOldest'): Contract =>
+    makeContract({ caps: { perConversation: '5.00' }, context: { windowTokens: 1_500, overflow } })
+  assert.deepEqual(decide(await inputOf({ contract: windowed('Refuse'), body: { messages, max_tokens: 100 } })), {
+    status: 'refuse',
+    refusal: { code: 'context_window_exceeded', param: 'messages' },
+  })
   const plan = planOf(decide(await inputOf({ contract: windowed('DropOldest'), body: { messages, max_tokens: 100 } })))
   assert.equal(plan.shaped.rewritten, true)
   assert.ok(plan.bound.heuristic <= 1_500)

@@ -98,7 +98,8 @@ export function decide(input: DecideInput): Decision {
   const byThreshold = union(conversation.rungs, risen, userActive, risenForUser)
 
   const tightest = tightestOf(balances)
-  if (conversation.state === 'ended') return { status: 'end', percent, reason: conversation.reason ?? 'threshold', account: tightest.account }
+  if (conversation.state === 'ended')
+    return { status: 'end', percent, reason: conversation.reason ?? 'threshold', account: tightest.account }
   if (byThreshold.includes('EndConversation')) return { status: 'end', percent, reason: 'threshold', account: tightest.account }
   let short: Attempt | null = null
   for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
@@ -172,7 +173,14 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBo
   const original = priceOf(input, request.model)
   if (original === null) return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } }
   const measure = (messages: Shaped['messages'], model: string): InputBound =>
-    inputBound({ messages, fixedBytes: request.fixedBytes, fixedDigest: request.fixedDigest, model, exact: conversation.exact, factor: input.factorOf(model) })
+    inputBound({
+      messages,
+      fixedBytes: request.fixedBytes,
+      fixedDigest: request.fixedDigest,
+      model,
+      exact: conversation.exact,
+      factor: input.factorOf(model),
+    })
 
   const windowed = fitWindow({
     request,
@@ -194,7 +202,13 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBo
     const target = to === null || input.failedSwaps.has(to) ? null : prices.find(provider, to, nowMs)
     if (to === null || target === null) skipped.push({ rung: 'DowngradeModel', reason: 'noDowngrade' })
     else {
-      const planned = planSwap({ request, to, from: original.capabilities, target: target.capabilities, inputTokens: measure(sent.messages, to).heuristic })
+      const planned = planSwap({
+        request,
+        to,
+        from: original.capabilities,
+        target: target.capabilities,
+        inputTokens: measure(sent.messages, to).heuristic,
+      })
       if (planned.status === 'incapable') skipped.push({ rung: 'DowngradeModel', reason: 'incapable' })
       else {
         swap = planned.swap
@@ -222,7 +236,14 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBo
       refuseTools: refuseTools && !request.toolsRefused,
       bound,
       ...money.hold,
-      occasions: occasionsOf({ conversation, rungs, newEdits: sent.newEdits, promoted: at.atBoundary ? conversation.readyEdits : [], swapped: swap !== null, refuseTools }),
+      occasions: occasionsOf({
+        conversation,
+        rungs,
+        newEdits: sent.newEdits,
+        promoted: at.atBoundary ? conversation.readyEdits : [],
+        swapped: swap !== null,
+        refuseTools,
+      }),
     },
   }
 }
@@ -264,7 +285,15 @@ function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number)
   const useful = models.usefulOutputTokens ?? (priced.capabilities.reasoning ? USEFUL_OUTPUT_TOKENS_REASONING : USEFUL_OUTPUT_TOKENS)
   const outputRate = request.fields.has('audio') ? dearest([rate('output'), rate('audioOutput')]) : rate('output')
   const hold = (tokens: number): NanoUsd => inputCost + divideCeil(BigInt(tokens) * BigInt(request.choices) * outputRate, PICO_PER_NANO)
-  return { inputTokens, inputCost, atLeast: hold(Math.min(useful, outputTokensMax)), atMost: hold(outputTokensMax), outputRate, choices: request.choices, outputTokensMax }
+  return {
+    inputTokens,
+    inputCost,
+    atLeast: hold(Math.min(useful, outputTokensMax)),
+    atMost: hold(outputTokensMax),
+    outputRate,
+    choices: request.choices,
+    outputTokensMax,
+  }
 }
 
 /** Kinds of input beside text that this request carries. */

@@ -14,7 +14,7 @@ function reordered(value: Json): Json {
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
     Object.entries(value)
-      .reverse()
+      .toReversed()
       .map(([key, field]) => [key, reordered(field ?? null)]),
   )
 }

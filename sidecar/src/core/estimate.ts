@@ -105,7 +105,10 @@ const OUTPUT_KINDS = ['output', 'audioOutput'] as const satisfies readonly Meter
 /** Bytes of text that cost about as much as one token of an image. */
 const BYTES_PER_MEDIA_TOKEN = 4
 
-function bytesByDriver(request: ChatRequest, rules: ShapeRules['retrieval']): { readonly all: number; readonly retrieval: number; readonly tools: number } {
+function bytesByDriver(
+  request: ChatRequest,
+  rules: ShapeRules['retrieval'],
+): { readonly all: number; readonly retrieval: number; readonly tools: number } {
   const marked = retrievalBytes(request, { retrieval: rules })
   let all = request.fixedBytes
   let retrieval = 0

@@ -86,6 +86,10 @@ test('hashed ids depend on namespace, tier and scope, and never hold the raw id'
   assert.notEqual(id, hasher.conversation({ ...CONFIG, namespace: 'other' }, 'pro', 'chat-1'))
   const byBudget = { ...CONFIG, identity: { ...CONFIG.identity, scope: 'Budget' as const } }
   assert.notEqual(hasher.conversation(byBudget, 'pro', 'chat-1'), hasher.conversation({ ...byBudget, budget: 'b' }, 'pro', 'chat-1'))
-  assert.equal(hasher.conversation(CONFIG, 'pro', 'chat-1'), hasher.conversation({ ...CONFIG, budget: 'b' }, 'pro', 'chat-1'), 'a namespace shares its ids')
+  assert.equal(
+    hasher.conversation(CONFIG, 'pro', 'chat-1'),
+    hasher.conversation({ ...CONFIG, budget: 'b' }, 'pro', 'chat-1'),
+    'a namespace shares its ids',
+  )
   assert.notEqual(id, new IdHasher(Buffer.alloc(32, 8)).conversation(CONFIG, 'pro', 'chat-1'))
 })

@@ -77,7 +77,10 @@ export function scopeOf(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'id
   return config.identity.scope === 'Budget' ? `${config.namespace}/${config.budget}` : config.namespace
 }
 
-function claimedTier(config: SidecarConfig, header: HeaderReader): { readonly status: 'ok'; readonly tier: string } | Extract<IdentifyResult, { status: 'rejected' }> {
+function claimedTier(
+  config: SidecarConfig,
+  header: HeaderReader,
+): { readonly status: 'ok'; readonly tier: string } | Extract<IdentifyResult, { status: 'rejected' }> {
   const claimHeader = config.tiers.claimHeader ?? 'x-farebox-tier'
   const claim = header(claimHeader)
   if (claim === undefined) return { status: 'ok', tier: config.tiers.default }
@@ -86,7 +89,11 @@ function claimedTier(config: SidecarConfig, header: HeaderReader): { readonly st
   return { status: 'ok', tier: claim }
 }
 
-function namedConversation(config: SidecarConfig, header: HeaderReader, request: ChatRequest): NamedConversation | Extract<IdentifyResult, { status: 'rejected' }> {
+function namedConversation(
+  config: SidecarConfig,
+  header: HeaderReader,
+  request: ChatRequest,
+): NamedConversation | Extract<IdentifyResult, { status: 'rejected' }> {
   for (const found of conversationCandidates(config, header, request)) {
     if (!isId(found.rawId)) return rejected(found.param, `a conversation id must be 1 to ${ID_LENGTH_MAX} printable characters`)
     return { status: 'named', rawId: found.rawId, carrier: found.carrier }

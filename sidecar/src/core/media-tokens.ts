@@ -85,7 +85,8 @@ function tokensByRule(rule: Rule, part: ImagePart, ofUnknownSize: number): numbe
     return rule.base + rule.tile * (part.size === null ? MOST_TILES : tiles(part.size.width, part.size.height))
   }
   if (part.detail === 'low') return Math.ceil((LOW_PATCHES * rule.multiplier) / 100)
-  const patches = part.size === null ? ofUnknownSize : Math.ceil(part.size.width / PATCH_PIXELS) * Math.ceil(part.size.height / PATCH_PIXELS)
+  const patches =
+    part.size === null ? ofUnknownSize : Math.ceil(part.size.width / PATCH_PIXELS) * Math.ceil(part.size.height / PATCH_PIXELS)
   return Math.ceil((Math.min(patches, rule.patchesMax) * rule.multiplier) / 100)
 }
 

@@ -75,7 +75,7 @@ test('a summary stands labelled and fenced in user role', () => {
     tokensAfter: 1_120,
   })
   assert.equal(message?.['role'], 'user')
-  const content = String(message?.['content'])
+  const content = contentOf(message)
   assert.match(content, /^\[Earlier conversation summarised by farebox: turns 1-2, 24310 -> 1120 tokens\]\n/)
   assert.equal(content.match(/<\/summary>/g)?.length, 1)
   assert.ok(content.endsWith('\n</summary>'))
@@ -86,7 +86,7 @@ test('a summary longer than its bound is cut, in whatever script', () => {
   const plan = planOf([user('q1'), assistant('a1')])
   fc.assert(
     fc.property(fc.constantFrom('word ', '漢字', 'é'), fc.integer({ min: 1, max: 50 }), (piece, maxTokens) => {
-      const content = String(summaryMessage({ text: piece.repeat(2_000), plan, maxTokens, tokensBefore: 1, tokensAfter: 1 })?.['content'])
+      const content = contentOf(summaryMessage({ text: piece.repeat(2_000), plan, maxTokens, tokensBefore: 1, tokensAfter: 1 }))
       const summary = /<summary>\n([\s\S]*)\n<\/summary>/.exec(content)?.[1] ?? ''
       assert.ok(Buffer.byteLength(summary) <= maxTokens * 6)
       assert.ok(summary.endsWith(' [...]'))
@@ -168,3 +168,9 @@ test('a conversation is expected to go on as long as it has lasted, within its m
   assert.equal(expectedFurtherCalls({ turns: 8, remaining: -1n, lastCost: 10n }), 0)
   assert.equal(expectedFurtherCalls({ turns: 5_000, remaining: 1n, lastCost: 0n }), 1_000)
 })
+
+function contentOf(message: Readonly<Record<string, unknown>> | null): string {
+  const content = message?.['content']
+  assert.ok(typeof content === 'string')
+  return content
+}

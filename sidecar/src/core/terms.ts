@@ -58,7 +58,9 @@ export function drawsOf(input: {
   readonly nowMs: number
 }): readonly CapDraw[] {
   const { terms } = input
-  const draws: CapDraw[] = [{ kind: 'conversation', account: sessionAccount(input.conversation, input.session), cap: terms.perConversation, periodKey: null }]
+  const draws: CapDraw[] = [
+    { kind: 'conversation', account: sessionAccount(input.conversation, input.session), cap: terms.perConversation, periodKey: null },
+  ]
   if (terms.perUser !== null && input.user !== null) {
     const { key } = periodSpan(terms.perUser.period, input.nowMs)
     draws.push({ kind: 'user', account: `u:${input.user}:${terms.contract.tier}:${key}`, cap: terms.perUser.cap, periodKey: key })

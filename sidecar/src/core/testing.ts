@@ -85,7 +85,7 @@ export function pairingProblem(messages: readonly Message[]): string | null {
     }
     if (open.size > 0) return `message ${index}: follows tool calls that are not answered`
     open = new Set(toolCalls.map(({ id }) => id))
-    if (role === 'assistant' && toolCalls.length === 0 && json['content'] == null && json['refusal'] == null)
+    if (role === 'assistant' && toolCalls.length === 0 && (json['content'] ?? null) === null && (json['refusal'] ?? null) === null)
       return `message ${index}: an assistant message that says nothing`
   }
   return open.size > 0 ? 'the last tool calls are not answered' : null

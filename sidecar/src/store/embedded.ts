@@ -1,41 +1,57 @@
 /**
- * The embedded store: SQLite in one file, owned by one process. Steps run as they are asked for, in memory and in an open
- * transaction; the transaction of an event-loop turn is committed before any of its steps is answered, so nobody acts on
- * what a crash could undo. A killed process loses nothing that was answered (a power cut may: `synchronous=NORMAL`).
+ * The embedded store: SQLite in one file, owned by one process. Steps run in memory as they are asked for; what a turn of
+ * the event loop changed is committed together before any of its steps is answered, so nobody acts on what a crash could
+ * undo. A killed process loses nothing that was answered (a power cut may: `synchronous=NORMAL`).
  */
-import { DatabaseSync } from 'node:sqlite'
-import type { StatementSync } from 'node:sqlite'
+import { setImmediate as nextTick } from 'node:timers/promises'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
-import { LRUCache } from 'lru-cache'
-import { added, charged, EMPTY_ACCOUNT, entered, heldOperation, holdTaken, offer, settled, voided } from '../core/budget.ts'
+import {
+  added,
+  assertCost,
+  assertReservation,
+  charged,
+  EMPTY_ACCOUNT,
+  entered,
+  heldOperation,
+  holdTaken,
+  offer,
+  overdue,
+  settled,
+  voided,
+} from '../core/budget.ts'
 import type { Account, AccountId, Operation, OperationId, Outcome, ReserveResult, SettleResult } from '../core/budget.ts'
 import { applyChange } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest, Edit } from '../core/conversation.ts'
-import type { EntryNote, LedgerEntry } from '../core/ledger.ts'
-import { accountOf, conversationOf, conversationText, entryOf, money, noteText, operationOf } from './rows.ts'
-import type { Row } from './rows.ts'
+import type { LedgerEntry } from '../core/ledger.ts'
+import { BooksFile, tierDayKey } from './books-file.ts'
+import { storeError } from './database.ts'
+import { Outlived } from './outlived.ts'
+import * as rows from './rows.ts'
+import { allValues, firstValues } from './statements.ts'
+import { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS, StoreError } from './store.ts'
-import type { BudgetStore, OutcomeKind, OutcomeTotals, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from './store.ts'
-import { TABLES, TABLES_VERSION } from './tables.ts'
+import type { BudgetStore, OutcomeTotals, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from './store.ts'
 
-/** Rows kept in memory beside the file; what falls out is read again. */
-const ACCOUNTS_CACHED = 100_000
-const CONVERSATIONS_CACHED = 20_000
-/** Operations that have ended are known this long, so that a late repeat changes nothing. */
-const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
-/** Accounts outlive the longest period and the life of its conversations. */
-const ACCOUNT_LIFE_MS = 70 * 24 * 3_600_000
-/** Rows of each table dropped in one sweep. */
-const DROPPED_MAX = 1_000
+/** Rows that are written to their tables at a time, and how long after the commit before: a batch takes a millisecond or less. */
+const BATCH_ROWS = 128
+const BATCH_EVERY_MS = 10
+/** With more than this waiting, batches grow: memory is bounded, even where the load leaves no idle time. */
+const BACKLOG_ROWS = 8_000
+const BACKLOG_BATCH_ROWS = 1_000
 const LEDGER_PAGE_MAX = 10_000
+const DAY_MS = 24 * 3_600_000
 
 export interface EmbeddedOptions {
   /** Path of the database; its folder must exist. `:memory:` for tests. */
   readonly file: string
+  /** The wall clock. */
   readonly nowMs: () => number
 }
 
-/** Throws `StoreError`: `away` when another process owns the file, `corrupt` when it is not ours or is damaged. */
+/**
+ * Throws `StoreError`: `away` when another process owns the file, `corrupt` when it is not ours or is damaged. Holds of an
+ * earlier run are charged at once: their owner is dead, so the truth will not come in time.
+ */
 export function openEmbeddedStore(options: EmbeddedOptions): BudgetStore {
   return new EmbeddedStore(options)
 }
@@ -46,34 +62,45 @@ interface Waiting {
 }
 
 class EmbeddedStore implements BudgetStore {
-  readonly #database: DatabaseSync
-  readonly #sql: Statements
-  readonly #nowMs: () => number
-  readonly #accounts = new LRUCache<AccountId, Account>({ max: ACCOUNTS_CACHED })
-  readonly #conversations = new LRUCache<ConversationId, Conversation>({ max: CONVERSATIONS_CACHED })
+  readonly #file: string
+  readonly #books: BooksFile
+  readonly #clock: StoreClock
+  readonly #outlived: Outlived
+  #held = new Map<OperationId, Operation>()
   #waiting: Waiting[] = []
+  #isCommitDue = false
   #isOpen = true
-  /** The store's clock: never runs backwards, not even over a restart. */
-  #clockMs = 0
+  /** A commit failed, and what memory holds is not what the file holds. */
+  #isAstray = false
+  #writer: NodeJS.Timeout | null = null
+  #today = { number: 0, text: '1970-01-01' }
 
   constructor({ file, nowMs }: EmbeddedOptions) {
-    this.#nowMs = nowMs
-    this.#database = openDatabase(file)
-    this.#sql = prepare(this.#database)
-    this.#clockMs = Number(this.#sql.readMeta.get('clock')?.['value'] ?? 0)
-    this.#chargeAbandoned()
+    this.#file = file
+    this.#books = new BooksFile(file)
+    try {
+      this.#recover()
+      this.#clock = new StoreClock(nowMs, this.#books.clockMs)
+      const now = this.#clock.now()
+      for (const operation of overdue(this.#held.values(), Number.POSITIVE_INFINITY)) this.#book(charged(operation, now), null)
+      this.#books.commit(now)
+    } catch (error) {
+      this.#books.close()
+      throw storeError(file, error)
+    }
+    this.#outlived = new Outlived(this.#books)
   }
 
-  async read({ conversation, accounts, nowMs }: { readonly conversation: ConversationId; readonly accounts: readonly AccountId[]; readonly nowMs: number }): Promise<Snapshot> {
-    return this.#guarded(() => ({ conversation: this.#alive(conversation, nowMs), accounts: this.#balances(accounts) }))
+  async read({ conversation, accounts, nowMs }: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
+    return this.#guarded(() => ({ conversation: this.#alive(conversation, this.#clock.at(nowMs)), accounts: this.#balances(accounts) }))
   }
 
   async findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null> {
     return this.#guarded(() => {
+      const now = this.#clock.at(nowMs)
       for (const digest of digests) {
-        const found = this.#sql.findChain.get(digest)
-        const id = found?.['conversation']
-        if (typeof id === 'string' && this.#alive(id, nowMs) !== null) return id
+        const found = this.#books.chain.get(digest)
+        if (found !== null && !hasOutlived(found, now) && this.#alive(found.conversation, now) !== null) return found.conversation
       }
       return null
     })
@@ -82,294 +109,351 @@ class EmbeddedStore implements BudgetStore {
   reserve(step: ReserveStep): Promise<ReserveAnswer> {
     return this.#step(() => {
       const { reservation } = step
+      assertReservation(reservation)
       const accounts = reservation.draws.map((draw) => draw.account)
-      const found = this.#alive(step.conversation, step.nowMs)
+      const found = this.#alive(step.conversation, this.#clock.at(step.nowMs))
       const snapshotOf = (conversation: Conversation | null): Snapshot => ({ conversation, accounts: this.#balances(accounts) })
       const known = this.#operation(reservation.operationId)
       if (known !== null) return answerOf({ status: 'exists', operation: known }, snapshotOf(found))
-      if (found !== null && hasMoved(found, step.seen ?? step.initial)) return { status: 'moved', snapshot: snapshotOf(found) }
+      if (hasMoved(found, step)) return { status: 'moved', snapshot: snapshotOf(found) }
       const result = offer(reservation, (account) => this.#account(account))
       if (result.status !== 'held') return answerOf(result, snapshotOf(found))
-      const operation = heldOperation(reservation, result.granted)
-      this.#writeOperation(operation)
-      this.#move(operation.accounts, holdTaken(operation))
-      const { conversation } = this.#change(step.conversation, found ?? step.initial, step.change, found === null)
+      const operation = heldOperation({ ...reservation, expiresAtMs: this.#clock.at(reservation.expiresAtMs) }, result.granted)
+      const balances = this.#moved(operation.accounts, holdTaken(operation))
+      if (found === null) this.#beginAnew(step.conversation)
+      const now = this.#clock.now()
+      this.#putOperation(operation, now)
+      this.#putAccounts(balances, now)
+      const { conversation } = this.#change(step.conversation, found, found ?? step.initial, step.change, now)
       return answerOf(result, snapshotOf(conversation))
     })
   }
 
   renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void> {
     return this.#step(() => {
-      for (const id of operationIds) this.#sql.renew.run(expiresAtMs, id, expiresAtMs)
+      const expires = this.#clock.at(expiresAtMs)
+      for (const id of operationIds) {
+        const operation = this.#held.get(id)
+        if (operation !== undefined && operation.expiresAtMs < expires)
+          this.#putOperation({ ...operation, expiresAtMs: expires }, this.#clock.now())
+      }
     })
   }
 
   settle(step: SettleStep): Promise<SettleAnswer> {
     return this.#step(() => {
-      const { settlement } = step
+      const { settlement, alerts } = step
+      assertCost(settlement.cost)
+      const now = this.#clock.now()
       const operation = this.#operation(settlement.operationId)
       const outcome = operation === null ? null : settled(operation, settlement)
-      const drawn = step.alerts.draws.map((draw) => draw.account)
-      const before = this.#conversation(step.conversation)
+      const drawn = alerts.draws.map((draw) => draw.account)
+      const before = this.#alive(step.conversation, now)
       if (operation === null || outcome === null) {
         const result: SettleResult = { status: operation === null ? 'unknown' : 'exists' }
         return { result, firedAlerts: [], snapshot: { conversation: before, accounts: this.#balances(drawn) } }
       }
-      this.#book(outcome)
-      for (const digest of step.chain) this.#sql.putChain.run(digest, step.conversation, this.#now())
+      this.#book(outcome, now)
       const accounts = this.#balances([...new Set([...operation.accounts, ...drawn])])
       const result: SettleResult = { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries }
       if (before === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
-      const addAlerts = reachedPercents(step.alerts, accounts)
-      const { conversation, firedAlerts } = this.#change(step.conversation, before, { ...step.change, addAlerts: [...(step.change.addAlerts ?? []), ...addAlerts] }, false)
+      for (const digest of step.chain) this.#books.chain.set(digest, { conversation: step.conversation, touched: now })
+      const addAlerts = [...(step.change.addAlerts ?? []), ...reachedPercents(alerts, accounts)]
+      const { conversation, firedAlerts } = this.#change(step.conversation, before, before, { ...step.change, addAlerts }, now)
       return { result, firedAlerts, snapshot: { conversation, accounts } }
     })
   }
 
-  void({ operationId }: { readonly operationId: OperationId; readonly atMs: number }): Promise<'voided' | 'exists' | 'unknown'> {
+  void({ operationId, atMs }: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
     return this.#step(() => {
       const operation = this.#operation(operationId)
       if (operation === null) return 'unknown'
-      if (operation.state.status !== 'held') return 'exists'
-      this.#book(voided(operation))
+      const outcome = voided(operation, atMs)
+      if (outcome === null) return 'exists'
+      this.#book(outcome, null)
       return 'voided'
     })
   }
 
-  update({ conversation, initial, change, nowMs }: { readonly conversation: ConversationId; readonly initial?: Conversation; readonly change: ConversationChange; readonly nowMs: number }): Promise<UpdateAnswer | null> {
+  update({ conversation: id, initial, change, nowMs }: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | null> {
     return this.#step(() => {
-      const found = this.#alive(conversation, nowMs)
+      const found = this.#alive(id, this.#clock.at(nowMs))
       const before = found ?? initial
-      return before === undefined ? null : this.#change(conversation, before, change, found === null)
+      if (before === undefined) return null
+      if (found === null) this.#beginAnew(id)
+      const isTurn = found === null || change.turnAtMs !== undefined
+      return this.#change(id, found, before, change, isTurn ? this.#clock.now() : null)
     })
   }
 
   charge(step: Parameters<BudgetStore['charge']>[0]): Promise<'charged' | 'exists'> {
     return this.#step(() => {
+      assertCost(step.cost)
       if (this.#operation(step.operationId) !== null) return 'exists'
-      this.#book(entered(step))
-      const conversation = this.#conversation(step.conversation)
-      if (conversation !== null) this.#change(step.conversation, conversation, step.change, false)
+      const now = this.#clock.now()
+      this.#book(entered(step), now)
+      const found = this.#alive(step.conversation, now)
+      if (found !== null) this.#change(step.conversation, found, found, step.change, now)
       return 'charged'
     })
   }
 
   sweep({ nowMs, limit }: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }> {
     return this.#step(() => {
-      const now = this.#now(nowMs)
-      const expired = this.#sql.dueOperations.all(now, limit).map((row) => operationOf(row))
-      for (const operation of expired) this.#book(charged(operation, now))
-      this.#dropOutlived(now)
-      this.#sql.putMeta.run('clock', now)
+      const now = this.#clock.at(nowMs)
+      const expired = overdue(this.#held.values(), now).slice(0, limit)
+      for (const operation of expired) this.#book(charged(operation, now), null)
+      this.#outlived.wake(now)
+      this.#wakeWriter()
       return { expired }
     })
   }
 
-  putContract(contract: Contract): Promise<void> {
-    return this.#step(() => void this.#sql.putContract.run(contract.hash, JSON.stringify(contract)))
+  async putContract(contract: Contract): Promise<void> {
+    this.#guarded(() => this.#books.sql.putContract.run(contract.hash, JSON.stringify(contract)))
   }
 
   async getContract(hash: string): Promise<Contract | null> {
     return this.#guarded(() => {
-      const body = this.#sql.getContract.get(hash)?.['body']
-      return typeof body === 'string' ? (JSON.parse(body) as Contract) : null
+      const values = firstValues(this.#books.sql.getContract, hash)
+      return values === null ? null : (JSON.parse(rows.text(values[0])) as Contract)
     })
   }
 
-  addOutcome({ key, tier, day, kind }: { readonly key: string; readonly tier: string; readonly day: string; readonly kind: OutcomeKind }): Promise<'added' | 'exists'> {
-    return this.#step(() => (this.#sql.putOutcome.run(key, tier, day, kind).changes === 0 ? 'exists' : 'added'))
+  async addOutcome({ key, tier, day, kind }: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
+    return this.#guarded(() => (this.#books.sql.putOutcome.run(key, tier, day, kind).changes === 0 ? 'exists' : 'added'))
   }
 
-  async readOutcomes({ tier, fromDay, toDay }: { readonly tier: string; readonly fromDay: string; readonly toDay: string }): Promise<OutcomeTotals> {
+  async readOutcomes({ tier, fromDay, toDay }: Parameters<BudgetStore['readOutcomes']>[0]): Promise<OutcomeTotals> {
+    await this.#written()
     return this.#guarded(() => {
-      const counts = new Map(this.#sql.countOutcomes.all(tier, fromDay, toDay).map((row) => [row['kind'], Number(row['count'])]))
-      const cost = this.#sql.tierCost.get(tier, fromDay, toDay)?.['cost']
-      return { started: counts.get('started') ?? 0, confirmed: counts.get('confirmed') ?? 0, reversed: counts.get('reversed') ?? 0, cost: money(cost ?? 0) }
+      const counts = new Map(
+        allValues(this.#books.sql.countOutcomes, tier, fromDay, toDay).map(([kind, count]) => [kind, rows.whole(count)]),
+      )
+      const days = allValues(this.#books.sql.getTierDays, tier, fromDay, toDay).map((values) => rows.tierDayRow(values))
+      return {
+        started: counts.get('started') ?? 0,
+        confirmed: counts.get('confirmed') ?? 0,
+        reversed: counts.get('reversed') ?? 0,
+        cost: days.reduce((sum, { cost }) => sum + cost, 0n),
+      }
     })
   }
 
-  async readLedger({ afterSequence, limit }: { readonly afterSequence: number; readonly limit: number }): Promise<readonly (LedgerEntry & { readonly sequence: number })[]> {
-    return this.#guarded(() => this.#sql.readLedger.all(afterSequence, Math.min(limit, LEDGER_PAGE_MAX)).map((row) => entryOf(row)))
+  async readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly rows.SequencedEntry[]> {
+    await this.#written()
+    return this.#guarded(() =>
+      allValues(this.#books.sql.readEntries, afterSequence, Math.min(limit, LEDGER_PAGE_MAX)).map((values) => rows.entryRow(values)),
+    )
   }
 
   async listConversations({ limit, nowMs }: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
-    return this.#guarded(() =>
-      this.#sql.newestConversations.all(nowMs - CONVERSATION_LIFE_MS, limit).flatMap((row) => {
-        const conversation = this.#conversation(String(row['id']))
-        return conversation === null ? [] : [conversation]
-      }),
-    )
+    await this.#written()
+    return this.#guarded(() => {
+      const now = this.#clock.at(nowMs)
+      const listed: Conversation[] = []
+      for (const [id] of allValues(this.#books.sql.newestConversations, now - CONVERSATION_LIFE_MS, limit)) {
+        const conversation = this.#alive(rows.text(id), now)
+        if (conversation !== null) listed.push(conversation)
+      }
+      return listed
+    })
   }
 
   async close(): Promise<void> {
     if (!this.#isOpen) return
     this.#commit()
     this.#isOpen = false
-    this.#database.close()
+    if (this.#writer !== null) clearTimeout(this.#writer)
+    try {
+      if (!this.#isAstray) this.#books.flush()
+    } catch (error) {
+      throw storeError(this.#file, error)
+    } finally {
+      this.#books.close()
+    }
   }
 
-  /** Runs a step now, in the transaction of this turn of the event loop; answers it when that is committed. */
+  /** Runs a step now; answers it when this turn of the event loop is committed. A step that throws `RangeError` has changed nothing. */
   #step<T>(run: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (!this.#isOpen) return reject(new StoreError('closed', 'the store is closed'))
-      let answer: T
       try {
-        if (this.#waiting.length === 0) {
-          this.#database.exec('BEGIN')
-          setImmediate(() => this.#commit())
-        }
+        const answer = this.#guarded(run)
         this.#waiting.push({ resolve: () => resolve(answer), reject })
-        answer = run()
+        this.#commitSoon()
       } catch (error) {
-        this.#abandon(storeError(error))
+        if (error instanceof StoreError && error.code !== 'closed') this.#abandon(error)
+        reject(error instanceof Error ? error : new Error(String(error)))
       }
     })
   }
 
-  #commit(): void {
-    if (this.#waiting.length === 0) return
-    const waiting = this.#waiting
+  #guarded<T>(run: () => T): T {
+    if (!this.#isOpen) throw new StoreError('closed', 'the store is closed')
     try {
-      this.#database.exec('COMMIT')
+      if (this.#isAstray) this.#recover()
+      return run()
     } catch (error) {
-      return this.#abandon(storeError(error))
+      throw error instanceof RangeError ? error : storeError(this.#file, error)
     }
+  }
+
+  #commitSoon(): void {
+    if (this.#isCommitDue) return
+    this.#isCommitDue = true
+    setImmediate(() => this.#commit())
+  }
+
+  #commit(): void {
+    this.#isCommitDue = false
+    if (this.#waiting.length === 0) return
+    try {
+      this.#books.commit(this.#clock.now())
+    } catch (error) {
+      return this.#abandon(storeError(this.#file, error))
+    }
+    const waiting = this.#waiting
     this.#waiting = []
     for (const { resolve } of waiting) resolve()
+    this.#wakeWriter()
   }
 
   /** Nothing of this turn happened: memory is read again from the file, and everyone is told. */
   #abandon(error: StoreError): void {
     const waiting = this.#waiting
     this.#waiting = []
-    this.#accounts.clear()
-    this.#conversations.clear()
-    try {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
-    } catch {
-      // the transaction is gone already, which is what was wanted
-    }
+    this.#isAstray = true
     for (const { reject } of waiting) reject(error)
   }
 
-  #guarded<T>(run: () => T): T {
-    if (!this.#isOpen) throw new StoreError('closed', 'the store is closed')
+  #recover(): void {
+    this.#held = new Map(this.#books.recover().map((operation) => [operation.id, operation]))
+    this.#isAstray = false
+  }
+
+  #wakeWriter(): void {
+    if (this.#writer !== null || (this.#books.unwritten === 0 && !this.#outlived.isUnderWay)) return
+    this.#writer = setTimeout(() => this.#writeInTheBackground(), BATCH_EVERY_MS).unref()
+  }
+
+  #writeInTheBackground(): void {
+    this.#writer = null
+    this.#commit()
+    if (this.#isAstray) return
     try {
-      return run()
-    } catch (error) {
-      throw storeError(error)
+      if (this.#books.unwritten > 0) this.#books.write(this.#books.unwritten > BACKLOG_ROWS ? BACKLOG_BATCH_ROWS : BATCH_ROWS)
+      else this.#outlived.step(this.#clock.now(), BATCH_ROWS)
+    } catch {
+      // The journal still has every row. Memory and tables are made one again by the next step, which also tells of it.
+      this.#isAstray = true
+      return
+    }
+    this.#wakeWriter()
+  }
+
+  /** Brings to their tables, batch by batch, all rows that were changed up to now. */
+  async #written(): Promise<void> {
+    this.#guarded(() => undefined)
+    this.#commit()
+    const target = this.#books.sequence
+    while (this.#isOpen && !this.#isAstray && this.#books.writtenSequence < target) {
+      this.#guarded(() => this.#books.write(BATCH_ROWS))
+      await nextTick()
+      this.#commit()
     }
   }
 
-  #now(nowMs = this.#nowMs()): number {
-    if (nowMs > this.#clockMs) this.#clockMs = nowMs
-    return this.#clockMs
-  }
-
-  /** Holds of an earlier run: their owner is dead, so the truth will not come. */
-  #chargeAbandoned(): void {
-    const now = this.#now()
-    this.#database.exec('BEGIN')
-    for (const row of this.#sql.heldOperations.all()) this.#book(charged(operationOf(row), now))
-    this.#database.exec('COMMIT')
-  }
-
-  #book({ operation, delta, entries }: Outcome): void {
-    this.#writeOperation(operation)
-    this.#move(operation.accounts, delta)
+  /** `touched`: when the accounts were last used by a caller; null leaves that as it is. */
+  #book({ operation, delta, entries }: Outcome, touched: number | null): void {
+    const balances = this.#moved(operation.accounts, delta)
+    this.#putOperation(operation, this.#clock.now())
+    this.#putAccounts(balances, touched)
     for (const entry of entries) this.#enter(entry)
   }
 
   #enter(entry: LedgerEntry): void {
-    this.#sql.putEntry.run(entry.operationId, entry.kind, JSON.stringify(entry.accounts), entry.cost, entry.atMs, noteText(entry.note))
-    const { tier }: EntryNote = entry.note
-    if (tier !== undefined) this.#sql.addTierCost.run(tier, new Date(entry.atMs).toISOString().slice(0, 10), entry.cost)
+    const { tier } = entry.note
+    const sequence = this.#books.nextEntry()
+    this.#books.entries.set(String(sequence), { ...entry, sequence })
+    if (tier === undefined) return
+    const key = tierDayKey(tier, this.#dayOf(entry.atMs))
+    const known = this.#books.tierDays.get(key)
+    this.#books.tierDays.set(key, { tier, day: this.#dayOf(entry.atMs), cost: (known?.cost ?? 0n) + entry.cost })
   }
 
-  #writeOperation({ id, accounts, hold, input, expiresAtMs, state, note }: Operation): void {
-    if (state.status === 'held') this.#sql.putOperation.run(id, JSON.stringify(accounts), hold, input, expiresAtMs, 'held', 0n, noteText(note), this.#now())
-    else if (hold === 0n && state.status === 'settled') {
-      this.#sql.putOperation.run(id, JSON.stringify(accounts), hold, input, expiresAtMs, 'settled', state.cost, noteText(note), this.#now())
-    } else this.#sql.endOperation.run(state.status, state.status === 'settled' ? state.cost : 0n, this.#now(), id)
+  /** Of UTC. */
+  #dayOf(atMs: number): string {
+    const number = Math.floor(atMs / DAY_MS)
+    if (number !== this.#today.number) this.#today = { number, text: new Date(atMs).toISOString().slice(0, 10) }
+    return this.#today.text
   }
 
   #operation(id: OperationId): Operation | null {
-    const row = this.#sql.getOperation.get(id)
-    return row === undefined ? null : operationOf(row)
+    return this.#held.get(id) ?? this.#books.operations.get(id)?.operation ?? null
   }
 
-  #move(ids: readonly AccountId[], delta: Account): void {
-    for (const id of ids) {
-      const account = added(this.#account(id), delta)
-      this.#accounts.set(id, account)
-      this.#sql.putAccount.run(id, account.spent, account.held, account.heldInput, this.#now())
-    }
+  #putOperation(operation: Operation, touched: number): void {
+    this.#books.operations.set(operation.id, { operation, touched })
+    if (operation.state.status === 'held') this.#held.set(operation.id, operation)
+    else this.#held.delete(operation.id)
+  }
+
+  /** What the accounts come to; throws `RangeError` where one would go beyond `AMOUNT_MAX`. */
+  #moved(ids: readonly AccountId[], delta: Account): ReadonlyMap<AccountId, Account> {
+    return new Map(ids.map((id) => [id, added(this.#account(id), delta)]))
+  }
+
+  #putAccounts(accounts: ReadonlyMap<AccountId, Account>, touched: number | null): void {
+    for (const [id, account] of accounts)
+      this.#books.accounts.set(id, { account, touched: touched ?? this.#books.accounts.get(id)?.touched ?? this.#clock.now() })
   }
 
   #account(id: AccountId): Account {
-    const known = this.#accounts.get(id)
-    if (known !== undefined) return known
-    const row = this.#sql.getAccount.get(id)
-    const account = row === undefined ? EMPTY_ACCOUNT : accountOf(row)
-    this.#accounts.set(id, account)
-    return account
+    const row = this.#books.accounts.get(id)
+    return row === null || (row.account.held === 0n && hasOutlived(row, this.#clock.now())) ? EMPTY_ACCOUNT : row.account
   }
 
   #balances(ids: readonly AccountId[]): ReadonlyMap<AccountId, Account> {
     return new Map(ids.map((id) => [id, this.#account(id)]))
   }
 
-  #alive(id: ConversationId, nowMs: number): Conversation | null {
-    const conversation = this.#conversation(id)
-    return conversation === null || nowMs - conversation.lastTurnAtMs > CONVERSATION_LIFE_MS ? null : conversation
+  /** `now` by the store's clock. */
+  #alive(id: ConversationId, now: number): Conversation | null {
+    const row = this.#books.conversations.get(id)
+    return row === null || hasOutlived(row, now) ? null : row.conversation
   }
 
-  #conversation(id: ConversationId): Conversation | null {
-    const known = this.#conversations.get(id)
-    if (known !== undefined) return known
-    const state = this.#sql.getConversation.get(id)?.['state']
-    if (typeof state !== 'string') return null
-    const edits: Edit[] = []
-    const ready: Edit[] = []
-    for (const row of this.#sql.getEdits.all(id)) (row['ready'] === 0n || row['ready'] === 0 ? edits : ready).push(JSON.parse(String(row['body'])) as Edit)
-    const conversation = conversationOf(state, edits, ready)
-    this.#conversations.set(id, conversation)
-    return conversation
+  /** What outlived its life under this id is gone before a conversation begins under it. */
+  #beginAnew(id: ConversationId): void {
+    if (this.#books.conversations.get(id) === null) return
+    this.#commit()
+    this.#books.dropConversation(id)
   }
 
-  #change(id: ConversationId, before: Conversation, change: ConversationChange, isNew: boolean): UpdateAnswer {
-    if (isNew) this.#forget(id) // what outlived its life under this id is gone before it begins anew
+  /** `found`: as it is stored; null when it begins as `before`. `touched`: null leaves its life as it is. */
+  #change(
+    id: ConversationId,
+    found: Conversation | null,
+    before: Conversation,
+    change: ConversationChange,
+    touched: number | null,
+  ): UpdateAnswer {
     const changed = applyChange(before, change)
     const { conversation } = changed
-    this.#conversations.set(id, conversation)
-    this.#sql.putConversation.run(id, conversationText(conversation), conversation.lastTurnAtMs)
-    if (isNew || conversation.edits !== before.edits) this.#writeEdits(id, isNew ? [] : before.edits, conversation.edits, 0)
-    if (isNew || conversation.readyEdits !== before.readyEdits) this.#writeEdits(id, isNew ? [] : before.readyEdits, conversation.readyEdits, 1)
+    const row = this.#books.conversations.get(id)
+    this.#books.conversations.set(id, { conversation, touched: touched ?? row?.touched ?? this.#clock.now() })
+    this.#putEdits(id, found?.readyEdits ?? [], conversation.readyEdits, true)
+    this.#putEdits(id, found?.edits ?? [], conversation.edits, false)
     return changed
   }
 
   /** Lists only grow at their end, or lose what moved to the other one, where the same id is written over. */
-  #writeEdits(conversation: ConversationId, before: readonly Edit[], after: readonly Edit[], ready: 0 | 1): void {
+  #putEdits(conversation: ConversationId, before: readonly Edit[], after: readonly Edit[], ready: boolean): void {
+    if (after === before || after.length === 0) return
     const known = new Set(before.map((edit) => edit.id))
-    after.forEach((edit, position) => {
-      if (!known.has(edit.id)) this.#sql.putEdit.run(conversation, position, edit.id, ready, JSON.stringify(edit))
-    })
-  }
-
-  #forget(id: ConversationId): void {
-    this.#sql.dropEdits.run(id)
-    this.#sql.dropChain.run(id)
-    this.#sql.dropConversation.run(id)
-    this.#conversations.delete(id)
-  }
-
-  #dropOutlived(now: number): void {
-    for (const row of this.#sql.oldConversations.all(now - CONVERSATION_LIFE_MS, DROPPED_MAX)) this.#forget(String(row['id']))
-    this.#sql.dropOperations.run(now - ENDED_OPERATION_LIFE_MS, DROPPED_MAX)
-    for (const row of this.#sql.oldAccounts.all(now - ACCOUNT_LIFE_MS, DROPPED_MAX)) {
-      this.#sql.dropAccount.run(String(row['id']))
-      this.#accounts.delete(String(row['id']))
-    }
+    for (const edit of after)
+      if (!known.has(edit.id))
+        this.#books.edits.set(`${conversation} ${edit.id}`, { sequence: this.#books.nextEdit(), conversation, ready, edit })
   }
 }
 
@@ -377,8 +461,15 @@ function answerOf(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {
   return { status: result.status, result, snapshot }
 }
 
-function hasMoved(found: Conversation, seen: { readonly contractHash: string; readonly user: string | null; readonly session: number }): boolean {
-  return found.contractHash !== seen.contractHash || found.user !== seen.user || found.session !== seen.session
+/** Whether the decision was made on another conversation than there is. Who began it alike meanwhile decided alike. */
+function hasMoved(found: Conversation | null, { seen, initial }: ReserveStep): boolean {
+  if (found === null) return false
+  const { contractHash, user, session } = seen ?? initial
+  return found.contractHash !== contractHash || found.user !== user || found.session !== session
+}
+
+function hasOutlived({ touched }: { readonly touched: number }, now: number): boolean {
+  return now - touched > CONVERSATION_LIFE_MS
 }
 
 /** Thresholds that the tightest of the watched accounts has reached: spent and the input of calls under way, of its cap. */
@@ -389,73 +480,4 @@ function reachedPercents({ draws, percents }: SettleStep['alerts'], accounts: Re
       return cap !== null && (spent + heldInput) * 100n >= cap * BigInt(percent)
     }),
   )
-}
-
-function openDatabase(file: string): DatabaseSync {
-  let database: DatabaseSync | null = null
-  try {
-    database = new DatabaseSync(file)
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000; BEGIN IMMEDIATE; COMMIT')
-    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0)
-    if (version > TABLES_VERSION) throw new StoreError('corrupt', `${file} was written by a newer version`)
-    database.exec(TABLES)
-    database.exec(`PRAGMA user_version = ${TABLES_VERSION}`)
-    return database
-  } catch (error) {
-    database?.close()
-    const reason = error instanceof Error ? error.message : String(error)
-    if (error instanceof StoreError) throw error
-    if (/locked|busy/.test(reason)) throw new StoreError('away', `${file} is in use by another process`, error)
-    throw new StoreError('corrupt', `${file} cannot be used as the books: ${reason}`, error)
-  }
-}
-
-function storeError(error: unknown): StoreError {
-  if (error instanceof StoreError) return error
-  const reason = error instanceof Error ? error.message : String(error)
-  return new StoreError(/malformed|corrupt|not a database/.test(reason) ? 'corrupt' : 'away', `the store failed: ${reason}`, error)
-}
-
-type Statements = ReturnType<typeof prepare>
-
-function prepare(database: DatabaseSync) {
-  const statement = (sql: string): StatementSync & { get(...values: unknown[]): Row | undefined } => {
-    const prepared = database.prepare(sql)
-    prepared.setReadBigInts(true)
-    return prepared
-  }
-  return {
-    readMeta: statement('SELECT value FROM meta WHERE name = ?'),
-    putMeta: statement('INSERT OR REPLACE INTO meta VALUES (?, ?)'),
-    getAccount: statement('SELECT spent, held, held_input FROM accounts WHERE id = ?'),
-    putAccount: statement('INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?)'),
-    oldAccounts: statement('SELECT id FROM accounts WHERE touched < ? AND held = 0 LIMIT ?'),
-    dropAccount: statement('DELETE FROM accounts WHERE id = ?'),
-    getOperation: statement('SELECT * FROM operations WHERE id = ?'),
-    putOperation: statement('INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)'),
-    endOperation: statement('UPDATE operations SET status = ?, cost = ?, touched = ? WHERE id = ?'),
-    renew: statement("UPDATE operations SET expires = ? WHERE id = ? AND status = 'held' AND expires < ?"),
-    dueOperations: statement("SELECT * FROM operations WHERE status = 'held' AND expires <= ? ORDER BY expires, id LIMIT ?"),
-    heldOperations: statement("SELECT * FROM operations WHERE status = 'held' ORDER BY expires, id"),
-    dropOperations: statement("DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE status <> 'held' AND touched < ? LIMIT ?)"),
-    putEntry: statement('INSERT INTO ledger (operation, kind, accounts, cost, at, note) VALUES (?, ?, ?, ?, ?, ?)'),
-    readLedger: statement('SELECT * FROM ledger WHERE sequence > ? ORDER BY sequence LIMIT ?'),
-    getConversation: statement('SELECT state FROM conversations WHERE id = ?'),
-    putConversation: statement('INSERT OR REPLACE INTO conversations VALUES (?, ?, ?)'),
-    newestConversations: statement('SELECT id FROM conversations WHERE last_turn >= ? ORDER BY last_turn DESC LIMIT ?'),
-    oldConversations: statement('SELECT id FROM conversations WHERE last_turn < ? LIMIT ?'),
-    dropConversation: statement('DELETE FROM conversations WHERE id = ?'),
-    getEdits: statement('SELECT ready, body FROM edits WHERE conversation = ? ORDER BY position'),
-    putEdit: statement('INSERT OR REPLACE INTO edits VALUES (?, ?, ?, ?, ?)'),
-    dropEdits: statement('DELETE FROM edits WHERE conversation = ?'),
-    findChain: statement('SELECT conversation FROM chain WHERE digest = ?'),
-    putChain: statement('INSERT OR REPLACE INTO chain VALUES (?, ?, ?)'),
-    dropChain: statement('DELETE FROM chain WHERE conversation = ?'),
-    putContract: statement('INSERT OR REPLACE INTO contracts VALUES (?, ?)'),
-    getContract: statement('SELECT body FROM contracts WHERE hash = ?'),
-    putOutcome: statement('INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?)'),
-    countOutcomes: statement('SELECT kind, count(*) AS count FROM outcomes WHERE tier = ? AND day BETWEEN ? AND ? GROUP BY kind'),
-    addTierCost: statement('INSERT INTO tier_days VALUES (?, ?, ?) ON CONFLICT (tier, day) DO UPDATE SET cost = cost + excluded.cost'),
-    tierCost: statement('SELECT sum(cost) AS cost FROM tier_days WHERE tier = ? AND day BETWEEN ? AND ?'),
-  }
 }

@@ -1,63 +1,152 @@
 /** Rows of the embedded store <-> our types. What was written here is trusted when it is read again: the file is ours alone. */
 import type { Account, Operation, OperationState } from '../core/budget.ts'
-import type { Conversation, Driver, Edit } from '../core/conversation.ts'
+import type { Conversation, ConversationId, Driver, Edit } from '../core/conversation.ts'
 import type { EntryKind, EntryNote, LedgerEntry } from '../core/ledger.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 
-export type Row = Readonly<Record<string, unknown>>
+/** Values of a row, in the order of its columns: what the file and the journal keep. */
+export type Values = readonly (string | number | null)[]
 
-export function accountOf(row: Row): Account {
-  return { spent: money(row['spent']), held: money(row['held']), heldInput: money(row['held_input']) }
+/** `touched`: by the store's clock, when a step last used it. */
+export interface AccountRow {
+  readonly account: Account
+  readonly touched: number
+}
+export interface OperationRow {
+  readonly operation: Operation
+  readonly touched: number
+}
+export interface ConversationRow {
+  readonly conversation: Conversation
+  readonly touched: number
+}
+export interface ChainRow {
+  readonly conversation: ConversationId
+  readonly touched: number
+}
+export interface EditRow {
+  readonly sequence: number
+  readonly conversation: ConversationId
+  readonly ready: boolean
+  readonly edit: Edit
+}
+/** What a tier's entries of a day (UTC, `2026-11-24`) come to. */
+export interface TierDayRow {
+  readonly tier: string
+  readonly day: string
+  readonly cost: NanoUsd
+}
+export type SequencedEntry = LedgerEntry & { readonly sequence: number }
+
+export function accountValues({ account, touched }: AccountRow, id: string): Values {
+  return [id, Number(account.spent), Number(account.held), Number(account.heldInput), touched]
+}
+export function accountRow([, spent, held, heldInput, touched]: Values): AccountRow {
+  return { account: { spent: money(spent), held: money(held), heldInput: money(heldInput) }, touched: whole(touched) }
 }
 
-export function operationOf(row: Row): Operation {
-  return {
-    id: text(row['id']),
-    accounts: parsed(row['accounts']) as readonly string[],
-    hold: money(row['hold']),
-    input: money(row['input']),
-    expiresAtMs: Number(row['expires']),
-    state: stateOf(text(row['status']), money(row['cost'])),
-    note: noteOf(row['note']),
+export function operationValues({ operation, touched }: OperationRow): Values {
+  const { id, accounts, hold, input, expiresAtMs, state, note } = operation
+  const cost = state.status === 'settled' ? state.cost : 0n
+  return [id, JSON.stringify(accounts), Number(hold), Number(input), expiresAtMs, state.status, Number(cost), noteText(note), touched]
+}
+export function operationRow([id, accounts, hold, input, expires, status, cost, note, touched]: Values): OperationRow {
+  const state = stateOf(text(status), money(cost))
+  const operation: Operation = {
+    id: text(id),
+    accounts: idsOf(accounts),
+    hold: money(hold),
+    input: money(input),
+    expiresAtMs: whole(expires),
+    state,
+    note: noteOf(note),
   }
+  return { operation, touched: whole(touched) }
 }
 
-export function entryOf(row: Row): LedgerEntry & { readonly sequence: number } {
-  const operationId = text(row['operation'])
-  const kind = text(row['kind']) as EntryKind
+export function entryValues({ sequence, operationId, kind, accounts, cost, atMs, note }: SequencedEntry): Values {
+  return [sequence, operationId, kind, JSON.stringify(accounts), Number(cost), atMs, noteText(note)]
+}
+export function entryRow([sequence, operation, kind, accounts, cost, at, note]: Values): SequencedEntry {
+  const operationId = text(operation)
   return {
-    sequence: Number(row['sequence']),
-    id: `${operationId}/${kind}`,
+    sequence: whole(sequence),
+    id: `${operationId}/${text(kind)}`,
     operationId,
-    kind,
-    accounts: parsed(row['accounts']) as readonly string[],
-    cost: money(row['cost']),
-    atMs: Number(row['at']),
-    note: noteOf(row['note']),
+    kind: text(kind) as EntryKind,
+    accounts: idsOf(accounts),
+    cost: money(cost),
+    atMs: whole(at),
+    note: noteOf(note),
   }
 }
 
-/** A conversation's own row: everything but its edits, which are appended to a table of their own. */
-export function conversationText(conversation: Conversation): string {
+/** A conversation without its edits, which are appended to a table of their own. */
+export function conversationValues({ conversation, touched }: ConversationRow): Values {
   const { edits: _edits, readyEdits: _readyEdits, drivers, ...rest } = conversation
-  return JSON.stringify({ ...rest, drivers: amountsText(drivers) })
+  return [conversation.id, JSON.stringify({ ...rest, drivers: amountsText(drivers) }), conversation.lastTurnAtMs, touched]
+}
+export function conversationRow([, state, , touched]: Values, edits: readonly EditRow[]): ConversationRow {
+  const { drivers, ...rest } = JSON.parse(text(state)) as Omit<Conversation, 'drivers' | 'edits' | 'readyEdits'> & {
+    readonly drivers: Readonly<Record<Driver, string>>
+  }
+  const conversation: Conversation = {
+    ...rest,
+    drivers: amountsOf(drivers) as Record<Driver, NanoUsd>,
+    edits: edits.filter((row) => !row.ready).map((row) => row.edit),
+    readyEdits: edits.filter((row) => row.ready).map((row) => row.edit),
+  }
+  return { conversation, touched: whole(touched) }
 }
 
-export function conversationOf(state: string, edits: readonly Edit[], readyEdits: readonly Edit[]): Conversation {
-  const { drivers, ...rest } = JSON.parse(state) as Omit<Conversation, 'drivers' | 'edits' | 'readyEdits'> & { readonly drivers: Readonly<Record<Driver, string>> }
-  return { ...rest, drivers: amountsOf(drivers) as Record<Driver, bigint>, edits, readyEdits }
+export function editValues({ sequence, conversation, ready, edit }: EditRow): Values {
+  return [sequence, conversation, edit.id, ready ? 1 : 0, JSON.stringify(edit)]
+}
+export function editRow([sequence, conversation, , ready, body]: Values): EditRow {
+  return { sequence: whole(sequence), conversation: text(conversation), ready: ready === 1, edit: JSON.parse(text(body)) as Edit }
 }
 
-export function noteText(note: EntryNote): string {
+export function chainValues({ conversation, touched }: ChainRow, digest: string): Values {
+  return [digest, conversation, touched]
+}
+export function chainRow([, conversation, touched]: Values): ChainRow {
+  return { conversation: text(conversation), touched: whole(touched) }
+}
+
+export function tierDayValues({ tier, day, cost }: TierDayRow): Values {
+  return [tier, day, String(cost)]
+}
+export function tierDayRow([tier, day, cost]: Values): TierDayRow {
+  return { tier: text(tier), day: text(day), cost: BigInt(text(cost)) }
+}
+
+export function text(value: unknown): string {
+  if (typeof value !== 'string') throw new TypeError('a text in the store is not a text')
+  return value
+}
+export function whole(value: unknown): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value)) throw new TypeError('a number in the store is not an integer')
+  return value
+}
+function money(value: unknown): NanoUsd {
+  return BigInt(whole(value))
+}
+
+function idsOf(value: unknown): readonly string[] {
+  return JSON.parse(text(value)) as readonly string[]
+}
+
+function noteText(note: EntryNote): string {
   return JSON.stringify(note.drivers === undefined ? note : { ...note, drivers: amountsText(note.drivers) })
 }
-
 function noteOf(value: unknown): EntryNote {
-  const note = parsed(value) as Omit<EntryNote, 'drivers'> & { readonly drivers?: Readonly<Record<string, string>> }
-  const { drivers, ...rest } = note
+  const { drivers, ...rest } = JSON.parse(text(value)) as Omit<EntryNote, 'drivers'> & {
+    readonly drivers?: Readonly<Record<string, string>>
+  }
   return drivers === undefined ? rest : { ...rest, drivers: amountsOf(drivers) }
 }
 
-function stateOf(status: string, cost: bigint): OperationState {
+function stateOf(status: string, cost: NanoUsd): OperationState {
   switch (status) {
     case 'settled':
       return { status, cost }
@@ -66,34 +155,17 @@ function stateOf(status: string, cost: bigint): OperationState {
     case 'expired':
       return { status }
     default:
-      throw new TypeError(`an operation cannot be ${status}`)
+      throw new TypeError(`an operation in the store cannot be ${status}`)
   }
 }
 
-function amountsText(amounts: Readonly<Record<string, bigint | undefined>>): Record<string, string> {
+function amountsText(amounts: Readonly<Record<string, NanoUsd | undefined>>): Record<string, string> {
   const texts: Record<string, string> = {}
-  for (const name in amounts) texts[name] = String(amounts[name] ?? 0n)
+  for (const name in amounts) if (amounts[name] !== undefined) texts[name] = String(amounts[name])
   return texts
 }
-
-function amountsOf(texts: Readonly<Record<string, string>>): Record<string, bigint> {
-  const amounts: Record<string, bigint> = {}
+function amountsOf(texts: Readonly<Record<string, string>>): Record<string, NanoUsd> {
+  const amounts: Record<string, NanoUsd> = {}
   for (const name in texts) amounts[name] = BigInt(texts[name] ?? '0')
   return amounts
-}
-
-/** The file keeps 64-bit integers; what is not a safe number would have lost digits on its way. */
-export function money(value: unknown): bigint {
-  if (typeof value === 'bigint') return value
-  if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value)
-  throw new TypeError('an amount in the store is not an integer')
-}
-
-function text(value: unknown): string {
-  if (typeof value !== 'string') throw new TypeError('a text in the store is not a text')
-  return value
-}
-
-function parsed(value: unknown): unknown {
-  return JSON.parse(text(value))
 }

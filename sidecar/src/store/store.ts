@@ -1,16 +1,32 @@
-import type { Account, AccountId, Draw, Operation, OperationId, Reservation, ReserveResult, Settlement, SettleResult } from '../core/budget.ts'
+import type {
+  Account,
+  AccountId,
+  Draw,
+  Operation,
+  OperationId,
+  Reservation,
+  ReserveResult,
+  Settlement,
+  SettleResult,
+} from '../core/budget.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
 import type { EntryNote, LedgerEntry } from '../core/ledger.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
-/** State lives this long after the last turn; a later return is a new conversation. */
+/**
+ * State lives this long after the last turn or cost, by the store's clock; a later return is a new conversation. An account
+ * lives as long after its last hold or cost, and while it holds: no period is longer than a month, so an older one is over.
+ */
 export const CONVERSATION_LIFE_MS = 35 * 24 * 3_600_000
+/** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
+export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
 
 /**
  * Budgets, conversations, contracts and the ledger. Each method is one atomic step, safe to repeat. Two engines keep this
  * contract; `store.contract.ts` runs both against `core/budget.ts`. A method rejects only when the store cannot be
- * reached or is broken (`StoreError`); what is expected is a `status`.
+ * reached or is broken (`StoreError`); what is expected is a `status`. Amounts that no caller may ask for (below zero, beyond
+ * `AMOUNT_MAX`) are a `RangeError`, and nothing is changed.
  */
 export interface BudgetStore {
   /** A conversation and the balances asked for; accounts never drawn on are zero. Expired conversations are absent. */
@@ -27,12 +43,25 @@ export interface BudgetStore {
   renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void>
   /** Settles, applies `change`, and fires the alerts whose threshold the account now reaches, each once. */
   settle(step: SettleStep): Promise<SettleAnswer>
-  /** Gives a hold back: the provider bills nothing for this call. */
+  /** Gives a hold back: the provider bills nothing for this call. One that was charged when it expired is taken back by a correction. */
   void(step: { readonly operationId: OperationId; readonly atMs: number }): Promise<'voided' | 'exists' | 'unknown'>
   /** Applies a change without money. An absent conversation begins as `initial`; without one the answer is null. `firedAlerts` are those that were new. */
-  update(step: { readonly conversation: ConversationId; readonly initial?: Conversation; readonly change: ConversationChange; readonly nowMs: number }): Promise<UpdateAnswer | null>
-  /** Money that is spent already (an app's own cost), refused when it exceeds nothing: it is a fact. Once per operation id. */
-  charge(step: { readonly operationId: OperationId; readonly accounts: readonly AccountId[]; readonly cost: NanoUsd; readonly atMs: number; readonly note: EntryNote; readonly conversation: ConversationId; readonly change: ConversationChange }): Promise<'charged' | 'exists'>
+  update(step: {
+    readonly conversation: ConversationId
+    readonly initial?: Conversation
+    readonly change: ConversationChange
+    readonly nowMs: number
+  }): Promise<UpdateAnswer | null>
+  /** Money that is spent already (an app's own cost): a fact, entered whatever the caps say. Once per operation id. */
+  charge(step: {
+    readonly operationId: OperationId
+    readonly accounts: readonly AccountId[]
+    readonly cost: NanoUsd
+    readonly atMs: number
+    readonly note: EntryNote
+    readonly conversation: ConversationId
+    readonly change: ConversationChange
+  }): Promise<'charged' | 'exists'>
   /** Charges the holds that have expired by the store's clock, at most `limit`; says which. Also drops what outlived its life. */
   sweep(step: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }>
 
@@ -41,12 +70,20 @@ export interface BudgetStore {
   getContract(hash: string): Promise<Contract | null>
 
   /** Outcomes of a tier priced per resolution, per day (`2026-11-24`, UTC), idempotent by `key`. */
-  addOutcome(outcome: { readonly key: string; readonly tier: string; readonly day: string; readonly kind: OutcomeKind }): Promise<'added' | 'exists'>
+  addOutcome(outcome: {
+    readonly key: string
+    readonly tier: string
+    readonly day: string
+    readonly kind: OutcomeKind
+  }): Promise<'added' | 'exists'>
   /** Outcomes of these days, and all that the tier's ledger entries (`note.tier`) of these days come to. Days are inclusive. */
   readOutcomes(query: { readonly tier: string; readonly fromDay: string; readonly toDay: string }): Promise<OutcomeTotals>
 
   /** Entries in order, from after `afterSequence`; for export and verification. */
-  readLedger(query: { readonly afterSequence: number; readonly limit: number }): Promise<readonly (LedgerEntry & { readonly sequence: number })[]>
+  readLedger(query: {
+    readonly afterSequence: number
+    readonly limit: number
+  }): Promise<readonly (LedgerEntry & { readonly sequence: number })[]>
   /** Conversations by last turn, newest first: for status. */
   listConversations(query: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]>
   close(): Promise<void>

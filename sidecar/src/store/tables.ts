@@ -1,31 +1,42 @@
-/** The tables of the embedded store. Money is INTEGER nano-dollars, times are milliseconds since 1970, lists and notes are JSON. */
-
+/**
+ * The tables of the embedded store. Money is INTEGER nano-dollars, times are milliseconds since 1970 by the store's own
+ * clock (`touched`, `expires`) or as they were told (`at`, `last_turn`); lists, notes and states are JSON. A tier's day may
+ * come to more than an INTEGER of ours, so it is digits.
+ *
+ * What a tick of the event loop changed is committed as one row of `journal`: the new images of all rows it touched. They
+ * reach their tables a little later, many ticks at once; then the journal loses what the tables have. Tables hold what was
+ * true at some tick, and the journal, played over them in order, what is true now.
+ */
 export const TABLES_VERSION = 1
+/** Marks a database file as ours (`PRAGMA application_id`): "FBOX". */
+export const APPLICATION_ID = 0x46424f58
 
 export const TABLES = `
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS journal (sequence INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS accounts (
   id TEXT PRIMARY KEY, spent INTEGER NOT NULL, held INTEGER NOT NULL, held_input INTEGER NOT NULL, touched INTEGER NOT NULL
 ) WITHOUT ROWID, STRICT;
 CREATE TABLE IF NOT EXISTS operations (
-  id TEXT PRIMARY KEY, accounts TEXT NOT NULL, hold INTEGER NOT NULL, input INTEGER NOT NULL, expires INTEGER NOT NULL,
-  status TEXT NOT NULL, cost INTEGER NOT NULL, note TEXT NOT NULL, touched INTEGER NOT NULL
-) WITHOUT ROWID, STRICT;
-CREATE INDEX IF NOT EXISTS operations_held ON operations (expires) WHERE status = 'held';
+  sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, accounts TEXT NOT NULL, hold INTEGER NOT NULL, input INTEGER NOT NULL,
+  expires INTEGER NOT NULL, status TEXT NOT NULL, cost INTEGER NOT NULL, note TEXT NOT NULL, touched INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS operations_held ON operations (id) WHERE status = 'held';
 CREATE TABLE IF NOT EXISTS ledger (
   sequence INTEGER PRIMARY KEY, operation TEXT NOT NULL, kind TEXT NOT NULL, accounts TEXT NOT NULL, cost INTEGER NOT NULL,
   at INTEGER NOT NULL, note TEXT NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS conversations (id TEXT PRIMARY KEY, state TEXT NOT NULL, last_turn INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS conversations (
+  sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, last_turn INTEGER NOT NULL, touched INTEGER NOT NULL
+) STRICT;
 CREATE INDEX IF NOT EXISTS conversations_by_turn ON conversations (last_turn);
 CREATE TABLE IF NOT EXISTS edits (
-  conversation TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, ready INTEGER NOT NULL, body TEXT NOT NULL,
-  PRIMARY KEY (conversation, id)
-) WITHOUT ROWID, STRICT;
+  sequence INTEGER PRIMARY KEY, conversation TEXT NOT NULL, id TEXT NOT NULL, ready INTEGER NOT NULL, body TEXT NOT NULL,
+  UNIQUE (conversation, id)
+) STRICT;
 CREATE TABLE IF NOT EXISTS chain (digest TEXT PRIMARY KEY, conversation TEXT NOT NULL, touched INTEGER NOT NULL) WITHOUT ROWID, STRICT;
-CREATE INDEX IF NOT EXISTS chain_by_conversation ON chain (conversation);
 CREATE TABLE IF NOT EXISTS contracts (hash TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE IF NOT EXISTS outcomes (key TEXT PRIMARY KEY, tier TEXT NOT NULL, day TEXT NOT NULL, kind TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE INDEX IF NOT EXISTS outcomes_by_day ON outcomes (tier, day);
-CREATE TABLE IF NOT EXISTS tier_days (tier TEXT NOT NULL, day TEXT NOT NULL, cost INTEGER NOT NULL, PRIMARY KEY (tier, day)) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS tier_days (tier TEXT NOT NULL, day TEXT NOT NULL, cost TEXT NOT NULL, PRIMARY KEY (tier, day)) WITHOUT ROWID, STRICT;
 `

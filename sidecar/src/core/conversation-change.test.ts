@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import * as fc from 'fast-check'
+import { applyChange, newConversation } from './conversation-change.ts'
+import type { Conversation, ConversationChange, Edit, ExactCount } from './conversation.ts'
+
+const BEGUN = newConversation({ id: 'A', tier: 'pro', contractHash: 'k1', user: 'ann', nowMs: 100, ladderApplies: true })
+const CUT: Edit = { kind: 'cut', id: 'e1', cause: 'Summarize', leading: 1, count: 2, originals: 'd', text: '{}', savedBytes: 3 }
+const DROP: Edit = { kind: 'replace', id: 'e2', rung: 'DropRetrieval', original: 'd', text: '{}', savedBytes: 3 }
+const NOTICE: Edit = { kind: 'notice', id: 'e3', text: 'short of money' }
+
+function after(...changes: readonly ConversationChange[]): Conversation {
+  return changes.reduce<Conversation>((conversation, change) => applyChange(conversation, change).conversation, BEGUN)
+}
+function exact(atMs: number, messages: number): ExactCount {
+  return { model: 'm', fixedDigest: 'f', messages, messagesDigest: 'd', inputTokens: 1, cachedTokens: 0, outputTokens: 1, atMs }
+}
+
+describe('a change of a conversation', () => {
+  it('does nothing when it is repeated, but for what it counts', () => {
+    fc.assert(
+      fc.property(fc.array(keyed(), { maxLength: 6 }), keyed(), (before, change) => {
+        const first = applyChange(after(...before), change)
+        const second = applyChange(first.conversation, change)
+        assert.deepEqual(second.conversation, first.conversation)
+        assert.deepEqual(second.firedAlerts, [])
+      }),
+    )
+  })
+
+  it('comes to the same in either order, where it only adds', () => {
+    fc.assert(
+      fc.property(adding(), adding(), (one, other) => {
+        assert.deepEqual(inAnyOrder(after(one, other)), inAnyOrder(after(other, one)))
+      }),
+    )
+  })
+
+  it('counts turns and adds costs by what drove them, each time', () => {
+    const twice = after({ turnAtMs: 300, addDrivers: { history: 5n } }, { turnAtMs: 200, addDrivers: { history: 2n, other: 1n } })
+    assert.equal(twice.turns, 2)
+    assert.equal(twice.lastTurnAtMs, 300)
+    assert.deepEqual([twice.drivers.history, twice.drivers.other, twice.drivers.output], [7n, 1n, 0n])
+  })
+
+  it('never takes a rung or an alert back within a session', () => {
+    fc.assert(
+      fc.property(fc.array(adding(), { maxLength: 8 }), adding(), (before, change) => {
+        const known = after(...before)
+        const next = applyChange(known, change).conversation
+        assert.ok(known.rungs.every((rung) => next.rungs.includes(rung)))
+        assert.ok(known.alerts.every((percent) => next.alerts.includes(percent)))
+      }),
+    )
+  })
+
+  it('keeps rungs in their order, and the reason of the newest that was new', () => {
+    const risen = after(
+      { addRungs: { rungs: ['RefuseTools'], reason: 'fit' } },
+      { addRungs: { rungs: ['DropRetrieval'], reason: 'threshold' } },
+      { addRungs: { rungs: ['RefuseTools'], reason: 'fit' } },
+    )
+    assert.deepEqual(risen.rungs, ['DropRetrieval', 'RefuseTools'])
+    assert.equal(risen.reason, 'threshold')
+  })
+
+  it('opens the next session, and no other, with what belongs to a session cleared and the edits kept', () => {
+    const change: ConversationChange = {
+      addRungs: { rungs: ['Summarize'], reason: 'threshold' },
+      addAlerts: [70],
+      addNotices: [{ id: 'n', occasion: 'Summarize' }],
+      addEdits: [CUT],
+      state: 'ended',
+      atTaskBoundary: true,
+      exact: exact(1, 1),
+    }
+    const reset = after(change, { openSession: 2, addDrivers: { output: 1n } })
+    assert.deepEqual(
+      [reset.session, reset.rungs, reset.reason, reset.alerts, reset.notices, reset.state, reset.atTaskBoundary],
+      [2, [], null, [], [], 'open', false],
+    )
+    assert.deepEqual(reset.edits, [CUT])
+    assert.deepEqual(applyChange(reset, { openSession: 2 }).conversation, reset)
+    assert.equal(applyChange(reset, { openSession: 9 }).conversation.session, 2)
+  })
+
+  it('that was decided in a session before leaves out what belongs to that session', () => {
+    const late = applyChange(after({ openSession: 2 }), {
+      ofSession: 1,
+      addRungs: { rungs: ['Summarize'], reason: 'threshold' },
+      addAlerts: [90],
+      state: 'ended',
+      turnAtMs: 500,
+      addDrivers: { output: 4n },
+      addEdits: [CUT],
+    })
+    const { rungs, alerts, state, turns, drivers, edits } = late.conversation
+    assert.deepEqual([rungs, alerts, state, turns, drivers.output, edits], [[], [], 'open', 1, 4n, [CUT]])
+    assert.deepEqual(late.firedAlerts, [])
+  })
+
+  it('tells which alerts are new', () => {
+    const { conversation, firedAlerts } = applyChange(after({ addAlerts: [90] }), { addAlerts: [100, 90, 70] })
+    assert.deepEqual(firedAlerts, [100, 70])
+    assert.deepEqual(conversation.alerts, [70, 90, 100])
+  })
+
+  it('keeps each edit once, and takes one that joins the log off the waiting list', () => {
+    const waiting = after({ addReadyEdits: [CUT, DROP] }, { addReadyEdits: [CUT] })
+    assert.deepEqual(waiting.readyEdits, [CUT, DROP])
+    const joined = applyChange(waiting, { addEdits: [NOTICE, CUT] }).conversation
+    assert.deepEqual([joined.edits, joined.readyEdits], [[NOTICE, CUT], [DROP]])
+    assert.deepEqual(applyChange(joined, { addReadyEdits: [CUT] }).conversation.readyEdits, [DROP])
+  })
+
+  it("begins the rungs of the user's budget anew in a later period, and ignores an earlier one", () => {
+    const july = after(
+      { addUserRungs: { period: '2026-06', rungs: ['Summarize'] } },
+      { addUserRungs: { period: '2026-07', rungs: ['DropRetrieval'] } },
+      { addUserRungs: { period: '2026-06', rungs: ['RefuseTools'] } },
+      { addUserRungs: { period: '2026-07', rungs: ['Summarize'] } },
+    )
+    assert.deepEqual(july.userRungs, { period: '2026-07', rungs: ['DropRetrieval', 'Summarize'] })
+  })
+
+  it('keeps the latest exact count; of two of the same time the one over more messages', () => {
+    const counts = [exact(5, 3), exact(9, 1), exact(9, 2), exact(7, 9)]
+    for (const order of [counts, counts.toReversed()])
+      assert.deepEqual(after(...order.map((count) => ({ exact: count }))).exact, exact(9, 2))
+  })
+})
+
+function adding(): fc.Arbitrary<ConversationChange> {
+  return fc.record(
+    {
+      addRungs: fc.constantFrom(
+        { rungs: ['DropRetrieval', 'Summarize'], reason: 'threshold' } as const,
+        { rungs: ['RefuseTools'], reason: 'threshold' } as const,
+      ),
+      addEdits: fc.subarray([CUT, DROP, NOTICE]),
+      addAlerts: fc.subarray([70, 90, 100]),
+      addNotices: fc.subarray([
+        { id: 'n1', occasion: 'Summarize' as const },
+        { id: 'n2', occasion: 'Summarize' as const },
+      ]),
+      addUserRungs: fc.record({ period: fc.constantFrom('2026-06', '2026-07'), rungs: fc.subarray(['Summarize', 'RefuseTools'] as const) }),
+      addDrivers: fc.record({ history: fc.bigInt({ min: 0n, max: 9n }), tools: fc.bigInt({ min: 0n, max: 9n }) }),
+      turnAtMs: fc.nat(500),
+      exact: fc.tuple(fc.nat(3), fc.nat(3)).map(([atMs, messages]) => exact(atMs, messages)),
+    },
+    { requiredKeys: [] },
+  )
+}
+
+/** Without what counts: turns and costs. */
+function keyed(): fc.Arbitrary<ConversationChange> {
+  return fc
+    .tuple(
+      adding(),
+      fc.record(
+        {
+          addReadyEdits: fc.subarray([CUT, DROP]),
+          removeNotices: fc.subarray(['n1', 'n2']),
+          state: fc.constantFrom('open' as const, 'ended' as const),
+          contract: fc.record({ hash: fc.constantFrom('k1', 'k2'), pinnedAtMs: fc.nat(9) }),
+          ofSession: fc.constantFrom(1, 2),
+        },
+        { requiredKeys: [] },
+      ),
+    )
+    .map(([{ turnAtMs: _turn, addDrivers: _drivers, ...rest }, more]) => ({ ...rest, ...more }))
+}
+
+/** The lists that keep the order of arrival, sorted. */
+function inAnyOrder(conversation: Conversation): Conversation {
+  const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : 1)
+  return { ...conversation, edits: conversation.edits.toSorted(byId), notices: conversation.notices.toSorted(byId) }
+}

@@ -1,0 +1,385 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync, StatementSync } from 'node:sqlite'
+import { createInterface } from 'node:readline'
+import { describe, it, mock } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import * as fc from 'fast-check'
+import { openEmbeddedStore } from './embedded.ts'
+import { ModelStore } from './model.ts'
+import { storeContract } from './store.contract.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, StoreError } from './store.ts'
+import type { BudgetStore } from './store.ts'
+import { compareAll, played, stepArbitrary } from './test-schedule.ts'
+import { reserveStep, settleStep, START_MS } from './test-steps.ts'
+
+storeContract('the embedded engine', (nowMs) => openEmbeddedStore({ file: ':memory:', nowMs }))
+
+/** Batches are written every 10 ms; this is time for many. */
+const WRITTEN_MS = 120
+
+function inFolder<T>(run: (file: string, folder: string) => Promise<T>): () => Promise<T> {
+  return async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'farebox-store-'))
+    try {
+      return await run(join(folder, 'books.sqlite'), folder)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
+}
+
+async function spentOf(store: BudgetStore, account = 'c:A:1'): Promise<bigint | undefined> {
+  return (await store.read({ conversation: 'A', accounts: [account], nowMs: START_MS })).accounts.get(account)?.spent
+}
+
+/** The files of an open store as a crash would leave them now. */
+function copyOf(file: string, copy: string): void {
+  for (const part of ['', '-wal']) if (existsSync(file + part)) copyFileSync(file + part, copy + part)
+}
+
+const isError =
+  (code: StoreError['code'], message: RegExp) =>
+  (error: unknown): boolean =>
+    error instanceof StoreError && error.code === code && message.test(error.message)
+
+describe('the file of the embedded engine', () => {
+  it(
+    'holds everything after it is closed and opened again; the holds of the run before are charged',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const open = () => openEmbeddedStore({ file, nowMs: () => clock.ms })
+      const first = open()
+      await first.reserve(reserveStep('o1', clock.ms, { atLeast: 10n, atMost: 10n }))
+      await first.reserve(reserveStep('o2', clock.ms, { atLeast: 20n, atMost: 20n }))
+      await first.settle(settleStep('o1', clock.ms, 8n, { chain: ['d1'] }))
+      await first.close()
+      const second = open()
+      assert.equal(await spentOf(second), 28n)
+      assert.equal(await second.findByChain(['d1'], clock.ms), 'A')
+      assert.equal((await second.settle(settleStep('o1', clock.ms, 8n))).result.status, 'exists')
+      assert.equal((await second.settle(settleStep('o2', clock.ms, 5n))).result.status, 'corrected')
+      assert.equal(await spentOf(second), 13n)
+      await second.close()
+      const third = open()
+      const ledger = await third.readLedger({ afterSequence: 0, limit: 10 })
+      assert.deepEqual(
+        ledger.map(({ sequence, id, cost }) => [sequence, id, cost]),
+        [
+          [1, 'o1/settlement', 8n],
+          [2, 'o2/expiry', 20n],
+          [3, 'o2/correction', -15n],
+        ],
+      )
+      await third.close()
+    }),
+  )
+
+  it(
+    'is what the model says after a crash at any step',
+    inFolder(async (_file, folder) => {
+      let runs = 0
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.array(stepArbitrary, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 14 }),
+          fc.array(fc.boolean(), { minLength: 14, maxLength: 14 }),
+          async (batches, waits) => {
+            const file = join(folder, `run-${runs++}.sqlite`)
+            const clock = { ms: START_MS }
+            const model = new ModelStore(() => clock.ms)
+            const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
+            try {
+              for (const [index, batch] of batches.entries()) {
+                const steps = batch.map((step) => played(step, model, clock.ms))
+                for (const step of steps) step.onModel()
+                await Promise.all(steps.map((step) => step.onStore(store)))
+                // Some of the rows are on their way to the tables, or there already.
+                if (waits[index] === true) await delay(12)
+                clock.ms += 11_000
+              }
+              copyOf(file, `${file}-copy`)
+            } finally {
+              await store.close()
+            }
+            clock.ms += 1_000_000
+            model.sweep({ nowMs: clock.ms, limit: 1_000 })
+            const again = openEmbeddedStore({ file: `${file}-copy`, nowMs: () => clock.ms })
+            try {
+              await compareAll(again, model, clock.ms)
+            } finally {
+              await again.close()
+            }
+          },
+        ),
+        { numRuns: 25 },
+      )
+    }),
+  )
+
+  it(
+    'has lost nothing that was answered when its process is killed',
+    inFolder(async (file) => {
+      const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', WORKER, file], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      const ended = once(child, 'exit')
+      const answered: string[] = []
+      for await (const line of createInterface(child.stdout)) {
+        answered.push(line)
+        if (answered.length === 400) child.kill('SIGKILL')
+      }
+      await ended
+      assert.equal(child.signalCode, 'SIGKILL')
+      const store = openEmbeddedStore({ file, nowMs: Date.now })
+      const ledger = await store.readLedger({ afterSequence: 0, limit: 10_000 })
+      const entered = new Map(ledger.map((entry) => [entry.id, entry.cost]))
+      assert.equal(entered.size, ledger.length, 'no entry twice')
+      for (const line of answered) {
+        const [step, id = ''] = line.split(' ')
+        if (step === 'settled') assert.equal(entered.get(`${id}/settlement`), 3n)
+        else assert.ok(entered.get(`${id}/settlement`) === 3n || entered.get(`${id}/expiry`) === 5n, `${id} was held: settled or charged`)
+      }
+      const { accounts } = await store.read({ conversation: 'A', accounts: ['c:A:1'], nowMs: Date.now() })
+      assert.deepEqual(accounts.get('c:A:1'), { spent: ledger.reduce((sum, { cost }) => sum + cost, 0n), held: 0n, heldInput: 0n })
+      await store.close()
+    }),
+  )
+
+  it(
+    'is refused while another store has it',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: Date.now })
+      assert.throws(() => openEmbeddedStore({ file, nowMs: Date.now }), isError('away', /in use by another process/))
+      await store.close()
+      await openEmbeddedStore({ file, nowMs: Date.now }).close()
+    }),
+  )
+
+  it(
+    'is refused when it is not ours, damaged, of another format, or cannot be made',
+    inFolder(async (file, folder) => {
+      assert.throws(() => openEmbeddedStore({ file: join(folder, 'absent', 'x'), nowMs: Date.now }), isError('away', /cannot be used/))
+      const other = join(folder, 'other.sqlite')
+      const database = new DatabaseSync(other)
+      database.exec('CREATE TABLE songs (title TEXT)')
+      database.close()
+      assert.throws(() => openEmbeddedStore({ file: other, nowMs: Date.now }), isError('corrupt', /another program/))
+      const noise = join(folder, 'noise.sqlite')
+      writeFileSync(noise, 'not a database at all, but long enough to be looked at '.repeat(200))
+      assert.throws(() => openEmbeddedStore({ file: noise, nowMs: Date.now }), isError('corrupt', /damaged or not a Farebox store/))
+      await openEmbeddedStore({ file, nowMs: Date.now }).close()
+      const newer = new DatabaseSync(file)
+      newer.exec('PRAGMA user_version = 99')
+      newer.close()
+      assert.throws(() => openEmbeddedStore({ file, nowMs: Date.now }), isError('corrupt', /format 99/))
+    }),
+  )
+
+  it(
+    'tells of a damaged row when the row is asked for',
+    inFolder(async (file) => {
+      const first = openEmbeddedStore({ file, nowMs: () => START_MS })
+      await first.reserve(reserveStep('o1', START_MS, { atLeast: 1n, atMost: 1n }))
+      await first.close()
+      const database = new DatabaseSync(file)
+      database.exec(`UPDATE conversations SET state = '{"cut'`)
+      database.close()
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      await assert.rejects(store.read({ conversation: 'A', accounts: [], nowMs: START_MS }), isError('corrupt', /damaged/))
+      await store.close()
+    }),
+  )
+
+  it(
+    'keeps the clock over a restart at which the wall clock is set back',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const first = openEmbeddedStore({ file, nowMs: () => clock.ms })
+      await first.reserve(reserveStep('o0', clock.ms, { atLeast: 1n, atMost: 1n }))
+      await first.settle(settleStep('o0', clock.ms, 1n, { chain: ['d1'] }))
+      await first.close()
+      clock.ms -= 3_600_000
+      const second = openEmbeddedStore({ file, nowMs: () => clock.ms })
+      await second.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }))
+      clock.ms += 89_999
+      assert.equal((await second.sweep({ nowMs: clock.ms, limit: 1 })).expired.length, 0)
+      clock.ms += 1
+      assert.equal((await second.sweep({ nowMs: clock.ms, limit: 1 })).expired.length, 1)
+      clock.ms += CONVERSATION_LIFE_MS - 90_000
+      assert.equal(await second.findByChain(['d1'], clock.ms), 'A')
+      clock.ms += 1
+      assert.equal(await second.findByChain(['d1'], clock.ms), null)
+      await second.close()
+    }),
+  )
+
+  it(
+    'loses the rows that outlived their life, and no ledger entry',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
+      for (const id of ['o1', 'o2']) {
+        await store.reserve(reserveStep(id, clock.ms, { atLeast: 1n, atMost: 1n }))
+        await store.settle(settleStep(id, clock.ms, 1n, { chain: [`d-${id}`] }))
+      }
+      await delay(WRITTEN_MS)
+      clock.ms += CONVERSATION_LIFE_MS + 1
+      const initial = { ...reserveStep('o3', clock.ms, { atLeast: 1n, atMost: 1n }).initial, id: 'B' }
+      const draws = [{ account: 'c:B:1', cap: null }]
+      await store.reserve(reserveStep('o3', clock.ms, { atLeast: 1n, atMost: 1n }, { conversation: 'B', initial, reservation: { draws } }))
+      await store.sweep({ nowMs: clock.ms, limit: 1 })
+      await delay(WRITTEN_MS)
+      await store.close()
+      assert.deepEqual(rowsOf(file), { operations: 1, accounts: 1, conversations: 1, chain: 0, ledger: 2, journal: 0 })
+    }),
+  )
+
+  it(
+    'knows an operation for a day after it ended',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
+      await store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }))
+      await store.void({ operationId: 'o1', atMs: clock.ms })
+      await delay(WRITTEN_MS)
+      clock.ms += ENDED_OPERATION_LIFE_MS
+      await store.sweep({ nowMs: clock.ms, limit: 1 })
+      await delay(WRITTEN_MS)
+      assert.equal((await store.settle(settleStep('o1', clock.ms, 1n))).result.status, 'exists')
+      clock.ms += ENDED_OPERATION_LIFE_MS
+      await store.sweep({ nowMs: clock.ms, limit: 1 })
+      await delay(WRITTEN_MS)
+      assert.equal((await store.settle(settleStep('o1', clock.ms, 1n))).result.status, 'unknown')
+      await store.close()
+    }),
+  )
+})
+
+describe('a commit of the embedded engine', () => {
+  it(
+    'that fails answers all its steps with StoreError and changes nothing',
+    inFolder(async (file, folder) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      await store.reserve(reserveStep('o1', START_MS, { atLeast: 10n, atMost: 10n }))
+      const broken = failing(/^INSERT INTO journal/)
+      const steps = [
+        store.settle(settleStep('o1', START_MS, 9n)),
+        store.reserve(reserveStep('o2', START_MS, { atLeast: 10n, atMost: 10n })),
+        store.renew(['o1'], START_MS + 1_000_000),
+      ]
+      const answers = await Promise.allSettled(steps)
+      broken.mock.restore()
+      for (const answer of answers)
+        assert.ok(answer.status === 'rejected' && isError('away', /disk is full/)(answer.reason), 'each step is refused')
+      copyOf(file, join(folder, 'copy'))
+      const { accounts } = await store.read({ conversation: 'A', accounts: ['c:A:1'], nowMs: START_MS })
+      assert.deepEqual(accounts.get('c:A:1'), { spent: 0n, held: 10n, heldInput: 0n })
+      assert.equal((await store.settle(settleStep('o2', START_MS, 1n))).result.status, 'unknown')
+      assert.equal((await store.settle(settleStep('o1', START_MS, 9n))).result.status, 'settled')
+      assert.equal(await spentOf(store), 9n)
+      await store.close()
+      const copy = openEmbeddedStore({ file: join(folder, 'copy'), nowMs: () => START_MS })
+      assert.deepEqual(
+        (await copy.readLedger({ afterSequence: 0, limit: 9 })).map(({ id }) => id),
+        ['o1/expiry'],
+      )
+      await copy.close()
+    }),
+  )
+
+  it(
+    'answers a step that asks for too much by itself: the others of its turn hold',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const [first, refused, second] = await Promise.allSettled([
+        store.reserve(reserveStep('o1', START_MS, { atLeast: 10n, atMost: 10n })),
+        store.settle(settleStep('o1', START_MS, -1n)),
+        store.settle(settleStep('o1', START_MS, 4n)),
+      ])
+      assert.equal(first.status, 'fulfilled')
+      assert.ok(refused.status === 'rejected' && refused.reason instanceof RangeError)
+      assert.equal(second.status, 'fulfilled')
+      assert.equal(await spentOf(store), 4n)
+      await store.close()
+    }),
+  )
+
+  it(
+    'stands, though its rows cannot be written to their tables for a while',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const broken = failing(/^INSERT OR REPLACE INTO accounts/)
+      await store.reserve(reserveStep('o1', START_MS, { atLeast: 10n, atMost: 10n }))
+      await delay(WRITTEN_MS)
+      assert.ok(broken.mock.callCount() > 0)
+      await assert.rejects(store.settle(settleStep('o1', START_MS, 4n)), isError('away', /disk is full/))
+      broken.mock.restore()
+      assert.equal((await store.settle(settleStep('o1', START_MS, 4n))).result.status, 'settled')
+      assert.equal(await spentOf(store), 4n)
+      await store.close()
+      const again = openEmbeddedStore({ file, nowMs: () => START_MS })
+      assert.equal(await spentOf(again), 4n)
+      await again.close()
+    }),
+  )
+
+  it(
+    'is answered in the turn of the event loop after it was asked for, all steps together',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const run = mock.method(StatementSync.prototype, 'run')
+      await Promise.all(
+        Array.from({ length: 20 }, (_, index) => store.reserve(reserveStep(`o${index}`, START_MS, { atLeast: 1n, atMost: 1n }))),
+      )
+      const commits = run.mock.calls.filter(({ this: statement }) => isOf(statement, /^INSERT INTO journal/))
+      run.mock.restore()
+      assert.equal(commits.length, 1)
+      await store.close()
+    }),
+  )
+})
+
+/** From now on the disk is full for statements like this. */
+function failing(sql: RegExp) {
+  // oxlint-disable-next-line typescript/unbound-method -- it is given its statement below
+  const run = StatementSync.prototype.run
+  return mock.method(StatementSync.prototype, 'run', function (this: StatementSync, ...values: (string | number | null)[]) {
+    if (isOf(this, sql)) throw Object.assign(new Error('database or disk is full'), { errcode: 13 })
+    return Reflect.apply(run, this, values)
+  })
+}
+
+function isOf(statement: unknown, sql: RegExp): boolean {
+  return statement instanceof StatementSync && sql.test(statement.sourceSQL)
+}
+
+function rowsOf(file: string): Record<string, number> {
+  const database = new DatabaseSync(file)
+  const counts: Record<string, number> = {}
+  for (const table of ['operations', 'accounts', 'conversations', 'chain', 'ledger', 'journal'])
+    counts[table] = Number(database.prepare(`SELECT count(*) AS rows FROM ${table}`).get()?.['rows'])
+  database.close()
+  return counts
+}
+
+/** Reserves and settles for ever, many at a time, and says what was answered. */
+const WORKER = `
+import { openEmbeddedStore } from '${new URL('embedded.ts', import.meta.url).href}'
+import { reserveStep, settleStep } from '${new URL('test-steps.ts', import.meta.url).href}'
+const store = openEmbeddedStore({ file: process.argv[1], nowMs: Date.now })
+let next = 0
+async function turns() {
+  for (;;) {
+    const id = 'o' + next++
+    await store.reserve(reserveStep(id, Date.now(), { atLeast: 5n, atMost: 5n, cap: null }))
+    console.log('held ' + id)
+    await store.settle(settleStep(id, Date.now(), 3n))
+    console.log('settled ' + id)
+  }
+}
+for (let index = 0; index < 7; index++) void turns()
+`

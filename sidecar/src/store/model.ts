@@ -1,0 +1,185 @@
+/**
+ * What every engine must do, over plain values in memory: `core/budget.ts` and `core/conversation-change.ts` with nothing
+ * between. Engines are compared with it, and schedules by the hundred thousand run on it; it takes the methods and the
+ * arguments of `BudgetStore`, answers at once and keeps everything.
+ */
+import * as budget from '../core/budget.ts'
+import type { AccountId, Books, Operation, SettleResult, VoidStatus } from '../core/budget.ts'
+import { applyChange } from '../core/conversation-change.ts'
+import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
+import { StoreClock } from './store-clock.ts'
+import { CONVERSATION_LIFE_MS } from './store.ts'
+import type { BudgetStore, OutcomeTotals, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from './store.ts'
+
+/** The steps of a budget. Tests of the tests put a wrong one in place. */
+export type BudgetRules = Pick<typeof budget, 'reserve' | 'renew' | 'settle' | 'voidHold' | 'expire' | 'charge'>
+
+type Step<Method extends keyof BudgetStore> = Parameters<BudgetStore[Method]>[0]
+
+export class ModelStore {
+  readonly #rules: BudgetRules
+  readonly #clock: StoreClock
+  readonly #conversations = new Map<ConversationId, { readonly conversation: Conversation; readonly touched: number }>()
+  readonly #chain = new Map<Digest, { readonly conversation: ConversationId; readonly touched: number }>()
+  readonly #accountsTouched = new Map<AccountId, number>()
+  readonly #outcomes = new Map<string, Step<'addOutcome'>>()
+  #books: Books = budget.EMPTY_BOOKS
+
+  constructor(nowMs: () => number, rules: BudgetRules = budget) {
+    this.#clock = new StoreClock(nowMs, 0)
+    this.#rules = rules
+  }
+
+  get books(): Books {
+    return this.#books
+  }
+
+  read({ conversation, accounts }: Step<'read'>): Snapshot {
+    this.#forgetOutlived()
+    return { conversation: this.#conversation(conversation), accounts: this.#balances(accounts) }
+  }
+
+  findByChain(digests: readonly Digest[]): ConversationId | null {
+    this.#forgetOutlived()
+    return digests.map((digest) => this.#chain.get(digest)?.conversation).find((id) => id !== undefined) ?? null
+  }
+
+  reserve(step: ReserveStep): ReserveAnswer {
+    const now = this.#forgetOutlived()
+    const { reservation } = step
+    const found = this.#conversation(step.conversation)
+    const snapshotOf = (conversation: Conversation | null): Snapshot => ({
+      conversation,
+      accounts: this.#balances(reservation.draws.map(({ account }) => account)),
+    })
+    const expected = step.seen ?? step.initial
+    const isKnown = this.#books.operations.has(reservation.operationId)
+    if (
+      !isKnown &&
+      found !== null &&
+      (found.contractHash !== expected.contractHash || found.user !== expected.user || found.session !== expected.session)
+    )
+      return { status: 'moved', snapshot: snapshotOf(found) }
+    const { books, result } = this.#rules.reserve(this.#books, { ...reservation, expiresAtMs: this.#clock.at(reservation.expiresAtMs) })
+    this.#books = books
+    if (result.status !== 'held') return { status: result.status, result, snapshot: snapshotOf(found) }
+    for (const { account } of reservation.draws) this.#accountsTouched.set(account, now)
+    const { conversation } = this.#change(step.conversation, found ?? step.initial, step.change, now)
+    return { status: 'held', result, snapshot: snapshotOf(conversation) }
+  }
+
+  renew(operationIds: readonly string[], expiresAtMs: number): void {
+    this.#books = this.#rules.renew(this.#books, operationIds, this.#clock.at(expiresAtMs))
+  }
+
+  settle(step: SettleStep): SettleAnswer {
+    const now = this.#forgetOutlived()
+    const { books, result } = this.#rules.settle(this.#books, step.settlement)
+    this.#books = books
+    const drawn = step.alerts.draws.map(({ account }) => account)
+    const found = this.#conversation(step.conversation)
+    if (!isEntered(result)) return { result, firedAlerts: [], snapshot: { conversation: found, accounts: this.#balances(drawn) } }
+    const own = books.operations.get(step.settlement.operationId)?.accounts ?? []
+    for (const account of own) this.#accountsTouched.set(account, now)
+    const accounts = this.#balances([...new Set([...own, ...drawn])])
+    if (found === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
+    for (const digest of step.chain) this.#chain.set(digest, { conversation: step.conversation, touched: now })
+    const reached = step.alerts.percents.filter((percent) =>
+      step.alerts.draws.some(({ account, cap }) => {
+        const { spent, heldInput } = accounts.get(account) ?? budget.EMPTY_ACCOUNT
+        return cap !== null && (spent + heldInput) * 100n >= cap * BigInt(percent)
+      }),
+    )
+    const addAlerts = [...(step.change.addAlerts ?? []), ...reached]
+    const changed = this.#change(step.conversation, found, { ...step.change, addAlerts }, now)
+    return { result, firedAlerts: changed.firedAlerts, snapshot: { conversation: changed.conversation, accounts } }
+  }
+
+  void(step: Step<'void'>): VoidStatus {
+    const { books, status } = this.#rules.voidHold(this.#books, step)
+    this.#books = books
+    return status
+  }
+
+  update({ conversation: id, initial, change }: Step<'update'>): UpdateAnswer | null {
+    const now = this.#forgetOutlived()
+    const found = this.#conversation(id)
+    const before = found ?? initial
+    if (before === undefined) return null
+    const touched = found === null || change.turnAtMs !== undefined ? now : (this.#conversations.get(id)?.touched ?? now)
+    return this.#change(id, before, change, touched)
+  }
+
+  charge(step: Step<'charge'>): 'charged' | 'exists' {
+    const now = this.#forgetOutlived()
+    const { books, status } = this.#rules.charge(this.#books, step)
+    this.#books = books
+    if (status === 'exists') return status
+    for (const account of step.accounts) this.#accountsTouched.set(account, now)
+    const found = this.#conversation(step.conversation)
+    if (found !== null) this.#change(step.conversation, found, step.change, now)
+    return status
+  }
+
+  sweep({ nowMs, limit }: Step<'sweep'>): { readonly expired: readonly Operation[] } {
+    const { books, expired } = this.#rules.expire(this.#books, this.#clock.at(nowMs), limit)
+    this.#books = books
+    return { expired }
+  }
+
+  addOutcome(outcome: Step<'addOutcome'>): 'added' | 'exists' {
+    if (this.#outcomes.has(outcome.key)) return 'exists'
+    this.#outcomes.set(outcome.key, outcome)
+    return 'added'
+  }
+
+  readOutcomes({ tier, fromDay, toDay }: Step<'readOutcomes'>): OutcomeTotals {
+    const isOfThem = (of: string | undefined, day: string): boolean => of === tier && day >= fromDay && day <= toDay
+    const counts = { started: 0, confirmed: 0, reversed: 0 }
+    for (const outcome of this.#outcomes.values()) if (isOfThem(outcome.tier, outcome.day)) counts[outcome.kind] += 1
+    let cost = 0n
+    for (const entry of this.#books.ledger)
+      if (isOfThem(entry.note.tier, new Date(entry.atMs).toISOString().slice(0, 10))) cost += entry.cost
+    return { ...counts, cost }
+  }
+
+  listConversations({ limit }: Step<'listConversations'>): readonly Conversation[] {
+    this.#forgetOutlived()
+    return [...this.#conversations.values()]
+      .map(({ conversation }) => conversation)
+      .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs || (a.id < b.id ? -1 : 1))
+      .slice(0, limit)
+  }
+
+  #conversation(id: ConversationId): Conversation | null {
+    return this.#conversations.get(id)?.conversation ?? null
+  }
+
+  #balances(ids: readonly AccountId[]): ReadonlyMap<AccountId, budget.Account> {
+    return new Map(ids.map((id) => [id, this.#books.accounts.get(id) ?? budget.EMPTY_ACCOUNT]))
+  }
+
+  #change(id: ConversationId, before: Conversation, change: ConversationChange, touched: number): UpdateAnswer {
+    const changed = applyChange(before, change)
+    this.#conversations.set(id, { conversation: changed.conversation, touched })
+    return changed
+  }
+
+  #forgetOutlived(): number {
+    const now = this.#clock.now()
+    for (const known of [this.#conversations, this.#chain])
+      for (const [key, { touched }] of known) if (now - touched > CONVERSATION_LIFE_MS) known.delete(key)
+    for (const [id, touched] of this.#accountsTouched) {
+      if (now - touched <= CONVERSATION_LIFE_MS || this.#books.accounts.get(id)?.held !== 0n) continue
+      const accounts = new Map(this.#books.accounts)
+      accounts.delete(id)
+      this.#books = { ...this.#books, accounts }
+      this.#accountsTouched.delete(id)
+    }
+    return now
+  }
+}
+
+function isEntered(result: SettleResult): boolean {
+  return result.status === 'settled' || result.status === 'corrected'
+}

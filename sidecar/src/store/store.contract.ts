@@ -1,0 +1,365 @@
+/** What every engine of `BudgetStore` must do. An engine joins by one call in its own test file. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import * as fc from 'fast-check'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { AMOUNT_MAX } from '../core/budget.ts'
+import type { Draw } from '../core/budget.ts'
+import { ModelStore } from './model.ts'
+import { CONVERSATION_LIFE_MS, StoreError } from './store.ts'
+import type { BudgetStore } from './store.ts'
+import { compareAll, CUT, played, stepArbitrary } from './test-schedule.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
+
+/** Opens an empty store whose wall clock is `nowMs`. */
+export type OpenStore = (nowMs: () => number) => BudgetStore | Promise<BudgetStore>
+
+const RUNS = 150
+const HOUR_MS = 3_600_000
+
+export function storeContract(name: string, open: OpenStore): void {
+  /** Runs with a store of its own, and a wall clock that is set by hand. */
+  const withStore = (run: (store: BudgetStore, clock: { ms: number }) => Promise<void>) => async (): Promise<void> => {
+    const clock = { ms: START_MS }
+    const store = await open(() => clock.ms)
+    try {
+      await run(store, clock)
+    } finally {
+      await store.close()
+    }
+  }
+  const balance = async (store: BudgetStore, clock: { ms: number }, account = 'c:A:1') =>
+    (await store.read({ conversation: 'A', accounts: [account], nowMs: clock.ms })).accounts.get(account)
+
+  describe(`${name} keeps the contract of a store`, () => {
+    it('answers every schedule as the model does, whatever runs at the same time', async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(fc.array(stepArbitrary, { minLength: 1, maxLength: 5 }), { maxLength: 12 }), async (batches) => {
+          const clock = { ms: START_MS }
+          const model = new ModelStore(() => clock.ms)
+          const store = await open(() => clock.ms)
+          try {
+            for (const batch of batches) {
+              const steps = batch.map((step) => played(step, model, clock.ms))
+              const expected = steps.map((step) => step.onModel())
+              assert.deepEqual(await Promise.all(steps.map((step) => step.onStore(store))), expected)
+              clock.ms += batch.length * 17_000 * (batch.some((step) => step.kind === 'clockBack') ? -1 : 1)
+              await compareAll(store, model, clock.ms)
+            }
+          } finally {
+            await store.close()
+          }
+        }),
+        { numRuns: RUNS },
+      )
+    })
+
+    it(
+      'holds, settles and enters once, however often a step is repeated',
+      withStore(async (store, clock) => {
+        const step = reserveStep('o1', clock.ms, { atLeast: 10n, atMost: 30n, input: 10n })
+        assert.deepEqual((await store.reserve(step)).status, 'held')
+        assert.deepEqual((await store.reserve(step)).status, 'exists')
+        assert.deepEqual(await balance(store, clock), { spent: 0n, held: 30n, heldInput: 10n })
+        assert.equal((await store.settle(settleStep('o1', clock.ms, 12n))).result.status, 'settled')
+        assert.equal((await store.settle(settleStep('o1', clock.ms, 25n))).result.status, 'exists')
+        assert.equal(await store.void({ operationId: 'o1', atMs: clock.ms }), 'exists')
+        assert.equal((await store.reserve({ ...step, seen: null })).status, 'exists')
+        assert.deepEqual(await balance(store, clock), { spent: 12n, held: 0n, heldInput: 0n })
+        assert.equal((await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })).conversation?.turns, 1)
+        assert.deepEqual(await kinds(store), ['settlement 12'])
+        assert.equal((await store.settle(settleStep('unheard-of', clock.ms, 1n))).result.status, 'unknown')
+        assert.equal(await store.void({ operationId: 'unheard-of', atMs: clock.ms }), 'unknown')
+      }),
+    )
+
+    it(
+      'enters what a call cost above its hold as an overrun',
+      withStore(async (store, clock) => {
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 10n, atMost: 10n }))
+        await store.settle(settleStep('o1', clock.ms, 14n))
+        assert.deepEqual(await kinds(store), ['settlement 10', 'overrun 4'])
+      }),
+    )
+
+    it(
+      'grants as much as the tightest account leaves; is busy while only held output is in the way, else says what is short',
+      withStore(async (store, clock) => {
+        const on = (id: string, atLeast: bigint, atMost: bigint) =>
+          store.reserve(
+            reserveStep(
+              id,
+              clock.ms,
+              { atLeast, atMost, input: 5n },
+              {
+                reservation: {
+                  draws: [
+                    { account: 'c:A:1', cap: 100n },
+                    { account: 'u', cap: 60n },
+                    { account: 'w', cap: null },
+                  ],
+                },
+              },
+            ),
+          )
+        const first = await on('o1', 10n, 80n)
+        assert.deepEqual(first.status === 'held' && first.result, { status: 'held', granted: 60n })
+        const busy = await on('o2', 10n, 20n)
+        assert.deepEqual(busy.status === 'busy' && busy.result, { status: 'busy', account: 'u' })
+        const over = await on('o3', 56n, 90n)
+        assert.deepEqual(over.status === 'exceedsCap' && over.result, { status: 'exceedsCap', account: 'u', shortBy: 1n })
+        assert.deepEqual(await balance(store, clock, 'w'), { spent: 0n, held: 60n, heldInput: 5n })
+        assert.equal(await store.void({ operationId: 'o1', atMs: clock.ms }), 'voided')
+        assert.equal((await on('o2', 10n, 20n)).status, 'held')
+      }),
+    )
+
+    it(
+      'never grants more than the cap to calls that come at once',
+      withStore(async (store, clock) => {
+        const answers = await Promise.all(
+          Array.from({ length: 50 }, (_, index) => store.reserve(reserveStep(`o${index}`, clock.ms, { atLeast: 7n, atMost: 7n }))),
+        )
+        assert.equal(answers.filter(({ status }) => status === 'held').length, 14)
+        assert.equal(answers.filter(({ status }) => status === 'busy').length, 36)
+        assert.equal((await balance(store, clock))?.held, 98n)
+      }),
+    )
+
+    it(
+      'says moved, and does nothing, when the conversation is under another contract, user or session',
+      withStore(async (store, clock) => {
+        const seen = { contractHash: 'k1', user: null, session: 1 }
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }))
+        const stale = [
+          { ...seen, contractHash: 'k0' },
+          { ...seen, user: 'ann' },
+          { ...seen, session: 2 },
+        ]
+        for (const [index, other] of stale.entries()) {
+          const answer = await store.reserve(reserveStep(`m${index}`, clock.ms, { atLeast: 1n, atMost: 1n }, { seen: other }))
+          assert.equal(answer.status, 'moved')
+          assert.equal(answer.snapshot.conversation?.contractHash, 'k1')
+        }
+        const initial = conversationFor('A', clock.ms, { user: 'ann' })
+        assert.equal((await store.reserve(reserveStep('m9', clock.ms, { atLeast: 1n, atMost: 1n }, { initial }))).status, 'moved')
+        assert.equal((await store.reserve(reserveStep('o2', clock.ms, { atLeast: 1n, atMost: 1n }, { seen }))).status, 'held')
+        assert.equal((await balance(store, clock))?.held, 2n)
+      }),
+    )
+
+    it(
+      'fires each alert once, of the account that has used most of its cap',
+      withStore(async (store, clock) => {
+        const draws: Draw[] = [
+          { account: 'c:A:1', cap: 100n },
+          { account: 'u', cap: 50n },
+        ]
+        const alerts = { draws, percents: [70, 90, 100] }
+        const fired: (readonly number[])[] = []
+        for (const [index, cost] of [20n, 16n, 10n, 4n].entries()) {
+          await store.reserve(reserveStep(`o${index}`, clock.ms, { atLeast: cost, atMost: cost }, { reservation: { draws } }))
+          fired.push((await store.settle(settleStep(`o${index}`, clock.ms, cost, { alerts }))).firedAlerts)
+        }
+        assert.deepEqual(fired, [[], [70], [90], [100]])
+      }),
+    )
+
+    it(
+      'charges an expired hold, corrects it when the truth comes, and takes it back when nothing was billed',
+      withStore(async (store, clock) => {
+        for (const id of ['o1', 'o2', 'o3']) await store.reserve(reserveStep(id, clock.ms, { atLeast: 20n, atMost: 20n }))
+        await store.renew(['o3', 'unheard-of'], clock.ms + HOUR_MS)
+        clock.ms += 89_999
+        assert.deepEqual((await store.sweep({ nowMs: clock.ms, limit: 10 })).expired, [])
+        clock.ms += 1
+        assert.deepEqual(
+          (await store.sweep({ nowMs: clock.ms, limit: 1 })).expired.map(({ id }) => id),
+          ['o1'],
+        )
+        assert.deepEqual(
+          (await store.sweep({ nowMs: clock.ms, limit: 10 })).expired.map(({ id }) => id),
+          ['o2'],
+        )
+        assert.deepEqual(await balance(store, clock), { spent: 40n, held: 20n, heldInput: 0n })
+        assert.equal((await store.settle(settleStep('o1', clock.ms, 5n))).result.status, 'corrected')
+        assert.equal(await store.void({ operationId: 'o2', atMs: clock.ms }), 'voided')
+        assert.equal((await store.settle(settleStep('o2', clock.ms, 5n))).result.status, 'exists')
+        assert.deepEqual(await balance(store, clock), { spent: 5n, held: 20n, heldInput: 0n })
+        assert.deepEqual(await kinds(store), ['expiry 20', 'expiry 20', 'correction -15', 'correction -20'])
+      }),
+    )
+
+    it(
+      'measures holds by a clock that never runs backwards',
+      withStore(async (store, clock) => {
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }))
+        clock.ms += 60_000
+        await store.sweep({ nowMs: clock.ms, limit: 10 })
+        clock.ms -= HOUR_MS
+        await store.reserve(reserveStep('o2', clock.ms, { atLeast: 1n, atMost: 1n }))
+        clock.ms += 30_000
+        assert.deepEqual(
+          (await store.sweep({ nowMs: clock.ms, limit: 10 })).expired.map(({ id }) => id),
+          ['o1'],
+        )
+        clock.ms += 60_000
+        assert.deepEqual(
+          (await store.sweep({ nowMs: clock.ms, limit: 10 })).expired.map(({ id }) => id),
+          ['o2'],
+        )
+      }),
+    )
+
+    it(
+      'enters what an app spent, once, beyond the cap too',
+      withStore(async (store, clock) => {
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }))
+        const fact = { operationId: 'x1', accounts: ['c:A:1'], cost: 500n, atMs: clock.ms, note: { label: 'search', tier: 'pro' } }
+        const step = { ...fact, conversation: 'A', change: { addDrivers: { other: 500n } } }
+        assert.equal(await store.charge(step), 'charged')
+        assert.equal(await store.charge(step), 'exists')
+        const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })
+        assert.equal(conversation?.drivers.other, 500n)
+        assert.deepEqual(await kinds(store), ['cost 500'])
+        assert.deepEqual((await store.readLedger({ afterSequence: 0, limit: 9 }))[0]?.note, fact.note)
+      }),
+    )
+
+    it(
+      'finds the conversation of the longest known prefix',
+      withStore(async (store, clock) => {
+        for (const [id, chain] of [
+          ['A', ['a1', 'a2']],
+          ['B', ['b1']],
+        ] as const) {
+          const initial = conversationFor(id, clock.ms)
+          await store.reserve(reserveStep(`o${id}`, clock.ms, { atLeast: 1n, atMost: 1n }, { conversation: id, initial }))
+          await store.settle(settleStep(`o${id}`, clock.ms, 1n, { conversation: id, chain }))
+        }
+        assert.equal(await store.findByChain(['zz', 'b1', 'a1'], clock.ms), 'B')
+        assert.equal(await store.findByChain(['a2', 'b1'], clock.ms), 'A')
+        assert.equal(await store.findByChain(['zz'], clock.ms), null)
+        assert.equal(await store.findByChain([], clock.ms), null)
+      }),
+    )
+
+    it(
+      'keeps contracts by hash, and outcomes by key, per tier and day',
+      withStore(async (store, clock) => {
+        assert.equal(await store.getContract('h1'), null)
+        await store.putContract(CONTRACT)
+        await store.putContract(CONTRACT)
+        assert.deepEqual(await store.getContract('h1'), CONTRACT)
+        const started = { tier: 'pro', day: '2026-11-24', kind: 'started' } as const
+        assert.equal(await store.addOutcome({ key: 'A/started', ...started }), 'added')
+        assert.equal(await store.addOutcome({ key: 'A/started', ...started }), 'exists')
+        await store.addOutcome({ key: 'B/started', ...started, day: '2026-11-23' })
+        await store.addOutcome({ key: 'A/confirmed', ...started, kind: 'confirmed' })
+        await store.addOutcome({ key: 'C/reversed', ...started, tier: 'basic', kind: 'reversed' })
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 9n, atMost: 9n }))
+        await store.settle(settleStep('o1', clock.ms, 7n))
+        const today = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
+        assert.deepEqual(await store.readOutcomes(today), { started: 1, confirmed: 1, reversed: 0, cost: 7n })
+        assert.equal((await store.readOutcomes({ ...today, fromDay: '2026-11-23' })).started, 2)
+        assert.deepEqual(await store.readOutcomes({ ...today, tier: 'basic' }), { started: 0, confirmed: 0, reversed: 1, cost: 0n })
+      }),
+    )
+
+    it(
+      'reads the ledger page by page, in the order of the steps',
+      withStore(async (store, clock) => {
+        for (let index = 0; index < 7; index++)
+          await store.charge({
+            operationId: `x${index}`,
+            accounts: ['w'],
+            cost: BigInt(index),
+            atMs: clock.ms - index,
+            note: {},
+            conversation: 'A',
+            change: {},
+          })
+        const read: bigint[] = []
+        let after = 0
+        for (;;) {
+          const page = await store.readLedger({ afterSequence: after, limit: 3 })
+          if (page.length === 0) break
+          assert.ok(page.every((entry, index) => entry.sequence > (page[index - 1]?.sequence ?? after)))
+          read.push(...page.map((entry) => entry.cost))
+          after = page.at(-1)?.sequence ?? after
+        }
+        assert.deepEqual(read, [0n, 1n, 2n, 3n, 4n, 5n, 6n])
+      }),
+    )
+
+    it(
+      'keeps a conversation, its balance and its chain for 35 days after its last turn, and begins anew after that',
+      withStore(async (store, clock) => {
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 90n, atMost: 90n }, { change: { addEdits: [CUT] } }))
+        await store.settle(settleStep('o1', clock.ms, 90n, { chain: ['d1'] }))
+        clock.ms += CONVERSATION_LIFE_MS
+        await store.update({ conversation: 'A', change: { atTaskBoundary: true }, nowMs: clock.ms })
+        const last = await store.read({ conversation: 'A', accounts: ['c:A:1'], nowMs: clock.ms })
+        assert.equal(last.conversation?.edits.length, 1)
+        assert.equal(last.accounts.get('c:A:1')?.spent, 90n)
+        assert.equal(await store.findByChain(['d1'], clock.ms), 'A')
+        clock.ms += 1
+        await store.sweep({ nowMs: clock.ms, limit: 10 })
+        assert.equal((await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })).conversation, null)
+        assert.equal(await store.findByChain(['d1'], clock.ms), null)
+        assert.equal(await store.update({ conversation: 'A', change: {}, nowMs: clock.ms }), null)
+        const again = await store.reserve(reserveStep('o2', clock.ms, { atLeast: 90n, atMost: 90n }))
+        assert.equal(again.status, 'held')
+        assert.equal(again.snapshot.conversation?.turns, 0)
+        assert.deepEqual(again.snapshot.conversation?.edits, [])
+        assert.deepEqual(await kinds(store), ['settlement 90'])
+      }),
+    )
+
+    it(
+      'keeps every digit up to AMOUNT_MAX, and refuses beyond, changing nothing',
+      withStore(async (store, clock) => {
+        const big = AMOUNT_MAX
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: big, atMost: big, input: big - 1n, cap: null }))
+        assert.deepEqual(await balance(store, clock), { spent: 0n, held: big, heldInput: big - 1n })
+        await assert.rejects(store.reserve(reserveStep('o2', clock.ms, { atLeast: 1n, atMost: 1n, cap: null })), RangeError)
+        await store.settle(settleStep('o1', clock.ms, big))
+        assert.deepEqual(await balance(store, clock), { spent: big, held: 0n, heldInput: 0n })
+        const charge = { accounts: ['w'], atMs: clock.ms, note: { tier: 'pro' }, conversation: 'A', change: {} }
+        await assert.rejects(store.charge({ operationId: 'x1', cost: big + 1n, ...charge }), RangeError)
+        await assert.rejects(store.charge({ operationId: 'x1', cost: -1n, ...charge }), RangeError)
+        await assert.rejects(store.charge({ operationId: 'x1', cost: 1n, ...charge, accounts: ['v', 'c:A:1'] }), RangeError)
+        assert.equal(await store.charge({ operationId: 'x1', cost: big, ...charge }), 'charged')
+        assert.equal((await balance(store, clock, 'v'))?.spent, 0n)
+        const outcomes = await store.readOutcomes({ tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' })
+        assert.equal(outcomes.cost, 2n * big)
+        assert.deepEqual(await kinds(store), [`settlement ${big}`, `cost ${big}`])
+        await assert.rejects(store.reserve(reserveStep('o3', clock.ms, { atLeast: 2n, atMost: 1n })), RangeError)
+        await assert.rejects(store.settle(settleStep('o1', clock.ms, -1n)), RangeError)
+      }),
+    )
+
+    it(
+      'answers nothing after it is closed',
+      withStore(async (store, clock) => {
+        await store.close()
+        const isClosed = (error: unknown): boolean => error instanceof StoreError && error.code === 'closed'
+        await assert.rejects(store.read({ conversation: 'A', accounts: [], nowMs: clock.ms }), isClosed)
+        await assert.rejects(store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n })), isClosed)
+        await assert.rejects(store.readLedger({ afterSequence: 0, limit: 1 }), isClosed)
+      }),
+    )
+  })
+}
+
+async function kinds(store: BudgetStore): Promise<string[]> {
+  return (await store.readLedger({ afterSequence: 0, limit: 1_000 })).map(({ kind, cost }) => `${kind} ${cost}`)
+}
+
+const CONTRACT = {
+  hash: 'h1',
+  tier: 'pro',
+  displayName: 'Pro “ünïcode”',
+  caps: { perConversation: '0.50' },
+  ladder: [{ atPercent: 70, rung: 'DropRetrieval' }],
+} as unknown as Contract

@@ -1,0 +1,191 @@
+/** Random schedules of steps, to be played on a store and on the model at the same time. */
+import assert from 'node:assert/strict'
+import * as fc from 'fast-check'
+import type { Draw } from '../core/budget.ts'
+import type { ConversationChange, Edit } from '../core/conversation.ts'
+import type { ModelStore } from './model.ts'
+import type { BudgetStore, ReserveStep, SettleStep } from './store.ts'
+import { conversationFor, START_MS } from './test-steps.ts'
+
+const HOUR_MS = 3_600_000
+
+/** One step of a random schedule; ids, amounts and changes come from few, so that steps meet. */
+export type RandomStep =
+  | {
+      readonly kind: 'reserve'
+      readonly operation: number
+      readonly conversation: 'A' | 'B'
+      readonly atLeast: number
+      readonly more: number
+      readonly input: number
+      readonly seen: 'now' | 'absent' | 'stale'
+      readonly change: ConversationChange
+    }
+  | {
+      readonly kind: 'settle'
+      readonly operation: number
+      readonly conversation: 'A' | 'B'
+      readonly cost: number
+      readonly change: ConversationChange
+    }
+  | { readonly kind: 'void' | 'renew'; readonly operation: number }
+  | { readonly kind: 'charge'; readonly operation: number; readonly cost: number }
+  | { readonly kind: 'update'; readonly conversation: 'A' | 'B'; readonly begins: boolean; readonly change: ConversationChange }
+  | { readonly kind: 'sweep'; readonly limit: number }
+  | { readonly kind: 'clockBack' }
+
+export const CUT: Edit = {
+  kind: 'cut',
+  id: 'e1',
+  cause: 'Summarize',
+  leading: 1,
+  count: 2,
+  originals: 'd',
+  text: '{"a":"\u00fc"}',
+  savedBytes: 3,
+}
+const DROP: Edit = { kind: 'replace', id: 'e2', rung: 'DropRetrieval', original: 'd', text: '{}', savedBytes: 3 }
+const NOTICE: Edit = { kind: 'notice', id: 'e3', text: 'short of money' }
+
+const small = fc.integer({ min: 0, max: 60 })
+const operation = fc.integer({ min: 0, max: 9 })
+const conversation = fc.constantFrom('A' as const, 'B' as const)
+const change: fc.Arbitrary<ConversationChange> = fc.record(
+  {
+    addRungs: fc.constantFrom(
+      { rungs: ['DropRetrieval'], reason: 'threshold' } as const,
+      { rungs: ['Summarize', 'DowngradeModel'], reason: 'fit' } as const,
+    ),
+    addEdits: fc.subarray([CUT, DROP, NOTICE]),
+    addReadyEdits: fc.subarray([CUT, NOTICE]),
+    addNotices: fc.constantFrom([{ id: 'n1', occasion: 'Summarize' as const }]),
+    removeNotices: fc.constant(['n1']),
+    addDrivers: fc.constant({ history: 3n, other: 1n }),
+    turnAtMs: fc.integer({ min: START_MS, max: START_MS + HOUR_MS }),
+    state: fc.constantFrom('open', 'ended'),
+    ofSession: fc.constantFrom(1, 2),
+    openSession: fc.constantFrom(2, 3),
+    contract: fc.constant({ hash: 'k2', pinnedAtMs: START_MS }),
+    resolution: fc.constantFrom('confirmed', 'reversed'),
+  },
+  { requiredKeys: [] },
+)
+export const stepArbitrary: fc.Arbitrary<RandomStep> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('reserve' as const),
+      operation,
+      conversation,
+      atLeast: small,
+      more: small,
+      input: small,
+      seen: fc.constantFrom('now', 'now', 'now', 'absent', 'stale'),
+      change,
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('settle' as const), operation, conversation, cost: small, change }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('void' as const, 'renew' as const), operation }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('charge' as const), operation, cost: small }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('update' as const), conversation, begins: fc.boolean(), change }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('sweep' as const), limit: fc.integer({ min: 0, max: 3 }) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('clockBack' as const) }) },
+)
+
+export interface Played {
+  readonly onModel: () => unknown
+  readonly onStore: (store: BudgetStore) => Promise<unknown>
+}
+
+/** The step as it is asked for now; what it has seen is what the model shows before the batch. */
+export function played(step: RandomStep, model: ModelStore, nowMs: number): Played {
+  const drawsOf = (id: string): Draw[] => [
+    { account: `c:${id}:1`, cap: 100n },
+    { account: 'u', cap: 150n },
+    { account: 'w', cap: null },
+  ]
+  switch (step.kind) {
+    case 'reserve': {
+      const found = model.read({ conversation: step.conversation, accounts: [], nowMs }).conversation
+      const stale = { contractHash: 'k0', user: null, session: 1 }
+      const seenNow = found === null ? null : { contractHash: found.contractHash, user: found.user, session: found.session }
+      const asked: ReserveStep = {
+        conversation: step.conversation,
+        initial: conversationFor(step.conversation, nowMs),
+        seen: step.seen === 'now' ? seenNow : step.seen === 'stale' ? stale : null,
+        change: step.change,
+        reservation: {
+          operationId: `o${step.operation}`,
+          draws: drawsOf(step.conversation),
+          input: BigInt(step.input),
+          atLeast: BigInt(step.atLeast),
+          atMost: BigInt(step.atLeast + step.more),
+          expiresAtMs: nowMs + 90_000,
+          note: { conversation: step.conversation, tier: 'pro', drivers: { output: 7n } },
+        },
+        nowMs,
+      }
+      return { onModel: () => model.reserve(asked), onStore: (store) => store.reserve(asked) }
+    }
+    case 'settle': {
+      const asked: SettleStep = {
+        settlement: { operationId: `o${step.operation}`, cost: BigInt(step.cost), atMs: nowMs, note: { tier: 'pro', source: 'exact' } },
+        conversation: step.conversation,
+        change: step.change,
+        chain: [`d${step.operation % 3}`],
+        alerts: { draws: drawsOf(step.conversation), percents: [50, 100] },
+      }
+      return { onModel: () => model.settle(asked), onStore: (store) => store.settle(asked) }
+    }
+    case 'void': {
+      const asked = { operationId: `o${step.operation}`, atMs: nowMs }
+      return { onModel: () => model.void(asked), onStore: (store) => store.void(asked) }
+    }
+    case 'renew': {
+      const ids = [`o${step.operation}`, 'o0', 'unheard-of']
+      return { onModel: () => model.renew(ids, nowMs + 120_000), onStore: (store) => store.renew(ids, nowMs + 120_000) }
+    }
+    case 'charge': {
+      const asked = {
+        operationId: `x${step.operation}`,
+        accounts: ['c:A:1', 'u'],
+        cost: BigInt(step.cost),
+        atMs: nowMs,
+        note: { tier: 'basic', label: 'search' },
+        conversation: 'A',
+        change: { addDrivers: { other: BigInt(step.cost) } },
+      }
+      return { onModel: () => model.charge(asked), onStore: (store) => store.charge(asked) }
+    }
+    case 'update': {
+      const initial = step.begins ? { initial: conversationFor(step.conversation, nowMs) } : {}
+      const asked = { conversation: step.conversation, change: step.change, nowMs, ...initial }
+      return { onModel: () => model.update(asked), onStore: (store) => store.update(asked) }
+    }
+    case 'sweep':
+      return { onModel: () => model.sweep({ nowMs, limit: step.limit }), onStore: (store) => store.sweep({ nowMs, limit: step.limit }) }
+    case 'clockBack':
+      return { onModel: () => undefined, onStore: () => Promise.resolve(undefined) }
+  }
+}
+
+/** Everything that can be read, of both. */
+export async function compareAll(store: BudgetStore, model: ModelStore, nowMs: number): Promise<void> {
+  const accounts = ['c:A:1', 'c:B:1', 'u', 'w']
+  for (const id of ['A', 'B']) {
+    const query = { conversation: id, accounts, nowMs }
+    assert.deepEqual(await store.read(query), model.read(query))
+  }
+  const digests = ['d2', 'd1', 'd0']
+  assert.equal(await store.findByChain(digests, nowMs), model.findByChain(digests))
+  assert.deepEqual(await store.listConversations({ limit: 5, nowMs }), model.listConversations({ limit: 5, nowMs }))
+  const ledger = await store.readLedger({ afterSequence: 0, limit: 1_000 })
+  assert.deepEqual(
+    ledger.map(({ sequence: _sequence, ...entry }) => entry),
+    model.books.ledger,
+  )
+  for (const tier of ['pro', 'basic']) {
+    const query = { tier, fromDay: '2026-11-20', toDay: '2026-11-30' }
+    assert.deepEqual(await store.readOutcomes(query), model.readOutcomes(query))
+  }
+}
