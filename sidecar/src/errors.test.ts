@@ -11,7 +11,11 @@ const ROWS = PAGE.split('\n').flatMap((line) => {
 })
 
 test('the docs page lists exactly the codes of the table, with status and retry', () => {
-  const table = Object.entries(ERRORS).map(([code, entry]) => ({ code, status: entry.status, retry: 'retryAfterSeconds' in entry ? `${entry.retryAfterSeconds} s` : 'no' }))
+  const table = Object.entries(ERRORS).map(([code, entry]) => ({
+    code,
+    status: entry.status,
+    retry: 'retryAfterSeconds' in entry ? `${entry.retryAfterSeconds} s` : 'no',
+  }))
   assert.deepEqual(
     ROWS.toSorted((a, b) => a.code.localeCompare(b.code)),
     table.toSorted((a, b) => a.code.localeCompare(b.code)),
@@ -33,7 +37,9 @@ test('a refusal that a retry cannot change says so, and one that it can says whe
   const soft = errorAnswer({ code: 'budget_busy' }, 'r2')
   assert.equal(headerOf(soft.headers, 'x-should-retry'), 'true')
   assert.equal(headerOf(soft.headers, 'retry-after'), '1')
-  assert.deepEqual(JSON.parse(soft.body.toString()), { error: { message: ERRORS.budget_busy.message, type: 'server_error', param: null, code: 'budget_busy' } })
+  assert.deepEqual(JSON.parse(soft.body.toString()), {
+    error: { message: ERRORS.budget_busy.message, type: 'server_error', param: null, code: 'budget_busy' },
+  })
 })
 
 function headerOf(headers: readonly string[], name: string): string | undefined {

@@ -31,9 +31,17 @@ export const ERRORS = {
   },
   model_not_allowed: { status: 403, type: 'permission_error', message: 'The plan of this conversation does not include this model.' },
   model_unpriced: { status: 403, type: 'permission_error', message: 'This model has no price, and unpriced models are refused here.' },
-  conversation_id_required: { status: 400, type: 'invalid_request_error', message: 'A conversation id is required in x-farebox-conversation.' },
+  conversation_id_required: {
+    status: 400,
+    type: 'invalid_request_error',
+    message: 'A conversation id is required in x-farebox-conversation.',
+  },
   identity_rejected: { status: 403, type: 'permission_error', message: 'The identity or tier that this request claims is not accepted.' },
-  endpoint_not_governed: { status: 403, type: 'permission_error', message: 'This endpoint is not metered here, and unmetered endpoints are refused.' },
+  endpoint_not_governed: {
+    status: 403,
+    type: 'permission_error',
+    message: 'This endpoint is not metered here, and unmetered endpoints are refused.',
+  },
   invalid_request: { status: 400, type: 'invalid_request_error', message: 'The request cannot be read.' },
   request_too_large: { status: 413, type: 'invalid_request_error', message: 'The request body is larger than 32 MiB.' },
   unsupported_encoding: { status: 415, type: 'invalid_request_error', message: 'The content-encoding must be gzip, br, zstd or identity.' },
@@ -61,7 +69,10 @@ export interface Refusal {
 }
 
 /** The refusal as an answer in OpenAI's shape. `headers` is a raw list: name, value, name, value. */
-export function errorAnswer(refusal: Refusal, requestId: string): { readonly status: number; readonly headers: string[]; readonly body: Buffer } {
+export function errorAnswer(
+  refusal: Refusal,
+  requestId: string,
+): { readonly status: number; readonly headers: string[]; readonly body: Buffer } {
   const entry: ErrorEntry = ERRORS[refusal.code]
   const error = { message: refusal.message ?? entry.message, type: entry.type, param: refusal.param ?? null, code: refusal.code }
   const body = Buffer.from(JSON.stringify({ error }))

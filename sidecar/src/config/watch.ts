@@ -9,7 +9,9 @@ import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 const POLL_MS = 1_000
 const CONFIG_BYTES_MAX = 4 * 1024 * 1024
 
-export type ConfigReading = { readonly status: 'ok'; readonly config: SidecarConfig } | { readonly status: 'invalid'; readonly reason: string }
+export type ConfigReading =
+  | { readonly status: 'ok'; readonly config: SidecarConfig }
+  | { readonly status: 'invalid'; readonly reason: string }
 
 /** Text -> config, or what is wrong with it, by field. */
 export function readConfig(text: string): ConfigReading {
@@ -26,9 +28,11 @@ export function readConfig(text: string): ConfigReading {
   }
   const config = parsed.data
   for (const tier of config.tiers.allowed) {
-    if (config.contracts[tier] === undefined) return { status: 'invalid', reason: `contracts.${tier}: must be there, since tiers.allowed names it` }
+    if (config.contracts[tier] === undefined)
+      return { status: 'invalid', reason: `contracts.${tier}: must be there, since tiers.allowed names it` }
   }
-  if (!config.tiers.allowed.includes(config.tiers.default)) return { status: 'invalid', reason: 'tiers.default: must be one of tiers.allowed' }
+  if (!config.tiers.allowed.includes(config.tiers.default))
+    return { status: 'invalid', reason: 'tiers.default: must be one of tiers.allowed' }
   return { status: 'ok', config }
 }
 

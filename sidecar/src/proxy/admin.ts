@@ -1,16 +1,19 @@
 /** The pod-wide port: metrics and health, no user data. */
 import { createServer } from 'node:http'
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import type { Gateway } from './gateway.ts'
 
 /** `/healthz`: the process serves. `/readyz`: it has a config and a store that answers. `/metrics`: Prometheus text. */
 export function createAdmin(gateway: Gateway): Server {
   return createServer((incoming, outgoing) => {
-    void answer(gateway, incoming.url ?? '').then(({ status, contentType, body }) => {
-      outgoing.writeHead(status, { 'content-type': contentType, 'cache-control': 'no-store' })
-      outgoing.end(body)
-    })
+    void respond(gateway, incoming.url ?? '', outgoing)
   })
+}
+
+async function respond(gateway: Gateway, path: string, outgoing: ServerResponse): Promise<void> {
+  const { status, contentType, body } = await answer(gateway, path)
+  outgoing.writeHead(status, { 'content-type': contentType, 'cache-control': 'no-store' })
+  outgoing.end(body)
 }
 
 interface Answer {

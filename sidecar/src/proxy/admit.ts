@@ -1,5 +1,4 @@
 /** Decides and reserves until the money is held, the conversation ends, or waiting took too long. */
-import type { Rung } from '@farebox/crds/ladder.ts'
 import type { OperationId } from '../core/budget.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
@@ -59,7 +58,10 @@ export async function admit(first: Turn): Promise<AdmitResult> {
             if (result.status !== 'held') throw new TypeError('a held answer carries its grant')
             gateway.holds.add(operationId)
             if (waited) gateway.metrics.waits.add(['admitted'])
-            return { status: 'admitted', admitted: { turn, plan, operationId, granted: result.granted, outputTokens: affordableOutput(plan, result.granted) } }
+            return {
+              status: 'admitted',
+              admitted: { turn, plan, operationId, granted: result.granted, outputTokens: affordableOutput(plan, result.granted) },
+            }
           }
           case 'busy':
             if (answer.result.status !== 'busy') throw new TypeError('a busy answer names its account')
@@ -127,7 +129,14 @@ function reserve(turn: Turn, plan: Plan, operationId: OperationId): Promise<Rese
       atLeast: plan.atLeast,
       atMost: plan.atMost,
       expiresAtMs: gateway.holds.expiryMs(),
-      note: { conversation: conversation.id, session: conversation.session, ...(turn.user === null ? {} : { user: turn.user }), tier: terms.contract.tier, model: plan.model, purpose: 'turn' },
+      note: {
+        conversation: conversation.id,
+        session: conversation.session,
+        ...(turn.user === null ? {} : { user: turn.user }),
+        tier: terms.contract.tier,
+        model: plan.model,
+        purpose: 'turn',
+      },
     },
     nowMs: gateway.nowMs(),
   })
@@ -140,12 +149,14 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
   const edits = [...promoted, ...plan.shaped.newEdits]
   const period = turn.draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
   return {
-    ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen as Rung[], reason: plan.reason ?? 'threshold' } } : {}),
+    ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen, reason: plan.reason ?? 'threshold' } } : {}),
     ...(plan.risenForUser.length > 0 && period !== null ? { addUserRungs: { period, rungs: plan.risenForUser } } : {}),
     ...(edits.length > 0 ? { addEdits: edits } : {}),
     ...(plan.occasions.length > 0 ? { addNotices: plan.occasions.map((occasion) => ({ id: noticeId(turn, occasion), occasion })) } : {}),
     ...(turn.taskBoundary ? { atTaskBoundary: true } : {}),
-    ...(turn.exists && terms.contract.hash !== conversation.contractHash ? { contract: { hash: terms.contract.hash, pinnedAtMs: turn.gateway.nowMs() } } : {}),
+    ...(turn.exists && terms.contract.hash !== conversation.contractHash
+      ? { contract: { hash: terms.contract.hash, pinnedAtMs: turn.gateway.nowMs() } }
+      : {}),
   }
 }
 
@@ -159,8 +170,16 @@ function refreshed(turn: Turn, answer: ReserveAnswer): Turn {
 }
 
 async function reread(turn: Turn): Promise<Turn> {
-  const snapshot = await turn.gateway.store.read({ conversation: turn.conversationId, accounts: turn.draws.map((draw) => draw.account), nowMs: turn.gateway.nowMs() })
-  return { ...turn, ...(snapshot.conversation === null ? {} : { conversation: snapshot.conversation, exists: true }), balances: balancesOf(turn.draws, snapshot.accounts) }
+  const snapshot = await turn.gateway.store.read({
+    conversation: turn.conversationId,
+    accounts: turn.draws.map((draw) => draw.account),
+    nowMs: turn.gateway.nowMs(),
+  })
+  return {
+    ...turn,
+    ...(snapshot.conversation === null ? {} : { conversation: snapshot.conversation, exists: true }),
+    balances: balancesOf(turn.draws, snapshot.accounts),
+  }
 }
 
 function newestContract(turn: Turn): Turn['terms']['contract'] {

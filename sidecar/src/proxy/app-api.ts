@@ -40,12 +40,23 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
   outgoing.end(text)
 }
 
-async function route(gateway: Gateway, policy: Policy, method: string, segments: readonly string[], query: URLSearchParams, body: unknown): Promise<Reply> {
+async function route(
+  gateway: Gateway,
+  policy: Policy,
+  method: string,
+  segments: readonly string[],
+  query: URLSearchParams,
+  body: unknown,
+): Promise<Reply> {
   const [collection, id, action] = segments
   if (method === 'GET' && collection === 'status' && id === undefined) return { status: 200, body: await statusOf(gateway, policy) }
-  if (method === 'GET' && collection === 'alerts' && id === undefined) return { status: 200, body: { alerts: gateway.alerts.newestFirst(limitOf(query)) } }
+  if (method === 'GET' && collection === 'alerts' && id === undefined)
+    return { status: 200, body: { alerts: gateway.alerts.newestFirst(limitOf(query)) } }
   if (collection !== 'conversations') return notFound('no such resource')
-  if (id === undefined) return method === 'GET' ? { status: 200, body: { conversations: await list(gateway, policy, limitOf(query)) } } : notFound('no such resource')
+  if (id === undefined)
+    return method === 'GET'
+      ? { status: 200, body: { conversations: await list(gateway, policy, limitOf(query)) } }
+      : notFound('no such resource')
   const conversation = await find(gateway, policy, id, query.get('tier'))
   if (conversation === null) return notFound('no such conversation')
   const terms = await termsOf(gateway, policy, conversation)
@@ -73,7 +84,8 @@ async function resolve(gateway: Gateway, conversation: Conversation, body: unkno
   const parsed = ResolutionBody.safeParse(body)
   if (!parsed.success) return invalid(parsed.error)
   const status = await recordResolution(gateway, conversation, parsed.data.outcome)
-  if (status === 'notConfirmed') return { status: 409, body: { error: { message: 'outcome: only a confirmed resolution can be reversed' } } }
+  if (status === 'notConfirmed')
+    return { status: 409, body: { error: { message: 'outcome: only a confirmed resolution can be reversed' } } }
   return { status: 200, body: { status } }
 }
 
@@ -97,13 +109,29 @@ async function addCost(gateway: Gateway, policy: Policy, conversation: Conversat
   if (!parsed.success) return invalid(parsed.error)
   const cost = parseUsd(parsed.data.cost)
   const nowMs = gateway.nowMs()
-  const draws = drawsOf({ terms, conversation: conversation.id, session: conversation.session, user: conversation.user, budgetKey: policy.budgetKey, limits: policy.limits, nowMs })
+  const draws = drawsOf({
+    terms,
+    conversation: conversation.id,
+    session: conversation.session,
+    user: conversation.user,
+    budgetKey: policy.budgetKey,
+    limits: policy.limits,
+    nowMs,
+  })
   const status = await gateway.store.charge({
     operationId: `cost/${conversation.id}/${parsed.data.operationId}`,
     accounts: draws.map((draw) => draw.account),
     cost,
     atMs: nowMs,
-    note: { conversation: conversation.id, session: conversation.session, ...(conversation.user === null ? {} : { user: conversation.user }), tier: conversation.tier, purpose: 'cost', label: parsed.data.label, drivers: { other: cost } },
+    note: {
+      conversation: conversation.id,
+      session: conversation.session,
+      ...(conversation.user === null ? {} : { user: conversation.user }),
+      tier: conversation.tier,
+      purpose: 'cost',
+      label: parsed.data.label,
+      drivers: { other: cost },
+    },
     conversation: conversation.id,
     change: { addDrivers: { other: cost } },
   })
@@ -121,8 +149,20 @@ async function list(gateway: Gateway, policy: Policy, limit: number): Promise<re
 
 async function standing(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms): Promise<Standing> {
   const nowMs = gateway.nowMs()
-  const draws = drawsOf({ terms, conversation: conversation.id, session: conversation.session, user: conversation.user, budgetKey: policy.budgetKey, limits: [], nowMs })
-  const { accounts } = await gateway.store.read({ conversation: conversation.id, accounts: [sessionAccount(conversation.id, conversation.session), ...draws.map((draw) => draw.account)], nowMs })
+  const draws = drawsOf({
+    terms,
+    conversation: conversation.id,
+    session: conversation.session,
+    user: conversation.user,
+    budgetKey: policy.budgetKey,
+    limits: [],
+    nowMs,
+  })
+  const { accounts } = await gateway.store.read({
+    conversation: conversation.id,
+    accounts: [sessionAccount(conversation.id, conversation.session), ...draws.map((draw) => draw.account)],
+    nowMs,
+  })
   return standingOf(conversation, terms, balancesOf(draws, accounts))
 }
 
@@ -169,7 +209,10 @@ function decodeSegment(segment: string): string {
 }
 
 function invalid(error: z.ZodError): Reply {
-  return { status: 400, body: { error: { message: error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; ') } } }
+  return {
+    status: 400,
+    body: { error: { message: error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; ') } },
+  }
 }
 function notFound(message: string): Reply {
   return { status: 404, body: { error: { message } } }

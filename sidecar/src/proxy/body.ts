@@ -20,7 +20,8 @@ export type BodyResult =
 /** Reads and decodes (gzip, br, zstd). Refuses other encodings before reading a byte, and too large bodies as soon as that is known. */
 export async function readBody(incoming: IncomingMessage): Promise<BodyResult> {
   const encoding = (incoming.headers['content-encoding'] ?? 'identity').trim().toLowerCase()
-  if (encoding !== 'identity' && !isDecodable(encoding)) return { status: 'refused', refusal: { code: 'unsupported_encoding', param: 'content-encoding' } }
+  if (encoding !== 'identity' && !isDecodable(encoding))
+    return { status: 'refused', refusal: { code: 'unsupported_encoding', param: 'content-encoding' } }
   const declared = incoming.headers['content-length']
   if (declared !== undefined && Number(declared) > BODY_BYTES_MAX) return TOO_LARGE
   const raw = await collect(incoming)
@@ -41,7 +42,10 @@ async function decode(raw: Buffer, encoding: keyof typeof DECODERS): Promise<Bod
     return { status: 'ok', body: await DECODERS[encoding](raw, { maxOutputLength }) }
   } catch (error) {
     if (error instanceof RangeError) return TOO_LARGE
-    return { status: 'refused', refusal: { code: 'invalid_request', message: `The body is not valid ${encoding}.`, param: 'content-encoding' } }
+    return {
+      status: 'refused',
+      refusal: { code: 'invalid_request', message: `The body is not valid ${encoding}.`, param: 'content-encoding' },
+    }
   }
 }
 

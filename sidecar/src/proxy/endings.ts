@@ -30,7 +30,14 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
   const own = turn.balances.find((balance) => balance.kind === 'conversation')
   const free = own === undefined ? 0n : own.cap - own.state.spent
-  const text = noticeText({ contract, occasion: 'End', locale, remaining: free > 0n ? free : 0n, percent: decision.percent, turns: turn.conversation.turns })
+  const text = noticeText({
+    contract,
+    occasion: 'End',
+    locale,
+    remaining: free > 0n ? free : 0n,
+    percent: decision.percent,
+    turns: turn.conversation.turns,
+  })
   const mustParse = turn.request.structured || turn.request.tools === 'forced'
   if (end === 'Refuse' || mustParse || text === null) {
     refuse(turn, { code: 'conversation_budget_exhausted', ...(text === null ? {} : { message: text }) }, headers)
@@ -46,7 +53,19 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
     id: `chatcmpl-farebox-${randomUUID()}`,
     createdS: Math.floor(gateway.nowMs() / 1000),
   })
-  turn.outgoing.writeHead(200, ['content-type', answer.contentType, 'cache-control', 'no-store', 'x-request-id', turn.requestId, 'x-farebox-synthetic', 'true', 'content-length', String(answer.body.length), ...headers])
+  turn.outgoing.writeHead(200, [
+    'content-type',
+    answer.contentType,
+    'cache-control',
+    'no-store',
+    'x-request-id',
+    turn.requestId,
+    'x-farebox-synthetic',
+    'true',
+    'content-length',
+    String(answer.body.length),
+    ...headers,
+  ])
   turn.outgoing.end(answer.body)
   return null
 }
@@ -65,7 +84,11 @@ async function openNextSession(turn: Turn): Promise<Turn | null> {
   const addEdits = resetEdits({ request: turn.request, conversation, recap: terms.contract.sessions.recap, newId: gateway.newId })
   const updated = await gateway.store.update({
     conversation: conversation.id,
-    change: { openSession: session, addEdits, addNotices: [{ id: noticeId({ conversation: { ...conversation, session } }, 'Reset'), occasion: 'Reset' }] },
+    change: {
+      openSession: session,
+      addEdits,
+      addNotices: [{ id: noticeId({ conversation: { ...conversation, session } }, 'Reset'), occasion: 'Reset' }],
+    },
     nowMs: gateway.nowMs(),
   })
   if (updated === null) return null

@@ -68,7 +68,11 @@ export function headerReader(incoming: IncomingMessage): HeaderReader {
 }
 
 /** Answers with an error of the table, and counts it. */
-export function refuse(exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId'>, refusal: Refusal, more: readonly string[] = []): void {
+export function refuse(
+  exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId'>,
+  refusal: Refusal,
+  more: readonly string[] = [],
+): void {
   const { gateway, outgoing, requestId } = exchange
   gateway.metrics.refusals.add([refusal.code])
   if (outgoing.destroyed || outgoing.headersSent) return

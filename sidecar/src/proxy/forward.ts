@@ -38,7 +38,15 @@ export interface AnswerNotice {
 
 /** How a call ended, for whoever settles it and goes on. */
 export type CallEnd =
-  | { readonly status: 'settle'; readonly usage: Usage; readonly source: UsageSource; readonly facts: AnswerFacts | null; readonly message: JsonObject | null; readonly noticed: boolean; readonly cost: NanoUsd }
+  | {
+      readonly status: 'settle'
+      readonly usage: Usage
+      readonly source: UsageSource
+      readonly facts: AnswerFacts | null
+      readonly message: JsonObject | null
+      readonly noticed: boolean
+      readonly cost: NanoUsd
+    }
   /** Nothing will be billed. */
   | { readonly status: 'void' }
   /** Nobody knows what will be billed: the hold is charged. */
@@ -79,7 +87,14 @@ export function changeOf(admitted: Admitted, injectUsage: boolean): RequestChang
 type Reading =
   | { readonly kind: 'stream'; readonly stream: ChatStream }
   | { readonly kind: 'plain'; readonly chunks: Buffer[]; bytes: number; readonly held: boolean }
-  | { readonly kind: 'error'; readonly statusCode: number; readonly headers: string[]; readonly chunks: Buffer[]; bytes: number; passing: boolean }
+  | {
+      readonly kind: 'error'
+      readonly statusCode: number
+      readonly headers: string[]
+      readonly chunks: Buffer[]
+      bytes: number
+      passing: boolean
+    }
 
 class Call {
   readonly #admitted: Admitted
@@ -130,7 +145,14 @@ class Call {
     const { gateway, startedAtMs, terms } = this.#turn
     gateway.metrics.headSeconds.observe([terms.contract.tier], (gateway.nowMs() - startedAtMs) / 1000)
     if (statusCode < 200 || statusCode >= 300) {
-      this.#reading = { kind: 'error', statusCode, headers: responseHeaders(rawHeaders, { lengthChanges: true }), chunks: [], bytes: 0, passing: false }
+      this.#reading = {
+        kind: 'error',
+        statusCode,
+        headers: responseHeaders(rawHeaders, { lengthChanges: true }),
+        chunks: [],
+        bytes: 0,
+        passing: false,
+      }
       return
     }
     const isStream = (rawHeader(rawHeaders, 'content-type') ?? '').includes('text/event-stream')
@@ -217,8 +239,10 @@ class Call {
     const { mayRetry } = this.#options
     if (!reading.passing && !this.#clientGone) {
       const text = Buffer.concat(reading.chunks).toString('latin1')
-      if (reading.statusCode === 400 && mayRetry.streamOptions && text.includes('stream_options')) return this.#finish({ status: 'retry', without: 'streamOptions' })
-      if ((reading.statusCode === 400 || reading.statusCode === 404) && mayRetry.swap) return this.#finish({ status: 'retry', without: 'swap' })
+      if (reading.statusCode === 400 && mayRetry.streamOptions && text.includes('stream_options'))
+        return this.#finish({ status: 'retry', without: 'streamOptions' })
+      if ((reading.statusCode === 400 || reading.statusCode === 404) && mayRetry.swap)
+        return this.#finish({ status: 'retry', without: 'swap' })
     }
     this.#passError(reading)
     this.#endAnswer()
@@ -277,13 +301,24 @@ class Call {
     const output = Math.min(outputTokens * plan.choices, seen + unseen)
     const usage = facts?.usage ?? usageOf({ uncachedInput: Math.min(plan.inputTokens, plan.bound.heuristic), output })
     const cost = this.#costOf(usage, facts)
-    return { status: 'settle', usage, source: stream === null ? 'estimated' : 'partial', facts, message: null, noticed: false, cost: cost < granted ? cost : granted }
+    return {
+      status: 'settle',
+      usage,
+      source: stream === null ? 'estimated' : 'partial',
+      facts,
+      message: null,
+      noticed: false,
+      cost: cost < granted ? cost : granted,
+    }
   }
 
   /** By the model and the service tier that served. */
   #costOf(usage: Usage, facts: AnswerFacts | null): NanoUsd {
     const { plan, turn } = this.#admitted
-    const served = facts?.model === null || facts?.model === undefined || facts.model === plan.model ? null : turn.policy.prices.find(turn.upstream.provider, facts.model, turn.gateway.nowMs())
+    const served =
+      facts?.model === null || facts?.model === undefined || facts.model === plan.model
+        ? null
+        : turn.policy.prices.find(turn.upstream.provider, facts.model, turn.gateway.nowMs())
     const priced = served ?? plan.priced
     return costOf(usage, priced.pricesFor(inputTokens(usage), facts?.serviceTier ?? null))
   }
@@ -292,7 +327,15 @@ class Call {
     const { outgoing } = this.#turn
     if (this.#clientGone || outgoing.headersSent) return
     const { plan, outputTokens } = this.#admitted
-    outgoing.writeHead(statusCode, [...headers, ...stateHeaders(this.#turn, { rung: plan.rungs.at(-1) ?? 'None', percent: plan.percent, reason: plan.reason, maxOutput: outputTokens })])
+    outgoing.writeHead(statusCode, [
+      ...headers,
+      ...stateHeaders(this.#turn, {
+        rung: plan.rungs.at(-1) ?? 'None',
+        percent: plan.percent,
+        reason: plan.reason,
+        maxOutput: outputTokens,
+      }),
+    ])
   }
 
   #write(chunk: Buffer): void {
@@ -315,7 +358,8 @@ class Call {
     if (reading.passing) return
     reading.passing = true
     // A redirect would carry the credential elsewhere: it is not followed, and not passed on.
-    if (reading.statusCode >= 300 && reading.statusCode < 400) return this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
+    if (reading.statusCode >= 300 && reading.statusCode < 400)
+      return this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
     this.#writeHead(reading.statusCode, reading.headers)
     for (const chunk of reading.chunks) this.#write(chunk)
   }

@@ -18,7 +18,16 @@ const REQUEST_DROPPED = new Set([
   'proxy-connection',
   'baggage', // carries ids of conversations and users, which are not the provider's business
 ])
-const RESPONSE_DROPPED = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'proxy-authenticate', 'proxy-connection'])
+const RESPONSE_DROPPED = new Set([
+  'connection',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'proxy-authenticate',
+  'proxy-connection',
+])
 /** Our own headers never leave towards the provider, and are never taken from it. */
 const OWN_PREFIX = 'x-farebox-'
 
@@ -41,7 +50,8 @@ export function responseHeaders(raw: readonly Buffer[], options: { readonly leng
   let named: ReadonlySet<string> | null = null
   for (let index = 0; index + 1 < raw.length; index += 2) {
     if ((raw[index] as Buffer).length !== 10) continue // "connection"
-    if ((raw[index] as Buffer).toString('latin1').toLowerCase() === 'connection') named = connectionNames((raw[index + 1] as Buffer).toString('latin1'))
+    if ((raw[index] as Buffer).toString('latin1').toLowerCase() === 'connection')
+      named = connectionNames((raw[index + 1] as Buffer).toString('latin1'))
   }
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = (raw[index] as Buffer).toString('latin1')
@@ -57,7 +67,8 @@ export function responseHeaders(raw: readonly Buffer[], options: { readonly leng
 export function rawHeader(raw: readonly Buffer[], name: string): string | null {
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const candidate = raw[index] as Buffer
-    if (candidate.length === name.length && candidate.toString('latin1').toLowerCase() === name) return (raw[index + 1] as Buffer).toString('latin1')
+    if (candidate.length === name.length && candidate.toString('latin1').toLowerCase() === name)
+      return (raw[index + 1] as Buffer).toString('latin1')
   }
   return null
 }

@@ -58,7 +58,8 @@ export class HoldKeeper {
   async #sweep(): Promise<void> {
     try {
       const { expired } = await this.#store.sweep({ nowMs: this.#nowMs(), limit: SWEEP_LIMIT })
-      for (const operation of expired) this.#log.warn({ operation: operation.id, hold: operation.hold.toString() }, 'a hold expired and was charged')
+      for (const operation of expired)
+        this.#log.warn({ operation: operation.id, hold: operation.hold.toString() }, 'a hold expired and was charged')
     } catch (error) {
       this.#log.error({ err: String(error) }, 'expired holds could not be charged')
     }

@@ -31,9 +31,21 @@ export async function locate(exchange: Exchange, request: ChatRequest): Promise<
   const newest = await gateway.contracts.newest(contract)
   const nowMs = gateway.nowMs()
   // Most turns meet the newest contract and the first session: one read then has all that the decision needs.
-  const guessed = drawsOf({ terms: newest, conversation: named.id, session: 1, user, budgetKey: policy.budgetKey, limits: policy.limits, nowMs })
+  const guessed = drawsOf({
+    terms: newest,
+    conversation: named.id,
+    session: 1,
+    user,
+    budgetKey: policy.budgetKey,
+    limits: policy.limits,
+    nowMs,
+  })
   const snapshot = await gateway.store.read({ conversation: named.id, accounts: guessed.map((draw) => draw.account), nowMs })
-  return placeTurn({ ...exchange, request, conversationId: named.id, user, taskBoundary: identity.taskBoundary, chain: named.chain }, newest, snapshot)
+  return placeTurn(
+    { ...exchange, request, conversationId: named.id, user, taskBoundary: identity.taskBoundary, chain: named.chain },
+    newest,
+    snapshot,
+  )
 }
 
 type Unplaced = Omit<Turn, 'terms' | 'conversation' | 'exists' | 'draws' | 'balances'>
@@ -62,11 +74,22 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
       nowMs,
       ladderApplies: await gateway.outcomes.ladderApplies(newest.contract, nowMs),
     })
-  const draws = drawsOf({ terms, conversation: conversation.id, session: conversation.session, user, budgetKey: policy.budgetKey, limits: policy.limits, nowMs })
+  const draws = drawsOf({
+    terms,
+    conversation: conversation.id,
+    session: conversation.session,
+    user,
+    budgetKey: policy.budgetKey,
+    limits: policy.limits,
+    nowMs,
+  })
   const accounts = draws.every((draw) => snapshot.accounts.has(draw.account))
     ? snapshot.accounts
     : (await gateway.store.read({ conversation: conversation.id, accounts: draws.map((draw) => draw.account), nowMs })).accounts
-  return { status: 'ok', turn: { ...unplaced, user, terms, conversation, exists: found !== null, draws, balances: balancesOf(draws, accounts) } }
+  return {
+    status: 'ok',
+    turn: { ...unplaced, user, terms, conversation, exists: found !== null, draws, balances: balancesOf(draws, accounts) },
+  }
 }
 
 /** The contract that a conversation is held to: its own while the owner keeps contracts and it is not too old. */

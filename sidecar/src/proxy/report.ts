@@ -16,7 +16,10 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
     metrics.modelCost.add([plan.priced.model, plan.priced.origin], usdFloat(entry.cost > 0n ? entry.cost : 0n))
     if (entry.kind === 'overrun') {
       metrics.overrun.add([plan.priced.model], usdFloat(entry.cost))
-      gateway.log.warn({ conversation: turn.conversationId, model: plan.model, usd: usdFloat(entry.cost) }, 'the provider billed more than the hold')
+      gateway.log.warn(
+        { conversation: turn.conversationId, model: plan.model, usd: usdFloat(entry.cost) },
+        'the provider billed more than the hold',
+      )
     }
   }
   const drivers = entries[0]?.note.drivers ?? {}
@@ -28,7 +31,18 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
   metrics.turns.add([tier, end.status])
   metrics.turnSeconds.observe([tier], (gateway.nowMs() - turn.startedAtMs) / 1000)
   reportAlerts(turn, settled.firedAlerts)
-  gateway.log.debug({ requestId: turn.requestId, conversation: turn.conversationId, tier, model: plan.model, rung: plan.rungs.at(-1) ?? null, percent: plan.percent, end: end.status }, 'turn settled')
+  gateway.log.debug(
+    {
+      requestId: turn.requestId,
+      conversation: turn.conversationId,
+      tier,
+      model: plan.model,
+      rung: plan.rungs.at(-1) ?? null,
+      percent: plan.percent,
+      end: end.status,
+    },
+    'turn settled',
+  )
 }
 
 /** On the feed, in the log and as a metric. */

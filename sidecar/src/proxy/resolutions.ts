@@ -10,11 +10,20 @@ export type ResolutionKind = 'confirmed' | 'reversed'
 /** Counts a conversation that has begun. Repeats change nothing. */
 export async function countStart(gateway: Gateway, contract: Contract, conversation: Conversation): Promise<void> {
   if (contract.pricing.model !== 'PerResolution') return
-  await gateway.store.addOutcome({ key: keyOf(conversation, 'started'), tier: contract.tier, day: dayOf(conversation.startedAtMs), kind: 'started' })
+  await gateway.store.addOutcome({
+    key: keyOf(conversation, 'started'),
+    tier: contract.tier,
+    day: dayOf(conversation.startedAtMs),
+    kind: 'started',
+  })
 }
 
 /** Confirms a resolution, or takes it back. Repeats change nothing. */
-export async function recordResolution(gateway: Gateway, conversation: Conversation, kind: ResolutionKind): Promise<'added' | 'exists' | 'notConfirmed'> {
+export async function recordResolution(
+  gateway: Gateway,
+  conversation: Conversation,
+  kind: ResolutionKind,
+): Promise<'added' | 'exists' | 'notConfirmed'> {
   if (kind === 'reversed' && conversation.resolution === 'none') return 'notConfirmed'
   const nowMs = gateway.nowMs()
   const added = await gateway.store.addOutcome({ key: keyOf(conversation, kind), tier: conversation.tier, day: dayOf(nowMs), kind })
@@ -26,7 +35,8 @@ export async function recordResolution(gateway: Gateway, conversation: Conversat
 export async function reportResolution(turn: Turn, toolNames: readonly string[]): Promise<void> {
   const { gateway, policy } = turn
   if (!turn.exists) await countStart(gateway, turn.terms.contract, turn.conversation)
-  if (toolNames.some((name) => policy.config.resolution.toolNames.includes(name))) await recordResolution(gateway, turn.conversation, 'confirmed')
+  if (toolNames.some((name) => policy.config.resolution.toolNames.includes(name)))
+    await recordResolution(gateway, turn.conversation, 'confirmed')
 }
 
 function keyOf(conversation: Conversation, kind: string): string {

@@ -18,7 +18,14 @@ const CHAT_PATH = '/chat/completions'
 
 /** Node's parser refuses conflicting and repeated lengths (RFC 9112 section 6.3); the checks here are for what it lets pass. */
 export function createDataPlane(gateway: Gateway): Server {
-  const server = createServer({ maxHeaderSize: HEADER_BYTES_MAX, insecureHTTPParser: false, requireHostHeader: true, keepAliveTimeout: KEEP_ALIVE_MS, joinDuplicateHeaders: true, noDelay: true })
+  const server = createServer({
+    maxHeaderSize: HEADER_BYTES_MAX,
+    insecureHTTPParser: false,
+    requireHostHeader: true,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    joinDuplicateHeaders: true,
+    noDelay: true,
+  })
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = REQUEST_TIMEOUT_MS
   server.on('request', (incoming, outgoing) => void serve(gateway, incoming, outgoing))
@@ -36,9 +43,11 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
   const asked = { gateway, outgoing, requestId }
   try {
     const target = incoming.url ?? ''
-    if (hasConflictingLengths(incoming)) return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
+    if (hasConflictingLengths(incoming))
+      return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
     if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
-    if (incoming.headers.upgrade !== undefined) return refuse(asked, { code: 'endpoint_not_governed', message: 'Upgrades are not metered here.' })
+    if (incoming.headers.upgrade !== undefined)
+      return refuse(asked, { code: 'endpoint_not_governed', message: 'Upgrades are not metered here.' })
     if (target.startsWith(APP_API_PREFIX)) return await serveAppApi(gateway, incoming, outgoing, requestId)
     const policy = gateway.policy()
     if (policy === null) return refuse(asked, { code: 'policy_unavailable' })

@@ -60,8 +60,14 @@ interface Spend {
 
 /** What each conversation has spent over all its sessions, and holds now. */
 async function spendOf(gateway: Gateway, conversations: readonly Conversation[]): Promise<ReadonlyMap<string, Spend>> {
-  const sessions = conversations.flatMap((conversation) => Array.from({ length: conversation.session }, (_, index) => ({ conversation, account: sessionAccount(conversation.id, index + 1) })))
-  const { accounts } = await gateway.store.read({ conversation: '', accounts: sessions.map(({ account }) => account), nowMs: gateway.nowMs() })
+  const sessions = conversations.flatMap((conversation) =>
+    Array.from({ length: conversation.session }, (_, index) => ({ conversation, account: sessionAccount(conversation.id, index + 1) })),
+  )
+  const { accounts } = await gateway.store.read({
+    conversation: '',
+    accounts: sessions.map(({ account }) => account),
+    nowMs: gateway.nowMs(),
+  })
   const spends = new Map<string, Spend>()
   for (const { conversation, account } of sessions) {
     const state = accounts.get(account) ?? EMPTY_ACCOUNT
@@ -71,7 +77,11 @@ async function spendOf(gateway: Gateway, conversations: readonly Conversation[])
   return spends
 }
 
-function totalsOf(conversations: readonly Conversation[], spends: ReadonlyMap<string, Spend>, outcomes: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly cost: NanoUsd }): TierTotals {
+function totalsOf(
+  conversations: readonly Conversation[],
+  spends: ReadonlyMap<string, Spend>,
+  outcomes: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly cost: NanoUsd },
+): TierTotals {
   const byRung: Record<string, number> = Object.fromEntries(['None', ...RUNGS].map((rung) => [rung, 0]))
   const alerts: Record<string, number> = {}
   const costs: NanoUsd[] = []
@@ -98,7 +108,12 @@ function totalsOf(conversations: readonly Conversation[], spends: ReadonlyMap<st
     held: formatUsd(held),
     cost: { p50: quantile(costs, 50), p95: quantile(costs, 95), p99: quantile(costs, 99), max: quantile(costs, 100) },
     alerts,
-    resolutions: { started: outcomes.started, confirmed: outcomes.confirmed, reversed: outcomes.reversed, costPer: perResolution === null ? null : formatUsd(perResolution) },
+    resolutions: {
+      started: outcomes.started,
+      confirmed: outcomes.confirmed,
+      reversed: outcomes.reversed,
+      costPer: perResolution === null ? null : formatUsd(perResolution),
+    },
   }
 }
 

@@ -51,29 +51,50 @@ export class Summariser {
     const task = plannedTask(admitted, conversation, snapshot)
     if (task === null) return
     this.#underWay.add(conversation.id)
-    this.#make(turn, conversation, task)
-      .then((outcome) => {
-        turn.gateway.metrics.summaries.add([conversation.tier, outcome])
-        turn.gateway.log.info({ conversation: conversation.id, tier: conversation.tier, outcome }, 'summary between turns')
-      })
-      .catch((error: unknown) => {
-        this.#gateway().metrics.summaries.add([conversation.tier, 'failed'])
-        this.#gateway().log.error({ conversation: conversation.id, err: String(error) }, 'a summary failed')
-      })
-      .finally(() => this.#underWay.delete(conversation.id))
+    void this.#attempt(turn, conversation, task)
+  }
+
+  /** Never throws: nobody waits for it. */
+  async #attempt(turn: Turn, conversation: Conversation, task: SummaryTask): Promise<void> {
+    const { metrics, log } = this.#gateway()
+    try {
+      const outcome = await this.#make(turn, conversation, task)
+      metrics.summaries.add([conversation.tier, outcome])
+      log.info({ conversation: conversation.id, tier: conversation.tier, outcome }, 'summary between turns')
+    } catch (error) {
+      metrics.summaries.add([conversation.tier, 'failed'])
+      log.error({ conversation: conversation.id, err: String(error) }, 'a summary failed')
+    } finally {
+      this.#underWay.delete(conversation.id)
+    }
   }
 
   async #make(turn: Turn, conversation: Conversation, task: SummaryTask): Promise<'made' | 'unaffordable' | 'refused' | 'blank'> {
     const { gateway, terms } = turn
     const operationId = gateway.newId()
     const accounts = turn.draws.map((draw) => draw.account)
-    const note = { conversation: conversation.id, session: conversation.session, ...(turn.user === null ? {} : { user: turn.user }), tier: terms.contract.tier, model: task.priced.model, purpose: 'summary' as const }
+    const note = {
+      conversation: conversation.id,
+      session: conversation.session,
+      ...(turn.user === null ? {} : { user: turn.user }),
+      tier: terms.contract.tier,
+      model: task.priced.model,
+      purpose: 'summary' as const,
+    }
     const reserved = await gateway.store.reserve({
       conversation: conversation.id,
       initial: conversation,
       seen: { contractHash: conversation.contractHash, user: conversation.user, session: conversation.session },
       change: {},
-      reservation: { operationId, draws: turn.draws.map(({ account, cap }) => ({ account, cap })), input: task.inputCost, atLeast: task.hold, atMost: task.hold, expiresAtMs: gateway.holds.expiryMs(), note },
+      reservation: {
+        operationId,
+        draws: turn.draws.map(({ account, cap }) => ({ account, cap })),
+        input: task.inputCost,
+        atLeast: task.hold,
+        atMost: task.hold,
+        expiresAtMs: gateway.holds.expiryMs(),
+        note,
+      },
       nowMs: gateway.nowMs(),
     })
     if (reserved.status !== 'held') return 'unaffordable'
@@ -88,12 +109,26 @@ export class Summariser {
       const usage = read?.facts.usage ?? null
       const cost = usage === null ? task.hold : costOf(usage, task.priced.pricesFor(inputTokens(usage), read?.facts.serviceTier ?? null))
       const text = read?.message === null || read?.message === undefined ? '' : contentText(read.message)
-      const message = summaryMessage({ text, plan: task.plan, maxTokens: task.maxTokens, tokensBefore: task.oldTokens, tokensAfter: usage?.output ?? task.maxTokens })
+      const message = summaryMessage({
+        text,
+        plan: task.plan,
+        maxTokens: task.maxTokens,
+        tokensBefore: task.oldTokens,
+        tokensAfter: usage?.output ?? task.maxTokens,
+      })
       const nowMs = gateway.nowMs()
       await gateway.store.settle({
-        settlement: { operationId, cost, atMs: nowMs, note: { ...note, drivers: { summaries: cost }, usage: usage ?? usageOf({}), source: usage === null ? 'estimated' : 'exact' } },
+        settlement: {
+          operationId,
+          cost,
+          atMs: nowMs,
+          note: { ...note, drivers: { summaries: cost }, usage: usage ?? usageOf({}), source: usage === null ? 'estimated' : 'exact' },
+        },
         conversation: conversation.id,
-        change: { addDrivers: { summaries: cost }, ...(message === null ? {} : { addReadyEdits: [cutEdit(task.plan, 'Summarize', message, gateway.newId())] }) },
+        change: {
+          addDrivers: { summaries: cost },
+          ...(message === null ? {} : { addReadyEdits: [cutEdit(task.plan, 'Summarize', message, gateway.newId())] }),
+        },
         chain: [],
         alerts: { draws: turn.draws.filter((draw) => draw.kind !== 'workload'), percents: terms.contract.alerts },
       })
@@ -142,7 +177,8 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
     tailTokens: tokensOf(cut.keptBytes),
     model: plan.priced.pricesFor(sentTokens, null),
     summarizer: priced.pricesFor(oldTokens, null),
-    cachedPercent: exact === null || exact.inputTokens === 0 ? 0 : Math.min(100, Math.floor((exact.cachedTokens * 100) / exact.inputTokens)),
+    cachedPercent:
+      exact === null || exact.inputTokens === 0 ? 0 : Math.min(100, Math.floor((exact.cachedTokens * 100) / exact.inputTokens)),
     expectedCalls: expectedFurtherCalls({ turns: conversation.turns, remaining, lastCost: plan.inputCost }),
     crossing,
   })
@@ -160,7 +196,11 @@ function isWanted(turn: Turn, conversation: Conversation, snapshot: Snapshot): b
   const { contract } = turn.terms
   const balances = balancesOf(turn.draws, snapshot.accounts).filter((balance) => balance.kind !== 'workload')
   const percent = percentUsed(balances.map(({ cap, state }) => ({ cap, account: state })))
-  const active = [...conversation.rungs, ...(conversation.userRungs?.rungs ?? []), ...(conversation.ladderApplies ? rungsAt(contract.ladder, percent) : [])]
+  const active = [
+    ...conversation.rungs,
+    ...(conversation.userRungs?.rungs ?? []),
+    ...(conversation.ladderApplies ? rungsAt(contract.ladder, percent) : []),
+  ]
   if (active.includes('Summarize')) return true
   const end = contract.ladder.find((step) => step.rung === 'EndConversation')
   const before = contract.ladder.findLast((step) => step.rung !== 'EndConversation')
@@ -180,7 +220,8 @@ function promptBound(turn: Turn, body: Buffer, model: string): number {
   const prompt: unknown = JSON.parse(body.toString('utf8'))
   const listed = isObject(prompt as Json) ? (prompt as JsonObject)['messages'] : undefined
   const messages = isList(listed) ? listed.flatMap((json) => (isObject(json) ? (messageFromJson(json) ?? []) : [])) : []
-  return inputBound({ messages, fixedBytes: 0, fixedDigest: '', model, exact: null, factor: turn.gateway.factors.factorOf(model) }).heuristic
+  return inputBound({ messages, fixedBytes: 0, fixedDigest: '', model, exact: null, factor: turn.gateway.factors.factorOf(model) })
+    .heuristic
 }
 
 type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; readonly body: Buffer | null }
@@ -208,7 +249,12 @@ function call(turn: Turn, body: Buffer): Promise<CallResult> {
           bytes += chunk.length
           if (bytes <= ANSWER_BYTES_MAX) chunks.push(chunk)
         },
-        end: () => resolve(statusCode >= 200 && statusCode < 300 ? { status: 'answered', body: bytes <= ANSWER_BYTES_MAX ? Buffer.concat(chunks) : null } : { status: 'void' }),
+        end: () =>
+          resolve(
+            statusCode >= 200 && statusCode < 300
+              ? { status: 'answered', body: bytes <= ANSWER_BYTES_MAX ? Buffer.concat(chunks) : null }
+              : { status: 'void' },
+          ),
         failed: (failure) => resolve(failure.kind === 'connect' ? { status: 'void' } : { status: 'answered', body: null }),
       },
     )

@@ -50,7 +50,16 @@ export async function runTurn(exchange: Exchange): Promise<void> {
         return
       case 'refused':
         gateway.metrics.turns.add([turn.terms.contract.tier, 'refused'])
-        return refuse(turn, admission.refusal, stateHeaders(admission.turn, { rung: admission.turn.conversation.rungs.at(-1) ?? 'None', percent: admission.percent, reason: admission.turn.conversation.reason, maxOutput: null }))
+        return refuse(
+          turn,
+          admission.refusal,
+          stateHeaders(admission.turn, {
+            rung: admission.turn.conversation.rungs.at(-1) ?? 'None',
+            percent: admission.percent,
+            reason: admission.turn.conversation.reason,
+            maxOutput: null,
+          }),
+        )
       case 'ended': {
         const next = await endTurn(admission.turn, admission.decision)
         if (next === null) return
@@ -73,7 +82,11 @@ async function callAndSettle(admitted: Admitted): Promise<Turn | null> {
   const { gateway } = turn
   reportRungs(admitted)
   const notice = noticeOf(admitted)
-  const injectUsage = turn.request.stream && !turn.request.includeUsage && turn.upstream.injectUsage === 'Auto' && !gateway.plainUpstreams.has(turn.upstream.name)
+  const injectUsage =
+    turn.request.stream &&
+    !turn.request.includeUsage &&
+    turn.upstream.injectUsage === 'Auto' &&
+    !gateway.plainUpstreams.has(turn.upstream.name)
   const end = await forward(admitted, {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
     collect: turn.chain !== null,
@@ -116,7 +129,17 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
     const cost = end.status === 'charge' ? granted : end.cost
     const nowMs = gateway.nowMs()
     const observing = turn.policy.config.mode === 'Observe'
-    const drivers = end.status === 'charge' ? { output: granted } : splitByDriver({ request: turn.request, messages: plan.shaped.messages, retrieval: turn.policy.config.retrieval, usage: end.usage, priced: plan.priced, cost })
+    const drivers =
+      end.status === 'charge'
+        ? { output: granted }
+        : splitByDriver({
+            request: turn.request,
+            messages: plan.shaped.messages,
+            retrieval: turn.policy.config.retrieval,
+            usage: end.usage,
+            priced: plan.priced,
+            cost,
+          })
     const change: ConversationChange = {
       turnAtMs: nowMs,
       addDrivers: drivers,
@@ -134,7 +157,11 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
           }),
       ...(end.status === 'settle' && end.noticed && notice !== null ? { addEdits: [noticeEdit(notice)], removeNotices: notice.ids } : {}),
     }
-    if (exactUsage !== null && change.exact !== undefined) gateway.factors.observe(plan.model, { exactTokens: change.exact.inputTokens - plan.bound.known, heuristicTokens: plan.bound.freshHeuristic })
+    if (exactUsage !== null && change.exact !== undefined)
+      gateway.factors.observe(plan.model, {
+        exactTokens: change.exact.inputTokens - plan.bound.known,
+        heuristicTokens: plan.bound.freshHeuristic,
+      })
     return await gateway.store.settle({
       settlement: {
         operationId,
@@ -154,7 +181,10 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
       conversation: turn.conversationId,
       change,
       chain: end.status === 'settle' ? chainOf(turn, end) : [],
-      alerts: { draws: observing ? [] : turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })), percents: turn.terms.contract.alerts },
+      alerts: {
+        draws: observing ? [] : turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
+        percents: turn.terms.contract.alerts,
+      },
     })
   } finally {
     gateway.holds.remove(operationId)
@@ -173,7 +203,8 @@ function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): reado
 function noticeOf(admitted: Admitted): AnswerNotice | null {
   const { turn, plan, granted } = admitted
   const { contract } = turn.terms
-  if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1) return null
+  if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1)
+    return null
   const fresh: PendingNotice[] = plan.occasions.map((occasion) => ({ id: noticeId(turn, occasion), occasion }))
   const pending = [...turn.conversation.notices.filter((notice) => !fresh.some(({ id }) => id === notice.id)), ...fresh]
   if (pending.length === 0) return null
@@ -183,7 +214,14 @@ function noticeOf(admitted: Admitted): AnswerNotice | null {
   const texts: string[] = []
   const ids: string[] = []
   for (const { id, occasion } of pending) {
-    const text = noticeText({ contract, occasion, locale, remaining: remaining > 0n ? remaining : 0n, percent: plan.percent, turns: turn.conversation.turns + 1 })
+    const text = noticeText({
+      contract,
+      occasion,
+      locale,
+      remaining: remaining > 0n ? remaining : 0n,
+      percent: plan.percent,
+      turns: turn.conversation.turns + 1,
+    })
     if (text !== null) texts.push(text)
     ids.push(id)
   }
@@ -196,7 +234,10 @@ function reportRungs(admitted: Admitted): void {
   const tier = turn.terms.contract.tier
   for (const rung of [...plan.risen, ...plan.risenForUser]) {
     gateway.metrics.rungs.add([tier, rung, plan.reason ?? 'threshold'])
-    gateway.log.info({ conversation: turn.conversationId, tier, rung, reason: plan.reason, percent: plan.percent }, 'a rung came into effect')
+    gateway.log.info(
+      { conversation: turn.conversationId, tier, rung, reason: plan.reason, percent: plan.percent },
+      'a rung came into effect',
+    )
   }
   for (const skip of plan.shaped.skipped) gateway.metrics.rungsSkipped.add([skip.rung, skip.reason])
   if (plan.shaped.savedBytes > 0) gateway.metrics.savedBytes.add([tier], plan.shaped.savedBytes)

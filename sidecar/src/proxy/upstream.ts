@@ -56,7 +56,14 @@ export class UpstreamPool {
   call(call: UpstreamCall, events: UpstreamEvents): UpstreamHandle {
     const attempt = new Attempt(events)
     this.#agent.dispatch(
-      { origin: call.origin, path: call.path, method: call.method as Dispatcher.HttpMethod, headers: call.headers as string[], body: call.body, idempotent: false },
+      {
+        origin: call.origin,
+        path: call.path,
+        method: call.method,
+        headers: call.headers as string[],
+        body: call.body,
+        idempotent: false,
+      },
       attempt,
     )
     return attempt
@@ -121,6 +128,14 @@ class Attempt implements Dispatcher.DispatchHandler, UpstreamHandle {
 function failureKind(error: Error, started: boolean): UpstreamFailure['kind'] {
   const code = 'code' in error ? error.code : undefined
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'timeout'
-  if (code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ECONNREFUSED' || code === 'ENOTFOUND' || code === 'EAI_AGAIN' || code === 'EHOSTUNREACH' || code === 'ENETUNREACH') return 'connect'
+  if (
+    code === 'UND_ERR_CONNECT_TIMEOUT' ||
+    code === 'ECONNREFUSED' ||
+    code === 'ENOTFOUND' ||
+    code === 'EAI_AGAIN' ||
+    code === 'EHOSTUNREACH' ||
+    code === 'ENETUNREACH'
+  )
+    return 'connect'
   return started ? 'cut' : 'connect'
 }

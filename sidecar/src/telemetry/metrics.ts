@@ -15,7 +15,10 @@ export class Metrics {
   readonly turns = this.#counter('farebox_turns_total', 'Turns by how they ended', ['tier', 'outcome'])
   readonly refusals = this.#counter('farebox_refusals_total', 'Requests refused, by error code', ['code'])
   readonly cost = this.#counter('farebox_cost_usd_total', 'Settled cost in US dollars, by what drove it', ['tier', 'driver'])
-  readonly modelCost = this.#counter('farebox_model_cost_usd_total', 'Settled cost in US dollars, by the model that served', ['model', 'origin'])
+  readonly modelCost = this.#counter('farebox_model_cost_usd_total', 'Settled cost in US dollars, by the model that served', [
+    'model',
+    'origin',
+  ])
   readonly tokens = this.#counter('farebox_units_total', 'Tokens (or calls, for tool kinds) settled, by disjoint kind', ['model', 'kind'])
   readonly rungs = this.#counter('farebox_rung_transitions_total', 'Rungs that came into effect', ['tier', 'rung', 'reason'])
   readonly rungsSkipped = this.#counter('farebox_rung_skipped_total', 'Rungs that had nothing to do', ['rung', 'reason'])
@@ -27,10 +30,22 @@ export class Metrics {
   readonly waits = this.#counter('farebox_money_waits_total', 'Calls that waited for money held by others', ['outcome'])
   readonly configs = this.#counter('farebox_config_changes_total', 'Configs received', ['outcome'])
   readonly turnSeconds = this.#histogram('farebox_turn_seconds', 'Time from a request to the end of its answer, in seconds', ['tier'])
-  readonly headSeconds = this.#histogram('farebox_time_to_head_seconds', 'Time from a request to the head of its answer, in seconds', ['tier'])
+  readonly headSeconds = this.#histogram('farebox_time_to_head_seconds', 'Time from a request to the head of its answer, in seconds', [
+    'tier',
+  ])
   readonly inFlight = new Gauge({ name: 'farebox_calls_in_flight', help: 'Provider calls under way', registers: [this.registry] })
-  readonly config = new Gauge({ name: 'farebox_config_info', help: 'The config in force; always 1', labelNames: ['budget', 'hash'], registers: [this.registry] })
-  readonly catalogue = new Gauge({ name: 'farebox_price_catalogue_info', help: 'The shipped price catalogue; always 1', labelNames: ['version', 'date'], registers: [this.registry] })
+  readonly config = new Gauge({
+    name: 'farebox_config_info',
+    help: 'The config in force; always 1',
+    labelNames: ['budget', 'hash'],
+    registers: [this.registry],
+  })
+  readonly catalogue = new Gauge({
+    name: 'farebox_price_catalogue_info',
+    help: 'The shipped price catalogue; always 1',
+    labelNames: ['version', 'date'],
+    registers: [this.registry],
+  })
 
   constructor() {
     collectDefaultMetrics({ register: this.registry, prefix: 'farebox_' })
@@ -47,7 +62,10 @@ export class Metrics {
     return new CounterFamily(new Counter({ name, help, labelNames: [...labels], registers: [this.registry] }), labels)
   }
   #histogram<const L extends string>(name: string, help: string, labels: readonly L[]): HistogramFamily<L> {
-    return new HistogramFamily(new Histogram({ name, help, labelNames: [...labels], buckets: SECONDS_BUCKETS, registers: [this.registry] }), labels)
+    return new HistogramFamily(
+      new Histogram({ name, help, labelNames: [...labels], buckets: SECONDS_BUCKETS, registers: [this.registry] }),
+      labels,
+    )
   }
 }
 

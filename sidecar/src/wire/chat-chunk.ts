@@ -152,7 +152,8 @@ export class ChatChunk {
       if (first === QUOTE) {
         if (part === choice.reasoning && part.end - part.start >= this.#at - 2 - start) continue
         if (part !== choice.toolCalls && part !== choice.functionCall && part !== choice.audio) set(part, start + 1, this.#at - 1)
-      } else if (isContainer(first) && this.#at - start > 2 && part !== choice.reasoning && part !== choice.content) set(part, start, this.#at)
+      } else if (isContainer(first) && this.#at - start > 2 && part !== choice.reasoning && part !== choice.content)
+        set(part, start, this.#at)
     }
   }
 
@@ -288,7 +289,16 @@ function clear(part: Part): void {
   part.start = part.end = -1
 }
 function newChoice(): ChunkChoice {
-  return { index: 0, content: none(), refusal: none(), reasoning: none(), toolCalls: none(), functionCall: none(), audio: none(), finish: none() }
+  return {
+    index: 0,
+    content: none(),
+    refusal: none(),
+    reasoning: none(),
+    toolCalls: none(),
+    functionCall: none(),
+    audio: none(),
+    finish: none(),
+  }
 }
 function resetChoice(choice: ChunkChoice): void {
   choice.index = 0

@@ -109,7 +109,9 @@ export class ChatStream {
     for (const index of this.#meter.openChoices()) events.push(deltaEvent(frame, index, {}, reason))
     if (usage !== null) {
       const { inputTokens, outputTokens } = usage
-      events.push(usageEvent(frame, { prompt_tokens: inputTokens, completion_tokens: outputTokens, total_tokens: inputTokens + outputTokens }))
+      events.push(
+        usageEvent(frame, { prompt_tokens: inputTokens, completion_tokens: outputTokens, total_tokens: inputTokens + outputTokens }),
+      )
     }
     return Buffer.from([...events, DONE_EVENT].join(''))
   }
@@ -161,7 +163,9 @@ export class ChatStream {
     }
     if (edits.length === 0) return before === null ? null : Buffer.concat([before, bytes.subarray(start, end)])
     const changed = applied(data.bytes, data.start, data.end, edits)
-    const event = data.isPlain ? Buffer.concat([bytes.subarray(start, data.start), changed, bytes.subarray(data.end, end)]) : withData(bytes, start, end, changed)
+    const event = data.isPlain
+      ? Buffer.concat([bytes.subarray(start, data.start), changed, bytes.subarray(data.end, end)])
+      : withData(bytes, start, end, changed)
     return before === null ? event : Buffer.concat([before, event])
   }
 

@@ -11,7 +11,11 @@ export interface ImageSize {
 /** The size of an image in base64; null when it is none of the formats, broken, or says zero. */
 export function imageSize(base64: string): ImageSize | null {
   const head = Buffer.from(base64.slice(0, 64), 'base64')
-  const size = pngSize(head) ?? gifSize(head) ?? webpSize(head) ?? (isJpeg(head) ? jpegSize(Buffer.from(base64.slice(0, HEADER_CHARACTERS_MAX), 'base64')) : null)
+  const size =
+    pngSize(head) ??
+    gifSize(head) ??
+    webpSize(head) ??
+    (isJpeg(head) ? jpegSize(Buffer.from(base64.slice(0, HEADER_CHARACTERS_MAX), 'base64')) : null)
   return size !== null && size.width > 0 && size.height > 0 ? size : null
 }
 

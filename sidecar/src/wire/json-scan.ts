@@ -13,6 +13,8 @@ import { SLICE_UNITS } from './pacer.ts'
 export const DEPTH_MAX = 64
 /** Keys and values inside one top-level value or one element: dense JSON is parsed at a fraction of a microsecond each. */
 export const VALUES_MAX = 20_000
+/** The same of the whole body, which bounds all later work on it: no conversation has as many. */
+export const VALUES_TOTAL_MAX = 250_000
 export const FIELDS_MAX = 256
 /** Elements of `messages` or `tools`. */
 export const ELEMENTS_MAX = 10_000
@@ -46,6 +48,7 @@ export function* scanObject(bytes: Buffer, split: ReadonlySet<string>): Generato
   const fields: Field[] = []
   const skimmer = new Skimmer(bytes)
   let work = 0
+  let values = 0
   let at = afterSpace(bytes, 0)
   if (bytes[at] !== OPEN_BRACE) return invalid(null, 'the body must be a JSON object')
   const bodyStart = at + 1
@@ -81,6 +84,8 @@ export function* scanObject(bytes: Buffer, split: ReadonlySet<string>): Generato
             while (!skimmer.skim(SLICE_UNITS)) yield
             const value = judge(bytes, at, skimmer)
             if (value.status === 'invalid') return value.message === null ? syntax(value.at) : invalid(where, `"${where}" ${value.message}`)
+            values += skimmer.values + 1
+            if (values > VALUES_TOTAL_MAX) return invalid(null, TOO_MANY_VALUES)
             elements.push({ start: at, end: skimmer.at, json: value.json })
             work += skimmer.at - at + skimmer.values * UNITS_PER_VALUE + UNITS_PER_ELEMENT
             if (work > SLICE_UNITS) {
@@ -99,7 +104,10 @@ export function* scanObject(bytes: Buffer, split: ReadonlySet<string>): Generato
         skimmer.begin(at)
         while (!skimmer.skim(SLICE_UNITS)) yield
         const value = judge(bytes, at, skimmer)
-        if (value.status === 'invalid') return value.message === null ? syntax(value.at) : invalid(shortName(name), `"${shortName(name)}" ${value.message}`)
+        if (value.status === 'invalid')
+          return value.message === null ? syntax(value.at) : invalid(shortName(name), `"${shortName(name)}" ${value.message}`)
+        values += skimmer.values
+        if (values > VALUES_TOTAL_MAX) return invalid(null, TOO_MANY_VALUES)
         json = value.json
         work += skimmer.at - at + skimmer.values * UNITS_PER_VALUE
         at = skimmer.at
@@ -186,6 +194,7 @@ const OPEN_BRACKET = 0x5b
 const CLOSE_BRACKET = 0x5d
 const SPACE = 0x20
 
+const TOO_MANY_VALUES = `the body must not hold more than ${VALUES_TOTAL_MAX} values`
 const NEAR_BYTES = 48
 /** A parsed key or value costs about as much as this many bytes of text. */
 const UNITS_PER_VALUE = 256
@@ -285,7 +294,9 @@ class Skimmer {
   }
 }
 
-type Judged = { readonly status: 'ok'; readonly json: Json } | { readonly status: 'invalid'; readonly at: number; readonly message: string | null }
+type Judged =
+  | { readonly status: 'ok'; readonly json: Json }
+  | { readonly status: 'invalid'; readonly at: number; readonly message: string | null }
 
 /** Parses what the skimmer went over. A null message means: not JSON. */
 function judge(bytes: Buffer, start: number, skimmer: Skimmer): Judged {
@@ -338,12 +349,14 @@ function parseString(bytes: Buffer, start: number, end: number): string | null {
 }
 
 function afterSpace(bytes: Uint8Array, from: number): number {
+  const { length } = bytes
   let at = from
-  for (;;) {
-    const byte = bytes[at]
-    if (byte !== SPACE && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return at
+  while (at < length) {
+    const byte = bytes[at] ?? 0
+    if (byte !== SPACE && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break
     at += 1
   }
+  return at
 }
 
 /** Names are the client's: shown, but not at any length. */

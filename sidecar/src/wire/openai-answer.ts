@@ -102,7 +102,12 @@ export function syntheticAnswer(answer: {
   const frame = { id: answer.id, created: answer.createdS, model: answer.model }
   if (!answer.stream) {
     const message = { role: 'assistant', content: answer.text, refusal: null, annotations: [] }
-    const whole = { ...frame, object: 'chat.completion', choices: [{ index: 0, message, logprobs: null, finish_reason: 'stop' }], usage: NO_USAGE }
+    const whole = {
+      ...frame,
+      object: 'chat.completion',
+      choices: [{ index: 0, message, logprobs: null, finish_reason: 'stop' }],
+      usage: NO_USAGE,
+    }
     return { contentType: 'application/json', body: Buffer.from(JSON.stringify(whole)) }
   }
   const events = [
@@ -126,7 +131,13 @@ export interface ChunkFrame {
 
 export function deltaEvent(frame: ChunkFrame, index: number, delta: JsonObject, finishReason: string | null): string {
   const { id, created, model } = frame
-  return event({ id, object: 'chat.completion.chunk', created, model, choices: [{ index, delta, logprobs: null, finish_reason: finishReason }] })
+  return event({
+    id,
+    object: 'chat.completion.chunk',
+    created,
+    model,
+    choices: [{ index, delta, logprobs: null, finish_reason: finishReason }],
+  })
 }
 
 export function usageEvent(frame: ChunkFrame, usage: WireUsage): string {
@@ -175,7 +186,8 @@ function isProse(choice: JsonObject): boolean {
   const reason = choice['finish_reason']
   if (!isObject(message) || typeof reason !== 'string' || !PROSE_ENDS.has(reason)) return false
   const { content, refusal } = message
-  const saysMore = toolNamesOf(message).length > 0 || objectsIn(message['tool_calls']).length > 0 || (refusal ?? '') !== '' || isObject(message['audio'])
+  const saysMore =
+    toolNamesOf(message).length > 0 || objectsIn(message['tool_calls']).length > 0 || (refusal ?? '') !== '' || isObject(message['audio'])
   return typeof content === 'string' && content !== '' && !saysMore
 }
 

@@ -34,7 +34,10 @@ export async function parseChatRequest(body: Buffer, pacer: Pacer = SHARED_PACER
   if (scan.status === 'invalid') return scan
   try {
     const request = chatRequest(body, new Map(scan.fields.map((field) => [field.name, field])))
-    LAYOUTS.set(body, { bodyStart: scan.bodyStart, fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })) })
+    LAYOUTS.set(body, {
+      bodyStart: scan.bodyStart,
+      fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
+    })
     return { status: 'ok', request }
   } catch (error) {
     if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
@@ -66,9 +69,29 @@ const LAYOUTS = new WeakMap<Uint8Array, Layout>()
 
 /** Fields that change nothing of what fills the window; all others, the unknown ones too, are part of `fixedDigest`. */
 const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
-  ...['messages', 'model', 'n', 'stream', 'stream_options', 'max_tokens', 'max_completion_tokens', 'stop', 'seed', 'store', 'user', 'metadata'],
-  ...['temperature', 'top_p', 'frequency_penalty', 'presence_penalty', 'logit_bias', 'logprobs', 'top_logprobs', 'safety_identifier'],
-  ...['prompt_cache_key', 'prompt_cache_retention', 'service_tier'],
+  'messages',
+  'model',
+  'n',
+  'stream',
+  'stream_options',
+  'max_tokens',
+  'max_completion_tokens',
+  'stop',
+  'seed',
+  'store',
+  'user',
+  'metadata',
+  'temperature',
+  'top_p',
+  'frequency_penalty',
+  'presence_penalty',
+  'logit_bias',
+  'logprobs',
+  'top_logprobs',
+  'safety_identifier',
+  'prompt_cache_key',
+  'prompt_cache_retention',
+  'service_tier',
 ])
 /** Fields by which self-hosted servers constrain the answer to a grammar. */
 const GRAMMAR_FIELDS = ['guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'structured_outputs'] as const
@@ -110,7 +133,12 @@ function chatRequest(body: Buffer, fields: Fields): ChatRequest {
     choices,
     outputLimit: outputLimit(fields),
     messages,
-    tools: toolList.length === 0 && (functions ?? []).length === 0 ? 'none' : isForced(toolChoice) || isObject(functionCall) ? 'forced' : 'offered',
+    tools:
+      toolList.length === 0 && (functions ?? []).length === 0
+        ? 'none'
+        : isForced(toolChoice) || isObject(functionCall)
+          ? 'forced'
+          : 'offered',
     toolsRefused: toolChoice === 'none' || functionCall === 'none',
     structured: isStructured(fields),
     serviceTier: text(fields, 'service_tier'),

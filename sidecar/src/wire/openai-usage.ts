@@ -35,7 +35,8 @@ export function readUsage(raw: Json | undefined): UsageReading {
   const input = numbers.read(raw['prompt_tokens'])
   const completion = numbers.read(raw['completion_tokens'])
   // Two providers put the cached tokens beside the details.
-  const cached = numbers.read(inputDetails['cached_tokens']) ?? numbers.read(raw['prompt_cache_hit_tokens']) ?? numbers.read(raw['cached_tokens']) ?? 0
+  const cached =
+    numbers.read(inputDetails['cached_tokens']) ?? numbers.read(raw['prompt_cache_hit_tokens']) ?? numbers.read(raw['cached_tokens']) ?? 0
   const written = numbers.read(inputDetails['cache_write_tokens']) ?? 0
   const writtenLong = numbers.read(writes['ttl_12h_tokens']) ?? 0
   const audio = numbers.read(inputDetails['audio_tokens']) ?? 0

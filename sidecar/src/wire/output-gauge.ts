@@ -93,7 +93,8 @@ export class OutputGauge {
     }
     this.#run = 0
     const cost = costOfOther(kind, length)
-    this.#alone = kind === PUNCTUATION && length <= PUNCTUATION_ALONE ? HUNDREDTHS : kind === OTHER ? grown(length, OTHER_ALONE, OTHER_COST) : cost
+    this.#alone =
+      kind === PUNCTUATION && length <= PUNCTUATION_ALONE ? HUNDREDTHS : kind === OTHER ? grown(length, OTHER_ALONE, OTHER_COST) : cost
     return cost
   }
 }

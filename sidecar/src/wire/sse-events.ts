@@ -49,7 +49,7 @@ export function dataOf(bytes: Buffer, start: number, end: number): EventData | n
     return from < 0 ? null : { bytes, start: from, end: firstEnd, isPlain: true }
   }
   const lines: Buffer[] = []
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const stop = lineEnd(bytes, at, end)
     const from = dataStart(bytes, at, stop)
     if (from >= 0) lines.push(lines.length > 0 ? Buffer.concat([NEWLINE, bytes.subarray(from, stop)]) : bytes.subarray(from, stop))
@@ -63,13 +63,13 @@ export function dataOf(bytes: Buffer, start: number, end: number): EventData | n
 /** The event with other data: its other lines stay, the data comes after them. */
 export function withData(bytes: Buffer, start: number, end: number, data: Buffer): Buffer {
   const out: Buffer[] = []
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const stop = lineEnd(bytes, at, end)
     const next = Math.min(end, stop + (bytes[stop] === CR ? 2 : 1))
     if (stop > at && dataStart(bytes, at, stop) < 0) out.push(bytes.subarray(at, next))
     at = next
   }
-  for (let at = 0; at <= data.length; ) {
+  for (let at = 0; at <= data.length;) {
     const lf = data.indexOf(LF, at)
     const stop = lf < 0 ? data.length : lf
     out.push(PREFIX, data.subarray(at, stop), NEWLINE)

@@ -147,7 +147,8 @@ export class StreamMeter {
     }
     if (this.#model === null) this.#model = textOrNull(parsed(bytes, chunk.model))
     // `auto` is what was asked for; what served comes later.
-    if (this.#serviceTier === null || this.#serviceTier === 'auto') this.#serviceTier = textOrNull(parsed(bytes, chunk.serviceTier)) ?? this.#serviceTier
+    if (this.#serviceTier === null || this.#serviceTier === 'auto')
+      this.#serviceTier = textOrNull(parsed(bytes, chunk.serviceTier)) ?? this.#serviceTier
   }
 
   #readChoice(bytes: Buffer, choice: ChunkChoice): void {
@@ -173,7 +174,8 @@ export class StreamMeter {
       if (part.end <= part.start) continue
       state.hasMore = true
       this.#gaugeStrings(bytes, part)
-      if ((isFirst && this.#message !== null) || bytes.subarray(part.start, part.end).includes(NAME)) this.#readCalls(choice, parsed(bytes, part), part)
+      if ((isFirst && this.#message !== null) || bytes.subarray(part.start, part.end).includes(NAME))
+        this.#readCalls(choice, parsed(bytes, part), part)
     }
     if (finish.start >= 0) {
       state.isFinished = true
@@ -191,7 +193,8 @@ export class StreamMeter {
       return
     }
     json.forEach((call, position) => {
-      if (isObject(call)) this.#addToolName(`${choice.index}/${typeof call['index'] === 'number' ? call['index'] : position}`, calledName(call))
+      if (isObject(call))
+        this.#addToolName(`${choice.index}/${typeof call['index'] === 'number' ? call['index'] : position}`, calledName(call))
     })
     if (isFirst) this.#message?.addToolCalls(json, size)
   }
@@ -203,7 +206,7 @@ export class StreamMeter {
   /** Strings of tool calls that the model wrote: names and arguments, not ids. */
   #gaugeStrings(bytes: Buffer, part: Part): void {
     let isText = false
-    for (let at = part.start; at < part.end; ) {
+    for (let at = part.start; at < part.end;) {
       if (bytes[at] !== QUOTE) {
         at += 1
         continue
