@@ -42,7 +42,9 @@ export function liveLines(rows: readonly LiveRow[], paint: (style: Style, text: 
 /** Those that fit into `count` lines: running ones first, then the ones that came last; in the order given. */
 export function rowsThatFit<Row extends Pick<LiveRow, 'state'>>(rows: readonly Row[], count: number): readonly Row[] {
   if (rows.length <= count) return rows
-  const ranked = rows.map((row, index) => ({ row, index })).toSorted((a, b) => Number(b.row.state === 'running') - Number(a.row.state === 'running') || b.index - a.index)
+  const ranked = rows
+    .map((row, index) => ({ row, index }))
+    .toSorted((a, b) => Number(b.row.state === 'running') - Number(a.row.state === 'running') || b.index - a.index)
   return ranked
     .slice(0, Math.max(1, count))
     .toSorted((a, b) => a.index - b.index)

@@ -70,7 +70,7 @@ async function listManifests(path: string): Promise<readonly Found[]> {
   try {
     root = await stat(path, { bigint: true })
   } catch (error) {
-    if (isMissing(error)) throw new Error(`${path}: no such file or folder`)
+    if (isMissing(error)) throw new Error(`${path}: no such file or folder`, { cause: error })
     throw error
   }
   if (!root.isDirectory()) return [{ path, bytes: Number(root.size), signature: `${root.ino} ${root.size} ${root.mtimeNs}` }]

@@ -32,7 +32,10 @@ export interface ProviderProcess {
 
 /** Starts it on a free port with the recordings at `data` (files or folders). Throws when it ends or says nothing within 30 s. */
 export async function startProviderProcess(data: readonly string[]): Promise<ProviderProcess> {
-  const child = spawn(process.execPath, [PROVIDER_MAIN, '--port', '0', ...data.flatMap((path) => ['--data', path])], { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [PROVIDER_MAIN, '--port', '0', ...data.flatMap((path) => ['--data', path])], {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let lastWords = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     lastWords = (lastWords + text).slice(-2_000)

@@ -72,14 +72,20 @@ const Retrieval = z.object({
 })
 
 /** Reads at most `limit` conversations of a file. Throws an `Error` that names file, line and field. */
-export async function readRecords(path: string, options: { readonly shape: RetrievalShape; readonly limit?: number }): Promise<readonly RecordedConversation[]> {
+export async function readRecords(
+  path: string,
+  options: { readonly shape: RetrievalShape; readonly limit?: number },
+): Promise<readonly RecordedConversation[]> {
   const bytes = await readFile(path)
   const text = path.endsWith('.gz') ? await promisify(gunzip)(bytes, { maxOutputLength: FILE_BYTES_MAX }) : bytes
   return parseRecords(text.toString('utf8'), { ...options, name: basename(path) })
 }
 
 /** NDJSON text -> conversations; `name` stands for the file in errors. */
-export function parseRecords(text: string, options: { readonly shape: RetrievalShape; readonly name: string; readonly limit?: number }): readonly RecordedConversation[] {
+export function parseRecords(
+  text: string,
+  options: { readonly shape: RetrievalShape; readonly name: string; readonly limit?: number },
+): readonly RecordedConversation[] {
   const limit = options.limit ?? RECORDS_MAX
   const conversations: RecordedConversation[] = []
   const seen = new Set<string>()
@@ -126,8 +132,16 @@ function renderRetrieval(record: z.infer<typeof Retrieval>, shape: RetrievalShap
       messages.push({ role: 'user', content: `<${RETRIEVAL_TAG}>\n${passages}\n</${RETRIEVAL_TAG}>\n\n${turn.user}` })
     } else {
       const id = `call_${record.id}_${index + 1}`
-      const call: RecordedCall = { id, type: 'function', function: { name: RETRIEVAL_TOOL_NAME, arguments: JSON.stringify({ query: turn.user }) } }
-      messages.push({ role: 'user', content: turn.user }, { role: 'assistant', content: null, calls: [call] }, { role: 'tool', callId: id, content: passages })
+      const call: RecordedCall = {
+        id,
+        type: 'function',
+        function: { name: RETRIEVAL_TOOL_NAME, arguments: JSON.stringify({ query: turn.user }) },
+      }
+      messages.push(
+        { role: 'user', content: turn.user },
+        { role: 'assistant', content: null, calls: [call] },
+        { role: 'tool', callId: id, content: passages },
+      )
     }
     messages.push({ role: 'assistant', content: turn.assistant, calls: [] })
   }
@@ -155,7 +169,10 @@ function messageOf(message: z.infer<typeof Message>): RecordedMessage {
 }
 
 function toolOf({ function: { name, description, parameters } }: z.infer<typeof Tool>): RecordedTool {
-  return { type: 'function', function: { name, ...(description === undefined ? {} : { description }), ...(parameters === undefined ? {} : { parameters }) } }
+  return {
+    type: 'function',
+    function: { name, ...(description === undefined ? {} : { description }), ...(parameters === undefined ? {} : { parameters }) },
+  }
 }
 
 function check<T>(schema: z.ZodType<T>, record: unknown, where: string): T {

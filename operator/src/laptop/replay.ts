@@ -159,7 +159,11 @@ class Player {
       ...(conversation.tools.length === 0 ? {} : { tools: conversation.tools.map((tool) => ({ ...tool })) }),
     }
     const request = {
-      headers: { 'x-farebox-conversation': conversation.id, 'x-farebox-user': user?.(conversation) ?? `user of ${conversation.id}`, ...headers?.(conversation) },
+      headers: {
+        'x-farebox-conversation': conversation.id,
+        'x-farebox-user': user?.(conversation) ?? `user of ${conversation.id}`,
+        ...headers?.(conversation),
+      },
       ...(signal === undefined ? {} : { signal }),
     }
     const { completions } = this.#client.chat
@@ -182,7 +186,11 @@ class Player {
 function answerOf(completion: OpenAI.ChatCompletion): Answer {
   const [choice] = completion.choices
   if (choice === undefined) throw new Error('the answer has no choice')
-  const calls = (choice.message.tool_calls ?? []).flatMap((call): RecordedCall[] => (call.type === 'function' ? [{ id: call.id, type: 'function', function: { name: call.function.name, arguments: call.function.arguments } }] : []))
+  const calls = (choice.message.tool_calls ?? []).flatMap((call): RecordedCall[] =>
+    call.type === 'function'
+      ? [{ id: call.id, type: 'function', function: { name: call.function.name, arguments: call.function.arguments } }]
+      : [],
+  )
   return { content: choice.message.content, calls, truncated: choice.finish_reason === 'length' }
 }
 
@@ -204,5 +212,9 @@ async function collect(stream: AsyncIterable<OpenAI.ChatCompletionChunk>): Promi
     finish = choice.finish_reason ?? finish
   }
   if (finish === null) throw new Error('the stream ended before the answer was finished')
-  return { content, calls: calls.map((call) => ({ id: call.id, type: 'function', function: { name: call.name, arguments: call.arguments } })), truncated: finish === 'length' }
+  return {
+    content,
+    calls: calls.map((call) => ({ id: call.id, type: 'function', function: { name: call.name, arguments: call.arguments } })),
+    truncated: finish === 'length',
+  }
 }

@@ -77,7 +77,10 @@ export function summariseTier(terms: TierTerms, played: readonly PlayedConversat
 }
 
 /** How many conversations ended on each of `rungs`, `None` first; those that are not listed come last. */
-export function countByRung(played: readonly PlayedConversation[], rungs: readonly string[]): readonly (readonly [rung: string, count: number])[] {
+export function countByRung(
+  played: readonly PlayedConversation[],
+  rungs: readonly string[],
+): readonly (readonly [rung: string, count: number])[] {
   const counts = new Map<string, number>(['None', ...rungs].map((rung) => [rung, 0]))
   for (const { rung } of played) counts.set(rung, (counts.get(rung) ?? 0) + 1)
   return [...counts]
@@ -105,8 +108,12 @@ function earned(terms: TierTerms, conversations: number, resolved: number): { re
   switch (terms.pricing) {
     case 'FlatPerUser': {
       const expected = terms.expectedConversationsPerUser
-      if (expected === null || expected < 1) throw new RangeError(`tier ${terms.tier}: a flat price needs the expected conversations per user`)
-      return { revenue: (terms.price * BigInt(conversations)) / BigInt(expected), otherCost: (terms.otherCost * BigInt(conversations)) / BigInt(expected) }
+      if (expected === null || expected < 1)
+        throw new RangeError(`tier ${terms.tier}: a flat price needs the expected conversations per user`)
+      return {
+        revenue: (terms.price * BigInt(conversations)) / BigInt(expected),
+        otherCost: (terms.otherCost * BigInt(conversations)) / BigInt(expected),
+      }
     }
     case 'PerConversation':
       return { revenue: terms.price * BigInt(conversations), otherCost: terms.otherCost * BigInt(conversations) }

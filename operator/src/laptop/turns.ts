@@ -87,7 +87,10 @@ export function reactTo(answer: Answer, step: Step): Reaction {
     if (content === undefined) known = false
     return { role: 'tool', tool_call_id: call.id, content: content ?? NO_RESULT }
   })
-  return { messages: [{ role: 'assistant', content: answer.content, tool_calls: [...answer.calls] }, ...results], next: known ? 'loop' : 'stopped' }
+  return {
+    messages: [{ role: 'assistant', content: answer.content, tool_calls: [...answer.calls] }, ...results],
+    next: known ? 'loop' : 'stopped',
+  }
 }
 
 function resultsAfter(messages: readonly RecordedMessage[], at: number): ReadonlyMap<string, string> {

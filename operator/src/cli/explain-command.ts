@@ -1,0 +1,79 @@
+/** `farebox explain`: where a number comes from. */
+import type { Command } from 'commander'
+import { budgetKey } from '../core/compile.ts'
+import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
+import type { LoadedManifests } from '../laptop/loaded-manifests.ts'
+import { readManifestFolder } from '../laptop/manifest-folder.ts'
+import { SidecarClient } from '../laptop/sidecar-client.ts'
+import { explainBudget, explainConversation, explainTier } from './explanations.ts'
+import { urlOption } from './options.ts'
+
+const DEFAULT_URL = 'http://127.0.0.1:4180'
+
+export function addExplainCommand(program: Command): void {
+  const explain = program
+    .command('explain')
+    .summary('where a number comes from, line by line')
+    .description('Where a number comes from, line by line.')
+  explain
+    .command('tier')
+    .description('from a price and a margin to the cap of a conversation')
+    .argument('<name>', 'of the PricingTier')
+    .option('-f, --file <dir>', 'folder or file of manifests', '.')
+    .action(async (name: string, options: { readonly file: string }) => print(await tierLines(name, options.file)))
+  explain
+    .command('budget')
+    .description('the tiers that a budget binds, and where their prices come from')
+    .argument('<name>', 'of the ConversationBudget: NAME or NAMESPACE/NAME')
+    .option('-f, --file <dir>', 'folder or file of manifests', '.')
+    .action(async (name: string, options: { readonly file: string }) => print(await budgetLines(name, options.file)))
+  explain
+    .command('conversation')
+    .description('where a conversation stands in a running sidecar, and why')
+    .argument('<id>', "the app's own id, or the hash from the x-farebox-conversation header of an answer")
+    .option('--url <url>', 'of the sidecar', urlOption, DEFAULT_URL)
+    .action(async (id: string, options: { readonly url: string }) => {
+      print(explainConversation(await new SidecarClient(options.url).conversation(id)))
+    })
+}
+
+async function tierLines(name: string, path: string): Promise<readonly string[]> {
+  const { manifests, compiled } = await loaded(path)
+  const tier = manifests.snapshot.tiers.find(({ metadata }) => metadata.name === name)
+  const result = compiled.tiers.get(name)
+  if (tier === undefined || result === undefined) throw unknown('PricingTier', name, path, [...compiled.tiers.keys()])
+  if (result.status === 'refused') process.exitCode = 1
+  return explainTier(tier, result, placer(manifests, `PricingTier/${name}`))
+}
+
+async function budgetLines(name: string, path: string): Promise<readonly string[]> {
+  const { manifests, compiled } = await loaded(path)
+  const { budgets, priceBooks } = manifests.snapshot
+  const found = budgets.filter((budget) => budgetKey(budget) === name || budget.metadata.name === name)
+  const [budget] = found
+  if (budget === undefined) throw unknown('ConversationBudget', name, path, budgets.map(budgetKey))
+  if (found.length > 1) throw new Error(`"${name}" is there more than once: say ${found.map(budgetKey).join(' or ')}`)
+  const place = placer(manifests, `ConversationBudget/${budgetKey(budget)}`)
+  return explainBudget(budget, compiled.tiers, priceBooks, { nowMs: Date.now(), place })
+}
+
+async function loaded(path: string): Promise<LoadedManifests> {
+  const result = loadManifests(await readManifestFolder(path), { nowMs: Date.now() })
+  if (result.status === 'invalid') throw new Error(result.complaints.map(formatComplaint).join('\n'))
+  return result.loaded
+}
+
+function placer(manifests: LoadedManifests['manifests'], object: string): (field: string) => string {
+  return (field) => {
+    const place = manifests.locate(object, field)
+    return place === null ? object : `${place.file}:${place.line}`
+  }
+}
+
+function unknown(kind: string, name: string, path: string, known: readonly string[]): Error {
+  return new Error(`there is no ${kind} "${name}" in ${path}; there is ${known.join(', ') || 'none'}`)
+}
+
+function print(lines: readonly string[]): void {
+  process.stdout.write(`${lines.join('\n')}\n`)
+}

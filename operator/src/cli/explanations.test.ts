@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { loadManifests } from '../laptop/loaded-manifests.ts'
+import { readManifestFolder } from '../laptop/manifest-folder.ts'
+import type { Standing } from '../laptop/sidecar-client.ts'
+import { explainBudget, explainConversation, explainTier } from './explanations.ts'
+
+const EXAMPLE = fileURLToPath(new URL('../../../examples/support-desk', import.meta.url))
+const NOW_MS = Date.UTC(2026, 10, 1)
+
+async function example(change: (text: string) => string = (text) => text) {
+  const files = await readManifestFolder(EXAMPLE)
+  const result = loadManifests(
+    files.map((file) => ({ path: file.path.slice(EXAMPLE.length + 1), text: change(file.text) })),
+    { nowMs: NOW_MS },
+  )
+  assert.equal(result.status, 'loaded')
+  return result.loaded
+}
+
+async function explainedTier(name: string, change?: (text: string) => string): Promise<string> {
+  const { manifests, compiled } = await example(change)
+  const tier = manifests.snapshot.tiers.find(({ metadata }) => metadata.name === name)
+  const result = compiled.tiers.get(name)
+  assert.ok(tier !== undefined && result !== undefined)
+  return explainTier(tier, result, (field) => `${manifests.locate(`PricingTier/${name}`, field)?.file}:${field}`).join('\n')
+}
+
+test('explain tier goes from a price per user to the cap of a conversation and the steps of its ladder', async () => {
+  const text = await explainedTier('support-seat')
+  assert.match(
+    text,
+    /19\.00 +price per user and period\n +5\.70 +what a margin of 70 % leaves\n +-2\.70 +less other cost of revenue\n +3\.00 +for inference per user and period\n +0\.10 +over 30 expected conversations: per conversation/,
+  )
+  assert.match(text, /0\.10 +cap of a conversation\n +3\.00 +cap of a user and month \(Europe\/Berlin\)/)
+  assert.match(text, /\n +0\.095 +95 %: RefuseTools\n/)
+  assert.match(text, /tiers\.yaml:spec\.ladder/)
+})
+
+test('explain tier names the override and the field that it comes from', async () => {
+  const text = await explainedTier('support-outcome')
+  assert.match(text, /0\.84 +cap of a conversation: the revenue at stake/)
+  assert.match(text, /0\.20 +cap of a conversation, as spec\.budget\.perConversation says \(tiers\.yaml:spec\.budget\.perConversation\)/)
+  assert.match(text, /0\.246 +target cost of a resolution/)
+})
+
+test('explain tier shows the sums of a refused tier and why it is refused', async () => {
+  const text = await explainedTier('support-chat', (yaml) => yaml.replace('otherCost: "0.02"', 'otherCost: "0.14"'))
+  assert.match(text, /0\.00 +for inference per conversation/)
+  assert.match(text, /refused: spec\.unitEconomics\.targetGrossMarginPercent: .*nothing is left/)
+})
+
+test('explain budget tells the caps of each tier, and for each model where its price comes from', async () => {
+  const { manifests, compiled } = await example()
+  const { budgets, priceBooks } = manifests.snapshot
+  const [budget] = budgets
+  assert.ok(budget)
+  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  assert.match(text, /support-chat \(default\) +0\.12 +-/)
+  assert.match(text, /support-seat +0\.10 +3\.00/)
+  assert.match(text, /openai\/gpt-4o +2\.50 +1\.25 +10\.00 +catalogue\n/)
+  assert.match(text, /openai\/gpt-4o-mini +0\.15 +0\.075 +0\.60 +PriceBook our-prices\n/)
+  assert.match(text, /at most 50\.00 USD each day/)
+})
+
+const STANDING: Standing = {
+  conversation: 'abc',
+  user: null,
+  tier: 'support-seat',
+  contract: '74fcb89a55400d1d',
+  currency: 'USD',
+  budget: '0.10',
+  spent: '0.08',
+  held: '0.005',
+  remaining: '0.015',
+  percent: 80,
+  rung: 'Summarize',
+  reason: 'threshold',
+  turns: 9,
+  session: 1,
+  state: 'open',
+  resolution: 'open',
+  advice: 'wrapUp',
+  drivers: { history: '0.06', retrieval: '0.00', output: '0.02' },
+  alerts: [70],
+  lastTurnAt: '2026-11-01T00:00:00.000Z',
+}
+
+test('explain conversation splits the cost by what drove it, the most first, and says why the rung was taken', () => {
+  const text = explainConversation(STANDING).join('\n')
+  assert.match(text, /0\.10 +budget.*\n +-0\.08 +spent \(80 %\)\n +-0\.005 +held.*\n +0\.015 +remaining/)
+  assert.match(text, /0\.060000 +history \(75 %\)\n +0\.020000 +output \(25 %\)\n/)
+  assert.doesNotMatch(text, /retrieval/)
+  assert.match(text, /rung Summarize at 80 %: its threshold was reached/)
+  assert.match(explainConversation({ ...STANDING, reason: 'fit' }).join('\n'), /did not fit/)
+})

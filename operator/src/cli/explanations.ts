@@ -1,0 +1,234 @@
+/** Where a number comes from, line by line. Pure: objects in, lines out. */
+import { loadCatalogue } from '@farebox/crds/catalogue.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { PriceBook } from '@farebox/crds/price-book.ts'
+import { createPriceList } from '@farebox/crds/price-list.ts'
+import type { PricedModel } from '@farebox/crds/prices.ts'
+import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
+import { formatPricePerMillion, formatUsd, parseUsd, percentOf } from '@farebox/crds/usd.ts'
+import type { CompiledTier } from '../core/compile-tier.ts'
+import { tiersOf } from '../core/compile.ts'
+import type { Standing } from '../laptop/sidecar-client.ts'
+import { percentOfWhole, roundedUsd } from './money.ts'
+import { renderTable } from './table.ts'
+
+type Place = (field: string) => string
+
+/** From the price of a plan to what a conversation may cost, and what each step of the ladder comes to. `place` gives `file:line` of a field. */
+export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Place): readonly string[] {
+  const { spec } = tier
+  const { currency } = spec
+  const sums = aligned(compiled.lines.map(({ text, amount }) => [amount, text] as const))
+  const head = [
+    `PricingTier ${tier.metadata.name} (${spec.displayName}), ${spec.pricing.model}, amounts in ${currency}`,
+    place('spec.pricing'),
+    '',
+  ]
+  if (compiled.status === 'refused')
+    return [...head, ...sums, '', `refused: ${compiled.finding.field ?? 'spec'}: ${compiled.finding.message}`]
+  const { derived, contract } = compiled
+  const caps: (readonly [string, string])[] = [
+    [derived.perConversation, `cap of a conversation${overridden(tier, 'perConversation', place)}`],
+  ]
+  if (derived.perUser !== undefined) {
+    const { unit, timeZone } = spec.pricing.period ?? { unit: 'period', timeZone: 'UTC' }
+    caps.push([derived.perUser, `cap of a user and ${unit.toLowerCase()} (${timeZone})${overridden(tier, 'perUser', place)}`])
+  }
+  if (derived.targetPerResolution !== undefined) caps.push([derived.targetPerResolution, 'target cost of a resolution'])
+  if (derived.targetPerConversation !== derived.perConversation)
+    caps.push([derived.targetPerConversation, 'expected cost of a conversation'])
+  const cap = parseUsd(derived.perConversation)
+  const steps = spec.ladder.map(
+    ({ atPercent, rung, end }) =>
+      [formatUsd(percentOf(cap, atPercent)), `${atPercent} %: ${rung}${end === undefined ? '' : ` (${end})`}`] as const,
+  )
+  const rate =
+    currency === 'USD'
+      ? []
+      : [`1 ${currency} = ${contract.usdRate} USD, by a PriceBook: the cap is ${contract.caps.perConversation} USD in the ledger`]
+  return [
+    ...head,
+    ...sums,
+    '',
+    ...aligned(caps),
+    ...rate,
+    '',
+    steps.length === 0
+      ? 'no ladder: nothing is taken away below the cap'
+      : `ladder, by what a conversation has used (${place('spec.ladder')})`,
+    ...aligned(steps),
+    ...(spec.pricing.model === 'PerResolution'
+      ? ['the ladder holds while the cost of a resolution is over target; until then only the cap does']
+      : []),
+    '',
+    `contract ${derived.contract}; alerts at ${contract.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}`,
+  ]
+}
+
+/** Which tiers a budget binds, what they cap, and where the prices come from. */
+export function explainBudget(
+  budget: ConversationBudget,
+  tiers: ReadonlyMap<string, CompiledTier>,
+  books: readonly PriceBook[],
+  context: { readonly nowMs: number; readonly place: Place },
+): readonly string[] {
+  const { spec, metadata } = budget
+  const bound = tiersOf(budget).map((name) => ({ name, tier: tiers.get(name) }))
+  const limits = spec.limits.map(
+    ({ amount, period }) => `at most ${amount} USD each ${period.unit.toLowerCase()} (${period.timeZone}), whoever talks`,
+  )
+  const lines = [
+    `ConversationBudget ${metadata.namespace ?? 'default'}/${metadata.name}, ${spec.mode}`,
+    context.place('spec'),
+    '',
+    ...renderTable(
+      [
+        { head: 'TIER', cell: ({ name }: (typeof bound)[number]) => (name === spec.tier.default ? `${name} (default)` : name) },
+        {
+          head: 'CONVERSATION',
+          align: 'right',
+          cell: ({ tier }) => (tier?.status === 'accepted' ? tier.contract.caps.perConversation : '-'),
+        },
+        {
+          head: 'USER',
+          align: 'right',
+          cell: ({ tier }) => (tier?.status === 'accepted' ? (tier.contract.caps.perUser?.amount ?? '-') : '-'),
+        },
+        {
+          head: 'CONTRACT',
+          cell: ({ tier }) => (tier?.status === 'accepted' ? tier.contract.hash : tier === undefined ? 'no such tier' : 'refused'),
+        },
+      ],
+      bound,
+    ),
+    spec.tier.claim === undefined
+      ? 'every conversation is on the default tier'
+      : `a conversation may claim another by the header ${spec.tier.claim.header}`,
+    ...limits,
+    '',
+  ]
+  return [
+    ...lines,
+    ...priceLines(
+      budget,
+      bound.flatMap(({ tier }) => (tier?.status === 'accepted' ? [tier] : [])),
+      books,
+      context.nowMs,
+    ),
+  ]
+}
+
+/** Where a conversation stands, and why. Money in the tier's currency. */
+export function explainConversation(standing: Standing): readonly string[] {
+  const { currency, budget, spent, held, remaining, drivers } = standing
+  const whole = parseUsd(spent)
+  const parts = Object.entries(drivers)
+    .map(([driver, amount]) => ({ driver, amount: parseUsd(amount) }))
+    .filter(({ amount }) => amount > 0n)
+    .toSorted((a, b) => (a.amount > b.amount ? -1 : 1))
+  const because =
+    standing.reason === 'threshold'
+      ? ': its threshold was reached'
+      : standing.reason === 'fit'
+        ? ': the call did not fit into what was left without it'
+        : standing.reason === null
+          ? ''
+          : `: ${standing.reason}`
+  return [
+    `conversation ${standing.conversation}, ${standing.state}, session ${standing.session}, ${standing.turns} turns, last ${standing.lastTurnAt}`,
+    `tier ${standing.tier}, under contract ${standing.contract}${standing.user === null ? '' : `, of user ${standing.user}`}; amounts in ${currency}`,
+    '',
+    ...aligned([
+      [budget, 'budget of this session, by the contract'],
+      [`-${spent}`, `spent (${percentOfWhole(whole, parseUsd(budget)) ?? 0} %)`],
+      [`-${held}`, 'held by calls under way'],
+      [remaining, 'remaining'],
+    ]),
+    '',
+    parts.length === 0 ? 'nothing spent yet' : standing.session > 1 ? 'what drove the cost, over all sessions' : 'what drove the cost',
+    ...aligned(parts.map(({ driver, amount }) => [roundedUsd(amount, 6), `${driver} (${percentOfWhole(amount, sumOf(parts)) ?? 0} %)`])),
+    '',
+    standing.rung === 'None' ? `rung None at ${standing.percent} %` : `rung ${standing.rung} at ${standing.percent} %${because}`,
+    `alerts sent: ${standing.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}; resolution ${standing.resolution}; advice ${standing.advice}`,
+  ]
+}
+
+type Accepted = Extract<CompiledTier, { status: 'accepted' }>
+
+interface PriceRow {
+  readonly provider: string
+  readonly model: string
+  readonly priced: PricedModel | null
+  readonly source: string
+}
+
+/** Of the models that the tiers name. */
+function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], books: readonly PriceBook[], nowMs: number): readonly string[] {
+  const catalogue = loadCatalogue()
+  // Of two books that say something of one model, the one whose name comes last counts.
+  const ordered = books.toSorted((a, b) => (a.metadata.name < b.metadata.name ? 1 : -1))
+  const prices = createPriceList(
+    ordered.flatMap((book) => book.spec.entries),
+    catalogue,
+  )
+  const providers = budget.spec.upstreams.length === 0 ? ['openai'] : [...new Set(budget.spec.upstreams.map(({ provider }) => provider))]
+  const models = new Set(
+    tiers.flatMap(({ contract }) => [
+      ...contract.models.allow.filter((model) => !model.endsWith('*')),
+      ...contract.models.downgrades.map(({ to }) => to),
+      ...(contract.models.summarizer === undefined ? [] : [contract.models.summarizer]),
+    ]),
+  )
+  const rows = providers.flatMap((provider) =>
+    [...models].toSorted().map((model): PriceRow => {
+      const priced = prices.find(provider, model, nowMs)
+      return { provider, model, priced, source: sourceOf(provider, model, priced, ordered, nowMs) }
+    }),
+  )
+  const table = renderTable<PriceRow>(
+    [
+      { head: 'MODEL', cell: ({ provider, model }) => `${provider}/${model}` },
+      { head: 'INPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'uncachedInput') },
+      { head: 'CACHED', align: 'right', cell: ({ priced }) => rateOf(priced, 'cacheReadInput') },
+      { head: 'OUTPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'output') },
+      { head: 'FROM', cell: ({ source }) => source },
+    ],
+    rows,
+  )
+  return [
+    `prices, USD per million tokens; a model without one: ${budget.spec.onUnknownModel}`,
+    ...(rows.length === 0 ? ['the tiers name no models: prices are looked up call by call'] : table),
+    `catalogue ${catalogue.version} of ${catalogue.date}`,
+  ]
+}
+
+function sourceOf(provider: string, model: string, priced: PricedModel | null, books: readonly PriceBook[], nowMs: number): string {
+  if (priced === null) return 'nowhere'
+  if (priced.origin !== 'book') return priced.origin
+  const catalogue = { ...loadCatalogue(), models: [] }
+  const saying = books.find(({ spec }) => createPriceList(spec.entries, catalogue).find(provider, model, nowMs) !== null)
+  return saying === undefined ? 'PriceBook' : `PriceBook ${saying.metadata.name}`
+}
+
+function rateOf(priced: PricedModel | null, kind: 'uncachedInput' | 'cacheReadInput' | 'output'): string {
+  return priced === null ? '-' : formatPricePerMillion(priced.pricesFor(1, null)[kind])
+}
+
+function overridden(tier: PricingTier, field: 'perConversation' | 'perUser', place: Place): string {
+  return tier.spec.budget[field] === undefined ? '' : `, as spec.budget.${field} says (${place(`spec.budget.${field}`)})`
+}
+
+/** Amounts with their points below each other. */
+function aligned(rows: readonly (readonly [amount: string, text: string])[]): readonly string[] {
+  const split = rows.map(([amount, text]) => {
+    const [whole = '', fraction = ''] = amount.split('.')
+    return { whole, fraction, text }
+  })
+  const wholes = Math.max(0, ...split.map(({ whole }) => whole.length))
+  const fractions = Math.max(0, ...split.map(({ fraction }) => fraction.length))
+  return split.map(({ whole, fraction, text }) => `  ${whole.padStart(wholes)}.${fraction.padEnd(fractions)}  ${text}`)
+}
+
+function sumOf(parts: readonly { readonly amount: bigint }[]): bigint {
+  return parts.reduce((total, { amount }) => total + amount, 0n)
+}

@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, beforeEach, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { formatComplaint } from '../laptop/loaded-manifests.ts'
+import { lint } from './lint-command.ts'
+
+const EXAMPLE = fileURLToPath(new URL('../../../examples/support-desk', import.meta.url))
+const TIER = `apiVersion: farebox.dev/v1alpha1
+kind: PricingTier
+metadata:
+  name: pro
+spec:
+  displayName: Pro
+  pricing: { model: FlatPerUser, price: "19.00", period: { unit: Month } }
+  unitEconomics:
+    targetGrossMarginPercent: 70
+    otherCost: "2.70"
+    expectedConversationsPerUser: 6
+  ladder:
+    - { atPercent: 70, rung: DropRetrieval }
+    - { atPercent: 90, rung: DowngradeModel }
+`
+const BUDGET = `apiVersion: farebox.dev/v1alpha1
+kind: ConversationBudget
+metadata:
+  name: desk
+  namespace: support
+spec:
+  selector:
+    matchLabels: { app: desk }
+  tier:
+    default: pro
+`
+
+const folder = mkdtempSync(join(tmpdir(), 'farebox-lint-'))
+const tierFile = join(folder, 'tier.yaml')
+const budgetFile = join(folder, 'budget.yaml')
+beforeEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder)
+})
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+interface Case {
+  readonly name: string
+  readonly tier?: readonly [from: string, to: string]
+  readonly budget?: readonly [from: string, to: string]
+  readonly file: string
+  readonly line: number
+  readonly field: string
+  readonly says: RegExp
+}
+
+const CASES: readonly Case[] = [
+  {
+    name: 'an unknown field, with the nearest known one',
+    tier: ['otherCost:', 'otherCosts:'],
+    file: tierFile,
+    line: 10,
+    field: 'spec.unitEconomics.otherCosts',
+    says: /otherCost\b/,
+  },
+  {
+    name: 'a missing number',
+    tier: ['    targetGrossMarginPercent: 70\n', ''],
+    file: tierFile,
+    line: 8,
+    field: 'spec.unitEconomics.targetGrossMarginPercent',
+    says: /must|required/,
+  },
+  {
+    name: 'a number that this pricing model needs',
+    tier: ['    expectedConversationsPerUser: 6\n', ''],
+    file: tierFile,
+    line: 8,
+    field: 'spec.unitEconomics.expectedConversationsPerUser',
+    says: /required for FlatPerUser/,
+  },
+  {
+    name: 'a margin that leaves nothing',
+    tier: ['targetGrossMarginPercent: 70', 'targetGrossMarginPercent: 90'],
+    file: tierFile,
+    line: 9,
+    field: 'spec.unitEconomics.targetGrossMarginPercent',
+    says: /nothing is left for inference/,
+  },
+  {
+    name: 'rungs out of order',
+    tier: ['rung: DropRetrieval', 'rung: RefuseTools'],
+    file: tierFile,
+    line: 12,
+    field: 'spec.ladder',
+    says: /in this order/,
+  },
+  {
+    name: 'thresholds that fall',
+    tier: ['atPercent: 90', 'atPercent: 60'],
+    file: tierFile,
+    line: 12,
+    field: 'spec.ladder',
+    says: /must not fall/,
+  },
+  {
+    name: 'an unknown tier',
+    budget: ['default: pro', 'default: por'],
+    file: budgetFile,
+    line: 10,
+    field: 'spec.tier.default',
+    says: /no PricingTier "por"/,
+  },
+  { name: 'a price as a float', tier: ['"19.00"', '19.00'], file: tierFile, line: 7, field: 'spec.pricing.price', says: /quotes/ },
+  {
+    name: 'a name that YAML 1.1 reads as a boolean',
+    budget: ['app: desk', 'app: on'],
+    file: budgetFile,
+    line: 8,
+    field: 'spec.selector.matchLabels.app',
+    says: /kubectl reads this as true.*quotes/,
+  },
+  {
+    name: 'a number that YAML 1.1 reads as octal',
+    tier: ['expectedConversationsPerUser: 6', 'expectedConversationsPerUser: 010'],
+    file: tierFile,
+    line: 11,
+    field: 'spec.unitEconomics.expectedConversationsPerUser',
+    says: /kubectl reads this as 8/,
+  },
+  { name: 'broken YAML', tier: ['spec:', 'spec: ['], file: tierFile, line: 0, field: '', says: /not YAML/ },
+]
+
+describe('lint says one line with file, line and field for', () => {
+  for (const { name, tier, budget, file, line, field, says } of CASES) {
+    test(name, async () => {
+      write(tierFile, TIER, tier)
+      write(budgetFile, BUDGET, budget)
+      const complaints = await lint([folder])
+      const own = complaints.filter((complaint) => complaint.file === file && complaint.field === field)
+      assert.equal(own.length, 1, complaints.map(formatComplaint).join('\n'))
+      const [complaint] = own
+      assert.ok(complaint)
+      assert.match(complaint.message, says)
+      assert.equal(complaint.severity, 'error')
+      if (line > 0) assert.equal(complaint.line, line)
+      assert.doesNotMatch(formatComplaint(complaint), /\n/)
+      assert.ok(complaints.length === 1, complaints.map(formatComplaint).join('\n'))
+    })
+  }
+
+  test('a name that is there twice, with the place of the first', async () => {
+    write(tierFile, TIER)
+    write(budgetFile, BUDGET)
+    writeFileSync(join(folder, 'zz-again.yaml'), TIER)
+    const [complaint, ...others] = await lint([folder])
+    assert.deepEqual(others, [])
+    assert.ok(complaint)
+    assert.equal(complaint.field, 'metadata.name')
+    assert.match(complaint.message, /declared twice.*tier\.yaml:4/)
+  })
+
+  test('a budget whose pods an older one governs, as a warning', async () => {
+    write(tierFile, TIER)
+    write(budgetFile, BUDGET)
+    writeFileSync(join(folder, 'second.yaml'), BUDGET.replace('name: desk', 'name: desk-two'))
+    const complaints = await lint([folder])
+    assert.deepEqual(
+      complaints.map(({ severity, field }) => [severity, field]),
+      [['warning', 'spec.selector']],
+    )
+  })
+
+  test('a folder without manifests', async () => {
+    assert.deepEqual((await lint([folder])).map(formatComplaint), [`${folder}: must hold at least one .yaml, .yml or .json file`])
+  })
+
+  test('a folder whose files hold nothing of ours', async () => {
+    writeFileSync(join(folder, 'service.yaml'), 'apiVersion: v1\nkind: Service\nmetadata: { name: x }\n')
+    const [complaint, ...others] = await lint([folder])
+    assert.deepEqual(others, [])
+    assert.match(complaint?.message ?? '', /no PricingTier, ConversationBudget or PriceBook/)
+  })
+
+  test('a path that is not there', async () => {
+    const path = join(folder, 'nowhere')
+    assert.deepEqual((await lint([path])).map(formatComplaint), [`${path}: no such file or folder`])
+  })
+})
+
+test('lint says nothing of manifests that are well', async () => {
+  assert.deepEqual(await lint([EXAMPLE]), [])
+})
+
+test('lint reads a file once that is named twice', async () => {
+  write(tierFile, TIER)
+  assert.deepEqual(await lint([folder, tierFile]), [])
+})
+
+function write(path: string, text: string, change?: readonly [from: string, to: string]): void {
+  const changed = change === undefined ? text : text.replace(change[0], change[1])
+  assert.ok(change === undefined || changed !== text, 'the case changes something')
+  writeFileSync(path, changed)
+}

@@ -1,0 +1,43 @@
+/** `farebox lint`: what an API server and compile would say of manifests, a line each; nothing when all is well. */
+import type { Command } from 'commander'
+import { Option } from 'commander'
+import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
+import type { Complaint } from '../laptop/loaded-manifests.ts'
+import { readManifestFolder } from '../laptop/manifest-folder.ts'
+import type { ManifestFile } from '../laptop/manifest-folder.ts'
+
+export function addLintCommand(program: Command): void {
+  program
+    .command('lint')
+    .summary('check manifests: schemas, rules, YAML traps, missing numbers')
+    .description(
+      'Checks manifests as a cluster would. Says one line for each problem, with file, line and field; nothing when all is well.',
+    )
+    .argument('<paths...>', 'folders or files')
+    .addOption(new Option('--output <format>', 'how to say it').choices(['text', 'json']).default('text'))
+    .addHelpText('after', '\nEnds with 1 when there is an error; a warning alone is none.')
+    .action(async (paths: readonly string[], options: { readonly output: string }) => {
+      const complaints = await lint(paths)
+      if (options.output === 'json') process.stdout.write(`${JSON.stringify(complaints, null, 2)}\n`)
+      else for (const complaint of complaints) process.stdout.write(`${formatComplaint(complaint)}\n`)
+      if (complaints.some(({ severity }) => severity === 'error')) process.exitCode = 1
+    })
+}
+
+/** In order of file and line. Files that are named twice are read once. */
+export async function lint(paths: readonly string[]): Promise<readonly Complaint[]> {
+  const files = new Map<string, ManifestFile>()
+  const unreadable: Complaint[] = []
+  for (const path of paths) {
+    try {
+      for (const file of await readManifestFolder(path)) files.set(file.path, file)
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error)
+      unreadable.push({ severity: 'error', file: path, line: 0, field: '', message: message.replace(`${path}: `, '') })
+    }
+  }
+  if (files.size === 0) return unreadable
+  const result = loadManifests([...files.values()], { nowMs: Date.now() })
+  const found = result.status === 'invalid' ? result.complaints : result.loaded.complaints
+  return [...unreadable, ...found.toSorted((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1))]
+}

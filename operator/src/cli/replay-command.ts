@@ -1,0 +1,80 @@
+/** `farebox replay`: recorded conversations through the real client, to any endpoint. */
+import type { Command } from 'commander'
+import { Option } from 'commander'
+import { readRecords, RETRIEVAL_SHAPES } from '../laptop/records.ts'
+import type { RetrievalShape } from '../laptop/records.ts'
+import { replay } from '../laptop/replay.ts'
+import type { ReplayReport } from '../laptop/replay.ts'
+import { countOption, urlOption } from './options.ts'
+import { renderTable, truncate } from './table.ts'
+
+interface Options {
+  readonly baseUrl: string
+  readonly concurrency: number
+  readonly limit?: number
+  readonly model?: string
+  readonly tier?: string
+  readonly retrieval: RetrievalShape
+}
+
+const NAME_WIDTH = 40
+
+export function addReplayCommand(program: Command): void {
+  program
+    .command('replay')
+    .summary('play recorded conversations through an endpoint')
+    .description(
+      'Plays recorded conversations (NDJSON, plain or gzipped, OpenAI chat format) as an app would: it says what the user said, resends what it\n' +
+        'was answered, and gives the recorded results of the tool calls that it gets.',
+    )
+    .argument('<file>', 'conversations, one JSON record a line')
+    .requiredOption('--base-url <url>', 'where to send them, version included: http://127.0.0.1:4180/openai/v1', urlOption)
+    .option('--concurrency <n>', 'conversations at the same time', countOption, 4)
+    .option('--limit <n>', 'only the first n conversations', countOption)
+    .option('--model <name>', 'in place of the recorded model')
+    .option('--tier <name>', 'sent as x-farebox-tier')
+    .addOption(
+      new Option('--retrieval <shape>', 'how recorded passages are sent: as tool results, or in tags of the user message')
+        .choices(RETRIEVAL_SHAPES)
+        .default('tools'),
+    )
+    .addHelpText('after', '\nThe key is taken from OPENAI_API_KEY. Ends with 1 when a conversation failed.')
+    .action(run)
+}
+
+async function run(file: string, options: Options): Promise<void> {
+  const limit = options.limit === undefined ? {} : { limit: options.limit }
+  const conversations = await readRecords(file, { shape: options.retrieval, ...limit })
+  const stopping = new AbortController()
+  process.once('SIGINT', () => stopping.abort())
+  process.once('SIGTERM', () => stopping.abort())
+  const { tier } = options
+  const reports = await replay(conversations, {
+    baseUrl: options.baseUrl,
+    apiKey: process.env['OPENAI_API_KEY'] ?? 'none',
+    concurrency: options.concurrency,
+    signal: stopping.signal,
+    ...(options.model === undefined ? {} : { model: options.model }),
+    ...(tier === undefined ? {} : { headers: () => ({ 'x-farebox-tier': tier }) }),
+    onDone: (report) => void process.stderr.write(`${report.id}: ${report.outcome}${report.error === null ? '' : `: ${report.error}`}\n`),
+  })
+  process.stdout.write(`${replayLines(reports).join('\n')}\n`)
+  if (reports.some(({ outcome }) => outcome === 'failed' || outcome === 'stopped')) process.exitCode = 1
+}
+
+function replayLines(reports: readonly ReplayReport[]): readonly string[] {
+  const counts = new Map<string, number>()
+  for (const { outcome } of reports) counts.set(outcome, (counts.get(outcome) ?? 0) + 1)
+  const table = renderTable<ReplayReport>(
+    [
+      { head: 'CONVERSATION', cell: (report) => truncate(report.id, NAME_WIDTH) },
+      { head: 'OUTCOME', cell: (report) => report.outcome },
+      { head: 'CALLS', align: 'right', cell: (report) => `${report.calls} of ${report.callsRecorded}` },
+      { head: 'RUNG', cell: (report) => report.standing?.rung ?? '-' },
+      { head: 'PERCENT', align: 'right', cell: (report) => (report.standing === null ? '-' : String(report.standing.percent)) },
+      { head: 'SECONDS', align: 'right', cell: (report) => (report.durationMs / 1000).toFixed(1) },
+    ],
+    reports,
+  )
+  return [...table, '', [...counts].map(([outcome, count]) => `${count} ${outcome}`).join(', ')]
+}

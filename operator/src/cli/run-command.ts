@@ -1,0 +1,114 @@
+/** `farebox run`: an operator for a laptop, until it is told to stop. */
+import { createInterface } from 'node:readline'
+import type { Command } from 'commander'
+import { formatAddress } from '../laptop/addresses.ts'
+import type { Address } from '../laptop/addresses.ts'
+import { startLaptop } from '../laptop/laptop.ts'
+import type { Laptop } from '../laptop/laptop.ts'
+import type { SidecarStatus } from '../laptop/sidecar-client.ts'
+import { addressOption, DEFAULT_ADMIN, DEFAULT_LISTEN, upstreamOption } from './options.ts'
+import { objectLines, statusYaml, trafficLines } from './status-report.ts'
+
+interface RunOptions {
+  readonly file: string
+  readonly listen: Address
+  readonly admin: Address
+  readonly data: string
+  readonly budget?: string
+  readonly upstream: ReadonlyMap<string, string>
+}
+
+export function addRunCommand(program: Command): void {
+  program
+    .command('run')
+    .summary('govern model calls on this machine by a folder of manifests')
+    .description(
+      'Compiles the manifests of a folder, runs a sidecar with the result, and follows every change of the folder within a second.\n' +
+        'A change that is wrong is told by file, line and field, and changes nothing.',
+    )
+    .requiredOption('-f, --file <dir>', 'folder (or file) of PricingTiers, a ConversationBudget and PriceBooks')
+    .option('--listen <host:port>', 'where apps send their model calls', addressOption, DEFAULT_LISTEN)
+    .option('--admin <host:port>', 'metrics and health', addressOption, DEFAULT_ADMIN)
+    .option('--data <dir>', 'where the books are kept', '.farebox')
+    .option('--budget <namespace/name>', 'which ConversationBudget governs, where the folder holds several')
+    .option('--upstream <name=url>', 'send an upstream elsewhere; may be repeated', upstreamOption, new Map<string, string>())
+    .addHelpText(
+      'after',
+      '\nStatus of each object, as it would be in a cluster: press s and Enter, or send SIGUSR2; it is also shown at the end.\n' +
+        'Ctrl+C lets calls under way end first; a second one does not.',
+    )
+    .action(run)
+}
+
+async function run(options: RunOptions): Promise<void> {
+  const say = (line: string): void => void process.stdout.write(`${line}\n`)
+  // Signals that come while it starts are not lost: it stops as soon as it is up.
+  const stopped = untilStopped()
+  const laptop = await startLaptop({
+    folder: options.file,
+    listen: options.listen,
+    admin: options.admin,
+    dataDir: options.data,
+    upstreams: options.upstream,
+    budget: options.budget ?? null,
+    say,
+  })
+  const { namespace, budget, tiers, hash, upstreams } = laptop.config()
+  say(`budget ${namespace}/${budget}: tiers ${tiers.allowed.join(', ')}; config ${hash} in force`)
+  for (const { name, baseUrl } of upstreams) say(`http://${formatAddress(options.listen)}/${name}/v1 -> ${baseUrl}`)
+  say(`metrics and health at http://${formatAddress(options.admin)}; log in ${laptop.logFile}`)
+  say(process.stdin.isTTY ? 'ready: s and Enter shows status, Ctrl+C stops' : 'ready: SIGUSR2 shows status, SIGTERM stops')
+  await serveUntilStopped(laptop, stopped, say)
+}
+
+/** Shows status on demand, and at the end. */
+export async function serveUntilStopped(laptop: Laptop, stopped: StopSignals, say: (line: string) => void): Promise<void> {
+  const show = (): void => void trafficOf(laptop).then((traffic) => say(report(laptop, traffic)))
+  process.on('SIGUSR2', show)
+  const keys = process.stdin.isTTY ? createInterface({ input: process.stdin }) : null
+  keys?.on('line', (line) => {
+    if (line.trim().toLowerCase() === 's') show()
+  })
+  keys?.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
+  await stopped.first
+  keys?.close()
+  const traffic = await trafficOf(laptop)
+  if (traffic !== null && traffic.callsInFlight > 0)
+    say(`stopping: ${traffic.callsInFlight} calls under way may end; Ctrl+C again does not wait`)
+  void stopped.second.then(() => laptop.kill())
+  await laptop.stop()
+  process.off('SIGUSR2', show)
+  say(report(laptop, traffic))
+  say('stopped')
+}
+
+export interface StopSignals {
+  readonly first: Promise<void>
+  readonly second: Promise<void>
+}
+
+/** SIGINT and SIGTERM, counted from now on. */
+export function untilStopped(): StopSignals {
+  const first = Promise.withResolvers<void>()
+  const second = Promise.withResolvers<void>()
+  let count = 0
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      count += 1
+      if (count === 1) first.resolve()
+      else second.resolve()
+    })
+  }
+  return { first: first.promise, second: second.promise }
+}
+
+/** Null when the sidecar does not answer. */
+async function trafficOf(laptop: Laptop): Promise<SidecarStatus | null> {
+  return laptop.client.status().catch(() => null)
+}
+
+function report(laptop: Laptop, traffic: SidecarStatus | null): string {
+  const statuses = laptop.statuses()
+  const calls = traffic === null ? ['the sidecar does not answer'] : trafficLines(traffic)
+  return `${statusYaml(statuses)}---\n${[...objectLines(statuses), '', ...calls].join('\n')}`
+}

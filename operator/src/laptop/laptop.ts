@@ -1,0 +1,209 @@
+/**
+ * The operator for a laptop: what the operator in a cluster does for its pods, for one sidecar that is our child. Manifests come
+ * from a folder, the config goes to a file, and a bad change keeps the last good config.
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { ObjectStatus } from '../core/compile.ts'
+import type { Address } from './addresses.ts'
+import { formatAddress, whyTaken } from './addresses.ts'
+import { formatComplaint, loadManifests } from './loaded-manifests.ts'
+import type { LoadedManifests } from './loaded-manifests.ts'
+import { readManifestFolder, watchManifestFolder } from './manifest-folder.ts'
+import { SidecarClient } from './sidecar-client.ts'
+import { SidecarProcess } from './sidecar-process.ts'
+
+/** A sidecar acts on a new file at once, or when it polls. */
+const TAKEN_MS_MAX = 3_000
+const TAKEN_POLL_MS = 25
+
+export interface LaptopOptions {
+  readonly folder: string
+  readonly listen: Address
+  readonly admin: Address
+  /** Of the sidecar's books; made when absent. */
+  readonly dataDir: string
+  /** Base URLs by upstream name, in place of what the manifests say. */
+  readonly upstreams: ReadonlyMap<string, string>
+  /** The budget that governs, `namespace/name`; null: the only one in the folder. */
+  readonly budget: string | null
+  readonly say: (line: string) => void
+}
+
+export interface Laptop {
+  readonly client: SidecarClient
+  readonly logFile: string
+  /** The config last written. */
+  config(): SidecarConfig
+  /** Each object's status by `Kind/name`, as it would be in the cluster. */
+  statuses(): ReadonlyMap<string, ObjectStatus>
+  /** Lets calls under way end, then stops the sidecar. */
+  stop(): Promise<void>
+  /** Stops the sidecar at once. */
+  kill(): void
+}
+
+/** The manifests cannot be run. The message has a line for each problem. */
+export class ManifestsRefused extends Error {}
+
+/** Returns once the sidecar is ready. Throws `ManifestsRefused`, or an `Error` of one line when an address is taken or the sidecar does not start. */
+export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
+  const { say, dataDir, listen, admin } = options
+  const configDir = join(dataDir, 'config')
+  const configFile = join(configDir, 'sidecar.json')
+  const logFile = join(dataDir, 'sidecar.log')
+  if (formatAddress(listen) === formatAddress(admin))
+    throw new Error(`--listen and --admin must be two addresses, not ${formatAddress(listen)} twice`)
+  for (const [flag, address] of [
+    ['--listen', listen],
+    ['--admin', admin],
+  ] as const) {
+    const taken = await whyTaken(address)
+    if (taken !== null) throw new Error(`${taken}: choose another with ${flag} HOST:PORT`)
+  }
+  // Watched from before it is read: a change in between is not missed. It is looked at once the sidecar is up.
+  const up = Promise.withResolvers<void>()
+  const watching = await watchManifestFolder(options.folder, () => up.promise.then(reload).catch((error: unknown) => say(messageOf(error))))
+  const sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say })
+  const client = new SidecarClient(`http://${formatAddress(listen)}`)
+  let key: string
+  let loaded: LoadedManifests
+  let config: SidecarConfig
+  try {
+    ;({ key, loaded, config } = await loadFirst(options, readConfigFile(configFile)))
+    for (const complaint of loaded.complaints) say(formatComplaint(complaint))
+    mkdirSync(configDir, { recursive: true })
+    writeConfigFile(configFile, config)
+    await sidecar.start()
+  } catch (error) {
+    watching.stop()
+    throw error
+  }
+
+  const refuse = (lines: readonly string[]): void => {
+    for (const line of lines) say(line)
+    say(`change refused: config ${config.hash} stays in force`)
+  }
+  async function reload(): Promise<void> {
+    const startedAt = performance.now()
+    const result = await loadAgain(options, loaded, new Map([[key, config]]))
+    if (result.status === 'refused') return refuse(result.lines)
+    const complaints = result.loaded.complaints.map(formatComplaint)
+    loaded = result.loaded // statuses speak of the newest objects, as in a cluster
+    const next = loaded.compiled.configs.get(key)
+    if (next === undefined) return refuse(complaints.length > 0 ? complaints : [`${options.folder}: ConversationBudget "${key}" is gone`])
+    for (const complaint of complaints) say(complaint)
+    if (next.hash === config.hash) return say(`change seen: config ${config.hash} stays as it is`)
+    config = next
+    writeConfigFile(configFile, config)
+    const taken = await untilTaken(client, config.hash)
+    say(`${taken}${taken.startsWith('config') ? `, ${Math.round(performance.now() - startedAt)} ms after the change was seen` : ''}`)
+  }
+
+  up.resolve()
+  return {
+    client,
+    logFile,
+    config: () => config,
+    statuses: () => loaded.compiled.statuses,
+    async stop() {
+      watching.stop()
+      await sidecar.stop()
+    },
+    kill() {
+      watching.stop()
+      sidecar.kill()
+    },
+  }
+}
+
+interface First {
+  readonly key: string
+  readonly loaded: LoadedManifests
+  readonly config: SidecarConfig
+}
+
+/** `last`: the config of an earlier run on the same data, so that versions go on growing. */
+async function loadFirst(options: LaptopOptions, last: SidecarConfig | null): Promise<First> {
+  const previous = new Map(last === null ? [] : [[`${last.namespace}/${last.budget}`, last] as const])
+  const files = await readManifestFolder(options.folder)
+  const result = loadManifests(files, { nowMs: Date.now(), upstreams: options.upstreams, previous })
+  if (result.status === 'invalid') throw new ManifestsRefused(result.complaints.map(formatComplaint).join('\n'))
+  const { loaded } = result
+  const key = chosenBudget(options, loaded)
+  const config = loaded.compiled.configs.get(key)
+  if (config === undefined) {
+    const lines = loaded.complaints.map(formatComplaint)
+    throw new ManifestsRefused(lines.length > 0 ? lines.join('\n') : `ConversationBudget "${key}" is governed by an older one`)
+  }
+  return { key, loaded, config }
+}
+
+function chosenBudget({ folder, budget }: LaptopOptions, { compiled }: LoadedManifests): string {
+  const prefix = 'ConversationBudget/'
+  const keys = [...compiled.statuses.keys()].filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length))
+  const [only, ...others] = keys
+  if (only === undefined) throw new ManifestsRefused(`${folder}: must hold a ConversationBudget`)
+  if (budget !== null && !keys.includes(budget)) throw new ManifestsRefused(`--budget ${budget}: must be one of ${keys.join(', ')}`)
+  if (budget === null && others.length > 0)
+    throw new ManifestsRefused(`${folder}: holds ${keys.length} ConversationBudgets: choose one with --budget: ${keys.join(', ')}`)
+  return budget ?? only
+}
+
+type Reloaded =
+  | { readonly status: 'loaded'; readonly loaded: LoadedManifests }
+  | { readonly status: 'refused'; readonly lines: readonly string[] }
+
+async function loadAgain(options: LaptopOptions, before: LoadedManifests, previous: ReadonlyMap<string, SidecarConfig>): Promise<Reloaded> {
+  try {
+    const files = await readManifestFolder(options.folder)
+    const result = loadManifests(files, {
+      nowMs: Date.now(),
+      upstreams: options.upstreams,
+      previous,
+      before,
+    })
+    return result.status === 'loaded' ? result : { status: 'refused', lines: result.complaints.map(formatComplaint) }
+  } catch (error) {
+    return { status: 'refused', lines: [messageOf(error)] }
+  }
+}
+
+/** Whether the sidecar took the config, in words for people. */
+async function untilTaken(client: SidecarClient, hash: string): Promise<string> {
+  const end = performance.now() + TAKEN_MS_MAX
+  let why = 'it has not said so yet'
+  while (performance.now() < end) {
+    try {
+      const { config, rejected } = await client.status()
+      if (config.hash === hash) return `config ${hash} in force`
+      if (rejected !== null) why = rejected.reason
+    } catch (error) {
+      why = messageOf(error)
+    }
+    await sleep(TAKEN_POLL_MS)
+  }
+  return `the sidecar does not act on config ${hash}: ${why}`
+}
+
+/** Null when there is none, or one that this version cannot read. */
+function readConfigFile(path: string): SidecarConfig | null {
+  try {
+    const parsed = SidecarConfigSchema.safeParse(JSON.parse(readFileSync(path, 'utf8')))
+    return parsed.success ? parsed.data : null
+  } catch {
+    return null
+  }
+}
+
+function writeConfigFile(path: string, config: SidecarConfig): void {
+  writeFileSync(`${path}.new`, `${JSON.stringify(config)}\n`)
+  renameSync(`${path}.new`, path)
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,131 @@
+/** A folder of manifests, read and compiled as a cluster would: first what an API server refuses, then what compile says. */
+import { checkChange, checkObject } from '@farebox/crds/check.ts'
+import type { FareboxObject } from '@farebox/crds/check.ts'
+import type { Condition } from '@farebox/crds/fields.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { budgetKey, compile } from '../core/compile.ts'
+import type { Compiled, Snapshot } from '../core/compile.ts'
+import { objectKey, readManifests } from '../core/manifests.ts'
+import type { Manifests } from '../core/manifests.ts'
+import type { ManifestFile } from './manifest-folder.ts'
+
+/** One thing to tell the author of a file. `line` is 0 where none is meant. */
+export interface Complaint {
+  readonly severity: 'error' | 'warning'
+  readonly file: string
+  readonly line: number
+  readonly field: string
+  readonly message: string
+}
+
+export interface LoadedManifests {
+  readonly manifests: Manifests
+  readonly compiled: Compiled
+  /** What compile found: such an object is there, but is not or not wholly in force. */
+  readonly complaints: readonly Complaint[]
+}
+
+export type LoadResult =
+  | { readonly status: 'loaded'; readonly loaded: LoadedManifests }
+  /** An API server would not take these objects: nothing was compiled. */
+  | { readonly status: 'invalid'; readonly complaints: readonly Complaint[] }
+
+export interface LoadOptions {
+  readonly nowMs: number
+  /** Base URLs by upstream name, in place of what the budgets say. */
+  readonly upstreams?: ReadonlyMap<string, string>
+  /** The configs in force. */
+  readonly previous?: ReadonlyMap<string, SidecarConfig>
+  /** What is in force and the new is to replace: it forbids some changes, and knows since when each condition holds. */
+  readonly before?: LoadedManifests
+}
+
+/** Never throws for what is in the files. Throws an `Error` for an upstream that no budget has, or whose URL is none. */
+export function loadManifests(files: readonly ManifestFile[], options: LoadOptions): LoadResult {
+  const manifests = readManifests(files)
+  const complaints: Complaint[] = manifests.problems.map((problem) => ({ severity: 'error', ...problem }))
+  if (complaints.length === 0 && options.before !== undefined)
+    complaints.push(...forbiddenChanges(options.before.manifests.snapshot, manifests))
+  if (complaints.length > 0) return { status: 'invalid', complaints }
+  const { tiers, budgets, priceBooks } = manifests.snapshot
+  const since = conditionsOf(options.before)
+  const snapshot: Snapshot = {
+    tiers: tiers.map((tier) => ({ ...tier, status: since(tier) })),
+    budgets: redirected(budgets, options.upstreams ?? new Map()).map((budget) => ({ ...budget, status: since(budget) })),
+    priceBooks: priceBooks.map((book) => ({ ...book, status: since(book) })),
+  }
+  const compiled = compile(snapshot, { nowMs: options.nowMs, previous: options.previous ?? new Map() })
+  return { status: 'loaded', loaded: { manifests, compiled, complaints: complaintsOf(manifests, compiled) } }
+}
+
+/** `file:line: field: message`, one line. */
+export function formatComplaint({ severity, file, line, field, message }: Complaint): string {
+  const where = line === 0 ? file : `${file}:${line}`
+  const text = `${where}: ${severity === 'warning' ? 'warning: ' : ''}${field === '' ? '' : `${field}: `}${message}`
+  return text.replaceAll(/\s*\n\s*/g, ' ')
+}
+
+/** The conditions that an object had: their transition times stay while their status does. */
+function conditionsOf(before: LoadedManifests | undefined): (object: FareboxObject) => { conditions: Condition[] } {
+  return (object) => ({ conditions: before?.compiled.statuses.get(objectKey(object))?.conditions ?? [] })
+}
+
+function forbiddenChanges(before: Snapshot, manifests: Manifests): readonly Complaint[] {
+  const known = new Map(objectsOf(before).map((object) => [objectKey(object), object]))
+  return objectsOf(manifests.snapshot).flatMap((object) => {
+    const key = objectKey(object)
+    const earlier = known.get(key)
+    if (earlier === undefined) return []
+    return checkChange(earlier, object).map(({ field, message }): Complaint => ({
+      severity: 'error',
+      ...placeOf(manifests, key, field),
+      field,
+      message,
+    }))
+  })
+}
+
+/** A refused tier is told where it is written, not once more for each budget that uses it. */
+function complaintsOf(manifests: Manifests, compiled: Compiled): readonly Complaint[] {
+  return compiled.findings
+    .filter(({ reason }) => reason !== 'TierNotAccepted')
+    .map(({ object, field, reason, message }): Complaint => ({
+      severity: reason === 'PartiallyProgrammed' ? 'warning' : 'error',
+      ...placeOf(manifests, object, field),
+      field,
+      message,
+    }))
+}
+
+function placeOf(manifests: Manifests, object: string, field: string): { readonly file: string; readonly line: number } {
+  return manifests.locate(object, field) ?? { file: object, line: 0 }
+}
+
+function objectsOf({ tiers, budgets, priceBooks }: Snapshot): readonly FareboxObject[] {
+  return [...tiers, ...budgets, ...priceBooks]
+}
+
+function redirected(budgets: readonly ConversationBudget[], upstreams: ReadonlyMap<string, string>): readonly ConversationBudget[] {
+  if (upstreams.size === 0) return budgets
+  const named = new Set<string>()
+  const changed = budgets.map((budget) => {
+    const declared = budget.spec.upstreams.length > 0 ? budget.spec.upstreams : [{ name: 'openai', provider: 'openai' }]
+    const moved = declared.map((upstream) => {
+      named.add(upstream.name)
+      const baseURL = upstreams.get(upstream.name)
+      return baseURL === undefined ? upstream : { ...upstream, baseURL }
+    })
+    if (moved.every((upstream) => !upstreams.has(upstream.name))) return budget
+    const checked = checkObject({ ...budget, spec: { ...budget.spec, upstreams: moved } })
+    if (checked.status === 'invalid') {
+      const [problem] = checked.problems
+      throw new Error(`--upstream: ${problem?.field ?? budgetKey(budget)}: ${problem?.message ?? 'must be NAME=URL'}`)
+    }
+    return checked.value.kind === 'ConversationBudget' ? checked.value : budget
+  })
+  for (const name of upstreams.keys()) {
+    if (!named.has(name)) throw new Error(`--upstream ${name}: must name one of the upstreams here: ${[...named].join(', ') || 'none'}`)
+  }
+  return changed
+}
