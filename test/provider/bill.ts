@@ -43,7 +43,7 @@ export type NewCall = Pick<BillLine, 'requestId' | 'tag' | 'serviceTier' | 'stre
 }
 
 /** An empty bill. `onClosed` hears of each line once, when it is final. */
-export function newBill(onClosed: (line: BillLine) => void): { bill: Bill; accept(call: NewCall): BillEntry } {
+export function newBill(onClosed: (line: BillLine) => void): { readonly bill: Bill; readonly accept: (call: NewCall) => BillEntry } {
   let lines: { line: BillLine }[] = []
   let open = 0
   const select = (tag: string | undefined): readonly BillLine[] =>

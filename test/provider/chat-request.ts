@@ -173,7 +173,7 @@ function checkForReasoning(given: JsonObject, model: Model): void {
     throw badRequest(
       name,
       'unsupported_value',
-      `Unsupported value: '${name}' does not support ${String(given[name])} with this model. Only the default (${only}) value is supported.`,
+      `Unsupported value: '${name}' does not support ${JSON.stringify(given[name])} with this model. Only the default (${only}) value is supported.`,
     )
   }
   // Which efforts there are differs by family: gpt-5 knows minimal, the o-series does not, and neither knows the newest.

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { parseRecords, readRecords } from '@farebox/operator/laptop/records.ts'
+import type { RecordedConversation, RecordedMessage } from '@farebox/operator/laptop/records.ts'
 import { EXAMPLE_CONVERSATIONS, recordedFile } from '../support/recorded-data.ts'
 import { checkRequest } from './chat-request.ts'
-import type { Conversation, RecordedMessage, RetrievalRecord } from './conversations.ts'
-import { readConversations, renderRetrieval } from './conversations.ts'
 import { modelTable } from './models.ts'
 import type { RecordedAnswer } from './recordings.ts'
 import { recordings } from './recordings.ts'
@@ -11,11 +11,13 @@ import { recordings } from './recordings.ts'
 const TOOLS_FILE = recordedFile('conversations-tools.ndjson.gz') ?? EXAMPLE_CONVERSATIONS
 const RETRIEVAL_FILE = recordedFile('conversations-retrieval.ndjson.gz')
 const models = modelTable()
+const examples = await readRecords(EXAMPLE_CONVERSATIONS, { shape: 'tools' })
+const answers = recordings(examples)
 const anyTool = (): boolean => true
 
-test('every recorded tool conversation passes the strict checks unmodified, call by call', () => {
+test('every recorded tool conversation passes the strict checks unmodified, call by call', async () => {
   let calls = 0
-  for (const conversation of readConversations(TOOLS_FILE)) {
+  for (const conversation of await readRecords(TOOLS_FILE, { shape: 'tools' })) {
     for (const [at, message] of conversation.messages.entries()) {
       if (message.role !== 'assistant') continue
       calls += 1
@@ -26,21 +28,20 @@ test('every recorded tool conversation passes the strict checks unmodified, call
 })
 
 test('our own conversations pass the strict checks and are answered as recorded', () => {
-  const conversations = readConversations(EXAMPLE_CONVERSATIONS)
-  assert.equal(conversations.length, 6)
-  assert.deepEqual(wrongAnswers(conversations, recordings(conversations)), [])
+  assert.equal(examples.length, 8)
+  assert.deepEqual(wrongAnswers(examples, answers), [])
 })
 
-test('recorded tool conversations are answered as recorded, but for trials with one and the same history', () => {
-  const conversations = readConversations(TOOLS_FILE)
+test('recorded tool conversations are answered as recorded, but for trials with one and the same history', async () => {
+  const conversations = await readRecords(TOOLS_FILE, { shape: 'tools' })
   const wrong = wrongAnswers(conversations, recordings(conversations))
   assert.ok(wrong.length <= 2, wrong.join('\n'))
 })
 
-test('retrieval records are answered in both shapes, whichever was recorded', { skip: RETRIEVAL_FILE === null }, () => {
+test('retrieval records are answered in both shapes, whichever was recorded', { skip: RETRIEVAL_FILE === null }, async () => {
   if (RETRIEVAL_FILE === null) return
-  const toolShaped = readConversations(RETRIEVAL_FILE, 'tool').slice(0, 40)
-  const tagged = readConversations(RETRIEVAL_FILE, 'tagged').slice(0, 40)
+  const toolShaped = await readRecords(RETRIEVAL_FILE, { shape: 'tools', limit: 40 })
+  const tagged = await readRecords(RETRIEVAL_FILE, { shape: 'tagged', limit: 40 })
   const recorded = recordings(toolShaped)
   assert.deepEqual(wrongAnswers(toolShaped, recorded), [])
   for (const conversation of tagged) {
@@ -53,15 +54,14 @@ test('retrieval records are answered in both shapes, whichever was recorded', { 
 })
 
 const [broken, late] = ['support-broken-carafe', 'support-late-return'].map((id) => {
-  const found = readConversations(EXAMPLE_CONVERSATIONS).find((conversation) => conversation.id === id)
+  const found = examples.find((conversation) => conversation.id === id)
   assert.ok(found, id)
   return found
 })
 assert.ok(broken !== undefined && late !== undefined)
-const examples = recordings(readConversations(EXAMPLE_CONVERSATIONS))
 
 test('an answer is found though the history before it was cut, summarised or labelled', () => {
-  const at = broken.messages.findIndex((message) => message.role === 'user' && message.content?.startsWith('Yes, go ahead') === true)
+  const at = broken.messages.findIndex((message) => message.role === 'user' && message.content.startsWith('Yes, go ahead'))
   const [system] = broken.messages
   const question = broken.messages[at]
   assert.ok(system !== undefined && question !== undefined)
@@ -80,7 +80,7 @@ test('an answer is found though the history before it was cut, summarised or lab
     ],
     [...broken.messages.slice(0, at + 1), { role: 'system', content: 'Be short.' }],
   ]
-  for (const history of histories) assert.ok(isAnswer(examples.find(checked(broken, history).messages, anyTool, null), expected))
+  for (const history of histories) assert.ok(isAnswer(answers.find(checked(broken, history).messages, anyTool, null), expected))
 })
 
 test('an answer to tool results is found by their ids though the passages were dropped', () => {
@@ -88,31 +88,31 @@ test('an answer to tool results is found by their ids though the passages were d
   const history = late.messages
     .slice(0, at + 1)
     .map((message): RecordedMessage => (message.role === 'tool' ? { ...message, content: '[omitted]' } : message))
-  assert.ok(isAnswer(examples.find(checked(late, history).messages, anyTool, null), late.messages[at + 1]))
+  assert.ok(isAnswer(answers.find(checked(late, history).messages, anyTool, null), late.messages[at + 1]))
 })
 
 test('where tools may not be called, the next answer in words of the same user turn is given', () => {
   const history = late.messages.slice(0, 2)
-  const answer = examples.find(checked(late, history).messages, () => false, null)
+  const answer = answers.find(checked(late, history).messages, () => false, null)
   assert.deepEqual(answer, { conversation: late.id, text: late.messages[4]?.content, calls: [] })
 })
 
 test('of records with the same question the one with the same history is taken, or the one that was asked for', () => {
-  const make = (id: string, opening: string, answer: string): Conversation => ({
+  const make = (id: string, opening: string, answer: string): RecordedConversation => ({
     id,
-    source: 'test',
+    solved: null,
     model: null,
     tools: [],
     messages: [
       { role: 'user', content: opening },
-      { role: 'assistant', content: 'Shall I?' },
+      { role: 'assistant', content: 'Shall I?', calls: [] },
       { role: 'user', content: 'Yes.' },
-      { role: 'assistant', content: answer },
+      { role: 'assistant', content: answer, calls: [] },
     ],
   })
   const [first, second] = [make('first', 'Cancel it', 'Cancelled.'), make('second', 'Book it', 'Booked.')]
   const recorded = recordings([first, second])
-  const ask = (conversation: Conversation, prefer: string | null): string | null | undefined =>
+  const ask = (conversation: RecordedConversation, prefer: string | null): string | null | undefined =>
     recorded.find(checked(conversation, conversation.messages.slice(0, 3)).messages, anyTool, prefer)?.text
   assert.equal(ask(first, null), 'Cancelled.')
   assert.equal(ask(second, null), 'Booked.')
@@ -120,31 +120,31 @@ test('of records with the same question the one with the same history is taken, 
 })
 
 test('what nobody recorded has no answer', () => {
-  assert.equal(examples.find(checked(late, [{ role: 'user', content: 'What is the weather?' }]).messages, anyTool, null), null)
-  const ended: RecordedMessage[] = [...late.messages.slice(0, 2), { role: 'assistant', content: 'Done.' }]
-  assert.equal(examples.find(checked(late, ended).messages, anyTool, null), null)
+  assert.equal(answers.find(checked(late, [{ role: 'user', content: 'What is the weather?' }]).messages, anyTool, null), null)
+  const ended: RecordedMessage[] = [...late.messages.slice(0, 2), { role: 'assistant', content: 'Done.', calls: [] }]
+  assert.equal(answers.find(checked(late, ended).messages, anyTool, null), null)
 })
 
 test('passages come in a tool message or in a tag before the question', () => {
-  const record: RetrievalRecord = {
-    id: 'r1',
-    source: 'test',
-    system: 'Be grounded.',
-    turns: [{ user: 'Why?', passages: [{ id: 'p', text: 'Because.' }], assistant: 'Because.' }],
-  }
+  const turns = [{ user: 'Why?', passages: [{ id: 'p', text: 'Because.' }], assistant: 'Because.' }]
+  const line = JSON.stringify({ id: 'r1', system: 'Be grounded.', turns })
+  const [asTools] = parseRecords(line, { shape: 'tools', name: 'test' })
   assert.deepEqual(
-    renderRetrieval(record, 'tool').messages.map((message) => message.role),
+    asTools?.messages.map((message) => message.role),
     ['system', 'user', 'assistant', 'tool', 'assistant'],
   )
-  const tagged = renderRetrieval(record, 'tagged').messages
-  assert.equal(tagged[1]?.content, '<retrieved_context>\n{"id":"p","text":"Because."}\n</retrieved_context>\n\nWhy?')
+  const [tagged] = parseRecords(line, { shape: 'tagged', name: 'test' })
+  assert.equal(tagged?.messages[1]?.content, '<retrieved_context>\n{"id":"p","text":"Because."}\n</retrieved_context>\n\nWhy?')
 })
 
-function checked(conversation: Conversation, messages: readonly RecordedMessage[]): ReturnType<typeof checkRequest> {
-  return checkRequest({ model: 'gpt-4o', messages, ...(conversation.tools.length > 0 ? { tools: conversation.tools } : {}) }, models)
+function checked(conversation: RecordedConversation, messages: readonly RecordedMessage[]): ReturnType<typeof checkRequest> {
+  return checkRequest(
+    { model: 'gpt-4o', messages: messages.map(chatMessage), ...(conversation.tools.length > 0 ? { tools: conversation.tools } : {}) },
+    models,
+  )
 }
 
-function wrongAnswers(conversations: readonly Conversation[], recorded: ReturnType<typeof recordings>): readonly string[] {
+function wrongAnswers(conversations: readonly RecordedConversation[], recorded: ReturnType<typeof recordings>): readonly string[] {
   const wrong: string[] = []
   for (const conversation of conversations) {
     for (const [at, message] of conversation.messages.entries()) {
@@ -158,6 +158,17 @@ function wrongAnswers(conversations: readonly Conversation[], recorded: ReturnTy
 
 function isAnswer(answer: RecordedAnswer | null, message: RecordedMessage | undefined): boolean {
   if (answer === null || message?.role !== 'assistant') return false
-  const calls = (message.tool_calls ?? []).map((call) => `${call.function.name} ${call.function.arguments}`)
+  const calls = message.calls.map((call) => `${call.function.name} ${call.function.arguments}`)
   return answer.text === message.content && answer.calls.map((call) => `${call.name} ${call.input}`).join() === calls.join()
+}
+
+function chatMessage(message: RecordedMessage): object {
+  switch (message.role) {
+    case 'assistant':
+      return { role: 'assistant', content: message.content, ...(message.calls.length > 0 ? { tool_calls: message.calls } : {}) }
+    case 'tool':
+      return { role: 'tool', content: message.content, tool_call_id: message.callId }
+    default:
+      return message
+  }
 }

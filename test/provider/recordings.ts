@@ -3,7 +3,7 @@
  * knows a conversation whose history was shortened, summarised, or carries notices; of several records with the same last
  * message it takes the one whose history agrees longest, walking backwards.
  */
-import type { Conversation, RecordedMessage } from './conversations.ts'
+import type { RecordedConversation, RecordedMessage } from '@farebox/operator/laptop/records.ts'
 import type { ChatMessage, ToolCall } from './message-checks.ts'
 
 export interface RecordedAnswer {
@@ -22,11 +22,11 @@ export interface Recordings {
 
 /** A place in a recorded conversation: the index of the last message that the assistant had read. */
 interface Place {
-  readonly conversation: Conversation
+  readonly conversation: RecordedConversation
   readonly at: number
 }
 
-export function recordings(conversations: readonly Conversation[]): Recordings {
+export function recordings(conversations: readonly RecordedConversation[]): Recordings {
   const byUserText = new Map<string, Place[]>()
   const byToolIds = new Map<string, Place[]>()
   for (const conversation of conversations) {
@@ -143,7 +143,7 @@ function answerAt(place: Place, canCall: (name: string) => boolean): RecordedAns
     const message = messages[at]
     if (message === undefined || message.role === 'user') return null
     if (message.role !== 'assistant') continue
-    const calls = (message.tool_calls ?? []).map((call): ToolCall => ({
+    const calls = message.calls.map((call): ToolCall => ({
       id: call.id,
       kind: 'function',
       name: call.function.name,
@@ -173,7 +173,7 @@ function trailingIds(messages: readonly (RecordedMessage | ChatMessage)[], at: n
     const message = messages[index]
     if (message === undefined) break
     if ('toolCallId' in message) ids.push(message.toolCallId ?? '')
-    else if (message.role === 'tool') ids.push(message.tool_call_id)
+    else if (message.role === 'tool') ids.push(message.callId)
   }
   return ids
 }
@@ -183,7 +183,7 @@ function toolKey(ids: readonly string[]): string {
 }
 
 function plain(message: RecordedMessage): { role: string; text: string; id: string | null } {
-  return { role: message.role, text: message.content ?? '', id: message.role === 'tool' ? message.tool_call_id : null }
+  return { role: message.role, text: message.content ?? '', id: message.role === 'tool' ? message.callId : null }
 }
 
 function squash(text: string): string {

@@ -199,7 +199,7 @@ test('structured output parses, in one piece and in a stream', async () => {
       },
     },
   }
-  const parsed = (await client.chat.completions.parse({ ...ask, response_format })).choices[0]?.message.parsed as unknown
+  const parsed = (await client.chat.completions.parse({ ...ask, response_format })).choices[0]?.message.parsed
   assert.ok(typeof parsed === 'object' && parsed !== null && 'ok' in parsed && typeof parsed.ok === 'boolean' && 'why' in parsed)
   const streamed = await client.chat.completions.stream({ model: ask.model, messages: ask.messages, response_format }).finalContent()
   assert.deepEqual(JSON.parse(streamed ?? ''), parsed)

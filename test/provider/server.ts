@@ -6,18 +6,18 @@ import { createWriteStream } from 'node:fs'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { RecordedConversation } from '@farebox/operator/laptop/records.ts'
 import { ApiError, badRequest } from './api-error.ts'
 import type { Bill } from './bill.ts'
 import { billLineJson, newBill, usd } from './bill.ts'
 import { chatService } from './chat-service.ts'
-import type { Conversation } from './conversations.ts'
-import { loadConversations } from './conversations.ts'
 import type { Controls } from './controls.ts'
 import { readControls } from './controls.ts'
 import type { Lengths } from './drafts.ts'
 import type { Model, ModelChange } from './models.ts'
 import { modelTable } from './models.ts'
 import { promptCache } from './prompt-cache.ts'
+import { recordedIn } from './recording-files.ts'
 import { recordings } from './recordings.ts'
 
 export interface ProviderOptions {
@@ -25,7 +25,7 @@ export interface ProviderOptions {
   readonly port?: number
   /** Directories or files of recorded conversations, and conversations at hand. */
   readonly data?: readonly string[]
-  readonly conversations?: readonly Conversation[]
+  readonly conversations?: readonly RecordedConversation[]
   /** Models to add or change. */
   readonly models?: readonly ModelChange[]
   /** How long a read prefix stays cached; default 5 minutes. */
@@ -80,7 +80,7 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
     settledWaiters = []
   })
   const cache = promptCache(options.cacheTtlMs ?? CACHE_TTL_MS)
-  const recorded = recordings([...(options.conversations ?? []), ...loadConversations(options.data ?? [])])
+  const recorded = recordings([...(options.conversations ?? []), ...(await recordedIn(options.data ?? []))])
   const chat = chatService({ models, recorded, cache, accept, lengths: options.answerTokens ?? ANSWER_TOKENS, nowMs })
   const failures = injectedFailures()
   let requests = 0

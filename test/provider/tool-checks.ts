@@ -103,7 +103,7 @@ function functionAt(definition: JsonObject, path: string): Tool {
     throw badRequest(
       `${path}.parameters`,
       'invalid_function_parameters',
-      `Invalid schema for function '${name}': schema must be a JSON Schema of 'type: "object"', got 'type: "${String(schema['type'] ?? 'None')}"'.`,
+      `Invalid schema for function '${name}': schema must be a JSON Schema of 'type: "object"', got 'type: ${JSON.stringify(schema['type'] ?? 'None')}'.`,
     )
   if (isStrict(definition, path)) checkStrict(schema, [], `function '${name}'`, `${path}.parameters`, 'invalid_function_parameters')
   return { kind: 'function', name, schema, definition }

@@ -13,7 +13,13 @@ export function makeContract(parts: Parts<Omit<Contract, 'hash'>> = {}): Contrac
       displayName: 'Pro',
       currency: 'USD',
       usdRate: '1.00',
-      pricing: { model: 'PerConversation', price: '2.00', otherCost: '0.10', targetGrossMarginPercent: 70, targetCostPerConversation: '0.50' },
+      pricing: {
+        model: 'PerConversation',
+        price: '2.00',
+        otherCost: '0.10',
+        targetGrossMarginPercent: 70,
+        targetCostPerConversation: '0.50',
+      },
       caps: { perConversation: '0.50' },
       context: { overflow: 'DropOldest', keepRecentTurns: 3, summarizeAfterPercent: 80 },
       models: { allow: [], downgrades: [] },
@@ -28,7 +34,11 @@ export function makeContract(parts: Parts<Omit<Contract, 'hash'>> = {}): Contrac
 }
 
 /** A config of one budget over the given contracts; the first is the default tier. */
-export function makeConfig(upstreamUrl: string, contracts: readonly Contract[] = [makeContract()], parts: Parts<SidecarConfig> = {}): SidecarConfig {
+export function makeConfig(
+  upstreamUrl: string,
+  contracts: readonly Contract[] = [makeContract()],
+  parts: Parts<SidecarConfig> = {},
+): SidecarConfig {
   const [first] = contracts
   if (first === undefined) throw new RangeError('a config needs a contract')
   const config = merge<SidecarConfig>(
@@ -41,8 +51,23 @@ export function makeConfig(upstreamUrl: string, contracts: readonly Contract[] =
       mode: 'Enforce',
       tiers: { default: first.tier, allowed: contracts.map((contract) => contract.tier), claimHeader: 'x-farebox-tier' },
       contracts: Object.fromEntries(contracts.map((contract) => [contract.tier, contract])),
-      identity: { carriers: ['Header', 'Baggage', 'Metadata', 'PromptCacheKey'], headers: [], userCarriers: ['Header', 'SafetyIdentifier', 'User', 'Metadata'], fallback: 'PrefixChain', scope: 'Namespace' },
-      upstreams: [{ name: 'openai', provider: 'openai', baseUrl: upstreamUrl, credential: 'Passthrough', injectUsage: 'Auto', outputLimitField: 'max_completion_tokens' }],
+      identity: {
+        carriers: ['Header', 'Baggage', 'Metadata', 'PromptCacheKey'],
+        headers: [],
+        userCarriers: ['Header', 'SafetyIdentifier', 'User', 'Metadata'],
+        fallback: 'PrefixChain',
+        scope: 'Namespace',
+      },
+      upstreams: [
+        {
+          name: 'openai',
+          provider: 'openai',
+          baseUrl: upstreamUrl,
+          credential: 'Passthrough',
+          injectUsage: 'Auto',
+          outputLimitField: 'max_completion_tokens',
+        },
+      ],
       limits: [],
       existingConversations: 'KeepContract',
       contractMaxAgeMs: 30 * 86_400_000,

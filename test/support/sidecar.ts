@@ -49,7 +49,13 @@ export async function startSidecar(config: SidecarConfig): Promise<Sidecar> {
   const start = async (): Promise<void> => {
     output = ''
     const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN], {
-      env: { ...process.env, FAREBOX_CONFIG: configFile, FAREBOX_DATA: dataDir, FAREBOX_LISTEN: `127.0.0.1:${port}`, FAREBOX_ADMIN: `127.0.0.1:${adminPort}` },
+      env: {
+        ...process.env,
+        FAREBOX_CONFIG: configFile,
+        FAREBOX_DATA: dataDir,
+        FAREBOX_LISTEN: `127.0.0.1:${port}`,
+        FAREBOX_ADMIN: `127.0.0.1:${adminPort}`,
+      },
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     started.stderr.on('data', (chunk: Buffer) => {
@@ -76,7 +82,8 @@ export async function startSidecar(config: SidecarConfig): Promise<Sidecar> {
     url,
     adminUrl,
     dataDir,
-    client: (headers = {}, options = {}) => new OpenAI({ baseURL: `${url}/openai/v1`, apiKey: 'test', defaultHeaders: headers, maxRetries: options.maxRetries ?? 0 }),
+    client: (headers = {}, options = {}) =>
+      new OpenAI({ baseURL: `${url}/openai/v1`, apiKey: 'test', defaultHeaders: headers, maxRetries: options.maxRetries ?? 0 }),
     async getJson(path) {
       const answer = await fetch(`${url}${path}`)
       if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`)
@@ -126,7 +133,7 @@ function readLedger(dataDir: string): ReturnType<Sidecar['ledger']> {
   try {
     const statement = database.prepare('SELECT kind, cost, operation FROM ledger ORDER BY sequence')
     statement.setReadBigInts(true)
-    return statement.all().map((row) => ({ kind: String(row['kind']), cost: BigInt(row['cost'] as bigint), operation: String(row['operation']) }))
+    return statement.all().map((row) => ({ kind: String(row['kind']), cost: row['cost'] as bigint, operation: String(row['operation']) }))
   } finally {
     database.close()
   }
