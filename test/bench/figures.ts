@@ -1,0 +1,90 @@
+/** From what the rounds measured to figures with their targets. */
+import type { BodyName } from './loads.ts'
+import { quantile, spreadOf } from './statistics.ts'
+import type { Spread } from './statistics.ts'
+
+/** What one round saw of one load; times in microseconds. */
+export interface RoundFigures {
+  /** CPU of the proxy per request, or per chunk of a stream. */
+  readonly cpu: { readonly nginx: number; readonly sidecar: number }
+  /** Per request at the fixed rate, or per chunk, as the client saw it. */
+  readonly latencies: { readonly direct: readonly number[]; readonly nginx: readonly number[]; readonly sidecar: readonly number[] }
+}
+
+export interface Figure {
+  readonly name: string
+  readonly unit: string
+  readonly value: Spread
+  /** Null: shown for comparison. */
+  readonly target: number | null
+  readonly met: boolean | null
+}
+
+const CPU_RATIO_MAX: Readonly<Record<BodyName, number>> = { small: 10, large: 14, stream: 2 }
+const ADDED_P99_MS_MAX = 2
+const RESIDENT_MB_MAX = 130
+
+export const LOAD_TITLES: Readonly<Record<BodyName, string>> = { small: '2 KB JSON', large: '100 KB JSON', stream: 'SSE chunk' }
+
+export function figuresOf(load: BodyName, rounds: readonly RoundFigures[]): readonly Figure[] {
+  const title = LOAD_TITLES[load]
+  const added = (proxy: 'nginx' | 'sidecar', percent: number): Spread =>
+    spreadOf(rounds.map(({ latencies }) => (quantile(latencies[proxy], percent) - quantile(latencies.direct, percent)) / 1_000))
+  return [
+    figure(`${title}: CPU, nginx`, 'us', spreadOf(rounds.map(({ cpu }) => cpu.nginx))),
+    figure(`${title}: CPU, sidecar`, 'us', spreadOf(rounds.map(({ cpu }) => cpu.sidecar))),
+    figure(`${title}: CPU, sidecar to nginx`, 'times', spreadOf(rounds.map(({ cpu }) => cpu.sidecar / cpu.nginx)), CPU_RATIO_MAX[load]),
+    figure(`${title}: direct p50`, 'ms', spreadOf(rounds.map(({ latencies }) => quantile(latencies.direct, 50) / 1_000))),
+    figure(`${title}: direct p99`, 'ms', spreadOf(rounds.map(({ latencies }) => quantile(latencies.direct, 99) / 1_000))),
+    figure(`${title}: added p50, nginx`, 'ms', added('nginx', 50)),
+    figure(`${title}: added p99, nginx`, 'ms', added('nginx', 99)),
+    figure(`${title}: added p50, sidecar`, 'ms', added('sidecar', 50)),
+    figure(`${title}: added p99, sidecar`, 'ms', added('sidecar', 99), load === 'stream' ? null : ADDED_P99_MS_MAX),
+  ]
+}
+
+/** Memory of the sidecar in MB: when it was ready, after the first load, after the last. */
+export function memoryFigures(resident: { readonly idle: number; readonly warm: number; readonly end: number }): readonly Figure[] {
+  return [
+    figure('Resident memory: ready', 'MB', spreadOf([resident.idle])),
+    figure('Resident memory: after load', 'MB', spreadOf([resident.end]), RESIDENT_MB_MAX),
+    figure('Resident memory: growth from the first round to the last', 'MB', spreadOf([resident.end - resident.warm])),
+  ]
+}
+
+/** A budget, and what the provider billed while many more calls than it affords came at once; in USD. */
+export function capFigures(cap: { readonly name: string; readonly budgetUsd: number; readonly billedUsd: number }): readonly Figure[] {
+  return [
+    figure(`${cap.name}: billed of the budget`, '%', spreadOf([(100 * cap.billedUsd) / cap.budgetUsd])),
+    figure(`${cap.name}: overshoot`, 'USD', spreadOf([Math.max(0, cap.billedUsd - cap.budgetUsd)]), 0),
+  ]
+}
+
+/** The table for people: one line a figure, its spread over the rounds, its target and whether it was met. */
+export function tableOf(figures: readonly Figure[]): string {
+  const rows = figures.map(({ name, unit, value, target, met }) => [
+    name,
+    `${number(value.median)} ${unit}`,
+    value.least === value.most ? '' : `${number(value.least)} .. ${number(value.most)}`,
+    target === null ? '' : `<= ${target}`,
+    met === null ? '' : met ? 'pass' : 'MISS',
+  ])
+  const all = [['figure', 'median', 'rounds', 'target', ''], ...rows]
+  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
+  return all
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+function figure(name: string, unit: string, value: Spread, target: number | null = null): Figure {
+  return { name, unit, value, target, met: target === null ? null : value.median <= target }
+}
+
+function number(value: number): string {
+  return Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 10 ? value.toFixed(1) : value.toFixed(2)
+}

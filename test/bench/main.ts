@@ -1,0 +1,251 @@
+/**
+ * `make bench`: what the sidecar costs with everything on, beside nginx as a plain proxy and a direct call, in rounds
+ * that take turns. docs/performance.md says how to read it. `--strict`: exit code 1 when a target is missed.
+ * `--rounds N`: how many rounds (5). `--load small|large|stream`: that load alone. Writes bench.json.
+ */
+import { fork, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, tmpdir, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { SidecarProcess } from '@farebox/operator/laptop/sidecar-process.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { freePorts } from '../support/sidecar.ts'
+import { LOAD_TITLES, capFigures, figuresOf, memoryFigures, tableOf } from './figures.ts'
+import type { Figure, RoundFigures } from './figures.ts'
+import { BODIES } from './loads.ts'
+import type { BodyName, Command, LoadResult, Target } from './loads.ts'
+import { ensureNginx, startNginx } from './nginx.ts'
+import { cpuMicros, residentMb } from './process-figures.ts'
+
+const ROUNDS = 5
+const WARM_SECONDS = 3
+const CLOSED = { connections: 32, seconds: 1.5 }
+const OPEN = { perSecond: 200, seconds: 3 }
+const STREAMS = { streams: 30, chunks: 150 }
+const CAP_CALLS = 300
+const CAP_USD = '0.05'
+/** What each call of the cap run would write if nobody bounded it: all that its hold allows. */
+const CAP_OUTPUT = 100_000
+
+type Party = 'direct' | 'nginx' | 'sidecar'
+const PARTIES: readonly Party[] = ['direct', 'nginx', 'sidecar']
+
+interface Bench {
+  readonly load: (command: Command) => Promise<LoadResult>
+  readonly target: (party: Party, body: BodyName) => Target
+  readonly pids: { readonly nginx: number; readonly sidecar: number }
+}
+
+const { values: options } = parseArgs({
+  options: { strict: { type: 'boolean', default: false }, rounds: { type: 'string', default: String(ROUNDS) }, load: { type: 'string' } },
+})
+const rounds = Number(options.rounds)
+if (!Number.isInteger(rounds) || rounds < 1 || rounds > 50) throw new RangeError('--rounds must be a whole number from 1 to 50')
+const loads = BODIES.filter((body) => options.load === undefined || options.load === body)
+if (loads.length === 0) throw new RangeError(`--load must be one of ${BODIES.join(', ')}`)
+
+main().catch((error: unknown) => {
+  console.error(`bench: ${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode = 1
+})
+
+async function main(): Promise<void> {
+  if (process.platform !== 'linux') throw new Error('the bench reads /proc, so it runs on Linux only')
+  const startedAt = performance.now()
+  const nginxVersion = ensureNginx(console.log)
+  const folder = mkdtempSync(join(tmpdir(), 'farebox-bench-'))
+  const cleanups: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })]
+  try {
+    const [plain = 0, stream = 0, listen = 0, admin = 0] = await freePorts(4)
+    const upstream = await startUpstream()
+    cleanups.push(() => end(upstream.process))
+    const nginx = await startNginx(folder, { plain, stream, upstream: upstream.port })
+    cleanups.push(() => nginx.stop())
+    const configFile = join(folder, 'config.json')
+    writeFileSync(configFile, JSON.stringify(benchConfig(upstream.port)))
+    const sidecar = new SidecarProcess({
+      configFile,
+      dataDir: folder,
+      logFile: join(folder, 'sidecar.log'),
+      listen: { host: '127.0.0.1', port: listen },
+      admin: { host: '127.0.0.1', port: admin },
+      say: console.log,
+    })
+    await sidecar.start()
+    cleanups.push(() => sidecar.stop())
+    const sidecarPid = sidecar.pid
+    if (sidecarPid === null) throw new Error('the sidecar ended')
+    const generator = fork(fileURLToPath(new URL('load.ts', import.meta.url)))
+    cleanups.push(() => end(generator))
+    const path = '/v1/chat/completions'
+    const bench: Bench = {
+      load: (command) => tell(generator, command),
+      target: (party, body) =>
+        party === 'direct'
+          ? { port: upstream.port, path }
+          : party === 'nginx'
+            ? { port: body === 'stream' ? stream : plain, path }
+            : { port: listen, path: `/openai${path}` },
+      pids: { nginx: nginx.pid, sidecar: sidecarPid },
+    }
+
+    console.log(`Warming up, then ${rounds} rounds; about ${Math.ceil((20 + rounds * 34) / 60)} minutes in all ...`)
+    const idle = residentMb(sidecarPid)
+    await warmUp(bench)
+    const seen: Record<BodyName, RoundFigures[]> = { small: [], large: [], stream: [] }
+    let warm = 0
+    for (let round = 1; round <= rounds; round++) {
+      for (const body of loads) seen[body].push(await measure(bench, body, round))
+      if (round === 1) warm = residentMb(sidecarPid)
+      console.log(`round ${round} of ${rounds}: ${loads.map((body) => `${LOAD_TITLES[body]} ${ratio(seen[body].at(-1))}`).join(', ')}`)
+    }
+    const resident = { idle, warm, end: residentMb(sidecarPid) }
+    const figures = [
+      ...loads.flatMap((body) => figuresOf(body, seen[body])),
+      ...memoryFigures(resident),
+      ...(await capRun(bench, upstream.port, 'small')),
+      ...(await capRun(bench, upstream.port, 'stream')),
+    ]
+    report(figures, nginxVersion, Math.round((performance.now() - startedAt) / 1_000))
+  } finally {
+    for (const cleanUp of cleanups.toReversed()) await cleanUp()
+  }
+}
+
+/** Roomy budgets for the load, and a tier with a tight one for the cap run; ids, users, alerts, metrics and the ledger are all in use. */
+function benchConfig(upstreamPort: number): ReturnType<typeof makeConfig> {
+  const roomy = makeContract({
+    tier: 'roomy',
+    caps: { perConversation: '1000.00', perUser: { amount: '100000.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
+  })
+  const tight = makeContract({ tier: 'tight', caps: { perConversation: CAP_USD } })
+  return makeConfig(`http://127.0.0.1:${upstreamPort}/v1`, [roomy, tight])
+}
+
+async function warmUp(bench: Bench): Promise<void> {
+  for (const party of PARTIES) {
+    for (const body of loads) {
+      if (body === 'stream') continue
+      await bench.load({
+        kind: 'closed',
+        target: bench.target(party, body),
+        body,
+        connections: CLOSED.connections,
+        seconds: WARM_SECONDS / 2,
+      })
+    }
+    if (loads.includes('stream'))
+      await bench.load({ kind: 'streams', target: bench.target(party, 'stream'), streams: STREAMS.streams, chunks: 40 })
+  }
+}
+
+/** One round of one load: each party in turn, another one first each time. */
+async function measure(bench: Bench, body: BodyName, round: number): Promise<RoundFigures> {
+  const cpu = { nginx: 0, sidecar: 0 }
+  const latencies: Record<Party, readonly number[]> = { direct: [], nginx: [], sidecar: [] }
+  const order = PARTIES.map((_, index) => PARTIES[(index + round) % PARTIES.length] ?? 'direct')
+  for (const party of order) {
+    const target = bench.target(party, body)
+    if (body === 'stream') {
+      const before = party === 'direct' ? 0 : cpuMicros(bench.pids[party])
+      const streamed = answered(await bench.load({ kind: 'streams', target, ...STREAMS }), party)
+      if (party !== 'direct') cpu[party] = (cpuMicros(bench.pids[party]) - before) / streamed.chunks
+      latencies[party] = streamed.latenciesUs
+      continue
+    }
+    if (party !== 'direct') {
+      const before = cpuMicros(bench.pids[party])
+      const closed = answered(await bench.load({ kind: 'closed', target, body, ...CLOSED }), party)
+      cpu[party] = (cpuMicros(bench.pids[party]) - before) / closed.requests
+    }
+    latencies[party] = answered(await bench.load({ kind: 'open', target, body, ...OPEN }), party).latenciesUs
+  }
+  return { cpu, latencies }
+}
+
+/** Many more calls at once, on one conversation, than its budget affords; the provider's own bill is the judge. */
+async function capRun(bench: Bench, upstreamPort: number, body: BodyName): Promise<readonly Figure[]> {
+  const bill = `http://127.0.0.1:${upstreamPort}/bill`
+  await (await fetch(bill, { method: 'DELETE' })).text()
+  await bench.load({
+    kind: 'burst',
+    target: bench.target('sidecar', body),
+    body,
+    calls: CAP_CALLS,
+    output: CAP_OUTPUT,
+    conversation: `cap-${body}`,
+    tier: 'tight',
+  })
+  const { nanoUsd } = (await (await fetch(bill)).json()) as { readonly nanoUsd: string }
+  if (nanoUsd === '0') throw new Error('the cap run reached the provider with no call at all')
+  return capFigures({
+    name: `${CAP_CALLS} ${body === 'stream' ? 'streams' : 'calls'} at once on ${CAP_USD} USD`,
+    budgetUsd: Number(CAP_USD),
+    billedUsd: Number(nanoUsd) / 1e9,
+  })
+}
+
+function report(figures: readonly Figure[], nginxVersion: string, seconds: number): void {
+  const machine = {
+    cores: cpus().length,
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    memoryMb: Math.round(totalmem() / 1e6),
+    node: process.versions.node,
+    nginx: nginxVersion,
+  }
+  writeFileSync('bench.json', `${JSON.stringify({ at: new Date().toISOString(), seconds, rounds, machine, figures }, null, 2)}\n`)
+  console.log(`\n${tableOf(figures)}\n`)
+  console.log(
+    `${machine.cores} cores (${machine.cpu}), Node ${machine.node}, nginx ${machine.nginx}; ${rounds} rounds, ${seconds} s; also in bench.json`,
+  )
+  const missed = figures.filter(({ met }) => met === false)
+  console.log(missed.length === 0 ? 'Every target is met.' : `Missed: ${missed.map(({ name }) => name).join('; ')}`)
+  if (options.strict && missed.length > 0) process.exitCode = 1
+}
+
+/** A figure of answers that failed would be a figure of nothing. */
+function answered(result: LoadResult, party: Party): LoadResult {
+  const failed = Object.entries(result.statuses).filter(([status]) => status !== '200')
+  if (failed.length > 0 || result.latenciesUs.length === 0) {
+    throw new Error(`${party} did not answer every request with 200: ${JSON.stringify(result.statuses)}`)
+  }
+  return result
+}
+
+function ratio(round: RoundFigures | undefined): string {
+  return round === undefined ? '' : `${(round.cpu.sidecar / round.cpu.nginx).toFixed(1)} x nginx`
+}
+
+async function startUpstream(): Promise<{ readonly process: ChildProcess; readonly port: number }> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('upstream.ts', import.meta.url))], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const lines = createInterface({ input: child.stdout })
+  const [line] = await once(lines, 'line', { signal: AbortSignal.timeout(20_000) })
+  const port = Number(/^listening (\d+)$/.exec(String(line))?.[1])
+  if (!Number.isInteger(port)) throw new Error(`the bench's provider said: ${String(line)}`)
+  return { process: child, port }
+}
+
+function tell(generator: ChildProcess, command: Command): Promise<LoadResult> {
+  return new Promise((resolve, reject) => {
+    const failed = (): void => reject(new Error('the load generator ended'))
+    generator.once('exit', failed)
+    generator.once('message', (result) => {
+      generator.off('exit', failed)
+      resolve(result as LoadResult)
+    })
+    generator.send(command)
+  })
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+}
