@@ -19,7 +19,9 @@ let sidecar: Sidecar
 let seen: SeenRequest[] = []
 before(async () => {
   provider = await startProvider({ onRequest: (request) => seen.push(request) })
-  sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, [makeContract(), makeContract({ tier: 'free' })], { onUnknownModel: 'Refuse' }))
+  sidecar = await startSidecar(
+    makeConfig(`${provider.url}/v1`, [makeContract(), makeContract({ tier: 'free' })], { onUnknownModel: 'Refuse' }),
+  )
 })
 after(async () => {
   await sidecar.close()
@@ -35,8 +37,17 @@ interface Answer {
   readonly param: string | null
 }
 
-async function post(body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}, path = PATH, method = 'POST'): Promise<Answer> {
-  const answer = await fetch(`${sidecar.url}${path}`, { method, headers: { 'content-type': 'application/json', authorization: 'Bearer test', ...headers }, ...(method === 'GET' ? {} : { body }) })
+async function post(
+  body: string | Uint8Array<ArrayBuffer>,
+  headers: Record<string, string> = {},
+  path = PATH,
+  method = 'POST',
+): Promise<Answer> {
+  const answer = await fetch(`${sidecar.url}${path}`, {
+    method,
+    headers: { 'content-type': 'application/json', authorization: 'Bearer test', ...headers },
+    ...(method === 'GET' ? {} : { body }),
+  })
   const text = await answer.text()
   if (answer.ok) return { status: answer.status, code: null, param: null }
   const { error } = JSON.parse(text) as { readonly error: { readonly code: string | null; readonly param: string | null } }
@@ -110,9 +121,17 @@ describe('paths and identities', () => {
     assert.equal((await post(BODY, { 'x-farebox-conversation': 'a'.repeat(300) })).code, 'identity_rejected')
     assert.equal(seen.length, 0)
     assert.equal((await post(BODY, { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'ann' })).status, 200)
-    assert.equal((await post(BODY, { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'bob' })).code, 'identity_rejected', "another user's conversation")
+    assert.equal(
+      (await post(BODY, { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'bob' })).code,
+      'identity_rejected',
+      "another user's conversation",
+    )
     assert.equal((await post(BODY, { 'x-farebox-conversation': 'mine' })).status, 200, 'an absent user inherits')
-    assert.equal((await post(BODY, { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'bob', 'x-farebox-tier': 'free' })).status, 200, 'another tier is another conversation')
+    assert.equal(
+      (await post(BODY, { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'bob', 'x-farebox-tier': 'free' })).status,
+      200,
+      'another tier is another conversation',
+    )
   })
 
   test('an unpriced model is refused where the owner says so', async () => {
@@ -167,7 +186,10 @@ test('a bad config keeps the last good one in force, and status says so', async 
   const good = (await sidecar.getJson('/farebox/v1/status')) as { readonly config: { readonly hash: string } }
   sidecar.configure({ ...makeConfig(`${provider.url}/v1`), upstreams: [] })
   for (let tries = 0; tries < 100; tries++) {
-    const status = (await sidecar.getJson('/farebox/v1/status')) as { readonly config: { readonly hash: string }; readonly rejected: { readonly reason: string } | null }
+    const status = (await sidecar.getJson('/farebox/v1/status')) as {
+      readonly config: { readonly hash: string }
+      readonly rejected: { readonly reason: string } | null
+    }
     assert.equal(status.config.hash, good.config.hash)
     if (status.rejected !== null) {
       assert.match(status.rejected.reason, /^upstreams: /)

@@ -27,7 +27,13 @@ describe('200 parallel calls on one budget that covers about 20 holds', () => {
 
   for (const stream of [false, true]) {
     test(`bill <= budget, used to 90 % or more, no rung from held money (${stream ? 'streamed' : 'plain'}, one conversation)`, async () => {
-      const contract = makeContract({ caps: { perConversation: BUDGET }, ladder: [{ atPercent: 70, rung: 'DropRetrieval' }, { atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] })
+      const contract = makeContract({
+        caps: { perConversation: BUDGET },
+        ladder: [
+          { atPercent: 70, rung: 'DropRetrieval' },
+          { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+        ],
+      })
       await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
         const outcomes = await burst(sidecar, CALLS, () => ({ 'x-farebox-conversation': 'one' }), { stream, outputTokens: OUTPUT_MAX / 10 })
         await assertUsed(outcomes, BUDGET)
@@ -35,18 +41,31 @@ describe('200 parallel calls on one budget that covers about 20 holds', () => {
     })
 
     test(`bill <= the user's budget over 200 conversations (${stream ? 'streamed' : 'plain'})`, async () => {
-      const contract = makeContract({ caps: { perConversation: BUDGET, perUser: { amount: BUDGET, period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } } })
+      const contract = makeContract({
+        caps: { perConversation: BUDGET, perUser: { amount: BUDGET, period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
+      })
       await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
-        const outcomes = await burst(sidecar, CALLS, (call) => ({ 'x-farebox-conversation': `conversation-${call}`, 'x-farebox-user': 'ann' }), { stream, outputTokens: OUTPUT_MAX / 10 })
+        const outcomes = await burst(
+          sidecar,
+          CALLS,
+          (call) => ({ 'x-farebox-conversation': `conversation-${call}`, 'x-farebox-user': 'ann' }),
+          { stream, outputTokens: OUTPUT_MAX / 10 },
+        )
         await assertUsed(outcomes, BUDGET)
       })
     })
   }
 
   test('when every call uses its whole bound, as many are admitted as holds fit, and not one more', async () => {
-    const contract = makeContract({ caps: { perConversation: BUDGET }, models: { allow: [], downgrades: [], usefulOutputTokens: OUTPUT_MAX } })
+    const contract = makeContract({
+      caps: { perConversation: BUDGET },
+      models: { allow: [], downgrades: [], usefulOutputTokens: OUTPUT_MAX },
+    })
     await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
-      const outcomes = await burst(sidecar, CALLS, () => ({ 'x-farebox-conversation': 'full' }), { stream: false, outputTokens: OUTPUT_MAX })
+      const outcomes = await burst(sidecar, CALLS, () => ({ 'x-farebox-conversation': 'full' }), {
+        stream: false,
+        outputTokens: OUTPUT_MAX,
+      })
       const answered = outcomes.filter((outcome) => outcome.status === 200).length
       const lines = provider.bill.lines()
       const dearest = lines.reduce((most, line) => (line.nanoUsd > most ? line.nanoUsd : most), 0n)
@@ -60,7 +79,11 @@ test('a stream that would cost ten times the budget ends normally with finish_re
   const budget = '0.02'
   await withSidecar(makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation: budget } })]), async (sidecar) => {
     const client = sidecar.client({ 'x-farebox-conversation': 'long', 'x-fake-output-tokens': '20000' })
-    const stream = await client.chat.completions.create({ model: MODEL, stream: true, messages: [{ role: 'user', content: 'Tell me everything.' }] })
+    const stream = await client.chat.completions.create({
+      model: MODEL,
+      stream: true,
+      messages: [{ role: 'user', content: 'Tell me everything.' }],
+    })
     let finish: string | null = null
     let text = ''
     for await (const chunk of stream) {
@@ -95,7 +118,8 @@ describe('a client that leaves', () => {
             assert.ok(bill <= ledger, `billed ${formatUsd(bill)}, entered ${formatUsd(ledger)}`)
             assert.ok(ledger <= hold)
             const margin = 64n * 10_000n // 64 output tokens at 10.00 per million
-            if (share > 0) assert.ok(ledger <= (bill * 115n) / 100n + margin, `entered ${formatUsd(ledger)} for a bill of ${formatUsd(bill)}`)
+            if (share > 0)
+              assert.ok(ledger <= (bill * 115n) / 100n + margin, `entered ${formatUsd(ledger)} for a bill of ${formatUsd(bill)}`)
           }
         })
       })
@@ -106,10 +130,17 @@ describe('a client that leaves', () => {
 test('kill -9 in mid-stream: after the restart nothing is lost, nothing is twice, and the hold is charged', async () => {
   await withSidecar(makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation: '0.10' } })]), async (sidecar) => {
     const headers = { 'x-farebox-conversation': 'crash' }
-    await sidecar.client({ ...headers, 'x-fake-output-tokens': '100' }).chat.completions.create({ model: MODEL, max_tokens: 200, messages: [{ role: 'user', content: 'First.' }] })
+    await sidecar
+      .client({ ...headers, 'x-fake-output-tokens': '100' })
+      .chat.completions.create({ model: MODEL, max_tokens: 200, messages: [{ role: 'user', content: 'First.' }] })
     const settled = provider.bill.totalNanoUsd()
     const client = sidecar.client({ ...headers, 'x-fake-output-tokens': '5000', 'x-fake-token-delay-ms': '2' })
-    const stream = await client.chat.completions.create({ model: MODEL, stream: true, max_tokens: 2_000, messages: [{ role: 'user', content: 'Second.' }] })
+    const stream = await client.chat.completions.create({
+      model: MODEL,
+      stream: true,
+      max_tokens: 2_000,
+      messages: [{ role: 'user', content: 'Second.' }],
+    })
     const broken = assert.rejects(async () => {
       for await (const _chunk of stream) void _chunk
     })
@@ -129,7 +160,10 @@ test('kill -9 in mid-stream: after the restart nothing is lost, nothing is twice
     await sidecar.kill('SIGTERM')
     const entries = sidecar.ledger()
     assert.equal(entries.length, 2)
-    assert.deepEqual(entries.map((entry) => entry.kind), ['settlement', 'expiry'])
+    assert.deepEqual(
+      entries.map((entry) => entry.kind),
+      ['settlement', 'expiry'],
+    )
     assert.ok(provider.bill.totalNanoUsd() <= parseUsd(ledgerTotal(sidecar)))
   })
 })
@@ -141,16 +175,36 @@ interface Outcome {
 }
 
 /** Fires all calls at once and tells how each ended. */
-async function burst(sidecar: Sidecar, calls: number, headersOf: (call: number) => Record<string, string>, options: { readonly stream: boolean; readonly outputTokens: number }): Promise<readonly Outcome[]> {
+async function burst(
+  sidecar: Sidecar,
+  calls: number,
+  headersOf: (call: number) => Record<string, string>,
+  options: { readonly stream: boolean; readonly outputTokens: number },
+): Promise<readonly Outcome[]> {
   return Promise.all(
     Array.from({ length: calls }, async (_, call): Promise<Outcome> => {
       const answer = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
         method: 'POST',
-        headers: { 'content-type': 'application/json', authorization: 'Bearer test', 'x-fake-output-tokens': String(options.outputTokens), 'x-fake-delay-ms': '20', ...headersOf(call) },
-        body: JSON.stringify({ model: MODEL, stream: options.stream, max_tokens: OUTPUT_MAX, messages: [{ role: 'user', content: 'Hello there.' }] }),
+        headers: {
+          'content-type': 'application/json',
+          authorization: 'Bearer test',
+          'x-fake-output-tokens': String(options.outputTokens),
+          'x-fake-delay-ms': '20',
+          ...headersOf(call),
+        },
+        body: JSON.stringify({
+          model: MODEL,
+          stream: options.stream,
+          max_tokens: OUTPUT_MAX,
+          messages: [{ role: 'user', content: 'Hello there.' }],
+        }),
       })
       const text = await answer.text()
-      return { status: answer.status, code: answer.ok ? null : String((JSON.parse(text) as { error: { code: unknown } }).error.code), rung: answer.headers.get('x-farebox-rung') }
+      return {
+        status: answer.status,
+        code: answer.ok ? null : String((JSON.parse(text) as { error: { code: unknown } }).error.code),
+        rung: answer.headers.get('x-farebox-rung'),
+      }
     }),
   )
 }
@@ -162,8 +216,10 @@ async function assertUsed(outcomes: readonly Outcome[], budget: string): Promise
   const refused = outcomes.filter((outcome) => outcome.status !== 200)
   assert.ok(bill <= parseUsd(budget), `billed ${formatUsd(bill)} of ${budget}`)
   assert.ok(answered.length >= 20, `${answered.length} were answered`)
-  for (const outcome of refused) assert.ok(outcome.code === 'conversation_budget_exhausted' || outcome.code === 'budget_busy', `refused with ${outcome.code}`)
-  if (refused.length > 0) assert.ok(bill * 100n >= parseUsd(budget) * 90n, `only ${formatUsd(bill)} of ${budget} was used before the last refusal`)
+  for (const outcome of refused)
+    assert.ok(outcome.code === 'conversation_budget_exhausted' || outcome.code === 'budget_busy', `refused with ${outcome.code}`)
+  if (refused.length > 0)
+    assert.ok(bill * 100n >= parseUsd(budget) * 90n, `only ${formatUsd(bill)} of ${budget} was used before the last refusal`)
   // A rung comes from what is spent and what input is under way; the first calls have nothing but held output before them.
   const inputAndSpent = bill * 100n < parseUsd(budget) * 70n
   if (inputAndSpent) assert.ok(answered.every((outcome) => outcome.rung === 'None'))
@@ -173,8 +229,16 @@ async function assertUsed(outcomes: readonly Outcome[], budget: string): Promise
 /** Reads a stream up to about this many tokens, then hangs up. */
 async function leaveAt(sidecar: Sidecar, tokens: number, outputTokens: number): Promise<void> {
   const leaving = new AbortController()
-  const client = new OpenAI({ baseURL: `${sidecar.url}/openai/v1`, apiKey: 'test', maxRetries: 0, defaultHeaders: { 'x-farebox-conversation': 'leaver', 'x-fake-output-tokens': String(outputTokens), 'x-fake-token-delay-ms': '2' } })
-  const stream = await client.chat.completions.create({ model: MODEL, stream: true, max_tokens: 4_000, messages: [{ role: 'user', content: 'Go on.' }] }, { signal: leaving.signal })
+  const client = new OpenAI({
+    baseURL: `${sidecar.url}/openai/v1`,
+    apiKey: 'test',
+    maxRetries: 0,
+    defaultHeaders: { 'x-farebox-conversation': 'leaver', 'x-fake-output-tokens': String(outputTokens), 'x-fake-token-delay-ms': '2' },
+  })
+  const stream = await client.chat.completions.create(
+    { model: MODEL, stream: true, max_tokens: 4_000, messages: [{ role: 'user', content: 'Go on.' }] },
+    { signal: leaving.signal },
+  )
   let chunks = 0
   if (tokens === 0) leaving.abort()
   try {

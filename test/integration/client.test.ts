@@ -11,7 +11,14 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
 const TOOLS: OpenAI.ChatCompletionTool[] = [
-  { type: 'function', function: { name: 'look_up', description: 'Looks an order up.', parameters: { type: 'object', properties: { order: { type: 'string' } }, required: ['order'] } } },
+  {
+    type: 'function',
+    function: {
+      name: 'look_up',
+      description: 'Looks an order up.',
+      parameters: { type: 'object', properties: { order: { type: 'string' } }, required: ['order'] },
+    },
+  },
 ]
 const QUESTION = { role: 'user', content: 'Where is order 17?' } as const
 
@@ -28,7 +35,10 @@ after(async () => {
 })
 
 /** One raw call, by whichever way: the request as the provider saw it, and the bytes of the answer. */
-async function exchange(baseUrl: string, body: string): Promise<{ readonly sent: string; readonly status: number; readonly answer: string }> {
+async function exchange(
+  baseUrl: string,
+  body: string,
+): Promise<{ readonly sent: string; readonly status: number; readonly answer: string }> {
   seen = []
   provider.clearCache()
   const answer = await fetch(`${baseUrl}/chat/completions`, {
@@ -42,7 +52,10 @@ async function exchange(baseUrl: string, body: string): Promise<{ readonly sent:
 
 /** Ids and times are the provider's own for each call. */
 function withoutIds(text: string): string {
-  return text.replaceAll(/"(id|call_id)":"[^"]*"/g, '"$1":""').replaceAll(/"created":\d+/g, '"created":0').replaceAll(/call_\w+/g, 'call')
+  return text
+    .replaceAll(/"(id|call_id)":"[^"]*"/g, '"$1":""')
+    .replaceAll(/"created":\d+/g, '"created":0')
+    .replaceAll(/call_\w+/g, 'call')
 }
 
 describe('when nothing is degraded, the same bytes as a direct call', () => {
@@ -52,7 +65,12 @@ describe('when nothing is degraded, the same bytes as a direct call', () => {
     'streamed with usage': { model: 'gpt-4o', max_tokens: 60, stream: true, stream_options: { include_usage: true }, messages: [QUESTION] },
     'streamed without usage': { model: 'gpt-4o', max_tokens: 60, stream: true, messages: [QUESTION] },
     tools: { model: 'gpt-4o', max_tokens: 60, tools: TOOLS, tool_choice: 'required', messages: [QUESTION] },
-    'structured output': { model: 'gpt-4o', max_tokens: 200, response_format: { type: 'json_object' }, messages: [{ role: 'user', content: 'Answer in json.' }] },
+    'structured output': {
+      model: 'gpt-4o',
+      max_tokens: 200,
+      response_format: { type: 'json_object' },
+      messages: [{ role: 'user', content: 'Answer in json.' }],
+    },
   }
   for (const [name, body] of Object.entries(bodies)) {
     test(name, async () => {
@@ -96,16 +114,32 @@ describe('the openai client', () => {
     assert.ok((plain.choices[0]?.message.content ?? '').length > 0)
     assert.ok((plain.usage?.completion_tokens ?? 0) > 0)
 
-    const streamed = client().chat.completions.stream({ model: 'gpt-4o', max_tokens: 50, messages: [QUESTION], stream_options: { include_usage: true } })
+    const streamed = client().chat.completions.stream({
+      model: 'gpt-4o',
+      max_tokens: 50,
+      messages: [QUESTION],
+      stream_options: { include_usage: true },
+    })
     const final = await streamed.finalChatCompletion()
     assert.ok((final.choices[0]?.message.content ?? '').length > 0)
     assert.ok((final.usage?.completion_tokens ?? 0) > 0)
 
-    const called = await client().chat.completions.create({ model: 'gpt-4o', max_tokens: 50, tools: TOOLS, tool_choice: 'required', messages: [QUESTION] })
+    const called = await client().chat.completions.create({
+      model: 'gpt-4o',
+      max_tokens: 50,
+      tools: TOOLS,
+      tool_choice: 'required',
+      messages: [QUESTION],
+    })
     const call = called.choices[0]?.message.tool_calls?.[0]
     assert.equal(call?.type === 'function' ? call.function.name : undefined, 'look_up')
 
-    const parsed = await client().chat.completions.parse({ model: 'gpt-4o', max_tokens: 300, response_format: zodResponseFormat(z.object({ place: z.string() }), 'answer'), messages: [QUESTION] })
+    const parsed = await client().chat.completions.parse({
+      model: 'gpt-4o',
+      max_tokens: 300,
+      response_format: zodResponseFormat(z.object({ place: z.string() }), 'answer'),
+      messages: [QUESTION],
+    })
     assert.equal(typeof parsed.choices[0]?.message.parsed?.place, 'string')
   })
 
@@ -113,7 +147,11 @@ describe('the openai client', () => {
     const poor = await startSidecar(makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation: '0.0001' } })]))
     try {
       let attempts = 0
-      const counting = new OpenAI({ baseURL: `${poor.url}/openai/v1`, apiKey: 'test', fetch: (url, init) => (attempts++, fetch(url, init)) })
+      const counting = new OpenAI({
+        baseURL: `${poor.url}/openai/v1`,
+        apiKey: 'test',
+        fetch: (url, init) => (attempts++, fetch(url, init)),
+      })
       await assert.rejects(
         counting.chat.completions.create({ model: 'gpt-4o', messages: [QUESTION] }, { headers: { 'x-farebox-conversation': 'poor' } }),
         (error: unknown) => error instanceof OpenAI.APIError && error.status === 402 && error.code === 'conversation_budget_exhausted',
