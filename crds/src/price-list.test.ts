@@ -155,6 +155,27 @@ test('what a book leaves out follows the catalogue, or its own input and output;
   assert.equal(big.pricesFor(1, null).webSearchCalls, 20_000_000_000n)
 })
 
+test('an entry for a model holds for every name by which the catalogue knows it, after entries for that name', () => {
+  const book = [
+    entry({ provider: 'openai', model: 'gpt-4o', input: '9' }),
+    entry({ provider: 'openai', model: 'gpt-4o-2024-11*', input: '8' }),
+  ]
+  const list = createPriceList(book, CATALOGUE)
+  const input = (model: string): bigint => found(model, list).pricesFor(1, null).uncachedInput
+  assert.equal(input('gpt-4o'), 9_000_000n)
+  assert.equal(input('gpt-4o-2024-08-06'), 9_000_000n, 'what answers is the model that was asked for')
+  assert.equal(input('gpt-4o-2024-11-20'), 8_000_000n)
+  assert.equal(input('gpt-4o-mini'), 150_000n)
+})
+
+test('a service tier that nobody priced for a model counts as the dearest of its name', () => {
+  const output = (model: string, tier: string): bigint => found(model).pricesFor(1, tier).output
+  assert.equal(output('gpt-4o', 'priority'), 17_000_000n)
+  assert.equal(output('gpt-4o', 'fast'), 60_000_000n)
+  assert.equal(output('gpt-4o', 'flex'), 10_000_000n, 'never below the standard price')
+  assert.equal(output('o4-mini', 'flex'), 2_200_000n)
+})
+
 test('capabilities can be declared; what nobody described is not assumed', () => {
   const list = createPriceList(
     [entry({ provider: 'home', model: 'llama', input: '1', output: '1', capabilities: { tools: 'Supported', contextTokens: 8_000 } })],
@@ -187,6 +208,23 @@ test('a model that nobody prices is unknown, and the ceiling is above every mode
       },
     ),
   )
+})
+
+test('half a price of a model that nobody else prices is none', () => {
+  const list = createPriceList(
+    [
+      entry({ provider: 'openai', model: 'mystery-1', input: '2.00' }),
+      entry({ provider: 'openai', model: 'mystery-2', capabilities: { contextTokens: 1000 } }),
+      entry({ provider: 'openai', model: 'mystery-3', input: '2.00', output: '0' }),
+      entry({ provider: 'ours', model: '*', output: '2.00' }),
+    ],
+    CATALOGUE,
+  )
+  assert.equal(list.find('openai', 'mystery-1', NOW), null)
+  assert.equal(list.find('openai', 'mystery-2', NOW), null)
+  assert.equal(list.find('openai', 'mystery-3', NOW)?.pricesFor(1, null).output, 0n)
+  assert.equal(list.find('ours', 'any', NOW), null)
+  assert.equal(list.ceiling('ours', 'any', NOW), null)
 })
 
 test('more of anything never costs less', () => {

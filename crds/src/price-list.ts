@@ -14,7 +14,8 @@ const DAY_MS = 86_400_000
 const STANDARD_TIERS: ReadonlySet<string> = new Set(['default', 'standard', 'auto'])
 
 /**
- * A PriceBook entry with the exact name wins, then the one with the longest pattern, then the catalogue. Within one name, the
+ * A PriceBook entry with the exact name wins, then the one with the longest pattern, then the one for the catalogue's name of
+ * the model (a call for `gpt-4o` is answered by `gpt-4o-2024-08-06`), then the catalogue. Within one name, the
  * entry with the newest `from` that is not in the future counts. A book may be partial: what it leaves out follows the
  * catalogue's entry for the model, or its own `input` and `output`.
  */
@@ -82,12 +83,16 @@ class BookAndCatalogue implements PriceList {
 
   #look(provider: string, model: string): PricedModel | null {
     const listed = this.#listed(provider, model)
-    const booked = bookEntry(this.#book, provider, model, this.#day)
+    const booked =
+      bookEntry(this.#book, provider, model, this.#day) ??
+      (listed === null ? null : bookEntry(this.#book, provider, listed.model, this.#day))
     if (listed === null && booked === null) return null
     const base = listed === null ? null : tariffOf(listed, this.#day)
+    // Half a price of a model that nobody else prices is none: what is left out would be free.
+    if (base === null && (booked === null || !isWhole(booked))) return null
     const capabilities = capabilitiesOf(provider, model, listed, booked?.capabilities)
     const known = knownCapabilities(provider, listed?.model ?? model)
-    const tiers = known?.serviceTierPercent ?? UNKNOWN_SERVICE_TIER_PERCENT
+    const tiers = { ...UNKNOWN_SERVICE_TIER_PERCENT, ...known?.serviceTierPercent }
     if (booked !== null) return pricedModel(provider, listed?.model ?? booked.model, 'book', bookTariff(booked, base, tiers), capabilities)
     return base === null
       ? null
@@ -102,11 +107,10 @@ class BookAndCatalogue implements PriceList {
 
   /** The most that any model of the provider costs, kind by kind: no call can cost more, whatever the model was. */
   #dearest(provider: string): Tariff | null {
-    const tariffs = [
-      ...this.#models.filter((entry) => entry.provider === provider).map((entry) => tariffOf(entry, this.#day)),
-      ...this.#book.filter((entry) => entry.provider === provider).map((entry) => bookTariff(entry, null, {})),
-    ]
-    if (tariffs.length === 0) return null
+    const listed = this.#models.filter((entry) => entry.provider === provider)
+    const booked = this.#book.filter((entry) => entry.provider === provider)
+    if (listed.length === 0 && !booked.some(isWhole)) return null
+    const tariffs = [...listed.map((entry) => tariffOf(entry, this.#day)), ...booked.map((entry) => bookTariff(entry, null, {}))]
     const all = tariffs.flatMap((tariff) => [tariff.prices, ...tariff.steps.map((step) => step.prices)])
     return {
       prices: pricesOf((kind) => all.reduce((most, prices) => (prices[kind] > most ? prices[kind] : most), 0n)),
@@ -170,6 +174,11 @@ function bookEntry(book: readonly PriceEntry[], provider: string, model: string,
   )
   const rank = (entry: PriceEntry): number => (entry.model === model ? Number.MAX_SAFE_INTEGER : entry.model.length)
   return valid.toSorted((a, b) => rank(b) - rank(a) || ((b.from ?? '') < (a.from ?? '') ? -1 : 1))[0] ?? null
+}
+
+/** Whether an entry prices a model by itself. */
+export function isWhole({ input, output }: Pick<PriceEntry, 'input' | 'output'>): boolean {
+  return input !== undefined && output !== undefined
 }
 
 function recognises(pattern: string, model: string): boolean {

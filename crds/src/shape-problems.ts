@@ -120,7 +120,7 @@ function foundName(found: unknown): string {
   if (Array.isArray(found)) return 'a list'
   if (typeof found === 'object') return 'a mapping'
   if (typeof found === 'string') return 'a text'
-  return `the ${typeof found} ${JSON.stringify(found)}`
+  return typeof found === 'number' ? `the number ${found}` : `the ${typeof found} ${JSON.stringify(found)}`
 }
 function unitOf(origin: string): string {
   return origin === 'string' ? ' characters long' : origin === 'array' ? ' items long' : ''
