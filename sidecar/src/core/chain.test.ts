@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { chainDigests, chainRoot, digestsWithAnswer, extendChain } from './chain.ts'
+import { KeyedHash } from './keyed-hash.ts'
 import { inlineNotice } from './notice-frame.ts'
 import type { JsonObject } from './request.ts'
 import { assistant, call, conversations, message, recordedConversations, requestsOf, result, system, user } from './testing.ts'
 
-const secret = Buffer.from('a secret of this test, long enough')
-const chain = (messages: readonly JsonObject[], scope = 'shop/plus/'): string[] => chainDigests(messages.map(message), secret, scope)
+const key = new KeyedHash(Buffer.from('a secret of this test, long enough'))
+const chain = (messages: readonly JsonObject[], scope = 'shop/plus/'): string[] => chainDigests(messages.map(message), key, scope)
 const last = (messages: readonly JsonObject[]): string | undefined => chain(messages).at(-1)
 
 test('a history that grows keeps the digests of its prefixes, and the answer extends them', () => {
@@ -16,11 +17,11 @@ test('a history that grows keeps the digests of its prefixes, and the answer ext
     fc.property(conversations(), (messages) => {
       const whole = chain(messages)
       for (const request of requestsOf(messages)) {
-        const prefix = chainDigests(request.messages, secret, 'shop/plus/')
+        const prefix = chainDigests(request.messages, key, 'shop/plus/')
         assert.deepEqual(whole.slice(0, prefix.length), prefix)
         const answer = messages[request.messages.length]
         if (answer !== undefined)
-          assert.equal(extendChain(prefix.at(-1) ?? chainRoot(secret, 'shop/plus/'), answer, secret), whole[prefix.length])
+          assert.equal(extendChain(prefix.at(-1) ?? chainRoot(key, 'shop/plus/'), answer, key), whole[prefix.length])
       }
     }),
     { numRuns: 30 },
@@ -81,7 +82,7 @@ test('what was said, by whom, with which tools, and in which scope matters', () 
   const digests = [
     ...variants.map(last),
     chain([user('a'), assistant('b')], 'shop/free/').at(-1),
-    chainDigests([message(user('a'))], randomBytes(32), 'shop/plus/').at(-1),
+    chainDigests([message(user('a'))], new KeyedHash(randomBytes(32)), 'shop/plus/').at(-1),
   ]
   assert.equal(new Set(digests).size, digests.length)
   assert.match(digests[0] ?? '', /^[0-9a-f]{32}$/)
@@ -106,8 +107,8 @@ test('a body of many messages, or of nothing but spaces, costs bounded time', ()
   const many = Array.from({ length: 40_000 }, () => message(user('')))
   const wide = [message(user(' a'.repeat(1_000_000))), message(assistant('---'.repeat(300_000)))]
   const startedAt = performance.now()
-  assert.equal(chainDigests(many, secret, 's').length, 2_048)
-  chainDigests(wide, secret, 's')
+  assert.equal(chainDigests(many, key, 's').length, 2_048)
+  chainDigests(wide, key, 's')
   assert.ok(performance.now() - startedAt < 1_000)
 })
 

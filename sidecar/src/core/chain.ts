@@ -6,10 +6,9 @@
  * Only what survives an app's own handling counts: who said what, which tools were called with what. Whitespace,
  * instructions (which often carry the time of day) and the fields that clients add or lose do not.
  */
-import { createHmac, createSecretKey } from 'node:crypto'
-import type { KeyObject } from 'node:crypto'
 import type { Digest } from './conversation.ts'
 import { canonicalJson } from './digest.ts'
+import type { KeyedHash } from './keyed-hash.ts'
 import { isInstruction, isList, isObject, isTextPart } from './message.ts'
 import { beforeFrame } from './notice-frame.ts'
 import type { Json, JsonObject, Message } from './request.ts'
@@ -25,9 +24,8 @@ const DIGEST_HEX = 32
  * Digests of the prefixes of a history, shortest first: one for each message that is not an instruction, at most
  * `CHAINED_MESSAGES_MAX`. `scope` keeps chains of different workloads, tiers or users apart.
  */
-export function chainDigests(messages: readonly Message[], secret: Buffer, scope: string): Digest[] {
+export function chainDigests(messages: readonly Message[], key: KeyedHash, scope: string): Digest[] {
   const digests: Digest[] = []
-  const key = createSecretKey(secret) // read once: hashing with a bare Buffer costs five times as much
   let last = chainRoot(key, scope)
   for (const message of messages) {
     if (isInstruction(message)) continue
@@ -39,18 +37,15 @@ export function chainDigests(messages: readonly Message[], secret: Buffer, scope
 }
 
 /** Where every chain of a scope begins: the digest of an empty history. */
-export function chainRoot(secret: Buffer | KeyObject, scope: string): Digest {
-  return createHmac('sha256', secret).update('chain:').update(scope).digest('hex').slice(0, DIGEST_HEX)
+export function chainRoot(key: KeyedHash, scope: string): Digest {
+  return key.hex(Buffer.from(`chain:${scope}`)).slice(0, DIGEST_HEX)
 }
 
 /** The digest of a history with one message more: the answer that was just given, as the wire has it. */
-export function extendChain(last: Digest, message: JsonObject, secret: Buffer | KeyObject): Digest {
+export function extendChain(last: Digest, message: JsonObject, key: KeyedHash): Digest {
   // Its length goes before each field, so that none can be read as part of its neighbour.
   const fields = [...essentials(message)].flatMap((field) => [Buffer.from(`${field.length}:`), field])
-  return createHmac('sha256', secret)
-    .update(Buffer.concat([Buffer.from(last), ...fields]))
-    .digest('hex')
-    .slice(0, DIGEST_HEX)
+  return key.hex(Buffer.from(last), ...fields).slice(0, DIGEST_HEX)
 }
 
 /**

@@ -99,6 +99,12 @@ describe('a change of a conversation', () => {
     assert.deepEqual(late.firedAlerts, [])
   })
 
+  it('that opens it again takes its end back, and no other rung', () => {
+    const ended = after({ state: 'ended', addRungs: { rungs: ['RefuseTools', 'EndConversation'], reason: 'threshold' } })
+    const opened = applyChange(ended, { state: 'open' }).conversation
+    assert.deepEqual([opened.state, opened.rungs], ['open', ['RefuseTools']])
+  })
+
   it('tells which alerts are new', () => {
     const { conversation, firedAlerts } = applyChange(after({ addAlerts: [90] }), { addAlerts: [100, 90, 70] })
     assert.deepEqual(firedAlerts, [100, 70])

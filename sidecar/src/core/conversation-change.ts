@@ -58,7 +58,7 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
       ...conversation,
       edits,
       readyEdits: readyAfter(conversation, change, edits),
-      rungs: change.addRungs === undefined ? conversation.rungs : joinedRungs(conversation.rungs, change.addRungs.rungs),
+      rungs: rungsAfter(conversation.rungs, change),
       reason: reasonAfter(conversation, change.addRungs),
       userRungs: userRungsAfter(conversation.userRungs, change.addUserRungs),
       alerts: firedAlerts.length === 0 ? conversation.alerts : [...conversation.alerts, ...firedAlerts].toSorted((a, b) => a - b),
@@ -114,6 +114,12 @@ function readyAfter(conversation: Conversation, change: ConversationChange, edit
   if (change.addEdits === undefined && change.addReadyEdits === undefined) return conversation.readyEdits
   const added = newById(conversation.readyEdits, change.addReadyEdits ?? [])
   return [...conversation.readyEdits, ...added].filter((edit) => !edits.some(({ id }) => id === edit.id))
+}
+
+/** Opening a conversation again takes its end back, and no other rung. */
+function rungsAfter(known: readonly Rung[], { addRungs, state }: ConversationChange): readonly Rung[] {
+  const rungs = addRungs === undefined ? known : joinedRungs(known, addRungs.rungs)
+  return state === 'open' && rungs.includes('EndConversation') ? rungs.filter((rung) => rung !== 'EndConversation') : rungs
 }
 
 function joinedRungs(known: readonly Rung[], added: readonly Rung[]): readonly Rung[] {

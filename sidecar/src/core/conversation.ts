@@ -117,6 +117,7 @@ export interface ConversationChange {
   readonly turnAtMs?: number
   /** The later `atMs` wins. */
   readonly exact?: ExactCount
+  /** `open` also takes the rung `EndConversation` back. */
   readonly state?: 'open' | 'ended'
   readonly atTaskBoundary?: boolean
   /** Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary; keeps edits. */

@@ -12,6 +12,7 @@ import { EMPTY_ACCOUNT } from './budget.ts'
 import type { Conversation } from './conversation.ts'
 import { affordableOutput, decide, observedPlan } from './decide.ts'
 import type { DecideInput, Decision, Plan } from './decide.ts'
+import { cutEdit, planCut } from './history-cut.ts'
 import { parseChatRequest } from '../wire/openai-chat.ts'
 import type { ChatRequest } from './request.ts'
 import { termsOf } from './terms.ts'
@@ -20,6 +21,8 @@ import type { Balance } from './terms.ts'
 /** 1 USD per million input tokens, 10 per million output tokens. */
 const DEAR = modelAt('dear', 1_000_000n, 10_000_000n)
 const CHEAP = modelAt('cheap', 100_000n, 1_000_000n)
+/** As `DEAR`, of the tokenizer that the heuristic was measured with. */
+const MEASURED = modelAt('gpt-4o', 1_000_000n, 10_000_000n)
 
 function modelAt(model: string, input: bigint, output: bigint): PricedModel {
   const prices = Object.fromEntries(
@@ -39,7 +42,7 @@ function modelAt(model: string, input: bigint, output: bigint): PricedModel {
 }
 
 const PRICES: PriceList = {
-  find: (_provider, model) => [DEAR, CHEAP].find((known) => known.model === model) ?? null,
+  find: (_provider, model) => [DEAR, CHEAP, MEASURED].find((known) => known.model === model) ?? null,
   ceiling: (_provider, model) => ({ ...DEAR, model, origin: 'ceiling' }),
   free: (_provider, model) => ({ ...modelAt(model, 0n, 0n), origin: 'free' }),
   catalogue: { version: 'test', date: '2026-01-01' },
@@ -286,4 +289,156 @@ test('the tier window: too long is refused, or its oldest turns are left out', a
   assert.equal(plan.shaped.rewritten, true)
   assert.ok(plan.bound.heuristic <= 1_500)
   assert.deepEqual(plan.occasions, ['DropOldest'])
+})
+
+test('the input is held by its bytes while those leave a useful answer, then by the heuristic', async () => {
+  const messages = [{ role: 'user', content: 'Where is my order, please? '.repeat(400) }]
+  const planFor = async (cap: string, model: string): Promise<Plan> =>
+    planOf(decide(await inputOf({ contract: makeContract({ caps: { perConversation: cap } }), body: { model, messages } })))
+  const roomy = await planFor('0.50', 'gpt-4o')
+  assert.equal(roomy.inputTokens, roomy.bound.bytes)
+  const tight = await planFor('0.012', 'gpt-4o')
+  assert.equal(tight.inputTokens, tight.bound.heuristic)
+  const unseen = await planFor('0.012', 'dear')
+  assert.equal(unseen.inputTokens, 2 * unseen.bound.freshHeuristic)
+  assert.ok(unseen.inputTokens >= 1.8 * 400 * 7, 'each question is seven tokens of o200k, and this model may count 1.8 times as many')
+})
+
+test('whatever the heuristic, the hold covers the input and a useful answer within the cap', async () => {
+  const contract = makeContract({ caps: { perConversation: '0.012' } })
+  const input = await inputOf({ contract, body: { messages: [{ role: 'user', content: 'Where is my order? '.repeat(500) }] } })
+  const plan = planOf(decide({ ...input, factorOf: () => 1.2 }))
+  assert.ok(plan.atLeast <= parseUsd('0.012') && plan.inputCost < plan.atLeast)
+  assert.ok(affordableOutput(plan, parseUsd('0.012')) >= 256)
+  assert.equal(decide({ ...input, factorOf: () => 4 }).status, 'end', 'a model that was seen to count more needs more')
+})
+
+test('a service tier is held at its price, and cheaper ones at the standard price: the provider may not serve them', async () => {
+  const prices: PriceList = {
+    ...PRICES,
+    find: () => ({
+      ...DEAR,
+      pricesFor: (_tokens, tier) =>
+        Object.fromEntries(
+          Object.entries(DEAR.pricesFor(1, null)).map(([kind, rate]) => [
+            kind,
+            tier === 'priority' ? rate * 2n : tier === 'flex' ? rate / 2n : rate,
+          ]),
+        ) as unknown as Prices,
+    }),
+  }
+  const ratesAt = async (serviceTier: string | null): Promise<readonly bigint[]> => {
+    const input = await inputOf({ body: { max_tokens: 100, ...(serviceTier === null ? {} : { service_tier: serviceTier }) } })
+    const { inputCost, inputTokens, outputRate } = planOf(decide({ ...input, prices }))
+    return [inputCost / BigInt(inputTokens), outputRate]
+  }
+  assert.deepEqual(await ratesAt(null), [1_000n, 10_000_000n])
+  assert.deepEqual(await ratesAt('flex'), [1_000n, 10_000_000n])
+  assert.deepEqual(await ratesAt('priority'), [2_000n, 20_000_000n])
+})
+
+test('where writing the cache is dearer than plain input, that is the bound; long-context steps go by the bound too', async () => {
+  const at = (input: bigint, write: bigint): Prices => ({ ...DEAR.pricesFor(1, null), uncachedInput: input, cacheWriteInput: write })
+  const prices: PriceList = {
+    ...PRICES,
+    find: () => ({ ...DEAR, pricesFor: (tokens) => (tokens > 1_000 ? at(2_000_000n, 2_500_000n) : at(1_000_000n, 1_250_000n)) }),
+  }
+  const inputCostOf = async (content: string): Promise<readonly [bigint, number]> => {
+    const input = await inputOf({ body: { messages: [{ role: 'user', content }], max_tokens: 100 } })
+    const plan = planOf(decide({ ...input, prices }))
+    return [plan.inputCost, plan.inputTokens]
+  }
+  const [short, shortTokens] = await inputCostOf('Hello')
+  assert.equal(short, BigInt(Math.ceil(shortTokens * 1_250)))
+  const [long, longTokens] = await inputCostOf('x'.repeat(1_000))
+  assert.equal(long, BigInt(longTokens * 2_500))
+})
+
+test('fees of hosted tools are held once for each answer asked for', async () => {
+  const prices: PriceList = {
+    ...PRICES,
+    find: () => ({ ...DEAR, pricesFor: () => ({ ...DEAR.pricesFor(1, null), webSearchCalls: 10_000_000_000n }) }),
+  }
+  const inputCostOf = async (body: object): Promise<bigint> => {
+    const input = await inputOf({ body: { max_tokens: 100, ...body } })
+    const { inputCost, inputTokens } = planOf(decide({ ...input, prices }))
+    return inputCost - BigInt(inputTokens) * 1_000n
+  }
+  assert.equal(await inputCostOf({}), 0n)
+  assert.equal(await inputCostOf({ web_search_options: {} }), parseUsd('0.01'))
+  assert.equal(await inputCostOf({ web_search_options: {}, n: 3 }), parseUsd('0.03'))
+})
+
+test('a call that no rung makes fit ends the conversation, even where the last rung would refuse it', async () => {
+  const contract = makeContract({
+    caps: { perConversation: '0.001' },
+    ladder: [
+      { atPercent: 95, rung: 'RefuseTools' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+    ],
+  })
+  const decision = decide(await inputOf({ contract, body: { tools: TOOLS, tool_choice: 'required' } }))
+  assert.deepEqual(decision, { status: 'end', percent: 0, reason: 'fit', account: 'c' })
+})
+
+test('what only the user’s cap made necessary lasts as long as its period', async () => {
+  const contract = makeContract({
+    ladder: FULL_LADDER.ladder,
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }], usefulOutputTokens: 2_000 },
+  })
+  const byUser = planOf(decide(await inputOf({ contract, user: { cap: '0.01' } })))
+  assert.deepEqual([byUser.model, byUser.reason, byUser.risen], ['cheap', 'fit', []])
+  assert.ok(byUser.risenForUser.includes('DowngradeModel'))
+  const byOwn = planOf(decide(await inputOf({ contract, own: { spent: parseUsd('0.49') }, conversation: { ladderApplies: false } })))
+  assert.ok(byOwn.risen.includes('DowngradeModel'))
+  assert.deepEqual(byOwn.risenForUser, [])
+})
+
+test('whose threshold ends a conversation is told: its own, or the user’s', async () => {
+  const accountOf = async (setup: Setup): Promise<string> => {
+    const decision = decide(await inputOf(setup))
+    return decision.status === 'end' ? decision.account : decision.status
+  }
+  assert.equal(await accountOf({ own: { spent: parseUsd('0.50') }, user: { cap: '3.00', spent: parseUsd('3.00') } }), 'c')
+  assert.equal(await accountOf({ user: { cap: '3.00', spent: parseUsd('3.00') } }), 'u')
+  assert.equal(await accountOf({ conversation: { state: 'ended' }, user: { cap: '3.00', spent: parseUsd('2.99') } }), 'c')
+})
+
+test('a rung that rises again in a new period is told again', async () => {
+  const occasions = async (period: string): Promise<readonly string[]> =>
+    planOf(
+      decide(
+        await inputOf({
+          user: { cap: '3.00', spent: parseUsd('2.80') },
+          conversation: { userRungs: { period, rungs: ['DropRetrieval', 'Summarize', 'DowngradeModel'] } },
+          body: { max_tokens: 100 },
+        }),
+      ),
+    ).occasions
+  assert.deepEqual(await occasions('2026-11-01'), [])
+  assert.deepEqual(await occasions('2026-10-01'), ['DowngradeModel'])
+})
+
+test('a pattern that matches a model cheaper than its target swaps nothing', async () => {
+  const contract = makeContract({
+    ladder: DEFAULT_LADDER.map((step) => ({ ...step })),
+    models: { allow: [], downgrades: [{ from: '*', to: 'dear' }] },
+  })
+  const plan = planOf(decide(await inputOf({ contract, own: { spent: parseUsd('0.46') }, body: { model: 'cheap', max_tokens: 100 } })))
+  assert.equal(plan.model, 'cheap')
+  assert.deepEqual(plan.shaped.skipped.at(-1), { rung: 'DowngradeModel', reason: 'noDowngrade' })
+})
+
+test('summaries made between turns join at the next user turn, and are told then', async () => {
+  const history = [...USER_TURN, { role: 'assistant', content: 'Fine.' }, { role: 'user', content: 'Good. And the order?' }]
+  const request = await requestOf({ model: 'dear', messages: history })
+  const cut = planCut({ request, edits: [], keepRecentTurns: 1 })
+  assert.ok(cut)
+  const readyEdits = [cutEdit(cut, 'Summarize', { role: 'user', content: '[summary]' }, 's')]
+  const plan = planOf(decide(await inputOf({ body: { messages: history, max_tokens: 100 }, conversation: { readyEdits } })))
+  assert.deepEqual(plan.occasions, ['Summarize'])
+  assert.equal(plan.shaped.messages.length, 2)
+  const loop = [...history, ...TOOL_LOOP.slice(1)]
+  const inLoop = planOf(decide(await inputOf({ body: { messages: loop, max_tokens: 100 }, conversation: { readyEdits } })))
+  assert.deepEqual([inLoop.occasions, inLoop.shaped.rewritten], [[], false])
 })

@@ -20,6 +20,7 @@ import { shape } from './rewrite.ts'
 import type { Shaped, ShapeRules, ModelSwap } from './shape.ts'
 import { downgradeFor, modelAllowed, planSwap } from './swap.ts'
 import type { Balance, Terms } from './terms.ts'
+import { assumedFactor } from './token-factor.ts'
 import { fitWindow } from './window.ts'
 
 /** Output below which a clamped answer is not worth giving, unless the tier says otherwise. */
@@ -97,22 +98,36 @@ export function decide(input: DecideInput): Decision {
   const risenForUser = period === null ? [] : risenRungs({ ...climb, percent: percentUser, active: userActive })
   const byThreshold = union(conversation.rungs, risen, userActive, risenForUser)
 
-  const tightest = tightestOf(balances)
   if (conversation.state === 'ended')
-    return { status: 'end', percent, reason: conversation.reason ?? 'threshold', account: tightest.account }
-  if (byThreshold.includes('EndConversation')) return { status: 'end', percent, reason: 'threshold', account: tightest.account }
-  let short: Attempt | null = null
-  for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
-    const attempt = tryWith(input, rungs, { atBoundary, percent })
-    if (attempt.status === 'refuse') return attempt
-    if (attempt.status === 'fits') {
-      const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
-      const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : conversation.reason
-      return { status: 'go', plan: { ...attempt.plan, risen: [...risen, ...byFit], risenForUser, reason } }
-    }
-    short = attempt
+    return { status: 'end', percent, reason: conversation.reason ?? 'threshold', account: tightestOf(own).account }
+  if (byThreshold.includes('EndConversation')) {
+    // Whose threshold it was decides what ends: a user's period goes by, a conversation's budget does not.
+    const ending = union(conversation.rungs, risen).includes('EndConversation') ? own : users
+    return { status: 'end', percent, reason: 'threshold', account: tightestOf(ending).account }
   }
-  return { status: 'end', percent, reason: 'fit', account: short?.status === 'short' ? short.account : tightest.account }
+  const shorts: Balance[] = []
+  for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
+    const attempt = tryWith(input, rungs, { atBoundary, percent, known: union(conversation.rungs, userActive) })
+    const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
+    // A rung that would refuse the call does not make it fit.
+    if (attempt.status === 'refuse' && byFit.length === 0) return attempt
+    if (attempt.status === 'short') shorts.push(attempt.short)
+    if (attempt.status !== 'fits') continue
+    const standing = conversation.reason ?? (userActive.length > 0 ? 'threshold' : null)
+    const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
+    // What only the user's cap made necessary lasts as long as its period.
+    const forUser = period !== null && shorts.every((short) => short.kind === 'user')
+    return {
+      status: 'go',
+      plan: {
+        ...attempt.plan,
+        risen: forUser ? risen : union(risen, byFit),
+        risenForUser: forUser ? union(risenForUser, byFit) : risenForUser,
+        reason,
+      },
+    }
+  }
+  return { status: 'end', percent, reason: 'fit', account: (shorts.at(-1) ?? tightestOf(balances)).account }
 }
 
 /** For `Observe`: the call as the client made it, held for the books, with the rungs that would have been in effect. */
@@ -135,7 +150,10 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     risen: wanted?.risen ?? ended.filter((rung) => !conversation.rungs.includes(rung)),
     risenForUser: wanted?.risenForUser ?? [],
     reason: decision.status === 'refuse' ? conversation.reason : decision.status === 'end' ? decision.reason : decision.plan.reason,
-    percent: decision.status === 'end' ? decision.percent : (wanted?.percent ?? 0),
+    percent:
+      decision.status === 'end'
+        ? decision.percent
+        : (wanted?.percent ?? percentUsed(input.balances.filter(({ kind }) => kind !== 'workload').map(withAccount))),
     atBoundary: isBoundary(request),
     model: request.model,
     priced,
@@ -160,10 +178,17 @@ export function affordableOutput(plan: Plan, granted: NanoUsd): number {
 
 type Attempt =
   | { readonly status: 'fits'; readonly plan: Omit<Plan, 'risen' | 'risenForUser' | 'reason'> }
-  | { readonly status: 'short'; readonly account: string }
+  | { readonly status: 'short'; readonly short: Balance }
   | { readonly status: 'refuse'; readonly refusal: Refusal }
 
-function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBoundary: boolean; readonly percent: number }): Attempt {
+interface At {
+  readonly atBoundary: boolean
+  readonly percent: number
+  /** Rungs that were in effect before this turn. */
+  readonly known: readonly Rung[]
+}
+
+function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   const { request, conversation, terms, prices, provider, nowMs } = input
   const { contract } = terms
   const log = at.atBoundary ? joined(conversation.edits, conversation.readyEdits) : conversation.edits
@@ -200,7 +225,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBo
   if (rungs.includes('DowngradeModel')) {
     const to = downgradeFor(contract.models.downgrades, request.model)
     const target = to === null || input.failedSwaps.has(to) ? null : prices.find(provider, to, nowMs)
-    if (to === null || target === null) skipped.push({ rung: 'DowngradeModel', reason: 'noDowngrade' })
+    if (to === null || target === null || !isCheaper(target, original)) skipped.push({ rung: 'DowngradeModel', reason: 'noDowngrade' })
     else {
       const planned = planSwap({
         request,
@@ -221,7 +246,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBo
 
   const model = swap?.to ?? request.model
   const bound = measure(sent.messages, model)
-  const money = fitMoney(input, priced, bound)
+  const money = fitMoney(input, { model, priced, bound })
   if (money.status === 'short') return money
   return {
     status: 'fits',
@@ -237,7 +262,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: { readonly atBo
       bound,
       ...money.hold,
       occasions: occasionsOf({
-        conversation,
+        known: at.known,
         rungs,
         newEdits: sent.newEdits,
         promoted: at.atBoundary ? conversation.readyEdits : [],
@@ -253,16 +278,22 @@ type HoldTerms = Pick<Plan, 'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' |
 /** The hard bound of the input first; where that leaves no useful answer, the heuristic one. */
 function fitMoney(
   input: DecideInput,
-  priced: PricedModel,
-  bound: InputBound,
-): { readonly status: 'fits'; readonly hold: HoldTerms } | { readonly status: 'short'; readonly account: string } {
-  let short: Balance | null = null
-  for (const inputTokens of bound.heuristic < bound.bytes ? [bound.bytes, bound.heuristic] : [bound.bytes]) {
-    const hold = holdTerms(input, priced, inputTokens)
-    short = firstShort(input.balances, hold.atLeast)
-    if (short === null) return { status: 'fits', hold }
-  }
-  return { status: 'short', account: short?.account ?? '' }
+  call: { readonly model: string; readonly priced: PricedModel; readonly bound: InputBound },
+): { readonly status: 'fits'; readonly hold: HoldTerms } | { readonly status: 'short'; readonly short: Balance } {
+  const { model, priced, bound } = call
+  const hard = holdTerms(input, priced, bound.bytes)
+  const hardShort = firstShort(input.balances, hard.atLeast)
+  if (hardShort === null) return { status: 'fits', hold: hard }
+  const factor = Math.max(input.factorOf(model), assumedFactor(model))
+  const hold = holdTerms(input, priced, Math.min(bound.bytes, bound.known + Math.ceil(bound.freshHeuristic * factor)))
+  const short = firstShort(input.balances, hold.atLeast)
+  return short === null ? { status: 'fits', hold } : { status: 'short', short }
+}
+
+/** Whether a swap is a downgrade at all: a pattern may match models that cost less than the one it leads to. */
+function isCheaper(target: PricedModel, original: PricedModel): boolean {
+  const [less, more] = [target.pricesFor(0, null), original.pricesFor(0, null)]
+  return less.uncachedInput < more.uncachedInput || less.output < more.output
 }
 
 function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number): HoldTerms {
@@ -342,15 +373,14 @@ function isBoundaryRung(rung: Rung): boolean {
 }
 
 function occasionsOf(turn: {
-  readonly conversation: Conversation
+  readonly known: readonly Rung[]
   readonly rungs: readonly Rung[]
   readonly newEdits: readonly Edit[]
   readonly promoted: readonly Edit[]
   readonly swapped: boolean
   readonly refuseTools: boolean
 }): NoticeOccasion[] {
-  const known = union(turn.conversation.rungs, turn.conversation.userRungs?.rungs ?? [])
-  const fresh = (rung: Rung): boolean => turn.rungs.includes(rung) && !known.includes(rung)
+  const fresh = (rung: Rung): boolean => turn.rungs.includes(rung) && !turn.known.includes(rung)
   const occasions: NoticeOccasion[] = []
   if (fresh('DropRetrieval') && turn.newEdits.some((edit) => edit.kind === 'replace')) occasions.push('DropRetrieval')
   if (turn.promoted.some((edit) => edit.kind === 'cut' && edit.cause === 'Summarize')) occasions.push('Summarize')

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { identify, IdHasher } from './identify.ts'
+import { KeyedHash } from './keyed-hash.ts'
 import type { ChatRequest } from './request.ts'
 
 const CONFIG = makeConfig('http://provider/v1', [makeContract(), makeContract({ tier: 'free' })])
@@ -79,7 +80,7 @@ test('the user comes from the header, then from the body', () => {
 })
 
 test('hashed ids depend on namespace, tier and scope, and never hold the raw id', () => {
-  const hasher = new IdHasher(Buffer.alloc(32, 7))
+  const hasher = new IdHasher(new KeyedHash(Buffer.alloc(32, 7)))
   const id = hasher.conversation(CONFIG, 'pro', 'chat-1')
   assert.match(id, /^[0-9a-f]{32}$/)
   assert.notEqual(id, hasher.conversation(CONFIG, 'free', 'chat-1'))
@@ -91,5 +92,5 @@ test('hashed ids depend on namespace, tier and scope, and never hold the raw id'
     hasher.conversation({ ...CONFIG, budget: 'b' }, 'pro', 'chat-1'),
     'a namespace shares its ids',
   )
-  assert.notEqual(id, new IdHasher(Buffer.alloc(32, 8)).conversation(CONFIG, 'pro', 'chat-1'))
+  assert.notEqual(id, new IdHasher(new KeyedHash(Buffer.alloc(32, 8))).conversation(CONFIG, 'pro', 'chat-1'))
 })

@@ -2,9 +2,9 @@
  * Who is speaking: the conversation, the user and the tier that a request claims. Ids come from the request and are
  * trusted only as names: they are bounded, checked and hashed with a secret, inside a scope that comes from the config.
  */
-import { createHmac } from 'node:crypto'
 import type { Carrier } from '@farebox/crds/identity.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { KeyedHash } from './keyed-hash.ts'
 import type { ChatRequest } from './request.ts'
 
 export const CONVERSATION_HEADER = 'x-farebox-conversation'
@@ -54,9 +54,9 @@ export function identify(config: SidecarConfig, header: HeaderReader, request: C
 
 /** Hashes ids so that neither the store nor a log holds a raw one. 128 bits, hex. */
 export class IdHasher {
-  readonly #secret: Buffer
-  constructor(secret: Buffer) {
-    this.#secret = secret
+  readonly #key: KeyedHash
+  constructor(key: KeyedHash) {
+    this.#key = key
   }
   /** A conversation's scope is namespace (or budget) and tier: services that share an id share a cap. */
   conversation(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'identity'>, tier: string, rawId: string): string {
@@ -66,9 +66,7 @@ export class IdHasher {
     return this.#hash('user', config.namespace, rawUser)
   }
   #hash(...parts: readonly string[]): string {
-    const hmac = createHmac('sha256', this.#secret)
-    for (const part of parts) hmac.update(`${part.length}:`).update(part)
-    return hmac.digest('hex').slice(0, 32)
+    return this.#key.hex(Buffer.from(parts.map((part) => `${part.length}:${part}`).join(''))).slice(0, 32)
   }
 }
 

@@ -1,4 +1,5 @@
 /** Where a conversation stands, in the words of the app API. Money is a decimal string in the tier's currency. */
+import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
 import type { Conversation } from './conversation.ts'
 import { inCurrency } from './currency.ts'
@@ -38,7 +39,9 @@ export function standingOf(conversation: Conversation, terms: Terms, balances: r
   const spent = own?.state.spent ?? 0n
   const held = own?.state.held ?? 0n
   const counted = balances.filter((balance) => balance.kind !== 'workload')
-  const rung = conversation.rungs.at(-1) ?? conversation.userRungs?.rungs.at(-1) ?? 'None'
+  const period = balances.find((balance) => balance.kind === 'user')?.periodKey ?? null
+  const userRungs = conversation.userRungs?.period === period ? conversation.userRungs.rungs : []
+  const rung = RUNGS.findLast((known) => conversation.rungs.includes(known) || userRungs.includes(known)) ?? 'None'
   return {
     conversation: conversation.id,
     user: conversation.user,

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { AUDIO_TOKENS_CEILING, FILE_TOKENS_CEILING, IMAGE_TOKENS_CEILING, mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
+import type { ImagePart } from './request.ts'
+
+const image = (width: number, height: number, detail: ImagePart['detail'] = 'high'): ImagePart => ({
+  kind: 'image',
+  size: { width, height },
+  detail,
+})
+const linked = (detail: ImagePart['detail'] = 'auto'): ImagePart => ({ kind: 'image', size: null, detail })
+
+// https://platform.openai.com/docs/guides/images-vision#calculating-costs gives these examples.
+test('tiles: 1024 by 1024 is four tiles, 2048 by 4096 is six, low detail is the base', () => {
+  assert.equal(mediaTokensBound(image(1_024, 1_024), 'gpt-4o'), 765)
+  assert.equal(mediaTokensBound(image(2_048, 4_096), 'gpt-4o'), 1_105)
+  assert.equal(mediaTokensBound(image(4_096, 8_192, 'low'), 'gpt-4o'), 85)
+  assert.equal(mediaTokensBound(image(512, 512), 'gpt-4o'), 255)
+  assert.equal(mediaTokensBound(image(1, 1), 'gpt-4o'), 255)
+})
+
+test('patches: 1024 by 1024 is 1,024 of them, larger images are brought down to 1,536', () => {
+  assert.equal(mediaTokensBound(image(1_024, 1_024), 'gpt-4.1-mini'), Math.ceil(1_024 * 1.62))
+  assert.equal(mediaTokensBound(image(1_800, 2_400), 'o4-mini'), Math.ceil(1_536 * 1.72))
+  assert.equal(mediaTokensBound(image(33, 32), 'gpt-5-nano'), Math.ceil(2 * 2.46))
+})
+
+test('each family has its own rule, and the narrower name comes first', () => {
+  const oneTile = (model: string): number => mediaTokensBound(image(512, 512), model)
+  assert.equal(oneTile('gpt-4o-mini-2024-07-18'), 8_500)
+  assert.equal(oneTile('chatgpt-4o-latest'), 255)
+  assert.equal(oneTile('gpt-4.1-2025-04-14'), 255)
+  assert.equal(oneTile('o1'), 225)
+  assert.equal(oneTile('gpt-5'), 252)
+  assert.equal(oneTile('gpt-5.1-mini'), Math.ceil(256 * 1.62))
+})
+
+test('auto is counted as high: the provider may look closely', () => {
+  assert.equal(mediaTokensBound(image(1_024, 1_024, 'auto'), 'gpt-4o'), 765)
+})
+
+test('an image of unknown size costs the most that its model charges for one', () => {
+  for (const model of ['gpt-4o', 'gpt-4o-mini', 'gpt-4.1-mini', 'gpt-5', 'o3', 'never-seen']) {
+    const most = mediaTokensBound(linked(), model)
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 20_000 }), fc.integer({ min: 1, max: 20_000 }), (width, height) => {
+        assert.ok(mediaTokensBound(image(width, height), model) <= most, `${model}: ${width} by ${height}`)
+      }),
+      { numRuns: 50 },
+    )
+  }
+  assert.equal(mediaTokensBound(linked(), 'gpt-4o'), 85 + 8 * 170)
+})
+
+test('on a model without a rule the dearest rule counts', () => {
+  assert.equal(mediaTokensBound(linked(), 'never-seen'), IMAGE_TOKENS_CEILING)
+  assert.equal(mediaTokensBound(image(1_024, 1_024), 'never-seen'), Math.ceil(1_024 * 2.46))
+  assert.equal(mediaTokensBound(image(3_200, 3_200), 'gpt-5.4'), IMAGE_TOKENS_CEILING)
+})
+
+test('what is usual is never above the bound, and equal to it where the size is known', () => {
+  for (const model of ['gpt-4o', 'gpt-4.1-nano', 'never-seen']) {
+    assert.ok(mediaTokensUsual(linked(), model) <= mediaTokensBound(linked(), model))
+    assert.equal(mediaTokensUsual(image(800, 600), model), mediaTokensBound(image(800, 600), model))
+  }
+})
+
+test('audio and files count by their bytes where those are there, by a ceiling where they are not', () => {
+  const audio = (embeddedBytes?: number): ImagePart => ({
+    kind: 'audio',
+    size: null,
+    detail: 'auto',
+    ...(embeddedBytes === undefined ? {} : { embeddedBytes }),
+  })
+  const file = (embeddedBytes?: number): ImagePart => ({ ...audio(embeddedBytes), kind: 'file' })
+  assert.equal(mediaTokensBound(audio(), 'gpt-audio'), AUDIO_TOKENS_CEILING)
+  assert.equal(mediaTokensBound(audio(100_000), 'gpt-audio'), 1_010)
+  assert.equal(mediaTokensBound(file(), 'gpt-4o'), FILE_TOKENS_CEILING)
+  assert.equal(mediaTokensBound(file(10_000), 'gpt-4o'), 13_000)
+  assert.equal(mediaTokensBound(file(30_000_000), 'gpt-4o'), FILE_TOKENS_CEILING)
+  assert.ok(mediaTokensUsual(file(), 'gpt-4o') < FILE_TOKENS_CEILING)
+  assert.equal(mediaTokensUsual(file(1_000), 'gpt-4o'), 4_000)
+})

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Rung } from '@farebox/crds/ladder.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import { makeContract } from '../../../test/support/make.ts'
+import type { Account } from './budget.ts'
+import { EMPTY_ACCOUNT } from './budget.ts'
+import { newConversation } from './conversation-change.ts'
+import type { Conversation } from './conversation.ts'
+import { standingOf } from './standing.ts'
+import type { Standing } from './standing.ts'
+import { termsOf } from './terms.ts'
+import type { Balance } from './terms.ts'
+
+const CONTRACT = makeContract({ caps: { perConversation: '0.50' } })
+const BEGUN = newConversation({ id: 'c', tier: 'pro', contractHash: CONTRACT.hash, user: 'u', nowMs: 0, ladderApplies: true })
+
+function standing(setup: {
+  readonly own?: Partial<Account>
+  readonly user?: Partial<Account>
+  readonly workload?: Partial<Account>
+  readonly conversation?: Partial<Conversation>
+  readonly contract?: typeof CONTRACT
+}): Standing {
+  const terms = termsOf(setup.contract ?? CONTRACT)
+  const balances: Balance[] = [
+    { kind: 'conversation', account: 'c', cap: terms.perConversation, periodKey: null, state: { ...EMPTY_ACCOUNT, ...setup.own } },
+    { kind: 'user', account: 'u', cap: parseUsd('3.00'), periodKey: '2026-11-01', state: { ...EMPTY_ACCOUNT, ...setup.user } },
+    { kind: 'workload', account: 'w', cap: parseUsd('1.00'), periodKey: '2026-11-24', state: { ...EMPTY_ACCOUNT, ...setup.workload } },
+  ]
+  return standingOf({ ...BEGUN, ...setup.conversation }, terms, balances)
+}
+
+test('a conversation that has just begun may go on, with all of its budget', () => {
+  const { budget, spent, held, remaining, percent, rung, advice, state, session } = standing({})
+  assert.deepEqual([budget, spent, held, remaining, percent], ['0.50', '0.00', '0.00', '0.50', 0])
+  assert.deepEqual([rung, advice, state, session], ['None', 'continue', 'open', 1])
+})
+
+test('what remains is the budget less what is spent and held, never below zero', () => {
+  const used = standing({ own: { spent: parseUsd('0.30'), held: parseUsd('0.05'), heldInput: parseUsd('0.01') } })
+  assert.deepEqual([used.spent, used.held, used.remaining, used.percent], ['0.30', '0.05', '0.15', 62])
+  assert.equal(standing({ own: { spent: parseUsd('0.60') } }).remaining, '0.00')
+})
+
+test('the tighter of conversation and user counts, the workload does not', () => {
+  assert.equal(standing({ own: { spent: parseUsd('0.10') }, user: { spent: parseUsd('2.70') } }).percent, 90)
+  assert.equal(standing({ own: { spent: parseUsd('0.10') }, workload: { spent: parseUsd('0.99') } }).percent, 20)
+})
+
+test('the highest rung in effect is shown, be it the user’s; rungs of a period that has passed are not', () => {
+  const shown = (rungs: readonly Rung[], userRungs: Conversation['userRungs']): [string, string] => {
+    const { rung, advice } = standing({ conversation: { rungs, userRungs } })
+    return [rung, advice]
+  }
+  assert.deepEqual(shown(['DropRetrieval', 'Summarize'], null), ['Summarize', 'wrapUp'])
+  assert.deepEqual(shown(['DropRetrieval'], { period: '2026-11-01', rungs: ['RefuseTools'] }), ['RefuseTools', 'wrapUp'])
+  assert.deepEqual(shown([], { period: '2026-10-01', rungs: ['RefuseTools'] }), ['None', 'continue'])
+})
+
+test('a conversation that has ended advises a new one', () => {
+  assert.equal(standing({ conversation: { state: 'ended', rungs: ['EndConversation'] } }).advice, 'startNew')
+})
+
+test('amounts are in the currency of the tier, rounded down', () => {
+  const contract = makeContract({ currency: 'EUR', usdRate: '1.08', caps: { perConversation: '0.54' } })
+  const { currency, budget, drivers } = standing({ contract, conversation: { drivers: { ...BEGUN.drivers, history: parseUsd('0.108') } } })
+  assert.deepEqual([currency, budget, drivers['history'], drivers['output']], ['EUR', '0.50', '0.10', '0.00'])
+})

@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import { makeConfig, makeContract } from '../../../test/support/make.ts'
+import { EMPTY_ACCOUNT } from './budget.ts'
+import { balancesOf, drawsOf, limitsOf, sessionAccount, termsOf } from './terms.ts'
+import type { CapDraw } from './terms.ts'
+
+const MONTH = { unit: 'Month', timeZone: 'Europe/Berlin', anchorDay: 1 } as const
+/** 19.00 a month at 70 %, less 2.70, over 6 conversations. */
+const PLUS = makeContract({ tier: 'plus', caps: { perConversation: '0.50', perUser: { amount: '3.00', period: MONTH } } })
+const DAILY = { cap: parseUsd('100'), period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+
+function drawn(more: Partial<Parameters<typeof drawsOf>[0]> = {}): readonly CapDraw[] {
+  return drawsOf({
+    terms: termsOf(PLUS),
+    conversation: 'c1',
+    session: 1,
+    user: 'u1',
+    budgetKey: 'shop/support',
+    limits: [DAILY],
+    nowMs: Date.parse('2026-10-31T23:30:00Z'),
+    ...more,
+  })
+}
+const accounts = (draws: readonly CapDraw[]): string[] => draws.map(({ account }) => account)
+
+test('the amounts of a contract are parsed once: 0.50 a conversation, 3.00 a user', () => {
+  const terms = termsOf(PLUS)
+  assert.equal(terms.perConversation, 500_000_000n)
+  assert.deepEqual(terms.perUser, { cap: 3_000_000_000n, period: MONTH })
+  assert.equal(termsOf(makeContract()).perUser, null)
+})
+
+test('a turn draws on its session, its user’s period in the zone of the tier, and the limits of the workload', () => {
+  const draws = drawn()
+  assert.deepEqual(
+    draws.map(({ kind, cap, periodKey }) => [kind, cap, periodKey]),
+    [
+      ['conversation', 500_000_000n, null],
+      ['user', 3_000_000_000n, '2026-11-01'], // half past midnight in Berlin
+      ['workload', 100_000_000_000n, '2026-10-31'],
+    ],
+  )
+  assert.equal(draws[0]?.account, sessionAccount('c1', 1))
+})
+
+test('without a user, or a tier that caps users, only the others count', () => {
+  assert.deepEqual(
+    drawn({ user: null, limits: [] }).map(({ kind }) => kind),
+    ['conversation'],
+  )
+  assert.deepEqual(
+    drawn({ terms: termsOf(makeContract()) }).map(({ kind }) => kind),
+    ['conversation', 'workload'],
+  )
+})
+
+test('each session, user, tier, period, budget and limit has an account of its own', () => {
+  const variants = [
+    drawn(),
+    drawn({ session: 2 }),
+    drawn({ conversation: 'c2' }),
+    drawn({ user: 'u2' }),
+    drawn({ terms: termsOf(makeContract({ ...PLUS, tier: 'pro' })) }),
+    drawn({ nowMs: Date.parse('2026-12-01T12:00:00Z') }),
+    drawn({ budgetKey: 'shop/other' }),
+    drawn({ limits: [DAILY, DAILY] }),
+  ]
+  const distinct = [...new Set(variants.flatMap(accounts))]
+  const counted = (kind: string): number => distinct.filter((account) => account.startsWith(kind)).length
+  assert.deepEqual([counted('c:'), counted('u:'), counted('w:')], [3, 4, 4])
+  assert.equal(new Set(accounts(drawn({ limits: [DAILY, DAILY] }))).size, 4, 'a reservation draws on each account once')
+})
+
+test('the limits of a workload are parsed from its config', () => {
+  const config = makeConfig('http://provider/v1', [PLUS], { limits: [{ amount: '100.00', period: DAILY.period }] })
+  assert.deepEqual(limitsOf(config), [DAILY])
+})
+
+test('an account that nobody has drawn on is empty', () => {
+  const state = { spent: 5n, held: 2n, heldInput: 1n }
+  const [own, user] = balancesOf(drawn({ limits: [] }), new Map([['c:c1:1', state]]))
+  assert.deepEqual([own?.state, user?.state], [state, EMPTY_ACCOUNT])
+  assert.equal(own?.cap, 500_000_000n)
+})
