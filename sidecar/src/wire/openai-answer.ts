@@ -1,7 +1,7 @@
 /** Whole answers of Chat Completions: what one says, a notice at its end, and answers of our own making. */
 import { isList, isObject } from '../core/message.ts'
 import type { AnswerFacts, Json, JsonObject } from '../core/request.ts'
-import { elementRanges, memberRanges } from './json-scan.ts'
+import { DEPTH_MAX, elementRanges, memberRanges } from './json-scan.ts'
 import { calledName } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 
@@ -196,17 +196,17 @@ function firstChoice(choices: readonly JsonObject[]): JsonObject | null {
   return choices.find((choice) => choice['index'] === 0) ?? choices[0] ?? null
 }
 
-/** Text that the model wrote into a message: its strings, but for its role and the like. */
-function textBytes(value: Json | undefined): number {
+/** Text that the model wrote into a message: its strings, but for its role and the like, to the depth that a request may have. */
+function textBytes(value: Json | undefined, depth = 0): number {
   if (typeof value === 'string') return Buffer.byteLength(value)
-  if (typeof value !== 'object' || value === null) return 0
+  if (typeof value !== 'object' || value === null || depth === DEPTH_MAX) return 0
   let bytes = 0
   if (isList(value)) {
-    for (const element of value) bytes += textBytes(element)
+    for (const element of value) bytes += textBytes(element, depth + 1)
     return bytes
   }
   for (const [key, member] of Object.entries(value)) {
-    if (key !== 'role' && key !== 'id' && key !== 'type' && key !== 'annotations' && key !== 'audio') bytes += textBytes(member)
+    if (key !== 'role' && key !== 'id' && key !== 'type' && key !== 'annotations' && key !== 'audio') bytes += textBytes(member, depth + 1)
   }
   return bytes
 }

@@ -52,11 +52,12 @@ export function renderChatRequest(request: ChatRequest, change: RequestChange): 
   for (const name of change.drop ?? []) splice.drop(name)
   for (const [from, to] of Object.entries(change.rename ?? {})) splice.rename(from, to)
   if (change.model !== undefined && change.model !== request.model) splice.set('model', JSON.stringify(change.model))
-  spliceOutputLimit(splice, request, change.outputLimit)
+  spliceOutputLimit(splice, request, change)
   if (change.includeUsage === true && !request.includeUsage) splice.set('stream_options', withUsageAsked(body))
-  // OpenAI refuses `tool_choice` without tools.
+  // OpenAI refuses `tool_choice` without tools, and `function_call` without functions.
   if (change.toolChoice === 'none' && !request.toolsRefused && request.tools !== 'none') {
-    splice.set(request.fields.has('tools') ? 'tool_choice' : 'function_call', '"none"')
+    if (OFFERS_ANY.test(splice.text('tools') ?? '')) splice.set('tool_choice', '"none"')
+    if (OFFERS_ANY.test(splice.text('functions') ?? '')) splice.set('function_call', '"none"')
   }
   if (change.messages !== undefined && !areSame(change.messages, request.messages)) splice.set('messages', joined(change.messages))
   return splice.bytes()
@@ -95,6 +96,8 @@ const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
 ])
 /** Fields by which self-hosted servers constrain the answer to a grammar. */
 const GRAMMAR_FIELDS = ['guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'structured_outputs'] as const
+/** A list with something in it. */
+const OFFERS_ANY = /^\[\s*[^\s\]]/
 /** Models that search the web on every call, asked or not. */
 const SEARCHING_MODEL = /-search(-|$)/
 
@@ -123,6 +126,8 @@ function chatRequest(body: Buffer, fields: Fields): ChatRequest {
   const toolList = tools?.elements?.map((element) => element.json) ?? []
   const toolChoice = fields.get('tool_choice')?.json
   const functionCall = fields.get('function_call')?.json
+  /** Each word counts only beside the list that it speaks of. */
+  const choicesMade = [...(toolList.length > 0 ? [toolChoice] : []), ...((functions ?? []).length > 0 ? [functionCall] : [])]
   let messageBytes = 0
   for (const message of messages) messageBytes += message.bytes.length
   return {
@@ -133,13 +138,8 @@ function chatRequest(body: Buffer, fields: Fields): ChatRequest {
     choices,
     outputLimit: outputLimit(fields),
     messages,
-    tools:
-      toolList.length === 0 && (functions ?? []).length === 0
-        ? 'none'
-        : isForced(toolChoice) || isObject(functionCall)
-          ? 'forced'
-          : 'offered',
-    toolsRefused: toolChoice === 'none' || functionCall === 'none',
+    tools: choicesMade.length === 0 ? 'none' : isForced(toolChoice) || isObject(functionCall) ? 'forced' : 'offered',
+    toolsRefused: choicesMade.length > 0 && choicesMade.every((choice) => choice === 'none'),
     structured: isStructured(fields),
     serviceTier: text(fields, 'service_tier'),
     metadata: metadataOf(fields),
@@ -243,22 +243,34 @@ function isWhole(value: Json | undefined, most: number): value is number {
 }
 
 /** Every limit that will be sent is the one asked for, or at most the client's own: no provider reads a larger one. */
-function spliceOutputLimit(splice: Splice, request: ChatRequest, asked: RequestChange['outputLimit']): void {
+function spliceOutputLimit(splice: Splice, request: ChatRequest, change: RequestChange): void {
   const names = ['max_completion_tokens', 'max_tokens'] as const
   const written = names.filter((name) => Number(splice.text(name) ?? 0) > 0) // null counts as absent
+  const asked = change.outputLimit
   if (asked === undefined) {
     const own = request.outputLimit
-    if (own !== null) for (const name of written) if (Number(splice.text(name)) > own.tokens) splice.set(name, String(own.tokens))
+    if (own === null) return
+    for (const name of written) if (Number(splice.text(name)) > own.tokens) splice.set(name, String(own.tokens))
+    const left = names.find((name) => splice.has(name)) // null, where the field that held the limit gave way to it
+    if (written.length === 0 && left !== undefined) splice.set(left, String(own.tokens))
     return
   }
+  const field = limitField(change, asked.field)
   const [other] = written
-  if (other !== undefined && !written.includes(asked.field)) {
-    splice.drop(asked.field) // which is null
-    splice.rename(other, asked.field)
+  if (other !== undefined && !written.includes(field)) {
+    splice.drop(field) // which is null
+    splice.rename(other, field)
   }
-  splice.set(asked.field, String(asked.tokens))
+  splice.set(field, String(asked.tokens))
   if (written.length === names.length) for (const name of written) splice.set(name, String(asked.tokens))
 }
+
+/** Where the limit goes: to the other field when the model refuses this one. */
+function limitField(change: RequestChange, field: LimitField): LimitField {
+  const other = field === 'max_tokens' ? 'max_completion_tokens' : 'max_tokens'
+  return change.rename?.[field] === other || change.drop?.includes(field) === true ? other : field
+}
+type LimitField = NonNullable<RequestChange['outputLimit']>['field']
 
 function withUsageAsked(body: Buffer): string {
   const field = layoutOf(body).fields.find(({ name }) => name === 'stream_options')

@@ -52,7 +52,7 @@ export class OutputGauge {
             size = 2
           }
           next = kindOf(code)
-          this.bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : 3
+          this.bytes += code < 0x80 ? 1 : code < 0x800 || isSurrogate(code) ? 2 : 3
         } else {
           next = code < 0x80 ? (KINDS[code] ?? PUNCTUATION) : kindOfLead(code)
           size = code < 0x80 ? 1 : code >= 0xf0 ? 4 : code >= 0xe0 ? 3 : 2
@@ -93,6 +93,7 @@ export class OutputGauge {
     }
     this.#run = 0
     const cost = costOfOther(kind, length)
+    if (cost === 0) return 0 // the piece before or after it may still be the only one
     this.#alone =
       kind === PUNCTUATION && length <= PUNCTUATION_ALONE ? HUNDREDTHS : kind === OTHER ? grown(length, OTHER_ALONE, OTHER_COST) : cost
     return cost
@@ -166,8 +167,12 @@ function kindOf(code: number): number {
   if (code < 0x80) return KINDS[code] ?? PUNCTUATION
   if (code < 0x280) return LETTER
   if (code < 0x800) return OTHER
-  if (code >= 0xd800 && code <= 0xdbff) return EMOJI
-  return code >= 0xdc00 && code <= 0xdfff ? EMOJI : WIDE
+  return isSurrogate(code) ? EMOJI : WIDE
+}
+
+/** Half of a character beyond U+FFFF, which is four bytes as a whole. */
+function isSurrogate(code: number): boolean {
+  return code >= 0xd800 && code <= 0xdfff
 }
 
 function hexAt(bytes: Uint8Array, at: number): number {

@@ -13,7 +13,7 @@ export class Splice {
   readonly #bytes: Buffer
   readonly #layout: Layout
   readonly #fields: { name: string; readonly index: number; value: Buffer | null; renamed: boolean }[]
-  readonly #added: { readonly name: string; readonly value: Buffer }[] = []
+  readonly #added: { name: string; readonly value: Buffer }[] = []
   #dropped = false
 
   constructor(bytes: Buffer, layout: Layout) {
@@ -50,6 +50,8 @@ export class Splice {
   }
 
   drop(name: string): void {
+    const added = this.#added.findIndex((known) => known.name === name)
+    if (added >= 0) this.#added.splice(added, 1)
     const at = this.#fields.findIndex((field) => field.name === name)
     if (at < 0) return
     this.#fields.splice(at, 1)
@@ -58,11 +60,14 @@ export class Splice {
 
   /** Gives a field another name. Where a field has that name already, the renamed one is dropped. */
   rename(from: string, to: string): void {
-    const field = this.#fields.find((known) => known.name === from)
-    if (field === undefined || from === to) return
+    if (from === to || !this.has(from)) return
     if (this.has(to)) return this.drop(from)
+    const added = this.#added.find((known) => known.name === from)
+    if (added !== undefined) added.name = to
+    const field = this.#fields.find((known) => known.name === from)
+    if (field === undefined) return
     field.name = to
-    field.renamed = true
+    field.renamed = to !== this.#rangeOf(field.index).name
   }
 
   /** The object with its changes; the same buffer when there are none. */

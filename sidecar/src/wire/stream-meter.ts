@@ -213,7 +213,9 @@ export class StreamMeter {
       }
       const end = stringEnd(bytes, at + 1)
       if (end < 0) return
-      if (bytes[end] === COLON) isText = WRITTEN_KEYS.has(bytes.toString('latin1', at + 1, end - 1))
+      let next = end
+      while (next < part.end && (bytes[next] ?? 0) <= SPACE) next += 1
+      if (bytes[next] === COLON) isText = WRITTEN_KEYS.has(bytes.toString('latin1', at + 1, end - 1))
       else if (isText) this.#gauge.addJsonString(bytes, at + 1, end - 1)
       at = end
     }
@@ -237,6 +239,7 @@ const DONE = Buffer.from('[DONE]')
 const NAME = Buffer.from('"name"')
 const QUOTE = 0x22
 const COLON = 0x3a
+const SPACE = 0x20
 const WRITTEN_KEYS: ReadonlySet<string> = new Set(['name', 'arguments', 'input'])
 
 /** A part of a chunk, parsed; undefined when it is absent or broken. */

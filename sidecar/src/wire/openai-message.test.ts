@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import * as fc from 'fast-check'
+import type { ImagePart, Json, JsonObject, Message } from '../core/request.ts'
+import { ROLES } from '../core/request.ts'
+import { conversations, message, user } from '../core/testing.ts'
+import { calledName, messageFromJson, readMessage } from './openai-message.ts'
+
+function read(json: JsonObject): Message {
+  const found = messageFromJson(json)
+  if (found === null) throw new TypeError('no message')
+  return found
+}
+
+test('messages of a conversation are read as what they are', () => {
+  fc.assert(
+    fc.property(conversations(), (messages) => {
+      for (const json of messages) assert.deepEqual(read(json), message(json))
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('a message is an object with a role that is known', () => {
+  for (const role of ROLES) assert.equal(read({ role }).role, role)
+  const none: Json[] = [null, 1, 'user', [], {}, { role: null }, { role: 'User' }, { role: ['user'] }, { content: 'x' }]
+  for (const json of none) assert.equal(readMessage(json, Buffer.from(JSON.stringify(json))), null)
+})
+
+test('the bytes are those given, not written anew', () => {
+  const bytes = Buffer.from('{ "role":"user" }')
+  assert.equal(readMessage({ role: 'user' }, bytes)?.bytes, bytes)
+})
+
+describe('tool calls and their answers', () => {
+  test('functions, custom tools and calls without a name', () => {
+    const calls = [
+      { id: 'a', type: 'function', function: { name: 'look_up', arguments: '{}' } },
+      { id: 'b', type: 'custom', custom: { name: 'run', input: 'x' } },
+      { id: 'c' },
+      { type: 'function', function: { name: 'no_id' } },
+      'nonsense',
+    ]
+    assert.deepEqual(read({ role: 'assistant', tool_calls: calls }).toolCalls, [
+      { id: 'a', name: 'look_up' },
+      { id: 'b', name: 'run' },
+      { id: 'c', name: '' },
+    ])
+    assert.equal(calledName({ function: { name: 5 }, custom: { name: 'run' } }), 'run')
+  })
+
+  test('an old function call is answered by its name', () => {
+    const called = read({ role: 'assistant', content: null, function_call: { name: 'look_up', arguments: '{}' } })
+    assert.deepEqual(called.toolCalls, [{ id: 'look_up', name: 'look_up' }])
+    assert.equal(read({ role: 'function', name: 'look_up', content: 'found' }).answers, 'look_up')
+  })
+
+  test('only an assistant calls, and only a tool answers', () => {
+    const calls = [{ id: 'a', type: 'function', function: { name: 'f', arguments: '' } }]
+    assert.deepEqual(read({ role: 'user', tool_calls: calls }).toolCalls, [])
+    assert.equal(read({ role: 'user', tool_call_id: 'a' }).answers, null)
+    assert.equal(read({ role: 'tool', tool_call_id: 'a' }).answers, 'a')
+    assert.equal(read({ role: 'tool', tool_call_id: 7 }).answers, null)
+  })
+})
+
+describe('parts that are not text', () => {
+  const png = Buffer.from('89504e470d0a1a0a0000000d4948445200000280000001e0', 'hex').toString('base64')
+  const cases: Record<string, [part: JsonObject, expected: ImagePart, mediaBytes: number]> = {
+    'an image by link': [
+      { type: 'image_url', image_url: { url: 'https://example.com/a.png', detail: 'low' } },
+      { kind: 'image', size: null, detail: 'low' },
+      0,
+    ],
+    'an image in the message': [
+      { type: 'image_url', image_url: { url: `data:image/png;base64,${png}`, detail: 'high' } },
+      { kind: 'image', size: { width: 640, height: 480 }, detail: 'high', embeddedBytes: 24 },
+      png.length,
+    ],
+    'an image of unknown format': [
+      { type: 'image_url', image_url: { url: 'data:image/avif;base64,AAAAAAAA' } },
+      { kind: 'image', size: null, detail: 'auto', embeddedBytes: 6 },
+      8,
+    ],
+    'an image that is not in base64': [
+      { type: 'image_url', image_url: { url: 'data:image/svg+xml,<svg/>', detail: 'original' } },
+      { kind: 'image', size: null, detail: 'auto' },
+      0,
+    ],
+    'an image as a bare link': [
+      { type: 'image_url', image_url: 'https://example.com/a' },
+      { kind: 'image', size: null, detail: 'auto' },
+      0,
+    ],
+    'an image without anything': [{ type: 'image_url' }, { kind: 'image', size: null, detail: 'auto' }, 0],
+    audio: [
+      { type: 'input_audio', input_audio: { data: 'AAAA', format: 'wav' } },
+      { kind: 'audio', size: null, detail: 'auto', embeddedBytes: 3 },
+      4,
+    ],
+    'audio without data': [{ type: 'input_audio' }, { kind: 'audio', size: null, detail: 'auto' }, 0],
+    'a file by reference': [{ type: 'file', file: { file_id: 'file-1' } }, { kind: 'file', size: null, detail: 'auto' }, 0],
+    'a file in the message': [
+      { type: 'file', file: { filename: 'a.pdf', file_data: 'data:application/pdf;base64,AAAAAAAA' } },
+      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 6 },
+      8,
+    ],
+    'a file in bare base64': [
+      { type: 'file', file: { file_data: 'AAAA' } },
+      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 3 },
+      4,
+    ],
+  }
+  for (const [name, [part, expected, mediaBytes]] of Object.entries(cases)) {
+    test(name, () => {
+      const found = read(user([{ type: 'text', text: 'See:' }, part]))
+      assert.deepEqual([found.images, found.mediaBytes], [[expected], mediaBytes])
+    })
+  }
+
+  test('all parts of a message count, and text does not', () => {
+    const found = read(user([{ type: 'text', text: 'x' }, ...Object.values(cases).map(([part]) => part), 'x', { type: 'refusal' }]))
+    assert.equal(found.images.length, Object.keys(cases).length)
+    assert.equal(found.mediaBytes, png.length + 8 + 4 + 8 + 4)
+    assert.ok(found.mediaBytes < found.bytes.length)
+    assert.deepEqual(read(user('data:image/png;base64,AAAA')).images, [])
+  })
+})
