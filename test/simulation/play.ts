@@ -1,7 +1,7 @@
 /** Plays a schedule on the model, which answers at once, or on a store of an engine, many steps at the same time. */
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { openEmbeddedStore } from '@farebox/sidecar/store/embedded.ts'
 import { ModelStore } from '@farebox/sidecar/store/model.ts'
 import type { BudgetRules } from '@farebox/sidecar/store/model.ts'
@@ -58,7 +58,7 @@ export async function playOnEmbedded(seed: number, folder: string | null): Promi
   const clock = { ms: START_MS }
   const place = folder === null ? null : mkdtempSync(join(folder, 'run-'))
   let file = place === null ? ':memory:' : join(place, 'books-0.sqlite')
-  let store = openEmbeddedStore({ file, nowMs: () => clock.ms })
+  let store = openEmbeddedStore({ file, nowMs: () => clock.ms, writer: 'inline' })
   let crashes = 0
   const moves = schedule(seed)
   let steps = 0
@@ -73,10 +73,10 @@ export async function playOnEmbedded(seed: number, folder: string | null): Promi
           if (action.kind !== 'crash') return onStore(action, store)
           if (place === null) return { kind: 'crash', charged: false }
           const next = join(place, `books-${++crashes}.sqlite`)
-          for (const part of ['', '-wal']) if (existsSync(file + part)) cpSync(file + part, next + part)
+          copyAsCrashed(file, next)
           await store.close()
           file = next
-          store = openEmbeddedStore({ file, nowMs: () => clock.ms })
+          store = openEmbeddedStore({ file, nowMs: () => clock.ms, writer: 'inline' })
           return { kind: 'crash', charged: true }
         }),
       )
@@ -111,6 +111,14 @@ async function onStore(action: Exclude<Action, { kind: 'clock' | 'crash' }>, sto
       return { kind: 'read', snapshot: await store.read(action.query) }
     case 'ledger':
       return { kind: 'ledger', entries: await store.readLedger({ afterSequence: 0, limit: 10_000 }) }
+  }
+}
+
+/** All that a killed process would leave of a store's files. */
+function copyAsCrashed(file: string, copy: string): void {
+  for (const name of readdirSync(dirname(file))) {
+    if (!name.startsWith(basename(file)) || name.endsWith('.lock') || name.endsWith('-shm')) continue
+    copyFileSync(join(dirname(file), name), copy + name.slice(basename(file).length))
   }
 }
 

@@ -1,25 +1,49 @@
 /**
- * The file of the embedded store: one SQLite database, owned by one process. A commit appends one row to the journal; the
- * rows themselves are written to their tables later, a few at a time, so that a turn costs little and nobody waits long.
+ * The file of the embedded store: one SQLite database, owned by one process, and its journal. A commit appends one line to
+ * the journal; the rows themselves reach their tables later, many commits at once, so that a turn costs little and nobody
+ * waits for the disk.
  */
-import type { DatabaseSync } from 'node:sqlite'
+import { rmSync } from 'node:fs'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Operation } from '../core/budget.ts'
 import type { ConversationId } from '../core/conversation.ts'
-import { openDatabase } from './database.ts'
+import { IN_MEMORY, openDatabase } from './database.ts'
+import type { OwnedDatabase } from './database.ts'
+import { Journal, journalParts, JournalReader } from './journal.ts'
 import * as rows from './rows.ts'
-import type { AccountRow, ChainRow, ConversationRow, EditRow, OperationRow, SequencedEntry, TierDayRow, Values } from './rows.ts'
+import type {
+  AccountRow,
+  ChainRow,
+  ConversationRow,
+  EditRow,
+  OperationRow,
+  OutcomeRow,
+  SequencedEntry,
+  TierDayRow,
+  Values,
+} from './rows.ts'
 import { Shelf } from './shelf.ts'
-import { allValues, firstValues, prepareStatements } from './statements.ts'
-import type { Statements } from './statements.ts'
+import { allValues, firstValues, prepareReads } from './statements.ts'
+import type { ReadStatements } from './statements.ts'
+import { journalReader, keepInline, MemoryJournal, TablesThread } from './tables-keeper.ts'
+import type { TablesKeeper } from './tables-keeper.ts'
+import { FORGOTTEN, TablesWriter } from './tables-writer.ts'
 
-const ACCOUNTS_CACHED = 20_000
-const OPERATIONS_CACHED = 2_000
-const CHAIN_CACHED = 20_000
-const TIER_DAYS_CACHED = 1_000
-const CONVERSATIONS_CACHED = 10_000
+const ACCOUNTS_CACHED = 5_000
+const OPERATIONS_CACHED = 500
+const CHAIN_CACHED = 5_000
+const TIER_DAYS_CACHED = 200
+const CONTRACTS_CACHED = 200
+const OUTCOMES_CACHED = 200
+const CONVERSATIONS_CACHED = 3_000
 const CONVERSATION_BYTES_CACHED = 24 * 1024 * 1024
 /** About what a conversation takes without its edits. */
 const CONVERSATION_BYTES = 1_500
+
+type AnyShelf = Pick<
+  Shelf<never>,
+  'name' | 'hasFresh' | 'hasLeaving' | 'unwritten' | 'freshValues' | 'committed' | 'leave' | 'arrived' | 'clear'
+>
 
 export class BooksFile {
   readonly accounts: Shelf<AccountRow>
@@ -29,97 +53,113 @@ export class BooksFile {
   readonly entries: Shelf<SequencedEntry>
   readonly chain: Shelf<ChainRow>
   readonly tierDays: Shelf<TierDayRow>
-  /** For what is rare enough to go to its table at once. Rows that wait on a shelf are not there yet: `flush` first. */
-  readonly sql: Statements
-  readonly #database: DatabaseSync
-  readonly #shelves: readonly Pick<
-    Shelf<never>,
-    'name' | 'hasFresh' | 'waitingCount' | 'leavingCount' | 'freshValues' | 'committed' | 'leave' | 'write' | 'arrived' | 'clear'
-  >[]
-  readonly #writers: ReadonlyMap<string, (values: Values) => void>
-  /** Of the journal: the newest row, the newest whose changes are on their way to the tables, and the newest that the tables have. */
-  #sequence = 0
-  #leavingSequence = 0
-  #writtenSequence = 0
-  #clockMs = 0
+  readonly contracts: Shelf<Contract>
+  readonly outcomes: Shelf<OutcomeRow>
+  /** For queries over the tables. Rows that wait on a shelf are not there yet: `write` first. */
+  readonly sql: ReadStatements
+  readonly #owned: OwnedDatabase
+  readonly #journal: Journal | MemoryJournal
+  readonly #keeper: TablesKeeper
+  readonly #forgotten = new Shelf<object>({ name: FORGOTTEN, cached: 0, load: () => null, encode: (_row, id) => [id] })
+  readonly #shelves: readonly AnyShelf[]
+  /** Of the newest commit. */
+  #sequence: number
+  #writing: Promise<void> | null = null
+  #clockMs: number
   #nextEntry = 1
   #nextEdit = 1
 
-  /** Throws what `openDatabase` throws. `recover` comes before anything else. */
-  constructor(path: string) {
-    this.#database = openDatabase(path)
-    const sql = prepareStatements(this.#database)
-    this.sql = sql
-    const writers = new Map<string, (values: Values) => void>()
-    this.#writers = writers
-    const first = <Row>(values: Values | null, row: (values: Values) => Row): Row | null => (values === null ? null : row(values))
-    const writer = (name: string, statement: Statements['putAccount']): ((values: Values) => void) => {
-      const write = (values: Values): void => void statement.run(...values)
-      writers.set(name, write)
-      return write
+  /** Brings the tables up to date with what an earlier run left in the journal. Throws what `openDatabase` throws. */
+  constructor(path: string, writer: 'thread' | 'inline') {
+    this.#owned = openDatabase(path)
+    try {
+      const { database } = this.#owned
+      const sql = prepareReads(database)
+      this.sql = sql
+      const tables = new TablesWriter(database)
+      if (path !== IN_MEMORY) catchUp(path, tables)
+      this.#sequence = tables.applied
+      this.#clockMs = tables.clockMs
+      if (path === IN_MEMORY) {
+        const memory = new MemoryJournal()
+        this.#journal = memory
+        this.#keeper = keepInline(tables, () => memory)
+      } else {
+        this.#journal = new Journal(path)
+        this.#keeper = writer === 'thread' ? new TablesThread(path) : keepInline(tables, () => journalReader(path, tables))
+      }
+      const first = <Row>(values: Values | null, row: (values: Values) => Row): Row | null => (values === null ? null : row(values))
+      this.accounts = new Shelf({
+        name: 'accounts',
+        cached: ACCOUNTS_CACHED,
+        load: (id) => first(firstValues(sql.getAccount, id), rows.accountRow),
+        encode: rows.accountValues,
+      })
+      this.operations = new Shelf({
+        name: 'operations',
+        cached: OPERATIONS_CACHED,
+        load: (id) => first(firstValues(sql.getOperation, id), rows.operationRow),
+        encode: rows.operationValues,
+      })
+      this.conversations = new Shelf({
+        name: 'conversations',
+        cached: CONVERSATIONS_CACHED,
+        cachedBytes: { max: CONVERSATION_BYTES_CACHED, of: conversationBytes },
+        // Whose edits wait waits itself, so that a conversation that is read has all its edits in the table.
+        load: (id) =>
+          first(firstValues(sql.getConversation, id), (values) =>
+            rows.conversationRow(values, allValues(sql.getEdits, id).map(rows.editRow)),
+          ),
+        encode: rows.conversationValues,
+      })
+      this.edits = new Shelf({ name: 'edits', cached: 0, load: () => null, encode: rows.editValues })
+      this.entries = new Shelf({ name: 'entries', cached: 0, load: () => null, encode: rows.entryValues })
+      this.chain = new Shelf({
+        name: 'chain',
+        cached: CHAIN_CACHED,
+        load: (digest) => first(firstValues(sql.getChain, digest), rows.chainRow),
+        encode: rows.chainValues,
+      })
+      this.tierDays = new Shelf({
+        name: 'tierDays',
+        cached: TIER_DAYS_CACHED,
+        load: (key) => first(firstValues(sql.getTierDay, ...fromTierDayKey(key)), rows.tierDayRow),
+        encode: rows.tierDayValues,
+      })
+      this.contracts = new Shelf({
+        name: 'contracts',
+        cached: CONTRACTS_CACHED,
+        load: (hash) => first(firstValues(sql.getContract, hash), rows.contractRow),
+        encode: rows.contractValues,
+      })
+      this.outcomes = new Shelf({
+        name: 'outcomes',
+        cached: OUTCOMES_CACHED,
+        load: (key) => first(firstValues(sql.getOutcome, key), rows.outcomeRow),
+        encode: rows.outcomeValues,
+      })
+      this.#shelves = [
+        this.#forgotten,
+        this.accounts,
+        this.operations,
+        this.edits,
+        this.conversations,
+        this.entries,
+        this.chain,
+        this.tierDays,
+        this.contracts,
+        this.outcomes,
+      ]
+      this.#countOn()
+    } catch (error) {
+      this.#owned.close()
+      throw error
     }
-    this.accounts = new Shelf({
-      name: 'accounts',
-      cached: ACCOUNTS_CACHED,
-      load: (id) => first(firstValues(sql.getAccount, id), rows.accountRow),
-      encode: rows.accountValues,
-      write: writer('accounts', sql.putAccount),
-    })
-    this.operations = new Shelf({
-      name: 'operations',
-      cached: OPERATIONS_CACHED,
-      load: (id) => first(firstValues(sql.getOperation, id), rows.operationRow),
-      encode: rows.operationValues,
-      write: writer('operations', sql.putOperation),
-    })
-    this.conversations = new Shelf({
-      name: 'conversations',
-      cached: CONVERSATIONS_CACHED,
-      cachedBytes: { max: CONVERSATION_BYTES_CACHED, of: conversationBytes },
-      // Whose edits wait waits itself, so that a conversation that is read has all its edits in the table.
-      load: (id) =>
-        first(firstValues(sql.getConversation, id), (values) =>
-          rows.conversationRow(values, allValues(sql.getEdits, id).map(rows.editRow)),
-        ),
-      encode: rows.conversationValues,
-      write: writer('conversations', sql.putConversation),
-    })
-    this.edits = new Shelf({ name: 'edits', cached: 0, load: () => null, encode: rows.editValues, write: writer('edits', sql.putEdit) })
-    this.entries = new Shelf({
-      name: 'entries',
-      cached: 0,
-      load: () => null,
-      encode: rows.entryValues,
-      write: writer('entries', sql.putEntry),
-    })
-    this.chain = new Shelf({
-      name: 'chain',
-      cached: CHAIN_CACHED,
-      load: (digest) => first(firstValues(sql.getChain, digest), rows.chainRow),
-      encode: rows.chainValues,
-      write: writer('chain', sql.putChain),
-    })
-    this.tierDays = new Shelf({
-      name: 'tierDays',
-      cached: TIER_DAYS_CACHED,
-      load: (key) => first(firstValues(sql.getTierDay, ...fromTierDayKey(key)), rows.tierDayRow),
-      encode: rows.tierDayValues,
-      write: writer('tierDays', sql.putTierDay),
-    })
-    // Edits before conversations: whose edits have not arrived has not arrived either.
-    this.#shelves = [this.accounts, this.operations, this.edits, this.conversations, this.entries, this.chain, this.tierDays]
   }
 
   /** What the store's clock showed at the last commit. */
   get clockMs(): number {
     return this.#clockMs
-  }
-  /** How many commits there were, and up to which of them the tables have everything. */
-  get sequence(): number {
-    return this.#sequence
-  }
-  get writtenSequence(): number {
-    return this.#writtenSequence
   }
   /** The next number of the ledger; each is given once. */
   nextEntry(): number {
@@ -128,107 +168,95 @@ export class BooksFile {
   nextEdit(): number {
     return this.#nextEdit++
   }
+  /** Rows that have not reached their tables. */
+  get unwritten(): number {
+    return this.#shelves.reduce((sum, shelf) => sum + shelf.unwritten, 0)
+  }
 
-  /**
-   * Forgets whatever was not committed, and brings the tables up to date with the journal: after a crash, or after a
-   * commit that failed. Returns the operations that are held.
-   */
-  recover(): readonly Operation[] {
-    for (const shelf of this.#shelves) shelf.clear()
-    this.#clockMs = Math.max(this.#clockMs, rows.whole(firstValues(this.sql.getMeta, 'clock')?.[0] ?? 0))
-    this.transaction(() => {
-      for (const [body] of allValues(this.sql.readJournal)) {
-        const record = JSON.parse(rows.text(body)) as JournalRecord
-        this.#clockMs = Math.max(this.#clockMs, record.clockMs)
-        for (const [name, images] of record.rows) for (const values of images) this.#writers.get(name)?.(values)
-      }
-      this.sql.dropJournal.run(Number.MAX_SAFE_INTEGER)
-      this.sql.putMeta.run('clock', this.#clockMs)
-    })
-    this.#leavingSequence = this.#sequence
-    this.#writtenSequence = this.#sequence
-    this.#nextEntry = 1 + rows.whole(firstValues(this.sql.lastEntry)?.[0] ?? 0)
-    this.#nextEdit = 1 + rows.whole(firstValues(this.sql.lastEdit)?.[0] ?? 0)
+  /** The operations that are held, by the tables. */
+  held(): readonly Operation[] {
     return allValues(this.sql.heldOperations).map((values) => rows.operationRow(values).operation)
   }
 
   /** Makes everything that was changed survive this process. All or nothing. */
   commit(clockMs: number): void {
-    const images: [string, Values[]][] = []
-    for (const shelf of this.#shelves) if (shelf.hasFresh) images.push([shelf.name, shelf.freshValues()])
-    if (images.length === 0) return
-    const record: JournalRecord = { clockMs, rows: images }
-    this.sql.putJournal.run(this.#sequence + 1, JSON.stringify(record))
+    const changed: [string, Values[]][] = []
+    for (const shelf of this.#shelves) if (shelf.hasFresh) changed.push([shelf.name, shelf.freshValues()])
+    if (changed.length === 0) return
+    this.#journal.append({ sequence: this.#sequence + 1, clockMs, rows: changed })
     this.#sequence += 1
     this.#clockMs = clockMs
-    for (const shelf of this.#shelves) shelf.committed()
+    for (const shelf of this.#shelves) if (shelf.hasFresh) shelf.committed()
   }
 
-  /** Rows that have not reached their tables. */
-  get unwritten(): number {
-    return this.#shelves.reduce((sum, shelf) => sum + shelf.waitingCount + shelf.leavingCount, 0)
-  }
-
-  /** Writes about `limit` rows to their tables. Nothing may be fresh. */
-  write(limit: number): void {
-    if (this.#shelves.every((shelf) => shelf.leavingCount === 0)) {
-      for (const shelf of this.#shelves) shelf.leave()
-      this.#leavingSequence = this.#sequence
+  /** Brings all that is committed to the tables. Nothing may be fresh. */
+  async write(): Promise<void> {
+    while (this.#writing !== null) await this.#writing // rejects for all who wait for it
+    if (this.unwritten === 0) return
+    this.#writing = this.#writeAll()
+    try {
+      await this.#writing
+    } finally {
+      this.#writing = null
     }
-    const written: (readonly string[])[] = []
-    let isComplete = false
-    this.transaction(() => {
-      let left = limit
-      for (const shelf of this.#shelves) {
-        const keys = shelf.write(left)
-        left -= keys.length
-        written.push(keys)
-      }
-      isComplete = this.#shelves.every((shelf, index) => shelf.leavingCount === written[index]?.length)
-      if (!isComplete) return
-      this.sql.dropJournal.run(this.#leavingSequence)
-      this.sql.putMeta.run('clock', this.#clockMs)
-    })
-    this.#shelves.forEach((shelf, index) => shelf.arrived(written[index] ?? []))
-    if (isComplete) this.#writtenSequence = this.#leavingSequence
   }
 
-  /** Brings the tables up to date, for queries over them. Nothing may be fresh. */
-  flush(): void {
-    while (this.unwritten > 0) this.write(Number.MAX_SAFE_INTEGER)
+  dropOutlived(nowMs: number): Promise<void> {
+    return this.#keeper.dropOutlived(this.#sequence, nowMs)
+  }
+
+  /** Forgets whatever was not committed: after a commit that failed. */
+  async recover(): Promise<void> {
+    while (this.#writing !== null) await this.#writing
+    await this.#keeper.write(this.#sequence)
+    for (const shelf of this.#shelves) shelf.clear()
+    this.#countOn()
   }
 
   /** The conversation begins anew under its id: what the one before it left is gone. */
-  dropConversation(id: ConversationId): void {
-    this.flush()
-    this.transaction(() => {
-      this.sql.dropEdits.run(id)
-      this.sql.dropConversation.run(id)
-    })
-    this.conversations.dropped(id)
+  forget(id: ConversationId): void {
+    this.#forgotten.set(id, {})
   }
 
-  transaction(run: () => void): void {
-    this.sql.begin.run()
+  async close(): Promise<void> {
     try {
-      run()
-      this.sql.commit.run()
-    } catch (error) {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
-      throw error
+      await this.#keeper.close()
+    } finally {
+      this.#journal.close()
+      this.#owned.close()
     }
   }
 
-  close(): void {
-    this.#database.close()
+  async #writeAll(): Promise<void> {
+    // What left before and did not arrive goes again: the keeper knows how far it came.
+    if (!this.#shelves.some((shelf) => shelf.hasLeaving)) for (const shelf of this.#shelves) shelf.leave()
+    await this.#keeper.write(this.#sequence)
+    for (const shelf of this.#shelves) shelf.arrived()
+  }
+
+  #countOn(): void {
+    this.#nextEntry = 1 + rows.whole(firstValues(this.sql.lastEntry)?.[0] ?? 0)
+    this.#nextEdit = 1 + rows.whole(firstValues(this.sql.lastEdit)?.[0] ?? 0)
   }
 }
 
-/** One commit: the new images of all rows that it changed, by shelf. */
-interface JournalRecord {
-  readonly clockMs: number
-  readonly rows: readonly (readonly [string, readonly Values[]])[]
+/** Plays what an earlier run left in the journal over the tables; then the journal begins anew. */
+function catchUp(path: string, tables: TablesWriter): void {
+  const reader = new JournalReader(path, tables.applied)
+  try {
+    for (;;) {
+      const records = reader.readTo(tables.applied + CAUGHT_UP_AT_ONCE)
+      if (records.length === 0) break
+      tables.apply(records)
+    }
+  } finally {
+    reader.close()
+  }
+  if (tables.checkpoint()) for (const part of journalParts(path)) rmSync(part.path)
 }
+
+/** Commits of an earlier run that are read into memory at a time. */
+const CAUGHT_UP_AT_ONCE = 2_000
 
 export function tierDayKey(tier: string, day: string): string {
   return `${day} ${tier}`

@@ -9,19 +9,67 @@ const CORRUPT = 11
 const NOT_A_DATABASE = 26
 const PRIMARY_CODE = 0xff
 
-/** Throws `StoreError`: `away` when the file is in use or cannot be opened, `corrupt` when it is damaged or not ours. */
-export function openDatabase(path: string): DatabaseSync {
+/** Two connections of one process share the file, one writes; each waits this long for the other at most. */
+const BUSY_TIMEOUT_MS = 5_000
+/** Of each connection; what is asked for often is remembered in another place. */
+const PAGE_CACHE_KB = 1_024
+
+export interface OwnedDatabase {
+  readonly database: DatabaseSync
+  /** Closes it, and lets others have the file. */
+  close(): void
+}
+
+/**
+ * Opens the file for this process alone, its tables made where they are missing. Throws `StoreError`: `away` when the file
+ * is in use or cannot be opened, `corrupt` when it is damaged or not ours.
+ */
+export function openDatabase(path: string): OwnedDatabase {
+  let lock: DatabaseSync | null = null
   let database: DatabaseSync | null = null
   try {
-    database = new DatabaseSync(path)
-    // The lock is taken by the first transaction and kept until the file is closed.
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; COMMIT')
+    if (path !== IN_MEMORY) lock = locked(`${path}.lock`)
+    database = connectToTables(path)
     assertOurs(database, path)
     database.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${TABLES_VERSION}; ${TABLES}`)
-    return database
   } catch (error) {
     database?.close()
+    lock?.close()
     throw storeError(path, error)
+  }
+  const opened = database
+  return {
+    database: opened,
+    close() {
+      opened.close()
+      lock?.close()
+    },
+  }
+}
+
+export const IN_MEMORY = ':memory:'
+
+/** A connection to a file that this process owns. */
+export function connectToTables(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
+  try {
+    database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -${PAGE_CACHE_KB}`)
+    return database
+  } catch (error) {
+    database.close()
+    throw error
+  }
+}
+
+/** A database of which only the lock is of use: the kernel gives it up when the process ends, however it ends. */
+function locked(path: string): DatabaseSync {
+  const lock = new DatabaseSync(path)
+  try {
+    lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT')
+    return lock
+  } catch (error) {
+    lock.close()
+    throw error
   }
 }
 

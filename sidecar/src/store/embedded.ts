@@ -1,9 +1,8 @@
 /**
  * The embedded store: SQLite in one file, owned by one process. Steps run in memory as they are asked for; what a turn of
- * the event loop changed is committed together before any of its steps is answered, so nobody acts on what a crash could
- * undo. A killed process loses nothing that was answered (a power cut may: `synchronous=NORMAL`).
+ * the event loop changed is committed together, to the journal, before any of its steps is answered, so nobody acts on what
+ * a crash could undo. A killed process loses nothing that was answered (a power cut may: nobody waits for the disk itself).
  */
-import { setImmediate as nextTick } from 'node:timers/promises'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import {
   added,
@@ -25,19 +24,20 @@ import type { Conversation, ConversationChange, ConversationId, Digest, Edit } f
 import type { LedgerEntry } from '../core/ledger.ts'
 import { BooksFile, tierDayKey } from './books-file.ts'
 import { storeError } from './database.ts'
-import { Outlived } from './outlived.ts'
 import * as rows from './rows.ts'
-import { allValues, firstValues } from './statements.ts'
+import { allValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS, StoreError } from './store.ts'
 import type { BudgetStore, OutcomeTotals, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from './store.ts'
 
-/** Rows that are written to their tables at a time, and how long after the commit before: a batch takes a millisecond or less. */
-const BATCH_ROWS = 128
-const BATCH_EVERY_MS = 10
-/** With more than this waiting, batches grow: memory is bounded, even where the load leaves no idle time. */
-const BACKLOG_ROWS = 8_000
-const BACKLOG_BATCH_ROWS = 1_000
+/** How long a commit waits at most until its rows are on their way to the tables. Rows that change again meanwhile go once. */
+const WRITE_EVERY_MS = 250
+/** After rows could not be written; until then the journal has them. */
+const WRITE_AGAIN_MS = 2_000
+/** With more rows than this waiting for their tables, memory would run out before the disk came back: steps are refused. */
+const UNWRITTEN_MAX = 200_000
+/** Rows that outlived their life are looked for this often. */
+const DROP_EVERY_MS = 3_600_000
 const LEDGER_PAGE_MAX = 10_000
 const DAY_MS = 24 * 3_600_000
 
@@ -46,6 +46,10 @@ export interface EmbeddedOptions {
   readonly file: string
   /** The wall clock. */
   readonly nowMs: () => number
+  /** Who writes the tables: a thread of their own (the default), or the one that asks, at the cost of its turns. */
+  readonly writer?: 'thread' | 'inline'
+  /** Told when rows could not be written to their tables; they are tried again. */
+  readonly onTrouble?: (error: StoreError) => void
 }
 
 /**
@@ -65,38 +69,39 @@ class EmbeddedStore implements BudgetStore {
   readonly #file: string
   readonly #books: BooksFile
   readonly #clock: StoreClock
-  readonly #outlived: Outlived
+  readonly #onTrouble: (error: StoreError) => void
   #held = new Map<OperationId, Operation>()
   #waiting: Waiting[] = []
   #isCommitDue = false
   #isOpen = true
-  /** A commit failed, and what memory holds is not what the file holds. */
+  /** A commit failed: memory holds what was never committed, until it is read again. */
   #isAstray = false
-  #writer: NodeJS.Timeout | null = null
+  #recovery: Promise<void> | null = null
+  #timer: NodeJS.Timeout | null = null
+  #nextDropMs = 0
   #today = { number: 0, text: '1970-01-01' }
 
-  constructor({ file, nowMs }: EmbeddedOptions) {
+  constructor({ file, nowMs, writer = 'thread', onTrouble = () => undefined }: EmbeddedOptions) {
     this.#file = file
-    this.#books = new BooksFile(file)
+    this.#onTrouble = onTrouble
     try {
-      this.#recover()
-      this.#clock = new StoreClock(nowMs, this.#books.clockMs)
-      const now = this.#clock.now()
-      for (const operation of overdue(this.#held.values(), Number.POSITIVE_INFINITY)) this.#book(charged(operation, now), null)
-      this.#books.commit(now)
+      this.#books = new BooksFile(file, writer)
     } catch (error) {
-      this.#books.close()
       throw storeError(file, error)
     }
-    this.#outlived = new Outlived(this.#books)
+    this.#clock = new StoreClock(nowMs, this.#books.clockMs)
+    this.#takeHeld()
+    const now = this.#clock.now()
+    for (const operation of overdue(this.#held.values(), Number.POSITIVE_INFINITY)) this.#book(charged(operation, now), null)
+    this.#books.commit(now)
   }
 
-  async read({ conversation, accounts, nowMs }: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
-    return this.#guarded(() => ({ conversation: this.#alive(conversation, this.#clock.at(nowMs)), accounts: this.#balances(accounts) }))
+  read({ conversation, accounts, nowMs }: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
+    return this.#look(() => ({ conversation: this.#alive(conversation, this.#clock.at(nowMs)), accounts: this.#balances(accounts) }))
   }
 
-  async findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null> {
-    return this.#guarded(() => {
+  findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null> {
+    return this.#look(() => {
       const now = this.#clock.at(nowMs)
       for (const digest of digests) {
         const found = this.#books.chain.get(digest)
@@ -203,30 +208,34 @@ class EmbeddedStore implements BudgetStore {
       const now = this.#clock.at(nowMs)
       const expired = overdue(this.#held.values(), now).slice(0, limit)
       for (const operation of expired) this.#book(charged(operation, now), null)
-      this.#outlived.wake(now)
-      this.#wakeWriter()
+      if (now >= this.#nextDropMs) {
+        this.#nextDropMs = now + DROP_EVERY_MS
+        void this.#dropOutlived(now)
+      }
       return { expired }
     })
   }
 
-  async putContract(contract: Contract): Promise<void> {
-    this.#guarded(() => this.#books.sql.putContract.run(contract.hash, JSON.stringify(contract)))
-  }
-
-  async getContract(hash: string): Promise<Contract | null> {
-    return this.#guarded(() => {
-      const values = firstValues(this.#books.sql.getContract, hash)
-      return values === null ? null : (JSON.parse(rows.text(values[0])) as Contract)
+  putContract(contract: Contract): Promise<void> {
+    return this.#step(() => {
+      if (this.#books.contracts.get(contract.hash) === null) this.#books.contracts.set(contract.hash, contract)
     })
   }
 
-  async addOutcome({ key, tier, day, kind }: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
-    return this.#guarded(() => (this.#books.sql.putOutcome.run(key, tier, day, kind).changes === 0 ? 'exists' : 'added'))
+  getContract(hash: string): Promise<Contract | null> {
+    return this.#look(() => this.#books.contracts.get(hash))
   }
 
-  async readOutcomes({ tier, fromDay, toDay }: Parameters<BudgetStore['readOutcomes']>[0]): Promise<OutcomeTotals> {
-    await this.#written()
-    return this.#guarded(() => {
+  addOutcome({ key, tier, day, kind }: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
+    return this.#step(() => {
+      if (this.#books.outcomes.get(key) !== null) return 'exists'
+      this.#books.outcomes.set(key, { tier, day, kind })
+      return 'added'
+    })
+  }
+
+  readOutcomes({ tier, fromDay, toDay }: Parameters<BudgetStore['readOutcomes']>[0]): Promise<OutcomeTotals> {
+    return this.#query(() => {
       const counts = new Map(
         allValues(this.#books.sql.countOutcomes, tier, fromDay, toDay).map(([kind, count]) => [kind, rows.whole(count)]),
       )
@@ -240,16 +249,14 @@ class EmbeddedStore implements BudgetStore {
     })
   }
 
-  async readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly rows.SequencedEntry[]> {
-    await this.#written()
-    return this.#guarded(() =>
+  readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly rows.SequencedEntry[]> {
+    return this.#query(() =>
       allValues(this.#books.sql.readEntries, afterSequence, Math.min(limit, LEDGER_PAGE_MAX)).map((values) => rows.entryRow(values)),
     )
   }
 
-  async listConversations({ limit, nowMs }: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
-    await this.#written()
-    return this.#guarded(() => {
+  listConversations({ limit, nowMs }: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
+    return this.#query(() => {
       const now = this.#clock.at(nowMs)
       const listed: Conversation[] = []
       for (const [id] of allValues(this.#books.sql.newestConversations, now - CONVERSATION_LIFE_MS, limit)) {
@@ -264,34 +271,55 @@ class EmbeddedStore implements BudgetStore {
     if (!this.#isOpen) return
     this.#commit()
     this.#isOpen = false
-    if (this.#writer !== null) clearTimeout(this.#writer)
+    if (this.#timer !== null) clearTimeout(this.#timer)
     try {
-      if (!this.#isAstray) this.#books.flush()
+      await this.#recovery
+      if (!this.#isAstray) await this.#books.write()
     } catch (error) {
       throw storeError(this.#file, error)
     } finally {
-      this.#books.close()
+      await this.#books.close()
     }
   }
 
   /** Runs a step now; answers it when this turn of the event loop is committed. A step that throws `RangeError` has changed nothing. */
   #step<T>(run: () => T): Promise<T> {
+    if (this.#isAstray) return this.#recovered().then(() => this.#step(run))
     return new Promise((resolve, reject) => {
       try {
         const answer = this.#guarded(run)
         this.#waiting.push({ resolve: () => resolve(answer), reject })
         this.#commitSoon()
       } catch (error) {
-        if (error instanceof StoreError && error.code !== 'closed') this.#abandon(error)
+        if (error instanceof StoreError && error.code === 'corrupt') this.#abandon(error)
         reject(error instanceof Error ? error : new Error(String(error)))
       }
     })
   }
 
+  /** Reads what memory has, or a row of the tables. */
+  async #look<T>(run: () => T): Promise<T> {
+    if (this.#isAstray) await this.#recovered()
+    return this.#guarded(run)
+  }
+
+  /** Reads the tables, once they have all that was committed before. */
+  async #query<T>(run: () => T): Promise<T> {
+    if (this.#isAstray) await this.#recovered()
+    this.#guarded(() => undefined)
+    this.#commit()
+    try {
+      await this.#books.write()
+    } catch (error) {
+      throw storeError(this.#file, error)
+    }
+    return this.#look(run)
+  }
+
   #guarded<T>(run: () => T): T {
     if (!this.#isOpen) throw new StoreError('closed', 'the store is closed')
+    if (this.#books.unwritten > UNWRITTEN_MAX) throw new StoreError('away', `${this.#file}: rows cannot be written to their tables`)
     try {
-      if (this.#isAstray) this.#recover()
       return run()
     } catch (error) {
       throw error instanceof RangeError ? error : storeError(this.#file, error)
@@ -315,7 +343,7 @@ class EmbeddedStore implements BudgetStore {
     const waiting = this.#waiting
     this.#waiting = []
     for (const { resolve } of waiting) resolve()
-    this.#wakeWriter()
+    this.#writeSoon(WRITE_EVERY_MS)
   }
 
   /** Nothing of this turn happened: memory is read again from the file, and everyone is told. */
@@ -326,40 +354,50 @@ class EmbeddedStore implements BudgetStore {
     for (const { reject } of waiting) reject(error)
   }
 
-  #recover(): void {
-    this.#held = new Map(this.#books.recover().map((operation) => [operation.id, operation]))
-    this.#isAstray = false
+  /** Reads memory again from the file; rejects with `StoreError` while that cannot be done. */
+  #recovered(): Promise<void> {
+    this.#recovery ??= this.#recover().finally(() => {
+      this.#recovery = null
+    })
+    return this.#recovery
   }
 
-  #wakeWriter(): void {
-    if (this.#writer !== null || (this.#books.unwritten === 0 && !this.#outlived.isUnderWay)) return
-    this.#writer = setTimeout(() => this.#writeInTheBackground(), BATCH_EVERY_MS).unref()
+  async #recover(): Promise<void> {
+    try {
+      await this.#books.recover()
+      this.#takeHeld()
+      this.#isAstray = false
+    } catch (error) {
+      throw storeError(this.#file, error)
+    }
   }
 
-  #writeInTheBackground(): void {
-    this.#writer = null
+  #takeHeld(): void {
+    this.#held = new Map(this.#books.held().map((operation) => [operation.id, operation]))
+  }
+
+  #writeSoon(afterMs: number): void {
+    this.#timer ??= setTimeout(() => void this.#writeInTheBackground(), afterMs).unref()
+  }
+
+  async #writeInTheBackground(): Promise<void> {
+    this.#timer = null
     this.#commit()
     if (this.#isAstray) return
     try {
-      if (this.#books.unwritten > 0) this.#books.write(this.#books.unwritten > BACKLOG_ROWS ? BACKLOG_BATCH_ROWS : BATCH_ROWS)
-      else this.#outlived.step(this.#clock.now(), BATCH_ROWS)
-    } catch {
-      // The journal still has every row. Memory and tables are made one again by the next step, which also tells of it.
-      this.#isAstray = true
-      return
+      await this.#books.write()
+    } catch (error) {
+      if (!this.#isOpen) return
+      this.#onTrouble(storeError(this.#file, error))
+      this.#writeSoon(WRITE_AGAIN_MS)
     }
-    this.#wakeWriter()
   }
 
-  /** Brings to their tables, batch by batch, all rows that were changed up to now. */
-  async #written(): Promise<void> {
-    this.#guarded(() => undefined)
-    this.#commit()
-    const target = this.#books.sequence
-    while (this.#isOpen && !this.#isAstray && this.#books.writtenSequence < target) {
-      this.#guarded(() => this.#books.write(BATCH_ROWS))
-      await nextTick()
-      this.#commit()
+  async #dropOutlived(now: number): Promise<void> {
+    try {
+      await this.#books.dropOutlived(now)
+    } catch (error) {
+      if (this.#isOpen) this.#onTrouble(storeError(this.#file, error))
     }
   }
 
@@ -425,9 +463,7 @@ class EmbeddedStore implements BudgetStore {
 
   /** What outlived its life under this id is gone before a conversation begins under it. */
   #beginAnew(id: ConversationId): void {
-    if (this.#books.conversations.get(id) === null) return
-    this.#commit()
-    this.#books.dropConversation(id)
+    if (this.#books.conversations.get(id) !== null) this.#books.forget(id)
   }
 
   /** `found`: as it is stored; null when it begins as `before`. `touched`: null leaves its life as it is. */

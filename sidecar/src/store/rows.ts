@@ -2,10 +2,12 @@
 import type { Account, Operation, OperationState } from '../core/budget.ts'
 import type { Conversation, ConversationId, Driver, Edit } from '../core/conversation.ts'
 import type { EntryKind, EntryNote, LedgerEntry } from '../core/ledger.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { OutcomeKind } from './store.ts'
 
-/** Values of a row, in the order of its columns: what the file and the journal keep. */
-export type Values = readonly (string | number | null)[]
+/** Values of a row, in the order of its columns. Objects and lists are as the journal has them; the tables have their JSON. */
+export type Values = readonly (string | number | null | object)[]
 
 /** `touched`: by the store's clock, when a step last used it. */
 export interface AccountRow {
@@ -36,6 +38,11 @@ export interface TierDayRow {
   readonly day: string
   readonly cost: NanoUsd
 }
+export interface OutcomeRow {
+  readonly tier: string
+  readonly day: string
+  readonly kind: OutcomeKind
+}
 export type SequencedEntry = LedgerEntry & { readonly sequence: number }
 
 export function accountValues({ account, touched }: AccountRow, id: string): Values {
@@ -48,7 +55,7 @@ export function accountRow([, spent, held, heldInput, touched]: Values): Account
 export function operationValues({ operation, touched }: OperationRow): Values {
   const { id, accounts, hold, input, expiresAtMs, state, note } = operation
   const cost = state.status === 'settled' ? state.cost : 0n
-  return [id, JSON.stringify(accounts), Number(hold), Number(input), expiresAtMs, state.status, Number(cost), noteText(note), touched]
+  return [id, accounts, Number(hold), Number(input), expiresAtMs, state.status, Number(cost), noteJson(note), touched]
 }
 export function operationRow([id, accounts, hold, input, expires, status, cost, note, touched]: Values): OperationRow {
   const state = stateOf(text(status), money(cost))
@@ -65,7 +72,7 @@ export function operationRow([id, accounts, hold, input, expires, status, cost, 
 }
 
 export function entryValues({ sequence, operationId, kind, accounts, cost, atMs, note }: SequencedEntry): Values {
-  return [sequence, operationId, kind, JSON.stringify(accounts), Number(cost), atMs, noteText(note)]
+  return [sequence, operationId, kind, accounts, Number(cost), atMs, noteJson(note)]
 }
 export function entryRow([sequence, operation, kind, accounts, cost, at, note]: Values): SequencedEntry {
   const operationId = text(operation)
@@ -84,7 +91,7 @@ export function entryRow([sequence, operation, kind, accounts, cost, at, note]: 
 /** A conversation without its edits, which are appended to a table of their own. */
 export function conversationValues({ conversation, touched }: ConversationRow): Values {
   const { edits: _edits, readyEdits: _readyEdits, drivers, ...rest } = conversation
-  return [conversation.id, JSON.stringify({ ...rest, drivers: amountsText(drivers) }), conversation.lastTurnAtMs, touched]
+  return [conversation.id, { ...rest, drivers: amountsText(drivers) }, conversation.lastTurnAtMs, touched]
 }
 export function conversationRow([, state, , touched]: Values, edits: readonly EditRow[]): ConversationRow {
   const { drivers, ...rest } = JSON.parse(text(state)) as Omit<Conversation, 'drivers' | 'edits' | 'readyEdits'> & {
@@ -100,7 +107,7 @@ export function conversationRow([, state, , touched]: Values, edits: readonly Ed
 }
 
 export function editValues({ sequence, conversation, ready, edit }: EditRow): Values {
-  return [sequence, conversation, edit.id, ready ? 1 : 0, JSON.stringify(edit)]
+  return [sequence, conversation, edit.id, ready ? 1 : 0, edit]
 }
 export function editRow([sequence, conversation, , ready, body]: Values): EditRow {
   return { sequence: whole(sequence), conversation: text(conversation), ready: ready === 1, edit: JSON.parse(text(body)) as Edit }
@@ -120,6 +127,20 @@ export function tierDayRow([tier, day, cost]: Values): TierDayRow {
   return { tier: text(tier), day: text(day), cost: BigInt(text(cost)) }
 }
 
+export function contractValues(contract: Contract): Values {
+  return [contract.hash, contract]
+}
+export function contractRow([, body]: Values): Contract {
+  return JSON.parse(text(body)) as Contract
+}
+
+export function outcomeValues({ tier, day, kind }: OutcomeRow, key: string): Values {
+  return [key, tier, day, kind]
+}
+export function outcomeRow([, tier, day, kind]: Values): OutcomeRow {
+  return { tier: text(tier), day: text(day), kind: text(kind) as OutcomeKind }
+}
+
 export function text(value: unknown): string {
   if (typeof value !== 'string') throw new TypeError('a text in the store is not a text')
   return value
@@ -136,8 +157,8 @@ function idsOf(value: unknown): readonly string[] {
   return JSON.parse(text(value)) as readonly string[]
 }
 
-function noteText(note: EntryNote): string {
-  return JSON.stringify(note.drivers === undefined ? note : { ...note, drivers: amountsText(note.drivers) })
+function noteJson(note: EntryNote): object {
+  return note.drivers === undefined ? note : { ...note, drivers: amountsText(note.drivers) }
 }
 function noteOf(value: unknown): EntryNote {
   const { drivers, ...rest } = JSON.parse(text(value)) as Omit<EntryNote, 'drivers'> & {

@@ -15,13 +15,6 @@ export interface ShelfSpec<Row extends object> {
   /** Reads the table; null when the row is absent. */
   readonly load: (key: string) => Row | null
   readonly encode: (row: Row, key: string) => Values
-  /** Writes the table, inside the caller's transaction. */
-  readonly write: (values: Values) => void
-}
-
-interface Waiting<Row> {
-  readonly row: Row
-  values: Values | null
 }
 
 export class Shelf<Row extends object> {
@@ -31,9 +24,9 @@ export class Shelf<Row extends object> {
   /** Keys changed since the last commit. */
   readonly #fresh = new Set<string>()
   /** Not in the table yet; in the journal, but for the fresh ones. */
-  #waiting = new Map<string, Waiting<Row>>()
+  #waiting = new Map<string, Row>()
   /** An older generation of the same, on its way to the table. */
-  #leaving = new Map<string, Waiting<Row>>()
+  #leaving = new Map<string, Row>()
 
   constructor(spec: ShelfSpec<Row>) {
     this.name = spec.name
@@ -46,7 +39,7 @@ export class Shelf<Row extends object> {
   }
 
   get(key: string): Row | null {
-    const known = this.#cache?.get(key) ?? this.#waiting.get(key)?.row ?? this.#leaving.get(key)?.row
+    const known = this.#cache?.get(key) ?? this.#waiting.get(key) ?? this.#leaving.get(key)
     if (known !== undefined) return known
     const row = this.#spec.load(key)
     if (row !== null) this.#cache?.set(key, row)
@@ -55,36 +48,27 @@ export class Shelf<Row extends object> {
 
   set(key: string, row: Row): void {
     this.#cache?.set(key, row)
-    this.#waiting.set(key, { row, values: null })
+    this.#waiting.set(key, row)
     this.#fresh.add(key)
-  }
-
-  /** Whether the table has an older image than we have. */
-  isWaiting(key: string): boolean {
-    return this.#waiting.has(key) || this.#leaving.has(key)
-  }
-
-  /** The table has lost this row. Not while it waits. */
-  dropped(key: string): void {
-    this.#cache?.delete(key)
   }
 
   get hasFresh(): boolean {
     return this.#fresh.size > 0
   }
-  get waitingCount(): number {
-    return this.#waiting.size
+  get hasLeaving(): boolean {
+    return this.#leaving.size > 0
   }
-  get leavingCount(): number {
-    return this.#leaving.size
+  /** Rows that the table has not, or not as they are. */
+  get unwritten(): number {
+    return this.#waiting.size + this.#leaving.size
   }
 
   /** Images of what changed since the last commit. */
   freshValues(): Values[] {
     const images: Values[] = []
     for (const key of this.#fresh) {
-      const waiting = this.#waiting.get(key)
-      if (waiting !== undefined) images.push((waiting.values ??= this.#spec.encode(waiting.row, key)))
+      const row = this.#waiting.get(key)
+      if (row !== undefined) images.push(this.#spec.encode(row, key))
     }
     return images
   }
@@ -94,26 +78,15 @@ export class Shelf<Row extends object> {
     this.#fresh.clear()
   }
 
-  /** Everything that waits starts on its way to the table. Only when nothing is leaving or fresh. */
+  /** Everything that waits is on its way to the table. Only when nothing is leaving or fresh. */
   leave(): void {
     this.#leaving = this.#waiting
     this.#waiting = new Map()
   }
 
-  /** Writes up to `limit` of the leaving rows, inside the caller's transaction; tells which, for `arrived`. */
-  write(limit: number): readonly string[] {
-    const keys: string[] = []
-    for (const [key, { row, values }] of this.#leaving) {
-      if (keys.length >= limit) break
-      this.#spec.write(values ?? this.#spec.encode(row, key))
-      keys.push(key)
-    }
-    return keys
-  }
-
-  /** That transaction is committed. */
-  arrived(keys: readonly string[]): void {
-    for (const key of keys) this.#leaving.delete(key)
+  /** The table has what was leaving. */
+  arrived(): void {
+    this.#leaving = new Map()
   }
 
   /** Forgets everything but the table. */

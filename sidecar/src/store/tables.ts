@@ -3,9 +3,8 @@
  * clock (`touched`, `expires`) or as they were told (`at`, `last_turn`); lists, notes and states are JSON. A tier's day may
  * come to more than an INTEGER of ours, so it is digits.
  *
- * What a tick of the event loop changed is committed as one row of `journal`: the new images of all rows it touched. They
- * reach their tables a little later, many ticks at once; then the journal loses what the tables have. Tables hold what was
- * true at some tick, and the journal, played over them in order, what is true now.
+ * Tables hold what was true after some commit (`applied` of `meta`), and the journal, played over them in order, what is
+ * true now.
  */
 export const TABLES_VERSION = 1
 /** Marks a database file as ours (`PRAGMA application_id`): "FBOX". */
@@ -13,7 +12,6 @@ export const APPLICATION_ID = 0x46424f58
 
 export const TABLES = `
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
-CREATE TABLE IF NOT EXISTS journal (sequence INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS accounts (
   id TEXT PRIMARY KEY, spent INTEGER NOT NULL, held INTEGER NOT NULL, held_input INTEGER NOT NULL, touched INTEGER NOT NULL
 ) WITHOUT ROWID, STRICT;

@@ -1,0 +1,193 @@
+/**
+ * Brings what the journal has to the tables: many commits at once, of each row only its newest image, in one transaction
+ * that also notes how far the tables are. Drops what outlived its life.
+ */
+import type { DatabaseSync } from 'node:sqlite'
+import type { JournalRecord } from './journal.ts'
+import { text, whole } from './rows.ts'
+import type { Values } from './rows.ts'
+import { allValues, firstValues, prepareWrites } from './statements.ts'
+import type { WriteStatements } from './statements.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS } from './store.ts'
+
+/** Rows looked at in one transaction while outlived ones are dropped: readers and the journal wait for none of it. */
+const DROP_BATCH_ROWS = 500
+
+export class TablesWriter {
+  readonly #database: DatabaseSync
+  readonly #sql: WriteStatements
+  readonly #puts: ReadonlyMap<string, { readonly keyLength: number; readonly put: (values: Values) => void }>
+  #applied: number
+
+  constructor(database: DatabaseSync) {
+    this.#database = database
+    const sql = prepareWrites(database)
+    this.#sql = sql
+    this.#applied = whole(firstValues(sql.getMeta, 'applied')?.[0] ?? 0)
+    const put = (statement: WriteStatements['putAccount'], keyLength = 1) => ({
+      keyLength,
+      put: (values: Values): void => void statement.run(...values.map(column)),
+    })
+    this.#puts = new Map([
+      ['accounts', put(sql.putAccount)],
+      ['operations', put(sql.putOperation)],
+      ['edits', put(sql.putEdit, 2)],
+      ['conversations', put(sql.putConversation)],
+      ['entries', put(sql.putEntry)],
+      ['chain', put(sql.putChain)],
+      ['tierDays', put(sql.putTierDay, 2)],
+      ['contracts', put(sql.putContract)],
+      ['outcomes', put(sql.putOutcome)],
+    ])
+  }
+
+  /** Up to which commit the tables have everything. */
+  get applied(): number {
+    return this.#applied
+  }
+
+  /** What the store's clock showed at the last commit that the tables have. */
+  get clockMs(): number {
+    return whole(firstValues(this.#sql.getMeta, 'clock')?.[0] ?? 0)
+  }
+
+  /** All of them, or none. */
+  apply(records: readonly JournalRecord[]): void {
+    const last = records.at(-1)
+    if (last === undefined) return
+    const newest = new Map<string, Map<string, Values>>()
+    const forgotten = new Set<string>()
+    let clockMs = this.clockMs
+    for (const record of records) {
+      clockMs = Math.max(clockMs, record.clockMs)
+      for (const [table, images] of record.rows) {
+        if (table === FORGOTTEN) for (const [id] of images) this.#forget(text(id), newest, forgotten)
+        else keepNewest(newest, table, images, this.#puts.get(table)?.keyLength ?? 1)
+      }
+    }
+    this.#transaction(() => {
+      for (const id of forgotten) this.#dropConversation(id)
+      for (const [table, { put }] of this.#puts) for (const values of newest.get(table)?.values() ?? []) put(values)
+      this.#sql.putMeta.run('applied', last.sequence)
+      this.#sql.putMeta.run('clock', clockMs)
+    })
+    this.#applied = last.sequence
+  }
+
+  /** Brings all that the tables have to the disk itself; false while a reader is in the way. */
+  checkpoint(): boolean {
+    const values = firstValues(this.#sql.checkpoint)
+    return values === null || (whole(values[0]) === 0 && whole(values[1]) === whole(values[2]))
+  }
+
+  /** Drops rows that were last touched too long before `nowMs`, by the store's clock; yields between transactions. */
+  *dropOutlived(nowMs: number): Generator<void> {
+    const walks: readonly Walk[] = [
+      (after) => this.#walkOperations(after, nowMs),
+      (after) => this.#walkAccounts(after, nowMs),
+      (after) => this.#walkConversations(after, nowMs),
+      (after) => this.#walkChain(after, nowMs),
+    ]
+    for (const walk of walks) {
+      let after: Place = null
+      do {
+        const from: Place = after
+        after = this.#transaction(() => walk(from))
+        yield
+      } while (after !== null)
+    }
+  }
+
+  #walkOperations(after: Place, nowMs: number): Place {
+    let last: Place = null
+    for (const [sequence, id, touched, status] of allValues(this.#sql.walkOperations, after ?? 0, DROP_BATCH_ROWS)) {
+      last = whole(sequence)
+      if (status === 'held') continue
+      // Later rows began later, so that they are hardly older.
+      if (whole(touched) >= nowMs - ENDED_OPERATION_LIFE_MS) return null
+      this.#sql.dropOperation.run(text(id))
+    }
+    return last
+  }
+
+  #walkAccounts(after: Place, nowMs: number): Place {
+    let last: Place = null
+    for (const [id, touched, held] of allValues(this.#sql.walkAccounts, after ?? '', DROP_BATCH_ROWS)) {
+      last = text(id)
+      if (held === 0 && whole(touched) < nowMs - CONVERSATION_LIFE_MS) this.#sql.dropAccount.run(last)
+    }
+    return last
+  }
+
+  #walkConversations(after: Place, nowMs: number): Place {
+    let last: Place = null
+    for (const [sequence, id, touched] of allValues(this.#sql.walkConversations, after ?? 0, DROP_BATCH_ROWS)) {
+      last = whole(sequence)
+      if (whole(touched) < nowMs - CONVERSATION_LIFE_MS) this.#dropConversation(text(id))
+    }
+    return last
+  }
+
+  #walkChain(after: Place, nowMs: number): Place {
+    let last: Place = null
+    for (const [digest, touched] of allValues(this.#sql.walkChain, after ?? '', DROP_BATCH_ROWS)) {
+      last = text(digest)
+      if (whole(touched) < nowMs - CONVERSATION_LIFE_MS) this.#sql.dropChain.run(last)
+    }
+    return last
+  }
+
+  /** What was written under this id before now is gone; what comes after it stays. */
+  #forget(id: string, newest: Map<string, Map<string, Values>>, forgotten: Set<string>): void {
+    forgotten.add(id)
+    newest.get('conversations')?.delete(id)
+    const edits = newest.get('edits')
+    if (edits !== undefined) for (const [key, values] of edits) if (values[0] === id) edits.delete(key)
+  }
+
+  #dropConversation(id: string): void {
+    this.#sql.dropEdits.run(id)
+    this.#sql.dropConversation.run(id)
+  }
+
+  #transaction<T>(run: () => T): T {
+    this.#sql.begin.run()
+    try {
+      const result = run()
+      this.#sql.commit.run()
+      return result
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      throw error
+    }
+  }
+}
+
+/** Where a walk over a table is: the last key seen; null before its beginning and after its end. */
+type Place = string | number | null
+type Walk = (after: Place) => Place
+
+/** Table name in a commit for conversations that begin anew: what is stored under their id goes first. */
+export const FORGOTTEN = 'forgotten'
+
+/** The key of a row is its first columns. */
+function keepNewest(newest: Map<string, Map<string, Values>>, table: string, images: readonly Values[], keyLength: number): void {
+  let rows = newest.get(table)
+  if (rows === undefined) {
+    rows = new Map()
+    newest.set(table, rows)
+  }
+  for (const values of images)
+    rows.set(keyLength === 1 ? keyPart(values[0]) : values.slice(0, keyLength).map(keyPart).join('\u0000'), values)
+}
+
+function keyPart(value: Values[number] | undefined): string {
+  if (typeof value === 'string') return value
+  if (typeof value === 'number') return String(value)
+  throw new TypeError('a key is a text or a number')
+}
+
+/** Objects and lists are JSON in the tables. */
+function column(value: Values[number]): string | number | null {
+  return typeof value === 'object' && value !== null ? JSON.stringify(value) : value
+}
