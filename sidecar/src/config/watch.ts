@@ -1,7 +1,7 @@
 /** The mounted config file: checked, and swapped whole. A bad one is reported and keeps the last good one. */
 import { watch } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 
@@ -46,8 +46,12 @@ export class ConfigFile {
   readonly #path: string
   readonly #listener: ConfigListener
   #seen = ''
+  /** Of the file that was read last: one that has not changed is not read again. */
+  #stamp = ''
   #version = 0
-  #reading: Promise<void> = Promise.resolve()
+  #trouble = ''
+  #isChecking = false
+  #isCheckWanted = false
   #stop: (() => void) | null = null
 
   constructor(path: string, listener: ConfigListener) {
@@ -55,12 +59,16 @@ export class ConfigFile {
     this.#listener = listener
   }
 
-  /** Reads the file once, then watches. A missing file is waited for. */
+  /** Reads the file once, then watches. A missing file is waited for; one that cannot be read at the start rejects. */
   async start(): Promise<void> {
     await this.#check()
     const timer = setInterval(() => this.#soon(), POLL_MS)
     timer.unref()
-    const watcher = watch(dirname(this.#path), () => this.#soon())
+    const name = basename(this.#path)
+    const watcher = watch(dirname(this.#path), (_event, changed) => {
+      // Other files of the folder may change all the time. Names with two dots are what a ConfigMap's swap is made of.
+      if (changed === null || changed === name || changed.startsWith('..')) this.#soon()
+    })
     watcher.unref()
     watcher.on('error', () => undefined) // the folder was replaced: the poll goes on
     this.#stop = () => {
@@ -73,8 +81,23 @@ export class ConfigFile {
     this.#stop?.()
   }
 
+  /** However often it is called while a check is under way, one more follows. */
   #soon(): void {
-    this.#reading = this.#reading.then(() => this.#check())
+    this.#isCheckWanted = true
+    if (!this.#isChecking) void this.#checkWhileWanted()
+  }
+
+  async #checkWhileWanted(): Promise<void> {
+    this.#isChecking = true
+    while (this.#isCheckWanted) {
+      this.#isCheckWanted = false
+      try {
+        await this.#check()
+      } catch (error) {
+        this.#reject(`cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+      }
+    }
+    this.#isChecking = false
   }
 
   async #check(): Promise<void> {
@@ -82,18 +105,30 @@ export class ConfigFile {
     if (text === null || text === this.#seen) return
     this.#seen = text
     const reading = readConfig(text)
-    if (reading.status === 'invalid') this.#listener.rejected(reading.reason)
+    this.#trouble = ''
+    if (reading.status === 'invalid') this.#reject(reading.reason)
     else if (reading.config.version >= this.#version) {
       this.#version = reading.config.version
       this.#listener.accepted(reading.config)
     }
   }
 
+  /** The same trouble, found again at each look, is told once. */
+  #reject(reason: string): void {
+    if (reason === this.#trouble) return
+    this.#trouble = reason
+    this.#listener.rejected(reason)
+  }
+
+  /** Null when the file is absent, or has not changed. */
   async #read(): Promise<string | null> {
     try {
-      const { size } = await stat(this.#path)
-      if (size > CONFIG_BYTES_MAX) return `{"tooLarge":${size}}`
-      return await readFile(this.#path, 'utf8')
+      const { size, mtimeNs, ctimeNs, ino } = await stat(this.#path, { bigint: true })
+      const stamp = `${ino} ${size} ${mtimeNs} ${ctimeNs}`
+      if (stamp === this.#stamp) return null
+      const text = size > CONFIG_BYTES_MAX ? `{"tooLarge":${size}}` : await readFile(this.#path, 'utf8')
+      this.#stamp = stamp
+      return text
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
       throw error
