@@ -1,5 +1,5 @@
 /** The sidecar: builds and connects everything; starts, drains, stops. */
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { join } from 'node:path'
@@ -8,9 +8,10 @@ import { createPriceList } from '@farebox/crds/price-list.ts'
 import { LRUCache } from 'lru-cache'
 import { ConfigFile } from './config/watch.ts'
 import { IdHasher } from './core/identify.ts'
+import { KeyedHash } from './core/keyed-hash.ts'
 import { FactorTable } from './core/token-factor.ts'
 import { createAdmin } from './proxy/admin.ts'
-import { AlertFeed } from './proxy/alert-feed.ts'
+import { AlertFeed, ALERTS_KEPT } from './proxy/alert-feed.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
 import type { Gateway, Policy } from './proxy/gateway.ts'
 import { HoldKeeper } from './proxy/hold-keeper.ts'
@@ -35,10 +36,15 @@ async function main(): Promise<void> {
   const log = createLog(settings)
   const metrics = new Metrics()
   const nowMs = (): number => Date.now()
-  const newId = (): string => randomBytes(16).toString('hex')
+  const newId = (): string => randomUUID().replaceAll('-', '') // random bits are drawn many at a time
   mkdirSync(settings.dataDir, { recursive: true })
-  const secret = identitySecret(settings)
-  const store = openEmbeddedStore({ file: join(settings.dataDir, 'books.sqlite'), nowMs })
+  const key = new KeyedHash(identitySecret(settings))
+  const store = openEmbeddedStore({
+    file: join(settings.dataDir, 'books.sqlite'),
+    nowMs,
+    onTrouble: (error) =>
+      log.error({ err: error.message }, 'rows could not be written to their tables; they are in the journal, and tried again'),
+  })
   const catalogue = loadCatalogue()
   metrics.catalogue.set({ version: catalogue.version, date: catalogue.date }, 1)
 
@@ -51,8 +57,8 @@ async function main(): Promise<void> {
     rejectedConfig: () => rejected,
     store,
     upstreams,
-    hasher: new IdHasher(secret),
-    chainSecret: secret,
+    hasher: new IdHasher(key),
+    chainKey: key,
     contracts: new ContractShelf(store),
     queue: new MoneyQueue(),
     holds,
@@ -83,6 +89,7 @@ async function main(): Promise<void> {
       log.error({ reason }, 'config refused; the last good one stays in force')
     },
   })
+  gateway.alerts.restore(await store.listConversations({ limit: ALERTS_KEPT, nowMs: nowMs() }))
   await configFile.start()
   const dataPlane = createDataPlane(gateway)
   const admin = createAdmin(gateway)

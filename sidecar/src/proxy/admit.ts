@@ -4,10 +4,11 @@ import type { ConversationChange } from '../core/conversation.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
 import type { DecideInput, Decision, Plan } from '../core/decide.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { percentUsed } from '../core/ladder.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
 import type { ReserveAnswer } from '../store/store.ts'
-import { noticeId } from './exchange.ts'
+import { goesOnObserved, noticeId } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
@@ -42,8 +43,9 @@ export async function admit(first: Turn): Promise<AdmitResult> {
       const input = decideInput(turn)
       const decision = decide(input)
       const plan = turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
+      if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal))
+        return { status: 'refused', turn, refusal: decision.refusal, percent: percentOf(turn) }
       if (plan === null) {
-        if (decision.status === 'refuse') return { status: 'refused', turn, refusal: decision.refusal, percent: 0 }
         if (decision.status === 'end') return { status: 'ended', turn, decision }
         throw new TypeError('a decision to go has a plan')
       }
@@ -70,7 +72,7 @@ export async function admit(first: Turn): Promise<AdmitResult> {
             break
           case 'moved': {
             const placed = await placeTurn(turn, await gateway.contracts.newest(newestContract(turn)), answer.snapshot)
-            if (placed.status === 'refused') return { status: 'refused', turn, refusal: placed.refusal, percent: 0 }
+            if (placed.status === 'refused') return { status: 'refused', turn, refusal: placed.refusal, percent: percentOf(turn) }
             turn = placed.turn
             accounts = turn.draws.map((draw) => draw.account)
             continue
@@ -88,7 +90,7 @@ export async function admit(first: Turn): Promise<AdmitResult> {
       turn = await reread(turn)
     }
     gateway.metrics.waits.add(['timeout'])
-    return { status: 'refused', turn, refusal: { code: 'budget_busy' }, percent: 0 }
+    return { status: 'refused', turn, refusal: { code: 'budget_busy' }, percent: percentOf(turn) }
   } finally {
     // Whether it took its share or left: the next in line may fit into what is there now.
     if (waited) gateway.queue.wakeNext(accounts)
@@ -153,11 +155,15 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
     ...(plan.risenForUser.length > 0 && period !== null ? { addUserRungs: { period, rungs: plan.risenForUser } } : {}),
     ...(edits.length > 0 ? { addEdits: edits } : {}),
     ...(plan.occasions.length > 0 ? { addNotices: plan.occasions.map((occasion) => ({ id: noticeId(turn, occasion), occasion })) } : {}),
-    ...(turn.taskBoundary ? { atTaskBoundary: true } : {}),
     ...(turn.exists && terms.contract.hash !== conversation.contractHash
       ? { contract: { hash: terms.contract.hash, pinnedAtMs: turn.gateway.nowMs() } }
       : {}),
   }
+}
+
+/** Of the tighter of the conversation's and the user's budget, for a call that was not decided. */
+function percentOf(turn: Turn): number {
+  return percentUsed(turn.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state })))
 }
 
 function refreshed(turn: Turn, answer: ReserveAnswer): Turn {

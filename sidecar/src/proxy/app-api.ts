@@ -3,13 +3,16 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
 import type { Conversation } from '../core/conversation.ts'
+import { percentUsed } from '../core/ladder.ts'
 import { standingOf } from '../core/standing.ts'
 import type { Standing } from '../core/standing.ts'
 import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
-import type { Terms } from '../core/terms.ts'
+import type { CapDraw, Terms } from '../core/terms.ts'
+import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
 import type { Gateway, Policy } from './gateway.ts'
+import { reportAlerts } from './report.ts'
 import { recordResolution } from './resolutions.ts'
 import { statusOf } from './status.ts'
 
@@ -135,7 +138,22 @@ async function addCost(gateway: Gateway, policy: Policy, conversation: Conversat
     conversation: conversation.id,
     change: { addDrivers: { other: cost } },
   })
+  if (status === 'charged') {
+    gateway.metrics.cost.add([conversation.tier, 'other'], usdFloat(cost))
+    await fireAlerts(gateway, conversation, terms, draws)
+  }
   return { status: 200, body: { status } }
+}
+
+/** Alerts that a cost has reached, as a turn's settlement would fire them. */
+async function fireAlerts(gateway: Gateway, conversation: Conversation, terms: Terms, draws: readonly CapDraw[]): Promise<void> {
+  const nowMs = gateway.nowMs()
+  const { accounts } = await gateway.store.read({ conversation: conversation.id, accounts: draws.map((draw) => draw.account), nowMs })
+  const counted = balancesOf(draws, accounts).filter(({ kind }) => kind !== 'workload')
+  const percent = percentUsed(counted.map(({ cap, state }) => ({ cap, account: state })))
+  const change = { ofSession: conversation.session, addAlerts: terms.contract.alerts.filter((threshold) => threshold <= percent) }
+  const updated = await gateway.store.update({ conversation: conversation.id, change, nowMs })
+  reportAlerts({ gateway, terms, conversationId: conversation.id, conversation }, updated?.firedAlerts ?? [])
 }
 
 async function list(gateway: Gateway, policy: Policy, limit: number): Promise<readonly Standing[]> {

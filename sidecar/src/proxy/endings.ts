@@ -70,10 +70,14 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   return null
 }
 
-/** A reset needs a user with a budget behind it, resets left, and a place where history may be cut. */
+/**
+ * A reset needs a user with a budget behind it, resets left, and a place where history may be cut. Where a session has spent
+ * nothing, the request is too long for any: the next one would help no more.
+ */
 function mayReset(turn: Turn): boolean {
   const { sessions } = turn.terms.contract
   if (turn.user === null || !turn.draws.some((draw) => draw.kind === 'user')) return false
+  if (turn.balances.find((balance) => balance.kind === 'conversation')?.state.spent === 0n) return false
   if (turn.conversation.session - 1 >= sessions.maxResets || !isBoundary(turn.request)) return false
   return sessions.resetAt === 'Immediately' || turn.taskBoundary || turn.conversation.atTaskBoundary
 }
@@ -105,7 +109,12 @@ async function markEnded(turn: Turn, decision: Ended, own: boolean): Promise<voi
   const answer = await gateway.store.update({
     conversation: conversation.id,
     initial: conversation,
-    change: { state: 'ended', addRungs: { rungs: ['EndConversation'], reason: decision.reason }, addAlerts: terms.contract.alerts },
+    change: {
+      ofSession: conversation.session,
+      state: 'ended',
+      addRungs: { rungs: ['EndConversation'], reason: decision.reason },
+      addAlerts: terms.contract.alerts,
+    },
     nowMs: gateway.nowMs(),
   })
   reportAlerts(turn, answer?.firedAlerts ?? [])

@@ -67,6 +67,14 @@ export function headerReader(incoming: IncomingMessage): HeaderReader {
   }
 }
 
+/** `Observe` goes on where the request would be refused otherwise, and the log says so. False: refuse it. */
+export function goesOnObserved(exchange: Pick<Exchange, 'gateway' | 'policy' | 'requestId'>, { code, param }: Refusal): boolean {
+  const { gateway, policy, requestId } = exchange
+  if (policy.config.mode !== 'Observe') return false
+  gateway.log.info({ requestId, code, param }, 'observed: would be refused')
+  return true
+}
+
 /** Answers with an error of the table, and counts it. */
 export function refuse(
   exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId'>,

@@ -11,6 +11,7 @@ import type { Edit } from '../core/conversation.ts'
 import type { JsonObject, RequestChange, AnswerFacts } from '../core/request.ts'
 import { addNotice, readAnswer, renderChatRequest } from '../wire/openai-chat.ts'
 import { ChatStream } from '../wire/event-stream.ts'
+import { OutputGauge } from '../wire/output-gauge.ts'
 import type { Admitted } from './admit.ts'
 import { refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -22,6 +23,8 @@ import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 const ERROR_BODY_BYTES_MAX = 64 * 1024
 /** A plain answer is kept up to this size for its usage; a longer one passes on and is settled as `partial`. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024
+/** Of a plain answer without usage, this much is gauged; the rest is taken for the same. */
+const GAUGED_BYTES_MAX = 256 * 1024
 /** Clients that left while their answer is drained, at most; more are cancelled. */
 export const DRAINS_MAX = 64
 /** Output that a provider may have made before it noticed that nobody listens: some tokens, and what it makes meanwhile. */
@@ -86,7 +89,8 @@ export function changeOf(admitted: Admitted, injectUsage: boolean): RequestChang
 
 type Reading =
   | { readonly kind: 'stream'; readonly stream: ChatStream }
-  | { readonly kind: 'plain'; readonly chunks: Buffer[]; bytes: number; readonly held: boolean }
+  /** `announced`: the length of the whole answer by its head; 0 when it says none. */
+  | { readonly kind: 'plain'; readonly chunks: Buffer[]; bytes: number; readonly announced: number; readonly held: boolean }
   | {
       readonly kind: 'error'
       readonly statusCode: number
@@ -165,7 +169,7 @@ class Call {
     }
     // A notice can only be added to a whole answer: then, and only then, it is held back.
     const held = notice !== null
-    this.#reading = { kind: 'plain', chunks: [], bytes: 0, held }
+    this.#reading = { kind: 'plain', chunks: [], bytes: 0, announced: Number(rawHeader(rawHeaders, 'content-length') ?? 0), held }
     const headers = responseHeaders(rawHeaders, { lengthChanges: held })
     if (held) this.#heldHead = { statusCode, headers }
     else this.#writeHead(statusCode, headers)
@@ -293,8 +297,8 @@ class Call {
     const stream = this.#reading?.kind === 'stream' ? this.#reading.stream : null
     const facts = stream?.facts ?? null
     const seconds = (this.#turn.gateway.nowMs() - this.#sentAtMs) / 1000
-    const seen = stream?.observedOutputTokens() ?? 0
-    // A model that reasons bills what it does not show; so does a plain answer, which comes only when it is whole.
+    const seen = this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0)
+    // A model that reasons bills what it does not show; so does an answer of which nothing has come yet.
     const isHidden = plan.priced.capabilities.reasoning || seen === 0
     const rate = isHidden ? HIDDEN_TOKENS_PER_SECOND * plan.choices : seen / Math.max(seconds, NOTICE_SECONDS)
     const unseen = Math.ceil(rate * (isHidden ? seconds + NOTICE_SECONDS : NOTICE_SECONDS)) + UNSEEN_TOKENS * plan.choices
@@ -378,6 +382,18 @@ class Call {
     if (this.#draining) this.#options.drains.count -= 1
     this.#resolve(end)
   }
+}
+
+/** Output of a plain answer by its length: from above, since the frame around the words counts too. It is made whole before it is sent. */
+function plainOutputTokens({ chunks, bytes, announced }: Extract<Reading, { kind: 'plain' }>): number {
+  const gauge = new OutputGauge()
+  let gauged = 0
+  for (const chunk of chunks) {
+    if (gauged >= GAUGED_BYTES_MAX) break
+    gauge.addJsonString(chunk, 0, chunk.length)
+    gauged += chunk.length
+  }
+  return gauged === 0 ? 0 : Math.ceil((gauge.tokens * Math.max(bytes, announced)) / gauged)
 }
 
 /** The edit that takes a delivered notice out again when the app resends the answer. */

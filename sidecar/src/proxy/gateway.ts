@@ -3,6 +3,7 @@ import type { PriceList } from '@farebox/crds/prices.ts'
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
 import type { IdHasher } from '../core/identify.ts'
+import type { KeyedHash } from '../core/keyed-hash.ts'
 import { limitsOf, termsOf } from '../core/terms.ts'
 import type { Terms, WorkloadLimit } from '../core/terms.ts'
 import type { FactorTable } from '../core/token-factor.ts'
@@ -24,8 +25,8 @@ export interface Gateway {
   readonly store: BudgetStore
   readonly upstreams: UpstreamPool
   readonly hasher: IdHasher
-  /** Key of the prefix chain's digests. */
-  readonly chainSecret: Buffer
+  /** Of the prefix chain's digests. */
+  readonly chainKey: KeyedHash
   readonly contracts: ContractShelf
   readonly queue: MoneyQueue
   readonly holds: HoldKeeper
@@ -36,7 +37,7 @@ export interface Gateway {
   readonly metrics: Metrics
   readonly log: Log
   readonly nowMs: () => number
-  /** A fresh random id: 128 bits, hex. */
+  /** A fresh random id: 32 hex digits. */
   readonly newId: () => string
   /** Upstreams that refused `stream_options`: usage is not asked for there. */
   readonly plainUpstreams: Set<string>

@@ -10,22 +10,24 @@ import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
 import type { Snapshot } from '../store/store.ts'
-import { headerReader } from './exchange.ts'
+import { goesOnObserved, headerReader } from './exchange.ts'
 import type { Exchange, Turn } from './exchange.ts'
 
 export type LocateResult = { readonly status: 'ok'; readonly turn: Turn } | { readonly status: 'refused'; readonly refusal: Refusal }
 
-export async function locate(exchange: Exchange, request: ChatRequest): Promise<LocateResult> {
+/** `known`: the conversation of an attempt before, which may have made the id itself. */
+export async function locate(exchange: Exchange, request: ChatRequest, known: NamedConversation | null = null): Promise<LocateResult> {
   const { gateway, policy } = exchange
   const { config } = policy
   const identified = identify(config, headerReader(exchange.incoming), request)
   if (identified.status === 'rejected') {
-    return { status: 'refused', refusal: { code: 'identity_rejected', message: identified.message, param: identified.param } }
+    const refusal: Refusal = { code: 'identity_rejected', message: identified.message, param: identified.param }
+    if (!goesOnObserved(exchange, refusal)) return { status: 'refused', refusal }
   }
-  const { identity } = identified
+  const identity = identified.status === 'ok' ? identified.identity : anonymous(config)
   const user = identity.rawUser === null ? null : gateway.hasher.user(config, identity.rawUser)
-  const named = await nameConversation(exchange, request, identity, user)
-  if (named === null) return { status: 'refused', refusal: { code: 'conversation_id_required', param: 'x-farebox-conversation' } }
+  const named = known ?? (await nameConversation(exchange, request, identity, user))
+  if (named === null) return { status: 'refused', refusal: ID_REQUIRED }
   const contract = config.contracts[identity.tier]
   if (contract === undefined) return { status: 'refused', refusal: { code: 'policy_unavailable' } }
   const newest = await gateway.contracts.newest(contract)
@@ -60,7 +62,8 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
   const found = snapshot.conversation
   if (found !== null && found.user !== null && unplaced.user !== null && found.user !== unplaced.user) {
     const message = 'This conversation belongs to another user.'
-    return { status: 'refused', refusal: { code: 'identity_rejected', message, param: 'x-farebox-user' } }
+    const refusal: Refusal = { code: 'identity_rejected', message, param: 'x-farebox-user' }
+    if (!goesOnObserved(unplaced, refusal)) return { status: 'refused', refusal }
   }
   const user = found?.user ?? unplaced.user
   const terms = found === null ? newest : await termsFor(unplaced, newest, found, nowMs)
@@ -100,13 +103,19 @@ async function termsFor(turn: Unplaced, newest: Terms, conversation: Conversatio
   return (await turn.gateway.contracts.pinned(conversation.contractHash)) ?? newest
 }
 
+interface NamedConversation {
+  readonly id: ConversationId
+  /** Digests of the history, when it is found by its prefix. */
+  readonly chain: readonly Digest[] | null
+}
+
 /** Null when the config requires an id and the request has none. */
 async function nameConversation(
   exchange: Exchange,
   request: ChatRequest,
   identity: Identity,
   user: UserId | null,
-): Promise<{ readonly id: ConversationId; readonly chain: readonly Digest[] | null } | null> {
+): Promise<NamedConversation | null> {
   const { gateway, policy } = exchange
   const { config } = policy
   if (identity.conversation.status === 'named') {
@@ -114,19 +123,26 @@ async function nameConversation(
   }
   switch (config.identity.fallback) {
     case 'Require':
-      return null
+      return goesOnObserved(exchange, ID_REQUIRED) ? { id: gateway.newId(), chain: null } : null
     case 'PerRequest':
       return { id: gateway.newId(), chain: null }
     case 'Workload':
       return { id: gateway.hasher.conversation(config, identity.tier, workloadId(config)), chain: null }
     case 'PrefixChain': {
-      const chain = chainDigests(request.messages, gateway.chainSecret, `${scopeOf(config)}/${identity.tier}/${user ?? ''}`)
+      const chain = chainDigests(request.messages, gateway.chainKey, `${scopeOf(config)}/${identity.tier}/${user ?? ''}`)
       // Two users may open with the same words: only a history with an answer in it names a conversation.
       const candidates = digestsWithAnswer(request.messages, chain).toReversed()
       const found = candidates.length === 0 ? null : await gateway.store.findByChain(candidates, gateway.nowMs())
       return { id: found ?? gateway.newId(), chain }
     }
   }
+}
+
+const ID_REQUIRED: Refusal = { code: 'conversation_id_required', param: 'x-farebox-conversation' }
+
+/** A request of which nothing is believed. */
+function anonymous(config: SidecarConfig): Identity {
+  return { conversation: { status: 'fallback' }, rawUser: null, tier: config.tiers.default, taskBoundary: false }
 }
 
 /** Cannot collide with a client's id: those have no control characters. */

@@ -1,5 +1,7 @@
 /** What a settled call tells the team: metrics, alerts and one log line. */
+import type { PricedModel } from '@farebox/crds/prices.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import type { SettleAnswer } from '../store/store.ts'
 import type { Admitted } from './admit.ts'
@@ -11,26 +13,12 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
   const { gateway, terms } = turn
   const { metrics } = gateway
   const tier = terms.contract.tier
-  const entries = settled.result.status === 'settled' || settled.result.status === 'corrected' ? settled.result.entries : []
-  for (const entry of entries) {
-    metrics.modelCost.add([plan.priced.model, plan.priced.origin], usdFloat(entry.cost > 0n ? entry.cost : 0n))
-    if (entry.kind === 'overrun') {
-      metrics.overrun.add([plan.priced.model], usdFloat(entry.cost))
-      gateway.log.warn(
-        { conversation: turn.conversationId, model: plan.model, usd: usdFloat(entry.cost) },
-        'the provider billed more than the hold',
-      )
-    }
-  }
-  const drivers = entries[0]?.note.drivers ?? {}
-  for (const [driver, cost] of Object.entries(drivers)) metrics.cost.add([tier, driver], usdFloat(cost))
+  reportMoney(turn, plan.priced, settled, end.status === 'settle' ? end.usage : null)
   if (end.status === 'settle') {
-    for (const kind of METERED_KINDS) if (end.usage[kind] > 0) metrics.tokens.add([plan.priced.model, kind], end.usage[kind])
     if (end.source !== 'exact') metrics.partial.add([end.source])
   } else metrics.partial.add(['estimated'])
   metrics.turns.add([tier, end.status])
   metrics.turnSeconds.observe([tier], (gateway.nowMs() - turn.startedAtMs) / 1000)
-  reportAlerts(turn, settled.firedAlerts)
   gateway.log.debug(
     {
       requestId: turn.requestId,
@@ -43,6 +31,29 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
     },
     'turn settled',
   )
+}
+
+/** What any settlement, of a turn or of a summary, adds to the metrics, and the alerts that it fired. */
+export function reportMoney(turn: Turn, priced: PricedModel, settled: SettleAnswer, usage: Usage | null): void {
+  const { gateway, terms } = turn
+  const { metrics } = gateway
+  // A name that no price list has is whatever a client wrote: it would be a label of its own each time.
+  const model = priced.origin === 'ceiling' || priced.origin === 'free' ? 'other' : priced.model
+  const entries = settled.result.status === 'settled' || settled.result.status === 'corrected' ? settled.result.entries : []
+  for (const entry of entries) {
+    metrics.modelCost.add([model, priced.origin], usdFloat(entry.cost > 0n ? entry.cost : 0n))
+    if (entry.kind === 'overrun') {
+      metrics.overrun.add([model], usdFloat(entry.cost))
+      gateway.log.warn(
+        { conversation: turn.conversationId, model: priced.model, usd: usdFloat(entry.cost) },
+        'the provider billed more than the hold',
+      )
+    }
+  }
+  const drivers = entries[0]?.note.drivers ?? {}
+  for (const [driver, cost] of Object.entries(drivers)) metrics.cost.add([terms.contract.tier, driver], usdFloat(cost))
+  if (usage !== null) for (const kind of METERED_KINDS) if (usage[kind] > 0) metrics.tokens.add([model, kind], usage[kind])
+  reportAlerts(turn, settled.firedAlerts)
 }
 
 /** On the feed, in the log and as a metric. */

@@ -34,7 +34,8 @@ export async function recordResolution(
 /** An answer that calls one of the tools named by `resolution.toolNames` resolves its conversation. */
 export async function reportResolution(turn: Turn, toolNames: readonly string[]): Promise<void> {
   const { gateway, policy } = turn
-  if (!turn.exists) await countStart(gateway, turn.terms.contract, turn.conversation)
+  // A call that came to nothing began the conversation, but left it without a turn.
+  if (turn.conversation.turns === 0) await countStart(gateway, turn.terms.contract, turn.conversation)
   if (toolNames.some((name) => policy.config.resolution.toolNames.includes(name)))
     await recordResolution(gateway, turn.conversation, 'confirmed')
 }

@@ -45,10 +45,11 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     const target = incoming.url ?? ''
     if (hasConflictingLengths(incoming))
       return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
-    if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
     if (incoming.headers.upgrade !== undefined)
       return refuse(asked, { code: 'endpoint_not_governed', message: 'Upgrades are not metered here.' })
+    // Before the check below: an app's id may hold a slash, and nothing of this goes to a provider.
     if (target.startsWith(APP_API_PREFIX)) return await serveAppApi(gateway, incoming, outgoing, requestId)
+    if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
     const policy = gateway.policy()
     if (policy === null) return refuse(asked, { code: 'policy_unavailable' })
     const route = routeOf(target)

@@ -24,6 +24,7 @@ import { messageFromJson, readAnswer } from '../wire/openai-chat.ts'
 import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
+import { reportMoney } from './report.ts'
 
 /** A summary is this share of what it replaces, within these bounds: it should cut deep and rarely. */
 const SUMMARY_PERCENT = 15
@@ -117,7 +118,7 @@ export class Summariser {
         tokensAfter: usage?.output ?? task.maxTokens,
       })
       const nowMs = gateway.nowMs()
-      await gateway.store.settle({
+      const settled = await gateway.store.settle({
         settlement: {
           operationId,
           cost,
@@ -126,12 +127,14 @@ export class Summariser {
         },
         conversation: conversation.id,
         change: {
+          ofSession: conversation.session,
           addDrivers: { summaries: cost },
           ...(message === null ? {} : { addReadyEdits: [cutEdit(task.plan, 'Summarize', message, gateway.newId())] }),
         },
         chain: [],
         alerts: { draws: turn.draws.filter((draw) => draw.kind !== 'workload'), percents: terms.contract.alerts },
       })
+      reportMoney(turn, task.priced, settled, usage)
       return message === null ? 'blank' : 'made'
     } finally {
       gateway.holds.remove(operationId)
@@ -158,7 +161,9 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   const exact = conversation.exact
   const sentTokens = exact?.inputTokens ?? plan.bound.heuristic
   const crossing = windowFills(contract.context, sentTokens)
-  if (conversation.readyEdits.length > 0 || !(crossing || isWanted(turn, conversation, snapshot))) return null
+  const percent = percentOf(turn, snapshot)
+  const recap = isRecapDue(turn, conversation, percent)
+  if (conversation.readyEdits.length > 0 || !(crossing || recap || isOnRung(turn, conversation, percent))) return null
   const cut = planCut({ request, edits: conversation.edits, keepRecentTurns: contract.context.keepRecentTurns })
   if (cut === null) return null
 
@@ -180,7 +185,8 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
     cachedPercent:
       exact === null || exact.inputTokens === 0 ? 0 : Math.min(100, Math.floor((exact.cachedTokens * 100) / exact.inputTokens)),
     expectedCalls: expectedFurtherCalls({ turns: conversation.turns, remaining, lastCost: plan.inputCost }),
-    crossing,
+    // A recap need not save anything in this session: the next one loses the history in any case.
+    crossing: crossing || recap,
   })
   if (!verdict.worth) return null
   const body = summaryPrompt({ plan: cut, model: name, maxTokens, outputLimitField: turn.upstream.outputLimitField, locale: null })
@@ -191,20 +197,29 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   return hold * REMAINING_PART > remaining ? null : { plan: cut, priced, body, maxTokens, oldTokens, inputCost, hold }
 }
 
-/** The rung is in effect or its threshold is reached now; or the next session will want a recap. */
-function isWanted(turn: Turn, conversation: Conversation, snapshot: Snapshot): boolean {
-  const { contract } = turn.terms
+function percentOf(turn: Turn, snapshot: Snapshot): number {
   const balances = balancesOf(turn.draws, snapshot.accounts).filter((balance) => balance.kind !== 'workload')
-  const percent = percentUsed(balances.map(({ cap, state }) => ({ cap, account: state })))
+  return percentUsed(balances.map(({ cap, state }) => ({ cap, account: state })))
+}
+
+/** The rung is in effect, or its threshold is reached now. */
+function isOnRung(turn: Turn, conversation: Conversation, percent: number): boolean {
   const active = [
     ...conversation.rungs,
     ...(conversation.userRungs?.rungs ?? []),
-    ...(conversation.ladderApplies ? rungsAt(contract.ladder, percent) : []),
+    ...(conversation.ladderApplies ? rungsAt(turn.terms.contract.ladder, percent) : []),
   ]
-  if (active.includes('Summarize')) return true
-  const end = contract.ladder.find((step) => step.rung === 'EndConversation')
-  const before = contract.ladder.findLast((step) => step.rung !== 'EndConversation')
-  return end?.end === 'Reset' && contract.sessions.recap === 'Summary' && percent >= (before?.atPercent ?? RECAP_PERCENT)
+  return active.includes('Summarize')
+}
+
+/** The next session will want a recap, and this one has made no summary that could serve. */
+function isRecapDue(turn: Turn, conversation: Conversation, percent: number): boolean {
+  const { ladder, sessions } = turn.terms.contract
+  const end = ladder.find((step) => step.rung === 'EndConversation')
+  const before = ladder.findLast((step) => step.rung !== 'EndConversation')
+  if (end?.end !== 'Reset' || sessions.recap !== 'Summary' || percent < (before?.atPercent ?? RECAP_PERCENT)) return false
+  const latest = conversation.edits.findLast((edit) => edit.kind === 'cut' && edit.cause !== 'DropOldest')
+  return latest?.kind !== 'cut' || latest.cause !== 'Summarize'
 }
 
 /** Where the ladder has no other step, a recap is prepared from here on. */

@@ -100,17 +100,16 @@ async function callAndSettle(admitted: Admitted): Promise<Turn | null> {
     else if (plan.swap !== null) {
       gateway.failedSwaps.set(turn.conversationId, new Set([...(gateway.failedSwaps.get(turn.conversationId) ?? []), plan.swap.to]))
     }
-    const located = await locate(turn, turn.request)
+    const located = await locate(turn, turn.request, { id: turn.conversationId, chain: turn.chain })
     if (located.status === 'ok') return located.turn
     refuse(turn, located.refusal)
     return null
   }
-  if (settled !== null) {
+  if (settled === null) gateway.metrics.turns.add([turn.terms.contract.tier, end.status])
+  else {
     reportCost(admitted, end, settled)
-    if (end.status === 'settle') {
-      await reportResolution(turn, end.facts?.toolNames ?? [])
-      gateway.summariser.consider(admitted, settled.snapshot)
-    }
+    await reportResolution(turn, end.status === 'settle' ? (end.facts?.toolNames ?? []) : [])
+    if (end.status === 'settle') gateway.summariser.consider(admitted, settled.snapshot)
   }
   return null
 }
@@ -128,7 +127,6 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
     const exactUsage = end.status === 'settle' && end.source === 'exact' ? end.usage : null
     const cost = end.status === 'charge' ? granted : end.cost
     const nowMs = gateway.nowMs()
-    const observing = turn.policy.config.mode === 'Observe'
     const drivers =
       end.status === 'charge'
         ? { output: granted }
@@ -141,7 +139,9 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
             cost,
           })
     const change: ConversationChange = {
+      ofSession: turn.conversation.session,
       turnAtMs: nowMs,
+      ...(turn.conversation.atTaskBoundary && plan.atBoundary ? { atTaskBoundary: false } : {}),
       addDrivers: drivers,
       ...(exactUsage === null
         ? {}
@@ -157,7 +157,7 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
           }),
       ...(end.status === 'settle' && end.noticed && notice !== null ? { addEdits: [noticeEdit(notice)], removeNotices: notice.ids } : {}),
     }
-    if (exactUsage !== null && change.exact !== undefined)
+    if (exactUsage !== null && change.exact !== undefined && gateway.factors.wants(plan.model, plan.bound.bytes - plan.bound.known))
       gateway.factors.observe(plan.model, {
         exactTokens: change.exact.inputTokens - plan.bound.known,
         heuristicTokens: plan.bound.freshHeuristic,
@@ -182,7 +182,7 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
       change,
       chain: end.status === 'settle' ? chainOf(turn, end) : [],
       alerts: {
-        draws: observing ? [] : turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
+        draws: turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
         percents: turn.terms.contract.alerts,
       },
     })
@@ -196,7 +196,7 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
 function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): readonly string[] {
   if (turn.chain === null) return []
   const last = turn.chain.at(-1)
-  return end.message === null || last === undefined ? turn.chain : [...turn.chain, extendChain(last, end.message, turn.gateway.chainSecret)]
+  return end.message === null || last === undefined ? turn.chain : [...turn.chain, extendChain(last, end.message, turn.gateway.chainKey)]
 }
 
 /** What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet. */
@@ -225,7 +225,7 @@ function noticeOf(admitted: Admitted): AnswerNotice | null {
     if (text !== null) texts.push(text)
     ids.push(id)
   }
-  return texts.length === 0 ? null : { text: texts.join('\n'), ids }
+  return texts.length === 0 ? null : { text: [...new Set(texts)].join('\n'), ids }
 }
 
 function reportRungs(admitted: Admitted): void {
