@@ -21,9 +21,9 @@ import { isSound, summaryLines } from './demo-report.ts'
 import type { LiveRow } from './live-table.ts'
 import { LiveTable } from './live-table.ts'
 import { roundedUsd } from './money.ts'
-import { countOption, DEFAULT_ADMIN, DEFAULT_LISTEN, delayOption, upstreamOption } from './options.ts'
+import { countOption, DEFAULT_ADMIN, DEFAULT_LISTEN, delayOption, upstreamFlag } from './options.ts'
 import { serveUntilStopped, untilStopped } from './run-command.ts'
-import { painter } from './table.ts'
+import { painter, widthOfStream, wrap } from './table.ts'
 
 const EXAMPLE = fileURLToPath(new URL('../../../examples/support-desk', import.meta.url))
 /** About forty seconds. */
@@ -34,8 +34,8 @@ const CONCURRENCY = 6
 const DELAY_MS = 150
 
 interface Options {
-  readonly serve: boolean
-  readonly upstream: ReadonlyMap<string, string>
+  readonly serve?: true
+  readonly upstream?: ReadonlyMap<string, string>
   readonly conversations: string
   readonly limit?: number
   readonly concurrency: number
@@ -50,13 +50,8 @@ export function addDemoCommand(program: Command): void {
       'Starts a stand-in for the model provider and a sidecar under examples/support-desk, plays recorded conversations through them, several at\n' +
         "once, and sets the books against the provider's own bill.",
     )
-    .option('--serve', 'stay up afterwards', false)
-    .option(
-      '--upstream <name=url>',
-      'the real thing: openai=https://api.openai.com/v1, with OPENAI_API_KEY',
-      upstreamOption,
-      new Map<string, string>(),
-    )
+    .option('--serve', 'stay up afterwards')
+    .addOption(upstreamFlag('the real thing: openai=https://api.openai.com/v1, with OPENAI_API_KEY'))
     .option('--conversations <path>', 'file or folder of conversations*.ndjson[.gz]', defaultRecordings())
     .option(
       '--limit <n>',
@@ -72,7 +67,8 @@ export function addDemoCommand(program: Command): void {
 async function demo(options: Options): Promise<void> {
   const say = (line: string): void => void process.stdout.write(`${line}\n`)
   const stopped = untilStopped()
-  const real = options.upstream.size > 0
+  const elsewhere = options.upstream ?? new Map<string, string>()
+  const real = elsewhere.size > 0
   const apiKey = process.env['OPENAI_API_KEY'] ?? ''
   if (real && apiKey === '') throw new Error('--upstream: OPENAI_API_KEY must hold the key of the provider')
   const limit = options.limit ?? (real ? CONVERSATIONS_UPSTREAM : CONVERSATIONS)
@@ -82,7 +78,7 @@ async function demo(options: Options): Promise<void> {
   let laptop: Laptop | null = null
   try {
     provider = real ? null : await startProviderProcess([options.conversations])
-    const upstreams = provider === null ? options.upstream : new Map([['openai', provider.baseUrl]])
+    const upstreams = provider === null ? elsewhere : new Map([['openai', provider.baseUrl]])
     const [listen, admin] = await addresses(say)
     laptop = await startLaptop({ folder: EXAMPLE, listen, admin, dataDir, upstreams, budget: null, say })
     const base = `http://${formatAddress(listen)}`
@@ -94,10 +90,10 @@ async function demo(options: Options): Promise<void> {
             .join(', ')}`
         : `sidecar at ${base}, in front of a stand-in for the provider at ${provider.baseUrl}`,
     )
-    say(introduction(laptop, conversations, real))
+    for (const line of wrap(introduction(laptop, conversations, real), widthOfStream(process.stdout))) say(line)
     say('')
     await play(options, { laptop, provider, conversations, base, apiKey: apiKey || 'demo', stopped: stopped.first })
-    if (options.serve) {
+    if (options.serve === true) {
       say('')
       for (const line of invitation(listen, admin, provider === null)) say(line)
       await serveUntilStopped(laptop, stopped, say)
@@ -133,11 +129,11 @@ async function play(options: Options, { laptop, provider, conversations, base, a
     delayMs: options.delay,
     baseUrl: `${base}/openai/v1`,
     signal: stopping.signal,
-    onProgress: (watched) => table.update(watched.map(liveRow)),
+    onProgress: (watched) => table.update(watched.map(liveRow), paint('dim', progressLine(watched, conversations.length))),
   })
   const manifests = loadManifests(await readManifestFolder(EXAMPLE), { nowMs: Date.now() })
   const tiers = manifests.status === 'loaded' ? manifests.loaded.manifests.snapshot.tiers : []
-  process.stdout.write(`\n${summaryLines(result, tierSummaries(tiers, result.played), paint).join('\n')}\n`)
+  process.stdout.write(`\n${summaryLines(result, tierSummaries(tiers, result.played), paint, widthOfStream(process.stdout)).join('\n')}\n`)
   if (!isSound(result)) process.exitCode = 1
   if (stopping.signal.aborted) process.exitCode = 130
 }
@@ -172,6 +168,12 @@ function invitation(listen: Address, admin: Address, real: boolean): readonly st
     `  bin/farebox explain conversation mine --url ${base}`,
     process.stdin.isTTY ? 's and Enter shows status, Ctrl+C stops.' : 'SIGUSR2 shows status, SIGTERM stops.',
   ]
+}
+
+function progressLine(watched: readonly Watched[], total: number): string {
+  const running = watched.filter(({ state }) => state === 'running').length
+  const spent = watched.reduce((sum, row) => sum + row.spent, 0n)
+  return `${watched.length - running} of ${total} conversations are over, ${running} running; ${roundedUsd(spent, 2)} USD so far`
 }
 
 function liveRow(watched: Watched): LiveRow {

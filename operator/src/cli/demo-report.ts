@@ -5,7 +5,7 @@ import { differsBy } from '../laptop/summary.ts'
 import type { TierSummary } from '../laptop/summary.ts'
 import { roundedUsd } from './money.ts'
 import type { Style } from './table.ts'
-import { renderTable } from './table.ts'
+import { renderTable, wrap } from './table.ts'
 
 type Paint = (style: Style, text: string) => string
 
@@ -19,7 +19,8 @@ export function isSound({ reports, overshoot }: DemoResult): boolean {
   return (overshoot === null || overshoot.beyondBudgets === 0n) && !reports.some(({ outcome }) => outcome === 'failed')
 }
 
-export function summaryLines(result: DemoResult, tiers: readonly TierSummary[], paint: Paint): readonly string[] {
+/** `width`: of the terminal. */
+export function summaryLines(result: DemoResult, tiers: readonly TierSummary[], paint: Paint, width: number): readonly string[] {
   const { played, reports, calls, seconds } = result
   const costs = played.map(({ spent }) => spent)
   const at = (percent: number): string => roundedUsd(quantile(costs, percent) ?? 0n)
@@ -31,11 +32,13 @@ export function summaryLines(result: DemoResult, tiers: readonly TierSummary[], 
     ...rungLines(result, paint),
     '',
     paint('bold', 'What each plan came to, USD'),
-    ...tierLines(tiers, paint),
-    paint('dim', "REVENUE is the plan's price: per resolution, per conversation, or a seat's price shared by its expected conversations."),
+    ...tierLines(tiers, paint, width),
+    ...wrap(
+      "REVENUE is the plan's price: per resolution, per conversation, or a seat's price shared by its expected conversations.",
+      width,
+    ).map((text) => paint('dim', text)),
     '',
-    ...billLines(result, paint),
-    ...endLines(reports, paint),
+    ...[...billLines(result, paint), ...endLines(reports, paint)].flatMap((text) => wrap(text, width)),
   ]
 }
 
@@ -54,15 +57,15 @@ function bar(count: number, whole: number): string {
   return count === 0 ? '' : '#'.repeat(Math.max(1, Math.round((count / whole) * BAR_WIDTH)))
 }
 
-function tierLines(tiers: readonly TierSummary[], paint: Paint): readonly string[] {
+function tierLines(tiers: readonly TierSummary[], paint: Paint, width: number): readonly string[] {
   return renderTable<TierSummary>(
     [
       { head: 'TIER', cell: ({ tier }) => tier },
       { head: 'CONVERSATIONS', align: 'right', cell: ({ conversations }) => String(conversations) },
       { head: 'RESOLVED', align: 'right', cell: ({ resolved }) => String(resolved) },
-      { head: 'P50', align: 'right', cell: ({ p50 }) => roundedUsd(p50) },
-      { head: 'P95', align: 'right', cell: ({ p95 }) => roundedUsd(p95) },
-      { head: 'MAX', align: 'right', cell: ({ max }) => roundedUsd(max) },
+      { head: 'P50', align: 'right', need: 'optional', cell: ({ p50 }) => roundedUsd(p50) },
+      { head: 'P95', align: 'right', need: 'optional', cell: ({ p95 }) => roundedUsd(p95) },
+      { head: 'MAX', align: 'right', need: 'optional', cell: ({ max }) => roundedUsd(max) },
       { head: 'REVENUE', align: 'right', cell: ({ revenue }) => roundedUsd(revenue, 2) },
       { head: 'INFERENCE', align: 'right', cell: ({ spent }) => roundedUsd(spent, 2) },
       {
@@ -74,13 +77,20 @@ function tierLines(tiers: readonly TierSummary[], paint: Paint): readonly string
       { head: 'TARGET', align: 'right', cell: ({ targetPercent }) => `${targetPercent} %` },
     ],
     tiers,
+    width,
   )
 }
 
-function billLines({ overshoot }: DemoResult, paint: Paint): readonly string[] {
+function billLines({ overshoot, reports }: DemoResult, paint: Paint): readonly string[] {
   if (overshoot === null)
     return ["The provider's own bill is not known here: compare the total with its dashboard. There is no overshoot to show."]
   const { beyondBudgets, conversations, ledger, bill } = overshoot
+  const wasCut = reports.some(({ outcome }) => outcome === 'stopped' || outcome === 'failed')
+  const gapNote = !differsBy(overshoot, GAP_PERCENT)
+    ? ''
+    : wasCut && ledger > bill
+      ? paint('dim', ' (calls that were cut are charged for what they may have cost)')
+      : paint('red', ' (they should agree)')
   const verdict =
     beyondBudgets === 0n
       ? paint('green', '0: no conversation was billed more than its budget')
@@ -90,7 +100,7 @@ function billLines({ overshoot }: DemoResult, paint: Paint): readonly string[] {
         )
   return [
     `${paint('bold', 'Overshoot')} against the provider's own bill: ${verdict}`,
-    `our ledger ${roundedUsd(ledger, 6)}, the provider's bill ${roundedUsd(bill, 6)}${differsBy(overshoot, GAP_PERCENT) ? paint('red', ' (they should agree)') : ''}`,
+    `our ledger ${roundedUsd(ledger, 6)}, the provider's bill ${roundedUsd(bill, 6)}${gapNote}`,
   ]
 }
 

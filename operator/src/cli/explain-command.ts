@@ -1,6 +1,7 @@
 /** `farebox explain`: where a number comes from. */
 import type { Command } from 'commander'
 import { budgetKey } from '../core/compile.ts'
+import { ManifestsRefused } from '../laptop/laptop.ts'
 import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
 import type { LoadedManifests } from '../laptop/loaded-manifests.ts'
 import { readManifestFolder } from '../laptop/manifest-folder.ts'
@@ -59,7 +60,7 @@ async function budgetLines(name: string, path: string): Promise<readonly string[
 
 async function loaded(path: string): Promise<LoadedManifests> {
   const result = loadManifests(await readManifestFolder(path), { nowMs: Date.now() })
-  if (result.status === 'invalid') throw new Error(result.complaints.map(formatComplaint).join('\n'))
+  if (result.status === 'invalid') throw new ManifestsRefused(result.complaints.map(formatComplaint).join('\n'))
   return result.loaded
 }
 

@@ -140,7 +140,7 @@ export function explainConversation(standing: Standing): readonly string[] {
     '',
     ...aligned([
       [budget, 'budget of this session, by the contract'],
-      [`-${spent}`, `spent (${percentOfWhole(whole, parseUsd(budget)) ?? 0} %)`],
+      [`-${spent}`, `spent (${percentFloor(whole, parseUsd(budget))} %)`],
       [`-${held}`, 'held by calls under way'],
       [remaining, 'remaining'],
     ]),
@@ -227,6 +227,11 @@ function aligned(rows: readonly (readonly [amount: string, text: string])[]): re
   const wholes = Math.max(0, ...split.map(({ whole }) => whole.length))
   const fractions = Math.max(0, ...split.map(({ fraction }) => fraction.length))
   return split.map(({ whole, fraction, text }) => `  ${whole.padStart(wholes)}.${fraction.padEnd(fractions)}  ${text}`)
+}
+
+/** As the ladder counts: a percent is used when it is used up. */
+function percentFloor(part: bigint, whole: bigint): bigint {
+  return whole === 0n ? 0n : (part * 100n) / whole
 }
 
 function sumOf(parts: readonly { readonly amount: bigint }[]): bigint {

@@ -128,6 +128,38 @@ const CASES: readonly Case[] = [
     field: 'spec.unitEconomics.expectedConversationsPerUser',
     says: /kubectl reads this as 8/,
   },
+  {
+    name: 'a number with underscores, which is one to kubectl only',
+    tier: ['expectedConversationsPerUser: 6', 'expectedConversationsPerUser: 1_000'],
+    file: tierFile,
+    line: 11,
+    field: 'spec.unitEconomics.expectedConversationsPerUser',
+    says: /^kubectl reads this as 1000: write it so$/,
+  },
+  {
+    name: 'a time of day, which YAML 1.1 counts in seconds',
+    tier: ['displayName: Pro', 'displayName: 12:30:45'],
+    file: tierFile,
+    line: 6,
+    field: 'spec.displayName',
+    says: /^YAML 1\.1 reads this as 45045.*quotes$/,
+  },
+  {
+    name: 'a template that was not rendered',
+    tier: ['displayName: Pro', 'displayName: {{ .Values.name }}'],
+    file: tierFile,
+    line: 6,
+    field: '',
+    says: /not YAML: .*template/,
+  },
+  {
+    name: 'an unknown field of any name',
+    tier: ['displayName: Pro', 'displayName: Pro\n  "x[": 1'],
+    file: tierFile,
+    line: 7,
+    field: 'spec.x[',
+    says: /not a field here/,
+  },
   { name: 'broken YAML', tier: ['spec:', 'spec: ['], file: tierFile, line: 0, field: '', says: /not YAML/ },
 ]
 
@@ -180,6 +212,19 @@ describe('lint says one line with file, line and field for', () => {
     const [complaint, ...others] = await lint([folder])
     assert.deepEqual(others, [])
     assert.match(complaint?.message ?? '', /no PricingTier, ConversationBudget or PriceBook/)
+  })
+
+  test('an alias that stands for more than anybody wrote', async () => {
+    const lists = ['b', 'c', 'd', 'e', 'f', 'g'].map((name, index) => {
+      const before = 'abcdefg'[index] ?? ''
+      return `${name}: &${name} [${Array.from({ length: 20 }, () => `*${before}`).join(', ')}]`
+    })
+    writeFileSync(tierFile, `${TIER}a: &a [x]\n${lists.join('\n')}\n`)
+    const startedAt = performance.now()
+    assert.match((await lint([folder])).map(formatComplaint).join('\n'), /^\S+tier\.yaml:1: must have fewer than 100000 parts[^\n]*$/)
+    writeFileSync(tierFile, 'kind: List\nitems: &a [{ kind: List, items: *a }]\n')
+    assert.match((await lint([folder])).map(formatComplaint).join('\n'), /^\S+tier\.yaml:1: must have fewer than 100000 parts[^\n]*$/)
+    assert.ok(performance.now() - startedAt < 2_000)
   })
 
   test('a path that is not there', async () => {

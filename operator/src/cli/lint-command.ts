@@ -5,6 +5,7 @@ import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
 import type { Complaint } from '../laptop/loaded-manifests.ts'
 import { readManifestFolder } from '../laptop/manifest-folder.ts'
 import type { ManifestFile } from '../laptop/manifest-folder.ts'
+import { Unreadable } from '../laptop/unreadable.ts'
 
 export function addLintCommand(program: Command): void {
   program
@@ -32,8 +33,8 @@ export async function lint(paths: readonly string[]): Promise<readonly Complaint
     try {
       for (const file of await readManifestFolder(path)) files.set(file.path, file)
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error)
-      unreadable.push({ severity: 'error', file: path, line: 0, field: '', message: message.replace(`${path}: `, '') })
+      if (!(error instanceof Unreadable)) throw error
+      unreadable.push({ severity: 'error', file: error.path, line: 0, field: '', message: error.problem })
     }
   }
   if (files.size === 0) return unreadable

@@ -1,6 +1,7 @@
 /** Where each conversation stands while they run: redrawn in place on a terminal, a line for each change of rung elsewhere. */
-import type { Style } from './table.ts'
-import { renderTable, truncate } from './table.ts'
+import { RUNGS } from '@farebox/crds/ladder.ts'
+import type { Column, Style } from './table.ts'
+import { renderTable, truncate, widthOf, widthOfStream } from './table.ts'
 
 export interface LiveRow {
   readonly conversation: string
@@ -20,23 +21,49 @@ const CLEAR_BELOW = '\u001b[0J'
 /** Long lines are cut at the edge, so that a row is one line. */
 const NO_WRAP = '\u001b[?7l'
 const WRAP = '\u001b[?7h'
-/** Lines of a terminal that the table leaves free. */
-const LINES_FREE = 4
+/** Lines of a terminal that the table leaves free: for its head, the line below it, and what stands above. */
+const LINES_FREE = 5
+/** Columns keep their width when the first conversation climbs. */
+const RUNG_WIDTH = Math.max(...RUNGS.map((rung) => rung.length))
+/** What narrow terminals show, the widest first: names are cut, then the state goes, which a dim name tells as well. */
+const LAYOUTS = [
+  { nameWidth: NAME_WIDTH, columns: 'all' },
+  { nameWidth: 20, columns: 'all' },
+  { nameWidth: 16, columns: 'all' },
+  { nameWidth: 20, columns: 'noState' },
+  { nameWidth: 16, columns: 'noState' },
+  { nameWidth: 12, columns: 'noState' },
+  { nameWidth: 8, columns: 'noState' },
+] as const
 
-export function liveLines(rows: readonly LiveRow[], paint: (style: Style, text: string) => string): readonly string[] {
-  return renderTable<LiveRow>(
-    [
-      { head: 'CONVERSATION', cell: (row) => truncate(row.conversation, NAME_WIDTH) },
-      { head: 'TIER', cell: (row) => row.tier },
-      { head: 'RUNG', cell: (row) => paint(rungStyle(row.rung), row.rung) },
-      { head: 'PERCENT', align: 'right', cell: (row) => String(row.percent) },
-      { head: 'SPENT', align: 'right', cell: (row) => row.spent },
-      { head: 'OF BUDGET', align: 'right', cell: (row) => row.budget },
-      { head: 'TURNS', align: 'right', cell: (row) => String(row.turns) },
-      { head: 'STATE', cell: (row) => (row.state === 'running' ? row.state : paint('dim', row.state)) },
-    ],
-    rows,
-  )
+type Layout = (typeof LAYOUTS)[number]
+type Paint = (style: Style, text: string) => string
+
+/** Lines of at most `width` characters, if there is a layout that narrow. */
+export function liveLines(rows: readonly LiveRow[], paint: Paint, width: number = Infinity): readonly string[] {
+  let lines: readonly string[] = []
+  for (const layout of LAYOUTS) {
+    lines = renderTable(columnsOf(layout, paint), rows, width)
+    if (lines.every((line) => widthOf(line) <= width)) break
+  }
+  return lines
+}
+
+function columnsOf({ nameWidth, columns }: Layout, paint: Paint): readonly Column<LiveRow>[] {
+  const state: Column<LiveRow> = { head: 'STATE', cell: (row) => (row.state === 'running' ? row.state : paint('dim', row.state)) }
+  return [
+    {
+      head: truncate('CONVERSATION', nameWidth),
+      cell: (row) => paint(row.state === 'running' ? 'bold' : 'dim', truncate(row.conversation, nameWidth)),
+    },
+    { head: 'TIER', cell: (row) => truncate(row.tier, nameWidth) },
+    { head: 'RUNG', cell: (row) => paint(rungStyle(row.rung), row.rung.padEnd(RUNG_WIDTH)) },
+    { head: 'USED', align: 'right', cell: (row) => `${row.percent} %` },
+    { head: 'SPENT', align: 'right', cell: (row) => row.spent },
+    { head: 'BUDGET', align: 'right', cell: (row) => row.budget },
+    { head: 'TURNS', align: 'right', cell: (row) => String(row.turns) },
+    ...(columns === 'all' ? [state] : []),
+  ]
 }
 
 /** Those that fit into `count` lines: running ones first, then the ones that came last; in the order given. */
@@ -58,22 +85,24 @@ export function changeLine(row: LiveRow): string {
 
 export class LiveTable {
   readonly #stream: NodeJS.WriteStream
-  readonly #paint: (style: Style, text: string) => string
+  readonly #paint: Paint
   #drawn = 0
   readonly #said = new Map<string, string>()
 
-  constructor(stream: NodeJS.WriteStream, paint: (style: Style, text: string) => string) {
+  constructor(stream: NodeJS.WriteStream, paint: Paint) {
     this.#stream = stream
     this.#paint = paint
   }
 
-  update(rows: readonly LiveRow[]): void {
-    if (this.#stream.isTTY) this.#redraw(rows)
+  /** `below`: a line that says how far it is; shown on a terminal only. */
+  update(rows: readonly LiveRow[], below: string): void {
+    if (this.#stream.isTTY) this.#redraw(rows, below)
     else this.#sayChanges(rows)
   }
 
-  #redraw(rows: readonly LiveRow[]): void {
-    const lines = liveLines(rowsThatFit(rows, (this.#stream.rows || 24) - LINES_FREE), this.#paint)
+  #redraw(rows: readonly LiveRow[], below: string): void {
+    const shown = rowsThatFit(rows, (this.#stream.rows || 24) - LINES_FREE)
+    const lines = [...liveLines(shown, this.#paint, widthOfStream(this.#stream)), below]
     const up = this.#drawn === 0 ? '' : `\u001b[${this.#drawn}A`
     this.#stream.write(`${up}\r${CLEAR_BELOW}${NO_WRAP}${lines.join('\n')}${WRAP}\n`)
     this.#drawn = lines.length

@@ -30,11 +30,15 @@ async function main(): Promise<void> {
   await program.parseAsync()
 }
 
-// A reader that has seen enough (`farebox ... | head`) is no error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-  process.exit(0)
-})
+// A reader that has seen enough (`farebox ... | head`) and a terminal that was closed are no errors. What has children stops them first.
+let isHeard = true
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
+    if (isHeard && !process.emit('SIGTERM', 'SIGTERM')) process.exit(0)
+    isHeard = false
+  })
+}
 
 main().catch((error: unknown) => {
   const message = error instanceof Error ? error.message : String(error)

@@ -1,27 +1,31 @@
 /** Values of command-line options, read once; what is wrong is told by the option's name. */
-import { InvalidArgumentError } from 'commander'
-import { parseAddress } from '../laptop/addresses.ts'
+import { InvalidArgumentError, Option } from 'commander'
+import { formatAddress, parseAddress } from '../laptop/addresses.ts'
 import type { Address } from '../laptop/addresses.ts'
 
 export const DEFAULT_LISTEN: Address = { host: '127.0.0.1', port: 4180 }
 export const DEFAULT_ADMIN: Address = { host: '127.0.0.1', port: 4181 }
 
-export function addressOption(text: string): Address {
-  const address = parseAddress(text)
-  if (address === null) throw new InvalidArgumentError('It must be HOST:PORT, such as 127.0.0.1:4180.')
-  return address
+export function addressFlag(flags: string, description: string, usual: Address): Option {
+  return new Option(flags, description).default(usual, formatAddress(usual)).argParser((text): Address => {
+    const address = parseAddress(text)
+    if (address === null) throw new InvalidArgumentError('It must be HOST:PORT, such as 127.0.0.1:4180.')
+    return address
+  })
+}
+
+/** `--upstream NAME=URL`, repeated; absent: none. */
+export function upstreamFlag(description: string): Option {
+  return new Option('--upstream <name=url>', description).argParser((text, before: ReadonlyMap<string, string> | undefined) => {
+    const at = text.indexOf('=')
+    if (at < 1) throw new InvalidArgumentError('It must be NAME=URL, such as openai=https://api.openai.com/v1.')
+    return new Map(before).set(text.slice(0, at), urlOption(text.slice(at + 1)))
+  })
 }
 
 export function urlOption(text: string): string {
   if (!/^https?:\/\/[^\s?#@]+$/.test(text) || !URL.canParse(text)) throw new InvalidArgumentError('It must be an http or https URL.')
   return text.replace(/\/+$/, '')
-}
-
-/** `NAME=URL`, repeated. */
-export function upstreamOption(text: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-  const at = text.indexOf('=')
-  if (at < 1) throw new InvalidArgumentError('It must be NAME=URL, such as openai=https://api.openai.com/v1.')
-  return new Map(before).set(text.slice(0, at), urlOption(text.slice(at + 1)))
 }
 
 export function countOption(text: string): number {

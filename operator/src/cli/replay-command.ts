@@ -6,7 +6,7 @@ import type { RetrievalShape } from '../laptop/records.ts'
 import { replay } from '../laptop/replay.ts'
 import type { ReplayReport } from '../laptop/replay.ts'
 import { countOption, urlOption } from './options.ts'
-import { renderTable, truncate } from './table.ts'
+import { renderTable, truncate, widthOfStream } from './table.ts'
 
 interface Options {
   readonly baseUrl: string
@@ -75,6 +75,7 @@ function replayLines(reports: readonly ReplayReport[]): readonly string[] {
       { head: 'SECONDS', align: 'right', cell: (report) => (report.durationMs / 1000).toFixed(1) },
     ],
     reports,
+    widthOfStream(process.stdout),
   )
   return [...table, '', [...counts].map(([outcome, count]) => `${count} ${outcome}`).join(', ')]
 }

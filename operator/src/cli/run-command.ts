@@ -6,8 +6,9 @@ import type { Address } from '../laptop/addresses.ts'
 import { startLaptop } from '../laptop/laptop.ts'
 import type { Laptop } from '../laptop/laptop.ts'
 import type { SidecarStatus } from '../laptop/sidecar-client.ts'
-import { addressOption, DEFAULT_ADMIN, DEFAULT_LISTEN, upstreamOption } from './options.ts'
+import { addressFlag, DEFAULT_ADMIN, DEFAULT_LISTEN, upstreamFlag } from './options.ts'
 import { objectLines, statusYaml, trafficLines } from './status-report.ts'
+import { widthOfStream } from './table.ts'
 
 interface RunOptions {
   readonly file: string
@@ -15,7 +16,7 @@ interface RunOptions {
   readonly admin: Address
   readonly data: string
   readonly budget?: string
-  readonly upstream: ReadonlyMap<string, string>
+  readonly upstream?: ReadonlyMap<string, string>
 }
 
 export function addRunCommand(program: Command): void {
@@ -27,14 +28,14 @@ export function addRunCommand(program: Command): void {
         'A change that is wrong is told by file, line and field, and changes nothing.',
     )
     .requiredOption('-f, --file <dir>', 'folder (or file) of PricingTiers, a ConversationBudget and PriceBooks')
-    .option('--listen <host:port>', 'where apps send their model calls', addressOption, DEFAULT_LISTEN)
-    .option('--admin <host:port>', 'metrics and health', addressOption, DEFAULT_ADMIN)
+    .addOption(addressFlag('--listen <host:port>', 'where apps send their model calls', DEFAULT_LISTEN))
+    .addOption(addressFlag('--admin <host:port>', 'metrics and health', DEFAULT_ADMIN))
     .option('--data <dir>', 'where the books are kept', '.farebox')
     .option('--budget <namespace/name>', 'which ConversationBudget governs, where the folder holds several')
-    .option('--upstream <name=url>', 'send an upstream elsewhere; may be repeated', upstreamOption, new Map<string, string>())
+    .addOption(upstreamFlag('send an upstream elsewhere; may be repeated'))
     .addHelpText(
       'after',
-      '\nStatus of each object, as it would be in a cluster: press s and Enter, or send SIGUSR2; it is also shown at the end.\n' +
+      '\nStatus of each object, as it would be in a cluster: press s and Enter, or\nsend SIGUSR2; it is also shown at the end.\n' +
         'Ctrl+C lets calls under way end first; a second one does not.',
     )
     .action(run)
@@ -49,7 +50,7 @@ async function run(options: RunOptions): Promise<void> {
     listen: options.listen,
     admin: options.admin,
     dataDir: options.data,
-    upstreams: options.upstream,
+    upstreams: options.upstream ?? new Map(),
     budget: options.budget ?? null,
     say,
   })
@@ -73,12 +74,13 @@ export async function serveUntilStopped(laptop: Laptop, stopped: StopSignals, sa
   await stopped.first
   keys?.close()
   const traffic = await trafficOf(laptop)
-  if (traffic !== null && traffic.callsInFlight > 0)
-    say(`stopping: ${traffic.callsInFlight} calls under way may end; Ctrl+C again does not wait`)
+  const open = traffic?.callsInFlight ?? 0
+  if (open > 0) say(`stopping: ${open === 1 ? 'a call' : `${open} calls`} under way may end; Ctrl+C again does not wait`)
   void stopped.second.then(() => laptop.kill())
   await laptop.stop()
   process.off('SIGUSR2', show)
   say(report(laptop, traffic))
+  if (open > 0) say(`this was said before the ${open === 1 ? 'call' : 'calls'} under way ended: the books in the data folder have the rest`)
   say('stopped')
 }
 
@@ -87,12 +89,12 @@ export interface StopSignals {
   readonly second: Promise<void>
 }
 
-/** SIGINT and SIGTERM, counted from now on. */
+/** SIGINT, SIGTERM, and SIGHUP of a terminal that is closed; counted from now on. */
 export function untilStopped(): StopSignals {
   const first = Promise.withResolvers<void>()
   const second = Promise.withResolvers<void>()
   let count = 0
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
       count += 1
       if (count === 1) first.resolve()
@@ -109,6 +111,7 @@ async function trafficOf(laptop: Laptop): Promise<SidecarStatus | null> {
 
 function report(laptop: Laptop, traffic: SidecarStatus | null): string {
   const statuses = laptop.statuses()
-  const calls = traffic === null ? ['the sidecar does not answer'] : trafficLines(traffic)
-  return `${statusYaml(statuses)}---\n${[...objectLines(statuses), '', ...calls].join('\n')}`
+  const width = widthOfStream(process.stdout)
+  const calls = traffic === null ? ['the sidecar does not answer'] : trafficLines(traffic, width)
+  return `${statusYaml(statuses)}---\n${[...objectLines(statuses, width), '', ...calls].join('\n')}`
 }

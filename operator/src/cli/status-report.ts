@@ -5,7 +5,7 @@ import { dump } from 'js-yaml'
 import type { ObjectStatus } from '../core/compile.ts'
 import type { SidecarStatus, TierTotals } from '../laptop/sidecar-client.ts'
 import { roundedUsd } from './money.ts'
-import { renderTable } from './table.ts'
+import { renderTable, wrap } from './table.ts'
 
 const API_VERSION = 'farebox.dev/v1alpha1'
 
@@ -20,7 +20,7 @@ export function statusYaml(statuses: ReadonlyMap<string, ObjectStatus>): string 
 }
 
 /** One line for each object: is it in force, and what was made of it. */
-export function objectLines(statuses: ReadonlyMap<string, ObjectStatus>): readonly string[] {
+export function objectLines(statuses: ReadonlyMap<string, ObjectStatus>, width: number = Infinity): readonly string[] {
   return renderTable(
     [
       { head: 'OBJECT', cell: ([key]: readonly [string, ObjectStatus]) => key },
@@ -31,29 +31,46 @@ export function objectLines(statuses: ReadonlyMap<string, ObjectStatus>): readon
       { head: 'CONFIG', cell: ([, status]) => ('config' in status ? (status.config?.hash ?? '') : '') },
     ],
     [...statuses],
+    width,
   )
 }
 
-/** What each tier's conversations came to so far. */
-export function trafficLines({ tiers }: SidecarStatus): readonly string[] {
+/** What each tier's conversations came to so far: money in US dollars, then how far they climbed, who was told, and what was resolved. */
+export function trafficLines({ tiers }: SidecarStatus, width: number = Infinity): readonly string[] {
   type Row = readonly [tier: string, totals: TierTotals]
-  return renderTable<Row>(
+  const rows = Object.entries(tiers)
+  const table = renderTable<Row>(
     [
       { head: 'TIER', cell: ([tier]) => tier },
       { head: 'CONVERSATIONS', align: 'right', cell: ([, totals]) => String(totals.conversations) },
       { head: 'TURNS', align: 'right', cell: ([, totals]) => String(totals.turns) },
       { head: 'SPENT', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.spent)) },
+      { head: 'HELD', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.held)) },
       { head: 'P50', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p50)) },
       { head: 'P95', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p95)) },
+      { head: 'P99', align: 'right', need: 'optional', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p99)) },
       { head: 'MAX', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.max)) },
-      { head: 'BY RUNG', cell: ([, totals]) => byRung(totals) },
     ],
-    Object.entries(tiers),
+    rows,
+    width,
   )
+  const events = rows.flatMap(([tier, totals]) => (totals.conversations === 0 ? [] : wrap(`${tier}: ${eventsOf(totals)}`, width)))
+  return events.length === 0 ? table : [...table, '', ...events]
 }
 
-function byRung({ byRung: counts }: TierTotals): string {
-  return ['None', ...RUNGS].flatMap((rung) => ((counts[rung] ?? 0) > 0 ? [`${rung} ${counts[rung]}`] : [])).join(', ')
+function eventsOf({ byRung, alerts, resolutions }: TierTotals): string {
+  const rungs = ['None', ...RUNGS].flatMap((rung) => ((byRung[rung] ?? 0) > 0 ? [`${rung} ${byRung[rung]}`] : []))
+  const told = Object.entries(alerts)
+    .filter(([, count]) => count > 0)
+    .toSorted(([a], [b]) => Number(a) - Number(b))
+    .map(([percent, count]) => `${percent} % ${count}`)
+  const { confirmed, reversed, costPer } = resolutions
+  return [
+    `by rung ${rungs.join(', ') || 'none'}`,
+    `alerts ${told.join(', ') || 'none'}`,
+    ...(confirmed === 0 ? [] : [`resolutions ${confirmed}${reversed === 0 ? '' : `, ${reversed} reversed`}`]),
+    ...(costPer === null ? [] : [`${roundedUsd(parseUsd(costPer))} for each resolution`]),
+  ].join('; ')
 }
 
 function readyOf(status: ObjectStatus): { readonly status: string; readonly reason: string } | undefined {

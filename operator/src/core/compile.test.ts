@@ -60,6 +60,14 @@ test('there are enough golden cases, and no output without an input', () => {
   assert.deepEqual(outputs.toSorted(), names.map((name) => `${name}.out.yaml`).toSorted())
 })
 
+test('every reason that compile can give is in a golden case', () => {
+  const sources = ['compile.ts', 'compile-tier.ts', 'conditions.ts'].map((file) => readFileSync(new URL(file, import.meta.url), 'utf8'))
+  const reasons = new Set([...sources.join('\n').matchAll(/(?:reason: |refused\(\s*)'([A-Z][A-Za-z]+)'/g)].map(([, reason]) => reason))
+  assert.ok(reasons.size >= 14, [...reasons].join(', '))
+  const outputs = names.map((name) => readFileSync(`${TESTDATA}${name}.out.yaml`, 'utf8')).join('\n')
+  for (const reason of reasons) assert.match(outputs, new RegExp(`reason: ${reason}\\b`))
+})
+
 test('what is compiled does not depend on the order of objects and keys', () => {
   for (const name of names) {
     const { manifests } = outcomeOf(readFileSync(`${TESTDATA}${name}.in.yaml`, 'utf8'))

@@ -8,7 +8,7 @@ import { parseDuration } from '@farebox/crds/duration.ts'
 import { isTimeZone } from '@farebox/crds/period.ts'
 import type { PriceBook, PriceBookStatus } from '@farebox/crds/price-book.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
-import { createPriceList } from '@farebox/crds/price-list.ts'
+import { createPriceList, isWhole } from '@farebox/crds/price-list.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
@@ -29,6 +29,14 @@ const DEFAULT_UPSTREAM: SidecarConfig['upstreams'][number] = {
 }
 
 const CATALOGUE = loadCatalogue()
+const CATALOGUE_PRICES = createPriceList([], CATALOGUE)
+
+/** What the PriceBooks say, in order: of two equal entries the first counts. */
+interface BookPrices {
+  readonly entries: readonly PriceEntry[]
+  /** Why one of them is not accepted: then no budget is compiled with half of them. */
+  readonly refused: string | null
+}
 
 /** Objects that have passed `checkObject`. */
 export interface Snapshot {
@@ -61,16 +69,20 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   const rates = new Map(books.flatMap((book) => Object.entries(book.spec.exchangeRates)))
   const names = new Set(snapshot.tiers.map((tier) => tier.metadata.name))
   const tiers = new Map(snapshot.tiers.map((tier) => [tier.metadata.name, compileTier(tier, rates, names)]))
-  const entries = books.toReversed().flatMap((book) => book.spec.entries) // of two equal entries the first counts
+  const incomplete = new Map(books.flatMap((book) => incompleteEntry(book).map((refusal) => [book.metadata.name, refusal] as const)))
+  const prices: BookPrices = {
+    entries: books.toReversed().flatMap((book) => book.spec.entries), // of two equal entries the first counts
+    refused: [...incomplete].map(([name, { message }]) => `PriceBook "${name}" is not accepted: ${message}`)[0] ?? null,
+  }
   const configs = new Map<string, SidecarConfig>()
   const found = new Map<string, readonly Finding[]>()
   /** Budgets of pods that an older one governs. */
   const governed = new Set<string>()
   for (const [governing, ...later] of sameSelector(snapshot.budgets)) {
     const key = budgetKey(governing)
-    const judged = later.map((budget) => ({ budget, refusal: refusalOf(budget, tiers, entries, context.nowMs) }))
+    const judged = later.map((budget) => ({ budget, refusal: refusalOf(budget, tiers, prices, context.nowMs) }))
     const limits = judged.flatMap(({ budget, refusal }) => (refusal === null ? budget.spec.limits : []))
-    const compiled = compileBudget(governing, limits, tiers, entries, context)
+    const compiled = compileBudget(governing, limits, tiers, prices, context)
     if (compiled.status === 'accepted') configs.set(key, compiled.config)
     found.set(`ConversationBudget/${key}`, compiled.findings)
     for (const { budget, refusal } of judged) {
@@ -103,8 +115,18 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
     })
   }
   for (const book of snapshot.priceBooks) {
-    const findings: readonly Finding[] = [{ type: 'Accepted', status: 'True', reason: 'Accepted', message: 'prices are in use' }]
-    statuses.set(`PriceBook/${book.metadata.name}`, { ...statusBase(book, findings, context.nowMs), entries: book.spec.entries.length })
+    const object = `PriceBook/${book.metadata.name}`
+    const own = incomplete.get(book.metadata.name)
+    const judged: readonly Finding[] = [
+      own === undefined
+        ? { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'prices are in use' }
+        : { type: 'Accepted', status: 'False', ...own },
+    ]
+    found.set(object, judged)
+    statuses.set(object, {
+      ...statusBase(book, judged, context.nowMs),
+      ...(own === undefined ? { entries: book.spec.entries.length } : {}),
+    })
   }
   const findings = [...found].flatMap(([object, list]) =>
     list.flatMap((finding) =>
@@ -134,11 +156,11 @@ function compileBudget(
   budget: ConversationBudget,
   laterLimits: SidecarConfig['limits'],
   tiers: ReadonlyMap<string, CompiledTier>,
-  entries: readonly PriceEntry[],
+  prices: BookPrices,
   context: CompileContext,
 ): CompiledBudget {
   const { spec } = budget
-  const refusal = refusalOf(budget, tiers, entries, context.nowMs)
+  const refusal = refusalOf(budget, tiers, prices, context.nowMs)
   if (refusal !== null) return { status: 'refused', findings: refusedBy(refusal, context.previous.has(budgetKey(budget))) }
   const contracts = Object.fromEntries(
     tiersOf(budget).flatMap((name) => {
@@ -175,7 +197,7 @@ function compileBudget(
       quietPeriodMs: parseDuration(spec.resolution.quietPeriod),
       reopenWindowMs: parseDuration(spec.resolution.reopenWindow),
     },
-    prices: [...entries],
+    prices: [...prices.entries],
   }
   const hash = contentHash(content)
   const previous = context.previous.get(key)
@@ -202,10 +224,11 @@ type Refusal = Required<Pick<Finding, 'reason' | 'field' | 'message'>>
 function refusalOf(
   budget: ConversationBudget,
   tiers: ReadonlyMap<string, CompiledTier>,
-  entries: readonly PriceEntry[],
+  prices: BookPrices,
   nowMs: number,
 ): Refusal | null {
   const { spec } = budget
+  if (prices.refused !== null) return { reason: 'PriceBookNotAccepted', field: 'spec', message: prices.refused }
   const providers = providersOf(budget)
   for (const name of tiersOf(budget)) {
     const field = name === spec.tier.default ? 'spec.tier.default' : `spec.tier.allowed[${spec.tier.allowed.indexOf(name)}]`
@@ -213,7 +236,7 @@ function refusalOf(
     if (tier === undefined) return { reason: 'TierNotFound', field, message: `there is no PricingTier "${name}"` }
     if (tier.status === 'refused')
       return { reason: 'TierNotAccepted', field, message: `PricingTier "${name}" is not accepted: ${tier.finding.message}` }
-    const unpriced = unpricedModel(tier.contract, providers, entries, nowMs)
+    const unpriced = unpricedModel(tier.contract, providers, prices.entries, nowMs)
     if (unpriced !== null) {
       const message = `PricingTier "${name}" has "${unpriced.model}" as ${unpriced.field}, which has no price for ${providers.join(' or ')}: add it to a PriceBook`
       return { reason: 'ModelUnpriced', field, message }
@@ -225,6 +248,23 @@ function refusalOf(
     return { reason: 'UnknownTimeZone', field: `spec.limits[${index}].period.timeZone`, message }
   }
   return null
+}
+
+/** The first entry that would leave a model without a price for its input or its output: none, or one. */
+function incompleteEntry({ spec }: PriceBook): readonly Refusal[] {
+  const index = spec.entries.findIndex((entry) => !isWhole(entry) && !isListed(entry))
+  const entry = spec.entries[index]
+  if (entry === undefined) return []
+  const missing = entry.input === undefined ? 'input' : 'output'
+  const message = `the ${missing} of "${entry.model}" must have a price, "0" where it is free: the catalogue of ${entry.provider} does not have it`
+  return [{ reason: 'PriceIncomplete', field: `spec.entries[${index}].${missing}`, message }]
+}
+
+/** Whether the catalogue has the model, or one that the pattern may mean. */
+function isListed({ provider, model }: PriceEntry): boolean {
+  if (!model.endsWith('*')) return CATALOGUE_PRICES.find(provider, model, 0) !== null
+  const prefix = model.slice(0, -1)
+  return CATALOGUE.models.some((listed) => listed.provider === provider && listed.model.startsWith(prefix))
 }
 
 /** A model that the tier moves to by itself must have a price: else the rung could never take effect. */

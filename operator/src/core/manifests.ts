@@ -1,11 +1,14 @@
 /** Files of manifests -> a snapshot, or what is wrong with them: by file, line and field. */
 import { checkObject, isOurs } from '@farebox/crds/check.ts'
 import type { FareboxObject, Kind } from '@farebox/crds/check.ts'
-import { loadAll, YAML11_SCHEMA, YAMLException } from 'js-yaml'
+import { isRecord } from '@farebox/crds/schema-walk.ts'
+import { YAMLException } from 'js-yaml'
 import { budgetKey } from './compile.ts'
 import type { Snapshot } from './compile.ts'
 import { fieldLines, lineOf } from './yaml-lines.ts'
 import type { FieldLines } from './yaml-lines.ts'
+import { readDocuments, trapsOf } from './yaml-traps.ts'
+import type { Reading, YamlTrap } from './yaml-traps.ts'
 
 export interface ManifestFile {
   readonly path: string
@@ -28,35 +31,43 @@ export interface Manifests {
   readonly locate: (object: string, field: string) => { readonly file: string; readonly line: number } | null
 }
 
+/** Where an object stands: in a file, and below `path` in its document, which is empty but in a List. */
 interface Place {
   readonly file: string
   readonly lines: FieldLines
+  readonly path: string
 }
 
-/** Objects of other API groups are left alone: a folder may hold Deployments as well. */
+/** An object of ours has fewer parts, however often an alias repeats them. */
+const PARTS_MAX = 100_000
+const DEPTH_MAX = 64
+
+/**
+ * Objects of other API groups are left alone: a folder may hold Deployments as well. The items of a List are objects of the file.
+ * Problems come in order of file and line, one for each field.
+ */
 export function readManifests(files: readonly ManifestFile[]): Manifests {
   const problems: ManifestProblem[] = []
   const objects: FareboxObject[] = []
   const places = new Map<string, Place>()
   for (const file of files) {
-    for (const { value, place } of documentsOf(file, problems)) {
-      const at = (field: string, message: string): void =>
-        void problems.push({ file: file.path, line: lineOf(place.lines, field), field, message })
-      if (!isOurs(value)) continue
-      const checked = checkObject(value)
-      if (checked.status === 'invalid') {
-        for (const problem of checked.problems) at(problem.field, problem.message)
-        continue
-      }
+    const wrong: ManifestProblem[] = []
+    for (const { reading, place } of objectsOf(file, wrong)) {
+      const at = (field: string, message: string): void => void wrong.push({ file: file.path, line: lineIn(place, field), field, message })
+      const checked = checkObject(reading.here)
+      const traps = trapsOf(reading)
+      for (const { field, message } of toldOnce(checked.status === 'invalid' ? checked.problems : [], traps)) at(field, message)
+      if (checked.status === 'invalid') continue
       const key = objectKey(checked.value)
       const earlier = places.get(key)
       if (earlier !== undefined) {
-        at('metadata.name', `${key} is declared twice: first in ${earlier.file}:${lineOf(earlier.lines, 'metadata.name')}`)
+        at('metadata.name', `${key} is declared twice: first in ${earlier.file}:${lineIn(earlier, 'metadata.name')}`)
         continue
       }
       places.set(key, place)
       objects.push(checked.value)
     }
+    problems.push(...wrong.toSorted((a, b) => a.line - b.line))
   }
   if (objects.length === 0 && problems.length === 0)
     problems.push({ file: files[0]?.path ?? '.', line: 1, field: '', message: 'no PricingTier, ConversationBudget or PriceBook is here' })
@@ -69,7 +80,7 @@ export function readManifests(files: readonly ManifestFile[]): Manifests {
     problems,
     locate(object, field) {
       const place = places.get(object)
-      return place === undefined ? null : { file: place.file, line: lineOf(place.lines, field) }
+      return place === undefined ? null : { file: place.file, line: lineIn(place, field) }
     },
   }
 }
@@ -80,61 +91,86 @@ export function objectKey(object: FareboxObject): string {
   return object.kind === 'ConversationBudget' ? `${kind}/${budgetKey(object)}` : `${kind}/${object.metadata.name}`
 }
 
-function documentsOf(file: ManifestFile, problems: ManifestProblem[]): readonly { readonly value: unknown; readonly place: Place }[] {
-  let values: readonly unknown[]
-  let lines: readonly FieldLines[]
+interface Found {
+  readonly reading: Reading
+  readonly place: Place
+}
+
+/** The objects of ours in a file. */
+function objectsOf({ path: file, text }: ManifestFile, problems: ManifestProblem[]): readonly Found[] {
   try {
-    values = loadAll(file.text)
-    lines = fieldLines(file.text)
+    const lines = fieldLines(text)
+    return readDocuments(text).flatMap((reading, index) => {
+      const place: Place = { file, lines: lines[index] ?? new Map(), path: '' }
+      if (!isOurs(reading.here) && itemsOf(reading.here) === null) return []
+      if (isBounded(reading.here)) return unlisted({ reading, place }).filter((found) => isOurs(found.reading.here))
+      const message = `must have fewer than ${PARTS_MAX} parts, those that an alias repeats included, and no alias of itself`
+      problems.push({ file, line: lineIn(place, ''), field: '', message })
+      return []
+    })
   } catch (error) {
-    problems.push(yamlProblem(file.path, error))
+    problems.push(yamlProblem(file, text, error))
     return []
   }
-  const asKubectl = loadedAsKubectl(file.text)
-  return values.flatMap((value, index) => {
-    if (value === null || value === undefined) return [] // an empty document between two separators
-    const place: Place = { file: file.path, lines: lines[index] ?? new Map() }
-    if (isOurs(value)) {
-      for (const trap of differences(value, asKubectl?.[index], '')) {
-        problems.push({ file: file.path, line: lineOf(place.lines, trap.field), field: trap.field, message: trap.message })
-      }
-    }
-    return [{ value, place }]
-  })
 }
 
-function yamlProblem(file: string, error: unknown): ManifestProblem {
+/** What a List holds, those within it too; or the object itself. */
+function unlisted({ reading, place }: Found): readonly Found[] {
+  const items = itemsOf(reading.here)
+  if (items === null) return [{ reading, place }]
+  return items.flatMap((here, index) =>
+    unlisted({
+      reading: { here, kubectl: itemsOf(reading.kubectl)?.[index], yaml11: itemsOf(reading.yaml11)?.[index] },
+      place: { ...place, path: `${place.path === '' ? '' : `${place.path}.`}items[${index}]` },
+    }),
+  )
+}
+
+/** Of a `List`, or a `PricingTierList`; null: the value is none. */
+function itemsOf(value: unknown): readonly unknown[] | null {
+  if (!isRecord(value) || typeof value['kind'] !== 'string' || !value['kind'].endsWith('List')) return null
+  return Array.isArray(value['items']) ? value['items'] : null
+}
+
+/** What is wrong with a field for its shape is told alone, but for a number that only kubectl takes for one: that says what to write. */
+function toldOnce(
+  problems: readonly { readonly field: string; readonly message: string }[],
+  traps: readonly YamlTrap[],
+): readonly { readonly field: string; readonly message: string }[] {
+  const misshapen = new Set(problems.map(({ field }) => field))
+  const numbers = new Map(traps.flatMap(({ field, number }) => (number === null ? [] : [[field, number] as const])))
+  return [
+    ...problems.map(({ field, message }) => {
+      const number = numbers.get(field)
+      return { field, message: number === undefined ? message : `kubectl reads this as ${number}: write it so` }
+    }),
+    ...traps.filter(({ field }) => !misshapen.has(field)),
+  ]
+}
+
+function yamlProblem(file: string, text: string, error: unknown): ManifestProblem {
   if (!(error instanceof YAMLException)) throw error
-  return { file, line: (error.mark?.line ?? 0) + 1, field: '', message: `not YAML: ${error.reason ?? error.message}` }
+  const template = text.split('\n').findIndex((line) => /^[^"'#]*\{\{/.test(line))
+  const said = error.reason ?? error.message
+  // A mapping as a name, as which YAML reads `{{ x }}`, is found without its place.
+  const line = template >= 0 && said.includes('complex keys') ? template : (error.mark?.line ?? 0)
+  const reason = line === template ? '"{{" begins a template, which must be rendered first' : said
+  return { file, line: line + 1, field: '', message: `not YAML: ${reason}` }
 }
 
-/** kubectl reads YAML 1.1, where `on`, `yes` and `012` mean something else. Null when it cannot be read so at all. */
-function loadedAsKubectl(text: string): readonly unknown[] | null {
-  try {
-    return loadAll(text, { schema: YAML11_SCHEMA })
-  } catch {
-    return null
+/** An alias may stand for much, and for itself. */
+function isBounded(value: unknown): boolean {
+  let parts = 0
+  const left: { readonly value: unknown; readonly depth: number }[] = [{ value, depth: 0 }]
+  for (let next = left.pop(); next !== undefined; next = left.pop()) {
+    parts += 1
+    if (parts > PARTS_MAX || next.depth > DEPTH_MAX) return false
+    if (typeof next.value !== 'object' || next.value === null) continue
+    for (const part of Object.values(next.value)) left.push({ value: part, depth: next.depth + 1 })
   }
+  return true
 }
 
-/** Fields that kubectl would send otherwise than they read here. */
-function differences(here: unknown, there: unknown, path: string): { readonly field: string; readonly message: string }[] {
-  if (there === undefined) return []
-  if (Array.isArray(here) && Array.isArray(there))
-    return here.flatMap((value, index) => differences(value, there[index], `${path}[${index}]`))
-  if (isRecord(here) && isRecord(there)) {
-    return Object.keys(here).flatMap((key) => {
-      const field = path === '' ? key : `${path}.${key}`
-      if (!Object.hasOwn(there, key)) return [{ field, message: `kubectl reads the name "${key}" as a boolean: put it in quotes` }]
-      return differences(here[key], there[key], field)
-    })
-  }
-  // A date stays the text that it is: kubectl's parser knows no time stamps where it does not expect one.
-  if (Object.is(here, there) || there instanceof Date) return []
-  const remedy = typeof here === 'number' ? 'write it as a plain decimal' : 'put it in quotes'
-  return [{ field: path, message: `kubectl reads this as ${JSON.stringify(there)}, not ${JSON.stringify(here)}: ${remedy}` }]
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date)
+function lineIn({ lines, path }: Place, field: string): number {
+  return lineOf(lines, path === '' || field === '' ? path + field : `${path}.${field}`)
 }

@@ -59,7 +59,7 @@ export function lineOf(lines: FieldLines, field: string): number {
   while (path !== '') {
     const line = lines.get(path)
     if (line !== undefined) return line
-    path = path.replace(/(\.[^.[\]]+|\[\d+\]|^[^.[\]]+)$/, '')
+    path = path.slice(0, Math.max(0, path.lastIndexOf('.'), path.lastIndexOf('[')))
   }
   return lines.get('') ?? 1
 }

@@ -75,8 +75,12 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   try {
     ;({ key, loaded, config } = await loadFirst(options, readConfigFile(configFile)))
     for (const complaint of loaded.complaints) say(formatComplaint(complaint))
-    mkdirSync(configDir, { recursive: true })
-    writeConfigFile(configFile, config)
+    try {
+      mkdirSync(configDir, { recursive: true })
+      writeConfigFile(configFile, config)
+    } catch (error) {
+      throw new Error(`--data ${dataDir}: must be a folder that this user may write to (${messageOf(error)})`, { cause: error })
+    }
     await sidecar.start()
   } catch (error) {
     watching.stop()

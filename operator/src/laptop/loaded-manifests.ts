@@ -4,6 +4,7 @@ import type { FareboxObject } from '@farebox/crds/check.ts'
 import type { Condition } from '@farebox/crds/fields.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { canonicalJson } from '../core/canonical.ts'
 import { budgetKey, compile } from '../core/compile.ts'
 import type { Compiled, Snapshot } from '../core/compile.ts'
 import { objectKey, readManifests } from '../core/manifests.ts'
@@ -22,6 +23,8 @@ export interface Complaint {
 export interface LoadedManifests {
   readonly manifests: Manifests
   readonly compiled: Compiled
+  /** By object: how many specs it has had, as an API server counts. */
+  readonly generations: ReadonlyMap<string, number>
   /** What compile found: such an object is there, but is not or not wholly in force. */
   readonly complaints: readonly Complaint[]
 }
@@ -49,14 +52,19 @@ export function loadManifests(files: readonly ManifestFile[], options: LoadOptio
     complaints.push(...forbiddenChanges(options.before.manifests.snapshot, manifests))
   if (complaints.length > 0) return { status: 'invalid', complaints }
   const { tiers, budgets, priceBooks } = manifests.snapshot
-  const since = conditionsOf(options.before)
+  const generations = new Map(objectsOf(manifests.snapshot).map((object) => [objectKey(object), generationOf(object, options.before)]))
+  const known = <T extends FareboxObject>(object: T): T => ({
+    ...object,
+    metadata: { ...object.metadata, generation: generations.get(objectKey(object)) },
+    status: { conditions: conditionsOf(object, options.before) },
+  })
   const snapshot: Snapshot = {
-    tiers: tiers.map((tier) => ({ ...tier, status: since(tier) })),
-    budgets: redirected(budgets, options.upstreams ?? new Map()).map((budget) => ({ ...budget, status: since(budget) })),
-    priceBooks: priceBooks.map((book) => ({ ...book, status: since(book) })),
+    tiers: tiers.map(known),
+    budgets: redirected(budgets, options.upstreams ?? new Map()).map(known),
+    priceBooks: priceBooks.map(known),
   }
   const compiled = compile(snapshot, { nowMs: options.nowMs, previous: options.previous ?? new Map() })
-  return { status: 'loaded', loaded: { manifests, compiled, complaints: complaintsOf(manifests, compiled) } }
+  return { status: 'loaded', loaded: { manifests, compiled, generations, complaints: complaintsOf(manifests, compiled) } }
 }
 
 /** `file:line: field: message`, one line. */
@@ -67,8 +75,17 @@ export function formatComplaint({ severity, file, line, field, message }: Compla
 }
 
 /** The conditions that an object had: their transition times stay while their status does. */
-function conditionsOf(before: LoadedManifests | undefined): (object: FareboxObject) => { conditions: Condition[] } {
-  return (object) => ({ conditions: before?.compiled.statuses.get(objectKey(object))?.conditions ?? [] })
+function conditionsOf(object: FareboxObject, before: LoadedManifests | undefined): Condition[] {
+  return before?.compiled.statuses.get(objectKey(object))?.conditions ?? []
+}
+
+/** One more with each change of the spec; an object that comes anew begins with its own, or with 1. */
+function generationOf(object: FareboxObject, before: LoadedManifests | undefined): number {
+  const key = objectKey(object)
+  const generation = before?.generations.get(key)
+  const earlier = objectsOf(before?.manifests.snapshot).find((candidate) => objectKey(candidate) === key)
+  if (generation === undefined || earlier === undefined) return object.metadata.generation ?? 1
+  return canonicalJson(earlier.spec) === canonicalJson(object.spec) ? generation : generation + 1
 }
 
 function forbiddenChanges(before: Snapshot, manifests: Manifests): readonly Complaint[] {
@@ -86,10 +103,10 @@ function forbiddenChanges(before: Snapshot, manifests: Manifests): readonly Comp
   })
 }
 
-/** A refused tier is told where it is written, not once more for each budget that uses it. */
+/** A refused tier or PriceBook is told where it is written, not once more for each budget that uses it. */
 function complaintsOf(manifests: Manifests, compiled: Compiled): readonly Complaint[] {
   return compiled.findings
-    .filter(({ reason }) => reason !== 'TierNotAccepted')
+    .filter(({ reason }) => reason !== 'TierNotAccepted' && reason !== 'PriceBookNotAccepted')
     .map(({ object, field, reason, message }): Complaint => ({
       severity: reason === 'PartiallyProgrammed' ? 'warning' : 'error',
       ...placeOf(manifests, object, field),
@@ -102,8 +119,8 @@ function placeOf(manifests: Manifests, object: string, field: string): { readonl
   return manifests.locate(object, field) ?? { file: object, line: 0 }
 }
 
-function objectsOf({ tiers, budgets, priceBooks }: Snapshot): readonly FareboxObject[] {
-  return [...tiers, ...budgets, ...priceBooks]
+function objectsOf(snapshot: Snapshot | undefined): readonly FareboxObject[] {
+  return snapshot === undefined ? [] : [...snapshot.tiers, ...snapshot.budgets, ...snapshot.priceBooks]
 }
 
 function redirected(budgets: readonly ConversationBudget[], upstreams: ReadonlyMap<string, string>): readonly ConversationBudget[] {

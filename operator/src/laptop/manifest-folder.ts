@@ -2,6 +2,7 @@
 import type { BigIntStats } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Unreadable, unreadable } from './unreadable.ts'
 
 export interface ManifestFile {
   /** As people would name it: the folder as given, and the path in it. */
@@ -15,15 +16,29 @@ const FILE_BYTES_MAX = 4 * 1024 * 1024
 const POLL_MS = 150
 const RESTLESS_LOOKS_MAX = 4
 
-/** Every `.yaml`, `.yml` and `.json` file of the folder and those below, in order of path; hidden ones and `node_modules` aside. Or that one file. */
+/**
+ * Every `.yaml`, `.yml` and `.json` file of the folder and those below, in order of path, links followed; hidden ones and `node_modules`
+ * aside. Or that one file. Throws `Unreadable` for the first that cannot be read.
+ */
 export async function readManifestFolder(path: string): Promise<readonly ManifestFile[]> {
   const files: ManifestFile[] = []
   for (const found of await listManifests(path)) {
-    if (found.bytes > FILE_BYTES_MAX) throw new Error(`${found.path}: must be smaller than ${FILE_BYTES_MAX / 1024 / 1024} MiB`)
-    files.push({ path: found.path, text: await readFile(found.path, 'utf8') })
+    if (found.bytes > FILE_BYTES_MAX) throw new Unreadable(found.path, `must be smaller than ${FILE_BYTES_MAX / 1024 / 1024} MiB`)
+    files.push({ path: found.path, text: await readText(found.path) })
   }
-  if (files.length === 0) throw new Error(`${path}: must hold at least one .yaml, .yml or .json file`)
+  if (files.length === 0) throw new Unreadable(path, 'must hold at least one .yaml, .yml or .json file')
   return files
+}
+
+async function readText(path: string): Promise<string> {
+  const bytes = await readFile(path).catch((error: unknown) => {
+    throw unreadable(path, error)
+  })
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (error) {
+    throw new Unreadable(path, 'must be UTF-8', { cause: error })
+  }
 }
 
 /**
@@ -66,36 +81,55 @@ interface Found {
 }
 
 async function listManifests(path: string): Promise<readonly Found[]> {
-  let root: BigIntStats
-  try {
-    root = await stat(path, { bigint: true })
-  } catch (error) {
-    if (isMissing(error)) throw new Error(`${path}: no such file or folder`, { cause: error })
-    throw error
-  }
-  if (!root.isDirectory()) return [{ path, bytes: Number(root.size), signature: `${root.ino} ${root.size} ${root.mtimeNs}` }]
+  const root = await statOf(path)
+  if (root.isFile()) return [{ path, bytes: Number(root.size), signature: signatureOfFile(root) }]
+  if (!root.isDirectory()) throw new Unreadable(path, 'must be a folder or a file')
   const found: Found[] = []
-  await collect(path, found)
+  await collect({ path, inode: inodeOf(root) }, [], found)
   return found
 }
 
-async function collect(folder: string, found: Found[]): Promise<void> {
-  const entries = await readdir(folder, { withFileTypes: true })
+interface Folder {
+  readonly path: string
+  readonly inode: string
+}
+
+/** `above`: the folders that this one is in, so that a link to one of them is not followed for ever. */
+async function collect(folder: Folder, above: readonly string[], found: Found[]): Promise<void> {
+  const entries = await readdir(folder.path, { withFileTypes: true }).catch((error: unknown) => {
+    throw unreadable(folder.path, error)
+  })
   for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     if (entry.name.startsWith('.') || entry.name === 'node_modules') continue
-    const path = join(folder, entry.name)
-    if (entry.isDirectory()) {
-      await collect(path, found)
-    } else if (/\.(ya?ml|json)$/i.test(entry.name)) {
-      const file = await stat(path, { bigint: true }).catch((error: unknown) => {
-        if (isMissing(error)) return null // replaced this very moment, or a link to nowhere
-        throw error
-      })
-      if (file?.isFile() !== true) continue
-      if (found.length >= FILES_MAX) throw new Error(`${folder}: must hold at most ${FILES_MAX} manifest files`)
-      found.push({ path, bytes: Number(file.size), signature: `${file.ino} ${file.size} ${file.mtimeNs}` })
+    const isManifest = /\.(ya?ml|json)$/i.test(entry.name)
+    if (!isManifest && !entry.isDirectory() && !entry.isSymbolicLink()) continue
+    const path = join(folder.path, entry.name)
+    const stats = await statOf(path).catch((error: unknown) => {
+      if (!isManifest || !entry.isSymbolicLink()) return null // replaced this very moment, or a link that is none of ours
+      throw error
+    })
+    if (stats?.isDirectory() === true) {
+      const inode = inodeOf(stats)
+      if (inode !== folder.inode && !above.includes(inode)) await collect({ path, inode }, [...above, folder.inode], found)
+    } else if (isManifest && stats?.isFile() === true) {
+      if (found.length >= FILES_MAX) throw new Unreadable(folder.path, `must hold at most ${FILES_MAX} manifest files`)
+      found.push({ path, bytes: Number(stats.size), signature: signatureOfFile(stats) })
     }
   }
+}
+
+async function statOf(path: string): Promise<BigIntStats> {
+  return stat(path, { bigint: true }).catch((error: unknown) => {
+    throw unreadable(path, error)
+  })
+}
+
+function inodeOf({ dev, ino }: BigIntStats): string {
+  return `${dev} ${ino}`
+}
+
+function signatureOfFile({ ino, size, mtimeNs }: BigIntStats): string {
+  return `${ino} ${size} ${mtimeNs}`
 }
 
 /** Of the whole folder; what cannot be read has a signature too, so that its coming back is a change. */
@@ -105,8 +139,4 @@ async function signatureOf(path: string): Promise<string> {
   } catch (error) {
     return error instanceof Error ? error.message : String(error)
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
 }

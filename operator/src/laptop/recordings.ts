@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readRecords } from './records.ts'
 import type { RecordedConversation } from './records.ts'
+import { Unreadable, unreadable } from './unreadable.ts'
 
 const BESIDE = fileURLToPath(new URL('../../../../shared/data', import.meta.url))
 const OWN = fileURLToPath(new URL('../../../examples/support-desk/conversations.ndjson', import.meta.url))
@@ -19,9 +20,12 @@ export function defaultRecordings(): string {
  * interleaved between files, so that a few give a fair picture of all.
  */
 export async function pickRecordings(path: string, limit: number): Promise<readonly RecordedConversation[]> {
-  const files = (await stat(path)).isDirectory() ? await filesOf(path) : [path]
+  const stats = await stat(path).catch((error: unknown) => {
+    throw unreadable(path, error)
+  })
+  const files = stats.isDirectory() ? await filesOf(path) : [path]
   const [first, ...rest] = await Promise.all(files.map((file) => readRecords(file, { shape: 'tools' })))
-  if (first === undefined) throw new Error(`${path}: must hold conversations*.ndjson or conversations*.ndjson.gz`)
+  if (first === undefined) throw new Unreadable(path, 'must hold conversations*.ndjson or conversations*.ndjson.gz')
   const total = [first, ...rest].reduce((sum, records) => sum + records.length, 0)
   const share = Math.min(1, limit / total)
   const picked = [first, ...rest].flatMap((records) => spread(records, Math.max(1, Math.round(records.length * share))))

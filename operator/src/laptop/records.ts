@@ -8,6 +8,7 @@ import { basename } from 'node:path'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 import * as z from 'zod'
+import { Unreadable, unreadable } from './unreadable.ts'
 
 /** `tools`: passages come as the result of a tool call; `tagged`: inside the user's message, between tags. */
 export const RETRIEVAL_SHAPES = ['tools', 'tagged'] as const
@@ -76,9 +77,19 @@ export async function readRecords(
   path: string,
   options: { readonly shape: RetrievalShape; readonly limit?: number },
 ): Promise<readonly RecordedConversation[]> {
-  const bytes = await readFile(path)
-  const text = path.endsWith('.gz') ? await promisify(gunzip)(bytes, { maxOutputLength: FILE_BYTES_MAX }) : bytes
+  const bytes = await readFile(path).catch((error: unknown) => {
+    throw unreadable(path, error)
+  })
+  const text = path.endsWith('.gz') ? await unzipped(path, bytes) : bytes
   return parseRecords(text.toString('utf8'), { ...options, name: basename(path) })
+}
+
+async function unzipped(path: string, bytes: Buffer): Promise<Buffer> {
+  try {
+    return await promisify(gunzip)(bytes, { maxOutputLength: FILE_BYTES_MAX })
+  } catch (error) {
+    throw new Unreadable(path, `must be gzip of at most ${FILE_BYTES_MAX / 1024 / 1024} MiB`, { cause: error })
+  }
 }
 
 /** NDJSON text -> conversations; `name` stands for the file in errors. */

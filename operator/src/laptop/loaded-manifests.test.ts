@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { formatComplaint, loadManifests } from './loaded-manifests.ts'
+import type { LoadedManifests, LoadOptions } from './loaded-manifests.ts'
+
+const TIER = `apiVersion: farebox.dev/v1alpha1
+kind: PricingTier
+metadata: { name: pro }
+spec:
+  displayName: Pro
+  pricing: { model: PerConversation, price: "1.00" }
+  unitEconomics: { targetGrossMarginPercent: 70 }
+`
+const BUDGET = `---
+apiVersion: farebox.dev/v1alpha1
+kind: ConversationBudget
+metadata: { name: desk, namespace: support }
+spec:
+  selector: { matchLabels: { app: desk } }
+  tier: { default: pro }
+`
+const AT = Date.UTC(2026, 10, 24, 12)
+
+function load(text: string, options: Partial<LoadOptions> = {}): LoadedManifests {
+  const result = loadManifests([{ path: 'all.yaml', text }], { nowMs: AT, ...options })
+  assert.equal(result.status, 'loaded')
+  return result.loaded
+}
+
+function conditionsOf(loaded: LoadedManifests, object: string) {
+  return (loaded.compiled.statuses.get(object)?.conditions ?? []).map(({ type, status, observedGeneration, lastTransitionTime }) =>
+    [type, status, observedGeneration, lastTransitionTime].join(' '),
+  )
+}
+
+test('a generation grows with each change of the spec and with nothing else, as in an API server', () => {
+  const first = load(TIER + BUDGET)
+  assert.deepEqual(conditionsOf(first, 'PricingTier/pro'), ['Accepted True 1 2026-11-24T12:00:00Z', 'Ready True 1 2026-11-24T12:00:00Z'])
+  const relabelled = load(TIER.replace('{ name: pro }', '{ name: pro, labels: { team: a } }') + BUDGET, { nowMs: AT + 1000, before: first })
+  assert.equal(relabelled.compiled.statuses.get('PricingTier/pro')?.observedGeneration, 1)
+  const dearer = load(TIER.replace('1.00', '2.00') + BUDGET, { nowMs: AT + 2000, before: relabelled })
+  assert.equal(dearer.compiled.statuses.get('PricingTier/pro')?.observedGeneration, 2)
+  assert.equal(dearer.compiled.statuses.get('ConversationBudget/support/desk')?.observedGeneration, 1)
+})
+
+test('a transition time moves only when its condition does', () => {
+  const first = load(TIER + BUDGET)
+  const broken = load(TIER.replace('70', '100') + BUDGET, { nowMs: AT + 60_000, before: first })
+  assert.deepEqual(conditionsOf(broken, 'PricingTier/pro'), ['Accepted False 2 2026-11-24T12:01:00Z', 'Ready False 2 2026-11-24T12:01:00Z'])
+  const still = load(TIER.replace('70', '99').replace('1.00', '0.000000001') + BUDGET, { nowMs: AT + 120_000, before: broken })
+  assert.deepEqual(conditionsOf(still, 'PricingTier/pro'), ['Accepted False 3 2026-11-24T12:01:00Z', 'Ready False 3 2026-11-24T12:01:00Z'])
+})
+
+test('a refused tier and a refused PriceBook are told once, where they are written', () => {
+  const book = `---
+apiVersion: farebox.dev/v1alpha1
+kind: PriceBook
+metadata: { name: house }
+spec: { entries: [{ provider: openai, model: house-large, output: "4.00" }] }
+`
+  assert.deepEqual(load(TIER.replace('70', '100') + BUDGET + book).complaints.map(formatComplaint), [
+    'all.yaml:7: spec.unitEconomics.targetGrossMarginPercent: a price of 1.00 at a margin of 100 % leaves 0.00, and other cost takes 0.00: nothing is left for inference',
+    'all.yaml:19: spec.entries[0].input: the input of "house-large" must have a price, "0" where it is free: the catalogue of openai does not have it',
+  ])
+})
+
+test('an upstream can be sent elsewhere, but only one that is there, and only to a URL', () => {
+  const upstreamOf = (url: string, name = 'openai') =>
+    load(TIER + BUDGET, { upstreams: new Map([[name, url]]) }).compiled.configs.get('support/desk')?.upstreams[0]
+  assert.equal(upstreamOf('http://127.0.0.1:9/v1')?.baseUrl, 'http://127.0.0.1:9/v1')
+  assert.throws(() => upstreamOf('http://127.0.0.1:9/v1', 'opnai'), /--upstream opnai: must name one of the upstreams here: openai/)
+  assert.throws(() => upstreamOf('ftp://x'), /--upstream: spec\.upstreams\[0\]\.baseURL: must be an http or https URL/)
+})

@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { readManifestFolder, watchManifestFolder } from './manifest-folder.ts'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'farebox-folder-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+const write = (name: string, text: string | Uint8Array): void => writeFileSync(join(folder, name), text)
+async function namesIn(path: string = folder): Promise<readonly string[]> {
+  return (await readManifestFolder(path)).map((file) => file.path.slice(path.length + 1))
+}
+
+test('manifests come in order of path, from folders below too; what is hidden or no manifest is left alone', async () => {
+  for (const below of ['b', '.git', 'node_modules', 'c.yaml']) mkdirSync(join(folder, below))
+  for (const name of ['z.json', 'a.yaml', 'b/x.yml', '.hidden.yaml', '.git/x.yaml', 'node_modules/x.yaml', 'README.md', 'c.yaml/x.yaml'])
+    write(name, 'a: 1')
+  assert.deepEqual(await namesIn(), ['a.yaml', 'b/x.yml', 'c.yaml/x.yaml', 'z.json'])
+})
+
+test('links are followed, to folders too, but not for ever; a mounted ConfigMap is read once', async () => {
+  mkdirSync(join(folder, '..2026'))
+  write('..2026/a.yaml', 'a: 1')
+  symlinkSync('..2026', join(folder, '..data'))
+  symlinkSync('..data/a.yaml', join(folder, 'a.yaml'))
+  mkdirSync(join(folder, '.elsewhere'))
+  write('.elsewhere/b.yaml', 'b: 1')
+  symlinkSync('.elsewhere', join(folder, 'linked'))
+  symlinkSync('.', join(folder, 'loop'))
+  symlinkSync('nowhere', join(folder, 'none-of-ours'))
+  assert.deepEqual(await namesIn(), ['a.yaml', 'linked/b.yaml'])
+})
+
+test('what cannot be read is told by its own path', async () => {
+  const told = async (path: string = folder): Promise<string> =>
+    readManifestFolder(path).then(
+      () => 'read',
+      (error: Error) => error.message.replace(folder, ''),
+    )
+  assert.equal(await told(), ': must hold at least one .yaml, .yml or .json file')
+  write('good.yaml', 'a: 1')
+  symlinkSync('nowhere', join(folder, 'a.yaml'))
+  assert.equal(await told(), '/a.yaml: no such file or folder')
+  rmSync(join(folder, 'a.yaml'))
+  write('latin1.yaml', Uint8Array.of(0x61, 0x3a, 0x20, 0xf6))
+  assert.equal(await told(), '/latin1.yaml: must be UTF-8')
+  write('latin1.yaml', 'x'.repeat(4 * 1024 * 1024 + 1))
+  assert.equal(await told(), '/latin1.yaml: must be smaller than 4 MiB')
+  assert.equal(await told(join(folder, 'nowhere')), '/nowhere: no such file or folder')
+  const server = createServer().listen(join(folder, 'socket'))
+  await once(server, 'listening')
+  assert.equal(await told(join(folder, 'socket')), '/socket: must be a folder or a file')
+  server.close()
+})
+
+test('a change is told once within a second, however it is made; a folder that comes back is a change', async () => {
+  write('a.yaml', 'a: 1')
+  const seen: number[] = []
+  const watching = await watchManifestFolder(folder, () => {
+    seen.push(performance.now())
+    return Promise.resolve()
+  })
+  const changed = async (what: string): Promise<void> => {
+    const before = seen.length
+    const end = performance.now() + 1_000
+    while (seen.length === before && performance.now() < end) await sleep(10)
+    assert.equal(seen.length, before + 1, what)
+    await sleep(400)
+    assert.equal(seen.length, before + 1, `${what}: once`)
+  }
+  try {
+    write('a.yaml', 'a: 2')
+    await changed('written in place')
+    write('a.yaml.new', 'a: 3')
+    renameSync(join(folder, 'a.yaml.new'), join(folder, 'a.yaml'))
+    await changed('replaced by another file')
+    utimesSync(join(folder, 'a.yaml'), new Date(), new Date())
+    await changed('touched')
+    renameSync(folder, `${folder}-away`)
+    await changed('gone')
+    renameSync(`${folder}-away`, folder)
+    await changed('come back')
+    write('notes.txt', 'x')
+    const before = seen.length
+    await sleep(400)
+    assert.equal(seen.length, before, 'no manifest, no change')
+  } finally {
+    watching.stop()
+  }
+})

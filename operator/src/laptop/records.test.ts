@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import { pickRecordings } from './recordings.ts'
+import { parseRecords, readRecords } from './records.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'farebox-records-'))
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+const RETRIEVAL = JSON.stringify({
+  id: 'r1',
+  system: 'rules',
+  turns: [
+    { user: 'q1', passages: [{ id: 'p1', text: 'one' }], assistant: 'a1' },
+    { user: 'q2', passages: [], assistant: 'a2' },
+  ],
+})
+
+test('retrieved passages become the result of a tool call, or stand between tags; a turn without any is plain', () => {
+  const [tools] = parseRecords(RETRIEVAL, { shape: 'tools', name: 'r' })
+  assert.deepEqual(
+    tools?.messages.map(({ role }) => role),
+    ['system', 'user', 'assistant', 'tool', 'assistant', 'user', 'assistant'],
+  )
+  assert.deepEqual(
+    tools?.tools.map((tool) => tool.function.name),
+    ['search_passages'],
+  )
+  const [tagged] = parseRecords(RETRIEVAL, { shape: 'tagged', name: 'r' })
+  assert.deepEqual(
+    tagged?.messages.map(({ role }) => role),
+    ['system', 'user', 'assistant', 'user', 'assistant'],
+  )
+  assert.deepEqual(tagged?.tools, [])
+  assert.equal(tagged?.messages[1]?.content, '<retrieved_context>\n{"id":"p1","text":"one"}\n</retrieved_context>\n\nq1')
+})
+
+test('each tool call has its result by an id of its own', () => {
+  const [record] = parseRecords(RETRIEVAL, { shape: 'tools', name: 'r' })
+  const calls = record?.messages.flatMap((message) => (message.role === 'assistant' ? message.calls.map(({ id }) => id) : []))
+  const results = record?.messages.flatMap((message) => (message.role === 'tool' ? [message.callId] : []))
+  assert.deepEqual(results, calls)
+})
+
+test('whether a recording was solved is what it says, or unknown', () => {
+  const solved = (fields: string) =>
+    parseRecords(`{"id":"a","messages":[{"role":"user","content":"hi"}]${fields}}`, { shape: 'tools', name: 'r' })[0]?.solved
+  assert.deepEqual([solved(',"reward":1'), solved(',"reward":0'), solved(',"reward":null'), solved('')], [true, false, null, null])
+})
+
+test('a file that cannot be read is told by its path', async () => {
+  await assert.rejects(readRecords(join(folder, 'none'), { shape: 'tools' }), {
+    message: `${join(folder, 'none')}: no such file or folder`,
+  })
+  await assert.rejects(readRecords(folder, { shape: 'tools' }), { message: `${folder}: must be a file, not a folder` })
+  const broken = join(folder, 'broken.ndjson.gz')
+  writeFileSync(broken, 'no gzip')
+  await assert.rejects(readRecords(broken, { shape: 'tools' }), { message: `${broken}: must be gzip of at most 256 MiB` })
+})
+
+test('a pick is spread over all files and all of each, and never more than asked for', async () => {
+  const lines = (name: string, count: number): string =>
+    Array.from({ length: count }, (_, index) =>
+      JSON.stringify({ id: `${name}${index}`, messages: [{ role: 'user', content: 'hi' }] }),
+    ).join('\n')
+  const many = mkdtempSync(join(folder, 'many-'))
+  writeFileSync(join(many, 'conversations-a.ndjson.gz'), gzipSync(lines('a', 40)))
+  writeFileSync(join(many, 'conversations-b.ndjson'), lines('b', 10))
+  writeFileSync(join(many, 'other.ndjson'), 'not read')
+  const ids = (await pickRecordings(many, 10)).map(({ id }) => id)
+  assert.equal(new Set(ids).size, 10)
+  assert.equal(ids.filter((id) => id.startsWith('b')).length, 2)
+  assert.ok(ids.some((id) => Number(id.slice(1)) >= 30))
+  assert.equal((await pickRecordings(many, 1)).length, 1)
+  assert.equal((await pickRecordings(many, 1000)).length, 50)
+  await assert.rejects(pickRecordings(mkdtempSync(join(folder, 'empty-')), 1), /must hold conversations\*\.ndjson/)
+})
