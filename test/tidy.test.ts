@@ -1,7 +1,7 @@
 /** The tree keeps its own rules: imports go one way, and the check that says so is not blind. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -106,3 +106,31 @@ test('the targets of the Makefile are those that its help lists', () => {
   const listed = [...makefile.matchAll(/^([a-z]+):.*## /gm)].map((match) => match[1])
   assert.deepEqual(new Set(listed), new Set(phony))
 })
+
+test('every relative link of the pages for people leads to a file', () => {
+  const pages = globSync(['README.md', 'CONTRIBUTING.md', 'docs/**/*.md', 'charts/README.md'], { cwd: ROOT })
+  const broken = pages.flatMap((page) => linksOf(readFileSync(join(ROOT, page), 'utf8')).flatMap((link) => brokenLink(page, link) ?? []))
+  assert.ok(pages.length >= 8, pages.join(', '))
+  assert.deepEqual(broken, [])
+})
+
+/** Targets of inline links that stay in the tree. */
+function linksOf(markdown: string): readonly string[] {
+  const prose = markdown.replaceAll(/^```.*?^```/gms, '').replaceAll(/`[^`\n]*`/g, '')
+  return [...prose.matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, target = '']) => (/^[a-z]+:|^#/.test(target) ? [] : [target]))
+}
+
+/** Null when its file and its heading are there. */
+function brokenLink(page: string, link: string): string | null {
+  const [path = '', anchor] = link.split('#')
+  const file = join(ROOT, dirname(page), path)
+  if (!existsSync(file)) return `${page}: ${link}: no such file`
+  if (anchor === undefined) return null
+  const headings = [...readFileSync(file, 'utf8').matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
+  return headings.includes(anchor) ? null : `${page}: ${link}: no such heading`
+}

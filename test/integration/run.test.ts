@@ -140,6 +140,9 @@ describe('farebox run', () => {
     const wrong = await farebox('run', '-f', folder, ...data, ...(await freeListen())).ended()
     assert.equal(wrong.code, 1)
     assert.match(wrong.output, /^\S+tiers\.yaml:\d+: spec\.unitEconomics\.otherCosts: [^\n]+\n$/)
+    const nowhere = await farebox('run', '-f', EXAMPLE, '--data', join(EXAMPLE, 'tiers.yaml'), ...(await freeListen())).ended()
+    assert.equal(nowhere.code, 1)
+    assert.match(nowhere.output, /^farebox: --data \S+: must be a folder that this user may write to[^\n]*\n$/)
     const upstream = await farebox('run', '-f', EXAMPLE, ...data, ...(await freeListen()), '--upstream', 'opnai=http://127.0.0.1:9').ended()
     assert.deepEqual(upstream, { code: 1, output: 'farebox: --upstream opnai: must name one of the upstreams here: openai\n' })
   })
@@ -172,7 +175,8 @@ test("farebox demo ends by itself with 0 on the examples' own conversations, whe
   const { code, output } = await farebox('demo', '--conversations', EXAMPLE_CONVERSATIONS, '--delay', '0').ended()
   assert.equal(code, 0, output)
   assert.match(output, /8 conversations, 1\d\d model calls/)
-  assert.match(output, /support-office-kitchen +support-chat +EndConversation +\d+ % .* ended/)
+  // Whether a summary is ready for the next turn or comes after it decides how far the dearest one climbs.
+  assert.match(output, /support-office-kitchen +support-chat +(?:DowngradeModel +\d+ % .* finished|EndConversation +\d+ % .* ended)/)
   assert.match(output, /None \(served as asked\) +6 /)
   assert.match(output, /Overshoot against the provider's own bill: 0: /)
   const [, ledger, bill] = /our ledger (\S+), the provider's bill (\S+)\n/.exec(output) ?? []
@@ -190,12 +194,30 @@ test('farebox demo --serve stays up until it is told to stop', async () => {
   assert.match(output, /\nstopped\n$/)
 })
 
+test('farebox demo leaves no process behind when its terminal is closed, or nobody reads on', async () => {
+  const args = ['demo', '--serve', '--conversations', EXAMPLE_CONVERSATIONS, '--limit', '2', '--delay', '0']
+  const closed = farebox(...args)
+  await closed.says(/OPENAI_BASE_URL/)
+  const children = childrenOf(closed.pid)
+  assert.equal(children.length, 2, 'a sidecar and a provider')
+  closed.signal('SIGHUP')
+  assert.equal((await closed.ended()).code, 0)
+  const unheard = farebox(...args)
+  await unheard.says(/sidecar at /)
+  const others = childrenOf(unheard.pid)
+  assert.equal(others.length, 2)
+  unheard.listenNoMore()
+  await unheard.ended()
+  for (const pid of [...children, ...others]) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+})
+
 test('farebox demo asks for a key before it goes to a real provider', async () => {
   const { code, output } = await farebox('demo', '--upstream', 'openai=http://127.0.0.1:9/v1').ended()
   assert.deepEqual({ code, output }, { code: 1, output: 'farebox: --upstream: OPENAI_API_KEY must hold the key of the provider\n' })
 })
 
 test('farebox tells its version, its commands, and what a mistyped one may have meant', async () => {
+  assert.match((await farebox('run', '--help').ended()).output, /--listen .*\n? *.*\(default:\s+127\.0\.0\.1:4180\)/)
   assert.match((await farebox('--version').ended()).output, /^\d+\.\d+\.\d+\n$/)
   assert.match((await farebox('--help').ended()).output, /run .*\n(.*\n)+ +lint .*\n(.*\n)+ +explain /)
   const { code, output } = await farebox('lnit').ended()
@@ -225,6 +247,8 @@ interface Farebox {
   /** Waits for words that were not yet waited for. */
   says(pattern: RegExp): Promise<RegExpExecArray>
   signal(name: NodeJS.Signals): void
+  /** Closes the pipes that it writes to. */
+  listenNoMore(): void
   ended(): Promise<Ended>
   stop(): Promise<Ended>
 }
@@ -256,6 +280,10 @@ function farebox(...args: readonly string[]): Farebox {
       }
     },
     signal: (name) => void child.kill(name),
+    listenNoMore() {
+      child.stdout.destroy()
+      child.stderr.destroy()
+    },
     ended,
     stop() {
       child.kill('SIGTERM')
@@ -321,7 +349,12 @@ async function configHash(url: string): Promise<string> {
 
 /** The only child of a process (Linux). */
 function childOf(pid: number): number {
-  const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')
-  assert.ok(child !== undefined && child !== '')
-  return Number(child)
+  const [child] = childrenOf(pid)
+  assert.ok(child !== undefined)
+  return child
+}
+
+function childrenOf(pid: number): readonly number[] {
+  const list = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+  return list === '' ? [] : list.split(' ').map(Number)
 }

@@ -11,10 +11,15 @@ import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { Standing } from '@farebox/sidecar/core/standing.ts'
+import type { SidecarStatus } from '@farebox/sidecar/proxy/status.ts'
 import OpenAI from 'openai'
 
 const MAIN = fileURLToPath(new URL('../../sidecar/src/main.ts', import.meta.url))
 const READY_WITHIN_MS = 20_000
+/** A test must not wait for the client's own ten minutes. */
+const ANSWER_WITHIN_MS = 60_000
+const LOG_KEPT = 4 * 1024 * 1024
 
 export interface Sidecar {
   /** Origin of the data plane: `http://127.0.0.1:PORT`. */
@@ -24,30 +29,48 @@ export interface Sidecar {
   /** The real client, pointed at the data plane; headers go with each request. */
   client(headers?: Record<string, string>, options?: { readonly maxRetries?: number }): OpenAI
   getJson(path: string): Promise<unknown>
+  /** Where a conversation stands, by the id that the app uses. */
+  standing(id: string, query?: string): Promise<Standing>
+  /** Sends `body` as JSON; the status and what came back. */
+  postJson(path: string, body: unknown): Promise<{ readonly status: number; readonly body: unknown }>
+  /** What `/metrics` says, one line per series. */
+  metrics(): Promise<string>
+  /** All that the processes wrote to standard error: JSON, a line per event. */
+  log(): string
   configure(config: SidecarConfig): void
+  /** Configures, and waits until that config is in force. */
+  adopt(config: SidecarConfig): Promise<void>
   kill(signal: NodeJS.Signals): Promise<void>
   /** Starts again on the same ports and data. */
   start(): Promise<void>
+  /** When no call is under way: an answer ends a moment before it is in the books. */
+  idle(): Promise<void>
+  /** Kills it while nothing is under way, without a word, and starts it again. */
+  crash(): Promise<void>
   /** All ledger entries as stored; the process must be down. */
   ledger(): readonly { readonly kind: string; readonly cost: bigint; readonly operation: string }[]
   close(): Promise<void>
 }
 
-export async function startSidecar(config: SidecarConfig): Promise<Sidecar> {
+export interface SidecarOptions {
+  /** Added to the process's environment: `FAREBOX_LOG_LEVEL`. */
+  readonly environment?: Readonly<Record<string, string>>
+}
+
+export async function startSidecar(config: SidecarConfig, options: SidecarOptions = {}): Promise<Sidecar> {
   const dataDir = mkdtempSync(join(tmpdir(), 'farebox-'))
   const configFile = join(dataDir, 'config.json')
   const [port, adminPort] = await freePorts(2)
   const url = `http://127.0.0.1:${port}`
   const adminUrl = `http://127.0.0.1:${adminPort}`
   let child: ChildProcess | null = null
-  let output = ''
+  let log = ''
 
   const configure = (next: SidecarConfig): void => {
     writeFileSync(`${configFile}.new`, JSON.stringify(next))
     renameSync(`${configFile}.new`, configFile)
   }
   const start = async (): Promise<void> => {
-    output = ''
     const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN], {
       env: {
         ...process.env,
@@ -55,16 +78,17 @@ export async function startSidecar(config: SidecarConfig): Promise<Sidecar> {
         FAREBOX_DATA: dataDir,
         FAREBOX_LISTEN: `127.0.0.1:${port}`,
         FAREBOX_ADMIN: `127.0.0.1:${adminPort}`,
+        ...options.environment,
       },
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     started.stderr.on('data', (chunk: Buffer) => {
-      output = `${output}${chunk.toString()}`.slice(-20_000)
+      log = `${log}${chunk.toString()}`.slice(-LOG_KEPT)
     })
     child = started
     const end = performance.now() + READY_WITHIN_MS
     while (!(await isReady(adminUrl))) {
-      if (started.exitCode !== null || performance.now() > end) throw new Error(`the sidecar did not become ready:\n${output}`)
+      if (started.exitCode !== null || performance.now() > end) throw new Error(`the sidecar did not become ready:\n${log.slice(-20_000)}`)
       await new Promise((resolve) => setTimeout(resolve, 25))
     }
   }
@@ -76,20 +100,50 @@ export async function startSidecar(config: SidecarConfig): Promise<Sidecar> {
     await once(running, 'exit')
   }
 
+  const getJson = async (path: string): Promise<unknown> => {
+    const answer = await fetch(`${url}${path}`)
+    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`)
+    return answer.json()
+  }
+
+  const idle = async (): Promise<void> => {
+    while (((await getJson('/farebox/v1/status')) as SidecarStatus).callsInFlight > 0)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+
   configure(config)
   await start()
   return {
     url,
     adminUrl,
     dataDir,
-    client: (headers = {}, options = {}) =>
-      new OpenAI({ baseURL: `${url}/openai/v1`, apiKey: 'test', defaultHeaders: headers, maxRetries: options.maxRetries ?? 0 }),
-    async getJson(path) {
-      const answer = await fetch(`${url}${path}`)
-      if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`)
-      return answer.json()
+    client: (headers = {}, { maxRetries = 0 } = {}) =>
+      new OpenAI({ baseURL: `${url}/openai/v1`, apiKey: 'test', defaultHeaders: headers, maxRetries, timeout: ANSWER_WITHIN_MS }),
+    getJson,
+    async standing(id, query = '') {
+      return (await getJson(`/farebox/v1/conversations/${encodeURIComponent(id)}${query}`)) as Standing
     },
+    async postJson(path, body) {
+      const answer = await fetch(`${url}${path}`, { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body) })
+      return { status: answer.status, body: await answer.json() }
+    },
+    metrics: async () => (await fetch(`${adminUrl}/metrics`)).text(),
+    log: () => log,
     configure,
+    idle,
+    async crash() {
+      await idle()
+      await kill('SIGKILL')
+      await start()
+    },
+    async adopt(next) {
+      configure(next)
+      const end = performance.now() + READY_WITHIN_MS
+      while (((await getJson('/farebox/v1/status')) as SidecarStatus).config.hash !== next.hash) {
+        if (performance.now() > end) throw new Error(`the config was not adopted:\n${log.slice(-20_000)}`)
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }
+    },
     kill,
     start,
     ledger: () => readLedger(dataDir),

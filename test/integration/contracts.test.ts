@@ -1,0 +1,191 @@
+/** Which terms a conversation is held to when they change, and what `Observe` leaves alone. */
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
+import { startProvider } from '../provider/server.ts'
+import type { Provider, SeenRequest } from '../provider/server.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+import { startTalk } from '../support/talk.ts'
+
+const OLD = makeContract({ caps: { perConversation: '0.02' }, models: { allow: [], downgrades: [], maxOutputTokens: 500 } })
+const NEW = makeContract({ caps: { perConversation: '0.04' }, models: { allow: [], downgrades: [], maxOutputTokens: 700 }, alerts: [10] })
+
+let provider: Provider
+let sidecar: Sidecar
+let seen: SeenRequest[] = []
+before(async () => {
+  provider = await startProvider({ onRequest: (request) => seen.push(request) })
+  sidecar = await startSidecar(configOf([OLD]))
+})
+after(async () => {
+  await sidecar.close()
+  await provider.close()
+})
+beforeEach(() => {
+  seen = []
+})
+
+function configOf(contracts: readonly Contract[], parts: Parameters<typeof makeConfig>[2] = {}): SidecarConfig {
+  return makeConfig(`${provider.url}/v1`, contracts, parts)
+}
+
+function talkOf(id: string, headers: Record<string, string> = {}): ReturnType<typeof startTalk> {
+  return startTalk(sidecar, { 'x-farebox-conversation': id, 'x-fake-output-tokens': '50', 'x-fake-tag': id, ...headers })
+}
+
+describe('a change of the terms', () => {
+  const changes = [
+    { name: 'KeepContract: the pinned terms stay', parts: { existingConversations: 'KeepContract' }, expected: OLD },
+    { name: 'AdoptNew: the new terms hold at once', parts: { existingConversations: 'AdoptNew' }, expected: NEW },
+    {
+      name: 'KeepContract, but older than contractMaxAge',
+      parts: { existingConversations: 'KeepContract', contractMaxAgeMs: 1 },
+      expected: NEW,
+    },
+  ] as const
+  for (const { name, parts, expected } of changes) {
+    test(name, async () => {
+      await sidecar.adopt(configOf([OLD], parts))
+      const talk = talkOf(name)
+      const first = await talk.say('Hello.')
+      assert.equal(first.headers.get('x-farebox-contract'), OLD.hash)
+      assert.equal(first.headers.get('x-farebox-max-output'), '500')
+      await sleep(2)
+      await sidecar.adopt(configOf([NEW], parts))
+      for (const crashed of [false, true]) {
+        if (crashed) {
+          await sidecar.crash()
+        }
+        const said = await talk.say('And now?')
+        assert.equal(said.headers.get('x-farebox-contract'), expected.hash)
+        assert.equal(said.headers.get('x-farebox-max-output'), String(expected.models.maxOutputTokens))
+        const standing = await sidecar.standing(name)
+        assert.deepEqual([standing.contract, standing.budget], [expected.hash, expected.caps.perConversation])
+        assert.equal(standing.spent, formatUsd(provider.bill.totalNanoUsd(name)), 'what is spent stays spent')
+      }
+      assert.equal((await talkOf(`${name}, begun later`).say('Hello.')).headers.get('x-farebox-contract'), NEW.hash)
+    })
+  }
+
+  test("never pins the provider's prices: each turn costs what its call costs on that day", async () => {
+    const double = {
+      provider: 'openai',
+      model: 'gpt-4o',
+      input: '5.00',
+      output: '20.00',
+      cacheRead: '2.50',
+      steps: [],
+      serviceTierPercent: {},
+      toolFees: {},
+    }
+    await sidecar.adopt(configOf([OLD], { prices: [double] }))
+    const talk = talkOf('prices')
+    await talk.say('Hello.')
+    const billed = provider.bill.totalNanoUsd('prices')
+    assert.equal((await sidecar.standing('prices')).spent, formatUsd(2n * billed))
+    await sidecar.adopt(configOf([OLD]))
+    const said = await talk.say('And now?')
+    assert.equal(said.headers.get('x-farebox-contract'), OLD.hash)
+    assert.equal((await sidecar.standing('prices')).spent, formatUsd(billed + provider.bill.totalNanoUsd('prices')))
+  })
+})
+
+describe('Observe', () => {
+  const ladder: Contract['ladder'] = [
+    { atPercent: 50, rung: 'DropRetrieval' },
+    { atPercent: 60, rung: 'DowngradeModel' },
+    { atPercent: 70, rung: 'RefuseTools' },
+    { atPercent: 100, rung: 'EndConversation', end: 'Close' },
+  ]
+  const contract = makeContract({
+    caps: { perConversation: '0.004' },
+    models: { allow: ['gpt-4o'], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }], maxOutputTokens: 100 },
+    ladder,
+    notices: { mode: 'Inline', texts: { DowngradeModel: { en: 'A smaller model from here on.' } } },
+  })
+  const narrow = makeContract({ tier: 'narrow', context: { windowTokens: 10, overflow: 'Refuse' } })
+  before(() => sidecar.adopt(configOf([contract, narrow], { mode: 'Observe', retrieval: { toolNames: [], tags: ['document'] } })))
+
+  async function raw(
+    baseUrl: string,
+    body: string,
+    headers: Record<string, string>,
+  ): Promise<{ readonly text: string; readonly answer: Response }> {
+    provider.clearCache()
+    const answer = await fetch(`${baseUrl}/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: 'Bearer test', 'x-fake-output-tokens': '150', ...headers },
+      body,
+    })
+    const text = (await answer.text()).replaceAll(/"id":"[^"]*"/g, '"id":""').replaceAll(/"created":\d+/g, '"created":0')
+    return { text, answer }
+  }
+
+  test('changes nothing in the request or the answer, however far over the budget, and says what would have been', async () => {
+    const messages = [{ role: 'user', content: `Read <document>${'A long passage. '.repeat(40)}</document> and tell me.` }]
+    const tools = [{ type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }]
+    const bodies = [
+      { model: 'gpt-4o', messages },
+      { model: 'gpt-4o', messages, stream: true, stream_options: { include_usage: true } },
+      { model: 'gpt-4o', messages, tools, tool_choice: 'auto' },
+      { model: 'gpt-4o', messages, n: 2, max_tokens: 400 },
+    ]
+    const headers = { 'x-farebox-conversation': 'watched', 'x-fake-tag': 'watched' }
+    const rungs: (string | null)[] = []
+    for (const body of bodies) {
+      const text = JSON.stringify(body, null, 1)
+      const direct = await raw(`${provider.url}/v1`, text, { 'x-fake-tag': 'direct' })
+      const observed = await raw(`${sidecar.url}/openai/v1`, text, headers)
+      assert.equal(observed.answer.status, 200)
+      assert.equal(observed.text, direct.text)
+      assert.equal(seen.at(-1)?.body.toString(), text)
+      rungs.push(observed.answer.headers.get('x-farebox-rung'))
+    }
+    assert.deepEqual(rungs, ['None', 'None', 'RefuseTools', 'EndConversation'])
+    const standing = await sidecar.standing('watched')
+    assert.ok(standing.percent > 100)
+    assert.deepEqual([standing.rung, standing.state, standing.turns], ['EndConversation', 'open', 4])
+    assert.equal(standing.spent, formatUsd(provider.bill.totalNanoUsd('watched')), 'all of it is booked')
+    assert.ok(parseUsd(standing.spent) > parseUsd(standing.budget))
+    assert.match(await sidecar.metrics(), /farebox_rung_transitions_total\{tier="pro",rung="EndConversation",reason="\w+"\} 1\n/)
+    const { alerts } = (await sidecar.getJson('/farebox/v1/alerts')) as { readonly alerts: readonly Alert[] }
+    assert.deepEqual(
+      alerts
+        .filter((alert) => alert.conversation === standing.conversation)
+        .map((alert) => alert.percent)
+        .toSorted((a, b) => a - b),
+      [70, 90, 100],
+    )
+  })
+
+  test('a stream whose client asks for no usage is asked for it, and that is all', async () => {
+    const text = JSON.stringify({ model: 'gpt-4o', stream: true, messages: [{ role: 'user', content: 'Hello.' }] })
+    const direct = await raw(`${provider.url}/v1`, text, {})
+    const observed = await raw(`${sidecar.url}/openai/v1`, text, { 'x-farebox-conversation': 'streamed' })
+    assert.equal(observed.text, direct.text)
+    assert.deepEqual(JSON.parse(seen.at(-1)?.body.toString() ?? ''), { ...JSON.parse(text), stream_options: { include_usage: true } })
+  })
+
+  test('refuses nothing that it would refuse otherwise: models, tiers, users, missing ids', async () => {
+    const other = { body: { model: 'gpt-4o-mini' } }
+    assert.equal((await talkOf('models').say('Hello.', other)).status, 200)
+    const wide = await talkOf('window', { 'x-farebox-tier': 'narrow' }).say('Hello, hello, hello. '.repeat(10))
+    assert.deepEqual([wide.status, wide.headers.get('x-farebox-rung')], [200, 'None'])
+    assert.equal((await talkOf('tiers', { 'x-farebox-tier': 'gold' }).say('Hello.')).status, 200)
+    assert.equal((await talkOf('users', { 'x-farebox-user': 'ann' }).say('Hello.')).status, 200)
+    assert.equal((await talkOf('users', { 'x-farebox-user': 'bob' }).say('Hello.')).status, 200)
+    assert.equal((await talkOf('x'.repeat(300)).say('Hello.')).status, 200)
+    await sidecar.adopt(configOf([contract], { mode: 'Observe', identity: { fallback: 'Require' } }))
+    assert.equal((await startTalk(sidecar, {}).say('Hello.')).status, 200)
+    const wouldRefuse = sidecar
+      .log()
+      .split('\n')
+      .filter((line) => line.includes('would be refused'))
+    assert.equal(wouldRefuse.length, 6)
+  })
+})

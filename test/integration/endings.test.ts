@@ -1,0 +1,299 @@
+/** How a conversation ends: closed with words, begun afresh, or refused; and opened again with what remained. */
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import OpenAI from 'openai'
+import { BUILT_IN_TEXTS } from '@farebox/sidecar/core/notice-texts.ts'
+import { startProvider } from '../provider/server.ts'
+import type { Provider, SeenRequest } from '../provider/server.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+import { startTalk } from '../support/talk.ts'
+import type { Said, Talk } from '../support/talk.ts'
+
+/** Two answers of 900 tokens at 10.00 USD per million leave less than the least useful answer. */
+const BUDGET = '0.02'
+const ANSWER = { 'x-fake-output-tokens': '900' }
+const USER_BUDGET = { amount: '10.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
+const TOOLS: OpenAI.ChatCompletionTool[] = [{ type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }]
+
+function tier(name: string, end: 'Close' | 'Reset' | 'Refuse', sessions: Partial<Contract['sessions']> = {}, user = true): Contract {
+  return makeContract({
+    tier: name,
+    caps: { perConversation: BUDGET, ...(user ? { perUser: USER_BUDGET } : {}) },
+    ladder: [{ atPercent: 100, rung: 'EndConversation', end }],
+    sessions,
+  })
+}
+
+let provider: Provider
+let sidecar: Sidecar
+let seen: SeenRequest[] = []
+before(async () => {
+  provider = await startProvider({ onRequest: (request) => seen.push(request) })
+  sidecar = await startSidecar(
+    makeConfig(`${provider.url}/v1`, [
+      tier('close', 'Close'),
+      tier('refuse', 'Refuse'),
+      tier('reset', 'Reset', { maxResets: 2 }),
+      makeContract({
+        ...tier('reset-with-recap', 'Reset', { maxResets: 2, recap: 'Summary' }),
+        caps: { perConversation: '0.10', perUser: USER_BUDGET },
+        models: { allow: [], downgrades: [], summarizer: 'gpt-4o-mini' },
+        notices: { mode: 'Inline', texts: {}, defaultLocale: 'en' },
+      }),
+      tier('reset-without-user-budget', 'Reset', { maxResets: 2 }, false),
+      tier('reset-at-task', 'Reset', { maxResets: 5, resetAt: 'TaskBoundary' }),
+    ]),
+  )
+})
+after(async () => {
+  await sidecar.close()
+  await provider.close()
+})
+beforeEach(() => {
+  seen = []
+  provider.bill.clear()
+})
+
+/** A conversation of this tier that has used up its budget. */
+async function spentTalk(id: string, tierName: string, headers: Record<string, string> = { 'x-farebox-user': 'ann' }): Promise<Talk> {
+  const talk = startTalk(sidecar, { 'x-farebox-conversation': id, 'x-farebox-tier': tierName, 'x-fake-tag': id, ...ANSWER, ...headers })
+  for (const question of ['First.', 'Second.']) {
+    const said = await talk.say(question)
+    assert.equal(said.headers.get('x-farebox-rung'), 'None')
+    assert.equal(said.headers.get('x-farebox-synthetic'), null)
+  }
+  return talk
+}
+
+function assertClosed(said: Said): void {
+  assert.equal(said.status, 200)
+  assert.equal(said.headers.get('x-farebox-synthetic'), 'true')
+  assert.equal(said.headers.get('x-farebox-rung'), 'EndConversation')
+  assert.equal(said.text, BUILT_IN_TEXTS.End.en)
+  assert.equal(said.finish, 'stop')
+}
+
+function assertRefused(said: Said): void {
+  assert.equal(said.status, 402)
+  assert.equal(said.code, 'conversation_budget_exhausted')
+  assert.equal(said.headers.get('x-should-retry'), 'false')
+}
+
+/** The books say what the provider billed under this tag, which is within the budget of so many sessions. */
+async function assertBooked(id: string, drivers: Readonly<Record<string, string>>, sessions = 1): Promise<void> {
+  await provider.settled()
+  const bill = provider.bill.totalNanoUsd(id)
+  const booked = Object.values(drivers).reduce((sum, cost) => sum + parseUsd(cost), 0n)
+  assert.equal(formatUsd(booked), formatUsd(bill))
+  assert.ok(bill <= parseUsd(BUDGET) * BigInt(sessions), `billed ${formatUsd(bill)}`)
+}
+
+describe('Close', () => {
+  test('is a normal completion that no model gave, plain and streamed, and stays so', async () => {
+    const talk = await spentTalk('closed', 'close')
+    const calls = seen.length
+    const plain = await talk.say('Third.')
+    assertClosed(plain)
+    assert.deepEqual([plain.usage?.prompt_tokens, plain.usage?.completion_tokens], [0, 0])
+    const streamed = await talk.say('Fourth.', { stream: true })
+    assertClosed(streamed)
+    assert.equal(streamed.usage, null, 'nobody asked for usage')
+    const counted = await talk.say('Fifth.', { stream: true, body: { stream_options: { include_usage: true } } })
+    assertClosed(counted)
+    assert.equal(counted.usage?.total_tokens, 0)
+    assert.equal(seen.length, calls, 'the provider hears nothing of it')
+    const standing = await sidecar.standing('closed')
+    assert.deepEqual([standing.state, standing.rung, standing.advice, standing.turns], ['ended', 'EndConversation', 'startNew', 2])
+    assert.deepEqual(standing.alerts, [70, 90, 100], 'a budget that is exhausted has reached every alert')
+    await assertBooked('closed', standing.drivers)
+  })
+
+  test('speaks the language of the reader', async () => {
+    const talk = await spentTalk('fermée', 'close', { 'accept-language': 'fr-CH, de;q=0.5', 'x-fake-tag': 'closed in French' })
+    assert.equal((await talk.say('Et encore ?')).text, BUILT_IN_TEXTS.End.fr)
+  })
+
+  test('refuses where the answer must be machine-readable: structured output and forced tools', async () => {
+    const talk = await spentTalk('machine', 'close')
+    assertRefused(await talk.say('In json, please.', { body: { response_format: { type: 'json_object' } } }))
+    assertRefused(await talk.say('Look it up.', { body: { tools: TOOLS, tool_choice: 'required' } }))
+    assertClosed(await talk.say('Look it up if you like.', { body: { tools: TOOLS } }))
+  })
+})
+
+describe('Refuse', () => {
+  test('is a 402 that the client does not try again', async () => {
+    await spentTalk('refused', 'refuse')
+    let attempts = 0
+    const client = new OpenAI({
+      baseURL: `${sidecar.url}/openai/v1`,
+      apiKey: 'test',
+      defaultHeaders: { 'x-farebox-conversation': 'refused', 'x-farebox-tier': 'refuse' },
+      fetch: (url, init) => (attempts++, fetch(url, init)),
+    })
+    const call = client.chat.completions.create({ model: 'gpt-4o', messages: [{ role: 'user', content: 'Third.' }] })
+    await assert.rejects(call, (error: unknown) => {
+      assert.ok(error instanceof OpenAI.APIError)
+      assert.equal(error.status, 402)
+      assert.equal(error.code, 'conversation_budget_exhausted')
+      assert.doesNotMatch(error.message, /\$|USD|0\.0/, 'no amounts')
+      assert.equal(error.headers?.get('x-farebox-rung'), 'EndConversation')
+      return true
+    })
+    assert.equal(attempts, 1)
+  })
+
+  test('reopening gives back what remained, no more', async () => {
+    const talk = await spentTalk('reopened', 'refuse')
+    assertRefused(await talk.say('Third.'))
+    // What remained is too little for the history of this conversation, but not for a question without it.
+    const headers = { 'x-farebox-conversation': 'reopened', 'x-farebox-tier': 'refuse', 'x-farebox-user': 'ann', 'x-fake-tag': 'reopened' }
+    const short = startTalk(sidecar, { ...headers, 'x-fake-output-tokens': '20' }, { max_tokens: 20 })
+    assertRefused(await short.say('Something short.'))
+    const before = await sidecar.standing('reopened')
+    assert.equal(before.state, 'ended')
+
+    assert.equal((await sidecar.postJson('/farebox/v1/conversations/reopened/reopen', {})).status, 200)
+    const opened = await sidecar.standing('reopened')
+    assert.deepEqual([opened.state, opened.budget, opened.remaining], ['open', before.budget, before.remaining])
+    assert.equal(opened.session, 1)
+    const said = await short.say('Something short.')
+    assert.deepEqual([said.status, said.usage?.completion_tokens], [200, 20])
+    assertRefused(await talk.say('Something long.'))
+    const after = await sidecar.standing('reopened')
+    assert.equal(after.state, 'ended')
+    await assertBooked('reopened', after.drivers)
+  })
+})
+
+describe('Reset', () => {
+  test('opens a session with a budget of its own and a label for what was before, so often and no more', async () => {
+    const talk = await spentTalk('fresh', 'reset')
+    for (const session of [2, 3]) {
+      seen = []
+      const question = `Session ${session} begins.`
+      const said = await talk.say(question)
+      assert.deepEqual([said.status, said.headers.get('x-farebox-rung')], [200, 'None'])
+      assert.equal(said.headers.get('x-farebox-percent'), '0')
+      const sent = JSON.parse(seen[0]?.body.toString() ?? '') as {
+        readonly messages: readonly { readonly role: string; readonly content: string }[]
+      }
+      assert.deepEqual(
+        sent.messages.map(({ role }) => role),
+        ['user', 'user'],
+      )
+      assert.match(sent.messages[0]?.content ?? '', /^\[New session: turns 1-\d+ of the earlier conversation left out\]$/)
+      assert.equal(sent.messages[1]?.content, question)
+      const standing = await sidecar.standing('fresh')
+      assert.deepEqual([standing.session, standing.budget, standing.alerts, standing.rung], [session, BUDGET, [], 'None'])
+      assert.equal(formatUsd(parseUsd(standing.spent)), formatUsd(provider.bill.lines('fresh').at(-1)?.nanoUsd ?? 0n))
+      await talk.say('Go on.')
+    }
+    const last = await talk.say('Session 4 begins.')
+    assertClosed(last)
+    const standing = await sidecar.standing('fresh')
+    assert.equal(standing.session, 3)
+    await assertBooked('fresh', standing.drivers, 3)
+  })
+
+  test('leaves a call that is still under way in the session that it began in', async () => {
+    const talk = await spentTalk('under way', 'reset')
+    const headers = { 'x-farebox-conversation': 'under way', 'x-farebox-tier': 'reset', 'x-farebox-user': 'ann', 'x-fake-tag': 'under way' }
+    const beside = startTalk(sidecar, { ...headers, 'x-fake-output-tokens': '20', 'x-fake-token-delay-ms': '15' }, { max_tokens: 20 })
+    const slow = beside.say('Without the history.', { stream: true })
+    while ((await sidecar.standing('under way')).held === '0.00') await sleep(5)
+    assert.equal((await sidecar.standing('under way')).session, 1)
+    await talk.say('Third.')
+    assert.equal((await sidecar.standing('under way')).session, 2)
+    assert.equal((await slow).code, null)
+    const standing = await sidecar.standing('under way')
+    assert.deepEqual([standing.session, standing.alerts, standing.turns], [2, [], 4])
+    await assertBooked('under way', standing.drivers, 2)
+  })
+
+  test('begins with a recap where the tier promises one, in the budget that paid for it, and tells the user', async () => {
+    const headers = { 'x-farebox-conversation': 'recap', 'x-farebox-tier': 'reset-with-recap', 'x-farebox-user': 'ann' }
+    const talk = startTalk(sidecar, { ...headers, 'x-fake-output-tokens': '400' })
+    let said = await talk.say('First.')
+    while ((await sidecar.standing('recap')).session === 1) {
+      assert.equal(said.headers.get('x-farebox-synthetic'), null)
+      await sidecar.idle()
+      said = await talk.say('Next. '.repeat(50))
+      assert.ok(talk.messages.length < 60)
+    }
+    const turns = seen.filter(({ body }) => !body.includes('gpt-4o-mini'))
+    const { messages } = JSON.parse(turns.at(-1)?.body.toString() ?? '') as { readonly messages: readonly { readonly content: string }[] }
+    assert.match(
+      messages[0]?.content ?? '',
+      /^\[New session: turns 1-\d+ of the earlier conversation left out\]\n\n\[Earlier conversation summarised by farebox/,
+    )
+    assert.equal(messages.length, 2)
+    assert.ok(said.text.endsWith(BUILT_IN_TEXTS.Reset.en))
+    await provider.settled()
+    const { drivers } = await sidecar.standing('recap')
+    const booked = Object.values(drivers).reduce((sum, cost) => sum + parseUsd(cost), 0n)
+    assert.equal(formatUsd(booked), formatUsd(provider.bill.totalNanoUsd()))
+    const summaries = provider.bill.lines().filter(({ model }) => model === 'gpt-4o-mini')
+    assert.equal(drivers['summaries'], formatUsd(summaries.reduce((sum, { nanoUsd }) => sum + nanoUsd, 0n)))
+  })
+
+  test('needs a user, and a budget of that user', async () => {
+    assertClosed(await (await spentTalk('nobody', 'reset', {})).say('Third.'))
+    assertClosed(await (await spentTalk('no user budget', 'reset-without-user-budget')).say('Third.'))
+    assert.equal((await sidecar.standing('nobody')).session, 1)
+  })
+
+  test('is not wasted on a request that fits no session', async () => {
+    const talk = startTalk(sidecar, {
+      'x-farebox-conversation': 'huge',
+      'x-farebox-tier': 'reset',
+      'x-farebox-user': 'bob',
+      'x-fake-output-tokens': '20',
+    })
+    await talk.say('Hello.', { body: { max_tokens: 20 } })
+    assertClosed(await talk.say('All work and no play. '.repeat(4_000)))
+    assert.ok((await sidecar.standing('huge')).session <= 2)
+  })
+
+  describe('at a task boundary', () => {
+    test('waits for a turn that begins a task, told by header', async () => {
+      const talk = await spentTalk('by header', 'reset-at-task')
+      assertClosed(await talk.say('Third.'))
+      const said = await talk.say('Now something else.', { headers: { 'x-farebox-boundary': 'task' } })
+      assert.deepEqual([said.status, said.headers.get('x-farebox-synthetic')], [200, null])
+      assert.equal((await sidecar.standing('by header')).session, 2)
+    })
+
+    test('or by the app API, for the next user turn', async () => {
+      const talk = await spentTalk('by api', 'reset-at-task')
+      assert.equal((await sidecar.postJson('/farebox/v1/conversations/by%20api/boundary', {})).status, 200)
+      const said = await talk.say('Now something else.')
+      assert.deepEqual([said.status, said.headers.get('x-farebox-synthetic')], [200, null])
+      assert.equal((await sidecar.standing('by api')).session, 2)
+    })
+
+    test('a boundary is past once its turn is answered: no task is cut in its middle', async () => {
+      const talk = startTalk(sidecar, {
+        'x-farebox-conversation': 'past',
+        'x-farebox-tier': 'reset-at-task',
+        'x-farebox-user': 'ann',
+        ...ANSWER,
+      })
+      await talk.say('First.', { headers: { 'x-farebox-boundary': 'task' } })
+      await sidecar.postJson('/farebox/v1/conversations/past/boundary', {})
+      await talk.say('Second.')
+      assertClosed(await talk.say('Third, of the same task.'))
+      assert.equal((await sidecar.standing('past')).session, 1)
+    })
+
+    test('any other boundary is a mistake', async () => {
+      const talk = startTalk(sidecar, { 'x-farebox-conversation': 'odd', 'x-farebox-tier': 'reset-at-task', 'x-farebox-boundary': 'turn' })
+      assert.equal((await talk.say('First.')).code, 'identity_rejected')
+    })
+  })
+})

@@ -1,0 +1,277 @@
+/** Every way in which a call can end, as docs/turn.md lists them: settled once, by the provider's own bill. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import { startProvider } from '../provider/server.ts'
+import type { Provider, SeenRequest } from '../provider/server.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { freePorts, startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+import { startTalk } from '../support/talk.ts'
+import type { Said, SayOptions } from '../support/talk.ts'
+
+const OUTPUT = 400
+const OUTPUT_MAX = 600
+/** In our price list, but not served by the fake. */
+const UNSERVED = 'gpt-3.5-turbo'
+/** What may have been on its way when an answer broke off is taken from the pace of what came. */
+const PACED = { 'x-fake-token-delay-ms': '1' }
+/** gpt-4o: 10.00 USD per million output tokens. */
+const NANO_PER_OUTPUT_TOKEN = 10_000n
+
+let provider: Provider
+let sidecar: Sidecar
+let seen: SeenRequest[] = []
+before(async () => {
+  provider = await startProvider({ onRequest: (request) => seen.push(request) })
+  sidecar = await startSidecar(await config())
+})
+after(async () => {
+  await sidecar.close()
+  await provider.close()
+})
+
+async function config(): Promise<SidecarConfig> {
+  const usual = makeConfig(`${provider.url}/v1`, [
+    makeContract(),
+    makeContract({
+      tier: 'down',
+      models: { allow: [], downgrades: [{ from: 'gpt-4o', to: UNSERVED }] },
+      ladder: [
+        { atPercent: 1, rung: 'DowngradeModel' },
+        { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+      ],
+    }),
+    // Fits no useful answer of gpt-4o, so that the very first turn steps down.
+    makeContract({
+      tier: 'down-at-once',
+      caps: { perConversation: '0.003' },
+      models: { allow: [], downgrades: [{ from: 'gpt-4o', to: UNSERVED }] },
+      ladder: [
+        { atPercent: 90, rung: 'DowngradeModel' },
+        { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+      ],
+    }),
+  ])
+  const [openai] = usual.upstreams
+  assert.ok(openai !== undefined)
+  const [closed] = await freePorts(1)
+  return {
+    ...usual,
+    upstreams: [openai, { ...openai, name: 'closed', baseUrl: `http://127.0.0.1:${closed}/v1` }, { ...openai, name: 'older' }],
+  }
+}
+
+/** One turn of a conversation named after the way it ends. Null: the answer broke off. */
+async function end(id: string, headers: Record<string, string>, options: SayOptions = {}): Promise<Said | null> {
+  const all = { 'x-farebox-conversation': id, 'x-fake-tag': id, 'x-fake-output-tokens': String(OUTPUT), ...headers }
+  try {
+    return await startTalk(sidecar, all, { max_tokens: OUTPUT_MAX }).say('Tell me more.', options)
+  } catch {
+    return null
+  }
+}
+
+interface Books {
+  readonly spent: bigint
+  readonly billed: bigint
+}
+
+/** What the ledger and the provider have of a conversation, when nothing is under way any more. */
+async function books(id: string): Promise<Books> {
+  await provider.settled()
+  for (;;) {
+    const { spent, held } = await sidecar.standing(id)
+    if (held === '0.00') return { spent: parseUsd(spent), billed: provider.bill.totalNanoUsd(id) }
+    await sleep(5)
+  }
+}
+
+function assertEqualUsd({ spent, billed }: Books): void {
+  assert.ok(billed > 0n)
+  assert.equal(formatUsd(spent), formatUsd(billed))
+}
+
+/** The bill is covered, and at most 15 % and 64 tokens too much is entered. */
+function assertCovers({ spent, billed }: Books): void {
+  assert.ok(billed > 0n)
+  assert.ok(billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+  assert.ok(spent <= (billed * 115n) / 100n + 64n * NANO_PER_OUTPUT_TOKEN, `entered ${formatUsd(spent)} for ${formatUsd(billed)}`)
+}
+
+const WAYS = [
+  { how: 'plain', stream: false },
+  { how: 'streamed', stream: true },
+] as const
+
+for (const { how, stream } of WAYS) {
+  describe(`${how}:`, () => {
+    test('answered', async () => {
+      const said = await end(`answered ${how}`, {}, { stream })
+      assert.equal(said?.code, null)
+      assertEqualUsd(await books(`answered ${how}`))
+    })
+
+    for (const status of [400, 401, 404, 429, 500, 503]) {
+      test(`${status} passes, and the hold is given back`, async () => {
+        const said = await end(`${status} ${how}`, { 'x-fake-status': String(status), 'x-fake-retry-after': '7' }, { stream })
+        assert.equal(said?.status, status)
+        assert.equal(said.headers.get('retry-after'), '7')
+        assert.notEqual(said.code, 'upstream_unreachable')
+        assert.deepEqual(await books(`${status} ${how}`), { spent: 0n, billed: 0n })
+        assert.equal((await sidecar.standing(`${status} ${how}`)).turns, 0)
+      })
+    }
+
+    test('cut before its head: the hold is charged', async () => {
+      const said = await end(`no head ${how}`, { 'x-fake-cut-after-tokens': 'headers' }, { stream })
+      assert.deepEqual([said?.status, said?.code], [502, 'upstream_unreachable'])
+      const { spent, billed } = await books(`no head ${how}`)
+      assert.ok(billed > 0n && billed <= spent)
+      assert.ok(spent >= BigInt(OUTPUT_MAX) * NANO_PER_OUTPUT_TOKEN)
+      assert.ok(spent <= BigInt(OUTPUT_MAX + 100) * NANO_PER_OUTPUT_TOKEN)
+    })
+
+    for (const tokens of [1, OUTPUT / 2, OUTPUT - 1]) {
+      for (const mid of stream ? ['false', 'true'] : ['false']) {
+        test(`cut after its head and ${tokens} tokens${mid === 'true' ? ', in the middle of an event' : ''}`, async () => {
+          const id = `cut ${how} ${tokens} ${mid}`
+          const headers = { 'x-fake-cut-after-tokens': String(tokens), 'x-fake-cut-mid-chunk': mid, ...PACED }
+          assert.equal(await end(id, headers, { stream }), null, 'the client sees the cut')
+          const entered = await books(id)
+          // Half of a plain answer says nothing of when it was cut: its whole length is entered.
+          if (stream) assertCovers(entered)
+          else assert.ok(entered.billed <= entered.spent)
+          assert.ok(entered.spent <= BigInt(OUTPUT_MAX + 100) * NANO_PER_OUTPUT_TOKEN, 'never above the hold')
+        })
+      }
+    }
+
+    test('usage missing', async () => {
+      const said = await end(`no usage ${how}`, { 'x-fake-usage': 'omit' }, { stream })
+      assert.equal(said?.code, null)
+      assert.equal(said.finish, 'stop')
+      const { spent, billed } = await books(`no usage ${how}`)
+      assert.ok(billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+      assert.ok(spent <= BigInt(OUTPUT_MAX + 100) * NANO_PER_OUTPUT_TOKEN, 'never above the hold')
+    })
+
+    test('an answer that cannot be read', async () => {
+      const said = await end(`malformed ${how}`, { 'x-fake-malformed': 'true' }, { stream })
+      if (!stream) assert.equal(said, null)
+      const { spent, billed } = await books(`malformed ${how}`)
+      assert.ok(billed > 0n && billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+    })
+
+    test('the connection is refused: nothing is charged', async () => {
+      const answer = await fetch(`${sidecar.url}/closed/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'x-farebox-conversation': `closed ${how}` },
+        body: JSON.stringify({ model: 'gpt-4o', stream, messages: [{ role: 'user', content: 'Anyone there?' }] }),
+      })
+      assert.deepEqual([answer.status, answer.headers.get('retry-after')], [502, '1'])
+      assert.deepEqual(await books(`closed ${how}`), { spent: 0n, billed: 0n })
+    })
+  })
+}
+
+describe('a stream', () => {
+  test('that says its usage with every chunk, whole and cut', async () => {
+    await end('cumulative', { 'x-fake-usage': 'cumulative' }, { stream: true })
+    assertEqualUsd(await books('cumulative'))
+    await end('cumulative, cut', { ...PACED, 'x-fake-usage': 'cumulative', 'x-fake-cut-after-tokens': '200' }, { stream: true })
+    assertCovers(await books('cumulative, cut'))
+  })
+
+  test('with an error inside', async () => {
+    await end('error inside', { ...PACED, 'x-fake-error-after-tokens': '200' }, { stream: true })
+    assertCovers(await books('error inside'))
+  })
+
+  test('of a reasoning model, cut: what it thought is covered', async () => {
+    const headers = { 'x-fake-reasoning-tokens': '300', 'x-fake-cut-after-tokens': '20', 'x-fake-token-delay-ms': '1' }
+    const body = { model: 'o4-mini', max_tokens: null, max_completion_tokens: 3_000 }
+    await end('thought', headers, { stream: true, body })
+    const { spent, billed } = await books('thought')
+    assert.ok(billed > 0n && billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+  })
+})
+
+describe('what the provider refuses of our changes is tried again without it, once:', () => {
+  test('stream_options, and the upstream is remembered', async () => {
+    const headers = { 'x-fake-reject-stream-options': 'true', 'x-farebox-conversation': 'older', 'x-fake-tag': 'older' }
+    const client = sidecar.client(headers)
+    client.baseURL = `${sidecar.url}/older/v1`
+    for (const calls of [2, 1, 1]) {
+      seen = []
+      const stream = await client.chat.completions.create({
+        model: 'gpt-4o',
+        stream: true,
+        max_tokens: 50,
+        messages: [{ role: 'user', content: 'Hello.' }],
+      })
+      let text = ''
+      for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? ''
+      assert.ok(text.length > 0)
+      assert.equal(seen.length, calls)
+      assert.ok(!(seen.at(-1)?.body.toString() ?? '').includes('stream_options'))
+    }
+    assertCovers(await books('older'))
+    assert.equal((await sidecar.standing('older')).turns, 3)
+    seen = []
+    await end('not older', {}, { stream: true })
+    assert.match(seen[0]?.body.toString() ?? '', /include_usage/, 'other upstreams are still asked')
+  })
+
+  test('a swap of the model: the original answers, and the swap is not tried again in this conversation', async () => {
+    const talk = startTalk(sidecar, {
+      'x-farebox-conversation': 'swap',
+      'x-farebox-tier': 'down',
+      'x-fake-tag': 'swap',
+      'x-fake-output-tokens': '700',
+    })
+    await talk.say('First.')
+    for (const models of [[UNSERVED, 'gpt-4o'], ['gpt-4o']]) {
+      seen = []
+      const said = await talk.say('Next.')
+      assert.deepEqual([said.status, said.headers.get('x-farebox-rung')], [200, 'DowngradeModel'])
+      assert.deepEqual(seen.map(modelOf), models)
+    }
+    assertEqualUsd(await books('swap'))
+  })
+
+  test('a swap in the first turn of a conversation that only its history will name', async () => {
+    seen = []
+    const said = await startTalk(sidecar, { 'x-farebox-tier': 'down-at-once', 'x-fake-tag': 'first swap' }).say('Hello. '.repeat(80))
+    assert.deepEqual(seen.map(modelOf), [UNSERVED])
+    assert.deepEqual([said.status, said.code], [402, 'conversation_budget_exhausted'], 'the original does not fit')
+    const { conversations } = (await sidecar.getJson('/farebox/v1/conversations')) as {
+      readonly conversations: readonly { readonly tier: string }[]
+    }
+    assert.equal(conversations.filter(({ tier }) => tier === 'down-at-once').length, 1)
+  })
+})
+
+test('each call that was charged is in the ledger once, and its entries come to what the conversations spent', async () => {
+  const { conversations } = (await sidecar.getJson('/farebox/v1/conversations?limit=1000')) as {
+    readonly conversations: readonly { readonly spent: string; readonly turns: number }[]
+  }
+  await sidecar.kill('SIGTERM')
+  const entries = sidecar.ledger()
+  assert.equal(new Set(entries.map(({ operation }) => operation)).size, entries.length)
+  assert.deepEqual([...new Set(entries.map(({ kind }) => kind))], ['settlement'])
+  assert.equal(
+    entries.length,
+    conversations.reduce((sum, { turns }) => sum + turns, 0),
+  )
+  assert.equal(
+    formatUsd(entries.reduce((sum, { cost }) => sum + cost, 0n)),
+    formatUsd(conversations.reduce((sum, { spent }) => sum + parseUsd(spent), 0n)),
+  )
+})
+
+function modelOf({ body }: SeenRequest): string {
+  return (JSON.parse(body.toString()) as { readonly model: string }).model
+}

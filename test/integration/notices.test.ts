@@ -1,0 +1,180 @@
+/** What users read when something changes for them: once, in the owner's words and their language, and never by the model. */
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { formatUsd } from '@farebox/crds/usd.ts'
+import type OpenAI from 'openai'
+import { startProvider } from '../provider/server.ts'
+import type { Provider, SeenRequest } from '../provider/server.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+import { startTalk } from '../support/talk.ts'
+import type { Said, Talk } from '../support/talk.ts'
+
+const ENGLISH = 'From here on this chat goes on with a smaller model.'
+const GERMAN = 'Ab hier geht dieses Gespräch mit einem kleineren Modell weiter.'
+const FRAME = '\n\n---\n'
+const ANSWER = 'Order 17 is in Rotterdam.'
+const TOOLS: OpenAI.ChatCompletionTool[] = [{ type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }]
+
+function tier(name: string, notices: Partial<Contract['notices']>): Contract {
+  return makeContract({
+    tier: name,
+    displayName: 'Gold',
+    models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }] },
+    ladder: [
+      { atPercent: 1, rung: 'DowngradeModel' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Close' },
+    ],
+    notices: { mode: 'Inline', texts: {}, defaultLocale: 'en', ...notices },
+  })
+}
+
+let provider: Provider
+let sidecar: Sidecar
+let seen: SeenRequest[] = []
+before(async () => {
+  provider = await startProvider({ onRequest: (request) => seen.push(request) })
+  sidecar = await startSidecar(
+    makeConfig(`${provider.url}/v1`, [
+      tier('spoken', { texts: { DowngradeModel: { en: ENGLISH, de: GERMAN } } }),
+      tier('silent', { mode: 'HeadersOnly', texts: { DowngradeModel: { en: ENGLISH } } }),
+      tier('wordless', {}),
+      tier('amounts', {
+        texts: { DowngradeModel: { en: '{{tier}}: {{remaining}} left after {{percent}} % and turn {{turns}}; {{model}}.' } },
+      }),
+    ]),
+  )
+})
+after(async () => {
+  await sidecar.close()
+  await provider.close()
+})
+beforeEach(() => {
+  seen = []
+})
+
+/** A conversation of this tier that steps down a model with its next user turn. */
+async function talkAtRung(id: string, tierName: string, headers: Record<string, string> = {}): Promise<Talk> {
+  const talk = startTalk(sidecar, { 'x-farebox-conversation': id, 'x-farebox-tier': tierName, ...headers })
+  const first = await talk.say('Hello.', { headers: { 'x-fake-output-tokens': '700' } })
+  assert.equal(first.headers.get('x-farebox-rung'), 'None')
+  return talk
+}
+
+/** What the fake is told to answer with. */
+function told(content: string): Record<string, string> {
+  return { 'x-fake-content': encodeURIComponent(content) }
+}
+
+function assertOnRung(said: Said): void {
+  assert.equal(said.status, 200)
+  assert.equal(said.headers.get('x-farebox-rung'), 'DowngradeModel')
+  assert.equal(said.headers.get('x-farebox-reason'), 'threshold')
+  assert.match(said.headers.get('x-farebox-percent') ?? '', /^\d+$/)
+  assert.match(said.headers.get('x-farebox-conversation') ?? '', /^[0-9a-f]{32}$/)
+  assert.match(said.headers.get('x-farebox-contract') ?? '', /^[0-9a-f]{16}$/)
+  assert.ok(Number(said.headers.get('x-farebox-max-output')) > 0)
+}
+
+function assertUnheard(notice: string): void {
+  for (const { body } of seen) assert.ok(!body.toString().includes(notice), 'the provider was sent the notice')
+}
+
+for (const stream of [false, true]) {
+  const how = stream ? 'streamed' : 'plain'
+  test(`stands after the answer, once, and is taken out of the history that comes back (${how})`, async () => {
+    const talk = await talkAtRung(`once ${how}`, 'spoken', { 'x-fake-tag': how })
+    const usage = stream ? { stream_options: { include_usage: true } } : {}
+    const said = await talk.say('Where is order 17?', { stream, headers: told(ANSWER), body: usage })
+    assertOnRung(said)
+    assert.equal(said.text, `${ANSWER}${FRAME}${ENGLISH}`)
+    assert.equal(said.finish, 'stop')
+    const next = await talk.say('And order 18?', { stream, headers: told(ANSWER) })
+    assertOnRung(next)
+    assert.equal(next.text, ANSWER, 'it is told once')
+    await talk.say('And order 19?', { stream, headers: told(ANSWER) })
+
+    assertUnheard(ENGLISH)
+    const sent = JSON.parse(seen.at(-1)?.body.toString() ?? '') as { readonly messages: readonly { readonly content: string }[] }
+    assert.equal(sent.messages.at(3)?.content, ANSWER, 'what the model wrote, to the letter')
+    const standing = await sidecar.standing(`once ${how}`)
+    assert.equal(standing.spent, formatUsd(provider.bill.totalNanoUsd(how)), 'nobody pays for our words')
+  })
+}
+
+describe('the language', () => {
+  const asked: Record<string, string> = {
+    de: GERMAN,
+    'de-AT, en;q=0.8': GERMAN,
+    'en-GB': ENGLISH,
+    'nl, de;q=0.7': GERMAN,
+    nl: ENGLISH,
+    '*': ENGLISH,
+  }
+  for (const [accepted, expected] of Object.entries(asked)) {
+    test(`for "${accepted}" is ${expected === GERMAN ? 'German' : 'English'}`, async () => {
+      const talk = await talkAtRung(`language ${accepted}`, 'spoken', { 'accept-language': accepted })
+      assert.equal((await talk.say('Where?', { headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${expected}`)
+    })
+  }
+})
+
+describe('waits for the next answer in prose', () => {
+  const occasions: Record<string, Parameters<Talk['say']>[1]> = {
+    'structured output': { headers: told('{"answer":"json"}'), body: { response_format: { type: 'json_object' } } },
+    'two answers at once': { headers: told(ANSWER), body: { n: 2 } },
+    'a tool call': { headers: { 'x-fake-tool-call': 'look_up' }, body: { tools: TOOLS } },
+    'a forced tool call': { body: { tools: TOOLS, tool_choice: 'required' } },
+  }
+  for (const stream of [false, true]) {
+    for (const [name, options] of Object.entries(occasions)) {
+      test(`${name}, ${stream ? 'streamed' : 'plain'}`, async () => {
+        const talk = await talkAtRung(`${name} ${stream}`, 'spoken')
+        const said = await talk.say('Answer in json, or by a tool.', { ...options, stream })
+        assertOnRung(said)
+        assert.ok(!said.text.includes(ENGLISH))
+        if (options?.headers?.['x-fake-content'] !== undefined)
+          assert.equal(told(said.text)['x-fake-content'], options.headers['x-fake-content'])
+        for (const call of said.toolCalls) talk.messages.push({ role: 'tool', tool_call_id: call.id, content: 'Rotterdam' })
+        const next =
+          said.toolCalls.length > 0 ? talk.goOn({ stream, headers: told(ANSWER) }) : talk.say('And now?', { stream, headers: told(ANSWER) })
+        assert.equal((await next).text, `${ANSWER}${FRAME}${ENGLISH}`)
+        assertUnheard(ENGLISH)
+      })
+    }
+  }
+
+  test('over a crash of the sidecar', async () => {
+    const talk = await talkAtRung('crash', 'spoken')
+    await talk.say('In json.', { headers: told('{}'), body: { response_format: { type: 'json_object' } } })
+    await sidecar.crash()
+    assert.equal((await talk.say('And now?', { headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${ENGLISH}`)
+    await sidecar.crash()
+    assert.equal((await talk.say('And then?', { headers: told(ANSWER) })).text, ANSWER)
+    assertUnheard(ENGLISH)
+  })
+})
+
+describe('silence', () => {
+  for (const [name, why] of [
+    ['silent', 'HeadersOnly'],
+    ['wordless', 'an occasion for which the owner wrote nothing'],
+  ] as const) {
+    test(why, async () => {
+      const talk = await talkAtRung(`silence ${name}`, name)
+      for (const stream of [false, true]) {
+        const said = await talk.say('Where is order 17?', { stream, headers: told(ANSWER) })
+        assertOnRung(said)
+        assert.equal(said.text, ANSWER)
+      }
+    })
+  }
+})
+
+test('names an amount where the text asks for one, and keeps placeholders that it does not know', async () => {
+  const talk = await talkAtRung('amounts', 'amounts')
+  const { text } = await talk.say('Where?', { headers: told(ANSWER), body: { max_tokens: 100 } })
+  assert.match(text.slice(ANSWER.length + FRAME.length), /^Gold: \$0\.49 left after 1 % and turn 2; \{\{model\}\}\.$/)
+})
