@@ -15,8 +15,6 @@ export async function bundleSidecar(): Promise<void> {
     outdir: source('dist'),
     outExtension: { '.js': '.mjs' },
     bundle: true,
-    minifyWhitespace: true,
-    minifySyntax: true,
     platform: 'node',
     format: 'esm',
     target: 'node24',

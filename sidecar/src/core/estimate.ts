@@ -359,6 +359,9 @@ interface Digests {
 }
 const DIGESTS = new WeakMap<readonly Message[], Digests>()
 
+/** Up to here two hashes in one call each cost less than one that is made in steps. */
+const ONE_SHOT_BYTES_MAX = 16 * 1024
+
 /** Both digests in one pass, remembered for the list. `count` must not exceed it. */
 function digestsOf(messages: readonly Message[], count: number): Digests {
   const known = DIGESTS.get(messages)
@@ -366,9 +369,16 @@ function digestsOf(messages: readonly Message[], count: number): Digests {
   const all = bytesOf(messages, messages.length)
   let prefixLength = 0
   for (let index = 0; index < count; index += 1) prefixLength += messages[index]?.bytes.length ?? 0
-  const running = createHash('sha256').update(all.subarray(0, prefixLength))
-  const prefix = running.copy().digest('hex').slice(0, DIGEST_HEX_LENGTH)
-  const whole = count === messages.length ? prefix : running.update(all.subarray(prefixLength)).digest('hex').slice(0, DIGEST_HEX_LENGTH)
+  let prefix: string
+  let whole: string
+  if (count === messages.length || all.length <= ONE_SHOT_BYTES_MAX) {
+    prefix = hash('sha256', all.subarray(0, prefixLength), 'hex').slice(0, DIGEST_HEX_LENGTH)
+    whole = count === messages.length ? prefix : hash('sha256', all, 'hex').slice(0, DIGEST_HEX_LENGTH)
+  } else {
+    const running = createHash('sha256').update(all.subarray(0, prefixLength))
+    prefix = running.copy().digest('hex').slice(0, DIGEST_HEX_LENGTH)
+    whole = running.update(all.subarray(prefixLength)).digest('hex').slice(0, DIGEST_HEX_LENGTH)
+  }
   const digests = { count, prefix, whole }
   DIGESTS.set(messages, digests)
   return digests

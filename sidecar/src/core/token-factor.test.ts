@@ -63,13 +63,13 @@ test('a client that asks for ever new models fills no memory, and the model in u
   assert.equal(table.factorOf('model-1999'), 2)
 })
 
-test('every call of a model teaches at first, then a share of them that reads about a kilobyte a call', () => {
+test('every call of a model teaches at first, then a share of them that reads a quarter of a kilobyte a call', () => {
   const table = new FactorTable()
   for (let call = 0; call < 8; call++) assert.ok(table.wants('m', 1_000_000))
   for (const bytes of [200_000, 5_000, 300]) {
     let read = 0
     for (let call = 0; call < 2_000; call++) if (table.wants('m', bytes)) read += bytes
-    assert.ok(read > 0 && read <= 2_000 * 1_024 + 200_000, `${bytes}: ${read}`)
-    if (bytes > 1_024) assert.ok(read >= 2_000 * 1_024 - bytes, `${bytes}: ${read}`)
+    assert.ok(read > 0 && read <= 2_000 * 256 + 200_000, `${bytes}: ${read}`)
+    if (bytes > 256) assert.ok(read >= 2_000 * 256 - bytes, `${bytes}: ${read}`)
   }
 })

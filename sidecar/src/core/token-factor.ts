@@ -25,7 +25,7 @@ const FACTOR_MAX = 4
 
 /** Every call of a model teaches at first; after that, of all text that could, about this much a call is read for it. */
 const FIRST_CALLS = 8
-const LEARNED_BYTES_PER_CALL = 1_024
+const LEARNED_BYTES_PER_CALL = 256
 /** Saved up at most: one long prompt. */
 const CREDIT_BYTES_MAX = 1024 * 1024
 

@@ -124,6 +124,7 @@ function reserve(turn: Turn, plan: Plan, operationId: OperationId): Promise<Rese
     initial: conversation,
     seen: turn.exists ? { contractHash: conversation.contractHash, user: conversation.user, session: conversation.session } : null,
     change: changeOf(turn, plan),
+    isFirst: true,
     reservation: {
       operationId,
       draws: turn.draws.map(({ account, cap }) => ({ account, cap: observing ? null : cap })),

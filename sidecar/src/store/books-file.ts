@@ -30,7 +30,6 @@ import type { TablesKeeper } from './tables-keeper.ts'
 import { FORGOTTEN, TablesWriter } from './tables-writer.ts'
 
 const ACCOUNTS_CACHED = 5_000
-const OPERATIONS_CACHED = 500
 const CHAIN_CACHED = 5_000
 const TIER_DAYS_CACHED = 200
 const CONTRACTS_CACHED = 200
@@ -97,7 +96,7 @@ export class BooksFile {
       })
       this.operations = new Shelf({
         name: 'operations',
-        cached: OPERATIONS_CACHED,
+        cached: 0, // those that are held are known; the others are hardly asked for
         load: (id) => first(firstValues(sql.getOperation, id), rows.operationRow),
         encode: rows.operationValues,
       })

@@ -118,7 +118,7 @@ class EmbeddedStore implements BudgetStore {
       const accounts = reservation.draws.map((draw) => draw.account)
       const found = this.#alive(step.conversation, this.#clock.at(step.nowMs))
       const snapshotOf = (conversation: Conversation | null): Snapshot => ({ conversation, accounts: this.#balances(accounts) })
-      const known = this.#operation(reservation.operationId)
+      const known = step.isFirst === true ? this.#recentOperation(reservation.operationId) : this.#operation(reservation.operationId)
       if (known !== null) return answerOf({ status: 'exists', operation: known }, snapshotOf(found))
       if (hasMoved(found, step)) return { status: 'moved', snapshot: snapshotOf(found) }
       const result = offer(reservation, (account) => this.#account(account))
@@ -428,6 +428,11 @@ class EmbeddedStore implements BudgetStore {
 
   #operation(id: OperationId): Operation | null {
     return this.#held.get(id) ?? this.#books.operations.get(id)?.operation ?? null
+  }
+
+  /** The same, by memory alone. */
+  #recentOperation(id: OperationId): Operation | null {
+    return this.#held.get(id) ?? this.#books.operations.recent(id)?.operation ?? null
   }
 
   #putOperation(operation: Operation, touched: number): void {

@@ -18,7 +18,7 @@ export interface JournalRecord {
 
 /** A part is closed when it is this long. */
 const PART_BYTES = 8 * 1024 * 1024
-const READ_BYTES = 256 * 1024
+const READ_BYTES = 64 * 1024
 const LINE_END = 0x0a
 const SEQUENCE_DIGITS = 16
 

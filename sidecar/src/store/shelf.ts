@@ -38,9 +38,14 @@ export class Shelf<Row extends object> {
         : new LRUCache(bytes === undefined ? { max: cached } : { max: cached, maxSize: bytes.max, sizeCalculation: bytes.of })
   }
 
+  /** What memory has of it; null when only the table may have it. */
+  recent(key: string): Row | null {
+    return this.#cache?.get(key) ?? this.#waiting.get(key) ?? this.#leaving.get(key) ?? null
+  }
+
   get(key: string): Row | null {
-    const known = this.#cache?.get(key) ?? this.#waiting.get(key) ?? this.#leaving.get(key)
-    if (known !== undefined) return known
+    const known = this.recent(key)
+    if (known !== null) return known
     const row = this.#spec.load(key)
     if (row !== null) this.#cache?.set(key, row)
     return row

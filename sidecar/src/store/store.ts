@@ -102,6 +102,8 @@ export interface ReserveStep {
   readonly seen: { readonly contractHash: string; readonly user: string | null; readonly session: number } | null
   readonly change: ConversationChange
   readonly reservation: Reservation
+  /** The operation id was made for this very step, so that no engine need look for it among those that ended. Not for a retry. */
+  readonly isFirst?: boolean
   readonly nowMs: number
 }
 export type ReserveAnswer =

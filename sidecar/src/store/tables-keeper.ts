@@ -52,7 +52,7 @@ export function keepInline(writer: TablesWriter, source: () => RecordSource): Ta
 /** Beside this file, as source or as what was built from it. */
 const THREAD = new URL(`./tables-thread${extname(import.meta.url)}`, import.meta.url)
 /** Rows come and go; nothing is kept. */
-const THREAD_LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 }
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 16 }
 
 export class TablesThread implements TablesKeeper {
   readonly #file: string

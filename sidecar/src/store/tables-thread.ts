@@ -18,7 +18,7 @@ export type ThreadAnswer =
   | { readonly status: 'failed'; readonly message: string; readonly errcode: number | null }
 
 /** Commits that are read into memory at a time. */
-const RECORDS_MAX = 500
+const RECORDS_MAX = 200
 
 const { file } = workerData as ThreadData
 const database = connectToTables(file)

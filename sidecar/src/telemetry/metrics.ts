@@ -59,13 +59,10 @@ export class Metrics {
   }
 
   #counter<const L extends string>(name: string, help: string, labels: readonly L[]): CounterFamily<L> {
-    return new CounterFamily(new Counter({ name, help, labelNames: [...labels], registers: [this.registry] }), labels)
+    return new CounterFamily({ name, help, labels, registry: this.registry })
   }
   #histogram<const L extends string>(name: string, help: string, labels: readonly L[]): HistogramFamily<L> {
-    return new HistogramFamily(
-      new Histogram({ name, help, labelNames: [...labels], buckets: SECONDS_BUCKETS, registers: [this.registry] }),
-      labels,
-    )
+    return new HistogramFamily({ name, help, labels, registry: this.registry })
   }
 }
 
@@ -74,43 +71,101 @@ export function usdFloat(amount: NanoUsd): number {
   return Number(amount) / Number(NANO_PER_USD)
 }
 
-/** Finds the child of a label set once and keeps it: a look-up by label object costs a microsecond on each turn. */
-class Children<T> {
-  readonly #children = new Map<string, T>()
-  readonly #make: (values: readonly string[]) => T
-  constructor(make: (values: readonly string[]) => T) {
+interface FamilySpec<L extends string> {
+  readonly name: string
+  readonly help: string
+  readonly labels: readonly L[]
+  readonly registry: Registry
+}
+
+/**
+ * The series of one metric, by their label values. Counting costs a look-up and an addition; prom-client sees the numbers
+ * when somebody asks for them. Its own children cost ten times that, several times a turn.
+ */
+class Series<T> {
+  readonly #series = new Map<string, { readonly values: readonly string[]; readonly state: T }>()
+  readonly #make: () => T
+  constructor(make: () => T) {
     this.#make = make
   }
   of(values: readonly string[]): T {
     const key = values.length === 1 ? (values[0] as string) : values.join('\u0000')
-    const known = this.#children.get(key)
-    if (known !== undefined) return known
-    if (this.#children.size >= SERIES_MAX && values.some((value) => value !== 'other')) return this.of(values.map(() => 'other'))
-    const child = this.#make(values)
-    this.#children.set(key, child)
-    return child
+    const known = this.#series.get(key)
+    if (known !== undefined) return known.state
+    if (this.#series.size >= SERIES_MAX && values.some((value) => value !== 'other')) return this.of(values.map(() => 'other'))
+    const state = this.#make()
+    this.#series.set(key, { values, state })
+    return state
+  }
+  all(): Iterable<{ readonly values: readonly string[]; readonly state: T }> {
+    return this.#series.values()
   }
 }
 
 /** A counter whose label values are given in the order of its label names. */
 export class CounterFamily<L extends string> {
-  readonly #children: Children<{ inc(value?: number): void }>
-  constructor(counter: Counter<L>, labels: readonly L[]) {
-    this.#children = new Children((values) => counter.labels(labelsOf(labels, values)))
+  readonly #series = new Series(() => ({ value: 0 }))
+
+  constructor({ name, help, labels, registry }: FamilySpec<L>) {
+    const series = this.#series
+    const counter = new Counter({
+      name,
+      help,
+      labelNames: [...labels],
+      registers: [registry],
+      collect() {
+        counter.reset()
+        for (const { values, state } of series.all()) counter.inc(labelsOf(labels, values), state.value)
+      },
+    })
   }
   add(values: readonly string[], by = 1): void {
-    if (by > 0) this.#children.of(values).inc(by)
+    if (by > 0) this.#series.of(values).value += by
   }
 }
 
+interface Distribution {
+  /** By bucket, each on its own; the last is for what lies above all bounds. */
+  readonly counts: number[]
+  sum: number
+}
+
 export class HistogramFamily<L extends string> {
-  readonly #children: Children<{ observe(value: number): void }>
-  constructor(histogram: Histogram<L>, labels: readonly L[]) {
-    this.#children = new Children((values) => histogram.labels(labelsOf(labels, values)))
+  readonly #series = new Series((): Distribution => ({ counts: Array.from({ length: SECONDS_BUCKETS.length + 1 }, () => 0), sum: 0 }))
+
+  constructor({ name, help, labels, registry }: FamilySpec<L>) {
+    const series = this.#series
+    registry.registerMetric(
+      new (class extends Histogram {
+        /** What the registry and `get` ask for. */
+        async getForPromString(): Promise<object> {
+          const values = [...series.all()].flatMap(({ values: labelValues, state }) =>
+            samplesOf(name, labelsOf(labels, labelValues), state),
+          )
+          return { name, help, type: 'histogram', values, aggregator: 'sum' }
+        }
+      })({ name, help, labelNames: [...labels], buckets: SECONDS_BUCKETS, registers: [] }),
+    )
   }
+
   observe(values: readonly string[], value: number): void {
-    this.#children.of(values).observe(value)
+    const state = this.#series.of(values)
+    let bucket = 0
+    while (bucket < SECONDS_BUCKETS.length && value > (SECONDS_BUCKETS[bucket] ?? 0)) bucket += 1
+    state.counts[bucket] = (state.counts[bucket] ?? 0) + 1
+    state.sum += value
   }
+}
+
+/** A distribution as Prometheus has it: buckets that add up, then sum and count. */
+function samplesOf(name: string, sharedLabels: Readonly<Record<string, string>>, { counts, sum }: Distribution): object[] {
+  let count = 0
+  const buckets = counts.map((own, index) => {
+    count += own
+    return { metricName: `${name}_bucket`, labels: { le: SECONDS_BUCKETS[index] ?? '+Inf' }, sharedLabels, value: count }
+  })
+  const total = (suffix: string, value: number): object => ({ metricName: `${name}_${suffix}`, labels: {}, sharedLabels, value })
+  return [...buckets, total('sum', sum), total('count', count)]
 }
 
 function labelsOf<L extends string>(names: readonly L[], values: readonly string[]): Record<L, string> {
