@@ -5,10 +5,17 @@ import type { Spread } from './statistics.ts'
 
 /** What one round saw of one load; times in microseconds. */
 export interface RoundFigures {
-  /** CPU of the proxy per request, or per chunk of a stream. */
+  /** CPU of the proxy per request at the fixed rate, or per chunk of a stream. */
   readonly cpu: { readonly nginx: number; readonly sidecar: number }
+  /** As fast as each can. Null for streams, whose pace the provider sets. */
+  readonly saturated: { readonly nginx: Saturated; readonly sidecar: Saturated } | null
   /** Per request at the fixed rate, or per chunk, as the client saw it. */
   readonly latencies: { readonly direct: readonly number[]; readonly nginx: readonly number[]; readonly sidecar: readonly number[] }
+}
+
+interface Saturated {
+  readonly cpu: number
+  readonly perSecond: number
 }
 
 export interface Figure {
@@ -28,18 +35,52 @@ export const LOAD_TITLES: Readonly<Record<BodyName, string>> = { small: '2 KB JS
 
 export function figuresOf(load: BodyName, rounds: readonly RoundFigures[]): readonly Figure[] {
   const title = LOAD_TITLES[load]
+  const over = (value: (round: RoundFigures) => number): Spread => spreadOf(rounds.map(value))
   const added = (proxy: 'nginx' | 'sidecar', percent: number): Spread =>
-    spreadOf(rounds.map(({ latencies }) => (quantile(latencies[proxy], percent) - quantile(latencies.direct, percent)) / 1_000))
+    over(({ latencies }) => (quantile(latencies[proxy], percent) - quantile(latencies.direct, percent)) / 1_000)
+  const saturated = rounds.flatMap((round) => (round.saturated === null ? [] : [round.saturated]))
   return [
-    figure(`${title}: CPU, nginx`, 'us', spreadOf(rounds.map(({ cpu }) => cpu.nginx))),
-    figure(`${title}: CPU, sidecar`, 'us', spreadOf(rounds.map(({ cpu }) => cpu.sidecar))),
-    figure(`${title}: CPU, sidecar to nginx`, 'times', spreadOf(rounds.map(({ cpu }) => cpu.sidecar / cpu.nginx)), CPU_RATIO_MAX[load]),
-    figure(`${title}: direct p50`, 'ms', spreadOf(rounds.map(({ latencies }) => quantile(latencies.direct, 50) / 1_000))),
-    figure(`${title}: direct p99`, 'ms', spreadOf(rounds.map(({ latencies }) => quantile(latencies.direct, 99) / 1_000))),
+    figure(
+      `${title}: CPU, nginx`,
+      'us',
+      over(({ cpu }) => cpu.nginx),
+    ),
+    figure(
+      `${title}: CPU, sidecar`,
+      'us',
+      over(({ cpu }) => cpu.sidecar),
+    ),
+    figure(
+      `${title}: CPU, sidecar to nginx`,
+      'times',
+      over(({ cpu }) => cpu.sidecar / cpu.nginx),
+      CPU_RATIO_MAX[load],
+    ),
+    figure(
+      `${title}: direct p50`,
+      'ms',
+      over(({ latencies }) => quantile(latencies.direct, 50) / 1_000),
+    ),
+    figure(
+      `${title}: direct p99`,
+      'ms',
+      over(({ latencies }) => quantile(latencies.direct, 99) / 1_000),
+    ),
     figure(`${title}: added p50, nginx`, 'ms', added('nginx', 50)),
     figure(`${title}: added p99, nginx`, 'ms', added('nginx', 99)),
     figure(`${title}: added p50, sidecar`, 'ms', added('sidecar', 50)),
     figure(`${title}: added p99, sidecar`, 'ms', added('sidecar', 99), load === 'stream' ? null : ADDED_P99_MS_MAX),
+    ...(saturated.length === 0
+      ? []
+      : [
+          figure(`${title}: most requests/s, nginx`, '', spreadOf(saturated.map(({ nginx }) => nginx.perSecond))),
+          figure(`${title}: most requests/s, sidecar`, '', spreadOf(saturated.map(({ sidecar }) => sidecar.perSecond))),
+          figure(
+            `${title}: CPU at the most, sidecar to nginx`,
+            'times',
+            spreadOf(saturated.map(({ nginx, sidecar }) => sidecar.cpu / nginx.cpu)),
+          ),
+        ]),
   ]
 }
 
@@ -64,7 +105,7 @@ export function capFigures(cap: { readonly name: string; readonly budgetUsd: num
 export function tableOf(figures: readonly Figure[]): string {
   const rows = figures.map(({ name, unit, value, target, met }) => [
     name,
-    `${number(value.median)} ${unit}`,
+    `${number(value.median)} ${unit}`.trimEnd(),
     value.least === value.most ? '' : `${number(value.least)} .. ${number(value.most)}`,
     target === null ? '' : `<= ${target}`,
     met === null ? '' : met ? 'pass' : 'MISS',

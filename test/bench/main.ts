@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { SidecarProcess } from '@farebox/operator/laptop/sidecar-process.ts'
+import { BUNDLE_MAIN, bundleSidecar, NODE_FLAGS } from '../../sidecar/build.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { freePorts } from '../support/sidecar.ts'
 import { LOAD_TITLES, capFigures, figuresOf, memoryFigures, tableOf } from './figures.ts'
@@ -23,10 +24,12 @@ import { ensureNginx, startNginx } from './nginx.ts'
 import { cpuMicros, residentMb } from './process-figures.ts'
 
 const ROUNDS = 5
-const WARM_SECONDS = 3
+const WARM_SECONDS = 4
+/** CPU and latency are read at this rate, the same for everybody. */
+const OPEN = { perSecond: 200, seconds: 5 }
+/** What each can do at most, for comparison. */
 const CLOSED = { connections: 32, seconds: 1.5 }
-const OPEN = { perSecond: 200, seconds: 3 }
-const STREAMS = { streams: 30, chunks: 150 }
+const STREAMS = { streams: 100, chunks: 80 }
 const CAP_CALLS = 300
 const CAP_USD = '0.05'
 /** What each call of the cap run would write if nobody bounded it: all that its hold allows. */
@@ -68,7 +71,10 @@ async function main(): Promise<void> {
     cleanups.push(() => nginx.stop())
     const configFile = join(folder, 'config.json')
     writeFileSync(configFile, JSON.stringify(benchConfig(upstream.port)))
+    console.log('Bundling the sidecar as images run it ...')
+    await bundleSidecar()
     const sidecar = new SidecarProcess({
+      program: { main: BUNDLE_MAIN, flags: NODE_FLAGS },
       configFile,
       dataDir: folder,
       logFile: join(folder, 'sidecar.log'),
@@ -94,7 +100,7 @@ async function main(): Promise<void> {
       pids: { nginx: nginx.pid, sidecar: sidecarPid },
     }
 
-    console.log(`Warming up, then ${rounds} rounds; about ${Math.ceil((20 + rounds * 34) / 60)} minutes in all ...`)
+    console.log(`Warming up, then ${rounds} rounds; about ${Math.ceil((30 + rounds * 54) / 60)} minutes in all ...`)
     const idle = residentMb(sidecarPid)
     await warmUp(bench)
     const seen: Record<BodyName, RoundFigures[]> = { small: [], large: [], stream: [] }
@@ -131,41 +137,44 @@ async function warmUp(bench: Bench): Promise<void> {
   for (const party of PARTIES) {
     for (const body of loads) {
       if (body === 'stream') continue
-      await bench.load({
-        kind: 'closed',
-        target: bench.target(party, body),
-        body,
-        connections: CLOSED.connections,
-        seconds: WARM_SECONDS / 2,
-      })
+      const target = bench.target(party, body)
+      await bench.load({ kind: 'closed', target, body, connections: CLOSED.connections, seconds: WARM_SECONDS })
+      await bench.load({ kind: 'open', target, body, perSecond: OPEN.perSecond, seconds: 1 })
     }
     if (loads.includes('stream'))
-      await bench.load({ kind: 'streams', target: bench.target(party, 'stream'), streams: STREAMS.streams, chunks: 40 })
+      await bench.load({ kind: 'streams', target: bench.target(party, 'stream'), streams: STREAMS.streams, chunks: 20 })
   }
 }
 
 /** One round of one load: each party in turn, another one first each time. */
 async function measure(bench: Bench, body: BodyName, round: number): Promise<RoundFigures> {
   const cpu = { nginx: 0, sidecar: 0 }
+  const saturated = { nginx: { cpu: 0, perSecond: 0 }, sidecar: { cpu: 0, perSecond: 0 } }
   const latencies: Record<Party, readonly number[]> = { direct: [], nginx: [], sidecar: [] }
   const order = PARTIES.map((_, index) => PARTIES[(index + round) % PARTIES.length] ?? 'direct')
   for (const party of order) {
     const target = bench.target(party, body)
-    if (body === 'stream') {
-      const before = party === 'direct' ? 0 : cpuMicros(bench.pids[party])
-      const streamed = answered(await bench.load({ kind: 'streams', target, ...STREAMS }), party)
-      if (party !== 'direct') cpu[party] = (cpuMicros(bench.pids[party]) - before) / streamed.chunks
-      latencies[party] = streamed.latenciesUs
-      continue
-    }
-    if (party !== 'direct') {
-      const before = cpuMicros(bench.pids[party])
-      const closed = answered(await bench.load({ kind: 'closed', target, body, ...CLOSED }), party)
-      cpu[party] = (cpuMicros(bench.pids[party]) - before) / closed.requests
-    }
-    latencies[party] = answered(await bench.load({ kind: 'open', target, body, ...OPEN }), party).latenciesUs
+    const at = await observed(
+      bench,
+      party,
+      body === 'stream' ? { kind: 'streams', target, ...STREAMS } : { kind: 'open', target, body, ...OPEN },
+    )
+    latencies[party] = at.result.latenciesUs
+    if (party === 'direct') continue
+    cpu[party] = at.cpuUs / (body === 'stream' ? at.result.chunks : at.result.requests)
+    if (body === 'stream') continue
+    const most = await observed(bench, party, { kind: 'closed', target, body, ...CLOSED })
+    saturated[party] = { cpu: most.cpuUs / most.result.requests, perSecond: most.result.requests / CLOSED.seconds }
   }
-  return { cpu, latencies }
+  return { cpu, saturated: body === 'stream' ? null : saturated, latencies }
+}
+
+/** A load, and the CPU time that the party took for it. */
+async function observed(bench: Bench, party: Party, command: Command): Promise<{ readonly result: LoadResult; readonly cpuUs: number }> {
+  const used = (): number => (party === 'direct' ? 0 : cpuMicros(bench.pids[party]))
+  const before = used()
+  const result = answered(await bench.load(command), party)
+  return { result, cpuUs: used() - before }
 }
 
 /** Many more calls at once, on one conversation, than its budget affords; the provider's own bill is the judge. */

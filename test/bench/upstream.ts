@@ -12,7 +12,9 @@ const PICO_PER_NANO = 1_000n
 /** Roughly what English text has; never more tokens than bytes. */
 const BYTES_PER_TOKEN = 4
 const PLAIN_OUTPUT_TOKENS = 120
-const CHUNK_EVERY_MS = 10
+/** Each stream at its own pace and in its own phase, so that chunks come one by one as they do from a provider. */
+const CHUNK_MS_LEAST = 25
+const CHUNK_MS_SPREAD = 20
 const STREAM_CHUNKS_MAX = 200
 const ANSWER_TEXT = 'The order left our warehouse on Monday and should reach you by Thursday. '.repeat(8)
 
@@ -88,7 +90,7 @@ function answer(outgoing: ServerResponse, asked: Asked, usage: { readonly input:
   outgoing.end(body)
 }
 
-/** A token a chunk, more where the answer is long. One timer drives each stream, as a model's decoding would. */
+/** A token a chunk, more where the answer is long. */
 function streamAnswer(outgoing: ServerResponse, asked: Asked, usage: { readonly input: number; readonly output: number }): void {
   const withUsage = asked.stream_options?.include_usage === true
   const chunk = (choices: readonly object[], more: object): string =>
@@ -97,18 +99,23 @@ function streamAnswer(outgoing: ServerResponse, asked: Asked, usage: { readonly 
   outgoing.write(chunk([{ index: 0, delta: { role: 'assistant', content: '', refusal: null }, finish_reason: null }], {}))
   const chunks = Math.min(usage.output, STREAM_CHUNKS_MAX)
   let sent = 0
-  const timer = setInterval(() => {
-    if (outgoing.destroyed) return clearInterval(timer)
+  let timer: NodeJS.Timeout
+  const next = (): void => {
+    timer = setTimeout(tick, CHUNK_MS_LEAST + Math.random() * CHUNK_MS_SPREAD)
+  }
+  const tick = (): void => {
+    if (outgoing.destroyed) return
     if (sent < chunks) {
       sent += 1
+      next()
       const content = ` ${SENT_AT}${process.hrtime.bigint() / 1_000n} `
       outgoing.write(chunk([{ index: 0, delta: { content }, finish_reason: null }], {}))
       return
     }
-    clearInterval(timer)
     outgoing.write(chunk([{ index: 0, delta: {}, finish_reason: usage.output < PLAIN_OUTPUT_TOKENS ? 'length' : 'stop' }], {}))
     if (withUsage) outgoing.write(chunk([], { usage: usageJson(usage) }))
     outgoing.end('data: [DONE]\n\n')
-  }, CHUNK_EVERY_MS)
-  outgoing.on('close', () => clearInterval(timer))
+  }
+  next()
+  outgoing.on('close', () => clearTimeout(timer))
 }

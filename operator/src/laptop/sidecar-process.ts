@@ -7,7 +7,10 @@ import { fileURLToPath } from 'node:url'
 import { formatAddress } from './addresses.ts'
 import type { Address } from './addresses.ts'
 
-const SIDECAR_MAIN = fileURLToPath(new URL('../../../sidecar/src/main.ts', import.meta.url))
+const AS_WRITTEN = {
+  main: fileURLToPath(new URL('../../../sidecar/src/main.ts', import.meta.url)),
+  flags: ['--disable-warning=ExperimentalWarning'],
+}
 /** It drains for 25 s; past this it is killed. */
 const STOP_MS_MAX = 30_000
 const READY_POLL_MS = 50
@@ -23,6 +26,8 @@ export interface SidecarProcessOptions {
   readonly logFile: string
   readonly listen: Address
   readonly admin: Address
+  /** Absent: the sources as they are written. */
+  readonly program?: { readonly main: string; readonly flags: readonly string[] }
   /** One line for people: that it fell, and when it starts again. */
   readonly say: (line: string) => void
 }
@@ -95,10 +100,10 @@ export class SidecarProcess {
   }
 
   #spawn(): ChildProcess {
-    const { configFile, dataDir, logFile, listen, admin } = this.#options
+    const { configFile, dataDir, logFile, listen, admin, program = AS_WRITTEN } = this.#options
     this.#lastWords = ''
     // Detached: Ctrl+C reaches this process alone, which then stops the child in order.
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SIDECAR_MAIN], {
+    const child = spawn(process.execPath, [...program.flags, program.main], {
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe'],
       env: {
