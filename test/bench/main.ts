@@ -29,7 +29,7 @@ const WARM_SECONDS = 4
 const OPEN = { perSecond: 200, seconds: 5 }
 /** What each can do at most, for comparison. */
 const CLOSED = { connections: 32, seconds: 1.5 }
-const STREAMS = { streams: 100, chunks: 80 }
+const STREAMS = { streams: 100, chunks: 150 }
 const CAP_CALLS = 300
 const CAP_USD = '0.05'
 /** What each call of the cap run would write if nobody bounded it: all that its hold allows. */
@@ -100,7 +100,7 @@ async function main(): Promise<void> {
       pids: { nginx: nginx.pid, sidecar: sidecarPid },
     }
 
-    console.log(`Warming up, then ${rounds} rounds; about ${Math.ceil((30 + rounds * 54) / 60)} minutes in all ...`)
+    console.log(`Warming up, then ${rounds} rounds; about ${Math.ceil((30 + rounds * 62) / 60)} minutes in all ...`)
     const idle = residentMb(sidecarPid)
     await warmUp(bench)
     const seen: Record<BodyName, RoundFigures[]> = { small: [], large: [], stream: [] }

@@ -7,8 +7,8 @@ import { parseChatRequest } from '../wire/openai-chat.ts'
 import type { ExactCount } from './conversation.ts'
 import { heuristicTokens, inputBound, messagesDigest, splitByDriver } from './estimate.ts'
 import type { InputQuery } from './estimate.ts'
-import type { ChatRequest, JsonObject } from './request.ts'
-import { assistant, call, chatRequest, conversations, result, RETRIEVAL_TAG, system, user } from './testing.ts'
+import type { ChatRequest, JsonObject, Message } from './request.ts'
+import { assistant, call, chatRequest, conversations, message, result, RETRIEVAL_TAG, system, user } from './testing.ts'
 import { assumedFactor } from './token-factor.ts'
 
 /** What o200k counts, by an independent tokenizer (gpt-tokenizer 4.0.0). */
@@ -223,4 +223,21 @@ test('fees of hosted tools are a cost of tools, and a cost without usage is one 
   const fee = split([user('q')], { webSearchCalls: 3 }, 30_000n)
   assert.deepEqual(fee, { history: 0n, retrieval: 0n, tools: 30_000n, output: 0n })
   assert.deepEqual(split([user('q')], {}, 7n), { history: 0n, retrieval: 0n, tools: 0n, output: 7n })
+})
+
+test('the digest of a history is the same however its bytes lie in memory', () => {
+  const body = Buffer.from('[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]')
+  const spaced = Buffer.from(body.toString().replaceAll('},{', '} , {'))
+  const inBody = (bytes: Buffer): Message[] =>
+    [...bytes.toString().matchAll(/\{[^}]*\}/g)].map(({ 0: text, index }) => ({
+      ...message(JSON.parse(text) as JsonObject),
+      bytes: bytes.subarray(index, index + text.length),
+    }))
+  const apart = inBody(body).map((one) => ({ ...one, bytes: Buffer.from(one.bytes) }))
+  for (const count of [0, 1, 2, 3]) {
+    const known = messagesDigest(apart, count)
+    assert.equal(messagesDigest(inBody(body), count), known)
+    assert.equal(messagesDigest(inBody(spaced), count), known)
+  }
+  assert.notEqual(messagesDigest(apart, 2), messagesDigest(apart, 3))
 })

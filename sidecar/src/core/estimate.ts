@@ -91,7 +91,7 @@ export function splitByDriver(call: {
   const fees = picoUsd(FEE_KINDS)
   const all = input + fees + picoUsd(OUTPUT_KINDS)
   if (all === 0n) return { history: 0n, retrieval: 0n, tools: 0n, output: cost }
-  const bytes = bytesByDriver({ ...request, messages }, call.retrieval)
+  const bytes = bytesByDriver(request, messages, call.retrieval)
   const inputCost = (cost * input) / all
   const feeCost = (cost * fees) / all
   const share = (part: number): NanoUsd => (bytes.all === 0 ? 0n : (inputCost * BigInt(part)) / BigInt(bytes.all))
@@ -107,13 +107,14 @@ const BYTES_PER_MEDIA_TOKEN = 4
 
 function bytesByDriver(
   request: ChatRequest,
+  messages: readonly Message[],
   rules: ShapeRules['retrieval'],
 ): { readonly all: number; readonly retrieval: number; readonly tools: number } {
-  const marked = retrievalBytes(request, { retrieval: rules })
+  const marked = retrievalBytes(request, { retrieval: rules }, messages)
   let all = request.fixedBytes
   let retrieval = 0
   let tools = request.tools === 'none' ? 0 : request.fixedBytes
-  request.messages.forEach((message, index) => {
+  messages.forEach((message, index) => {
     let size = message.bytes.length - message.mediaBytes
     const retrieved = Math.min(size, marked[index] ?? 0)
     for (const part of message.images) size += mediaTokensUsual(part, request.model) * BYTES_PER_MEDIA_TOKEN
@@ -367,7 +368,7 @@ function digestsOf(messages: readonly Message[], count: number): Digests {
   const known = DIGESTS.get(messages)
   if (known?.count === count) return known
   const all = bytesOf(messages, messages.length)
-  let prefixLength = 0
+  let prefixLength = Math.max(0, count - 1) // commas
   for (let index = 0; index < count; index += 1) prefixLength += messages[index]?.bytes.length ?? 0
   let prefix: string
   let whole: string
@@ -388,12 +389,33 @@ function wholeDigest(messages: readonly Message[]): Digest {
   return (DIGESTS.get(messages) ?? digestsOf(messages, messages.length)).whole
 }
 
-/** Messages are JSON objects, so that their bytes, one after the other, can be read in one way only. */
+/**
+ * The bytes of the messages with a comma between them, as they stand in a list. A history that nobody rewrote stands in its
+ * body in just that way, if it was written without spaces: then those bytes are taken as they are.
+ */
 function bytesOf(messages: readonly Message[], count: number): Buffer {
   const parts: Uint8Array[] = []
+  let isWhole = true
   for (let index = 0; index < count; index += 1) {
     const message = messages[index]
-    if (message !== undefined) parts.push(message.bytes)
+    if (message === undefined) break
+    const before = parts.at(-1)
+    if (before !== undefined) {
+      isWhole &&= follows(before, message.bytes)
+      parts.push(COMMA)
+    }
+    parts.push(message.bytes)
   }
-  return Buffer.concat(parts)
+  const [first] = parts
+  const last = parts.at(-1)
+  if (first === undefined || last === undefined || !isWhole) return Buffer.concat(parts)
+  return Buffer.from(first.buffer, first.byteOffset, last.byteOffset + last.byteLength - first.byteOffset)
+}
+
+const COMMA = Buffer.from(',')
+
+/** Both stand in the same memory, the second one comma after the first. */
+function follows(first: Uint8Array, second: Uint8Array): boolean {
+  const end = first.byteOffset + first.byteLength
+  return second.buffer === first.buffer && second.byteOffset === end + 1 && new Uint8Array(first.buffer, end, 1)[0] === 0x2c
 }

@@ -6,7 +6,7 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import type { JsonObject } from '../core/request.ts'
 import { ChatChunk } from './chat-chunk.ts'
 import type { Part } from './chat-chunk.ts'
-import { DONE_EVENT, deltaEvent, PROSE_ENDS, usageEvent } from './openai-answer.ts'
+import { PROSE_ENDS } from './openai-answer.ts'
 import type { ChatFacts } from './openai-answer.ts'
 import { dataOf, EventBoundaries, withData } from './sse-events.ts'
 import { StreamMeter } from './stream-meter.ts'
@@ -93,29 +93,6 @@ export class ChatStream {
     return this.#rewrites ? join([replaced ?? event]) : null
   }
 
-  /**
-   * Ends the answer here, gracefully: every open choice with `reason`, the usage where the client asked for it, the
-   * sentinel. What was held back is dropped. Nothing passes afterwards.
-   */
-  finishCut(reason: 'length' | 'stop', usage: { readonly inputTokens: number; readonly outputTokens: number } | null): Buffer {
-    this.#over = true
-    const frame = this.#meter.frame
-    const events: string[] = []
-    const { notice } = this.#options
-    if (notice !== null && !this.noticeAdded && this.#meter.isProse(0) && !this.#meter.isFinished(0)) {
-      this.noticeAdded = true
-      events.push(deltaEvent(frame, 0, { content: notice }, null))
-    }
-    for (const index of this.#meter.openChoices()) events.push(deltaEvent(frame, index, {}, reason))
-    if (usage !== null) {
-      const { inputTokens, outputTokens } = usage
-      events.push(
-        usageEvent(frame, { prompt_tokens: inputTokens, completion_tokens: outputTokens, total_tokens: inputTokens + outputTokens }),
-      )
-    }
-    return Buffer.from([...events, DONE_EVENT].join(''))
-  }
-
   /** What the answer has said of itself so far. `usage` only when it is final: see `usageSoFar`. */
   get facts(): ChatFacts {
     return this.#meter.facts()
@@ -129,15 +106,6 @@ export class ChatStream {
   /** The first answer as a message, when it was collected: what the app will send back, without the notice. */
   get message(): JsonObject | null {
     return this.#meter.message()
-  }
-
-  get sawDone(): boolean {
-    return this.#meter.sawDone
-  }
-
-  /** Something passed that could not be read: output may have been missed, and is counted by its bytes. */
-  get spoiled(): boolean {
-    return this.#meter.spoiled
   }
 
   /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */

@@ -9,8 +9,6 @@ export const SLICE_UNITS = 1 << 20
 export class Pacer {
   readonly #waiting: (() => void)[] = []
   #scheduled = false
-  /** Slices handed out so far. */
-  turns = 0
 
   /** Resolves when it is the caller's turn for one more slice. */
   turn(): Promise<void> {
@@ -34,7 +32,6 @@ export class Pacer {
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
-      this.turns += 1
       this.#waiting.shift()?.()
       if (this.#waiting.length > 0) this.#schedule()
     })

@@ -60,16 +60,6 @@ describe('what the stream says of itself', () => {
     assert.equal(metered('{"error":"secret"}').facts().error, 'error')
     assert.equal(metered('{"error":null}').facts().error, null)
   })
-
-  test('its frame, for chunks of our own', () => {
-    assert.deepEqual(metered(chunk([], { id: 'azure' }), said('a')).frame, {
-      id: 'chatcmpl-1',
-      created: 1_700_000_000,
-      model: 'gpt-4o-2024-08-06',
-    })
-    assert.deepEqual(metered().frame, { id: 'chatcmpl-farebox', created: 0, model: '' })
-    assert.deepEqual(metered('{"id":5,"created":"x","model":[],"choices":[{}]}').frame, { id: 'chatcmpl-farebox', created: 0, model: '' })
-  })
 })
 
 describe('usage', () => {

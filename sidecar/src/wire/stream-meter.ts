@@ -5,7 +5,7 @@ import type { Json, JsonObject } from '../core/request.ts'
 import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
 import { stringEnd } from './json-scan.ts'
 import { errorCode } from './openai-answer.ts'
-import type { ChatFacts, ChunkFrame } from './openai-answer.ts'
+import type { ChatFacts } from './openai-answer.ts'
 import { calledName } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import type { UsageReading } from './openai-usage.ts'
@@ -36,24 +36,14 @@ export class StreamMeter {
   readonly #toolNames = new Map<string, string>()
   #usage: UsageReading = { usage: null, clamped: false, invalid: false }
   #usageIsFinal = false
-  #frame: ChunkFrame | null = null
   #model: string | null = null
   #serviceTier: string | null = null
   #finishReason: string | null = null
   #error: string | null = null
   #unreadBytes = 0
-  sawDone = false
 
   constructor(collect: boolean) {
     this.#message = collect ? new StreamedMessage() : null
-  }
-
-  get spoiled(): boolean {
-    return this.#unreadBytes > 0
-  }
-
-  get frame(): ChunkFrame {
-    return this.#frame ?? { id: 'chatcmpl-farebox', created: 0, model: this.#model ?? '' }
   }
 
   get usageSoFar(): Usage | null {
@@ -94,16 +84,6 @@ export class StreamMeter {
     return state !== undefined && state.hasText && !state.hasMore
   }
 
-  isFinished(index: number): boolean {
-    return this.#choices.get(index)?.isFinished ?? false
-  }
-
-  /** Answers that have not ended; the first, when none has begun. */
-  openChoices(): readonly number[] {
-    if (this.#choices.size === 0) return [0]
-    return [...this.#choices].filter(([, state]) => !state.isFinished).map(([index]) => index)
-  }
-
   /** Bytes that passed and could not be read. */
   addUnread(bytes: number): void {
     this.#unreadBytes += bytes
@@ -113,7 +93,6 @@ export class StreamMeter {
   read(data: EventData, chunk: ChatChunk): boolean {
     const { bytes, start, end } = data
     if (end - start === DONE.length && DONE.compare(bytes, start, end) === 0) {
-      this.sawDone = true
       if (this.#usage.usage !== null) this.#usageIsFinal = true
       return false
     }
@@ -121,7 +100,7 @@ export class StreamMeter {
       this.addUnread(end - start)
       return false
     }
-    this.#readFrame(bytes, chunk)
+    this.#readServed(bytes, chunk)
     for (let position = 0; position < chunk.choiceCount; position += 1) {
       const choice = chunk.choices[position]
       if (choice !== undefined) this.#readChoice(bytes, choice)
@@ -134,17 +113,7 @@ export class StreamMeter {
     return true
   }
 
-  #readFrame(bytes: Buffer, chunk: ChatChunk): void {
-    if (this.#frame === null && chunk.choiceCount > 0) {
-      const id = parsed(bytes, chunk.id)
-      const created = parsed(bytes, chunk.created)
-      const model = parsed(bytes, chunk.model)
-      this.#frame = {
-        id: typeof id === 'string' ? id : 'chatcmpl-farebox',
-        created: typeof created === 'number' ? created : 0,
-        model: typeof model === 'string' ? model : '',
-      }
-    }
+  #readServed(bytes: Buffer, chunk: ChatChunk): void {
     if (this.#model === null) this.#model = textOrNull(parsed(bytes, chunk.model))
     // `auto` is what was asked for; what served comes later.
     if (this.#serviceTier === null || this.#serviceTier === 'auto')
