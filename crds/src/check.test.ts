@@ -121,6 +121,12 @@ test('what only a price per user can have is refused elsewhere', () => {
   assert.deepEqual(fields({ pricing: { model: 'PerConversation', price: '1.00', period: { unit: 'Day' } } }), ['spec.pricing.period'])
 })
 
+test('an upgrade is told from a percent that a user can reach', () => {
+  const problems = (whenUserExceedsPercent: number): number =>
+    problemsOf(tierWith({ upgrade: { tier: 'team', whenUserExceedsPercent } })).length
+  assert.deepEqual([problems(1), problems(100), problems(101)], [0, 0, 1])
+})
+
 test('lists that are sets hold nothing twice', () => {
   assert.deepEqual(problemsOf(tierWith({ alerts: [70, 90, 70] })), ['spec.alerts[2]: must be there only once: 70'])
   const upstream = { name: 'openai', baseURL: 'https://api.openai.com/v1' }

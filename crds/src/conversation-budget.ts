@@ -16,6 +16,7 @@ import {
 import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
+import { TrafficStatus } from './traffic-status.ts'
 
 const LABEL_KEYS = {
   pattern: /^([a-z0-9A-Z.-]{1,253}[/])?[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$/,
@@ -148,13 +149,7 @@ const Spec = z.strictObject({
     .prefault({})
     .describe('How retrieved context is marked: results of these tools, text between these tags.'),
   resolution: z
-    .strictObject({
-      toolNames: ToolNames,
-      quietPeriod: Duration.default('72h').describe('Silence after which a conversation that nobody complained about counts as resolved.'),
-      reopenWindow: Duration.default('168h').describe(
-        'A conversation that goes on within this time of its resolution was not resolved after all.',
-      ),
-    })
+    .strictObject({ toolNames: ToolNames })
     .prefault({})
     .describe('How a resolved conversation is known: by the app API, or by an answer that calls one of these tools.'),
 })
@@ -168,6 +163,7 @@ const Status = z.strictObject({
     })
     .optional()
     .describe('The config in force.'),
+  ...TrafficStatus,
 })
 
 export const ConversationBudgetSchema = z.strictObject({

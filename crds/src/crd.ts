@@ -45,6 +45,12 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
         description: 'Gross margin that the plan wants, in percent.',
       },
       {
+        name: 'Realised',
+        type: 'integer',
+        jsonPath: '.status.margin.realisedPercent',
+        description: 'Gross margin of what was sold so far, in percent.',
+      },
+      {
         name: 'Cap',
         type: 'string',
         jsonPath: '.status.derived.perConversation',
@@ -73,6 +79,15 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
       { name: 'Tier', type: 'string', jsonPath: '.spec.tier.default', description: 'Plan of conversations that claim none.' },
       { name: 'Also', type: 'string', jsonPath: '.spec.tier.allowed', priority: 1, description: 'Plans that a claim may choose.' },
       { name: 'Mode', type: 'string', jsonPath: '.spec.mode' },
+      {
+        name: 'Conversations',
+        type: 'integer',
+        jsonPath: '.status.conversations.total',
+        description: 'Those with a turn in the last 35 days, of those the newest 5,000.',
+      },
+      { name: 'Spent', type: 'string', jsonPath: '.status.spend.spent', description: 'What they cost so far, in US dollars.' },
+      { name: 'Held', type: 'string', jsonPath: '.status.spend.held', priority: 1, description: 'Kept for calls under way.' },
+      { name: 'Dearest', type: 'string', jsonPath: '.status.cost.max', description: 'What the dearest of them cost.' },
       { name: 'UnknownModels', type: 'string', jsonPath: '.spec.onUnknownModel', priority: 1 },
       { name: 'Config', type: 'string', jsonPath: '.status.config.hash', priority: 1, description: 'Hash of the config in force.' },
       READY,

@@ -38,7 +38,7 @@ export const PriceEntrySchema = z.strictObject({
   model: ModelPattern.describe('Model name; a trailing `*` matches the rest of a name.'),
   from: IsoDate.optional().describe('First day (UTC) on which the price holds; absent: always.'),
   ...KindPrices,
-  steps: Steps.default([]).describe('Long-context steps, rising.'),
+  steps: Steps.default([]).describe("Long-context steps, rising; none: the catalogue's, raised where the prices here are higher."),
   serviceTierPercent: boundedMap(z.int().min(1).max(10_000), 16, {
     pattern: /^[a-z][a-z0-9_-]{0,31}$/,
     message: 'keys must be service tiers, in lower case',

@@ -7,7 +7,7 @@ import { PriceEntrySchema } from './price-entry.ts'
 import type { PriceEntry } from './price-entry.ts'
 import { createPriceList } from './price-list.ts'
 import { costOf } from './prices.ts'
-import type { PricedModel } from './prices.ts'
+import type { PricedModel, Prices } from './prices.ts'
 import { formatPricePerMillion, formatUsd } from './usd.ts'
 import { inputTokens, METERED_KINDS, usageOf } from './usage.ts'
 import type { Usage } from './usage.ts'
@@ -153,6 +153,42 @@ test('what a book leaves out follows the catalogue, or its own input and output;
   assert.deepEqual([big.pricesFor(100, null).uncachedInput, big.pricesFor(101, null).uncachedInput], [1_000_000n, 4_000_000n])
   assert.equal(big.pricesFor(1, null).cacheReadInput, 0n)
   assert.equal(big.pricesFor(1, null).webSearchCalls, 20_000_000_000n)
+})
+
+test("over the catalogue's step, what a book says nothing of is the dearer of the catalogue's price and one's own raised alike", () => {
+  const above = (fields: object): Prices =>
+    found('gpt-6-sol', createPriceList([entry({ provider: 'openai', model: 'gpt-6-sol', ...fields })], CATALOGUE)).pricesFor(272_001, null)
+  // The catalogue: input 2.00, above the step 4.00; cached 0.20 and 0.40; output 10.00 and 15.00; a web search 0.01.
+  const discount = above({ input: '1.50' })
+  assert.deepEqual([discount.uncachedInput, discount.output], [4_000_000n, 15_000_000n], 'a discount is not taken for one above the step')
+  assert.equal(discount.cacheReadInput, 3_000_000n, 'cached input follows the input of 1.50, and is raised like it')
+  const uplift = above({ input: '2.20', cacheRead: '0.22', output: '11' })
+  assert.deepEqual([uplift.uncachedInput, uplift.cacheReadInput, uplift.output], [4_400_000n, 440_000n, 16_500_000n])
+  const free = above({ input: '0', output: '0' })
+  assert.deepEqual([free.uncachedInput, free.cacheReadInput, free.output, free.audioInput], [0n, 0n, 0n, 0n], 'zero is zero')
+  const cached = above({ cacheRead: '0.50' })
+  assert.deepEqual([cached.uncachedInput, cached.cacheReadInput], [4_000_000n, 1_000_000n])
+  assert.equal(above({ toolFees: { webSearch: '0.005' } }).webSearchCalls, 5_000_000_000n, 'a fee has no step')
+  const own = above({ input: '1.50', steps: [{ inputOver: 200_000, input: '2.50' }] })
+  assert.equal(own.uncachedInput, 2_500_000n, 'its own steps are all that hold')
+})
+
+test('a long call never costs less than by the catalogue or by the price of a short one, unless it is free', () => {
+  const stepped = CATALOGUE.models.filter(({ provider, dated }) => provider === 'openai' && (dated.at(-1)?.steps.length ?? 0) > 0)
+  assert.ok(stepped.length > 0)
+  const price = fc.integer({ min: 1, max: 50_000_000 }).map((micro) => formatPricePerMillion(BigInt(micro)))
+  fc.assert(
+    fc.property(fc.constantFrom(...stepped), price, fc.option(price), ({ model }, input, output) => {
+      const fields = { provider: 'openai', model, input, ...(output === null ? {} : { output }) }
+      const list = createPriceList([entry(fields)], CATALOGUE)
+      const [long, short] = [1_000_000, 1].map((tokens) => found(model, list).pricesFor(tokens, null))
+      const listed = found(model).pricesFor(1_000_000, null)
+      const ceiling = list.ceiling('openai', 'mystery-9', NOW)?.pricesFor(1, null)
+      assert.ok(long !== undefined && short !== undefined && ceiling !== undefined)
+      for (const kind of METERED_KINDS)
+        assert.ok(long[kind] >= listed[kind] && long[kind] >= short[kind] && long[kind] <= ceiling[kind], kind)
+    }),
+  )
 })
 
 test('an entry for a model holds for every name by which the catalogue knows it, after entries for that name', () => {

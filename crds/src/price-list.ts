@@ -17,7 +17,7 @@ const STANDARD_TIERS: ReadonlySet<string> = new Set(['default', 'standard', 'aut
  * A PriceBook entry with the exact name wins, then the one with the longest pattern, then the one for the catalogue's name of
  * the model (a call for `gpt-4o` is answered by `gpt-4o-2024-08-06`), then the catalogue. Within one name, the
  * entry with the newest `from` that is not in the future counts. A book may be partial: what it leaves out follows the
- * catalogue's entry for the model, or its own `input` and `output`.
+ * catalogue's entry for the model, or its own `input` and `output`; above a long-context step never from below.
  */
 export function createPriceList(entries: readonly PriceEntry[], catalogue: Catalogue): PriceList {
   return new BookAndCatalogue(entries, catalogue)
@@ -110,7 +110,13 @@ class BookAndCatalogue implements PriceList {
     const listed = this.#models.filter((entry) => entry.provider === provider)
     const booked = this.#book.filter((entry) => entry.provider === provider)
     if (listed.length === 0 && !booked.some(isWhole)) return null
-    const tariffs = [...listed.map((entry) => tariffOf(entry, this.#day)), ...booked.map((entry) => bookTariff(entry, null, {}))]
+    const tariffs = [
+      ...listed.map((entry) => tariffOf(entry, this.#day)),
+      ...booked.flatMap((entry) => [
+        bookTariff(entry, null, {}),
+        ...listed.filter(({ model }) => recognises(entry.model, model)).map((model) => bookTariff(entry, tariffOf(model, this.#day), {})),
+      ]),
+    ]
     const all = tariffs.flatMap((tariff) => [tariff.prices, ...tariff.steps.map((step) => step.prices)])
     return {
       prices: pricesOf((kind) => all.reduce((most, prices) => (prices[kind] > most ? prices[kind] : most), 0n)),
@@ -220,8 +226,24 @@ function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Reco
   const ownSteps = entry.steps
     .toSorted((a, b) => a.inputOver - b.inputOver)
     .map((step) => ({ inputOver: step.inputOver, prices: over({ ...entry, ...step }, prices) }))
-  const steps = ownSteps.length > 0 || entry.input !== undefined || entry.output !== undefined ? ownSteps : (base?.steps ?? [])
+  const steps = ownSteps.length > 0 || base === null ? ownSteps : stepsOver(prices, base)
   return { prices, steps, serviceTierPercent: { ...tiers, ...entry.serviceTierPercent } }
+}
+
+/**
+ * The catalogue's long-context steps over prices of one's own. Whether a discount holds above the step, nobody said: so the step's price
+ * is the catalogue's or one's own raised by the same factor, whichever is dearer. What is free stays free.
+ */
+function stepsOver(own: Prices, base: Tariff): Tariff['steps'] {
+  return base.steps.map(({ inputOver, prices: listed }) => ({
+    inputOver,
+    prices: pricesOf((kind) => {
+      if (own[kind] === base.prices[kind]) return listed[kind]
+      if (own[kind] === 0n || listed[kind] === base.prices[kind]) return own[kind]
+      const raised = base.prices[kind] === 0n ? own[kind] : divideCeil(own[kind] * listed[kind], base.prices[kind])
+      return raised > listed[kind] ? raised : listed[kind]
+    }),
+  }))
 }
 
 function capabilitiesOf(

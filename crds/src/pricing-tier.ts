@@ -20,6 +20,7 @@ import { DEFAULT_ALERTS, DEFAULT_LADDER, ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
 import { NOTICE_OCCASIONS } from './sidecar-config.ts'
+import { Margin } from './traffic-status.ts'
 
 export const PRICING_MODELS = ['FlatPerUser', 'PerConversation', 'PerResolution'] as const
 
@@ -86,7 +87,9 @@ const Models = rules(
       .array(ModelPattern)
       .max(64)
       .default([])
-      .describe('Models of this plan; a trailing `*` matches the rest of a name. Empty: every model.'),
+      .describe(
+        'Models that apps on this plan may ask for; a trailing `*` matches the rest of a name. Empty: every model. Where a downgrade leads, and what writes summaries, need not be among them.',
+      ),
     downgrades: z.array(Downgrade).max(64).default([]).describe('What `DowngradeModel` swaps, first match wins.'),
     summarizer: ModelName.optional().describe(
       'The cheap model that writes summaries; absent: the downgrade of the model in use, or that model.',
@@ -181,7 +184,7 @@ const Spec = rules(
     upgrade: z
       .strictObject({
         tier: ObjectName.describe('The tier to move to.'),
-        whenUserExceedsPercent: z.int().min(1).max(1000).describe('Of the user budget.'),
+        whenUserExceedsPercent: z.int().min(1).max(100).describe('Of the user budget of a period: from here on the upgrade is told.'),
       })
       .optional()
       .describe('The plan that heavy users of this one belong on.'),
@@ -236,10 +239,7 @@ const Status = z.strictObject({
   ...StatusBase,
   derived: Derived.optional().describe('What follows from the numbers of the plan, in its currency.'),
   boundBudgets: Count.optional().describe('ConversationBudgets that may use this tier.'),
-  margin: z
-    .strictObject({ targetPercent: Percent.optional().describe('What the plan wants.') })
-    .optional()
-    .describe('Gross margin, in percent of the price.'),
+  margin: Margin.optional().describe('Gross margin, in percent of the price.'),
 })
 
 export const PricingTierSchema = z.strictObject({

@@ -82,7 +82,7 @@ export const ContractSchema = z.strictObject({
     /** The locale of the notices when a request asks for none. */
     defaultLocale: z.string(),
   }),
-  upgrade: z.strictObject({ tier: z.string(), whenUserExceedsPercent: z.int().min(1).max(1000) }).optional(),
+  upgrade: z.strictObject({ tier: z.string(), whenUserExceedsPercent: z.int().min(1).max(100) }).optional(),
 })
 export type Contract = z.infer<typeof ContractSchema>
 
@@ -136,7 +136,7 @@ export const SidecarConfigSchema = z.strictObject({
   onDisconnect: z.enum(['Cancel', 'Drain']),
   ungoverned: z.enum(['Refuse', 'Pass']),
   retrieval: z.strictObject({ toolNames: z.array(z.string()), tags: z.array(z.string()) }),
-  resolution: z.strictObject({ toolNames: z.array(z.string()), quietPeriodMs: DurationMs, reopenWindowMs: DurationMs }),
+  resolution: z.strictObject({ toolNames: z.array(z.string()) }),
   /** PriceBook entries, which come before the shipped catalogue. */
   prices: z.array(PriceEntrySchema),
 })

@@ -51,6 +51,17 @@ test('explain tier shows the sums of a refused tier and why it is refused', asyn
   assert.match(text, /refused: spec\.unitEconomics\.targetGrossMarginPercent: .*nothing is left/)
 })
 
+test('explain tier says who agreed to the numbers and when, or that nobody has, of a refused tier too', async () => {
+  const silent = /\nnobody has signed these numbers off: spec\.unitEconomics\.signedOff says who and when\n\n/
+  assert.match(await explainedTier('support-chat'), silent)
+  assert.match(await explainedTier('support-chat', (yaml) => yaml.replace('otherCost: "0.02"', 'otherCost: "0.14"')), silent)
+  const signed = 'otherCost: "0.02"\n    signedOff: { by: Ada of finance, date: 2026-10-01 }'
+  assert.match(
+    await explainedTier('support-chat', (yaml) => yaml.replace('otherCost: "0.02"', signed)),
+    /\nsigned off by Ada of finance on 2026-10-01 \(tiers\.yaml:spec\.unitEconomics\.signedOff\)\n\n/,
+  )
+})
+
 test('explain budget tells the caps of each tier, and for each model where its price comes from', async () => {
   const { manifests, compiled } = await example()
   const { budgets, priceBooks } = manifests.snapshot

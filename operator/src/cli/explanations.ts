@@ -22,6 +22,7 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
   const head = [
     `PricingTier ${tier.metadata.name} (${spec.displayName}), ${spec.pricing.model}, amounts in ${currency}`,
     place('spec.pricing'),
+    signedOff(tier, place),
     '',
   ]
   if (compiled.status === 'refused')
@@ -63,6 +64,15 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     '',
     `contract ${derived.contract}; alerts at ${contract.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}`,
   ]
+}
+
+/** Who agreed to the numbers that follow, and when. */
+function signedOff({ spec }: PricingTier, place: Place): string {
+  const field = 'spec.unitEconomics.signedOff'
+  const { signedOff: agreed } = spec.unitEconomics
+  return agreed === undefined
+    ? `nobody has signed these numbers off: ${field} says who and when`
+    : `signed off by ${agreed.by} on ${agreed.date} (${place(field)})`
 }
 
 /** Which tiers a budget binds, what they cap, and where the prices come from. */

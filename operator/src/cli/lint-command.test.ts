@@ -203,6 +203,23 @@ describe('lint says one line with file, line and field for', () => {
     )
   })
 
+  test('a budget whose pods are all, or in part, those of an older one by the labels alone, as a warning', async () => {
+    write(tierFile, TIER)
+    write(budgetFile, BUDGET)
+    const selector = /matchLabels: \{ ?(.*?) ?\}/
+    assert.match(BUDGET, selector)
+    writeFileSync(
+      join(folder, 'second.yaml'),
+      BUDGET.replace('name: desk', 'name: desk-two').replace(selector, 'matchLabels: { $1, tier: web }'),
+    )
+    const complaints = await lint([folder])
+    assert.deepEqual(
+      complaints.map(({ severity, file, field }) => [severity, file, field]),
+      [['warning', join(folder, 'second.yaml'), 'spec.selector']],
+    )
+    assert.match(complaints[0]?.message ?? '', /"desk" is older and selects some of the same pods, which it governs/)
+  })
+
   test('a folder without manifests', async () => {
     assert.deepEqual((await lint([folder])).map(formatComplaint), [`${folder}: must hold at least one .yaml, .yml or .json file`])
   })

@@ -110,7 +110,7 @@ async function trafficOf(laptop: Laptop): Promise<SidecarStatus | null> {
 }
 
 function report(laptop: Laptop, traffic: SidecarStatus | null): string {
-  const statuses = laptop.statuses()
+  const statuses = laptop.statuses(traffic)
   const width = widthOfStream(process.stdout)
   const calls = traffic === null ? ['the sidecar does not answer'] : trafficLines(traffic, width)
   return `${statusYaml(statuses)}---\n${[...objectLines(statuses, width), '', ...calls].join('\n')}`

@@ -56,7 +56,7 @@ export interface Compiled {
   readonly configs: ReadonlyMap<string, SidecarConfig>
   /** By object: `PricingTier/pro`, `ConversationBudget/support/desk`. */
   readonly statuses: ReadonlyMap<string, ObjectStatus>
-  /** What status says of fields, for `lint`: only what is not well. */
+  /** What status says of fields, for `lint`: only what is not well, or not as its author may think. */
   readonly findings: readonly { readonly object: string; readonly field: string; readonly reason: string; readonly message: string }[]
   /** The tiers as compiled, for `explain`. */
   readonly tiers: ReadonlyMap<string, CompiledTier>
@@ -84,7 +84,9 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
     const limits = judged.flatMap(({ budget, refusal }) => (refusal === null ? budget.spec.limits : []))
     const compiled = compileBudget(governing, limits, tiers, prices, context)
     if (compiled.status === 'accepted') configs.set(key, compiled.config)
-    found.set(`ConversationBudget/${key}`, compiled.findings)
+    const older = olderSharing(governing, snapshot.budgets)
+    const findings = older === null ? compiled.findings : compiled.findings.map((finding) => sharingPods(finding, older))
+    found.set(`ConversationBudget/${key}`, findings)
     for (const { budget, refusal } of judged) {
       governed.add(budgetKey(budget))
       found.set(`ConversationBudget/${budgetKey(budget)}`, refusal === null ? governedBy(governing) : refusedBy(refusal, false))
@@ -130,16 +132,14 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   }
   const findings = [...found].flatMap(([object, list]) =>
     list.flatMap((finding) =>
-      finding.status === 'True' || finding.field === undefined
-        ? []
-        : [{ object, field: finding.field, reason: finding.reason, message: finding.message }],
+      finding.field === undefined ? [] : [{ object, field: finding.field, reason: finding.reason, message: finding.message }],
     ),
   )
   return { configs, statuses, findings, tiers }
 }
 
 export function budgetKey(budget: ConversationBudget): string {
-  return `${budget.metadata.namespace ?? 'default'}/${budget.metadata.name}`
+  return `${namespaceOf(budget)}/${budget.metadata.name}`
 }
 
 /** The tiers that a budget may use, its default first. */
@@ -171,7 +171,7 @@ function compileBudget(
   const key = budgetKey(budget)
   const content: Omit<SidecarConfig, 'version' | 'hash'> = {
     schemaVersion: SIDECAR_CONFIG_SCHEMA_VERSION,
-    namespace: budget.metadata.namespace ?? 'default',
+    namespace: namespaceOf(budget),
     budget: budget.metadata.name,
     mode: spec.mode,
     tiers: {
@@ -192,11 +192,7 @@ function compileBudget(
     onDisconnect: spec.onDisconnect,
     ungoverned: spec.ungoverned,
     retrieval: spec.retrieval,
-    resolution: {
-      toolNames: spec.resolution.toolNames,
-      quietPeriodMs: parseDuration(spec.resolution.quietPeriod),
-      reopenWindowMs: parseDuration(spec.resolution.reopenWindow),
-    },
+    resolution: spec.resolution,
     prices: [...prices.entries],
   }
   const hash = contentHash(content)
@@ -291,7 +287,7 @@ function sameSelector(budgets: readonly ConversationBudget[]): readonly (readonl
   const groups = new Map<string, [ConversationBudget, ...ConversationBudget[]]>()
   for (const budget of budgets.toSorted(byAge)) {
     const { matchLabels, matchExpressions } = budget.spec.selector
-    const pods = canonicalJson([budget.metadata.namespace ?? 'default', matchLabels, matchExpressions.map(canonicalJson).toSorted()])
+    const pods = canonicalJson([namespaceOf(budget), matchLabels, matchExpressions.map(canonicalJson).toSorted()])
     const group = groups.get(pods)
     if (group === undefined) groups.set(pods, [budget])
     else group.push(budget)
@@ -308,6 +304,36 @@ function byAge(a: ConversationBudget, b: ConversationBudget): number {
 function bornAt({ metadata }: ConversationBudget): string {
   const { creationTimestamp } = metadata
   return typeof creationTimestamp === 'string' ? creationTimestamp : ''
+}
+
+/** The oldest budget whose pods are, by the labels alone, also of this one, or the other way round; null: none can be told without pods. */
+function olderSharing(budget: ConversationBudget, budgets: readonly ConversationBudget[]): ConversationBudget | null {
+  const sharing = budgets.filter(
+    (other) =>
+      byAge(other, budget) < 0 && namespaceOf(other) === namespaceOf(budget) && (isWithin(budget, other) || isWithin(other, budget)),
+  )
+  return sharing.toSorted(byAge)[0] ?? null
+}
+
+/** Whether each pod of `narrow` is one of `wide`: it asks for all that `wide` asks for. */
+function isWithin(narrow: ConversationBudget, wide: ConversationBudget): boolean {
+  const asked = new Set(conditionsAsked(narrow))
+  return conditionsAsked(wide).every((condition) => asked.has(condition))
+}
+
+function conditionsAsked({ spec: { selector } }: ConversationBudget): readonly string[] {
+  return [...Object.entries(selector.matchLabels).map((label) => canonicalJson(label)), ...selector.matchExpressions.map(canonicalJson)]
+}
+
+/** What is programmed stays as it is: it is only said that an older budget selects some of the same pods. */
+function sharingPods(finding: Finding, older: ConversationBudget): Finding {
+  if (finding.type !== 'Programmed' || finding.status !== 'True') return finding
+  const message = `${finding.message}; but ConversationBudget "${older.metadata.name}" is older and selects some of the same pods, which it governs`
+  return { ...finding, reason: 'SelectorsOverlap', message, field: 'spec.selector' }
+}
+
+function namespaceOf({ metadata }: ConversationBudget): string {
+  return metadata.namespace ?? 'default'
 }
 
 function governedBy(governing: ConversationBudget): readonly Finding[] {

@@ -8,12 +8,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { ObjectStatus } from '../core/compile.ts'
+import { withTraffic } from '../core/traffic.ts'
 import type { Address } from './addresses.ts'
 import { formatAddress, whyTaken } from './addresses.ts'
 import { formatComplaint, loadManifests } from './loaded-manifests.ts'
 import type { LoadedManifests } from './loaded-manifests.ts'
 import { readManifestFolder, watchManifestFolder } from './manifest-folder.ts'
 import { SidecarClient } from './sidecar-client.ts'
+import type { SidecarStatus } from './sidecar-client.ts'
 import { SidecarProcess } from './sidecar-process.ts'
 
 /** A sidecar acts on a new file at once, or when it polls. */
@@ -38,8 +40,8 @@ export interface Laptop {
   readonly logFile: string
   /** The config last written. */
   config(): SidecarConfig
-  /** Each object's status by `Kind/name`, as it would be in the cluster. */
-  statuses(): ReadonlyMap<string, ObjectStatus>
+  /** Each object's status by `Kind/name`, as it would be in the cluster; `traffic`: what the sidecar tells, null when it does not answer. */
+  statuses(traffic: SidecarStatus | null): ReadonlyMap<string, ObjectStatus>
   /** Lets calls under way end, then stops the sidecar. */
   stop(): Promise<void>
   /** Stops the sidecar at once. */
@@ -112,7 +114,8 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
     client,
     logFile,
     config: () => config,
-    statuses: () => loaded.compiled.statuses,
+    statuses: (traffic) =>
+      traffic === null ? loaded.compiled.statuses : withTraffic(loaded.compiled, loaded.manifests.snapshot.tiers, traffic),
     async stop() {
       watching.stop()
       await sidecar.stop()

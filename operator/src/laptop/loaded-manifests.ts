@@ -103,12 +103,15 @@ function forbiddenChanges(before: Snapshot, manifests: Manifests): readonly Comp
   })
 }
 
+/** Reasons of objects that are in force, if not as their author may think. */
+const WARNINGS: ReadonlySet<string> = new Set(['PartiallyProgrammed', 'SelectorsOverlap'])
+
 /** A refused tier or PriceBook is told where it is written, not once more for each budget that uses it. */
 function complaintsOf(manifests: Manifests, compiled: Compiled): readonly Complaint[] {
   return compiled.findings
     .filter(({ reason }) => reason !== 'TierNotAccepted' && reason !== 'PriceBookNotAccepted')
     .map(({ object, field, reason, message }): Complaint => ({
-      severity: reason === 'PartiallyProgrammed' ? 'warning' : 'error',
+      severity: WARNINGS.has(reason) ? 'warning' : 'error',
       ...placeOf(manifests, object, field),
       field,
       message,

@@ -1,4 +1,5 @@
 /** The stand-in for the model provider, as a child process: it answers from recordings and keeps its own bill. */
+import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -34,8 +35,9 @@ export interface ProviderProcess {
 export async function startProviderProcess(data: readonly string[]): Promise<ProviderProcess> {
   const child = spawn(process.execPath, [PROVIDER_MAIN, '--port', '0', ...data.flatMap((path) => ['--data', path])], {
     detached: true,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'], // the channel breaks with this process, however it ends: then the child stops too
   })
+  assert(child.stdout !== null && child.stderr !== null) // both are pipes
   let lastWords = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     lastWords = (lastWords + text).slice(-2_000)

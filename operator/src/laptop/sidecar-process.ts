@@ -105,7 +105,7 @@ export class SidecarProcess {
     // Detached: Ctrl+C reaches this process alone, which then stops the child in order.
     const child = spawn(process.execPath, [...program.flags, program.main], {
       detached: true,
-      stdio: ['ignore', 'ignore', 'pipe'],
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'], // the channel breaks with this process, however it ends: then the child stops too
       env: {
         ...process.env,
         FAREBOX_CONFIG: configFile,
@@ -115,7 +115,7 @@ export class SidecarProcess {
         FAREBOX_LOG: logFile,
       },
     })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#lastWords = (this.#lastWords + text).slice(-LAST_WORDS_CHARS)
     })
     child.on('error', (error) => {

@@ -1,6 +1,8 @@
 /** The arithmetic of a replay's summary: what conversations cost, what the margin came to, and whether the provider billed more than we allowed. */
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { percentOf } from '@farebox/crds/usd.ts'
+import { earnedBy, marginPercent } from '../core/margin.ts'
+import type { TierPrice } from '../core/margin.ts'
 import { quantile } from './quantile.ts'
 
 /** One conversation when it is over. Amounts in nano-dollars. */
@@ -19,16 +21,8 @@ export interface PlayedConversation {
   readonly resolved: boolean
 }
 
-/** What a tier earns and aims at. Amounts in nano-dollars. */
-export interface TierTerms {
-  readonly tier: string
-  readonly pricing: 'FlatPerUser' | 'PerConversation' | 'PerResolution'
-  /** Per user and period, per conversation, or per resolution. */
-  readonly price: NanoUsd
-  /** Other cost of revenue per priced unit. */
-  readonly otherCost: NanoUsd
-  /** FlatPerUser: conversations that share the price of one user. */
-  readonly expectedConversationsPerUser: number | null
+/** What a tier earns and aims at. */
+export interface TierTerms extends TierPrice {
   readonly targetGrossMarginPercent: number
 }
 
@@ -61,7 +55,7 @@ export function summariseTier(terms: TierTerms, played: readonly PlayedConversat
   const costs = own.map((conversation) => conversation.spent)
   const spent = sum(costs)
   const resolved = own.filter((conversation) => conversation.resolved).length
-  const { revenue, otherCost } = earned(terms, own.length, resolved)
+  const earned = earnedBy({ conversations: own.length, resolved }, terms)
   return {
     tier: terms.tier,
     conversations: own.length,
@@ -70,8 +64,8 @@ export function summariseTier(terms: TierTerms, played: readonly PlayedConversat
     p95: quantile(costs, 95) ?? 0n,
     max: quantile(costs, 100) ?? 0n,
     resolved,
-    revenue,
-    marginPercent: revenue === 0n ? null : floorPercent(revenue - otherCost - spent, revenue),
+    revenue: earned.revenue,
+    marginPercent: marginPercent(earned, spent),
     targetPercent: terms.targetGrossMarginPercent,
   }
 }
@@ -100,38 +94,10 @@ export function overshootOf(played: readonly PlayedConversation[], billTotal: Na
   return { beyondBudgets, conversations, ledger: sum(played.map((conversation) => conversation.spent)), bill: billTotal }
 }
 
-/**
- * What the conversations earned, and the other cost of it. A flat price is shared by the conversations that its tier expects of a
- * user, so that a few minutes of traffic can be compared with a month's price.
- */
-function earned(terms: TierTerms, conversations: number, resolved: number): { readonly revenue: NanoUsd; readonly otherCost: NanoUsd } {
-  switch (terms.pricing) {
-    case 'FlatPerUser': {
-      const expected = terms.expectedConversationsPerUser
-      if (expected === null || expected < 1)
-        throw new RangeError(`tier ${terms.tier}: a flat price needs the expected conversations per user`)
-      return {
-        revenue: (terms.price * BigInt(conversations)) / BigInt(expected),
-        otherCost: (terms.otherCost * BigInt(conversations)) / BigInt(expected),
-      }
-    }
-    case 'PerConversation':
-      return { revenue: terms.price * BigInt(conversations), otherCost: terms.otherCost * BigInt(conversations) }
-    case 'PerResolution':
-      return { revenue: terms.price * BigInt(resolved), otherCost: terms.otherCost * BigInt(resolved) }
-  }
-}
-
 /** Whether `ledger` and `bill` differ by more than `percent` of the bill, which rounding and aborted streams do not explain. */
 export function differsBy(overshoot: Pick<Overshoot, 'ledger' | 'bill'>, percent: number): boolean {
   const gap = overshoot.ledger - overshoot.bill
   return (gap < 0n ? -gap : gap) > percentOf(overshoot.bill, percent)
-}
-
-function floorPercent(part: bigint, whole: bigint): number {
-  const exact = part * 100n
-  const quotient = exact / whole
-  return Number(exact < 0n && exact % whole !== 0n ? quotient - 1n : quotient)
 }
 
 function sum(amounts: readonly NanoUsd[]): NanoUsd {

@@ -1,0 +1,82 @@
+/** What traffic came to, as status shows it: bounded, and in US dollars as the ledger is. */
+import * as z from 'zod'
+import { Amount, boundedMap, Count, ObjectName, Percent } from './fields.ts'
+import { RUNGS } from './ladder.ts'
+
+/** Tiers that a status tells apart, and thresholds that it counts: an object's status stays below 16 KiB. */
+export const TIERS_SHOWN_MAX = 8
+export const ALERTS_SHOWN_MAX = 16
+/** A margin below this is shown as this. */
+export const MARGIN_PERCENT_MIN = -1_000_000
+
+const Conversations = z.strictObject({
+  total: Count.describe('Conversations with a turn in the last 35 days, of those the newest 5,000.'),
+  turns: Count.describe('Their turns.'),
+  byRung: boundedMap(Count, RUNGS.length + 1, {
+    pattern: new RegExp(`^(None|${RUNGS.join('|')})$`),
+    message: 'keys must be rungs of the ladder, or None',
+  }).describe('How many stand on each rung; rungs without any are left out.'),
+})
+const Spend = z.strictObject({
+  spent: Amount.describe('Settled so far, in US dollars.'),
+  held: Amount.describe('Kept for calls under way.'),
+})
+const Alerts = boundedMap(Count, ALERTS_SHOWN_MAX, { pattern: /^(100|[1-9][0-9]?)$/, message: 'keys must be percents' }).describe(
+  'Conversations that reached each threshold, by percent.',
+)
+const OutcomeCounts = {
+  started: Count.describe('Conversations that began.'),
+  confirmed: Count.describe('Resolved.'),
+  reversed: Count.describe('Resolved, and then not after all.'),
+}
+
+/** Gross margin, in percent of the price. */
+export const Margin = z.strictObject({
+  targetPercent: Percent.optional().describe('What the plan wants.'),
+  realisedPercent: z
+    .int()
+    .min(MARGIN_PERCENT_MIN)
+    .max(100)
+    .optional()
+    .describe(
+      'What is left of the revenue, rounded down; a price per user is shared by the conversations that a user is expected to have.',
+    ),
+})
+
+const TierTraffic = z.strictObject({
+  tier: ObjectName.describe('Its name.'),
+  conversations: Conversations.describe('How many there are, and how far they climbed.'),
+  spend: Spend.describe('What they cost.'),
+  cost: z
+    .strictObject({
+      p50: Amount.describe('Half cost at most this.'),
+      p95: Amount.describe('95 % cost at most this.'),
+      p99: Amount.describe('99 % cost at most this.'),
+      max: Amount.describe('The dearest.'),
+    })
+    .describe('Cost per conversation, in US dollars.'),
+  alerts: Alerts,
+  resolutions: z
+    .strictObject({ ...OutcomeCounts, costPer: Amount.optional().describe('What a resolution cost, in US dollars.') })
+    .describe('Outcomes of the last 28 days.'),
+  margin: Margin.describe('Gross margin, in percent of the price.'),
+})
+export type TierTraffic = z.infer<typeof TierTraffic>
+
+/** Fields of the status of a ConversationBudget; absent until a sidecar reports. */
+export const TrafficStatus = {
+  conversations: Conversations.optional().describe('How many there are, and how far they climbed.'),
+  spend: Spend.optional().describe('What they cost.'),
+  cost: z
+    .strictObject({ max: Amount.describe('The dearest.') })
+    .optional()
+    .describe('Cost per conversation, in US dollars.'),
+  alerts: Alerts.optional(),
+  resolutions: z.strictObject(OutcomeCounts).optional().describe('Outcomes of the last 28 days.'),
+  tiers: z
+    .array(TierTraffic)
+    .max(TIERS_SHOWN_MAX)
+    .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['tier'] })
+    .optional()
+    .describe('The same by plan, and what each leaves: those with conversations, the most spent first.'),
+}

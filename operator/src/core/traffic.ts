@@ -1,0 +1,135 @@
+/** The totals of a sidecar in the statuses that compile gave: each object's status as it would be in the cluster. Pure. */
+import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
+import { ALERTS_SHOWN_MAX, MARGIN_PERCENT_MIN, TIERS_SHOWN_MAX } from '@farebox/crds/traffic-status.ts'
+import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
+import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Compiled, ObjectStatus } from './compile.ts'
+import { earnedBy, marginPercent } from './margin.ts'
+import type { TierPrice } from './margin.ts'
+
+/** What a sidecar tells of one tier: decimal US dollars. */
+export interface TierTotals {
+  readonly conversations: number
+  readonly turns: number
+  readonly byRung: Readonly<Record<string, number>>
+  readonly spent: string
+  readonly held: string
+  readonly cost: { readonly p50: string; readonly p95: string; readonly p99: string; readonly max: string }
+  readonly alerts: Readonly<Record<string, number>>
+  readonly resolutions: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly costPer: string | null }
+}
+
+export interface TrafficReport {
+  /** `budget`: `namespace/name`. */
+  readonly config: { readonly budget: string }
+  readonly tiers: Readonly<Record<string, TierTotals>>
+}
+
+/** `tiers`: the objects that were compiled. A tier that is refused shows no realised margin, for it has no price that counts. */
+export function withTraffic(
+  compiled: Pick<Compiled, 'statuses' | 'tiers'>,
+  tiers: readonly PricingTier[],
+  report: TrafficReport,
+): ReadonlyMap<string, ObjectStatus> {
+  const statuses = new Map(compiled.statuses)
+  const margins = new Map<string, TierTraffic['margin']>()
+  for (const tier of tiers) {
+    const { name } = tier.metadata
+    const totals = report.tiers[name]
+    const price = priceOf(tier, compiled)
+    const realised = totals === undefined || price === null ? null : realisedPercent(totals, price)
+    const margin = {
+      targetPercent: tier.spec.unitEconomics.targetGrossMarginPercent,
+      ...(realised === null ? {} : { realisedPercent: Math.max(realised, MARGIN_PERCENT_MIN) }),
+    }
+    margins.set(name, margin)
+    const status = statuses.get(`PricingTier/${name}`)
+    if (status !== undefined) statuses.set(`PricingTier/${name}`, { ...status, margin })
+  }
+  const budget = `ConversationBudget/${report.config.budget}`
+  const status = statuses.get(budget)
+  if (status !== undefined) statuses.set(budget, { ...status, ...trafficOf(report, margins) })
+  return statuses
+}
+
+/** In US dollars, by the contract that is compiled of it. */
+function priceOf({ metadata, spec }: PricingTier, { tiers }: Pick<Compiled, 'tiers'>): TierPrice | null {
+  const compiled = tiers.get(metadata.name)
+  if (compiled?.status !== 'accepted') return null
+  const { pricing } = compiled.contract
+  return {
+    tier: metadata.name,
+    pricing: pricing.model,
+    price: parseUsd(pricing.price),
+    otherCost: parseUsd(pricing.otherCost),
+    expectedConversationsPerUser: spec.unitEconomics.expectedConversationsPerUser ?? null,
+  }
+}
+
+/** Null while nothing was sold. A price per resolution is set against what the resolutions of the same days cost. */
+function realisedPercent({ conversations, spent, resolutions }: TierTotals, price: TierPrice): number | null {
+  const resolved = Math.max(0, resolutions.confirmed - resolutions.reversed)
+  const inference = price.pricing === 'PerResolution' ? parseUsd(resolutions.costPer ?? '0') * BigInt(resolved) : parseUsd(spent)
+  return marginPercent(earnedBy({ conversations, resolved }, price), inference)
+}
+
+type BudgetTraffic = Required<Pick<ConversationBudgetStatus, 'conversations' | 'spend' | 'cost' | 'alerts' | 'resolutions' | 'tiers'>>
+
+function trafficOf(report: TrafficReport, margins: ReadonlyMap<string, TierTraffic['margin']>): BudgetTraffic {
+  const used = Object.entries(report.tiers)
+    .filter(([, totals]) => totals.conversations > 0)
+    .toSorted(([a, { spent: ofA }], [b, { spent: ofB }]) => compare(parseUsd(ofB), parseUsd(ofA)) || (a < b ? -1 : 1))
+  const all = used.map(([, totals]) => totals)
+  const count = (of: (totals: TierTotals) => number): number => all.reduce((sum, totals) => sum + of(totals), 0)
+  const usd = (of: (totals: TierTotals) => string): string => formatUsd(all.reduce((sum, totals) => sum + parseUsd(of(totals)), 0n))
+  const dearest = all.map(({ cost }) => parseUsd(cost.max)).reduce((most, cost) => (cost > most ? cost : most), 0n)
+  return {
+    conversations: {
+      total: count(({ conversations }) => conversations),
+      turns: count(({ turns }) => turns),
+      byRung: counted(all.map(({ byRung }) => byRung)),
+    },
+    spend: { spent: usd(({ spent }) => spent), held: usd(({ held }) => held) },
+    cost: { max: formatUsd(dearest) },
+    alerts: highest(counted(all.map(({ alerts }) => alerts))),
+    resolutions: {
+      started: count(({ resolutions }) => resolutions.started),
+      confirmed: count(({ resolutions }) => resolutions.confirmed),
+      reversed: count(({ resolutions }) => resolutions.reversed),
+    },
+    tiers: used.slice(0, TIERS_SHOWN_MAX).map(([tier, totals]) => {
+      const { conversations, turns, byRung, spent, held, cost, alerts } = totals
+      const { costPer, ...outcomes } = totals.resolutions
+      return {
+        tier,
+        conversations: { total: conversations, turns, byRung: counted([byRung]) },
+        spend: { spent, held },
+        cost,
+        alerts: highest(counted([alerts])),
+        resolutions: { ...outcomes, ...(costPer === null ? {} : { costPer }) },
+        margin: margins.get(tier) ?? {},
+      }
+    }),
+  }
+}
+
+/** Sums by key; what nobody counted is left out. */
+function counted(parts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sums: Record<string, number> = {}
+  for (const part of parts) {
+    for (const [key, count] of Object.entries(part)) if (count > 0) sums[key] = (sums[key] ?? 0) + count
+  }
+  return sums
+}
+
+/** Conversations under older contracts may have had other thresholds: the highest count most. */
+function highest(alerts: Readonly<Record<string, number>>): Record<string, number> {
+  const rising = Object.entries(alerts).toSorted(([a], [b]) => Number(a) - Number(b))
+  return Object.fromEntries(rising.slice(-ALERTS_SHOWN_MAX))
+}
+
+function compare(a: NanoUsd, b: NanoUsd): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
