@@ -19,6 +19,7 @@ import { MoneyQueue } from './proxy/money-queue.ts'
 import { OutcomeWatch } from './proxy/outcome-watch.ts'
 import { createDataPlane } from './proxy/server.ts'
 import { Summariser } from './proxy/summariser.ts'
+import { UnderWay } from './proxy/under-way.ts'
 import { UpstreamPool } from './proxy/upstream.ts'
 import { readSettings } from './settings.ts'
 import type { Settings } from './settings.ts'
@@ -26,8 +27,10 @@ import { openEmbeddedStore } from './store/embedded.ts'
 import { createLog } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
-/** Calls under way have this long to end after a signal. */
+/** Calls under way, and what follows them, have this long to end after a signal. */
 const DRAIN_MS = 25_000
+/** What did not end is cut off, and has this long to enter what it came to. */
+const GIVE_UP_MS = 2_000
 const FAILED_SWAPS_KEPT = 10_000
 const SECRET_BYTES = 32
 
@@ -65,6 +68,7 @@ async function main(): Promise<void> {
     factors: new FactorTable(),
     outcomes: new OutcomeWatch(store),
     summariser: new Summariser(() => gateway),
+    underWay: new UnderWay(),
     alerts: new AlertFeed(),
     metrics,
     log,
@@ -98,21 +102,29 @@ async function main(): Promise<void> {
   holds.start()
   log.info({ listen: settings.listen, admin: settings.admin }, 'sidecar ready')
 
+  let stopping = false
   const stop = async (signal: string): Promise<void> => {
+    if (stopping) return
+    stopping = true
     log.info({ signal, inFlight: holds.count }, 'sidecar stops: no new calls, those under way may end')
     configFile.stop()
     dataPlane.close()
     dataPlane.closeIdleConnections()
-    await drained(holds)
-    holds.stop()
+    const { underWay } = gateway
+    if (!(await underWay.ended(DRAIN_MS))) log.warn({ inFlight: underWay.count }, 'what is still under way is cut off')
     dataPlane.closeAllConnections()
     admin.close()
     admin.closeAllConnections()
     await upstreams.close()
+    await underWay.ended(GIVE_UP_MS)
+    holds.stop()
     await store.close()
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal))
+  // A parent that gave us a channel is gone when it breaks, even by SIGKILL: there is none without such a parent.
+  process.once('disconnect', () => void stop('disconnect'))
+  if ('connected' in process && !process.connected) await stop('disconnect')
 }
 
 /** The key of all hashed ids: made once, kept beside the books, readable by us alone. */
@@ -136,11 +148,6 @@ function listen(server: Server, address: { readonly host: string; readonly port:
       resolve()
     })
   })
-}
-
-async function drained(holds: HoldKeeper): Promise<void> {
-  const end = performance.now() + DRAIN_MS
-  while (holds.count > 0 && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
 main().catch((error: unknown) => {

@@ -136,6 +136,24 @@ test("of the user's budget, where that is the tighter one", async () => {
   assert.deepEqual(await feedPercents('of ann 2'), [70])
 })
 
+test("100 once, when the user's budget is used up, and the conversation goes on in the user's next period", async () => {
+  const talk = talkOf('of bob', 'user', { 'x-farebox-user': 'bob' })
+  await spend(talk, 95)
+  assert.deepEqual(await feedPercents('of bob'), [70, 90])
+  for (let repeat = 0; repeat < 2; repeat++)
+    assert.equal((await talk.say('A long answer, please. '.repeat(400))).code, 'conversation_budget_exhausted')
+  assert.deepEqual(await feedPercents('of bob'), [70, 90, 100])
+  assert.deepEqual(await loggedPercents('of bob'), [70, 90, 100])
+  const { state, alerts, rung } = await sidecar.standing('of bob')
+  assert.deepEqual([state, alerts, rung], ['open', [70, 90, 100], 'None'])
+  talk.messages.length = 0
+  assert.equal((await talk.say('Short?', { body: { max_tokens: 5 } })).status, 200, 'what fits is answered')
+
+  const other = talkOf('of bob 2', 'user', { 'x-farebox-user': 'bob' })
+  assert.equal((await other.say('A long answer, please. '.repeat(400))).code, 'conversation_budget_exhausted')
+  assert.deepEqual(await feedPercents('of bob 2'), [70, 90, 100], 'whose first turn it was')
+})
+
 test('those that a summary between turns passes are told as well', async () => {
   const talk = talkOf('summarised', 'summarised', { 'x-fake-output-tokens': '300' })
   await talk.say('Once upon a time there was a lighthouse keeper. '.repeat(120), { body: { max_tokens: 300 } })

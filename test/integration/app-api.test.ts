@@ -38,9 +38,10 @@ before(async () => {
     makeContract({ caps: { perConversation: BUDGET, perUser: { amount: '0.50', period: PERIOD } } }),
     PER_RESOLUTION,
     makeContract({ ...PER_RESOLUTION, tier: 'counted' }),
+    makeContract({ ...PER_RESOLUTION, tier: 'again' }),
     makeContract({ tier: 'euro', currency: 'EUR', usdRate: '1.25', caps: { perConversation: '0.50' } }),
   ]
-  const resolution = { toolNames: ['close_ticket'], quietPeriodMs: 0, reopenWindowMs: 0 }
+  const resolution = { toolNames: ['close_ticket', 'settle_*'] }
   sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, contracts, { resolution }))
 })
 after(async () => {
@@ -118,7 +119,7 @@ test('the status has the config in force and totals per tier', async () => {
   const { config, rejected, callsInFlight, tiers } = (await sidecar.getJson('/farebox/v1/status')) as SidecarStatus
   assert.deepEqual([config.budget, config.mode, rejected, callsInFlight], ['shop/support', 'Enforce', null, 0])
   assert.match(config.hash, /^[0-9a-f]{16}$/)
-  assert.deepEqual(Object.keys(tiers).toSorted(), ['counted', 'euro', 'pro', 'resolved'])
+  assert.deepEqual(Object.keys(tiers).toSorted(), ['again', 'counted', 'euro', 'pro', 'resolved'])
 })
 
 describe('costs that the app tells', () => {
@@ -187,11 +188,30 @@ describe('a resolution', () => {
     assert.deepEqual((await totals('counted')).resolutions, { started: 1, confirmed: 1, reversed: 1, costPer: null })
   })
 
+  test('can be confirmed again after it was reversed, each time once, over a crash too', async () => {
+    await talkOf('again', { 'x-farebox-tier': 'again' }).say('Hello.')
+    await started('again', 1)
+    for (const round of [1, 2, 3]) {
+      assert.deepEqual((await confirm('again')).body, { status: 'added' })
+      await sidecar.crash()
+      assert.deepEqual((await confirm('again')).body, { status: 'exists' })
+      const { confirmed, reversed } = (await totals('again')).resolutions
+      assert.deepEqual([confirmed, reversed], [round, round - 1])
+      assert.deepEqual((await reverse('again')).body, { status: 'added' })
+      assert.deepEqual((await reverse('again')).body, { status: 'exists' })
+    }
+    const { confirmed, reversed } = (await totals('again')).resolutions
+    assert.deepEqual([confirmed, reversed], [3, 3])
+  })
+
   test('follows from an answer that calls a resolving tool', async () => {
-    const tools = [{ type: 'function', function: { name: 'close_ticket', parameters: { type: 'object' } } } as const]
-    for (const stream of [false, true]) {
-      const id = `by tool ${stream}`
-      await talkOf(id, { ...counted, 'x-fake-tool-call': 'close_ticket' }).say('Thanks, that is all.', { stream, body: { tools } })
+    for (const [name, stream] of [
+      ['close_ticket', false],
+      ['settle_refund', true],
+    ] as const) {
+      const tools = [{ type: 'function', function: { name, parameters: { type: 'object' } } } as const]
+      const id = `by tool ${name}`
+      await talkOf(id, { ...counted, 'x-fake-tool-call': name }).say('Thanks, that is all.', { stream, body: { tools } })
       for (let tries = 0; (await sidecar.standing(id)).resolution === 'none' && tries < 300; tries++) await sleep(10)
       assert.equal((await sidecar.standing(id)).resolution, 'confirmed')
     }
@@ -217,7 +237,11 @@ describe('a resolution', () => {
     await Promise.all(ids.map((id) => talkOf(id, headers).say('Hello.', { body: { max_tokens: 600 } })))
     await started('resolved', 50)
     await restarted() // what was looked up is kept for a minute
-    assert.equal(await rungAfter('over target'), 'DowngradeModel', '50 began, none was resolved')
+    assert.equal(await rungAfter('on target still'), 'None', '50 began today: they may still be resolved')
+    ids.push('on target')
+    for (const outcome of [confirm, reverse]) assert.ok((await Promise.all(ids.map(outcome))).every(({ status }) => status === 200))
+    await restarted()
+    assert.equal(await rungAfter('over target'), 'DowngradeModel', '50 were resolved, and none stayed so')
     assert.equal((await talkOf('on target', headers).say('Go on.')).headers.get('x-farebox-rung'), 'None', 'begun before')
 
     const confirmed = await Promise.all(ids.map((id) => confirm(id)))

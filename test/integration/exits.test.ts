@@ -1,5 +1,8 @@
 /** Every way in which a call can end, as docs/turn.md lists them: settled once, by the provider's own bill. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { request } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
@@ -39,6 +42,14 @@ async function config(): Promise<SidecarConfig> {
     makeContract({
       tier: 'down',
       models: { allow: [], downgrades: [{ from: 'gpt-4o', to: UNSERVED }] },
+      ladder: [
+        { atPercent: 1, rung: 'DowngradeModel' },
+        { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+      ],
+    }),
+    makeContract({
+      tier: 'down-served',
+      models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }] },
       ladder: [
         { atPercent: 1, rung: 'DowngradeModel' },
         { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
@@ -242,6 +253,22 @@ describe('what the provider refuses of our changes is tried again without it, on
     assertEqualUsd(await books('swap'))
   })
 
+  for (const status of [400, 404]) {
+    test(`a swap is not to blame for a request that the original refuses as well (${status})`, async () => {
+      const id = `bad request ${status}`
+      const headers = { 'x-farebox-conversation': id, 'x-farebox-tier': 'down-served', 'x-fake-tag': id, 'x-fake-output-tokens': '700' }
+      const talk = startTalk(sidecar, headers)
+      await talk.say('First.')
+      seen = []
+      assert.equal((await talk.say('Bad.', { headers: { 'x-fake-status': String(status) } })).status, status)
+      assert.deepEqual(seen.map(modelOf), ['gpt-4o-mini', 'gpt-4o'])
+      seen = []
+      assert.equal((await talk.say('Next.')).status, 200)
+      assert.deepEqual(seen.map(modelOf), ['gpt-4o-mini'], 'the next turn is swapped')
+      assertEqualUsd(await books(id))
+    })
+  }
+
   test('a swap in the first turn of a conversation that only its history will name', async () => {
     seen = []
     const said = await startTalk(sidecar, { 'x-farebox-tier': 'down-at-once', 'x-fake-tag': 'first swap' }).say('Hello. '.repeat(80))
@@ -252,6 +279,25 @@ describe('what the provider refuses of our changes is tried again without it, on
     }
     assert.equal(conversations.filter(({ tier }) => tier === 'down-at-once').length, 1)
   })
+})
+
+test('a request that a stop finds half sent is answered and booked before the process ends', async () => {
+  const body = JSON.stringify({ model: 'gpt-4o', max_tokens: 50, messages: [{ role: 'user', content: 'Hello.' }] })
+  const named = { authorization: 'Bearer test', 'x-farebox-conversation': 'stopped', 'x-fake-tag': 'stopped' }
+  const headers = { ...named, 'content-length': body.length, expect: '100-continue' }
+  const asked = request(`${sidecar.url}/openai/v1/chat/completions`, { method: 'POST', headers })
+  asked.flushHeaders()
+  await once(asked, 'continue') // the sidecar is reading it
+  asked.write(body.slice(0, 20))
+  const stopped = sidecar.kill('SIGTERM')
+  while (!sidecar.log().includes('sidecar stops')) await sleep(5)
+  asked.end(body.slice(20))
+  const [answer] = (await once(asked, 'response')) as [IncomingMessage]
+  assert.equal(answer.statusCode, 200)
+  answer.resume()
+  await stopped
+  await sidecar.start()
+  assertEqualUsd(await books('stopped'))
 })
 
 test('each call that was charged is in the ledger once, and its entries come to what the conversations spent', async () => {

@@ -41,6 +41,18 @@ before(async () => {
       tier('spoken', { texts: { DowngradeModel: { en: ENGLISH, de: GERMAN } } }),
       tier('silent', { mode: 'HeadersOnly', texts: { DowngradeModel: { en: ENGLISH } } }),
       tier('wordless', {}),
+      makeContract({
+        tier: 'seat',
+        caps: { perConversation: '1.00', perUser: { amount: '0.02', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
+        notices: { mode: 'Inline', texts: { Upgrade: { en: 'You belong on {{tier}}.' } }, defaultLocale: 'en' },
+        upgrade: { tier: 'spoken', whenUserExceedsPercent: 30 },
+      }),
+      makeContract({
+        tier: 'quiet-seat',
+        caps: { perConversation: '1.00', perUser: { amount: '0.02', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
+        notices: { mode: 'Inline', texts: {}, defaultLocale: 'en' },
+        upgrade: { tier: 'spoken', whenUserExceedsPercent: 30 },
+      }),
       tier('amounts', {
         texts: { DowngradeModel: { en: '{{tier}}: {{remaining}} left after {{percent}} % and turn {{turns}}; {{model}}.' } },
       }),
@@ -171,6 +183,38 @@ describe('silence', () => {
       }
     })
   }
+})
+
+describe('an upgrade', () => {
+  const UPGRADE = 'You belong on Gold.'
+  const seat = (id: string, tierName = 'seat'): Talk =>
+    startTalk(
+      sidecar,
+      { 'x-farebox-conversation': id, 'x-farebox-tier': tierName, 'x-farebox-user': `user of ${tierName}` },
+      { max_tokens: 700 },
+    )
+
+  test('is told once in each conversation of a user who has used enough of this period, over a crash too', async () => {
+    const first = seat('seat 1')
+    assert.equal((await first.say('Hello.', { headers: { 'x-fake-output-tokens': '700' } })).text.includes(UPGRADE), false, 'not before')
+    const structured = { headers: told('{}'), body: { response_format: { type: 'json_object' } as const } }
+    assert.equal((await first.say('In json.', structured)).text, '{}')
+    await sidecar.crash()
+    assert.equal((await first.say('Where?', { headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${UPGRADE}`)
+    for (const stream of [false, true]) assert.equal((await first.say('And now?', { stream, headers: told(ANSWER) })).text, ANSWER)
+    await sidecar.crash()
+    assert.equal((await first.say('And then?', { headers: told(ANSWER) })).text, ANSWER)
+    const second = seat('seat 2')
+    assert.equal((await second.say('Where?', { stream: true, headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${UPGRADE}`)
+    assert.equal((await second.say('And now?', { headers: told(ANSWER) })).text, ANSWER)
+    assertUnheard(UPGRADE)
+  })
+
+  test('is not told without the owner’s words', async () => {
+    const talk = seat('quiet seat', 'quiet-seat')
+    await talk.say('Hello.', { headers: { 'x-fake-output-tokens': '700' } })
+    assert.equal((await talk.say('Where?', { headers: told(ANSWER) })).text, ANSWER)
+  })
 })
 
 test('names an amount where the text asks for one, and keeps placeholders that it does not know', async () => {

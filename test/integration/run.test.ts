@@ -64,6 +64,12 @@ describe('farebox run', () => {
     const atEnd = output.slice(output.indexOf('---\n'))
     assert.match(atEnd, /kind: ConversationBudget\nmetadata:\n {2}name: desk\n {2}namespace: support\nstatus:\n/)
     assert.match(atEnd, new RegExp(`hash: ${changed[1]}`))
+    assert.match(atEnd, /\n {2}conversations:\n {4}total: 2\n {4}turns: 2\n {4}byRung:\n {6}None: 2\n {2}spend:\n {4}spent: '0\.\d+'\n/)
+    assert.match(atEnd, /\n {4}- tier: support-seat\n(?: {6}.*\n)+? {6}margin:\n {8}targetPercent: 70\n {8}realisedPercent: \d+\n/)
+    assert.match(
+      atEnd,
+      /kind: PricingTier\nmetadata:\n {2}name: support-chat\nstatus:\n(?: .*\n)+? {2}margin:\n {4}targetPercent: 65\n {4}realisedPercent: \d+\n/,
+    )
     assert.match(atEnd, /PricingTier\/support-chat +True +Ready +0\.26/)
     assert.match(atEnd, /support-seat +1 +1 +0\.\d+/)
     assert.match(atEnd, /\nstopped\n$/)
@@ -211,6 +217,19 @@ test('farebox demo leaves no process behind when its terminal is closed, or nobo
   for (const pid of [...children, ...others]) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
 })
 
+test('farebox leaves no process behind when it is killed', async () => {
+  const { farebox: run } = await startRun()
+  const demo = farebox('demo', '--serve', '--conversations', EXAMPLE_CONVERSATIONS, '--limit', '2', '--delay', '0')
+  await demo.says(/sidecar at /)
+  const children = [...childrenOf(run.pid), ...childrenOf(demo.pid)]
+  assert.equal(children.length, 3, 'two sidecars and a provider')
+  for (const killed of [run, demo]) {
+    killed.signal('SIGKILL')
+    await killed.ended()
+  }
+  for (const pid of children) await untilGone(pid)
+})
+
 test('farebox demo asks for a key before it goes to a real provider', async () => {
   const { code, output } = await farebox('demo', '--upstream', 'openai=http://127.0.0.1:9/v1').ended()
   assert.deepEqual({ code, output }, { code: 1, output: 'farebox: --upstream: OPENAI_API_KEY must hold the key of the provider\n' })
@@ -352,6 +371,23 @@ function childOf(pid: number): number {
   const [child] = childrenOf(pid)
   assert.ok(child !== undefined)
   return child
+}
+
+/** Fails when the process is still there after a while. */
+async function untilGone(pid: number): Promise<void> {
+  const end = performance.now() + WAIT_MS
+  while (isThere(pid)) {
+    assert.ok(performance.now() < end, `process ${pid} is still there`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
 }
 
 function childrenOf(pid: number): readonly number[] {

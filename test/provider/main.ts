@@ -5,7 +5,7 @@
  *
  * The first line it prints is `listening http://127.0.0.1:PORT`; give an app `OPENAI_BASE_URL=http://127.0.0.1:PORT/v1` and any key.
  * `--data` names folders with `conversations*.ndjson[.gz]`: requests that continue one of them get the recorded answer, all others made-up
- * text. `--bill` appends each call to a file as it is closed. It ends on SIGTERM or SIGINT.
+ * text. `--bill` appends each call to a file as it is closed. It ends on SIGTERM or SIGINT, and with a parent that gave it a channel.
  *
  * `GET /bill` gives `{lines, open, totalNanoUsd, totalUsd}`, `GET /bill?tag=T` only the calls with the header `x-fake-tag: T`; `DELETE /bill`
  * starts a new one.
@@ -44,4 +44,9 @@ const data = [...values.data, ...positionals]
 const provider = await startProvider({ port, data, ...(values.bill === undefined ? {} : { billFile: values.bill }) })
 console.log(`listening ${provider.url}`)
 
-for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void provider.close())
+let closing: Promise<void> | null = null
+const close = (): void => void (closing ??= provider.close())
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, close)
+process.once('disconnect', close)
+process.channel?.unref() // which would keep this alive after it has closed
+if ('connected' in process && !process.connected) close()

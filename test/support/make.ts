@@ -75,7 +75,7 @@ export function makeConfig(
       onDisconnect: 'Cancel',
       ungoverned: 'Refuse',
       retrieval: { toolNames: [], tags: [] },
-      resolution: { toolNames: [], quietPeriodMs: 0, reopenWindowMs: 0 },
+      resolution: { toolNames: [] },
       prices: [],
     },
     parts,

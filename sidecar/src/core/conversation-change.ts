@@ -36,6 +36,7 @@ export function newConversation(begin: {
     atTaskBoundary: false,
     drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
     resolution: 'none',
+    resolutionRound: 0,
   }
 }
 
@@ -72,6 +73,7 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
       contractHash: change.contract?.hash ?? conversation.contractHash,
       contractPinnedAtMs: change.contract?.pinnedAtMs ?? conversation.contractPinnedAtMs,
       resolution: change.resolution ?? conversation.resolution,
+      resolutionRound: Math.max(conversation.resolutionRound, change.resolutionRound ?? 0),
     },
   }
 }

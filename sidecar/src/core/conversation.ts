@@ -94,6 +94,8 @@ export interface Conversation {
   readonly atTaskBoundary: boolean
   readonly drivers: Readonly<Record<Driver, NanoUsd>>
   readonly resolution: 'none' | 'confirmed' | 'reversed'
+  /** How often it was resolved: once, and once more after each reversal. */
+  readonly resolutionRound: number
 }
 
 /** A change of a conversation. Each part is monotone or keyed, so that changes commute and repeats do nothing. */
@@ -124,4 +126,6 @@ export interface ConversationChange {
   readonly openSession?: number
   readonly contract?: { readonly hash: string; readonly pinnedAtMs: number }
   readonly resolution?: 'confirmed' | 'reversed'
+  /** The highest counts. */
+  readonly resolutionRound?: number
 }

@@ -61,6 +61,7 @@ interface Setup {
   readonly contract?: Contract
   readonly own?: Partial<Account>
   readonly user?: Partial<Account> & { readonly cap: string }
+  readonly workload?: Partial<Account> & { readonly cap: string }
   readonly rungs?: readonly Rung[]
   readonly conversation?: Partial<Conversation>
   readonly onUnknownModel?: 'Ceiling' | 'Refuse' | 'Free'
@@ -79,6 +80,10 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
   if (setup.user !== undefined) {
     const { cap, ...state } = setup.user
     balances.push({ kind: 'user', account: 'u', cap: parseUsd(cap), periodKey: '2026-11-01', state: { ...EMPTY_ACCOUNT, ...state } })
+  }
+  if (setup.workload !== undefined) {
+    const { cap, ...state } = setup.workload
+    balances.push({ kind: 'workload', account: 'w', cap: parseUsd(cap), periodKey: '2026-11-24', state: { ...EMPTY_ACCOUNT, ...state } })
   }
   const conversation: Conversation = {
     id: 'c',
@@ -103,6 +108,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     atTaskBoundary: false,
     drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
     resolution: 'none',
+    resolutionRound: 0,
     ...setup.conversation,
   }
   let id = 0
@@ -249,6 +255,14 @@ test('models outside the tier and unpriced ones are refused as the owner says', 
   assert.equal(planOf(decide(await inputOf({ ...unknown, onUnknownModel: 'Free' }))).atMost, 0n)
 })
 
+test('the list of models is what apps may ask for: a downgrade may lead to another', async () => {
+  const contract = makeContract({ ladder: FULL_LADDER.ladder, models: { allow: ['dear'], downgrades: [{ from: 'dear', to: 'cheap' }] } })
+  const plan = planOf(decide(await inputOf({ contract, own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })))
+  assert.equal(plan.model, 'cheap')
+  const asked = decide(await inputOf({ contract, body: { model: 'cheap', max_tokens: 100 } }))
+  assert.deepEqual(asked, { status: 'refuse', refusal: { code: 'model_not_allowed', param: 'model' } })
+})
+
 test('a forced tool on the rung that refuses tools is refused, not answered otherwise', async () => {
   const forced = decide(
     await inputOf({ own: { spent: parseUsd('0.48') }, body: { tools: TOOLS, tool_choice: 'required', max_tokens: 100 } }),
@@ -392,6 +406,46 @@ test('what only the user’s cap made necessary lasts as long as its period', as
   const byOwn = planOf(decide(await inputOf({ contract, own: { spent: parseUsd('0.49') }, conversation: { ladderApplies: false } })))
   assert.ok(byOwn.risen.includes('DowngradeModel'))
   assert.deepEqual(byOwn.risenForUser, [])
+})
+
+test('what only a limit of the workload made necessary is for that call: no rung and no edit stays', async () => {
+  const contract = makeContract({
+    ladder: FULL_LADDER.ladder,
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }], usefulOutputTokens: 2_000 },
+  })
+  const passages = { role: 'user', name: 'retrieval', content: 'A passage about fares. '.repeat(50) }
+  const body = { messages: [passages, ...USER_TURN] }
+  const byWorkload = planOf(decide(await inputOf({ contract, body, workload: { cap: '0.01' }, user: { cap: '3.00' } })))
+  assert.deepEqual([byWorkload.model, byWorkload.reason, byWorkload.rungs.at(-1)], ['cheap', 'fit', 'DowngradeModel'])
+  assert.deepEqual([byWorkload.risen, byWorkload.risenForUser, byWorkload.shaped.newEdits], [[], [], []])
+  assert.equal(byWorkload.shaped.rewritten, true, 'it was sent without its passages')
+
+  const climbed = planOf(decide(await inputOf({ contract, body, workload: { cap: '0.01' }, own: { spent: parseUsd('0.36') } })))
+  assert.deepEqual([climbed.rungs.at(-1), climbed.risen], ['DowngradeModel', ['DropRetrieval']], 'what its own threshold asks for stays')
+  assert.equal(climbed.shaped.newEdits.length, 1)
+})
+
+test('rungs stay with whom they were taken for: first the conversation was short, then its user', async () => {
+  const contract = makeContract({
+    caps: { perConversation: '0.0205' },
+    ladder: FULL_LADDER.ladder,
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }], usefulOutputTokens: 2_000 },
+  })
+  const passages = { role: 'user', name: 'retrieval', content: 'A passage about fares. '.repeat(50) }
+  const plan = planOf(decide(await inputOf({ contract, body: { messages: [passages, ...USER_TURN] }, user: { cap: '0.01' } })))
+  assert.deepEqual([plan.risen, plan.risenForUser], [['DropRetrieval'], ['Summarize', 'DowngradeModel']])
+  assert.equal(plan.shaped.newEdits.length, 1)
+})
+
+test('an upgrade is told from its percent of the user’s budget on, by no other budget', async () => {
+  const contract = makeContract({ upgrade: { tier: 'team', whenUserExceedsPercent: 50 } })
+  const told = async (setup: Setup): Promise<readonly string[]> =>
+    planOf(decide(await inputOf({ contract, body: { max_tokens: 100 }, ...setup }))).occasions
+  assert.deepEqual(await told({ user: { cap: '3.00', spent: parseUsd('1.49') } }), [])
+  assert.deepEqual(await told({ user: { cap: '3.00', spent: parseUsd('1.50') } }), ['Upgrade'])
+  assert.deepEqual(await told({ own: { spent: parseUsd('0.45') }, user: { cap: '3.00' } }), [])
+  assert.deepEqual(await told({ own: { spent: parseUsd('0.45') } }), [], 'nobody is known')
+  assert.deepEqual(await told({ contract: makeContract(), user: { cap: '3.00', spent: parseUsd('2.90') } }), [])
 })
 
 test('whose threshold ends a conversation is told: its own, or the user’s', async () => {

@@ -19,7 +19,7 @@ import type { ChatRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { Shaped, ShapeRules, ModelSwap } from './shape.ts'
 import { downgradeFor, modelAllowed, planSwap } from './swap.ts'
-import type { Balance, Terms } from './terms.ts'
+import type { Balance, CapKind, Terms } from './terms.ts'
 import { assumedFactor } from './token-factor.ts'
 import { fitWindow } from './window.ts'
 
@@ -74,7 +74,7 @@ export interface Plan {
   readonly outputRate: PicoUsd
   readonly choices: number
   readonly outputTokensMax: number
-  /** What users should be told about this turn. */
+  /** What users should be told about this turn; an upgrade is told on every turn from its threshold on. */
   readonly occasions: readonly NoticeOccasion[]
 }
 
@@ -105,29 +105,35 @@ export function decide(input: DecideInput): Decision {
     const ending = union(conversation.rungs, risen).includes('EndConversation') ? own : users
     return { status: 'end', percent, reason: 'threshold', account: tightestOf(ending).account }
   }
-  const shorts: Balance[] = []
+  /** With which rungs the call was tried for lack of room in which cap. */
+  const takenFor: Record<CapKind, readonly Rung[]> = { conversation: [], user: [], workload: [] }
+  let short: Balance | null = null
   for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
-    const attempt = tryWith(input, rungs, { atBoundary, percent, known: union(conversation.rungs, userActive) })
+    if (short !== null) takenFor[short.kind] = rungs
+    const attempt = tryWith(input, rungs, { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) })
     const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
     // A rung that would refuse the call does not make it fit.
     if (attempt.status === 'refuse' && byFit.length === 0) return attempt
-    if (attempt.status === 'short') shorts.push(attempt.short)
+    if (attempt.status === 'short') short = attempt.short
     if (attempt.status !== 'fits') continue
     const standing = conversation.reason ?? (userActive.length > 0 ? 'threshold' : null)
     const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
-    // What only the user's cap made necessary lasts as long as its period.
-    const forUser = period !== null && shorts.every((short) => short.kind === 'user')
+    // What only the user's cap made necessary lasts as long as its period; what only a workload's limit did, for this call.
+    const forOwn = takenFor.conversation.filter((rung) => !byThreshold.includes(rung))
+    const forUser = takenFor.user.filter((rung) => !byThreshold.includes(rung) && !forOwn.includes(rung))
+    const lasting = union(byThreshold, forOwn, forUser)
     return {
       status: 'go',
       plan: {
         ...attempt.plan,
-        risen: forUser ? risen : union(risen, byFit),
-        risenForUser: forUser ? union(risenForUser, byFit) : risenForUser,
+        shaped: { ...attempt.plan.shaped, newEdits: attempt.plan.shaped.newEdits.filter((edit) => isLasting(edit, lasting)) },
+        risen: union(risen, forOwn),
+        risenForUser: union(risenForUser, forUser),
         reason,
       },
     }
   }
-  return { status: 'end', percent, reason: 'fit', account: (shorts.at(-1) ?? tightestOf(balances)).account }
+  return { status: 'end', percent, reason: 'fit', account: (short ?? tightestOf(balances)).account }
 }
 
 /** For `Observe`: the call as the client made it, held for the books, with the rungs that would have been in effect. */
@@ -184,6 +190,8 @@ type Attempt =
 interface At {
   readonly atBoundary: boolean
   readonly percent: number
+  /** Of the user's budget alone. */
+  readonly percentUser: number
   /** Rungs that were in effect before this turn. */
   readonly known: readonly Rung[]
 }
@@ -268,6 +276,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
         promoted: at.atBoundary ? conversation.readyEdits : [],
         swapped: swap !== null,
         refuseTools,
+        upgrade: contract.upgrade !== undefined && at.percentUser >= contract.upgrade.whenUserExceedsPercent,
       }),
     },
   }
@@ -285,7 +294,7 @@ function fitMoney(
   const hardShort = firstShort(input.balances, hard.atLeast)
   if (hardShort === null) return { status: 'fits', hold: hard }
   const factor = Math.max(input.factorOf(model), assumedFactor(model))
-  const hold = holdTerms(input, priced, Math.min(bound.bytes, bound.known + Math.ceil(bound.freshHeuristic * factor)))
+  const hold = holdTerms(input, priced, bound.at(factor))
   const short = firstShort(input.balances, hold.atLeast)
   return short === null ? { status: 'fits', hold } : { status: 'short', short }
 }
@@ -379,6 +388,7 @@ function occasionsOf(turn: {
   readonly promoted: readonly Edit[]
   readonly swapped: boolean
   readonly refuseTools: boolean
+  readonly upgrade: boolean
 }): NoticeOccasion[] {
   const fresh = (rung: Rung): boolean => turn.rungs.includes(rung) && !turn.known.includes(rung)
   const occasions: NoticeOccasion[] = []
@@ -387,6 +397,7 @@ function occasionsOf(turn: {
   if (turn.newEdits.some((edit) => edit.kind === 'cut' && edit.cause === 'DropOldest')) occasions.push('DropOldest')
   if (fresh('DowngradeModel') && turn.swapped) occasions.push('DowngradeModel')
   if (fresh('RefuseTools') && turn.refuseTools) occasions.push('RefuseTools')
+  if (turn.upgrade) occasions.push('Upgrade')
   return occasions
 }
 
@@ -402,6 +413,11 @@ function priceOf(input: DecideInput, model: string): PricedModel | null {
     case 'Refuse':
       return null
   }
+}
+
+/** Whether an edit is for the log: one of a rung that is for this call only is not. */
+function isLasting(edit: Edit, lasting: readonly Rung[]): boolean {
+  return edit.kind !== 'replace' || lasting.includes(edit.rung)
 }
 
 function withAccount(balance: Balance): { readonly cap: NanoUsd; readonly account: Balance['state'] } {

@@ -4,9 +4,11 @@ import * as fc from 'fast-check'
 import { METERED_KINDS, usageOf } from '@farebox/crds/usage.ts'
 import type { Prices } from '@farebox/crds/prices.ts'
 import { parseChatRequest } from '../wire/openai-chat.ts'
-import type { ExactCount } from './conversation.ts'
+import type { Edit, ExactCount } from './conversation.ts'
+import { replay } from './edit-log.ts'
 import { heuristicTokens, inputBound, messagesDigest, splitByDriver } from './estimate.ts'
 import type { InputQuery } from './estimate.ts'
+import { cutEdit, planCut } from './history-cut.ts'
 import type { ChatRequest, JsonObject, Message } from './request.ts'
 import { assistant, call, chatRequest, conversations, message, result, RETRIEVAL_TAG, system, user } from './testing.ts'
 import { assumedFactor } from './token-factor.ts'
@@ -202,6 +204,29 @@ test('the parts of a cost sum to it exactly, and none is below zero', () => {
     }),
     { numRuns: 100 },
   )
+})
+
+test('what the app marked by its index is found by it after a cut, and a mark on what was cut hits nothing else', () => {
+  const passage = 'A passage about fares. '.repeat(100)
+  const history = [user('q'), assistant('a'), user('r'), assistant('b'), user(passage), user('s')]
+  const splitOf = (marked: string, edits: readonly Edit[]): Split => {
+    const request = chatRequest(history, { metadata: { farebox_retrieval: marked } })
+    return splitByDriver({
+      request,
+      messages: replay(request, edits).messages,
+      retrieval: RETRIEVAL,
+      usage: usageOf({ uncachedInput: 600 }),
+      priced: { pricesFor: () => PRICES },
+      cost: 1_000_000n,
+    })
+  }
+  const plan = planCut({ request: chatRequest(history), edits: [], keepRecentTurns: 1 })
+  assert.ok(plan)
+  const cut = [cutEdit(plan, 'Summarize', user('[summary]'), 'cut')]
+  assert.ok(splitOf('4', cut).retrieval > 800_000n)
+  assert.equal(splitOf('1', cut).retrieval, 0n)
+  assert.equal(splitOf('0', cut).retrieval, 0n)
+  assert.equal(splitOf('2', cut).retrieval, 0n, 'the third message of what is sent is another')
 })
 
 test('what the app marked drives retrieval, results and schemas drive tools, the rest of the input is history', () => {

@@ -41,6 +41,8 @@ export interface InputBound {
   readonly bytes: number
   /** The heuristic of it, times `factor`; at most `bytes`. A getter: copy the object by hand, not by spreading it. */
   readonly heuristic: number
+  /** The heuristic at another factor; at most `bytes`. */
+  at(factor: number): number
   /** Tokens known exactly: the part of both that is not estimated. 0 when no exact count fits. */
   readonly known: number
   /** The heuristic for what is not known, without `factor`: compare with the exact count less `known` to learn the factor. */
@@ -326,7 +328,11 @@ class LazyBound implements InputBound {
   }
 
   get heuristic(): number {
-    return Math.min(this.bytes, this.known + Math.ceil(this.freshHeuristic * Math.max(1, this.#basis.query.factor)))
+    return this.at(Math.max(1, this.#basis.query.factor))
+  }
+
+  at(factor: number): number {
+    return Math.min(this.bytes, this.known + Math.ceil(this.freshHeuristic * factor))
   }
 
   get freshHeuristic(): number {

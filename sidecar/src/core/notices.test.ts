@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import { checkNoticeText } from '@farebox/crds/notice-text.ts'
 import { NOTICE_OCCASIONS } from '@farebox/crds/sidecar-config.ts'
+import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
+import { newConversation } from './conversation-change.ts'
 import { lookUpLocale, readerLocales } from './locale.ts'
 import { BUILT_IN_LOCALES, BUILT_IN_TEXTS } from './notice-texts.ts'
-import { chooseLocale, formatMoney, noticeText } from './notices.ts'
+import { chooseLocale, formatMoney, noticeEdit, noticesFor, noticeText } from './notices.ts'
 import type { NoticeTerms } from './notices.ts'
 
 type Texts = NoticeTerms['notices']['texts']
@@ -16,7 +18,15 @@ const contractWith = (texts: Texts, more: Partial<NoticeTerms> = {}): NoticeTerm
   ...more,
 })
 const say = (contract: NoticeTerms, occasion: (typeof NOTICE_OCCASIONS)[number], acceptLanguage?: string): string | null =>
-  noticeText({ contract, occasion, locale: chooseLocale(contract, acceptLanguage), remaining: 123_456_789n, percent: 91, turns: 12 })
+  noticeText({
+    contract,
+    tiers: { team: { displayName: 'Team' } },
+    occasion,
+    locale: chooseLocale(contract, acceptLanguage),
+    remaining: 123_456_789n,
+    percent: 91,
+    turns: 12,
+  })
 
 test('every occasion has built-in words in every built-in language, none with an amount', () => {
   for (const occasion of NOTICE_OCCASIONS) {
@@ -59,8 +69,47 @@ test('placeholders are filled in, money in the tier’s currency and the reader�
   }
   assert.equal(say(contractWith(texts), 'End'), '$0.12 left of Plus after 12 turns (91 %). {{unknown}}')
   assert.equal(say(contractWith(texts, { currency: 'EUR', usdRate: '1.10' }), 'End', 'de'), 'Noch 0,11\u00a0€')
-  const upgrade = contractWith({ Upgrade: { en: 'Try {{tier}}.' } }, { upgrade: { tier: 'pro', whenUserExceedsPercent: 80 } })
-  assert.equal(say(upgrade, 'Upgrade'), 'Try pro.')
+  const upgradeTo = (tier: string): NoticeTerms =>
+    contractWith({ Upgrade: { en: 'Try {{tier}}.' } }, { upgrade: { tier, whenUserExceedsPercent: 80 } })
+  assert.equal(say(upgradeTo('team'), 'Upgrade'), 'Try Team.')
+  assert.equal(say(upgradeTo('elsewhere'), 'Upgrade'), 'Try elsewhere.', 'a tier of which nothing is known here')
+})
+
+describe('what waits for an answer in prose', () => {
+  const conversation = newConversation({ id: 'c', tier: 'pro', contractHash: 'h', user: 'u', nowMs: 0, ladderApplies: true })
+  const waiting = (texts: Texts, occasion: NoticeOccasion, more: Partial<Parameters<typeof noticesFor>[0]> = {}): readonly string[] =>
+    noticesFor({
+      contract: { tier: 'pro', notices: contractWith(texts).notices },
+      conversation,
+      period: '2026-11-01',
+      occasions: [occasion],
+      ...more,
+    }).map(({ id }) => id)
+
+  test('is what happened in a turn of a session', () => {
+    assert.deepEqual(waiting({}, 'Summarize'), ['1/Summarize/0'])
+    assert.deepEqual(waiting({}, 'Summarize', { conversation: { ...conversation, session: 2, turns: 7 } }), ['2/Summarize/7'])
+  })
+
+  test('is nothing that no answer would ever say', () => {
+    assert.deepEqual(waiting({}, 'RefuseTools'), [], 'the owner wrote no words')
+    assert.deepEqual(waiting({ Summarize: { en: ' ', de: '' } }, 'Summarize'), [], 'the owner asked for silence')
+    assert.deepEqual(waiting({ Summarize: { en: '', de: 'Kurz.' } }, 'Summarize'), ['1/Summarize/0'], 'others have words for it')
+    const silent = { tier: 'pro', notices: { ...contractWith({}).notices, mode: 'HeadersOnly' } } as const
+    assert.deepEqual(waiting({}, 'Summarize', { contract: silent }), [], 'headers say it')
+  })
+
+  test('is an upgrade once in a period of the user, whatever the turn and the session, told or not', () => {
+    const texts = { Upgrade: { en: 'Try {{tier}}.' } }
+    const [id = ''] = waiting(texts, 'Upgrade')
+    assert.equal(id, 'Upgrade/pro/2026-11-01')
+    const later = { ...conversation, session: 2, turns: 9 }
+    assert.deepEqual(waiting(texts, 'Upgrade', { conversation: later }), [id])
+    assert.deepEqual(waiting(texts, 'Upgrade', { conversation: { ...later, notices: [{ id, occasion: 'Upgrade' }] } }), [])
+    const told = { ...later, edits: [noticeEdit({ text: 'Try Team.', ids: ['1/Summarize/0', id] })] }
+    assert.deepEqual(waiting(texts, 'Upgrade', { conversation: told }), [])
+    assert.deepEqual(waiting(texts, 'Upgrade', { conversation: told, period: '2026-12-01' }), ['Upgrade/pro/2026-12-01'])
+  })
 })
 
 test('a tier’s name cannot smuggle in a placeholder', () => {

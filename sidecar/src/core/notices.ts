@@ -3,6 +3,7 @@ import { NOTICE_PLACEHOLDER_PATTERN } from '@farebox/crds/notice-text.ts'
 import type { NoticePlaceholder } from '@farebox/crds/notice-text.ts'
 import type { Contract, NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Conversation, Edit, PendingNotice } from './conversation.ts'
 import { inCurrency } from './currency.ts'
 import { lookUpLocale, readerLocales } from './locale.ts'
 import { BUILT_IN_LOCALES, BUILT_IN_TEXTS } from './notice-texts.ts'
@@ -22,6 +23,49 @@ export function chooseLocale(contract: Pick<Contract, 'notices'>, acceptLanguage
   return [...readerLocales(acceptLanguage ?? ''), contract.notices.defaultLocale, LAST_RESORT_LOCALE]
 }
 
+/** What the id of an edit begins with that takes delivered notices out again; their own ids follow. */
+const NOTICE_EDIT = 'notice/'
+const BETWEEN_IDS = '+'
+
+/**
+ * The notices that these occasions leave waiting for an answer in prose. Not among them: what no answer would ever say,
+ * and what waits already or was told.
+ */
+export function noticesFor(turn: {
+  readonly contract: Pick<Contract, 'tier' | 'notices'>
+  readonly conversation: Pick<Conversation, 'session' | 'turns' | 'notices' | 'edits'>
+  /** Of the user's budget. */
+  readonly period: string | null
+  readonly occasions: readonly NoticeOccasion[]
+}): readonly PendingNotice[] {
+  const { contract, conversation, period, occasions } = turn
+  const { session, turns, notices, edits } = conversation
+  return occasions
+    .filter((occasion) => isTold(contract, occasion))
+    .map((occasion) => ({
+      // A user is told of the next tier once in a period; of everything else, whenever it happens.
+      id: occasion === 'Upgrade' ? `Upgrade/${contract.tier}/${period}` : `${session}/${occasion}/${turns}`,
+      occasion,
+    }))
+    .filter(({ id }) => !notices.some((notice) => notice.id === id) && !edits.some((edit) => wasDelivered(edit, id)))
+}
+
+/** The edit that takes delivered notices out again when the app resends the answer; it also says which those were. */
+export function noticeEdit(notice: { readonly text: string; readonly ids: readonly string[] }): Edit {
+  return { kind: 'notice', id: `${NOTICE_EDIT}${notice.ids.join(BETWEEN_IDS)}`, text: notice.text }
+}
+
+function wasDelivered(edit: Edit, id: string): boolean {
+  return edit.kind === 'notice' && edit.id.slice(NOTICE_EDIT.length).split(BETWEEN_IDS).includes(id)
+}
+
+/** Whether answers carry notices, and the occasion has words in any language. */
+function isTold({ notices }: Pick<Contract, 'notices'>, occasion: NoticeOccasion): boolean {
+  if (notices.mode !== 'Inline') return false
+  const own = Object.values(notices.texts[occasion] ?? {})
+  return own.length === 0 ? TOLD_BY_DEFAULT.has(occasion) : own.some((text) => text.trim() !== '')
+}
+
 /**
  * What to tell users on an occasion: the owner's words, in the best language that the owner wrote; built-in ones where the
  * owner wrote none. Null where nothing is to be said: the owner left the text empty, or wrote none for an occasion that
@@ -29,6 +73,8 @@ export function chooseLocale(contract: Pick<Contract, 'notices'>, acceptLanguage
  */
 export function noticeText(input: {
   readonly contract: NoticeTerms
+  /** The newest terms of the tiers at hand: an upgrade is told by its display name. */
+  readonly tiers: Readonly<Record<string, Pick<Contract, 'displayName'>>>
   readonly occasion: NoticeOccasion
   readonly locale: Locales
   readonly remaining: NanoUsd
@@ -36,13 +82,14 @@ export function noticeText(input: {
   /** Turns of the conversation so far. */
   readonly turns: number
 }): string | null {
-  const { contract, occasion, locale, remaining, percent, turns } = input
+  const { contract, tiers, occasion, locale, remaining, percent, turns } = input
   const words = wordsFor(contract.notices.texts[occasion] ?? {}, occasion, locale)
   if (words === null || words.text.trim() === '') return null
+  const nameOf = (tier: string): string => tiers[tier]?.displayName ?? tier
   const values: Readonly<Record<NoticePlaceholder, () => string>> = {
     remaining: () => formatMoney(remaining, contract, words.locale),
     percent: () => String(percent),
-    tier: () => (occasion === 'Upgrade' ? (contract.upgrade?.tier ?? contract.displayName) : contract.displayName),
+    tier: () => (occasion === 'Upgrade' && contract.upgrade !== undefined ? nameOf(contract.upgrade.tier) : contract.displayName),
     turns: () => String(turns),
   }
   return words.text.trim().replaceAll(NOTICE_PLACEHOLDER_PATTERN, (whole, name: string) => {

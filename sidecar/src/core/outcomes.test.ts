@@ -43,18 +43,27 @@ test('the window is the last 28 days: what is older counts no more', () => {
 
 test('fewer than 50 outcomes say nothing: what was before goes on', () => {
   assert.equal(OUTCOMES_MIN, 50)
-  assert.equal(isOverTarget(days(1, 500, 48), TARGET), false)
-  assert.equal(isOverTarget(days(1, 500, 50), TARGET), true)
-  assert.equal(isOverTarget(days(25, 500, 2), TARGET), true, 'fifty over several days')
+  assert.equal(isOverTarget(days(1, 500, 98), TARGET), false)
+  assert.equal(isOverTarget(days(1, 500, 100), TARGET), true, 'fifty were resolved')
+  assert.equal(isOverTarget(days(25, 500, 2), TARGET), false, 'two of the fifty began today')
+  assert.equal(isOverTarget(days(26, 500, 2), TARGET), true, 'fifty over several days')
   const quiet = { confirmed: 0, reversed: 0, started: 0, cost: 0n }
   assert.equal(isOverTarget([...days(1, 500), ...Array.from({ length: 60 }, () => quiet)], TARGET), true)
 })
 
+test('what began today has no outcome yet, unless it was resolved or that was taken back', () => {
+  const begun = { confirmed: 0, reversed: 0, started: 100, cost: TARGET }
+  assert.equal(isOverTarget([begun], TARGET), false)
+  assert.equal(isOverTarget([{ ...begun, confirmed: 50, reversed: 50 }], TARGET), true)
+  assert.equal(isOverTarget([{ ...begun, confirmed: 30, reversed: 30 }], TARGET), false, 'one conversation has one outcome')
+})
+
 test('conversations that cost and are never resolved are over any target', () => {
   const hopeless = { confirmed: 0, reversed: 0, started: 100, cost: 1n }
-  assert.equal(isOverTarget([hopeless], TARGET), true)
-  assert.equal(isOverTarget([{ ...hopeless, reversed: 5 }], TARGET), true)
-  assert.equal(isOverTarget([{ ...hopeless, cost: 0n }], TARGET), false)
+  const quiet = { confirmed: 0, reversed: 0, started: 0, cost: 0n }
+  assert.equal(isOverTarget([hopeless, quiet], TARGET), true)
+  assert.equal(isOverTarget([{ ...hopeless, reversed: 5 }, quiet], TARGET), true)
+  assert.equal(isOverTarget([{ ...hopeless, cost: 0n }, quiet], TARGET), false)
 })
 
 test('a dearer day never takes the ladder away', () => {

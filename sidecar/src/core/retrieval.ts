@@ -60,11 +60,16 @@ export function dropRetrieval(input: {
   return { entries, edits }
 }
 
-/** UTF-8 bytes of retrieved context in each of the request's messages, by index: for splitting the cost by what drove it. */
-export function retrievalBytes(request: ChatRequest, rules: Marks): number[] {
+/**
+ * UTF-8 bytes of retrieved context in each of the messages sent, for splitting the cost by what drove it. Marks are of the
+ * client's list: a message counts by where it stands there; one that an edit put in, or took the context out of, has none.
+ */
+export function retrievalBytes(request: ChatRequest, rules: Marks, sent: readonly Message[] = request.messages): number[] {
   const marker = markerOf(request, rules)
-  return request.messages.map((message, index) => {
-    const bare = marker.without(message, index)
+  const indexes = new Map(request.messages.map((message, index) => [message, index]))
+  return sent.map((message) => {
+    const index = indexes.get(message)
+    const bare = index === undefined ? null : marker.without(message, index)
     return bare === null ? 0 : Math.max(0, message.bytes.length - bare.bytes.length)
   })
 }

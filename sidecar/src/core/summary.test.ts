@@ -6,7 +6,7 @@ import { planCut } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
 import { isObject } from './message.ts'
 import type { Json, JsonObject } from './request.ts'
-import { expectedFurtherCalls, summaryMessage, summaryPrompt, worthSummarising } from './summary.ts'
+import { expectedFurtherCalls, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from './summary.ts'
 import type { SummaryMoney } from './summary.ts'
 import { assistant, call, chatRequest, result, system, user } from './testing.ts'
 
@@ -160,6 +160,29 @@ test('a warmer cache, a longer tail or a dearer summariser never makes a summary
       },
     ),
   )
+})
+
+test('a summary is held like a turn: by the higher factor, at the dearer input, within a quarter of what remains', () => {
+  const { messages } = chatRequest([user('Where is my order, please? '.repeat(400))])
+  const held = (model: string, factor: number, remaining = 10n ** 9n, more: Partial<Prices> = {}): bigint | null =>
+    summaryHold({
+      messages,
+      model,
+      factor,
+      priced: { pricesFor: () => ({ ...prices(1_000_000n), cacheWriteInput: 0n, output: 4_000_000n, ...more }) },
+      maxTokens: 500,
+      remaining,
+    })?.inputCost ?? null
+  const measured = held('gpt-4o', 1)
+  assert.ok(measured !== null && measured > 0n)
+  assert.equal(held('unseen', 1), 2n * measured, 'an unknown tokenizer may count twice as much')
+  assert.equal(held('unseen', 1.5), 2n * measured)
+  assert.ok((held('gpt-4o', 2.5) ?? 0n) > 2n * measured, 'more was seen of it')
+  assert.equal(held('gpt-4o', 1, 10n ** 9n, { cacheWriteInput: 1_250_000n }), (measured * 5n) / 4n)
+  assert.equal(held('gpt-4o', 1, 10n ** 9n, { cacheWriteInput: 500_000n }), measured)
+  const whole = measured + 2_000_000n // 500 tokens of output at 4 USD per million
+  assert.equal(held('gpt-4o', 1, 4n * whole), measured)
+  assert.equal(held('gpt-4o', 1, 4n * whole - 1n), null)
 })
 
 test('a conversation is expected to go on as long as it has lasted, within its money', () => {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
-import { downgradeFor, modelAllowed, planSwap, swapPays } from './swap.ts'
-import type { SwapInput, SwapMoney } from './swap.ts'
+import type { Capabilities } from '@farebox/crds/prices.ts'
+import { downgradeFor, modelAllowed, planSwap } from './swap.ts'
+import type { SwapInput } from './swap.ts'
 import { call, chatRequest, result, user } from './testing.ts'
 
 const capable: Capabilities = {
@@ -105,35 +105,4 @@ test('an empty list allows every model, else a pattern must match', () => {
   assert.equal(modelAllowed(['gpt-4o', 'o3*'], 'o3-mini'), true)
   assert.equal(modelAllowed(['gpt-4o', 'o3*'], 'gpt-4o-mini'), false)
   assert.equal(modelAllowed(['*'], 'x'), true)
-})
-
-test('a swap pays when output and later input outweigh writing the history to a new cache', () => {
-  const prices = (input: bigint, output: bigint, read: bigint): Prices => ({
-    uncachedInput: input,
-    cacheReadInput: read,
-    cacheWriteInput: (input * 5n) / 4n,
-    cacheWriteLongInput: input * 2n,
-    audioInput: 0n,
-    imageInput: 0n,
-    output,
-    audioOutput: 0n,
-    webSearchCalls: 0n,
-    fileSearchCalls: 0n,
-    codeContainers: 0n,
-  })
-  const money: SwapMoney = {
-    old: prices(2_500_000n, 10_000_000n, 250_000n),
-    target: prices(1_250_000n, 5_000_000n, 125_000n),
-    historyTokens: 30_000,
-    outputTokens: 0,
-    cachedPercent: 100,
-    furtherCalls: 0,
-  }
-  // Half the price and a warm cache: the first call costs 1.25 x 0.5 - 0.1 of the old input, each later one saves 0.05 of it.
-  assert.equal(swapPays({ ...money, furtherCalls: 10 }), false)
-  assert.equal(swapPays({ ...money, furtherCalls: 11 }), true)
-  assert.equal(swapPays({ ...money, cachedPercent: 0 }), true, 'with a cold cache it pays at once')
-  assert.equal(swapPays({ ...money, outputTokens: 8_000 }), true, 'so does much output')
-  assert.equal(swapPays({ ...money, old: money.target, target: money.old, furtherCalls: 1_000 }), false)
-  assert.equal(swapPays({ ...money, target: money.old, cachedPercent: 0 }), false, 'nothing saved is nothing')
 })

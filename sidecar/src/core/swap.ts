@@ -1,12 +1,11 @@
-/** Moving a request to another model: which, whether that model can take it, what must change in it, and whether it pays. */
-import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
+/** Moving a request to another model: which, whether that model can take it, and what must change in it. */
+import type { Capabilities } from '@farebox/crds/prices.ts'
 import { matchesPattern } from './pattern.ts'
 import type { ChatRequest, Message } from './request.ts'
 import type { ModelSwap } from './shape.ts'
 
 /** The input may fill this much of the target's context: the estimate is a bound for another tokenizer, and the answer needs room. */
 const CONTEXT_PERCENT_MAX = 90
-const HUNDRED = 100n
 
 /** Parameters whose absence the app would notice in the answer: a model that refuses one cannot take the request. */
 const INDISPENSABLE: ReadonlySet<string> = new Set([
@@ -69,40 +68,6 @@ export function downgradeFor(downgrades: readonly { readonly from: string; reado
 /** Whether the tier lets a model be asked for. An empty list allows every model. */
 export function modelAllowed(allow: readonly string[], model: string): boolean {
   return allow.length === 0 || allow.some((pattern) => matchesPattern(pattern, model))
-}
-
-/** What the money test of a swap is made on. Token counts are whole numbers >= 0. */
-export interface SwapMoney {
-  readonly old: Prices
-  readonly target: Prices
-  readonly historyTokens: number
-  /** Output of a typical call. */
-  readonly outputTokens: number
-  /** Percent of the last call's input that came from the provider's cache, 0 to 100. */
-  readonly cachedPercent: number
-  /** Calls expected after this one. */
-  readonly furtherCalls: number
-}
-
-/**
- * Whether a swap saves money over this call and those expected after it. Caches are per model: the first call to the
- * target pays for the whole history once more, as a cache write; only calls after it read it cheaply. Compares
- * `(q_old - q_new) * out * (k + 1) + H * (r * p_old - w * p_new) + H * (r * p_old - r * p_new) * k` with zero, exactly.
- */
-export function swapPays({ old, target, historyTokens, outputTokens, cachedPercent, furtherCalls }: SwapMoney): boolean {
-  const cached = BigInt(cachedPercent)
-  const history = BigInt(historyTokens)
-  const further = BigInt(furtherCalls)
-  const savedOutput = HUNDRED * (old.output - target.output) * BigInt(outputTokens) * (further + 1n)
-  const firstWrite = target.cacheWriteInput > target.uncachedInput && cachedPercent > 0 ? target.cacheWriteInput : target.uncachedInput
-  const firstCall = history * (blended(old, cached) - HUNDRED * firstWrite)
-  const laterCalls = history * (blended(old, cached) - blended(target, cached)) * further
-  return savedOutput + firstCall + laterCalls > 0n
-}
-
-/** Pico-dollars for 100 tokens of input of which `cachedPercent` are read from the cache. */
-export function blended(prices: Prices, cachedPercent: bigint): bigint {
-  return cachedPercent * prices.cacheReadInput + (HUNDRED - cachedPercent) * prices.uncachedInput
 }
 
 function lacking(

@@ -4,12 +4,15 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import { balancesOf, drawsOf, limitsOf, sessionAccount, termsOf } from './terms.ts'
-import type { CapDraw } from './terms.ts'
+import type { CapDraw, WorkloadLimit } from './terms.ts'
 
 const MONTH = { unit: 'Month', timeZone: 'Europe/Berlin', anchorDay: 1 } as const
 /** 19.00 a month at 70 %, less 2.70, over 6 conversations. */
 const PLUS = makeContract({ tier: 'plus', caps: { perConversation: '0.50', perUser: { amount: '3.00', period: MONTH } } })
 const DAILY = { cap: parseUsd('100'), period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+const MONTHLY = { cap: parseUsd('900'), period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
+/** As `PLUS`, its users counted by the day. */
+const DAILY_PLUS = makeContract({ ...PLUS, caps: { perConversation: '0.50', perUser: { amount: '3.00', period: DAILY.period } } })
 
 function drawn(more: Partial<Parameters<typeof drawsOf>[0]> = {}): readonly CapDraw[] {
   return drawsOf({
@@ -65,12 +68,36 @@ test('each session, user, tier, period, budget and limit has an account of its o
     drawn({ terms: termsOf(makeContract({ ...PLUS, tier: 'pro' })) }),
     drawn({ nowMs: Date.parse('2026-12-01T12:00:00Z') }),
     drawn({ budgetKey: 'shop/other' }),
-    drawn({ limits: [DAILY, DAILY] }),
+    drawn({ limits: [DAILY, MONTHLY] }),
+    drawn({ terms: termsOf(DAILY_PLUS), nowMs: Date.parse('2026-11-01T12:00:00Z') }),
   ]
   const distinct = [...new Set(variants.flatMap(accounts))]
   const counted = (kind: string): number => distinct.filter((account) => account.startsWith(kind)).length
-  assert.deepEqual([counted('c:'), counted('u:'), counted('w:')], [3, 4, 4])
-  assert.equal(new Set(accounts(drawn({ limits: [DAILY, DAILY] }))).size, 4, 'a reservation draws on each account once')
+  assert.deepEqual([counted('c:'), counted('u:'), counted('w:')], [3, 5, 5])
+})
+
+test('a limit of a workload is known by its period, not by its place: in another order it has spent the same', () => {
+  const capsOf = (limits: readonly WorkloadLimit[]): Map<string, bigint> =>
+    new Map(drawn({ limits }).flatMap(({ kind, account, cap }) => (kind === 'workload' ? [[account, cap] as const] : [])))
+  const zoned = { cap: parseUsd('50'), period: { ...DAILY.period, timeZone: 'Europe/Berlin' } }
+  const anchored = { cap: parseUsd('60'), period: { ...MONTHLY.period, anchorDay: 2 } }
+  const straight = capsOf([DAILY, MONTHLY, zoned, anchored])
+  assert.equal(straight.size, 4)
+  assert.deepEqual(capsOf([anchored, zoned, MONTHLY, DAILY]), new Map([...straight].toReversed()))
+})
+
+test('limits of one period are one account under the tighter cap: a reservation draws on each account once', () => {
+  const tighter = { ...DAILY, cap: parseUsd('40') }
+  for (const limits of [
+    [DAILY, tighter],
+    [tighter, DAILY],
+  ]) {
+    const draws = drawn({ limits }).filter(({ kind }) => kind === 'workload')
+    assert.deepEqual(
+      draws.map(({ account, cap }) => [account, cap]),
+      [[accounts(drawn()).at(-1), tighter.cap]],
+    )
+  }
 })
 
 test('the limits of a workload are parsed from its config', () => {

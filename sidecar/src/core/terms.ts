@@ -62,13 +62,19 @@ export function drawsOf(input: {
     { kind: 'conversation', account: sessionAccount(input.conversation, input.session), cap: terms.perConversation, periodKey: null },
   ]
   if (terms.perUser !== null && input.user !== null) {
-    const { key } = periodSpan(terms.perUser.period, input.nowMs)
-    draws.push({ kind: 'user', account: `u:${input.user}:${terms.contract.tier}:${key}`, cap: terms.perUser.cap, periodKey: key })
+    const { cap, period } = terms.perUser
+    const { key } = periodSpan(period, input.nowMs)
+    draws.push({ kind: 'user', account: `u:${input.user}:${terms.contract.tier}:${period.unit}:${key}`, cap, periodKey: key })
   }
-  input.limits.forEach((limit, index) => {
-    const { key } = periodSpan(limit.period, input.nowMs)
-    draws.push({ kind: 'workload', account: `w:${input.budgetKey}:${index}:${limit.period.unit}:${key}`, cap: limit.cap, periodKey: key })
-  })
+  // Named by what they are, whatever their order. Limits of one period share an account: the tightest holds.
+  const limits = new Map<AccountId, CapDraw>()
+  for (const { cap, period } of input.limits) {
+    const { key } = periodSpan(period, input.nowMs)
+    const account = `w:${input.budgetKey}:${period.unit}:${period.timeZone}:${period.anchorDay}:${key}`
+    const known = limits.get(account)
+    if (known === undefined || cap < known.cap) limits.set(account, { kind: 'workload', account, cap, periodKey: key })
+  }
+  draws.push(...limits.values())
   return draws
 }
 

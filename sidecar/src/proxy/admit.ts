@@ -8,7 +8,7 @@ import { percentUsed } from '../core/ladder.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
 import type { ReserveAnswer } from '../store/store.ts'
-import { goesOnObserved, noticeId } from './exchange.ts'
+import { goesOnObserved, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
@@ -32,7 +32,8 @@ export type AdmitResult =
   /** The client went away while it waited. */
   | { readonly status: 'gone' }
 
-export async function admit(first: Turn): Promise<AdmitResult> {
+/** `refusedSwap`: a model that the provider refused in an attempt before. */
+export async function admit(first: Turn, refusedSwap: string | null): Promise<AdmitResult> {
   const { gateway } = first
   const deadlineMs = gateway.nowMs() + MONEY_WAIT_MS
   let accounts = first.draws.map((draw) => draw.account)
@@ -40,7 +41,7 @@ export async function admit(first: Turn): Promise<AdmitResult> {
   let waited = false
   try {
     for (let round = 0; round < ROUNDS_MAX; round++) {
-      const input = decideInput(turn)
+      const input = decideInput(turn, refusedSwap)
       const decision = decide(input)
       const plan = turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
       if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal))
@@ -97,8 +98,9 @@ export async function admit(first: Turn): Promise<AdmitResult> {
   }
 }
 
-function decideInput(turn: Turn): DecideInput {
+function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
   const { gateway, policy } = turn
+  const failedSwaps = gateway.failedSwaps.get(turn.conversationId) ?? NO_SWAPS
   return {
     request: turn.request,
     terms: turn.terms,
@@ -109,7 +111,7 @@ function decideInput(turn: Turn): DecideInput {
     prices: policy.prices,
     nowMs: gateway.nowMs(),
     factorOf: (model) => gateway.factors.factorOf(model),
-    failedSwaps: gateway.failedSwaps.get(turn.conversationId) ?? NO_SWAPS,
+    failedSwaps: refusedSwap === null ? failedSwaps : new Set([...failedSwaps, refusedSwap]),
     newId: gateway.newId,
   }
 }
@@ -150,12 +152,13 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
   const { conversation, terms } = turn
   const promoted = plan.atBoundary ? conversation.readyEdits : []
   const edits = [...promoted, ...plan.shaped.newEdits]
+  const notices = noticesOf(turn, plan.occasions)
   const period = turn.draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
   return {
     ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen, reason: plan.reason ?? 'threshold' } } : {}),
     ...(plan.risenForUser.length > 0 && period !== null ? { addUserRungs: { period, rungs: plan.risenForUser } } : {}),
     ...(edits.length > 0 ? { addEdits: edits } : {}),
-    ...(plan.occasions.length > 0 ? { addNotices: plan.occasions.map((occasion) => ({ id: noticeId(turn, occasion), occasion })) } : {}),
+    ...(notices.length > 0 ? { addNotices: notices } : {}),
     ...(turn.exists && terms.contract.hash !== conversation.contractHash
       ? { contract: { hash: terms.contract.hash, pinnedAtMs: turn.gateway.nowMs() } }
       : {}),

@@ -6,7 +6,7 @@ import { isBoundary } from '../core/ladder.ts'
 import { chooseLocale, noticeText } from '../core/notices.ts'
 import { resetEdits } from '../core/reset.ts'
 import { syntheticAnswer } from '../wire/openai-chat.ts'
-import { headerReader, noticeId, refuse, stateHeaders } from './exchange.ts'
+import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
 import { countStart } from './resolutions.ts'
@@ -24,7 +24,8 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
     const next = await openNextSession(turn)
     if (next !== null) return next
   }
-  await markEnded(turn, decision, cap === 'conversation')
+  if (cap === 'conversation') await markEnded(turn, decision)
+  else if (cap === 'user') await markExhausted(turn)
   gateway.metrics.turns.add([contract.tier, 'ended'])
   const headers = stateHeaders(turn, { rung: 'EndConversation', percent: decision.percent, reason: decision.reason, maxOutput: null })
   const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
@@ -32,6 +33,7 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   const free = own === undefined ? 0n : own.cap - own.state.spent
   const text = noticeText({
     contract,
+    tiers: turn.policy.config.contracts,
     occasion: 'End',
     locale,
     remaining: free > 0n ? free : 0n,
@@ -91,7 +93,7 @@ async function openNextSession(turn: Turn): Promise<Turn | null> {
     change: {
       openSession: session,
       addEdits,
-      addNotices: [{ id: noticeId({ conversation: { ...conversation, session } }, 'Reset'), occasion: 'Reset' }],
+      addNotices: noticesOf({ ...turn, conversation: { ...conversation, session, notices: [] } }, ['Reset']),
     },
     nowMs: gateway.nowMs(),
   })
@@ -102,10 +104,10 @@ async function openNextSession(turn: Turn): Promise<Turn | null> {
   return placed.status === 'ok' ? placed.turn : null
 }
 
-/** Fires the alerts up to 100: the budget is used up. Only its own cap ends a conversation for good. */
-async function markEnded(turn: Turn, decision: Ended, own: boolean): Promise<void> {
+/** The conversation's own budget is used up: that ends it for good, and fires the alerts up to 100. */
+async function markEnded(turn: Turn, decision: Ended): Promise<void> {
   const { gateway, conversation, terms } = turn
-  if (!own || (turn.exists && conversation.state === 'ended')) return
+  if (turn.exists && conversation.state === 'ended') return
   const answer = await gateway.store.update({
     conversation: conversation.id,
     initial: conversation,
@@ -119,4 +121,18 @@ async function markEnded(turn: Turn, decision: Ended, own: boolean): Promise<voi
   })
   reportAlerts(turn, answer?.firedAlerts ?? [])
   gateway.metrics.rungs.add([terms.contract.tier, 'EndConversation', decision.reason])
+}
+
+/** The user's budget is used up: its alerts fire as the conversation's own would, and the next period finds the conversation open. */
+async function markExhausted(turn: Turn): Promise<void> {
+  const { gateway, conversation, terms } = turn
+  const { alerts } = terms.contract
+  if (alerts.every((percent) => conversation.alerts.includes(percent))) return
+  const answer = await gateway.store.update({
+    conversation: conversation.id,
+    initial: conversation,
+    change: { ofSession: conversation.session, addAlerts: alerts },
+    nowMs: gateway.nowMs(),
+  })
+  reportAlerts(turn, answer?.firedAlerts ?? [])
 }

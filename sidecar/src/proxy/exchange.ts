@@ -1,8 +1,9 @@
 /** One request and its answer, from the proxy's side: what every phase of a turn passes along. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Upstream } from '@farebox/crds/sidecar-config.ts'
-import type { Conversation, ConversationId, Digest, UserId } from '../core/conversation.ts'
+import type { NoticeOccasion, Upstream } from '@farebox/crds/sidecar-config.ts'
+import type { Conversation, ConversationId, Digest, PendingNotice, UserId } from '../core/conversation.ts'
 import type { HeaderReader } from '../core/identify.ts'
+import { noticesFor } from '../core/notices.ts'
 import type { ChatRequest } from '../core/request.ts'
 import type { Balance, CapDraw, Terms } from '../core/terms.ts'
 import { ERRORS, errorAnswer } from '../errors.ts'
@@ -54,9 +55,10 @@ export function stateHeaders(turn: Pick<Turn, 'conversationId' | 'terms'>, state
   return headers
 }
 
-/** One notice per occasion, session and turn. */
-export function noticeId(turn: Pick<Turn, 'conversation'>, occasion: string): string {
-  return `${turn.conversation.session}/${occasion}/${turn.conversation.turns}`
+/** What these occasions of a turn leave for an answer in prose to tell. */
+export function noticesOf({ terms, conversation, draws }: Turn, occasions: readonly NoticeOccasion[]): readonly PendingNotice[] {
+  const period = draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
+  return noticesFor({ contract: terms.contract, conversation, period, occasions })
 }
 
 /** A header reader over Node's parsed headers; repeated headers are joined. */

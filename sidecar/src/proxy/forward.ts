@@ -7,8 +7,8 @@ import { usageOf } from '@farebox/crds/usage.ts'
 import { costOf } from '@farebox/crds/prices.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import type { Edit } from '../core/conversation.ts'
 import type { JsonObject, RequestChange, AnswerFacts } from '../core/request.ts'
+import { assumedFactor } from '../core/token-factor.ts'
 import { addNotice, readAnswer, renderChatRequest } from '../wire/openai-chat.ts'
 import { ChatStream } from '../wire/event-stream.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
@@ -121,7 +121,7 @@ class Call {
   }
 
   start(): void {
-    const { gateway, upstream, incoming, outgoing, request, path } = this.#turn
+    const { gateway, policy, upstream, incoming, outgoing, request, path } = this.#turn
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
     const body = renderChatRequest(request, changeOf(this.#admitted, this.#options.injectUsage))
     const base = new URL(upstream.baseUrl)
@@ -133,7 +133,7 @@ class Call {
         origin: base.origin,
         path: `${base.pathname.replace(/\/$/, '')}${path}`,
         method: 'POST',
-        headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection),
+        headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders),
         body,
       },
       {
@@ -303,7 +303,8 @@ class Call {
     const rate = isHidden ? HIDDEN_TOKENS_PER_SECOND * plan.choices : seen / Math.max(seconds, NOTICE_SECONDS)
     const unseen = Math.ceil(rate * (isHidden ? seconds + NOTICE_SECONDS : NOTICE_SECONDS)) + UNSEEN_TOKENS * plan.choices
     const output = Math.min(outputTokens * plan.choices, seen + unseen)
-    const usage = facts?.usage ?? usageOf({ uncachedInput: Math.min(plan.inputTokens, plan.bound.heuristic), output })
+    const heldFactor = Math.max(this.#turn.gateway.factors.factorOf(plan.model), assumedFactor(plan.model))
+    const usage = facts?.usage ?? usageOf({ uncachedInput: Math.min(plan.inputTokens, plan.bound.at(heldFactor)), output })
     const cost = this.#costOf(usage, facts)
     return {
       status: 'settle',
@@ -394,9 +395,4 @@ function plainOutputTokens({ chunks, bytes, announced }: Extract<Reading, { kind
     gauged += chunk.length
   }
   return gauged === 0 ? 0 : Math.ceil((gauge.tokens * Math.max(bytes, announced)) / gauged)
-}
-
-/** The edit that takes a delivered notice out again when the app resends the answer. */
-export function noticeEdit(notice: AnswerNotice): Edit {
-  return { kind: 'notice', id: `notice/${notice.ids.join('+')}`, text: notice.text }
 }

@@ -11,10 +11,12 @@ import type { BudgetStore } from '../store/store.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { AlertFeed } from './alert-feed.ts'
+import { ownHeadersOf } from './headers.ts'
 import type { HoldKeeper } from './hold-keeper.ts'
 import type { MoneyQueue } from './money-queue.ts'
 import type { OutcomeWatch } from './outcome-watch.ts'
 import type { Summariser } from './summariser.ts'
+import type { UnderWay } from './under-way.ts'
 import type { UpstreamPool } from './upstream.ts'
 
 export interface Gateway {
@@ -33,6 +35,7 @@ export interface Gateway {
   readonly factors: FactorTable
   readonly outcomes: OutcomeWatch
   readonly summariser: Summariser
+  readonly underWay: UnderWay
   readonly alerts: AlertFeed
   readonly metrics: Metrics
   readonly log: Log
@@ -53,10 +56,18 @@ export interface Policy {
   readonly budgetKey: string
   readonly prices: PriceList
   readonly limits: readonly WorkloadLimit[]
+  /** Request headers that are ours by this config, lower-case: never forwarded. */
+  readonly ownHeaders: ReadonlySet<string>
 }
 
 export function policyOf(config: SidecarConfig, prices: PriceList): Policy {
-  return { config, budgetKey: `${config.namespace}/${config.budget}`, prices, limits: limitsOf(config) }
+  return {
+    config,
+    budgetKey: `${config.namespace}/${config.budget}`,
+    prices,
+    limits: limitsOf(config),
+    ownHeaders: ownHeadersOf(config),
+  }
 }
 
 const CONTRACTS_KEPT = 1_000

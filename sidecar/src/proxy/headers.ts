@@ -1,4 +1,5 @@
 /** Raw header lists (name, value, name, value): what goes to the provider and what comes back to the client. */
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 
 /** Hop-by-hop fields (RFC 9110 section 7.6.1) and those that this proxy sets itself. */
 const REQUEST_DROPPED = new Set([
@@ -31,14 +32,20 @@ const RESPONSE_DROPPED = new Set([
 /** Our own headers never leave towards the provider, and are never taken from it. */
 const OWN_PREFIX = 'x-farebox-'
 
+/** Headers that a config makes ours, lower-case: they carry ids and claims, which are not the provider's business. */
+export function ownHeadersOf({ tiers, identity }: Pick<SidecarConfig, 'tiers' | 'identity'>): ReadonlySet<string> {
+  const { claimHeader } = tiers
+  return new Set([...(claimHeader === undefined ? [] : [claimHeader]), ...identity.headers].map((name) => name.toLowerCase()))
+}
+
 /** The client's headers as the provider gets them: order and spelling kept, own and hop-by-hop ones left out. */
-export function requestHeaders(raw: readonly string[], connection: string | undefined): string[] {
+export function requestHeaders(raw: readonly string[], connection: string | undefined, own: ReadonlySet<string>): string[] {
   const named = connectionNames(connection)
   const headers: string[] = []
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = raw[index] as string
     const lower = name.toLowerCase()
-    if (REQUEST_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) continue
+    if (REQUEST_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || own.has(lower) || named?.has(lower) === true) continue
     headers.push(name, raw[index + 1] as string)
   }
   return headers

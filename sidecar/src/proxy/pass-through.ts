@@ -5,7 +5,7 @@ import type { Exchange } from './exchange.ts'
 import { requestHeaders, responseHeaders } from './headers.ts'
 
 export async function passThrough(exchange: Exchange): Promise<void> {
-  const { gateway, incoming, outgoing, upstream, path } = exchange
+  const { gateway, policy, incoming, outgoing, upstream, path } = exchange
   const read = await readBody(incoming)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
@@ -17,7 +17,7 @@ export async function passThrough(exchange: Exchange): Promise<void> {
         origin: base.origin,
         path: `${base.pathname.replace(/\/$/, '')}${path}`,
         method: incoming.method ?? 'GET',
-        headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection),
+        headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders),
         body: read.body.length === 0 ? null : read.body,
       },
       {

@@ -28,7 +28,7 @@ export function createDataPlane(gateway: Gateway): Server {
   })
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = REQUEST_TIMEOUT_MS
-  server.on('request', (incoming, outgoing) => void serve(gateway, incoming, outgoing))
+  server.on('request', (incoming, outgoing) => gateway.underWay.add(serve(gateway, incoming, outgoing)))
   server.on('upgrade', (_incoming, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
   server.on('connect', (_incoming, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
   server.on('clientError', (_error, socket) => {

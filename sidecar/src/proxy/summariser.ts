@@ -5,17 +5,16 @@
  */
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { costOf } from '@farebox/crds/prices.ts'
-import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
 import type { Conversation } from '../core/conversation.ts'
-import { inputBound } from '../core/estimate.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt } from '../core/ladder.ts'
 import { contentText, isList, isObject } from '../core/message.ts'
-import type { Json, JsonObject } from '../core/request.ts'
-import { expectedFurtherCalls, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
+import type { Json, JsonObject, Message } from '../core/request.ts'
+import { expectedFurtherCalls, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
+import type { SummaryHold } from '../core/summary.ts'
 import { downgradeFor } from '../core/swap.ts'
 import { balancesOf } from '../core/terms.ts'
 import { windowFills } from '../core/window.ts'
@@ -30,8 +29,6 @@ import { reportMoney } from './report.ts'
 const SUMMARY_PERCENT = 15
 const SUMMARY_TOKENS_MIN = 160
 const SUMMARY_TOKENS_MAX = 1_500
-/** A summary may hold this part of what remains. */
-const REMAINING_PART = 4n
 const ANSWER_BYTES_MAX = 1024 * 1024
 /** What carries the credential, and nothing else of the turn's headers. */
 const CREDENTIAL_HEADERS = new Set(['authorization', 'api-key', 'openai-organization', 'openai-project'])
@@ -52,10 +49,10 @@ export class Summariser {
     const task = plannedTask(admitted, conversation, snapshot)
     if (task === null) return
     this.#underWay.add(conversation.id)
-    void this.#attempt(turn, conversation, task)
+    turn.gateway.underWay.add(this.#attempt(turn, conversation, task))
   }
 
-  /** Never throws: nobody waits for it. */
+  /** Never throws: no turn waits for it. */
   async #attempt(turn: Turn, conversation: Conversation, task: SummaryTask): Promise<void> {
     const { metrics, log } = this.#gateway()
     try {
@@ -143,14 +140,12 @@ export class Summariser {
   }
 }
 
-interface SummaryTask {
+interface SummaryTask extends SummaryHold {
   readonly plan: CutPlan
   readonly priced: PricedModel
   readonly body: Buffer
   readonly maxTokens: number
   readonly oldTokens: number
-  readonly inputCost: NanoUsd
-  readonly hold: NanoUsd
 }
 
 /** Null when no summary is wanted, none can be afforded, or none pays. */
@@ -190,11 +185,9 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   })
   if (!verdict.worth) return null
   const body = summaryPrompt({ plan: cut, model: name, maxTokens, outputLimitField: turn.upstream.outputLimitField, locale: null })
-  const prices = priced.pricesFor(oldTokens, null)
-  const inputBoundTokens = promptBound(turn, body, name)
-  const inputCost = divideCeil(BigInt(inputBoundTokens) * prices.uncachedInput, PICO_PER_NANO)
-  const hold = inputCost + divideCeil(BigInt(maxTokens) * prices.output, PICO_PER_NANO)
-  return hold * REMAINING_PART > remaining ? null : { plan: cut, priced, body, maxTokens, oldTokens, inputCost, hold }
+  const factor = turn.gateway.factors.factorOf(name)
+  const money = summaryHold({ messages: messagesOf(body), model: name, factor, priced, maxTokens, remaining })
+  return money === null ? null : { plan: cut, priced, body, maxTokens, oldTokens, ...money }
 }
 
 function percentOf(turn: Turn, snapshot: Snapshot): number {
@@ -230,13 +223,10 @@ function remainingOf(turn: Turn, snapshot: Snapshot): NanoUsd {
   return free.reduce((least, amount) => (amount < least ? amount : least), free[0] ?? 0n)
 }
 
-/** Tokens of the prompt, from above. */
-function promptBound(turn: Turn, body: Buffer, model: string): number {
+function messagesOf(body: Buffer): readonly Message[] {
   const prompt: unknown = JSON.parse(body.toString('utf8'))
   const listed = isObject(prompt as Json) ? (prompt as JsonObject)['messages'] : undefined
-  const messages = isList(listed) ? listed.flatMap((json) => (isObject(json) ? (messageFromJson(json) ?? []) : [])) : []
-  return inputBound({ messages, fixedBytes: 0, fixedDigest: '', model, exact: null, factor: turn.gateway.factors.factorOf(model) })
-    .heuristic
+  return isList(listed) ? listed.flatMap((json) => (isObject(json) ? (messageFromJson(json) ?? []) : [])) : []
 }
 
 type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; readonly body: Buffer | null }

@@ -10,17 +10,16 @@ import type { ConversationChange } from '../core/conversation.ts'
 import { extendChain } from '../core/chain.ts'
 import { splitByDriver } from '../core/estimate.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
-import { chooseLocale, noticeText } from '../core/notices.ts'
-import type { PendingNotice } from '../core/conversation.ts'
+import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
 import type { SettleAnswer } from '../store/store.ts'
 import { parseChatRequest } from '../wire/openai-chat.ts'
 import { admit } from './admit.ts'
 import type { Admitted } from './admit.ts'
 import { readBody } from './body.ts'
 import { endTurn } from './endings.ts'
-import { headerReader, noticeId, refuse, stateHeaders } from './exchange.ts'
+import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
 import type { Exchange, Turn } from './exchange.ts'
-import { forward, noticeEdit } from './forward.ts'
+import { forward } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
 import { locate } from './locate.ts'
 import { reportResolution } from './resolutions.ts'
@@ -43,8 +42,9 @@ export async function runTurn(exchange: Exchange): Promise<void> {
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
   let { turn } = located
+  let refusedSwap: string | null = null
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-    const admission = await admit(turn)
+    const admission = await admit(turn, refusedSwap)
     switch (admission.status) {
       case 'gone':
         return
@@ -67,17 +67,24 @@ export async function runTurn(exchange: Exchange): Promise<void> {
         continue
       }
       case 'admitted': {
-        const again = await callAndSettle(admission.admitted)
+        const again = await callAndSettle(admission.admitted, refusedSwap)
         if (again === null) return
-        turn = again
+        turn = again.turn
+        refusedSwap = again.refusedSwap
       }
     }
   }
   refuse(turn, { code: 'budget_busy' })
 }
 
-/** Null when the turn is over; a turn when it should be tried again. */
-async function callAndSettle(admitted: Admitted): Promise<Turn | null> {
+/** A turn to try again: without the model that the provider refused, if that was it. */
+interface Again {
+  readonly turn: Turn
+  readonly refusedSwap: string | null
+}
+
+/** Null when the turn is over. */
+async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Promise<Again | null> {
   const { turn, plan } = admitted
   const { gateway } = turn
   reportRungs(admitted)
@@ -97,14 +104,12 @@ async function callAndSettle(admitted: Admitted): Promise<Turn | null> {
   const settled = await settle(admitted, end, notice)
   if (end.status === 'retry') {
     if (end.without === 'streamOptions') gateway.plainUpstreams.add(turn.upstream.name)
-    else if (plan.swap !== null) {
-      gateway.failedSwaps.set(turn.conversationId, new Set([...(gateway.failedSwaps.get(turn.conversationId) ?? []), plan.swap.to]))
-    }
     const located = await locate(turn, turn.request, { id: turn.conversationId, chain: turn.chain })
-    if (located.status === 'ok') return located.turn
+    if (located.status === 'ok') return { turn: located.turn, refusedSwap: end.without === 'swap' ? (plan.swap?.to ?? null) : refusedSwap }
     refuse(turn, located.refusal)
     return null
   }
+  if (refusedSwap !== null && wasAnswered(end)) rememberFailedSwap(turn, refusedSwap)
   if (settled === null) gateway.metrics.turns.add([turn.terms.contract.tier, end.status])
   else {
     reportCost(admitted, end, settled)
@@ -112,6 +117,15 @@ async function callAndSettle(admitted: Admitted): Promise<Turn | null> {
     if (end.status === 'settle') gateway.summariser.consider(admitted, settled.snapshot)
   }
   return null
+}
+
+/** Only an answer to the original shows that the swap was at fault: what fails either way is the request. */
+function wasAnswered(end: CallEnd): boolean {
+  return end.status === 'settle' && end.facts !== null
+}
+
+function rememberFailedSwap({ gateway, conversationId }: Turn, to: string): void {
+  gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), to]))
 }
 
 /** Ends the hold, once. Null when nothing was settled. */
@@ -205,8 +219,7 @@ function noticeOf(admitted: Admitted): AnswerNotice | null {
   const { contract } = turn.terms
   if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1)
     return null
-  const fresh: PendingNotice[] = plan.occasions.map((occasion) => ({ id: noticeId(turn, occasion), occasion }))
-  const pending = [...turn.conversation.notices.filter((notice) => !fresh.some(({ id }) => id === notice.id)), ...fresh]
+  const pending = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
   if (pending.length === 0) return null
   const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
   const own = turn.balances.find((balance) => balance.kind === 'conversation')
@@ -216,6 +229,7 @@ function noticeOf(admitted: Admitted): AnswerNotice | null {
   for (const { id, occasion } of pending) {
     const text = noticeText({
       contract,
+      tiers: turn.policy.config.contracts,
       occasion,
       locale,
       remaining: remaining > 0n ? remaining : 0n,

@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { makeConfig } from '../../../test/support/make.ts'
+import { ownHeadersOf, requestHeaders } from './headers.ts'
+
+const UPSTREAM = 'http://provider/v1'
+const sent = (config: ReturnType<typeof makeConfig>, raw: readonly string[]): readonly string[] =>
+  requestHeaders(raw, undefined, ownHeadersOf(config))
+
+test('what a config makes ours never reaches the provider: the claim of a tier, and other names of a conversation', () => {
+  const config = makeConfig(UPSTREAM, undefined, { tiers: { claimHeader: 'X-Plan' }, identity: { headers: ['x-chat-id', 'X-Thread-Id'] } })
+  const raw = [
+    'Authorization',
+    'Bearer k',
+    'x-plan',
+    'pro',
+    'X-Chat-Id',
+    '17',
+    'x-thread-id',
+    '17',
+    'X-Farebox-User',
+    'ann',
+    'X-Other',
+    '1',
+  ]
+  assert.deepEqual(sent(config, raw), ['Authorization', 'Bearer k', 'X-Other', '1'])
+})
+
+test('the same headers are the app’s own business where the config does not name them', () => {
+  const { claimHeader: _none, ...tiers } = makeConfig(UPSTREAM).tiers
+  const config = { ...makeConfig(UPSTREAM), tiers }
+  assert.deepEqual(sent(config, ['x-plan', 'pro', 'x-chat-id', '17', 'x-farebox-tier', 'pro']), ['x-plan', 'pro', 'x-chat-id', '17'])
+})
