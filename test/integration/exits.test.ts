@@ -170,7 +170,7 @@ for (const { how, stream } of WAYS) {
     })
 
     test('an answer that cannot be read', async () => {
-      const said = await end(`malformed ${how}`, { 'x-fake-malformed': 'true' }, { stream })
+      const said = await end(`malformed ${how}`, { ...PACED, 'x-fake-malformed': 'true' }, { stream })
       if (!stream) assert.equal(said, null)
       const { spent, billed } = await books(`malformed ${how}`)
       assert.ok(billed > 0n && billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
