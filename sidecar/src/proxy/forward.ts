@@ -236,7 +236,10 @@ class Call {
       this.#write(spoken.body)
     }
     this.#endAnswer()
-    this.#finish(this.#settled(answer.facts, answer.message, noticed))
+    const { facts, message, choices } = answer
+    // What cannot be read may have lost any part of itself.
+    if (choices === 0 && facts.usage === null && facts.error === null) return this.#finish({ status: 'charge' })
+    this.#finish(this.#settled(facts, message, noticed))
   }
 
   #endError(reading: Extract<Reading, { kind: 'error' }>): void {
