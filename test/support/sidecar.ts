@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Standing } from '@farebox/sidecar/core/standing.ts'
-import type { SidecarStatus } from '@farebox/sidecar/proxy/status.ts'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import OpenAI from 'openai'
 
 const MAIN = fileURLToPath(new URL('../../sidecar/src/main.ts', import.meta.url))

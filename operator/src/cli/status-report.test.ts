@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { loadAll } from 'js-yaml'
 import { loadManifests } from '../laptop/loaded-manifests.ts'
-import type { SidecarStatus } from '../laptop/sidecar-client.ts'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { objectLines, statusYaml, trafficLines } from './status-report.ts'
 import { widthOf } from './table.ts'
 

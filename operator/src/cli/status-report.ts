@@ -3,7 +3,7 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import { dump } from 'js-yaml'
 import type { ObjectStatus } from '../core/compile.ts'
-import type { SidecarStatus, TierTotals } from '../laptop/sidecar-client.ts'
+import type { SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { roundedUsd } from './money.ts'
 import { renderTable, wrap } from './table.ts'
 

@@ -5,7 +5,8 @@ import { compile } from './compile.ts'
 import type { ObjectStatus } from './compile.ts'
 import { readManifests } from './manifests.ts'
 import { withTraffic } from './traffic.ts'
-import type { TierTotals, TrafficReport } from './traffic.ts'
+import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import type { TrafficReport } from './traffic.ts'
 
 const STATUS_BYTES_MAX = 16 * 1024
 

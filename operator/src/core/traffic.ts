@@ -1,6 +1,7 @@
 /** The totals of a sidecar in the statuses that compile gave: each object's status as it would be in the cluster. Pure. */
 import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
+import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { ALERTS_SHOWN_MAX, MARGIN_PERCENT_MIN, TIERS_SHOWN_MAX } from '@farebox/crds/traffic-status.ts'
 import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
@@ -8,18 +9,6 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Compiled, ObjectStatus } from './compile.ts'
 import { earnedBy, marginPercent } from './margin.ts'
 import type { TierPrice } from './margin.ts'
-
-/** What a sidecar tells of one tier: decimal US dollars. */
-export interface TierTotals {
-  readonly conversations: number
-  readonly turns: number
-  readonly byRung: Readonly<Record<string, number>>
-  readonly spent: string
-  readonly held: string
-  readonly cost: { readonly p50: string; readonly p95: string; readonly p99: string; readonly max: string }
-  readonly alerts: Readonly<Record<string, number>>
-  readonly resolutions: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly costPer: string | null }
-}
 
 export interface TrafficReport {
   /** `budget`: `namespace/name`. */

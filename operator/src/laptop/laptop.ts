@@ -15,7 +15,7 @@ import { formatComplaint, loadManifests } from './loaded-manifests.ts'
 import type { LoadedManifests } from './loaded-manifests.ts'
 import { readManifestFolder, watchManifestFolder } from './manifest-folder.ts'
 import { SidecarClient } from './sidecar-client.ts'
-import type { SidecarStatus } from './sidecar-client.ts'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { SidecarProcess } from './sidecar-process.ts'
 
 /** A sidecar acts on a new file at once, or when it polls. */

@@ -1,4 +1,6 @@
 /** What the sidecar's app API tells: its config in force, its totals, and where each conversation stands. */
+import { SidecarStatusSchema } from '@farebox/crds/sidecar-status.ts'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
 
@@ -8,28 +10,6 @@ const LIST_MAX = 1_000
 const Money = z.string().regex(USD_PATTERN)
 
 /** Read leniently: a sidecar may say more than this. */
-const StatusSchema = z.object({
-  config: z.object({ budget: z.string(), mode: z.string(), version: z.int(), hash: z.string() }),
-  rejected: z.object({ reason: z.string(), at: z.string() }).nullable(),
-  tiers: z.record(
-    z.string(),
-    z.object({
-      conversations: z.int(),
-      turns: z.int(),
-      byRung: z.record(z.string(), z.int()),
-      spent: Money,
-      held: Money,
-      cost: z.object({ p50: Money, p95: Money, p99: Money, max: Money }),
-      alerts: z.record(z.string(), z.int()),
-      resolutions: z.object({ started: z.int(), confirmed: z.int(), reversed: z.int(), costPer: Money.nullable() }),
-    }),
-  ),
-  callsInFlight: z.int(),
-})
-/** Totals in USD. */
-export type SidecarStatus = z.infer<typeof StatusSchema>
-export type TierTotals = SidecarStatus['tiers'][string]
-
 const StandingSchema = z.object({
   conversation: z.string(),
   user: z.string().nullable(),
@@ -67,7 +47,7 @@ export class SidecarClient {
   }
 
   async status(): Promise<SidecarStatus> {
-    return StatusSchema.parse(await this.#ask('GET', '/farebox/v1/status'))
+    return SidecarStatusSchema.parse(await this.#ask('GET', '/farebox/v1/status'))
   }
 
   /** Newest first. */

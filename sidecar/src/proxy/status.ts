@@ -1,5 +1,6 @@
 /** Totals for whoever reports status: config in force, conversations by rung, spend and outcomes per tier. */
 import { RUNGS } from '@farebox/crds/ladder.ts'
+import type { SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
@@ -12,27 +13,6 @@ import { dayOf } from './outcome-watch.ts'
 /** Conversations looked at, newest first: status is a view of what is alive, the ledger is the record. */
 const CONVERSATIONS_MAX = 5_000
 const DAY_MS = 86_400_000
-
-export interface TierTotals {
-  readonly conversations: number
-  readonly turns: number
-  readonly byRung: Readonly<Record<string, number>>
-  /** Decimal USD. */
-  readonly spent: string
-  readonly held: string
-  readonly cost: { readonly p50: string; readonly p95: string; readonly p99: string; readonly max: string }
-  /** Conversations that reached each threshold. */
-  readonly alerts: Readonly<Record<string, number>>
-  readonly resolutions: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly costPer: string | null }
-}
-
-export interface SidecarStatus {
-  readonly config: { readonly budget: string; readonly mode: string; readonly version: number; readonly hash: string }
-  /** The last config that was refused since the one in force; null: none. */
-  readonly rejected: { readonly reason: string; readonly at: string } | null
-  readonly tiers: Readonly<Record<string, TierTotals>>
-  readonly callsInFlight: number
-}
 
 export async function statusOf(gateway: Gateway, policy: Policy): Promise<SidecarStatus> {
   const { config } = policy

@@ -1,0 +1,29 @@
+/** What a sidecar tells of itself at `GET /farebox/v1/status`: the config in force, and totals per tier. */
+import * as z from 'zod'
+import { USD_PATTERN } from './usd.ts'
+
+/** Decimal US dollars. */
+const Money = z.string().regex(USD_PATTERN)
+
+const TierTotalsSchema = z.object({
+  conversations: z.int(),
+  turns: z.int(),
+  byRung: z.record(z.string(), z.int()),
+  spent: Money,
+  held: Money,
+  cost: z.object({ p50: Money, p95: Money, p99: Money, max: Money }),
+  /** Conversations that reached each threshold. */
+  alerts: z.record(z.string(), z.int()),
+  resolutions: z.object({ started: z.int(), confirmed: z.int(), reversed: z.int(), costPer: Money.nullable() }),
+})
+export type TierTotals = z.infer<typeof TierTotalsSchema>
+
+/** Read leniently: a sidecar may say more than this. */
+export const SidecarStatusSchema = z.object({
+  config: z.object({ budget: z.string(), mode: z.string(), version: z.int(), hash: z.string() }),
+  /** The last config that was refused since the one in force; null: none. */
+  rejected: z.object({ reason: z.string(), at: z.string() }).nullable(),
+  tiers: z.record(z.string(), TierTotalsSchema),
+  callsInFlight: z.int(),
+})
+export type SidecarStatus = z.infer<typeof SidecarStatusSchema>
