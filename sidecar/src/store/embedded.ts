@@ -5,7 +5,6 @@
  */
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import {
-  added,
   assertCost,
   assertReservation,
   charged,
@@ -18,12 +17,11 @@ import {
   settled,
   voided,
 } from '../core/budget.ts'
-import type { Account, AccountId, Operation, OperationId, Outcome, ReserveResult, SettleResult } from '../core/budget.ts'
-import { applyChange } from '../core/conversation-change.ts'
-import type { Conversation, ConversationChange, ConversationId, Digest, Edit } from '../core/conversation.ts'
-import type { LedgerEntry } from '../core/ledger.ts'
-import { BooksFile, tierDayKey } from './books-file.ts'
+import type { Account, AccountId, Operation, OperationId, ReserveResult, SettleResult } from '../core/budget.ts'
+import type { Conversation, ConversationId, Digest } from '../core/conversation.ts'
+import { BooksFile } from './books-file.ts'
 import { storeError } from './database.ts'
+import { OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
 import { allValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
@@ -39,7 +37,6 @@ const UNWRITTEN_MAX = 200_000
 /** Rows that outlived their life are looked for this often. */
 const DROP_EVERY_MS = 3_600_000
 const LEDGER_PAGE_MAX = 10_000
-const DAY_MS = 24 * 3_600_000
 
 export interface EmbeddedOptions {
   /** Path of the database; its folder must exist. `:memory:` for tests. */
@@ -69,8 +66,8 @@ class EmbeddedStore implements BudgetStore {
   readonly #file: string
   readonly #books: BooksFile
   readonly #clock: StoreClock
+  readonly #open: OpenBooks
   readonly #onTrouble: (error: StoreError) => void
-  #held = new Map<OperationId, Operation>()
   #waiting: Waiting[] = []
   #isCommitDue = false
   #isOpen = true
@@ -79,7 +76,6 @@ class EmbeddedStore implements BudgetStore {
   #recovery: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
   #nextDropMs = 0
-  #today = { number: 0, text: '1970-01-01' }
 
   constructor({ file, nowMs, writer = 'thread', onTrouble = () => undefined }: EmbeddedOptions) {
     this.#file = file
@@ -89,26 +85,27 @@ class EmbeddedStore implements BudgetStore {
     } catch (error) {
       throw storeError(file, error)
     }
-    this.#clock = new StoreClock(nowMs, this.#books.clockMs)
-    this.#takeHeld()
-    const now = this.#clock.now()
-    for (const operation of overdue(this.#held.values(), Number.POSITIVE_INFINITY)) this.#book(charged(operation, now), null)
-    this.#books.commit(now)
+    try {
+      this.#clock = new StoreClock(nowMs, this.#books.clockMs)
+      this.#open = new OpenBooks(this.#books, this.#clock)
+      const now = this.#clock.now()
+      for (const operation of overdue(this.#open.held, Number.POSITIVE_INFINITY)) this.#open.book(charged(operation, now), null)
+      this.#books.commit(now)
+    } catch (error) {
+      void this.#books.close()
+      throw storeError(file, error)
+    }
   }
 
   read({ conversation, accounts, nowMs }: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
-    return this.#look(() => ({ conversation: this.#alive(conversation, this.#clock.at(nowMs)), accounts: this.#balances(accounts) }))
+    return this.#look(() => ({
+      conversation: this.#open.alive(conversation, this.#clock.at(nowMs)),
+      accounts: this.#open.balances(accounts),
+    }))
   }
 
   findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null> {
-    return this.#look(() => {
-      const now = this.#clock.at(nowMs)
-      for (const digest of digests) {
-        const found = this.#books.chain.get(digest)
-        if (found !== null && !hasOutlived(found, now) && this.#alive(found.conversation, now) !== null) return found.conversation
-      }
-      return null
-    })
+    return this.#look(() => this.#open.findByChain(digests, this.#clock.at(nowMs)))
   }
 
   reserve(step: ReserveStep): Promise<ReserveAnswer> {
@@ -116,20 +113,21 @@ class EmbeddedStore implements BudgetStore {
       const { reservation } = step
       assertReservation(reservation)
       const accounts = reservation.draws.map((draw) => draw.account)
-      const found = this.#alive(step.conversation, this.#clock.at(step.nowMs))
-      const snapshotOf = (conversation: Conversation | null): Snapshot => ({ conversation, accounts: this.#balances(accounts) })
-      const known = step.isFirst === true ? this.#recentOperation(reservation.operationId) : this.#operation(reservation.operationId)
+      const found = this.#open.alive(step.conversation, this.#clock.at(step.nowMs))
+      const snapshotOf = (conversation: Conversation | null): Snapshot => ({ conversation, accounts: this.#open.balances(accounts) })
+      const known =
+        step.isFirst === true ? this.#open.recentOperation(reservation.operationId) : this.#open.operation(reservation.operationId)
       if (known !== null) return answerOf({ status: 'exists', operation: known }, snapshotOf(found))
       if (hasMoved(found, step)) return { status: 'moved', snapshot: snapshotOf(found) }
-      const result = offer(reservation, (account) => this.#account(account))
+      const result = offer(reservation, (account) => this.#open.account(account))
       if (result.status !== 'held') return answerOf(result, snapshotOf(found))
       const operation = heldOperation({ ...reservation, expiresAtMs: this.#clock.at(reservation.expiresAtMs) }, result.granted)
-      const balances = this.#moved(operation.accounts, holdTaken(operation))
-      if (found === null) this.#beginAnew(step.conversation)
+      const balances = this.#open.moved(operation.accounts, holdTaken(operation))
+      if (found === null) this.#open.beginAnew(step.conversation)
       const now = this.#clock.now()
-      this.#putOperation(operation, now)
-      this.#putAccounts(balances, now)
-      const { conversation } = this.#change(step.conversation, found, found ?? step.initial, step.change, now)
+      this.#open.putOperation(operation, now)
+      this.#open.putAccounts(balances, now)
+      const { conversation } = this.#open.change(step.conversation, found, found ?? step.initial, step.change, now)
       return answerOf(result, snapshotOf(conversation))
     })
   }
@@ -138,9 +136,9 @@ class EmbeddedStore implements BudgetStore {
     return this.#step(() => {
       const expires = this.#clock.at(expiresAtMs)
       for (const id of operationIds) {
-        const operation = this.#held.get(id)
-        if (operation !== undefined && operation.expiresAtMs < expires)
-          this.#putOperation({ ...operation, expiresAtMs: expires }, this.#clock.now())
+        const operation = this.#open.heldOperation(id)
+        if (operation !== null && operation.expiresAtMs < expires)
+          this.#open.putOperation({ ...operation, expiresAtMs: expires }, this.#clock.now())
       }
     })
   }
@@ -150,55 +148,55 @@ class EmbeddedStore implements BudgetStore {
       const { settlement, alerts } = step
       assertCost(settlement.cost)
       const now = this.#clock.now()
-      const operation = this.#operation(settlement.operationId)
+      const operation = this.#open.operation(settlement.operationId)
       const outcome = operation === null ? null : settled(operation, settlement)
       const drawn = alerts.draws.map((draw) => draw.account)
-      const before = this.#alive(step.conversation, now)
+      const before = this.#open.alive(step.conversation, now)
       if (operation === null || outcome === null) {
         const result: SettleResult = { status: operation === null ? 'unknown' : 'exists' }
-        return { result, firedAlerts: [], snapshot: { conversation: before, accounts: this.#balances(drawn) } }
+        return { result, firedAlerts: [], snapshot: { conversation: before, accounts: this.#open.balances(drawn) } }
       }
-      this.#book(outcome, now)
-      const accounts = this.#balances([...new Set([...operation.accounts, ...drawn])])
+      this.#open.book(outcome, now)
+      const accounts = this.#open.balances([...new Set([...operation.accounts, ...drawn])])
       const result: SettleResult = { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries }
       if (before === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
       for (const digest of step.chain) this.#books.chain.set(digest, { conversation: step.conversation, touched: now })
       const addAlerts = [...(step.change.addAlerts ?? []), ...reachedPercents(alerts, accounts)]
-      const { conversation, firedAlerts } = this.#change(step.conversation, before, before, { ...step.change, addAlerts }, now)
+      const { conversation, firedAlerts } = this.#open.change(step.conversation, before, before, { ...step.change, addAlerts }, now)
       return { result, firedAlerts, snapshot: { conversation, accounts } }
     })
   }
 
   void({ operationId, atMs }: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
     return this.#step(() => {
-      const operation = this.#operation(operationId)
+      const operation = this.#open.operation(operationId)
       if (operation === null) return 'unknown'
       const outcome = voided(operation, atMs)
       if (outcome === null) return 'exists'
-      this.#book(outcome, null)
+      this.#open.book(outcome, null)
       return 'voided'
     })
   }
 
   update({ conversation: id, initial, change, nowMs }: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | null> {
     return this.#step(() => {
-      const found = this.#alive(id, this.#clock.at(nowMs))
+      const found = this.#open.alive(id, this.#clock.at(nowMs))
       const before = found ?? initial
       if (before === undefined) return null
-      if (found === null) this.#beginAnew(id)
+      if (found === null) this.#open.beginAnew(id)
       const isTurn = found === null || change.turnAtMs !== undefined
-      return this.#change(id, found, before, change, isTurn ? this.#clock.now() : null)
+      return this.#open.change(id, found, before, change, isTurn ? this.#clock.now() : null)
     })
   }
 
   charge(step: Parameters<BudgetStore['charge']>[0]): Promise<'charged' | 'exists'> {
     return this.#step(() => {
       assertCost(step.cost)
-      if (this.#operation(step.operationId) !== null) return 'exists'
+      if (this.#open.operation(step.operationId) !== null) return 'exists'
       const now = this.#clock.now()
-      this.#book(entered(step), now)
-      const found = this.#alive(step.conversation, now)
-      if (found !== null) this.#change(step.conversation, found, found, step.change, now)
+      this.#open.book(entered(step), now)
+      const found = this.#open.alive(step.conversation, now)
+      if (found !== null) this.#open.change(step.conversation, found, found, step.change, now)
       return 'charged'
     })
   }
@@ -206,8 +204,8 @@ class EmbeddedStore implements BudgetStore {
   sweep({ nowMs, limit }: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }> {
     return this.#step(() => {
       const now = this.#clock.at(nowMs)
-      const expired = overdue(this.#held.values(), now).slice(0, limit)
-      for (const operation of expired) this.#book(charged(operation, now), null)
+      const expired = overdue(this.#open.held, now).slice(0, limit)
+      for (const operation of expired) this.#open.book(charged(operation, now), null)
       if (now >= this.#nextDropMs) {
         this.#nextDropMs = now + DROP_EVERY_MS
         void this.#dropOutlived(now)
@@ -260,7 +258,7 @@ class EmbeddedStore implements BudgetStore {
       const now = this.#clock.at(nowMs)
       const listed: Conversation[] = []
       for (const [id] of allValues(this.#books.sql.newestConversations, now - CONVERSATION_LIFE_MS, limit)) {
-        const conversation = this.#alive(rows.text(id), now)
+        const conversation = this.#open.alive(rows.text(id), now)
         if (conversation !== null) listed.push(conversation)
       }
       return listed
@@ -365,15 +363,11 @@ class EmbeddedStore implements BudgetStore {
   async #recover(): Promise<void> {
     try {
       await this.#books.recover()
-      this.#takeHeld()
+      this.#open.takeHeld()
       this.#isAstray = false
     } catch (error) {
       throw storeError(this.#file, error)
     }
-  }
-
-  #takeHeld(): void {
-    this.#held = new Map(this.#books.held().map((operation) => [operation.id, operation]))
   }
 
   #writeSoon(afterMs: number): void {
@@ -400,102 +394,6 @@ class EmbeddedStore implements BudgetStore {
       if (this.#isOpen) this.#onTrouble(storeError(this.#file, error))
     }
   }
-
-  /** `touched`: when the accounts were last used by a caller; null leaves that as it is. */
-  #book({ operation, delta, entries }: Outcome, touched: number | null): void {
-    const balances = this.#moved(operation.accounts, delta)
-    this.#putOperation(operation, this.#clock.now())
-    this.#putAccounts(balances, touched)
-    for (const entry of entries) this.#enter(entry)
-  }
-
-  #enter(entry: LedgerEntry): void {
-    const { tier } = entry.note
-    const sequence = this.#books.nextEntry()
-    this.#books.entries.set(String(sequence), { ...entry, sequence })
-    if (tier === undefined) return
-    const key = tierDayKey(tier, this.#dayOf(entry.atMs))
-    const known = this.#books.tierDays.get(key)
-    this.#books.tierDays.set(key, { tier, day: this.#dayOf(entry.atMs), cost: (known?.cost ?? 0n) + entry.cost })
-  }
-
-  /** Of UTC. */
-  #dayOf(atMs: number): string {
-    const number = Math.floor(atMs / DAY_MS)
-    if (number !== this.#today.number) this.#today = { number, text: new Date(atMs).toISOString().slice(0, 10) }
-    return this.#today.text
-  }
-
-  #operation(id: OperationId): Operation | null {
-    return this.#held.get(id) ?? this.#books.operations.get(id)?.operation ?? null
-  }
-
-  /** The same, by memory alone. */
-  #recentOperation(id: OperationId): Operation | null {
-    return this.#held.get(id) ?? this.#books.operations.recent(id)?.operation ?? null
-  }
-
-  #putOperation(operation: Operation, touched: number): void {
-    this.#books.operations.set(operation.id, { operation, touched })
-    if (operation.state.status === 'held') this.#held.set(operation.id, operation)
-    else this.#held.delete(operation.id)
-  }
-
-  /** What the accounts come to; throws `RangeError` where one would go beyond `AMOUNT_MAX`. */
-  #moved(ids: readonly AccountId[], delta: Account): ReadonlyMap<AccountId, Account> {
-    return new Map(ids.map((id) => [id, added(this.#account(id), delta)]))
-  }
-
-  #putAccounts(accounts: ReadonlyMap<AccountId, Account>, touched: number | null): void {
-    for (const [id, account] of accounts)
-      this.#books.accounts.set(id, { account, touched: touched ?? this.#books.accounts.get(id)?.touched ?? this.#clock.now() })
-  }
-
-  #account(id: AccountId): Account {
-    const row = this.#books.accounts.get(id)
-    return row === null || (row.account.held === 0n && hasOutlived(row, this.#clock.now())) ? EMPTY_ACCOUNT : row.account
-  }
-
-  #balances(ids: readonly AccountId[]): ReadonlyMap<AccountId, Account> {
-    return new Map(ids.map((id) => [id, this.#account(id)]))
-  }
-
-  /** `now` by the store's clock. */
-  #alive(id: ConversationId, now: number): Conversation | null {
-    const row = this.#books.conversations.get(id)
-    return row === null || hasOutlived(row, now) ? null : row.conversation
-  }
-
-  /** What outlived its life under this id is gone before a conversation begins under it. */
-  #beginAnew(id: ConversationId): void {
-    if (this.#books.conversations.get(id) !== null) this.#books.forget(id)
-  }
-
-  /** `found`: as it is stored; null when it begins as `before`. `touched`: null leaves its life as it is. */
-  #change(
-    id: ConversationId,
-    found: Conversation | null,
-    before: Conversation,
-    change: ConversationChange,
-    touched: number | null,
-  ): UpdateAnswer {
-    const changed = applyChange(before, change)
-    const { conversation } = changed
-    const row = this.#books.conversations.get(id)
-    this.#books.conversations.set(id, { conversation, touched: touched ?? row?.touched ?? this.#clock.now() })
-    this.#putEdits(id, found?.readyEdits ?? [], conversation.readyEdits, true)
-    this.#putEdits(id, found?.edits ?? [], conversation.edits, false)
-    return changed
-  }
-
-  /** Lists only grow at their end, or lose what moved to the other one, where the same id is written over. */
-  #putEdits(conversation: ConversationId, before: readonly Edit[], after: readonly Edit[], ready: boolean): void {
-    if (after === before || after.length === 0) return
-    const known = new Set(before.map((edit) => edit.id))
-    for (const edit of after)
-      if (!known.has(edit.id))
-        this.#books.edits.set(`${conversation} ${edit.id}`, { sequence: this.#books.nextEdit(), conversation, ready, edit })
-  }
 }
 
 function answerOf(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {
@@ -507,10 +405,6 @@ function hasMoved(found: Conversation | null, { seen, initial }: ReserveStep): b
   if (found === null) return false
   const { contractHash, user, session } = seen ?? initial
   return found.contractHash !== contractHash || found.user !== user || found.session !== session
-}
-
-function hasOutlived({ touched }: { readonly touched: number }, now: number): boolean {
-  return now - touched > CONVERSATION_LIFE_MS
 }
 
 /** Thresholds that the tightest of the watched accounts has reached: spent and the input of calls under way, of its cap. */

@@ -1,0 +1,152 @@
+/**
+ * What the rows of the embedded store mean: balances, operations, conversations and entries, as they are now and as a step
+ * changes them. All of it happens in memory; `embedded.ts` commits it.
+ */
+import { added, EMPTY_ACCOUNT } from '../core/budget.ts'
+import type { Account, AccountId, Operation, OperationId, Outcome } from '../core/budget.ts'
+import { applyChange } from '../core/conversation-change.ts'
+import type { Conversation, ConversationChange, ConversationId, Digest, Edit } from '../core/conversation.ts'
+import type { LedgerEntry } from '../core/ledger.ts'
+import { tierDayKey } from './books-file.ts'
+import type { BooksFile } from './books-file.ts'
+import type { StoreClock } from './store-clock.ts'
+import { CONVERSATION_LIFE_MS } from './store.ts'
+import type { UpdateAnswer } from './store.ts'
+
+const DAY_MS = 24 * 3_600_000
+
+export class OpenBooks {
+  readonly #file: BooksFile
+  readonly #clock: StoreClock
+  #held = new Map<OperationId, Operation>()
+  #today = { number: 0, text: '1970-01-01' }
+
+  constructor(file: BooksFile, clock: StoreClock) {
+    this.#file = file
+    this.#clock = clock
+    this.takeHeld()
+  }
+
+  /** The operations that are held, in no order. */
+  get held(): Iterable<Operation> {
+    return this.#held.values()
+  }
+
+  heldOperation(id: OperationId): Operation | null {
+    return this.#held.get(id) ?? null
+  }
+
+  /** Reads them again: what memory had was not committed. */
+  takeHeld(): void {
+    this.#held = new Map(this.#file.held().map((operation) => [operation.id, operation]))
+  }
+
+  /** The conversation of the longest known prefix; `now` by the store's clock. */
+  findByChain(digests: readonly Digest[], now: number): ConversationId | null {
+    for (const digest of digests) {
+      const found = this.#file.chain.get(digest)
+      if (found !== null && !hasOutlived(found, now) && this.alive(found.conversation, now) !== null) return found.conversation
+    }
+    return null
+  }
+
+  /** `touched`: when the accounts were last used by a caller; null leaves that as it is. */
+  book({ operation, delta, entries }: Outcome, touched: number | null): void {
+    const balances = this.moved(operation.accounts, delta)
+    this.putOperation(operation, this.#clock.now())
+    this.putAccounts(balances, touched)
+    for (const entry of entries) this.#enter(entry)
+  }
+
+  #enter(entry: LedgerEntry): void {
+    const { tier } = entry.note
+    const sequence = this.#file.nextEntry()
+    this.#file.entries.set(String(sequence), { ...entry, sequence })
+    if (tier === undefined) return
+    const key = tierDayKey(tier, this.#dayOf(entry.atMs))
+    const known = this.#file.tierDays.get(key)
+    this.#file.tierDays.set(key, { tier, day: this.#dayOf(entry.atMs), cost: (known?.cost ?? 0n) + entry.cost })
+  }
+
+  /** Of UTC. */
+  #dayOf(atMs: number): string {
+    const number = Math.floor(atMs / DAY_MS)
+    if (number !== this.#today.number) this.#today = { number, text: new Date(atMs).toISOString().slice(0, 10) }
+    return this.#today.text
+  }
+
+  operation(id: OperationId): Operation | null {
+    return this.#held.get(id) ?? this.#file.operations.get(id)?.operation ?? null
+  }
+
+  /** The same, by memory alone. */
+  recentOperation(id: OperationId): Operation | null {
+    return this.#held.get(id) ?? this.#file.operations.recent(id)?.operation ?? null
+  }
+
+  putOperation(operation: Operation, touched: number): void {
+    this.#file.operations.set(operation.id, { operation, touched })
+    if (operation.state.status === 'held') this.#held.set(operation.id, operation)
+    else this.#held.delete(operation.id)
+  }
+
+  /** What the accounts come to; throws `RangeError` where one would go beyond `AMOUNT_MAX`. */
+  moved(ids: readonly AccountId[], delta: Account): ReadonlyMap<AccountId, Account> {
+    return new Map(ids.map((id) => [id, added(this.account(id), delta)]))
+  }
+
+  putAccounts(accounts: ReadonlyMap<AccountId, Account>, touched: number | null): void {
+    for (const [id, account] of accounts)
+      this.#file.accounts.set(id, { account, touched: touched ?? this.#file.accounts.get(id)?.touched ?? this.#clock.now() })
+  }
+
+  account(id: AccountId): Account {
+    const row = this.#file.accounts.get(id)
+    return row === null || (row.account.held === 0n && hasOutlived(row, this.#clock.now())) ? EMPTY_ACCOUNT : row.account
+  }
+
+  balances(ids: readonly AccountId[]): ReadonlyMap<AccountId, Account> {
+    return new Map(ids.map((id) => [id, this.account(id)]))
+  }
+
+  /** `now` by the store's clock. */
+  alive(id: ConversationId, now: number): Conversation | null {
+    const row = this.#file.conversations.get(id)
+    return row === null || hasOutlived(row, now) ? null : row.conversation
+  }
+
+  /** What outlived its life under this id is gone before a conversation begins under it. */
+  beginAnew(id: ConversationId): void {
+    if (this.#file.conversations.get(id) !== null) this.#file.forget(id)
+  }
+
+  /** `found`: as it is stored; null when it begins as `before`. `touched`: null leaves its life as it is. */
+  change(
+    id: ConversationId,
+    found: Conversation | null,
+    before: Conversation,
+    change: ConversationChange,
+    touched: number | null,
+  ): UpdateAnswer {
+    const changed = applyChange(before, change)
+    const { conversation } = changed
+    const row = this.#file.conversations.get(id)
+    this.#file.conversations.set(id, { conversation, touched: touched ?? row?.touched ?? this.#clock.now() })
+    this.#putEdits(id, found?.readyEdits ?? [], conversation.readyEdits, true)
+    this.#putEdits(id, found?.edits ?? [], conversation.edits, false)
+    return changed
+  }
+
+  /** Lists only grow at their end, or lose what moved to the other one, where the same id is written over. */
+  #putEdits(conversation: ConversationId, before: readonly Edit[], after: readonly Edit[], ready: boolean): void {
+    if (after === before || after.length === 0) return
+    const known = new Set(before.map((edit) => edit.id))
+    for (const edit of after)
+      if (!known.has(edit.id))
+        this.#file.edits.set(`${conversation} ${edit.id}`, { sequence: this.#file.nextEdit(), conversation, ready, edit })
+  }
+}
+
+function hasOutlived({ touched }: { readonly touched: number }, now: number): boolean {
+  return now - touched > CONVERSATION_LIFE_MS
+}
