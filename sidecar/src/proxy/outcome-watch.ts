@@ -29,11 +29,13 @@ export class OutcomeWatch {
     if (contract.pricing.model !== 'PerResolution' || target === undefined) return true
     const known = this.#known.get(contract.hash)
     if (known !== undefined && nowMs - known.atMs < KEPT_MS) return known.over
-    const days: DayOutcomes[] = []
-    for (let ago = DAYS_WALKED - 1; ago >= 0; ago--) {
-      const day = dayOf(nowMs - ago * DAY_MS)
-      days.push(await this.#store.readOutcomes({ tier: contract.tier, fromDay: day, toDay: day }))
-    }
+    // All at once: the store brings its tables up to date once for all of them.
+    const days: readonly DayOutcomes[] = await Promise.all(
+      Array.from({ length: DAYS_WALKED }, (_, index) => {
+        const day = dayOf(nowMs - (DAYS_WALKED - 1 - index) * DAY_MS)
+        return this.#store.readOutcomes({ tier: contract.tier, fromDay: day, toDay: day })
+      }),
+    )
     const over = isOverTarget(days, parseUsd(target))
     this.#known.set(contract.hash, { over, atMs: nowMs })
     return over

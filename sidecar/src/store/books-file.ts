@@ -63,6 +63,8 @@ export class BooksFile {
   readonly #shelves: readonly AnyShelf[]
   /** Of the newest commit. */
   #sequence: number
+  /** Up to which commit all rows have arrived in their tables. */
+  #writtenSequence: number
   #writing: Promise<void> | null = null
   #clockMs: number
   #nextEntry = 1
@@ -78,6 +80,7 @@ export class BooksFile {
       const tables = new TablesWriter(database)
       if (path !== IN_MEMORY) catchUp(path, tables)
       this.#sequence = tables.applied
+      this.#writtenSequence = tables.applied
       this.#clockMs = tables.clockMs
       if (path === IN_MEMORY) {
         const memory = new MemoryJournal()
@@ -188,15 +191,14 @@ export class BooksFile {
     for (const shelf of this.#shelves) if (shelf.hasFresh) shelf.committed()
   }
 
-  /** Brings all that is committed to the tables. Nothing may be fresh. */
+  /** Brings all that is committed by now to the tables. */
   async write(): Promise<void> {
-    while (this.#writing !== null) await this.#writing // rejects for all who wait for it
-    if (this.unwritten === 0) return
-    this.#writing = this.#writeAll()
-    try {
-      await this.#writing
-    } finally {
-      this.#writing = null
+    const target = this.#sequence
+    while (this.#writtenSequence < target) {
+      this.#writing ??= this.#writeAll().finally(() => {
+        this.#writing = null
+      })
+      await this.#writing // rejects for all who wait for it
     }
   }
 
@@ -209,6 +211,7 @@ export class BooksFile {
     while (this.#writing !== null) await this.#writing
     await this.#keeper.write(this.#sequence)
     for (const shelf of this.#shelves) shelf.clear()
+    this.#writtenSequence = this.#sequence
     this.#countOn()
   }
 
@@ -229,8 +232,10 @@ export class BooksFile {
   async #writeAll(): Promise<void> {
     // What left before and did not arrive goes again: the keeper knows how far it came.
     if (!this.#shelves.some((shelf) => shelf.hasLeaving)) for (const shelf of this.#shelves) shelf.leave()
-    await this.#keeper.write(this.#sequence)
+    const upTo = this.#sequence
+    await this.#keeper.write(upTo)
     for (const shelf of this.#shelves) shelf.arrived()
+    this.#writtenSequence = upTo
   }
 
   #countOn(): void {

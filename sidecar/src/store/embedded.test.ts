@@ -152,6 +152,33 @@ describe('the file of the embedded engine', () => {
   )
 
   it(
+    'has lost nothing when its tables are asked for all the while that it is written to',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const ids = Array.from({ length: 600 }, (_, index) => `o${index}`)
+      const over = new AbortController()
+      const readers = Array.from({ length: 4 }, async () => {
+        while (!over.signal.aborted) await store.readLedger({ afterSequence: 0, limit: 1 })
+      })
+      const turns = async (own: readonly string[]): Promise<void> => {
+        for (const id of own) {
+          await store.reserve(reserveStep(id, START_MS, { atLeast: 1n, atMost: 1n, cap: null }))
+          await store.settle(settleStep(id, START_MS, 1n))
+        }
+      }
+      await Promise.all([0, 1, 2].map((part) => turns(ids.filter((_, index) => index % 3 === part))))
+      over.abort()
+      await Promise.all(readers)
+      await store.close()
+      const again = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const ledger = await again.readLedger({ afterSequence: 0, limit: 10_000 })
+      assert.deepEqual(ledger.map(({ id }) => id).toSorted(), ids.map((id) => `${id}/settlement`).toSorted())
+      assert.equal(await spentOf(again), 600n)
+      await again.close()
+    }),
+  )
+
+  it(
     'is refused while another store has it',
     inFolder(async (file) => {
       const store = openEmbeddedStore({ file, nowMs: Date.now })

@@ -83,10 +83,16 @@ export class Shelf<Row extends object> {
     this.#fresh.clear()
   }
 
-  /** Everything that waits is on its way to the table. Only when nothing is leaving or fresh. */
+  /** Whatever the journal has is on its way to the table; what is fresh stays for its commit. Only when nothing is leaving. */
   leave(): void {
+    const fresh = new Map<string, Row>()
+    for (const key of this.#fresh) {
+      const row = this.#waiting.get(key)
+      if (row !== undefined) fresh.set(key, row)
+      this.#waiting.delete(key)
+    }
     this.#leaving = this.#waiting
-    this.#waiting = new Map()
+    this.#waiting = fresh
   }
 
   /** The table has what was leaving. */
