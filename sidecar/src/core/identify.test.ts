@@ -4,32 +4,12 @@ import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { identify, IdHasher } from './identify.ts'
 import { KeyedHash } from './keyed-hash.ts'
 import type { ChatRequest } from './request.ts'
+import { chatRequest } from './testing.ts'
 
 const CONFIG = makeConfig('http://provider/v1', [makeContract(), makeContract({ tier: 'free' })])
 
 function requestWith(parts: Partial<Pick<ChatRequest, 'metadata' | 'promptCacheKey' | 'safetyIdentifier' | 'user'>> = {}): ChatRequest {
-  return {
-    body: new Uint8Array(),
-    model: 'gpt-4o',
-    stream: false,
-    includeUsage: false,
-    choices: 1,
-    outputLimit: null,
-    messages: [],
-    tools: 'none',
-    toolsRefused: false,
-    structured: false,
-    serviceTier: null,
-    metadata: {},
-    promptCacheKey: null,
-    safetyIdentifier: null,
-    user: null,
-    fixedBytes: 0,
-    fixedDigest: '',
-    fields: new Set(),
-    hostedTools: [],
-    ...parts,
-  }
+  return chatRequest([], parts)
 }
 
 function conversationOf(headers: Record<string, string>, request = requestWith()): string | null {
