@@ -115,7 +115,7 @@ async function main(): Promise<void> {
     dataPlane.closeAllConnections()
     admin.close()
     admin.closeAllConnections()
-    await upstreams.close()
+    upstreams.close()
     await underWay.ended(GIVE_UP_MS)
     holds.stop()
     await store.close()

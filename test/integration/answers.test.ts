@@ -58,7 +58,7 @@ describe('an answer with a notice', () => {
   test('streamed, with the usage taken out', async () => {
     const original = syntheticAnswer({ ...MADE, stream: true, includeUsage: true })
     const stream = new ChatStream({ stripUsage: true, notice: NOTICE, collect: true })
-    const body = Buffer.concat([stream.push(original.body) ?? Buffer.alloc(0), stream.end() ?? Buffer.alloc(0)])
+    const body = Buffer.concat([...stream.push(original.body), ...stream.end()])
     const { choices, usage } = await client({ ...original, body })
       .chat.completions.stream({ ...ASKED, stream: true })
       .finalChatCompletion()

@@ -6,7 +6,7 @@ import type { Prices } from '@farebox/crds/prices.ts'
 import { parseChatRequest } from '../wire/openai-chat.ts'
 import type { Edit, ExactCount } from './conversation.ts'
 import { replay } from './edit-log.ts'
-import { heuristicTokens, inputBound, messagesDigest, splitByDriver } from './estimate.ts'
+import { driverBytes, heuristicTokens, inputBound, messagesDigest, splitByDriver } from './estimate.ts'
 import type { InputQuery } from './estimate.ts'
 import { cutEdit, planCut } from './history-cut.ts'
 import type { ChatRequest, JsonObject, Message } from './request.ts'
@@ -182,9 +182,7 @@ function split(
 ): Split {
   const request = chatRequest(messages, more)
   return splitByDriver({
-    request,
-    messages: request.messages,
-    retrieval: RETRIEVAL,
+    bytes: driverBytes(request, request.messages, RETRIEVAL),
     usage: usageOf(usage),
     priced: { pricesFor: () => PRICES },
     cost,
@@ -212,9 +210,7 @@ test('what the app marked by its index is found by it after a cut, and a mark on
   const splitOf = (marked: string, edits: readonly Edit[]): Split => {
     const request = chatRequest(history, { metadata: { farebox_retrieval: marked } })
     return splitByDriver({
-      request,
-      messages: replay(request, edits).messages,
-      retrieval: RETRIEVAL,
+      bytes: driverBytes(request, replay(request, edits).messages, RETRIEVAL),
       usage: usageOf({ uncachedInput: 600 }),
       priced: { pricesFor: () => PRICES },
       cost: 1_000_000n,

@@ -78,22 +78,18 @@ export function messagesDigest(messages: readonly Message[], count: number): Dig
  * of hosted tools, `history` is all other input. Sums to `cost` exactly.
  */
 export function splitByDriver(call: {
-  readonly request: ChatRequest
-  /** The messages as they were sent. */
-  readonly messages: readonly Message[]
-  readonly retrieval: ShapeRules['retrieval']
+  readonly bytes: DriverBytes
   readonly usage: Usage
   readonly priced: Pick<PricedModel, 'pricesFor'>
   readonly cost: NanoUsd
 }): Readonly<Record<Extract<Driver, 'history' | 'retrieval' | 'tools' | 'output'>, NanoUsd>> {
-  const { request, messages, usage, cost } = call
+  const { bytes, usage, cost } = call
   const prices = call.priced.pricesFor(inputTokens(usage), null)
   const picoUsd = (kinds: readonly MeteredKind[]): bigint => kinds.reduce((sum, kind) => sum + BigInt(usage[kind]) * prices[kind], 0n)
   const input = picoUsd(INPUT_KINDS)
   const fees = picoUsd(FEE_KINDS)
   const all = input + fees + picoUsd(OUTPUT_KINDS)
   if (all === 0n) return { history: 0n, retrieval: 0n, tools: 0n, output: cost }
-  const bytes = bytesByDriver(request, messages, call.retrieval)
   const inputCost = (cost * input) / all
   const feeCost = (cost * fees) / all
   const share = (part: number): NanoUsd => (bytes.all === 0 ? 0n : (inputCost * BigInt(part)) / BigInt(bytes.all))
@@ -107,11 +103,14 @@ const OUTPUT_KINDS = ['output', 'audioOutput'] as const satisfies readonly Meter
 /** Bytes of text that cost about as much as one token of an image. */
 const BYTES_PER_MEDIA_TOKEN = 4
 
-function bytesByDriver(
-  request: ChatRequest,
-  messages: readonly Message[],
-  rules: ShapeRules['retrieval'],
-): { readonly all: number; readonly retrieval: number; readonly tools: number } {
+export interface DriverBytes {
+  readonly all: number
+  readonly retrieval: number
+  readonly tools: number
+}
+
+/** What drives the cost of a request's input, in bytes of text or what media come to. `messages`: as they are sent. */
+export function driverBytes(request: ChatRequest, messages: readonly Message[], rules: ShapeRules['retrieval']): DriverBytes {
   const marked = retrievalBytes(request, { retrieval: rules }, messages)
   let all = request.fixedBytes
   let retrieval = 0

@@ -12,11 +12,14 @@ export interface JsonObject {
 export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function'] as const
 export type Role = (typeof ROLES)[number]
 
-/** A message with the bytes it is sent as. `json` is those bytes, parsed. */
+/** A message with the bytes it is sent as. */
 export interface Message {
   readonly role: Role
   readonly bytes: Uint8Array
+  /** Those bytes, parsed. */
   readonly json: JsonObject
+  /** Lets go of `json` until it is asked for again, so that a call that waits for its answer holds a history only once. */
+  forget?(): void
   /** Ids of the tool calls that an assistant message makes; each must be answered by tool messages right after it. */
   readonly toolCalls: readonly { readonly id: string; readonly name: string }[]
   /** The call that a tool message answers. */

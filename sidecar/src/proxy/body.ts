@@ -52,19 +52,25 @@ async function decode(raw: Buffer, encoding: keyof typeof DECODERS): Promise<Bod
 /** Resolves with the bytes (one more chunk than the limit at most), or null when the client went away. */
 function collect(incoming: IncomingMessage): Promise<Buffer | null> {
   return new Promise((resolve) => {
-    const chunks: Buffer[] = []
+    let chunks: Buffer[] = []
     let bytes = 0
-    incoming.on('data', (chunk: Buffer) => {
+    const done = (whole: boolean): void => {
+      incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
+      // A kept-alive connection remembers its last request until the next one comes: it must not remember the body.
+      const body = !whole ? null : chunks.length === 1 ? (chunks[0] ?? null) : Buffer.concat(chunks, bytes)
+      chunks = []
+      resolve(body)
+    }
+    const onData = (chunk: Buffer): void => {
       bytes += chunk.length
       chunks.push(chunk)
-      if (bytes > BODY_BYTES_MAX) {
-        incoming.removeAllListeners('data')
-        incoming.resume() // the rest is read and dropped, so that the client can hear the refusal
-        resolve(Buffer.concat(chunks, bytes))
-      }
-    })
-    incoming.on('end', () => resolve(chunks.length === 1 ? (chunks[0] ?? null) : Buffer.concat(chunks, bytes)))
-    incoming.on('error', () => resolve(null))
-    incoming.on('close', () => resolve(null)) // after `end` this changes nothing
+      if (bytes <= BODY_BYTES_MAX) return
+      done(true)
+      incoming.on('error', () => undefined)
+      incoming.resume() // the rest is read and dropped, so that the client can hear the refusal
+    }
+    const onEnd = (): void => done(true)
+    const onGone = (): void => done(false)
+    incoming.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone)
   })
 }

@@ -17,6 +17,7 @@ import { refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { rawHeader, requestHeaders, responseHeaders } from './headers.ts'
 import type { Refusal } from '../errors.ts'
+import { StreamedAnswer } from './streamed-answer.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
 /** An error body is kept up to this size, to see what the provider objects to; a longer one passes on unread. */
@@ -88,7 +89,8 @@ export function changeOf(admitted: Admitted, injectUsage: boolean): RequestChang
 }
 
 type Reading =
-  | { readonly kind: 'stream'; readonly stream: ChatStream }
+  /** `answer` is null for a client that has left. */
+  | { readonly kind: 'stream'; readonly stream: ChatStream; readonly answer: StreamedAnswer | null }
   /** `announced`: the length of the whole answer by its head; 0 when it says none. */
   | { readonly kind: 'plain'; readonly chunks: Buffer[]; bytes: number; readonly announced: number; readonly held: boolean }
   | {
@@ -124,14 +126,13 @@ class Call {
     const { gateway, policy, upstream, incoming, outgoing, request, path } = this.#turn
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
     const body = renderChatRequest(request, changeOf(this.#admitted, this.#options.injectUsage))
-    const base = new URL(upstream.baseUrl)
     outgoing.on('close', this.#onClientClose)
     outgoing.on('drain', this.#onClientDrain)
     gateway.metrics.inFlight.inc()
     this.#handle = gateway.upstreams.call(
       {
-        origin: base.origin,
-        path: `${base.pathname.replace(/\/$/, '')}${path}`,
+        baseUrl: upstream.baseUrl,
+        path,
         method: 'POST',
         headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders),
         body,
@@ -145,7 +146,7 @@ class Call {
     )
   }
 
-  #onHead(statusCode: number, rawHeaders: readonly Buffer[]): void {
+  #onHead(statusCode: number, rawHeaders: readonly string[]): void {
     const { gateway, startedAtMs, terms } = this.#turn
     gateway.metrics.headSeconds.observe([terms.contract.tier], (gateway.nowMs() - startedAtMs) / 1000)
     if (statusCode < 200 || statusCode >= 300) {
@@ -163,8 +164,9 @@ class Call {
     const { notice, injectUsage, collect } = this.#options
     if (isStream) {
       const stream = new ChatStream({ stripUsage: injectUsage, notice: notice?.text ?? null, collect })
-      this.#reading = { kind: 'stream', stream }
       this.#writeHead(statusCode, responseHeaders(rawHeaders, { lengthChanges: true }))
+      const answer = this.#clientGone ? null : new StreamedAnswer(this.#turn.outgoing, this.#onClientDrain)
+      this.#reading = { kind: 'stream', stream, answer }
       return
     }
     // A notice can only be added to a whole answer: then, and only then, it is held back.
@@ -179,22 +181,21 @@ class Call {
   #onData(chunk: Buffer): void {
     const reading = this.#reading
     switch (reading?.kind) {
-      case 'stream': {
-        const out = reading.stream.push(chunk)
-        if (out !== null) this.#write(out)
+      case 'stream':
+        return this.#pass(reading, reading.stream.push(chunk))
+      case 'plain': {
+        const copy = Buffer.from(chunk)
+        reading.bytes += copy.length
+        if (reading.bytes <= ANSWER_BYTES_MAX) reading.chunks.push(copy)
+        else if (reading.held) this.#releaseHeld(reading)
+        if (!reading.held || reading.bytes > ANSWER_BYTES_MAX) this.#write(copy)
         return
       }
-      case 'plain':
-        reading.bytes += chunk.length
-        if (reading.bytes <= ANSWER_BYTES_MAX) reading.chunks.push(chunk)
-        else if (reading.held) this.#releaseHeld(reading)
-        if (!reading.held || reading.bytes > ANSWER_BYTES_MAX) this.#write(chunk)
-        return
       case 'error':
         reading.bytes += chunk.length
-        if (reading.passing) this.#write(chunk)
+        if (reading.passing) this.#write(Buffer.from(chunk))
         else {
-          reading.chunks.push(chunk)
+          reading.chunks.push(Buffer.from(chunk))
           if (reading.bytes > ERROR_BODY_BYTES_MAX) this.#passError(reading)
         }
         return
@@ -207,8 +208,7 @@ class Call {
     const reading = this.#reading
     switch (reading?.kind) {
       case 'stream': {
-        const out = reading.stream.end()
-        if (out !== null) this.#write(out)
+        this.#pass(reading, reading.stream.end())
         this.#endAnswer()
         return this.#finish(this.#settled(reading.stream.facts, reading.stream.message, reading.stream.noticeAdded))
       }
@@ -344,6 +344,10 @@ class Call {
         maxOutput: outputTokens,
       }),
     ])
+  }
+
+  #pass({ answer }: Extract<Reading, { kind: 'stream' }>, pieces: readonly Buffer[]): void {
+    if (!this.#clientGone && answer?.write(pieces) === false) this.#handle?.pause()
   }
 
   #write(chunk: Buffer): void {

@@ -52,30 +52,24 @@ export function requestHeaders(raw: readonly string[], connection: string | unde
 }
 
 /** The provider's headers as the client gets them. `lengthChanges`: the body will not have the length that was announced. */
-export function responseHeaders(raw: readonly Buffer[], options: { readonly lengthChanges: boolean }): string[] {
+export function responseHeaders(raw: readonly string[], options: { readonly lengthChanges: boolean }): string[] {
   const headers: string[] = []
-  let named: ReadonlySet<string> | null = null
+  const named = connectionNames(rawHeader(raw, 'connection') ?? undefined)
   for (let index = 0; index + 1 < raw.length; index += 2) {
-    if ((raw[index] as Buffer).length !== 10) continue // "connection"
-    if ((raw[index] as Buffer).toString('latin1').toLowerCase() === 'connection')
-      named = connectionNames((raw[index + 1] as Buffer).toString('latin1'))
-  }
-  for (let index = 0; index + 1 < raw.length; index += 2) {
-    const name = (raw[index] as Buffer).toString('latin1')
+    const name = raw[index] as string
     const lower = name.toLowerCase()
     if (RESPONSE_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) continue
     if (options.lengthChanges && lower === 'content-length') continue
-    headers.push(name, (raw[index + 1] as Buffer).toString('latin1'))
+    headers.push(name, raw[index + 1] as string)
   }
   return headers
 }
 
-/** The value of one header in a raw list of buffers; null when absent. */
-export function rawHeader(raw: readonly Buffer[], name: string): string | null {
+/** The value of one header in a raw list, the first where there are several; null when absent. */
+export function rawHeader(raw: readonly string[], name: string): string | null {
   for (let index = 0; index + 1 < raw.length; index += 2) {
-    const candidate = raw[index] as Buffer
-    if (candidate.length === name.length && candidate.toString('latin1').toLowerCase() === name)
-      return (raw[index + 1] as Buffer).toString('latin1')
+    const candidate = raw[index] as string
+    if (candidate.length === name.length && candidate.toLowerCase() === name) return raw[index + 1] as string
   }
   return null
 }

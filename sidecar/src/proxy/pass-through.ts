@@ -10,12 +10,11 @@ export async function passThrough(exchange: Exchange): Promise<void> {
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
   gateway.metrics.turns.add(['none', 'ungoverned'])
-  const base = new URL(upstream.baseUrl)
   await new Promise<void>((resolve) => {
     const handle = gateway.upstreams.call(
       {
-        origin: base.origin,
-        path: `${base.pathname.replace(/\/$/, '')}${path}`,
+        baseUrl: upstream.baseUrl,
+        path,
         method: incoming.method ?? 'GET',
         headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders),
         body: read.body.length === 0 ? null : read.body,
@@ -25,7 +24,7 @@ export async function passThrough(exchange: Exchange): Promise<void> {
           outgoing.writeHead(statusCode, [...responseHeaders(rawHeaders, { lengthChanges: false }), 'x-farebox-ungoverned', 'true'])
         },
         data: (chunk) => {
-          if (!outgoing.write(chunk)) handle.pause()
+          if (!outgoing.write(Buffer.from(chunk))) handle.pause()
         },
         end: () => {
           outgoing.end()

@@ -234,7 +234,6 @@ type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; r
 /** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
 function call(turn: Turn, body: Buffer): Promise<CallResult> {
   const { gateway, upstream, incoming } = turn
-  const base = new URL(upstream.baseUrl)
   const headers = ['content-type', 'application/json']
   for (let index = 0; index + 1 < incoming.rawHeaders.length; index += 2) {
     const name = incoming.rawHeaders[index] ?? ''
@@ -245,14 +244,14 @@ function call(turn: Turn, body: Buffer): Promise<CallResult> {
     let bytes = 0
     let statusCode = 0
     gateway.upstreams.call(
-      { origin: base.origin, path: `${base.pathname.replace(/\/$/, '')}/chat/completions`, method: 'POST', headers, body },
+      { baseUrl: upstream.baseUrl, path: '/chat/completions', method: 'POST', headers, body },
       {
         head: (status) => {
           statusCode = status
         },
         data: (chunk) => {
           bytes += chunk.length
-          if (bytes <= ANSWER_BYTES_MAX) chunks.push(chunk)
+          if (bytes <= ANSWER_BYTES_MAX) chunks.push(Buffer.from(chunk))
         },
         end: () =>
           resolve(

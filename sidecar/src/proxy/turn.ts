@@ -8,7 +8,8 @@
 import { inputTokens } from '@farebox/crds/usage.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { extendChain } from '../core/chain.ts'
-import { splitByDriver } from '../core/estimate.ts'
+import { driverBytes, splitByDriver } from '../core/estimate.ts'
+import type { DriverBytes } from '../core/estimate.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
 import type { SettleAnswer } from '../store/store.ts'
@@ -94,6 +95,8 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
     !turn.request.includeUsage &&
     turn.upstream.injectUsage === 'Auto' &&
     !gateway.plainUpstreams.has(turn.upstream.name)
+  const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
+  for (const message of turn.request.messages) message.forget?.()
   const end = await forward(admitted, {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
     collect: turn.chain !== null,
@@ -101,7 +104,7 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
     injectUsage,
     drains: gateway.drains,
   })
-  const settled = await settle(admitted, end, notice)
+  const settled = await settle(admitted, { end, notice, driven })
   if (end.status === 'retry') {
     if (end.without === 'streamOptions') gateway.plainUpstreams.add(turn.upstream.name)
     const located = await locate(turn, turn.request, { id: turn.conversationId, chain: turn.chain })
@@ -128,8 +131,14 @@ function rememberFailedSwap({ gateway, conversationId }: Turn, to: string): void
   gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), to]))
 }
 
+interface Ended {
+  readonly end: CallEnd
+  readonly notice: AnswerNotice | null
+  readonly driven: DriverBytes
+}
+
 /** Ends the hold, once. Null when nothing was settled. */
-async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | null): Promise<SettleAnswer | null> {
+async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promise<SettleAnswer | null> {
   const { turn, operationId, granted, plan } = admitted
   const { gateway } = turn
   const accounts = turn.draws.map((draw) => draw.account)
@@ -145,9 +154,7 @@ async function settle(admitted: Admitted, end: CallEnd, notice: AnswerNotice | n
       end.status === 'charge'
         ? { output: granted }
         : splitByDriver({
-            request: turn.request,
-            messages: plan.shaped.messages,
-            retrieval: turn.policy.config.retrieval,
+            bytes: driven,
             usage: end.usage,
             priced: plan.priced,
             cost,

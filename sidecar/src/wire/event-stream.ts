@@ -30,6 +30,7 @@ export class ChatStream {
   readonly #boundaries = new EventBoundaries()
   readonly #chunk = new ChatChunk()
   readonly #meter: StreamMeter
+  readonly #out: Buffer[] = []
   /** The unfinished event, in the pieces that it came in. */
   #pieces: Buffer[] = []
   #pieceBytes = 0
@@ -44,10 +45,14 @@ export class ChatStream {
     this.#meter = new StreamMeter(options.collect)
   }
 
-  /** Takes the next bytes from the provider; gives those to pass on now, the same object when nothing changed. */
-  push(chunk: Buffer): Buffer | null {
-    if (this.#over) return null
-    let out: Buffer[] | null = null
+  /**
+   * Takes the next bytes from the provider; gives those to pass on now, in pieces: the chunk itself where nothing changed,
+   * views of it, and what was put in. The list and the views are good until the next call.
+   */
+  push(chunk: Buffer): readonly Buffer[] {
+    const out = this.#out
+    out.length = 0
+    if (this.#over) return out
     let start = 0
     /** From here to `start` the chunk's own bytes pass. */
     let copied = 0
@@ -57,15 +62,13 @@ export class ChatStream {
         this.#meter.addUnread(end)
       } else if (this.#pieceBytes > 0) {
         const event = this.#takePieces(chunk.subarray(0, end))
-        const replaced = this.#event(event, 0, event.length)
-        out = [replaced ?? event]
+        out.push(...(this.#event(event, 0, event.length) ?? [event]))
         copied = end
       } else {
         const replaced = this.#event(chunk, start, end)
         if (replaced !== null) {
-          out ??= []
           if (start > copied) out.push(chunk.subarray(copied, start))
-          out.push(replaced)
+          out.push(...replaced)
           copied = end
         }
       }
@@ -73,24 +76,26 @@ export class ChatStream {
     }
     if (!this.#rewrites) {
       this.#keep(chunk, start)
-      return chunk
+      out.length = 0
+      out.push(chunk)
+      return out
     }
-    if (start > copied && out !== null) out.push(chunk.subarray(copied, start))
+    if (start > copied) out.push(copied === 0 && start === chunk.length ? chunk : chunk.subarray(copied, start))
     const released = this.#keep(chunk, start)
-    if (out === null && released === null) return start === chunk.length ? chunk : start === 0 ? null : chunk.subarray(0, start)
-    out ??= start > 0 ? [chunk.subarray(0, start)] : []
     if (released !== null) out.push(released)
-    return join(out)
+    return out
   }
 
   /** The provider's stream has ended: what was held back, read as an event although no empty line ended it. */
-  end(): Buffer | null {
-    if (this.#over) return null
+  end(): readonly Buffer[] {
+    if (this.#over || this.#pieceBytes === 0) {
+      this.#over = true
+      return []
+    }
     this.#over = true
-    if (this.#pieceBytes === 0) return null
     const event = this.#takePieces(null)
     const replaced = this.#event(event, 0, event.length)
-    return this.#rewrites ? join([replaced ?? event]) : null
+    return this.#rewrites ? (replaced ?? [event]) : []
   }
 
   /** What the answer has said of itself so far. `usage` only when it is final: see `usageSoFar`. */
@@ -113,8 +118,8 @@ export class ChatStream {
     return this.#meter.observedOutputTokens()
   }
 
-  /** One whole event: what replaces it (nothing, for one that is dropped); null when it passes as it is. */
-  #event(bytes: Buffer, start: number, end: number): Buffer | null {
+  /** One whole event: the pieces that replace it (none, for one that is dropped); null when it passes as it is. */
+  #event(bytes: Buffer, start: number, end: number): Buffer[] | null {
     if (end - start > EVENT_BYTES_MAX) {
       this.#meter.addUnread(end - start)
       return null
@@ -126,15 +131,15 @@ export class ChatStream {
     const before = this.#placeNotice(data.bytes, edits)
     if (this.#options.stripUsage && chunk.usage.start >= 0) {
       // The chunk that is there only because we asked goes; one that says more stays without its usage.
-      if (chunk.choicesEmpty && chunk.isObject(chunk.usage) && !chunk.carriesMore && chunk.error.start < 0) return before ?? EMPTY
-      edits.push({ ...chunk.usageCut, bytes: EMPTY })
+      if (chunk.choicesEmpty && chunk.isObject(chunk.usage) && !chunk.carriesMore && chunk.error.start < 0) return before === null ? [] : [before]
+      edits.push({ start: chunk.usageCut.start, end: chunk.usageCut.end, bytes: null })
     }
-    if (edits.length === 0) return before === null ? null : Buffer.concat([before, bytes.subarray(start, end)])
-    const changed = applied(data.bytes, data.start, data.end, edits)
-    const event = data.isPlain
-      ? Buffer.concat([bytes.subarray(start, data.start), changed, bytes.subarray(data.end, end)])
-      : withData(bytes, start, end, changed)
-    return before === null ? event : Buffer.concat([before, event])
+    if (edits.length === 0) return before === null ? null : [before, bytes.subarray(start, end)]
+    const pieces = data.isPlain
+      ? applied(bytes, start, end, edits)
+      : [withData(bytes, start, end, Buffer.concat(applied(data.bytes, data.start, data.end, edits)))]
+    if (before !== null) pieces.unshift(before)
+    return pieces
   }
 
   /** The notice goes before the chunk that ends the first answer; into its text where that chunk still has some. */
@@ -187,26 +192,20 @@ export class ChatStream {
 interface Edit {
   readonly start: number
   readonly end: number
-  readonly bytes: Buffer
+  /** What to put in; null: nothing. */
+  readonly bytes: Buffer | null
 }
 
-/** `bytes` from `start` to `end` with the edits made, which do not overlap. */
-function applied(bytes: Buffer, start: number, end: number, edits: readonly Edit[]): Buffer {
+/** `bytes` from `start` to `end` with the edits made, which do not overlap: in pieces. */
+function applied(bytes: Buffer, start: number, end: number, edits: Edit[]): Buffer[] {
   const out: Buffer[] = []
   let at = start
-  for (const edit of [...edits].sort((one, other) => one.start - other.start)) {
-    out.push(bytes.subarray(at, edit.start), edit.bytes)
+  if (edits.length > 1) edits.sort((one, other) => one.start - other.start)
+  for (const edit of edits) {
+    if (edit.start > at) out.push(bytes.subarray(at, edit.start))
+    if (edit.bytes !== null) out.push(edit.bytes)
     at = edit.end
   }
-  out.push(bytes.subarray(at, end))
-  return Buffer.concat(out)
+  if (end > at) out.push(bytes.subarray(at, end))
+  return out
 }
-
-/** Null for nothing: an empty write would only wake the client. */
-function join(parts: readonly Buffer[]): Buffer | null {
-  const [only] = parts
-  const joined = parts.length === 1 && only !== undefined ? only : Buffer.concat(parts)
-  return joined.length === 0 ? null : joined
-}
-
-const EMPTY = Buffer.alloc(0)

@@ -163,6 +163,13 @@ export function elementRanges(bytes: Buffer, array: Range): readonly Range[] {
   return elements
 }
 
+/** The value of bytes that `scanObject` has taken for valid JSON. */
+export function parseValid(bytes: Uint8Array): Json {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const text = buffer.toString('utf8')
+  return withTrueKeys(JSON.parse(text), text, buffer, 0)
+}
+
 /** Where the string that begins before `from` ends: after its closing quote; -1 when it does not. */
 export function stringEnd(bytes: Uint8Array, from: number): number {
   let at = from
@@ -316,10 +323,15 @@ function judge(bytes: Buffer, start: number, skimmer: Skimmer): Judged {
   } catch {
     return { status: 'invalid', at: start, message: null } // its own message quotes the body
   }
-  if (text.includes('\\') && hasBackslashKey(json)) json = new CarefulReader(bytes, start).value()
+  json = withTrueKeys(json, text, bytes, start)
   // Who reads which of two equal keys differs between parsers: what we meter must be what the provider reads.
   if (skimmer.keys !== countKeys(json)) return { status: 'invalid', at: start, message: 'must not give a key twice' }
   return { status: 'ok', json }
+}
+
+/** See `CarefulReader`. `text` is what `json` was parsed from, which stands in `bytes` from `start` on. */
+function withTrueKeys(json: Json, text: string, bytes: Buffer, start: number): Json {
+  return text.includes('\\') && hasBackslashKey(json) ? new CarefulReader(bytes, start).value() : json
 }
 
 /** Keys of all objects in a value; recursion is bounded by `DEPTH_MAX`. */

@@ -3,27 +3,54 @@ import { isList, isObject } from '../core/message.ts'
 import { ROLES } from '../core/request.ts'
 import type { ImagePart, Json, JsonObject, Message } from '../core/request.ts'
 import { imageSize } from './image-size.ts'
+import { parseValid } from './json-scan.ts'
 
 /** A message with the bytes it is sent as; null when it is not an object with a role that is known. */
 export function readMessage(json: Json, bytes: Uint8Array): Message | null {
   if (!isObject(json)) return null
   const role = ROLES.find((known) => known === json['role'])
   if (role === undefined) return null
-  const media = mediaOf(json['content'])
-  return {
-    role,
-    bytes,
-    json,
-    toolCalls: role === 'assistant' ? toolCallsOf(json) : [],
-    answers: answeredCall(role, json),
-    images: media.parts,
-    mediaBytes: media.bytes,
-  }
+  return new ReadMessage(role, bytes, json)
 }
 
 /** A message of an answer as it comes back in the history of the next request; null when it is no message. */
 export function messageFromJson(json: JsonObject): Message | null {
   return readMessage(json, Buffer.from(JSON.stringify(json)))
+}
+
+class ReadMessage implements Message {
+  readonly role: Message['role']
+  readonly bytes: Uint8Array
+  readonly toolCalls: Message['toolCalls']
+  readonly answers: string | null
+  readonly images: readonly ImagePart[]
+  readonly mediaBytes: number
+  #json: JsonObject | null
+
+  constructor(role: Message['role'], bytes: Uint8Array, json: JsonObject) {
+    const media = mediaOf(json['content'])
+    this.role = role
+    this.bytes = bytes
+    this.toolCalls = role === 'assistant' ? toolCallsOf(json) : NONE
+    this.answers = answeredCall(role, json)
+    this.images = media.parts
+    this.mediaBytes = media.bytes
+    this.#json = json
+  }
+
+  get json(): JsonObject {
+    this.#json ??= readAgain(this.bytes)
+    return this.#json
+  }
+  forget(): void {
+    this.#json = null
+  }
+}
+
+function readAgain(bytes: Uint8Array): JsonObject {
+  const json = parseValid(bytes)
+  if (!isObject(json)) throw new TypeError('a message that was read is an object')
+  return json
 }
 
 /** The old `function_call` has no id: the function's name, which its result repeats, stands for it. */

@@ -117,13 +117,11 @@ export function feed(text: string | Buffer, options: Partial<ChatStreamOptions> 
   for (const end of [...ends, bytes.length]) {
     if (end === start) continue
     const piece = Buffer.from(bytes.subarray(start, end))
-    const passed = stream.push(piece)
-    if (passed !== null) out.push(Buffer.from(passed))
+    out.push(Buffer.concat(stream.push(piece)))
     piece.fill(0)
     start = end
   }
-  const rest = stream.end()
-  if (rest !== null) out.push(rest)
+  out.push(...stream.end())
   return {
     output: Buffer.concat(out).toString('utf8'),
     facts: stream.facts,
