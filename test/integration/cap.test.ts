@@ -6,13 +6,11 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import OpenAI from 'openai'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
+import { assertUsed, burst, MODEL, OUTPUT_MAX } from '../support/burst.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { ledgerTotal, startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
-/** gpt-4o: 10.00 USD per million output tokens, so 1,000 tokens cost 0.01. */
-const MODEL = 'gpt-4o'
-const OUTPUT_MAX = 1_000
 
 let provider: Provider
 before(async () => {
@@ -35,8 +33,8 @@ describe('200 parallel calls on one budget that covers about 20 holds', () => {
         ],
       })
       await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
-        const outcomes = await burst(sidecar, CALLS, () => ({ 'x-farebox-conversation': 'one' }), { stream, outputTokens: OUTPUT_MAX / 10 })
-        await assertUsed(outcomes, BUDGET)
+        const outcomes = await burst([sidecar], CALLS, () => ({ 'x-farebox-conversation': 'one' }), { stream, outputTokens: OUTPUT_MAX / 10 })
+        await assertUsed(provider, outcomes, BUDGET)
       })
     })
 
@@ -46,12 +44,12 @@ describe('200 parallel calls on one budget that covers about 20 holds', () => {
       })
       await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
         const outcomes = await burst(
-          sidecar,
+          [sidecar],
           CALLS,
           (call) => ({ 'x-farebox-conversation': `conversation-${call}`, 'x-farebox-user': 'ann' }),
           { stream, outputTokens: OUTPUT_MAX / 10 },
         )
-        await assertUsed(outcomes, BUDGET)
+        await assertUsed(provider, outcomes, BUDGET)
       })
     })
   }
@@ -62,7 +60,7 @@ describe('200 parallel calls on one budget that covers about 20 holds', () => {
       models: { allow: [], downgrades: [], usefulOutputTokens: OUTPUT_MAX },
     })
     await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
-      const outcomes = await burst(sidecar, CALLS, () => ({ 'x-farebox-conversation': 'full' }), {
+      const outcomes = await burst([sidecar], CALLS, () => ({ 'x-farebox-conversation': 'full' }), {
         stream: false,
         outputTokens: OUTPUT_MAX,
       })
@@ -167,64 +165,6 @@ test('kill -9 in mid-stream: after the restart nothing is lost, nothing is twice
     assert.ok(provider.bill.totalNanoUsd() <= parseUsd(ledgerTotal(sidecar)))
   })
 })
-
-interface Outcome {
-  readonly status: number
-  readonly code: string | null
-  readonly rung: string | null
-}
-
-/** Fires all calls at once and tells how each ended. */
-async function burst(
-  sidecar: Sidecar,
-  calls: number,
-  headersOf: (call: number) => Record<string, string>,
-  options: { readonly stream: boolean; readonly outputTokens: number },
-): Promise<readonly Outcome[]> {
-  return Promise.all(
-    Array.from({ length: calls }, async (_, call): Promise<Outcome> => {
-      const answer = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          authorization: 'Bearer test',
-          'x-fake-output-tokens': String(options.outputTokens),
-          'x-fake-delay-ms': '20',
-          ...headersOf(call),
-        },
-        body: JSON.stringify({
-          model: MODEL,
-          stream: options.stream,
-          max_tokens: OUTPUT_MAX,
-          messages: [{ role: 'user', content: 'Hello there.' }],
-        }),
-      })
-      const text = await answer.text()
-      return {
-        status: answer.status,
-        code: answer.ok ? null : String((JSON.parse(text) as { error: { code: unknown } }).error.code),
-        rung: answer.headers.get('x-farebox-rung'),
-      }
-    }),
-  )
-}
-
-async function assertUsed(outcomes: readonly Outcome[], budget: string): Promise<void> {
-  await provider.settled()
-  const bill = provider.bill.totalNanoUsd()
-  const answered = outcomes.filter((outcome) => outcome.status === 200)
-  const refused = outcomes.filter((outcome) => outcome.status !== 200)
-  assert.ok(bill <= parseUsd(budget), `billed ${formatUsd(bill)} of ${budget}`)
-  assert.ok(answered.length >= 20, `${answered.length} were answered`)
-  for (const outcome of refused)
-    assert.ok(outcome.code === 'conversation_budget_exhausted' || outcome.code === 'budget_busy', `refused with ${outcome.code}`)
-  if (refused.length > 0)
-    assert.ok(bill * 100n >= parseUsd(budget) * 90n, `only ${formatUsd(bill)} of ${budget} was used before the last refusal`)
-  // A rung comes from what is spent and what input is under way; the first calls have nothing but held output before them.
-  const inputAndSpent = bill * 100n < parseUsd(budget) * 70n
-  if (inputAndSpent) assert.ok(answered.every((outcome) => outcome.rung === 'None'))
-  assert.ok(answered.filter((outcome) => outcome.rung === 'None').length >= 20)
-}
 
 /** Reads a stream up to about this many tokens, then hangs up. */
 async function leaveAt(sidecar: Sidecar, tokens: number, outputTokens: number): Promise<void> {

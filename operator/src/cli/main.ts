@@ -5,6 +5,7 @@ import * as z from 'zod'
 import { ManifestsRefused } from '../laptop/laptop.ts'
 import { addDemoCommand } from './demo-command.ts'
 import { addExplainCommand } from './explain-command.ts'
+import { addLedgerCommand } from './ledger-command.ts'
 import { addLintCommand } from './lint-command.ts'
 import { addReplayCommand } from './replay-command.ts'
 import { addRunCommand } from './run-command.ts'
@@ -20,6 +21,7 @@ async function main(): Promise<void> {
   addRunCommand(program)
   addLintCommand(program)
   addExplainCommand(program)
+  addLedgerCommand(program)
   addReplayCommand(program)
   addDemoCommand(program)
   program.addHelpText(

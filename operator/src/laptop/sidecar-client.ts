@@ -1,4 +1,6 @@
 /** What the sidecar's app API tells: its config in force, its totals, and where each conversation stands. */
+import { BalancesSchema, LEDGER_PAGE_MAX, LedgerPageSchema } from '@farebox/crds/ledger-page.ts'
+import type { Balances, LedgerLine, LedgerPage } from '@farebox/crds/ledger-page.ts'
 import { SidecarStatusSchema } from '@farebox/crds/sidecar-status.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { USD_PATTERN } from '@farebox/crds/usd.ts'
@@ -58,6 +60,21 @@ export class SidecarClient {
   /** By the app's own id or the hashed one. */
   async conversation(id: string): Promise<Standing> {
     return StandingSchema.parse(await this.#ask('GET', `/farebox/v1/conversations/${encodeURIComponent(id)}`))
+  }
+
+  /** Pages of ledger entries from after `after` on, to the newest. */
+  async *ledger(after = 0): AsyncGenerator<readonly LedgerLine[]> {
+    let from: number | null = after
+    while (from !== null) {
+      const page: LedgerPage = LedgerPageSchema.parse(await this.#ask('GET', `/farebox/v1/ledger?after=${from}&limit=${LEDGER_PAGE_MAX}`))
+      yield page.entries
+      from = page.next
+    }
+  }
+
+  /** At most `LEDGER_PAGE_MAX` at once; those never drawn on are zero. */
+  async balances(accounts: readonly string[]): Promise<Balances> {
+    return BalancesSchema.parse(await this.#ask('POST', '/farebox/v1/balances', { accounts })).balances
   }
 
   async confirmResolution(id: string): Promise<void> {

@@ -1,5 +1,6 @@
 /** The app API: where a conversation stands, and what the app tells about it. Loopback only; the pod is the trust boundary. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { BalancesQuerySchema } from '@farebox/crds/ledger-page.ts'
 import { parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
 import type { Conversation } from '../core/conversation.ts'
@@ -12,6 +13,7 @@ import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
 import type { Gateway, Policy } from './gateway.ts'
+import { balancesOf as accountBalances, ledgerPage } from './ledger-api.ts'
 import { reportAlerts } from './report.ts'
 import { recordResolution } from './resolutions.ts'
 import { statusOf } from './status.ts'
@@ -55,6 +57,13 @@ async function route(
   if (method === 'GET' && collection === 'status' && id === undefined) return { status: 200, body: await statusOf(gateway, policy) }
   if (method === 'GET' && collection === 'alerts' && id === undefined)
     return { status: 200, body: { alerts: gateway.alerts.newestFirst(limitOf(query)) } }
+  if (method === 'GET' && collection === 'ledger' && id === undefined)
+    return { status: 200, body: await ledgerPage(gateway.store, { after: afterOf(query), limit: limitOf(query) }) }
+  if (method === 'POST' && collection === 'balances' && id === undefined) {
+    const parsed = BalancesQuerySchema.safeParse(body)
+    if (!parsed.success) return invalid(parsed.error)
+    return { status: 200, body: { balances: await accountBalances(gateway.store, parsed.data.accounts, gateway.nowMs()) } }
+  }
   if (collection !== 'conversations') return notFound('no such resource')
   if (id === undefined)
     return method === 'GET'
@@ -202,6 +211,11 @@ async function termsOf(gateway: Gateway, policy: Policy, conversation: Conversat
   if (pinned !== null) return pinned
   const newest = policy.config.contracts[conversation.tier]
   return newest === undefined ? null : await gateway.contracts.newest(newest)
+}
+
+function afterOf(query: URLSearchParams): number {
+  const asked = Number(query.get('after') ?? 0)
+  return Number.isSafeInteger(asked) && asked > 0 ? asked : 0
 }
 
 function limitOf(query: URLSearchParams): number {

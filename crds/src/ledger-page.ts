@@ -1,0 +1,45 @@
+/** The ledger as a sidecar tells it at `GET /farebox/v1/ledger`, and the balances that it must come to. */
+import * as z from 'zod'
+import { USD_PATTERN } from './usd.ts'
+
+/** Decimal US dollars; a correction may be below zero. */
+const SignedMoney = z.string().regex(/^-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$/)
+const Money = z.string().regex(USD_PATTERN)
+
+/** Most entries of a page, and most accounts asked for at once. */
+export const LEDGER_PAGE_MAX = 1_000
+
+export const LedgerEntrySchema = z.object({
+  /** Counts entries in their order; there may be gaps. */
+  sequence: z.int(),
+  id: z.string(),
+  operation: z.string(),
+  kind: z.string(),
+  cost: SignedMoney,
+  at: z.iso.datetime(),
+  /** Whose `spent` it moves. */
+  accounts: z.array(z.string()),
+  conversation: z.string().optional(),
+  session: z.int().optional(),
+  user: z.string().optional(),
+  tier: z.string().optional(),
+  model: z.string().optional(),
+  purpose: z.string().optional(),
+  label: z.string().optional(),
+  /** How the usage is known: `exact`, `partial`, `estimated`. */
+  source: z.string().optional(),
+  usage: z.record(z.string(), z.number()).optional(),
+  drivers: z.record(z.string(), SignedMoney).optional(),
+})
+export type LedgerLine = z.infer<typeof LedgerEntrySchema>
+
+export const LedgerPageSchema = z.object({
+  entries: z.array(LedgerEntrySchema),
+  /** To be asked for next, as `after`; null: that was all. */
+  next: z.int().nullable(),
+})
+export type LedgerPage = z.infer<typeof LedgerPageSchema>
+
+export const BalancesQuerySchema = z.strictObject({ accounts: z.array(z.string().min(1).max(1_024)).max(LEDGER_PAGE_MAX) })
+export const BalancesSchema = z.object({ balances: z.record(z.string(), z.object({ spent: Money, held: Money })) })
+export type Balances = z.infer<typeof BalancesSchema>['balances']

@@ -1,0 +1,75 @@
+/** `farebox ledger`: every entry as it was written, and whether the balances are what the entries come to. */
+import { createWriteStream } from 'node:fs'
+import { once } from 'node:events'
+import type { Writable } from 'node:stream'
+import { Option } from 'commander'
+import type { Command } from 'commander'
+import { formatUsd } from '@farebox/crds/usd.ts'
+import { BalanceSheet, csvHead, csvLines, jsonLine } from '../laptop/balance-sheet.ts'
+import { SidecarClient } from '../laptop/sidecar-client.ts'
+import { urlOption } from './options.ts'
+import { verifyLedger } from '../laptop/verify-ledger.ts'
+
+const DEFAULT_URL = 'http://127.0.0.1:4180'
+const SHOWN_MAX = 20
+
+export function addLedgerCommand(program: Command): void {
+  const ledger = program
+    .command('ledger')
+    .summary('what was entered, entry by entry, and whether it adds up')
+    .description('The ledger of a running sidecar, or of all that share its store: each cost once, immutable, corrected by further entries.')
+  ledger
+    .command('export')
+    .description('all entries in order, each with the balances after it')
+    .addOption(new Option('--format <format>', 'a line of JSON per entry, or a line of CSV per account moved').choices(['ndjson', 'csv']).default('ndjson'))
+    .option('--output <file>', 'in place of standard output')
+    .option('--url <url>', 'of the sidecar', urlOption, DEFAULT_URL)
+    .action(exportLedger)
+  ledger
+    .command('verify')
+    .description('works out every balance again from the entries; ends with 1 where one differs')
+    .option('--url <url>', 'of the sidecar', urlOption, DEFAULT_URL)
+    .action(verify)
+}
+
+async function exportLedger(options: { readonly format: 'ndjson' | 'csv'; readonly output?: string; readonly url: string }): Promise<void> {
+  const out = options.output === undefined ? process.stdout : createWriteStream(options.output)
+  const sheet = new BalanceSheet()
+  if (options.format === 'csv') await writeLines(out, [csvHead()])
+  for await (const page of new SidecarClient(options.url).ledger()) {
+    await writeLines(
+      out,
+      page.flatMap((entry) => {
+        const balances = sheet.add(entry)
+        return options.format === 'csv' ? csvLines(entry, balances) : [jsonLine(entry, balances)]
+      }),
+    )
+  }
+  if (out === process.stdout) return
+  out.end()
+  await once(out, 'close')
+  process.stderr.write(`${sheet.entries} entries, ${formatUsd(sheet.total)} USD in all, in ${options.output}\n`)
+}
+
+async function verify(options: { readonly url: string }): Promise<void> {
+  const { sheet, outlived, differences } = await verifyLedger(new SidecarClient(options.url))
+  for (const { account, entered, spent } of differences.slice(0, SHOWN_MAX))
+    print(`${account}: its entries come to ${formatUsd(entered)}, its balance is ${formatUsd(spent)}`)
+  if (differences.length > SHOWN_MAX) print(`... and ${differences.length - SHOWN_MAX} more`)
+  const gone = outlived === 0 ? '' : `, ${outlived} have outlived their balance`
+  print(`${sheet.entries} entries, ${formatUsd(sheet.total)} USD; ${sheet.accounts.size} accounts${gone}`)
+  print(differences.length === 0 ? 'every balance is what its entries come to' : wrong(differences.length))
+  if (differences.length > 0) process.exitCode = 1
+}
+
+async function writeLines(out: Writable, lines: readonly string[]): Promise<void> {
+  if (lines.length > 0 && !out.write(`${lines.join('\n')}\n`)) await once(out, 'drain')
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
+function wrong(count: number): string {
+  return count === 1 ? '1 balance is not what its entries come to' : `${count} balances are not what their entries come to`
+}

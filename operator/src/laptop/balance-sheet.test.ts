@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { LedgerLine } from '@farebox/crds/ledger-page.ts'
+import { BalanceSheet, csvHead, csvLines, jsonLine } from './balance-sheet.ts'
+
+const entry = (sequence: number, cost: string, more: Partial<LedgerLine> = {}): LedgerLine => ({
+  sequence,
+  id: `op-${sequence}/settlement`,
+  operation: `op-${sequence}`,
+  kind: 'settlement',
+  cost,
+  at: '2026-11-24T10:00:00.000Z',
+  accounts: ['c:one:1', 'u:ann:pro:Month:2026-11'],
+  ...more,
+})
+
+test('balances run on over entries, corrections take back, and each entry counts once in the total', () => {
+  const sheet = new BalanceSheet()
+  sheet.add(entry(1, '0.10'))
+  sheet.add(entry(2, '0.000000001', { accounts: ['c:one:1'] }))
+  const after = sheet.add(entry(3, '-0.04', { kind: 'correction' }))
+  assert.deepEqual([...after], [
+    ['c:one:1', 60_000_001n],
+    ['u:ann:pro:Month:2026-11', 60_000_000n],
+  ])
+  assert.deepEqual([sheet.entries, sheet.total, sheet.accounts.size], [3, 60_000_001n, 2])
+})
+
+test('an entry that is there twice is no ledger', () => {
+  const sheet = new BalanceSheet()
+  sheet.add(entry(1, '0.10'))
+  assert.throws(() => sheet.add(entry(1, '0.10')), /twice/)
+})
+
+test('CSV has a line per account moved, quotes what must be quoted, and no formula', () => {
+  const sheet = new BalanceSheet()
+  const line = entry(7, '0.5', { label: '=HYPERLINK("x"),y', conversation: 'one', session: 1 })
+  const lines = csvLines(line, sheet.add(line))
+  assert.equal(csvHead().split(',').length, 15)
+  assert.deepEqual(lines, [
+    `7,2026-11-24T10:00:00.000Z,settlement,op-7,c:one:1,0.5,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
+    `7,2026-11-24T10:00:00.000Z,settlement,op-7,u:ann:pro:Month:2026-11,0.5,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
+  ])
+})
+
+test('NDJSON is the entry with the balances after it', () => {
+  const sheet = new BalanceSheet()
+  const line = entry(1, '0.10')
+  assert.deepEqual(JSON.parse(jsonLine(line, sheet.add(line))), {
+    ...line,
+    balances: { 'c:one:1': '0.10', 'u:ann:pro:Month:2026-11': '0.10' },
+  })
+})

@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Balances, LedgerLine } from '@farebox/crds/ledger-page.ts'
+import { verifyLedger } from './verify-ledger.ts'
+import type { LedgerSource } from './verify-ledger.ts'
+
+const NOW = Date.parse('2026-11-24T10:00:00Z')
+const entry = (sequence: number, account: string, cost: string, at = '2026-11-24T09:00:00.000Z'): LedgerLine => ({
+  sequence,
+  id: `op-${sequence}/settlement`,
+  operation: `op-${sequence}`,
+  kind: 'settlement',
+  cost,
+  at,
+  accounts: [account],
+})
+
+/** A source whose ledger grows each time that balances are read. */
+function source(entries: LedgerLine[], balances: () => Record<string, string>): LedgerSource {
+  return {
+    async *ledger(after = 0) {
+      yield entries.filter(({ sequence }) => sequence > after)
+    },
+    async balances(accounts) {
+      const all = balances()
+      return Object.fromEntries(accounts.map((account) => [account, { spent: all[account] ?? '0.00', held: '0.00' }])) satisfies Balances
+    },
+  }
+}
+
+test('agrees where each balance is the sum of its entries', async () => {
+  const verified = await verifyLedger(source([entry(1, 'a', '0.10'), entry(4, 'a', '0.05'), entry(5, 'b', '1.00')], () => ({ a: '0.15', b: '1.00' })), () => NOW)
+  assert.deepEqual([verified.differences, verified.outlived, verified.sheet.entries], [[], 0, 3])
+})
+
+test('tells a balance that is too high, too low or gone', async () => {
+  const entries = [entry(1, 'a', '0.10'), entry(2, 'b', '0.10'), entry(3, 'c', '0.10')]
+  const { differences } = await verifyLedger(source(entries, () => ({ a: '0.11', b: '0.09' })), () => NOW)
+  assert.deepEqual(differences, [
+    { account: 'a', entered: 100_000_000n, spent: 110_000_000n },
+    { account: 'b', entered: 100_000_000n, spent: 90_000_000n },
+    { account: 'c', entered: 100_000_000n, spent: 0n },
+  ])
+})
+
+test('a balance that was forgotten in due time is no difference', async () => {
+  const verified = await verifyLedger(source([entry(1, 'a', '0.10', '2026-09-01T00:00:00.000Z')], () => ({})), () => NOW)
+  assert.deepEqual([verified.differences, verified.outlived], [[], 1])
+})
+
+test('what is entered while it reads is caught up with', async () => {
+  const entries = [entry(1, 'a', '0.10')]
+  let reads = 0
+  const verified = await verifyLedger(
+    source(entries, () => {
+      reads += 1
+      if (reads === 1) entries.push(entry(2, 'a', '0.02'))
+      return { a: '0.12' }
+    }),
+    () => NOW,
+  )
+  assert.deepEqual([verified.differences, verified.sheet.entries, reads], [[], 2, 2])
+})

@@ -1,0 +1,85 @@
+/** `farebox ledger` on a real sidecar: what it exports, and that it finds a balance that somebody has changed. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { formatUsd } from '@farebox/crds/usd.ts'
+import { startProvider } from '../provider/server.ts'
+import type { Provider } from '../provider/server.ts'
+import { MODEL } from '../support/burst.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+
+const CLI = fileURLToPath(new URL('../../operator/src/cli/main.ts', import.meta.url))
+const CONVERSATIONS = 3
+const TURNS = 2
+
+describe('the ledger of a sidecar that answered a few turns', () => {
+  let provider: Provider
+  let sidecar: Sidecar
+  before(async () => {
+    provider = await startProvider()
+    const month = { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } as const
+    const contract = makeContract({ caps: { perConversation: '1.00', perUser: { amount: '5.00', period: month } } })
+    sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, [contract]))
+    for (let conversation = 0; conversation < CONVERSATIONS; conversation += 1) {
+      for (let turn = 0; turn < TURNS; turn += 1) {
+        await sidecar
+          .client({ 'x-farebox-conversation': `c${conversation}`, 'x-farebox-user': 'ann', 'x-fake-output-tokens': '20' })
+          .chat.completions.create({ model: MODEL, max_tokens: 50, messages: [{ role: 'user', content: `Turn ${turn}.` }] })
+      }
+    }
+    await sidecar.postJson('/farebox/v1/conversations/c0/costs', { cost: '0.0125', label: 'vector, "search"', operationId: 'x1' })
+    await sidecar.idle()
+  })
+  after(async () => {
+    await sidecar.close()
+    await provider.close()
+  })
+
+  test('NDJSON: each cost once, with the balances after it, and it comes to the bill and the cost that the app added', async () => {
+    const { stdout, code } = await farebox('ledger', 'export', '--url', sidecar.url)
+    const entries = stdout.trim().split('\n').map((line) => JSON.parse(line) as { cost: string; kind: string; balances: Record<string, string> })
+    assert.equal(code, 0)
+    assert.equal(entries.length, CONVERSATIONS * TURNS + 1)
+    const last = entries.at(-1)
+    const user = Object.keys(last?.balances ?? {}).find((account) => account.startsWith('u:'))
+    assert.equal(last?.balances[user ?? ''], formatUsd(provider.bill.totalNanoUsd() + 12_500_000n), "the user's balance is all of it")
+  })
+
+  test('CSV: one line for each account that an entry moves', async () => {
+    const { stdout } = await farebox('ledger', 'export', '--format', 'csv', '--url', sidecar.url)
+    const lines = stdout.trim().split('\n')
+    assert.equal(lines.length, 1 + 2 * (CONVERSATIONS * TURNS + 1))
+    assert.match(lines[0] ?? '', /^sequence,at,kind,operation,account,cost,balance,/)
+    assert.match(stdout, /"vector, ""search"""/)
+  })
+
+  test('verify agrees; and when a balance was changed behind its back, it names it and ends with 1', async () => {
+    const agreed = await farebox('ledger', 'verify', '--url', sidecar.url)
+    assert.deepEqual([agreed.code, /every balance is what its entries come to/.test(agreed.stdout)], [0, true], agreed.stdout + agreed.stderr)
+    await sidecar.kill('SIGTERM')
+    const database = new DatabaseSync(join(sidecar.dataDir, 'books.sqlite'))
+    database.exec("UPDATE accounts SET spent = spent - 1 WHERE id = (SELECT id FROM accounts WHERE id LIKE 'c:%' LIMIT 1)")
+    database.close()
+    await sidecar.start()
+    const { stdout, code } = await farebox('ledger', 'verify', '--url', sidecar.url)
+    assert.equal(code, 1)
+    assert.match(stdout, /^c:[0-9a-f]+:1: its entries come to 0\.\d+, its balance is 0\.\d+$/m)
+    assert.match(stdout, /1 balances? (is|are) not what/)
+  })
+})
+
+async function farebox(...words: readonly string[]): Promise<{ readonly stdout: string; readonly stderr: string; readonly code: number | null }> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  await once(child, 'close')
+  return { stdout, stderr, code: child.exitCode }
+}
