@@ -55,9 +55,11 @@ export class UpstreamConnection {
     socket.once(origin.isTls ? 'secureConnect' : 'connect', () => {
       this.#isOpen = true
       this.#onReady?.()
+      if (this.#isPaused) socket.pause() // TLS had to read until now
     })
     socket.on('error', (error) => this.#broken(error))
     socket.on('end', () => {
+      this.#isOver = true // for whoever looks for a free one before `close` comes
       if (!this.#reader.endOfConnection()) this.#broken(new Error('the provider closed the connection'))
       socket.destroy()
     })
@@ -81,7 +83,7 @@ export class UpstreamConnection {
     this.#events = events
     const write = (): void => {
       const socket = this.#socket
-      this.#reader.expect()
+      this.#reader.expect({ isToHead: head.startsWith('HEAD ') })
       socket.ref()
       // One piece costs the kernel less than two, as long as copying it costs nothing.
       if (body === null) socket.write(head, 'latin1')
@@ -161,15 +163,17 @@ function open({ isTls, host, port }: Origin, read: (bytes: Buffer) => boolean): 
   if (!isTls) return connectTcp({ host, port, onread })
   const key = `${host}:${port}`
   const session = sessions.get(key)
-  const socket = connectTls({
+  const options = {
     host,
     port,
     // RFC 6066 allows no addresses here.
     ...(isIP(host) === 0 ? { servername: host } : {}),
     ALPNProtocols: ['http/1.1'],
     ...(session === undefined ? {} : { session }),
-    ...{ onread }, // a documented option of sockets, which the types of `tls` leave out
-  })
+    onread, // a documented option of sockets, which the types of `tls` leave out
+  }
+  const socket = connectTls(options)
+  socket.once('error', () => sessions.delete(key)) // which may be why
   socket.on('session', (fresh) => {
     if (sessions.size >= SESSIONS_KEPT && !sessions.has(key)) sessions.clear()
     sessions.set(key, fresh)

@@ -129,18 +129,21 @@ function headOf({ path, method, headers, body }: UpstreamCall, { authority, pref
 }
 
 /** What of a call would be read as something else at the other end; null: nothing. */
-function obstacleTo({ path, headers }: UpstreamCall): string | null {
+function obstacleTo({ method, path, headers }: UpstreamCall): string | null {
+  if (method === '' || UNSENDABLE_NAME.test(method)) return 'a method must be a token'
   if (UNSENDABLE_TARGET.test(path)) return 'a path must be without spaces and controls'
   for (let index = 0; index + 1 < headers.length; index += 2) {
-    if (UNSENDABLE_NAME.test(headers[index] as string) || UNSENDABLE_VALUE.test(headers[index + 1] as string))
+    const name = headers[index] as string
+    if (name === '' || UNSENDABLE_NAME.test(name) || UNSENDABLE_VALUE.test(headers[index + 1] as string))
       return 'a header must be without line breaks and controls'
   }
   return null
 }
 
-const UNSENDABLE_TARGET = /[\0-\x20\x7f]/
+// A head leaves in latin1: of a character beyond it, another would arrive, even a line break.
+const UNSENDABLE_TARGET = /[^!-~\x80-\xff]/
 const UNSENDABLE_NAME = /[^!#$%&'*+\-.^_`|~0-9A-Za-z]/
-const UNSENDABLE_VALUE = /[\0-\x08\n-\x1f\x7f]|[^\0-\xff]/
+const UNSENDABLE_VALUE = /[^\t -~\x80-\xff]/
 
 /** The connections to one host, and the calls that wait for one of them. */
 class Host {
@@ -149,7 +152,7 @@ class Host {
   /** Those without a call, the last used one last. */
   readonly #free: { readonly connection: UpstreamConnection; readonly sinceMs: number }[] = []
   readonly #busy = new Map<UpstreamConnection, Attempt>()
-  readonly #waiting: Attempt[] = []
+  #waiting: Attempt[] = []
 
   constructor(origin: Origin, connectionsMax: number) {
     this.#origin = origin
@@ -168,13 +171,15 @@ class Host {
     this.#send(attempt, connection)
   }
 
-  /** Fails what takes too long, and closes what has been free for long. */
+  /** Fails what takes too long, closes what has been free for long, and lets go of the bodies of calls that gave up waiting. */
   look(nowMs: number, times: UpstreamTimes): void {
+    if (this.#waiting.some(({ isOver }) => isOver)) this.#waiting = this.#waiting.filter(({ isOver }) => !isOver)
     while (this.#free[0] !== undefined && nowMs - this.#free[0].sinceMs > times.freeMs) this.#free.shift()?.connection.destroy()
     for (const [connection, attempt] of this.#busy) {
       if (attempt.isPaused) continue
       const silentMs = nowMs - attempt.heardMs
-      if (connection.isConnecting && silentMs > times.connectMs) attempt.fail('connect', new Error('the provider could not be reached in time'))
+      if (connection.isConnecting && silentMs > times.connectMs)
+        attempt.fail('connect', new Error('the provider could not be reached in time'))
       else if (!connection.isConnecting && silentMs > (attempt.hasHead ? times.bodyMs : times.headersMs))
         attempt.fail('timeout', new Error('the provider was silent for too long'))
     }
@@ -242,18 +247,22 @@ class Attempt implements UpstreamHandle, ConnectionEvents {
     if (this.isPaused) connection.pause()
   }
 
+  // Once it is over, its connection may be another's.
   abort(): void {
+    if (this.isOver) return
     this.isOver = true
     this.#connection?.destroy()
   }
   pause(): void {
+    if (this.isOver) return
     this.isPaused = true
     this.#connection?.pause()
   }
   resume(): void {
+    if (this.isOver) return
     this.isPaused = false
     this.heardMs = performance.now() // the silence was ours
-    if (!this.isOver) this.#connection?.resume()
+    this.#connection?.resume()
   }
 
   /** Gives up on it. */

@@ -31,6 +31,8 @@ type State =
   | 'chunkData'
   | 'chunkEnd'
   | 'trailers'
+  /** Whole, and not said yet. */
+  | 'whole'
 
 /** Reads one response after another from a connection that never has more than one request out. */
 export class ResponseReader {
@@ -43,18 +45,20 @@ export class ResponseReader {
   #trailerBytes = 0
   #interim = 0
   #keepsAlive = false
+  #isToHead = false
 
   constructor(events: ResponseEvents) {
     this.#events = events
   }
 
-  /** A request is out: a response is expected. */
-  expect(): void {
+  /** A request is out: a response is expected. One to HEAD has no body, whatever its headers say. */
+  expect({ isToHead }: { readonly isToHead: boolean } = { isToHead: false }): void {
     if (this.#state !== 'idle') throw new TypeError('a connection has one request out at a time')
     this.#state = 'head'
     this.#pending = EMPTY
     this.#interim = 0
     this.#keepsAlive = false
+    this.#isToHead = isToHead
   }
 
   /** No response is expected: the last one has ended. */
@@ -69,11 +73,24 @@ export class ResponseReader {
 
   /** Takes the next bytes. Throws `MalformedResponse`; bytes that nobody asked for are one. */
   push(bytes: Buffer): void {
+    const end = this.#take(bytes)
+    const isMore = end < bytes.length
+    if (this.#state === 'whole') {
+      // Whoever hears of the end may send the next request at once: what is left here must not be taken for its answer.
+      if (isMore) this.#keepsAlive = false
+      this.#end()
+    }
+    if (isMore) throw new MalformedResponse('bytes came that no request asked for')
+  }
+
+  /** Takes what belongs to the response that is expected, and says where that ends. */
+  #take(bytes: Buffer): number {
     let at = 0
     while (at < bytes.length) {
       switch (this.#state) {
         case 'idle':
-          throw new MalformedResponse('bytes came that no request asked for')
+        case 'whole':
+          return at
         case 'head':
           at = this.#readHead(bytes, at)
           break
@@ -83,14 +100,13 @@ export class ResponseReader {
           this.#left -= end - at
           this.#events.data(at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end))
           at = end
-          if (this.#left > 0) return
-          if (this.#state === 'chunkData') this.#state = 'chunkEnd'
-          else this.#end()
+          if (this.#left > 0) return at
+          this.#state = this.#state === 'chunkData' ? 'chunkEnd' : 'whole'
           break
         }
         case 'untilClose':
           this.#events.data(at === 0 ? bytes : bytes.subarray(at))
-          return
+          return bytes.length
         case 'chunkSize': {
           const plain = this.#pending.length === 0 ? plainSizeEnd(bytes, at) : -1
           if (plain >= 0) {
@@ -101,7 +117,7 @@ export class ResponseReader {
             break
           }
           const line = this.#line(bytes, at, LINE_BYTES_MAX)
-          if (line === null) return
+          if (line === null) return bytes.length
           at = line.next
           this.#left = chunkSize(line.text)
           this.#trailerBytes = 0
@@ -115,7 +131,7 @@ export class ResponseReader {
             break
           }
           const line = this.#line(bytes, at, LINE_END_BYTES)
-          if (line === null) return
+          if (line === null) return bytes.length
           at = line.next
           if (line.text !== '') throw new MalformedResponse('a chunk is longer than it says')
           this.#state = 'chunkSize'
@@ -123,18 +139,19 @@ export class ResponseReader {
         }
         case 'trailers': {
           const line = this.#line(bytes, at, LINE_BYTES_MAX)
-          if (line === null) return
+          if (line === null) return bytes.length
           at = line.next
           if (line.text === '') {
-            this.#end()
+            this.#state = 'whole'
             break
           }
           this.#trailerBytes += line.text.length
           if (this.#trailerBytes > TRAILER_BYTES_MAX) throw new MalformedResponse('the trailers are too long')
-          headerOf(line.text)
+          if (FRAMING.test(line.text.slice(0, headerOf(line.text)))) throw new MalformedResponse('a trailer says how long the body was')
         }
       }
     }
+    return at
   }
 
   /** The connection has ended: true when that is how the response ends, or when none was expected. */
@@ -159,7 +176,8 @@ export class ResponseReader {
       start = 0
     }
     const end = head.indexOf(HEAD_END, start)
-    if ((end < 0 ? head.length : end) - start > HEAD_BYTES_MAX) throw new MalformedResponse('the head of the response is too long')
+    if ((end < 0 ? head.length - HEAD_END.length + 1 : end) - start > HEAD_BYTES_MAX)
+      throw new MalformedResponse('the head of the response is too long')
     if (end < 0) {
       this.#pending = offset === 0 && start === from ? Buffer.from(head.subarray(start)) : head
       return bytes.length
@@ -195,23 +213,21 @@ export class ResponseReader {
     }
     if (statusCode < 200) {
       this.#interim += 1
-      if (statusCode === SWITCHING || this.#interim > INTERIM_MAX) throw new MalformedResponse('interim answers do not end, or switch protocols')
+      if (statusCode === SWITCHING || closes || this.#interim > INTERIM_MAX)
+        throw new MalformedResponse('interim answers do not end, close the connection or switch protocols')
       return // the answer itself is still to come
     }
     if (isChunked && length !== null) throw new MalformedResponse('a response has one content-length or one transfer-encoding, not both')
-    this.#keepsAlive = !closes
     const isBodiless = statusCode === NO_CONTENT || statusCode === NOT_MODIFIED
-    if (isBodiless || length === 0) this.#state = 'length'
+    // Who answers HEAD without a word on the body may go on to close, as if there had been one.
+    this.#keepsAlive = !closes && (isBodiless || isChunked || length !== null)
+    if (isBodiless || this.#isToHead || length === 0) this.#state = 'whole'
     else if (isChunked) this.#state = 'chunkSize'
     else if (length !== null) {
       this.#left = length
       this.#state = 'length'
-    } else {
-      this.#keepsAlive = false
-      this.#state = 'untilClose'
-    }
+    } else this.#state = 'untilClose'
     this.#events.head(statusCode, rawHeaders)
-    if (isBodiless || length === 0) this.#end()
   }
 
   /** The text up to the next CRLF; null when it has not all come. */
@@ -246,13 +262,16 @@ const LENGTH = 'content-length'
 const ENCODING = 'transfer-encoding'
 const CONNECTION = 'connection'
 
-const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: [^\0-\x08\n-\x1f\x7f]*)?$/
+const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: [\t -~\x80-\xff]*)?$/
 const DIGITS = /^\d{1,15}$/
 const CLOSE = /(?:^|,)[ \t]*close[ \t]*(?:,|$)/i
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 /** Horizontal tabs may be in a value, other controls may not. */
-const CONTROL = /[\0-\x08\n-\x1f\x7f]/
-const CHUNK_SIZE = /^([0-9A-Fa-f]{1,13})[ \t]*(?:;[^\0-\x08\n-\x1f\x7f]*)?$/
+const CONTROL = /[^\t -~\x80-\xff]/
+/** Extensions are a token each, with nothing or a token or a quoted text as the value. */
+const CHUNK_SIZE =
+  /^([0-9A-Fa-f]{1,13})(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t !#-[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)*$/
+const FRAMING = /^(?:content-length|transfer-encoding)$/i
 
 /** Where the colon of a header line is. Throws `MalformedResponse`; folded lines (a leading space) are no names. */
 function headerOf(line: string): number {
