@@ -31,7 +31,7 @@ export async function bundleSidecar(): Promise<void> {
     target: 'node24',
     legalComments: 'linked',
     logLevel: 'warning',
-    minifyWhitespace: false,
+    minifyWhitespace: true,
     // CommonJS: an `import` of `node:http` or `node:tls` reads all that they export, and so loads `fetch` and all root certificates.
     define: { 'import.meta.url': 'moduleUrl' },
     banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },

@@ -24,6 +24,8 @@ import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 const ERROR_BODY_BYTES_MAX = 64 * 1024
 /** A plain answer is kept up to this size for its usage; a longer one passes on and is settled as `partial`. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024
+/** A plain answer up to this size, when it comes in one piece, is sent in one. */
+const ONE_WRITE_BYTES_MAX = 64 * 1024
 /** Of a plain answer without usage, this much is gauged; the rest is taken for the same. */
 const GAUGED_BYTES_MAX = 256 * 1024
 /** Clients that left while their answer is drained, at most; more are cancelled. */
@@ -92,7 +94,15 @@ type Reading =
   /** `answer` is null for a client that has left. */
   | { readonly kind: 'stream'; readonly stream: ChatStream; readonly answer: StreamedAnswer | null }
   /** `announced`: the length of the whole answer by its head; 0 when it says none. */
-  | { readonly kind: 'plain'; readonly chunks: Buffer[]; bytes: number; readonly announced: number; readonly held: boolean }
+  | {
+      readonly kind: 'plain'
+      readonly chunks: Buffer[]
+      bytes: number
+      readonly announced: number
+      readonly held: boolean
+      /** It came in one piece, and is sent with its end. */
+      unsent: Buffer | null
+    }
   | {
       readonly kind: 'error'
       readonly statusCode: number
@@ -171,7 +181,14 @@ class Call {
     }
     // A notice can only be added to a whole answer: then, and only then, it is held back.
     const held = notice !== null
-    this.#reading = { kind: 'plain', chunks: [], bytes: 0, announced: Number(rawHeader(rawHeaders, 'content-length') ?? 0), held }
+    this.#reading = {
+      kind: 'plain',
+      chunks: [],
+      bytes: 0,
+      announced: Number(rawHeader(rawHeaders, 'content-length') ?? 0),
+      held,
+      unsent: null,
+    }
     const headers = responseHeaders(rawHeaders, { lengthChanges: held })
     if (held) this.#heldHead = { statusCode, headers }
     else this.#writeHead(statusCode, headers)
@@ -188,7 +205,9 @@ class Call {
         reading.bytes += copy.length
         if (reading.bytes <= ANSWER_BYTES_MAX) reading.chunks.push(copy)
         else if (reading.held) this.#releaseHeld(reading)
-        if (!reading.held || reading.bytes > ANSWER_BYTES_MAX) this.#write(copy)
+        // With its end in hand, head and body leave in one write.
+        if (copy.length === reading.announced && copy.length <= ONE_WRITE_BYTES_MAX) reading.unsent = copy
+        else if (!reading.held || reading.bytes > ANSWER_BYTES_MAX) this.#write(copy)
         return
       }
       case 'error':
@@ -234,8 +253,9 @@ class Call {
       noticed = spoken.added
       this.#writeHead(this.#heldHead.statusCode, [...this.#heldHead.headers, 'content-length', String(spoken.body.length)])
       this.#write(spoken.body)
+      reading.unsent = null
     }
-    this.#endAnswer()
+    this.#endAnswer(reading.unsent)
     const { facts, message, choices } = answer
     // What cannot be read may have lost any part of itself.
     if (choices === 0 && facts.usage === null && facts.error === null) return this.#finish({ status: 'charge' })
@@ -355,8 +375,11 @@ class Call {
     if (!this.#turn.outgoing.write(chunk)) this.#handle?.pause()
   }
 
-  #endAnswer(): void {
-    if (!this.#clientGone) this.#turn.outgoing.end()
+  /** `node:http` joins its head with text, but not with bytes: in latin1, each byte is a character. */
+  #endAnswer(last: Buffer | null = null): void {
+    if (this.#clientGone) return
+    if (last === null) this.#turn.outgoing.end()
+    else this.#turn.outgoing.end(last.toString('latin1'), 'latin1')
   }
 
   #releaseHeld(reading: Extract<Reading, { kind: 'plain' }>): void {

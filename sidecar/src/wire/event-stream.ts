@@ -30,7 +30,6 @@ export class ChatStream {
   readonly #boundaries = new EventBoundaries()
   readonly #chunk = new ChatChunk()
   readonly #meter: StreamMeter
-  readonly #out: Buffer[] = []
   /** The unfinished event, in the pieces that it came in. */
   #pieces: Buffer[] = []
   #pieceBytes = 0
@@ -47,12 +46,11 @@ export class ChatStream {
 
   /**
    * Takes the next bytes from the provider; gives those to pass on now, in pieces: the chunk itself where nothing changed,
-   * views of it, and what was put in. The list and the views are good until the next call.
+   * views of it, and what was put in.
    */
   push(chunk: Buffer): readonly Buffer[] {
-    const out = this.#out
-    out.length = 0
-    if (this.#over) return out
+    if (this.#over) return []
+    const out: Buffer[] = []
     let start = 0
     /** From here to `start` the chunk's own bytes pass. */
     let copied = 0
@@ -76,9 +74,7 @@ export class ChatStream {
     }
     if (!this.#rewrites) {
       this.#keep(chunk, start)
-      out.length = 0
-      out.push(chunk)
-      return out
+      return [chunk]
     }
     if (start > copied) out.push(copied === 0 && start === chunk.length ? chunk : chunk.subarray(copied, start))
     const released = this.#keep(chunk, start)
@@ -131,7 +127,8 @@ export class ChatStream {
     const before = this.#placeNotice(data.bytes, edits)
     if (this.#options.stripUsage && chunk.usage.start >= 0) {
       // The chunk that is there only because we asked goes; one that says more stays without its usage.
-      if (chunk.choicesEmpty && chunk.isObject(chunk.usage) && !chunk.carriesMore && chunk.error.start < 0) return before === null ? [] : [before]
+      if (chunk.choicesEmpty && chunk.isObject(chunk.usage) && !chunk.carriesMore && chunk.error.start < 0)
+        return before === null ? [] : [before]
       edits.push({ start: chunk.usageCut.start, end: chunk.usageCut.end, bytes: null })
     }
     if (edits.length === 0) return before === null ? null : [before, bytes.subarray(start, end)]
