@@ -1,0 +1,302 @@
+/**
+ * Our types <-> the texts that scripts take and give. A record is one line per field; ids in it are plain text, everything
+ * that a script need not understand is JSON, in which control characters are escaped. So line feed, tab and carriage
+ * return are free to separate lines, items, and the key of an item from its text.
+ */
+import { RUNGS } from '@farebox/crds/ladder.ts'
+import type { Rung } from '@farebox/crds/ladder.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { AMOUNT_MAX } from '../../core/budget.ts'
+import type { Account, AccountId, Draw, Operation, OperationId, OperationState } from '../../core/budget.ts'
+import { DRIVERS } from '../../core/conversation.ts'
+import type { Conversation, ConversationChange, ConversationId, Driver, Edit, PendingNotice } from '../../core/conversation.ts'
+import type { EntryKind, EntryNote, LedgerEntry } from '../../core/ledger.ts'
+import type { SettleStep, Snapshot } from '../store.ts'
+import { FIELDS } from './conversation-record.ts'
+import type { Field } from './conversation-record.ts'
+
+/** A reply of a script, to be checked as it is taken apart. */
+export type Reply = readonly unknown[]
+
+// oxlint-disable-next-line no-control-regex -- those are what it must not have
+const CONTROL = /[\u0000-\u001f\u007f]/
+
+/** An id as scripts take it: they separate by control characters. */
+export function idText(id: string): string {
+  if (CONTROL.test(id)) throw new RangeError('an id must be without control characters')
+  return id
+}
+
+export function accountOf(value: unknown): Account {
+  const [spent = '', held = '', heldInput = ''] = text(value).split(' ')
+  return { spent: BigInt(spent), held: BigInt(held), heldInput: BigInt(heldInput) }
+}
+
+export function operationOf(id: OperationId, value: unknown): Operation {
+  const [status = '', hold = '', input = '', expires = '', cost = '', , accounts = '', note = ''] = text(value).split('\n')
+  return {
+    id,
+    accounts: idsOf(accounts),
+    hold: BigInt(hold),
+    input: BigInt(input),
+    expiresAtMs: Number(expires),
+    state: stateOf(status, cost),
+    note: noteOf(note),
+  }
+}
+
+/** The tag of each of its accounts; empty when all are in the tag of the operation itself. */
+export function placesOf(operation: unknown): readonly number[] {
+  const places = text(operation).split('\n').at(-1) ?? ''
+  return places === '' ? [] : places.split(',').map(Number)
+}
+
+function stateOf(status: string, cost: string): OperationState {
+  switch (status) {
+    case 'settled':
+      return { status, cost: BigInt(cost) }
+    case 'held':
+    case 'voided':
+    case 'expired':
+      return { status }
+    default:
+      throw new TypeError(`an operation in the store cannot be ${status}`)
+  }
+}
+
+/** `fields`: name, value, name, value, as the stream has them. */
+export function entryOf(fields: unknown): LedgerEntry {
+  const values = new Map<string, string>()
+  const flat = list(fields)
+  for (let index = 0; index < flat.length; index += 2) values.set(text(flat[index]), text(flat[index + 1]))
+  const get = (name: string): string => text(values.get(name))
+  const operationId = get('o')
+  const kind = get('k') as EntryKind
+  return {
+    id: `${operationId}/${kind}`,
+    operationId,
+    kind,
+    accounts: idsOf(get('a')),
+    cost: BigInt(get('c')),
+    atMs: Number(get('t')),
+    note: noteOf(get('n')),
+  }
+}
+
+export function noteText(note: EntryNote): string {
+  return JSON.stringify(note.drivers === undefined ? note : { ...note, drivers: amountsText(note.drivers) })
+}
+function noteOf(json: string): EntryNote {
+  const { drivers, ...rest } = JSON.parse(json) as Omit<EntryNote, 'drivers'> & { readonly drivers?: Readonly<Record<string, string>> }
+  return drivers === undefined ? rest : { ...rest, drivers: amountsOf(drivers) }
+}
+
+/** Its record, its edits, its ready edits: each list with its length before it. `''` alone for none. */
+export function initialArguments(conversation: Conversation | undefined): string[] {
+  if (conversation === undefined) return ['', '0', '0']
+  const { edits, readyEdits } = conversation
+  const items = (edits: readonly Edit[]): string[] => [String(edits.length), ...edits.map((edit) => editItem(edit))]
+  return [recordText(conversation), ...items(edits), ...items(readyEdits)]
+}
+
+function recordText(conversation: Conversation): string {
+  const { exact, userRungs } = conversation
+  const fields: Readonly<Record<Field, string>> = {
+    touched: '0',
+    tier: JSON.stringify(conversation.tier),
+    contractHash: JSON.stringify(conversation.contractHash),
+    contractPinnedAtMs: String(conversation.contractPinnedAtMs),
+    user: userText(conversation.user),
+    session: String(conversation.session),
+    startedAtMs: String(conversation.startedAtMs),
+    lastTurnAtMs: String(conversation.lastTurnAtMs),
+    turns: String(conversation.turns),
+    rungs: String(rungBits(conversation.rungs)),
+    reason: conversation.reason ?? '',
+    ladderApplies: flag(conversation.ladderApplies),
+    state: conversation.state,
+    exactAtMs: exact === null ? '' : String(exact.atMs),
+    exactMessages: exact === null ? '' : String(exact.messages),
+    exact: exact === null ? '' : JSON.stringify(exact),
+    userPeriod: userRungs === null ? '' : idText(userRungs.period),
+    userRungs: userRungs === null ? '0' : String(rungBits(userRungs.rungs)),
+    alerts: conversation.alerts.join(','),
+    notices: conversation.notices.map((notice) => noticeItem(notice)).join('\t'),
+    atTaskBoundary: flag(conversation.atTaskBoundary),
+    drivers: driversText(conversation.drivers),
+    resolution: conversation.resolution,
+    resolutionRound: String(conversation.resolutionRound),
+    edits: String(conversation.edits.length),
+    readyEdits: String(conversation.readyEdits.length),
+  }
+  return FIELDS.map((name) => fields[name]).join('\n')
+}
+
+/** Null for an empty record. */
+export function conversationOf(id: ConversationId, record: unknown, edits: unknown, readyEdits: unknown): Conversation | null {
+  if (record === '') return null
+  const lines = text(record).split('\n')
+  const get = (name: Field): string => text(lines[FIELDS.indexOf(name)])
+  const drivers = get('drivers').split(',')
+  return {
+    id,
+    tier: JSON.parse(get('tier')) as string,
+    contractHash: JSON.parse(get('contractHash')) as string,
+    contractPinnedAtMs: Number(get('contractPinnedAtMs')),
+    user: get('user') === '' ? null : (JSON.parse(get('user')) as string),
+    session: Number(get('session')),
+    startedAtMs: Number(get('startedAtMs')),
+    lastTurnAtMs: Number(get('lastTurnAtMs')),
+    turns: Number(get('turns')),
+    rungs: rungsOf(get('rungs')),
+    reason: get('reason') === '' ? null : (get('reason') as Conversation['reason']),
+    ladderApplies: get('ladderApplies') === '1',
+    state: get('state') as Conversation['state'],
+    exact: get('exact') === '' ? null : (JSON.parse(get('exact')) as Conversation['exact']),
+    edits: list(edits).map((item) => itemOf(item) as Edit),
+    readyEdits: list(readyEdits).map((item) => itemOf(item) as Edit),
+    userRungs: get('userPeriod') === '' ? null : { period: get('userPeriod'), rungs: rungsOf(get('userRungs')) },
+    alerts: percentsOf(get('alerts')),
+    notices:
+      get('notices') === ''
+        ? []
+        : get('notices')
+            .split('\t')
+            .map((item) => itemOf(item) as PendingNotice),
+    atTaskBoundary: get('atTaskBoundary') === '1',
+    drivers: Object.fromEntries(DRIVERS.map((driver, index) => [driver, BigInt(text(drivers[index]))])) as Record<Driver, NanoUsd>,
+    resolution: get('resolution') as Conversation['resolution'],
+    resolutionRound: Number(get('resolutionRound')),
+  }
+}
+
+/** Name, value, name, value: only what the change has. */
+export function changeArguments(change: ConversationChange): string[] {
+  const named: string[] = []
+  const put = (name: string, value: string | number | undefined): void => {
+    if (value !== undefined) named.push(name, String(value))
+  }
+  put('ofSession', change.ofSession)
+  put('openSession', change.openSession)
+  if (change.addRungs !== undefined) {
+    put('addRungs', rungBits(change.addRungs.rungs))
+    put('rungReason', change.addRungs.reason)
+  }
+  put('addEdits', change.addEdits?.map((edit) => editItem(edit)).join('\t'))
+  put('addReadyEdits', change.addReadyEdits?.map((edit) => editItem(edit)).join('\t'))
+  if (change.addUserRungs !== undefined) {
+    put('userPeriod', idText(change.addUserRungs.period))
+    put('userRungs', rungBits(change.addUserRungs.rungs))
+  }
+  put('addAlerts', change.addAlerts?.join(','))
+  put('addNotices', change.addNotices?.map((notice) => noticeItem(notice)).join('\t'))
+  put('removeNotices', change.removeNotices?.map((id) => JSON.stringify(id)).join('\t'))
+  put('addDrivers', change.addDrivers === undefined ? undefined : driversText(change.addDrivers))
+  put('turnAtMs', change.turnAtMs)
+  if (change.exact !== undefined) {
+    put('exactAtMs', change.exact.atMs)
+    put('exactMessages', change.exact.messages)
+    put('exact', JSON.stringify(change.exact))
+  }
+  put('state', change.state)
+  put('atTaskBoundary', change.atTaskBoundary === undefined ? undefined : flag(change.atTaskBoundary))
+  if (change.contract !== undefined) {
+    put('contractHash', JSON.stringify(change.contract.hash))
+    put('contractPinnedAtMs', change.contract.pinnedAtMs)
+  }
+  put('resolution', change.resolution)
+  put('resolutionRound', change.resolutionRound)
+  return named
+}
+
+/** With their number before them; a cap above what any account can hold is as good as that. */
+export function drawArguments(draws: readonly Draw[]): string[] {
+  const named = [String(draws.length)]
+  for (const { account, cap } of draws) named.push(idText(account), cap === null ? '' : String(cap < AMOUNT_MAX ? cap : AMOUNT_MAX))
+  return named
+}
+
+export function listArguments(texts: readonly string[]): string[] {
+  return [String(texts.length), ...texts.map((text) => idText(text))]
+}
+
+/** What a conversation is expected to be, as its record has it. */
+export function seenArguments(seen: { readonly contractHash: string; readonly user: string | null; readonly session: number }): string[] {
+  return [JSON.stringify(seen.contractHash), userText(seen.user), String(seen.session)]
+}
+
+export function alertArguments({ draws, percents }: SettleStep['alerts']): string[] {
+  return [...listArguments(percents.map(String)), ...drawArguments(draws)]
+}
+
+export function percentsOf(joined: unknown): readonly number[] {
+  const texts = text(joined)
+  return texts === '' ? [] : texts.split(',').map(Number)
+}
+
+/** `pairs`: account, balance, account, balance. */
+export function accountsOf(pairs: unknown): ReadonlyMap<AccountId, Account> {
+  const flat = list(pairs)
+  const accounts = new Map<AccountId, Account>()
+  for (let index = 0; index < flat.length; index += 2) accounts.set(text(flat[index]), accountOf(flat[index + 1]))
+  return accounts
+}
+
+/** The last four parts of a reply: record, edits, ready edits, balances. */
+export function snapshotOf(id: ConversationId, [record, edits, readyEdits, accounts]: Reply): Snapshot {
+  return { conversation: conversationOf(id, record, edits, readyEdits), accounts: accountsOf(accounts) }
+}
+
+export function text(value: unknown): string {
+  if (typeof value !== 'string') throw new TypeError('a text in the store is not a text')
+  return value
+}
+export function list(value: unknown): Reply {
+  if (!Array.isArray(value)) throw new TypeError('a list in the store is not a list')
+  return value as Reply
+}
+
+/** Rungs are a set, kept in their own order. */
+function rungBits(rungs: readonly Rung[]): number {
+  return RUNGS.reduce((bits, rung, index) => (rungs.includes(rung) ? bits + 2 ** index : bits), 0)
+}
+function rungsOf(bits: string): readonly Rung[] {
+  const set = Number(bits)
+  return RUNGS.filter((_, index) => Math.floor(set / 2 ** index) % 2 === 1)
+}
+
+function userText(user: string | null): string {
+  return user === null ? '' : JSON.stringify(user)
+}
+function flag(is: boolean): string {
+  return is ? '1' : '0'
+}
+function driversText(drivers: Readonly<Partial<Record<Driver, NanoUsd>>>): string {
+  return DRIVERS.map((driver) => String(drivers[driver] ?? 0n)).join(',')
+}
+
+function editItem(edit: Edit): string {
+  return `${JSON.stringify(edit.id)}\r${JSON.stringify(edit)}`
+}
+function noticeItem(notice: PendingNotice): string {
+  return `${JSON.stringify(notice.id)}\r${JSON.stringify(notice)}`
+}
+function itemOf(item: unknown): unknown {
+  const whole = text(item)
+  return JSON.parse(whole.slice(whole.indexOf('\r') + 1))
+}
+
+function idsOf(joined: string): readonly string[] {
+  return joined === '' ? [] : joined.split('\t')
+}
+
+function amountsText(amounts: Readonly<Record<string, NanoUsd | undefined>>): Record<string, string> {
+  const texts: Record<string, string> = {}
+  for (const name in amounts) if (amounts[name] !== undefined) texts[name] = String(amounts[name])
+  return texts
+}
+function amountsOf(texts: Readonly<Record<string, string>>): Record<string, NanoUsd> {
+  const amounts: Record<string, NanoUsd> = {}
+  for (const name in texts) amounts[name] = BigInt(texts[name] ?? '0')
+  return amounts
+}

@@ -1,0 +1,54 @@
+/**
+ * Where things are: `fb:<namespace>:{<tag>}:<kind>:<id>`. A namespace has a fixed number of tags, written down in Redis by
+ * whoever opens it first. A user's conversations and budgets, or a conversation without a user, are in the tag that the
+ * user's (the conversation's) id hashes to. So all that one step moves is in one slot of a cluster, and the tags that a
+ * sweep or a reader of the ledger must visit are known without a registry. A tag per user would cost each of them a clock,
+ * a stream and a list of holds: more memory than the conversations themselves.
+ *
+ * A script declares one key, the `meta` of its tag, which each script reads; the others are named after it and so are in
+ * its slot. They cannot be declared: a void knows an operation's id alone, and the record under it says which accounts it
+ * moves. A script that looked first and moved later would not be one step.
+ *
+ * Kinds: `a` account, `o` operation, `y` operations that ended longer ago, `k` conversation, `e` its edits, `r` its edits that are ready, `h` digests of chains,
+ * `d` totals of a tier by day, `x` outcome, `z` contract, `p` part of an operation whose home is another tag, `q` home of
+ * a conversation; and one each of `meta` (clock, tick), `held` and `parts` (by expiry), `talks` (by last turn), `ledger`.
+ */
+import { hash } from 'node:crypto'
+import type { AccountId } from '../../core/budget.ts'
+
+const NAMESPACE = /^[A-Za-z0-9._-]{1,128}$/
+/** Of a namespace, whatever its tags. */
+export const TAGS_MAX = 256
+
+export function layoutKey(namespace: string): string {
+  if (!NAMESPACE.test(namespace)) throw new RangeError(`a namespace must match ${NAMESPACE.source}`)
+  return `fb:${namespace}:layout`
+}
+
+/** By which all sidecars of a namespace hash ids. */
+export function identityKey(namespace: string): string {
+  return `fb:${namespace}:identity`
+}
+
+export function tagPrefix(namespace: string, tag: number): string {
+  return `fb:${namespace}:{${tag}}:`
+}
+
+/** Which of `tags` an id belongs to; the same for all sidecars, for ever. */
+export function tagOf(id: string, tags: number): number {
+  return tags === 1 ? 0 : hash('sha256', id, 'buffer').readUInt32BE(0) % tags
+}
+
+export type AccountOwner =
+  | { readonly kind: 'conversation'; readonly conversation: string }
+  /** A user's budgets are at home with the user; anything else by its whole name, or a workload's by its workload's. */
+  | { readonly kind: 'other'; readonly id: string }
+
+/** Accounts are named in `core/terms.ts`: `c:<conversation>:<session>`, `u:<user>:...`, `w:<workload>:...`. */
+export function ownerOf(account: AccountId): AccountOwner {
+  const [kind, id] = account.split(':', 2)
+  if (kind === 'c' && id !== undefined)
+    return { kind: 'conversation', conversation: account.slice(2, Math.max(2, account.lastIndexOf(':'))) }
+  if (kind === 'u' && id !== undefined) return { kind: 'other', id }
+  return { kind: 'other', id: kind === 'w' && id !== undefined ? `w:${id}` : account }
+}

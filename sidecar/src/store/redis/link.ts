@@ -1,0 +1,215 @@
+/**
+ * The connection to Redis or Valkey: one server, or a cluster. A step that finds nobody fails at once, and one that is not
+ * answered in time fails then; the connection comes back by itself. Steps are keyed by operation, so that one whose answer
+ * was lost may be asked for again.
+ */
+import { Cluster, Redis } from 'ioredis'
+import { StoreError } from '../store.ts'
+import type { Reply } from './codec.ts'
+import { list } from './codec.ts'
+import { CORRUPT_MARK, RANGE_MARK } from './script-prelude.ts'
+import { SCRIPTS } from './scripts.ts'
+import type { ScriptName } from './scripts.ts'
+
+/** The oldest major version whose commands and scripts this engine is tested with. Valkey reports 7 and above. */
+const VERSION_MIN = 7
+const CONNECT_MS_MAX = 5_000
+const ANSWER_MS_MAX = 300
+const RETRY_MS_MAX = 1_000
+/** ioredis asks the cluster who owns which slots. */
+const SLOTS_MS_MAX = 2_000
+
+export interface LinkOptions {
+  /** `redis://`, `rediss://` (TLS), or `redis+cluster://`, `rediss+cluster://` with one or more `host:port` between commas. */
+  readonly url: string
+  /** How long a step waits for its answer, in line and on the way. */
+  readonly answerMsMax?: number
+  /** Told of errors that belong to no step: a connection that broke, one that could not be made again. */
+  readonly onTrouble?: (error: StoreError) => void
+}
+
+interface ConnectionOptions {
+  readonly maxRetriesPerRequest: number
+  readonly commandTimeout: number
+  readonly connectTimeout: number
+  readonly stringNumbers: true
+  readonly lazyConnect: true
+  readonly username?: string
+  readonly password?: string
+  readonly db?: number
+  readonly tls?: object
+}
+
+interface Target {
+  readonly isCluster: boolean
+  readonly nodes: readonly { readonly host: string; readonly port: number }[]
+  readonly options: ConnectionOptions
+}
+
+type Commands = Readonly<Record<ScriptName, (key: string, ...values: string[]) => Promise<unknown>>>
+
+const URL_PATTERN = /^(rediss?)(\+cluster)?:\/\/(?:([^@/]*)@)?([^/?#]+)(?:\/(\d*))?$/
+const PORT_DEFAULT = 6379
+
+export class Link {
+  readonly isCluster: boolean
+  readonly #client: Redis | Cluster
+  readonly #place: string
+  readonly #commands: Commands
+  #isOpen = true
+  /** Of the connection: why it was closed, where a step learns only that it was. */
+  #lastError: unknown = null
+
+  private constructor({ isCluster, nodes, options }: Target, place: string, onTrouble: (error: StoreError) => void) {
+    this.isCluster = isCluster
+    this.#place = place
+    const [first] = nodes
+    if (isCluster) {
+      this.#client = new Cluster([...nodes], {
+        redisOptions: options,
+        enableOfflineQueue: false,
+        lazyConnect: true,
+        slotsRefreshTimeout: SLOTS_MS_MAX,
+        clusterRetryStrategy: (times) => Math.min(50 * times, RETRY_MS_MAX),
+        // With TLS a certificate names hosts, not addresses: those are asked for as they are known.
+        ...(options.tls === undefined ? {} : { dnsLookup: (address, callback) => callback(null, address) }),
+      })
+    } else {
+      const retryStrategy = (times: number): number => Math.min(50 * times, RETRY_MS_MAX)
+      this.#client = new Redis({ ...options, ...first, enableOfflineQueue: false, retryStrategy })
+    }
+    this.#client.on('error', (error: unknown) => {
+      this.#lastError = error
+      if (this.#isOpen) onTrouble(trouble(place, error))
+    })
+    const client = this.#client
+    const names = Object.keys(SCRIPTS) as ScriptName[]
+    this.#commands = Object.fromEntries(
+      names.map((name) => {
+        // Sent by its hash; by its text when a connection has not sent it yet, or the server has lost it (SCRIPT FLUSH).
+        client.defineCommand(`farebox_${name}`, { numberOfKeys: 1, lua: SCRIPTS[name] })
+        const command = (client as unknown as Record<string, (...values: string[]) => Promise<unknown>>)[`farebox_${name}`]
+        if (command === undefined) throw new TypeError(`ioredis defined no command ${name}`)
+        return [name, command.bind(client)]
+      }),
+    ) as unknown as Commands
+  }
+
+  /** Rejects with `StoreError` when nobody answers, or somebody who will not do. */
+  static async open({ url, answerMsMax = ANSWER_MS_MAX, onTrouble = () => undefined }: LinkOptions): Promise<Link> {
+    const target = targetOf(url, answerMsMax)
+    const place = target.nodes.map(({ host, port }) => `${host}:${port}`).join(',')
+    const link = new Link(target, place, onTrouble)
+    try {
+      await link.#client.connect()
+      await link.#check()
+      return link
+    } catch (error) {
+      link.#isOpen = false
+      link.#client.disconnect()
+      throw storeError(place, error instanceof StoreError ? error : (link.#lastError ?? error))
+    }
+  }
+
+  /** One step: a script, on the tag whose `meta` key this is. Sent before this returns. */
+  async run(name: ScriptName, metaKey: string, values: readonly string[]): Promise<Reply> {
+    return this.#guarded(async () => list(await this.#commands[name](metaKey, ...values)))
+  }
+
+  /** A plain command. */
+  async ask<T>(command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
+    return this.#guarded(() => command(this.#client))
+  }
+
+  /** What a reply means is read here too: one that cannot be read is damage. */
+  async #guarded<T>(run: () => Promise<T>): Promise<T> {
+    if (!this.#isOpen) throw new StoreError('closed', 'the store is closed')
+    try {
+      return await run()
+    } catch (error) {
+      throw this.#isOpen ? storeError(this.#place, error) : new StoreError('closed', 'the store is closed', error)
+    }
+  }
+
+  /** Errors of whoever reads a reply. */
+  failed(error: unknown): Error {
+    return storeError(this.#place, error)
+  }
+
+  async close(): Promise<void> {
+    if (!this.#isOpen) return
+    try {
+      // Behind the steps that are under way.
+      await this.#client.quit()
+    } catch {
+      // It is gone already.
+    } finally {
+      this.#isOpen = false
+      this.#client.disconnect()
+    }
+  }
+
+  /** Budgets that a server may forget when it is full are no budgets. */
+  async #check(): Promise<void> {
+    const info = await this.#client.info()
+    const get = (name: string): string => new RegExp(`^${name}:(.*?)\r?$`, 'm').exec(info)?.[1] ?? ''
+    const version = get('redis_version')
+    if (Number.parseInt(version, 10) < VERSION_MIN)
+      throw new StoreError('away', `${this.#place} is Redis ${version}; Redis ${VERSION_MIN} or later, or Valkey, is needed`)
+    const policy = get('maxmemory_policy')
+    if (get('maxmemory') !== '0' && policy !== 'noeviction')
+      throw new StoreError('away', `${this.#place} evicts keys when it is full (${policy}); set maxmemory-policy to noeviction`)
+  }
+}
+
+function targetOf(url: string, answerMsMax: number): Target {
+  const [, scheme, cluster, credentials, hosts = '', database] = URL_PATTERN.exec(url) ?? []
+  if (scheme === undefined) throw new RangeError('the URL of a store must be redis[s][+cluster]://[[user]:password@]host[:port][/database]')
+  const nodes = hosts.split(',').map((node) => {
+    const [, host = node, port] = /^(.+?):(\d+)$/.exec(node) ?? []
+    return { host: host.replace(/^\[(.*)\]$/, '$1'), port: port === undefined ? PORT_DEFAULT : Number(port) }
+  })
+  const isCluster = cluster !== undefined
+  if (!isCluster && nodes.length > 1) throw new RangeError('several hosts need redis+cluster://')
+  const [username = '', password = ''] = (credentials ?? '').split(/:(.*)/, 2).map((part) => decodeURIComponent(part))
+  return {
+    isCluster,
+    nodes,
+    options: {
+      maxRetriesPerRequest: 1,
+      commandTimeout: answerMsMax,
+      connectTimeout: CONNECT_MS_MAX,
+      stringNumbers: true,
+      lazyConnect: true,
+      ...(username === '' ? {} : { username }),
+      ...(password === '' ? {} : { password }),
+      ...(database === undefined || database === '' ? {} : { db: Number(database) }),
+      ...(scheme === 'rediss' ? { tls: {} } : {}),
+    },
+  }
+}
+
+/** What a failure means for who asked. Errors of a caller (`RangeError`) are not the store's. */
+function storeError(place: string, error: unknown): Error {
+  const marked = new RegExp(`${RANGE_MARK} (.*? at most \\d+)`).exec(reasonOf(error))
+  if (marked !== null) return new RangeError(`${marked[1]} nano-dollars`)
+  return error instanceof RangeError ? error : trouble(place, error)
+}
+
+function trouble(place: string, error: unknown): StoreError {
+  if (error instanceof StoreError) return error
+  const reason = reasonOf(error)
+  const isDamage =
+    error instanceof TypeError ||
+    error instanceof SyntaxError ||
+    reason.includes(CORRUPT_MARK) ||
+    reason.includes('WRONGTYPE') ||
+    /: attempt to (?:index|compare|perform|concatenate)/.test(reason)
+  return isDamage
+    ? new StoreError('corrupt', `${place} holds what this version did not write: ${reason}`, error)
+    : new StoreError('away', `${place} cannot be used: ${reason}`, error)
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

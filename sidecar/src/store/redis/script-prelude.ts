@@ -1,0 +1,444 @@
+/**
+ * What the scripts of the Redis store share, in Lua 5.1 as Redis and Valkey run it: the clock, balances, operations, entries
+ * and conversations of one tag. Amounts are integers below 2^53, where a double loses no digit; whatever would pass that is
+ * refused before anything is written. Texts that scripts need not understand (notes, edits) stay the JSON that they came as.
+ *
+ * Lua lives in template strings of `.ts` files: the program runs as written and from its bundle with no loader in either,
+ * and each constant has one source. `String.raw` keeps the Lua as it reads.
+ */
+import { AMOUNT_MAX } from '../../core/budget.ts'
+import { RUNGS } from '@farebox/crds/ladder.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS } from '../store.ts'
+import { FIELDS } from './conversation-record.ts'
+
+/** Keys outlive what is in them by this much: the store's clock, not the server's, says when a life is over. */
+const KEEP_SLACK_MS = 24 * 3_600_000
+/** The home of a conversation is known for longer than the conversation itself. */
+export const HOME_LIFE_MS = CONVERSATION_LIFE_MS + 4 * KEEP_SLACK_MS
+
+/** Operations that were settled or voided are known in full for so long: retries come within it. */
+export const RECENT_MS = 10 * 60_000
+
+/** Marks what is thrown when a balance would go beyond `AMOUNT_MAX`. */
+export const RANGE_MARK = 'FAREBOX_RANGE'
+/** Marks a record that cannot be read. */
+export const CORRUPT_MARK = 'FAREBOX_CORRUPT'
+
+const END_BIT = 2 ** RUNGS.indexOf('EndConversation')
+
+export const PRELUDE = String.raw`
+local LIFE = ${CONVERSATION_LIFE_MS}
+local KEEP = '${CONVERSATION_LIFE_MS + KEEP_SLACK_MS}'
+local ENDED_LIFE = '${ENDED_OPERATION_LIFE_MS}'
+local MAX = ${AMOUNT_MAX}
+local END_BIT = ${END_BIT}
+local F = { ${FIELDS.map((name, index) => `${name} = ${index + 1}`).join(', ')} }
+local FIELD_COUNT = ${FIELDS.length}
+
+local call = redis.call
+-- The one declared key is 'fb:<namespace>:{tag}:meta'; all others of the tag are named after it, so they are in its slot.
+local META = KEYS[1]
+local PREFIX = string.sub(META, 1, -5)
+
+local cursor = 0
+local function take()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+local function takeNumber()
+  return tonumber(take())
+end
+local function takeList()
+  local list = {}
+  for index = 1, takeNumber() do list[index] = take() end
+  return list
+end
+
+local function key(kind, id)
+  return PREFIX .. kind .. ':' .. id
+end
+local function text(number)
+  return string.format('%.0f', number)
+end
+local function split(joined, separator)
+  local parts, from = {}, 1
+  while true do
+    local at = string.find(joined, separator, from, true)
+    if not at then
+      parts[#parts + 1] = string.sub(joined, from)
+      return parts
+    end
+    parts[#parts + 1] = string.sub(joined, from, at - 1)
+    from = at + 1
+  end
+end
+local function refuse(what)
+  error('${RANGE_MARK} ' .. what .. ' must be at most ' .. text(MAX), 0)
+end
+local function corrupt(what)
+  error('${CORRUPT_MARK} ' .. what, 0)
+end
+
+-- The clock of the tag never runs backwards. The tick numbers its entries; a caller brings the highest that it has seen.
+local meta = call('HMGET', META, 'clock', 'tick')
+local knownClock, knownTick = tonumber(meta[1] or '0'), tonumber(meta[2] or '0')
+local now = math.max(knownClock, takeNumber())
+local tick = math.max(knownTick, takeNumber())
+local function keepTime()
+  if now > knownClock then call('HSET', META, 'clock', text(now)) end
+end
+
+local function accountOf(id)
+  local account = { id = id, spent = 0, held = 0, input = 0, touched = now }
+  local packed = call('GET', key('a', id))
+  if not packed then return account end
+  local spent, held, input, touched = string.match(packed, '^(%-?%d+) (%-?%d+) (%-?%d+) (%d+)$')
+  if not spent then corrupt('account ' .. id) end
+  if held == '0' and now - tonumber(touched) > LIFE then return account end
+  account.spent, account.held, account.input, account.touched = tonumber(spent), tonumber(held), tonumber(input), tonumber(touched)
+  return account
+end
+local function accountsOf(ids)
+  local accounts = {}
+  for index, id in ipairs(ids) do accounts[index] = accountOf(id) end
+  return accounts
+end
+-- In memory only; putAccounts writes. So a step that is refused has written nothing.
+local function move(accounts, spent, held, input)
+  for _, account in ipairs(accounts) do
+    account.spent, account.held, account.input = account.spent + spent, account.held + held, account.input + input
+    if account.spent > MAX or account.held > MAX then refuse('a balance') end
+  end
+end
+local function packedAccount(account)
+  return text(account.spent) .. ' ' .. text(account.held) .. ' ' .. text(account.input) .. ' ' .. text(account.touched)
+end
+-- An account lives while it holds.
+local function putAccounts(accounts, isTouched)
+  for _, account in ipairs(accounts) do
+    if isTouched then account.touched = now end
+    if account.held > 0 then
+      call('SET', key('a', account.id), packedAccount(account))
+    else
+      call('SET', key('a', account.id), packedAccount(account), 'PX', KEEP)
+    end
+  end
+end
+
+-- Ids with their balances, one after the other.
+local function packedAccounts(ids)
+  local packed = {}
+  for _, account in ipairs(accountsOf(ids)) do
+    packed[#packed + 1] = account.id
+    packed[#packed + 1] = packedAccount(account)
+  end
+  return packed
+end
+local function joinedIds(own, drawn)
+  local ids, known = {}, {}
+  for _, list in ipairs({ own, drawn }) do
+    for _, id in ipairs(list) do
+      if not known[id] then
+        known[id] = true
+        ids[#ids + 1] = id
+      end
+    end
+  end
+  return ids
+end
+
+-- Operations: status, hold, input, expiry, cost, tier, accounts, note, the tag of each account; one line each.
+local STATUS, HOLD, INPUT, EXPIRES, COST, TIER, ACCOUNTS, NOTE, PLACES = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- After ten minutes all that is kept of one that was settled or voided is that, and what it cost. Listed as digests are, by
+-- when they ended and how they begin: a day of them takes a fifth of the memory.
+local ENDED_SPAN = math.floor(tonumber(ENDED_LIFE) / 2)
+local function endedKey(span, id)
+  return key('y', text(span) .. ':' .. string.sub(id, 1, 3))
+end
+local function putEnded(id, operation)
+  local listed = endedKey(math.floor(now / ENDED_SPAN), id)
+  call('HSET', listed, string.sub(id, 4), operation[STATUS] == 'settled' and operation[COST] or 'voided')
+  call('PEXPIRE', listed, '${ENDED_OPERATION_LIFE_MS + ENDED_OPERATION_LIFE_MS / 2 + RECENT_MS}')
+end
+local function endedOf(id)
+  local span = math.floor(now / ENDED_SPAN)
+  for before = 0, 2 do
+    local cost = call('HGET', endedKey(span - before, id), string.sub(id, 4))
+    if cost == 'voided' then return { cost, '0', '0', '0', '0', '', '', '{}', '' } end
+    if cost then return { 'settled', '0', '0', '0', cost, '', '', '{}', '' } end
+  end
+  return nil
+end
+-- isFirst: the id was made for this step, so that it has not ended long ago.
+local function operationOf(id, isFirst)
+  local packed = call('GET', key('o', id))
+  if not packed then
+    if isFirst then return nil end
+    return endedOf(id)
+  end
+  local operation = split(packed, '\n')
+  if #operation ~= PLACES then corrupt('operation ' .. id) end
+  return operation
+end
+local function packedOperation(operation)
+  return table.concat(operation, '\n')
+end
+local function idsOf(joined)
+  if joined == '' then return {} end
+  return split(joined, '\t')
+end
+-- Those of its accounts that are in this tag; all of them unless it says where each is.
+local function ownOf(operation)
+  local ids = idsOf(operation[ACCOUNTS])
+  if operation[PLACES] == '' then return ids end
+  local here, own = string.match(PREFIX, '{(%d+)}'), {}
+  for index, tag in ipairs(split(operation[PLACES], ',')) do
+    if tag == here then own[#own + 1] = ids[index] end
+  end
+  return own
+end
+local function putOperation(id, operation)
+  if operation[STATUS] == 'held' then
+    call('SET', key('o', id), packedOperation(operation))
+    call('ZADD', PREFIX .. 'held', operation[EXPIRES], id)
+  else
+    local isFinal = operation[STATUS] ~= 'expired'
+    call('SET', key('o', id), packedOperation(operation), 'PX', isFinal and '${RECENT_MS}' or ENDED_LIFE)
+    if isFinal then putEnded(id, operation) end
+    call('ZREM', PREFIX .. 'held', id)
+  end
+end
+
+-- One immutable fact. Tiers add up per day of UTC, whose number names the field.
+local function enter(id, kind, accounts, cost, atMs, tier, note)
+  if tier ~= '' then call('HINCRBY', key('d', tier), text(math.floor(tonumber(atMs) / 86400000)), text(cost)) end
+  tick = tick + 1
+  call('HSET', META, 'tick', text(tick))
+  call('XADD', PREFIX .. 'ledger', text(tick) .. '-0', 'o', id, 'k', kind, 'a', accounts, 'c', text(cost), 't', atMs, 'n', note)
+end
+
+-- The hold of an operation becomes its cost until the truth comes.
+local function expire(id, operation)
+  local hold = tonumber(operation[HOLD])
+  local accounts = accountsOf(ownOf(operation))
+  move(accounts, hold, -hold, -tonumber(operation[INPUT]))
+  enter(id, 'expiry', operation[ACCOUNTS], hold, text(now), operation[TIER], operation[NOTE])
+  operation[STATUS] = 'expired'
+  putOperation(id, operation)
+  putAccounts(accounts, false)
+end
+
+-- Conversations: one line per field.
+local function conversationOf(id)
+  local packed = call('GET', key('k', id))
+  if not packed then return nil end
+  local conversation = split(packed, '\n')
+  if #conversation ~= FIELD_COUNT then corrupt('conversation ' .. id) end
+  if now - tonumber(conversation[F.touched]) > LIFE then return nil end
+  return conversation
+end
+-- Digests are listed together by when they came and how they begin: a key of its own would cost each of them three times its
+-- size. Lists of a few hundred small fields are packed by the server.
+local SPAN = math.floor(LIFE / 2)
+local function chainKey(span, digest)
+  return key('h', text(span) .. ':' .. string.sub(digest, 1, 3))
+end
+local function putChain(digests, id)
+  local span = math.floor(now / SPAN)
+  for _, digest in ipairs(digests) do
+    local listed = chainKey(span, digest)
+    call('HSET', listed, string.sub(digest, 4), text(now) .. ' ' .. id)
+    call('PEXPIRE', listed, '${CONVERSATION_LIFE_MS + CONVERSATION_LIFE_MS / 2 + KEEP_SLACK_MS}')
+  end
+end
+local function chained(digest)
+  local span = math.floor(now / SPAN)
+  for before = 0, 2 do
+    local found = call('HGET', chainKey(span - before, digest), string.sub(digest, 4))
+    if found then
+      local touched, id = string.match(found, '^(%d+) (.*)$')
+      if not touched then corrupt('digest ' .. digest) end
+      return now - tonumber(touched) <= LIFE and id or nil
+    end
+  end
+end
+
+-- A conversation begins at its home alone; this says where else that is.
+local function homeElsewhere(id)
+  return call('GET', key('q', id))
+end
+local function list(kind, id)
+  return call('LRANGE', key(kind, id), 0, -1)
+end
+-- What is read of a conversation: its record, edits, edits that are ready.
+local function snapshotOf(id, conversation)
+  if not conversation then return '', {}, {} end
+  local edits = conversation[F.edits] ~= '0' and list('e', id) or {}
+  local ready = conversation[F.readyEdits] ~= '0' and list('r', id) or {}
+  return table.concat(conversation, '\n'), edits, ready
+end
+
+-- A conversation as it begins, in memory: its record, and its edits.
+local function takeInitial()
+  local packed = take()
+  local edits, ready = takeList(), takeList()
+  if packed == '' then return nil end
+  return { record = split(packed, '\n'), edits = edits, ready = ready, begins = true }
+end
+local function stored(id, record)
+  return {
+    record = record,
+    edits = record[F.edits] ~= '0' and list('e', id) or {},
+    ready = record[F.readyEdits] ~= '0' and list('r', id) or {},
+    begins = false,
+  }
+end
+local function takeChange()
+  local change = {}
+  while cursor < #ARGV do
+    local name = take()
+    change[name] = take()
+  end
+  return change
+end
+
+local function items(joined)
+  if not joined or joined == '' then return {} end
+  return split(joined, '\t')
+end
+-- An item is a key and a text, both JSON, in which a carriage return is always escaped.
+local function keyed(list)
+  local known = {}
+  for _, item in ipairs(list) do known[split(item, '\r')[1]] = true end
+  return known
+end
+local function unknownOf(known, added)
+  local fresh, keys = {}, keyed(known)
+  for _, item in ipairs(added) do
+    if not keys[split(item, '\r')[1]] then fresh[#fresh + 1] = item end
+  end
+  return fresh
+end
+local function appended(list, more)
+  for _, item in ipairs(more) do list[#list + 1] = item end
+  return list
+end
+-- By bytes, whatever the locale of the server.
+local function isBefore(a, b)
+  for index = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, index), string.byte(b, index)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+-- core/conversation-change.ts, on a record. Changes it in memory, and answers the alerts that are new.
+local function apply(id, talk, change)
+  local c = talk.record
+  if change.openSession and tonumber(change.openSession) == tonumber(c[F.session]) + 1 then
+    c[F.session], c[F.rungs], c[F.reason], c[F.alerts], c[F.notices] = change.openSession, '0', '', '', ''
+    c[F.state], c[F.atTaskBoundary], c[F.exactAtMs], c[F.exactMessages], c[F.exact] = 'open', '0', '', '', ''
+  end
+  if change.ofSession and change.ofSession ~= c[F.session] then
+    for _, name in ipairs({ 'addRungs', 'addAlerts', 'addNotices', 'state', 'atTaskBoundary', 'exact' }) do change[name] = nil end
+  end
+
+  local fired = {}
+  if change.addAlerts and change.addAlerts ~= '' then
+    local alerts, known = c[F.alerts] == '' and {} or split(c[F.alerts], ','), {}
+    for _, percent in ipairs(alerts) do known[percent] = true end
+    for _, percent in ipairs(split(change.addAlerts, ',')) do
+      if not known[percent] then fired[#fired + 1] = percent end
+    end
+    if #fired > 0 then
+      appended(alerts, fired)
+      table.sort(alerts, function(a, b) return tonumber(a) < tonumber(b) end)
+      c[F.alerts] = table.concat(alerts, ',')
+    end
+  end
+
+  if change.addEdits or change.addReadyEdits then
+    local fresh = unknownOf(talk.edits, items(change.addEdits))
+    talk.freshEdits = fresh
+    appended(talk.edits, fresh)
+    local ready = appended(talk.ready, unknownOf(talk.ready, items(change.addReadyEdits)))
+    talk.ready = unknownOf(talk.edits, ready)
+    talk.isReadyChanged = true
+    c[F.edits], c[F.readyEdits] = tostring(#talk.edits), tostring(#talk.ready)
+  end
+
+  local rungs = tonumber(c[F.rungs])
+  if change.addRungs then
+    local added = tonumber(change.addRungs)
+    if bit.band(added, bit.bnot(rungs)) ~= 0 then c[F.reason] = change.rungReason end
+    rungs = bit.bor(rungs, added)
+  end
+  if change.state == 'open' then rungs = bit.band(rungs, bit.bnot(END_BIT)) end
+  c[F.rungs] = tostring(rungs)
+
+  if change.userPeriod and not (c[F.userPeriod] ~= '' and isBefore(change.userPeriod, c[F.userPeriod])) then
+    local known = c[F.userPeriod] == change.userPeriod and tonumber(c[F.userRungs]) or 0
+    c[F.userPeriod], c[F.userRungs] = change.userPeriod, tostring(bit.bor(known, tonumber(change.userRungs)))
+  end
+
+  if change.addNotices or change.removeNotices then
+    local notices = items(c[F.notices])
+    appended(notices, unknownOf(notices, items(change.addNotices)))
+    c[F.notices] = table.concat(unknownOf(items(change.removeNotices), notices), '\t')
+  end
+
+  if change.addDrivers then
+    local drivers, added = split(c[F.drivers], ','), split(change.addDrivers, ',')
+    for index = 1, #drivers do
+      local sum = tonumber(drivers[index]) + tonumber(added[index])
+      if sum > MAX then refuse('what a driver comes to') end
+      drivers[index] = text(sum)
+    end
+    c[F.drivers] = table.concat(drivers, ',')
+  end
+
+  if change.turnAtMs then
+    c[F.turns] = text(tonumber(c[F.turns]) + 1)
+    if tonumber(change.turnAtMs) > tonumber(c[F.lastTurnAtMs]) then c[F.lastTurnAtMs] = change.turnAtMs end
+  end
+  if change.exact then
+    local at, known = tonumber(change.exactAtMs), tonumber(c[F.exactAtMs])
+    if not known or at > known or (at == known and tonumber(change.exactMessages) >= tonumber(c[F.exactMessages])) then
+      c[F.exactAtMs], c[F.exactMessages], c[F.exact] = change.exactAtMs, change.exactMessages, change.exact
+    end
+  end
+  for _, name in ipairs({ 'state', 'atTaskBoundary', 'contractHash', 'contractPinnedAtMs', 'resolution' }) do
+    if change[name] then c[F[name]] = change[name] end
+  end
+  if change.resolutionRound and tonumber(change.resolutionRound) > tonumber(c[F.resolutionRound]) then
+    c[F.resolutionRound] = change.resolutionRound
+  end
+  return fired
+end
+
+local function putList(kind, id, list)
+  for _, item in ipairs(list) do call('RPUSH', key(kind, id), item) end
+end
+local function putConversation(id, talk, isTouched)
+  local c = talk.record
+  if isTouched then c[F.touched] = text(now) end
+  if talk.begins then
+    call('DEL', key('e', id), key('r', id))
+    putList('e', id, talk.edits)
+    putList('r', id, talk.ready)
+  elseif talk.isReadyChanged then
+    putList('e', id, talk.freshEdits)
+    call('DEL', key('r', id))
+    putList('r', id, talk.ready)
+  end
+  if isTouched then
+    call('SET', key('k', id), table.concat(c, '\n'), 'PX', KEEP)
+  else
+    call('SET', key('k', id), table.concat(c, '\n'), 'KEEPTTL')
+  end
+  if (isTouched or talk.isReadyChanged) and c[F.edits] ~= '0' then call('PEXPIRE', key('e', id), KEEP) end
+  if (isTouched or talk.isReadyChanged) and c[F.readyEdits] ~= '0' then call('PEXPIRE', key('r', id), KEEP) end
+  -- Newest first, and by id among equals.
+  call('ZADD', PREFIX .. 'talks', '-' .. c[F.lastTurnAtMs], id)
+end
+`

@@ -1,0 +1,419 @@
+/**
+ * One script per step: each is atomic, and repeats by operation id change nothing. All of them take the caller's clock and
+ * the highest tick that it has seen, and answer with the clock and the tick of the tag; then what the step is about.
+ */
+import { HOME_LIFE_MS, PRELUDE } from './script-prelude.ts'
+
+const lua = String.raw
+
+const READ = lua`
+local id, ids = take(), takeList()
+local record, edits, ready = snapshotOf(id, conversationOf(id))
+return { text(now), text(tick), record, edits, ready, packedAccounts(ids) }
+`
+
+const FIND_BY_CHAIN = lua`
+for _, digest in ipairs(takeList()) do
+  local id = chained(digest)
+  if id then return { text(now), text(tick), digest, id } end
+end
+return { text(now), text(tick) }
+`
+
+const RESERVE = lua`
+local id, expires, input, atLeast, atMost = take(), text(now + takeNumber()), takeNumber(), takeNumber(), takeNumber()
+local tier, note, listed, places, talkId = take(), take(), take(), take(), take()
+local isFirst = take() == '1'
+local contract, user, session = take(), take(), take()
+local initial = takeInitial()
+local draws, caps = {}, {}
+for index = 1, takeNumber() do
+  draws[index] = take()
+  caps[index] = takeNumber()
+end
+
+local found = conversationOf(talkId)
+local function answer(status, granted, conversation)
+  local known = status == 'exists' and packedOperation(operationOf(id)) or ''
+  local record, edits, ready = snapshotOf(talkId, conversation)
+  return { text(now), text(tick), status, granted, known, record, edits, ready, packedAccounts(draws) }
+end
+
+if operationOf(id, isFirst) then return answer('exists', '', found) end
+if found and (found[F.contractHash] ~= contract or found[F.user] ~= user or found[F.session] ~= session) then
+  return answer('moved', '', found)
+end
+
+if not found then
+  local home = homeElsewhere(talkId)
+  if home then return answer('elsewhere', home, nil) end
+end
+
+local accounts = accountsOf(draws)
+local granted, busy = atMost, nil
+for index, account in ipairs(accounts) do
+  local cap = caps[index]
+  if cap then
+    if atLeast > cap - account.spent - account.input then return answer('exceedsCap', account.id, found) end
+    local free = cap - account.spent - account.held
+    if free < atLeast then busy = busy or account.id end
+    if free < granted then granted = free end
+  end
+end
+if busy then return answer('busy', busy, found) end
+
+move(accounts, 0, granted, math.min(input, granted))
+local talk = found and stored(talkId, found) or initial
+apply(talkId, talk, takeChange())
+keepTime()
+if places == '' then listed = table.concat(draws, '\t') end
+putOperation(id, { 'held', text(granted), text(math.min(input, granted)), expires, '0', tier, listed, note, places })
+putAccounts(accounts, true)
+putConversation(talkId, talk, true)
+return answer('held', text(granted), talk.record)
+`
+
+const RENEW = lua`
+local expires = text(now + takeNumber())
+for _, id in ipairs(takeList()) do
+  local operation = operationOf(id)
+  if operation and operation[STATUS] == 'held' and tonumber(operation[EXPIRES]) < tonumber(expires) then
+    operation[EXPIRES] = expires
+    putOperation(id, operation)
+  end
+end
+return { text(now), text(tick) }
+`
+
+const SETTLE = lua`
+-- Whether s of an account has reached percent of cap: s * 100 >= cap * percent, in two halves, for a product would lose digits.
+local HALF = 134217728
+local function scaled(number, factor)
+  local low = (number % HALF) * factor
+  return math.floor(number / HALF) * factor + math.floor(low / HALF), low % HALF
+end
+local function isReached(account, cap, percent)
+  local spentHigh, spentLow = scaled(account.spent, 100)
+  local inputHigh, inputLow = scaled(account.input, 100)
+  local high, low = spentHigh + inputHigh, spentLow + inputLow
+  high, low = high + math.floor(low / HALF), low % HALF
+  local capHigh, capLow = scaled(cap, percent)
+  return high > capHigh or (high == capHigh and low >= capLow)
+end
+
+local id, cost, atMs, tier, note, talkId = take(), takeNumber(), take(), take(), take(), take()
+local chain, percents = takeList(), takeList()
+local draws, caps = {}, {}
+for index = 1, takeNumber() do
+  draws[index] = take()
+  caps[index] = takeNumber()
+end
+
+local found = conversationOf(talkId)
+local operation = operationOf(id)
+local status = operation and operation[STATUS] or 'unknown'
+local function answer(known, conversation, fired, ids)
+  local record, edits, ready = snapshotOf(talkId, conversation)
+  return { text(now), text(tick), status, known, table.concat(fired, ','), record, edits, ready, packedAccounts(ids) }
+end
+if status ~= 'held' and status ~= 'expired' then return answer(operation and packedOperation(operation) or '', found, {}, draws) end
+
+local known = packedOperation(operation)
+local hold = tonumber(operation[HOLD])
+local own = ownOf(operation)
+local accounts = accountsOf(own)
+if status == 'held' then
+  move(accounts, cost, -hold, -tonumber(operation[INPUT]))
+else
+  move(accounts, cost - hold, 0, 0)
+end
+
+local talk, fired = nil, {}
+if found then
+  local balances = {}
+  for _, account in ipairs(accounts) do balances[account.id] = account end
+  local reached = {}
+  for _, percent in ipairs(percents) do
+    for index, draw in ipairs(draws) do
+      balances[draw] = balances[draw] or accountOf(draw)
+      if caps[index] and isReached(balances[draw], caps[index], tonumber(percent)) then
+        reached[#reached + 1] = percent
+        break
+      end
+    end
+  end
+  local change = takeChange()
+  local asked = change.addAlerts and change.addAlerts ~= '' and split(change.addAlerts, ',') or {}
+  change.addAlerts = table.concat(appended(asked, reached), ',')
+  talk = stored(talkId, found)
+  fired = apply(talkId, talk, change)
+end
+
+keepTime()
+if status == 'held' then
+  enter(id, 'settlement', operation[ACCOUNTS], math.min(cost, hold), atMs, tier, note)
+  if cost > hold then enter(id, 'overrun', operation[ACCOUNTS], cost - hold, atMs, tier, note) end
+elseif cost ~= hold then
+  enter(id, 'correction', operation[ACCOUNTS], cost - hold, atMs, tier, note)
+end
+operation[STATUS], operation[COST] = 'settled', text(cost)
+putOperation(id, operation)
+putAccounts(accounts, true)
+if talk then
+  putConversation(talkId, talk, true)
+  putChain(chain, talkId)
+end
+return answer(known, talk and talk.record, fired, joinedIds(own, draws))
+`
+
+const VOID = lua`
+local id, atMs = take(), take()
+local operation = operationOf(id)
+if not operation then return { text(now), text(tick), 'unknown', '' } end
+local status = operation[STATUS]
+if status ~= 'held' and status ~= 'expired' then return { text(now), text(tick), 'exists', packedOperation(operation) } end
+local hold = tonumber(operation[HOLD])
+local accounts = accountsOf(ownOf(operation))
+if status == 'held' then
+  move(accounts, 0, -hold, -tonumber(operation[INPUT]))
+else
+  move(accounts, -hold, 0, 0)
+  if hold ~= 0 then enter(id, 'correction', operation[ACCOUNTS], -hold, atMs, operation[TIER], operation[NOTE]) end
+end
+keepTime()
+operation[STATUS] = 'voided'
+putOperation(id, operation)
+putAccounts(accounts, false)
+return { text(now), text(tick), 'voided', packedOperation(operation) }
+`
+
+const UPDATE = lua`
+local talkId = take()
+local initial = takeInitial()
+local found = conversationOf(talkId)
+local talk = found and stored(talkId, found) or initial
+if not talk then return { text(now), text(tick), '', '', {}, {} } end
+local home = talk.begins and homeElsewhere(talkId)
+if home then return { text(now), text(tick), 'elsewhere', home, {}, {} } end
+local change = takeChange()
+local isTouched = talk.begins or change.turnAtMs ~= nil
+local fired = apply(talkId, talk, change)
+keepTime()
+putConversation(talkId, talk, isTouched)
+local record, edits, ready = snapshotOf(talkId, talk.record)
+return { text(now), text(tick), table.concat(fired, ','), record, edits, ready }
+`
+
+const CHARGE = lua`
+local id, cost, atMs, tier, note, ids, places, talkId = take(), takeNumber(), take(), take(), take(), takeList(), take(), take()
+if operationOf(id) then return { text(now), text(tick), 'exists' } end
+local operation = { 'settled', '0', '0', atMs, text(cost), tier, table.concat(ids, '\t'), note, places }
+local accounts = accountsOf(ownOf(operation))
+move(accounts, cost, 0, 0)
+local found = conversationOf(talkId)
+local talk = found and stored(talkId, found) or nil
+if talk then apply(talkId, talk, takeChange()) end
+keepTime()
+enter(id, 'cost', operation[ACCOUNTS], cost, atMs, tier, note)
+putOperation(id, operation)
+putAccounts(accounts, true)
+if talk then putConversation(talkId, talk, true) end
+return { text(now), text(tick), 'charged' }
+`
+
+/** Also forgets, a few at a time, what is listed and is gone. */
+const SWEEP = lua`
+local limit, look = take(), takeNumber()
+keepTime()
+local expired = {}
+if limit ~= '0' then
+  for _, id in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'held', '-inf', text(now), 'LIMIT', 0, limit)) do
+    local operation = operationOf(id)
+    if operation and operation[STATUS] == 'held' then
+      expired[#expired + 1] = id
+      expired[#expired + 1] = packedOperation(operation)
+      expire(id, operation)
+    else
+      call('ZREM', PREFIX .. 'held', id)
+    end
+  end
+end
+if look > 0 then
+  for _, id in ipairs(call('ZREVRANGE', PREFIX .. 'talks', 0, look - 1)) do
+    if not conversationOf(id) then call('ZREM', PREFIX .. 'talks', id) end
+  end
+end
+return { text(now), text(tick), expired }
+`
+
+const LIST_CONVERSATIONS = lua`
+local limit = takeNumber()
+local listed, from = {}, 0
+while #listed < limit do
+  local ids = call('ZRANGE', PREFIX .. 'talks', from, from + limit - 1)
+  if #ids == 0 then break end
+  for _, id in ipairs(ids) do
+    local conversation = conversationOf(id)
+    if conversation and #listed < limit then
+      local record, edits, ready = snapshotOf(id, conversation)
+      listed[#listed + 1] = { id, record, edits, ready }
+    end
+  end
+  from = from + #ids
+end
+return { text(now), text(tick), listed }
+`
+
+const ADD_OUTCOME = lua`
+local id, tier, field = take(), take(), take()
+if not call('SET', key('x', id), '', 'NX', 'PX', KEEP) then return { text(now), text(tick), 'exists' } end
+call('HINCRBY', key('d', tier), field, 1)
+return { text(now), text(tick), 'added' }
+`
+
+/** From now on no entry of the tag has a tick as low as this. */
+const FENCE = lua`
+if tick > knownTick then call('HSET', META, 'tick', text(tick)) end
+return { text(now), text(tick), text(tick) }
+`
+
+const OPERATION = lua`
+local operation = operationOf(take())
+return { text(now), text(tick), operation and packedOperation(operation) or '' }
+`
+
+/** What is held past its time, oldest first: id, expiry and, of a part, home. */
+const DUE = lua`
+local listed, limit = take(), take()
+local due = {}
+if limit == '0' then return { text(now), text(tick), due } end
+local found = call('ZRANGEBYSCORE', PREFIX .. listed, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, limit)
+for index = 1, #found, 2 do
+  local part = listed == 'parts' and call('GET', key('p', found[index]))
+  appended(due, { found[index], found[index + 1], part and split(part, '\n')[TIER] or '' })
+end
+return { text(now), text(tick), due }
+`
+
+/** The home of a conversation: this tag when it, or what it has spent, is here, else the one known, else the one wanted. */
+const CLAIM = lua`
+local id, wanted = take(), take()
+if conversationOf(id) or call('EXISTS', key('a', 'c:' .. id .. ':1')) == 1 then return { text(now), text(tick), '' } end
+local known = call('GET', key('q', id))
+if known or wanted ~= '' then call('SET', key('q', id), known or wanted, 'PX', '${HOME_LIFE_MS}') end
+return { text(now), text(tick), known or wanted }
+`
+
+const CHAIN = lua`
+local id = take()
+putChain(takeList(), id)
+keepTime()
+return { text(now), text(tick) }
+`
+
+/** Holds the part of an operation whose home is another tag. */
+const PART_HOLD = lua`
+local id, expires, input, atLeast, atMost, home = take(), text(now + takeNumber()), takeNumber(), takeNumber(), takeNumber(), take()
+local draws, caps = {}, {}
+for index = 1, takeNumber() do
+  draws[index] = take()
+  caps[index] = takeNumber()
+end
+local packed = call('GET', key('p', id))
+if packed then return { text(now), text(tick), 'exists', split(packed, '\n')[HOLD] } end
+local accounts = accountsOf(draws)
+local granted = atMost
+for index, account in ipairs(accounts) do
+  local cap = caps[index]
+  if cap then
+    local free = cap - account.spent - account.held
+    if free < atLeast then return { text(now), text(tick), 'refused', account.id } end
+    if free < granted then granted = free end
+  end
+end
+local held = math.min(input, granted)
+move(accounts, 0, granted, held)
+keepTime()
+local part = { 'held', text(granted), text(held), expires, '0', home, table.concat(draws, '\t'), '', '' }
+call('SET', key('p', id), packedOperation(part))
+call('ZADD', PREFIX .. 'parts', expires, id)
+putAccounts(accounts, true)
+return { text(now), text(tick), 'held', text(granted) }
+`
+
+/** Brings a part to where its operation is; once, however often it is told. */
+const FOLLOW = lua`
+local id, what, value, ids = take(), take(), takeNumber(), takeList()
+local packed = call('GET', key('p', id))
+local part = packed and split(packed, '\n') or { 'none', '0', '0', text(now), '0', '', table.concat(ids, '\t'), '', '' }
+local status, hold, input = part[STATUS], tonumber(part[HOLD]), tonumber(part[INPUT])
+local isHeld = status == 'held'
+local accounts = accountsOf(idsOf(part[ACCOUNTS]))
+local after, isTouched = nil, false
+if what == 'settled' and status ~= 'settled' then
+  if isHeld then
+    move(accounts, value, -hold, -input)
+  else
+    move(accounts, status == 'expired' and value - hold or value, 0, 0)
+  end
+  after, isTouched = 'settled', true
+elseif what == 'voided' and (isHeld or status == 'expired') then
+  if isHeld then move(accounts, 0, -hold, -input) else move(accounts, -hold, 0, 0) end
+  after = 'voided'
+elseif what == 'expired' and isHeld then
+  move(accounts, hold, -hold, -input)
+  after = 'expired'
+elseif what == 'trimmed' and isHeld and hold > value then
+  local left = math.min(input, value)
+  move(accounts, 0, value - hold, left - input)
+  part[HOLD], part[INPUT], after = text(value), text(left), 'held'
+elseif what == 'renewed' and isHeld then
+  part[EXPIRES], after = text(value), 'held'
+elseif what == 'released' and isHeld then
+  move(accounts, 0, -hold, -input)
+  after = 'gone'
+end
+if after then
+  keepTime()
+  part[STATUS] = after
+  if after == 'held' then
+    call('SET', key('p', id), packedOperation(part))
+    call('ZADD', PREFIX .. 'parts', part[EXPIRES], id)
+  else
+    if after == 'gone' then
+      call('DEL', key('p', id))
+    else
+      call('SET', key('p', id), packedOperation(part), 'PX', ENDED_LIFE)
+    end
+    call('ZREM', PREFIX .. 'parts', id)
+  end
+  putAccounts(accounts, isTouched)
+end
+return { text(now), text(tick) }
+`
+
+const STEPS = {
+  read: READ,
+  findByChain: FIND_BY_CHAIN,
+  reserve: RESERVE,
+  renew: RENEW,
+  settle: SETTLE,
+  void: VOID,
+  update: UPDATE,
+  charge: CHARGE,
+  sweep: SWEEP,
+  listConversations: LIST_CONVERSATIONS,
+  addOutcome: ADD_OUTCOME,
+  fence: FENCE,
+  operation: OPERATION,
+  due: DUE,
+  claim: CLAIM,
+  chain: CHAIN,
+  partHold: PART_HOLD,
+  follow: FOLLOW,
+} as const
+export type ScriptName = keyof typeof STEPS
+
+export const SCRIPTS = Object.fromEntries(Object.entries(STEPS).map(([name, body]) => [name, PRELUDE + body])) as Readonly<
+  Record<ScriptName, string>
+>

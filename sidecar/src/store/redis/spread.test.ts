@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import type { Draw } from '../../core/budget.ts'
+import type { BudgetStore, ReserveStep } from '../store.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
+import { tagOf, tagPrefix } from './keys.ts'
+import { Link } from './link.ts'
+import { openRedisStore } from './redis.ts'
+import { SharedClock } from './shared-clock.ts'
+import { Tag } from './tag.ts'
+import { redisProgram, startRedis } from './test-server.ts'
+import type { TestServer } from './test-server.ts'
+
+const TAGS = 5
+const WORKLOAD = 'w:shop/bot:month:UTC:1:2026-11'
+const program = redisProgram()
+
+/** A turn of a user under a user's and a workload's budget. */
+function turn(id: string, user: string, conversation: string, hold: bigint, more: Partial<ReserveStep> = {}): ReserveStep {
+  const draws: Draw[] = [
+    { account: `c:${conversation}:1`, cap: 1_000n },
+    { account: `u:${user}:pro:month:2026-11`, cap: 1_000n },
+    { account: WORKLOAD, cap: 1_000n },
+  ]
+  return reserveStep(
+    id,
+    START_MS,
+    { atLeast: hold, atMost: hold, input: 1n },
+    {
+      conversation,
+      initial: conversationFor(conversation, START_MS, { user }),
+      isFirst: true,
+      reservation: { draws },
+      ...more,
+    },
+  )
+}
+
+if (program !== null)
+  describe('a store that is spread over tags', () => {
+    let server: TestServer
+    let namespaces = 0
+    before(async () => {
+      server = await startRedis(program)
+    })
+    after(() => server.stop())
+
+    const withStores =
+      (run: (stores: readonly [BudgetStore, BudgetStore], clock: { ms: number }, namespace: string) => Promise<void>) => async () => {
+        const clock = { ms: START_MS }
+        const namespace = `spread-${++namespaces}`
+        const open = (): Promise<BudgetStore> =>
+          openRedisStore({ url: server.url, namespace, nowMs: () => clock.ms, answerMsMax: 5_000, tags: TAGS })
+        const stores = [await open(), await open()] as const
+        try {
+          await run(stores, clock, namespace)
+        } finally {
+          await Promise.all(stores.map((store) => store.close()))
+        }
+      }
+    const balance = async (store: BudgetStore, account = WORKLOAD) =>
+      (await store.read({ conversation: 'none', accounts: [account], nowMs: START_MS })).accounts.get(account)
+
+    it(
+      "never grants more than a workload's limit to the calls of many users at once, by two sidecars",
+      withStores(async (stores) => {
+        const answers = await Promise.all(
+          Array.from({ length: 60 }, async (_, index) => {
+            const store = stores[index % 2 === 0 ? 0 : 1]
+            const answer = await store.reserve(turn(`o${index}`, `user${index % 12}`, `c${index % 12}`, 30n))
+            const spentAndHeld = await balance(store)
+            assert.ok((spentAndHeld?.held ?? 0n) + (spentAndHeld?.spent ?? 0n) <= 1_000n)
+            if (answer.status === 'held') await store.settle(settleStep(`o${index}`, START_MS, 25n, { conversation: `c${index % 12}` }))
+            return answer
+          }),
+        )
+        const held = answers.filter(({ status }) => status === 'held').length
+        assert.ok(held >= 33, `${held} were held`)
+        const entries = await stores[0].readLedger({ afterSequence: 0, limit: 1_000 })
+        const entered = entries.reduce((sum, { cost }) => sum + cost, 0n)
+        assert.equal(entered, BigInt(held) * 25n)
+        assert.deepEqual(await balance(stores[1]), { spent: entered, held: 0n, heldInput: 0n })
+      }),
+    )
+
+    it(
+      'lets a conversation be found by another user, as that of its first',
+      withStores(async ([one, other]) => {
+        await one.reserve(turn('o1', 'ann', 'talk', 5n))
+        const seen = await other.read({ conversation: 'talk', accounts: ['u:bob:pro:month:2026-11'], nowMs: START_MS })
+        assert.equal(seen.conversation?.user, 'ann')
+        assert.equal((await other.read({ conversation: 'talk', accounts: [], nowMs: START_MS })).conversation?.user, 'ann')
+        const answer = await other.reserve(turn('o2', 'bob', 'talk', 5n))
+        assert.equal(answer.status, 'moved')
+        assert.equal(answer.snapshot.conversation?.user, 'ann')
+        assert.equal((await balance(one))?.held, 5n)
+      }),
+    )
+
+    it(
+      'gives a conversation to one user when several begin it at once, or begin it without a user',
+      withStores(async (stores) => {
+        const users = ['ann', 'bob', 'cem', null, 'eva', 'fay', null, 'hal']
+        for (let round = 0; round < 20; round++) {
+          const id = `talk${round}`
+          const answers = await Promise.all(
+            users.map((user, index) => {
+              const step = turn(`o${round}-${index}`, user ?? 'none', id, 1n, { initial: conversationFor(id, START_MS, { user }) })
+              return stores[index % 2 === 0 ? 0 : 1].reserve(step)
+            }),
+          )
+          const owners = new Set(answers.map(({ snapshot }) => snapshot.conversation?.user))
+          assert.equal(owners.size, 1, [...owners].join())
+          const [owner] = owners
+          assert.ok(answers.every(({ status }, index) => status === (users[index] === owner ? 'held' : 'moved')))
+        }
+      }),
+    )
+
+    it(
+      'voids a part whose sidecar died before home heard of the operation, and settles one that home has settled',
+      withStores(async ([store], clock, namespace) => {
+        const link = await Link.open({ url: server.url })
+        try {
+          const tagAt = (tag: number): Tag => new Tag({ link, namespace, tag, clock: new SharedClock(() => clock.ms), ticks: { seen: 0 } })
+          const workload = tagOf('w:shop/bot', TAGS)
+          const user = Array.from({ length: 50 }, (_, index) => `u${index}`).find((name) => tagOf(name, TAGS) !== workload) ?? ''
+          const home = tagOf(user, TAGS)
+          const lost = turn('lost', user, 'talk', 70n)
+          const draws = lost.reservation.draws.filter(({ account }) => account === WORKLOAD)
+          await tagAt(workload).holdPart({ ...lost.reservation, draws }, home)
+          assert.equal((await balance(store))?.held, 70n)
+
+          await store.reserve(turn('done', user, 'talk', 40n))
+          // The sidecar dies between the two scripts of its settlement.
+          await tagAt(home).settleHere(settleStep('done', START_MS, 33n, { conversation: 'talk' }))
+          await store.reserve(turn('live', user, 'talk', 20n))
+          await store.renew(['live'], START_MS + 500_000)
+          await store.reserve(turn('dead', user, 'talk', 10n))
+          assert.equal((await balance(store))?.held, 140n)
+
+          clock.ms += 90_000
+          const { expired } = await store.sweep({ nowMs: clock.ms, limit: 100 })
+          assert.deepEqual(
+            expired.map(({ id }) => id),
+            ['dead'],
+          )
+          assert.deepEqual(await balance(store), { spent: 43n, held: 20n, heldInput: 1n })
+          assert.equal((await store.settle(settleStep('live', clock.ms, 20n, { conversation: 'talk' }))).result.status, 'settled')
+          assert.equal((await store.settle(settleStep('dead', clock.ms, 4n, { conversation: 'talk' }))).result.status, 'corrected')
+          assert.equal(await store.void({ operationId: 'lost', atMs: clock.ms }), 'unknown')
+          assert.deepEqual(await balance(store), { spent: 57n, held: 0n, heldInput: 0n })
+          const entries = await store.readLedger({ afterSequence: 0, limit: 100 })
+          assert.equal(
+            entries.reduce((sum, { cost }) => sum + cost, 0n),
+            57n,
+          )
+          const left = await link.ask((client) => client.zcard(`${tagPrefix(namespace, workload)}parts`))
+          assert.equal(`${left}`, '0')
+        } finally {
+          await link.close()
+        }
+      }),
+    )
+
+    it(
+      'brings parts to where the operation is when a settlement is repeated',
+      withStores(async ([store, other], clock, namespace) => {
+        const link = await Link.open({ url: server.url })
+        try {
+          await store.reserve(turn('o1', 'ann', 'talk', 40n))
+          const home = new Tag({ link, namespace, tag: tagOf('ann', TAGS), clock: new SharedClock(() => clock.ms), ticks: { seen: 0 } })
+          const step = settleStep('o1', START_MS, 55n, { conversation: 'talk' })
+          await home.settleHere(step)
+          assert.equal((await other.settle(step)).result.status, 'exists')
+          assert.equal((await store.settle(step)).result.status, 'exists')
+          assert.deepEqual(await balance(store), { spent: 55n, held: 0n, heldInput: 0n })
+        } finally {
+          await link.close()
+        }
+      }),
+    )
+
+    it(
+      'skips no entry for a reader that goes on from its last sequence, whoever writes meanwhile',
+      withStores(async (stores) => {
+        const ids = Array.from({ length: 300 }, (_, index) => `x${index}`)
+        const read: string[] = []
+        let after = 0
+        let isWriting = true
+        const reading = (async () => {
+          for (;;) {
+            const wasWriting = isWriting
+            const page = await stores[0].readLedger({ afterSequence: after, limit: 7 })
+            for (const entry of page) {
+              assert.ok(entry.sequence > after)
+              after = entry.sequence
+              read.push(entry.operationId)
+            }
+            if (page.length === 0 && !wasWriting) return
+          }
+        })()
+        await Promise.all(
+          [0, 1, 2, 3].map(async (lane) => {
+            for (let index = lane; index < ids.length; index += 4) {
+              const conversation = `c${index % 17}`
+              const fact = { accounts: [`c:${conversation}:1`], cost: 1n, atMs: START_MS, note: {}, conversation, change: {} }
+              await stores[lane % 2 === 0 ? 0 : 1].charge({ operationId: ids[index] ?? '', ...fact })
+            }
+          }),
+        )
+        isWriting = false
+        await reading
+        assert.deepEqual(read.toSorted(), ids.toSorted())
+      }),
+    )
+  })

@@ -1,0 +1,428 @@
+/**
+ * One tag of a namespace, as a store of its own: each step is one script, one round trip, atomic with all that it moves.
+ * A namespace that has one tag, as on a single server, is this and nothing more.
+ */
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { assertCost, assertReservation, settled } from '../../core/budget.ts'
+import type { AccountId, Operation, OperationId, Reservation, ReserveResult } from '../../core/budget.ts'
+import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
+import type { EntryNote, LedgerEntry } from '../../core/ledger.ts'
+import { OUTCOME_KINDS, StoreError } from '../store.ts'
+import type {
+  BudgetStore,
+  OutcomeKind,
+  OutcomeTotals,
+  ReserveAnswer,
+  ReserveStep,
+  SettleAnswer,
+  SettleStep,
+  Snapshot,
+  UpdateAnswer,
+} from '../store.ts'
+import * as codec from './codec.ts'
+import type { Reply } from './codec.ts'
+import { tagPrefix } from './keys.ts'
+import type { Link } from './link.ts'
+import type { ScriptName } from './scripts.ts'
+import type { SharedClock } from './shared-clock.ts'
+
+export const LEDGER_PAGE_MAX = 10_000
+const DAY_MS = 24 * 3_600_000
+/** A longer span of days is refused: each is a field that is asked for. */
+const DAYS_MAX = 3_700
+/** Conversations that a sweep looks at, to forget those that are gone. */
+const FORGET_MAX = 20
+
+/** The highest tick that this process has seen, of any tag: what follows it in time follows it in the ledger. */
+export interface Ticks {
+  seen: number
+}
+
+/** The accounts of an operation, and the tag of each. */
+export interface Split {
+  readonly accounts: readonly AccountId[]
+  readonly places: readonly number[]
+}
+export interface Known {
+  readonly operation: Operation
+  readonly places: readonly number[]
+}
+/** A conversation that has not begun, and will not begin here. */
+export interface Elsewhere {
+  readonly status: 'elsewhere'
+  readonly home: number
+}
+export interface Due {
+  readonly id: OperationId
+  readonly expiresAtMs: number
+  /** Of a part: the tag of its operation. */
+  readonly home: number | null
+}
+export type PartHeld =
+  | { readonly status: 'held' | 'exists'; readonly granted: bigint }
+  | { readonly status: 'refused'; readonly account: AccountId }
+/** `released`: as if it had never been held. */
+export type PartMove = 'settled' | 'voided' | 'expired' | 'trimmed' | 'renewed' | 'released'
+
+export interface TagOptions {
+  readonly link: Link
+  readonly namespace: string
+  readonly tag: number
+  readonly clock: SharedClock
+  readonly ticks: Ticks
+}
+
+export class Tag implements BudgetStore {
+  readonly #link: Link
+  readonly #prefix: string
+  readonly #clock: SharedClock
+  readonly #ticks: Ticks
+
+  constructor({ link, namespace, tag, clock, ticks }: TagOptions) {
+    this.#link = link
+    this.#prefix = tagPrefix(namespace, tag)
+    this.#clock = clock
+    this.#ticks = ticks
+  }
+
+  read({ conversation, accounts, nowMs }: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
+    const values = [codec.idText(conversation), ...codec.listArguments(accounts)]
+    return this.#run('read', this.#clock.at(nowMs), values, (reply) => codec.snapshotOf(conversation, reply))
+  }
+
+  findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null> {
+    return this.#run('findByChain', this.#clock.at(nowMs), codec.listArguments(digests), ([, id]) =>
+      id === undefined ? null : codec.text(id),
+    )
+  }
+
+  async reserve(step: ReserveStep): Promise<ReserveAnswer> {
+    const answer = await this.reserveHere(step, null)
+    if (answer.status === 'elsewhere') throw new StoreError('corrupt', `the home of ${step.conversation} is a tag that is not there`)
+    return answer
+  }
+
+  /** `split`: where its accounts are, when only some of them are here. */
+  async reserveHere(step: ReserveStep, split: Split | null): Promise<ReserveAnswer | Elsewhere> {
+    const { reservation, conversation } = step
+    assertReservation(reservation)
+    const values = [
+      codec.idText(reservation.operationId),
+      this.#lifeUntil(reservation.expiresAtMs),
+      String(reservation.input),
+      String(reservation.atLeast),
+      String(reservation.atMost),
+      ...noteArguments(reservation.note),
+      split === null ? '' : split.accounts.map((account) => codec.idText(account)).join('\t'),
+      split === null ? '' : split.places.join(','),
+      codec.idText(conversation),
+      step.isFirst === true ? '1' : '0',
+      ...codec.seenArguments(step.seen ?? step.initial),
+      ...codec.initialArguments(step.initial),
+      ...codec.drawArguments(reservation.draws),
+      ...codec.changeArguments(step.change),
+    ]
+    return this.#run('reserve', this.#clock.at(step.nowMs), values, ([status, detail, known, ...rest]) => {
+      if (status === 'elsewhere') return { status, home: Number(codec.text(detail)) }
+      const snapshot = codec.snapshotOf(conversation, rest)
+      if (status === 'moved') return { status, snapshot }
+      const result = reserveResult(step, codec.text(status), codec.text(detail), known, snapshot)
+      return { status: result.status, result, snapshot }
+    })
+  }
+
+  renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void> {
+    const values = [this.#lifeUntil(expiresAtMs), ...codec.listArguments(operationIds)]
+    return this.#run('renew', this.#clock.now(), values, () => undefined)
+  }
+
+  async settle(step: SettleStep): Promise<SettleAnswer> {
+    return (await this.settleHere(step)).answer
+  }
+
+  async settleHere(step: SettleStep): Promise<{ readonly answer: SettleAnswer; readonly known: Known | null }> {
+    const { settlement, conversation } = step
+    assertCost(settlement.cost)
+    const values = [
+      codec.idText(settlement.operationId),
+      String(settlement.cost),
+      String(settlement.atMs),
+      ...noteArguments(settlement.note),
+      codec.idText(conversation),
+      ...codec.listArguments(step.chain),
+      ...codec.alertArguments(step.alerts),
+      ...codec.changeArguments(step.change),
+    ]
+    return this.#run('settle', this.#clock.now(), values, ([status, known, fired, ...rest]) => {
+      const snapshot = codec.snapshotOf(conversation, rest)
+      if (status === 'unknown') return { answer: { result: { status }, firedAlerts: [], snapshot }, known: null }
+      const before = knownOf(settlement.operationId, known)
+      const outcome = settled(before.operation, settlement)
+      if (outcome === null) return { answer: { result: { status: 'exists' }, firedAlerts: [], snapshot }, known: before }
+      const result = { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries } as const
+      return { answer: { result, firedAlerts: codec.percentsOf(fired), snapshot }, known: { ...before, operation: outcome.operation } }
+    })
+  }
+
+  async void(step: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
+    return (await this.voidHere(step)).status
+  }
+
+  voidHere({ operationId, atMs }: Parameters<BudgetStore['void']>[0]) {
+    const values = [codec.idText(operationId), String(atMs)]
+    return this.#run('void', this.#clock.now(), values, ([status, known]) => ({
+      status: codec.text(status) as 'voided' | 'exists' | 'unknown',
+      known: known === '' ? null : knownOf(operationId, known),
+    }))
+  }
+
+  async update(step: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | null> {
+    const answer = await this.updateHere(step)
+    if (answer !== null && 'home' in answer) throw new StoreError('corrupt', `the home of ${step.conversation} is a tag that is not there`)
+    return answer
+  }
+
+  updateHere({ conversation, initial, change, nowMs }: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | Elsewhere | null> {
+    const values = [codec.idText(conversation), ...codec.initialArguments(initial), ...codec.changeArguments(change)]
+    return this.#run('update', this.#clock.at(nowMs), values, ([fired, record, edits, ready]) => {
+      if (fired === 'elsewhere') return { status: fired, home: Number(codec.text(record)) }
+      const changed = codec.conversationOf(conversation, record, edits, ready)
+      return changed === null ? null : { conversation: changed, firedAlerts: codec.percentsOf(fired) }
+    })
+  }
+
+  charge(step: Parameters<BudgetStore['charge']>[0]): Promise<'charged' | 'exists'> {
+    return this.chargeHere(step, [])
+  }
+
+  async chargeHere(step: Parameters<BudgetStore['charge']>[0], places: readonly number[]): Promise<'charged' | 'exists'> {
+    assertCost(step.cost)
+    const values = [
+      codec.idText(step.operationId),
+      String(step.cost),
+      String(step.atMs),
+      ...noteArguments(step.note),
+      ...codec.listArguments(step.accounts),
+      places.join(','),
+      codec.idText(step.conversation),
+      ...codec.changeArguments(step.change),
+    ]
+    return this.#run('charge', this.#clock.now(), values, ([status]) => codec.text(status) as 'charged' | 'exists')
+  }
+
+  sweep({ nowMs, limit }: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }> {
+    return this.#run('sweep', this.#clock.at(nowMs), [String(limit), String(FORGET_MAX)], ([pairs]) => {
+      const flat = codec.list(pairs)
+      const expired: Operation[] = []
+      for (let index = 0; index < flat.length; index += 2) expired.push(codec.operationOf(codec.text(flat[index]), flat[index + 1]))
+      return { expired }
+    })
+  }
+
+  async putContract(contract: Contract): Promise<void> {
+    await this.#link.ask((client) => client.set(this.#key('z', contract.hash), JSON.stringify(contract), 'NX'))
+  }
+
+  async getContract(hash: string): Promise<Contract | null> {
+    const body = await this.#link.ask((client) => client.get(this.#key('z', hash)))
+    return this.#understood(() => (body === null ? null : (JSON.parse(body) as Contract)))
+  }
+
+  addOutcome({ key, tier, day, kind }: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
+    const values = [codec.idText(key), codec.idText(tier), outcomeField(dayNumber(day), kind)]
+    return this.#run('addOutcome', this.#clock.now(), values, ([status]) => codec.text(status) as 'added' | 'exists')
+  }
+
+  async readOutcomes({ tier, fromDay, toDay }: Parameters<BudgetStore['readOutcomes']>[0]): Promise<OutcomeTotals> {
+    const from = dayNumber(fromDay)
+    const count = dayNumber(toDay) - from + 1
+    if (count > DAYS_MAX) throw new RangeError(`outcomes are read for at most ${DAYS_MAX} days`)
+    const totals = { started: 0, confirmed: 0, reversed: 0, cost: 0n }
+    if (count < 1) return totals
+    const days = Array.from({ length: count }, (_, index) => from + index)
+    const fields = days.flatMap((day) => [String(day), ...OUTCOME_KINDS.map((kind) => outcomeField(day, kind))])
+    const values = await this.#link.ask((client) => client.hmget(this.#key('d', tier), ...fields))
+    values.forEach((value, index) => {
+      if (value === null) return
+      const kind = OUTCOME_KINDS[(index % (OUTCOME_KINDS.length + 1)) - 1]
+      if (kind === undefined) totals.cost += BigInt(value)
+      else totals[kind] += Number(value)
+    })
+    return totals
+  }
+
+  /** The sequence of an entry is its tick. */
+  async readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]) {
+    const entries = await this.entries({ afterTick: afterSequence, toTick: null, limit })
+    return entries.map(({ tick, entry }) => ({ ...entry, sequence: tick }))
+  }
+
+  async entries(query: {
+    readonly afterTick: number
+    readonly toTick: number | null
+    readonly limit: number
+  }): Promise<readonly { readonly tick: number; readonly entry: LedgerEntry }[]> {
+    const count = Math.min(query.limit, LEDGER_PAGE_MAX)
+    if (count < 1) return []
+    const to = query.toTick === null ? '+' : `${query.toTick}-0`
+    const rows: unknown = await this.#link.ask((client) =>
+      client.xrange(`${this.#prefix}ledger`, `${query.afterTick + 1}-0`, to, 'COUNT', count),
+    )
+    return this.#understood(() =>
+      codec.list(rows).map((row) => {
+        const [id, fields] = codec.list(row)
+        return { tick: Number.parseInt(codec.text(id), 10), entry: codec.entryOf(fields) }
+      }),
+    )
+  }
+
+  /** From now on no entry here has a tick up to the one that it tells, which is no lower than any that was seen before. */
+  fence(): Promise<number> {
+    return this.#run('fence', this.#clock.now(), [], ([tick]) => Number(codec.text(tick)))
+  }
+
+  listConversations({ limit, nowMs }: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
+    return this.#run('listConversations', this.#clock.at(nowMs), [String(limit)], ([listed]) =>
+      codec.list(listed).flatMap((row) => {
+        const [id, record, edits, ready] = codec.list(row)
+        return codec.conversationOf(codec.text(id), record, edits, ready) ?? []
+      }),
+    )
+  }
+
+  /** What is known of an operation whose home is here. */
+  operation(id: OperationId): Promise<Known | null> {
+    return this.#run('operation', this.#clock.now(), [codec.idText(id)], ([known]) => (known === '' ? null : knownOf(id, known)))
+  }
+
+  /** What is held past its time, oldest first: operations at home here, or parts of others. */
+  due(listed: 'held' | 'parts', nowMs: number, limit: number): Promise<readonly Due[]> {
+    return this.#run('due', this.#clock.at(nowMs), [listed, String(limit)], ([pairs]) => {
+      const flat = codec.list(pairs)
+      const due: Due[] = []
+      for (let index = 0; index < flat.length; index += 3) {
+        const [id, expiresAtMs, home] = flat.slice(index, index + 3).map((value) => codec.text(value))
+        if (id !== undefined) due.push({ id, expiresAtMs: Number(expiresAtMs), home: home === '' ? null : Number(home) })
+      }
+      return due
+    })
+  }
+
+  /** The home of a conversation whose id belongs here; `wanted` where it has none yet. Null: here, or none. */
+  claim(conversation: ConversationId, wanted: number | null): Promise<number | null> {
+    const values = [codec.idText(conversation), wanted === null ? '' : String(wanted)]
+    return this.#run('claim', this.#clock.now(), values, ([home]) => (home === '' || home === null ? null : Number(codec.text(home))))
+  }
+
+  /** Where the history leads to, for digests that belong here. */
+  putChain(conversation: ConversationId, digests: readonly Digest[]): Promise<void> {
+    return this.#run('chain', this.#clock.now(), [codec.idText(conversation), ...codec.listArguments(digests)], () => undefined)
+  }
+
+  /** Like `findByChain`, and which of the digests it was. */
+  findDigest(
+    digests: readonly Digest[],
+    nowMs: number,
+  ): Promise<{ readonly digest: Digest; readonly conversation: ConversationId } | null> {
+    return this.#run('findByChain', this.#clock.at(nowMs), codec.listArguments(digests), ([digest, id]) =>
+      id === undefined ? null : { digest: codec.text(digest), conversation: codec.text(id) },
+    )
+  }
+
+  /** Holds the part of an operation of another tag. `exists`: it was held before, by an attempt that may be under way. */
+  holdPart(reservation: Reservation, home: number): Promise<PartHeld> {
+    const values = [
+      codec.idText(reservation.operationId),
+      this.#lifeUntil(reservation.expiresAtMs),
+      String(reservation.input),
+      String(reservation.atLeast),
+      String(reservation.atMost),
+      String(home),
+      ...codec.drawArguments(reservation.draws),
+    ]
+    return this.#run('partHold', this.#clock.now(), values, ([status, detail]) =>
+      status === 'refused'
+        ? { status, account: codec.text(detail) }
+        : { status: status === 'held' ? status : 'exists', granted: BigInt(codec.text(detail)) },
+    )
+  }
+
+  /** Brings a part to where its operation is. `value`: what it cost, is trimmed to, or expires at. `accounts`: where there is none yet. */
+  follow(id: OperationId, what: PartMove, value: bigint | number, accounts: readonly AccountId[]): Promise<void> {
+    const values = [codec.idText(id), what, String(value), ...codec.listArguments(accounts)]
+    return this.#run('follow', this.#clock.now(), values, () => undefined)
+  }
+
+  close(): Promise<void> {
+    return this.#link.close()
+  }
+
+  /** How long from now: by a clock that may be behind the store's, a time would be over too soon. */
+  #lifeUntil(wallMs: number): string {
+    return String(this.#clock.at(wallMs) - this.#clock.now())
+  }
+
+  #key(kind: string, id: string): string {
+    return `${this.#prefix}${kind}:${codec.idText(id)}`
+  }
+
+  async #run<T>(name: ScriptName, nowMs: number, values: readonly string[], understand: (reply: Reply) => T): Promise<T> {
+    const reply = await this.#link.run(name, `${this.#prefix}meta`, [String(nowMs), String(this.#ticks.seen), ...values])
+    return this.#understood(() => {
+      const [storeMs, tick, ...rest] = reply
+      this.#clock.raise(Number(codec.text(storeMs)))
+      this.#ticks.seen = Math.max(this.#ticks.seen, Number(codec.text(tick)))
+      return understand(rest)
+    })
+  }
+
+  #understood<T>(read: () => T): T {
+    try {
+      return read()
+    } catch (error) {
+      throw this.#link.failed(error)
+    }
+  }
+}
+
+function knownOf(id: OperationId, packed: unknown): Known {
+  return { operation: codec.operationOf(id, packed), places: codec.placesOf(packed) }
+}
+
+function noteArguments(note: EntryNote): [tier: string, note: string] {
+  return [codec.idText(note.tier ?? ''), codec.noteText(note)]
+}
+
+/** `detail`: what was granted, or the account that is in the way. */
+function reserveResult(step: ReserveStep, status: string, detail: string, known: unknown, { accounts }: Snapshot): ReserveResult {
+  const { reservation } = step
+  switch (status) {
+    case 'held':
+      return { status, granted: BigInt(detail) }
+    case 'busy':
+      return { status, account: detail }
+    case 'exceedsCap': {
+      // In bigint, which loses no digit however far beyond the cap it is.
+      const cap = reservation.draws.find(({ account }) => account === detail)?.cap ?? 0n
+      const { spent = 0n, heldInput = 0n } = accounts.get(detail) ?? {}
+      return { status, account: detail, shortBy: reservation.atLeast - (cap - spent - heldInput) }
+    }
+    case 'exists': {
+      const operation = codec.operationOf(reservation.operationId, known)
+      // Made for this very step: it is the answer to the first sending of it, which was lost with its connection.
+      if (step.isFirst === true && operation.state.status === 'held') return { status: 'held', granted: operation.hold }
+      return { status, operation }
+    }
+    default:
+      throw new TypeError(`a reservation cannot be ${status}`)
+  }
+}
+
+function dayNumber(day: string): number {
+  const atMs = Date.parse(`${day}T00:00:00Z`)
+  if (Number.isNaN(atMs)) throw new RangeError('a day must be written as 2026-11-24')
+  return atMs / DAY_MS
+}
+function outcomeField(day: number, kind: OutcomeKind): string {
+  return `${day}:${kind}`
+}

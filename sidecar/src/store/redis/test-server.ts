@@ -1,0 +1,97 @@
+/** A real Redis or Valkey for tests: on a free port, in a folder of its own, gone when it is stopped. */
+import { spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+
+const READY_MS_MAX = 10_000
+const PROGRAMS = ['redis-server', 'valkey-server'] as const
+
+export interface TestServer {
+  readonly port: number
+  readonly url: string
+  readonly process: ChildProcess
+  stop(): Promise<void>
+}
+
+/**
+ * The program to start, installed where that is ours to do. Null where it is missing: such tests are left out, in one line.
+ * In CI a missing server is an error.
+ */
+export function redisProgram(): string | null {
+  const found = installed() ?? (install() ? installed() : null)
+  if (found !== null) return found
+  const missing = 'redis-server is missing (apt-get install redis-server)'
+  if ((process.env['CI'] ?? '') !== '') throw new Error(missing)
+  console.log(`${missing}: the tests that need it are left out`)
+  return null
+}
+
+function installed(): string | null {
+  return PROGRAMS.find((program) => spawnSync(program, ['--version']).status === 0) ?? null
+}
+
+/** Root on Debian may. */
+function install(): boolean {
+  if (process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return false
+  console.log('redis-server is missing; installing it with apt-get ...')
+  const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  const options = ['-y', '-qq', '--no-install-recommends']
+  // Tests start servers of their own: the package must not start one.
+  if (spawnSync('apt-get', ['install', ...options, 'redis-server'], { env: environment }).status === 0) return true
+  spawnSync('apt-get', ['update', '-qq'], { env: environment })
+  return spawnSync('apt-get', ['install', ...options, 'redis-server'], { env: environment }).status === 0
+}
+
+export async function startRedis(program: string, more: readonly string[] = []): Promise<TestServer> {
+  const folder = mkdtempSync(join(tmpdir(), 'farebox-redis-'))
+  const port = await freePort()
+  const options = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--loglevel', 'warning', ...more]
+  const child = spawn(program, options, { stdio: ['ignore', 'ignore', 'inherit'] })
+  const stop = async (): Promise<void> => {
+    if (child.exitCode === null && child.signalCode === null) {
+      const ended = once(child, 'exit')
+      child.kill('SIGKILL')
+      await ended
+    }
+    rmSync(folder, { recursive: true, force: true })
+  }
+  try {
+    await answering(port, child)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { port, url: `redis://127.0.0.1:${port}`, process: child, stop }
+}
+
+async function answering(port: number, child: ChildProcess): Promise<void> {
+  const client = new Redis({ port, host: '127.0.0.1', retryStrategy: () => 25, maxRetriesPerRequest: null })
+  client.on('error', () => undefined)
+  try {
+    const pong = await Promise.race([client.ping(), sleep(READY_MS_MAX, null, { ref: false }), once(child, 'exit')])
+    if (pong !== 'PONG') throw new Error(`redis-server does not answer on port ${port}`)
+  } finally {
+    client.disconnect()
+  }
+}
+
+/** Free now, and below the ports that connections of this machine are given. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000)
+    const server = createServer()
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => resolve(true))
+    })
+    if (!isFree) continue
+    await new Promise((resolve) => server.close(resolve))
+    return port
+  }
+}
