@@ -7,7 +7,9 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
-import type { ReserveAnswer } from '../store/store.ts'
+import { StoreError } from '../store/store.ts'
+import type { ReserveAnswer, ReserveStep } from '../store/store.ts'
+import { untilBack } from '../store/until-back.ts'
 import { goesOnObserved, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
@@ -118,10 +120,28 @@ function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
 
 const NO_SWAPS: ReadonlySet<string> = new Set()
 
-function reserve(turn: Turn, plan: Plan, operationId: OperationId): Promise<ReserveAnswer> {
+async function reserve(turn: Turn, plan: Plan, operationId: OperationId): Promise<ReserveAnswer> {
+  const { gateway } = turn
+  try {
+    return await gateway.store.reserve(reserveStep(turn, plan, operationId))
+  } catch (error) {
+    // The hold may have been made and only its answer lost: nothing will be sent under it, so nothing may be charged for it.
+    const atMs = gateway.nowMs()
+    if (error instanceof StoreError && error.code === 'away')
+      gateway.underWay.add(
+        untilBack(() => gateway.store.void({ operationId, atMs })).then(
+          () => undefined,
+          () => undefined, // closed by now: the hold expires
+        ),
+      )
+    throw error
+  }
+}
+
+function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveStep {
   const { gateway, conversation, terms } = turn
   const observing = turn.policy.config.mode === 'Observe'
-  return gateway.store.reserve({
+  return {
     conversation: conversation.id,
     initial: conversation,
     seen: turn.exists ? { contractHash: conversation.contractHash, user: conversation.user, session: conversation.session } : null,
@@ -144,7 +164,7 @@ function reserve(turn: Turn, plan: Plan, operationId: OperationId): Promise<Rese
       },
     },
     nowMs: gateway.nowMs(),
-  })
+  }
 }
 
 /** What this turn changes in the conversation, written together with its hold. */

@@ -18,7 +18,8 @@ import type { SummaryHold } from '../core/summary.ts'
 import { downgradeFor } from '../core/swap.ts'
 import { balancesOf } from '../core/terms.ts'
 import { windowFills } from '../core/window.ts'
-import type { Snapshot } from '../store/store.ts'
+import type { SettleStep, Snapshot } from '../store/store.ts'
+import { untilBack } from '../store/until-back.ts'
 import { messageFromJson, readAnswer } from '../wire/openai-chat.ts'
 import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
@@ -100,7 +101,8 @@ export class Summariser {
     try {
       const answer = await call(turn, task.body)
       if (answer.status === 'void') {
-        await gateway.store.void({ operationId, atMs: gateway.nowMs() })
+        const atMs = gateway.nowMs()
+        await untilBack(() => gateway.store.void({ operationId, atMs }))
         return 'refused'
       }
       const read = answer.body === null ? null : readAnswer(answer.body)
@@ -115,7 +117,7 @@ export class Summariser {
         tokensAfter: usage?.output ?? task.maxTokens,
       })
       const nowMs = gateway.nowMs()
-      const settled = await gateway.store.settle({
+      const step: SettleStep = {
         settlement: {
           operationId,
           cost,
@@ -130,7 +132,8 @@ export class Summariser {
         },
         chain: [],
         alerts: { draws: turn.draws.filter((draw) => draw.kind !== 'workload'), percents: terms.contract.alerts },
-      })
+      }
+      const settled = await untilBack(() => gateway.store.settle(step))
       reportMoney(turn, task.priced, settled, usage)
       return message === null ? 'blank' : 'made'
     } finally {

@@ -12,7 +12,8 @@ import { driverBytes, splitByDriver } from '../core/estimate.ts'
 import type { DriverBytes } from '../core/estimate.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
-import type { SettleAnswer } from '../store/store.ts'
+import type { SettleAnswer, SettleStep } from '../store/store.ts'
+import { untilBack } from '../store/until-back.ts'
 import { parseChatRequest } from '../wire/openai-chat.ts'
 import { admit } from './admit.ts'
 import type { Admitted } from './admit.ts'
@@ -144,7 +145,8 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
   const accounts = turn.draws.map((draw) => draw.account)
   try {
     if (end.status === 'void' || end.status === 'retry') {
-      await gateway.store.void({ operationId, atMs: gateway.nowMs() })
+      const atMs = gateway.nowMs()
+      await untilBack(() => gateway.store.void({ operationId, atMs }))
       return null
     }
     const exactUsage = end.status === 'settle' && end.source === 'exact' ? end.usage : null
@@ -183,7 +185,7 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
         exactTokens: change.exact.inputTokens - plan.bound.known,
         heuristicTokens: plan.bound.freshHeuristic,
       })
-    return await gateway.store.settle({
+    const step: SettleStep = {
       settlement: {
         operationId,
         cost,
@@ -206,7 +208,8 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
         draws: turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
         percents: turn.terms.contract.alerts,
       },
-    })
+    }
+    return await untilBack(() => gateway.store.settle(step))
   } finally {
     gateway.holds.remove(operationId)
     gateway.queue.wakeNext(accounts)
