@@ -1,5 +1,6 @@
 # Everything a contributor runs. Node 24 comes as a dev dependency; any Node from 20 on bootstraps it.
 NODE := node_modules/.bin/node --disable-warning=ExperimentalWarning
+REPLICAS ?= 1
 .DEFAULT_GOAL := help
 .PHONY: help install run serve test check generate bench clean
 
@@ -15,8 +16,8 @@ node_modules/.installed: package-lock.json package.json
 	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-run: install ## play recorded conversations through three priced plans
-	@bin/farebox demo
+run: install ## play recorded conversations through three priced plans; REPLICAS=3: so many sidecars on one Valkey
+	@bin/farebox demo --replicas $(REPLICAS)
 
 serve: install ## the same, and stay up
 	@bin/farebox demo --serve

@@ -1,8 +1,7 @@
 /** The sidecar: builds and connects everything; starts, drains, stops. */
-import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
 import type { Server } from 'node:http'
-import { join } from 'node:path'
 import { loadCatalogue } from '@farebox/crds/catalogue.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import { LRUCache } from 'lru-cache'
@@ -15,15 +14,14 @@ import { AlertFeed, ALERTS_KEPT } from './proxy/alert-feed.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
 import type { Gateway, Policy } from './proxy/gateway.ts'
 import { HoldKeeper } from './proxy/hold-keeper.ts'
-import { MoneyQueue } from './proxy/money-queue.ts'
+import { MoneyQueue, SHARED_TRY_EVERY_MS } from './proxy/money-queue.ts'
 import { OutcomeWatch } from './proxy/outcome-watch.ts'
 import { createDataPlane } from './proxy/server.ts'
 import { Summariser } from './proxy/summariser.ts'
 import { UnderWay } from './proxy/under-way.ts'
 import { UpstreamPool } from './proxy/upstream.ts'
 import { readSettings } from './settings.ts'
-import type { Settings } from './settings.ts'
-import { openEmbeddedStore } from './store/embedded.ts'
+import { openStore } from './store/open-store.ts'
 import { createLog } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
@@ -32,7 +30,6 @@ const DRAIN_MS = 25_000
 /** What did not end is cut off, and has this long to enter what it came to. */
 const GIVE_UP_MS = 2_000
 const FAILED_SWAPS_KEPT = 10_000
-const SECRET_BYTES = 32
 
 async function main(): Promise<void> {
   const settings = readSettings(process.env)
@@ -41,13 +38,11 @@ async function main(): Promise<void> {
   const nowMs = (): number => Date.now()
   const newId = (): string => randomUUID().replaceAll('-', '') // random bits are drawn many at a time
   mkdirSync(settings.dataDir, { recursive: true })
-  const key = new KeyedHash(identitySecret(settings))
-  const store = openEmbeddedStore({
-    file: join(settings.dataDir, 'books.sqlite'),
+  const { store, isShared, identitySecret } = await openStore(settings, {
     nowMs,
-    onTrouble: (error) =>
-      log.error({ err: error.message }, 'rows could not be written to their tables; they are in the journal, and tried again'),
+    onTrouble: (error) => log.error({ err: error.message }, 'the store has trouble that no call was told of; it is tried again'),
   })
+  const key = new KeyedHash(identitySecret)
   const catalogue = loadCatalogue()
   metrics.catalogue.set({ version: catalogue.version, date: catalogue.date }, 1)
 
@@ -63,7 +58,7 @@ async function main(): Promise<void> {
     hasher: new IdHasher(key),
     chainKey: key,
     contracts: new ContractShelf(store),
-    queue: new MoneyQueue(),
+    queue: new MoneyQueue(isShared ? SHARED_TRY_EVERY_MS : null),
     holds,
     factors: new FactorTable(),
     outcomes: new OutcomeWatch(store),
@@ -125,19 +120,6 @@ async function main(): Promise<void> {
   // A parent that gave us a channel is gone when it breaks, even by SIGKILL: there is none without such a parent.
   process.once('disconnect', () => void stop('disconnect'))
   if ('connected' in process && !process.connected) await stop('disconnect')
-}
-
-/** The key of all hashed ids: made once, kept beside the books, readable by us alone. */
-function identitySecret(settings: Settings): Buffer {
-  const path = join(settings.dataDir, 'identity.key')
-  try {
-    return readFileSync(path)
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
-    const secret = randomBytes(SECRET_BYTES)
-    writeFileSync(path, secret, { mode: 0o600, flag: 'wx' })
-    return secret
-  }
 }
 
 function listen(server: Server, address: { readonly host: string; readonly port: number }): Promise<void> {

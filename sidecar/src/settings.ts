@@ -12,8 +12,18 @@ const Address = z
 const SettingsSchema = z.object({
   /** Path of the compiled config; watched. */
   FAREBOX_CONFIG: z.string().min(1),
-  /** Directory of the embedded store and the identity key; must outlive the process. */
+  /** Directory of the embedded store and its identity key; must outlive the process. */
   FAREBOX_DATA: z.string().min(1),
+  /** The store that replicas share: `redis://` and the like; absent: the embedded one, of this process alone. */
+  FAREBOX_STORE: z
+    .string()
+    .regex(/^rediss?(\+cluster)?:\/\/\S+$/, 'must be redis://HOST:PORT, rediss://, redis+cluster:// or rediss+cluster://')
+    .optional(),
+  /** Separates the books of several owners in one store. */
+  FAREBOX_NAMESPACE: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,128}$/, 'must be 1 to 128 letters, digits, dots, dashes and underscores')
+    .default('default'),
   FAREBOX_LISTEN: Address.prefault('127.0.0.1:4180'),
   FAREBOX_ADMIN: Address.prefault('127.0.0.1:4181'),
   FAREBOX_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -24,6 +34,9 @@ const SettingsSchema = z.object({
 export interface Settings {
   readonly configFile: string
   readonly dataDir: string
+  /** Null: embedded. */
+  readonly storeUrl: string | null
+  readonly namespace: string
   readonly listen: { readonly host: string; readonly port: number }
   readonly admin: { readonly host: string; readonly port: number }
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -38,6 +51,8 @@ export function readSettings(environment: Readonly<Record<string, string | undef
   return {
     configFile: read.FAREBOX_CONFIG,
     dataDir: read.FAREBOX_DATA,
+    storeUrl: read.FAREBOX_STORE ?? null,
+    namespace: read.FAREBOX_NAMESPACE,
     listen: read.FAREBOX_LISTEN,
     admin: read.FAREBOX_ADMIN,
     logLevel: read.FAREBOX_LOG_LEVEL,

@@ -11,7 +11,6 @@ import { makeConfig, makeContract } from '../support/make.ts'
 import { ledgerTotal, startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
-
 let provider: Provider
 before(async () => {
   provider = await startProvider()
@@ -33,7 +32,10 @@ describe('200 parallel calls on one budget that covers about 20 holds', () => {
         ],
       })
       await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
-        const outcomes = await burst([sidecar], CALLS, () => ({ 'x-farebox-conversation': 'one' }), { stream, outputTokens: OUTPUT_MAX / 10 })
+        const outcomes = await burst([sidecar], CALLS, () => ({ 'x-farebox-conversation': 'one' }), {
+          stream,
+          outputTokens: OUTPUT_MAX / 10,
+        })
         await assertUsed(provider, outcomes, BUDGET)
       })
     })

@@ -70,7 +70,7 @@ async function playAll({ name, file, shape, budgets, rungs }: Recording): Promis
   const seen = new Set<string>()
   const conversations = played.map(({ id, record }): RecordedConversation => ({ ...record, id, model: 'gpt-4o' }))
   const reports = await replay(conversations, {
-    baseUrl: `${sidecar.url}/openai/v1`,
+    baseUrls: [`${sidecar.url}/openai/v1`],
     apiKey: 'test',
     concurrency: CONCURRENCY,
     headers: ({ id }) => ({ 'x-farebox-tier': tierOf(partOf(id).budget), 'x-fake-tag': id, 'x-fake-recording': partOf(id).record.id }),

@@ -43,7 +43,10 @@ describe('the ledger of a sidecar that answered a few turns', () => {
 
   test('NDJSON: each cost once, with the balances after it, and it comes to the bill and the cost that the app added', async () => {
     const { stdout, code } = await farebox('ledger', 'export', '--url', sidecar.url)
-    const entries = stdout.trim().split('\n').map((line) => JSON.parse(line) as { cost: string; kind: string; balances: Record<string, string> })
+    const entries = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { cost: string; kind: string; balances: Record<string, string> })
     assert.equal(code, 0)
     assert.equal(entries.length, CONVERSATIONS * TURNS + 1)
     const last = entries.at(-1)
@@ -61,7 +64,11 @@ describe('the ledger of a sidecar that answered a few turns', () => {
 
   test('verify agrees; and when a balance was changed behind its back, it names it and ends with 1', async () => {
     const agreed = await farebox('ledger', 'verify', '--url', sidecar.url)
-    assert.deepEqual([agreed.code, /every balance is what its entries come to/.test(agreed.stdout)], [0, true], agreed.stdout + agreed.stderr)
+    assert.deepEqual(
+      [agreed.code, /every balance is what its entries come to/.test(agreed.stdout)],
+      [0, true],
+      agreed.stdout + agreed.stderr,
+    )
     await sidecar.kill('SIGTERM')
     const database = new DatabaseSync(join(sidecar.dataDir, 'books.sqlite'))
     database.exec("UPDATE accounts SET spent = spent - 1 WHERE id = (SELECT id FROM accounts WHERE id LIKE 'c:%' LIMIT 1)")
@@ -74,7 +81,9 @@ describe('the ledger of a sidecar that answered a few turns', () => {
   })
 })
 
-async function farebox(...words: readonly string[]): Promise<{ readonly stdout: string; readonly stderr: string; readonly code: number | null }> {
+async function farebox(
+  ...words: readonly string[]
+): Promise<{ readonly stdout: string; readonly stderr: string; readonly code: number | null }> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
   let stdout = ''
   let stderr = ''

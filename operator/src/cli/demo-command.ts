@@ -17,11 +17,13 @@ import { startProviderProcess } from '../laptop/provider-process.ts'
 import type { ProviderProcess } from '../laptop/provider-process.ts'
 import { defaultRecordings, pickRecordings } from '../laptop/recordings.ts'
 import type { RecordedConversation } from '../laptop/records.ts'
+import { startStoreProcess } from '../laptop/store-process.ts'
+import type { StoreProcess } from '../laptop/store-process.ts'
 import { isSound, summaryLines } from './demo-report.ts'
 import type { LiveRow } from './live-table.ts'
 import { LiveTable } from './live-table.ts'
 import { roundedUsd } from './money.ts'
-import { countOption, DEFAULT_ADMIN, DEFAULT_LISTEN, delayOption, upstreamFlag } from './options.ts'
+import { countOption, DEFAULT_ADMIN, DEFAULT_LISTEN, delayOption, replicasOption, upstreamFlag } from './options.ts'
 import { serveUntilStopped, untilStopped } from './run-command.ts'
 import { painter, widthOfStream, wrap } from './table.ts'
 
@@ -40,6 +42,7 @@ interface Options {
   readonly limit?: number
   readonly concurrency: number
   readonly delay: number
+  readonly replicas: number
 }
 
 export function addDemoCommand(program: Command): void {
@@ -60,6 +63,7 @@ export function addDemoCommand(program: Command): void {
     )
     .option('--concurrency <n>', 'conversations at the same time', countOption, CONCURRENCY)
     .option('--delay <ms>', 'how long the stand-in thinks before each answer', delayOption, DELAY_MS)
+    .option('--replicas <n>', 'so many sidecars on one Valkey or Redis; each turn of a conversation goes to another', replicasOption, 1)
     .addHelpText('after', '\nEnds with 1 when a conversation failed or was billed more than its budget.')
     .action(demo)
 }
@@ -75,59 +79,92 @@ async function demo(options: Options): Promise<void> {
   const conversations = await pickRecordings(options.conversations, limit)
   const dataDir = mkdtempSync(join(tmpdir(), 'farebox-demo-'))
   let provider: ProviderProcess | null = null
-  let laptop: Laptop | null = null
+  let store: StoreProcess | null = null
+  const laptops: Laptop[] = []
   try {
     provider = real ? null : await startProviderProcess([options.conversations])
     const upstreams = provider === null ? elsewhere : new Map([['openai', provider.baseUrl]])
+    store = options.replicas > 1 ? await startStoreProcess(say) : null
     const [listen, admin] = await addresses(say)
-    laptop = await startLaptop({ folder: EXAMPLE, listen, admin, dataDir, upstreams, budget: null, say })
-    const base = `http://${formatAddress(listen)}`
+    const start = async (place: readonly [Address, Address], replica: number): Promise<Laptop> => {
+      const own = join(dataDir, `replica-${replica}`)
+      const laptop = await startLaptop({
+        folder: EXAMPLE,
+        listen: place[0],
+        admin: place[1],
+        dataDir: own,
+        upstreams,
+        storeUrl: store?.url ?? null,
+        budget: null,
+        say,
+      })
+      laptops.push(laptop)
+      return laptop
+    }
+    const laptop = await start([listen, admin], 1)
+    const listens = [listen]
+    for (let replica = 2; replica <= options.replicas; replica += 1) {
+      const [further, its] = await freeAddresses(2)
+      if (further === undefined || its === undefined) throw new Error('no free ports on this machine')
+      await start([further, its], replica)
+      listens.push(further)
+    }
+    const bases = listens.map((address) => `http://${formatAddress(address)}`)
+    const upstream =
+      provider?.baseUrl ??
+      laptop
+        .config()
+        .upstreams.map(({ baseUrl }) => baseUrl)
+        .join(', ')
+    const front = provider === null ? upstream : `a stand-in for the provider at ${upstream}`
     say(
-      provider === null
-        ? `sidecar at ${base}, in front of ${laptop
-            .config()
-            .upstreams.map(({ baseUrl }) => baseUrl)
-            .join(', ')}`
-        : `sidecar at ${base}, in front of a stand-in for the provider at ${provider.baseUrl}`,
+      store === null
+        ? `sidecar at ${bases[0]}, in front of ${front}`
+        : `${bases.length} sidecars at ${bases.join(', ')}, in front of ${front}`,
     )
+    if (store !== null)
+      say(`one ${store.program} at ${store.url} holds the books of all; each turn of a conversation goes to another sidecar`)
     for (const line of wrap(introduction(laptop, conversations, real), widthOfStream(process.stdout))) say(line)
     say('')
-    await play(options, { laptop, provider, conversations, base, apiKey: apiKey || 'demo', stopped: stopped.first })
+    const all: [Laptop, ...Laptop[]] = [laptop, ...laptops.slice(1)]
+    await play(options, { laptops: all, provider, conversations, bases, apiKey: apiKey || 'demo', stopped: stopped.first })
     if (options.serve === true) {
       say('')
       for (const line of invitation(listen, admin, provider === null)) say(line)
+      laptops.shift() // which is stopped by whoever stops this
       await serveUntilStopped(laptop, stopped, say)
-      laptop = null
     }
   } finally {
-    await laptop?.stop()
+    await Promise.all(laptops.map((laptop) => laptop.stop()))
+    await store?.stop()
     await provider?.stop()
     rmSync(dataDir, { recursive: true, force: true })
   }
 }
 
 interface Stage {
-  readonly laptop: Laptop
+  readonly laptops: readonly [Laptop, ...Laptop[]]
   readonly provider: ProviderProcess | null
   readonly conversations: readonly RecordedConversation[]
-  readonly base: string
+  /** Of each sidecar. */
+  readonly bases: readonly string[]
   readonly apiKey: string
   readonly stopped: Promise<void>
 }
 
-async function play(options: Options, { laptop, provider, conversations, base, apiKey, stopped }: Stage): Promise<void> {
+async function play(options: Options, { laptops, provider, conversations, bases, apiKey, stopped }: Stage): Promise<void> {
   const paint = painter(process.stdout)
   const table = new LiveTable(process.stdout, paint)
   const stopping = new AbortController()
   void stopped.then(() => stopping.abort())
   const result = await playDemo({
-    laptop,
+    laptops,
     conversations,
     concurrency: options.concurrency,
     apiKey,
     provider,
     delayMs: options.delay,
-    baseUrl: `${base}/openai/v1`,
+    baseUrls: bases.map((base) => `${base}/openai/v1`),
     signal: stopping.signal,
     onProgress: (watched) => table.update(watched.map(liveRow), paint('dim', progressLine(watched, conversations.length))),
   })

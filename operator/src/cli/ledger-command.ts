@@ -17,11 +17,17 @@ export function addLedgerCommand(program: Command): void {
   const ledger = program
     .command('ledger')
     .summary('what was entered, entry by entry, and whether it adds up')
-    .description('The ledger of a running sidecar, or of all that share its store: each cost once, immutable, corrected by further entries.')
+    .description(
+      'The ledger of a running sidecar, or of all that share its store: each cost once, immutable, corrected by further entries.',
+    )
   ledger
     .command('export')
     .description('all entries in order, each with the balances after it')
-    .addOption(new Option('--format <format>', 'a line of JSON per entry, or a line of CSV per account moved').choices(['ndjson', 'csv']).default('ndjson'))
+    .addOption(
+      new Option('--format <format>', 'a line of JSON per entry, or a line of CSV per account moved')
+        .choices(['ndjson', 'csv'])
+        .default('ndjson'),
+    )
     .option('--output <file>', 'in place of standard output')
     .option('--url <url>', 'of the sidecar', urlOption, DEFAULT_URL)
     .action(exportLedger)

@@ -40,3 +40,10 @@ export function delayOption(text: string): number {
   if (!/^\d+$/.test(text) || delayMs > 60_000) throw new InvalidArgumentError('It must be a number of milliseconds from 0 to 60000.')
   return delayMs
 }
+
+/** Sidecars beside each other on one machine. */
+export function replicasOption(text: string): number {
+  const count = Number(text)
+  if (!/^\d+$/.test(text) || count < 1 || count > 8) throw new InvalidArgumentError('It must be a number from 1 to 8.')
+  return count
+}

@@ -50,7 +50,7 @@ async function run(file: string, options: Options): Promise<void> {
   process.once('SIGTERM', () => stopping.abort())
   const { tier } = options
   const reports = await replay(conversations, {
-    baseUrl: options.baseUrl,
+    baseUrls: [options.baseUrl],
     apiKey: process.env['OPENAI_API_KEY'] ?? 'none',
     concurrency: options.concurrency,
     signal: stopping.signal,

@@ -15,6 +15,7 @@ interface RunOptions {
   readonly listen: Address
   readonly admin: Address
   readonly data: string
+  readonly store?: string
   readonly budget?: string
   readonly upstream?: ReadonlyMap<string, string>
 }
@@ -31,6 +32,7 @@ export function addRunCommand(program: Command): void {
     .addOption(addressFlag('--listen <host:port>', 'where apps send their model calls', DEFAULT_LISTEN))
     .addOption(addressFlag('--admin <host:port>', 'metrics and health', DEFAULT_ADMIN))
     .option('--data <dir>', 'where the books are kept', '.farebox')
+    .option('--store <url>', 'Redis or Valkey that several runs share, redis://HOST:PORT; absent: the books in --data')
     .option('--budget <namespace/name>', 'which ConversationBudget governs, where the folder holds several')
     .addOption(upstreamFlag('send an upstream elsewhere; may be repeated'))
     .addHelpText(
@@ -50,6 +52,7 @@ async function run(options: RunOptions): Promise<void> {
     listen: options.listen,
     admin: options.admin,
     dataDir: options.data,
+    storeUrl: options.store ?? null,
     upstreams: options.upstream ?? new Map(),
     budget: options.budget ?? null,
     say,

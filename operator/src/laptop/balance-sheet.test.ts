@@ -19,10 +19,13 @@ test('balances run on over entries, corrections take back, and each entry counts
   sheet.add(entry(1, '0.10'))
   sheet.add(entry(2, '0.000000001', { accounts: ['c:one:1'] }))
   const after = sheet.add(entry(3, '-0.04', { kind: 'correction' }))
-  assert.deepEqual([...after], [
-    ['c:one:1', 60_000_001n],
-    ['u:ann:pro:Month:2026-11', 60_000_000n],
-  ])
+  assert.deepEqual(
+    [...after],
+    [
+      ['c:one:1', 60_000_001n],
+      ['u:ann:pro:Month:2026-11', 60_000_000n],
+    ],
+  )
   assert.deepEqual([sheet.entries, sheet.total, sheet.accounts.size], [3, 60_000_001n, 2])
 })
 

@@ -59,7 +59,10 @@ export function csvLines(entry: LedgerLine, balances: ReadonlyMap<string, NanoUs
 
 /** The entry as it is, and the balances after it. */
 export function jsonLine(entry: LedgerLine, balances: ReadonlyMap<string, NanoUsd>): string {
-  return JSON.stringify({ ...entry, balances: Object.fromEntries([...balances].map(([account, balance]) => [account, formatUsd(balance)])) })
+  return JSON.stringify({
+    ...entry,
+    balances: Object.fromEntries([...balances].map(([account, balance]) => [account, formatUsd(balance)])),
+  })
 }
 
 /** RFC 4180. What a spreadsheet would take for a formula begins with an apostrophe. */

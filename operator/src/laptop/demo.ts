@@ -26,7 +26,8 @@ export interface Watched {
 }
 
 export interface DemoOptions {
-  readonly laptop: Laptop
+  /** One, or several on one store: the turns of a conversation go to each in turn. */
+  readonly laptops: readonly [Laptop, ...Laptop[]]
   readonly conversations: readonly RecordedConversation[]
   readonly concurrency: number
   readonly apiKey: string
@@ -34,7 +35,8 @@ export interface DemoOptions {
   readonly provider: ProviderProcess | null
   /** How long the stand-in thinks before each answer, in ms: a model does, too. */
   readonly delayMs: number
-  readonly baseUrl: string
+  /** Of each laptop. */
+  readonly baseUrls: readonly string[]
   readonly signal: AbortSignal
   /** Told now and then with all conversations that have begun, in order of their beginning. */
   readonly onProgress: (watched: readonly Watched[]) => void
@@ -54,7 +56,8 @@ const SETTLED_MS_MAX = 15_000
 
 /** Conversations take the tiers in turn. */
 export async function playDemo(options: DemoOptions): Promise<DemoResult> {
-  const { laptop, conversations, provider, signal } = options
+  const { laptops, conversations, provider, signal } = options
+  const [laptop] = laptops
   const { contracts, tiers } = laptop.config()
   const { claimHeader } = tiers
   const offered = claimHeader === undefined ? [tiers.default] : tiers.allowed
@@ -67,7 +70,7 @@ export async function playDemo(options: DemoOptions): Promise<DemoResult> {
   const looking = setInterval(() => void watch.look().then(options.onProgress), LOOK_MS)
   const resolved = new Set<string>()
   const reports = await replay(conversations, {
-    baseUrl: options.baseUrl,
+    baseUrls: options.baseUrls,
     model: DEFAULT_MODEL, // which the plans include; a few recordings name others
     apiKey: options.apiKey,
     concurrency: options.concurrency,
@@ -86,7 +89,7 @@ export async function playDemo(options: DemoOptions): Promise<DemoResult> {
       resolved.add(report.id)
     },
   }).finally(() => clearInterval(looking))
-  await settled(laptop)
+  await Promise.all(laptops.map(settled))
   options.onProgress(await watch.look())
   const bill = provider === null ? null : await provider.bill()
   const played = reports.flatMap((report): PlayedConversation[] => {

@@ -30,6 +30,8 @@ export interface LaptopOptions {
   readonly dataDir: string
   /** Base URLs by upstream name, in place of what the manifests say. */
   readonly upstreams: ReadonlyMap<string, string>
+  /** URL of a store that several share; null: one of its own, in `dataDir`. */
+  readonly storeUrl: string | null
   /** The budget that governs, `namespace/name`; null: the only one in the folder. */
   readonly budget: string | null
   readonly say: (line: string) => void
@@ -69,11 +71,11 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   // Watched from before it is read: a change in between is not missed. It is looked at once the sidecar is up.
   const up = Promise.withResolvers<void>()
   const watching = await watchManifestFolder(options.folder, () => up.promise.then(reload).catch((error: unknown) => say(messageOf(error))))
-  const sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say })
   const client = new SidecarClient(`http://${formatAddress(listen)}`)
   let key: string
   let loaded: LoadedManifests
   let config: SidecarConfig
+  let sidecar: SidecarProcess
   try {
     ;({ key, loaded, config } = await loadFirst(options, readConfigFile(configFile)))
     for (const complaint of loaded.complaints) say(formatComplaint(complaint))
@@ -83,6 +85,9 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
     } catch (error) {
       throw new Error(`--data ${dataDir}: must be a folder that this user may write to (${messageOf(error)})`, { cause: error })
     }
+    const { namespace } = config
+    const store = options.storeUrl === null ? {} : { store: { url: options.storeUrl, namespace } }
+    sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say, ...store })
     await sidecar.start()
   } catch (error) {
     watching.stop()

@@ -47,7 +47,7 @@ async function played(
   const { records = [RECORD], ...rest } = options
   const conversations = parseRecords(records.map((record) => JSON.stringify(record)).join('\n'), { shape: 'tools', name: 'test' })
   const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`
-  return { reports: await replay(conversations, { baseUrl, apiKey: 'test', concurrency: 2, ...rest }), asked }
+  return { reports: await replay(conversations, { baseUrls: [baseUrl], apiKey: 'test', concurrency: 2, ...rest }), asked }
 }
 
 const RECORD = {

@@ -33,8 +33,8 @@ export interface HeaderStanding {
 }
 
 export interface ReplayOptions {
-  /** With the version: `http://127.0.0.1:4180/openai/v1`. */
-  readonly baseUrl: string
+  /** With the version: `http://127.0.0.1:4180/openai/v1`. Of several, the calls of a conversation go to each in turn. */
+  readonly baseUrls: readonly string[]
   readonly apiKey: string
   /** Conversations at the same time. */
   readonly concurrency: number
@@ -60,14 +60,16 @@ const CONCURRENCY_MAX = 256
 
 /** Plays all of them; reports in the order given. Every other conversation is streamed. One that fails does not stop the others. */
 export async function replay(conversations: readonly RecordedConversation[], options: ReplayOptions): Promise<readonly ReplayReport[]> {
-  const client = new OpenAI({ baseURL: options.baseUrl, apiKey: options.apiKey, maxRetries: RETRIES, timeout: TIMEOUT_MS })
+  const clients = options.baseUrls.map(
+    (baseURL) => new OpenAI({ baseURL, apiKey: options.apiKey, maxRetries: RETRIES, timeout: TIMEOUT_MS }),
+  )
   const reports: ReplayReport[] = []
   let next = 0
   const work = async (): Promise<void> => {
     for (let index = next++; index < conversations.length; index = next++) {
       const conversation = conversations[index]
       if (conversation === undefined) return
-      const report = await playOne(client, conversation, { ...options, stream: index % 2 === 1 })
+      const report = await playOne(clients, conversation, { ...options, stream: index % 2 === 1 })
       reports[index] = report
       await options.onDone?.(report, conversation)
     }
@@ -81,9 +83,9 @@ interface PlayOptions extends ReplayOptions {
   readonly stream: boolean
 }
 
-async function playOne(client: OpenAI, conversation: RecordedConversation, options: PlayOptions): Promise<ReplayReport> {
+async function playOne(clients: readonly OpenAI[], conversation: RecordedConversation, options: PlayOptions): Promise<ReplayReport> {
   const script = scriptOf(conversation)
-  const player = new Player(client, conversation, options)
+  const player = new Player(clients, conversation, options)
   const startedAt = performance.now()
   let outcome: Outcome
   let error: string | null = null
@@ -115,13 +117,13 @@ class Player {
   calls = 0
   loopsStopped = 0
   standing: HeaderStanding | null = null
-  readonly #client: OpenAI
+  readonly #clients: readonly OpenAI[]
   readonly #conversation: RecordedConversation
   readonly #options: PlayOptions
   readonly #history: HistoryMessage[] = []
 
-  constructor(client: OpenAI, conversation: RecordedConversation, options: PlayOptions) {
-    this.#client = client
+  constructor(clients: readonly OpenAI[], conversation: RecordedConversation, options: PlayOptions) {
+    this.#clients = clients
     this.#conversation = conversation
     this.#options = options
   }
@@ -166,7 +168,9 @@ class Player {
       },
       ...(signal === undefined ? {} : { signal }),
     }
-    const { completions } = this.#client.chat
+    const client = this.#clients[this.calls % this.#clients.length]
+    if (client === undefined) throw new TypeError('a replay needs a base URL')
+    const { completions } = client.chat
     let answer: Answer
     if (stream) {
       const { data, response } = await completions.create({ ...body, stream: true }, request).withResponse()

@@ -26,6 +26,8 @@ export interface SidecarProcessOptions {
   readonly logFile: string
   readonly listen: Address
   readonly admin: Address
+  /** A store that several share; absent: one of its own, in `dataDir`. */
+  readonly store?: { readonly url: string; readonly namespace: string }
   /** Absent: the sources as they are written. */
   readonly program?: { readonly main: string; readonly flags: readonly string[] }
   /** One line for people: that it fell, and when it starts again. */
@@ -100,7 +102,7 @@ export class SidecarProcess {
   }
 
   #spawn(): ChildProcess {
-    const { configFile, dataDir, logFile, listen, admin, program = AS_WRITTEN } = this.#options
+    const { configFile, dataDir, logFile, listen, admin, store, program = AS_WRITTEN } = this.#options
     this.#lastWords = ''
     // Detached: Ctrl+C reaches this process alone, which then stops the child in order.
     const child = spawn(process.execPath, [...program.flags, program.main], {
@@ -113,6 +115,7 @@ export class SidecarProcess {
         FAREBOX_LISTEN: formatAddress(listen),
         FAREBOX_ADMIN: formatAddress(admin),
         FAREBOX_LOG: logFile,
+        ...(store === undefined ? {} : { FAREBOX_STORE: store.url, FAREBOX_NAMESPACE: store.namespace }),
       },
     })
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {

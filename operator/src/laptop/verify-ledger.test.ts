@@ -29,13 +29,19 @@ function source(entries: LedgerLine[], balances: () => Record<string, string>): 
 }
 
 test('agrees where each balance is the sum of its entries', async () => {
-  const verified = await verifyLedger(source([entry(1, 'a', '0.10'), entry(4, 'a', '0.05'), entry(5, 'b', '1.00')], () => ({ a: '0.15', b: '1.00' })), () => NOW)
+  const verified = await verifyLedger(
+    source([entry(1, 'a', '0.10'), entry(4, 'a', '0.05'), entry(5, 'b', '1.00')], () => ({ a: '0.15', b: '1.00' })),
+    () => NOW,
+  )
   assert.deepEqual([verified.differences, verified.outlived, verified.sheet.entries], [[], 0, 3])
 })
 
 test('tells a balance that is too high, too low or gone', async () => {
   const entries = [entry(1, 'a', '0.10'), entry(2, 'b', '0.10'), entry(3, 'c', '0.10')]
-  const { differences } = await verifyLedger(source(entries, () => ({ a: '0.11', b: '0.09' })), () => NOW)
+  const { differences } = await verifyLedger(
+    source(entries, () => ({ a: '0.11', b: '0.09' })),
+    () => NOW,
+  )
   assert.deepEqual(differences, [
     { account: 'a', entered: 100_000_000n, spent: 110_000_000n },
     { account: 'b', entered: 100_000_000n, spent: 90_000_000n },
@@ -44,7 +50,10 @@ test('tells a balance that is too high, too low or gone', async () => {
 })
 
 test('a balance that was forgotten in due time is no difference', async () => {
-  const verified = await verifyLedger(source([entry(1, 'a', '0.10', '2026-09-01T00:00:00.000Z')], () => ({})), () => NOW)
+  const verified = await verifyLedger(
+    source([entry(1, 'a', '0.10', '2026-09-01T00:00:00.000Z')], () => ({})),
+    () => NOW,
+  )
   assert.deepEqual([verified.differences, verified.outlived], [[], 1])
 })
 

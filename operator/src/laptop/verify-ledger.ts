@@ -50,7 +50,12 @@ export async function verifyLedger(source: LedgerSource, nowMs: () => number = D
   return { sheet, outlived, differences }
 }
 
-async function compare(source: LedgerSource, sheet: BalanceSheet, accounts: readonly string[], nowMs: number): Promise<Omit<Verified, 'sheet'>> {
+async function compare(
+  source: LedgerSource,
+  sheet: BalanceSheet,
+  accounts: readonly string[],
+  nowMs: number,
+): Promise<Omit<Verified, 'sheet'>> {
   const differences: Difference[] = []
   let outlived = 0
   for (let from = 0; from < accounts.length; from += LEDGER_PAGE_MAX) {

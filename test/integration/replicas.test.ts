@@ -1,0 +1,115 @@
+/** Sidecars that share one Redis honour one budget, against the provider's own bill. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { formatUsd } from '@farebox/crds/usd.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { redisProgram, startRedis } from '@farebox/sidecar/store/redis/test-server.ts'
+import type { TestServer } from '@farebox/sidecar/store/redis/test-server.ts'
+import { startProvider } from '../provider/server.ts'
+import type { Provider } from '../provider/server.ts'
+import { assertUsed, burst, MODEL, OUTPUT_MAX } from '../support/burst.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+
+const CALLS = 200
+/** 20 holds of 1,000 output tokens, and their input. */
+const BUDGET = '0.205'
+const MONTH = { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } as const
+
+const program = redisProgram()
+
+describe('replicas on one Redis', { skip: program === null ? 'there is no redis-server' : false }, () => {
+  let redis: TestServer
+  let provider: Provider
+  before(async () => {
+    redis = await startRedis(program ?? '')
+    provider = await startProvider()
+  })
+  after(async () => {
+    await provider.close()
+    await redis.stop()
+  })
+
+  for (const replicas of [2, 4, 8]) {
+    describe(`${replicas} of them, ${CALLS} calls at once on a budget that covers about 20 holds`, () => {
+      for (const stream of [false, true]) {
+        test(`one conversation (${stream ? 'streamed' : 'plain'})`, async () => {
+          const contract = makeContract({ caps: { perConversation: BUDGET } })
+          await withReplicas(replicas, makeConfig(`${provider.url}/v1`, [contract]), async (sidecars) => {
+            const outcomes = await burst(sidecars, CALLS, () => ({ 'x-farebox-conversation': 'one' }), {
+              stream,
+              outputTokens: OUTPUT_MAX / 10,
+            })
+            await assertUsed(provider, outcomes, BUDGET)
+            const spent = await Promise.all(sidecars.map(async (sidecar) => (await sidecar.standing('one')).spent))
+            assert.deepEqual(new Set(spent), new Set([formatUsd(provider.bill.totalNanoUsd())]), 'each tells the same, and it is the bill')
+          })
+        })
+      }
+
+      test("200 conversations on one user's budget", async () => {
+        const contract = makeContract({ caps: { perConversation: BUDGET, perUser: { amount: BUDGET, period: MONTH } } })
+        await withReplicas(replicas, makeConfig(`${provider.url}/v1`, [contract]), async (sidecars) => {
+          const headersOf = (call: number): Record<string, string> => ({
+            'x-farebox-conversation': `conversation-${call}`,
+            'x-farebox-user': 'ann',
+          })
+          await assertUsed(provider, await burst(sidecars, CALLS, headersOf, { stream: false, outputTokens: OUTPUT_MAX / 10 }), BUDGET)
+        })
+      })
+
+      test('200 users on one workload limit', async () => {
+        const config = makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation: BUDGET } })], {
+          limits: [{ amount: BUDGET, period: MONTH }],
+        })
+        await withReplicas(replicas, config, async (sidecars) => {
+          const headersOf = (call: number): Record<string, string> => ({
+            'x-farebox-conversation': `conversation-${call}`,
+            'x-farebox-user': `user-${call}`,
+          })
+          await assertUsed(provider, await burst(sidecars, CALLS, headersOf, { stream: false, outputTokens: OUTPUT_MAX / 10 }), BUDGET)
+        })
+      })
+    })
+  }
+
+  test('a conversation that one replica began goes on at another: contract, rungs, notices and spending', async () => {
+    const contract = makeContract({ caps: { perConversation: '0.05' } })
+    await withReplicas(2, makeConfig(`${provider.url}/v1`, [contract]), async ([first, second]) => {
+      assert.ok(first !== undefined && second !== undefined)
+      const messages: { role: 'user' | 'assistant'; content: string }[] = []
+      for (const [turn, sidecar] of [first, second, first, second].entries()) {
+        messages.push({ role: 'user', content: `Question ${turn}.` })
+        const answer = await sidecar
+          .client({ 'x-farebox-conversation': 'shared', 'x-farebox-user': 'ann', 'x-fake-output-tokens': '50' })
+          .chat.completions.create({ model: MODEL, max_tokens: 100, messages })
+        messages.push({ role: 'assistant', content: answer.choices[0]?.message.content ?? '' })
+      }
+      const [one, other] = [await first.standing('shared'), await second.standing('shared')]
+      assert.deepEqual(one, other)
+      assert.equal(one.turns, 4)
+      assert.equal(one.spent, formatUsd(provider.bill.totalNanoUsd()))
+      const stranger = await fetch(`${second.url}/openai/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'x-farebox-conversation': 'shared', 'x-farebox-user': 'bob' },
+        body: JSON.stringify({ model: MODEL, messages }),
+      })
+      assert.equal(stranger.status, 403)
+      assert.match(await stranger.text(), /identity_rejected/)
+    })
+  })
+
+  let namespaces = 0
+  async function withReplicas(count: number, config: SidecarConfig, use: (sidecars: readonly Sidecar[]) => Promise<void>): Promise<void> {
+    provider.bill.clear()
+    namespaces += 1
+    const environment = { FAREBOX_STORE: redis.url, FAREBOX_NAMESPACE: `test-${namespaces}` }
+    const sidecars = await Promise.all(Array.from({ length: count }, () => startSidecar(config, { environment })))
+    try {
+      await use(sidecars)
+    } finally {
+      await Promise.all(sidecars.map((sidecar) => sidecar.close()))
+    }
+  }
+})
