@@ -35,13 +35,12 @@ async function main(): Promise<void> {
   const settings = readSettings(process.env)
   const log = createLog(settings)
   const metrics = new Metrics()
-  const nowMs = (): number => Date.now()
   const newId = (): string => randomUUID().replaceAll('-', '') // random bits are drawn many at a time
   mkdirSync(settings.dataDir, { recursive: true })
-  const { store, isShared, identitySecret } = await openStore(settings, {
-    nowMs,
-    onTrouble: (error) => log.error({ err: error.message }, 'the store has trouble that no call was told of; it is tried again'),
-  })
+  const opened = await openStore(settings, (error) =>
+    log.error({ err: error.message }, 'the store has trouble that no call was told of; it is tried again'),
+  )
+  const { store, isShared, identitySecret, nowMs } = opened
   const key = new KeyedHash(identitySecret)
   const catalogue = loadCatalogue()
   metrics.catalogue.set({ version: catalogue.version, date: catalogue.date }, 1)
@@ -113,7 +112,7 @@ async function main(): Promise<void> {
     upstreams.close()
     await underWay.ended(GIVE_UP_MS)
     holds.stop()
-    await store.close()
+    await opened.close()
     process.exit(0)
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal))

@@ -100,12 +100,46 @@ describe('replicas on one Redis', { skip: program === null ? 'there is no redis-
     })
   })
 
+  test("a sidecar whose clock is an hour ahead, or jumps, makes nobody's hold expire", { timeout: 60_000 }, async () => {
+    const ahead = `data:text/javascript,${encodeURIComponent('const now = Date.now; Date.now = () => now() + 3_600_000')}`
+    const config = makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation: '0.10' } })])
+    await withReplicas(1, config, async ([right]) => {
+      assert.ok(right !== undefined)
+      const wrong = await startSidecar(config, { environment: { ...environmentOf(), NODE_OPTIONS: `--import=${ahead}` } })
+      try {
+        const ask = (sidecar: Sidecar, conversation: string, delayMs: number): Promise<Response> =>
+          fetch(`${sidecar.url}/openai/v1/chat/completions`, {
+            method: 'POST',
+            headers: {
+              authorization: 'Bearer test',
+              'content-type': 'application/json',
+              'x-farebox-conversation': conversation,
+              'x-fake-delay-ms': String(delayMs),
+            },
+            body: JSON.stringify({ model: MODEL, max_tokens: 50, messages: [{ role: 'user', content: 'Hello.' }] }),
+          })
+        // Longer than it takes until the other one charges what it thinks has expired.
+        const slow = ask(right, 'slow', 12_000)
+        assert.equal((await ask(wrong, 'quick', 0)).status, 200)
+        assert.equal((await slow).status, 200)
+        await right.idle()
+        const { entries } = (await right.getJson('/farebox/v1/ledger?limit=100')) as { entries: { kind: string }[] }
+        assert.deepEqual(
+          entries.map(({ kind }) => kind),
+          ['settlement', 'settlement'],
+        )
+      } finally {
+        await wrong.close()
+      }
+    })
+  })
+
   let namespaces = 0
+  const environmentOf = (): Record<string, string> => ({ FAREBOX_STORE: redis.url, FAREBOX_NAMESPACE: `test-${namespaces}` })
   async function withReplicas(count: number, config: SidecarConfig, use: (sidecars: readonly Sidecar[]) => Promise<void>): Promise<void> {
     provider.bill.clear()
     namespaces += 1
-    const environment = { FAREBOX_STORE: redis.url, FAREBOX_NAMESPACE: `test-${namespaces}` }
-    const sidecars = await Promise.all(Array.from({ length: count }, () => startSidecar(config, { environment })))
+    const sidecars = await Promise.all(Array.from({ length: count }, () => startSidecar(config, { environment: environmentOf() })))
     try {
       await use(sidecars)
     } finally {
