@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { SidecarProcess } from '@farebox/operator/laptop/sidecar-process.ts'
@@ -27,7 +28,9 @@ const ROUNDS = 5
 const WARM_SECONDS = 4
 /** CPU and latency are read at this rate, the same for everybody. */
 const OPEN = { perSecond: 200, seconds: 5 }
-/** What each can do at most, for comparison. */
+/** Before the measured rate: what a load at the most has left behind (rows to write, garbage) is not the next one's. */
+const REST_MS = 2_000
+/** What each can do at most, for comparison; after all have been measured at the rate. */
 const CLOSED = { connections: 32, seconds: 1.5 }
 const STREAMS = { streams: 100, chunks: 150 }
 const CAP_CALLS = 300
@@ -152,6 +155,7 @@ async function measure(bench: Bench, body: BodyName, round: number): Promise<Rou
   const saturated = { nginx: { cpu: 0, perSecond: 0 }, sidecar: { cpu: 0, perSecond: 0 } }
   const latencies: Record<Party, readonly number[]> = { direct: [], nginx: [], sidecar: [] }
   const order = PARTIES.map((_, index) => PARTIES[(index + round) % PARTIES.length] ?? 'direct')
+  await sleep(REST_MS)
   for (const party of order) {
     const target = bench.target(party, body)
     const at = await observed(
@@ -162,11 +166,14 @@ async function measure(bench: Bench, body: BodyName, round: number): Promise<Rou
     latencies[party] = at.result.latenciesUs
     if (party === 'direct') continue
     cpu[party] = at.cpuUs / (body === 'stream' ? at.result.chunks : at.result.requests)
-    if (body === 'stream') continue
-    const most = await observed(bench, party, { kind: 'closed', target, body, ...CLOSED })
+  }
+  if (body === 'stream') return { cpu, saturated: null, latencies }
+  for (const party of order) {
+    if (party === 'direct') continue
+    const most = await observed(bench, party, { kind: 'closed', target: bench.target(party, body), body, ...CLOSED })
     saturated[party] = { cpu: most.cpuUs / most.result.requests, perSecond: most.result.requests / CLOSED.seconds }
   }
-  return { cpu, saturated: body === 'stream' ? null : saturated, latencies }
+  return { cpu, saturated, latencies }
 }
 
 /** A load, and the CPU time that the party took for it. */
