@@ -5,10 +5,12 @@
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
+import { redisProgram } from '@farebox/sidecar/store/redis/test-server.ts'
 
 const FILE_TIMEOUT_MS = 300_000
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
+const NEED_REDIS = ['sidecar/src/store/redis', 'test/integration/replicas', 'test/integration/outage']
 
 interface Counts {
   passed: number
@@ -18,6 +20,8 @@ interface Counts {
 
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
 const wanted = process.argv.slice(2)
+// Before files run side by side: two of them must not install it at once.
+if (wanted.length === 0 || wanted.some((part) => NEED_REDIS.some((need) => need.includes(part) || part.includes(need)))) redisProgram()
 for (const [files, concurrency] of [
   [globSync(UNIT), 2],
   [globSync(SPANNING, { exclude: (name) => name === 'node_modules' }), 1],

@@ -58,7 +58,8 @@ export function storeProgram(say: (line: string) => void): string | null {
   say('redis-server is missing; installing it with apt-get ...')
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
   const install = (): boolean =>
-    spawnSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'redis-server'], { env }).status === 0
+    spawnSync('apt-get', ['install', '-y', '-qq', '-o', 'DPkg::Lock::Timeout=120', '--no-install-recommends', 'redis-server'], { env })
+      .status === 0
   if (!install()) {
     spawnSync('apt-get', ['update', '-qq'], { env })
     install()

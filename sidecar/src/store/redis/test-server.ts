@@ -41,7 +41,7 @@ function install(): boolean {
   if (process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return false
   console.log('redis-server is missing; installing it with apt-get ...')
   const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  const options = ['-y', '-qq', '--no-install-recommends']
+  const options = ['-y', '-qq', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=120']
   // Tests start servers of their own: the package must not start one.
   if (spawnSync('apt-get', ['install', ...options, 'redis-server'], { env: environment }).status === 0) return true
   spawnSync('apt-get', ['update', '-qq'], { env: environment })
