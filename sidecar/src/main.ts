@@ -30,6 +30,7 @@ const DRAIN_MS = 25_000
 /** What did not end is cut off, and has this long to enter what it came to. */
 const GIVE_UP_MS = 2_000
 const FAILED_SWAPS_KEPT = 10_000
+const LOG_OPENS_MS = 100
 
 async function main(): Promise<void> {
   const settings = readSettings(process.env)
@@ -133,5 +134,6 @@ function listen(server: Server, address: { readonly host: string; readonly port:
 
 main().catch((error: unknown) => {
   process.stderr.write(`farebox sidecar: ${error instanceof Error ? error.message : String(error)}\n`)
-  process.exit(1)
+  // The log opens its file meanwhile, and complains when it is closed before that.
+  setTimeout(() => process.exit(1), LOG_OPENS_MS)
 })
