@@ -2,7 +2,7 @@
  * One streamed chunk of Chat Completions, read in place: where the parts stand that metering and rewriting need. Nothing is
  * decoded and nothing is allocated per chunk: the reader is used again and again.
  */
-import { stringEnd } from './json-scan.ts'
+import { stringEnd } from './json-text.ts'
 
 /** A part of the chunk; absent while `start` is -1. */
 export interface Part {

@@ -6,7 +6,27 @@
  * frame between them is checked here. So exactly those bodies pass that `JSON.parse` would take, but for the limits below.
  */
 import { isUtf8 } from 'node:buffer'
-import type { Json, JsonObject } from '../core/request.ts'
+import type { Json } from '../core/request.ts'
+import { countKeys, withTrueKeys } from './json-keys.ts'
+import {
+  afterSpace,
+  CLASS_CLOSE,
+  CLASS_COLON,
+  CLASS_OPEN,
+  CLASS_OTHER,
+  CLASS_QUOTE,
+  CLASSES,
+  CLOSE_BRACE,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
+  OPEN_BRACE,
+  OPEN_BRACKET,
+  parseString,
+  QUOTE,
+  SPACE,
+  stringEnd,
+} from './json-text.ts'
 import { SLICE_UNITS } from './pacer.ts'
 
 /** Nesting of one top-level value, the value itself counted. */
@@ -163,62 +183,10 @@ export function elementRanges(bytes: Buffer, array: Range): readonly Range[] {
   return elements
 }
 
-/** The value of bytes that `scanObject` has taken for valid JSON. */
-export function parseValid(bytes: Uint8Array): Json {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const text = buffer.toString('utf8')
-  return withTrueKeys(JSON.parse(text), text, buffer, 0)
-}
-
-/** Where the string that begins before `from` ends: after its closing quote; -1 when it does not. */
-export function stringEnd(bytes: Uint8Array, from: number): number {
-  let at = from
-  for (;;) {
-    // Most strings are short, and a native search costs as much as some fifty steps of this loop.
-    const near = Math.min(at + NEAR_BYTES, bytes.length)
-    while (at < near) {
-      const byte = bytes[at]
-      if (byte === QUOTE) return at + 1
-      at += byte === BACKSLASH ? 2 : 1
-    }
-    if (at >= bytes.length) return -1
-    const quote = bytes.indexOf(QUOTE, at)
-    if (quote < 0) return -1
-    let backslashes = 0
-    while (quote - 1 - backslashes >= at && bytes[quote - 1 - backslashes] === BACKSLASH) backslashes += 1
-    if (backslashes % 2 === 0) return quote + 1
-    at = quote + 1
-  }
-}
-
-const QUOTE = 0x22
-const BACKSLASH = 0x5c
-const COMMA = 0x2c
-const COLON = 0x3a
-const OPEN_BRACE = 0x7b
-const CLOSE_BRACE = 0x7d
-const OPEN_BRACKET = 0x5b
-const CLOSE_BRACKET = 0x5d
-const SPACE = 0x20
-
 const TOO_MANY_VALUES = `the body must not hold more than ${VALUES_TOTAL_MAX} values`
-const NEAR_BYTES = 48
 /** A parsed key or value costs about as much as this many bytes of text. */
 const UNITS_PER_VALUE = 256
 const UNITS_PER_ELEMENT = 1_024
-
-const CLASS_OTHER = 0
-const CLASS_QUOTE = 1
-const CLASS_OPEN = 2
-const CLASS_CLOSE = 3
-const CLASS_COMMA = 4
-const CLASS_COLON = 5
-const CLASSES = new Uint8Array(256)
-CLASSES[QUOTE] = CLASS_QUOTE
-CLASSES[OPEN_BRACE] = CLASSES[OPEN_BRACKET] = CLASS_OPEN
-CLASSES[CLOSE_BRACE] = CLASSES[CLOSE_BRACKET] = CLASS_CLOSE
-CLASSES[COMMA] = CLASS_COMMA
-CLASSES[COLON] = CLASS_COLON
 
 /** Moves over one value to its end, taking brackets on trust and counting what is inside. */
 class Skimmer {
@@ -327,116 +295,6 @@ function judge(bytes: Buffer, start: number, skimmer: Skimmer): Judged {
   // Who reads which of two equal keys differs between parsers: what we meter must be what the provider reads.
   if (skimmer.keys !== countKeys(json)) return { status: 'invalid', at: start, message: 'must not give a key twice' }
   return { status: 'ok', json }
-}
-
-/** See `CarefulReader`. `text` is what `json` was parsed from, which stands in `bytes` from `start` on. */
-function withTrueKeys(json: Json, text: string, bytes: Buffer, start: number): Json {
-  return text.includes('\\') && hasBackslashKey(json) ? new CarefulReader(bytes, start).value() : json
-}
-
-/** Keys of all objects in a value; recursion is bounded by `DEPTH_MAX`. */
-function countKeys(value: Json): number {
-  if (typeof value !== 'object' || value === null) return 0
-  let count = 0
-  if (isArray(value)) {
-    for (const element of value) if (typeof element === 'object') count += countKeys(element)
-    return count
-  }
-  for (const key of Object.keys(value)) {
-    count += 1
-    const member = value[key]
-    if (typeof member === 'object') count += countKeys(member)
-  }
-  return count
-}
-
-function hasBackslashKey(value: Json): boolean {
-  if (typeof value !== 'object' || value === null) return false
-  if (isArray(value)) return value.some(hasBackslashKey)
-  return Object.entries(value).some(([key, member]) => key.includes('\\') || (member !== undefined && hasBackslashKey(member)))
-}
-
-/**
- * Reads a value that `JSON.parse` took. V8 takes a key with an escape for another one that it met before, always one with
- * a backslash in it (https://github.com/nodejs/node/issues/63785): so where a key has one, all keys are read one by one.
- */
-class CarefulReader {
-  readonly #bytes: Buffer
-  #at: number
-
-  constructor(bytes: Buffer, at: number) {
-    this.#bytes = bytes
-    this.#at = at
-  }
-
-  value(): Json {
-    const bytes = this.#bytes
-    const start = this.#at
-    switch (bytes[start]) {
-      case OPEN_BRACE: {
-        const members: [string, Json][] = []
-        for (this.#step(start + 1); bytes[this.#at] !== CLOSE_BRACE; this.#separator()) {
-          const keyStart = this.#at
-          const keyEnd = stringEnd(bytes, keyStart + 1)
-          this.#step(afterSpace(bytes, keyEnd) + 1)
-          members.push([parseString(bytes, keyStart, keyEnd) ?? '', this.value()])
-        }
-        this.#at += 1
-        return Object.fromEntries(members)
-      }
-      case OPEN_BRACKET: {
-        const elements: Json[] = []
-        for (this.#step(start + 1); bytes[this.#at] !== CLOSE_BRACKET; this.#separator()) elements.push(this.value())
-        this.#at += 1
-        return elements
-      }
-      case QUOTE:
-        this.#at = stringEnd(bytes, start + 1)
-        break
-      default:
-        while (CLASSES[bytes[this.#at] ?? 0] === CLASS_OTHER && (bytes[this.#at] ?? 0) > SPACE) this.#at += 1
-    }
-    return JSON.parse(bytes.toString('utf8', start, this.#at))
-  }
-
-  #step(to: number): void {
-    this.#at = afterSpace(this.#bytes, to)
-  }
-
-  #separator(): void {
-    this.#step(this.#at)
-    if (this.#bytes[this.#at] === COMMA) this.#step(this.#at + 1)
-  }
-}
-
-function isArray(value: readonly Json[] | JsonObject): value is readonly Json[] {
-  return Array.isArray(value)
-}
-
-/** A string with its quotes; null when it is not valid JSON. */
-function parseString(bytes: Buffer, start: number, end: number): string | null {
-  for (let at = start + 1; at < end - 1; at += 1) {
-    const byte = bytes[at] ?? 0
-    if (byte >= SPACE && byte < 0x80 && byte !== BACKSLASH) continue
-    try {
-      const value: unknown = JSON.parse(bytes.toString('utf8', start, end))
-      return typeof value === 'string' ? value : null
-    } catch {
-      return null // not JSON: the caller says where
-    }
-  }
-  return bytes.toString('latin1', start + 1, end - 1)
-}
-
-function afterSpace(bytes: Uint8Array, from: number): number {
-  const { length } = bytes
-  let at = from
-  while (at < length) {
-    const byte = bytes[at] ?? 0
-    if (byte !== SPACE && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break
-    at += 1
-  }
-  return at
 }
 
 /** Names are the client's: shown, but not at any length. */

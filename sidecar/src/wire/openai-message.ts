@@ -3,7 +3,7 @@ import { isList, isObject } from '../core/message.ts'
 import { ROLES } from '../core/request.ts'
 import type { ImagePart, Json, JsonObject, Message } from '../core/request.ts'
 import { imageSize } from './image-size.ts'
-import { parseValid } from './json-scan.ts'
+import { parseValid } from './json-keys.ts'
 
 /** A message with the bytes it is sent as; null when it is not an object with a role that is known. */
 export function readMessage(json: Json, bytes: Uint8Array): Message | null {
