@@ -5,7 +5,7 @@
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
-import { redisProgram } from '@farebox/sidecar/store/redis/test-server.ts'
+import { redisProgram } from './support/redis.ts'
 
 const FILE_TIMEOUT_MS = 300_000
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']

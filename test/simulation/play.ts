@@ -90,7 +90,8 @@ export async function playOnEmbedded(seed: number, folder: string | null): Promi
   return steps
 }
 
-async function onStore(action: Exclude<Action, { kind: 'clock' | 'crash' }>, store: BudgetStore): Promise<Answer> {
+/** What a store answers to a step. */
+export async function onStore(action: Exclude<Action, { kind: 'clock' | 'crash' }>, store: BudgetStore): Promise<Answer> {
   switch (action.kind) {
     case 'reserve':
       return { kind: 'reserve', answer: await store.reserve(action.step) }

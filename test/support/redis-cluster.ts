@@ -1,8 +1,8 @@
 /** Three masters that share the slots, for tests: joined by CLUSTER MEET, as `redis-cli --cluster create` does it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
-import { startRedis } from './test-server.ts'
-import type { TestServer } from './test-server.ts'
+import { startRedis } from './redis.ts'
+import type { TestServer } from './redis.ts'
 
 const NODES = 3
 const SLOTS = 16_384

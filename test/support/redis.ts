@@ -1,5 +1,5 @@
 /** A real Redis or Valkey for tests: on a free port, in a folder of its own, gone when it is stopped. */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -7,10 +7,10 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { storeProgram } from '@farebox/operator/laptop/store-process.ts'
 import { Redis } from 'ioredis'
 
 const READY_MS_MAX = 10_000
-const PROGRAMS = ['redis-server', 'valkey-server'] as const
 
 export interface TestServer {
   readonly port: number
@@ -24,28 +24,12 @@ export interface TestServer {
  * In CI a missing server is an error.
  */
 export function redisProgram(): string | null {
-  const found = installed() ?? (install() ? installed() : null)
+  const found = storeProgram(console.log)
   if (found !== null) return found
   const missing = 'redis-server is missing (apt-get install redis-server)'
   if ((process.env['CI'] ?? '') !== '') throw new Error(missing)
   console.log(`${missing}: the tests that need it are left out`)
   return null
-}
-
-function installed(): string | null {
-  return PROGRAMS.find((program) => spawnSync(program, ['--version']).status === 0) ?? null
-}
-
-/** Root on Debian may. */
-function install(): boolean {
-  if (process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return false
-  console.log('redis-server is missing; installing it with apt-get ...')
-  const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  const options = ['-y', '-qq', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=120']
-  // Tests start servers of their own: the package must not start one.
-  if (spawnSync('apt-get', ['install', ...options, 'redis-server'], { env: environment }).status === 0) return true
-  spawnSync('apt-get', ['update', '-qq'], { env: environment })
-  return spawnSync('apt-get', ['install', ...options, 'redis-server'], { env: environment }).status === 0
 }
 
 export async function startRedis(program: string, more: readonly string[] = []): Promise<TestServer> {

@@ -5,6 +5,7 @@ import type { EntryKind, EntryNote, LedgerEntry } from '../core/ledger.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { OutcomeKind } from './store.ts'
+import { amountsOf, amountsText } from './amounts.ts'
 
 /** Values of a row, in the order of its columns. Objects and lists are as the journal has them; the tables have their JSON. */
 export type Values = readonly (string | number | null | object)[]
@@ -178,15 +179,4 @@ function stateOf(status: string, cost: NanoUsd): OperationState {
     default:
       throw new TypeError(`an operation in the store cannot be ${status}`)
   }
-}
-
-function amountsText(amounts: Readonly<Record<string, NanoUsd | undefined>>): Record<string, string> {
-  const texts: Record<string, string> = {}
-  for (const name in amounts) if (amounts[name] !== undefined) texts[name] = String(amounts[name])
-  return texts
-}
-function amountsOf(texts: Readonly<Record<string, string>>): Record<string, NanoUsd> {
-  const amounts: Record<string, NanoUsd> = {}
-  for (const name in texts) amounts[name] = BigInt(texts[name] ?? '0')
-  return amounts
 }

@@ -8,7 +8,7 @@ export class StoreClock {
   #nowMs: number
 
   /** `notBeforeMs`: what this clock showed in an earlier run. */
-  constructor(wallMs: () => number, notBeforeMs: number) {
+  constructor(wallMs: () => number, notBeforeMs = 0) {
     this.#wallMs = wallMs
     this.#lastWallMs = wallMs()
     this.#nowMs = Math.max(notBeforeMs, this.#lastWallMs)
@@ -25,5 +25,10 @@ export class StoreClock {
   at(wallMs: number): number {
     const nowMs = this.now()
     return wallMs + (nowMs - this.#lastWallMs)
+  }
+
+  /** Where others work on the store too: it showed this to one of them. */
+  raise(storeMs: number): void {
+    if (storeMs > this.now()) this.#nowMs = storeMs
   }
 }

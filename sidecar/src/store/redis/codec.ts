@@ -11,6 +11,7 @@ import type { Account, AccountId, Draw, Operation, OperationId, OperationState }
 import { DRIVERS } from '../../core/conversation.ts'
 import type { Conversation, ConversationChange, ConversationId, Driver, Edit, PendingNotice } from '../../core/conversation.ts'
 import type { EntryKind, EntryNote, LedgerEntry } from '../../core/ledger.ts'
+import { amountsOf, amountsText } from '../amounts.ts'
 import type { SettleStep, Snapshot } from '../store.ts'
 import { FIELDS } from './conversation-record.ts'
 import type { Field } from './conversation-record.ts'
@@ -18,8 +19,7 @@ import type { Field } from './conversation-record.ts'
 /** A reply of a script, to be checked as it is taken apart. */
 export type Reply = readonly unknown[]
 
-// oxlint-disable-next-line no-control-regex -- those are what it must not have
-const CONTROL = /[\u0000-\u001f\u007f]/
+const CONTROL = /\p{Cc}/u
 
 /** An id as scripts take it: they separate by control characters. */
 export function idText(id: string): string {
@@ -288,15 +288,4 @@ function itemOf(item: unknown): unknown {
 
 function idsOf(joined: string): readonly string[] {
   return joined === '' ? [] : joined.split('\t')
-}
-
-function amountsText(amounts: Readonly<Record<string, NanoUsd | undefined>>): Record<string, string> {
-  const texts: Record<string, string> = {}
-  for (const name in amounts) if (amounts[name] !== undefined) texts[name] = String(amounts[name])
-  return texts
-}
-function amountsOf(texts: Readonly<Record<string, string>>): Record<string, NanoUsd> {
-  const amounts: Record<string, NanoUsd> = {}
-  for (const name in texts) amounts[name] = BigInt(texts[name] ?? '0')
-  return amounts
 }

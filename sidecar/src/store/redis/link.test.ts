@@ -6,8 +6,8 @@ import { StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import { reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { openRedisStore } from './redis.ts'
-import { redisProgram, startRedis } from './test-server.ts'
-import type { TestServer } from './test-server.ts'
+import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
+import type { TestServer } from '../../../../test/support/redis.ts'
 
 const program = redisProgram()
 

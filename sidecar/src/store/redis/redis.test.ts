@@ -9,10 +9,10 @@ import { compareAll, played, stepArbitrary } from '../test-schedule.ts'
 import type { RandomStep } from '../test-schedule.ts'
 import { START_MS } from '../test-steps.ts'
 import { openRedisStore } from './redis.ts'
-import { startCluster } from './test-cluster.ts'
-import type { TestCluster } from './test-cluster.ts'
-import { redisProgram, startRedis } from './test-server.ts'
-import type { TestServer } from './test-server.ts'
+import { startCluster } from '../../../../test/support/redis-cluster.ts'
+import type { TestCluster } from '../../../../test/support/redis-cluster.ts'
+import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
+import type { TestServer } from '../../../../test/support/redis.ts'
 
 /** A machine that runs other tests beside these may be slow to answer. */
 const ANSWER_MS_MAX = 5_000

@@ -7,7 +7,7 @@ import type { BudgetStore } from '../store.ts'
 import { layoutKey, TAGS_MAX } from './keys.ts'
 import { Link } from './link.ts'
 import type { LinkOptions } from './link.ts'
-import { SharedClock } from './shared-clock.ts'
+import { StoreClock } from '../store-clock.ts'
 import { SpreadStore } from './spread.ts'
 import { Tag } from './tag.ts'
 
@@ -33,7 +33,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<Budget
   try {
     const wanted = `${LAYOUT_VERSION} ${options.tags ?? (link.isCluster ? CLUSTER_TAGS : 1)}`
     const layout = (await link.ask((client) => client.set(key, wanted, 'NX', 'GET'))) ?? wanted
-    const shared = { link, namespace, clock: new SharedClock(nowMs), ticks: { seen: 0 } }
+    const shared = { link, namespace, clock: new StoreClock(nowMs), ticks: { seen: 0 } }
     const tags = Array.from({ length: tagsOf(layout, namespace) }, (_, tag) => new Tag({ ...shared, tag }))
     // Connects to every node that there is, and learns the store's clock.
     await Promise.all(tags.map((tag) => tag.fence()))

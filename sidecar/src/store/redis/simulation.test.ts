@@ -2,11 +2,12 @@
 import { randomInt } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import type { BudgetStore } from '../store.ts'
+import { onStore } from '../../../../test/simulation/play.ts'
 import { schedule, START_MS } from '../../../../test/simulation/schedule.ts'
 import type { Action, Answer } from '../../../../test/simulation/schedule.ts'
 import { openRedisStore } from './redis.ts'
-import { redisProgram, startRedis } from './test-server.ts'
-import type { TestServer } from './test-server.ts'
+import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
+import type { TestServer } from '../../../../test/support/redis.ts'
 
 const ON_ONE_TAG = 600
 const SPREAD = 200
@@ -58,39 +59,17 @@ async function play(seed: number, stores: readonly BudgetStore[], clock: { ms: n
     const store = stores[turn++ % stores.length]
     if (store === undefined) throw new RangeError('a schedule needs a store')
     const answers: Answer[] = []
-    if (atOnce) answers.push(...(await Promise.all(move.value.map((action) => onStore(action, store, clock)))))
-    else for (const action of move.value) answers.push(await onStore(action, store, clock))
+    if (atOnce) answers.push(...(await Promise.all(move.value.map((action) => played(action, store, clock)))))
+    else for (const action of move.value) answers.push(await played(action, store, clock))
     // Every sidecar sees where the wall clock goes.
     await Promise.all(stores.map((one) => one.read({ conversation: 'A', accounts: [], nowMs: clock.ms })))
     move = moves.next(answers)
   }
 }
 
-async function onStore(action: Action, store: BudgetStore, clock: { ms: number }): Promise<Answer> {
-  switch (action.kind) {
-    case 'reserve':
-      return { kind: 'reserve', answer: await store.reserve(action.step) }
-    case 'settle':
-      return { kind: 'settle', answer: await store.settle(action.step) }
-    case 'void':
-      return { kind: 'void', status: await store.void(action.step) }
-    case 'renew':
-      await store.renew(action.ids, action.expiresAtMs)
-      return { kind: 'done' }
-    case 'charge':
-      return { kind: 'charge', status: await store.charge(action.step) }
-    case 'update':
-      return { kind: 'update', answer: await store.update(action.step) }
-    case 'sweep':
-      return { kind: 'sweep', expired: (await store.sweep(action.step)).expired.map(({ id }) => id) }
-    case 'read':
-      return { kind: 'read', snapshot: await store.read(action.query) }
-    case 'ledger':
-      return { kind: 'ledger', entries: await store.readLedger({ afterSequence: 0, limit: 10_000 }) }
-    case 'clock':
-      clock.ms += action.byMs
-      return { kind: 'done' }
-    case 'crash':
-      return { kind: 'crash', charged: false }
-  }
+async function played(action: Action, store: BudgetStore, clock: { ms: number }): Promise<Answer> {
+  if (action.kind === 'crash') return { kind: 'crash', charged: false }
+  if (action.kind !== 'clock') return await onStore(action, store)
+  clock.ms += action.byMs
+  return { kind: 'done' }
 }

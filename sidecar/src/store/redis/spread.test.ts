@@ -6,10 +6,10 @@ import { conversationFor, reserveStep, settleStep, START_MS } from '../test-step
 import { tagOf, tagPrefix } from './keys.ts'
 import { Link } from './link.ts'
 import { openRedisStore } from './redis.ts'
-import { SharedClock } from './shared-clock.ts'
+import { StoreClock } from '../store-clock.ts'
 import { Tag } from './tag.ts'
-import { redisProgram, startRedis } from './test-server.ts'
-import type { TestServer } from './test-server.ts'
+import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
+import type { TestServer } from '../../../../test/support/redis.ts'
 
 const TAGS = 5
 const WORKLOAD = 'w:shop/bot:month:UTC:1:2026-11'
@@ -122,7 +122,7 @@ if (program !== null)
       withStores(async ([store], clock, namespace) => {
         const link = await Link.open({ url: server.url })
         try {
-          const tagAt = (tag: number): Tag => new Tag({ link, namespace, tag, clock: new SharedClock(() => clock.ms), ticks: { seen: 0 } })
+          const tagAt = (tag: number): Tag => new Tag({ link, namespace, tag, clock: new StoreClock(() => clock.ms), ticks: { seen: 0 } })
           const workload = tagOf('w:shop/bot', TAGS)
           const user = Array.from({ length: 50 }, (_, index) => `u${index}`).find((name) => tagOf(name, TAGS) !== workload) ?? ''
           const home = tagOf(user, TAGS)
@@ -169,7 +169,7 @@ if (program !== null)
         const link = await Link.open({ url: server.url })
         try {
           await store.reserve(turn('o1', 'ann', 'talk', 40n))
-          const home = new Tag({ link, namespace, tag: tagOf('ann', TAGS), clock: new SharedClock(() => clock.ms), ticks: { seen: 0 } })
+          const home = new Tag({ link, namespace, tag: tagOf('ann', TAGS), clock: new StoreClock(() => clock.ms), ticks: { seen: 0 } })
           const step = settleStep('o1', START_MS, 55n, { conversation: 'talk' })
           await home.settleHere(step)
           assert.equal((await other.settle(step)).result.status, 'exists')

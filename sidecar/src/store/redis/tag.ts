@@ -24,7 +24,7 @@ import type { Reply } from './codec.ts'
 import { tagPrefix } from './keys.ts'
 import type { Link } from './link.ts'
 import type { ScriptName } from './scripts.ts'
-import type { SharedClock } from './shared-clock.ts'
+import type { StoreClock } from '../store-clock.ts'
 
 export const LEDGER_PAGE_MAX = 10_000
 const DAY_MS = 24 * 3_600_000
@@ -68,14 +68,14 @@ export interface TagOptions {
   readonly link: Link
   readonly namespace: string
   readonly tag: number
-  readonly clock: SharedClock
+  readonly clock: StoreClock
   readonly ticks: Ticks
 }
 
 export class Tag implements BudgetStore {
   readonly #link: Link
   readonly #prefix: string
-  readonly #clock: SharedClock
+  readonly #clock: StoreClock
   readonly #ticks: Ticks
 
   constructor({ link, namespace, tag, clock, ticks }: TagOptions) {
@@ -107,11 +107,7 @@ export class Tag implements BudgetStore {
     const { reservation, conversation } = step
     assertReservation(reservation)
     const values = [
-      codec.idText(reservation.operationId),
-      this.#lifeUntil(reservation.expiresAtMs),
-      String(reservation.input),
-      String(reservation.atLeast),
-      String(reservation.atMost),
+      ...this.#holdArguments(reservation),
       ...noteArguments(reservation.note),
       split === null ? '' : split.accounts.map((account) => codec.idText(account)).join('\t'),
       split === null ? '' : split.places.join(','),
@@ -331,15 +327,7 @@ export class Tag implements BudgetStore {
 
   /** Holds the part of an operation of another tag. `exists`: it was held before, by an attempt that may be under way. */
   holdPart(reservation: Reservation, home: number): Promise<PartHeld> {
-    const values = [
-      codec.idText(reservation.operationId),
-      this.#lifeUntil(reservation.expiresAtMs),
-      String(reservation.input),
-      String(reservation.atLeast),
-      String(reservation.atMost),
-      String(home),
-      ...codec.drawArguments(reservation.draws),
-    ]
+    const values = [...this.#holdArguments(reservation), String(home), ...codec.drawArguments(reservation.draws)]
     return this.#run('partHold', this.#clock.now(), values, ([status, detail]) =>
       status === 'refused'
         ? { status, account: codec.text(detail) }
@@ -355,6 +343,10 @@ export class Tag implements BudgetStore {
 
   close(): Promise<void> {
     return this.#link.close()
+  }
+
+  #holdArguments({ operationId, expiresAtMs, input, atLeast, atMost }: Reservation): readonly string[] {
+    return [codec.idText(operationId), this.#lifeUntil(expiresAtMs), String(input), String(atLeast), String(atMost)]
   }
 
   /** How long from now: by a clock that may be behind the store's, a time would be over too soon. */
