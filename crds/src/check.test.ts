@@ -135,6 +135,14 @@ test('lists that are sets hold nothing twice', () => {
   ])
 })
 
+test('a percent of the budgets goes with an allowance alone', () => {
+  assert.deepEqual(problemsOf(budgetWith({ onStoreFailure: { percent: 25 } })), [])
+  assert.deepEqual(problemsOf(budgetWith({ onStoreFailure: { action: 'Deny' } })), [])
+  assert.deepEqual(problemsOf(budgetWith({ onStoreFailure: { action: 'Deny', percent: 25 } })), [
+    'spec.onStoreFailure.percent: goes with the action Allowance alone',
+  ])
+})
+
 test('tiers may be allowed only where a claim chooses among them, and a selector names a label', () => {
   assert.match(
     problemsOf(budgetWith({ tier: { default: 'plus', allowed: ['pro'] } }))[0] ?? '',

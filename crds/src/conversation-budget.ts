@@ -16,6 +16,7 @@ import {
 import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
+import { ALLOWANCE_PERCENT, STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { TrafficStatus } from './traffic-status.ts'
 
 const LABEL_KEYS = {
@@ -105,6 +106,28 @@ const Upstream = z.strictObject({
     .describe('The field that bounds output when a request has none.'),
 })
 
+const OnStoreFailure = rules(
+  z.strictObject({
+    action: z
+      .enum(STORE_FAILURE_ACTIONS)
+      .default('Allowance')
+      .describe(
+        '`Allowance`: each sidecar goes on within `percent` of each budget. `Deny`: no new calls. `Allow`: each sidecar goes on as if it were alone.',
+      ),
+    percent: z
+      .int()
+      .min(1)
+      .max(100)
+      .optional()
+      .describe(`For \`Allowance\`: percent of a budget that each sidecar may spend on it meanwhile. Default ${ALLOWANCE_PERCENT}.`),
+  }),
+  {
+    rule: "self.action == 'Allowance' || !has(self.percent)",
+    message: 'goes with the action Allowance alone',
+    fieldPath: '.percent',
+  },
+)
+
 const ToolNames = z.array(text(1, 128)).max(64).default([]).describe('Tools by name; a trailing `*` matches the rest.')
 
 const Spec = z.strictObject({
@@ -137,6 +160,7 @@ const Spec = z.strictObject({
     .default('Cancel')
     .describe('When a client leaves: stop the provider, or read its answer to the end for its usage.'),
   ungoverned: z.enum(['Refuse', 'Pass']).default('Refuse').describe('Endpoints that are not metered.'),
+  onStoreFailure: OnStoreFailure.prefault({}).describe('What new calls may spend while the store that replicas share is away.'),
   retrieval: z
     .strictObject({
       toolNames: ToolNames,

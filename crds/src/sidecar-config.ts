@@ -8,6 +8,7 @@ import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { PriceEntrySchema } from './price-entry.ts'
+import { STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
 
 export const SIDECAR_CONFIG_SCHEMA_VERSION = 1
@@ -135,6 +136,8 @@ export const SidecarConfigSchema = z.strictObject({
   onUnknownModel: z.enum(['Ceiling', 'Refuse', 'Free']),
   onDisconnect: z.enum(['Cancel', 'Drain']),
   ungoverned: z.enum(['Refuse', 'Pass']),
+  /** Of each budget, what one sidecar may spend on it while the shared store is away: 0 for `Deny`, 100 for `Allow`. */
+  onStoreFailure: z.strictObject({ action: z.enum(STORE_FAILURE_ACTIONS), allowancePercent: Percent }),
   retrieval: z.strictObject({ toolNames: z.array(z.string()), tags: z.array(z.string()) }),
   resolution: z.strictObject({ toolNames: z.array(z.string()) }),
   /** PriceBook entries, which come before the shipped catalogue. */

@@ -74,6 +74,7 @@ export function makeConfig(
       onUnknownModel: 'Ceiling',
       onDisconnect: 'Cancel',
       ungoverned: 'Refuse',
+      onStoreFailure: { action: 'Deny', allowancePercent: 0 },
       retrieval: { toolNames: [], tags: [] },
       resolution: { toolNames: [] },
       prices: [],

@@ -12,6 +12,7 @@ import { createPriceList, isWhole } from '@farebox/crds/price-list.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { allowancePercent } from '@farebox/crds/store-failure.ts'
 import { canonicalJson, contentHash } from './canonical.ts'
 import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
@@ -191,6 +192,7 @@ function compileBudget(
     onUnknownModel: spec.onUnknownModel,
     onDisconnect: spec.onDisconnect,
     ungoverned: spec.ungoverned,
+    onStoreFailure: { action: spec.onStoreFailure.action, allowancePercent: allowancePercent(spec.onStoreFailure) },
     retrieval: spec.retrieval,
     resolution: spec.resolution,
     prices: [...prices.entries],
