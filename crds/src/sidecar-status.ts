@@ -18,6 +18,8 @@ const TierTotalsSchema = z.object({
 })
 export type TierTotals = z.infer<typeof TierTotalsSchema>
 
+export const STORE_STATES = ['Ready', 'Away', 'Replaying'] as const
+
 /** Read leniently: a sidecar may say more than this. */
 export const SidecarStatusSchema = z.object({
   config: z.object({ budget: z.string(), mode: z.string(), version: z.int(), hash: z.string() }),
@@ -25,5 +27,15 @@ export const SidecarStatusSchema = z.object({
   rejected: z.object({ reason: z.string(), at: z.string() }).nullable(),
   tiers: z.record(z.string(), TierTotalsSchema),
   callsInFlight: z.int(),
+  store: z.object({
+    kind: z.enum(['Embedded', 'Shared']),
+    /** `Away`: this sidecar goes on by itself, as far as `onStoreFailure` allows. `Replaying`: it is back, and is told what it missed. */
+    state: z.enum(STORE_STATES),
+    /** Why it is not `Ready`. */
+    reason: z.string().nullable(),
+    since: z.string(),
+    /** Steps that the store has not been told yet. */
+    unsent: z.int(),
+  }),
 })
 export type SidecarStatus = z.infer<typeof SidecarStatusSchema>

@@ -6,14 +6,13 @@ import { loadCatalogue } from '@farebox/crds/catalogue.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import { LRUCache } from 'lru-cache'
 import { ConfigFile } from './config/watch.ts'
-import { IdHasher } from './core/identify.ts'
-import { KeyedHash } from './core/keyed-hash.ts'
 import { FactorTable } from './core/token-factor.ts'
 import { createAdmin } from './proxy/admin.ts'
 import { AlertFeed, ALERTS_KEPT } from './proxy/alert-feed.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
 import type { Gateway, Policy } from './proxy/gateway.ts'
-import { HoldKeeper } from './proxy/hold-keeper.ts'
+import { Hashing } from './proxy/hashing.ts'
+import { HOLD_LIFE_MS, HoldKeeper } from './proxy/hold-keeper.ts'
 import { MoneyQueue, SHARED_TRY_EVERY_MS } from './proxy/money-queue.ts'
 import { OutcomeWatch } from './proxy/outcome-watch.ts'
 import { createDataPlane } from './proxy/server.ts'
@@ -38,25 +37,39 @@ async function main(): Promise<void> {
   const metrics = new Metrics()
   const newId = (): string => randomUUID().replaceAll('-', '') // random bits are drawn many at a time
   mkdirSync(settings.dataDir, { recursive: true })
-  const opened = await openStore(settings, (error) =>
-    log.error({ err: error.message }, 'the store has trouble that no call was told of; it is tried again'),
-  )
-  const { store, isShared, identitySecret, nowMs } = opened
-  const key = new KeyedHash(identitySecret)
+  let policy: Policy | null = null
+  let rejected: { readonly reason: string; readonly at: string } | null = null
+  const opened = await openStore(settings, {
+    allowancePercent: () => policy?.config.onStoreFailure.allowancePercent ?? 0,
+    holdLifeMs: HOLD_LIFE_MS,
+    onChange: ({ state, reason, unsent }) => {
+      if (state === 'Ready') log.info({ unsent }, 'the store is there')
+      else log.warn({ state, reason, unsent }, 'the store is away; it is looked for until it is back')
+    },
+    onTrouble: (error) => log.error({ err: error.message }, 'the store has trouble that no call was told of; it is tried again'),
+  })
+  const { store, isShared, nowMs } = opened
+  const hashing = new Hashing(opened.identitySecret)
+  metrics.watchStore(opened.standing)
   const catalogue = loadCatalogue()
   metrics.catalogue.set({ version: catalogue.version, date: catalogue.date }, 1)
 
-  let policy: Policy | null = null
-  let rejected: { readonly reason: string; readonly at: string } | null = null
   const upstreams = new UpstreamPool()
   const holds = new HoldKeeper(store, log, nowMs)
   const gateway: Gateway = {
     policy: () => policy,
     rejectedConfig: () => rejected,
     store,
+    storeIsShared: isShared,
+    storeStanding: opened.standing,
     upstreams,
-    hasher: new IdHasher(key),
-    chainKey: key,
+    canHashIds: () => hashing.isPossible,
+    get hasher() {
+      return hashing.hasher
+    },
+    get chainKey() {
+      return hashing.chainKey
+    },
     contracts: new ContractShelf(store),
     queue: new MoneyQueue(isShared ? SHARED_TRY_EVERY_MS : null),
     holds,
@@ -88,7 +101,7 @@ async function main(): Promise<void> {
       log.error({ reason }, 'config refused; the last good one stays in force')
     },
   })
-  gateway.alerts.restore(await store.listConversations({ limit: ALERTS_KEPT, nowMs: nowMs() }))
+  if (opened.standing().state === 'Ready') gateway.alerts.restore(await store.listConversations({ limit: ALERTS_KEPT, nowMs: nowMs() }))
   await configFile.start()
   const dataPlane = createDataPlane(gateway)
   const admin = createAdmin(gateway)

@@ -54,6 +54,7 @@ const TRAFFIC: SidecarStatus = {
   config: { budget: 'desk', mode: 'Enforce', version: 1, hash: '0123456789abcdef' },
   rejected: null,
   callsInFlight: 0,
+  store: { kind: 'Embedded', state: 'Ready', reason: null, since: '2026-11-24T12:00:00.000Z', unsent: 0 },
   tiers: {
     pro: {
       conversations: 12,

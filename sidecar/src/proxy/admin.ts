@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { Server, ServerResponse } from 'node:http'
 import type { Gateway } from './gateway.ts'
 
-/** `/healthz`: the process serves. `/readyz`: it has a config and a store that answers. `/metrics`: Prometheus text. */
+/** `/healthz`: the process serves. `/readyz`: it has a config, and a store or leave to go on without. `/metrics`: Prometheus text. */
 export function createAdmin(gateway: Gateway): Server {
   return createServer((incoming, outgoing) => {
     void respond(gateway, incoming.url ?? '', outgoing)
@@ -36,7 +36,11 @@ async function answer(gateway: Gateway, path: string): Promise<Answer> {
 }
 
 async function readiness(gateway: Gateway): Promise<Answer> {
-  if (gateway.policy() === null) return text(503, 'no valid config yet')
+  const policy = gateway.policy()
+  if (policy === null) return text(503, 'no valid config yet')
+  const { state, reason } = gateway.storeStanding()
+  if (state !== 'Ready' && policy.config.onStoreFailure.allowancePercent === 0) return text(503, `the budget store is away: ${reason}`)
+  if (!gateway.canHashIds()) return text(503, `the budget store has not been reached yet: ${reason}`)
   try {
     await gateway.store.getContract('0000000000000000')
     return text(200, 'ok')

@@ -7,9 +7,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
-import { StoreError } from '../store/store.ts'
 import type { ReserveAnswer, ReserveStep } from '../store/store.ts'
-import { untilBack } from '../store/until-back.ts'
 import { goesOnObserved, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
@@ -56,7 +54,7 @@ export async function admit(first: Turn, refusedSwap: string | null): Promise<Ad
       let busyAccount = waited ? null : gateway.queue.contested(accounts)
       if (busyAccount === null) {
         const operationId = gateway.newId()
-        const answer = await reserve(turn, plan, operationId)
+        const answer = await gateway.store.reserve(reserveStep(turn, plan, operationId))
         switch (answer.status) {
           case 'held': {
             const { result } = answer
@@ -119,24 +117,6 @@ function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
 }
 
 const NO_SWAPS: ReadonlySet<string> = new Set()
-
-async function reserve(turn: Turn, plan: Plan, operationId: OperationId): Promise<ReserveAnswer> {
-  const { gateway } = turn
-  try {
-    return await gateway.store.reserve(reserveStep(turn, plan, operationId))
-  } catch (error) {
-    // The hold may have been made and only its answer lost: nothing will be sent under it, so nothing may be charged for it.
-    const atMs = gateway.nowMs()
-    if (error instanceof StoreError && error.code === 'away')
-      gateway.underWay.add(
-        untilBack(() => gateway.store.void({ operationId, atMs })).then(
-          () => undefined,
-          () => undefined, // closed by now: the hold expires
-        ),
-      )
-    throw error
-  }
-}
 
 function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveStep {
   const { gateway, conversation, terms } = turn

@@ -8,6 +8,7 @@ import { limitsOf, termsOf } from '../core/terms.ts'
 import type { Terms, WorkloadLimit } from '../core/terms.ts'
 import type { FactorTable } from '../core/token-factor.ts'
 import type { BudgetStore } from '../store/store.ts'
+import type { StoreStanding } from '../store/store-standing.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { AlertFeed } from './alert-feed.ts'
@@ -25,7 +26,13 @@ export interface Gateway {
   /** The last config refused since the one in force. */
   rejectedConfig(): { readonly reason: string; readonly at: string } | null
   readonly store: BudgetStore
+  /** Other sidecars work on it too. */
+  readonly storeIsShared: boolean
+  readonly storeStanding: () => StoreStanding
   readonly upstreams: UpstreamPool
+  /** False before the shared store has told the key by which all who share it hash. */
+  canHashIds(): boolean
+  /** This and the next throw `StoreError` until then. */
   readonly hasher: IdHasher
   /** Of the prefix chain's digests. */
   readonly chainKey: KeyedHash

@@ -1,8 +1,9 @@
 /** Whether a tier priced per resolution is on target, looked up at most once a minute. */
 import { parseUsd } from '@farebox/crds/usd.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { isOverTarget, WINDOW_DAYS } from '../core/outcomes.ts'
-import type { DayOutcomes } from '../core/outcomes.ts'
+import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
 
 const KEPT_MS = 60_000
@@ -29,15 +30,27 @@ export class OutcomeWatch {
     if (contract.pricing.model !== 'PerResolution' || target === undefined) return true
     const known = this.#known.get(contract.hash)
     if (known !== undefined && nowMs - known.atMs < KEPT_MS) return known.over
-    // All at once: the store brings its tables up to date once for all of them.
-    const days: readonly DayOutcomes[] = await Promise.all(
-      Array.from({ length: DAYS_WALKED }, (_, index) => {
-        const day = dayOf(nowMs - (DAYS_WALKED - 1 - index) * DAY_MS)
-        return this.#store.readOutcomes({ tier: contract.tier, fromDay: day, toDay: day })
-      }),
-    )
-    const over = isOverTarget(days, parseUsd(target))
+    const over = await this.#isOver(contract.tier, parseUsd(target), nowMs)
+    // While the store is away it stays as it was last seen.
+    if (over === null) return known?.over ?? false
     this.#known.set(contract.hash, { over, atMs: nowMs })
     return over
+  }
+
+  /** Null while the store is away. */
+  async #isOver(tier: string, target: NanoUsd, nowMs: number): Promise<boolean | null> {
+    // All at once: the store brings its tables up to date once for all of them.
+    const asked = Promise.all(
+      Array.from({ length: DAYS_WALKED }, (_, index) => {
+        const day = dayOf(nowMs - (DAYS_WALKED - 1 - index) * DAY_MS)
+        return this.#store.readOutcomes({ tier, fromDay: day, toDay: day })
+      }),
+    )
+    try {
+      return isOverTarget(await asked, target)
+    } catch (error) {
+      if (error instanceof StoreError && error.code === 'away') return null
+      throw error
+    }
   }
 }

@@ -14,8 +14,24 @@ import { dayOf } from './outcome-watch.ts'
 const CONVERSATIONS_MAX = 5_000
 const DAY_MS = 86_400_000
 
+/** Without totals while the store is away: they are there. */
 export async function statusOf(gateway: Gateway, policy: Policy): Promise<SidecarStatus> {
   const { config } = policy
+  return {
+    config: { budget: policy.budgetKey, mode: config.mode, version: config.version, hash: config.hash },
+    rejected: gateway.rejectedConfig(),
+    tiers: gateway.storeStanding().state === 'Ready' ? await tiersOf(gateway, policy) : {},
+    callsInFlight: gateway.holds.count,
+    store: storeOf(gateway),
+  }
+}
+
+function storeOf({ storeIsShared, storeStanding }: Gateway): SidecarStatus['store'] {
+  const { state, reason, sinceMs, unsent } = storeStanding()
+  return { kind: storeIsShared ? 'Shared' : 'Embedded', state, reason, since: new Date(sinceMs).toISOString(), unsent }
+}
+
+async function tiersOf(gateway: Gateway, { config }: Policy): Promise<Record<string, TierTotals>> {
   const nowMs = gateway.nowMs()
   const conversations = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
   const spends = await spendOf(gateway, conversations)
@@ -25,12 +41,7 @@ export async function statusOf(gateway: Gateway, policy: Policy): Promise<Sideca
     const outcomes = await gateway.store.readOutcomes({ tier, fromDay: dayOf(nowMs - (WINDOW_DAYS - 1) * DAY_MS), toDay: dayOf(nowMs) })
     tiers[tier] = totalsOf(own, spends, outcomes)
   }
-  return {
-    config: { budget: policy.budgetKey, mode: config.mode, version: config.version, hash: config.hash },
-    rejected: gateway.rejectedConfig(),
-    tiers,
-    callsInFlight: gateway.holds.count,
-  }
+  return tiers
 }
 
 interface Spend {

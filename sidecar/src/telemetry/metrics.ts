@@ -5,6 +5,7 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import { NANO_PER_USD } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { StoreStanding } from '../store/store-standing.ts'
 
 /** Distinct label sets of one metric; past it, series go to `other`. */
 const SERIES_MAX = 2_000
@@ -51,6 +52,16 @@ export class Metrics {
     collectDefaultMetrics({ register: this.registry, prefix: 'farebox_' })
   }
 
+  /** Asked for when somebody looks. */
+  watchStore(standing: () => StoreStanding): void {
+    this.#gauge('farebox_store_ready', '1: steps reach the store; 0: it is away, or is told what it missed', () =>
+      standing().state === 'Ready' ? 1 : 0,
+    )
+    this.#gauge('farebox_store_unsent_steps', 'Steps that the shared store has not been told yet', () => standing().unsent)
+    this.#total('farebox_store_outages_total', 'How often the shared store went away', () => standing().outages)
+    this.#total('farebox_store_replayed_steps_total', 'Steps told to the shared store afterwards', () => standing().replayed)
+  }
+
   render(): Promise<string> {
     return this.registry.metrics()
   }
@@ -58,6 +69,20 @@ export class Metrics {
     return this.registry.contentType
   }
 
+  #gauge(name: string, help: string, value: () => number): void {
+    const gauge: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => gauge.set(value()) })
+  }
+  #total(name: string, help: string, value: () => number): void {
+    const counter: Counter = new Counter({
+      name,
+      help,
+      registers: [this.registry],
+      collect() {
+        counter.reset()
+        counter.inc(value())
+      },
+    })
+  }
   #counter<const L extends string>(name: string, help: string, labels: readonly L[]): CounterFamily<L> {
     return new CounterFamily({ name, help, labels, registry: this.registry })
   }

@@ -1,7 +1,7 @@
 /**
  * The connection to Redis or Valkey: one server, or a cluster. A step that finds nobody fails at once, and one that is not
  * answered in time fails then; the connection comes back by itself. Steps are keyed by operation, so that one whose answer
- * was lost may be asked for again.
+ * was lost may be asked for again; none is sent again unasked, for who answers then may be another.
  */
 import { Cluster, Redis } from 'ioredis'
 import { StoreError } from '../store.ts'
@@ -26,10 +26,13 @@ export interface LinkOptions {
   readonly answerMsMax?: number
   /** Told of errors that belong to no step: a connection that broke, one that could not be made again. */
   readonly onTrouble?: (error: StoreError) => void
+  /** Told when a connection that was there is gone. */
+  readonly onLost?: () => void
 }
 
 interface ConnectionOptions {
   readonly maxRetriesPerRequest: number
+  readonly autoResendUnfulfilledCommands: false
   readonly commandTimeout: number
   readonly connectTimeout: number
   readonly stringNumbers: true
@@ -59,10 +62,19 @@ export class Link {
   #isOpen = true
   /** Of the connection: why it was closed, where a step learns only that it was. */
   #lastError: unknown = null
+  #connections = 0
 
-  private constructor({ isCluster, nodes, options }: Target, place: string, onTrouble: (error: StoreError) => void) {
+  private constructor({ isCluster, nodes, options }: Target, place: string, { onTrouble = ignore, onLost = ignore }: LinkOptions) {
     this.isCluster = isCluster
     this.#place = place
+    const follow = (connection: Redis): void => {
+      connection.on('ready', () => {
+        this.#connections += 1
+      })
+      connection.on('close', () => {
+        if (this.#isOpen) onLost()
+      })
+    }
     const [first] = nodes
     if (isCluster) {
       this.#client = new Cluster([...nodes], {
@@ -74,9 +86,11 @@ export class Link {
         // With TLS a certificate names hosts, not addresses: those are asked for as they are known.
         ...(options.tls === undefined ? {} : { dnsLookup: (address, callback) => callback(null, address) }),
       })
+      this.#client.on('+node', follow)
     } else {
       const retryStrategy = (times: number): number => Math.min(50 * times, RETRY_MS_MAX)
       this.#client = new Redis({ ...options, ...first, enableOfflineQueue: false, retryStrategy })
+      follow(this.#client)
     }
     this.#client.on('error', (error: unknown) => {
       this.#lastError = error
@@ -96,13 +110,13 @@ export class Link {
   }
 
   /** Rejects with `StoreError` when nobody answers, or somebody who will not do. */
-  static async open({ url, answerMsMax = ANSWER_MS_MAX, onTrouble = () => undefined }: LinkOptions): Promise<Link> {
-    const target = targetOf(url, answerMsMax)
+  static async open(options: LinkOptions): Promise<Link> {
+    const target = targetOf(options.url, options.answerMsMax ?? ANSWER_MS_MAX)
     const place = target.nodes.map(({ host, port }) => `${host}:${port}`).join(',')
-    const link = new Link(target, place, onTrouble)
+    const link = new Link(target, place, options)
     try {
       await link.#client.connect()
-      await link.#check()
+      await link.run()
       return link
     } catch (error) {
       link.#isOpen = false
@@ -111,8 +125,28 @@ export class Link {
     }
   }
 
+  /** Counts the connections that were made: what was asked before it changed may have been answered by another run of the server. */
+  get connections(): number {
+    return this.#connections
+  }
+
+  /**
+   * Names the run of the server, or of all masters of a cluster: another one, after a restart or a failover, may lack the last
+   * of what was written. Rejects with `StoreError` when it will not do: too old, evicting, a replica that takes no writes.
+   */
+  async run(): Promise<string> {
+    const client = this.#client
+    const servers = client instanceof Cluster ? client.nodes('master') : [client]
+    const infos = await this.#guarded(() => Promise.all(servers.map((server) => server.info())))
+    const runs = infos.map((info) => {
+      checkServer(this.#place, info)
+      return infoField(info, 'run_id')
+    })
+    return runs.toSorted().join(',')
+  }
+
   /** One step: a script, on the tag whose `meta` key this is. Sent before this returns. */
-  async run(name: ScriptName, metaKey: string, values: readonly string[]): Promise<Reply> {
+  async step(name: ScriptName, metaKey: string, values: readonly string[]): Promise<Reply> {
     return this.#guarded(async () => list(await this.#commands[name](metaKey, ...values)))
   }
 
@@ -148,18 +182,26 @@ export class Link {
       this.#client.disconnect()
     }
   }
+}
 
-  /** Budgets that a server may forget when it is full are no budgets. */
-  async #check(): Promise<void> {
-    const info = await this.#client.info()
-    const get = (name: string): string => new RegExp(`^${name}:(.*?)\r?$`, 'm').exec(info)?.[1] ?? ''
-    const version = get('redis_version')
-    if (Number.parseInt(version, 10) < VERSION_MIN)
-      throw new StoreError('away', `${this.#place} is Redis ${version}; Redis ${VERSION_MIN} or later, or Valkey, is needed`)
-    const policy = get('maxmemory_policy')
-    if (get('maxmemory') !== '0' && policy !== 'noeviction')
-      throw new StoreError('away', `${this.#place} evicts keys when it is full (${policy}); set maxmemory-policy to noeviction`)
-  }
+/** Budgets that a server may forget when it is full are no budgets. */
+function checkServer(place: string, info: string): void {
+  const version = infoField(info, 'redis_version')
+  if (Number.parseInt(version, 10) < VERSION_MIN)
+    throw new StoreError('away', `${place} is Redis ${version}; Redis ${VERSION_MIN} or later, or Valkey, is needed`)
+  const policy = infoField(info, 'maxmemory_policy')
+  if (infoField(info, 'maxmemory') !== '0' && policy !== 'noeviction')
+    throw new StoreError('away', `${place} evicts keys when it is full (${policy}); set maxmemory-policy to noeviction`)
+  if (infoField(info, 'role') === 'slave' && infoField(info, 'slave_read_only') === '1')
+    throw new StoreError('away', `${place} is a replica of ${infoField(info, 'master_host')} that takes no writes; name the primary`)
+}
+
+function infoField(info: string, name: string): string {
+  return new RegExp(`^${name}:(.*?)\r?$`, 'm').exec(info)?.[1] ?? ''
+}
+
+function ignore(): void {
+  // Nobody wants to know.
 }
 
 function targetOf(url: string, answerMsMax: number): Target {
@@ -177,6 +219,7 @@ function targetOf(url: string, answerMsMax: number): Target {
     nodes,
     options: {
       maxRetriesPerRequest: 1,
+      autoResendUnfulfilledCommands: false,
       commandTimeout: answerMsMax,
       connectTimeout: CONNECT_MS_MAX,
       stringNumbers: true,

@@ -16,7 +16,7 @@ const LAYOUT_VERSION = '1'
 /** Enough that a dozen masters share them evenly; each costs a sweep and a reader of the ledger one command. */
 const CLUSTER_TAGS = 32
 
-export interface RedisStoreOptions extends LinkOptions {
+export interface BooksOptions {
   /** Separates the books of several owners on one server. */
   readonly namespace: string
   /** The wall clock. */
@@ -26,11 +26,15 @@ export interface RedisStoreOptions extends LinkOptions {
 }
 
 /** Rejects with `StoreError`: `away` when nobody answers, `corrupt` when the namespace is not ours or of another version. */
-export async function openRedisStore(options: RedisStoreOptions): Promise<BudgetStore> {
+export async function openRedisStore(options: LinkOptions & BooksOptions): Promise<BudgetStore> {
+  return await openBooks(await Link.open(options), options)
+}
+
+/** The books behind a link, which they close with themselves, and when they cannot be opened. */
+export async function openBooks(link: Link, options: BooksOptions): Promise<BudgetStore> {
   const { namespace, nowMs } = options
-  const key = layoutKey(namespace)
-  const link = await Link.open(options)
   try {
+    const key = layoutKey(namespace)
     const wanted = `${LAYOUT_VERSION} ${options.tags ?? (link.isCluster ? CLUSTER_TAGS : 1)}`
     const layout = (await link.ask((client) => client.set(key, wanted, 'NX', 'GET'))) ?? wanted
     const shared = { link, namespace, clock: new StoreClock(nowMs), ticks: { seen: 0 } }

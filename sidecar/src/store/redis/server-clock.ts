@@ -3,48 +3,42 @@
  * that is wrong, or jumps, would make the holds of others expire, and its own periods begin at the wrong time.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Link } from './link.ts'
-import type { LinkOptions } from './link.ts'
+import type { Link } from './link.ts'
 
 const ASKED_EVERY_MS = 10_000
 
 export class ServerClock {
-  readonly #link: Link
   readonly #stopping = new AbortController()
-  /** What the server showed when this process had run for `#atMs`. */
-  #serverMs = 0
-  #atMs = 0
+  #link: Link | null = null
+  /** What the server showed when this process had run for `#atMs`. Before it was asked: this machine's own time. */
+  #serverMs = Date.now()
+  #atMs = performance.now()
   #shownMs = 0
 
-  private constructor(link: Link) {
+  constructor() {
+    void this.#keepAsking()
+  }
+
+  /** Asks this server from now on. Rejects with `StoreError` when it does not tell the time. */
+  async follow(link: Link): Promise<void> {
+    const isFirst = this.#link === null
     this.#link = link
+    await this.#ask()
+    if (isFirst) this.#shownMs = 0
   }
 
-  /** Rejects with `StoreError` when the server does not tell the time. */
-  static async open(options: LinkOptions): Promise<ServerClock> {
-    const clock = new ServerClock(await Link.open(options))
-    try {
-      await clock.#ask()
-    } catch (error) {
-      await clock.#link.close()
-      throw error
-    }
-    void clock.#keepAsking()
-    return clock
-  }
-
-  /** Never runs backwards. While the server is away it goes on by how long this process runs. */
+  /** Never runs backwards, once a server was asked. While it is away it goes on by how long this process runs. */
   now(): number {
     this.#shownMs = Math.max(this.#shownMs, Math.floor(this.#serverMs + performance.now() - this.#atMs))
     return this.#shownMs
   }
 
-  async close(): Promise<void> {
+  stop(): void {
     this.#stopping.abort()
-    await this.#link.close()
   }
 
   async #ask(): Promise<void> {
+    if (this.#link === null) return
     const sentMs = performance.now()
     const [seconds = 0, micros = 0] = (await this.#link.ask((client) => client.time())).map(Number)
     // The answer was made about half-way.

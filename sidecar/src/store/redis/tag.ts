@@ -359,7 +359,7 @@ export class Tag implements BudgetStore {
   }
 
   async #run<T>(name: ScriptName, nowMs: number, values: readonly string[], understand: (reply: Reply) => T): Promise<T> {
-    const reply = await this.#link.run(name, `${this.#prefix}meta`, [String(nowMs), String(this.#ticks.seen), ...values])
+    const reply = await this.#link.step(name, `${this.#prefix}meta`, [String(nowMs), String(this.#ticks.seen), ...values])
     return this.#understood(() => {
       const [storeMs, tick, ...rest] = reply
       this.#clock.raise(Number(codec.text(storeMs)))

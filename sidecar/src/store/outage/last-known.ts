@@ -1,0 +1,56 @@
+/** What a sidecar last saw in the store, to go on from while it is away. Bounded; what was seen longest ago is forgotten. */
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { LRUCache } from 'lru-cache'
+import type { AccountId } from '../../core/budget.ts'
+import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
+import type { Snapshot } from '../store.ts'
+
+const CONVERSATION_BYTES_MAX = 16 * 1024 * 1024
+/** About what a conversation takes without its edits. */
+const CONVERSATION_BYTES = 1_500
+const ACCOUNTS_MAX = 20_000
+const DIGESTS_MAX = 20_000
+
+export class LastKnown {
+  readonly #conversations = new LRUCache<ConversationId, Conversation>({
+    maxSize: CONVERSATION_BYTES_MAX,
+    sizeCalculation: (conversation) => CONVERSATION_BYTES + bytesOf(conversation.edits) + bytesOf(conversation.readyEdits),
+  })
+  readonly #spent = new LRUCache<AccountId, NanoUsd>({ max: ACCOUNTS_MAX })
+  readonly #chain = new LRUCache<Digest, ConversationId>({ max: DIGESTS_MAX })
+
+  see({ conversation, accounts }: Snapshot): void {
+    if (conversation !== null) this.seeConversation(conversation)
+    for (const [account, { spent }] of accounts) this.#spent.set(account, spent)
+  }
+  seeConversation(conversation: Conversation): void {
+    this.#conversations.set(conversation.id, conversation)
+  }
+  seeChain(digests: readonly Digest[], conversation: ConversationId): void {
+    for (const digest of digests) this.#chain.set(digest, conversation)
+  }
+  /** A cost that the store will learn of. */
+  addSpent(account: AccountId, cost: NanoUsd): void {
+    this.#spent.set(account, this.spent(account) + cost)
+  }
+
+  conversation(id: ConversationId): Conversation | null {
+    return this.#conversations.get(id) ?? null
+  }
+  /** Zero for an account that was not seen: what is not known is not held against anybody. */
+  spent(account: AccountId): NanoUsd {
+    return this.#spent.get(account) ?? 0n
+  }
+  /** Digests come longest first. */
+  findByChain(digests: readonly Digest[]): ConversationId | null {
+    for (const digest of digests) {
+      const found = this.#chain.get(digest)
+      if (found !== undefined) return found
+    }
+    return null
+  }
+}
+
+function bytesOf(edits: Conversation['edits']): number {
+  return edits.reduce((sum, edit) => sum + edit.text.length, 0)
+}

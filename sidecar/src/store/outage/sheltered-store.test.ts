@@ -1,0 +1,284 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ConversationChange } from '../../core/conversation.ts'
+import { openEmbeddedStore } from '../embedded.ts'
+import { StoreError } from '../store.ts'
+import type { BudgetStore } from '../store.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
+import { ShelteredStore } from './sheltered-store.ts'
+import type { ShelterOptions } from './sheltered-store.ts'
+
+/** A shared store whose connection can be cut: before a step arrives, or before its answer does. */
+class Server {
+  books = openBooks()
+  run = 'first'
+  /** `deaf`: steps do not arrive; `mute`: they do, and are not answered. */
+  mode: 'up' | 'deaf' | 'mute' = 'up'
+  #connections = 1
+
+  get connections(): number {
+    return this.#connections
+  }
+  restart(run: string, books: BudgetStore): void {
+    this.#connections += 1
+    this.run = run
+    this.books = books
+  }
+  get shared(): { store: BudgetStore; connections: () => number; run: () => Promise<string> } {
+    const store = new Proxy({} as BudgetStore, {
+      get:
+        (_target, name: keyof BudgetStore) =>
+        async (...values: never[]) => {
+          if (name === 'close') return
+          if (this.mode === 'deaf') throw new StoreError('away', 'deaf')
+          const answer = await (this.books[name] as (...values: never[]) => Promise<unknown>)(...values)
+          if (this.mode === 'mute') throw new StoreError('away', 'mute')
+          return answer
+        },
+    })
+    const run = async (): Promise<string> => {
+      if (this.mode !== 'up') throw new StoreError('away', this.mode)
+      return this.run
+    }
+    return { store, connections: () => this.#connections, run }
+  }
+}
+
+function openBooks(): BudgetStore {
+  return openEmbeddedStore({ file: ':memory:', nowMs: () => START_MS, writer: 'inline' })
+}
+
+describe('a shared store that goes away', () => {
+  let parent: string
+  let server: Server
+  let percent: number
+  let opened: ShelteredStore[]
+  const open = async (more: Partial<ShelterOptions> = {}): Promise<ShelteredStore> => {
+    const store = await ShelteredStore.open({
+      folder: join(parent, 'outage'),
+      connect: async () => {
+        if (server.mode !== 'up') throw new StoreError('away', 'nobody listens')
+        return server.shared
+      },
+      nowMs: () => START_MS,
+      allowancePercent: () => percent,
+      holdLifeMs: 90_000,
+      graceMs: 0,
+      ...more,
+    })
+    opened.push(store)
+    return store
+  }
+  beforeEach(() => {
+    parent = mkdtempSync(join(tmpdir(), 'farebox-outage-'))
+    server = new Server()
+    percent = 10
+    opened = []
+  })
+  afterEach(async () => {
+    for (const store of opened) await store.close()
+    rmSync(parent, { recursive: true, force: true })
+  })
+
+  const hold = (id: string, amount: bigint, cap: bigint | null = 1_000n) =>
+    reserveStep(id, START_MS, { atLeast: amount, atMost: amount, cap })
+  const balanceOf = async (store: BudgetStore, account = 'c:A:1') =>
+    (await store.read({ conversation: 'A', accounts: [account], nowMs: START_MS })).accounts.get(account)
+  const spentBy = async (store: BudgetStore): Promise<readonly [string, bigint][]> =>
+    (await store.readLedger({ afterSequence: 0, limit: 1_000 })).map(({ operationId, cost }) => [operationId, cost])
+  const ready = async (store: ShelteredStore): Promise<void> => {
+    for (let tries = 0; store.standing.state !== 'Ready'; tries++) {
+      assert.ok(tries < 500, `${store.standing.state}: ${store.standing.reason}`)
+      await sleep(10)
+    }
+  }
+
+  test('what was done meanwhile is in the store once, when it is back', async () => {
+    const store = await open()
+    await store.reserve(hold('before', 100n))
+    server.mode = 'deaf'
+    assert.equal((await store.settle(settleStep('before', START_MS, 70n))).result.status, 'settled')
+    assert.equal((await store.reserve(hold('during', 40n))).status, 'held')
+    await store.settle(settleStep('during', START_MS, 30n))
+    assert.equal((await store.reserve(hold('given-back', 40n))).status, 'held')
+    await store.void({ operationId: 'given-back', atMs: START_MS })
+    assert.equal(store.standing.state, 'Away')
+    assert.deepEqual(await spentBy(server.books), [])
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual(await spentBy(server.books), [
+      ['before', 70n],
+      ['during', 30n],
+    ])
+    assert.deepEqual(await balanceOf(server.books), { spent: 100n, held: 0n, heldInput: 0n })
+    await store.close()
+    assert.deepEqual(readdirSync(join(parent, 'outage')), [], 'nothing is left of it')
+    assert.deepEqual([store.standing.unsent, store.standing.outages], [0, 1])
+  })
+
+  test('an answer that was lost counts once', async () => {
+    const store = await open()
+    await store.reserve(hold('a', 50n))
+    server.mode = 'mute'
+    await store.settle(settleStep('a', START_MS, 50n))
+    await store.reserve(hold('b', 60n))
+    server.mode = 'up'
+    await ready(store)
+    assert.equal((await store.settle(settleStep('b', START_MS, 55n))).result.status, 'settled')
+    assert.deepEqual(await balanceOf(server.books), { spent: 105n, held: 0n, heldInput: 0n })
+  })
+
+  test('each sidecar spends its allowance and no more; it is no end of the budget', async () => {
+    const store = await open()
+    await store.reserve(hold('known', 0n))
+    server.mode = 'deaf'
+    assert.equal((await store.reserve(hold('a', 60n))).status, 'held')
+    assert.equal((await store.reserve(hold('b', 60n))).status, 'busy', 'there may be more when a has ended')
+    await store.settle(settleStep('a', START_MS, 60n))
+    await assert.rejects(store.reserve(hold('b', 60n)), { code: 'away' })
+    assert.equal((await store.reserve(hold('c', 40n))).status, 'held')
+  })
+
+  test('what was left when it was last seen bounds the allowance, over outages that follow one another', async () => {
+    const store = await open()
+    await store.reserve(hold('a', 950n))
+    await store.settle(settleStep('a', START_MS, 950n))
+    for (const id of ['b', 'c']) {
+      server.mode = 'deaf'
+      const asked = store.reserve(hold(id, 50n))
+      if (id === 'b') {
+        assert.equal((await asked).status, 'held')
+        await store.settle(settleStep(id, START_MS, 50n))
+      } else assert.equal((await asked).status, 'exceedsCap', 'the budget is used up, as far as is known here')
+      server.mode = 'up'
+      await ready(store)
+    }
+    assert.deepEqual(await balanceOf(server.books), { spent: 1_000n, held: 0n, heldInput: 0n })
+  })
+
+  test('without an allowance nothing new begins, what is under way ends, and a hold whose answer was lost is given back', async () => {
+    percent = 0
+    const store = await open()
+    await store.reserve(hold('a', 100n))
+    server.mode = 'mute'
+    await assert.rejects(store.reserve(hold('lost', 100n)), { code: 'away' })
+    server.mode = 'deaf'
+    await assert.rejects(store.reserve(hold('b', 1n)), { code: 'away' })
+    await assert.rejects(store.read({ conversation: 'A', accounts: [], nowMs: START_MS }), { code: 'away' })
+    assert.equal((await store.settle(settleStep('a', START_MS, 90n))).result.status, 'settled')
+    assert.equal((await store.reserve(hold('watched', 5n, null))).status, 'held', 'nobody is refused where caps only count')
+    await store.settle(settleStep('watched', START_MS, 5n))
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual(await balanceOf(server.books), { spent: 95n, held: 0n, heldInput: 0n })
+  })
+
+  test('a conversation goes on as it was last seen', async () => {
+    const store = await open()
+    const change: ConversationChange = { addRungs: { rungs: ['Summarize'], reason: 'threshold' } }
+    await store.reserve({ ...hold('a', 10n), change })
+    server.mode = 'deaf'
+    const seen = await store.read({ conversation: 'A', accounts: ['c:A:1'], nowMs: START_MS })
+    assert.deepEqual(seen.conversation?.rungs, ['Summarize'])
+    const more: ConversationChange = { addRungs: { rungs: ['DowngradeModel'], reason: 'fit' } }
+    await store.reserve({ ...hold('b', 10n), change: more, initial: seen.conversation ?? conversationFor('A', START_MS) })
+    const again = await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    assert.deepEqual(again.conversation?.rungs, ['Summarize', 'DowngradeModel'])
+    await store.update({ conversation: 'A', change: { atTaskBoundary: true }, nowMs: START_MS })
+    server.mode = 'up'
+    await ready(store)
+    const shared = await server.books.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    assert.deepEqual([shared.conversation?.rungs, shared.conversation?.atTaskBoundary], [['Summarize', 'DowngradeModel'], true])
+    // A hold that was granted here is held there by now.
+    await store.settle(settleStep('b', START_MS, 10n))
+    assert.deepEqual(await balanceOf(server.books), { spent: 10n, held: 10n, heldInput: 0n })
+  })
+
+  test('a killed sidecar tells what it did, when it is started again', async () => {
+    const first = await open()
+    await first.reserve(hold('settled', 50n))
+    server.mode = 'deaf'
+    await first.settle(settleStep('settled', START_MS, 50n))
+    await first.reserve(hold('out', 20n))
+    await first.close() // what a kill leaves in the folder is the same: steps are in the file when they are answered
+    const second = await open()
+    assert.deepEqual([second.standing.state, second.standing.unsent], ['Away', 3])
+    server.mode = 'up'
+    await ready(second)
+    assert.deepEqual(await balanceOf(server.books), { spent: 50n, held: 20n, heldInput: 0n })
+    await server.books.sweep({ nowMs: START_MS + 90_000, limit: 10 })
+    assert.deepEqual(await balanceOf(server.books), { spent: 70n, held: 0n, heldInput: 0n }, 'whose end nobody saw is charged whole')
+  })
+
+  test('a store that comes back as another run is told the last steps again', async () => {
+    const store = await open({ graceMs: 50 })
+    const kept = openBooks()
+    for (const id of ['a', 'b']) await store.reserve(hold(id, 100n))
+    await store.settle(settleStep('a', START_MS, 80n))
+    await store.charge({
+      operationId: 'cost',
+      accounts: ['c:A:1'],
+      cost: 7n,
+      atMs: START_MS,
+      note: { conversation: 'A' },
+      conversation: 'A',
+      change: {},
+    })
+    // A replica takes its place, which has nothing of all that.
+    server.restart('second', kept)
+    percent = 0
+    await assert.rejects(store.reserve(hold('c', 1n)), { code: 'away' }, 'nothing is granted before it knows')
+    await ready(store)
+    assert.deepEqual(await balanceOf(kept), { spent: 87n, held: 100n, heldInput: 0n })
+    await store.settle(settleStep('b', START_MS, 90n))
+    assert.deepEqual(await balanceOf(kept), { spent: 177n, held: 0n, heldInput: 0n })
+    assert.equal((await store.reserve(hold('c', 1n))).status, 'held')
+  })
+
+  test('a connection that was made again to the same run goes on at once', async () => {
+    const store = await open()
+    await store.reserve(hold('a', 10n))
+    server.restart('first', server.books)
+    await store.settle(settleStep('a', START_MS, 10n))
+    await ready(store)
+    assert.deepEqual(await balanceOf(server.books), { spent: 10n, held: 0n, heldInput: 0n })
+  })
+
+  test('alerts fire once, by what is known here', async () => {
+    const store = await open()
+    percent = 100
+    const alerts = { draws: [{ account: 'c:A:1', cap: 1_000n }], percents: [70, 90] }
+    await store.reserve(hold('a', 600n))
+    await store.settle(settleStep('a', START_MS, 600n, { alerts }))
+    server.mode = 'deaf'
+    await store.reserve(hold('b', 120n))
+    assert.deepEqual((await store.settle(settleStep('b', START_MS, 120n, { alerts }))).firedAlerts, [70])
+    await store.reserve(hold('c', 50n))
+    assert.deepEqual((await store.settle(settleStep('c', START_MS, 50n, { alerts }))).firedAlerts, [])
+    server.mode = 'up'
+    await ready(store)
+    const shared = await server.books.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    assert.deepEqual(shared.conversation?.alerts, [70])
+  })
+
+  test('a sidecar that starts while the store is away goes on by itself, and finds it', async () => {
+    server.mode = 'deaf'
+    const store = await open()
+    assert.equal(store.standing.state, 'Away')
+    assert.equal((await store.reserve(hold('a', 10n))).status, 'held')
+    await store.settle(settleStep('a', START_MS, 10n))
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual(await spentBy(server.books), [['a', 10n]])
+  })
+
+  test('a closed one says so', async () => {
+    const store = await open()
+    await store.close()
+    await assert.rejects(store.reserve(hold('a', 1n)), { code: 'closed' })
+  })
+})

@@ -1,0 +1,579 @@
+/**
+ * A shared store that may go away. While it answers, steps go there. When it does not, this sidecar goes on by itself, as far
+ * as the owner allows: in books of its own, beside what it last saw of the shared ones, with each step written to a journal.
+ * When the store is back the journal is replayed, and then steps go there again. It is looked for until it is back, for ever.
+ *
+ *   Ready --a step is not answered--> Away --it answers--> Replaying --nothing waits--> Ready
+ *
+ * A store that comes back as another run may lack the last of what it was told, by this sidecar and by others: this one tells
+ * its own last steps again, and grants nothing there until the others had time to do so too.
+ */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { outageCap } from '../../core/allowance.ts'
+import { EMPTY_ACCOUNT, heldOperation, settled } from '../../core/budget.ts'
+import type { Account, AccountId, OperationId, ReserveResult } from '../../core/budget.ts'
+import { applyChange } from '../../core/conversation-change.ts'
+import { reachedPercents } from '../../core/reached-percents.ts'
+import { openEmbeddedStore } from '../embedded.ts'
+import { StoreError } from '../store.ts'
+import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
+import type { StoreStanding, StoreState } from '../store-standing.ts'
+import { LastKnown } from './last-known.ts'
+import { StepJournal } from './step-journal.ts'
+import { conversationOf, replay } from './steps.ts'
+import type { OutageStep } from './steps.ts'
+import { Tail } from './tail.ts'
+import type { Hold } from './tail.ts'
+
+/** The store that is shared, and the connection to it. */
+export interface SharedStore {
+  readonly store: BudgetStore
+  /** Changes when a connection is made: the server behind it may be another run. */
+  connections(): number
+  /** Names the run of the server. Rejects with `StoreError` when it does not answer, or will not do. */
+  run(): Promise<string>
+}
+
+export interface ShelterOptions {
+  /** Where steps are kept while the store is away; of this process alone. */
+  readonly folder: string
+  /** Rejects with `StoreError` while nobody answers, or somebody who will not do. `onLost`: to be called when a connection is gone. */
+  readonly connect: (onLost: () => void) => Promise<SharedStore>
+  /** The time that all who share the store go by. */
+  readonly nowMs: () => number
+  /** Of each cap, what this sidecar may spend by itself while the store is away, in percent; 100: all that it knows to be left. */
+  readonly allowancePercent: () => number
+  /** How long a hold that is entered afterwards lives on, unless it is renewed. */
+  readonly holdLifeMs: number
+  /** Told when the state changes. */
+  readonly onChange?: (standing: StoreStanding) => void
+  /** Told of a step that no store would take. */
+  readonly onTrouble?: (error: Error) => void
+  /** How long others have to tell a new run of the store what it lacks. */
+  readonly graceMs?: number
+}
+
+/** Longer than it takes a sidecar to connect again and tell its last steps. */
+const GRACE_MS = 2_000
+const FIRST_LOOK_MS = 20
+const LOOK_MS_MAX = 500
+/** With more than this waiting, nothing new is begun: what is under way may end. */
+const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
+
+/** What this sidecar does by itself, while the store is away. */
+interface OwnBooks {
+  readonly folder: string
+  readonly store: BudgetStore
+  readonly journal: StepJournal
+  /** Holds that were granted here, and have not ended. */
+  readonly holds: Map<OperationId, Hold>
+  /** What was spent here. */
+  readonly spent: Map<AccountId, NanoUsd>
+}
+
+export class ShelteredStore implements BudgetStore {
+  readonly #options: ShelterOptions
+  readonly #known = new LastKnown()
+  readonly #tail = new Tail()
+  readonly #closing = new AbortController()
+  #shared: SharedStore | null = null
+  /** The connection and the run that steps go to. */
+  #connections = 0
+  #run: string | null = null
+  #own: OwnBooks | null = null
+  #state: StoreState = 'Away'
+  #reason: string | null = 'it has not been reached yet'
+  #sinceMs: number
+  #outages = 0
+  #replayed = 0
+  #isLooking = false
+  #looking: Promise<void> = Promise.resolve()
+  #discarding: Promise<void> = Promise.resolve()
+
+  private constructor(options: ShelterOptions) {
+    this.#options = options
+    this.#sinceMs = options.nowMs()
+  }
+
+  /** Resolves when the store was reached, or was found to be away. Rejects with `StoreError` when nothing can be kept in the folder. */
+  static async open(options: ShelterOptions): Promise<ShelteredStore> {
+    const store = new ShelteredStore(options)
+    const left = leftFolder(options.folder)
+    if (left !== null) store.#openOwn(left)
+    try {
+      await store.#reach()
+    } catch (error) {
+      store.#reason = messageOf(error)
+      options.onChange?.(store.standing)
+      store.#look()
+    }
+    return store
+  }
+
+  get standing(): StoreStanding {
+    return {
+      state: this.#state,
+      reason: this.#reason,
+      sinceMs: this.#sinceMs,
+      unsent: this.#own?.journal.unsent ?? 0,
+      outages: this.#outages,
+      replayed: this.#replayed,
+    }
+  }
+
+  async read(query: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
+    const answer = await this.#ask((store) => store.read(query))
+    if (answer !== AWAY) return this.#seen(answer)
+    this.#mayGoOn()
+    const own = await this.#openOwn().store.read(query)
+    return this.#beside({ ...own, conversation: own.conversation ?? this.#known.conversation(query.conversation) })
+  }
+
+  async findByChain(...query: Parameters<BudgetStore['findByChain']>): Promise<string | null> {
+    const answer = await this.#ask((store) => store.findByChain(...query))
+    if (answer !== AWAY) return answer
+    this.#mayGoOn()
+    return (await this.#openOwn().store.findByChain(...query)) ?? this.#known.findByChain(query[0])
+  }
+
+  async reserve(step: ReserveStep): Promise<ReserveAnswer> {
+    const { operationId } = step.reservation
+    const answer = await this.#ask((store) => store.reserve(step), {
+      // It may have been held there, and only the answer lost: nothing is sent under that hold, unless it is granted here.
+      onLost: () =>
+        this.#isAllowed(step) || this.#keep({ kind: 'void', step: { operationId, atMs: this.#options.nowMs() }, conversation: '' }),
+    })
+    if (answer === AWAY) return await this.#reserveHere(step)
+    this.#seen(answer.snapshot)
+    if (answer.status !== 'moved' && answer.result.status === 'held') this.#tail.held(step, answer.result.granted)
+    return answer
+  }
+
+  async renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void> {
+    const own = operationIds.filter((id) => this.#own?.holds.has(id) === true)
+    if (own.length > 0) await this.#own?.store.renew(own, expiresAtMs)
+    const shared = operationIds.filter((id) => this.#own?.holds.has(id) !== true)
+    if (shared.length > 0) await this.#ask((store) => store.renew(shared, expiresAtMs))
+  }
+
+  async settle(step: SettleStep): Promise<SettleAnswer> {
+    const { operationId, cost } = step.settlement
+    const ownHold = this.#own?.holds.get(operationId)
+    if (this.#own !== null && ownHold !== undefined) return await this.#settleHere(this.#own, ownHold, step)
+    const answer = await this.#ask((store) => store.settle(step))
+    if (answer !== AWAY) {
+      this.#seen(answer.snapshot)
+      this.#known.seeChain(step.chain, step.conversation)
+      this.#tail.ended(operationId, { kind: 'settle', step }, performance.now())
+      return answer
+    }
+    const hold = this.#tail.hold(operationId)
+    if (hold !== null) this.#keep(hold)
+    this.#keep({ kind: 'settle', step })
+    this.#tail.ended(operationId, { kind: 'settle', step }, performance.now())
+    for (const account of hold === null ? [] : accountsOf(hold)) this.#known.addSpent(account, cost)
+    this.#known.seeChain(step.chain, step.conversation)
+    return this.#settledUnseen(step, hold)
+  }
+
+  async void(step: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
+    const own = this.#own
+    const ownHold = own?.holds.get(step.operationId)
+    if (own !== null && ownHold !== undefined) {
+      this.#keep({ kind: 'void', step, conversation: ownHold.step.conversation })
+      own.holds.delete(step.operationId)
+      return await own.store.void(step)
+    }
+    const answer = await this.#ask((store) => store.void(step))
+    const conversation = this.#tail.hold(step.operationId)?.step.conversation ?? ''
+    if (answer === AWAY) this.#keep({ kind: 'void', step, conversation })
+    this.#tail.ended(step.operationId, { kind: 'void', step, conversation }, performance.now())
+    return answer === AWAY ? 'voided' : answer
+  }
+
+  async update(step: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | null> {
+    const answer = await this.#ask((store) => store.update(step))
+    if (answer !== AWAY) {
+      if (answer !== null) this.#known.seeConversation(answer.conversation)
+      this.#tail.add({ kind: 'update', step }, performance.now())
+      return answer
+    }
+    const own = this.#openOwn()
+    const initial = step.initial ?? this.#known.conversation(step.conversation)
+    const updated = await own.store.update({ ...step, ...(initial === null ? {} : { initial }) })
+    if (this.#own !== own) return await this.update(step) // the store came back meanwhile
+    // Of a conversation that nobody here knows, nothing can be said: neither that it is there nor that it is not.
+    if (updated === null) throw this.#away()
+    this.#keep({ kind: 'update', step })
+    return updated
+  }
+
+  async charge(step: Parameters<BudgetStore['charge']>[0]): Promise<'charged' | 'exists'> {
+    const answer = await this.#ask((store) => store.charge(step))
+    this.#tail.add({ kind: 'charge', step }, performance.now())
+    if (answer !== AWAY) return answer
+    const own = this.#openOwn()
+    this.#keep({ kind: 'charge', step })
+    const charged = await own.store.charge(step)
+    if (charged === 'charged') for (const account of step.accounts) addTo(own.spent, account, step.cost)
+    return charged
+  }
+
+  /** Nothing expires here while the store is away: holds of this process are alive, and others' are its matter. */
+  async sweep(step: Parameters<BudgetStore['sweep']>[0]): ReturnType<BudgetStore['sweep']> {
+    const answer = await this.#ask((store) => store.sweep(step))
+    return answer === AWAY ? { expired: [] } : answer
+  }
+
+  async putContract(contract: Parameters<BudgetStore['putContract']>[0]): Promise<void> {
+    if ((await this.#ask((store) => store.putContract(contract))) !== AWAY) return
+    this.#mayGoOn()
+    this.#keep({ kind: 'contract', step: contract })
+    await this.#openOwn().store.putContract(contract)
+  }
+
+  async getContract(hash: string): ReturnType<BudgetStore['getContract']> {
+    const answer = await this.#ask((store) => store.getContract(hash))
+    return answer === AWAY ? ((await this.#own?.store.getContract(hash)) ?? null) : answer
+  }
+
+  async addOutcome(outcome: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
+    const answer = await this.#ask((store) => store.addOutcome(outcome))
+    this.#tail.add({ kind: 'outcome', step: outcome }, performance.now())
+    if (answer !== AWAY) return answer
+    this.#keep({ kind: 'outcome', step: outcome })
+    return await this.#openOwn().store.addOutcome(outcome)
+  }
+
+  async readOutcomes(query: Parameters<BudgetStore['readOutcomes']>[0]): ReturnType<BudgetStore['readOutcomes']> {
+    return this.#needed(await this.#ask((store) => store.readOutcomes(query)))
+  }
+  async readLedger(query: Parameters<BudgetStore['readLedger']>[0]): ReturnType<BudgetStore['readLedger']> {
+    return this.#needed(await this.#ask((store) => store.readLedger(query)))
+  }
+  async listConversations(query: Parameters<BudgetStore['listConversations']>[0]): ReturnType<BudgetStore['listConversations']> {
+    return this.#needed(await this.#ask((store) => store.listConversations(query)))
+  }
+
+  /** What waits for the store stays in its folder, for the next run of this sidecar. */
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#looking
+    await this.#discarding
+    const own = this.#own
+    this.#own = null
+    if (own !== null) {
+      own.journal.close()
+      await own.store.close()
+    }
+    await this.#shared?.store.close()
+  }
+
+  /** The answer of the shared store, or that it is away: then it is looked for. `onLost`: it was asked, and may have heard. */
+  async #ask<T>(step: (store: BudgetStore) => Promise<T>, { onLost }: { readonly onLost?: () => void } = {}): Promise<T | Away> {
+    if (this.#closing.signal.aborted) throw new StoreError('closed', 'the store is closed')
+    const shared = this.#shared
+    if (this.#state !== 'Ready' || shared === null) return AWAY
+    // Who answers on a new connection may lack what was told to another: nothing is granted before that is known.
+    if (shared.connections() !== this.#connections) {
+      this.#lost('its connection was lost')
+      return AWAY
+    }
+    try {
+      return await step(shared.store)
+    } catch (error) {
+      if (!isAway(error)) throw error
+      this.#lost(error.message)
+      onLost?.()
+      return AWAY
+    }
+  }
+
+  async #reserveHere(step: ReserveStep): Promise<ReserveAnswer> {
+    if (!this.#isAllowed(step)) throw this.#away()
+    const own = this.#openOwn()
+    if (own.journal.bytes > JOURNAL_BYTES_MAX) throw this.#away()
+    const { draws } = step.reservation
+    const percent = this.#options.allowancePercent()
+    const answer = await own.store.reserve({
+      ...step,
+      reservation: {
+        ...step.reservation,
+        draws: draws.map(({ account, cap }) => ({
+          account,
+          cap: cap === null ? null : outageCap(cap, { spent: this.#known.spent(account) }, percent),
+        })),
+      },
+    })
+    if (this.#own !== own) return await this.reserve(step) // the store came back meanwhile
+    const snapshot = this.#beside(answer.snapshot)
+    if (answer.status === 'moved') return { status: 'moved', snapshot }
+    const { result } = answer
+    switch (result.status) {
+      case 'held': {
+        const hold: Hold = { kind: 'hold', step, granted: result.granted }
+        this.#keep(hold)
+        own.holds.set(step.reservation.operationId, hold)
+        break
+      }
+      case 'exceedsCap': {
+        const cap = draws.find(({ account }) => account === result.account)?.cap ?? 0n
+        const balance = snapshot.accounts.get(result.account) ?? EMPTY_ACCOUNT
+        const shortBy = step.reservation.atLeast - (cap - balance.spent - balance.heldInput)
+        // It is the allowance that is used up, not the budget: nothing ends for that.
+        if (shortBy <= 0n) throw this.#away()
+        return answerWith({ ...result, shortBy }, snapshot)
+      }
+      case 'busy':
+      case 'exists':
+        break
+    }
+    return answerWith(result, snapshot)
+  }
+
+  async #settleHere(own: OwnBooks, hold: Hold, step: SettleStep): Promise<SettleAnswer> {
+    this.#keep({ kind: 'settle', step })
+    own.holds.delete(step.settlement.operationId)
+    for (const account of accountsOf(hold)) addTo(own.spent, account, step.settlement.cost)
+    const balances = new Map(step.alerts.draws.map(({ account }) => [account, this.#balance(own, account)]))
+    const addAlerts = reachedPercents(step.alerts, balances)
+    const answer = await own.store.settle({
+      ...step,
+      change: { ...step.change, addAlerts },
+      alerts: { draws: step.alerts.draws, percents: [] },
+    })
+    return { ...answer, snapshot: this.#beside(answer.snapshot) }
+  }
+
+  #balance(own: OwnBooks, account: AccountId): Account {
+    const drawing = [...own.holds.values()].filter((hold) => accountsOf(hold).includes(account))
+    return {
+      spent: this.#known.spent(account) + (own.spent.get(account) ?? 0n),
+      held: drawing.reduce((sum, { granted }) => sum + granted, 0n),
+      heldInput: drawing.reduce((sum, { step, granted }) => sum + lesser(step.reservation.input, granted), 0n),
+    }
+  }
+
+  /** The store will settle it: what it will say of this call, by what is known here. */
+  #settledUnseen({ settlement, conversation: id, change, alerts }: SettleStep, hold: Hold | null): SettleAnswer {
+    const outcome = hold === null ? null : settled(heldOperation(hold.step.reservation, hold.granted), settlement)
+    const accounts = new Map(
+      alerts.draws.map(({ account }): [AccountId, Account] => [account, { ...EMPTY_ACCOUNT, spent: this.#known.spent(account) }]),
+    )
+    const before = this.#known.conversation(id)
+    const addAlerts = reachedPercents(alerts, accounts)
+    const changed = before === null ? null : applyChange(before, { ...change, addAlerts })
+    if (changed !== null) this.#known.seeConversation(changed.conversation)
+    return {
+      result: { status: 'settled', entries: outcome?.entries ?? [] },
+      firedAlerts: changed?.firedAlerts ?? [],
+      snapshot: { conversation: changed?.conversation ?? null, accounts },
+    }
+  }
+
+  /** Calls whose caps do not bind go on whatever the owner says: he only watches. */
+  #isAllowed({ reservation }: ReserveStep): boolean {
+    return this.#options.allowancePercent() > 0 || reservation.draws.every(({ cap }) => cap === null)
+  }
+
+  /** Nothing of a conversation is said where nothing may be done for it. */
+  #mayGoOn(): void {
+    if (this.#options.allowancePercent() === 0) throw this.#away()
+  }
+
+  #seen(snapshot: Snapshot): Snapshot {
+    this.#known.see(snapshot)
+    return snapshot
+  }
+
+  /** Own balances, on top of what was spent when the store was last seen. */
+  #beside({ conversation, accounts }: Snapshot): Snapshot {
+    return {
+      conversation,
+      accounts: new Map([...accounts].map(([id, account]) => [id, { ...account, spent: account.spent + this.#known.spent(id) }])),
+    }
+  }
+
+  #keep(step: OutageStep): void {
+    this.#openOwn().journal.append(step)
+  }
+
+  /** Throws `StoreError` when nothing can be kept. */
+  #openOwn(left?: string): OwnBooks {
+    if (this.#own !== null) return this.#own
+    const { nowMs, onTrouble } = this.#options
+    const folder = left ?? join(this.#options.folder, `${nowMs()}-${this.#outages}`)
+    const journal = new StepJournal(journalFile(folder))
+    const store = openEmbeddedStore({ file: join(folder, 'books.sqlite'), nowMs, ...(onTrouble === undefined ? {} : { onTrouble }) })
+    this.#own = { folder, store, journal, holds: new Map(), spent: new Map() }
+    return this.#own
+  }
+
+  #lost(reason: string): void {
+    if (this.#state !== 'Ready') return
+    this.#outages += 1
+    this.#turn('Away', reason)
+    this.#look()
+  }
+
+  #turn(state: StoreState, reason: string | null): void {
+    if (state !== this.#state) this.#sinceMs = this.#options.nowMs()
+    const isNews = state !== this.#state || reason !== this.#reason
+    this.#state = state
+    this.#reason = reason
+    if (isNews) this.#options.onChange?.(this.standing)
+  }
+
+  #away(): StoreError {
+    return new StoreError('away', `the shared store is away: ${this.#reason ?? 'it is being told what it missed'}`)
+  }
+
+  #needed<T>(answer: T | Away): T {
+    if (answer === AWAY) throw this.#away()
+    return answer
+  }
+
+  #look(): void {
+    if (this.#isLooking) return
+    this.#isLooking = true
+    this.#looking = this.#lookUntilBack()
+  }
+
+  async #lookUntilBack(): Promise<void> {
+    const { signal } = this.#closing
+    for (let waitMs = FIRST_LOOK_MS; !signal.aborted && this.#state !== 'Ready'; waitMs = Math.min(2 * waitMs, LOOK_MS_MAX)) {
+      await sleep(waitMs, undefined, { signal, ref: false }).catch(() => undefined) // closing: the loop ends
+      if (signal.aborted) break
+      try {
+        await this.#reach()
+      } catch (error) {
+        if (!signal.aborted) this.#turn('Away', messageOf(error))
+      }
+    }
+    this.#isLooking = false
+  }
+
+  /** To `Ready`, or rejects. */
+  async #reach(): Promise<void> {
+    this.#shared ??= await this.#options.connect(() => this.#lost('its connection was lost'))
+    const shared = this.#shared
+    const connections = shared.connections()
+    const run = await shared.run()
+    if (this.#run !== null && run !== this.#run) {
+      this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
+      await this.#replayAll(shared.store, this.#tail.steps)
+      await sleep(this.#options.graceMs ?? GRACE_MS, undefined, { signal: this.#closing.signal })
+    }
+    const own = this.#own
+    if (own !== null) {
+      this.#turn('Replaying', 'it is told what it missed')
+      await this.#replayJournal(shared.store, own)
+    }
+    if (shared.connections() !== connections) throw new StoreError('away', 'its connection was lost')
+    // From here to the end nothing else runs: no step can come between.
+    if (own !== null) {
+      this.#own = null
+      for (const { step, granted } of own.holds.values()) this.#tail.held(step, granted)
+      for (const [account, cost] of own.spent) this.#known.addSpent(account, cost)
+    }
+    this.#connections = connections
+    this.#run = run
+    this.#turn('Ready', null)
+    if (own !== null) this.#discarding = Promise.all([this.#discarding, this.#discard(own)]).then(() => undefined)
+  }
+
+  async #replayJournal(store: BudgetStore, { journal }: OwnBooks): Promise<void> {
+    for (;;) {
+      const steps = journal.next()
+      if (steps.length === 0) return
+      try {
+        await this.#replayAll(store, steps)
+      } catch (error) {
+        journal.again()
+        throw error
+      }
+      journal.arrived()
+      for (const step of steps) this.#tail.add(step, performance.now())
+    }
+  }
+
+  /** Conversations beside each other, each in its order. */
+  async #replayAll(store: BudgetStore, steps: readonly OutageStep[]): Promise<void> {
+    const chains = Map.groupBy(steps, conversationOf)
+    await Promise.all(
+      [...chains.values()].map(async (chain) => {
+        for (const step of chain) await this.#replay(store, step)
+      }),
+    )
+  }
+
+  async #replay(store: BudgetStore, step: OutageStep): Promise<void> {
+    const { nowMs, holdLifeMs, onTrouble } = this.#options
+    const now = nowMs()
+    try {
+      await replay(store, step, now, now + holdLifeMs)
+      this.#replayed += 1
+    } catch (error) {
+      if (isAway(error)) throw error
+      // No store would take it, now or ever: what comes after it shall not wait for that.
+      onTrouble?.(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  /** Its steps are gone at once, so that no later run takes them for unsent. */
+  async #discard({ folder, store, journal }: OwnBooks): Promise<void> {
+    try {
+      journal.remove()
+      await store.close()
+      rmSync(folder, { recursive: true, force: true })
+    } catch (error) {
+      this.#options.onTrouble?.(new Error(`${folder}: what an outage left cannot be removed`, { cause: error }))
+    }
+  }
+}
+
+const AWAY = Symbol('away')
+type Away = typeof AWAY
+
+function answerWith(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {
+  return { status: result.status, result, snapshot }
+}
+
+function accountsOf({ step }: Hold): readonly AccountId[] {
+  return step.reservation.draws.map(({ account }) => account)
+}
+
+function lesser(a: NanoUsd, b: NanoUsd): NanoUsd {
+  return a < b ? a : b
+}
+
+function addTo(sums: Map<AccountId, NanoUsd>, account: AccountId, cost: NanoUsd): void {
+  sums.set(account, (sums.get(account) ?? 0n) + cost)
+}
+
+function isAway(error: unknown): error is StoreError {
+  return error instanceof StoreError && error.code === 'away'
+}
+
+/** The folder of an outage that an earlier run did not see the end of; null: there is none. What it was about to remove is removed. */
+function leftFolder(parent: string): string | null {
+  mkdirSync(parent, { recursive: true })
+  let left: string | null = null
+  for (const name of readdirSync(parent)) {
+    const folder = join(parent, name)
+    if (StepJournal.isThere(journalFile(folder))) left = folder
+    else rmSync(folder, { recursive: true, force: true })
+  }
+  return left
+}
+
+function journalFile(folder: string): string {
+  return join(folder, 'steps')
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,112 @@
+/**
+ * The steps that a sidecar took by itself while the store was away, as they are kept in a file and taken again in the store.
+ * Each is keyed by its operation, or changes nothing when it is repeated: replaying one twice is replaying it once.
+ */
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { StoreError } from '../store.ts'
+import type { BudgetStore, ReserveStep, SettleStep } from '../store.ts'
+
+export type OutageStep =
+  /** A hold, whoever granted it: the step that asked for it, and how much it got. */
+  | { readonly kind: 'hold'; readonly step: ReserveStep; readonly granted: NanoUsd }
+  | { readonly kind: 'settle'; readonly step: SettleStep }
+  | { readonly kind: 'void'; readonly step: Parameters<BudgetStore['void']>[0]; readonly conversation: string }
+  | { readonly kind: 'charge'; readonly step: Parameters<BudgetStore['charge']>[0] }
+  | { readonly kind: 'update'; readonly step: Parameters<BudgetStore['update']>[0] }
+  | { readonly kind: 'outcome'; readonly step: Parameters<BudgetStore['addOutcome']>[0] }
+  | { readonly kind: 'contract'; readonly step: Contract }
+
+/** Steps that follow one another in one conversation are replayed in this order; those of others beside them. */
+export function conversationOf(step: OutageStep): string {
+  switch (step.kind) {
+    case 'hold':
+    case 'settle':
+    case 'charge':
+    case 'update':
+      return step.step.conversation
+    case 'void':
+      return step.conversation
+    case 'outcome':
+    case 'contract':
+      return ''
+  }
+}
+
+/**
+ * Takes a step in the store. A hold is taken whatever the caps say now: its call was made. `expiresAtMs`: of holds, for their
+ * owner may have lived on since. Rejects with `StoreError` when the store is away, with `RangeError` for what no store would take.
+ */
+export async function replay(store: BudgetStore, step: OutageStep, nowMs: number, expiresAtMs: number): Promise<void> {
+  switch (step.kind) {
+    case 'hold':
+      return await replayHold(store, step, nowMs, expiresAtMs)
+    case 'settle':
+      await store.settle(step.step)
+      return
+    case 'void':
+      await store.void(step.step)
+      return
+    case 'charge':
+      await store.charge(step.step)
+      return
+    case 'update':
+      await store.update({ ...step.step, nowMs })
+      return
+    case 'outcome':
+      await store.addOutcome(step.step)
+      return
+    case 'contract':
+      await store.putContract(step.step)
+  }
+}
+
+/** A conversation that others moved on meanwhile is met where it is now. */
+const MEETINGS_MAX = 20
+
+async function replayHold(
+  store: BudgetStore,
+  { step, granted }: Extract<OutageStep, { kind: 'hold' }>,
+  nowMs: number,
+  expiresAtMs: number,
+): Promise<void> {
+  const { reservation, change } = step
+  const { session } = reservation.note
+  let { seen } = step
+  for (let meeting = 0; meeting < MEETINGS_MAX; meeting++) {
+    const answer = await store.reserve({
+      conversation: step.conversation,
+      initial: step.initial,
+      seen,
+      change: session === undefined ? change : { ...change, ofSession: session },
+      reservation: {
+        ...reservation,
+        draws: reservation.draws.map(({ account }) => ({ account, cap: null })),
+        input: reservation.input < granted ? reservation.input : granted,
+        atLeast: granted,
+        atMost: granted,
+        expiresAtMs,
+      },
+      nowMs,
+    })
+    if (answer.status !== 'moved') return
+    const { conversation } = answer.snapshot
+    seen = conversation === null ? null : { ...conversation }
+  }
+  throw new StoreError('away', 'a conversation moves on faster than its past can be entered')
+}
+
+/** Amounts are bigint, which JSON has not: `{"$nano": "12"}`. */
+export function encodeStep(step: OutageStep): string {
+  return JSON.stringify(step, (_key, value: unknown) => (typeof value === 'bigint' ? { [NANO]: value.toString() } : value))
+}
+
+/** Of what `encodeStep` wrote. Throws `SyntaxError` for anything else that is not JSON. */
+export function decodeStep(text: string): OutageStep {
+  return JSON.parse(text, (_key, value: unknown) => {
+    if (typeof value !== 'object' || value === null || !(NANO in value)) return value
+    return BigInt(String(value[NANO]))
+  }) as OutageStep
+}
+
+const NANO = '$nano'

@@ -1,0 +1,17 @@
+/** Whether steps reach the store, for whoever shows it. */
+import type { STORE_STATES } from '@farebox/crds/sidecar-status.ts'
+
+/** `Away`: this sidecar goes on by itself, as far as it may. `Replaying`: it is back, and is told what it missed. */
+export type StoreState = (typeof STORE_STATES)[number]
+
+export interface StoreStanding {
+  readonly state: StoreState
+  /** Why it is not `Ready`. */
+  readonly reason: string | null
+  readonly sinceMs: number
+  /** Steps that the store has not been told. */
+  readonly unsent: number
+  /** Since this process began. */
+  readonly outages: number
+  readonly replayed: number
+}
