@@ -77,7 +77,7 @@ export const Metadata = z.looseObject({
 
 /** A status condition, as https://github.com/kubernetes/community api-conventions has it. */
 export const Condition = z.strictObject({
-  type: text(0, 64).describe('What is said: `Accepted`, `Programmed`, and `Ready`, which sums up.'),
+  type: text(0, 64).describe('What is said: `Accepted`, `Programmed`, `Coordinated`, and `Ready`, which sums up.'),
   status: z.enum(['True', 'False', 'Unknown']).describe('Whether it is so.'),
   reason: text(0, 64).describe('Why, in one CamelCase word.'),
   message: text(0, 1024).describe('Why, for people.'),

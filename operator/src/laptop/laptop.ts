@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { ObjectStatus } from '../core/compile.ts'
+import { withCoordination } from '../core/coordination.ts'
 import { withTraffic } from '../core/traffic.ts'
 import type { Address } from './addresses.ts'
 import { formatAddress, whyTaken } from './addresses.ts'
@@ -120,7 +121,9 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
     logFile,
     config: () => config,
     statuses: (traffic) =>
-      traffic === null ? loaded.compiled.statuses : withTraffic(loaded.compiled, loaded.manifests.snapshot.tiers, traffic),
+      traffic === null
+        ? loaded.compiled.statuses
+        : withCoordination(withTraffic(loaded.compiled, loaded.manifests.snapshot.tiers, traffic), traffic),
     async stop() {
       watching.stop()
       await sidecar.stop()

@@ -47,6 +47,8 @@ export class SidecarProcess {
   #child: ChildProcess | null = null
   #kept: Promise<void> = Promise.resolve()
   #lastWords = ''
+  /** What it says of itself while it is up and not ready. */
+  #notReady = ''
 
   constructor(options: SidecarProcessOptions) {
     this.#options = options
@@ -65,7 +67,7 @@ export class SidecarProcess {
       return
     }
     await this.#end(child)
-    throw new Error(`the sidecar did not start: ${this.#lastWords.trim() || `see ${this.#options.logFile}`}`)
+    throw new Error(`the sidecar did not start: ${this.#lastWords.trim() || this.#notReady || `see ${this.#options.logFile}`}`)
   }
 
   /** Asks it to end and waits: calls under way may finish. */
@@ -132,7 +134,9 @@ export class SidecarProcess {
     const url = `http://${formatAddress(this.#options.admin)}/readyz`
     const end = performance.now() + READY_MS_MAX
     while (isAlive(child) && performance.now() < end) {
-      if (await isReady(url)) return true
+      const reason = await whyNotReady(url)
+      if (reason === null) return true
+      this.#notReady = reason
       await sleep(READY_POLL_MS)
     }
     return false
@@ -156,12 +160,13 @@ async function ended(child: ChildProcess): Promise<string> {
   return child.signalCode ?? `exit code ${child.exitCode ?? 'unknown'}`
 }
 
-async function isReady(url: string): Promise<boolean> {
+/** Null: it is ready. Empty: it does not answer yet. */
+async function whyNotReady(url: string): Promise<string | null> {
   try {
     const answer = await fetch(url, { signal: AbortSignal.timeout(PROBE_MS) })
-    await answer.arrayBuffer()
-    return answer.ok
+    const body = await answer.text()
+    return answer.ok ? null : body.trim()
   } catch {
-    return false
+    return ''
   }
 }

@@ -1,0 +1,46 @@
+/** Whether the sidecars of a budget share one set of books, as its status says it. Pure. */
+import type { Condition } from '@farebox/crds/fields.ts'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
+import type { ObjectStatus } from './compile.ts'
+
+/** `budget`: `namespace/name`. */
+export type StoreReport = Pick<SidecarStatus, 'store'> & { readonly config: { readonly budget: string } }
+
+/** The statuses with the condition `Coordinated` of the budget that a sidecar reports on; `Ready` is False while that is. */
+export function withCoordination(statuses: ReadonlyMap<string, ObjectStatus>, report: StoreReport): ReadonlyMap<string, ObjectStatus> {
+  const key = `ConversationBudget/${report.config.budget}`
+  const status = statuses.get(key)
+  if (status === undefined) return statuses
+  const own = coordinated(report.store, status.observedGeneration)
+  const conditions = (status.conditions ?? []).flatMap((condition) => {
+    if (condition.type !== 'Ready') return [condition]
+    const { status: is, reason, message, lastTransitionTime } = own
+    // What stands in its way already is said first.
+    return [
+      own,
+      is === 'True' || condition.status !== 'True' ? condition : { ...condition, status: is, reason, message, lastTransitionTime },
+    ]
+  })
+  return new Map(statuses).set(key, { ...status, conditions })
+}
+
+function coordinated({ kind, state, reason, since, unsent }: SidecarStatus['store'], observedGeneration: number | undefined): Condition {
+  const generation = observedGeneration === undefined ? {} : { observedGeneration }
+  const shared = { type: 'Coordinated', ...generation, lastTransitionTime: since.replace(/\.\d+Z$/, 'Z') }
+  if (kind === 'Embedded') return { ...shared, status: 'True', reason: 'OneSidecar', message: 'one sidecar, with books of its own' }
+  switch (state) {
+    case 'Ready':
+      return { ...shared, status: 'True', reason: 'StoreReady', message: 'the shared store answers' }
+    case 'Away':
+      return { ...shared, status: 'False', reason: 'StoreAway', message: messageOf(reason, unsent) }
+    case 'Replaying':
+      return { ...shared, status: 'False', reason: 'StoreReplaying', message: messageOf(reason, unsent) }
+  }
+}
+
+const MESSAGE_CHARS_MAX = 1_024
+
+function messageOf(reason: string | null, unsent: number): string {
+  const steps = unsent === 1 ? '1 step has not been told to it' : `${unsent} steps have not been told to it`
+  return `${reason ?? 'the shared store does not answer'}; ${steps}`.slice(-MESSAGE_CHARS_MAX)
+}
