@@ -1,10 +1,13 @@
-/** The shared store goes away while calls are out: frozen, killed, and back again. The provider's bill is the judge. */
+/** The shared store goes away while calls are out: frozen, killed, replaced, and back again. The provider's bill is the judge. */
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
-import { redisProgram, startRedis } from '../support/redis.ts'
-import type { TestServer } from '../support/redis.ts'
+import { StorePair } from '../chaos/store-pair.ts'
+import { startStoreProxy } from '../chaos/store-proxy.ts'
+import type { StoreProxy } from '../chaos/store-proxy.ts'
+import { redisProgram } from '../support/redis.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { MODEL } from '../support/burst.ts'
@@ -14,73 +17,190 @@ import type { Sidecar } from '../support/sidecar.ts'
 
 const CALLS = 8
 /** Longer than a step waits for its answer, several times. */
-const AWAY_MS = 2_000
+const AWAY_MS = 1_500
+const BACK_MS_MAX = 20_000
 
 const program = redisProgram()
 
-describe('a store that goes away while calls are out', { skip: program === null ? 'there is no redis-server' : false }, () => {
+describe('a shared store that goes away while calls are out', { skip: program === null ? 'there is no redis-server' : false }, () => {
   let provider: Provider
-  let redis: TestServer
-  let sidecar: Sidecar
   before(async () => {
     provider = await startProvider()
-    redis = await startRedis(program ?? '')
-    sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation: '1.00' } })]), {
-      environment: { FAREBOX_STORE: redis.url },
-    })
   })
-  after(async () => {
-    await sidecar.close()
-    await redis.stop()
-    await provider.close()
-  })
+  after(() => provider.close())
 
-  test('frozen: calls under way are answered whole, new ones are refused as such, and afterwards the books are the bill', async () => {
+  let pair: StorePair
+  let proxy: StoreProxy
+  let sidecars: Sidecar[]
+  let billedBefore: bigint
+  beforeEach(async () => {
+    pair = await StorePair.start({ program: program ?? '', onMoved: (port) => proxy.pointAt(port) })
+    proxy = await startStoreProxy(1, pair.port)
+    sidecars = []
+    billedBefore = provider.bill.totalNanoUsd()
+  })
+  afterEach(async () => {
+    for (const sidecar of sidecars) await sidecar.close()
+    await proxy.close()
+    await pair.stop()
+  })
+  const start = async (allowancePercent: number, perConversation = '1.00'): Promise<Sidecar> => {
+    const config = makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation } })], {
+      onStoreFailure: { action: allowancePercent === 0 ? 'Deny' : 'Allowance', allowancePercent },
+    })
+    const sidecar = await startSidecar(config, { environment: { FAREBOX_STORE: `redis://127.0.0.1:${proxy.lanes[0]?.port}` } })
+    sidecars.push(sidecar)
+    return sidecar
+  }
+
+  test('Deny: calls under way are answered whole, new ones are refused as such, and afterwards the books are the bill', async () => {
+    const sidecar = await start(0)
     const out = Array.from({ length: CALLS }, (_, call) =>
-      ask(`frozen-${call}`, { 'x-fake-delay-ms': '400', 'x-fake-output-tokens': '40' }),
+      ask(sidecar, `frozen-${call}`, { 'x-fake-delay-ms': '400', 'x-fake-output-tokens': '40' }),
     )
     await sleep(200)
-    redis.process.kill('SIGSTOP')
+    pair.freeze()
     const answers = await Promise.all(out)
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]))
     for (const { text } of answers) assert.equal((JSON.parse(text) as { usage: { completion_tokens: number } }).usage.completion_tokens, 40)
-    const refused = await ask('newcomer', {})
+    const refused = await ask(sidecar, 'newcomer')
     assert.equal(refused.status, 503)
     assert.match(refused.text, /budget_store_unavailable/)
     assert.equal(refused.retryAfter, '2')
+    const { store } = await statusOf(sidecar)
+    assert.deepEqual([store.kind, store.state], ['Shared', 'Away'])
+    assert.match(store.reason ?? '', /cannot be used|lost/)
+    assert.ok(store.unsent >= CALLS)
+    assert.equal((await fetch(`${sidecar.adminUrl}/readyz`)).status, 503)
     await sleep(AWAY_MS)
-    redis.process.kill('SIGCONT')
-    await settledAs(Array.from({ length: CALLS }, (_, call) => `frozen-${call}`))
-    const again = await ask('newcomer', {})
-    assert.equal(again.status, 200, again.text)
-    await settledAs(['newcomer'])
-    assert.equal((await sidecar.standing('newcomer')).held, '0.00', 'the hold whose answer was lost is given back')
+    pair.thaw()
+    await back(sidecar)
+    assert.equal((await ask(sidecar, 'newcomer')).status, 200)
+    await settled(sidecar, CALLS + 1)
+    const metrics = await sidecar.metrics()
+    assert.match(metrics, /^farebox_store_ready 1$/m)
+    assert.match(metrics, /^farebox_store_outages_total 1$/m)
+    assert.match(metrics, /^farebox_store_unsent_steps 0$/m)
   })
 
-  /** Until each of them has nothing held; then all that was spent is what was billed. */
-  async function settledAs(conversations: readonly string[]): Promise<void> {
-    const end = performance.now() + 15_000
-    for (const id of conversations) {
-      while ((await sidecar.standing(id)).held !== '0.00' || (await sidecar.standing(id)).turns === 0) {
-        assert.ok(performance.now() < end, `${id} is still held`)
-        await sleep(50)
-      }
+  test('Allowance: conversations go on, each within its allowance, and are in the shared books afterwards', async () => {
+    const sidecar = await start(10)
+    const other = await start(10)
+    await ask(sidecar, 'known', { 'x-fake-output-tokens': '40' })
+    pair.freeze()
+    const first = await ask(sidecar, 'known', { 'x-fake-output-tokens': '40' })
+    assert.deepEqual([first.status, first.store], [200, 'away'])
+    assert.equal((await ask(other, 'known', { 'x-fake-output-tokens': '40' })).status, 200)
+    assert.equal((await ask(sidecar, 'newcomer')).status, 200)
+    assert.equal((await fetch(`${sidecar.adminUrl}/readyz`)).status, 200)
+    await sleep(AWAY_MS)
+    pair.thaw()
+    await back(sidecar)
+    await back(other)
+    await settled(sidecar, 2)
+    assert.equal((await sidecar.standing('known')).turns, 3, 'of both sidecars')
+    const again = await ask(sidecar, 'known')
+    assert.deepEqual([again.status, again.store], [200, null])
+  })
+
+  test('an allowance that is used up is a store that is away, not a conversation that ends', async () => {
+    // A call of 100 tokens costs about 0.001; its hold is a little more.
+    const sidecar = await start(25, '0.01')
+    await ask(sidecar, 'spent', { 'x-fake-output-tokens': '100' })
+    pair.freeze()
+    const answers: number[] = []
+    for (let call = 0; call < 6; call++) answers.push((await ask(sidecar, 'spent', { 'x-fake-output-tokens': '100' })).status)
+    assert.ok(answers.includes(200) && answers.at(-1) === 503, answers.join())
+    pair.thaw()
+    await back(sidecar)
+    assert.equal((await ask(sidecar, 'spent', { 'x-fake-output-tokens': '100' })).status, 200)
+    await settled(sidecar, 1)
+  })
+
+  test('a sidecar that is killed meanwhile tells what it did when it is back', async () => {
+    const sidecar = await start(10)
+    await ask(sidecar, 'before')
+    pair.freeze()
+    await ask(sidecar, 'before')
+    await ask(sidecar, 'meanwhile')
+    await sidecar.idle() // a call whose end it did not see is charged whole
+    await sidecar.kill('SIGKILL')
+    // It knows the key by which ids are hashed from its last run: it serves before the store is back.
+    await sidecar.start()
+    assert.equal((await ask(sidecar, 'meanwhile')).status, 200)
+    pair.thaw()
+    await back(sidecar)
+    await settled(sidecar, 2)
+    assert.equal((await sidecar.standing('meanwhile')).turns, 2)
+  })
+
+  test('a replica that takes the place of the primary is told what it lacks', async () => {
+    const sidecar = await start(0)
+    await ask(sidecar, 'early')
+    const replaced = pair.failOver(1_500, 300)
+    await sleep(100)
+    for (let call = 0; call < 4; call++)
+      assert.equal((await ask(sidecar, 'late', { 'x-fake-output-tokens': '40' })).status, 200, 'before the primary dies')
+    const out = ask(sidecar, 'out', { 'x-fake-delay-ms': '4000' })
+    await replaced
+    await back(sidecar)
+    assert.equal((await out).status, 200)
+    await settled(sidecar, 3)
+    assert.equal((await sidecar.standing('late')).turns, 4)
+  })
+
+  test('one that starts while the store is away waits for it, and says why', async () => {
+    pair.freeze()
+    const starting = start(0)
+    await sleep(AWAY_MS)
+    pair.thaw()
+    const sidecar = await starting
+    assert.equal((await ask(sidecar, 'first')).status, 200)
+    assert.match(sidecar.log(), /the store is away; it is looked for until it is back/)
+    await settled(sidecar, 1)
+  })
+
+  async function statusOf(sidecar: Sidecar): Promise<SidecarStatus> {
+    return (await sidecar.getJson('/farebox/v1/status')) as SidecarStatus
+  }
+
+  async function back(sidecar: Sidecar): Promise<void> {
+    const end = performance.now() + BACK_MS_MAX
+    for (;;) {
+      const { store } = await statusOf(sidecar)
+      if (store.state === 'Ready') return
+      assert.ok(performance.now() < end, `${store.state}: ${store.reason}`)
+      await sleep(50)
     }
+  }
+
+  /** Until nothing is held; then all that was spent by so many conversations is what was billed. */
+  async function settled(sidecar: Sidecar, conversations: number): Promise<void> {
+    await sidecar.idle()
     await provider.settled()
-    const list = (await sidecar.getJson('/farebox/v1/conversations?limit=1000')) as { conversations: { spent: string }[] }
+    const list = (await sidecar.getJson('/farebox/v1/conversations?limit=1000')) as { conversations: { spent: string; held: string }[] }
+    assert.equal(list.conversations.length, conversations)
+    assert.deepEqual(new Set(list.conversations.map(({ held }) => held)), new Set(['0.00']))
     const spent = list.conversations.reduce((sum, conversation) => sum + parseUsd(conversation.spent), 0n)
-    assert.equal(formatUsd(spent), formatUsd(provider.bill.totalNanoUsd()))
+    assert.equal(formatUsd(spent), formatUsd(provider.bill.totalNanoUsd() - billedBefore))
   }
 
   async function ask(
+    sidecar: Sidecar,
     conversation: string,
-    headers: Record<string, string>,
-  ): Promise<{ status: number; text: string; retryAfter: string | null }> {
+    headers: Record<string, string> = {},
+  ): Promise<{ status: number; text: string; retryAfter: string | null; store: string | null }> {
     const answer = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: 'Bearer test', 'x-farebox-conversation': conversation, ...headers },
       body: JSON.stringify({ model: MODEL, max_tokens: 100, messages: [{ role: 'user', content: 'Hello.' }] }),
     })
-    return { status: answer.status, text: await answer.text(), retryAfter: answer.headers.get('retry-after') }
+    const { headers: answered } = answer
+    return {
+      status: answer.status,
+      text: await answer.text(),
+      retryAfter: answered.get('retry-after'),
+      store: answered.get('x-farebox-store'),
+    }
   }
 })

@@ -1,0 +1,32 @@
+/** Three minutes of `make chaos`: both ways in which a sidecar may go on without its store, side by side. */
+import assert from 'node:assert/strict'
+import { randomInt } from 'node:crypto'
+import { describe, test } from 'node:test'
+import { redisProgram } from '../support/redis.ts'
+import { playRound } from './round.ts'
+import type { Mode } from './round.ts'
+
+const FAULT_MS = 65_000
+/** Of calls that were answered: fewer would prove nothing. */
+const ANSWERED_MIN = 300
+const VIOLATIONS_SHOWN = 20
+const MODES: readonly Mode[] = ['Deny', 'Allowance']
+
+const program = redisProgram()
+/** `FAREBOX_SEED=n` plays the faults that a failure named. */
+const asked = process.env['FAREBOX_SEED']
+const seed = asked === undefined ? randomInt(2 ** 31) : Number(asked)
+
+describe(
+  'while sidecars and their store are killed, cut off, frozen and replaced',
+  { concurrency: true, skip: program === null ? 'there is no redis-server' : false },
+  () => {
+    for (const mode of MODES)
+      test(`${mode}: nobody is billed above a cap, and every billed call is in the ledger once`, async () => {
+        const { violations, log, summary, answered } = await playRound({ program: program ?? '', seed, mode, faultMs: FAULT_MS })
+        const told = [`FAREBOX_SEED=${seed}, ${mode}`, ...violations.slice(0, VIOLATIONS_SHOWN), ...summary, ...log].join('\n')
+        assert.equal(violations.length, 0, told)
+        assert.ok(answered >= ANSWERED_MIN, told)
+      })
+  },
+)
