@@ -72,6 +72,129 @@ describe('a change of the terms', () => {
     })
   }
 
+  describe('on budgets that are in use', () => {
+    const adopting = { existingConversations: 'AdoptNew' } as const
+    const cappedAt = (perConversation: string, perUser?: { amount: string; unit: 'Day' | 'Month' }) =>
+      makeContract({
+        caps: {
+          perConversation,
+          ...(perUser === undefined
+            ? {}
+            : { perUser: { amount: perUser.amount, period: { unit: perUser.unit, timeZone: 'UTC', anchorDay: 1 } } }),
+        },
+        ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }],
+      })
+    const asked = async (id: string, headers: Record<string, string> = {}): Promise<{ status: number; contract: string | null }> => {
+      const answer = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          authorization: 'Bearer test',
+          'x-farebox-conversation': id,
+          'x-fake-output-tokens': '200',
+          'x-fake-tag': id,
+          ...headers,
+        },
+        body: JSON.stringify({ model: 'gpt-4o', max_tokens: 300, messages: [{ role: 'user', content: 'Hello.' }] }),
+      })
+      await answer.arrayBuffer()
+      return { status: answer.status, contract: answer.headers.get('x-farebox-contract') }
+    }
+
+    test('raised: the conversation has more from its next turn on, and what it spent stays spent', async () => {
+      const [low, high] = [cappedAt('0.02'), cappedAt('0.04')]
+      await sidecar.adopt(configOf([low], adopting))
+      await asked('raised')
+      await sidecar.adopt(configOf([high], adopting))
+      assert.deepEqual(await asked('raised'), { status: 200, contract: high.hash })
+      const { budget, spent, turns } = await sidecar.standing('raised')
+      assert.deepEqual([budget, spent, turns], ['0.04', formatUsd(provider.bill.totalNanoUsd('raised')), 2])
+    })
+
+    test('lowered to more than was spent: the conversation has less from its next turn on', async () => {
+      const [high, low] = [cappedAt('0.04'), cappedAt('0.02')]
+      await sidecar.adopt(configOf([high], adopting))
+      await asked('lowered')
+      await sidecar.adopt(configOf([low], adopting))
+      assert.deepEqual(await asked('lowered'), { status: 200, contract: low.hash })
+      assert.equal((await sidecar.standing('lowered')).budget, '0.02')
+    })
+
+    test('lowered below what was spent: the conversation keeps its terms, and new ones have the new', async () => {
+      const [high, low] = [cappedAt('0.04'), cappedAt('0.003')]
+      await sidecar.adopt(configOf([high], adopting))
+      await asked('spent')
+      await asked('spent')
+      assert.ok(parseUsd((await sidecar.standing('spent')).spent) > parseUsd('0.003'))
+      await sidecar.adopt(configOf([low], adopting))
+      assert.deepEqual(await asked('spent'), { status: 200, contract: high.hash })
+      assert.equal((await asked('new')).contract, low.hash)
+      await sidecar.adopt(configOf([low], { existingConversations: 'KeepContract', contractMaxAgeMs: 1 }))
+      assert.deepEqual(await asked('spent'), { status: 200, contract: high.hash }, 'nor is it cut off for its age')
+    })
+
+    test('another period of a user begins its own count: nobody is refused for what was spent before', async () => {
+      const user = { 'x-farebox-user': 'reader' }
+      const [monthly, daily] = [cappedAt('1.00', { amount: '0.02', unit: 'Month' }), cappedAt('1.00', { amount: '0.003', unit: 'Day' })]
+      await sidecar.adopt(configOf([monthly]))
+      await asked('monthly', user)
+      await asked('monthly', user)
+      await sidecar.adopt(configOf([daily]))
+      assert.deepEqual(await asked('daily', user), { status: 200, contract: daily.hash })
+      assert.deepEqual(
+        await asked('monthly', user),
+        { status: 200, contract: monthly.hash },
+        'what began by the month goes on by the month',
+      )
+    })
+
+    test('a lowered budget of a user counts at once for new conversations, and leaves one that is under way its terms', async () => {
+      const user = { 'x-farebox-user': 'writer' }
+      const [high, low] = [cappedAt('1.00', { amount: '0.05', unit: 'Month' }), cappedAt('1.00', { amount: '0.003', unit: 'Month' })]
+      await sidecar.adopt(configOf([high], adopting))
+      await asked('under way', user)
+      await asked('under way', user)
+      await sidecar.adopt(configOf([low], adopting))
+      assert.deepEqual(await asked('under way', user), { status: 200, contract: high.hash })
+      assert.equal((await asked('after that', user)).status, 402)
+    })
+
+    test('another tier is another conversation and another budget of the user', async () => {
+      const [pro, team] = [
+        cappedAt('0.02', { amount: '0.02', unit: 'Month' }),
+        { ...makeContract({ tier: 'team', caps: { perConversation: '0.50' } }) },
+      ]
+      await sidecar.adopt(configOf([pro, team], { tiers: { allowed: ['pro', 'team'], claimHeader: 'x-farebox-tier' } }))
+      const user = { 'x-farebox-user': 'climber' }
+      await asked('climbing', user)
+      assert.deepEqual(await asked('climbing', { ...user, 'x-farebox-tier': 'team' }), { status: 200, contract: team.hash })
+      const [inPro, inTeam] = [await sidecar.standing('climbing', '?tier=pro'), await sidecar.standing('climbing', '?tier=team')]
+      assert.deepEqual([inPro.turns, inTeam.turns, inTeam.budget], [1, 1, '0.50'])
+    })
+
+    test('a limit of the workload counts at once, raised or lowered', async () => {
+      const limited = (amount: string) =>
+        configOf([cappedAt('1.00')], { limits: [{ amount, period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } }] })
+      await sidecar.adopt(limited('0.05'))
+      assert.equal((await asked('limited')).status, 200)
+      await sidecar.adopt(limited('0.001'))
+      assert.equal((await asked('limited')).status, 402)
+      await sidecar.adopt(limited('0.05'))
+      assert.equal((await asked('limited')).status, 200)
+    })
+
+    test('another rate of a currency is another contract: a conversation keeps the one that it began under', async () => {
+      const euro = (usdRate: string, perConversation: string) => makeContract({ currency: 'EUR', usdRate, caps: { perConversation } })
+      const [before, after] = [euro('1.25', '0.05'), euro('1.00', '0.04')]
+      await sidecar.adopt(configOf([before]))
+      await asked('in euro')
+      await sidecar.adopt(configOf([after]))
+      assert.deepEqual(await asked('in euro'), { status: 200, contract: before.hash })
+      const { currency, budget } = await sidecar.standing('in euro')
+      assert.deepEqual([currency, budget], ['EUR', '0.04'])
+    })
+  })
+
   test("never pins the provider's prices: each turn costs what its call costs on that day", async () => {
     const double = {
       provider: 'openai',

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { DEFAULT_LADDER, RUNGS } from '@farebox/crds/ladder.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
-import { isBoundary, needsBoundary, percentUsed, PERCENT_MAX, risenRungs, rungsAt } from './ladder.ts'
+import { isAtEnd, isBoundary, needsBoundary, percentUsed, PERCENT_MAX, risenRungs, rungsAt } from './ladder.ts'
 import { assistant, call, chatRequest, result, system, user } from './testing.ts'
 
 const USD = 1_000_000_000n
@@ -59,6 +59,21 @@ test('on target, a tier priced per resolution climbs only at its cap', () => {
   const onTarget = { ...climb, ladderApplies: false }
   assert.deepEqual(risenRungs({ ...onTarget, percent: 99 }), [])
   assert.deepEqual(risenRungs({ ...onTarget, percent: 100 }), ['EndConversation'])
+})
+
+test('the end is at its threshold, or where the cap is reached', () => {
+  const ending = [
+    { atPercent: 70, rung: 'Summarize' },
+    { atPercent: 95, rung: 'EndConversation' },
+  ] as const
+  assert.deepEqual(
+    [94, 95, 100].map((percent) => isAtEnd(ending, percent)),
+    [false, true, true],
+  )
+  assert.deepEqual(
+    [99, 100].map((percent) => isAtEnd([], percent)),
+    [false, true],
+  )
 })
 
 test('spending more never gives a milder rung, and asking again gives nothing', () => {

@@ -64,6 +64,11 @@ export function risenRungs({ steps, percent, active, atBoundary, ladderApplies }
   return rungsAt(applying, percent).filter((rung) => !active.includes(rung) && (atBoundary || !needsBoundary(rung)))
 }
 
+/** Whether a conversation that has used so much of its budget is at its end. */
+export function isAtEnd(steps: readonly Threshold[], percent: number): boolean {
+  return percent >= AT_CAP_PERCENT || rungsAt(steps, percent).includes('EndConversation')
+}
+
 /** Whether a rung may rise only at a user-turn boundary. */
 export function needsBoundary(rung: Rung): boolean {
   return BOUNDARY_RUNGS.some((boundaryRung) => boundaryRung === rung)

@@ -6,6 +6,7 @@ import { newConversation } from '../core/conversation-change.ts'
 import { identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
 import type { ChatRequest } from '../core/request.ts'
+import { isAtEnd, percentUsed } from '../core/ladder.ts'
 import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
@@ -66,7 +67,6 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
     if (!goesOnObserved(unplaced, refusal)) return { status: 'refused', refusal }
   }
   const user = found?.user ?? unplaced.user
-  const terms = found === null ? newest : await termsFor(unplaced, newest, found, nowMs)
   const conversation =
     found ??
     newConversation({
@@ -77,30 +77,44 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
       nowMs,
       ladderApplies: await gateway.outcomes.ladderApplies(newest.contract, nowMs),
     })
-  const draws = drawsOf({
-    terms,
-    conversation: conversation.id,
-    session: conversation.session,
-    user,
-    budgetKey: policy.budgetKey,
-    limits: policy.limits,
-    nowMs,
-  })
-  const accounts = draws.every((draw) => snapshot.accounts.has(draw.account))
-    ? snapshot.accounts
-    : (await gateway.store.read({ conversation: conversation.id, accounts: draws.map((draw) => draw.account), nowMs })).accounts
-  return {
-    status: 'ok',
-    turn: { ...unplaced, user, terms, conversation, exists: found !== null, draws, balances: balancesOf(draws, accounts) },
-  }
+  const held = await heldTo(unplaced, newest, { conversation, user, snapshot, nowMs })
+  return { status: 'ok', turn: { ...unplaced, user, conversation, exists: found !== null, ...held } }
 }
 
-/** The contract that a conversation is held to: its own while the owner keeps contracts and it is not too old. */
-async function termsFor(turn: Unplaced, newest: Terms, conversation: Conversation, nowMs: number): Promise<Terms> {
+interface Placed {
+  readonly conversation: Conversation
+  readonly user: UserId | null
+  readonly snapshot: Snapshot
+  readonly nowMs: number
+}
+
+/**
+ * The terms that a conversation is held to: its own while the owner keeps contracts and it is not too old, and where the
+ * newest would end it at once: nobody is cut off by an edit.
+ */
+async function heldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<Pick<Turn, 'terms' | 'draws' | 'balances'>> {
+  const { contractHash, contractPinnedAtMs } = placed.conversation
+  if (contractHash === newest.contract.hash) return await balanced(turn, newest, placed)
   const { existingConversations, contractMaxAgeMs } = turn.policy.config
-  if (conversation.contractHash === newest.contract.hash) return newest
-  if (existingConversations === 'AdoptNew' || nowMs - conversation.contractPinnedAtMs > contractMaxAgeMs) return newest
-  return (await turn.gateway.contracts.pinned(conversation.contractHash)) ?? newest
+  if (existingConversations === 'AdoptNew' || placed.nowMs - contractPinnedAtMs > contractMaxAgeMs) {
+    const adopting = await balanced(turn, newest, placed)
+    const counted = adopting.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state }))
+    if (!isAtEnd(newest.contract.ladder, percentUsed(counted))) return adopting
+  }
+  return await balanced(turn, (await turn.gateway.contracts.pinned(contractHash)) ?? newest, placed)
+}
+
+/** What a turn under these terms draws on, and what was drawn on it before. */
+async function balanced(
+  { gateway, policy }: Unplaced,
+  terms: Terms,
+  { conversation: { id, session }, user, snapshot, nowMs }: Placed,
+): Promise<Pick<Turn, 'terms' | 'draws' | 'balances'>> {
+  const draws = drawsOf({ terms, conversation: id, session, user, budgetKey: policy.budgetKey, limits: policy.limits, nowMs })
+  const accounts = draws.every((draw) => snapshot.accounts.has(draw.account))
+    ? snapshot.accounts
+    : (await gateway.store.read({ conversation: id, accounts: draws.map((draw) => draw.account), nowMs })).accounts
+  return { terms, draws, balances: balancesOf(draws, accounts) }
 }
 
 interface NamedConversation {
