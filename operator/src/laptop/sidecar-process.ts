@@ -15,6 +15,7 @@ const AS_WRITTEN = {
 const STOP_MS_MAX = 30_000
 const READY_POLL_MS = 50
 const READY_MS_MAX = 30_000
+const LACKING_MS_MAX = 5_000
 const PROBE_MS = 2_000
 /** A child that lived this long begins its backoff anew. */
 const STEADY_MS = 30_000
@@ -106,6 +107,7 @@ export class SidecarProcess {
   #spawn(): ChildProcess {
     const { configFile, dataDir, logFile, listen, admin, store, program = AS_WRITTEN } = this.#options
     this.#lastWords = ''
+    this.#notReady = ''
     // Detached: Ctrl+C reaches this process alone, which then stops the child in order.
     const child = spawn(process.execPath, [...program.flags, program.main], {
       detached: true,
@@ -132,10 +134,12 @@ export class SidecarProcess {
 
   async #untilReady(child: ChildProcess): Promise<boolean> {
     const url = `http://${formatAddress(this.#options.admin)}/readyz`
-    const end = performance.now() + READY_MS_MAX
+    let end = performance.now() + READY_MS_MAX
     while (isAlive(child) && performance.now() < end) {
       const reason = await whyNotReady(url)
       if (reason === null) return true
+      // It is up, and lacks something that it waits for.
+      if (reason !== '' && this.#notReady === '') end = performance.now() + LACKING_MS_MAX
       this.#notReady = reason
       await sleep(READY_POLL_MS)
     }

@@ -58,7 +58,7 @@ type Unplaced = Omit<Turn, 'terms' | 'conversation' | 'exists' | 'draws' | 'bala
  * the conversation between the decision and the reservation.
  */
 export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Snapshot): Promise<LocateResult> {
-  const { gateway, policy } = unplaced
+  const { gateway } = unplaced
   const nowMs = gateway.nowMs()
   const found = snapshot.conversation
   if (found !== null && found.user !== null && unplaced.user !== null && found.user !== unplaced.user) {

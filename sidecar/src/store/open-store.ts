@@ -62,19 +62,30 @@ async function openShared({ url, namespace, dataDir }: Shared, { onTrouble, ...o
   const keyFile = join(dataDir, `identity-${createHash('sha256').update(namespace).digest('hex').slice(0, 16)}.key`)
   let secret = readKey(keyFile)
 
+  async function learnKey(link: Link): Promise<void> {
+    const key = await sharedKey(link, namespace, secret ?? randomBytes(SECRET_BYTES))
+    if (secret !== null && key.equals(secret)) return
+    writeKey(keyFile, key)
+    secret = key
+  }
+
   async function connect(onLost: () => void): Promise<SharedStore> {
     const link = await Link.open({ url, onTrouble, onLost })
     try {
       await clock.follow(link)
-      const key = await sharedKey(link, namespace, secret ?? randomBytes(SECRET_BYTES))
-      if (secret === null || !key.equals(secret)) writeKey(keyFile, key)
-      secret = key
+      await learnKey(link)
     } catch (error) {
       await link.close()
       throw error
     }
     const store = await openBooks(link, { namespace, nowMs })
-    return { store, connections: () => link.connections, run: () => link.run() }
+    const run = async (): Promise<string> => {
+      const name = await link.run()
+      // A write: one that takes none (full, its disk too, a replica by now) is not there yet.
+      await learnKey(link)
+      return name
+    }
+    return { store, connections: () => link.connections, run }
   }
 
   const store = await ShelteredStore.open({ ...options, folder: join(dataDir, 'outage'), connect, nowMs, onTrouble })

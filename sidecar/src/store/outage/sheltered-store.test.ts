@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConversationChange } from '../../core/conversation.ts'
+import { makeContract } from '../../../../test/support/make.ts'
 import { openEmbeddedStore } from '../embedded.ts'
 import { StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
@@ -217,6 +218,8 @@ describe('a shared store that goes away', () => {
   test('a store that comes back as another run is told the last steps again', async () => {
     const store = await open({ graceMs: 50 })
     const kept = openBooks()
+    const contract = makeContract()
+    await store.putContract(contract)
     for (const id of ['a', 'b']) await store.reserve(hold(id, 100n))
     await store.settle(settleStep('a', START_MS, 80n))
     await store.charge({
@@ -234,6 +237,7 @@ describe('a shared store that goes away', () => {
     await assert.rejects(store.reserve(hold('c', 1n)), { code: 'away' }, 'nothing is granted before it knows')
     await ready(store)
     assert.deepEqual(await balanceOf(kept), { spent: 87n, held: 100n, heldInput: 0n })
+    assert.deepEqual(await kept.getContract(contract.hash), contract)
     await store.settle(settleStep('b', START_MS, 90n))
     assert.deepEqual(await balanceOf(kept), { spent: 177n, held: 0n, heldInput: 0n })
     assert.equal((await store.reserve(hold('c', 1n))).status, 'held')

@@ -8,13 +8,9 @@
  * A store that comes back as another run may lack the last of what it was told, by this sidecar and by others: this one tells
  * its own last steps again, and grants nothing there until the others had time to do so too.
  */
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { outageCap } from '../../core/allowance.ts'
 import { EMPTY_ACCOUNT, heldOperation, settled } from '../../core/budget.ts'
-import type { Account, AccountId, OperationId, ReserveResult } from '../../core/budget.ts'
+import type { Account, AccountId, OperationId } from '../../core/budget.ts'
 import { applyChange } from '../../core/conversation-change.ts'
 import { reachedPercents } from '../../core/reached-percents.ts'
 import { openEmbeddedStore } from '../embedded.ts'
@@ -22,11 +18,11 @@ import { StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
 import type { StoreStanding, StoreState } from '../store-standing.ts'
 import { LastKnown } from './last-known.ts'
-import { StepJournal } from './step-journal.ts'
-import { conversationOf, replay } from './steps.ts'
-import type { OutageStep } from './steps.ts'
+import { leftFolder, newFolder, OwnBooks } from './own-books.ts'
+import type { StepJournal } from './step-journal.ts'
+import { accountsOf, conversationOf, replay } from './steps.ts'
+import type { Hold, OutageStep } from './steps.ts'
 import { Tail } from './tail.ts'
-import type { Hold } from './tail.ts'
 
 /** The store that is shared, and the connection to it. */
 export interface SharedStore {
@@ -54,26 +50,16 @@ export interface ShelterOptions {
   readonly onTrouble?: (error: Error) => void
   /** How long others have to tell a new run of the store what it lacks. */
   readonly graceMs?: number
+  /** Books for the time of an outage; by default the embedded store. */
+  readonly openBooks?: (file: string) => BudgetStore
+  /** Rejects when it is aborted. */
+  readonly wait?: (ms: number, signal: AbortSignal) => Promise<unknown>
 }
 
 /** Longer than it takes a sidecar to connect again and tell its last steps. */
 const GRACE_MS = 2_000
 const FIRST_LOOK_MS = 20
 const LOOK_MS_MAX = 500
-/** With more than this waiting, nothing new is begun: what is under way may end. */
-const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
-
-/** What this sidecar does by itself, while the store is away. */
-interface OwnBooks {
-  readonly folder: string
-  readonly store: BudgetStore
-  readonly journal: StepJournal
-  /** Holds that were granted here, and have not ended. */
-  readonly holds: Map<OperationId, Hold>
-  /** What was spent here. */
-  readonly spent: Map<AccountId, NanoUsd>
-}
-
 export class ShelteredStore implements BudgetStore {
   readonly #options: ShelterOptions
   readonly #known = new LastKnown()
@@ -91,7 +77,7 @@ export class ShelteredStore implements BudgetStore {
   #replayed = 0
   #isLooking = false
   #looking: Promise<void> = Promise.resolve()
-  #discarding: Promise<void> = Promise.resolve()
+  #removing: Promise<void> = Promise.resolve()
 
   private constructor(options: ShelterOptions) {
     this.#options = options
@@ -127,14 +113,15 @@ export class ShelteredStore implements BudgetStore {
   async read(query: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
     const answer = await this.#ask((store) => store.read(query))
     if (answer !== AWAY) return this.#seen(answer)
+    if (this.#isBack) return await this.read(query)
     this.#mayGoOn()
-    const own = await this.#openOwn().store.read(query)
-    return this.#beside({ ...own, conversation: own.conversation ?? this.#known.conversation(query.conversation) })
+    return await this.#openOwn().read(query)
   }
 
   async findByChain(...query: Parameters<BudgetStore['findByChain']>): Promise<string | null> {
     const answer = await this.#ask((store) => store.findByChain(...query))
     if (answer !== AWAY) return answer
+    if (this.#isBack) return await this.findByChain(...query)
     this.#mayGoOn()
     return (await this.#openOwn().store.findByChain(...query)) ?? this.#known.findByChain(query[0])
   }
@@ -146,23 +133,25 @@ export class ShelteredStore implements BudgetStore {
       onLost: () =>
         this.#isAllowed(step) || this.#keep({ kind: 'void', step: { operationId, atMs: this.#options.nowMs() }, conversation: '' }),
     })
-    if (answer === AWAY) return await this.#reserveHere(step)
+    if (answer === AWAY) return this.#isBack ? await this.reserve(step) : await this.#reserveHere(step)
     this.#seen(answer.snapshot)
-    if (answer.status !== 'moved' && answer.result.status === 'held') this.#tail.held(step, answer.result.granted)
+    if (answer.status !== 'moved' && answer.result.status === 'held')
+      this.#tail.held({ kind: 'hold', step, granted: answer.result.granted })
     return answer
   }
 
   async renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void> {
-    const own = operationIds.filter((id) => this.#own?.holds.has(id) === true)
+    const isOwn = (id: OperationId): boolean => (this.#own?.hold(id) ?? null) !== null
+    const own = operationIds.filter(isOwn)
     if (own.length > 0) await this.#own?.store.renew(own, expiresAtMs)
-    const shared = operationIds.filter((id) => this.#own?.holds.has(id) !== true)
+    const shared = operationIds.filter((id) => !isOwn(id))
     if (shared.length > 0) await this.#ask((store) => store.renew(shared, expiresAtMs))
   }
 
   async settle(step: SettleStep): Promise<SettleAnswer> {
     const { operationId, cost } = step.settlement
-    const ownHold = this.#own?.holds.get(operationId)
-    if (this.#own !== null && ownHold !== undefined) return await this.#settleHere(this.#own, ownHold, step)
+    const ownHold = this.#own?.hold(operationId) ?? null
+    if (this.#own !== null && ownHold !== null) return await this.#own.settle(ownHold, step)
     const answer = await this.#ask((store) => store.settle(step))
     if (answer !== AWAY) {
       this.#seen(answer.snapshot)
@@ -180,13 +169,8 @@ export class ShelteredStore implements BudgetStore {
   }
 
   async void(step: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
-    const own = this.#own
-    const ownHold = own?.holds.get(step.operationId)
-    if (own !== null && ownHold !== undefined) {
-      this.#keep({ kind: 'void', step, conversation: ownHold.step.conversation })
-      own.holds.delete(step.operationId)
-      return await own.store.void(step)
-    }
+    const ownHold = this.#own?.hold(step.operationId) ?? null
+    if (this.#own !== null && ownHold !== null) return await this.#own.void(ownHold, step)
     const answer = await this.#ask((store) => store.void(step))
     const conversation = this.#tail.hold(step.operationId)?.step.conversation ?? ''
     if (answer === AWAY) this.#keep({ kind: 'void', step, conversation })
@@ -214,12 +198,7 @@ export class ShelteredStore implements BudgetStore {
   async charge(step: Parameters<BudgetStore['charge']>[0]): Promise<'charged' | 'exists'> {
     const answer = await this.#ask((store) => store.charge(step))
     this.#tail.add({ kind: 'charge', step }, performance.now())
-    if (answer !== AWAY) return answer
-    const own = this.#openOwn()
-    this.#keep({ kind: 'charge', step })
-    const charged = await own.store.charge(step)
-    if (charged === 'charged') for (const account of step.accounts) addTo(own.spent, account, step.cost)
-    return charged
+    return answer === AWAY ? await this.#openOwn().charge(step) : answer
   }
 
   /** Nothing expires here while the store is away: holds of this process are alive, and others' are its matter. */
@@ -229,6 +208,7 @@ export class ShelteredStore implements BudgetStore {
   }
 
   async putContract(contract: Parameters<BudgetStore['putContract']>[0]): Promise<void> {
+    this.#tail.keepContract(contract)
     if ((await this.#ask((store) => store.putContract(contract))) !== AWAY) return
     this.#mayGoOn()
     this.#keep({ kind: 'contract', step: contract })
@@ -262,13 +242,10 @@ export class ShelteredStore implements BudgetStore {
   async close(): Promise<void> {
     this.#closing.abort()
     await this.#looking
-    await this.#discarding
+    await this.#removing
     const own = this.#own
     this.#own = null
-    if (own !== null) {
-      own.journal.close()
-      await own.store.close()
-    }
+    await own?.close()
     await this.#shared?.store.close()
   }
 
@@ -295,66 +272,13 @@ export class ShelteredStore implements BudgetStore {
   async #reserveHere(step: ReserveStep): Promise<ReserveAnswer> {
     if (!this.#isAllowed(step)) throw this.#away()
     const own = this.#openOwn()
-    if (own.journal.bytes > JOURNAL_BYTES_MAX) throw this.#away()
-    const { draws } = step.reservation
-    const percent = this.#options.allowancePercent()
-    const answer = await own.store.reserve({
-      ...step,
-      reservation: {
-        ...step.reservation,
-        draws: draws.map(({ account, cap }) => ({
-          account,
-          cap: cap === null ? null : outageCap(cap, { spent: this.#known.spent(account) }, percent),
-        })),
-      },
-    })
+    if (own.isFull) throw this.#away()
+    const answer = await own.reserve(step, this.#options.allowancePercent())
     if (this.#own !== own) return await this.reserve(step) // the store came back meanwhile
-    const snapshot = this.#beside(answer.snapshot)
-    if (answer.status === 'moved') return { status: 'moved', snapshot }
-    const { result } = answer
-    switch (result.status) {
-      case 'held': {
-        const hold: Hold = { kind: 'hold', step, granted: result.granted }
-        this.#keep(hold)
-        own.holds.set(step.reservation.operationId, hold)
-        break
-      }
-      case 'exceedsCap': {
-        const cap = draws.find(({ account }) => account === result.account)?.cap ?? 0n
-        const balance = snapshot.accounts.get(result.account) ?? EMPTY_ACCOUNT
-        const shortBy = step.reservation.atLeast - (cap - balance.spent - balance.heldInput)
-        // It is the allowance that is used up, not the budget: nothing ends for that.
-        if (shortBy <= 0n) throw this.#away()
-        return answerWith({ ...result, shortBy }, snapshot)
-      }
-      case 'busy':
-      case 'exists':
-        break
-    }
-    return answerWith(result, snapshot)
-  }
-
-  async #settleHere(own: OwnBooks, hold: Hold, step: SettleStep): Promise<SettleAnswer> {
-    this.#keep({ kind: 'settle', step })
-    own.holds.delete(step.settlement.operationId)
-    for (const account of accountsOf(hold)) addTo(own.spent, account, step.settlement.cost)
-    const balances = new Map(step.alerts.draws.map(({ account }) => [account, this.#balance(own, account)]))
-    const addAlerts = reachedPercents(step.alerts, balances)
-    const answer = await own.store.settle({
-      ...step,
-      change: { ...step.change, addAlerts },
-      alerts: { draws: step.alerts.draws, percents: [] },
-    })
-    return { ...answer, snapshot: this.#beside(answer.snapshot) }
-  }
-
-  #balance(own: OwnBooks, account: AccountId): Account {
-    const drawing = [...own.holds.values()].filter((hold) => accountsOf(hold).includes(account))
-    return {
-      spent: this.#known.spent(account) + (own.spent.get(account) ?? 0n),
-      held: drawing.reduce((sum, { granted }) => sum + granted, 0n),
-      heldInput: drawing.reduce((sum, { step, granted }) => sum + lesser(step.reservation.input, granted), 0n),
-    }
+    // Nothing ends for an allowance that is used up: it is not the budget.
+    if (answer.status === 'allowanceUsedUp') throw this.#away()
+    if (answer.status !== 'moved' && answer.result.status === 'held') own.granted({ kind: 'hold', step, granted: answer.result.granted })
+    return answer
   }
 
   /** The store will settle it: what it will say of this call, by what is known here. */
@@ -389,26 +313,25 @@ export class ShelteredStore implements BudgetStore {
     return snapshot
   }
 
-  /** Own balances, on top of what was spent when the store was last seen. */
-  #beside({ conversation, accounts }: Snapshot): Snapshot {
-    return {
-      conversation,
-      accounts: new Map([...accounts].map(([id, account]) => [id, { ...account, spent: account.spent + this.#known.spent(id) }])),
-    }
-  }
-
   #keep(step: OutageStep): void {
     this.#openOwn().journal.append(step)
+  }
+
+  /** A step that was told that the store is away may hear it when it is back already. */
+  get #isBack(): boolean {
+    return this.#state === 'Ready'
   }
 
   /** Throws `StoreError` when nothing can be kept. */
   #openOwn(left?: string): OwnBooks {
     if (this.#own !== null) return this.#own
-    const { nowMs, onTrouble } = this.#options
-    const folder = left ?? join(this.#options.folder, `${nowMs()}-${this.#outages}`)
-    const journal = new StepJournal(journalFile(folder))
-    const store = openEmbeddedStore({ file: join(folder, 'books.sqlite'), nowMs, ...(onTrouble === undefined ? {} : { onTrouble }) })
-    this.#own = { folder, store, journal, holds: new Map(), spent: new Map() }
+    const { nowMs, onTrouble = () => undefined } = this.#options
+    const { openBooks = (file: string) => openEmbeddedStore({ file, nowMs, onTrouble }) } = this.#options
+    this.#own = new OwnBooks({ folder: left ?? newFolder(this.#options.folder), openBooks, known: this.#known })
+    if (this.#isBack) {
+      this.#turn('Replaying', 'it is told what it missed')
+      this.#look()
+    }
     return this.#own
   }
 
@@ -445,7 +368,7 @@ export class ShelteredStore implements BudgetStore {
   async #lookUntilBack(): Promise<void> {
     const { signal } = this.#closing
     for (let waitMs = FIRST_LOOK_MS; !signal.aborted && this.#state !== 'Ready'; waitMs = Math.min(2 * waitMs, LOOK_MS_MAX)) {
-      await sleep(waitMs, undefined, { signal, ref: false }).catch(() => undefined) // closing: the loop ends
+      await this.#wait(waitMs).catch(() => undefined) // closing: the loop ends
       if (signal.aborted) break
       try {
         await this.#reach()
@@ -454,6 +377,11 @@ export class ShelteredStore implements BudgetStore {
       }
     }
     this.#isLooking = false
+  }
+
+  #wait(ms: number): Promise<unknown> {
+    const { wait = (forMs: number, signal: AbortSignal) => sleep(forMs, undefined, { signal, ref: false }) } = this.#options
+    return wait(ms, this.#closing.signal)
   }
 
   /** To `Ready`, or rejects. */
@@ -465,39 +393,36 @@ export class ShelteredStore implements BudgetStore {
     if (this.#run !== null && run !== this.#run) {
       this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
       await this.#replayAll(shared.store, this.#tail.steps)
-      await sleep(this.#options.graceMs ?? GRACE_MS, undefined, { signal: this.#closing.signal })
+      await this.#wait(this.#options.graceMs ?? GRACE_MS)
     }
+    // What is told from here on, another run may lack again.
+    this.#run = run
     const own = this.#own
     if (own !== null) {
       this.#turn('Replaying', 'it is told what it missed')
-      await this.#replayJournal(shared.store, own)
+      while (own.journal.unsent > 0) await this.#replayNext(shared.store, own.journal)
     }
     if (shared.connections() !== connections) throw new StoreError('away', 'its connection was lost')
     // From here to the end nothing else runs: no step can come between.
     if (own !== null) {
       this.#own = null
-      for (const { step, granted } of own.holds.values()) this.#tail.held(step, granted)
-      for (const [account, cost] of own.spent) this.#known.addSpent(account, cost)
+      own.handOver(this.#tail)
     }
     this.#connections = connections
-    this.#run = run
     this.#turn('Ready', null)
-    if (own !== null) this.#discarding = Promise.all([this.#discarding, this.#discard(own)]).then(() => undefined)
+    if (own !== null) this.#removing = Promise.all([this.#removing, this.#remove(own)]).then(() => undefined)
   }
 
-  async #replayJournal(store: BudgetStore, { journal }: OwnBooks): Promise<void> {
-    for (;;) {
-      const steps = journal.next()
-      if (steps.length === 0) return
-      try {
-        await this.#replayAll(store, steps)
-      } catch (error) {
-        journal.again()
-        throw error
-      }
-      journal.arrived()
-      for (const step of steps) this.#tail.add(step, performance.now())
+  async #replayNext(store: BudgetStore, journal: StepJournal): Promise<void> {
+    const steps = journal.next()
+    try {
+      await this.#replayAll(store, steps)
+    } catch (error) {
+      journal.again()
+      throw error
     }
+    journal.arrived()
+    for (const step of steps) this.#tail.add(step, performance.now())
   }
 
   /** Conversations beside each other, each in its order. */
@@ -523,14 +448,11 @@ export class ShelteredStore implements BudgetStore {
     }
   }
 
-  /** Its steps are gone at once, so that no later run takes them for unsent. */
-  async #discard({ folder, store, journal }: OwnBooks): Promise<void> {
+  async #remove(own: OwnBooks): Promise<void> {
     try {
-      journal.remove()
-      await store.close()
-      rmSync(folder, { recursive: true, force: true })
+      await own.remove()
     } catch (error) {
-      this.#options.onTrouble?.(new Error(`${folder}: what an outage left cannot be removed`, { cause: error }))
+      this.#options.onTrouble?.(new Error('what an outage left cannot be removed', { cause: error }))
     }
   }
 }
@@ -538,40 +460,8 @@ export class ShelteredStore implements BudgetStore {
 const AWAY = Symbol('away')
 type Away = typeof AWAY
 
-function answerWith(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {
-  return { status: result.status, result, snapshot }
-}
-
-function accountsOf({ step }: Hold): readonly AccountId[] {
-  return step.reservation.draws.map(({ account }) => account)
-}
-
-function lesser(a: NanoUsd, b: NanoUsd): NanoUsd {
-  return a < b ? a : b
-}
-
-function addTo(sums: Map<AccountId, NanoUsd>, account: AccountId, cost: NanoUsd): void {
-  sums.set(account, (sums.get(account) ?? 0n) + cost)
-}
-
 function isAway(error: unknown): error is StoreError {
   return error instanceof StoreError && error.code === 'away'
-}
-
-/** The folder of an outage that an earlier run did not see the end of; null: there is none. What it was about to remove is removed. */
-function leftFolder(parent: string): string | null {
-  mkdirSync(parent, { recursive: true })
-  let left: string | null = null
-  for (const name of readdirSync(parent)) {
-    const folder = join(parent, name)
-    if (StepJournal.isThere(journalFile(folder))) left = folder
-    else rmSync(folder, { recursive: true, force: true })
-  }
-  return left
-}
-
-function journalFile(folder: string): string {
-  return join(folder, 'steps')
 }
 
 function messageOf(error: unknown): string {

@@ -4,6 +4,7 @@
  */
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { AccountId } from '../../core/budget.ts'
 import { StoreError } from '../store.ts'
 import type { BudgetStore, ReserveStep, SettleStep } from '../store.ts'
 
@@ -16,6 +17,12 @@ export type OutageStep =
   | { readonly kind: 'update'; readonly step: Parameters<BudgetStore['update']>[0] }
   | { readonly kind: 'outcome'; readonly step: Parameters<BudgetStore['addOutcome']>[0] }
   | { readonly kind: 'contract'; readonly step: Contract }
+
+export type Hold = Extract<OutageStep, { kind: 'hold' }>
+
+export function accountsOf({ step }: Hold): readonly AccountId[] {
+  return step.reservation.draws.map(({ account }) => account)
+}
 
 /** Steps that follow one another in one conversation are replayed in this order; those of others beside them. */
 export function conversationOf(step: OutageStep): string {
@@ -64,12 +71,7 @@ export async function replay(store: BudgetStore, step: OutageStep, nowMs: number
 /** A conversation that others moved on meanwhile is met where it is now. */
 const MEETINGS_MAX = 20
 
-async function replayHold(
-  store: BudgetStore,
-  { step, granted }: Extract<OutageStep, { kind: 'hold' }>,
-  nowMs: number,
-  expiresAtMs: number,
-): Promise<void> {
+async function replayHold(store: BudgetStore, { step, granted }: Hold, nowMs: number, expiresAtMs: number): Promise<void> {
   const { reservation, change } = step
   const { session } = reservation.note
   let { seen } = step

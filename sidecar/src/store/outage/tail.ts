@@ -2,26 +2,30 @@
  * The last steps that this sidecar took in the store, and the holds that it has there. A store that comes back as another
  * run (a restart, a replica in its place) may lack the last of what it was told: these are told again.
  */
-import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { LRUCache } from 'lru-cache'
 import type { OperationId } from '../../core/budget.ts'
-import type { ReserveStep } from '../store.ts'
-import type { OutageStep } from './steps.ts'
+import type { Hold, OutageStep } from './steps.ts'
 
 /** Longer than a server with an append-only file, or a replica, lags behind. */
 export const TAIL_MS = 10_000
 /** Bounds memory where turns are very many: the tail is then shorter than that. */
-const TAIL_STEPS_MAX = 20_000
-
-export type Hold = Extract<OutageStep, { kind: 'hold' }>
+const TAIL_STEPS_MAX = 10_000
+const CONTRACTS_MAX = 200
 
 export class Tail {
   #steps: { readonly atMs: number; readonly step: OutageStep }[] = []
   /** Of `#steps`, from the front: forgotten, and cut off now and then. */
   #dropped = 0
   readonly #holds = new Map<OperationId, Hold>()
+  /** Conversations are pinned to them: a store that lost them could not honour these. */
+  readonly #contracts = new LRUCache<string, Contract>({ max: CONTRACTS_MAX })
 
-  held(step: ReserveStep, granted: NanoUsd): void {
-    this.#holds.set(step.reservation.operationId, { kind: 'hold', step, granted })
+  keepContract(contract: Contract): void {
+    this.#contracts.set(contract.hash, contract)
+  }
+  held(hold: Hold): void {
+    this.#holds.set(hold.step.reservation.operationId, hold)
   }
   hold(id: OperationId): Hold | null {
     return this.#holds.get(id) ?? null
@@ -42,8 +46,9 @@ export class Tail {
     this.#dropped = 0
   }
 
-  /** In order: what was done, then what is held. */
+  /** In order: contracts, what was done, then what is held. */
   get steps(): readonly OutageStep[] {
-    return [...this.#steps.slice(this.#dropped).map(({ step }) => step), ...this.#holds.values()]
+    const contracts = [...this.#contracts.values()].map((step): OutageStep => ({ kind: 'contract', step }))
+    return [...contracts, ...this.#steps.slice(this.#dropped).map(({ step }) => step), ...this.#holds.values()]
   }
 }

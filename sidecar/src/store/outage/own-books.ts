@@ -1,0 +1,174 @@
+/**
+ * What a sidecar does by itself while the store is away: books of its own, beside what it last saw of the shared ones, and
+ * each step in a journal before it is answered. In a folder for this outage alone, which another run of the sidecar finds.
+ */
+import { randomUUID } from 'node:crypto'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { outageCap } from '../../core/allowance.ts'
+import { EMPTY_ACCOUNT } from '../../core/budget.ts'
+import type { Account, AccountId, OperationId } from '../../core/budget.ts'
+import { reachedPercents } from '../../core/reached-percents.ts'
+import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot } from '../store.ts'
+import type { LastKnown } from './last-known.ts'
+import { StepJournal } from './step-journal.ts'
+import type { Tail } from './tail.ts'
+import { accountsOf } from './steps.ts'
+import type { Hold } from './steps.ts'
+
+/** With more than this waiting, nothing new is begun: what is under way may end. */
+const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
+
+export interface OwnBooksOptions {
+  readonly folder: string
+  readonly openBooks: (file: string) => BudgetStore
+  readonly known: LastKnown
+}
+
+export class OwnBooks {
+  readonly journal: StepJournal
+  readonly store: BudgetStore
+  readonly #folder: string
+  readonly #known: LastKnown
+  /** Granted here, and not ended. */
+  readonly #holds = new Map<OperationId, Hold>()
+  readonly #spent = new Map<AccountId, NanoUsd>()
+
+  /** Throws `StoreError` when nothing can be kept in the folder. */
+  constructor({ folder, openBooks, known }: OwnBooksOptions) {
+    this.#folder = folder
+    this.#known = known
+    this.journal = new StepJournal(journalFile(folder))
+    this.store = openBooks(join(folder, 'books.sqlite'))
+  }
+
+  get isFull(): boolean {
+    return this.journal.bytes > JOURNAL_BYTES_MAX
+  }
+
+  hold(id: OperationId): Hold | null {
+    return this.#holds.get(id) ?? null
+  }
+
+  async read(query: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
+    const own = await this.store.read(query)
+    return this.#beside({ ...own, conversation: own.conversation ?? this.#known.conversation(query.conversation) })
+  }
+
+  /** `allowanceUsedUp`: the budget is not, as far as is known here. Not kept yet: `granted` is for that. */
+  async reserve(step: ReserveStep, percent: number): Promise<ReserveAnswer | { readonly status: 'allowanceUsedUp' }> {
+    const { draws, atLeast } = step.reservation
+    const allowed = draws.map(({ account, cap }) => ({
+      account,
+      cap: cap === null ? null : outageCap(cap, { spent: this.#known.spent(account) }, percent),
+    }))
+    const answer = await this.store.reserve({ ...step, reservation: { ...step.reservation, draws: allowed } })
+    const snapshot = this.#beside(answer.snapshot)
+    if (answer.status === 'moved') return { status: 'moved', snapshot }
+    const { result } = answer
+    if (result.status !== 'exceedsCap') return { ...answer, snapshot }
+    const cap = draws.find(({ account }) => account === result.account)?.cap ?? 0n
+    const { spent, heldInput } = snapshot.accounts.get(result.account) ?? EMPTY_ACCOUNT
+    const shortBy = atLeast - (cap - spent - heldInput)
+    return shortBy > 0n ? { ...answer, result: { ...result, shortBy }, snapshot } : { status: 'allowanceUsedUp' }
+  }
+
+  granted(hold: Hold): void {
+    this.journal.append(hold)
+    this.#holds.set(hold.step.reservation.operationId, hold)
+  }
+
+  async settle(hold: Hold, step: SettleStep): Promise<SettleAnswer> {
+    const { settlement, alerts } = step
+    this.journal.append({ kind: 'settle', step })
+    this.#holds.delete(settlement.operationId)
+    this.#addSpent(accountsOf(hold), settlement.cost)
+    const balances = new Map(alerts.draws.map(({ account }) => [account, this.#balance(account)]))
+    // By all that is known to be spent, which these books are a part of.
+    const addAlerts = reachedPercents(alerts, balances)
+    const answer = await this.store.settle({
+      ...step,
+      change: { ...step.change, addAlerts },
+      alerts: { draws: alerts.draws, percents: [] },
+    })
+    return { ...answer, snapshot: this.#beside(answer.snapshot) }
+  }
+
+  async void(hold: Hold, step: Parameters<BudgetStore['void']>[0]): ReturnType<BudgetStore['void']> {
+    this.journal.append({ kind: 'void', step, conversation: hold.step.conversation })
+    this.#holds.delete(step.operationId)
+    return await this.store.void(step)
+  }
+
+  async charge(step: Parameters<BudgetStore['charge']>[0]): ReturnType<BudgetStore['charge']> {
+    this.journal.append({ kind: 'charge', step })
+    const charged = await this.store.charge(step)
+    if (charged === 'charged') this.#addSpent(step.accounts, step.cost)
+    return charged
+  }
+
+  /** The store has all of it by now: the holds are held there. */
+  handOver(tail: Tail): void {
+    for (const hold of this.#holds.values()) tail.held(hold)
+    for (const [account, cost] of this.#spent) this.#known.addSpent(account, cost)
+  }
+
+  /** What has not arrived stays in the folder. */
+  async close(): Promise<void> {
+    this.journal.close()
+    await this.store.close()
+  }
+
+  /** The steps are gone at once, so that no later run takes them for unsent. */
+  async remove(): Promise<void> {
+    this.journal.remove()
+    await this.store.close()
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  #balance(account: AccountId): Account {
+    const drawing = [...this.#holds.values()].filter((hold) => accountsOf(hold).includes(account))
+    return {
+      spent: this.#known.spent(account) + (this.#spent.get(account) ?? 0n),
+      held: drawing.reduce((sum, { granted }) => sum + granted, 0n),
+      heldInput: drawing.reduce((sum, { step, granted }) => sum + lesser(step.reservation.input, granted), 0n),
+    }
+  }
+
+  /** Own balances, on top of what was spent when the store was last seen. */
+  #beside({ conversation, accounts }: Snapshot): Snapshot {
+    return {
+      conversation,
+      accounts: new Map([...accounts].map(([id, account]) => [id, { ...account, spent: account.spent + this.#known.spent(id) }])),
+    }
+  }
+
+  #addSpent(accounts: readonly AccountId[], cost: NanoUsd): void {
+    for (const account of accounts) this.#spent.set(account, (this.#spent.get(account) ?? 0n) + cost)
+  }
+}
+
+/** The folder of an outage that an earlier run did not see the end of; null: there is none. What it was about to remove is removed. */
+export function leftFolder(parent: string): string | null {
+  mkdirSync(parent, { recursive: true })
+  let left: string | null = null
+  for (const name of readdirSync(parent)) {
+    const folder = join(parent, name)
+    if (StepJournal.isThere(journalFile(folder))) left = folder
+    else rmSync(folder, { recursive: true, force: true })
+  }
+  return left
+}
+
+export function newFolder(parent: string): string {
+  return join(parent, randomUUID())
+}
+
+function journalFile(folder: string): string {
+  return join(folder, 'steps')
+}
+
+function lesser(a: NanoUsd, b: NanoUsd): NanoUsd {
+  return a < b ? a : b
+}
