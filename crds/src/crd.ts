@@ -83,7 +83,7 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
         name: 'Conversations',
         type: 'integer',
         jsonPath: '.status.conversations.total',
-        description: 'Those with a turn in the last 35 days, of those the newest 5,000.',
+        description: 'Those with a turn in the last 35 days.',
       },
       { name: 'Spent', type: 'string', jsonPath: '.status.spend.spent', description: 'What they cost so far, in US dollars.' },
       { name: 'Held', type: 'string', jsonPath: '.status.spend.held', priority: 1, description: 'Kept for calls under way.' },

@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { USD_PATTERN } from './usd.ts'
 
 /** Decimal US dollars; a correction may be below zero. */
-const SignedMoney = z.string().regex(/^-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$/)
+export const SignedMoney = z.string().regex(/^-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$/)
 const Money = z.string().regex(USD_PATTERN)
 
 /** Most entries of a page, and most accounts asked for at once. */
@@ -14,6 +14,7 @@ export const LedgerEntrySchema = z.object({
   sequence: z.int(),
   id: z.string(),
   operation: z.string(),
+  /** `carried` takes the place of entries that were dropped for their age: what they came to for the accounts that still live. */
   kind: z.string(),
   cost: SignedMoney,
   at: z.iso.datetime(),

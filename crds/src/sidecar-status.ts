@@ -1,10 +1,15 @@
 /** What a sidecar tells of itself at `GET /farebox/v1/status`: the config in force, and totals per tier. */
 import * as z from 'zod'
+import { SignedMoney } from './ledger-page.ts'
 import { USD_PATTERN } from './usd.ts'
 
 /** Decimal US dollars. */
 const Money = z.string().regex(USD_PATTERN)
 
+/**
+ * Of the conversations with a turn in the last 35 days. Where there are more than a sidecar looks at, `conversations`, `turns`,
+ * `spent` and `cost` are of the sessions that began in those days, each cost told less than 12.5 % too high; the rest is of the newest.
+ */
 const TierTotalsSchema = z.object({
   conversations: z.int(),
   turns: z.int(),
@@ -15,6 +20,11 @@ const TierTotalsSchema = z.object({
   /** Conversations that reached each threshold. */
   alerts: z.record(z.string(), z.int()),
   resolutions: z.object({ started: z.int(), confirmed: z.int(), reversed: z.int(), costPer: Money.nullable() }),
+  /**
+   * Since midnight UTC: turns that ended, what was entered (below zero where charges of yesterday were taken back), and different
+   * users, an estimate in a shared store.
+   */
+  today: z.object({ turns: z.int(), spent: SignedMoney, users: z.int() }).optional(),
 })
 export type TierTotals = z.infer<typeof TierTotalsSchema>
 

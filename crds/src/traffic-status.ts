@@ -10,7 +10,7 @@ export const ALERTS_SHOWN_MAX = 16
 export const MARGIN_PERCENT_MIN = -1_000_000
 
 const Conversations = z.strictObject({
-  total: Count.describe('Conversations with a turn in the last 35 days, of those the newest 5,000.'),
+  total: Count.describe('Conversations with a turn in the last 35 days.'),
   turns: Count.describe('Their turns.'),
   byRung: boundedMap(Count, RUNGS.length + 1, {
     pattern: new RegExp(`^(None|${RUNGS.join('|')})$`),

@@ -1,5 +1,8 @@
 /** The sidecar's environment, read and checked once at start. */
 import * as z from 'zod'
+import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
+
+const DAY_MS = 24 * 3_600_000
 
 const Address = z
   .string()
@@ -24,6 +27,12 @@ const SettingsSchema = z.object({
     .string()
     .regex(/^[A-Za-z0-9._-]{1,128}$/, 'must be 1 to 128 letters, digits, dots, dashes and underscores')
     .default('default'),
+  /** How long ledger entries are kept; absent: for good. What is dropped is carried over, so that balances stay the sum of their entries. */
+  FAREBOX_LEDGER_DAYS: z.coerce
+    .number('must be a number of days')
+    .int('must be a whole number of days')
+    .min(LEDGER_LIFE_MS_MIN / DAY_MS, `must be at least ${LEDGER_LIFE_MS_MIN / DAY_MS} days`)
+    .optional(),
   FAREBOX_LISTEN: Address.prefault('127.0.0.1:4180'),
   FAREBOX_ADMIN: Address.prefault('127.0.0.1:4181'),
   FAREBOX_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -37,6 +46,8 @@ export interface Settings {
   /** Null: embedded. */
   readonly storeUrl: string | null
   readonly namespace: string
+  /** Of ledger entries; undefined: kept for good. */
+  readonly ledgerLifeMs: number | undefined
   readonly listen: { readonly host: string; readonly port: number }
   readonly admin: { readonly host: string; readonly port: number }
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -53,6 +64,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     dataDir: read.FAREBOX_DATA,
     storeUrl: read.FAREBOX_STORE ?? null,
     namespace: read.FAREBOX_NAMESPACE,
+    ledgerLifeMs: read.FAREBOX_LEDGER_DAYS === undefined ? undefined : read.FAREBOX_LEDGER_DAYS * DAY_MS,
     listen: read.FAREBOX_LISTEN,
     admin: read.FAREBOX_ADMIN,
     logLevel: read.FAREBOX_LOG_LEVEL,

@@ -1,5 +1,8 @@
 /** The shared store goes away while calls are out: frozen, killed, replaced, and back again. The provider's bill is the judge. */
 import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
@@ -33,22 +36,30 @@ describe('a shared store that goes away while calls are out', { skip: program ==
   let proxy: StoreProxy
   let sidecars: Sidecar[]
   let billedBefore: bigint
+  let folder: string
   beforeEach(async () => {
     pair = await StorePair.start({ program: program ?? '', onMoved: (port) => proxy.pointAt(port) })
     proxy = await startStoreProxy(1, pair.port)
     sidecars = []
+    folder = mkdtempSync(join(tmpdir(), 'farebox-outage-'))
     billedBefore = provider.bill.totalNanoUsd()
   })
   afterEach(async () => {
     for (const sidecar of sidecars) await sidecar.close()
     await proxy.close()
     await pair.stop()
+    rmSync(folder, { recursive: true })
   })
-  const start = async (allowancePercent: number, perConversation = '1.00'): Promise<Sidecar> => {
+  const start = async (
+    allowancePercent: number,
+    { perConversation = '1.00', ...environment }: { readonly perConversation?: string; readonly FAREBOX_LOG?: string } = {},
+  ): Promise<Sidecar> => {
     const config = makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation } })], {
       onStoreFailure: { action: allowancePercent === 0 ? 'Deny' : 'Allowance', allowancePercent },
     })
-    const sidecar = await startSidecar(config, { environment: { FAREBOX_STORE: `redis://127.0.0.1:${proxy.lanes[0]?.port}` } })
+    const sidecar = await startSidecar(config, {
+      environment: { FAREBOX_STORE: `redis://127.0.0.1:${proxy.lanes[0]?.port}`, ...environment },
+    })
     sidecars.push(sidecar)
     return sidecar
   }
@@ -105,7 +116,7 @@ describe('a shared store that goes away while calls are out', { skip: program ==
 
   test('an allowance that is used up is a store that is away, not a conversation that ends', async () => {
     // A call of 100 tokens costs about 0.001; its hold is a little more.
-    const sidecar = await start(25, '0.01')
+    const sidecar = await start(25, { perConversation: '0.01' })
     await ask(sidecar, 'spent', { 'x-fake-output-tokens': '100' })
     pair.freeze()
     const answers: number[] = []
@@ -151,12 +162,12 @@ describe('a shared store that goes away while calls are out', { skip: program ==
 
   test('one that starts while the store is away waits for it, and says why', async () => {
     pair.freeze()
-    const starting = start(0)
-    await sleep(AWAY_MS)
+    const log = join(folder, 'sidecar.log')
+    const starting = start(0, { FAREBOX_LOG: log })
+    while (!existsSync(log) || !readFileSync(log, 'utf8').includes('the store is away; it is looked for until it is back')) await sleep(50)
     pair.thaw()
     const sidecar = await starting
     assert.equal((await ask(sidecar, 'first')).status, 200)
-    assert.match(sidecar.log(), /the store is away; it is looked for until it is back/)
     await settled(sidecar, 1)
   })
 

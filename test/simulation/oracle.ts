@@ -6,7 +6,9 @@ import { DEFAULT_LADDER } from '@farebox/crds/ladder.ts'
 import { percentUsed, rungsAt } from '@farebox/sidecar/core/ladder.ts'
 import type { Account } from '@farebox/sidecar/core/budget.ts'
 import type { Conversation } from '@farebox/sidecar/core/conversation.ts'
+import { costsIn } from '@farebox/sidecar/core/cost-buckets.ts'
 import type { LedgerEntry } from '@farebox/sidecar/core/ledger.ts'
+import type { Totals } from '@farebox/sidecar/core/totals.ts'
 import type { Snapshot } from '@farebox/sidecar/store/store.ts'
 import type { Action, Answer } from './schedule.ts'
 
@@ -66,6 +68,8 @@ export class Oracle {
   readonly #operations = new Map<string, Operation>()
   readonly #balances = new Map<string, Balance>()
   readonly #talks = new Map<string, Talk>()
+  readonly #sessions = new Set<string>()
+  readonly #risen = new Map<string, number>()
   readonly #read = new Map<string, { readonly conversation: Conversation; readonly percent: number }>()
 
   constructor(startMs: number) {
@@ -122,6 +126,8 @@ export class Oracle {
         return this.#look(action.query.conversation, of(answer, 'read').snapshot)
       case 'ledger':
         return this.#audit(of(answer, 'ledger').entries)
+      case 'totals':
+        return this.#addUp(of(answer, 'totals').totals)
       case 'clock':
         this.wallMs += action.byMs
         this.#storeMs += Math.max(0, action.byMs)
@@ -167,6 +173,7 @@ export class Oracle {
       isOrphan: false,
     }
     this.#operations.set(operationId, operation)
+    this.#sessions.add(sessionAccount(step.conversation, step.initial.session))
     this.#move(operation.accounts, { held: granted, heldInput: operation.input })
     talk.exists = true
     this.#climbed(step.conversation, answer.snapshot.conversation, step.change.addRungs?.rungs ?? [])
@@ -209,6 +216,7 @@ export class Oracle {
     const expected = this.#operations.has(step.operationId) ? 'exists' : 'charged'
     must(status === expected, `a cost that must be ${expected} is ${status}`)
     if (status === 'exists') return
+    for (const account of step.accounts) if (account !== USER_ACCOUNT && account !== WORKLOAD_ACCOUNT) this.#sessions.add(account)
     this.#move(step.accounts, { spent: step.cost, beyond: step.cost })
     this.#operations.set(step.operationId, {
       conversation: step.conversation,
@@ -281,11 +289,31 @@ export class Oracle {
     }
   }
 
+  /** What the days came to: every turn, cost and rung once, and each session that was drawn on where it has come to. */
+  #addUp({ turns, spent, users, risen, costs }: Totals): void {
+    const turned = [...this.#talks.values()].reduce((sum, talk) => sum + talk.turns, 0)
+    must(turns === turned, `${turns} turns are counted of ${turned}`)
+    must(users === (turned > 0 ? 1 : 0), `${users} users are counted of one`)
+    const billed = this.#balance(WORKLOAD_ACCOUNT).spent
+    must(spent === billed, `the days come to ${spent} where ${billed} was billed`)
+    for (const [rung, count] of Object.entries(risen))
+      must(count === (this.#risen.get(rung) ?? 0), `${rung} rose ${count} times where it was ${this.#risen.get(rung) ?? 0}`)
+    let counted = 0
+    for (const [bucket, count] of costs) {
+      const { least, most } = costsIn(bucket)
+      const within = [...this.#sessions].map((account) => this.#balance(account).spent).filter((cost) => cost >= least && cost <= most)
+      must(count === within.length, `${count} sessions cost from ${least} to ${most} where ${within.length} do`)
+      counted += count
+    }
+    must(counted === this.#sessions.size, `${counted} sessions are counted of ${this.#sessions.size}`)
+  }
+
   /** Rungs are never taken back within a session, and each that was asked for is there. */
   #climbed(id: string, conversation: Conversation | null, added: readonly string[]): void {
     const talk = this.#talk(id)
     const now: readonly string[] = conversation?.rungs ?? []
     for (const rung of [...talk.rungs, ...added]) must(now.includes(rung), `${id} lost the rung ${rung}`)
+    for (const rung of now) if (!talk.rungs.includes(rung)) this.#risen.set(rung, (this.#risen.get(rung) ?? 0) + 1)
     talk.rungs = now
   }
 

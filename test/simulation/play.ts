@@ -44,6 +44,8 @@ function onModel(action: Action, model: ModelStore, clock: { ms: number }): Answ
       return { kind: 'read', snapshot: model.read(action.query) }
     case 'ledger':
       return { kind: 'ledger', entries: model.books.ledger }
+    case 'totals':
+      return { kind: 'totals', totals: model.readTotals(action.query) }
     case 'clock':
       clock.ms += action.byMs
       return { kind: 'done' }
@@ -112,6 +114,8 @@ export async function onStore(action: Exclude<Action, { kind: 'clock' | 'crash' 
       return { kind: 'read', snapshot: await store.read(action.query) }
     case 'ledger':
       return { kind: 'ledger', entries: await store.readLedger({ afterSequence: 0, limit: 10_000 }) }
+    case 'totals':
+      return { kind: 'totals', totals: await store.readTotals(action.query) }
   }
 }
 

@@ -8,6 +8,7 @@ import { newConversation } from '@farebox/sidecar/core/conversation-change.ts'
 import type { Conversation } from '@farebox/sidecar/core/conversation.ts'
 import { risenRungs } from '@farebox/sidecar/core/ladder.ts'
 import type { LedgerEntry } from '@farebox/sidecar/core/ledger.ts'
+import type { Totals } from '@farebox/sidecar/core/totals.ts'
 import type { BudgetStore, ReserveAnswer, SettleAnswer, Snapshot, UpdateAnswer } from '@farebox/sidecar/store/store.ts'
 import { randomOf } from '../provider/random.ts'
 import type { Random } from '../provider/random.ts'
@@ -30,6 +31,7 @@ export type Action =
   | { readonly kind: 'sweep'; readonly step: Step<'sweep'> }
   | { readonly kind: 'read'; readonly query: Step<'read'> }
   | { readonly kind: 'ledger' }
+  | { readonly kind: 'totals'; readonly query: Step<'readTotals'> }
   | { readonly kind: 'clock'; readonly byMs: number }
   | { readonly kind: 'crash' }
 
@@ -42,6 +44,7 @@ export type Answer =
   | { readonly kind: 'sweep'; readonly expired: readonly string[] }
   | { readonly kind: 'read'; readonly snapshot: Snapshot }
   | { readonly kind: 'ledger'; readonly entries: readonly LedgerEntry[] }
+  | { readonly kind: 'totals'; readonly totals: Totals }
   /** `charged`: the store died with it, and charged every hold when it came back. */
   | { readonly kind: 'crash'; readonly charged: boolean }
   | { readonly kind: 'done' }
@@ -60,7 +63,7 @@ export function* schedule(seed: number): Generator<readonly Action[], void, read
     yield* ask(people.interlude())
     yield* ask(people.look())
   }
-  yield* ask([{ kind: 'ledger' }])
+  yield* ask([{ kind: 'ledger' }, { kind: 'totals', query: { tier: 'pro', fromDay: '2026-11-23', toDay: '2026-11-25' } }])
 }
 
 /** Who asks: the turns of an app, and the sidecars that serve them. They know what they read last, which may be old. */

@@ -70,3 +70,25 @@ test('what is entered while it reads is caught up with', async () => {
   )
   assert.deepEqual([verified.differences, verified.sheet.entries, reads], [[], 2, 2])
 })
+
+test('entries that are carried over are the balance of their accounts, also when that happens while they are read', async () => {
+  const after: LedgerLine[] = [
+    { ...entry(1, 'a', '0.30'), id: 'op-1/settlement/carried', operation: 'op-1/settlement', kind: 'carried' },
+    entry(3, 'a', '0.05'),
+  ]
+  const balances: LedgerSource['balances'] = async (accounts) =>
+    Object.fromEntries(accounts.map((account) => [account, { spent: '0.35', held: '0.00' }]))
+  let reads = 0
+  const verified = await verifyLedger(
+    {
+      async *ledger(from = 0) {
+        reads += 1
+        if (reads === 1) yield [entry(1, 'a', '0.10')] // the second is gone by the time that it is asked for
+        yield after.filter(({ sequence }) => sequence > Math.max(from, reads === 1 ? 1 : 0))
+      },
+      balances,
+    },
+    () => NOW,
+  )
+  assert.deepEqual([verified.differences, verified.sheet.entries], [[], 2])
+})

@@ -5,7 +5,7 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { BalanceSheet } from './balance-sheet.ts'
 
-/** Balances are forgotten this long after their last cost (`CONVERSATION_LIFE_MS` of the store); entries stay. */
+/** Balances are forgotten this long after their last cost (`CONVERSATION_LIFE_MS` of the store); entries stay longer. */
 const BALANCE_LIFE_MS = 35 * 24 * 3_600_000
 /** Entries may come between the reading of both: what differs is looked at again this many times. */
 const ROUNDS_MAX = 5
@@ -28,7 +28,13 @@ export interface Verified {
   readonly differences: readonly Difference[]
 }
 
+/** Where a balance differs, all is read once more: entries that are carried over while they are read belong to neither ledger. */
 export async function verifyLedger(source: LedgerSource, nowMs: () => number = Date.now): Promise<Verified> {
+  const verified = await verifyOnce(source, nowMs)
+  return verified.differences.length === 0 ? verified : verifyOnce(source, nowMs)
+}
+
+async function verifyOnce(source: LedgerSource, nowMs: () => number): Promise<Verified> {
   const sheet = new BalanceSheet()
   let last = 0
   let suspects: readonly string[] | null = null

@@ -5,9 +5,9 @@ import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 /**
  * Why money moved. `settlement`: the cost of a call, up to its hold; `overrun`: what it cost above its hold; `expiry`: a
  * hold charged because nobody settled it in time; `correction`: truth that came after an expiry, either sign; `cost`:
- * added by the app. Voids move nothing and leave no entry.
+ * added by the app; `carried`: what entries came to that were dropped for their age. Voids move nothing and leave no entry.
  */
-export const ENTRY_KINDS = ['settlement', 'overrun', 'expiry', 'correction', 'cost'] as const
+export const ENTRY_KINDS = ['settlement', 'overrun', 'expiry', 'correction', 'cost', 'carried'] as const
 export type EntryKind = (typeof ENTRY_KINDS)[number]
 
 /** One immutable fact. An account's `spent` is the sum of the entries that name it. */
@@ -20,6 +20,37 @@ export interface LedgerEntry {
   readonly cost: NanoUsd
   readonly atMs: number
   readonly note: EntryNote
+}
+
+/** `sequence` counts entries in their order; there may be gaps. */
+export type SequencedEntry = LedgerEntry & { readonly sequence: number }
+
+/**
+ * What stays of entries that are dropped, so that an account's `spent` is still the sum of the entries that name it: one entry
+ * for all that name the same living accounts, in the place of the first of them. An account that has outlived its life needs none.
+ * So there are never more of them than what was dropped; and dropped again, with others, they are carried like any entry.
+ */
+export function carriedOver(dropped: readonly SequencedEntry[], isAlive: (account: string) => boolean): readonly SequencedEntry[] {
+  const carried = new Map<string, SequencedEntry>()
+  for (const entry of dropped) {
+    const accounts = entry.accounts.filter(isAlive)
+    if (accounts.length === 0) continue
+    const name = accounts.join('\t')
+    const known = carried.get(name)
+    carried.set(
+      name,
+      known === undefined
+        ? carriedAlone(entry, accounts)
+        : { ...known, cost: known.cost + entry.cost, atMs: Math.max(known.atMs, entry.atMs) },
+    )
+  }
+  return [...carried.values()]
+}
+
+/** `operationId` of a carried entry names the first entry that it stands for, for each has a single successor. */
+function carriedAlone(entry: SequencedEntry, accounts: readonly string[]): SequencedEntry {
+  if (entry.kind === 'carried') return accounts.length === entry.accounts.length ? entry : { ...entry, accounts }
+  return { ...entry, id: `${entry.id}/carried`, operationId: entry.id, kind: 'carried', accounts, note: {} }
 }
 
 /** What a reader of the ledger wants to know beside the money; never prompts, keys or raw ids. */

@@ -5,14 +5,20 @@ import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
 import type { Conversation } from '../core/conversation.ts'
+import { costQuantile, countOf } from '../core/cost-buckets.ts'
 import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
 import { sessionAccount } from '../core/terms.ts'
+import type { Totals } from '../core/totals.ts'
+import { CONVERSATION_LIFE_MS, StoreError } from '../store/store.ts'
+import type { DaysQuery, OutcomeTotals } from '../store/store.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { dayOf } from './outcome-watch.ts'
 
-/** Conversations looked at, newest first: status is a view of what is alive, the ledger is the record. */
+/** Conversations looked at, newest first. What more of them come to is told by the totals of their days. */
 const CONVERSATIONS_MAX = 5_000
 const DAY_MS = 86_400_000
+/** As long as a conversation lives after its last turn. */
+const PERIOD_DAYS = CONVERSATION_LIFE_MS / DAY_MS
 
 /** Without totals while the store is away: they are there. */
 export async function statusOf(gateway: Gateway, policy: Policy): Promise<SidecarStatus> {
@@ -20,7 +26,7 @@ export async function statusOf(gateway: Gateway, policy: Policy): Promise<Sideca
   return {
     config: { budget: policy.budgetKey, mode: config.mode, version: config.version, hash: config.hash },
     rejected: gateway.rejectedConfig(),
-    tiers: gateway.storeStanding().state === 'Ready' ? await tiersOf(gateway, policy) : {},
+    tiers: await totalsOrNone(gateway, config.tiers.allowed),
     callsInFlight: gateway.holds.count,
     store: storeOf(gateway),
   }
@@ -31,17 +37,46 @@ function storeOf({ storeIsShared, storeStanding }: Gateway): SidecarStatus['stor
   return { kind: storeIsShared ? 'Shared' : 'Embedded', state, reason, since: new Date(sinceMs).toISOString(), unsent }
 }
 
-async function tiersOf(gateway: Gateway, { config }: Policy): Promise<Record<string, TierTotals>> {
+async function totalsOrNone(gateway: Gateway, asked: readonly string[]): Promise<Record<string, TierTotals>> {
+  try {
+    return await totalsByTier(gateway, asked)
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'away') return {}
+    throw error
+  }
+}
+
+/** Of the tiers that are asked for, and of those that conversations have. */
+export async function totalsByTier(
+  gateway: Pick<Gateway, 'store' | 'nowMs'>,
+  asked: readonly string[],
+): Promise<Record<string, TierTotals>> {
   const nowMs = gateway.nowMs()
   const conversations = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
   const spends = await spendOf(gateway, conversations)
   const tiers: Record<string, TierTotals> = {}
-  for (const tier of new Set([...config.tiers.allowed, ...conversations.map((conversation) => conversation.tier)])) {
+  for (const tier of new Set([...asked, ...conversations.map((conversation) => conversation.tier)])) {
     const own = conversations.filter((conversation) => conversation.tier === tier)
-    const outcomes = await gateway.store.readOutcomes({ tier, fromDay: dayOf(nowMs - (WINDOW_DAYS - 1) * DAY_MS), toDay: dayOf(nowMs) })
-    tiers[tier] = totalsOf(own, spends, outcomes)
+    const [outcomes, today] = await Promise.all([
+      gateway.store.readOutcomes(lastDays(tier, nowMs, WINDOW_DAYS)),
+      gateway.store.readTotals(lastDays(tier, nowMs, 1)),
+    ])
+    const seen = totalsOf(own, spends, outcomes, today)
+    const isAll = conversations.length < CONVERSATIONS_MAX
+    tiers[tier] = isAll ? seen : { ...seen, ...sessionsOf(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS))) }
   }
   return tiers
+}
+
+/** The last of these days is today. */
+function lastDays(tier: string, nowMs: number, count: number): DaysQuery {
+  return { tier, fromDay: dayOf(nowMs - (count - 1) * DAY_MS), toDay: dayOf(nowMs) }
+}
+
+/** What the sessions that began on these days come to. */
+function sessionsOf({ turns, spent, costs }: Totals): Pick<TierTotals, 'conversations' | 'turns' | 'spent' | 'cost'> {
+  const at = (percent: number): string => formatUsd(costQuantile(costs, percent))
+  return { conversations: countOf(costs), turns, spent: formatUsd(spent), cost: { p50: at(50), p95: at(95), p99: at(99), max: at(100) } }
 }
 
 interface Spend {
@@ -50,7 +85,10 @@ interface Spend {
 }
 
 /** What each conversation has spent over all its sessions, and holds now. */
-async function spendOf(gateway: Gateway, conversations: readonly Conversation[]): Promise<ReadonlyMap<string, Spend>> {
+async function spendOf(
+  gateway: Pick<Gateway, 'store' | 'nowMs'>,
+  conversations: readonly Conversation[],
+): Promise<ReadonlyMap<string, Spend>> {
   const sessions = conversations.flatMap((conversation) =>
     Array.from({ length: conversation.session }, (_, index) => ({ conversation, account: sessionAccount(conversation.id, index + 1) })),
   )
@@ -71,7 +109,8 @@ async function spendOf(gateway: Gateway, conversations: readonly Conversation[])
 function totalsOf(
   conversations: readonly Conversation[],
   spends: ReadonlyMap<string, Spend>,
-  outcomes: { readonly started: number; readonly confirmed: number; readonly reversed: number; readonly cost: NanoUsd },
+  outcomes: OutcomeTotals,
+  today: Totals,
 ): TierTotals {
   const byRung: Record<string, number> = Object.fromEntries(['None', ...RUNGS].map((rung) => [rung, 0]))
   const alerts: Record<string, number> = {}
@@ -105,6 +144,7 @@ function totalsOf(
       reversed: outcomes.reversed,
       costPer: perResolution === null ? null : formatUsd(perResolution),
     },
+    today: { turns: today.turns, spent: formatUsd(today.spent), users: today.users },
   }
 }
 

@@ -7,6 +7,7 @@ import { rmSync } from 'node:fs'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Operation } from '../core/budget.ts'
 import type { ConversationId } from '../core/conversation.ts'
+import type { SequencedEntry } from '../core/ledger.ts'
 import { IN_MEMORY, openDatabase } from './database.ts'
 import type { OwnedDatabase } from './database.ts'
 import { Journal, journalParts, JournalReader } from './journal.ts'
@@ -18,8 +19,9 @@ import type {
   EditRow,
   OperationRow,
   OutcomeRow,
-  SequencedEntry,
+  TierDay,
   TierDayRow,
+  TierUserRow,
   Values,
 } from './rows.ts'
 import { Shelf } from './shelf.ts'
@@ -27,11 +29,12 @@ import { allValues, firstValues, prepareReads } from './statements.ts'
 import type { ReadStatements } from './statements.ts'
 import { journalReader, keepInline, MemoryJournal, TablesThread } from './tables-keeper.ts'
 import type { TablesKeeper } from './tables-keeper.ts'
-import { FORGOTTEN, TablesWriter } from './tables-writer.ts'
+import { DROPPED, FORGOTTEN, TablesWriter } from './tables-writer.ts'
 
 const ACCOUNTS_CACHED = 5_000
 const CHAIN_CACHED = 5_000
-const TIER_DAYS_CACHED = 200
+const TIER_DAYS_CACHED = 2_000
+const TIER_USERS_CACHED = 5_000
 const CONTRACTS_CACHED = 200
 const OUTCOMES_CACHED = 200
 const CONVERSATIONS_CACHED = 3_000
@@ -52,6 +55,7 @@ export class BooksFile {
   readonly entries: Shelf<SequencedEntry>
   readonly chain: Shelf<ChainRow>
   readonly tierDays: Shelf<TierDayRow>
+  readonly tierUsers: Shelf<TierUserRow>
   readonly contracts: Shelf<Contract>
   readonly outcomes: Shelf<OutcomeRow>
   /** For queries over the tables. Rows that wait on a shelf are not there yet: `write` first. */
@@ -60,6 +64,7 @@ export class BooksFile {
   readonly #journal: Journal | MemoryJournal
   readonly #keeper: TablesKeeper
   readonly #forgotten = new Shelf<object>({ name: FORGOTTEN, cached: 0, load: () => null, encode: (_row, id) => [id] })
+  readonly #dropped = new Shelf<object>({ name: DROPPED, cached: 0, load: () => null, encode: (_row, sequence) => [Number(sequence)] })
   readonly #shelves: readonly AnyShelf[]
   /** Of the newest commit. */
   #sequence: number
@@ -125,8 +130,14 @@ export class BooksFile {
       this.tierDays = new Shelf({
         name: 'tierDays',
         cached: TIER_DAYS_CACHED,
-        load: (key) => first(firstValues(sql.getTierDay, ...fromTierDayKey(key)), rows.tierDayRow),
+        load: (key) => first(firstValues(sql.getTierDay, ...fromTierKey(key)), rows.tierDayRow),
         encode: rows.tierDayValues,
+      })
+      this.tierUsers = new Shelf({
+        name: 'tierUsers',
+        cached: TIER_USERS_CACHED,
+        load: (key) => first(firstValues(sql.getTierUser, ...fromTierKey(key)), rows.tierUserRow),
+        encode: rows.tierUserValues,
       })
       this.contracts = new Shelf({
         name: 'contracts',
@@ -142,6 +153,7 @@ export class BooksFile {
       })
       this.#shelves = [
         this.#forgotten,
+        this.#dropped,
         this.accounts,
         this.operations,
         this.edits,
@@ -149,6 +161,7 @@ export class BooksFile {
         this.entries,
         this.chain,
         this.tierDays,
+        this.tierUsers,
         this.contracts,
         this.outcomes,
       ]
@@ -220,6 +233,17 @@ export class BooksFile {
     this.#forgotten.set(id, {})
   }
 
+  /** The oldest entries after this one that are older than `beforeMs`, up to the first that is not. By the tables: `write` first. */
+  oldEntries(query: { readonly afterSequence: number; readonly beforeMs: number; readonly limit: number }): readonly SequencedEntry[] {
+    const oldest = allValues(this.sql.oldestEntries, query.afterSequence, query.limit).map((values) => rows.entryRow(values))
+    const young = oldest.findIndex(({ atMs }) => atMs >= query.beforeMs)
+    return young < 0 ? oldest : oldest.slice(0, young)
+  }
+
+  dropEntry(sequence: number): void {
+    this.#dropped.set(String(sequence), {})
+  }
+
   async close(): Promise<void> {
     try {
       await this.#keeper.close()
@@ -262,12 +286,12 @@ function catchUp(path: string, tables: TablesWriter): void {
 /** Commits of an earlier run that are read into memory at a time. */
 const CAUGHT_UP_AT_ONCE = 2_000
 
-export function tierDayKey(tier: string, day: string): string {
-  return `${day} ${tier}`
+/** The key of a row of a tier's day: `item` is the name of a sum, or a user. */
+export function tierKey({ tier, day }: TierDay, item: string): string {
+  return `${day}\u0000${tier}\u0000${item}`
 }
-function fromTierDayKey(key: string): readonly [tier: string, day: string] {
-  const space = key.indexOf(' ')
-  return [key.slice(space + 1), key.slice(0, space)]
+function fromTierKey(key: string): readonly string[] {
+  return key.split('\u0000')
 }
 
 function conversationBytes({ conversation }: ConversationRow): number {

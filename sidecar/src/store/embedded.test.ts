@@ -13,12 +13,12 @@ import { openEmbeddedStore } from './embedded.ts'
 import { Journal } from './journal.ts'
 import { ModelStore } from './model.ts'
 import { storeContract } from './store.contract.ts'
-import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, StoreError } from './store.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, StoreError } from './store.ts'
 import type { BudgetStore } from './store.ts'
 import { compareAll, played, stepArbitrary } from './test-schedule.ts'
-import { reserveStep, settleStep, START_MS } from './test-steps.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
 
-storeContract('the embedded engine', (nowMs) => openEmbeddedStore({ file: ':memory:', nowMs }))
+storeContract('the embedded engine', (nowMs, ledgerLifeMs) => openEmbeddedStore({ file: ':memory:', nowMs, ledgerLifeMs }))
 
 /** Rows are written every 250 ms. */
 const WRITTEN_MS = 400
@@ -179,6 +179,24 @@ describe('the file of the embedded engine', () => {
   )
 
   it(
+    'is written by a thread of little memory, however many turns a commit has',
+    inFolder(async (file) => {
+      const troubles: string[] = []
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS, onTrouble: ({ message }) => void troubles.push(message) })
+      const turn = async (id: string): Promise<void> => {
+        const initial = conversationFor(id, START_MS)
+        const reservation = { draws: [{ account: `c:${id}:1`, cap: null }] }
+        await store.reserve(reserveStep(id, START_MS, { atLeast: 1n, atMost: 1n }, { conversation: id, initial, reservation }))
+        await store.settle(settleStep(id, START_MS, 1n, { conversation: id }))
+      }
+      for (let tick = 0; tick < 60; tick++) await Promise.all(Array.from({ length: 150 }, (_, index) => turn(`${tick}-${index}`)))
+      assert.equal((await store.readLedger({ afterSequence: 8_999, limit: 9 })).length, 1)
+      assert.deepEqual(troubles, [])
+      await store.close()
+    }),
+  )
+
+  it(
     'is refused while another store has it',
     inFolder(async (file) => {
       const store = openEmbeddedStore({ file, nowMs: Date.now })
@@ -247,7 +265,7 @@ describe('the file of the embedded engine', () => {
   )
 
   it(
-    'loses the rows that outlived their life, and no ledger entry',
+    'loses the rows that outlived their life, and no ledger entry of a ledger that is kept for good',
     inFolder(async (file) => {
       const clock = { ms: START_MS }
       const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
@@ -264,6 +282,43 @@ describe('the file of the embedded engine', () => {
       await delay(WRITTEN_MS)
       await store.close()
       assert.deepEqual(rowsOf(file), { operations: 1, accounts: 1, conversations: 1, chain: 0, ledger: 2 })
+    }),
+  )
+
+  it(
+    'has carried entries over after a crash, though no table had heard of it',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const open = (path: string) =>
+        openEmbeddedStore({ file: path, nowMs: () => clock.ms, writer: 'inline', ledgerLifeMs: LEDGER_LIFE_MS_MIN })
+      const store = open(file)
+      const charge = (id: string) =>
+        store.charge({ operationId: id, accounts: ['c:A:1'], cost: 5n, atMs: clock.ms, note: {}, conversation: 'A', change: {} })
+      for (let month = 0; month < 4; month++) {
+        await charge(`x${month}`)
+        clock.ms += CONVERSATION_LIFE_MS
+      }
+      const broken = failing(/^DELETE FROM ledger/)
+      await store.sweep({ nowMs: clock.ms, limit: 1 })
+      await delay(WRITTEN_MS)
+      assert.ok(broken.mock.callCount() > 0)
+      assert.equal(rowsOf(file)['ledger'], 4)
+      copyOf(file, `${file}-copy`)
+      broken.mock.restore()
+      for (const path of [file, `${file}-copy`]) {
+        const again = path === file ? store : open(path)
+        const ledger = await again.readLedger({ afterSequence: 0, limit: 9 })
+        assert.deepEqual(
+          ledger.map(({ sequence, kind, cost }) => [sequence, kind, cost]),
+          [
+            [1, 'carried', 10n],
+            [3, 'cost', 5n],
+            [4, 'cost', 5n],
+          ],
+        )
+        assert.equal((await again.read({ conversation: 'A', accounts: ['c:A:1'], nowMs: clock.ms })).accounts.get('c:A:1')?.spent, 20n)
+        await again.close()
+      }
     }),
   )
 

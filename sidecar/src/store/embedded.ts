@@ -8,7 +8,6 @@ import {
   assertCost,
   assertReservation,
   charged,
-  EMPTY_ACCOUNT,
   entered,
   heldOperation,
   holdTaken,
@@ -17,16 +16,32 @@ import {
   settled,
   voided,
 } from '../core/budget.ts'
-import type { Account, AccountId, Operation, OperationId, ReserveResult, SettleResult } from '../core/budget.ts'
+import type { Operation, OperationId, ReserveResult, SettleResult } from '../core/budget.ts'
 import type { Conversation, ConversationId, Digest } from '../core/conversation.ts'
+import { reachedPercents } from '../core/reached-percents.ts'
+import { carriedOver } from '../core/ledger.ts'
+import type { SequencedEntry } from '../core/ledger.ts'
+import { totalsOf } from '../core/totals.ts'
+import type { NamedSum, Totals } from '../core/totals.ts'
 import { BooksFile } from './books-file.ts'
 import { storeError } from './database.ts'
 import { OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
-import { allValues } from './statements.ts'
+import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
-import { CONVERSATION_LIFE_MS, StoreError } from './store.ts'
-import type { BudgetStore, OutcomeTotals, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from './store.ts'
+import { assertLedgerLife, CONVERSATION_LIFE_MS, StoreError } from './store.ts'
+import type {
+  BudgetStore,
+  DaysQuery,
+  OutcomeTotals,
+  ReserveAnswer,
+  ReserveStep,
+  SettleAnswer,
+  SettleStep,
+  Snapshot,
+  UpdateAnswer,
+} from './store.ts'
+import { dayNamed, dayText, oldestDay } from './utc-day.ts'
 
 /** How long a commit waits at most until its rows are on their way to the tables. Rows that change again meanwhile go once. */
 const WRITE_EVERY_MS = 250
@@ -37,12 +52,17 @@ const UNWRITTEN_MAX = 200_000
 /** Rows that outlived their life are looked for this often. */
 const DROP_EVERY_MS = 3_600_000
 const LEDGER_PAGE_MAX = 10_000
+/** Entries dropped in one step, so that no turn waits for long; and steps of one sweep. */
+const DROPPED_ENTRIES = 200
+const DROPS_MAX = 1_000
 
 export interface EmbeddedOptions {
   /** Path of the database; its folder must exist. `:memory:` for tests. */
   readonly file: string
   /** The wall clock. */
   readonly nowMs: () => number
+  /** Ledger entries older than this are dropped, their sums carried over; at least `LEDGER_LIFE_MS_MIN`. Absent: kept for good. */
+  readonly ledgerLifeMs?: number | undefined
   /** Who writes the tables: a thread of their own (the default), or the one that asks, at the cost of its turns. */
   readonly writer?: 'thread' | 'inline'
   /** Told when rows could not be written to their tables; they are tried again. */
@@ -50,12 +70,16 @@ export interface EmbeddedOptions {
 }
 
 /**
- * Throws `StoreError`: `away` when another process owns the file, `corrupt` when it is not ours or is damaged. Holds of an
- * earlier run are charged at once: their owner is dead, so the truth will not come in time.
+ * Throws `RangeError` for a `ledgerLifeMs` that is too short, and `StoreError`: `away` when another process owns the file,
+ * `corrupt` when it is not ours or is damaged. Holds of an earlier run are charged at once: their owner is dead, so the truth
+ * will not come in time.
  */
 export function openEmbeddedStore(options: EmbeddedOptions): BudgetStore {
   return new EmbeddedStore(options)
 }
+
+/** Days of a tier, as the tables are asked for them. */
+type Span = readonly [tier: string, fromDay: string, toDay: string]
 
 interface Waiting {
   readonly resolve: () => void
@@ -68,6 +92,7 @@ class EmbeddedStore implements BudgetStore {
   readonly #clock: StoreClock
   readonly #open: OpenBooks
   readonly #onTrouble: (error: StoreError) => void
+  readonly #ledgerLifeMs: number | null
   #waiting: Waiting[] = []
   #isCommitDue = false
   #isOpen = true
@@ -76,9 +101,13 @@ class EmbeddedStore implements BudgetStore {
   #recovery: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
   #nextDropMs = 0
+  /** One after the other: entries that are being carried over must not be carried twice. */
+  #dropping: Promise<void> = Promise.resolve()
 
-  constructor({ file, nowMs, writer = 'thread', onTrouble = () => undefined }: EmbeddedOptions) {
+  constructor({ file, nowMs, ledgerLifeMs, writer = 'thread', onTrouble = () => undefined }: EmbeddedOptions) {
+    assertLedgerLife(ledgerLifeMs)
     this.#file = file
+    this.#ledgerLifeMs = ledgerLifeMs ?? null
     this.#onTrouble = onTrouble
     try {
       this.#books = new BooksFile(file, writer)
@@ -126,7 +155,7 @@ class EmbeddedStore implements BudgetStore {
       if (found === null) this.#open.beginAnew(step.conversation)
       const now = this.#clock.now()
       this.#open.putOperation(operation, now)
-      this.#open.putAccounts(balances, now)
+      this.#open.putAccounts(balances, now, operation.note.tier)
       const { conversation } = this.#open.change(step.conversation, found, found ?? step.initial, step.change, now)
       return answerOf(result, snapshotOf(conversation))
     })
@@ -208,7 +237,7 @@ class EmbeddedStore implements BudgetStore {
       for (const operation of expired) this.#open.book(charged(operation, now), null)
       if (now >= this.#nextDropMs) {
         this.#nextDropMs = now + DROP_EVERY_MS
-        void this.#dropOutlived(now)
+        this.#dropping = this.#dropping.then(() => this.#dropOutlived(now))
       }
       return { expired }
     })
@@ -232,22 +261,39 @@ class EmbeddedStore implements BudgetStore {
     })
   }
 
-  readOutcomes({ tier, fromDay, toDay }: Parameters<BudgetStore['readOutcomes']>[0]): Promise<OutcomeTotals> {
-    return this.#query(() => {
-      const counts = new Map(
-        allValues(this.#books.sql.countOutcomes, tier, fromDay, toDay).map(([kind, count]) => [kind, rows.whole(count)]),
-      )
-      const days = allValues(this.#books.sql.getTierDays, tier, fromDay, toDay).map((values) => rows.tierDayRow(values))
+  readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
+    return this.#queryDays(query, (span) => {
+      const counts = new Map(allValues(this.#books.sql.countOutcomes, ...span).map(([kind, count]) => [kind, rows.whole(count)]))
       return {
         started: counts.get('started') ?? 0,
         confirmed: counts.get('confirmed') ?? 0,
         reversed: counts.get('reversed') ?? 0,
-        cost: days.reduce((sum, { cost }) => sum + cost, 0n),
+        cost: this.#totals(span).spent,
       }
     })
   }
 
-  readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly rows.SequencedEntry[]> {
+  readTotals(query: DaysQuery): Promise<Totals> {
+    return this.#queryDays(query, (span) => this.#totals(span))
+  }
+
+  #queryDays<T>({ tier, fromDay, toDay }: DaysQuery, run: (span: Span) => T): Promise<T> {
+    return this.#query(() => {
+      const from = Math.max(dayNamed(fromDay), oldestDay(this.#clock.now()))
+      return run([tier, dayText(from), dayText(dayNamed(toDay))])
+    })
+  }
+
+  #totals(span: Span): Totals {
+    const { sql } = this.#books
+    const sums = allValues(sql.getTierDays, ...span).map((values): NamedSum => {
+      const { name, sum } = rows.tierDayRow(values)
+      return [name, sum]
+    })
+    return totalsOf(sums, rows.whole(firstValues(sql.countTierUsers, ...span)?.[0] ?? 0))
+  }
+
+  readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly SequencedEntry[]> {
     return this.#query(() =>
       allValues(this.#books.sql.readEntries, afterSequence, Math.min(limit, LEDGER_PAGE_MAX)).map((values) => rows.entryRow(values)),
     )
@@ -390,8 +436,27 @@ class EmbeddedStore implements BudgetStore {
   async #dropOutlived(now: number): Promise<void> {
     try {
       await this.#books.dropOutlived(now)
+      if (this.#ledgerLifeMs !== null) await this.#dropEntries(now - this.#ledgerLifeMs)
     } catch (error) {
       if (this.#isOpen) this.#onTrouble(storeError(this.#file, error))
+    }
+  }
+
+  /** What living accounts need of the entries is carried over in the step that drops them. */
+  async #dropEntries(beforeMs: number): Promise<void> {
+    let afterSequence = 0
+    for (let drop = 0; drop < DROPS_MAX; drop++) {
+      const query = { afterSequence, beforeMs, limit: DROPPED_ENTRIES }
+      const old = await this.#query(() => this.#books.oldEntries(query))
+      const last = old.at(-1)
+      if (last === undefined) return
+      await this.#step(() => {
+        const carried = carriedOver(old, (account) => this.#open.isAlive(account))
+        const places = new Set(carried.map(({ sequence }) => sequence))
+        for (const entry of old) if (!places.has(entry.sequence)) this.#books.dropEntry(entry.sequence)
+        for (const entry of carried) if (!old.includes(entry)) this.#books.entries.set(String(entry.sequence), entry)
+      })
+      afterSequence = last.sequence
     }
   }
 }
@@ -405,14 +470,4 @@ function hasMoved(found: Conversation | null, { seen, initial }: ReserveStep): b
   if (found === null) return false
   const { contractHash, user, session } = seen ?? initial
   return found.contractHash !== contractHash || found.user !== user || found.session !== session
-}
-
-/** Thresholds that the tightest of the watched accounts has reached: spent and the input of calls under way, of its cap. */
-function reachedPercents({ draws, percents }: SettleStep['alerts'], accounts: ReadonlyMap<AccountId, Account>): number[] {
-  return percents.filter((percent) =>
-    draws.some(({ account, cap }) => {
-      const { spent, heldInput } = accounts.get(account) ?? EMPTY_ACCOUNT
-      return cap !== null && (spent + heldInput) * 100n >= cap * BigInt(percent)
-    }),
-  )
 }

@@ -58,6 +58,7 @@ describe('a journal', () => {
     written(30, 500).close()
     const all = journalParts(file).length
     assert.ok(all > 3)
+    assert.equal(new JournalReader(file, 17).readTo(30, 1).length, 1)
     const reader = new JournalReader(file, 17)
     assert.deepEqual(
       reader.readTo(30).map(({ sequence }) => sequence),

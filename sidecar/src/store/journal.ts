@@ -69,7 +69,7 @@ export class JournalReader {
   readonly #file: string
   /** The part that is read, how far, and whether a line was found cut: there it ends. */
   #part: { readonly path: string; readonly descriptor: number; offset: number; isCut: boolean } | null = null
-  readonly #pending: JournalRecord[] = []
+  readonly #pending: { readonly record: JournalRecord; readonly length: number }[] = []
   #isAhead = true
   /** Of the last record that was given out. */
   #sequence: number
@@ -80,16 +80,22 @@ export class JournalReader {
     this.#sequence = after
   }
 
-  /** The records after the last ones given, up to `sequence`; fewer where the journal ends before it. */
-  readTo(sequence: number): readonly JournalRecord[] {
+  /**
+   * The records after the last ones given, up to `sequence`; fewer where the journal ends before it, or when their lines come to
+   * `lengthMax` characters.
+   */
+  readTo(sequence: number, lengthMax = Infinity): readonly JournalRecord[] {
     const records: JournalRecord[] = []
-    while (this.#sequence < sequence) {
-      const record = this.#next()
-      if (record === null) break
+    let length = 0
+    while (this.#sequence < sequence && length < lengthMax) {
+      const next = this.#next()
+      if (next === null) break
+      const { record } = next
       if (record.sequence <= this.#sequence) continue
       if (record.sequence !== this.#sequence + 1) break // what lay between is lost: what follows hangs in the air
       this.#sequence = record.sequence
       records.push(record)
+      length += next.length
     }
     return records
   }
@@ -115,7 +121,7 @@ export class JournalReader {
     this.#part = null
   }
 
-  #next(): JournalRecord | null {
+  #next(): { readonly record: JournalRecord; readonly length: number } | null {
     for (;;) {
       const known = this.#pending.shift()
       if (known !== undefined) return known
@@ -143,7 +149,7 @@ export class JournalReader {
           part.isCut = true
           break
         }
-        this.#pending.push(record)
+        this.#pending.push({ record, length: line.length })
       }
       return true
     }

@@ -3,16 +3,45 @@
  * between. Engines are compared with it, and schedules by the hundred thousand run on it; it takes the methods and the
  * arguments of `BudgetStore`, answers at once and keeps everything.
  */
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 import * as budget from '../core/budget.ts'
-import type { AccountId, Books, Operation, SettleResult, VoidStatus } from '../core/budget.ts'
+import type { AccountId, Books, Operation, OperationId, SettleResult, VoidStatus } from '../core/budget.ts'
 import { applyChange } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
+import { bucketOf } from '../core/cost-buckets.ts'
+import { isSessionAccount, rungsBrought, totalsOf } from '../core/totals.ts'
+import type { NamedSum, Totals } from '../core/totals.ts'
 import { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS } from './store.ts'
-import type { BudgetStore, OutcomeTotals, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from './store.ts'
+import type {
+  BudgetStore,
+  DaysQuery,
+  OutcomeTotals,
+  ReserveAnswer,
+  ReserveStep,
+  SettleAnswer,
+  SettleStep,
+  Snapshot,
+  UpdateAnswer,
+} from './store.ts'
+import { dayNamed, dayOf, oldestDay } from './utc-day.ts'
 
 /** The steps of a budget. Tests of the tests put a wrong one in place. */
 export type BudgetRules = Pick<typeof budget, 'reserve' | 'renew' | 'settle' | 'voidHold' | 'expire' | 'charge'>
+
+/** What happened to a tier on a day: a turn, of a user, or a rung that rose. */
+interface TierEvent {
+  readonly tier: string
+  readonly day: number
+  readonly name: string
+  readonly user: string | null
+}
+/** A session of a conversation that was drawn on, and what it has spent. */
+interface Session {
+  readonly tier: string
+  readonly day: number
+  spent: NanoUsd
+}
 
 type Step<Method extends keyof BudgetStore> = Parameters<BudgetStore[Method]>[0]
 
@@ -23,6 +52,9 @@ export class ModelStore {
   readonly #chain = new Map<Digest, { readonly conversation: ConversationId; readonly touched: number }>()
   readonly #accountsTouched = new Map<AccountId, number>()
   readonly #outcomes = new Map<string, Step<'addOutcome'>>()
+  readonly #events: TierEvent[] = []
+  readonly #sessions: Session[] = []
+  readonly #openSessions = new Map<AccountId, Session>()
   #books: Books = budget.EMPTY_BOOKS
 
   constructor(nowMs: () => number, rules: BudgetRules = budget) {
@@ -64,6 +96,7 @@ export class ModelStore {
     this.#books = books
     if (result.status !== 'held') return { status: result.status, result, snapshot: snapshotOf(found) }
     for (const { account } of reservation.draws) this.#accountsTouched.set(account, now)
+    this.#countSessions([reservation.operationId])
     const { conversation } = this.#change(step.conversation, found ?? step.initial, step.change, now)
     return { status: 'held', result, snapshot: snapshotOf(conversation) }
   }
@@ -81,6 +114,7 @@ export class ModelStore {
     if (!isEntered(result)) return { result, firedAlerts: [], snapshot: { conversation: found, accounts: this.#balances(drawn) } }
     const own = books.operations.get(step.settlement.operationId)?.accounts ?? []
     for (const account of own) this.#accountsTouched.set(account, now)
+    this.#countSessions([step.settlement.operationId])
     const accounts = this.#balances([...new Set([...own, ...drawn])])
     if (found === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
     for (const digest of step.chain) this.#chain.set(digest, { conversation: step.conversation, touched: now })
@@ -98,6 +132,7 @@ export class ModelStore {
   void(step: Step<'void'>): VoidStatus {
     const { books, status } = this.#rules.voidHold(this.#books, step)
     this.#books = books
+    if (status === 'voided') this.#countSessions([step.operationId])
     return status
   }
 
@@ -116,6 +151,7 @@ export class ModelStore {
     this.#books = books
     if (status === 'exists') return status
     for (const account of step.accounts) this.#accountsTouched.set(account, now)
+    this.#countSessions([step.operationId])
     const found = this.#conversation(step.conversation)
     if (found !== null) this.#change(step.conversation, found, step.change, now)
     return status
@@ -124,6 +160,7 @@ export class ModelStore {
   sweep({ nowMs, limit }: Step<'sweep'>): { readonly expired: readonly Operation[] } {
     const { books, expired } = this.#rules.expire(this.#books, this.#clock.at(nowMs), limit)
     this.#books = books
+    this.#countSessions(expired.map(({ id }) => id))
     return { expired }
   }
 
@@ -133,14 +170,20 @@ export class ModelStore {
     return 'added'
   }
 
-  readOutcomes({ tier, fromDay, toDay }: Step<'readOutcomes'>): OutcomeTotals {
-    const isOfThem = (of: string | undefined, day: string): boolean => of === tier && day >= fromDay && day <= toDay
+  readOutcomes(query: DaysQuery): OutcomeTotals {
+    const isAsked = this.#askedBy(query)
     const counts = { started: 0, confirmed: 0, reversed: 0 }
-    for (const outcome of this.#outcomes.values()) if (isOfThem(outcome.tier, outcome.day)) counts[outcome.kind] += 1
-    let cost = 0n
-    for (const entry of this.#books.ledger)
-      if (isOfThem(entry.note.tier, new Date(entry.atMs).toISOString().slice(0, 10))) cost += entry.cost
-    return { ...counts, cost }
+    for (const { tier, day, kind } of this.#outcomes.values()) if (isAsked(tier, dayNamed(day))) counts[kind] += 1
+    return { ...counts, cost: this.readTotals(query).spent }
+  }
+
+  readTotals(query: DaysQuery): Totals {
+    const isAsked = this.#askedBy(query)
+    const events = this.#events.filter(({ tier, day }) => isAsked(tier, day))
+    const sums: NamedSum[] = events.map(({ name }) => [name, 1n])
+    for (const { note, atMs, cost } of this.#books.ledger) if (isAsked(note.tier, dayOf(atMs))) sums.push(['spent', cost])
+    for (const { tier, day, spent } of this.#sessions) if (isAsked(tier, day)) sums.push([String(bucketOf(spent)), 1n])
+    return totalsOf(sums, new Set(events.flatMap(({ user }) => user ?? [])).size)
   }
 
   listConversations({ limit }: Step<'listConversations'>): readonly Conversation[] {
@@ -161,8 +204,36 @@ export class ModelStore {
 
   #change(id: ConversationId, before: Conversation, change: ConversationChange, touched: number): UpdateAnswer {
     const changed = applyChange(before, change)
-    this.#conversations.set(id, { conversation: changed.conversation, touched })
+    const { conversation } = changed
+    this.#conversations.set(id, { conversation, touched })
+    const { tier, user } = conversation
+    const today = dayOf(this.#clock.now())
+    for (const rung of rungsBrought(before, conversation)) this.#events.push({ tier, day: today, name: rung, user: null })
+    if (change.turnAtMs !== undefined) this.#events.push({ tier, day: dayOf(change.turnAtMs), name: 'turns', user })
     return changed
+  }
+
+  /** What the sessions that these operations drew on have spent by now; one that is new begins. */
+  #countSessions(ids: readonly OperationId[]): void {
+    const day = dayOf(this.#clock.now())
+    for (const { accounts, note } of ids.flatMap((id) => this.#books.operations.get(id) ?? [])) {
+      for (const account of accounts.filter(isSessionAccount)) {
+        const { spent } = this.#books.accounts.get(account) ?? budget.EMPTY_ACCOUNT
+        const known = this.#openSessions.get(account)
+        if (known !== undefined) known.spent = spent
+        else if (note.tier !== undefined) {
+          const session = { tier: note.tier, day, spent }
+          this.#sessions.push(session)
+          this.#openSessions.set(account, session)
+        }
+      }
+    }
+  }
+
+  #askedBy({ tier, fromDay, toDay }: DaysQuery): (of: string | undefined, day: number) => boolean {
+    const from = Math.max(dayNamed(fromDay), oldestDay(this.#clock.now()))
+    const to = dayNamed(toDay)
+    return (of, day) => of === tier && day >= from && day <= to
   }
 
   #forgetOutlived(): number {
@@ -175,6 +246,7 @@ export class ModelStore {
       accounts.delete(id)
       this.#books = { ...this.#books, accounts }
       this.#accountsTouched.delete(id)
+      this.#openSessions.delete(id)
     }
     return now
   }

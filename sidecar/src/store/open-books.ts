@@ -2,18 +2,21 @@
  * What the rows of the embedded store mean: balances, operations, conversations and entries, as they are now and as a step
  * changes them. All of it happens in memory; `embedded.ts` commits it.
  */
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { added, EMPTY_ACCOUNT } from '../core/budget.ts'
 import type { Account, AccountId, Operation, OperationId, Outcome } from '../core/budget.ts'
 import { applyChange } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest, Edit } from '../core/conversation.ts'
+import { bucketOf } from '../core/cost-buckets.ts'
 import type { LedgerEntry } from '../core/ledger.ts'
-import { tierDayKey } from './books-file.ts'
+import { isSessionAccount, rungsBrought } from '../core/totals.ts'
+import { tierKey } from './books-file.ts'
 import type { BooksFile } from './books-file.ts'
+import type { AccountRow, TierDay } from './rows.ts'
 import type { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS } from './store.ts'
 import type { UpdateAnswer } from './store.ts'
-
-const DAY_MS = 24 * 3_600_000
+import { dayOf, dayText } from './utc-day.ts'
 
 export class OpenBooks {
   readonly #file: BooksFile
@@ -54,7 +57,7 @@ export class OpenBooks {
   book({ operation, delta, entries }: Outcome, touched: number | null): void {
     const balances = this.moved(operation.accounts, delta)
     this.putOperation(operation, this.#clock.now())
-    this.putAccounts(balances, touched)
+    this.putAccounts(balances, touched, operation.note.tier)
     for (const entry of entries) this.#enter(entry)
   }
 
@@ -62,16 +65,23 @@ export class OpenBooks {
     const { tier } = entry.note
     const sequence = this.#file.nextEntry()
     this.#file.entries.set(String(sequence), { ...entry, sequence })
-    if (tier === undefined) return
-    const key = tierDayKey(tier, this.#dayOf(entry.atMs))
-    const known = this.#file.tierDays.get(key)
-    this.#file.tierDays.set(key, { tier, day: this.#dayOf(entry.atMs), cost: (known?.cost ?? 0n) + entry.cost })
+    if (tier !== undefined) this.#count({ tier, day: this.#dayAt(entry.atMs) }, 'spent', entry.cost)
   }
 
-  /** Of UTC. */
-  #dayOf(atMs: number): string {
-    const number = Math.floor(atMs / DAY_MS)
-    if (number !== this.#today.number) this.#today = { number, text: new Date(atMs).toISOString().slice(0, 10) }
+  /** Adds to a sum of a tier's day. */
+  #count({ tier, day }: TierDay, name: string, by: bigint): void {
+    const key = tierKey({ tier, day }, name)
+    this.#file.tierDays.set(key, { tier, day, name, sum: (this.#file.tierDays.get(key)?.sum ?? 0n) + by })
+  }
+
+  #countUser(at: TierDay, user: string): void {
+    const key = tierKey(at, user)
+    if (this.#file.tierUsers.get(key) === null) this.#file.tierUsers.set(key, { ...at, user })
+  }
+
+  #dayAt(atMs: number): string {
+    const number = dayOf(atMs)
+    if (number !== this.#today.number) this.#today = { number, text: dayText(number) }
     return this.#today.text
   }
 
@@ -95,14 +105,40 @@ export class OpenBooks {
     return new Map(ids.map((id) => [id, added(this.account(id), delta)]))
   }
 
-  putAccounts(accounts: ReadonlyMap<AccountId, Account>, touched: number | null): void {
-    for (const [id, account] of accounts)
-      this.#file.accounts.set(id, { account, touched: touched ?? this.#file.accounts.get(id)?.touched ?? this.#clock.now() })
+  /** `tier`: of the operation that moves them. */
+  putAccounts(accounts: ReadonlyMap<AccountId, Account>, touched: number | null, tier: string | undefined): void {
+    const now = this.#clock.now()
+    for (const [id, account] of accounts) {
+      const known = this.#file.accounts.get(id)
+      const before = this.#aliveAccount(id)
+      const begins = tier !== undefined && isSessionAccount(id) ? { tier, day: this.#dayAt(now) } : null
+      const session = before?.session ?? begins
+      this.#file.accounts.set(id, { account, touched: touched ?? known?.touched ?? now, session })
+      const counted = before !== null && before.session !== null ? before.account.spent : null
+      if (session !== null) this.#countCost(session, counted, account.spent)
+    }
+  }
+
+  /** A session counts once, where it has come to by now. `before`: null when it begins. */
+  #countCost(at: TierDay, before: NanoUsd | null, spent: NanoUsd): void {
+    const bucket = bucketOf(spent)
+    const known = before === null ? null : bucketOf(before)
+    if (bucket === known) return
+    if (known !== null) this.#count(at, String(known), -1n)
+    this.#count(at, String(bucket), 1n)
   }
 
   account(id: AccountId): Account {
+    return this.#aliveAccount(id)?.account ?? EMPTY_ACCOUNT
+  }
+
+  #aliveAccount(id: AccountId): AccountRow | null {
     const row = this.#file.accounts.get(id)
-    return row === null || (row.account.held === 0n && hasOutlived(row, this.#clock.now())) ? EMPTY_ACCOUNT : row.account
+    return row === null || (row.account.held === 0n && hasOutlived(row, this.#clock.now())) ? null : row
+  }
+
+  isAlive(id: AccountId): boolean {
+    return this.#aliveAccount(id) !== null
   }
 
   balances(ids: readonly AccountId[]): ReadonlyMap<AccountId, Account> {
@@ -134,6 +170,13 @@ export class OpenBooks {
     this.#file.conversations.set(id, { conversation, touched: touched ?? row?.touched ?? this.#clock.now() })
     this.#putEdits(id, found?.readyEdits ?? [], conversation.readyEdits, true)
     this.#putEdits(id, found?.edits ?? [], conversation.edits, false)
+    const { tier, user } = conversation
+    for (const rung of rungsBrought(before, conversation)) this.#count({ tier, day: this.#dayAt(this.#clock.now()) }, rung, 1n)
+    if (change.turnAtMs !== undefined) {
+      const at = { tier, day: this.#dayAt(change.turnAtMs) }
+      this.#count(at, 'turns', 1n)
+      if (user !== null) this.#countUser(at, user)
+    }
     return changed
   }
 

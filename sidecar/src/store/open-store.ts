@@ -35,27 +35,26 @@ export interface OpenStoreOptions {
   readonly onTrouble: (error: Error) => void
 }
 
+type StoreSettings = Pick<Settings, 'dataDir' | 'storeUrl' | 'namespace' | 'ledgerLifeMs'>
+
 /** Rejects with `StoreError` when the embedded store cannot be opened. One that is shared is looked for until it is there. */
-export function openStore(settings: Pick<Settings, 'dataDir' | 'storeUrl' | 'namespace'>, options: OpenStoreOptions): Promise<OpenStore> {
+export function openStore(settings: StoreSettings, options: OpenStoreOptions): Promise<OpenStore> {
   const { storeUrl: url } = settings
-  return url === null ? openOwn(settings.dataDir, options) : openShared({ ...settings, url }, options)
+  return url === null ? openOwn(settings, options) : openShared({ ...settings, url }, options)
 }
 
-async function openOwn(dataDir: string, { onTrouble }: OpenStoreOptions): Promise<OpenStore> {
+async function openOwn({ dataDir, ledgerLifeMs }: StoreSettings, { onTrouble }: OpenStoreOptions): Promise<OpenStore> {
   const nowMs = (): number => Date.now()
-  const store = openEmbeddedStore({ file: join(dataDir, 'books.sqlite'), nowMs, onTrouble })
+  const store = openEmbeddedStore({ file: join(dataDir, 'books.sqlite'), nowMs, ledgerLifeMs, onTrouble })
   const secret = keyIn(join(dataDir, 'identity.key'))
   const standing: StoreStanding = { state: 'Ready', reason: null, sinceMs: nowMs(), unsent: 0, outages: 0, replayed: 0 }
   return { store, isShared: false, identitySecret: () => secret, nowMs, standing: () => standing, close: () => store.close() }
 }
 
-interface Shared {
-  readonly url: string
-  readonly namespace: string
-  readonly dataDir: string
-}
-
-async function openShared({ url, namespace, dataDir }: Shared, { onTrouble, ...options }: OpenStoreOptions): Promise<OpenStore> {
+async function openShared(
+  { url, namespace, dataDir, ledgerLifeMs }: StoreSettings & { readonly url: string },
+  { onTrouble, ...options }: OpenStoreOptions,
+): Promise<OpenStore> {
   const clock = new ServerClock()
   const nowMs = (): number => clock.now()
   // The store has the key; the copy is for when this sidecar starts while the store is away.
@@ -78,7 +77,7 @@ async function openShared({ url, namespace, dataDir }: Shared, { onTrouble, ...o
       await link.close()
       throw error
     }
-    const store = await openBooks(link, { namespace, nowMs })
+    const store = await openBooks(link, { namespace, nowMs, ledgerLifeMs })
     const run = async (): Promise<string> => {
       const name = await link.run()
       // A write: one that takes none (full, its disk too, a replica by now) is not there yet.

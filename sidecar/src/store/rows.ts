@@ -1,7 +1,7 @@
 /** Rows of the embedded store <-> our types. What was written here is trusted when it is read again: the file is ours alone. */
 import type { Account, Operation, OperationState } from '../core/budget.ts'
 import type { Conversation, ConversationId, Driver, Edit } from '../core/conversation.ts'
-import type { EntryKind, EntryNote, LedgerEntry } from '../core/ledger.ts'
+import type { EntryKind, EntryNote, SequencedEntry } from '../core/ledger.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { OutcomeKind } from './store.ts'
@@ -14,6 +14,13 @@ export type Values = readonly (string | number | null | object)[]
 export interface AccountRow {
   readonly account: Account
   readonly touched: number
+  /** Of a session of a conversation: where it counts. */
+  readonly session: TierDay | null
+}
+/** `day`: of UTC, `2026-11-24`. */
+export interface TierDay {
+  readonly tier: string
+  readonly day: string
 }
 export interface OperationRow {
   readonly operation: Operation
@@ -33,24 +40,28 @@ export interface EditRow {
   readonly ready: boolean
   readonly edit: Edit
 }
-/** What a tier's entries of a day (UTC, `2026-11-24`) come to. */
-export interface TierDayRow {
-  readonly tier: string
-  readonly day: string
-  readonly cost: NanoUsd
+/** One of the sums of a tier's day: a `NamedSum`. */
+export interface TierDayRow extends TierDay {
+  readonly name: string
+  readonly sum: bigint
 }
-export interface OutcomeRow {
-  readonly tier: string
-  readonly day: string
+export interface TierUserRow extends TierDay {
+  readonly user: string
+}
+export interface OutcomeRow extends TierDay {
   readonly kind: OutcomeKind
 }
-export type SequencedEntry = LedgerEntry & { readonly sequence: number }
 
-export function accountValues({ account, touched }: AccountRow, id: string): Values {
-  return [id, Number(account.spent), Number(account.held), Number(account.heldInput), touched]
+export function accountValues({ account, touched, session }: AccountRow, id: string): Values {
+  const { spent, held, heldInput } = account
+  return [id, Number(spent), Number(held), Number(heldInput), touched, session?.tier ?? null, session?.day ?? null]
 }
-export function accountRow([, spent, held, heldInput, touched]: Values): AccountRow {
-  return { account: { spent: money(spent), held: money(held), heldInput: money(heldInput) }, touched: whole(touched) }
+export function accountRow([, spent, held, heldInput, touched, tier, day]: Values): AccountRow {
+  return {
+    account: { spent: money(spent), held: money(held), heldInput: money(heldInput) },
+    touched: whole(touched),
+    session: tier === null ? null : { tier: text(tier), day: text(day) },
+  }
 }
 
 export function operationValues({ operation, touched }: OperationRow): Values {
@@ -121,11 +132,18 @@ export function chainRow([, conversation, touched]: Values): ChainRow {
   return { conversation: text(conversation), touched: whole(touched) }
 }
 
-export function tierDayValues({ tier, day, cost }: TierDayRow): Values {
-  return [tier, day, String(cost)]
+export function tierDayValues({ day, tier, name, sum }: TierDayRow): Values {
+  return [day, tier, name, String(sum)]
 }
-export function tierDayRow([tier, day, cost]: Values): TierDayRow {
-  return { tier: text(tier), day: text(day), cost: BigInt(text(cost)) }
+export function tierDayRow([day, tier, name, sum]: Values): TierDayRow {
+  return { day: text(day), tier: text(tier), name: text(name), sum: BigInt(text(sum)) }
+}
+
+export function tierUserValues({ day, tier, user }: TierUserRow): Values {
+  return [day, tier, user]
+}
+export function tierUserRow([day, tier, user]: Values): TierUserRow {
+  return { day: text(day), tier: text(tier), user: text(user) }
 }
 
 export function contractValues(contract: Contract): Values {

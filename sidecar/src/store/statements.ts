@@ -5,7 +5,7 @@ import type { Values } from './rows.ts'
 export type ReadStatements = ReturnType<typeof prepareReads>
 export type WriteStatements = ReturnType<typeof prepareWrites>
 
-const ACCOUNT = 'id, spent, held, held_input, touched'
+const ACCOUNT = 'id, spent, held, held_input, touched, tier, day'
 const OPERATION = 'id, accounts, hold, input, expires, status, cost, note, touched'
 const ENTRY = 'sequence, operation, kind, accounts, cost, at, note'
 
@@ -16,6 +16,10 @@ export function prepareReads(database: DatabaseSync) {
     getOperation: statement(`SELECT ${OPERATION} FROM operations WHERE id = ?`),
     heldOperations: statement(`SELECT ${OPERATION} FROM operations WHERE status = 'held' ORDER BY id`),
     readEntries: statement(`SELECT ${ENTRY} FROM ledger WHERE sequence > ? ORDER BY sequence LIMIT ?`),
+    // The newest entry stays, so that numbers go on from it.
+    oldestEntries: statement(
+      `SELECT ${ENTRY} FROM ledger WHERE sequence > ? AND sequence < (SELECT max(sequence) FROM ledger) ORDER BY sequence LIMIT ?`,
+    ),
     lastEntry: statement('SELECT max(sequence) FROM ledger'),
     getConversation: statement('SELECT id, state, last_turn, touched FROM conversations WHERE id = ?'),
     newestConversations: statement('SELECT id FROM conversations WHERE touched >= ? ORDER BY last_turn DESC, id LIMIT ?'),
@@ -25,8 +29,10 @@ export function prepareReads(database: DatabaseSync) {
     getContract: statement('SELECT hash, body FROM contracts WHERE hash = ?'),
     getOutcome: statement('SELECT key, tier, day, kind FROM outcomes WHERE key = ?'),
     countOutcomes: statement('SELECT kind, count(*) FROM outcomes WHERE tier = ? AND day BETWEEN ? AND ? GROUP BY kind'),
-    getTierDay: statement('SELECT tier, day, cost FROM tier_days WHERE tier = ? AND day = ?'),
-    getTierDays: statement('SELECT tier, day, cost FROM tier_days WHERE tier = ? AND day BETWEEN ? AND ?'),
+    getTierDay: statement('SELECT day, tier, name, sum FROM tier_days WHERE day = ? AND tier = ? AND name = ?'),
+    getTierDays: statement('SELECT day, tier, name, sum FROM tier_days WHERE tier = ? AND day BETWEEN ? AND ?'),
+    getTierUser: statement('SELECT day, tier, user FROM tier_users WHERE day = ? AND tier = ? AND user = ?'),
+    countTierUsers: statement('SELECT count(DISTINCT user) FROM tier_users WHERE tier = ? AND day BETWEEN ? AND ?'),
   }
 }
 
@@ -39,7 +45,7 @@ export function prepareWrites(database: DatabaseSync) {
     getMeta: statement('SELECT value FROM meta WHERE name = ?'),
     putMeta: statement('INSERT OR REPLACE INTO meta VALUES (?, ?)'),
 
-    putAccount: statement(`INSERT OR REPLACE INTO accounts (${ACCOUNT}) VALUES (?, ?, ?, ?, ?)`),
+    putAccount: statement(`INSERT OR REPLACE INTO accounts (${ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?, ?)`),
     walkAccounts: statement('SELECT id, touched, held FROM accounts WHERE id > ? ORDER BY id LIMIT ?'),
     dropAccount: statement('DELETE FROM accounts WHERE id = ?'),
 
@@ -52,6 +58,7 @@ export function prepareWrites(database: DatabaseSync) {
     dropOperation: statement('DELETE FROM operations WHERE id = ?'),
 
     putEntry: statement(`INSERT OR REPLACE INTO ledger (${ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?)`),
+    dropEntry: statement('DELETE FROM ledger WHERE sequence = ?'),
 
     putConversation: statement(
       `INSERT INTO conversations (id, state, last_turn, touched) VALUES (?, ?, ?, ?)
@@ -69,7 +76,15 @@ export function prepareWrites(database: DatabaseSync) {
 
     putContract: statement('INSERT OR REPLACE INTO contracts VALUES (?, ?)'),
     putOutcome: statement('INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?)'),
-    putTierDay: statement('INSERT OR REPLACE INTO tier_days VALUES (?, ?, ?)'),
+    dropOutcomes: statement('DELETE FROM outcomes WHERE key IN (SELECT key FROM outcomes WHERE day < ? LIMIT ?)'),
+    putTierDay: statement('INSERT OR REPLACE INTO tier_days VALUES (?, ?, ?, ?)'),
+    dropTierDays: statement(
+      'DELETE FROM tier_days WHERE (day, tier, name) IN (SELECT day, tier, name FROM tier_days WHERE day < ? LIMIT ?)',
+    ),
+    putTierUser: statement('INSERT OR IGNORE INTO tier_users VALUES (?, ?, ?)'),
+    dropTierUsers: statement(
+      'DELETE FROM tier_users WHERE (day, tier, user) IN (SELECT day, tier, user FROM tier_users WHERE day < ? LIMIT ?)',
+    ),
   }
 }
 

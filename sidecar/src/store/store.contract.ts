@@ -1,21 +1,28 @@
 /** What every engine of `BudgetStore` must do. An engine joins by one call in its own test file. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { AMOUNT_MAX } from '../core/budget.ts'
 import type { Draw } from '../core/budget.ts'
+import type { ConversationChange } from '../core/conversation.ts'
+import { bucketOf } from '../core/cost-buckets.ts'
+import type { SequencedEntry } from '../core/ledger.ts'
 import { ModelStore } from './model.ts'
-import { CONVERSATION_LIFE_MS, StoreError } from './store.ts'
+import { CONVERSATION_LIFE_MS, LEDGER_LIFE_MS_MIN, StoreError, TOTALS_LIFE_DAYS } from './store.ts'
 import type { BudgetStore } from './store.ts'
 import { compareAll, CUT, played, stepArbitrary } from './test-schedule.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
+import { DAY_MS } from './utc-day.ts'
 
-/** Opens an empty store whose wall clock is `nowMs`. */
-export type OpenStore = (nowMs: () => number) => BudgetStore | Promise<BudgetStore>
+/** Opens an empty store whose wall clock is `nowMs`; its ledger is kept for good unless it is told for how long. */
+export type OpenStore = (nowMs: () => number, ledgerLifeMs?: number) => BudgetStore | Promise<BudgetStore>
 
 const RUNS = 150
 const HOUR_MS = 3_600_000
+/** Enough that a sketch of them is no list. */
+const USERS = 1_000
 
 /**
  * `atOnce: false` for an engine whose steps on one account may be several: in the random schedules, where each answer is
@@ -23,15 +30,16 @@ const HOUR_MS = 3_600_000
  */
 export function storeContract(name: string, open: OpenStore, { atOnce = true }: { readonly atOnce?: boolean } = {}): void {
   /** Runs with a store of its own, and a wall clock that is set by hand. */
-  const withStore = (run: (store: BudgetStore, clock: { ms: number }) => Promise<void>) => async (): Promise<void> => {
-    const clock = { ms: START_MS }
-    const store = await open(() => clock.ms)
-    try {
-      await run(store, clock)
-    } finally {
-      await store.close()
+  const withStore =
+    (run: (store: BudgetStore, clock: { ms: number }) => Promise<void>, ledgerLifeMs?: number) => async (): Promise<void> => {
+      const clock = { ms: START_MS }
+      const store = await open(() => clock.ms, ledgerLifeMs)
+      try {
+        await run(store, clock)
+      } finally {
+        await store.close()
+      }
     }
-  }
   const balance = async (store: BudgetStore, clock: { ms: number }, account = 'c:A:1') =>
     (await store.read({ conversation: 'A', accounts: [account], nowMs: clock.ms })).accounts.get(account)
 
@@ -274,6 +282,130 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
     )
 
     it(
+      'adds up turns, spending, rungs and different users per tier and day, each step once',
+      withStore(async (store, clock) => {
+        const change = { addRungs: { rungs: ['DropRetrieval', 'Summarize'], reason: 'threshold' } } as const
+        const turn = async (id: string, conversation: string, user: string | null, cost: bigint): Promise<void> => {
+          const initial = conversationFor(conversation, clock.ms, { user })
+          const draws = [{ account: `c:${conversation}:1`, cap: null }]
+          const seen = { contractHash: 'k1', user, session: 1 }
+          const step = reserveStep(
+            id,
+            clock.ms,
+            { atLeast: 5n, atMost: 5n },
+            { conversation, initial, seen, change, reservation: { draws } },
+          )
+          for (let repeat = 0; repeat < 2; repeat++) await store.reserve(step)
+          for (let repeat = 0; repeat < 2; repeat++) await store.settle(settleStep(id, clock.ms, cost, { conversation }))
+        }
+        await turn('o1', 'A', 'ann', 9n)
+        await turn('o2', 'A', 'ann', 4n)
+        await turn('o3', 'B', 'bob', 1n)
+        await turn('o4', 'C', null, 1n)
+        clock.ms += DAY_MS
+        await turn('o5', 'B', 'bob', 6n)
+        const first = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
+        const { costs: _costs, ...day } = await store.readTotals(first)
+        const risen = { DropRetrieval: 3, Summarize: 3, DowngradeModel: 0, RefuseTools: 0, EndConversation: 0 }
+        assert.deepEqual(day, { turns: 4, spent: 15n, risen, users: 2 })
+        const both = await store.readTotals({ ...first, toDay: '2026-11-25' })
+        assert.deepEqual([both.turns, both.spent, both.users, both.risen.Summarize], [5, 21n, 2, 3])
+        const other = await store.readTotals({ ...first, tier: 'basic' })
+        assert.deepEqual([other.turns, other.spent, other.users, other.costs.size], [0, 0n, 0, 0])
+        await assert.rejects(store.readTotals({ ...first, fromDay: 'yesterday' }), RangeError)
+      }),
+    )
+
+    it(
+      'counts a rung again in the next session, and after its conversation was opened again',
+      withStore(async (store, clock) => {
+        const end = { addRungs: { rungs: ['EndConversation'], reason: 'threshold' }, state: 'ended' } as const
+        const update = (change: ConversationChange) =>
+          store.update({ conversation: 'A', initial: conversationFor('A', clock.ms), change, nowMs: clock.ms })
+        for (const change of [end, end, { state: 'open' } as const, end, { openSession: 2 }, { ...end, ofSession: 1 }, end])
+          await update(change)
+        const { risen } = await store.readTotals({ tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' })
+        assert.equal(risen.EndConversation, 3)
+      }),
+    )
+
+    it(
+      'knows how the costs of sessions are distributed, each on the day that it began and as it is by now',
+      withStore(async (store, clock) => {
+        const costs = async (day: string) => [...(await store.readTotals({ tier: 'pro', fromDay: day, toDay: day })).costs]
+        const on = (id: string, account: string) =>
+          store.reserve(
+            reserveStep(id, clock.ms, { atLeast: 50n, atMost: 50n, cap: null }, { reservation: { draws: [{ account, cap: null }] } }),
+          )
+        await on('o1', 'c:A:1')
+        await on('o2', 'u:ann')
+        assert.deepEqual(await costs('2026-11-24'), [[0, 1]])
+        await store.settle(settleStep('o1', clock.ms, 40n))
+        await store.settle(settleStep('o2', clock.ms, 50n))
+        assert.deepEqual(await costs('2026-11-24'), [[bucketOf(40n), 1]])
+        clock.ms += DAY_MS
+        const fact = { cost: 5_000n, atMs: clock.ms, note: { tier: 'pro' }, conversation: 'A', change: {} }
+        for (let repeat = 0; repeat < 2; repeat++) await store.charge({ operationId: 'x1', accounts: ['c:A:1'], ...fact })
+        await store.charge({ operationId: 'x2', accounts: ['c:A:2'], ...fact, note: { tier: 'basic' } })
+        await on('o3', 'c:A:2')
+        await on('o4', 'c:A:3')
+        clock.ms += 100_000
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+        assert.deepEqual(await costs('2026-11-24'), [[bucketOf(5_040n), 1]])
+        assert.deepEqual(await costs('2026-11-25'), [[bucketOf(50n), 1]])
+        await store.void({ operationId: 'o4', atMs: clock.ms })
+        assert.deepEqual(await costs('2026-11-25'), [[0, 1]])
+        const { costs: basic } = await store.readTotals({ tier: 'basic', fromDay: '2026-11-25', toDay: '2026-11-25' })
+        assert.deepEqual([...basic], [[bucketOf(5_050n), 1]])
+      }),
+    )
+
+    it(
+      'tells many users of many days apart, within a few percent',
+      withStore(async (store, clock) => {
+        for (let day = 0; day < 2; day++) {
+          await Promise.all(
+            Array.from({ length: USERS }, async (_, index) => {
+              const conversation = `${day}-${index}`
+              const initial = conversationFor(conversation, clock.ms, { user: `user ${index + (day * USERS) / 2}` })
+              await store.update({ conversation, initial, change: { turnAtMs: clock.ms }, nowMs: clock.ms })
+            }),
+          )
+          clock.ms += DAY_MS
+        }
+        const { users, turns } = await store.readTotals({ tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-25' })
+        assert.equal(turns, 2 * USERS)
+        assert.ok(Math.abs(users - 1.5 * USERS) < 0.04 * 1.5 * USERS, `${users} of ${1.5 * USERS}`)
+      }),
+    )
+
+    it(
+      'forgets what a day came to after 400 days',
+      withStore(async (store, clock) => {
+        await store.charge({
+          operationId: 'x1',
+          accounts: ['c:A:1'],
+          cost: 7n,
+          atMs: clock.ms,
+          note: { tier: 'pro' },
+          conversation: 'A',
+          change: {},
+        })
+        await store.addOutcome({ key: 'A/started', tier: 'pro', day: '2026-11-24', kind: 'started' })
+        const days = { tier: 'pro', fromDay: '2026-11-20', toDay: '2027-12-31' }
+        clock.ms += (TOTALS_LIFE_DAYS - 1) * DAY_MS
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+        assert.equal((await store.readTotals(days)).spent, 7n)
+        assert.equal((await store.readOutcomes(days)).started, 1)
+        clock.ms += DAY_MS
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+        const { spent, costs } = await store.readTotals(days)
+        assert.deepEqual([spent, costs.size], [0n, 0])
+        assert.deepEqual(await store.readOutcomes(days), { started: 0, confirmed: 0, reversed: 0, cost: 0n })
+      }),
+    )
+
+    it(
       'reads the ledger page by page, in the order of the steps',
       withStore(async (store, clock) => {
         for (let index = 0; index < 7; index++)
@@ -298,6 +430,69 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         assert.deepEqual(read, [0n, 1n, 2n, 3n, 4n, 5n, 6n])
       }),
     )
+
+    it(
+      'drops entries that are too old, and carries over what the accounts that live need to be the sum of theirs',
+      withStore(async (store, clock) => {
+        let charges = 0
+        const charge = (...accounts: string[]) =>
+          store.charge({
+            operationId: `x${++charges}`,
+            accounts,
+            cost: BigInt(charges),
+            atMs: clock.ms,
+            note: { tier: 'pro' },
+            conversation: 'A',
+            change: {},
+          })
+        const swept = async (isDone: (entries: readonly SequencedEntry[]) => boolean): Promise<readonly SequencedEntry[]> => {
+          for (let tries = 0; tries < 200; tries++) {
+            await store.sweep({ nowMs: clock.ms, limit: 9 })
+            const entries = await store.readLedger({ afterSequence: 0, limit: 1_000 })
+            if (isDone(entries)) return entries
+            await sleep(10) // an engine may drop them beside its steps
+          }
+          throw new Error('entries have not been dropped')
+        }
+        await charge('c:B:1', 'u:ann:May')
+        const first = (await store.readLedger({ afterSequence: 0, limit: 1 }))[0]?.sequence
+        for (let week = 0; week < 20; week++) {
+          await charge('c:A:1', `u:ann:${Math.floor(week / 4)}`)
+          await store.sweep({ nowMs: clock.ms, limit: 9 })
+          clock.ms += 7 * DAY_MS
+        }
+        const isOld = ({ atMs }: SequencedEntry): boolean => atMs < clock.ms - LEDGER_LIFE_MS_MIN
+        const entries = await swept((all) => all.filter(isOld).length === 1)
+        const [carried, ...rest] = entries
+        assert.deepEqual([carried?.kind, carried?.accounts, carried?.cost], ['carried', ['c:A:1'], (11n * 12n) / 2n - 1n])
+        assert.ok((carried?.sequence ?? 0) > (first ?? 0))
+        assert.deepEqual(
+          rest.map(({ cost }) => cost),
+          [12n, 13n, 14n, 15n, 16n, 17n, 18n, 19n, 20n, 21n],
+        )
+        assert.ok(entries.every(({ sequence }, index) => sequence > (entries[index - 1]?.sequence ?? 0)))
+        assert.equal(new Set(entries.map(({ id }) => id)).size, entries.length)
+        const { spent } = (await balance(store, clock)) ?? {}
+        assert.equal(
+          entries.reduce((sum, { cost }) => sum + cost, 0n),
+          spent,
+        )
+        const last = entries.at(-1)?.sequence ?? 0
+        assert.deepEqual(await store.readLedger({ afterSequence: last, limit: 9 }), [])
+
+        clock.ms += LEDGER_LIFE_MS_MIN
+        await charge('c:C:1')
+        const after = await swept((all) => all.length === 1)
+        assert.deepEqual(after[0]?.accounts, ['c:C:1'])
+        assert.ok((after[0]?.sequence ?? 0) > last, 'numbers go on')
+        const days = { tier: 'pro', fromDay: '2026-11-24', toDay: '2027-11-24' }
+        assert.equal((await store.readTotals(days)).spent, BigInt((charges * (charges + 1)) / 2))
+      }, LEDGER_LIFE_MS_MIN),
+    )
+
+    it('is not opened with a ledger that forgets what balances need', async () => {
+      await assert.rejects(async () => open(() => START_MS, LEDGER_LIFE_MS_MIN - 1), RangeError)
+    })
 
     it(
       'keeps a conversation, its balance and its chain for 35 days after its last turn, and begins anew after that',

@@ -10,7 +10,8 @@ import type {
   SettleResult,
 } from '../core/budget.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
-import type { EntryNote, LedgerEntry } from '../core/ledger.ts'
+import type { EntryNote, SequencedEntry } from '../core/ledger.ts'
+import type { Totals } from '../core/totals.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
@@ -21,6 +22,13 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 export const CONVERSATION_LIFE_MS = 35 * 24 * 3_600_000
 /** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
 export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
+/**
+ * Entries are kept for good, or at least this long: by then an account of any period has outlived its life, and only sessions
+ * that were used all the time have not. Those find what their entries came to carried over.
+ */
+export const LEDGER_LIFE_MS_MIN = 70 * 24 * 3_600_000
+/** What a day came to is known for so many days, itself and the day it is read included. */
+export const TOTALS_LIFE_DAYS = 400
 
 /**
  * Budgets, conversations, contracts and the ledger. Each method is one atomic step, safe to repeat. Two engines keep this
@@ -62,7 +70,10 @@ export interface BudgetStore {
     readonly conversation: ConversationId
     readonly change: ConversationChange
   }): Promise<'charged' | 'exists'>
-  /** Charges the holds that have expired by the store's clock, at most `limit`; says which. Also drops what outlived its life. */
+  /**
+   * Charges the holds that have expired by the store's clock, at most `limit`; says which. Also drops what outlived its life, of
+   * the ledger only where a store was given a `ledgerLifeMs`: then the oldest entries, in order, a bounded number each time.
+   */
   sweep(step: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }>
 
   /** Contracts in use, by hash, so that any replica can honour them. */
@@ -76,14 +87,13 @@ export interface BudgetStore {
     readonly day: string
     readonly kind: OutcomeKind
   }): Promise<'added' | 'exists'>
-  /** Outcomes of these days, and all that the tier's ledger entries (`note.tier`) of these days come to. Days are inclusive. */
-  readOutcomes(query: { readonly tier: string; readonly fromDay: string; readonly toDay: string }): Promise<OutcomeTotals>
+  /** Outcomes of these days, and all that the tier's ledger entries (`note.tier`) of these days come to. */
+  readOutcomes(query: DaysQuery): Promise<OutcomeTotals>
+  /** What these days came to. */
+  readTotals(query: DaysQuery): Promise<Totals>
 
   /** Entries in order, from after `afterSequence`; for export and verification. */
-  readLedger(query: {
-    readonly afterSequence: number
-    readonly limit: number
-  }): Promise<readonly (LedgerEntry & { readonly sequence: number })[]>
+  readLedger(query: { readonly afterSequence: number; readonly limit: number }): Promise<readonly SequencedEntry[]>
   /** Conversations by last turn, newest first: for status. */
   listConversations(query: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]>
   close(): Promise<void>
@@ -108,7 +118,10 @@ export interface ReserveStep {
 }
 export type ReserveAnswer =
   | { readonly status: 'moved'; readonly snapshot: Snapshot }
-  /** `snapshot` is after the step; on `busy` and `exceedsCap` nothing was changed. */
+  /**
+   * `snapshot` is after the step; on `busy` and `exceedsCap` nothing was changed. Of an operation that was settled or voided
+   * `exists` tells that, and its cost: what it held, and of whom, may be forgotten.
+   */
   | { readonly status: ReserveResult['status']; readonly result: ReserveResult; readonly snapshot: Snapshot }
 
 export interface SettleStep {
@@ -130,6 +143,13 @@ export interface UpdateAnswer {
   readonly firedAlerts: readonly number[]
 }
 
+/** Days of a tier (`2026-11-24`, UTC), both inclusive; of those that are older than `TOTALS_LIFE_DAYS` nothing is known. */
+export interface DaysQuery {
+  readonly tier: string
+  readonly fromDay: string
+  readonly toDay: string
+}
+
 export const OUTCOME_KINDS = ['started', 'confirmed', 'reversed'] as const
 /** A conversation that began, one that was resolved, and a resolution taken back. */
 export type OutcomeKind = (typeof OUTCOME_KINDS)[number]
@@ -138,6 +158,12 @@ export interface OutcomeTotals {
   readonly confirmed: number
   readonly reversed: number
   readonly cost: NanoUsd
+}
+
+/** Throws `RangeError` for a ledger that would forget what balances need. */
+export function assertLedgerLife(ledgerLifeMs: number | undefined): void {
+  if (ledgerLifeMs !== undefined && !(ledgerLifeMs >= LEDGER_LIFE_MS_MIN))
+    throw new RangeError(`a ledger must be kept for at least ${LEDGER_LIFE_MS_MIN} ms`)
 }
 
 /** The store cannot be reached, or refuses service. */

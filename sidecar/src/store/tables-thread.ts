@@ -18,8 +18,8 @@ export type ThreadAnswer =
   | { readonly status: 'written'; readonly applied: number }
   | { readonly status: 'failed'; readonly message: string; readonly errcode: number | null }
 
-/** Commits that are read into memory at a time. */
-const RECORDS_MAX = 200
+/** Characters of the journal that are read into memory at a time, and a commit: those of a busy sidecar are of many turns each. */
+const LENGTH_MAX = 512 * 1024
 
 // Turns come first: on Linux this lowers the calling thread alone; elsewhere it would be the whole process.
 if (process.platform === 'linux') setPriority(constants.priority.PRIORITY_BELOW_NORMAL)
@@ -57,7 +57,7 @@ async function answer(request: ThreadRequest): Promise<ThreadAnswer> {
 
 function write(upTo: number): void {
   while (writer.applied < upTo) {
-    const records = reader.readTo(Math.min(upTo, writer.applied + RECORDS_MAX))
+    const records = reader.readTo(upTo, LENGTH_MAX)
     if (records.length === 0) throw new Error(`the journal ends at commit ${writer.applied}, before ${upTo}`)
     try {
       writer.apply(records)

@@ -9,6 +9,7 @@ import type { Values } from './rows.ts'
 import { allValues, firstValues, prepareWrites } from './statements.ts'
 import type { WriteStatements } from './statements.ts'
 import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS } from './store.ts'
+import { dayText, oldestDay } from './utc-day.ts'
 
 /** Rows looked at in one transaction while outlived ones are dropped: readers and the journal wait for none of it. */
 const DROP_BATCH_ROWS = 500
@@ -35,7 +36,8 @@ export class TablesWriter {
       ['conversations', put(sql.putConversation)],
       ['entries', put(sql.putEntry)],
       ['chain', put(sql.putChain)],
-      ['tierDays', put(sql.putTierDay, 2)],
+      ['tierDays', put(sql.putTierDay, 3)],
+      ['tierUsers', put(sql.putTierUser, 3)],
       ['contracts', put(sql.putContract)],
       ['outcomes', put(sql.putOutcome)],
     ])
@@ -57,16 +59,19 @@ export class TablesWriter {
     if (last === undefined) return
     const newest = new Map<string, Map<string, Values>>()
     const forgotten = new Set<string>()
+    const dropped = new Set<string>()
     let clockMs = this.clockMs
     for (const record of records) {
       clockMs = Math.max(clockMs, record.clockMs)
       for (const [table, images] of record.rows) {
         if (table === FORGOTTEN) for (const [id] of images) this.#forget(text(id), newest, forgotten)
+        else if (table === DROPPED) for (const [sequence] of images) dropEntry(keyPart(sequence), newest, dropped)
         else keepNewest(newest, table, images, this.#puts.get(table)?.keyLength ?? 1)
       }
     }
     this.#transaction(() => {
       for (const id of forgotten) this.#dropConversation(id)
+      for (const sequence of dropped) this.#sql.dropEntry.run(Number(sequence))
       for (const [table, { put }] of this.#puts) for (const values of newest.get(table)?.values() ?? []) put(values)
       this.#sql.putMeta.run('applied', last.sequence)
       this.#sql.putMeta.run('clock', clockMs)
@@ -87,6 +92,9 @@ export class TablesWriter {
       (after) => this.#walkAccounts(after, nowMs),
       (after) => this.#walkConversations(after, nowMs),
       (after) => this.#walkChain(after, nowMs),
+      () => dropDays(this.#sql.dropTierDays, nowMs),
+      () => dropDays(this.#sql.dropTierUsers, nowMs),
+      () => dropDays(this.#sql.dropOutcomes, nowMs),
     ]
     for (const walk of walks) {
       let after: Place = null
@@ -167,8 +175,22 @@ export class TablesWriter {
 type Place = string | number | null
 type Walk = (after: Place) => Place
 
+/** A batch of rows of days whose totals are gone. */
+function dropDays(statement: WriteStatements['dropTierDays'], nowMs: number): Place {
+  const { changes } = statement.run(dayText(oldestDay(nowMs)), DROP_BATCH_ROWS)
+  return Number(changes) === DROP_BATCH_ROWS ? DROP_BATCH_ROWS : null
+}
+
 /** Table name in a commit for conversations that begin anew: what is stored under their id goes first. */
 export const FORGOTTEN = 'forgotten'
+
+/** Table name in a commit for entries that are no more. One that comes after it in their place stays. */
+export const DROPPED = 'dropped'
+
+function dropEntry(sequence: string, newest: Map<string, Map<string, Values>>, dropped: Set<string>): void {
+  dropped.add(sequence)
+  newest.get('entries')?.delete(sequence)
+}
 
 /** The key of a row is its first columns. */
 function keepNewest(newest: Map<string, Map<string, Values>>, table: string, images: readonly Values[], keyLength: number): void {

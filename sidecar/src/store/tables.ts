@@ -1,19 +1,21 @@
 /**
  * The tables of the embedded store. Money is INTEGER nano-dollars, times are milliseconds since 1970 by the store's own
- * clock (`touched`, `expires`) or as they were told (`at`, `last_turn`); lists, notes and states are JSON. A tier's day may
- * come to more than an INTEGER of ours, so it is digits.
+ * clock (`touched`, `expires`) or as they were told (`at`, `last_turn`); lists, notes and states are JSON. Days are of UTC
+ * (`2026-11-24`). A tier's day may come to more than an INTEGER of ours, so its sums are digits. The account of a session has
+ * the tier and the day that it counts to.
  *
  * Tables hold what was true after some commit (`applied` of `meta`), and the journal, played over them in order, what is
  * true now.
  */
-export const TABLES_VERSION = 1
+export const TABLES_VERSION = 2
 /** Marks a database file as ours (`PRAGMA application_id`): "FBOX". */
 export const APPLICATION_ID = 0x46424f58
 
 export const TABLES = `
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE IF NOT EXISTS accounts (
-  id TEXT PRIMARY KEY, spent INTEGER NOT NULL, held INTEGER NOT NULL, held_input INTEGER NOT NULL, touched INTEGER NOT NULL
+  id TEXT PRIMARY KEY, spent INTEGER NOT NULL, held INTEGER NOT NULL, held_input INTEGER NOT NULL, touched INTEGER NOT NULL,
+  tier TEXT, day TEXT
 ) WITHOUT ROWID, STRICT;
 CREATE TABLE IF NOT EXISTS operations (
   sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, accounts TEXT NOT NULL, hold INTEGER NOT NULL, input INTEGER NOT NULL,
@@ -35,6 +37,11 @@ CREATE TABLE IF NOT EXISTS edits (
 CREATE TABLE IF NOT EXISTS chain (digest TEXT PRIMARY KEY, conversation TEXT NOT NULL, touched INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE IF NOT EXISTS contracts (hash TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE IF NOT EXISTS outcomes (key TEXT PRIMARY KEY, tier TEXT NOT NULL, day TEXT NOT NULL, kind TEXT NOT NULL) WITHOUT ROWID, STRICT;
-CREATE INDEX IF NOT EXISTS outcomes_by_day ON outcomes (tier, day);
-CREATE TABLE IF NOT EXISTS tier_days (tier TEXT NOT NULL, day TEXT NOT NULL, cost TEXT NOT NULL, PRIMARY KEY (tier, day)) WITHOUT ROWID, STRICT;
+CREATE INDEX IF NOT EXISTS outcomes_by_day ON outcomes (day, tier);
+CREATE TABLE IF NOT EXISTS tier_days (
+  day TEXT NOT NULL, tier TEXT NOT NULL, name TEXT NOT NULL, sum TEXT NOT NULL, PRIMARY KEY (day, tier, name)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS tier_users (
+  day TEXT NOT NULL, tier TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (day, tier, user)
+) WITHOUT ROWID, STRICT;
 `

@@ -231,6 +231,9 @@ export class ShelteredStore implements BudgetStore {
   async readOutcomes(query: Parameters<BudgetStore['readOutcomes']>[0]): ReturnType<BudgetStore['readOutcomes']> {
     return this.#needed(await this.#ask((store) => store.readOutcomes(query)))
   }
+  async readTotals(query: Parameters<BudgetStore['readTotals']>[0]): ReturnType<BudgetStore['readTotals']> {
+    return this.#needed(await this.#ask((store) => store.readTotals(query)))
+  }
   async readLedger(query: Parameters<BudgetStore['readLedger']>[0]): ReturnType<BudgetStore['readLedger']> {
     return this.#needed(await this.#ask((store) => store.readLedger(query)))
   }

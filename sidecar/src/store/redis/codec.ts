@@ -11,6 +11,7 @@ import type { Account, AccountId, Draw, Operation, OperationId, OperationState }
 import { DRIVERS } from '../../core/conversation.ts'
 import type { Conversation, ConversationChange, ConversationId, Driver, Edit, PendingNotice } from '../../core/conversation.ts'
 import type { EntryKind, EntryNote, LedgerEntry } from '../../core/ledger.ts'
+import type { NamedSum } from '../../core/totals.ts'
 import { amountsOf, amountsText } from '../amounts.ts'
 import type { SettleStep, Snapshot } from '../store.ts'
 import { FIELDS } from './conversation-record.ts'
@@ -80,6 +81,16 @@ export function entryOf(fields: unknown): LedgerEntry {
     cost: BigInt(get('c')),
     atMs: Number(get('t')),
     note: noteOf(get('n')),
+  }
+}
+
+/** What is carried over, as the scripts write it: tick, first entry, accounts, cost, time; one line each. */
+export function carriedOf(packed: unknown): { readonly tick: number; readonly entry: LedgerEntry } {
+  const [tick, operationId = '', accounts = '', cost = '', atMs] = text(packed).split('\n')
+  const id = `${operationId}/carried`
+  return {
+    tick: Number(tick),
+    entry: { id, operationId, kind: 'carried', accounts: idsOf(accounts), cost: BigInt(cost), atMs: Number(atMs), note: {} },
   }
 }
 
@@ -232,6 +243,14 @@ export function alertArguments({ draws, percents }: SettleStep['alerts']): strin
 export function percentsOf(joined: unknown): readonly number[] {
   const texts = text(joined)
   return texts === '' ? [] : texts.split(',').map(Number)
+}
+
+/** `pairs`: name, sum, name, sum. */
+export function sumsOf(pairs: unknown): readonly NamedSum[] {
+  const flat = list(pairs)
+  const sums: NamedSum[] = []
+  for (let index = 0; index < flat.length; index += 2) sums.push([text(flat[index]), BigInt(text(flat[index + 1]))])
+  return sums
 }
 
 /** `pairs`: account, balance, account, balance. */

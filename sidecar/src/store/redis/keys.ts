@@ -9,9 +9,10 @@
  * its slot. They cannot be declared: a void knows an operation's id alone, and the record under it says which accounts it
  * moves. A script that looked first and moved later would not be one step.
  *
- * Kinds: `a` account, `o` operation, `y` operations that ended longer ago, `k` conversation, `e` its edits, `r` its edits that are ready, `h` digests of chains,
- * `d` totals of a tier by day, `x` outcome, `z` contract, `p` part of an operation whose home is another tag, `q` home of
- * a conversation; and one each of `meta` (clock, tick), `held` and `parts` (by expiry), `talks` (by last turn), `ledger`.
+ * Kinds: `a` account, `o` operation, `y` operations that ended, `k` conversation, `e` its edits, `r` its edits that are ready,
+ * `h` digests of chains, `d` totals of a tier's day, `u` a sketch of its users, `x` outcome, `z` contract, `p` part of an operation
+ * whose home is another tag, `w` parts that were settled, `q` home of a conversation; and one each of `meta` (clock, tick),
+ * `held` and `parts` (by expiry), `talks` (by last turn), `ledger`, and `carried` (by tick) for what was dropped from it.
  */
 import { hash } from 'node:crypto'
 import type { AccountId } from '../../core/budget.ts'

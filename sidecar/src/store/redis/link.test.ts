@@ -78,8 +78,8 @@ if (program !== null)
     })
 
     it('refuses a namespace of another version, and says corrupt of keys that are not ours', async () => {
-      await admin.set('fb:newer:layout', '2 1')
-      await assert.rejects(open('newer'), isError('corrupt', /layout 2 1/))
+      await admin.set('fb:newer:layout', '3 1')
+      await assert.rejects(open('newer'), isError('corrupt', /layout 3 1/))
       const store = await open('mixed')
       await admin.rpush('fb:mixed:{0}:a:c:A:1', 'x')
       await assert.rejects(store.reserve(step('o1')), isError('corrupt', /WRONGTYPE/))
@@ -90,15 +90,13 @@ if (program !== null)
       await store.close()
     })
 
-    it('knows that an operation has ended, and what it cost, when its record is gone after ten minutes', async () => {
+    it('knows that an operation has ended, and what it cost, though its record is gone', async () => {
       const store = await open('ended')
       for (const id of ['o1', 'o2']) await store.reserve(step(id))
       await store.settle(settleStep('o1', START_MS, 7n))
       await store.void({ operationId: 'o2', atMs: START_MS })
       for (const id of ['o1', 'o2']) {
-        const lifeMs = await admin.pttl(`fb:ended:{0}:o:${id}`)
-        assert.ok(lifeMs > 590_000 && lifeMs <= 600_000, String(lifeMs))
-        await admin.del(`fb:ended:{0}:o:${id}`)
+        assert.equal(await admin.exists(`fb:ended:{0}:o:${id}`), 0)
         assert.equal((await store.settle(settleStep(id, START_MS, 9n))).result.status, 'exists')
         assert.equal(await store.void({ operationId: id, atMs: START_MS }), 'exists')
       }

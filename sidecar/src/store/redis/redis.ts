@@ -12,7 +12,7 @@ import { SpreadStore } from './spread.ts'
 import { Tag } from './tag.ts'
 
 /** Of what is written; another one is another program's, or another version's. */
-const LAYOUT_VERSION = '1'
+const LAYOUT_VERSION = '2'
 /** Enough that a dozen masters share them evenly; each costs a sweep and a reader of the ledger one command. */
 const CLUSTER_TAGS = 32
 
@@ -23,6 +23,8 @@ export interface BooksOptions {
   readonly nowMs: () => number
   /** Over how many tags a new namespace is spread; one that exists stays as it is. One is enough for one server. */
   readonly tags?: number
+  /** Ledger entries older than this are dropped, their sums carried over; at least `LEDGER_LIFE_MS_MIN`. Absent: kept for good. */
+  readonly ledgerLifeMs?: number | undefined
 }
 
 /** Rejects with `StoreError`: `away` when nobody answers, `corrupt` when the namespace is not ours or of another version. */
@@ -37,7 +39,7 @@ export async function openBooks(link: Link, options: BooksOptions): Promise<Budg
     const key = layoutKey(namespace)
     const wanted = `${LAYOUT_VERSION} ${options.tags ?? (link.isCluster ? CLUSTER_TAGS : 1)}`
     const layout = (await link.ask((client) => client.set(key, wanted, 'NX', 'GET'))) ?? wanted
-    const shared = { link, namespace, clock: new StoreClock(nowMs), ticks: { seen: 0 } }
+    const shared = { link, namespace, clock: new StoreClock(nowMs), ticks: { seen: 0 }, ledgerLifeMs: options.ledgerLifeMs }
     const tags = Array.from({ length: tagsOf(layout, namespace) }, (_, tag) => new Tag({ ...shared, tag }))
     // Connects to every node that there is, and learns the store's clock.
     await Promise.all(tags.map((tag) => tag.fence()))

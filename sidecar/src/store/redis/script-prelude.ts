@@ -7,17 +7,16 @@
  * and each constant has one source. `String.raw` keeps the Lua as it reads.
  */
 import { AMOUNT_MAX } from '../../core/budget.ts'
+import { SESSION_PREFIX } from '../../core/totals.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
-import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS } from '../store.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, TOTALS_LIFE_DAYS } from '../store.ts'
+import { DAY_MS } from '../utc-day.ts'
 import { FIELDS } from './conversation-record.ts'
 
 /** Keys outlive what is in them by this much: the store's clock, not the server's, says when a life is over. */
 const KEEP_SLACK_MS = 24 * 3_600_000
 /** The home of a conversation is known for longer than the conversation itself. */
 export const HOME_LIFE_MS = CONVERSATION_LIFE_MS + 4 * KEEP_SLACK_MS
-
-/** Operations that were settled or voided are known in full for so long: retries come within it. */
-export const RECENT_MS = 10 * 60_000
 
 /** Marks what is thrown when a balance would go beyond `AMOUNT_MAX`. */
 export const RANGE_MARK = 'FAREBOX_RANGE'
@@ -32,6 +31,9 @@ local KEEP = '${CONVERSATION_LIFE_MS + KEEP_SLACK_MS}'
 local ENDED_LIFE = '${ENDED_OPERATION_LIFE_MS}'
 local MAX = ${AMOUNT_MAX}
 local END_BIT = ${END_BIT}
+local RUNGS = { ${RUNGS.map((rung) => `'${rung}'`).join(', ')} }
+local DAY = ${DAY_MS}
+local TOTALS_LIFE = '${TOTALS_LIFE_DAYS * DAY_MS}'
 local F = { ${FIELDS.map((name, index) => `${name} = ${index + 1}`).join(', ')} }
 local FIELD_COUNT = ${FIELDS.length}
 
@@ -88,14 +90,34 @@ local function keepTime()
   if now > knownClock then call('HSET', META, 'clock', text(now)) end
 end
 
+-- What a tier's days came to: a hash each, by the names of core/totals.ts and of outcomes; its life is counted from its newest name.
+local function dayOf(atMs)
+  return math.floor(atMs / DAY)
+end
+local function dayKey(tier, day)
+  return key('d', text(day) .. ':' .. tier)
+end
+local function count(tier, day, name, by)
+  local listed = dayKey(tier, day)
+  if tonumber(call('HINCRBY', listed, name, by)) == tonumber(by) then call('PEXPIRE', listed, TOTALS_LIFE) end
+end
+-- Different users of a tier's day are not listed, but estimated by a sketch of at most 12 KiB.
+local function countUser(tier, day, user)
+  local sketch = key('u', text(day) .. ':' .. tier)
+  if call('PFADD', sketch, user) == 1 then call('PEXPIRE', sketch, TOTALS_LIFE) end
+end
+
+-- Balances: spent, held, input, touched; and of a session that counts, its day and its tier.
 local function accountOf(id)
-  local account = { id = id, spent = 0, held = 0, input = 0, touched = now }
+  local account = { id = id, spent = 0, held = 0, input = 0, touched = now, isAlive = false }
   local packed = call('GET', key('a', id))
   if not packed then return account end
-  local spent, held, input, touched = string.match(packed, '^(%-?%d+) (%-?%d+) (%-?%d+) (%d+)$')
+  local spent, held, input, touched, day, tier = string.match(packed, '^(%-?%d+) (%-?%d+) (%-?%d+) (%d+) ?(%d*) ?(.*)$')
   if not spent then corrupt('account ' .. id) end
   if held == '0' and now - tonumber(touched) > LIFE then return account end
+  account.isAlive = true
   account.spent, account.held, account.input, account.touched = tonumber(spent), tonumber(held), tonumber(input), tonumber(touched)
+  if day ~= '' then account.day, account.tier, account.counted = tonumber(day), tier, account.spent end
   return account
 end
 local function accountsOf(ids)
@@ -111,12 +133,33 @@ local function move(accounts, spent, held, input)
   end
 end
 local function packedAccount(account)
-  return text(account.spent) .. ' ' .. text(account.held) .. ' ' .. text(account.input) .. ' ' .. text(account.touched)
+  local balance = text(account.spent) .. ' ' .. text(account.held) .. ' ' .. text(account.input) .. ' ' .. text(account.touched)
+  return account.day and balance .. ' ' .. text(account.day) .. ' ' .. account.tier or balance
 end
--- An account lives while it holds.
-local function putAccounts(accounts, isTouched)
+-- core/cost-buckets.ts: frexp tells the binary digits, and powers of two divide without rounding.
+local function bucketOf(cost)
+  if cost <= 0 then return 0 end
+  local _, digits = math.frexp(cost)
+  local following = math.max(0, digits - 4)
+  return 8 * following + math.floor(cost / 2 ^ following)
+end
+-- A session counts once, where it has come to by now; on the day and in the tier that it began in.
+local function countCost(account, tier)
+  local before = account.counted and bucketOf(account.counted)
+  if not before then
+    if tier == '' or string.sub(account.id, 1, ${SESSION_PREFIX.length}) ~= '${SESSION_PREFIX}' then return end
+    account.day, account.tier = dayOf(now), tier
+  end
+  local bucket = bucketOf(account.spent)
+  if bucket == before then return end
+  if before then count(account.tier, account.day, text(before), '-1') end
+  count(account.tier, account.day, text(bucket), '1')
+end
+-- An account lives while it holds. The tier is that of the operation.
+local function putAccounts(accounts, isTouched, tier)
   for _, account in ipairs(accounts) do
     if isTouched then account.touched = now end
+    countCost(account, tier)
     if account.held > 0 then
       call('SET', key('a', account.id), packedAccount(account))
     else
@@ -149,32 +192,47 @@ end
 
 -- Operations: status, hold, input, expiry, cost, tier, accounts, note, the tag of each account; one line each.
 local STATUS, HOLD, INPUT, EXPIRES, COST, TIER, ACCOUNTS, NOTE, PLACES = 1, 2, 3, 4, 5, 6, 7, 8, 9
--- After ten minutes all that is kept of one that was settled or voided is that, and what it cost. Listed as digests are, by
--- when they ended and how they begin: a day of them takes a fifth of the memory.
+-- What has ended is listed as digests are, by when it ended and how its id begins: it takes an eighth of the memory.
 local ENDED_SPAN = math.floor(tonumber(ENDED_LIFE) / 2)
-local function endedKey(span, id)
-  return key('y', text(span) .. ':' .. string.sub(id, 1, 3))
+local function endedKey(kind, span, id)
+  return key(kind, text(span) .. ':' .. string.sub(id, 1, 3))
 end
-local function putEnded(id, operation)
-  local listed = endedKey(math.floor(now / ENDED_SPAN), id)
-  call('HSET', listed, string.sub(id, 4), operation[STATUS] == 'settled' and operation[COST] or 'voided')
-  call('PEXPIRE', listed, '${ENDED_OPERATION_LIFE_MS + ENDED_OPERATION_LIFE_MS / 2 + RECENT_MS}')
+local function putEnded(kind, id, how)
+  local listed = endedKey(kind, math.floor(now / ENDED_SPAN), id)
+  call('HSET', listed, string.sub(id, 4), how)
+  call('PEXPIRE', listed, '${ENDED_OPERATION_LIFE_MS + ENDED_OPERATION_LIFE_MS / 2}')
 end
-local function endedOf(id)
+local function endedOf(kind, id)
   local span = math.floor(now / ENDED_SPAN)
   for before = 0, 2 do
-    local cost = call('HGET', endedKey(span - before, id), string.sub(id, 4))
-    if cost == 'voided' then return { cost, '0', '0', '0', '0', '', '', '{}', '' } end
-    if cost then return { 'settled', '0', '0', '0', cost, '', '', '{}', '' } end
+    local how = call('HGET', endedKey(kind, span - before, id), string.sub(id, 4))
+    if how then return how end
   end
   return nil
 end
--- isFirst: the id was made for this step, so that it has not ended long ago.
+-- All that is kept of an operation that was settled or voided is that, what it cost, and which other tags have parts of it.
+local function putEndedOperation(id, operation)
+  local how, here, told = operation[STATUS] == 'settled' and operation[COST] or 'voided', string.match(PREFIX, '{(%d+)}'), {}
+  for tag in string.gmatch(operation[PLACES], '%d+') do
+    if tag ~= here and not told[tag] then
+      how, told[tag] = how .. ',' .. tag, true
+    end
+  end
+  putEnded('y', id, how)
+end
+local function endedOperation(id)
+  local how = endedOf('y', id)
+  if not how then return nil end
+  local cost, places = string.match(how, '^(%a*%d*),?(.*)$')
+  if cost == 'voided' then return { cost, '0', '0', '0', '0', '', '', '{}', places } end
+  return { 'settled', '0', '0', '0', cost, '', '', '{}', places }
+end
+-- isFirst: the id was made for this step, so that it has not ended.
 local function operationOf(id, isFirst)
   local packed = call('GET', key('o', id))
   if not packed then
     if isFirst then return nil end
-    return endedOf(id)
+    return endedOperation(id)
   end
   local operation = split(packed, '\n')
   if #operation ~= PLACES then corrupt('operation ' .. id) end
@@ -201,17 +259,20 @@ local function putOperation(id, operation)
   if operation[STATUS] == 'held' then
     call('SET', key('o', id), packedOperation(operation))
     call('ZADD', PREFIX .. 'held', operation[EXPIRES], id)
-  else
-    local isFinal = operation[STATUS] ~= 'expired'
-    call('SET', key('o', id), packedOperation(operation), 'PX', isFinal and '${RECENT_MS}' or ENDED_LIFE)
-    if isFinal then putEnded(id, operation) end
-    call('ZREM', PREFIX .. 'held', id)
+    return
   end
+  if operation[STATUS] == 'expired' then
+    call('SET', key('o', id), packedOperation(operation), 'PX', ENDED_LIFE)
+  else
+    call('DEL', key('o', id))
+    putEndedOperation(id, operation)
+  end
+  call('ZREM', PREFIX .. 'held', id)
 end
 
--- One immutable fact. Tiers add up per day of UTC, whose number names the field.
+-- One immutable fact. Tiers add up per day of UTC.
 local function enter(id, kind, accounts, cost, atMs, tier, note)
-  if tier ~= '' then call('HINCRBY', key('d', tier), text(math.floor(tonumber(atMs) / 86400000)), text(cost)) end
+  if tier ~= '' then count(tier, dayOf(tonumber(atMs)), 'spent', text(cost)) end
   tick = tick + 1
   call('HSET', META, 'tick', text(tick))
   call('XADD', PREFIX .. 'ledger', text(tick) .. '-0', 'o', id, 'k', kind, 'a', accounts, 'c', text(cost), 't', atMs, 'n', note)
@@ -225,7 +286,7 @@ local function expire(id, operation)
   enter(id, 'expiry', operation[ACCOUNTS], hold, text(now), operation[TIER], operation[NOTE])
   operation[STATUS] = 'expired'
   putOperation(id, operation)
-  putAccounts(accounts, false)
+  putAccounts(accounts, false, operation[TIER])
 end
 
 -- Conversations: one line per field.
@@ -367,14 +428,15 @@ local function apply(id, talk, change)
     c[F.edits], c[F.readyEdits] = tostring(#talk.edits), tostring(#talk.ready)
   end
 
-  local rungs = tonumber(c[F.rungs])
+  local known = tonumber(c[F.rungs])
+  local rungs = known
   if change.addRungs then
     local added = tonumber(change.addRungs)
     if bit.band(added, bit.bnot(rungs)) ~= 0 then c[F.reason] = change.rungReason end
     rungs = bit.bor(rungs, added)
   end
   if change.state == 'open' then rungs = bit.band(rungs, bit.bnot(END_BIT)) end
-  c[F.rungs] = tostring(rungs)
+  c[F.rungs], talk.risen = tostring(rungs), bit.band(rungs, bit.bnot(known))
 
   if change.userPeriod and not (c[F.userPeriod] ~= '' and isBefore(change.userPeriod, c[F.userPeriod])) then
     local known = c[F.userPeriod] == change.userPeriod and tonumber(c[F.userRungs]) or 0
@@ -397,6 +459,7 @@ local function apply(id, talk, change)
     c[F.drivers] = table.concat(drivers, ',')
   end
 
+  talk.turnAtMs = change.turnAtMs
   if change.turnAtMs then
     c[F.turns] = text(tonumber(c[F.turns]) + 1)
     if tonumber(change.turnAtMs) > tonumber(c[F.lastTurnAtMs]) then c[F.lastTurnAtMs] = change.turnAtMs end
@@ -419,8 +482,20 @@ end
 local function putList(kind, id, list)
   for _, item in ipairs(list) do call('RPUSH', key(kind, id), item) end
 end
+local function countTalk(talk)
+  if talk.risen == 0 and not talk.turnAtMs then return end
+  local tier = cjson.decode(talk.record[F.tier])
+  for index, rung in ipairs(RUNGS) do
+    if bit.band(talk.risen, 2 ^ (index - 1)) ~= 0 then count(tier, dayOf(now), rung, '1') end
+  end
+  if not talk.turnAtMs then return end
+  local day, user = dayOf(tonumber(talk.turnAtMs)), talk.record[F.user]
+  count(tier, day, 'turns', '1')
+  if user ~= '' then countUser(tier, day, user) end
+end
 local function putConversation(id, talk, isTouched)
   local c = talk.record
+  countTalk(talk)
   if isTouched then c[F.touched] = text(now) end
   if talk.begins then
     call('DEL', key('e', id), key('r', id))

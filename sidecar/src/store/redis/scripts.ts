@@ -2,6 +2,7 @@
  * One script per step: each is atomic, and repeats by operation id change nothing. All of them take the caller's clock and
  * the highest tick that it has seen, and answer with the clock and the tick of the tag; then what the step is about.
  */
+import { TOTALS_LIFE_DAYS } from '../store.ts'
 import { HOME_LIFE_MS, PRELUDE } from './script-prelude.ts'
 
 const lua = String.raw
@@ -68,7 +69,7 @@ apply(talkId, talk, takeChange())
 keepTime()
 if places == '' then listed = table.concat(draws, '\t') end
 putOperation(id, { 'held', text(granted), text(math.min(input, granted)), expires, '0', tier, listed, note, places })
-putAccounts(accounts, true)
+putAccounts(accounts, true, tier)
 putConversation(talkId, talk, true)
 return answer('held', text(granted), talk.record)
 `
@@ -158,7 +159,7 @@ elseif cost ~= hold then
 end
 operation[STATUS], operation[COST] = 'settled', text(cost)
 putOperation(id, operation)
-putAccounts(accounts, true)
+putAccounts(accounts, true, operation[TIER])
 if talk then
   putConversation(talkId, talk, true)
   putChain(chain, talkId)
@@ -183,7 +184,7 @@ end
 keepTime()
 operation[STATUS] = 'voided'
 putOperation(id, operation)
-putAccounts(accounts, false)
+putAccounts(accounts, false, operation[TIER])
 return { text(now), text(tick), 'voided', packedOperation(operation) }
 `
 
@@ -216,7 +217,7 @@ if talk then apply(talkId, talk, takeChange()) end
 keepTime()
 enter(id, 'cost', operation[ACCOUNTS], cost, atMs, tier, note)
 putOperation(id, operation)
-putAccounts(accounts, true)
+putAccounts(accounts, true, tier)
 if talk then putConversation(talkId, talk, true) end
 return { text(now), text(tick), 'charged' }
 `
@@ -246,6 +247,74 @@ end
 return { text(now), text(tick), expired }
 `
 
+/**
+ * Drops the oldest entries, in order, up to the first that is young enough: `carriedOver` of core/ledger.ts, in Lua. A stream takes
+ * nothing in its middle, so what is carried is beside it, under the tick of the first entry that it stands for: all of it comes
+ * before what is in the stream. Accounts of another tag are those of periods, which have outlived their life by then. Tells
+ * the tick to go on from; none when no more is old enough.
+ */
+const CARRY_OVER = lua`
+local oldest, after, limit = now - takeNumber(), take(), takeNumber()
+local CARRIED, LEDGER = PREFIX .. 'carried', PREFIX .. 'ledger'
+
+local old, isDone = {}, false
+local function see(entry)
+  isDone = isDone or tonumber(entry.atMs) >= oldest
+  if not isDone then old[#old + 1] = entry end
+end
+local function rows(count)
+  return call('XRANGE', LEDGER, text(tonumber(after) + 1) .. '-0', '+', 'COUNT', count)
+end
+local function entryOf(row)
+  local fields = {}
+  for index = 1, #row[2], 2 do fields[row[2][index]] = row[2][index + 1] end
+  return {
+    tick = string.match(row[1], '^%d+'),
+    id = fields.o .. '/' .. fields.k,
+    accounts = fields.a,
+    cost = tonumber(fields.c),
+    atMs = fields.t,
+  }
+end
+for _, packed in ipairs(call('ZRANGEBYSCORE', CARRIED, '(' .. after, '+inf', 'LIMIT', 0, limit)) do
+  local tick, id, accounts, cost, atMs = unpack(split(packed, '\n'))
+  see({ tick = tick, id = id, accounts = accounts, cost = tonumber(cost), atMs = atMs, packed = packed })
+end
+-- Mostly the first is young: then no more are read.
+local first = not isDone and #old < limit and rows(1)[1]
+if first and tonumber(entryOf(first).atMs) < oldest then
+  for _, row in ipairs(rows(limit - #old)) do see(entryOf(row)) end
+end
+if #old == 0 then return { text(now), text(tick), '' } end
+
+local isAlive, carried = {}, {}
+for _, entry in ipairs(old) do
+  local living = {}
+  for _, id in ipairs(idsOf(entry.accounts)) do
+    if isAlive[id] == nil then isAlive[id] = accountOf(id).isAlive end
+    if isAlive[id] then living[#living + 1] = id end
+  end
+  local name = table.concat(living, '\t')
+  local known = carried[name]
+  if known then
+    known.cost = known.cost + entry.cost
+    if tonumber(entry.atMs) > tonumber(known.atMs) then known.atMs = entry.atMs end
+  elseif name ~= '' then
+    carried[name] = { tick = entry.tick, id = entry.id, cost = entry.cost, atMs = entry.atMs }
+  end
+end
+keepTime()
+local last = old[#old].tick
+for _, entry in ipairs(old) do
+  if entry.packed then call('ZREM', CARRIED, entry.packed) end
+end
+for name, entry in pairs(carried) do
+  call('ZADD', CARRIED, entry.tick, table.concat({ entry.tick, entry.id, name, text(entry.cost), entry.atMs }, '\n'))
+end
+call('XTRIM', LEDGER, 'MINID', text(tonumber(last) + 1) .. '-0')
+return { text(now), text(tick), #old == limit and last or '' }
+`
+
 const LIST_CONVERSATIONS = lua`
 local limit = takeNumber()
 local listed, from = {}, 0
@@ -265,10 +334,21 @@ return { text(now), text(tick), listed }
 `
 
 const ADD_OUTCOME = lua`
-local id, tier, field = take(), take(), take()
+local id, tier, day, kind = take(), take(), takeNumber(), take()
 if not call('SET', key('x', id), '', 'NX', 'PX', KEEP) then return { text(now), text(tick), 'exists' } end
-call('HINCRBY', key('d', tier), field, 1)
+count(tier, day, kind, '1')
 return { text(now), text(tick), 'added' }
+`
+
+/** What each of these days came to: name, sum, name, sum. */
+const READ_DAYS = lua`
+local tier, from, to = take(), takeNumber(), takeNumber()
+local days = {}
+for day = math.max(from, dayOf(now) - ${TOTALS_LIFE_DAYS - 1}), to do
+  local sums = call('HGETALL', dayKey(tier, day))
+  if #sums > 0 then days[#days + 1] = sums end
+end
+return { text(now), text(tick), days }
 `
 
 /** From now on no entry of the tag has a tick as low as this. */
@@ -314,6 +394,7 @@ return { text(now), text(tick) }
 /** Holds the part of an operation whose home is another tag. */
 const PART_HOLD = lua`
 local id, expires, input, atLeast, atMost, home = take(), text(now + takeNumber()), takeNumber(), takeNumber(), takeNumber(), take()
+local isFirst = take() == '1'
 local draws, caps = {}, {}
 for index = 1, takeNumber() do
   draws[index] = take()
@@ -321,6 +402,7 @@ for index = 1, takeNumber() do
 end
 local packed = call('GET', key('p', id))
 if packed then return { text(now), text(tick), 'exists', split(packed, '\n')[HOLD] } end
+if not isFirst and endedOf('w', id) then return { text(now), text(tick), 'exists', '0' } end
 local accounts = accountsOf(draws)
 local granted = atMost
 for index, account in ipairs(accounts) do
@@ -337,14 +419,15 @@ keepTime()
 local part = { 'held', text(granted), text(held), expires, '0', home, table.concat(draws, '\t'), '', '' }
 call('SET', key('p', id), packedOperation(part))
 call('ZADD', PREFIX .. 'parts', expires, id)
-putAccounts(accounts, true)
+putAccounts(accounts, true, '')
 return { text(now), text(tick), 'held', text(granted) }
 `
 
-/** Brings a part to where its operation is; once, however often it is told. */
+/** Brings a part to where its operation is; once, however often it is told. One that is settled is that for ever, and no more is kept of it. */
 const FOLLOW = lua`
 local id, what, value, ids = take(), take(), takeNumber(), takeList()
 local packed = call('GET', key('p', id))
+if not packed and (#ids == 0 or endedOf('w', id)) then return { text(now), text(tick) } end
 local part = packed and split(packed, '\n') or { 'none', '0', '0', text(now), '0', '', table.concat(ids, '\t'), '', '' }
 local status, hold, input = part[STATUS], tonumber(part[HOLD]), tonumber(part[INPUT])
 local isHeld = status == 'held'
@@ -380,14 +463,15 @@ if after then
     call('SET', key('p', id), packedOperation(part))
     call('ZADD', PREFIX .. 'parts', part[EXPIRES], id)
   else
-    if after == 'gone' then
+    if after == 'gone' or after == 'settled' then
       call('DEL', key('p', id))
     else
       call('SET', key('p', id), packedOperation(part), 'PX', ENDED_LIFE)
     end
+    if after == 'settled' then putEnded('w', id, '') end
     call('ZREM', PREFIX .. 'parts', id)
   end
-  putAccounts(accounts, isTouched)
+  putAccounts(accounts, isTouched, '')
 end
 return { text(now), text(tick) }
 `
@@ -402,8 +486,10 @@ const STEPS = {
   update: UPDATE,
   charge: CHARGE,
   sweep: SWEEP,
+  carryOver: CARRY_OVER,
   listConversations: LIST_CONVERSATIONS,
   addOutcome: ADD_OUTCOME,
+  readDays: READ_DAYS,
   fence: FENCE,
   operation: OPERATION,
   due: DUE,

@@ -128,7 +128,7 @@ if (program !== null)
           const home = tagOf(user, TAGS)
           const lost = turn('lost', user, 'talk', 70n)
           const draws = lost.reservation.draws.filter(({ account }) => account === WORKLOAD)
-          await tagAt(workload).holdPart({ ...lost.reservation, draws }, home)
+          await tagAt(workload).holdPart({ reservation: { ...lost.reservation, draws }, home })
           assert.equal((await balance(store))?.held, 70n)
 
           await store.reserve(turn('done', user, 'talk', 40n))
@@ -174,6 +174,19 @@ if (program !== null)
           await home.settleHere(step)
           assert.equal((await other.settle(step)).result.status, 'exists')
           assert.equal((await store.settle(step)).result.status, 'exists')
+          assert.deepEqual(await balance(store), { spent: 55n, held: 0n, heldInput: 0n })
+          // Of the part no more is left than that it is settled; whoever comes late finds that.
+          const late = turn('o1', 'ann', 'talk', 40n, { isFirst: false })
+          assert.equal((await other.reserve(late)).status, 'exists')
+          const at = tagOf('w:shop/bot', TAGS)
+          const workload = new Tag({ link, namespace, tag: at, clock: new StoreClock(() => clock.ms), ticks: { seen: 0 } })
+          const draws = late.reservation.draws.filter(({ account }) => account === WORKLOAD)
+          assert.deepEqual(await workload.holdPart({ reservation: { ...late.reservation, draws }, home: 0 }), {
+            status: 'exists',
+            granted: 0n,
+          })
+          await workload.follow('o1', 'settled', 55n, [WORKLOAD])
+          await workload.follow('o1', 'voided', 0n, [WORKLOAD])
           assert.deepEqual(await balance(store), { spent: 55n, held: 0n, heldInput: 0n })
         } finally {
           await link.close()

@@ -21,7 +21,19 @@ import { LRUCache } from 'lru-cache'
 import { assertReservation, EMPTY_ACCOUNT, offer } from '../../core/budget.ts'
 import type { Account, AccountId, Draw, Operation, OperationId } from '../../core/budget.ts'
 import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
-import type { BudgetStore, OutcomeTotals, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
+import { totalsOf } from '../../core/totals.ts'
+import type { Totals } from '../../core/totals.ts'
+import type {
+  BudgetStore,
+  DaysQuery,
+  OutcomeTotals,
+  ReserveAnswer,
+  ReserveStep,
+  SettleAnswer,
+  SettleStep,
+  Snapshot,
+  UpdateAnswer,
+} from '../store.ts'
 import { ownerOf, tagOf } from './keys.ts'
 import { LEDGER_PAGE_MAX } from './tag.ts'
 import type { Due, Known, PartHeld, Split, Tag } from './tag.ts'
@@ -91,7 +103,10 @@ export class SpreadStore implements BudgetStore {
     let answer
     try {
       const held = await Promise.allSettled(
-        foreign.map(async ([tag, draws]) => parts.push({ tag, part: await this.#tag(tag).holdPart({ ...reservation, draws }, home) })),
+        foreign.map(async ([tag, draws]) => {
+          const part = await this.#tag(tag).holdPart({ reservation: { ...reservation, draws }, home, isFirst: step.isFirst })
+          parts.push({ tag, part })
+        }),
       )
       for (const one of held) if (one.status === 'rejected') throw one.reason
       for (const { part } of parts) {
@@ -205,8 +220,9 @@ export class SpreadStore implements BudgetStore {
     const status = await this.#tag(home).chargeHere(step, isSplit ? places : [])
     this.#operations.set(step.operationId, home)
     if (isSplit) {
+      // What has ended is known without its accounts.
       const known = await this.#tag(home).operation(step.operationId)
-      if (known !== null) await this.#follow(step.operationId, known)
+      if (known !== null) await this.#follow(step.operationId, { operation: { ...known.operation, accounts: step.accounts }, places })
     }
     return status
   }
@@ -233,7 +249,7 @@ export class SpreadStore implements BudgetStore {
   addOutcome(outcome: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
     return this.#tag(this.#at(outcome.key)).addOutcome(outcome)
   }
-  async readOutcomes(query: Parameters<BudgetStore['readOutcomes']>[0]): Promise<OutcomeTotals> {
+  async readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
     const all = await Promise.all(this.#tags.map((tag) => tag.readOutcomes(query)))
     return all.reduce((sum, one) => ({
       started: sum.started + one.started,
@@ -241,6 +257,15 @@ export class SpreadStore implements BudgetStore {
       reversed: sum.reversed + one.reversed,
       cost: sum.cost + one.cost,
     }))
+  }
+  /** A user is at home in one tag, mostly: who is in several counts once. */
+  async readTotals(query: DaysQuery): Promise<Totals> {
+    const [sums, sketches] = await Promise.all([
+      Promise.all(this.#tags.map((tag) => tag.sums(query))),
+      Promise.all(this.#tags.map((tag) => tag.userSketch(query))),
+    ])
+    const users = await this.#tag(0).countUsers(sketches.filter((sketch) => sketch !== null))
+    return totalsOf(sums.flat(), users)
   }
 
   /**
@@ -383,15 +408,19 @@ export class SpreadStore implements BudgetStore {
     await Promise.all([...this.#byTag(digests, (digest) => digest)].map(([tag, own]) => this.#tag(tag).putChain(conversation, own)))
   }
 
-  /** Parts come to where the operation is. */
+  /** Parts come to where the operation is. They know their accounts; those of one that has ended are not told. */
   async #follow(id: OperationId, { operation, places }: Known): Promise<void> {
     const { state, accounts } = operation
-    if (places.length === 0 || state.status === 'held') return
-    const home = this.#operations.get(id)
-    const groups = grouped(accounts, (_, index) => places[index] ?? 0)
+    if (state.status === 'held') return
+    const foreign = new Set(places)
+    foreign.delete(this.#operations.get(id) ?? -1)
     const cost = state.status === 'settled' ? state.cost : 0n
-    groups.delete(home ?? -1)
-    await Promise.all([...groups].map(([tag, own]) => this.#tag(tag).follow(id, state.status, cost, own)))
+    await Promise.all(
+      [...foreign].map((tag) => {
+        const own = accounts.filter((_, index) => places[index] === tag)
+        return this.#tag(tag).follow(id, state.status, cost, own)
+      }),
+    )
   }
 
   async #due(listed: 'held' | 'parts', nowMs: number, limit: number): Promise<readonly (Due & { readonly tag: number })[]> {

@@ -2,15 +2,18 @@
  * One tag of a namespace, as a store of its own: each step is one script, one round trip, atomic with all that it moves.
  * A namespace that has one tag, as on a single server, is this and nothing more.
  */
+import { randomUUID } from 'node:crypto'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { assertCost, assertReservation, settled } from '../../core/budget.ts'
 import type { AccountId, Operation, OperationId, Reservation, ReserveResult } from '../../core/budget.ts'
 import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
 import type { EntryNote, LedgerEntry } from '../../core/ledger.ts'
-import { OUTCOME_KINDS, StoreError } from '../store.ts'
+import { totalsOf } from '../../core/totals.ts'
+import type { NamedSum, Totals } from '../../core/totals.ts'
+import { assertLedgerLife, StoreError } from '../store.ts'
 import type {
   BudgetStore,
-  OutcomeKind,
+  DaysQuery,
   OutcomeTotals,
   ReserveAnswer,
   ReserveStep,
@@ -25,13 +28,18 @@ import { tagPrefix } from './keys.ts'
 import type { Link } from './link.ts'
 import type { ScriptName } from './scripts.ts'
 import type { StoreClock } from '../store-clock.ts'
+import { dayNamed, oldestDay } from '../utc-day.ts'
 
 export const LEDGER_PAGE_MAX = 10_000
-const DAY_MS = 24 * 3_600_000
-/** A longer span of days is refused: each is a field that is asked for. */
+/** A longer span of days is refused: each is a key that is asked for. */
 const DAYS_MAX = 3_700
+/** A copy of a sketch is looked at and deleted; should its owner die between the two, it is gone after this. */
+const SKETCH_LIFE_MS = 60_000
 /** Conversations that a sweep looks at, to forget those that are gone. */
 const FORGET_MAX = 20
+/** Entries dropped in one script, so that no step waits for long; and scripts of one sweep. */
+const DROPPED_ENTRIES = 500
+const DROPS_MAX = 20
 
 /** The highest tick that this process has seen, of any tag: what follows it in time follows it in the ledger. */
 export interface Ticks {
@@ -58,6 +66,13 @@ export interface Due {
   /** Of a part: the tag of its operation. */
   readonly home: number | null
 }
+export interface PartHold {
+  readonly reservation: Reservation
+  /** The tag of the operation. */
+  readonly home: number
+  /** As of a `ReserveStep`. */
+  readonly isFirst?: boolean | undefined
+}
 export type PartHeld =
   | { readonly status: 'held' | 'exists'; readonly granted: bigint }
   | { readonly status: 'refused'; readonly account: AccountId }
@@ -70,6 +85,8 @@ export interface TagOptions {
   readonly tag: number
   readonly clock: StoreClock
   readonly ticks: Ticks
+  /** Ledger entries older than this are dropped, their sums carried over; at least `LEDGER_LIFE_MS_MIN`. Absent: kept for good. */
+  readonly ledgerLifeMs?: number | undefined
 }
 
 export class Tag implements BudgetStore {
@@ -77,8 +94,13 @@ export class Tag implements BudgetStore {
   readonly #prefix: string
   readonly #clock: StoreClock
   readonly #ticks: Ticks
+  readonly #ledgerLifeMs: number | null
+  /** The tick up to which sweeps of this process have looked for entries to drop; they begin anew when they have seen all. */
+  #droppedTo = '0'
 
-  constructor({ link, namespace, tag, clock, ticks }: TagOptions) {
+  constructor({ link, namespace, tag, clock, ticks, ledgerLifeMs }: TagOptions) {
+    assertLedgerLife(ledgerLifeMs)
+    this.#ledgerLifeMs = ledgerLifeMs ?? null
     this.#link = link
     this.#prefix = tagPrefix(namespace, tag)
     this.#clock = clock
@@ -206,13 +228,24 @@ export class Tag implements BudgetStore {
     return this.#run('charge', this.#clock.now(), values, ([status]) => codec.text(status) as 'charged' | 'exists')
   }
 
-  sweep({ nowMs, limit }: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }> {
-    return this.#run('sweep', this.#clock.at(nowMs), [String(limit), String(FORGET_MAX)], ([pairs]) => {
+  async sweep({ nowMs, limit }: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }> {
+    const swept = await this.#run('sweep', this.#clock.at(nowMs), [String(limit), String(FORGET_MAX)], ([pairs]) => {
       const flat = codec.list(pairs)
       const expired: Operation[] = []
       for (let index = 0; index < flat.length; index += 2) expired.push(codec.operationOf(codec.text(flat[index]), flat[index + 1]))
       return { expired }
     })
+    if (this.#ledgerLifeMs !== null) await this.#dropEntries(this.#ledgerLifeMs)
+    return swept
+  }
+
+  async #dropEntries(lifeMs: number): Promise<void> {
+    for (let drop = 0; drop < DROPS_MAX; drop++) {
+      const values = [String(lifeMs), this.#droppedTo, String(DROPPED_ENTRIES)]
+      const last = await this.#run('carryOver', this.#clock.now(), values, ([tick]) => codec.text(tick))
+      this.#droppedTo = last === '' ? '0' : last
+      if (last === '') return
+    }
   }
 
   async putContract(contract: Contract): Promise<void> {
@@ -225,26 +258,69 @@ export class Tag implements BudgetStore {
   }
 
   addOutcome({ key, tier, day, kind }: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
-    const values = [codec.idText(key), codec.idText(tier), outcomeField(dayNumber(day), kind)]
+    const values = [codec.idText(key), codec.idText(tier), String(dayNamed(day)), kind]
     return this.#run('addOutcome', this.#clock.now(), values, ([status]) => codec.text(status) as 'added' | 'exists')
   }
 
-  async readOutcomes({ tier, fromDay, toDay }: Parameters<BudgetStore['readOutcomes']>[0]): Promise<OutcomeTotals> {
-    const from = dayNumber(fromDay)
-    const count = dayNumber(toDay) - from + 1
-    if (count > DAYS_MAX) throw new RangeError(`outcomes are read for at most ${DAYS_MAX} days`)
+  async readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
     const totals = { started: 0, confirmed: 0, reversed: 0, cost: 0n }
-    if (count < 1) return totals
-    const days = Array.from({ length: count }, (_, index) => from + index)
-    const fields = days.flatMap((day) => [String(day), ...OUTCOME_KINDS.map((kind) => outcomeField(day, kind))])
-    const values = await this.#link.ask((client) => client.hmget(this.#key('d', tier), ...fields))
-    values.forEach((value, index) => {
-      if (value === null) return
-      const kind = OUTCOME_KINDS[(index % (OUTCOME_KINDS.length + 1)) - 1]
-      if (kind === undefined) totals.cost += BigInt(value)
-      else totals[kind] += Number(value)
-    })
+    for (const [name, sum] of await this.sums(query)) {
+      if (name === 'spent') totals.cost += sum
+      else if (name === 'started' || name === 'confirmed' || name === 'reversed') totals[name] += Number(sum)
+    }
     return totals
+  }
+
+  async readTotals(query: DaysQuery): Promise<Totals> {
+    const days = this.#sketches(query)
+    const [sums, users] = await Promise.all([
+      this.sums(query),
+      days.length === 0 ? '0' : this.#link.ask((client) => client.pfcount(...days)),
+    ])
+    return totalsOf(sums, Number(codec.text(users)))
+  }
+
+  /** All that was counted on these days, a name for each of them. */
+  sums({ tier, fromDay, toDay }: DaysQuery): Promise<readonly NamedSum[]> {
+    const [from, to] = spanOf(fromDay, toDay)
+    return this.#run('readDays', this.#clock.now(), [codec.idText(tier), String(from), String(to)], ([days]) =>
+      codec.list(days).flatMap((day) => codec.sumsOf(day)),
+    )
+  }
+
+  /** The users of these days as one sketch, to be joined with those of other tags; null when there are none. */
+  async userSketch(query: DaysQuery): Promise<Buffer | null> {
+    const days = this.#sketches(query)
+    if (days.length === 0) return null
+    const joined = this.#key('u', randomUUID())
+    return this.#link.ask(async (client) => {
+      const [, , sketch] = await Promise.all([
+        client.pfmerge(joined, ...days),
+        client.pexpire(joined, SKETCH_LIFE_MS),
+        client.getBuffer(joined),
+        client.del(joined),
+      ])
+      return sketch
+    })
+  }
+
+  /** How many different users there are in these sketches. */
+  async countUsers(sketches: readonly Buffer[]): Promise<number> {
+    if (sketches.length === 0) return 0
+    const joined = randomUUID()
+    const copies = sketches.map((_, index) => this.#key('u', `${joined}:${index}`))
+    return this.#link.ask(async (client) => {
+      const written = copies.map((copy, index) => client.set(copy, sketches[index] ?? '', 'PX', SKETCH_LIFE_MS))
+      const [users] = await Promise.all([client.pfcount(...copies), client.del(...copies), ...written])
+      return Number(codec.text(users))
+    })
+  }
+
+  /** Of the users of these days; of days that are gone there is none. */
+  #sketches({ tier, fromDay, toDay }: DaysQuery): string[] {
+    const [from, to] = spanOf(fromDay, toDay)
+    const first = Math.max(from, oldestDay(this.#clock.now()))
+    return Array.from({ length: Math.max(0, to - first + 1) }, (_, index) => this.#key('u', `${first + index}:${tier}`))
   }
 
   /** The sequence of an entry is its tick. */
@@ -260,16 +336,26 @@ export class Tag implements BudgetStore {
   }): Promise<readonly { readonly tick: number; readonly entry: LedgerEntry }[]> {
     const count = Math.min(query.limit, LEDGER_PAGE_MAX)
     if (count < 1) return []
-    const to = query.toTick === null ? '+' : `${query.toTick}-0`
-    const rows: unknown = await this.#link.ask((client) =>
-      client.xrange(`${this.#prefix}ledger`, `${query.afterTick + 1}-0`, to, 'COUNT', count),
+    const [toScore, toId] = query.toTick === null ? (['+inf', '+'] as const) : [query.toTick, `${query.toTick}-0`]
+    // Together, for entries go from one to the other. What was carried over comes first.
+    const read = await this.#link.ask((client) =>
+      client
+        .multi()
+        .zrangebyscore(`${this.#prefix}carried`, `(${query.afterTick}`, toScore, 'LIMIT', 0, count)
+        .xrange(`${this.#prefix}ledger`, `${query.afterTick + 1}-0`, toId, 'COUNT', count)
+        .exec(),
     )
-    return this.#understood(() =>
-      codec.list(rows).map((row) => {
+    return this.#understood(() => {
+      const [carried, entered] = (read ?? []).map(([error, rows]) => {
+        if (error !== null) throw error
+        return codec.list(rows)
+      })
+      const entries = (entered ?? []).map((row) => {
         const [id, fields] = codec.list(row)
         return { tick: Number.parseInt(codec.text(id), 10), entry: codec.entryOf(fields) }
-      }),
-    )
+      })
+      return [...(carried ?? []).map((packed) => codec.carriedOf(packed)), ...entries].slice(0, count)
+    })
   }
 
   /** From now on no entry here has a tick up to the one that it tells, which is no lower than any that was seen before. */
@@ -326,8 +412,13 @@ export class Tag implements BudgetStore {
   }
 
   /** Holds the part of an operation of another tag. `exists`: it was held before, by an attempt that may be under way. */
-  holdPart(reservation: Reservation, home: number): Promise<PartHeld> {
-    const values = [...this.#holdArguments(reservation), String(home), ...codec.drawArguments(reservation.draws)]
+  holdPart({ reservation, home, isFirst }: PartHold): Promise<PartHeld> {
+    const values = [
+      ...this.#holdArguments(reservation),
+      String(home),
+      isFirst === true ? '1' : '0',
+      ...codec.drawArguments(reservation.draws),
+    ]
     return this.#run('partHold', this.#clock.now(), values, ([status, detail]) =>
       status === 'refused'
         ? { status, account: codec.text(detail) }
@@ -410,11 +501,8 @@ function reserveResult(step: ReserveStep, status: string, detail: string, known:
   }
 }
 
-function dayNumber(day: string): number {
-  const atMs = Date.parse(`${day}T00:00:00Z`)
-  if (Number.isNaN(atMs)) throw new RangeError('a day must be written as 2026-11-24')
-  return atMs / DAY_MS
-}
-function outcomeField(day: number, kind: OutcomeKind): string {
-  return `${day}:${kind}`
+function spanOf(fromDay: string, toDay: string): readonly [from: number, to: number] {
+  const [from, to] = [dayNamed(fromDay), dayNamed(toDay)]
+  if (to - from >= DAYS_MAX) throw new RangeError(`totals are read for at most ${DAYS_MAX} days`)
+  return [from, to]
 }

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { carriedOver } from './ledger.ts'
+import type { SequencedEntry } from './ledger.ts'
+
+const entry = (sequence: number, cost: bigint, accounts: readonly string[], more: Partial<SequencedEntry> = {}): SequencedEntry => ({
+  sequence,
+  id: `o${sequence}/settlement`,
+  operationId: `o${sequence}`,
+  kind: 'settlement',
+  accounts,
+  cost,
+  atMs: sequence * 1_000,
+  note: { tier: 'pro' },
+  ...more,
+})
+const alive = (account: string): boolean => account.startsWith('alive')
+
+test('what is dropped is carried by the accounts that live, in the place of the first entry', () => {
+  const dropped = [
+    entry(1, 5n, ['dead 1', 'alive 1']),
+    entry(2, 7n, ['dead 1']),
+    entry(3, -2n, ['alive 1', 'dead 2']),
+    entry(4, 9n, ['alive 2']),
+  ]
+  const carried = carriedOver(dropped, alive)
+  assert.deepEqual(carried[0], {
+    sequence: 1,
+    id: 'o1/settlement/carried',
+    operationId: 'o1/settlement',
+    kind: 'carried',
+    accounts: ['alive 1'],
+    cost: 3n,
+    atMs: 3_000,
+    note: {},
+  })
+  assert.deepEqual(
+    carried.map(({ sequence, cost }) => [sequence, cost]),
+    [
+      [1, 3n],
+      [4, 9n],
+    ],
+  )
+  const [again] = carriedOver([...carried, entry(5, 1n, ['alive 1'])], alive)
+  assert.deepEqual([again?.id, again?.cost, again?.atMs], ['o1/settlement/carried', 4n, 5_000])
+})
+
+test('what is carried alone stays as it is', () => {
+  const carried = carriedOver([entry(1, 5n, ['alive 1'])], alive)
+  assert.equal(carriedOver(carried, alive)[0], carried[0])
+  assert.deepEqual(
+    carriedOver(carried, () => false),
+    [],
+  )
+})
+
+test('however it is dropped, the sum of each living account is the same, with no more entries and no id twice', () => {
+  const account = fc.constantFrom('alive 1', 'alive 2', 'alive 3', 'dead 1')
+  const some = fc.array(fc.record({ cost: fc.bigInt(-50n, 50n), accounts: fc.uniqueArray(account, { minLength: 1 }) }), { maxLength: 30 })
+  fc.assert(
+    fc.property(some, fc.array(fc.integer({ min: 1, max: 9 }), { maxLength: 9 }), (parts, batches) => {
+      const all = parts.map(({ cost, accounts }, index) => entry(index + 1, cost, accounts))
+      let ledger: readonly SequencedEntry[] = all
+      let from = 0
+      for (const size of batches) {
+        const kept = carriedOver(ledger.slice(from, from + size), alive)
+        ledger = [...ledger.slice(0, from), ...kept, ...ledger.slice(from + size)]
+        from = from + kept.length >= ledger.length ? 0 : from + kept.length
+      }
+      for (const name of ['alive 1', 'alive 2', 'alive 3']) assert.equal(sumOf(ledger, name), sumOf(all, name))
+      assert.ok(ledger.length <= all.length)
+      assert.ok(ledger.every(({ sequence }, index) => sequence > (ledger[index - 1]?.sequence ?? 0)))
+      assert.equal(new Set(ledger.map(({ id }) => id)).size, ledger.length)
+    }),
+  )
+})
+
+function sumOf(entries: readonly SequencedEntry[], account: string): bigint {
+  return entries.filter(({ accounts }) => accounts.includes(account)).reduce((sum, { cost }) => sum + cost, 0n)
+}

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import { newConversation } from '../core/conversation-change.ts'
+import { openEmbeddedStore } from '../store/embedded.ts'
+import type { BudgetStore } from '../store/store.ts'
+import { totalsByTier } from './status.ts'
+
+const NOW_MS = Date.UTC(2026, 10, 24, 12)
+const COST = 1_000_000n
+
+/** A store with so many conversations, each of which cost `COST` times its number, from 1 on. */
+async function withConversations(count: number, run: (store: BudgetStore) => Promise<void>): Promise<void> {
+  const store = openEmbeddedStore({ file: ':memory:', nowMs: () => NOW_MS })
+  try {
+    await Promise.all(
+      Array.from({ length: count }, async (_, index) => {
+        const id = `c${index}`
+        const begin = { id, tier: 'pro', contractHash: 'k1', user: `u${index % 7}`, nowMs: NOW_MS, ladderApplies: true }
+        await store.update({ conversation: id, initial: newConversation(begin), change: { turnAtMs: NOW_MS }, nowMs: NOW_MS })
+        const fact = { accounts: [`c:${id}:1`], cost: COST * BigInt(index + 1), atMs: NOW_MS, note: { tier: 'pro' }, change: {} }
+        await store.charge({ operationId: `x${index}`, conversation: id, ...fact })
+      }),
+    )
+    await run(store)
+  } finally {
+    await store.close()
+  }
+}
+
+test("a status tells today's totals, and costs exactly while all conversations can be looked at", () =>
+  withConversations(100, async (store) => {
+    const { pro, basic } = await totalsByTier({ store, nowMs: () => NOW_MS }, ['pro', 'basic'])
+    assert.deepEqual(pro?.today, { turns: 100, spent: '5.05', users: 7 })
+    assert.deepEqual(pro.cost, { p50: '0.05', p95: '0.095', p99: '0.099', max: '0.10' })
+    assert.deepEqual([basic?.conversations, basic?.today], [0, { turns: 0, spent: '0.00', users: 0 }])
+  }))
+
+test('of more conversations than it looks at it tells all, and their costs a little too high', () =>
+  withConversations(6_000, async (store) => {
+    const { pro } = await totalsByTier({ store, nowMs: () => NOW_MS }, [])
+    assert.deepEqual([pro?.conversations, pro?.turns, pro?.spent], [6_000, 6_000, '18003.00'])
+    assert.equal(pro?.byRung['None'], 5_000)
+    for (const [told, exact] of [
+      [pro?.cost.p50, 3_000n],
+      [pro?.cost.p99, 5_940n],
+      [pro?.cost.max, 6_000n],
+    ] as const) {
+      const over = parseUsd(told ?? '0') - COST * exact
+      assert.ok(over >= 0n && over * 8n < COST * exact, `${told} for ${exact}`)
+    }
+  }))
