@@ -23,9 +23,9 @@ test('a digest is stable under re-serialisation: key order, whitespace, escapes,
   fc.assert(
     fc.property(conversations(), (messages) => {
       for (const json of messages) {
-        const again: JsonObject = JSON.parse(
-          JSON.stringify(reordered(json), null, 2).replaceAll('e', '\\u0065').replaceAll('\\\\u0065', '\\\\e'),
-        )
+        const text = JSON.stringify(reordered(json), null, 2)
+        // What is escaped already stays as it is.
+        const again: JsonObject = JSON.parse(text.replaceAll(/\\u.{4}|\\.|e/g, (found) => (found === 'e' ? '\\u0065' : found)))
         assert.equal(digest({ ...again, refusal: null, annotations: [], audio: {} }), digest(json))
       }
     }),
