@@ -11,7 +11,8 @@ import type { OutageStep } from './steps.ts'
 
 /** Names what a line holds, and its version. */
 const STEP_V1 = 'step-1'
-const BATCH = 200
+/** Few enough that a busy store answers all of them in time. */
+const BATCH = 50
 
 export class StepJournal {
   readonly #file: string

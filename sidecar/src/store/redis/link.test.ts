@@ -62,6 +62,21 @@ if (program !== null)
       await store.close()
     })
 
+    it('grants nothing to a step that comes after its sender gave it up', async () => {
+      let nowMs = START_MS
+      const late = await open('late')
+      const other = await openRedisStore({ url: server.url, namespace: 'late', nowMs: () => nowMs })
+      opened.push(other)
+      nowMs += 3_000
+      await other.reserve({ ...step('o1'), isFirst: true, nowMs })
+      // As from a connection that a frozen server reads when it goes on.
+      await assert.rejects(late.reserve({ ...step('o2'), isFirst: true }), isError('away', /gave it up/))
+      assert.equal(await other.void({ operationId: 'o2', atMs: nowMs }), 'unknown')
+      // One whose clock is behind goes by the store's from its first answer on.
+      await late.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+      assert.equal((await late.reserve({ ...step('o3'), isFirst: true })).status, 'held')
+    })
+
     it('is away when nobody listens, and when the password is wrong', async () => {
       await assert.rejects(open('nobody', 'redis://127.0.0.1:1'), isError('away', /127\.0\.0\.1:1 cannot be used/))
       await admin.acl('SETUSER', 'ann', 'on', '>s3cret@', '~*', '+@all')

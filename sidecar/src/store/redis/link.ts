@@ -33,6 +33,7 @@ export interface LinkOptions {
 interface ConnectionOptions {
   readonly maxRetriesPerRequest: number
   readonly autoResendUnfulfilledCommands: false
+  readonly enableReadyCheck: false
   readonly commandTimeout: number
   readonly connectTimeout: number
   readonly stringNumbers: true
@@ -70,8 +71,10 @@ export class Link {
     const follow = (connection: Redis): void => {
       connection.on('ready', () => {
         this.#connections += 1
+        this.#lastError = null
       })
       connection.on('close', () => {
+        this.#lastError ??= new Error('the connection was closed')
         if (this.#isOpen) onLost()
       })
     }
@@ -80,6 +83,7 @@ export class Link {
       this.#client = new Cluster([...nodes], {
         redisOptions: options,
         enableOfflineQueue: false,
+        enableReadyCheck: false,
         lazyConnect: true,
         slotsRefreshTimeout: SLOTS_MS_MAX,
         clusterRetryStrategy: (times) => Math.min(50 * times, RETRY_MS_MAX),
@@ -116,6 +120,8 @@ export class Link {
     const link = new Link(target, place, options)
     try {
       await link.#client.connect()
+      // A number that the server does not have would leave us in another database, without a word.
+      if (target.options.db !== undefined) await link.#client.select(target.options.db)
       await link.run()
       return link
     } catch (error) {
@@ -147,7 +153,17 @@ export class Link {
 
   /** One step: a script, on the tag whose `meta` key this is. Sent before this returns. */
   async step(name: ScriptName, metaKey: string, values: readonly string[]): Promise<Reply> {
-    return this.#guarded(async () => list(await this.#commands[name](metaKey, ...values)))
+    return this.#guarded(async () => list(await this.#script(name, metaKey, values)))
+  }
+
+  /** Flushed once more between its text and its hash: by its text. */
+  async #script(name: ScriptName, metaKey: string, values: readonly string[]): Promise<unknown> {
+    try {
+      return await this.#commands[name](metaKey, ...values)
+    } catch (error) {
+      if (!reasonOf(error).startsWith('NOSCRIPT')) throw error
+      return await this.#client.eval(SCRIPTS[name], 1, metaKey, ...values)
+    }
   }
 
   /** A plain command. */
@@ -161,7 +177,9 @@ export class Link {
     try {
       return await run()
     } catch (error) {
-      throw this.#isOpen ? storeError(this.#place, error) : new StoreError('closed', 'the store is closed', error)
+      if (!this.#isOpen) throw new StoreError('closed', 'the store is closed', error)
+      // Where there is no connection a step learns only that; why is what the connection said last.
+      throw storeError(this.#place, this.#client.status === 'ready' ? error : (this.#lastError ?? error))
     }
   }
 
@@ -186,7 +204,9 @@ export class Link {
 
 /** Budgets that a server may forget when it is full are no budgets. */
 function checkServer(place: string, info: string): void {
+  if (infoField(info, 'loading') === '1') throw new StoreError('away', `${place} is still loading its data`)
   const version = infoField(info, 'redis_version')
+  if (version === '') throw new StoreError('away', `${place} is no Redis and no Valkey: it does not tell its version`)
   if (Number.parseInt(version, 10) < VERSION_MIN)
     throw new StoreError('away', `${place} is Redis ${version}; Redis ${VERSION_MIN} or later, or Valkey, is needed`)
   const policy = infoField(info, 'maxmemory_policy')
@@ -220,6 +240,8 @@ function targetOf(url: string, answerMsMax: number): Target {
     options: {
       maxRetriesPerRequest: 1,
       autoResendUnfulfilledCommands: false,
+      // Who is still loading says so itself, to each step; nobody waits for it.
+      enableReadyCheck: false,
       commandTimeout: answerMsMax,
       connectTimeout: CONNECT_MS_MAX,
       stringNumbers: true,
@@ -247,12 +269,13 @@ function trouble(place: string, error: unknown): StoreError {
     error instanceof SyntaxError ||
     reason.includes(CORRUPT_MARK) ||
     reason.includes('WRONGTYPE') ||
-    /: attempt to (?:index|compare|perform|concatenate)/.test(reason)
+    /: attempt to (?:index|compare|perform|concatenate)|value is not an integer/.test(reason)
   return isDamage
     ? new StoreError('corrupt', `${place} holds what this version did not write: ${reason}`, error)
     : new StoreError('away', `${place} cannot be used: ${reason}`, error)
 }
 
 function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  const reason = error instanceof Error ? error.message : String(error)
+  return reason.startsWith('Unknown RESP type') ? 'it does not speak the protocol of Redis' : reason
 }

@@ -18,6 +18,9 @@ const KEEP_SLACK_MS = 24 * 3_600_000
 /** The home of a conversation is known for longer than the conversation itself. */
 export const HOME_LIFE_MS = CONVERSATION_LIFE_MS + 4 * KEEP_SLACK_MS
 
+/** Several times as long as anybody waits for an answer. */
+const GIVEN_UP_MS = 2_000
+
 /** Marks what is thrown when a balance would go beyond `AMOUNT_MAX`. */
 export const RANGE_MARK = 'FAREBOX_RANGE'
 /** Marks a record that cannot be read. */
@@ -84,8 +87,13 @@ end
 -- The clock of the tag never runs backwards. The tick numbers its entries; a caller brings the highest that it has seen.
 local meta = call('HMGET', META, 'clock', 'tick')
 local knownClock, knownTick = tonumber(meta[1] or '0'), tonumber(meta[2] or '0')
-local now = math.max(knownClock, takeNumber())
+local asked = takeNumber()
+local now = math.max(knownClock, asked)
 local tick = math.max(knownTick, takeNumber())
+-- A hold that comes so late, from a connection that is long gone, was given up: what was done since then may have voided it.
+local function refuseLate()
+  if knownClock - asked > ${GIVEN_UP_MS} then error('this step comes after its sender gave it up', 0) end
+end
 local function keepTime()
   if now > knownClock then call('HSET', META, 'clock', text(now)) end
 end

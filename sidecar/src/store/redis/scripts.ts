@@ -41,6 +41,7 @@ local function answer(status, granted, conversation)
 end
 
 if operationOf(id, isFirst) then return answer('exists', '', found) end
+if isFirst then refuseLate() end
 if found and (found[F.contractHash] ~= contract or found[F.user] ~= user or found[F.session] ~= session) then
   return answer('moved', '', found)
 end
@@ -402,6 +403,7 @@ for index = 1, takeNumber() do
 end
 local packed = call('GET', key('p', id))
 if packed then return { text(now), text(tick), 'exists', split(packed, '\n')[HOLD] } end
+if isFirst then refuseLate() end
 if not isFirst and endedOf('w', id) then return { text(now), text(tick), 'exists', '0' } end
 local accounts = accountsOf(draws)
 local granted = atMost
