@@ -2,7 +2,7 @@
 NODE := node_modules/.bin/node --disable-warning=ExperimentalWarning
 REPLICAS ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test check generate bench clean
+.PHONY: help install run serve test check generate bench outage chaos soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -45,6 +45,15 @@ generate: install ## write what is generated: CRDs, reference, price catalogue
 
 bench: install ## measure the sidecar beside nginx and a direct call
 	@$(NODE) test/bench/main.ts
+
+outage: install ## the table of what an outage of the shared store costs; 8 minutes
+	@$(NODE) test/bench/outage.ts
+
+chaos: install ## 30 minutes of faults under three sidecars; SECONDS=n SEED=n MODE=Deny|Allowance
+	@$(NODE) test/chaos/main.ts $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE))
+
+soak: install ## a million simulated schedules on every core; SCHEDULES=n SEED=n
+	@$(NODE) test/soak/main.ts $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove what was installed and left by runs
 	@rm -rf node_modules .farebox

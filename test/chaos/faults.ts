@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Sidecar } from '../support/sidecar.ts'
+import { clockTime } from './oracle.ts'
 import type { Death, TailLoss } from './oracle.ts'
 import type { Plan, Planned, SidecarFault, StoreFault } from './plan.ts'
 import { describeFault } from './plan.ts'
@@ -19,6 +20,8 @@ export interface Parts {
 /** For what a server had not yet passed on or written, beside what was arranged. */
 const SLACK_MS = 300
 const START_AGAIN_MS = 250
+/** A fault of the store lasts seconds; who does not start after that has another reason. */
+const STARTS_MAX = 30
 
 /** Makes a sidecar's wall clock one that jumps when `jumpClock` says so; to be put into its environment as `NODE_OPTIONS`. */
 export const JUMPING_CLOCK = `--import=data:text/javascript,${encodeURIComponent(`
@@ -127,18 +130,19 @@ export class Faults {
   }
 
   #say(what: string): void {
-    this.log.push(`${((Date.now() - this.#startedAtMs) / 1_000).toFixed(2).padStart(7)} s  ${what}`)
+    this.log.push(`${clockTime(Date.now())} ${what}`)
   }
 }
 
-/** One that finds no store ends, and is started again: as Kubernetes does. */
+/** One that ends, for want of a store, is started again: as Kubernetes does. */
 async function startAgain(sidecar: Sidecar): Promise<void> {
-  for (;;) {
+  for (let start = 1; ; start++) {
     try {
       await sidecar.start()
       return
-    } catch {
+    } catch (error) {
       await sidecar.kill('SIGKILL')
+      if (start === STARTS_MAX) throw error
       await sleep(START_AGAIN_MS)
     }
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { doubtsOf, violationsOf } from './oracle.ts'
-import type { Call, Evidence } from './oracle.ts'
+import type { Call, Evidence, Troubles } from './oracle.ts'
 
 const CAP = 100n
 const HOLD_MAX = 40n
@@ -68,11 +68,11 @@ describe('says so when', () => {
           charged: ['a', 'b', 'c', 'd', 'e'].map((id) => ({ operation: id, conversation: `talk-${id}`, cost: 40n })),
         },
       ),
-      says: [/^workload workload was billed 0.000000201/, /^talk-f: f was billed 0.000000001, and no operation/],
+      says: [/^workload workload was billed 0.000000201/, /^f \(.*\) was billed 0.000000001, and no operation/],
     },
     'a call is not in the ledger': {
       evidence: evidence(THREE, { charged: [charge('a', 40n), charge('b', 30n)] }),
-      says: [/talk: c was billed/],
+      says: [/^c \(sidecar 0, 00:00:10.000 to 00:00:10.500, answered\) was billed/],
     },
     'a call is in the ledger twice': {
       evidence: evidence({ a: 40n, b: 10n }, { charged: [charge('a', 40n), charge('b', 10n), charge('b-again', 10n)] }),
@@ -80,7 +80,7 @@ describe('says so when', () => {
     },
     'an answered call was charged something else than its cost': {
       evidence: evidence({ a: 40n, b: 10n }, { charged: [charge('a', 40n), charge('b', 12n)] }),
-      says: [/talk: b was billed 0.00000001, and no operation was charged that/, /operations were charged that nobody billed/],
+      says: [/^b \(.*\) was billed 0.00000001, and no operation was charged that/, /operations were charged that nobody billed/],
     },
     'an operation was charged more than any call holds': {
       evidence: evidence({ a: 41n }),
@@ -88,7 +88,10 @@ describe('says so when', () => {
     },
     'a broken call was charged less than its bill': {
       evidence: evidence({ a: 20n }, { calls: [call('a', { ending: 'broken' })], charged: [charge('a', 19n)] }),
-      says: [/a was billed 0.00000002, and what is left in the ledger does not cover it/, /operations were charged that nobody billed/],
+      says: [
+        /^a \(.*\) was billed 0.00000002, and what is left in the ledger does not cover it/,
+        /operations were charged that nobody billed/,
+      ],
     },
     'a call was billed that nobody made': {
       evidence: evidence(THREE, { calls: [call('a'), call('b')] }),
@@ -104,7 +107,7 @@ describe('says so when', () => {
           ],
         },
       ),
-      says: [/^a was billed twice/, /talk: a was billed 0.00000001, and no operation/],
+      says: [/^a was billed twice/, /^a \(.*\) was billed 0.00000001, and no operation/],
     },
     'more was spent alone than the allowance of the outages': {
       evidence: evidence({ ...THREE, d: 21n }, { calls: [...ofBoth, call('c'), call('d')], spells: [spell(0), spell(1)] }),
@@ -157,7 +160,9 @@ describe('accepts what is stated, and no more:', () => {
 })
 
 describe('a call is in doubt', () => {
-  const doubts = (...parts: Parameters<typeof doubtsOf>) => [...doubtsOf(...parts)]
+  const doubts = (calls: readonly Call[], troubles: Partial<Troubles>) => [
+    ...doubtsOf(calls, { deaths: [], losses: [], spells: [], ...troubles }),
+  ]
   const death = { sidecar: 0, atMs: 20_000 }
 
   test('that was under way, or had just ended, when its sidecar died', () => {
@@ -168,7 +173,7 @@ describe('a call is in doubt', () => {
       call('of another', { startedAtMs: 19_000, endedAtMs: 20_001, sidecar: 1 }),
       call('later', { startedAtMs: 20_500, endedAtMs: 21_000 }),
     ]
-    assert.deepEqual(doubts(calls, [death], []), [
+    assert.deepEqual(doubts(calls, { deaths: [death] }), [
       ['just before', 'unsettled'],
       ['under way', 'unsettled'],
     ])
@@ -181,8 +186,16 @@ describe('a call is in doubt', () => {
       call('of another', { startedAtMs: 18_500, endedAtMs: 18_700, sidecar: 1 }),
     ]
     const loss = { fromMs: 18_300, atMs: 19_300, backMs: 21_000 }
-    assert.deepEqual(doubts(calls, [death], [loss]), [['lost', 'lost']])
-    assert.deepEqual(doubts(calls, [], [loss]), [])
-    assert.deepEqual(doubts(calls, [death], [{ fromMs: 8_000, atMs: 9_000, backMs: 10_000 }]), [])
+    assert.deepEqual(doubts(calls, { deaths: [death], losses: [loss] }), [['lost', 'lost']])
+    assert.deepEqual(doubts(calls, { losses: [loss] }), [])
+    assert.deepEqual(doubts(calls, { deaths: [death], losses: [{ fromMs: 8_000, atMs: 9_000, backMs: 10_000 }] }), [])
+  })
+
+  test('that ended without the store, when what the store was told of it afterwards was lost', () => {
+    const alone = call('alone', { startedAtMs: 15_000, endedAtMs: 15_500 })
+    const spell = { sidecar: 0, fromMs: 15_200, toMs: 18_000, outages: 1 }
+    const loss = { fromMs: 18_300, atMs: 19_300, backMs: 21_000 }
+    assert.deepEqual(doubts([alone], { deaths: [death], losses: [loss], spells: [spell] }), [['alone', 'lost']])
+    assert.deepEqual(doubts([alone], { deaths: [death], losses: [loss], spells: [{ ...spell, toMs: 16_000 }] }), [])
   })
 })

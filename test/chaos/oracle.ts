@@ -81,7 +81,13 @@ const BOOKED_WITHIN_MS = 1_000
 /** From the return of the store until a sidecar has told it its last steps again. */
 const TOLD_AGAIN_WITHIN_MS = 5_000
 
-export function doubtsOf(calls: readonly Call[], deaths: readonly Death[], losses: readonly TailLoss[]): ReadonlyMap<string, Doubt> {
+export interface Troubles {
+  readonly deaths: readonly Death[]
+  readonly losses: readonly TailLoss[]
+  readonly spells: readonly Spell[]
+}
+
+export function doubtsOf(calls: readonly Call[], { deaths, losses, spells }: Troubles): ReadonlyMap<string, Doubt> {
   const doubts = new Map<string, Doubt>()
   for (const death of deaths) {
     const own = calls.filter(({ sidecar }) => sidecar === death.sidecar)
@@ -89,11 +95,17 @@ export function doubtsOf(calls: readonly Call[], deaths: readonly Death[], losse
       if (startedAtMs <= death.atMs && endedAtMs >= death.atMs - BOOKED_WITHIN_MS && !doubts.has(id)) doubts.set(id, 'unsettled')
     for (const { fromMs, atMs, backMs } of losses) {
       if (death.atMs < fromMs || death.atMs > backMs + TOLD_AGAIN_WITHIN_MS) continue
-      for (const { id, startedAtMs, endedAtMs } of own)
-        if (startedAtMs <= atMs && endedAtMs >= fromMs - BOOKED_WITHIN_MS) doubts.set(id, 'lost')
+      for (const call of own) if (call.startedAtMs <= atMs && toldUntilMs(call, spells) >= fromMs) doubts.set(call.id, 'lost')
     }
   }
   return doubts
+}
+
+/** When the store had been told of a call at the latest: what ended without the store is told after it. */
+function toldUntilMs({ sidecar, startedAtMs, endedAtMs }: Call, spells: readonly Spell[]): number {
+  const bookedMs = endedAtMs + BOOKED_WITHIN_MS
+  const during = spells.filter((spell) => spell.sidecar === sidecar && spell.fromMs <= bookedMs && spell.toMs >= startedAtMs)
+  return Math.max(bookedMs, ...during.map(({ toMs }) => toMs + BOOKED_WITHIN_MS))
 }
 
 /** One sentence for each thing that must not be; none: all is well. */
@@ -176,6 +188,8 @@ function bookViolations(books: {
 }): string[] {
   const { conversation, calls, lines, charged } = books
   const { doubts, holdMax } = books.evidence
+  const told = ({ id, sidecar, startedAtMs, endedAtMs, ending }: Call): string =>
+    `${id} (sidecar ${sidecar}, ${clockTime(startedAtMs)} to ${clockTime(endedAtMs)}, ${ending}${doubts.has(id) ? `, ${doubts.get(id)}` : ''})`
   const violations: string[] = []
   const left = charged.map(({ cost }) => cost).toSorted(ascending)
   for (const { operation, cost } of charged)
@@ -184,7 +198,7 @@ function bookViolations(books: {
   const isExact = ({ call }: Bought): boolean => call.ending === 'answered' && !doubts.has(call.id)
   for (const { call, cost } of lines.filter(isExact)) {
     const index = left.indexOf(cost)
-    if (index < 0) violations.push(`${conversation}: ${call.id} was billed ${formatUsd(cost)}, and no operation was charged that`)
+    if (index < 0) violations.push(`${told(call)} was billed ${formatUsd(cost)}, and no operation was charged that`)
     else left.splice(index, 1)
   }
   const rest = lines.filter((line) => !isExact(line))
@@ -193,7 +207,7 @@ function bookViolations(books: {
   for (const { call, cost } of mustBeCovered.toSorted((a, b) => ascending(b.cost, a.cost))) {
     const index = left.findIndex((entered) => entered >= cost)
     if (index >= 0) left.splice(index, 1)
-    else violations.push(`${conversation}: ${call.id} was billed ${formatUsd(cost)}, and what is left in the ledger does not cover it`)
+    else violations.push(`${told(call)} was billed ${formatUsd(cost)}, and what is left in the ledger does not cover it`)
   }
   // A client that left early may have left before its call reached the provider, which its sidecar cannot know.
   const billed = new Set(lines.map(({ call }) => call.id))
@@ -204,6 +218,11 @@ function bookViolations(books: {
       `${conversation}: ${left.length} operations were charged that nobody billed (${left.map((cost) => formatUsd(cost)).join(', ')}); ${mayBeLeft} may be`,
     )
   return violations
+}
+
+/** UTC, as in the log of faults. */
+export function clockTime(atMs: number): string {
+  return new Date(atMs).toISOString().slice(11, 23)
 }
 
 function sum(items: readonly { readonly cost: NanoUsd }[]): NanoUsd {

@@ -34,6 +34,8 @@ const PACE = 40_000_000n
 /** A hold lives 90 s after the last word of its sidecar, and is charged by a sweep within ten more. */
 const QUIET_MS_MAX = 120_000
 const LOOK_EVERY_MS = 1_000
+/** A sidecar that says nothing at all is one of the things that must not be. */
+const ANSWER_MS_MAX = 5_000
 
 export interface RoundOptions {
   /** `redis-server` or `valkey-server`. */
@@ -89,7 +91,7 @@ export async function playRound({ program, seed, mode, faultMs }: RoundOptions):
     const spells = await watch.stop()
 
     const books = await booksOf(sidecars, traffic.calls)
-    const doubts = doubtsOf(traffic.calls, faults.deaths, faults.losses)
+    const doubts = doubtsOf(traffic.calls, { deaths: faults.deaths, losses: faults.losses, spells })
     const violations = [
       ...restless,
       ...books.violations,
@@ -146,7 +148,7 @@ async function untilQuiet(sidecars: readonly Sidecar[]): Promise<readonly string
 
 async function restlessness(sidecar: Sidecar): Promise<string | null> {
   try {
-    const { callsInFlight, store, tiers } = (await sidecar.getJson('/farebox/v1/status')) as SidecarStatus
+    const { callsInFlight, store, tiers } = (await asked(sidecar, '/farebox/v1/status')) as SidecarStatus
     if (callsInFlight > 0) return `${callsInFlight} calls are under way`
     if (store.state !== 'Ready' || store.unsent > 0) return `the store is ${store.state}, and was not told ${store.unsent} steps`
     const held = Object.values(tiers).reduce((total, tier) => total + parseUsd(tier.held), 0n)
@@ -154,6 +156,10 @@ async function restlessness(sidecar: Sidecar): Promise<string | null> {
   } catch (error) {
     return error instanceof Error ? error.message : String(error)
   }
+}
+
+async function asked({ url }: Sidecar, path: string): Promise<unknown> {
+  return (await fetch(`${url}${path}`, { signal: AbortSignal.timeout(ANSWER_MS_MAX) })).json()
 }
 
 /** What the ledger says, asked of every sidecar, and whether it agrees with the balances and with itself. */
@@ -197,9 +203,8 @@ async function heldOf(client: SidecarClient, entries: readonly LedgerLine[]): Pr
 async function chargedOf(sidecar: Sidecar, entries: readonly LedgerLine[], calls: readonly Call[]): Promise<readonly Charged[]> {
   const names = new Map<string, string>()
   for (const id of new Set(calls.map(({ conversation }) => conversation))) {
-    const answer = await fetch(`${sidecar.url}/farebox/v1/conversations/${encodeURIComponent(id)}`)
-    if (answer.ok) names.set(((await answer.json()) as { conversation: string }).conversation, id)
-    else await answer.body?.cancel()
+    const standing = (await asked(sidecar, `/farebox/v1/conversations/${encodeURIComponent(id)}`)) as { conversation?: string }
+    if (standing.conversation !== undefined) names.set(standing.conversation, id)
   }
   return [...Map.groupBy(entries, ({ operation }) => operation)].map(([operation, own]) => {
     const hashed = own.find((entry) => entry.conversation !== undefined)?.conversation ?? ''

@@ -125,6 +125,8 @@ export class StorePair {
 class Server {
   readonly #program: string
   readonly #folder = mkdtempSync(join(tmpdir(), 'farebox-chaos-'))
+  /** It must not outlive us, however we end. */
+  readonly #leave = (): void => this.signal('SIGKILL')
   /** Of the append-only file, as it grew. */
   #sizes: { readonly atMs: number; readonly file: string; readonly bytes: number }[] = []
   #sizer: NodeJS.Timeout | null = null
@@ -133,6 +135,7 @@ class Server {
 
   private constructor(program: string) {
     this.#program = program
+    process.once('exit', this.#leave)
   }
 
   static async start(program: string): Promise<Server> {
@@ -167,7 +170,7 @@ class Server {
       '--appendonly', 'yes', '--appendfsync', 'everysec', '--auto-aof-rewrite-percentage', '0',
       '--repl-diskless-sync', 'yes', '--repl-diskless-sync-delay', '0',
     ]
-    const child = spawn(this.#program, options, { stdio: ['ignore', 'ignore', 'inherit'] })
+    const child = spawn(this.#program, options, { stdio: 'ignore' })
     this.#process = child
     // A file that it reads at its start makes it answer LOADING for a while.
     await until('the server answers', async () => {
@@ -216,19 +219,28 @@ class Server {
   }
 
   forget(): void {
+    process.off('exit', this.#leave)
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
   #size(): void {
-    const file = this.#file()
-    if (file === null) return
+    const newest = this.#newest()
+    if (newest === null) return
     const atMs = performance.now()
-    this.#sizes = [...this.#sizes.filter((size) => size.atMs > atMs - 4 * UNSYNCED_MS), { atMs, file, bytes: statSync(file).size }]
+    this.#sizes = [...this.#sizes.filter((size) => size.atMs > atMs - 4 * UNSYNCED_MS), { atMs, file: newest.file, bytes: newest.bytes }]
   }
 
   #file(): string | null {
-    const files = globSync(join(this.#folder, 'appendonlydir', '*.incr.aof'))
-    return files.toSorted((a, b) => statSync(a).mtimeMs - statSync(b).mtimeMs).at(-1) ?? null
+    return this.#newest()?.file ?? null
+  }
+
+  /** A replica that is told everything anew begins another file, and removes the one before meanwhile. */
+  #newest(): { readonly file: string; readonly bytes: number } | null {
+    const found = globSync(join(this.#folder, 'appendonlydir', '*.incr.aof')).flatMap((file) => {
+      const stat = statSync(file, { throwIfNoEntry: false })
+      return stat === undefined ? [] : [{ file, bytes: stat.size, mtimeMs: stat.mtimeMs }]
+    })
+    return found.toSorted((a, b) => a.mtimeMs - b.mtimeMs).at(-1) ?? null
   }
 }
 

@@ -4,6 +4,7 @@ import type { Sidecar } from '../support/sidecar.ts'
 import type { Spell } from './oracle.ts'
 
 const LOOK_EVERY_MS = 200
+const ANSWER_MS_MAX = 2_000
 
 interface Look {
   readonly atMs: number
@@ -55,7 +56,7 @@ export class StoreWatch {
 
 async function lookAt(sidecar: Sidecar): Promise<Look | null> {
   try {
-    const metrics = await sidecar.metrics()
+    const metrics = await (await fetch(`${sidecar.adminUrl}/metrics`, { signal: AbortSignal.timeout(ANSWER_MS_MAX) })).text()
     const value = (name: string): number => Number(new RegExp(`^${name} (\\d+)`, 'm').exec(metrics)?.[1] ?? Number.NaN)
     return { atMs: Date.now(), isReady: value('farebox_store_ready') === 1, outages: value('farebox_store_outages_total') }
   } catch {

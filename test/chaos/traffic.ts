@@ -107,7 +107,7 @@ export class Traffic {
       'x-farebox-user': conversation.user,
       'x-fake-tag': id,
       'x-fake-output-tokens': String(OUTPUT_TOKENS.min + ((number * OUTPUT_STEP) % OUTPUT_TOKENS.spread)),
-      ...providerMood(random, stream),
+      ...providerMood(random),
     }
     const body = JSON.stringify({
       model: MODEL,
@@ -128,14 +128,16 @@ export class Traffic {
 }
 
 /** What the provider does to a call beside answering it. */
-function providerMood(random: Random, stream: boolean): Record<string, string> {
+function providerMood(random: Random): Record<string, string> {
+  // No faster than a sidecar reckons for output that it did not see: 1,000 tokens a second.
+  const pace = { 'x-fake-token-delay-ms': String(1 + random.below(2)) }
   const luck = random.below(100)
   if (luck < 3) return { 'x-fake-status': random.below(2) === 0 ? '500' : '429' }
   if (luck < 4) return { 'x-fake-cut-after-tokens': 'headers', 'x-fake-delay-ms': String(random.below(200)) }
-  if (luck < 6) return { 'x-fake-cut-after-tokens': String(1 + random.below(15)) }
+  if (luck < 6) return { ...pace, 'x-fake-cut-after-tokens': String(1 + random.below(15)) }
   // Across a fault and what comes after it.
-  if (luck < 10) return { 'x-fake-delay-ms': String(3_000 + random.below(9_000)) }
-  return { 'x-fake-delay-ms': String(10 + random.below(400)), ...(stream ? { 'x-fake-token-delay-ms': String(random.below(3)) } : {}) }
+  if (luck < 10) return { ...pace, 'x-fake-delay-ms': String(3_000 + random.below(9_000)) }
+  return { ...pace, 'x-fake-delay-ms': String(random.below(200)) }
 }
 
 /** `answered`, the code of a refusal, `left` by ourselves, `unreached` when nobody listened, `broken` otherwise. */
