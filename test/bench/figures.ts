@@ -23,13 +23,21 @@ export interface Figure {
   readonly unit: string
   readonly value: Spread
   /** Null: shown for comparison. */
-  readonly target: number | null
+  readonly target: Target | null
   readonly met: boolean | null
 }
+
+type Target = { readonly atMost: number } | { readonly atLeast: number }
 
 const CPU_RATIO_MAX: Readonly<Record<BodyName, number>> = { small: 10, large: 14, stream: 2 }
 const ADDED_P99_MS_MAX = 2
 const RESIDENT_MB_MAX = 130
+/** Of a shared store, above the embedded one. */
+const SHARED_CPU_US_MAX = 60
+const TOGETHER_PER_SECOND_MIN = 1_000
+/** One reads, one holds, one settles; what comes on top is of no turn: sweeps, renewals. */
+const ROUND_TRIPS_MAX = 3.1
+const SERVER_BYTES_MAX = { conversation: 1_000, operation: 200, digest: 100 }
 
 export const LOAD_TITLES: Readonly<Record<BodyName, string>> = { small: '2 KB JSON', large: '100 KB JSON', stream: 'SSE chunk' }
 
@@ -54,7 +62,7 @@ export function figuresOf(load: BodyName, rounds: readonly RoundFigures[]): read
       `${title}: CPU, sidecar to nginx`,
       'times',
       over(({ cpu }) => cpu.sidecar / cpu.nginx),
-      CPU_RATIO_MAX[load],
+      { atMost: CPU_RATIO_MAX[load] },
     ),
     figure(
       `${title}: direct p50`,
@@ -69,7 +77,7 @@ export function figuresOf(load: BodyName, rounds: readonly RoundFigures[]): read
     figure(`${title}: added p50, nginx`, 'ms', added('nginx', 50)),
     figure(`${title}: added p99, nginx`, 'ms', added('nginx', 99)),
     figure(`${title}: added p50, sidecar`, 'ms', added('sidecar', 50)),
-    figure(`${title}: added p99, sidecar`, 'ms', added('sidecar', 99), load === 'stream' ? null : ADDED_P99_MS_MAX),
+    figure(`${title}: added p99, sidecar`, 'ms', added('sidecar', 99), load === 'stream' ? null : { atMost: ADDED_P99_MS_MAX }),
     ...(saturated.length === 0
       ? []
       : [
@@ -88,7 +96,7 @@ export function figuresOf(load: BodyName, rounds: readonly RoundFigures[]): read
 export function memoryFigures(resident: { readonly idle: number; readonly warm: number; readonly end: number }): readonly Figure[] {
   return [
     figure('Resident memory: ready', 'MB', spreadOf([resident.idle])),
-    figure('Resident memory: after load', 'MB', spreadOf([resident.end]), RESIDENT_MB_MAX),
+    figure('Resident memory: after load', 'MB', spreadOf([resident.end]), { atMost: RESIDENT_MB_MAX }),
     figure('Resident memory: growth from the first round to the last', 'MB', spreadOf([resident.end - resident.warm])),
   ]
 }
@@ -97,7 +105,86 @@ export function memoryFigures(resident: { readonly idle: number; readonly warm: 
 export function capFigures(cap: { readonly name: string; readonly budgetUsd: number; readonly billedUsd: number }): readonly Figure[] {
   return [
     figure(`${cap.name}: billed of the budget`, '%', spreadOf([(100 * cap.billedUsd) / cap.budgetUsd])),
-    figure(`${cap.name}: overshoot`, 'USD', spreadOf([Math.max(0, cap.billedUsd - cap.budgetUsd)]), 0),
+    figure(`${cap.name}: overshoot`, 'USD', spreadOf([Math.max(0, cap.billedUsd - cap.budgetUsd)]), { atMost: 0 }),
+  ]
+}
+
+/** What one round saw of a shared store beside the embedded one; times in microseconds. */
+export interface SharedRound {
+  /** Per turn at the fixed rate: of a sidecar on either engine, and of the server that is shared. */
+  readonly cpu: { readonly embedded: number; readonly shared: number; readonly server: number }
+  /** The same with as many turns as go, of one sidecar. */
+  readonly cpuAtMost: { readonly embedded: number; readonly shared: number }
+  readonly latencies: { readonly embedded: readonly number[]; readonly shared: readonly number[] }
+  /** Scripts that the server ran, per turn. */
+  readonly roundTrips: number
+  /** Two sidecars on one server, as fast as they can. */
+  readonly together: { readonly perSecond: number; readonly latenciesUs: readonly number[] }
+}
+
+/** What the server needs for one of each. */
+export interface ServerMemory {
+  /** Its record, its balance, its place in the list; without edits. */
+  readonly conversationBytes: number
+  /** One that ended, as a repeat of it finds it. */
+  readonly operationBytes: number
+  /** Of a message by which a conversation is found. */
+  readonly digestBytes: number
+}
+
+export function sharedStoreFigures(rounds: readonly SharedRound[], memory: ServerMemory): readonly Figure[] {
+  const title = 'Shared store'
+  const over = (value: (round: SharedRound) => number): Spread => spreadOf(rounds.map(value))
+  const above = (percent: number): Spread =>
+    over(({ latencies }) => (quantile(latencies.shared, percent) - quantile(latencies.embedded, percent)) / 1_000)
+  const together = (percent: number): Spread => over((round) => quantile(round.together.latenciesUs, percent) / 1_000)
+  const bytes = (value: number, atMost: number) => ['bytes', spreadOf([value]), { atMost }] as const
+  return [
+    figure(
+      `${title}: CPU, embedded`,
+      'us',
+      over(({ cpu }) => cpu.embedded),
+    ),
+    figure(
+      `${title}: CPU, Redis`,
+      'us',
+      over(({ cpu }) => cpu.shared),
+    ),
+    figure(
+      `${title}: CPU, Redis above embedded`,
+      'us',
+      over(({ cpu }) => cpu.shared - cpu.embedded),
+      { atMost: SHARED_CPU_US_MAX },
+    ),
+    figure(
+      `${title}: CPU at the most, Redis above embedded`,
+      'us',
+      over(({ cpuAtMost }) => cpuAtMost.shared - cpuAtMost.embedded),
+    ),
+    figure(
+      `${title}: CPU of the server`,
+      'us',
+      over(({ cpu }) => cpu.server),
+    ),
+    figure(`${title}: p50, Redis above embedded`, 'ms', above(50)),
+    figure(`${title}: p99, Redis above embedded`, 'ms', above(99)),
+    figure(
+      `${title}: round trips per turn`,
+      '',
+      over(({ roundTrips }) => roundTrips),
+      { atMost: ROUND_TRIPS_MAX },
+    ),
+    figure(
+      `${title}: most turns/s of two sidecars`,
+      '',
+      over((round) => round.together.perSecond),
+      { atLeast: TOGETHER_PER_SECOND_MIN },
+    ),
+    figure(`${title}: p50 at the most`, 'ms', together(50)),
+    figure(`${title}: p99 at the most`, 'ms', together(99)),
+    figure(`${title}: memory per conversation`, ...bytes(memory.conversationBytes, SERVER_BYTES_MAX.conversation)),
+    figure(`${title}: memory per operation that ended`, ...bytes(memory.operationBytes, SERVER_BYTES_MAX.operation)),
+    figure(`${title}: memory per chained message`, ...bytes(memory.digestBytes, SERVER_BYTES_MAX.digest)),
   ]
 }
 
@@ -107,7 +194,7 @@ export function tableOf(figures: readonly Figure[]): string {
     name,
     `${number(value.median)} ${unit}`.trimEnd(),
     value.least === value.most ? '' : `${number(value.least)} .. ${number(value.most)}`,
-    target === null ? '' : `<= ${target}`,
+    target === null ? '' : 'atMost' in target ? `<= ${target.atMost}` : `>= ${target.atLeast}`,
     met === null ? '' : met ? 'pass' : 'MISS',
   ])
   const all = [['figure', 'median', 'rounds', 'target', ''], ...rows]
@@ -122,8 +209,12 @@ export function tableOf(figures: readonly Figure[]): string {
     .join('\n')
 }
 
-function figure(name: string, unit: string, value: Spread, target: number | null = null): Figure {
-  return { name, unit, value, target, met: target === null ? null : value.median <= target }
+function figure(name: string, unit: string, value: Spread, target: Target | null = null): Figure {
+  return { name, unit, value, target, met: target === null ? null : isMet(value.median, target) }
+}
+
+function isMet(value: number, target: Target): boolean {
+  return 'atMost' in target ? value <= target.atMost : value >= target.atLeast
 }
 
 function number(value: number): string {

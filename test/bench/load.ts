@@ -30,10 +30,13 @@ async function run(command: Command): Promise<LoadResult> {
   switch (command.kind) {
     case 'closed': {
       const end = performance.now() + command.seconds * 1_000
-      const worker = async (): Promise<void> => {
-        while (performance.now() < end) await one(command.target, requestOf(command.target, command.body), tally)
+      const { targets, body } = command
+      const worker = async (index: number): Promise<void> => {
+        const target = targets[index % targets.length]
+        if (target === undefined) throw new RangeError('a load needs a target')
+        while (performance.now() < end) await one(target, requestOf(target, body), tally)
       }
-      await Promise.all(Array.from({ length: command.connections }, worker))
+      await Promise.all(Array.from({ length: command.connections }, (_, index) => worker(index)))
       break
     }
     case 'open':

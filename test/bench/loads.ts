@@ -17,8 +17,14 @@ export interface Target {
 
 /** What the load generator is told to do, one at a time. */
 export type Command =
-  /** As fast as the connections allow, each with one request at a time; for CPU. */
-  | { readonly kind: 'closed'; readonly target: Target; readonly body: BodyName; readonly connections: number; readonly seconds: number }
+  /** As fast as the connections allow, each with one request at a time, spread over the targets. */
+  | {
+      readonly kind: 'closed'
+      readonly targets: readonly Target[]
+      readonly body: BodyName
+      readonly connections: number
+      readonly seconds: number
+    }
   /** Sent by the clock, whatever is still out; for latency. */
   | { readonly kind: 'open'; readonly target: Target; readonly body: BodyName; readonly perSecond: number; readonly seconds: number }
   /** Streams side by side, each read to its end once. */

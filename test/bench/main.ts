@@ -1,20 +1,14 @@
 /**
  * `make bench`: what the sidecar costs with everything on, beside nginx as a plain proxy and a direct call, in rounds
  * that take turns. docs/performance.md says how to read it. `--strict`: exit code 1 when a target is missed.
- * `--rounds N`: how many rounds (5). `--load small|large|stream`: that load alone. Writes bench.json.
+ * `--rounds N`: how many rounds (5). `--load small|large|stream|shared`: that load alone. Writes bench.json.
  */
-import { fork, spawn } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { SidecarProcess } from '@farebox/operator/laptop/sidecar-process.ts'
-import { BUNDLE_MAIN, bundleSidecar, NODE_FLAGS } from '../../sidecar/build.ts'
+import { bundleSidecar } from '../../sidecar/build.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { freePorts } from '../support/sidecar.ts'
 import { LOAD_TITLES, capFigures, figuresOf, memoryFigures, tableOf } from './figures.ts'
@@ -23,6 +17,9 @@ import { BODIES } from './loads.ts'
 import type { BodyName, Command, LoadResult, Target } from './loads.ts'
 import { ensureNginx, startNginx } from './nginx.ts'
 import { cpuMicros, residentMb } from './process-figures.ts'
+import { startBenchSidecar, startGenerator, startUpstream } from './processes.ts'
+import type { Upstream } from './processes.ts'
+import { benchSharedStore } from './shared-store.ts'
 
 const ROUNDS = 5
 const WARM_SECONDS = 4
@@ -52,8 +49,10 @@ const { values: options } = parseArgs({
 })
 const rounds = Number(options.rounds)
 if (!Number.isInteger(rounds) || rounds < 1 || rounds > 50) throw new RangeError('--rounds must be a whole number from 1 to 50')
+const SHARED = 'shared'
 const loads = BODIES.filter((body) => options.load === undefined || options.load === body)
-if (loads.length === 0) throw new RangeError(`--load must be one of ${BODIES.join(', ')}`)
+const isSharedWanted = options.load === undefined || options.load === SHARED
+if (loads.length === 0 && !isSharedWanted) throw new RangeError(`--load must be one of ${[...BODIES, SHARED].join(', ')}`)
 
 main().catch((error: unknown) => {
   console.error(`bench: ${error instanceof Error ? error.message : String(error)}`)
@@ -63,66 +62,71 @@ main().catch((error: unknown) => {
 async function main(): Promise<void> {
   if (process.platform !== 'linux') throw new Error('the bench reads /proc, so it runs on Linux only')
   const startedAt = performance.now()
-  const nginxVersion = ensureNginx(console.log)
+  const nginx = loads.length === 0 ? null : ensureNginx(console.log)
   const folder = mkdtempSync(join(tmpdir(), 'farebox-bench-'))
   const cleanups: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })]
   try {
-    const [plain = 0, stream = 0, listen = 0, admin = 0] = await freePorts(4)
     const upstream = await startUpstream()
-    cleanups.push(() => end(upstream.process))
-    const nginx = await startNginx(folder, { plain, stream, upstream: upstream.port })
-    cleanups.push(() => nginx.stop())
+    cleanups.push(() => upstream.stop())
+    const generator = startGenerator()
+    cleanups.push(() => generator.stop())
     const configFile = join(folder, 'config.json')
     writeFileSync(configFile, JSON.stringify(benchConfig(upstream.port)))
     console.log('Bundling the sidecar as images run it ...')
     await bundleSidecar()
-    const sidecar = new SidecarProcess({
-      program: { main: BUNDLE_MAIN, flags: NODE_FLAGS },
-      configFile,
-      dataDir: folder,
-      logFile: join(folder, 'sidecar.log'),
-      listen: { host: '127.0.0.1', port: listen },
-      admin: { host: '127.0.0.1', port: admin },
-      say: console.log,
-    })
-    await sidecar.start()
-    cleanups.push(() => sidecar.stop())
-    const sidecarPid = sidecar.pid
-    if (sidecarPid === null) throw new Error('the sidecar ended')
-    const generator = fork(fileURLToPath(new URL('load.ts', import.meta.url)))
-    cleanups.push(() => end(generator))
+    const setting = { folder, configFile, rounds, load: (command: Command) => generator.load(command) }
+    const figures = [
+      ...(nginx === null ? [] : await benchBesideNginx(setting, upstream)),
+      ...(isSharedWanted ? await benchSharedStore(setting) : []),
+    ]
+    report(figures, nginx, Math.round((performance.now() - startedAt) / 1_000))
+  } finally {
+    for (const cleanUp of cleanups.toReversed()) await cleanUp()
+  }
+}
+
+interface Setting {
+  readonly folder: string
+  readonly configFile: string
+  readonly load: (command: Command) => Promise<LoadResult>
+}
+
+async function benchBesideNginx({ folder, configFile, load }: Setting, upstream: Upstream): Promise<readonly Figure[]> {
+  const [plain = 0, stream = 0] = await freePorts(2)
+  const nginx = await startNginx(folder, { plain, stream, upstream: upstream.port })
+  const sidecar = await startBenchSidecar(folder, configFile)
+  try {
     const path = '/v1/chat/completions'
     const bench: Bench = {
-      load: (command) => tell(generator, command),
+      load,
       target: (party, body) =>
         party === 'direct'
           ? { port: upstream.port, path }
           : party === 'nginx'
             ? { port: body === 'stream' ? stream : plain, path }
-            : { port: listen, path: `/openai${path}` },
-      pids: { nginx: nginx.pid, sidecar: sidecarPid },
+            : { port: sidecar.port, path: `/openai${path}` },
+      pids: { nginx: nginx.pid, sidecar: sidecar.pid },
     }
-
-    console.log(`Warming up, then ${rounds} rounds; about ${Math.ceil((30 + rounds * 62) / 60)} minutes in all ...`)
-    const idle = residentMb(sidecarPid)
+    console.log(`Beside nginx: warming up, then ${rounds} rounds; about ${Math.ceil((30 + rounds * 62) / 60)} minutes ...`)
+    const idle = residentMb(sidecar.pid)
     await warmUp(bench)
     const seen: Record<BodyName, RoundFigures[]> = { small: [], large: [], stream: [] }
     let warm = 0
     for (let round = 1; round <= rounds; round++) {
       for (const body of loads) seen[body].push(await measure(bench, body, round))
-      if (round === 1) warm = residentMb(sidecarPid)
+      if (round === 1) warm = residentMb(sidecar.pid)
       console.log(`round ${round} of ${rounds}: ${loads.map((body) => `${LOAD_TITLES[body]} ${ratio(seen[body].at(-1))}`).join(', ')}`)
     }
-    const resident = { idle, warm, end: residentMb(sidecarPid) }
-    const figures = [
+    const resident = { idle, warm, end: residentMb(sidecar.pid) }
+    return [
       ...loads.flatMap((body) => figuresOf(body, seen[body])),
       ...memoryFigures(resident),
       ...(await capRun(bench, upstream.port, 'small')),
       ...(await capRun(bench, upstream.port, 'stream')),
     ]
-    report(figures, nginxVersion, Math.round((performance.now() - startedAt) / 1_000))
   } finally {
-    for (const cleanUp of cleanups.toReversed()) await cleanUp()
+    await sidecar.stop()
+    await nginx.stop()
   }
 }
 
@@ -141,7 +145,7 @@ async function warmUp(bench: Bench): Promise<void> {
     for (const body of loads) {
       if (body === 'stream') continue
       const target = bench.target(party, body)
-      await bench.load({ kind: 'closed', target, body, connections: CLOSED.connections, seconds: WARM_SECONDS })
+      await bench.load({ kind: 'closed', targets: [target], body, connections: CLOSED.connections, seconds: WARM_SECONDS })
       await bench.load({ kind: 'open', target, body, perSecond: OPEN.perSecond, seconds: 1 })
     }
     if (loads.includes('stream'))
@@ -170,7 +174,7 @@ async function measure(bench: Bench, body: BodyName, round: number): Promise<Rou
   if (body === 'stream') return { cpu, saturated: null, latencies }
   for (const party of order) {
     if (party === 'direct') continue
-    const most = await observed(bench, party, { kind: 'closed', target: bench.target(party, body), body, ...CLOSED })
+    const most = await observed(bench, party, { kind: 'closed', targets: [bench.target(party, body)], body, ...CLOSED })
     saturated[party] = { cpu: most.cpuUs / most.result.requests, perSecond: most.result.requests / CLOSED.seconds }
   }
   return { cpu, saturated, latencies }
@@ -206,18 +210,18 @@ async function capRun(bench: Bench, upstreamPort: number, body: BodyName): Promi
   })
 }
 
-function report(figures: readonly Figure[], nginxVersion: string, seconds: number): void {
+function report(figures: readonly Figure[], nginx: string | null, seconds: number): void {
   const machine = {
     cores: cpus().length,
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     memoryMb: Math.round(totalmem() / 1e6),
     node: process.versions.node,
-    nginx: nginxVersion,
+    nginx,
   }
   writeFileSync('bench.json', `${JSON.stringify({ at: new Date().toISOString(), seconds, rounds, machine, figures }, null, 2)}\n`)
   console.log(`\n${tableOf(figures)}\n`)
   console.log(
-    `${machine.cores} cores (${machine.cpu}), Node ${machine.node}, nginx ${machine.nginx}; ${rounds} rounds, ${seconds} s; also in bench.json`,
+    `${machine.cores} cores (${machine.cpu}), Node ${machine.node}${nginx === null ? '' : `, nginx ${nginx}`}; ${rounds} rounds, ${seconds} s; also in bench.json`,
   )
   const missed = figures.filter(({ met }) => met === false)
   console.log(missed.length === 0 ? 'Every target is met.' : `Missed: ${missed.map(({ name }) => name).join('; ')}`)
@@ -235,33 +239,4 @@ function answered(result: LoadResult, party: Party): LoadResult {
 
 function ratio(round: RoundFigures | undefined): string {
   return round === undefined ? '' : `${(round.cpu.sidecar / round.cpu.nginx).toFixed(1)} x nginx`
-}
-
-async function startUpstream(): Promise<{ readonly process: ChildProcess; readonly port: number }> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('upstream.ts', import.meta.url))], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const lines = createInterface({ input: child.stdout })
-  const [line] = await once(lines, 'line', { signal: AbortSignal.timeout(20_000) })
-  const port = Number(/^listening (\d+)$/.exec(String(line))?.[1])
-  if (!Number.isInteger(port)) throw new Error(`the bench's provider said: ${String(line)}`)
-  return { process: child, port }
-}
-
-function tell(generator: ChildProcess, command: Command): Promise<LoadResult> {
-  return new Promise((resolve, reject) => {
-    const failed = (): void => reject(new Error('the load generator ended'))
-    generator.once('exit', failed)
-    generator.once('message', (result) => {
-      generator.off('exit', failed)
-      resolve(result as LoadResult)
-    })
-    generator.send(command)
-  })
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  child.kill('SIGKILL')
-  await once(child, 'exit')
 }
