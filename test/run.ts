@@ -10,7 +10,14 @@ import { redisProgram } from './support/redis.ts'
 const FILE_TIMEOUT_MS = 300_000
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
-const NEED_REDIS = ['sidecar/src/store/redis', 'test/integration/replicas', 'test/integration/outage', 'test/integration/store-trouble', 'test/chaos']
+const NEED_REDIS = [
+  'sidecar/src/store/redis',
+  'test/chaos',
+  'test/integration/outage',
+  'test/integration/replicas',
+  'test/integration/store-tls',
+  'test/integration/store-trouble',
+]
 
 interface Counts {
   passed: number
