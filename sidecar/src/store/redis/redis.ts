@@ -4,9 +4,10 @@
  */
 import { StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
-import { layoutKey, TAGS_MAX } from './keys.ts'
+import { layoutKey, tagPrefix, TAGS_MAX } from './keys.ts'
 import { Link } from './link.ts'
 import type { LinkOptions } from './link.ts'
+import { SCRIPTS } from './scripts.ts'
 import { StoreClock } from '../store-clock.ts'
 import { SpreadStore } from './spread.ts'
 import { Tag } from './tag.ts'
@@ -37,6 +38,7 @@ export async function openBooks(link: Link, options: BooksOptions): Promise<Budg
   const { namespace, nowMs } = options
   try {
     const key = layoutKey(namespace)
+    await assertMayRun(link, namespace)
     const wanted = `${LAYOUT_VERSION} ${options.tags ?? (link.isCluster ? CLUSTER_TAGS : 1)}`
     const layout = (await link.ask((client) => client.set(key, wanted, 'NX', 'GET'))) ?? wanted
     const shared = { link, namespace, clock: new StoreClock(nowMs), ticks: { seen: 0 }, ledgerLifeMs: options.ledgerLifeMs }
@@ -49,6 +51,35 @@ export async function openBooks(link: Link, options: BooksOptions): Promise<Budg
     await link.close()
     throw error
   }
+}
+
+/** Of `XADD`: key, id, field, value. */
+const ARGUMENTS_NEEDED_MAX = 4
+/** Empty: all of these commands may be run on the key. Redis 8 wants as many arguments as a command needs. */
+const FIRST_FORBIDDEN = `
+for _, name in ipairs(ARGV) do
+  local arguments = {}
+  for count = 1, ${ARGUMENTS_NEEDED_MAX} do
+    arguments[count] = KEYS[1]
+    local isKnown, may = pcall(redis.acl_check_cmd, name, unpack(arguments))
+    if isKnown and not may then return name end
+    if isKnown then break end
+  end
+end
+return ''`
+
+/** A script that lacks the right to a command stops there, with what it wrote before that: it is not begun. */
+async function assertMayRun(link: Link, namespace: string): Promise<void> {
+  const commands = new Set(
+    [
+      ...Object.values(SCRIPTS)
+        .join('\n')
+        .matchAll(/\bcall\('([A-Z]+)'/g),
+    ].map(([, name]) => name ?? ''),
+  )
+  const forbidden = await link.ask((client) => client.eval(FIRST_FORBIDDEN, 1, `${tagPrefix(namespace, 0)}meta`, ...commands))
+  if (forbidden !== '')
+    throw new StoreError('away', `the user of the store may not run ${String(forbidden)}: its ACL needs +@all on ~fb:${namespace}:*`)
 }
 
 function tagsOf(layout: string, namespace: string): number {
