@@ -15,6 +15,7 @@ import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { MODEL } from '../support/burst.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
+import { startCluster } from '../support/redis-cluster.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
@@ -52,7 +53,10 @@ describe('a shared store that goes away while calls are out', { skip: program ==
   })
   const start = async (
     allowancePercent: number,
-    { perConversation = '1.00', ...environment }: { readonly perConversation?: string; readonly FAREBOX_LOG?: string } = {},
+    {
+      perConversation = '1.00',
+      ...environment
+    }: { readonly perConversation?: string; readonly [variable: `FAREBOX_${string}`]: string } = {},
   ): Promise<Sidecar> => {
     const config = makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation } })], {
       onStoreFailure: { action: allowancePercent === 0 ? 'Deny' : 'Allowance', allowancePercent },
@@ -158,6 +162,28 @@ describe('a shared store that goes away while calls are out', { skip: program ==
     assert.equal((await out).status, 200)
     await settled(sidecar, 3)
     assert.equal((await sidecar.standing('late')).turns, 4)
+  })
+
+  test('a cluster of which one node is frozen is away as a whole, and told all of it when that goes on', async () => {
+    const cluster = await startCluster(program ?? '')
+    try {
+      const sidecar = await start(50, { FAREBOX_STORE: cluster.url })
+      const conversations = Array.from({ length: 12 }, (_, index) => `spread-${index}`)
+      const askAll = async (): Promise<void> => {
+        for (const id of conversations) assert.equal((await ask(sidecar, id, { 'x-fake-output-tokens': '10' })).status, 200)
+      }
+      await askAll()
+      cluster.nodes[1]?.process.kill('SIGSTOP')
+      await askAll()
+      assert.equal((await statusOf(sidecar)).store.state, 'Away')
+      cluster.nodes[1]?.process.kill('SIGCONT')
+      await back(sidecar)
+      await askAll()
+      await settled(sidecar, conversations.length)
+      assert.equal((await sidecar.standing('spread-0')).turns, 3)
+    } finally {
+      await cluster.stop()
+    }
   })
 
   test('one that starts while the store is away waits for it, and says why', async () => {
