@@ -10,6 +10,7 @@ import { outageCap } from '../../core/allowance.ts'
 import { EMPTY_ACCOUNT } from '../../core/budget.ts'
 import type { Account, AccountId, OperationId } from '../../core/budget.ts'
 import { reachedPercents } from '../../core/reached-percents.ts'
+import { StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot } from '../store.ts'
 import type { LastKnown } from './last-known.ts'
 import { StepJournal } from './step-journal.ts'
@@ -39,7 +40,7 @@ export class OwnBooks {
   constructor({ folder, openBooks, known }: OwnBooksOptions) {
     this.#folder = folder
     this.#known = known
-    this.journal = new StepJournal(journalFile(folder))
+    this.journal = keptIn(folder, () => new StepJournal(journalFile(folder)))
     this.store = openBooks(join(folder, 'books.sqlite'))
   }
 
@@ -149,9 +150,18 @@ export class OwnBooks {
   }
 }
 
+function keptIn<T>(folder: string, make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    if (error instanceof StoreError) throw error
+    throw new StoreError('away', `${folder}: must be a folder where steps can be kept while the store is away`, error)
+  }
+}
+
 /** The folder of an outage that an earlier run did not see the end of; null: there is none. What it was about to remove is removed. */
 export function leftFolder(parent: string): string | null {
-  mkdirSync(parent, { recursive: true })
+  keptIn(parent, () => mkdirSync(parent, { recursive: true }))
   let left: string | null = null
   for (const name of readdirSync(parent)) {
     const folder = join(parent, name)

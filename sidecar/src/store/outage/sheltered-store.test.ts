@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -278,6 +278,19 @@ describe('a shared store that goes away', () => {
     server.mode = 'up'
     await ready(store)
     assert.deepEqual(await spentBy(server.books), [['a', 10n]])
+  })
+
+  test('where nothing can be kept nothing is granted, and what is under way is tried again', async () => {
+    const store = await open()
+    await store.reserve(hold('a', 10n))
+    rmSync(join(parent, 'outage'), { recursive: true })
+    writeFileSync(join(parent, 'outage'), 'in the way')
+    server.mode = 'deaf'
+    await assert.rejects(store.reserve(hold('b', 10n)), { code: 'away', message: /must be a folder where steps can be kept/ })
+    await assert.rejects(store.settle(settleStep('a', START_MS, 10n)), { code: 'away' })
+    server.mode = 'up'
+    await ready(store)
+    assert.equal((await store.settle(settleStep('a', START_MS, 10n))).result.status, 'settled')
   })
 
   test('a closed one says so', async () => {
