@@ -15,6 +15,7 @@ const NEED_REDIS = [
   'test/chaos',
   'test/integration/outage',
   'test/integration/replicas',
+  'test/integration/run',
   'test/integration/store-tls',
   'test/integration/store-trouble',
 ]

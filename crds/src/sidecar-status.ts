@@ -30,6 +30,10 @@ export type TierTotals = z.infer<typeof TierTotalsSchema>
 
 export const STORE_STATES = ['Ready', 'Away', 'Replaying'] as const
 
+/** What a sidecar tells the process that started it, when its shared store goes away or comes back. */
+export const StoreNewsSchema = z.object({ store: z.object({ state: z.enum(STORE_STATES), reason: z.string().nullable() }) })
+export type StoreNews = z.infer<typeof StoreNewsSchema>
+
 /** Read leniently: a sidecar may say more than this. */
 export const SidecarStatusSchema = z.object({
   config: z.object({ budget: z.string(), mode: z.string(), version: z.int(), hash: z.string() }),

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { loadCatalogue } from '@farebox/crds/catalogue.ts'
+import type { StoreNews } from '@farebox/crds/sidecar-status.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import { LRUCache } from 'lru-cache'
 import { ConfigFile } from './config/watch.ts'
@@ -43,6 +44,8 @@ async function main(): Promise<void> {
     allowancePercent: () => policy?.config.onStoreFailure.allowancePercent ?? 0,
     holdLifeMs: HOLD_LIFE_MS,
     onChange: ({ state, reason, unsent }) => {
+      const news: StoreNews = { store: { state, reason } }
+      if (process.connected) process.send?.(news)
       if (state === 'Ready') log.info({ unsent }, 'the store is there')
       else log.warn({ state, reason, unsent }, 'the store is away; it is looked for until it is back')
     },

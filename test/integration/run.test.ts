@@ -12,6 +12,7 @@ import OpenAI from 'openai'
 import { spawnProvider } from '../support/provider-process.ts'
 import type { ProviderProcess } from '../support/provider-process.ts'
 import { EXAMPLE_CONVERSATIONS } from '../support/recorded-data.ts'
+import { redisProgram, startRedis } from '../support/redis.ts'
 import { freePorts } from '../support/sidecar.ts'
 
 const FAREBOX = fileURLToPath(new URL('../../bin/farebox', import.meta.url))
@@ -110,6 +111,42 @@ describe('farebox run', () => {
     await farebox.says(/sidecar ended \(SIGKILL\); starts again in 0\.25 s/)
     await farebox.says(/sidecar is ready again/)
     assert.equal((await getJson(`${url}/farebox/v1/conversations/mine`))['spent'], spent)
+  })
+
+  test('tells when its shared store goes away, what its status is then, and when it is back', async (context) => {
+    const program = redisProgram()
+    if (program === null) return context.skip('there is no redis-server')
+    const redis = await startRedis(program)
+    try {
+      const { farebox, url } = await startRun(['--store', redis.url])
+      const ask = () =>
+        clientOf(url).chat.completions.create(
+          { model: 'gpt-4o', messages: [{ role: 'user', content: 'Where is my parcel?' }] },
+          { headers: { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'me' } },
+        )
+      await ask()
+      redis.process.kill('SIGSTOP')
+      await ask() // within the allowance that a budget has by default
+      await farebox.says(/the shared store is away: 127\.0\.0\.1:\d+ cannot be used: Command timed out/)
+      farebox.signal('SIGUSR2')
+      await farebox.says(/ConversationBudget\/support\/desk +False +StoreAway/)
+      redis.process.kill('SIGCONT')
+      await farebox.says(/the shared store is back, and has been told what it missed/)
+      assert.equal((await getJson(`${url}/farebox/v1/conversations/mine`))['turns'], 2)
+    } finally {
+      await redis.stop()
+    }
+  })
+
+  test('says in one line why its shared store cannot be used', async () => {
+    const { folder } = copyOfExample()
+    const options = ['-f', folder, '--data', join(folder, 'data'), '--store', 'redis://127.0.0.1:1', ...(await freeListen())]
+    const { code, output } = await farebox('run', ...options).ended()
+    assert.equal(code, 1)
+    assert.match(
+      output,
+      /the sidecar did not start: the budget store has not been reached yet: 127\.0\.0\.1:1 cannot be used: connect ECONNREFUSED/,
+    )
   })
 
   test('says in one line which address is in use', async () => {
@@ -313,7 +350,9 @@ function farebox(...args: readonly string[]): Farebox {
   return farebox
 }
 
-async function startRun(): Promise<{ readonly farebox: Farebox; readonly url: string; readonly tiers: string }> {
+async function startRun(
+  more: readonly string[] = [],
+): Promise<{ readonly farebox: Farebox; readonly url: string; readonly tiers: string }> {
   const { folder, tiers } = copyOfExample()
   const [listen, admin] = await freePorts(2)
   const started = farebox(
@@ -328,6 +367,7 @@ async function startRun(): Promise<{ readonly farebox: Farebox; readonly url: st
     `127.0.0.1:${listen}`,
     '--admin',
     `127.0.0.1:${admin}`,
+    ...more,
   )
   await started.says(/ready: /)
   return { farebox: started, url: `http://127.0.0.1:${listen}`, tiers }

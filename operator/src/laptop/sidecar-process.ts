@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { StoreNewsSchema } from '@farebox/crds/sidecar-status.ts'
 import { formatAddress } from './addresses.ts'
 import type { Address } from './addresses.ts'
 
@@ -48,6 +49,7 @@ export class SidecarProcess {
   #child: ChildProcess | null = null
   #kept: Promise<void> = Promise.resolve()
   #lastWords = ''
+  #isStoreAway = false
   /** What it says of itself while it is up and not ready. */
   #notReady = ''
 
@@ -128,8 +130,18 @@ export class SidecarProcess {
     child.on('error', (error) => {
       this.#lastWords = error.message
     })
+    child.on('message', (message) => this.#heard(message))
     this.#child = child
     return child
+  }
+
+  #heard(message: unknown): void {
+    const news = StoreNewsSchema.safeParse(message)
+    if (!news.success) return
+    const { state, reason } = news.data.store
+    if (state === 'Ready' && this.#isStoreAway) this.#options.say('the shared store is back, and has been told what it missed')
+    if (state === 'Away' && !this.#isStoreAway) this.#options.say(`the shared store is away: ${reason ?? 'it does not answer'}`)
+    if (state !== 'Replaying') this.#isStoreAway = state === 'Away'
   }
 
   async #untilReady(child: ChildProcess): Promise<boolean> {
