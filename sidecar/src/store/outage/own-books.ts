@@ -20,6 +20,7 @@ import type { Hold } from './steps.ts'
 
 /** With more than this waiting, nothing new is begun: what is under way may end. */
 const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
+const STAMP_DIGITS = 16
 
 export interface OwnBooksOptions {
   readonly folder: string
@@ -30,7 +31,7 @@ export interface OwnBooksOptions {
 export class OwnBooks {
   readonly journal: StepJournal
   readonly store: BudgetStore
-  readonly #folder: string
+  readonly folder: string
   readonly #known: LastKnown
   /** Granted here, and not ended. */
   readonly #holds = new Map<OperationId, Hold>()
@@ -38,7 +39,7 @@ export class OwnBooks {
 
   /** Throws `StoreError` when nothing can be kept in the folder. */
   constructor({ folder, openBooks, known }: OwnBooksOptions) {
-    this.#folder = folder
+    this.folder = folder
     this.#known = known
     this.journal = keptIn(folder, () => new StepJournal(journalFile(folder)))
     this.store = openBooks(join(folder, 'books.sqlite'))
@@ -121,13 +122,6 @@ export class OwnBooks {
     await this.store.close()
   }
 
-  /** The steps are gone at once, so that no later run takes them for unsent. */
-  async remove(): Promise<void> {
-    this.journal.remove()
-    await this.store.close()
-    rmSync(this.#folder, { recursive: true, force: true })
-  }
-
   #balance(account: AccountId): Account {
     const drawing = [...this.#holds.values()].filter((hold) => accountsOf(hold).includes(account))
     return {
@@ -159,23 +153,24 @@ function keptIn<T>(folder: string, make: () => T): T {
   }
 }
 
-/** The folder of an outage that an earlier run did not see the end of; null: there is none. What it was about to remove is removed. */
-export function leftFolder(parent: string): string | null {
+/** The folders of outages that an earlier run did not see the end of, or had not removed yet; oldest first. */
+export function leftFolders(parent: string): readonly string[] {
   keptIn(parent, () => mkdirSync(parent, { recursive: true }))
-  let left: string | null = null
-  for (const name of readdirSync(parent)) {
+  const left: string[] = []
+  for (const name of readdirSync(parent).toSorted()) {
     const folder = join(parent, name)
-    if (StepJournal.isThere(journalFile(folder))) left = folder
+    if (StepJournal.isThere(journalFile(folder))) left.push(folder)
     else rmSync(folder, { recursive: true, force: true })
   }
   return left
 }
 
+/** Later ones sort behind earlier ones. */
 export function newFolder(parent: string): string {
-  return join(parent, randomUUID())
+  return join(parent, `${String(Date.now()).padStart(STAMP_DIGITS, '0')}-${randomUUID()}`)
 }
 
-function journalFile(folder: string): string {
+export function journalFile(folder: string): string {
   return join(folder, 'steps')
 }
 

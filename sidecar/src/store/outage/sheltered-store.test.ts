@@ -69,6 +69,7 @@ describe('a shared store that goes away', () => {
       allowancePercent: () => percent,
       holdLifeMs: 90_000,
       graceMs: 0,
+      keepMs: 0,
       ...more,
     })
     opened.push(store)
@@ -116,7 +117,7 @@ describe('a shared store that goes away', () => {
       ['during', 30n],
     ])
     assert.deepEqual(await balanceOf(server.books), { spent: 100n, held: 0n, heldInput: 0n })
-    await store.close()
+    await sleep(100)
     assert.deepEqual(readdirSync(join(parent, 'outage')), [], 'nothing is left of it')
     assert.deepEqual([store.standing.unsent, store.standing.outages], [0, 1])
   })
@@ -241,6 +242,31 @@ describe('a shared store that goes away', () => {
     await store.settle(settleStep('b', START_MS, 90n))
     assert.deepEqual(await balanceOf(kept), { spent: 177n, held: 0n, heldInput: 0n })
     assert.equal((await store.reserve(hold('c', 1n))).status, 'held')
+  })
+
+  test('a store that loses what it was just told is told again, by another run of the sidecar too', async () => {
+    const first = await open({ keepMs: 60_000 })
+    const kept = openBooks()
+    for (const id of ['a', 'b']) {
+      server.mode = 'deaf'
+      await first.reserve(hold(id, 20n))
+      await first.settle(settleStep(id, START_MS, 15n))
+      server.mode = 'up'
+      await ready(first)
+    }
+    await first.close()
+    server.restart('second', kept)
+    const second = await open()
+    await ready(second)
+    assert.deepEqual(
+      (await spentBy(kept)).toSorted(([a], [b]) => (a < b ? -1 : 1)),
+      [
+        ['a', 15n],
+        ['b', 15n],
+      ],
+    )
+    await sleep(100)
+    assert.deepEqual(readdirSync(join(parent, 'outage')), [])
   })
 
   test('a connection that was made again to the same run goes on at once', async () => {

@@ -8,6 +8,7 @@
  * A store that comes back as another run may lack the last of what it was told, by this sidecar and by others: this one tells
  * its own last steps again, and grants nothing there until the others had time to do so too.
  */
+import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { EMPTY_ACCOUNT, heldOperation, settled } from '../../core/budget.ts'
 import type { Account, AccountId, OperationId } from '../../core/budget.ts'
@@ -18,11 +19,11 @@ import { StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
 import type { StoreStanding, StoreState } from '../store-standing.ts'
 import { LastKnown } from './last-known.ts'
-import { leftFolder, newFolder, OwnBooks } from './own-books.ts'
-import type { StepJournal } from './step-journal.ts'
+import { journalFile, leftFolders, newFolder, OwnBooks } from './own-books.ts'
+import { StepJournal } from './step-journal.ts'
 import { accountsOf, conversationOf, replay } from './steps.ts'
 import type { Hold, OutageStep } from './steps.ts'
-import { Tail } from './tail.ts'
+import { Tail, TAIL_MS } from './tail.ts'
 
 /** The store that is shared, and the connection to it. */
 export interface SharedStore {
@@ -50,6 +51,8 @@ export interface ShelterOptions {
   readonly onTrouble?: (error: Error) => void
   /** How long others have to tell a new run of the store what it lacks. */
   readonly graceMs?: number
+  /** How long steps are kept after the store was told them. */
+  readonly keepMs?: number
   /** Books for the time of an outage; by default the embedded store. */
   readonly openBooks?: (file: string) => BudgetStore
   /** Rejects when it is aborted. */
@@ -70,6 +73,8 @@ export class ShelteredStore implements BudgetStore {
   #connections = 0
   #run: string | null = null
   #own: OwnBooks | null = null
+  /** Of outages before the newest, which an earlier run of this sidecar left. */
+  #earlier: readonly { readonly folder: string; readonly journal: StepJournal }[] = []
   #state: StoreState = 'Away'
   #reason: string | null = 'it has not been reached yet'
   #sinceMs: number
@@ -77,7 +82,7 @@ export class ShelteredStore implements BudgetStore {
   #replayed = 0
   #isLooking = false
   #looking: Promise<void> = Promise.resolve()
-  #removing: Promise<void> = Promise.resolve()
+  #retiring: Promise<void> = Promise.resolve()
 
   private constructor(options: ShelterOptions) {
     this.#options = options
@@ -87,8 +92,10 @@ export class ShelteredStore implements BudgetStore {
   /** Resolves when the store was reached, or was found to be away. Rejects with `StoreError` when nothing can be kept in the folder. */
   static async open(options: ShelterOptions): Promise<ShelteredStore> {
     const store = new ShelteredStore(options)
-    const left = leftFolder(options.folder)
-    if (left !== null) store.#openOwn(left)
+    const left = leftFolders(options.folder)
+    const newest = left.at(-1)
+    store.#earlier = left.slice(0, -1).map((folder) => ({ folder, journal: new StepJournal(journalFile(folder)) }))
+    if (newest !== undefined) store.#openOwn(newest)
     try {
       await store.#reach()
     } catch (error) {
@@ -104,7 +111,7 @@ export class ShelteredStore implements BudgetStore {
       state: this.#state,
       reason: this.#reason,
       sinceMs: this.#sinceMs,
-      unsent: this.#own?.journal.unsent ?? 0,
+      unsent: this.#earlier.reduce((sum, { journal }) => sum + journal.unsent, this.#own?.journal.unsent ?? 0),
       outages: this.#outages,
       replayed: this.#replayed,
     }
@@ -245,7 +252,7 @@ export class ShelteredStore implements BudgetStore {
   async close(): Promise<void> {
     this.#closing.abort()
     await this.#looking
-    await this.#removing
+    await this.#retiring
     const own = this.#own
     this.#own = null
     await own?.close()
@@ -400,6 +407,13 @@ export class ShelteredStore implements BudgetStore {
     }
     // What is told from here on, another run may lack again.
     this.#run = run
+    for (const { folder, journal } of this.#earlier) {
+      this.#turn('Replaying', 'it is told what it missed')
+      while (journal.unsent > 0) await this.#replayNext(shared.store, journal)
+      journal.close()
+      this.#removeLater(folder)
+    }
+    this.#earlier = []
     const own = this.#own
     if (own !== null) {
       this.#turn('Replaying', 'it is told what it missed')
@@ -413,7 +427,8 @@ export class ShelteredStore implements BudgetStore {
     }
     this.#connections = connections
     this.#turn('Ready', null)
-    if (own !== null) this.#removing = Promise.all([this.#removing, this.#remove(own)]).then(() => undefined)
+    if (own === null) return
+    this.#retiring = this.#retire(own, this.#retiring)
   }
 
   async #replayNext(store: BudgetStore, journal: StepJournal): Promise<void> {
@@ -451,12 +466,23 @@ export class ShelteredStore implements BudgetStore {
     }
   }
 
-  async #remove(own: OwnBooks): Promise<void> {
+  async #retire(own: OwnBooks, before: Promise<void>): Promise<void> {
+    await before
     try {
-      await own.remove()
+      await own.close()
     } catch (error) {
-      this.#options.onTrouble?.(new Error('what an outage left cannot be removed', { cause: error }))
+      this.#options.onTrouble?.(error instanceof Error ? error : new Error(String(error)))
     }
+    this.#removeLater(own.folder)
+  }
+
+  /** A store that soon loses what it was just told can be told again, even by another run of this sidecar: until then it stays. */
+  #removeLater(folder: string): void {
+    const removed = this.#wait(this.#options.keepMs ?? TAIL_MS).then(
+      () => rmSync(folder, { recursive: true, force: true }),
+      () => undefined, // closing
+    )
+    removed.catch((error: unknown) => this.#options.onTrouble?.(new Error(`${folder} cannot be removed`, { cause: error })))
   }
 }
 

@@ -1,8 +1,8 @@
 /**
  * Steps that wait for the store, in order, in a file: what was written survives a killed process. They are read again in
- * batches, and are gone when the last of them has arrived.
+ * batches; the file is removed some time after the last of them has arrived.
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Journal, JournalReader, journalParts } from '../journal.ts'
 import { StoreError } from '../store.ts'
@@ -88,21 +88,14 @@ export class StepJournal {
     this.#read = this.#arrived
   }
 
-  /** All that were read are in the store. */
+  /** All that were read are in the store. They stay in the file: whoever reads it anew tells them again. */
   arrived(): void {
     this.#arrived = this.#read
-    this.#reader.dropRead()
   }
 
   close(): void {
     this.#reader.close()
     this.#journal.close()
-  }
-
-  /** With all that was written. */
-  remove(): void {
-    this.close()
-    for (const { path } of journalParts(this.#file)) rmSync(path, { force: true })
   }
 }
 
