@@ -151,6 +151,14 @@ describe('accepts what is stated, and no more:', () => {
     assert.equal(violationsOf({ ...given, doubts, charged: [...charged, charge('d', 1n)] }).length, 1)
   })
 
+  test('an unsettled call that was held alone is charged its hold, as far as the allowance covered it', () => {
+    const calls = [...ofBoth, call('c'), call('d')]
+    const charged = [charge('a', 40n), charge('b', 30n), charge('c', 30n), charge('d', 10n)]
+    const given = evidence({ ...THREE, d: 1n }, { calls, charged, spells: [spell(0)], doubts: new Map([['d', 'unsettled']]) })
+    assert.deepEqual(violationsOf({ ...given, calls: calls.map((one) => (one.id === 'd' ? one : { ...one, sidecar: 1 })) }), [])
+    assert.equal(violationsOf({ ...given, spells: [] }).length, 2)
+  })
+
   test('a lost call may be missing, and a cap exceeded by what it cost', () => {
     const given = evidence({ ...THREE, d: 20n }, { charged: [charge('a', 40n), charge('b', 30n), charge('c', 30n)] })
     assert.equal(violationsOf(given).length, 2)

@@ -8,6 +8,8 @@
  *   was billed or more, and perhaps for a call that never reached the provider.
  * - `lost`: the store lost the last of what it was told, and the sidecar that could have told it again had died too. The call may
  *   be missing from the ledger, and others may have spent its money: a cap may be exceeded by what such calls cost.
+ *
+ * So the bill is held to the caps and what was spent alone, by what calls cost; the ledger to the same, by what they may be charged.
  */
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { formatUsd, percentOf } from '@farebox/crds/usd.ts'
@@ -144,7 +146,11 @@ interface Bought {
 }
 
 /** Neither the bill nor the ledger is above a cap, but for what is stated. */
-function capViolations({ caps, calls, doubts, charged, spells, allowancePercent }: Evidence, bought: readonly Bought[]): string[] {
+function capViolations(evidence: Evidence, bought: readonly Bought[]): string[] {
+  const { caps, calls, doubts, charged, spells, allowancePercent, holdMax } = evidence
+  // What nobody saw the end of is charged whole, even where it was billed less, or not at all.
+  const doubtful = calls.filter(({ id }) => doubts.has(id)).map((call) => ({ call, cost: holdMax }))
+  const chargeable = [...bought.filter(({ call }) => !doubts.has(call.id)), ...doubtful]
   const userOf = new Map(calls.map(({ conversation, user }) => [conversation, user]))
   const groups = [
     { name: 'conversation', cap: caps.perConversation, of: (conversation: string) => conversation },
@@ -153,21 +159,20 @@ function capViolations({ caps, calls, doubts, charged, spells, allowancePercent 
   ]
   return groups.flatMap(({ name, cap, of }) => {
     const lines = Map.groupBy(bought, ({ call }) => of(call.conversation))
+    const whole = Map.groupBy(chargeable, ({ call }) => of(call.conversation))
     const charges = Map.groupBy(charged, ({ conversation }) => of(conversation))
-    return [...new Set([...lines.keys(), ...charges.keys()])].flatMap((id) => {
-      const own = lines.get(id) ?? []
-      const billed = sum(own)
-      const entered = sum(charges.get(id) ?? [])
+    const allowance = percentOf(cap, allowancePercent)
+    const above = (did: string, id: string, amount: NanoUsd, own: readonly Bought[]): readonly string[] => {
       const lost = sum(own.filter(({ call }) => doubts.get(call.id) === 'lost'))
-      const allowance = percentOf(cap, allowancePercent)
       const alone = spells.reduce((total, spell) => total + aloneIn(spell, own, allowance), 0n)
       const most = cap + lost + alone
       const bound = `${formatUsd(most)} (cap ${formatUsd(cap)}, lost ${formatUsd(lost)}, spent alone ${formatUsd(alone)})`
-      return [
-        ...(billed > most ? [`${name} ${id} was billed ${formatUsd(billed)}, which is above ${bound}`] : []),
-        ...(entered > most ? [`${name} ${id} was charged ${formatUsd(entered)}, which is above ${bound}`] : []),
-      ]
-    })
+      return amount > most ? [`${name} ${id} was ${did} ${formatUsd(amount)}, which is above ${bound}`] : []
+    }
+    return [...new Set([...lines.keys(), ...charges.keys()])].flatMap((id) => [
+      ...above('billed', id, sum(lines.get(id) ?? []), lines.get(id) ?? []),
+      ...above('charged', id, sum(charges.get(id) ?? []), whole.get(id) ?? []),
+    ])
   })
 }
 
