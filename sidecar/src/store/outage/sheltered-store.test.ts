@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -317,6 +317,20 @@ describe('a shared store that goes away', () => {
     server.mode = 'up'
     await ready(store)
     assert.equal((await store.settle(settleStep('a', START_MS, 10n))).result.status, 'settled')
+  })
+
+  test('steps that cannot be read again are said to be lost, and keep nobody busy', async () => {
+    const store = await open()
+    server.mode = 'deaf'
+    await store.reserve(hold('a', 10n))
+    for (const name of readdirSync(join(parent, 'outage'), { recursive: true, encoding: 'utf8' }))
+      if (name.includes('steps.')) truncateSync(join(parent, 'outage', name))
+    server.mode = 'up'
+    for (let tries = 0; !/1 steps .* cannot be read/.test(store.standing.reason ?? ''); tries++) {
+      assert.ok(tries < 100, `${store.standing.state}: ${store.standing.reason}`)
+      await sleep(10)
+    }
+    assert.notEqual(store.standing.state, 'Ready')
   })
 
   test('a closed one says so', async () => {

@@ -21,7 +21,9 @@ import type { StoreStanding, StoreState } from '../store-standing.ts'
 import { LastKnown } from './last-known.ts'
 import { journalFile, leftFolders, newFolder, OwnBooks } from './own-books.ts'
 import { StepJournal } from './step-journal.ts'
-import { accountsOf, conversationOf, replay } from './steps.ts'
+import { Replayer } from './replayer.ts'
+import type { ReplayerOptions } from './replayer.ts'
+import { accountsOf } from './steps.ts'
 import type { Hold, OutageStep } from './steps.ts'
 import { Tail, TAIL_MS } from './tail.ts'
 
@@ -34,21 +36,15 @@ export interface SharedStore {
   run(): Promise<string>
 }
 
-export interface ShelterOptions {
+export interface ShelterOptions extends ReplayerOptions {
   /** Where steps are kept while the store is away; of this process alone. */
   readonly folder: string
   /** Rejects with `StoreError` while nobody answers, or somebody who will not do. `onLost`: to be called when a connection is gone. */
   readonly connect: (onLost: () => void) => Promise<SharedStore>
-  /** The time that all who share the store go by. */
-  readonly nowMs: () => number
   /** Of each cap, what this sidecar may spend by itself while the store is away, in percent; 100: all that it knows to be left. */
   readonly allowancePercent: () => number
-  /** How long a hold that is entered afterwards lives on, unless it is renewed. */
-  readonly holdLifeMs: number
   /** Told when the state changes. */
   readonly onChange?: (standing: StoreStanding) => void
-  /** Told of a step that no store would take. */
-  readonly onTrouble?: (error: Error) => void
   /** How long others have to tell a new run of the store what it lacks. */
   readonly graceMs?: number
   /** How long steps are kept after the store was told them. */
@@ -67,6 +63,7 @@ export class ShelteredStore implements BudgetStore {
   readonly #options: ShelterOptions
   readonly #known = new LastKnown()
   readonly #tail = new Tail()
+  readonly #replayer: Replayer
   readonly #closing = new AbortController()
   #shared: SharedStore | null = null
   /** The connection and the run that steps go to. */
@@ -79,13 +76,13 @@ export class ShelteredStore implements BudgetStore {
   #reason: string | null = 'it has not been reached yet'
   #sinceMs: number
   #outages = 0
-  #replayed = 0
   #isLooking = false
   #looking: Promise<void> = Promise.resolve()
   #retiring: Promise<void> = Promise.resolve()
 
   private constructor(options: ShelterOptions) {
     this.#options = options
+    this.#replayer = new Replayer(options, this.#tail)
     this.#sinceMs = options.nowMs()
   }
 
@@ -113,7 +110,7 @@ export class ShelteredStore implements BudgetStore {
       sinceMs: this.#sinceMs,
       unsent: this.#earlier.reduce((sum, { journal }) => sum + journal.unsent, this.#own?.journal.unsent ?? 0),
       outages: this.#outages,
-      replayed: this.#replayed,
+      replayed: this.#replayer.count,
     }
   }
 
@@ -402,14 +399,14 @@ export class ShelteredStore implements BudgetStore {
     const run = await shared.run()
     if (this.#run !== null && run !== this.#run) {
       this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
-      await this.#replayAll(shared.store, this.#tail.steps)
+      await this.#replayer.all(shared.store, this.#tail.steps)
       await this.#wait(this.#options.graceMs ?? GRACE_MS)
     }
     // What is told from here on, another run may lack again.
     this.#run = run
     for (const { folder, journal } of this.#earlier) {
       this.#turn('Replaying', 'it is told what it missed')
-      while (journal.unsent > 0) await this.#replayNext(shared.store, journal)
+      while (journal.unsent > 0) await this.#replayer.next(shared.store, journal)
       journal.close()
       this.#removeLater(folder)
     }
@@ -417,7 +414,7 @@ export class ShelteredStore implements BudgetStore {
     const own = this.#own
     if (own !== null) {
       this.#turn('Replaying', 'it is told what it missed')
-      while (own.journal.unsent > 0) await this.#replayNext(shared.store, own.journal)
+      while (own.journal.unsent > 0) await this.#replayer.next(shared.store, own.journal)
     }
     if (shared.connections() !== connections) throw new StoreError('away', 'its connection was lost')
     // From here to the end nothing else runs: no step can come between.
@@ -429,41 +426,6 @@ export class ShelteredStore implements BudgetStore {
     this.#turn('Ready', null)
     if (own === null) return
     this.#retiring = this.#retire(own, this.#retiring)
-  }
-
-  async #replayNext(store: BudgetStore, journal: StepJournal): Promise<void> {
-    const steps = journal.next()
-    try {
-      await this.#replayAll(store, steps)
-    } catch (error) {
-      journal.again()
-      throw error
-    }
-    journal.arrived()
-    for (const step of steps) this.#tail.add(step, performance.now())
-  }
-
-  /** Conversations beside each other, each in its order. */
-  async #replayAll(store: BudgetStore, steps: readonly OutageStep[]): Promise<void> {
-    const chains = Map.groupBy(steps, conversationOf)
-    await Promise.all(
-      [...chains.values()].map(async (chain) => {
-        for (const step of chain) await this.#replay(store, step)
-      }),
-    )
-  }
-
-  async #replay(store: BudgetStore, step: OutageStep): Promise<void> {
-    const { nowMs, holdLifeMs, onTrouble } = this.#options
-    const now = nowMs()
-    try {
-      await replay(store, step, now, now + holdLifeMs)
-      this.#replayed += 1
-    } catch (error) {
-      if (isAway(error)) throw error
-      // No store would take it, now or ever: what comes after it shall not wait for that.
-      onTrouble?.(error instanceof Error ? error : new Error(String(error)))
-    }
   }
 
   async #retire(own: OwnBooks, before: Promise<void>): Promise<void> {
