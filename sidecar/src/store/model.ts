@@ -8,6 +8,7 @@ import * as budget from '../core/budget.ts'
 import type { AccountId, Books, Operation, OperationId, SettleResult, VoidStatus } from '../core/budget.ts'
 import { applyChange } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
+import { reachedPercents } from '../core/reached-percents.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import { isSessionAccount, rungsBrought, totalsOf } from '../core/totals.ts'
 import type { NamedSum, Totals } from '../core/totals.ts'
@@ -118,13 +119,7 @@ export class ModelStore {
     const accounts = this.#balances([...new Set([...own, ...drawn])])
     if (found === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
     for (const digest of step.chain) this.#chain.set(digest, { conversation: step.conversation, touched: now })
-    const reached = step.alerts.percents.filter((percent) =>
-      step.alerts.draws.some(({ account, cap }) => {
-        const { spent, heldInput } = accounts.get(account) ?? budget.EMPTY_ACCOUNT
-        return cap !== null && (spent + heldInput) * 100n >= cap * BigInt(percent)
-      }),
-    )
-    const addAlerts = [...(step.change.addAlerts ?? []), ...reached]
+    const addAlerts = [...(step.change.addAlerts ?? []), ...reachedPercents(step.alerts, accounts)]
     const changed = this.#change(step.conversation, found, { ...step.change, addAlerts }, now)
     return { result, firedAlerts: changed.firedAlerts, snapshot: { conversation: changed.conversation, accounts } }
   }
