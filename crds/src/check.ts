@@ -10,7 +10,7 @@ import { PricingTierSchema } from './pricing-tier.ts'
 import type { PricingTier } from './pricing-tier.ts'
 import { isTransition, rulesOf } from './rules.ts'
 import { coreOf, isRecord, joinPath, layersOf, schemaBelow } from './schema-walk.ts'
-import { shapeProblems, suggestion } from './shape-problems.ts'
+import { foundName, shapeProblems, suggestion } from './shape-problems.ts'
 
 export const KINDS = {
   PricingTier: { schema: PricingTierSchema, scope: 'Cluster' },
@@ -46,6 +46,42 @@ export function checkObject(object: unknown): CheckResult {
   }
   return problems.length > 0 ? { status: 'invalid', problems } : { status: 'ok', value: parsed.data }
 }
+
+/**
+ * What is wrong with the metadata that an author wrote: fields that the API server does not know, and labels that are no texts. Not part
+ * of `checkObject`, which must read what a later API server may add.
+ */
+export function metadataProblems(object: unknown): readonly Problem[] {
+  if (!isRecord(object) || !isRecord(object['metadata'])) return []
+  return Object.entries(object['metadata']).flatMap(([key, value]) => {
+    const field = `metadata.${key}`
+    if (!METADATA_FIELDS.includes(key)) return [{ field, message: `is not a field here${suggestion(key, METADATA_FIELDS)}` }]
+    if ((key !== 'labels' && key !== 'annotations') || value === null) return []
+    if (!isRecord(value)) return [{ field, message: `must be a mapping; found ${foundName(value)}` }]
+    return Object.entries(value).flatMap(([name, text]) =>
+      typeof text === 'string' ? [] : [{ field: `${field}.${name}`, message: `must be a text; found ${foundName(text)}` }],
+    )
+  })
+}
+
+/** https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta/ */
+const METADATA_FIELDS: readonly string[] = [
+  'annotations',
+  'creationTimestamp',
+  'deletionGracePeriodSeconds',
+  'deletionTimestamp',
+  'finalizers',
+  'generateName',
+  'generation',
+  'labels',
+  'managedFields',
+  'name',
+  'namespace',
+  'ownerReferences',
+  'resourceVersion',
+  'selfLink',
+  'uid',
+]
 
 /** What forbids that an object becomes another: both have passed `checkObject` and are of one kind and name. */
 export function checkChange(from: FareboxObject, to: FareboxObject): readonly Problem[] {

@@ -1,5 +1,7 @@
 /** ConversationBudget: binds workloads of its namespace to tiers. `selector` and `tier.default` suffice. */
 import * as z from 'zod'
+import { SKIP_REASONS } from './cluster.ts'
+import { DURATION_PATTERN } from './duration.ts'
 import {
   Amount,
   API_VERSION,
@@ -10,12 +12,14 @@ import {
   Metadata,
   ObjectName,
   patterned,
+  SecretRef,
   StatusBase,
   text,
 } from './fields.ts'
 import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
+import { STALE_ACTIONS } from './stale.ts'
 import { ALLOWANCE_PERCENT, STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { TrafficStatus } from './traffic-status.ts'
 
@@ -35,7 +39,7 @@ const LabelExpression = rules(
     values: z.array(LabelValue).max(64).default([]).describe('For `In` and `NotIn`: what with.'),
   }),
   {
-    rule: "(self.operator in ['In', 'NotIn']) == (size(self.values) > 0)",
+    rule: "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
     message: 'In and NotIn need values, Exists and DoesNotExist take none',
     fieldPath: '.values',
   },
@@ -95,7 +99,16 @@ const Upstream = z.strictObject({
     512,
     'must be an http or https URL without query, such as "https://api.openai.com/v1"',
   ).describe('Where requests go, version included.'),
-  credential: z.enum(['Passthrough']).default('Passthrough').describe("The app's own key passes through unread."),
+  credential: z
+    .strictObject({
+      secretRef: SecretRef.describe(
+        "Where it is. Sidecars of pods that start from now on hold it, and the apps' containers get a key that is worth nothing. Whoever writes this says by `baseURL` where the key goes.",
+      ),
+    })
+    .optional()
+    .describe(
+      "The provider's key, for sidecars alone: an app that has none cannot go past them. Absent: the app's own key passes through unread.",
+    ),
   injectUsage: z
     .enum(['Auto', 'Never'])
     .default('Auto')
@@ -127,6 +140,64 @@ const OnStoreFailure = rules(
     fieldPath: '.percent',
   },
 )
+
+/** The API server runs a rule on a text that does not fit its pattern as well: then the pattern speaks. */
+const OnStale = rules(
+  z.strictObject({
+    after: Duration.default('24h').describe('How long a sidecar must not have been told what is in force. At least `1m`.'),
+    action: z
+      .enum(STALE_ACTIONS)
+      .default('Continue')
+      .describe('`Continue`: it goes on with the last config that it had. `Deny`: no new calls.'),
+  }),
+  {
+    rule: `!has(self.after) || size(self.after) < 2 || !self.after.matches('${DURATION_PATTERN.source}') || duration(self.after) >= duration('1m')`,
+    message: 'must be at least 1m: a sidecar is told every 15 seconds, and a restart of the operator takes longer',
+    fieldPath: '.after',
+  },
+)
+
+const Store = rules(
+  z.strictObject({
+    kind: z
+      .enum(['Shared', 'Embedded'])
+      .default('Shared')
+      .describe('`Shared`: the replicas of a workload draw on the same budgets. `Embedded`: each pod has books of its own.'),
+    redis: z
+      .strictObject({ secretRef: SecretRef.describe('Holds its URL, `redis://` or `rediss://`, user and password in it.') })
+      .optional()
+      .describe('A Redis or Valkey of yours; absent: the one that came with the chart.'),
+  }),
+  {
+    rule: "self.kind == 'Shared' || !has(self.redis)",
+    message: 'goes with the kind Shared alone: the books of Embedded are in the pod',
+    fieldPath: '.redis',
+  },
+)
+
+const ContainerName = patterned(
+  /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
+  63,
+  'must be the name of a container: lower-case letters, digits and "-"',
+)
+const Injection = z.strictObject({
+  mode: z
+    .enum(['BestEffort', 'Required'])
+    .default('BestEffort')
+    .describe(
+      'Of a pod that starts while sidecars cannot be injected: `BestEffort` lets it run ungoverned and counts it, `Required` refuses it.',
+    ),
+  rollout: z
+    .enum(['OnDelete'])
+    .default('OnDelete')
+    .describe('When pods that run already get what has changed: as they are replaced. Terms and prices reach them at once.'),
+  excludeContainers: z
+    .array(ContainerName)
+    .max(16)
+    .default([])
+    .meta({ 'x-kubernetes-list-type': 'set' })
+    .describe('Containers whose environment stays as it is: they find no way to the sidecar by themselves.'),
+})
 
 const ToolNames = z.array(text(1, 128)).max(64).default([]).describe('Tools by name; a trailing `*` matches the rest.')
 
@@ -161,6 +232,9 @@ const Spec = z.strictObject({
     .describe('When a client leaves: stop the provider, or read its answer to the end for its usage.'),
   ungoverned: z.enum(['Refuse', 'Pass']).default('Refuse').describe('Endpoints that are not metered.'),
   onStoreFailure: OnStoreFailure.prefault({}).describe('What new calls may spend while the store that replicas share is away.'),
+  onStale: OnStale.prefault({}).describe('What a sidecar does that the operator and its mounted config have not reached for long.'),
+  store: Store.prefault({}).describe('Where the books are kept.'),
+  injection: Injection.prefault({}).describe('How pods get their sidecars.'),
   retrieval: z
     .strictObject({
       toolNames: ToolNames,
@@ -178,6 +252,34 @@ const Spec = z.strictObject({
     .describe('How a resolved conversation is known: by the app API, or by an answer that calls one of these tools.'),
 })
 
+/** Pods that a status names, and the length of what it says of each: an object's status stays below 16 KiB. */
+export const PODS_SHOWN_MAX = 16
+export const POD_MESSAGE_CHARS_MAX = 200
+
+const Workloads = z.strictObject({
+  matched: Count.describe('Pods that it governs.'),
+  injected: Count.describe('Of them, those with a sidecar.'),
+  inSync: Count.describe('Sidecars that have the config in force.'),
+  outdated: Count.describe('Pods whose sidecar would be another if they started today; replace them when it suits you.'),
+  nacked: Count.describe('Sidecars that refused the newest config and go on with the one before.'),
+  stale: Count.describe('Sidecars that have not been heard of for long.'),
+  skipped: boundedMap(Count, SKIP_REASONS.length, {
+    pattern: new RegExp(`^(${SKIP_REASONS.join('|')})$`),
+    message: 'keys must be reasons for which pods have no sidecar',
+  }).describe('Pods without a sidecar, by reason; reasons without any are left out.'),
+  worst: z
+    .array(
+      z.strictObject({
+        pod: ObjectName.describe('Its name.'),
+        trouble: z.enum(['Nacked', 'NotInjected', 'Stale', 'Outdated']).describe('What is the matter.'),
+        message: text(0, POD_MESSAGE_CHARS_MAX).describe('Why, for people.'),
+      }),
+    )
+    .max(PODS_SHOWN_MAX)
+    .optional()
+    .describe('Pods that somebody should look at, the worst first; the counts above tell how many there are.'),
+})
+
 const Status = z.strictObject({
   ...StatusBase,
   config: z
@@ -187,6 +289,7 @@ const Status = z.strictObject({
     })
     .optional()
     .describe('The config in force.'),
+  workloads: Workloads.optional().describe('The pods that it selects; absent outside of a cluster.'),
   ...TrafficStatus,
 })
 

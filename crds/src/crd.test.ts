@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { holds } from './cel.ts'
 import { KINDS } from './check.ts'
 import type { Kind } from './check.ts'
-import { crdOf, KIND_NAMES, schemaOf } from './crd.ts'
+import { crdOf, KIND_NAMES, schemaOf, servedSchema } from './crd.ts'
+import { isTransition } from './rules.ts'
 import { isRecord } from './schema-walk.ts'
 import type { StructuralSchema } from './structural.ts'
 
@@ -35,7 +37,7 @@ test('the three kinds have their names, scope, category and status subresource',
     const { group, scope, names, versions } = crd['spec']
     assert.ok(isRecord(names) && Array.isArray(versions) && isRecord(versions[0]))
     assert.equal(crd['metadata']['name'], `${String(names['plural'])}.${String(group)}`)
-    assert.deepEqual(names['categories'], ['farebox'])
+    assert.deepEqual(names['categories'], ['farebox', 'ai'])
     const { name, served, storage, subresources } = versions[0]
     assert.deepEqual([versions.length, name, served, storage, subresources], [1, 'v1alpha1', true, true, { status: {} }])
     return [group, names['kind'], scope, names['plural'], names['singular'], names['shortNames']]
@@ -132,6 +134,28 @@ test('rules name fields that exist, and have messages of one line', () => {
   }
 })
 
+test('elements of lists are served without defaults, and rules on them do without', () => {
+  for (const kind of ALL_KINDS) {
+    const read = placesIn(schemaOf(kind), kind)
+    const served = placesIn(servedSchema(schemaOf(kind)), kind)
+    assert.deepEqual(
+      served.map(({ path }) => path),
+      read.map(({ path }) => path),
+    )
+    for (const [index, { path, node }] of served.entries())
+      assert.deepEqual(node.default, path.includes('[]') ? undefined : read[index]?.node.default, path)
+  }
+})
+
+test('defaults hold by the rules beside them as they are written, before the defaults below them are filled in', () => {
+  for (const { path, node } of PLACES) {
+    if (node.default === undefined) continue
+    for (const rule of node['x-kubernetes-validations'] ?? []) {
+      if (!isTransition(rule)) assert.ok(holds(rule, node.default), `${path}: ${rule.rule}`)
+    }
+  }
+})
+
 test('printer columns show fields that exist', () => {
   for (const kind of ALL_KINDS) {
     for (const { name, jsonPath, type } of KIND_NAMES[kind].columns) {
@@ -146,6 +170,7 @@ test('printer columns show fields that exist', () => {
 /** `.pricing.period`, `.conditions[].status`. */
 function fieldAt(node: StructuralSchema, path: string): StructuralSchema | null {
   let at: StructuralSchema | null = node
-  for (const part of path.match(/\[\]|[^.[\]]+/g) ?? []) at = (part === '[]' ? at?.items : at?.properties?.[part]) ?? null
+  for (const part of path.match(/\[\]|[^.[\]]+/g) ?? [])
+    at = (part === '[]' ? at?.items : (at?.properties?.[part] ?? at?.additionalProperties)) ?? null
   return at
 }

@@ -86,8 +86,31 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
         description: 'Those with a turn in the last 35 days.',
       },
       { name: 'Spent', type: 'string', jsonPath: '.status.spend.spent', description: 'What they cost so far, in US dollars.' },
+      { name: 'Today', type: 'string', jsonPath: '.status.spend.today', priority: 1, description: 'Of that, since midnight UTC.' },
       { name: 'Held', type: 'string', jsonPath: '.status.spend.held', priority: 1, description: 'Kept for calls under way.' },
-      { name: 'Dearest', type: 'string', jsonPath: '.status.cost.max', description: 'What the dearest of them cost.' },
+      { name: 'Dearest', type: 'string', jsonPath: '.status.cost.max', priority: 1, description: 'What the dearest of them cost.' },
+      {
+        name: 'At100',
+        type: 'integer',
+        jsonPath: '.status.alerts.100',
+        description: 'Conversations that came to the end of their budget.',
+      },
+      { name: 'Matched', type: 'integer', jsonPath: '.status.workloads.matched', priority: 1, description: 'Pods that it governs.' },
+      { name: 'Injected', type: 'integer', jsonPath: '.status.workloads.injected', description: 'Of them, those with a sidecar.' },
+      {
+        name: 'InSync',
+        type: 'integer',
+        jsonPath: '.status.workloads.inSync',
+        priority: 1,
+        description: 'Sidecars that have the config in force.',
+      },
+      {
+        name: 'Outdated',
+        type: 'integer',
+        jsonPath: '.status.workloads.outdated',
+        priority: 1,
+        description: 'Pods to be replaced when it suits.',
+      },
       { name: 'UnknownModels', type: 'string', jsonPath: '.spec.onUnknownModel', priority: 1 },
       { name: 'Config', type: 'string', jsonPath: '.status.config.hash', priority: 1, description: 'Hash of the config in force.' },
       READY,
@@ -104,7 +127,7 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
   },
 }
 
-/** The schema of a whole object. `metadata` is the API server's own. */
+/** The schema of a whole object, as it is once it was read. `metadata` is the API server's own. */
 export function schemaOf(kind: Kind): StructuralSchema {
   const { spec, status } = KINDS[kind].schema.shape
   return {
@@ -121,6 +144,22 @@ export function schemaOf(kind: Kind): StructuralSchema {
   }
 }
 
+/**
+ * Elements of lists without their defaults. Tools that replace a list when they merge (`kubectl apply`, the diff of Argo CD) would find
+ * what the API server fills in there to differ from the manifest, for ever; we fill it in as we read.
+ */
+export function servedSchema(node: StructuralSchema, isInList: boolean = false): StructuralSchema {
+  const { default: _filledInAsItIsRead, ...bare } = node
+  const { properties, items } = node
+  return {
+    ...(isInList ? bare : node),
+    ...(properties === undefined
+      ? {}
+      : { properties: Object.fromEntries(Object.entries(properties).map(([name, field]) => [name, servedSchema(field, isInList)])) }),
+    ...(items === undefined ? {} : { items: servedSchema(items, true) }),
+  }
+}
+
 /** The definition, ready to be written as YAML. */
 export function crdOf(kind: Kind): object {
   const { plural, singular, shortName, columns } = KIND_NAMES[kind]
@@ -131,13 +170,13 @@ export function crdOf(kind: Kind): object {
     spec: {
       group: API_GROUP,
       scope: KINDS[kind].scope,
-      names: { kind, listKind: `${kind}List`, plural, singular, shortNames: [shortName], categories: ['farebox'] },
+      names: { kind, listKind: `${kind}List`, plural, singular, shortNames: [shortName], categories: ['farebox', 'ai'] },
       versions: [
         {
           name: API_VERSION.slice(API_GROUP.length + 1),
           served: true,
           storage: true,
-          schema: { openAPIV3Schema: schemaOf(kind) },
+          schema: { openAPIV3Schema: servedSchema(schemaOf(kind)) },
           subresources: { status: {} },
           additionalPrinterColumns: columns,
         },

@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { DURATION_PATTERN } from './duration.ts'
 import { rules } from './rules.ts'
-import { USD_PATTERN } from './usd.ts'
+import { SIGNED_USD_PATTERN, USD_PATTERN } from './usd.ts'
 
 export const API_GROUP = 'farebox.dev'
 export const API_VERSION = `${API_GROUP}/v1alpha1`
@@ -46,6 +46,8 @@ export function boundedMap<V extends z.ZodType>(
 
 /** An amount of money, in the currency of its tier. */
 export const Amount = patterned(USD_PATTERN, 19, 'must be a decimal in quotes, such as "0.50"')
+/** An amount that a correction may have taken below zero. */
+export const SignedAmount = patterned(SIGNED_USD_PATTERN, 20, 'must be a decimal in quotes, such as "-0.50"')
 /** A whole number that only we write. A double holds each up to 2^53 - 1, which zod sets as the bound. */
 export const Count = z.int().min(0)
 export const Percent = z.int().min(0).max(100)
@@ -59,25 +61,37 @@ export const IsoDate = z.iso
   .max(10)
 /** A name of a Kubernetes object. */
 export const ObjectName = patterned(
-  /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/,
+  /^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,
   253,
   'must be a Kubernetes name: lower-case letters, digits, "-" and "."',
+)
+const NamespaceName = patterned(
+  /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
+  63,
+  'must be the name of a namespace: lower-case letters, digits and "-"',
 )
 export const ModelName = text(1, 128)
 /** A model, or a pattern that ends in `*`. */
 export const ModelPattern = text(1, 128).regex(/^[^*]*[*]?$/, 'must be a model name, where only the end may be "*"')
+/** A key of a Secret of the same namespace as what names it. */
+export const SecretRef = z.strictObject({
+  name: ObjectName.describe('A Secret of the same namespace.'),
+  key: patterned(/^[-._a-zA-Z0-9]+$/, 253, 'must be a key of a Secret: letters, digits, "-", "_" and "."').describe('Which of its keys.'),
+})
 export const HeaderName = patterned(/^[A-Za-z0-9-]+$/, 64, 'must be a header name: letters, digits and "-"')
 
 /** Of an object's metadata, what we read. The API server checks the rest. */
 export const Metadata = z.looseObject({
   name: ObjectName,
-  namespace: ObjectName.optional(),
+  namespace: NamespaceName.optional(),
   generation: z.int().optional(),
 })
 
 /** A status condition, as https://github.com/kubernetes/community api-conventions has it. */
 export const Condition = z.strictObject({
-  type: text(0, 64).describe('What is said: `Accepted`, `Programmed`, `Coordinated`, and `Ready`, which sums up.'),
+  type: text(0, 64).describe(
+    'What is said: `Accepted`, `Programmed`, `Injected`, `Enforced`, `Coordinated`, `UsageFresh`; `Ready`, which sums up; `Reconciling` and `Stalled`, which are there only while they are so.',
+  ),
   status: z.enum(['True', 'False', 'Unknown']).describe('Whether it is so.'),
   reason: text(0, 64).describe('Why, in one CamelCase word.'),
   message: text(0, 1024).describe('Why, for people.'),

@@ -1,9 +1,9 @@
 /** The ledger as a sidecar tells it at `GET /farebox/v1/ledger`, and the balances that it must come to. */
 import * as z from 'zod'
-import { USD_PATTERN } from './usd.ts'
+import { SIGNED_USD_PATTERN, USD_PATTERN } from './usd.ts'
 
 /** Decimal US dollars; a correction may be below zero. */
-export const SignedMoney = z.string().regex(/^-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$/)
+export const SignedMoney = z.string().regex(SIGNED_USD_PATTERN)
 const Money = z.string().regex(USD_PATTERN)
 
 /** Most entries of a page, and most accounts asked for at once. */

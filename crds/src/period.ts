@@ -18,9 +18,13 @@ export const PeriodSchema = rules(
         'The day on which it begins: of the month (the last one where a month is shorter), or of the week (1 is Monday). A `Day` has none.',
       ),
   }),
-  { rule: "self.unit != 'Week' || self.anchorDay <= 7", message: 'of a Week must be 1 (Monday) to 7 (Sunday)', fieldPath: '.anchorDay' },
   {
-    rule: "self.unit != 'Day' || self.anchorDay == 1",
+    rule: "self.unit != 'Week' || !has(self.anchorDay) || self.anchorDay <= 7",
+    message: 'of a Week must be 1 (Monday) to 7 (Sunday)',
+    fieldPath: '.anchorDay',
+  },
+  {
+    rule: "self.unit != 'Day' || !has(self.anchorDay) || self.anchorDay == 1",
     message: 'is for Week and Month only: every day begins at midnight',
     fieldPath: '.anchorDay',
   },

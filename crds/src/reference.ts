@@ -17,7 +17,7 @@ export function referencePage(kind: Kind): string {
     about,
     `\`apiVersion: ${API_VERSION}\`, \`kind: ${kind}\`; ${KINDS[kind].scope === 'Cluster' ? 'belongs to no namespace' : 'belongs to a namespace'}. \`kubectl get ${shortName}\` (or \`${plural}\`) shows ${columnsShown(kind)}.`,
     '## spec',
-    'A field with neither a default nor the word *required* may be left out. Amounts are decimals in quotes, never bare numbers. A field that is not listed is refused by `farebox lint` and by `kubectl apply`.',
+    'A field with neither a default nor the word *required* may be left out. Amounts are decimals in quotes, never bare numbers. A field that is not listed is refused by `farebox lint` and by `kubectl apply`. `kubectl get` shows defaults but for those of fields in a list (`[]`), which hold all the same.',
     fieldTable(rowsBelow(spec, 'spec')),
     '## Rules',
     'Checked by the API server and by `farebox lint`, from the same text ([CEL](https://kubernetes.io/docs/reference/using-api/cel/)); `self` is the field in the first column.',

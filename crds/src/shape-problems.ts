@@ -115,7 +115,8 @@ function typeName(expected: string): string {
 function isQuotedNumber(expected: string, found: unknown): boolean {
   return (expected === 'int' || expected === 'number') && typeof found === 'string' && /^[0-9]+$/.test(found)
 }
-function foundName(found: unknown): string {
+/** What stands where something else was wanted, in words. */
+export function foundName(found: unknown): string {
   if (found === null) return 'nothing'
   if (Array.isArray(found)) return 'a list'
   if (typeof found === 'object') return 'a mapping'

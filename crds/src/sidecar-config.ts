@@ -9,6 +9,7 @@ import { ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { PriceEntrySchema } from './price-entry.ts'
 import { STORE_FAILURE_ACTIONS } from './store-failure.ts'
+import { STALE_ACTIONS } from './stale.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
 
 export const SIDECAR_CONFIG_SCHEMA_VERSION = 1
@@ -94,7 +95,8 @@ export const UpstreamSchema = z.strictObject({
   provider: z.string(),
   /** Origin and path prefix, without a trailing slash: `https://api.openai.com/v1`. */
   baseUrl: z.url({ protocol: /^https?$/ }),
-  credential: z.enum(['Passthrough']),
+  /** `Passthrough`: the app's own key goes on unread. `Held`: the sidecar has the key in a file of the upstream's name, and puts it in. */
+  credential: z.enum(['Passthrough', 'Held']),
   /** Ask streams for usage and strip it again when the client did not ask. */
   injectUsage: z.enum(['Auto', 'Never']),
   /** The field that bounds output when the client names none. */
@@ -138,6 +140,8 @@ export const SidecarConfigSchema = z.strictObject({
   ungoverned: z.enum(['Refuse', 'Pass']),
   /** Of each budget, what one sidecar may spend on it while the shared store is away: 0 for `Deny`, 100 for `Allow`. */
   onStoreFailure: z.strictObject({ action: z.enum(STORE_FAILURE_ACTIONS), allowancePercent: Percent }),
+  /** What to do once nobody has told for so long what is in force. */
+  onStale: z.strictObject({ afterMs: DurationMs, action: z.enum(STALE_ACTIONS) }),
   retrieval: z.strictObject({ toolNames: z.array(z.string()), tags: z.array(z.string()) }),
   resolution: z.strictObject({ toolNames: z.array(z.string()) }),
   /** PriceBook entries, which come before the shipped catalogue. */

@@ -1,6 +1,6 @@
 /** What traffic came to, as status shows it: bounded, and in US dollars as the ledger is. */
 import * as z from 'zod'
-import { Amount, boundedMap, Count, ObjectName, Percent } from './fields.ts'
+import { Amount, boundedMap, Count, ObjectName, Percent, SignedAmount } from './fields.ts'
 import { RUNGS } from './ladder.ts'
 
 /** Tiers that a status tells apart, and thresholds that it counts: an object's status stays below 16 KiB. */
@@ -66,7 +66,15 @@ export type TierTraffic = z.infer<typeof TierTraffic>
 /** Fields of the status of a ConversationBudget; absent until a sidecar reports. */
 export const TrafficStatus = {
   conversations: Conversations.optional().describe('How many there are, and how far they climbed.'),
-  spend: Spend.optional().describe('What they cost.'),
+  spend: z
+    .strictObject({
+      ...Spend.shape,
+      today: SignedAmount.optional().describe(
+        'Of `spent`, what was entered since midnight UTC; below zero where charges of yesterday were taken back.',
+      ),
+    })
+    .optional()
+    .describe('What they cost.'),
   cost: z
     .strictObject({ max: Amount.describe('The dearest.') })
     .optional()

@@ -16,6 +16,8 @@ const PRICE_DIGITS = 6
 
 /** What a decimal amount looks like: at most 9 digits before the point and 9 after, no sign, no exponent. */
 export const USD_PATTERN = /^(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$/
+/** The same, where it may be below zero. */
+export const SIGNED_USD_PATTERN = /^-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$/
 /** What a price per million tokens looks like: at most 6 digits after the point, so that it is a whole pico-dollar per token. */
 export const PRICE_PATTERN = /^(0|[1-9][0-9]{0,6})(\.[0-9]{1,6})?$/
 
@@ -23,6 +25,11 @@ export const PRICE_PATTERN = /^(0|[1-9][0-9]{0,6})(\.[0-9]{1,6})?$/
 export function parseUsd(text: string): NanoUsd {
   if (!USD_PATTERN.test(text)) throw new RangeError(`"${text}" must be a decimal amount such as "0.50"`)
   return parseScaled(text, NANO_DIGITS)
+}
+
+/** As `parseUsd`, and with a sign: `"-0.50"` -> -500000000n. */
+export function parseSignedUsd(text: string): NanoUsd {
+  return text.startsWith('-') ? -parseUsd(text.slice(1)) : parseUsd(text)
 }
 
 /** USD per million tokens -> pico-dollars per token: `"2.50"` -> 2500000n. Throws `RangeError` unless `PRICE_PATTERN`. */

@@ -45,7 +45,7 @@ describe('the mounted file', () => {
   const follow = async (path: string): Promise<void> => {
     file = new ConfigFile(path, {
       accepted: ({ version }) => events.push(`accepted ${version}`),
-      rejected: (reason) => events.push(`rejected ${reason.slice(0, 20)}`),
+      rejected: ({ reason }) => events.push(`rejected ${reason.slice(0, 20)}`),
     })
     await file.start()
   }

@@ -75,6 +75,7 @@ export function makeConfig(
       onDisconnect: 'Cancel',
       ungoverned: 'Refuse',
       onStoreFailure: { action: 'Deny', allowancePercent: 0 },
+      onStale: { afterMs: 86_400_000, action: 'Continue' },
       retrieval: { toolNames: [], tags: [] },
       resolution: { toolNames: [] },
       prices: [],

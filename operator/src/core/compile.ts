@@ -10,13 +10,13 @@ import type { PriceBook, PriceBookStatus } from '@farebox/crds/price-book.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
 import { createPriceList, isWhole } from '@farebox/crds/price-list.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
-import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
+import { SIDECAR_CONFIG_SCHEMA_VERSION, UpstreamSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { allowancePercent } from '@farebox/crds/store-failure.ts'
 import { canonicalJson, contentHash } from './canonical.ts'
 import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
-import { conditionsOf, withReady } from './conditions.ts'
+import { conditionsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 
 /** What a budget without upstreams goes to. */
@@ -182,10 +182,7 @@ function compileBudget(
     },
     contracts,
     identity: { ...spec.identity, headers: spec.identity.headers.map((name) => name.toLowerCase()) },
-    upstreams:
-      spec.upstreams.length === 0
-        ? [DEFAULT_UPSTREAM]
-        : spec.upstreams.map(({ baseURL, ...upstream }) => ({ ...upstream, baseUrl: baseURL.replace(/\/$/, '') })),
+    upstreams: spec.upstreams.length === 0 ? [DEFAULT_UPSTREAM] : spec.upstreams.map(upstreamOf),
     limits: [...spec.limits, ...laterLimits],
     existingConversations: spec.existingConversations,
     contractMaxAgeMs: parseDuration(spec.contractMaxAge),
@@ -193,6 +190,7 @@ function compileBudget(
     onDisconnect: spec.onDisconnect,
     ungoverned: spec.ungoverned,
     onStoreFailure: { action: spec.onStoreFailure.action, allowancePercent: allowancePercent(spec.onStoreFailure) },
+    onStale: { afterMs: parseDuration(spec.onStale.after), action: spec.onStale.action },
     retrieval: spec.retrieval,
     resolution: spec.resolution,
     prices: [...prices.entries],
@@ -213,6 +211,15 @@ function compileBudget(
       { type: 'Programmed', status: 'True', reason: 'Programmed', message: `config ${hash} is written` },
     ],
   }
+}
+
+/** Which Secret holds a key is nothing to a sidecar: it finds a file. */
+function upstreamOf({
+  baseURL,
+  credential,
+  ...upstream
+}: ConversationBudget['spec']['upstreams'][number]): SidecarConfig['upstreams'][number] {
+  return { ...upstream, baseUrl: baseURL.replace(/\/$/, ''), credential: credential === undefined ? 'Passthrough' : 'Held' }
 }
 
 /** Why a budget cannot be in force, by the field at fault. */
@@ -239,6 +246,11 @@ function refusalOf(
       const message = `PricingTier "${name}" has "${unpriced.model}" as ${unpriced.field}, which has no price for ${providers.join(' or ')}: add it to a PriceBook`
       return { reason: 'ModelUnpriced', field, message }
     }
+  }
+  for (const [index, { baseURL }] of spec.upstreams.entries()) {
+    if (UpstreamSchema.shape.baseUrl.safeParse(baseURL).success) continue
+    const message = `"${baseURL}" must be a URL with a host, and a port below 65536 where it has one`
+    return { reason: 'BaseUrlInvalid', field: `spec.upstreams[${index}].baseURL`, message }
   }
   for (const [index, { period }] of spec.limits.entries()) {
     if (isTimeZone(period.timeZone)) continue
@@ -297,8 +309,8 @@ function sameSelector(budgets: readonly ConversationBudget[]): readonly (readonl
   return [...groups.values()]
 }
 
-/** Objects that were never in a cluster have no age: their names decide. */
-function byAge(a: ConversationBudget, b: ConversationBudget): number {
+/** Order of budgets: of several on one pod the first governs. Objects that were never in a cluster have no age: their names decide. */
+export function byAge(a: ConversationBudget, b: ConversationBudget): number {
   if (bornAt(a) !== bornAt(b)) return bornAt(a) < bornAt(b) ? -1 : 1
   return budgetKey(a) < budgetKey(b) ? -1 : 1
 }
@@ -362,7 +374,7 @@ function statusBase(
   const { generation } = object.metadata
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
-    conditions: conditionsOf(withReady(findings), object.status?.conditions ?? [], generation, nowMs),
+    conditions: conditionsOf(withSummary(findings), object.status?.conditions ?? [], generation, nowMs),
   }
 }
 

@@ -1,9 +1,14 @@
 /** Status conditions: each True, False or Unknown with a reason; the transition time moves only with the status. */
 import type { Condition } from '@farebox/crds/fields.ts'
 
-/** One finding of compile: a condition before it has a time. */
+/** What there is to be said of an object, in the order in which it stands in the way of `Ready`. */
+const JUDGED = ['Accepted', 'Programmed', 'Injected', 'Enforced', 'Coordinated', 'UsageFresh'] as const
+/** `Ready` sums up. The others are there only while they are True, as kstatus wants it: something is under way, or somebody must act. */
+const SUMMARY = ['Ready', 'Reconciling', 'Stalled'] as const
+
+/** One finding: a condition before it has a time. */
 export interface Finding {
-  readonly type: 'Accepted' | 'Programmed' | 'Ready'
+  readonly type: (typeof JUDGED)[number] | (typeof SUMMARY)[number]
   readonly status: 'True' | 'False' | 'Unknown'
   readonly reason: string
   readonly message: string
@@ -24,16 +29,63 @@ export function conditionsOf(
       type,
       status,
       reason,
-      message: message.slice(0, 1024),
+      message: message.slice(0, MESSAGE_CHARS_MAX),
       ...(generation === undefined ? {} : { observedGeneration: generation }),
       lastTransitionTime: known?.status === status ? known.lastTransitionTime : new Date(nowMs).toISOString().replace(/\.\d+Z$/, 'Z'),
     }
   })
 }
 
-/** `Ready` sums up: False with the first reason that is not True. */
-export function withReady(findings: readonly Finding[]): readonly Finding[] {
-  const blocking = findings.find((finding) => finding.status !== 'True')
-  if (blocking === undefined) return [...findings, { type: 'Ready', status: 'True', reason: 'Ready', message: 'in force' }]
-  return [...findings, { type: 'Ready', status: 'False', reason: blocking.reason, message: blocking.message }]
+const MESSAGE_CHARS_MAX = 1_024
+
+/** The findings with what sums them up; a summary among them is worked out anew. */
+export function withSummary(findings: readonly Finding[]): readonly Finding[] {
+  const judged = findings.filter(({ type }) => isOneOf(JUDGED, type))
+  const blocking = judged.find(isInTheWay)
+  if (blocking === undefined) return [...judged, { type: 'Ready', status: 'True', reason: 'Ready', message: 'in force' }]
+  const { reason, message } = blocking
+  return [...judged, { type: 'Ready', status: 'False', reason, message }, ...abnormal(blocking)]
+}
+
+/**
+ * The findings that conditions came from, without their summary: so that what pods and sidecars tell can be added to what compile
+ * found, and summed up again.
+ */
+export function findingsOf(conditions: readonly Condition[]): readonly Finding[] {
+  return conditions.flatMap(({ type, status, reason, message }) => (isOneOf(JUDGED, type) ? [{ type, status, reason, message }] : []))
+}
+
+/**
+ * An object must be accepted and programmed. Of the rest only what is known to be wrong counts: a budget whose pods have had no calls
+ * yet is as ready as it can be. Numbers that are old are told, but all is in force.
+ */
+function isInTheWay({ type, status }: Finding): boolean {
+  if (type === 'UsageFresh') return false
+  return type === 'Accepted' || type === 'Programmed' ? status !== 'True' : status === 'False'
+}
+
+/** Objects that are applied together come one after the other: what waits for another object, or for pods, may come right by itself. */
+const PASSING: ReadonlySet<string> = new Set([
+  'TierNotFound',
+  'TierNotAccepted',
+  'PriceBookNotAccepted',
+  'MissingExchangeRate',
+  'ModelUnpriced',
+])
+
+function abnormal({ type, status, reason, message }: Finding): readonly Finding[] {
+  switch (type) {
+    case 'Accepted':
+      return [{ type: status === 'Unknown' || PASSING.has(reason) ? 'Reconciling' : 'Stalled', status: 'True', reason, message }]
+    case 'Programmed':
+      return [
+        { type: reason === 'PartiallyProgrammed' || reason === 'Refused' ? 'Stalled' : 'Reconciling', status: 'True', reason, message },
+      ]
+    default:
+      return [] // in force as far as it goes: `Ready` says what is missing
+  }
+}
+
+function isOneOf<T extends string>(types: readonly T[], type: string): type is T {
+  return types.some((known) => known === type)
 }

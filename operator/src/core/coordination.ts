@@ -1,7 +1,9 @@
 /** Whether the sidecars of a budget share one set of books, as its status says it. Pure. */
 import type { Condition } from '@farebox/crds/fields.ts'
+import type { SidecarReport } from '@farebox/crds/delivery.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import type { ObjectStatus } from './compile.ts'
+import type { Finding } from './conditions.ts'
 
 /** `budget`: `namespace/name`. */
 export type StoreReport = Pick<SidecarStatus, 'store'> & { readonly config: { readonly budget: string } }
@@ -36,6 +38,32 @@ function coordinated({ kind, state, reason, since, unsent }: SidecarStatus['stor
     case 'Replaying':
       return { ...shared, status: 'False', reason: 'StoreReplaying', message: messageOf(reason, unsent) }
   }
+}
+
+/**
+ * The same of many sidecars, each with the books that it keeps: whether they share them, and whether those outlive a pod. What
+ * happens to one of them is said of all.
+ */
+export function coordinationOf(reports: readonly Pick<SidecarReport, 'books' | 'status'>[]): Finding {
+  const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'Coordinated', status, reason, message })
+  const known = reports.flatMap(({ books, status }) => (status === null ? [] : [{ books, store: status.store }]))
+  if (known.length === 0) return said('Unknown', 'NoReports', 'no sidecar has said where its books are')
+  const books = new Set(known.map(({ books }) => books)).size
+  if (books > 1)
+    return said('False', 'SeparateStores', `${known.length} sidecars keep ${books} sets of books: each grants the whole of a budget`)
+  if (known.some(({ store }) => store.kind === 'Embedded'))
+    return said('False', 'EphemeralStore', 'the books are in the pod, and end with it: what was spent is forgotten')
+  for (const [state, reason] of [
+    ['Away', 'StoreAway'],
+    ['Replaying', 'StoreReplaying'],
+  ] as const) {
+    const those = known.filter(({ store }) => store.state === state)
+    const unsent = those.reduce((sum, { store }) => sum + store.unsent, 0)
+    const [first] = those
+    if (first !== undefined)
+      return said('False', reason, `for ${those.length} of ${known.length} sidecars: ${messageOf(first.store.reason, unsent)}`)
+  }
+  return said('True', 'StoreReady', 'all sidecars share one store, and it answers')
 }
 
 const MESSAGE_CHARS_MAX = 1_024

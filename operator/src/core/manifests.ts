@@ -1,5 +1,5 @@
 /** Files of manifests -> a snapshot, or what is wrong with them: by file, line and field. */
-import { checkObject, isOurs } from '@farebox/crds/check.ts'
+import { checkObject, isOurs, metadataProblems } from '@farebox/crds/check.ts'
 import type { FareboxObject, Kind } from '@farebox/crds/check.ts'
 import { isRecord } from '@farebox/crds/schema-walk.ts'
 import { YAMLException } from 'js-yaml'
@@ -55,9 +55,11 @@ export function readManifests(files: readonly ManifestFile[]): Manifests {
     for (const { reading, place } of objectsOf(file, wrong)) {
       const at = (field: string, message: string): void => void wrong.push({ file: file.path, line: lineIn(place, field), field, message })
       const checked = checkObject(reading.here)
+      const metadata = metadataProblems(reading.here)
       const traps = trapsOf(reading)
-      for (const { field, message } of toldOnce(checked.status === 'invalid' ? checked.problems : [], traps)) at(field, message)
-      if (checked.status === 'invalid') continue
+      for (const { field, message } of toldOnce([...metadata, ...(checked.status === 'invalid' ? checked.problems : [])], traps))
+        at(field, message)
+      if (checked.status === 'invalid' || metadata.length > 0) continue
       const key = objectKey(checked.value)
       const earlier = places.get(key)
       if (earlier !== undefined) {

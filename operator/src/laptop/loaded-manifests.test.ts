@@ -46,9 +46,17 @@ test('a generation grows with each change of the spec and with nothing else, as 
 test('a transition time moves only when its condition does', () => {
   const first = load(TIER + BUDGET)
   const broken = load(TIER.replace('70', '100') + BUDGET, { nowMs: AT + 60_000, before: first })
-  assert.deepEqual(conditionsOf(broken, 'PricingTier/pro'), ['Accepted False 2 2026-11-24T12:01:00Z', 'Ready False 2 2026-11-24T12:01:00Z'])
+  assert.deepEqual(conditionsOf(broken, 'PricingTier/pro'), [
+    'Accepted False 2 2026-11-24T12:01:00Z',
+    'Ready False 2 2026-11-24T12:01:00Z',
+    'Stalled True 2 2026-11-24T12:01:00Z',
+  ])
   const still = load(TIER.replace('70', '99').replace('1.00', '0.000000001') + BUDGET, { nowMs: AT + 120_000, before: broken })
-  assert.deepEqual(conditionsOf(still, 'PricingTier/pro'), ['Accepted False 3 2026-11-24T12:01:00Z', 'Ready False 3 2026-11-24T12:01:00Z'])
+  assert.deepEqual(conditionsOf(still, 'PricingTier/pro'), [
+    'Accepted False 3 2026-11-24T12:01:00Z',
+    'Ready False 3 2026-11-24T12:01:00Z',
+    'Stalled True 3 2026-11-24T12:01:00Z',
+  ])
 })
 
 test('a refused tier and a refused PriceBook are told once, where they are written', () => {
@@ -70,4 +78,16 @@ test('an upstream can be sent elsewhere, but only one that is there, and only to
   assert.equal(upstreamOf('http://127.0.0.1:9/v1')?.baseUrl, 'http://127.0.0.1:9/v1')
   assert.throws(() => upstreamOf('http://127.0.0.1:9/v1', 'opnai'), /--upstream opnai: must name one of the upstreams here: openai/)
   assert.throws(() => upstreamOf('ftp://x'), /--upstream: spec\.upstreams\[0\]\.baseURL: must be an http or https URL/)
+})
+
+test('what only a cluster can follow is warned of, and the rest is in force', () => {
+  const held =
+    '  upstreams: [{ name: openai, baseURL: "https://a.example.com/v1", credential: { secretRef: { name: openai, key: api-key } } }]\n'
+  const shared = '  store: { redis: { secretRef: { name: our-valkey, key: url } } }\n'
+  const loaded = load(TIER + BUDGET + held + shared)
+  assert.deepEqual(loaded.complaints.map(formatComplaint), [
+    "all.yaml:15: warning: spec.upstreams[0].credential.secretRef: is followed in a cluster alone: under `farebox run` the app's own key passes through",
+    'all.yaml:16: warning: spec.store.redis.secretRef: is followed in a cluster alone: under `farebox run` the store is the one of --store, or else books in --data',
+  ])
+  assert.equal(loaded.compiled.configs.get('support/desk')?.upstreams[0]?.credential, 'Held')
 })

@@ -64,7 +64,10 @@ export function loadManifests(files: readonly ManifestFile[], options: LoadOptio
     priceBooks: priceBooks.map(known),
   }
   const compiled = compile(snapshot, { nowMs: options.nowMs, previous: options.previous ?? new Map() })
-  return { status: 'loaded', loaded: { manifests, compiled, generations, complaints: complaintsOf(manifests, compiled) } }
+  return {
+    status: 'loaded',
+    loaded: { manifests, compiled, generations, complaints: [...complaintsOf(manifests, compiled), ...clusterOnly(manifests)] },
+  }
 }
 
 /** `file:line: field: message`, one line. */
@@ -117,6 +120,24 @@ function complaintsOf(manifests: Manifests, compiled: Compiled): readonly Compla
       message,
     }))
 }
+
+/** Where what a budget says is followed in a cluster alone: it is told, since a laptop has no Secrets. */
+function clusterOnly(manifests: Manifests): readonly Complaint[] {
+  return manifests.snapshot.budgets.flatMap((budget) => {
+    const key = objectKey(budget)
+    const { upstreams, store } = budget.spec
+    const told = (field: string, message: string): Complaint => ({ severity: 'warning', ...placeOf(manifests, key, field), field, message })
+    return [
+      ...upstreams.flatMap(({ credential }, index) =>
+        credential === undefined ? [] : [told(`spec.upstreams[${index}].credential.secretRef`, KEY_PASSES)],
+      ),
+      ...(store.redis === undefined ? [] : [told('spec.store.redis.secretRef', STORE_BY_FLAG)]),
+    ]
+  })
+}
+
+const KEY_PASSES = "is followed in a cluster alone: under `farebox run` the app's own key passes through"
+const STORE_BY_FLAG = 'is followed in a cluster alone: under `farebox run` the store is the one of --store, or else books in --data'
 
 function placeOf(manifests: Manifests, object: string, field: string): { readonly file: string; readonly line: number } {
   return manifests.locate(object, field) ?? { file: object, line: 0 }

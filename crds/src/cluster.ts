@@ -1,0 +1,102 @@
+/**
+ * What operator, sidecar, chart and admission policy call things in a cluster. Names only: they are part of the contract, since
+ * pods that were injected by one version are served by the next.
+ */
+
+/** Of all labels and annotations. */
+const PREFIX = 'farebox.dev'
+
+export const LABELS = {
+  /** On what the operator writes: `farebox`. */
+  managedBy: 'app.kubernetes.io/managed-by',
+  /** On a pod: `disabled` opts it out. Other values than `enabled` are taken for a slip of the pen, and warned of. */
+  inject: `${PREFIX}/inject`,
+} as const
+export const MANAGED_BY = 'farebox'
+
+export const ANNOTATIONS = {
+  /** On an injected pod: the budget that governed it when it was admitted. */
+  budget: `${PREFIX}/budget`,
+  /** On an injected pod: hash of what the injection was made from; a pod with another one is outdated. */
+  injectionHash: `${PREFIX}/injection-hash`,
+  /** On an injected pod: the version of the sidecar. */
+  sidecarVersion: `${PREFIX}/sidecar-version`,
+  /** On a pod that a budget selects and that was not injected: why, one of `SKIP_REASONS`. */
+  skipped: `${PREFIX}/skipped`,
+  /** On a config map: the budget that its config was compiled from. */
+  configOf: `${PREFIX}/config-of`,
+  /** On the operator's Lease: `HOST:PORT` of the leader's delivery listener. */
+  leaderAddress: `${PREFIX}/leader-address`,
+} as const
+
+/** Why a pod that a budget selects has no sidecar. `Missed`: it was never asked about, since the webhook was away. */
+export const SKIP_REASONS = [
+  'OptedOut',
+  'HostNetwork',
+  'Windows',
+  'MirrorPod',
+  'UserOwnsContainer',
+  'NativeUnsupported',
+  'InvalidLabel',
+  'Missed',
+] as const
+export type SkipReason = (typeof SKIP_REASONS)[number]
+
+/** The injected container, and its volumes by name. */
+export const SIDECAR_CONTAINER = 'farebox'
+export const VOLUMES = {
+  config: 'farebox-config',
+  data: 'farebox-data',
+  token: 'farebox-token',
+  runtime: 'farebox-runtime',
+  credentials: 'farebox-credentials',
+} as const
+
+/** Where the sidecar finds things. */
+export const PATHS = {
+  /** A config map: `config.json` and `ca.crt`. */
+  config: '/etc/farebox/config',
+  /** An emptyDir: journal, last config in force, embedded books. */
+  data: '/var/lib/farebox',
+  /** A projected token: `token`. */
+  token: '/var/run/secrets/farebox/token',
+  /** A secret: `store`, `identity-key`. */
+  runtime: '/var/run/secrets/farebox/runtime',
+  /** One file for each upstream whose key the sidecar holds, by the upstream's name. */
+  credentials: '/var/run/secrets/farebox/credentials',
+} as const
+
+/** Keys of the config map that carries a budget's config. */
+export const CONFIG_KEYS = { config: 'config.json', trust: 'ca.crt' } as const
+
+/** The secret of a namespace that the operator writes, and its keys. */
+export const RUNTIME_SECRET = 'farebox-runtime'
+export const RUNTIME_KEYS = {
+  /** URL of the store, user and password in it. */
+  store: 'store',
+  /** 32 bytes in base64 by which the sidecars of the namespace hash ids. */
+  identityKey: 'identity-key',
+} as const
+
+export const PORTS = {
+  /** Of the sidecar, on loopback. */
+  data: 4180,
+  /** Of the sidecar, pod-wide: metrics and health. */
+  admin: 4181,
+  /** Of the operator: admission, by https. 10250 is open from the control plane to nodes on managed clusters. */
+  webhook: 10_250,
+  /** Of the operator: config stream and reports, by https. */
+  delivery: 9444,
+  /** Of the operator: metrics and health. */
+  operatorAdmin: 8080,
+} as const
+
+/** Audience of the tokens by which sidecars and operator replicas speak to the delivery listener. */
+export const TOKEN_AUDIENCE = 'farebox.dev/delivery'
+export const TOKEN_LIFE_S = 3_600
+
+/** What an app's container gets for a key when the sidecar holds the real one. No provider takes it. */
+export const WORTHLESS_KEY = 'farebox-holds-the-key'
+
+/** A budget's name may be as long as a config map's: a long one is cut, and told apart by its hash. */
+export const CONFIG_MAP_PREFIX = 'farebox-config-'
