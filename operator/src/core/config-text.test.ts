@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { compile } from './compile.ts'
+import { configOfText, configText } from './config-text.ts'
+import { readManifests } from './manifests.ts'
+
+const TEXT = `apiVersion: farebox.dev/v1alpha1
+kind: PricingTier
+metadata: { name: pro }
+spec:
+  displayName: Pro
+  pricing: { model: PerConversation, price: "1.00" }
+  unitEconomics: { targetGrossMarginPercent: 70 }
+---
+apiVersion: farebox.dev/v1alpha1
+kind: ConversationBudget
+metadata: { name: desk, namespace: support }
+spec:
+  selector: { matchLabels: { app: desk } }
+  tier: { default: pro }
+`
+
+test('a config comes back as it was written; one that somebody changed does not', () => {
+  const { snapshot } = readManifests([{ path: 'all.yaml', text: TEXT }])
+  const config = compile(snapshot, { nowMs: 1_000, previous: new Map() }).configs.get('support/desk')
+  assert.ok(config)
+  const text = configText(config)
+  assert.deepEqual(configOfText(text), config)
+  assert.equal(configOfText(text.replace('"Enforce"', '"Observe"')), null, 'its hash is of another content')
+  assert.deepEqual(configOfText(text.replace('"version":1000', '"version":1001'))?.version, 1_001, 'the version is not hashed')
+  for (const wrong of ['', '{', 'null', '{"schemaVersion":1}', text.slice(1)]) assert.equal(configOfText(wrong), null)
+})

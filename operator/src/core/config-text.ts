@@ -1,0 +1,22 @@
+/** A config as the text that a config map holds. Pure. */
+import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { canonicalJson, contentHash } from './canonical.ts'
+
+export function configText(config: SidecarConfig): string {
+  return canonicalJson(config)
+}
+
+/** Null: it is not a config as this version writes them, or not the one that its hash says. */
+export function configOfText(text: string): SidecarConfig | null {
+  let read: unknown
+  try {
+    read = JSON.parse(text)
+  } catch {
+    return null
+  }
+  const parsed = SidecarConfigSchema.safeParse(read)
+  if (!parsed.success) return null
+  const { version: _version, hash, ...content } = parsed.data
+  return contentHash(content) === hash ? parsed.data : null
+}

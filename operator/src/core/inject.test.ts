@@ -1,0 +1,479 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { ANNOTATIONS, LABELS, RUNTIME_SECRET, SIDECAR_CONTAINER, VOLUMES, WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
+import { applyPatch } from '../../../test/support/json-patch.ts'
+import { makeBudget, makeInjectionSettings, makePod, podProblems, qosClass } from '../../../test/support/pods.ts'
+import type { TestContainer, TestPod } from '../../../test/support/pods.ts'
+import { injectionHash } from './injection-hash.ts'
+import { planInjection } from './inject.ts'
+import type { InjectionPlan, Place } from './inject.ts'
+import { PodSchema } from './pod.ts'
+
+const SETTINGS = makeInjectionSettings()
+const PLACE: Place = { namespace: 'shop', oldestKubelet: 'v1.33.2' }
+const BUDGET = makeBudget()
+const HOLDING = makeBudget({
+  spec: {
+    upstreams: [{ name: 'openai', baseURL: 'https://api.openai.com/v1', credential: { secretRef: { name: 'openai', key: 'api-key' } } }],
+  },
+})
+const BASE_URL = { name: 'OPENAI_BASE_URL', value: 'http://127.0.0.1:4180/openai/v1' }
+const OUR_URL = { name: 'FAREBOX_BASE_URL_OPENAI', value: BASE_URL.value }
+
+function plan(pod: TestPod, { budget = BUDGET, settings = SETTINGS, place = PLACE } = {}): InjectionPlan {
+  return planInjection(PodSchema.parse(pod), place, budget, settings)
+}
+
+function inject(pod: TestPod, options: Parameters<typeof plan>[1] = {}): TestPod {
+  const planned = plan(pod, options)
+  assert.equal(planned.status, 'inject')
+  return applyPatch(pod, planned.status === 'inject' ? planned.patch : [])
+}
+
+function skipped(pod: TestPod, options: Parameters<typeof plan>[1] = {}) {
+  const planned = plan(pod, options)
+  assert.ok(planned.status === 'skip')
+  assert.deepEqual(applyPatch(pod, planned.patch).spec, pod.spec)
+  assert.equal(applyPatch(pod, planned.patch).metadata.annotations?.[ANNOTATIONS.skipped], planned.reason)
+  return { reason: planned.reason, message: planned.warnings.join('\n') }
+}
+
+const initNames = (pod: TestPod) => (pod.spec.initContainers ?? []).map(({ name }) => name)
+const container = (name: string, fields: Readonly<Record<string, unknown>> = {}): TestContainer => ({
+  name,
+  image: 'example.test/x:1',
+  ...fields,
+})
+const envOf = (pod: TestPod, name: string) =>
+  [...(pod.spec.initContainers ?? []), ...pod.spec.containers].find((each) => each.name === name)?.['env']
+
+/** What the API server and others do to a pod between two rounds. */
+function defaulted(pod: TestPod): TestPod {
+  const initContainers = (pod.spec.initContainers ?? []).map((each) => ({
+    terminationMessagePath: '/dev/termination-log',
+    ...each,
+    volumeMounts: [
+      ...(Array.isArray(each['volumeMounts']) ? each['volumeMounts'] : []),
+      { name: 'kube-api-access-x', mountPath: '/var/run/secrets/kubernetes.io/serviceaccount', readOnly: true },
+    ],
+  }))
+  const volumes = Array.isArray(pod.spec['volumes']) ? pod.spec['volumes'] : []
+  return { ...pod, spec: { ...pod.spec, initContainers, volumes: [...volumes, { name: 'kube-api-access-x', projected: {} }] } }
+}
+
+describe('where', () => {
+  test('T1: one sidecar, first among the init containers, with the app led to it', () => {
+    const pod = inject(makePod({ initContainers: [container('migrate')] }))
+    assert.deepEqual(initNames(pod), [SIDECAR_CONTAINER, 'migrate'])
+    assert.deepEqual(envOf(pod, 'app'), [OUR_URL, BASE_URL])
+    assert.deepEqual(envOf(pod, 'migrate'), [OUR_URL, BASE_URL])
+    assert.equal(pod.metadata.annotations?.[ANNOTATIONS.budget], 'support')
+    assert.equal(pod.metadata.annotations?.[ANNOTATIONS.injectionHash], injectionHash(BUDGET, SETTINGS))
+    assert.deepEqual(podProblems(pod), [])
+  })
+
+  test('T4: the sidecar comes after what sets up a mesh, in whichever order the webhooks ran', () => {
+    const meshes = { Istio: ['istio-init', 'istio-proxy'], Linkerd: ['linkerd-init', 'linkerd-proxy'] }
+    for (const [mesh, names] of Object.entries(meshes)) {
+      const before = inject(makePod({ initContainers: [...names.map((name) => container(name)), container('migrate')] }))
+      assert.deepEqual(initNames(before), [...names, SIDECAR_CONTAINER, 'migrate'], `${mesh} first`)
+      const ours = inject(makePod({ initContainers: [container('migrate')] }))
+      const moved = {
+        ...ours,
+        spec: { ...ours.spec, initContainers: [...names.map((name) => container(name)), ...(ours.spec.initContainers ?? [])] },
+      }
+      const after = inject(moved)
+      assert.deepEqual(after, moved, `${mesh} after us: nothing is left to do`)
+      assert.deepEqual(initNames(after), initNames(before))
+      for (const name of names) assert.equal(envOf(after, name), undefined)
+    }
+  })
+
+  test('T4: the classic proxy of Istio among the containers is left alone', () => {
+    const pod = inject(makePod({ initContainers: [container('istio-init')], containers: [container('app'), container('istio-proxy')] }))
+    assert.deepEqual(initNames(pod), ['istio-init', SIDECAR_CONTAINER])
+    assert.equal(envOf(pod, 'istio-proxy'), undefined)
+  })
+
+  test('T4: Vault comes after the sidecar, or before it where it asks to be first', () => {
+    const vault = container('vault-agent-init')
+    assert.deepEqual(initNames(inject(makePod({ initContainers: [container('migrate'), vault] }))), [
+      SIDECAR_CONTAINER,
+      'migrate',
+      'vault-agent-init',
+    ])
+    const ours = inject(makePod({ initContainers: [container('migrate')] }))
+    const vaultFirst = { ...ours, spec: { ...ours.spec, initContainers: [vault, ...(ours.spec.initContainers ?? [])] } }
+    assert.deepEqual(inject(vaultFirst), vaultFirst)
+    assert.deepEqual(podProblems(vaultFirst), [])
+  })
+})
+
+describe('again', () => {
+  test('T2: the same pod gives the same bytes, and its result nothing more', () => {
+    const pod = makePod({ initContainers: [container('migrate')], volumes: [] }, { annotations: { a: 'b' } })
+    assert.equal(JSON.stringify(plan(pod)), JSON.stringify(plan(pod)))
+    const again = plan(inject(pod))
+    assert.deepEqual(again.status === 'inject' && again.patch, [])
+    const later = plan(defaulted(inject(pod)))
+    assert.deepEqual(later.status === 'inject' && later.patch, [])
+  })
+
+  test('T3: a container that another webhook added meanwhile gets its variables, and there is no second sidecar', () => {
+    const first = defaulted(inject(makePod()))
+    const changed = {
+      ...first,
+      spec: {
+        ...first.spec,
+        containers: [...first.spec.containers, container('helper', { env: [{ name: 'X', value: '1' }] })],
+        initContainers: [...(first.spec.initContainers ?? []), container('late')],
+      },
+    }
+    const second = inject(changed)
+    assert.deepEqual(initNames(second), [SIDECAR_CONTAINER, 'late'])
+    assert.deepEqual(envOf(second, 'helper'), [OUR_URL, BASE_URL, { name: 'X', value: '1' }])
+    assert.deepEqual(envOf(second, 'late'), [OUR_URL, BASE_URL])
+    assert.deepEqual(envOf(second, 'app'), [OUR_URL, BASE_URL])
+    assert.deepEqual(podProblems(second), [])
+    assert.deepEqual(inject(second), second)
+  })
+
+  test('a pod that another version injected is brought up to date, without what others added being lost', () => {
+    const old = defaulted(inject(makePod(), { settings: makeInjectionSettings({ sidecarImage: 'example.test/farebox-sidecar:0.0.9' }) }))
+    const pod = inject(old)
+    const sidecar = pod.spec.initContainers?.find(({ name }) => name === SIDECAR_CONTAINER)
+    assert.equal(sidecar?.['image'], SETTINGS.sidecarImage)
+    assert.match(JSON.stringify(sidecar?.['volumeMounts']), /kube-api-access-x/)
+    assert.equal(pod.metadata.annotations?.[ANNOTATIONS.injectionHash], injectionHash(BUDGET, SETTINGS))
+  })
+
+  test('resources that another gave the sidecar since stay', () => {
+    const first = inject(makePod({ containers: [container('app', { resources: { requests: { cpu: '1' } } })] }))
+    const resources = { requests: { cpu: '75m', memory: '96Mi' }, limits: { memory: '512Mi' } }
+    const resized = {
+      ...first,
+      spec: { ...first.spec, initContainers: (first.spec.initContainers ?? []).map((each) => ({ ...each, resources })) },
+    }
+    const sidecar = inject(resized).spec.initContainers?.[0]
+    assert.deepEqual(sidecar?.['resources'], resources)
+    assert.match(JSON.stringify(sidecar?.['env']), /--max-old-space-size=307/)
+  })
+})
+
+describe('whether', () => {
+  test('a pod that no budget governs is left alone, and is told so only if it asked', () => {
+    const asked = makePod({}, { labels: { [LABELS.inject]: 'enabled' } })
+    assert.deepEqual(planInjection(PodSchema.parse(makePod()), PLACE, null, SETTINGS), { status: 'none', warnings: [] })
+    assert.match(planInjection(PodSchema.parse(asked), PLACE, null, SETTINGS).warnings.join(), /no ConversationBudget of namespace "shop"/)
+  })
+
+  test('T5: the label opts out; a value that says neither is told, and not taken for a yes', () => {
+    assert.equal(skipped(makePod({}, { labels: { [LABELS.inject]: 'disabled' } })).reason, 'OptedOut')
+    const invalid = skipped(makePod({}, { labels: { [LABELS.inject]: 'true' } }))
+    assert.equal(invalid.reason, 'InvalidLabel')
+    assert.match(invalid.message, /must be "enabled" or "disabled", not "true"/)
+    assert.equal(plan(makePod({}, { labels: { [LABELS.inject]: 'enabled' } })).status, 'inject')
+  })
+
+  test('T6: hostNetwork, Windows and mirror pods have no sidecar, each with its reason', () => {
+    assert.equal(skipped(makePod({ hostNetwork: true })).reason, 'HostNetwork')
+    assert.equal(skipped(makePod({ os: { name: 'windows' } })).reason, 'Windows')
+    assert.equal(skipped(makePod({ nodeSelector: { 'kubernetes.io/os': 'windows' } })).reason, 'Windows')
+    assert.equal(skipped(makePod({}, { annotations: { 'kubernetes.io/config.mirror': 'x' } })).reason, 'MirrorPod')
+  })
+
+  test('T6: with a shared process namespace the key that the sidecar holds is not safe, which is told', () => {
+    const pod = makePod({ shareProcessNamespace: true })
+    assert.match(plan(pod, { budget: HOLDING }).warnings.join('\n'), /shareProcessNamespace/)
+    assert.doesNotMatch(plan(pod).warnings.join('\n'), /shareProcessNamespace/)
+  })
+
+  test('T7: a container or volume of the pod that has our name is left alone', () => {
+    for (const pod of [
+      makePod({ containers: [container('app'), container(SIDECAR_CONTAINER)] }),
+      makePod({ initContainers: [container(SIDECAR_CONTAINER)] }),
+      makePod({ volumes: [{ name: VOLUMES.data, emptyDir: {} }] }),
+      makePod({ containers: [container(SIDECAR_CONTAINER)] }, { annotations: { [ANNOTATIONS.injectionHash]: '0123456789abcdef' } }),
+    ])
+      assert.equal(skipped(pod).reason, 'UserOwnsContainer')
+  })
+
+  test('T17: a kubelet below the floor means no sidecar; one that is not known is taken for new enough', () => {
+    for (const [oldestKubelet, isSkipped] of [
+      ['v1.30.14', true],
+      ['v1.31.0', false],
+      ['v1.34.1-eks-abc', false],
+      ['1.29', true],
+      ['v2.0.0', false],
+      [null, false],
+      ['unreadable', false],
+    ] as const) {
+      const planned = plan(makePod(), { place: { namespace: 'shop', oldestKubelet } })
+      assert.equal(planned.status === 'skip' && planned.reason, isSkipped ? 'NativeUnsupported' : false, String(oldestKubelet))
+    }
+  })
+
+  test('a template copied from a pod that was skipped is injected like any other', () => {
+    const pod = inject(makePod({}, { annotations: { [ANNOTATIONS.skipped]: 'HostNetwork' } }))
+    assert.equal(pod.metadata.annotations?.[ANNOTATIONS.skipped], undefined)
+  })
+})
+
+describe('the container', () => {
+  const sidecarOf = (pod: TestPod) => pod.spec.initContainers?.find(({ name }) => name === SIDECAR_CONTAINER) ?? container('none')
+
+  test('T8: it may run where Pod Security is restricted, and has no user of its own', () => {
+    assert.deepEqual(sidecarOf(inject(makePod()))['securityContext'], {
+      runAsNonRoot: true,
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+      seccompProfile: { type: 'RuntimeDefault' },
+    })
+  })
+
+  test('in a pod that runs as root it does not, since it refuses to be root', () => {
+    const { securityContext } = sidecarOf(inject(makePod({ securityContext: { runAsUser: 0 } })))
+    assert.deepEqual(JSON.parse(JSON.stringify(securityContext)).runAsUser, 65_532)
+  })
+
+  test('it has a startup and a liveness probe, and none that could take the app out of its Services', () => {
+    const sidecar = sidecarOf(inject(makePod()))
+    assert.equal(sidecar['restartPolicy'], 'Always')
+    assert.ok(sidecar['startupProbe'] !== undefined && sidecar['livenessProbe'] !== undefined)
+    assert.equal(sidecar['readinessProbe'], undefined)
+  })
+
+  test("it knows the chart's store, yours, or none", () => {
+    const runtimeOf = (store: unknown) => {
+      const pod = inject(makePod(), { budget: makeBudget({ spec: { store } }) })
+      const env = JSON.stringify(sidecarOf(pod)['env'])
+      const volumes = Array.isArray(pod.spec['volumes']) ? pod.spec['volumes'] : []
+      return {
+        secret: volumes.find((volume: { readonly name: string }) => volume.name === VOLUMES.runtime)?.secret,
+        names: ['FAREBOX_STORE_FILE', 'FAREBOX_IDENTITY_KEY_FILE'].filter((name) => env.includes(name)),
+      }
+    }
+    assert.deepEqual(runtimeOf({}), {
+      secret: {
+        secretName: RUNTIME_SECRET,
+        items: [
+          { key: 'store', path: 'store' },
+          { key: 'identity-key', path: 'identity-key' },
+        ],
+      },
+      names: ['FAREBOX_STORE_FILE', 'FAREBOX_IDENTITY_KEY_FILE'],
+    })
+    assert.deepEqual(runtimeOf({ redis: { secretRef: { name: 'mine', key: 'url' } } }), {
+      secret: { secretName: 'mine', items: [{ key: 'url', path: 'store' }] },
+      names: ['FAREBOX_STORE_FILE'],
+    })
+    assert.deepEqual(runtimeOf({ kind: 'Embedded' }), { secret: undefined, names: [] })
+  })
+
+  test('T16: a pull secret is on the pod once', () => {
+    const settings = makeInjectionSettings({ pullSecrets: ['regcred', 'regcred', 'other'] })
+    assert.deepEqual(inject(makePod({ imagePullSecrets: [{ name: 'regcred' }] }), { settings }).spec['imagePullSecrets'], [
+      { name: 'regcred' },
+      { name: 'other' },
+    ])
+    assert.deepEqual(inject(makePod(), { settings }).spec['imagePullSecrets'], [{ name: 'regcred' }, { name: 'other' }])
+  })
+})
+
+describe('the environment of the app', () => {
+  const withEnv = (env: readonly unknown[], fields = {}) => makePod({ containers: [container('app', { env, ...fields })] })
+
+  test('T12: a base URL that is set already stays, with a warning', () => {
+    const own = { name: 'OPENAI_BASE_URL', value: 'https://gateway.example.test/v1' }
+    const pod = withEnv([own])
+    assert.deepEqual(envOf(inject(pod), 'app'), [OUR_URL, own])
+    assert.match(plan(pod).warnings.join('\n'), /container "app": OPENAI_BASE_URL is set and stays/)
+  })
+
+  test('T12: with envFrom it is told whose value wins', () => {
+    const pod = withEnv([], { envFrom: [{ configMapRef: { name: 'settings' } }] })
+    assert.match(plan(pod).warnings.join('\n'), /has envFrom: if it brings OPENAI_BASE_URL, the sidecar's value wins/)
+  })
+
+  test('T12: ours come first, so that a value of the app can refer to them', () => {
+    const own = { name: 'MODELS', value: '$(OPENAI_BASE_URL)/models' }
+    assert.deepEqual(envOf(inject(withEnv([own])), 'app'), [OUR_URL, BASE_URL, own])
+  })
+
+  test('a variable that an SDK reads first is told of', () => {
+    const warnings = plan(withEnv([{ name: 'OPENAI_API_BASE', value: 'https://x.example.test' }])).warnings.join('\n')
+    assert.match(warnings, /OPENAI_API_BASE is set and stays/)
+  })
+
+  test('a proxy that would get the calls to the sidecar is told of', () => {
+    const proxy = { name: 'HTTP_PROXY', value: 'http://proxy:3128' }
+    assert.match(plan(withEnv([proxy])).warnings.join('\n'), /HTTP_PROXY is set without 127\.0\.0\.1 in NO_PROXY/)
+    assert.doesNotMatch(plan(withEnv([proxy, { name: 'NO_PROXY', value: 'localhost,127.0.0.1' }])).warnings.join('\n'), /PROXY/)
+  })
+
+  test('containers that are excluded, of other injectors, or started before the sidecar are left alone', () => {
+    const budget = makeBudget({ spec: { injection: { excludeContainers: ['quiet'] } } })
+    const others = [container('app'), container('quiet'), container('daprd'), container('vault-agent')]
+    const pod = inject(
+      makePod({ containers: others, initContainers: [container('setup'), container('istio-proxy'), container('migrate')] }),
+      { budget },
+    )
+    assert.deepEqual(initNames(pod), ['setup', 'istio-proxy', SIDECAR_CONTAINER, 'migrate'])
+    for (const name of ['quiet', 'daprd', 'vault-agent', 'setup', 'istio-proxy']) assert.equal(envOf(pod, name), undefined, name)
+    for (const name of ['app', 'migrate']) assert.deepEqual(envOf(pod, name), [OUR_URL, BASE_URL], name)
+  })
+
+  test('a key that the sidecar holds is replaced in the app by one that is worth nothing, with a warning', () => {
+    const pods = [
+      withEnv([{ name: 'OPENAI_API_KEY', value: 'sk-real' }]),
+      withEnv([{ name: 'OPENAI_API_KEY', valueFrom: { secretKeyRef: { name: 'openai', key: 'api-key' } } }]),
+    ]
+    for (const pod of pods) {
+      assert.deepEqual(envOf(inject(pod, { budget: HOLDING }), 'app'), [
+        OUR_URL,
+        BASE_URL,
+        { name: 'OPENAI_API_KEY', value: WORTHLESS_KEY },
+      ])
+      assert.match(plan(pod, { budget: HOLDING }).warnings.join('\n'), /OPENAI_API_KEY is replaced/)
+      assert.deepEqual(envOf(inject(pod), 'app'), [OUR_URL, BASE_URL, ...JSON.parse(JSON.stringify(pod.spec.containers[0]?.['env']))])
+    }
+    const injected = inject(makePod(), { budget: HOLDING })
+    assert.deepEqual(envOf(injected, 'app'), [OUR_URL, BASE_URL, { name: 'OPENAI_API_KEY', value: WORTHLESS_KEY }])
+    assert.match(JSON.stringify(injected.spec['volumes']), /"name":"openai","items":\[\{"key":"api-key","path":"openai"\}\]/)
+    const again = plan(injected, { budget: HOLDING })
+    assert.equal(again.warnings.length, 1)
+    assert.deepEqual(again.status === 'inject' && again.patch, [])
+  })
+
+  test('the real key under another name, by envFrom or in a volume is told of', () => {
+    const reference = { name: 'MY_KEY', valueFrom: { secretKeyRef: { name: 'openai', key: 'api-key' } } }
+    const pod = makePod({
+      containers: [container('app', { env: [reference], envFrom: [{ secretRef: { name: 'openai' } }] })],
+      volumes: [{ name: 'keys', secret: { secretName: 'openai' } }],
+    })
+    const { warnings } = plan(pod, { budget: HOLDING })
+    for (const pattern of [/MY_KEY is the key/, /envFrom brings Secret "openai"/, /a volume brings Secret "openai"/])
+      assert.match(warnings.join('\n'), pattern)
+    assert.ok(warnings.every((warning) => warning.length <= 256 && warning.startsWith('farebox: ')))
+  })
+})
+
+describe('the hash', () => {
+  test('it changes with what a pod gets, and with nothing that reaches running pods', () => {
+    const hash = injectionHash(BUDGET, SETTINGS)
+    const changed = [
+      injectionHash(BUDGET, makeInjectionSettings({ sidecarImage: 'example.test/farebox-sidecar:0.2.0' })),
+      injectionHash(BUDGET, makeInjectionSettings({ pullSecrets: ['regcred'] })),
+      injectionHash(HOLDING, SETTINGS),
+      injectionHash(makeBudget({ name: 'other' }), SETTINGS),
+      injectionHash(makeBudget({ spec: { store: { kind: 'Embedded' } } }), SETTINGS),
+      injectionHash(makeBudget({ spec: { injection: { excludeContainers: ['x'] } } }), SETTINGS),
+    ]
+    assert.equal(new Set([hash, ...changed]).size, changed.length + 1)
+    const live = makeBudget({
+      spec: { tier: { default: 'basic' }, mode: 'Observe', onStale: { after: '1h' }, injection: { mode: 'Required' } },
+    })
+    assert.equal(injectionHash(live, SETTINGS), hash)
+  })
+})
+
+describe('any pod', () => {
+  const names = fc.uniqueArray(fc.stringMatching(/^[a-e]{1,3}$/), { minLength: 1, maxLength: 5 })
+  const variable = fc.record({
+    name: fc.constantFrom('OPENAI_BASE_URL', 'OPENAI_API_KEY', 'HTTP_PROXY', 'A', 'B'),
+    value: fc.constantFrom('', 'x', '$(OPENAI_BASE_URL)'),
+  })
+  const quantities = fc.record({ cpu: fc.constantFrom('1', '500m'), memory: fc.constantFrom('64Mi', '1Gi') }, { requiredKeys: [] })
+  const requested = fc.record({ cpu: fc.constantFrom('0.5', '500m', '100m'), memory: fc.constant('64Mi') }, { requiredKeys: [] })
+  const resources = fc.record({ limits: quantities, requests: requested }, { requiredKeys: [] })
+  const fields = fc.record(
+    {
+      env: fc.uniqueArray(variable, { selector: ({ name }) => name, maxLength: 4 }),
+      envFrom: fc.constant([{ secretRef: { name: 'openai' } }]),
+      resources,
+      volumeMounts: fc.constant([{ name: 'v', mountPath: '/v' }]),
+    },
+    { requiredKeys: [] },
+  )
+  const containersOf = (list: readonly string[]) => fc.tuple(...list.map((name) => fields.map((more) => container(name, more))))
+  const pods = fc
+    .tuple(names, fc.subarray(['istio-init', 'istio-proxy', 'linkerd-init', 'vault-agent-init', 'init-a', 'init-b']))
+    .chain(([apps, inits]) =>
+      fc.record({
+        containers: containersOf(apps),
+        initContainers: fc.option(containersOf(inits), { nil: undefined }),
+        resources: fc.option(resources, { nil: undefined }),
+        imagePullSecrets: fc.option(fc.constant([{ name: 'regcred' }]), { nil: undefined }),
+        annotations: fc.option(fc.dictionary(fc.constantFrom('a/b', 'c~d'), fc.string()), { nil: undefined }),
+        runAsUser: fc.constantFrom(undefined, 0, 1000),
+      }),
+    )
+    .map(({ annotations, initContainers, resources, imagePullSecrets, containers, runAsUser }) =>
+      makePod(
+        {
+          containers,
+          volumes: [{ name: 'v', emptyDir: {} }],
+          ...(initContainers === undefined ? {} : { initContainers }),
+          ...(resources === undefined ? {} : { resources }),
+          ...(imagePullSecrets === undefined ? {} : { imagePullSecrets }),
+          ...(runAsUser === undefined ? {} : { securityContext: { runAsUser } }),
+        },
+        annotations === undefined ? {} : { annotations },
+      ),
+    )
+  const plainPods = pods.map((pod): TestPod => JSON.parse(JSON.stringify(pod))) // as it would come over the wire
+  const budgets = fc.constantFrom(BUDGET, HOLDING, makeBudget({ spec: { store: { kind: 'Embedded' } } }))
+  const settings = makeInjectionSettings({ pullSecrets: ['regcred'] })
+
+  /** Takes away what is ours; a key that was replaced cannot be had back. */
+  function withoutOurs(pod: TestPod, original: TestPod): TestPod {
+    const originals = new Map([...(original.spec.initContainers ?? []), ...original.spec.containers].map((each) => [each.name, each]))
+    const volumes: readonly string[] = Object.values(VOLUMES)
+    const annotations: readonly string[] = [ANNOTATIONS.budget, ANNOTATIONS.injectionHash, ANNOTATIONS.sidecarVersion]
+    const stripped = (each: TestContainer): TestContainer => {
+      const before = originals.get(each.name)?.['env']
+      const known = new Map(Array.isArray(before) ? before.map((entry: { readonly name: string }) => [entry.name, entry]) : [])
+      const env = (Array.isArray(each['env']) ? each['env'] : [])
+        .filter((entry: { readonly name: string }) => known.has(entry.name))
+        .map((entry: { readonly name: string; readonly value: string }) => (entry.value === WORTHLESS_KEY ? known.get(entry.name) : entry))
+      const { env: _env, ...rest } = each
+      return before === undefined ? (env.length === 0 ? { ...rest, name: each.name } : each) : { ...rest, name: each.name, env }
+    }
+    const keep = <T>(list: unknown, isKept: (entry: T) => boolean): readonly T[] => (Array.isArray(list) ? list.filter(isKept) : [])
+    return {
+      metadata: {
+        ...pod.metadata,
+        annotations: Object.fromEntries(Object.entries(pod.metadata.annotations ?? {}).filter(([key]) => !annotations.includes(key))),
+      },
+      spec: {
+        ...pod.spec,
+        containers: pod.spec.containers.map(stripped),
+        initContainers: keep<TestContainer>(pod.spec.initContainers, ({ name }) => name !== SIDECAR_CONTAINER).map(stripped),
+        volumes: keep<{ readonly name: string }>(pod.spec['volumes'], ({ name }) => !volumes.includes(name)),
+        imagePullSecrets: original.spec['imagePullSecrets'] ?? [],
+      },
+    }
+  }
+
+  const withLists = (pod: TestPod): TestPod => ({
+    metadata: { ...pod.metadata, annotations: pod.metadata.annotations ?? {} },
+    spec: { ...pod.spec, initContainers: pod.spec.initContainers ?? [], imagePullSecrets: pod.spec['imagePullSecrets'] ?? [] },
+  })
+
+  test('T18: any valid pod stays valid, and without what is ours it is what it was', () => {
+    fc.assert(
+      fc.property(plainPods, budgets, (pod, budget) => {
+        assert.deepEqual(podProblems(pod), [])
+        const injected = inject(pod, { budget, settings })
+        assert.deepEqual(podProblems(injected), [])
+        assert.equal(initNames(injected).filter((name) => name === SIDECAR_CONTAINER).length, 1)
+        assert.deepEqual(withoutOurs(injected, pod), withLists(pod))
+        assert.equal(qosClass(injected), qosClass(pod)) // T10
+        assert.deepEqual(inject(injected, { budget, settings }), injected)
+      }),
+      { numRuns: 300 },
+    )
+  })
+})

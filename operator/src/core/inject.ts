@@ -1,0 +1,235 @@
+/**
+ * A pod at admission -> the patch that puts the sidecar into it, or why it gets none. Done again on its own result, as the API
+ * server does when another webhook changed the pod since, it changes nothing but what is new: a container that came meanwhile gets
+ * its variables, and there is never a second sidecar. Entries of others are never touched, save a provider's key that the sidecar is to hold alone.
+ */
+import { ANNOTATIONS, LABELS, SIDECAR_CONTAINER, VOLUMES } from '@farebox/crds/cluster.ts'
+import type { SkipReason } from '@farebox/crds/cluster.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { isOfAnotherInjector, planEnv } from './app-env.ts'
+import { INJECTION_HASH_PATTERN, injectionHash } from './injection-hash.ts'
+import { sidecarContainer, sidecarVolumes } from './injection.ts'
+import type { InjectionSettings, OwnEntry } from './injection.ts'
+import { append, insert, pointer, setEntries } from './json-patch.ts'
+import type { JsonPatch } from './json-patch.ts'
+import { isWithin, withOwn } from './own-entry.ts'
+import type { Container, Pod } from './pod.ts'
+import { sidecarResources } from './resources.ts'
+import { appVariables } from './sdk-variables.ts'
+import type { AppVariables } from './sdk-variables.ts'
+
+/** Where the pod is to run. */
+export interface Place {
+  readonly namespace: string
+  /** `v1.33.2`: the oldest of the cluster's nodes; null: not known, and taken for new enough. */
+  readonly oldestKubelet: string | null
+}
+
+/** Warnings are for the person at the keyboard: at most 256 characters each, which is what the API server shows. */
+export type InjectionPlan =
+  | { readonly status: 'inject'; readonly patch: JsonPatch; readonly warnings: readonly string[]; readonly hash: string }
+  | { readonly status: 'skip'; readonly reason: SkipReason; readonly patch: JsonPatch; readonly warnings: readonly string[] }
+  | { readonly status: 'none'; readonly warnings: readonly string[] }
+
+/** `budget`: the one that governs the pod; null: none. */
+export function planInjection(pod: Pod, place: Place, budget: ConversationBudget | null, settings: InjectionSettings): InjectionPlan {
+  if (budget === null) return { status: 'none', warnings: askedInVain(pod, place).map(asWarning) }
+  const skip = skipOf(pod, place)
+  if (skip !== null) {
+    const { reason, message } = skip
+    const patch = setEntries('/metadata/annotations', pod.metadata.annotations, { [ANNOTATIONS.skipped]: reason })
+    return { status: 'skip', reason, patch, warnings: [asWarning(`no sidecar (${reason}): ${message}`)] }
+  }
+  const hash = injectionHash(budget, settings)
+  const variables = appVariables(budget)
+  const sidecar = placeSidecar(pod, budget, settings)
+  const env = envPlans(pod, sidecar, budget.spec.injection.excludeContainers, variables)
+  const missingPullSecrets = [...new Set(settings.pullSecrets)].filter(
+    (name) => !(pod.spec.imagePullSecrets ?? []).some((secret) => secret.name === name),
+  )
+  return {
+    status: 'inject',
+    hash,
+    patch: [
+      ...sidecar.patch,
+      ...env.flatMap(({ patch }) => patch),
+      ...volumesPatch(pod, sidecarVolumes(budget)),
+      ...append(
+        '/spec/imagePullSecrets',
+        pod.spec.imagePullSecrets,
+        missingPullSecrets.map((name) => ({ name })),
+      ),
+      ...annotationsPatch(pod, {
+        [ANNOTATIONS.budget]: budget.metadata.name,
+        [ANNOTATIONS.injectionHash]: hash,
+        [ANNOTATIONS.sidecarVersion]: settings.sidecarVersion,
+      }),
+    ],
+    warnings: [
+      `sidecar injected: ConversationBudget "${budget.metadata.name}" governs this pod`,
+      ...podWarnings(pod, variables),
+      ...env.flatMap(({ warnings }) => warnings),
+    ].map(asWarning),
+  }
+}
+
+const WARNING_CHARS_MAX = 256
+
+function asWarning(message: string): string {
+  const warning = `farebox: ${message}`
+  return warning.length <= WARNING_CHARS_MAX ? warning : `${warning.slice(0, WARNING_CHARS_MAX - 3)}...`
+}
+
+function askedInVain({ metadata }: Pod, { namespace }: Place): readonly string[] {
+  if (metadata.labels?.[LABELS.inject] !== 'enabled') return []
+  return [`no sidecar: the label ${LABELS.inject} asks for one, but no ConversationBudget of namespace "${namespace}" selects this pod`]
+}
+
+interface Skip {
+  readonly reason: SkipReason
+  readonly message: string
+}
+
+/** Of Kubernetes: the first whose native sidecars are stopped and restarted as they should be. */
+const KUBELET_MINOR_MIN = 31
+
+function skipOf(pod: Pod, { oldestKubelet }: Place): Skip | null {
+  const { metadata, spec } = pod
+  const label = metadata.labels?.[LABELS.inject]
+  if (metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined)
+    return { reason: 'MirrorPod', message: 'a static pod is what its node has on disk' }
+  if (label === 'disabled') return { reason: 'OptedOut', message: `the label ${LABELS.inject} says so` }
+  if (label !== undefined && label !== 'enabled')
+    return { reason: 'InvalidLabel', message: `the label ${LABELS.inject} must be "enabled" or "disabled", not "${label}"` }
+  if (spec.hostNetwork === true)
+    return { reason: 'HostNetwork', message: 'with hostNetwork, 127.0.0.1 is the node, where others would reach the sidecar' }
+  if (spec.os?.name === 'windows' || spec.nodeSelector?.['kubernetes.io/os'] === 'windows')
+    return { reason: 'Windows', message: 'there is no sidecar for Windows' }
+  if (oldestKubelet !== null && isTooOld(oldestKubelet))
+    return {
+      reason: 'NativeUnsupported',
+      message: `a node of the cluster runs Kubernetes ${oldestKubelet}; sidecars need 1.${KUBELET_MINOR_MIN} or later`,
+    }
+  const owned = ownedByUser(pod)
+  return owned === null ? null : { reason: 'UserOwnsContainer', message: owned }
+}
+
+function isTooOld(kubelet: string): boolean {
+  const [, major, minor] = /^v?(\d+)\.(\d+)/.exec(kubelet) ?? []
+  return major !== undefined && (Number(major) < 1 || (Number(major) === 1 && Number(minor) < KUBELET_MINOR_MIN))
+}
+
+/** What has our name without being ours; null: nothing. */
+function ownedByUser(pod: Pod): string | null {
+  const { containers, initContainers, volumes } = pod.spec
+  if (containers.some(({ name }) => name === SIDECAR_CONTAINER))
+    return `the pod has a container "${SIDECAR_CONTAINER}" of its own, which stays as it is`
+  if (isOurs(pod)) return null
+  if (initContainers?.some(({ name }) => name === SIDECAR_CONTAINER) === true)
+    return `the pod has an init container "${SIDECAR_CONTAINER}" of its own, which stays as it is`
+  const names: readonly string[] = Object.values(VOLUMES)
+  const volume = volumes?.find(({ name }) => names.includes(name))
+  return volume === undefined ? null : `the pod has a volume "${volume.name}" of its own, whose name the sidecar needs`
+}
+
+/** Injected before, by this version or another: by the name of the container and by our annotation. */
+function isOurs({ metadata, spec }: Pod): boolean {
+  return (
+    INJECTION_HASH_PATTERN.test(metadata.annotations?.[ANNOTATIONS.injectionHash] ?? '') &&
+    spec.initContainers?.some(({ name }) => name === SIDECAR_CONTAINER) === true
+  )
+}
+
+/** Mesh containers that set up the network: the sidecar comes after them, since they would move to the front again anyway. */
+const BEFORE_SIDECAR = ['istio-init', 'istio-validation', 'istio-proxy', 'linkerd-init', 'linkerd-network-validator', 'linkerd-proxy']
+
+interface Placed {
+  readonly patch: JsonPatch
+  /** Where the sidecar is among the init containers afterwards. */
+  readonly index: number
+  readonly isNew: boolean
+}
+
+function placeSidecar(pod: Pod, budget: ConversationBudget, settings: InjectionSettings): Placed {
+  const { initContainers, securityContext } = pod.spec
+  const known = (initContainers ?? []).findIndex(({ name }) => name === SIDECAR_CONTAINER)
+  const existing = initContainers?.[known]
+  if (existing === undefined) {
+    const own = sidecarContainer(budget, settings, sidecarResources(pod, settings.resources), securityContext?.runAsUser)
+    const index = (initContainers ?? []).findLastIndex(({ name }) => BEFORE_SIDECAR.includes(name)) + 1
+    return { patch: insert('/spec/initContainers', initContainers, index, [own]), index, isNew: true }
+  }
+  // Its resources stay: another may have sized them since, and they fit the pod as it was.
+  const { resources: _stay, ...own } = sidecarContainer(budget, settings, quantitiesOf(existing), securityContext?.runAsUser)
+  return { patch: restore(pointer('spec', 'initContainers', known), existing, own), index: known, isNew: false }
+}
+
+function quantitiesOf({ resources }: Container): { readonly limits: Readonly<Record<string, string>> } {
+  return { limits: Object.fromEntries(Object.entries(resources?.limits ?? {}).map(([name, value]) => [name, String(value)])) }
+}
+
+function restore(path: string, existing: unknown, own: unknown): JsonPatch {
+  return isWithin(own, existing) ? [] : [{ op: 'replace', path, value: withOwn(existing, own) }]
+}
+
+function volumesPatch({ spec: { volumes } }: Pod, own: readonly OwnEntry[]): JsonPatch {
+  const restored = (volumes ?? []).flatMap((existing, index) => {
+    const mine = own.find(({ name }) => name === existing.name)
+    return mine === undefined ? [] : restore(pointer('spec', 'volumes', index), existing, mine)
+  })
+  const missing = own.filter(({ name }) => !(volumes ?? []).some((existing) => existing.name === name))
+  return [...restored, ...append('/spec/volumes', volumes, missing)]
+}
+
+/** A pod made from the template of one that was skipped brings that along. */
+function annotationsPatch({ metadata: { annotations } }: Pod, own: Readonly<Record<string, string>>): JsonPatch {
+  return [
+    ...setEntries('/metadata/annotations', annotations, own),
+    ...(annotations?.[ANNOTATIONS.skipped] === undefined
+      ? []
+      : [{ op: 'remove' as const, path: pointer('metadata', 'annotations', ANNOTATIONS.skipped) }]),
+  ]
+}
+
+interface ContainerPlan {
+  readonly patch: JsonPatch
+  readonly warnings: readonly string[]
+}
+
+/** Init containers that run before the sidecar would find nobody there. */
+function envPlans({ spec }: Pod, sidecar: Placed, excluded: readonly string[], variables: AppVariables): readonly ContainerPlan[] {
+  const shift = sidecar.isNew ? 1 : 0
+  const initContainers = (spec.initContainers ?? []).map((container, index) => ({
+    container,
+    index: index + (index >= sidecar.index ? shift : 0),
+  }))
+  const reached = [
+    ...initContainers
+      .filter(({ index }) => index > sidecar.index)
+      .map(({ container, index }) => ({ container, path: pointer('spec', 'initContainers', index) })),
+    ...spec.containers.map((container, index) => ({ container, path: pointer('spec', 'containers', index) })),
+  ]
+  return reached
+    .filter(({ container }) => !isOfAnotherInjector(container) && !excluded.includes(container.name))
+    .map(({ container, path }) => {
+      const { patch, warnings } = planEnv(container, path, variables)
+      return { patch, warnings: warnings.map((warning) => `container "${container.name}": ${warning}`) }
+    })
+}
+
+function podWarnings({ spec }: Pod, { held }: AppVariables): readonly string[] {
+  if (held.length === 0) return []
+  const secrets = new Set(
+    (spec.volumes ?? [])
+      .filter(({ name }) => name !== VOLUMES.credentials)
+      .flatMap(({ secret, projected }) => [secret?.secretName, ...(projected?.sources ?? []).map((source) => source.secret?.name)])
+      .filter((name) => held.some((real) => real.name === name)),
+  )
+  return [
+    ...(spec.shareProcessNamespace === true
+      ? ['shareProcessNamespace lets the app read the memory of the sidecar, and the key in it']
+      : []),
+    ...(spec.hostPID === true ? ['hostPID lets the app read the memory of the sidecar, and the key in it'] : []),
+    ...[...secrets].map((name) => `a volume brings Secret "${name ?? ''}", whose key the sidecar should hold alone: take it away`),
+  ]
+}

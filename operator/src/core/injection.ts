@@ -1,0 +1,151 @@
+/** What is put into pods: the sidecar's container, its volumes, and the settings that they are made from. */
+import {
+  CONFIG_KEYS,
+  PATHS,
+  PORTS,
+  RUNTIME_KEYS,
+  RUNTIME_SECRET,
+  SIDECAR_CONTAINER,
+  TOKEN_AUDIENCE,
+  TOKEN_LIFE_S,
+  VOLUMES,
+} from '@farebox/crds/cluster.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { configMapName } from './config-map-name.ts'
+import { heapMib } from './resources.ts'
+import type { ResourceSettings, SidecarResources } from './resources.ts'
+import { upstreamsOf } from './sdk-variables.ts'
+import type { SecretKey } from './sdk-variables.ts'
+
+export interface InjectionSettings {
+  /** With its digest, or a tag that is never moved. */
+  readonly sidecarImage: string
+  /** For people: it stands in an annotation of the pod. */
+  readonly sidecarVersion: string
+  readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never'
+  readonly resources: ResourceSettings
+  /** Names of Secrets that must be in the pod's namespace. */
+  readonly pullSecrets: readonly string[]
+  /** `https://HOST:PORT` of the delivery listener. */
+  readonly deliveryUrl: string
+  readonly logLevel: string
+}
+
+/** A container or volume as we write it. */
+export interface OwnEntry {
+  readonly name: string
+  readonly [field: string]: unknown
+}
+
+/** The user of the image: said only where the pod would make the sidecar root, which it refuses to be. */
+const IMAGE_USER = 65_532
+/** ms in which the sidecar ends after SIGTERM: within the 2 s that the kubelet leaves it when the grace period is spent. */
+const DRAIN_MS = 1_500
+
+type Budget = Pick<ConversationBudget, 'spec' | 'metadata'>
+
+export function sidecarContainer(
+  budget: Budget,
+  settings: InjectionSettings,
+  resources: SidecarResources,
+  podUser: number | null | undefined,
+): OwnEntry {
+  const store = storeOf(budget)
+  const held = heldKeys(budget).length > 0
+  return {
+    name: SIDECAR_CONTAINER,
+    image: settings.sidecarImage,
+    imagePullPolicy: settings.pullPolicy,
+    restartPolicy: 'Always', // which makes an init container a sidecar
+    env: [
+      { name: 'NODE_OPTIONS', value: `--max-old-space-size=${heapMib(resources)}` },
+      { name: 'FAREBOX_CONFIG', value: `${PATHS.config}/${CONFIG_KEYS.config}` },
+      { name: 'FAREBOX_DATA', value: PATHS.data },
+      { name: 'FAREBOX_LISTEN', value: `127.0.0.1:${PORTS.data}` },
+      { name: 'FAREBOX_ADMIN', value: `0.0.0.0:${PORTS.admin}` },
+      { name: 'FAREBOX_NAMESPACE', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' } } },
+      { name: 'FAREBOX_POD', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.name' } } },
+      { name: 'FAREBOX_OPERATOR', value: settings.deliveryUrl },
+      { name: 'FAREBOX_OPERATOR_CA', value: `${PATHS.config}/${CONFIG_KEYS.trust}` },
+      { name: 'FAREBOX_TOKEN', value: `${PATHS.token}/token` },
+      ...(store === null ? [] : [{ name: 'FAREBOX_STORE_FILE', value: `${PATHS.runtime}/${RUNTIME_KEYS.store}` }]),
+      ...(store?.hasIdentityKey === true
+        ? [{ name: 'FAREBOX_IDENTITY_KEY_FILE', value: `${PATHS.runtime}/${RUNTIME_KEYS.identityKey}` }]
+        : []),
+      ...(held ? [{ name: 'FAREBOX_CREDENTIALS', value: PATHS.credentials }] : []),
+      { name: 'FAREBOX_DRAIN', value: String(DRAIN_MS) },
+      { name: 'FAREBOX_LOG_LEVEL', value: settings.logLevel },
+    ],
+    ports: [{ name: 'farebox-metrics', containerPort: PORTS.admin, protocol: 'TCP' }],
+    // Asks for the listener and some config, never for the operator or the store: a pod starts without them.
+    startupProbe: { httpGet: { path: '/startz', port: PORTS.admin }, periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 300 },
+    // For an event loop that is stuck. No readiness probe: it would take the app out of its Services.
+    livenessProbe: { httpGet: { path: '/healthz', port: PORTS.admin }, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6 },
+    ...(Object.keys(resources).length === 0 ? {} : { resources }),
+    securityContext: {
+      runAsNonRoot: true,
+      ...(podUser === 0 ? { runAsUser: IMAGE_USER } : {}), // else none, since OpenShift assigns one
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+      seccompProfile: { type: 'RuntimeDefault' },
+    },
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+    volumeMounts: [
+      { name: VOLUMES.config, mountPath: PATHS.config, readOnly: true },
+      { name: VOLUMES.data, mountPath: PATHS.data },
+      { name: VOLUMES.token, mountPath: PATHS.token, readOnly: true },
+      ...(store === null ? [] : [{ name: VOLUMES.runtime, mountPath: PATHS.runtime, readOnly: true }]),
+      ...(held ? [{ name: VOLUMES.credentials, mountPath: PATHS.credentials, readOnly: true }] : []),
+    ],
+  }
+}
+
+/** Its own token, so that `automountServiceAccountToken: false` does not matter. */
+export function sidecarVolumes(budget: Budget): readonly OwnEntry[] {
+  const store = storeOf(budget)
+  const held = heldKeys(budget)
+  return [
+    { name: VOLUMES.config, configMap: { name: configMapName(budget.metadata.name), optional: true } },
+    { name: VOLUMES.data, emptyDir: {} },
+    {
+      name: VOLUMES.token,
+      projected: { sources: [{ serviceAccountToken: { audience: TOKEN_AUDIENCE, expirationSeconds: TOKEN_LIFE_S, path: 'token' } }] },
+    },
+    ...(store === null ? [] : [{ name: VOLUMES.runtime, secret: { secretName: store.secretName, items: store.items } }]),
+    ...(held.length === 0
+      ? []
+      : [
+          {
+            name: VOLUMES.credentials,
+            projected: {
+              sources: held.map(({ upstream, secret }) => ({
+                secret: { name: secret.name, items: [{ key: secret.key, path: upstream }] },
+              })),
+            },
+          },
+        ]),
+  ]
+}
+
+/** Null: the books are in the pod. With a store of the user's own, sidecars agree on their identity key in it. */
+function storeOf({ spec: { store } }: Budget): {
+  readonly secretName: string
+  readonly items: readonly { readonly key: string; readonly path: string }[]
+  readonly hasIdentityKey: boolean
+} | null {
+  if (store.kind === 'Embedded') return null
+  const { redis } = store
+  if (redis !== undefined) {
+    const items = [{ key: redis.secretRef.key, path: RUNTIME_KEYS.store }]
+    return { secretName: redis.secretRef.name, items, hasIdentityKey: false }
+  }
+  const items = [RUNTIME_KEYS.store, RUNTIME_KEYS.identityKey].map((key) => ({ key, path: key }))
+  return { secretName: RUNTIME_SECRET, items, hasIdentityKey: true }
+}
+
+function heldKeys(budget: Budget): readonly { readonly upstream: string; readonly secret: SecretKey }[] {
+  return upstreamsOf(budget).flatMap(({ name, credential }) =>
+    credential === undefined ? [] : [{ upstream: name, secret: credential.secretRef }],
+  )
+}

@@ -1,0 +1,167 @@
+/**
+ * AdmissionReview in, AdmissionReview out: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/.
+ * Answers from memory. It never refuses a pod: that is for the admission policy, which is there when we are not.
+ */
+import * as z from 'zod'
+import type { SkipReason } from '@farebox/crds/cluster.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { governing } from '../core/governance.ts'
+import { planInjection } from '../core/inject.ts'
+import type { InjectionPlan } from '../core/inject.ts'
+import type { InjectionSettings } from '../core/injection.ts'
+import { PodSchema } from '../core/pod.ts'
+import type { Pod } from '../core/pod.ts'
+import type { OwnerReference } from '../kube/kube.ts'
+
+const REVIEW_VERSION = 'admission.k8s.io/v1'
+
+const ReviewSchema = z.object({
+  apiVersion: z.literal(REVIEW_VERSION),
+  kind: z.literal('AdmissionReview'),
+  request: z.object({
+    uid: z.string().min(1),
+    kind: z.object({ group: z.string().optional(), kind: z.string() }),
+    /** Of what is created. The pod's own may be empty. */
+    namespace: z.string().min(1),
+    operation: z.string(),
+    subResource: z.string().optional(),
+    dryRun: z.boolean().nullish(),
+    object: z.unknown(),
+  }),
+})
+
+/** What became of a pod, for an event on it or on what owns it. */
+export type Outcome = OutcomeBase & ({ readonly kind: 'injected' } | { readonly kind: 'skipped'; readonly reason: SkipReason })
+
+interface OutcomeBase {
+  readonly namespace: string
+  /** Name of the budget that governs the pod. */
+  readonly budget: string
+  /** `name` is null where a controller leaves it to the API server. */
+  readonly pod: { readonly name: string | null; readonly generateName: string | null; readonly owner: OwnerReference | null }
+  /** The warnings of the answer. */
+  readonly messages: readonly string[]
+}
+
+export interface AdmissionResponse {
+  readonly uid: string
+  readonly allowed: true
+  readonly patchType?: 'JSONPatch'
+  /** Base64. */
+  readonly patch?: string
+  readonly warnings?: readonly string[]
+  readonly auditAnnotations?: Readonly<Record<string, string>>
+}
+
+export interface Answer {
+  readonly apiVersion: typeof REVIEW_VERSION
+  readonly kind: 'AdmissionReview'
+  readonly response: AdmissionResponse
+}
+
+export type Reviewed =
+  | { readonly status: 'malformed'; readonly message: string }
+  | {
+      readonly status: 'answered'
+      readonly answer: Answer
+      readonly result: 'injected' | 'skipped' | 'none' | 'failed'
+      readonly reason: SkipReason | null
+      readonly dryRun: boolean
+      /** Null: no budget governs the pod, or it is a dry run. */
+      readonly outcome: Outcome | null
+      /** What went wrong, when `failed`. */
+      readonly error: unknown
+    }
+
+export interface ReviewContext {
+  readonly budgets: Iterable<ConversationBudget>
+  readonly oldestKubelet: string | null
+  readonly settings: InjectionSettings
+}
+
+/** Never throws: a pod that we fail over is let go as it is, with a warning. */
+export function review(body: unknown, context: ReviewContext): Reviewed {
+  const parsed = ReviewSchema.safeParse(body)
+  if (!parsed.success) return { status: 'malformed', message: `must be an AdmissionReview of ${REVIEW_VERSION}: ${problems(parsed.error)}` }
+  const { request } = parsed.data
+  const dryRun = request.dryRun === true
+  const isPod = request.kind.kind === 'Pod' && (request.kind.group ?? '') === '' && (request.subResource ?? '') === ''
+  if (!isPod || request.operation !== 'CREATE') {
+    const warnings = [`farebox: is asked about ${request.operation} of ${request.kind.kind}, but looks at CREATE of Pod alone`]
+    return answered(request.uid, { status: 'none', warnings }, dryRun, null)
+  }
+  const pod = PodSchema.safeParse(request.object)
+  if (!pod.success) return { status: 'malformed', message: `request.object must be a Pod: ${problems(pod.error)}` }
+  try {
+    const labels = pod.data.metadata.labels ?? {}
+    const { namespace } = request
+    const budget = governing({ namespace, labels }, context.budgets)
+    const plan = planInjection(pod.data, { namespace, oldestKubelet: context.oldestKubelet }, budget, context.settings)
+    const outcome = dryRun || budget === null ? null : outcomeOf(plan, namespace, budget.metadata.name, pod.data)
+    return answered(request.uid, plan, dryRun, outcome)
+  } catch (error) {
+    const warnings = ['farebox: failed over this pod and left it as it is: it has no sidecar; see the log of the operator']
+    return { ...answered(request.uid, { status: 'none', warnings }, dryRun, null), result: 'failed', error }
+  }
+}
+
+function answered(uid: string, plan: InjectionPlan, dryRun: boolean, outcome: Outcome | null): Extract<Reviewed, { status: 'answered' }> {
+  const patch = plan.status === 'none' ? [] : plan.patch
+  const reason = plan.status === 'skip' ? plan.reason : null
+  return {
+    status: 'answered',
+    answer: {
+      apiVersion: REVIEW_VERSION,
+      kind: 'AdmissionReview',
+      response: {
+        uid,
+        allowed: true,
+        ...(patch.length === 0
+          ? {}
+          : { patchType: 'JSONPatch' as const, patch: Buffer.from(JSON.stringify(patch), 'utf8').toString('base64') }),
+        ...(plan.warnings.length === 0 ? {} : { warnings: plan.warnings }),
+        ...(plan.status === 'none' ? {} : { auditAnnotations: { injection: reason ?? 'Injected' } }),
+      },
+    },
+    result: plan.status === 'inject' ? 'injected' : plan.status === 'skip' ? 'skipped' : 'none',
+    reason,
+    dryRun,
+    outcome,
+    error: null,
+  }
+}
+
+function outcomeOf(plan: InjectionPlan, namespace: string, budget: string, { metadata }: Pod): Outcome | null {
+  const owner = metadata.ownerReferences?.find(({ controller }) => controller === true) ?? null
+  const base = {
+    namespace,
+    budget,
+    pod: {
+      name: nonEmpty(metadata.name),
+      generateName: nonEmpty(metadata.generateName),
+      owner: owner === null ? null : { apiVersion: owner.apiVersion, kind: owner.kind, name: owner.name, uid: owner.uid, controller: true },
+    },
+    messages: plan.warnings,
+  }
+  switch (plan.status) {
+    case 'inject':
+      return { kind: 'injected', ...base }
+    case 'skip':
+      return { kind: 'skipped', reason: plan.reason, ...base }
+    case 'none':
+      return null
+  }
+}
+
+function nonEmpty(text: string | null | undefined): string | null {
+  return text === undefined || text === '' ? null : text
+}
+
+const PROBLEMS_SHOWN_MAX = 3
+
+function problems(error: z.ZodError): string {
+  return error.issues
+    .slice(0, PROBLEMS_SHOWN_MAX)
+    .map(({ path, message }) => `${path.length === 0 ? '' : `${path.join('.')}: `}${message}`)
+    .join('; ')
+}
