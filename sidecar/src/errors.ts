@@ -53,6 +53,12 @@ export const ERRORS = {
   },
   budget_store_unavailable: { status: 503, type: 'server_error', message: 'The budget store is away.', retryAfterSeconds: 2 },
   policy_unavailable: { status: 503, type: 'server_error', message: 'No valid configuration has been received yet.', retryAfterSeconds: 2 },
+  credential_unavailable: {
+    status: 503,
+    type: 'server_error',
+    message: 'The key for the model provider is held here and cannot be read.',
+    retryAfterSeconds: 2,
+  },
   upstream_unreachable: { status: 502, type: 'server_error', message: 'The model provider could not be reached.', retryAfterSeconds: 1 },
   upstream_timeout: { status: 504, type: 'server_error', message: 'The model provider did not answer in time.' },
 } as const satisfies Record<string, ErrorEntry>

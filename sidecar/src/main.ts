@@ -3,15 +3,25 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { loadCatalogue } from '@farebox/crds/catalogue.ts'
-import type { StoreNews } from '@farebox/crds/sidecar-status.ts'
+import type { StoreNews, SidecarStatus } from '@farebox/crds/sidecar-status.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import { LRUCache } from 'lru-cache'
+import { ConfigInForce } from './config/in-force.ts'
+import type { ConfigSource } from './config/in-force.ts'
+import { LastGood } from './config/last-good.ts'
 import { ConfigFile } from './config/watch.ts'
 import { FactorTable } from './core/token-factor.ts'
+import { Delivery, NO_DELIVERY } from './delivery/delivery.ts'
+import type { DeliveryOptions } from './delivery/delivery.ts'
+import { RunFile } from './delivery/run-file.ts'
+import { NEVER_STALE } from './delivery/staleness.ts'
 import { createAdmin } from './proxy/admin.ts'
 import { AlertFeed, ALERTS_KEPT } from './proxy/alert-feed.ts'
+import { Credentials } from './proxy/credentials.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
-import type { Gateway, Policy } from './proxy/gateway.ts'
+import type { Gateway, Policy, Tally } from './proxy/gateway.ts'
+import { statusWith, tiersOf } from './proxy/status.ts'
 import { Hashing } from './proxy/hashing.ts'
 import { HOLD_LIFE_MS, HoldKeeper } from './proxy/hold-keeper.ts'
 import { MoneyQueue, SHARED_TRY_EVERY_MS } from './proxy/money-queue.ts'
@@ -25,10 +35,15 @@ import { openStore } from './store/open-store.ts'
 import { createLog } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
-/** Calls under way, and what follows them, have this long to end after a signal. */
-const DRAIN_MS = 25_000
-/** What did not end is cut off, and has this long to enter what it came to. */
-const GIVE_UP_MS = 2_000
+/** What did not end in time is cut off, and has this share of that time, at most so long, to enter what it came to. */
+const GIVE_UP_SHARE = 0.15
+const GIVE_UP_MS_MAX = 2_000
+/** Then the books are closed. What they have is kept by then: a process that hangs in closing them is ended. */
+const CLOSE_SHARE = 0.1
+const CLOSE_MS_MAX = 2_500
+/** Totals, which cost the store most, are worked out anew for a report when they are older than this, or turns have ended since. */
+const TOTALS_MS = 14_000
+const TOTALS_AFTER_TURNS_MS = 2_000
 const FAILED_SWAPS_KEPT = 10_000
 const LOG_OPENS_MS = 100
 
@@ -40,6 +55,7 @@ async function main(): Promise<void> {
   mkdirSync(settings.dataDir, { recursive: true })
   let policy: Policy | null = null
   let rejected: { readonly reason: string; readonly at: string } | null = null
+  let delivery: Delivery | null = null
   const opened = await openStore(settings, {
     allowancePercent: () => policy?.config.onStoreFailure.allowancePercent ?? 0,
     holdLifeMs: HOLD_LIFE_MS,
@@ -48,7 +64,10 @@ async function main(): Promise<void> {
       if (process.connected) process.send?.(news)
       if (state === 'Ready') log.info({ unsent }, 'the store is there')
       else log.warn({ state, reason, unsent }, 'the store is away; it is looked for until it is back')
+      delivery?.changed()
     },
+    onOtherKey: () =>
+      log.warn({}, 'the store has another identity key than FAREBOX_IDENTITY_KEY_FILE; ids are hashed by that of the store'),
     onTrouble: (error) => log.error({ err: error.message }, 'the store has trouble that no call was told of; it is tried again'),
   })
   const { store, isShared, nowMs } = opened
@@ -59,6 +78,8 @@ async function main(): Promise<void> {
 
   const upstreams = new UpstreamPool()
   const holds = new HoldKeeper(store, log, nowMs)
+  const credentials = new Credentials(settings.credentialsDir, log, () => delivery?.changed())
+  const tally: Tally = { count: 0, lastMs: null, withoutUser: 0 }
   const gateway: Gateway = {
     policy: () => policy,
     rejectedConfig: () => rejected,
@@ -73,6 +94,11 @@ async function main(): Promise<void> {
     get chainKey() {
       return hashing.chainKey
     },
+    get staleness() {
+      return delivery?.staleness ?? NEVER_STALE
+    },
+    credentials,
+    tally,
     contracts: new ContractShelf(store),
     queue: new MoneyQueue(isShared ? SHARED_TRY_EVERY_MS : null),
     holds,
@@ -89,28 +115,68 @@ async function main(): Promise<void> {
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
   }
+  const lastGood = new LastGood(settings.dataDir)
+  const accepted = (config: SidecarConfig, source: ConfigSource): void => {
+    policy = policyOf(config, createPriceList(config.prices, catalogue))
+    rejected = null
+    metrics.config.reset()
+    metrics.config.set({ budget: `${config.namespace}/${config.budget}`, hash: config.hash }, 1)
+    metrics.configs.add(['accepted'])
+    log.info({ budget: `${config.namespace}/${config.budget}`, version: config.version, hash: config.hash, source }, 'config in force')
+    metrics.configSource.reset()
+    metrics.configSource.set({ source }, 1)
+    delivery?.follow(config)
+    if (source === 'lastGood') return
+    try {
+      lastGood.write(config)
+    } catch (error) {
+      log.error({ err: String(error) }, 'the config in force cannot be kept for the next start')
+    }
+  }
+  const config = new ConfigInForce(
+    {
+      accepted,
+      rejected({ version, hash, reason }) {
+        rejected = { reason, at: new Date(nowMs()).toISOString() }
+        metrics.configs.add(['rejected'])
+        log.error({ version, hash, reason }, 'config refused; the last good one stays in force')
+        delivery?.changed()
+      },
+    },
+    { hasOperator: settings.operator !== null },
+  )
   const configFile = new ConfigFile(settings.configFile, {
-    accepted(config) {
-      policy = policyOf(config, createPriceList(config.prices, catalogue))
-      rejected = null
-      metrics.config.reset()
-      metrics.config.set({ budget: `${config.namespace}/${config.budget}`, hash: config.hash }, 1)
-      metrics.configs.add(['accepted'])
-      log.info({ budget: `${config.namespace}/${config.budget}`, version: config.version, hash: config.hash }, 'config in force')
-    },
-    rejected(reason) {
-      rejected = { reason, at: new Date(nowMs()).toISOString() }
-      metrics.configs.add(['rejected'])
-      log.error({ reason }, 'config refused; the last good one stays in force')
-    },
+    accepted: (mounted) => void config.offer(mounted, 'mount'),
+    rejected: (refused) => config.refuse(refused),
   })
+  metrics.watchDelivery(() => delivery?.state ?? NO_DELIVERY)
+  if (settings.operator !== null) {
+    const run = new RunFile(settings.dataDir, Date.now())
+    delivery = new Delivery({
+      operator: settings.operator,
+      run,
+      config,
+      upstreams: {
+        baseUrls: () => policy?.config.upstreams.map(({ baseUrl }) => baseUrl) ?? [],
+        remotes: () => upstreams.remotes(),
+      },
+      facts: reportFacts(gateway, () => opened.books() ?? run.books),
+      onReport: (outcome) => metrics.reports.add([outcome]),
+      log,
+    })
+  }
   if (opened.standing().state === 'Ready') gateway.alerts.restore(await store.listConversations({ limit: ALERTS_KEPT, nowMs: nowMs() }))
+  // First what an earlier run had: a mounted one that is older, or invalid, must not take its place.
+  const kept = lastGood.read()
+  if (kept !== null) config.offer(kept, 'lastGood')
   await configFile.start()
   const dataPlane = createDataPlane(gateway)
   const admin = createAdmin(gateway)
   await listen(dataPlane, settings.listen)
   await listen(admin, settings.admin)
   holds.start()
+  credentials.start()
+  delivery?.start()
   log.info({ listen: settings.listen, admin: settings.admin }, 'sidecar ready')
 
   let stopping = false
@@ -122,13 +188,17 @@ async function main(): Promise<void> {
     dataPlane.close()
     dataPlane.closeIdleConnections()
     const { underWay } = gateway
-    if (!(await underWay.ended(DRAIN_MS))) log.warn({ inFlight: underWay.count }, 'what is still under way is cut off')
+    const { drainMs } = settings
+    if (!(await underWay.ended(drainMs))) log.warn({ inFlight: underWay.count }, 'what is still under way is cut off')
     dataPlane.closeAllConnections()
     admin.close()
     admin.closeAllConnections()
     upstreams.close()
-    await underWay.ended(GIVE_UP_MS)
+    const giveUpMs = Math.min(GIVE_UP_MS_MAX, drainMs * GIVE_UP_SHARE)
+    await Promise.all([underWay.ended(giveUpMs), delivery?.stop(giveUpMs)])
     holds.stop()
+    credentials.stop()
+    setTimeout(() => process.exit(0), Math.min(CLOSE_MS_MAX, drainMs * CLOSE_SHARE))
     await opened.close()
     process.exit(0)
   }
@@ -136,6 +206,28 @@ async function main(): Promise<void> {
   // A parent that gave us a channel is gone when it breaks, even by SIGKILL: there is none without such a parent.
   process.once('disconnect', () => void stop('disconnect'))
   if ('connected' in process && !process.connected) await stop('disconnect')
+}
+
+/** What a report says of the books and the turns. */
+function reportFacts(gateway: Gateway, books: () => string): DeliveryOptions['facts'] {
+  let totals: { readonly tiers: SidecarStatus['tiers']; readonly atMs: number; readonly turns: number } | null = null
+  return async () => {
+    const policy = gateway.policy()
+    const { count: turns } = gateway.tally
+    const ageMs = performance.now() - (totals?.atMs ?? Number.NEGATIVE_INFINITY)
+    if (policy !== null && (ageMs > TOTALS_MS || (ageMs > TOTALS_AFTER_TURNS_MS && turns !== totals?.turns))) {
+      const tiers = await tiersOf(gateway, policy)
+      // Without any, the store is away: they are asked for as soon as it is back.
+      totals = Object.keys(tiers).length === 0 ? null : { tiers, atMs: performance.now(), turns }
+    }
+    const { count, lastMs, withoutUser } = gateway.tally
+    return {
+      books: books(),
+      status: policy === null ? null : statusWith(gateway, policy, totals?.tiers ?? {}),
+      turns: { count, lastMs, withoutUser },
+      heldKeys: policy === null ? [] : [...gateway.credentials.heldFor(policy.config.upstreams)],
+    }
+  }
 }
 
 function listen(server: Server, address: { readonly host: string; readonly port: number }): Promise<void> {

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { readSettings } from './settings.ts'
 
@@ -9,6 +12,12 @@ test('what is not said has its default', () => {
     configFile: '/etc/farebox/config.json',
     dataDir: '/var/lib/farebox',
     storeUrl: null,
+    storeFile: null,
+    identityKey: null,
+    operator: null,
+    credentialsDir: null,
+    drainMs: 25_000,
+    pod: null,
     namespace: 'default',
     ledgerLifeMs: undefined,
     listen: { host: '127.0.0.1', port: 4180 },
@@ -30,4 +39,43 @@ test('each variable at fault is named, with what it must be', () => {
     ['FAREBOX_STORE: must be redis://', 'FAREBOX_NAMESPACE: must be 1 to 128'].every((part) => error.message.includes(part)),
   )
   assert.throws(wrong({ FAREBOX_LISTEN: '4180' }), /FAREBOX_LISTEN: must be HOST:PORT/)
+})
+
+test('what is in files is read at the start, and what is wrong with one names the variable and not what it holds', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'farebox-settings-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const file = (name: string, text: string): string => {
+    writeFileSync(join(folder, name), text)
+    return join(folder, name)
+  }
+  const key = Buffer.alloc(32, 7)
+  const read = readSettings({
+    ...NEEDED,
+    FAREBOX_STORE_FILE: file('store', 'redis://app:secret@store:6379\n'),
+    FAREBOX_IDENTITY_KEY_FILE: file('key', `${key.toString('base64')}\n`),
+  })
+  assert.equal(read.storeUrl, 'redis://app:secret@store:6379')
+  assert.ok(read.identityKey?.equals(key))
+
+  const wrong = (more: Record<string, string>) => () => readSettings({ ...NEEDED, ...more })
+  assert.throws(wrong({ FAREBOX_STORE_FILE: join(folder, 'none') }), /^Error: FAREBOX_STORE_FILE: ENOENT/)
+  assert.throws(
+    wrong({ FAREBOX_STORE_FILE: file('bad', 'http://hush') }),
+    (error: Error) => /^FAREBOX_STORE_FILE: .* must hold redis:/.test(error.message) && !error.message.includes('hush'),
+  )
+  assert.throws(wrong({ FAREBOX_IDENTITY_KEY_FILE: file('short', 'aGVsbG8=') }), /FAREBOX_IDENTITY_KEY_FILE: .* 32 bytes in base64/)
+  assert.throws(wrong({ FAREBOX_STORE: 'redis://a:1', FAREBOX_STORE_FILE: join(folder, 'store') }), /FAREBOX_STORE_FILE: must not be there/)
+})
+
+test('an operator needs its authority and a token', () => {
+  const operator = { ...NEEDED, FAREBOX_OPERATOR: 'https://farebox-operator.farebox.svc:9444' }
+  assert.throws(() => readSettings(operator), /FAREBOX_OPERATOR_CA: must be there/)
+  assert.throws(() => readSettings({ ...operator, FAREBOX_OPERATOR_CA: '/ca.crt' }), /FAREBOX_TOKEN: must be there/)
+  assert.throws(() => readSettings({ ...operator, FAREBOX_OPERATOR: 'http://operator' }), /FAREBOX_OPERATOR: must be https:/)
+  assert.deepEqual(readSettings({ ...operator, FAREBOX_OPERATOR_CA: '/ca.crt', FAREBOX_TOKEN: '/token' }).operator, {
+    url: 'https://farebox-operator.farebox.svc:9444',
+    caFile: '/ca.crt',
+    tokenFile: '/token',
+  })
+  assert.throws(() => readSettings({ ...NEEDED, FAREBOX_DRAIN: '-1' }), /FAREBOX_DRAIN: must be 0 or more/)
 })

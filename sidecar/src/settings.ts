@@ -1,4 +1,5 @@
 /** The sidecar's environment, read and checked once at start. */
+import { readFileSync } from 'node:fs'
 import * as z from 'zod'
 import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
 
@@ -12,16 +13,23 @@ const Address = z
     return { host, port: Number(port) }
   })
 
+const STORE_URL = /^rediss?(\+cluster)?:\/\/\S+$/
+const STORE_URL_FORM = 'redis://HOST:PORT, rediss://, redis+cluster:// or rediss+cluster://'
+const IDENTITY_KEY_BYTES = 32
+/** As long as a pod has by default, with time left for what follows. */
+const DRAIN_MS = 25_000
+
 const SettingsSchema = z.object({
   /** Path of the compiled config; watched. */
   FAREBOX_CONFIG: z.string().min(1),
-  /** Directory of the embedded store and its identity key; must outlive the process. */
+  /** Directory of the embedded store, its identity key and the last config in force; must outlive the process. */
   FAREBOX_DATA: z.string().min(1),
   /** The store that replicas share: `redis://` and the like; absent: the embedded one, of this process alone. */
-  FAREBOX_STORE: z
-    .string()
-    .regex(/^rediss?(\+cluster)?:\/\/\S+$/, 'must be redis://HOST:PORT, rediss://, redis+cluster:// or rediss+cluster://')
-    .optional(),
+  FAREBOX_STORE: z.string().regex(STORE_URL, `must be ${STORE_URL_FORM}`).optional(),
+  /** A file with such a URL, which holds a password: read again when the store turns us away. */
+  FAREBOX_STORE_FILE: z.string().min(1).optional(),
+  /** A file with the key, 32 bytes in base64, by which ids are hashed for a shared store that has none yet. */
+  FAREBOX_IDENTITY_KEY_FILE: z.string().min(1).optional(),
   /** Separates the books of several owners in one store. */
   FAREBOX_NAMESPACE: z
     .string()
@@ -33,6 +41,26 @@ const SettingsSchema = z.object({
     .int('must be a whole number of days')
     .min(LEDGER_LIFE_MS_MIN / DAY_MS, `must be at least ${LEDGER_LIFE_MS_MIN / DAY_MS} days`)
     .optional(),
+  /** Origin of the operator's delivery listener; absent: there is none. */
+  FAREBOX_OPERATOR: z
+    .string()
+    .regex(/^https:\/\/[^/?#@\s]+\/?$/, 'must be https://HOST:PORT')
+    .optional(),
+  /** A file with the certificates, as PEM, of which one signed the operator's; read for each connection. */
+  FAREBOX_OPERATOR_CA: z.string().min(1).optional(),
+  /** A file with the token that tells the operator which pod this is; read for each connection. */
+  FAREBOX_TOKEN: z.string().min(1).optional(),
+  /** A folder with a file for each upstream whose key is held here, by the upstream's name; followed. */
+  FAREBOX_CREDENTIALS: z.string().min(1).optional(),
+  /** How long calls under way have to end after a signal, in ms. */
+  FAREBOX_DRAIN: z.coerce
+    .number('must be a number of milliseconds')
+    .int('must be a whole number of milliseconds')
+    .min(0, 'must be 0 or more')
+    .max(3_600_000, 'must be at most 3600000')
+    .default(DRAIN_MS),
+  /** Name of the pod, for logs. */
+  FAREBOX_POD: z.string().min(1).optional(),
   FAREBOX_LISTEN: Address.prefault('127.0.0.1:4180'),
   FAREBOX_ADMIN: Address.prefault('127.0.0.1:4181'),
   FAREBOX_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -45,13 +73,35 @@ export interface Settings {
   readonly dataDir: string
   /** Null: embedded. */
   readonly storeUrl: string | null
+  /** Where `storeUrl` was read; null: it was said. */
+  readonly storeFile: string | null
+  /** To be offered to a shared store; null: one is drawn. */
+  readonly identityKey: Buffer | null
   readonly namespace: string
   /** Of ledger entries; undefined: kept for good. */
   readonly ledgerLifeMs: number | undefined
+  /** Null: nobody delivers configs or hears reports. */
+  readonly operator: OperatorSettings | null
+  readonly credentialsDir: string | null
+  readonly drainMs: number
+  readonly pod: string | null
   readonly listen: { readonly host: string; readonly port: number }
   readonly admin: { readonly host: string; readonly port: number }
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
   readonly logFile: string | null
+}
+
+export interface OperatorSettings {
+  readonly url: string
+  readonly caFile: string
+  readonly tokenFile: string
+}
+
+/** The URL of a store in a file. Throws an `Error` that names the variable, and nothing of what the file says. */
+export function readStoreFile(path: string): string {
+  const url = readNamed('FAREBOX_STORE_FILE', path).trim()
+  if (!STORE_URL.test(url)) throw new Error(`FAREBOX_STORE_FILE: ${path} must hold ${STORE_URL_FORM}`)
+  return url
 }
 
 /** Throws an `Error` whose message names each variable at fault and what it must be. */
@@ -59,15 +109,48 @@ export function readSettings(environment: Readonly<Record<string, string | undef
   const parsed = SettingsSchema.safeParse(environment)
   if (!parsed.success) throw new Error(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '))
   const read = parsed.data
+  if (read.FAREBOX_STORE !== undefined && read.FAREBOX_STORE_FILE !== undefined)
+    throw new Error('FAREBOX_STORE_FILE: must not be there beside FAREBOX_STORE')
+  const storeFile = read.FAREBOX_STORE_FILE ?? null
   return {
     configFile: read.FAREBOX_CONFIG,
     dataDir: read.FAREBOX_DATA,
-    storeUrl: read.FAREBOX_STORE ?? null,
+    storeUrl: storeFile === null ? (read.FAREBOX_STORE ?? null) : readStoreFile(storeFile),
+    storeFile,
+    identityKey: read.FAREBOX_IDENTITY_KEY_FILE === undefined ? null : readIdentityKey(read.FAREBOX_IDENTITY_KEY_FILE),
     namespace: read.FAREBOX_NAMESPACE,
     ledgerLifeMs: read.FAREBOX_LEDGER_DAYS === undefined ? undefined : read.FAREBOX_LEDGER_DAYS * DAY_MS,
+    operator: operatorOf(read),
+    credentialsDir: read.FAREBOX_CREDENTIALS ?? null,
+    drainMs: read.FAREBOX_DRAIN,
+    pod: read.FAREBOX_POD ?? null,
     listen: read.FAREBOX_LISTEN,
     admin: read.FAREBOX_ADMIN,
     logLevel: read.FAREBOX_LOG_LEVEL,
     logFile: read.FAREBOX_LOG ?? null,
+  }
+}
+
+function operatorOf(read: z.infer<typeof SettingsSchema>): OperatorSettings | null {
+  const { FAREBOX_OPERATOR: url, FAREBOX_OPERATOR_CA: caFile, FAREBOX_TOKEN: tokenFile } = read
+  if (url === undefined) return null
+  if (caFile === undefined) throw new Error('FAREBOX_OPERATOR_CA: must be there beside FAREBOX_OPERATOR')
+  if (tokenFile === undefined) throw new Error('FAREBOX_TOKEN: must be there beside FAREBOX_OPERATOR')
+  return { url, caFile, tokenFile }
+}
+
+function readIdentityKey(path: string): Buffer {
+  const text = readNamed('FAREBOX_IDENTITY_KEY_FILE', path).trim()
+  const key = Buffer.from(text, 'base64')
+  if (key.length !== IDENTITY_KEY_BYTES || key.toString('base64').replace(/=+$/, '') !== text.replace(/=+$/, ''))
+    throw new Error(`FAREBOX_IDENTITY_KEY_FILE: ${path} must hold ${IDENTITY_KEY_BYTES} bytes in base64`)
+  return key
+}
+
+function readNamed(variable: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new Error(`${variable}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
   }
 }

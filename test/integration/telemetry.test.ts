@@ -122,7 +122,8 @@ interface Documented {
 }
 
 function documented(): ReadonlyMap<string, Documented> {
-  const rows = [...PAGE.matchAll(/^\| `(\w+)` \| (\w+) \| [^|]* \|([^|]*)\|$/gm)]
+  const [ofSidecars = ''] = PAGE.split('\n## Of the operator')
+  const rows = [...ofSidecars.matchAll(/^\| `(\w+)` \| (\w+) \| [^|]* \|([^|]*)\|$/gm)]
   return new Map(
     rows.map(([, name = '', type = '', labels = '']) => [
       name,

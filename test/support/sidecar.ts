@@ -40,7 +40,8 @@ export interface Sidecar {
   configure(config: SidecarConfig): void
   /** Configures, and waits until that config is in force. */
   adopt(config: SidecarConfig): Promise<void>
-  kill(signal: NodeJS.Signals): Promise<void>
+  /** The exit code; null when a signal ended it, or nothing ran. */
+  kill(signal: NodeJS.Signals): Promise<number | null>
   /** Starts again on the same ports and data. */
   start(): Promise<void>
   /** When no call is under way: an answer ends a moment before it is in the books. */
@@ -92,12 +93,13 @@ export async function startSidecar(config: SidecarConfig, options: SidecarOption
       await new Promise((resolve) => setTimeout(resolve, 25))
     }
   }
-  const kill = async (signal: NodeJS.Signals): Promise<void> => {
+  const kill = async (signal: NodeJS.Signals): Promise<number | null> => {
     const running = child
     child = null
-    if (running === null || running.exitCode !== null || running.signalCode !== null) return
+    if (running === null || running.exitCode !== null || running.signalCode !== null) return running?.exitCode ?? null
     running.kill(signal)
     await once(running, 'exit')
+    return running.exitCode
   }
 
   const getJson = async (path: string): Promise<unknown> => {

@@ -1,17 +1,18 @@
 /** The mounted config file: checked, and swapped whole. A bad one is reported and keeps the last good one. */
 import { watch } from 'node:fs'
+import type { FSWatcher } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import * as z from 'zod'
+import type { RefusedConfig } from './in-force.ts'
 
 /** A mounted ConfigMap changes by a symlink swap, which file events may miss: look this often as well. */
 const POLL_MS = 1_000
-const CONFIG_BYTES_MAX = 4 * 1024 * 1024
+export const CONFIG_BYTES_MAX = 4 * 1024 * 1024
 
-export type ConfigReading =
-  | { readonly status: 'ok'; readonly config: SidecarConfig }
-  | { readonly status: 'invalid'; readonly reason: string }
+export type ConfigReading = { readonly status: 'ok'; readonly config: SidecarConfig } | ({ readonly status: 'invalid' } & RefusedConfig)
 
 /** Text -> config, or what is wrong with it, by field. */
 export function readConfig(text: string): ConfigReading {
@@ -19,32 +20,38 @@ export function readConfig(text: string): ConfigReading {
   try {
     json = JSON.parse(text)
   } catch (error) {
-    return { status: 'invalid', reason: `not JSON: ${error instanceof Error ? error.message : String(error)}` }
+    return invalid(null, `not JSON: ${error instanceof Error ? error.message : String(error)}`)
   }
   const parsed = SidecarConfigSchema.safeParse(json)
   if (!parsed.success) {
     const [issue] = parsed.error.issues
-    return { status: 'invalid', reason: issue === undefined ? 'not a config' : `${issue.path.join('.') || 'config'}: ${issue.message}` }
+    return invalid(json, issue === undefined ? 'not a config' : `${issue.path.join('.') || 'config'}: ${issue.message}`)
   }
   const config = parsed.data
   for (const tier of config.tiers.allowed) {
-    if (config.contracts[tier] === undefined)
-      return { status: 'invalid', reason: `contracts.${tier}: must be there, since tiers.allowed names it` }
+    if (config.contracts[tier] === undefined) return invalid(json, `contracts.${tier}: must be there, since tiers.allowed names it`)
   }
-  if (!config.tiers.allowed.includes(config.tiers.default))
-    return { status: 'invalid', reason: 'tiers.default: must be one of tiers.allowed' }
+  if (!config.tiers.allowed.includes(config.tiers.default)) return invalid(json, 'tiers.default: must be one of tiers.allowed')
   return { status: 'ok', config }
 }
 
-export interface ConfigListener {
+/** What even a bad config may say of itself, so that whoever wrote it knows which one is meant. */
+const NamedSchema = z.object({ version: z.int().nullable().catch(null), hash: z.string().max(64).nullable().catch(null) })
+
+function invalid(json: unknown, reason: string): ConfigReading {
+  const named = NamedSchema.safeParse(json)
+  return { status: 'invalid', version: null, hash: null, ...(named.success ? named.data : {}), reason }
+}
+
+export interface ConfigFileListener {
   accepted(config: SidecarConfig): void
-  rejected(reason: string): void
+  rejected(refused: RefusedConfig): void
 }
 
 /** Follows the file for ever. Tells the listener about each new content, once; a version below the one in force is ignored. */
 export class ConfigFile {
   readonly #path: string
-  readonly #listener: ConfigListener
+  readonly #listener: ConfigFileListener
   #seen = ''
   /** Of the file that was read last: one that has not changed is not read again. */
   #stamp = ''
@@ -54,7 +61,7 @@ export class ConfigFile {
   #isCheckWanted = false
   #stop: (() => void) | null = null
 
-  constructor(path: string, listener: ConfigListener) {
+  constructor(path: string, listener: ConfigFileListener) {
     this.#path = path
     this.#listener = listener
   }
@@ -64,16 +71,27 @@ export class ConfigFile {
     await this.#check()
     const timer = setInterval(() => this.#soon(), POLL_MS)
     timer.unref()
-    const name = basename(this.#path)
-    const watcher = watch(dirname(this.#path), (_event, changed) => {
-      // Other files of the folder may change all the time. Names with two dots are what a ConfigMap's swap is made of.
-      if (changed === null || changed === name || changed.startsWith('..')) this.#soon()
-    })
-    watcher.unref()
-    watcher.on('error', () => undefined) // the folder was replaced: the poll goes on
+    const watcher = this.#watchFolder()
     this.#stop = () => {
       clearInterval(timer)
-      watcher.close()
+      watcher?.close()
+    }
+  }
+
+  /** Null where there is no folder to watch yet: the poll finds what comes. */
+  #watchFolder(): FSWatcher | null {
+    const name = basename(this.#path)
+    try {
+      const watcher = watch(dirname(this.#path), (_event, changed) => {
+        // Other files of the folder may change all the time. Names with two dots are what a ConfigMap's swap is made of.
+        if (changed === null || changed === name || changed.startsWith('..')) this.#soon()
+      })
+      watcher.unref()
+      watcher.on('error', () => undefined) // the folder was replaced: the poll goes on
+      return watcher
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+      throw error
     }
   }
 
@@ -94,7 +112,7 @@ export class ConfigFile {
       try {
         await this.#check()
       } catch (error) {
-        this.#reject(`cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+        this.#reject({ version: null, hash: null, reason: `cannot be read: ${error instanceof Error ? error.message : String(error)}` })
       }
     }
     this.#isChecking = false
@@ -106,7 +124,7 @@ export class ConfigFile {
     this.#seen = text
     const reading = readConfig(text)
     this.#trouble = ''
-    if (reading.status === 'invalid') this.#reject(reading.reason)
+    if (reading.status === 'invalid') this.#reject(reading)
     else if (reading.config.version >= this.#version) {
       this.#version = reading.config.version
       this.#listener.accepted(reading.config)
@@ -114,10 +132,10 @@ export class ConfigFile {
   }
 
   /** The same trouble, found again at each look, is told once. */
-  #reject(reason: string): void {
+  #reject({ version, hash, reason }: RefusedConfig): void {
     if (reason === this.#trouble) return
     this.#trouble = reason
-    this.#listener.rejected(reason)
+    this.#listener.rejected({ version, hash, reason })
   }
 
   /** Null when the file is absent, or has not changed. */

@@ -9,12 +9,15 @@ import type { Balance, CapDraw, Terms } from '../core/terms.ts'
 import { ERRORS, errorAnswer } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
 import type { Gateway, Policy } from './gateway.ts'
+import { requestHeaders, withKey } from './headers.ts'
 
 /** What is known when the request has been routed. */
 export interface Exchange {
   readonly gateway: Gateway
   readonly policy: Policy
   readonly upstream: Upstream
+  /** The upstream's key, where this sidecar holds it; null: the client's own goes on. */
+  readonly heldKey: string | null
   /** Path and query at the provider, below its base URL: `/chat/completions`. */
   readonly path: string
   readonly incoming: IncomingMessage
@@ -50,6 +53,7 @@ export interface StateHeaders {
 export function stateHeaders(turn: Pick<Turn, 'conversationId' | 'terms' | 'gateway'>, state: StateHeaders): string[] {
   const headers = ['x-farebox-conversation', turn.conversationId, 'x-farebox-contract', turn.terms.contract.hash]
   if (turn.gateway.storeStanding().state !== 'Ready') headers.push('x-farebox-store', 'away')
+  if (turn.gateway.staleness.isStale) headers.push('x-farebox-policy', 'stale')
   headers.push('x-farebox-rung', state.rung, 'x-farebox-percent', String(state.percent))
   if (state.reason !== null) headers.push('x-farebox-reason', state.reason)
   if (state.maxOutput !== null) headers.push('x-farebox-max-output', String(state.maxOutput))
@@ -60,6 +64,12 @@ export function stateHeaders(turn: Pick<Turn, 'conversationId' | 'terms' | 'gate
 export function noticesOf({ terms, conversation, draws }: Turn, occasions: readonly NoticeOccasion[]): readonly PendingNotice[] {
   const period = draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
   return noticesFor({ contract: terms.contract, conversation, period, occasions })
+}
+
+/** The client's headers as the provider gets them, with the key that is held for it. */
+export function sentHeaders({ incoming, policy, heldKey }: Pick<Exchange, 'incoming' | 'policy' | 'heldKey'>): string[] {
+  const headers = requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders)
+  return heldKey === null ? headers : withKey(headers, heldKey)
 }
 
 /** A header reader over Node's parsed headers; repeated headers are joined. */

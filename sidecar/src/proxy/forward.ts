@@ -13,9 +13,9 @@ import { addNotice, readAnswer, renderChatRequest } from '../wire/openai-chat.ts
 import { ChatStream } from '../wire/event-stream.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
 import type { Admitted } from './admit.ts'
-import { refuse, stateHeaders } from './exchange.ts'
+import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
-import { rawHeader, requestHeaders, responseHeaders } from './headers.ts'
+import { rawHeader, responseHeaders } from './headers.ts'
 import type { Refusal } from '../errors.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
@@ -133,7 +133,7 @@ class Call {
   }
 
   start(): void {
-    const { gateway, policy, upstream, incoming, outgoing, request, path } = this.#turn
+    const { gateway, upstream, outgoing, request, path } = this.#turn
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
     const body = renderChatRequest(request, changeOf(this.#admitted, this.#options.injectUsage))
     outgoing.on('close', this.#onClientClose)
@@ -144,7 +144,7 @@ class Call {
         baseUrl: upstream.baseUrl,
         path,
         method: 'POST',
-        headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders),
+        headers: sentHeaders(this.#turn),
         body,
       },
       {

@@ -11,7 +11,9 @@ import type { BudgetStore } from '../store/store.ts'
 import type { StoreStanding } from '../store/store-standing.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import type { Staleness } from '../delivery/staleness.ts'
 import type { AlertFeed } from './alert-feed.ts'
+import type { Credentials } from './credentials.ts'
 import { ownHeadersOf } from './headers.ts'
 import type { HoldKeeper } from './hold-keeper.ts'
 import type { MoneyQueue } from './money-queue.ts'
@@ -36,6 +38,9 @@ export interface Gateway {
   readonly hasher: IdHasher
   /** Of the prefix chain's digests. */
   readonly chainKey: KeyedHash
+  readonly staleness: Staleness
+  readonly credentials: Credentials
+  readonly tally: Tally
   readonly contracts: ContractShelf
   readonly queue: MoneyQueue
   readonly holds: HoldKeeper
@@ -55,6 +60,14 @@ export interface Gateway {
   readonly drains: { count: number }
   /** Swaps that an upstream refused, by conversation: not tried again in it. */
   readonly failedSwaps: LRUCache<string, ReadonlySet<string>>
+}
+
+/** Of the turns that this process has ended. */
+export interface Tally {
+  count: number
+  lastMs: number | null
+  /** Without a word of whose they were. */
+  withoutUser: number
 }
 
 /** A config in force, with what is derived from it once. A turn keeps the policy that it began with. */

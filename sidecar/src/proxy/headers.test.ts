@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeConfig } from '../../../test/support/make.ts'
-import { ownHeadersOf, requestHeaders } from './headers.ts'
+import { ownHeadersOf, requestHeaders, withKey } from './headers.ts'
 
 const UPSTREAM = 'http://provider/v1'
 const sent = (config: ReturnType<typeof makeConfig>, raw: readonly string[]): readonly string[] =>
@@ -30,4 +30,10 @@ test('the same headers are the app’s own business where the config does not na
   const { claimHeader: _none, ...tiers } = makeConfig(UPSTREAM).tiers
   const config = { ...makeConfig(UPSTREAM), tiers }
   assert.deepEqual(sent(config, ['x-plan', 'pro', 'x-chat-id', '17', 'x-farebox-tier', 'pro']), ['x-plan', 'pro', 'x-chat-id', '17'])
+})
+
+test('a held key takes the place of whatever the client sent for one, wherever it sent it', () => {
+  const sent = ['Authorization', 'Bearer app', 'accept', '*/*', 'API-Key', 'app', 'authorization', 'Bearer again']
+  assert.deepEqual(withKey(sent, 'real'), ['accept', '*/*', 'authorization', 'Bearer real', 'api-key', 'real'])
+  assert.deepEqual(withKey([], 'real'), ['authorization', 'Bearer real'])
 })

@@ -51,6 +51,23 @@ export function requestHeaders(raw: readonly string[], connection: string | unde
   return headers
 }
 
+/** Where a client's key is: one of these for each kind of provider. */
+const KEY_HEADERS = new Set(['authorization', 'api-key', 'x-api-key'])
+
+/** With this key in place of whatever the client sent for one. `headers` is a raw list. */
+export function withKey(headers: readonly string[], key: string): string[] {
+  const others: string[] = []
+  const bare: string[] = []
+  for (let index = 0; index + 1 < headers.length; index += 2) {
+    const name = headers[index] as string
+    const lower = name.toLowerCase()
+    if (!KEY_HEADERS.has(lower)) others.push(name, headers[index + 1] as string)
+    // Who is asked in one of these reads no other.
+    else if (lower !== 'authorization' && !bare.includes(lower)) bare.push(lower)
+  }
+  return [...others, 'authorization', `Bearer ${key}`, ...bare.flatMap((name) => [name, key])]
+}
+
 /** The provider's headers as the client gets them. `lengthChanges`: the body will not have the length that was announced. */
 export function responseHeaders(raw: readonly string[], options: { readonly lengthChanges: boolean }): string[] {
   const headers: string[] = []

@@ -1,11 +1,11 @@
 /** Endpoints that are not metered, for owners who let them pass: the bytes go through as they are, and are counted as such. */
 import { readBody } from './body.ts'
-import { refuse } from './exchange.ts'
+import { refuse, sentHeaders } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
-import { requestHeaders, responseHeaders } from './headers.ts'
+import { responseHeaders } from './headers.ts'
 
 export async function passThrough(exchange: Exchange): Promise<void> {
-  const { gateway, policy, incoming, outgoing, upstream, path } = exchange
+  const { gateway, incoming, outgoing, upstream, path } = exchange
   const read = await readBody(incoming)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
@@ -16,7 +16,7 @@ export async function passThrough(exchange: Exchange): Promise<void> {
         baseUrl: upstream.baseUrl,
         path,
         method: incoming.method ?? 'GET',
-        headers: requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders),
+        headers: sentHeaders(exchange),
         body: read.body.length === 0 ? null : read.body,
       },
       {

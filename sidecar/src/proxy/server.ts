@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { StoreError } from '../store/store.ts'
 import { serveAppApi } from './app-api.ts'
+import { UNUSABLE } from './credentials.ts'
 import { refuse } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
 import { passThrough } from './pass-through.ts'
@@ -15,6 +16,7 @@ const REQUEST_TIMEOUT_MS = 300_000
 const KEEP_ALIVE_MS = 75_000
 const APP_API_PREFIX = '/farebox/v1/'
 const CHAT_PATH = '/chat/completions'
+const STALE_MESSAGE = 'The configuration has not been confirmed for longer than its budget allows.'
 
 /** Node's parser refuses conflicting and repeated lengths (RFC 9112 section 6.3); the checks here are for what it lets pass. */
 export function createDataPlane(gateway: Gateway): Server {
@@ -52,10 +54,14 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
     const policy = gateway.policy()
     if (policy === null) return refuse(asked, { code: 'policy_unavailable' })
+    if (gateway.staleness.denies)
+      return refuse(asked, { code: 'policy_unavailable', message: STALE_MESSAGE }, ['x-farebox-policy', 'stale'])
     const route = routeOf(target)
     const upstream = policy.config.upstreams.find((candidate) => candidate.name === route.upstream)
     if (upstream === undefined) return refuse(asked, { code: 'endpoint_not_governed', param: route.upstream })
-    const exchange = { gateway, policy, upstream, path: route.path, incoming, outgoing, requestId, startedAtMs }
+    const heldKey = gateway.credentials.keyFor(upstream, incoming.headers)
+    if (heldKey === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
+    const exchange = { gateway, policy, upstream, heldKey, path: route.path, incoming, outgoing, requestId, startedAtMs }
     if (incoming.method === 'POST' && pathOnly(route.path) === CHAT_PATH) return await runTurn(exchange)
     if (policy.config.ungoverned === 'Pass') return await passThrough(exchange)
     refuse(asked, { code: 'endpoint_not_governed' })

@@ -22,11 +22,16 @@ const PERIOD_DAYS = CONVERSATION_LIFE_MS / DAY_MS
 
 /** Without totals while the store is away: they are there. */
 export async function statusOf(gateway: Gateway, policy: Policy): Promise<SidecarStatus> {
+  return statusWith(gateway, policy, await tiersOf(gateway, policy))
+}
+
+/** With totals that were worked out before: all else is of this moment. */
+export function statusWith(gateway: Gateway, policy: Policy, tiers: SidecarStatus['tiers']): SidecarStatus {
   const { config } = policy
   return {
     config: { budget: policy.budgetKey, mode: config.mode, version: config.version, hash: config.hash },
     rejected: gateway.rejectedConfig(),
-    tiers: await totalsOrNone(gateway, config.tiers.allowed),
+    tiers,
     callsInFlight: gateway.holds.count,
     store: storeOf(gateway),
   }
@@ -37,9 +42,10 @@ function storeOf({ storeIsShared, storeStanding }: Gateway): SidecarStatus['stor
   return { kind: storeIsShared ? 'Shared' : 'Embedded', state, reason, since: new Date(sinceMs).toISOString(), unsent }
 }
 
-async function totalsOrNone(gateway: Gateway, asked: readonly string[]): Promise<Record<string, TierTotals>> {
+/** None while the store is away. */
+export async function tiersOf(gateway: Gateway, { config }: Policy): Promise<Record<string, TierTotals>> {
   try {
-    return await totalsByTier(gateway, asked)
+    return await totalsByTier(gateway, config.tiers.allowed)
   } catch (error) {
     if (error instanceof StoreError && error.code === 'away') return {}
     throw error

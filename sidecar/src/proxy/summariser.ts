@@ -1,6 +1,6 @@
 /**
  * Summaries between turns: made after the answer that crossed a threshold, so that no user waits, one at a time per
- * conversation, by the tier's cheap model with the turn's own credential, which is kept nowhere. The cost is held and
+ * conversation, by the tier's cheap model with the credential that the turn went out with, which is kept nowhere. The cost is held and
  * settled in the conversation's budget. The edit waits in the conversation until its next user turn begins.
  */
 import type { PricedModel } from '@farebox/crds/prices.ts'
@@ -24,6 +24,7 @@ import { messageFromJson, readAnswer } from '../wire/openai-chat.ts'
 import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
+import { withKey } from './headers.ts'
 import { reportMoney } from './report.ts'
 
 /** A summary is this share of what it replaces, within these bounds: it should cut deep and rarely. */
@@ -236,12 +237,13 @@ type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; r
 
 /** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
 function call(turn: Turn, body: Buffer): Promise<CallResult> {
-  const { gateway, upstream, incoming } = turn
-  const headers = ['content-type', 'application/json']
+  const { gateway, upstream, incoming, heldKey } = turn
+  const own = ['content-type', 'application/json']
   for (let index = 0; index + 1 < incoming.rawHeaders.length; index += 2) {
     const name = incoming.rawHeaders[index] ?? ''
-    if (CREDENTIAL_HEADERS.has(name.toLowerCase())) headers.push(name, incoming.rawHeaders[index + 1] ?? '')
+    if (CREDENTIAL_HEADERS.has(name.toLowerCase())) own.push(name, incoming.rawHeaders[index + 1] ?? '')
   }
+  const headers = heldKey === null ? own : withKey(own, heldKey)
   return new Promise((resolve) => {
     const chunks: Buffer[] = []
     let bytes = 0

@@ -33,7 +33,7 @@ export function selfSigned(names: readonly string[], { byAddress }: { readonly b
   const signature = der(0x03, Buffer.from([0]), sign('sha256', told, privateKey))
   const base64 = der(0x30, told, algorithm, signature).toString('base64')
   return {
-    cert: `-----BEGIN CERTIFICATE-----\n${base64.replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`,
+    cert: `-----BEGIN CERTIFICATE-----\n${(base64.match(/.{1,64}/g) ?? []).join('\n')}\n-----END CERTIFICATE-----\n`,
     key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   }
 }

@@ -114,6 +114,10 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
     return null
   }
   if (refusedSwap !== null && wasAnswered(end)) rememberFailedSwap(turn, refusedSwap)
+  const { tally } = gateway
+  tally.count += 1
+  tally.lastMs = gateway.nowMs()
+  if (turn.user === null) tally.withoutUser += 1
   if (settled === null) gateway.metrics.turns.add([turn.terms.contract.tier, end.status])
   else {
     reportCost(admitted, end, settled)

@@ -73,6 +73,10 @@ export class UpstreamConnection {
   get isConnecting(): boolean {
     return !this.#isOpen
   }
+  /** Undefined before it stands. */
+  get remoteAddress(): string | undefined {
+    return this.#socket.remoteAddress
+  }
   /** Ready for another request. */
   get isFree(): boolean {
     return this.#isOpen && !this.#isOver && this.#events === null

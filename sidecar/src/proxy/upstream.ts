@@ -84,6 +84,11 @@ export class UpstreamPool {
     return attempt
   }
 
+  /** Where the connections that are open go. */
+  remotes(): readonly { readonly host: string; readonly address: string; readonly port: number }[] {
+    return [...this.#hosts.values()].flatMap((host) => host.remotes())
+  }
+
   /** Breaks off what is out. */
   close(): void {
     this.#isOpen = false
@@ -190,6 +195,13 @@ class Host {
     for (const { connection } of this.#free.splice(0)) connection.destroy()
     for (const attempt of this.#waiting.splice(0)) attempt.fail('connect', cause)
     for (const [connection, attempt] of this.#busy) attempt.fail(connection.isConnecting ? 'connect' : 'cut', cause)
+  }
+
+  remotes(): readonly { readonly host: string; readonly address: string; readonly port: number }[] {
+    const { host, port } = this.#origin
+    const open = [...this.#busy.keys(), ...this.#free.map(({ connection }) => connection)]
+    const addresses = new Set(open.flatMap(({ remoteAddress }) => remoteAddress ?? []))
+    return [...addresses].map((address) => ({ host, address, port }))
   }
 
   #send(attempt: Attempt, connection: UpstreamConnection): void {

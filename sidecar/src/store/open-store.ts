@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readStoreFile } from '../settings.ts'
 import type { Settings } from '../settings.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { ShelteredStore } from './outage/sheltered-store.ts'
@@ -9,11 +10,20 @@ import type { SharedStore } from './outage/sheltered-store.ts'
 import { Link } from './redis/link.ts'
 import { openBooks } from './redis/redis.ts'
 import { ServerClock } from './redis/server-clock.ts'
-import { sharedKey } from './redis/shared-key.ts'
+import { sharedBooks, sharedKey } from './redis/shared-key.ts'
 import type { BudgetStore } from './store.ts'
 import type { StoreStanding } from './store-standing.ts'
 
 const SECRET_BYTES = 32
+const BOOKS_BYTES = 16
+/** What no file says. */
+const NO_URL = ''
+
+interface Opened {
+  readonly link: Link
+  readonly told: { onLost: () => void }
+  readonly store: BudgetStore
+}
 
 export interface OpenStore {
   readonly store: BudgetStore
@@ -21,6 +31,8 @@ export interface OpenStore {
   readonly isShared: boolean
   /** Of all hashed ids: replicas must hash alike. Null until a shared store was reached for the first time. */
   readonly identitySecret: () => Buffer | null
+  /** Names the books: the same for all who share them. Null until shared ones were reached for the first time, and for embedded ones. */
+  readonly books: () => string | null
   /** The time that all who share the store go by. */
   readonly nowMs: () => number
   readonly standing: () => StoreStanding
@@ -31,11 +43,13 @@ export interface OpenStoreOptions {
   readonly allowancePercent: () => number
   readonly holdLifeMs: number
   readonly onChange: (standing: StoreStanding) => void
+  /** The store has another key than the one that was given, and goes by its own. */
+  readonly onOtherKey?: () => void
   /** What no step is told of. */
   readonly onTrouble: (error: Error) => void
 }
 
-type StoreSettings = Pick<Settings, 'dataDir' | 'storeUrl' | 'namespace' | 'ledgerLifeMs'>
+type StoreSettings = Pick<Settings, 'dataDir' | 'storeUrl' | 'storeFile' | 'identityKey' | 'namespace' | 'ledgerLifeMs'>
 
 /** Rejects with `StoreError` when the embedded store cannot be opened. One that is shared is looked for until it is there. */
 export function openStore(settings: StoreSettings, options: OpenStoreOptions): Promise<OpenStore> {
@@ -48,28 +62,47 @@ async function openOwn({ dataDir, ledgerLifeMs }: StoreSettings, { onTrouble }: 
   const store = openEmbeddedStore({ file: join(dataDir, 'books.sqlite'), nowMs, ledgerLifeMs, onTrouble })
   const secret = keyIn(join(dataDir, 'identity.key'))
   const standing: StoreStanding = { state: 'Ready', reason: null, sinceMs: nowMs(), unsent: 0, outages: 0, replayed: 0 }
-  return { store, isShared: false, identitySecret: () => secret, nowMs, standing: () => standing, close: () => store.close() }
+  const close = (): Promise<void> => store.close()
+  return { store, isShared: false, identitySecret: () => secret, books: () => null, nowMs, standing: () => standing, close }
 }
 
 async function openShared(
-  { url, namespace, dataDir, ledgerLifeMs }: StoreSettings & { readonly url: string },
-  { onTrouble, ...options }: OpenStoreOptions,
+  { url: urlAtStart, storeFile, identityKey, namespace, dataDir, ledgerLifeMs }: StoreSettings & { readonly url: string },
+  { onTrouble, onOtherKey = () => undefined, ...options }: OpenStoreOptions,
 ): Promise<OpenStore> {
   const clock = new ServerClock()
   const nowMs = (): number => clock.now()
   // The store has the key; the copy is for when this sidecar starts while the store is away.
   const keyFile = join(dataDir, `identity-${createHash('sha256').update(namespace).digest('hex').slice(0, 16)}.key`)
-  let secret = readKey(keyFile)
+  let secret = readKey(keyFile) ?? identityKey
+  let books: string | null = null
+  let url = urlAtStart
 
   async function learnKey(link: Link): Promise<void> {
     const key = await sharedKey(link, namespace, secret ?? randomBytes(SECRET_BYTES))
+    books = await sharedBooks(link, namespace, randomBytes(BOOKS_BYTES).toString('hex'))
+    if (identityKey !== null && !key.equals(identityKey) && (secret === null || !key.equals(secret))) onOtherKey()
     if (secret !== null && key.equals(secret)) return
     writeKey(keyFile, key)
     secret = key
   }
 
-  async function connect(onLost: () => void): Promise<SharedStore> {
-    const link = await Link.open({ url, onTrouble, onLost })
+  /** A password that was replaced is in the file by now: true when the file says something else than before. */
+  function readUrlAgain(): boolean {
+    if (storeFile === null) return false
+    try {
+      const before = url
+      url = readStoreFile(storeFile)
+      return url !== before
+    } catch (error) {
+      onTrouble(error instanceof Error ? error : new Error(String(error)))
+      return false
+    }
+  }
+
+  async function open(onLost: () => void): Promise<Opened> {
+    const told = { onLost }
+    const link = await Link.open({ url, onTrouble, onLost: () => told.onLost() })
     try {
       await clock.follow(link)
       await learnKey(link)
@@ -77,14 +110,38 @@ async function openShared(
       await link.close()
       throw error
     }
-    const store = await openBooks(link, { namespace, nowMs, ledgerLifeMs })
+    return { link, told, store: await openBooks(link, { namespace, nowMs, ledgerLifeMs }) }
+  }
+
+  async function connect(onLost: () => void): Promise<SharedStore> {
+    readUrlAgain()
+    let opened = await open(onLost)
+    let connectionsBefore = 0
     const run = async (): Promise<string> => {
-      const name = await link.run()
+      // Asked when it is looked for, so after it turned us away as well.
+      if (readUrlAgain()) {
+        const next = await open(onLost).catch((error: unknown) => {
+          url = NO_URL // so that the next look tries again
+          throw error
+        })
+        const former = opened
+        connectionsBefore += former.link.connections
+        opened = next
+        former.told.onLost = () => undefined
+        former.store.close().catch(onTrouble)
+      }
+      const name = await opened.link.run()
       // A write: one that takes none (full, its disk too, a replica by now) is not there yet.
-      await learnKey(link)
+      await learnKey(opened.link)
       return name
     }
-    return { store, connections: () => link.connections, run }
+    return {
+      get store() {
+        return opened.store
+      },
+      connections: () => connectionsBefore + opened.link.connections,
+      run,
+    }
   }
 
   const store = await ShelteredStore.open({ ...options, folder: join(dataDir, 'outage'), connect, nowMs, onTrouble })
@@ -92,6 +149,7 @@ async function openShared(
     store,
     isShared: true,
     identitySecret: () => secret,
+    books: () => books,
     nowMs,
     standing: () => store.standing,
     async close() {

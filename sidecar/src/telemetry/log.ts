@@ -9,7 +9,14 @@ export interface Log {
   error(fields: object, message: string): void
 }
 
-export function createLog(settings: Pick<Settings, 'logLevel' | 'logFile'>): Log {
+export function createLog(settings: Pick<Settings, 'logLevel' | 'logFile' | 'pod'>): Log {
   const destination = pino.destination({ dest: settings.logFile ?? 2, sync: settings.logFile === null, mkdir: true })
-  return pino({ level: settings.logLevel, base: { part: 'sidecar' }, timestamp: pino.stdTimeFunctions.isoTime }, destination)
+  return pino(
+    {
+      level: settings.logLevel,
+      base: { part: 'sidecar', ...(settings.pod === null ? {} : { pod: settings.pod }) },
+      timestamp: pino.stdTimeFunctions.isoTime,
+    },
+    destination,
+  )
 }

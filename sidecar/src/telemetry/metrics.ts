@@ -41,6 +41,13 @@ export class Metrics {
     labelNames: ['budget', 'hash'],
     registers: [this.registry],
   })
+  readonly configSource = new Gauge({
+    name: 'farebox_delivery_config_source_info',
+    help: 'Which way the config in force came; always 1',
+    labelNames: ['source'],
+    registers: [this.registry],
+  })
+  readonly reports = this.#counter('farebox_delivery_reports_total', 'Reports to the operator', ['outcome'])
   readonly catalogue = new Gauge({
     name: 'farebox_price_catalogue_info',
     help: 'The shipped price catalogue; always 1',
@@ -60,6 +67,18 @@ export class Metrics {
     this.#gauge('farebox_store_unsent_steps', 'Steps that the shared store has not been told yet', () => standing().unsent)
     this.#total('farebox_store_outages_total', 'How often the shared store went away', () => standing().outages)
     this.#total('farebox_store_replayed_steps_total', 'Steps told to the shared store afterwards', () => standing().replayed)
+  }
+
+  /** Asked for when somebody looks. */
+  watchDelivery(state: () => DeliveryState): void {
+    this.#gauge('farebox_delivery_connected', '1: the stream of the operator is there', () => (state().isConnected ? 1 : 0))
+    this.#total('farebox_delivery_reconnects_total', 'How often the stream came back', () => state().reconnects)
+    this.#gauge('farebox_delivery_stale_seconds', 'Time since a replica of the operator confirmed the config in force, in seconds', () =>
+      Math.round(state().staleMs / 1_000),
+    )
+    this.#gauge('farebox_delivery_clock_skew_seconds', "The operator's clock less this one, in seconds", () => state().clockSkewMs / 1_000)
+    this.#total('farebox_bypass_looks_total', "Looks at the pod's connections", () => state().bypass.looks)
+    this.#total('farebox_bypass_found_total', 'Looks that found a connection to a provider past this sidecar', () => state().bypass.found)
   }
 
   render(): Promise<string> {
@@ -89,6 +108,14 @@ export class Metrics {
   #histogram<const L extends string>(name: string, help: string, labels: readonly L[]): HistogramFamily<L> {
     return new HistogramFamily({ name, help, labels, registry: this.registry })
   }
+}
+
+export interface DeliveryState {
+  readonly isConnected: boolean
+  readonly reconnects: number
+  readonly staleMs: number
+  readonly clockSkewMs: number
+  readonly bypass: { readonly looks: number; readonly found: number }
 }
 
 /** US dollars as a float: for graphs only, never the book of record. */

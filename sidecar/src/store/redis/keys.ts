@@ -31,6 +31,11 @@ export function identityKey(namespace: string): string {
   return `fb:${namespace}:identity`
 }
 
+/** Names the books of a namespace, so that who is told of them by several sidecars counts them once. */
+export function booksKey(namespace: string): string {
+  return `fb:${namespace}:books`
+}
+
 export function tagPrefix(namespace: string, tag: number): string {
   return `fb:${namespace}:{${tag}}:`
 }

@@ -1,0 +1,88 @@
+/**
+ * Which config is in force. It comes three ways: mounted, by the operator's stream, and as the last good one that an earlier run
+ * of this sidecar kept. The newest valid one wins, whichever way it came; one that is invalid never takes a valid one's place.
+ */
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+
+export type ConfigSource = 'mount' | 'stream' | 'lastGood'
+
+/** Names a config. */
+export interface ConfigId {
+  /** `namespace/name`. */
+  readonly budget: string
+  readonly version: number
+  readonly hash: string
+}
+
+/** A config that was refused, as far as it says what it is. */
+export interface RefusedConfig {
+  readonly version: number | null
+  readonly hash: string | null
+  readonly reason: string
+}
+
+export interface ConfigListener {
+  accepted(config: SidecarConfig, source: ConfigSource): void
+  /** Told once, however often and whichever ways it comes. */
+  rejected(refused: RefusedConfig): void
+}
+
+export type Offered = 'taken' | 'same' | 'older'
+
+/**
+ * Versions count within a budget. Another budget's config is the operator's word on who governs this pod: its stream alone may
+ * change that, and the last good config remembers it. Without an operator whoever mounts the file decides.
+ */
+export function precedence(
+  inForce: (ConfigId & { readonly source: ConfigSource }) | null,
+  offered: ConfigId & { readonly source: ConfigSource },
+  hasOperator: boolean,
+): Offered {
+  if (inForce === null) return 'taken'
+  if (inForce.budget !== offered.budget) {
+    if (hasOperator) return offered.source === 'stream' ? 'taken' : 'older'
+    return inForce.source === 'lastGood' || offered.version >= inForce.version ? 'taken' : 'older'
+  }
+  if (offered.version !== inForce.version) return offered.version > inForce.version ? 'taken' : 'older'
+  if (offered.hash === inForce.hash) return 'same'
+  return offered.source === 'stream' || inForce.source !== 'stream' ? 'taken' : 'older'
+}
+
+export class ConfigInForce {
+  readonly #listener: ConfigListener
+  readonly #hasOperator: boolean
+  #inForce: (ConfigId & { readonly source: ConfigSource }) | null = null
+  #refused: RefusedConfig | null = null
+
+  constructor(listener: ConfigListener, options: { readonly hasOperator: boolean }) {
+    this.#listener = listener
+    this.#hasOperator = options.hasOperator
+  }
+
+  get inForce(): (ConfigId & { readonly source: ConfigSource }) | null {
+    return this.#inForce
+  }
+  /** The last one refused since the one in force. */
+  get refused(): RefusedConfig | null {
+    return this.#refused
+  }
+
+  /** A config that was checked. */
+  offer(config: SidecarConfig, source: ConfigSource): Offered {
+    const offered = { budget: `${config.namespace}/${config.budget}`, version: config.version, hash: config.hash, source }
+    const outcome = precedence(this.#inForce, offered, this.#hasOperator)
+    if (outcome === 'taken') {
+      this.#inForce = offered
+      this.#refused = null
+      this.#listener.accepted(config, source)
+    } else if (outcome === 'same' && source !== 'lastGood' && this.#inForce?.source !== 'stream') this.#inForce = offered
+    return outcome
+  }
+
+  refuse(refused: RefusedConfig): void {
+    const known = this.#refused
+    if (known !== null && known.reason === refused.reason && known.hash === refused.hash && known.version === refused.version) return
+    this.#refused = refused
+    this.#listener.rejected(refused)
+  }
+}

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { RunFile } from './run-file.ts'
+import { StalenessWatch } from './staleness.ts'
+import { Trust } from './trust.ts'
+import { selfSigned } from '../proxy/testing.ts'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'farebox-run-'))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+test('each run begins later than the one before, even when the clock was set back; the books keep their name', () => {
+  const first = new RunFile(folder, 5_000)
+  const second = new RunFile(folder, 1_000)
+  const third = new RunFile(folder, 9_000)
+  assert.deepEqual([first.runSinceMs, second.runSinceMs, third.runSinceMs], [5_000, 5_001, 9_000])
+  assert.match(first.books, /^[0-9a-f]{32}$/)
+  assert.equal(third.books, first.books)
+  writeFileSync(join(folder, 'delivery.json'), '{"runSinceMs":"half')
+  assert.equal(new RunFile(folder, 7_000).runSinceMs, 7_000)
+})
+
+test('a config goes stale after its time, a restart does not make it fresh, a confirmation does', () => {
+  const onStale = { afterMs: 60_000, action: 'Deny' } as const
+  new RunFile(folder, 1).confirmed(Date.now() - 61_000)
+  const staleness = new StalenessWatch(new RunFile(folder, 2), (error) => assert.fail(String(error)))
+  assert.equal(staleness.isStale, false, 'before a config says how long that is')
+  staleness.follow({ onStale, mode: 'Enforce' })
+  assert.deepEqual([staleness.isStale, staleness.denies, staleness.inThisRunMs], [true, true, null])
+  staleness.follow({ onStale: { ...onStale, action: 'Continue' }, mode: 'Enforce' })
+  assert.deepEqual([staleness.isStale, staleness.denies], [true, false])
+  staleness.follow({ onStale, mode: 'Observe' })
+  assert.deepEqual([staleness.isStale, staleness.denies], [true, false])
+  staleness.follow({ onStale, mode: 'Enforce' })
+  staleness.confirmed()
+  assert.deepEqual([staleness.isStale, staleness.denies], [false, false])
+  assert.ok((staleness.inThisRunMs ?? -1) >= 0)
+  staleness.stop()
+})
+
+test('what is trusted is the mounted bundle as it is now, and what the operator told; nobody is never everybody', async () => {
+  const [mounted, told, next] = ['a', 'b', 'c'].map((name) => selfSigned([name], { byAddress: false }).cert.trim())
+  const file = join(folder, 'ca.crt')
+  const trust = new Trust(file)
+  await assert.rejects(trust.certificates(), /ENOENT/)
+  writeFileSync(file, 'no certificate')
+  await assert.rejects(trust.certificates(), /holds no certificate/)
+  writeFileSync(file, `${mounted}\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`)
+  assert.equal(await trust.certificates(), mounted)
+  assert.equal(trust.tell('nothing'), false)
+  assert.equal(trust.tell(`${told}\n`), true)
+  assert.equal(await trust.certificates(), `${mounted}\n${told}`)
+  writeFileSync(file, next ?? '')
+  assert.equal(await trust.certificates(), `${next}\n${told}`)
+  rmSync(file)
+  assert.equal(await trust.certificates(), `${next}\n${told}`)
+})

@@ -1,0 +1,211 @@
+/** Keys of providers that the sidecar holds: the app has none that is worth anything. */
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { networkInterfaces, tmpdir } from 'node:os'
+import { connect, createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { once } from 'node:events'
+import { after, afterEach, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { startProvider } from '../provider/server.ts'
+import type { Provider, SeenRequest } from '../provider/server.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
+import { startOperator } from '../support/operator-delivery.ts'
+import { startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+import { startTalk } from '../support/talk.ts'
+
+const WORTHLESS = WORTHLESS_KEY
+const REAL = 'sk-real-0123456789'
+const ROTATED = 'sk-next-9876543210'
+
+let provider: Provider
+let seen: SeenRequest[] = []
+let folder: string
+let sidecar: Sidecar | null = null
+before(async () => {
+  provider = await startProvider({ onRequest: (request) => seen.push(request), apiKeys: [REAL, ROTATED, 'the-apps-own'] })
+  folder = mkdtempSync(join(tmpdir(), 'farebox-keys-'))
+})
+after(async () => {
+  await provider.close()
+  rmSync(folder, { recursive: true })
+})
+afterEach(async () => {
+  await sidecar?.close()
+  sidecar = null
+  seen = []
+})
+
+function config(parts: Parameters<typeof makeConfig>[2] = {}): SidecarConfig {
+  const usual = makeConfig(`${provider.url}/v1`, undefined, parts)
+  return { ...usual, upstreams: usual.upstreams.map((upstream) => ({ ...upstream, credential: 'Held' as const })) }
+}
+function put(keys: string, key: string): void {
+  mkdirSync(join(folder, keys), { recursive: true })
+  writeFileSync(join(folder, `${keys}.new`), key)
+  renameSync(join(folder, `${keys}.new`), join(folder, keys, 'openai'))
+}
+const started = async (keys: string | null, parts: Parameters<typeof makeConfig>[2] = {}): Promise<Sidecar> => {
+  sidecar = await startSidecar(config(parts), {
+    environment: { FAREBOX_LOG_LEVEL: 'debug', ...(keys === null ? {} : { FAREBOX_CREDENTIALS: join(folder, keys) }) },
+  })
+  return sidecar
+}
+const say = async (running: Sidecar, headers: Record<string, string>): Promise<{ readonly status: number; readonly code: string | null }> =>
+  await startTalk(running, { 'x-farebox-conversation': 'keys', ...headers }).say('Hello.')
+
+describe('a held key', () => {
+  test("reaches the provider, the app's never does, and neither the log nor an answer tells it", async () => {
+    put('plain', `${REAL}\n`)
+    const running = await started('plain')
+    assert.equal((await say(running, { authorization: `Bearer ${WORTHLESS}`, 'api-key': WORTHLESS })).status, 200)
+    assert.equal(seen.length, 1)
+    assert.deepEqual([seen[0]?.headers.authorization, seen[0]?.headers['api-key']], [`Bearer ${REAL}`, REAL])
+    assert.ok(!JSON.stringify(seen[0]?.headers).includes(WORTHLESS))
+    assert.ok(!running.log().includes(REAL) && !running.log().includes(WORTHLESS))
+    assert.ok(!(await running.metrics()).includes(REAL))
+  })
+
+  test('goes with what is not metered as well', async () => {
+    put('passed', REAL)
+    const running = await started('passed', { ungoverned: 'Pass' })
+    await fetch(`${running.url}/openai/v1/models`, { headers: { authorization: `Bearer ${WORTHLESS}` } })
+    assert.equal(seen[0]?.headers.authorization, `Bearer ${REAL}`)
+  })
+
+  test('that is rotated is used within seconds', async () => {
+    put('rotated', REAL)
+    const running = await started('rotated')
+    await say(running, {})
+    put('rotated', ROTATED)
+    const end = performance.now() + 10_000
+    while (seen.at(-1)?.headers.authorization !== `Bearer ${ROTATED}`) {
+      assert.ok(performance.now() < end)
+      await sleep(200)
+      assert.equal((await say(running, {})).status, 200)
+    }
+  })
+
+  for (const [what, text] of [
+    ['empty', ''],
+    ['no key', 'two words\nand lines'],
+  ] as const) {
+    test(`whose file is ${what} is a 503, and nothing goes out; once it is good calls go on`, async () => {
+      put(what, text)
+      const running = await started(what)
+      assert.deepEqual(await say(running, {}).then(({ status, code }) => [status, code]), [503, 'credential_unavailable'])
+      assert.equal(seen.length, 0)
+      put(what, REAL)
+      await sleep(2_200)
+      assert.equal((await say(running, {})).status, 200)
+      rmSync(join(folder, what), { recursive: true })
+      await sleep(2_200)
+      assert.equal((await say(running, {})).code, 'credential_unavailable', "the app's is worthless: it is not tried")
+    })
+  }
+
+  for (const [what, keys] of [
+    ['a folder', null],
+    ['its file', 'other'],
+  ] as const) {
+    test(`of which there never was ${what}: the app of an older pod has the key, and it goes on`, async () => {
+      mkdirSync(join(folder, 'other'), { recursive: true })
+      const running = await started(keys)
+      assert.equal((await say(running, { authorization: 'Bearer the-apps-own' })).status, 200)
+      assert.equal(seen[0]?.headers.authorization, 'Bearer the-apps-own')
+    })
+  }
+})
+
+test('summaries go out with the held key as well', async () => {
+  put('summaries', REAL)
+  const context = { windowTokens: 100_000, overflow: 'Summarize', summarizeAfterPercent: 1, keepRecentTurns: 1 } as const
+  const usual = makeConfig(`${provider.url}/v1`, [
+    makeContract({ context, models: { allow: [], downgrades: [], summarizer: 'gpt-4o-mini' } }),
+  ])
+  const held = { ...usual, upstreams: usual.upstreams.map((upstream) => ({ ...upstream, credential: 'Held' as const })) }
+  sidecar = await startSidecar(held, { environment: { FAREBOX_CREDENTIALS: join(folder, 'summaries') } })
+  const talk = startTalk(sidecar, { 'x-farebox-conversation': 'long', authorization: `Bearer ${WORTHLESS}`, 'x-fake-output-tokens': '300' })
+  const isSummary = ({ body }: SeenRequest): boolean => body.toString().includes('"gpt-4o-mini"')
+  for (let turn = 0; turn < 12 && !seen.some(isSummary); turn++) {
+    assert.equal((await talk.say(`Tell me more of it. ${'The river is long and wide. '.repeat(200)}`)).status, 200)
+    await sidecar.idle()
+  }
+  assert.ok(seen.some(isSummary))
+  assert.deepEqual([...new Set(seen.map(({ headers }) => headers.authorization))], [`Bearer ${REAL}`])
+})
+
+test('a pod whose app was given the worthless key goes on with the real one when the budget lets keys pass', async () => {
+  put('former', REAL)
+  sidecar = await startSidecar(makeConfig(`${provider.url}/v1`), { environment: { FAREBOX_CREDENTIALS: join(folder, 'former') } })
+  assert.equal((await say(sidecar, { authorization: `Bearer ${WORTHLESS}` })).status, 200)
+  assert.equal((await say(sidecar, { authorization: 'Bearer the-apps-own' })).status, 200)
+  assert.deepEqual(
+    seen.map(({ headers }) => headers.authorization),
+    [`Bearer ${REAL}`, 'Bearer the-apps-own'],
+  )
+})
+
+test('a report names the upstreams whose key is held', async () => {
+  put('told', REAL)
+  const operator = await startOperator()
+  try {
+    const pod = operator.addPod('app-1')
+    sidecar = await startSidecar(config(), { environment: { ...operator.environment(pod), FAREBOX_CREDENTIALS: join(folder, 'told') } })
+    const report = await operator.untilReport(pod, ({ status }) => status !== null)
+    assert.deepEqual(report.heldKeys, ['openai'])
+    assert.ok(!JSON.stringify(report).includes(REAL))
+  } finally {
+    await operator.close()
+  }
+})
+
+const address = Object.values(networkInterfaces())
+  .flat()
+  .find((one) => one !== undefined && one.family === 'IPv4' && !one.internal)?.address
+
+test(
+  'T72: a connection of the pod to the provider past the sidecar is found; its own are not',
+  { skip: address === undefined },
+  async () => {
+    const near = createServer((socket) => socket.on('error', () => undefined))
+    near.listen(0, address)
+    await once(near, 'listening')
+    const { port } = near.address() as AddressInfo
+    const operator = await startOperator()
+    const pod = operator.addPod('app-1')
+    const usual = config()
+    const past = {
+      ...usual,
+      upstreams: usual.upstreams.map((upstream) => ({
+        ...upstream,
+        credential: 'Passthrough' as const,
+        baseUrl: `http://${address}:${port}/v1`,
+      })),
+    }
+    sidecar = await startSidecar(past, { environment: operator.environment(pod) })
+    try {
+      // One of the sidecar's own, which that server never answers.
+      void fetch(`${sidecar.url}/openai/v1/chat/completions`, {
+        method: 'POST',
+        body: JSON.stringify({ model: 'gpt-4o', messages: [{ role: 'user', content: 'Hello.' }] }),
+      }).catch(() => undefined)
+      const honest = await operator.untilReport(pod, ({ bypass }) => bypass.looks >= 1)
+      assert.deepEqual([honest.bypass.found, honest.bypass.lastSeen], [0, null])
+      const around = connect(port, address)
+      around.on('error', () => undefined)
+      const found = await operator.untilReport(pod, ({ bypass }) => bypass.found > 0)
+      assert.equal(found.bypass.lastSeen, `${address} (${address}):${port}`)
+      assert.ok(found.bypass.found <= found.bypass.looks)
+      around.destroy()
+    } finally {
+      await sidecar.close()
+      near.close()
+      await operator.close()
+    }
+  },
+)
