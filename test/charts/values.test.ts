@@ -1,0 +1,115 @@
+/** What values a chart takes: each is explained, each is checked, and a wrong one is refused in words that help. */
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { load } from 'js-yaml'
+import { CHARTS, helm, helmOrNull } from './helm.ts'
+
+const program = await helmOrNull(4)
+const options = program === null ? { skip: 'helm is missing' } : {}
+
+interface Schema {
+  readonly type?: string | readonly string[]
+  readonly properties?: Readonly<Record<string, Schema>>
+  readonly additionalProperties?: unknown
+}
+
+const valuesText = readFileSync(`${CHARTS}farebox/values.yaml`, 'utf8')
+const schema = JSON.parse(readFileSync(`${CHARTS}farebox/values.schema.json`, 'utf8')) as Schema
+
+test('each value has a comment before it, and each leaf of the schema is a value', () => {
+  const lines = valuesText.split('\n')
+  const uncommented = lines.flatMap((line, index) => {
+    const isValue = /^ *[a-zA-Z]+: ?\S/.test(line)
+    return isValue && !/^ *#/.test(lines[index - 1] ?? '') && !isOneOfPair(lines, index) ? [line.trim()] : []
+  })
+  assert.deepEqual(uncommented, [])
+  assert.deepEqual(leavesOf(schema, ''), leavesOfValues(load(valuesText), schema, ''))
+})
+
+test('no object of the schema takes a name that it does not know', () => {
+  assert.deepEqual(openObjects(schema, ''), [])
+})
+
+const REFUSED: readonly (readonly [what: string, set: readonly string[], says: RegExp])[] = [
+  ['a name that there is not', ['operator.replica=3'], /\/operator.*'replica' not allowed/],
+  ['a name that there is not, at the top', ['sidecars.image.tag=1'], /'sidecars' not allowed/],
+  ['no replica', ['operator.replicas=0'], /\/operator\/replicas.*minimum/],
+  ['a pull policy', ['sidecar.image.pullPolicy=Sometimes'], /\/sidecar\/image\/pullPolicy.*one of 'Always', 'IfNotPresent', 'Never'/],
+  ['a failure policy', ['webhook.failurePolicy=Open'], /\/webhook\/failurePolicy.*one of 'Ignore', 'Fail'/],
+  ['a timeout that the API server does not know', ['webhook.timeoutSeconds=40'], /\/webhook\/timeoutSeconds.*maximum/],
+  ['a port that only root may open', ['webhook.port=443'], /\/webhook\/port.*minimum/],
+  ['a digest that is none', ['operator.image.digest=sha256:1'], /\/operator\/image\/digest.*pattern/],
+  ['a quote where it would end a policy', ["sidecar.image.repository=x'y"], /\/sidecar\/image\/repository.*pattern/],
+  ['a quote in a user', ["admissionPolicies.configWriters[0]=x'y"], /configWriters.*pattern/],
+  ['a namespace that cannot be', ['webhook.excludedNamespaces[0]=Kube_System'], /excludedNamespaces.*pattern/],
+  ['memory that Valkey does not understand', ['store.valkey.maxMemory=1Gi'], /\/store\/valkey\/maxMemory.*pattern/],
+  ['root as the user of the store', ['store.valkey.runAsUser=0'], /\/store\/valkey\/runAsUser.*minimum/],
+  ['an address that is none', ['store.redis.address=redis.data:6379'], /\/store\/redis\/address.*pattern/],
+  ['an address with a user', ['store.redis.address=redis://me@redis:6379'], /\/store\/redis\/address.*pattern/],
+  ['resources of another spelling', ['operator.resources.limit.memory=1Gi'], /\/operator\/resources.*'limit' not allowed/],
+  ['resources that the injection does not know', ['sidecar.resources.limits.ephemeral-storage=1Gi'], /'ephemeral-storage' not allowed/],
+  [
+    'a store of yours without its secret',
+    ['store.redis.address=redis://redis:6379'],
+    /store.redis.existingSecret must name a Secret with admin-password and root-key/,
+  ],
+  [
+    'two who issue the certificate',
+    ['certificates.certManager.enabled=true', 'certificates.existingSecret=x'],
+    /certificates.certManager.enabled and certificates.existingSecret exclude each other/,
+  ],
+]
+for (const [what, set, says] of REFUSED) {
+  test(`refuses ${what}`, options, () => {
+    const { code, stderr } = helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...set.flatMap((one) => ['--set', one])])
+    assert.notEqual(code, 0)
+    assert.match(stderr.replaceAll('\n', ' '), says)
+  })
+}
+
+test('the chart of the kinds takes no values', options, () => {
+  const { code, stderr } = helm(program ?? '', ['template', 'crds', `${CHARTS}farebox-crds`, '--set', 'keep=false'])
+  assert.notEqual(code, 0)
+  assert.match(stderr, /'keep' not allowed/)
+})
+
+test('both charts and the programs are of one version', () => {
+  const { version } = JSON.parse(readFileSync(`${CHARTS}../package.json`, 'utf8')) as { readonly version: string }
+  for (const name of ['farebox', 'farebox-crds']) {
+    const chart = load(readFileSync(`${CHARTS}${name}/Chart.yaml`, 'utf8')) as Readonly<Record<string, unknown>>
+    assert.deepEqual([chart['version'], chart['appVersion']], [version, version], name)
+  }
+})
+
+/** Requests and limits share a comment. */
+function isOneOfPair(lines: readonly string[], index: number): boolean {
+  const [line = '', before = ''] = [lines[index], lines[index - 1]]
+  return line.trim().startsWith('requests:') || (line.trim().startsWith('limits:') && before.trim().startsWith('requests:'))
+}
+
+function leavesOf(part: Schema, path: string): readonly string[] {
+  if (part.properties === undefined) return [path]
+  return Object.entries(part.properties)
+    .filter(([name]) => path !== '' || name !== 'global')
+    .flatMap(([name, inner]) => leavesOf(inner, path === '' ? name : `${path}.${name}`))
+    .filter((leaf) => !leaf.includes('issuerRef.') && !/[.](requests|limits)$/.test(leaf))
+    .toSorted()
+}
+
+function leavesOfValues(values: unknown, part: Schema, path: string): readonly string[] {
+  if (part.properties === undefined || typeof values !== 'object' || values === null) return [path]
+  if (path.endsWith('issuerRef')) return []
+  return Object.entries(values)
+    .flatMap(([name, inner]) => leavesOfValues(inner, part.properties?.[name] ?? {}, path === '' ? name : `${path}.${name}`))
+    .filter((leaf) => !/[.](requests|limits)$/.test(leaf))
+    .toSorted()
+}
+
+function openObjects(part: Schema, path: string): readonly string[] {
+  if (part.properties === undefined) return []
+  return [
+    ...(part.additionalProperties === false ? [] : [path]),
+    ...Object.entries(part.properties).flatMap(([name, inner]) => openObjects(inner, `${path}.${name}`)),
+  ]
+}
