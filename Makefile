@@ -1,11 +1,14 @@
 # Everything a contributor runs. Node 24 comes as a dev dependency; any Node from 20 on bootstraps it.
 NODE := node_modules/.bin/node --disable-warning=ExperimentalWarning
 REPLICAS ?= 1
+# The first of them that is there.
+BUILDER ?= $(notdir $(firstword $(foreach name,buildah podman docker,$(shell command -v $(name)))))
+VERSION = $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' package.json)
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test check generate bench outage chaos soak clean
+.PHONY: help install run serve test check generate bench outage chaos soak images cluster cluster-down e2e-kind clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 install: node_modules/.installed ## install what the project needs
 
@@ -54,6 +57,23 @@ chaos: install ## 30 minutes of faults under three sidecars; SECONDS=n SEED=n MO
 
 soak: install ## a million simulated schedules on every core; SCHEDULES=n SEED=n
 	@$(NODE) test/soak/main.ts $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
+
+images: install ## build the images; REGISTRY=registry.example.com/team BASE=node:24-slim BUILDER=docker
+	@test -n "$(BUILDER)" || { echo "buildah, podman or docker is needed"; exit 1; }
+	@$(NODE) operator/build.ts
+	@$(NODE) sidecar/build.ts
+	@for part in operator sidecar; do \
+	  $(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --tag $(if $(REGISTRY),$(REGISTRY)/)farebox-$$part:$(VERSION) --file $$part/Containerfile $$part/dist || exit 1; \
+	done
+
+cluster: install ## leave a real cluster standing with the charts installed, and say how to use it
+	@$(NODE) test/cluster/main.ts up
+
+cluster-down: install ## end the cluster of `make cluster`
+	@$(NODE) test/cluster/main.ts down
+
+e2e-kind: install ## the tests on a node, on a cluster by Docker and kind instead of one of our own
+	@FAREBOX_TEST_NODE=kind CI=true $(NODE) test/run.ts test/e2e
 
 clean: ## remove what was installed and left by runs
 	@rm -rf node_modules .farebox

@@ -5,6 +5,7 @@
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
+import { shareCluster } from './support/cluster.ts'
 import { redisProgram } from './support/redis.ts'
 
 const FILE_TIMEOUT_MS = 300_000
@@ -13,11 +14,16 @@ const SPANNING = ['test/**/*.test.ts']
 const NEED_REDIS = [
   'sidecar/src/store/redis',
   'test/chaos',
+  'test/charts/argo-cd',
+  'test/charts/valkey',
+  'test/delivery/store-file',
   'test/integration/outage',
   'test/integration/replicas',
   'test/integration/run',
   'test/integration/store-tls',
   'test/integration/store-trouble',
+  'test/operator/rollout',
+  'test/operator/store-user',
 ]
 
 interface Counts {
@@ -30,13 +36,15 @@ const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
 const wanted = process.argv.slice(2)
 // Before files run side by side: two of them must not install it at once.
 if (wanted.length === 0 || wanted.some((part) => NEED_REDIS.some((need) => need.includes(part) || part.includes(need)))) redisProgram()
-for (const [files, concurrency] of [
-  [globSync(UNIT), 2],
-  [globSync(SPANNING, { exclude: (name) => name === 'node_modules' }), 1],
-] as const) {
-  const chosen = files.filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part))).toSorted()
-  if (chosen.length > 0) await runFiles(chosen, concurrency)
-}
+const isWanted = (file: string): boolean => wanted.length === 0 || wanted.some((part) => file.includes(part))
+const unit = globSync(UNIT).filter(isWanted).toSorted()
+const spanning = globSync(SPANNING, { exclude: (name) => name === 'node_modules' })
+  .filter(isWanted)
+  .toSorted()
+if (unit.length > 0) await runFiles(unit, 2)
+const endCluster = await shareCluster(spanning)
+if (spanning.length > 0) await runFiles(spanning, 1)
+await endCluster()
 if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
 console.log(`${counts.passed} passed, ${counts.failed} failed`)
 process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0)
