@@ -23,6 +23,8 @@ import { recordings } from './recordings.ts'
 export interface ProviderOptions {
   /** 0, the default: any free one. */
   readonly port?: number
+  /** Address that it listens on; default 127.0.0.1. */
+  readonly host?: string
   /** Directories or files of recorded conversations, and conversations at hand. */
   readonly data?: readonly string[]
   readonly conversations?: readonly RecordedConversation[]
@@ -51,7 +53,7 @@ export interface SeenRequest {
 }
 
 export interface Provider {
-  /** `http://127.0.0.1:PORT`; an OpenAI client wants `/v1` after it. */
+  /** `http://HOST:PORT`; an OpenAI client wants `/v1` after it. */
   readonly url: string
   readonly port: number
   readonly bill: Bill
@@ -81,6 +83,7 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
   })
   const cache = promptCache(options.cacheTtlMs ?? CACHE_TTL_MS)
   const recorded = recordings([...(options.conversations ?? []), ...(await recordedIn(options.data ?? []))])
+  const host = options.host ?? '127.0.0.1'
   const chat = chatService({ models, recorded, cache, accept, lengths: options.answerTokens ?? ANSWER_TOKENS, nowMs })
   const failures = injectedFailures()
   let requests = 0
@@ -113,11 +116,11 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(options.port ?? 0, '127.0.0.1', resolve)
+    server.listen(options.port ?? 0, host, resolve)
   })
   const { port } = server.address() as AddressInfo
   return {
-    url: `http://127.0.0.1:${port}`,
+    url: `http://${host}:${port}`,
     port,
     bill,
     settled: async () => {
