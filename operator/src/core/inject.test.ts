@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { ANNOTATIONS, LABELS, RUNTIME_SECRET, SIDECAR_CONTAINER, VOLUMES, WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
+import { anyPod } from '../../../test/support/any-pod.ts'
 import { applyPatch } from '../../../test/support/json-patch.ts'
 import { makeBudget, makeInjectionSettings, makePod, podProblems, qosClass } from '../../../test/support/pods.ts'
 import type { TestContainer, TestPod } from '../../../test/support/pods.ts'
@@ -251,25 +252,33 @@ describe('the container', () => {
       const env = JSON.stringify(sidecarOf(pod)['env'])
       const volumes = Array.isArray(pod.spec['volumes']) ? pod.spec['volumes'] : []
       return {
-        secret: volumes.find((volume: { readonly name: string }) => volume.name === VOLUMES.runtime)?.secret,
-        names: ['FAREBOX_STORE_FILE', 'FAREBOX_IDENTITY_KEY_FILE'].filter((name) => env.includes(name)),
+        sources: volumes.find((volume: { readonly name: string }) => volume.name === VOLUMES.runtime)?.projected?.sources,
+        names: ['FAREBOX_STORE_FILE', 'FAREBOX_STORE_CA', 'FAREBOX_IDENTITY_KEY_FILE'].filter((name) => env.includes(name)),
       }
     }
     assert.deepEqual(runtimeOf({}), {
-      secret: {
-        secretName: RUNTIME_SECRET,
-        items: [
-          { key: 'store', path: 'store' },
-          { key: 'identity-key', path: 'identity-key' },
-        ],
-      },
-      names: ['FAREBOX_STORE_FILE', 'FAREBOX_IDENTITY_KEY_FILE'],
+      sources: [
+        {
+          secret: {
+            name: RUNTIME_SECRET,
+            items: [
+              { key: 'store', path: 'store' },
+              { key: 'identity-key', path: 'identity-key' },
+            ],
+          },
+        },
+        { secret: { name: RUNTIME_SECRET, items: [{ key: 'store-ca.crt', path: 'store-ca.crt' }], optional: true } },
+      ],
+      names: ['FAREBOX_STORE_FILE', 'FAREBOX_STORE_CA', 'FAREBOX_IDENTITY_KEY_FILE'],
     })
     assert.deepEqual(runtimeOf({ redis: { secretRef: { name: 'mine', key: 'url' } } }), {
-      secret: { secretName: 'mine', items: [{ key: 'url', path: 'store' }] },
-      names: ['FAREBOX_STORE_FILE'],
+      sources: [
+        { secret: { name: 'mine', items: [{ key: 'url', path: 'store' }] } },
+        { secret: { name: 'mine', items: [{ key: 'ca.crt', path: 'store-ca.crt' }], optional: true } },
+      ],
+      names: ['FAREBOX_STORE_FILE', 'FAREBOX_STORE_CA'],
     })
-    assert.deepEqual(runtimeOf({ kind: 'Embedded' }), { secret: undefined, names: [] })
+    assert.deepEqual(runtimeOf({ kind: 'Embedded' }), { sources: undefined, names: [] })
   })
 
   test('T16: a pull secret is on the pod once', () => {
@@ -380,50 +389,6 @@ describe('the hash', () => {
 })
 
 describe('any pod', () => {
-  const names = fc.uniqueArray(fc.stringMatching(/^[a-e]{1,3}$/), { minLength: 1, maxLength: 5 })
-  const variable = fc.record({
-    name: fc.constantFrom('OPENAI_BASE_URL', 'OPENAI_API_KEY', 'HTTP_PROXY', 'A', 'B'),
-    value: fc.constantFrom('', 'x', '$(OPENAI_BASE_URL)'),
-  })
-  const quantities = fc.record({ cpu: fc.constantFrom('1', '500m'), memory: fc.constantFrom('64Mi', '1Gi') }, { requiredKeys: [] })
-  const requested = fc.record({ cpu: fc.constantFrom('0.5', '500m', '100m'), memory: fc.constant('64Mi') }, { requiredKeys: [] })
-  const resources = fc.record({ limits: quantities, requests: requested }, { requiredKeys: [] })
-  const fields = fc.record(
-    {
-      env: fc.uniqueArray(variable, { selector: ({ name }) => name, maxLength: 4 }),
-      envFrom: fc.constant([{ secretRef: { name: 'openai' } }]),
-      resources,
-      volumeMounts: fc.constant([{ name: 'v', mountPath: '/v' }]),
-    },
-    { requiredKeys: [] },
-  )
-  const containersOf = (list: readonly string[]) => fc.tuple(...list.map((name) => fields.map((more) => container(name, more))))
-  const pods = fc
-    .tuple(names, fc.subarray(['istio-init', 'istio-proxy', 'linkerd-init', 'vault-agent-init', 'init-a', 'init-b']))
-    .chain(([apps, inits]) =>
-      fc.record({
-        containers: containersOf(apps),
-        initContainers: fc.option(containersOf(inits), { nil: undefined }),
-        resources: fc.option(resources, { nil: undefined }),
-        imagePullSecrets: fc.option(fc.constant([{ name: 'regcred' }]), { nil: undefined }),
-        annotations: fc.option(fc.dictionary(fc.constantFrom('a/b', 'c~d'), fc.string()), { nil: undefined }),
-        runAsUser: fc.constantFrom(undefined, 0, 1000),
-      }),
-    )
-    .map(({ annotations, initContainers, resources, imagePullSecrets, containers, runAsUser }) =>
-      makePod(
-        {
-          containers,
-          volumes: [{ name: 'v', emptyDir: {} }],
-          ...(initContainers === undefined ? {} : { initContainers }),
-          ...(resources === undefined ? {} : { resources }),
-          ...(imagePullSecrets === undefined ? {} : { imagePullSecrets }),
-          ...(runAsUser === undefined ? {} : { securityContext: { runAsUser } }),
-        },
-        annotations === undefined ? {} : { annotations },
-      ),
-    )
-  const plainPods = pods.map((pod): TestPod => JSON.parse(JSON.stringify(pod))) // as it would come over the wire
   const budgets = fc.constantFrom(BUDGET, HOLDING, makeBudget({ spec: { store: { kind: 'Embedded' } } }))
   const settings = makeInjectionSettings({ pullSecrets: ['regcred'] })
 
@@ -464,7 +429,7 @@ describe('any pod', () => {
 
   test('T18: any valid pod stays valid, and without what is ours it is what it was', () => {
     fc.assert(
-      fc.property(plainPods, budgets, (pod, budget) => {
+      fc.property(anyPod, budgets, (pod, budget) => {
         assert.deepEqual(podProblems(pod), [])
         const injected = inject(pod, { budget, settings })
         assert.deepEqual(podProblems(injected), [])

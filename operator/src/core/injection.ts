@@ -1,6 +1,7 @@
 /** What is put into pods: the sidecar's container, its volumes, and the settings that they are made from. */
 import {
   CONFIG_KEYS,
+  OWN_STORE_CA_KEY,
   PATHS,
   PORTS,
   RUNTIME_KEYS,
@@ -68,7 +69,12 @@ export function sidecarContainer(
       { name: 'FAREBOX_OPERATOR', value: settings.deliveryUrl },
       { name: 'FAREBOX_OPERATOR_CA', value: `${PATHS.config}/${CONFIG_KEYS.trust}` },
       { name: 'FAREBOX_TOKEN', value: `${PATHS.token}/token` },
-      ...(store === null ? [] : [{ name: 'FAREBOX_STORE_FILE', value: `${PATHS.runtime}/${RUNTIME_KEYS.store}` }]),
+      ...(store === null
+        ? []
+        : [
+            { name: 'FAREBOX_STORE_FILE', value: `${PATHS.runtime}/${RUNTIME_KEYS.store}` },
+            { name: 'FAREBOX_STORE_CA', value: `${PATHS.runtime}/${RUNTIME_KEYS.storeCa}` },
+          ]),
       ...(store?.hasIdentityKey === true
         ? [{ name: 'FAREBOX_IDENTITY_KEY_FILE', value: `${PATHS.runtime}/${RUNTIME_KEYS.identityKey}` }]
         : []),
@@ -112,7 +118,7 @@ export function sidecarVolumes(budget: Budget): readonly OwnEntry[] {
       name: VOLUMES.token,
       projected: { sources: [{ serviceAccountToken: { audience: TOKEN_AUDIENCE, expirationSeconds: TOKEN_LIFE_S, path: 'token' } }] },
     },
-    ...(store === null ? [] : [{ name: VOLUMES.runtime, secret: { secretName: store.secretName, items: store.items } }]),
+    ...(store === null ? [] : [{ name: VOLUMES.runtime, projected: { sources: runtimeSources(store) } }]),
     ...(held.length === 0
       ? []
       : [
@@ -128,20 +134,29 @@ export function sidecarVolumes(budget: Budget): readonly OwnEntry[] {
   ]
 }
 
-/** Null: the books are in the pod. With a store of the user's own, sidecars agree on their identity key in it. */
-function storeOf({ spec: { store } }: Budget): {
+interface StoreFiles {
   readonly secretName: string
   readonly items: readonly { readonly key: string; readonly path: string }[]
+  /** Which key has the authority of the store's certificate, if any. */
+  readonly caKey: string
   readonly hasIdentityKey: boolean
-} | null {
+}
+
+/** The pod waits for the address. It does not wait for an authority, which most stores do not need: that is optional by itself. */
+function runtimeSources({ secretName: name, items, caKey }: StoreFiles): readonly object[] {
+  return [{ secret: { name, items } }, { secret: { name, items: [{ key: caKey, path: RUNTIME_KEYS.storeCa }], optional: true } }]
+}
+
+/** Null: the books are in the pod. With a store of the user's own, sidecars agree on their identity key in it. */
+function storeOf({ spec: { store } }: Budget): StoreFiles | null {
   if (store.kind === 'Embedded') return null
   const { redis } = store
   if (redis !== undefined) {
     const items = [{ key: redis.secretRef.key, path: RUNTIME_KEYS.store }]
-    return { secretName: redis.secretRef.name, items, hasIdentityKey: false }
+    return { secretName: redis.secretRef.name, items, caKey: OWN_STORE_CA_KEY, hasIdentityKey: false }
   }
   const items = [RUNTIME_KEYS.store, RUNTIME_KEYS.identityKey].map((key) => ({ key, path: key }))
-  return { secretName: RUNTIME_SECRET, items, hasIdentityKey: true }
+  return { secretName: RUNTIME_SECRET, items, caKey: RUNTIME_KEYS.storeCa, hasIdentityKey: true }
 }
 
 function heldKeys(budget: Budget): readonly { readonly upstream: string; readonly secret: SecretKey }[] {

@@ -4,7 +4,7 @@ import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { ALERTS_SHOWN_MAX, MARGIN_PERCENT_MIN, TIERS_SHOWN_MAX } from '@farebox/crds/traffic-status.ts'
 import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
-import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import { formatUsd, parseSignedUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Compiled, ObjectStatus } from './compile.ts'
 import { earnedBy, marginPercent } from './margin.ts'
@@ -23,24 +23,36 @@ export function withTraffic(
   report: TrafficReport,
 ): ReadonlyMap<string, ObjectStatus> {
   const statuses = new Map(compiled.statuses)
-  const margins = new Map<string, TierTraffic['margin']>()
-  for (const tier of tiers) {
-    const { name } = tier.metadata
-    const totals = report.tiers[name]
-    const price = priceOf(tier, compiled)
-    const realised = totals === undefined || price === null ? null : realisedPercent(totals, price)
-    const margin = {
-      targetPercent: tier.spec.unitEconomics.targetGrossMarginPercent,
-      ...(realised === null ? {} : { realisedPercent: Math.max(realised, MARGIN_PERCENT_MIN) }),
-    }
-    margins.set(name, margin)
+  const margins = marginsOf(compiled, tiers, report.tiers)
+  for (const [name, margin] of margins) {
     const status = statuses.get(`PricingTier/${name}`)
     if (status !== undefined) statuses.set(`PricingTier/${name}`, { ...status, margin })
   }
   const budget = `ConversationBudget/${report.config.budget}`
   const status = statuses.get(budget)
-  if (status !== undefined) statuses.set(budget, { ...status, ...trafficOf(report, margins) })
+  if (status !== undefined) statuses.set(budget, { ...status, ...trafficOf(report.tiers, margins) })
   return statuses
+}
+
+/** Of each tier: the margin that it wants, and the one that these totals leave. */
+export function marginsOf(
+  compiled: Pick<Compiled, 'tiers'>,
+  tiers: readonly PricingTier[],
+  totalsByTier: TrafficReport['tiers'],
+): ReadonlyMap<string, TierTraffic['margin']> {
+  return new Map(
+    tiers.map((tier) => {
+      const { name } = tier.metadata
+      const totals = totalsByTier[name]
+      const price = priceOf(tier, compiled)
+      const realised = totals === undefined || price === null ? null : realisedPercent(totals, price)
+      const margin = {
+        targetPercent: tier.spec.unitEconomics.targetGrossMarginPercent,
+        ...(realised === null ? {} : { realisedPercent: Math.max(realised, MARGIN_PERCENT_MIN) }),
+      }
+      return [name, margin]
+    }),
+  )
 }
 
 /** In US dollars, by the contract that is compiled of it. */
@@ -64,10 +76,13 @@ function realisedPercent({ conversations, spent, resolutions }: TierTotals, pric
   return marginPercent(earnedBy({ conversations, resolved }, price), inference)
 }
 
-type BudgetTraffic = Required<Pick<ConversationBudgetStatus, 'conversations' | 'spend' | 'cost' | 'alerts' | 'resolutions' | 'tiers'>>
+export type BudgetTraffic = Required<
+  Pick<ConversationBudgetStatus, 'conversations' | 'spend' | 'cost' | 'alerts' | 'resolutions' | 'tiers'>
+>
 
-function trafficOf(report: TrafficReport, margins: ReadonlyMap<string, TierTraffic['margin']>): BudgetTraffic {
-  const used = Object.entries(report.tiers)
+/** What these totals come to, in all and by tier. */
+export function trafficOf(totalsByTier: TrafficReport['tiers'], margins: ReadonlyMap<string, TierTraffic['margin']>): BudgetTraffic {
+  const used = Object.entries(totalsByTier)
     .filter(([, totals]) => totals.conversations > 0)
     .toSorted(([a, { spent: ofA }], [b, { spent: ofB }]) => compare(parseUsd(ofB), parseUsd(ofA)) || (a < b ? -1 : 1))
   const all = used.map(([, totals]) => totals)
@@ -80,7 +95,7 @@ function trafficOf(report: TrafficReport, margins: ReadonlyMap<string, TierTraff
       turns: count(({ turns }) => turns),
       byRung: counted(all.map(({ byRung }) => byRung)),
     },
-    spend: { spent: usd(({ spent }) => spent), held: usd(({ held }) => held) },
+    spend: { spent: usd(({ spent }) => spent), held: usd(({ held }) => held), ...todayOf(all) },
     cost: { max: formatUsd(dearest) },
     alerts: highest(counted(all.map(({ alerts }) => alerts))),
     resolutions: {
@@ -102,6 +117,11 @@ function trafficOf(report: TrafficReport, margins: ReadonlyMap<string, TierTraff
       }
     }),
   }
+}
+
+function todayOf(all: readonly TierTotals[]): { readonly today?: string } {
+  const known = all.flatMap(({ today }) => (today === undefined ? [] : [parseSignedUsd(today.spent)]))
+  return known.length === 0 ? {} : { today: formatUsd(known.reduce((sum, spent) => sum + spent, 0n)) }
 }
 
 /** Sums by key; what nobody counted is left out. */

@@ -1,0 +1,309 @@
+/**
+ * What every replica knows of the cluster, from caches alone: our three kinds, checked; pods, namespaces and nodes by their metadata; the
+ * config maps that are ours; and the few objects of our own installation.
+ */
+import { CONFIG_KEYS, LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
+import { checkObject } from '@farebox/crds/check.ts'
+import type { FareboxObject, Problem } from '@farebox/crds/check.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { PriceBook } from '@farebox/crds/price-book.ts'
+import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import * as z from 'zod'
+import type { Snapshot } from '../core/compile.ts'
+import { configOfText } from '../core/config-text.ts'
+import { governing } from '../core/governance.ts'
+import { streamConfigOf } from '../delivery/stream-hub.ts'
+import type { StreamConfig } from '../delivery/stream-hub.ts'
+import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
+import { Reflector } from '../kube/reflector.ts'
+import type { ReflectorOptions, ReflectorProblem } from '../kube/reflector.ts'
+import {
+  CONFIG_MAPS,
+  CONVERSATION_BUDGETS,
+  MUTATING_WEBHOOK_CONFIGURATIONS,
+  NAMESPACES,
+  NODES,
+  PODS,
+  PRICE_BOOKS,
+  PRICING_TIERS,
+  SECRETS,
+} from '../kube/resources.ts'
+
+/** An object of one of our kinds, as the API server has it, and as what it was understood. */
+export interface Known<T> {
+  readonly object: KubeObject
+  readonly checked: { readonly status: 'ok'; readonly value: T } | { readonly status: 'invalid'; readonly problems: readonly Problem[] }
+}
+
+/** A config map that we wrote, or that somebody has changed since. */
+export interface KnownConfigMap {
+  readonly object: KubeObject
+  /** Null: it holds no config that this version would have written. */
+  readonly config: SidecarConfig | null
+  readonly stream: StreamConfig | null
+}
+
+export type Change =
+  /** Something that configs are compiled from. */
+  | { readonly what: 'Policy'; readonly resource: Resource; readonly key: string; readonly isGone: boolean }
+  /** An object of ours, otherwise: its status, its labels. */
+  | { readonly what: 'Other' }
+  | { readonly what: 'ConfigMap'; readonly namespace: string; readonly key: string; readonly isGone: boolean }
+  | { readonly what: 'Pod'; readonly namespace: string; readonly goneUid: string | undefined }
+  | { readonly what: 'Namespace'; readonly name: string }
+  | { readonly what: 'Certificate' }
+  | { readonly what: 'Webhook' }
+  | { readonly what: 'StoreSecret' }
+
+export interface ClusterOptions {
+  readonly kube: ReflectorOptions<unknown>['kube']
+  /** Ours. */
+  readonly namespace: string
+  readonly tlsSecret: string
+  readonly storeSecret: string
+  readonly webhookName: string
+  /** Called at once, in order: only note what there is to do. */
+  readonly onChange: (change: Change) => void
+  readonly onProblem: (problem: ReflectorProblem) => void
+}
+
+type Supervised = Pick<Reflector<never>, 'start' | 'stop' | 'synced' | 'hasSynced' | 'lastEventAgeMs'>
+
+/** A pod that has ended does nothing any more. */
+const LIVING_PODS = 'status.phase!=Succeeded,status.phase!=Failed'
+
+export class Cluster {
+  readonly tiers: Reflector<Known<PricingTier>>
+  readonly books: Reflector<Known<PriceBook>>
+  readonly budgets: Reflector<Known<ConversationBudget>>
+  readonly pods: Reflector<KubeObject>
+  readonly namespaces: Reflector<KubeObject>
+  readonly configMaps: Reflector<KnownConfigMap>
+  readonly tls: Reflector<KubeObject>
+  readonly store: Reflector<KubeObject>
+  readonly webhooks: Reflector<KubeObject>
+  /** The version of its kubelet, by node. */
+  readonly nodes: Reflector<string>
+  /** By what metrics call them. */
+  readonly #all: ReadonlyMap<string, Supervised>
+  readonly #podsByNamespace = new Map<string, Map<string, KubeObject>>()
+  /** Those that were understood and stay, by namespace: what is asked for at each admission. */
+  readonly #budgetsByNamespace = new Map<string, Map<string, ConversationBudget>>()
+
+  constructor(options: ClusterOptions) {
+    const { onChange, onProblem, kube, namespace } = options
+    const policy =
+      <T>(resource: Resource) =>
+      (key: string, before: Known<T> | undefined, after: Known<T> | undefined): void => {
+        if (before !== undefined && after !== undefined && isSamePolicy(before.object.metadata, after.object.metadata))
+          onChange({ what: 'Other' })
+        else onChange({ what: 'Policy', resource, key, isGone: after === undefined })
+      }
+    const onBudget = policy<ConversationBudget>(CONVERSATION_BUDGETS)
+    const named = (name: string): { readonly namespace: string; readonly fieldSelector: string } => ({
+      namespace,
+      fieldSelector: `metadata.name=${name}`,
+    })
+    const whole = (object: KubeObject): KubeObject => object
+    this.tiers = new Reflector({
+      kube,
+      resource: PRICING_TIERS,
+      parse: (object) => known(object, (value) => (value.kind === 'PricingTier' ? value : null)),
+      onChange: policy(PRICING_TIERS),
+      onProblem,
+    })
+    this.books = new Reflector({
+      kube,
+      resource: PRICE_BOOKS,
+      parse: (object) => known(object, (value) => (value.kind === 'PriceBook' ? value : null)),
+      onChange: policy(PRICE_BOOKS),
+      onProblem,
+    })
+    this.budgets = new Reflector<Known<ConversationBudget>>({
+      kube,
+      resource: CONVERSATION_BUDGETS,
+      parse: (object) => known(object, (value) => (value.kind === 'ConversationBudget' ? value : null)),
+      onChange: (key, before, after) => {
+        const metadata = (after ?? before)?.object.metadata
+        const isThere = after?.checked.status === 'ok' && metadata?.deletionTimestamp === undefined
+        keep(this.#budgetsByNamespace, metadata?.namespace, key, isThere ? after.checked.value : undefined)
+        onBudget(key, before, after)
+      },
+      onProblem,
+    })
+    this.pods = new Reflector({
+      kube,
+      resource: PODS,
+      fieldSelector: LIVING_PODS,
+      metadataOnly: true,
+      parse: whole,
+      onChange: (key, before, after) => {
+        const { namespace = '' } = (after ?? before)?.metadata ?? {}
+        keep(this.#podsByNamespace, namespace, key, after)
+        onChange({ what: 'Pod', namespace, goneUid: after === undefined ? before?.metadata.uid : undefined })
+      },
+      onProblem,
+    })
+    this.namespaces = new Reflector({
+      kube,
+      resource: NAMESPACES,
+      metadataOnly: true,
+      parse: whole,
+      onChange: (name, before, after) => {
+        if (before?.metadata.deletionTimestamp !== after?.metadata.deletionTimestamp || before === undefined || after === undefined)
+          onChange({ what: 'Namespace', name })
+      },
+      onProblem,
+    })
+    this.configMaps = new Reflector<KnownConfigMap>({
+      kube,
+      resource: CONFIG_MAPS,
+      labelSelector: `${LABELS.managedBy}=${MANAGED_BY}`,
+      parse: configMap,
+      onChange: (key, before, after) => {
+        const { namespace = '' } = (after ?? before)?.object.metadata ?? {}
+        onChange({ what: 'ConfigMap', namespace, key, isGone: after === undefined })
+      },
+      onProblem,
+    })
+    this.tls = new Reflector({
+      kube,
+      resource: SECRETS,
+      ...named(options.tlsSecret),
+      parse: whole,
+      onChange: () => onChange({ what: 'Certificate' }),
+      onProblem,
+    })
+    this.store = new Reflector({
+      kube,
+      resource: SECRETS,
+      ...named(options.storeSecret),
+      parse: whole,
+      onChange: () => onChange({ what: 'StoreSecret' }),
+      onProblem,
+    })
+    this.webhooks = new Reflector({
+      kube,
+      resource: MUTATING_WEBHOOK_CONFIGURATIONS,
+      fieldSelector: `metadata.name=${options.webhookName}`,
+      parse: whole,
+      onChange: () => onChange({ what: 'Webhook' }),
+      onProblem,
+    })
+    this.nodes = new Reflector({ kube, resource: NODES, parse: kubeletVersion, onProblem })
+    this.#all = new Map<string, Supervised>([
+      ['pricingtiers', this.tiers],
+      ['pricebooks', this.books],
+      ['conversationbudgets', this.budgets],
+      ['pods', this.pods],
+      ['namespaces', this.namespaces],
+      ['nodes', this.nodes],
+      ['configmaps', this.configMaps],
+      ['secrets/tls', this.tls],
+      ['secrets/store', this.store],
+      ['mutatingwebhookconfigurations', this.webhooks],
+    ])
+  }
+
+  start(): void {
+    for (const reflector of this.#all.values()) reflector.start()
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#all.values()].map((reflector) => reflector.stop()))
+  }
+
+  /** When all that there was is known. */
+  async synced(): Promise<void> {
+    await Promise.all([...this.#all.values()].map(({ synced }) => synced))
+  }
+
+  get hasSynced(): boolean {
+    return [...this.#all.values()].every(({ hasSynced }) => hasSynced)
+  }
+
+  /** Since anything came of each, in ms. */
+  watchAgesMs(): ReadonlyMap<string, number> {
+    return new Map([...this.#all].map(([name, { lastEventAgeMs }]) => [name, lastEventAgeMs]))
+  }
+
+  /** What there is to compile: what was understood, and is not being deleted. */
+  snapshot(): Snapshot {
+    return { tiers: understood(this.tiers), budgets: understood(this.budgets), priceBooks: understood(this.books) }
+  }
+
+  /** Of all namespaces that have budgets. */
+  namespacesWithBudgets(): Iterable<string> {
+    return this.#budgetsByNamespace.keys()
+  }
+
+  budgetsOf(namespace: string): Iterable<ConversationBudget> {
+    return this.#budgetsByNamespace.get(namespace)?.values() ?? []
+  }
+
+  podsOf(namespace: string): Iterable<KubeObject> {
+    return this.#podsByNamespace.get(namespace)?.values() ?? []
+  }
+
+  /** Null: none does. */
+  governingOf({ metadata }: KubeObject): ConversationBudget | null {
+    const { namespace = '', labels = {} } = metadata
+    return governing({ namespace, labels }, this.budgetsOf(namespace))
+  }
+
+  /** Of all nodes that say; null: none does. */
+  oldestKubelet(): string | null {
+    const versions = [...this.nodes.values()].filter((version) => version !== '')
+    return versions.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))[0] ?? null
+  }
+
+  /** A namespace that goes takes what is in it along, and refuses what is new. */
+  isGoing(namespace: string): boolean {
+    const known = this.namespaces.get(namespace)
+    return known === undefined || known.metadata.deletionTimestamp !== undefined
+  }
+}
+
+function known<T extends FareboxObject>(object: KubeObject, ofKind: (value: FareboxObject) => T | null): Known<T> {
+  const checked = checkObject(object)
+  if (checked.status === 'invalid') return { object, checked }
+  const value = ofKind(checked.value)
+  return value === null
+    ? { object, checked: { status: 'invalid', problems: [{ field: 'kind', message: `must be another than ${checked.value.kind}` }] } }
+    : { object, checked: { status: 'ok', value } }
+}
+
+function kubeletVersion({ status }: KubeObject): string {
+  const { data } = NodeStatus.safeParse(status)
+  return data?.nodeInfo.kubeletVersion ?? ''
+}
+
+const NodeStatus = z.object({ nodeInfo: z.object({ kubeletVersion: z.string() }) })
+
+function configMap(object: KubeObject): KnownConfigMap {
+  const { data } = object
+  const text = typeof data === 'object' && data !== null && CONFIG_KEYS.config in data ? data[CONFIG_KEYS.config] : undefined
+  return typeof text === 'string'
+    ? { object, config: configOfText(text), stream: streamConfigOf(text) }
+    : { object, config: null, stream: null }
+}
+
+function understood<T extends FareboxObject>(cache: Reflector<Known<T>>): readonly T[] {
+  return [...cache.values()].flatMap(({ object, checked }) =>
+    checked.status === 'ok' && object.metadata.deletionTimestamp === undefined ? [checked.value] : [],
+  )
+}
+
+function isSamePolicy(a: ObjectMeta, b: ObjectMeta): boolean {
+  return a.generation === b.generation && a.deletionTimestamp === b.deletionTimestamp
+}
+
+function keep<T>(byNamespace: Map<string, Map<string, T>>, namespace: string | undefined, key: string, value: T | undefined): void {
+  if (namespace === undefined) return
+  const those = byNamespace.get(namespace) ?? new Map<string, T>()
+  if (value === undefined) those.delete(key)
+  else those.set(key, value)
+  if (those.size === 0) byNamespace.delete(namespace)
+  else byNamespace.set(namespace, those)
+}

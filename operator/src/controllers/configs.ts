@@ -1,0 +1,164 @@
+/**
+ * Compiles everything there is, and makes the config maps what came of it: one for each budget, owned by it, so that it goes with its
+ * budget. A budget of which no config can be made keeps the one that it has. Whoever edits one of them sees it put right.
+ */
+import { ANNOTATIONS, CONFIG_KEYS, LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { Hindrance } from '../core/cluster-status.ts'
+import { budgetKey, compile } from '../core/compile.ts'
+import type { Compiled, Snapshot } from '../core/compile.ts'
+import { configMapName } from '../core/config-map-name.ts'
+import { configOfText, configText } from '../core/config-text.ts'
+import { applied, applyIfChanged, ownerOf } from '../kube/apply.ts'
+import type { KubeClient, KubeObject } from '../kube/kube.ts'
+import { CONFIG_MAPS } from '../kube/resources.ts'
+import type { Log } from '../telemetry/log.ts'
+import { messageOf } from '../telemetry/log.ts'
+import type { Cluster } from './cluster.ts'
+import { inBatches } from './in-batches.ts'
+
+const FIELD_MANAGER = 'farebox-config'
+const AT_ONCE = 8
+/** The leader writes the first certificate a moment after it began. */
+const TRUST_AGAIN_MS = 100
+
+export interface ConfigsOptions {
+  readonly cluster: Cluster
+  readonly client: KubeClient
+  /** What sidecars are to trust, as PEM; `null`: what any machine trusts; undefined: it is not known yet. */
+  readonly trust: () => string | null | undefined
+  /** Whether there is a store for budgets that name none. */
+  readonly hasStore: boolean
+  readonly nowMs: () => number
+  readonly log: Log
+  readonly onOutcome: (outcome: 'written' | 'reverted' | 'failed', budget: ConversationBudget) => void
+}
+
+/** What was compiled last, and what is in force of it. */
+export interface InForce {
+  readonly snapshot: Snapshot
+  readonly compiled: Compiled
+  readonly configs: ReadonlyMap<string, SidecarConfig>
+  readonly hindered: ReadonlyMap<string, Hindrance>
+}
+
+export class Configs {
+  readonly #options: ConfigsOptions
+  /** As the API server answered: what it tells of them by the watch may come later. By `namespace/name` of the config map. */
+  readonly #written = new Map<string, KubeObject>()
+  #inForce: InForce | null = null
+
+  constructor(options: ConfigsOptions) {
+    this.#options = options
+  }
+
+  /** Null before the first. */
+  get inForce(): InForce | null {
+    return this.#inForce
+  }
+
+  /** It was deleted: what we know of it does not count any more. */
+  forget(configMap: string): void {
+    this.#written.delete(configMap)
+  }
+
+  /** Rejects when a config map could not be written; what could be is. */
+  async reconcile(): Promise<{ readonly againAfterMs?: number } | void> {
+    const { cluster, trust, nowMs, hasStore } = this.#options
+    const ca = trust()
+    if (ca === undefined) return { againAfterMs: TRUST_AGAIN_MS }
+    const snapshot = cluster.snapshot()
+    const previous = new Map(
+      snapshot.budgets.flatMap((budget) => {
+        const config = this.#previousOf(budget)
+        return config === null ? [] : [[budgetKey(budget), config] as const]
+      }),
+    )
+    const compiled = compile(snapshot, { nowMs: nowMs(), previous })
+    const hindered = new Map<string, Hindrance>()
+    const failures: unknown[] = []
+    await inBatches(snapshot.budgets, AT_ONCE, async (budget) => {
+      const key = budgetKey(budget)
+      const config = compiled.configs.get(key)
+      if (config === undefined || cluster.isGoing(budget.metadata.namespace ?? '')) return
+      if (!hasStore && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined) hindered.set(key, NO_STORE)
+      try {
+        await this.#write(budget, config, ca)
+      } catch (error) {
+        failures.push(error)
+        hindered.set(key, { reason: 'NotWritten', message: `the config could not be written: ${messageOf(error)}` })
+        this.#options.onOutcome('failed', budget)
+      }
+    })
+    this.#inForce = { snapshot, compiled, configs: new Map([...previous, ...compiled.configs]), hindered }
+    if (failures.length > 0)
+      throw new Error(`${failures.length} configs could not be written: ${messageOf(failures[0])}`, { cause: failures[0] })
+  }
+
+  async #write(budget: ConversationBudget, config: SidecarConfig, ca: string | null): Promise<void> {
+    const { cluster, client, log, onOutcome } = this.#options
+    const key = budgetKey(budget)
+    const known = cluster.budgets.get(key)
+    if (known === undefined) return // it went meanwhile, and what it owns goes with it
+    const name = configMapName(budget.metadata.name)
+    const place = `${budget.metadata.namespace}/${name}`
+    const wanted = applied(CONFIG_MAPS, name, {
+      ...(budget.metadata.namespace === undefined ? {} : { namespace: budget.metadata.namespace }),
+      labels: { [LABELS.managedBy]: MANAGED_BY },
+      annotations: { [ANNOTATIONS.configOf]: key },
+      ownerReferences: [ownerOf(known.object)],
+      fields: { data: { [CONFIG_KEYS.config]: configText(config), ...(ca === null ? {} : { [CONFIG_KEYS.trust]: ca }) } },
+    })
+    const before = this.#written.get(place)
+    const current = this.#currentOf(place)
+    const after = await applyIfChanged(client, CONFIG_MAPS, wanted, { fieldManager: FIELD_MANAGER, force: true, current })
+    if (after === current) return
+    this.#written.set(place, after)
+    const isReverted = before !== undefined && current !== before && JSON.stringify(before['data']) === JSON.stringify(after['data'])
+    onOutcome(isReverted ? 'reverted' : 'written', budget)
+    log.info({ budget: key, version: config.version, hash: config.hash, isReverted }, 'config written')
+  }
+
+  /** The config in force. One that belongs to an earlier budget of the same name does not count: it goes with that. */
+  #previousOf(budget: ConversationBudget): SidecarConfig | null {
+    const place = `${budget.metadata.namespace}/${configMapName(budget.metadata.name)}`
+    const written = this.#written.get(place)
+    const cached = this.#options.cluster.configMaps.get(place)
+    const uid = this.#options.cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
+    const candidates = [
+      written === undefined ? null : { object: written, config: textConfig(written) },
+      cached === undefined ? null : { object: cached.object, config: cached.config },
+    ].flatMap((candidate) => (candidate?.config === null || candidate === null ? [] : [candidate]))
+    const own = candidates.filter(({ object }) => object.metadata.ownerReferences?.some((owner) => owner.uid === uid) === true)
+    return own.map(({ config }) => config).reduce<SidecarConfig | null>((newest, config) => newerOf(newest, config), null)
+  }
+
+  #currentOf(place: string): KubeObject | undefined {
+    const written = this.#written.get(place)
+    const cached = this.#options.cluster.configMaps.get(place)?.object
+    if (written === undefined || cached === undefined) return cached ?? written
+    return versionOf(written) > versionOf(cached) ? written : cached
+  }
+}
+
+const NO_STORE: Hindrance = {
+  reason: 'NoStore',
+  message: 'no store came with the chart: name one in spec.store.redis, or choose the kind Embedded',
+}
+
+function newerOf(a: SidecarConfig | null, b: SidecarConfig | null): SidecarConfig | null {
+  if (a === null || b === null) return a ?? b
+  return a.version > b.version ? a : b
+}
+
+function textConfig({ data }: KubeObject): SidecarConfig | null {
+  const text = typeof data === 'object' && data !== null && CONFIG_KEYS.config in data ? data[CONFIG_KEYS.config] : undefined
+  return typeof text === 'string' ? configOfText(text) : null
+}
+
+/** Versions of one resource grow as numbers do. */
+function versionOf({ metadata }: KubeObject): bigint {
+  const { resourceVersion = '' } = metadata
+  return /^\d+$/.test(resourceVersion) ? BigInt(resourceVersion) : 0n
+}

@@ -1,0 +1,8 @@
+/** Reasons of the events that the operator records. */
+export const EVENT_REASONS = {
+  /** Somebody changed a config map of ours, and it was put right. */
+  reverted: 'ConfigReverted',
+  injected: 'FareboxInjected',
+  skipped: 'FareboxSkipped',
+} as const
+export type EventReason = (typeof EVENT_REASONS)[keyof typeof EVENT_REASONS]

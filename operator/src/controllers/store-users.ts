@@ -1,0 +1,91 @@
+/**
+ * The users of the store that came with the chart: one for each namespace that has budgets there. The store may forget them with each
+ * restart, so they are set anew with each connection; those of namespaces that are gone are deleted.
+ */
+import { Redis } from 'ioredis'
+import { namespaceOfUser, storeUser, storeUserName } from '../core/runtime-secret.ts'
+import type { StoreSecret } from './store-secret.ts'
+
+const CONNECT_MS_MAX = 5_000
+const ANSWER_MS_MAX = 5_000
+const RETRY_MS_MAX = 2_000
+
+export interface StoreUsersOptions {
+  /** `redis://HOST:PORT`, or `rediss://`. */
+  readonly address: string
+  /** Certificates in PEM to trust with TLS; null: the system's authorities. */
+  readonly ca: string | null
+  readonly secret: StoreSecret
+  /** A connection is new: what was set before may be forgotten. */
+  readonly onConnected: () => void
+  readonly onTrouble: (error: Error) => void
+}
+
+export class StoreUsers {
+  readonly #options: StoreUsersOptions
+  readonly #client: Redis
+  /** Namespaces whose user was set by this connection. */
+  readonly #set = new Set<string>()
+
+  constructor(options: StoreUsersOptions) {
+    this.#options = options
+    this.#client = new Redis(options.address, {
+      password: options.secret.adminPassword,
+      ...(options.ca !== null && options.address.startsWith('rediss:') ? { tls: { ca: options.ca } } : {}),
+      lazyConnect: true,
+      connectTimeout: CONNECT_MS_MAX,
+      commandTimeout: ANSWER_MS_MAX,
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      autoResendUnfulfilledCommands: false,
+      retryStrategy: (times) => Math.min(100 * times, RETRY_MS_MAX),
+    })
+    this.#client.on('error', (error: unknown) => options.onTrouble(error instanceof Error ? error : new Error(String(error))))
+    this.#client.on('ready', () => {
+      this.#set.clear()
+      options.onConnected()
+    })
+    // It comes back by itself, and says so each time.
+    this.#client.connect().catch(() => undefined)
+  }
+
+  get isConnected(): boolean {
+    return this.#client.status === 'ready'
+  }
+
+  /** `isGone`: of a namespace that does not exist any more. Rejects when the store does not answer, or refuses. */
+  async reconcile(namespaces: ReadonlySet<string>, isGone: (namespace: string) => boolean): Promise<void> {
+    let isChanged = false
+    for (const namespace of namespaces) {
+      if (this.#set.has(namespace)) continue
+      const { name, rules } = storeUser(this.#options.secret.rootKey, namespace)
+      await this.#client.call('ACL', 'SETUSER', name, ...rules)
+      this.#set.add(namespace)
+      isChanged = true
+    }
+    const users = await this.#client.call('ACL', 'USERS')
+    const gone = (Array.isArray(users) ? users.map(String) : []).flatMap((user) => {
+      const namespace = namespaceOfUser(user)
+      return namespace !== null && !namespaces.has(namespace) && isGone(namespace) ? [namespace] : []
+    })
+    if (gone.length > 0) {
+      await this.#client.call('ACL', 'DELUSER', ...gone.map(storeUserName))
+      for (const namespace of gone) this.#set.delete(namespace)
+      isChanged = true
+    }
+    if (isChanged) await this.#save()
+  }
+
+  close(): void {
+    this.#client.disconnect()
+  }
+
+  /** Where the store has a file for its users. Elsewhere they last as long as it runs. */
+  async #save(): Promise<void> {
+    try {
+      await this.#client.call('ACL', 'SAVE')
+    } catch (error) {
+      if (!(error instanceof Error && error.message.includes('not configured to use an ACL file'))) throw error
+    }
+  }
+}

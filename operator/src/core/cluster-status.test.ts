@@ -1,0 +1,213 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { checkObject } from '@farebox/crds/check.ts'
+import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
+import type { ConversationBudget, ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import { clusterStatuses, invalidStatus, STATUS_BYTES_MAX } from './cluster-status.ts'
+import type { ClusterView } from './cluster-status.ts'
+import { compile } from './compile.ts'
+import type { ObjectStatus, Snapshot } from './compile.ts'
+import { readManifests } from './manifests.ts'
+import { reportOf, totalsOf } from './testing.ts'
+import type { Pod } from './workloads.ts'
+
+const NOW = Date.UTC(2026, 10, 24, 12)
+const tier = (name: string): string => `---
+apiVersion: farebox.dev/v1alpha1
+kind: PricingTier
+metadata: { name: ${name}, generation: 1 }
+spec:
+  displayName: ${name.slice(0, 9)}
+  pricing: { model: PerConversation, price: "1.00" }
+  unitEconomics: { targetGrossMarginPercent: 70 }
+`
+const budget = (name: string, tiers: readonly string[], more = ''): string => `---
+apiVersion: farebox.dev/v1alpha1
+kind: ConversationBudget
+metadata: { name: ${name}, namespace: support, generation: 2 }
+spec:
+  selector: { matchLabels: { app: ${name.slice(0, 60)} } }
+  tier: { default: ${tiers[0]}, allowed: [${tiers.join(', ')}], claim: {} }
+${more}`
+
+const pod = (name: string): Pod => ({
+  name,
+  uid: name,
+  creationTimestamp: '2026-11-24T11:00:00Z',
+  annotations: { [ANNOTATIONS.injectionHash]: 'x' },
+})
+
+function snapshotOf(text: string): Snapshot {
+  const { snapshot, problems } = readManifests([{ path: 'all.yaml', text }])
+  assert.deepEqual(problems, [])
+  return snapshot
+}
+
+function statusesOf(snapshot: Snapshot, view: Partial<ClusterView>): ReadonlyMap<string, ObjectStatus> {
+  const compiled = compile(snapshot, { nowMs: NOW, previous: new Map() })
+  const statuses = clusterStatuses({
+    nowMs: NOW,
+    snapshot,
+    compiled,
+    configs: compiled.configs,
+    pods: new Map(),
+    reports: new Map(),
+    isOutdated: () => false,
+    gates: new Map(),
+    isSettling: false,
+    hindered: new Map(),
+    ...view,
+  })
+  for (const object of [...snapshot.tiers, ...snapshot.budgets]) {
+    const key = object.kind === 'PricingTier' ? object.metadata.name : `${object.metadata.namespace}/${object.metadata.name}`
+    const checked = checkObject({ ...object, status: statuses.get(`${object.kind}/${key}`) })
+    assert.deepEqual(checked.status === 'invalid' ? checked.problems : [], [])
+  }
+  return statuses
+}
+
+function budgetStatus(statuses: ReadonlyMap<string, ObjectStatus>, name = 'desk'): ConversationBudgetStatus {
+  const status: ConversationBudgetStatus | undefined = statuses.get(`ConversationBudget/support/${name}`)
+  assert.ok(status)
+  return status
+}
+
+function conditions({ conditions = [] }: ObjectStatus): Record<string, string> {
+  return Object.fromEntries(conditions.map(({ type, status, reason }) => [type, `${status} ${reason}`]))
+}
+
+/** What the budget had before, by another leader. */
+function knowing(snapshot: Snapshot, status: ConversationBudgetStatus): Snapshot {
+  return { ...snapshot, budgets: snapshot.budgets.map((budget): ConversationBudget => ({ ...budget, status })) }
+}
+
+test('a tier shows what all namespaces left of its price, and a budget what its own books did', () => {
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']))
+  const own = reportOf({ pod: 'a', receivedAtMs: NOW, tiers: { pro: totalsOf({ conversations: 2, spent: '0.50' }) } })
+  const other = reportOf({ pod: 'z', namespace: 'sales', receivedAtMs: NOW, tiers: { pro: totalsOf({ conversations: 2, spent: '1.50' }) } })
+  const statuses = statusesOf(snapshot, {
+    pods: new Map([['support/desk', [pod('a')]]]),
+    reports: new Map([own, other].map((received) => [received.pod.uid, received])),
+  })
+  assert.partialDeepStrictEqual(statuses.get('PricingTier/pro'), { margin: { targetPercent: 70, realisedPercent: 50 }, boundBudgets: 1 })
+  assert.partialDeepStrictEqual(budgetStatus(statuses), {
+    conversations: { total: 2 },
+    spend: { spent: '0.50' },
+    tiers: [{ tier: 'pro', margin: { realisedPercent: 75 } }],
+    workloads: { matched: 1, injected: 1 },
+  })
+})
+
+test('budgets that share books show their own tiers; a tier of none is shown by all', () => {
+  const snapshot = snapshotOf(tier('pro') + tier('free') + budget('desk', ['pro']) + budget('bot', ['free']))
+  const tiers = {
+    pro: totalsOf({ conversations: 2, spent: '0.50' }),
+    free: totalsOf({ conversations: 3, spent: '0.10' }),
+    gone: totalsOf({ conversations: 1, spent: '0.01' }),
+  }
+  const reports = [reportOf({ pod: 'a', receivedAtMs: NOW, tiers }), reportOf({ pod: 'b', receivedAtMs: NOW - 5, tiers })]
+  const statuses = statusesOf(snapshot, {
+    pods: new Map([
+      ['support/desk', [pod('a')]],
+      ['support/bot', [pod('b')]],
+    ]),
+    reports: new Map(reports.map((received) => [received.pod.uid, received])),
+  })
+  assert.deepEqual(
+    budgetStatus(statuses).tiers?.map(({ tier }) => tier),
+    ['pro', 'gone'],
+  )
+  assert.deepEqual(
+    budgetStatus(statuses, 'bot').tiers?.map(({ tier }) => tier),
+    ['free', 'gone'],
+  )
+})
+
+test('numbers that are known stay while nobody reports; a new leader keeps what only reports can tell, for a while', () => {
+  const bare = snapshotOf(tier('pro') + budget('desk', ['pro']))
+  const pods = new Map([['support/desk', [pod('a')]]])
+  const report = reportOf({
+    pod: 'a',
+    receivedAtMs: NOW,
+    tiers: { pro: totalsOf({ conversations: 2, spent: '0.50' }) },
+    turns: { count: 1, lastMs: NOW, withoutUser: 0 },
+  })
+  const { config } = budgetStatus(statusesOf(bare, {}))
+  const inForce = { budget: 'support/desk', version: config?.version ?? 0, hash: config?.hash ?? '' }
+  const reports = new Map([['a', { ...report, report: { ...report.report, inForce } }]])
+  const known = budgetStatus(statusesOf(bare, { pods, reports }))
+  assert.equal(conditions(known)['Enforced'], 'True TrafficSeen')
+  assert.equal(known.workloads?.inSync, 1)
+  const settling = budgetStatus(statusesOf(knowing(bare, known), { pods, isSettling: true }))
+  assert.deepEqual(settling, known)
+  const settled = budgetStatus(statusesOf(knowing(bare, known), { pods }))
+  assert.equal(conditions(settled)['Enforced'], 'Unknown NoTraffic')
+  assert.equal(conditions(settled)['UsageFresh'], 'False Stale')
+  assert.equal(conditions(settled)['Ready'], 'True Ready', 'all is in force as far as is known')
+  assert.deepEqual([settled.conversations, settled.spend, settled.tiers], [known.conversations, known.spend, known.tiers])
+})
+
+test('an exhausted budget is ready: it works', () => {
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']))
+  const tiers = { pro: totalsOf({ conversations: 5, byRung: { EndConversation: 5 }, alerts: { '100': 5 }, spent: '1.50' }) }
+  const statuses = statusesOf(snapshot, {
+    pods: new Map([['support/desk', [pod('a')]]]),
+    reports: new Map([['a', reportOf({ pod: 'a', receivedAtMs: NOW, tiers, turns: { count: 9, lastMs: NOW, withoutUser: 0 } })]]),
+  })
+  const { config } = budgetStatus(statuses)
+  const inForce = { budget: 'support/desk', version: config?.version ?? 0, hash: config?.hash ?? '' }
+  const again = statusesOf(snapshot, {
+    pods: new Map([['support/desk', [pod('a')]]]),
+    reports: new Map([['a', reportOf({ pod: 'a', receivedAtMs: NOW, tiers, inForce, turns: { count: 9, lastMs: NOW, withoutUser: 0 } })]]),
+  })
+  assert.equal(conditions(budgetStatus(again))['Ready'], 'True Ready')
+})
+
+test('a config that could not be written is not programmed', () => {
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']))
+  const hindered = new Map([['support/desk', { reason: 'NotWritten', message: 'forbidden' } as const]])
+  const said = conditions(budgetStatus(statusesOf(snapshot, { hindered })))
+  assert.equal(said['Programmed'], 'False NotWritten')
+  assert.equal(said['Ready'], 'False NotWritten')
+})
+
+test('an object that is none of ours any more is invalid, and somebody must act', () => {
+  const status = invalidStatus({ generation: 4, conditions: [] }, [{ field: 'spec.mode', message: 'must be Enforce or Observe' }], NOW)
+  assert.deepEqual(conditions(status), { Accepted: 'False Invalid', Ready: 'False Invalid', Stalled: 'True Invalid' })
+  assert.equal(status.conditions?.[0]?.message, 'spec.mode must be Enforce or Observe')
+  assert.equal(status.observedGeneration, 4)
+})
+
+test('T55: 10,000 conversations in 2,000 pods, with the longest names, are below 16 KiB', () => {
+  const long = (name: string, length: number): string => `${name}-${'x'.repeat(length - name.length - 1)}`
+  const names = Array.from({ length: 8 }, (_, index) => long(`t${index}`, 253))
+  const snapshot = snapshotOf(names.map(tier).join('') + budget('desk', names))
+  const pods = Array.from({ length: 2_000 }, (_, index) => pod(long(`p${index}`, 253)))
+  const amount = '12345678.123456789'
+  const thresholds = Object.fromEntries(Array.from({ length: 16 }, (_, index) => [String(85 + index), 1_000]))
+  const byRung = { None: 1_000, DropRetrieval: 100, Summarize: 50, DowngradeModel: 50, RefuseTools: 25, EndConversation: 25 }
+  const tiers = Object.fromEntries(
+    names.map((name) => [
+      name,
+      totalsOf({
+        conversations: 1_250,
+        turns: 50_000,
+        byRung,
+        spent: amount,
+        held: amount,
+        cost: { p50: amount, p95: amount, p99: amount, max: amount },
+        alerts: thresholds,
+        resolutions: { started: 1_250, confirmed: 800, reversed: 10, costPer: amount },
+        today: { turns: 1, spent: `-${amount}`, users: 9 },
+      }),
+    ]),
+  )
+  const refused = { version: 1, hash: '0'.repeat(16), reason: 'r'.repeat(1_024) }
+  const reports = new Map(pods.map(({ name }) => [name, reportOf({ pod: name, receivedAtMs: NOW, tiers, refused })]))
+  const status = budgetStatus(statusesOf(snapshot, { pods: new Map([['support/desk', pods]]), reports, isOutdated: () => true }))
+  assert.deepEqual([status.workloads?.matched, status.workloads?.nacked, status.conversations?.total], [2_000, 2_000, 10_000])
+  const bytes = Buffer.byteLength(JSON.stringify(status))
+  assert.ok(bytes <= STATUS_BYTES_MAX, `${bytes} bytes`)
+  assert.ok(bytes > STATUS_BYTES_MAX / 2, `${bytes} bytes: as much is shown as there is room for`)
+  assert.ok((status.tiers?.length ?? 0) > 0)
+})

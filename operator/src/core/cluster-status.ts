@@ -1,0 +1,211 @@
+/**
+ * Each object's status as a cluster shows it: what compile found, what the pods are, and what their sidecars tell. Pure. What is not
+ * known is not made up: where no sidecar has reported, the numbers that were known before stay.
+ */
+import type { Problem } from '@farebox/crds/check.ts'
+import type { ConversationBudget, ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import type { Condition } from '@farebox/crds/fields.ts'
+import type { PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { budgetKey, tiersOf } from './compile.ts'
+import type { Compiled, ObjectStatus, Snapshot } from './compile.ts'
+import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
+import type { Finding } from './conditions.ts'
+import { mergeTotals, newestTotals } from './merge-reports.ts'
+import type { Totals } from './merge-reports.ts'
+import { marginsOf, trafficOf } from './traffic.ts'
+import { isInjected, withWorkloads } from './workloads.ts'
+import type { Gate, Pod } from './workloads.ts'
+
+/** Of a status as JSON. */
+export const STATUS_BYTES_MAX = 16 * 1024
+
+export interface ClusterView {
+  readonly nowMs: number
+  readonly snapshot: Snapshot
+  readonly compiled: Pick<Compiled, 'statuses' | 'tiers'>
+  /** In force, by budget: what was compiled, or what was before where nothing could be. */
+  readonly configs: ReadonlyMap<string, SidecarConfig>
+  /** By the budget that governs them. */
+  readonly pods: ReadonlyMap<string, readonly Pod[]>
+  /** By uid of the pod. */
+  readonly reports: ReadonlyMap<string, ReceivedReport>
+  readonly isOutdated: (budget: ConversationBudget, pod: Pod) => boolean
+  /** By namespace, where sidecars are required. */
+  readonly gates: ReadonlyMap<string, Gate>
+  /** Whether this leader has just begun: sidecars that it has not heard of may be well. */
+  readonly isSettling: boolean
+  /** By budget: why its config is not in force though it was compiled. */
+  readonly hindered: ReadonlyMap<string, Hindrance>
+}
+
+export interface Hindrance {
+  readonly reason: 'NotWritten' | 'NoStore'
+  readonly message: string
+}
+
+/** By object: `PricingTier/pro`, `ConversationBudget/support/desk`, `PriceBook/list`. */
+export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectStatus> {
+  const { snapshot, compiled } = view
+  const statuses = new Map<string, ObjectStatus>()
+  for (const book of snapshot.priceBooks) keepFound(statuses, `PriceBook/${book.metadata.name}`, compiled)
+  const totals = mergeTotals(newestTotals(view.reports.values()).values())
+  const isSettling = [...view.pods.values()].some((pods) => isUnheardOf(pods, view))
+  const margins = marginsOf(compiled, snapshot.tiers, totals)
+  for (const tier of snapshot.tiers) {
+    const object = `PricingTier/${tier.metadata.name}`
+    const status: PricingTierStatus | undefined = compiled.statuses.get(object)
+    if (status === undefined) continue
+    const margin = margins.get(tier.metadata.name)
+    const known = tier.status?.margin?.realisedPercent
+    const keeps =
+      (isSettling || totals[tier.metadata.name] === undefined) &&
+      known !== undefined &&
+      compiled.tiers.get(tier.metadata.name)?.status === 'accepted'
+    statuses.set(object, { ...status, ...(margin === undefined ? {} : { margin: keeps ? { ...margin, realisedPercent: known } : margin }) })
+  }
+  const boundInNamespace = tiersByNamespace(snapshot.budgets)
+  for (const budget of snapshot.budgets) {
+    const object = `ConversationBudget/${budgetKey(budget)}`
+    const status = compiled.statuses.get(object)
+    if (status === undefined) continue
+    const bound = boundInNamespace.get(budget.metadata.namespace ?? 'default') ?? new Set()
+    statuses.set(object, budgetStatus(budget, status, bound, view))
+  }
+  return statuses
+}
+
+function keepFound(statuses: Map<string, ObjectStatus>, object: string, compiled: ClusterView['compiled']): void {
+  const status = compiled.statuses.get(object)
+  if (status !== undefined) statuses.set(object, status)
+}
+
+/** Of an object that the API server keeps and that is none of ours as this version knows it: made under an older schema, or a newer one. */
+export function invalidStatus(
+  object: { readonly generation: number | undefined; readonly conditions: readonly Condition[] },
+  problems: readonly Problem[],
+  nowMs: number,
+): ObjectStatus {
+  const message = problems.map(({ field, message }) => `${field} ${message}`.trim()).join('; ')
+  const findings = withSummary([{ type: 'Accepted', status: 'False', reason: 'Invalid', message }])
+  return {
+    ...(object.generation === undefined ? {} : { observedGeneration: object.generation }),
+    conditions: conditionsOf(findings, object.conditions, object.generation, nowMs),
+  }
+}
+
+/** `bound`: the tiers that budgets of the namespace may use. */
+function budgetStatus(budget: ConversationBudget, status: ObjectStatus, bound: ReadonlySet<string>, view: ClusterView): ObjectStatus {
+  const key = budgetKey(budget)
+  const config = view.configs.get(key) ?? null
+  const pods = view.pods.get(key) ?? []
+  const before = budget.status ?? {}
+  const isSettling = isUnheardOf(pods, view)
+  const gate = budget.spec.injection.mode === 'Required' ? (view.gates.get(budget.metadata.namespace ?? 'default') ?? null) : null
+  const { workloads, findings } = withWorkloads(foundBy(status, view.hindered.get(key)), {
+    nowMs: view.nowMs,
+    config,
+    pods,
+    reports: view.reports,
+    isOutdated: (pod) => view.isOutdated(budget, pod),
+    gate,
+  })
+  const said = isSettling ? withKnown(findings, before, config) : findings
+  const { generation } = budget.metadata
+  return bounded({
+    ...status,
+    conditions: conditionsOf(withSummary(said), before.conditions ?? [], generation, view.nowMs),
+    workloads: isSettling ? withKnownCounts(workloads, before.workloads) : workloads,
+    ...traffic(budget, pods, bound, view),
+  })
+}
+
+/** Whether sidecars may be well that this leader has not heard of yet. */
+function isUnheardOf(pods: readonly Pod[], { isSettling, reports }: ClusterView): boolean {
+  return isSettling && pods.some((pod) => isInjected(pod) && (pod.uid === undefined || !reports.has(pod.uid)))
+}
+
+function foundBy({ conditions = [] }: ObjectStatus, hindrance: Hindrance | undefined): readonly Finding[] {
+  return findingsOf(conditions).map((finding) =>
+    hindrance === undefined || finding.type !== 'Programmed' || finding.status !== 'True'
+      ? finding
+      : { ...finding, status: 'False', ...hindrance },
+  )
+}
+
+/**
+ * What the books of these pods tell. Budgets of a namespace that share a store share its books, and a conversation belongs to namespace
+ * and tier: a tier is shown by each budget that may use it, and one that none may use any more by all of them.
+ */
+function traffic(
+  budget: ConversationBudget,
+  pods: readonly Pod[],
+  bound: ReadonlySet<string>,
+  view: ClusterView,
+): Pick<ConversationBudgetStatus, 'conversations' | 'spend' | 'cost' | 'alerts' | 'resolutions' | 'tiers'> {
+  const { snapshot, compiled, reports } = view
+  const own = pods.flatMap(({ uid }) => (uid === undefined ? [] : (reports.get(uid) ?? [])))
+  const books = newestTotals(own)
+  if (books.size === 0 || (isUnheardOf(pods, view) && budget.status?.conversations !== undefined)) return knownTraffic(budget.status)
+  const allowed = tiersOf(budget)
+  const totals: Totals = Object.fromEntries(
+    Object.entries(mergeTotals(books.values())).filter(([tier]) => allowed.includes(tier) || !bound.has(tier)),
+  )
+  return trafficOf(totals, marginsOf(compiled, snapshot.tiers, totals))
+}
+
+function knownTraffic(status: ConversationBudgetStatus | undefined): ReturnType<typeof traffic> {
+  if (status === undefined) return {}
+  const { conversations, spend, cost, alerts, resolutions, tiers } = status
+  const known = { conversations, spend, cost, alerts, resolutions, tiers }
+  return Object.fromEntries(Object.entries(known).filter(([, value]) => value !== undefined))
+}
+
+/** What only reports can tell stays as it was said, while the config is the one that it was said of. */
+function withKnown(findings: readonly Finding[], before: ConversationBudgetStatus, config: SidecarConfig | null): readonly Finding[] {
+  const known = findingsOf(before.conditions ?? [])
+  const isSame = before.config?.hash === config?.hash
+  return findings.map((finding) => {
+    const mayKeep = finding.type === 'Programmed' ? isSame && finding.status === 'True' : BY_REPORTS.has(finding.type)
+    return (mayKeep ? known.find(({ type }) => type === finding.type) : undefined) ?? finding
+  })
+}
+
+const BY_REPORTS: ReadonlySet<Finding['type']> = new Set(['Enforced', 'Coordinated', 'UsageFresh'])
+
+type Workloads = NonNullable<ConversationBudgetStatus['workloads']>
+
+function withKnownCounts(workloads: Workloads, before: Workloads | undefined): Workloads {
+  const { worst, ...counts } = workloads
+  const judged = (worst ?? []).filter(({ trouble }) => trouble !== 'Stale')
+  return {
+    ...counts,
+    ...(before === undefined ? { stale: 0 } : { inSync: before.inSync, nacked: before.nacked, stale: before.stale }),
+    ...(judged.length === 0 ? {} : { worst: judged }),
+  }
+}
+
+function tiersByNamespace(budgets: readonly ConversationBudget[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const tiers = new Map<string, Set<string>>()
+  for (const budget of budgets) {
+    const namespace = budget.metadata.namespace ?? 'default'
+    const known = tiers.get(namespace) ?? new Set()
+    for (const tier of tiersOf(budget)) known.add(tier)
+    tiers.set(namespace, known)
+  }
+  return tiers
+}
+
+/** Names may be long: pods are left out, the least bad first, and then tiers, the cheapest first, until the status is small enough. */
+function bounded(status: ConversationBudgetStatus): ConversationBudgetStatus {
+  let fitting = status
+  while (Buffer.byteLength(JSON.stringify(fitting)) > STATUS_BYTES_MAX) {
+    const { workloads, tiers } = fitting
+    if (workloads?.worst !== undefined && workloads.worst.length > 0)
+      fitting = { ...fitting, workloads: { ...workloads, worst: workloads.worst.slice(0, -1) } }
+    else if (tiers !== undefined && tiers.length > 0) fitting = { ...fitting, tiers: tiers.slice(0, -1) }
+    else return fitting
+  }
+  return fitting
+}

@@ -1,0 +1,40 @@
+/** A pod that must be refused where sidecars are required: as modest as a pod can be, so that nothing else refuses it. Pure. */
+import { LABELS } from '@farebox/crds/cluster.ts'
+import type { Labels, Selector } from './selector.ts'
+import { matches } from './selector.ts'
+
+/** Labels that the selector matches; null: there are none. */
+export function labelsFor(selector: Selector): Labels | null {
+  const labels: Record<string, string> = { ...selector.matchLabels }
+  for (const { key, operator, values } of selector.matchExpressions) {
+    if (Object.hasOwn(labels, key)) continue
+    if (operator === 'In') labels[key] = values.find((value) => isAllowed(selector, key, value)) ?? ''
+    else if (operator === 'Exists') labels[key] = ['any', 'some', 'other'].find((value) => isAllowed(selector, key, value)) ?? ''
+  }
+  return matches(selector, labels) ? labels : null
+}
+
+/** By all that the selector says of this label. */
+function isAllowed({ matchExpressions }: Selector, key: string, value: string): boolean {
+  return matches({ matchLabels: {}, matchExpressions: matchExpressions.filter((expression) => expression.key === key) }, { [key]: value })
+}
+
+/** Opted out, so that no webhook gives it a sidecar: it is about what happens without one. */
+export function gatePod(labels: Labels): { readonly labels: Labels; readonly spec: object } {
+  return {
+    labels: { ...labels, [LABELS.inject]: 'disabled' },
+    spec: {
+      automountServiceAccountToken: false,
+      restartPolicy: 'Never',
+      securityContext: { runAsNonRoot: true, runAsUser: 65_532, seccompProfile: { type: 'RuntimeDefault' } },
+      containers: [
+        {
+          name: 'gate',
+          image: 'farebox.invalid/never-pulled',
+          securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
+          resources: { requests: { cpu: '1m', memory: '1Mi' }, limits: { cpu: '1m', memory: '1Mi' } },
+        },
+      ],
+    },
+  }
+}

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import * as fc from 'fast-check'
+import { mergeTotals, newestTotals } from './merge-reports.ts'
+import type { Totals } from './merge-reports.ts'
+import { reportOf, totalsOf } from './testing.ts'
+
+const from = (pod: string, books: string, receivedAtMs: number, tiers: Totals, namespace = 'support'): ReceivedReport =>
+  reportOf({ pod, namespace, receivedAtMs, books, tiers })
+
+test('sidecars that share books count once, by what was said last', () => {
+  const early = from('a', 'shared', 1_000, { pro: totalsOf({ conversations: 3, spent: '0.30' }) })
+  const late = from('b', 'shared', 2_000, { pro: totalsOf({ conversations: 4, spent: '0.40' }) })
+  const merged = mergeTotals(newestTotals([late, early]).values())
+  assert.deepEqual(merged, { pro: totalsOf({ conversations: 4, spent: '0.40' }) })
+})
+
+test('a sidecar whose store is away has no totals: what another said before stays', () => {
+  const known = from('a', 'shared', 1_000, { pro: totalsOf({ conversations: 3 }) })
+  const away = from('b', 'shared', 2_000, {})
+  assert.equal(mergeTotals(newestTotals([known, away]).values())['pro']?.conversations, 3)
+})
+
+test('no pod speaks for the books of another namespace', () => {
+  const theirs = from('a', 'shared', 1_000, { pro: totalsOf({ conversations: 3 }) }, 'support')
+  const forged = from('b', 'shared', 2_000, { pro: totalsOf({ conversations: 9_000 }) }, 'elsewhere')
+  assert.equal(newestTotals([theirs, forged]).get('support/shared')?.['pro']?.conversations, 3)
+})
+
+test('different books add up: counts, money, outcomes, today; quantiles are never too low', () => {
+  const a = totalsOf({
+    conversations: 100,
+    turns: 250,
+    byRung: { None: 90, Summarize: 10 },
+    spent: '10.00',
+    held: '0.05',
+    cost: { p50: '0.05', p95: '0.30', p99: '0.40', max: '0.50' },
+    alerts: { '70': 5 },
+    resolutions: { started: 20, confirmed: 12, reversed: 2, costPer: '0.50' },
+    today: { turns: 10, spent: '-0.10', users: 4 },
+  })
+  const b = totalsOf({
+    conversations: 10,
+    turns: 20,
+    byRung: { None: 10 },
+    spent: '5.000000001',
+    cost: { p50: '0.45', p95: '0.60', p99: '0.60', max: '0.60' },
+    alerts: { '70': 1, '100': 1 },
+    resolutions: { started: 5, confirmed: 5, reversed: 0, costPer: '0.80' },
+    today: { turns: 1, spent: '0.30', users: 3 },
+  })
+  assert.deepEqual(mergeTotals([{ pro: a }, { pro: b, free: totalsOf({}) }]), {
+    free: totalsOf({}),
+    pro: {
+      conversations: 110,
+      turns: 270,
+      byRung: { None: 100, Summarize: 10 },
+      spent: '15.000000001',
+      held: '0.05',
+      // At most 0.45: 99 of the 100 and 5 of the 10, which is 104. 95 % of all are 104.5.
+      cost: { p50: '0.30', p95: '0.50', p99: '0.60', max: '0.60' },
+      alerts: { '70': 6, '100': 1 },
+      resolutions: { started: 25, confirmed: 17, reversed: 2, costPer: '0.60' },
+      today: { turns: 11, spent: '0.20', users: 7 },
+    },
+  })
+})
+
+const money = fc.bigInt({ min: 0n, max: 10n ** 12n })
+const costs = fc.array(money, { minLength: 1, maxLength: 200 })
+
+/** Nearest rank, as sidecars tell it. */
+function quantile(sorted: readonly bigint[], percent: number): bigint {
+  return sorted[Math.max(1, Math.ceil((sorted.length * percent) / 100)) - 1] ?? 0n
+}
+function told(list: readonly bigint[]): TierTotals {
+  const sorted = list.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  const at = (percent: number): string => formatUsd(quantile(sorted, percent))
+  return totalsOf({ conversations: list.length, cost: { p50: at(50), p95: at(95), p99: at(99), max: at(100) } })
+}
+
+test('a merged quantile is at least the true one and at most the highest of the parts; the dearest is exact', () => {
+  fc.assert(
+    fc.property(fc.array(costs, { minLength: 2, maxLength: 6 }), (books) => {
+      const parts = books.map(told)
+      const merged = mergeTotals(parts.map((part) => ({ pro: part })))['pro']
+      const all = books.flat().toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+      for (const [name, percent] of [
+        ['p50', 50],
+        ['p95', 95],
+        ['p99', 99],
+        ['max', 100],
+      ] as const) {
+        const found = parseUsd(merged?.cost[name] ?? '')
+        assert.ok(found >= quantile(all, percent), `${name} too low`)
+        const highest = parts.map(({ cost }) => parseUsd(cost[name])).reduce((most, cost) => (cost > most ? cost : most), 0n)
+        assert.ok(found <= highest, `${name} above all parts`)
+      }
+      assert.equal(parseUsd(merged?.cost.max ?? ''), all.at(-1))
+    }),
+  )
+})
+
+test('the order in which reports come changes nothing, and neither does one that comes twice', () => {
+  const report = fc.record({
+    pod: fc.constantFrom('a', 'b', 'c'),
+    books: fc.constantFrom('x', 'y'),
+    receivedAtMs: fc.nat({ max: 5 }),
+    conversations: fc.nat({ max: 9 }),
+  })
+  fc.assert(
+    fc.property(fc.uniqueArray(report, { selector: ({ pod, receivedAtMs }) => `${pod} ${receivedAtMs}` }), fc.nat(), (reports, seed) => {
+      const received = reports.map(({ pod, books, receivedAtMs, conversations }) =>
+        from(pod, books, receivedAtMs, { pro: totalsOf({ conversations }) }),
+      )
+      const turned = received.toSorted((a, b) => ((a.receivedAtMs * 7 + seed) % 5) - ((b.receivedAtMs * 7 + seed) % 5))
+      assert.deepEqual(mergeTotals(newestTotals([...turned, ...received]).values()), mergeTotals(newestTotals(received).values()))
+    }),
+  )
+})

@@ -1,0 +1,119 @@
+/**
+ * Many reports into what status shows. A report is a level: of each set of books the newest one says all, so sidecars that share books
+ * count once, however many they are; different books add up. Pure.
+ */
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import { formatUsd, parseSignedUsd, parseUsd } from '@farebox/crds/usd.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+
+/** Totals by tier. */
+export type Totals = Readonly<Record<string, TierTotals>>
+
+/**
+ * The newest totals of each set of books. Books are told apart by the namespace of who reports them as well, so that no pod can speak
+ * for the books of another namespace. A sidecar whose store is away has no totals: what was known before stays.
+ */
+export function newestTotals(reports: Iterable<ReceivedReport>): ReadonlyMap<string, Totals> {
+  const newest = new Map<string, ReceivedReport>()
+  for (const received of reports) {
+    const { status, books } = received.report
+    if (status === null || Object.keys(status.tiers).length === 0) continue
+    const key = `${received.pod.namespace}/${books}`
+    const known = newest.get(key)
+    if (known === undefined || isNewer(received, known)) newest.set(key, received)
+  }
+  return new Map([...newest].map(([key, { report }]) => [key, report.status?.tiers ?? {}]))
+}
+
+/** Of two that came in one millisecond, the pod decides: whichever way they are read, it is the same one. */
+function isNewer(a: ReceivedReport, b: ReceivedReport): boolean {
+  return a.receivedAtMs === b.receivedAtMs ? a.pod.uid > b.pod.uid : a.receivedAtMs > b.receivedAtMs
+}
+
+/** The totals of different books as one, tier by tier. */
+export function mergeTotals(books: Iterable<Totals>): Totals {
+  const parts = new Map<string, TierTotals[]>()
+  for (const totals of books) {
+    for (const [tier, part] of Object.entries(totals)) parts.set(tier, [...(parts.get(tier) ?? []), part])
+  }
+  return Object.fromEntries([...parts].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([tier, list]) => [tier, mergeTier(list)]))
+}
+
+/**
+ * Counts and money add up exactly. What a resolution cost is weighted by resolutions, rounded down. Users of a day may be in several
+ * books: their sum is the most that there can be. Quantiles are exact for one set of books; of several they are the lowest cost of
+ * which the books together say that so many conversations cost at most that: never too low, and at most the highest of the parts.
+ */
+function mergeTier(parts: readonly TierTotals[]): TierTotals {
+  const [only, ...others] = parts
+  if (only !== undefined && others.length === 0) return only
+  const count = (of: (part: TierTotals) => number): number => parts.reduce((sum, part) => sum + of(part), 0)
+  const usd = (of: (part: TierTotals) => string): string => formatUsd(parts.reduce((sum, part) => sum + parseSignedUsd(of(part)), 0n))
+  const todays = parts.flatMap(({ today }) => (today === undefined ? [] : [today]))
+  return {
+    conversations: count(({ conversations }) => conversations),
+    turns: count(({ turns }) => turns),
+    byRung: summed(parts.map(({ byRung }) => byRung)),
+    spent: usd(({ spent }) => spent),
+    held: usd(({ held }) => held),
+    cost: { p50: quantile(parts, 50), p95: quantile(parts, 95), p99: quantile(parts, 99), max: quantile(parts, 100) },
+    alerts: summed(parts.map(({ alerts }) => alerts)),
+    resolutions: {
+      started: count(({ resolutions }) => resolutions.started),
+      confirmed: count(({ resolutions }) => resolutions.confirmed),
+      reversed: count(({ resolutions }) => resolutions.reversed),
+      costPer: costPerResolution(parts),
+    },
+    ...(todays.length === 0
+      ? {}
+      : {
+          today: {
+            turns: todays.reduce((sum, { turns }) => sum + turns, 0),
+            spent: formatUsd(todays.reduce((sum, { spent }) => sum + parseSignedUsd(spent), 0n)),
+            users: todays.reduce((sum, { users }) => sum + users, 0),
+          },
+        }),
+  }
+}
+
+function costPerResolution(parts: readonly TierTotals[]): string | null {
+  let resolved = 0n
+  let cost = 0n
+  for (const { resolutions } of parts) {
+    const own = BigInt(Math.max(0, resolutions.confirmed - resolutions.reversed))
+    if (resolutions.costPer === null) continue
+    resolved += own
+    cost += own * parseUsd(resolutions.costPer)
+  }
+  return resolved === 0n ? null : formatUsd(cost / resolved)
+}
+
+/** What a set of books tells of its costs: so many percent of the conversations cost at most this. */
+function stepsOf({ cost }: TierTotals): readonly (readonly [percent: number, cost: NanoUsd])[] {
+  return [
+    [50, parseUsd(cost.p50)],
+    [95, parseUsd(cost.p95)],
+    [99, parseUsd(cost.p99)],
+    [100, parseUsd(cost.max)],
+  ]
+}
+
+function quantile(parts: readonly TierTotals[], percent: number): string {
+  const used = parts.filter(({ conversations }) => conversations > 0).map((part) => ({ of: part.conversations, steps: stepsOf(part) }))
+  const needed = used.reduce((sum, part) => sum + part.of * percent, 0)
+  const costs = used.flatMap(({ steps }) => steps.map(([, cost]) => cost)).toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  const found = costs.find((cost) => {
+    const within = used.map(({ of, steps }) => of * (steps.findLast(([, at]) => at <= cost)?.[0] ?? 0))
+    return within.reduce((sum, share) => sum + share, 0) >= needed
+  })
+  return formatUsd(found ?? 0n)
+}
+
+function summed(parts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sums: Record<string, number> = {}
+  for (const part of parts) {
+    for (const [key, count] of Object.entries(part)) sums[key] = (sums[key] ?? 0) + count
+  }
+  return sums
+}

@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { compile } from './compile.ts'
+import type { Finding } from './conditions.ts'
+import { readManifests } from './manifests.ts'
+import { reportOf } from './testing.ts'
+import type { ReportParts } from './testing.ts'
+import { withWorkloads } from './workloads.ts'
+import type { Gate, Pod } from './workloads.ts'
+
+const NOW = Date.UTC(2026, 10, 24, 12)
+const HASH = 'hash-of-injection'
+
+function configOf(more = '', tier = 'pricing: { model: PerConversation, price: "1.00" }', economics = ''): SidecarConfig {
+  const text = `apiVersion: farebox.dev/v1alpha1
+kind: PricingTier
+metadata: { name: pro }
+spec:
+  displayName: Pro
+  ${tier}
+  unitEconomics: { targetGrossMarginPercent: 70${economics} }
+---
+apiVersion: farebox.dev/v1alpha1
+kind: ConversationBudget
+metadata: { name: desk, namespace: support }
+spec:
+  selector: { matchLabels: { app: desk } }
+  tier: { default: pro }
+${more}`
+  const { snapshot, problems } = readManifests([{ path: 'all.yaml', text }])
+  assert.deepEqual(problems, [])
+  const config = compile(snapshot, { nowMs: NOW, previous: new Map() }).configs.get('support/desk')
+  assert.ok(config)
+  return config
+}
+const CONFIG = configOf()
+const IN_FORCE = { budget: 'support/desk', version: CONFIG.version, hash: CONFIG.hash }
+const OTHER = { ...IN_FORCE, version: 1, hash: '1'.repeat(16) }
+
+const pod = (name: string, annotations: Readonly<Record<string, string>> = { [ANNOTATIONS.injectionHash]: HASH }): Pod => ({
+  name,
+  uid: name,
+  creationTimestamp: '2026-11-24T11:00:00Z',
+  annotations,
+})
+const skipped = (name: string, reason?: string): Pod => pod(name, reason === undefined ? {} : { [ANNOTATIONS.skipped]: reason })
+const said = (name: string, parts: Partial<ReportParts> = {}): ReceivedReport =>
+  reportOf({ pod: name, receivedAtMs: NOW - 1_000, inForce: IN_FORCE, ...parts })
+
+interface Case {
+  readonly pods: readonly Pod[]
+  readonly reports?: readonly ReceivedReport[]
+  readonly config?: SidecarConfig | null
+  readonly gate?: Gate
+  readonly found?: readonly Finding[]
+}
+const FOUND: readonly Finding[] = [
+  { type: 'Accepted', status: 'True', reason: 'Accepted', message: '' },
+  { type: 'Programmed', status: 'True', reason: 'Programmed', message: 'config is written' },
+]
+
+function judge({ pods, reports = [], config = CONFIG, gate, found = FOUND }: Case) {
+  const result = withWorkloads(found, {
+    nowMs: NOW,
+    config,
+    pods,
+    reports: new Map(reports.map((received) => [received.pod.uid, received])),
+    isOutdated: ({ annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== HASH,
+    gate: gate ?? null,
+  })
+  const conditions = Object.fromEntries(result.findings.map(({ type, status, reason }) => [type, `${status} ${reason}`]))
+  return { ...result, conditions }
+}
+
+test('what is well is counted, and said to be well', () => {
+  const { workloads, conditions } = judge({
+    pods: [pod('a'), pod('b'), { ...pod('going'), deletionTimestamp: '2026-11-24T12:00:00Z' }],
+    reports: [said('a', { turns: { count: 3, lastMs: NOW, withoutUser: 3 } }), said('b')],
+  })
+  assert.deepEqual(workloads, { matched: 2, injected: 2, inSync: 2, outdated: 0, nacked: 0, stale: 0, skipped: {} })
+  assert.deepEqual(conditions, {
+    Accepted: 'True Accepted',
+    Programmed: 'True Programmed',
+    Injected: 'True Injected',
+    Enforced: 'True TrafficSeen',
+    Coordinated: 'True StoreReady',
+    UsageFresh: 'True Reported',
+  })
+})
+
+test('pods without sidecars are counted by reason; those that opted out are nobody’s fault', () => {
+  const { workloads, conditions } = judge({ pods: [pod('a'), skipped('b', 'HostNetwork'), skipped('c'), skipped('d', 'OptedOut')] })
+  assert.deepEqual(workloads.skipped, { HostNetwork: 1, Missed: 1, OptedOut: 1 })
+  assert.equal(conditions['Injected'], 'False MissingSidecars')
+  assert.deepEqual(
+    workloads.worst?.map(({ pod, trouble, message }) => [pod, trouble, message]),
+    [
+      ['b', 'NotInjected', 'HostNetwork'],
+      ['c', 'NotInjected', 'Missed'],
+      ['a', 'Stale', 'it has never reported'],
+    ],
+  )
+  assert.equal(judge({ pods: [pod('a'), skipped('d', 'OptedOut')] }).conditions['Injected'], 'True Injected')
+  assert.equal(judge({ pods: [skipped('d', 'OptedOut')] }).conditions['Injected'], 'Unknown NoPods')
+  assert.equal(judge({ pods: [] }).conditions['Injected'], 'Unknown NoPods')
+})
+
+test('an old sidecar is told and nothing is wrong; a gate that is open is', () => {
+  const old = pod('old', { [ANNOTATIONS.injectionHash]: 'another' })
+  assert.equal(judge({ pods: [pod('a'), old] }).conditions['Injected'], 'True Outdated')
+  assert.equal(judge({ pods: [pod('a'), old] }).workloads.outdated, 1)
+  assert.equal(judge({ pods: [pod('a')], gate: { status: 'Open', reason: 'it was let in' } }).conditions['Injected'], 'False GateOpen')
+  assert.equal(judge({ pods: [pod('a')], gate: { status: 'Holds' } }).conditions['Injected'], 'True Injected')
+})
+
+test('programmed is what all connected sidecars have in force', () => {
+  const pods = [pod('a'), pod('b')]
+  const waiting = judge({ pods, reports: [said('a'), said('b', { inForce: OTHER })] })
+  assert.equal(waiting.conditions['Programmed'], 'Unknown Reconciling')
+  assert.equal(waiting.workloads.inSync, 1)
+  const refused = { version: CONFIG.version, hash: CONFIG.hash, reason: 'limits[0] is beyond me' }
+  const nacked = judge({ pods, reports: [said('a'), said('b', { inForce: OTHER, refused })] })
+  assert.equal(nacked.conditions['Programmed'], 'False Refused')
+  assert.match(nacked.findings.find(({ type }) => type === 'Programmed')?.message ?? '', /limits\[0\] is beyond me/)
+  assert.deepEqual(nacked.workloads.worst, [{ pod: 'b', trouble: 'Nacked', message: 'limits[0] is beyond me' }])
+  const corrupt = judge({ pods, reports: [said('a'), said('b', { refused })] })
+  assert.equal(corrupt.conditions['Programmed'], 'True Programmed', 'what was refused was not the config in force')
+  assert.equal(corrupt.workloads.nacked, 1)
+  const silent = judge({ pods, reports: [said('a'), said('b', { inForce: OTHER, receivedAtMs: NOW - 60_000 })] })
+  assert.equal(silent.conditions['Programmed'], 'True Programmed', 'one that is not connected is stale, and holds up nobody')
+  assert.equal(silent.workloads.stale, 1)
+  assert.equal(silent.conditions['UsageFresh'], 'False Stale')
+  const begins = judge({ pods, reports: [said('a'), said('b', { inForce: null, runSinceMs: NOW - 1_000 })] })
+  assert.equal(begins.conditions['Programmed'], 'True Programmed', 'one that begins is given its time')
+  const stuck = judge({ pods, reports: [said('a'), said('b', { inForce: null, runSinceMs: NOW - 20_000 })] })
+  assert.equal(stuck.conditions['Programmed'], 'Unknown Reconciling')
+  const refusedByUs: readonly Finding[] = [{ type: 'Programmed', status: 'False', reason: 'NotAccepted', message: '' }]
+  assert.equal(judge({ pods, reports: [said('a')], found: refusedByUs }).conditions['Programmed'], 'False NotAccepted')
+})
+
+test('enforced: custody before traffic, and what contradicts them before both', () => {
+  const turns = { count: 5, lastMs: NOW, withoutUser: 0 }
+  const held = configOf(
+    '  upstreams: [{ name: openai, baseURL: "https://api.openai.com/v1", credential: { secretRef: { name: k, key: v } } }]\n',
+  )
+  const enforced = (parts: Case): string | undefined => judge(parts).conditions['Enforced']
+  const pods = [pod('a'), pod('b')]
+  assert.equal(enforced({ pods, reports: [said('a')] }), 'Unknown NoTraffic')
+  const keys = { heldKeys: ['openai'] }
+  assert.equal(enforced({ pods, config: held, reports: [said('a', keys), said('b', keys)] }), 'True KeyCustody')
+  assert.equal(
+    enforced({ pods, config: held, reports: [said('a', keys), said('b', { turns })] }),
+    'True TrafficSeen',
+    'b was admitted before',
+  )
+  assert.equal(enforced({ pods: [...pods, skipped('c')], config: held, reports: [said('a', keys), said('b', keys)] }), 'Unknown NoTraffic')
+  const bypass = { looks: 9, found: 1, lastSeen: '203.0.113.7:443', lastMs: NOW - 2_000 }
+  assert.equal(enforced({ pods, reports: [said('a', { turns }), said('b', { bypass })] }), 'False Bypassed')
+  const longAgo = { ...bypass, lastMs: NOW - 3_600_000 }
+  assert.equal(enforced({ pods, reports: [said('a', { turns }), said('b', { bypass: longAgo })] }), 'True TrafficSeen')
+  const seat = configOf(
+    '',
+    'pricing: { model: FlatPerUser, price: "19.00", period: { unit: Month } }',
+    ', expectedConversationsPerUser: 10',
+  )
+  const anonymous = { turns: { ...turns, withoutUser: 5 } }
+  assert.equal(enforced({ pods, config: seat, reports: [said('a', anonymous)] }), 'False NoUserIdentity')
+  assert.equal(enforced({ pods, config: seat, reports: [said('a', anonymous), said('b', { turns })] }), 'True TrafficSeen')
+  assert.equal(enforced({ pods, reports: [said('a', anonymous)] }), 'True TrafficSeen', 'no budget of users')
+  assert.equal(enforced({ pods, config: configOf('  mode: Observe\n'), reports: [said('a', { turns })] }), 'Unknown Observing')
+})
+
+test('coordinated: one store for all, which answers and outlives the pods', () => {
+  const coordinated = (...reports: readonly ReceivedReport[]): string | undefined =>
+    judge({ pods: reports.map(({ pod: { name } }) => pod(name)), reports }).conditions['Coordinated']
+  const embedded = { kind: 'Embedded' } as const
+  assert.equal(coordinated(), 'Unknown NoReports')
+  assert.equal(coordinated(said('a'), said('b')), 'True StoreReady')
+  assert.equal(coordinated(said('a', { store: embedded })), 'False EphemeralStore')
+  assert.equal(coordinated(said('a', { store: embedded, books: 'a' }), said('b', { store: embedded, books: 'b' })), 'False SeparateStores')
+  assert.equal(coordinated(said('a'), said('b', { books: 'another store' })), 'False SeparateStores')
+  assert.equal(coordinated(said('a'), said('b', { store: { state: 'Away', reason: 'no route', unsent: 2 } })), 'False StoreAway')
+  assert.equal(coordinated(said('a'), said('b', { store: { state: 'Replaying' } })), 'False StoreReplaying')
+})
+
+test('a sidecar that nobody tells anything is stale, and so is one that never reported; a young pod is neither', () => {
+  const young: Pod = { ...pod('young'), creationTimestamp: '2026-11-24T11:59:30Z' }
+  const { workloads, conditions } = judge({
+    pods: [pod('never'), pod('untold'), pod('told-long-ago'), young],
+    reports: [said('untold', { staleMs: null, runSinceMs: NOW - 90_000 }), said('told-long-ago', { staleMs: 61_000 })],
+  })
+  assert.equal(workloads.stale, 3)
+  assert.deepEqual(
+    workloads.worst?.map(({ pod }) => pod),
+    ['never', 'told-long-ago', 'untold'],
+  )
+  assert.equal(conditions['UsageFresh'], 'False Stale')
+  assert.equal(judge({ pods: [young] }).conditions['UsageFresh'], 'Unknown NoReports')
+})

@@ -1,0 +1,225 @@
+/** What the pods of a budget and their sidecars tell: counts, the pods that somebody should look at, and conditions. Pure. */
+import { ANNOTATIONS, SKIP_REASONS } from '@farebox/crds/cluster.ts'
+import type { SkipReason } from '@farebox/crds/cluster.ts'
+import { POD_MESSAGE_CHARS_MAX, PODS_SHOWN_MAX } from '@farebox/crds/conversation-budget.ts'
+import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { Finding } from './conditions.ts'
+import { coordinationOf } from './coordination.ts'
+
+/** Sidecars report every few seconds: one that has not for so long is not known any more. */
+export const FRESH_MS = 60_000
+/** A sidecar that has just begun may have no config yet. */
+const BEGINS_MS = 10_000
+/** A connection past the sidecar is held against the pod for so long. */
+const BYPASS_HELD_MS = 10 * 60_000
+
+/** What is read of a pod's metadata. */
+export interface Pod {
+  readonly name: string
+  readonly uid?: string
+  readonly creationTimestamp?: string
+  readonly deletionTimestamp?: string
+  readonly annotations?: Readonly<Record<string, string>>
+}
+
+/** What a dry-run pod without a sidecar met with, in a namespace that demands sidecars. */
+export type Gate = { readonly status: 'Holds' } | { readonly status: 'Open'; readonly reason: string }
+
+export interface WorkloadsView {
+  readonly nowMs: number
+  /** The config that sidecars should have; null: none. */
+  readonly config: SidecarConfig | null
+  /** Those that the budget governs. */
+  readonly pods: readonly Pod[]
+  /** By uid of the pod: the newest of each. */
+  readonly reports: ReadonlyMap<string, ReceivedReport>
+  /** Whether a pod was injected otherwise than it would be today. */
+  readonly isOutdated: (pod: Pod) => boolean
+  /** Null: no sidecars are demanded, or it was not tried yet. */
+  readonly gate: Gate | null
+}
+
+type Workloads = NonNullable<ConversationBudgetStatus['workloads']>
+type Worst = NonNullable<Workloads['worst']>[number]
+
+export interface WorkloadsFound {
+  readonly workloads: Workloads
+  readonly findings: readonly Finding[]
+}
+
+/** A pod that has a sidecar, with what that said last. */
+interface Injected {
+  readonly pod: Pod
+  readonly received: ReceivedReport | null
+}
+
+/** `found`: what compile said. `Programmed` is True only once the sidecars that are connected have the config in force. */
+export function withWorkloads(found: readonly Finding[], view: WorkloadsView): WorkloadsFound {
+  const pods = view.pods.filter(({ deletionTimestamp }) => deletionTimestamp === undefined)
+  const injected = pods
+    .filter(isInjected)
+    .map((pod) => ({ pod, received: pod.uid === undefined ? null : (view.reports.get(pod.uid) ?? null) }))
+  const skipped = pods.filter((pod) => !isInjected(pod))
+  const connected = injected.flatMap(({ received }) => (received !== null && isFresh(received, view.nowMs) ? [received] : []))
+  const stale = injected.filter((sidecar) => isStale(sidecar, view.nowMs))
+  const outdated = injected.filter(({ pod }) => view.isOutdated(pod))
+  const nacked = injected.filter(({ received }) => received !== null && received.report.refused !== null)
+  const hash = view.config?.hash
+  const worst: readonly Worst[] = [
+    ...byName(nacked).map(({ pod, received }) => trouble(pod, 'Nacked', received?.report.refused?.reason ?? '')),
+    ...skipped
+      .filter((pod) => skipReason(pod) !== 'OptedOut')
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      .map((pod) => trouble(pod, 'NotInjected', skipReason(pod))),
+    ...byName(stale).map(({ pod, received }) =>
+      trouble(pod, 'Stale', received === null ? 'it has never reported' : 'it has not been heard of for a minute, or has not heard of us'),
+    ),
+    ...byName(outdated).map(({ pod }) => trouble(pod, 'Outdated', 'replace it to bring its sidecar up to date')),
+  ]
+  const workloads: Workloads = {
+    matched: pods.length,
+    injected: injected.length,
+    inSync: connected.filter(({ report }) => hash !== undefined && report.inForce?.hash === hash).length,
+    outdated: outdated.length,
+    nacked: nacked.length,
+    stale: stale.length,
+    skipped: countedBy(skipped.map(skipReason)),
+    ...(worst.length === 0 ? {} : { worst: worst.slice(0, PODS_SHOWN_MAX) }),
+  }
+  const findings = found.map((finding) => (finding.type === 'Programmed' ? programmed(finding, view, connected) : finding))
+  return {
+    workloads,
+    findings: [
+      ...findings,
+      injectedFinding(workloads, view.gate),
+      enforced(view, injected, connected, skipped.length),
+      coordinationOf(connected.map(({ report }) => report)),
+      usageFresh(injected.length, connected.length, stale.length),
+    ],
+  }
+}
+
+export function isInjected({ annotations }: Pod): boolean {
+  return annotations?.[ANNOTATIONS.injectionHash] !== undefined
+}
+
+export function isFresh({ receivedAtMs }: ReceivedReport, nowMs: number): boolean {
+  return nowMs - receivedAtMs < FRESH_MS
+}
+
+/** It says nothing, or nobody says anything to it. One that has just begun is given its time. */
+function isStale({ pod, received }: Injected, nowMs: number): boolean {
+  if (received === null) return nowMs - Date.parse(pod.creationTimestamp ?? '') >= FRESH_MS
+  const { staleMs, runSinceMs } = received.report
+  return !isFresh(received, nowMs) || (staleMs ?? received.receivedAtMs - runSinceMs) >= FRESH_MS
+}
+
+function skipReason({ annotations }: Pod): SkipReason {
+  const said = annotations?.[ANNOTATIONS.skipped]
+  return SKIP_REASONS.find((reason) => reason === said) ?? 'Missed'
+}
+
+function programmed(finding: Finding, { config, nowMs }: WorkloadsView, connected: readonly ReceivedReport[]): Finding {
+  if (finding.status !== 'True' || config === null) return finding
+  const others = connected.filter(({ report }) => report.inForce?.hash !== config.hash)
+  const refusing = others.filter(({ report }) => report.refused !== null)
+  const [first] = refusing
+  if (first !== undefined) {
+    const message = `${count(refusing.length, 'sidecar')} of ${connected.length} refused config ${config.hash} and ${refusing.length === 1 ? 'goes' : 'go'} on with the one before: ${first.report.refused?.reason}`
+    return { ...finding, status: 'False', reason: 'Refused', message }
+  }
+  const waiting = others.filter(({ report }) => report.inForce !== null || nowMs - report.runSinceMs >= BEGINS_MS)
+  if (waiting.length > 0) {
+    const message = `${count(waiting.length, 'sidecar')} of ${connected.length} ${waiting.length === 1 ? 'does' : 'do'} not have config ${config.hash} in force yet`
+    return { ...finding, status: 'Unknown', reason: 'Reconciling', message }
+  }
+  return connected.length === 0
+    ? finding
+    : { ...finding, message: `${finding.message}, and in force in ${count(connected.length, 'sidecar')}` }
+}
+
+function injectedFinding({ matched, injected, outdated, skipped }: Workloads, gate: Gate | null): Finding {
+  const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'Injected', status, reason, message })
+  if (gate?.status === 'Open')
+    return said('False', 'GateOpen', `sidecars are required, but a pod without one would be let in: ${gate.reason}`)
+  if (matched === 0) return said('Unknown', 'NoPods', 'it governs no pod that runs')
+  const optedOut = skipped['OptedOut'] ?? 0
+  const missing = matched - injected - optedOut
+  if (missing > 0) {
+    const reasons = Object.entries(skipped).filter(([reason]) => reason !== 'OptedOut')
+    const list = reasons.map(([reason, pods]) => `${pods} ${reason}`).join(', ')
+    return said('False', 'MissingSidecars', `${count(missing, 'pod')} of ${matched} ${missing === 1 ? 'has' : 'have'} no sidecar: ${list}`)
+  }
+  const besides = optedOut === 0 ? '' : `; ${count(optedOut, 'pod')} opted out`
+  // What is old is in force all the same: it is told, but nothing is wrong.
+  if (outdated > 0)
+    return said('True', 'Outdated', `${count(outdated, 'pod')} of ${matched} would get another sidecar today: replace them${besides}`)
+  return injected === 0
+    ? said('Unknown', 'NoPods', `no pod is to have a sidecar${besides}`)
+    : said('True', 'Injected', `${count(injected, 'pod')} ${injected === 1 ? 'has a sidecar' : 'have sidecars'}${besides}`)
+}
+
+function enforced(
+  { config }: WorkloadsView,
+  injected: readonly Injected[],
+  connected: readonly ReceivedReport[],
+  skipped: number,
+): Finding {
+  const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'Enforced', status, reason, message })
+  const reports = connected.map(({ report }) => report)
+  const past = connected.filter(
+    ({ receivedAtMs, report: { bypass } }) => bypass.found > 0 && bypass.lastMs !== null && receivedAtMs - bypass.lastMs < BYPASS_HELD_MS,
+  )
+  const [first] = past
+  if (first !== undefined) {
+    const message = `${count(past.length, 'pod')} ${past.length === 1 ? 'talks' : 'talk'} to a provider past the sidecar, to ${first.report.bypass.lastSeen ?? 'an address of one'}`
+    return said('False', 'Bypassed', message)
+  }
+  const turns = reports.reduce((sum, report) => sum + report.turns.count, 0)
+  const withoutUser = reports.reduce((sum, report) => sum + report.turns.withoutUser, 0)
+  const hasUserCap = Object.values(config?.contracts ?? {}).some(({ caps }) => caps.perUser !== undefined)
+  if (config?.mode === 'Observe' && turns > 0)
+    return said('Unknown', 'Observing', `${count(turns, 'turn')} seen; nothing is enforced in mode Observe`)
+  if (hasUserCap && turns > 0 && withoutUser === turns)
+    return said('False', 'NoUserIdentity', 'a plan has a budget for each user, but no turn says whose it is')
+  const held = config === null ? [] : config.upstreams.filter(({ credential }) => credential === 'Held').map(({ name }) => name)
+  const holds = ({ heldKeys }: ReceivedReport['report']): boolean => held.every((name) => heldKeys.includes(name))
+  const hasCustody = config !== null && held.length === config.upstreams.length && skipped === 0 && connected.length > 0
+  if (hasCustody && connected.length === injected.length && reports.every(holds))
+    return said('True', 'KeyCustody', 'only the sidecars have the keys of the providers')
+  if (turns > 0) return said('True', 'TrafficSeen', 'calls go through the sidecars, and none was seen past them')
+  return said('Unknown', 'NoTraffic', 'no call has come yet')
+}
+
+function usageFresh(injected: number, connected: number, stale: number): Finding {
+  const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'UsageFresh', status, reason, message })
+  if (stale > 0)
+    return said(
+      'False',
+      'Stale',
+      `${count(stale, 'sidecar')} of ${injected} ${stale === 1 ? 'has' : 'have'} not been heard of for a minute`,
+    )
+  return connected === 0
+    ? said('Unknown', 'NoReports', 'no sidecar has reported yet')
+    : said('True', 'Reported', 'all sidecars have reported within a minute')
+}
+
+function trouble({ name }: Pod, trouble: Worst['trouble'], message: string): Worst {
+  return { pod: name, trouble, message: message.slice(0, POD_MESSAGE_CHARS_MAX) }
+}
+
+function byName(sidecars: readonly Injected[]): readonly Injected[] {
+  return sidecars.toSorted((a, b) => (a.pod.name < b.pod.name ? -1 : 1))
+}
+
+function countedBy(reasons: readonly SkipReason[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const reason of reasons.toSorted()) counts[reason] = (counts[reason] ?? 0) + 1
+  return counts
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`
+}

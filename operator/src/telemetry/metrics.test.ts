@@ -1,0 +1,29 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { Metrics } from './metrics.ts'
+
+test('docs/metrics.md lists each metric of the operator, with its labels, and no other', async () => {
+  const metrics = new Metrics(() => ({
+    isLeader: true,
+    isReady: false,
+    streams: 3,
+    reports: 2,
+    queued: 0,
+    statusesWaiting: 1,
+    watchAgesMs: new Map([['pods', 1_500]]),
+    spentToday: () => new Map([['pro', 1.25]]),
+    budgets: () => new Map([['True', 4]]),
+  }))
+  const docs = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8')
+  const listed = [...docs.matchAll(/^\| `(farebox_operator_\w+)` \| (\w+) \|/gm)].map(([, name, type]) => `${name} ${type}`)
+  const known = (await metrics.registry.getMetricsAsJSON())
+    .map(({ name, type }) => `${name} ${String(type)}`)
+    .filter((line) => !/^farebox_operator_(process|nodejs)_/.test(line))
+  assert.deepEqual(listed.toSorted(), known.toSorted())
+  const text = await metrics.render()
+  assert.match(text, /^farebox_operator_leader 1$/m)
+  assert.match(text, /^farebox_operator_watch_age_seconds\{resource="pods"\} 1\.5$/m)
+  assert.match(text, /^farebox_operator_spent_today_usd\{tier="pro"\} 1\.25$/m)
+  assert.match(text, /^farebox_operator_budgets\{ready="True"\} 4$/m)
+})
