@@ -1,6 +1,7 @@
 /**
- * Runs every test of the project: those beside the code in one process each batch, those that span processes one file at
- * a time. Ends with one line, `N passed, N failed`, and exit code 1 when any failed or none ran.
+ * Runs every test of the project: those beside the code two files at a time, those that span processes one at a time in each of two
+ * lanes, of which one is for Kubernetes: both wait more than they work. Ends with one line, `N passed, N failed`, and exit code 1
+ * when any failed or none ran.
  */
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
@@ -8,9 +9,13 @@ import { spec } from 'node:test/reporters'
 import { shareCluster } from './support/cluster.ts'
 import { redisProgram } from './support/redis.ts'
 
-const FILE_TIMEOUT_MS = 300_000
+const FILE_TIMEOUT_MS = 600_000
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
+/** What has to do with Kubernetes, in this order: what waits most comes while the other lane plays faults against the clock. */
+const CLUSTER_LANE = ['delivery', 'operator', 'e2e', 'admission', 'scale', 'kube', 'cluster', 'charts', 'crd'].map(
+  (folder) => `test/${folder}/`,
+)
 const NEED_REDIS = [
   'sidecar/src/store/redis',
   'test/chaos',
@@ -43,7 +48,12 @@ const spanning = globSync(SPANNING, { exclude: (name) => name === 'node_modules'
   .toSorted()
 if (unit.length > 0) await runFiles(unit, 2)
 const endCluster = await shareCluster(spanning)
-if (spanning.length > 0) await runFiles(spanning, 1)
+const placeOf = (file: string): number => CLUSTER_LANE.findIndex((folder) => file.startsWith(folder))
+const lanes = [
+  spanning.filter((file) => placeOf(file) < 0),
+  spanning.filter((file) => placeOf(file) >= 0).toSorted((a, b) => placeOf(a) - placeOf(b)),
+]
+await Promise.all(lanes.filter((files) => files.length > 0).map((files) => runFiles(files, 1)))
 await endCluster()
 if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
 console.log(`${counts.passed} passed, ${counts.failed} failed`)

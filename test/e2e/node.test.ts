@@ -9,6 +9,7 @@ import { ownCluster } from '../support/cluster.ts'
 import {
   ask,
   budgetOf,
+  chargedTo,
   cutDelivery,
   deploymentOf,
   hashInForce,
@@ -32,6 +33,10 @@ const STREAM_MS_MAX = 2_000
 const VOLUME_MS_MAX = 120_000
 /** gpt-4o: 10.00 US dollars per million output tokens. */
 const TOKENS_PER_CENT = 1_000
+const PRICE_OF_CROWD = '3.00'
+/** What looking for the store may cost. */
+const PROBE = parseUsd('0.05')
+const CAP_OF_CROWD = parseUsd('0.30')
 
 interface Budget {
   readonly status?: {
@@ -158,7 +163,7 @@ onNode('kubectl get shows spend, rungs and pods', async () => {
 })
 
 onNode('three replicas share one budget through the store of the chart, while operator and store are restarted in between', async () => {
-  await stage.apply(tierOf('shared', '3.00'), ...budgetOf(stage, { name: 'crowd', namespace: 'support', tier: 'shared' }))
+  await stage.apply(tierOf('shared', PRICE_OF_CROWD), ...budgetOf(stage, { name: 'crowd', namespace: 'support', tier: 'shared' }))
   await stage.apply(deploymentOf('crowd', 'support', 3))
   const pods = await readyPods(stage, 'support', 'crowd', 3)
   const before = await billed()
@@ -176,7 +181,7 @@ onNode('three replicas share one budget through the store of the chart, while op
   const first = await rush('one')
   assert.ok(first.some(({ status }) => status === 200))
   const cost = (await billed()) - before
-  assert.ok(cost <= parseUsd('0.30'), `billed ${cost}`)
+  assert.ok(cost <= CAP_OF_CROWD, `billed ${cost}`)
 
   await stage.cluster.kubectl(['delete', 'pod', '-n', SYSTEM, '-l', 'app.kubernetes.io/name=farebox', '--wait=true'])
   await waitFor(
@@ -205,7 +210,7 @@ onNode('three replicas share one budget through the store of the chart, while op
   const second = await rush('one')
   assert.ok(second.every(({ status }) => status !== 500))
   const all = (await billed()) - before
-  assert.ok(all <= parseUsd('0.30') + parseUsd('0.05'), `billed ${all} in all, a probe among it`)
+  assert.ok(all <= CAP_OF_CROWD + PROBE, `billed ${all} in all, a probe among it`)
   console.log(
     `60 + 60 parallel calls on one conversation of 0.30 over three replicas: ${first.filter(({ status }) => status === 200).length} answered, overshoot 0`,
   )
@@ -255,7 +260,7 @@ onNode('T69: a Job ends when its app does, with the exit code of the app; so doe
   assert.match((await stage.cluster.kubectl(['logs', 'job/asks', '-n', 'support', '-c', 'app'])).stdout, /"status":200/)
 })
 
-onNode('T71: a sidecar that is killed in mid-stream runs again, and the call is charged once', async () => {
+onNode('T71: a sidecar that is killed in mid-stream runs again, and the call is charged once, within the budget', async () => {
   const [pod] = await podsOf(stage, 'support', 'crowd')
   assert.ok(pod !== undefined)
   const before = sidecarOf(pod)?.restartCount ?? 0
@@ -274,9 +279,12 @@ onNode('T71: a sidecar that is killed in mid-stream runs again, and the call is 
   )
   const again = await say(now, { conversation: 'after', user: 'bob', text: 'Hello.' })
   assert.equal(again.status, 200, again.text)
+  await stage.provider.settled()
+  const charged = chargedTo(stage, now, 'cut')
+  assert.ok(charged >= stage.provider.bill.totalNanoUsd('cut') && charged <= CAP_OF_CROWD, `${charged} charged or held`)
 })
 
-onNode('T70: a pod that is deleted in mid-stream ends in its grace period', async () => {
+onNode('T70: a pod that is deleted in mid-stream ends in its grace period, and what was billed is in the books', async () => {
   const [pod] = await podsOf(stage, 'support', 'crowd')
   assert.ok(pod !== undefined)
   const stream = slowStream(pod, 'leaving')
@@ -285,7 +293,11 @@ onNode('T70: a pod that is deleted in mid-stream ends in its grace period', asyn
   await stage.cluster.kubectl(['delete', 'pod', pod.metadata.name, '-n', 'support', '--wait=true'])
   assert.ok(performance.now() - startedAt < 12_000)
   await stream
-  await readyPods(stage, 'support', 'crowd', 3)
+  const [other] = await readyPods(stage, 'support', 'crowd', 3)
+  assert.ok(other !== undefined)
+  await stage.provider.settled()
+  const charged = chargedTo(stage, other, 'leaving')
+  assert.ok(charged >= stage.provider.bill.totalNanoUsd('leaving') && charged <= CAP_OF_CROWD, `${charged} charged or held`)
 })
 
 onNode('T72: an app that goes to the provider by itself is told of: Enforced=False, Bypassed', async () => {

@@ -6,8 +6,11 @@ import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Cluster } from '../cluster/cluster.ts'
 import { runOnNode } from '../cluster/on-node.ts'
+import { packageOf, requirePackages } from '../cluster/system-packages.ts'
 import { waitFor } from '../cluster/wait-for.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
@@ -34,6 +37,7 @@ export interface Stage {
 
 /** Loads the images, and starts the provider. Nothing is installed yet. */
 export async function openStage(cluster: Cluster): Promise<Stage> {
+  requirePackages('a look into pods', [packageOf('curl')], console.log)
   await loadImages(cluster)
   const seen: SeenRequest[] = []
   const provider = await startProvider({ host: cluster.host, apiKeys: [REAL_KEY], onRequest: (request) => seen.push(request) })
@@ -234,9 +238,9 @@ export async function hashInForce(pod: Pod): Promise<string | null> {
   return /^farebox_config_info\{[^}]*hash="([0-9a-f]+)"/m.exec(await response.text())?.[1] ?? null
 }
 
-/** An answer of 2,000 tokens, 10 ms each; resolves when it is over, however it ends. */
+/** An answer of 2,000 tokens, 10 ms each, billed by the name of its conversation; resolves when it is over, however it ends. */
 export async function slowStream(pod: Pod, conversation: string): Promise<void> {
-  const fake = { 'x-fake-output-tokens': '2000', 'x-fake-token-delay-ms': '10' }
+  const fake = { 'x-fake-output-tokens': '2000', 'x-fake-token-delay-ms': '10', 'x-fake-tag': conversation }
   await say(pod, { conversation, user: 'bob', text: 'Count.', stream: true, fake }).catch(() => undefined)
 }
 
@@ -249,16 +253,28 @@ export function killSidecar(stage: Stage, pod: Pod): void {
   onTheNode(stage, 'ctr', ...engineOf(stage), 'tasks', 'kill', '--signal', 'SIGKILL', containerOf(pod))
 }
 
+/** What the books say of a conversation, as the app of a pod may ask its sidecar: what it was charged, and what is held for it. */
+export function chargedTo(stage: Stage, pod: Pod, conversation: string): NanoUsd {
+  const url = `http://127.0.0.1:4180/farebox/v1/conversations/${conversation}`
+  const said = inNetworkOf(stage, pod, 'curl', '--silent', '--fail-with-body', url)
+  const { spent, held } = JSON.parse(said) as { readonly spent: string; readonly held: string }
+  return parseUsd(spent) + parseUsd(held)
+}
+
 /** Drops all that goes between a pod and the operator's delivery port, or lets it pass again. */
 export function cutDelivery(stage: Stage, pod: Pod, isCut: boolean): void {
-  const tasks = onTheNode(stage, 'ctr', ...engineOf(stage), 'tasks', 'list')
-  const pid = new RegExp(`^${containerOf(pod)}\\s+(\\d+)`, 'm').exec(tasks)?.[1]
-  assert.ok(pid !== undefined, tasks)
   for (const [chain, port] of [
     ['OUTPUT', '--dport'],
     ['INPUT', '--sport'],
   ] as const)
-    onTheNode(stage, 'nsenter', `--target=${pid}`, '--net', 'iptables', isCut ? '-I' : '-D', chain, '-p', 'tcp', port, '9444', '-j', 'DROP')
+    inNetworkOf(stage, pod, 'iptables', isCut ? '-I' : '-D', chain, '-p', 'tcp', port, '9444', '-j', 'DROP')
+}
+
+function inNetworkOf(stage: Stage, pod: Pod, ...command: readonly string[]): string {
+  const tasks = onTheNode(stage, 'ctr', ...engineOf(stage), 'tasks', 'list')
+  const pid = new RegExp(`^${containerOf(pod)}\\s+(\\d+)`, 'm').exec(tasks)?.[1]
+  assert.ok(pid !== undefined, tasks)
+  return onTheNode(stage, 'nsenter', `--target=${pid}`, '--net', ...command)
 }
 
 function containerOf(pod: Pod): string {
