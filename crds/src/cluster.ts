@@ -60,7 +60,7 @@ export const PATHS = {
   data: '/var/lib/farebox',
   /** A projected token: `token`. */
   token: '/var/run/secrets/farebox/token',
-  /** A secret: `store`, `identity-key`. */
+  /** Of a secret: `store`, `identity-key`, `store-ca.crt`. */
   runtime: '/var/run/secrets/farebox/runtime',
   /** One file for each upstream whose key the sidecar holds, by the upstream's name. */
   credentials: '/var/run/secrets/farebox/credentials',
@@ -76,7 +76,12 @@ export const RUNTIME_KEYS = {
   store: 'store',
   /** 32 bytes in base64 by which the sidecars of the namespace hash ids. */
   identityKey: 'identity-key',
+  /** Certificates in PEM of which one signed the store's. Not there: a public authority did, or the store has none. */
+  storeCa: 'store-ca.crt',
 } as const
+
+/** In a budget's own secret, beside the URL of its store: what `RUNTIME_KEYS.storeCa` is in ours. */
+export const OWN_STORE_CA_KEY = 'ca.crt'
 
 export const PORTS = {
   /** Of the sidecar, on loopback. */

@@ -164,7 +164,11 @@ const Store = rules(
       .default('Shared')
       .describe('`Shared`: the replicas of a workload draw on the same budgets. `Embedded`: each pod has books of its own.'),
     redis: z
-      .strictObject({ secretRef: SecretRef.describe('Holds its URL, `redis://` or `rediss://`, user and password in it.') })
+      .strictObject({
+        secretRef: SecretRef.describe(
+          'Holds its URL, `redis://` or `rediss://`, user and password in it. Where the Secret has a key `ca.crt` too, certificates in PEM, those alone are trusted for `rediss://`; else public authorities are.',
+        ),
+      })
       .optional()
       .describe('A Redis or Valkey of yours; absent: the one that came with the chart.'),
   }),

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { readSettings } from './settings.ts'
+import { readSettings, readStoreCa } from './settings.ts'
 
 const NEEDED = { FAREBOX_CONFIG: '/etc/farebox/config.json', FAREBOX_DATA: '/var/lib/farebox' }
 
@@ -13,6 +13,7 @@ test('what is not said has its default', () => {
     dataDir: '/var/lib/farebox',
     storeUrl: null,
     storeFile: null,
+    storeCaFile: null,
     identityKey: null,
     operator: null,
     credentialsDir: null,
@@ -65,6 +66,22 @@ test('what is in files is read at the start, and what is wrong with one names th
   )
   assert.throws(wrong({ FAREBOX_IDENTITY_KEY_FILE: file('short', 'aGVsbG8=') }), /FAREBOX_IDENTITY_KEY_FILE: .* 32 bytes in base64/)
   assert.throws(wrong({ FAREBOX_STORE: 'redis://a:1', FAREBOX_STORE_FILE: join(folder, 'store') }), /FAREBOX_STORE_FILE: must not be there/)
+})
+
+test('whom to trust for the store is in a file that need not be there', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'farebox-settings-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const path = join(folder, 'store-ca.crt')
+  assert.equal(readSettings({ ...NEEDED, FAREBOX_STORE_CA: path }).storeCaFile, path)
+  assert.equal(readStoreCa(path), null)
+  writeFileSync(path, '\n')
+  assert.equal(readStoreCa(path), null)
+  const pem = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----'
+  writeFileSync(path, `# ours\n${pem}\n`)
+  assert.equal(readStoreCa(path), `# ours\n${pem}`)
+  writeFileSync(path, 'MIIB')
+  assert.throws(() => readStoreCa(path), { message: `FAREBOX_STORE_CA: ${path} must hold certificates in PEM` })
+  assert.throws(() => readStoreCa(folder), /^Error: FAREBOX_STORE_CA: EISDIR/)
 })
 
 test('an operator needs its authority and a token', () => {

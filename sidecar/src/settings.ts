@@ -1,5 +1,5 @@
 /** The sidecar's environment, read and checked once at start. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import * as z from 'zod'
 import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
 
@@ -15,6 +15,7 @@ const Address = z
 
 const STORE_URL = /^rediss?(\+cluster)?:\/\/\S+$/
 const STORE_URL_FORM = 'redis://HOST:PORT, rediss://, redis+cluster:// or rediss+cluster://'
+const CERTIFICATE = /^-----BEGIN (?:TRUSTED )?CERTIFICATE-----$/m
 const IDENTITY_KEY_BYTES = 32
 /** As long as a pod has by default, with time left for what follows. */
 const DRAIN_MS = 25_000
@@ -28,6 +29,8 @@ const SettingsSchema = z.object({
   FAREBOX_STORE: z.string().regex(STORE_URL, `must be ${STORE_URL_FORM}`).optional(),
   /** A file with such a URL, which holds a password: read again when the store turns us away. */
   FAREBOX_STORE_FILE: z.string().min(1).optional(),
+  /** A file with the certificates, as PEM, of which one signed the store's; read each time the store is looked for. No file: the system's. */
+  FAREBOX_STORE_CA: z.string().min(1).optional(),
   /** A file with the key, 32 bytes in base64, by which ids are hashed for a shared store that has none yet. */
   FAREBOX_IDENTITY_KEY_FILE: z.string().min(1).optional(),
   /** Separates the books of several owners in one store. */
@@ -75,6 +78,8 @@ export interface Settings {
   readonly storeUrl: string | null
   /** Where `storeUrl` was read; null: it was said. */
   readonly storeFile: string | null
+  /** Whom to trust for a store with TLS, if the file is there; null: the system's authorities. */
+  readonly storeCaFile: string | null
   /** To be offered to a shared store; null: one is drawn. */
   readonly identityKey: Buffer | null
   readonly namespace: string
@@ -104,6 +109,15 @@ export function readStoreFile(path: string): string {
   return url
 }
 
+/** Certificates in PEM; null: there is no such file, or nothing in it. Throws an `Error` that names the variable. */
+export function readStoreCa(path: string): string | null {
+  if (!existsSync(path)) return null
+  const pem = readNamed('FAREBOX_STORE_CA', path).trim()
+  if (pem === '') return null
+  if (!CERTIFICATE.test(pem)) throw new Error(`FAREBOX_STORE_CA: ${path} must hold certificates in PEM`)
+  return pem
+}
+
 /** Throws an `Error` whose message names each variable at fault and what it must be. */
 export function readSettings(environment: Readonly<Record<string, string | undefined>>): Settings {
   const parsed = SettingsSchema.safeParse(environment)
@@ -117,6 +131,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     dataDir: read.FAREBOX_DATA,
     storeUrl: storeFile === null ? (read.FAREBOX_STORE ?? null) : readStoreFile(storeFile),
     storeFile,
+    storeCaFile: read.FAREBOX_STORE_CA ?? null,
     identityKey: read.FAREBOX_IDENTITY_KEY_FILE === undefined ? null : readIdentityKey(read.FAREBOX_IDENTITY_KEY_FILE),
     namespace: read.FAREBOX_NAMESPACE,
     ledgerLifeMs: read.FAREBOX_LEDGER_DAYS === undefined ? undefined : read.FAREBOX_LEDGER_DAYS * DAY_MS,

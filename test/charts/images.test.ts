@@ -4,20 +4,22 @@
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { bundleOperator } from '../../operator/build.ts'
 import { bundleSidecar, NODE_FLAGS } from '../../sidecar/build.ts'
-import { imageOfNode } from '../cluster/images.ts'
-import { ROOT } from './helm.ts'
+import { PackagesMissing } from '../cluster/system-packages.ts'
+import { ImageBuilder } from '../support/image-builder.ts'
 
-const BASE = 'localhost/farebox-test/node:24'
 const BYTES_MAX = { operator: 16 * 1_048_576, sidecar: 8 * 1_048_576 }
 
-const program = buildah()
-const options = program === null ? { skip: 'buildah is missing' } : {}
+const found = builderOrNull()
+const options = found === null ? { skip: 'there is nothing to build images with' } : {}
+const builder = (): ImageBuilder => {
+  assert.ok(found !== null)
+  return found
+}
 
 interface Config {
   readonly User: string
@@ -28,40 +30,16 @@ interface Config {
 }
 
 describe('images', options, () => {
-  const folder = mkdtempSync(join(tmpdir(), 'farebox-images-'))
-  const run = (...args: readonly string[]): string => {
-    const storage = ['--root', join(folder, 'root'), '--runroot', join(folder, 'run'), '--storage-driver', 'vfs']
-    const { status, stdout, stderr, error } = spawnSync(program ?? '', [...storage, ...args], { encoding: 'utf8', timeout: 240_000 })
-    if (error !== undefined) throw error
-    assert.equal(status, 0, `buildah ${args.join(' ')}: ${stderr}`)
-    return stdout.trim()
-  }
-  before(async () => {
-    await Promise.all([bundleOperator(), bundleSidecar()])
-    run('pull', `docker-archive:${imageOfNode(join(folder, 'base.tar'), { tag: BASE })}`)
-  })
-  after(() => rmSync(folder, { recursive: true, force: true }))
+  before(async () => void (await Promise.all([bundleOperator(), bundleSidecar()])))
+  after(() => found?.close())
 
   for (const name of ['operator', 'sidecar'] as const) {
     const tag = `localhost/farebox-${name}:test`
     const flags = name === 'sidecar' ? [...NODE_FLAGS] : ['--disable-warning=ExperimentalWarning']
 
     test(`the ${name}'s is built from its Containerfile, and says what is run as whom`, () => {
-      const file = join(ROOT, name, 'Containerfile')
-      run(
-        'build',
-        '--isolation',
-        'chroot',
-        '--pull-never',
-        '--build-arg',
-        `BASE=${BASE}`,
-        '--tag',
-        tag,
-        '--file',
-        file,
-        join(ROOT, name, 'dist'),
-      )
-      const { OCIv1 } = JSON.parse(run('inspect', '--type', 'image', tag)) as { readonly OCIv1: { readonly config: Config } }
+      builder().build(name, tag)
+      const { OCIv1 } = JSON.parse(builder().run('inspect', '--type', 'image', tag)) as { readonly OCIv1: { readonly config: Config } }
       const { config } = OCIv1
       assert.equal(config.User, '65532:65532', 'by number, so that runAsNonRoot can be checked')
       assert.deepEqual(config.Entrypoint, ['node', ...flags, '/app/main.cjs'])
@@ -71,8 +49,8 @@ describe('images', options, () => {
     })
 
     test(`the ${name}'s holds the bundle and nothing else of ours, and it starts`, () => {
-      const container = run('from', '--pull-never', tag)
-      const mount = run('mount', container)
+      const container = builder().run('from', '--pull-never', tag)
+      const mount = builder().run('mount', container)
       const files = readdirSync(join(mount, 'app')).toSorted()
       const expected = {
         operator: ['lease-worker.js', 'main.cjs', 'main.cjs.LEGAL.txt', 'self-test.cjs'],
@@ -90,21 +68,18 @@ describe('images', options, () => {
       })
       assert.equal(status, 1)
       assert.match(stderr, name === 'operator' ? /POD_NAME/ : /FAREBOX_CONFIG/)
-      run('rm', container)
+      builder().run('rm', container)
     })
   }
 })
 
-/** Installed where that is ours to do; in CI it must be there. */
-function buildah(): string | null {
-  const isThere = (): boolean => spawnSync('buildah', ['--version']).status === 0
-  if (isThere()) return 'buildah'
-  if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
-    console.log('Installing buildah, by which tests build images (once) ...')
-    spawnSync('apt-get', ['install', '-y', '--no-install-recommends', 'buildah'], { stdio: 'ignore', timeout: 180_000 })
-    if (isThere()) return 'buildah'
+/** Null where buildah is missing and installing it is not ours to do: the tests are left out, in one line. In CI that is an error. */
+function builderOrNull(): ImageBuilder | null {
+  try {
+    return new ImageBuilder()
+  } catch (error) {
+    if (!(error instanceof PackagesMissing) || (process.env['CI'] ?? '') !== '') throw error
+    console.log(`${error.message}: the tests that build images are left out`)
+    return null
   }
-  if ((process.env['CI'] ?? '') !== '') throw new Error('buildah is missing (apt-get install buildah)')
-  console.log('buildah is missing (apt-get install buildah): the tests that build images are left out')
-  return null
 }

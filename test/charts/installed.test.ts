@@ -9,6 +9,7 @@ import { CHARTS, helmOrNull, nameOf, NAMESPACE, objectsOf, podSpecOf, render, RO
 import type { PodSpec, Rendered } from './helm.ts'
 
 const FOLDER = fileURLToPath(new URL('.', import.meta.url))
+const EXAMPLE = `${ROOT}examples/kubernetes`
 const found = await ownCluster()
 const helm4 = await helmOrNull(4)
 const options = found === null || helm4 === null ? { skip: 'there is no control plane, or no helm' } : {}
@@ -116,7 +117,7 @@ describe('the charts in a cluster', options, () => {
         return body.spec?.replicas
       }
       await helm('upgrade', '--install', 'farebox-crds', `${CHARTS}farebox-crds`)
-      await cluster().kubectl(['apply', '-f', `${ROOT}examples/kubernetes/tier.yaml`, '--validate=strict'])
+      await cluster().kubectl(['apply', '-f', `${EXAMPLE}/1-tier.yaml`, '--validate=strict'])
       await helm('install', 'farebox', `${CHARTS}farebox`)
       assert.equal(await replicas(), 2)
       await helm('upgrade', 'farebox', `${CHARTS}farebox`, '--set', 'operator.replicas=3')
@@ -138,16 +139,14 @@ describe('the charts in a cluster', options, () => {
     })
   }
 
-  test('the example is taken as it is, and its app gets nothing but a label', async () => {
-    const files = ['tier', 'budget', 'app'].map((name) => `${ROOT}examples/kubernetes/${name}.yaml`)
-    await cluster().kubectl(['apply', '--validate=strict', ...files.flatMap((file) => ['-f', file])])
-    await cluster().kubectl(['apply', '--server-side', '--force-conflicts', ...files.flatMap((file) => ['-f', file])])
-    const warned = await cluster().kubectl(
-      ['create', '--dry-run=server', '-f', `${ROOT}examples/kubernetes/app.yaml`, '--save-config=false'],
-      {
-        mayFail: true,
-      },
-    )
+  test('the example is taken as it is, its namespace first, and its app gets nothing but a label', async () => {
+    const { status } = await cluster().request({ path: '/api/v1/namespaces/assistant' })
+    assert.equal(status, 404, 'there is no namespace yet')
+    await cluster().kubectl(['apply', '--validate=strict', '-f', EXAMPLE])
+    await cluster().kubectl(['apply', '--server-side', '--force-conflicts', '-f', EXAMPLE])
+    const warned = await cluster().kubectl(['create', '--dry-run=server', '-f', `${EXAMPLE}/3-app.yaml`, '--save-config=false'], {
+      mayFail: true,
+    })
     assert.doesNotMatch(warned.stderr, /PodSecurity/)
   })
 

@@ -1,17 +1,25 @@
-/** A shared store behind TLS, on a real server with a certificate of a CA of our own. */
+/** A shared store behind TLS, on a real server whose certificate is of a CA of our own. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
+import { StoreUsers } from '@farebox/operator/controllers/store-users.ts'
 import { openRedisStore } from '@farebox/sidecar/store/redis/redis.ts'
+import { Redis } from 'ioredis'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { makeConfig } from '../support/make.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
 import { freePorts, startSidecar } from '../support/sidecar.ts'
+import type { Sidecar } from '../support/sidecar.ts'
+import { startTalk } from '../support/talk.ts'
+
+const WITHIN_MS = 20_000
 
 const program = redisProgram()
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
@@ -19,38 +27,38 @@ const missing = program === null ? 'there is no redis-server' : hasOpenssl ? fal
 
 describe('a shared store behind TLS', { skip: missing }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'farebox-tls-'))
+  const path = (name: string): string => join(folder, name)
   let server: TestServer
+  let admin: Redis
   let tlsPort: number
   let provider: Provider
   before(async () => {
-    // oxfmt-ignore
-    execFileSync('openssl', [
-      'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=store',
-      '-addext', 'subjectAltName=DNS:localhost', '-keyout', join(folder, 'key.pem'), '-out', join(folder, 'certificate.pem'),
-    ], { stdio: 'ignore' })
+    for (const authority of ['first', 'second']) makeAuthority(folder, authority)
     tlsPort = (await freePorts(1))[0] ?? 0
     // oxfmt-ignore
     server = await startRedis(program ?? '', [
-      '--tls-port', String(tlsPort), '--tls-auth-clients', 'no', '--tls-cert-file', join(folder, 'certificate.pem'),
-      '--tls-key-file', join(folder, 'key.pem'), '--tls-ca-cert-file', join(folder, 'certificate.pem'),
+      '--tls-port', String(tlsPort), '--tls-auth-clients', 'no', '--tls-cert-file', path('first-leaf.pem'),
+      '--tls-key-file', path('first-leaf.key'), '--tls-ca-cert-file', path('first.pem'),
     ])
+    admin = new Redis(server.url)
     provider = await startProvider()
   })
   after(async () => {
+    admin.disconnect()
     await provider.close()
     await server.stop()
     rmSync(folder, { recursive: true })
   })
 
-  test('is reached by the name in its certificate, once the CA is trusted', async () => {
-    const sidecar = await startSidecar(makeConfig(`${provider.url}/v1`), {
-      environment: { FAREBOX_STORE: `rediss://localhost:${tlsPort}`, NODE_EXTRA_CA_CERTS: join(folder, 'certificate.pem') },
-    })
+  const started = (environment: Readonly<Record<string, string>>): Promise<Sidecar> =>
+    startSidecar(makeConfig(`${provider.url}/v1`), { environment: { FAREBOX_STORE: `rediss://localhost:${tlsPort}`, ...environment } })
+  const storeOf = async (sidecar: Sidecar): Promise<SidecarStatus['store']> =>
+    ((await sidecar.getJson('/farebox/v1/status')) as SidecarStatus).store
+
+  test('is reached by the name in its certificate, once the whole process trusts the CA', async () => {
+    const sidecar = await started({ NODE_EXTRA_CA_CERTS: path('first.pem') })
     try {
-      const answer = await sidecar
-        .client({ 'x-farebox-conversation': 'private' })
-        .chat.completions.create({ model: 'gpt-4o', messages: [{ role: 'user', content: 'Hello.' }] })
-      assert.equal(answer.object, 'chat.completion')
+      assert.equal((await startTalk(sidecar, { 'x-farebox-conversation': 'private' }).say('Hello.')).status, 200)
       await sidecar.idle()
       assert.equal((await sidecar.standing('private')).turns, 1)
     } finally {
@@ -58,8 +66,83 @@ describe('a shared store behind TLS', { skip: missing }, () => {
     }
   })
 
+  test('is reached with a file of its CA, which is read again when the store is looked for', async () => {
+    copyFileSync(path('first.pem'), path('trusted.pem'))
+    const sidecar = await started({ FAREBOX_STORE_CA: path('trusted.pem') })
+    try {
+      assert.equal((await startTalk(sidecar, { 'x-farebox-conversation': 'by-file' }).say('Hello.')).status, 200)
+      await sidecar.idle()
+      assert.equal((await sidecar.standing('by-file')).turns, 1)
+
+      await admin.call('CONFIG', 'SET', 'tls-cert-file', path('second-leaf.pem'), 'tls-key-file', path('second-leaf.key'))
+      await admin.call('CLIENT', 'KILL', 'TYPE', 'NORMAL', 'SKIPME', 'yes')
+      await until('the certificate to be refused', async () => /certificate/.test((await storeOf(sidecar)).reason ?? ''))
+      copyFileSync(path('second.pem'), path('trusted.pem'))
+      await until('the new CA to be trusted', async () => (await storeOf(sidecar)).state === 'Ready')
+      assert.equal((await startTalk(sidecar, { 'x-farebox-conversation': 'by-file' }).say('Hello again.')).status, 200)
+    } finally {
+      await sidecar.close()
+      await admin.call('CONFIG', 'SET', 'tls-cert-file', path('first-leaf.pem'), 'tls-key-file', path('first-leaf.key'))
+    }
+  })
+
   test('is away for who does not trust its CA, and says why', async () => {
-    const opening = openRedisStore({ url: `rediss://localhost:${tlsPort}`, namespace: 'tls', nowMs: () => Date.now() })
-    await assert.rejects(opening, { name: 'StoreError', code: 'away', message: /^localhost:\d+ cannot be used: self-signed certificate/ })
+    const options = { url: `rediss://localhost:${tlsPort}`, namespace: 'tls', nowMs: () => Date.now() }
+    const refused = { name: 'StoreError', code: 'away', message: /^localhost:\d+ cannot be used: .*(certificate|issuer)/ }
+    await assert.rejects(openRedisStore(options), refused)
+    await assert.rejects(openRedisStore({ ...options, ca: pemOf(path('second.pem')) }), refused, 'a file of another CA')
+    await assert.rejects(openRedisStore({ ...options, url: `rediss://127.0.0.1:${tlsPort}`, ca: pemOf(path('first.pem')) }), {
+      code: 'away',
+      message: /IP: 127\.0\.0\.1 is not in the cert/,
+    })
+    await (await openRedisStore({ ...options, ca: pemOf(path('first.pem')) })).close()
+  })
+
+  test("gets its users from the operator, who trusts the CA's file as well", async () => {
+    const namespaces = new Set(['shop'])
+    const usersBy = async (ca: string | null): Promise<string> => {
+      const told = Promise.withResolvers<string>()
+      const users = new StoreUsers({
+        address: `rediss://localhost:${tlsPort}`,
+        ca,
+        secret: { adminPassword: '', rootKey: Buffer.alloc(32, 1) },
+        onConnected: () => told.resolve('connected'),
+        onTrouble: ({ message }) => told.resolve(message),
+      })
+      try {
+        const outcome = await told.promise
+        if (users.isConnected) await users.reconcile(namespaces, () => false)
+        return outcome
+      } finally {
+        users.close()
+      }
+    }
+    assert.match(await usersBy(null), /certificate|issuer/)
+    assert.equal(await usersBy(pemOf(path('first.pem'))), 'connected')
+    assert.match(String(await admin.call('ACL', 'USERS')), /fb-shop/)
   })
 })
+
+/** `NAME.pem` signed `NAME-leaf.pem`, which is for `localhost`. */
+function makeAuthority(folder: string, name: string): void {
+  const file = (end: string): string => join(folder, `${name}${end}`)
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
+  const openssl = (...args: readonly string[]): void => void execFileSync('openssl', args, { stdio: 'ignore' })
+  openssl('req', '-x509', ...key, '-subj', `/CN=${name}`, '-keyout', file('.key'), '-out', file('.pem'))
+  openssl('req', ...key.slice(0, -2), '-subj', '/CN=store', '-keyout', file('-leaf.key'), '-out', file('-leaf.csr'))
+  writeFileSync(file('.ext'), 'subjectAltName=DNS:localhost\n')
+  const by = ['-CA', file('.pem'), '-CAkey', file('.key'), '-CAcreateserial', '-extfile', file('.ext'), '-days', '2']
+  openssl('x509', '-req', '-in', file('-leaf.csr'), ...by, '-out', file('-leaf.pem'))
+}
+
+function pemOf(file: string): string {
+  return readFileSync(file, 'utf8')
+}
+
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const endMs = performance.now() + WITHIN_MS
+  while (!(await holds())) {
+    assert.ok(performance.now() < endMs, `not in time: ${what}`)
+    await sleep(50)
+  }
+}

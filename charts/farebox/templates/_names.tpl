@@ -111,6 +111,15 @@ farebox-store
 {{- end -}}
 {{- end }}
 
+{{/* The Secret whose ca.crt says whom to trust for the store; empty without TLS. */}}
+{{- define "farebox.storeTrust" -}}
+{{- if hasPrefix "rediss://" .Values.store.redis.address -}}
+{{ include "farebox.storeSecret" . }}
+{{- else if include "farebox.hasValkey" . -}}
+{{ .Values.store.valkey.tls.existingSecret }}
+{{- end -}}
+{{- end }}
+
 {{/* Our service account as the API server sees it. */}}
 {{- define "farebox.user" -}}
 system:serviceaccount:{{ .Release.Namespace }}:farebox-operator

@@ -64,9 +64,10 @@ export class RuntimeSecrets {
     })
   }
 
-  /** All are to be looked at once more. */
-  doubt(): void {
-    this.#right.clear()
+  /** That of a namespace, or each, is to be looked at once more. */
+  doubt(namespace?: string): void {
+    if (namespace === undefined) this.#right.clear()
+    else this.#right.delete(namespace)
   }
 }
 

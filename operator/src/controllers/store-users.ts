@@ -1,6 +1,6 @@
 /**
  * The users of the store that came with the chart: one for each namespace that has budgets there. The store may forget them with each
- * restart, so they are set anew with each connection; those of namespaces that are gone are deleted.
+ * restart, so they are set anew with each connection, and when one is missing; those of namespaces that are gone are deleted.
  */
 import { Redis } from 'ioredis'
 import { namespaceOfUser, storeUser, storeUserName } from '../core/runtime-secret.ts'
@@ -26,6 +26,8 @@ export class StoreUsers {
   readonly #client: Redis
   /** Namespaces whose user was set by this connection. */
   readonly #set = new Set<string>()
+  /** Something was changed since the store last kept its users. */
+  #isUnsaved = false
 
   constructor(options: StoreUsersOptions) {
     this.#options = options
@@ -55,25 +57,27 @@ export class StoreUsers {
 
   /** `isGone`: of a namespace that does not exist any more. Rejects when the store does not answer, or refuses. */
   async reconcile(namespaces: ReadonlySet<string>, isGone: (namespace: string) => boolean): Promise<void> {
-    let isChanged = false
+    const answer = await this.#client.call('ACL', 'USERS')
+    const users = new Set(Array.isArray(answer) ? answer.map(String) : [])
     for (const namespace of namespaces) {
-      if (this.#set.has(namespace)) continue
       const { name, rules } = storeUser(this.#options.secret.rootKey, namespace)
+      if (this.#set.has(namespace) && users.has(name)) continue
       await this.#client.call('ACL', 'SETUSER', name, ...rules)
       this.#set.add(namespace)
-      isChanged = true
+      this.#isUnsaved = true
     }
-    const users = await this.#client.call('ACL', 'USERS')
-    const gone = (Array.isArray(users) ? users.map(String) : []).flatMap((user) => {
+    const gone = [...users].flatMap((user) => {
       const namespace = namespaceOfUser(user)
       return namespace !== null && !namespaces.has(namespace) && isGone(namespace) ? [namespace] : []
     })
     if (gone.length > 0) {
       await this.#client.call('ACL', 'DELUSER', ...gone.map(storeUserName))
       for (const namespace of gone) this.#set.delete(namespace)
-      isChanged = true
+      this.#isUnsaved = true
     }
-    if (isChanged) await this.#save()
+    if (!this.#isUnsaved) return
+    await this.#save()
+    this.#isUnsaved = false
   }
 
   close(): void {

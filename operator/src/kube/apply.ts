@@ -16,10 +16,13 @@ export function applied(resource: Resource, name: string, { fields, ...metadata 
   return { apiVersion: apiVersionOf(resource), kind: resource.kind, metadata: { name, ...metadata }, ...fields }
 }
 
-/** For what is deleted with `object`. It must have come from the API server. */
+/**
+ * For what is deleted with `object`. It must have come from the API server. It may go first: who says otherwise needs a right to its
+ * finalizers, on clusters that check it.
+ */
 export function ownerOf({ apiVersion, kind, metadata: { name, uid } }: KubeObject): OwnerReference {
   if (uid === undefined) throw new Error(`${kind} ${name} has no uid: it was never created`)
-  return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true }
+  return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: false }
 }
 
 /**

@@ -294,7 +294,8 @@ for (const scheme of SCHEMES) {
         }
         more()
       })
-      const pool = poolFor(t, { bodyMs: 150 })
+      const bodyMs = 1_000 // more than a busy machine lets this process wait
+      const pool = poolFor(t, { bodyMs })
       const heard = createHash('sha256')
       let bytes = 0
       const { seen, handle } = begin(pool, baseUrl, {}, (seen, handleNow) => {
@@ -307,9 +308,11 @@ for (const scheme of SCHEMES) {
         }
       })
       await until(() => bytes > 0, 'the first bytes')
+      const pausedAtMs = performance.now()
       let before = -1
-      for (let same = 0; same < 3;) {
-        await sleep(100) // beyond the time for silence, which is not the provider's
+      // Until nothing more is sent, and beyond the time for silence, which is not the provider's.
+      for (let same = 0; same < 3 || performance.now() - pausedAtMs < 1.5 * bodyMs;) {
+        await sleep(100)
         same = sent === before ? same + 1 : 0
         before = sent
       }

@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readStoreFile } from '../settings.ts'
+import { readStoreCa, readStoreFile } from '../settings.ts'
 import type { Settings } from '../settings.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { ShelteredStore } from './outage/sheltered-store.ts'
@@ -16,8 +16,13 @@ import type { StoreStanding } from './store-standing.ts'
 
 const SECRET_BYTES = 32
 const BOOKS_BYTES = 16
-/** What no file says. */
-const NO_URL = ''
+
+/** Where the store is, and by whom it is known. */
+interface Place {
+  readonly url: string
+  /** Null: by the system's authorities. */
+  readonly ca: string | null
+}
 
 interface Opened {
   readonly link: Link
@@ -49,7 +54,7 @@ export interface OpenStoreOptions {
   readonly onTrouble: (error: Error) => void
 }
 
-type StoreSettings = Pick<Settings, 'dataDir' | 'storeUrl' | 'storeFile' | 'identityKey' | 'namespace' | 'ledgerLifeMs'>
+type StoreSettings = Pick<Settings, 'dataDir' | 'storeUrl' | 'storeFile' | 'storeCaFile' | 'identityKey' | 'namespace' | 'ledgerLifeMs'>
 
 /** Rejects with `StoreError` when the embedded store cannot be opened. One that is shared is looked for until it is there. */
 export function openStore(settings: StoreSettings, options: OpenStoreOptions): Promise<OpenStore> {
@@ -67,7 +72,7 @@ async function openOwn({ dataDir, ledgerLifeMs }: StoreSettings, { onTrouble }: 
 }
 
 async function openShared(
-  { url: urlAtStart, storeFile, identityKey, namespace, dataDir, ledgerLifeMs }: StoreSettings & { readonly url: string },
+  { url: urlAtStart, storeFile, storeCaFile, identityKey, namespace, dataDir, ledgerLifeMs }: StoreSettings & { readonly url: string },
   { onTrouble, onOtherKey = () => undefined, ...options }: OpenStoreOptions,
 ): Promise<OpenStore> {
   const clock = new ServerClock()
@@ -76,7 +81,8 @@ async function openShared(
   const keyFile = join(dataDir, `identity-${createHash('sha256').update(namespace).digest('hex').slice(0, 16)}.key`)
   let secret = readKey(keyFile) ?? identityKey
   let books: string | null = null
-  let url = urlAtStart
+  /** Of the connection that is there, or is tried. Null: the last one could not be made. */
+  let place: Place | null = null
 
   async function learnKey(link: Link): Promise<void> {
     const key = await sharedKey(link, namespace, secret ?? randomBytes(SECRET_BYTES))
@@ -87,22 +93,28 @@ async function openShared(
     secret = key
   }
 
-  /** A password that was replaced is in the file by now: true when the file says something else than before. */
-  function readUrlAgain(): boolean {
-    if (storeFile === null) return false
-    try {
-      const before = url
-      url = readStoreFile(storeFile)
-      return url !== before
-    } catch (error) {
-      onTrouble(error instanceof Error ? error : new Error(String(error)))
-      return false
+  /** What the files say: a password or an authority that was replaced is there by now. */
+  function readPlace(): Place {
+    return {
+      url: storeFile === null ? urlAtStart : readStoreFile(storeFile),
+      ca: storeCaFile === null ? null : readStoreCa(storeCaFile),
     }
   }
 
-  async function open(onLost: () => void): Promise<Opened> {
+  /** Null: the files say what they said when the connection was made, or nothing that could be used. */
+  function newPlace(): Place | null {
+    try {
+      const read = readPlace()
+      return read.url === place?.url && read.ca === place.ca ? null : read
+    } catch (error) {
+      onTrouble(error instanceof Error ? error : new Error(String(error)))
+      return null
+    }
+  }
+
+  async function open({ url, ca }: Place, onLost: () => void): Promise<Opened> {
     const told = { onLost }
-    const link = await Link.open({ url, onTrouble, onLost: () => told.onLost() })
+    const link = await Link.open({ url, ca, onTrouble, onLost: () => told.onLost() })
     try {
       await clock.follow(link)
       await learnKey(link)
@@ -114,14 +126,16 @@ async function openShared(
   }
 
   async function connect(onLost: () => void): Promise<SharedStore> {
-    readUrlAgain()
-    let opened = await open(onLost)
+    place = readPlace()
+    let opened = await open(place, onLost)
     let connectionsBefore = 0
     const run = async (): Promise<string> => {
       // Asked when it is looked for, so after it turned us away as well.
-      if (readUrlAgain()) {
-        const next = await open(onLost).catch((error: unknown) => {
-          url = NO_URL // so that the next look tries again
+      const other = newPlace()
+      if (other !== null) {
+        place = other
+        const next = await open(other, onLost).catch((error: unknown) => {
+          place = null // so that the next look tries again
           throw error
         })
         const former = opened

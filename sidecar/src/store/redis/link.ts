@@ -22,6 +22,8 @@ const SLOTS_MS_MAX = 2_000
 export interface LinkOptions {
   /** `redis://`, `rediss://` (TLS), or `redis+cluster://`, `rediss+cluster://` with one or more `host:port` between commas. */
   readonly url: string
+  /** Certificates, as PEM, of which one signed the server's; null or absent: the system's authorities. For TLS alone. */
+  readonly ca?: string | null
   /** How long a step waits for its answer, in line and on the way. */
   readonly answerMsMax?: number
   /** Told of errors that belong to no step: a connection that broke, one that could not be made again. */
@@ -41,7 +43,7 @@ interface ConnectionOptions {
   readonly username?: string
   readonly password?: string
   readonly db?: number
-  readonly tls?: object
+  readonly tls?: { readonly ca?: string }
 }
 
 interface Target {
@@ -115,7 +117,7 @@ export class Link {
 
   /** Rejects with `StoreError` when nobody answers, or somebody who will not do. */
   static async open(options: LinkOptions): Promise<Link> {
-    const target = targetOf(options.url, options.answerMsMax ?? ANSWER_MS_MAX)
+    const target = targetOf(options.url, options.ca ?? null, options.answerMsMax ?? ANSWER_MS_MAX)
     const place = target.nodes.map(({ host, port }) => `${host}:${port}`).join(',')
     const link = new Link(target, place, options)
     try {
@@ -224,7 +226,7 @@ function ignore(): void {
   // Nobody wants to know.
 }
 
-function targetOf(url: string, answerMsMax: number): Target {
+function targetOf(url: string, ca: string | null, answerMsMax: number): Target {
   const [, scheme, cluster, credentials, hosts = '', database] = URL_PATTERN.exec(url) ?? []
   if (scheme === undefined) throw new RangeError('the URL of a store must be redis[s][+cluster]://[[user]:password@]host[:port][/database]')
   const nodes = hosts.split(',').map((node) => {
@@ -249,7 +251,7 @@ function targetOf(url: string, answerMsMax: number): Target {
       ...(username === '' ? {} : { username }),
       ...(password === '' ? {} : { password }),
       ...(database === undefined || database === '' ? {} : { db: Number(database) }),
-      ...(scheme === 'rediss' ? { tls: {} } : {}),
+      ...(scheme === 'rediss' ? { tls: ca === null ? {} : { ca } } : {}),
     },
   }
 }
