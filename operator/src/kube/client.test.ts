@@ -5,7 +5,7 @@ import { connectKube } from './client.ts'
 import type { KubeConnection } from './client.ts'
 import { KubeError } from './kube.ts'
 import type { KubeObject } from './kube.ts'
-import { CONFIG_MAPS, CONVERSATION_BUDGETS, NAMESPACES } from './resources.ts'
+import { CONFIG_MAPS, CONVERSATION_BUDGETS, EVENTS, NAMESPACES } from './resources.ts'
 import type { RequestReport } from './transport.ts'
 
 const MAP: KubeObject = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'm', namespace: 'a' } }
@@ -162,6 +162,22 @@ suite('client', () => {
     await Promise.all(Array.from({ length: 15 }, () => kube.get(CONFIG_MAPS, 'm', 'a')))
     const tookMs = performance.now() - startMs
     assert.ok(tookMs >= 480 && tookMs < 1_500, `${tookMs} ms`)
+  })
+
+  test('a hundred events that wait do not hold up what else there is to do', async () => {
+    await kube.close()
+    kube = await connectKube({ kubeconfig: server.kubeconfig, queriesPerSecond: 20, burst: 5 })
+    const eventOf = (index: number): KubeObject => ({
+      apiVersion: 'events.k8s.io/v1',
+      kind: 'Event',
+      metadata: { name: `e${index}`, namespace: 'a' },
+    })
+    const events = Array.from({ length: 100 }, (_, index) => kube.apply(EVENTS, eventOf(index), { fieldManager: 'test' }).catch(() => null))
+    const startMs = performance.now()
+    await kube.get(CONFIG_MAPS, 'm', 'a')
+    assert.ok(performance.now() - startMs < 500)
+    await kube.close()
+    await Promise.all(events)
   })
 
   test('what is no answer of an API server is an error with its words', async () => {

@@ -24,9 +24,11 @@ class Cluster {
   get client(): KubeClient {
     const never = () => Promise.reject(new Error('not for this test'))
     return {
-      get: async (_resource, name) => {
+      get: never,
+      list: async (_resource, { fieldSelector = '' } = {}) => {
         this.reads += 1
-        return this.objects.get(name) ?? null
+        const found = this.objects.get(fieldSelector.replace('metadata.name=', ''))
+        return found === undefined ? [] : [found]
       },
       apply: async (_resource, { metadata: { name, resourceVersion }, status }, options) => {
         const error = this.fails(name)
@@ -37,7 +39,6 @@ class Cluster {
         this.writes.push({ atMs: this.#clock.nowMs(), name, status: status as StatusValue, options })
         return this.set(name, status as StatusValue)
       },
-      list: never,
       create: never,
       replace: never,
       delete: never,

@@ -323,10 +323,13 @@ export class StatusWriter {
   /** After a conflict: is it still that object, and does its status still lack what we say? */
   async #lookAgain(id: string, { target, seen }: Wish): Promise<void> {
     try {
-      const object = await this.#options.client.get(target.resource, target.name, target.namespace)
+      // By a list: whoever watches a kind may list it, and need not have the right to read one object.
+      const { resource, name, namespace } = target
+      const place = namespace === undefined ? {} : { namespace }
+      const [object] = await this.#options.client.list(resource, { ...place, fieldSelector: `metadata.name=${name}` })
       const waiting = this.#wishes.get(id)
       if (waiting === undefined || waiting.seen.uid !== seen.uid) return
-      if (object === null || (seen.uid !== undefined && object.metadata.uid !== seen.uid)) this.forget(target.resource, keyOf(target))
+      if (object === undefined || (seen.uid !== undefined && object.metadata.uid !== seen.uid)) this.forget(resource, keyOf(target))
       else if (this.#isSame(waiting.desired, object['status'])) this.#wishes.delete(id)
       else waiting.seen = object.metadata
       this.#settle()

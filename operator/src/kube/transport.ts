@@ -65,6 +65,8 @@ const READS: ReadonlySet<Verb> = new Set(['get', 'list', 'text'])
 /** Connections for requests; watches have one each. */
 const CONNECTIONS = 8
 const CONNECT_MS = 5_000
+/** Events have a rate of their own: a crowd of new pods must not hold up what they need. */
+const EVENTS = { resource: 'events', perSecond: 20, burst: 40 } as const
 const KEEP_ALIVE_MS = 30_000
 const RETRY_BOUNDS = { minMs: 250, maxMs: 5_000 }
 const RETRY_AFTER_MAX_MS = 60_000
@@ -77,12 +79,15 @@ const MESSAGE_MAX = 1_024
 export class Transport {
   readonly #options: TransportOptions
   readonly #bucket: TokenBucket
+  readonly #eventsBucket: TokenBucket
   readonly #closing = new AbortController()
   #pools: Pools | null = null
 
   constructor(options: TransportOptions) {
     this.#options = options
-    this.#bucket = new TokenBucket({ perSecond: options.queriesPerSecond, burst: options.burst, nowMs: () => options.clock.nowMs() })
+    const nowMs = (): number => options.clock.nowMs()
+    this.#bucket = new TokenBucket({ perSecond: options.queriesPerSecond, burst: options.burst, nowMs })
+    this.#eventsBucket = new TokenBucket({ perSecond: EVENTS.perSecond, burst: EVENTS.burst, nowMs })
   }
 
   get clock(): Clock {
@@ -166,7 +171,7 @@ export class Transport {
 
   async #attempt(call: ApiCall, endMs: number): Promise<string> {
     const { clock, attemptMs } = this.#options
-    const waitMs = this.#bucket.take()
+    const waitMs = (call.resource === EVENTS.resource ? this.#eventsBucket : this.#bucket).take()
     if (waitMs > 0) {
       if (clock.nowMs() + waitMs >= endMs) throw new KubeError('too many requests of our own', { status: 0, reason: 'Timeout' })
       await sleep(clock, waitMs, this.#closing.signal)
