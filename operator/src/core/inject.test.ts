@@ -49,6 +49,15 @@ const container = (name: string, fields: Readonly<Record<string, unknown>> = {})
 const envOf = (pod: TestPod, name: string) =>
   [...(pod.spec.initContainers ?? []), ...pod.spec.containers].find((each) => each.name === name)?.['env']
 
+interface Mount {
+  readonly name: string
+  readonly mountPath: string
+}
+
+function mountsOf({ volumeMounts }: TestContainer): readonly Mount[] {
+  return Array.isArray(volumeMounts) ? volumeMounts : []
+}
+
 /** What the API server and others do to a pod between two rounds. */
 function defaulted(pod: TestPod): TestPod {
   const initContainers = (pod.spec.initContainers ?? []).map((each) => ({
@@ -56,11 +65,11 @@ function defaulted(pod: TestPod): TestPod {
     ...each,
     volumeMounts: [
       ...(Array.isArray(each['volumeMounts']) ? each['volumeMounts'] : []),
-      { name: 'kube-api-access-x', mountPath: '/var/run/secrets/kubernetes.io/serviceaccount', readOnly: true },
+      { name: 'others', mountPath: '/var/run/others', readOnly: true },
     ],
   }))
   const volumes = Array.isArray(pod.spec['volumes']) ? pod.spec['volumes'] : []
-  return { ...pod, spec: { ...pod.spec, initContainers, volumes: [...volumes, { name: 'kube-api-access-x', projected: {} }] } }
+  return { ...pod, spec: { ...pod.spec, initContainers, volumes: [...volumes, { name: 'others', projected: {} }] } }
 }
 
 describe('where', () => {
@@ -145,7 +154,7 @@ describe('again', () => {
     const pod = inject(old)
     const sidecar = pod.spec.initContainers?.find(({ name }) => name === SIDECAR_CONTAINER)
     assert.equal(sidecar?.['image'], SETTINGS.sidecarImage)
-    assert.match(JSON.stringify(sidecar?.['volumeMounts']), /kube-api-access-x/)
+    assert.match(JSON.stringify(sidecar?.['volumeMounts']), /"others"/)
     assert.equal(pod.metadata.annotations?.[ANNOTATIONS.injectionHash], injectionHash(BUDGET, SETTINGS))
   })
 
@@ -223,6 +232,27 @@ describe('whether', () => {
 
 describe('the container', () => {
   const sidecarOf = (pod: TestPod) => pod.spec.initContainers?.find(({ name }) => name === SIDECAR_CONTAINER) ?? container('none')
+
+  test('it has no token for the API server: something of ours is mounted there, also where an older version left the place free', () => {
+    const at = '/var/run/secrets/kubernetes.io/serviceaccount'
+    const fresh = inject(makePod())
+    const withToken = { name: 'kube-api-access-x', mountPath: at, readOnly: true }
+    const older = {
+      ...fresh,
+      spec: {
+        ...fresh.spec,
+        initContainers: (fresh.spec.initContainers ?? []).map((each) => ({
+          ...each,
+          volumeMounts: [...mountsOf(each).filter(({ mountPath }) => mountPath !== at), withToken],
+        })),
+      },
+    }
+    for (const pod of [fresh, inject(older)])
+      assert.deepEqual(
+        mountsOf(sidecarOf(pod)).filter(({ mountPath }) => mountPath === at),
+        [{ name: VOLUMES.token, mountPath: at, readOnly: true }],
+      )
+  })
 
   test('T8: it may run where Pod Security is restricted, and has no user of its own', () => {
     assert.deepEqual(sidecarOf(inject(makePod()))['securityContext'], {

@@ -40,6 +40,11 @@ export interface OwnEntry {
 
 /** The user of the image: said only where the pod would make the sidecar root, which it refuses to be. */
 const IMAGE_USER = 65_532
+/**
+ * Where the API server mounts the token of the pod's service account, unless something is mounted there: the sidecar has nothing to ask
+ * of it. And what it would add to our container after us would make it ask us a second time about each pod.
+ */
+const API_TOKEN_PATH = '/var/run/secrets/kubernetes.io/serviceaccount'
 /** ms in which the sidecar ends after SIGTERM: within the 2 s that the kubelet leaves it when the grace period is spent. */
 const DRAIN_MS = 1_500
 
@@ -101,6 +106,7 @@ export function sidecarContainer(
       { name: VOLUMES.config, mountPath: PATHS.config, readOnly: true },
       { name: VOLUMES.data, mountPath: PATHS.data },
       { name: VOLUMES.token, mountPath: PATHS.token, readOnly: true },
+      { name: VOLUMES.token, mountPath: API_TOKEN_PATH, readOnly: true },
       ...(store === null ? [] : [{ name: VOLUMES.runtime, mountPath: PATHS.runtime, readOnly: true }]),
       ...(held ? [{ name: VOLUMES.credentials, mountPath: PATHS.credentials, readOnly: true }] : []),
     ],

@@ -67,7 +67,7 @@ export type Reviewed =
       readonly result: 'injected' | 'skipped' | 'none' | 'failed'
       readonly reason: SkipReason | null
       readonly dryRun: boolean
-      /** Null: no budget governs the pod, or it is a dry run. */
+      /** Null: no budget governs the pod, nothing was left to do, or it is a dry run. */
       readonly outcome: Outcome | null
       /** What went wrong, when `failed`. */
       readonly error: unknown
@@ -143,6 +143,8 @@ function outcomeOf(plan: InjectionPlan, namespace: string, budget: string, { met
     },
     messages: plan.warnings,
   }
+  // Asked again about a pod that another changed meanwhile: it was told the first time.
+  if (plan.status !== 'none' && plan.patch.length === 0) return null
   switch (plan.status) {
     case 'inject':
       return { kind: 'injected', ...base }

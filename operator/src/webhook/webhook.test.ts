@@ -146,6 +146,15 @@ describe('the webhook', () => {
     assert.ok((facts?.ms ?? -1) >= 0)
   })
 
+  test('T3: asked again about its own result it has nothing to do, and tells nobody twice', async () => {
+    for (const pod of [makePod(), makePod({ hostNetwork: true })]) {
+      const once = patched(pod, responseOf(await hook().send(reviewOf(pod))))
+      const count = hook().told.outcomes.length
+      assert.equal(responseOf(await hook().send(reviewOf(once))).patch, undefined)
+      assert.equal(hook().told.outcomes.length, count)
+    }
+  })
+
   test('T6: a pod that is skipped carries its reason', async () => {
     const pod = makePod({ hostNetwork: true }, { name: 'chat-0' })
     const response = responseOf(await hook().send(reviewOf(pod)))
