@@ -2,7 +2,7 @@
  * How configs reach sidecars and what sidecars tell in return, over https between a sidecar and any replica of the operator.
  *
  *     GET  /v1/stream    server-sent events; the request says what the sidecar has
- *     POST /v1/reports   one `SidecarReport`; answered 202, or 401, 403, 413, 422 with `{"error": "..."}`
+ *     POST /v1/reports   one `SidecarReport`; answered 202 with a `ReportAnswer`, or 401, 403, 413, 422, 429 with `{"error": "..."}`
  *
  * Both carry `authorization: Bearer TOKEN`: a token of the pod's service account for our audience, bound to the pod. A sidecar is
  * told of its own pod and nothing else. A report is a level, not an edge: the newest one says all, so a lost one costs nothing
@@ -74,6 +74,10 @@ export const SidecarReportSchema = z.object({
   bypass: z.object({ looks: z.int().min(0), found: z.int().min(0), lastSeen: z.string().max(256).nullable(), lastMs: z.int().nullable() }),
 })
 export type SidecarReport = z.infer<typeof SidecarReportSchema>
+
+/** `totals`: whether the next report is to have the totals of the books: one of those who share them tells them. Absent: it is. */
+export const ReportAnswerSchema = z.object({ totals: z.boolean().optional() })
+export type ReportAnswer = z.infer<typeof ReportAnswerSchema>
 
 /** A report that was checked, with who sent it: from the token, never from the report. */
 export const ReceivedReportSchema = z.object({

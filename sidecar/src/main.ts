@@ -46,10 +46,14 @@ const TOTALS_MS = 14_000
 const TOTALS_AFTER_TURNS_MS = 2_000
 const FAILED_SWAPS_KEPT = 10_000
 const LOG_OPENS_MS = 100
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 async function main(): Promise<void> {
   const settings = readSettings(process.env)
   const log = createLog(settings)
+  // Until it serves there is nothing to bring to an end. As the first process of a container it would not even hear of a signal.
+  const leaveAtOnce = (): void => process.exit(0)
+  for (const signal of SIGNALS) process.once(signal, leaveAtOnce)
   const metrics = new Metrics()
   const newId = (): string => randomUUID().replaceAll('-', '') // random bits are drawn many at a time
   mkdirSync(settings.dataDir, { recursive: true })
@@ -202,7 +206,7 @@ async function main(): Promise<void> {
     await opened.close()
     process.exit(0)
   }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal))
+  for (const signal of SIGNALS) process.off(signal, leaveAtOnce).once(signal, () => void stop(signal))
   // A parent that gave us a channel is gone when it breaks, even by SIGKILL: there is none without such a parent.
   process.once('disconnect', () => void stop('disconnect'))
   if ('connected' in process && !process.connected) await stop('disconnect')
@@ -211,11 +215,11 @@ async function main(): Promise<void> {
 /** What a report says of the books and the turns. */
 function reportFacts(gateway: Gateway, books: () => string): DeliveryOptions['facts'] {
   let totals: { readonly tiers: SidecarStatus['tiers']; readonly atMs: number; readonly turns: number } | null = null
-  return async () => {
+  return async (withTotals) => {
     const policy = gateway.policy()
     const { count: turns } = gateway.tally
     const ageMs = performance.now() - (totals?.atMs ?? Number.NEGATIVE_INFINITY)
-    if (policy !== null && (ageMs > TOTALS_MS || (ageMs > TOTALS_AFTER_TURNS_MS && turns !== totals?.turns))) {
+    if (withTotals && policy !== null && (ageMs > TOTALS_MS || (ageMs > TOTALS_AFTER_TURNS_MS && turns !== totals?.turns))) {
       const tiers = await tiersOf(gateway, policy)
       // Without any, the store is away: they are asked for as soon as it is back.
       totals = Object.keys(tiers).length === 0 ? null : { tiers, atMs: performance.now(), turns }
@@ -223,7 +227,7 @@ function reportFacts(gateway: Gateway, books: () => string): DeliveryOptions['fa
     const { count, lastMs, withoutUser } = gateway.tally
     return {
       books: books(),
-      status: policy === null ? null : statusWith(gateway, policy, totals?.tiers ?? {}),
+      status: policy === null ? null : statusWith(gateway, policy, (withTotals ? totals?.tiers : null) ?? {}),
       turns: { count, lastMs, withoutUser },
       heldKeys: policy === null ? [] : [...gateway.credentials.heldFor(policy.config.upstreams)],
     }

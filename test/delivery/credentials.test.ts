@@ -148,6 +148,12 @@ test('a pod whose app was given the worthless key goes on with the real one when
     seen.map(({ headers }) => headers.authorization),
     [`Bearer ${REAL}`, 'Bearer the-apps-own'],
   )
+  // Azure's SDK, and Anthropic's.
+  for (const header of ['api-key', 'x-api-key']) {
+    seen = []
+    assert.equal((await say(sidecar, { [header]: WORTHLESS })).status, 200, header)
+    assert.equal(seen[0]?.headers[header], REAL)
+  }
 })
 
 test('a report names the upstreams whose key is held', async () => {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { SidecarReport } from '@farebox/crds/delivery.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { Redis } from 'ioredis'
 import { startProvider } from '../provider/server.ts'
@@ -77,6 +78,13 @@ describe('a shared store named by a file', { skip: program === null ? 'there is 
     const books = await admin.get('fb:shop:books')
     for (const pod of pods) assert.equal((await operator.untilReport(pod, ({ status }) => status?.store.state === 'Ready')).books, books)
     assert.equal(operator.book.size, 2)
+    const [first, other] = pods
+    assert.ok(first !== undefined && other !== undefined)
+    const isTold = ({ status }: SidecarReport): boolean => Object.keys(status?.tiers ?? {}).length > 0
+    await operator.untilReport(first, isTold)
+    const before = operator.report(other)?.sequence ?? 0
+    operator.publish(makeConfig(`${provider.url}/v1`, undefined, { version: Date.now() }))
+    assert.equal(isTold(await operator.untilReport(other, ({ sequence }) => sequence > before)), false, 'one of them tells their totals')
   })
 
   test('is reached again after its password was replaced and the connections were cut', async () => {

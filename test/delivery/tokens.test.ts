@@ -1,7 +1,10 @@
 /** Who may speak to the delivery listener, and what it does with what should never come. */
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
 import { request } from 'node:https'
+import { connect } from 'node:net'
+import { json } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { DELIVERY_PROTOCOL, FORWARDED_PATH, REPORT_BYTES_MAX, REPORTS_PATH, STREAM_HEADERS, STREAM_PATH } from '@farebox/crds/delivery.ts'
 import type { ReceivedReport, SidecarReport } from '@farebox/crds/delivery.ts'
@@ -57,6 +60,16 @@ function ask(
     )
     asked.on('error', reject)
     asked.end(options.body)
+  })
+}
+
+/** What a report is answered. */
+function answerTo(authorization: string, body: SidecarReport): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const options = { ca: operator.ca, agent: false, method: 'POST', headers: { authorization } }
+    const asked = request(new URL(REPORTS_PATH, operator.url), options, (answer) => void json(answer).then(resolve, reject))
+    asked.on('error', reject)
+    asked.end(JSON.stringify(body))
   })
 }
 
@@ -162,6 +175,15 @@ describe('a report', () => {
     assert.equal([...operator.book.values()].filter(({ pod: { uid } }) => uid === pod.uid).length, 1)
   })
 
+  test('is answered with whether the next one is to have totals: of those who share books one is asked', async () => {
+    const said = async (name: string, books: string): Promise<unknown> => {
+      return await answerTo(`Bearer ${operator.token(operator.addPod(name))}`, report({ books }))
+    }
+    assert.deepEqual(await said('share-1', 'shared'), { totals: true })
+    assert.deepEqual(await said('share-2', 'shared'), { totals: false })
+    assert.deepEqual(await said('share-3', 'others'), { totals: true })
+  })
+
   test('that is none is answered with what is wrong', async () => {
     assert.deepEqual(await send('{'), { status: 422, error: 'report: Invalid input: expected object, received undefined' })
     const named = await send(JSON.stringify({ ...report(), sequence: 'first' }))
@@ -169,12 +191,108 @@ describe('a report', () => {
     assert.match(named.error, /^sequence: /)
   })
 
+  const status = (tiers: Readonly<Record<string, unknown>>): SidecarReport['status'] =>
+    ({
+      config: { budget: 'shop/support', mode: 'Enforce', version: 1, hash: 'h' },
+      rejected: null,
+      tiers,
+      callsInFlight: 0,
+      store: { kind: 'Shared', state: 'Ready', reason: null, since: '', unsent: 0 },
+    }) as SidecarReport['status']
+  const tier = (parts: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> => ({
+    conversations: 1,
+    turns: 1,
+    byRung: { None: 1 },
+    spent: '1.00',
+    held: '0.00',
+    cost: { p50: '1.00', p95: '1.00', p99: '1.00', max: '1.00' },
+    alerts: {},
+    resolutions: { started: 0, confirmed: 0, reversed: 0, costPer: null },
+    ...parts,
+  })
+  const keys = Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`k${index}`, 1]))
+
+  for (const [what, tiers, error] of [
+    ['counts below zero', { pro: tier({ conversations: -1 }) }, /^status\.tiers\.pro: each count/],
+    ['counts whose sums would not be exact', { pro: tier({ byRung: { None: Number.MAX_SAFE_INTEGER } }) }, /each count/],
+    ['maps without end', { pro: tier({ alerts: keys }) }, /alerts: must have at most 64 keys/],
+    ['tiers without end', Object.fromEntries(Array.from({ length: 257 }, (_, index) => [`t${index}`, tier()])), /at most 256/],
+  ] as const) {
+    test(`with ${what} is refused`, async () => {
+      const answer = await send(JSON.stringify(report({ runSinceMs: 8_000, status: status(tiers) })))
+      assert.deepEqual([answer.status, error.test(answer.error)], [422, true], answer.error)
+    })
+  }
+
   test('of 10 MB is answered 413, whether its length is told or not', async () => {
     const large = JSON.stringify({ ...report(), books: 'x'.repeat(10 * 1024 * 1024) })
     const wanted = { status: 413, error: `a report has at most ${REPORT_BYTES_MAX} bytes` }
     assert.deepEqual(await send(large), wanted)
     assert.deepEqual(await send(large, { 'transfer-encoding': 'chunked' }), wanted)
     assert.equal(operator.count('reportTooLarge'), 2)
+  })
+})
+
+describe('who asks too much', () => {
+  test('of a pod gets a 429, and others are served as ever', async () => {
+    const greedy = operator.addPod('greedy')
+    const body = JSON.stringify(report({ books: 'b'.repeat(128), sidecarVersion: 'x' }))
+    const padded = `${body}${' '.repeat(REPORT_BYTES_MAX - body.length)}`
+    const asked = Array.from({ length: 12 }, () => ask(REPORTS_PATH, `Bearer ${operator.token(greedy)}`, { body: padded }))
+    const statuses = (await Promise.all(asked)).map(({ status }) => status)
+    assert.ok(statuses.includes(202) && statuses.includes(429), statuses.join())
+    let streams = 0
+    while ((await ask(STREAM_PATH, `Bearer ${operator.token(greedy)}`)).status === 200) streams++
+    assert.ok(streams < 40, 'or comes and comes again')
+    assert.ok(operator.count('podBusy') > 1)
+    const modest = operator.addPod('modest')
+    assert.equal((await ask(REPORTS_PATH, `Bearer ${operator.token(modest)}`, { body })).status, 202)
+    assert.equal((await ask(STREAM_PATH, `Bearer ${operator.token(modest)}`)).status, 200)
+  })
+
+  test('without a good token keeps no sidecar out: it takes nothing of what may come within a second', async () => {
+    const strict = await startOperator({ hub: { acceptsPerSecond: 1 } })
+    const former = operator
+    try {
+      operator = strict
+      const its = strict.addPod('app-1')
+      const strangers = await Promise.all(Array.from({ length: 20 }, () => ask(STREAM_PATH, 'Bearer a.b.c')))
+      assert.ok(strangers.every(({ status }) => status === 401))
+      assert.equal((await ask(STREAM_PATH, `Bearer ${strict.token(its)}`)).status, 200)
+      assert.equal((await ask(STREAM_PATH, `Bearer ${strict.token(its)}`)).status, 503)
+    } finally {
+      operator = former
+      await strict.close()
+    }
+  })
+
+  test('by connections is cut off, and is served again when some of them are closed', async () => {
+    const small = await startOperator({ server: { connectionsOfAddressMax: 5, connectionsMax: 100 } })
+    const { port } = new URL(small.url)
+    const sockets = Array.from({ length: 8 }, () => connect(Number(port), '127.0.0.1').on('error', () => undefined))
+    const former = operator
+    try {
+      const cut = sockets.map((socket) => once(socket, 'close'))
+      await Promise.race(cut)
+      while (small.count('connectionRefused') < 3) await sleep(5)
+      operator = small
+      await assert.rejects(ask('/healthz', null))
+      for (const socket of sockets) socket.destroy()
+      const end = performance.now() + 5_000
+      for (;;) {
+        const status = await ask('/healthz', null).then(
+          ({ status }) => status,
+          () => 0,
+        )
+        if (status === 200) break
+        assert.ok(performance.now() < end)
+        await sleep(20)
+      }
+    } finally {
+      for (const socket of sockets) socket.destroy()
+      operator = former
+      await small.close()
+    }
   })
 })
 
@@ -224,8 +342,10 @@ describe('reports passed on between replicas', () => {
     assert.equal((await ask(FORWARDED_PATH, null, { body: forwarded() })).status, 401)
     assert.equal((await ask(FORWARDED_PATH, own, { body: forwarded('shop', 'gone') })).status, 202)
     assert.equal(operator.book.get('gone'), undefined)
-    assert.equal((await ask(FORWARDED_PATH, own, { body: forwarded() })).status, 202)
-    assert.equal(operator.report(pod)?.books, 'passed on')
+    const more = JSON.parse(forwarded()) as { reports: unknown[] }
+    more.reports.unshift({ pod, receivedAtMs: 1, report: { ...report(), sequence: 'of another version' } })
+    assert.equal((await ask(FORWARDED_PATH, own, { body: JSON.stringify(more) })).status, 202)
+    assert.equal(operator.report(pod)?.books, 'passed on', 'though another of the same batch could not be read')
   })
 
   test('reach whoever leads when somebody does, the newest of each pod', async () => {

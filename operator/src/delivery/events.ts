@@ -4,6 +4,10 @@ export const DELIVERY_COUNTS = [
   'streamClosed',
   /** Turned away: too many at once, or within a second. */
   'streamBusy',
+  /** Turned away: this pod asks too much. */
+  'podBusy',
+  /** Closed at once: there are too many connections, in all or from this address. */
+  'connectionRefused',
   /** A pod came again while its former stream was there. */
   'streamReplaced',
   'tokenRefused',

@@ -1,7 +1,8 @@
 /** The delivery listener: config streams and reports of sidecars, and reports that other replicas pass on. https alone. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { Server } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
 import {
   FORWARDED_PATH,
   ReceivedReportSchema,
@@ -10,12 +11,15 @@ import {
   SidecarReportSchema,
   STREAM_PATH,
 } from '@farebox/crds/delivery.ts'
-import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import type { ReceivedReport, ReportAnswer } from '@farebox/crds/delivery.ts'
 import * as z from 'zod'
+import { Allowances } from './allowances.ts'
 import type { DeliveryEvents } from './events.ts'
+import { excessIn } from './report-bounds.ts'
 import { helloOf } from './stream-hub.ts'
 import type { StreamHub } from './stream-hub.ts'
 import type { ServiceAccount, TokenVerifier, Verdict } from './token-verifier.ts'
+import { TotalsTellers } from './totals-tellers.ts'
 
 export interface Certificate {
   /** PEM: the certificate, and what is between it and its CA. */
@@ -36,6 +40,9 @@ export interface DeliveryServerOptions {
   readonly isLeader: () => boolean
   /** Reports passed on of pods that this replica does not know are left out. */
   readonly knowsPod: (pod: ReceivedReport['pod']) => boolean
+  /** Open at a time, in all and from one address. */
+  readonly connectionsMax?: number
+  readonly connectionsOfAddressMax?: number
 }
 
 export interface DeliveryServer {
@@ -49,7 +56,20 @@ export interface DeliveryServer {
 }
 
 export const FORWARDED_BYTES_MAX = 8 * 1024 * 1024
-export const ForwardedSchema = z.object({ reports: z.array(ReceivedReportSchema).max(1_000) })
+/** Each is read by itself: one that another version of the operator took must not take the others with it. */
+const ForwardedSchema = z.object({ reports: z.array(z.unknown()).max(1_000) })
+
+/** In all, and from one address: where pods are behind one, they are those of a node. Each takes some 60 KiB of memory. */
+const CONNECTIONS_MAX = 6_000
+const CONNECTIONS_OF_ADDRESS_MAX = 1_000
+/** Those that have shaken no hand, or sent no request, are looked through so often. */
+const CONNECTIONS_LOOK_MS = 5_000
+/** Of one pod. A sidecar that is well reports some KiB every 15 s, and a few times a second at the most. */
+const POD_BURST_BYTES = 2 * 1024 * 1024
+const POD_BYTES_PER_SECOND = 64 * 1024
+/** What it costs to look at a token, and what a stream costs that comes, in bytes of the same account. */
+const TOKEN_COST_BYTES = 4 * 1024
+const STREAM_COST_BYTES = 64 * 1024
 
 const HEADER_BYTES_MAX = 16 * 1024
 const HEADERS_TIMEOUT_MS = 10_000
@@ -62,7 +82,17 @@ const DISCARDED_BYTES_MAX = 32 * 1024 * 1024
 const RETRY_AFTER_S_MAX = 15
 const CLOSE_MS = 1_000
 
+interface Parts extends DeliveryServerOptions {
+  readonly allowances: Allowances
+  readonly tellers: TotalsTellers
+}
+
 export function createDeliveryServer(options: DeliveryServerOptions): DeliveryServer {
+  const parts: Parts = {
+    ...options,
+    allowances: new Allowances({ burst: POD_BURST_BYTES, perSecond: POD_BYTES_PER_SECOND }),
+    tellers: new TotalsTellers(),
+  }
   const server = createServer(
     {
       ...options.certificate,
@@ -72,15 +102,17 @@ export function createDeliveryServer(options: DeliveryServerOptions): DeliverySe
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
+      connectionsCheckingInterval: CONNECTIONS_LOOK_MS,
       noDelay: true,
     },
     (incoming, outgoing) => {
-      serve(options, incoming, outgoing).catch((error: unknown) => {
+      serve(parts, incoming, outgoing).catch((error: unknown) => {
         options.events.log('error', 'a delivery request failed', { path: incoming.url, err: String(error) })
         answer(outgoing, 500, 'it failed')
       })
     },
   )
+  boundConnections(server, options)
   server.on('tlsClientError', () => undefined) // whoever speaks no TLS, or does not trust us, says so at its end
   return {
     get port() {
@@ -106,7 +138,34 @@ export function createDeliveryServer(options: DeliveryServerOptions): DeliverySe
   }
 }
 
-async function serve(options: DeliveryServerOptions, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+/** Whoever can reach us can open connections, without any token: so many that we run out of memory, if nothing bounded them. */
+function boundConnections(
+  server: Server,
+  {
+    events,
+    connectionsMax = CONNECTIONS_MAX,
+    connectionsOfAddressMax = CONNECTIONS_OF_ADDRESS_MAX,
+  }: Pick<DeliveryServerOptions, 'events' | 'connectionsMax' | 'connectionsOfAddressMax'>,
+): void {
+  const open = new Map<string, number>()
+  server.maxConnections = connectionsMax
+  server.on('drop', () => events.count('connectionRefused'))
+  server.prependListener('connection', (socket: Socket) => {
+    const { remoteAddress = '' } = socket
+    const count = (open.get(remoteAddress) ?? 0) + 1
+    open.set(remoteAddress, count)
+    socket.once('close', () => {
+      const left = (open.get(remoteAddress) ?? 1) - 1
+      if (left === 0) open.delete(remoteAddress)
+      else open.set(remoteAddress, left)
+    })
+    if (count <= connectionsOfAddressMax) return
+    events.count('connectionRefused')
+    socket.destroy()
+  })
+}
+
+async function serve(options: Parts, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const path = (incoming.url ?? '').split('?', 1)[0]
   switch (`${incoming.method} ${path}`) {
     case `GET ${STREAM_PATH}`:
@@ -116,6 +175,7 @@ async function serve(options: DeliveryServerOptions, incoming: IncomingMessage, 
     case `POST ${FORWARDED_PATH}`:
       return await takeForwarded(options, incoming, outgoing)
     case 'GET /healthz':
+      outgoing.setHeader('connection', 'close') // who shows no token keeps no connection
       return answer(outgoing, 200, null)
     default:
       return answer(outgoing, 404, 'there is nothing here')
@@ -123,11 +183,11 @@ async function serve(options: DeliveryServerOptions, incoming: IncomingMessage, 
 }
 
 async function openStream(
-  { verifier, hub, events }: DeliveryServerOptions,
+  { verifier, hub, events, allowances }: Parts,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {
-  if (!hub.mayAccept()) return answer(outgoing, 503, 'too many sidecars come at once')
+  if (!hub.hasRoom()) return answer(outgoing, 503, FULL)
   const hello = helloOf(incoming.headers)
   if (hello === null) return answer(outgoing, 400, 'that is no sidecar: it names no protocol')
   const problem = hub.protocolProblem(hello)
@@ -137,13 +197,25 @@ async function openStream(
   }
   const verdict = await verifier.pod(incoming.headers.authorization)
   if (verdict.status !== 'ok') return refuse(events, outgoing, verdict)
+  if (!allowances.take(verdict.identity.uid, STREAM_COST_BYTES, performance.now())) return tooMuch(events, outgoing)
+  if (!hub.mayAccept() || !hub.hasRoom()) return answer(outgoing, 503, FULL)
   if (!outgoing.destroyed) hub.open(verdict.identity, hello, outgoing)
 }
 
-async function takeReport(options: DeliveryServerOptions, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-  const { verifier, events, nowMs } = options
+const FULL = 'too many sidecars come at once'
+
+function tooMuch(events: DeliveryEvents, outgoing: ServerResponse): void {
+  events.count('podBusy')
+  answer(outgoing, 429, 'this pod asks too much')
+}
+
+async function takeReport(options: Parts, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const { verifier, events, nowMs, allowances } = options
   const verdict = await verifier.pod(incoming.headers.authorization)
   if (verdict.status !== 'ok') return refuse(events, outgoing, verdict)
+  // Before it is read: one that does not say how long it is may be as long as any.
+  const bytes = Math.min(REPORT_BYTES_MAX, Number(incoming.headers['content-length'] ?? REPORT_BYTES_MAX))
+  if (!allowances.take(verdict.identity.uid, TOKEN_COST_BYTES + bytes, performance.now())) return tooMuch(events, outgoing)
   const read = await readJson(incoming, REPORT_BYTES_MAX)
   if (read.status === 'tooLarge') {
     events.count('reportTooLarge')
@@ -155,13 +227,20 @@ async function takeReport(options: DeliveryServerOptions, incoming: IncomingMess
     events.count('reportInvalid')
     return answer(outgoing, 422, firstIssue(parsed.error))
   }
+  const excess = excessIn(parsed.data)
+  if (excess !== null) {
+    events.count('reportInvalid')
+    return answer(outgoing, 422, excess)
+  }
   const { namespace, name, uid } = verdict.identity
-  options.takeReport({ pod: { namespace, name, uid }, receivedAtMs: nowMs(), report: parsed.data })
+  const received: ReceivedReport = { pod: { namespace, name, uid }, receivedAtMs: nowMs(), report: parsed.data }
+  options.takeReport(received)
   events.count('reportTaken')
-  answer(outgoing, 202, null)
+  const said: ReportAnswer = { totals: options.tellers.isAsked(received, performance.now()) }
+  answer(outgoing, 202, null, said)
 }
 
-async function takeForwarded(options: DeliveryServerOptions, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+async function takeForwarded(options: Parts, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const { verifier, events, ownServiceAccount } = options
   const verdict = await verifier.serviceAccount(incoming.headers.authorization, ownServiceAccount)
   if (verdict.status !== 'ok') {
@@ -174,7 +253,10 @@ async function takeForwarded(options: DeliveryServerOptions, incoming: IncomingM
   if (read.status === 'aborted') return
   const parsed = ForwardedSchema.safeParse(read.json)
   if (!parsed.success) return answer(outgoing, 422, firstIssue(parsed.error))
-  const known = parsed.data.reports.filter(({ pod }) => options.knowsPod(pod))
+  const known = parsed.data.reports.flatMap((one) => {
+    const received = ReceivedReportSchema.safeParse(one)
+    return received.success && excessIn(received.data.report) === null && options.knowsPod(received.data.pod) ? [received.data] : []
+  })
   for (const received of known) options.takeReport(received)
   events.count('forwardedTaken', known.length)
   answer(outgoing, 202, null)
@@ -187,12 +269,12 @@ function refuse(events: DeliveryEvents, outgoing: ServerResponse, verdict: Exclu
 }
 
 /** A refusal closes the connection: what else its sender is about to send is not read. */
-function answer(outgoing: ServerResponse, status: number, error: string | null): void {
+function answer(outgoing: ServerResponse, status: number, error: string | null, said: object = {}): void {
   if (outgoing.headersSent || outgoing.destroyed) return
   const headers = status < 300 ? {} : { connection: 'close' }
-  const wait = status === 503 ? { 'retry-after': String(1 + Math.floor(Math.random() * RETRY_AFTER_S_MAX)) } : {}
+  const wait = status === 503 || status === 429 ? { 'retry-after': String(1 + Math.floor(Math.random() * RETRY_AFTER_S_MAX)) } : {}
   outgoing.writeHead(status, { ...headers, ...wait, 'content-type': 'application/json', 'cache-control': 'no-store' })
-  outgoing.end(error === null ? '{}' : JSON.stringify({ error }))
+  outgoing.end(JSON.stringify(error === null ? said : { error }))
 }
 
 type Body = { readonly status: 'read'; readonly json: unknown } | { readonly status: 'tooLarge' } | { readonly status: 'aborted' }

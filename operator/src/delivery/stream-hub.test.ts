@@ -45,7 +45,7 @@ async function start(options: Partial<StreamHubOptions> = {}): Promise<void> {
   server = createServer((incoming, outgoing) => {
     const [, namespace = '', name = ''] = (incoming.url ?? '').split('/')
     const hello = helloOf(incoming.headers)
-    if (hello === null || !hub.mayAccept()) return void outgoing.writeHead(503).end()
+    if (hello === null || !hub.hasRoom() || !hub.mayAccept()) return void outgoing.writeHead(503).end()
     hub.open({ namespace, name, uid: name, serviceAccount: 'default' }, hello, outgoing)
   })
   server.listen(0, '127.0.0.1')

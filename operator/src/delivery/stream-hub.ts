@@ -120,13 +120,21 @@ export class StreamHub {
     this.#accepts = { tokens: options.acceptsPerSecond ?? ACCEPTS_PER_SECOND, atMs: performance.now() }
   }
 
-  /** Whether one more may come now. Asked before its token is looked at: that costs more than this. */
+  /** Whether there is room for one more. Asked before its token is looked at: that costs more than this. */
+  hasRoom(): boolean {
+    const { connectionsMax = CONNECTIONS_MAX, events } = this.#options
+    const hasRoom = !this.#isDraining && this.#streams.size < connectionsMax
+    if (!hasRoom) events.count('streamBusy')
+    return hasRoom
+  }
+
+  /** Whether one more may come within this second. Asked of those with a good token alone: others must not keep them out. */
   mayAccept(): boolean {
-    const { acceptsPerSecond = ACCEPTS_PER_SECOND, connectionsMax = CONNECTIONS_MAX, events } = this.#options
+    const { acceptsPerSecond = ACCEPTS_PER_SECOND, events } = this.#options
     const nowMs = performance.now()
     this.#accepts.tokens = Math.min(acceptsPerSecond, this.#accepts.tokens + ((nowMs - this.#accepts.atMs) * acceptsPerSecond) / 1_000)
     this.#accepts.atMs = nowMs
-    if (this.#isDraining || this.#streams.size >= connectionsMax || this.#accepts.tokens < 1) {
+    if (this.#accepts.tokens < 1) {
       events.count('streamBusy')
       return false
     }
@@ -163,7 +171,8 @@ export class StreamHub {
     if (this.#trusted !== null) stream.send('trust', this.#trusted)
     this.#tell(stream)
     stream.send('beat', this.#beatFrame())
-    this.#beat ??= setInterval(() => this.#beatAll(), beatMs).unref()
+    if (this.#isDraining) stream.end() // it came while its token was looked at
+    else this.#beat ??= setInterval(() => this.#beatAll(), beatMs).unref()
   }
 
   /** Something of what configs follow from has changed, in this namespace or anywhere. */

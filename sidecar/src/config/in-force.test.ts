@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
+import { makeConfig } from '../../../test/support/make.ts'
 import { ConfigInForce, precedence } from './in-force.ts'
-import type { ConfigId, ConfigSource, Offered } from './in-force.ts'
+import type { ConfigId, ConfigSource, Precedence } from './in-force.ts'
 
 type Known = ConfigId & { readonly source: ConfigSource }
 const known = (version: number, hash: string, source: ConfigSource, budget = 'shop/support'): Known => ({ budget, version, hash, source })
 
-const CASES: readonly (readonly [what: string, inForce: Known | null, offered: Known, withOperator: Offered, without: Offered])[] = [
+const CASES: readonly (readonly [what: string, inForce: Known | null, offered: Known, withOperator: Precedence, without: Precedence])[] = [
   ['the first', null, known(1, 'a', 'mount'), 'taken', 'taken'],
   ['newer by mount than by stream', known(1, 'a', 'stream'), known(2, 'b', 'mount'), 'taken', 'taken'],
   ['newer by stream than by mount', known(1, 'a', 'mount'), known(2, 'b', 'stream'), 'taken', 'taken'],
@@ -67,4 +68,24 @@ describe('a refused config', () => {
     assert.equal(desk.refused?.version, 4)
     assert.equal(desk.inForce, null)
   })
+})
+
+test('a config that was checked and cannot be put in force is refused, and the one before stays', () => {
+  const told: string[] = []
+  const desk = new ConfigInForce(
+    {
+      accepted: ({ version }) => {
+        if (version === 2) throw new RangeError('a price of no model')
+      },
+      rejected: ({ reason }) => told.push(reason),
+    },
+    { hasOperator: true },
+  )
+  const offer = (version: number, source: ConfigSource) => desk.offer(makeConfig('http://127.0.0.1:1', undefined, { version }), source)
+  assert.deepEqual([offer(1, 'mount'), offer(2, 'stream'), offer(2, 'mount')], ['taken', 'unusable', 'unusable'])
+  assert.equal(desk.inForce?.version, 1)
+  assert.deepEqual(told, ['cannot be put in force: a price of no model'])
+  assert.equal(desk.refused?.version, 2)
+  assert.equal(offer(3, 'stream'), 'taken')
+  assert.equal(desk.refused, null)
 })

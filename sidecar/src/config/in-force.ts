@@ -22,12 +22,15 @@ export interface RefusedConfig {
 }
 
 export interface ConfigListener {
+  /** May throw for what cannot be used after all. */
   accepted(config: SidecarConfig, source: ConfigSource): void
   /** Told once, however often and whichever ways it comes. */
   rejected(refused: RefusedConfig): void
 }
 
-export type Offered = 'taken' | 'same' | 'older'
+export type Precedence = 'taken' | 'same' | 'older'
+/** `unusable`: it was checked, and still could not be put in force. */
+export type Offered = Precedence | 'unusable'
 
 /**
  * Versions count within a budget. Another budget's config is the operator's word on who governs this pod: its stream alone may
@@ -37,7 +40,7 @@ export function precedence(
   inForce: (ConfigId & { readonly source: ConfigSource }) | null,
   offered: ConfigId & { readonly source: ConfigSource },
   hasOperator: boolean,
-): Offered {
+): Precedence {
   if (inForce === null) return 'taken'
   if (inForce.budget !== offered.budget) {
     if (hasOperator) return offered.source === 'stream' ? 'taken' : 'older'
@@ -67,14 +70,23 @@ export class ConfigInForce {
     return this.#refused
   }
 
-  /** A config that was checked. */
+  /** A config that was checked. Never throws: what comes must not end the sidecar, nor seem to be in force where it is not. */
   offer(config: SidecarConfig, source: ConfigSource): Offered {
-    const offered = { budget: `${config.namespace}/${config.budget}`, version: config.version, hash: config.hash, source }
+    const { version, hash } = config
+    const offered = { budget: `${config.namespace}/${config.budget}`, version, hash, source }
     const outcome = precedence(this.#inForce, offered, this.#hasOperator)
     if (outcome === 'taken') {
+      const before = { inForce: this.#inForce, refused: this.#refused }
       this.#inForce = offered
       this.#refused = null
-      this.#listener.accepted(config, source)
+      try {
+        this.#listener.accepted(config, source)
+      } catch (error) {
+        this.#inForce = before.inForce
+        this.#refused = before.refused
+        this.refuse({ version, hash, reason: `cannot be put in force: ${error instanceof Error ? error.message : String(error)}` })
+        return 'unusable'
+      }
     } else if (outcome === 'same' && source !== 'lastGood' && this.#inForce?.source !== 'stream') this.#inForce = offered
     return outcome
   }

@@ -27,6 +27,7 @@ export class BypassWatch {
   readonly #known = new Map<string, { readonly host: string; readonly untilMs: number }>()
   readonly #resolvedAtMs = new Map<string, number>()
   #timer: NodeJS.Timeout | null = null
+  #isLooking = false
   #looks = 0
   #found = 0
   #lastSeen: string | null = null
@@ -43,7 +44,16 @@ export class BypassWatch {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.look().catch(() => undefined), LOOK_MS).unref() // a look that failed is not counted
+    this.#timer = setInterval(() => {
+      // A name server that does not answer must not make looks pile up.
+      if (this.#isLooking) return
+      this.#isLooking = true
+      this.look()
+        .catch(() => undefined) // a look that failed is not counted
+        .finally(() => {
+          this.#isLooking = false
+        })
+    }, LOOK_MS).unref()
   }
   stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer)
@@ -80,20 +90,19 @@ export class BypassWatch {
     const nowMs = performance.now()
     for (const [place, { untilMs }] of this.#known) if (untilMs < nowMs) this.#known.delete(place)
     for (const { host, address, port } of this.#upstreams.remotes()) this.#see(host, address, port)
-    await Promise.all(
-      this.#upstreams.baseUrls().map(async (baseUrl) => {
-        const { hostname, port, protocol, origin } = new URL(baseUrl)
-        if (nowMs - (this.#resolvedAtMs.get(origin) ?? Number.NEGATIVE_INFINITY) < RESOLVE_MS) return
-        try {
-          const host = hostname.replace(/^\[|\]$/g, '')
-          const addresses = await lookup(host, { all: true })
-          for (const { address } of addresses) this.#see(host, address, Number(port) || (protocol === 'https:' ? 443 : 80))
-          this.#resolvedAtMs.set(origin, nowMs)
-        } catch {
-          // No name server: what is known goes on, and the next look asks again.
-        }
-      }),
-    )
+    // One after the other: each holds a thread while it waits, of the four that connections of calls and bodies need, too.
+    for (const baseUrl of this.#upstreams.baseUrls()) {
+      const { hostname, port, protocol, origin } = new URL(baseUrl)
+      if (nowMs - (this.#resolvedAtMs.get(origin) ?? Number.NEGATIVE_INFINITY) < RESOLVE_MS) continue
+      try {
+        const host = hostname.replace(/^\[|\]$/g, '')
+        const addresses = await lookup(host, { all: true })
+        for (const { address } of addresses) this.#see(host, address, Number(port) || (protocol === 'https:' ? 443 : 80))
+        this.#resolvedAtMs.set(origin, nowMs)
+      } catch {
+        // No name server: what is known goes on, and the next look asks again.
+      }
+    }
   }
 
   #see(host: string, address: string, port: number): void {

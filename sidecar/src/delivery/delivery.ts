@@ -21,7 +21,7 @@ export interface DeliveryOptions {
   readonly config: ConfigInForce
   readonly upstreams: Upstreams
   /** What a report says beside what is known here. */
-  readonly facts: () => Promise<Omit<ReportFacts, 'inForce' | 'refused' | 'staleMs' | 'bypass'>>
+  readonly facts: (withTotals: boolean) => Promise<Omit<ReportFacts, 'inForce' | 'refused' | 'staleMs' | 'bypass'>>
   readonly onReport: (outcome: 'taken' | 'refused' | 'failed') => void
   readonly log: Log
 }
@@ -76,7 +76,7 @@ export class Delivery {
     this.#reporter = new Reporter({
       client: this.#client,
       runSinceMs: run.runSinceMs,
-      facts: () => this.#facts(),
+      facts: (withTotals) => this.#facts(withTotals),
       onOutcome: (outcome, reason) => this.#reported(outcome, reason),
     })
     this.#bypass = new BypassWatch(upstreams, (place) => {
@@ -127,7 +127,8 @@ export class Delivery {
       config.refuse({ version, hash, reason })
       return this.#confirm(false)
     }
-    this.#confirm(config.offer(reading.config, 'stream') !== 'older')
+    const offered = config.offer(reading.config, 'stream')
+    this.#confirm(offered === 'taken' || offered === 'same')
   }
 
   #confirm(isConfirmed: boolean): void {
@@ -150,9 +151,9 @@ export class Delivery {
     this.#reportTrouble = reason
   }
 
-  async #facts(): Promise<ReportFacts> {
+  async #facts(withTotals: boolean): Promise<ReportFacts> {
     const { config, facts } = this.#options
-    const rest = await facts()
+    const rest = await facts(withTotals)
     const { inForce, refused } = config
     return {
       ...rest,

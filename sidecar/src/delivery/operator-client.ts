@@ -7,7 +7,14 @@ import type { IncomingMessage } from 'node:http'
 import { Agent, request } from 'node:https'
 import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { DELIVERY_PROTOCOL, REPORTS_PATH, STREAM_HEADERS, STREAM_PATH, StreamEventSchemas } from '@farebox/crds/delivery.ts'
+import {
+  DELIVERY_PROTOCOL,
+  ReportAnswerSchema,
+  REPORTS_PATH,
+  STREAM_HEADERS,
+  STREAM_PATH,
+  StreamEventSchemas,
+} from '@farebox/crds/delivery.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
 import { CONFIG_BYTES_MAX } from '../config/watch.ts'
 import { SIDECAR_VERSION } from '../version.ts'
@@ -75,7 +82,7 @@ export class OperatorClient {
   }
 
   /** Sends one report; the status of the answer and what it says. Rejects when there is none. */
-  async report(body: string, withinMs = REPORT_MS_MAX): Promise<{ readonly status: number; readonly error: string }> {
+  async report(body: string, withinMs = REPORT_MS_MAX): Promise<ReportOutcome> {
     const { tls, headers } = await this.#identity()
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(withinMs)])
     return await new Promise((resolve, reject) => {
@@ -88,7 +95,7 @@ export class OperatorClient {
           signal,
           headers: { ...headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
         },
-        (answer) => void textOf(answer).then((error) => resolve({ status: answer.statusCode ?? 0, error }), reject),
+        (answer) => void saidBy(answer).then(({ error, totals }) => resolve({ status: answer.statusCode ?? 0, error, totals }), reject),
       )
       asked.on('error', reject)
       asked.end(body)
@@ -206,13 +213,23 @@ export class OperatorClient {
   }
 }
 
+export interface ReportOutcome {
+  readonly status: number
+  readonly error: string
+  /** Whether the next report is to have totals. */
+  readonly totals: boolean
+}
+
 interface Identity {
   readonly tls: { readonly ca: string; readonly servername?: string }
   readonly headers: Readonly<Record<string, string>>
 }
 
 async function refusal(answer: IncomingMessage): Promise<StreamEnd> {
-  const said = await textOf(answer).catch(() => '')
+  const said = await saidBy(answer).then(
+    ({ error }) => error,
+    () => '',
+  )
   const seconds = Number(answer.headers['retry-after'])
   return {
     kind: 'refused',
@@ -221,8 +238,8 @@ async function refusal(answer: IncomingMessage): Promise<StreamEnd> {
   }
 }
 
-/** The `error` of an answer, or its text; cut where it is long. */
-async function textOf(answer: IncomingMessage): Promise<string> {
+/** The `error` of an answer, or its text, cut where it is long; and what it says of the next report. */
+async function saidBy(answer: IncomingMessage): Promise<Pick<ReportOutcome, 'error' | 'totals'>> {
   const chunks: Buffer[] = []
   let bytes = 0
   for await (const chunk of answer as AsyncIterable<Buffer>) {
@@ -232,9 +249,10 @@ async function textOf(answer: IncomingMessage): Promise<string> {
   const text = Buffer.concat(chunks).toString('utf8').slice(0, ERROR_BYTES_MAX)
   try {
     const json: unknown = JSON.parse(text)
-    return typeof json === 'object' && json !== null && 'error' in json ? String(json.error) : ''
+    const error = typeof json === 'object' && json !== null && 'error' in json ? String(json.error) : ''
+    return { error, totals: ReportAnswerSchema.safeParse(json).data?.totals ?? true }
   } catch {
-    return text
+    return { error: text, totals: true }
   }
 }
 

@@ -13,8 +13,8 @@ export type ReportFacts = Omit<SidecarReport, 'protocol' | 'run' | 'runSinceMs' 
 export interface ReporterOptions {
   readonly client: Pick<OperatorClient, 'report'>
   readonly runSinceMs: number
-  /** May reject: then it is asked again. */
-  readonly facts: () => Promise<ReportFacts>
+  /** May reject: then it is asked again. `withTotals`: those of the books, too, which cost the store much. */
+  readonly facts: (withTotals: boolean) => Promise<ReportFacts>
   readonly onOutcome: (outcome: 'taken' | 'refused' | 'failed', reason: string) => void
 }
 
@@ -33,6 +33,8 @@ export class Reporter {
   #dueAtMs = Number.POSITIVE_INFINITY
   #sending: Promise<void> | null = null
   #hasChanged = false
+  /** The operator says so, in its answer: the first report of a run is without. */
+  #withTotals = false
   #isStopped = false
 
   constructor(options: ReporterOptions) {
@@ -89,7 +91,7 @@ export class Reporter {
   async #send(withinMs?: number): Promise<void> {
     const { client, facts, runSinceMs, onOutcome } = this.#options
     try {
-      const told = await facts()
+      const told = await facts(this.#withTotals)
       this.#sequence += 1
       const report: SidecarReport = {
         protocol: DELIVERY_PROTOCOL,
@@ -99,9 +101,11 @@ export class Reporter {
         sidecarVersion: SIDECAR_VERSION,
         ...told,
       }
-      const { status, error } = await client.report(JSON.stringify(report), withinMs)
+      const { status, error, totals } = await client.report(JSON.stringify(report), withinMs)
       if (status === 202) {
         this.#failures = 0
+        if (totals && !this.#withTotals) this.#hasChanged = true
+        this.#withTotals = totals
         return onOutcome('taken', '')
       }
       // What will not do now will not do in a second either: the next one may.

@@ -43,6 +43,18 @@ test('a config goes stale after its time, a restart does not make it fresh, a co
   staleness.stop()
 })
 
+test('where no operator was ever met, restarts do not make a config fresh: it is as old as the pod', () => {
+  const [, , third] = [61_000, 30_000, 0].map((agoMs) => new RunFile(folder, Date.now() - agoMs))
+  assert.ok(third)
+  const staleness = new StalenessWatch(third, (error) => assert.fail(String(error)))
+  staleness.follow({ onStale: { afterMs: 60_000, action: 'Deny' }, mode: 'Enforce' })
+  assert.equal(staleness.denies, true)
+  staleness.confirmed()
+  staleness.stop()
+  assert.equal(staleness.denies, false)
+  assert.ok(Date.now() - new RunFile(folder, Date.now()).knownGoodAtMs < 10_000)
+})
+
 test('what is trusted is the mounted bundle as it is now, and what the operator told; nobody is never everybody', async () => {
   const [mounted, told, next] = ['a', 'b', 'c'].map((name) => selfSigned([name], { byAddress: false }).cert.trim())
   const file = join(folder, 'ca.crt')

@@ -7,6 +7,7 @@ import * as z from 'zod'
 const KeptSchema = z.object({
   runSinceMs: z.int().min(0).catch(0),
   confirmedAtMs: z.int().min(0).nullable().catch(null),
+  firstRunMs: z.int().min(0).nullable().catch(null),
   /** Names the embedded books in this folder. */
   books: z
     .string()
@@ -20,15 +21,17 @@ export class RunFile {
   readonly books: string
   /** Later than that of any run before, even where the clock was set back. */
   readonly runSinceMs: number
-  /** By the clock of the pod; null: never. */
-  readonly confirmedAtMs: number | null
+  /** When the operator last confirmed the config of the pod; where it never did, when the pod's first run began. By the pod's clock. */
+  readonly knownGoodAtMs: number
+  readonly #firstRunMs: number
 
   /** Throws when the folder takes no files. */
   constructor(dataDir: string, nowMs: number) {
     this.#path = join(dataDir, 'delivery.json')
     const before = read(this.#path)
     this.books = before.books
-    this.confirmedAtMs = before.confirmedAtMs
+    this.#firstRunMs = before.firstRunMs ?? nowMs
+    this.knownGoodAtMs = before.confirmedAtMs ?? this.#firstRunMs
     this.runSinceMs = Math.max(nowMs, before.runSinceMs + 1)
     this.#write(before.confirmedAtMs)
   }
@@ -39,7 +42,7 @@ export class RunFile {
   }
 
   #write(confirmedAtMs: number | null): void {
-    const kept: Kept = { runSinceMs: this.runSinceMs, confirmedAtMs, books: this.books }
+    const kept: Kept = { runSinceMs: this.runSinceMs, confirmedAtMs, firstRunMs: this.#firstRunMs, books: this.books }
     writeFileSync(`${this.#path}.new`, JSON.stringify(kept))
     renameSync(`${this.#path}.new`, this.#path)
   }

@@ -33,8 +33,7 @@ export class StalenessWatch implements Staleness {
   constructor(file: RunFile, onTrouble: (error: unknown) => void) {
     this.#file = file
     this.#onTrouble = onTrouble
-    const beforeMs = file.confirmedAtMs === null ? 0 : Math.max(0, Date.now() - file.confirmedAtMs)
-    this.#confirmedAtMs = performance.now() - beforeMs
+    this.#confirmedAtMs = performance.now() - Math.max(0, Date.now() - file.knownGoodAtMs)
     this.#timer = setInterval(() => this.#look(), LOOK_MS).unref()
   }
 

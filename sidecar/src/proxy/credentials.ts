@@ -10,7 +10,7 @@ import type { Upstream } from '@farebox/crds/sidecar-config.ts'
 import type { Log } from '../telemetry/log.ts'
 
 const LOOK_MS = 2_000
-const WORTHLESS = `Bearer ${WORTHLESS_KEY}`
+const BEARER = /^Bearer +/i
 const KEY_LENGTH_MAX = 8_192
 /** What a header can carry, and a key consists of. */
 const KEY = /^[!-~]+$/
@@ -47,8 +47,8 @@ export class Credentials {
    * A pod keeps what it started with. One from before its key was to be held has no file for it, and its app has the key; in one from
    * before its key was to pass, the app has none, and still sends what it was given in its place.
    */
-  keyFor({ name, credential }: Pick<Upstream, 'name' | 'credential'>, sent: Pick<IncomingHttpHeaders, 'authorization'>): HeldKey {
-    if (credential !== 'Held' && (this.#keys.size === 0 || sent.authorization !== WORTHLESS)) return null
+  keyFor({ name, credential }: Pick<Upstream, 'name' | 'credential'>, sent: IncomingHttpHeaders): HeldKey {
+    if (credential !== 'Held' && (this.#keys.size === 0 || !isWorthless(sent))) return null
     const key = this.#keys.get(name)
     return key === undefined ? null : key === '' ? UNUSABLE : key
   }
@@ -83,6 +83,11 @@ export class Credentials {
     }
     if (hasChanged) this.#onChange()
   }
+}
+
+/** SDKs of one provider send their key by this header, those of another by that. */
+function isWorthless({ authorization = '', 'api-key': apiKey, 'x-api-key': xApiKey }: IncomingHttpHeaders): boolean {
+  return [authorization.replace(BEARER, ''), apiKey, xApiKey].includes(WORTHLESS_KEY)
 }
 
 /** Empty where there is none that could be sent. */

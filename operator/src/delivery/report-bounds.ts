@@ -1,0 +1,33 @@
+/**
+ * What no sidecar ever says: numbers below zero, or so large that sums of them are no longer exact, and maps without end. Any pod can send
+ * us a report, and what it says is added up with what others say. Pure.
+ */
+import type { SidecarReport } from '@farebox/crds/delivery.ts'
+
+/** So many thousand of them add up below 2^53. */
+const COUNT_MAX = 1_000_000_000_000
+const TIERS_MAX = 256
+const NAME_CHARS_MAX = 253
+/** Rungs, or thresholds of alerts. */
+const KEYS_MAX = 64
+
+/** Which field is beyond all bounds, and how; null: none. */
+export function excessIn({ status }: Pick<SidecarReport, 'status'>): string | null {
+  const tiers = Object.entries(status?.tiers ?? {})
+  if (tiers.length > TIERS_MAX) return `status.tiers: must be at most ${TIERS_MAX}`
+  for (const [tier, { conversations, turns, byRung, alerts, resolutions, today }] of tiers) {
+    if (tier.length > NAME_CHARS_MAX) return `status.tiers: a name must have at most ${NAME_CHARS_MAX} characters`
+    for (const [field, counts] of Object.entries({ byRung, alerts })) {
+      if (Object.keys(counts).length > KEYS_MAX) return `status.tiers.${tier}.${field}: must have at most ${KEYS_MAX} keys`
+    }
+    const { started, confirmed, reversed } = resolutions
+    const counts = [conversations, turns, started, confirmed, reversed, today?.turns ?? 0, today?.users ?? 0]
+    if (![...counts, ...Object.values(byRung), ...Object.values(alerts)].every(isCount))
+      return `status.tiers.${tier}: each count must be from 0 to ${COUNT_MAX}`
+  }
+  return null
+}
+
+function isCount(count: number): boolean {
+  return count >= 0 && count <= COUNT_MAX
+}
