@@ -164,6 +164,17 @@ test('a status of another version is left out, since it is not its author who wr
   const tier = accepted({ ...TIER, status: { invented: true } })
   assert.equal(tier.status, undefined)
   assert.equal(accepted({ ...TIER, status: { observedGeneration: 3 } }).status?.observedGeneration, 3)
+  // Only a rule of the schema knows which rungs there are.
+  const status = { conversations: { total: 1, turns: 1, byRung: { Levitate: 1 } } }
+  const budget = checkObject({
+    apiVersion: 'farebox.dev/v1alpha1',
+    kind: 'ConversationBudget',
+    metadata: { name: 'desk', namespace: 'support' },
+    spec: { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' } },
+    status,
+  })
+  assert.equal(budget.status, 'ok')
+  assert.equal(budget.value.status, undefined)
 })
 
 test('the currency of a tier cannot change, its price can', () => {

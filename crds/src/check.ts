@@ -112,7 +112,9 @@ function isKind(kind: string): kind is Kind {
 
 function withReadableStatus(object: unknown, schema: z.ZodType): unknown {
   if (!isRecord(object) || object['status'] === undefined) return object
-  if (schemaBelow(schema, 'status')?.safeParse(object['status']).success === true) return object
+  const below = schemaBelow(schema, 'status')
+  const parsed = below?.safeParse(object['status'])
+  if (below !== null && below !== undefined && parsed?.success === true && violations(below, parsed.data, '').length === 0) return object
   const { status: _unreadable, ...rest } = object
   return rest
 }

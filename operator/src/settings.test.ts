@@ -25,7 +25,7 @@ test('what a chart must give suffices', () => {
     mode: 'Own',
     names: ['farebox-operator.farebox.svc', 'farebox-operator'],
   })
-  assert.deepEqual(settings.store, { address: null, secret: 'farebox-store', caFile: null })
+  assert.deepEqual(settings.store, { address: null, secret: 'farebox-store', caFile: null, isEphemeral: false })
   assert.equal(settings.sidecar.resources.requests.memory, '96Mi')
   assert.deepEqual(readSettings({ ...LEAST, FAREBOX_STORE_ADDRESS: '', FAREBOX_PULL_SECRETS: '' }), settings, 'nothing said is nothing')
 })

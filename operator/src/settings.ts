@@ -59,6 +59,8 @@ const SettingsSchema = z.object({
   FAREBOX_STORE_SECRET: Name.default('farebox-store'),
   /** A file with the certificates, as PEM, of which one signed the store's; handed on to sidecars. No file: the system's authorities. */
   FAREBOX_STORE_CA: z.string().min(1).optional(),
+  /** What of that store outlives its pod. */
+  FAREBOX_STORE_KEEPS: z.enum(['Everything', 'Nothing']).default('Everything'),
   /** A projected token of our service account, by which replicas speak to the leader. */
   FAREBOX_TOKEN: z.string().min(1).default('/var/run/secrets/farebox/token/token'),
   /** After a signal: how long this replica still answers, in ms, until nobody is sent to it any more. */
@@ -85,7 +87,12 @@ export interface Settings {
   readonly webhookName: string
   readonly tls: { readonly secret: string; readonly mode: 'Own' | 'Given'; readonly names: readonly [string, ...string[]] }
   readonly listen: { readonly webhook: Address; readonly delivery: Address; readonly admin: Address }
-  readonly store: { readonly address: string | null; readonly secret: string; readonly caFile: string | null }
+  readonly store: {
+    readonly address: string | null
+    readonly secret: string
+    readonly caFile: string | null
+    readonly isEphemeral: boolean
+  }
   readonly tokenFile: string
   readonly leaveMs: number
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -111,7 +118,12 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     webhookName: read.FAREBOX_WEBHOOK_NAME,
     tls: { secret: read.FAREBOX_TLS_SECRET, mode: read.FAREBOX_TLS_MODE, names: [name, ...names] },
     listen: { webhook: read.FAREBOX_WEBHOOK_LISTEN, delivery: read.FAREBOX_DELIVERY_LISTEN, admin: read.FAREBOX_ADMIN_LISTEN },
-    store: { address: read.FAREBOX_STORE_ADDRESS ?? null, secret: read.FAREBOX_STORE_SECRET, caFile: read.FAREBOX_STORE_CA ?? null },
+    store: {
+      address: read.FAREBOX_STORE_ADDRESS ?? null,
+      secret: read.FAREBOX_STORE_SECRET,
+      caFile: read.FAREBOX_STORE_CA ?? null,
+      isEphemeral: read.FAREBOX_STORE_KEEPS === 'Nothing',
+    },
     tokenFile: read.FAREBOX_TOKEN,
     leaveMs: read.FAREBOX_LEAVE,
     logLevel: read.FAREBOX_LOG_LEVEL,

@@ -184,7 +184,7 @@ export class FakeApiServer {
     const key = keyOf(object.metadata)
     const before = objects.get(key)
     this.#version += 1
-    const uid = before?.metadata.uid ?? `uid-${(this.#uids += 1)}`
+    const uid = before?.metadata.uid ?? object.metadata.uid ?? `uid-${(this.#uids += 1)}`
     const stored = { ...object, metadata: { ...object.metadata, uid, resourceVersion: String(this.#version) } }
     objects.set(key, stored)
     this.#tell(collection, before === undefined ? 'ADDED' : 'MODIFIED', stored)

@@ -125,6 +125,11 @@ describe('budgets and pods that run', { skip: missing }, () => {
     const url = new URL(Buffer.from(secret.data?.['store'] ?? '', 'base64').toString('utf8'))
     assert.equal(url.username, `fb-${namespace}`)
     assert.equal(Buffer.from(Buffer.from(secret.data?.['identity-key'] ?? '', 'base64').toString('utf8'), 'base64').length, 32)
+    // Running pods do not miss it; the next one would wait for it.
+    await api.kubectl(['delete', 'secret', 'farebox-runtime', '-n', namespace])
+    await createPod(api, namespace, { name: 'desk', labels: { app: 'desk' } })
+    const healed = await waitFor('the runtime secret again', () => shown(api, `/api/v1/namespaces/${namespace}/secrets/farebox-runtime`))
+    assert.deepEqual(healed.data, secret.data)
     const user = async (): Promise<boolean> => (await admin.call('ACL', 'GETUSER', `fb-${namespace}`)) !== null
     await waitFor('the user', user)
     const own = new Redis(url.href, { maxRetriesPerRequest: 0, retryStrategy: () => null })

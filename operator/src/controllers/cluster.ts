@@ -9,10 +9,12 @@ import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { PriceBook } from '@farebox/crds/price-book.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
+import { byAge } from '../core/compile.ts'
 import type { Snapshot } from '../core/compile.ts'
 import { configOfText } from '../core/config-text.ts'
-import { governing } from '../core/governance.ts'
+import { firstSelecting } from '../core/governance.ts'
 import { streamConfigOf } from '../delivery/stream-hub.ts'
 import type { StreamConfig } from '../delivery/stream-hub.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
@@ -50,7 +52,13 @@ export type Change =
   /** An object of ours, otherwise: its status, its labels. */
   | { readonly what: 'Other' }
   | { readonly what: 'ConfigMap'; readonly namespace: string; readonly key: string; readonly isGone: boolean }
-  | { readonly what: 'Pod'; readonly namespace: string; readonly goneUid: string | undefined }
+  | {
+      readonly what: 'Pod'
+      readonly namespace: string
+      readonly goneUid: string | undefined
+      readonly isNew: boolean
+      readonly key: string
+    }
   | { readonly what: 'Namespace'; readonly name: string }
   | { readonly what: 'Certificate' }
   | { readonly what: 'Webhook' }
@@ -90,6 +98,15 @@ export class Cluster {
   readonly #podsByNamespace = new Map<string, Map<string, KubeObject>>()
   /** Those that were understood and stay, by namespace: what is asked for at each admission. */
   readonly #budgetsByNamespace = new Map<string, Map<string, ConversationBudget>>()
+  /** The same, the oldest first; absent: nobody has asked since one of them changed. */
+  readonly #budgetsByAge = new Map<string, readonly ConversationBudget[]>()
+  /** By pod, for as long as pod and budgets are these. */
+  readonly #governing = new WeakMap<
+    KubeObject,
+    { readonly among: readonly ConversationBudget[]; readonly budget: ConversationBudget | null }
+  >()
+  /** Undefined: not known since a node changed. */
+  #oldestKubelet: string | null | undefined
 
   constructor(options: ClusterOptions) {
     const { onChange, onProblem, kube, namespace } = options
@@ -128,6 +145,9 @@ export class Cluster {
         const metadata = (after ?? before)?.object.metadata
         const isThere = after?.checked.status === 'ok' && metadata?.deletionTimestamp === undefined
         keep(this.#budgetsByNamespace, metadata?.namespace, key, isThere ? after.checked.value : undefined)
+        // A new status does not move a pod.
+        const isSame = before?.checked.status === 'ok' && isThere && isSamePolicy(before.object.metadata, after.object.metadata)
+        if (!isSame) this.#budgetsByAge.delete(metadata?.namespace ?? '')
         onBudget(key, before, after)
       },
       onProblem,
@@ -141,7 +161,10 @@ export class Cluster {
       onChange: (key, before, after) => {
         const { namespace = '' } = (after ?? before)?.metadata ?? {}
         keep(this.#podsByNamespace, namespace, key, after)
-        onChange({ what: 'Pod', namespace, goneUid: after === undefined ? before?.metadata.uid : undefined })
+        // The kubelet says of each pod again and again how it is: that is nothing to us.
+        if (before !== undefined && after !== undefined && isSamePod(before.metadata, after.metadata)) return
+        const goneUid = after === undefined ? before?.metadata.uid : undefined
+        onChange({ what: 'Pod', namespace, goneUid, isNew: before === undefined, key })
       },
       onProblem,
     })
@@ -191,7 +214,15 @@ export class Cluster {
       onChange: () => onChange({ what: 'Webhook' }),
       onProblem,
     })
-    this.nodes = new Reflector({ kube, resource: NODES, parse: kubeletVersion, onProblem })
+    this.nodes = new Reflector({
+      kube,
+      resource: NODES,
+      parse: kubeletVersion,
+      onChange: (_, before, after) => {
+        if (before !== after) this.#oldestKubelet = undefined
+      },
+      onProblem,
+    })
     this.#all = new Map<string, Supervised>([
       ['pricingtiers', this.tiers],
       ['pricebooks', this.books],
@@ -238,6 +269,10 @@ export class Cluster {
     return this.#budgetsByNamespace.keys()
   }
 
+  hasBudgets(namespace: string): boolean {
+    return this.#budgetsByNamespace.has(namespace)
+  }
+
   budgetsOf(namespace: string): Iterable<ConversationBudget> {
     return this.#budgetsByNamespace.get(namespace)?.values() ?? []
   }
@@ -247,15 +282,33 @@ export class Cluster {
   }
 
   /** Null: none does. */
-  governingOf({ metadata }: KubeObject): ConversationBudget | null {
+  governingOf(pod: KubeObject): ConversationBudget | null {
+    const { metadata } = pod
     const { namespace = '', labels = {} } = metadata
-    return governing({ namespace, labels }, this.budgetsOf(namespace))
+    const among = this.#byAge(namespace)
+    const known = this.#governing.get(pod)
+    if (known?.among === among) return known.budget
+    const budget = firstSelecting(labels, among)
+    this.#governing.set(pod, { among, budget })
+    return budget
   }
 
-  /** Of all nodes that say; null: none does. */
+  #byAge(namespace: string): readonly ConversationBudget[] {
+    const known = this.#budgetsByAge.get(namespace)
+    if (known !== undefined) return known
+    const budgets = [...this.budgetsOf(namespace)].toSorted(byAge)
+    if (budgets.length > 0) this.#budgetsByAge.set(namespace, budgets)
+    return budgets
+  }
+
+  /** Of all nodes that say; null: none does. Asked at each admission. */
   oldestKubelet(): string | null {
-    const versions = [...this.nodes.values()].filter((version) => version !== '')
-    return versions.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))[0] ?? null
+    if (this.#oldestKubelet === undefined) {
+      const versions = new Set(this.nodes.values())
+      versions.delete('')
+      this.#oldestKubelet = [...versions].toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))[0] ?? null
+    }
+    return this.#oldestKubelet
   }
 
   /** A namespace that goes takes what is in it along, and refuses what is new. */
@@ -284,14 +337,32 @@ const NodeStatus = z.object({ nodeInfo: z.object({ kubeletVersion: z.string() })
 function configMap(object: KubeObject): KnownConfigMap {
   const { data } = object
   const text = typeof data === 'object' && data !== null && CONFIG_KEYS.config in data ? data[CONFIG_KEYS.config] : undefined
-  return typeof text === 'string'
-    ? { object, config: configOfText(text), stream: streamConfigOf(text) }
-    : { object, config: null, stream: null }
+  if (typeof text !== 'string') return { object, config: null, stream: null }
+  let config: SidecarConfig | null | undefined
+  return {
+    object,
+    // Milliseconds and memory for each, which only the leader needs.
+    get config() {
+      if (config === undefined) config = configOfText(text)
+      return config
+    },
+    stream: streamConfigOf(text),
+  }
 }
 
 function understood<T extends FareboxObject>(cache: Reflector<Known<T>>): readonly T[] {
   return [...cache.values()].flatMap(({ object, checked }) =>
     checked.status === 'ok' && object.metadata.deletionTimestamp === undefined ? [checked.value] : [],
+  )
+}
+
+/** By all that is read of a pod. */
+function isSamePod(a: ObjectMeta, b: ObjectMeta): boolean {
+  return (
+    a.uid === b.uid &&
+    a.deletionTimestamp === b.deletionTimestamp &&
+    isDeepStrictEqual(a.labels, b.labels) &&
+    isDeepStrictEqual(a.annotations, b.annotations)
   )
 }
 

@@ -9,8 +9,8 @@ import type { Hindrance } from '../core/cluster-status.ts'
 import { budgetKey, compile } from '../core/compile.ts'
 import type { Compiled, Snapshot } from '../core/compile.ts'
 import { configMapName } from '../core/config-map-name.ts'
-import { configOfText, configText } from '../core/config-text.ts'
-import { applied, applyIfChanged, ownerOf } from '../kube/apply.ts'
+import { configText } from '../core/config-text.ts'
+import { applied, applyIfChanged, isWithin, ownerOf } from '../kube/apply.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { CONFIG_MAPS } from '../kube/resources.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -19,7 +19,12 @@ import type { Cluster } from './cluster.ts'
 import { inBatches } from './in-batches.ts'
 
 const FIELD_MANAGER = 'farebox-config'
+/** Of the data of a config map, its keys with it. */
+const CONFIG_MAP_BYTES_MAX = 1_048_576 - 64
 const AT_ONCE = 8
+/** Whoever writes what we write again and again is not answered at once: two of us would never end. */
+const PUT_RIGHT_MAX = 5
+const PUT_RIGHT_EVERY_MS = 10_000
 /** The leader writes the first certificate a moment after it began. */
 const TRUST_AGAIN_MS = 100
 
@@ -31,8 +36,21 @@ export interface ConfigsOptions {
   /** Whether there is a store for budgets that name none. */
   readonly hasStore: boolean
   readonly nowMs: () => number
+  /** Of a clock that nobody sets, in ms. */
+  readonly steadyMs: () => number
   readonly log: Log
   readonly onOutcome: (outcome: 'written' | 'reverted' | 'failed', budget: ConversationBudget) => void
+}
+
+/** What we wrote last as one config map. */
+interface Written {
+  readonly config: SidecarConfig
+  readonly ca: string | null
+  /** Of the budget. */
+  readonly owner: string | undefined
+  readonly version: bigint
+  /** Null: the cache is as new. */
+  readonly object: KubeObject | null
 }
 
 /** What was compiled last, and what is in force of it. */
@@ -46,7 +64,9 @@ export interface InForce {
 export class Configs {
   readonly #options: ConfigsOptions
   /** As the API server answered: what it tells of them by the watch may come later. By `namespace/name` of the config map. */
-  readonly #written = new Map<string, KubeObject>()
+  readonly #written = new Map<string, Written>()
+  /** By config map: how often somebody else's writing was put right in a row, and when last. */
+  readonly #contests = new Map<string, { readonly count: number; readonly atMs: number }>()
   #inForce: InForce | null = null
 
   constructor(options: ConfigsOptions) {
@@ -61,6 +81,7 @@ export class Configs {
   /** It was deleted: what we know of it does not count any more. */
   forget(configMap: string): void {
     this.#written.delete(configMap)
+    this.#contests.delete(configMap)
   }
 
   /** Rejects when a config map could not be written; what could be is. */
@@ -78,13 +99,24 @@ export class Configs {
     const compiled = compile(snapshot, { nowMs: nowMs(), previous })
     const hindered = new Map<string, Hindrance>()
     const failures: unknown[] = []
+    let againAfterMs = Infinity
     await inBatches(snapshot.budgets, AT_ONCE, async (budget) => {
       const key = budgetKey(budget)
       const config = compiled.configs.get(key)
       if (config === undefined || cluster.isGoing(budget.metadata.namespace ?? '')) return
       if (!hasStore && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined) hindered.set(key, NO_STORE)
+      const text = configText(config, compiled.shared)
+      const bytes = Buffer.byteLength(text) + Buffer.byteLength(ca ?? '')
+      if (bytes > CONFIG_MAP_BYTES_MAX) {
+        hindered.set(key, tooLarge(bytes))
+        this.#options.onOutcome('failed', budget)
+        return
+      }
       try {
-        await this.#write(budget, config, ca)
+        const waitMs = await this.#write(budget, config, text, ca)
+        if (waitMs === null) return
+        againAfterMs = Math.min(againAfterMs, waitMs)
+        hindered.set(key, CONTESTED)
       } catch (error) {
         failures.push(error)
         hindered.set(key, { reason: 'NotWritten', message: `the config could not be written: ${messageOf(error)}` })
@@ -94,13 +126,15 @@ export class Configs {
     this.#inForce = { snapshot, compiled, configs: new Map([...previous, ...compiled.configs]), hindered }
     if (failures.length > 0)
       throw new Error(`${failures.length} configs could not be written: ${messageOf(failures[0])}`, { cause: failures[0] })
+    if (againAfterMs < Infinity) return { againAfterMs }
   }
 
-  async #write(budget: ConversationBudget, config: SidecarConfig, ca: string | null): Promise<void> {
-    const { cluster, client, log, onOutcome } = this.#options
+  /** Null: it is as it must be. Else in how many ms it may be written: somebody else keeps writing it. */
+  async #write(budget: ConversationBudget, config: SidecarConfig, text: string, ca: string | null): Promise<number | null> {
+    const { cluster, client, log, onOutcome, steadyMs } = this.#options
     const key = budgetKey(budget)
     const known = cluster.budgets.get(key)
-    if (known === undefined) return // it went meanwhile, and what it owns goes with it
+    if (known === undefined) return null // it went meanwhile, and what it owns goes with it
     const name = configMapName(budget.metadata.name)
     const place = `${budget.metadata.namespace}/${name}`
     const wanted = applied(CONFIG_MAPS, name, {
@@ -108,16 +142,24 @@ export class Configs {
       labels: { [LABELS.managedBy]: MANAGED_BY },
       annotations: { [ANNOTATIONS.configOf]: key },
       ownerReferences: [ownerOf(known.object)],
-      fields: { data: { [CONFIG_KEYS.config]: configText(config), ...(ca === null ? {} : { [CONFIG_KEYS.trust]: ca }) } },
+      fields: { data: { [CONFIG_KEYS.config]: text, ...(ca === null ? {} : { [CONFIG_KEYS.trust]: ca }) } },
     })
     const before = this.#written.get(place)
     const current = this.#currentOf(place)
+    const isForeign = before !== undefined && current !== undefined && versionOf(current) > before.version && !isWithin(wanted, current)
+    const contest = this.#contests.get(place) ?? { count: 0, atMs: -Infinity }
+    const sinceMs = steadyMs() - contest.atMs
+    if (isForeign && contest.count >= PUT_RIGHT_MAX && sinceMs < PUT_RIGHT_EVERY_MS) return PUT_RIGHT_EVERY_MS - sinceMs
     const after = await applyIfChanged(client, CONFIG_MAPS, wanted, { fieldManager: FIELD_MANAGER, force: true, current })
-    if (after === current) return
-    this.#written.set(place, after)
-    const isReverted = before !== undefined && current !== before && JSON.stringify(before['data']) === JSON.stringify(after['data'])
+    if (after === current) return null
+    if (isForeign) this.#contests.set(place, { count: sinceMs < 2 * PUT_RIGHT_EVERY_MS ? contest.count + 1 : 1, atMs: steadyMs() })
+    const owner = known.object.metadata.uid
+    this.#written.set(place, { config, ca, owner, version: versionOf(after), object: after })
+    const isSame = before?.config.version === config.version && before.config.hash === config.hash && before.ca === ca
+    const isReverted = isSame && before.owner === owner && current !== before.object
     onOutcome(isReverted ? 'reverted' : 'written', budget)
     log.info({ budget: key, version: config.version, hash: config.hash, isReverted }, 'config written')
+    return null
   }
 
   /** The config in force. One that belongs to an earlier budget of the same name does not count: it goes with that. */
@@ -126,20 +168,23 @@ export class Configs {
     const written = this.#written.get(place)
     const cached = this.#options.cluster.configMaps.get(place)
     const uid = this.#options.cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
-    const candidates = [
-      written === undefined ? null : { object: written, config: textConfig(written) },
-      cached === undefined ? null : { object: cached.object, config: cached.config },
-    ].flatMap((candidate) => (candidate?.config === null || candidate === null ? [] : [candidate]))
-    const own = candidates.filter(({ object }) => object.metadata.ownerReferences?.some((owner) => owner.uid === uid) === true)
-    return own.map(({ config }) => config).reduce<SidecarConfig | null>((newest, config) => newerOf(newest, config), null)
+    const isOwn = cached?.object.metadata.ownerReferences?.some((owner) => owner.uid === uid) === true
+    return newerOf(written?.owner === uid ? (written?.config ?? null) : null, isOwn ? cached.config : null)
   }
 
   #currentOf(place: string): KubeObject | undefined {
     const written = this.#written.get(place)
     const cached = this.#options.cluster.configMaps.get(place)?.object
-    if (written === undefined || cached === undefined) return cached ?? written
-    return versionOf(written) > versionOf(cached) ? written : cached
+    if (written === undefined || written.object === null || cached === undefined) return cached ?? written?.object ?? undefined
+    if (written.version > versionOf(cached)) return written.object
+    this.#written.set(place, { ...written, object: null })
+    return cached
   }
+}
+
+const CONTESTED: Hindrance = {
+  reason: 'Contested',
+  message: 'somebody else keeps writing the ConfigMap of this budget: is the operator installed twice?',
 }
 
 const NO_STORE: Hindrance = {
@@ -147,14 +192,16 @@ const NO_STORE: Hindrance = {
   message: 'no store came with the chart: name one in spec.store.redis, or choose the kind Embedded',
 }
 
+function tooLarge(bytes: number): Hindrance {
+  return {
+    reason: 'TooLarge',
+    message: `the config has ${bytes} bytes, and a ConfigMap holds ${CONFIG_MAP_BYTES_MAX}: take prices that nobody needs out of the PriceBooks`,
+  }
+}
+
 function newerOf(a: SidecarConfig | null, b: SidecarConfig | null): SidecarConfig | null {
   if (a === null || b === null) return a ?? b
   return a.version > b.version ? a : b
-}
-
-function textConfig({ data }: KubeObject): SidecarConfig | null {
-  const text = typeof data === 'object' && data !== null && CONFIG_KEYS.config in data ? data[CONFIG_KEYS.config] : undefined
-  return typeof text === 'string' ? configOfText(text) : null
 }
 
 /** Versions of one resource grow as numbers do. */

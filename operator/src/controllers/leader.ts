@@ -2,8 +2,12 @@
  * All that only the leader does: one queue of a few keys, each of which makes something true, whatever woke it. What wakes them is said
  * here alone.
  */
+import { RUNTIME_SECRET } from '@farebox/crds/cluster.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import type { CertificateReport } from '../certificates/keeper.ts'
+import type { Hindrance } from '../core/cluster-status.ts'
+import { budgetKey } from '../core/compile.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
 import type { EventRecorder } from '../kube/events.ts'
@@ -22,7 +26,8 @@ import { Configs } from './configs.ts'
 import { EVENT_REASONS } from './event-reasons.ts'
 import type { EventReason } from './event-reasons.ts'
 import { Gates } from './gates.ts'
-import { namespacesOnOurStore, RuntimeSecrets } from './runtime-secrets.ts'
+import { podEvent } from './pod-events.ts'
+import { isOnOurStore, namespacesOnOurStore, RuntimeSecrets } from './runtime-secrets.ts'
 import { Statuses } from './statuses.ts'
 import { ensureStoreSecret, storeSecretOf } from './store-secret.ts'
 import { readStoreCa } from './store-trust.ts'
@@ -37,6 +42,8 @@ const CONFIGS_AFTER_MS = 50
 const GATES_AFTER_MS = 1_000
 /** A Deployment that is scaled up is many pods. */
 const PODS_AFTER_MS = 250
+/** So often secrets are looked at while pods come. */
+const RUNTIME_AFTER_MS = 1_000
 /** Of a report that says something new, and of one that merely counts. */
 const NEWS_AFTER_MS = 100
 const COUNTS_AFTER_MS = 1_000
@@ -72,6 +79,8 @@ export class Leader {
   readonly #gates: Gates
   readonly #certificates: Certificates
   #store: { readonly key: string; readonly users: StoreUsers; readonly secrets: RuntimeSecrets } | null = null
+  /** Why there is no secret of the store to derive others from. */
+  #storeTrouble: string | null = null
   readonly #timers: NodeJS.Timeout[] = []
 
   constructor(options: LeaderOptions) {
@@ -93,6 +102,7 @@ export class Leader {
       trust,
       hasStore: settings.store.address !== null,
       nowMs: Date.now,
+      steadyMs: () => performance.now(),
       log,
       onOutcome: (outcome, { metadata }) => {
         metrics.configs.inc({ outcome })
@@ -125,8 +135,11 @@ export class Leader {
       reports,
       writer: this.#writer,
       injection,
+      hindered: (budgets) => this.#hindered(budgets),
       gates: () => this.#gates.known,
+      storeIsEphemeral: settings.store.isEphemeral,
       nowMs: Date.now,
+      steadyMs: () => performance.now(),
       onWish: () => undefined,
     })
     this.#certificates = new Certificates({
@@ -177,7 +190,13 @@ export class Leader {
         this.#budgetChanged()
         return
       case 'Pod':
+        if (!this.#options.cluster.hasBudgets(change.namespace)) return
         this.#after('statuses', PODS_AFTER_MS)
+        if (change.isNew) this.#tellOf(change.key)
+        // It does not start without the secret of its namespace, which somebody may have deleted.
+        if (!change.isNew || this.#store === null) return
+        this.#store.secrets.doubt(change.namespace)
+        this.#after('runtime', RUNTIME_AFTER_MS)
         return
       case 'Certificate':
         this.#wake('certificates', 'configs')
@@ -208,6 +227,11 @@ export class Leader {
     return this.#writer.pending
   }
 
+  /** Null: there is none, or its secret is not there yet. */
+  get isStoreConnected(): boolean | null {
+    return this.#store?.users.isConnected ?? null
+  }
+
   /** How many budgets say so of being ready. */
   get budgets(): ReadonlyMap<string, number> {
     return this.#statuses.readiness
@@ -216,6 +240,14 @@ export class Leader {
   /** By tier, in US dollars. */
   spentToday(): ReadonlyMap<string, number> {
     return this.#statuses.spentToday()
+  }
+
+  /** Every replica sees each pod; this one alone tells of it. */
+  #tellOf(key: string): void {
+    const { cluster, events } = this.#options
+    const pod = cluster.pods.get(key)
+    const event = pod === undefined || cluster.governingOf(pod) === null ? null : podEvent(pod, Date.now())
+    if (event !== null) events.record(event)
   }
 
   /** Or where it is: what there must be for the pods of a namespace may be otherwise now. */
@@ -250,12 +282,24 @@ export class Leader {
   }
 
   async #reconcile(key: Key | undefined): Promise<{ readonly againAfterMs?: number } | void> {
-    const { settings, cluster } = this.#options
+    const { settings } = this.#options
     switch (key) {
       case 'certificates':
         return settings.tls.mode === 'Own' ? this.#certificates.reconcile() : undefined
       case 'storeSecret':
-        return this.#keepStoreSecret()
+        try {
+          await this.#keepStoreSecret()
+          if (this.#storeTrouble !== null) this.#wake('statuses')
+          this.#storeTrouble = null
+        } catch (error) {
+          // An API server that does not answer says nothing of what there is.
+          if (!(error instanceof KubeError)) {
+            this.#storeTrouble = messageOf(error)
+            this.#wake('statuses')
+          }
+          throw error
+        }
+        return
       case 'configs':
         try {
           return await this.#configs.reconcile()
@@ -263,7 +307,7 @@ export class Leader {
           this.#wake('statuses')
         }
       case 'runtime':
-        return this.#ourStore()?.secrets.reconcile(namespacesOnOurStore(cluster))
+        return this.#keepRuntimeSecrets()
       case 'storeUsers':
         return this.#setUsers()
       case 'gates':
@@ -286,6 +330,31 @@ export class Leader {
     if (known === undefined && name === OWN_STORE_SECRET) return ensureStoreSecret(client, { namespace: settings.pod.namespace, name })
     if (known === undefined || storeSecretOf(known) === null)
       throw new Error(`Secret "${name}" must be there, with admin-password and a root-key of 32 bytes or more`)
+  }
+
+  async #keepRuntimeSecrets(): Promise<void> {
+    const secrets = this.#ourStore()?.secrets
+    if (secrets === undefined) return
+    const before = secrets.failed.size
+    try {
+      await secrets.reconcile(namespacesOnOurStore(this.#options.cluster))
+    } finally {
+      if (before > 0 || secrets.failed.size > 0) this.#wake('statuses')
+    }
+  }
+
+  /** Pods do not start before the secret of their namespace is there. */
+  #hindered(budgets: readonly ConversationBudget[]): ReadonlyMap<string, Hindrance> {
+    const failed = this.#store?.secrets.failed
+    if (this.#storeTrouble === null && (failed === undefined || failed.size === 0)) return new Map()
+    return new Map(
+      budgets.filter(isOnOurStore).flatMap((budget) => {
+        const why = this.#storeTrouble ?? failed?.get(budget.metadata.namespace ?? '')
+        if (why === undefined) return []
+        const message = `pods wait for the Secret "${RUNTIME_SECRET}" of the namespace, which could not be written: ${messageOf(why)}`
+        return [[budgetKey(budget), { reason: 'NoRuntimeSecret', message }]]
+      }),
+    )
   }
 
   async #setUsers(): Promise<{ readonly againAfterMs?: number } | void> {

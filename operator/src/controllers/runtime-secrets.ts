@@ -4,10 +4,13 @@
  * accepted, too.
  */
 import { LABELS, MANAGED_BY, RUNTIME_KEYS, RUNTIME_SECRET } from '@farebox/crds/cluster.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import { runtimeSecret } from '../core/runtime-secret.ts'
 import { applied, applyIfChanged } from '../kube/apply.ts'
+import { KubeError } from '../kube/kube.ts'
 import type { KubeClient } from '../kube/kube.ts'
 import { SECRETS } from '../kube/resources.ts'
+import { messageOf } from '../telemetry/log.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { inBatches } from './in-batches.ts'
@@ -30,38 +33,61 @@ export class RuntimeSecrets {
   readonly #options: RuntimeSecretsOptions
   /** Those that are known to be right: they are not looked at each time, since Secrets of others are not watched. */
   readonly #right = new Set<string>()
+  readonly #failed = new Map<string, unknown>()
 
   constructor(options: RuntimeSecretsOptions) {
     this.#options = options
   }
 
-  /** Rejects with `KubeError`. */
+  /** By namespace, why the API server refused it. One that does not answer says nothing of what there is. */
+  get failed(): ReadonlyMap<string, unknown> {
+    return this.#failed
+  }
+
+  /** Rejects when one could not be written; all others are. */
   async reconcile(namespaces: ReadonlySet<string>): Promise<void> {
-    for (const namespace of this.#right) if (!namespaces.has(namespace)) this.#right.delete(namespace)
+    for (const known of [this.#right, this.#failed])
+      for (const namespace of known.keys()) if (!namespaces.has(namespace)) known.delete(namespace)
     const unsure = [...namespaces].filter((namespace) => !this.#right.has(namespace))
+    const failures: (readonly [namespace: string, error: unknown])[] = []
     await inBatches(unsure, AT_ONCE, async (namespace) => {
-      const { client, address, ca, secret, log } = this.#options
-      const { store, identityKey, storeCa } = runtimeSecret(secret.rootKey, namespace, address, ca)
-      const encoded = (text: string): string => Buffer.from(text).toString('base64')
-      const wanted = applied(SECRETS, RUNTIME_SECRET, {
-        namespace,
-        labels: { [LABELS.managedBy]: MANAGED_BY },
-        fields: {
-          data: {
-            [RUNTIME_KEYS.store]: encoded(store),
-            [RUNTIME_KEYS.identityKey]: encoded(identityKey),
-            ...(storeCa === null ? {} : { [RUNTIME_KEYS.storeCa]: encoded(storeCa) }),
-          },
-        },
-      })
-      const current = (await client.get(SECRETS, RUNTIME_SECRET, namespace)) ?? undefined
-      // An authority that is none any more would not show as a difference.
-      const isLeftOver = storeCa === null && current !== undefined && dataOf(current)(RUNTIME_KEYS.storeCa) !== undefined
-      const known = isLeftOver ? undefined : current
-      const after = await applyIfChanged(client, SECRETS, wanted, { fieldManager: FIELD_MANAGER, force: true, current: known })
-      if (after !== current) log.info({ namespace }, 'runtime secret written')
-      this.#right.add(namespace)
+      try {
+        await this.#write(namespace)
+        this.#failed.delete(namespace)
+      } catch (error) {
+        failures.push([namespace, error])
+        if (error instanceof KubeError && error.status >= 400 && error.status < 500 && error.status !== 429)
+          this.#failed.set(namespace, error)
+      }
     })
+    const [first] = failures
+    if (first === undefined) return
+    const [namespace, cause] = first
+    throw new Error(`${failures.length} runtime secrets could not be written, the first in ${namespace}: ${messageOf(cause)}`, { cause })
+  }
+
+  async #write(namespace: string): Promise<void> {
+    const { client, address, ca, secret, log } = this.#options
+    const { store, identityKey, storeCa } = runtimeSecret(secret.rootKey, namespace, address, ca)
+    const encoded = (text: string): string => Buffer.from(text).toString('base64')
+    const wanted = applied(SECRETS, RUNTIME_SECRET, {
+      namespace,
+      labels: { [LABELS.managedBy]: MANAGED_BY },
+      fields: {
+        data: {
+          [RUNTIME_KEYS.store]: encoded(store),
+          [RUNTIME_KEYS.identityKey]: encoded(identityKey),
+          ...(storeCa === null ? {} : { [RUNTIME_KEYS.storeCa]: encoded(storeCa) }),
+        },
+      },
+    })
+    const current = (await client.get(SECRETS, RUNTIME_SECRET, namespace)) ?? undefined
+    // An authority that is none any more would not show as a difference.
+    const isLeftOver = storeCa === null && current !== undefined && dataOf(current)(RUNTIME_KEYS.storeCa) !== undefined
+    const known = isLeftOver ? undefined : current
+    const after = await applyIfChanged(client, SECRETS, wanted, { fieldManager: FIELD_MANAGER, force: true, current: known })
+    if (after !== current) log.info({ namespace }, 'runtime secret written')
+    this.#right.add(namespace)
   }
 
   /** That of a namespace, or each, is to be looked at once more. */
@@ -71,14 +97,17 @@ export class RuntimeSecrets {
   }
 }
 
+/** Whether its sidecars go to the store that came with the chart. */
+export function isOnOurStore({ spec: { store } }: ConversationBudget): boolean {
+  return store.kind === 'Shared' && store.redis === undefined
+}
+
 /** Namespaces whose sidecars go to the store that came with the chart. */
 export function namespacesOnOurStore(cluster: Cluster): ReadonlySet<string> {
   const namespaces = new Set<string>()
   for (const namespace of cluster.namespacesWithBudgets()) {
     if (cluster.isGoing(namespace)) continue
-    for (const { spec } of cluster.budgetsOf(namespace)) {
-      if (spec.store.kind === 'Shared' && spec.store.redis === undefined) namespaces.add(namespace)
-    }
+    for (const budget of cluster.budgetsOf(namespace)) if (isOnOurStore(budget)) namespaces.add(namespace)
   }
   return namespaces
 }

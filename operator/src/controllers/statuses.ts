@@ -1,12 +1,15 @@
 /** The statuses of all objects of ours: worked out anew from what is known, and handed to the writer, which writes what differs. */
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import { NANO_PER_USD, parseSignedUsd } from '@farebox/crds/usd.ts'
-import { clusterStatuses, invalidStatus } from '../core/cluster-status.ts'
+import { clusterStatuses, invalidStatus, storeKey } from '../core/cluster-status.ts'
+import type { Hindrance } from '../core/cluster-status.ts'
 import { budgetKey } from '../core/compile.ts'
 import type { ObjectStatus, Snapshot } from '../core/compile.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import { injectionHash } from '../core/injection-hash.ts'
-import { mergeTotals, newestTotals } from '../core/merge-reports.ts'
+import { isNewer, mergeTotals, newestOfBooks, newestTotals } from '../core/merge-reports.ts'
 import type { Gate } from '../core/workloads.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
@@ -16,6 +19,8 @@ import type { StatusValue, StatusWriter } from '../kube/status-writer.ts'
 import type { Cluster, Known } from './cluster.ts'
 import type { Configs } from './configs.ts'
 
+/** State in a store lives so long after the last turn. */
+const BOOKS_LIFE_MS = 35 * 86_400_000
 /** A leader that has just begun waits so long for sidecars to report before it says what they do not. */
 const SETTLING_MS = 30_000
 
@@ -25,42 +30,64 @@ export interface StatusesOptions {
   readonly reports: ReportBook
   readonly writer: Pick<StatusWriter, 'want' | 'forget'>
   readonly injection: InjectionSettings
+  /** By budget: why its pods cannot start with what was compiled. */
+  readonly hindered: (budgets: readonly ConversationBudget[]) => ReadonlyMap<string, Hindrance>
   readonly gates: () => ReadonlyMap<string, Gate>
+  /** The store that came with the chart has no volume. */
+  readonly storeIsEphemeral: boolean
   readonly nowMs: () => number
+  /** Of a clock that nobody sets, in ms. */
+  readonly steadyMs: () => number
   readonly onWish: (wish: 'Equal' | 'AtOnce' | 'Later') => void
 }
 
 export class Statuses {
   readonly #options: StatusesOptions
   readonly #sinceMs: number
+  /** Of each shared store the newest report: it counts while the pods are gone, too. */
+  readonly #shared = new Map<string, ReceivedReport>()
+  /** By spec, which stays the same object until it is compiled anew. */
+  readonly #hashes = new WeakMap<ConversationBudget['spec'], string>()
   #readiness: ReadonlyMap<string, number> = new Map()
+  /** Of the pods that budgets govern: any pod of the cluster may report, and only these are believed. */
+  #believed: readonly ReceivedReport[] = []
 
   constructor(options: StatusesOptions) {
     this.#options = options
-    this.#sinceMs = options.nowMs()
+    this.#sinceMs = options.steadyMs()
   }
 
   reconcile(): void {
-    const { cluster, configs, reports, injection, nowMs, gates } = this.#options
+    const { cluster, configs, reports, nowMs, gates } = this.#options
     const { inForce } = configs
     if (inForce === null) return // nothing was compiled yet: it wakes us
     const snapshot = withStatuses(inForce.snapshot, cluster)
-    const hashes = new Map(snapshot.budgets.map((budget) => [budgetKey(budget), injectionHash(budget, injection)]))
+    const pods = governedPods(cluster)
+    const governed = new Set([...pods.values()].flatMap((those) => those.map(({ uid }) => uid)))
+    this.#believed = [...reports.values()].filter(({ pod }) => governed.has(pod.uid))
+    this.#keepShared(snapshot.budgets)
     const statuses = clusterStatuses({
       nowMs: nowMs(),
       snapshot,
       compiled: inForce.compiled,
       configs: inForce.configs,
-      hindered: inForce.hindered,
-      pods: governedPods(cluster),
-      reports: new Map([...reports.values()].map((received) => [received.pod.uid, received])),
-      isOutdated: (budget, { annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== hashes.get(budgetKey(budget)),
+      hindered: new Map([...this.#options.hindered(snapshot.budgets), ...inForce.hindered]),
+      pods,
+      reports: new Map(this.#believed.map((received) => [received.pod.uid, received])),
+      shared: this.#shared,
+      storeIsEphemeral: this.#options.storeIsEphemeral,
+      isOutdated: (budget, { annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== this.#hashOf(budget),
       gates: gates(),
-      isSettling: nowMs() - this.#sinceMs < SETTLING_MS,
+      isSettling: this.#options.steadyMs() - this.#sinceMs < SETTLING_MS,
     })
     const ready = new Map<string, number>()
+    const failures: unknown[] = []
     for (const [object, status] of statuses) {
-      this.#want(object, status)
+      try {
+        this.#want(object, status)
+      } catch (error) {
+        failures.push(error) // one that cannot be written keeps no other from being
+      }
       if (!object.startsWith('ConversationBudget/')) continue
       const said = status.conditions?.find(({ type }) => type === 'Ready')?.status ?? 'Unknown'
       ready.set(said, (ready.get(said) ?? 0) + 1)
@@ -69,6 +96,7 @@ export class Statuses {
     this.#wantInvalid(PRICING_TIERS, cluster.tiers)
     this.#wantInvalid(CONVERSATION_BUDGETS, cluster.budgets)
     this.#wantInvalid(PRICE_BOOKS, cluster.books)
+    if (failures.length > 0) throw failures[0]
   }
 
   /** Of the budgets, how many say so of being ready. */
@@ -78,13 +106,40 @@ export class Statuses {
 
   /** Of each tier, in US dollars: what sidecars told of today. */
   spentToday(): ReadonlyMap<string, number> {
-    const totals = mergeTotals(newestTotals(this.#options.reports.values()).values())
+    const { cluster, nowMs } = this.#options
+    const totals = mergeTotals(newestTotals([...this.#believed, ...this.#shared.values()], nowMs()).values())
     return new Map(
-      [...this.#options.cluster.tiers.values()].map(({ object }) => {
-        const spent = parseSignedUsd(totals[object.metadata.name]?.today?.spent ?? '0')
-        return [object.metadata.name, Number(spent) / Number(NANO_PER_USD)]
+      [...cluster.tiers.values()].flatMap(({ object }) => {
+        const { name } = object.metadata
+        const today = Object.hasOwn(totals, name) ? totals[name]?.today : undefined
+        return today === undefined ? [] : [[name, Number(parseSignedUsd(today.spent)) / Number(NANO_PER_USD)] as const]
       }),
     )
+  }
+
+  #hashOf(budget: ConversationBudget): string {
+    const known = this.#hashes.get(budget.spec)
+    if (known !== undefined) return known
+    const hash = injectionHash(budget, this.#options.injection)
+    this.#hashes.set(budget.spec, hash)
+    return hash
+  }
+
+  #keepShared(budgets: readonly ConversationBudget[]): void {
+    const { nowMs } = this.#options
+    const keys = new Map(budgets.map((budget) => [budgetKey(budget), storeKey(budget)]))
+    for (const received of newestOfBooks(this.#believed, nowMs()).values()) {
+      const { status } = received.report
+      const of = status?.config.budget ?? ''
+      const key = keys.get(of) ?? null
+      // A pod speaks for its own namespace.
+      if (status?.store.kind !== 'Shared' || key === null || !of.startsWith(`${received.pod.namespace}/`)) continue
+      const known = this.#shared.get(key)
+      if (known === undefined || isNewer(received, known, nowMs())) this.#shared.set(key, received)
+    }
+    const stores = new Set(keys.values())
+    for (const [key, { receivedAtMs }] of this.#shared)
+      if (!stores.has(key) || nowMs() - receivedAtMs > BOOKS_LIFE_MS) this.#shared.delete(key)
   }
 
   #want(object: string, desired: ObjectStatus): void {
@@ -105,7 +160,9 @@ export class Statuses {
     for (const { object, checked } of cache.values()) {
       if (checked.status === 'ok') continue
       const { generation } = object.metadata
-      this.#wantOf(resource, object, invalidStatus({ generation, conditions: [] }, checked.problems, this.#options.nowMs()))
+      const status = invalidStatus({ generation, conditions: [] }, checked.problems, this.#options.nowMs())
+      // What is in force and what was counted stays as it was told.
+      this.#wantOf(resource, object, { ...(typeof object['status'] === 'object' ? object['status'] : {}), ...status })
     }
   }
 

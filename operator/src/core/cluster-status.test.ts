@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { checkObject } from '@farebox/crds/check.ts'
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget, ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
-import { clusterStatuses, invalidStatus, STATUS_BYTES_MAX } from './cluster-status.ts'
+import { clusterStatuses, invalidStatus, STATUS_BYTES_MAX, storeKey } from './cluster-status.ts'
 import type { ClusterView } from './cluster-status.ts'
 import { compile } from './compile.ts'
 import type { ObjectStatus, Snapshot } from './compile.ts'
@@ -52,7 +52,9 @@ function statusesOf(snapshot: Snapshot, view: Partial<ClusterView>): ReadonlyMap
     configs: compiled.configs,
     pods: new Map(),
     reports: new Map(),
+    shared: new Map(),
     isOutdated: () => false,
+    storeIsEphemeral: false,
     gates: new Map(),
     isSettling: false,
     hindered: new Map(),
@@ -147,6 +149,78 @@ test('numbers that are known stay while nobody reports; a new leader keeps what 
   assert.deepEqual([settled.conversations, settled.spend, settled.tiers], [known.conversations, known.spend, known.tiers])
 })
 
+test('where the pods are gone, the shared store is not: its last numbers stay in status and in the margin of the tier', () => {
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']) + budget('alone', ['pro'], '  store: { kind: Embedded }\n'))
+  const today = { turns: 4, spent: '0.50', users: 1 }
+  const last = reportOf({ pod: 'a', receivedAtMs: NOW, tiers: { pro: totalsOf({ conversations: 2, spent: '0.50', today }) } })
+  const [desk, alone] = snapshot.budgets
+  assert.ok(desk && alone)
+  assert.equal(storeKey(alone), null)
+  const shared = new Map([[storeKey(desk) ?? '', last]])
+  const other = reportOf({ pod: 'z', namespace: 'sales', receivedAtMs: NOW, tiers: { pro: totalsOf({ conversations: 2, spent: '1.50' }) } })
+  const reports = new Map([['z', other]])
+  const gone = statusesOf(snapshot, { shared, reports })
+  assert.partialDeepStrictEqual(budgetStatus(gone), { conversations: { total: 2 }, spend: { spent: '0.50', today: '0.50' } })
+  assert.equal(budgetStatus(gone, 'alone').conversations, undefined)
+  assert.partialDeepStrictEqual(gone.get('PricingTier/pro'), { margin: { realisedPercent: 50 } })
+  // The day after nothing was spent.
+  const tomorrow = statusesOf(snapshot, { shared, nowMs: NOW + 86_400_000 })
+  assert.partialDeepStrictEqual(budgetStatus(tomorrow), { spend: { spent: '0.50', today: '0.00' } })
+  // A leader that never heard of these books has what status says, and does not claim to know of today.
+  const known = { ...snapshot, budgets: [{ ...desk, status: budgetStatus(gone) }, alone] }
+  const later = statusesOf(known, { reports })
+  assert.deepEqual(budgetStatus(later).spend, { spent: '0.50', held: '0.00' })
+  assert.partialDeepStrictEqual(later.get('PricingTier/pro'), { margin: { realisedPercent: 50 } })
+})
+
+test('a budget whose sidecars leave the telling to those of another one shows what these tell', () => {
+  const snapshot = snapshotOf(tier('pro') + tier('free') + budget('desk', ['pro']) + budget('bot', ['free']))
+  const tiers = { pro: totalsOf({ conversations: 2, spent: '0.50' }), free: totalsOf({ conversations: 3, spent: '0.10' }) }
+  const [teller, silent] = [reportOf({ pod: 'a', receivedAtMs: NOW, tiers }), reportOf({ pod: 'b', receivedAtMs: NOW + 1 })]
+  const [desk] = snapshot.budgets
+  assert.ok(desk)
+  const statuses = statusesOf(snapshot, {
+    pods: new Map([
+      ['support/desk', [pod('a')]],
+      ['support/bot', [pod('b')]],
+    ]),
+    reports: new Map([teller, silent].map((received) => [received.pod.uid, received])),
+    shared: new Map([[storeKey(desk) ?? '', teller]]),
+  })
+  assert.partialDeepStrictEqual(budgetStatus(statuses), { conversations: { total: 2 }, spend: { spent: '0.50' } })
+  assert.partialDeepStrictEqual(budgetStatus(statuses, 'bot'), { conversations: { total: 3 }, spend: { spent: '0.10' } })
+})
+
+test('a sidecar that tells what no status can hold does not keep the rest from being told', () => {
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']))
+  const most = '999999999.999999999'
+  const strange = totalsOf({
+    conversations: 2,
+    turns: -1,
+    byRung: { None: 1, Levitate: 1 },
+    alerts: { '70': 1, often: 2, '250': 3 },
+    spent: most,
+    resolutions: { started: -4, confirmed: 0, reversed: 0, costPer: null },
+  })
+  const told = ['a', 'b'].map((name) =>
+    reportOf({ pod: name, books: name, receivedAtMs: NOW, tiers: { pro: strange, 'No Name': strange } }),
+  )
+  const statuses = statusesOf(snapshot, {
+    pods: new Map([['support/desk', [pod('a'), pod('b')]]]),
+    reports: new Map(told.map((received) => [received.pod.uid, received])),
+  })
+  assert.partialDeepStrictEqual(budgetStatus(statuses), {
+    conversations: { total: 4, turns: 0, byRung: { None: 2 } },
+    alerts: { '70': 2 },
+    spend: { spent: most },
+    resolutions: { started: 0 },
+  })
+  assert.deepEqual(
+    budgetStatus(statuses).tiers?.map(({ tier: name }) => name),
+    ['pro'],
+  )
+})
+
 test('an exhausted budget is ready: it works', () => {
   const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']))
   const tiers = { pro: totalsOf({ conversations: 5, byRung: { EndConversation: 5 }, alerts: { '100': 5 }, spent: '1.50' }) }
@@ -169,6 +243,21 @@ test('a config that could not be written is not programmed', () => {
   const said = conditions(budgetStatus(statusesOf(snapshot, { hindered })))
   assert.equal(said['Programmed'], 'False NotWritten')
   assert.equal(said['Ready'], 'False NotWritten')
+})
+
+test('what keeps pods from starting, and what does not come right by itself, is told apart', () => {
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']))
+  const told = (reason: 'NoRuntimeSecret' | 'TooLarge' | 'NoStore'): Record<string, string> =>
+    conditions(budgetStatus(statusesOf(snapshot, { hindered: new Map([['support/desk', { reason, message: 'why' }]]) })))
+  const waiting = told('NoRuntimeSecret')
+  assert.deepEqual(
+    [waiting['Ready'], waiting['Reconciling'], waiting['Stalled']],
+    ['False NoRuntimeSecret', 'True NoRuntimeSecret', undefined],
+  )
+  for (const reason of ['TooLarge', 'NoStore'] as const) {
+    const lasting = told(reason)
+    assert.deepEqual([lasting['Ready'], lasting['Reconciling'], lasting['Stalled']], [`False ${reason}`, undefined, `True ${reason}`])
+  }
 })
 
 test('an object that is none of ours any more is invalid, and somebody must act', () => {

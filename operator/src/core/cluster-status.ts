@@ -8,6 +8,9 @@ import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import type { Condition } from '@farebox/crds/fields.ts'
 import type { PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
+import { canonicalJson } from './canonical.ts'
 import { budgetKey, tiersOf } from './compile.ts'
 import type { Compiled, ObjectStatus, Snapshot } from './compile.ts'
 import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
@@ -31,7 +34,11 @@ export interface ClusterView {
   readonly pods: ReadonlyMap<string, readonly Pod[]>
   /** By uid of the pod. */
   readonly reports: ReadonlyMap<string, ReceivedReport>
+  /** Of each shared store, by `storeKey`, the newest report, though its pod may be gone: the books are not. */
+  readonly shared: ReadonlyMap<string, ReceivedReport>
   readonly isOutdated: (budget: ConversationBudget, pod: Pod) => boolean
+  /** The store that came with the chart has no volume. */
+  readonly storeIsEphemeral: boolean
   /** By namespace, where sidecars are required. */
   readonly gates: ReadonlyMap<string, Gate>
   /** Whether this leader has just begun: sidecars that it has not heard of may be well. */
@@ -41,7 +48,7 @@ export interface ClusterView {
 }
 
 export interface Hindrance {
-  readonly reason: 'NotWritten' | 'NoStore'
+  readonly reason: 'NotWritten' | 'NoStore' | 'NoRuntimeSecret' | 'TooLarge' | 'Contested'
   readonly message: string
 }
 
@@ -50,7 +57,7 @@ export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectSt
   const { snapshot, compiled } = view
   const statuses = new Map<string, ObjectStatus>()
   for (const book of snapshot.priceBooks) keepFound(statuses, `PriceBook/${book.metadata.name}`, compiled)
-  const totals = mergeTotals(newestTotals(view.reports.values()).values())
+  const totals = allTotals(view)
   const isSettling = [...view.pods.values()].some((pods) => isUnheardOf(pods, view))
   const margins = marginsOf(compiled, snapshot.tiers, totals)
   for (const tier of snapshot.tiers) {
@@ -60,7 +67,7 @@ export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectSt
     const margin = margins.get(tier.metadata.name)
     const known = tier.status?.margin?.realisedPercent
     const keeps =
-      (isSettling || totals[tier.metadata.name] === undefined) &&
+      (isSettling || !Object.hasOwn(totals, tier.metadata.name)) &&
       known !== undefined &&
       compiled.tiers.get(tier.metadata.name)?.status === 'accepted'
     statuses.set(object, { ...status, ...(margin === undefined ? {} : { margin: keeps ? { ...margin, realisedPercent: known } : margin }) })
@@ -110,6 +117,7 @@ function budgetStatus(budget: ConversationBudget, status: ObjectStatus, bound: R
     reports: view.reports,
     isOutdated: (pod) => view.isOutdated(budget, pod),
     gate,
+    storeIsEphemeral: view.storeIsEphemeral && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined,
   })
   const said = isSettling ? withKnown(findings, before, config) : findings
   const { generation } = budget.metadata
@@ -146,13 +154,63 @@ function traffic(
 ): Pick<ConversationBudgetStatus, 'conversations' | 'spend' | 'cost' | 'alerts' | 'resolutions' | 'tiers'> {
   const { snapshot, compiled, reports } = view
   const own = pods.flatMap(({ uid }) => (uid === undefined ? [] : (reports.get(uid) ?? [])))
-  const books = newestTotals(own)
-  if (books.size === 0 || (isUnheardOf(pods, view) && budget.status?.conversations !== undefined)) return knownTraffic(budget.status)
+  if (isUnheardOf(pods, view) && budget.status?.conversations !== undefined) return knownTraffic(budget.status)
+  // Of those who share books one at a time tells of them, and it may be one of another budget.
+  const books = newestTotals([...own, ...sharedWith(budget, view.shared)], view.nowMs)
+  if (books.size === 0) return withoutToday(knownTraffic(budget.status))
   const allowed = tiersOf(budget)
   const totals: Totals = Object.fromEntries(
     Object.entries(mergeTotals(books.values())).filter(([tier]) => allowed.includes(tier) || !bound.has(tier)),
   )
   return trafficOf(totals, marginsOf(compiled, snapshot.tiers, totals))
+}
+
+/** What budgets of a namespace have in common whose sidecars keep one set of books; null: each sidecar has its own. */
+export function storeKey({ metadata, spec }: ConversationBudget): string | null {
+  return spec.store.kind === 'Embedded' ? null : `${metadata.namespace ?? 'default'}/${canonicalJson(spec.store)}`
+}
+
+/** What was told last of the books that this budget's pods keep, when there are any. */
+function sharedWith(budget: ConversationBudget, shared: ClusterView['shared']): readonly ReceivedReport[] {
+  const key = storeKey(budget)
+  const last = key === null ? undefined : shared.get(key)
+  return last === undefined ? [] : [last]
+}
+
+/** Nobody has said anything for long enough that today may be another day. */
+function withoutToday(known: ReturnType<typeof traffic>): ReturnType<typeof traffic> {
+  if (known.spend === undefined) return known
+  const { today: _today, ...spend } = known.spend
+  return { ...known, spend }
+}
+
+/**
+ * What all books tell. Of shared books that nobody has told of since this leader began, as where all pods are gone, status tells: it is
+ * what was known.
+ */
+function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): Totals {
+  const told = [...reports.values(), ...shared.values()]
+  const books = newestTotals(told, nowMs)
+  const heard = new Set(told.flatMap(({ pod, report }) => (books.has(`${pod.namespace}/${report.books}`) ? [pod.namespace] : [])))
+  const known = new Map<string, Map<string, TierTotals>>()
+  for (const { metadata, spec, status } of snapshot.budgets) {
+    const { namespace = 'default' } = metadata
+    if (heard.has(namespace) || spec.store.kind === 'Embedded') continue
+    const tiers = known.get(namespace) ?? new Map<string, TierTotals>()
+    known.set(namespace, tiers)
+    // Budgets that share books tell the same of a tier, at different times.
+    for (const traffic of status?.tiers ?? []) {
+      const before = tiers.get(traffic.tier)
+      if (before === undefined || before.conversations < traffic.conversations.total) tiers.set(traffic.tier, totalsOf(traffic))
+    }
+  }
+  return mergeTotals([...books.values(), ...[...known.values()].map((tiers) => Object.fromEntries(tiers))])
+}
+
+function totalsOf({ conversations, spend, cost, alerts, resolutions }: TierTraffic): TierTotals {
+  const { total, turns, byRung } = conversations
+  const { costPer = null, ...outcomes } = resolutions
+  return { conversations: total, turns, byRung, ...spend, cost, alerts, resolutions: { ...outcomes, costPer } }
 }
 
 function knownTraffic(status: ConversationBudgetStatus | undefined): ReturnType<typeof traffic> {

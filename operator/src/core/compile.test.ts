@@ -87,6 +87,21 @@ test('what is compiled does not depend on the order of objects and keys', () => 
   }
 })
 
+test('versions grow when the config map is gone and the clock was set back: status knows the last one', () => {
+  const { manifests } = outcomeOf(readFileSync(`${TESTDATA}minimal.in.yaml`, 'utf8'))
+  const { snapshot } = manifests
+  const context = { nowMs: Date.parse(NOW), previous: new Map() }
+  const hash = compile(snapshot, context).configs.get('default/desk')?.hash ?? ''
+  const versionAfter = (config: { readonly version: number; readonly hash: string }): number | undefined => {
+    const budgets = snapshot.budgets.map((budget) => ({ ...budget, status: { config } }))
+    return compile({ ...snapshot, budgets }, context).configs.get('default/desk')?.version
+  }
+  const later = context.nowMs + 3_600_000
+  assert.equal(versionAfter({ version: later, hash: '0'.repeat(16) }), later + 1)
+  assert.equal(versionAfter({ version: later, hash }), later)
+  assert.equal(versionAfter({ version: 1, hash: '0'.repeat(16) }), context.nowMs)
+})
+
 test('a hash is over everything but the version and itself, and changes with any of it', () => {
   const { compiled } = outcomeOf(readFileSync(`${TESTDATA}minimal.in.yaml`, 'utf8'))
   const config = compiled?.configs.get('default/desk')

@@ -9,11 +9,13 @@ import { isTimeZone } from '@farebox/crds/period.ts'
 import type { PriceBook, PriceBookStatus } from '@farebox/crds/price-book.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
 import { createPriceList, isWhole } from '@farebox/crds/price-list.ts'
+import type { PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION, UpstreamSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { allowancePercent } from '@farebox/crds/store-failure.ts'
 import { canonicalJson, contentHash } from './canonical.ts'
+import type { SharedTexts } from './canonical.ts'
 import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
@@ -34,7 +36,9 @@ const CATALOGUE_PRICES = createPriceList([], CATALOGUE)
 
 /** What the PriceBooks say, in order: of two equal entries the first counts. */
 interface BookPrices {
-  readonly entries: readonly PriceEntry[]
+  /** One list for all configs. */
+  readonly entries: PriceEntry[]
+  readonly list: PriceList
   /** Why one of them is not accepted: then no budget is compiled with half of them. */
   readonly refused: string | null
 }
@@ -61,6 +65,8 @@ export interface Compiled {
   readonly findings: readonly { readonly object: string; readonly field: string; readonly reason: string; readonly message: string }[]
   /** The tiers as compiled, for `explain`. */
   readonly tiers: ReadonlyMap<string, CompiledTier>
+  /** Of what these configs share, for `configText`. */
+  readonly shared: SharedTexts
 }
 
 export type ObjectStatus = PricingTierStatus | ConversationBudgetStatus | PriceBookStatus
@@ -71,10 +77,15 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   const names = new Set(snapshot.tiers.map((tier) => tier.metadata.name))
   const tiers = new Map(snapshot.tiers.map((tier) => [tier.metadata.name, compileTier(tier, rates, names)]))
   const incomplete = new Map(books.flatMap((book) => incompleteEntry(book).map((refusal) => [book.metadata.name, refusal] as const)))
+  const entries = books.toReversed().flatMap((book) => book.spec.entries) // of two equal entries the first counts
   const prices: BookPrices = {
-    entries: books.toReversed().flatMap((book) => book.spec.entries), // of two equal entries the first counts
+    entries,
+    list: createPriceList(entries, CATALOGUE),
     refused: [...incomplete].map(([name, { message }]) => `PriceBook "${name}" is not accepted: ${message}`)[0] ?? null,
   }
+  const contracts = [...tiers.values()].flatMap((tier) => (tier.status === 'accepted' ? [tier.contract] : []))
+  const shared: SharedTexts = new Map([entries, ...contracts].map((part) => [part, canonicalJson(part)]))
+  const older = olderSharing(snapshot.budgets)
   const configs = new Map<string, SidecarConfig>()
   const found = new Map<string, readonly Finding[]>()
   /** Budgets of pods that an older one governs. */
@@ -83,10 +94,10 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
     const key = budgetKey(governing)
     const judged = later.map((budget) => ({ budget, refusal: refusalOf(budget, tiers, prices, context.nowMs) }))
     const limits = judged.flatMap(({ budget, refusal }) => (refusal === null ? budget.spec.limits : []))
-    const compiled = compileBudget(governing, limits, tiers, prices, context)
+    const compiled = compileBudget(governing, limits, tiers, prices, shared, context)
     if (compiled.status === 'accepted') configs.set(key, compiled.config)
-    const older = olderSharing(governing, snapshot.budgets)
-    const findings = older === null ? compiled.findings : compiled.findings.map((finding) => sharingPods(finding, older))
+    const sharing = older.get(governing)
+    const findings = sharing === undefined ? compiled.findings : compiled.findings.map((finding) => sharingPods(finding, sharing))
     found.set(`ConversationBudget/${key}`, findings)
     for (const { budget, refusal } of judged) {
       governed.add(budgetKey(budget))
@@ -136,7 +147,7 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
       finding.field === undefined ? [] : [{ object, field: finding.field, reason: finding.reason, message: finding.message }],
     ),
   )
-  return { configs, statuses, findings, tiers }
+  return { configs, statuses, findings, tiers, shared }
 }
 
 export function budgetKey(budget: ConversationBudget): string {
@@ -158,6 +169,7 @@ function compileBudget(
   laterLimits: SidecarConfig['limits'],
   tiers: ReadonlyMap<string, CompiledTier>,
   prices: BookPrices,
+  shared: SharedTexts,
   context: CompileContext,
 ): CompiledBudget {
   const { spec } = budget
@@ -193,10 +205,11 @@ function compileBudget(
     onStale: { afterMs: parseDuration(spec.onStale.after), action: spec.onStale.action },
     retrieval: spec.retrieval,
     resolution: spec.resolution,
-    prices: [...prices.entries],
+    prices: prices.entries,
   }
-  const hash = contentHash(content)
-  const previous = context.previous.get(key)
+  const hash = contentHash(content, shared)
+  // A config map that was deleted leaves what status says of it: sidecars may have that, whatever our clock says by now.
+  const previous = context.previous.get(key) ?? budget.status?.config
   const version = previous?.hash === hash ? previous.version : Math.max((previous?.version ?? 0) + 1, context.nowMs)
   return {
     status: 'accepted',
@@ -241,7 +254,7 @@ function refusalOf(
     if (tier === undefined) return { reason: 'TierNotFound', field, message: `there is no PricingTier "${name}"` }
     if (tier.status === 'refused')
       return { reason: 'TierNotAccepted', field, message: `PricingTier "${name}" is not accepted: ${tier.finding.message}` }
-    const unpriced = unpricedModel(tier.contract, providers, prices.entries, nowMs)
+    const unpriced = unpricedModel(tier.contract, providers, prices.list, nowMs)
     if (unpriced !== null) {
       const message = `PricingTier "${name}" has "${unpriced.model}" as ${unpriced.field}, which has no price for ${providers.join(' or ')}: add it to a PriceBook`
       return { reason: 'ModelUnpriced', field, message }
@@ -281,10 +294,9 @@ function isListed({ provider, model }: PriceEntry): boolean {
 function unpricedModel(
   { models }: SidecarConfig['contracts'][string],
   providers: readonly string[],
-  entries: readonly PriceEntry[],
+  prices: PriceList,
   nowMs: number,
 ): { readonly field: string; readonly model: string } | null {
-  const prices = createPriceList(entries, CATALOGUE)
   const named = [
     ...models.downgrades.map(({ to }, index) => ({ field: `spec.models.downgrades[${index}].to`, model: to })),
     ...(models.summarizer === undefined ? [] : [{ field: 'spec.models.summarizer', model: models.summarizer }]),
@@ -301,7 +313,11 @@ function sameSelector(budgets: readonly ConversationBudget[]): readonly (readonl
   const groups = new Map<string, [ConversationBudget, ...ConversationBudget[]]>()
   for (const budget of budgets.toSorted(byAge)) {
     const { matchLabels, matchExpressions } = budget.spec.selector
-    const pods = canonicalJson([namespaceOf(budget), matchLabels, matchExpressions.map(canonicalJson).toSorted()])
+    const pods = canonicalJson([
+      namespaceOf(budget),
+      matchLabels,
+      matchExpressions.map((expression) => canonicalJson(expression)).toSorted(),
+    ])
     const group = groups.get(pods)
     if (group === undefined) groups.set(pods, [budget])
     else group.push(budget)
@@ -320,23 +336,29 @@ function bornAt({ metadata }: ConversationBudget): string {
   return typeof creationTimestamp === 'string' ? creationTimestamp : ''
 }
 
-/** The oldest budget whose pods are, by the labels alone, also of this one, or the other way round; null: none can be told without pods. */
-function olderSharing(budget: ConversationBudget, budgets: readonly ConversationBudget[]): ConversationBudget | null {
-  const sharing = budgets.filter(
-    (other) =>
-      byAge(other, budget) < 0 && namespaceOf(other) === namespaceOf(budget) && (isWithin(budget, other) || isWithin(other, budget)),
-  )
-  return sharing.toSorted(byAge)[0] ?? null
+/** Of each budget the oldest one whose pods are, by the labels alone, also its own, or the other way round. Without pods no more can be told. */
+function olderSharing(budgets: readonly ConversationBudget[]): ReadonlyMap<ConversationBudget, ConversationBudget> {
+  const sharing = new Map<ConversationBudget, ConversationBudget>()
+  const seen = new Map<string, { readonly budget: ConversationBudget; readonly asked: ReadonlySet<string> }[]>()
+  for (const budget of budgets.toSorted(byAge)) {
+    const asked = new Set(conditionsAsked(budget))
+    const older = seen.get(namespaceOf(budget)) ?? []
+    seen.set(namespaceOf(budget), older)
+    const oldest = older.find((other) => isWithin(asked, other.asked) || isWithin(other.asked, asked))
+    if (oldest !== undefined) sharing.set(budget, oldest.budget)
+    older.push({ budget, asked })
+  }
+  return sharing
 }
 
-/** Whether each pod of `narrow` is one of `wide`: it asks for all that `wide` asks for. */
-function isWithin(narrow: ConversationBudget, wide: ConversationBudget): boolean {
-  const asked = new Set(conditionsAsked(narrow))
-  return conditionsAsked(wide).every((condition) => asked.has(condition))
+function isWithin(part: ReadonlySet<string>, whole: ReadonlySet<string>): boolean {
+  if (part.size > whole.size) return false
+  for (const condition of part) if (!whole.has(condition)) return false
+  return true
 }
 
 function conditionsAsked({ spec: { selector } }: ConversationBudget): readonly string[] {
-  return [...Object.entries(selector.matchLabels).map((label) => canonicalJson(label)), ...selector.matchExpressions.map(canonicalJson)]
+  return [...Object.entries(selector.matchLabels), ...selector.matchExpressions].map((condition) => canonicalJson(condition))
 }
 
 /** What is programmed stays as it is: it is only said that an older budget selects some of the same pods. */

@@ -57,10 +57,10 @@ export function findingsOf(conditions: readonly Condition[]): readonly Finding[]
 
 /**
  * An object must be accepted and programmed. Of the rest only what is known to be wrong counts: a budget whose pods have had no calls
- * yet is as ready as it can be. Numbers that are old are told, but all is in force.
+ * yet is as ready as it can be. Numbers that are old are told, but all is in force; books that end with a pod were somebody's choice.
  */
-function isInTheWay({ type, status }: Finding): boolean {
-  if (type === 'UsageFresh') return false
+function isInTheWay({ type, status, reason }: Finding): boolean {
+  if (type === 'UsageFresh' || reason === 'EphemeralStore') return false
   return type === 'Accepted' || type === 'Programmed' ? status !== 'True' : status === 'False'
 }
 
@@ -73,14 +73,15 @@ const PASSING: ReadonlySet<string> = new Set([
   'ModelUnpriced',
 ])
 
+/** Of what was accepted: what does not come right by itself. */
+const LASTING: ReadonlySet<string> = new Set(['PartiallyProgrammed', 'Refused', 'NoStore', 'TooLarge'])
+
 function abnormal({ type, status, reason, message }: Finding): readonly Finding[] {
   switch (type) {
     case 'Accepted':
       return [{ type: status === 'Unknown' || PASSING.has(reason) ? 'Reconciling' : 'Stalled', status: 'True', reason, message }]
     case 'Programmed':
-      return [
-        { type: reason === 'PartiallyProgrammed' || reason === 'Refused' ? 'Stalled' : 'Reconciling', status: 'True', reason, message },
-      ]
+      return [{ type: LASTING.has(reason) ? 'Stalled' : 'Reconciling', status: 'True', reason, message }]
     default:
       return [] // in force as far as it goes: `Ready` says what is missing
   }

@@ -2,9 +2,10 @@
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { canonicalJson, contentHash } from './canonical.ts'
+import type { SharedTexts } from './canonical.ts'
 
-export function configText(config: SidecarConfig): string {
-  return canonicalJson(config)
+export function configText(config: SidecarConfig, shared?: SharedTexts): string {
+  return canonicalJson(config, shared)
 }
 
 /** Null: it is not a config as this version writes them, or not the one that its hash says. */

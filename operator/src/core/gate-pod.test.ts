@@ -16,7 +16,7 @@ test('the pod that is tried has labels that the selector matches', () => {
       { key: 'old', operator: 'DoesNotExist', values: [] },
     ],
   }
-  assert.deepEqual(labelsFor(selector), { app: 'desk', tier: 'silver', track: 'some' })
+  assert.deepEqual(labelsFor(selector), { app: 'desk', tier: 'silver', track: 'any-1' })
   assert.deepEqual(gatePod({ app: 'desk' }).labels, { app: 'desk', 'farebox.dev/inject': 'disabled' })
 })
 

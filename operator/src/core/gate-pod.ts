@@ -6,12 +6,18 @@ import { matches } from './selector.ts'
 /** Labels that the selector matches; null: there are none. */
 export function labelsFor(selector: Selector): Labels | null {
   const labels: Record<string, string> = { ...selector.matchLabels }
-  for (const { key, operator, values } of selector.matchExpressions) {
-    if (Object.hasOwn(labels, key)) continue
-    if (operator === 'In') labels[key] = values.find((value) => isAllowed(selector, key, value)) ?? ''
-    else if (operator === 'Exists') labels[key] = ['any', 'some', 'other'].find((value) => isAllowed(selector, key, value)) ?? ''
+  for (const { key, operator } of selector.matchExpressions) {
+    if (Object.hasOwn(labels, key) || (operator !== 'In' && operator !== 'Exists')) continue
+    labels[key] = candidates(selector, key).find((value) => isAllowed(selector, key, value)) ?? ''
   }
   return matches(selector, labels) ? labels : null
+}
+
+/** What the label may have to be, and then more values than are forbidden. */
+function candidates({ matchExpressions }: Selector, key: string): readonly string[] {
+  const named = (operator: string): readonly string[] =>
+    matchExpressions.flatMap((expression) => (expression.key === key && expression.operator === operator ? expression.values : []))
+  return [...named('In'), 'any', ...named('NotIn').map((_, index) => `any-${index + 1}`)]
 }
 
 /** By all that the selector says of this label. */

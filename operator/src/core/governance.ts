@@ -15,6 +15,11 @@ export function governing(pod: Selectable, budgets: Iterable<ConversationBudget>
   return selecting(pod, budgets)[0] ?? null
 }
 
+/** The same of budgets that are of the pod's namespace and in order already, for who asks of many pods. */
+export function firstSelecting(labels: Labels, byAge: readonly ConversationBudget[]): ConversationBudget | null {
+  return byAge.find(({ spec }) => matches(spec.selector, labels)) ?? null
+}
+
 /** The budgets that select the pod beside the one that governs it, the oldest first. */
 export function later(pod: Selectable, budgets: Iterable<ConversationBudget>): readonly ConversationBudget[] {
   return selecting(pod, budgets).slice(1)

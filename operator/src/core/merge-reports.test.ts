@@ -8,26 +8,58 @@ import { mergeTotals, newestTotals } from './merge-reports.ts'
 import type { Totals } from './merge-reports.ts'
 import { reportOf, totalsOf } from './testing.ts'
 
+const NOW = 10_000
+
 const from = (pod: string, books: string, receivedAtMs: number, tiers: Totals, namespace = 'support'): ReceivedReport =>
   reportOf({ pod, namespace, receivedAtMs, books, tiers })
 
 test('sidecars that share books count once, by what was said last', () => {
   const early = from('a', 'shared', 1_000, { pro: totalsOf({ conversations: 3, spent: '0.30' }) })
   const late = from('b', 'shared', 2_000, { pro: totalsOf({ conversations: 4, spent: '0.40' }) })
-  const merged = mergeTotals(newestTotals([late, early]).values())
+  const merged = mergeTotals(newestTotals([late, early], NOW).values())
   assert.deepEqual(merged, { pro: totalsOf({ conversations: 4, spent: '0.40' }) })
 })
 
 test('a sidecar whose store is away has no totals: what another said before stays', () => {
   const known = from('a', 'shared', 1_000, { pro: totalsOf({ conversations: 3 }) })
   const away = from('b', 'shared', 2_000, {})
-  assert.equal(mergeTotals(newestTotals([known, away]).values())['pro']?.conversations, 3)
+  assert.equal(mergeTotals(newestTotals([known, away], NOW).values())['pro']?.conversations, 3)
+})
+
+test('after the clock was set back, what is said now counts, and not what came by the clock of before', () => {
+  const before = from('a', 'shared', NOW + 3_600_000, { pro: totalsOf({ conversations: 3 }) })
+  const after = from('b', 'shared', NOW, { pro: totalsOf({ conversations: 4 }) })
+  assert.equal(newestTotals([before, after], NOW).get('support/shared')?.['pro']?.conversations, 4)
+  // Clocks of replicas are never quite the same.
+  const ahead = from('c', 'shared', NOW + 1_000, { pro: totalsOf({ conversations: 5 }) })
+  assert.equal(newestTotals([ahead, after], NOW).get('support/shared')?.['pro']?.conversations, 5)
 })
 
 test('no pod speaks for the books of another namespace', () => {
   const theirs = from('a', 'shared', 1_000, { pro: totalsOf({ conversations: 3 }) }, 'support')
   const forged = from('b', 'shared', 2_000, { pro: totalsOf({ conversations: 9_000 }) }, 'elsewhere')
-  assert.equal(newestTotals([theirs, forged]).get('support/shared')?.['pro']?.conversations, 3)
+  assert.equal(newestTotals([theirs, forged], NOW).get('support/shared')?.['pro']?.conversations, 3)
+})
+
+test('what was told yesterday says nothing of today, and all of the rest', () => {
+  const today = { turns: 3, spent: '0.30', users: 2 }
+  const midnightMs = Date.UTC(2026, 10, 25)
+  const told = from('a', 'shared', midnightMs - 1, { pro: totalsOf({ conversations: 3, spent: '0.30', today }) })
+  assert.deepEqual(newestTotals([told], midnightMs - 1).get('support/shared')?.['pro']?.today, today)
+  assert.deepEqual(newestTotals([told], midnightMs).get('support/shared')?.['pro'], {
+    ...totalsOf({ conversations: 3, spent: '0.30' }),
+    today: { turns: 0, spent: '0.00', users: 0 },
+  })
+})
+
+test('sums beyond what a status can hold stay at that', () => {
+  const most = '999999999.999999999'
+  const today = { turns: 1, spent: `-${most}`, users: 1 }
+  const merged = mergeTotals([
+    { pro: totalsOf({ spent: most, held: most, today }) },
+    { pro: totalsOf({ spent: most, held: '1.00', today }) },
+  ])
+  assert.partialDeepStrictEqual(merged['pro'], { spent: most, held: most, today: { spent: `-${most}` } })
 })
 
 test('different books add up: counts, money, outcomes, today; quantiles are never too low', () => {
@@ -117,7 +149,7 @@ test('the order in which reports come changes nothing, and neither does one that
         from(pod, books, receivedAtMs, { pro: totalsOf({ conversations }) }),
       )
       const turned = received.toSorted((a, b) => ((a.receivedAtMs * 7 + seed) % 5) - ((b.receivedAtMs * 7 + seed) % 5))
-      assert.deepEqual(mergeTotals(newestTotals([...turned, ...received]).values()), mergeTotals(newestTotals(received).values()))
+      assert.deepEqual(mergeTotals(newestTotals([...turned, ...received], NOW).values()), mergeTotals(newestTotals(received, NOW).values()))
     }),
   )
 })

@@ -7,28 +7,63 @@ import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd, parseSignedUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
+const DAY_MS = 86_400_000
+/** Between the clocks of replicas. */
+const SKEW_MS_MAX = 60_000
+/** What a status can hold. A sidecar that tells of more is not to be believed, and must not keep others from being told of. */
+const USD_MAX: NanoUsd = 999_999_999_999_999_999n
+
 /** Totals by tier. */
 export type Totals = Readonly<Record<string, TierTotals>>
 
 /**
  * The newest totals of each set of books. Books are told apart by the namespace of who reports them as well, so that no pod can speak
- * for the books of another namespace. A sidecar whose store is away has no totals: what was known before stays.
+ * for the books of another namespace. A sidecar whose store is away has no totals: what was known before stays. What was told
+ * yesterday says nothing of today.
  */
-export function newestTotals(reports: Iterable<ReceivedReport>): ReadonlyMap<string, Totals> {
+export function newestTotals(reports: Iterable<ReceivedReport>, nowMs: number): ReadonlyMap<string, Totals> {
+  return new Map(
+    [...newestOfBooks(reports, nowMs)].map(([key, { receivedAtMs, report }]) => {
+      const tiers = report.status?.tiers ?? {}
+      return [key, dayOf(receivedAtMs) < dayOf(nowMs) ? untilYesterday(tiers) : tiers]
+    }),
+  )
+}
+
+/** Of each set of books the newest report that has totals. One of the future is of before our clock was set back. */
+export function newestOfBooks(reports: Iterable<ReceivedReport>, nowMs: number): ReadonlyMap<string, ReceivedReport> {
   const newest = new Map<string, ReceivedReport>()
   for (const received of reports) {
     const { status, books } = received.report
     if (status === null || Object.keys(status.tiers).length === 0) continue
     const key = `${received.pod.namespace}/${books}`
     const known = newest.get(key)
-    if (known === undefined || isNewer(received, known)) newest.set(key, received)
+    if (known === undefined || isNewer(received, known, nowMs)) newest.set(key, received)
   }
-  return new Map([...newest].map(([key, { report }]) => [key, report.status?.tiers ?? {}]))
+  return newest
+}
+
+/** Since 1970, in UTC. */
+function dayOf(ms: number): number {
+  return Math.floor(ms / DAY_MS)
+}
+
+function untilYesterday(tiers: Totals): Totals {
+  const none = { turns: 0, spent: formatUsd(0n), users: 0 }
+  return Object.fromEntries(
+    Object.entries(tiers).map(([tier, totals]) => [tier, totals.today === undefined ? totals : { ...totals, today: none }]),
+  )
+}
+
+/** Within what a status can hold, either way. */
+export function bounded(sum: NanoUsd): NanoUsd {
+  return sum > USD_MAX ? USD_MAX : sum < -USD_MAX ? -USD_MAX : sum
 }
 
 /** Of two that came in one millisecond, the pod decides: whichever way they are read, it is the same one. */
-function isNewer(a: ReceivedReport, b: ReceivedReport): boolean {
-  return a.receivedAtMs === b.receivedAtMs ? a.pod.uid > b.pod.uid : a.receivedAtMs > b.receivedAtMs
+export function isNewer(a: ReceivedReport, b: ReceivedReport, nowMs: number): boolean {
+  const [ofA, ofB] = [a, b].map(({ receivedAtMs }) => (receivedAtMs > nowMs + SKEW_MS_MAX ? 0 : receivedAtMs))
+  return ofA === ofB ? a.pod.uid > b.pod.uid : (ofA ?? 0) > (ofB ?? 0)
 }
 
 /** The totals of different books as one, tier by tier. */
@@ -49,7 +84,8 @@ function mergeTier(parts: readonly TierTotals[]): TierTotals {
   const [only, ...others] = parts
   if (only !== undefined && others.length === 0) return only
   const count = (of: (part: TierTotals) => number): number => parts.reduce((sum, part) => sum + of(part), 0)
-  const usd = (of: (part: TierTotals) => string): string => formatUsd(parts.reduce((sum, part) => sum + parseSignedUsd(of(part)), 0n))
+  const usd = (of: (part: TierTotals) => string): string =>
+    formatUsd(bounded(parts.reduce((sum, part) => sum + parseSignedUsd(of(part)), 0n)))
   const todays = parts.flatMap(({ today }) => (today === undefined ? [] : [today]))
   return {
     conversations: count(({ conversations }) => conversations),
@@ -70,7 +106,7 @@ function mergeTier(parts: readonly TierTotals[]): TierTotals {
       : {
           today: {
             turns: todays.reduce((sum, { turns }) => sum + turns, 0),
-            spent: formatUsd(todays.reduce((sum, { spent }) => sum + parseSignedUsd(spent), 0n)),
+            spent: formatUsd(bounded(todays.reduce((sum, { spent }) => sum + parseSignedUsd(spent), 0n))),
             users: todays.reduce((sum, { users }) => sum + users, 0),
           },
         }),

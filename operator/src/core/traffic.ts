@@ -1,5 +1,7 @@
 /** The totals of a sidecar in the statuses that compile gave: each object's status as it would be in the cluster. Pure. */
 import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import { ObjectName } from '@farebox/crds/fields.ts'
+import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { ALERTS_SHOWN_MAX, MARGIN_PERCENT_MIN, TIERS_SHOWN_MAX } from '@farebox/crds/traffic-status.ts'
@@ -9,6 +11,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Compiled, ObjectStatus } from './compile.ts'
 import { earnedBy, marginPercent } from './margin.ts'
 import type { TierPrice } from './margin.ts'
+import { bounded } from './merge-reports.ts'
 
 export interface TrafficReport {
   /** `budget`: `namespace/name`. */
@@ -43,7 +46,7 @@ export function marginsOf(
   return new Map(
     tiers.map((tier) => {
       const { name } = tier.metadata
-      const totals = totalsByTier[name]
+      const totals = Object.hasOwn(totalsByTier, name) ? totalsByTier[name] : undefined // a plan may be called constructor
       const price = priceOf(tier, compiled)
       const realised = totals === undefined || price === null ? null : realisedPercent(totals, price)
       const margin = {
@@ -80,24 +83,38 @@ export type BudgetTraffic = Required<
   Pick<ConversationBudgetStatus, 'conversations' | 'spend' | 'cost' | 'alerts' | 'resolutions' | 'tiers'>
 >
 
+/** Of the keys that sidecars tell, those that a status can hold: a later version of them may know rungs that we do not. */
+const RUNGS_SHOWN: ReadonlySet<string> = new Set(['None', ...RUNGS])
+const isRung = (key: string): boolean => RUNGS_SHOWN.has(key)
+const isPercent = (key: string): boolean => /^(100|[1-9][0-9]?)$/.test(key)
+
 /** What these totals come to, in all and by tier. */
 export function trafficOf(totalsByTier: TrafficReport['tiers'], margins: ReadonlyMap<string, TierTraffic['margin']>): BudgetTraffic {
   const used = Object.entries(totalsByTier)
-    .filter(([, totals]) => totals.conversations > 0)
+    .filter(([tier, totals]) => totals.conversations > 0 && ObjectName.safeParse(tier).success)
     .toSorted(([a, { spent: ofA }], [b, { spent: ofB }]) => compare(parseUsd(ofB), parseUsd(ofA)) || (a < b ? -1 : 1))
   const all = used.map(([, totals]) => totals)
-  const count = (of: (totals: TierTotals) => number): number => all.reduce((sum, totals) => sum + of(totals), 0)
-  const usd = (of: (totals: TierTotals) => string): string => formatUsd(all.reduce((sum, totals) => sum + parseUsd(of(totals)), 0n))
+  const count = (of: (totals: TierTotals) => number): number => counting(all.reduce((sum, totals) => sum + of(totals), 0))
+  const usd = (of: (totals: TierTotals) => string): string =>
+    formatUsd(bounded(all.reduce((sum, totals) => sum + parseUsd(of(totals)), 0n)))
   const dearest = all.map(({ cost }) => parseUsd(cost.max)).reduce((most, cost) => (cost > most ? cost : most), 0n)
   return {
     conversations: {
       total: count(({ conversations }) => conversations),
       turns: count(({ turns }) => turns),
-      byRung: counted(all.map(({ byRung }) => byRung)),
+      byRung: counted(
+        all.map(({ byRung }) => byRung),
+        isRung,
+      ),
     },
     spend: { spent: usd(({ spent }) => spent), held: usd(({ held }) => held), ...todayOf(all) },
     cost: { max: formatUsd(dearest) },
-    alerts: highest(counted(all.map(({ alerts }) => alerts))),
+    alerts: highest(
+      counted(
+        all.map(({ alerts }) => alerts),
+        isPercent,
+      ),
+    ),
     resolutions: {
       started: count(({ resolutions }) => resolutions.started),
       confirmed: count(({ resolutions }) => resolutions.confirmed),
@@ -108,11 +125,11 @@ export function trafficOf(totalsByTier: TrafficReport['tiers'], margins: Readonl
       const { costPer, ...outcomes } = totals.resolutions
       return {
         tier,
-        conversations: { total: conversations, turns, byRung: counted([byRung]) },
+        conversations: { total: counting(conversations), turns: counting(turns), byRung: counted([byRung], isRung) },
         spend: { spent, held },
         cost,
-        alerts: highest(counted([alerts])),
-        resolutions: { ...outcomes, ...(costPer === null ? {} : { costPer }) },
+        alerts: highest(counted([alerts], isPercent)),
+        resolutions: { ...outcomesOf(outcomes), ...(costPer === null ? {} : { costPer }) },
         margin: margins.get(tier) ?? {},
       }
     }),
@@ -121,16 +138,27 @@ export function trafficOf(totalsByTier: TrafficReport['tiers'], margins: Readonl
 
 function todayOf(all: readonly TierTotals[]): { readonly today?: string } {
   const known = all.flatMap(({ today }) => (today === undefined ? [] : [parseSignedUsd(today.spent)]))
-  return known.length === 0 ? {} : { today: formatUsd(known.reduce((sum, spent) => sum + spent, 0n)) }
+  return known.length === 0 ? {} : { today: formatUsd(bounded(known.reduce((sum, spent) => sum + spent, 0n))) }
 }
 
 /** Sums by key; what nobody counted is left out. */
-function counted(parts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+function counted(parts: readonly Readonly<Record<string, number>>[], isShown: (key: string) => boolean): Record<string, number> {
   const sums: Record<string, number> = {}
   for (const part of parts) {
-    for (const [key, count] of Object.entries(part)) if (count > 0) sums[key] = (sums[key] ?? 0) + count
+    for (const [key, count] of Object.entries(part)) if (count > 0 && isShown(key)) sums[key] = counting((sums[key] ?? 0) + count)
   }
   return sums
+}
+
+function outcomesOf({ started, confirmed, reversed }: Omit<TierTotals['resolutions'], 'costPer'>): TierOutcomes {
+  return { started: counting(started), confirmed: counting(confirmed), reversed: counting(reversed) }
+}
+
+type TierOutcomes = Pick<TierTraffic['resolutions'], 'started' | 'confirmed' | 'reversed'>
+
+/** Within what a status can hold. */
+function counting(sum: number): number {
+  return Math.min(Math.max(0, sum), Number.MAX_SAFE_INTEGER)
 }
 
 /** Conversations under older contracts may have had other thresholds: the highest count most. */

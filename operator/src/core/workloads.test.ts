@@ -55,6 +55,7 @@ interface Case {
   readonly reports?: readonly ReceivedReport[]
   readonly config?: SidecarConfig | null
   readonly gate?: Gate
+  readonly storeIsEphemeral?: boolean
   readonly found?: readonly Finding[]
 }
 const FOUND: readonly Finding[] = [
@@ -62,7 +63,7 @@ const FOUND: readonly Finding[] = [
   { type: 'Programmed', status: 'True', reason: 'Programmed', message: 'config is written' },
 ]
 
-function judge({ pods, reports = [], config = CONFIG, gate, found = FOUND }: Case) {
+function judge({ pods, reports = [], config = CONFIG, gate, storeIsEphemeral = false, found = FOUND }: Case) {
   const result = withWorkloads(found, {
     nowMs: NOW,
     config,
@@ -70,6 +71,7 @@ function judge({ pods, reports = [], config = CONFIG, gate, found = FOUND }: Cas
     reports: new Map(reports.map((received) => [received.pod.uid, received])),
     isOutdated: ({ annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== HASH,
     gate: gate ?? null,
+    storeIsEphemeral,
   })
   const conditions = Object.fromEntries(result.findings.map(({ type, status, reason }) => [type, `${status} ${reason}`]))
   return { ...result, conditions }
@@ -184,6 +186,21 @@ test('coordinated: one store for all, which answers and outlives the pods', () =
   assert.equal(coordinated(said('a'), said('b', { books: 'another store' })), 'False SeparateStores')
   assert.equal(coordinated(said('a'), said('b', { store: { state: 'Away', reason: 'no route', unsent: 2 } })), 'False StoreAway')
   assert.equal(coordinated(said('a'), said('b', { store: { state: 'Replaying' } })), 'False StoreReplaying')
+})
+
+test('a store that forgets with its pod is told of, once it is known that all is well otherwise', () => {
+  const coordinated = (more: Parameters<typeof said>[1]): string | undefined =>
+    judge({ pods: [pod('a')], reports: [said('a', more)], storeIsEphemeral: true }).conditions['Coordinated']
+  assert.equal(coordinated({}), 'False EphemeralStore')
+  assert.equal(coordinated({ store: { state: 'Away', reason: 'no route', unsent: 2 } }), 'False StoreAway')
+})
+
+test('a mirror pod, about which nobody is asked, is none that lacks a sidecar', () => {
+  const mirror: Pod = { ...skipped('m'), annotations: { 'kubernetes.io/config.mirror': 'x' } }
+  const { workloads, conditions } = judge({ pods: [pod('a'), mirror], reports: [said('a')] })
+  assert.deepEqual(workloads.skipped, { MirrorPod: 1 })
+  assert.equal(workloads.worst, undefined)
+  assert.equal(conditions['Injected'], 'True Injected')
 })
 
 test('a sidecar that nobody tells anything is stale, and so is one that never reported; a young pod is neither', () => {

@@ -3,7 +3,7 @@ import { ANNOTATIONS, SKIP_REASONS } from '@farebox/crds/cluster.ts'
 import type { SkipReason } from '@farebox/crds/cluster.ts'
 import { POD_MESSAGE_CHARS_MAX, PODS_SHOWN_MAX } from '@farebox/crds/conversation-budget.ts'
 import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
-import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import type { ReceivedReport, SidecarReport } from '@farebox/crds/delivery.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Finding } from './conditions.ts'
 import { coordinationOf } from './coordination.ts'
@@ -39,6 +39,8 @@ export interface WorkloadsView {
   readonly isOutdated: (pod: Pod) => boolean
   /** Null: no sidecars are demanded, or it was not tried yet. */
   readonly gate: Gate | null
+  /** The store that the sidecars share forgets all when its pod goes. */
+  readonly storeIsEphemeral: boolean
 }
 
 type Workloads = NonNullable<ConversationBudgetStatus['workloads']>
@@ -70,7 +72,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
   const worst: readonly Worst[] = [
     ...byName(nacked).map(({ pod, received }) => trouble(pod, 'Nacked', received?.report.refused?.reason ?? '')),
     ...skipped
-      .filter((pod) => skipReason(pod) !== 'OptedOut')
+      .filter((pod) => !IS_AS_MEANT.has(skipReason(pod)))
       .toSorted((a, b) => (a.name < b.name ? -1 : 1))
       .map((pod) => trouble(pod, 'NotInjected', skipReason(pod))),
     ...byName(stale).map(({ pod, received }) =>
@@ -95,10 +97,20 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
       ...findings,
       injectedFinding(workloads, view.gate),
       enforced(view, injected, connected, skipped.length),
-      coordinationOf(connected.map(({ report }) => report)),
+      coordinated(
+        connected.map(({ report }) => report),
+        view,
+      ),
       usageFresh(injected.length, connected.length, stale.length),
     ],
   }
+}
+
+function coordinated(reports: readonly SidecarReport[], { storeIsEphemeral }: WorkloadsView): Finding {
+  const finding = coordinationOf(reports)
+  if (!storeIsEphemeral || finding.status !== 'True') return finding
+  const message = 'the store that came with the chart has no volume: when its pod goes, what was spent is forgotten'
+  return { ...finding, status: 'False', reason: 'EphemeralStore', message }
 }
 
 export function isInjected({ annotations }: Pod): boolean {
@@ -116,7 +128,13 @@ function isStale({ pod, received }: Injected, nowMs: number): boolean {
   return !isFresh(received, nowMs) || (staleMs ?? received.receivedAtMs - runSinceMs) >= FRESH_MS
 }
 
+/** Of the kubelet, on a pod that is not the API server's to change. */
+const MIRROR = 'kubernetes.io/config.mirror'
+/** Who has none of these reasons should have a sidecar. */
+const IS_AS_MEANT: ReadonlySet<SkipReason> = new Set(['OptedOut', 'MirrorPod'])
+
 function skipReason({ annotations }: Pod): SkipReason {
+  if (annotations?.[MIRROR] !== undefined) return 'MirrorPod' // nobody is asked about these
   const said = annotations?.[ANNOTATIONS.skipped]
   return SKIP_REASONS.find((reason) => reason === said) ?? 'Missed'
 }
@@ -146,9 +164,9 @@ function injectedFinding({ matched, injected, outdated, skipped }: Workloads, ga
     return said('False', 'GateOpen', `sidecars are required, but a pod without one would be let in: ${gate.reason}`)
   if (matched === 0) return said('Unknown', 'NoPods', 'it governs no pod that runs')
   const optedOut = skipped['OptedOut'] ?? 0
-  const missing = matched - injected - optedOut
+  const missing = matched - injected - optedOut - (skipped['MirrorPod'] ?? 0)
   if (missing > 0) {
-    const reasons = Object.entries(skipped).filter(([reason]) => reason !== 'OptedOut')
+    const reasons = Object.entries(skipped).filter(([reason]) => reason !== 'OptedOut' && reason !== 'MirrorPod')
     const list = reasons.map(([reason, pods]) => `${pods} ${reason}`).join(', ')
     return said('False', 'MissingSidecars', `${count(missing, 'pod')} of ${matched} ${missing === 1 ? 'has' : 'have'} no sidecar: ${list}`)
   }

@@ -11,6 +11,7 @@ test('docs/metrics.md lists each metric of the operator, with its labels, and no
     reports: 2,
     queued: 0,
     statusesWaiting: 1,
+    isStoreConnected: true,
     watchAgesMs: new Map([['pods', 1_500]]),
     spentToday: () => new Map([['pro', 1.25]]),
     budgets: () => new Map([['True', 4]]),
@@ -25,5 +26,6 @@ test('docs/metrics.md lists each metric of the operator, with its labels, and no
   assert.match(text, /^farebox_operator_leader 1$/m)
   assert.match(text, /^farebox_operator_watch_age_seconds\{resource="pods"\} 1\.5$/m)
   assert.match(text, /^farebox_operator_spent_today_usd\{tier="pro"\} 1\.25$/m)
+  assert.match(text, /^farebox_operator_store_connected 1$/m)
   assert.match(text, /^farebox_operator_budgets\{ready="True"\} 4$/m)
 })

@@ -19,6 +19,8 @@ export interface Standing {
   readonly watchAgesMs: ReadonlyMap<string, number>
   /** By tier, in US dollars. */
   readonly spentToday: () => ReadonlyMap<string, number>
+  /** Null: there is no store to be connected to, or another replica leads. */
+  readonly isStoreConnected: boolean | null
   /** By condition `Ready`. */
   readonly budgets: () => ReadonlyMap<string, number>
 }
@@ -56,6 +58,11 @@ export class Metrics {
     })
     this.#gauge('farebox_operator_spent_today_usd', 'Spent since midnight UTC, by what sidecars told the leader', ['tier'], (gauge) => {
       for (const [tier, spent] of standing().spentToday()) gauge.set({ tier }, spent)
+    })
+    this.#gauge('farebox_operator_store_connected', '1: the leader reaches the store, where it makes users', [], (gauge) => {
+      const { isStoreConnected } = standing()
+      if (isStoreConnected === null) gauge.remove()
+      else gauge.set(isStoreConnected ? 1 : 0)
     })
     this.#gauge('farebox_operator_budgets', 'ConversationBudgets by their condition Ready, on the leader', ['ready'], (gauge) => {
       for (const [ready, budgets] of standing().budgets()) gauge.set({ ready }, budgets)

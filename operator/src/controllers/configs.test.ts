@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { TestContext } from 'node:test'
+import { waitFor } from '../../../test/cluster/wait-for.ts'
+import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
+import { connectKube } from '../kube/client.ts'
+import { CONFIG_MAPS, CONVERSATION_BUDGETS, NAMESPACES, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
+import { createLog } from '../telemetry/log.ts'
+import { Cluster } from './cluster.ts'
+import { Configs } from './configs.ts'
+
+const CONFIG_MAP = 'farebox-config-desk'
+
+interface Stage {
+  readonly server: FakeApiServer
+  readonly cluster: Cluster
+  readonly configs: Configs
+  readonly outcomes: string[]
+  readonly setNow: (nowMs: number) => void
+}
+
+async function stage(context: TestContext): Promise<Stage> {
+  const server = new FakeApiServer()
+  await server.start()
+  const kube = await connectKube({ kubeconfig: server.kubeconfig })
+  const cluster = new Cluster({
+    kube,
+    namespace: 'farebox',
+    tlsSecret: 'tls',
+    storeSecret: 'store',
+    webhookName: 'farebox',
+    onChange: () => undefined,
+    onProblem: ({ error }) => assert.fail(String(error)),
+  })
+  context.after(async () => {
+    await cluster.stop()
+    await kube.close()
+    await server.end()
+  })
+  server.put(NAMESPACES, 'shop')
+  server.put(PRICING_TIERS, 'pro', {
+    fields: {
+      spec: { displayName: 'Pro', pricing: { model: 'PerConversation', price: '1.00' }, unitEconomics: { targetGrossMarginPercent: 70 } },
+    },
+  })
+  const spec = { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' } }
+  server.put(CONVERSATION_BUDGETS, 'desk', { namespace: 'shop', fields: { spec } })
+  cluster.start()
+  await cluster.synced()
+  const outcomes: string[] = []
+  let nowMs = 1_000
+  const configs = new Configs({
+    cluster,
+    client: kube,
+    trust: () => 'a certificate',
+    hasStore: true,
+    nowMs: () => nowMs,
+    steadyMs: () => nowMs,
+    log: createLog('silent'),
+    onOutcome: (outcome) => outcomes.push(outcome),
+  })
+  return { server, cluster, configs, outcomes, setNow: (ms) => (nowMs = ms) }
+}
+
+test('a config that no config map can hold is not sent, and said; the one before stays', async (context) => {
+  const { server, cluster, configs, outcomes } = await stage(context)
+  await configs.reconcile()
+  const before = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
+  assert.ok(before !== undefined)
+  const long = 'x'.repeat(50)
+  for (let book = 0; book < 24; book += 1) {
+    const entries = Array.from({ length: 256 }, (_, index) => ({
+      provider: 'openai',
+      model: `model-${long}-${book}-${index}`,
+      input: '1.00',
+      output: '2.00',
+    }))
+    server.put(PRICE_BOOKS, `book-${book}`, { fields: { spec: { entries } } })
+  }
+  await waitFor('the books', () => cluster.books.size === 24)
+  await configs.reconcile()
+  assert.deepEqual(server.read(CONFIG_MAPS, CONFIG_MAP, 'shop'), before)
+  const hindrance = configs.inForce?.hindered.get('shop/desk')
+  assert.equal(hindrance?.reason, 'TooLarge')
+  assert.match(hindrance.message, /^the config has 1\d{6} bytes, and a ConfigMap holds 1048512: take prices that nobody needs out/)
+  assert.deepEqual(outcomes, ['written', 'failed'])
+})
+
+test('what is right is not written again; what somebody changed is put right with the same version, by a clock that was set back too', async (context) => {
+  const { server, cluster, configs, outcomes, setNow } = await stage(context)
+  await configs.reconcile()
+  await configs.reconcile()
+  const cached = (): string | undefined => cluster.configMaps.get(`shop/${CONFIG_MAP}`)?.object.metadata.resourceVersion
+  const caughtUp = (): Promise<unknown> =>
+    waitFor('the cache', () => cached() === server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')?.metadata.resourceVersion)
+  await caughtUp()
+  await configs.reconcile()
+  assert.deepEqual(outcomes, ['written'])
+  const before = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
+  assert.ok(before !== undefined)
+  server.put(CONFIG_MAPS, CONFIG_MAP, {
+    namespace: 'shop',
+    fields: { metadata: before.metadata, data: { 'config.json': '{}', 'ca.crt': 'another' } },
+  })
+  await caughtUp()
+  setNow(10)
+  await configs.reconcile()
+  assert.deepEqual(server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')?.['data'], before['data'])
+  assert.deepEqual(outcomes, ['written', 'reverted'])
+  assert.equal(configs.inForce?.configs.get('shop/desk')?.version, 1_000)
+})
+
+test('whoever keeps writing what we write is answered five times, and then every ten seconds', async (context) => {
+  const { server, cluster, configs, outcomes, setNow } = await stage(context)
+  await configs.reconcile()
+  const cached = (): string | undefined => cluster.configMaps.get(`shop/${CONFIG_MAP}`)?.object.metadata.resourceVersion
+  const meddle = async (): Promise<void> => {
+    const now = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
+    assert.ok(now !== undefined)
+    const data = { ...(now['data'] as object), 'ca.crt': 'of another installation' }
+    const { resourceVersion } = server.put(CONFIG_MAPS, CONFIG_MAP, {
+      namespace: 'shop',
+      fields: { metadata: now.metadata, data },
+    }).metadata
+    await waitFor('the cache', () => cached() === resourceVersion)
+  }
+  const reverted = (): number => outcomes.filter((outcome) => outcome === 'reverted').length
+  for (let turn = 1; turn <= 5; turn += 1) {
+    await meddle()
+    assert.equal(await configs.reconcile(), undefined)
+    assert.equal(reverted(), turn)
+  }
+  await meddle()
+  assert.deepEqual(await configs.reconcile(), { againAfterMs: 10_000 })
+  assert.equal(configs.inForce?.hindered.get('shop/desk')?.reason, 'Contested')
+  assert.equal(reverted(), 5)
+  setNow(11_000)
+  assert.equal(await configs.reconcile(), undefined)
+  assert.equal(reverted(), 6)
+  assert.equal(configs.inForce?.hindered.size, 0)
+})

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { TestContext } from 'node:test'
+import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
+import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
+import { reportOf, totalsOf } from '../core/testing.ts'
+import { ReportBook } from '../delivery/report-book.ts'
+import { connectKube } from '../kube/client.ts'
+import { CONVERSATION_BUDGETS, NAMESPACES, PODS, PRICING_TIERS } from '../kube/resources.ts'
+import type { StatusTarget, StatusValue } from '../kube/status-writer.ts'
+import { StatusTooLargeError } from '../kube/status-writer.ts'
+import { createLog } from '../telemetry/log.ts'
+import { Cluster } from './cluster.ts'
+import { Configs } from './configs.ts'
+import { Statuses } from './statuses.ts'
+
+const NOW = Date.UTC(2026, 10, 24, 12)
+const today = { turns: 2, spent: '0.50', users: 1 }
+const tiers = { pro: totalsOf({ conversations: 2, spent: '0.50', today }) }
+
+interface Stage {
+  readonly statuses: Statuses
+  readonly reports: ReportBook
+  readonly wanted: Map<string, StatusValue>
+  readonly server: FakeApiServer
+  readonly cluster: Cluster
+  readonly configs: Configs
+  readonly refused: Set<string>
+  nowMs: number
+}
+
+/** Two namespaces with a budget each, in which the pods `a` and `z` run. */
+async function stage(context: TestContext): Promise<Stage> {
+  const server = new FakeApiServer()
+  await server.start()
+  const kube = await connectKube({ kubeconfig: server.kubeconfig })
+  const cluster = new Cluster({
+    kube,
+    namespace: 'farebox',
+    tlsSecret: 'tls',
+    storeSecret: 'store',
+    webhookName: 'farebox',
+    onChange: () => undefined,
+    onProblem: ({ error }) => assert.fail(String(error)),
+  })
+  context.after(async () => {
+    await cluster.stop()
+    await kube.close()
+    await server.end()
+  })
+  const terms = {
+    displayName: 'Pro',
+    pricing: { model: 'PerConversation', price: '1.00' },
+    unitEconomics: { targetGrossMarginPercent: 70 },
+  }
+  server.put(PRICING_TIERS, 'pro', { fields: { spec: terms } })
+  for (const [namespace, pod] of [
+    ['support', 'a'],
+    ['sales', 'z'],
+  ] as const) {
+    server.put(NAMESPACES, namespace)
+    const spec = { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' } }
+    server.put(CONVERSATION_BUDGETS, 'desk', { namespace, fields: { spec } })
+    const annotations = { [ANNOTATIONS.injectionHash]: 'x' }
+    server.put(PODS, pod, { namespace, fields: { metadata: { name: pod, namespace, uid: pod, labels: { app: 'desk' }, annotations } } })
+  }
+  cluster.start()
+  await cluster.synced()
+  const parts = { cluster, client: kube, trust: () => null, hasStore: true, log: createLog('silent'), onOutcome: () => undefined }
+  const configs = new Configs({ ...parts, nowMs: () => NOW, steadyMs: () => 0 })
+  await configs.reconcile()
+  const wanted = new Map<string, StatusValue>()
+  const refused = new Set<string>()
+  const reports = new ReportBook()
+  const stage = { reports, wanted, server, cluster, configs, refused, nowMs: NOW }
+  const want = (target: StatusTarget, value: StatusValue): 'AtOnce' => {
+    const key = [target.resource.kind, target.namespace, target.name].filter((part) => part !== undefined).join('/')
+    if (refused.has(key)) throw new StatusTooLargeError(target, 1)
+    wanted.set(key, value)
+    return 'AtOnce'
+  }
+  let steadyMs = 0
+  const statuses = new Statuses({
+    cluster,
+    configs,
+    reports,
+    writer: { want, forget: () => undefined },
+    injection: {
+      sidecarImage: 'farebox',
+      sidecarVersion: '0.1.0',
+      pullPolicy: 'IfNotPresent',
+      resources: { requests: { cpu: '10m', memory: '64Mi' }, limits: { memory: '128Mi' } },
+      pullSecrets: [],
+      deliveryUrl: 'https://farebox',
+      logLevel: 'info',
+    },
+    hindered: () => new Map(),
+    gates: () => new Map(),
+    storeIsEphemeral: false,
+    nowMs: () => stage.nowMs,
+    steadyMs: () => (steadyMs += 60_000),
+    onWish: () => undefined,
+  })
+  return Object.assign(stage, { statuses })
+}
+
+test('what the pods of a shared store told last counts when they are gone, until the day is over', async (context) => {
+  const staged = await stage(context)
+  const { statuses, reports, wanted } = staged
+  reports.put(reportOf({ pod: 'a', receivedAtMs: NOW, tiers }))
+  statuses.reconcile()
+  const before = wanted.get('ConversationBudget/support/desk')
+  assert.partialDeepStrictEqual(before, { spend: { spent: '0.50', today: '0.50' } })
+  assert.deepEqual([...statuses.spentToday()], [['pro', 0.5]])
+  reports.forget('a')
+  statuses.reconcile()
+  assert.partialDeepStrictEqual(wanted.get('ConversationBudget/support/desk'), { spend: { spent: '0.50', today: '0.50' } })
+  assert.partialDeepStrictEqual(wanted.get('PricingTier/pro'), { margin: { realisedPercent: 75 } })
+  assert.equal(wanted.get('ConversationBudget/sales/desk')?.['spend'], undefined)
+  staged.nowMs = NOW + 86_400_000
+  statuses.reconcile()
+  assert.partialDeepStrictEqual(wanted.get('ConversationBudget/support/desk'), { spend: { spent: '0.50', today: '0.00' } })
+  assert.deepEqual([...statuses.spentToday()], [['pro', 0]])
+})
+
+test('no pod speaks for the budget of another namespace', async (context) => {
+  const { statuses, reports, wanted } = await stage(context)
+  const forged = reportOf({ pod: 'z', namespace: 'sales', receivedAtMs: NOW, tiers })
+  const { status } = forged.report
+  assert.ok(status !== null)
+  const claim = { ...status, config: { ...status.config, budget: 'support/desk' } }
+  reports.put({ ...forged, report: { ...forged.report, status: claim } })
+  statuses.reconcile()
+  assert.equal(wanted.get('ConversationBudget/support/desk')?.['spend'], undefined)
+})
+
+test('a pod that no budget governs is believed nothing', async (context) => {
+  const { statuses, reports, wanted } = await stage(context)
+  reports.put(reportOf({ pod: 'stranger', namespace: 'elsewhere', receivedAtMs: NOW, tiers }))
+  reports.put(reportOf({ pod: 'stranger-at-home', namespace: 'support', receivedAtMs: NOW, tiers }))
+  statuses.reconcile()
+  assert.equal(wanted.get('ConversationBudget/support/desk')?.['spend'], undefined)
+  assert.deepEqual(wanted.get('PricingTier/pro')?.['margin'], { targetPercent: 70 })
+  assert.deepEqual([...statuses.spentToday()], [])
+})
+
+test('a status that cannot be written keeps no other from being', async (context) => {
+  const { statuses, wanted, refused } = await stage(context)
+  refused.add('PricingTier/pro')
+  assert.throws(() => statuses.reconcile(), StatusTooLargeError)
+  assert.deepEqual([...wanted.keys()].toSorted(), ['ConversationBudget/sales/desk', 'ConversationBudget/support/desk'])
+  assert.deepEqual([...statuses.readiness], [['True', 2]])
+})
