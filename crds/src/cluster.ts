@@ -23,6 +23,8 @@ export const ANNOTATIONS = {
   sidecarVersion: `${PREFIX}/sidecar-version`,
   /** On a pod that a budget selects and that was not injected: why, one of `SKIP_REASONS`. */
   skipped: `${PREFIX}/skipped`,
+  /** On a pod that was looked at: what its maker should know, a line each. A controller does not show the warnings of the answer. */
+  warnings: `${PREFIX}/warnings`,
   /** On a config map: the budget that its config was compiled from. */
   configOf: `${PREFIX}/config-of`,
   /** On the operator's Lease: `HOST:PORT` of the leader's delivery listener. */

@@ -234,7 +234,12 @@ const Spec = z.strictObject({
     .enum(['Cancel', 'Drain'])
     .default('Cancel')
     .describe('When a client leaves: stop the provider, or read its answer to the end for its usage.'),
-  ungoverned: z.enum(['Refuse', 'Pass']).default('Refuse').describe('Endpoints that are not metered.'),
+  ungoverned: z
+    .enum(['Refuse', 'Pass'])
+    .default('Refuse')
+    .describe(
+      'Endpoints that are not metered. With `Pass` a key that sidecars hold goes with them too: an app may spend by them, or make itself a key where the provider has an endpoint for that.',
+    ),
   onStoreFailure: OnStoreFailure.prefault({}).describe('What new calls may spend while the store that replicas share is away.'),
   onStale: OnStale.prefault({}).describe('What a sidecar does that the operator and its mounted config have not reached for long.'),
   store: Store.prefault({}).describe('Where the books are kept.'),

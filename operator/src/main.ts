@@ -14,7 +14,6 @@ import { createServing } from './certificates/serving.ts'
 import { Cluster } from './controllers/cluster.ts'
 import type { Change } from './controllers/cluster.ts'
 import { EVENT_REASONS } from './controllers/event-reasons.ts'
-import type { EventReason } from './controllers/event-reasons.ts'
 import { Leader } from './controllers/leader.ts'
 import { budgetKey } from './core/compile.ts'
 import { configMapName } from './core/config-map-name.ts'
@@ -37,10 +36,12 @@ import type { Address } from './settings.ts'
 import { createLog, messageOf } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
 import { createWebhook } from './webhook/webhook.ts'
-import type { Outcome } from './webhook/review.ts'
 
 const LEASE = 'farebox-operator'
 const CERTIFICATE_LOOK_MS = 50
+/** Of a wait for it: the first time, and how often after that. */
+const CERTIFICATE_TELL_AFTER_MS = 5_000
+const CERTIFICATE_TELL_MS = 60_000
 /** Sidecars spread their reconnects over this time. */
 const GOODBYE_MS = 2_000
 const CLOSE_MS = 2_000
@@ -61,6 +62,7 @@ async function main(): Promise<void> {
     watchAgesMs: cluster.watchAgesMs(),
     queued: leader?.queued ?? 0,
     statusesWaiting: leader?.statusesWaiting ?? 0,
+    isStoreConnected: leader?.isStoreConnected ?? null,
     budgets: () => leader?.budgets ?? new Map(),
     spentToday: () => leader?.spentToday() ?? new Map(),
   }))
@@ -136,7 +138,6 @@ async function main(): Promise<void> {
         values: () => understoodBudgets(cluster),
       },
       oldestKubelet: () => cluster.oldestKubelet(),
-      onOutcome: (outcome) => recordOutcome(events, outcome),
       onAnswer({ result, reason, ms }) {
         metrics.admissionSeconds.observe({ outcome: result }, ms / 1_000)
         if (reason !== null) metrics.skipped.inc({ reason })
@@ -187,7 +188,14 @@ async function main(): Promise<void> {
   await cluster.synced()
   log.info({ budgets: cluster.budgets.size, pods: cluster.pods.size }, 'caches are filled')
   await election.start()
-  while (serving.current === null) await sleep(CERTIFICATE_LOOK_MS)
+  for (let waitedMs = 0; serving.current === null; waitedMs += CERTIFICATE_LOOK_MS) {
+    if (waitedMs % CERTIFICATE_TELL_MS === CERTIFICATE_TELL_AFTER_MS)
+      log.warn(
+        { namespace: pod.namespace, secret: settings.tls.secret, mode: settings.tls.mode },
+        'there is no certificate yet; it is waited for',
+      )
+    await sleep(CERTIFICATE_LOOK_MS)
+  }
   serving.attach(webhookServer)
   await verifier.start()
   delivery = createDeliveryServer({
@@ -241,7 +249,9 @@ async function main(): Promise<void> {
   }
 
   /** Each replica keeps what it hears, so that it knows something when it comes to lead. */
-  function takeReport(received: ReceivedReport): void {
+  function takeReport(heard: ReceivedReport): void {
+    // The clock of the replica that heard it may be ahead of ours.
+    const received = { ...heard, receivedAtMs: Math.min(heard.receivedAtMs, Date.now()) }
     const before = reports.get(received.pod.uid)
     if (reports.put(received) === 'old') return
     if (election.isLeading) leader?.reported(before, received)
@@ -263,23 +273,6 @@ async function main(): Promise<void> {
 
 function* understoodBudgets(cluster: Cluster): Iterable<ConversationBudget> {
   for (const namespace of cluster.namespacesWithBudgets()) yield* cluster.budgetsOf(namespace)
-}
-
-function recordOutcome(events: EventRecorder<EventReason>, outcome: Outcome): void {
-  const { namespace, pod, budget, messages } = outcome
-  const regarding =
-    pod.owner === null
-      ? pod.name === null
-        ? null
-        : { apiVersion: 'v1', kind: 'Pod', name: pod.name, namespace }
-      : { apiVersion: pod.owner.apiVersion, kind: pod.owner.kind, name: pod.owner.name, uid: pod.owner.uid, namespace }
-  if (regarding === null) return
-  const said = messages.length === 0 ? '' : `: ${messages.join('; ')}`
-  events.record(
-    outcome.kind === 'injected'
-      ? { regarding, type: 'Normal', reason: EVENT_REASONS.injected, action: 'Inject', note: `sidecar of budget "${budget}"${said}` }
-      : { regarding, type: 'Warning', reason: EVENT_REASONS.skipped, action: 'Skip', note: `no sidecar, ${outcome.reason}${said}` },
-  )
 }
 
 function listening(server: Pick<Server, 'once' | 'off' | 'listen'>, { host, port }: Address): Promise<void> {

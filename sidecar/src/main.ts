@@ -17,7 +17,7 @@ import type { DeliveryOptions } from './delivery/delivery.ts'
 import { RunFile } from './delivery/run-file.ts'
 import { NEVER_STALE } from './delivery/staleness.ts'
 import { createAdmin } from './proxy/admin.ts'
-import { AlertFeed, ALERTS_KEPT } from './proxy/alert-feed.ts'
+import { AlertFeed } from './proxy/alert-feed.ts'
 import { Credentials } from './proxy/credentials.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
 import type { Gateway, Policy, Tally } from './proxy/gateway.ts'
@@ -169,7 +169,8 @@ async function main(): Promise<void> {
       log,
     })
   }
-  if (opened.standing().state === 'Ready') gateway.alerts.restore(await store.listConversations({ limit: ALERTS_KEPT, nowMs: nowMs() }))
+  if (opened.standing().state === 'Ready')
+    await gateway.alerts.restore(store, nowMs(), (error) => log.warn({ err: String(error) }, 'alerts of an earlier run cannot be read'))
   // First what an earlier run had: a mounted one that is older, or invalid, must not take its place.
   const kept = lastGood.read()
   if (kept !== null) config.offer(kept, 'lastGood')
@@ -199,11 +200,11 @@ async function main(): Promise<void> {
     admin.closeAllConnections()
     upstreams.close()
     const giveUpMs = Math.min(GIVE_UP_MS_MAX, drainMs * GIVE_UP_SHARE)
-    await Promise.all([underWay.ended(giveUpMs), delivery?.stop(giveUpMs)])
+    await Promise.allSettled([underWay.ended(giveUpMs), delivery?.stop(giveUpMs)])
     holds.stop()
     credentials.stop()
     setTimeout(() => process.exit(0), Math.min(CLOSE_MS_MAX, drainMs * CLOSE_SHARE))
-    await opened.close()
+    await opened.close().catch((error: unknown) => log.error({ err: String(error) }, 'the books could not be closed'))
     process.exit(0)
   }
   for (const signal of SIGNALS) process.off(signal, leaveAtOnce).once(signal, () => void stop(signal))

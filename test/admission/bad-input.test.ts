@@ -136,7 +136,7 @@ describe('an operator that is told nonsense', { skip: cluster === null ? 'there 
     ] as const) {
       const answer = await review(body, { headers })
       assert.equal(answer.status, 413, answer.text)
-      assert.match(answer.text, /must be at most 8388608 bytes/)
+      assert.match(answer.text, /must be at most 4194304 bytes/)
     }
     await goesOn()
   })

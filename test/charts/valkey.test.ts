@@ -77,13 +77,14 @@ describe('the Valkey of the chart', options, () => {
   })
 
   test('writes each step to a log, and forgets nothing to make room', async () => {
-    const settings = await asked(admin, (redis) => redis.config('GET', 'append*', 'maxmemory*', 'save'))
+    const settings = await asked(admin, (redis) => redis.config('GET', 'append*', 'maxmemory*', 'save', 'busy-reply-threshold'))
     const found = Object.fromEntries(pairs(settings as readonly string[]))
     assert.equal(found['appendonly'], 'yes')
     assert.equal(found['appendfsync'], 'everysec')
     assert.equal(found['maxmemory-policy'], 'noeviction')
     assert.equal(found['maxmemory'], String(256 * 1_048_576))
     assert.equal(found['save'], '')
+    assert.equal(found['busy-reply-threshold'], '500', 'a script that does not end can be ended')
   })
 
   test('keeps users of namespaces and what they wrote when it is restarted', async () => {

@@ -2,11 +2,14 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { networkInterfaces, tmpdir } from 'node:os'
+import { createServer as createHttpServer } from 'node:http'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
 import { after, afterEach, before, describe, test } from 'node:test'
+import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
@@ -119,6 +122,59 @@ describe('a held key', () => {
       assert.equal(seen[0]?.headers.authorization, 'Bearer the-apps-own')
     })
   }
+})
+
+describe('an upstream that shows the key it got', () => {
+  /** It tells it in a header and in an error, after so many bytes. */
+  const echoing = async (context: TestContext, parts: Parameters<typeof makeConfig>[2] = {}): Promise<Sidecar> => {
+    const upstream = createHttpServer((incoming, outgoing) => {
+      incoming.resume()
+      const { authorization = '' } = incoming.headers
+      const status = incoming.url?.includes('fine') === true ? 200 : 401
+      outgoing.writeHead(status, { 'x-seen': authorization, 'content-type': 'application/json' })
+      outgoing.write(`{"error":{"message":"Incorrect key: ${authorization.slice(0, 12)}`)
+      setTimeout(() => outgoing.end(`${authorization.slice(12)}"}}`), 20)
+    }).listen(0, '127.0.0.1')
+    await once(upstream, 'listening')
+    context.after(() => upstream.close())
+    put('shown', REAL)
+    const { port } = upstream.address() as AddressInfo
+    const shown = config(parts)
+    sidecar = await startSidecar(
+      { ...shown, upstreams: shown.upstreams.map((each) => ({ ...each, baseUrl: `http://127.0.0.1:${port}/v1` })) },
+      { environment: { FAREBOX_CREDENTIALS: join(folder, 'shown') } },
+    )
+    return sidecar
+  }
+  const chat = (running: Sidecar): Promise<Response> =>
+    fetch(`${running.url}/openai/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-farebox-conversation': 'shown' },
+      body: JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'Hello.' }] }),
+    })
+  const replaced = { error: { message: `Incorrect key: Bearer ${WORTHLESS}` } }
+
+  test('does not show it to the app, in headers and errors, metered or not', async (context) => {
+    const running = await echoing(context, { ungoverned: 'Pass' })
+    for (const answer of [await chat(running), await fetch(`${running.url}/openai/v1/models`)]) {
+      assert.equal(answer.status, 401)
+      assert.equal(answer.headers.get('x-seen'), `Bearer ${WORTHLESS}`)
+      assert.deepEqual(await answer.json(), replaced)
+    }
+    const fine = await fetch(`${running.url}/openai/v1/fine`)
+    assert.equal(fine.headers.get('x-seen'), `Bearer ${WORTHLESS}`, 'of an answer that is no error the headers')
+  })
+
+  test('is not asked to TRACE', async (context) => {
+    const running = await echoing(context, { ungoverned: 'Pass' })
+    const { port } = new URL(running.url)
+    const socket = connect(Number(port), '127.0.0.1')
+    socket.end('TRACE /openai/v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+    const answer = await text(socket)
+    assert.match(answer, /^HTTP\/1\.1 403 /)
+    assert.match(answer, /TRACE is refused here/)
+    assert.ok(!answer.includes(REAL))
+  })
 })
 
 test('summaries go out with the held key as well', async () => {

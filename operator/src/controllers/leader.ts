@@ -32,6 +32,7 @@ import { Statuses } from './statuses.ts'
 import { ensureStoreSecret, storeSecretOf } from './store-secret.ts'
 import { readStoreCa } from './store-trust.ts'
 import { StoreUsers } from './store-users.ts'
+import { StuckScripts } from './stuck-scripts.ts'
 
 const KEYS = ['certificates', 'storeSecret', 'configs', 'runtime', 'storeUsers', 'gates', 'statuses'] as const
 type Key = (typeof KEYS)[number]
@@ -78,7 +79,12 @@ export class Leader {
   readonly #writer: StatusWriter
   readonly #gates: Gates
   readonly #certificates: Certificates
-  #store: { readonly key: string; readonly users: StoreUsers; readonly secrets: RuntimeSecrets } | null = null
+  #store: {
+    readonly key: string
+    readonly users: StoreUsers
+    readonly scripts: StuckScripts | null
+    readonly secrets: RuntimeSecrets
+  } | null = null
   /** Why there is no secret of the store to derive others from. */
   #storeTrouble: string | null = null
   readonly #timers: NodeJS.Timeout[] = []
@@ -171,7 +177,7 @@ export class Leader {
     await this.#queue.stop()
     await this.#writer.flush()
     this.#writer.stop()
-    this.#store?.users.close()
+    this.#closeStore()
   }
 
   changed(change: Change): void {
@@ -377,7 +383,7 @@ export class Leader {
     const ca = readStoreCa(settings.store.caFile)
     const key = `${secret.adminPassword} ${secret.rootKey.toString('hex')} ${ca}`
     if (this.#store?.key === key) return this.#store
-    this.#store?.users.close()
+    this.#closeStore()
     let hadTrouble = false
     this.#store = {
       key,
@@ -395,9 +401,29 @@ export class Leader {
           hadTrouble = true
         },
       }),
+      // In a store of somebody else's a script may be meant to run long.
+      scripts:
+        settings.store.secret !== OWN_STORE_SECRET
+          ? null
+          : new StuckScripts({
+              address,
+              ca,
+              adminPassword: secret.adminPassword,
+              onEnded: () => log.warn({}, 'a script of one of its users held the store up, and was ended'),
+              onUnending: (error) =>
+                log.error(
+                  { err: error.message },
+                  'a script holds the store up, and has written, so that it cannot be ended: restart the store',
+                ),
+            }),
       secrets: new RuntimeSecrets({ client, address, ca, secret, log }),
     }
     return this.#store
+  }
+
+  #closeStore(): void {
+    this.#store?.users.close()
+    this.#store?.scripts?.close()
   }
 }
 

@@ -214,16 +214,23 @@ function compileBudget(
   return {
     status: 'accepted',
     config: { ...content, version, hash },
-    findings: [
-      {
-        type: 'Accepted',
-        status: 'True',
-        reason: 'Accepted',
-        message: `bound to ${tiersOf(budget).length === 1 ? 'one tier' : `${tiersOf(budget).length} tiers`}`,
-      },
-      { type: 'Programmed', status: 'True', reason: 'Programmed', message: `config ${hash} is written` },
-    ],
+    findings: [acceptedFinding(budget), { type: 'Programmed', status: 'True', reason: 'Programmed', message: `config ${hash} is written` }],
   }
+}
+
+/** What an owner may well mean is in force all the same: it is only said what it gives away. */
+function acceptedFinding(budget: ConversationBudget): Finding {
+  const { length } = tiersOf(budget)
+  const accepted = {
+    type: 'Accepted',
+    status: 'True',
+    reason: 'Accepted',
+    message: `bound to ${length === 1 ? 'one tier' : `${length} tiers`}`,
+  } as const
+  const holding = budget.spec.upstreams.find(({ credential }) => credential !== undefined)
+  if (holding === undefined || budget.spec.ungoverned !== 'Pass') return accepted
+  const message = `${accepted.message}; but with ungoverned: Pass the key held for "${holding.name}" goes with every request to it, unmetered ones too, by which an app may spend, or make itself a key`
+  return { ...accepted, reason: 'HeldKeyUngoverned', message, field: 'spec.ungoverned' }
 }
 
 /** Which Secret holds a key is nothing to a sidecar: it finds a file. */

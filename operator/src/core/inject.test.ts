@@ -209,6 +209,20 @@ describe('whether', () => {
       assert.equal(skipped(pod).reason, 'UserOwnsContainer')
   })
 
+  test('a container that mounts a volume of the sidecar would have its keys: the pod is left alone', () => {
+    const mounts = (name: string) => container('app', { volumeMounts: [{ name, mountPath: '/keys' }] })
+    for (const name of Object.values(VOLUMES)) {
+      const { reason, message } = skipped(makePod({ containers: [mounts(name)] }), { budget: HOLDING })
+      assert.equal(reason, 'UserOwnsContainer')
+      assert.match(message, new RegExp(`container "app" mounts the volume "${name}", which is for the sidecar alone`))
+      assert.equal(skipped(makePod({ initContainers: [mounts(name)] })).reason, 'UserOwnsContainer')
+    }
+    const ours = inject(makePod(), { budget: HOLDING })
+    const later = { ...ours, spec: { ...ours.spec, containers: [mounts(VOLUMES.credentials)] } }
+    assert.equal(skipped(later, { budget: HOLDING }).reason, 'UserOwnsContainer')
+    assert.equal(plan(makePod({ containers: [mounts('others')] })).status, 'inject')
+  })
+
   test('T17: a kubelet below the floor means no sidecar; one that is not known is taken for new enough', () => {
     for (const [oldestKubelet, isSkipped] of [
       ['v1.30.14', true],
@@ -227,6 +241,36 @@ describe('whether', () => {
   test('a template copied from a pod that was skipped is injected like any other', () => {
     const pod = inject(makePod({}, { annotations: { [ANNOTATIONS.skipped]: 'HostNetwork' } }))
     assert.equal(pod.metadata.annotations?.[ANNOTATIONS.skipped], undefined)
+  })
+})
+
+describe('what there is to warn of', () => {
+  const said = (pod: TestPod) => pod.metadata.annotations?.[ANNOTATIONS.warnings]
+  const key = { name: 'OPENAI_API_KEY', value: 'sk-1' }
+
+  test('it stands on the pod too, for whoever a controller does not show it, and the next round adds to it', () => {
+    assert.equal(said(inject(makePod())), undefined)
+    const first = inject(makePod({ containers: [container('app', { env: [key] })] }), { budget: HOLDING })
+    assert.match(said(first) ?? '', /^container "app": OPENAI_API_KEY /)
+    assert.doesNotMatch(said(first) ?? '', /sk-1/)
+    assert.deepEqual(inject(first, { budget: HOLDING }), first)
+    const helper = container('helper', { env: [{ name: 'OPENAI_BASE_URL', value: 'https://elsewhere.example.test' }] })
+    const second = inject({ ...first, spec: { ...first.spec, containers: [...first.spec.containers, helper] } }, { budget: HOLDING })
+    assert.match(said(second) ?? '', /^container "app": OPENAI_API_KEY .*\ncontainer "helper": OPENAI_BASE_URL /)
+  })
+
+  test('it is short, and what was said of another pod goes', () => {
+    assert.equal(said(inject(makePod({}, { annotations: { [ANNOTATIONS.warnings]: 'old' } }))), undefined)
+    const containers = Array.from({ length: 20 }, (_, index) => container(`app-${index}`, { env: [key] }))
+    const many = inject(makePod({ containers }), { budget: HOLDING })
+    assert.equal(said(many)?.length, 900)
+    assert.deepEqual(inject(many, { budget: HOLDING }), many)
+  })
+
+  test('a pod that is skipped says why in words', () => {
+    const pod = makePod({ hostNetwork: true })
+    const planned = plan(pod)
+    assert.match(said(applyPatch(pod, planned.status === 'skip' ? planned.patch : [])) ?? '', /^with hostNetwork/)
   })
 })
 
@@ -426,7 +470,7 @@ describe('any pod', () => {
   function withoutOurs(pod: TestPod, original: TestPod): TestPod {
     const originals = new Map([...(original.spec.initContainers ?? []), ...original.spec.containers].map((each) => [each.name, each]))
     const volumes: readonly string[] = Object.values(VOLUMES)
-    const annotations: readonly string[] = [ANNOTATIONS.budget, ANNOTATIONS.injectionHash, ANNOTATIONS.sidecarVersion]
+    const annotations: readonly string[] = [ANNOTATIONS.budget, ANNOTATIONS.injectionHash, ANNOTATIONS.sidecarVersion, ANNOTATIONS.warnings]
     const stripped = (each: TestContainer): TestContainer => {
       const before = originals.get(each.name)?.['env']
       const known = new Map(Array.isArray(before) ? before.map((entry: { readonly name: string }) => [entry.name, entry]) : [])

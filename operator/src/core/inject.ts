@@ -37,13 +37,17 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
   const skip = skipOf(pod, place)
   if (skip !== null) {
     const { reason, message } = skip
-    const patch = setEntries('/metadata/annotations', pod.metadata.annotations, { [ANNOTATIONS.skipped]: reason })
+    const patch = setEntries('/metadata/annotations', pod.metadata.annotations, {
+      [ANNOTATIONS.skipped]: reason,
+      [ANNOTATIONS.warnings]: message.slice(0, WARNINGS_CHARS_MAX),
+    })
     return { status: 'skip', reason, patch, warnings: [asWarning(`no sidecar (${reason}): ${message}`)] }
   }
   const hash = injectionHash(budget, settings)
   const variables = appVariables(budget)
   const sidecar = placeSidecar(pod, budget, settings)
   const env = envPlans(pod, sidecar, budget.spec.injection.excludeContainers, variables)
+  const warnings = [...podWarnings(pod, variables), ...env.flatMap((each) => each.warnings)]
   const missingPullSecrets = [...new Set(settings.pullSecrets)].filter(
     (name) => !(pod.spec.imagePullSecrets ?? []).some((secret) => secret.name === name),
   )
@@ -63,13 +67,11 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
         [ANNOTATIONS.budget]: budget.metadata.name,
         [ANNOTATIONS.injectionHash]: hash,
         [ANNOTATIONS.sidecarVersion]: settings.sidecarVersion,
+        [ANNOTATIONS.skipped]: null,
+        [ANNOTATIONS.warnings]: warningsText(pod, warnings),
       }),
     ],
-    warnings: [
-      `sidecar injected: ConversationBudget "${budget.metadata.name}" governs this pod`,
-      ...podWarnings(pod, variables),
-      ...env.flatMap(({ warnings }) => warnings),
-    ].map(asWarning),
+    warnings: [`sidecar injected: ConversationBudget "${budget.metadata.name}" governs this pod`, ...warnings].map(asWarning),
   }
 }
 
@@ -78,6 +80,16 @@ const WARNING_CHARS_MAX = 256
 function asWarning(message: string): string {
   const warning = `farebox: ${message}`
   return warning.length <= WARNING_CHARS_MAX ? warning : `${warning.slice(0, WARNING_CHARS_MAX - 3)}...`
+}
+
+/** For an event, which has 1 KiB. */
+const WARNINGS_CHARS_MAX = 900
+
+/** Those of an earlier round stay: a key that was replaced then is not there to be warned of now. */
+function warningsText(pod: Pod, warnings: readonly string[]): string | null {
+  const earlier = (isOurs(pod) && pod.metadata.annotations?.[ANNOTATIONS.warnings]?.split('\n')) || []
+  const lines = [...new Set([...earlier, ...warnings])]
+  return lines.length === 0 ? null : lines.join('\n').slice(0, WARNINGS_CHARS_MAX)
 }
 
 function askedInVain({ metadata }: Pod, { namespace }: Place): readonly string[] {
@@ -124,10 +136,16 @@ function ownedByUser(pod: Pod): string | null {
   const { containers, initContainers, volumes } = pod.spec
   if (containers.some(({ name }) => name === SIDECAR_CONTAINER))
     return `the pod has a container "${SIDECAR_CONTAINER}" of its own, which stays as it is`
+  const names: readonly string[] = Object.values(VOLUMES)
+  for (const { name, volumeMounts } of [...(initContainers ?? []), ...containers]) {
+    if (name === SIDECAR_CONTAINER) continue
+    const mount = volumeMounts?.find((each) => names.includes(each.name))
+    if (mount !== undefined)
+      return `container "${name}" mounts the volume "${mount.name}", which is for the sidecar alone: it may hold keys`
+  }
   if (isOurs(pod)) return null
   if (initContainers?.some(({ name }) => name === SIDECAR_CONTAINER) === true)
     return `the pod has an init container "${SIDECAR_CONTAINER}" of its own, which stays as it is`
-  const names: readonly string[] = Object.values(VOLUMES)
   const volume = volumes?.find(({ name }) => names.includes(name))
   return volume === undefined ? null : `the pod has a volume "${volume.name}" of its own, whose name the sidecar needs`
 }
@@ -181,13 +199,18 @@ function volumesPatch({ spec: { volumes } }: Pod, own: readonly OwnEntry[]): Jso
   return [...restored, ...append('/spec/volumes', volumes, missing)]
 }
 
-/** A pod made from the template of one that was skipped brings that along. */
-function annotationsPatch({ metadata: { annotations } }: Pod, own: Readonly<Record<string, string>>): JsonPatch {
+/** Null takes one away: a pod made from the template of another brings what was said of that along. */
+function annotationsPatch({ metadata: { annotations } }: Pod, own: Readonly<Record<string, string | null>>): JsonPatch {
+  const entries = Object.entries(own)
   return [
-    ...setEntries('/metadata/annotations', annotations, own),
-    ...(annotations?.[ANNOTATIONS.skipped] === undefined
-      ? []
-      : [{ op: 'remove' as const, path: pointer('metadata', 'annotations', ANNOTATIONS.skipped) }]),
+    ...setEntries(
+      '/metadata/annotations',
+      annotations,
+      Object.fromEntries(entries.flatMap(([key, value]) => (value === null ? [] : [[key, value]]))),
+    ),
+    ...entries
+      .filter(([key, value]) => value === null && annotations?.[key] !== undefined)
+      .map(([key]) => ({ op: 'remove' as const, path: pointer('metadata', 'annotations', key) })),
   ]
 }
 

@@ -43,3 +43,9 @@ test('what was changed is made right again, and what others added stays', () => 
     env: [{ name: 'A', value: '1' }, { name: 'EXTRA', value: 'x' }, OWN.env[1]],
   })
 })
+
+test('a second entry by the name of ours goes: it would win', () => {
+  const doubled = { ...DEFAULTED, env: [...DEFAULTED.env, { name: 'A', value: '2' }, { name: 'A', value: '1' }, { name: 'B', value: '3' }] }
+  assert.equal(isWithin(OWN, doubled), false)
+  assert.deepEqual(withOwn(doubled, OWN), { ...DEFAULTED, env: [...DEFAULTED.env, { name: 'B', value: '3' }] })
+})

@@ -20,12 +20,15 @@ export function withOwn(existing: unknown, own: unknown): unknown {
 function withElements(existing: readonly unknown[], own: readonly unknown[]): readonly unknown[] {
   const key = ['mountPath', 'containerPort', 'name'].find((key) => own.every((element) => isMap(element) && element[key] !== undefined))
   if (key === undefined) return existing.length === own.length ? own.map((element, index) => withOwn(existing[index], element)) : own
-  const left = new Map(own.map((element) => [isMap(element) ? element[key] : undefined, element]))
-  const kept = existing.map((element) => {
-    const identity = isMap(element) ? element[key] : undefined
+  const identityOf = (element: unknown): unknown => (isMap(element) ? element[key] : undefined)
+  const ours = new Map(own.map((element) => [identityOf(element), element]))
+  const left = new Map(ours)
+  const kept = existing.flatMap((element) => {
+    const identity = identityOf(element)
     const mine = left.get(identity)
+    if (mine === undefined) return ours.has(identity) ? [] : [element] // of two variables of one name the last would win
     left.delete(identity)
-    return mine === undefined ? element : withOwn(element, mine)
+    return [withOwn(element, mine)]
   })
   return [...kept, ...left.values()]
 }

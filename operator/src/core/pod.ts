@@ -19,6 +19,7 @@ const ContainerSchema = z.looseObject({
   name: z.string(),
   env: z.array(EnvVarSchema).nullish(),
   envFrom: z.array(z.looseObject({ secretRef: SecretName.nullish() })).nullish(),
+  volumeMounts: z.array(z.looseObject({ name: z.string() })).nullish(),
   ports: z.array(z.looseObject({ containerPort: z.number() })).nullish(),
   resources: ResourcesSchema.nullish(),
 })
@@ -31,23 +32,11 @@ const VolumeSchema = z.looseObject({
 })
 export type Volume = z.infer<typeof VolumeSchema>
 
-const OwnerReferenceSchema = z.object({
-  apiVersion: z.string(),
-  kind: z.string(),
-  name: z.string(),
-  uid: z.string(),
-  controller: z.boolean().optional(),
-})
-
 /** What is not named here is dropped, first of all `managedFields`, which can be most of a pod. */
 export const PodSchema = z.object({
   metadata: z.object({
-    /** Empty at admission where a controller gave `generateName`. */
-    name: z.string().nullish(),
-    generateName: z.string().nullish(),
     labels: z.record(z.string(), z.string()).nullish(),
     annotations: z.record(z.string(), z.string()).nullish(),
-    ownerReferences: z.array(OwnerReferenceSchema).nullish(),
   }),
   spec: z.object({
     containers: z.array(ContainerSchema),

@@ -1,8 +1,7 @@
 /** The delivery listener: config streams and reports of sidecars, and reports that other replicas pass on. https alone. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import type { Server } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import {
   FORWARDED_PATH,
   ReceivedReportSchema,
@@ -13,6 +12,7 @@ import {
 } from '@farebox/crds/delivery.ts'
 import type { ReceivedReport, ReportAnswer } from '@farebox/crds/delivery.ts'
 import * as z from 'zod'
+import { boundConnections } from '../bounded-connections.ts'
 import { Allowances } from './allowances.ts'
 import type { DeliveryEvents } from './events.ts'
 import { excessIn } from './report-bounds.ts'
@@ -112,7 +112,8 @@ export function createDeliveryServer(options: DeliveryServerOptions): DeliverySe
       })
     },
   )
-  boundConnections(server, options)
+  const { events, connectionsMax: max = CONNECTIONS_MAX, connectionsOfAddressMax: ofAddressMax = CONNECTIONS_OF_ADDRESS_MAX } = options
+  boundConnections(server, { max, ofAddressMax, onRefused: () => events.count('connectionRefused') })
   server.on('tlsClientError', () => undefined) // whoever speaks no TLS, or does not trust us, says so at its end
   return {
     get port() {
@@ -136,33 +137,6 @@ export function createDeliveryServer(options: DeliveryServerOptions): DeliverySe
       clearTimeout(timer)
     },
   }
-}
-
-/** Whoever can reach us can open connections, without any token: so many that we run out of memory, if nothing bounded them. */
-function boundConnections(
-  server: Server,
-  {
-    events,
-    connectionsMax = CONNECTIONS_MAX,
-    connectionsOfAddressMax = CONNECTIONS_OF_ADDRESS_MAX,
-  }: Pick<DeliveryServerOptions, 'events' | 'connectionsMax' | 'connectionsOfAddressMax'>,
-): void {
-  const open = new Map<string, number>()
-  server.maxConnections = connectionsMax
-  server.on('drop', () => events.count('connectionRefused'))
-  server.prependListener('connection', (socket: Socket) => {
-    const { remoteAddress = '' } = socket
-    const count = (open.get(remoteAddress) ?? 0) + 1
-    open.set(remoteAddress, count)
-    socket.once('close', () => {
-      const left = (open.get(remoteAddress) ?? 1) - 1
-      if (left === 0) open.delete(remoteAddress)
-      else open.set(remoteAddress, left)
-    })
-    if (count <= connectionsOfAddressMax) return
-    events.count('connectionRefused')
-    socket.destroy()
-  })
 }
 
 async function serve(options: Parts, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {

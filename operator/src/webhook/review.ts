@@ -10,8 +10,6 @@ import { planInjection } from '../core/inject.ts'
 import type { InjectionPlan } from '../core/inject.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import { PodSchema } from '../core/pod.ts'
-import type { Pod } from '../core/pod.ts'
-import type { OwnerReference } from '../kube/kube.ts'
 
 const REVIEW_VERSION = 'admission.k8s.io/v1'
 
@@ -29,19 +27,6 @@ const ReviewSchema = z.object({
     object: z.unknown(),
   }),
 })
-
-/** What became of a pod, for an event on it or on what owns it. */
-export type Outcome = OutcomeBase & ({ readonly kind: 'injected' } | { readonly kind: 'skipped'; readonly reason: SkipReason })
-
-interface OutcomeBase {
-  readonly namespace: string
-  /** Name of the budget that governs the pod. */
-  readonly budget: string
-  /** `name` is null where a controller leaves it to the API server. */
-  readonly pod: { readonly name: string | null; readonly generateName: string | null; readonly owner: OwnerReference | null }
-  /** The warnings of the answer. */
-  readonly messages: readonly string[]
-}
 
 export interface AdmissionResponse {
   readonly uid: string
@@ -67,8 +52,6 @@ export type Reviewed =
       readonly result: 'injected' | 'skipped' | 'none' | 'failed'
       readonly reason: SkipReason | null
       readonly dryRun: boolean
-      /** Null: no budget governs the pod, nothing was left to do, or it is a dry run. */
-      readonly outcome: Outcome | null
       /** What went wrong, when `failed`. */
       readonly error: unknown
     }
@@ -88,7 +71,7 @@ export function review(body: unknown, context: ReviewContext): Reviewed {
   const isPod = request.kind.kind === 'Pod' && (request.kind.group ?? '') === '' && (request.subResource ?? '') === ''
   if (!isPod || request.operation !== 'CREATE') {
     const warnings = [`farebox: is asked about ${request.operation} of ${request.kind.kind}, but looks at CREATE of Pod alone`]
-    return answered(request.uid, { status: 'none', warnings }, dryRun, null)
+    return answered(request.uid, { status: 'none', warnings }, dryRun)
   }
   const pod = PodSchema.safeParse(request.object)
   if (!pod.success) return { status: 'malformed', message: `request.object must be a Pod: ${problems(pod.error)}` }
@@ -97,15 +80,14 @@ export function review(body: unknown, context: ReviewContext): Reviewed {
     const { namespace } = request
     const budget = governing({ namespace, labels }, context.budgets)
     const plan = planInjection(pod.data, { namespace, oldestKubelet: context.oldestKubelet }, budget, context.settings)
-    const outcome = dryRun || budget === null ? null : outcomeOf(plan, namespace, budget.metadata.name, pod.data)
-    return answered(request.uid, plan, dryRun, outcome)
+    return answered(request.uid, plan, dryRun)
   } catch (error) {
     const warnings = ['farebox: failed over this pod and left it as it is: it has no sidecar; see the log of the operator']
-    return { ...answered(request.uid, { status: 'none', warnings }, dryRun, null), result: 'failed', error }
+    return { ...answered(request.uid, { status: 'none', warnings }, dryRun), result: 'failed', error }
   }
 }
 
-function answered(uid: string, plan: InjectionPlan, dryRun: boolean, outcome: Outcome | null): Extract<Reviewed, { status: 'answered' }> {
+function answered(uid: string, plan: InjectionPlan, dryRun: boolean): Extract<Reviewed, { status: 'answered' }> {
   const patch = plan.status === 'none' ? [] : plan.patch
   const reason = plan.status === 'skip' ? plan.reason : null
   return {
@@ -126,37 +108,8 @@ function answered(uid: string, plan: InjectionPlan, dryRun: boolean, outcome: Ou
     result: plan.status === 'inject' ? 'injected' : plan.status === 'skip' ? 'skipped' : 'none',
     reason,
     dryRun,
-    outcome,
     error: null,
   }
-}
-
-function outcomeOf(plan: InjectionPlan, namespace: string, budget: string, { metadata }: Pod): Outcome | null {
-  const owner = metadata.ownerReferences?.find(({ controller }) => controller === true) ?? null
-  const base = {
-    namespace,
-    budget,
-    pod: {
-      name: nonEmpty(metadata.name),
-      generateName: nonEmpty(metadata.generateName),
-      owner: owner === null ? null : { apiVersion: owner.apiVersion, kind: owner.kind, name: owner.name, uid: owner.uid, controller: true },
-    },
-    messages: plan.warnings,
-  }
-  // Asked again about a pod that another changed meanwhile: it was told the first time.
-  if (plan.status !== 'none' && plan.patch.length === 0) return null
-  switch (plan.status) {
-    case 'inject':
-      return { kind: 'injected', ...base }
-    case 'skip':
-      return { kind: 'skipped', reason: plan.reason, ...base }
-    case 'none':
-      return null
-  }
-}
-
-function nonEmpty(text: string | null | undefined): string | null {
-  return text === undefined || text === '' ? null : text
 }
 
 const PROBLEMS_SHOWN_MAX = 3

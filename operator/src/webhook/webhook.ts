@@ -6,23 +6,36 @@ import { createServer } from 'node:https'
 import type { Server } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
 import express from 'express'
-import type { Express, NextFunction, Request, Response } from 'express'
+import type { Express, NextFunction, Request, RequestHandler, Response } from 'express'
 import type { SkipReason } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { boundConnections } from '../bounded-connections.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import type { Cache } from '../kube/kube.ts'
 import { review } from './review.ts'
-import type { Outcome } from './review.ts'
+import { Turns } from './turns.ts'
 
 /** Where the webhook configuration points to. */
 export const INJECT_PATH = '/v1/pods'
 
-/** A review holds the object up to twice, and etcd takes 1.5 MB. */
-const BODY_BYTES_MAX = 8 * 1024 * 1024
+/** A review holds the object up to twice, and etcd takes 1.5 MiB of a request. */
+const BODY_BYTES_MAX = 4 * 1024 * 1024
+/** Nearly every review is this small, and waits for no other: whoever sends large ones slowly holds up large ones alone. */
+const SMALL_BYTES_MAX = 64 * 1024
+/** So many larger ones are read and parsed at a time: each takes several times its length of memory. */
+const LARGE_AT_ONCE = 4
+/** Others wait so long: within the 3 s that the API server waits for us. Then its failure policy decides. */
+const TURN_WAIT_MS = 1_000
+/** Anybody can reach this port. The API server has no more than its requests under way, some hundreds, from one address. */
+const CONNECTIONS_MAX = 1_024
+const CONNECTIONS_OF_ADDRESS_MAX = 256
+const CONNECTIONS_LOOK_MS = 1_000
+const HANDSHAKE_MS = 5_000
 /** The API server keeps connections longer than Node's 5 s, and would write into one that is being closed. */
 const KEEP_ALIVE_MS = 120_000
-const HEADERS_MS = KEEP_ALIVE_MS + 5_000
-const REQUEST_MS = 30_000
+/** From the first byte of a request. */
+const HEADERS_MS = 10_000
+const REQUEST_MS = 10_000
 /** How long a request may wait for the caches: within the 3 s that the API server waits for us. */
 const SYNC_WAIT_MS = 1_500
 const SYNC_LOOK_MS = 20
@@ -32,8 +45,6 @@ export interface WebhookParts {
   readonly budgets: Pick<Cache<ConversationBudget>, 'hasSynced' | 'values'>
   /** Of the cluster's nodes; null: not known. */
   readonly oldestKubelet?: () => string | null
-  /** For events. Not called for dry runs. */
-  readonly onOutcome?: (outcome: Outcome) => void
   /** For metrics. */
   readonly onAnswer?: (answer: AnswerFacts) => void
   /** For the log: what should not have happened. */
@@ -41,7 +52,8 @@ export interface WebhookParts {
 }
 
 export interface AnswerFacts {
-  readonly result: 'injected' | 'skipped' | 'none' | 'failed' | 'malformed' | 'tooLarge' | 'notReady'
+  /** `busy`: too many large ones at once; `refused`: a connection too many. */
+  readonly result: 'injected' | 'skipped' | 'none' | 'failed' | 'malformed' | 'tooLarge' | 'busy' | 'refused' | 'notReady'
   readonly reason: SkipReason | null
   readonly dryRun: boolean
   /** From the body's arrival to the answer. */
@@ -50,6 +62,9 @@ export interface AnswerFacts {
 
 export interface WebhookSettings {
   readonly injection: InjectionSettings
+  /** Open at a time, in all and from one address. */
+  readonly connectionsMax?: number
+  readonly connectionsOfAddressMax?: number
 }
 
 export interface Webhook {
@@ -71,7 +86,7 @@ export function createWebhook(parts: WebhookParts, settings: WebhookSettings): W
     if (state.isDraining) response.set('connection', 'close')
     next()
   })
-  app.post(INJECT_PATH, express.json({ limit: BODY_BYTES_MAX, type: () => true }), (request, response) => {
+  app.post(INJECT_PATH, inTurn(parts), express.json({ limit: BODY_BYTES_MAX, type: () => true }), (request, response) => {
     answerReview(request, response, parts, settings).catch((error: unknown) => {
       if (!response.headersSent) refuse(error, response, parts)
     })
@@ -89,10 +104,20 @@ export function createWebhook(parts: WebhookParts, settings: WebhookSettings): W
   return {
     app,
     createServer(tls) {
-      const server = createServer({ ...tls, minVersion: 'TLSv1.2' }, app)
-      server.keepAliveTimeout = KEEP_ALIVE_MS
-      server.headersTimeout = HEADERS_MS
-      server.requestTimeout = REQUEST_MS
+      const server = createServer(
+        {
+          ...tls,
+          minVersion: 'TLSv1.2',
+          handshakeTimeout: HANDSHAKE_MS,
+          keepAliveTimeout: KEEP_ALIVE_MS,
+          headersTimeout: HEADERS_MS,
+          requestTimeout: REQUEST_MS,
+          connectionsCheckingInterval: CONNECTIONS_LOOK_MS,
+        },
+        app,
+      )
+      const { connectionsMax: max = CONNECTIONS_MAX, connectionsOfAddressMax: ofAddressMax = CONNECTIONS_OF_ADDRESS_MAX } = settings
+      boundConnections(server, { max, ofAddressMax, onRefused: () => told(parts, 'refused') })
       return server
     },
     isReady: () => parts.budgets.hasSynced && !state.isDraining,
@@ -100,6 +125,28 @@ export function createWebhook(parts: WebhookParts, settings: WebhookSettings): W
       state.isDraining = true
     },
   }
+}
+
+/** Until its turn has come a large body is not read: it stays with its sender. */
+function inTurn(parts: WebhookParts): RequestHandler {
+  const turns = new Turns(LARGE_AT_ONCE)
+  return (request, response, next) => {
+    if (isSmall(request)) return next()
+    turns.take(TURN_WAIT_MS, (hasTurn) => {
+      if (!hasTurn) {
+        request.resume()
+        response.status(503).json({ error: 'too many large reviews come at once' })
+        return told(parts, 'busy')
+      }
+      if (response.closed) return turns.give() // its sender has left
+      response.once('close', () => turns.give())
+      next()
+    })
+  }
+}
+
+function isSmall({ headers }: Request): boolean {
+  return headers['content-encoding'] === undefined && Number(headers['content-length'] ?? Number.NaN) <= SMALL_BYTES_MAX
 }
 
 async function answerReview(request: Request, response: Response, parts: WebhookParts, settings: WebhookSettings): Promise<void> {
@@ -124,8 +171,7 @@ async function answerReview(request: Request, response: Response, parts: Webhook
   }
   response.json(reviewed.answer)
   told(reviewed)
-  const { outcome, error } = reviewed
-  if (outcome !== null) attempt(parts, () => parts.onOutcome?.(outcome))
+  const { error } = reviewed
   if (error !== null) attempt(parts, () => parts.onError?.(error))
 }
 
@@ -140,25 +186,29 @@ async function hasSynced(budgets: WebhookParts['budgets']): Promise<boolean> {
 /** What is wrong with a body, by the error of its parser: https://expressjs.com/en/resources/middleware/body-parser.html#errors */
 function refuse(error: unknown, response: Response, parts: WebhookParts): void {
   const type = typeof error === 'object' && error !== null && 'type' in error ? error.type : null
-  const told = (result: AnswerFacts['result']) => attempt(parts, () => parts.onAnswer?.({ result, reason: null, dryRun: false, ms: 0 }))
   switch (type) {
     case 'entity.too.large':
       response.status(413).json({ error: `must be at most ${BODY_BYTES_MAX} bytes` })
-      return told('tooLarge')
+      return told(parts, 'tooLarge')
     case 'encoding.unsupported':
     case 'charset.unsupported':
       response.status(415).json({ error: 'must be JSON in UTF-8, not encoded further or by gzip' })
-      return told('malformed')
+      return told(parts, 'malformed')
     case 'entity.parse.failed':
     case 'request.aborted':
     case 'request.size.invalid':
       response.status(400).json({ error: 'must be an AdmissionReview as JSON' })
-      return told('malformed')
+      return told(parts, 'malformed')
     default:
       response.status(500).json({ error: 'the operator failed; see its log' })
       attempt(parts, () => parts.onError?.(error))
-      return told('failed')
+      return told(parts, 'failed')
   }
+}
+
+/** Of what was not even looked at. */
+function told(parts: WebhookParts, result: AnswerFacts['result']): void {
+  attempt(parts, () => parts.onAnswer?.({ result, reason: null, dryRun: false, ms: 0 }))
 }
 
 /** The answer is out already: what listeners make of it must not change it. */

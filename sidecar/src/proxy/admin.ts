@@ -1,20 +1,78 @@
-/** The pod-wide port: metrics and health, no user data. */
+/**
+ * The pod-wide port: metrics and health, no user data. Every pod of the cluster can reach it, by no token: what it may cost is bounded,
+ * and a stranger cannot keep the kubelet out.
+ */
 import { createServer } from 'node:http'
-import type { Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Gateway } from './gateway.ts'
+
+/** What is said here is made of. */
+export interface AdminParts extends Pick<Gateway, 'policy' | 'staleness' | 'storeStanding' | 'canHashIds'> {
+  readonly metrics: Pick<Gateway['metrics'], 'contentType' | 'render'>
+  readonly store: Pick<Gateway['store'], 'getContract'>
+}
+
+/** Whoever asks is answered within milliseconds. Of more connections the oldest goes, so that who asks next is heard. */
+const CONNECTIONS_MAX = 64
+const HEADER_BYTES_MAX = 4 * 1024
+const HEADERS_TIMEOUT_MS = 2_000
+const REQUEST_TIMEOUT_MS = 5_000
+const CONNECTIONS_LOOK_MS = 1_000
+/** Of one that does not read its answer. */
+const SILENCE_MS = 10_000
+/** Asked more often than this, the store is not asked again. */
+const STORE_KNOWN_MS = 1_000
 
 /**
  * `/healthz`: the process serves. `/startz`: it has some config, wherever from, and takes calls: it waits for nobody else.
  * `/readyz`: and it has a store or leave to go on without. `/metrics`: Prometheus text.
  */
-export function createAdmin(gateway: Gateway): Server {
-  return createServer((incoming, outgoing) => {
-    void respond(gateway, incoming.url ?? '', outgoing)
+export function createAdmin(parts: AdminParts): Server {
+  const looks = new StoreLooks(parts.store)
+  const server = createServer(
+    {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      connectionsCheckingInterval: CONNECTIONS_LOOK_MS,
+    },
+    (incoming, outgoing) => void respond(parts, looks, incoming, outgoing),
+  )
+  server.timeout = SILENCE_MS
+  const open = new Set<Socket>()
+  server.on('connection', (socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    const [oldest] = open
+    if (open.size > CONNECTIONS_MAX) oldest?.destroy()
   })
+  return server
 }
 
-async function respond(gateway: Gateway, path: string, outgoing: ServerResponse): Promise<void> {
-  const { status, contentType, body } = await answer(gateway, path)
+/** What it was told a moment ago is told again. */
+class StoreLooks {
+  readonly #store: AdminParts['store']
+  #wellUntilMs = 0
+  #look: Promise<unknown> | null = null
+
+  constructor(store: AdminParts['store']) {
+    this.#store = store
+  }
+
+  /** Rejects when the store does not answer. */
+  async look(): Promise<void> {
+    if (performance.now() < this.#wellUntilMs) return
+    this.#look ??= this.#store.getContract('0000000000000000').finally(() => {
+      this.#look = null
+    })
+    await this.#look
+    this.#wellUntilMs = performance.now() + STORE_KNOWN_MS
+  }
+}
+
+async function respond(parts: AdminParts, looks: StoreLooks, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const { status, contentType, body } = await answer(parts, looks, incoming.url ?? '')
   outgoing.writeHead(status, { 'content-type': contentType, 'cache-control': 'no-store' })
   outgoing.end(body)
 }
@@ -25,33 +83,33 @@ interface Answer {
   readonly body: string
 }
 
-async function answer(gateway: Gateway, path: string): Promise<Answer> {
+async function answer(parts: AdminParts, looks: StoreLooks, path: string): Promise<Answer> {
   switch (path) {
     case '/metrics':
-      return { status: 200, contentType: gateway.metrics.contentType, body: await gateway.metrics.render() }
+      return { status: 200, contentType: parts.metrics.contentType, body: await parts.metrics.render() }
     case '/healthz':
       return text(200, 'ok')
     case '/startz':
       // This port opens after the one for calls.
-      return gateway.policy() === null ? text(503, 'no valid config yet') : text(200, 'ok')
+      return parts.policy() === null ? text(503, 'no valid config yet') : text(200, 'ok')
     case '/readyz':
-      return await readiness(gateway)
+      return await readiness(parts, looks)
     default:
       return text(404, 'not found')
   }
 }
 
-async function readiness(gateway: Gateway): Promise<Answer> {
-  const policy = gateway.policy()
+async function readiness(parts: AdminParts, looks: StoreLooks): Promise<Answer> {
+  const policy = parts.policy()
   if (policy === null) return text(503, 'no valid config yet')
-  const { staleness } = gateway
+  const { staleness } = parts
   const stale = staleness.isStale ? `the config has not been confirmed for ${Math.round(staleness.sinceMs / 1_000)} s` : null
   if (stale !== null && staleness.denies) return text(503, stale)
-  const { state, reason } = gateway.storeStanding()
+  const { state, reason } = parts.storeStanding()
   if (state !== 'Ready' && policy.config.onStoreFailure.allowancePercent === 0) return text(503, `the budget store is away: ${reason}`)
-  if (!gateway.canHashIds()) return text(503, `the budget store has not been reached yet: ${reason}`)
+  if (!parts.canHashIds()) return text(503, `the budget store has not been reached yet: ${reason}`)
   try {
-    await gateway.store.getContract('0000000000000000')
+    await looks.look()
     return text(200, stale === null ? 'ok' : `ok, but ${stale}`)
   } catch (error) {
     return text(503, `the budget store does not answer: ${error instanceof Error ? error.message : String(error)}`)

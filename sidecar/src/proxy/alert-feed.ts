@@ -1,7 +1,7 @@
 /** Alerts that have fired, newest first and bounded: the app reads them, the log and the metrics have them too. */
-import type { Conversation } from '../core/conversation.ts'
+import type { BudgetStore } from '../store/store.ts'
 
-export const ALERTS_KEPT = 1_000
+const ALERTS_KEPT = 1_000
 
 export interface Alert {
   readonly atMs: number
@@ -18,9 +18,16 @@ export class AlertFeed {
     this.#alerts.push(alert)
     if (this.#alerts.length > ALERTS_KEPT) this.#alerts.shift()
   }
-  /** After a start: what the conversations (newest first) remember of their sessions, at the time of their latest turn. */
-  restore(conversations: readonly Conversation[]): void {
-    for (const { id, session, tier, alerts, lastTurnAtMs } of conversations.toReversed())
+  /**
+   * After a start: what conversations remember of their sessions, at the time of their latest turn. A store that goes away just then is no
+   * reason not to start: `onFailed` is told, and they are left out.
+   */
+  async restore(store: Pick<BudgetStore, 'listConversations'>, nowMs: number, onFailed: (error: unknown) => void): Promise<void> {
+    const newestFirst = await store.listConversations({ limit: ALERTS_KEPT, nowMs }).catch((error: unknown) => {
+      onFailed(error)
+      return []
+    })
+    for (const { id, session, tier, alerts, lastTurnAtMs } of newestFirst.toReversed())
       for (const percent of alerts) this.add({ atMs: lastTurnAtMs, conversation: id, session, tier, percent })
   }
   newestFirst(limit: number): readonly Alert[] {

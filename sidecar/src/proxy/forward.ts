@@ -16,12 +16,11 @@ import type { Admitted } from './admit.ts'
 import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { rawHeader, responseHeaders } from './headers.ts'
+import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
-/** An error body is kept up to this size, to see what the provider objects to; a longer one passes on unread. */
-const ERROR_BODY_BYTES_MAX = 64 * 1024
 /** A plain answer is kept up to this size for its usage; a longer one passes on and is settled as `partial`. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024
 /** A plain answer up to this size, when it comes in one piece, is sent in one. */
@@ -157,13 +156,13 @@ class Call {
   }
 
   #onHead(statusCode: number, rawHeaders: readonly string[]): void {
-    const { gateway, startedAtMs, terms } = this.#turn
+    const { gateway, startedAtMs, terms, heldKey } = this.#turn
     gateway.metrics.headSeconds.observe([terms.contract.tier], (gateway.nowMs() - startedAtMs) / 1000)
     if (statusCode < 200 || statusCode >= 300) {
       this.#reading = {
         kind: 'error',
         statusCode,
-        headers: responseHeaders(rawHeaders, { lengthChanges: true }),
+        headers: responseHeaders(rawHeaders, { lengthChanges: true, heldKey }),
         chunks: [],
         bytes: 0,
         passing: false,
@@ -174,7 +173,7 @@ class Call {
     const { notice, injectUsage, collect } = this.#options
     if (isStream) {
       const stream = new ChatStream({ stripUsage: injectUsage, notice: notice?.text ?? null, collect })
-      this.#writeHead(statusCode, responseHeaders(rawHeaders, { lengthChanges: true }))
+      this.#writeHead(statusCode, responseHeaders(rawHeaders, { lengthChanges: true, heldKey }))
       const answer = this.#clientGone ? null : new StreamedAnswer(this.#turn.outgoing, this.#onClientDrain)
       this.#reading = { kind: 'stream', stream, answer }
       return
@@ -189,7 +188,7 @@ class Call {
       held,
       unsent: null,
     }
-    const headers = responseHeaders(rawHeaders, { lengthChanges: held })
+    const headers = responseHeaders(rawHeaders, { lengthChanges: held, heldKey })
     if (held) this.#heldHead = { statusCode, headers }
     else this.#writeHead(statusCode, headers)
   }
@@ -396,7 +395,7 @@ class Call {
     if (reading.statusCode >= 300 && reading.statusCode < 400)
       return this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
     this.#writeHead(reading.statusCode, reading.headers)
-    for (const chunk of reading.chunks) this.#write(chunk)
+    this.#write(bytesWithoutKey(Buffer.concat(reading.chunks.splice(0)), this.#turn.heldKey))
   }
 
   #refuse(refusal: Refusal): void {

@@ -1,5 +1,6 @@
 /** Raw header lists (name, value, name, value): what goes to the provider and what comes back to the client. */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { withoutKey } from './held-key.ts'
 
 /** Hop-by-hop fields (RFC 9110 section 7.6.1) and those that this proxy sets itself. */
 const REQUEST_DROPPED = new Set([
@@ -68,8 +69,14 @@ export function withKey(headers: readonly string[], key: string): string[] {
   return [...others, 'authorization', `Bearer ${key}`, ...bare.flatMap((name) => [name, key])]
 }
 
-/** The provider's headers as the client gets them. `lengthChanges`: the body will not have the length that was announced. */
-export function responseHeaders(raw: readonly string[], options: { readonly lengthChanges: boolean }): string[] {
+/**
+ * The provider's headers as the client gets them. `lengthChanges`: the body will not have the length that was announced. `heldKey`: not
+ * for the client to see.
+ */
+export function responseHeaders(
+  raw: readonly string[],
+  options: { readonly lengthChanges: boolean; readonly heldKey: string | null },
+): string[] {
   const headers: string[] = []
   const named = connectionNames(rawHeader(raw, 'connection') ?? undefined)
   for (let index = 0; index + 1 < raw.length; index += 2) {
@@ -77,7 +84,7 @@ export function responseHeaders(raw: readonly string[], options: { readonly leng
     const lower = name.toLowerCase()
     if (RESPONSE_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) continue
     if (options.lengthChanges && lower === 'content-length') continue
-    headers.push(name, raw[index + 1] as string)
+    headers.push(name, withoutKey(raw[index + 1] as string, options.heldKey))
   }
   return headers
 }

@@ -1,15 +1,27 @@
-/** Endpoints that are not metered, for owners who let them pass: the bytes go through as they are, and are counted as such. */
+/**
+ * Endpoints that are not metered, for owners who let them pass: the bytes go through as they are, and are counted as such. Only an error
+ * waits for its end, where a key is held that it may show.
+ */
 import { readBody } from './body.ts'
 import { refuse, sentHeaders } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { responseHeaders } from './headers.ts'
+import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 
 export async function passThrough(exchange: Exchange): Promise<void> {
-  const { gateway, incoming, outgoing, upstream, path } = exchange
+  const { gateway, incoming, outgoing, upstream, path, heldKey } = exchange
   const read = await readBody(incoming)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
   gateway.metrics.turns.add(['none', 'ungoverned'])
+  /** Of an error that may show the held key; null: what comes goes on at once. */
+  let kept: Buffer[] | null = null
+  let keptBytes = 0
+  const release = (): boolean => {
+    const body = bytesWithoutKey(Buffer.concat(kept ?? []), heldKey)
+    kept = null
+    return body.length === 0 || outgoing.write(body)
+  }
   await new Promise<void>((resolve) => {
     const handle = gateway.upstreams.call(
       {
@@ -21,12 +33,20 @@ export async function passThrough(exchange: Exchange): Promise<void> {
       },
       {
         head: (statusCode, rawHeaders) => {
-          outgoing.writeHead(statusCode, [...responseHeaders(rawHeaders, { lengthChanges: false }), 'x-farebox-ungoverned', 'true'])
+          const isError = statusCode >= 400 && heldKey !== null
+          if (isError) kept = []
+          const headers = responseHeaders(rawHeaders, { lengthChanges: isError, heldKey })
+          outgoing.writeHead(statusCode, [...headers, 'x-farebox-ungoverned', 'true'])
         },
         data: (chunk) => {
-          if (!outgoing.write(Buffer.from(chunk))) handle.pause()
+          const copy = Buffer.from(chunk)
+          if (kept === null) return outgoing.write(copy) ? undefined : handle.pause()
+          kept.push(copy)
+          keptBytes += copy.length
+          if (keptBytes > ERROR_BODY_BYTES_MAX && !release()) handle.pause()
         },
         end: () => {
+          release()
           outgoing.end()
           resolve()
         },

@@ -45,6 +45,8 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
   const asked = { gateway, outgoing, requestId }
   try {
     const target = incoming.url ?? ''
+    // Its answer is the request as it was received: with a key that is held here.
+    if (incoming.method === 'TRACE') return refuse(asked, { code: 'endpoint_not_governed', message: 'TRACE is refused here.' })
     if (hasConflictingLengths(incoming))
       return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
     if (incoming.headers.upgrade !== undefined)

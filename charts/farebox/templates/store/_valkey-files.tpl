@@ -22,6 +22,8 @@ valkey.conf: |
   maxmemory-policy noeviction
   aclfile /data/users.acl
   tcp-keepalive 60
+  # Scripts of sidecars take milliseconds. One that runs longer is ended by the operator, which must be heard for that.
+  busy-reply-threshold 500
 start.sh: |
   # The operator's user follows the Secret; users of namespaces, which the operator makes, stay as they are.
   set -eu

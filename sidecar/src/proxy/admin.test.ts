@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
+import { after, before, test } from 'node:test'
+import { loadCatalogue } from '@farebox/crds/catalogue.ts'
+import { createPriceList } from '@farebox/crds/price-list.ts'
+import { waitFor } from '../../../test/cluster/wait-for.ts'
+import { makeConfig } from '../../../test/support/make.ts'
+import { NEVER_STALE } from '../delivery/staleness.ts'
+import { createAdmin } from './admin.ts'
+import type { AdminParts } from './admin.ts'
+import { policyOf } from './gateway.ts'
+
+const policy = policyOf(makeConfig('http://provider/v1'), createPriceList([], loadCatalogue()))
+const store = { asked: 0, isAway: false }
+const parts: AdminParts = {
+  policy: () => policy,
+  staleness: NEVER_STALE,
+  storeStanding: () => ({ state: 'Ready', reason: null, sinceMs: 0, unsent: 0, outages: 0, replayed: 0 }),
+  canHashIds: () => true,
+  metrics: { contentType: 'text/plain', render: () => Promise.resolve('') },
+  store: {
+    getContract() {
+      store.asked += 1
+      return store.isAway ? Promise.reject(new Error('away')) : Promise.resolve(null)
+    },
+  },
+}
+const server = createAdmin(parts)
+const ports = { own: 0 }
+const strangers: Socket[] = []
+before(async () => {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  ports.own = (server.address() as AddressInfo).port
+})
+after(() => {
+  for (const socket of strangers) socket.destroy()
+  server.closeAllConnections()
+  server.close()
+})
+
+const ask = (path: string, headers: Record<string, string> = {}): Promise<Response> =>
+  fetch(`http://127.0.0.1:${ports.own}${path}`, { headers })
+
+/** A request that never ends. */
+async function stranger(): Promise<Socket> {
+  const socket = connect(ports.own, '127.0.0.1')
+  socket.on('error', () => undefined)
+  strangers.push(socket)
+  await once(socket, 'connect')
+  socket.resume()
+  socket.write('GET /healthz HTTP/1.1\r\nx: ')
+  return socket
+}
+
+test('many half-sent requests keep no probe out, and hold no more than 64 connections', async () => {
+  for (let index = 0; index < 200; index += 1) await stranger()
+  assert.equal((await ask('/healthz')).status, 200)
+  const count = await new Promise<number>((resolve) => server.getConnections((_error, open) => resolve(open)))
+  assert.ok(count <= 65, `${count} are open`)
+  await waitFor('their end', () => strangers.every(({ closed }) => closed), { withinMs: 6_000 })
+})
+
+test('a header of more than 4 KiB is refused', async () => {
+  assert.equal((await ask('/healthz', { large: 'x'.repeat(5_000) })).status, 431)
+})
+
+test('the store is asked no more than once a second, and again at once after it failed', async () => {
+  store.isAway = true
+  for (let index = 0; index < 2; index += 1) assert.equal((await ask('/readyz')).status, 503)
+  assert.equal(store.asked, 2)
+  store.isAway = false
+  const answers = await Promise.all(Array.from({ length: 50 }, () => ask('/readyz')))
+  assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200])
+  assert.equal(store.asked, 3)
+})

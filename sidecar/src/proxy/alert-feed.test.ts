@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { conversationFor } from '../store/test-steps.ts'
+import { AlertFeed } from './alert-feed.ts'
+
+test('alerts of an earlier run come back, the newest first', async () => {
+  const feed = new AlertFeed()
+  const newestFirst = [2, 1].map((atMs) => ({ ...conversationFor('A', atMs), alerts: [50, 80], lastTurnAtMs: atMs }))
+  await feed.restore({ listConversations: () => Promise.resolve(newestFirst) }, 3, (error) => assert.fail(String(error)))
+  assert.deepEqual(
+    feed.newestFirst(3).map(({ atMs, percent }) => [atMs, percent]),
+    [
+      [2, 80],
+      [2, 50],
+      [1, 80],
+    ],
+  )
+})
+
+test('a store that goes away as they are read is told of, and no reason not to go on', async () => {
+  const feed = new AlertFeed()
+  const told: unknown[] = []
+  await feed.restore({ listConversations: () => Promise.reject(new Error('away')) }, 3, (error) => told.push(String(error)))
+  assert.deepEqual([feed.newestFirst(1), told], [[], ['Error: away']])
+})

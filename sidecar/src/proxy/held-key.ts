@@ -1,0 +1,22 @@
+/**
+ * A key that is held here goes to its upstream, which may show it in what it answers: in a header, or in an error about it. The app is
+ * not to have it. Answers that are no errors are not searched: that would hold them up, and an upstream that means to give the key
+ * away has it already.
+ */
+import { WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
+
+/** What `text` is with the worthless key in its place. `key` null: none is held. */
+export function withoutKey(text: string, key: string | null): string {
+  if (key === null) return text
+  const quoted = JSON.stringify(key).slice(1, -1)
+  const bare = text.replaceAll(key, WORTHLESS_KEY)
+  return quoted === key ? bare : bare.replaceAll(quoted, WORTHLESS_KEY)
+}
+
+/** The same of bytes, whatever they are. */
+export function bytesWithoutKey(bytes: Buffer, key: string | null): Buffer {
+  return key === null ? bytes : Buffer.from(withoutKey(bytes.toString('latin1'), key), 'latin1')
+}
+
+/** An error body is kept up to this size, to be looked into; a longer one passes on, and what comes after this is not searched. */
+export const ERROR_BODY_BYTES_MAX = 64 * 1024
