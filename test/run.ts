@@ -1,7 +1,7 @@
 /**
- * Runs every test of the project: those beside the code two files at a time, those that span processes one at a time in each of two
- * lanes, of which one is for Kubernetes: both wait more than they work. Ends with one line, `N passed, N failed`, and exit code 1
- * when any failed or none ran.
+ * Runs every test of the project: those beside the code two files at a time; those that play faults against the clock by themselves; and
+ * those that span processes one at a time in each of three lanes, since they wait more than they work. Ends with one line, `N passed,
+ * N failed`, and exit code 1 when any failed or none ran.
  */
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
@@ -12,10 +12,11 @@ import { redisProgram } from './support/redis.ts'
 const FILE_TIMEOUT_MS = 600_000
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
-/** What has to do with Kubernetes, in this order: what waits most comes while the other lane plays faults against the clock. */
-const CLUSTER_LANE = ['delivery', 'operator', 'e2e', 'admission', 'scale', 'kube', 'cluster', 'charts', 'crd'].map(
-  (folder) => `test/${folder}/`,
-)
+/** They judge what happened by when it happened: nothing else may run meanwhile. */
+const ALONE = ['test/chaos/']
+/** Of those on a real control plane, the ones that mostly wait for something to happen, the longest first; and all others. */
+const WAITING = ['test/operator/idle', 'test/delivery/', 'test/operator/leaders', 'test/kube/', 'test/cluster/', 'test/scale/']
+const WORKING = ['test/e2e/', 'test/operator/', 'test/admission/', 'test/charts/', 'test/crd/']
 const NEED_REDIS = [
   'sidecar/src/store/redis',
   'test/chaos',
@@ -48,16 +49,22 @@ const spanning = globSync(SPANNING, { exclude: (name) => name === 'node_modules'
   .toSorted()
 if (unit.length > 0) await runFiles(unit, 2)
 const endCluster = await shareCluster(spanning)
-const placeOf = (file: string): number => CLUSTER_LANE.findIndex((folder) => file.startsWith(folder))
-const lanes = [
-  spanning.filter((file) => placeOf(file) < 0),
-  spanning.filter((file) => placeOf(file) >= 0).toSorted((a, b) => placeOf(a) - placeOf(b)),
-]
-await Promise.all(lanes.filter((files) => files.length > 0).map((files) => runFiles(files, 1)))
+const pick = (starts: readonly string[], files: readonly string[]): readonly string[] =>
+  starts.flatMap((start) => files.filter((file) => file.startsWith(start)))
+const alone = pick(ALONE, spanning)
+const waiting = pick(WAITING, spanning)
+const working = pick(WORKING, spanning).filter((file) => !waiting.includes(file))
+const others = spanning.filter((file) => ![...alone, ...waiting, ...working].includes(file))
+await runLanes([alone])
+await runLanes([others, working, waiting])
 await endCluster()
 if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
 console.log(`${counts.passed} passed, ${counts.failed} failed`)
 process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0)
+
+async function runLanes(those: readonly (readonly string[])[]): Promise<void> {
+  await Promise.all(those.filter((files) => files.length > 0).map((files) => runFiles(files, 1)))
+}
 
 function runFiles(files: readonly string[], concurrency: number): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -107,7 +107,9 @@ describe('an operator on a control plane', { skip: cluster === null ? 'there is 
     try {
       await untilSaid(api, budgetPath(namespace, 'brief'), ['UsageFresh=True'])
       await api.kubectl(['delete', 'conversationbudget', 'brief', '-n', namespace])
-      await waitFor('the config map to go', async () => (await shown(api, configMapPath(namespace, 'brief'))) === null)
+      // The garbage collector learns of new kinds every half minute.
+      const isGone = async (): Promise<boolean> => (await shown(api, configMapPath(namespace, 'brief'))) === null
+      await waitFor('the config map to go', isGone, { withinMs: 90_000 })
       const { config } = await sidecar.status()
       assert.equal(config.hash, status?.config?.hash)
       const next = await createPod(api, namespace, { name: 'brief-2', labels: { app: 'brief' } })
