@@ -1,7 +1,7 @@
 /**
- * Runs every test of the project: those beside the code two files at a time; those that play faults against the clock by themselves; and
- * those that span processes one at a time in each of three lanes, since they wait more than they work. Ends with one line, `N passed,
- * N failed`, and exit code 1 when any failed or none ran.
+ * Runs every test of the project: those beside the code two files at a time, those that span processes one at a time; but those on a
+ * real control plane in two lanes, since half of them mostly wait. Ends with one line, `N passed, N failed`, and exit code 1 when any
+ * failed or none ran.
  */
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
@@ -12,10 +12,12 @@ import { redisProgram } from './support/redis.ts'
 const FILE_TIMEOUT_MS = 600_000
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
-/** They judge what happened by when it happened: nothing else may run meanwhile. */
-const ALONE = ['test/chaos/']
+/** It judges by when things happened: nothing else may run meanwhile, a control plane included. */
+const CHAOS = ['test/chaos/']
+/** It measures. */
+const SCALE = ['test/scale/']
 /** Of those on a real control plane, the ones that mostly wait for something to happen, the longest first; and all others. */
-const WAITING = ['test/operator/idle', 'test/delivery/', 'test/operator/leaders', 'test/kube/', 'test/cluster/', 'test/scale/']
+const WAITING = ['test/operator/idle', 'test/delivery/', 'test/operator/leaders', 'test/kube/', 'test/cluster/']
 const WORKING = ['test/e2e/', 'test/operator/', 'test/admission/', 'test/charts/', 'test/crd/']
 const NEED_REDIS = [
   'sidecar/src/store/redis',
@@ -48,15 +50,18 @@ const spanning = globSync(SPANNING, { exclude: (name) => name === 'node_modules'
   .filter(isWanted)
   .toSorted()
 if (unit.length > 0) await runFiles(unit, 2)
-const endCluster = await shareCluster(spanning)
 const pick = (starts: readonly string[], files: readonly string[]): readonly string[] =>
   starts.flatMap((start) => files.filter((file) => file.startsWith(start)))
-const alone = pick(ALONE, spanning)
+const chaos = pick(CHAOS, spanning)
+const scale = pick(SCALE, spanning)
 const waiting = pick(WAITING, spanning)
 const working = pick(WORKING, spanning).filter((file) => !waiting.includes(file))
-const others = spanning.filter((file) => ![...alone, ...waiting, ...working].includes(file))
-await runLanes([alone])
-await runLanes([others, working, waiting])
+const others = spanning.filter((file) => ![...chaos, ...scale, ...waiting, ...working].includes(file))
+await runLanes([chaos])
+await runLanes([others])
+const endCluster = await shareCluster([...scale, ...waiting, ...working])
+await runLanes([scale])
+await runLanes([working, waiting])
 await endCluster()
 if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
 console.log(`${counts.passed} passed, ${counts.failed} failed`)
