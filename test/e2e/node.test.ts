@@ -14,6 +14,7 @@ import {
   deploymentOf,
   hashInForce,
   install,
+  isConnected,
   killSidecar,
   namespaceOf,
   openStage,
@@ -371,22 +372,28 @@ onNode(
   },
 )
 
-onNode('with the stream cut, an edit of the tier is in force within two minutes by the volume', async () => {
-  const [pod] = await podsOf(stage, 'support', 'crowd')
-  assert.ok(pod !== undefined)
-  cutDelivery(stage, pod, true)
-  try {
+onNode(
+  'T61: with the stream cut, an edit of the tier is in force within two minutes by the volume; when it is back nothing goes back',
+  async () => {
+    const [pod] = await podsOf(stage, 'support', 'crowd')
+    assert.ok(pod !== undefined)
+    cutDelivery(stage, pod, true)
+    try {
+      const hash = await hashInForce(pod)
+      await stage.apply(tierOf('shared', '4.00'))
+      const appliedAt = performance.now()
+      await waitFor('the new config', async () => (await hashInForce(pod)) !== hash, { withinMs: VOLUME_MS_MAX, everyMs: 200 })
+      console.log(
+        `tier edited with the stream cut: in force ${Math.round((performance.now() - appliedAt) / 1_000)} s after kubectl apply returned`,
+      )
+    } finally {
+      cutDelivery(stage, pod, false)
+    }
     const hash = await hashInForce(pod)
-    await stage.apply(tierOf('shared', '4.00'))
-    const appliedAt = performance.now()
-    await waitFor('the new config', async () => (await hashInForce(pod)) !== hash, { withinMs: VOLUME_MS_MAX, everyMs: 200 })
-    console.log(
-      `tier edited with the stream cut: in force ${Math.round((performance.now() - appliedAt) / 1_000)} s after kubectl apply returned`,
-    )
-  } finally {
-    cutDelivery(stage, pod, false)
-  }
-})
+    await waitFor('the stream to come back', () => isConnected(pod), { withinMs: 90_000, everyMs: 500 })
+    assert.equal(await hashInForce(pod), hash)
+  },
+)
 
 onNode('helm test passes, and uninstalling leaves apps running and budgets in place', async () => {
   await stage.cluster.helm(['test', 'farebox', '-n', SYSTEM, '--timeout', '90s'])

@@ -234,8 +234,17 @@ export async function ask(pod: Pod, path: string, body?: object): Promise<unknow
 
 /** Hash of the config that a pod's sidecar has in force, by its metrics. */
 export async function hashInForce(pod: Pod): Promise<string | null> {
+  return /^farebox_config_info\{[^}]*hash="([0-9a-f]+)"/m.exec(await metricsOf(pod))?.[1] ?? null
+}
+
+/** Whether it has the operator's stream. */
+export async function isConnected(pod: Pod): Promise<boolean> {
+  return /^farebox_delivery_connected 1$/m.test(await metricsOf(pod))
+}
+
+async function metricsOf(pod: Pod): Promise<string> {
   const response = await fetch(`http://${pod.status.podIP}:${ADMIN_PORT}/metrics`, { signal: AbortSignal.timeout(2_000) })
-  return /^farebox_config_info\{[^}]*hash="([0-9a-f]+)"/m.exec(await response.text())?.[1] ?? null
+  return response.text()
 }
 
 /** An answer of 2,000 tokens, 10 ms each, billed by the name of its conversation; resolves when it is over, however it ends. */
