@@ -2,19 +2,13 @@
  * The users of the store that came with the chart: one for each namespace that has budgets there. The store may forget them with each
  * restart, so they are set anew with each connection, and when one is missing; those of namespaces that are gone are deleted.
  */
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { namespaceOfUser, storeUser, storeUserName } from '../core/runtime-secret.ts'
+import { storeConnection } from './store-connection.ts'
+import type { StoreAddress } from './store-connection.ts'
 import type { StoreSecret } from './store-secret.ts'
 
-const CONNECT_MS_MAX = 5_000
-const ANSWER_MS_MAX = 5_000
-const RETRY_MS_MAX = 2_000
-
-export interface StoreUsersOptions {
-  /** `redis://HOST:PORT`, or `rediss://`. */
-  readonly address: string
-  /** Certificates in PEM to trust with TLS; null: the system's authorities. */
-  readonly ca: string | null
+export interface StoreUsersOptions extends StoreAddress {
   readonly secret: StoreSecret
   /** A connection is new: what was set before may be forgotten. */
   readonly onConnected: () => void
@@ -31,17 +25,7 @@ export class StoreUsers {
 
   constructor(options: StoreUsersOptions) {
     this.#options = options
-    this.#client = new Redis(options.address, {
-      password: options.secret.adminPassword,
-      ...(options.ca !== null && options.address.startsWith('rediss:') ? { tls: { ca: options.ca } } : {}),
-      lazyConnect: true,
-      connectTimeout: CONNECT_MS_MAX,
-      commandTimeout: ANSWER_MS_MAX,
-      enableOfflineQueue: false,
-      maxRetriesPerRequest: 0,
-      autoResendUnfulfilledCommands: false,
-      retryStrategy: (times) => Math.min(100 * times, RETRY_MS_MAX),
-    })
+    this.#client = storeConnection(options, options.secret.adminPassword, true)
     this.#client.on('error', (error: unknown) => options.onTrouble(error instanceof Error ? error : new Error(String(error))))
     this.#client.on('ready', () => {
       this.#set.clear()

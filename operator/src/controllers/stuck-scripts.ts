@@ -2,18 +2,13 @@
  * Users of the store are kept apart by their keys, not by what they cost: a script of one that does not end holds all others up. Those of
  * sidecars end in milliseconds; one that runs for so long that the store says it is busy is ended.
  */
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
+import { storeConnection } from './store-connection.ts'
+import type { StoreAddress } from './store-connection.ts'
 
-const CONNECT_MS_MAX = 5_000
-const ANSWER_MS_MAX = 5_000
-const RETRY_MS_MAX = 2_000
 const LOOK_EVERY_MS = 2_000
 
-export interface StuckScriptsOptions {
-  /** `redis://HOST:PORT`, or `rediss://`. */
-  readonly address: string
-  /** Certificates in PEM to trust with TLS; null: the system's authorities. */
-  readonly ca: string | null
+export interface StuckScriptsOptions extends StoreAddress {
   readonly adminPassword: string
   /** One was ended. */
   readonly onEnded: () => void
@@ -31,20 +26,9 @@ export class StuckScripts {
   #wasTold = false
 
   constructor(options: StuckScriptsOptions) {
-    const { address, ca, adminPassword } = options
     this.#options = options
-    this.#client = new Redis(address, {
-      password: adminPassword,
-      ...(ca !== null && address.startsWith('rediss:') ? { tls: { ca } } : {}),
-      lazyConnect: true,
-      enableReadyCheck: false,
-      connectTimeout: CONNECT_MS_MAX,
-      commandTimeout: ANSWER_MS_MAX,
-      enableOfflineQueue: false,
-      maxRetriesPerRequest: 0,
-      autoResendUnfulfilledCommands: false,
-      retryStrategy: (times) => Math.min(100 * times, RETRY_MS_MAX),
-    })
+    this.#client = storeConnection(options, options.adminPassword, false)
+    // Whoever sets the users says that the store cannot be reached; this one tries again by itself.
     this.#client.on('error', () => undefined)
     this.#client.connect().catch(() => undefined)
     this.#timer = setInterval(() => void this.#look(), LOOK_EVERY_MS)
