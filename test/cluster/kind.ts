@@ -117,6 +117,7 @@ function kindConfig(): object {
 async function routeToPods(folder: string, { container, ip }: NodeState): Promise<void> {
   const image = run('docker', ['inspect', '--format', '{{.Image}}', container ?? '']).trim()
   const inHost = ['run', '--rm', '--network=host', '--cap-add=NET_ADMIN', '--entrypoint=ip', image, 'route']
+  // The route is gone already where the cluster's container went first.
   await order(folder, { do: 'cleanUp', command: ['sh', '-c', `docker ${[...inHost, 'del', POD_CIDR, 'via', ip].join(' ')} || true`] })
   run('docker', [...inHost, 'replace', POD_CIDR, 'via', ip])
 }

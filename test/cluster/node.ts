@@ -209,7 +209,10 @@ function claimNumber(pid: number): number {
   throw new Error(`there are ${NODES_MAX} nodes on this machine`)
 }
 
-/** With version 1 there is a tree for each controller, and a new cpuset is empty until told. */
+/**
+ * With version 1 there is a tree for each controller, and a new cpuset is empty until told. With version 2 those that may not be handed
+ * on (a machine that is a container itself) are left out: the kubelet says which it cannot do without.
+ */
 function makeCgroups(name: string): void {
   run(
     'sh',

@@ -26,7 +26,7 @@ export const IMAGES = {
 const APP = fileURLToPath(new URL('app/main.ts', import.meta.url))
 const BUSYBOX = '/bin/busybox'
 /** What the store's scripts call, all in one static program. */
-const SHELL_TOOLS = ['sh', 'cat', 'cut', 'grep', 'mv', 'sha256sum', 'tr'] as const
+const SHELL_TOOLS = ['sh', 'cat', 'cut', 'grep', 'mv', 'sed', 'sha256sum', 'tr'] as const
 
 /** Makes all of them from this checkout, and makes them known to the cluster's node. */
 export async function loadImages({ state: { node } }: Cluster): Promise<void> {

@@ -31,7 +31,7 @@ start.sh: |
   hash=$(tr -d '\n' </etc/farebox/store/admin-password | sha256sum | cut -d' ' -f1)
   {
     echo "user default on #$hash ~* &* +@all"
-    if [ -s /data/users.acl ]; then grep -v '^user default ' /data/users.acl || true; fi
+    if [ -s /data/users.acl ]; then sed '/^user default /d' /data/users.acl; fi
   } >/data/users.acl.new
   mv /data/users.acl.new /data/users.acl
   server=$(command -v valkey-server || command -v redis-server)
