@@ -368,7 +368,18 @@ onNode(
           ?.workloads?.skipped?.['Missed'] === 1,
       { withinMs: 60_000 },
     )
-    await stage.apply(podOf('late', 'strict', 'must', podSpec()))
+    // Ready is not yet reachable: the API server may take a moment to find the webhook again. Controllers try again; so does this.
+    await waitFor(
+      'the webhook to be reached again',
+      async () => {
+        const late = await stage.cluster.kubectl(['apply', '-f', '-'], {
+          input: JSON.stringify(podOf('late', 'strict', 'must', podSpec())),
+          mayFail: true,
+        })
+        return late.code === 0
+      },
+      { withinMs: 30_000 },
+    )
   },
 )
 
