@@ -30,11 +30,11 @@ test('no message shows an amount or a phrase that clients parse as a wait', () =
 })
 
 test('a refusal that a retry cannot change says so, and one that it can says when', () => {
-  const hard = errorAnswer({ code: 'conversation_budget_exhausted' }, 'r1')
+  const hard = errorAnswer({ code: 'conversation_budget_exhausted' }, 'r1', 'openai')
   assert.equal(hard.status, 402)
   assert.equal(headerOf(hard.headers, 'x-should-retry'), 'false')
   assert.equal(headerOf(hard.headers, 'retry-after'), undefined)
-  const soft = errorAnswer({ code: 'budget_busy' }, 'r2')
+  const soft = errorAnswer({ code: 'budget_busy' }, 'r2', 'openai')
   assert.equal(headerOf(soft.headers, 'x-should-retry'), 'true')
   assert.equal(headerOf(soft.headers, 'retry-after'), '1')
   assert.deepEqual(JSON.parse(soft.body.toString()), {

@@ -74,17 +74,63 @@ export interface Refusal {
   readonly param?: string
 }
 
-/** The refusal as an answer in OpenAI's shape. `headers` is a raw list: name, value, name, value. */
+/** Whose clients read the answer: each provider has its own shape of errors. */
+export type ErrorShape = 'openai' | 'azure' | 'anthropic' | 'google'
+
+/** The header by which a provider names a request. */
+export function requestIdHeader(shape: ErrorShape): string {
+  return shape === 'anthropic' ? 'request-id' : 'x-request-id'
+}
+
+/** The refusal as an answer in the provider's shape. `headers` is a raw list: name, value, name, value. */
 export function errorAnswer(
   refusal: Refusal,
   requestId: string,
+  shape: ErrorShape,
 ): { readonly status: number; readonly headers: string[]; readonly body: Buffer } {
   const entry: ErrorEntry = ERRORS[refusal.code]
-  const error = { message: refusal.message ?? entry.message, type: entry.type, param: refusal.param ?? null, code: refusal.code }
-  const body = Buffer.from(JSON.stringify({ error }))
-  const headers = ['content-type', 'application/json', 'cache-control', 'no-store', 'x-request-id', requestId]
+  const body = Buffer.from(JSON.stringify(errorBody(refusal, entry, requestId, shape)))
+  const headers = ['content-type', 'application/json', 'cache-control', 'no-store', requestIdHeader(shape), requestId]
   if (entry.retryAfterSeconds === undefined) headers.push('x-should-retry', 'false')
   else headers.push('x-should-retry', 'true', 'retry-after', String(entry.retryAfterSeconds))
   headers.push('content-length', String(body.length))
   return { status: entry.status, headers, body }
 }
+
+function errorBody({ code, message, param }: Refusal, entry: ErrorEntry, requestId: string, shape: ErrorShape): object {
+  const words = message ?? entry.message
+  switch (shape) {
+    case 'openai':
+    case 'azure':
+      return { error: { message: words, type: entry.type, param: param ?? null, code } }
+    // https://platform.claude.com/docs/en/api/errors
+    case 'anthropic': {
+      const details = { error_code: code, ...(param === undefined ? {} : { param }) }
+      return { type: 'error', error: { type: ANTHROPIC_TYPES[entry.type], message: words, details }, request_id: requestId }
+    }
+    // google.rpc.Status, https://cloud.google.com/apis/design/errors
+    case 'google': {
+      const info = {
+        '@type': 'type.googleapis.com/google.rpc.ErrorInfo',
+        reason: code.toUpperCase(),
+        domain: 'farebox.dev',
+        ...(param === undefined ? {} : { metadata: { param } }),
+      }
+      return { error: { code: entry.status, message: words, status: GOOGLE_STATUS[entry.type], details: [info] } }
+    }
+  }
+}
+
+const ANTHROPIC_TYPES = {
+  insufficient_quota: 'billing_error',
+  invalid_request_error: 'invalid_request_error',
+  permission_error: 'permission_error',
+  server_error: 'api_error',
+} as const satisfies Record<ErrorEntry['type'], string>
+
+const GOOGLE_STATUS = {
+  insufficient_quota: 'RESOURCE_EXHAUSTED',
+  invalid_request_error: 'INVALID_ARGUMENT',
+  permission_error: 'PERMISSION_DENIED',
+  server_error: 'UNAVAILABLE',
+} as const satisfies Record<ErrorEntry['type'], string>

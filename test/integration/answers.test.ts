@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ChatStream } from '@farebox/sidecar/wire/event-stream.ts'
-import { addNotice, syntheticAnswer } from '@farebox/sidecar/wire/openai-chat.ts'
+import { addNotice, syntheticAnswer } from '@farebox/sidecar/wire/openai-answer.ts'
 import OpenAI from 'openai'
 
 const MESSAGES: OpenAI.ChatCompletionMessageParam[] = [{ role: 'user', content: 'Where is order 17?' }]
@@ -63,6 +63,6 @@ describe('an answer with a notice', () => {
       .chat.completions.stream({ ...ASKED, stream: true })
       .finalChatCompletion()
     assert.deepEqual([choices[0]?.message.content, choices[0]?.finish_reason, usage], [MADE.text + NOTICE, 'stop', undefined])
-    assert.deepEqual(stream.message, { role: 'assistant', content: MADE.text })
+    assert.deepEqual(stream.message?.json, { role: 'assistant', content: MADE.text })
   })
 })

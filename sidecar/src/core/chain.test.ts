@@ -21,7 +21,7 @@ test('a history that grows keeps the digests of its prefixes, and the answer ext
         assert.deepEqual(whole.slice(0, prefix.length), prefix)
         const answer = messages[request.messages.length]
         if (answer !== undefined)
-          assert.equal(extendChain(prefix.at(-1) ?? chainRoot(key, 'shop/plus/'), answer, key), whole[prefix.length])
+          assert.equal(extendChain(prefix.at(-1) ?? chainRoot(key, 'shop/plus/'), message(answer), key), whole[prefix.length])
       }
     }),
     { numRuns: 30 },

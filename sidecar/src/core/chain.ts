@@ -7,11 +7,10 @@
  * instructions (which often carry the time of day) and the fields that clients add or lose do not.
  */
 import type { Digest } from './conversation.ts'
-import { canonicalJson } from './digest.ts'
 import type { KeyedHash } from './keyed-hash.ts'
-import { isInstruction, isList, isObject, isTextPart } from './message.ts'
+import { isInstruction } from './message.ts'
 import { beforeFrame } from './notice-frame.ts'
-import type { Json, JsonObject, Message } from './request.ts'
+import type { Message } from './request.ts'
 
 /** The chain covers this many messages from the start: a longer history is told apart well enough by those, in bounded time. */
 const CHAINED_MESSAGES_MAX = 2_048
@@ -30,7 +29,7 @@ export function chainDigests(messages: readonly Message[], key: KeyedHash, scope
   for (const message of messages) {
     if (isInstruction(message)) continue
     if (digests.length >= CHAINED_MESSAGES_MAX) break
-    last = extendChain(last, message.json, key)
+    last = extendChain(last, message, key)
     digests.push(last)
   }
   return digests
@@ -42,7 +41,7 @@ export function chainRoot(key: KeyedHash, scope: string): Digest {
 }
 
 /** The digest of a history with one message more: the answer that was just given, as the wire has it. */
-export function extendChain(last: Digest, message: JsonObject, key: KeyedHash): Digest {
+export function extendChain(last: Digest, message: Message, key: KeyedHash): Digest {
   // Its length goes before each field, so that none can be read as part of its neighbour.
   const fields = [...essentials(message)].flatMap((field) => [Buffer.from(`${field.length}:`), field])
   return key.hex(Buffer.from(last), ...fields).slice(0, DIGEST_HEX)
@@ -60,35 +59,21 @@ export function digestsWithAnswer(messages: readonly Message[], digests: readonl
   return [...answered.slice(0, LOOKED_UP_AT_ROOT), ...answered.slice(LOOKED_UP_AT_ROOT - LOOKED_UP_MAX)]
 }
 
-/** What of a message counts: role, text, media, refusal, tool calls, the call that it answers. */
-function* essentials(message: JsonObject): Generator<Buffer> {
-  const { role, content, refusal, tool_calls: toolCalls, function_call: functionCall, tool_call_id: answers } = message
-  yield Buffer.from(typeof role === 'string' ? role : '')
-  const text = textOf(content)
+/** What of a message counts: role, text, media, refusal, tool calls, the calls that it answers. */
+function* essentials(message: Message): Generator<Buffer> {
+  const { role } = message
+  yield Buffer.from(role)
+  let text = ''
+  for (const part of message.texts) if (part.kind === 'text') text += part.text // one after the other: apps turn one part into many
   yield collapsed(role === 'assistant' ? beforeFrame(text) : text)
-  if (isList(content)) {
-    for (const part of content) if (isObject(part) && !isTextPart(part)) yield Buffer.from(canonicalJson({ ...part, cache_control: null }))
+  for (const other of message.others) yield Buffer.from(other)
+  for (const part of message.texts) if (part.kind === 'refusal' && part.text !== '') yield collapsed(part.text)
+  for (const { id, name, input } of message.toolCalls) {
+    yield Buffer.from(id)
+    yield Buffer.from(name)
+    yield withoutSpace(input) // apps that parse and write arguments again change their whitespace
   }
-  if (typeof refusal === 'string' && refusal !== '') yield collapsed(refusal)
-  if (isList(toolCalls))
-    for (const call of toolCalls) if (isObject(call)) yield* callEssentials(call['id'], call['function'] ?? call['custom'])
-  if (isObject(functionCall)) yield* callEssentials('', functionCall)
-  if (typeof answers === 'string') yield Buffer.from(answers)
-}
-
-function* callEssentials(id: Json | undefined, called: Json | undefined): Generator<Buffer> {
-  const { name, arguments: args, input } = isObject(called) ? called : {}
-  yield Buffer.from(typeof id === 'string' ? id : '')
-  yield Buffer.from(typeof name === 'string' ? name : '')
-  // Apps that parse and write arguments again change their whitespace.
-  yield withoutSpace(typeof args === 'string' ? args : typeof input === 'string' ? input : '')
-}
-
-/** Text of a content: the string, or its text parts one after the other, for apps that turn one into the other. */
-function textOf(content: Json | undefined): string {
-  if (typeof content === 'string') return content
-  if (!isList(content)) return ''
-  return content.map((part) => (isTextPart(part) ? part.text : '')).join('')
+  for (const id of message.answers) yield Buffer.from(id)
 }
 
 const SPACE = 0x20

@@ -13,8 +13,8 @@ import type { Conversation } from './conversation.ts'
 import { affordableOutput, decide, observedPlan } from './decide.ts'
 import type { DecideInput, Decision, Plan } from './decide.ts'
 import { cutEdit, planCut } from './history-cut.ts'
-import { parseChatRequest } from '../wire/openai-chat.ts'
-import type { ChatRequest } from './request.ts'
+import { readChat } from '../wire/testing.ts'
+import type { ModelRequest } from './request.ts'
 import { termsOf } from './terms.ts'
 import type { Balance } from './terms.ts'
 
@@ -113,7 +113,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
   }
   let id = 0
   return {
-    request: await requestOf({ model: 'dear', messages: USER_TURN, ...setup.body }),
+    request: await readChat({ model: 'dear', messages: USER_TURN, ...setup.body }),
     terms,
     conversation,
     balances,
@@ -123,14 +123,10 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     nowMs: 0,
     factorOf: () => 1,
     failedSwaps: new Set(),
+    mayEdit: true,
+    earlierTokens: 0,
     newId: () => `id-${++id}`,
   }
-}
-
-async function requestOf(body: object): Promise<ChatRequest> {
-  const parsed = await parseChatRequest(Buffer.from(JSON.stringify(body)))
-  if (parsed.status !== 'ok') throw new TypeError(parsed.message)
-  return parsed.request
 }
 
 function planOf(decision: Decision): Plan {
@@ -485,7 +481,7 @@ test('a pattern that matches a model cheaper than its target swaps nothing', asy
 
 test('summaries made between turns join at the next user turn, and are told then', async () => {
   const history = [...USER_TURN, { role: 'assistant', content: 'Fine.' }, { role: 'user', content: 'Good. And the order?' }]
-  const request = await requestOf({ model: 'dear', messages: history })
+  const request = await readChat({ model: 'dear', messages: history })
   const cut = planCut({ request, edits: [], keepRecentTurns: 1 })
   assert.ok(cut)
   const readyEdits = [cutEdit(cut, 'Summarize', { role: 'user', content: '[summary]' }, 's')]

@@ -9,13 +9,14 @@ import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
 import type { NoticeOccasion, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
+import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { MeteredKind } from '@farebox/crds/usage.ts'
 import type { Refusal } from '../errors.ts'
 import type { Conversation, Edit } from './conversation.ts'
 import { inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
 import { isBoundary, percentUsed, risenRungs } from './ladder.ts'
-import type { ChatRequest } from './request.ts'
+import type { ModelRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { Shaped, ShapeRules, ModelSwap } from './shape.ts'
 import { downgradeFor, modelAllowed, planSwap } from './swap.ts'
@@ -29,11 +30,11 @@ const USEFUL_OUTPUT_TOKENS = 256
 const USEFUL_OUTPUT_TOKENS_REASONING = 2_048
 
 export interface DecideInput {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   readonly terms: Terms
   readonly conversation: Conversation
   readonly balances: readonly Balance[]
-  readonly config: Pick<SidecarConfig, 'retrieval' | 'onUnknownModel'>
+  readonly config: Pick<SidecarConfig, 'retrieval' | 'onUnknownModel' | 'hostedTools'>
   readonly provider: string
   readonly prices: PriceList
   readonly nowMs: number
@@ -41,6 +42,10 @@ export interface DecideInput {
   readonly factorOf: (model: string) => number
   /** Models to which a swap failed in this conversation: not tried again. */
   readonly failedSwaps: ReadonlySet<string>
+  /** The provider refused this history as we edited it: it goes out as it comes. */
+  readonly mayEdit: boolean
+  /** The most tokens of the history that the provider keeps; 0 where there is none. */
+  readonly earlierTokens: number
   readonly newId: () => string
 }
 
@@ -74,6 +79,8 @@ export interface Plan {
   readonly outputRate: PicoUsd
   readonly choices: number
   readonly outputTokensMax: number
+  /** The most calls of hosted tools that the hold covers, where the request itself bounds none; null: nothing to bound. */
+  readonly hostedCalls: number | null
   /** What users should be told about this turn; an upgrade is told on every turn from its threshold on. */
   readonly occasions: readonly NoticeOccasion[]
 }
@@ -147,6 +154,7 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     fixedDigest: request.fixedDigest,
     model: request.model,
     exact: conversation.exact,
+    earlierTokens: input.earlierTokens,
     factor: input.factorOf(request.model),
   })
   const hold = holdTerms(input, priced, bound.heuristic)
@@ -199,9 +207,11 @@ interface At {
 function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   const { request, conversation, terms, prices, provider, nowMs } = input
   const { contract } = terms
-  const log = at.atBoundary ? joined(conversation.edits, conversation.readyEdits) : conversation.edits
+  const logged = at.atBoundary ? joined(conversation.edits, conversation.readyEdits) : conversation.edits
+  const log = input.mayEdit ? logged : logged.filter(({ kind }) => kind === 'notice')
   const rules: ShapeRules = { retrieval: input.config.retrieval, keepRecentTurns: contract.context.keepRecentTurns }
-  const shaped = shape({ request, edits: log, rungs, rules, atBoundary: at.atBoundary, newId: input.newId })
+  const mayRewrite = input.mayEdit && at.atBoundary
+  const shaped = shape({ request, edits: log, rungs, rules, atBoundary: mayRewrite, newId: input.newId })
 
   const original = priceOf(input, request.model)
   if (original === null) return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } }
@@ -212,6 +222,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       fixedDigest: request.fixedDigest,
       model,
       exact: conversation.exact,
+      earlierTokens: input.earlierTokens,
       factor: input.factorOf(model),
     })
 
@@ -220,7 +231,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
     shaped,
     edits: log,
     context: contract.context,
-    atBoundary: at.atBoundary,
+    atBoundary: mayRewrite,
     tokensOf: (messages) => measure(messages, request.model).heuristic,
     newId: input.newId,
   })
@@ -282,7 +293,10 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   }
 }
 
-type HoldTerms = Pick<Plan, 'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' | 'outputRate' | 'choices' | 'outputTokensMax'>
+type HoldTerms = Pick<
+  Plan,
+  'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' | 'outputRate' | 'choices' | 'outputTokensMax' | 'hostedCalls'
+>
 
 /** The hard bound of the input first; where that leaves no useful answer, the heuristic one. */
 function fitMoney(
@@ -307,37 +321,73 @@ function isCheaper(target: PricedModel, original: PricedModel): boolean {
 
 function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number): HoldTerms {
   const { request, terms } = input
-  const standard = priced.pricesFor(inputTokens, null)
-  const asked = priced.pricesFor(inputTokens, request.serviceTier)
+  const { models } = terms.contract
+  const outputTokensMax = !request.generates
+    ? 0
+    : Math.min(
+        request.outputLimit?.tokens ?? Number.POSITIVE_INFINITY,
+        models.maxOutputTokens ?? Number.POSITIVE_INFINITY,
+        priced.capabilities.maxOutputTokens,
+      )
+  const hosted = hostedTerms(input, priced, inputTokens, outputTokensMax)
+  const standard = priced.pricesFor(hosted.longest, null)
+  const asked = priced.pricesFor(hosted.longest, request.serviceTier)
   const rate = (kind: MeteredKind): PicoUsd => (asked[kind] > standard[kind] ? asked[kind] : standard[kind])
   // Providers that charge for cache writes decide themselves what they write: the dearer rate is the bound.
   const inputRate = dearest([rate('uncachedInput'), rate('cacheWriteInput'), ...mediaKinds(request).map(rate)])
+  const calls = hosted.calls ?? request.hosted.maxCalls ?? 1
   let fees = 0n
-  for (const tool of request.hostedTools) fees += standard[HOSTED_FEES[tool]]
-  const inputCost = divideCeil(BigInt(inputTokens) * inputRate + fees * BigInt(request.choices), PICO_PER_NANO)
+  for (const tool of request.hosted.tools) fees += standard[HOSTED_FEES[tool]] * BigInt(calls)
+  for (const [kind, count] of unitsOf(request)) fees += rate(kind) * BigInt(count)
+  const inputCost = divideCeil(BigInt(hosted.inputTokens) * inputRate + fees * BigInt(request.choices), PICO_PER_NANO)
 
-  const { models } = terms.contract
-  const outputTokensMax = Math.min(
-    request.outputLimit?.tokens ?? Number.POSITIVE_INFINITY,
-    models.maxOutputTokens ?? Number.POSITIVE_INFINITY,
-    priced.capabilities.maxOutputTokens,
-  )
   const useful = models.usefulOutputTokens ?? (priced.capabilities.reasoning ? USEFUL_OUTPUT_TOKENS_REASONING : USEFUL_OUTPUT_TOKENS)
-  const outputRate = request.fields.has('audio') ? dearest([rate('output'), rate('audioOutput')]) : rate('output')
+  const outputRate = dearest([rate('output'), rate('imageOutput'), ...(request.fields.has('audio') ? [rate('audioOutput')] : [])])
   const hold = (tokens: number): NanoUsd => inputCost + divideCeil(BigInt(tokens) * BigInt(request.choices) * outputRate, PICO_PER_NANO)
   return {
-    inputTokens,
+    inputTokens: hosted.inputTokens,
     inputCost,
     atLeast: hold(Math.min(useful, outputTokensMax)),
     atMost: hold(outputTokensMax),
     outputRate,
     choices: request.choices,
     outputTokensMax,
+    hostedCalls: hosted.calls,
   }
 }
 
+/** Calls of hosted tools that are held for where nobody bounds them; the provider is told. */
+const HOSTED_CALLS_MAX = 10
+
+/**
+ * What tools that the provider runs make of the input: it reads everything again after each call, with the result in it. What the
+ * owner does not bound may fill the context each time. `longest`: the most that is read at once, which long-context steps go by.
+ */
+function hostedTerms(
+  { request, config }: DecideInput,
+  priced: PricedModel,
+  inputTokens: number,
+  outputTokens: number,
+): { readonly inputTokens: number; readonly longest: number; readonly calls: number | null } {
+  const { tools, maxCalls, rereads } = request.hosted
+  if (tools.length === 0 || !rereads) return { inputTokens, longest: inputTokens, calls: null }
+  const calls = Math.min(maxCalls ?? HOSTED_CALLS_MAX, config.hostedTools.maxCalls ?? maxCalls ?? HOSTED_CALLS_MAX)
+  const { maxResultTokens } = config.hostedTools
+  const { contextTokens } = priced.capabilities
+  const longest =
+    maxResultTokens === undefined ? contextTokens : Math.min(contextTokens, inputTokens + outputTokens + calls * maxResultTokens)
+  return { inputTokens: (calls + 1) * Math.max(longest, inputTokens), longest: Math.max(longest, inputTokens), calls }
+}
+
+function unitsOf({ units }: ModelRequest): readonly (readonly [MeteredKind, number])[] {
+  return METERED_KINDS.flatMap((kind) => {
+    const count = units[kind] ?? 0
+    return count > 0 ? [[kind, count] as const] : []
+  })
+}
+
 /** Kinds of input beside text that this request carries. */
-function mediaKinds(request: ChatRequest): MeteredKind[] {
+function mediaKinds(request: ModelRequest): MeteredKind[] {
   const parts = request.messages.flatMap((message) => message.images)
   const kinds: MeteredKind[] = []
   if (parts.some((part) => part.kind === 'audio')) kinds.push('audioInput')

@@ -29,7 +29,10 @@ export function digestOf(text: string): Digest {
   return hash('sha256', text, 'hex').slice(0, DIGEST_HEX)
 }
 
-/** JSON with sorted keys, without fields that are null or empty. Linear in the size of `value`. */
+/** Marks for the provider's cache, which apps move from message to message as a conversation grows. */
+const CACHE_MARK = 'cache_control'
+
+/** JSON with sorted keys, without fields that are null or empty, and without cache marks. Linear in the size of `value`. */
 export function canonicalJson(value: JsonObject): string {
   return write(value, 0)
 }
@@ -44,7 +47,7 @@ function write(value: Json, depth: number): string {
   const fields: string[] = []
   for (const key of Object.keys(value).sort()) {
     const field = value[key]
-    if (field === undefined || isEmpty(field)) continue
+    if (field === undefined || key === CACHE_MARK || isEmpty(field)) continue
     fields.push(`${JSON.stringify(key)}:${write(field, depth + 1)}`)
   }
   return `{${fields.join(',')}}`

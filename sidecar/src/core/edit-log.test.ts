@@ -149,7 +149,7 @@ test('each message that is sent tells where it comes from', () => {
   const request = chatRequest(history)
   const plan = planCut({ request, edits: [], keepRecentTurns: 1 })
   assert.ok(plan)
-  const { entries, cut, digestAt } = replayEntries(request.messages, [cutEdit(plan, 'DropOldest', leftOutMessage(plan), 'x')])
+  const { entries, cut, digestAt } = replayEntries(request, [cutEdit(plan, 'DropOldest', leftOutMessage(plan), 'x')])
   assert.deepEqual(
     entries.map(({ index, edit }) => [index, edit?.id ?? null]),
     [
@@ -163,7 +163,7 @@ test('each message that is sent tells where it comes from', () => {
 
 test('a cut that would leave nothing to ask is not applied, nor one that covers nothing', () => {
   const request = chatRequest([user('q1'), assistant('a1')])
-  const { digestAt } = replayEntries(request.messages, [])
+  const { digestAt } = replayEntries(request, [])
   for (const count of [0, 2, 3, -1]) {
     const edit: Edit = {
       kind: 'cut',

@@ -5,17 +5,17 @@
  */
 import type { Digest, Edit } from './conversation.ts'
 import { chainedDigest, originalDigest } from './digest.ts'
-import { bytesOf, isInstruction, leadingCount, parseObject, plainMessage, withJson } from './message.ts'
+import { bytesOf, isInstruction, leadingCount, readOwn } from './message.ts'
 import { noticeFinder, withoutNotices } from './notice-frame.ts'
-import type { ChatRequest, Message } from './request.ts'
+import type { ModelRequest, Message } from './request.ts'
 import type { Shaped } from './shape.ts'
 
 export type Cut = Extract<Edit, { kind: 'cut' }>
 export type Replacement = Extract<Edit, { kind: 'replace' }>
 
 /** The request as the log has it. Nothing new is decided; the same request and log give the same bytes. */
-export function replay(request: ChatRequest, edits: readonly Edit[]): Shaped {
-  return shapedOf(request, replayEntries(request.messages, edits).entries, { newEdits: [], skipped: [] })
+export function replay(request: ModelRequest, edits: readonly Edit[]): Shaped {
+  return shapedOf(request, replayEntries(request, edits).entries, { newEdits: [], skipped: [] })
 }
 
 /** A message that is sent, and where it comes from. */
@@ -35,7 +35,8 @@ export interface Replayed {
 }
 
 /** The same with the origin of each message, for what decides on further edits. */
-export function replayEntries(messages: readonly Message[], edits: readonly Edit[]): Replayed {
+export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, edits: readonly Edit[]): Replayed {
+  const { messages } = request
   const notices = noticeFinder(edits.flatMap((edit) => (edit.kind === 'notice' ? [edit.text] : [])))
   const digestAt = memoized((index) => originalDigest(at(messages, index), notices))
   const cut = widestCut(messages, edits, digestAt)
@@ -47,15 +48,15 @@ export function replayEntries(messages: readonly Message[], edits: readonly Edit
   const entries: Entry[] = []
   messages.forEach((original, index) => {
     if (index === leading && cut !== null) {
-      const message = plainMessage(cut.text)
-      if (message !== null) entries.push({ message, index: null, edit: cut })
+      const own = readOwn(cut.text)
+      if (own !== null) entries.push({ message: request.own(own.role, own.text), index: null, edit: cut })
     }
     // Instructions that the app gave in the middle of its history stay, whatever is cut around them.
     if (index >= leading && index < cutEnd && !isInstruction(original)) return
     const bare = withoutNotices(original, notices)
     if (bare === null) return
     const edit = replacements.size === 0 ? undefined : replacements.get(digestAt(index))
-    const replaced = edit === undefined ? null : replacementOf(original, edit)
+    const replaced = edit === undefined ? null : original.reread(edit.text)
     entries.push({ message: replaced ?? bare, index, edit: replaced === null ? null : (edit ?? null) })
   })
   // A request that was nothing but our own words: better sent as it is than empty.
@@ -64,7 +65,7 @@ export function replayEntries(messages: readonly Message[], edits: readonly Edit
 }
 
 /** What entries come to, against what the client sent. */
-export function shapedOf(request: ChatRequest, entries: readonly Entry[], decided: Pick<Shaped, 'newEdits' | 'skipped'>): Shaped {
+export function shapedOf(request: ModelRequest, entries: readonly Entry[], decided: Pick<Shaped, 'newEdits' | 'skipped'>): Shaped {
   const messages = entries.map((entry) => entry.message)
   const rewritten = messages.length !== request.messages.length || messages.some((message, index) => message !== request.messages[index])
   const savedBytes = Math.max(0, bytesOf(request.messages) - bytesOf(messages))
@@ -90,12 +91,6 @@ function widestCut(messages: readonly Message[], edits: readonly Edit[], digestA
 /** Names the `count` messages after the leading ones. */
 export function cutDigest(leading: number, count: number, digestAt: (index: number) => Digest): Digest {
   return chainedDigest(Array.from({ length: count }, (_, offset) => digestAt(leading + offset)))
-}
-
-function replacementOf(original: Message, edit: Replacement): Message | null {
-  const json = parseObject(edit.text)
-  if (json === null || json['role'] !== original.role) return null
-  return { ...withJson(original, json), bytes: Buffer.from(edit.text, 'utf8') }
 }
 
 function memoized(compute: (index: number) => Digest): (index: number) => Digest {

@@ -3,13 +3,13 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { METERED_KINDS, usageOf } from '@farebox/crds/usage.ts'
 import type { Prices } from '@farebox/crds/prices.ts'
-import { parseChatRequest } from '../wire/openai-chat.ts'
+import { readChat } from '../wire/testing.ts'
 import type { Edit, ExactCount } from './conversation.ts'
 import { replay } from './edit-log.ts'
 import { driverBytes, heuristicTokens, inputBound, messagesDigest, splitByDriver } from './estimate.ts'
 import type { InputQuery } from './estimate.ts'
 import { cutEdit, planCut } from './history-cut.ts'
-import type { ChatRequest, JsonObject, Message } from './request.ts'
+import type { ModelRequest, JsonObject, Message } from './request.ts'
 import { assistant, call, chatRequest, conversations, message, result, RETRIEVAL_TAG, system, user } from './testing.ts'
 import { assumedFactor } from './token-factor.ts'
 
@@ -52,15 +52,9 @@ const COUNTED: readonly (readonly [name: string, tokens: number, text: string])[
   ['base64', 66, 'iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4//8/w38GIAXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg=='],
 ]
 
-function query(request: ChatRequest, more: Partial<InputQuery> = {}): InputQuery {
+function query(request: ModelRequest, more: Partial<InputQuery> = {}): InputQuery {
   const { messages, fixedBytes, fixedDigest, model } = request
   return { messages, fixedBytes, fixedDigest, model, exact: null, factor: 1, ...more }
-}
-
-async function parsed(body: object): Promise<ChatRequest> {
-  const read = await parseChatRequest(Buffer.from(JSON.stringify(body)))
-  if (read.status !== 'ok') throw new TypeError(read.message)
-  return read.request
 }
 
 for (const [name, tokens, text] of COUNTED) {
@@ -121,7 +115,10 @@ test('embedded media count by their size, not by the bytes of their base64', asy
   png.writeUInt32BE(512, 16)
   png.writeUInt32BE(512, 20)
   const image = { type: 'image_url', image_url: { url: `data:image/png;base64,${png.toString('base64')}` } }
-  const request = await parsed({ model: 'gpt-4o', messages: [{ role: 'user', content: [{ type: 'text', text: 'What is this?' }, image] }] })
+  const request = await readChat({
+    model: 'gpt-4o',
+    messages: [{ role: 'user', content: [{ type: 'text', text: 'What is this?' }, image] }],
+  })
   const { bytes, heuristic } = inputBound(query(request))
   assert.ok(bytes >= 255 && bytes < 500, `${bytes}`) // 85 + 170 for one tile, and the text
   assert.ok(heuristic >= 255 && heuristic < 330, `${heuristic}`)
@@ -147,7 +144,7 @@ test('the next call starts from the exact count, and bounds only what is new', (
 
 test('an exact count serves no other model, no other tools, and no history that differs in a byte', () => {
   const next = chatRequest([...HISTORY, user('And Basel?')])
-  const known = (request: ChatRequest, exact: ExactCount): number => inputBound(query(request, { exact })).known
+  const known = (request: ModelRequest, exact: ExactCount): number => inputBound(query(request, { exact })).known
   assert.equal(known(next, exactOf()), 31)
   assert.equal(known(next, exactOf({ model: 'gpt-4o-mini' })), 0)
   assert.equal(known({ ...next, fixedDigest: '1'.repeat(32) }, exactOf()), 0)
@@ -178,7 +175,7 @@ function split(
   messages: readonly JsonObject[],
   usage: Parameters<typeof usageOf>[0],
   cost: bigint,
-  more: Partial<ChatRequest> = {},
+  more: Partial<ModelRequest> = {},
 ): Split {
   const request = chatRequest(messages, more)
   return splitByDriver({

@@ -6,12 +6,12 @@
 import { createHash, hash } from 'node:crypto'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { INPUT_KINDS, inputTokens } from '@farebox/crds/usage.ts'
+import { INPUT_KINDS, inputTokens, OUTPUT_KINDS } from '@farebox/crds/usage.ts'
 import type { MeteredKind, Usage } from '@farebox/crds/usage.ts'
 import type { Digest, Driver, ExactCount } from './conversation.ts'
 import { mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
-import { isList } from './message.ts'
-import type { ChatRequest, Json, Message } from './request.ts'
+import { isList, isObject } from './message.ts'
+import type { ModelRequest, Json, Message } from './request.ts'
 import { retrievalBytes } from './retrieval.ts'
 import type { ShapeRules } from './shape.ts'
 
@@ -32,6 +32,8 @@ export interface InputQuery {
   /** The model as it will be asked for. */
   readonly model: string
   readonly exact: ExactCount | null
+  /** The most tokens of history that the provider keeps and reads too; 0 where all of it is in the request. */
+  readonly earlierTokens?: number
   /** From `FactorTable`; below 1 counts as 1. */
   readonly factor: number
 }
@@ -43,7 +45,7 @@ export interface InputBound {
   readonly heuristic: number
   /** The heuristic at another factor; at most `bytes`. */
   at(factor: number): number
-  /** Tokens known exactly: the part of both that is not estimated. 0 when no exact count fits. */
+  /** Tokens that are not estimated here: an exact count, or what the provider keeps. 0 when no exact count fits. */
   readonly known: number
   /** The heuristic for what is not known, without `factor`: compare with the exact count less `known` to learn the factor. */
   readonly freshHeuristic: number
@@ -54,21 +56,23 @@ export interface InputBound {
 /** The input of a call, from above. An exact count serves only where model, fixed part and all messages it counted are the same. */
 export function inputBound(query: InputQuery): InputBound {
   const { messages, exact, model } = query
+  const earlier = query.earlierTokens ?? 0
   const fits =
     exact !== null &&
+    earlier === 0 &&
     exact.model === model &&
     exact.fixedDigest === query.fixedDigest &&
     exact.messages <= messages.length &&
     digestsOf(messages, exact.messages).prefix === exact.messagesDigest
-  const known = fits ? exact.inputTokens : 0
+  const known = fits ? exact.inputTokens : earlier
   const fresh = fits ? messages.slice(exact.messages) : messages
   const fixedBytes = fits ? 0 : query.fixedBytes
-  let bytes = fits ? known : fixedBytes + REQUEST_FRAMING_TOKENS
+  let bytes = known + (fits ? 0 : fixedBytes + REQUEST_FRAMING_TOKENS)
   for (const message of fresh) bytes += messageTokensBound(message, model)
   return new LazyBound({ bytes, known, hasExact: fits, fresh, fixedBytes, query })
 }
 
-/** Digest over the bytes of the first `count` messages: 128 bits, hex. */
+/** Digest over the stable bytes of the first `count` messages: 128 bits, hex. */
 export function messagesDigest(messages: readonly Message[], count: number): Digest {
   return hash('sha256', bytesOf(messages, count), 'hex').slice(0, DIGEST_HEX_LENGTH)
 }
@@ -88,7 +92,7 @@ export function splitByDriver(call: {
   const picoUsd = (kinds: readonly MeteredKind[]): bigint => kinds.reduce((sum, kind) => sum + BigInt(usage[kind]) * prices[kind], 0n)
   const input = picoUsd(INPUT_KINDS)
   const fees = picoUsd(FEE_KINDS)
-  const all = input + fees + picoUsd(OUTPUT_KINDS)
+  const all = input + fees + picoUsd(ANSWER_KINDS)
   if (all === 0n) return { history: 0n, retrieval: 0n, tools: 0n, output: cost }
   const inputCost = (cost * input) / all
   const feeCost = (cost * fees) / all
@@ -99,7 +103,8 @@ export function splitByDriver(call: {
 }
 
 const FEE_KINDS = ['webSearchCalls', 'fileSearchCalls', 'codeContainers'] as const satisfies readonly MeteredKind[]
-const OUTPUT_KINDS = ['output', 'audioOutput'] as const satisfies readonly MeteredKind[]
+/** What an answer is made of; audio heard by the second makes no history either. */
+const ANSWER_KINDS = [...OUTPUT_KINDS, 'seconds', 'characters', 'images'] as const satisfies readonly MeteredKind[]
 /** Bytes of text that cost about as much as one token of an image. */
 const BYTES_PER_MEDIA_TOKEN = 4
 
@@ -110,7 +115,7 @@ export interface DriverBytes {
 }
 
 /** What drives the cost of a request's input, in bytes of text or what media come to. `messages`: as they are sent. */
-export function driverBytes(request: ChatRequest, messages: readonly Message[], rules: ShapeRules['retrieval']): DriverBytes {
+export function driverBytes(request: ModelRequest, messages: readonly Message[], rules: ShapeRules['retrieval']): DriverBytes {
   const marked = retrievalBytes(request, { retrieval: rules }, messages)
   let all = request.fixedBytes
   let retrieval = 0
@@ -292,10 +297,37 @@ function messageTokensHeuristic(message: Message, model: string): number {
 /** A turn asks for the same messages under several rungs and models: each is read once. */
 const TEXT_TOKENS = new WeakMap<Message, number>()
 
+/** The heuristic for a prompt of our own making, times `factor`. */
+export function promptTokens({ system, user }: { readonly system: string; readonly user: string }, factor: number): number {
+  const tokens = REQUEST_FRAMING_TOKENS + 2 * MESSAGE_FRAMING_TOKENS + heuristicTokens(system) + heuristicTokens(user)
+  return Math.ceil(tokens * Math.max(1, factor))
+}
+
 /** Keys whose values the model never reads as text. */
-const UNREAD_KEYS: ReadonlySet<string> = new Set(['role', 'type', 'id', 'tool_call_id', 'detail', 'cache_control'])
+const UNREAD_KEYS: ReadonlySet<string> = new Set([
+  'role',
+  'type',
+  'id',
+  'tool_call_id',
+  'tool_use_id',
+  'call_id',
+  'detail',
+  'cache_control',
+  'signature',
+  'thoughtSignature',
+])
 /** Keys that hold embedded media, or where it is. */
-const MEDIA_KEYS: ReadonlySet<string> = new Set(['image_url', 'input_audio', 'file'])
+const MEDIA_KEYS: ReadonlySet<string> = new Set([
+  'image_url',
+  'input_audio',
+  'file',
+  'file_data',
+  'file_url',
+  'inlineData',
+  'inline_data',
+  'fileData',
+  'file_data',
+])
 
 function textTokens(value: Json | undefined, hasMedia: boolean): number {
   if (typeof value === 'string') return heuristicTokens(value)
@@ -307,10 +339,15 @@ function textTokens(value: Json | undefined, hasMedia: boolean): number {
     return tokens
   }
   for (const key of Object.keys(value)) {
-    if (UNREAD_KEYS.has(key) || (hasMedia && MEDIA_KEYS.has(key))) continue
+    if (UNREAD_KEYS.has(key) || (hasMedia && (MEDIA_KEYS.has(key) || isMediaSource(key, value[key])))) continue
     tokens += 1 + textTokens(value[key], hasMedia)
   }
   return tokens
+}
+
+/** Anthropic's `source` of an image or a document; one of text is read as text. */
+function isMediaSource(key: string, value: Json | undefined): boolean {
+  return key === 'source' && isObject(value) && value['type'] !== 'text' && value['type'] !== 'content'
 }
 
 /** What is not always asked for is worked out when it is: text and digests of a long history take longer than the rest. */
@@ -374,7 +411,7 @@ function digestsOf(messages: readonly Message[], count: number): Digests {
   if (known?.count === count) return known
   const all = bytesOf(messages, messages.length)
   let prefixLength = Math.max(0, count - 1) // commas
-  for (let index = 0; index < count; index += 1) prefixLength += messages[index]?.bytes.length ?? 0
+  for (let index = 0; index < count; index += 1) prefixLength += messages[index]?.stableBytes.length ?? 0
   let prefix: string
   let whole: string
   if (count === messages.length || all.length <= ONE_SHOT_BYTES_MAX) {
@@ -406,10 +443,10 @@ function bytesOf(messages: readonly Message[], count: number): Buffer {
     if (message === undefined) break
     const before = parts.at(-1)
     if (before !== undefined) {
-      isWhole &&= follows(before, message.bytes)
+      isWhole &&= follows(before, message.stableBytes)
       parts.push(COMMA)
     }
-    parts.push(message.bytes)
+    parts.push(message.stableBytes)
   }
   const [first] = parts
   const last = parts.at(-1)

@@ -4,10 +4,10 @@ import type { Edit } from './conversation.ts'
 import { replay } from './edit-log.ts'
 import { cutEdit, dropOldest, planCut, turnsText } from './history-cut.ts'
 import { ownMessage } from './message.ts'
-import type { ChatRequest, JsonObject, Message } from './request.ts'
+import type { ModelRequest, JsonObject, Message } from './request.ts'
 import { assistant, call, chatRequest, pairingProblem, result, system, user } from './testing.ts'
 
-const plan = (request: ChatRequest, keepRecentTurns: number, edits: readonly Edit[] = []): ReturnType<typeof planCut> =>
+const plan = (request: ModelRequest, keepRecentTurns: number, edits: readonly Edit[] = []): ReturnType<typeof planCut> =>
   planCut({ request, edits, keepRecentTurns })
 const contents = (messages: readonly Message[]): unknown[] => messages.map(({ json }) => json['content'])
 const turns = (count: number): JsonObject[] =>

@@ -7,7 +7,7 @@ import type { Digest, Edit } from './conversation.ts'
 import { cutDigest, replay, replayEntries } from './edit-log.ts'
 import type { Cut, Replayed } from './edit-log.ts'
 import { bytesOf, isInstruction, leadingCount, ownMessage, turnStarts } from './message.ts'
-import type { ChatRequest, JsonObject, Message } from './request.ts'
+import type { ModelRequest, JsonObject, Message } from './request.ts'
 
 /** A cut that could be made. */
 export interface CutPlan {
@@ -40,14 +40,14 @@ export function planCut({
   edits,
   keepRecentTurns,
 }: {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   readonly edits: readonly Edit[]
   readonly keepRecentTurns: number
 }): CutPlan | null {
   const starts = turnStarts(request.messages)
   const kept = Math.max(1, keepRecentTurns)
   if (starts.length <= kept) return null
-  return planAt(request.messages, replayEntries(request.messages, edits), starts, starts.length - kept)
+  return planAt(request.messages, replayEntries(request, edits), starts, starts.length - kept)
 }
 
 /** The edit of a plan. `message` takes the place of what is cut; null: nothing does. */
@@ -74,13 +74,13 @@ export function dropOldest({
   fits,
   newId,
 }: {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   readonly edits: readonly Edit[]
   readonly fits: (messages: readonly Message[]) => boolean
   readonly newId: () => string
 }): DropOldestResult {
   const { messages } = request
-  const replayed = replayEntries(messages, edits)
+  const replayed = replayEntries(request, edits)
   if (fits(replayed.entries.map((entry) => entry.message))) return { status: 'fits' }
   const starts = turnStarts(messages)
   const id = newId()
@@ -147,7 +147,7 @@ function isClosed(messages: readonly Message[]): boolean {
   const open = new Set<string>()
   for (const message of messages) {
     for (const call of message.toolCalls) open.add(call.id)
-    if (message.answers !== null && !open.delete(message.answers)) return false
+    for (const id of message.answers) if (!open.delete(id)) return false
   }
   return open.size === 0
 }

@@ -3,12 +3,12 @@ import { test } from 'node:test'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { identify, IdHasher } from './identify.ts'
 import { KeyedHash } from './keyed-hash.ts'
-import type { ChatRequest } from './request.ts'
+import type { ModelRequest } from './request.ts'
 import { chatRequest } from './testing.ts'
 
 const CONFIG = makeConfig('http://provider/v1', [makeContract(), makeContract({ tier: 'free' })])
 
-function requestWith(parts: Partial<Pick<ChatRequest, 'metadata' | 'promptCacheKey' | 'safetyIdentifier' | 'user'>> = {}): ChatRequest {
+function requestWith(parts: Partial<Pick<ModelRequest, 'metadata' | 'promptCacheKey' | 'safetyIdentifier' | 'user'>> = {}): ModelRequest {
   return chatRequest([], parts)
 }
 
@@ -42,12 +42,12 @@ test('a tier may be claimed only from the allowed list, and only where claims ar
   }
   assert.equal(claim(CONFIG, 'free'), 'free')
   assert.equal(claim(CONFIG, 'gold'), 'rejected')
-  const { claimHeader: _claimHeader, ...closed } = CONFIG.tiers
+  const { claim: _claim, ...closed } = CONFIG.tiers
   assert.equal(claim({ ...CONFIG, tiers: closed }, 'free'), 'rejected')
 })
 
 test('the user comes from the header, then from the body', () => {
-  const userOf = (headers: Record<string, string>, request: ChatRequest): string | null => {
+  const userOf = (headers: Record<string, string>, request: ModelRequest): string | null => {
     const result = identify(CONFIG, (name) => headers[name], request)
     assert.equal(result.status, 'ok')
     return result.status === 'ok' ? result.identity.rawUser : null

@@ -5,7 +5,8 @@
 import type { Carrier } from '@farebox/crds/identity.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { KeyedHash } from './keyed-hash.ts'
-import type { ChatRequest } from './request.ts'
+import type { ModelRequest } from './request.ts'
+import type { ClaimResult } from './tier-claim.ts'
 
 export const CONVERSATION_HEADER = 'x-farebox-conversation'
 export const USER_HEADER = 'x-farebox-user'
@@ -39,13 +40,21 @@ export type IdentifyResult =
   | { readonly status: 'ok'; readonly identity: Identity }
   | { readonly status: 'rejected'; readonly param: string; readonly message: string }
 
-/** Reads the carriers in the config's order, first hit wins. */
-export function identify(config: SidecarConfig, header: HeaderReader, request: ChatRequest): IdentifyResult {
-  const tier = claimedTier(config, header)
+/** Reads the carriers in the config's order, first hit wins. `signed`: the claim where it must be signed; null for a plain one. */
+export function identify(
+  config: SidecarConfig,
+  header: HeaderReader,
+  request: ModelRequest,
+  signed: ClaimResult | null = null,
+): IdentifyResult {
+  const tier = claimedTier(config, header, signed)
   if (tier.status === 'rejected') return tier
   const conversation = namedConversation(config, header, request)
   if (conversation.status === 'rejected') return conversation
-  const user = rawUser(config, header, request)
+  const named = rawUser(config, header, request)
+  if (tier.user !== null && named !== null && named !== tier.user)
+    return rejected(claimHeaderOf(config), 'the tier claim is for another user')
+  const user = tier.user ?? named
   if (user !== null && !isId(user)) return rejected(USER_HEADER, `a user id must be 1 to ${ID_LENGTH_MAX} printable characters`)
   const boundary = header(BOUNDARY_HEADER)
   if (boundary !== undefined && boundary !== 'task') return rejected(BOUNDARY_HEADER, 'the only boundary is "task"')
@@ -78,19 +87,29 @@ export function scopeOf(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'id
 function claimedTier(
   config: SidecarConfig,
   header: HeaderReader,
-): { readonly status: 'ok'; readonly tier: string } | Extract<IdentifyResult, { status: 'rejected' }> {
-  const claimHeader = config.tiers.claimHeader ?? 'x-farebox-tier'
-  const claim = header(claimHeader)
-  if (claim === undefined) return { status: 'ok', tier: config.tiers.default }
-  if (config.tiers.claimHeader === undefined) return rejected(claimHeader, 'this workload may not claim a tier')
-  if (!config.tiers.allowed.includes(claim)) return rejected(claimHeader, 'the claimed tier is not among those allowed')
-  return { status: 'ok', tier: claim }
+  signed: ClaimResult | null,
+): { readonly status: 'ok'; readonly tier: string; readonly user: string | null } | Extract<IdentifyResult, { status: 'rejected' }> {
+  const claimHeader = claimHeaderOf(config)
+  const text = header(claimHeader)
+  if (text === undefined) return { status: 'ok', tier: config.tiers.default, user: null }
+  const { claim, allowed } = config.tiers
+  if (claim === undefined) return rejected(claimHeader, 'this workload may not claim a tier')
+  if (signed?.status === 'rejected') return rejected(claimHeader, signed.why)
+  if (claim.token !== undefined && signed === null) return rejected(claimHeader, 'the tier claim must be signed')
+  const tier = signed?.claim.tier ?? text
+  if (!allowed.includes(tier)) return rejected(claimHeader, 'the claimed tier is not among those allowed')
+  return { status: 'ok', tier, user: signed?.claim.user ?? null }
+}
+
+/** The header that carries a tier claim. */
+export function claimHeaderOf(config: Pick<SidecarConfig, 'tiers'>): string {
+  return config.tiers.claim?.header ?? 'x-farebox-tier'
 }
 
 function namedConversation(
   config: SidecarConfig,
   header: HeaderReader,
-  request: ChatRequest,
+  request: ModelRequest,
 ): NamedConversation | Extract<IdentifyResult, { status: 'rejected' }> {
   for (const found of conversationCandidates(config, header, request)) {
     if (!isId(found.rawId)) return rejected(found.param, `a conversation id must be 1 to ${ID_LENGTH_MAX} printable characters`)
@@ -102,7 +121,7 @@ function namedConversation(
 function* conversationCandidates(
   config: SidecarConfig,
   header: HeaderReader,
-  request: ChatRequest,
+  request: ModelRequest,
 ): Generator<{ readonly rawId: string; readonly carrier: Carrier | 'Alias'; readonly param: string }> {
   for (const carrier of config.identity.carriers) {
     switch (carrier) {
@@ -137,7 +156,7 @@ function* conversationCandidates(
   }
 }
 
-function rawUser(config: SidecarConfig, header: HeaderReader, request: ChatRequest): string | null {
+function rawUser(config: SidecarConfig, header: HeaderReader, request: ModelRequest): string | null {
   for (const carrier of config.identity.userCarriers) {
     let found: string | null | undefined
     switch (carrier) {

@@ -1,30 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import {
-  bytesOf,
-  contentText,
-  isInstruction,
-  leadingCount,
-  mapText,
-  ownMessage,
-  parseObject,
-  plainMessage,
-  turnStarts,
-  withJson,
-} from './message.ts'
+import { bytesOf, contentText, isInstruction, leadingCount, ownMessage, parseObject, readOwn, turnStarts } from './message.ts'
+import type { JsonObject } from './request.ts'
 import { assistant, call, chatRequest, conversations, message, result, system, user } from './testing.ts'
 
 const image = { type: 'image_url', image_url: { url: 'https://example.com/a.png' } }
 
-test('a message of ours survives its JSON, and only a message is read as one', () => {
-  const own = ownMessage('user', 'Grüße "alle" 👋')
-  const text = JSON.stringify(own)
-  const read = plainMessage(text)
-  assert.deepEqual(read?.json, own)
-  assert.equal(Buffer.from(read?.bytes ?? []).toString('utf8'), text)
-  assert.deepEqual([read?.toolCalls, read?.answers, read?.images], [[], null, []])
-  for (const other of ['', 'null', '[]', '"user"', '{"role":"narrator"}', '{"content":"x"}', '{']) assert.equal(plainMessage(other), null)
+test('a message of ours survives the log, and nothing else is read as one', () => {
+  assert.deepEqual(readOwn(JSON.stringify(ownMessage('user', 'Grüße "alle" 👋'))), { role: 'user', text: 'Grüße "alle" 👋' })
+  for (const other of ['', 'null', '[]', '"user"', '{"role":"narrator","content":"x"}', '{"content":"x"}', '{"role":"user"}', '{'])
+    assert.equal(readOwn(other), null)
 })
 
 test('only an object is read as an object', () => {
@@ -32,29 +18,12 @@ test('only an object is read as an object', () => {
   for (const text of ['[1]', 'null', '1', '{a:1}', '']) assert.equal(parseObject(text), null)
 })
 
-test('a message with another content keeps its calls and media, and its bytes are that content', () => {
-  const original = message(call({ id: 'a', name: 'f' }))
-  const changed = withJson(original, { ...original.json, content: 'é' })
-  assert.deepEqual(changed.toolCalls, original.toolCalls)
-  assert.deepEqual(JSON.parse(Buffer.from(changed.bytes).toString('utf8')), changed.json)
-})
-
-test('the text of a content is the string, or its text parts', () => {
-  assert.equal(contentText(user('plain')), 'plain')
-  assert.equal(contentText(user([{ type: 'text', text: 'one' }, image, { type: 'text', text: 'two' }])), 'one\ntwo')
-  assert.equal(contentText(user([{ type: 'refusal', text: 'no' }])), '')
-  assert.equal(contentText(call({ id: 'a', name: 'f' })), '')
-})
-
-test('changing text touches nothing else, and leaves what does not change as it was', () => {
-  const shout = (text: string): string => text.toUpperCase()
-  assert.equal(mapText('a', shout), 'A')
-  const parts = [{ type: 'text', text: 'a', name: 'x' }, image, { type: 'text', text: 'B' }]
-  const changed = mapText(parts, shout)
-  assert.deepEqual(changed, [{ type: 'text', text: 'A', name: 'x' }, image, { type: 'text', text: 'B' }])
-  assert.ok(Array.isArray(changed) && changed[1] === parts[1] && changed[2] === parts[2])
-  assert.equal(mapText(null, shout), null)
-  assert.equal(mapText(undefined, shout), undefined)
+test('the text of a message is its texts, one a line, without refusals', () => {
+  const textOf = (json: JsonObject): string => contentText(message(json))
+  assert.equal(textOf(user('plain')), 'plain')
+  assert.equal(textOf(user([{ type: 'text', text: 'one' }, image, { type: 'text', text: 'two' }])), 'one\ntwo')
+  assert.equal(textOf({ ...assistant('so'), refusal: 'no' }), 'so')
+  assert.equal(textOf(call({ id: 'a', name: 'f' })), '')
 })
 
 test('instructions lead a history until somebody speaks', () => {

@@ -1,26 +1,21 @@
-/** Reading messages, and making the few that we put in ourselves. The wire decodes those of the client. */
+/** Reading lists of messages, and the few words that we put in ourselves. The wires decode those of the client. */
 import type { Json, JsonObject, Message, Role } from './request.ts'
-import { ROLES } from './request.ts'
 
-/** A message of ours: text only, without tool calls. */
+/** A message of ours as the edit log keeps it, whatever the wire: text only, without tool calls. */
 export function ownMessage(role: Role, content: string): JsonObject {
   return { role, content }
 }
 
-/** A message that replaces `original`: the same role, calls and media, with another content. */
-export function withJson(original: Message, json: JsonObject): Message {
-  return { ...original, json, bytes: encode(json) }
-}
-
 /**
- * A message from its JSON text, as the edit log keeps it: plain text of ours, without tool calls or media. Null when the
- * text is no message.
+ * What the edit log put in the place of other messages, from its JSON text: role and words of a message of ours. Null when
+ * the text is none.
  */
-export function plainMessage(text: string): Message | null {
+export function readOwn(text: string): { readonly role: 'system' | 'user' | 'assistant'; readonly text: string } | null {
   const json = parseObject(text)
-  const role = ROLES.find((known) => known === json?.['role'])
-  if (json === null || role === undefined) return null
-  return { role, json, bytes: Buffer.from(text, 'utf8'), toolCalls: [], answers: null, images: [], mediaBytes: 0 }
+  const role = json?.['role']
+  const content = json?.['content']
+  if (typeof content !== 'string' || (role !== 'system' && role !== 'user' && role !== 'assistant')) return null
+  return { role, text: content }
 }
 
 /** The JSON object in a text; null when it is anything else. */
@@ -38,32 +33,12 @@ export function isObject(value: Json | undefined): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** A text part of a message's content. */
-export type TextPart = JsonObject & { readonly text: string }
-export function isTextPart(part: Json | undefined): part is TextPart {
-  return isObject(part) && part['type'] === 'text' && typeof part['text'] === 'string'
-}
-
-/** All text of a message's content, parts joined by a line break. */
-export function contentText(json: JsonObject): string {
-  const content = json['content']
-  if (typeof content === 'string') return content
-  if (!isList(content)) return ''
-  return content
-    .filter(isTextPart)
-    .map((part) => part.text)
+/** All text of a message, parts joined by a line break; refusals are no part of it. */
+export function contentText(message: Message): string {
+  return message.texts
+    .filter(({ kind }) => kind === 'text')
+    .map(({ text }) => text)
     .join('\n')
-}
-
-/** `content` with each of its texts changed: the string itself, or its text parts; other parts stay as they are. */
-export function mapText(content: Json | undefined, change: (text: string, part: JsonObject | null) => string): Json | undefined {
-  if (typeof content === 'string') return change(content, null)
-  if (!isList(content)) return content
-  return content.map((part) => {
-    if (!isTextPart(part)) return part
-    const text = change(part.text, part)
-    return text === part.text ? part : { ...part, text }
-  })
 }
 
 export function isList(value: Json | undefined): value is readonly Json[] {
@@ -99,8 +74,4 @@ export function bytesOf(messages: readonly Message[]): number {
   let total = 0
   for (const message of messages) total += message.bytes.length
   return total
-}
-
-function encode(json: JsonObject): Uint8Array {
-  return Buffer.from(JSON.stringify(json), 'utf8')
 }

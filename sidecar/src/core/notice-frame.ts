@@ -2,8 +2,7 @@
  * How a notice stands inside an answer, and how it is taken out again when the app sends that answer back as history:
  * the model must neither read our words as its own nor learn to write them.
  */
-import { isList, isTextPart, withJson } from './message.ts'
-import type { Json, Message } from './request.ts'
+import type { Message } from './request.ts'
 
 /** Between the answer and a notice: a rule in Markdown, and readable as plain text. */
 const FRAME = '---'
@@ -32,11 +31,14 @@ export function noticeFinder(notices: readonly string[]): NoticeFinder {
 /** An assistant message without our notices; the message itself where there are none; null when nothing else was in it. */
 export function withoutNotices(message: Message, notices: NoticeFinder): Message | null {
   if (message.role !== 'assistant' || notices.length === 0) return message
-  const content = stripContent(message.json['content'], notices)
-  if (content === message.json['content']) return message
-  if (content !== null) return withJson(message, { ...message.json, content })
-  const saysMore = message.toolCalls.length > 0 || message.json['refusal'] || message.json['audio'] || message.json['function_call']
-  return saysMore ? withJson(message, { ...message.json, content: null }) : null
+  let found = false
+  const texts = message.texts.map(({ text, kind }) => {
+    const rest = kind === 'text' ? stripNotices(text, notices) : text
+    if (rest === text) return text
+    found = true
+    return rest === '' ? null : rest
+  })
+  return found ? message.withTexts(texts) : message
 }
 
 /**
@@ -58,30 +60,6 @@ export function beforeFrame(text: string): string {
     if (isSpaceAt(text, index - 1) && isSpaceAt(text, index + FRAME.length)) return text.slice(0, index)
   }
   return text
-}
-
-/** Null when nothing is left. The same value when nothing was found. */
-function stripContent(content: Json | undefined, notices: NoticeFinder): Json | undefined {
-  if (typeof content === 'string') {
-    const text = stripNotices(content, notices)
-    if (text === content) return content
-    return text === '' ? null : text
-  }
-  if (!isList(content)) return content
-  let found = false
-  const parts: Json[] = []
-  for (const part of content) {
-    if (!isTextPart(part)) {
-      parts.push(part)
-      continue
-    }
-    const text = stripNotices(part.text, notices)
-    if (text === part.text) parts.push(part)
-    else found = true
-    if (text !== part.text && text !== '') parts.push({ ...part, text })
-  }
-  if (!found) return content
-  return parts.every((part) => isTextPart(part) && part.text === '') ? null : parts
 }
 
 function withoutMatches(text: string, pattern: RegExp): string {

@@ -4,6 +4,21 @@
  */
 import type { Usage } from '@farebox/crds/usage.ts'
 
+/** Wire formats: what a request is written in. */
+export const WIRES = [
+  'chat',
+  'responses',
+  'compact',
+  'completions',
+  'embeddings',
+  'images',
+  'speech',
+  'transcriptions',
+  'messages',
+  'gemini',
+] as const
+export type WireName = (typeof WIRES)[number]
+
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject
 export interface JsonObject {
   readonly [key: string]: Json | undefined
@@ -12,18 +27,49 @@ export interface JsonObject {
 export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function'] as const
 export type Role = (typeof ROLES)[number]
 
-/** A message with the bytes it is sent as. */
+/** A text that a message holds. */
+export interface TextPart {
+  readonly text: string
+  readonly kind: 'text' | 'refusal'
+  /** The name that the app gave this part; null for none. */
+  readonly name: string | null
+  /** The tool call whose result it is part of; null for all other text. */
+  readonly answers: string | null
+}
+
+export interface ToolCall {
+  readonly id: string
+  /** Empty when it gives none. */
+  readonly name: string
+  /** What the tool is called with: JSON or free text, as the model wrote it. */
+  readonly input: string
+}
+
+/** A message with the bytes it is sent as. It reads and rewrites its own texts, whatever its provider's JSON looks like. */
 export interface Message {
+  /** As the rules see it: what holds results of tool calls is a `tool` message, whatever its provider calls it. */
   readonly role: Role
   readonly bytes: Uint8Array
-  /** Those bytes, parsed. */
+  /** The same without what apps move about from turn to turn and no model reads (cache marks); `bytes` where there is none. */
+  readonly stableBytes: Uint8Array
+  /** `bytes`, parsed. */
   readonly json: JsonObject
   /** Lets go of `json` until it is asked for again, so that a call that waits for its answer holds a history only once. */
   forget?(): void
-  /** Ids of the tool calls that an assistant message makes; each must be answered by tool messages right after it. */
-  readonly toolCalls: readonly { readonly id: string; readonly name: string }[]
-  /** The call that a tool message answers. */
-  readonly answers: string | null
+  /** The tool calls that an assistant message makes; each must be answered by tool messages right after it. */
+  readonly toolCalls: readonly ToolCall[]
+  /** Ids of the calls that a tool message answers. */
+  readonly answers: readonly string[]
+  /** The name that the app gave the message. */
+  readonly name: string | null
+  /** All that it says, in order. */
+  readonly texts: readonly TextPart[]
+  /** The message with other texts, one for each of `texts`; null leaves its part out. Null when nothing would be left to send. */
+  withTexts(texts: readonly (string | null)[]): Message | null
+  /** The message as the edit log kept it: `text` is the JSON that `withTexts` gave. Null when it is no message of this role. */
+  reread(text: string): Message | null
+  /** What tells it from another message beside role, texts and calls, each as canonical JSON: media, and parts that nobody here reads. */
+  readonly others: readonly string[]
   /** Parts that are not text: their bytes fill no window. Audio and files count as images do. */
   readonly images: readonly ImagePart[]
   /** Bytes of embedded media (base64), which are part of `bytes` but are not text. */
@@ -39,7 +85,17 @@ export interface ImagePart {
   readonly embeddedBytes?: number
 }
 
-export interface ChatRequest {
+/** Tools that the provider runs itself, and bills per call. */
+export interface HostedTools {
+  readonly tools: readonly ('webSearch' | 'fileSearch' | 'codeContainer')[]
+  /** The request's own bound of their calls; null for none. */
+  readonly maxCalls: number | null
+  /** Whether the provider reads the whole context again after each call, and bills it. */
+  readonly rereads: boolean
+}
+
+export interface ModelRequest {
+  readonly wire: WireName
   readonly body: Uint8Array
   readonly model: string
   readonly stream: boolean
@@ -48,7 +104,15 @@ export interface ChatRequest {
   /** Answers asked for (`n`), 1 or more. */
   readonly choices: number
   /** The client's own bound on output, per answer. */
-  readonly outputLimit: { readonly field: 'max_completion_tokens' | 'max_tokens'; readonly tokens: number } | null
+  readonly outputLimit: OutputLimit | null
+  /** The field that bounds output where the client names none. */
+  readonly outputField: string
+  /** False: nothing is written that a bound of output could bound (embeddings, images, speech). */
+  readonly generates: boolean
+  /** The most that is used beside tokens: images made, characters spoken, seconds heard. */
+  readonly units: Readonly<Partial<Usage>>
+  /** History that the provider keeps: it is billed with every call, and cannot be rewritten. */
+  readonly earlier: { readonly kind: 'response' | 'conversation'; readonly id: string } | null
   readonly messages: readonly Message[]
   readonly tools: 'none' | 'offered' | 'forced'
   /** `tool_choice` is `none` already. */
@@ -67,17 +131,28 @@ export interface ChatRequest {
   readonly fixedDigest: string
   /** Names of the top-level fields that are present. */
   readonly fields: ReadonlySet<string>
-  /** Hosted tools that the request switches on, which the provider bills per call. */
-  readonly hostedTools: readonly ('webSearch' | 'fileSearch' | 'codeContainer')[]
+  readonly hosted: HostedTools
+  /** A message of ours, as this wire writes it. */
+  own(role: 'system' | 'user' | 'assistant', text: string): Message
 }
+
+/** A bound of the output, per answer, and the field that holds it. */
+export interface OutputLimit {
+  readonly field: string
+  readonly tokens: number
+}
+
+export const NO_HOSTED_TOOLS: HostedTools = { tools: [], maxCalls: null, rereads: false }
 
 /** What to change in a request. What is absent stays as the client wrote it. */
 export interface RequestChange {
   readonly model?: string
   /** The messages to send, each with its bytes; absent: the original ones. */
   readonly messages?: readonly Message[]
-  readonly outputLimit?: { readonly field: 'max_completion_tokens' | 'max_tokens'; readonly tokens: number }
+  readonly outputLimit?: OutputLimit
   readonly includeUsage?: true
+  /** The most calls of hosted tools. */
+  readonly hostedCalls?: number
   readonly toolChoice?: 'none'
   /** Top-level fields to take out, and to call otherwise: for a model that refuses them. */
   readonly drop?: readonly string[]
@@ -88,6 +163,8 @@ export interface RequestChange {
 export interface AnswerFacts {
   readonly model: string | null
   readonly serviceTier: string | null
+  /** The id under which the provider keeps the answer; null where it keeps none. */
+  readonly responseId: string | null
   /** Null when the provider gave none. */
   readonly usage: Usage | null
   readonly finishReason: string | null

@@ -4,7 +4,7 @@ import type { Edit } from './conversation.ts'
 import { replay } from './edit-log.ts'
 import { cutEdit, leftOutMessage, planCut } from './history-cut.ts'
 import { ownMessage } from './message.ts'
-import type { ChatRequest } from './request.ts'
+import type { ModelRequest } from './request.ts'
 import { resetEdits } from './reset.ts'
 import { assistant, call, chatRequest, pairingProblem, result, system, user } from './testing.ts'
 
@@ -20,7 +20,7 @@ const HISTORY = [
 ]
 const REQUEST = chatRequest(HISTORY)
 
-function summaryOf(request: ChatRequest, text: string): Edit {
+function summaryOf(request: ModelRequest, text: string): Edit {
   const plan = planCut({ request, edits: [], keepRecentTurns: 1 })
   assert.ok(plan)
   return cutEdit(plan, 'Summarize', ownMessage('user', text), `summary ${text}`)

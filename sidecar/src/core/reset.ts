@@ -1,11 +1,11 @@
 /** The next session of a conversation begins without its history, but for a recap where the tier promises one. */
 import type { Conversation, Edit } from './conversation.ts'
 import { cutEdit, planCut, turnsText } from './history-cut.ts'
-import { contentText, ownMessage, parseObject } from './message.ts'
-import type { ChatRequest } from './request.ts'
+import { ownMessage, readOwn } from './message.ts'
+import type { ModelRequest } from './request.ts'
 
 export interface ResetInput {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   readonly conversation: Pick<Conversation, 'edits' | 'readyEdits'>
   readonly recap: 'Summary' | 'None'
   readonly newId: () => string
@@ -30,6 +30,5 @@ export function resetEdits({ request, conversation, recap, newId }: ResetInput):
 function newestSummary(log: readonly Edit[]): string | null {
   const cut = log.findLast((edit) => edit.kind === 'cut' && edit.cause === 'Summarize')
   if (cut?.kind !== 'cut' || cut.text === '') return null
-  const message = parseObject(cut.text)
-  return message === null ? null : contentText(message)
+  return readOwn(cut.text)?.text ?? null
 }

@@ -2,21 +2,21 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { replayEntries } from './edit-log.ts'
-import type { ChatRequest, Json, JsonObject } from './request.ts'
+import type { ModelRequest, Json, JsonObject } from './request.ts'
 import { dropRetrieval, retrievalBytes, RETRIEVAL_METADATA, RETRIEVAL_STUB } from './retrieval.ts'
 import { assistant, call, chatRequest, conversations, pairingProblem, result, sent, system, user } from './testing.ts'
 
 const RULES = { retrieval: { toolNames: ['search_docs', 'kb_*'], tags: ['docs', 'k-b'] } }
 const PASSAGE = 'A passage about fares. '.repeat(20)
 
-function dropped(request: ChatRequest): { readonly contents: readonly (Json | undefined)[]; readonly edits: number } {
-  const { entries, digestAt } = replayEntries(request.messages, [])
+function dropped(request: ModelRequest): { readonly contents: readonly (Json | undefined)[]; readonly edits: number } {
+  const { entries, digestAt } = replayEntries(request, [])
   let ids = 0
   const after = dropRetrieval({ request, entries, rules: RULES, digestAt, newId: () => `edit-${ids++}` })
   assert.equal(pairingProblem(after.entries.map(({ message }) => message)), null)
   return { contents: after.entries.map(({ message }) => message.json['content']), edits: after.edits.length }
 }
-const contentsOf = (messages: readonly JsonObject[], more: Partial<ChatRequest> = {}): readonly unknown[] =>
+const contentsOf = (messages: readonly JsonObject[], more: Partial<ModelRequest> = {}): readonly unknown[] =>
   dropped(chatRequest(messages, more)).contents
 
 test('instructions and what assistants said are never touched, whatever marks them', () => {
@@ -39,7 +39,7 @@ test('results of the old function role are found by the name that they repeat', 
   const called = { role: 'assistant', content: null, function_call: { name: 'search_docs', arguments: '{}' } }
   const answered = { role: 'function', name: 'search_docs', content: PASSAGE }
   const request = chatRequest([user('q'), called, answered, assistant('x'), user('r')])
-  const { entries, digestAt } = replayEntries(request.messages, [])
+  const { entries, digestAt } = replayEntries(request, [])
   const after = dropRetrieval({ request, entries, rules: RULES, digestAt, newId: () => 'e' })
   assert.equal(after.entries[2]?.message.json['content'], RETRIEVAL_STUB)
 })
@@ -80,7 +80,7 @@ test('what is counted as retrieved is what dropping it saves', () => {
     fc.property(conversations(), (messages) => {
       const request = chatRequest(messages)
       const rules = { retrieval: { toolNames: ['search_docs'], tags: ['retrieved_context'] } }
-      const { entries, digestAt } = replayEntries(request.messages, [])
+      const { entries, digestAt } = replayEntries(request, [])
       const after = dropRetrieval({ request, entries, rules, digestAt, newId: () => 'e' })
       const size = (texts: readonly string[]): number => texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
       const saved = size(sent(request.messages)) - size(sent(after.entries.map(({ message }) => message)))

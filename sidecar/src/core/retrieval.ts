@@ -5,9 +5,9 @@
  */
 import type { Edit } from './conversation.ts'
 import type { Entry } from './edit-log.ts'
-import { contentText, isInstruction, isList, isTextPart, mapText, withJson } from './message.ts'
+import { isInstruction } from './message.ts'
 import { matchesPattern } from './pattern.ts'
-import type { ChatRequest, Json, Message } from './request.ts'
+import type { Message, ModelRequest, TextPart } from './request.ts'
 import type { ShapeRules } from './shape.ts'
 
 /** Stands where retrieved context was; tells the model why it is not there. */
@@ -30,7 +30,7 @@ type Marks = Pick<ShapeRules, 'retrieval'>
 
 /** `entries` with their retrieved context replaced by the stub, and the edits that say so. Call it at a user-turn boundary only. */
 export function dropRetrieval(input: {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   readonly entries: readonly Entry[]
   readonly rules: Marks
   /** Names a message as the client sent it. */
@@ -64,7 +64,7 @@ export function dropRetrieval(input: {
  * UTF-8 bytes of retrieved context in each of the messages sent, for splitting the cost by what drove it. Marks are of the
  * client's list: a message counts by where it stands there; one that an edit put in, or took the context out of, has none.
  */
-export function retrievalBytes(request: ChatRequest, rules: Marks, sent: readonly Message[] = request.messages): number[] {
+export function retrievalBytes(request: ModelRequest, rules: Marks, sent: readonly Message[] = request.messages): number[] {
   const marker = markerOf(request, rules)
   const indexes = new Map(request.messages.map((message, index) => [message, index]))
   return sent.map((message) => {
@@ -79,40 +79,51 @@ interface Marker {
   readonly without: (message: Message, index: number) => Message | null
 }
 
-function markerOf(request: ChatRequest, rules: Marks): Marker {
+function markerOf(request: ModelRequest, rules: Marks): Marker {
   const { messages } = request
   const names = toolNames(messages)
   const listed = indexesIn(request.metadata[RETRIEVAL_METADATA])
   const tags = rules.retrieval.tags.length === 0 ? null : tagPattern(rules.retrieval.tags)
-  const isWhole = (message: Message, index: number): boolean => {
-    if (message.role === 'tool' || message.role === 'function') {
-      const name = names.get(index)
-      if (name !== undefined && rules.retrieval.toolNames.some((pattern) => matchesPattern(pattern, name))) return true
-    }
-    return message.role !== 'assistant' && (listed.has(index) || message.json['name'] === RETRIEVAL_NAME)
+  const isWhole = (message: Message, index: number): boolean =>
+    message.role !== 'assistant' && (listed.has(index) || message.name === RETRIEVAL_NAME)
+  const isRetrieved = (part: TextPart): boolean => {
+    const name = part.answers === null ? undefined : names.get(part.answers)
+    return name !== undefined && rules.retrieval.toolNames.some((pattern) => matchesPattern(pattern, name))
   }
   const question = lastQuestion(messages, isWhole)
   return {
     without: (message, index) => {
-      const content = message.json['content']
-      if (isWhole(message, index)) {
-        const isKept = index === question || Buffer.byteLength(contentText(message.json)) < MARKED_BYTES_MIN
-        return isKept ? null : withJson(message, { ...message.json, content: stubbed(content) })
-      }
-      if (message.role !== 'user') return null
-      const without = mapText(content, (text, part) => {
-        if (part?.['name'] === RETRIEVAL_NAME) return Buffer.byteLength(text) < MARKED_BYTES_MIN ? text : RETRIEVAL_STUB
-        return tags === null ? text : withoutTagged(text, tags)
+      if (message.role === 'assistant') return null
+      const { texts } = message
+      const whole = isWhole(message, index)
+      if (whole && index === question) return null
+      const isMarked = texts.map((part) => whole || isRetrieved(part) || part.name === RETRIEVAL_NAME)
+      // What was retrieved together is left out together: the results of a call, or all of a message.
+      const groupOf = (part: TextPart, at: number): string =>
+        part.answers !== null ? `call/${part.answers}` : whole ? 'message' : `part/${at}`
+      const sizes = new Map<string, number>()
+      texts.forEach((part, at) => {
+        const group = groupOf(part, at)
+        if (isMarked[at] === true) sizes.set(group, (sizes.get(group) ?? 0) + Buffer.byteLength(part.text))
       })
-      return without === undefined || isSame(without, content) ? null : withJson(message, { ...message.json, content: without })
+      const stubbed = new Set<string>()
+      let changes = false
+      const rest = texts.map((part, at) => {
+        if (isMarked[at] !== true) {
+          const text = tags === null || message.role !== 'user' || part.answers !== null ? part.text : withoutTagged(part.text, tags)
+          changes ||= text !== part.text
+          return text
+        }
+        const group = groupOf(part, at)
+        if ((sizes.get(group) ?? 0) < MARKED_BYTES_MIN) return part.text
+        changes = true
+        if (stubbed.has(group)) return null
+        stubbed.add(group)
+        return RETRIEVAL_STUB
+      })
+      return changes ? message.withTexts(rest) : null
     },
   }
-}
-
-/** Whole content replaced: one stub instead of its text; parts that are not text stay. */
-function stubbed(content: Json | undefined): Json {
-  if (!isList(content)) return RETRIEVAL_STUB
-  return [{ type: 'text', text: RETRIEVAL_STUB }, ...content.filter((part) => !isTextPart(part))]
 }
 
 /**
@@ -131,17 +142,15 @@ function lastQuestion(messages: readonly Message[], isWhole: (message: Message, 
   return last
 }
 
-/** Name of the tool whose result a message is, by index of that message. */
-function toolNames(messages: readonly Message[]): ReadonlyMap<number, string> {
-  const calls = new Map<string, string>()
-  const names = new Map<number, string>()
-  messages.forEach((message, index) => {
-    for (const call of message.toolCalls) calls.set(call.id, call.name)
-    const ownName = message.json['name']
-    const name = message.answers === null ? undefined : calls.get(message.answers)
-    if (name !== undefined) names.set(index, name)
-    else if (message.role === 'function' && typeof ownName === 'string') names.set(index, ownName)
-  })
+/** Names of the tools that were called, by the id of the call. */
+function toolNames(messages: readonly Message[]): ReadonlyMap<string, string> {
+  const names = new Map<string, string>()
+  for (const message of messages) {
+    for (const { id, name } of message.toolCalls) names.set(id, name)
+    // An old function result names its function, and no call.
+    if (message.role === 'function' && message.name !== null)
+      for (const id of message.answers) if (!names.has(id)) names.set(id, message.name)
+  }
   return names
 }
 
@@ -149,11 +158,6 @@ function indexesIn(list: string | undefined): ReadonlySet<number> {
   const indexes = new Set<number>()
   for (const item of (list ?? '').split(',')) if (/^\s*[0-9]{1,9}\s*$/.test(item)) indexes.add(Number(item))
   return indexes
-}
-
-function isSame(one: Json, other: Json | undefined): boolean {
-  if (one === other) return true
-  return isList(one) && isList(other) && one.length === other.length && one.every((part, index) => part === other[index])
 }
 
 function tagPattern(tags: readonly string[]): RegExp {

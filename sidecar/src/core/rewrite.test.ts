@@ -8,7 +8,7 @@ import { cutEdit, dropOldest, planCut } from './history-cut.ts'
 import { isBoundary } from './ladder.ts'
 import { ownMessage } from './message.ts'
 import { inlineNotice } from './notice-frame.ts'
-import type { ChatRequest, JsonObject } from './request.ts'
+import type { ModelRequest, JsonObject } from './request.ts'
 import { RETRIEVAL_STUB, retrievalBytes } from './retrieval.ts'
 import { shape } from './rewrite.ts'
 import type { Shaped, ShapeRules } from './shape.ts'
@@ -34,7 +34,7 @@ const tagged = (text: string): string => `<${RETRIEVAL_TAG} source="a">${text}</
 
 let ids = 0
 const newId = (): string => `edit-${ids++}`
-const drop = (request: ChatRequest, edits: readonly Edit[] = []): Shaped =>
+const drop = (request: ModelRequest, edits: readonly Edit[] = []): Shaped =>
   shape({ request, edits, rungs: ['DropRetrieval'], rules, atBoundary: isBoundary(request), newId })
 const contents = (shaped: Shaped): unknown[] => shaped.messages.map(({ json }) => json['content'])
 
@@ -203,7 +203,7 @@ test('a log with text that is no message changes nothing', () => {
 function walk(
   messages: readonly JsonObject[],
   check: (turn: {
-    readonly request: ChatRequest
+    readonly request: ModelRequest
     readonly shaped: Shaped
     readonly log: readonly Edit[]
     readonly before: readonly Edit[]
@@ -235,7 +235,7 @@ function walk(
 
 /** What holds of every conversation, whatever was done to it. */
 function holdsThroughout(messages: readonly JsonObject[]): void {
-  let previous: { readonly request: ChatRequest; readonly log: readonly Edit[] } | null = null
+  let previous: { readonly request: ModelRequest; readonly log: readonly Edit[] } | null = null
   walk(messages, ({ request, shaped, log, before }) => {
     assert.equal(pairingProblem(shaped.messages), null)
     assert.equal(shaped.messages.at(-1)?.role, request.messages.at(-1)?.role)

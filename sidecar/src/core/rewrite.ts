@@ -2,12 +2,12 @@
 import type { Rung } from '@farebox/crds/ladder.ts'
 import type { Edit } from './conversation.ts'
 import { replayEntries, shapedOf } from './edit-log.ts'
-import type { ChatRequest } from './request.ts'
+import type { ModelRequest } from './request.ts'
 import { dropRetrieval } from './retrieval.ts'
 import type { Shaped, ShapeRules } from './shape.ts'
 
 export interface ShapeInput {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   /** The conversation's edit log. */
   readonly edits: readonly Edit[]
   /** All rungs in effect. */
@@ -25,7 +25,7 @@ export interface ShapeInput {
  * with `newEdits` in the log, gives the same bytes and no further edits.
  */
 export function shape({ request, edits, rungs, rules, atBoundary, newId }: ShapeInput): Shaped {
-  const replayed = replayEntries(request.messages, edits)
+  const replayed = replayEntries(request, edits)
   const skipped: Shaped['skipped'][number][] = []
   if (rungs.includes('Summarize') && replayed.cut?.cause !== 'Summarize') skipped.push({ rung: 'Summarize', reason: 'noSummary' })
   if (rungs.includes('RefuseTools') && request.tools === 'none') skipped.push({ rung: 'RefuseTools', reason: 'noTools' })

@@ -1,6 +1,6 @@
 /** Types of shaping: what the rungs, the window and the edit log make of a request. The rules are in `rewrite.ts`. */
 import type { Edit } from './conversation.ts'
-import type { ChatRequest, Message, RequestChange } from './request.ts'
+import type { ModelRequest, Message, RequestChange } from './request.ts'
 import type { Rung } from '@farebox/crds/ladder.ts'
 
 export interface ShapeRules {
@@ -28,4 +28,4 @@ export interface ModelSwap {
 }
 
 /** Whether the last message is a user's: the only place where history may be rewritten. */
-export type AtBoundary = (request: ChatRequest) => boolean
+export type AtBoundary = (request: ModelRequest) => boolean

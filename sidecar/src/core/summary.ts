@@ -6,11 +6,11 @@ import type { PricedModel, Prices } from '@farebox/crds/prices.ts'
 import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { digestOf } from './digest.ts'
-import { inputBound } from './estimate.ts'
+import { promptTokens } from './estimate.ts'
 import { turnsText } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
-import { contentText, isList, isObject, ownMessage } from './message.ts'
-import type { Json, JsonObject, Message } from './request.ts'
+import { contentText, ownMessage } from './message.ts'
+import type { JsonObject, Message } from './request.ts'
 import { assumedFactor } from './token-factor.ts'
 
 /** Bytes of text that a token is at most, on the average of a whole summary: a longer answer has ignored its bound. */
@@ -24,26 +24,32 @@ const HUNDRED = 100n
 /** A summary may hold this part of what remains. */
 const REMAINING_PART = 4n
 
-export interface SummaryTask {
-  readonly plan: CutPlan
-  readonly model: string
-  /** Bound of the summary, enforced by the provider. */
-  readonly maxTokens: number
-  readonly outputLimitField: 'max_completion_tokens' | 'max_tokens'
-  /** Language of the summary; null: that of the conversation. */
-  readonly locale: string | null
+/** What the summariser is told, and what it is given to read. */
+export interface SummaryPrompt {
+  readonly system: string
+  readonly user: string
 }
 
-/** The body of the call that makes a summary: at most `TRANSCRIPT_BYTES_MAX` of transcript, clipped in its middle. */
-export function summaryPrompt({ plan, model, maxTokens, outputLimitField, locale }: SummaryTask): Buffer {
+/**
+ * The prompt of the call that makes a summary of at most `maxTokens`: at most `TRANSCRIPT_BYTES_MAX` of transcript, clipped in
+ * its middle. `locale`: the language of the summary; null: that of the conversation.
+ */
+export function summaryPrompt({
+  plan,
+  maxTokens,
+  locale,
+}: {
+  readonly plan: CutPlan
+  readonly maxTokens: number
+  readonly locale: string | null
+}): SummaryPrompt {
   const transcript = transcriptOf(plan.messages)
   // Named after what is inside, so that no message can close it.
   const fence = `transcript-${digestOf(transcript).slice(0, 12)}`
-  const messages = [
-    ownMessage('system', instructions(fence, maxTokens, locale)),
-    ownMessage('user', `<${fence}>\n${transcript}\n</${fence}>\n\nSummarise the transcript above.`),
-  ]
-  return Buffer.from(JSON.stringify({ model, messages, [outputLimitField]: maxTokens }))
+  return {
+    system: instructions(fence, maxTokens, locale),
+    user: `<${fence}>\n${transcript}\n</${fence}>\n\nSummarise the transcript above.`,
+  }
 }
 
 /**
@@ -79,8 +85,7 @@ export interface SummaryHold {
  * it, and the dearer of plain input and cache writes. Null when that is more than a quarter of what remains.
  */
 export function summaryHold(call: {
-  /** Of the prompt. */
-  readonly messages: readonly Message[]
+  readonly prompt: SummaryPrompt
   readonly model: string
   /** Highest exact / heuristic ratio seen for the model, never below 1. */
   readonly factor: number
@@ -88,9 +93,9 @@ export function summaryHold(call: {
   readonly maxTokens: number
   readonly remaining: NanoUsd
 }): SummaryHold | null {
-  const { messages, model, priced, maxTokens, remaining } = call
+  const { prompt, model, priced, maxTokens, remaining } = call
   const factor = Math.max(call.factor, assumedFactor(model))
-  const inputTokens = inputBound({ messages, fixedBytes: 0, fixedDigest: '', model, exact: null, factor }).heuristic
+  const inputTokens = promptTokens(prompt, factor)
   const { uncachedInput, cacheWriteInput, output } = priced.pricesFor(inputTokens, null)
   const inputRate = cacheWriteInput > uncachedInput ? cacheWriteInput : uncachedInput
   const inputCost = divideCeil(BigInt(inputTokens) * inputRate, PICO_PER_NANO)
@@ -199,27 +204,22 @@ function transcriptOf(messages: readonly Message[]): string {
 }
 
 function blockOf(message: Message, toolNames: ReadonlyMap<string, string>): string {
-  const { json, role } = message
+  const { role } = message
   const lines: string[] = []
-  const text = contentText(json)
-  if (role === 'tool' || role === 'function') {
-    const name = (message.answers === null ? undefined : toolNames.get(message.answers)) ?? json['name']
-    lines.push(`tool result${typeof name === 'string' ? ` of ${name}` : ''}: ${clipped(text, TOOL_RESULT_BYTES_MAX)}`)
-  } else if (text !== '') lines.push(`${role}: ${clipped(text, TEXT_BYTES_MAX)}`)
-  if (typeof json['refusal'] === 'string') lines.push(`${role} refuses: ${clipped(json['refusal'], TEXT_BYTES_MAX)}`)
-  for (const image of message.images) lines.push(`${role}: [${image.kind} omitted]`)
-  for (const { name, input } of callsOf(json)) lines.push(`${role} calls ${name}: ${clipped(input, TOOL_RESULT_BYTES_MAX)}`)
+  for (const id of message.answers) {
+    const text = message.texts.flatMap((part) => (part.answers === id ? [part.text] : [])).join('\n')
+    const name = toolNames.get(id) ?? message.name
+    lines.push(`tool result${name === null || name === '' ? '' : ` of ${name}`}: ${clipped(text, TOOL_RESULT_BYTES_MAX)}`)
+  }
+  // What comes with results is the user's.
+  const speaker = role === 'tool' || role === 'function' ? 'user' : role
+  const text = message.texts.flatMap((part) => (part.answers === null && part.kind === 'text' ? [part.text] : [])).join('\n')
+  if (text !== '') lines.push(`${speaker}: ${clipped(text, TEXT_BYTES_MAX)}`)
+  for (const part of message.texts) if (part.kind === 'refusal') lines.push(`${role} refuses: ${clipped(part.text, TEXT_BYTES_MAX)}`)
+  for (const image of message.images) lines.push(`${speaker}: [${image.kind} omitted]`)
+  for (const { name, input } of message.toolCalls)
+    lines.push(`${role} calls ${name === '' ? 'a tool' : name}: ${clipped(input, TOOL_RESULT_BYTES_MAX)}`)
   return lines.length === 0 ? `${role}: [nothing]` : lines.join('\n')
-}
-
-function callsOf(json: JsonObject): { readonly name: string; readonly input: string }[] {
-  const toolCalls = json['tool_calls']
-  const listed = isList(toolCalls) ? toolCalls.map((call) => (isObject(call) ? (call['function'] ?? call['custom']) : undefined)) : []
-  const called: readonly (Json | undefined)[] = [...listed, json['function_call']]
-  return called.filter(isObject).map(({ name, arguments: args, input }) => ({
-    name: typeof name === 'string' ? name : 'a tool',
-    input: typeof args === 'string' ? args : typeof input === 'string' ? input : '',
-  }))
 }
 
 /** A text of at most about `bytesMax` UTF-8 bytes: its beginning and its end, with a word on what is missing. */

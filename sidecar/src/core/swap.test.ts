@@ -58,7 +58,10 @@ test('media, tools and strict schemas need a model that takes them', () => {
     'tools',
   )
   assert.equal(needs({ request: chatRequest([user('hi')], { structured: true }), can: { structuredOutput: false } }), 'structured output')
-  assert.equal(needs({ request: chatRequest([user('hi')], { hostedTools: ['webSearch'] }) }), 'hosted tools (webSearch)')
+  assert.equal(
+    needs({ request: chatRequest([user('hi')], { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } }) }),
+    'hosted tools (webSearch)',
+  )
 })
 
 test('parameters that the target refuses are dropped, unless the answer depends on them', () => {

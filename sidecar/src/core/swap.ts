@@ -1,7 +1,7 @@
 /** Moving a request to another model: which, whether that model can take it, and what must change in it. */
 import type { Capabilities } from '@farebox/crds/prices.ts'
 import { matchesPattern } from './pattern.ts'
-import type { ChatRequest, Message } from './request.ts'
+import type { ModelRequest, Message } from './request.ts'
 import type { ModelSwap } from './shape.ts'
 
 /** The input may fill this much of the target's context: the estimate is a bound for another tokenizer, and the answer needs room. */
@@ -31,7 +31,7 @@ export type SwapPlan =
   | { readonly status: 'incapable'; readonly needs: string }
 
 export interface SwapInput {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   /** The messages that will be sent, when they are not the request's own. */
   readonly messages?: readonly Message[]
   readonly to: string
@@ -71,7 +71,7 @@ export function modelAllowed(allow: readonly string[], model: string): boolean {
 }
 
 function lacking(
-  request: ChatRequest,
+  request: ModelRequest,
   messages: readonly Message[],
   from: Capabilities,
   target: Capabilities,
@@ -87,7 +87,7 @@ function lacking(
   if (usesTools && !target.tools) return 'tools'
   if (request.structured && !target.structuredOutput) return 'structured output'
   // Whether a model offers the provider's hosted tools is in no capability list: what works now is not put at risk.
-  if (request.hostedTools.length > 0) return `hosted tools (${request.hostedTools.join(', ')})`
+  if (request.hosted.tools.length > 0) return `hosted tools (${request.hosted.tools.join(', ')})`
   // One answer is what a model without `n` gives anyway.
   const refused = target.drop.find(
     (field) =>

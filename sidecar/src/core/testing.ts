@@ -2,44 +2,85 @@
 import { readFileSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
 import * as fc from 'fast-check'
-import { isList, isObject } from './message.ts'
-import type { ChatRequest, ImagePart, Json, JsonObject, Message } from './request.ts'
-import { ROLES } from './request.ts'
+import { canonicalJson } from './digest.ts'
+import { isList, isObject, parseObject } from './message.ts'
+import type { ModelRequest, ImagePart, Json, JsonObject, Message } from './request.ts'
+import { NO_HOSTED_TOOLS, ROLES } from './request.ts'
 
-/** A message as a client would send it. */
+/** A message as a client would send it, in the chat format: what a wire makes of its bytes. */
 export function message(json: JsonObject): Message {
   const role = ROLES.find((known) => known === json['role'])
   if (role === undefined) throw new TypeError(`no role: ${JSON.stringify(json)}`)
-  const calls = json['tool_calls']
-  const answers = json['tool_call_id']
-  const content = json['content']
+  const { content, tool_calls: calls, tool_call_id: answered, refusal, function_call: old } = json
+  const answers = typeof answered === 'string' ? [answered] : role === 'function' ? [text(json['name'])] : []
+  const parts = isList(content) ? content.filter(isObject) : []
+  const isText = (part: JsonObject): boolean => part['type'] === 'text'
+  const ofCall = answers[0] ?? null
+  const spoken: readonly JsonObject[] = typeof content === 'string' ? [{ text: content }] : parts.filter(isText)
+  const bytes = Buffer.from(JSON.stringify(json))
   return {
     role,
     json,
-    bytes: Buffer.from(JSON.stringify(json)),
-    toolCalls: isList(calls)
-      ? calls
-          .filter(isObject)
-          .map((call) => ({ id: text(call['id']), name: isObject(call['function']) ? text(call['function']['name']) : '' }))
-      : [],
-    answers: typeof answers === 'string' ? answers : null,
-    images: isList(content)
-      ? content
-          .filter((part) => isObject(part) && part['type'] === 'image_url')
-          .map((): ImagePart => ({ kind: 'image', size: null, detail: 'auto' }))
-      : [],
+    bytes,
+    stableBytes: bytes,
+    name: typeof json['name'] === 'string' ? json['name'] : null,
+    toolCalls: [
+      ...(isList(calls) ? calls.filter(isObject) : []).map((call) => ({
+        id: text(call['id']),
+        ...called(call['function'] ?? call['custom']),
+      })),
+      ...(isObject(old) ? [{ id: text(old['name']), ...called(old) }] : []),
+    ],
+    answers,
+    texts: [
+      ...spoken.map((part) => ({
+        text: text(part['text']),
+        kind: 'text' as const,
+        name: typeof part['name'] === 'string' ? part['name'] : null,
+        answers: ofCall,
+      })),
+      ...(typeof refusal === 'string' && refusal !== '' ? [{ text: refusal, kind: 'refusal' as const, name: null, answers: null }] : []),
+    ],
+    withTexts(texts) {
+      const left = [...texts]
+      const rest: Json =
+        typeof content === 'string'
+          ? (left.shift() ?? null)
+          : parts.flatMap((part) => {
+              const said = isText(part) ? left.shift() : undefined
+              return said === null ? [] : [said === undefined || said === part['text'] ? part : { ...part, text: said }]
+            })
+      const isGone = rest === null || (isList(rest) && rest.every((part) => isObject(part) && part['text'] === ''))
+      if (isGone && !isList(calls) && !isObject(old) && typeof refusal !== 'string' && !isObject(json['audio'])) return null
+      return message({ ...json, content: isGone ? null : rest })
+    },
+    reread(kept) {
+      const read = parseObject(kept)
+      return read?.['role'] === role ? message(read) : null
+    },
+    others: parts.filter((part) => !isText(part)).map((part) => canonicalJson(part)),
+    images: parts.filter((part) => part['type'] === 'image_url').map((): ImagePart => ({ kind: 'image', size: null, detail: 'auto' })),
     mediaBytes: 0,
   }
 }
 
-export function chatRequest(messages: readonly JsonObject[], more: Partial<ChatRequest> = {}): ChatRequest {
+function called(value: Json | undefined): { readonly name: string; readonly input: string } {
+  return isObject(value) ? { name: text(value['name']), input: text(value['arguments'] ?? value['input']) } : { name: '', input: '' }
+}
+
+export function chatRequest(messages: readonly JsonObject[], more: Partial<ModelRequest> = {}): ModelRequest {
   return {
+    wire: 'chat',
     body: Buffer.from(JSON.stringify({ model: 'gpt-4o', messages })),
     model: 'gpt-4o',
     stream: false,
     includeUsage: false,
     choices: 1,
     outputLimit: null,
+    outputField: 'max_completion_tokens',
+    generates: true,
+    units: {},
+    earlier: null,
     messages: messages.map(message),
     tools: 'none',
     toolsRefused: false,
@@ -52,7 +93,8 @@ export function chatRequest(messages: readonly JsonObject[], more: Partial<ChatR
     fixedBytes: 20,
     fixedDigest: '0'.repeat(32),
     fields: new Set(['model', 'messages']),
-    hostedTools: [],
+    hosted: NO_HOSTED_TOOLS,
+    own: (role, content) => message({ role, content }),
     ...more,
   }
 }
@@ -80,7 +122,7 @@ export function pairingProblem(messages: readonly Message[]): string | null {
     if (JSON.stringify(JSON.parse(Buffer.from(bytes).toString('utf8'))) !== JSON.stringify(json))
       return `message ${index}: bytes and json differ`
     if (role === 'tool') {
-      if (answers === null || !open.delete(answers)) return `message ${index}: a tool result without its call`
+      if (answers.length === 0 || !answers.every((id) => open.delete(id))) return `message ${index}: a tool result without its call`
       continue
     }
     if (open.size > 0) return `message ${index}: follows tool calls that are not answered`
@@ -92,7 +134,7 @@ export function pairingProblem(messages: readonly Message[]): string | null {
 }
 
 /** The requests that make up a conversation: everything before each answer, and before the one that is still to come. */
-export function requestsOf(messages: readonly JsonObject[], more: Partial<ChatRequest> = {}): ChatRequest[] {
+export function requestsOf(messages: readonly JsonObject[], more: Partial<ModelRequest> = {}): ModelRequest[] {
   const ends = messages.flatMap(({ role }, index) => (role === 'assistant' && index > 0 ? [index] : []))
   if (messages.at(-1)?.['role'] !== 'assistant') ends.push(messages.length)
   return ends.map((end) => chatRequest(messages.slice(0, end), more))

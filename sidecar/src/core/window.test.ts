@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { replay } from './edit-log.ts'
-import type { ChatRequest } from './request.ts'
+import type { ModelRequest } from './request.ts'
 import { assistant, call, chatRequest, pairingProblem, result, system, user } from './testing.ts'
 import { fitWindow, windowFills } from './window.ts'
 import type { WindowResult } from './window.ts'
@@ -17,7 +17,7 @@ const contextOf = (windowTokens: number | undefined, overflow: Context['overflow
 const HISTORY = [system('s'), user('q1'), assistant('a1'), user('q2'), assistant('a2'), user('q3')]
 
 /** Ten tokens a message. */
-function fitted(request: ChatRequest, context: Context, atBoundary = true): WindowResult {
+function fitted(request: ModelRequest, context: Context, atBoundary = true): WindowResult {
   return fitWindow({
     request,
     shaped: replay(request, []),

@@ -3,11 +3,11 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Edit } from './conversation.ts'
 import { replay } from './edit-log.ts'
 import { dropOldest } from './history-cut.ts'
-import type { ChatRequest, Message } from './request.ts'
+import type { ModelRequest, Message } from './request.ts'
 import type { Shaped } from './shape.ts'
 
 export interface WindowInput {
-  readonly request: ChatRequest
+  readonly request: ModelRequest
   readonly shaped: Shaped
   /** The log that `shaped` was made with; its new edits come on top. */
   readonly edits: readonly Edit[]

@@ -111,6 +111,8 @@ function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
     prices: policy.prices,
     nowMs: gateway.nowMs(),
     factorOf: (model) => gateway.factors.factorOf(model),
+    mayEdit: !gateway.uneditable.has(turn.conversationId),
+    earlierTokens: turn.earlierTokens,
     failedSwaps: refusedSwap === null ? failedSwaps : new Set([...failedSwaps, refusedSwap]),
     newId: gateway.newId,
   }

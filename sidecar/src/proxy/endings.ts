@@ -5,9 +5,9 @@ import type { Decision } from '../core/decide.ts'
 import { isBoundary } from '../core/ladder.ts'
 import { chooseLocale, noticeText } from '../core/notices.ts'
 import { resetEdits } from '../core/reset.ts'
-import { syntheticAnswer } from '../wire/openai-chat.ts'
 import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
+import { requestIdHeader } from '../errors.ts'
 import { placeTurn } from './locate.ts'
 import { countStart } from './resolutions.ts'
 import { reportAlerts } from './report.ts'
@@ -41,26 +41,23 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
     turns: turn.conversation.turns,
   })
   const mustParse = turn.request.structured || turn.request.tools === 'forced'
-  if (end === 'Refuse' || mustParse || text === null) {
+  const words = end === 'Refuse' || mustParse ? null : text
+  const answer =
+    words === null
+      ? null
+      : turn.wire.synthetic(turn.request, { text: words, id: randomUUID(), createdS: Math.floor(gateway.nowMs() / 1000) })
+  if (answer === null) {
     refuse(turn, { code: 'conversation_budget_exhausted', ...(text === null ? {} : { message: text }) }, headers)
     return null
   }
   gateway.log.info({ conversation: conversationId, tier: contract.tier, reason: decision.reason }, 'conversation closed')
   if (turn.outgoing.destroyed) return null
-  const answer = syntheticAnswer({
-    stream: turn.request.stream,
-    includeUsage: turn.request.includeUsage,
-    model: turn.request.model,
-    text,
-    id: `chatcmpl-farebox-${randomUUID()}`,
-    createdS: Math.floor(gateway.nowMs() / 1000),
-  })
   turn.outgoing.writeHead(200, [
     'content-type',
     answer.contentType,
     'cache-control',
     'no-store',
-    'x-request-id',
+    requestIdHeader(turn.family),
     turn.requestId,
     'x-farebox-synthetic',
     'true',

@@ -4,10 +4,12 @@ import type { NoticeOccasion, Upstream } from '@farebox/crds/sidecar-config.ts'
 import type { Conversation, ConversationId, Digest, PendingNotice, UserId } from '../core/conversation.ts'
 import type { HeaderReader } from '../core/identify.ts'
 import { noticesFor } from '../core/notices.ts'
-import type { ChatRequest } from '../core/request.ts'
+import type { ModelRequest } from '../core/request.ts'
 import type { Balance, CapDraw, Terms } from '../core/terms.ts'
 import { ERRORS, errorAnswer } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
+import type { Family } from '../wire/routes.ts'
+import type { CallContext, Wire } from '../wire/wire.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { requestHeaders, withKey } from './headers.ts'
 
@@ -18,6 +20,8 @@ export interface Exchange {
   readonly upstream: Upstream
   /** The upstream's key, where this sidecar holds it; null: the client's own goes on. */
   readonly heldKey: string | null
+  /** How the upstream is spoken to. */
+  readonly family: Family
   /** Path and query at the provider, below its base URL: `/chat/completions`. */
   readonly path: string
   readonly incoming: IncomingMessage
@@ -26,9 +30,15 @@ export interface Exchange {
   readonly startedAtMs: number
 }
 
-/** An exchange whose conversation is known. */
-export interface Turn extends Exchange {
-  readonly request: ChatRequest
+/** An exchange whose request was read. */
+export interface Call extends Exchange {
+  readonly wire: Wire
+  readonly call: CallContext
+  readonly request: ModelRequest
+}
+
+/** A call whose conversation is known. */
+export interface Turn extends Call {
   readonly conversationId: ConversationId
   readonly user: UserId | null
   readonly terms: Terms
@@ -40,6 +50,8 @@ export interface Turn extends Exchange {
   readonly exists: boolean
   readonly draws: readonly CapDraw[]
   readonly balances: readonly Balance[]
+  /** The most tokens of the history that the provider keeps; 0 where there is none. */
+  readonly earlierTokens: number
 }
 
 /** The state of a conversation as answer headers; a raw list. */
@@ -90,14 +102,14 @@ export function goesOnObserved(exchange: Pick<Exchange, 'gateway' | 'policy' | '
 
 /** Answers with an error of the table, and counts it. */
 export function refuse(
-  exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId'>,
+  exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId' | 'family'>,
   refusal: Refusal,
   more: readonly string[] = [],
 ): void {
-  const { gateway, outgoing, requestId } = exchange
+  const { gateway, outgoing, requestId, family } = exchange
   gateway.metrics.refusals.add([refusal.code])
   if (outgoing.destroyed || outgoing.headersSent) return
-  const answer = errorAnswer(refusal, requestId)
+  const answer = errorAnswer(refusal, requestId, family)
   outgoing.writeHead(answer.status, [...answer.headers, ...more])
   outgoing.end(answer.body)
   gateway.log[ERRORS[refusal.code].status >= 500 ? 'warn' : 'info']({ requestId, code: refusal.code, param: refusal.param }, 'refused')

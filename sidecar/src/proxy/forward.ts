@@ -7,11 +7,10 @@ import { usageOf } from '@farebox/crds/usage.ts'
 import { costOf } from '@farebox/crds/prices.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import type { JsonObject, RequestChange, AnswerFacts } from '../core/request.ts'
+import type { AnswerFacts, Message, RequestChange } from '../core/request.ts'
 import { assumedFactor } from '../core/token-factor.ts'
-import { addNotice, readAnswer, renderChatRequest } from '../wire/openai-chat.ts'
-import { ChatStream } from '../wire/event-stream.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
+import type { AnswerStream, Objection } from '../wire/wire.ts'
 import type { Admitted } from './admit.ts'
 import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -48,7 +47,7 @@ export type CallEnd =
       readonly usage: Usage
       readonly source: UsageSource
       readonly facts: AnswerFacts | null
-      readonly message: JsonObject | null
+      readonly message: Message | null
       readonly noticed: boolean
       readonly cost: NanoUsd
     }
@@ -57,13 +56,13 @@ export type CallEnd =
   /** Nobody knows what will be billed: the hold is charged. */
   | { readonly status: 'charge' }
   /** The provider objects to what we changed: nothing was billed, nothing was answered, try again without. */
-  | { readonly status: 'retry'; readonly without: 'streamOptions' | 'swap' }
+  | { readonly status: 'retry'; readonly without: Objection }
 
 export interface CallOptions {
   readonly notice: AnswerNotice | null
   readonly collect: boolean
   /** What may be undone in a second attempt. */
-  readonly mayRetry: { readonly streamOptions: boolean; readonly swap: boolean }
+  readonly mayRetry: Readonly<Record<Objection, boolean>>
   readonly injectUsage: boolean
   readonly drains: { count: number }
 }
@@ -77,21 +76,22 @@ export function forward(admitted: Admitted, options: CallOptions): Promise<CallE
 export function changeOf(admitted: Admitted, injectUsage: boolean): RequestChange {
   const { plan, turn, outputTokens } = admitted
   if (turn.policy.config.mode === 'Observe') return injectUsage ? { includeUsage: true } : {}
-  const { request, upstream } = turn
-  const field = request.outputLimit?.field ?? upstream.outputLimitField
-  const bounded = request.outputLimit === null || request.outputLimit.tokens > outputTokens
+  const { request } = turn
+  const field = request.outputLimit?.field ?? request.outputField
+  const bounded = request.generates && (request.outputLimit === null || request.outputLimit.tokens > outputTokens)
   return {
     ...(plan.swap === null ? {} : { model: plan.swap.to, ...plan.swap.change }),
     ...(plan.shaped.rewritten ? { messages: plan.shaped.messages } : {}),
     ...(bounded ? { outputLimit: { field, tokens: outputTokens } } : {}),
     ...(injectUsage ? { includeUsage: true as const } : {}),
+    ...(plan.hostedCalls === null ? {} : { hostedCalls: plan.hostedCalls }),
     ...(plan.refuseTools ? { toolChoice: 'none' as const } : {}),
   }
 }
 
 type Reading =
   /** `answer` is null for a client that has left. */
-  | { readonly kind: 'stream'; readonly stream: ChatStream; readonly answer: StreamedAnswer | null }
+  | { readonly kind: 'stream'; readonly stream: AnswerStream; readonly answer: StreamedAnswer | null }
   /** `announced`: the length of the whole answer by its head; 0 when it says none. */
   | {
       readonly kind: 'plain'
@@ -132,9 +132,11 @@ class Call {
   }
 
   start(): void {
-    const { gateway, upstream, outgoing, request, path } = this.#turn
+    const { gateway, upstream, outgoing, request, wire, call } = this.#turn
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
-    const body = renderChatRequest(request, changeOf(this.#admitted, this.#options.injectUsage))
+    const change = changeOf(this.#admitted, this.#options.injectUsage)
+    const body = wire.render(request, change)
+    const path = wire.path(call, change)
     outgoing.on('close', this.#onClientClose)
     outgoing.on('drain', this.#onClientDrain)
     gateway.metrics.inFlight.inc()
@@ -172,7 +174,8 @@ class Call {
     const isStream = (rawHeader(rawHeaders, 'content-type') ?? '').includes('text/event-stream')
     const { notice, injectUsage, collect } = this.#options
     if (isStream) {
-      const stream = new ChatStream({ stripUsage: injectUsage, notice: notice?.text ?? null, collect })
+      const { wire, request } = this.#turn
+      const stream = wire.openStream({ request, stripUsage: injectUsage, notice: notice?.text ?? null, collect })
       this.#writeHead(statusCode, responseHeaders(rawHeaders, { lengthChanges: true, heldKey }))
       const answer = this.#clientGone ? null : new StreamedAnswer(this.#turn.outgoing, this.#onClientDrain)
       this.#reading = { kind: 'stream', stream, answer }
@@ -245,19 +248,20 @@ class Call {
       return this.#finish(this.#partial())
     }
     const body = Buffer.concat(reading.chunks, reading.bytes)
-    const answer = readAnswer(body)
+    const { wire, request } = this.#turn
+    const answer = wire.readAnswer(body, request)
     let noticed = false
     if (reading.held && this.#heldHead !== null) {
-      const spoken = addNotice(body, this.#options.notice?.text ?? '')
+      const spoken = wire.addNotice(body, this.#options.notice?.text ?? '')
       noticed = spoken.added
       this.#writeHead(this.#heldHead.statusCode, [...this.#heldHead.headers, 'content-length', String(spoken.body.length)])
       this.#write(spoken.body)
       reading.unsent = null
     }
     this.#endAnswer(reading.unsent)
-    const { facts, message, choices } = answer
+    const { facts, message, readable } = answer
     // What cannot be read may have lost any part of itself.
-    if (choices === 0 && facts.usage === null && facts.error === null) return this.#finish({ status: 'charge' })
+    if (!readable) return this.#finish({ status: 'charge' })
     this.#finish(this.#settled(facts, message, noticed))
   }
 
@@ -265,10 +269,8 @@ class Call {
     const { mayRetry } = this.#options
     if (!reading.passing && !this.#clientGone) {
       const text = Buffer.concat(reading.chunks).toString('latin1')
-      if (reading.statusCode === 400 && mayRetry.streamOptions && text.includes('stream_options'))
-        return this.#finish({ status: 'retry', without: 'streamOptions' })
-      if ((reading.statusCode === 400 || reading.statusCode === 404) && mayRetry.swap)
-        return this.#finish({ status: 'retry', without: 'swap' })
+      const objection = this.#turn.wire.objection(reading.statusCode, text)
+      if (objection !== null && mayRetry[objection]) return this.#finish({ status: 'retry', without: objection })
     }
     this.#passError(reading)
     this.#endAnswer()
@@ -308,7 +310,7 @@ class Call {
 
   readonly #onClientDrain = (): void => this.#handle?.resume()
 
-  #settled(facts: AnswerFacts, message: JsonObject | null, noticed: boolean): CallEnd {
+  #settled(facts: AnswerFacts, message: Message | null, noticed: boolean): CallEnd {
     if (facts.usage === null) return { ...this.#partial(), facts, message, noticed }
     return { status: 'settle', usage: facts.usage, source: 'exact', facts, message, noticed, cost: this.#costOf(facts.usage, facts) }
   }

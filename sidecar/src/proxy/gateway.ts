@@ -13,6 +13,7 @@ import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Staleness } from '../delivery/staleness.ts'
 import type { AlertFeed } from './alert-feed.ts'
+import type { Claims } from './claims.ts'
 import type { Credentials } from './credentials.ts'
 import { ownHeadersOf } from './headers.ts'
 import type { HoldKeeper } from './hold-keeper.ts'
@@ -40,6 +41,7 @@ export interface Gateway {
   readonly chainKey: KeyedHash
   readonly staleness: Staleness
   readonly credentials: Credentials
+  readonly claims: Claims
   readonly tally: Tally
   readonly contracts: ContractShelf
   readonly queue: MoneyQueue
@@ -60,6 +62,8 @@ export interface Gateway {
   readonly drains: { count: number }
   /** Swaps that an upstream refused, by conversation: not tried again in it. */
   readonly failedSwaps: LRUCache<string, ReadonlySet<string>>
+  /** Conversations whose history the provider refused as we had edited it: it goes out as it comes from then on. */
+  readonly uneditable: LRUCache<string, true>
 }
 
 /** Of the turns that this process has ended. */

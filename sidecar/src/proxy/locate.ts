@@ -3,31 +3,33 @@ import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { chainDigests, digestsWithAnswer } from '../core/chain.ts'
 import type { Conversation, ConversationId, Digest, UserId } from '../core/conversation.ts'
 import { newConversation } from '../core/conversation-change.ts'
-import { identify, scopeOf } from '../core/identify.ts'
+import { claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
-import type { ChatRequest } from '../core/request.ts'
 import { isAtEnd, percentUsed } from '../core/ladder.ts'
 import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
 import type { Snapshot } from '../store/store.ts'
 import { goesOnObserved, headerReader } from './exchange.ts'
-import type { Exchange, Turn } from './exchange.ts'
+import type { Call, Turn } from './exchange.ts'
 
 export type LocateResult = { readonly status: 'ok'; readonly turn: Turn } | { readonly status: 'refused'; readonly refusal: Refusal }
 
 /** `known`: the conversation of an attempt before, which may have made the id itself. */
-export async function locate(exchange: Exchange, request: ChatRequest, known: NamedConversation | null = null): Promise<LocateResult> {
-  const { gateway, policy } = exchange
+export async function locate(exchange: Call, known: NamedConversation | null = null): Promise<LocateResult> {
+  const { gateway, policy, request } = exchange
   const { config } = policy
-  const identified = identify(config, headerReader(exchange.incoming), request)
+  const header = headerReader(exchange.incoming)
+  const claim = header(claimHeaderOf(config))
+  const signed = claim === undefined ? null : await gateway.claims.read(config, claim)
+  const identified = identify(config, header, request, signed)
   if (identified.status === 'rejected') {
     const refusal: Refusal = { code: 'identity_rejected', message: identified.message, param: identified.param }
     if (!goesOnObserved(exchange, refusal)) return { status: 'refused', refusal }
   }
   const identity = identified.status === 'ok' ? identified.identity : anonymous(config)
   const user = identity.rawUser === null ? null : gateway.hasher.user(config, identity.rawUser)
-  const named = known ?? (await nameConversation(exchange, request, identity, user))
+  const named = known ?? (await nameConversation(exchange, identity, user))
   if (named === null) return { status: 'refused', refusal: ID_REQUIRED }
   const contract = config.contracts[identity.tier]
   if (contract === undefined) return { status: 'refused', refusal: { code: 'policy_unavailable' } }
@@ -45,7 +47,7 @@ export async function locate(exchange: Exchange, request: ChatRequest, known: Na
   })
   const snapshot = await gateway.store.read({ conversation: named.id, accounts: guessed.map((draw) => draw.account), nowMs })
   return placeTurn(
-    { ...exchange, request, conversationId: named.id, user, taskBoundary: identity.taskBoundary, chain: named.chain },
+    { ...exchange, conversationId: named.id, user, taskBoundary: identity.taskBoundary, chain: named.chain, earlierTokens: 0 },
     newest,
     snapshot,
   )
@@ -124,13 +126,8 @@ interface NamedConversation {
 }
 
 /** Null when the config requires an id and the request has none. */
-async function nameConversation(
-  exchange: Exchange,
-  request: ChatRequest,
-  identity: Identity,
-  user: UserId | null,
-): Promise<NamedConversation | null> {
-  const { gateway, policy } = exchange
+async function nameConversation(exchange: Call, identity: Identity, user: UserId | null): Promise<NamedConversation | null> {
+  const { gateway, policy, request } = exchange
   const { config } = policy
   if (identity.conversation.status === 'named') {
     return { id: gateway.hasher.conversation(config, identity.tier, identity.conversation.rawId), chain: null }

@@ -1,6 +1,6 @@
 /**
- * Endpoints that are not metered, for owners who let them pass: the bytes go through as they are, and are counted as such. Only an error
- * waits for its end, where a key is held that it may show.
+ * What is not metered: calls that cost nothing, and endpoints that nobody can meter, for owners who let them pass. The bytes go through as
+ * they are, and are counted as such. Only an error waits for its end, where a key is held that it may show.
  */
 import { readBody } from './body.ts'
 import { refuse, sentHeaders } from './exchange.ts'
@@ -8,12 +8,16 @@ import type { Exchange } from './exchange.ts'
 import { responseHeaders } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 
-export async function passThrough(exchange: Exchange): Promise<void> {
+/** `body`: where it was read already. */
+export async function passThrough(
+  exchange: Exchange,
+  { kind, body }: { readonly kind: 'free' | 'ungoverned'; readonly body?: Buffer },
+): Promise<void> {
   const { gateway, incoming, outgoing, upstream, path, heldKey } = exchange
-  const read = await readBody(incoming)
+  const read = body === undefined ? await readBody(incoming) : ({ status: 'ok', body } as const)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
-  gateway.metrics.turns.add(['none', 'ungoverned'])
+  gateway.metrics.turns.add(['none', kind])
   /** Of an error that may show the held key; null: what comes goes on at once. */
   let kept: Buffer[] | null = null
   let keptBytes = 0
@@ -36,7 +40,7 @@ export async function passThrough(exchange: Exchange): Promise<void> {
           const isError = statusCode >= 400 && heldKey !== null
           if (isError) kept = []
           const headers = responseHeaders(rawHeaders, { lengthChanges: isError, heldKey })
-          outgoing.writeHead(statusCode, [...headers, 'x-farebox-ungoverned', 'true'])
+          outgoing.writeHead(statusCode, kind === 'free' ? headers : [...headers, 'x-farebox-ungoverned', 'true'])
         },
         data: (chunk) => {
           const copy = Buffer.from(chunk)

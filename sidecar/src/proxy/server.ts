@@ -5,7 +5,9 @@ import { StoreError } from '../store/store.ts'
 import { serveAppApi } from './app-api.ts'
 import { UNUSABLE } from './credentials.ts'
 import { refuse } from './exchange.ts'
-import type { Gateway } from './gateway.ts'
+import { familyOf, operationOf, providerPath } from '../wire/routes.ts'
+import type { Family } from '../wire/routes.ts'
+import type { Gateway, Policy } from './gateway.ts'
 import { passThrough } from './pass-through.ts'
 import { runTurn } from './turn.ts'
 
@@ -15,7 +17,6 @@ const HEADERS_TIMEOUT_MS = 30_000
 const REQUEST_TIMEOUT_MS = 300_000
 const KEEP_ALIVE_MS = 75_000
 const APP_API_PREFIX = '/farebox/v1/'
-const CHAT_PATH = '/chat/completions'
 const STALE_MESSAGE = 'The configuration has not been confirmed for longer than its budget allows.'
 
 /** Node's parser refuses conflicting and repeated lengths (RFC 9112 section 6.3); the checks here are for what it lets pass. */
@@ -42,7 +43,7 @@ export function createDataPlane(gateway: Gateway): Server {
 async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const requestId = `fb-${gateway.newId()}`
   const startedAtMs = gateway.nowMs()
-  const asked = { gateway, outgoing, requestId }
+  const asked = { gateway, outgoing, requestId, family: familyAsked(gateway.policy(), incoming.url ?? '') }
   try {
     const target = incoming.url ?? ''
     // Its answer is the request as it was received: with a key that is held here.
@@ -63,10 +64,22 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     if (upstream === undefined) return refuse(asked, { code: 'endpoint_not_governed', param: route.upstream })
     const heldKey = gateway.credentials.keyFor(upstream, incoming.headers)
     if (heldKey === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
-    const exchange = { gateway, policy, upstream, heldKey, path: route.path, incoming, outgoing, requestId, startedAtMs }
-    if (incoming.method === 'POST' && pathOnly(route.path) === CHAT_PATH) return await runTurn(exchange)
-    if (policy.config.ungoverned === 'Pass') return await passThrough(exchange)
-    refuse(asked, { code: 'endpoint_not_governed' })
+    const family = familyOf(upstream.provider)
+    const path = providerPath(family, route.path)
+    const exchange = { gateway, policy, upstream, heldKey, family, path, incoming, outgoing, requestId, startedAtMs }
+    const operation = operationOf(family, incoming.method ?? 'GET', path)
+    switch (operation.kind) {
+      case 'metered':
+        return await runTurn(exchange, operation.wire)
+      case 'free':
+        return await passThrough(exchange, { kind: 'free' })
+      case 'ungoverned':
+        if (policy.config.ungoverned === 'Pass') return await passThrough(exchange, { kind: 'ungoverned' })
+        refuse(asked, {
+          code: 'endpoint_not_governed',
+          message: `"${operation.name}" is not metered here, and what is not metered is refused.`,
+        })
+    }
   } catch (error) {
     gateway.log.error({ requestId, err: error instanceof Error ? error.stack : String(error) }, 'a turn failed')
     if (outgoing.headersSent) outgoing.destroy()
@@ -74,12 +87,18 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
   }
 }
 
-/** `/openai/v1/chat/completions` -> `openai` and `/chat/completions`; the version is part of the upstream's base URL. */
+/** How the asked upstream is spoken to, so that even what is refused at the door is refused in its words. */
+function familyAsked(policy: Policy | null, target: string): Family {
+  const { upstream } = routeOf(target)
+  const known = policy?.config.upstreams.find(({ name }) => name === upstream)
+  return familyOf(known?.provider ?? (upstream === 'gemini' ? 'google' : upstream))
+}
+
+/** `/openai/v1/chat/completions` -> `openai` and `/v1/chat/completions`. */
 export function routeOf(target: string): { readonly upstream: string; readonly path: string } {
   const slash = target.indexOf('/', 1)
   if (slash < 0) return { upstream: target.slice(1), path: '/' }
-  const path = target.slice(slash)
-  return { upstream: target.slice(1, slash), path: path.startsWith('/v1/') ? path.slice(3) : path }
+  return { upstream: target.slice(1, slash), path: target.slice(slash) }
 }
 
 /** Refused: absolute form, dot segments, encoded slashes and dots, back-slashes: what two parsers may read as two paths. */

@@ -11,8 +11,7 @@ import type { Conversation } from '../core/conversation.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt } from '../core/ladder.ts'
-import { contentText, isList, isObject } from '../core/message.ts'
-import type { Json, JsonObject, Message } from '../core/request.ts'
+import { contentText } from '../core/message.ts'
 import { expectedFurtherCalls, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
 import type { SummaryHold } from '../core/summary.ts'
 import { downgradeFor } from '../core/swap.ts'
@@ -20,7 +19,6 @@ import { balancesOf } from '../core/terms.ts'
 import { windowFills } from '../core/window.ts'
 import type { SettleStep, Snapshot } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
-import { messageFromJson, readAnswer } from '../wire/openai-chat.ts'
 import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
@@ -32,8 +30,17 @@ const SUMMARY_PERCENT = 15
 const SUMMARY_TOKENS_MIN = 160
 const SUMMARY_TOKENS_MAX = 1_500
 const ANSWER_BYTES_MAX = 1024 * 1024
-/** What carries the credential, and nothing else of the turn's headers. */
-const CREDENTIAL_HEADERS = new Set(['authorization', 'api-key', 'openai-organization', 'openai-project'])
+/** What carries the credential and the version of the API, and nothing else of the turn's headers. */
+const CREDENTIAL_HEADERS = new Set([
+  'authorization',
+  'api-key',
+  'x-api-key',
+  'x-goog-api-key',
+  'openai-organization',
+  'openai-project',
+  'anthropic-version',
+  'anthropic-workspace-id',
+])
 
 export class Summariser {
   readonly #gateway: () => Gateway
@@ -100,13 +107,13 @@ export class Summariser {
     if (reserved.status !== 'held') return 'unaffordable'
     gateway.holds.add(operationId)
     try {
-      const answer = await call(turn, task.body)
+      const answer = await call(turn, task)
       if (answer.status === 'void') {
         const atMs = gateway.nowMs()
         await untilBack(() => gateway.store.void({ operationId, atMs }))
         return 'refused'
       }
-      const read = answer.body === null ? null : readAnswer(answer.body)
+      const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, turn.request)
       const usage = read?.facts.usage ?? null
       const cost = usage === null ? task.hold : costOf(usage, task.priced.pricesFor(inputTokens(usage), read?.facts.serviceTier ?? null))
       const text = read?.message === null || read?.message === undefined ? '' : contentText(read.message)
@@ -147,6 +154,7 @@ export class Summariser {
 interface SummaryTask extends SummaryHold {
   readonly plan: CutPlan
   readonly priced: PricedModel
+  readonly path: string
   readonly body: Buffer
   readonly maxTokens: number
   readonly oldTokens: number
@@ -188,10 +196,11 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
     crossing: crossing || recap,
   })
   if (!verdict.worth) return null
-  const body = summaryPrompt({ plan: cut, model: name, maxTokens, outputLimitField: turn.upstream.outputLimitField, locale: null })
+  const prompt = summaryPrompt({ plan: cut, maxTokens, locale: null })
   const factor = turn.gateway.factors.factorOf(name)
-  const money = summaryHold({ messages: messagesOf(body), model: name, factor, priced, maxTokens, remaining })
-  return money === null ? null : { plan: cut, priced, body, maxTokens, oldTokens, ...money }
+  const money = summaryHold({ prompt, model: name, factor, priced, maxTokens, remaining })
+  const asked = turn.wire.prompt({ ...prompt, model: name, maxTokens, call: turn.call })
+  return money === null || asked === null ? null : { plan: cut, priced, ...asked, maxTokens, oldTokens, ...money }
 }
 
 function percentOf(turn: Turn, snapshot: Snapshot): number {
@@ -227,16 +236,10 @@ function remainingOf(turn: Turn, snapshot: Snapshot): NanoUsd {
   return free.reduce((least, amount) => (amount < least ? amount : least), free[0] ?? 0n)
 }
 
-function messagesOf(body: Buffer): readonly Message[] {
-  const prompt: unknown = JSON.parse(body.toString('utf8'))
-  const listed = isObject(prompt as Json) ? (prompt as JsonObject)['messages'] : undefined
-  return isList(listed) ? listed.flatMap((json) => (isObject(json) ? (messageFromJson(json) ?? []) : [])) : []
-}
-
 type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; readonly body: Buffer | null }
 
 /** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
-function call(turn: Turn, body: Buffer): Promise<CallResult> {
+function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {
   const { gateway, upstream, incoming, heldKey } = turn
   const own = ['content-type', 'application/json']
   for (let index = 0; index + 1 < incoming.rawHeaders.length; index += 2) {
@@ -249,7 +252,7 @@ function call(turn: Turn, body: Buffer): Promise<CallResult> {
     let bytes = 0
     let statusCode = 0
     gateway.upstreams.call(
-      { baseUrl: upstream.baseUrl, path: '/chat/completions', method: 'POST', headers, body },
+      { baseUrl: upstream.baseUrl, path, method: 'POST', headers, body },
       {
         head: (status) => {
           statusCode = status

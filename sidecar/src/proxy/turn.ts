@@ -14,7 +14,7 @@ import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
-import { parseChatRequest } from '../wire/openai-chat.ts'
+import type { Wire } from '../wire/wire.ts'
 import { admit } from './admit.ts'
 import type { Admitted } from './admit.ts'
 import { readBody } from './body.ts'
@@ -24,23 +24,32 @@ import type { Exchange, Turn } from './exchange.ts'
 import { forward } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
 import { locate } from './locate.ts'
+import { passThrough } from './pass-through.ts'
 import { reportResolution } from './resolutions.ts'
 import { reportCost } from './report.ts'
 
-/** Attempts at one turn: the first, and one after the provider refused something that we changed. */
-const ATTEMPTS_MAX = 3
+/** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have. */
+const ATTEMPTS_MAX = 4
 
 /** Answers the request. What fails unexpectedly rejects; the server turns that into a 503 or a cut connection. */
-export async function runTurn(exchange: Exchange): Promise<void> {
+export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const { gateway } = exchange
   const read = await readBody(exchange.incoming)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
-  const parsed = await parseChatRequest(read.body)
+  const call = { upstream: exchange.upstream, path: exchange.path, contentType: exchange.incoming.headers['content-type'] ?? '' }
+  const parsed = await wire.parse(read.body, call)
   if (parsed.status === 'invalid') {
     return refuse(exchange, { code: 'invalid_request', message: parsed.message, ...(parsed.field === null ? {} : { param: parsed.field }) })
   }
-  const located = await locate(exchange, parsed.request)
+  if (parsed.status === 'ungoverned') {
+    if (exchange.policy.config.ungoverned === 'Pass') return await passThrough(exchange, { kind: 'ungoverned', body: read.body })
+    return refuse(exchange, {
+      code: 'endpoint_not_governed',
+      message: `${parsed.what} cannot be metered as it happens, and is refused here.`,
+    })
+  }
+  const located = await locate({ ...exchange, wire, call, request: parsed.request })
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
   let { turn } = located
@@ -92,6 +101,7 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
   reportRungs(admitted)
   const notice = noticeOf(admitted)
   const injectUsage =
+    turn.wire.asksForUsage &&
     turn.request.stream &&
     !turn.request.includeUsage &&
     turn.upstream.injectUsage === 'Auto' &&
@@ -101,14 +111,15 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
   const end = await forward(admitted, {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
     collect: turn.chain !== null,
-    mayRetry: { streamOptions: injectUsage, swap: plan.swap !== null },
+    mayRetry: { streamOptions: injectUsage, swap: plan.swap !== null, edits: plan.shaped.rewritten },
     injectUsage,
     drains: gateway.drains,
   })
   const settled = await settle(admitted, { end, notice, driven })
   if (end.status === 'retry') {
     if (end.without === 'streamOptions') gateway.plainUpstreams.add(turn.upstream.name)
-    const located = await locate(turn, turn.request, { id: turn.conversationId, chain: turn.chain })
+    if (end.without === 'edits') gateway.uneditable.set(turn.conversationId, true)
+    const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
     if (located.status === 'ok') return { turn: located.turn, refusedSwap: end.without === 'swap' ? (plan.swap?.to ?? null) : refusedSwap }
     refuse(turn, located.refusal)
     return null
@@ -184,7 +195,12 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
           }),
       ...(end.status === 'settle' && end.noticed && notice !== null ? { addEdits: [noticeEdit(notice)], removeNotices: notice.ids } : {}),
     }
-    if (exactUsage !== null && change.exact !== undefined && gateway.factors.wants(plan.model, plan.bound.bytes - plan.bound.known))
+    if (
+      exactUsage !== null &&
+      turn.request.earlier === null &&
+      change.exact !== undefined &&
+      gateway.factors.wants(plan.model, plan.bound.bytes - plan.bound.known)
+    )
       gateway.factors.observe(plan.model, {
         exactTokens: change.exact.inputTokens - plan.bound.known,
         heuristicTokens: plan.bound.freshHeuristic,

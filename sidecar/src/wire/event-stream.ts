@@ -3,27 +3,20 @@
  * changed in its bytes. Chunks that need no change are passed on as they are; at most one unfinished event is held back.
  */
 import type { Usage } from '@farebox/crds/usage.ts'
-import type { JsonObject } from '../core/request.ts'
+import type { Message } from '../core/request.ts'
 import { ChatChunk } from './chat-chunk.ts'
 import type { Part } from './chat-chunk.ts'
 import { PROSE_ENDS } from './openai-answer.ts'
-import type { ChatFacts } from './openai-answer.ts'
 import { dataOf, EventBoundaries, withData } from './sse-events.ts'
 import { StreamMeter } from './stream-meter.ts'
+import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
 /** An event longer than this is passed on unread (images come as single events, but not as large as this). */
 export const EVENT_BYTES_MAX = 8 * 1024 * 1024
 
-export interface ChatStreamOptions {
-  /** We asked for the usage and the client did not: take it out again. */
-  readonly stripUsage: boolean
-  /** Text to put at the end of the first answer when that is prose; brings its own separator. Null: none. */
-  readonly notice: string | null
-  /** Keep the first answer, for `message`. */
-  readonly collect: boolean
-}
+export type ChatStreamOptions = Pick<StreamOptions, 'stripUsage' | 'notice' | 'collect'>
 
-export class ChatStream {
+export class ChatStream implements AnswerStream {
   readonly #options: ChatStreamOptions
   /** Whether anything may have to be changed: then, and only then, an unfinished event is held back. */
   readonly #rewrites: boolean
@@ -95,7 +88,7 @@ export class ChatStream {
   }
 
   /** What the answer has said of itself so far. `usage` only when it is final: see `usageSoFar`. */
-  get facts(): ChatFacts {
+  get facts(): WireFacts {
     return this.#meter.facts()
   }
 
@@ -105,7 +98,7 @@ export class ChatStream {
   }
 
   /** The first answer as a message, when it was collected: what the app will send back, without the notice. */
-  get message(): JsonObject | null {
+  get message(): Message | null {
     return this.#meter.message()
   }
 

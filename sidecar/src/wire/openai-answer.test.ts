@@ -30,11 +30,13 @@ const toolCall = { id: 'call_1', type: 'function', function: { name: 'look_up', 
 
 describe('what an answer says', () => {
   test('a plain answer', () => {
-    const read = readAnswer(bytesOf(answer([ended(said('Nine é.'))])))
+    const { message, ...read } = readAnswer(bytesOf(answer([ended(said('Nine é.'))])))
+    assert.deepEqual(message?.json, said('Nine é.'))
     assert.deepEqual(read, {
       facts: {
         model: 'gpt-4o-2024-08-06',
         serviceTier: 'default',
+        responseId: null,
         usage: usageOf({ uncachedInput: 10, output: 5 }),
         usageClamped: false,
         usageInvalid: false,
@@ -43,14 +45,13 @@ describe('what an answer says', () => {
         outputBytes: 8,
         error: null,
       },
-      message: said('Nine é.'),
-      choices: 1,
+      readable: true,
     })
   })
 
   test('several answers: the first by its index is the message, and all count as output', () => {
     const read = readAnswer(bytesOf(answer([ended(said('two'), 'length', 1), ended(said('one'))])))
-    assert.deepEqual([read.message, read.facts.finishReason, read.facts.outputBytes, read.choices], [said('one'), 'stop', 6, 2])
+    assert.deepEqual([read.message?.json, read.facts.finishReason, read.facts.outputBytes], [said('one'), 'stop', 6])
   })
 
   test('tool calls of all kinds and of all answers are named, and their arguments count', () => {
@@ -92,7 +93,7 @@ describe('what an answer says', () => {
       assert.deepEqual(readAnswer(Buffer.from(text)), {
         facts: { ...NO_FACTS, outputBytes: Buffer.byteLength(text) },
         message: null,
-        choices: 0,
+        readable: false,
       })
   })
 
@@ -102,7 +103,7 @@ describe('what an answer says', () => {
       assert.deepEqual([read.facts.outputBytes, read.facts.usage?.output], [0, 5])
     }
     const deep = `{"choices":[{"message":{"content":${'['.repeat(100_000)}${']'.repeat(100_000)}}}]}`
-    assert.equal(readAnswer(Buffer.from(deep)).choices, 1)
+    assert.equal(readAnswer(Buffer.from(deep)).readable, true)
   })
 })
 
@@ -143,7 +144,7 @@ describe('a notice in an answer', () => {
     const choice = { finish_reason: 'stop', index: 0, logprobs, message: said('Nine.') }
     const { body, added } = addNotice(bytesOf(answer([choice])), NOTICE)
     assert.equal(added, true)
-    assert.deepEqual(readAnswer(body).message, said(`Nine.${NOTICE}`))
+    assert.deepEqual(readAnswer(body).message?.json, said(`Nine.${NOTICE}`))
   })
 
   const without: Record<string, JsonObject> = {
@@ -225,8 +226,8 @@ describe('an answer that no model made', () => {
   test('reads back as what it says, plain and streamed', () => {
     const plain = readAnswer(syntheticAnswer({ ...made, stream: false, includeUsage: false }).body)
     const streamed = feed(syntheticAnswer({ ...made, stream: true, includeUsage: true }).body)
-    assert.equal(plain.message?.['content'], made.text)
-    assert.equal(streamed.message?.['content'], made.text)
+    assert.equal(plain.message?.json['content'], made.text)
+    assert.equal(streamed.message?.json['content'], made.text)
     assert.deepEqual(plain.facts, streamed.facts)
     assert.deepEqual(plain.facts.usage, usageOf({}))
   })

@@ -1,31 +1,15 @@
 /** Whole answers of Chat Completions: what one says, a notice at its end, and answers of our own making. */
 import { isList, isObject } from '../core/message.ts'
-import type { AnswerFacts, Json, JsonObject } from '../core/request.ts'
+import type { Json, JsonObject } from '../core/request.ts'
 import { DEPTH_MAX, elementRanges, memberRanges } from './json-scan.ts'
-import { calledName } from './openai-message.ts'
+import { calledName, messageFromJson } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
-
-/** What an answer says of itself, and how far its usage can be believed. */
-export interface ChatFacts extends AnswerFacts {
-  /** Parts of the usage added up to more than its total. */
-  readonly usageClamped: boolean
-  /** The usage held numbers that cannot be; `usage` is null. */
-  readonly usageInvalid: boolean
-  /** Code or type of an error that the answer carries; null when it carries none. Never the provider's words: they quote prompts. */
-  readonly error: string | null
-}
-
-export interface ReadAnswer {
-  readonly facts: ChatFacts
-  /** The assistant message of the first choice. */
-  readonly message: JsonObject | null
-  readonly choices: number
-}
+import type { ReadAnswer, WireFacts } from './wire.ts'
 
 /** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
 export function readAnswer(body: Buffer): ReadAnswer {
   const answer = parseObject(body)
-  if (answer === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, choices: 0 }
+  if (answer === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, readable: false }
   const choices = objectsIn(answer['choices'])
   const first = firstChoice(choices)
   const message = first?.['message']
@@ -42,6 +26,7 @@ export function readAnswer(body: Buffer): ReadAnswer {
     facts: {
       model: stringOrNull(answer['model']),
       serviceTier: stringOrNull(answer['service_tier']),
+      responseId: null,
       usage: reading.usage,
       usageClamped: reading.clamped,
       usageInvalid: reading.invalid,
@@ -50,8 +35,8 @@ export function readAnswer(body: Buffer): ReadAnswer {
       outputBytes,
       error: errorCode(answer['error']),
     },
-    message: isObject(message) ? message : null,
-    choices: choices.length,
+    message: isObject(message) ? messageFromJson(message) : null,
+    readable: choices.length > 0 || reading.usage !== null || errorCode(answer['error']) !== null,
   }
 }
 
@@ -149,9 +134,10 @@ function event(data: object): string {
   return `data: ${JSON.stringify(data)}\n\n`
 }
 
-export const NO_FACTS: ChatFacts = {
+export const NO_FACTS: WireFacts = {
   model: null,
   serviceTier: null,
+  responseId: null,
   usage: null,
   usageClamped: false,
   usageInvalid: false,

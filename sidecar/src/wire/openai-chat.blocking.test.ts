@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseChatRequest } from './openai-chat.ts'
+import { CHAT_CALL } from './testing.ts'
 
 const BODY_BYTES = 4 * 1024 * 1024
 const PAUSE_MS_MAX = 50
@@ -114,12 +115,12 @@ for (const [name, text] of Object.entries(BODIES)) {
   test(`4 MiB of ${name} never hold up the event loop for more than ${PAUSE_MS_MAX} ms`, async () => {
     const body = Buffer.from(text)
     assert.ok(body.length <= BODY_BYTES && body.length > BODY_BYTES * 0.35, `${body.length} bytes`)
-    await staysShort(() => parseChatRequest(body))
+    await staysShort(() => parseChatRequest(body, CHAT_CALL))
   })
 }
 
 test('nor do several such bodies at once', async () => {
   const names = ['one long string', 'escaped quotes', 'many long numbers', 'many keys in each message', 'as many messages as there may be']
   const bodies = names.map((name) => Buffer.from(BODIES[name] ?? ''))
-  await staysShort(() => Promise.all(bodies.map((body) => parseChatRequest(body))))
+  await staysShort(() => Promise.all(bodies.map((body) => parseChatRequest(body, CHAT_CALL))))
 })

@@ -1,21 +1,20 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
-import type { ChatRequest, Json, JsonObject, RequestChange } from '../core/request.ts'
+import type { ModelRequest, Json, JsonObject, RequestChange } from '../core/request.ts'
+import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import { conversations, message, user } from '../core/testing.ts'
 import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX, parseChatRequest, renderChatRequest } from './openai-chat.ts'
-import { scanned, valueTexts } from './testing.ts'
+import { CHAT_CALL, readChat, scanned, valueTexts } from './testing.ts'
 
 const HI = user('Hi')
 const TOOL = { type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }
 const FUNCTION = { name: 'look_up', parameters: { type: 'object' } }
 
-async function parse(text: string): Promise<ChatRequest> {
-  const parsed = await parseChatRequest(Buffer.from(text))
-  if (parsed.status === 'invalid') throw new TypeError(parsed.message)
-  return parsed.request
+async function parse(text: string): Promise<ModelRequest> {
+  return await readChat(text)
 }
-const request = (more: JsonObject = {}): Promise<ChatRequest> => parse(JSON.stringify({ model: 'gpt-4o', messages: [HI], ...more }))
+const request = (more: JsonObject = {}): Promise<ModelRequest> => parse(JSON.stringify({ model: 'gpt-4o', messages: [HI], ...more }))
 
 /** The fields that `change` leaves different from the request's own, `undefined` for one that is gone. */
 async function rendered(more: JsonObject, change: RequestChange): Promise<Record<string, Json | undefined>> {
@@ -31,16 +30,22 @@ async function rendered(more: JsonObject, change: RequestChange): Promise<Record
 describe('what is read', () => {
   test('a plain request has the defaults of the API', async () => {
     const text = '{"model":"gpt-4o","messages":[{"role":"user","content":"Hi"}]}'
-    const { body, messages, fixedDigest, ...rest } = await parse(text)
+    const { body, messages, fixedDigest, own, ...rest } = await parse(text)
+    assert.deepEqual(own('user', 'Hi').json, { role: 'user', content: 'Hi' })
     assert.equal(body.toString(), text)
     assert.equal(messages.length, 1)
     assert.match(fixedDigest, /^[0-9a-f]{32}$/)
     assert.deepEqual(rest, {
+      wire: 'chat',
       model: 'gpt-4o',
       stream: false,
       includeUsage: false,
       choices: 1,
       outputLimit: null,
+      outputField: 'max_completion_tokens',
+      generates: true,
+      units: {},
+      earlier: null,
       tools: 'none',
       toolsRefused: false,
       structured: false,
@@ -51,11 +56,11 @@ describe('what is read', () => {
       user: null,
       fixedBytes: text.length - '{"role":"user","content":"Hi"}'.length,
       fields: new Set(['model', 'messages']),
-      hostedTools: [],
+      hosted: NO_HOSTED_TOOLS,
     })
   })
 
-  const readings: Record<string, [more: JsonObject, expected: Partial<ChatRequest>]> = {
+  const readings: Record<string, [more: JsonObject, expected: Partial<ModelRequest>]> = {
     stream: [{ stream: true }, { stream: true, includeUsage: false }],
     'usage that the client asks for': [{ stream: true, stream_options: { include_usage: true } }, { includeUsage: true }],
     'usage that it declines': [{ stream: true, stream_options: { include_usage: false } }, { includeUsage: false }],
@@ -116,18 +121,18 @@ describe('what is read', () => {
       { metadata: 'a', prompt_cache_key: 1, user: {} },
       { metadata: {}, promptCacheKey: null, user: null },
     ],
-    'web search': [{ web_search_options: {} }, { hostedTools: ['webSearch'] }],
-    'a model that always searches': [{ model: 'gpt-4o-search-preview' }, { hostedTools: ['webSearch'] }],
+    'web search': [{ web_search_options: {} }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } }],
+    'a model that always searches': [{ model: 'gpt-4o-search-preview' }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } }],
     'hosted tools in the list': [
       { tools: [{ type: 'web_search_preview' }, { type: 'file_search' }, { type: 'code_interpreter' }, { type: 'web_search' }, null] },
-      { hostedTools: ['webSearch', 'fileSearch', 'codeContainer'] },
+      { hosted: { tools: ['webSearch', 'fileSearch', 'codeContainer'], maxCalls: null, rereads: false } },
     ],
     'fields it does not know': [{ reasoning_effort: 'low' }, { fields: new Set(['model', 'messages', 'reasoning_effort']) }],
   }
   for (const [name, [more, expected]] of Object.entries(readings)) {
     test(name, async () => {
       const read = await request(more)
-      const seen: Partial<ChatRequest> = Object.fromEntries(Object.entries(read).filter(([key]) => key in expected))
+      const seen: Partial<ModelRequest> = Object.fromEntries(Object.entries(read).filter(([key]) => key in expected))
       assert.deepEqual(seen, expected)
     })
   }
@@ -181,7 +186,7 @@ describe('what is refused, by field', () => {
   }
   for (const [name, [more, field, pattern]] of Object.entries(refusals)) {
     test(name, async () => {
-      const parsed = await parseChatRequest(Buffer.from(JSON.stringify({ model: 'gpt-4o', messages: [HI], ...more })))
+      const parsed = await parseChatRequest(Buffer.from(JSON.stringify({ model: 'gpt-4o', messages: [HI], ...more })), CHAT_CALL)
       assert.equal(parsed.status, 'invalid')
       if (parsed.status !== 'invalid') return
       assert.equal(parsed.field, field)
@@ -197,7 +202,7 @@ describe('what is refused, by field', () => {
   test('no message repeats what the body says', async () => {
     const secret = 'sk-very-secret'
     for (const text of [`{"model":"${secret}`, `{"model":["${secret}"],"messages":[]}`, `{"messages":["${secret}"],"model":"m"}`, secret]) {
-      const parsed = await parseChatRequest(Buffer.from(text))
+      const parsed = await parseChatRequest(Buffer.from(text), CHAT_CALL)
       assert.ok(parsed.status === 'invalid' && !parsed.message.includes(secret))
     }
   })

@@ -1,19 +1,19 @@
 /**
- * OpenAI Chat Completions requests: bytes -> `ChatRequest`, and changes of it back into bytes. A change splices fields into
+ * OpenAI Chat Completions requests: bytes -> `ModelRequest`, and changes of it back into bytes. A change splices fields into
  * the client's own bytes; whatever it does not name goes out exactly as it came.
  */
 import { hash } from 'node:crypto'
 import { isList, isObject } from '../core/message.ts'
-import type { ChatRequest, Json, JsonObject, Message, RequestChange } from '../core/request.ts'
+import type { HostedTools, ModelRequest, Json, JsonObject, Message, OutputLimit, RequestChange } from '../core/request.ts'
 import { scanObject } from './json-scan.ts'
 import type { Field } from './json-scan.ts'
-import { readMessage } from './openai-message.ts'
+import { ChatStream } from './event-stream.ts'
+import { addNotice, readAnswer, syntheticAnswer } from './openai-answer.ts'
+import { ownChatMessage, readMessage } from './openai-message.ts'
 import { Pacer } from './pacer.ts'
 import { Splice } from './splice.ts'
 import type { Layout } from './splice.ts'
-
-export { addNotice, readAnswer, syntheticAnswer } from './openai-answer.ts'
-export { messageFromJson } from './openai-message.ts'
+import type { CallContext, ParsedRequest, Wire } from './wire.ts'
 
 export const MODEL_LENGTH_MAX = 256
 export const CHOICES_MAX = 128
@@ -22,18 +22,44 @@ export const OUTPUT_LIMIT_MAX = 100_000_000
 /** Bodies from this size on wait for their turn before they are read at all. */
 const LARGE_BODY_BYTES = 256 * 1024
 
-export type ParsedRequest =
-  | { readonly status: 'ok'; readonly request: ChatRequest }
-  /** `field` is null when the body as a whole is at fault. The message never quotes the body. */
-  | { readonly status: 'invalid'; readonly field: string | null; readonly message: string }
+export const chatWire: Wire = {
+  name: 'chat',
+  asksForUsage: true,
+  parse: (body, call) => parseChatRequest(body, call),
+  render: renderChatRequest,
+  path: ({ path }) => path,
+  readAnswer: (body) => readAnswer(body),
+  addNotice,
+  openStream: (options) => new ChatStream(options),
+  synthetic: ({ stream, includeUsage, model }, { text, id, createdS }) =>
+    syntheticAnswer({ stream, includeUsage, model, text, id: `chatcmpl-farebox-${id}`, createdS }),
+  objection(status, body) {
+    if (status === 400 && body.includes('stream_options')) return 'streamOptions'
+    return status === 400 || status === 404 ? 'swap' : null
+  },
+  prompt({ model, system, user, maxTokens, call }) {
+    const messages = [
+      { role: 'system', content: system },
+      { role: 'user', content: user },
+    ]
+    return {
+      path: '/chat/completions',
+      body: Buffer.from(JSON.stringify({ model, messages, [call.upstream.outputLimitField]: maxTokens })),
+    }
+  },
+}
 
 /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
-export async function parseChatRequest(body: Buffer, pacer: Pacer = SHARED_PACER): Promise<ParsedRequest> {
+export async function parseChatRequest(
+  body: Buffer,
+  call: Pick<CallContext, 'upstream'>,
+  pacer: Pacer = SHARED_PACER,
+): Promise<ParsedRequest> {
   if (body.length >= LARGE_BODY_BYTES) await pacer.turn()
   const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
   if (scan.status === 'invalid') return scan
   try {
-    const request = chatRequest(body, new Map(scan.fields.map((field) => [field.name, field])))
+    const request = chatRequest(body, call.upstream.outputLimitField, new Map(scan.fields.map((field) => [field.name, field])))
     LAYOUTS.set(body, {
       bodyStart: scan.bodyStart,
       fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
@@ -46,7 +72,7 @@ export async function parseChatRequest(body: Buffer, pacer: Pacer = SHARED_PACER
 }
 
 /** The request with `change` made to it: the same buffer when nothing changes. */
-export function renderChatRequest(request: ChatRequest, change: RequestChange): Buffer {
+export function renderChatRequest(request: ModelRequest, change: RequestChange): Buffer {
   const body = asBuffer(request.body)
   const splice = new Splice(body, layoutOf(body))
   for (const name of change.drop ?? []) splice.drop(name)
@@ -111,7 +137,7 @@ class InvalidField extends Error {
 
 type Fields = ReadonlyMap<string, Field>
 
-function chatRequest(body: Buffer, fields: Fields): ChatRequest {
+function chatRequest(body: Buffer, outputField: string, fields: Fields): ModelRequest {
   const model = fields.get('model')?.json
   if (typeof model !== 'string' || model.length === 0 || model.length > MODEL_LENGTH_MAX) {
     throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
@@ -131,12 +157,17 @@ function chatRequest(body: Buffer, fields: Fields): ChatRequest {
   let messageBytes = 0
   for (const message of messages) messageBytes += message.bytes.length
   return {
+    wire: 'chat',
     body,
     model,
     stream,
     includeUsage: streamOptions?.['include_usage'] === true,
     choices,
     outputLimit: outputLimit(fields),
+    outputField,
+    generates: true,
+    units: {},
+    earlier: null,
     messages,
     tools: choicesMade.length === 0 ? 'none' : isForced(toolChoice) || isObject(functionCall) ? 'forced' : 'offered',
     toolsRefused: choicesMade.length > 0 && choicesMade.every((choice) => choice === 'none'),
@@ -149,7 +180,8 @@ function chatRequest(body: Buffer, fields: Fields): ChatRequest {
     fixedBytes: body.length - messageBytes,
     fixedDigest: fixedDigest(body, fields),
     fields: new Set(fields.keys()),
-    hostedTools: hostedTools(model, fields, toolList),
+    hosted: { tools: hostedTools(model, fields, toolList), maxCalls: null, rereads: false },
+    own: ownChatMessage,
   }
 }
 
@@ -164,7 +196,7 @@ function readMessages(body: Buffer, field: Field | undefined): readonly Message[
 }
 
 /** With both fields the smaller bounds; rendering makes that true whichever of them the provider reads. */
-function outputLimit(fields: Fields): ChatRequest['outputLimit'] {
+function outputLimit(fields: Fields): OutputLimit | null {
   const completion = limit(fields, 'max_completion_tokens')
   const legacy = limit(fields, 'max_tokens')
   if (completion !== null && (legacy === null || completion <= legacy)) return { field: 'max_completion_tokens', tokens: completion }
@@ -190,8 +222,8 @@ function isStructured(fields: Fields): boolean {
   return GRAMMAR_FIELDS.some((name) => (fields.get(name)?.json ?? null) !== null)
 }
 
-function hostedTools(model: string, fields: Fields, tools: readonly Json[]): ChatRequest['hostedTools'] {
-  const hosted = new Set<ChatRequest['hostedTools'][number]>()
+function hostedTools(model: string, fields: Fields, tools: readonly Json[]): HostedTools['tools'] {
+  const hosted = new Set<HostedTools['tools'][number]>()
   if ((fields.get('web_search_options')?.json ?? null) !== null || SEARCHING_MODEL.test(model)) hosted.add('webSearch')
   for (const tool of tools) {
     const type = isObject(tool) ? tool['type'] : null
@@ -243,8 +275,8 @@ function isWhole(value: Json | undefined, most: number): value is number {
 }
 
 /** Every limit that will be sent is the one asked for, or at most the client's own: no provider reads a larger one. */
-function spliceOutputLimit(splice: Splice, request: ChatRequest, change: RequestChange): void {
-  const names = ['max_completion_tokens', 'max_tokens'] as const
+function spliceOutputLimit(splice: Splice, request: ModelRequest, change: RequestChange): void {
+  const names: readonly string[] = ['max_completion_tokens', 'max_tokens']
   const written = names.filter((name) => Number(splice.text(name) ?? 0) > 0) // null counts as absent
   const asked = change.outputLimit
   if (asked === undefined) {
@@ -266,11 +298,10 @@ function spliceOutputLimit(splice: Splice, request: ChatRequest, change: Request
 }
 
 /** Where the limit goes: to the other field when the model refuses this one. */
-function limitField(change: RequestChange, field: LimitField): LimitField {
+function limitField(change: RequestChange, field: string): string {
   const other = field === 'max_tokens' ? 'max_completion_tokens' : 'max_tokens'
   return change.rename?.[field] === other || change.drop?.includes(field) === true ? other : field
 }
-type LimitField = NonNullable<RequestChange['outputLimit']>['field']
 
 function withUsageAsked(body: Buffer): string {
   const field = layoutOf(body).fields.find(({ name }) => name === 'stream_options')

@@ -12,9 +12,9 @@ function read(json: JsonObject): Message {
   return found
 }
 
-/** All that a message holds; `json` is no field of its own. */
-function fieldsOf(message: Message): Message {
-  return { ...message, json: message.json }
+/** What a message says of itself. */
+function factsOf({ role, bytes, stableBytes, json, toolCalls, answers, name, texts, others, images, mediaBytes }: Message): object {
+  return { role, bytes, stableBytes, json, toolCalls, answers, name, texts, others, images, mediaBytes }
 }
 
 test('messages of a conversation are read as what they are', () => {
@@ -22,9 +22,9 @@ test('messages of a conversation are read as what they are', () => {
     fc.property(conversations(), (messages) => {
       for (const json of messages) {
         const found = read(json)
-        assert.deepEqual(fieldsOf(found), message(json))
+        assert.deepEqual(factsOf(found), factsOf(message(json)))
         found.forget?.()
-        assert.deepEqual(fieldsOf(found), message(json)) // its JSON is read again
+        assert.deepEqual(factsOf(found), factsOf(message(json))) // its JSON is read again
       }
     }),
     { numRuns: 50 },
@@ -52,25 +52,63 @@ describe('tool calls and their answers', () => {
       'nonsense',
     ]
     assert.deepEqual(read({ role: 'assistant', tool_calls: calls }).toolCalls, [
-      { id: 'a', name: 'look_up' },
-      { id: 'b', name: 'run' },
-      { id: 'c', name: '' },
+      { id: 'a', name: 'look_up', input: '{}' },
+      { id: 'b', name: 'run', input: 'x' },
+      { id: 'c', name: '', input: '' },
     ])
     assert.equal(calledName({ function: { name: 5 }, custom: { name: 'run' } }), 'run')
   })
 
   test('an old function call is answered by its name', () => {
     const called = read({ role: 'assistant', content: null, function_call: { name: 'look_up', arguments: '{}' } })
-    assert.deepEqual(called.toolCalls, [{ id: 'look_up', name: 'look_up' }])
-    assert.equal(read({ role: 'function', name: 'look_up', content: 'found' }).answers, 'look_up')
+    assert.deepEqual(called.toolCalls, [{ id: 'look_up', name: 'look_up', input: '{}' }])
+    assert.deepEqual(read({ role: 'function', name: 'look_up', content: 'found' }).answers, ['look_up'])
   })
 
   test('only an assistant calls, and only a tool answers', () => {
     const calls = [{ id: 'a', type: 'function', function: { name: 'f', arguments: '' } }]
     assert.deepEqual(read({ role: 'user', tool_calls: calls }).toolCalls, [])
-    assert.equal(read({ role: 'user', tool_call_id: 'a' }).answers, null)
-    assert.equal(read({ role: 'tool', tool_call_id: 'a' }).answers, 'a')
-    assert.equal(read({ role: 'tool', tool_call_id: 7 }).answers, null)
+    assert.deepEqual(read({ role: 'user', tool_call_id: 'a' }).answers, [])
+    assert.deepEqual(read({ role: 'tool', tool_call_id: 'a' }).answers, ['a'])
+    assert.deepEqual(read({ role: 'tool', tool_call_id: 7 }).answers, [])
+  })
+})
+
+describe('texts', () => {
+  const image = { type: 'image_url', image_url: { url: 'https://example.com/a.png' } }
+  const rewritten = (json: JsonObject, texts: readonly (string | null)[]): JsonObject | null => read(json).withTexts(texts)?.json ?? null
+
+  test('a string, or the text parts, with the names that the app gave them', () => {
+    const parts = [{ type: 'text', text: 'a', name: 'retrieval' }, image, { type: 'text', text: 'b' }]
+    assert.deepEqual(read(user('plain')).texts, [{ text: 'plain', kind: 'text', name: null, answers: null }])
+    assert.deepEqual(
+      read(user(parts)).texts.map(({ text, name }) => [text, name]),
+      [
+        ['a', 'retrieval'],
+        ['b', null],
+      ],
+    )
+    assert.deepEqual(read({ role: 'tool', tool_call_id: 'c', content: 'r' }).texts[0]?.answers, 'c')
+    assert.deepEqual(read({ role: 'assistant', content: null, refusal: 'No.' }).texts, [
+      { text: 'No.', kind: 'refusal', name: null, answers: null },
+    ])
+  })
+
+  test('are rewritten in place, and everything else stays', () => {
+    const parts = [{ type: 'text', text: 'a', name: 'x' }, image, { type: 'text', text: 'b' }]
+    assert.deepEqual(rewritten(user(parts), ['A', null]), user([{ type: 'text', text: 'A', name: 'x' }, image]))
+    assert.deepEqual(rewritten(user('a'), ['é']), user('é'))
+    const called = { role: 'assistant', content: 'So.', tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } }] }
+    assert.deepEqual(rewritten(called, [null]), { ...called, content: null })
+    assert.equal(rewritten({ role: 'assistant', content: 'So.' }, [null]), null, 'nothing is left of it')
+    assert.equal(rewritten(user([{ type: 'text', text: 'a' }]), [null]), null)
+  })
+
+  test('what the log kept of a message is read as that message, and nothing else is', () => {
+    const original = read(user('a'))
+    const kept = JSON.stringify(original.withTexts(['b'])?.json)
+    assert.equal(Buffer.from(original.reread(kept)?.bytes ?? []).toString(), kept)
+    for (const other of ['', '[]', '{"role":"assistant","content":"x"}', '{']) assert.equal(original.reread(other), null)
   })
 })
 

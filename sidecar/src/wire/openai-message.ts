@@ -1,50 +1,122 @@
 /** One message of the chat format: its role, tool calls and media, read from its JSON. */
-import { isList, isObject } from '../core/message.ts'
+import { canonicalJson } from '../core/digest.ts'
+import { isList, isObject, parseObject } from '../core/message.ts'
 import { ROLES } from '../core/request.ts'
-import type { ImagePart, Json, JsonObject, Message } from '../core/request.ts'
+import type { ImagePart, Json, JsonObject, Message, TextPart, ToolCall } from '../core/request.ts'
 import { imageSize } from './image-size.ts'
 import { parseValid } from './json-keys.ts'
 
 /** A message with the bytes it is sent as; null when it is not an object with a role that is known. */
 export function readMessage(json: Json, bytes: Uint8Array): Message | null {
+  return read(json, bytes)
+}
+
+function read(json: Json, bytes: Uint8Array | null): Message | null {
   if (!isObject(json)) return null
   const role = ROLES.find((known) => known === json['role'])
   if (role === undefined) return null
   return new ReadMessage(role, bytes, json)
 }
 
-/** A message of an answer as it comes back in the history of the next request; null when it is no message. */
+/** A message of an answer as it comes back in the history of the next request; null when it is no message. Its bytes are made when asked for. */
 export function messageFromJson(json: JsonObject): Message | null {
-  return readMessage(json, Buffer.from(JSON.stringify(json)))
+  return read(json, null)
+}
+
+/** A message of ours in the chat format. */
+export function ownChatMessage(role: 'system' | 'user' | 'assistant', content: string): Message {
+  const json = { role, content }
+  return new ReadMessage(role, Buffer.from(JSON.stringify(json)), json)
 }
 
 class ReadMessage implements Message {
   readonly role: Message['role']
-  readonly bytes: Uint8Array
-  readonly toolCalls: Message['toolCalls']
-  readonly answers: string | null
   readonly images: readonly ImagePart[]
   readonly mediaBytes: number
+  readonly toolCalls: readonly ToolCall[]
+  readonly answers: readonly string[]
+  #bytes: Uint8Array | null
   #json: JsonObject | null
 
-  constructor(role: Message['role'], bytes: Uint8Array, json: JsonObject) {
+  constructor(role: Message['role'], bytes: Uint8Array | null, json: JsonObject) {
     const media = mediaOf(json['content'])
     this.role = role
-    this.bytes = bytes
+    this.#bytes = bytes
     this.toolCalls = role === 'assistant' ? toolCallsOf(json) : NONE
-    this.answers = answeredCall(role, json)
+    this.answers = answeredCalls(role, json)
     this.images = media.parts
     this.mediaBytes = media.bytes
     this.#json = json
   }
 
+  get bytes(): Uint8Array {
+    this.#bytes ??= Buffer.from(JSON.stringify(this.json))
+    return this.#bytes
+  }
+  get stableBytes(): Uint8Array {
+    return this.bytes
+  }
   get json(): JsonObject {
     this.#json ??= readAgain(this.bytes)
     return this.#json
   }
   forget(): void {
-    this.#json = null
+    if (this.#bytes !== null) this.#json = null
   }
+  get name(): string | null {
+    return textOrNull(this.json['name'])
+  }
+
+  get texts(): readonly TextPart[] {
+    const { content, refusal } = this.json
+    const [answers = null] = this.answers
+    const texts: TextPart[] = []
+    if (typeof content === 'string') texts.push({ text: content, kind: 'text', name: null, answers })
+    else if (isList(content)) {
+      for (const part of content)
+        if (isTextPart(part)) texts.push({ text: part.text, kind: 'text', name: textOrNull(part['name']), answers })
+    }
+    if (typeof refusal === 'string' && refusal !== '') texts.push({ text: refusal, kind: 'refusal', name: null, answers: null })
+    return texts
+  }
+
+  withTexts(texts: readonly (string | null)[]): Message | null {
+    const { json } = this
+    const { content, refusal } = json
+    let next = 0
+    const take = (): string | null => texts[next++] ?? null
+    let rest: Json | undefined = content
+    if (typeof content === 'string') rest = take()
+    else if (isList(content)) {
+      const parts = content.flatMap((part) => {
+        if (!isTextPart(part)) return [part]
+        const text = take()
+        return text === null ? [] : [text === part.text ? part : { ...part, text }]
+      })
+      rest = parts.every((part) => isTextPart(part) && part.text === '') ? null : parts
+    }
+    const left = typeof refusal === 'string' && refusal !== '' ? take() : (refusal ?? null)
+    const saysMore = this.toolCalls.length > 0 || left !== null || isObject(json['audio']) || isObject(json['function_call'])
+    if ((rest ?? null) === null && !saysMore) return null
+    const changed = { ...json, content: rest ?? null, ...(refusal === undefined ? {} : { refusal: left }) }
+    return new ReadMessage(this.role, Buffer.from(JSON.stringify(changed)), changed)
+  }
+
+  reread(text: string): Message | null {
+    const bytes = Buffer.from(text, 'utf8')
+    const json = parseObject(text)
+    return json === null || json['role'] !== this.json['role'] ? null : readMessage(json, bytes)
+  }
+
+  get others(): readonly string[] {
+    const { content } = this.json
+    return isList(content) ? content.flatMap((part) => (isObject(part) && !isTextPart(part) ? [canonicalJson(part)] : [])) : NONE
+  }
+}
+
+type ChatTextPart = JsonObject & { readonly text: string }
+function isTextPart(part: Json | undefined): part is ChatTextPart {
+  return isObject(part) && part['type'] === 'text' && typeof part['text'] === 'string'
 }
 
 function readAgain(bytes: Uint8Array): JsonObject {
@@ -54,18 +126,18 @@ function readAgain(bytes: Uint8Array): JsonObject {
 }
 
 /** The old `function_call` has no id: the function's name, which its result repeats, stands for it. */
-function toolCallsOf(json: JsonObject): Message['toolCalls'] {
-  const calls: { readonly id: string; readonly name: string }[] = []
+function toolCallsOf(json: JsonObject): readonly ToolCall[] {
+  const calls: ToolCall[] = []
   const list = json['tool_calls']
   if (isList(list)) {
     for (const call of list) {
       if (!isObject(call)) continue
       const id = call['id']
-      if (typeof id === 'string') calls.push({ id, name: calledName(call) })
+      if (typeof id === 'string') calls.push({ id, name: calledName(call), input: calledInput(call['function'] ?? call['custom']) })
     }
   }
   const old = json['function_call']
-  if (isObject(old) && typeof old['name'] === 'string') calls.push({ id: old['name'], name: old['name'] })
+  if (isObject(old) && typeof old['name'] === 'string') calls.push({ id: old['name'], name: old['name'], input: calledInput(old) })
   return calls.length === 0 ? NONE : calls
 }
 const NONE: readonly never[] = []
@@ -79,9 +151,19 @@ export function calledName(call: JsonObject): string {
   return ''
 }
 
-function answeredCall(role: Message['role'], json: JsonObject): string | null {
+function calledInput(called: Json | undefined): string {
+  if (!isObject(called)) return ''
+  const { arguments: args, input } = called
+  return typeof args === 'string' ? args : typeof input === 'string' ? input : ''
+}
+
+function answeredCalls(role: Message['role'], json: JsonObject): readonly string[] {
   const id = role === 'tool' ? json['tool_call_id'] : role === 'function' ? json['name'] : null
-  return typeof id === 'string' ? id : null
+  return typeof id === 'string' ? [id] : NONE
+}
+
+function textOrNull(value: Json | undefined): string | null {
+  return typeof value === 'string' ? value : null
 }
 
 interface Media {

@@ -1,17 +1,17 @@
 /** What a streamed answer says of itself, event by event: usage, output, ends, tool calls, errors. */
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isList, isObject } from '../core/message.ts'
-import type { Json, JsonObject } from '../core/request.ts'
+import type { Json, Message } from '../core/request.ts'
 import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
 import { stringEnd } from './json-text.ts'
 import { errorCode } from './openai-answer.ts'
-import type { ChatFacts } from './openai-answer.ts'
-import { calledName } from './openai-message.ts'
+import { calledName, messageFromJson } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
-import type { UsageReading } from './openai-usage.ts'
 import { OutputGauge } from './output-gauge.ts'
 import type { EventData } from './sse-events.ts'
 import { StreamedMessage } from './streamed-message.ts'
+import type { UsageReading } from './usage-reading.ts'
+import type { WireFacts } from './wire.ts'
 
 /** Answers and tool calls kept apart; of further ones only the size is counted. */
 const CHOICES_MAX = 128
@@ -50,11 +50,12 @@ export class StreamMeter {
     return this.#usage.usage
   }
 
-  facts(): ChatFacts {
+  facts(): WireFacts {
     const { usage, clamped, invalid } = this.#usage
     return {
       model: this.#model,
       serviceTier: this.#serviceTier,
+      responseId: null,
       usage: this.#usageIsFinal ? usage : null,
       usageClamped: clamped,
       usageInvalid: invalid,
@@ -65,8 +66,9 @@ export class StreamMeter {
     }
   }
 
-  message(): JsonObject | null {
-    return this.#message?.json() ?? null
+  message(): Message | null {
+    const json = this.#message?.json() ?? null
+    return json === null ? null : messageFromJson(json)
   }
 
   observedOutputTokens(): number {

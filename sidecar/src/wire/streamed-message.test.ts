@@ -10,7 +10,7 @@ import { choice, chunk, DONE, event, feed } from './testing.ts'
 
 /** The message that is collected from deltas of the first answer. */
 function collected(...deltas: readonly JsonObject[]): JsonObject | null {
-  return feed(deltas.map((delta) => event(chunk([choice(delta)]))).join('') + DONE).message
+  return feed(deltas.map((delta) => event(chunk([choice(delta)]))).join('') + DONE).message?.json ?? null
 }
 
 /** A text in pieces, which may end inside a character. */
@@ -60,7 +60,7 @@ test('the message is that of the plain answer, whatever it says and wherever its
       }
       assert.deepEqual(collected(...deltas), plain)
       const answer = { choices: [{ index: 0, message: { ...plain, refusal: null, annotations: [] }, finish_reason: 'stop' }] }
-      assert.equal(digestOf(collected(...deltas)), digestOf(readAnswer(Buffer.from(JSON.stringify(answer))).message))
+      assert.equal(digestOf(collected(...deltas)), digestOf(readAnswer(Buffer.from(JSON.stringify(answer))).message?.json ?? null))
     }),
     { numRuns: 500 },
   )
@@ -108,8 +108,8 @@ describe('deltas of other kinds', () => {
       { tool_calls: [{ index: 0, id: 'a', function: { name: 'f' } }] },
     )
     assert.deepEqual(messageOf(message).toolCalls, [
-      { id: 'a', name: 'f' },
-      { id: 'b', name: 'g' },
+      { id: 'a', name: 'f', input: '' },
+      { id: 'b', name: 'g', input: '' },
     ])
   })
 })
@@ -122,7 +122,7 @@ describe('what is not collected', () => {
 
   test('other answers than the first', () => {
     const stream = event(chunk([choice({ content: 'two' }, null, 1), choice({ content: 'one' })])) + DONE
-    assert.deepEqual(feed(stream).message, { role: 'assistant', content: 'one' })
+    assert.deepEqual(feed(stream).message?.json, { role: 'assistant', content: 'one' })
     assert.equal(feed(event(chunk([choice({ content: 'two' }, null, 1)]))).message, null)
   })
 
@@ -133,12 +133,12 @@ describe('what is not collected', () => {
   test('a notice of ours', () => {
     const stream = event(chunk([choice({ content: 'a' })])) + event(chunk([choice({}, 'stop')])) + DONE
     const { message, noticeAdded } = feed(stream, { notice: 'Note.' })
-    assert.deepEqual([message, noticeAdded], [{ role: 'assistant', content: 'a' }, true])
+    assert.deepEqual([message?.json, noticeAdded], [{ role: 'assistant', content: 'a' }, true])
   })
 
   test('an answer of more than 4 MiB, at its bound and one byte beyond', () => {
     const mib = event(chunk([choice({ content: 'x'.repeat(1 << 20) })]))
-    assert.deepEqual(feed(mib.repeat(4)).message, { role: 'assistant', content: 'x'.repeat(4 << 20) })
+    assert.deepEqual(feed(mib.repeat(4)).message?.json, { role: 'assistant', content: 'x'.repeat(4 << 20) })
     assert.equal(feed(mib.repeat(4) + event(chunk([choice({ content: 'x' })]))).message, null)
     const argument = event(
       chunk([choice({ tool_calls: [{ index: 0, id: 'a', function: { name: 'f', arguments: 'x'.repeat(1 << 20) } }] })]),

@@ -1,11 +1,12 @@
 /** Bodies and streams for tests of the wire: written as no serialiser of ours would write them, and cut anywhere. */
 import * as fc from 'fast-check'
-import type { JsonObject } from '../core/request.ts'
+import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
+import { parseChatRequest } from './openai-chat.ts'
 import { ChatStream } from './event-stream.ts'
 import type { ChatStreamOptions } from './event-stream.ts'
 import { scanObject } from './json-scan.ts'
 import type { Scan } from './json-scan.ts'
-import type { ChatFacts } from './openai-answer.ts'
+import type { CallContext, WireFacts } from './wire.ts'
 
 export function scan(text: string | Buffer, ...split: string[]): Scan {
   const work = scanObject(Buffer.from(text), new Set(split))
@@ -97,12 +98,26 @@ export function choice(delta: JsonObject, finishReason: string | null = null, in
   return { index, delta, logprobs: null, finish_reason: finishReason }
 }
 
+/** Where chat requests of tests come in. */
+export const CHAT_CALL: CallContext = {
+  upstream: { provider: 'openai', outputLimitField: 'max_completion_tokens', deployments: [] },
+  path: '/chat/completions',
+  contentType: 'application/json',
+}
+
+/** A chat request that must be valid. */
+export async function readChat(body: string | object): Promise<ModelRequest> {
+  const parsed = await parseChatRequest(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), CHAT_CALL)
+  if (parsed.status !== 'ok') throw new TypeError(JSON.stringify(parsed))
+  return parsed.request
+}
+
 export const STREAM_OPTIONS: ChatStreamOptions = { stripUsage: false, notice: null, collect: true }
 
 export interface Fed {
   readonly output: string
-  readonly facts: ChatFacts
-  readonly message: JsonObject | null
+  readonly facts: WireFacts
+  readonly message: Message | null
   readonly observedTokens: number
   readonly noticeAdded: boolean
 }

@@ -1,0 +1,112 @@
+/**
+ * What the proxy needs of a wire format: to read a request, to write it again with what must change, to read answers whole
+ * and streamed, and to give answers of our own in the same shape. One object for each format; `routes.ts` says which path
+ * speaks which.
+ */
+import type { Upstream } from '@farebox/crds/sidecar-config.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
+import type { AnswerFacts, Message, ModelRequest, RequestChange, WireName } from '../core/request.ts'
+
+/** Where a request came in, and what its path says. */
+export interface CallContext {
+  /** Of the upstream, what decides how it is spoken to. */
+  readonly upstream: Pick<Upstream, 'provider' | 'outputLimitField' | 'deployments'>
+  /** Path and query at the provider, below its base URL: `/chat/completions`. */
+  readonly path: string
+  /** Of the body; empty when the client names none. */
+  readonly contentType: string
+}
+
+export type ParsedRequest =
+  | { readonly status: 'ok'; readonly request: ModelRequest }
+  /** `field` is null when the body as a whole is at fault. The message never quotes the body. */
+  | { readonly status: 'invalid'; readonly field: string | null; readonly message: string }
+  /** A way to use the endpoint that cannot be metered as it happens: `background: true`. */
+  | { readonly status: 'ungoverned'; readonly what: string }
+
+/** What an answer says of itself, and how far its usage can be believed. */
+export interface WireFacts extends AnswerFacts {
+  /** Parts of the usage added up to more than its total. */
+  readonly usageClamped: boolean
+  /** The usage held numbers that cannot be; `usage` is null. */
+  readonly usageInvalid: boolean
+  /** Code or type of an error that the answer carries; null when it carries none. Never the provider's words: they quote prompts. */
+  readonly error: string | null
+}
+
+export interface ReadAnswer {
+  readonly facts: WireFacts
+  /** What was said, as an app sends it back; null where nothing was, or the format has none. */
+  readonly message: Message | null
+  /** False for bytes that are no answer of this format: they may have lost any part of themselves. */
+  readonly readable: boolean
+}
+
+export interface StreamOptions {
+  readonly request: ModelRequest
+  /** We asked for the usage and the client did not: take it out again. */
+  readonly stripUsage: boolean
+  /** Text to put at the end of the answer when that is prose; brings its own separator. Null: none. */
+  readonly notice: string | null
+  /** Keep the answer, for `message`. */
+  readonly collect: boolean
+}
+
+/** A streamed answer on its way to the client: read as it passes, and changed in the little that must change. */
+export interface AnswerStream {
+  /** Takes the next bytes from the provider; gives those to pass on now, in pieces. */
+  push(chunk: Buffer): readonly Buffer[]
+  /** The provider's stream has ended: what was held back. */
+  end(): readonly Buffer[]
+  /** What the answer has said of itself so far. `usage` only when it is final: see `usageSoFar`. */
+  readonly facts: WireFacts
+  /** The last usage seen: exact for its input, behind for its output. */
+  readonly usageSoFar: Usage | null
+  /** The answer as a message, when it was collected, without the notice. */
+  readonly message: Message | null
+  readonly noticeAdded: boolean
+  /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */
+  observedOutputTokens(): number
+}
+
+/** What we changed in a request, and the provider will not have. */
+export type Objection = 'streamOptions' | 'swap' | 'edits'
+
+/** A call of our own: a summary. */
+export interface PromptTask {
+  readonly model: string
+  readonly system: string
+  readonly user: string
+  readonly maxTokens: number
+  readonly call: CallContext
+}
+
+/** What answers of our own carry. */
+export interface SyntheticAnswer {
+  readonly text: string
+  /** Random, of the characters that ids are made of. */
+  readonly id: string
+  readonly createdS: number
+}
+
+export interface Wire {
+  readonly name: WireName
+  /** Whether a stream tells its usage only when asked (`stream_options`). */
+  readonly asksForUsage: boolean
+  /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
+  parse(body: Buffer, call: CallContext): Promise<ParsedRequest>
+  /** The request with `change` made to it: the same buffer when nothing changes, every other byte as it came. */
+  render(request: ModelRequest, change: RequestChange): Buffer
+  /** Path and query at the provider: those that came, but where a model stands in them. */
+  path(call: CallContext, change: RequestChange): string
+  readAnswer(body: Buffer, request: ModelRequest): ReadAnswer
+  /** The answer with `text` at its end, when it is prose: text that ended by itself or at its limit. Every other byte stays. */
+  addNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean }
+  openStream(options: StreamOptions): AnswerStream
+  /** An answer that no model made, used nothing, and ended by itself. Never for callers who expect JSON. Null where the format has no such answer. */
+  synthetic(request: ModelRequest, answer: SyntheticAnswer): { readonly contentType: string; readonly body: Buffer } | null
+  /** What of our changes an error speaks of; null when it is none of ours. `body` is latin1. */
+  objection(status: number, body: string): Objection | null
+  /** A plain call with a prompt of ours; null where the format has none. */
+  prompt(task: PromptTask): { readonly path: string; readonly body: Buffer } | null
+}
