@@ -18,6 +18,7 @@ import { RunFile } from './delivery/run-file.ts'
 import { NEVER_STALE } from './delivery/staleness.ts'
 import { createAdmin } from './proxy/admin.ts'
 import { AlertFeed } from './proxy/alert-feed.ts'
+import { Claims } from './proxy/claims.ts'
 import { Credentials } from './proxy/credentials.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
 import type { Gateway, Policy, Tally } from './proxy/gateway.ts'
@@ -83,6 +84,7 @@ async function main(): Promise<void> {
   const upstreams = new UpstreamPool()
   const holds = new HoldKeeper(store, log, nowMs)
   const credentials = new Credentials(settings.credentialsDir, log, () => delivery?.changed())
+  const claims = new Claims(settings.claimKeysDir, log, nowMs)
   const tally: Tally = { count: 0, lastMs: null, withoutUser: 0 }
   const gateway: Gateway = {
     policy: () => policy,
@@ -102,6 +104,7 @@ async function main(): Promise<void> {
       return delivery?.staleness ?? NEVER_STALE
     },
     credentials,
+    claims,
     tally,
     contracts: new ContractShelf(store),
     queue: new MoneyQueue(isShared ? SHARED_TRY_EVERY_MS : null),
@@ -118,6 +121,7 @@ async function main(): Promise<void> {
     plainUpstreams: new Set(),
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
+    uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),
   }
   const lastGood = new LastGood(settings.dataDir)
   const accepted = (config: SidecarConfig, source: ConfigSource): void => {
@@ -181,6 +185,7 @@ async function main(): Promise<void> {
   await listen(admin, settings.admin)
   holds.start()
   credentials.start()
+  claims.start()
   delivery?.start()
   log.info({ listen: settings.listen, admin: settings.admin }, 'sidecar ready')
 
@@ -203,6 +208,7 @@ async function main(): Promise<void> {
     await Promise.allSettled([underWay.ended(giveUpMs), delivery?.stop(giveUpMs)])
     holds.stop()
     credentials.stop()
+    claims.stop()
     setTimeout(() => process.exit(0), Math.min(CLOSE_MS_MAX, drainMs * CLOSE_SHARE))
     await opened.close().catch((error: unknown) => log.error({ err: String(error) }, 'the books could not be closed'))
     process.exit(0)

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { SignJWT } from 'jose'
+import { Claims } from './claims.ts'
+
+const folders: string[] = []
+after(() => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })))
+
+const LOG = { info: () => undefined, error: () => undefined }
+const SECRET = 'a secret that two sides share, and long enough'
+const JWT = { tiers: { default: 'free', allowed: ['free', 'pro'], claim: { header: 'x-farebox-tier', token: { format: 'JWT' as const } } } }
+const PLAIN = { tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier' } } }
+const SOON = Math.floor(Date.now() / 1000) + 600
+
+function folderOf(keys: Readonly<Record<string, string>>): string {
+  const folder = mkdtempSync(join(tmpdir(), 'farebox-claims-'))
+  folders.push(folder)
+  for (const [name, text] of Object.entries(keys)) writeFileSync(join(folder, name), text)
+  return folder
+}
+function token(claims: Record<string, unknown>, header: { alg: string; kid?: string }, key: KeyObject | Uint8Array): Promise<string> {
+  return new SignJWT(claims).setProtectedHeader(header).sign(key)
+}
+async function verdict(claims: Claims, text: string): Promise<string> {
+  const read = await claims.read(JWT, text)
+  return read === null ? 'plain' : read.status === 'ok' ? `${read.claim.tier}/${read.claim.user}` : read.why
+}
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+test('a plain claim is not read as a token', async () => {
+  assert.equal(await new Claims(null, LOG).read(PLAIN, 'pro'), null)
+})
+
+test('a token by a shared secret, and by a key pair of each kind', async () => {
+  const pairs = {
+    RS256: generateKeyPairSync('rsa', { modulusLength: 2048 }),
+    ES256: generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+    EdDSA: generateKeyPairSync('ed25519'),
+  }
+  const pem = (pair: { readonly publicKey: KeyObject }): string => pair.publicKey.export({ type: 'spki', format: 'pem' }).toString()
+  const claims = new Claims(folderOf({ shared: SECRET, RS256: pem(pairs.RS256), ES256: pem(pairs.ES256), EdDSA: pem(pairs.EdDSA) }), LOG)
+  assert.equal(
+    await verdict(claims, await token({ tier: 'pro', sub: 'ada', exp: SOON }, { alg: 'HS256', kid: 'shared' }, bytes(SECRET))),
+    'pro/ada',
+  )
+  for (const [alg, { privateKey }] of Object.entries(pairs)) {
+    assert.equal(await verdict(claims, await token({ tier: 'pro', exp: SOON }, { alg, kid: alg }, privateKey)), 'pro/null')
+    assert.equal(await verdict(claims, await token({ tier: 'pro', exp: SOON }, { alg }, privateKey)), 'pro/null', 'every key is tried')
+  }
+  // The classic confusion: a public key is known to all, and must not serve as a secret.
+  const forged = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'RS256' }, bytes(pem(pairs.RS256)))
+  assert.match(await verdict(claims, forged), /an algorithm that its key is not for/)
+})
+
+test('what is forged, stale or no token is refused', async () => {
+  const claims = new Claims(folderOf({ shared: SECRET }), LOG)
+  const hs256 = (said: Record<string, unknown>, kid = 'shared', secret = SECRET): Promise<string> =>
+    token(said, { alg: 'HS256', kid }, bytes(secret))
+  assert.match(await verdict(claims, await hs256({ tier: 'pro', exp: SOON }, 'shared', SECRET.toUpperCase())), /does not fit/)
+  assert.match(await verdict(claims, await hs256({ tier: 'pro', exp: SOON }, 'other')), /not known here/)
+  assert.match(await verdict(claims, await hs256({ tier: 'pro', exp: SOON - 1_200 })), /has expired/)
+  assert.match(await verdict(claims, await hs256({ tier: 'pro' })), /does not say when it expires/)
+  assert.match(await verdict(claims, await hs256({ tier: 'pro', exp: SOON, nbf: SOON })), /not valid yet/)
+  assert.match(await verdict(claims, await hs256({ exp: SOON })), /names no tier/)
+  assert.match(await verdict(claims, await hs256({ tier: 'pro', exp: SOON + 90 * 86_400 })), /longer than 31 days/)
+  const unsigned = `${Buffer.from('{"alg":"none"}').toString('base64url')}.${Buffer.from(`{"tier":"pro","exp":${SOON}}`).toString('base64url')}.`
+  assert.match(await verdict(claims, unsigned), /algorithm|does not fit/)
+  for (const text of ['', 'pro', 'a.b.c', '....']) assert.match(await verdict(claims, text), /is no JSON Web Token/)
+  assert.match(await verdict(new Claims(null, LOG), await hs256({ tier: 'pro', exp: SOON }, 'shared')), /not known here/)
+})
+
+test('a token that was checked expires all the same', async () => {
+  let nowMs = Date.now()
+  const claims = new Claims(folderOf({ shared: SECRET }), LOG, () => nowMs)
+  const text = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256' }, bytes(SECRET))
+  assert.equal(await verdict(claims, text), 'pro/null')
+  nowMs = (SOON + 60) * 1000
+  assert.match(await verdict(claims, text), /has expired/)
+})
+
+test('keys are exchanged under way: both are valid until the old one is gone', async () => {
+  const folder = folderOf({ old: SECRET, short: 'too short' })
+  const claims = new Claims(folder, LOG)
+  claims.start()
+  try {
+    const other = `${SECRET}, another`
+    const byOld = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'old' }, bytes(SECRET))
+    const byNew = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'new' }, bytes(other))
+    assert.deepEqual([await verdict(claims, byOld), /not known/.test(await verdict(claims, byNew))], ['pro/null', true])
+    writeFileSync(join(folder, 'new'), other)
+    while ((await verdict(claims, byNew)) !== 'pro/null') await sleep(50)
+    assert.equal(await verdict(claims, byOld), 'pro/null')
+    rmSync(join(folder, 'old'))
+    while ((await verdict(claims, byOld)) === 'pro/null') await sleep(50)
+    assert.equal(await verdict(claims, byNew), 'pro/null')
+  } finally {
+    claims.stop()
+  }
+})

@@ -1,0 +1,155 @@
+/**
+ * Which tier a request claims. A plain claim is the tier's name; a signed one is a token, checked with the keys of a folder, which is
+ * followed: while keys are being exchanged the old and the new one are both valid. Keys are in memory and nowhere else.
+ */
+import { createPublicKey } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
+import { LRUCache } from 'lru-cache'
+import { checked, CLAIM_CLOCK_SKEW_S, CLAIM_KEY_BYTES_MIN, CLAIM_LENGTH_MAX, readSignedClaim } from '../core/tier-claim.ts'
+import type { ClaimResult } from '../core/tier-claim.ts'
+import type { Log } from '../telemetry/log.ts'
+
+const LOOK_MS = 2_000
+/** Tokens that were checked a moment ago: a conversation sends the same one with each of its turns. */
+const CHECKED_KEPT = 10_000
+const KEYS_MAX = 32
+
+/** By which algorithms a key may sign: never by what a token says alone, since a public key is no secret. */
+const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
+  secret: ['HS256', 'HS384', 'HS512'],
+  rsa: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
+  ec: ['ES256', 'ES384', 'ES512'],
+  ed25519: ['EdDSA', 'Ed25519'],
+}
+
+type Key = { readonly kind: 'secret'; readonly bytes: Buffer } | { readonly kind: 'public'; readonly key: KeyObject }
+
+export class Claims {
+  readonly #folder: string | null
+  readonly #log: Pick<Log, 'info' | 'error'>
+  readonly #nowMs: () => number
+  #keys: ReadonlyMap<string, Key> = new Map()
+  #texts: ReadonlyMap<string, string> = new Map()
+  readonly #checked = new LRUCache<string, ClaimResult>({ max: CHECKED_KEPT })
+  #timer: NodeJS.Timeout | null = null
+
+  /** `folder` null: there are no keys, and no signed claim is accepted. */
+  constructor(folder: string | null, log: Pick<Log, 'info' | 'error'>, nowMs: () => number = Date.now) {
+    this.#folder = folder
+    this.#log = log
+    this.#nowMs = nowMs
+    this.#look()
+  }
+
+  start(): void {
+    if (this.#folder !== null) this.#timer = setInterval(() => this.#look(), LOOK_MS).unref()
+  }
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer)
+  }
+
+  /** The claim of a request whose header says `text`; null when claims are plain, and `text` is all there is to it. */
+  async read({ tiers }: Pick<SidecarConfig, 'tiers'>, text: string): Promise<ClaimResult | null> {
+    const format = tiers.claim?.token?.format
+    if (format === undefined) return null
+    if (text.length > CLAIM_LENGTH_MAX) return { status: 'rejected', why: 'the tier claim is too long' }
+    const nowMs = this.#nowMs()
+    const known = this.#checked.get(text)
+    if (known?.status === 'ok') return checked(known.claim, nowMs) // it may have expired since
+    const result = format === 'HMAC' ? readSignedClaim(text, this.#secrets(), nowMs) : await this.#readJwt(text, nowMs)
+    if (result.status === 'ok') this.#checked.set(text, result)
+    return result
+  }
+
+  /** RFC 7519: `tier` is our claim, `sub` the user, `exp` is required. */
+  async #readJwt(text: string, nowMs: number): Promise<ClaimResult> {
+    let kid: string | undefined
+    try {
+      ;({ kid } = decodeProtectedHeader(text))
+    } catch {
+      return { status: 'rejected', why: 'the tier claim is no JSON Web Token' }
+    }
+    const named = kid === undefined ? undefined : this.#keys.get(kid)
+    if (kid !== undefined && named === undefined) return { status: 'rejected', why: 'the tier claim names a key that is not known here' }
+    let why = 'there is no key here to check the tier claim with'
+    for (const key of named === undefined ? this.#keys.values() : [named]) {
+      try {
+        const { payload } = await jwtVerify(text, key.kind === 'secret' ? key.bytes : key.key, {
+          algorithms: [...(ALGORITHMS[key.kind === 'secret' ? 'secret' : (key.key.asymmetricKeyType ?? '')] ?? [])],
+          requiredClaims: ['exp'],
+          clockTolerance: CLAIM_CLOCK_SKEW_S,
+          currentDate: new Date(nowMs),
+        })
+        return checked({ tier: payload['tier'], user: payload.sub ?? null, expiresAtS: payload.exp ?? null }, nowMs)
+      } catch (error) {
+        why = `the tier claim ${whyRefused(error)}`
+        if (error instanceof errors.JWTExpired || error instanceof errors.JWTClaimValidationFailed) break // its signature was right
+      }
+    }
+    return { status: 'rejected', why }
+  }
+
+  #secrets(): ReadonlyMap<string, Buffer> {
+    const secrets = new Map<string, Buffer>()
+    for (const [id, key] of this.#keys) if (key.kind === 'secret') secrets.set(id, key.bytes)
+    return secrets
+  }
+
+  #look(): void {
+    if (this.#folder === null) return
+    const texts = readKeys(this.#folder)
+    if (texts.size === this.#texts.size && [...texts].every(([id, text]) => this.#texts.get(id) === text)) return
+    this.#texts = texts
+    this.#checked.clear() // what a key that is gone has signed is worth nothing any more
+    const keys = new Map<string, Key>()
+    for (const [id, text] of texts) {
+      const key = parseKey(text)
+      if (key === null)
+        this.#log.error(
+          { key: id },
+          `a claim key must be a public key in PEM, or a secret of at least ${CLAIM_KEY_BYTES_MIN} bytes: it is not used`,
+        )
+      else keys.set(id, key)
+    }
+    this.#keys = keys
+    this.#log.info({ keys: [...keys.keys()] }, 'keys of tier claims')
+  }
+}
+
+function whyRefused(error: unknown): string {
+  if (error instanceof errors.JWTExpired) return 'has expired'
+  if (error instanceof errors.JWTClaimValidationFailed) return error.claim === 'exp' ? 'does not say when it expires' : 'is not valid yet'
+  if (error instanceof errors.JOSEAlgNotAllowed) return 'is signed by an algorithm that its key is not for'
+  return 'has a signature that does not fit'
+}
+
+/** The files of a folder by name, as a Secret is mounted: names that begin with a dot are the mount's own. */
+function readKeys(folder: string): ReadonlyMap<string, string> {
+  const texts = new Map<string, string>()
+  try {
+    for (const name of readdirSync(folder).sort().slice(0, KEYS_MAX)) {
+      if (!name.startsWith('.')) texts.set(name, readFileSync(join(folder, name), 'utf8').trim())
+    }
+  } catch {
+    // The folder is gone, or was never there: so are its keys.
+  }
+  return texts
+}
+
+/** Null for what cannot be one. A private key is taken for its public half: whoever put it there by mistake can still go on. */
+function parseKey(text: string): Key | null {
+  if (text.startsWith('-----BEGIN ')) {
+    try {
+      const key = createPublicKey(text)
+      return ALGORITHMS[key.asymmetricKeyType ?? ''] === undefined ? null : { kind: 'public', key }
+    } catch {
+      return null // no key, or of a kind that nobody can check with
+    }
+  }
+  const bytes = Buffer.from(text, 'utf8')
+  return bytes.length < CLAIM_KEY_BYTES_MIN ? null : { kind: 'secret', bytes }
+}
