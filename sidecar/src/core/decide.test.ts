@@ -14,6 +14,7 @@ import { affordableOutput, decide, observedPlan } from './decide.ts'
 import type { DecideInput, Decision, Plan } from './decide.ts'
 import { cutEdit, planCut } from './history-cut.ts'
 import { readChat } from '../wire/testing.ts'
+import { messagesDigest } from './estimate.ts'
 import type { ModelRequest } from './request.ts'
 import { termsOf } from './terms.ts'
 import type { Balance } from './terms.ts'
@@ -46,6 +47,17 @@ const PRICES: PriceList = {
   ceiling: (_provider, model) => ({ ...DEAR, model, origin: 'ceiling' }),
   free: (_provider, model) => ({ ...modelAt(model, 0n, 0n), origin: 'free' }),
   catalogue: { version: 'test', date: '2026-01-01' },
+}
+
+/** The same, where reading from the cache costs a tenth, and the cheap model half of the dear one. */
+const CACHED_PRICES: PriceList = {
+  ...PRICES,
+  find: (provider, model, atMs) => {
+    const found = model === 'cheap' ? modelAt('cheap', 500_000n, 5_000_000n) : PRICES.find(provider, model, atMs)
+    if (found === null) return null
+    const prices = found.pricesFor(0, null)
+    return { ...found, pricesFor: () => ({ ...prices, cacheReadInput: prices.uncachedInput / 10n, cacheWriteInput: 0n }) }
+  },
 }
 
 const USER_TURN = [{ role: 'user', content: 'Hello, how are you today?' }]
@@ -124,6 +136,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     factorOf: () => 1,
     failedSwaps: new Set(),
     mayEdit: true,
+    serverOf: () => ({ provider: 'openai', upstream: null }),
     earlierTokens: 0,
     newId: () => `id-${++id}`,
   }
@@ -271,6 +284,50 @@ test('a swap that failed before is not tried again', async () => {
   const plan = planOf(decide({ ...input, failedSwaps: new Set(['cheap']) }))
   assert.equal(plan.model, 'dear')
   assert.ok(plan.shaped.skipped.some((skip) => skip.rung === 'DowngradeModel'))
+})
+
+test('a swap that would cost more than it saves waits, but for a call that fits no other way', async () => {
+  const request = await readChat({ model: 'dear', messages: USER_TURN })
+  const exact = {
+    model: 'dear',
+    fixedDigest: request.fixedDigest,
+    messages: 1,
+    messagesDigest: messagesDigest(request.messages, 1),
+    inputTokens: 20_000,
+    cachedTokens: 20_000,
+    outputTokens: 0,
+    atMs: 0,
+  }
+  const setup = { own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 }, conversation: { turns: 2, exact } }
+  const input = { ...(await inputOf(setup)), prices: CACHED_PRICES }
+  const stays = planOf(decide(input))
+  assert.equal(stays.model, 'dear')
+  assert.ok(stays.rungs.includes('DowngradeModel'))
+  assert.deepEqual(stays.shaped.skipped.at(-1), { rung: 'DowngradeModel', reason: 'noSaving' })
+  assert.equal(planOf(decide({ ...input, nowMs: 10 * 60_000 })).model, 'cheap', 'the cache has gone cold')
+  const moved = { ...input, conversation: { ...input.conversation, exact: { ...exact, model: 'cheap' } } }
+  assert.equal(planOf(decide(moved)).model, 'cheap', 'it does not move back')
+  const short = {
+    ...input,
+    balances: input.balances.map((balance) => ({ ...balance, state: { ...balance.state, spent: parseUsd('0.499') } })),
+  }
+  assert.equal(planOf(decide(short)).model, 'cheap', 'nothing else fits')
+})
+
+test('a downgrade to another upstream goes there, and nowhere where that cannot take it', async () => {
+  const contract = makeContract({
+    ladder: DEFAULT_LADDER.map((step) => ({ ...step })),
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap', upstream: 'other' }] },
+  })
+  const input = await inputOf({ contract, own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
+  const asked: unknown[] = []
+  const serverOf: DecideInput['serverOf'] = (downgrade) => {
+    asked.push(downgrade.upstream)
+    return { provider: 'groq', upstream: 'other' }
+  }
+  assert.equal(planOf(decide({ ...input, serverOf })).swap?.upstream, 'other')
+  assert.equal(asked[0], 'other')
+  assert.equal(planOf(decide({ ...input, serverOf: () => null })).swap, null)
 })
 
 test('observing changes nothing, and tells what would have been', async () => {

@@ -19,7 +19,9 @@ import { isBoundary, percentUsed, risenRungs } from './ladder.ts'
 import type { ModelRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { Shaped, ShapeRules, ModelSwap } from './shape.ts'
-import { downgradeFor, modelAllowed, planSwap } from './swap.ts'
+import { expectedFurtherCalls } from './summary.ts'
+import { downgradeFor, modelAllowed, planSwap, swapSaves } from './swap.ts'
+import type { Downgrade } from './swap.ts'
 import type { Balance, CapKind, Terms } from './terms.ts'
 import { assumedFactor } from './token-factor.ts'
 import { fitWindow } from './window.ts'
@@ -42,6 +44,8 @@ export interface DecideInput {
   readonly factorOf: (model: string) => number
   /** Models to which a swap failed in this conversation: not tried again. */
   readonly failedSwaps: ReadonlySet<string>
+  /** Who serves a downgrade's model: null where nobody does whom this request can be sent to. `upstream` null: the one that was asked. */
+  readonly serverOf: (downgrade: Downgrade) => { readonly provider: string; readonly upstream: string | null } | null
   /** The provider refused this history as we edited it: it goes out as it comes. */
   readonly mayEdit: boolean
   /** The most tokens of the history that the provider keeps; 0 where there is none. */
@@ -239,33 +243,23 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   const sent = windowed.shaped
   const skipped = [...sent.skipped]
 
-  let swap: ModelSwap | null = null
-  let priced = original
-  if (rungs.includes('DowngradeModel')) {
-    const to = downgradeFor(contract.models.downgrades, request.model)
-    const target = to === null || input.failedSwaps.has(to) ? null : prices.find(provider, to, nowMs)
-    if (to === null || target === null || !isCheaper(target, original)) skipped.push({ rung: 'DowngradeModel', reason: 'noDowngrade' })
-    else {
-      const planned = planSwap({
-        request,
-        to,
-        from: original.capabilities,
-        target: target.capabilities,
-        inputTokens: measure(sent.messages, to).heuristic,
-      })
-      if (planned.status === 'incapable') skipped.push({ rung: 'DowngradeModel', reason: 'incapable' })
-      else {
-        swap = planned.swap
-        priced = target
-      }
-    }
-  }
+  const sentTo = rungs.includes('DowngradeModel') ? downgraded(input, original, (to) => measure(sent.messages, to).heuristic) : STAYS
+  if (sentTo.status === 'skipped') skipped.push({ rung: 'DowngradeModel', reason: sentTo.reason })
   const refuseTools = rungs.includes('RefuseTools') && request.tools !== 'none'
   if (refuseTools && request.tools === 'forced') return { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } }
 
-  const model = swap?.to ?? request.model
-  const bound = measure(sent.messages, model)
-  const money = fitMoney(input, { model, priced, bound })
+  const placedAt = (swap: ModelSwap | null, priced: PricedModel): Placed => {
+    const model = swap?.to ?? request.model
+    const bound = measure(sent.messages, model)
+    return { swap, priced, model, bound, money: fitMoney(input, { model, priced, bound }) }
+  }
+  let placed = sentTo.status === 'swap' && sentTo.saves ? placedAt(sentTo.swap, sentTo.priced) : placedAt(null, original)
+  if (sentTo.status === 'swap' && placed.swap === null) {
+    // What saves nothing is done all the same where nothing else fits.
+    if (placed.money.status === 'short') placed = placedAt(sentTo.swap, sentTo.priced)
+    else skipped.push({ rung: 'DowngradeModel', reason: 'noSaving' })
+  }
+  const { swap, priced, model, bound, money } = placed
   if (money.status === 'short') return money
   return {
     status: 'fits',
@@ -292,6 +286,67 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
     },
   }
 }
+
+/** A call to one model, and whether it can be paid. */
+interface Placed {
+  readonly swap: ModelSwap | null
+  readonly priced: PricedModel
+  readonly model: string
+  readonly bound: InputBound
+  readonly money: ReturnType<typeof fitMoney>
+}
+
+type Downgraded =
+  | { readonly status: 'stays' }
+  | { readonly status: 'skipped'; readonly reason: 'noDowngrade' | 'incapable' }
+  /** `saves` is false where going on with the other model would cost more than staying. */
+  | { readonly status: 'swap'; readonly swap: ModelSwap; readonly priced: PricedModel; readonly saves: boolean }
+const STAYS: Downgraded = { status: 'stays' }
+
+/** The swap that the tier asks for, if the other model is to be had, costs less a token, and can take the request. */
+function downgraded(input: DecideInput, original: PricedModel, tokensOf: (model: string) => number): Downgraded {
+  const { request, terms, prices, nowMs } = input
+  const downgrade = request.generates ? downgradeFor(terms.contract.models.downgrades, request.model) : null
+  const server = downgrade === null || input.failedSwaps.has(downgrade.to) ? null : input.serverOf(downgrade)
+  const target = downgrade === null || server === null ? null : prices.find(server.provider, downgrade.to, nowMs)
+  if (downgrade === null || server === null || target === null || !isCheaper(target, original))
+    return { status: 'skipped', reason: 'noDowngrade' }
+  const { to } = downgrade
+  const inputTokens = tokensOf(to)
+  const planned = planSwap({
+    request,
+    to,
+    upstream: server.upstream,
+    from: original.capabilities,
+    target: target.capabilities,
+    inputTokens,
+  })
+  if (planned.status === 'incapable') return { status: 'skipped', reason: 'incapable' }
+  return { status: 'swap', swap: planned.swap, priced: target, saves: savesByDowngrade(input, original, target, inputTokens, to) }
+}
+
+/** Once a conversation has moved, it stays: moving back would pay for its cache again. */
+function savesByDowngrade(input: DecideInput, from: PricedModel, to: PricedModel, inputTokens: number, model: string): boolean {
+  const { conversation, balances } = input
+  const { exact } = conversation
+  if (exact === null || exact.model === model) return true
+  const oldPrices = from.pricesFor(inputTokens, null)
+  const lastCost = divideCeil(
+    BigInt(exact.inputTokens) * oldPrices.uncachedInput + BigInt(exact.outputTokens) * oldPrices.output,
+    PICO_PER_NANO,
+  )
+  return swapSaves({
+    inputTokens,
+    cachedTokens: input.nowMs - exact.atMs > CACHE_LIFE_MS ? 0 : exact.cachedTokens,
+    outputTokens: exact.outputTokens,
+    from: oldPrices,
+    to: to.pricesFor(inputTokens, null),
+    furtherCalls: expectedFurtherCalls({ turns: conversation.turns, remaining: freeOf(tightestOf(balances)), lastCost }),
+  })
+}
+
+/** Providers keep a prefix for some minutes after its last use: https://platform.openai.com/docs/guides/prompt-caching (5 to 10). */
+const CACHE_LIFE_MS = 5 * 60_000
 
 type HoldTerms = Pick<
   Plan,

@@ -17,13 +17,18 @@ export interface Shaped {
   readonly newEdits: readonly Edit[]
   /** Bytes that shaping kept from the provider, in all. */
   readonly savedBytes: number
-  readonly skipped: readonly { readonly rung: Rung; readonly reason: 'noMarker' | 'noSummary' | 'noDowngrade' | 'incapable' | 'noTools' }[]
+  readonly skipped: readonly {
+    readonly rung: Rung
+    readonly reason: 'noMarker' | 'noSummary' | 'noDowngrade' | 'incapable' | 'noSaving' | 'noTools' | 'serverHistory'
+  }[]
 }
 
 /** A swap of the model, with what must change in the request for it. */
 export interface ModelSwap {
   readonly from: string
   readonly to: string
+  /** The upstream that serves it, where that is another one; null: the one that was asked. */
+  readonly upstream: string | null
   readonly change: Pick<RequestChange, 'drop' | 'rename'>
 }
 

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Capabilities } from '@farebox/crds/prices.ts'
-import { downgradeFor, modelAllowed, planSwap } from './swap.ts'
-import type { SwapInput } from './swap.ts'
+import * as fc from 'fast-check'
+import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
+import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { downgradeFor, modelAllowed, planSwap, swapSaves } from './swap.ts'
+import type { SwapInput, SwapMoney } from './swap.ts'
 import { call, chatRequest, result, user } from './testing.ts'
 
 const capable: Capabilities = {
@@ -37,7 +39,7 @@ const needs = (...args: Parameters<typeof plan>): string | null => {
 }
 
 test('a request that needs nothing special is moved as it is', () => {
-  assert.deepEqual(plan({}), { status: 'swap', swap: { from: 'gpt-4o', to: 'small', change: { drop: [], rename: {} } } })
+  assert.deepEqual(plan({}), { status: 'swap', swap: { from: 'gpt-4o', to: 'small', upstream: null, change: { drop: [], rename: {} } } })
 })
 
 test('the input may fill 90 percent of the context and no more', () => {
@@ -97,8 +99,8 @@ test('the first matching downgrade counts, and none to the same model', () => {
     { from: 'gpt-4o', to: 'gpt-4o-mini' },
     { from: 'gpt-4*', to: 'gpt-4.1-nano' },
   ]
-  assert.equal(downgradeFor(downgrades, 'gpt-4o'), 'gpt-4o-mini')
-  assert.equal(downgradeFor(downgrades, 'gpt-4.1'), 'gpt-4.1-nano')
+  assert.equal(downgradeFor(downgrades, 'gpt-4o')?.to, 'gpt-4o-mini')
+  assert.equal(downgradeFor(downgrades, 'gpt-4.1')?.to, 'gpt-4.1-nano')
   assert.equal(downgradeFor(downgrades, 'gpt-4.1-nano'), null)
   assert.equal(downgradeFor(downgrades, 'o3'), null)
 })
@@ -108,4 +110,44 @@ test('an empty list allows every model, else a pattern must match', () => {
   assert.equal(modelAllowed(['gpt-4o', 'o3*'], 'o3-mini'), true)
   assert.equal(modelAllowed(['gpt-4o', 'o3*'], 'gpt-4o-mini'), false)
   assert.equal(modelAllowed(['*'], 'x'), true)
+})
+
+/** Prices in proportion to that of input: a cached token a tenth, a written one a quarter more, output four times as much. */
+function pricesAt(unit: bigint, more: Partial<Prices> = {}): Prices {
+  const nothing = Object.fromEntries(METERED_KINDS.map((kind) => [kind, 0n])) as Record<keyof Prices, bigint>
+  return { ...nothing, uncachedInput: 10n * unit, cacheReadInput: unit, cacheWriteInput: 0n, output: 40n * unit, ...more }
+}
+const warm: Omit<SwapMoney, 'from' | 'to' | 'furtherCalls'> = { inputTokens: 20_000, cachedTokens: 20_000, outputTokens: 0 }
+/** Fewest further calls after which a swap saves; null when none of the first thousand does. */
+function breakEven(money: Partial<SwapMoney> & Pick<SwapMoney, 'from' | 'to'>): number | null {
+  for (let furtherCalls = 0; furtherCalls <= 1_000; furtherCalls++) if (swapSaves({ ...warm, ...money, furtherCalls })) return furtherCalls
+  return null
+}
+
+test('a swap pays for the cache that it loses: at a tenth of the price at once, at half of it after many calls', () => {
+  const from = pricesAt(1_000n)
+  assert.equal(breakEven({ from, to: pricesAt(100n) }), 1)
+  assert.equal(breakEven({ from, to: pricesAt(100n), cachedTokens: 0 }), 0)
+  assert.equal(breakEven({ from, to: pricesAt(500n) }), 9)
+  assert.equal(breakEven({ from, to: pricesAt(500n, { cacheWriteInput: 6_250n }) }), 11, 'where writing has a price')
+  assert.equal(breakEven({ from, to: pricesAt(500n), outputTokens: 5_000 }), 0, 'what is saved on output counts too')
+  assert.equal(breakEven({ from, to: from }), null)
+})
+
+test('what saves with so many calls to come saves with more, and a cheaper target never saves less', () => {
+  const money = fc.record({
+    inputTokens: fc.nat(200_000),
+    cachedTokens: fc.nat(200_000),
+    outputTokens: fc.nat(8_000),
+    furtherCalls: fc.nat(60),
+    from: fc.bigInt(500n, 1_000n).map((unit) => pricesAt(unit)),
+    to: fc.bigInt(1n, 499n).map((unit) => pricesAt(unit, { cacheWriteInput: (25n * unit) / 2n })),
+  })
+  fc.assert(
+    fc.property(money, (at) => {
+      if (!swapSaves(at)) return
+      assert.ok(swapSaves({ ...at, furtherCalls: at.furtherCalls + 1 }))
+      assert.ok(swapSaves({ ...at, to: pricesAt(at.to.cacheReadInput - 1n) }))
+    }),
+  )
 })

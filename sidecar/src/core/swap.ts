@@ -1,5 +1,5 @@
 /** Moving a request to another model: which, whether that model can take it, and what must change in it. */
-import type { Capabilities } from '@farebox/crds/prices.ts'
+import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
 import { matchesPattern } from './pattern.ts'
 import type { ModelRequest, Message } from './request.ts'
 import type { ModelSwap } from './shape.ts'
@@ -35,6 +35,8 @@ export interface SwapInput {
   /** The messages that will be sent, when they are not the request's own. */
   readonly messages?: readonly Message[]
   readonly to: string
+  /** The upstream that serves `to`, where that is another one. */
+  readonly upstream?: string | null
   readonly from: Capabilities
   readonly target: Capabilities
   /** Bound of the input, in the target's tokens. */
@@ -45,7 +47,7 @@ export interface SwapInput {
  * Whether the target can take the request, and with which parameters left out or renamed. Only what is present is named
  * in the change. An output limit above the target's `maxOutputTokens` is for the caller to shrink.
  */
-export function planSwap({ request, messages = request.messages, to, from, target, inputTokens }: SwapInput): SwapPlan {
+export function planSwap({ request, messages = request.messages, to, upstream = null, from, target, inputTokens }: SwapInput): SwapPlan {
   const needs = lacking(request, messages, from, target, inputTokens)
   if (needs !== null) return { status: 'incapable', needs }
   const drop = new Set(target.drop.filter((field) => request.fields.has(field)))
@@ -56,13 +58,50 @@ export function planSwap({ request, messages = request.messages, to, from, targe
     if (request.fields.has(name)) drop.add(field) // both are there: one name, one value
     else rename[field] = name
   }
-  return { status: 'swap', swap: { from: request.model, to, change: { drop: [...drop].sort(), rename } } }
+  return { status: 'swap', swap: { from: request.model, to, upstream, change: { drop: [...drop].sort(), rename } } }
 }
 
-/** The model that the tier downgrades `model` to: the first entry whose `from` matches. Null when none does, or to itself. */
-export function downgradeFor(downgrades: readonly { readonly from: string; readonly to: string }[], model: string): string | null {
-  const to = downgrades.find(({ from }) => matchesPattern(from, model))?.to
-  return to === undefined || to === model ? null : to
+/** A model to go on with, and the upstream that serves it where that is another one. */
+export interface Downgrade {
+  readonly to: string
+  readonly upstream?: string | undefined
+}
+
+/** What the tier downgrades `model` to: the first entry whose `from` matches. Null when none does, or to itself. */
+export function downgradeFor(downgrades: readonly (Downgrade & { readonly from: string })[], model: string): Downgrade | null {
+  const found = downgrades.find(({ from }) => matchesPattern(from, model))
+  return found === undefined || found.to === model ? null : found
+}
+
+/** What the question whether a swap saves anything is decided on. Token counts are whole numbers >= 0. */
+export interface SwapMoney {
+  /** Of the input, and of it what the provider's cache holds for the model in use. */
+  readonly inputTokens: number
+  readonly cachedTokens: number
+  /** Of the answer, as the last one was. */
+  readonly outputTokens: number
+  readonly from: Prices
+  readonly to: Prices
+  /** Calls expected after this one. */
+  readonly furtherCalls: number
+}
+
+/**
+ * Whether going on with the other model costs less than staying. Caches are per model: its first call pays for the whole history anew
+ * (as a cache write where those have a price), and only later ones read as much from its cache as the model in use does now.
+ *
+ *   stay  = (k + 1) x (cached x read + fresh x input + out x output)              at the old prices
+ *   swap  = input x write + out x output + k x (cached x read + fresh x input + out x output)   at the new ones
+ */
+export function swapSaves({ inputTokens, cachedTokens, outputTokens, from, to, furtherCalls }: SwapMoney): boolean {
+  const cached = BigInt(Math.min(cachedTokens, inputTokens))
+  const fresh = BigInt(inputTokens) - cached
+  const out = BigInt(outputTokens)
+  const call = (prices: Prices): bigint => cached * prices.cacheReadInput + fresh * prices.uncachedInput + out * prices.output
+  const write = cached > 0n && to.cacheWriteInput > to.uncachedInput ? to.cacheWriteInput : to.uncachedInput
+  const first = BigInt(inputTokens) * write + out * to.output
+  const further = BigInt(furtherCalls)
+  return first + further * call(to) < (further + 1n) * call(from)
 }
 
 /** Whether the tier lets a model be asked for. An empty list allows every model. */

@@ -6,7 +6,11 @@ import type { DecideInput, Decision, Plan } from '../core/decide.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { balancesOf } from '../core/terms.ts'
+import type { Upstream } from '@farebox/crds/sidecar-config.ts'
+import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
+import { familyOf } from '../wire/routes.ts'
+import type { Family } from '../wire/routes.ts'
 import type { ReserveAnswer, ReserveStep } from '../store/store.ts'
 import { goesOnObserved, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -111,6 +115,7 @@ function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
     prices: policy.prices,
     nowMs: gateway.nowMs(),
     factorOf: (model) => gateway.factors.factorOf(model),
+    serverOf: (downgrade) => serverOf(turn, downgrade),
     mayEdit: !gateway.uneditable.has(turn.conversationId),
     earlierTokens: turn.earlierTokens,
     failedSwaps: refusedSwap === null ? failedSwaps : new Set([...failedSwaps, refusedSwap]),
@@ -119,6 +124,23 @@ function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
 }
 
 const NO_SWAPS: ReadonlySet<string> = new Set()
+
+/**
+ * Another upstream can take a request over only in the format that it is written in, and with a key that this sidecar holds for it: the
+ * app's own key is for the upstream that it asked.
+ */
+function serverOf(turn: Turn, { to, upstream: name }: Downgrade): ReturnType<DecideInput['serverOf']> {
+  const { upstream: own, policy, family, gateway, incoming } = turn
+  if (name === undefined || name === own.name) return serves(own, family, to) ? { provider: own.provider, upstream: null } : null
+  const other = policy.config.upstreams.find((candidate) => candidate.name === name)
+  if (other === undefined || familyOf(other.provider) !== family || !serves(other, family, to)) return null
+  return typeof gateway.credentials.keyFor(other, incoming.headers) === 'string' ? { provider: other.provider, upstream: other.name } : null
+}
+
+/** Azure serves what was deployed; the others serve what they are asked for. */
+function serves({ deployments }: Upstream, family: Family, model: string): boolean {
+  return family !== 'azure' || deployments.some((deployment) => deployment.model === model || deployment.name === model)
+}
 
 function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveStep {
   const { gateway, conversation, terms } = turn

@@ -89,6 +89,16 @@ export function changeOf(admitted: Admitted, injectUsage: boolean): RequestChang
   }
 }
 
+/** Whom the call goes to, and with which key: where the model was swapped that may be another upstream than the one that was asked. */
+function servedBy({ turn, plan }: Admitted): Pick<Turn, 'upstream' | 'heldKey'> {
+  const { upstream, heldKey, policy, gateway, incoming } = turn
+  const other = plan.swap === null ? undefined : policy.config.upstreams.find(({ name }) => name === plan.swap?.upstream)
+  if (other === undefined) return { upstream, heldKey }
+  const key = gateway.credentials.keyFor(other, incoming.headers)
+  // It was there when the turn was decided. Without it the provider refuses; the app's own is not sent to another provider.
+  return { upstream: other, heldKey: typeof key === 'string' ? key : '' }
+}
+
 type Reading =
   /** `answer` is null for a client that has left. */
   | { readonly kind: 'stream'; readonly stream: AnswerStream; readonly answer: StreamedAnswer | null }
@@ -121,22 +131,25 @@ class Call {
   #over = false
   #clientGone = false
   #draining = false
+  readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
   readonly #sentAtMs: number
 
   constructor(admitted: Admitted, options: CallOptions, resolve: (end: CallEnd) => void) {
     this.#admitted = admitted
     this.#turn = admitted.turn
+    this.#served = servedBy(admitted)
     this.#options = options
     this.#resolve = resolve
     this.#sentAtMs = admitted.turn.gateway.nowMs()
   }
 
   start(): void {
-    const { gateway, upstream, outgoing, request, wire, call } = this.#turn
+    const { gateway, outgoing, request, wire, call } = this.#turn
+    const { upstream, heldKey } = this.#served
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
     const change = changeOf(this.#admitted, this.#options.injectUsage)
     const body = wire.render(request, change)
-    const path = wire.path(call, change)
+    const path = wire.path({ ...call, upstream }, change)
     outgoing.on('close', this.#onClientClose)
     outgoing.on('drain', this.#onClientDrain)
     gateway.metrics.inFlight.inc()
@@ -145,7 +158,7 @@ class Call {
         baseUrl: upstream.baseUrl,
         path,
         method: 'POST',
-        headers: sentHeaders(this.#turn),
+        headers: sentHeaders({ ...this.#turn, heldKey }),
         body,
       },
       {
@@ -158,7 +171,8 @@ class Call {
   }
 
   #onHead(statusCode: number, rawHeaders: readonly string[]): void {
-    const { gateway, startedAtMs, terms, heldKey } = this.#turn
+    const { gateway, startedAtMs, terms } = this.#turn
+    const { heldKey } = this.#served
     gateway.metrics.headSeconds.observe([terms.contract.tier], (gateway.nowMs() - startedAtMs) / 1000)
     if (statusCode < 200 || statusCode >= 300) {
       this.#reading = {
@@ -347,9 +361,17 @@ class Call {
     const served =
       facts?.model === null || facts?.model === undefined || facts.model === plan.model
         ? null
-        : turn.policy.prices.find(turn.upstream.provider, facts.model, turn.gateway.nowMs())
-    const priced = served ?? plan.priced
-    return costOf(usage, priced.pricesFor(inputTokens(usage), facts?.serviceTier ?? null))
+        : turn.policy.prices.find(this.#served.upstream.provider, facts.model, turn.gateway.nowMs())
+    const spent = { usage, ...(facts?.others === undefined ? {} : { others: facts.others }), serviceTier: facts?.serviceTier ?? null }
+    return costOfAnswer(spent, served ?? plan.priced, (model) => this.#otherModel(model) ?? plan.priced)
+  }
+
+  /** A model that the provider used beside the one that answered: nobody chose it, so it has the price that is known, or the most. */
+  #otherModel(model: string): PricedModel | null {
+    const { provider } = this.#turn.upstream
+    const { prices } = this.#turn.policy
+    const nowMs = this.#turn.gateway.nowMs()
+    return prices.find(provider, model, nowMs) ?? prices.ceiling(provider, model, nowMs)
   }
 
   #writeHead(statusCode: number, headers: readonly string[]): void {
@@ -397,7 +419,7 @@ class Call {
     if (reading.statusCode >= 300 && reading.statusCode < 400)
       return this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
     this.#writeHead(reading.statusCode, reading.headers)
-    this.#write(bytesWithoutKey(Buffer.concat(reading.chunks.splice(0)), this.#turn.heldKey))
+    this.#write(bytesWithoutKey(Buffer.concat(reading.chunks.splice(0)), this.#served.heldKey))
   }
 
   #refuse(refusal: Refusal): void {

@@ -174,7 +174,9 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   const cut = planCut({ request, edits: conversation.edits, keepRecentTurns: contract.context.keepRecentTurns })
   if (cut === null) return null
 
-  const name = contract.models.summarizer ?? downgradeFor(contract.models.downgrades, request.model) ?? request.model
+  const downgrade = downgradeFor(contract.models.downgrades, request.model)
+  const isHere = downgrade !== null && (downgrade.upstream === undefined || downgrade.upstream === turn.upstream.name)
+  const name = contract.models.summarizer ?? (isHere ? downgrade.to : request.model)
   const nowMs = turn.gateway.nowMs()
   const priced = policy.prices.find(turn.upstream.provider, name, nowMs)
   if (priced === null) return null
