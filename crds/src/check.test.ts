@@ -57,7 +57,7 @@ test('selector and default tier suffice for a budget', () => {
   const { spec } = budget
   assert.deepEqual([spec.mode, spec.onUnknownModel, spec.onDisconnect, spec.ungoverned], ['Enforce', 'Ceiling', 'Cancel', 'Refuse'])
   assert.deepEqual([spec.identity.fallback, spec.identity.scope, spec.contractMaxAge], ['PrefixChain', 'Namespace', '720h'])
-  assert.deepEqual(spec.identity.carriers, ['Header', 'Baggage', 'Metadata', 'PromptCacheKey'])
+  assert.deepEqual(spec.identity.carriers, ['Header', 'Baggage', 'Conversation', 'PreviousResponse', 'Metadata', 'PromptCacheKey'])
 })
 
 test('what is not one of ours is told what it must be', () => {
@@ -117,8 +117,52 @@ test('what only a price per user can have is refused elsewhere', () => {
   const fields = (more: object): string[] => problemsOf(tierWith({ ...perConversation, ...more })).map((line) => line.split(':')[0] ?? '')
   assert.deepEqual(fields({ budget: { perUser: '1.00' } }), ['spec.budget.perUser'])
   assert.deepEqual(fields({ ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }] }), ['spec.ladder'])
+  assert.deepEqual(fields({ sessions: { maxTurns: 40 } }), ['spec.sessions.maxTurns'])
+  assert.deepEqual(fields({ sessions: { idleAfter: '1h' } }), ['spec.sessions.idleAfter'])
   assert.deepEqual(fields({ upgrade: { tier: 'pro', whenUserExceedsPercent: 80 } }), ['spec.upgrade'])
   assert.deepEqual(fields({ pricing: { model: 'PerConversation', price: '1.00', period: { unit: 'Day' } } }), ['spec.pricing.period'])
+})
+
+test('where sessions follow one another it must be said whether users may search them', () => {
+  const silent = [
+    'spec.sessions.memory: must say whether users may search what earlier sessions said: { mode: Searchable } or { mode: None }',
+  ]
+  const reset = { ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }] }
+  assert.deepEqual(problemsOf(tierWith(reset)), silent)
+  assert.deepEqual(problemsOf(tierWith({ sessions: { maxTurns: 40 } })), silent)
+  assert.deepEqual(problemsOf(tierWith({ sessions: { idleAfter: '1h' } })), silent)
+  for (const mode of ['Searchable', 'None'] as const)
+    assert.deepEqual(problemsOf(tierWith({ ...reset, sessions: { maxTurns: 40, idleAfter: '1m', memory: { mode } } })), [])
+  assert.deepEqual(problemsOf(tierWith({ sessions: { memory: { mode: 'Searchable' } } })), [], 'a tier without resets may have a memory')
+})
+
+test('a memory keeps what was said for a minute to a year', () => {
+  const problems = (retention: string): readonly string[] =>
+    problemsOf(tierWith({ sessions: { memory: { mode: 'Searchable', retention } } }))
+  const bounds = ['spec.sessions.memory.retention: must be at least 1m and at most 8760h']
+  assert.deepEqual(['1m', '60s', '8760h'].flatMap(problems), [])
+  assert.deepEqual(problems('59s'), bounds)
+  assert.deepEqual(problems('8760h1s'), bounds)
+})
+
+test('pauses shorter than a minute are no pauses', () => {
+  const idle = (idleAfter: string): readonly string[] => problemsOf(tierWith({ sessions: { idleAfter, memory: { mode: 'None' } } }))
+  const quiet = (quietPeriod: string): readonly string[] => problemsOf(budgetWith({ resolution: { quietPeriod } }))
+  assert.deepEqual([idle('1m'), quiet('1m')], [[], []])
+  assert.deepEqual(idle('59s'), ['spec.sessions.idleAfter: must be at least 1m'])
+  assert.deepEqual(quiet('0s'), ['spec.resolution.quietPeriod: must be at least 1m'])
+})
+
+test('deployments belong to Azure', () => {
+  const upstream = (provider: string | undefined, deployments: readonly object[]) =>
+    problemsOf(budgetWith({ upstreams: [{ name: 'eu', provider, baseURL: 'https://eu.example.com', deployments }] }))
+  const chat = { name: 'chat.v1', model: 'gpt-4o' }
+  const azureOnly = ['spec.upstreams[0].deployments: is for the provider azure only: others are asked for models by name']
+  assert.deepEqual(upstream('azure', [chat, { ...chat, name: 'chat.v2' }]), [])
+  assert.deepEqual(upstream('openai', []), [])
+  assert.deepEqual(upstream('openai', [chat]), azureOnly)
+  assert.deepEqual(upstream(undefined, [chat]), azureOnly)
+  assert.deepEqual(upstream('azure', [chat, chat]), ['spec.upstreams[0].deployments[1].name: must be there only once: chat.v1'])
 })
 
 test('an upgrade is told from a percent that a user can reach', () => {

@@ -52,6 +52,7 @@ export const VOLUMES = {
   token: 'farebox-token',
   runtime: 'farebox-runtime',
   credentials: 'farebox-credentials',
+  claimKeys: 'farebox-claim-keys',
 } as const
 
 /** Where the sidecar finds things. */
@@ -66,6 +67,8 @@ export const PATHS = {
   runtime: '/var/run/secrets/farebox/runtime',
   /** One file for each upstream whose key the sidecar holds, by the upstream's name. */
   credentials: '/var/run/secrets/farebox/credentials',
+  /** Keys by which claims of a tier are signed: one file for each, by the key's id. */
+  claimKeys: '/var/run/secrets/farebox/claim-keys',
 } as const
 
 /** Keys of the config map that carries a budget's config. */

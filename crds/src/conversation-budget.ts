@@ -1,24 +1,28 @@
 /** ConversationBudget: binds workloads of its namespace to tiers. `selector` and `tier.default` suffice. */
 import * as z from 'zod'
 import { SKIP_REASONS } from './cluster.ts'
-import { DURATION_PATTERN } from './duration.ts'
 import {
   Amount,
   API_VERSION,
   boundedMap,
   Count,
   Duration,
+  durationRule,
   HeaderName,
   Metadata,
+  ModelName,
   ObjectName,
   patterned,
   SecretRef,
   StatusBase,
   text,
+  Tokens,
+  UpstreamName,
 } from './fields.ts'
-import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
+import { CARRIERS, CLAIM_TOKEN_FORMATS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
+import { HOSTED_CALLS_MAX } from './sidecar-config.ts'
 import { STALE_ACTIONS } from './stale.ts'
 import { ALLOWANCE_PERCENT, STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { TrafficStatus } from './traffic-status.ts'
@@ -62,7 +66,20 @@ const Tier = rules(
       .meta({ 'x-kubernetes-list-type': 'set' })
       .describe('Tiers that a claim may choose; the default is always among them.'),
     claim: z
-      .strictObject({ header: HeaderName.default('x-farebox-tier').describe('Its name; it is not forwarded.') })
+      .strictObject({
+        header: HeaderName.default('x-farebox-tier').describe('Its name; it is not forwarded.'),
+        token: z
+          .strictObject({
+            format: z.enum(CLAIM_TOKEN_FORMATS).describe('How: by HMAC-SHA256 over a short text, or as a JSON Web Token. Either expires.'),
+            secretRef: z
+              .strictObject({ name: ObjectName.describe('A Secret of the same namespace.') })
+              .describe(
+                'Every entry of it is a key, and its name the id of the key. All of them are accepted, so that keys can be rotated: add the new one, sign by it, take the old one away.',
+              ),
+          })
+          .optional()
+          .describe('The header holds a signed token; absent: the plain name of a tier, from whoever sends it.'),
+      })
       .optional()
       .describe('The request header that may choose among `allowed`; absent: none.'),
   }),
@@ -89,35 +106,55 @@ const Identity = z.strictObject({
   scope: z.enum(SCOPES).default('Namespace').describe('Who shares a conversation id.'),
 })
 
-const Upstream = z.strictObject({
-  name: patterned(/^[a-z][a-z0-9-]{0,30}$/, 31, 'must be lower-case letters, digits and "-", beginning with a letter').describe(
-    'The first path segment on the data plane: `openai` serves `/openai/v1/...`.',
-  ),
-  provider: text(1, 63).default('openai').describe('Whose price list applies. The wire format is that of OpenAI.'),
-  baseURL: patterned(
-    /^https?:[/][/][^ \t\r\n?#@]+$/,
-    512,
-    'must be an http or https URL without query, such as "https://api.openai.com/v1"',
-  ).describe('Where requests go, version included.'),
-  credential: z
-    .strictObject({
-      secretRef: SecretRef.describe(
-        "Where it is. Sidecars of pods that start from now on hold it, and the apps' containers get a key that is worth nothing. Whoever writes this says by `baseURL` where the key goes.",
+const Upstream = rules(
+  z.strictObject({
+    name: UpstreamName.describe('The first path segment on the data plane: `openai` serves `/openai/v1/...`.'),
+    provider: text(1, 63)
+      .default('openai')
+      .describe(
+        "Whose price list applies, and whose wire format: `anthropic` speaks Anthropic's Messages, `google` Gemini's, `azure` OpenAI's by deployments, every other OpenAI's.",
       ),
-    })
-    .optional()
-    .describe(
-      "The provider's key, for sidecars alone: an app that has none cannot go past them. Absent: the app's own key passes through unread.",
-    ),
-  injectUsage: z
-    .enum(['Auto', 'Never'])
-    .default('Auto')
-    .describe('Ask streams for their usage and take it out again when the client did not ask.'),
-  outputLimitField: z
-    .enum(['max_completion_tokens', 'max_tokens'])
-    .default('max_completion_tokens')
-    .describe('The field that bounds output when a request has none.'),
-})
+    baseURL: patterned(
+      /^https?:[/][/][^ \t\r\n?#@]+$/,
+      512,
+      'must be an http or https URL without query, such as "https://api.openai.com/v1"',
+    ).describe('Where requests go, version included.'),
+    credential: z
+      .strictObject({
+        secretRef: SecretRef.describe(
+          "Where it is. Sidecars of pods that start from now on hold it, and the apps' containers get a key that is worth nothing. Whoever writes this says by `baseURL` where the key goes.",
+        ),
+      })
+      .optional()
+      .describe(
+        "The provider's key, for sidecars alone: an app that has none cannot go past them. Absent: the app's own key passes through unread.",
+      ),
+    injectUsage: z
+      .enum(['Auto', 'Never'])
+      .default('Auto')
+      .describe('Ask streams for their usage and take it out again when the client did not ask.'),
+    outputLimitField: z
+      .enum(['max_completion_tokens', 'max_tokens'])
+      .default('max_completion_tokens')
+      .describe('The field that bounds output when a request has none.'),
+    deployments: z
+      .array(
+        z.strictObject({
+          name: patterned(/^[A-Za-z0-9._-]{1,64}$/, 64, 'must be 1 to 64 letters, digits, ".", "_" and "-"').describe('As paths have it.'),
+          model: ModelName.describe('The model, as price lists call it.'),
+        }),
+      )
+      .max(64)
+      .default([])
+      .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] })
+      .describe('What each deployment of Azure serves; one that is not here is taken to be called like its model.'),
+  }),
+  {
+    rule: "!has(self.deployments) || size(self.deployments) == 0 || (has(self.provider) && self.provider == 'azure')",
+    message: 'is for the provider azure only: others are asked for models by name',
+    fieldPath: '.deployments',
+  },
+)
 
 const OnStoreFailure = rules(
   z.strictObject({
@@ -141,7 +178,6 @@ const OnStoreFailure = rules(
   },
 )
 
-/** The API server runs a rule on a text that does not fit its pattern as well: then the pattern speaks. */
 const OnStale = rules(
   z.strictObject({
     after: Duration.default('24h').describe('How long a sidecar must not have been told what is in force. At least `1m`.'),
@@ -150,11 +186,11 @@ const OnStale = rules(
       .default('Continue')
       .describe('`Continue`: it goes on with the last config that it had. `Deny`: no new calls.'),
   }),
-  {
-    rule: `!has(self.after) || size(self.after) < 2 || !self.after.matches('${DURATION_PATTERN.source}') || duration(self.after) >= duration('1m')`,
-    message: 'must be at least 1m: a sidecar is told every 15 seconds, and a restart of the operator takes longer',
-    fieldPath: '.after',
-  },
+  durationRule(
+    'after',
+    { min: '1m' },
+    'must be at least 1m: a sidecar is told every 15 seconds, and a restart of the operator takes longer',
+  ),
 )
 
 const Store = rules(
@@ -205,6 +241,17 @@ const Injection = z.strictObject({
 
 const ToolNames = z.array(text(1, 128)).max(64).default([]).describe('Tools by name; a trailing `*` matches the rest.')
 
+const Resolution = rules(
+  z.strictObject({
+    toolNames: ToolNames,
+    quietPeriod: Duration.optional().describe(
+      'A conversation without a turn for so long is assumed to be resolved. At least `1m`; absent: none is.',
+    ),
+    reopenWindow: Duration.default('72h').describe('A user turn within this time of a resolution takes it back.'),
+  }),
+  durationRule('quietPeriod', { min: '1m' }, 'must be at least 1m'),
+)
+
 const Spec = z.strictObject({
   selector: Selector.describe('Labels of the pods that this governs.'),
   tier: Tier.describe('Which plans the conversations of these pods are on.'),
@@ -215,7 +262,7 @@ const Spec = z.strictObject({
     .max(16)
     .default([])
     .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] })
-    .describe('Model providers; empty: OpenAI at its own address.'),
+    .describe('Model providers; empty: `openai`, `anthropic` and `gemini`, each at its own address.'),
   limits: z
     .array(z.strictObject({ amount: Amount.describe('US dollars.'), period: PeriodSchema.describe('How long it lasts.') }))
     .max(8)
@@ -255,10 +302,29 @@ const Spec = z.strictObject({
     })
     .prefault({})
     .describe('How retrieved context is marked: results of these tools, text between these tags.'),
-  resolution: z
+  taskBoundary: z
     .strictObject({ toolNames: ToolNames })
     .prefault({})
-    .describe('How a resolved conversation is known: by the app API, or by an answer that calls one of these tools.'),
+    .describe(
+      'How the end of a task is known: by the header `x-farebox-boundary`, by the app API, or by an answer that calls one of these tools.',
+    ),
+  resolution: Resolution.prefault({}).describe(
+    'How a resolved conversation is known: by the app API, or by an answer that calls one of these tools.',
+  ),
+  hostedTools: z
+    .strictObject({
+      maxCalls: z
+        .int()
+        .min(1)
+        .max(HOSTED_CALLS_MAX)
+        .optional()
+        .describe('Calls of one request; the provider is told. Absent: as many as the request allows.'),
+      maxResultTokens: Tokens.optional().describe(
+        'The most that the result of one call adds to the input; absent: whatever the window of the model holds.',
+      ),
+    })
+    .prefault({})
+    .describe('Bounds of tools that the provider runs itself, such as web search: they tell how much a request with them may cost.'),
 })
 
 /** Pods that a status names, and the length of what it says of each: an object's status stays below 16 KiB. */

@@ -2,6 +2,7 @@
 import * as z from 'zod'
 import { DURATION_PATTERN } from './duration.ts'
 import { rules } from './rules.ts'
+import type { Rule } from './rules.ts'
 import { SIGNED_USD_PATTERN, USD_PATTERN } from './usd.ts'
 
 export const API_GROUP = 'farebox.dev'
@@ -56,6 +57,19 @@ export const Duration = patterned(DURATION_PATTERN, 18, 'must be a duration such
   2,
   'must be a duration such as "20m" or "24h"',
 )
+
+/**
+ * That a field of the object holds a duration from `min` to `max`. The API server runs a rule on a text that does not fit its pattern as
+ * well: then the pattern speaks.
+ */
+export function durationRule(field: string, { min, max }: { readonly min: string; readonly max?: string }, message: string): Rule {
+  const value = `self.${field}`
+  const isNone = `!has(${value}) || size(${value}) < 2 || !${value}.matches('${DURATION_PATTERN.source}')`
+  const isEnough = `duration(${value}) >= duration('${min}')`
+  const isIn = max === undefined ? isEnough : `(${isEnough} && duration(${value}) <= duration('${max}'))`
+  return { rule: `${isNone} || ${isIn}`, message, fieldPath: `.${field}` }
+}
+
 export const IsoDate = z.iso
   .date({ error: (issue) => (issue.input === undefined ? undefined : 'must be a date such as "2026-11-24"') })
   .max(10)
@@ -70,6 +84,8 @@ const NamespaceName = patterned(
   63,
   'must be the name of a namespace: lower-case letters, digits and "-"',
 )
+/** How an upstream is called, on the data plane as well. */
+export const UpstreamName = patterned(/^[a-z][a-z0-9-]{0,30}$/, 31, 'must be lower-case letters, digits and "-", beginning with a letter')
 export const ModelName = text(1, 128)
 /** A model, or a pattern that ends in `*`. */
 export const ModelPattern = text(1, 128).regex(/^[^*]*[*]?$/, 'must be a model name, where only the end may be "*"')

@@ -1,6 +1,13 @@
-/** Where a conversation id may come from; facts: OpenAI and OpenTelemetry carriers, in our order of trust. */
-export const CARRIERS = ['Header', 'Baggage', 'Metadata', 'PromptCacheKey'] as const
+/**
+ * Where a conversation id may come from, in our order of trust: `x-farebox-conversation`, the `baggage` of OpenTelemetry, and of OpenAI's
+ * requests `conversation`, `previous_response_id`, `metadata` and `prompt_cache_key`.
+ */
+export const CARRIERS = ['Header', 'Baggage', 'Conversation', 'PreviousResponse', 'Metadata', 'PromptCacheKey'] as const
 export type Carrier = (typeof CARRIERS)[number]
+
+/** How the claim of a tier may be signed: by a shared key (HMAC-SHA256), or as a JSON Web Token (RFC 7519). */
+export const CLAIM_TOKEN_FORMATS = ['HMAC', 'JWT'] as const
+export type ClaimTokenFormat = (typeof CLAIM_TOKEN_FORMATS)[number]
 
 /** Where a user id may come from: `x-farebox-user`, `safety_identifier`, `user`, `metadata.user_id`. */
 export const USER_CARRIERS = ['Header', 'SafetyIdentifier', 'User', 'Metadata'] as const

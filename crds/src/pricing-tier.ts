@@ -5,6 +5,8 @@ import {
   API_VERSION,
   boundedMap,
   Count,
+  Duration,
+  durationRule,
   IsoDate,
   Metadata,
   ModelName,
@@ -15,11 +17,12 @@ import {
   StatusBase,
   text,
   Tokens,
+  UpstreamName,
 } from './fields.ts'
 import { DEFAULT_ALERTS, DEFAULT_LADDER, ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
-import { NOTICE_OCCASIONS } from './sidecar-config.ts'
+import { MEMORY_MODES, NOTICE_OCCASIONS, SESSION_TURNS_MAX } from './sidecar-config.ts'
 import { Margin } from './traffic-status.ts'
 
 export const PRICING_MODELS = ['FlatPerUser', 'PerConversation', 'PerResolution'] as const
@@ -51,6 +54,12 @@ const UnitEconomics = z.strictObject({
     .max(100)
     .optional()
     .describe('Conversations that are resolved, in percent; required for `PerResolution`.'),
+  heavyUserTimesMedian: z
+    .int()
+    .min(2)
+    .max(1000)
+    .default(10)
+    .describe('A user who costs so many times the median user of a period counts as heavy.'),
 })
 
 const Budget = z.strictObject({
@@ -73,7 +82,11 @@ const Context = z.strictObject({
 })
 
 const Downgrade = rules(
-  z.strictObject({ from: ModelPattern.describe('A model, or a pattern.'), to: ModelName.describe('The model that answers instead.') }),
+  z.strictObject({
+    from: ModelPattern.describe('A model, or a pattern.'),
+    to: ModelName.describe('The model that answers instead.'),
+    upstream: UpstreamName.optional().describe('The upstream of the budget that serves it; absent: the one that was asked.'),
+  }),
   {
     rule: 'self.from != self.to',
     message: 'must be another model than from',
@@ -126,14 +139,40 @@ const Ladder = rules(
   },
 )
 
-const Sessions = z.strictObject({
-  resetAt: z
-    .enum(['TaskBoundary', 'Immediately'])
-    .default('TaskBoundary')
-    .describe('Whether a reset waits until the app says that a new task begins.'),
-  recap: z.enum(['Summary', 'None']).default('Summary').describe('What the next session is told of the last.'),
-  maxResets: z.int().min(0).max(100).default(3).describe('Further sessions that one conversation may open, each with a budget of its own.'),
-})
+const Memory = rules(
+  z.strictObject({
+    mode: z.enum(MEMORY_MODES).describe('`Searchable`: a user may search what they and the assistant said. `None`: nothing of it is kept.'),
+    retention: Duration.default('720h').describe('How long it is kept. At least `1m`, at most `8760h`.'),
+  }),
+  durationRule('retention', { min: '1m', max: '8760h' }, 'must be at least 1m and at most 8760h'),
+)
+
+const Sessions = rules(
+  z.strictObject({
+    resetAt: z
+      .enum(['TaskBoundary', 'Immediately'])
+      .default('TaskBoundary')
+      .describe('Whether a reset waits until the app says that a new task begins.'),
+    recap: z.enum(['Summary', 'None']).default('Summary').describe('What the next session is told of the last.'),
+    maxResets: z
+      .int()
+      .min(0)
+      .max(100)
+      .default(3)
+      .describe('Further sessions that one conversation may open, each with a budget of its own.'),
+    maxTurns: z
+      .int()
+      .min(1)
+      .max(SESSION_TURNS_MAX)
+      .optional()
+      .describe('User turns of a session: a question with the tool calls after it is one. The next one opens a new session.'),
+    idleAfter: Duration.optional().describe('A user turn after so long a pause opens a new session. At least `1m`.'),
+    memory: Memory.optional().describe(
+      'What users may search of what was said, in this session and before. Required where sessions may follow one another; absent: `None`.',
+    ),
+  }),
+  durationRule('idleAfter', { min: '1m' }, 'must be at least 1m'),
+)
 
 const LOCALES = { pattern: /^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$/, message: 'keys must be locales, such as en or pt-BR' }
 const Locale = patterned(LOCALES.pattern, 35, 'must be a locale, such as en or pt-BR')
@@ -179,7 +218,7 @@ const Spec = rules(
     ladder: Ladder.default(DEFAULT_LADDER.map((step) => ({ ...step }))).describe(
       'What is taken away, and from how many percent of the budget on. Steps add up.',
     ),
-    sessions: Sessions.prefault({}).describe('What follows when the last step has `end: Reset`.'),
+    sessions: Sessions.prefault({}).describe('When a conversation begins a new session, and what follows then.'),
     notices: Notices.prefault({}).describe('What users are told when something is taken away.'),
     upgrade: z
       .strictObject({
@@ -218,6 +257,21 @@ const Spec = rules(
     rule: "self.pricing.model == 'FlatPerUser' || !self.ladder.exists(s, has(s.end) && s.end == 'Reset')",
     message: 'end: Reset needs a budget of the user behind it, which only a FlatPerUser tier has',
     fieldPath: '.ladder',
+  },
+  {
+    rule: "self.pricing.model == 'FlatPerUser' || !has(self.sessions.maxTurns)",
+    message: 'needs a budget of the user behind it, which only a FlatPerUser tier has',
+    fieldPath: '.sessions.maxTurns',
+  },
+  {
+    rule: "self.pricing.model == 'FlatPerUser' || !has(self.sessions.idleAfter)",
+    message: 'needs a budget of the user behind it, which only a FlatPerUser tier has',
+    fieldPath: '.sessions.idleAfter',
+  },
+  {
+    rule: "self.pricing.model != 'FlatPerUser' || has(self.sessions.memory) || !(has(self.sessions.maxTurns) || has(self.sessions.idleAfter) || self.ladder.exists(s, has(s.end) && s.end == 'Reset'))",
+    message: 'must say whether users may search what earlier sessions said: { mode: Searchable } or { mode: None }',
+    fieldPath: '.sessions.memory',
   },
   {
     rule: "self.pricing.model == 'FlatPerUser' || !has(self.upgrade)",

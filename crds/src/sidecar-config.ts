@@ -4,7 +4,7 @@
  * currency: the ledger is USD, and `usdRate` turns it back for people.
  */
 import * as z from 'zod'
-import { CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
+import { CARRIERS, CLAIM_TOKEN_FORMATS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { PriceEntrySchema } from './price-entry.ts'
@@ -18,6 +18,7 @@ const Usd = z.string().regex(USD_PATTERN)
 const Percent = z.int().min(0).max(100)
 const DurationMs = z.int().min(0)
 const TokenCount = z.int().min(1).max(100_000_000)
+const UpstreamName = z.string().regex(/^[a-z][a-z0-9-]{0,30}$/)
 
 /** What users read, by occasion and locale: `texts.Summarize.en`. Built-in words stand in for what is absent. */
 export const NOTICE_OCCASIONS = [
@@ -31,6 +32,12 @@ export const NOTICE_OCCASIONS = [
   'Upgrade',
 ] as const
 export type NoticeOccasion = (typeof NOTICE_OCCASIONS)[number]
+
+/** Calls of a provider's own tools that one request may be limited to. */
+export const HOSTED_CALLS_MAX = 100
+export const MEMORY_MODES = ['Searchable', 'None'] as const
+/** User turns that a session may be limited to. */
+export const SESSION_TURNS_MAX = 10_000
 
 /** The terms of a tier, in the form that a conversation is pinned to. `hash` is over everything else in it. */
 export const ContractSchema = z.strictObject({
@@ -66,7 +73,8 @@ export const ContractSchema = z.strictObject({
   models: z.strictObject({
     /** Empty: every model. A trailing `*` matches the rest of a name. */
     allow: z.array(z.string()),
-    downgrades: z.array(z.strictObject({ from: z.string(), to: z.string() })),
+    /** `upstream`: the one that serves `to`; absent: the one that was asked. */
+    downgrades: z.array(z.strictObject({ from: z.string(), to: z.string(), upstream: UpstreamName.optional() })),
     summarizer: z.string().optional(),
     maxOutputTokens: TokenCount.optional(),
     usefulOutputTokens: TokenCount.optional(),
@@ -77,7 +85,15 @@ export const ContractSchema = z.strictObject({
     resetAt: z.enum(['TaskBoundary', 'Immediately']),
     recap: z.enum(['Summary', 'None']),
     maxResets: z.int().min(0).max(100),
+    /** User turns of a session: the next one opens another. Absent: any number. */
+    maxTurns: z.int().min(1).max(SESSION_TURNS_MAX).optional(),
+    /** A user turn after so long a pause opens another session. Absent: after none. */
+    idleAfterMs: DurationMs.optional(),
+    /** What users may search of what they and the assistant said. `None` keeps nothing. */
+    memory: z.strictObject({ mode: z.enum(MEMORY_MODES), retentionMs: DurationMs }),
   }),
+  /** A user who costs so many times the median user of a period counts as heavy. */
+  heavyUserTimesMedian: z.int().min(2).max(1000),
   notices: z.strictObject({
     mode: z.enum(['Inline', 'HeadersOnly']),
     texts: z.partialRecord(z.enum(NOTICE_OCCASIONS), z.record(z.string(), z.string())),
@@ -90,8 +106,8 @@ export type Contract = z.infer<typeof ContractSchema>
 
 export const UpstreamSchema = z.strictObject({
   /** The first path segment on the data plane: `openai` serves `/openai/v1/...`. */
-  name: z.string().regex(/^[a-z][a-z0-9-]{0,30}$/),
-  /** Whose price list and wire format: all are OpenAI-shaped. */
+  name: UpstreamName,
+  /** Whose price list and wire format: `anthropic` speaks Messages, `google` Gemini, `azure` OpenAI's by deployments, all others OpenAI's. */
   provider: z.string(),
   /** Origin and path prefix, without a trailing slash: `https://api.openai.com/v1`. */
   baseUrl: z.url({ protocol: /^https?$/ }),
@@ -101,6 +117,8 @@ export const UpstreamSchema = z.strictObject({
   injectUsage: z.enum(['Auto', 'Never']),
   /** The field that bounds output when the client names none. */
   outputLimitField: z.enum(['max_completion_tokens', 'max_tokens']),
+  /** Azure: which model each deployment serves, by the deployment's name. */
+  deployments: z.array(z.strictObject({ name: z.string(), model: z.string() })),
 })
 export type Upstream = z.infer<typeof UpstreamSchema>
 
@@ -117,8 +135,8 @@ export const SidecarConfigSchema = z.strictObject({
     default: z.string(),
     /** Tiers that a claim may choose, the default among them. */
     allowed: z.array(z.string()).min(1),
-    /** The request header that carries a claim; absent: claims are rejected. */
-    claimHeader: z.string().optional(),
+    /** The request header, lower-case, that carries a claim; absent: claims are rejected. Without `token` it is the tier's name. */
+    claim: z.strictObject({ header: z.string(), token: z.strictObject({ format: z.enum(CLAIM_TOKEN_FORMATS) }).optional() }).optional(),
   }),
   /** The newest terms of each allowed tier, by tier name. */
   contracts: z.record(z.string(), ContractSchema),
@@ -143,7 +161,17 @@ export const SidecarConfigSchema = z.strictObject({
   /** What to do once nobody has told for so long what is in force. */
   onStale: z.strictObject({ afterMs: DurationMs, action: z.enum(STALE_ACTIONS) }),
   retrieval: z.strictObject({ toolNames: z.array(z.string()), tags: z.array(z.string()) }),
-  resolution: z.strictObject({ toolNames: z.array(z.string()) }),
+  /** An answer that calls one of these tools ends a task. */
+  taskBoundary: z.strictObject({ toolNames: z.array(z.string()) }),
+  resolution: z.strictObject({
+    toolNames: z.array(z.string()),
+    /** Without a turn for so long a conversation is assumed to be resolved. Absent: none is assumed. */
+    quietPeriodMs: DurationMs.optional(),
+    /** A user turn within this time of a resolution takes it back. */
+    reopenWindowMs: DurationMs,
+  }),
+  /** Bounds of tools that the provider runs itself. Absent: a call of one of them is held at the most that the provider may do. */
+  hostedTools: z.strictObject({ maxCalls: z.int().min(1).max(HOSTED_CALLS_MAX).optional(), maxResultTokens: TokenCount.optional() }),
   /** PriceBook entries, which come before the shipped catalogue. */
   prices: z.array(PriceEntrySchema),
 })

@@ -27,8 +27,32 @@ const Alerts = boundedMap(Count, ALERTS_SHOWN_MAX, { pattern: /^(100|[1-9][0-9]?
 const OutcomeCounts = {
   started: Count.describe('Conversations that began.'),
   confirmed: Count.describe('Resolved.'),
+  assumed: Count.optional().describe('Taken for resolved, since nobody came back.'),
   reversed: Count.describe('Resolved, and then not after all.'),
 }
+/** Shares of a user budget by which users are counted, in percent. */
+export const USE_BANDS = ['0-24', '25-49', '50-74', '75-99', '100'] as const
+export type UseBand = (typeof USE_BANDS)[number]
+
+const Resolutions = z.strictObject({
+  ...OutcomeCounts,
+  ratePercent: Percent.optional().describe('Conversations that are resolved, in percent of those that began, rounded down.'),
+  costPer: Amount.optional().describe('What a resolution cost.'),
+  targetCostPer: Amount.optional().describe('What it may cost for the margin that the plan wants.'),
+  pricePer: Amount.optional().describe('What it is sold for.'),
+  unresolvedCost: Amount.optional().describe('What conversations without a resolution cost.'),
+})
+
+const Users = z.strictObject({
+  active: Count.describe('Users who cost something in it.'),
+  heavy: Count.describe('Of them, those who cost many times the median one: `unitEconomics.heavyUserTimesMedian`.'),
+  heavySharePercent: Percent.describe('What those cost, in percent of what all did, rounded down.'),
+  upgradeCandidates: Count.describe('Users past `upgrade.whenUserExceedsPercent` of their budget.'),
+  byUse: boundedMap(Count, USE_BANDS.length, {
+    pattern: new RegExp(`^(${USE_BANDS.join('|')})$`),
+    message: `keys must be ${USE_BANDS.join(', ')}`,
+  }).describe('How many by the percent of the user budget that they used; bands without any are left out.'),
+})
 
 /** Gross margin, in percent of the price. */
 export const Margin = z.strictObject({
@@ -56,9 +80,8 @@ const TierTraffic = z.strictObject({
     })
     .describe('Cost per conversation, in US dollars.'),
   alerts: Alerts,
-  resolutions: z
-    .strictObject({ ...OutcomeCounts, costPer: Amount.optional().describe('What a resolution cost, in US dollars.') })
-    .describe('Outcomes of the last 28 days.'),
+  resolutions: Resolutions.describe('Outcomes of the last 28 days, and what they cost and earn in US dollars.'),
+  users: Users.optional().describe('Users of the current period of the plan; of a plan without one, of the last 28 days.'),
   margin: Margin.describe('Gross margin, in percent of the price.'),
 })
 export type TierTraffic = z.infer<typeof TierTraffic>

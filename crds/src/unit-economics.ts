@@ -29,8 +29,13 @@ export type Derivation =
   /** Nothing is left for inference. `field` is the number to look at first. */
   | { readonly status: 'marginLeavesNothing'; readonly field: string; readonly message: string; readonly lines: readonly Line[] }
 
+/** Of a tier's spec, what budgets follow from. */
+interface PricedSpec extends Pick<PricingTier['spec'], 'pricing'> {
+  readonly unitEconomics: Omit<PricingTier['spec']['unitEconomics'], 'heavyUserTimesMedian'>
+}
+
 /** `inference per unit = price x (1 - margin) - otherCost`; the rest by pricing model. The spec has passed its schema and rules. */
-export function deriveBudgets(spec: Pick<PricingTier['spec'], 'pricing' | 'unitEconomics'>): Derivation {
+export function deriveBudgets(spec: PricedSpec): Derivation {
   const { pricing, unitEconomics } = spec
   const price = parseUsd(pricing.price)
   const otherCost = parseUsd(unitEconomics.otherCost)

@@ -17,6 +17,7 @@ test('what is not said has its default', () => {
     identityKey: null,
     operator: null,
     credentialsDir: null,
+    claimKeysDir: null,
     drainMs: 25_000,
     pod: null,
     namespace: 'default',
@@ -26,6 +27,12 @@ test('what is not said has its default', () => {
     logLevel: 'info',
     logFile: null,
   })
+})
+
+test('keys that are held are in folders', () => {
+  const read = readSettings({ ...NEEDED, FAREBOX_CREDENTIALS: '/keys', FAREBOX_CLAIM_KEYS: '/claim-keys' })
+  assert.deepEqual([read.credentialsDir, read.claimKeysDir], ['/keys', '/claim-keys'])
+  assert.throws(() => readSettings({ ...NEEDED, FAREBOX_CLAIM_KEYS: '' }), /FAREBOX_CLAIM_KEYS: /)
 })
 
 test('the life of the ledger is told in days', () => {

@@ -55,6 +55,8 @@ const SettingsSchema = z.object({
   FAREBOX_TOKEN: z.string().min(1).optional(),
   /** A folder with a file for each upstream whose key is held here, by the upstream's name; followed. */
   FAREBOX_CREDENTIALS: z.string().min(1).optional(),
+  /** A folder with a file for each key by which claims of a tier are signed, by the key's id; followed. */
+  FAREBOX_CLAIM_KEYS: z.string().min(1).optional(),
   /** How long calls under way have to end after a signal, in ms. */
   FAREBOX_DRAIN: z.coerce
     .number('must be a number of milliseconds')
@@ -88,6 +90,7 @@ export interface Settings {
   /** Null: nobody delivers configs or hears reports. */
   readonly operator: OperatorSettings | null
   readonly credentialsDir: string | null
+  readonly claimKeysDir: string | null
   readonly drainMs: number
   readonly pod: string | null
   readonly listen: { readonly host: string; readonly port: number }
@@ -137,6 +140,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     ledgerLifeMs: read.FAREBOX_LEDGER_DAYS === undefined ? undefined : read.FAREBOX_LEDGER_DAYS * DAY_MS,
     operator: operatorOf(read),
     credentialsDir: read.FAREBOX_CREDENTIALS ?? null,
+    claimKeysDir: read.FAREBOX_CLAIM_KEYS ?? null,
     drainMs: read.FAREBOX_DRAIN,
     pod: read.FAREBOX_POD ?? null,
     listen: read.FAREBOX_LISTEN,

@@ -30,7 +30,16 @@ const QUOTA = 'quota'
 const LIMITS = 'limits'
 /** Has no budget. */
 const BARE = 'bare'
-const BASE_URLS = ['FAREBOX_BASE_URL_OPENAI', 'OPENAI_BASE_URL']
+/** Of a budget without upstreams. */
+const ENVIRONMENT = [
+  { name: 'FAREBOX_BASE_URL_OPENAI', value: 'http://127.0.0.1:4180/openai/v1' },
+  { name: 'FAREBOX_BASE_URL_ANTHROPIC', value: 'http://127.0.0.1:4180/anthropic' },
+  { name: 'FAREBOX_BASE_URL_GEMINI', value: 'http://127.0.0.1:4180/gemini' },
+  { name: 'OPENAI_BASE_URL', value: 'http://127.0.0.1:4180/openai/v1' },
+  { name: 'ANTHROPIC_BASE_URL', value: 'http://127.0.0.1:4180/anthropic' },
+  { name: 'GOOGLE_GEMINI_BASE_URL', value: 'http://127.0.0.1:4180/gemini' },
+]
+const BASE_URLS = ENVIRONMENT.map(({ name }) => name)
 const PULL_SECRETS = ['regcred', 'mirror']
 const MIB = 1_048_576
 const GENERATED = { tried: 64, admittedMin: 50, atOnce: 8 }
@@ -175,11 +184,7 @@ describe('pods on a control plane', { skip: cluster === null ? 'there is no cont
     const sidecar = sidecarIn(pod)
     assert.equal(sidecar.restartPolicy, 'Always')
     assert.equal(sidecar.env?.find(({ name }) => name === 'FAREBOX_OPERATOR')?.value, operator.deliveryUrl)
-    for (const name of ['app', 'migrate']) assert.deepEqual(names(envOf(pod, name)), BASE_URLS)
-    assert.deepEqual(
-      envOf(pod, 'app').map(({ value }) => value),
-      ['http://127.0.0.1:4180/openai/v1', 'http://127.0.0.1:4180/openai/v1'],
-    )
+    for (const name of ['app', 'migrate']) assert.deepEqual(envOf(pod, name), ENVIRONMENT)
     assert.equal(pod.metadata.annotations?.[ANNOTATIONS.budget], 'support')
     assert.match(pod.metadata.annotations?.[ANNOTATIONS.injectionHash] ?? '', /^[0-9a-f]{16}$/)
     assert.deepEqual(names(ourVolumes(pod)), [VOLUMES.config, VOLUMES.data, VOLUMES.token])
@@ -330,10 +335,11 @@ describe('pods on a control plane', { skip: cluster === null ? 'there is no cont
     const key = { name: 'OPENAI_API_KEY', valueFrom: { secretKeyRef: { name: 'openai', key: 'api-key' } } }
     const app = (env: readonly object[]) => ({ containers: [{ name: 'app', image: 'app:1', env }] })
     const pod = await create(PLAIN, { name: 'env' }, app([mine, refers, key]))
-    assert.deepEqual(envOf(pod, 'app'), [{ name: 'FAREBOX_BASE_URL_OPENAI', value: 'http://127.0.0.1:4180/openai/v1' }, mine, refers, key])
+    const others = ENVIRONMENT.filter(({ name }) => name !== mine.name)
+    assert.deepEqual(envOf(pod, 'app'), [...others, mine, refers, key])
     assert.match((await eventOf(PLAIN, 'Pod', 'env')).note ?? '', /container "app": OPENAI_BASE_URL is set and stays/)
     const held = await create(HELD, { name: 'env' }, app([refers, key]))
-    assert.deepEqual(names(envOf(held, 'app')), [...BASE_URLS, 'MODELS', 'OPENAI_API_KEY'])
+    assert.deepEqual(names(envOf(held, 'app')), ['FAREBOX_BASE_URL_OPENAI', 'OPENAI_BASE_URL', 'MODELS', 'OPENAI_API_KEY'])
     assert.doesNotMatch(JSON.stringify(held.spec.containers), /secretKeyRef/, 'only the sidecar has the key')
     assert.match(JSON.stringify(ourVolumes(held)), /"secret":\{"name":"openai"/)
     const envFrom = [{ configMapRef: { name: 'settings', optional: true } }]
@@ -342,7 +348,7 @@ describe('pods on a control plane', { skip: cluster === null ? 'there is no cont
     assert.deepEqual(names(envOf(from, 'app')), BASE_URLS)
     assert.match(
       (await eventOf(PLAIN, 'Pod', 'env-from')).note ?? '',
-      /has envFrom: if it brings OPENAI_BASE_URL, the sidecar's value wins/,
+      /has envFrom: if it brings OPENAI_BASE_URL or ANTHROPIC_BASE_URL or GOOGLE_GEMINI_BASE_URL, the sidecar's values win/,
     )
   })
 
@@ -353,7 +359,7 @@ describe('pods on a control plane', { skip: cluster === null ? 'there is no cont
     const pod = await create(PLAIN, { name: 'big', annotations }, { containers: [{ name: 'app', image: 'app:1', env }] })
     sidecarIn(pod)
     assert.ok(JSON.stringify(pod).length > 0.95 * MIB)
-    assert.deepEqual(names(envOf(pod, 'app')).slice(0, 3), [...BASE_URLS, 'BIG_0'])
+    assert.deepEqual(names(envOf(pod, 'app')).slice(0, BASE_URLS.length + 1), [...BASE_URLS, 'BIG_0'])
     assert.ok(pod.metadata.annotations?.[ANNOTATIONS.injectionHash] !== undefined)
   })
 

@@ -65,6 +65,9 @@ const SEAT = {
 }
 const OPENAI = { name: 'openai', baseURL: 'https://api.openai.com/v1' }
 const KEY = { secretRef: { name: 'openai', key: 'api-key' } }
+const NO_MEMORY = { mode: 'None' }
+const SILENT = 'must say whether users may search what earlier sessions said: { mode: Searchable } or { mode: None }'
+const SEAT_ONLY = 'needs a budget of the user behind it, which only a FlatPerUser tier has'
 const DECIMAL = 'must be a decimal in quotes, such as "0.50"'
 const SUBDOMAIN = 'must be a Kubernetes name: lower-case letters, digits, "-" and "."'
 
@@ -96,12 +99,12 @@ const TIERS: readonly Case[] = [
     tier({
       ...SEAT,
       currency: 'EUR',
-      unitEconomics: { ...SEAT.unitEconomics, signedOff: { by: 'Finance', date: '2028-02-29' } },
+      unitEconomics: { ...SEAT.unitEconomics, signedOff: { by: 'Finance', date: '2028-02-29' }, heavyUserTimesMedian: 1000 },
       budget: { perConversation: '0.000000001', perUser: '999999999.999999999', allowBelowMargin: 'Acknowledged' },
       context: { windowTokens: 100_000_000, overflow: 'Summarize', keepRecentTurns: 1, summarizeAfterPercent: 0 },
       models: {
         allow: ['gpt-*', '*'],
-        downgrades: [{ from: 'gpt-4o*', to: 'gpt-4o-mini' }],
+        downgrades: [{ from: 'gpt-4o*', to: 'gpt-4o-mini', upstream: 'openai' }],
         summarizer: 'gpt-4o-mini',
         maxOutputTokens: 2,
         usefulOutputTokens: 2,
@@ -111,7 +114,14 @@ const TIERS: readonly Case[] = [
         { atPercent: 0, rung: 'DropRetrieval' },
         { atPercent: 100, rung: 'EndConversation', end: 'Reset' },
       ],
-      sessions: { resetAt: 'Immediately', recap: 'None', maxResets: 0 },
+      sessions: {
+        resetAt: 'Immediately',
+        recap: 'None',
+        maxResets: 0,
+        maxTurns: 10_000,
+        idleAfter: '1m',
+        memory: { mode: 'Searchable', retention: '8760h' },
+      },
       notices: {
         mode: 'HeadersOnly',
         texts: [
@@ -123,6 +133,7 @@ const TIERS: readonly Case[] = [
       upgrade: { tier: 'team.v2', whenUserExceedsPercent: 100 },
     }),
   ),
+  accepted('a memory without resets', tier({ sessions: { memory: { mode: 'Searchable', retention: '1m' } } })),
   accepted('letters beyond the 16 bit ones count once', tier({ displayName: '🚌'.repeat(64) })),
   accepted('an empty ladder: nothing is taken away', tier({ ladder: [] })),
   refused(
@@ -301,6 +312,61 @@ const TIERS: readonly Case[] = [
     'must be another model than from',
   ),
   refused(
+    'a downgrade to an upstream of no possible name',
+    tier({ models: { downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini', upstream: 'House' }] } }),
+    'spec.models.downgrades[0].upstream',
+    'must be lower-case letters, digits and "-", beginning with a letter',
+    'should match',
+  ),
+  refused(
+    'a reset that is silent about memory',
+    tier({ ...SEAT, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }] }),
+    'spec.sessions.memory',
+    SILENT,
+  ),
+  refused('sessions of so many turns, silent about memory', tier({ ...SEAT, sessions: { maxTurns: 1 } }), 'spec.sessions.memory', SILENT),
+  refused('sessions that idle, silent about memory', tier({ ...SEAT, sessions: { idleAfter: '1m' } }), 'spec.sessions.memory', SILENT),
+  refused(
+    'sessions of so many turns at a price per conversation',
+    tier({ sessions: { maxTurns: 40 } }),
+    'spec.sessions.maxTurns',
+    SEAT_ONLY,
+  ),
+  refused('sessions that idle at a price per conversation', tier({ sessions: { idleAfter: '1h' } }), 'spec.sessions.idleAfter', SEAT_ONLY),
+  refused(
+    'a pause of seconds',
+    tier({ ...SEAT, sessions: { idleAfter: '59s', memory: NO_MEMORY } }),
+    'spec.sessions.idleAfter',
+    'must be at least 1m',
+  ),
+  refused(
+    'a pause that is none',
+    tier({ ...SEAT, sessions: { idleAfter: 'soon', memory: NO_MEMORY } }),
+    'spec.sessions.idleAfter',
+    'must be a duration such as "20m" or "24h"',
+    'should match',
+  ),
+  refused(
+    'a memory that says no mode',
+    tier({ sessions: { memory: { retention: '1h' } } }),
+    'spec.sessions.memory.mode',
+    'is required',
+    'Required value',
+  ),
+  refused(
+    'a memory of more than a year',
+    tier({ sessions: { memory: { mode: 'None', retention: '8760h1s' } } }),
+    'spec.sessions.memory.retention',
+    'must be at least 1m and at most 8760h',
+  ),
+  refused(
+    'a heavy user who is like others',
+    tier({ unitEconomics: { targetGrossMarginPercent: 70, heavyUserTimesMedian: 1 } }),
+    'spec.unitEconomics.heavyUserTimesMedian',
+    'must be at least 2',
+    'should be greater than or equal to 2',
+  ),
+  refused(
     'a star in the middle of a model',
     tier({ models: { allow: ['gpt-*-mini'] } }),
     'spec.models.allow[0]',
@@ -369,12 +435,18 @@ const BUDGETS: readonly Case[] = [
           { key: 'canary', operator: 'DoesNotExist' },
         ],
       },
-      tier: { default: 'pro', allowed: ['pro', 'team'], claim: {} },
+      tier: { default: 'pro', allowed: ['pro', 'team'], claim: { token: { format: 'JWT', secretRef: { name: 'claim-keys' } } } },
       mode: 'Observe',
       identity: { carriers: ['Header'], headers: ['X-Chat'], userCarriers: [], fallback: 'Require', scope: 'Budget' },
       upstreams: [
         { ...OPENAI, credential: KEY },
         { name: 'house', provider: 'vllm', baseURL: 'http://vllm.models:8000/v1/', injectUsage: 'Never', outputLimitField: 'max_tokens' },
+        {
+          name: 'azure-eu',
+          provider: 'azure',
+          baseURL: 'https://eu.openai.azure.com',
+          deployments: Array.from({ length: 64 }, (_, index) => ({ name: `${index}_chat.v1-x`, model: 'gpt-4o' })),
+        },
       ],
       limits: [
         { amount: '50.00', period: { unit: 'Day' } },
@@ -390,11 +462,14 @@ const BUDGETS: readonly Case[] = [
       store: { kind: 'Shared', redis: { secretRef: { name: 'our-valkey', key: 'URL_1.txt' } } },
       injection: { mode: 'Required', rollout: 'OnDelete', excludeContainers: ['log-shipper', 'a'] },
       retrieval: { toolNames: ['search_*'], tags: ['context'] },
-      resolution: { toolNames: ['close'] },
+      taskBoundary: { toolNames: ['end_task', 'done_*'] },
+      resolution: { toolNames: ['close'], quietPeriod: '60s', reopenWindow: '0s' },
+      hostedTools: { maxCalls: 100, maxResultTokens: 100_000_000 },
     }),
   ),
   accepted('sixteen providers', budget({ upstreams: Array.from({ length: 16 }, (_, index) => ({ ...OPENAI, name: `u${index}` })) })),
   accepted('books in each pod', budget({ store: { kind: 'Embedded' } })),
+  accepted('a claim by the plain name of a tier', budget({ tier: { default: 'pro', allowed: ['team'], claim: {} } })),
   accepted('stale after a minute', budget({ onStale: { after: '60s' } })),
   refused('no selector', { ...budget(), spec: { tier: { default: 'pro' } } }, 'spec.selector', 'is required', 'Required value'),
   refused('a selector of every pod', budget({ selector: {} }), 'spec.selector', 'must name at least one label'),
@@ -443,6 +518,48 @@ const BUDGETS: readonly Case[] = [
     'spec.tier.claim.header',
     'must be a header name: letters, digits and "-"',
     'should match',
+  ),
+  refused(
+    'a token of a kind that is unknown',
+    budget({ tier: { default: 'pro', claim: { token: { format: 'SAML', secretRef: { name: 'keys' } } } } }),
+    'spec.tier.claim.token.format',
+    'must be one of HMAC, JWT',
+    'supported values: "HMAC", "JWT"',
+  ),
+  refused(
+    'a token that nobody signed',
+    budget({ tier: { default: 'pro', claim: { token: { format: 'JWT' } } } }),
+    'spec.tier.claim.token.secretRef',
+    'is required',
+    'Required value',
+  ),
+  refused(
+    'one key of many that sign',
+    budget({ tier: { default: 'pro', claim: { token: { format: 'HMAC', secretRef: { name: 'keys', key: 'a' } } } } }),
+    'spec.tier.claim.token.secretRef.key',
+    'is not a field here',
+    'unknown field',
+  ),
+  refused(
+    'deployments of a provider that has none',
+    budget({ upstreams: [{ ...OPENAI, deployments: [{ name: 'chat', model: 'gpt-4o' }] }] }),
+    'spec.upstreams[0].deployments',
+    'is for the provider azure only: others are asked for models by name',
+  ),
+  refused(
+    'a deployment that leaves its path',
+    budget({ upstreams: [{ ...OPENAI, provider: 'azure', deployments: [{ name: '../chat', model: 'gpt-4o' }] }] }),
+    'spec.upstreams[0].deployments[0].name',
+    'must be 1 to 64 letters, digits, ".", "_" and "-"',
+    'should match',
+  ),
+  refused('a quiet period of nothing', budget({ resolution: { quietPeriod: '0s' } }), 'spec.resolution.quietPeriod', 'must be at least 1m'),
+  refused(
+    'no call of a tool that the provider runs',
+    budget({ hostedTools: { maxCalls: 0 } }),
+    'spec.hostedTools.maxCalls',
+    'must be at least 1',
+    'should be greater than or equal to 1',
   ),
   refused(
     'a mode that is unknown',
@@ -702,6 +819,11 @@ const BOOKS: readonly Case[] = [
           audioInput: '1',
           audioOutput: '1',
           imageInput: '1',
+          imageOutput: '1',
+          cacheReadAudio: '1',
+          perSecond: '0.0001',
+          perMillionCharacters: '15',
+          perImage: '0.04',
           steps: [
             { inputOver: 1, input: '5' },
             { inputOver: 2, output: '20' },

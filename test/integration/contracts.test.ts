@@ -164,7 +164,7 @@ describe('a change of the terms', () => {
         cappedAt('0.02', { amount: '0.02', unit: 'Month' }),
         { ...makeContract({ tier: 'team', caps: { perConversation: '0.50' } }) },
       ]
-      await sidecar.adopt(configOf([pro, team], { tiers: { allowed: ['pro', 'team'], claimHeader: 'x-farebox-tier' } }))
+      await sidecar.adopt(configOf([pro, team], { tiers: { allowed: ['pro', 'team'], claim: { header: 'x-farebox-tier' } } }))
       const user = { 'x-farebox-user': 'climber' }
       await asked('climbing', user)
       assert.deepEqual(await asked('climbing', { ...user, 'x-farebox-tier': 'team' }), { status: 200, contract: team.hash })

@@ -206,11 +206,11 @@ describe('the tier', () => {
   })
 
   test('is not claimed where no claim is configured, or by another header than that', async () => {
-    const { claimHeader: _, ...unclaimed } = configOf({}).tiers
+    const { claim: _, ...unclaimed } = configOf({}).tiers
     const { hash: _hash, ...rest } = configOf({})
     await sidecar.adopt({ ...rest, hash: '00000000000000c1', tiers: unclaimed })
     assertRejected(await ask({ 'x-farebox-conversation': 'claims', 'x-farebox-tier': 'team' }), 403, 'identity_rejected')
-    await sidecar.adopt(configOf({ tiers: { claimHeader: 'x-plan' } }))
+    await sidecar.adopt(configOf({ tiers: { claim: { header: 'x-plan' } } }))
     assert.equal((await ask({ 'x-farebox-conversation': 'by plan', 'x-plan': 'team' })).status, 200)
     assert.equal((await sidecar.standing('by plan')).tier, 'team')
     await sidecar.adopt(configOf({}))

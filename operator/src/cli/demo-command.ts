@@ -95,6 +95,7 @@ async function demo(options: Options): Promise<void> {
         dataDir: own,
         upstreams,
         storeUrl: store?.url ?? null,
+        claimKeysDir: null,
         budget: null,
         say,
       })
@@ -114,7 +115,8 @@ async function demo(options: Options): Promise<void> {
       provider?.baseUrl ??
       laptop
         .config()
-        .upstreams.map(({ baseUrl }) => baseUrl)
+        .upstreams.filter(({ name }) => elsewhere.has(name))
+        .map(({ baseUrl }) => baseUrl)
         .join(', ')
     const front = provider === null ? upstream : `a stand-in for the provider at ${upstream}`
     say(

@@ -73,6 +73,34 @@ test('explain budget tells the caps of each tier, and for each model where its p
   assert.match(text, /openai\/gpt-4o +2\.50 +1\.25 +10\.00 +catalogue\n/)
   assert.match(text, /openai\/gpt-4o-mini +0\.15 +0\.075 +0\.60 +PriceBook our-prices\n/)
   assert.match(text, /at most 50\.00 USD each day/)
+  assert.doesNotMatch(text, /anthropic\/|google\//, 'a model is shown where it has a price')
+})
+
+test('explain budget says by what a claim is signed, and of a model that nobody prices that its price is nowhere', async () => {
+  const { manifests, compiled } = await example((yaml) =>
+    yaml
+      .replace('header: x-farebox-tier', 'header: x-plan\n      token: { format: JWT, secretRef: { name: claim-keys } }')
+      .replaceAll('allow: [gpt-4o, gpt-4o-mini]', 'allow: [gpt-4o, house-large]'),
+  )
+  const { budgets, priceBooks } = manifests.snapshot
+  const [budget] = budgets
+  assert.ok(budget)
+  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  assert.match(text, /may claim another by the header x-plan, which holds a token \(JWT\) signed by a key of Secret claim-keys\n/)
+  assert.equal(text.match(/\S+\/house-large .* nowhere/g)?.length, 1)
+  assert.match(text, /openai\/house-large +- +- +- +nowhere/)
+})
+
+test('explain tier says when a session follows another, and what users may search', async () => {
+  assert.doesNotMatch(await explainedTier('support-seat'), /new session|may search/)
+  const text = await explainedTier('support-seat', (yaml) =>
+    yaml.replace(
+      /expectedConversationsPerUser: 30.*\n/,
+      '$&  sessions: { maxTurns: 40, idleAfter: 12h, maxResets: 5, memory: { mode: Searchable } }\n',
+    ),
+  )
+  assert.match(text, /\na new session after 40 user turns, or after a pause of 12h; at most 5 of them \(tiers\.yaml:spec\.sessions\)\n/)
+  assert.match(text, /\nusers may search what was said in the last 720h\n/)
 })
 
 const STANDING: Standing = {

@@ -8,6 +8,7 @@ import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import { formatPricePerMillion, formatUsd, parseUsd, percentOf } from '@farebox/crds/usd.ts'
 import type { CompiledTier } from '../core/compile-tier.ts'
 import { tiersOf } from '../core/compile.ts'
+import { upstreamsOf } from '../core/upstreams.ts'
 import type { Standing } from '../laptop/sidecar-client.ts'
 import { percentOfWhole, roundedUsd } from './money.ts'
 import { renderTable } from './table.ts'
@@ -61,8 +62,23 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     ...(spec.pricing.model === 'PerResolution'
       ? ['the ladder holds while the cost of a resolution is over target; until then only the cap does']
       : []),
+    ...sessionLines(tier, place),
     '',
     `contract ${derived.contract}; alerts at ${contract.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}`,
+  ]
+}
+
+/** When a session follows another, and what is kept of them; none where neither is. */
+function sessionLines({ spec: { sessions, ladder } }: PricingTier, place: Place): readonly string[] {
+  const { maxTurns, idleAfter, maxResets, memory } = sessions
+  const ends = [
+    ...(maxTurns === undefined ? [] : [`after ${maxTurns} user ${maxTurns === 1 ? 'turn' : 'turns'}`]),
+    ...(idleAfter === undefined ? [] : [`after a pause of ${idleAfter}`]),
+    ...(ladder.some(({ end }) => end === 'Reset') ? ['at the end of the ladder'] : []),
+  ]
+  return [
+    ...(ends.length === 0 ? [] : [`a new session ${ends.join(', or ')}; at most ${maxResets} of them (${place('spec.sessions')})`]),
+    ...(memory?.mode === 'Searchable' ? [`users may search what was said in the last ${memory.retention}`] : []),
   ]
 }
 
@@ -113,7 +129,7 @@ export function explainBudget(
     ),
     spec.tier.claim === undefined
       ? 'every conversation is on the default tier'
-      : `a conversation may claim another by the header ${spec.tier.claim.header}`,
+      : `a conversation may claim another by the header ${spec.tier.claim.header}${signedBy(spec.tier.claim)}`,
     ...limits,
     '',
   ]
@@ -126,6 +142,10 @@ export function explainBudget(
       context.nowMs,
     ),
   ]
+}
+
+function signedBy({ token }: NonNullable<ConversationBudget['spec']['tier']['claim']>): string {
+  return token === undefined ? '' : `, which holds a token (${token.format}) signed by a key of Secret ${token.secretRef.name}`
 }
 
 /** Where a conversation stands, and why. Money in the tier's currency. */
@@ -181,7 +201,7 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
     ordered.flatMap((book) => book.spec.entries),
     catalogue,
   )
-  const providers = budget.spec.upstreams.length === 0 ? ['openai'] : [...new Set(budget.spec.upstreams.map(({ provider }) => provider))]
+  const providers = [...new Set(upstreamsOf(budget).map(({ provider }) => provider))]
   const models = new Set(
     tiers.flatMap(({ contract }) => [
       ...contract.models.allow.filter((model) => !model.endsWith('*')),
@@ -189,11 +209,16 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
       ...(contract.models.summarizer === undefined ? [] : [contract.models.summarizer]),
     ]),
   )
-  const rows = providers.flatMap((provider) =>
+  const found = providers.map((provider) =>
     [...models].toSorted().map((model): PriceRow => {
       const priced = prices.find(provider, model, nowMs)
       return { provider, model, priced, source: sourceOf(provider, model, priced, ordered, nowMs) }
     }),
+  )
+  // A model is of one provider, as a rule: where another has none of that name, that says nothing.
+  const known = new Set(found.flat().flatMap(({ model, priced }) => (priced === null ? [] : [model])))
+  const rows = found.flatMap((ofProvider, index) =>
+    ofProvider.filter(({ model, priced }) => priced !== null || (index === 0 && !known.has(model))),
   )
   const table = renderTable<PriceRow>(
     [

@@ -1,6 +1,7 @@
 /** `farebox run`: an operator for a laptop, until it is told to stop. */
 import { createInterface } from 'node:readline'
 import type { Command } from 'commander'
+import { basePathOf } from '../core/sdk-variables.ts'
 import { formatAddress } from '../laptop/addresses.ts'
 import type { Address } from '../laptop/addresses.ts'
 import { startLaptop } from '../laptop/laptop.ts'
@@ -16,6 +17,7 @@ interface RunOptions {
   readonly admin: Address
   readonly data: string
   readonly store?: string
+  readonly claimKeys?: string
   readonly budget?: string
   readonly upstream?: ReadonlyMap<string, string>
 }
@@ -33,6 +35,7 @@ export function addRunCommand(program: Command): void {
     .addOption(addressFlag('--admin <host:port>', 'metrics and health', DEFAULT_ADMIN))
     .option('--data <dir>', 'where the books are kept', '.farebox')
     .option('--store <url>', 'Redis or Valkey that several runs share, redis://HOST:PORT; absent: the books in --data')
+    .option('--claim-keys <dir>', 'keys by which claims of a tier are signed, a file for each, by the id of the key')
     .option('--budget <namespace/name>', 'which ConversationBudget governs, where the folder holds several')
     .addOption(upstreamFlag('send an upstream elsewhere; may be repeated'))
     .addHelpText(
@@ -53,13 +56,14 @@ async function run(options: RunOptions): Promise<void> {
     admin: options.admin,
     dataDir: options.data,
     storeUrl: options.store ?? null,
+    claimKeysDir: options.claimKeys ?? null,
     upstreams: options.upstream ?? new Map(),
     budget: options.budget ?? null,
     say,
   })
   const { namespace, budget, tiers, hash, upstreams } = laptop.config()
   say(`budget ${namespace}/${budget}: tiers ${tiers.allowed.join(', ')}; config ${hash} in force`)
-  for (const { name, baseUrl } of upstreams) say(`http://${formatAddress(options.listen)}/${name}/v1 -> ${baseUrl}`)
+  for (const upstream of upstreams) say(`http://${formatAddress(options.listen)}${basePathOf(upstream)} -> ${upstream.baseUrl}`)
   say(`metrics and health at http://${formatAddress(options.admin)}; log in ${laptop.logFile}`)
   say(process.stdin.isTTY ? 'ready: s and Enter shows status, Ctrl+C stops' : 'ready: SIGUSR2 shows status, SIGTERM stops')
   await serveUntilStopped(laptop, stopped, say)

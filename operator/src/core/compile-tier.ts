@@ -1,6 +1,7 @@
 /** PricingTier -> the contract that conversations are held to, in US dollars; or why there is none. */
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import { checkNoticeText } from '@farebox/crds/notice-text.ts'
+import { parseDuration } from '@farebox/crds/duration.ts'
 import { isTimeZone } from '@farebox/crds/period.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { deriveBudgets } from '@farebox/crds/unit-economics.ts'
@@ -115,7 +116,8 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
     },
     alerts: [...new Set(spec.alerts)].toSorted((a, b) => a - b),
     ladder: spec.ladder,
-    sessions,
+    sessions: sessionsOf(sessions),
+    heavyUserTimesMedian: unitEconomics.heavyUserTimesMedian,
     notices: {
       mode: notices.mode,
       texts: Object.fromEntries(notices.texts.map(({ occasion, text }) => [occasion, text])),
@@ -135,6 +137,15 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
       contract: hash,
     },
     lines,
+  }
+}
+
+/** A tier that is silent about memory keeps none. */
+function sessionsOf({ idleAfter, memory, ...sessions }: PricingTier['spec']['sessions']): Contract['sessions'] {
+  return {
+    ...sessions,
+    ...(idleAfter === undefined ? {} : { idleAfterMs: parseDuration(idleAfter) }),
+    memory: memory === undefined ? { mode: 'None', retentionMs: 0 } : { mode: memory.mode, retentionMs: parseDuration(memory.retention) },
   }
 }
 

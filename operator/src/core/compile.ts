@@ -20,16 +20,8 @@ import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
-
-/** What a budget without upstreams goes to. */
-const DEFAULT_UPSTREAM: SidecarConfig['upstreams'][number] = {
-  name: 'openai',
-  provider: 'openai',
-  baseUrl: 'https://api.openai.com/v1',
-  credential: 'Passthrough',
-  injectUsage: 'Auto',
-  outputLimitField: 'max_completion_tokens',
-}
+import { upstreamsOf } from './upstreams.ts'
+import type { DeclaredUpstream } from './upstreams.ts'
 
 const CATALOGUE = loadCatalogue()
 const CATALOGUE_PRICES = createPriceList([], CATALOGUE)
@@ -190,11 +182,11 @@ function compileBudget(
     tiers: {
       default: spec.tier.default,
       allowed: [...tiersOf(budget)],
-      ...(spec.tier.claim === undefined ? {} : { claimHeader: spec.tier.claim.header.toLowerCase() }),
+      ...(spec.tier.claim === undefined ? {} : { claim: claimOf(spec.tier.claim) }),
     },
     contracts,
     identity: { ...spec.identity, headers: spec.identity.headers.map((name) => name.toLowerCase()) },
-    upstreams: spec.upstreams.length === 0 ? [DEFAULT_UPSTREAM] : spec.upstreams.map(upstreamOf),
+    upstreams: upstreamsOf(budget).map(upstreamOf),
     limits: [...spec.limits, ...laterLimits],
     existingConversations: spec.existingConversations,
     contractMaxAgeMs: parseDuration(spec.contractMaxAge),
@@ -204,7 +196,9 @@ function compileBudget(
     onStoreFailure: { action: spec.onStoreFailure.action, allowancePercent: allowancePercent(spec.onStoreFailure) },
     onStale: { afterMs: parseDuration(spec.onStale.after), action: spec.onStale.action },
     retrieval: spec.retrieval,
-    resolution: spec.resolution,
+    taskBoundary: spec.taskBoundary,
+    resolution: resolutionOf(spec.resolution),
+    hostedTools: spec.hostedTools,
     prices: prices.entries,
   }
   const hash = contentHash(content, shared)
@@ -234,12 +228,21 @@ function acceptedFinding(budget: ConversationBudget): Finding {
 }
 
 /** Which Secret holds a key is nothing to a sidecar: it finds a file. */
-function upstreamOf({
-  baseURL,
-  credential,
-  ...upstream
-}: ConversationBudget['spec']['upstreams'][number]): SidecarConfig['upstreams'][number] {
+function upstreamOf({ baseURL, credential, ...upstream }: DeclaredUpstream): SidecarConfig['upstreams'][number] {
   return { ...upstream, baseUrl: baseURL.replace(/\/$/, ''), credential: credential === undefined ? 'Passthrough' : 'Held' }
+}
+
+/** Nor by which Secret claims are signed. */
+function claimOf({ header, token }: NonNullable<ConversationBudget['spec']['tier']['claim']>): SidecarConfig['tiers']['claim'] {
+  return { header: header.toLowerCase(), ...(token === undefined ? {} : { token: { format: token.format } }) }
+}
+
+function resolutionOf({ toolNames, quietPeriod, reopenWindow }: ConversationBudget['spec']['resolution']): SidecarConfig['resolution'] {
+  return {
+    toolNames,
+    ...(quietPeriod === undefined ? {} : { quietPeriodMs: parseDuration(quietPeriod) }),
+    reopenWindowMs: parseDuration(reopenWindow),
+  }
 }
 
 /** Why a budget cannot be in force, by the field at fault. */
@@ -254,16 +257,21 @@ function refusalOf(
 ): Refusal | null {
   const { spec } = budget
   if (prices.refused !== null) return { reason: 'PriceBookNotAccepted', field: 'spec', message: prices.refused }
-  const providers = providersOf(budget)
+  const upstreams = upstreamsOf(budget)
   for (const name of tiersOf(budget)) {
     const field = name === spec.tier.default ? 'spec.tier.default' : `spec.tier.allowed[${spec.tier.allowed.indexOf(name)}]`
     const tier = tiers.get(name)
     if (tier === undefined) return { reason: 'TierNotFound', field, message: `there is no PricingTier "${name}"` }
     if (tier.status === 'refused')
       return { reason: 'TierNotAccepted', field, message: `PricingTier "${name}" is not accepted: ${tier.finding.message}` }
-    const unpriced = unpricedModel(tier.contract, providers, prices.list, nowMs)
+    const elsewhere = unknownUpstream(tier.contract, upstreams)
+    if (elsewhere !== null) {
+      const message = `PricingTier "${name}" has "${elsewhere.upstream}" as ${elsewhere.field}, which must be an upstream of this budget: ${upstreams.map((upstream) => upstream.name).join(', ')}`
+      return { reason: 'UpstreamNotFound', field, message }
+    }
+    const unpriced = unpricedModel(tier.contract, upstreams, prices.list, nowMs)
     if (unpriced !== null) {
-      const message = `PricingTier "${name}" has "${unpriced.model}" as ${unpriced.field}, which has no price for ${providers.join(' or ')}: add it to a PriceBook`
+      const message = `PricingTier "${name}" has "${unpriced.model}" as ${unpriced.field}, which has no price for ${unpriced.providers.join(' or ')}: add it to a PriceBook`
       return { reason: 'ModelUnpriced', field, message }
     }
   }
@@ -297,22 +305,38 @@ function isListed({ provider, model }: PriceEntry): boolean {
   return CATALOGUE.models.some((listed) => listed.provider === provider && listed.model.startsWith(prefix))
 }
 
-/** A model that the tier moves to by itself must have a price: else the rung could never take effect. */
-function unpricedModel(
+/** Where a tier moves to by itself must be there: else the rung could never take effect. */
+function unknownUpstream(
   { models }: SidecarConfig['contracts'][string],
-  providers: readonly string[],
-  prices: PriceList,
-  nowMs: number,
-): { readonly field: string; readonly model: string } | null {
-  const named = [
-    ...models.downgrades.map(({ to }, index) => ({ field: `spec.models.downgrades[${index}].to`, model: to })),
-    ...(models.summarizer === undefined ? [] : [{ field: 'spec.models.summarizer', model: models.summarizer }]),
-  ]
-  return named.find(({ model }) => providers.every((provider) => prices.find(provider, model, nowMs) === null)) ?? null
+  upstreams: readonly DeclaredUpstream[],
+): { readonly field: string; readonly upstream: string } | null {
+  const named = models.downgrades.flatMap(({ upstream }, index) =>
+    upstream === undefined ? [] : [{ field: `spec.models.downgrades[${index}].upstream`, upstream }],
+  )
+  return named.find(({ upstream }) => !upstreams.some(({ name }) => name === upstream)) ?? null
 }
 
-function providersOf({ spec }: ConversationBudget): readonly string[] {
-  return spec.upstreams.length === 0 ? [DEFAULT_UPSTREAM.provider] : [...new Set(spec.upstreams.map(({ provider }) => provider))]
+/** And a model that it moves to must have a price. `providers`: those that could serve it. */
+function unpricedModel(
+  { models }: SidecarConfig['contracts'][string],
+  upstreams: readonly DeclaredUpstream[],
+  prices: PriceList,
+  nowMs: number,
+): { readonly field: string; readonly model: string; readonly providers: readonly string[] } | null {
+  const all = providersOf(upstreams)
+  const named = [
+    ...models.downgrades.map(({ to, upstream }, index) => ({
+      field: `spec.models.downgrades[${index}].to`,
+      model: to,
+      providers: upstream === undefined ? all : providersOf(upstreams.filter(({ name }) => name === upstream)),
+    })),
+    ...(models.summarizer === undefined ? [] : [{ field: 'spec.models.summarizer', model: models.summarizer, providers: all }]),
+  ]
+  return named.find(({ model, providers }) => providers.every((provider) => prices.find(provider, model, nowMs) === null)) ?? null
+}
+
+function providersOf(upstreams: readonly DeclaredUpstream[]): readonly string[] {
+  return [...new Set(upstreams.map(({ provider }) => provider))]
 }
 
 /** Budgets by the pods that they select, the oldest first: it governs, even while it is not accepted. */

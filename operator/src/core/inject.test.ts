@@ -13,12 +13,9 @@ import { PodSchema } from './pod.ts'
 
 const SETTINGS = makeInjectionSettings()
 const PLACE: Place = { namespace: 'shop', oldestKubelet: 'v1.33.2' }
-const BUDGET = makeBudget()
-const HOLDING = makeBudget({
-  spec: {
-    upstreams: [{ name: 'openai', baseURL: 'https://api.openai.com/v1', credential: { secretRef: { name: 'openai', key: 'api-key' } } }],
-  },
-})
+const OPENAI = { name: 'openai', baseURL: 'https://api.openai.com/v1' }
+const BUDGET = makeBudget({ spec: { upstreams: [OPENAI] } })
+const HOLDING = makeBudget({ spec: { upstreams: [{ ...OPENAI, credential: { secretRef: { name: 'openai', key: 'api-key' } } }] } })
 const BASE_URL = { name: 'OPENAI_BASE_URL', value: 'http://127.0.0.1:4180/openai/v1' }
 const OUR_URL = { name: 'FAREBOX_BASE_URL_OPENAI', value: BASE_URL.value }
 
@@ -355,6 +352,23 @@ describe('the container', () => {
     assert.deepEqual(runtimeOf({ kind: 'Embedded' }), { sources: undefined, names: [] })
   })
 
+  test('it has the keys by which claims are signed, whole and by themselves, and no other container has', () => {
+    const claim = { token: { format: 'HMAC', secretRef: { name: 'claim-keys' } } }
+    const at = '/var/run/secrets/farebox/claim-keys'
+    const pod = inject(makePod(), { budget: makeBudget({ spec: { tier: { default: 'pro', claim } } }) })
+    const volumes = Array.isArray(pod.spec['volumes']) ? pod.spec['volumes'] : []
+    assert.deepEqual(
+      volumes.filter(({ name }: { readonly name: string }) => name === VOLUMES.claimKeys),
+      [{ name: VOLUMES.claimKeys, secret: { secretName: 'claim-keys' } }],
+    )
+    const mounts = (each: TestContainer) => mountsOf(each).filter(({ name }) => name === VOLUMES.claimKeys)
+    assert.deepEqual(mounts(sidecarOf(pod)), [{ name: VOLUMES.claimKeys, mountPath: at, readOnly: true }])
+    assert.deepEqual(pod.spec.containers.flatMap(mounts), [])
+    assert.match(JSON.stringify(sidecarOf(pod)['env']), new RegExp(`{"name":"FAREBOX_CLAIM_KEYS","value":"${at}"}`))
+    const plain = JSON.stringify(inject(makePod(), { budget: makeBudget({ spec: { tier: { default: 'pro', claim: {} } } }) }))
+    assert.doesNotMatch(plain, /claim-keys|CLAIM_KEYS/)
+  })
+
   test('T16: a pull secret is on the pod once', () => {
     const settings = makeInjectionSettings({ pullSecrets: ['regcred', 'regcred', 'other'] })
     assert.deepEqual(inject(makePod({ imagePullSecrets: [{ name: 'regcred' }] }), { settings }).spec['imagePullSecrets'], [
@@ -367,6 +381,18 @@ describe('the container', () => {
 
 describe('the environment of the app', () => {
   const withEnv = (env: readonly unknown[], fields = {}) => makePod({ containers: [container('app', { env, ...fields })] })
+
+  test('a budget without upstreams has base URLs for the SDKs of the usual providers, ours before those of the SDKs', () => {
+    const env = envOf(inject(makePod(), { budget: makeBudget() }), 'app')
+    assert.deepEqual(Array.isArray(env) ? env.map(({ name }: { readonly name: string }) => name) : env, [
+      'FAREBOX_BASE_URL_OPENAI',
+      'FAREBOX_BASE_URL_ANTHROPIC',
+      'FAREBOX_BASE_URL_GEMINI',
+      'OPENAI_BASE_URL',
+      'ANTHROPIC_BASE_URL',
+      'GOOGLE_GEMINI_BASE_URL',
+    ])
+  })
 
   test('T12: a base URL that is set already stays, with a warning', () => {
     const own = { name: 'OPENAI_BASE_URL', value: 'https://gateway.example.test/v1' }
@@ -397,7 +423,7 @@ describe('the environment of the app', () => {
   })
 
   test('containers that are excluded, of other injectors, or started before the sidecar are left alone', () => {
-    const budget = makeBudget({ spec: { injection: { excludeContainers: ['quiet'] } } })
+    const budget = makeBudget({ spec: { upstreams: [OPENAI], injection: { excludeContainers: ['quiet'] } } })
     const others = [container('app'), container('quiet'), container('daprd'), container('vault-agent')]
     const pod = inject(
       makePod({ containers: others, initContainers: [container('setup'), container('istio-proxy'), container('migrate')] }),
@@ -445,25 +471,37 @@ describe('the environment of the app', () => {
 
 describe('the hash', () => {
   test('it changes with what a pod gets, and with nothing that reaches running pods', () => {
-    const hash = injectionHash(BUDGET, SETTINGS)
+    const signedBy = (name: string) =>
+      makeBudget({ spec: { tier: { default: 'pro', claim: { token: { format: 'JWT', secretRef: { name } } } } } })
+    const hash = injectionHash(makeBudget(), SETTINGS)
     const changed = [
-      injectionHash(BUDGET, makeInjectionSettings({ sidecarImage: 'example.test/farebox-sidecar:0.2.0' })),
-      injectionHash(BUDGET, makeInjectionSettings({ pullSecrets: ['regcred'] })),
+      injectionHash(makeBudget(), makeInjectionSettings({ sidecarImage: 'example.test/farebox-sidecar:0.2.0' })),
+      injectionHash(makeBudget(), makeInjectionSettings({ pullSecrets: ['regcred'] })),
+      injectionHash(BUDGET, SETTINGS),
       injectionHash(HOLDING, SETTINGS),
+      injectionHash(signedBy('keys'), SETTINGS),
+      injectionHash(signedBy('other-keys'), SETTINGS),
       injectionHash(makeBudget({ name: 'other' }), SETTINGS),
       injectionHash(makeBudget({ spec: { store: { kind: 'Embedded' } } }), SETTINGS),
       injectionHash(makeBudget({ spec: { injection: { excludeContainers: ['x'] } } }), SETTINGS),
     ]
     assert.equal(new Set([hash, ...changed]).size, changed.length + 1)
     const live = makeBudget({
-      spec: { tier: { default: 'basic' }, mode: 'Observe', onStale: { after: '1h' }, injection: { mode: 'Required' } },
+      spec: {
+        tier: { default: 'basic', claim: { header: 'x-plan' } },
+        mode: 'Observe',
+        onStale: { after: '1h' },
+        injection: { mode: 'Required' },
+      },
     })
     assert.equal(injectionHash(live, SETTINGS), hash)
   })
 })
 
 describe('any pod', () => {
-  const budgets = fc.constantFrom(BUDGET, HOLDING, makeBudget({ spec: { store: { kind: 'Embedded' } } }))
+  const claim = { token: { format: 'HMAC', secretRef: { name: 'claim-keys' } } }
+  const embedded = makeBudget({ spec: { store: { kind: 'Embedded' }, tier: { default: 'pro', claim } } })
+  const budgets = fc.constantFrom(BUDGET, HOLDING, embedded)
   const settings = makeInjectionSettings({ pullSecrets: ['regcred'] })
 
   /** Takes away what is ours; a key that was replaced cannot be had back. */

@@ -244,7 +244,7 @@ function podWarnings({ spec }: Pod, { held }: AppVariables): readonly string[] {
   if (held.length === 0) return []
   const secrets = new Set(
     (spec.volumes ?? [])
-      .filter(({ name }) => name !== VOLUMES.credentials)
+      .filter(({ name }) => name !== VOLUMES.credentials && name !== VOLUMES.claimKeys)
       .flatMap(({ secret, projected }) => [secret?.secretName, ...(projected?.sources ?? []).map((source) => source.secret?.name)])
       .filter((name) => held.some((real) => real.name === name)),
   )

@@ -15,8 +15,8 @@ import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import { configMapName } from './config-map-name.ts'
 import { heapMib } from './resources.ts'
 import type { ResourceSettings, SidecarResources } from './resources.ts'
-import { upstreamsOf } from './sdk-variables.ts'
 import type { SecretKey } from './sdk-variables.ts'
+import { upstreamsOf } from './upstreams.ts'
 
 export interface InjectionSettings {
   /** With its digest, or a tag that is never moved. */
@@ -58,6 +58,7 @@ export function sidecarContainer(
 ): OwnEntry {
   const store = storeOf(budget)
   const held = heldKeys(budget).length > 0
+  const claims = claimSecret(budget)
   return {
     name: SIDECAR_CONTAINER,
     image: settings.sidecarImage,
@@ -84,6 +85,7 @@ export function sidecarContainer(
         ? [{ name: 'FAREBOX_IDENTITY_KEY_FILE', value: `${PATHS.runtime}/${RUNTIME_KEYS.identityKey}` }]
         : []),
       ...(held ? [{ name: 'FAREBOX_CREDENTIALS', value: PATHS.credentials }] : []),
+      ...(claims === null ? [] : [{ name: 'FAREBOX_CLAIM_KEYS', value: PATHS.claimKeys }]),
       { name: 'FAREBOX_DRAIN', value: String(DRAIN_MS) },
       { name: 'FAREBOX_LOG_LEVEL', value: settings.logLevel },
     ],
@@ -109,6 +111,7 @@ export function sidecarContainer(
       { name: VOLUMES.token, mountPath: API_TOKEN_PATH, readOnly: true },
       ...(store === null ? [] : [{ name: VOLUMES.runtime, mountPath: PATHS.runtime, readOnly: true }]),
       ...(held ? [{ name: VOLUMES.credentials, mountPath: PATHS.credentials, readOnly: true }] : []),
+      ...(claims === null ? [] : [{ name: VOLUMES.claimKeys, mountPath: PATHS.claimKeys, readOnly: true }]),
     ],
   }
 }
@@ -117,6 +120,7 @@ export function sidecarContainer(
 export function sidecarVolumes(budget: Budget): readonly OwnEntry[] {
   const store = storeOf(budget)
   const held = heldKeys(budget)
+  const claims = claimSecret(budget)
   return [
     { name: VOLUMES.config, configMap: { name: configMapName(budget.metadata.name), optional: true } },
     { name: VOLUMES.data, emptyDir: {} },
@@ -137,6 +141,8 @@ export function sidecarVolumes(budget: Budget): readonly OwnEntry[] {
             },
           },
         ]),
+    // Whole, so that keys come and go while the pod runs.
+    ...(claims === null ? [] : [{ name: VOLUMES.claimKeys, secret: { secretName: claims } }]),
   ]
 }
 
@@ -169,4 +175,9 @@ function heldKeys(budget: Budget): readonly { readonly upstream: string; readonl
   return upstreamsOf(budget).flatMap(({ name, credential }) =>
     credential === undefined ? [] : [{ upstream: name, secret: credential.secretRef }],
   )
+}
+
+/** Null: claims are not signed. */
+function claimSecret({ spec: { tier } }: Budget): string | null {
+  return tier.claim?.token?.secretRef.name ?? null
 }

@@ -14,11 +14,15 @@ const variables = (...upstreams: readonly unknown[]) => appVariables(makeBudget(
 const asMap = (list: readonly { readonly name: string; readonly value: string }[]) =>
   Object.fromEntries(list.map(({ name, value }) => [name, value]))
 
-test('a budget without upstreams leads the SDK of OpenAI to the sidecar', () => {
+test('a budget without upstreams leads the SDKs of the usual providers to the sidecar', () => {
   const { urls, keys } = appVariables(makeBudget())
   assert.deepEqual(asMap(urls), {
     FAREBOX_BASE_URL_OPENAI: 'http://127.0.0.1:4180/openai/v1',
+    FAREBOX_BASE_URL_ANTHROPIC: 'http://127.0.0.1:4180/anthropic',
+    FAREBOX_BASE_URL_GEMINI: 'http://127.0.0.1:4180/gemini',
     OPENAI_BASE_URL: 'http://127.0.0.1:4180/openai/v1',
+    ANTHROPIC_BASE_URL: 'http://127.0.0.1:4180/anthropic',
+    GOOGLE_GEMINI_BASE_URL: 'http://127.0.0.1:4180/gemini',
   })
   assert.deepEqual(keys, [])
 })
@@ -29,12 +33,14 @@ test('each SDK gets its variable with the path that it expects', () => {
     upstream('claude', 'anthropic'),
     upstream('az-eu', 'azure'),
     upstream('gemini', 'google'),
+    upstream('house', 'vllm'),
   )
   assert.deepEqual(asMap(urls), {
     FAREBOX_BASE_URL_OPENAI: 'http://127.0.0.1:4180/openai/v1',
-    FAREBOX_BASE_URL_CLAUDE: 'http://127.0.0.1:4180/claude/v1',
-    FAREBOX_BASE_URL_AZ_EU: 'http://127.0.0.1:4180/az-eu/v1',
-    FAREBOX_BASE_URL_GEMINI: 'http://127.0.0.1:4180/gemini/v1',
+    FAREBOX_BASE_URL_CLAUDE: 'http://127.0.0.1:4180/claude',
+    FAREBOX_BASE_URL_AZ_EU: 'http://127.0.0.1:4180/az-eu',
+    FAREBOX_BASE_URL_GEMINI: 'http://127.0.0.1:4180/gemini',
+    FAREBOX_BASE_URL_HOUSE: 'http://127.0.0.1:4180/house/v1',
     OPENAI_BASE_URL: 'http://127.0.0.1:4180/openai/v1',
     ANTHROPIC_BASE_URL: 'http://127.0.0.1:4180/claude',
     AZURE_OPENAI_ENDPOINT: 'http://127.0.0.1:4180/az-eu',

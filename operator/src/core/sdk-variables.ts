@@ -4,6 +4,8 @@
  */
 import { PORTS, WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { upstreamsOf } from './upstreams.ts'
+import type { DeclaredUpstream } from './upstreams.ts'
 
 interface SdkVariables {
   /** Null: its SDKs read none. `suffix`: what they expect behind the upstream's own path. */
@@ -69,14 +71,12 @@ export interface AppVariables {
   readonly held: readonly SecretKey[]
 }
 
-type Upstreams = ConversationBudget['spec']['upstreams']
-type NamedUpstream = Pick<Upstreams[number], 'name' | 'provider' | 'credential'>
-
-export function upstreamsOf({ spec }: Pick<ConversationBudget, 'spec'>): readonly NamedUpstream[] {
-  return spec.upstreams.length === 0 ? [{ name: 'openai', provider: 'openai' }] : spec.upstreams
+/** Where SDKs of its provider begin on the data plane: `/openai/v1`. */
+export function basePathOf({ name, provider }: Pick<DeclaredUpstream, 'name' | 'provider'>): string {
+  return `/${name}${variablesOf(provider).baseUrl?.suffix ?? '/v1'}`
 }
 
-/** Each upstream has a variable of ours; of several upstreams of one provider, its SDK gets the one that is called like it, else the first. */
+/** Each upstream has a variable of ours, with the path that SDKs of its provider expect; of several upstreams of one provider, its SDK gets the one that is called like it, else the first. */
 export function appVariables(budget: Pick<ConversationBudget, 'spec'>): AppVariables {
   const upstreams = upstreamsOf(budget)
   const providers = [...new Set(upstreams.map(({ provider }) => provider))].map((provider) => {
@@ -86,9 +86,12 @@ export function appVariables(budget: Pick<ConversationBudget, 'spec'>): AppVaria
   const isHeld = ({ upstream }: (typeof providers)[number]) => upstream?.credential?.secretRef !== undefined
   return {
     urls: [
-      ...upstreams.map(({ name }) => ({ name: `FAREBOX_BASE_URL_${upperSnake(name)}`, value: `${addressOf(name)}/v1` })),
+      ...upstreams.map(({ name, provider }) => ({
+        name: `FAREBOX_BASE_URL_${upperSnake(name)}`,
+        value: `${ADDRESS}${basePathOf({ name, provider })}`,
+      })),
       ...providers.flatMap(({ variables: { baseUrl }, upstream }) =>
-        baseUrl === null || upstream === undefined ? [] : [{ name: baseUrl.name, value: `${addressOf(upstream.name)}${baseUrl.suffix}` }],
+        baseUrl === null || upstream === undefined ? [] : [{ name: baseUrl.name, value: `${ADDRESS}${basePathOf(upstream)}` }],
       ),
     ],
     keys: providers.filter(isHeld).flatMap(({ variables: { key } }) => (key === null ? [] : [{ name: key, value: WORTHLESS_KEY }])),
@@ -98,9 +101,7 @@ export function appVariables(budget: Pick<ConversationBudget, 'spec'>): AppVaria
   }
 }
 
-function addressOf(upstream: string): string {
-  return `http://127.0.0.1:${PORTS.data}/${upstream}`
-}
+const ADDRESS = `http://127.0.0.1:${PORTS.data}`
 
 function upperSnake(name: string): string {
   return name.toUpperCase().replaceAll('-', '_')

@@ -59,7 +59,8 @@ export async function playDemo(options: DemoOptions): Promise<DemoResult> {
   const { laptops, conversations, provider, signal } = options
   const [laptop] = laptops
   const { contracts, tiers } = laptop.config()
-  const { claimHeader } = tiers
+  const { claim } = tiers
+  const claimHeader = claim?.token === undefined ? claim?.header : undefined // a token would have to be signed
   const offered = claimHeader === undefined ? [tiers.default] : tiers.allowed
   const startedAt = performance.now()
   const tierOf = new Map(conversations.map(({ id }, index) => [id, offered[index % offered.length] ?? tiers.default]))

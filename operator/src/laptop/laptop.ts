@@ -33,6 +33,8 @@ export interface LaptopOptions {
   readonly upstreams: ReadonlyMap<string, string>
   /** URL of a store that several share; null: one of its own, in `dataDir`. */
   readonly storeUrl: string | null
+  /** Of keys by which claims are signed, a file for each; null: there are none. */
+  readonly claimKeysDir: string | null
   /** The budget that governs, `namespace/name`; null: the only one in the folder. */
   readonly budget: string | null
   readonly say: (line: string) => void
@@ -88,7 +90,8 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
     }
     const { namespace } = config
     const store = options.storeUrl === null ? {} : { store: { url: options.storeUrl, namespace } }
-    sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say, ...store })
+    const claimKeys = options.claimKeysDir === null ? {} : { claimKeysDir: options.claimKeysDir }
+    sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say, ...store, ...claimKeys })
     await sidecar.start()
   } catch (error) {
     watching.stop()

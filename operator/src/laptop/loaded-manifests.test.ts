@@ -76,7 +76,15 @@ test('an upstream can be sent elsewhere, but only one that is there, and only to
   const upstreamOf = (url: string, name = 'openai') =>
     load(TIER + BUDGET, { upstreams: new Map([[name, url]]) }).compiled.configs.get('support/desk')?.upstreams[0]
   assert.equal(upstreamOf('http://127.0.0.1:9/v1')?.baseUrl, 'http://127.0.0.1:9/v1')
-  assert.throws(() => upstreamOf('http://127.0.0.1:9/v1', 'opnai'), /--upstream opnai: must name one of the upstreams here: openai/)
+  const moved = load(TIER + BUDGET, { upstreams: new Map([['gemini', 'http://127.0.0.1:9']]) }).compiled.configs.get('support/desk')
+  assert.deepEqual(
+    moved?.upstreams.map(({ baseUrl }) => baseUrl),
+    ['https://api.openai.com/v1', 'https://api.anthropic.com/v1', 'http://127.0.0.1:9'],
+  )
+  assert.throws(
+    () => upstreamOf('http://127.0.0.1:9/v1', 'opnai'),
+    /--upstream opnai: must name one of the upstreams here: openai, anthropic, gemini$/,
+  )
   assert.throws(() => upstreamOf('ftp://x'), /--upstream: spec\.upstreams\[0\]\.baseURL: must be an http or https URL/)
 })
 
@@ -84,9 +92,15 @@ test('what only a cluster can follow is warned of, and the rest is in force', ()
   const held =
     '  upstreams: [{ name: openai, baseURL: "https://a.example.com/v1", credential: { secretRef: { name: openai, key: api-key } } }]\n'
   const shared = '  store: { redis: { secretRef: { name: our-valkey, key: url } } }\n'
-  const loaded = load(TIER + BUDGET + held + shared)
+  const signed = BUDGET.replace(
+    /( +)tier: .*\n/,
+    '$1tier: { default: pro, claim: { token: { format: JWT, secretRef: { name: claim-keys } } } }\n',
+  )
+  assert.notEqual(signed, BUDGET)
+  const loaded = load(TIER + signed + held + shared)
   assert.deepEqual(loaded.complaints.map(formatComplaint), [
     "all.yaml:15: warning: spec.upstreams[0].credential.secretRef: is followed in a cluster alone: under `farebox run` the app's own key passes through",
+    'all.yaml:14: warning: spec.tier.claim.token.secretRef: is followed in a cluster alone: under `farebox run` the keys are the files of --claim-keys, and without it no claim is accepted',
     'all.yaml:16: warning: spec.store.redis.secretRef: is followed in a cluster alone: under `farebox run` the store is the one of --store, or else books in --data',
   ])
   assert.equal(loaded.compiled.configs.get('support/desk')?.upstreams[0]?.credential, 'Held')

@@ -9,6 +9,7 @@ import { budgetKey, compile } from '../core/compile.ts'
 import type { Compiled, Snapshot } from '../core/compile.ts'
 import { objectKey, readManifests } from '../core/manifests.ts'
 import type { Manifests } from '../core/manifests.ts'
+import { upstreamsOf } from '../core/upstreams.ts'
 import type { ManifestFile } from './manifest-folder.ts'
 
 /** One thing to tell the author of a file. `line` is 0 where none is meant. */
@@ -125,18 +126,21 @@ function complaintsOf(manifests: Manifests, compiled: Compiled): readonly Compla
 function clusterOnly(manifests: Manifests): readonly Complaint[] {
   return manifests.snapshot.budgets.flatMap((budget) => {
     const key = objectKey(budget)
-    const { upstreams, store } = budget.spec
+    const { upstreams, store, tier } = budget.spec
     const told = (field: string, message: string): Complaint => ({ severity: 'warning', ...placeOf(manifests, key, field), field, message })
     return [
       ...upstreams.flatMap(({ credential }, index) =>
         credential === undefined ? [] : [told(`spec.upstreams[${index}].credential.secretRef`, KEY_PASSES)],
       ),
+      ...(tier.claim?.token === undefined ? [] : [told('spec.tier.claim.token.secretRef', CLAIM_KEYS_BY_FLAG)]),
       ...(store.redis === undefined ? [] : [told('spec.store.redis.secretRef', STORE_BY_FLAG)]),
     ]
   })
 }
 
 const KEY_PASSES = "is followed in a cluster alone: under `farebox run` the app's own key passes through"
+const CLAIM_KEYS_BY_FLAG =
+  'is followed in a cluster alone: under `farebox run` the keys are the files of --claim-keys, and without it no claim is accepted'
 const STORE_BY_FLAG = 'is followed in a cluster alone: under `farebox run` the store is the one of --store, or else books in --data'
 
 function placeOf(manifests: Manifests, object: string, field: string): { readonly file: string; readonly line: number } {
@@ -151,8 +155,7 @@ function redirected(budgets: readonly ConversationBudget[], upstreams: ReadonlyM
   if (upstreams.size === 0) return budgets
   const named = new Set<string>()
   const changed = budgets.map((budget) => {
-    const declared = budget.spec.upstreams.length > 0 ? budget.spec.upstreams : [{ name: 'openai', provider: 'openai' }]
-    const moved = declared.map((upstream) => {
+    const moved = upstreamsOf(budget).map((upstream) => {
       named.add(upstream.name)
       const baseURL = upstreams.get(upstream.name)
       return baseURL === undefined ? upstream : { ...upstream, baseURL }

@@ -30,6 +30,8 @@ export interface SidecarProcessOptions {
   readonly admin: Address
   /** A store that several share; absent: one of its own, in `dataDir`. */
   readonly store?: { readonly url: string; readonly namespace: string }
+  /** Of keys by which claims are signed, a file for each; absent: there are none. */
+  readonly claimKeysDir?: string
   /** Absent: the sources as they are written. */
   readonly program?: { readonly main: string; readonly flags: readonly string[] }
   /** One line for people: that it fell, and when it starts again. */
@@ -107,7 +109,7 @@ export class SidecarProcess {
   }
 
   #spawn(): ChildProcess {
-    const { configFile, dataDir, logFile, listen, admin, store, program = AS_WRITTEN } = this.#options
+    const { configFile, dataDir, logFile, listen, admin, store, claimKeysDir, program = AS_WRITTEN } = this.#options
     this.#lastWords = ''
     this.#notReady = ''
     // Detached: Ctrl+C reaches this process alone, which then stops the child in order.
@@ -121,6 +123,7 @@ export class SidecarProcess {
         FAREBOX_LISTEN: formatAddress(listen),
         FAREBOX_ADMIN: formatAddress(admin),
         FAREBOX_LOG: logFile,
+        ...(claimKeysDir === undefined ? {} : { FAREBOX_CLAIM_KEYS: claimKeysDir }),
         ...(store === undefined ? {} : { FAREBOX_STORE: store.url, FAREBOX_NAMESPACE: store.namespace }),
       },
     })

@@ -8,7 +8,10 @@ const sent = (config: ReturnType<typeof makeConfig>, raw: readonly string[]): re
   requestHeaders(raw, undefined, ownHeadersOf(config))
 
 test('what a config makes ours never reaches the provider: the claim of a tier, and other names of a conversation', () => {
-  const config = makeConfig(UPSTREAM, undefined, { tiers: { claimHeader: 'X-Plan' }, identity: { headers: ['x-chat-id', 'X-Thread-Id'] } })
+  const config = makeConfig(UPSTREAM, undefined, {
+    tiers: { claim: { header: 'X-Plan' } },
+    identity: { headers: ['x-chat-id', 'X-Thread-Id'] },
+  })
   const raw = [
     'Authorization',
     'Bearer k',
@@ -27,7 +30,7 @@ test('what a config makes ours never reaches the provider: the claim of a tier, 
 })
 
 test('the same headers are the app’s own business where the config does not name them', () => {
-  const { claimHeader: _none, ...tiers } = makeConfig(UPSTREAM).tiers
+  const { claim: _none, ...tiers } = makeConfig(UPSTREAM).tiers
   const config = { ...makeConfig(UPSTREAM), tiers }
   assert.deepEqual(sent(config, ['x-plan', 'pro', 'x-chat-id', '17', 'x-farebox-tier', 'pro']), ['x-plan', 'pro', 'x-chat-id', '17'])
 })
