@@ -90,10 +90,10 @@ export const ContractSchema = z.strictObject({
     /** A user turn after so long a pause opens another session. Absent: after none. */
     idleAfterMs: DurationMs.optional(),
     /** What users may search of what they and the assistant said. `None` keeps nothing. */
-    memory: z.strictObject({ mode: z.enum(MEMORY_MODES), retentionMs: DurationMs }),
+    memory: z.strictObject({ mode: z.enum(MEMORY_MODES), retentionMs: DurationMs }).default({ mode: 'None', retentionMs: 0 }),
   }),
   /** A user who costs so many times the median user of a period counts as heavy. */
-  heavyUserTimesMedian: z.int().min(2).max(1000),
+  heavyUserTimesMedian: z.int().min(2).max(1000).default(10),
   notices: z.strictObject({
     mode: z.enum(['Inline', 'HeadersOnly']),
     texts: z.partialRecord(z.enum(NOTICE_OCCASIONS), z.record(z.string(), z.string())),

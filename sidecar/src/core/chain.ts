@@ -65,15 +65,22 @@ function* essentials(message: Message): Generator<Buffer> {
   yield Buffer.from(role)
   let text = ''
   for (const part of message.texts) if (part.kind === 'text') text += part.text // one after the other: apps turn one part into many
-  yield collapsed(role === 'assistant' ? beforeFrame(text) : text)
-  for (const other of message.others) yield Buffer.from(other)
-  for (const part of message.texts) if (part.kind === 'refusal' && part.text !== '') yield collapsed(part.text)
+  yield collapsed(ends(role === 'assistant' ? beforeFrame(text) : text))
+  for (const other of message.others) yield Buffer.from(ends(other))
+  for (const part of message.texts) if (part.kind === 'refusal' && part.text !== '') yield collapsed(ends(part.text))
   for (const { id, name, input } of message.toolCalls) {
     yield Buffer.from(id)
     yield Buffer.from(name)
-    yield withoutSpace(input) // apps that parse and write arguments again change their whitespace
+    yield withoutSpace(ends(input)) // apps that parse and write arguments again change their whitespace
   }
   for (const id of message.answers) yield Buffer.from(id)
+}
+
+/** Of a text that is longer than this many UTF-16 units, both ends tell it from others well enough, in bounded time. */
+const TEXT_UNITS_MAX = 1 << 20
+
+function ends(text: string): string {
+  return text.length <= TEXT_UNITS_MAX ? text : text.slice(0, TEXT_UNITS_MAX / 2) + text.slice(-TEXT_UNITS_MAX / 2)
 }
 
 const SPACE = 0x20

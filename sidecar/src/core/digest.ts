@@ -9,6 +9,8 @@ import type { Json, JsonObject, Message } from './request.ts'
 /** Values nested deeper than this count as one and the same: no real message has them, and recursion must end. */
 const DEPTH_MAX = 32
 const DIGEST_HEX = 32
+/** A longer string (an embedded file, a book) counts by its ends and its length, in UTF-16 units: names are made in bounded time. */
+const STRING_UNITS_MAX = 1 << 20
 
 /**
  * Names a message. Whitespace and key order of its JSON do not matter, nor fields that are null or empty, nor texts that
@@ -42,6 +44,7 @@ function write(value: Json, depth: number): string {
     if (depth >= DEPTH_MAX) return '[]'
     return `[${value.map((item) => write(item, depth + 1)).join(',')}]`
   }
+  if (typeof value === 'string') return JSON.stringify(value.length <= STRING_UNITS_MAX ? value : brief(value))
   if (!isObject(value)) return JSON.stringify(value)
   if (depth >= DEPTH_MAX) return '{}'
   const fields: string[] = []
@@ -51,6 +54,10 @@ function write(value: Json, depth: number): string {
     fields.push(`${JSON.stringify(key)}:${write(field, depth + 1)}`)
   }
   return `{${fields.join(',')}}`
+}
+
+function brief(text: string): string {
+  return `${text.slice(0, STRING_UNITS_MAX / 2)}[${text.length}]${text.slice(-STRING_UNITS_MAX / 2)}`
 }
 
 function isEmpty(value: Json): boolean {

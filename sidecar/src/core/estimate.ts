@@ -303,6 +303,15 @@ export function promptTokens({ system, user }: { readonly system: string; readon
   return Math.ceil(tokens * Math.max(1, factor))
 }
 
+/** A longer text fits into no model's context: what is beyond counts by the most bytes that it can have, since reading it would hold up other turns. */
+const TEXT_UNITS_MAX = 4 << 20
+/** UTF-8 bytes of a UTF-16 unit, at most. */
+const BYTES_PER_UNIT_MAX = 3
+
+function longTextTokens(text: string): number {
+  return heuristicTokens(text.slice(0, TEXT_UNITS_MAX)) + (text.length - TEXT_UNITS_MAX) * BYTES_PER_UNIT_MAX
+}
+
 /** Keys whose values the model never reads as text. */
 const UNREAD_KEYS: ReadonlySet<string> = new Set([
   'role',
@@ -330,7 +339,7 @@ const MEDIA_KEYS: ReadonlySet<string> = new Set([
 ])
 
 function textTokens(value: Json | undefined, hasMedia: boolean): number {
-  if (typeof value === 'string') return heuristicTokens(value)
+  if (typeof value === 'string') return value.length <= TEXT_UNITS_MAX ? heuristicTokens(value) : longTextTokens(value)
   if (typeof value === 'number') return heuristicTokens(String(value))
   if (value === null || typeof value !== 'object') return 1
   let tokens = 0

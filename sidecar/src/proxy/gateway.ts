@@ -1,5 +1,6 @@
 /** What every turn needs: the policy in force and the parts that outlive a turn. Built by `main.ts`, passed along. */
 import type { PriceList } from '@farebox/crds/prices.ts'
+import { ContractSchema } from '@farebox/crds/sidecar-config.ts'
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
 import type { IdHasher } from '../core/identify.ts'
@@ -22,6 +23,7 @@ import type { OutcomeWatch } from './outcome-watch.ts'
 import type { Summariser } from './summariser.ts'
 import type { UnderWay } from './under-way.ts'
 import type { UpstreamPool } from './upstream.ts'
+import type { UserBook } from './user-book.ts'
 
 export interface Gateway {
   /** Null until the first valid config came. */
@@ -48,6 +50,7 @@ export interface Gateway {
   readonly holds: HoldKeeper
   readonly factors: FactorTable
   readonly outcomes: OutcomeWatch
+  readonly users: UserBook
   readonly summariser: Summariser
   readonly underWay: UnderWay
   readonly alerts: AlertFeed
@@ -124,7 +127,8 @@ export class ContractShelf {
     if (known !== undefined) return known
     const contract = await this.#store.getContract(hash)
     if (contract === null) return null
-    const terms = termsOf(contract)
+    // Kept by a sidecar of another version, maybe: what did not exist then has its default.
+    const terms = termsOf(ContractSchema.parse(contract))
     this.#terms.set(hash, terms)
     return terms
   }

@@ -102,7 +102,7 @@ export function* scanObject(bytes: Buffer, split: ReadonlySet<string>): Generato
             const where = `${name}[${elements.length}]`
             skimmer.begin(at)
             while (!skimmer.skim(SLICE_UNITS)) yield
-            const value = judge(bytes, at, skimmer)
+            const value = yield* judge(bytes, at, skimmer)
             if (value.status === 'invalid') return value.message === null ? syntax(value.at) : invalid(where, `"${where}" ${value.message}`)
             values += skimmer.values + 1
             if (values > VALUES_TOTAL_MAX) return invalid(null, TOO_MANY_VALUES)
@@ -123,7 +123,7 @@ export function* scanObject(bytes: Buffer, split: ReadonlySet<string>): Generato
       } else {
         skimmer.begin(at)
         while (!skimmer.skim(SLICE_UNITS)) yield
-        const value = judge(bytes, at, skimmer)
+        const value = yield* judge(bytes, at, skimmer)
         if (value.status === 'invalid')
           return value.message === null ? syntax(value.at) : invalid(shortName(name), `"${shortName(name)}" ${value.message}`)
         values += skimmer.values
@@ -276,21 +276,29 @@ class Skimmer {
   }
 }
 
+/** A value from this size on is decoded and parsed in slices of their own. */
+const HUGE_BYTES = 1024 * 1024
+
 type Judged =
   | { readonly status: 'ok'; readonly json: Json }
   | { readonly status: 'invalid'; readonly at: number; readonly message: string | null }
 
 /** Parses what the skimmer went over. A null message means: not JSON. */
-function judge(bytes: Buffer, start: number, skimmer: Skimmer): Judged {
+function* judge(bytes: Buffer, start: number, skimmer: Skimmer): Generator<void, Judged> {
   if (skimmer.depthMost > DEPTH_MAX) return { status: 'invalid', at: start, message: `must not be nested deeper than ${DEPTH_MAX}` }
   if (skimmer.values > VALUES_MAX) return { status: 'invalid', at: start, message: `must not hold more than ${VALUES_MAX} values` }
+  // What one step takes of a value of many megabytes is a slice by itself.
+  const isHuge = skimmer.at - start > HUGE_BYTES
+  if (isHuge) yield
   const text = bytes.toString('utf8', start, skimmer.at)
+  if (isHuge) yield
   let json: Json
   try {
     json = JSON.parse(text)
   } catch {
     return { status: 'invalid', at: start, message: null } // its own message quotes the body
   }
+  if (isHuge) yield
   json = withTrueKeys(json, text, bytes, start)
   // Who reads which of two equal keys differs between parsers: what we meter must be what the provider reads.
   if (skimmer.keys !== countKeys(json)) return { status: 'invalid', at: start, message: 'must not give a key twice' }

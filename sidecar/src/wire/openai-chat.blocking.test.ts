@@ -2,7 +2,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseChatRequest } from './openai-chat.ts'
+import { parseChatRequest, renderChatRequest } from './openai-chat.ts'
+import { chainDigests } from '../core/chain.ts'
+import { originalDigest } from '../core/digest.ts'
+import { driverBytes, inputBound, messagesDigest } from '../core/estimate.ts'
+import { KeyedHash } from '../core/keyed-hash.ts'
 import { CHAT_CALL } from './testing.ts'
 
 const BODY_BYTES = 4 * 1024 * 1024
@@ -116,6 +120,34 @@ for (const [name, text] of Object.entries(BODIES)) {
     const body = Buffer.from(text)
     assert.ok(body.length <= BODY_BYTES && body.length > BODY_BYTES * 0.35, `${body.length} bytes`)
     await staysShort(() => parseChatRequest(body, CHAT_CALL))
+  })
+}
+
+for (const [name, unit] of Object.entries({ 'one letter': 'a', spaces: ' ', 'three-byte characters': '語' })) {
+  test(`nor does a whole turn on 31 MiB of ${name}, which is read in slices and named by its ends`, async () => {
+    const text = unit.repeat(Math.floor((31 << 20) / Buffer.byteLength(unit)))
+    const body = Buffer.from(JSON.stringify({ model: 'gpt-4o', messages: [{ role: 'user', content: text }] }))
+    const key = new KeyedHash(Buffer.alloc(32))
+    const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+    await staysShort(async () => {
+      const parsed = await parseChatRequest(body, CHAT_CALL)
+      assert.equal(parsed.status, 'ok')
+      if (parsed.status !== 'ok') return
+      const { request } = parsed
+      const { messages, fixedBytes, fixedDigest, model } = request
+      const steps = [
+        () => chainDigests(messages, key, 'scope'),
+        () => inputBound({ messages, fixedBytes, fixedDigest, model, exact: null, factor: 1 }).heuristic,
+        () => messagesDigest(messages, messages.length),
+        () => messages.map((message) => originalDigest(message)),
+        () => driverBytes(request, messages, { toolNames: ['search'], tags: ['context'] }),
+        () => renderChatRequest(request, { outputLimit: { field: 'max_tokens', tokens: 5 } }),
+      ]
+      for (const step of steps) {
+        await pause() // a turn waits for the store between them
+        step()
+      }
+    })
   })
 }
 
