@@ -28,17 +28,69 @@ test('models that reason refuse sampling parameters and call the output limit ot
   assert.ok(knownCapabilities('openai', 'gpt-4o')?.drop.includes('reasoning_effort'))
 })
 
-test('nothing is known of other providers, and nothing is assumed of what is not known', () => {
-  assert.equal(knownCapabilities('azure', 'gpt-4o'), null)
+test('Claude: what a model thinks, refuses and may write goes by its family', () => {
+  const outline = (model: string): unknown[] => {
+    const known = knownCapabilities('anthropic', model)
+    return [known?.contextTokens, known?.maxOutputTokens, known?.structuredOutput, known?.reasoning]
+  }
+  assert.deepEqual(outline('claude-3-haiku-20240307'), [200_000, 4_096, false, false])
+  assert.deepEqual(outline('claude-3-5-sonnet-20241022'), [200_000, 8_192, false, false])
+  assert.deepEqual(outline('claude-3-7-sonnet-latest'), [200_000, 64_000, false, false])
+  assert.deepEqual(outline('claude-opus-4-1-20250805'), [200_000, 32_000, false, false])
+  assert.deepEqual(outline('claude-sonnet-4-20250514'), [200_000, 64_000, false, false])
+  assert.deepEqual(outline('claude-sonnet-4-5-20250929'), [200_000, 64_000, true, false])
+  assert.deepEqual(outline('claude-opus-4-6'), [1_000_000, 128_000, true, false])
+  assert.deepEqual(outline('claude-opus-5-5'), [1_000_000, 128_000, true, true])
+  assert.deepEqual(outline('claude-haiku-5-5'), [1_000_000, 128_000, true, true])
+  assert.deepEqual(outline('claude-fable-5-2'), [1_000_000, 128_000, true, true])
+  for (const model of ['claude-opus-4-7', 'claude-opus-4-8', 'claude-opus-5', 'claude-sonnet-5', 'claude-sonnet-5-5', 'claude-fable-5-1'])
+    for (const field of ['temperature', 'top_p', 'top_k', 'thinking'])
+      assert.ok(knownCapabilities('anthropic', model)?.drop.includes(field), `${model} drops ${field}`)
+  assert.deepEqual(knownCapabilities('anthropic', 'claude-opus-4-6')?.drop, [])
+  assert.ok(knownCapabilities('anthropic', 'claude-haiku-4-5')?.drop.includes('thinking'), 'it knows no adaptive thinking')
+  for (const field of ['temperature', 'tools', 'tool_choice', 'inference_geo'])
+    assert.equal(knownCapabilities('anthropic', 'claude-haiku-4-5')?.drop.includes(field), false)
+})
+
+test('Claude: US inference costs more from Opus 4.6 on, fast mode as its model says, bought capacity the same', () => {
+  const percents = (model: string): unknown => knownCapabilities('anthropic', model)?.serviceTierPercent
+  assert.deepEqual(percents('claude-sonnet-4-5'), { batch: 50, priority: 100 })
+  assert.deepEqual(percents('claude-sonnet-4-6'), { batch: 50, priority: 100, us: 110 })
+  assert.deepEqual(percents('claude-opus-4-7'), { batch: 50, priority: 100, us: 110, fast: 600 })
+  assert.deepEqual(percents('claude-opus-5-5'), { batch: 50, priority: 100, us: 110, fast: 200 })
+})
+
+test('Gemini: images, voices and vectors are not their family', () => {
+  const outline = (model: string): unknown[] => {
+    const known = knownCapabilities('google', model)
+    return [known?.contextTokens, known?.maxOutputTokens, known?.tools, known?.reasoning]
+  }
+  assert.deepEqual(outline('gemini-2.0-flash-001'), [1_048_576, 8_192, true, false])
+  assert.deepEqual(outline('gemini-2.5-pro'), [1_048_576, 65_536, true, true])
+  assert.deepEqual(outline('gemini-2.5-flash-lite'), [1_048_576, 65_536, true, false])
+  assert.deepEqual(outline('gemini-2.5-flash-image'), [65_536, 32_768, false, false])
+  assert.deepEqual(outline('gemini-2.5-pro-preview-tts'), [32_768, 16_384, false, false])
+  assert.deepEqual(outline('gemini-3-flash-preview'), [1_048_576, 65_536, true, true])
+  assert.deepEqual(outline('gemini-3-pro-image-preview'), [65_536, 32_768, false, true])
+  assert.deepEqual(outline('gemini-embedding-001'), [2_048, 0, false, false])
+  assert.deepEqual(knownCapabilities('google', 'gemini-3.8-flash')?.serviceTierPercent, { flex: 50, batch: 50, priority: 180 })
+})
+
+test("Azure's models are OpenAI's, by Azure's names too; nothing is assumed of what is not known", () => {
+  assert.equal(knownCapabilities('azure', 'gpt-4o-2024-08-06'), knownCapabilities('openai', 'gpt-4o-2024-08-06'))
+  assert.equal(knownCapabilities('azure', 'gpt-35-turbo'), knownCapabilities('openai', 'gpt-3.5-turbo'))
   assert.equal(knownCapabilities('openai', 'mystery-9'), null)
+  assert.equal(knownCapabilities('groq', 'gpt-4o'), null)
   assert.deepEqual([UNKNOWN.modalities, UNKNOWN.tools, UNKNOWN.structuredOutput], [[], false, false])
   assert.ok((UNKNOWN_SERVICE_TIER_PERCENT['priority'] ?? 0) >= 200)
 })
 
 test('every entry leaves room for input, says where it was read, and drops nothing that it renames', () => {
-  const models = loadCatalogue().models.filter(({ provider }) => provider === 'openai')
-  const described = models.flatMap(({ model }) => knownCapabilities('openai', model) ?? [])
-  assert.ok(described.length >= 40, `${described.length} models of the catalogue are described`)
+  const described = loadCatalogue().models.flatMap(({ provider, model }) => knownCapabilities(provider, model) ?? [])
+  for (const [provider, least] of Object.entries({ openai: 60, anthropic: 20, google: 20 })) {
+    const own = described.filter((known) => known.provider === provider)
+    assert.ok(own.length >= least, `${own.length} models of ${provider} in the catalogue are described`)
+  }
   for (const known of described) {
     assert.ok(known.maxOutputTokens <= known.contextTokens, known.prefixes.join())
     assert.match(known.source, /^https:\/\//)

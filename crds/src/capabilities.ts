@@ -16,6 +16,13 @@ interface Known extends Capabilities {
 const MODELS_PAGE = 'https://platform.openai.com/docs/models'
 const REASONING_PAGE = 'https://platform.openai.com/docs/guides/reasoning'
 
+const EMBEDDINGS_PAGE = 'https://developers.openai.com/api/docs/guides/embeddings'
+const IMAGES_PAGE = 'https://developers.openai.com/api/docs/guides/image-generation'
+const CLAUDE_MODELS_PAGE = 'https://platform.claude.com/docs/en/about-claude/models/overview'
+const CLAUDE_MIGRATION_PAGE = 'https://platform.claude.com/docs/en/about-claude/models/migration-guide'
+const GEMINI_MODELS_PAGE = 'https://ai.google.dev/gemini-api/docs/models'
+const GEMINI_IMAGES_PAGE = 'https://ai.google.dev/gemini-api/docs/image-generation'
+
 /** Sampling parameters that OpenAI's reasoning models refuse, and the old name of the output limit. */
 const REASONING_DROPS = [
   'temperature',
@@ -48,6 +55,87 @@ const REASONING = {
   rename: REASONING_RENAMES,
   source: REASONING_PAGE,
 } as const
+
+/** Texts in, vectors out: nothing is written. */
+const VECTORS = {
+  maxOutputTokens: 0,
+  modalities: [],
+  tools: false,
+  structuredOutput: false,
+  reasoning: false,
+  drop: [],
+  rename: {},
+  serviceTierPercent: {},
+} as const
+
+/**
+ * Claude. A model that thinks unless it is told not to counts as one that reasons: an answer that is bounded too tightly has no
+ * text. `priority` is capacity that was bought before, at the standard price; from Opus 4.6 on, inference in the US costs 1.1
+ * times as much, and `speed: fast` what the model's own page says.
+ * https://platform.claude.com/docs/en/api/service-tiers, https://platform.claude.com/docs/en/build-with-claude/fast-mode
+ */
+const CLAUDE = {
+  provider: 'anthropic',
+  modalities: ['image', 'file'],
+  tools: true,
+  structuredOutput: true,
+  reasoning: false,
+  rename: {},
+  source: CLAUDE_MODELS_PAGE,
+} as const
+const CLAUDE_TIERS = { batch: 50, priority: 100 } as const
+const CLAUDE_GEO_TIERS = { ...CLAUDE_TIERS, us: 110 } as const
+/** They think by a budget, and know neither `adaptive` nor effort; nor structured output. */
+const CLAUDE_EARLY = {
+  ...CLAUDE,
+  contextTokens: 200_000,
+  structuredOutput: false,
+  drop: ['thinking', 'output_config', 'speed'],
+  serviceTierPercent: CLAUDE_TIERS,
+} as const
+const CLAUDE_4_5 = {
+  ...CLAUDE,
+  contextTokens: 200_000,
+  maxOutputTokens: 64_000,
+  drop: ['thinking', 'speed'],
+  serviceTierPercent: CLAUDE_TIERS,
+} as const
+/** They take every kind of `thinking`. */
+const CLAUDE_4_6 = { ...CLAUDE, contextTokens: 1_000_000, maxOutputTokens: 128_000 } as const
+/** From Opus 4.7 on: sampling parameters are refused, and thinking by a budget; which of the other kinds, differs. */
+const CLAUDE_ADAPTIVE = {
+  ...CLAUDE,
+  contextTokens: 1_000_000,
+  maxOutputTokens: 128_000,
+  source: CLAUDE_MIGRATION_PAGE,
+} as const
+const CLAUDE_ADAPTIVE_DROPS = ['temperature', 'top_p', 'top_k', 'thinking'] as const
+
+/** Gemini. Its request fields stand in `generationConfig`, where unknown ones are ignored: nothing is dropped. */
+const GEMINI = {
+  provider: 'google',
+  contextTokens: 1_048_576,
+  maxOutputTokens: 65_536,
+  modalities: ['image', 'audio', 'file'],
+  tools: true,
+  structuredOutput: true,
+  reasoning: true,
+  drop: [],
+  rename: {},
+  source: GEMINI_MODELS_PAGE,
+  serviceTierPercent: {},
+} as const
+const GEMINI_IMAGES = {
+  ...GEMINI,
+  maxOutputTokens: 32_768,
+  modalities: ['image'],
+  tools: false,
+  structuredOutput: false,
+  reasoning: false,
+  source: GEMINI_IMAGES_PAGE,
+} as const
+/** https://ai.google.dev/gemini-api/docs/pricing */
+const GEMINI_FLEX = { flex: 50, batch: 50 } as const
 
 const KNOWN: readonly Known[] = [
   {
@@ -212,6 +300,113 @@ const KNOWN: readonly Known[] = [
     maxOutputTokens: 100_000,
     serviceTierPercent: { flex: 50, priority: 175 },
   },
+  { ...VECTORS, provider: 'openai', prefixes: ['text-embedding-'], contextTokens: 8_192, source: EMBEDDINGS_PAGE },
+  {
+    provider: 'openai',
+    prefixes: ['gpt-image-1'],
+    // Nobody says what fits in; the most that comes out is an image of 1024 x 1536 in high quality.
+    contextTokens: 128_000,
+    maxOutputTokens: 6_240,
+    modalities: ['image'],
+    tools: false,
+    structuredOutput: false,
+    reasoning: false,
+    drop: [],
+    rename: {},
+    serviceTierPercent: {},
+    source: IMAGES_PAGE,
+  },
+
+  {
+    ...CLAUDE_EARLY,
+    prefixes: ['claude-3-opus', 'claude-3-sonnet', 'claude-3-haiku'],
+    maxOutputTokens: 4_096,
+    modalities: ['image'],
+  },
+  {
+    ...CLAUDE_EARLY,
+    prefixes: ['claude-3-5-', 'claude-3.5-'],
+    maxOutputTokens: 8_192,
+  },
+  {
+    ...CLAUDE_EARLY,
+    prefixes: ['claude-3-7-', 'claude-3.7-', 'claude-sonnet-4-0', 'claude-sonnet-4-2025', 'claude-4-sonnet'],
+    maxOutputTokens: 64_000,
+  },
+  {
+    ...CLAUDE_EARLY,
+    prefixes: ['claude-opus-4-0', 'claude-opus-4-1', 'claude-opus-4.1', 'claude-opus-4-2025', 'claude-4-opus'],
+    maxOutputTokens: 32_000,
+  },
+  {
+    ...CLAUDE_4_5,
+    prefixes: ['claude-opus-4-5', 'claude-opus-4.5', 'claude-sonnet-4-5', 'claude-sonnet-4.5', 'claude-haiku-4-5', 'claude-haiku-4.5'],
+  },
+  {
+    ...CLAUDE_4_6,
+    prefixes: ['claude-opus-4-6', 'claude-opus-4.6'],
+    drop: [],
+    serviceTierPercent: { ...CLAUDE_GEO_TIERS, fast: 600 },
+  },
+  { ...CLAUDE_4_6, prefixes: ['claude-sonnet-4-6', 'claude-sonnet-4.6'], drop: ['speed'], serviceTierPercent: CLAUDE_GEO_TIERS },
+  {
+    ...CLAUDE_ADAPTIVE,
+    prefixes: ['claude-opus-4-7', 'claude-opus-4.7'],
+    drop: CLAUDE_ADAPTIVE_DROPS,
+    serviceTierPercent: { ...CLAUDE_GEO_TIERS, fast: 600 },
+  },
+  {
+    ...CLAUDE_ADAPTIVE,
+    prefixes: ['claude-opus-4-8', 'claude-opus-4.8'],
+    drop: CLAUDE_ADAPTIVE_DROPS,
+    serviceTierPercent: { ...CLAUDE_GEO_TIERS, fast: 200 },
+  },
+  {
+    ...CLAUDE_ADAPTIVE,
+    prefixes: ['claude-opus-5'],
+    reasoning: true,
+    drop: CLAUDE_ADAPTIVE_DROPS,
+    serviceTierPercent: { ...CLAUDE_GEO_TIERS, fast: 200 },
+  },
+  {
+    ...CLAUDE_ADAPTIVE,
+    prefixes: ['claude-sonnet-5', 'claude-haiku-5', 'claude-fable-5', 'claude-mythos-5'],
+    reasoning: true,
+    drop: [...CLAUDE_ADAPTIVE_DROPS, 'speed'],
+    serviceTierPercent: CLAUDE_GEO_TIERS,
+  },
+
+  { ...GEMINI_IMAGES, prefixes: ['gemini-2.5-flash-image'], contextTokens: 65_536 },
+  {
+    ...GEMINI_IMAGES,
+    prefixes: ['gemini-3-pro-image', 'gemini-3.1-flash-image', 'gemini-3.1-flash-lite-image'],
+    contextTokens: 65_536,
+    reasoning: true,
+  },
+  {
+    ...GEMINI,
+    prefixes: [
+      'gemini-2.5-flash-preview-tts',
+      'gemini-2.5-flash-tts',
+      'gemini-2.5-flash-lite-preview-tts',
+      'gemini-2.5-pro-preview-tts',
+      'gemini-2.5-pro-tts',
+    ],
+    contextTokens: 32_768,
+    maxOutputTokens: 16_384,
+    modalities: [],
+    tools: false,
+    structuredOutput: false,
+    reasoning: false,
+    source: 'https://ai.google.dev/gemini-api/docs/speech-generation',
+  },
+  { ...GEMINI, prefixes: ['gemini-2.0-flash'], maxOutputTokens: 8_192, reasoning: false },
+  { ...GEMINI, prefixes: ['gemini-2.5-flash-lite'], reasoning: false },
+  { ...GEMINI, prefixes: ['gemini-3.5-', 'gemini-3.6-'], serviceTierPercent: GEMINI_FLEX },
+  { ...GEMINI, prefixes: ['gemini-3.7-', 'gemini-3.8-'], serviceTierPercent: { ...GEMINI_FLEX, priority: 180 } },
+  { ...GEMINI, prefixes: ['gemini-2.5-', 'gemini-3-', 'gemini-3.1-'] },
+  { ...VECTORS, provider: 'google', prefixes: ['gemini-embedding-001'], contextTokens: 2_048, source: GEMINI_MODELS_PAGE },
+  { ...VECTORS, provider: 'google', prefixes: ['gemini-embedding-2'], contextTokens: 8_192, source: GEMINI_MODELS_PAGE },
 ]
 
 /** What is assumed of a model that nobody described. */
@@ -226,10 +421,14 @@ export const UNKNOWN: Capabilities = {
   rename: {},
 }
 
-/** The entry of a model; null for one that is not described. */
+/** The entry of a model; null for one that is not described. Azure's are OpenAI's, of which it writes one otherwise. */
 export function knownCapabilities(provider: string, model: string): Known | null {
+  if (provider === 'azure') return knownCapabilities('openai', model.replace(/^gpt-35-/, 'gpt-3.5-'))
   return KNOWN.find((known) => known.provider === provider && known.prefixes.some((prefix) => model.startsWith(prefix))) ?? null
 }
 
-/** Factors for service tiers of models that nobody described: what providers charge at most for the tiers that they name. */
-export const UNKNOWN_SERVICE_TIER_PERCENT: Readonly<Record<string, number>> = { priority: 250, fast: 600, ultrafast: 600 }
+/**
+ * Factors for service tiers of models that nobody described: what providers charge at most for the tiers that they name. `us` is where
+ * a Claude model ran.
+ */
+export const UNKNOWN_SERVICE_TIER_PERCENT: Readonly<Record<string, number>> = { priority: 250, fast: 600, ultrafast: 600, us: 110 }

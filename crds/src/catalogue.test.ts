@@ -10,6 +10,11 @@ test('a clause recognises a name whole, by its beginning, its end or what it hol
   assert.equal(matchesClause({ equals: 'gpt-4o' }, 'gpt-4o-mini'), false)
   assert.equal(matchesClause({ prefix: 'gpt-4o-' }, 'gpt-4o-mini'), true)
   assert.equal(matchesClause({ prefix: 'gpt-4o-' }, 'gpt-4o'), false)
+  assert.equal(matchesClause({ prefix: 'gemini-2.5-pro', except: '-tts' }, 'gemini-2.5-pro-preview'), true)
+  assert.equal(matchesClause({ prefix: 'gemini-2.5-pro', except: '-tts' }, 'gemini-2.5-pro-preview-tts'), false)
+  for (const day of ['-2026-01-31', '-20260131']) assert.equal(matchesClause({ dated: 'gpt-6-sol' }, `gpt-6-sol${day}`), true)
+  for (const other of ['', '-2', '-mini', '-2026-0131', '-202601', '-2026-01-31-x'])
+    assert.equal(matchesClause({ dated: 'gpt-6-sol' }, `gpt-6-sol${other}`), false, other)
   assert.equal(matchesClause({ suffix: '-mini' }, 'gpt-4o-mini'), true)
   assert.equal(matchesClause({ contains: '4o' }, 'gpt-4o-mini'), true)
   assert.equal(matchesClause({ all: ['gpt', 'mini'] }, 'gpt-4o-mini'), true)
@@ -43,6 +48,27 @@ test('a longer context never makes a kind cheaper, and reading the cache never c
       assert.ok(prices.cacheReadInput <= prices.uncachedInput, `${provider}/${model}`)
     }
   }
+})
+
+test('models that the source finds by a regular expression are there', () => {
+  const found = (provider: string, name: string): string | undefined =>
+    CATALOGUE.models.find((entry) => entry.provider === provider && entry.match.some((clause) => matchesClause(clause, name)))?.model
+  assert.equal(found('openai', 'gpt-6-sol-2026-08-07'), 'gpt-6-sol')
+  assert.equal(found('anthropic', 'claude-opus-5-5-20260922'), 'claude-opus-5-5')
+  assert.equal(found('anthropic', 'claude-fable-5-2'), undefined)
+  assert.equal(found('google', 'gemini-2.5-pro'), 'gemini-2.5-pro')
+  assert.equal(found('google', 'gemini-2.5-pro-preview-tts'), 'gemini-2.5-pro-tts')
+})
+
+test('where hours of the day have prices, the dearest of those in force counts', () => {
+  const { dated = [] } = CATALOGUE.models.find(({ model }) => model === 'deepseek-v4-flash') ?? {}
+  assert.deepEqual(
+    dated.map(({ from, prices }) => [from, prices.uncachedInput]),
+    [
+      [undefined, 140_000],
+      ['2026-08-17', 440_000],
+    ],
+  )
 })
 
 test('gpt-4o costs what its page says: 2.50 in, 1.25 cached, 10.00 out', () => {

@@ -15,6 +15,10 @@ export const KindPricesSchema = z.strictObject(
 const Clause = z.strictObject({
   equals: z.string().optional(),
   prefix: z.string().optional(),
+  /** With `prefix`: a text that must not be in the name. */
+  except: z.string().optional(),
+  /** The name and a day after it: `-2026-01-31`, `-20260131`. */
+  dated: z.string().optional(),
   suffix: z.string().optional(),
   contains: z.string().optional(),
   /** Every text must be in the name. */
@@ -57,8 +61,11 @@ export function loadCatalogue(): Catalogue {
 /** Whether a clause recognises a model name. */
 export function matchesClause(clause: Clause, model: string): boolean {
   if (clause.equals !== undefined) return model === clause.equals
-  if (clause.prefix !== undefined) return model.startsWith(clause.prefix)
+  if (clause.prefix !== undefined) return model.startsWith(clause.prefix) && (clause.except === undefined || !model.includes(clause.except))
+  if (clause.dated !== undefined) return model.startsWith(clause.dated) && DAY_SUFFIX.test(model.slice(clause.dated.length))
   if (clause.suffix !== undefined) return model.endsWith(clause.suffix)
   if (clause.contains !== undefined) return model.includes(clause.contains)
   return clause.all?.every((part) => model.includes(part)) ?? false
 }
+
+const DAY_SUFFIX = /^-\d{4}(-?)\d{2}\1\d{2}$/

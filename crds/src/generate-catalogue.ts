@@ -1,11 +1,14 @@
 /**
  * Writes `catalogue.json` from the data of `@pydantic/genai-prices`: `make generate`. With `--check` it writes nothing and exits
  * 1 when the file is stale. What our kinds cannot express is left out, and so priced at the provider's ceiling: models by
- * the hour, page or request. Where a price depends on the time of day, the dearest is taken.
+ * the page or request. Where a price depends on the time of day, the dearest is taken.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { findProvider } from '@pydantic/genai-prices'
 import type { CatalogueEntry, Clause } from './catalogue.ts'
+import { SEARCH_FEES, UNIT_PRICES } from './unit-prices.ts'
+import type { UnitPrice } from './unit-prices.ts'
+import { divideCeil, parsePricePerMillion, parseUsd, PICO_PER_NANO } from './usd.ts'
 import { METERED_KINDS } from './usage.ts'
 import type { MeteredKind } from './usage.ts'
 
@@ -25,6 +28,9 @@ const PROVIDERS = [
   'cerebras',
   'cohere',
 ]
+/** A name with a day after it, and a name without a voice, as the source's regular expressions say them. */
+const DATED_NAME = /^\^([a-zA-Z0-9/\\.-]+)-(?:\\d\{4\}-\\d\{2\}-\\d\{2\}|\\d\{8\})\$$/
+const NO_VOICE = '^(?!.*-[tT][tT][sS](?:$|-))'
 const TARGET = new URL('./catalogue.json', import.meta.url)
 
 /** Fees where the source names none: a provider's search costs 10 USD per 1,000 calls, a code container 0.03 USD (OpenAI's price list). */
@@ -55,7 +61,9 @@ function catalogue(): object {
   const models = PROVIDERS.flatMap((providerId) => {
     const provider = findProvider({ providerId })
     if (provider === undefined) throw new Error(`${SOURCE.package} has no provider ${providerId}`)
-    return provider.models.flatMap((model) => entryOf(providerId, model))
+    const listed = provider.models.flatMap((model) => entryOf(providerId, model)).map(withOwnPrices)
+    const missing = UNIT_PRICES.filter((price) => price.provider === providerId && !listed.some(({ model }) => model === price.model))
+    return [...listed, ...missing.map(ownEntry)]
   })
   return {
     version: `${SOURCE.package}@${SOURCE.version}`,
@@ -75,18 +83,68 @@ function entryOf(provider: string, model: SourceModel): CatalogueEntry[] {
   return [{ provider, model: model.id, match, dated, ...(contextTokens === undefined ? {} : { contextTokens }) }]
 }
 
-/** Regular expressions are left out: a name that only they would find is priced at the ceiling. */
-function clausesOf(match: Readonly<Record<string, unknown>>): Clause[] {
-  if (Array.isArray(match['or'])) return match['or'].flatMap((part) => clausesOf(part as Readonly<Record<string, unknown>>))
-  if (typeof match['equals'] === 'string') return [{ equals: match['equals'] }]
-  if (typeof match['starts_with'] === 'string') return [{ prefix: match['starts_with'] }]
-  if (typeof match['ends_with'] === 'string') return [{ suffix: match['ends_with'] }]
-  if (typeof match['contains'] === 'string') return [{ contains: match['contains'] }]
-  if (Array.isArray(match['and'])) {
-    const parts = match['and'].map((part) => (part as Readonly<Record<string, unknown>>)['contains'])
-    return parts.every((part) => typeof part === 'string') ? [{ all: parts }] : []
+/** The entry with the prices that are kept by hand. */
+function withOwnPrices(entry: CatalogueEntry): CatalogueEntry {
+  const { provider, model } = entry
+  const units = UNIT_PRICES.find((price) => price.provider === provider && price.model === model)
+  const search = SEARCH_FEES.find((fee) => fee.provider === provider && model.startsWith(fee.prefix))
+  const own = {
+    ...(units === undefined ? {} : unitPrices(units)),
+    ...(search === undefined ? {} : { webSearchCalls: Number(parseUsd(search.perSearch) * PICO_PER_NANO) }),
   }
-  return []
+  return {
+    ...entry,
+    dated: entry.dated.map(({ prices, steps, ...day }) => ({
+      ...day,
+      prices: { ...prices, ...own },
+      steps: steps.map((step) => ({ ...step, prices: { ...step.prices, ...own } })),
+    })),
+  }
+}
+
+/** A model that the source does not have: tokens cost nothing, for nobody counts them. */
+function ownEntry(price: UnitPrice): CatalogueEntry {
+  const names = [price.model, ...(price.names ?? [])]
+  return {
+    provider: price.provider,
+    model: price.model,
+    match: names.map((name) => ({ equals: name })),
+    dated: [{ prices: { ...kindPrices({}, 0), ...unitPrices(price) }, steps: [] }],
+  }
+}
+
+function unitPrices({ perMinute, perMillionCharacters, perImage }: UnitPrice): Partial<Units> {
+  return {
+    ...(perMinute === undefined ? {} : { seconds: Number(divideCeil(parseUsd(perMinute) * PICO_PER_NANO, 60n)) }),
+    ...(perMillionCharacters === undefined ? {} : { characters: Number(parsePricePerMillion(perMillionCharacters)) }),
+    ...(perImage === undefined ? {} : { images: Number(parseUsd(perImage) * PICO_PER_NANO) }),
+  }
+}
+
+/**
+ * Of regular expressions those are understood that mean a day after the name, or all names of a beginning but voices; what only another
+ * one would find is priced at the ceiling.
+ */
+function clausesOf(match: Readonly<Record<string, unknown>>): Clause[] {
+  const { or, and, equals, starts_with: prefix, ends_with: suffix, contains, regex } = match
+  if (Array.isArray(or)) return or.flatMap((part) => clausesOf(part as Readonly<Record<string, unknown>>))
+  if (typeof equals === 'string') return [{ equals }]
+  if (typeof prefix === 'string') return [{ prefix }]
+  if (typeof suffix === 'string') return [{ suffix }]
+  if (typeof contains === 'string') return [{ contains }]
+  if (typeof regex === 'string') {
+    const name = DATED_NAME.exec(regex)?.[1]
+    return name === undefined ? [] : [{ dated: name.replaceAll('\\', '') }]
+  }
+  return Array.isArray(and) ? allOf(and as readonly Readonly<Record<string, unknown>>[]) : []
+}
+
+function allOf(parts: readonly Readonly<Record<string, unknown>>[]): Clause[] {
+  const prefix = parts.find((part) => typeof part['starts_with'] === 'string')?.['starts_with']
+  if (typeof prefix === 'string')
+    return parts.length === 2 && parts.some(({ regex }) => regex === NO_VOICE) ? [{ prefix, except: '-tts' }] : []
+  const texts = parts.map(({ contains }) => contains)
+  return texts.every((text) => typeof text === 'string') ? [{ all: texts }] : []
 }
 
 function datedPrices(
@@ -96,10 +154,12 @@ function datedPrices(
     ? (prices as readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[])
     : [{ prices: prices as SourcePrices }]
   const byDate = new Map<string, { prices: Units; steps: { inputOver: number; prices: Units }[] }[]>()
+  let from = ''
   for (const { constraint, prices: own } of list) {
     const converted = convert(own)
     if (converted === null) return []
-    const from = typeof constraint?.['start_date'] === 'string' ? constraint['start_date'] : ''
+    // Prices for hours of the day stand after those for all day which they are exceptions of.
+    if (typeof constraint?.['start_date'] === 'string') from = constraint['start_date']
     byDate.set(from, [...(byDate.get(from) ?? []), converted])
   }
   return [...byDate]
@@ -129,10 +189,8 @@ function maxOf(a: Units, b: Units): Units {
 /** Null when the model is priced by something that we do not count. */
 function convert(prices: SourcePrices): { prices: Units; steps: { inputOver: number; prices: Units }[] } | null {
   if (
-    prices['input_mtok'] === undefined ||
-    ['audio_hours', 'input_audio_hours', 'requests_kcount', 'input_document_kpages', 'input_text_messages_kcount'].some(
-      (key) => prices[key] !== undefined,
-    )
+    (prices['input_mtok'] === undefined && prices['input_audio_hours'] === undefined) ||
+    ['requests_kcount', 'input_document_kpages', 'input_text_messages_kcount'].some((key) => prices[key] !== undefined)
   )
     return null
   const starts = new Set<number>()
@@ -147,22 +205,35 @@ function convert(prices: SourcePrices): { prices: Units; steps: { inputOver: num
 function kindPrices(prices: SourcePrices, start: number): Units {
   const per = (key: string): number | undefined => picoPerToken(valueAt(prices[key], start))
   const input = per('input_mtok') ?? 0
-  const output = Math.max(per('output_mtok') ?? 0, per('output_reasoning_mtok') ?? 0, per('output_image_mtok') ?? 0)
+  const output = Math.max(per('output_mtok') ?? 0, per('output_reasoning_mtok') ?? 0)
+  const cacheRead = per('cache_read_mtok') ?? input
+  const audio = per('input_audio_mtok')
   const write = per('cache_write_mtok')
   const fee = (key: string, otherwise: number): number => (typeof prices[key] === 'number' ? Math.round(prices[key] * 1e9) : otherwise)
   return {
     uncachedInput: input,
-    cacheReadInput: per('cache_read_mtok') ?? input,
+    cacheReadInput: cacheRead,
+    cacheReadAudioInput: per('cache_audio_read_mtok') ?? audio ?? cacheRead,
     cacheWriteInput: write ?? input,
     cacheWriteLongInput: per('cache_write_1h_mtok') ?? (write === undefined ? input : Math.max(write, 2 * input)),
-    audioInput: per('input_audio_mtok') ?? input,
-    imageInput: per('input_image_mtok') ?? input,
+    audioInput: audio ?? input,
+    // Providers count videos among images or apart; we among images, at the dearer price.
+    imageInput: Math.max(per('input_image_mtok') ?? input, per('input_video_mtok') ?? 0),
     output,
     audioOutput: per('output_audio_mtok') ?? output,
+    imageOutput: Math.max(per('output_image_mtok') ?? per('output_mtok') ?? 0, per('output_video_mtok') ?? 0),
     webSearchCalls: fee('web_searches_kcount', WEB_SEARCH_PICO),
     fileSearchCalls: fee('storage_searches_kcount', FILE_SEARCH_PICO),
     codeContainers: CONTAINER_PICO,
+    seconds: picoPerSecond(prices['input_audio_hours']),
+    characters: 0,
+    images: 0,
   }
+}
+
+/** USD per hour -> pico-dollars per second, rounded up. */
+function picoPerSecond(usdPerHour: unknown): number {
+  return typeof usdPerHour === 'number' ? Math.ceil(Math.round(usdPerHour * 1e12) / 3_600) : 0
 }
 
 function valueAt(value: unknown, start: number): number | undefined {

@@ -23,10 +23,20 @@ test('an entry may be partial: what it leaves out has no price of its own, not t
 })
 
 test('prices are decimals in quotes, to six digits, for each kind', () => {
-  for (const kind of ['input', 'output', 'cacheRead', 'cacheWriteShort', 'cacheWriteLong', 'audioInput', 'audioOutput', 'imageInput']) {
+  const kinds = ['input', 'output', 'cacheRead', 'cacheReadAudio', 'cacheWriteShort', 'cacheWriteLong', 'audioInput', 'audioOutput']
+  for (const kind of [...kinds, 'imageInput', 'imageOutput', 'perMillionCharacters']) {
     assert.deepEqual(problemsOf({ ...ENTRY, [kind]: '0.000001' }), [])
     assert.match(problemsOf({ ...ENTRY, [kind]: 2.5 })[0] ?? '', /^spec\.entries\[0\]\.\w+ must be a decimal in quotes, such as "2\.50"/)
     assert.equal(problemsOf({ ...ENTRY, [kind]: '0.0000001' }).length, 1)
+  }
+})
+
+test('what is not counted in tokens has a price to nine digits, and none above a step', () => {
+  for (const unit of ['perSecond', 'perImage']) {
+    assert.deepEqual(problemsOf({ ...ENTRY, [unit]: '0.000000001' }), [])
+    assert.match(problemsOf({ ...ENTRY, [unit]: 0.04 })[0] ?? '', /^spec\.entries\[0\]\.\w+ must be a decimal in quotes, such as "0\.01"/)
+    assert.equal(problemsOf({ ...ENTRY, [unit]: '0.0000000001' }).length, 1)
+    assert.match(problemsOf({ ...ENTRY, steps: [{ inputOver: 1, [unit]: '1' }] })[0] ?? '', /is not a field here/)
   }
 })
 

@@ -5,6 +5,7 @@ import { rules } from './rules.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
 
 const PerMillion = patterned(PRICE_PATTERN, 14, 'must be a decimal in quotes, such as "2.50"')
+/** USD for one of something. */
 const Fee = patterned(USD_PATTERN, 19, 'must be a decimal in quotes, such as "0.01"')
 
 /** Prices by kind; what is absent follows from `input` and `output` (see `prices.ts`). */
@@ -17,6 +18,15 @@ const KindPrices = {
   audioInput: PerMillion.optional().describe('Audio in, USD per million tokens.'),
   audioOutput: PerMillion.optional().describe('Audio out, USD per million tokens.'),
   imageInput: PerMillion.optional().describe('Images in, USD per million tokens.'),
+  imageOutput: PerMillion.optional().describe('Images made, USD per million tokens.'),
+  cacheReadAudio: PerMillion.optional().describe('Audio read from the cache, USD per million tokens.'),
+}
+
+/** Prices of what is not counted in tokens. Neither steps nor service tiers change them. */
+const UnitPrices = {
+  perSecond: Fee.optional().describe('A second of audio, heard or made; a second that has begun counts whole.'),
+  perMillionCharacters: PerMillion.optional().describe('Text spoken, USD per million characters.'),
+  perImage: Fee.optional().describe('An image made, whatever its size.'),
 }
 
 const STEPS_MAX = 8
@@ -38,6 +48,7 @@ export const PriceEntrySchema = z.strictObject({
   model: ModelPattern.describe('Model name; a trailing `*` matches the rest of a name.'),
   from: IsoDate.optional().describe('First day (UTC) on which the price holds; absent: always.'),
   ...KindPrices,
+  ...UnitPrices,
   steps: Steps.default([]).describe("Long-context steps, rising; none: the catalogue's, raised where the prices here are higher."),
   serviceTierPercent: boundedMap(z.int().min(1).max(10_000), 16, {
     pattern: /^[a-z][a-z0-9_-]{0,31}$/,

@@ -6,7 +6,7 @@ import { loadCatalogue } from './catalogue.ts'
 import { PriceEntrySchema } from './price-entry.ts'
 import type { PriceEntry } from './price-entry.ts'
 import { createPriceList } from './price-list.ts'
-import { costOf } from './prices.ts'
+import { costOf, servedAs } from './prices.ts'
 import type { PricedModel, Prices } from './prices.ts'
 import { formatPricePerMillion, formatUsd } from './usd.ts'
 import { inputTokens, METERED_KINDS, usageOf } from './usage.ts'
@@ -212,6 +212,49 @@ test('a service tier that nobody priced for a model counts as the dearest of its
   assert.equal(output('o4-mini', 'flex'), 2_200_000n)
 })
 
+test('several things that a provider says of how it served change the price one after the other, and are rounded up once', () => {
+  const output = (model: string, tier: string | null): bigint => found(model, LIST, 'anthropic').pricesFor(1, tier).output
+  assert.equal(output('claude-opus-5-5', 'standard'), 20_000_000n)
+  assert.equal(output('claude-opus-5-5', 'standard+us'), 22_000_000n)
+  assert.equal(output('claude-opus-5-5', servedAs(['standard', 'fast', 'us'])), 44_000_000n)
+  assert.equal(output('claude-opus-5-5', 'priority+not_available'), 20_000_000n)
+  assert.equal(output('claude-opus-5-5', 'batch'), 10_000_000n)
+  assert.equal(output('claude-opus-5-5', servedAs([])), 20_000_000n)
+  const odd = [entry({ provider: 'home', model: 'm', input: '0.000003', output: '0.000003', serviceTierPercent: { fast: 150, us: 110 } })]
+  const prices = found('m', createPriceList(odd, CATALOGUE), 'home').pricesFor(1, 'us+fast')
+  assert.equal(prices.output, 5n, '3 x 1.5 x 1.1 is 4.95')
+})
+
+test("Azure's models cost what OpenAI's do where the catalogue says nothing of Azure's, and a book for one is not for the other", () => {
+  const of = (provider: string, model: string, list = LIST): Prices => found(model, list, provider).pricesFor(1, null)
+  assert.equal(LIST.find('azure', 'gpt-4o-2024-08-06', NOW)?.origin, 'catalogue')
+  assert.deepEqual(of('azure', 'gpt-4o-2024-08-06'), of('openai', 'gpt-4o'))
+  assert.deepEqual(of('azure', 'gpt-35-turbo'), of('openai', 'gpt-3.5-turbo'))
+  assert.equal(found('gpt-4o', LIST, 'azure').provider, 'azure')
+  const book = [entry({ provider: 'openai', model: 'gpt-4o', input: '1' }), entry({ provider: 'azure', model: 'gpt-4.1', input: '9' })]
+  const list = createPriceList(book, CATALOGUE)
+  assert.equal(of('azure', 'gpt-4o', list).uncachedInput, 2_500_000n)
+  assert.equal(of('azure', 'gpt-4.1', list).uncachedInput, 9_000_000n)
+  assert.equal(of('azure', 'gpt-4.1', list).output, 8_000_000n)
+  const ceiling = LIST.ceiling('azure', 'mystery-9', NOW)?.pricesFor(1, null)
+  assert.equal(ceiling?.output, LIST.ceiling('openai', 'mystery-9', NOW)?.pricesFor(1, null).output)
+  assert.equal(LIST.find('openai', 'phi-4', NOW), null, 'what only Azure has is not of OpenAI')
+})
+
+test('models that nobody has published to us are priced at the ceiling, not at that of a sibling', () => {
+  for (const [provider, model] of [
+    ['openai', 'gpt-6.1-sol'],
+    ['openai', 'gpt-6.1-terra'],
+    ['anthropic', 'claude-fable-5-2'],
+    ['anthropic', 'claude-haiku-5-5'],
+    ['anthropic', 'claude-mythos-5-2'],
+    ['google', 'gemini-3-flash'],
+  ] as const) {
+    assert.equal(LIST.find(provider, model, NOW), null, model)
+    assert.equal(LIST.ceiling(provider, model, NOW)?.origin, 'ceiling')
+  }
+})
+
 test('capabilities can be declared; what nobody described is not assumed', () => {
   const list = createPriceList(
     [entry({ provider: 'home', model: 'llama', input: '1', output: '1', capabilities: { tools: 'Supported', contextTokens: 8_000 } })],
@@ -261,6 +304,42 @@ test('half a price of a model that nobody else prices is none', () => {
   assert.equal(list.find('openai', 'mystery-3', NOW)?.pricesFor(1, null).output, 0n)
   assert.equal(list.find('ours', 'any', NOW), null)
   assert.equal(list.ceiling('ours', 'any', NOW), null)
+})
+
+test('what is not counted in tokens has its own price, which no service tier changes', () => {
+  assert.equal(costOn(found('whisper-1'), usageOf({ seconds: 61 })), '0.0061', '0.36 an hour')
+  assert.equal(costOn(found('whisper-large-v3', LIST, 'groq'), usageOf({ seconds: 3_600 })), '0.111000003', '0.111 an hour, by the second')
+  assert.equal(costOn(found('tts-1'), usageOf({ characters: 4_096 })), '0.06144')
+  assert.equal(costOn(found('dall-e-3'), usageOf({ images: 2 })), '0.24')
+  const image = usageOf({ uncachedInput: 10, imageInput: 100, imageOutput: 1_000 })
+  assert.equal(costOn(found('gpt-image-1.5'), image), '0.03285')
+  const book = [entry({ provider: 'openai', model: 'tts-1', perMillionCharacters: '10', perSecond: '0.001', perImage: '0.5' })]
+  const own = found('tts-1', createPriceList(book, CATALOGUE))
+  const all = usageOf({ characters: 1_000, seconds: 2, images: 1 })
+  assert.equal(costOn(own, all), '0.512')
+  assert.equal(costOn(own, all, 'priority'), '0.512')
+})
+
+test('a price of output takes images made along, one of cached or of audio input takes cached audio along', () => {
+  const prices = (fields: object): Prices =>
+    found(
+      'gemini-2.5-flash',
+      createPriceList([entry({ provider: 'google', model: 'gemini-2.5-flash', ...fields })], CATALOGUE),
+      'google',
+    ).pricesFor(1, null)
+  assert.equal(prices({ output: '3' }).imageOutput, 3_000_000n)
+  assert.equal(prices({ imageOutput: '30' }).imageOutput, 30_000_000n)
+  assert.equal(prices({}).cacheReadAudioInput, 100_000n, 'dearer than other cached input')
+  assert.equal(prices({ cacheRead: '0.02' }).cacheReadAudioInput, 20_000n)
+  assert.equal(prices({ cacheReadAudio: '0.09' }).cacheReadAudioInput, 90_000n)
+})
+
+test('a model without a price is never free where its provider prices nothing of the kind', () => {
+  const ceiling = LIST.ceiling('groq', 'mystery-voice', NOW)?.pricesFor(1, null)
+  assert.ok(ceiling !== undefined)
+  assert.equal(ceiling.characters, 30_000_000n, 'the dearest of the catalogue')
+  assert.equal(ceiling.images, 120_000_000_000n)
+  assert.ok(ceiling.output < found('o1-pro').pricesFor(1, null).output, 'tokens have a price with the provider')
 })
 
 test('more of anything never costs less', () => {

@@ -3,13 +3,16 @@ import { knownCapabilities, UNKNOWN, UNKNOWN_SERVICE_TIER_PERCENT } from './capa
 import { matchesClause } from './catalogue.ts'
 import type { Catalogue, CatalogueEntry } from './catalogue.ts'
 import type { PriceEntry } from './price-entry.ts'
+import { servedWords } from './prices.ts'
 import type { Capabilities, PricedModel, PriceList, PriceOrigin, Prices } from './prices.ts'
 import { divideCeil, parsePricePerMillion, parseUsd, PICO_PER_NANO } from './usd.ts'
-import { METERED_KINDS } from './usage.ts'
+import { INPUT_KINDS, METERED_KINDS, OUTPUT_KINDS } from './usage.ts'
 import type { MeteredKind } from './usage.ts'
 
 /** Models remembered; a client may ask for any name. */
 const MODELS_KEPT = 2_000
+/** Combinations of service tiers remembered for a model. */
+const SCALED_KEPT = 64
 const DAY_MS = 86_400_000
 const STANDARD_TIERS: ReadonlySet<string> = new Set(['default', 'standard', 'auto'])
 
@@ -91,7 +94,7 @@ class BookAndCatalogue implements PriceList {
     // Half a price of a model that nobody else prices is none: what is left out would be free.
     if (base === null && (booked === null || !isWhole(booked))) return null
     const capabilities = capabilitiesOf(provider, model, listed, booked?.capabilities)
-    const known = knownCapabilities(provider, listed?.model ?? model)
+    const known = described(provider, model, listed)
     const tiers = { ...UNKNOWN_SERVICE_TIER_PERCENT, ...known?.serviceTierPercent }
     if (booked !== null) return pricedModel(provider, listed?.model ?? booked.model, 'book', bookTariff(booked, base, tiers), capabilities)
     return base === null
@@ -100,14 +103,25 @@ class BookAndCatalogue implements PriceList {
   }
 
   #listed(provider: string, model: string): CatalogueEntry | null {
-    const own = this.#models.filter((entry) => entry.provider === provider)
+    for (const lister of listersOf(provider)) {
+      const found = this.#listedAt(lister, model)
+      if (found !== null) return found
+    }
+    return null
+  }
+
+  #listedAt(lister: string, model: string): CatalogueEntry | null {
+    const own = this.#models.filter((entry) => entry.provider === lister)
     const exact = own.find((entry) => entry.match.some((clause) => clause.equals === model))
     return exact ?? own.find((entry) => entry.match.some((clause) => matchesClause(clause, model))) ?? null
   }
 
-  /** The most that any model of the provider costs, kind by kind: no call can cost more, whatever the model was. */
+  /**
+   * The most that any model of the provider costs, kind by kind: no call can cost more, whatever the model was. Of what few models are
+   * priced by, the most that any model of the catalogue costs.
+   */
   #dearest(provider: string): Tariff | null {
-    const listed = this.#models.filter((entry) => entry.provider === provider)
+    const listed = this.#models.filter((entry) => listersOf(provider).includes(entry.provider))
     const booked = this.#book.filter((entry) => entry.provider === provider)
     if (listed.length === 0 && !booked.some(isWhole)) return null
     const tariffs = [
@@ -118,8 +132,14 @@ class BookAndCatalogue implements PriceList {
       ]),
     ]
     const all = tariffs.flatMap((tariff) => [tariff.prices, ...tariff.steps.map((step) => step.prices)])
+    // No provider's list has every kind of model: what it says no price of would be free.
+    const everywhere = [...all, ...this.#models.map((entry) => tariffOf(entry, this.#day).prices)]
+    const most = (kind: MeteredKind): bigint => {
+      const known = COUNTED_OTHERWISE.has(kind) ? everywhere : all
+      return known.reduce((found, prices) => (prices[kind] > found ? prices[kind] : found), 0n)
+    }
     return {
-      prices: pricesOf((kind) => all.reduce((most, prices) => (prices[kind] > most ? prices[kind] : most), 0n)),
+      prices: pricesOf(most),
       steps: [],
       serviceTierPercent: UNKNOWN_SERVICE_TIER_PERCENT,
     }
@@ -144,24 +164,26 @@ function pricedModel(provider: string, model: string, origin: PriceOrigin, tarif
     pricesFor(inputTokens, serviceTier) {
       const step = tariff.steps.findLast(({ inputOver }) => inputTokens > inputOver)
       const prices = step?.prices ?? tariff.prices
-      if (serviceTier === null || STANDARD_TIERS.has(serviceTier)) return prices
-      const percent = tariff.serviceTierPercent[serviceTier]
-      if (percent === undefined) return prices
-      const key = `${serviceTier}/${step?.inputOver ?? 0}`
+      const words = servedWords(serviceTier)
+      const percents = words.map((word) => (STANDARD_TIERS.has(word) ? 100 : (tariff.serviceTierPercent[word] ?? 100)))
+      if (percents.every((percent) => percent === 100)) return prices
+      const key = `${percents.join(' ')}/${step?.inputOver ?? 0}`
       const known = scaled.get(key)
       if (known !== undefined) return known
-      const factor = BigInt(percent)
-      const made = pricesOf((kind) => (TOKEN_PRICED.has(kind) ? divideCeil(prices[kind] * factor, 100n) : prices[kind]))
+      const [factor, whole] = percents.reduce(([over, under], percent) => [over * BigInt(percent), under * 100n], [1n, 1n])
+      const made = pricesOf((kind) => (TOKEN_PRICED.has(kind) ? divideCeil(prices[kind] * factor, whole) : prices[kind]))
+      if (scaled.size >= SCALED_KEPT) scaled.clear()
       scaled.set(key, made)
       return made
     },
   }
 }
 
-/** Service tiers change the price of tokens, not of tools. */
-const TOKEN_PRICED: ReadonlySet<MeteredKind> = new Set(
-  METERED_KINDS.filter((kind) => !['webSearchCalls', 'fileSearchCalls', 'codeContainers'].includes(kind)),
-)
+/** Service tiers change the price of tokens, and of nothing else. */
+const TOKEN_PRICED: ReadonlySet<MeteredKind> = new Set<MeteredKind>([...INPUT_KINDS, ...OUTPUT_KINDS])
+
+/** What few models are priced by. */
+const COUNTED_OTHERWISE: ReadonlySet<MeteredKind> = new Set<MeteredKind>(['seconds', 'characters', 'images'])
 
 function tariffOf(entry: CatalogueEntry, day: string): Tariff {
   const dated = entry.dated.findLast(({ from }) => from === undefined || from <= day) ?? entry.dated[0]
@@ -182,6 +204,14 @@ function bookEntry(book: readonly PriceEntry[], provider: string, model: string,
   return valid.toSorted((a, b) => rank(b) - rank(a) || ((b.from ?? '') < (a.from ?? '') ? -1 : 1))[0] ?? null
 }
 
+/**
+ * The providers under whose names the catalogue lists a provider's models. Azure serves OpenAI's at OpenAI's prices, and the catalogue's
+ * Azure has few of them; discounts in a book are for one provider.
+ */
+export function listersOf(provider: string): readonly string[] {
+  return provider === 'azure' ? ['azure', 'openai'] : [provider]
+}
+
 /** Whether an entry prices a model by itself. */
 export function isWhole({ input, output }: Pick<PriceEntry, 'input' | 'output'>): boolean {
   return input !== undefined && output !== undefined
@@ -193,7 +223,16 @@ function recognises(pattern: string, model: string): boolean {
 
 type KindPrices = Pick<
   PriceEntry,
-  'input' | 'output' | 'cacheRead' | 'cacheWriteShort' | 'cacheWriteLong' | 'audioInput' | 'audioOutput' | 'imageInput'
+  | 'input'
+  | 'output'
+  | 'cacheRead'
+  | 'cacheReadAudio'
+  | 'cacheWriteShort'
+  | 'cacheWriteLong'
+  | 'audioInput'
+  | 'audioOutput'
+  | 'imageInput'
+  | 'imageOutput'
 >
 
 /** An entry over what the catalogue says. Explicit zero is zero; what neither says follows input and output, never from below. */
@@ -207,19 +246,25 @@ function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Reco
     // A price that the owner changed takes its relatives along; one that is unchanged leaves the catalogue's in place.
     const follow = (text: string | undefined, kind: MeteredKind, changed: string | undefined, otherwise: bigint): bigint =>
       given(text) ?? (changed === undefined ? under?.[kind] : undefined) ?? otherwise
+    const cacheRead = follow(own.cacheRead, 'cacheReadInput', own.input, input)
     const short = follow(own.cacheWriteShort, 'cacheWriteInput', own.input, input)
     return {
       uncachedInput: input,
-      cacheReadInput: follow(own.cacheRead, 'cacheReadInput', own.input, input),
+      cacheReadInput: cacheRead,
+      cacheReadAudioInput: follow(own.cacheReadAudio, 'cacheReadAudioInput', own.cacheRead ?? own.audioInput ?? own.input, cacheRead),
       cacheWriteInput: short,
       cacheWriteLongInput: follow(own.cacheWriteLong, 'cacheWriteLongInput', own.input, short),
       audioInput: follow(own.audioInput, 'audioInput', own.input, input),
       imageInput: follow(own.imageInput, 'imageInput', own.input, input),
       output,
       audioOutput: follow(own.audioOutput, 'audioOutput', own.output, output),
+      imageOutput: follow(own.imageOutput, 'imageOutput', own.output, output),
       webSearchCalls: fee(entry.toolFees.webSearch, under?.webSearchCalls),
       fileSearchCalls: fee(entry.toolFees.fileSearch, under?.fileSearchCalls),
       codeContainers: fee(entry.toolFees.codeContainer, under?.codeContainers),
+      seconds: fee(entry.perSecond, under?.seconds),
+      characters: entry.perMillionCharacters === undefined ? (under?.characters ?? 0n) : parsePricePerMillion(entry.perMillionCharacters),
+      images: fee(entry.perImage, under?.images),
     }
   }
   const prices = over(entry, base?.prices ?? null)
@@ -246,13 +291,18 @@ function stepsOver(own: Prices, base: Tariff): Tariff['steps'] {
   }))
 }
 
+/** By the name that was asked for, which may say more than the catalogue's. */
+function described(provider: string, model: string, listed: CatalogueEntry | null): ReturnType<typeof knownCapabilities> {
+  return knownCapabilities(provider, model) ?? (listed === null ? null : knownCapabilities(provider, listed.model))
+}
+
 function capabilitiesOf(
   provider: string,
   model: string,
   listed: CatalogueEntry | null,
   declared: PriceEntry['capabilities'],
 ): Capabilities {
-  const known = knownCapabilities(provider, listed?.model ?? model) ?? knownCapabilities(provider, model) ?? UNKNOWN
+  const known = described(provider, model, listed) ?? UNKNOWN
   const choice = (own: 'Supported' | 'Unsupported' | undefined, otherwise: boolean): boolean =>
     own === undefined ? otherwise : own === 'Supported'
   return {

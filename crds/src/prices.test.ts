@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { costOf } from './prices.ts'
+import { costOf, costOfAll, servedAs, servedWords } from './prices.ts'
 import type { Prices } from './prices.ts'
 import { formatUsd, parseUsd, PICO_PER_NANO } from './usd.ts'
 import { METERED_KINDS, usageOf } from './usage.ts'
@@ -48,4 +48,17 @@ test('a turn is metered at its price or above it, by less than a nano-dollar, wh
       assert.ok(excess >= 0n && excess < PICO_PER_NANO)
     }),
   )
+})
+
+test('what a call used at several prices is rounded up once', () => {
+  const part = { usage: usageOf({ cacheReadInput: 1 }), prices: pricesOf({ cacheReadInput: 400n }) }
+  assert.equal(costOfAll([part, part]), 1n)
+  assert.equal(costOfAll([part, part, part]), 2n)
+  assert.equal(costOfAll([]), 0n)
+})
+
+test('how a call was served is read as it was written', () => {
+  for (const words of [['standard'], ['priority', 'fast', 'us']]) assert.deepEqual(servedWords(servedAs(words)), words)
+  assert.equal(servedAs([]), null)
+  assert.deepEqual(servedWords(null), [])
 })

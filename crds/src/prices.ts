@@ -3,15 +3,22 @@ import type { NanoUsd, PicoUsd } from './usd.ts'
 import { METERED_KINDS } from './usage.ts'
 import type { MeteredKind, Usage } from './usage.ts'
 
-/** Pico-dollars per unit of each kind: per token, or per call for the tool kinds. */
+/** Pico-dollars per unit of each kind: per token, call of a tool, second, character or image. */
 export type Prices = Readonly<Record<MeteredKind, PicoUsd>>
 
 /** What `usage` costs. Rounds up, once, so that a turn is never metered below its price. */
 export function costOf(usage: Usage, prices: Prices): NanoUsd {
+  return costOfAll([{ usage, prices }])
+}
+
+/** What a call costs of which parts have prices of their own: several passes over its context, or models. Rounds up once, too. */
+export function costOfAll(parts: readonly { readonly usage: Usage; readonly prices: Prices }[]): NanoUsd {
   let picoUsd = 0n // 1 micro-dollar per million tokens is exactly 1 pico-dollar per token.
-  for (const kind of METERED_KINDS) {
-    const units = usage[kind]
-    if (units !== 0) picoUsd += BigInt(units) * prices[kind]
+  for (const { usage, prices } of parts) {
+    for (const kind of METERED_KINDS) {
+      const units = usage[kind]
+      if (units !== 0) picoUsd += BigInt(units) * prices[kind]
+    }
   }
   return divideCeil(picoUsd, PICO_PER_NANO)
 }
@@ -37,13 +44,28 @@ export interface Capabilities {
 export const PRICE_ORIGINS = ['book', 'catalogue', 'ceiling', 'free'] as const
 export type PriceOrigin = (typeof PRICE_ORIGINS)[number]
 
+/** Between the words of a service tier that says several things; no provider's word has it. */
+const SERVED_SEPARATOR = '+'
+
+/**
+ * One service tier from all that a provider says of how it served a call: `priority`, `fast` and `us` are `priority+fast+us`, and their
+ * factors multiply. Null where it says nothing.
+ */
+export function servedAs(words: readonly string[]): string | null {
+  return words.length === 0 ? null : words.join(SERVED_SEPARATOR)
+}
+
+export function servedWords(serviceTier: string | null): readonly string[] {
+  return serviceTier === null ? [] : serviceTier.split(SERVED_SEPARATOR)
+}
+
 /** A model with its price at one moment. */
 export interface PricedModel {
   readonly provider: string
   readonly model: string
   readonly origin: PriceOrigin
   readonly capabilities: Capabilities
-  /** The prices of a call with `inputTokens` in all, at the service tier that the provider served (`null`: standard). */
+  /** The prices of a call with `inputTokens` in all, at the service tier that the provider served (`null`: standard; see `servedAs`). */
   pricesFor(inputTokens: number, serviceTier: string | null): Prices
 }
 

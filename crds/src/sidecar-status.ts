@@ -2,9 +2,60 @@
 import * as z from 'zod'
 import { SignedMoney } from './ledger-page.ts'
 import { USD_PATTERN } from './usd.ts'
+import type { NanoUsd } from './usd.ts'
 
 /** Decimal US dollars. */
 const Money = z.string().regex(USD_PATTERN)
+
+/**
+ * Outcomes of the last 28 days. What is not there, an older sidecar does not tell, or it is of plans that are priced per resolution
+ * alone.
+ */
+const ResolutionTotalsSchema = z.object({
+  started: z.int(),
+  /** Taken for resolved, and neither confirmed since nor counted there. */
+  assumed: z.int().optional(),
+  confirmed: z.int(),
+  /** Resolutions taken back, of either kind. */
+  reversed: z.int(),
+  /** All that conversations of the plan cost in these days. */
+  cost: SignedMoney.optional(),
+  /** That, by resolution; null while there is none. */
+  costPer: Money.nullable(),
+  /**
+   * Of `cost`, what conversations cost that have no resolution now, those that go on included. Of more conversations than a
+   * sidecar looks at: the share that those have in what the newest ones cost.
+   */
+  unresolvedCost: Money.optional(),
+  /** A resolution costs more than its target: conversations that begin now climb the ladder below their cap. */
+  isOverTarget: z.boolean().optional(),
+})
+export type ResolutionTotals = z.infer<typeof ResolutionTotalsSchema>
+
+/** Conversations whose resolution stands. */
+export function standingResolutions({ assumed = 0, confirmed, reversed }: ResolutionTotals): number {
+  return Math.max(0, assumed + confirmed - reversed)
+}
+
+/** Users of the current period of the plan's user budget; of a plan without one, of the last 28 days. In whole days of UTC. */
+const UserTotalsSchema = z.object({
+  /** Who cost something. */
+  active: z.int(),
+  spent: SignedMoney,
+  /** Of them, who cost many times the median user, and what those cost. */
+  heavy: z.int(),
+  heavySpent: SignedMoney,
+  /** Past the share of their budget at which the plan tells of the next one. */
+  upgradeCandidates: z.int(),
+  /** How many by the percent of the user budget that they used (`USE_BANDS`); none without such a budget. */
+  byUse: z.record(z.string(), z.int()),
+})
+export type TierUserTotals = z.infer<typeof UserTotalsSchema>
+
+/** In percent, rounded down, 0 to 100. */
+export function sharePercent(part: NanoUsd, whole: NanoUsd): number {
+  return whole <= 0n ? 0 : Math.min(100, Math.max(0, Number((part * 100n) / whole)))
+}
 
 /**
  * Of the conversations with a turn in the last 35 days. Where there are more than a sidecar looks at, `conversations`, `turns`,
@@ -19,7 +70,8 @@ const TierTotalsSchema = z.object({
   cost: z.object({ p50: Money, p95: Money, p99: Money, max: Money }),
   /** Conversations that reached each threshold. */
   alerts: z.record(z.string(), z.int()),
-  resolutions: z.object({ started: z.int(), confirmed: z.int(), reversed: z.int(), costPer: Money.nullable() }),
+  resolutions: ResolutionTotalsSchema,
+  users: UserTotalsSchema.optional(),
   /**
    * Since midnight UTC: turns that ended, what was entered (below zero where charges of yesterday were taken back), and different
    * users, an estimate in a shared store.

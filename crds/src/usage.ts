@@ -4,16 +4,21 @@
  */
 export const METERED_KINDS = [
   'uncachedInput',
-  'cacheReadInput',
+  'cacheReadInput', // but for audio
+  'cacheReadAudioInput',
   'cacheWriteInput', // written to the short-lived cache (5 or 30 minutes)
   'cacheWriteLongInput', // written to the long-lived cache (1 or 12 hours)
   'audioInput',
   'imageInput',
   'output',
   'audioOutput',
+  'imageOutput',
   'webSearchCalls', // the tool kinds count calls, not tokens
   'fileSearchCalls',
   'codeContainers',
+  'seconds', // of audio heard or made, begun ones whole: for models that are priced by time
+  'characters', // spoken, for models that are priced by them
+  'images', // made, for models that are priced by the image
 ] as const
 export type MeteredKind = (typeof METERED_KINDS)[number]
 
@@ -21,11 +26,15 @@ export type MeteredKind = (typeof METERED_KINDS)[number]
 export const INPUT_KINDS = [
   'uncachedInput',
   'cacheReadInput',
+  'cacheReadAudioInput',
   'cacheWriteInput',
   'cacheWriteLongInput',
   'audioInput',
   'imageInput',
 ] as const satisfies readonly MeteredKind[]
+
+/** Tokens that the model makes. */
+export const OUTPUT_KINDS = ['output', 'audioOutput', 'imageOutput'] as const satisfies readonly MeteredKind[]
 
 /** Units of each kind; whole numbers >= 0. */
 export type Usage = Readonly<Record<MeteredKind, number>>

@@ -8,7 +8,7 @@ import { parseDuration } from '@farebox/crds/duration.ts'
 import { isTimeZone } from '@farebox/crds/period.ts'
 import type { PriceBook, PriceBookStatus } from '@farebox/crds/price-book.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
-import { createPriceList, isWhole } from '@farebox/crds/price-list.ts'
+import { createPriceList, isWhole, listersOf } from '@farebox/crds/price-list.ts'
 import type { PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION, UpstreamSchema } from '@farebox/crds/sidecar-config.ts'
@@ -302,7 +302,7 @@ function incompleteEntry({ spec }: PriceBook): readonly Refusal[] {
 function isListed({ provider, model }: PriceEntry): boolean {
   if (!model.endsWith('*')) return CATALOGUE_PRICES.find(provider, model, 0) !== null
   const prefix = model.slice(0, -1)
-  return CATALOGUE.models.some((listed) => listed.provider === provider && listed.model.startsWith(prefix))
+  return CATALOGUE.models.some((listed) => listersOf(provider).includes(listed.provider) && listed.model.startsWith(prefix))
 }
 
 /** Where a tier moves to by itself must be there: else the rung could never take effect. */

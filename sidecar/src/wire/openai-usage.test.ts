@@ -4,7 +4,8 @@ import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import * as fc from 'fast-check'
 import type { Json, JsonObject } from '../core/request.ts'
-import { readUsage, TOKENS_MAX } from './openai-usage.ts'
+import { readUsage } from './openai-usage.ts'
+import { TOKENS_MAX } from './usage-reading.ts'
 
 describe('usage as providers write it', () => {
   const cases: Record<string, [raw: JsonObject, expected: Partial<Usage>]> = {
@@ -100,6 +101,15 @@ describe('usage as providers write it', () => {
     'no completion but a total': [
       { prompt_tokens: 32, total_tokens: 40 },
       { uncachedInput: 32, output: 8 },
+    ],
+    'embeddings: a total that is the prompt': [{ prompt_tokens: 8, total_tokens: 8 }, { uncachedInput: 8 }],
+    'audio in seconds, as Mistral counts it: the rest of the total was heard': [
+      { prompt_tokens: 4, completion_tokens: 635, total_tokens: 3264, prompt_audio_seconds: 203 },
+      { uncachedInput: 4, audioInput: 2625, output: 635, seconds: 203 },
+    ],
+    'no audio, as Mistral says it': [
+      { prompt_tokens: 4, completion_tokens: 5, total_tokens: 9, prompt_audio_seconds: {} },
+      { uncachedInput: 4, output: 5 },
     ],
     'all zero is a usage': [{ prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 }, {}],
     'searches, as Anthropic counts them': [

@@ -1,0 +1,32 @@
+/** What an answer cost: what it used x the prices of what served it. */
+import { costOfAll } from '@farebox/crds/prices.ts'
+import type { PricedModel } from '@farebox/crds/prices.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { inputTokens } from '@farebox/crds/usage.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
+
+/** What a call used beside the pass that answered it: another pass over its context, or another model. */
+export interface OtherUsage {
+  /** Null: the model that answered. */
+  readonly model: string | null
+  readonly usage: Usage
+}
+
+export interface Spent {
+  readonly usage: Usage
+  /** Each has its own long-context step. Absent: nothing. */
+  readonly others?: readonly OtherUsage[]
+  /** As it served; for all of them. */
+  readonly serviceTier: string | null
+}
+
+/** `priced`: the model that answered. `find`: another one, at whatever price is known for it. Rounds up once. */
+export function costOfAnswer(spent: Spent, priced: PricedModel, find: (model: string) => PricedModel): NanoUsd {
+  const parts: readonly OtherUsage[] = [{ model: null, usage: spent.usage }, ...(spent.others ?? [])]
+  return costOfAll(
+    parts.map(({ model, usage }) => ({
+      usage,
+      prices: (model === null ? priced : find(model)).pricesFor(inputTokens(usage), spent.serviceTier),
+    })),
+  )
+}

@@ -1,0 +1,94 @@
+/** Anthropic's `usage` -> `Usage`. https://platform.claude.com/docs/en/api/messages, https://platform.claude.com/docs/en/about-claude/pricing */
+import { servedAs } from '@farebox/crds/prices.ts'
+import { usageOf } from '@farebox/crds/usage.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
+import type { OtherUsage } from '../core/cost.ts'
+import { isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject } from '../core/request.ts'
+import { ABSENT, details, INVALID, Numbers, OTHERS_MAX } from './usage-reading.ts'
+import type { UsageReading } from './usage-reading.ts'
+
+/**
+ * `input_tokens` excludes what was read from the cache and written to it; `output_tokens` is all that is billed, thinking included.
+ * Writes without a life are short. Where `iterations` are listed, each pass over the context is one, with a model of its own or the
+ * one that answered, and only they hold what compaction and advisors used: then they count, and the totals do not.
+ */
+export function readAnthropicUsage(raw: Json | undefined): UsageReading {
+  if (raw === undefined || raw === null) return ABSENT
+  if (!isObject(raw)) return INVALID
+  const numbers = new Numbers()
+  const searches = numbers.read(details(raw, 'server_tool_use')['web_search_requests']) ?? 0
+  const listed = raw['iterations']
+  const iterations = isList(listed) ? listed.filter(isObject) : []
+  const passes = (iterations.length > 0 ? iterations : [raw]).map((pass) => readPass(pass, numbers))
+  if (numbers.broken) return INVALID
+  const read = passes.filter((pass) => pass !== null)
+  const answer = read.findLast(({ answers }) => answers) ?? read.at(-1)
+  if (answer === undefined) return ABSENT
+  const others = read.filter((pass) => pass !== answer)
+  return {
+    usage: { ...answer.usage, webSearchCalls: searches },
+    ...(others.length === 0 ? {} : { others: folded(others) }),
+    clamped: read.some(({ clamped }) => clamped),
+    invalid: false,
+  }
+}
+
+/** How a call was served, of what changes its price: the tier, `speed: fast`, `inference_geo: us`. Null: nothing was said. */
+export function readServed(raw: Json | undefined): string | null {
+  if (raw === undefined || !isObject(raw)) return null
+  return servedAs(['service_tier', 'speed', 'inference_geo'].map((field) => raw[field]).filter((word) => typeof word === 'string'))
+}
+
+/**
+ * The usage of a stream: `message_start` has the input, each `message_delta` has totals so far, of which those that it leaves out or
+ * gives as null are as they were.
+ */
+export function mergeAnthropicUsage(before: JsonObject, delta: JsonObject): JsonObject {
+  const merged: Record<string, Json | undefined> = { ...before }
+  for (const [field, value] of Object.entries(delta)) if (value !== null && value !== undefined) merged[field] = value
+  return merged
+}
+
+interface Pass extends OtherUsage {
+  readonly answers: boolean
+  readonly clamped: boolean
+}
+
+/** Null when it says nothing of input or output. */
+function readPass(raw: JsonObject, numbers: Numbers): Pass | null {
+  const created = details(raw, 'cache_creation')
+  const input = numbers.read(raw['input_tokens'])
+  const output = numbers.read(raw['output_tokens'])
+  const cacheReadInput = numbers.read(raw['cache_read_input_tokens']) ?? 0
+  const short = numbers.read(created['ephemeral_5m_input_tokens']) ?? 0
+  const long = numbers.read(created['ephemeral_1h_input_tokens']) ?? 0
+  const written = numbers.read(raw['cache_creation_input_tokens']) ?? short + long
+  if (input === null || output === null) return null
+  const cacheWriteLongInput = Math.min(long, written)
+  const model = raw['model']
+  return {
+    model: typeof model === 'string' && model !== '' ? model : null,
+    answers: !ASIDE.has(raw['type']),
+    usage: usageOf({ uncachedInput: input, cacheReadInput, cacheWriteInput: written - cacheWriteLongInput, cacheWriteLongInput, output }),
+    clamped: short + long > written,
+  }
+}
+
+/** Passes that do not give the answer. */
+const ASIDE: ReadonlySet<Json | undefined> = new Set(['compaction', 'advisor_message'])
+
+/** At most `OTHERS_MAX`; nobody makes as many passes, and what a hostile answer lists is summed up. */
+function folded(others: readonly Pass[]): OtherUsage[] {
+  const kept = others.slice(0, OTHERS_MAX).map(({ model, usage }) => ({ model, usage }))
+  const last = kept.at(-1)
+  if (last === undefined || others.length <= OTHERS_MAX) return kept
+  const rest = others.slice(OTHERS_MAX - 1).map(({ usage }) => usage)
+  return [...kept.slice(0, -1), { model: last.model, usage: rest.reduce(sum) }]
+}
+
+function sum(a: Usage, b: Usage): Usage {
+  const total: Record<string, number> = { ...a }
+  for (const [kind, count] of Object.entries(b)) total[kind] = (total[kind] ?? 0) + count
+  return usageOf(total)
+}

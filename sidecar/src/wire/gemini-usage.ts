@@ -1,0 +1,100 @@
+/** What a response of Gemini's `generateContent` used -> `Usage`. https://ai.google.dev/api/generate-content#UsageMetadata */
+import { usageOf } from '@farebox/crds/usage.ts'
+import { isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject } from '../core/request.ts'
+import { ABSENT, details, INVALID, Numbers, Share } from './usage-reading.ts'
+import type { UsageReading } from './usage-reading.ts'
+
+/**
+ * Of the whole response, or of a chunk of a stream: each has the counts so far, the last one stands. `promptTokenCount` includes what
+ * was cached; results of tools that Google ran are input on top of it; thoughts are output on top of the candidates, and where the
+ * total is more than the parts, the rest is thoughts that were left out. Videos count among images.
+ */
+export function readGeminiUsage(response: JsonObject): UsageReading {
+  const raw = response['usageMetadata']
+  if (raw === undefined || raw === null) return ABSENT
+  if (!isObject(raw)) return INVALID
+  const numbers = new Numbers()
+  const prompt = numbers.read(raw['promptTokenCount'])
+  const total = numbers.read(raw['totalTokenCount']) ?? 0
+  const cached = numbers.read(raw['cachedContentTokenCount']) ?? 0
+  const candidates = numbers.read(raw['candidatesTokenCount']) ?? numbers.read(raw['responseTokenCount'])
+  const thoughts = numbers.read(raw['thoughtsTokenCount']) ?? 0
+  const toolUse = numbers.read(raw['toolUsePromptTokenCount']) ?? 0
+  const asked = modalities(raw['promptTokensDetails'], numbers)
+  const kept = modalities(raw['cacheTokensDetails'], numbers)
+  const found = modalities(raw['toolUsePromptTokensDetails'], numbers)
+  const made = modalities(raw['candidatesTokensDetails'] ?? raw['responseTokensDetails'], numbers)
+  const searches = searchCount(response)
+  if (numbers.broken) return INVALID
+  if (prompt === null) return ABSENT
+
+  const split = new Share(prompt)
+  const read = new Share(split.take(cached))
+  const cacheReadAudioInput = read.take(kept.audio)
+  const audioInput = split.take(Math.max(0, asked.audio - kept.audio))
+  const imageInput = split.take(Math.max(0, asked.image - kept.image))
+  const results = new Share(toolUse)
+  const foundAudio = results.take(found.audio)
+  const foundImages = results.take(found.image)
+  const known = (candidates ?? 0) + thoughts
+  const output = new Share(Math.max(known, total - prompt - toolUse))
+  const imageOutput = output.take(made.image)
+  const audioOutput = output.take(made.audio)
+  return {
+    usage: usageOf({
+      uncachedInput: split.left + results.left,
+      cacheReadInput: read.left,
+      cacheReadAudioInput,
+      audioInput: audioInput + foundAudio,
+      imageInput: imageInput + foundImages,
+      output: output.left,
+      imageOutput,
+      audioOutput,
+      webSearchCalls: searches,
+    }),
+    clamped: [split, read, results, output].some(({ short }) => short),
+    invalid: false,
+  }
+}
+
+/** The tier that served: Gemini's API names it, Vertex names the traffic. Null: nothing was said. */
+export function readGeminiTier(response: JsonObject): string | null {
+  const raw = details(response, 'usageMetadata')
+  const { serviceTier, trafficType } = raw
+  if (typeof serviceTier === 'string') return serviceTier.toLowerCase()
+  return typeof trafficType === 'string' ? (TRAFFIC.get(trafficType) ?? null) : null
+}
+
+const TRAFFIC: ReadonlyMap<string, string> = new Map([
+  ['ON_DEMAND', 'standard'],
+  ['ON_DEMAND_PRIORITY', 'priority'],
+  ['ON_DEMAND_FLEX', 'flex'],
+])
+
+function modalities(value: Json | undefined, numbers: Numbers): { readonly audio: number; readonly image: number } {
+  let audio = 0
+  let image = 0
+  for (const part of isList(value) ? value.filter(isObject) : []) {
+    const count = numbers.read(part['tokenCount']) ?? 0
+    if (part['modality'] === 'AUDIO') audio += count
+    if (part['modality'] === 'IMAGE' || part['modality'] === 'VIDEO') image += count
+  }
+  return { audio, image }
+}
+
+/** Before Gemini 3 a grounded answer costs one fee, from there on each search does. https://ai.google.dev/gemini-api/docs/pricing */
+const ONE_FEE = /^(models\/)?gemini-[12]\b/
+
+function searchCount(response: JsonObject): number {
+  const { candidates, modelVersion } = response
+  let searches = 0
+  for (const candidate of isList(candidates) ? candidates.filter(isObject) : []) {
+    const grounding = details(candidate, 'groundingMetadata')
+    for (const field of ['webSearchQueries', 'imageSearchQueries']) {
+      const queries = grounding[field]
+      if (isList(queries)) searches += queries.length
+    }
+  }
+  return typeof modelVersion === 'string' && ONE_FEE.test(modelVersion) ? Math.min(searches, 1) : searches
+}

@@ -1,0 +1,89 @@
+/** What a response of OpenAI's Responses API used -> `Usage`. https://developers.openai.com/api/docs/api-reference/responses */
+import { usageOf } from '@farebox/crds/usage.ts'
+import { isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject } from '../core/request.ts'
+import { readImageTokens } from './images-usage.ts'
+import { ABSENT, details, INVALID, Numbers, Share } from './usage-reading.ts'
+import type { UsageReading } from './usage-reading.ts'
+
+/**
+ * Of the whole response. `input_tokens` includes what was cached and written, `output_tokens` reasoning. Tools that OpenAI runs are
+ * apart: searches in `tool_usage`, as the billable ones only (of a response without it every `web_search_call` of the output counts);
+ * searches in files and containers by their items of the output; images with the model that the tool names.
+ */
+export function readResponsesUsage(response: JsonObject): UsageReading {
+  const raw = response['usage']
+  if (raw === undefined || raw === null) return ABSENT
+  if (!isObject(raw)) return INVALID
+  const inputDetails = details(raw, 'input_tokens_details')
+  const toolUsage = details(response, 'tool_usage')
+  const items = outputItems(response)
+  const numbers = new Numbers()
+  const input = numbers.read(raw['input_tokens'])
+  const output = numbers.read(raw['output_tokens'])
+  const cached = numbers.read(inputDetails['cached_tokens']) ?? 0
+  const written = numbers.read(inputDetails['cache_write_tokens']) ?? 0
+  const writtenLong = numbers.read(details(inputDetails, 'cache_write_tokens_details')['ttl_12h_tokens']) ?? 0
+  const image = numbers.read(inputDetails['image_tokens']) ?? 0
+  const audio = numbers.read(inputDetails['audio_tokens']) ?? 0
+  const searches = numbers.read(details(toolUsage, 'web_search')['num_requests']) ?? searchItems(items)
+  const images = isObject(toolUsage['image_gen']) ? readImageTokens(toolUsage['image_gen'], numbers) : null
+  const made = images !== null && Object.values(images.usage).some((count) => count > 0) ? images : null
+  if (numbers.broken) return INVALID
+  if (input === null || output === null) return ABSENT
+
+  const split = new Share(input)
+  const cacheReadInput = split.take(cached)
+  const cacheWrites = split.take(written)
+  const cacheWriteLongInput = Math.min(writtenLong, cacheWrites)
+  const audioInput = split.take(audio)
+  const imageInput = split.take(image)
+  const usage = usageOf({
+    uncachedInput: split.left,
+    cacheReadInput,
+    cacheWriteInput: cacheWrites - cacheWriteLongInput,
+    cacheWriteLongInput,
+    audioInput,
+    imageInput,
+    output,
+    webSearchCalls: searches,
+    fileSearchCalls: items.filter(({ type }) => type === 'file_search_call').length,
+    codeContainers: containers(items).size,
+  })
+  return {
+    usage,
+    ...(made === null ? {} : { others: [{ model: imageModel(response), usage: made.usage }] }),
+    clamped: split.short || writtenLong > cacheWrites || made?.clamped === true,
+    invalid: false,
+  }
+}
+
+function outputItems(response: JsonObject): readonly JsonObject[] {
+  const output = response['output']
+  return isList(output) ? output.filter(isObject) : []
+}
+
+/** Only the action `search` is billed; opening and finding in a page is not. */
+function searchItems(items: readonly JsonObject[]): number {
+  return items.filter((item) => {
+    if (item['type'] !== 'web_search_call') return false
+    const { action } = item
+    return action === undefined || !isObject(action) || action['type'] === undefined || action['type'] === 'search'
+  }).length
+}
+
+/** Code runs in a container, which is billed once however often it is called. */
+function containers(items: readonly JsonObject[]): ReadonlySet<Json | undefined> {
+  return new Set(items.filter(({ type }) => type === 'code_interpreter_call').map((item) => item['container_id']))
+}
+
+/** OpenAI's own choice where the tool names none. */
+const IMAGE_MODEL = 'gpt-image-1'
+
+/** The response repeats the tools that it was asked with. */
+function imageModel(response: JsonObject): string {
+  const { tools } = response
+  const tool = isList(tools) ? tools.filter(isObject).find(({ type }) => type === 'image_generation') : undefined
+  const model = tool?.['model']
+  return typeof model === 'string' && model !== '' ? model : IMAGE_MODEL
+}

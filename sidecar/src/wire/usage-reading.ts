@@ -1,0 +1,63 @@
+/** What every reader of a provider's usage needs: numbers that are believed or not, and parts that fit into their whole. */
+import type { Usage } from '@farebox/crds/usage.ts'
+import type { OtherUsage } from '../core/cost.ts'
+import { isObject } from '../core/message.ts'
+import type { Json, JsonObject } from '../core/request.ts'
+
+/** No call has more tokens of a kind; a larger number is a mistake, and is not billed. */
+export const TOKENS_MAX = 1_000_000_000
+/** Passes and models beside the one that answered; what is beyond them is summed into the last. */
+export const OTHERS_MAX = 64
+
+export interface UsageReading {
+  /** Of the model that answered, in the pass that gave the answer. Null when there is none, or when it makes no sense. */
+  readonly usage: Usage | null
+  /** What the call used beside that, each with a price of its own: earlier passes, other models. Absent: nothing. */
+  readonly others?: readonly OtherUsage[]
+  /** Parts added up to more than the total, and were cut to it. */
+  readonly clamped: boolean
+  /** There was a usage, with a number that is negative, broken or absurd. */
+  readonly invalid: boolean
+}
+
+export const ABSENT: UsageReading = { usage: null, clamped: false, invalid: false }
+export const INVALID: UsageReading = { usage: null, clamped: false, invalid: true }
+
+const EMPTY: JsonObject = {}
+/** The object in a field; an empty one where there is none. */
+export function details(raw: JsonObject, name: string): JsonObject {
+  const value = raw[name]
+  return isObject(value) ? value : EMPTY
+}
+
+export class Numbers {
+  /** One of them was no count. */
+  broken = false
+  /** Null when absent. */
+  read(value: Json | undefined): number | null {
+    if (value === undefined || value === null) return null
+    if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= TOKENS_MAX) return value
+    this.broken = true
+    return null
+  }
+  /** As `read`, of what may be a fraction: seconds that have begun count whole. */
+  readBegun(value: Json | undefined): number | null {
+    return this.read(typeof value === 'number' ? Math.ceil(value) : value)
+  }
+}
+
+/** A total that is shared out: each part takes what those before it left, so that the sum is the total whatever overlaps. */
+export class Share {
+  left: number
+  /** A part was more than what was left. */
+  short = false
+  constructor(total: number) {
+    this.left = total
+  }
+  take(wanted: number): number {
+    const taken = Math.min(wanted, this.left)
+    if (taken < wanted) this.short = true
+    this.left -= taken
+    return taken
+  }
+}
