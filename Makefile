@@ -5,7 +5,7 @@ REPLICAS ?= 1
 BUILDER ?= $(notdir $(firstword $(foreach name,buildah podman docker,$(shell command -v $(name)))))
 VERSION = $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' package.json)
 .DEFAULT_GOAL := help
-.PHONY: help install run serve test check generate bench outage chaos soak images cluster cluster-down e2e-kind clean
+.PHONY: help install run serve test check generate bench study outage chaos soak images cluster cluster-down e2e-kind clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -48,6 +48,9 @@ generate: install ## write what is generated: CRDs, reference, price catalogue
 
 bench: install ## measure the sidecar beside nginx and a direct call
 	@$(NODE) test/bench/main.ts
+
+study: install ## what each rung saves on recorded conversations; CONVERSATIONS=n
+	@$(NODE) test/study/main.ts $(if $(CONVERSATIONS),--conversations $(CONVERSATIONS))
 
 outage: install ## the table of what an outage of the shared store costs; 8 minutes
 	@$(NODE) test/bench/outage.ts
