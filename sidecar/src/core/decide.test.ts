@@ -118,8 +118,10 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     alerts: [],
     notices: [],
     atTaskBoundary: false,
+    userTurns: 0,
     drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
     resolution: 'none',
+    resolvedAtMs: null,
     resolutionRound: 0,
     ...setup.conversation,
   }

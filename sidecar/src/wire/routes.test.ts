@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, test } from 'node:test'
+import { familyOf, operationOf, providerPath } from './routes.ts'
+
+const ROWS = readFileSync(new URL('../../../docs/providers.md', import.meta.url), 'utf8')
+  .split('\n')
+  .flatMap((line) => {
+    const [, provider = '', endpoint = '', kind = ''] = line.split('|').map((cell) => cell.trim())
+    const [, method, path] = /^`([A-Z]+) (\/\S*)`$/.exec(endpoint) ?? []
+    return method === undefined || path === undefined ? [] : [{ provider, method, path, kind }]
+  })
+
+describe('the docs page says what an endpoint is', () => {
+  test('for all four kinds of provider', () =>
+    assert.deepEqual([...new Set(ROWS.map(({ provider }) => provider))], ['openai', 'azure', 'anthropic', 'google']))
+  for (const { provider, method, path, kind } of ROWS) {
+    test(`${provider} ${method} ${path}`, () => {
+      assert.equal(operationOf(familyOf(provider), method, path).kind, kind)
+      assert.equal(operationOf(familyOf(provider), method, `${path}?api-version=1`).kind, kind)
+      // No method but its own is metered or free by accident.
+      if (kind === 'metered')
+        for (const other of ['GET', 'PUT', 'DELETE']) assert.equal(operationOf(familyOf(provider), other, path).kind, 'ungoverned')
+    })
+  }
+})
+
+test('what is ungoverned is named', () => {
+  const nameOf = (provider: string, path: string): string => {
+    const operation = operationOf(familyOf(provider), 'POST', path)
+    return operation.kind === 'ungoverned' ? operation.name : operation.kind
+  }
+  assert.equal(nameOf('openai', '/batches'), 'batches')
+  assert.equal(nameOf('openai', '/fine_tuning/jobs'), 'fine_tuning')
+  assert.equal(nameOf('anthropic', '/messages/batches'), 'batches')
+  assert.equal(nameOf('google', '/v1beta/models/gemini-2.5-flash:batchGenerateContent'), 'batchGenerateContent')
+  assert.equal(nameOf('google', '/v1beta/cachedContents'), 'cachedContents')
+})
+
+test('a version that the base URL has is not repeated, and one that it lacks stays', () => {
+  assert.equal(providerPath('openai', '/v1/chat/completions'), '/chat/completions')
+  assert.equal(providerPath('anthropic', '/v1/messages?beta=true'), '/messages?beta=true')
+  assert.equal(providerPath('anthropic', '/messages'), '/messages')
+  assert.equal(providerPath('google', '/v1beta/models'), '/v1beta/models')
+  assert.equal(providerPath('azure', '/openai/v1/responses'), '/openai/v1/responses')
+})
+
+test('every other provider is spoken to as OpenAI is', () => {
+  assert.deepEqual(['openai', 'groq', 'vllm', 'azure', 'anthropic', 'google'].map(familyOf), [
+    'openai',
+    'openai',
+    'openai',
+    'azure',
+    'anthropic',
+    'google',
+  ])
+})
