@@ -1,4 +1,5 @@
 /** Answers as bytes: the plain completion and the chunks of a stream, field by field as the provider writes them. */
+import { CONTENT_FILTER_RESULTS, OPENING_EVENT, PROMPT_FILTER_RESULTS } from './azure.ts'
 import type { ChatRequest } from './chat-request.ts'
 import type { Draft, Piece } from './drafts.ts'
 import type { ToolCall } from './message-checks.ts'
@@ -18,6 +19,8 @@ export interface AnswerFrame {
   readonly id: string
   readonly createdSeconds: number
   readonly request: ChatRequest
+  /** Azure says in each answer what its content filter found. */
+  readonly dialect: 'openai' | 'azure'
 }
 
 export const DONE = 'data: [DONE]\n\n'
@@ -27,6 +30,7 @@ const OBFUSCATION = 'aZ3kQ9xWm1Tr7LpE'
 /** The body of a plain completion; `usage` null leaves the field out. */
 export function completionJson(frame: AnswerFrame, drafts: readonly Draft[], usage: Usage | null): string {
   const { request } = frame
+  const azure = frame.dialect === 'azure'
   return JSON.stringify({
     id: frame.id,
     object: 'chat.completion',
@@ -37,7 +41,9 @@ export function completionJson(frame: AnswerFrame, drafts: readonly Draft[], usa
       message: messageJson(request, draft),
       logprobs: request.logprobs ? { content: textsOf(draft.pieces).map(logprob), refusal: null } : null,
       finish_reason: draft.finish,
+      ...(azure ? { content_filter_results: CONTENT_FILTER_RESULTS } : {}),
     })),
+    ...(azure ? { prompt_filter_results: PROMPT_FILTER_RESULTS } : {}),
     ...(usage === null ? {} : { usage: usageJson(usage) }),
     service_tier: request.serviceTier,
     system_fingerprint: FINGERPRINT,
@@ -46,6 +52,8 @@ export function completionJson(frame: AnswerFrame, drafts: readonly Draft[], usa
 
 /** Writes the events of one stream. */
 export interface ChunkWriter {
+  /** What comes before the first event of any choice; mostly nothing. */
+  opening(): string
   /** The first event of a choice. */
   start(choice: number, draft: Draft): string
   piece(choice: number, piece: Piece, usage: Usage | null): string
@@ -64,6 +72,7 @@ export function chunkWriter(frame: AnswerFrame): ChunkWriter {
   const event = (choice: number, delta: string, logprobs: string, reason: string, usage: Usage | null): string =>
     `${head}{"index":${choice},"delta":${delta},"logprobs":${logprobs},"finish_reason":${reason}}${tail(usage)}`
   return {
+    opening: () => (frame.dialect === 'azure' ? OPENING_EVENT : ''),
     start(choice, draft) {
       const first = draft.pieces[0]
       const delta =

@@ -14,6 +14,11 @@ export interface BillLine {
   readonly promptTokens: number
   /** Of the prompt tokens. */
   readonly cachedTokens: number
+  /** Of the prompt tokens: written to the short-lived and to the long-lived cache. */
+  readonly cacheWriteTokens: number
+  readonly cacheWriteLongTokens: number
+  /** Fees for tools that the provider ran itself; part of `nanoUsd`. */
+  readonly feesNanoUsd: bigint
   /** All output of all choices: words, calls, hidden reasoning, predictions that were not used. */
   readonly outputTokens: number
   /** Of the output tokens. */
@@ -25,9 +30,12 @@ export interface BillLine {
 
 /** A call as the bill follows it. Each update replaces the one before; after `close` nothing changes any more. */
 export interface BillEntry {
-  update(output: Pick<BillLine, 'outputTokens' | 'reasoningTokens'>): void
+  update(counts: Pick<BillLine, 'outputTokens' | 'reasoningTokens'> & Partial<GrowingCounts>): void
   close(state: 'complete' | 'aborted' | 'cut'): void
 }
+
+/** Input that grows while an answer is made, when the provider calls its own tools and reads the context again. */
+type GrowingCounts = Pick<BillLine, 'promptTokens' | 'cachedTokens' | 'cacheWriteTokens' | 'cacheWriteLongTokens' | 'feesNanoUsd'>
 
 export interface Bill {
   /** Every line since the last `clear`, in the order in which the calls were accepted; or only those with this tag. */
@@ -38,9 +46,8 @@ export interface Bill {
   clear(): void
 }
 
-export type NewCall = Pick<BillLine, 'requestId' | 'tag' | 'serviceTier' | 'stream' | 'promptTokens' | 'cachedTokens' | 'startedAtMs'> & {
-  readonly model: Model
-}
+export type NewCall = Pick<BillLine, 'requestId' | 'tag' | 'serviceTier' | 'stream' | 'promptTokens' | 'cachedTokens' | 'startedAtMs'> &
+  Partial<GrowingCounts> & { readonly model: Model }
 
 /** An empty bill. `onClosed` hears of each line once, when it is final. */
 export function newBill(onClosed: (line: BillLine) => void): { readonly bill: Bill; readonly accept: (call: NewCall) => BillEntry } {
@@ -61,12 +68,12 @@ export function newBill(onClosed: (line: BillLine) => void): { readonly bill: Bi
       const price = call.serviceTier === 'default' ? model.price : (model.tiers[call.serviceTier] ?? model.price)
       const rates = ratesOf(price)
       const priced = (line: BillLine): BillLine => ({ ...line, nanoUsd: cost(line, rates) })
-      const slot = { line: priced({ ...call, model: model.id, state: 'open', outputTokens: 0, reasoningTokens: 0, nanoUsd: 0n }) }
+      const slot = { line: priced({ ...NOTHING_YET, ...call, model: model.id, state: 'open' }) }
       lines.push(slot)
       open += 1
       return {
-        update(output) {
-          if (slot.line.state === 'open') slot.line = priced({ ...slot.line, ...output })
+        update(counts) {
+          if (slot.line.state === 'open') slot.line = priced({ ...slot.line, ...counts })
         },
         close(state) {
           if (slot.line.state !== 'open') return
@@ -81,7 +88,7 @@ export function newBill(onClosed: (line: BillLine) => void): { readonly bill: Bi
 
 /** A line as JSON: money as a decimal string of nano-dollars, and in USD for people. */
 export function billLineJson(line: BillLine): Record<string, unknown> {
-  return { ...line, nanoUsd: line.nanoUsd.toString(), usd: usd(line.nanoUsd) }
+  return { ...line, feesNanoUsd: line.feesNanoUsd.toString(), nanoUsd: line.nanoUsd.toString(), usd: usd(line.nanoUsd) }
 }
 
 /** Nano-dollars as dollars with nine decimals. */
@@ -97,9 +104,20 @@ export function picoPerToken(price: string): bigint {
   return BigInt(`${match[1]}${(match[2] ?? '').padEnd(6, '0')}`)
 }
 
+const NOTHING_YET = {
+  cacheWriteTokens: 0,
+  cacheWriteLongTokens: 0,
+  feesNanoUsd: 0n,
+  outputTokens: 0,
+  reasoningTokens: 0,
+  nanoUsd: 0n,
+}
+
 interface Rates {
   readonly input: bigint
   readonly cachedInput: bigint
+  readonly cacheWriteInput: bigint
+  readonly cacheWriteLongInput: bigint
   readonly output: bigint
 }
 
@@ -108,16 +126,25 @@ const known = new WeakMap<ListPrice, Rates>()
 function ratesOf(price: ListPrice): Rates {
   let rates = known.get(price)
   if (rates === undefined) {
-    rates = { input: picoPerToken(price.input), cachedInput: picoPerToken(price.cachedInput), output: picoPerToken(price.output) }
+    rates = {
+      input: picoPerToken(price.input),
+      cachedInput: picoPerToken(price.cachedInput),
+      cacheWriteInput: picoPerToken(price.cacheWriteInput ?? price.input),
+      cacheWriteLongInput: picoPerToken(price.cacheWriteLongInput ?? price.cacheWriteInput ?? price.input),
+      output: picoPerToken(price.output),
+    }
     known.set(price, rates)
   }
   return rates
 }
 
 function cost(line: BillLine, rates: Rates): bigint {
+  const uncached = line.promptTokens - line.cachedTokens - line.cacheWriteTokens - line.cacheWriteLongTokens
   const pico =
-    BigInt(line.promptTokens - line.cachedTokens) * rates.input +
+    BigInt(uncached) * rates.input +
     BigInt(line.cachedTokens) * rates.cachedInput +
+    BigInt(line.cacheWriteTokens) * rates.cacheWriteInput +
+    BigInt(line.cacheWriteLongTokens) * rates.cacheWriteLongInput +
     BigInt(line.outputTokens) * rates.output
-  return (pico + 999n) / 1000n
+  return (pico + 999n) / 1000n + line.feesNanoUsd
 }

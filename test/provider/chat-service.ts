@@ -27,11 +27,17 @@ export interface ChatServices {
   nowMs(): number
 }
 
-export type ChatService = (body: unknown, controls: Controls, requestId: string, response: ServerResponse) => Promise<void>
+export type ChatService = (
+  body: unknown,
+  controls: Controls,
+  requestId: string,
+  response: ServerResponse,
+  dialect?: AnswerFrame['dialect'],
+) => Promise<void>
 
 /** Refusals are thrown as `ApiError` before anything is sent or billed; after that the call is on the bill, whatever becomes of it. */
 export function chatService(services: ChatServices): ChatService {
-  return async (body, controls, requestId, response) => {
+  return async (body, controls, requestId, response, dialect = 'openai') => {
     const reader = readerOf(response)
     if (controls.rejectStreamOptions && isObject(body) && body['stream_options'] !== undefined) throw streamOptionsUnknown()
     const request = checkRequest(body, services.models)
@@ -57,7 +63,7 @@ export function chatService(services: ChatServices): ChatService {
       response,
       reader,
       entry,
-      frame: { id: `chatcmpl-${requestId.slice(4)}`, createdSeconds: Math.floor(startedAtMs / 1_000), request },
+      frame: { id: `chatcmpl-${requestId.slice(4)}`, createdSeconds: Math.floor(startedAtMs / 1_000), request, dialect },
       prediction: predicted(request, drafts),
       promptTokens: prompt.tokens,
       cachedTokens,
@@ -134,7 +140,7 @@ async function streamAnswer(call: Call): Promise<Outcome> {
   const stopAfter = stopOf(controls)
   let broken = controls.malformed
   response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache', ...answerHeaders(call) })
-  response.write(drafts.map((draft, choice) => writer.start(choice, draft)).join(''))
+  response.write(writer.opening() + drafts.map((draft, choice) => writer.start(choice, draft)).join(''))
   let events = ''
   await generate(drafts, { tokenDelayMs: controls.tokenDelayMs, stopAfter }, reader, {
     piece(choice, index) {

@@ -14,6 +14,9 @@ export interface Controls {
   readonly reasoningTokens: number | null
   /** Tools to call, with arguments or with some that fit the schema. */
   readonly toolCalls: readonly { readonly name: string; readonly arguments: string | null }[] | null
+  /** Tools of the provider that the model calls before it answers, by type, and the tokens of each result. Null: as it likes. */
+  readonly hostedCalls: readonly string[] | null
+  readonly hostedResultTokens: number | null
   /** The recorded conversation to answer from, where several fit. */
   readonly recording: string | null
   readonly delayMs: number
@@ -37,6 +40,7 @@ export interface Controls {
 const HEADERS = [
   'tag', 'content', 'output-tokens', 'reasoning-tokens', 'tool-call', 'recording', 'delay-ms', 'token-delay-ms', 'cut-after-tokens',
   'cut-mid-chunk', 'hang', 'error-after-tokens', 'status', 'status-times', 'retry-after', 'malformed', 'usage', 'reject-stream-options',
+  'hosted-calls', 'hosted-result-tokens',
 ] as const
 type Header = (typeof HEADERS)[number]
 const PREFIX = 'x-fake-'
@@ -49,6 +53,8 @@ const NO_CONTROLS: Controls = {
   outputTokens: null,
   reasoningTokens: null,
   toolCalls: null,
+  hostedCalls: null,
+  hostedResultTokens: null,
   recording: null,
   delayMs: 0,
   tokenDelayMs: 0,
@@ -101,6 +107,8 @@ export function readControls(headers: IncomingHttpHeaders): Controls {
     outputTokens: tokens('output-tokens'),
     reasoningTokens: tokens('reasoning-tokens'),
     toolCalls: callsOf(given.get('tool-call')),
+    hostedCalls: namesOf(given.get('hosted-calls')),
+    hostedResultTokens: tokens('hosted-result-tokens'),
     recording: given.get('recording') ?? null,
     delayMs: number('delay-ms', DELAY_MS_MAX) ?? 0,
     tokenDelayMs: number('token-delay-ms', DELAY_MS_MAX) ?? 0,
@@ -115,6 +123,12 @@ export function readControls(headers: IncomingHttpHeaders): Controls {
     usage: given.has('usage') ? oneOf('usage', ['asked', 'omit', 'cumulative']) : 'asked',
     rejectStreamOptions: flag('reject-stream-options'),
   }
+}
+
+/** `name, name`; an empty text is no name. */
+function namesOf(text: string | undefined): readonly string[] | null {
+  if (text === undefined) return null
+  return text.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()]))
 }
 
 function contentOf(text: string | undefined): string | null {

@@ -1,5 +1,6 @@
 /**
- * The fake provider as a program. It speaks OpenAI Chat Completions as documented, refuses what OpenAI refuses, and keeps its own bill.
+ * The fake provider as a program. It speaks the APIs of OpenAI, Azure, Anthropic and Google as documented, refuses what they refuse, and
+ * keeps its own bill.
  *
  *   node test/provider/main.ts [--port 4190] [--data DIR-or-FILE...] [--bill FILE]
  *
@@ -16,6 +17,8 @@
  *   x-fake-reasoning-tokens N       hidden tokens before it
  *   x-fake-content TEXT             this very answer, percent-encoded
  *   x-fake-tool-call NAMES|JSON     `a,b` or `[{"name": "a", "arguments": {...}}]`; not under `tool_choice: none`
+ *   x-fake-hosted-calls TYPES       `web_search,file_search`: tools of the provider that the model calls first (Responses); empty: none
+ *   x-fake-hosted-result-tokens N   what each of them brings into the window
  *   x-fake-recording ID             the conversation to answer from, where several fit
  *   x-fake-delay-ms N               before the headers
  *   x-fake-token-delay-ms N         per token (fractions are fine), hidden ones too

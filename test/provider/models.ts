@@ -7,6 +7,9 @@
 export interface ListPrice {
   readonly input: string
   readonly cachedInput: string
+  /** What is written to the cache; absent: as `input`, and no answer speaks of writes. */
+  readonly cacheWriteInput?: string
+  readonly cacheWriteLongInput?: string
   readonly output: string
 }
 

@@ -1,24 +1,32 @@
 /**
- * A provider of OpenAI Chat Completions for tests: answers from recordings or makes text up, refuses what OpenAI refuses, and keeps
- * its own bill. `startProvider` runs it inside the test's process; `main.ts` as a program.
+ * Providers for tests, told apart by path and headers: OpenAI (below `/v1`), Azure (`/openai`), Anthropic, Gemini (`/v1beta`). Answers from
+ * recordings or makes text up, refuses what they refuse, and keeps its own bill. `startProvider` runs it inside the test's process;
+ * `main.ts` as a program.
  */
 import { createWriteStream } from 'node:fs'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { RecordedConversation } from '@farebox/operator/laptop/records.ts'
+import type { ClaudeModelChange } from './anthropic/models.ts'
+import { anthropicService, isAnthropic } from './anthropic/service.ts'
 import { ApiError, badRequest } from './api-error.ts'
+import type { AzureOperation, Deployment } from './azure.ts'
+import { azureService, DEFAULT_DEPLOYMENTS } from './azure.ts'
 import type { Bill } from './bill.ts'
 import { billLineJson, newBill, usd } from './bill.ts'
 import { chatService } from './chat-service.ts'
 import type { Controls } from './controls.ts'
 import { readControls } from './controls.ts'
 import type { Lengths } from './drafts.ts'
+import { geminiService } from './gemini/service.ts'
 import type { Model, ModelChange } from './models.ts'
 import { modelTable } from './models.ts'
 import { promptCache } from './prompt-cache.ts'
 import { recordedIn } from './recording-files.ts'
 import { recordings } from './recordings.ts'
+import { UNIT_PATHS, unitService } from './units/service.ts'
+import { responsesRoutes } from './responses/routes.ts'
 
 export interface ProviderOptions {
   /** 0, the default: any free one. */
@@ -30,6 +38,9 @@ export interface ProviderOptions {
   readonly conversations?: readonly RecordedConversation[]
   /** Models to add or change. */
   readonly models?: readonly ModelChange[]
+  readonly claudeModels?: readonly ClaudeModelChange[]
+  /** What Azure serves; default `DEFAULT_DEPLOYMENTS`. */
+  readonly deployments?: readonly Deployment[]
   /** How long a read prefix stays cached; default 5 minutes. */
   readonly cacheTtlMs?: number
   /** Length of made-up answers in o200k tokens; default 40 to 160. */
@@ -48,6 +59,8 @@ export interface SeenRequest {
   readonly requestId: string
   readonly method: string
   readonly path: string
+  /** The query, with its question mark; empty without one. */
+  readonly search: string
   readonly headers: IncomingHttpHeaders
   readonly body: Buffer
 }
@@ -84,15 +97,33 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
   const cache = promptCache(options.cacheTtlMs ?? CACHE_TTL_MS)
   const recorded = recordings([...(options.conversations ?? []), ...(await recordedIn(options.data ?? []))])
   const host = options.host ?? '127.0.0.1'
-  const chat = chatService({ models, recorded, cache, accept, lengths: options.answerTokens ?? ANSWER_TOKENS, nowMs })
+  const services = { models, recorded, cache, accept, lengths: options.answerTokens ?? ANSWER_TOKENS, nowMs }
+  const chat = chatService(services)
+  const responses = responsesRoutes(services)
   const failures = injectedFailures()
+  const guarded = { ...services, apiKeys: options.apiKeys, fail: (controls: Controls) => failures.check(controls) }
+  const anthropic = anthropicService({ ...guarded, models: options.claudeModels ?? [] })
+  const gemini = geminiService({ ...guarded, models: options.models ?? [] })
+  const units = unitService({ accept, nowMs })
+  const azure = azureService({
+    ...guarded,
+    deployments: options.deployments ?? DEFAULT_DEPLOYMENTS,
+    operations: {
+      '/chat/completions': ({ body, controls, requestId, response }) =>
+        chat(JSON.parse(body.toString('utf8')), controls, requestId, response, 'azure'),
+      ...Object.fromEntries(UNIT_PATHS.map((path): [string, AzureOperation] => [path, (call) => units(path, call)])),
+    },
+  })
   let requests = 0
 
   const route = async (request: IncomingMessage, response: ServerResponse, requestId: string): Promise<void> => {
     const url = new URL(request.url ?? '/', 'http://provider')
     const body = await readBody(request)
-    options.onRequest?.({ requestId, method: request.method ?? '', path: url.pathname, headers: request.headers, body })
+    options.onRequest?.({ requestId, method: request.method ?? '', path: url.pathname, search: url.search, headers: request.headers, body })
     if (url.pathname === '/bill') return answerBill(request, response, url, bill)
+    if (isAnthropic(url.pathname, request.headers)) return anthropic.handle(request, url, body, requestId, response)
+    if (url.pathname.startsWith('/v1beta/')) return gemini(request, url, body, requestId, response)
+    if (url.pathname.startsWith('/openai/')) return azure(request, url, body, requestId, response)
     if (!url.pathname.startsWith('/v1/')) throw noSuchUrl(request, url)
     const controls = readControls(request.headers)
     checkKey(request.headers.authorization, options.apiKeys)
@@ -100,6 +131,17 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
       if (request.method !== 'POST') throw new ApiError(405, `Not allowed to ${request.method} on /v1/chat/completions.`)
       failures.check(controls)
       return chat(parseBody(request, body), controls, requestId, response)
+    }
+    if (responses.has(url.pathname)) {
+      if (url.pathname === '/v1/responses') failures.check(controls)
+      const readJson = (): unknown => (body.length === 0 ? null : parseBody(request, body))
+      const answer = await responses.handle(request, url.pathname, readJson, { controls, requestId, response })
+      return answer === null ? undefined : sendJson(response, 200, answer)
+    }
+    const unitPath = url.pathname.slice('/v1'.length)
+    if (request.method === 'POST' && UNIT_PATHS.includes(unitPath)) {
+      failures.check(controls)
+      return units(unitPath, { request, body, controls, requestId, response })
     }
     if (request.method === 'GET' && /^\/v1\/models(\/|$)/.test(url.pathname)) return answerModels(response, url.pathname, models)
     throw noSuchUrl(request, url)
@@ -126,7 +168,10 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
     settled: async () => {
       if (bill.open() > 0) await new Promise<void>((resolve) => settledWaiters.push(resolve))
     },
-    clearCache: () => cache.clear(),
+    clearCache() {
+      cache.clear()
+      anthropic.clearCache()
+    },
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       server.closeAllConnections()
