@@ -1,0 +1,308 @@
+/**
+ * One message of Anthropic Messages: its texts, tool calls, results and media, read from its blocks. What the model thought is bound to
+ * all that stood before it: it is no text of ours to change, only to leave out.
+ */
+import { canonicalJson } from '../core/digest.ts'
+import { isList, isObject, parseObject } from '../core/message.ts'
+import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
+import { DOCUMENT_NAME, RETRIEVAL_NAME } from '../core/retrieval.ts'
+import { imageSize } from './image-size.ts'
+import { parseValid } from './json-keys.ts'
+
+/** For how long the app asks the provider to keep what stands up to a block, at most. */
+export type CacheMark = 'none' | 'short' | 'long'
+
+/** A message with the bytes it is sent as; null when it is not an object with a role that is known. */
+export function readAnthropicMessage(json: Json, bytes: Uint8Array): AnthropicMessage | null {
+  return read(json, bytes)
+}
+
+/**
+ * An answer as it comes back in the history of the next request, without what was thought; null when nothing else was in it. Its bytes
+ * are made when asked for.
+ */
+export function messageFromBlocks(blocks: readonly Json[]): AnthropicMessage | null {
+  const content = blocks.filter((block) => !isThinking(block))
+  return content.length === 0 ? null : read({ role: 'assistant', content }, null)
+}
+
+/** A message of ours. Instructions of ours are a user's words here: older models know no others but those before all messages. */
+export function ownAnthropicMessage(role: 'system' | 'user' | 'assistant', text: string): AnthropicMessage {
+  const json = { role: role === 'system' ? 'user' : role, content: text }
+  return new AnthropicMessage(json.role === 'user' ? 'user' : 'assistant', Buffer.from(JSON.stringify(json)), json)
+}
+
+/** The message without what the model thought; null when nothing would be left of it. */
+export function withoutThinking(message: Message): Message | null {
+  return message instanceof AnthropicMessage && message.hasThinking ? message.withoutThinking() : message
+}
+
+/** The longest of the marks that `value`, an object that may carry `cache_control`, and the blocks inside it have. */
+export function cacheMarkOf(value: Json | undefined): CacheMark {
+  if (isList(value)) return value.reduce((most: CacheMark, item) => longer(most, cacheMarkOf(item)), 'none')
+  if (!isObject(value)) return 'none'
+  const control = value[CACHE_MARK]
+  const own: CacheMark = isObject(control) ? (control['ttl'] === undefined || control['ttl'] === '5m' ? 'short' : 'long') : 'none'
+  return isList(value['content']) ? longer(own, cacheMarkOf(value['content'])) : own
+}
+
+export function longer(one: CacheMark, other: CacheMark): CacheMark {
+  if (one === 'long' || other === 'long') return 'long'
+  return one === 'short' || other === 'short' ? 'short' : 'none'
+}
+
+export class AnthropicMessage implements Message {
+  readonly role: Role
+  readonly images: readonly ImagePart[]
+  readonly mediaBytes: number
+  readonly toolCalls: readonly ToolCall[]
+  readonly answers: readonly string[]
+  readonly name = null
+  readonly hasThinking: boolean
+  readonly beginsWithThinking: boolean
+  readonly cacheMark: CacheMark
+  /** `stableBytes` are not `bytes`. */
+  readonly #isMarked: boolean
+  #bytes: Uint8Array | null
+  #json: JsonObject | null
+  #stableBytes: Uint8Array | null = null
+
+  constructor(role: 'user' | 'assistant' | 'system', bytes: Uint8Array | null, json: JsonObject) {
+    const blocks = blocksOf(json['content'])
+    const media = mediaOf(blocks)
+    this.answers = blocks.flatMap((block) => (isResult(block) ? [block.tool_use_id] : []))
+    this.role = this.answers.length > 0 ? 'tool' : role
+    this.toolCalls = role === 'assistant' ? blocks.flatMap(callOf) : NONE
+    this.images = media.parts
+    this.mediaBytes = media.bytes
+    this.hasThinking = blocks.some(isThinking)
+    this.beginsWithThinking = blocks.slice(0, 1).some(isThinking)
+    this.cacheMark = cacheMarkOf(blocks)
+    const isShort = bytes === null || bytes.length <= STABLE_BYTES_MAX
+    this.#isMarked = isShort && (this.cacheMark !== 'none' || isOneText(json['content']))
+    this.#bytes = bytes
+    this.#json = json
+  }
+
+  get bytes(): Uint8Array {
+    this.#bytes ??= Buffer.from(JSON.stringify(this.json))
+    return this.#bytes
+  }
+
+  /** Without cache marks; and a single text as a string, which is how many apps write what carries no mark. */
+  get stableBytes(): Uint8Array {
+    if (!this.#isMarked) return this.bytes
+    this.#stableBytes ??= Buffer.from(JSON.stringify({ ...this.json, content: unmarked(this.json['content']) }))
+    return this.#stableBytes
+  }
+
+  get json(): JsonObject {
+    this.#json ??= readAgain(this.bytes)
+    return this.#json
+  }
+
+  forget(): void {
+    if (this.#bytes === null) return
+    this.#json = null
+    this.#stableBytes = null
+  }
+
+  get texts(): readonly TextPart[] {
+    const texts: TextPart[] = []
+    mapTexts(this.json['content'], null, (part) => {
+      texts.push(part)
+      return part.text
+    })
+    return texts
+  }
+
+  withTexts(texts: readonly (string | null)[]): Message | null {
+    let next = 0
+    const content = mapTexts(this.json['content'], null, () => texts[next++] ?? null)
+    return content === this.json['content'] ? this : this.#with(content)
+  }
+
+  withoutThinking(): Message | null {
+    return this.#with(blocksOf(this.json['content']).filter((block) => !isThinking(block)))
+  }
+
+  reread(text: string): Message | null {
+    const json = parseObject(text)
+    const message = json === null ? null : read(json, Buffer.from(text))
+    return message?.role === this.role ? message : null
+  }
+
+  get others(): readonly string[] {
+    return blocksOf(this.json['content']).flatMap(otherBlocks)
+  }
+
+  /** Thinking alone says nothing, and the provider takes no empty message. */
+  #with(content: Json | undefined): Message | null {
+    if (content === undefined || content === '' || (isList(content) && content.every(isThinking))) return null
+    const json = { ...this.json, content }
+    return read(json, Buffer.from(JSON.stringify(json)))
+  }
+}
+
+const CACHE_MARK = 'cache_control'
+/** A longer message is known by its very bytes: to write it once more takes time that other turns need. */
+const STABLE_BYTES_MAX = 1024 * 1024
+const NONE: readonly never[] = []
+
+function read(json: Json, bytes: Uint8Array | null): AnthropicMessage | null {
+  if (!isObject(json)) return null
+  const { role } = json
+  return role === 'user' || role === 'assistant' || role === 'system' ? new AnthropicMessage(role, bytes, json) : null
+}
+
+function readAgain(bytes: Uint8Array): JsonObject {
+  const json = parseValid(bytes)
+  if (!isObject(json)) throw new TypeError('a message that was read is an object')
+  return json
+}
+
+function blocksOf(content: Json | undefined): readonly JsonObject[] {
+  return isList(content) ? content.filter(isObject) : NONE
+}
+
+type Visit = (part: TextPart) => string | null
+
+/**
+ * `content` with each of its texts as `visit` has it: blocks of text, results of tools, text documents, and what a search found, which
+ * the app marks as retrieved by giving it in blocks of that kind. The same value when nothing changes. What is left without a word goes.
+ */
+function mapTexts(content: Json | undefined, answers: string | null, visit: Visit): Json | undefined {
+  if (typeof content === 'string') return visit({ text: content, kind: 'text', name: null, answers }) ?? undefined
+  if (!isList(content)) return content
+  let changed = false
+  const mapped = content.flatMap((block) => {
+    const rest = isObject(block) ? mapBlock(block, answers, visit) : block
+    changed ||= rest !== block
+    return rest === null ? [] : [rest]
+  })
+  return changed ? mapped : content
+}
+
+function mapBlock(block: JsonObject, answers: string | null, visit: Visit): Json {
+  const said = (text: string, name: string | null = null): string | null => visit({ text, kind: 'text', name, answers })
+  if (isText(block)) return block.text === '' ? block : replaced(block, block.text, said(block.text))
+  if (isResult(block)) {
+    const content = mapTexts(block['content'], block.tool_use_id, visit)
+    if (content === block['content']) return block
+    const { content: _, ...rest } = block
+    return content === undefined || content === '' || (isList(content) && content.length === 0) ? rest : { ...rest, content }
+  }
+  if (block['type'] === 'search_result') {
+    const found = searchText(block)
+    const text = said(found, RETRIEVAL_NAME)
+    return text === found ? block : text === null || text === '' ? null : { type: 'text', text }
+  }
+  const source = block['type'] === 'document' ? block['source'] : null
+  const field = isObject(source) ? DOCUMENT_TEXTS.get(source['type']) : undefined
+  const words = isObject(source) && field !== undefined ? source[field] : null
+  if (!isObject(source) || field === undefined || typeof words !== 'string' || words === '') return block
+  const text = said(words, DOCUMENT_NAME)
+  return text === words ? block : text === null || text === '' ? null : { ...block, source: { ...source, [field]: text } }
+}
+
+/** Where a document of text has it, by the type of its source. */
+const DOCUMENT_TEXTS: ReadonlyMap<Json | undefined, string> = new Map([
+  ['text', 'data'],
+  ['content', 'content'],
+])
+
+function replaced(block: JsonObject, before: string, text: string | null): Json {
+  if (text === before) return block
+  return text === null || text === '' ? null : { ...block, text }
+}
+
+function searchText(block: JsonObject): string {
+  return blocksOf(block['content'])
+    .flatMap((part) => (isText(part) ? [part.text] : []))
+    .join('\n')
+}
+
+type TextBlock = JsonObject & { readonly text: string }
+function isText(block: JsonObject): block is TextBlock {
+  return block['type'] === 'text' && typeof block['text'] === 'string'
+}
+
+type ResultBlock = JsonObject & { readonly tool_use_id: string }
+function isResult(block: JsonObject): block is ResultBlock {
+  return block['type'] === 'tool_result' && typeof block['tool_use_id'] === 'string'
+}
+
+function isThinking(block: Json): boolean {
+  return isObject(block) && (block['type'] === 'thinking' || block['type'] === 'redacted_thinking')
+}
+
+function callOf(block: JsonObject): readonly ToolCall[] {
+  const { id, name, input } = block
+  if (block['type'] !== 'tool_use' || typeof id !== 'string') return NONE
+  return [{ id, name: typeof name === 'string' ? name : '', input: JSON.stringify(input ?? {}) }]
+}
+
+/** What is neither text nor a call of the app's tools nor thought: media, and what the provider's own tools did. */
+function otherBlocks(block: JsonObject): readonly string[] {
+  switch (block['type']) {
+    case 'text':
+    case 'tool_use':
+    case 'thinking':
+    case 'redacted_thinking':
+    case 'search_result':
+      return NONE
+    case 'tool_result':
+      return blocksOf(block['content']).flatMap(otherBlocks)
+    case 'document':
+      return isObject(block['source']) && DOCUMENT_TEXTS.has(block['source']['type']) ? NONE : [canonicalJson(block)]
+    default:
+      return [canonicalJson(block)]
+  }
+}
+
+function isOneText(content: Json | undefined): boolean {
+  if (!isList(content) || content.length !== 1) return false
+  const [block] = content
+  return isObject(block) && isText(block) && Object.keys(block).every((key) => key === 'type' || key === 'text' || key === CACHE_MARK)
+}
+
+function unmarked(content: Json | undefined): Json {
+  if (isOneText(content) && isList(content) && isObject(content[0])) return content[0]['text'] ?? ''
+  return isList(content) ? content.map(unmarkedBlock) : (content ?? null)
+}
+
+function unmarkedBlock(block: Json): Json {
+  if (!isObject(block)) return block
+  const { [CACHE_MARK]: _, ...rest } = block
+  return isList(rest['content']) ? { ...rest, content: rest['content'].map(unmarkedBlock) } : rest
+}
+
+interface Media {
+  readonly parts: readonly ImagePart[]
+  /** Characters of base64, which stand in the message one byte each, or more. */
+  readonly bytes: number
+}
+
+function mediaOf(blocks: readonly JsonObject[]): Media {
+  const parts: ImagePart[] = []
+  let bytes = 0
+  const add = (block: JsonObject): void => {
+    if (block['type'] === 'tool_result') return blocksOf(block['content']).forEach(add)
+    const part = mediaPart(block)
+    if (part === null) return
+    parts.push(part.part)
+    bytes += part.bytes
+  }
+  blocks.forEach(add)
+  return { parts, bytes }
+}
+
+function mediaPart(block: JsonObject): { readonly part: ImagePart; readonly bytes: number } | null {
+  const { type, source } = block
+  const kind = type === 'image' ? 'image' : type === 'document' || type === 'container_upload' ? 'file' : null
+  if (kind === null || (isObject(source) && DOCUMENT_TEXTS.has(source['type']))) return null
+  const data = isObject(source) && source['type'] === 'base64' ? source['data'] : null
+  if (typeof data !== 'string') return { part: { kind, size: null, detail: 'auto' }, bytes: 0 }
+  const size = kind === 'image' ? imageSize(data) : null
+  return { part: { kind, size, detail: 'auto', embeddedBytes: Math.floor((data.length * 3) / 4) }, bytes: data.length }
+}

@@ -1,0 +1,291 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import * as fc from 'fast-check'
+import type { Json, JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
+import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import { messagesWire, parseMessagesRequest, renderMessagesRequest } from './anthropic-messages.ts'
+import { objectTexts } from './testing.ts'
+import type { CallContext, ParsedRequest } from './wire.ts'
+
+const HI = { role: 'user', content: 'Hi' }
+const TOOL = { name: 'look_up', input_schema: { type: 'object' } }
+const SEARCH = { type: 'web_search_20260318', name: 'web_search' }
+const FETCH = { type: 'web_fetch_20260318', name: 'web_fetch' }
+const MARK = { type: 'ephemeral' }
+
+const parse = (body: object | string): Promise<ParsedRequest> =>
+  parseMessagesRequest(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)))
+async function read(body: object | string): Promise<ModelRequest> {
+  const parsed = await parse(body)
+  assert.equal(parsed.status, 'ok', JSON.stringify(parsed))
+  return parsed.request
+}
+const request = (more: JsonObject = {}): Promise<ModelRequest> =>
+  read({ model: 'claude-sonnet-4-5', max_tokens: 2_000, messages: [HI], ...more })
+
+/** The fields that `change` leaves different from the request's own, `undefined` for one that is gone. */
+async function rendered(more: JsonObject, change: RequestChange): Promise<Record<string, Json | undefined>> {
+  const original = await request(more)
+  const before: JsonObject = JSON.parse(original.body.toString())
+  const after: JsonObject = JSON.parse(renderMessagesRequest(original, change).toString('utf8'))
+  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])]
+  return Object.fromEntries(
+    names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name])).map((name) => [name, after[name]]),
+  )
+}
+
+describe('what is read', () => {
+  test('a plain request', async () => {
+    const text = '{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'
+    const parsed = await read(text)
+    const { body, messages, fixedDigest, ...rest } = parsed
+    assert.equal(body.toString(), text)
+    assert.equal(messages.length, 1)
+    assert.match(fixedDigest, /^[0-9a-f]{32}$/)
+    assert.deepEqual(parsed.own('user', 'Hi').json, HI)
+    assert.deepEqual(
+      { ...rest, own: null },
+      {
+        own: null,
+        wire: 'messages',
+        model: 'claude-sonnet-4-5',
+        stream: false,
+        includeUsage: true,
+        choices: 1,
+        outputLimit: { field: 'max_tokens', tokens: 9 },
+        outputField: 'max_tokens',
+        generates: true,
+        units: {},
+        earlier: null,
+        tools: 'none',
+        toolsRefused: false,
+        structured: false,
+        serviceTier: null,
+        metadata: {},
+        promptCacheKey: null,
+        safetyIdentifier: null,
+        user: null,
+        fixedBytes: text.length - '{"role":"user","content":"Hi"}'.length,
+        fields: new Set(['model', 'max_tokens', 'messages']),
+        hosted: NO_HOSTED_TOOLS,
+        cacheWrites: 'none',
+      },
+    )
+  })
+
+  const readings: Record<string, [more: JsonObject, expected: Partial<ModelRequest>]> = {
+    stream: [{ stream: true }, { stream: true }],
+    'a bound of nothing': [{ max_tokens: 0 }, { outputLimit: { field: 'max_tokens', tokens: 0 } }],
+    'offered tools': [{ tools: [TOOL] }, { tools: 'offered', toolsRefused: false }],
+    'forced tools': [{ tools: [TOOL], tool_choice: { type: 'any' } }, { tools: 'forced' }],
+    'one forced tool': [{ tools: [TOOL], tool_choice: { type: 'tool', name: 'look_up' } }, { tools: 'forced' }],
+    'refused tools': [
+      { tools: [TOOL], tool_choice: { type: 'none' } },
+      { tools: 'offered', toolsRefused: true },
+    ],
+    'no tools in an empty list': [{ tools: [] }, { tools: 'none' }],
+    'a schema': [{ output_config: { format: { type: 'json_schema', schema: {} } } }, { structured: true }],
+    'a schema of a beta': [{ output_format: { type: 'json_schema', schema: {} } }, { structured: true }],
+    'effort alone': [{ output_config: { effort: 'low' } }, { structured: false }],
+    'a user': [{ metadata: { user_id: 'u1' } }, { user: 'u1', metadata: { user_id: 'u1' } }],
+    'how to be served': [{ speed: 'fast', inference_geo: 'us' }, { serviceTier: 'fast+us' }],
+    'a mark in the system prompt': [{ system: [{ type: 'text', text: 'x', cache_control: MARK }] }, { cacheWrites: 'short' }],
+    'a mark of an hour on a tool': [{ tools: [{ ...TOOL, cache_control: { ...MARK, ttl: '1h' } }] }, { cacheWrites: 'long' }],
+    'a mark for all': [{ cache_control: MARK }, { cacheWrites: 'short' }],
+    'a mark in a message': [
+      { messages: [{ role: 'user', content: [{ type: 'text', text: 'x', cache_control: MARK }] }] },
+      { cacheWrites: 'short' },
+    ],
+    'a search without bound': [{ tools: [SEARCH] }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: true } }],
+    'tools of the provider with bounds': [
+      { tools: [{ ...SEARCH, max_uses: 3 }, { ...FETCH, max_uses: 2 }, TOOL] },
+      { hosted: { tools: ['webSearch'], maxCalls: 5, rereads: true } },
+    ],
+    'running code': [
+      { tools: [{ type: 'code_execution_20260521', name: 'code_execution' }] },
+      { hosted: { tools: ['codeContainer'], maxCalls: null, rereads: true } },
+    ],
+  }
+  for (const [what, [more, expected]] of Object.entries(readings))
+    test(what, async () => {
+      const actual = await request(more)
+      for (const [name, value] of Object.entries(expected)) assert.deepEqual(Reflect.get(actual, name), value, name)
+    })
+
+  const refused: readonly [what: string, body: object | string, field: string | null][] = [
+    ['no max_tokens', { model: 'm', messages: [HI] }, 'max_tokens'],
+    ['a bound below zero', { model: 'm', max_tokens: -1, messages: [HI] }, 'max_tokens'],
+    ['a bound in words', { model: 'm', max_tokens: '5', messages: [HI] }, 'max_tokens'],
+    ['no model', { max_tokens: 5, messages: [HI] }, 'model'],
+    ['no messages', { model: 'm', max_tokens: 5, messages: [] }, 'messages'],
+    ['a role that nobody knows', { model: 'm', max_tokens: 5, messages: [HI, { role: 'tool', content: 'x' }] }, 'messages[1]'],
+    ['a stream in words', { model: 'm', max_tokens: 5, messages: [HI], stream: 'yes' }, 'stream'],
+    ['tools that are no list', { model: 'm', max_tokens: 5, messages: [HI], tools: {} }, 'tools'],
+    ['what is no JSON', '{"model":', null],
+  ]
+  for (const [what, body, field] of refused)
+    test(`refuses ${what}`, async () => {
+      const parsed = await parse(body)
+      assert.equal(parsed.status, 'invalid')
+      assert.equal(parsed.field, field)
+    })
+
+  const unmetered: readonly JsonObject[] = [
+    { thread: { type: 'continue', previous_message_id: 'msg_1' } },
+    { mcp_servers: [{ type: 'url', url: 'https://example.com', name: 'x' }] },
+    { tools: [{ type: 'advisor_20260301', name: 'advisor' }] },
+  ]
+  for (const more of unmetered)
+    test(`says that ${Object.keys(more)[0]} cannot be metered`, async () => {
+      const parsed = await parse({ model: 'm', max_tokens: 5, messages: [HI], ...more })
+      assert.equal(parsed.status, 'ungoverned')
+    })
+
+  test('cache marks, bounds and who asks change nothing of the fixed part; instructions and tools do', async () => {
+    const { fixedDigest } = await request({ system: [{ type: 'text', text: 'x' }], tools: [TOOL] })
+    const same: readonly JsonObject[] = [
+      { system: [{ type: 'text', text: 'x', cache_control: MARK }], tools: [{ ...TOOL, cache_control: MARK }] },
+      {
+        system: [{ type: 'text', text: 'x' }],
+        tools: [TOOL],
+        max_tokens: 7,
+        metadata: { user_id: 'u' },
+        cache_control: MARK,
+        stream: true,
+      },
+    ]
+    for (const more of same) assert.equal((await request(more)).fixedDigest, fixedDigest)
+    const others: readonly JsonObject[] = [
+      { system: [{ type: 'text', text: 'y' }], tools: [TOOL] },
+      { system: [{ type: 'text', text: 'x' }], tools: [TOOL, SEARCH] },
+      { system: [{ type: 'text', text: 'x' }], tools: [TOOL], thinking: { type: 'adaptive' } },
+    ]
+    for (const more of others) assert.notEqual((await request(more)).fixedDigest, fixedDigest)
+  })
+
+  test('what the provider adds unseen for tools and schemas is part of the fixed bytes', async () => {
+    const bytesOf = async (more: JsonObject): Promise<number> => {
+      const { fixedBytes, body, messages } = await request(more)
+      return fixedBytes - (body.length - (messages[0]?.bytes.length ?? 0))
+    }
+    assert.equal(await bytesOf({}), 0)
+    assert.ok((await bytesOf({ tools: [TOOL] })) >= 1_000)
+    assert.ok((await bytesOf({ tools: [TOOL, SEARCH] })) > (await bytesOf({ tools: [TOOL] })) + 4_000)
+    assert.ok((await bytesOf({ output_config: { format: { type: 'json_schema', schema: {} } } })) >= 1_000)
+  })
+})
+
+describe('what is written', () => {
+  const changes: Record<string, [more: JsonObject, change: RequestChange, expected: Record<string, Json | undefined>]> = {
+    nothing: [{}, {}, {}],
+    'a smaller bound': [{}, { outputLimit: { field: 'max_tokens', tokens: 7 } }, { max_tokens: 7 }],
+    'a bound below the thinking budget': [
+      { thinking: { type: 'enabled', budget_tokens: 1_500 } },
+      { outputLimit: { field: 'max_tokens', tokens: 1_500 } },
+      { max_tokens: 1_500, thinking: { type: 'enabled', budget_tokens: 1_244 } },
+    ],
+    'another model': [
+      { temperature: 0.5, thinking: { type: 'enabled', budget_tokens: 1_024 } },
+      { model: 'claude-haiku-5-5', drop: ['temperature'] },
+      { model: 'claude-haiku-5-5', temperature: undefined, thinking: { type: 'adaptive' } },
+    ],
+    'no tools': [{ tools: [TOOL] }, { toolChoice: 'none' }, { tool_choice: { type: 'none' } }],
+    'no tools where there are none': [{}, { toolChoice: 'none' }, {}],
+    'no tools once more': [{ tools: [TOOL], tool_choice: { type: 'none' } }, { toolChoice: 'none' }, {}],
+    'a bound of searches': [{ tools: [TOOL, SEARCH] }, { hostedCalls: 4 }, { tools: [TOOL, { ...SEARCH, max_uses: 4 }] }],
+    'a bound that is shared': [
+      { tools: [SEARCH, FETCH] },
+      { hostedCalls: 5 },
+      {
+        tools: [
+          { ...SEARCH, max_uses: 2 },
+          { ...FETCH, max_uses: 2 },
+        ],
+      },
+    ],
+    'a smaller bound of the client': [{ tools: [{ ...SEARCH, max_uses: 1 }] }, { hostedCalls: 4 }, {}],
+  }
+  for (const [what, [more, change, expected]] of Object.entries(changes))
+    test(what, async () => assert.deepEqual(await rendered(more, change), expected))
+
+  test('nothing changed gives the same buffer', async () => {
+    const original = await request({ tools: [TOOL] })
+    assert.equal(renderMessagesRequest(original, { messages: [...original.messages] }), original.body)
+  })
+
+  test('what is not changed keeps every byte', async () => {
+    await fc.assert(
+      fc.asyncProperty(objectTexts(), async (text) => {
+        const rest = text.trim().slice(1, -1)
+        const body = `{ "model":"claude-x" , "max_tokens":\n50,"messages":[ {"role":"user","content":"Hi"} ]${rest.trim() === '' ? '' : `,${rest}`}}`
+        const parsed = await parse(body)
+        if (parsed.status !== 'ok') return
+        const out = renderMessagesRequest(parsed.request, { outputLimit: { field: 'max_tokens', tokens: 7 } }).toString('utf8')
+        if (parsed.request.fields.has('thinking')) return
+        assert.equal(out, body.replace('\n50', '\n7'))
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  test('edited messages are sent with what stays of them', async () => {
+    const original = await request({
+      messages: [
+        HI,
+        {
+          role: 'assistant',
+          content: [
+            { type: 'thinking', thinking: 'x', signature: 's' },
+            { type: 'text', text: 'Hello' },
+          ],
+        },
+        HI,
+      ],
+    })
+    const sent = JSON.parse(
+      renderMessagesRequest(original, { messages: [original.own('user', '[left out]'), ...original.messages.slice(1)] }).toString(),
+    )
+    assert.deepEqual(sent.messages, [
+      { role: 'user', content: '[left out]' },
+      { role: 'assistant', content: [{ type: 'text', text: 'Hello' }] },
+      HI,
+    ])
+  })
+})
+
+test('what an error says of our changes', () => {
+  const bound = 'messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation.'
+  const body = (message: string): string => JSON.stringify({ type: 'error', error: { type: 'invalid_request_error', message } })
+  assert.equal(messagesWire.objection(400, body(bound)), 'edits')
+  assert.equal(
+    messagesWire.objection(
+      400,
+      body(
+        'Expected `thinking` or `redacted_thinking`, but found `text`. When `thinking` is enabled, a final `assistant` message must start with a thinking block',
+      ),
+    ),
+    'edits',
+  )
+  assert.equal(messagesWire.objection(400, body('temperature: is not supported for this model')), 'swap')
+  assert.equal(messagesWire.objection(404, body('model: claude-none')), 'swap')
+  assert.equal(messagesWire.objection(429, body(bound)), null)
+})
+
+test('a prompt of ours is a plain request', async () => {
+  const call: CallContext = {
+    upstream: { provider: 'anthropic', outputLimitField: 'max_tokens', deployments: [] },
+    path: '/messages',
+    contentType: '',
+  }
+  const prompt = messagesWire.prompt({ model: 'claude-haiku-5-5', system: 'Take notes.', user: 'Text', maxTokens: 300, call })
+  assert.equal(prompt?.path, '/messages')
+  const read = await parse(prompt?.body.toString() ?? '')
+  assert.equal(read.status, 'ok')
+  assert.deepEqual(JSON.parse(prompt?.body.toString() ?? ''), {
+    model: 'claude-haiku-5-5',
+    max_tokens: 300,
+    system: 'Take notes.',
+    messages: [{ role: 'user', content: 'Text' }],
+    thinking: { type: 'disabled' },
+  })
+})

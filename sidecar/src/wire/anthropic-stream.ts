@@ -1,0 +1,295 @@
+/**
+ * A streamed answer of Anthropic Messages on its way to the client: metered event by event. Only for a notice is anything held back: an
+ * unfinished event, and the end of a text until the next event says whether more follows.
+ */
+import type { Usage } from '@farebox/crds/usage.ts'
+import { isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject, Message } from '../core/request.ts'
+import { eventText, isSpoken, othersOf, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
+import { messageFromBlocks } from './anthropic-message.ts'
+import { mergeAnthropicUsage, readAnthropicUsage, readServed } from './anthropic-usage.ts'
+import { errorCode } from './openai-answer.ts'
+import { OutputGauge } from './output-gauge.ts'
+import { dataOf, EventBoundaries } from './sse-events.ts'
+import type { UsageReading } from './usage-reading.ts'
+import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
+
+/** A longer event is passed on unread: only what the provider's own tools found is as long. */
+const EVENT_BYTES_MAX = 2 * 1024 * 1024
+/** A longer answer is not kept. */
+const MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+const BLOCKS_MAX = 4_096
+/** What could not be read is taken for plain text. */
+const UNREAD_BYTES_PER_TOKEN = 3
+/** Thinking that is not shown comes encrypted, at about as many characters for a token. */
+const SIGNATURE_CHARS_PER_TOKEN = 4
+
+/** A block of the answer, put together from its deltas. */
+interface Block {
+  readonly start: JsonObject
+  readonly type: Json | undefined
+  readonly texts: string[]
+  readonly inputs: string[]
+  /** Something of it could be read. */
+  hasWords: boolean
+}
+
+export class AnthropicStream implements AnswerStream {
+  readonly #options: Pick<StreamOptions, 'notice' | 'collect'>
+  readonly #boundaries = new EventBoundaries()
+  readonly #gauge = new OutputGauge()
+  /** By index; the texts only where they are collected. */
+  readonly #blocks = new Map<number, Block>()
+  readonly #toolNames: string[] = []
+  #keptBytes = 0
+  /** The unfinished event, in the pieces that it came in. */
+  #pieces: Buffer[] = []
+  #pieceBytes = 0
+  /** The event that is passing is too long to be read. */
+  #passing = false
+  #unreadBytes = 0
+  /** The end of a text, and its index: what is said next decides whether the notice goes before it. */
+  #held: { readonly index: number; readonly bytes: Buffer } | null = null
+  #rawUsage: JsonObject | null = null
+  #reading: UsageReading = { usage: null, clamped: false, invalid: false }
+  #usageIsFinal = false
+  #model: string | null = null
+  #finishReason: string | null = null
+  #error: string | null = null
+  #hasCalls = false
+  noticeAdded = false
+
+  constructor(options: Pick<StreamOptions, 'notice' | 'collect'>) {
+    this.#options = options
+  }
+
+  push(chunk: Buffer): readonly Buffer[] {
+    const out: Buffer[] = []
+    let start = 0
+    for (let end = this.#boundaries.next(chunk, 0); end >= 0; end = this.#boundaries.next(chunk, start)) {
+      const piece = chunk.subarray(start, end)
+      if (this.#passing) {
+        this.#passing = false
+        this.#unreadBytes += piece.length
+        out.push(piece)
+      } else out.push(...this.#event(this.#pieceBytes > 0 ? this.#takePieces(piece) : piece))
+      start = end
+    }
+    const released = this.#keep(chunk, start)
+    if (this.#options.notice === null) return [chunk]
+    if (released !== null) out.push(released)
+    return out
+  }
+
+  end(): readonly Buffer[] {
+    const rest = this.#pieceBytes === 0 ? [] : this.#event(this.#takePieces(null))
+    return this.#options.notice === null ? [] : [...rest, ...this.#release()]
+  }
+
+  get facts(): WireFacts {
+    const { usage, clamped, invalid } = this.#reading
+    return {
+      model: this.#model,
+      serviceTier: readServed(this.#rawUsage ?? undefined),
+      responseId: null,
+      usage: this.#usageIsFinal ? usage : null,
+      ...(this.#usageIsFinal ? othersOf(this.#reading) : {}),
+      usageClamped: clamped,
+      usageInvalid: invalid,
+      finishReason: this.#finishReason,
+      toolNames: this.#toolNames,
+      outputBytes: this.#gauge.bytes + this.#unreadBytes,
+      error: this.#error,
+    }
+  }
+
+  /** Its input is exact from the first event on, but for what the provider's own tools read on the way. */
+  get usageSoFar(): Usage | null {
+    return this.#reading.usage
+  }
+
+  get message(): Message | null {
+    if (!this.#options.collect || this.#keptBytes > MESSAGE_BYTES_MAX) return null
+    return messageFromBlocks([...this.#blocks.values()].map(wholeBlock))
+  }
+
+  observedOutputTokens(): number {
+    const counted = this.#reading.usage?.output ?? 0
+    if (this.#usageIsFinal) return counted
+    return Math.max(counted, this.#gauge.tokens + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN))
+  }
+
+  /** One whole event: what goes out now. */
+  #event(bytes: Buffer): readonly Buffer[] {
+    const data = bytes.length > EVENT_BYTES_MAX ? null : dataOf(bytes, 0, bytes.length)
+    if (data === null) {
+      if (bytes.length > EVENT_BYTES_MAX) this.#unreadBytes += bytes.length
+      return [...this.#release(), bytes]
+    }
+    const event = parsed(data.bytes, data.start, data.end)
+    if (event === null) {
+      this.#unreadBytes += data.end - data.start
+      return [...this.#release(), bytes]
+    }
+    this.#read(event)
+    return this.#placed(event, bytes)
+  }
+
+  #placed(event: JsonObject, bytes: Buffer): readonly Buffer[] {
+    const { notice } = this.#options
+    if (notice === null || event['type'] === 'ping') return [bytes]
+    const { index } = event
+    if (event['type'] === 'content_block_stop' && typeof index === 'number' && this.#isProse(index) && !this.noticeAdded) {
+      const before = this.#release()
+      this.#held = { index, bytes: Buffer.from(bytes) } // a copy: the chunk's memory may be used again
+      return before
+    }
+    const held = this.#held
+    if (held === null || event['type'] !== 'message_delta' || !PROSE_STOPS.has(this.#finishReason)) return [...this.#release(), bytes]
+    this.noticeAdded = true
+    return [Buffer.from(eventText(textDelta(held.index, notice))), ...this.#release(), bytes]
+  }
+
+  /** A text that something was said in, in an answer that calls no tool of the app. */
+  #isProse(index: number): boolean {
+    const block = this.#blocks.get(index)
+    return block !== undefined && block.type === 'text' && block.hasWords && !this.#hasCalls
+  }
+
+  #release(): readonly Buffer[] {
+    const held = this.#held
+    this.#held = null
+    return held === null ? [] : [held.bytes]
+  }
+
+  #read(event: JsonObject): void {
+    const { index, message, delta, usage } = event
+    switch (event['type']) {
+      case 'message_start':
+        if (!isObject(message)) return
+        this.#model ??= typeof message['model'] === 'string' ? message['model'] : null
+        if (isObject(message['usage'])) this.#count(message['usage'])
+        if (isList(message['content'])) message['content'].forEach((block, at) => this.#startBlock(at, block))
+        return
+      case 'content_block_start':
+        return this.#startBlock(index, event['content_block'])
+      case 'content_block_delta':
+        return this.#addDelta(index, delta)
+      case 'message_delta': {
+        const reason = isObject(delta) ? delta['stop_reason'] : null
+        if (typeof reason === 'string') this.#finishReason = reason
+        if (!isObject(usage)) return
+        this.#count(usage)
+        // Before the end there is only a placeholder for the output.
+        this.#usageIsFinal = typeof usage['output_tokens'] === 'number' && this.#finishReason !== null
+        return
+      }
+      case 'error':
+        this.#error ??= errorCode(event['error'])
+        return
+      default:
+    }
+  }
+
+  #count(usage: JsonObject): void {
+    this.#rawUsage = mergeAnthropicUsage(this.#rawUsage ?? {}, usage)
+    this.#reading = readAnthropicUsage(this.#rawUsage)
+  }
+
+  #startBlock(index: Json | undefined, start: Json | undefined): void {
+    if (typeof index !== 'number' || !isObject(start) || this.#blocks.size >= BLOCKS_MAX) return
+    const block: Block = { start, type: start['type'], texts: [], inputs: [], hasWords: isSpoken(start) }
+    this.#blocks.set(index, block)
+    const { name, data, text, thinking } = start
+    if (block.type === 'tool_use') {
+      this.#hasCalls = true
+      if (typeof name === 'string') this.#toolNames.push(name)
+    }
+    if (typeof name === 'string') this.#gaugeText(name)
+    for (const words of [text, thinking]) if (typeof words === 'string') this.#say(block, words)
+    if (block.type === 'redacted_thinking' && typeof data === 'string') this.#gaugeHidden(data)
+  }
+
+  #addDelta(index: Json | undefined, delta: Json | undefined): void {
+    const block = typeof index === 'number' ? this.#blocks.get(index) : undefined
+    if (!isObject(delta) || block === undefined) return
+    const { text, thinking, partial_json: input, signature } = delta
+    for (const words of [text, thinking]) if (typeof words === 'string') this.#say(block, words)
+    if (typeof input === 'string') {
+      this.#gaugeText(input)
+      this.#keepText(block.inputs, input)
+    }
+    if (typeof signature === 'string' && !block.hasWords) this.#gaugeHidden(signature)
+  }
+
+  #say(block: Block, words: string): void {
+    if (words === '') return
+    block.hasWords = true
+    this.#gaugeText(words)
+    if (block.type === 'text') this.#keepText(block.texts, words)
+  }
+
+  #keepText(texts: string[], text: string): void {
+    if (!this.#options.collect) return
+    this.#keptBytes += text.length
+    if (this.#keptBytes <= MESSAGE_BYTES_MAX) texts.push(text)
+  }
+
+  #gaugeText(text: string): void {
+    const bytes = Buffer.from(JSON.stringify(text))
+    this.#gauge.addJsonString(bytes, 1, bytes.length - 1)
+  }
+
+  #gaugeHidden(encrypted: string): void {
+    this.#gauge.addTokens(Math.ceil(encrypted.length / SIGNATURE_CHARS_PER_TOKEN))
+  }
+
+  /** Keeps the rest of a chunk, the beginning of an event; gives back what has grown too long to be read. */
+  #keep(chunk: Buffer, start: number): Buffer | null {
+    const size = chunk.length - start
+    if (size === 0) return null
+    if (this.#passing) {
+      this.#unreadBytes += size
+      return chunk.subarray(start)
+    }
+    this.#pieces.push(Buffer.from(chunk.subarray(start)))
+    this.#pieceBytes += size
+    if (this.#pieceBytes <= EVENT_BYTES_MAX) return null
+    this.#passing = true
+    this.#unreadBytes += this.#pieceBytes
+    return Buffer.concat([...this.#release(), this.#takePieces(null)])
+  }
+
+  #takePieces(last: Buffer | null): Buffer {
+    const event = Buffer.concat(last === null ? this.#pieces : [...this.#pieces, last])
+    this.#pieces = []
+    this.#pieceBytes = 0
+    return event
+  }
+}
+
+/** As the block stands in a whole answer. What was thought is not kept. */
+function wholeBlock({ start, type, texts, inputs }: Block): JsonObject {
+  if (type === 'text') return { ...start, text: texts.join('') }
+  if (inputs.length === 0) return start
+  return { ...start, input: inputOf(inputs.join('')) }
+}
+
+/** What was cut off in the middle is no JSON. */
+function inputOf(text: string): Json {
+  try {
+    return text === '' ? {} : JSON.parse(text)
+  } catch {
+    return {}
+  }
+}
+
+function parsed(bytes: Buffer, start: number, end: number): JsonObject | null {
+  let value: Json
+  try {
+    value = JSON.parse(bytes.toString('utf8', start, end))
+  } catch {
+    return null // the client will see the same bytes; here they say nothing
+  }
+  return isObject(value) ? value : null
+}
