@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import type { JsonObject } from '../core/request.ts'
+import { contentText } from '../core/message.ts'
+import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-answer.ts'
+import { GeminiStream } from './gemini-stream.ts'
+
+const NOTICE = '\n\n---\nLess from here on.'
+const usageMetadata = { promptTokenCount: 10, candidatesTokenCount: 5, thoughtsTokenCount: 3, totalTokenCount: 18 }
+const end = { usageMetadata, modelVersion: 'gemini-2.5-flash', responseId: 'r' }
+const candidate = (parts: readonly object[], more: object = {}): object => ({ content: { parts, role: 'model' }, index: 0, ...more })
+const plain = { candidates: [candidate([{ text: 'Hm', thought: true }, { text: 'All is well.' }], { finishReason: 'STOP' })], ...end }
+const chunks: readonly object[] = [
+  { candidates: [candidate([{ text: 'Hm', thought: true }])], ...end, usageMetadata: { promptTokenCount: 10, totalTokenCount: 10 } },
+  {
+    candidates: [candidate([{ text: 'All is' }])],
+    ...end,
+    usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 2, thoughtsTokenCount: 3, totalTokenCount: 15 },
+  },
+  { candidates: [candidate([{ text: ' well.' }], { finishReason: 'STOP' })], ...end },
+]
+const calling = {
+  candidates: [
+    candidate([{ text: 'So:' }, { functionCall: { name: 'look', args: { a: 'b' } }, thoughtSignature: 's' }], { finishReason: 'STOP' }),
+  ],
+  ...end,
+}
+
+function events(list: readonly object[], line = '\r\n'): string {
+  return list.map((chunk) => `data: ${JSON.stringify(chunk)}${line}${line}`).join('')
+}
+function feed(stream: GeminiStream, bytes: Buffer, cuts: readonly number[] = []): string {
+  const out: Buffer[] = []
+  const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((one, other) => one - other)
+  let start = 0
+  for (const stop of [...ends, bytes.length]) {
+    if (stop === start) continue
+    const piece = Buffer.from(bytes.subarray(start, stop))
+    out.push(Buffer.concat(stream.push(piece)))
+    piece.fill(0)
+    start = stop
+  }
+  return Buffer.concat([...out, ...stream.end()]).toString()
+}
+const whole = (list: object): ReturnType<typeof readGeminiAnswer> => readGeminiAnswer(Buffer.from(JSON.stringify(list)))
+
+test('a whole answer, its stream, and the stream as a list say the same', () => {
+  const one = whole(plain)
+  assert.deepEqual(
+    [one.facts.usage?.uncachedInput, one.facts.usage?.output, one.facts.finishReason, one.facts.model],
+    [10, 8, 'STOP', 'gemini-2.5-flash'],
+  )
+  assert.equal(one.message === null ? null : contentText(one.message), 'All is well.')
+  const list = whole(chunks)
+  assert.deepEqual({ ...list.facts }, { ...one.facts })
+  const stream = new GeminiStream({ notice: null, collect: true })
+  assert.equal(feed(stream, Buffer.from(events(chunks))), events(chunks))
+  assert.deepEqual({ ...stream.facts }, { ...one.facts })
+  assert.equal(stream.message?.texts.map((part) => part.text).join(''), 'All is well.')
+  assert.equal(stream.observedOutputTokens(), 8)
+})
+
+test('usage is final with the end of every candidate, not before', () => {
+  const stream = new GeminiStream({ notice: null, collect: false })
+  feed(stream, Buffer.from(events(chunks.slice(0, 2))))
+  assert.equal(stream.facts.usage, null)
+  assert.equal(stream.usageSoFar?.output, 5)
+  assert.equal(stream.message, null)
+  const two = new GeminiStream({ notice: null, collect: false })
+  feed(
+    two,
+    Buffer.from(
+      events([{ candidates: [candidate([{ text: 'a' }], { finishReason: 'STOP' }), { ...candidate([{ text: 'b' }]), index: 1 }], ...end }]),
+    ),
+  )
+  assert.equal(two.facts.usage, null)
+  const blocked = new GeminiStream({ notice: null, collect: false })
+  feed(
+    blocked,
+    Buffer.from(events([{ promptFeedback: { blockReason: 'SAFETY' }, usageMetadata: { promptTokenCount: 4, totalTokenCount: 4 } }])),
+  )
+  assert.equal(blocked.facts.usage?.uncachedInput, 4)
+})
+
+test('a notice stands at the end of the words, wherever the stream is cut, and no other byte changes', () =>
+  fc.assert(
+    fc.property(fc.array(fc.nat()), fc.constantFrom('\r\n', '\n'), fc.constantFrom('with text', 'empty', 'none'), (cuts, line, last) => {
+      const parts = last === 'with text' ? [{ text: ' well.' }] : last === 'empty' ? [{ text: '', thoughtSignature: 's' }] : []
+      const list = [...chunks.slice(0, 2), { candidates: [candidate(parts, { finishReason: 'STOP' })], ...end }]
+      const text = events(list, line)
+      const stream = new GeminiStream({ notice: NOTICE, collect: true })
+      const output = feed(stream, Buffer.from(text), cuts)
+      assert.ok(stream.noticeAdded)
+      const said = JSON.stringify(NOTICE).slice(1, -1)
+      if (last === 'none') assert.equal(output.replace(/data: (?=[^\n]*Less from)[^\n]*\r\n\r\n/, ''), text)
+      else assert.equal(output.replace(said, ''), text)
+      const words = output
+        .split(/\r?\n\r?\n/)
+        .filter((block) => block !== '')
+        .flatMap((block) => readGeminiAnswer(Buffer.from(block.slice(6))).message?.texts ?? [])
+      assert.equal(words.map((part) => part.text).join(''), `All is${last === 'with text' ? ' well.' : ''}${NOTICE}`)
+      assert.ok(!(stream.message?.texts ?? []).some((part) => part.text.includes('Less')), 'what the app sends back is found without it')
+    }),
+  ))
+
+test('a whole answer takes the notice into its last text, a list of answers into that of the last one', () => {
+  for (const body of [JSON.stringify(plain, null, 2), JSON.stringify(chunks), ` ${JSON.stringify(chunks, null, 1)}\n`]) {
+    const { body: spoken, added } = addGeminiNotice(Buffer.from(body), NOTICE)
+    assert.ok(added)
+    assert.equal(spoken.toString().replace(JSON.stringify(NOTICE).slice(1, -1), ''), body)
+    assert.equal(
+      readGeminiAnswer(spoken)
+        .message?.texts.map((part) => part.text)
+        .join(''),
+      `All is well.${NOTICE}`,
+    )
+  }
+})
+
+test('nothing is added to calls, images, cut or blocked answers', () => {
+  const image = {
+    candidates: [candidate([{ text: 'See:' }, { inlineData: { mimeType: 'image/png', data: 'AAAA' } }], { finishReason: 'STOP' })],
+    ...end,
+  }
+  const safety = { candidates: [candidate([{ text: 'No' }], { finishReason: 'SAFETY' })], ...end }
+  const thoughts = { candidates: [candidate([{ text: 'Hm', thought: true }], { finishReason: 'MAX_TOKENS' })], ...end }
+  for (const answer of [calling, image, safety, thoughts, { error: { code: 500 } }, { candidates: [] }]) {
+    assert.equal(addGeminiNotice(Buffer.from(JSON.stringify(answer)), NOTICE).added, false)
+    const stream = new GeminiStream({ notice: NOTICE, collect: false })
+    assert.equal(feed(stream, Buffer.from(events([answer]))), events([answer]))
+    assert.equal(stream.noticeAdded, false)
+  }
+  assert.equal(addGeminiNotice(Buffer.from('no JSON'), NOTICE).added, false)
+})
+
+test('calls are named, and their arguments counted', () => {
+  const { facts, message } = whole(calling)
+  assert.deepEqual([facts.toolNames, message?.toolCalls], [['look'], [{ id: 'look#0', name: 'look', input: '{"a":"b"}' }]])
+  assert.ok(facts.outputBytes >= 'So:lookab'.length)
+  const stream = new GeminiStream({ notice: null, collect: true })
+  feed(stream, Buffer.from(events([calling])))
+  assert.deepEqual(stream.facts.toolNames, ['look'])
+  assert.deepEqual(stream.message?.toolCalls, message?.toolCalls)
+})
+
+test('an error is told by Google’s name for it; what is no answer is not readable', () => {
+  assert.deepEqual(
+    [whole({ error: { code: 503, status: 'UNAVAILABLE', message: 'quotes the prompt' } }).facts.error, whole([]).readable],
+    ['UNAVAILABLE', false],
+  )
+  assert.deepEqual(
+    [readGeminiAnswer(Buffer.from('{')).readable, readGeminiAnswer(Buffer.from('{}')).readable, whole(plain).readable],
+    [false, false, true],
+  )
+  const stream = new GeminiStream({ notice: null, collect: true })
+  feed(stream, Buffer.from(`data: {broken\n\n: comment\n\n${events([{ error: { status: 'INTERNAL' } }])}`))
+  assert.equal(stream.facts.error, 'INTERNAL')
+  assert.ok(stream.observedOutputTokens() > 0, 'what cannot be read is output')
+})
+
+test('an event that is too long is passed on unread', () => {
+  const long = `data: {"candidates":[{"content":{"parts":[{"text":"${'x'.repeat(9 * 1024 * 1024)}"}]}}]}\r\n\r\n`
+  const text = long + events(chunks)
+  for (const notice of [null, NOTICE]) {
+    const stream = new GeminiStream({ notice, collect: true })
+    const output = feed(stream, Buffer.from(text), [1_000, 5_000_000, 9_000_000])
+    assert.equal(output.replace(JSON.stringify(NOTICE).slice(1, -1), '').length, text.length)
+    assert.equal(stream.facts.finishReason, 'STOP')
+  }
+})
+
+test('searches are counted once, however many chunks tell of them', () => {
+  const groundingMetadata = { webSearchQueries: ['a', 'b'] }
+  const list = [
+    { candidates: [candidate([{ text: 'x' }], { groundingMetadata })], ...end, modelVersion: 'gemini-3-pro' },
+    { candidates: [candidate([{ text: 'y' }], { groundingMetadata, finishReason: 'STOP' })], ...end, modelVersion: 'gemini-3-pro' },
+  ]
+  const stream = new GeminiStream({ notice: null, collect: false })
+  feed(stream, Buffer.from(events(list)))
+  assert.deepEqual([stream.facts.usage?.webSearchCalls, whole(list).facts.usage?.webSearchCalls], [2, 2])
+})
+
+test('an answer of ours is one that the client reads: events, a list, or whole', () => {
+  const of = (stream: boolean, asEvents: boolean): { contentType: string; body: string } => {
+    const { contentType, body } = syntheticGemini({ request: { stream, model: 'm' }, asEvents, text: 'Bye.', id: '1', createdS: 0 })
+    return { contentType, body: body.toString() }
+  }
+  assert.match(of(true, true).body, /^data: \{.*\}\r\n\r\n$/)
+  assert.ok(Array.isArray(JSON.parse(of(true, false).body)))
+  const answer = JSON.parse(of(false, true).body) as JsonObject
+  assert.deepEqual(answer['usageMetadata'], { promptTokenCount: 0, candidatesTokenCount: 0, totalTokenCount: 0 })
+  assert.equal(readGeminiAnswer(Buffer.from(JSON.stringify(answer))).message?.texts[0]?.text, 'Bye.')
+})

@@ -1,0 +1,268 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import * as fc from 'fast-check'
+import type { JsonObject, ModelRequest } from '../core/request.ts'
+import { geminiCall, geminiWire } from './gemini-request.ts'
+import { objectTexts } from './testing.ts'
+import type { CallContext } from './wire.ts'
+
+const PATH = '/v1beta/models/gemini-2.5-flash:generateContent'
+const callAt = (path: string): CallContext => ({
+  upstream: { provider: 'google', outputLimitField: 'max_tokens', deployments: [] },
+  path,
+  contentType: 'application/json',
+})
+
+async function read(body: object | string, path = PATH): Promise<ModelRequest> {
+  const parsed = await geminiWire.parse(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), callAt(path))
+  assert.ok(parsed.status === 'ok', JSON.stringify(parsed))
+  return parsed.request
+}
+async function fault(body: object | string, path = PATH): Promise<string> {
+  const parsed = await geminiWire.parse(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), callAt(path))
+  assert.ok(parsed.status === 'invalid', JSON.stringify(parsed))
+  return `${parsed.field}: ${parsed.message}`
+}
+function rendered(request: ModelRequest, change: Parameters<typeof geminiWire.render>[1]): JsonObject {
+  return JSON.parse(geminiWire.render(request, change).toString()) as JsonObject
+}
+
+const hi = { role: 'user', parts: [{ text: 'Hi' }] }
+const contents = [hi]
+const look = { functionDeclarations: [{ name: 'look' }] }
+
+describe('what a request asks', () => {
+  test('the model, and whether it streams, stand in the path', async () => {
+    const plain = await read({ contents })
+    assert.deepEqual([plain.model, plain.stream], ['gemini-2.5-flash', false])
+    const stream = await read({ contents }, '/v1beta/models/gemini-3-pro-preview:streamGenerateContent?alt=sse&key=k')
+    assert.deepEqual([stream.model, stream.stream], ['gemini-3-pro-preview', true])
+    for (const path of [
+      '/models/m:generateContent',
+      '/v1/models/m:generateContent',
+      '/v1beta1/projects/p/locations/l/publishers/google/models/m:generateContent',
+    ])
+      assert.deepEqual(geminiCall(path), { model: 'm', method: 'generateContent' }, path)
+    for (const path of ['/v1beta/models', '/v1beta/files', '/v1beta/models/a/b:generateContent', '/v1beta/models/%zz:generateContent'])
+      assert.equal(geminiCall(path), null, path)
+  })
+
+  test('either spelling of a name is read, a number as text, one message as a list', async () => {
+    const request = await read({
+      contents: hi,
+      generation_config: { max_output_tokens: '40', candidate_count: 2 },
+      tool_config: { function_calling_config: { mode: 2 } },
+      tools: look,
+    })
+    assert.deepEqual(
+      [request.messages.length, request.outputLimit, request.choices],
+      [1, { field: 'generationConfig.maxOutputTokens', tokens: 40 }, 2],
+    )
+  })
+
+  test('functions may be offered, forced or refused', async () => {
+    const mode = async (mode?: string | number): Promise<readonly [string, boolean]> => {
+      const { tools, toolsRefused } = await read({
+        contents,
+        tools: [look],
+        ...(mode === undefined ? {} : { toolConfig: { functionCallingConfig: { mode } } }),
+      })
+      return [tools, toolsRefused]
+    }
+    assert.deepEqual(await mode(), ['offered', false])
+    assert.deepEqual(await mode('ANY'), ['forced', false])
+    assert.deepEqual(await mode('NONE'), ['offered', true])
+    assert.deepEqual(await mode(3), ['offered', true])
+    assert.equal((await read({ contents, toolConfig: { functionCallingConfig: { mode: 'ANY' } } })).tools, 'none')
+  })
+
+  test('tools of the provider: a search costs a fee, code and pages are read again', async () => {
+    assert.deepEqual((await read({ contents, tools: [{ googleSearch: {} }] })).hosted, {
+      tools: ['webSearch'],
+      maxCalls: 1,
+      rereads: false,
+    })
+    assert.deepEqual((await read({ contents, tools: [{ google_search: {} }] }, PATH.replace('2.5-flash', '3-pro'))).hosted, {
+      tools: ['webSearch'],
+      maxCalls: 10,
+      rereads: false,
+    })
+    assert.equal((await read({ contents, tools: [{ urlContext: {} }] })).hosted.rereads, true)
+    assert.deepEqual((await read({ contents, tools: [look] })).hosted.tools, [])
+  })
+
+  test('an answer that must be JSON, speech or images is structured', async () => {
+    for (const generationConfig of [
+      { responseMimeType: 'application/json' },
+      { response_json_schema: {} },
+      { responseModalities: ['TEXT', 'IMAGE'] },
+    ])
+      assert.equal((await read({ contents, generationConfig })).structured, true, JSON.stringify(generationConfig))
+    assert.equal(
+      (await read({ contents, generationConfig: { responseMimeType: 'text/plain', responseModalities: ['TEXT'] } })).structured,
+      false,
+    )
+    assert.ok((await read({ contents, generationConfig: { responseModalities: ['AUDIO'] } })).fields.has('audio'))
+  })
+
+  test('what fills the window beside the messages has a digest; sampling and bounds are no part of it', async () => {
+    const digest = async (more: object): Promise<string> => (await read({ contents, ...more })).fixedDigest
+    const plain = await digest({})
+    assert.equal(await digest({ generationConfig: { maxOutputTokens: 5, temperature: 1, seed: 3 }, safetySettings: [] }), plain)
+    assert.equal(await digest({ systemInstruction: hi }), plain, 'which is a message')
+    for (const more of [{ tools: [look] }, { generationConfig: { responseSchema: {} } }, { unknown: 1 }])
+      assert.notEqual(await digest(more), plain)
+  })
+
+  test('cached content is of unknown length: it is not governed', async () => {
+    const parsed = await geminiWire.parse(Buffer.from(JSON.stringify({ contents, cachedContent: 'cachedContents/1' })), callAt(PATH))
+    assert.equal(parsed.status, 'ungoverned')
+  })
+
+  test('what cannot be sure is refused, and named', async () => {
+    assert.match(await fault('{'), /^null: /)
+    assert.match(await fault({}), /^contents: /)
+    assert.match(await fault({ contents: [] }), /^contents: /)
+    assert.match(await fault({ contents: ['Hi'] }), /^contents\[0\]: /)
+    assert.match(await fault({ contents: [hi, { role: 'assistant', parts: [] }] }), /^contents\[1\]\.role: /)
+    assert.match(await fault({ contents, generationConfig: { maxOutputTokens: -1 } }), /^generationConfig\.maxOutputTokens: /)
+    assert.match(await fault({ contents, generationConfig: { maxOutputTokens: 5, max_output_tokens: 9 } }), /given once/)
+    assert.match(await fault({ contents, generationConfig: {}, generation_config: {} }), /given once/)
+    assert.match(await fault({ contents }, '/v1beta/models'), /^model: /)
+  })
+})
+
+describe('what changes', () => {
+  test('nothing, where nothing is to change', async () => {
+    const request = await read(' { "contents" : [ {"parts":[{"text":"a"}]} ] , "generationConfig" : { "maxOutputTokens" : 7 } } ')
+    assert.equal(geminiWire.render(request, {}), request.body)
+    assert.equal(
+      geminiWire.render(request, { outputLimit: { field: request.outputField, tokens: 7 } }).toString(),
+      Buffer.from(request.body).toString(),
+    )
+  })
+
+  test('the bound goes into the config that is there, in its own spelling', async () => {
+    const limit = { outputLimit: { field: 'generationConfig.maxOutputTokens', tokens: 9 } }
+    const bytes = async (body: string): Promise<string> => geminiWire.render(await read(body), limit).toString()
+    const text = '"contents":[{"parts":[{"text":"a"}]}]'
+    assert.equal(await bytes(`{${text}}`), `{${text},"generationConfig":{"maxOutputTokens":9}}`)
+    assert.equal(await bytes(`{${text},"generationConfig":null}`), `{${text},"generationConfig":{"maxOutputTokens":9}}`)
+    assert.equal(
+      await bytes(`{"generation_config":{ "top_k" :3},${text}}`),
+      `{"generation_config":{ "top_k" :3,"maxOutputTokens":9},${text}}`,
+    )
+    assert.equal(
+      await bytes(`{${text},"generationConfig":{"max_output_tokens":50,"seed":1}}`),
+      `{${text},"generationConfig":{"max_output_tokens":9,"seed":1}}`,
+    )
+    assert.equal(
+      await bytes(`{${text},"generationConfig":{"a\\"b":1,"maxOutputTokens": 50 }}`),
+      `{${text},"generationConfig":{"a\\"b":1,"maxOutputTokens": 9 }}`,
+    )
+  })
+
+  test('tools that the provider runs are not offered any more when tools are refused', async () => {
+    const both = await read({ contents, tools: [{ functionDeclarations: [{ name: 'look' }], google_search: {} }, { codeExecution: {} }] })
+    const refused = rendered(both, { toolChoice: 'none' })
+    assert.deepEqual(refused['tools'], [{ functionDeclarations: [{ name: 'look' }] }])
+    assert.deepEqual(refused['toolConfig'], { functionCallingConfig: { mode: 'NONE' } })
+    const searching = await read({ contents, tools: { googleSearch: {} } })
+    assert.deepEqual([searching.tools, searching.toolsRefused], ['offered', false])
+    assert.deepEqual(rendered(searching, { toolChoice: 'none' }), { contents })
+  })
+
+  test('refused functions are called no more; what else the tool config says stays', async () => {
+    const config = { functionCallingConfig: { mode: 'AUTO', allowedFunctionNames: ['look'] }, retrievalConfig: { languageCode: 'de' } }
+    const request = await read({ contents, tools: [look], toolConfig: config })
+    assert.deepEqual(rendered(request, { toolChoice: 'none' })['toolConfig'], {
+      retrievalConfig: { languageCode: 'de' },
+      functionCallingConfig: { mode: 'NONE' },
+    })
+    assert.deepEqual(rendered(await read({ contents, tools: [look] }), { toolChoice: 'none' })['toolConfig'], {
+      functionCallingConfig: { mode: 'NONE' },
+    })
+    const without = await read({ contents })
+    assert.equal(geminiWire.render(without, { toolChoice: 'none' }), without.body, 'the provider refuses a mode without functions')
+  })
+
+  test('messages are written as they are, the system instruction in its own field', async () => {
+    const request = await read({
+      system_instruction: { parts: { text: 'Be brief.' } },
+      contents: [hi, { role: 'model', parts: [{ text: 'Yes?' }] }, hi],
+    })
+    assert.deepEqual(
+      request.messages.map(({ role }) => role),
+      ['system', 'user', 'assistant', 'user'],
+    )
+    const [system, , ...rest] = request.messages
+    assert.ok(system)
+    const changed = system.withTexts(['Be long.'])
+    assert.ok(changed)
+    const body = rendered(request, { messages: [changed, request.own('user', '[left out]'), ...rest] })
+    assert.deepEqual(body['system_instruction'], { parts: [{ text: 'Be long.' }] })
+    assert.deepEqual(body['contents'], [
+      { role: 'user', parts: [{ text: '[left out]' }] },
+      { role: 'model', parts: [{ text: 'Yes?' }] },
+      hi,
+    ])
+  })
+
+  test('another model goes into the path, with its name escaped and the query kept', () => {
+    const call = callAt('/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse&key=k')
+    assert.equal(geminiWire.path(call, {}), call.path)
+    assert.equal(
+      geminiWire.path(call, { model: 'gemini-2.5-flash' }),
+      '/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse&key=k',
+    )
+    assert.equal(geminiWire.path(call, { model: 'a/b?c' }), '/v1beta/models/a%2Fb%3Fc:streamGenerateContent?alt=sse&key=k')
+  })
+
+  test('a level of thinking stays behind where the other model knows only budgets', async () => {
+    const generationConfig = { thinkingConfig: { thinkingLevel: 'LOW', includeThoughts: true } }
+    const request = await read({ contents, generationConfig }, PATH.replace('2.5-flash', '3-flash-preview'))
+    assert.deepEqual(rendered(request, { model: 'gemini-2.5-flash-lite' })['generationConfig'], {
+      thinkingConfig: { includeThoughts: true },
+    })
+    assert.equal(geminiWire.render(request, { model: 'gemini-3.5-flash' }), request.body)
+    assert.deepEqual(rendered(request, { drop: ['generationConfig.thinkingConfig'] })['generationConfig'], {})
+  })
+
+  test('a prompt of ours goes the way of the app’s own calls, with the least thinking', () => {
+    const task = { system: 'Sum up.', user: 'Text', maxTokens: 90 }
+    const asked = geminiWire.prompt({
+      ...task,
+      model: 'gemini-2.5-flash-lite',
+      call: callAt('/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse&key=k'),
+    })
+    assert.equal(asked?.path, '/v1beta/models/gemini-2.5-flash-lite:generateContent?key=k')
+    assert.deepEqual(JSON.parse(asked?.body.toString() ?? ''), {
+      systemInstruction: { parts: [{ text: 'Sum up.' }] },
+      contents: [{ role: 'user', parts: [{ text: 'Text' }] }],
+      generationConfig: { maxOutputTokens: 90, thinkingConfig: { thinkingBudget: 0 } },
+    })
+    assert.equal(
+      geminiWire.prompt({ ...task, model: 'm', call: callAt('/v1beta/models/x:streamGenerateContent?alt=sse') })?.path,
+      '/v1beta/models/m:generateContent',
+    )
+  })
+
+  test('whatever the config holds, only the bound in it changes', () =>
+    fc.assert(
+      fc.asyncProperty(objectTexts(), async (config) => {
+        const body = `{"generationConfig":${config},"contents":[{"parts":[{"text":"a"}]}]}`
+        const parsed = await geminiWire.parse(Buffer.from(body), callAt(PATH))
+        if (parsed.status !== 'ok') return
+        const bytes = geminiWire.render(parsed.request, { outputLimit: { field: 'generationConfig.maxOutputTokens', tokens: 9 } })
+        const expected = { ...(JSON.parse(config) as object), maxOutputTokens: 9 }
+        assert.deepEqual((JSON.parse(bytes.toString()) as JsonObject)['generationConfig'], expected)
+      }),
+    ))
+})
+
+test('an error that speaks of calls or signatures is about our edits, any other about the model', () => {
+  assert.equal(geminiWire.objection(400, 'Function call is missing a thought_signature in functionCall parts.'), 'edits')
+  assert.equal(geminiWire.objection(400, 'Please ensure that the number of function response parts is equal'), 'edits')
+  assert.equal(geminiWire.objection(404, 'models/x is not found'), 'swap')
+  assert.equal(geminiWire.objection(429, 'function call'), null)
+})

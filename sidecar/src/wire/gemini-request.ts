@@ -1,0 +1,447 @@
+/**
+ * Gemini requests (`generateContent`, `streamGenerateContent`): bytes and path -> `ModelRequest`, and changes of it back into
+ * both. The model stands in the path. https://ai.google.dev/api/generate-content
+ */
+import { hash } from 'node:crypto'
+import { isList, isObject } from '../core/message.ts'
+import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
+import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-answer.ts'
+import { memberOf, objectOf, objectsIn, objectsOf, snakeCase, textOf } from './gemini-json.ts'
+import { isSystemInstruction, ownGeminiMessage, readContents, systemMessage } from './gemini-message.ts'
+import { GeminiStream } from './gemini-stream.ts'
+import { memberRanges, scanObject } from './json-scan.ts'
+import type { Field, Range } from './json-scan.ts'
+import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './openai-chat.ts'
+import { Pacer } from './pacer.ts'
+import { Splice } from './splice.ts'
+import type { Layout } from './splice.ts'
+import type { CallContext, ParsedRequest, PromptTask, Wire } from './wire.ts'
+
+export const geminiWire: Wire = {
+  name: 'gemini',
+  asksForUsage: false,
+  parse: (body, call) => parseGeminiRequest(body, call),
+  render: renderGeminiRequest,
+  path: (call, { model }) => (model === undefined ? call.path : withModel(call.path, model)),
+  readAnswer: (body) => readGeminiAnswer(body),
+  addNotice: addGeminiNotice,
+  openStream: (options) => new GeminiStream(options),
+  synthetic: (request, answer) => syntheticGemini({ request, asEvents: LAYOUTS.get(request.body)?.asEvents ?? true, ...answer }),
+  objection(status, body) {
+    if (status !== 400 && status !== 404) return null
+    return /thought_signature|thought signature|function (call|response)/i.test(body) ? 'edits' : 'swap'
+  },
+  prompt: promptCall,
+}
+
+/** What the path of a call says. Versions differ, and so does what stands before the model at Vertex. */
+const CALL_PATH =
+  /^((?:\/v1(?:beta\d*|alpha\d*)?)?\/(?:projects\/[^/]+\/locations\/[^/]+\/publishers\/[^/]+\/)?models\/)([^/:?]+):(\w+)(\?.*)?$/
+
+/** The model and the method that a path names; null where it is none of these calls. */
+export function geminiCall(path: string): { readonly model: string; readonly method: string } | null {
+  const found = CALL_PATH.exec(path)
+  const model = found === null ? null : decoded(found[2] ?? '')
+  return model === null ? null : { model, method: found?.[3] ?? '' }
+}
+
+const OUTPUT_FIELD = 'generationConfig.maxOutputTokens'
+/** Bodies from this size on wait for their turn before they are read at all. */
+const LARGE_BODY_BYTES = 256 * 1024
+const SHARED_PACER = new Pacer()
+const SPLIT_FIELDS: ReadonlySet<string> = new Set(['contents', 'tools'])
+
+interface Known extends Layout {
+  /** The client reads a stream as server-sent events; else as a list. */
+  readonly asEvents: boolean
+}
+/** Where the fields of a body stand, and how its answer is asked for; kept by the body, so that a request may be copied freely. */
+const LAYOUTS = new WeakMap<Uint8Array, Known>()
+
+/** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
+export async function parseGeminiRequest(
+  body: Buffer,
+  { path }: Pick<CallContext, 'path'>,
+  pacer: Pacer = SHARED_PACER,
+): Promise<ParsedRequest> {
+  if (body.length >= LARGE_BODY_BYTES) await pacer.turn()
+  const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
+  if (scan.status === 'invalid') return scan
+  try {
+    const fields = fieldsOf(scan.fields)
+    if (typeof fields.get('cachedContent')?.json === 'string')
+      return { status: 'ungoverned', what: 'A request on top of cached content, whose length is not known here,' }
+    const request = geminiRequest(body, path, fields)
+    LAYOUTS.set(body, {
+      bodyStart: scan.bodyStart,
+      fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
+      asEvents: /[?&](?:\$|%24)?alt=sse(?:&|$)/.test(path),
+    })
+    return { status: 'ok', request }
+  } catch (error) {
+    if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
+    throw error
+  }
+}
+
+/** The request with `change` made to it, but for the model: the same buffer when nothing changes. */
+export function renderGeminiRequest(request: ModelRequest, change: RequestChange): Buffer {
+  const body = asBuffer(request.body)
+  const layout = layoutOf(body)
+  const splice = new Splice(body, layout)
+  const nameOf = (field: string): string => (splice.has(snakeCase(field)) ? snakeCase(field) : field)
+  const drop = (change.drop ?? []).map((name) => name.split('.'))
+  for (const [name = '', ...inner] of drop) if (inner.length === 0) splice.drop(nameOf(name))
+  spliceConfig(splice, nameOf('generationConfig'), {
+    drop: drop.flatMap(([name, inner, ...more]) =>
+      name === 'generationConfig' && inner !== undefined && more.length === 0 ? [inner] : [],
+    ),
+    withoutLevel: refusesLevel(request, change),
+    outputTokens: change.outputLimit?.tokens ?? null,
+  })
+  if (change.toolChoice === 'none' && !request.toolsRefused && request.tools !== 'none') refuseTools(splice, nameOf('toolConfig'))
+  if (change.messages !== undefined && !areSame(change.messages, request.messages)) {
+    const contents = change.messages.filter((message) => !isSystemInstruction(message))
+    splice.set(
+      'contents',
+      Buffer.concat([OPEN, ...contents.flatMap(({ bytes }, index) => (index === 0 ? [bytes] : [COMMA, bytes])), CLOSE]),
+    )
+    const system = change.messages.find(isSystemInstruction)
+    if (system !== undefined) splice.set(nameOf('systemInstruction'), asBuffer(system.bytes))
+  }
+  return splice.bytes()
+}
+
+/** Members of `generationConfig` that change nothing of what fills the window; all others are part of `fixedDigest`. */
+// oxfmt-ignore
+const CONFIG_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
+  'maxOutputTokens', 'candidateCount', 'temperature', 'topP', 'topK', 'seed', 'stopSequences', 'presencePenalty', 'frequencyPenalty',
+  'responseLogprobs', 'logprobs', 'thinkingConfig',
+])
+const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
+  'contents',
+  'systemInstruction',
+  'generationConfig',
+  'safetySettings',
+  'labels',
+  'serviceTier',
+  'store',
+])
+/** Tools by which the model searches the web: a fee for each answer, or for each search from Gemini 3 on. */
+const SEARCH_TOOLS = ['googleSearch', 'googleSearchRetrieval', 'googleMaps', 'enterpriseWebSearch'] as const
+/** Tools that the provider runs, whose results the model reads as input. */
+const READING_TOOLS = ['codeExecution', 'urlContext', 'fileSearch', 'retrieval'] as const
+/** Nobody can bound how often an answer searches: it is held for so many. */
+const SEARCHES_MAX = 10
+/** By number, as protocol buffers allow: https://ai.google.dev/api/caching#Mode_1 */
+const MODES = ['MODE_UNSPECIFIED', 'AUTO', 'ANY', 'NONE', 'VALIDATED'] as const
+
+const OPEN = Buffer.from('[')
+const COMMA = Buffer.from(',')
+const CLOSE = Buffer.from(']')
+
+class InvalidField extends Error {
+  readonly field: string
+  constructor(field: string, message: string) {
+    super(`"${field}" ${message}`)
+    this.field = field
+  }
+}
+
+type Fields = ReadonlyMap<string, Field>
+
+/** By their lowerCamelCase name. */
+function fieldsOf(fields: readonly Field[]): Fields {
+  const byName = new Map<string, Field>()
+  for (const field of fields) {
+    const name = camelCase(field.name)
+    if (byName.has(name)) throw new InvalidField(name, 'must be given once, whichever way it is spelled')
+    byName.set(name, field)
+  }
+  return byName
+}
+
+function camelCase(name: string): string {
+  return name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+}
+
+function geminiRequest(body: Buffer, path: string, fields: Fields): ModelRequest {
+  const call = geminiCall(path)
+  if (call === null || call.model.length > MODEL_LENGTH_MAX) throw new InvalidField('model', 'must stand in the path')
+  const config = configOf(fields)
+  const messages = messagesOf(body, fields)
+  const tools = objectsIn(valueOf(fields, 'tools'))
+  const functions = tools.flatMap((tool) => objectsOf(tool, 'functionDeclarations'))
+  const mode = callingMode(fields)
+  const hosted = hostedTools(call.model, tools)
+  const labels = valueOf(fields, 'labels')
+  let messageBytes = 0
+  for (const message of messages) messageBytes += message.bytes.length
+  const limit = wholeOf(config, 'maxOutputTokens', OUTPUT_LIMIT_MAX)
+  return {
+    wire: 'gemini',
+    body,
+    model: call.model,
+    stream: call.method === 'streamGenerateContent',
+    includeUsage: true,
+    choices: wholeOf(config, 'candidateCount', CHOICES_MAX) ?? 1,
+    outputLimit: limit === null ? null : { field: OUTPUT_FIELD, tokens: limit },
+    outputField: OUTPUT_FIELD,
+    generates: true,
+    units: {},
+    earlier: null,
+    messages,
+    tools: functions.length > 0 && mode === 'ANY' ? 'forced' : functions.length > 0 || hosted.runs ? 'offered' : 'none',
+    toolsRefused: functions.length > 0 && mode === 'NONE' && !hosted.runs,
+    structured: isStructured(config),
+    serviceTier: textIn(fields, 'serviceTier')?.toLowerCase() ?? null,
+    metadata: isObject(labels) ? textsIn(labels) : {},
+    promptCacheKey: null,
+    safetyIdentifier: null,
+    user: null,
+    fixedBytes: body.length - messageBytes,
+    fixedDigest: fixedDigest(body, fields, config),
+    fields: fieldNames(fields, config),
+    hosted: hosted.held,
+    own: ownGeminiMessage,
+  }
+}
+
+function messagesOf(body: Buffer, fields: Fields): readonly Message[] {
+  const field = fields.get('contents')
+  const elements = field?.elements ?? (isObject(field?.json) ? [{ json: field.json, start: field.start, end: field.end }] : [])
+  if (elements.length === 0) throw new InvalidField('contents', 'must be a list with at least one content')
+  const contents = elements.map(({ json, start, end }, index) => {
+    if (!isObject(json)) throw new InvalidField(`contents[${index}]`, 'must be an object')
+    return { json, start, end }
+  })
+  const messages = readContents(body, contents)
+  if ('unknownRole' in messages) throw new InvalidField(`contents[${messages.unknownRole}].role`, 'must be "user" or "model"')
+  const system = fields.get('systemInstruction')
+  if (system === undefined || !isObject(system.json)) return messages
+  return [systemMessage(system.json, body.subarray(system.start, system.end)), ...messages]
+}
+
+function configOf(fields: Fields): JsonObject {
+  const json = fields.get('generationConfig')?.json ?? null
+  if (json === null) return {}
+  if (!isObject(json)) throw new InvalidField('generationConfig', 'must be an object')
+  for (const name of Object.keys(json)) {
+    const other = snakeCase(name)
+    if (other !== name && json[other] !== undefined)
+      throw new InvalidField(`generationConfig.${name}`, 'must be given once, whichever way it is spelled')
+  }
+  return json
+}
+
+/** A count, which may be written as text. */
+function wholeOf(config: JsonObject, name: string, most: number): number | null {
+  const value = memberOf(config, name)
+  if (value === undefined) return null
+  const count = typeof value === 'string' && /^\d{1,10}$/.test(value) ? Number(value) : value
+  if (typeof count === 'number' && Number.isInteger(count) && count >= 1 && count <= most) return count
+  throw new InvalidField(`generationConfig.${name}`, `must be an integer from 1 to ${most}`)
+}
+
+function callingMode(fields: Fields): string {
+  const config = valueOf(fields, 'toolConfig')
+  const mode = isObject(config) ? memberOf(objectOf(config, 'functionCallingConfig'), 'mode') : undefined
+  return typeof mode === 'number' ? (MODES[mode] ?? '') : typeof mode === 'string' ? mode.toUpperCase() : ''
+}
+
+function isStructured(config: JsonObject): boolean {
+  const type = textOf(config, 'responseMimeType')
+  if (type !== null && type !== 'text/plain') return true
+  if (memberOf(config, 'responseSchema') !== undefined || memberOf(config, 'responseJsonSchema') !== undefined) return true
+  const modalities = memberOf(config, 'responseModalities')
+  return isList(modalities) && modalities.some((modality) => typeof modality !== 'string' || modality.toUpperCase() !== 'TEXT')
+}
+
+/** Of the body and of `generationConfig`; `audio` where the answer may be spoken. */
+function fieldNames(fields: Fields, config: JsonObject): ReadonlySet<string> {
+  const names = new Set(fields.keys())
+  for (const name of Object.keys(config)) names.add(`generationConfig.${camelCase(name)}`)
+  const modalities = memberOf(config, 'responseModalities')
+  if (isList(modalities) && modalities.some((modality) => typeof modality === 'string' && modality.toUpperCase() === 'AUDIO'))
+    names.add('audio')
+  return names
+}
+
+/** What is held for the tools that the provider runs; `runs`: there are any. */
+function hostedTools(model: string, tools: readonly JsonObject[]): { readonly runs: boolean; readonly held: HostedTools } {
+  const searches = tools.some((tool) => hasAny(tool, SEARCH_TOOLS))
+  const rereads = tools.some((tool) => hasAny(tool, READING_TOOLS))
+  if (!searches && !rereads) return { runs: false, held: NO_HOSTED_TOOLS }
+  const maxCalls = rereads ? null : isThirdOrLater(model) ? SEARCHES_MAX : 1
+  // Code and pages cost no fee of their own: what counts is that the model reads again.
+  return { runs: true, held: { tools: searches ? ['webSearch'] : [], maxCalls, rereads } }
+}
+
+function hasAny(tool: JsonObject, names: readonly string[]): boolean {
+  return names.some((name) => memberOf(tool, name) !== undefined)
+}
+
+function fixedDigest(body: Buffer, fields: Fields, config: JsonObject): string {
+  const parts: Uint8Array[] = []
+  for (const [name, field] of fields) if (!FIELDS_OUTSIDE_WINDOW.has(name)) parts.push(body.subarray(field.keyStart, field.end))
+  const shaping = Object.entries(config).filter(([name]) => !CONFIG_OUTSIDE_WINDOW.has(camelCase(name)))
+  if (shaping.length > 0) parts.push(Buffer.from(JSON.stringify(shaping)))
+  return hash('sha256', Buffer.concat(parts), 'hex').slice(0, 32)
+}
+
+function valueOf(fields: Fields, name: string): Json | undefined {
+  const field = fields.get(name)
+  return field?.elements?.map(({ json }) => json) ?? field?.json
+}
+
+function textIn(fields: Fields, name: string): string | null {
+  const value = fields.get(name)?.json
+  return typeof value === 'string' ? value : null
+}
+
+function textsIn(object: JsonObject): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(object).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+}
+
+/** Members of `generationConfig` spliced in place: the rest of it stays as it was written. */
+function spliceConfig(splice: Splice, name: string, change: ConfigChange): void {
+  const text = splice.text(name)
+  if (text === null || text === 'null') {
+    if (change.outputTokens !== null) splice.set(name, JSON.stringify({ maxOutputTokens: change.outputTokens }))
+    return
+  }
+  const bytes = Buffer.from(text)
+  const inner = new Splice(bytes, layoutOfMembers(bytes))
+  const nameOf = (field: string): string => (inner.has(snakeCase(field)) ? snakeCase(field) : field)
+  for (const field of change.drop) inner.drop(nameOf(field))
+  const thinking = nameOf('thinkingConfig')
+  if (change.withoutLevel && inner.has(thinking)) inner.set(thinking, withoutMember(inner.text(thinking), 'thinkingLevel'))
+  if (change.outputTokens !== null) inner.set(nameOf('maxOutputTokens'), String(change.outputTokens))
+  splice.set(name, inner.bytes())
+}
+
+interface ConfigChange {
+  readonly drop: readonly string[]
+  /** Of thinking. */
+  readonly withoutLevel: boolean
+  readonly outputTokens: number | null
+}
+
+function layoutOfMembers(bytes: Buffer): Layout {
+  const whole: Range = { start: 0, end: bytes.length }
+  const fields = [...memberRanges(bytes, whole)].map(([name, range]) => ({ name, keyStart: keyStartOf(bytes, range.start), ...range }))
+  return { bodyStart: 1, fields }
+}
+
+/** The opening quote of the key before a value. */
+function keyStartOf(bytes: Buffer, valueStart: number): number {
+  let at = bytes.lastIndexOf(QUOTE, valueStart - 1) // the closing one
+  do at = bytes.lastIndexOf(QUOTE, at - 1)
+  while (isEscaped(bytes, at))
+  return at
+}
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+function isEscaped(bytes: Buffer, at: number): boolean {
+  let slashes = 0
+  while (bytes[at - 1 - slashes] === BACKSLASH) slashes += 1
+  return slashes % 2 === 1
+}
+
+/** Functions are called no more, which a mode says; tools that the provider runs are not offered any more, since no mode stops them. */
+function refuseTools(splice: Splice, toolConfig: string): void {
+  const offered: Json = JSON.parse(splice.text('tools') ?? 'null')
+  const tools = objectsIn(offered)
+  const hosted = [...SEARCH_TOOLS, ...READING_TOOLS]
+  if (tools.some((tool) => hasAny(tool, hosted))) {
+    const left = tools
+      .map((tool) => Object.fromEntries(Object.entries(tool).filter(([name]) => !hosted.some((each) => each === camelCase(name)))))
+      .filter((tool) => Object.keys(tool).length > 0)
+    if (left.length === 0) splice.drop('tools')
+    else splice.set('tools', JSON.stringify(left))
+  }
+  // The provider refuses a mode without functions.
+  if (tools.some((tool) => objectsOf(tool, 'functionDeclarations').length > 0))
+    splice.set(toolConfig, withoutCalls(splice.text(toolConfig)))
+}
+
+/** A tool config under which nothing is called; what it says beside that stays. */
+function withoutCalls(text: string | null): string {
+  const own: Json = text === null ? null : JSON.parse(text)
+  const { functionCallingConfig: _calls, function_calling_config: _sameCalls, ...rest } = isObject(own) ? own : {}
+  return JSON.stringify({ ...rest, functionCallingConfig: { mode: 'NONE' } })
+}
+
+function withoutMember(text: string | null, name: string): string {
+  const own: Json = text === null ? null : JSON.parse(text)
+  const rest = Object.entries(isObject(own) ? own : {}).filter(([key]) => camelCase(key) !== name)
+  return JSON.stringify(Object.fromEntries(rest))
+}
+
+/** Levels of thinking came with Gemini 3: models before it refuse them. */
+function refusesLevel(request: ModelRequest, { model }: RequestChange): boolean {
+  return model !== undefined && !isThirdOrLater(model) && request.fields.has('generationConfig.thinkingConfig')
+}
+
+function isThirdOrLater(model: string): boolean {
+  return !/^(models\/)?gemini-[12]\b/.test(model)
+}
+
+function withModel(path: string, model: string): string {
+  return path.replace(
+    CALL_PATH,
+    (_, before: string, _model, method: string, query = '') => `${before}${encodeURIComponent(model)}:${method}${query}`,
+  )
+}
+
+/** A call of ours goes where the app's own go, with the key in the query if that is where it is. Thinking is kept small: the bound includes it. */
+function promptCall({ model, system, user, maxTokens, call }: PromptTask): { readonly path: string; readonly body: Buffer } {
+  const path = withModel(call.path, model)
+    .replace(/:\w+(\?|$)/, ':generateContent$1')
+    .replace(/([?&])(?:\$|%24)?alt=[^&]*&?/, '$1')
+    .replace(/[?&]$/, '')
+  const thinkingConfig = leastThinking(model)
+  const body = {
+    systemInstruction: { parts: [{ text: system }] },
+    contents: [{ role: 'user', parts: [{ text: user }] }],
+    generationConfig: { maxOutputTokens: maxTokens, ...(thinkingConfig === null ? {} : { thinkingConfig }) },
+  }
+  return { path, body: Buffer.from(JSON.stringify(body)) }
+}
+
+/** https://ai.google.dev/gemini-api/docs/thinking: what each family takes for its least. */
+function leastThinking(model: string): JsonObject | null {
+  if (model.startsWith('gemini-2.5-flash')) return { thinkingBudget: 0 }
+  if (model.startsWith('gemini-2.5-pro')) return { thinkingBudget: 128 }
+  return isThirdOrLater(model) ? { thinkingLevel: 'LOW' } : null
+}
+
+function areSame(some: readonly Message[], others: readonly Message[]): boolean {
+  if (some === others) return true
+  return some.length === others.length && some.every((message, index) => message.bytes === others[index]?.bytes)
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+function decoded(text: string): string | null {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return null // no provider has a model of that name
+  }
+}
+
+function layoutOf(body: Buffer): Layout {
+  const known = LAYOUTS.get(body)
+  if (known !== undefined) return known
+  const work = scanObject(body, SPLIT_FIELDS) // a copy of a body that was read before
+  for (;;) {
+    const step = work.next()
+    if (step.done !== true) continue
+    if (step.value.status === 'invalid') throw new TypeError(`a request that was read must render: ${step.value.message}`)
+    return step.value
+  }
+}
