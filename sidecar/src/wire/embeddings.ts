@@ -1,0 +1,46 @@
+/** Embeddings: input tokens in, vectors out. https://developers.openai.com/api/docs/api-reference/embeddings */
+import { NO_FACTS } from './openai-answer.ts'
+import { readUsage } from './openai-usage.ts'
+import { answerWith, InvalidField, lengthOf, modelOf, parseAnswer, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
+import { ABSENT } from './usage-reading.ts'
+import type { ReadAnswer, Wire } from './wire.ts'
+
+/** A longer answer is all vectors: what it says of itself stands at its ends. */
+const WHOLE_BYTES_MAX = 512 * 1024
+const END_BYTES = 4 * 1024
+const SPLIT: ReadonlySet<string> = new Set(['input'])
+
+export const embeddingsWire: Wire = {
+  ...UNIT_WIRE,
+  name: 'embeddings',
+  parse: (body, call) =>
+    parseUnitCall(body, call, SPLIT, (fields) => {
+      if (lengthOf(fields.value('input')) === 0) throw new InvalidField('input', 'must be a text, or a list of texts or tokens')
+      return { wire: 'embeddings', model: modelOf(fields, call) }
+    }),
+  readAnswer: readEmbeddings,
+  openStream: () => new UnitStream(({ usage }) => (usage === undefined ? null : readUsage(usage))),
+}
+
+function readEmbeddings(body: Buffer): ReadAnswer {
+  if (body.length <= WHOLE_BYTES_MAX) {
+    const answer = parseAnswer(body)
+    return answerWith(answer, answer === null ? ABSENT : readUsage(answer['usage']))
+  }
+  // Parsing a million numbers would hold up everybody else.
+  const ends = `${body.toString('latin1', 0, END_BYTES)}\n${body.toString('latin1', body.length - END_BYTES)}`
+  const usage = parseAnswer(Buffer.from(/"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})/.exec(ends)?.[1] ?? ''))
+  const model = /"model"\s*:\s*"([^"\\]{1,256})"/.exec(ends)?.[1] ?? null
+  const reading = usage === null ? ABSENT : readUsage(usage)
+  return {
+    facts: {
+      ...NO_FACTS,
+      model,
+      usage: reading.usage,
+      usageClamped: reading.clamped,
+      usageInvalid: reading.invalid,
+    },
+    message: null,
+    readable: true,
+  }
+}

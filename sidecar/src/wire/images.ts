@@ -1,0 +1,71 @@
+/**
+ * Images: made from words, and from other images (as forms, or JSON with links). Held for by tokens and by the piece, since models are
+ * priced by one or the other. https://developers.openai.com/api/docs/guides/image-generation#calculating-costs
+ */
+import { usageOf } from '@farebox/crds/usage.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
+import { IMAGE_TOKENS_CEILING } from '../core/media-tokens.ts'
+import { isList } from '../core/message.ts'
+import type { ModelRequest } from '../core/request.ts'
+import { readImagesUsage } from './images-usage.ts'
+import { answerWith, lengthOf, modelOf, parseAnswer, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
+import type { UnitFields } from './unit-call.ts'
+import { ABSENT } from './usage-reading.ts'
+import type { ReadAnswer, Wire } from './wire.ts'
+
+export const imagesWire: Wire = {
+  ...UNIT_WIRE,
+  name: 'images',
+  parse: (body, call) =>
+    parseUnitCall(body, call, NONE_SPLIT, (fields) => {
+      // Variations and edits were made for the one model, and name none.
+      const model = modelOf(fields, call, 'dall-e-2')
+      return { wire: 'images', model, stream: fields.flag('stream'), units: imageUnits(fields, model), textBytes: textBytesOf(fields) }
+    }),
+  readAnswer: readImages,
+  openStream: () => new UnitStream((event) => (event['usage'] === undefined ? null : readImagesUsage(event))),
+}
+
+const NONE_SPLIT: ReadonlySet<string> = new Set()
+const IMAGES_MAX = 128
+const PARTIALS_MAX = 16
+/** Output tokens of a square of 1024 pixels, by quality; other sizes cost by their area. What is not said may be the dearest. */
+const TOKENS = { low: 272, medium: 1_056, high: 4_160 } as const
+const SQUARE_PIXELS = 1_024 * 1_024
+/** Sizes that the model chooses itself: half as much again for the first models, whose sizes are known; for later ones 2048 by 2048. */
+const KNOWN_SIZES = /^gpt-image-1/
+const KNOWN_PIXELS_MAX = 1_536 * 1_024
+const PIXELS_MAX = 2_048 * 2_048
+/** Each early view of an image that is still being made. */
+const PARTIAL_TOKENS = 100
+
+function imageUnits(fields: UnitFields, model: string): Partial<Usage> {
+  const images = fields.count('n', IMAGES_MAX) ?? 1
+  const partials = fields.value('partial_images') === 0 ? 0 : (fields.count('partial_images', PARTIALS_MAX) ?? 0)
+  const quality = fields.text('quality')
+  const perSquare = quality === 'low' || quality === 'medium' ? TOKENS[quality] : TOKENS.high
+  const size = /^(\d{1,5})x(\d{1,5})$/.exec(fields.text('size') ?? '')
+  const pixels = size === null ? (KNOWN_SIZES.test(model) ? KNOWN_PIXELS_MAX : PIXELS_MAX) : Number(size[1]) * Number(size[2])
+  const read = fields.files.length + lengthOf(fields.value('images')) + lengthOf(fields.value('mask'))
+  return {
+    images,
+    imageOutput: images * (Math.ceil((perSquare * pixels) / SQUARE_PIXELS) + partials * PARTIAL_TOKENS),
+    ...(read === 0 ? {} : { imageInput: read * IMAGE_TOKENS_CEILING }),
+  }
+}
+
+/** Files fill no window with their bytes. */
+function textBytesOf({ body, files }: UnitFields): number {
+  return body.length - files.reduce((sum, { bytes }) => sum + bytes.length, 0)
+}
+
+/** An answer without a usage says how many images there are, and that is all: models by tokens are then settled as they were held for. */
+function readImages(body: Buffer, request: ModelRequest): ReadAnswer {
+  const answer = parseAnswer(body)
+  if (answer === null) return answerWith(null, ABSENT)
+  const { usage, data } = answer
+  if (usage !== undefined && usage !== null) return answerWith(answer, readImagesUsage(answer))
+  const images = isList(data) ? data.length : (request.units.images ?? 1)
+  const held = usageOf({ ...request.units, images, uncachedInput: request.fixedBytes })
+  return answerWith(answer, { usage: isList(data) ? held : null, clamped: false, invalid: false }, { isEstimate: true })
+}
