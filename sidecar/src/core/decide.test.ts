@@ -281,6 +281,23 @@ test('a forced tool on the rung that refuses tools is refused, not answered othe
   assert.deepEqual(forced, { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } })
 })
 
+test('input of calls in flight makes a call wait, and neither raises a rung nor ends the conversation', async () => {
+  const room = { spent: parseUsd('0.10'), held: parseUsd('0.3995'), heldInput: parseUsd('0.3995') }
+  const contract = makeContract({ ladder: [{ atPercent: 100, rung: 'DropRetrieval' }, { atPercent: 100, rung: 'EndConversation' }] })
+  const input = await inputOf({ contract, own: room, body: { max_tokens: 100 } })
+  const decision = decide(input)
+  assert.deepEqual([decision.status, decision.status === 'wait' && decision.account], ['wait', 'c'])
+  const alone = input.balances.map((balance) => ({ ...balance, state: { ...balance.state, held: 0n, heldInput: 0n } }))
+  assert.equal(planOf(decide({ ...input, balances: alone })).rungs.length, 0)
+  const spent = input.balances.map((balance) => ({ ...balance, state: { ...balance.state, spent: parseUsd('0.4999'), held: 0n, heldInput: 0n } }))
+  assert.equal(decide({ ...input, balances: spent }).status, 'end', 'what is spent does')
+})
+
+test('what counts as used while a call is in flight is the part of its input that is likely to be billed', async () => {
+  const plan = planOf(decide(await inputOf({ body: { messages: [{ role: 'user', content: 'x'.repeat(4_000) }], max_tokens: 100 } })))
+  assert.ok(plan.likelyInputCost < (plan.inputCost * 6n) / 10n && plan.likelyInputCost > (plan.inputCost * 4n) / 10n)
+})
+
 test('a swap that failed before is not tried again', async () => {
   const input = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
   const plan = planOf(decide({ ...input, failedSwaps: new Set(['cheap']) }))

@@ -16,6 +16,7 @@ import type { Conversation, Edit } from './conversation.ts'
 import { inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
 import { isBoundary, percentUsed, risenRungs } from './ladder.ts'
+import { NO_HOSTED_TOOLS } from './request.ts'
 import type { ModelRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { Shaped, ShapeRules, ModelSwap } from './shape.ts'
@@ -57,6 +58,8 @@ export type Decision =
   | { readonly status: 'go'; readonly plan: Plan }
   /** No admissible call fits, or the last threshold is reached. */
   | { readonly status: 'end'; readonly percent: number; readonly reason: RungReason; readonly account: string }
+  /** It would fit, but for the input of calls in flight, which is held by its bound: less of it may be billed. */
+  | { readonly status: 'wait'; readonly percent: number; readonly account: string }
   | { readonly status: 'refuse'; readonly refusal: Refusal }
 
 /** A call that can be made, and the money that it needs. */
@@ -77,6 +80,8 @@ export interface Plan {
   /** Input tokens that the hold covers. */
   readonly inputTokens: number
   readonly inputCost: NanoUsd
+  /** Of that, what is nearly certain to be billed: counts as used while the call is in flight. */
+  readonly likelyInputCost: NanoUsd
   /** Holds for the least useful and for the whole output. */
   readonly atLeast: NanoUsd
   readonly atMost: NanoUsd
@@ -121,11 +126,16 @@ export function decide(input: DecideInput): Decision {
   let short: Balance | null = null
   for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
     if (short !== null) takenFor[short.kind] = rungs
-    const attempt = tryWith(input, rungs, { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) })
+    const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) }
+    const attempt = tryWith(input, rungs, at)
     const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
     // A rung that would refuse the call does not make it fit.
     if (attempt.status === 'refuse' && byFit.length === 0) return attempt
-    if (attempt.status === 'short') short = attempt.short
+    if (attempt.status === 'short') {
+      // Money that others merely hold takes nothing away from a conversation, and ends none.
+      if (short === null && fitsAlone(input, rungs, at)) return { status: 'wait', percent, account: attempt.short.account }
+      short = attempt.short
+    }
     if (attempt.status !== 'fits') continue
     const standing = conversation.reason ?? (userActive.length > 0 ? 'threshold' : null)
     const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
@@ -145,6 +155,19 @@ export function decide(input: DecideInput): Decision {
     }
   }
   return { status: 'end', percent, reason: 'fit', account: (short ?? tightestOf(balances)).account }
+}
+
+/** The bound of the input is by its bytes: at two of them a token, what is new is seldom less than this. */
+function likelyInputCost({ inputCost, inputTokens }: HoldTerms, { bytes, known }: InputBound): NanoUsd {
+  const likely = Math.min(inputTokens, known + Math.ceil((bytes - known) / 2))
+  return inputTokens === 0 ? inputCost : (inputCost * BigInt(likely)) / BigInt(inputTokens)
+}
+
+/** Whether the call fits where no other is in flight. */
+function fitsAlone(input: DecideInput, rungs: readonly Rung[], at: At): boolean {
+  if (input.balances.every(({ state }) => state.heldInput === 0n)) return false
+  const balances = input.balances.map((balance) => ({ ...balance, state: { ...balance.state, heldInput: 0n } }))
+  return tryWith({ ...input, balances }, rungs, at).status === 'fits'
 }
 
 /** For `Observe`: the call as the client made it, held for the books, with the rungs that would have been in effect. */
@@ -167,7 +190,7 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     rungs: wanted?.rungs ?? union(conversation.rungs, ended),
     risen: wanted?.risen ?? ended.filter((rung) => !conversation.rungs.includes(rung)),
     risenForUser: wanted?.risenForUser ?? [],
-    reason: decision.status === 'refuse' ? conversation.reason : decision.status === 'end' ? decision.reason : decision.plan.reason,
+    reason: decision.status === 'go' ? decision.plan.reason : decision.status === 'end' ? decision.reason : conversation.reason,
     percent:
       decision.status === 'end'
         ? decision.percent
@@ -180,6 +203,7 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     refuseTools: false,
     bound,
     ...hold,
+    likelyInputCost: likelyInputCost(hold, bound),
     atLeast: hold.inputCost,
     occasions: [],
   }
@@ -209,7 +233,7 @@ interface At {
 }
 
 function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
-  const { request, conversation, terms, prices, provider, nowMs } = input
+  const { request, conversation, terms } = input
   const { contract } = terms
   const logged = at.atBoundary ? joined(conversation.edits, conversation.readyEdits) : conversation.edits
   const log = input.mayEdit ? logged : logged.filter(({ kind }) => kind === 'notice')
@@ -226,7 +250,8 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       fixedDigest: request.fixedDigest,
       model,
       exact: conversation.exact,
-      earlierTokens: input.earlierTokens,
+      // Counted in the tokens of the model that was asked for: another may make more of the same text.
+      earlierTokens: model === request.model ? input.earlierTokens : Math.ceil(input.earlierTokens * assumedFactor(model)),
       factor: input.factorOf(model),
     })
 
@@ -251,7 +276,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   const placedAt = (swap: ModelSwap | null, priced: PricedModel): Placed => {
     const model = swap?.to ?? request.model
     const bound = measure(sent.messages, model)
-    return { swap, priced, model, bound, money: fitMoney(input, { model, priced, bound }) }
+    return { swap, priced, model, bound, money: fitMoney(refuseTools ? withoutTools(input) : input, { model, priced, bound }) }
   }
   let placed = sentTo.status === 'swap' && sentTo.saves ? placedAt(sentTo.swap, sentTo.priced) : placedAt(null, original)
   if (sentTo.status === 'swap' && placed.swap === null) {
@@ -274,6 +299,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       refuseTools: refuseTools && !request.toolsRefused,
       bound,
       ...money.hold,
+      likelyInputCost: likelyInputCost(money.hold, bound),
       occasions: occasionsOf({
         known: at.known,
         rungs,
@@ -359,13 +385,30 @@ function fitMoney(
   call: { readonly model: string; readonly priced: PricedModel; readonly bound: InputBound },
 ): { readonly status: 'fits'; readonly hold: HoldTerms } | { readonly status: 'short'; readonly short: Balance } {
   const { model, priced, bound } = call
-  const hard = holdTerms(input, priced, bound.bytes)
-  const hardShort = firstShort(input.balances, hard.atLeast)
-  if (hardShort === null) return { status: 'fits', hold: hard }
-  const factor = Math.max(input.factorOf(model), assumedFactor(model))
-  const hold = holdTerms(input, priced, bound.at(factor))
-  const short = firstShort(input.balances, hold.atLeast)
-  return short === null ? { status: 'fits', hold } : { status: 'short', short }
+  let tightest: Balance | null = null
+  for (const within of hostedBounds(input)) {
+    const hard = holdTerms(within, priced, bound.bytes)
+    if (firstShort(within.balances, hard.atLeast) === null) return { status: 'fits', hold: hard }
+    const factor = Math.max(within.factorOf(model), assumedFactor(model))
+    const hold = holdTerms(within, priced, bound.at(factor))
+    const short = firstShort(within.balances, hold.atLeast)
+    if (short === null) return { status: 'fits', hold }
+    tightest ??= short
+  }
+  return { status: 'short', short: tightest ?? tightestOf(input.balances) }
+}
+
+/** The call as it is; then, where the provider runs tools in it, with fewer and fewer calls of them: less is better than none. */
+function* hostedBounds(input: DecideInput): Generator<DecideInput> {
+  yield input
+  const { request } = input
+  if (!request.hosted.rereads) return
+  const least = 1 + compactions(request)
+  let calls = hostedCallsMost(input)
+  while (calls > least) {
+    calls = Math.max(least, Math.floor(calls / 2))
+    yield { ...input, request: { ...request, hosted: { ...request.hosted, maxCalls: calls } } }
+  }
 }
 
 /** Whether a swap is a downgrade at all: a pattern may match models that cost less than the one it leads to. */
@@ -381,15 +424,15 @@ function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number)
     ? 0
     : Math.min(
         request.outputLimit?.tokens ?? Number.POSITIVE_INFINITY,
-        models.maxOutputTokens ?? Number.POSITIVE_INFINITY,
+        // A bound that the provider does not take would be sent as one that it does.
+        Math.max(models.maxOutputTokens ?? Number.POSITIVE_INFINITY, request.outputFloor ?? 1),
         priced.capabilities.maxOutputTokens,
       )
   const hosted = hostedTerms(input, priced, inputTokens, outputTokensMax)
   const standard = priced.pricesFor(hosted.longest, null)
   const asked = priced.pricesFor(hosted.longest, request.serviceTier)
   const rate = (kind: MeteredKind): PicoUsd => (asked[kind] > standard[kind] ? asked[kind] : standard[kind])
-  // Providers that charge for cache writes decide themselves what they write: the dearer rate is the bound.
-  const inputRate = dearest([rate('uncachedInput'), rate('cacheWriteInput'), ...mediaKinds(request).map(rate)])
+  const inputRate = dearest([rate('uncachedInput'), ...writeKinds(request).map(rate), ...mediaKinds(request).map(rate)])
   const calls = hosted.calls ?? request.hosted.maxCalls ?? 1
   let fees = 0n
   for (const tool of request.hosted.tools) fees += standard[HOSTED_FEES[tool]] * BigInt(calls)
@@ -402,13 +445,21 @@ function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number)
   return {
     inputTokens: hosted.inputTokens,
     inputCost,
-    atLeast: hold(Math.min(useful, outputTokensMax)),
+    atLeast: hold(Math.min(Math.max(useful, request.outputFloor ?? 1), outputTokensMax)),
     atMost: hold(outputTokensMax),
     outputRate,
     choices: request.choices,
     outputTokensMax,
     hostedCalls: hosted.calls,
   }
+}
+
+/** What is not called is not paid for; a window that the provider compacts is read once more all the same. */
+function withoutTools(input: DecideInput): DecideInput {
+  const { request } = input
+  if (!request.hosted.rereads) return input
+  const rereads = request.fields.has('context_management')
+  return { ...input, request: { ...request, hosted: rereads ? { tools: [], maxCalls: 1, rereads } : NO_HOSTED_TOOLS } }
 }
 
 /** Calls of hosted tools that are held for where nobody bounds them; the provider is told. */
@@ -424,9 +475,9 @@ function hostedTerms(
   inputTokens: number,
   outputTokens: number,
 ): { readonly inputTokens: number; readonly longest: number; readonly calls: number | null } {
-  const { tools, maxCalls, rereads } = request.hosted
-  if (tools.length === 0 || !rereads) return { inputTokens, longest: inputTokens, calls: null }
-  const calls = Math.min(maxCalls ?? HOSTED_CALLS_MAX, config.hostedTools.maxCalls ?? maxCalls ?? HOSTED_CALLS_MAX)
+  const { rereads } = request.hosted
+  if (!rereads) return { inputTokens, longest: inputTokens, calls: null }
+  const calls = hostedCallsMost({ request, config })
   const { maxResultTokens } = config.hostedTools
   const { contextTokens } = priced.capabilities
   const longest =
@@ -434,11 +485,28 @@ function hostedTerms(
   return { inputTokens: (calls + 1) * Math.max(longest, inputTokens), longest: Math.max(longest, inputTokens), calls }
 }
 
+function hostedCallsMost({ request, config }: Pick<DecideInput, 'request' | 'config'>): number {
+  const asked = request.hosted.maxCalls ?? HOSTED_CALLS_MAX
+  const owned = config.hostedTools.maxCalls
+  return owned === undefined ? asked : Math.min(asked, owned + compactions(request))
+}
+
+/** Where the provider compacts the window between calls of its tools, that is one reading more; it is among the calls of the request. */
+function compactions({ fields }: ModelRequest): number {
+  return fields.has('context_management') ? 1 : 0
+}
+
 function unitsOf({ units }: ModelRequest): readonly (readonly [MeteredKind, number])[] {
   return METERED_KINDS.flatMap((kind) => {
     const count = units[kind] ?? 0
     return count > 0 ? [[kind, count] as const] : []
   })
+}
+
+/** As what input may be written to the provider's cache: the dearest rate is the bound. Most providers decide that themselves. */
+function writeKinds({ cacheWrites }: ModelRequest): MeteredKind[] {
+  if (cacheWrites === 'none') return []
+  return cacheWrites === 'long' ? ['cacheWriteInput', 'cacheWriteLongInput'] : ['cacheWriteInput']
 }
 
 /** Kinds of input beside text that this request carries. */

@@ -47,13 +47,25 @@ export async function admit(first: Turn, refusedSwap: string | null): Promise<Ad
     for (let round = 0; round < ROUNDS_MAX; round++) {
       const input = decideInput(turn, refusedSwap)
       const decision = decide(input)
-      const plan = turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
+      const decided =
+        turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
       if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal))
         return { status: 'refused', turn, refusal: decision.refusal, percent: percentOf(turn) }
-      if (plan === null) {
+      if (decided === null) {
         if (decision.status === 'end') return { status: 'ended', turn, decision }
-        throw new TypeError('a decision to go has a plan')
+        if (decision.status !== 'wait') throw new TypeError('a decision to go has a plan')
+        if (round === 0) {
+          turn = await reread(turn) // who was in the way may be gone since it was read, and would wake nobody
+          continue
+        }
+        const outcome = await gateway.queue.wait(decision.account, deadlineMs, gateway.nowMs(), waited ? 'front' : 'back')
+        waited = true
+        if (turn.outgoing.destroyed) return { status: 'gone' }
+        if (outcome === 'timeout') break
+        turn = await reread(turn)
+        continue
       }
+      const plan = await gateway.offers.once(turn, decided)
       // Who comes while others wait queues behind them.
       let busyAccount = waited ? null : gateway.queue.contested(accounts)
       if (busyAccount === null) {
@@ -154,7 +166,7 @@ function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveS
     reservation: {
       operationId,
       draws: turn.draws.map(({ account, cap }) => ({ account, cap: observing ? null : cap })),
-      input: plan.inputCost,
+      input: plan.likelyInputCost,
       atLeast: plan.atLeast,
       atMost: plan.atMost,
       expiresAtMs: gateway.holds.expiryMs(),
