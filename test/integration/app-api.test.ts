@@ -179,13 +179,13 @@ describe('a resolution', () => {
     assert.deepEqual(await confirm('outcome'), { status: 200, body: { status: 'added' } })
     assert.deepEqual(await confirm('outcome'), { status: 200, body: { status: 'exists' } })
     assert.equal((await sidecar.standing('outcome')).resolution, 'confirmed')
-    const { costPer, ...resolved } = (await totals('counted')).resolutions
-    assert.deepEqual(resolved, { started: 1, confirmed: 1, reversed: 0 })
-    assert.equal(costPer, formatUsd(provider.bill.totalNanoUsd('outcome')))
+    const cost = formatUsd(provider.bill.totalNanoUsd('outcome'))
+    const counts = { started: 1, assumed: 0, confirmed: 1, cost, isOverTarget: false }
+    assert.deepEqual((await totals('counted')).resolutions, { ...counts, reversed: 0, costPer: cost, unresolvedCost: '0.00' })
     assert.deepEqual(await reverse('outcome'), { status: 200, body: { status: 'added' } })
     assert.deepEqual(await reverse('outcome'), { status: 200, body: { status: 'exists' } })
     assert.equal((await sidecar.standing('outcome')).resolution, 'reversed')
-    assert.deepEqual((await totals('counted')).resolutions, { started: 1, confirmed: 1, reversed: 1, costPer: null })
+    assert.deepEqual((await totals('counted')).resolutions, { ...counts, reversed: 1, costPer: null, unresolvedCost: cost })
   })
 
   test('can be confirmed again after it was reversed, each time once, over a crash too', async () => {

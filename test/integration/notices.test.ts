@@ -194,7 +194,7 @@ describe('an upgrade', () => {
       { max_tokens: 700 },
     )
 
-  test('is told once in each conversation of a user who has used enough of this period, over a crash too', async () => {
+  test('is told once to a user who has used enough of this period, in whichever conversation, over a crash too', async () => {
     const first = seat('seat 1')
     assert.equal((await first.say('Hello.', { headers: { 'x-fake-output-tokens': '700' } })).text.includes(UPGRADE), false, 'not before')
     const structured = { headers: told('{}'), body: { response_format: { type: 'json_object' } as const } }
@@ -205,8 +205,7 @@ describe('an upgrade', () => {
     await sidecar.crash()
     assert.equal((await first.say('And then?', { headers: told(ANSWER) })).text, ANSWER)
     const second = seat('seat 2')
-    assert.equal((await second.say('Where?', { stream: true, headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${UPGRADE}`)
-    assert.equal((await second.say('And now?', { headers: told(ANSWER) })).text, ANSWER)
+    for (const stream of [true, false]) assert.equal((await second.say('Where?', { stream, headers: told(ANSWER) })).text, ANSWER)
     assertUnheard(UPGRADE)
   })
 

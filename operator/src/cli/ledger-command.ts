@@ -7,10 +7,9 @@ import type { Command } from 'commander'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import { BalanceSheet, csvHead, csvLines, jsonLine } from '../laptop/balance-sheet.ts'
 import { SidecarClient } from '../laptop/sidecar-client.ts'
-import { urlOption } from './options.ts'
+import { DEFAULT_URL, urlOption } from './options.ts'
 import { verifyLedger } from '../laptop/verify-ledger.ts'
 
-const DEFAULT_URL = 'http://127.0.0.1:4180'
 const SHOWN_MAX = 20
 
 export function addLedgerCommand(program: Command): void {

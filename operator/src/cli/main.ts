@@ -9,6 +9,7 @@ import { addLedgerCommand } from './ledger-command.ts'
 import { addLintCommand } from './lint-command.ts'
 import { addReplayCommand } from './replay-command.ts'
 import { addRunCommand } from './run-command.ts'
+import { addTopCommand } from './top-command.ts'
 
 const PACKAGE = new URL('../../../package.json', import.meta.url)
 
@@ -21,6 +22,7 @@ async function main(): Promise<void> {
   addRunCommand(program)
   addLintCommand(program)
   addExplainCommand(program)
+  addTopCommand(program)
   addLedgerCommand(program)
   addReplayCommand(program)
   addDemoCommand(program)

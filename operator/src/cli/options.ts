@@ -3,6 +3,8 @@ import { InvalidArgumentError, Option } from 'commander'
 import { formatAddress, parseAddress } from '../laptop/addresses.ts'
 import type { Address } from '../laptop/addresses.ts'
 
+/** Of the data plane of a sidecar on this machine. */
+export const DEFAULT_URL = 'http://127.0.0.1:4180'
 export const DEFAULT_LISTEN: Address = { host: '127.0.0.1', port: 4180 }
 export const DEFAULT_ADMIN: Address = { host: '127.0.0.1', port: 4181 }
 
@@ -32,6 +34,13 @@ export function countOption(text: string): number {
   const count = Number(text)
   if (!/^\d+$/.test(text) || count < 1 || count > 100_000) throw new InvalidArgumentError('It must be a number from 1 to 100000.')
   return count
+}
+
+/** Rows of a list. */
+export function rowsOption(text: string): number {
+  const rows = Number(text)
+  if (!/^\d+$/.test(text) || rows < 1 || rows > 1_000) throw new InvalidArgumentError('It must be a number from 1 to 1000.')
+  return rows
 }
 
 /** Milliseconds, 0 to a minute. */

@@ -84,7 +84,7 @@ test('traffic tells money, rungs in their order, alerts and resolutions of each 
   assert.match(lines[1] ?? '', /^pro +12 +80 +1\.2346 +0\.0100 +0\.0500 +0\.4000 +0\.5000 +0\.5000$/)
   assert.deepEqual(lines.slice(3), [
     '',
-    'pro: by rung None 9, Summarize 2, EndConversation 1; alerts 70 % 3, 100 % 1; resolutions 5, 1 reversed; 0.2469 for each resolution',
+    'pro: by rung None 9, Summarize 2, EndConversation 1; alerts 70 % 3, 100 % 1; resolutions 5 of 12, 1 reversed; 0.2469 for each resolution',
   ])
   for (const line of trafficLines(TRAFFIC, 80)) assert.ok(widthOf(line) <= 80, line)
 })

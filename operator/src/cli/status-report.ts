@@ -3,7 +3,7 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import { dump } from 'js-yaml'
 import type { ObjectStatus } from '../core/compile.ts'
-import type { SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
+import type { ResolutionTotals, SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { roundedUsd } from './money.ts'
 import { renderTable, wrap } from './table.ts'
 
@@ -58,19 +58,38 @@ export function trafficLines({ tiers }: SidecarStatus, width: number = Infinity)
   return events.length === 0 ? table : [...table, '', ...events]
 }
 
-function eventsOf({ byRung, alerts, resolutions }: TierTotals): string {
+function eventsOf({ byRung, alerts, resolutions, users }: TierTotals): string {
   const rungs = ['None', ...RUNGS].flatMap((rung) => ((byRung[rung] ?? 0) > 0 ? [`${rung} ${byRung[rung]}`] : []))
   const told = Object.entries(alerts)
     .filter(([, count]) => count > 0)
     .toSorted(([a], [b]) => Number(a) - Number(b))
     .map(([percent, count]) => `${percent} % ${count}`)
-  const { confirmed, reversed, costPer } = resolutions
   return [
     `by rung ${rungs.join(', ') || 'none'}`,
     `alerts ${told.join(', ') || 'none'}`,
-    ...(confirmed === 0 ? [] : [`resolutions ${confirmed}${reversed === 0 ? '' : `, ${reversed} reversed`}`]),
-    ...(costPer === null ? [] : [`${roundedUsd(parseUsd(costPer))} for each resolution`]),
+    ...resolutionEvents(resolutions),
+    ...(users === undefined || users.heavy === 0 ? [] : [`heavy users ${users.heavy} of ${users.active}`]),
+    ...(users === undefined || users.upgradeCandidates === 0 ? [] : [`upgrade candidates ${users.upgradeCandidates}`]),
   ].join('; ')
+}
+
+function resolutionEvents(resolutions: ResolutionTotals): readonly string[] {
+  const { started, assumed = 0, reversed, costPer, unresolvedCost, isOverTarget } = resolutions
+  const unresolved = parseUsd(unresolvedCost ?? '0')
+  return [
+    ...(resolutions.confirmed + assumed === 0
+      ? []
+      : [
+          [
+            `resolutions ${resolutions.confirmed + assumed}${started === 0 ? '' : ` of ${started}`}`,
+            ...(assumed === 0 ? [] : [`${assumed} assumed`]),
+            ...(reversed === 0 ? [] : [`${reversed} reversed`]),
+          ].join(', '),
+        ]),
+    ...(costPer === null ? [] : [`${roundedUsd(parseUsd(costPer))} for each resolution`]),
+    ...(isOverTarget === true ? ['over target: the ladder applies to conversations that begin now'] : []),
+    ...(unresolved === 0n ? [] : [`${roundedUsd(unresolved)} unresolved`]),
+  ]
 }
 
 function readyOf(status: ObjectStatus): { readonly status: string; readonly reason: string } | undefined {

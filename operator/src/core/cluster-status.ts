@@ -17,7 +17,7 @@ import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 import { mergeTotals, newestTotals } from './merge-reports.ts'
 import type { Totals } from './merge-reports.ts'
-import { marginsOf, trafficOf } from './traffic.ts'
+import { goalsOf, marginsOf, trafficOf } from './traffic.ts'
 import { isInjected, withWorkloads } from './workloads.ts'
 import type { Gate, Pod } from './workloads.ts'
 
@@ -162,7 +162,7 @@ function traffic(
   const totals: Totals = Object.fromEntries(
     Object.entries(mergeTotals(books.values())).filter(([tier]) => allowed.includes(tier) || !bound.has(tier)),
   )
-  return trafficOf(totals, marginsOf(compiled, snapshot.tiers, totals))
+  return trafficOf(totals, marginsOf(compiled, snapshot.tiers, totals), goalsOf(compiled))
 }
 
 /** What budgets of a namespace have in common whose sidecars keep one set of books; null: each sidecar has its own. */
@@ -209,8 +209,9 @@ function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): Totals {
 
 function totalsOf({ conversations, spend, cost, alerts, resolutions }: TierTraffic): TierTotals {
   const { total, turns, byRung } = conversations
-  const { costPer = null, ...outcomes } = resolutions
-  return { conversations: total, turns, byRung, ...spend, cost, alerts, resolutions: { ...outcomes, costPer } }
+  const { started, assumed, confirmed, reversed, costPer = null } = resolutions
+  const outcomes = { started, ...(assumed === undefined ? {} : { assumed }), confirmed, reversed, costPer }
+  return { conversations: total, turns, byRung, ...spend, cost, alerts, resolutions: outcomes }
 }
 
 function knownTraffic(status: ConversationBudgetStatus | undefined): ReturnType<typeof traffic> {

@@ -101,6 +101,63 @@ test('different books add up: counts, money, outcomes, today; quantiles are neve
   })
 })
 
+test('books that tell what all cost come to the exact cost per resolution, those without any resolution included', () => {
+  const part = (resolutions: Partial<TierTotals['resolutions']>): TierTotals =>
+    totalsOf({
+      resolutions: {
+        started: 10,
+        assumed: 0,
+        confirmed: 0,
+        reversed: 0,
+        cost: '0.00',
+        costPer: null,
+        unresolvedCost: '0.00',
+        ...resolutions,
+      },
+    })
+  const a = part({ assumed: 3, confirmed: 2, reversed: 1, cost: '2.00', costPer: '0.50', unresolvedCost: '0.40', isOverTarget: false })
+  const b = part({ cost: '1.00', unresolvedCost: '1.00', isOverTarget: true })
+  assert.deepEqual(mergeTotals([{ pro: a }, { pro: b }])['pro']?.resolutions, {
+    started: 20,
+    assumed: 3,
+    confirmed: 2,
+    reversed: 1,
+    cost: '3.00',
+    costPer: '0.75',
+    unresolvedCost: '1.40',
+    isOverTarget: true,
+  })
+  const older = totalsOf({ resolutions: { started: 5, confirmed: 2, reversed: 0, costPer: '0.20' } })
+  const merged = mergeTotals([{ pro: a }, { pro: older }])['pro']?.resolutions
+  assert.deepEqual([merged?.cost, merged?.costPer], [undefined, '0.40'], 'four at 0.50, two at 0.20')
+})
+
+test('users of different books add up, and those of shared books count once', () => {
+  const users = (active: number): TierTotals['users'] => ({
+    active,
+    spent: '1.00',
+    heavy: 1,
+    heavySpent: '0.60',
+    upgradeCandidates: 2,
+    byUse: { '0-24': active - 1, '100': 1 },
+  })
+  const shared = [
+    from('a', 'shared', 1_000, { pro: totalsOf({ users: users(4) }) }),
+    from('b', 'shared', 2_000, { pro: totalsOf({ users: users(5) }) }),
+  ]
+  assert.deepEqual(mergeTotals(newestTotals(shared, NOW).values())['pro']?.users, users(5))
+  const other = from('c', 'own', 2_000, { pro: totalsOf({ users: users(3) }) })
+  const none = from('d', 'older', 2_000, { pro: totalsOf({}) })
+  assert.deepEqual(mergeTotals(newestTotals([...shared, other, none], NOW).values())['pro']?.users, {
+    active: 8,
+    spent: '2.00',
+    heavy: 2,
+    heavySpent: '1.20',
+    upgradeCandidates: 4,
+    byUse: { '0-24': 6, '100': 2 },
+  })
+})
+
 const money = fc.bigInt({ min: 0n, max: 10n ** 12n })
 const costs = fc.array(money, { minLength: 1, maxLength: 200 })
 

@@ -3,7 +3,8 @@
  * count once, however many they are; different books add up. Pure.
  */
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
-import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import { standingResolutions } from '@farebox/crds/sidecar-status.ts'
+import type { ResolutionTotals, TierTotals, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd, parseSignedUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
@@ -76,8 +77,9 @@ export function mergeTotals(books: Iterable<Totals>): Totals {
 }
 
 /**
- * Counts and money add up exactly. What a resolution cost is weighted by resolutions, rounded down. Users of a day may be in several
- * books: their sum is the most that there can be. Quantiles are exact for one set of books; of several they are the lowest cost of
+ * Counts and money add up exactly. What a resolution cost is what all cost by all resolutions, rounded down; of books that tell no cost,
+ * weighted by resolutions. Users of a day or period may be in several books: their sum is the most that there can be, and one who is
+ * heavy in one book counts as heavy. Quantiles are exact for one set of books; of several they are the lowest cost of
  * which the books together say that so many conversations cost at most that: never too low, and at most the highest of the parts.
  */
 function mergeTier(parts: readonly TierTotals[]): TierTotals {
@@ -95,12 +97,8 @@ function mergeTier(parts: readonly TierTotals[]): TierTotals {
     held: usd(({ held }) => held),
     cost: { p50: quantile(parts, 50), p95: quantile(parts, 95), p99: quantile(parts, 99), max: quantile(parts, 100) },
     alerts: summed(parts.map(({ alerts }) => alerts)),
-    resolutions: {
-      started: count(({ resolutions }) => resolutions.started),
-      confirmed: count(({ resolutions }) => resolutions.confirmed),
-      reversed: count(({ resolutions }) => resolutions.reversed),
-      costPer: costPerResolution(parts),
-    },
+    resolutions: mergeResolutions(parts.map(({ resolutions }) => resolutions)),
+    ...mergeUsers(parts.flatMap(({ users }) => (users === undefined ? [] : [users]))),
     ...(todays.length === 0
       ? {}
       : {
@@ -113,16 +111,64 @@ function mergeTier(parts: readonly TierTotals[]): TierTotals {
   }
 }
 
-function costPerResolution(parts: readonly TierTotals[]): string | null {
+function mergeResolutions(parts: readonly ResolutionTotals[]): ResolutionTotals {
+  const count = (of: (part: ResolutionTotals) => number): number => parts.reduce((sum, part) => sum + of(part), 0)
+  const known = (of: (part: ResolutionTotals) => string | undefined): readonly string[] =>
+    parts.flatMap((part) => {
+      const amount = of(part)
+      return amount === undefined ? [] : [amount]
+    })
+  const costs = known(({ cost }) => cost)
+  const unresolved = known(({ unresolvedCost }) => unresolvedCost)
+  return {
+    started: count(({ started }) => started),
+    ...(parts.some(({ assumed }) => assumed !== undefined) ? { assumed: count(({ assumed = 0 }) => assumed) } : {}),
+    confirmed: count(({ confirmed }) => confirmed),
+    reversed: count(({ reversed }) => reversed),
+    ...(costs.length < parts.length ? {} : { cost: formatUsd(bounded(totalOf(costs))) }),
+    costPer: costs.length < parts.length ? weightedCostPer(parts) : costPer(totalOf(costs), parts),
+    ...(unresolved.length === 0 ? {} : { unresolvedCost: formatUsd(bounded(totalOf(unresolved))) }),
+    // Each set of books decides by itself.
+    ...(parts.some(({ isOverTarget }) => isOverTarget !== undefined)
+      ? { isOverTarget: parts.some(({ isOverTarget }) => isOverTarget === true) }
+      : {}),
+  }
+}
+
+function totalOf(amounts: readonly string[]): NanoUsd {
+  return amounts.reduce((sum, amount) => sum + parseSignedUsd(amount), 0n)
+}
+
+function costPer(cost: NanoUsd, parts: readonly ResolutionTotals[]): string | null {
+  const resolved = BigInt(parts.reduce((sum, part) => sum + standingResolutions(part), 0))
+  return resolved === 0n || cost < 0n ? null : formatUsd(bounded(cost / resolved))
+}
+
+function weightedCostPer(parts: readonly ResolutionTotals[]): string | null {
   let resolved = 0n
   let cost = 0n
-  for (const { resolutions } of parts) {
-    const own = BigInt(Math.max(0, resolutions.confirmed - resolutions.reversed))
-    if (resolutions.costPer === null) continue
+  for (const part of parts) {
+    if (part.costPer === null) continue
+    const own = BigInt(standingResolutions(part))
     resolved += own
-    cost += own * parseUsd(resolutions.costPer)
+    cost += own * parseUsd(part.costPer)
   }
   return resolved === 0n ? null : formatUsd(cost / resolved)
+}
+
+function mergeUsers(parts: readonly TierUserTotals[]): { readonly users?: TierUserTotals } {
+  if (parts.length === 0) return {}
+  const count = (of: (part: TierUserTotals) => number): number => parts.reduce((sum, part) => sum + of(part), 0)
+  return {
+    users: {
+      active: count(({ active }) => active),
+      spent: formatUsd(bounded(totalOf(parts.map(({ spent }) => spent)))),
+      heavy: count(({ heavy }) => heavy),
+      heavySpent: formatUsd(bounded(totalOf(parts.map(({ heavySpent }) => heavySpent)))),
+      upgradeCandidates: count(({ upgradeCandidates }) => upgradeCandidates),
+      byUse: summed(parts.map(({ byUse }) => byUse)),
+    },
+  }
 }
 
 /** What a set of books tells of its costs: so many percent of the conversations cost at most this. */

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { checkObject } from '@farebox/crds/check.ts'
+import { USE_BANDS } from '@farebox/crds/traffic-status.ts'
+import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
 import { compile } from './compile.ts'
 import type { ObjectStatus } from './compile.ts'
 import { readManifests } from './manifests.ts'
@@ -83,6 +85,11 @@ function partOf(statuses: ReadonlyMap<string, ObjectStatus>, key: string): Omit<
   return part
 }
 
+function tiersOf(statuses: ReadonlyMap<string, ObjectStatus>): readonly TierTraffic[] {
+  const status = statuses.get('ConversationBudget/support/desk')
+  return status !== undefined && 'tiers' in status ? (status.tiers ?? []) : []
+}
+
 test('a budget shows what its conversations came to, in all and by tier, the most spent first', () => {
   const statuses = statusesOf(
     SEAT + CHAT + OUTCOME + budget('seat', 'chat', 'outcome'),
@@ -126,7 +133,7 @@ test('a budget shows what its conversations came to, in all and by tier, the mos
         spend: { spent: '0.50', held: '0.002' },
         cost: { p50: '0.11', p95: '0.15', p99: '0.15', max: '0.15' },
         alerts: { '70': 2, '100': 1 },
-        resolutions: { started: 4, confirmed: 2, reversed: 1, costPer: '0.50' },
+        resolutions: { started: 4, confirmed: 2, reversed: 1, ratePercent: 25, costPer: '0.50' },
         margin: { targetPercent: 65, realisedPercent: 63 }, // 1.60 - 0.08 - 0.50 = 1.02
       },
       {
@@ -135,7 +142,7 @@ test('a budget shows what its conversations came to, in all and by tier, the mos
         spend: { spent: '0.30', held: '0.01' },
         cost: { p50: '0.10', p95: '0.20', p99: '0.20', max: '0.20' },
         alerts: { '70': 1 },
-        resolutions: { started: 2, confirmed: 0, reversed: 0 },
+        resolutions: { started: 2, confirmed: 0, reversed: 0, ratePercent: 0 },
         margin: { targetPercent: 70, realisedPercent: 77 }, // two tenths of 19.00: 3.80 - 0.54 - 0.30 = 2.96
       },
     ],
@@ -160,6 +167,49 @@ test('a tier shows the margin that was realised beside the one that it wants, an
   assert.deepEqual(marginOf('seat'), { targetPercent: 70 }, 'nothing was sold yet')
   assert.deepEqual(marginOf('euro'), { targetPercent: 50, realisedPercent: 80 }, 'two euros are 2.50 dollars')
   assert.partialDeepStrictEqual(statuses.get('PricingTier/seat'), { derived: { perConversation: '0.30', perUser: '3.00' } })
+})
+
+test('a tier priced per resolution shows the rate, what a resolution costs, may cost and is sold for, and what was lost', () => {
+  const resolutions = { started: 9, assumed: 2, confirmed: 4, reversed: 1, cost: '2.50', costPer: '0.50', unresolvedCost: '0.75' }
+  const statuses = statusesOf(
+    OUTCOME + CHAT + budget('outcome', 'chat'),
+    report({ outcome: { conversations: 9, spent: '7.77', resolutions }, chat: { conversations: 1, spent: '0.10' } }),
+  )
+  const status = partOf(statuses, 'ConversationBudget/support/desk')
+  assert.partialDeepStrictEqual(status, { resolutions: { started: 9, assumed: 2, confirmed: 4, reversed: 1 } })
+  const [outcome, chat] = tiersOf(statuses)
+  assert.deepEqual(outcome?.resolutions, {
+    started: 9,
+    assumed: 2,
+    confirmed: 4,
+    reversed: 1,
+    ratePercent: 55,
+    costPer: '0.50',
+    targetCostPer: '0.30',
+    pricePer: '1.00',
+    unresolvedCost: '0.75',
+  })
+  assert.deepEqual(outcome?.margin, { targetPercent: 60, realisedPercent: 40 }, 'of five: 5.00 - 0.50 - 2.50, unresolved ones included')
+  assert.deepEqual(chat?.resolutions, { started: 0, confirmed: 0, reversed: 0 })
+})
+
+test('a tier shows its users: heavy ones and their share of the cost, candidates for another plan, cohorts by use', () => {
+  const users = {
+    active: 40,
+    spent: '20.00',
+    heavy: 2,
+    heavySpent: '7.99',
+    upgradeCandidates: 3,
+    byUse: { '0-24': 30, '25-49': 7, '50-74': 0, '75-99': 2, '100': 1, '101': 5 },
+  }
+  const statuses = statusesOf(SEAT + budget('seat'), report({ seat: { conversations: 50, spent: '20.00', users } }))
+  assert.deepEqual(tiersOf(statuses)[0]?.users, {
+    active: 40,
+    heavy: 2,
+    heavySharePercent: 39,
+    upgradeCandidates: 3,
+    byUse: { '0-24': 30, '25-49': 7, '75-99': 2, '100': 1 },
+  })
 })
 
 test('a tier that is refused has no realised margin; what is not here is left out', () => {
@@ -192,7 +242,22 @@ test('a status stays below 16 KiB with more tiers, longer names, larger amounts 
     held: amount,
     cost: { p50: amount, p95: amount, p99: amount, max: amount },
     alerts: Object.fromEntries(Array.from({ length: 100 }, (_, index) => [index + 1, Math.floor(many)])),
-    resolutions: { started: Math.floor(many), confirmed: Math.floor(many), reversed: 1, costPer: amount },
+    resolutions: {
+      started: Math.floor(many),
+      assumed: Math.floor(many),
+      confirmed: Math.floor(many),
+      reversed: 1,
+      costPer: amount,
+      unresolvedCost: amount,
+    },
+    users: {
+      active: Math.floor(many),
+      spent: amount,
+      heavy: Math.floor(many),
+      heavySpent: amount,
+      upgradeCandidates: Math.floor(many),
+      byUse: Object.fromEntries(USE_BANDS.map((band) => [band, Math.floor(many)])),
+    },
   }
   const statuses = statusesOf(CHAT + budget('chat'), report(Object.fromEntries(names.map((name) => [name, totals]))))
   const longest = { type: 'Programmed', status: 'False', reason: 'R'.repeat(64), message: 'm'.repeat(1024), lastTransitionTime: '' }

@@ -3,8 +3,9 @@ import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget
 import { ObjectName } from '@farebox/crds/fields.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
-import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
-import { ALERTS_SHOWN_MAX, MARGIN_PERCENT_MIN, TIERS_SHOWN_MAX } from '@farebox/crds/traffic-status.ts'
+import { sharePercent, standingResolutions } from '@farebox/crds/sidecar-status.ts'
+import type { ResolutionTotals, TierTotals, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
+import { ALERTS_SHOWN_MAX, MARGIN_PERCENT_MIN, TIERS_SHOWN_MAX, USE_BANDS } from '@farebox/crds/traffic-status.ts'
 import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
 import { formatUsd, parseSignedUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
@@ -33,7 +34,7 @@ export function withTraffic(
   }
   const budget = `ConversationBudget/${report.config.budget}`
   const status = statuses.get(budget)
-  if (status !== undefined) statuses.set(budget, { ...status, ...trafficOf(report.tiers, margins) })
+  if (status !== undefined) statuses.set(budget, { ...status, ...trafficOf(report.tiers, margins, goalsOf(compiled)) })
   return statuses
 }
 
@@ -58,6 +59,19 @@ export function marginsOf(
   )
 }
 
+/** Of each tier that is priced per resolution: what one may cost, and what it is sold for, in US dollars. */
+export type ResolutionGoals = ReadonlyMap<string, Pick<TierTraffic['resolutions'], 'targetCostPer' | 'pricePer'>>
+
+export function goalsOf({ tiers }: Pick<Compiled, 'tiers'>): ResolutionGoals {
+  return new Map(
+    [...tiers].flatMap(([name, compiled]) => {
+      if (compiled.status !== 'accepted' || compiled.contract.pricing.model !== 'PerResolution') return []
+      const { price, targetCostPerResolution: target } = compiled.contract.pricing
+      return [[name, { pricePer: price, ...(target === undefined ? {} : { targetCostPer: target }) }] as const]
+    }),
+  )
+}
+
 /** In US dollars, by the contract that is compiled of it. */
 function priceOf({ metadata, spec }: PricingTier, { tiers }: Pick<Compiled, 'tiers'>): TierPrice | null {
   const compiled = tiers.get(metadata.name)
@@ -72,11 +86,12 @@ function priceOf({ metadata, spec }: PricingTier, { tiers }: Pick<Compiled, 'tie
   }
 }
 
-/** Null while nothing was sold. A price per resolution is set against what the resolutions of the same days cost. */
+/** Null while nothing was sold. A price per resolution is set against what all conversations of the same days cost, resolved or not. */
 function realisedPercent({ conversations, spent, resolutions }: TierTotals, price: TierPrice): number | null {
-  const resolved = Math.max(0, resolutions.confirmed - resolutions.reversed)
-  const inference = price.pricing === 'PerResolution' ? parseUsd(resolutions.costPer ?? '0') * BigInt(resolved) : parseUsd(spent)
-  return marginPercent(earnedBy({ conversations, resolved }, price), inference)
+  const resolved = standingResolutions(resolutions)
+  const { cost, costPer } = resolutions
+  const ofDays = cost === undefined ? parseUsd(costPer ?? '0') * BigInt(resolved) : parseSignedUsd(cost)
+  return marginPercent(earnedBy({ conversations, resolved }, price), price.pricing === 'PerResolution' ? ofDays : parseUsd(spent))
 }
 
 export type BudgetTraffic = Required<
@@ -86,10 +101,15 @@ export type BudgetTraffic = Required<
 /** Of the keys that sidecars tell, those that a status can hold: a later version of them may know rungs that we do not. */
 const RUNGS_SHOWN: ReadonlySet<string> = new Set(['None', ...RUNGS])
 const isRung = (key: string): boolean => RUNGS_SHOWN.has(key)
+const isBand = (key: string): boolean => USE_BANDS.some((band) => band === key)
 const isPercent = (key: string): boolean => /^(100|[1-9][0-9]?)$/.test(key)
 
 /** What these totals come to, in all and by tier. */
-export function trafficOf(totalsByTier: TrafficReport['tiers'], margins: ReadonlyMap<string, TierTraffic['margin']>): BudgetTraffic {
+export function trafficOf(
+  totalsByTier: TrafficReport['tiers'],
+  margins: ReadonlyMap<string, TierTraffic['margin']>,
+  goals: ResolutionGoals,
+): BudgetTraffic {
   const used = Object.entries(totalsByTier)
     .filter(([tier, totals]) => totals.conversations > 0 && ObjectName.safeParse(tier).success)
     .toSorted(([a, { spent: ofA }], [b, { spent: ofB }]) => compare(parseUsd(ofB), parseUsd(ofA)) || (a < b ? -1 : 1))
@@ -118,18 +138,21 @@ export function trafficOf(totalsByTier: TrafficReport['tiers'], margins: Readonl
     resolutions: {
       started: count(({ resolutions }) => resolutions.started),
       confirmed: count(({ resolutions }) => resolutions.confirmed),
+      ...(all.some(({ resolutions }) => resolutions.assumed !== undefined)
+        ? { assumed: count(({ resolutions }) => resolutions.assumed ?? 0) }
+        : {}),
       reversed: count(({ resolutions }) => resolutions.reversed),
     },
     tiers: used.slice(0, TIERS_SHOWN_MAX).map(([tier, totals]) => {
-      const { conversations, turns, byRung, spent, held, cost, alerts } = totals
-      const { costPer, ...outcomes } = totals.resolutions
+      const { conversations, turns, byRung, spent, held, cost, alerts, users } = totals
       return {
         tier,
         conversations: { total: counting(conversations), turns: counting(turns), byRung: counted([byRung], isRung) },
         spend: { spent, held },
         cost,
         alerts: highest(counted([alerts], isPercent)),
-        resolutions: { ...outcomesOf(outcomes), ...(costPer === null ? {} : { costPer }) },
+        resolutions: { ...resolutionsOf(totals.resolutions), ...goals.get(tier) },
+        ...(users === undefined ? {} : { users: usersOf(users) }),
         margin: margins.get(tier) ?? {},
       }
     }),
@@ -150,11 +173,28 @@ function counted(parts: readonly Readonly<Record<string, number>>[], isShown: (k
   return sums
 }
 
-function outcomesOf({ started, confirmed, reversed }: Omit<TierTotals['resolutions'], 'costPer'>): TierOutcomes {
-  return { started: counting(started), confirmed: counting(confirmed), reversed: counting(reversed) }
+function resolutionsOf(resolutions: ResolutionTotals): TierTraffic['resolutions'] {
+  const { started, assumed, confirmed, reversed, costPer, unresolvedCost } = resolutions
+  return {
+    started: counting(started),
+    ...(assumed === undefined ? {} : { assumed: counting(assumed) }),
+    confirmed: counting(confirmed),
+    reversed: counting(reversed),
+    ...(started <= 0 ? {} : { ratePercent: sharePercent(BigInt(standingResolutions(resolutions)), BigInt(started)) }),
+    ...(costPer === null ? {} : { costPer }),
+    ...(unresolvedCost === undefined ? {} : { unresolvedCost }),
+  }
 }
 
-type TierOutcomes = Pick<TierTraffic['resolutions'], 'started' | 'confirmed' | 'reversed'>
+function usersOf({ active, spent, heavy, heavySpent, upgradeCandidates, byUse }: TierUserTotals): NonNullable<TierTraffic['users']> {
+  return {
+    active: counting(active),
+    heavy: counting(heavy),
+    heavySharePercent: sharePercent(parseSignedUsd(heavySpent), parseSignedUsd(spent)),
+    upgradeCandidates: counting(upgradeCandidates),
+    byUse: counted([byUse], isBand),
+  }
+}
 
 /** Within what a status can hold. */
 function counting(sum: number): number {

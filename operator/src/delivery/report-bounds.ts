@@ -8,20 +8,22 @@ import type { SidecarReport } from '@farebox/crds/delivery.ts'
 const COUNT_MAX = 1_000_000_000_000
 const TIERS_MAX = 256
 const NAME_CHARS_MAX = 253
-/** Rungs, or thresholds of alerts. */
+/** Rungs, thresholds of alerts, or bands of use. */
 const KEYS_MAX = 64
 
 /** Which field is beyond all bounds, and how; null: none. */
 export function excessIn({ status }: Pick<SidecarReport, 'status'>): string | null {
   const tiers = Object.entries(status?.tiers ?? {})
   if (tiers.length > TIERS_MAX) return `status.tiers: must be at most ${TIERS_MAX}`
-  for (const [tier, { conversations, turns, byRung, alerts, resolutions, today }] of tiers) {
+  for (const [tier, { conversations, turns, byRung, alerts, resolutions, users, today }] of tiers) {
     if (tier.length > NAME_CHARS_MAX) return `status.tiers: a name must have at most ${NAME_CHARS_MAX} characters`
-    for (const [field, counts] of Object.entries({ byRung, alerts })) {
+    const byUse = users?.byUse ?? {}
+    for (const [field, counts] of Object.entries({ byRung, alerts, byUse })) {
       if (Object.keys(counts).length > KEYS_MAX) return `status.tiers.${tier}.${field}: must have at most ${KEYS_MAX} keys`
     }
-    const { started, confirmed, reversed } = resolutions
-    const counts = [conversations, turns, started, confirmed, reversed, today?.turns ?? 0, today?.users ?? 0]
+    const { started, assumed = 0, confirmed, reversed } = resolutions
+    const ofUsers = [users?.active ?? 0, users?.heavy ?? 0, users?.upgradeCandidates ?? 0, ...Object.values(byUse)]
+    const counts = [conversations, turns, started, assumed, confirmed, reversed, today?.turns ?? 0, today?.users ?? 0, ...ofUsers]
     if (![...counts, ...Object.values(byRung), ...Object.values(alerts)].every(isCount))
       return `status.tiers.${tier}: each count must be from 0 to ${COUNT_MAX}`
   }

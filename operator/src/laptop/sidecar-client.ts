@@ -3,6 +3,8 @@ import { BalancesSchema, LEDGER_PAGE_MAX, LedgerPageSchema } from '@farebox/crds
 import type { Balances, LedgerLine, LedgerPage } from '@farebox/crds/ledger-page.ts'
 import { SidecarStatusSchema } from '@farebox/crds/sidecar-status.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
+import { UsersPageSchema } from '@farebox/crds/users-page.ts'
+import type { UsersPage } from '@farebox/crds/users-page.ts'
 import { USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
 
@@ -60,6 +62,12 @@ export class SidecarClient {
   /** By the app's own id or the hashed one. */
   async conversation(id: string): Promise<Standing> {
     return StandingSchema.parse(await this.#ask('GET', `/farebox/v1/conversations/${encodeURIComponent(id)}`))
+  }
+
+  /** The heaviest users of a tier in its current period; of the default tier where none is named. */
+  async users({ tier, limit }: { readonly tier?: string; readonly limit: number }): Promise<UsersPage> {
+    const query = new URLSearchParams({ limit: String(limit), ...(tier === undefined ? {} : { tier }) })
+    return UsersPageSchema.parse(await this.#ask('GET', `/farebox/v1/users?${query.toString()}`))
   }
 
   /** Pages of ledger entries from after `after` on, to the newest. */

@@ -3,6 +3,7 @@
  * back into bytes: whatever is not changed goes out exactly as the client wrote it.
  */
 import type { Usage } from '@farebox/crds/usage.ts'
+import type { OtherUsage } from './cost.ts'
 
 /** Wire formats: what a request is written in. */
 export const WIRES = [
@@ -18,6 +19,8 @@ export const WIRES = [
   'gemini',
 ] as const
 export type WireName = (typeof WIRES)[number]
+/** Calls that are no talk: they cost, but nothing in them is rewritten, no other model takes them over, and no window is theirs. */
+export const UNTALKED_WIRES: ReadonlySet<WireName> = new Set(['completions', 'embeddings', 'images', 'speech', 'transcriptions'])
 
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject
 export interface JsonObject {
@@ -107,12 +110,18 @@ export interface ModelRequest {
   readonly outputLimit: OutputLimit | null
   /** The field that bounds output where the client names none. */
   readonly outputField: string
+  /** The provider takes no smaller bound than this; absent: 1. */
+  readonly outputFloor?: number
   /** False: nothing is written that a bound of output could bound (embeddings, images, speech). */
   readonly generates: boolean
   /** The most that is used beside tokens: images made, characters spoken, seconds heard. */
   readonly units: Readonly<Partial<Usage>>
   /** History that the provider keeps: it is billed with every call, and cannot be rewritten. */
   readonly earlier: { readonly kind: 'response' | 'conversation'; readonly id: string } | null
+  /** Names of what the provider keeps or has sealed of the history: where no id is given, they lead to the conversation. */
+  readonly keptNames?: readonly string[]
+  /** Parts of it are only named, and the provider alone can read them: it must be asked how long they are. */
+  readonly onlyNamed?: boolean
   readonly messages: readonly Message[]
   readonly tools: 'none' | 'offered' | 'forced'
   /** `tool_choice` is `none` already. */
@@ -132,8 +141,10 @@ export interface ModelRequest {
   /** Names of the top-level fields that are present. */
   readonly fields: ReadonlySet<string>
   readonly hosted: HostedTools
+  /** For how long the request asks the provider to keep its input, at most; absent: providers that write of themselves keep it for a short time. */
+  readonly cacheWrites?: 'none' | 'short' | 'long'
   /** A message of ours, as this wire writes it. */
-  own(role: 'system' | 'user' | 'assistant', text: string): Message
+  readonly own: (role: 'system' | 'user' | 'assistant', text: string) => Message
 }
 
 /** A bound of the output, per answer, and the field that holds it. */
@@ -165,8 +176,16 @@ export interface AnswerFacts {
   readonly serviceTier: string | null
   /** The id under which the provider keeps the answer; null where it keeps none. */
   readonly responseId: string | null
+  /** Names under which parts of it may come back: what the provider keeps, or has sealed. */
+  readonly keptNames?: readonly string[]
   /** Null when the provider gave none. */
   readonly usage: Usage | null
+  /** The provider said nothing of it: worked out here, from above, from what it made. */
+  readonly isEstimate?: boolean
+  /** Its input is the sum of several readings of the context, between which the provider called tools or compacted. */
+  readonly isSum?: boolean
+  /** What the call used beside that. Absent: nothing. */
+  readonly others?: readonly OtherUsage[]
   readonly finishReason: string | null
   /** Tool calls that the answer makes, by name; for `resolution.toolNames`. */
   readonly toolNames: readonly string[]

@@ -4,7 +4,9 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import { newConversation } from '../core/conversation-change.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
 import type { BudgetStore } from '../store/store.ts'
+import { OutcomeWatch } from './outcome-watch.ts'
 import { totalsByTier } from './status.ts'
+import { UserBook } from './user-book.ts'
 
 const NOW_MS = Date.UTC(2026, 10, 24, 12)
 const COST = 1_000_000n
@@ -28,9 +30,13 @@ async function withConversations(count: number, run: (store: BudgetStore) => Pro
   }
 }
 
+function counting(store: BudgetStore): Parameters<typeof totalsByTier>[0] {
+  return { store, nowMs: () => NOW_MS, outcomes: new OutcomeWatch(store), users: new UserBook(store) }
+}
+
 test("a status tells today's totals, and costs exactly while all conversations can be looked at", () =>
   withConversations(100, async (store) => {
-    const { pro, basic } = await totalsByTier({ store, nowMs: () => NOW_MS }, ['pro', 'basic'])
+    const { pro, basic } = await totalsByTier(counting(store), ['pro', 'basic'], {})
     assert.deepEqual(pro?.today, { turns: 100, spent: '5.05', users: 7 })
     assert.deepEqual(pro.cost, { p50: '0.05', p95: '0.095', p99: '0.099', max: '0.10' })
     assert.deepEqual([basic?.conversations, basic?.today], [0, { turns: 0, spent: '0.00', users: 0 }])
@@ -38,7 +44,7 @@ test("a status tells today's totals, and costs exactly while all conversations c
 
 test('of more conversations than it looks at it tells all, and their costs a little too high', () =>
   withConversations(6_000, async (store) => {
-    const { pro } = await totalsByTier({ store, nowMs: () => NOW_MS }, [])
+    const { pro } = await totalsByTier(counting(store), [], {})
     assert.deepEqual([pro?.conversations, pro?.turns, pro?.spent], [6_000, 6_000, '18003.00'])
     assert.equal(pro?.byRung['None'], 5_000)
     for (const [told, exact] of [

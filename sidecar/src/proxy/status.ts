@@ -1,6 +1,7 @@
 /** Totals for whoever reports status: config in force, conversations by rung, spend and outcomes per tier. */
 import { RUNGS } from '@farebox/crds/ladder.ts'
-import type { SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { ResolutionTotals, SidecarStatus, TierTotals, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
@@ -11,6 +12,7 @@ import { sessionAccount } from '../core/terms.ts'
 import type { Totals } from '../core/totals.ts'
 import { CONVERSATION_LIFE_MS, StoreError } from '../store/store.ts'
 import type { DaysQuery, OutcomeTotals } from '../store/store.ts'
+import type { ShownTier } from '../telemetry/metrics.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { dayOf } from './outcome-watch.ts'
 
@@ -45,33 +47,108 @@ function storeOf({ storeIsShared, storeStanding }: Gateway): SidecarStatus['stor
 /** None while the store is away. */
 export async function tiersOf(gateway: Gateway, { config }: Policy): Promise<Record<string, TierTotals>> {
   try {
-    return await totalsByTier(gateway, config.tiers.allowed)
+    return await totalsByTier(gateway, config.tiers.allowed, config.contracts)
   } catch (error) {
     if (error instanceof StoreError && error.code === 'away') return {}
     throw error
   }
 }
 
+/** What of these totals metrics show, next to what the contracts want. */
+export function shownTiers(
+  tiers: Readonly<Record<string, TierTotals>>,
+  contracts: Readonly<Record<string, Contract>>,
+): readonly ShownTier[] {
+  return Object.entries(tiers).map(([tier, totals]) => {
+    const pricing = Object.hasOwn(contracts, tier) ? contracts[tier]?.pricing : undefined
+    if (pricing?.model !== 'PerResolution') return { tier, totals }
+    const { price, targetCostPerResolution } = pricing
+    return { tier, totals, pricePer: price, ...(targetCostPerResolution === undefined ? {} : { targetCostPer: targetCostPerResolution }) }
+  })
+}
+
+type Counting = Pick<Gateway, 'store' | 'nowMs' | 'outcomes' | 'users'>
+
 /** Of the tiers that are asked for, and of those that conversations have. */
 export async function totalsByTier(
-  gateway: Pick<Gateway, 'store' | 'nowMs'>,
+  gateway: Counting,
   asked: readonly string[],
+  contracts: Readonly<Record<string, Contract>>,
 ): Promise<Record<string, TierTotals>> {
   const nowMs = gateway.nowMs()
   const conversations = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
   const spends = await spendOf(gateway, conversations)
+  const isAll = conversations.length < CONVERSATIONS_MAX
   const tiers: Record<string, TierTotals> = {}
   for (const tier of new Set([...asked, ...conversations.map((conversation) => conversation.tier)])) {
     const own = conversations.filter((conversation) => conversation.tier === tier)
+    const contract = Object.hasOwn(contracts, tier) ? contracts[tier] : undefined // a plan may be called constructor
     const [outcomes, today] = await Promise.all([
       gateway.store.readOutcomes(lastDays(tier, nowMs, WINDOW_DAYS)),
       gateway.store.readTotals(lastDays(tier, nowMs, 1)),
     ])
-    const seen = totalsOf(own, spends, outcomes, today)
-    const isAll = conversations.length < CONVERSATIONS_MAX
+    const seen = {
+      ...totalsOf(own, spends, today),
+      resolutions: {
+        ...resolutionsOf(outcomes),
+        ...(contract?.pricing.model === 'PerResolution' || outcomes.started > 0
+          ? { unresolvedCost: formatUsd(unresolvedCost(own, { spends, isAll, nowMs, cost: outcomes.cost })) }
+          : {}),
+        ...(contract?.pricing.model === 'PerResolution' ? { isOverTarget: await gateway.outcomes.ladderApplies(contract, nowMs) } : {}),
+      },
+      ...(contract === undefined ? {} : { users: await usersOf(gateway, contract, nowMs) }),
+    }
     tiers[tier] = isAll ? seen : { ...seen, ...sessionsOf(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS))) }
   }
   return tiers
+}
+
+async function usersOf({ users }: Counting, contract: Contract, nowMs: number): Promise<TierUserTotals> {
+  const { active, spent, heavy, upgradeCandidates, byUse } = await users.use(contract, nowMs)
+  return {
+    active,
+    spent: formatUsd(spent),
+    heavy: heavy.users,
+    heavySpent: formatUsd(heavy.spent),
+    upgradeCandidates,
+    byUse: { ...byUse },
+  }
+}
+
+function resolutionsOf(outcomes: OutcomeTotals): ResolutionTotals {
+  const { started, assumed, confirmed, reversed, confirmedAssumed, cost } = outcomes
+  const perResolution = costPerResolution([outcomes])
+  return {
+    started,
+    // One that was assumed before these days may have been confirmed in them.
+    assumed: Math.max(0, assumed - confirmedAssumed),
+    confirmed,
+    reversed,
+    cost: formatUsd(cost),
+    costPer: perResolution === null || perResolution < 0n ? null : formatUsd(perResolution),
+  }
+}
+
+/**
+ * What conversations with a turn in the window have cost in all that have no resolution now. It is never more than the window cost.
+ * Where only the newest conversations were looked at, their share is taken for that of all.
+ */
+function unresolvedCost(
+  conversations: readonly Conversation[],
+  seen: { readonly spends: ReadonlyMap<string, Spend>; readonly isAll: boolean; readonly nowMs: number; readonly cost: NanoUsd },
+): NanoUsd {
+  const { spends, isAll, nowMs, cost } = seen
+  const fromDay = dayOf(nowMs - (WINDOW_DAYS - 1) * DAY_MS)
+  let all = 0n
+  let unresolved = 0n
+  for (const { id, lastTurnAtMs, resolution } of conversations) {
+    const spent = spends.get(id)?.spent ?? 0n
+    if (dayOf(lastTurnAtMs) < fromDay) continue
+    all += spent
+    if (resolution === 'none' || resolution === 'reversed') unresolved += spent
+  }
+  const asked = isAll ? unresolved : all === 0n ? 0n : (cost * unresolved) / all
+  return asked < cost ? asked : cost > 0n ? cost : 0n
 }
 
 /** The last of these days is today. */
@@ -91,10 +168,7 @@ interface Spend {
 }
 
 /** What each conversation has spent over all its sessions, and holds now. */
-async function spendOf(
-  gateway: Pick<Gateway, 'store' | 'nowMs'>,
-  conversations: readonly Conversation[],
-): Promise<ReadonlyMap<string, Spend>> {
+async function spendOf(gateway: Counting, conversations: readonly Conversation[]): Promise<ReadonlyMap<string, Spend>> {
   const sessions = conversations.flatMap((conversation) =>
     Array.from({ length: conversation.session }, (_, index) => ({ conversation, account: sessionAccount(conversation.id, index + 1) })),
   )
@@ -115,9 +189,8 @@ async function spendOf(
 function totalsOf(
   conversations: readonly Conversation[],
   spends: ReadonlyMap<string, Spend>,
-  outcomes: OutcomeTotals,
   today: Totals,
-): TierTotals {
+): Omit<TierTotals, 'resolutions' | 'users'> {
   const byRung: Record<string, number> = Object.fromEntries(['None', ...RUNGS].map((rung) => [rung, 0]))
   const alerts: Record<string, number> = {}
   const costs: NanoUsd[] = []
@@ -135,7 +208,6 @@ function totalsOf(
     turns += conversation.turns
   }
   costs.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
-  const perResolution = costPerResolution([outcomes])
   return {
     conversations: conversations.length,
     turns,
@@ -144,12 +216,6 @@ function totalsOf(
     held: formatUsd(held),
     cost: { p50: quantile(costs, 50), p95: quantile(costs, 95), p99: quantile(costs, 99), max: quantile(costs, 100) },
     alerts,
-    resolutions: {
-      started: outcomes.started,
-      confirmed: outcomes.confirmed,
-      reversed: outcomes.reversed,
-      costPer: perResolution === null ? null : formatUsd(perResolution),
-    },
     today: { turns: today.turns, spent: formatUsd(today.spent), users: today.users },
   }
 }

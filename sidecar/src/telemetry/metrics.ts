@@ -3,12 +3,16 @@
  * the config, models from the price list (others are `other`), codes from the error table. Never a conversation or a user.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { standingResolutions } from '@farebox/crds/sidecar-status.ts'
+import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { NANO_PER_USD } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { StoreStanding } from '../store/store-standing.ts'
 
 /** Distinct label sets of one metric; past it, series go to `other`. */
 const SERIES_MAX = 2_000
+/** Tiers that gauges are told of. */
+const TIERS_SHOWN_MAX = 64
 const SECONDS_BUCKETS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84]
 
 export class Metrics {
@@ -26,6 +30,23 @@ export class Metrics {
   readonly alerts = this.#counter('farebox_alerts_total', 'Alert thresholds reached, each once per conversation', ['tier', 'percent'])
   readonly overrun = this.#counter('farebox_overrun_usd_total', 'Billed above the hold, in US dollars', ['model'])
   readonly summaries = this.#counter('farebox_summaries_total', 'Summaries by outcome', ['tier', 'outcome'])
+  readonly sessions = this.#counter('farebox_sessions_opened_total', 'Further sessions of conversations, by why the one before was over', [
+    'tier',
+    'why',
+  ])
+  readonly resetsSkipped = this.#counter('farebox_resets_skipped_total', 'Sessions that were over while no other might follow', [
+    'tier',
+    'why',
+    'reason',
+  ])
+  readonly memory = this.#counter('farebox_memory_entries_total', 'Questions and answers to be remembered, by whether they were', [
+    'tier',
+    'outcome',
+  ])
+  readonly outcomes = this.#counter('farebox_outcomes_total', 'What became of conversations, as this sidecar entered it', [
+    'tier',
+    'outcome',
+  ])
   readonly partial = this.#counter('farebox_partial_settlements_total', 'Turns settled without the final word of the provider', ['source'])
   readonly savedBytes = this.#counter('farebox_saved_bytes_total', 'Bytes of history that shaping kept from the provider', ['tier'])
   readonly waits = this.#counter('farebox_money_waits_total', 'Calls that waited for money held by others', ['outcome'])
@@ -81,6 +102,51 @@ export class Metrics {
     this.#total('farebox_bypass_found_total', 'Looks that found a connection to a provider past this sidecar', () => state().bypass.found)
   }
 
+  /** Asked for when somebody looks. Of all that share the store, so that each tells the same. */
+  watchTiers(tiers: () => Iterable<ShownTier>): void {
+    const gauge = (name: string, help: string, value: (tier: ShownTier) => number | undefined): void =>
+      this.#tierGauge(name, help, [], tiers, (shown) => {
+        const told = value(shown)
+        return told === undefined ? [] : [[{ tier: shown.tier }, told]]
+      })
+    const usd = (amount: string | undefined | null): number | undefined =>
+      amount === undefined || amount === null ? undefined : Number(amount)
+    this.#tierGauge(
+      'farebox_resolutions',
+      'Outcomes of the last 28 days: assumed and confirmed resolutions, and those taken back',
+      ['outcome'],
+      tiers,
+      ({ tier, totals: { resolutions } }) =>
+        (['started', 'assumed', 'confirmed', 'reversed'] as const).map((outcome) => [{ tier, outcome }, resolutions[outcome] ?? 0]),
+    )
+    gauge('farebox_resolution_ratio', 'Of the conversations that began, the share whose resolution stands, in 28 days', ({ totals }) =>
+      totals.resolutions.started === 0 ? undefined : standingResolutions(totals.resolutions) / totals.resolutions.started,
+    )
+    gauge('farebox_resolution_cost_usd', 'What a resolution cost in the last 28 days, in US dollars', ({ totals }) =>
+      usd(totals.resolutions.costPer),
+    )
+    gauge('farebox_resolution_target_usd', 'What a resolution may cost, in US dollars', ({ targetCostPer }) => usd(targetCostPer))
+    gauge('farebox_resolution_price_usd', 'What a resolution is sold for, in US dollars', ({ pricePer }) => usd(pricePer))
+    gauge('farebox_resolution_over_target', '1: conversations that begin now climb the ladder below their cap', ({ totals }) =>
+      totals.resolutions.isOverTarget === undefined ? undefined : Number(totals.resolutions.isOverTarget),
+    )
+    gauge('farebox_unresolved_cost_usd', 'What conversations without a resolution cost in the last 28 days, in US dollars', ({ totals }) =>
+      usd(totals.resolutions.unresolvedCost),
+    )
+    gauge('farebox_users', 'Users of the current period who cost something', ({ totals }) => totals.users?.active)
+    gauge('farebox_heavy_users', 'Of them, those who cost many times the median user', ({ totals }) => totals.users?.heavy)
+    gauge('farebox_heavy_users_cost_usd', 'What those cost, in US dollars', ({ totals }) => usd(totals.users?.heavySpent))
+    gauge('farebox_users_cost_usd', 'What all of them cost, in US dollars', ({ totals }) => usd(totals.users?.spent))
+    gauge(
+      'farebox_upgrade_candidates',
+      'Users past the share of their budget at which the next plan is told of',
+      ({ totals }) => totals.users?.upgradeCandidates,
+    )
+    this.#tierGauge('farebox_users_by_use', 'Users by the percent of their budget that they used', ['percent'], tiers, ({ tier, totals }) =>
+      Object.entries(totals.users?.byUse ?? {}).map(([percent, count]) => [{ tier, percent }, count]),
+    )
+  }
+
   render(): Promise<string> {
     return this.registry.metrics()
   }
@@ -90,6 +156,24 @@ export class Metrics {
 
   #gauge(name: string, help: string, value: () => number): void {
     const gauge: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => gauge.set(value()) })
+  }
+  #tierGauge(
+    name: string,
+    help: string,
+    more: readonly string[],
+    tiers: () => Iterable<ShownTier>,
+    samples: (tier: ShownTier) => readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[],
+  ): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      labelNames: ['tier', ...more],
+      registers: [this.registry],
+      collect() {
+        gauge.reset()
+        for (const tier of [...tiers()].slice(0, TIERS_SHOWN_MAX)) for (const [labels, value] of samples(tier)) gauge.set(labels, value)
+      },
+    })
   }
   #total(name: string, help: string, value: () => number): void {
     const counter: Counter = new Counter({
@@ -116,6 +200,14 @@ export interface DeliveryState {
   readonly staleMs: number
   readonly clockSkewMs: number
   readonly bypass: { readonly looks: number; readonly found: number }
+}
+
+/** What status tells of a tier, and what its contract wants of it, in US dollars. */
+export interface ShownTier {
+  readonly tier: string
+  readonly totals: TierTotals
+  readonly targetCostPer?: string
+  readonly pricePer?: string
 }
 
 /** US dollars as a float: for graphs only, never the book of record. */

@@ -1,0 +1,24 @@
+/** When a turn takes the resolution of its conversation back: the user came back with it. */
+import type { Conversation } from './conversation.ts'
+
+/** A turn that came to an answer. */
+export interface TurnBack {
+  readonly beganAtMs: number
+  /** A question of the user, not the next call of a tool loop. */
+  readonly isOfUser: boolean
+  /** The app said that it begins a new task: what was resolved is not what this is about. */
+  readonly isNewTask: boolean
+}
+
+/**
+ * Within the reopen window a question of the user that came after a resolution takes it back; an assumed one any turn does, for quiet is
+ * all that it was assumed by. After the window it stands: what comes then is something else.
+ */
+export function isTakenBack(
+  { resolution, resolvedAtMs }: Pick<Conversation, 'resolution' | 'resolvedAtMs'>,
+  { beganAtMs, isOfUser, isNewTask }: TurnBack,
+  reopenWindowMs: number,
+): boolean {
+  if (resolvedAtMs === null || isNewTask || beganAtMs - resolvedAtMs > reopenWindowMs) return false
+  return resolution === 'assumed' || (resolution === 'confirmed' && isOfUser && beganAtMs > resolvedAtMs)
+}
