@@ -187,7 +187,10 @@ describe('Reset', () => {
         sent.messages.map(({ role }) => role),
         ['user', 'user'],
       )
-      assert.match(sent.messages[0]?.content ?? '', /^\[New session: turns 1-\d+ of the earlier conversation left out\]$/)
+      assert.match(
+        sent.messages[0]?.content ?? '',
+        /^\[New session \(the last one had used up its budget\): turns 1-\d+ of the earlier conversation left out\]$/,
+      )
       assert.equal(sent.messages[1]?.content, question)
       const standing = await sidecar.standing('fresh')
       assert.deepEqual([standing.session, standing.budget, standing.alerts, standing.rung], [session, BUDGET, [], 'None'])
@@ -230,7 +233,7 @@ describe('Reset', () => {
     const { messages } = JSON.parse(turns.at(-1)?.body.toString() ?? '') as { readonly messages: readonly { readonly content: string }[] }
     assert.match(
       messages[0]?.content ?? '',
-      /^\[New session: turns 1-\d+ of the earlier conversation left out\]\n\n\[Earlier conversation summarised by farebox/,
+      /^\[New session \(the last one had used up its budget\): turns 1-\d+ of the earlier conversation left out\]\n\n\[Earlier conversation summarised by farebox/,
     )
     assert.equal(messages.length, 2)
     assert.ok(said.text.endsWith(BUILT_IN_TEXTS.Reset.en))

@@ -60,6 +60,16 @@ export function startTalk(sidecar: Sidecar, headers: Readonly<Record<string, str
   }
 }
 
+/** The same talk, each of whose turns is in the books before the next begins: an answer ends a moment earlier. */
+export function settled(sidecar: Pick<Sidecar, 'idle'>, talk: Talk): Talk {
+  const ended = async (speaking: Promise<Said>): Promise<Said> => {
+    const said = await speaking
+    await sidecar.idle()
+    return said
+  }
+  return { messages: talk.messages, say: (text, options) => ended(talk.say(text, options)), goOn: (options) => ended(talk.goOn(options)) }
+}
+
 async function send(client: OpenAI, body: OpenAI.ChatCompletionCreateParamsNonStreaming, options: SayOptions): Promise<Said> {
   const request = { headers: { ...options.headers } }
   try {

@@ -44,11 +44,11 @@ export const BUILT_IN_TEXTS: Readonly<Record<NoticeOccasion, Readonly<Record<Bui
     ja: 'お知らせ：会話が一度に読み込める長さを超えたため、最も古い部分は今後含まれません。最初の方の内容で大切な点があれば、もう一度お書きください。',
   },
   Reset: {
-    en: 'Note: this conversation had used up its budget and has been started afresh. Earlier messages are no longer read; please repeat what is still needed.',
-    de: 'Hinweis: Diese Unterhaltung hatte ihr Budget verbraucht und wurde neu begonnen. Frühere Nachrichten werden nicht mehr gelesen; bitte wiederholen Sie, was noch gebraucht wird.',
-    fr: 'Remarque : cette conversation avait épuisé son budget et a été recommencée. Les messages précédents ne sont plus lus ; merci de répéter ce qui est encore utile.',
-    es: 'Nota: esta conversación había agotado su presupuesto y se ha iniciado de nuevo. Los mensajes anteriores ya no se leen; repita, por favor, lo que aún haga falta.',
-    ja: 'お知らせ：この会話は予算を使い切ったため、新しく開始されました。以前のメッセージは読み込まれません。引き続き必要な内容は、もう一度お書きください。',
+    en: 'Note: as its plan provides, this conversation goes on in a new session. Earlier messages are no longer read; please repeat what is still needed.',
+    de: 'Hinweis: Diese Unterhaltung geht, wie es ihr Tarif vorsieht, in einer neuen Sitzung weiter. Frühere Nachrichten werden nicht mehr gelesen; bitte wiederholen Sie, was noch gebraucht wird.',
+    fr: 'Remarque : comme le prévoit son forfait, cette conversation se poursuit dans une nouvelle session. Les messages précédents ne sont plus lus ; merci de répéter ce qui est encore utile.',
+    es: 'Nota: como prevé su plan, esta conversación continúa en una sesión nueva. Los mensajes anteriores ya no se leen; repita, por favor, lo que aún haga falta.',
+    ja: 'お知らせ：ご利用プランの定めにより、この会話は新しいセッションとして続きます。以前のメッセージは読み込まれません。引き続き必要な内容は、もう一度お書きください。',
   },
   End: {
     en: 'This conversation has used up its budget and ends here; nothing that was said is lost. To go on, start a new conversation and bring along what you still need.',

@@ -1,34 +1,119 @@
 /** The next session of a conversation begins without its history, but for a recap where the tier promises one. */
 import type { Conversation, Edit } from './conversation.ts'
+import { replayEntries } from './edit-log.ts'
+import type { Cut } from './edit-log.ts'
 import { cutEdit, planCut, turnsText } from './history-cut.ts'
-import { ownMessage, readOwn } from './message.ts'
+import type { CutPlan } from './history-cut.ts'
+import { leadingCount, ownMessage, readOwn, turnStarts } from './message.ts'
 import type { ModelRequest } from './request.ts'
+import type { SessionEnd } from './sessions.ts'
+import { summaryPart } from './summary.ts'
 
 export interface ResetInput {
   readonly request: ModelRequest
   readonly conversation: Pick<Conversation, 'edits' | 'readyEdits'>
+  readonly why: SessionEnd
   readonly recap: 'Summary' | 'None'
+  /** What was said in earlier sessions is remembered for the user. */
+  readonly isSearchable: boolean
+  /** What was said there that may bear on the question, labelled and fenced; null for nothing. Only a recap has it. */
+  readonly passages: string | null
   readonly newId: () => string
+}
+
+const WHY: Readonly<Record<SessionEnd, string>> = {
+  budget: 'the last one had used up its budget',
+  maxTurns: 'the last one had all its turns',
+  idle: 'after a pause',
 }
 
 /**
  * The edits with which the session begins: everything before the last user turn becomes one labelled message, with the
- * newest summary in it. A summary is made between turns before the budget ends, so a reset never waits for one; without
- * one the label stands alone. Empty when there is nothing before the last user turn.
+ * newest summary in it, and what is remembered of the matter. A summary is made between turns before the session ends, so a
+ * reset never waits for one; where none was made yet, one joins the message later (`awaitedSummary`). Empty when there is nothing
+ * before the last user turn.
  */
-export function resetEdits({ request, conversation, recap, newId }: ResetInput): readonly Edit[] {
+export function resetEdits({ request, conversation, why, recap, isSearchable, passages, newId }: ResetInput): readonly Edit[] {
   const log = [...conversation.edits, ...conversation.readyEdits]
   const plan = planCut({ request, edits: log, keepRecentTurns: 1 })
   if (plan === null) return conversation.readyEdits
-  const label = `[New session: ${turnsText(plan.turns)} of the earlier conversation left out]`
-  const summary = recap === 'Summary' ? newestSummary(log) : null
-  const text = summary === null ? label : `${label}\n\n${summary}`
-  return [...conversation.readyEdits, cutEdit(plan, 'Reset', ownMessage('user', text), newId())]
+  const search = isSearchable ? '; earlier sessions can be searched' : ''
+  const label = `[New session (${WHY[why]}): ${turnsText(plan.turns)} of the earlier conversation left out${search}]`
+  const parts = recap === 'None' ? [label] : [label, newestSummary(log), passages].filter((part) => part !== null)
+  return [...conversation.readyEdits, cutEdit(plan, 'Reset', ownMessage('user', parts.join(BETWEEN)), newId())]
+}
+
+/**
+ * The request without the history that the provider keeps of it: what a new session begins with. Null where it cannot stand alone: it
+ * belongs to a conversation of the provider's, or answers a call that was made in what would be left behind.
+ */
+export function standingAlone(request: ModelRequest): ModelRequest | null {
+  if (request.earlier === null) return request
+  if (request.earlier.kind === 'conversation') return null
+  const calls = new Set(request.messages.flatMap((message) => message.toolCalls.map(({ id }) => id)))
+  return request.messages.every(({ answers }) => answers.every((id) => calls.has(id))) ? { ...request, earlier: null } : null
+}
+
+const BETWEEN = '\n\n'
+
+/** What a reset left out without a summary of it. */
+export interface AwaitedSummary {
+  readonly reset: Cut
+  /** The same cut again, over what it left out. */
+  readonly plan: CutPlan
+  /** Bytes that stand in its place now. */
+  readonly currentBytes: number
+}
+
+/** The reset that this request begins with, when its recap lacks a summary; null when there is none. */
+export function awaitedSummary(request: ModelRequest, edits: readonly Edit[]): AwaitedSummary | null {
+  const reset = bareReset(edits)
+  if (reset === null || replayEntries(request, edits).cut !== reset) return null
+  const starts = turnStarts(request.messages)
+  const end = leadingCount(request.messages) + reset.count
+  const kept = starts.filter((start) => start >= end).length
+  const plan = planCut({ request, edits: edits.filter((edit) => edit !== reset), keepRecentTurns: kept })
+  return plan?.originals === reset.originals ? { reset, plan, currentBytes: Buffer.byteLength(reset.text) } : null
+}
+
+/** The newest cut of the log, when it is a reset whose message has no summary in it. */
+export function bareReset(edits: readonly Edit[]): Cut | null {
+  const cut = edits.findLast((edit) => edit.kind === 'cut')
+  return cut?.kind === 'cut' && cut.cause === 'Reset' && summaryIn(cut) === null ? cut : null
+}
+
+/** A reset with the summary that came after it: it takes the other's place from the next user turn on. */
+export function withSummary(reset: Cut, summary: string, id: string): Cut {
+  const own = readOwn(reset.text)
+  const [label = '', ...rest] = own === null ? [] : own.text.split(BETWEEN)
+  const text = JSON.stringify(ownMessage('user', [label, summary, ...rest].filter((part) => part !== '').join(BETWEEN)))
+  const grown = Buffer.byteLength(text) - Buffer.byteLength(reset.text)
+  return { ...reset, id, text, savedBytes: Math.max(0, reset.savedBytes - grown) }
+}
+
+/**
+ * A summary that comes when its session has been reset joins the message of that reset: the turns that it would replace are gone. Null
+ * where the log has no reset that waits for it, or one that leaves out less than it sums up.
+ */
+export function joinedToReset(
+  edits: readonly Edit[],
+  late: { readonly plan: CutPlan; readonly summary: string; readonly id: string },
+): Cut | null {
+  const reset = bareReset(edits)
+  return reset === null || reset.count < late.plan.count ? null : withSummary(reset, late.summary, late.id)
 }
 
 /** The text of the newest summary in the log, label and fence included; null when none was made. */
 function newestSummary(log: readonly Edit[]): string | null {
-  const cut = log.findLast((edit) => edit.kind === 'cut' && edit.cause === 'Summarize')
-  if (cut?.kind !== 'cut' || cut.text === '') return null
-  return readOwn(cut.text)?.text ?? null
+  for (const edit of log.toReversed()) {
+    const summary = edit.kind === 'cut' ? summaryIn(edit) : null
+    if (summary !== null) return summary
+  }
+  return null
+}
+
+/** A summary is the message of its own cut, or part of the message of a reset. */
+function summaryIn(cut: Cut): string | null {
+  const text = readOwn(cut.text)?.text ?? null
+  return text === null || cut.cause === 'Summarize' ? text : summaryPart(text)
 }

@@ -14,6 +14,8 @@ import type { ShapeRules } from './shape.ts'
 export const RETRIEVAL_STUB = '[retrieved context omitted: budget]'
 /** `name` of a message or content part that an app marks as retrieved. */
 export const RETRIEVAL_NAME = 'retrieval'
+/** `name` of the text of a document that came with a message: read with it, and said by nobody. */
+export const DOCUMENT_NAME = 'document'
 /** Metadata key with the indexes of retrieved messages, comma-separated: `"1,4"`. */
 export const RETRIEVAL_METADATA = 'farebox_retrieval'
 
@@ -74,9 +76,20 @@ export function retrievalBytes(request: ModelRequest, rules: Marks, sent: readon
   })
 }
 
+/** What users say in these messages: texts without retrieved context, however short, and without results of tools. */
+export function spokenTexts(request: ModelRequest, rules: Marks, indexes: readonly number[]): readonly string[] {
+  const marker = markerOf(request, rules)
+  return indexes.flatMap((index) => {
+    const message = request.messages[index]
+    return message === undefined ? [] : marker.spoken(message, index).filter((text) => text !== '')
+  })
+}
+
 interface Marker {
   /** The message without its retrieved context; null when it has none that is worth dropping. */
   readonly without: (message: Message, index: number) => Message | null
+  /** Texts of the message that are neither retrieved nor a tool's. */
+  readonly spoken: (message: Message, index: number) => readonly string[]
 }
 
 function markerOf(request: ModelRequest, rules: Marks): Marker {
@@ -92,6 +105,12 @@ function markerOf(request: ModelRequest, rules: Marks): Marker {
   }
   const question = lastQuestion(messages, isWhole)
   return {
+    spoken: (message, index) =>
+      isWhole(message, index)
+        ? []
+        : message.texts
+            .filter((part) => part.kind === 'text' && part.answers === null && part.name !== RETRIEVAL_NAME && part.name !== DOCUMENT_NAME)
+            .map(({ text }) => (tags === null ? text : outsideTags(text, tags)).trim()),
     without: (message, index) => {
       if (message.role === 'assistant') return null
       const { texts } = message
@@ -177,24 +196,37 @@ function withoutTagged(text: string, tags: RegExp): string {
   return result + text.slice(from)
 }
 
+/** The text without its outermost balanced tags and what is between them. */
+function outsideTags(text: string, tags: RegExp): string {
+  let result = ''
+  let from = 0
+  for (const region of taggedRegions(text, tags)) {
+    result += text.slice(from, region.opensAt)
+    from = region.closesAt
+  }
+  return result + text.slice(from)
+}
+
 interface Region {
-  /** After the opening tag. */
+  /** Before and after the opening tag. */
+  readonly opensAt: number
   readonly start: number
-  /** Before the closing tag. */
+  /** Before and after the closing tag. */
   readonly end: number
+  readonly closesAt: number
 }
 
 /** Outermost regions between an opening tag and its closing one, in order. A tag without its partner marks nothing. */
 function taggedRegions(text: string, tags: RegExp): readonly Region[] {
   const regions: Region[] = []
-  const open: { readonly tag: string; readonly start: number }[] = []
+  const open: { readonly tag: string; readonly opensAt: number; readonly start: number }[] = []
   const openCounts = new Map<string, number>() // so that a closing tag without an opening one costs no search
   let seen = 0
   for (const match of text.matchAll(tags)) {
     if (++seen > TAGS_MAX) break
     const [whole, slash, tag = ''] = match
     if (slash === '') {
-      open.push({ tag, start: match.index + whole.length })
+      open.push({ tag, opensAt: match.index, start: match.index + whole.length })
       openCounts.set(tag, (openCounts.get(tag) ?? 0) + 1)
       continue
     }
@@ -203,7 +235,7 @@ function taggedRegions(text: string, tags: RegExp): readonly Region[] {
       openCounts.set(last.tag, (openCounts.get(last.tag) ?? 1) - 1)
       if (last.tag !== tag) continue // opened inside, never closed: part of this region
       while ((regions.at(-1)?.start ?? -1) >= last.start) regions.pop()
-      regions.push({ start: last.start, end: match.index })
+      regions.push({ opensAt: last.opensAt, start: last.start, end: match.index, closesAt: match.index + whole.length })
       break
     }
   }

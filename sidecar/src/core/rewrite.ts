@@ -27,12 +27,15 @@ export interface ShapeInput {
 export function shape({ request, edits, rungs, rules, atBoundary, newId }: ShapeInput): Shaped {
   const replayed = replayEntries(request, edits)
   const skipped: Shaped['skipped'][number][] = []
-  if (rungs.includes('Summarize') && replayed.cut?.cause !== 'Summarize') skipped.push({ rung: 'Summarize', reason: 'noSummary' })
+  // What the provider keeps of the history is not ours to rewrite.
+  const isKept = request.earlier !== null
+  if (rungs.includes('Summarize') && replayed.cut?.cause !== 'Summarize')
+    skipped.push({ rung: 'Summarize', reason: isKept ? 'serverHistory' : 'noSummary' })
   if (rungs.includes('RefuseTools') && request.tools === 'none') skipped.push({ rung: 'RefuseTools', reason: 'noTools' })
   if (!rungs.includes('DropRetrieval') || !atBoundary) return shapedOf(request, replayed.entries, { newEdits: [], skipped })
 
   const dropped = dropRetrieval({ request, entries: replayed.entries, rules, digestAt: replayed.digestAt, newId })
   const hasDropped = dropped.entries.some((entry) => entry.edit?.kind === 'replace')
-  if (!hasDropped) skipped.unshift({ rung: 'DropRetrieval', reason: 'noMarker' })
+  if (!hasDropped) skipped.unshift({ rung: 'DropRetrieval', reason: isKept ? 'serverHistory' : 'noMarker' })
   return shapedOf(request, dropped.entries, { newEdits: dropped.edits, skipped })
 }

@@ -9,7 +9,7 @@ import { digestOf } from './digest.ts'
 import { promptTokens } from './estimate.ts'
 import { turnsText } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
-import { contentText, ownMessage } from './message.ts'
+import { ownMessage } from './message.ts'
 import type { JsonObject, Message } from './request.ts'
 import { assumedFactor } from './token-factor.ts'
 
@@ -73,6 +73,12 @@ export function summaryMessage(input: {
       `<summary>\n${summary}\n</summary>`,
   )
 }
+
+/** The part of a message that is a summary as `summaryMessage` writes it; null when there is none. */
+export function summaryPart(text: string): string | null {
+  return SUMMARY_PATTERN.exec(text)?.[0] ?? null
+}
+const SUMMARY_PATTERN = /\[Earlier conversation summarised by farebox:[^\n]*\n[^\n]*\n<summary>\n[^]*?\n<\/summary>/
 
 /** The money that a summary needs, and the part of it that is certain to be billed. */
 export interface SummaryHold {
@@ -233,7 +239,7 @@ function clipped(text: string, bytesMax: number): string {
 }
 
 /** A text of at most `bytesMax` UTF-8 bytes, cut at a space where one is near. */
-function cutAt(text: string, bytesMax: number): string {
+export function cutAt(text: string, bytesMax: number): string {
   const bytes = Buffer.from(text)
   if (bytes.length <= bytesMax) return text
   const ellipsis = ' [...]'

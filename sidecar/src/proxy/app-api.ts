@@ -3,20 +3,23 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { BalancesQuerySchema } from '@farebox/crds/ledger-page.ts'
 import { parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
-import type { Conversation } from '../core/conversation.ts'
+import type { Conversation, UserId } from '../core/conversation.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { standingOf } from '../core/standing.ts'
 import type { Standing } from '../core/standing.ts'
 import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
 import type { CapDraw, Terms } from '../core/terms.ts'
+import { MEMORY_PAGE_MAX } from '../store/store.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { balancesOf as accountBalances, ledgerPage } from './ledger-api.ts'
+import { searchableTiers } from './memory.ts'
 import { reportAlerts } from './report.ts'
-import { recordResolution } from './resolutions.ts'
+import { confirmResolution, reverseResolution } from './resolutions.ts'
 import { statusOf } from './status.ts'
+import { usersPage, userStanding } from './users-api.ts'
 
 const LIST_MAX = 1_000
 const LIST_DEFAULT = 100
@@ -31,12 +34,12 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
   const url = new URL(incoming.url ?? '/', 'http://localhost')
   const segments = url.pathname.split('/').slice(3).map(decodeSegment)
   const policy = gateway.policy()
-  if (policy === null) return refuse({ gateway, outgoing, requestId }, { code: 'policy_unavailable' })
+  if (policy === null) return refuse({ gateway, outgoing, requestId, family: 'openai' }, { code: 'policy_unavailable' })
   let body: unknown = {}
   if (incoming.method === 'POST') {
     const read = await readBody(incoming)
     if (read.status === 'aborted') return
-    if (read.status === 'refused') return refuse({ gateway, outgoing, requestId }, read.refusal)
+    if (read.status === 'refused') return refuse({ gateway, outgoing, requestId, family: 'openai' }, read.refusal)
     body = parseBody(read.body)
   }
   const reply = await route(gateway, policy, incoming.method ?? 'GET', segments, url.searchParams, body)
@@ -64,6 +67,13 @@ async function route(
     if (!parsed.success) return invalid(parsed.error)
     return { status: 200, body: { balances: await accountBalances(gateway.store, parsed.data.accounts, gateway.nowMs()) } }
   }
+  if (method === 'GET' && collection === 'users' && id === undefined) return await usersPage(gateway, policy, query, limitOf(query))
+  if (collection === 'users' && id !== undefined && id !== '') {
+    const user = gateway.hasher.user(policy.config, id)
+    if (method === 'GET' && action === undefined) return await userStanding(gateway, policy, user, query)
+    if (method === 'GET' && action === 'history') return await history(gateway, policy, user, query)
+    return method === 'DELETE' && action === undefined ? await forget(gateway, user) : notFound('no such resource')
+  }
   if (collection !== 'conversations') return notFound('no such resource')
   if (id === undefined)
     return method === 'GET'
@@ -80,7 +90,7 @@ async function route(
       await gateway.store.update({ conversation: conversation.id, change: { atTaskBoundary: true }, nowMs: gateway.nowMs() })
       return { status: 200, body: { status: 'ok' } }
     case 'resolution':
-      return await resolve(gateway, conversation, body)
+      return await resolve(gateway, policy, conversation, body)
     case 'reopen':
       return await reopen(gateway, policy, conversation, terms)
     case 'costs':
@@ -90,19 +100,69 @@ async function route(
   }
 }
 
-const ResolutionBody = z.strictObject({ outcome: z.enum(['confirmed', 'reversed']) })
-
-async function resolve(gateway: Gateway, conversation: Conversation, body: unknown): Promise<Reply> {
-  const parsed = ResolutionBody.safeParse(body)
-  if (!parsed.success) return invalid(parsed.error)
-  const status = await recordResolution(gateway, conversation, parsed.data.outcome)
-  if (status === 'notConfirmed')
-    return { status: 409, body: { error: { message: 'outcome: only a confirmed resolution can be reversed' } } }
-  return { status: 200, body: { status } }
+/** What the user and the assistant said, best first; newest first without a query. */
+async function history(gateway: Gateway, policy: Policy, user: UserId, query: URLSearchParams): Promise<Reply> {
+  if (searchableTiers(policy.config).length === 0)
+    return {
+      status: 409,
+      body: { error: { message: 'nothing is remembered: no tier of this workload has sessions.memory.mode: Searchable' } },
+    }
+  const cursor = query.get('cursor')
+  try {
+    const page = await gateway.store.searchMemory({
+      user,
+      query: query.get('q') ?? '',
+      limit: Math.min(limitOf(query), MEMORY_PAGE_MAX),
+      ...(cursor === null ? {} : { cursor }),
+      nowMs: gateway.nowMs(),
+    })
+    const entries = page.hits.map(({ conversation, session, atMs, role, text, score }) => ({
+      conversation,
+      session,
+      at: new Date(atMs).toISOString(),
+      role,
+      text,
+      ...(score === undefined ? {} : { score }),
+    }))
+    return { status: 200, body: { entries, next: page.next } }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    return { status: 400, body: { error: { message: 'cursor: must be the `next` of a page of the same search' } } }
+  }
 }
 
-/** Gives back what remained, no more: the budget of the session is what it was. */
+/** Whatever the tiers say by now: what was remembered under other terms is erased too. */
+async function forget(gateway: Gateway, user: UserId): Promise<Reply> {
+  const { entries } = await gateway.store.forgetUser({ user, nowMs: gateway.nowMs() })
+  gateway.log.info({ entries }, 'what was remembered of a user is erased')
+  return { status: 200, body: { status: 'erased', entries } }
+}
+
+const ResolutionBody = z.strictObject({ outcome: z.enum(['confirmed', 'reversed']) })
+
+async function resolve(gateway: Gateway, { config }: Policy, conversation: Conversation, body: unknown): Promise<Reply> {
+  const parsed = ResolutionBody.safeParse(body)
+  if (!parsed.success) return invalid(parsed.error)
+  const status =
+    parsed.data.outcome === 'confirmed'
+      ? await confirmResolution(gateway, conversation)
+      : await reverseResolution(gateway, conversation, config.resolution)
+  switch (status) {
+    case 'added':
+    case 'exists':
+      return { status: 200, body: { status } }
+    case 'unknown':
+      return notFound('no such conversation')
+    case 'notResolved':
+      return { status: 409, body: { error: { message: 'outcome: only a resolution can be reversed, and there is none' } } }
+    case 'tooLate':
+      return { status: 409, body: { error: { message: 'outcome: the reopen window of the resolution is over, and it stands' } } }
+  }
+}
+
+/** Gives back what remained, no more: the budget of the session is what it was. Within the reopen window it takes a resolution back. */
 async function reopen(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms): Promise<Reply> {
+  await reverseResolution(gateway, conversation, policy.config.resolution)
   const updated = await gateway.store.update({ conversation: conversation.id, change: { state: 'open' }, nowMs: gateway.nowMs() })
   return { status: 200, body: await standing(gateway, policy, updated?.conversation ?? conversation, terms) }
 }

@@ -4,12 +4,12 @@ import type { End } from '@farebox/crds/ladder.ts'
 import type { Decision } from '../core/decide.ts'
 import { isBoundary } from '../core/ladder.ts'
 import { chooseLocale, noticeText } from '../core/notices.ts'
-import { resetEdits } from '../core/reset.ts'
-import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
+import { UNTALKED_WIRES } from '../core/request.ts'
+import { mayEndHere } from '../core/sessions.ts'
+import { headerReader, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { requestIdHeader } from '../errors.ts'
-import { placeTurn } from './locate.ts'
-import { countStart } from './resolutions.ts'
+import { openNextSession } from './next-session.ts'
 import { reportAlerts } from './report.ts'
 
 type Ended = Extract<Decision, { status: 'end' }>
@@ -20,11 +20,14 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   const { contract } = terms
   const cap = turn.balances.find((balance) => balance.account === decision.account)?.kind ?? 'conversation'
   const end: End = cap === 'workload' ? 'Refuse' : (contract.ladder.find((step) => step.rung === 'EndConversation')?.end ?? 'Refuse')
-  if (end === 'Reset' && cap === 'conversation' && mayReset(turn)) {
-    const next = await openNextSession(turn)
+  if (end === 'Reset' && cap === 'conversation' && mayResetHere(turn)) {
+    const next = await openNextSession(turn, 'budget')
     if (next !== null) return next
   }
-  if (cap === 'conversation') await markEnded(turn, decision)
+  // One file or picture that is too dear says nothing of what else the conversation can afford.
+  const isTooDear = decision.reason === 'fit' && UNTALKED_WIRES.has(turn.request.wire)
+  if (isTooDear) gateway.log.info({ conversation: conversationId, wire: turn.request.wire }, 'a call is too dear for what is left')
+  else if (cap === 'conversation') await markEnded(turn, decision)
   else if (cap === 'user') await markExhausted(turn)
   gateway.metrics.turns.add([contract.tier, 'ended'])
   const headers = stateHeaders(turn, { rung: 'EndConversation', percent: decision.percent, reason: decision.reason, maxOutput: null })
@@ -70,35 +73,13 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
 }
 
 /**
- * A reset needs a user with a budget behind it, resets left, and a place where history may be cut. Where a session has spent
- * nothing, the request is too long for any: the next one would help no more.
+ * A reset needs a place where history may be cut, and waits for a new task where the tier says so. Where a session has spent nothing, the
+ * request is too long for any: the next one would help no more.
  */
-function mayReset(turn: Turn): boolean {
-  const { sessions } = turn.terms.contract
-  if (turn.user === null || !turn.draws.some((draw) => draw.kind === 'user')) return false
+function mayResetHere(turn: Turn): boolean {
+  const { conversation, terms, taskBoundary } = turn
   if (turn.balances.find((balance) => balance.kind === 'conversation')?.state.spent === 0n) return false
-  if (turn.conversation.session - 1 >= sessions.maxResets || !isBoundary(turn.request)) return false
-  return sessions.resetAt === 'Immediately' || turn.taskBoundary || turn.conversation.atTaskBoundary
-}
-
-async function openNextSession(turn: Turn): Promise<Turn | null> {
-  const { gateway, conversation, terms } = turn
-  const session = conversation.session + 1
-  const addEdits = resetEdits({ request: turn.request, conversation, recap: terms.contract.sessions.recap, newId: gateway.newId })
-  const updated = await gateway.store.update({
-    conversation: conversation.id,
-    change: {
-      openSession: session,
-      addEdits,
-      addNotices: noticesOf({ ...turn, conversation: { ...conversation, session, notices: [] } }, ['Reset']),
-    },
-    nowMs: gateway.nowMs(),
-  })
-  if (updated === null) return null
-  gateway.log.info({ conversation: conversation.id, tier: conversation.tier, session }, 'conversation reset: a new session begins')
-  await countStart(gateway, terms.contract, updated.conversation)
-  const placed = await placeTurn(turn, terms, { conversation: updated.conversation, accounts: new Map() })
-  return placed.status === 'ok' ? placed.turn : null
+  return isBoundary(turn.request) && mayEndHere({ conversation, contract: terms.contract, taskBoundary })
 }
 
 /** The conversation's own budget is used up: that ends it for good, and fires the alerts up to 100. */

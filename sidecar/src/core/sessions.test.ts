@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { applyChange, newConversation } from './conversation-change.ts'
+import type { Conversation } from './conversation.ts'
+import { beginsUserTurn, endsWithNextTurn, isUserTurn, resetRefusal, sessionEnds } from './sessions.ts'
+import type { SessionInput } from './sessions.ts'
+import { assistant, call, chatRequest, result, system, user } from './testing.ts'
+
+const HOUR = 3_600_000
+type Sessions = Contract['sessions']
+
+function contract(parts: Partial<Sessions> = {}): Pick<Contract, 'sessions'> {
+  return { sessions: { resetAt: 'Immediately', recap: 'None', maxResets: 3, memory: { mode: 'None', retentionMs: 0 }, ...parts } }
+}
+function input(parts: Partial<SessionInput & SessionInput['conversation']> = {}): SessionInput {
+  const { userTurns = 3, lastTurnAtMs = 10 * HOUR, atTaskBoundary = false, ...rest } = parts
+  return {
+    conversation: { userTurns, lastTurnAtMs, atTaskBoundary },
+    contract: contract(),
+    nowMs: 10 * HOUR,
+    atBoundary: true,
+    taskBoundary: false,
+    ...rest,
+  }
+}
+
+test('a session without bounds never ends by itself', () => {
+  assert.equal(sessionEnds(input({ userTurns: 10_000, nowMs: 1_000 * HOUR })), null)
+})
+
+test('the user turn after the last one opens a session, and no call inside a tool loop', () => {
+  const bounded = contract({ maxTurns: 3 })
+  assert.equal(sessionEnds(input({ contract: bounded, userTurns: 2 })), null)
+  assert.equal(sessionEnds(input({ contract: bounded })), 'maxTurns')
+  assert.equal(sessionEnds(input({ contract: bounded, userTurns: 4 })), 'maxTurns', 'turns at once may overshoot')
+  assert.equal(sessionEnds(input({ contract: bounded, atBoundary: false })), null)
+})
+
+test('at task boundaries only, it waits for one: told by the request or before it', () => {
+  const waiting = contract({ maxTurns: 3, resetAt: 'TaskBoundary' })
+  assert.equal(sessionEnds(input({ contract: waiting })), null)
+  assert.equal(sessionEnds(input({ contract: waiting, taskBoundary: true })), 'maxTurns')
+  assert.equal(sessionEnds(input({ contract: waiting, atTaskBoundary: true })), 'maxTurns')
+  assert.equal(sessionEnds(input({ contract: waiting, taskBoundary: true, userTurns: 2 })), null)
+})
+
+test('a pause ends it to the millisecond, whatever the boundary; not while an answer is awaited', () => {
+  for (const resetAt of ['Immediately', 'TaskBoundary'] as const) {
+    const idle = contract({ idleAfterMs: HOUR, resetAt, maxTurns: 3 })
+    assert.equal(sessionEnds(input({ contract: idle, nowMs: 11 * HOUR })), 'idle')
+    assert.equal(sessionEnds(input({ contract: contract({ idleAfterMs: HOUR, resetAt }), nowMs: 11 * HOUR - 1 })), null)
+    assert.equal(sessionEnds(input({ contract: contract({ idleAfterMs: HOUR, resetAt }), nowMs: 11 * HOUR, isBusy: true })), null)
+  }
+})
+
+const inputs = fc
+  .record({
+    userTurns: fc.nat({ max: 6 }),
+    lastTurnAtMs: fc.nat({ max: 10 }),
+    nowMs: fc.nat({ max: 20 }),
+    atTaskBoundary: fc.boolean(),
+    taskBoundary: fc.boolean(),
+    atBoundary: fc.boolean(),
+    isBusy: fc.boolean(),
+    sessions: fc.record(
+      {
+        maxTurns: fc.integer({ min: 1, max: 6 }),
+        idleAfterMs: fc.integer({ min: 1, max: 10 }),
+        resetAt: fc.constantFrom('Immediately' as const, 'TaskBoundary' as const),
+      },
+      { requiredKeys: ['resetAt'] },
+    ),
+  })
+  .map(({ sessions, ...rest }) => input({ ...rest, contract: contract(sessions) }))
+
+test('a session that is opened is not over before somebody asks in it', () => {
+  fc.assert(
+    fc.property(inputs, (asked) => {
+      const before: Conversation = { ...conversation(), ...asked.conversation }
+      const { conversation: opened } = applyChange(before, { openSession: before.session + 1 })
+      assert.equal(sessionEnds({ ...asked, conversation: opened }), null)
+    }),
+  )
+})
+
+test('more turns, a longer pause or another boundary never keep a session open that was over', () => {
+  fc.assert(
+    fc.property(inputs, fc.nat({ max: 5 }), fc.nat({ max: 5 }), (asked, turns, ms) => {
+      if (sessionEnds(asked) === null) return
+      const { conversation: known } = asked
+      const more = { ...known, userTurns: known.userTurns + turns, atTaskBoundary: true }
+      assert.notEqual(sessionEnds({ ...asked, conversation: more, nowMs: asked.nowMs + ms, taskBoundary: true, isBusy: false }), null)
+    }),
+  )
+})
+
+test('what was foreseen after an answer comes true with the next user turn', () => {
+  fc.assert(
+    fc.property(inputs, (asked) => {
+      if (asked.conversation.userTurns === 0 || !endsWithNextTurn(asked.conversation, asked.contract)) return
+      assert.notEqual(sessionEnds({ ...asked, atBoundary: true }), null)
+    }),
+  )
+})
+
+test('no session follows without a user budget, after the last reset, or where the history cannot be cut', () => {
+  const turn = { conversation: { session: 1 }, contract: contract({ maxResets: 1 }), hasUserBudget: true, canCut: true }
+  assert.equal(resetRefusal(turn), null)
+  assert.equal(resetRefusal({ ...turn, hasUserBudget: false }), 'noUserBudget')
+  assert.equal(resetRefusal({ ...turn, conversation: { session: 2 } }), 'noResetsLeft')
+  assert.equal(resetRefusal({ ...turn, canCut: false }), 'historyKept')
+})
+
+test('a question is a user turn; a step of a tool loop, an embedding and a compaction are not', () => {
+  const asked = [system('s'), user('q')]
+  assert.equal(isUserTurn(chatRequest(asked)), true)
+  assert.equal(isUserTurn(chatRequest([...asked, call({ id: 'a', name: 'f' }), result('a', 'r')])), false)
+  assert.equal(isUserTurn(chatRequest(asked, { generates: false })), false)
+  for (const wire of ['compact', 'completions', 'images'] as const) assert.equal(isUserTurn(chatRequest(asked, { wire })), false)
+})
+
+test('a question that is asked again as it was counts once, but for one whose history the provider keeps', () => {
+  const request = chatRequest([user('q'), assistant('a'), user('r')])
+  const sent = { messages: 3, messagesDigest: 'd' }
+  const exact = { model: 'm', fixedDigest: '', ...sent, inputTokens: 1, cachedTokens: 0, outputTokens: 1, atMs: 1 }
+  assert.equal(beginsUserTurn(request, { userTurns: 1, exact: null }, sent), true)
+  assert.equal(beginsUserTurn(request, { userTurns: 2, exact }, sent), false)
+  assert.equal(beginsUserTurn(request, { userTurns: 2, exact: { ...exact, messagesDigest: 'e' } }, sent), true)
+  assert.equal(beginsUserTurn(request, { userTurns: 0, exact }, sent), true, 'the first of its session')
+  const kept = chatRequest([user('go on')], { earlier: { kind: 'response', id: 'resp_1' } })
+  assert.equal(beginsUserTurn(kept, { userTurns: 2, exact }, sent), true)
+})
+
+function conversation(): Conversation {
+  return newConversation({ id: 'c', tier: 'pro', contractHash: 'h', user: 'u', nowMs: 0, ladderApplies: true })
+}

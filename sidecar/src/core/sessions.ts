@@ -1,0 +1,99 @@
+/** When a session of a conversation is over, and whether the next one may open. What the next one begins with is in `reset.ts`. */
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { Conversation } from './conversation.ts'
+import { isBoundary } from './ladder.ts'
+import { UNTALKED_WIRES } from './request.ts'
+import type { ModelRequest } from './request.ts'
+
+/** Why a session ends: its budget is used up and the ladder resets, it had all its user turns, or nobody spoke for long. */
+export type SessionEnd = 'budget' | 'maxTurns' | 'idle'
+
+type Sessions = Pick<Contract, 'sessions'>
+
+export interface SessionInput {
+  readonly conversation: Pick<Conversation, 'userTurns' | 'lastTurnAtMs' | 'atTaskBoundary'>
+  readonly contract: Sessions
+  readonly nowMs: number
+  /** A user turn begins with this request, as `isUserTurn` gives it. */
+  readonly atBoundary: boolean
+  /** The request says that a new task begins with it. */
+  readonly taskBoundary: boolean
+  /** Calls of the session are under way: somebody waits for an answer, so this is no pause. */
+  readonly isBusy?: boolean
+}
+
+/**
+ * Why the session is over before the user turn that begins now; null when it goes on. A pause is a boundary by itself; a session
+ * that had all its turns waits for one where the tier resets at task boundaries only. One in which nobody has asked anything yet
+ * is never over: what opened it needs no repeat.
+ */
+export function sessionEnds(input: SessionInput): Exclude<SessionEnd, 'budget'> | null {
+  const { conversation, contract, nowMs, atBoundary, taskBoundary, isBusy = false } = input
+  const { maxTurns, idleAfterMs } = contract.sessions
+  if (!atBoundary || conversation.userTurns === 0) return null
+  if (idleAfterMs !== undefined && !isBusy && nowMs - conversation.lastTurnAtMs >= idleAfterMs) return 'idle'
+  if (maxTurns === undefined || conversation.userTurns < maxTurns) return null
+  return mayEndHere({ conversation, contract, taskBoundary }) ? 'maxTurns' : null
+}
+
+/** Whether a session that is over may give way here, or waits for a new task. */
+export function mayEndHere({
+  conversation,
+  contract,
+  taskBoundary,
+}: Pick<SessionInput, 'conversation' | 'contract' | 'taskBoundary'>): boolean {
+  return contract.sessions.resetAt === 'Immediately' || taskBoundary || conversation.atTaskBoundary
+}
+
+/** Whether, by what is known after an answer, the next user turn opens a session: the time to prepare its recap. */
+export function endsWithNextTurn(conversation: SessionInput['conversation'], contract: Sessions): boolean {
+  const { maxTurns } = contract.sessions
+  return maxTurns !== undefined && conversation.userTurns >= maxTurns && mayEndHere({ conversation, contract, taskBoundary: false })
+}
+
+/** Why no session may follow this one. */
+export type ResetRefusal =
+  /** No user is known, or the tier has no budget per user: a fresh session would mint money. */
+  | 'noUserBudget'
+  | 'noResetsLeft'
+  /** The provider keeps the history, or will not have it edited: the next session would begin with all of it. */
+  | 'historyKept'
+
+/** Null when the next session may open. */
+export function resetRefusal(turn: {
+  readonly conversation: Pick<Conversation, 'session'>
+  readonly contract: Sessions
+  readonly hasUserBudget: boolean
+  /** The history that the model reads can be rewritten. */
+  readonly canCut: boolean
+}): ResetRefusal | null {
+  if (!turn.hasUserBudget) return 'noUserBudget'
+  if (turn.conversation.session - 1 >= turn.contract.sessions.maxResets) return 'noResetsLeft'
+  return turn.canCut ? null : 'historyKept'
+}
+
+/** A call in which somebody says something to somebody; not so one that writes nothing (embeddings), or only shortens a history. */
+export function isTalk({ generates, wire }: Pick<ModelRequest, 'generates' | 'wire'>): boolean {
+  return generates && wire !== 'compact' && !UNTALKED_WIRES.has(wire)
+}
+
+/** A question of the user begins here. */
+export function isUserTurn(request: ModelRequest): boolean {
+  return isTalk(request) && isBoundary(request)
+}
+
+/**
+ * Whether an answer to this request counts a user turn: a question that is asked again as it was (a retry, another answer to the
+ * same) counts once. `sent`: the messages as they go out.
+ */
+export function beginsUserTurn(
+  request: ModelRequest,
+  conversation: Pick<Conversation, 'userTurns' | 'exact'>,
+  sent: { readonly messages: number; readonly messagesDigest: string },
+): boolean {
+  const { exact, userTurns } = conversation
+  // Where the provider keeps the history, the same words may well be the next question.
+  const isRepeat =
+    userTurns > 0 && request.earlier === null && exact?.messages === sent.messages && exact.messagesDigest === sent.messagesDigest
+  return isUserTurn(request) && !isRepeat
+}

@@ -1,0 +1,98 @@
+/**
+ * What users may search later: each question and its answer, kept after the settlement where the tier says so and the user is
+ * known. No turn fails, or waits, for it; no text of it is ever logged.
+ */
+import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { Message } from '../core/request.ts'
+import { answerSaying, passagesText, PASSAGES_MAX, questionText, turnSayings } from '../core/memory.ts'
+import type { TurnSayings } from '../core/memory.ts'
+import { isTalk, isUserTurn } from '../core/sessions.ts'
+import { StoreError } from '../store/store.ts'
+import type { MemoryHit } from '../store/store.ts'
+import type { Turn } from './exchange.ts'
+
+/** A reset waits so long for what is remembered; then the recap goes without. */
+const RECALL_MS_MAX = 250
+/** Hits looked at for those of the conversation at hand: a user may have others. */
+const RECALLED_MAX = 40
+
+/** What users said and read is kept, and can be searched. */
+export function isSearchable({ sessions }: Pick<Contract, 'sessions'>): boolean {
+  return sessions.memory.mode === 'Searchable'
+}
+
+/** Tiers of the config whose newest terms keep a memory. */
+export function searchableTiers({ contracts, tiers }: Pick<SidecarConfig, 'contracts' | 'tiers'>): readonly string[] {
+  return tiers.allowed.filter((tier) => contracts[tier] !== undefined && isSearchable(contracts[tier]))
+}
+
+/** What this turn says, for `remember`; null where nothing of it is kept. Asked for before the call, while the history is at hand. */
+export function sayingsOf(turn: Turn): TurnSayings | null {
+  const { request, conversation, terms, policy } = turn
+  if (turn.user === null || !isTalk(request) || !isSearchable(terms.contract)) return null
+  return turnSayings(request, conversation, policy.config)
+}
+
+/** Keeps the question and the answer, each once however often the turn is tried. Never rejects. */
+export async function remember(turn: Turn, { question, answerId }: TurnSayings, answer: Message | null): Promise<void> {
+  const { gateway, user, conversation, terms } = turn
+  if (user === null) return
+  const answered = answer === null ? null : answerSaying(answerId, answer)
+  const sayings = [question, answered].filter((saying) => saying !== null)
+  if (sayings.length === 0) return
+  const nowMs = gateway.nowMs()
+  try {
+    await gateway.store.remember({
+      user,
+      // An answer follows its question, also where both are told by their time.
+      entries: sayings.map((saying) => ({
+        ...saying,
+        conversation: conversation.id,
+        session: conversation.session,
+        atMs: saying.role === 'user' ? Math.min(turn.startedAtMs, nowMs - 1) : nowMs,
+      })),
+      expiresAtMs: nowMs + terms.contract.sessions.memory.retentionMs,
+      nowMs,
+    })
+    gateway.metrics.memory.add([terms.contract.tier, 'kept'], sayings.length)
+  } catch (error) {
+    gateway.metrics.memory.add([terms.contract.tier, 'failed'], sayings.length)
+    gateway.log.warn(
+      { conversation: conversation.id, tier: terms.contract.tier, reason: reasonOf(error) },
+      'what was said could not be remembered',
+    )
+  }
+}
+
+/**
+ * The passages of earlier sessions of this conversation that match its new question best, as text for a recap. Null where nothing
+ * is kept, found, or told in time. Never rejects.
+ */
+export async function recall(turn: Turn): Promise<string | null> {
+  const { gateway, user, request, conversation, terms, policy } = turn
+  if (user === null || !isSearchable(terms.contract) || !isUserTurn(request)) return null
+  const query = questionText(request, policy.config)
+  if (query.trim() === '') return null
+  const found = gateway.store
+    .searchMemory({ user, query, limit: RECALLED_MAX, nowMs: gateway.nowMs() })
+    .then(({ hits }) => passagesText(hits.filter((hit) => isOf(conversation.id, hit)).slice(0, PASSAGES_MAX)))
+    .catch((error: unknown) => {
+      gateway.log.warn({ conversation: conversation.id, reason: reasonOf(error) }, 'what was said earlier could not be looked up')
+      return null
+    })
+  return Promise.race([found, afterMs(RECALL_MS_MAX)])
+}
+
+/** What was said in other conversations is not this one's. */
+function isOf(conversation: string, hit: MemoryHit): boolean {
+  return hit.conversation === conversation
+}
+
+function afterMs(ms: number): Promise<null> {
+  return new Promise((resolve) => setTimeout(resolve, ms, null).unref())
+}
+
+/** A store's own words could quote what it was told. */
+function reasonOf(error: unknown): string {
+  return error instanceof StoreError ? error.code : 'failed'
+}
