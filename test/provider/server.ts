@@ -133,7 +133,7 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
       return chat(parseBody(request, body), controls, requestId, response)
     }
     if (responses.has(url.pathname)) {
-      if (url.pathname === '/v1/responses') failures.check(controls)
+      if (url.pathname === '/v1/responses' || url.pathname === '/v1/responses/input_tokens') failures.check(controls)
       const readJson = (): unknown => (body.length === 0 ? null : parseBody(request, body))
       const answer = await responses.handle(request, url.pathname, readJson, { controls, requestId, response })
       return answer === null ? undefined : sendJson(response, 200, answer)

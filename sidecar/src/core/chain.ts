@@ -40,6 +40,11 @@ export function chainRoot(key: KeyedHash, scope: string): Digest {
   return key.hex(Buffer.from(`chain:${scope}`)).slice(0, DIGEST_HEX)
 }
 
+/** Names an answer that the provider keeps: a later request that goes on from it finds its conversation by that. */
+export function responseDigest(id: string, key: KeyedHash, scope: string): Digest {
+  return key.hex(Buffer.from(`response:${scope.length}:${scope}:${id}`)).slice(0, DIGEST_HEX)
+}
+
 /** The digest of a history with one message more: the answer that was just given, as the wire has it. */
 export function extendChain(last: Digest, message: Message, key: KeyedHash): Digest {
   // Its length goes before each field, so that none can be read as part of its neighbour.

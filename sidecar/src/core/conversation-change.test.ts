@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
-import { applyChange, newConversation } from './conversation-change.ts'
+import { applyChange, awaitsResolution, newConversation } from './conversation-change.ts'
 import type { Conversation, ConversationChange, Edit, ExactCount } from './conversation.ts'
 
 const BEGUN = newConversation({ id: 'A', tier: 'pro', contractHash: 'k1', user: 'ann', nowMs: 100, ladderApplies: true })
@@ -73,6 +73,8 @@ describe('a change of a conversation', () => {
       state: 'ended',
       atTaskBoundary: true,
       exact: exact(1, 1),
+      resolution: { kind: 'confirmed', atMs: 3 },
+      resolutionRound: 1,
     }
     const reset = after(change, { openSession: 2, addDrivers: { output: 1n } })
     assert.deepEqual(
@@ -80,6 +82,7 @@ describe('a change of a conversation', () => {
       [2, [], null, [], [], 'open', false],
     )
     assert.deepEqual(reset.edits, [CUT])
+    assert.deepEqual([reset.resolution, reset.resolvedAtMs, reset.resolutionRound], ['none', null, 1], 'it was of the session before')
     assert.deepEqual(applyChange(reset, { openSession: 2 }).conversation, reset)
     assert.equal(applyChange(reset, { openSession: 9 }).conversation.session, 2)
   })
@@ -119,6 +122,46 @@ describe('a change of a conversation', () => {
     assert.deepEqual(applyChange(joined, { addReadyEdits: [CUT] }).conversation.readyEdits, [DROP])
   })
 
+  it('counts the questions of a user in this session', () => {
+    const twice = after(
+      { addUserTurn: true, turnAtMs: 1 },
+      { turnAtMs: 2 },
+      { addUserTurn: true, ofSession: 1 },
+      { addUserTurn: true, ofSession: 2 },
+    )
+    assert.deepEqual([twice.turns, twice.userTurns], [2, 2])
+    const opened = applyChange(twice, { openSession: 2, addUserTurn: true }).conversation
+    assert.deepEqual([opened.turns, opened.userTurns], [2, 1], 'that of the new session')
+  })
+
+  it('keeps the latest resolution, whatever is told late or again', () => {
+    const assumed = { resolution: { kind: 'assumed', atMs: 10 } } as const
+    const confirmed = { resolution: { kind: 'confirmed', atMs: 20 } } as const
+    const reversed = { resolution: { kind: 'reversed', atMs: 30 } } as const
+    for (const order of [
+      [assumed, confirmed, reversed],
+      [reversed, assumed, confirmed],
+      [confirmed, reversed, confirmed, assumed],
+    ]) {
+      const { resolution, resolvedAtMs } = after(...order)
+      assert.deepEqual([resolution, resolvedAtMs], ['reversed', 30])
+    }
+    assert.equal(after({ openSession: 2 }, { ...confirmed, ofSession: 1 }).resolution, 'none', 'it was of the session before')
+  })
+
+  it('leaves a conversation without a resolution while nobody says otherwise, or when it goes on after that was taken back', () => {
+    const turn = (atMs: number): ConversationChange => ({ turnAtMs: atMs })
+    const told = (kind: 'assumed' | 'confirmed' | 'reversed', atMs: number): ConversationChange => ({ resolution: { kind, atMs } })
+    assert.equal(awaitsResolution(after()), false, 'nothing was said yet')
+    assert.equal(awaitsResolution(after(turn(200))), true)
+    assert.equal(awaitsResolution(after(turn(200), { state: 'ended' })), false)
+    assert.equal(awaitsResolution(after(turn(200), told('assumed', 300))), false)
+    assert.equal(awaitsResolution(after(turn(200), told('confirmed', 300), turn(400))), false)
+    assert.equal(awaitsResolution(after(turn(200), told('reversed', 300))), false)
+    assert.equal(awaitsResolution(after(turn(200), told('reversed', 300), turn(301))), true)
+    assert.equal(awaitsResolution({ ...after(turn(200)), resolution: 'reversed', resolvedAtMs: null }), false, 'of an earlier version')
+  })
+
   it("begins the rungs of the user's budget anew in a later period, and ignores an earlier one", () => {
     const july = after(
       { addUserRungs: { period: '2026-06', rungs: ['Summarize'] } },
@@ -152,6 +195,7 @@ function adding(): fc.Arbitrary<ConversationChange> {
       addUserRungs: fc.record({ period: fc.constantFrom('2026-06', '2026-07'), rungs: fc.subarray(['Summarize', 'RefuseTools'] as const) }),
       addDrivers: fc.record({ history: fc.bigInt({ min: 0n, max: 9n }), tools: fc.bigInt({ min: 0n, max: 9n }) }),
       turnAtMs: fc.nat(500),
+      addUserTurn: fc.constant(true as const),
       exact: fc.tuple(fc.nat(3), fc.nat(3)).map(([atMs, messages]) => exact(atMs, messages)),
     },
     { requiredKeys: [] },
@@ -170,11 +214,12 @@ function keyed(): fc.Arbitrary<ConversationChange> {
           state: fc.constantFrom('open' as const, 'ended' as const),
           contract: fc.record({ hash: fc.constantFrom('k1', 'k2'), pinnedAtMs: fc.nat(9) }),
           ofSession: fc.constantFrom(1, 2),
+          resolution: fc.record({ kind: fc.constantFrom('assumed' as const, 'reversed' as const), atMs: fc.nat(9) }),
         },
         { requiredKeys: [] },
       ),
     )
-    .map(([{ turnAtMs: _turn, addDrivers: _drivers, ...rest }, more]) => ({ ...rest, ...more }))
+    .map(([{ turnAtMs: _turn, addUserTurn: _userTurn, addDrivers: _drivers, ...rest }, more]) => ({ ...rest, ...more }))
 }
 
 /** The lists that keep the order of arrival, sorted. */

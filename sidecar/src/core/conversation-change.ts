@@ -23,6 +23,7 @@ export function newConversation(begin: {
     startedAtMs: begin.nowMs,
     lastTurnAtMs: begin.nowMs,
     turns: 0,
+    userTurns: 0,
     rungs: [],
     reason: null,
     ladderApplies: begin.ladderApplies,
@@ -36,6 +37,7 @@ export function newConversation(begin: {
     atTaskBoundary: false,
     drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
     resolution: 'none',
+    resolvedAtMs: null,
     resolutionRound: 0,
   }
 }
@@ -66,20 +68,34 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
       notices: noticesAfter(conversation, change),
       drivers: change.addDrivers === undefined ? conversation.drivers : driversAfter(conversation.drivers, change.addDrivers),
       turns: conversation.turns + (change.turnAtMs === undefined ? 0 : 1),
+      userTurns: conversation.userTurns + (change.addUserTurn === true ? 1 : 0),
       lastTurnAtMs: Math.max(conversation.lastTurnAtMs, change.turnAtMs ?? 0),
       exact: exactAfter(conversation.exact, change.exact),
       state: change.state ?? conversation.state,
       atTaskBoundary: change.atTaskBoundary ?? conversation.atTaskBoundary,
       contractHash: change.contract?.hash ?? conversation.contractHash,
       contractPinnedAtMs: change.contract?.pinnedAtMs ?? conversation.contractPinnedAtMs,
-      resolution: change.resolution ?? conversation.resolution,
+      ...resolutionAfter(conversation, change.resolution),
       resolutionRound: Math.max(conversation.resolutionRound, change.resolutionRound ?? 0),
     },
   }
 }
 
 function sessionOpened(conversation: Conversation, session: number): Conversation {
-  return { ...conversation, session, rungs: [], reason: null, alerts: [], notices: [], state: 'open', atTaskBoundary: false, exact: null }
+  const cleared = {
+    rungs: [],
+    reason: null,
+    alerts: [],
+    notices: [],
+    state: 'open',
+    atTaskBoundary: false,
+    userTurns: 0,
+    exact: null,
+    // What was resolved was the session before.
+    resolution: 'none',
+    resolvedAtMs: null,
+  } as const
+  return { ...conversation, session, ...cleared }
 }
 
 /** What of a change counts whatever session is open. */
@@ -89,6 +105,8 @@ function ofAnySession({
   addNotices: _notices,
   state: _state,
   atTaskBoundary: _boundary,
+  addUserTurn: _userTurn,
+  resolution: _resolution,
   exact: _exact,
   ...rest
 }: ConversationChange): ConversationChange {
@@ -105,6 +123,14 @@ function exactAfter(known: Conversation['exact'], counted: ConversationChange['e
   if (counted === undefined) return known
   if (known === null || counted.atMs > known.atMs) return counted
   return counted.atMs === known.atMs && counted.messages >= known.messages ? counted : known
+}
+
+function resolutionAfter(
+  { resolution, resolvedAtMs }: Conversation,
+  told: ConversationChange['resolution'],
+): Pick<Conversation, 'resolution' | 'resolvedAtMs'> {
+  if (told === undefined || (resolvedAtMs !== null && told.atMs < resolvedAtMs)) return { resolution, resolvedAtMs }
+  return { resolution: told.kind, resolvedAtMs: told.atMs }
 }
 
 function newById(known: readonly Edit[], added: readonly Edit[]): readonly Edit[] {
@@ -143,4 +169,13 @@ function driversAfter(known: Conversation['drivers'], added: Readonly<Partial<Re
   const drivers = { ...known }
   for (const driver of DRIVERS) drivers[driver] += added[driver] ?? 0n
   return drivers
+}
+
+/**
+ * Whether nobody said so far what became of it, or it went on after what was said had been taken back. With a quiet time
+ * since its last turn it may be assumed to be resolved; not one that its budget has ended: nobody can say more in it.
+ */
+export function awaitsResolution({ resolution, resolvedAtMs, turns, lastTurnAtMs, state }: Conversation): boolean {
+  if (turns === 0 || state === 'ended') return false
+  return resolution === 'none' || (resolution === 'reversed' && resolvedAtMs !== null && lastTurnAtMs > resolvedAtMs)
 }

@@ -24,6 +24,8 @@ export interface ExactCount {
   readonly cachedTokens: number
   readonly outputTokens: number
   readonly atMs: number
+  /** Which stored response of the provider it ends with, where the provider keeps the history. */
+  readonly response?: Digest
 }
 
 /**
@@ -63,6 +65,9 @@ export interface PendingNotice {
   readonly occasion: NoticeOccasion
 }
 
+/** What became of a conversation: `assumed` after a quiet time; `reversed`: an assumed or confirmed one was taken back. */
+export type Resolution = 'none' | 'assumed' | 'confirmed' | 'reversed'
+
 export interface Conversation {
   readonly id: ConversationId
   readonly tier: string
@@ -74,6 +79,8 @@ export interface Conversation {
   readonly startedAtMs: number
   readonly lastTurnAtMs: number
   readonly turns: number
+  /** Questions of the user in this session; the tool loop after a question begins no other. */
+  readonly userTurns: number
   /** Rungs in effect in this session. */
   readonly rungs: readonly Rung[]
   readonly reason: RungReason | null
@@ -93,7 +100,9 @@ export interface Conversation {
   /** The app said that the next user turn starts a new task. */
   readonly atTaskBoundary: boolean
   readonly drivers: Readonly<Record<Driver, NanoUsd>>
-  readonly resolution: 'none' | 'confirmed' | 'reversed'
+  readonly resolution: Resolution
+  /** When it was resolved as it stands, or that was taken back; null before that, and where it is not known. */
+  readonly resolvedAtMs: number | null
   /** How often it was resolved: once, and once more after each reversal. */
   readonly resolutionRound: number
 }
@@ -102,7 +111,7 @@ export interface Conversation {
 export interface ConversationChange {
   /**
    * The session that the change was decided in. When another one is open by now, what belongs to a session (rungs,
-   * alerts, new notices, state, task boundary, exact count) is left out; turns, costs and edits still count.
+   * alerts, new notices, state, task boundary, user turns, resolution, exact count) is left out; turns, costs and edits still count.
    */
   readonly ofSession?: number
   readonly addRungs?: { readonly rungs: readonly Rung[]; readonly reason: RungReason }
@@ -117,15 +126,18 @@ export interface ConversationChange {
   readonly addDrivers?: Readonly<Partial<Record<Driver, NanoUsd>>>
   /** Counts a turn that ended at this time. */
   readonly turnAtMs?: number
+  /** Counts a question of the user, each time. */
+  readonly addUserTurn?: true
   /** The later `atMs` wins. */
   readonly exact?: ExactCount
   /** `open` also takes the rung `EndConversation` back. */
   readonly state?: 'open' | 'ended'
   readonly atTaskBoundary?: boolean
-  /** Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary; keeps edits. */
+  /** Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary, userTurns, resolution; keeps edits. */
   readonly openSession?: number
   readonly contract?: { readonly hash: string; readonly pinnedAtMs: number }
-  readonly resolution?: 'confirmed' | 'reversed'
+  /** Of two the later counts; of the same time the one that is told last. */
+  readonly resolution?: { readonly kind: Exclude<Resolution, 'none'>; readonly atMs: number }
   /** The highest counts. */
   readonly resolutionRound?: number
 }

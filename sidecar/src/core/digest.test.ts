@@ -33,12 +33,22 @@ test('a digest is stable under re-serialisation: key order, whitespace, escapes,
   )
 })
 
+test('a text is the same bare and alone in a list, marked for the cache or not', () => {
+  const alone = digest(user([{ type: 'text', text: 'a' }]))
+  assert.equal(alone, digest(user('a')))
+  assert.equal(alone, digest(user([{ type: 'text', text: 'a', cache_control: { type: 'ephemeral' } }])))
+})
+
 test('a digest tells apart what a model would read differently', () => {
   const all = [
     user('a'),
     user('a '),
     assistant('a'),
-    user([{ type: 'text', text: 'a' }]),
+    user([
+      { type: 'text', text: 'a' },
+      { type: 'text', text: 'a' },
+    ]),
+    user([{ type: 'text', text: 'a', name: 'b' }]),
     call({ id: '1', name: 'a' }),
     call({ id: '2', name: 'a' }),
     { ...user('a'), name: 'b' },

@@ -14,7 +14,7 @@ const STRING_UNITS_MAX = 1 << 20
 
 /**
  * Names a message. Whitespace and key order of its JSON do not matter, nor fields that are null or empty, nor texts that
- * we put into it (`notices`).
+ * we put into it (`notices`), nor whether a content of one text stands in a list.
  */
 export function originalDigest(message: Message, notices: NoticeFinder = []): Digest {
   const bare = withoutNotices(message, notices)
@@ -32,7 +32,7 @@ export function digestOf(text: string): Digest {
 }
 
 /** Marks for the provider's cache, which apps move from message to message as a conversation grows. */
-const CACHE_MARK = 'cache_control'
+const CACHE_MARKS: ReadonlySet<string> = new Set(['cache_control', 'prompt_cache_breakpoint'])
 
 /** JSON with sorted keys, without fields that are null or empty, and without cache marks. Linear in the size of `value`. */
 export function canonicalJson(value: JsonObject): string {
@@ -49,8 +49,8 @@ function write(value: Json, depth: number): string {
   if (depth >= DEPTH_MAX) return '{}'
   const fields: string[] = []
   for (const key of Object.keys(value).sort()) {
-    const field = value[key]
-    if (field === undefined || key === CACHE_MARK || isEmpty(field)) continue
+    const field = key === 'content' ? bareText(value[key]) : value[key]
+    if (field === undefined || CACHE_MARKS.has(key) || isEmpty(field)) continue
     fields.push(`${JSON.stringify(key)}:${write(field, depth + 1)}`)
   }
   return `{${fields.join(',')}}`
@@ -58,6 +58,17 @@ function write(value: Json, depth: number): string {
 
 function brief(text: string): string {
   return `${text.slice(0, STRING_UNITS_MAX / 2)}[${text.length}]${text.slice(-STRING_UNITS_MAX / 2)}`
+}
+
+/** The text of a list that holds one plain text and nothing else: apps wrap a text to mark it, and write it bare again. */
+function bareText(content: Json | undefined): Json | undefined {
+  if (!isList(content) || content.length !== 1) return content
+  const [part] = content
+  if (!isObject(part) || part['type'] !== 'text' || typeof part['text'] !== 'string') return content
+  const isPlain = Object.entries(part).every(
+    ([key, field]) => key === 'type' || key === 'text' || CACHE_MARKS.has(key) || isEmpty(field ?? null),
+  )
+  return isPlain ? part['text'] : content
 }
 
 function isEmpty(value: Json): boolean {

@@ -131,6 +131,22 @@ function exactOf(more: Partial<ExactCount> = {}): ExactCount {
   return { model: 'gpt-4o', ...bound.sent, inputTokens: 31, cachedTokens: 0, outputTokens: 5, atMs: 0, ...more }
 }
 
+test('thinking that is sent back counts by what it is encrypted in, however little of it is shown', () => {
+  const said = { type: 'text', text: 'So.' }
+  const heuristicOf = (...blocks: readonly JsonObject[]): number =>
+    inputBound(query(chatRequest([{ role: 'assistant', content: [...blocks, said] }]))).heuristic
+  const nothing = heuristicOf()
+  const encrypted = 'x'.repeat(4_000)
+  for (const thought of [
+    { type: 'thinking', thinking: '', signature: encrypted },
+    { type: 'thinking', thinking: 'Let me see.', signature: encrypted },
+    { type: 'redacted_thinking', data: encrypted },
+  ]) {
+    const more = heuristicOf(thought) - nothing
+    assert.ok(more >= 1_000 && more < 1_010, `${more}`)
+  }
+})
+
 test('the next call starts from the exact count, and bounds only what is new', () => {
   const next = chatRequest([...HISTORY, user('And Basel?')])
   const bound = inputBound(query(next, { exact: exactOf() }))

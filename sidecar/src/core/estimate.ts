@@ -11,7 +11,7 @@ import type { MeteredKind, Usage } from '@farebox/crds/usage.ts'
 import type { Digest, Driver, ExactCount } from './conversation.ts'
 import { mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
 import { isList, isObject } from './message.ts'
-import type { ModelRequest, Json, Message } from './request.ts'
+import type { ModelRequest, Json, JsonObject, Message } from './request.ts'
 import { retrievalBytes } from './retrieval.ts'
 import type { ShapeRules } from './shape.ts'
 
@@ -322,7 +322,6 @@ const UNREAD_KEYS: ReadonlySet<string> = new Set([
   'call_id',
   'detail',
   'cache_control',
-  'signature',
   'thoughtSignature',
 ])
 /** Keys that hold embedded media, or where it is. */
@@ -347,11 +346,22 @@ function textTokens(value: Json | undefined, hasMedia: boolean): number {
     for (const element of value) tokens += 1 + textTokens(element, hasMedia)
     return tokens
   }
+  if (value['type'] === 'thinking' || value['type'] === 'redacted_thinking') return thoughtTokens(value)
   for (const key of Object.keys(value)) {
     if (UNREAD_KEYS.has(key) || (hasMedia && (MEDIA_KEYS.has(key) || isMediaSource(key, value[key])))) continue
     tokens += 1 + textTokens(value[key], hasMedia)
   }
   return tokens
+}
+
+/** Characters of encrypted thinking (base64) that hold a token of it at least. */
+const ENCRYPTED_CHARS_PER_TOKEN = 4
+
+/** Thinking that is sent back is read whole, however little of it is shown: its signature, or its data, hold the rest. */
+function thoughtTokens({ thinking, signature, data }: JsonObject): number {
+  const encrypted = typeof signature === 'string' ? signature : typeof data === 'string' ? data : ''
+  const shown = typeof thinking === 'string' ? textTokens(thinking, false) : 0
+  return 1 + Math.max(shown, Math.ceil(encrypted.length / ENCRYPTED_CHARS_PER_TOKEN))
 }
 
 /** Anthropic's `source` of an image or a document; one of text is read as text. */

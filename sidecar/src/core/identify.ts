@@ -23,10 +23,11 @@ const METADATA_KEYS = ['conversation_id', 'session_id', 'thread_id'] as const
 /** Reads one request header, lower-case name; undefined when absent. */
 export type HeaderReader = (name: string) => string | undefined
 
+/** `previous`: the answer that the request goes on from, where that is asked before what named it: it leads to a conversation if it is known. */
 export type NamedConversation =
-  | { readonly status: 'named'; readonly rawId: string; readonly carrier: Carrier | 'Alias' }
+  | { readonly status: 'named'; readonly rawId: string; readonly carrier: Carrier | 'Alias'; readonly previous?: string }
   /** No carrier named it: the fallback decides. */
-  | { readonly status: 'fallback' }
+  | { readonly status: 'fallback'; readonly previous?: string }
 
 export interface Identity {
   readonly conversation: NamedConversation
@@ -111,11 +112,13 @@ function namedConversation(
   header: HeaderReader,
   request: ModelRequest,
 ): NamedConversation | Extract<IdentifyResult, { status: 'rejected' }> {
+  let went: { readonly previous?: string } = {}
   for (const found of conversationCandidates(config, header, request)) {
     if (!isId(found.rawId)) return rejected(found.param, `a conversation id must be 1 to ${ID_LENGTH_MAX} printable characters`)
-    return { status: 'named', rawId: found.rawId, carrier: found.carrier }
+    if (found.carrier === 'PreviousResponse') went = { previous: found.rawId }
+    else return { status: 'named', rawId: found.rawId, carrier: found.carrier, ...went }
   }
-  return { status: 'fallback' }
+  return { status: 'fallback', ...went }
 }
 
 function* conversationCandidates(
@@ -143,6 +146,12 @@ function* conversationCandidates(
         }
         break
       }
+      case 'Conversation':
+        if (request.earlier?.kind === 'conversation') yield { rawId: request.earlier.id, carrier, param: 'conversation' }
+        break
+      case 'PreviousResponse':
+        if (request.earlier?.kind === 'response') yield { rawId: request.earlier.id, carrier, param: 'previous_response_id' }
+        break
       case 'Metadata':
         for (const key of METADATA_KEYS) {
           const value = request.metadata[key]

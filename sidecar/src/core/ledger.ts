@@ -5,9 +5,10 @@ import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 /**
  * Why money moved. `settlement`: the cost of a call, up to its hold; `overrun`: what it cost above its hold; `expiry`: a
  * hold charged because nobody settled it in time; `correction`: truth that came after an expiry, either sign; `cost`:
- * added by the app; `carried`: what entries came to that were dropped for their age. Voids move nothing and leave no entry.
+ * added by the app; `outcome`: what became of a conversation, at no cost; `carried`: what entries came to that were dropped
+ * for their age. Voids move nothing and leave no entry.
  */
-export const ENTRY_KINDS = ['settlement', 'overrun', 'expiry', 'correction', 'cost', 'carried'] as const
+export const ENTRY_KINDS = ['settlement', 'overrun', 'expiry', 'correction', 'cost', 'outcome', 'carried'] as const
 export type EntryKind = (typeof ENTRY_KINDS)[number]
 
 /** One immutable fact. An account's `spent` is the sum of the entries that name it. */
@@ -63,7 +64,7 @@ export interface EntryNote {
   readonly usage?: Usage
   readonly source?: UsageSource
   readonly drivers?: Readonly<Partial<Record<Driver, NanoUsd>>>
-  readonly purpose?: 'turn' | 'summary' | 'cost'
-  /** Name that the app gave a cost of its own. */
+  readonly purpose?: 'turn' | 'summary' | 'cost' | 'outcome'
+  /** Name that the app gave a cost of its own; of an outcome its kind. */
   readonly label?: string
 }

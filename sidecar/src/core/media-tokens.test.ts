@@ -76,6 +76,8 @@ test('audio and files count by their bytes where those are there, by a ceiling w
   const file = (embeddedBytes?: number): ImagePart => ({ ...audio(embeddedBytes), kind: 'file' })
   assert.equal(mediaTokensBound(audio(), 'gpt-audio'), AUDIO_TOKENS_CEILING)
   assert.equal(mediaTokensBound(audio(100_000), 'gpt-audio'), 1_010)
+  assert.ok(mediaTokensBound(audio(), 'gemini-2.5-flash') >= 600 * 32, 'Gemini counts more of a second')
+  assert.ok(mediaTokensBound(audio(100_000), 'gemini-2.5-flash') >= 100 * 32)
   assert.equal(mediaTokensBound(file(), 'gpt-4o'), FILE_TOKENS_CEILING)
   assert.equal(mediaTokensBound(file(10_000), 'gpt-4o'), 13_000)
   assert.equal(mediaTokensBound(file(30_000_000), 'gpt-4o'), FILE_TOKENS_CEILING)

@@ -14,8 +14,10 @@ const FILE_TOKENS_USUAL = 30_000
 const PAGE_TOKENS = 3_000
 /** Audio of unknown length: ten minutes at ten tokens a second. */
 export const AUDIO_TOKENS_CEILING = 6_000
-/** The thinnest speech codecs need a kilobyte a second, which is ten tokens. */
+/** The thinnest speech codecs need a kilobyte a second, which is ten tokens; Gemini counts 32 (https://ai.google.dev/gemini-api/docs/tokens). */
 const AUDIO_BYTES_PER_TOKEN = 100
+const GEMINI_AUDIO_BYTES_PER_TOKEN = 30
+const GEMINI = /^(models\/)?gemini-/
 /** PDF text is packed about as tightly as tokens are: a byte of file is at most one token of text. */
 const FILE_BYTES_PER_TOKEN = 1
 
@@ -56,12 +58,17 @@ export function mediaTokensBound(part: ImagePart, model: string): number {
     case 'image':
       return imageTokens(part, model, IMAGE_TOKENS_CEILING)
     case 'audio':
-      return part.embeddedBytes === undefined ? AUDIO_TOKENS_CEILING : Math.ceil(part.embeddedBytes / AUDIO_BYTES_PER_TOKEN) + 10
+      return audioTokens(part, GEMINI.test(model) ? GEMINI_AUDIO_BYTES_PER_TOKEN : AUDIO_BYTES_PER_TOKEN)
     case 'file':
       return part.embeddedBytes === undefined
         ? FILE_TOKENS_CEILING
         : Math.min(FILE_TOKENS_CEILING, PAGE_TOKENS + Math.ceil(part.embeddedBytes / FILE_BYTES_PER_TOKEN))
   }
+}
+
+function audioTokens({ embeddedBytes }: ImagePart, bytesPerToken: number): number {
+  if (embeddedBytes === undefined) return Math.ceil((AUDIO_TOKENS_CEILING * AUDIO_BYTES_PER_TOKEN) / bytesPerToken)
+  return Math.ceil(embeddedBytes / bytesPerToken) + 10
 }
 
 /** What one part usually costs at most: the same where its size is known, a common size where it is not. */

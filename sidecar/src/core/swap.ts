@@ -1,6 +1,7 @@
 /** Moving a request to another model: which, whether that model can take it, and what must change in it. */
 import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
 import { matchesPattern } from './pattern.ts'
+import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest, Message } from './request.ts'
 import type { ModelSwap } from './shape.ts'
 
@@ -23,7 +24,7 @@ const INDISPENSABLE: ReadonlySet<string> = new Set([
   'web_search_options',
 ])
 /** Understood only by models that reason. */
-const REASONING_PARAMETERS = ['reasoning_effort'] as const
+const REASONING_PARAMETERS = ['reasoning_effort', 'reasoning'] as const
 
 export type SwapPlan =
   | { readonly status: 'swap'; readonly swap: ModelSwap }
@@ -116,6 +117,7 @@ function lacking(
   target: Capabilities,
   inputTokens: number,
 ): string | null {
+  if (UNTALKED_WIRES.has(request.wire)) return 'this very model'
   if (inputTokens * 100 > target.contextTokens * CONTEXT_PERCENT_MAX) return `a context of more than ${target.contextTokens} tokens`
   for (const part of messages.flatMap((message) => message.images)) {
     if (!target.modalities.includes(part.kind)) return `${part.kind} input`

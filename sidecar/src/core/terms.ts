@@ -61,11 +61,8 @@ export function drawsOf(input: {
   const draws: CapDraw[] = [
     { kind: 'conversation', account: sessionAccount(input.conversation, input.session), cap: terms.perConversation, periodKey: null },
   ]
-  if (terms.perUser !== null && input.user !== null) {
-    const { cap, period } = terms.perUser
-    const { key } = periodSpan(period, input.nowMs)
-    draws.push({ kind: 'user', account: `u:${input.user}:${terms.contract.tier}:${period.unit}:${key}`, cap, periodKey: key })
-  }
+  const ofUser = input.user === null ? null : userDraw(terms, input.user, input.nowMs)
+  if (ofUser !== null) draws.push(ofUser)
   // Named by what they are, whatever their order. Limits of one period share an account: the tightest holds.
   const limits = new Map<AccountId, CapDraw>()
   for (const { cap, period } of input.limits) {
@@ -76,6 +73,14 @@ export function drawsOf(input: {
   }
   draws.push(...limits.values())
   return draws
+}
+
+/** The budget of a user in the current period; null where the tier has none. */
+export function userDraw({ contract, perUser }: Terms, user: UserId, nowMs: number): CapDraw | null {
+  if (perUser === null) return null
+  const { cap, period } = perUser
+  const { key } = periodSpan(period, nowMs)
+  return { kind: 'user', account: `u:${user}:${contract.tier}:${period.unit}:${key}`, cap, periodKey: key }
 }
 
 export function sessionAccount(conversation: ConversationId, session: number): AccountId {

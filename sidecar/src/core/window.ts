@@ -3,6 +3,7 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Edit } from './conversation.ts'
 import { replay } from './edit-log.ts'
 import { dropOldest } from './history-cut.ts'
+import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest, Message } from './request.ts'
 import type { Shaped } from './shape.ts'
 
@@ -26,9 +27,13 @@ export type WindowResult = { readonly status: 'ok'; readonly shaped: Shaped } | 
  */
 export function fitWindow({ request, shaped, edits, context, atBoundary, tokensOf, newId }: WindowInput): WindowResult {
   const { windowTokens } = context
-  if (windowTokens === undefined || tokensOf(shaped.messages) <= windowTokens) return { status: 'ok', shaped }
+  if (windowTokens === undefined || UNTALKED_WIRES.has(request.wire) || tokensOf(shaped.messages) <= windowTokens)
+    return { status: 'ok', shaped }
   if (context.overflow === 'Refuse') return { status: 'refuse' }
   if (!atBoundary) return { status: 'ok', shaped }
+  // Nobody here can cut what the provider keeps: the call goes on at its own price, and says so.
+  if (request.earlier !== null)
+    return { status: 'ok', shaped: { ...shaped, skipped: [...shaped.skipped, { rung: 'Summarize', reason: 'serverHistory' }] } }
   const log = [...edits, ...shaped.newEdits]
   const dropped = dropOldest({ request, edits: log, fits: (messages) => tokensOf(messages) <= windowTokens, newId })
   switch (dropped.status) {

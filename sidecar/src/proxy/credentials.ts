@@ -47,8 +47,8 @@ export class Credentials {
    * A pod keeps what it started with. One from before its key was to be held has no file for it, and its app has the key; in one from
    * before its key was to pass, the app has none, and still sends what it was given in its place.
    */
-  keyFor({ name, credential }: Pick<Upstream, 'name' | 'credential'>, sent: IncomingHttpHeaders): HeldKey {
-    if (credential !== 'Held' && (this.#keys.size === 0 || !isWorthless(sent))) return null
+  keyFor({ name, credential }: Pick<Upstream, 'name' | 'credential'>, sent: IncomingHttpHeaders, path = ''): HeldKey {
+    if (credential !== 'Held' && (this.#keys.size === 0 || !isWorthless(sent, path))) return null
     const key = this.#keys.get(name)
     return key === undefined ? null : key === '' ? UNUSABLE : key
   }
@@ -85,9 +85,12 @@ export class Credentials {
   }
 }
 
-/** SDKs of one provider send their key by this header, those of another by that. */
-function isWorthless({ authorization = '', 'api-key': apiKey, 'x-api-key': xApiKey }: IncomingHttpHeaders): boolean {
-  return [authorization.replace(BEARER, ''), apiKey, xApiKey].includes(WORTHLESS_KEY)
+/** SDKs of one provider send their key by this header, those of another by that; Google's may be in the query. */
+function isWorthless(sent: IncomingHttpHeaders, path: string): boolean {
+  const { authorization = '', 'api-key': apiKey, 'x-api-key': xApiKey, 'x-goog-api-key': googleKey } = sent
+  const query = path.indexOf('?')
+  const inQuery = query < 0 ? null : new URLSearchParams(path.slice(query)).get('key')
+  return [authorization.replace(BEARER, ''), apiKey, xApiKey, googleKey, inQuery].includes(WORTHLESS_KEY)
 }
 
 /** Empty where there is none that could be sent. */

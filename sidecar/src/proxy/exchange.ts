@@ -79,9 +79,9 @@ export function noticesOf({ terms, conversation, draws }: Turn, occasions: reado
 }
 
 /** The client's headers as the provider gets them, with the key that is held for it. */
-export function sentHeaders({ incoming, policy, heldKey }: Pick<Exchange, 'incoming' | 'policy' | 'heldKey'>): string[] {
+export function sentHeaders({ incoming, policy, heldKey, family }: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'family'>): string[] {
   const headers = requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders)
-  return heldKey === null ? headers : withKey(headers, heldKey)
+  return heldKey === null ? headers : withKey(headers, heldKey, family)
 }
 
 /** A header reader over Node's parsed headers; repeated headers are joined. */

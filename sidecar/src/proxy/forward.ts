@@ -4,17 +4,17 @@
  */
 import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
-import { costOf } from '@farebox/crds/prices.ts'
-import { inputTokens } from '@farebox/crds/usage.ts'
+import type { PricedModel } from '@farebox/crds/prices.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { costOfAnswer } from '../core/cost.ts'
 import type { AnswerFacts, Message, RequestChange } from '../core/request.ts'
 import { assumedFactor } from '../core/token-factor.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
-import type { AnswerStream, Objection } from '../wire/wire.ts'
+import type { AnswerStream, Objection, ReadAnswer } from '../wire/wire.ts'
 import type { Admitted } from './admit.ts'
 import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
-import { rawHeader, responseHeaders } from './headers.ts'
+import { rawHeader, responseHeaders, withoutQueryKey } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
@@ -48,6 +48,8 @@ export type CallEnd =
       readonly source: UsageSource
       readonly facts: AnswerFacts | null
       readonly message: Message | null
+      /** All that was said, in order. */
+      readonly messages: readonly Message[]
       readonly noticed: boolean
       readonly cost: NanoUsd
     }
@@ -148,8 +150,8 @@ class Call {
     const { upstream, heldKey } = this.#served
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
     const change = changeOf(this.#admitted, this.#options.injectUsage)
-    const body = wire.render(request, change)
-    const path = wire.path({ ...call, upstream }, change)
+    const body = wire.render(request, change, { ...call, upstream })
+    const path = heldKey === null ? wire.path({ ...call, upstream }, change) : withoutQueryKey(wire.path({ ...call, upstream }, change))
     outgoing.on('close', this.#onClientClose)
     outgoing.on('drain', this.#onClientDrain)
     gateway.metrics.inFlight.inc()
@@ -245,7 +247,7 @@ class Call {
       case 'stream': {
         this.#pass(reading, reading.stream.end())
         this.#endAnswer()
-        return this.#finish(this.#settled(reading.stream.facts, reading.stream.message, reading.stream.noticeAdded))
+        return this.#finish(this.#settled(reading.stream, reading.stream.noticeAdded))
       }
       case 'plain':
         return this.#endPlain(reading)
@@ -273,10 +275,9 @@ class Call {
       reading.unsent = null
     }
     this.#endAnswer(reading.unsent)
-    const { facts, message, readable } = answer
     // What cannot be read may have lost any part of itself.
-    if (!readable) return this.#finish({ status: 'charge' })
-    this.#finish(this.#settled(facts, message, noticed))
+    if (!answer.readable) return this.#finish({ status: 'charge' })
+    this.#finish(this.#settled(answer, noticed))
   }
 
   #endError(reading: Extract<Reading, { kind: 'error' }>): void {
@@ -324,9 +325,17 @@ class Call {
 
   readonly #onClientDrain = (): void => this.#handle?.resume()
 
-  #settled(facts: AnswerFacts, message: Message | null, noticed: boolean): CallEnd {
-    if (facts.usage === null) return { ...this.#partial(), facts, message, noticed }
-    return { status: 'settle', usage: facts.usage, source: 'exact', facts, message, noticed, cost: this.#costOf(facts.usage, facts) }
+  #settled(answer: Pick<ReadAnswer, 'facts' | 'message' | 'messages'>, noticed: boolean): CallEnd {
+    const { facts, message, messages = message === null ? [] : [message] } = answer
+    const said = { facts, message, messages, noticed }
+    if (facts.usage === null) return { ...this.#partial(), ...said }
+    return {
+      status: 'settle',
+      usage: facts.usage,
+      source: facts.isEstimate === true ? 'estimated' : 'exact',
+      ...said,
+      cost: this.#costOf(facts.usage, facts),
+    }
   }
 
   /** What a broken answer is worth: its input, what was seen of its output, and what may have been on its way. Never above the hold. */
@@ -342,14 +351,24 @@ class Call {
     const unseen = Math.ceil(rate * (isHidden ? seconds + NOTICE_SECONDS : NOTICE_SECONDS)) + UNSEEN_TOKENS * plan.choices
     const output = Math.min(outputTokens * plan.choices, seen + unseen)
     const heldFactor = Math.max(this.#turn.gateway.factors.factorOf(plan.model), assumedFactor(plan.model))
-    const usage = facts?.usage ?? usageOf({ uncachedInput: Math.min(plan.inputTokens, plan.bound.at(heldFactor)), output })
-    const cost = this.#costOf(usage, facts)
+    const { hosted, units } = this.#turn.request
+    // How often the context was read by then, or how much was made of it, nobody can see: all that was held for it.
+    const isUnseen = facts?.usage === undefined || facts.usage === null ? hosted.rereads || Object.keys(units).length > 0 : false
+    const input = isUnseen ? plan.inputTokens : Math.min(plan.inputTokens, plan.bound.at(heldFactor))
+    const most = Math.max(output, units.output ?? 0)
+    // Some streams begin with their input, counted.
+    const counted = hosted.rereads ? null : (stream?.usageSoFar ?? null)
+    const estimated =
+      counted === null ? usageOf({ ...units, uncachedInput: input, output: most }) : { ...counted, output: Math.max(counted.output, most) }
+    const usage = facts?.usage ?? estimated
+    const cost = isUnseen ? granted : this.#costOf(usage, facts)
     return {
       status: 'settle',
       usage,
       source: stream === null ? 'estimated' : 'partial',
       facts,
       message: null,
+      messages: [],
       noticed: false,
       cost: cost < granted ? cost : granted,
     }
@@ -368,10 +387,9 @@ class Call {
 
   /** A model that the provider used beside the one that answered: nobody chose it, so it has the price that is known, or the most. */
   #otherModel(model: string): PricedModel | null {
-    const { provider } = this.#turn.upstream
-    const { prices } = this.#turn.policy
-    const nowMs = this.#turn.gateway.nowMs()
-    return prices.find(provider, model, nowMs) ?? prices.ceiling(provider, model, nowMs)
+    const { policy, gateway } = this.#admitted.turn
+    const { provider } = this.#served.upstream
+    return policy.prices.find(provider, model, gateway.nowMs()) ?? policy.prices.ceiling(provider, model, gateway.nowMs())
   }
 
   #writeHead(statusCode: number, headers: readonly string[]): void {
@@ -384,7 +402,7 @@ class Call {
         rung: plan.rungs.at(-1) ?? 'None',
         percent: plan.percent,
         reason: plan.reason,
-        maxOutput: outputTokens,
+        maxOutput: this.#turn.request.generates ? outputTokens : null,
       }),
     ])
   }

@@ -19,6 +19,7 @@ import type { Credentials } from './credentials.ts'
 import { ownHeadersOf } from './headers.ts'
 import type { HoldKeeper } from './hold-keeper.ts'
 import type { MoneyQueue } from './money-queue.ts'
+import type { Offers } from './offers.ts'
 import type { OutcomeWatch } from './outcome-watch.ts'
 import type { Summariser } from './summariser.ts'
 import type { UnderWay } from './under-way.ts'
@@ -51,6 +52,7 @@ export interface Gateway {
   readonly factors: FactorTable
   readonly outcomes: OutcomeWatch
   readonly users: UserBook
+  readonly offers: Offers
   readonly summariser: Summariser
   readonly underWay: UnderWay
   readonly alerts: AlertFeed

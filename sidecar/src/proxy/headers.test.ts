@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeConfig } from '../../../test/support/make.ts'
-import { ownHeadersOf, requestHeaders, withKey } from './headers.ts'
+import { ownHeadersOf, requestHeaders, withKey, withoutQueryKey } from './headers.ts'
 
 const UPSTREAM = 'http://provider/v1'
 const sent = (config: ReturnType<typeof makeConfig>, raw: readonly string[]): readonly string[] =>
@@ -39,4 +39,16 @@ test('a held key takes the place of whatever the client sent for one, wherever i
   const sent = ['Authorization', 'Bearer app', 'accept', '*/*', 'API-Key', 'app', 'authorization', 'Bearer again']
   assert.deepEqual(withKey(sent, 'real'), ['accept', '*/*', 'authorization', 'Bearer real', 'api-key', 'real'])
   assert.deepEqual(withKey([], 'real'), ['authorization', 'Bearer real'])
+})
+
+test('Google takes a held key in its own header, and no other beside it', () => {
+  const sent = ['x-goog-api-key', 'app', 'accept', '*/*', 'authorization', 'Bearer app']
+  assert.deepEqual(withKey(sent, 'real', 'google'), ['accept', '*/*', 'x-goog-api-key', 'real'])
+})
+
+test('a key in the query goes, and nothing else of it', () => {
+  assert.equal(withoutQueryKey('/m:g?alt=sse&key=app&fields=a%2Cb'), '/m:g?alt=sse&fields=a%2Cb')
+  assert.equal(withoutQueryKey('/m:g?key=app'), '/m:g')
+  assert.equal(withoutQueryKey('/m:g?%6Bey=app&keys=1'), '/m:g?keys=1')
+  assert.equal(withoutQueryKey('/m:g'), '/m:g')
 })

@@ -1,5 +1,6 @@
 /** Raw header lists (name, value, name, value): what goes to the provider and what comes back to the client. */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { Family } from '../wire/routes.ts'
 import { withoutKey } from './held-key.ts'
 
 /** Hop-by-hop fields (RFC 9110 section 7.6.1) and those that this proxy sets itself. */
@@ -35,8 +36,8 @@ const OWN_PREFIX = 'x-farebox-'
 
 /** Headers that a config makes ours, lower-case: they carry ids and claims, which are not the provider's business. */
 export function ownHeadersOf({ tiers, identity }: Pick<SidecarConfig, 'tiers' | 'identity'>): ReadonlySet<string> {
-  const { claimHeader } = tiers
-  return new Set([...(claimHeader === undefined ? [] : [claimHeader]), ...identity.headers].map((name) => name.toLowerCase()))
+  const { claim } = tiers
+  return new Set([...(claim === undefined ? [] : [claim.header]), ...identity.headers].map((name) => name.toLowerCase()))
 }
 
 /** The client's headers as the provider gets them: order and spelling kept, own and hop-by-hop ones left out. */
@@ -52,11 +53,27 @@ export function requestHeaders(raw: readonly string[], connection: string | unde
   return headers
 }
 
-/** Where a client's key is: one of these for each kind of provider. */
-const KEY_HEADERS = new Set(['authorization', 'api-key', 'x-api-key'])
+/**
+ * The path without a key in its query, where Google's clients may put theirs: for calls that go out with a key that is held. Everything
+ * else of the query stays as it is.
+ */
+export function withoutQueryKey(path: string): string {
+  const query = path.indexOf('?')
+  if (query < 0) return path
+  const kept = path
+    .slice(query + 1)
+    .split('&')
+    .filter((parameter) => !QUERY_KEY.test(parameter))
+  return kept.length === 0 ? path.slice(0, query) : `${path.slice(0, query)}?${kept.join('&')}`
+}
+const QUERY_KEY = /^(key|%6bey|k%65y|ke%79)(=|$)/i
 
-/** With this key in place of whatever the client sent for one. `headers` is a raw list. */
-export function withKey(headers: readonly string[], key: string): string[] {
+const GOOGLE_KEY_HEADER = 'x-goog-api-key'
+/** Where a client's key is: one of these for each kind of provider. */
+const KEY_HEADERS = new Set(['authorization', 'api-key', 'x-api-key', GOOGLE_KEY_HEADER])
+
+/** With this key in place of whatever the client sent for one. `headers` is a raw list. Google takes a key in its own header, and no other beside it. */
+export function withKey(headers: readonly string[], key: string, family: Family = 'openai'): string[] {
   const others: string[] = []
   const bare: string[] = []
   for (let index = 0; index + 1 < headers.length; index += 2) {
@@ -66,6 +83,7 @@ export function withKey(headers: readonly string[], key: string): string[] {
     // Who is asked in one of these reads no other.
     else if (lower !== 'authorization' && !bare.includes(lower)) bare.push(lower)
   }
+  if (family === 'google') return [...others, GOOGLE_KEY_HEADER, key]
   return [...others, 'authorization', `Bearer ${key}`, ...bare.flatMap((name) => [name, key])]
 }
 

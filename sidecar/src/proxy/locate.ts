@@ -1,6 +1,6 @@
 /** From a request to its conversation: id, user, terms and balances. Creates nothing: the reservation does. */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
-import { chainDigests, digestsWithAnswer } from '../core/chain.ts'
+import { chainDigests, digestsWithAnswer, responseDigest } from '../core/chain.ts'
 import type { Conversation, ConversationId, Digest, UserId } from '../core/conversation.ts'
 import { newConversation } from '../core/conversation-change.ts'
 import { claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
@@ -10,6 +10,7 @@ import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
 import type { Snapshot } from '../store/store.ts'
+import { earlierTokens } from './earlier.ts'
 import { goesOnObserved, headerReader } from './exchange.ts'
 import type { Call, Turn } from './exchange.ts'
 
@@ -46,11 +47,12 @@ export async function locate(exchange: Call, known: NamedConversation | null = n
     nowMs,
   })
   const snapshot = await gateway.store.read({ conversation: named.id, accounts: guessed.map((draw) => draw.account), nowMs })
-  return placeTurn(
+  const placed = await placeTurn(
     { ...exchange, conversationId: named.id, user, taskBoundary: identity.taskBoundary, chain: named.chain, earlierTokens: 0 },
     newest,
     snapshot,
   )
+  return placed.status === 'ok' ? { status: 'ok', turn: { ...placed.turn, earlierTokens: await earlierTokens(placed.turn) } } : placed
 }
 
 type Unplaced = Omit<Turn, 'terms' | 'conversation' | 'exists' | 'draws' | 'balances'>
@@ -129,6 +131,12 @@ interface NamedConversation {
 async function nameConversation(exchange: Call, identity: Identity, user: UserId | null): Promise<NamedConversation | null> {
   const { gateway, policy, request } = exchange
   const { config } = policy
+  const { previous } = identity.conversation
+  if (previous !== undefined) {
+    const digest = responseDigest(previous, gateway.chainKey, `${scopeOf(config)}/${identity.tier}`)
+    const found = await gateway.store.findByChain([digest], gateway.nowMs())
+    if (found !== null) return { id: found, chain: null }
+  }
   if (identity.conversation.status === 'named') {
     return { id: gateway.hasher.conversation(config, identity.tier, identity.conversation.rawId), chain: null }
   }
@@ -140,15 +148,21 @@ async function nameConversation(exchange: Call, identity: Identity, user: UserId
     case 'Workload':
       return { id: gateway.hasher.conversation(config, identity.tier, workloadId(config)), chain: null }
     case 'PrefixChain': {
+      // What it begins with is kept elsewhere: the words that are here would name every conversation that goes on with them.
+      if (request.earlier !== null) return { id: gateway.newId(), chain: null }
       const chain = chainDigests(request.messages, gateway.chainKey, `${scopeOf(config)}/${identity.tier}/${user ?? ''}`)
       // Two users may open with the same words: only a history with an answer in it names a conversation.
       const candidates = digestsWithAnswer(request.messages, chain).toReversed()
+      const scope = `${scopeOf(config)}/${identity.tier}`
+      candidates.push(...(request.keptNames ?? []).slice(-KEPT_LOOKED_UP_MAX).map((name) => responseDigest(name, gateway.chainKey, scope)))
       const found = candidates.length === 0 ? null : await gateway.store.findByChain(candidates, gateway.nowMs())
       return { id: found ?? gateway.newId(), chain }
     }
   }
 }
 
+/** A window holds one compaction, or a few that were made one after the other. */
+const KEPT_LOOKED_UP_MAX = 8
 const ID_REQUIRED: Refusal = { code: 'conversation_id_required', param: 'x-farebox-conversation' }
 
 /** A request of which nothing is believed. */

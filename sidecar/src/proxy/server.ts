@@ -5,6 +5,7 @@ import { StoreError } from '../store/store.ts'
 import { serveAppApi } from './app-api.ts'
 import { UNUSABLE } from './credentials.ts'
 import { refuse } from './exchange.ts'
+import { withoutQueryKey } from './headers.ts'
 import { familyOf, operationOf, providerPath } from '../wire/routes.ts'
 import type { Family } from '../wire/routes.ts'
 import type { Gateway, Policy } from './gateway.ts'
@@ -62,10 +63,11 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     const route = routeOf(target)
     const upstream = policy.config.upstreams.find((candidate) => candidate.name === route.upstream)
     if (upstream === undefined) return refuse(asked, { code: 'endpoint_not_governed', param: route.upstream })
-    const heldKey = gateway.credentials.keyFor(upstream, incoming.headers)
+    const heldKey = gateway.credentials.keyFor(upstream, incoming.headers, route.path)
     if (heldKey === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
     const family = familyOf(upstream.provider)
-    const path = providerPath(family, route.path)
+    const fullPath = providerPath(family, route.path)
+    const path = family === 'google' && heldKey !== null ? withoutQueryKey(fullPath) : fullPath
     const exchange = { gateway, policy, upstream, heldKey, family, path, incoming, outgoing, requestId, startedAtMs }
     const operation = operationOf(family, incoming.method ?? 'GET', path)
     switch (operation.kind) {

@@ -5,13 +5,18 @@
  */
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { costOf } from '@farebox/crds/prices.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
 import type { Conversation } from '../core/conversation.ts'
+import type { Cut } from '../core/edit-log.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt } from '../core/ladder.ts'
-import { contentText } from '../core/message.ts'
+import { bytesOf, contentText, isInstruction, readOwn } from '../core/message.ts'
+import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
+import { awaitedSummary, joinedToReset, withSummary } from '../core/reset.ts'
+import { endsWithNextTurn } from '../core/sessions.ts'
 import { expectedFurtherCalls, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
 import type { SummaryHold } from '../core/summary.ts'
 import { downgradeFor } from '../core/swap.ts'
@@ -23,6 +28,7 @@ import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
 import { withKey } from './headers.ts'
+import { refusalOf } from './next-session.ts'
 import { reportMoney } from './report.ts'
 
 /** A summary is this share of what it replaces, within these bounds: it should cut deep and rarely. */
@@ -50,12 +56,15 @@ export class Summariser {
     this.#gateway = gateway
   }
 
-  /** Starts a summary when one is wanted and pays. Returns at once; what becomes of it is counted and logged. */
-  consider(admitted: Admitted, snapshot: Snapshot): void {
+  /**
+   * Starts a summary when one is wanted and pays. Returns at once; what becomes of it is counted and logged. `answer`: what the turn
+   * was answered, where it was kept.
+   */
+  consider(admitted: Admitted, snapshot: Snapshot, answer: Message | null): void {
     const { turn } = admitted
     const conversation = snapshot.conversation
     if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return
-    const task = plannedTask(admitted, conversation, snapshot)
+    const task = plannedTask(admitted, conversation, snapshot, answer)
     if (task === null) return
     this.#underWay.add(conversation.id)
     turn.gateway.underWay.add(this.#attempt(turn, conversation, task))
@@ -124,6 +133,7 @@ export class Summariser {
         tokensBefore: task.oldTokens,
         tokensAfter: usage?.output ?? task.maxTokens,
       })
+      const edit = message === null ? null : await editOf(turn, conversation, task, message)
       const nowMs = gateway.nowMs()
       const step: SettleStep = {
         settlement: {
@@ -136,14 +146,14 @@ export class Summariser {
         change: {
           ofSession: conversation.session,
           addDrivers: { summaries: cost },
-          ...(message === null ? {} : { addReadyEdits: [cutEdit(task.plan, 'Summarize', message, gateway.newId())] }),
+          ...(edit === null ? {} : { addReadyEdits: [edit] }),
         },
         chain: [],
         alerts: { draws: turn.draws.filter((draw) => draw.kind !== 'workload'), percents: terms.contract.alerts },
       }
       const settled = await untilBack(() => gateway.store.settle(step))
       reportMoney(turn, task.priced, settled, usage)
-      return message === null ? 'blank' : 'made'
+      return edit === null ? 'blank' : 'made'
     } finally {
       gateway.holds.remove(operationId)
       gateway.queue.wakeNext(accounts)
@@ -153,6 +163,8 @@ export class Summariser {
 
 interface SummaryTask extends SummaryHold {
   readonly plan: CutPlan
+  /** The reset whose recap it is to be; null: it takes the place of old turns. */
+  readonly reset: Cut | null
   readonly priced: PricedModel
   readonly path: string
   readonly body: Buffer
@@ -160,8 +172,22 @@ interface SummaryTask extends SummaryHold {
   readonly oldTokens: number
 }
 
+/** Where the summary goes: in the place of old turns, or into the message of a reset, be it one that happened meanwhile. */
+async function editOf(turn: Turn, conversation: Conversation, { plan, reset }: SummaryTask, message: JsonObject): Promise<Cut> {
+  const { gateway } = turn
+  const id = gateway.newId()
+  const summary = readOwn(JSON.stringify(message))?.text ?? ''
+  if (reset !== null) return withSummary(reset, summary, id)
+  const query = { conversation: conversation.id, accounts: [] }
+  const { conversation: now } = await untilBack(() => gateway.store.read({ ...query, nowMs: gateway.nowMs() }))
+  const isPast = now !== null && now.session !== conversation.session
+  return (
+    (isPast ? joinedToReset([...now.edits, ...now.readyEdits], { plan, summary, id }) : null) ?? cutEdit(plan, 'Summarize', message, id)
+  )
+}
+
 /** Null when no summary is wanted, none can be afforded, or none pays. */
-function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: Snapshot): SummaryTask | null {
+function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: Snapshot, answer: Message | null): SummaryTask | null {
   const { turn, plan } = admitted
   const { terms, policy, request } = turn
   const { contract } = terms
@@ -170,9 +196,19 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   const crossing = windowFills(contract.context, sentTokens)
   const percent = percentOf(turn, snapshot)
   const recap = isRecapDue(turn, conversation, percent)
-  if (conversation.readyEdits.length > 0 || !(crossing || recap || isOnRung(turn, conversation, percent))) return null
-  const cut = planCut({ request, edits: conversation.edits, keepRecentTurns: contract.context.keepRecentTurns })
-  if (cut === null) return null
+  // What these sum up is not read any more in any case: it is no matter of saving.
+  const awaited = contract.sessions.recap === 'Summary' ? awaitedSummary(request, conversation.edits) : null
+  const isLast =
+    mayEndWithRecap(contract) &&
+    (answer === null || answer.toolCalls.length === 0) &&
+    endsWithNextTurn(conversation, contract) &&
+    refusalOf(turn, conversation) === null
+  const isWanted = awaited !== null || isLast || crossing || recap || isOnRung(turn, conversation, percent)
+  if (conversation.readyEdits.length > 0 || !isWanted) return null
+  const keepRecentTurns = isLast ? 1 : contract.context.keepRecentTurns
+  const found = awaited?.plan ?? planCut({ request, edits: conversation.edits, keepRecentTurns })
+  if (found === null) return null
+  const cut = isLast ? withLastTurn(found, request, answer) : found
 
   const downgrade = downgradeFor(contract.models.downgrades, request.model)
   const isHere = downgrade !== null && (downgrade.upstream === undefined || downgrade.upstream === turn.upstream.name)
@@ -180,7 +216,7 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   const nowMs = turn.gateway.nowMs()
   const priced = policy.prices.find(turn.upstream.provider, name, nowMs)
   if (priced === null) return null
-  const sentBytes = cut.currentBytes + cut.keptBytes + request.fixedBytes
+  const sentBytes = (awaited?.currentBytes ?? found.currentBytes) + found.keptBytes + request.fixedBytes
   const tokensOf = (bytes: number): number => Math.ceil((sentTokens * bytes) / Math.max(1, sentBytes))
   const oldTokens = tokensOf(cut.currentBytes)
   const maxTokens = Math.max(SUMMARY_TOKENS_MIN, Math.min(SUMMARY_TOKENS_MAX, Math.floor((oldTokens * SUMMARY_PERCENT) / 100)))
@@ -197,12 +233,26 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
     // A recap need not save anything in this session: the next one loses the history in any case.
     crossing: crossing || recap,
   })
-  if (!verdict.worth) return null
+  if (!verdict.worth && awaited === null && !isLast) return null
   const prompt = summaryPrompt({ plan: cut, maxTokens, locale: null })
   const factor = turn.gateway.factors.factorOf(name)
   const money = summaryHold({ prompt, model: name, factor, priced, maxTokens, remaining })
   const asked = turn.wire.prompt({ ...prompt, model: name, maxTokens, call: turn.call })
-  return money === null || asked === null ? null : { plan: cut, priced, ...asked, maxTokens, oldTokens, ...money }
+  return money === null || asked === null
+    ? null
+    : { plan: cut, reset: awaited?.reset ?? null, priced, ...asked, maxTokens, oldTokens, ...money }
+}
+
+/** Its sessions end after a number of turns, and the next one is promised a recap: the answer of a turn may become part of it. */
+export function mayEndWithRecap({ sessions }: Pick<Contract, 'sessions'>): boolean {
+  return sessions.recap === 'Summary' && sessions.maxTurns !== undefined
+}
+
+/** What a recap is made from: of the turn that is just over, which no cut may cover yet, the next session has nothing else. */
+function withLastTurn(cut: CutPlan, { messages }: ModelRequest, answer: Message | null): CutPlan {
+  const last = messages.slice(cut.leading + cut.count).filter((message) => !isInstruction(message))
+  const read = [...cut.messages, ...last, ...(answer === null ? [] : [answer])]
+  return { ...cut, turns: cut.turns + 1, messages: read, currentBytes: bytesOf(read) }
 }
 
 function percentOf(turn: Turn, snapshot: Snapshot): number {
@@ -242,13 +292,13 @@ type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; r
 
 /** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
 function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {
-  const { gateway, upstream, incoming, heldKey } = turn
+  const { gateway, upstream, incoming, heldKey, family } = turn
   const own = ['content-type', 'application/json']
   for (let index = 0; index + 1 < incoming.rawHeaders.length; index += 2) {
     const name = incoming.rawHeaders[index] ?? ''
     if (CREDENTIAL_HEADERS.has(name.toLowerCase())) own.push(name, incoming.rawHeaders[index + 1] ?? '')
   }
-  const headers = heldKey === null ? own : withKey(own, heldKey)
+  const headers = heldKey === null ? own : withKey(own, heldKey, family)
   return new Promise((resolve) => {
     const chunks: Buffer[] = []
     let bytes = 0

@@ -1,21 +1,25 @@
 /**
  * One turn from start to end:
  *
- *   read -> locate -> admit (decide, reserve) -> forward (shape, send, meter) -> settle -> report
+ *   read -> locate (session) -> admit (decide, reserve) -> forward (shape, send, meter) -> settle -> report
  *
  * docs/turn.md draws the same with the error code of each phase.
  */
 import { inputTokens } from '@farebox/crds/usage.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { extendChain } from '../core/chain.ts'
+import type { Digest } from '../core/conversation.ts'
 import { driverBytes, splitByDriver } from '../core/estimate.ts'
 import type { DriverBytes } from '../core/estimate.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
+import { matchesPattern } from '../core/pattern.ts'
+import { beginsUserTurn, isUserTurn } from '../core/sessions.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import type { Wire } from '../wire/wire.ts'
 import { admit } from './admit.ts'
+import { digestOfResponse } from './earlier.ts'
 import type { Admitted } from './admit.ts'
 import { readBody } from './body.ts'
 import { endTurn } from './endings.ts'
@@ -24,9 +28,12 @@ import type { Exchange, Turn } from './exchange.ts'
 import { forward } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
 import { locate } from './locate.ts'
+import { remember, sayingsOf } from './memory.ts'
+import { inItsSession } from './next-session.ts'
 import { passThrough } from './pass-through.ts'
 import { reportResolution } from './resolutions.ts'
 import { reportCost } from './report.ts'
+import { mayEndWithRecap } from './summariser.ts'
 
 /** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have. */
 const ATTEMPTS_MAX = 4
@@ -52,7 +59,7 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const located = await locate({ ...exchange, wire, call, request: parsed.request })
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
-  let { turn } = located
+  let turn = await inItsSession(located.turn)
   let refusedSwap: string | null = null
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     const admission = await admit(turn, refusedSwap)
@@ -107,11 +114,16 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
     turn.upstream.injectUsage === 'Auto' &&
     !gateway.plainUpstreams.has(turn.upstream.name)
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
+  const sayings = sayingsOf(turn)
   for (const message of turn.request.messages) message.forget?.()
   const end = await forward(admitted, {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
-    collect: turn.chain !== null,
-    mayRetry: { streamOptions: injectUsage, swap: plan.swap !== null, edits: plan.shaped.rewritten },
+    collect: turn.chain !== null || sayings !== null || mayEndWithRecap(turn.terms.contract),
+    mayRetry: {
+      streamOptions: injectUsage,
+      swap: plan.swap !== null,
+      edits: plan.shaped.rewritten && !gateway.uneditable.has(turn.conversationId),
+    },
     injectUsage,
     drains: gateway.drains,
   })
@@ -132,8 +144,10 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
   if (settled === null) gateway.metrics.turns.add([turn.terms.contract.tier, end.status])
   else {
     reportCost(admitted, end, settled)
-    await reportResolution(turn, end.status === 'settle' ? (end.facts?.toolNames ?? []) : [])
-    if (end.status === 'settle') gateway.summariser.consider(admitted, settled.snapshot)
+    const toolNames = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
+    await reportResolution(turn, settled.snapshot.conversation ?? turn.conversation, toolNames)
+    if (end.status === 'settle') gateway.summariser.consider(admitted, settled.snapshot, end.message)
+    if (sayings !== null) await remember(turn, sayings, end.status === 'settle' ? end.message : null)
   }
   return null
 }
@@ -164,7 +178,12 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
       await untilBack(() => gateway.store.void({ operationId, atMs }))
       return null
     }
-    const exactUsage = end.status === 'settle' && end.source === 'exact' ? end.usage : null
+    // The sum of several readings of the context says nothing of the next call.
+    const exactUsage =
+      end.status === 'settle' && end.source === 'exact' && end.facts?.isSum !== true && turn.request.messages.length > 0 ? end.usage : null
+    const responseId = end.status === 'settle' ? (end.facts?.responseId ?? null) : null
+    const response = responseId === null ? null : digestOfResponse(turn, responseId)
+    const kept = end.status === 'settle' ? (end.facts?.keptNames ?? []).map((name) => digestOfResponse(turn, name)) : []
     const cost = end.status === 'charge' ? granted : end.cost
     const nowMs = gateway.nowMs()
     const drivers =
@@ -179,7 +198,8 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
     const change: ConversationChange = {
       ofSession: turn.conversation.session,
       turnAtMs: nowMs,
-      ...(turn.conversation.atTaskBoundary && plan.atBoundary ? { atTaskBoundary: false } : {}),
+      ...(beginsUserTurn(turn.request, turn.conversation, plan.bound.sent) ? { addUserTurn: true } : {}),
+      ...taskBoundaryAfter(turn, end),
       addDrivers: drivers,
       ...(exactUsage === null
         ? {}
@@ -188,16 +208,17 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
               model: plan.model,
               ...plan.bound.sent,
               inputTokens: inputTokens(exactUsage),
-              cachedTokens: exactUsage.cacheReadInput,
+              cachedTokens: exactUsage.cacheReadInput + exactUsage.cacheReadAudioInput,
               outputTokens: exactUsage.output,
               atMs: nowMs,
+              ...(response === null ? {} : { response }),
             },
           }),
       ...(end.status === 'settle' && end.noticed && notice !== null ? { addEdits: [noticeEdit(notice)], removeNotices: notice.ids } : {}),
     }
     if (
       exactUsage !== null &&
-      turn.request.earlier === null &&
+      turn.earlierTokens === 0 &&
       change.exact !== undefined &&
       gateway.factors.wants(plan.model, plan.bound.bytes - plan.bound.known)
     )
@@ -223,7 +244,7 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
       },
       conversation: turn.conversationId,
       change,
-      chain: end.status === 'settle' ? chainOf(turn, end) : [],
+      chain: end.status === 'settle' ? [...chainOf(turn, end), ...(response === null ? [] : [response]), ...kept] : [],
       alerts: {
         draws: turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
         percents: turn.terms.contract.alerts,
@@ -236,11 +257,25 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
   }
 }
 
+/** A tool that ends a task makes the next user turn begin another; a boundary that was told is past once its turn is answered. */
+function taskBoundaryAfter({ request, conversation, policy }: Turn, end: CallEnd): Pick<ConversationChange, 'atTaskBoundary'> {
+  const called = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
+  const { toolNames } = policy.config.taskBoundary
+  if (called.some((name) => toolNames.some((pattern) => matchesPattern(pattern, name)))) return { atTaskBoundary: true }
+  return conversation.atTaskBoundary && isUserTurn(request) ? { atTaskBoundary: false } : {}
+}
+
 /** Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. */
 function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): readonly string[] {
   if (turn.chain === null) return []
+  const { chainKey } = turn.gateway
   const last = turn.chain.at(-1)
-  return end.message === null || last === undefined ? turn.chain : [...turn.chain, extendChain(last, end.message, turn.gateway.chainKey)]
+  if (last === undefined) return turn.chain
+  const digests: Digest[] = [...turn.chain]
+  for (const message of end.messages) digests.push(extendChain(digests.at(-1) ?? last, message, chainKey))
+  // Apps that keep nothing but the words come back with those.
+  if (end.messages.length > 1 && end.message !== null) digests.push(extendChain(last, end.message, chainKey))
+  return digests
 }
 
 /** What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet. */

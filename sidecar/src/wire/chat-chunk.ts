@@ -135,9 +135,11 @@ export class ChatChunk {
       }
       const isIndex = this.#keyIs(INDEX)
       const isFinish = this.#keyIs(FINISH_REASON)
+      const isText = this.#keyIs(TEXT) // of the old completions, which have no delta
       this.#skip()
       if (isIndex) choice.index = this.#integer(start, this.#at)
       else if (isFinish && this.#bytes[start] === QUOTE) set(choice.finish, start + 1, this.#at - 1)
+      else if (isText && this.#bytes[start] === QUOTE) set(choice.content, start + 1, this.#at - 1)
     }
   }
 
@@ -270,6 +272,7 @@ const X_GROQ = Buffer.from('x_groq')
 const INDEX = Buffer.from('index')
 const DELTA = Buffer.from('delta')
 const FINISH_REASON = Buffer.from('finish_reason')
+const TEXT = Buffer.from('text')
 const CONTENT = Buffer.from('content')
 const REFUSAL = Buffer.from('refusal')
 const REASONING = Buffer.from('reasoning')

@@ -198,7 +198,10 @@ describe('a notice', () => {
         const noticed = feed(stream, { stripUsage, notice: NOTICE }, cuts)
         assert.equal(noticed.noticeAdded, true)
         assert.equal(contentOf(noticed.output), contentOf(plain.output) + NOTICE)
-        assert.deepEqual([noticed.facts, noticed.message?.json, noticed.observedTokens], [plain.facts, plain.message?.json, plain.observedTokens])
+        assert.deepEqual(
+          [noticed.facts, noticed.message?.json, noticed.observedTokens],
+          [plain.facts, plain.message?.json, plain.observedTokens],
+        )
         const before = dataIn(plain.output)
         const after = dataIn(noticed.output)
         if (typeof last.content === 'string' && last.content !== '') {

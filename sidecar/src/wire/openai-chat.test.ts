@@ -122,7 +122,10 @@ describe('what is read', () => {
       { metadata: {}, promptCacheKey: null, user: null },
     ],
     'web search': [{ web_search_options: {} }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } }],
-    'a model that always searches': [{ model: 'gpt-4o-search-preview' }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } }],
+    'a model that always searches': [
+      { model: 'gpt-4o-search-preview' },
+      { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } },
+    ],
     'hosted tools in the list': [
       { tools: [{ type: 'web_search_preview' }, { type: 'file_search' }, { type: 'code_interpreter' }, { type: 'web_search' }, null] },
       { hosted: { tools: ['webSearch', 'fileSearch', 'codeContainer'], maxCalls: null, rereads: false } },

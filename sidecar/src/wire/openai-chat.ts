@@ -59,7 +59,7 @@ export async function parseChatRequest(
   const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
   if (scan.status === 'invalid') return scan
   try {
-    const request = chatRequest(body, call.upstream.outputLimitField, new Map(scan.fields.map((field) => [field.name, field])))
+    const request = chatRequest(body, call, new Map(scan.fields.map((field) => [field.name, field])))
     LAYOUTS.set(body, {
       bodyStart: scan.bodyStart,
       fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
@@ -137,8 +137,8 @@ class InvalidField extends Error {
 
 type Fields = ReadonlyMap<string, Field>
 
-function chatRequest(body: Buffer, outputField: string, fields: Fields): ModelRequest {
-  const model = fields.get('model')?.json
+function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>, fields: Fields): ModelRequest {
+  const model = fields.get('model')?.json ?? call.model
   if (typeof model !== 'string' || model.length === 0 || model.length > MODEL_LENGTH_MAX) {
     throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
   }
@@ -164,7 +164,7 @@ function chatRequest(body: Buffer, outputField: string, fields: Fields): ModelRe
     includeUsage: streamOptions?.['include_usage'] === true,
     choices,
     outputLimit: outputLimit(fields),
-    outputField,
+    outputField: call.upstream.outputLimitField,
     generates: true,
     units: {},
     earlier: null,

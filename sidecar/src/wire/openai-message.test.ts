@@ -98,7 +98,11 @@ describe('texts', () => {
     const parts = [{ type: 'text', text: 'a', name: 'x' }, image, { type: 'text', text: 'b' }]
     assert.deepEqual(rewritten(user(parts), ['A', null]), user([{ type: 'text', text: 'A', name: 'x' }, image]))
     assert.deepEqual(rewritten(user('a'), ['é']), user('é'))
-    const called = { role: 'assistant', content: 'So.', tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } }] }
+    const called = {
+      role: 'assistant',
+      content: 'So.',
+      tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } }],
+    }
     assert.deepEqual(rewritten(called, [null]), { ...called, content: null })
     assert.equal(rewritten({ role: 'assistant', content: 'So.' }, [null]), null, 'nothing is left of it')
     assert.equal(rewritten(user([{ type: 'text', text: 'a' }]), [null]), null)

@@ -1,5 +1,13 @@
 /** Which operation a method and path of a provider are: metered, and in which format; free of charge; or not to be metered. */
+import { speechWire, transcriptionsWire } from './audio.ts'
+import { azureOperation, azureWire } from './azure.ts'
+import { completionsWire } from './completions.ts'
+import { embeddingsWire } from './embeddings.ts'
+import { geminiCall, geminiWire } from './gemini-request.ts'
+import { imagesWire } from './images.ts'
+import { messagesWire } from './anthropic-messages.ts'
 import { chatWire } from './openai-chat.ts'
+import { compactWire, responsesWire } from './responses-wire.ts'
 import type { Wire } from './wire.ts'
 
 /** How a provider is spoken to. */
@@ -50,19 +58,66 @@ const TABLES: Readonly<Record<Family, Table>> = {
     if (method === 'POST' && wire !== undefined) return { kind: 'metered', wire }
     return isFree(OPENAI_FREE, method, path) ? FREE : null
   },
-  azure: (method, path) => TABLES.openai(method, path.replace(AZURE_PREFIX, '')),
-  anthropic: () => null,
-  google: () => null,
+  azure: (method, path) => {
+    const operation = azureOperation(path)
+    const wire = AZURE_CALLS.get(operation)
+    if (method === 'POST' && wire !== undefined) return { kind: 'metered', wire }
+    return isFree(OPENAI_FREE, method, operation) ? FREE : { kind: 'ungoverned', name: operation.split('/')[1] ?? operation }
+  },
+  anthropic: (method, path) => {
+    if (method === 'POST' && path === '/messages') return { kind: 'metered', wire: messagesWire }
+    if (path.startsWith('/messages/batches')) return { kind: 'ungoverned', name: 'batches' }
+    return isFree(ANTHROPIC_FREE, method, path) ? FREE : null
+  },
+  google: (method, path) => {
+    const called = geminiCall(path)?.method
+    if (method === 'POST' && (called === 'generateContent' || called === 'streamGenerateContent'))
+      return { kind: 'metered', wire: geminiWire }
+    if (method === 'POST' && (called === 'countTokens' || called === 'computeTokens')) return FREE
+    if (isFree(GOOGLE_FREE, method, path)) return FREE
+    return { kind: 'ungoverned', name: called ?? path.replace(GOOGLE_VERSION, '').slice(1).split(/[/:]/)[0] ?? path }
+  },
 }
 
 /** Calls that are metered, by path. */
-const OPENAI_CALLS: ReadonlyMap<string, Wire> = new Map([['/chat/completions', chatWire]])
+const OPENAI_CALLS: ReadonlyMap<string, Wire> = new Map([
+  ['/chat/completions', chatWire],
+  ['/responses', responsesWire],
+  ['/responses/compact', compactWire],
+  ['/completions', completionsWire],
+  ['/embeddings', embeddingsWire],
+  ['/images/generations', imagesWire],
+  ['/images/edits', imagesWire],
+  ['/images/variations', imagesWire],
+  ['/audio/speech', speechWire],
+  ['/audio/transcriptions', transcriptionsWire],
+  ['/audio/translations', transcriptionsWire],
+])
+
+const AZURE_CALLS: ReadonlyMap<string, Wire> = new Map([...OPENAI_CALLS].map(([path, wire]) => [path, azureWire(wire)]))
 
 /** Method and path of what costs nothing. */
-const OPENAI_FREE: readonly (readonly [method: string, path: RegExp])[] = [['GET', /^\/models(\/[^/]+)?$/]]
+const OPENAI_FREE: readonly (readonly [method: string, path: RegExp])[] = [
+  ['GET', /^\/models(\/[^/]+)?$/],
+  ['POST', /^\/moderations$/],
+  ['POST', /^\/responses\/input_tokens$/],
+  ['POST', /^\/responses\/[^/]+\/cancel$/],
+  ['GET', /^\/responses\/(?!compact$)[^/]+(\/input_items)?$/],
+  ['DELETE', /^\/responses\/(?!compact$)[^/]+$/],
+  ['POST', /^\/conversations(\/[^/]+(\/items)?)?$/],
+  ['GET', /^\/conversations\/[^/]+(\/items(\/[^/]+)?)?$/],
+  ['DELETE', /^\/conversations\/[^/]+(\/items\/[^/]+)?$/],
+]
 
-/** In front of the operation: a deployment of the older API, or the version of the newer. */
-const AZURE_PREFIX = /^\/openai\/(?:deployments\/[A-Za-z0-9._-]{1,64}|v1)(?=\/)/
+const GOOGLE_FREE: readonly (readonly [method: string, path: RegExp])[] = [
+  ['GET', /^(\/v1[a-z0-9]*)?(\/publishers\/google)?\/(models|tunedModels)(\/[^/:]+)?$/],
+]
+const GOOGLE_VERSION = /^\/(upload\/)?v1[a-z0-9]*(?=\/)/
+
+const ANTHROPIC_FREE: typeof OPENAI_FREE = [
+  ['POST', /^\/messages\/count_tokens$/],
+  ['GET', /^\/models(\/[^/]+)?$/],
+]
 
 function isFree(list: readonly (readonly [method: string, path: RegExp])[], method: string, path: string): boolean {
   return list.some(([wanted, pattern]) => wanted === method && pattern.test(path))

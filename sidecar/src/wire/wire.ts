@@ -15,6 +15,8 @@ export interface CallContext {
   readonly path: string
   /** Of the body; empty when the client names none. */
   readonly contentType: string
+  /** What the path names, where the body need not name a model. */
+  readonly model?: string
 }
 
 export type ParsedRequest =
@@ -38,6 +40,8 @@ export interface ReadAnswer {
   readonly facts: WireFacts
   /** What was said, as an app sends it back; null where nothing was, or the format has none. */
   readonly message: Message | null
+  /** All of it, where an answer may be several messages; `message` is the one that holds the words. Absent: `message` is all. */
+  readonly messages?: readonly Message[]
   /** False for bytes that are no answer of this format: they may have lost any part of themselves. */
   readonly readable: boolean
 }
@@ -64,6 +68,8 @@ export interface AnswerStream {
   readonly usageSoFar: Usage | null
   /** The answer as a message, when it was collected, without the notice. */
   readonly message: Message | null
+  /** As in `ReadAnswer`. */
+  readonly messages?: readonly Message[]
   readonly noticeAdded: boolean
   /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */
   observedOutputTokens(): number
@@ -89,6 +95,14 @@ export interface SyntheticAnswer {
   readonly createdS: number
 }
 
+export interface InputCounts {
+  ask(request: ModelRequest, call: CallContext): { readonly path: string; readonly body: Buffer }
+  /** Tokens; null for bytes that say none. */
+  read(body: Buffer): number | null
+  /** Whether a refusal says that the history named is not there: then the call itself will be refused. `body` is latin1. */
+  isUnknown(status: number, body: string): boolean
+}
+
 export interface Wire {
   readonly name: WireName
   /** Whether a stream tells its usage only when asked (`stream_options`). */
@@ -96,7 +110,7 @@ export interface Wire {
   /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
   parse(body: Buffer, call: CallContext): Promise<ParsedRequest>
   /** The request with `change` made to it: the same buffer when nothing changes, every other byte as it came. */
-  render(request: ModelRequest, change: RequestChange): Buffer
+  render(request: ModelRequest, change: RequestChange, call?: CallContext): Buffer
   /** Path and query at the provider: those that came, but where a model stands in them. */
   path(call: CallContext, change: RequestChange): string
   readAnswer(body: Buffer, request: ModelRequest): ReadAnswer
@@ -109,4 +123,6 @@ export interface Wire {
   objection(status: number, body: string): Objection | null
   /** A plain call with a prompt of ours; null where the format has none. */
   prompt(task: PromptTask): { readonly path: string; readonly body: Buffer } | null
+  /** The provider's own count of a request's input, which costs nothing; absent where it has none. */
+  readonly counts?: InputCounts
 }

@@ -1,0 +1,100 @@
+/**
+ * How long the part of a request is that only the provider has: history that it keeps, items and prompts that are only named. Where the
+ * conversation's last exact count ends with the very response that is gone on from, that is it; else the provider is asked, which costs
+ * nothing; and where it does not say, a whole context is held for.
+ */
+import { responseDigest } from '../core/chain.ts'
+import { scopeOf } from '../core/identify.ts'
+import { assumedFactor } from '../core/token-factor.ts'
+import { sentHeaders } from './exchange.ts'
+import type { Turn } from './exchange.ts'
+
+/** A count that takes longer is not waited for. */
+const COUNT_WITHIN_MS = 5_000
+const ATTEMPTS_MAX = 2
+const ANSWER_BYTES_MAX = 64 * 1024
+
+/** The most tokens that the provider adds to what the request itself holds; 0 where all of it is in the request. */
+export async function earlierTokens(turn: Turn): Promise<number> {
+  const { conversation, request } = turn
+  if (request.earlier === null && request.onlyNamed !== true) return 0
+  const { exact } = conversation
+  // What is only named was in no count before.
+  const isCounted =
+    request.earlier?.kind === 'response' &&
+    request.onlyNamed !== true &&
+    exact !== null &&
+    haveSameTokens(exact.model, request.model) &&
+    exact.response === digestOfResponse(turn, request.earlier.id)
+  if (isCounted && exact !== null) return exact.inputTokens + exact.outputTokens
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    const count = await askProvider(turn)
+    if (count.status === 'counted') return count.tokens
+    if (count.status === 'refused') break
+  }
+  return contextTokens(turn)
+}
+
+/** Whether a count of one model's tokens is one of the other's. */
+function haveSameTokens(one: string, other: string): boolean {
+  return one === other || (assumedFactor(one) === 1 && assumedFactor(other) === 1)
+}
+
+/** Names a response, or something sealed, that the provider keeps, inside the scope in which its conversation is known. */
+export function digestOfResponse({ gateway, policy, conversation }: Pick<Turn, 'gateway' | 'policy' | 'conversation'>, id: string): string {
+  return responseDigest(id, gateway.chainKey, `${scopeOf(policy.config)}/${conversation.tier}`)
+}
+
+function contextTokens({ gateway, policy, request, upstream }: Turn): number {
+  const { prices } = policy
+  const nowMs = gateway.nowMs()
+  const known = prices.find(upstream.provider, request.model, nowMs) ?? prices.ceiling(upstream.provider, request.model, nowMs)
+  return (known ?? prices.free(upstream.provider, request.model)).capabilities.contextTokens
+}
+
+type Count =
+  | { readonly status: 'counted'; readonly tokens: number }
+  /** It has no count to give, now or ever. */
+  | { readonly status: 'refused' }
+  /** Asked again, it may have one. */
+  | { readonly status: 'failed' }
+
+function askProvider(turn: Turn): Promise<Count> {
+  const { gateway, upstream, request, call, wire } = turn
+  const { counts } = wire
+  if (counts === undefined) return Promise.resolve({ status: 'refused' })
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    let status = 0
+    const timer = setTimeout(() => {
+      handle.abort()
+      resolve({ status: 'failed' })
+    }, COUNT_WITHIN_MS)
+    const done = (count: Count): void => {
+      clearTimeout(timer)
+      resolve(count)
+    }
+    const handle = gateway.upstreams.call(
+      { baseUrl: upstream.baseUrl, method: 'POST', headers: sentHeaders(turn), ...counts.ask(request, call) },
+      {
+        head: (statusCode) => {
+          status = statusCode
+        },
+        data: (chunk) => {
+          bytes += chunk.length
+          if (bytes <= ANSWER_BYTES_MAX) chunks.push(Buffer.from(chunk))
+        },
+        end: () => {
+          const body = Buffer.concat(chunks)
+          const tokens = status >= 200 && status < 300 ? counts.read(body) : null
+          if (tokens !== null) return done({ status: 'counted', tokens })
+          // The provider will refuse the call itself in the same words, and bill nothing.
+          if (counts.isUnknown(status, body.toString('latin1'))) return done({ status: 'counted', tokens: 0 })
+          done({ status: status === 429 || status >= 500 ? 'failed' : 'refused' })
+        },
+        failed: () => done({ status: 'failed' }),
+      },
+    )
+  })
+}

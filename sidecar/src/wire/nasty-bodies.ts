@@ -1,0 +1,172 @@
+/** For tests of what no body may do: bodies of 4 MiB in the shape of each wire, and how long one of them holds up everything else. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { chainDigests } from '../core/chain.ts'
+import { originalDigest } from '../core/digest.ts'
+import { driverBytes, inputBound, messagesDigest } from '../core/estimate.ts'
+import { KeyedHash } from '../core/keyed-hash.ts'
+import type { ModelRequest } from '../core/request.ts'
+import type { ParsedRequest } from './wire.ts'
+
+export const BODY_BYTES = 4 * 1024 * 1024
+export const PAUSE_MS_MAX = 50
+/** A first attempt compiles, and any may collect garbage: one of these must do. */
+const ATTEMPTS = 4
+const ROOM = BODY_BYTES - 400
+
+/** How a wire says things, as JSON text. */
+export interface WireShape {
+  /** A body without its closing brace, to which fields are added. */
+  readonly head: string
+  /** A body in which the user says `content`: a string, a list of parts, or what should be one. */
+  said(content: string): string
+  /** A body with these elements where messages stand, and a message after them. `elements` ends with a comma, or is white space. */
+  listed(elements: string): string
+  /** A message, with more members: `,"a":1`. */
+  message(more: string): string
+  /** A message that says `content`. */
+  saying(content: string): string
+  readonly textPart: string
+  readonly imagePart: string
+  /** An image of the base64 given. */
+  image(base64: string): string
+  /** A message that calls tools: so many times the same call, where the wire has several in one. */
+  calling(count: number): string
+}
+
+const repeated = (text: string, room = ROOM): string => text.repeat(Math.floor(room / Buffer.byteLength(text)))
+const times = (element: string, count: number): string => `${element},`.repeat(count)
+const filling = (element: string, share = 0.96): string => times(element, Math.floor((ROOM * share) / (Buffer.byteLength(element) + 1)))
+const keyed = (count: number, nameOf: (index: number) => string): string =>
+  `{${Array.from({ length: count }, (_, index) => `"${nameOf(index)}":1`).join(',')}}`
+const jpeg = Buffer.concat([Buffer.from([0xff, 0xd8]), Buffer.alloc(97_000, Buffer.from([0xff, 0xe0, 0, 2]))]).toString('base64')
+
+export function nastyBodies(shape: WireShape): Readonly<Record<string, string>> {
+  const { head, said, listed, message, saying, textPart, imagePart, image, calling } = shape
+  const each = (more: string): string => times(message(`,"x":${more}`), 12)
+  return {
+    'nested lists': said(repeated('[')),
+    'nested objects': `${head},"x":${repeated('{"a":')}`,
+    'nested lists, as the body': repeated('['),
+    'one long string': said(`"${repeated('a')}"`),
+    'one long string that does not end': said(`"${repeated('a')}`),
+    'escaped quotes': said(`"${repeated('\\"')}"`),
+    'escaped quotes without an end': said(`"${repeated('\\"')}`),
+    'escaped backslashes': said(`"${repeated('\\\\')}"`),
+    'escaped characters': said(`"${repeated('\\u00e9')}"`),
+    'two-byte characters': said(`"${repeated('é')}"`),
+    'three-byte characters': said(`"${repeated('語')}"`),
+    'four-byte characters': said(`"${repeated('😀')}"`),
+    'characters of all sizes': said(`"${repeated('aé語😀')}"`),
+    'a string in an unknown field': `${head},"x":"${repeated('a')}"}`,
+    'tiny messages': listed(filling(message(''))),
+    'as many messages as there may be': listed(times(saying(`"${'x'.repeat(360)}"`), 9_990)),
+    'tiny elements that are no messages': listed(times('0', 2_000_000)),
+    'messages of many parts': listed(times(saying(`[${filling(textPart, 1 / 12.5)}1]`), 12)),
+    'many empty lists': `${head},"x":[${repeated('[],')}1]}`,
+    'tool calls by the thousand': listed(filling(calling(6_600))),
+    'images by the thousand': listed(times(saying(`[${filling(imagePart, 1 / 25)}1]`), 24)),
+    'photos without a size': said(`[${times(image(jpeg), 31)}1]`),
+    'one huge number': `${head},"x":${repeated('9')}}`,
+    'one huge fraction': `${head},"x":0.${repeated('9')}}`,
+    'many long numbers': listed(times(message(`,"x":[${'1.7976931348623157e308,'.repeat(9_000)}1]`), 20)),
+    'many keys': keyed(300_000, (index) => `k${index}`),
+    'many keys in a field': `${head},"x":${keyed(300_000, (index) => `k${index}`)}}`,
+    'many keys in each message': listed(each(keyed(9_000, (index) => `${'k'.repeat(26)}${index}`))),
+    'keys with backslashes': listed(each(keyed(9_000, (index) => `${'\\\\\\\\'.repeat(6)}${index}`))),
+    'a long text beside a key with a backslash': said(`[{"\\\\":1},"${'\\"'.repeat(ROOM / 2 - 10)}"]`),
+    'keys that are numbers': listed(each(keyed(9_000, (index) => String(4_294_967_294 - index * 7_919)))),
+    'one long key': `{"${repeated('k')}":1}`,
+    'one long key of escapes': `{"${repeated('\\u006b')}":1}`,
+    'white space': `{${repeated(' ')}}`,
+    'white space between messages': listed(repeated(' ')),
+    'white space in a message': listed(`${message(`,${repeated('\n')}"a":1`)},`),
+    commas: listed(repeated(',')),
+    'zero bytes': repeated('\0'),
+  }
+}
+
+/** Time that this thread has worked, in milliseconds: what the machine does meanwhile for others is not held against it. */
+export function workedMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1_000
+}
+
+/** The longest time for which nothing else could run while `work` did, in milliseconds. */
+export async function longestPause(work: () => Promise<unknown>): Promise<number> {
+  let longest = 0
+  let last = workedMs()
+  let running = true
+  const look = (): void => {
+    const now = workedMs()
+    longest = Math.max(longest, now - last)
+    last = now
+    if (running) setImmediate(look)
+  }
+  setImmediate(look)
+  await sleep(2)
+  longest = 0
+  await work()
+  await new Promise((resolve) => setImmediate(resolve))
+  running = false
+  return longest
+}
+
+export async function staysShort(work: () => Promise<unknown>): Promise<void> {
+  let best = Infinity
+  for (let attempt = 0; attempt < ATTEMPTS && best > PAUSE_MS_MAX; attempt += 1) best = Math.min(best, await longestPause(work))
+  assert.ok(best <= PAUSE_MS_MAX, `nothing else could run for ${best.toFixed(0)} ms`)
+}
+
+/** What is true of every wire: `parse` of any such body, and a whole turn on 31 MiB of one letter. */
+export function testPauses(
+  shape: WireShape,
+  parse: (body: Buffer) => Promise<ParsedRequest>,
+  render: (request: ModelRequest) => Buffer,
+): void {
+  const bodies = nastyBodies(shape)
+  for (const [name, text] of Object.entries(bodies)) {
+    test(`4 MiB of ${name} never hold up the event loop for more than ${PAUSE_MS_MAX} ms`, async () => {
+      const body = Buffer.from(text)
+      assert.ok(body.length <= BODY_BYTES && body.length > BODY_BYTES * 0.35, `${body.length} bytes`)
+      await staysShort(() => parse(body))
+    })
+  }
+
+  for (const [name, unit] of Object.entries({ 'one letter': 'a', spaces: ' ', 'three-byte characters': '語' })) {
+    test(`nor does a whole turn on 31 MiB of ${name}, which is read in slices and named by its ends`, async () => {
+      const text = unit.repeat(Math.floor((31 << 20) / Buffer.byteLength(unit)))
+      const body = Buffer.from(shape.said(`"${text}"`))
+      const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+      await staysShort(async () => {
+        const parsed = await parse(body)
+        if (parsed.status !== 'ok') return assert.fail(parsed.status)
+        for (const step of stepsOfTurn(parsed.request)) {
+          await pause() // a turn waits for the store between them
+          step()
+        }
+        await pause()
+        render(parsed.request)
+      })
+    })
+  }
+
+  test('nor do several such bodies at once', async () => {
+    const names = ['one long string', 'escaped quotes', 'many long numbers', 'many keys in each message', 'as many messages as there may be']
+    const several = names.map((name) => Buffer.from(bodies[name] ?? ''))
+    await staysShort(() => Promise.all(several.map((body) => parse(body))))
+  })
+}
+
+function stepsOfTurn({ messages, fixedBytes, fixedDigest, model, ...request }: ModelRequest): readonly (() => unknown)[] {
+  const key = new KeyedHash(Buffer.alloc(32))
+  const whole = { ...request, messages, fixedBytes, fixedDigest, model }
+  return [
+    () => chainDigests(messages, key, 'scope'),
+    () => inputBound({ messages, fixedBytes, fixedDigest, model, exact: null, factor: 1 }).heuristic,
+    () => messagesDigest(messages, messages.length),
+    () => messages.map((message) => originalDigest(message)),
+    () => driverBytes(whole, messages, { toolNames: ['search'], tags: ['context'] }),
+  ]
+}

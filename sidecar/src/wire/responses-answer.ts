@@ -1,0 +1,168 @@
+/** Whole answers of OpenAI's Responses API: what one says, and a notice at its end. */
+import { isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject, Message } from '../core/request.ts'
+import { DEPTH_MAX, elementRanges, memberRanges } from './json-scan.ts'
+import type { Range } from './json-scan.ts'
+import { errorCode, NO_FACTS } from './openai-answer.ts'
+import { HOSTED_CALLS, nameWhenKept, outputMessages } from './responses-item.ts'
+import { readResponsesUsage } from './responses-usage.ts'
+import type { ReadAnswer, WireFacts } from './wire.ts'
+
+/** Items of an answer by which its conversation can be found again: the last ones, of which one at least comes back. */
+const NAMES_MAX = 16
+
+/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
+export function readResponse(body: Buffer): ReadAnswer {
+  const response = parseObject(body)
+  if (response === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, readable: false }
+  const facts = factsOf(response)
+  const messages = outputMessages(response['output'])
+  return {
+    facts,
+    message: spokenOf(messages),
+    messages,
+    readable: isList(response['output']) || facts.usage !== null || facts.error !== null,
+  }
+}
+
+/** What came of a compaction: its usage, and nothing that anybody said. */
+export function readCompaction(body: Buffer): ReadAnswer {
+  const { facts, readable } = readResponse(body)
+  return { facts: { ...facts, responseId: null }, message: null, messages: [], readable }
+}
+
+/** What a response object says of itself, finished or not. */
+export function factsOf(response: JsonObject): WireFacts {
+  const reading = readResponsesUsage(response)
+  const items = objectsIn(response['output'])
+  const details = response['incomplete_details']
+  let outputBytes = 0
+  for (const item of items) outputBytes += writtenBytes(item)
+  return {
+    model: stringOrNull(response['model']),
+    serviceTier: stringOrNull(response['service_tier']),
+    responseId: stringOrNull(response['id']),
+    keptNames: items.slice(-NAMES_MAX).flatMap((item) => nameWhenKept(item) ?? []),
+    usage: reading.usage,
+    isSum: items.some(({ type }) => typeof type === 'string' && (HOSTED_CALLS.has(type) || type === 'compaction')),
+    ...(reading.others === undefined ? {} : { others: reading.others }),
+    usageClamped: reading.clamped,
+    usageInvalid: reading.invalid,
+    finishReason: isObject(details) ? (stringOrNull(details['reason']) ?? 'incomplete') : stringOrNull(response['status']),
+    toolNames: items.flatMap((item) => (isCalled(item) ? (stringOrNull(item['name']) ?? []) : [])),
+    outputBytes,
+    error: errorCode(response['error']),
+  }
+}
+
+/** The message that holds the words: the last one of the answer that has some. */
+export function spokenOf(messages: readonly Message[]): Message | null {
+  return messages.findLast((message) => message.texts.length > 0) ?? messages.at(-1) ?? null
+}
+
+/**
+ * The answer with `text` at the end of its words, when they are all that the user will read: it ended by itself or at its limit, calls
+ * nothing, refuses nothing, and the words come last. Every other byte stays. `text` brings its own separator.
+ */
+export function addResponseNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
+  const unchanged = { body, added: false }
+  const response = parseObject(body)
+  if (response === null || !isProse(response)) return unchanged
+  const range = lastTextRange(body, { start: body.indexOf('{'), end: body.length })
+  return range === null ? unchanged : { body: withInserted(body, range.end - 1, text), added: true }
+}
+
+/** Whether a response is prose to its end: its last item a message whose last part is text, and no call among its items. */
+export function isProse(response: JsonObject): boolean {
+  const { status } = response
+  if (status !== 'completed' && status !== 'incomplete') return false
+  const items = objectsIn(response['output'])
+  if (items.some(isCalled)) return false
+  const last = items.at(-1)
+  return last?.['type'] === 'message' && isProseMessage(last)
+}
+
+/** A message of words, of which the last part can be gone on with. */
+export function isProseMessage(item: JsonObject): boolean {
+  const parts = objectsIn(item['content'])
+  const last = parts.at(-1)
+  if (parts.some((part) => part['type'] === 'refusal')) return false
+  return last?.['type'] === 'output_text' && typeof last['text'] === 'string' && last['text'] !== ''
+}
+
+/** Where the last text of the response object at `object` stands, its quotes included; null when there is none. */
+export function lastTextRange(bytes: Buffer, object: Range): Range | null {
+  const output = memberRanges(bytes, object).get('output')
+  const item = output === undefined ? undefined : elementRanges(bytes, output).at(-1)
+  return item === undefined ? null : itemTextRange(bytes, item)
+}
+
+/** The same of one message item. */
+export function itemTextRange(bytes: Buffer, item: Range): Range | null {
+  const content = memberRanges(bytes, item).get('content')
+  const part = content === undefined ? undefined : elementRanges(bytes, content).at(-1)
+  return part === undefined ? null : (memberRanges(bytes, part).get('text') ?? null)
+}
+
+/** `bytes` with the inside of a JSON string put in at `at`. */
+export function withInserted(bytes: Buffer, at: number, text: string): Buffer {
+  return Buffer.concat([bytes.subarray(0, at), Buffer.from(JSON.stringify(text).slice(1, -1)), bytes.subarray(at)])
+}
+
+/** A tool of the app's is called: what the user reads comes later. */
+export function isCalled(item: JsonObject): boolean {
+  const { type } = item
+  return typeof type === 'string' && type.endsWith('_call') && typeof item['call_id'] === 'string'
+}
+
+/** Keys of items whose values the model did not write. */
+const UNWRITTEN_KEYS: ReadonlySet<string> = new Set([
+  'id',
+  'type',
+  'role',
+  'status',
+  'call_id',
+  'annotations',
+  'logprobs',
+  'encrypted_content',
+  'results',
+  'outputs',
+  'container_id',
+  'result',
+])
+
+function writtenBytes(value: Json | undefined, depth = 0): number {
+  if (typeof value === 'string') return Buffer.byteLength(value)
+  if (typeof value !== 'object' || value === null || depth === DEPTH_MAX) return 0
+  let bytes = 0
+  if (isList(value)) {
+    for (const element of value) bytes += writtenBytes(element, depth + 1)
+    return bytes
+  }
+  for (const [key, member] of Object.entries(value)) if (!UNWRITTEN_KEYS.has(key)) bytes += writtenBytes(member, depth + 1)
+  return bytes
+}
+
+function objectsIn(value: Json | undefined): readonly JsonObject[] {
+  return isList(value) ? value.filter(isObject) : []
+}
+
+function stringOrNull(value: Json | undefined): string | null {
+  return typeof value === 'string' ? value : null
+}
+
+function parseObject(body: Buffer): JsonObject | null {
+  let value: Json
+  try {
+    value = JSON.parse(body.toString('utf8'))
+  } catch {
+    return null // not JSON: passed on all the same, and not metered by its word
+  }
+  return isObject(value) ? value : null
+}
+
+/** The tokens that the provider counted of a request; null for bytes that say none. */
+export function readCount(body: Buffer): number | null {
+  const count = parseObject(body)?.['input_tokens']
+  return typeof count === 'number' && Number.isInteger(count) && count >= 0 ? count : null
+}

@@ -1,0 +1,280 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
+import { countedBody, parseResponsesRequest, renderResponsesRequest } from './responses-request.ts'
+import { syntheticId } from './responses-synthetic.ts'
+
+const UNIQUE = '0f8fad5b-d9cb-469f-a165-70867728950e'
+const WEB = { type: 'web_search' }
+const LOOK = { type: 'function', name: 'look', parameters: {} }
+
+describe('a request is read', () => {
+  test('with all that the turn needs', async () => {
+    const request = await read({
+      model: 'gpt-5-mini',
+      instructions: 'Be kind.',
+      input: [{ role: 'user', content: 'Hi' }],
+      stream: true,
+      max_output_tokens: 200,
+      metadata: { conversation_id: 'a', count: 'b' },
+      prompt_cache_key: 'k',
+      safety_identifier: 's',
+      user: 'u',
+      service_tier: 'flex',
+      tools: [LOOK],
+      text: { format: { type: 'json_schema', name: 'x', schema: {} } },
+    })
+    assert.deepEqual(
+      [request.model, request.stream, request.outputLimit, request.tools, request.structured, request.serviceTier],
+      ['gpt-5-mini', true, { field: 'max_output_tokens', tokens: 200 }, 'offered', true, 'flex'],
+    )
+    assert.deepEqual(
+      [request.metadata['conversation_id'], request.promptCacheKey, request.safetyIdentifier, request.user],
+      ['a', 'k', 's', 'u'],
+    )
+    assert.deepEqual([request.earlier, request.onlyNamed, request.generates, request.outputFloor], [null, false, true, 16])
+    assert.equal(request.messages.length, 1)
+  })
+
+  test('whose input is a text, or nothing but an id', async () => {
+    const text = await read({ model: 'm', input: 'Hi' })
+    assert.deepEqual(
+      text.messages.map(({ role, texts }) => [role, texts[0]?.text]),
+      [['user', 'Hi']],
+    )
+    const chained = await read({ model: 'm', previous_response_id: 'resp_1' })
+    assert.deepEqual([chained.messages, chained.earlier], [[], { kind: 'response', id: 'resp_1' }])
+    for (const conversation of ['conv_1', { id: 'conv_1' }])
+      assert.deepEqual((await read({ model: 'm', input: 'Hi', conversation })).earlier, { kind: 'conversation', id: 'conv_1' })
+    assert.equal((await read({ model: 'm', prompt: { id: 'pmpt_1' } })).onlyNamed, true)
+  })
+
+  test('and the bytes of the rest bound what is fixed', async () => {
+    const body = { model: 'm', instructions: 'x'.repeat(500), input: [{ role: 'user', content: 'y'.repeat(300) }] }
+    const request = await read(body)
+    const [message] = request.messages
+    assert.equal(request.fixedBytes, JSON.stringify(body).length - (message?.bytes.length ?? 0))
+    assert.notEqual(request.fixedDigest, (await read({ ...body, instructions: 'z' })).fixedDigest)
+    assert.equal(request.fixedDigest, (await read({ ...body, stream: true, store: false, metadata: { a: 'b' } })).fixedDigest)
+  })
+
+  test('with what the choice of tools says', async () => {
+    const choices: readonly (readonly [
+      tools: readonly JsonObject[] | undefined,
+      choice: JsonObject[string],
+      is: string,
+      refused: boolean,
+    ])[] = [
+      [undefined, undefined, 'none', false],
+      [[], 'auto', 'none', false],
+      [[LOOK], 'auto', 'offered', false],
+      [[LOOK], 'none', 'offered', true],
+      [[LOOK], 'required', 'forced', false],
+      [[LOOK], { type: 'function', name: 'look' }, 'forced', false],
+      [[LOOK], { type: 'allowed_tools', mode: 'auto', tools: [LOOK] }, 'offered', false],
+      [[LOOK], { type: 'allowed_tools', mode: 'required', tools: [LOOK] }, 'forced', false],
+      [[WEB], { type: 'web_search' }, 'forced', false],
+    ]
+    for (const [tools, tool_choice, is, refused] of choices) {
+      const request = await read({ model: 'm', input: 'x', tools, tool_choice })
+      assert.deepEqual([request.tools, request.toolsRefused], [is, refused], JSON.stringify(tool_choice))
+    }
+  })
+
+  test('with the tools that the provider runs, and how often they may be called', async () => {
+    const hosted = async (body: JsonObject): Promise<ModelRequest['hosted']> => (await read({ model: 'm', input: 'x', ...body })).hosted
+    const tools = [WEB, { type: 'file_search', vector_store_ids: ['v'] }, { type: 'code_interpreter', container: { type: 'auto' } }, LOOK]
+    assert.deepEqual(await hosted({ tools }), { tools: ['webSearch', 'fileSearch', 'codeContainer'], maxCalls: null, rereads: true })
+    assert.deepEqual(await hosted({ tools: [WEB], max_tool_calls: 3 }), { tools: ['webSearch'], maxCalls: 3, rereads: true })
+    assert.deepEqual(await hosted({ tools: [LOOK, { type: 'apply_patch' }] }), { tools: [], maxCalls: null, rereads: false })
+    assert.deepEqual(await hosted({ tools: [{ type: 'mcp', server_label: 'x' }] }), { tools: [], maxCalls: null, rereads: true })
+    assert.deepEqual(await hosted({ tools: [{ type: 'of_the_future' }] }), { tools: [], maxCalls: null, rereads: true })
+    assert.deepEqual(await hosted({ tools: [WEB], tool_choice: 'none' }), { tools: [], maxCalls: null, rereads: false })
+    const context_management = [{ type: 'compaction', compact_threshold: 2_000 }]
+    assert.deepEqual(await hosted({ context_management }), { tools: [], maxCalls: 1, rereads: true })
+    assert.deepEqual(await hosted({ tools: [WEB], max_tool_calls: 3, context_management }), {
+      tools: ['webSearch'],
+      maxCalls: 4,
+      rereads: true,
+    })
+  })
+
+  test('and the long cache, wherever it is asked for', async () => {
+    const cache = async (body: JsonObject): Promise<ModelRequest['cacheWrites']> =>
+      (await read({ model: 'm', input: 'x', ...body })).cacheWrites
+    assert.equal(await cache({}), 'short')
+    assert.equal(await cache({ prompt_cache_options: { ttl: '30m' } }), 'short')
+    assert.equal(await cache({ prompt_cache_options: { ttl: '12h' } }), 'long')
+    const content = [{ type: 'input_text', text: 'x', prompt_cache_breakpoint: { mode: 'explicit', ttl: '12h' } }]
+    assert.equal(await cache({ input: [{ role: 'user', content }] }), 'long')
+  })
+})
+
+test('what cannot be metered as it happens is named', async () => {
+  const bodies: readonly (readonly [JsonObject, RegExp])[] = [
+    [{ background: true }, /background/],
+    [{ tools: [{ type: 'image_generation' }] }, /image_generation/],
+    [{ tools: [{ type: 'shell', environment: { type: 'container_auto' } }] }, /shell/],
+    [{ tools: [{ type: 'code_interpreter', container: { type: 'auto', memory_limit: '64g' } }] }, /code_interpreter/],
+  ]
+  for (const [body, what] of bodies) {
+    const parsed = await parse({ model: 'm', input: 'x', ...body })
+    assert.ok(parsed.status === 'ungoverned', JSON.stringify(body))
+    assert.match(parsed.what, what)
+  }
+  for (const tool of [
+    { type: 'shell', environment: { type: 'local' } },
+    { type: 'code_interpreter', container: { type: 'auto', memory_limit: '1g' } },
+  ])
+    await read({ model: 'm', input: 'x', tools: [tool], background: false })
+})
+
+test('what is not sure is refused, and names the field', async () => {
+  const bodies: readonly (readonly [unknown, string | null])[] = [
+    [{ input: 'x' }, 'model'],
+    [{ model: '', input: 'x' }, 'model'],
+    [{ model: 'm', input: {} }, 'input'],
+    [{ model: 'm', input: [{ role: 'user', content: 'x' }, 1] }, 'input[1]'],
+    [{ model: 'm', input: 'x', max_output_tokens: 1.5 }, 'max_output_tokens'],
+    [{ model: 'm', input: 'x', max_tool_calls: 0 }, 'max_tool_calls'],
+    [{ model: 'm', input: 'x', stream: 1 }, 'stream'],
+    [{ model: 'm', input: 'x', tools: {} }, 'tools'],
+    [[], null],
+  ]
+  for (const [body, field] of bodies) {
+    const parsed = await parse(body)
+    assert.ok(parsed.status === 'invalid', JSON.stringify(body))
+    assert.equal(parsed.field, field)
+  }
+  assert.equal((await parseResponsesRequest(Buffer.from('{"model":'))).status, 'invalid')
+})
+
+describe('a change', () => {
+  const written =
+    '{ "input" : [ {"role":"user","content":"a"} ,{"role":"user","content":"b"}],\n "brand_new": {"x" :1}, "tools":[{"type":"web_search"}],"model":"m" }'
+
+  test('of nothing gives the very bytes', async () => {
+    const body = Buffer.from(written)
+    const request = await readBytes(body)
+    assert.equal(renderResponsesRequest(request, {}), body)
+    assert.equal(renderResponsesRequest(request, { messages: [...request.messages], model: 'm' }), body)
+  })
+
+  test('splices what it names, and nothing else', async () => {
+    const bound = renderResponsesRequest(await readBytes(Buffer.from(written)), { outputLimit: { field: 'max_output_tokens', tokens: 99 } })
+    assert.equal(bound.toString(), written.replace('"m" }', '"m","max_output_tokens":99 }'))
+    const swapped = renderResponsesRequest(await readBytes(Buffer.from(written)), { model: 'n', drop: ['brand_new'] })
+    assert.equal(swapped.toString(), written.replace('"m"', '"n"').replace(/\n "brand_new": \{"x" :1\}, /, ''))
+  })
+
+  test('of the messages writes them as a list, whatever the input was', async () => {
+    const listed = await readBytes(Buffer.from(written))
+    assert.deepEqual(sentOf(listed, { messages: listed.messages.slice(1) })['input'], [{ role: 'user', content: 'b' }])
+    const text = await read({ model: 'm', input: 'a' })
+    const [message] = text.messages
+    assert.ok(message !== undefined)
+    assert.deepEqual(sentOf(text, { messages: [text.own('user', '[left out]'), message] })['input'], [
+      { role: 'user', content: '[left out]' },
+      { role: 'user', content: 'a' },
+    ])
+  })
+
+  test('of the bound is never below what the provider takes', async () => {
+    const request = await read({ model: 'm', input: 'x' })
+    assert.equal(sentOf(request, { outputLimit: { field: 'max_output_tokens', tokens: 3 } })['max_output_tokens'], 16)
+  })
+
+  test('bounds the calls of hosted tools, never above what the client wants, and only where there are such', async () => {
+    const bounded = async (body: JsonObject, hostedCalls: number): Promise<unknown> =>
+      sentOf(await read({ model: 'm', input: 'x', ...body }), { hostedCalls })['max_tool_calls']
+    assert.equal(await bounded({ tools: [WEB] }, 5), 5)
+    assert.equal(await bounded({ tools: [WEB], max_tool_calls: 3 }, 5), 3)
+    assert.equal(await bounded({ tools: [WEB], max_tool_calls: 9 }, 5), 5)
+    const context_management = [{ type: 'compaction' }]
+    assert.equal(await bounded({ tools: [WEB], context_management }, 5), 4, 'one is the compaction')
+    assert.equal(await bounded({ context_management }, 1), undefined)
+  })
+
+  test('refuses tools by the choice alone', async () => {
+    const request = await read({ model: 'm', input: 'x', tools: [LOOK] })
+    assert.deepEqual(sentOf(request, { toolChoice: 'none' }), { model: 'm', input: 'x', tools: [LOOK], tool_choice: 'none' })
+    const without = await read({ model: 'm', input: 'x' })
+    assert.deepEqual(sentOf(without, { toolChoice: 'none' }), { model: 'm', input: 'x' })
+  })
+
+  test('of the session leaves the history where it is', async () => {
+    const request = await read({ model: 'm', input: 'x', previous_response_id: 'resp_1' })
+    assert.deepEqual(sentOf({ ...request, earlier: null }, {}), { model: 'm', input: 'x' })
+    assert.deepEqual(sentOf(request, {}), { model: 'm', input: 'x', previous_response_id: 'resp_1' })
+  })
+})
+
+describe('an id of ours', () => {
+  test('is sent as the real response behind it, or not at all', async () => {
+    const real = await read({ model: 'm', input: 'x', previous_response_id: syntheticId(UNIQUE, 'resp_0a1b') })
+    assert.deepEqual(real.earlier, { kind: 'response', id: 'resp_0a1b' })
+    assert.deepEqual(sentOf(real, {}), { model: 'm', input: 'x', previous_response_id: 'resp_0a1b' })
+    const none = await read({ model: 'm', input: 'x', previous_response_id: syntheticId(UNIQUE, null) })
+    assert.equal(none.earlier, null)
+    assert.deepEqual(sentOf(none, {}), { model: 'm', input: 'x' })
+  })
+
+  test('that we never made goes to the provider as it is', async () => {
+    for (const id of [
+      'resp_farebox-x-',
+      `resp_farebox-${UNIQUE}-zz`,
+      `resp_farebox-${UNIQUE}-${Buffer.from('nope').toString('hex')}`,
+      `${syntheticId(UNIQUE, 'resp_1')}0`,
+    ]) {
+      const request = await read({ model: 'm', input: 'x', previous_response_id: id })
+      assert.deepEqual(request.earlier, { kind: 'response', id })
+    }
+  })
+})
+
+test('what is counted is what fills the window, as it is written', async () => {
+  const request = await read({
+    model: 'm',
+    input: 'x',
+    stream: true,
+    store: false,
+    max_output_tokens: 20,
+    metadata: { a: 'b' },
+    instructions: 'i',
+    previous_response_id: 'resp_1',
+    tools: [LOOK],
+  })
+  assert.deepEqual(JSON.parse(countedBody(request).toString()), {
+    model: 'm',
+    input: 'x',
+    instructions: 'i',
+    previous_response_id: 'resp_1',
+    tools: [LOOK],
+  })
+})
+
+test('a compaction writes what no field bounds, and says so', async () => {
+  const parsed = await parseResponsesRequest(Buffer.from(JSON.stringify({ model: 'm', input: 'x', stream: true })), 'compact')
+  assert.ok(parsed.status === 'ok')
+  const { request } = parsed
+  assert.deepEqual([request.wire, request.generates, request.stream, (request.units.output ?? 0) > 0], ['compact', false, false, true])
+  assert.equal(sentOf(request, { outputLimit: { field: 'max_output_tokens', tokens: 50 } })['max_output_tokens'], undefined)
+})
+
+function sentOf(request: ModelRequest, change: RequestChange): Record<string, unknown> {
+  return JSON.parse(renderResponsesRequest(request, change).toString()) as Record<string, unknown>
+}
+
+function parse(body: unknown): ReturnType<typeof parseResponsesRequest> {
+  return parseResponsesRequest(Buffer.from(JSON.stringify(body)))
+}
+
+function read(body: JsonObject): Promise<ModelRequest> {
+  return readBytes(Buffer.from(JSON.stringify(body)))
+}
+
+async function readBytes(body: Buffer): Promise<ModelRequest> {
+  const parsed = await parseResponsesRequest(body)
+  assert.ok(parsed.status === 'ok', JSON.stringify(parsed))
+  return parsed.request
+}

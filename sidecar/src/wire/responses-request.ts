@@ -1,0 +1,378 @@
+/**
+ * Requests to OpenAI's Responses API: bytes -> `ModelRequest`, and changes of it back into bytes. A change splices fields into the
+ * client's own bytes; whatever it does not name goes out exactly as it came.
+ * https://developers.openai.com/api/reference/resources/responses/methods/create
+ */
+import { hash } from 'node:crypto'
+import { isList, isObject } from '../core/message.ts'
+import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
+import { scanObject } from './json-scan.ts'
+import type { Field } from './json-scan.ts'
+import { MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './openai-chat.ts'
+import { Pacer } from './pacer.ts'
+import { isOnlyNamed, ownItem, readItems, keptName, textItem } from './responses-item.ts'
+import { realResponse } from './responses-synthetic.ts'
+import { Splice } from './splice.ts'
+import type { Layout } from './splice.ts'
+import type { ParsedRequest } from './wire.ts'
+
+export const OUTPUT_FIELD = 'max_output_tokens'
+/** The provider takes no smaller bound of the output. */
+export const OUTPUT_TOKENS_MIN = 16
+/** The most output of a compaction, which no field bounds; what it makes is a fraction of what it reads, and some thinking. */
+const COMPACTED_TOKENS_MAX = 16_384
+const COMPACTED_THINKING_TOKENS = 1_024
+const TOOL_CALLS_MAX = 1_000_000
+/** Bodies from this size on wait for their turn before they are read at all. */
+const LARGE_BODY_BYTES = 256 * 1024
+
+/** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
+export async function parseResponsesRequest(
+  body: Buffer,
+  wire: 'responses' | 'compact' = 'responses',
+  pacer: Pacer = SHARED_PACER,
+): Promise<ParsedRequest> {
+  if (body.length >= LARGE_BODY_BYTES) await pacer.turn()
+  const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
+  if (scan.status === 'invalid') return scan
+  const fields: Fields = new Map(scan.fields.map((field) => [field.name, field]))
+  // An answer that we made is known to nobody else: what it went on from takes its place.
+  const real = realResponse(fields.get(PREVIOUS)?.json)
+  if (real !== null) {
+    const splice = new Splice(body, scan)
+    if (real.id === null) splice.drop(PREVIOUS)
+    else splice.set(PREVIOUS, JSON.stringify(real.id))
+    return parseResponsesRequest(splice.bytes(), wire, pacer)
+  }
+  try {
+    const what = ungoverned(fields)
+    if (what !== null) return { status: 'ungoverned', what }
+    const { request, hosting } = modelRequest(body, wire, fields)
+    KNOWN.set(body, {
+      bodyStart: scan.bodyStart,
+      fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
+      ...hosting,
+    })
+    return { status: 'ok', request }
+  } catch (error) {
+    if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
+    throw error
+  }
+}
+
+/** The request with `change` made to it: the same buffer when nothing changes. */
+export function renderResponsesRequest(request: ModelRequest, change: RequestChange): Buffer {
+  const body = Buffer.isBuffer(request.body) ? request.body : Buffer.from(request.body)
+  const known = KNOWN.get(request.body)
+  if (known === undefined) throw new TypeError('a request is rendered from the body that it was read from')
+  const splice = new Splice(body, known)
+  for (const name of change.drop ?? []) splice.drop(name)
+  for (const [from, to] of Object.entries(change.rename ?? {})) splice.rename(from, to)
+  // A session that begins anew leaves the history where it is.
+  if (request.earlier === null && splice.has(PREVIOUS)) splice.drop(PREVIOUS)
+  if (change.model !== undefined && change.model !== request.model) splice.set('model', JSON.stringify(change.model))
+  if (change.outputLimit !== undefined && request.wire === 'responses')
+    splice.set(OUTPUT_FIELD, String(Math.max(OUTPUT_TOKENS_MIN, change.outputLimit.tokens)))
+  if (change.hostedCalls !== undefined && known.runsTools) {
+    const calls = Math.max(1, change.hostedCalls - (known.compacts ? 1 : 0))
+    splice.set(MAX_CALLS, String(Math.min(known.ownCalls ?? calls, calls)))
+  }
+  if (change.toolChoice === 'none' && request.tools !== 'none' && !request.toolsRefused) splice.set('tool_choice', '"none"')
+  if (change.messages !== undefined && !areSame(change.messages, request.messages)) splice.set('input', asList(change.messages))
+  return splice.bytes()
+}
+
+/** What the provider is asked to count: the fields of the request that fill the window, as it takes them there. */
+export function countedBody(request: ModelRequest): Buffer {
+  const body = Buffer.isBuffer(request.body) ? request.body : Buffer.from(request.body)
+  const known = KNOWN.get(request.body)
+  if (known === undefined) throw new TypeError('a request is counted from the body that it was read from')
+  const splice = new Splice(body, known)
+  for (const { name } of known.fields) if (!COUNTED_FIELDS.has(name)) splice.drop(name)
+  return splice.bytes()
+}
+
+const SHARED_PACER = new Pacer()
+const PREVIOUS = 'previous_response_id'
+const MAX_CALLS = 'max_tool_calls'
+const SPLIT_FIELDS: ReadonlySet<string> = new Set(['input', 'tools'])
+
+interface Hosting {
+  /** Tools that the provider runs may be called. */
+  readonly runsTools: boolean
+  /** The provider may compact the window, which is a pass of its own. */
+  readonly compacts: boolean
+  /** `max_tool_calls` as the client has it. */
+  readonly ownCalls: number | null
+}
+/** Where the fields of a body stand, and what of it is no part of a request: kept by the body, so that a request may be copied freely. */
+const KNOWN = new WeakMap<Uint8Array, Layout & Hosting>()
+
+/** Fields that change nothing of what fills the window; all others, the unknown ones too, are part of `fixedDigest`. */
+const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
+  'input',
+  'model',
+  'stream',
+  'stream_options',
+  'background',
+  OUTPUT_FIELD,
+  MAX_CALLS,
+  'store',
+  'include',
+  'user',
+  'metadata',
+  'temperature',
+  'top_p',
+  'top_logprobs',
+  'truncation',
+  'safety_identifier',
+  'prompt_cache_key',
+  'prompt_cache_options',
+  'prompt_cache_retention',
+  'service_tier',
+])
+/** https://developers.openai.com/api/reference/resources/responses/subresources/input_tokens */
+const COUNTED_FIELDS: ReadonlySet<string> = new Set([
+  'conversation',
+  'input',
+  'instructions',
+  'model',
+  'parallel_tool_calls',
+  PREVIOUS,
+  'reasoning',
+  'text',
+  'tool_choice',
+  'tools',
+  'truncation',
+])
+/** Tools that the app runs: each call ends the response. */
+const APP_TOOLS: ReadonlySet<string> = new Set([
+  'function',
+  'custom',
+  'namespace',
+  'computer',
+  'computer_use_preview',
+  'local_shell',
+  'shell',
+  'apply_patch',
+])
+/** The smallest container, which the known fee is for. */
+const CONTAINER_MEMORY = '1g'
+
+class InvalidField extends Error {
+  readonly field: string
+  constructor(field: string, message: string) {
+    super(`"${field}" ${message}`)
+    this.field = field
+  }
+}
+
+type Fields = ReadonlyMap<string, Field>
+
+/** What the request asks for that cannot be metered as it happens; null: nothing. */
+function ungoverned(fields: Fields): string | null {
+  if (fields.get('background')?.json === true) return 'A response in the background'
+  for (const tool of toolsIn(fields)) {
+    if (tool['type'] === 'image_generation') return 'The tool "image_generation" of a response'
+    const { container, environment } = tool
+    if (tool['type'] === 'shell' && isObject(environment) && environment['type'] !== 'local')
+      return 'The tool "shell" in a container of the provider'
+    if (isObject(container) && (container['memory_limit'] ?? CONTAINER_MEMORY) !== CONTAINER_MEMORY)
+      return 'The tool "code_interpreter" in a container larger than the usual'
+  }
+  return null
+}
+
+function modelRequest(
+  body: Buffer,
+  wire: 'responses' | 'compact',
+  fields: Fields,
+): { readonly request: ModelRequest; readonly hosting: Hosting } {
+  const model = fields.get('model')?.json
+  if (typeof model !== 'string' || model.length === 0 || model.length > MODEL_LENGTH_MAX)
+    throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
+  const input = readInput(body, fields.get('input'))
+  const stream = optional(fields, 'stream', 'must be true or false', isBoolean) ?? false
+  const tools = fields.get('tools')
+  if (tools !== undefined && tools.elements === null && tools.json !== null) throw new InvalidField('tools', 'must be a list')
+  const hasTools = (tools?.elements?.length ?? 0) > 0
+  const toolChoice = fields.get('tool_choice')?.json
+  const limit = optional(fields, OUTPUT_FIELD, 'must be a positive integer', (value) => isWhole(value, OUTPUT_LIMIT_MAX))
+  const toolsRefused = hasTools && toolChoice === 'none'
+  const hosting = hostingOf(fields, toolsRefused)
+  const earlier = earlierOf(fields)
+  const onlyNamed = input.onlyNamed || isObject(fields.get('prompt')?.json) || toolsIn(fields).some((tool) => tool['type'] === 'mcp')
+  return {
+    hosting,
+    request: {
+      wire,
+      body,
+      model,
+      stream: wire === 'responses' && stream,
+      includeUsage: true,
+      choices: 1,
+      outputLimit: limit === null || wire === 'compact' ? null : { field: OUTPUT_FIELD, tokens: limit },
+      outputField: OUTPUT_FIELD,
+      ...(wire === 'responses'
+        ? { generates: true, units: {}, outputFloor: OUTPUT_TOKENS_MIN }
+        : { generates: false, units: { output: compactedTokens(earlier === null && !onlyNamed ? body.length : null) } }),
+      earlier,
+      keptNames: input.keptNames,
+      // What only the provider can read to its end: it must be asked how long it is.
+      onlyNamed,
+      messages: input.messages,
+      tools: !hasTools ? 'none' : isForced(toolChoice) ? 'forced' : 'offered',
+      toolsRefused,
+      structured: isStructured(fields),
+      cacheWrites: longCache(body, fields) ? 'long' : 'short',
+      serviceTier: text(fields, 'service_tier'),
+      metadata: metadataOf(fields),
+      promptCacheKey: text(fields, 'prompt_cache_key'),
+      safetyIdentifier: text(fields, 'safety_identifier'),
+      user: text(fields, 'user'),
+      fixedBytes: Math.max(0, body.length - input.bytes),
+      fixedDigest: fixedDigest(body, fields),
+      fields: new Set(fields.keys()),
+      hosted: hostedTools(fields, hosting),
+      own: ownItem,
+    },
+  }
+}
+
+interface Input {
+  readonly messages: readonly Message[]
+  /** What they take of the body. */
+  readonly bytes: number
+  readonly onlyNamed: boolean
+  readonly keptNames: readonly string[]
+}
+
+function readInput(body: Buffer, field: Field | undefined): Input {
+  if (field === undefined || field.json === null) return { messages: [], bytes: 0, onlyNamed: false, keptNames: [] }
+  const bytes = field.end - field.start
+  if (typeof field.json === 'string')
+    return { messages: [textItem(field.json, body.subarray(field.start, field.end))], bytes, onlyNamed: false, keptNames: [] }
+  if (field.elements === null) throw new InvalidField('input', 'must be a string or a list')
+  const read = readItems(field.elements, body)
+  if (read.status === 'invalid') throw new InvalidField(`input[${read.index}]`, 'must be an item with a known "role", or a "type"')
+  let spoken = 0
+  for (const message of read.messages) spoken += message.bytes.length
+  return {
+    messages: read.messages,
+    bytes: spoken,
+    onlyNamed: field.elements.some(({ json }) => isOnlyNamed(json)),
+    keptNames: field.elements.flatMap(({ json }) => keptName(json) ?? []),
+  }
+}
+
+function earlierOf(fields: Fields): ModelRequest['earlier'] {
+  const previous = text(fields, PREVIOUS)
+  if (previous !== null && previous !== '') return { kind: 'response', id: previous }
+  const conversation = fields.get('conversation')?.json
+  const id = isObject(conversation) ? conversation['id'] : conversation
+  return typeof id === 'string' && id !== '' ? { kind: 'conversation', id } : null
+}
+
+function hostingOf(fields: Fields, toolsRefused: boolean): Hosting {
+  const management = fields.get('context_management')?.json
+  return {
+    runsTools: !toolsRefused && toolsIn(fields).some(isRunByProvider),
+    compacts: isList(management) && management.length > 0,
+    ownCalls: optional(fields, MAX_CALLS, 'must be a positive integer', (value) => isWhole(value, TOOL_CALLS_MAX)),
+  }
+}
+
+/** `bytes`: of all that it reads; null where the provider has more. What it makes is no longer than that. */
+function compactedTokens(bytes: number | null): number {
+  return Math.min(COMPACTED_TOKENS_MAX, COMPACTED_THINKING_TOKENS + (bytes ?? COMPACTED_TOKENS_MAX))
+}
+
+/** A compaction reads the window once more, as a call of a tool does. */
+function hostedTools(fields: Fields, { runsTools, compacts, ownCalls }: Hosting): HostedTools {
+  if (!runsTools) return compacts ? { tools: [], maxCalls: 1, rereads: true } : NO_HOSTED_TOOLS
+  const tools = new Set<HostedTools['tools'][number]>()
+  for (const { type } of toolsIn(fields)) {
+    if (typeof type !== 'string') continue
+    if (type.startsWith('web_search')) tools.add('webSearch')
+    else if (type === 'file_search') tools.add('fileSearch')
+    else if (type === 'code_interpreter') tools.add('codeContainer')
+  }
+  return { tools: [...tools], maxCalls: ownCalls === null ? null : ownCalls + (compacts ? 1 : 0), rereads: true }
+}
+
+/** What nobody here knows may be run by the provider. */
+function isRunByProvider({ type }: JsonObject): boolean {
+  return typeof type !== 'string' || !APP_TOOLS.has(type)
+}
+
+function toolsIn(fields: Fields): readonly JsonObject[] {
+  return fields.get('tools')?.elements?.flatMap(({ json }) => (isObject(json) ? [json] : [])) ?? []
+}
+
+function isForced(choice: Json | undefined): boolean {
+  if (choice === 'required') return true
+  if (!isObject(choice)) return false
+  return choice['type'] !== 'allowed_tools' || choice['mode'] === 'required'
+}
+
+function isStructured(fields: Fields): boolean {
+  const asked = fields.get('text')?.json
+  const format = isObject(asked) ? asked['format'] : null
+  return isObject(format) && format['type'] !== 'text'
+}
+
+/** A mark inside the input may ask for the long cache too. */
+function longCache(body: Buffer, fields: Fields): boolean {
+  const options = fields.get('prompt_cache_options')?.json
+  return (isObject(options) && (options['ttl'] ?? SHORT_CACHE) !== SHORT_CACHE) || body.includes(CACHE_MARK)
+}
+const CACHE_MARK = '"prompt_cache_breakpoint"'
+const SHORT_CACHE = '30m'
+
+function metadataOf(fields: Fields): Readonly<Record<string, string>> {
+  const metadata = fields.get('metadata')?.json
+  if (!isObject(metadata)) return {}
+  return Object.fromEntries(Object.entries(metadata).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+}
+
+function fixedDigest(body: Buffer, fields: Fields): string {
+  const parts: Buffer[] = []
+  for (const field of fields.values()) if (!FIELDS_OUTSIDE_WINDOW.has(field.name)) parts.push(body.subarray(field.keyStart, field.end))
+  return hash('sha256', Buffer.concat(parts), 'hex').slice(0, 32)
+}
+
+/** A field of the type that `is` says; null when it is absent or null. */
+function optional<T extends Json>(fields: Fields, name: string, must: string, is: (value: Json | undefined) => value is T): T | null {
+  const field = fields.get(name)
+  if (field === undefined || field.json === null) return null
+  if (!is(field.json)) throw new InvalidField(name, must)
+  return field.json
+}
+
+/** A carrier of identity or tier: anything but a string is left for the provider to judge. */
+function text(fields: Fields, name: string): string | null {
+  const value = fields.get(name)?.json
+  return typeof value === 'string' ? value : null
+}
+
+function isBoolean(value: Json | undefined): value is boolean {
+  return typeof value === 'boolean'
+}
+function isWhole(value: Json | undefined, most: number): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= most
+}
+
+function areSame(some: readonly Message[], others: readonly Message[]): boolean {
+  if (some === others) return true
+  return some.length === others.length && some.every((message, index) => message === others[index])
+}
+
+function asList(messages: readonly Message[]): Buffer {
+  const parts: Uint8Array[] = []
+  for (const message of messages) parts.push(parts.length === 0 ? OPEN : COMMA, message.bytes)
+  return Buffer.concat(parts.length === 0 ? [OPEN, CLOSE] : [...parts, CLOSE])
+}
+const OPEN = Buffer.from('[')
+const COMMA = Buffer.from(',')
+const CLOSE = Buffer.from(']')

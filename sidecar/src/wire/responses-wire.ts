@@ -1,0 +1,54 @@
+/** OpenAI's Responses API, and its compaction: a call of its own, which reads all that was said and makes one sealed item of it. */
+import { countedBody, OUTPUT_FIELD, OUTPUT_TOKENS_MIN, parseResponsesRequest, renderResponsesRequest } from './responses-request.ts'
+import { addResponseNotice, readCompaction, readCount, readResponse } from './responses-answer.ts'
+import { ResponsesStream } from './responses-stream.ts'
+import { syntheticResponse } from './responses-synthetic.ts'
+import type { CallContext, InputCounts, Wire } from './wire.ts'
+
+const counts: InputCounts = {
+  ask: (request, call) => ({ path: pathOf(call, '/responses/input_tokens'), body: countedBody(request) }),
+  read: readCount,
+  isUnknown: (status, body) => (status === 400 || status === 404) && UNKNOWN_EARLIER.test(body),
+}
+
+export const responsesWire: Wire = {
+  name: 'responses',
+  asksForUsage: false,
+  parse: (body) => parseResponsesRequest(body),
+  render: renderResponsesRequest,
+  path: ({ path }) => path,
+  readAnswer: (body) => readResponse(body),
+  addNotice: addResponseNotice,
+  openStream: (options) => new ResponsesStream(options),
+  synthetic: ({ stream, model, earlier }, { text, id, createdS }) =>
+    syntheticResponse({ stream, model, text, unique: id, previous: earlier?.kind === 'response' ? earlier.id : null, createdS }),
+  objection(status, body) {
+    if (status === 400 && PARTED.test(body)) return 'edits'
+    return status === 400 || status === 404 ? 'swap' : null
+  },
+  prompt({ model, system, user, maxTokens }) {
+    const bound = Math.max(OUTPUT_TOKENS_MIN, maxTokens)
+    const body = { model, instructions: system, input: user, [OUTPUT_FIELD]: bound, store: false }
+    return { path: '/responses', body: Buffer.from(JSON.stringify(body)) }
+  },
+  counts,
+}
+
+export const compactWire: Wire = {
+  ...responsesWire,
+  name: 'compact',
+  parse: (body) => parseResponsesRequest(body, 'compact'),
+  readAnswer: (body) => readCompaction(body),
+  addNotice: (body) => ({ body, added: false }),
+  synthetic: () => null,
+  prompt: () => null,
+}
+
+/** What the provider says when items that belong together were parted. */
+const PARTED = /required following item|required 'reasoning' item|No tool (?:output|call) found|encrypted content/
+const UNKNOWN_EARLIER = /previous_response_not_found|(?:response|conversation|item) with id [^ ]{1,300} not found/i
+
+/** The path of the call with another operation of the same API: what stands before and after it stays. */
+function pathOf({ path }: CallContext, operation: string): string {
+  return path.replace(/\/responses(?:\/compact)?(?=\?|$)/, operation)
+}
