@@ -22,15 +22,19 @@ import { Claims } from './proxy/claims.ts'
 import { Credentials } from './proxy/credentials.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
 import type { Gateway, Policy, Tally } from './proxy/gateway.ts'
-import { statusWith, tiersOf } from './proxy/status.ts'
+import { shownTiers, statusWith, tiersOf } from './proxy/status.ts'
 import { Hashing } from './proxy/hashing.ts'
 import { HOLD_LIFE_MS, HoldKeeper } from './proxy/hold-keeper.ts'
 import { MoneyQueue, SHARED_TRY_EVERY_MS } from './proxy/money-queue.ts'
+import { Offers } from './proxy/offers.ts'
 import { OutcomeWatch } from './proxy/outcome-watch.ts'
+import { QuietSweep } from './proxy/quiet-sweep.ts'
 import { createDataPlane } from './proxy/server.ts'
+import { ShownTotals } from './proxy/shown-totals.ts'
 import { Summariser } from './proxy/summariser.ts'
 import { UnderWay } from './proxy/under-way.ts'
 import { UpstreamPool } from './proxy/upstream.ts'
+import { UserBook } from './proxy/user-book.ts'
 import { readSettings } from './settings.ts'
 import { openStore } from './store/open-store.ts'
 import { createLog } from './telemetry/log.ts'
@@ -111,6 +115,8 @@ async function main(): Promise<void> {
     holds,
     factors: new FactorTable(),
     outcomes: new OutcomeWatch(store),
+    users: new UserBook(store),
+    offers: new Offers(),
     summariser: new Summariser(() => gateway),
     underWay: new UnderWay(),
     alerts: new AlertFeed(),
@@ -123,6 +129,9 @@ async function main(): Promise<void> {
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),
   }
+  const quietSweep = new QuietSweep(gateway)
+  const shownTotals = new ShownTotals(async () => (policy === null ? {} : await tiersOf(gateway, policy)))
+  metrics.watchTiers(() => (policy === null ? [] : shownTiers(shownTotals.lastKnown(), policy.config.contracts)))
   const lastGood = new LastGood(settings.dataDir)
   const accepted = (config: SidecarConfig, source: ConfigSource): void => {
     policy = policyOf(config, createPriceList(config.prices, catalogue))
@@ -134,6 +143,7 @@ async function main(): Promise<void> {
     metrics.configSource.reset()
     metrics.configSource.set({ source }, 1)
     delivery?.follow(config)
+    quietSweep.follow()
     if (source === 'lastGood') return
     try {
       lastGood.write(config)
@@ -168,7 +178,7 @@ async function main(): Promise<void> {
         baseUrls: () => policy?.config.upstreams.map(({ baseUrl }) => baseUrl) ?? [],
         remotes: () => upstreams.remotes(),
       },
-      facts: reportFacts(gateway, () => opened.books() ?? run.books),
+      facts: reportFacts(gateway, shownTotals, () => opened.books() ?? run.books),
       onReport: (outcome) => metrics.reports.add([outcome]),
       log,
     })
@@ -195,6 +205,7 @@ async function main(): Promise<void> {
     stopping = true
     log.info({ signal, inFlight: holds.count }, 'sidecar stops: no new calls, those under way may end')
     configFile.stop()
+    quietSweep.stop()
     dataPlane.close()
     dataPlane.closeIdleConnections()
     const { underWay } = gateway
@@ -220,14 +231,14 @@ async function main(): Promise<void> {
 }
 
 /** What a report says of the books and the turns. */
-function reportFacts(gateway: Gateway, books: () => string): DeliveryOptions['facts'] {
+function reportFacts(gateway: Gateway, shownTotals: ShownTotals, books: () => string): DeliveryOptions['facts'] {
   let totals: { readonly tiers: SidecarStatus['tiers']; readonly atMs: number; readonly turns: number } | null = null
   return async (withTotals) => {
     const policy = gateway.policy()
     const { count: turns } = gateway.tally
     const ageMs = performance.now() - (totals?.atMs ?? Number.NEGATIVE_INFINITY)
     if (withTotals && policy !== null && (ageMs > TOTALS_MS || (ageMs > TOTALS_AFTER_TURNS_MS && turns !== totals?.turns))) {
-      const tiers = await tiersOf(gateway, policy)
+      const tiers = { ...(await shownTotals.now()) }
       // Without any, the store is away: they are asked for as soon as it is back.
       totals = Object.keys(tiers).length === 0 ? null : { tiers, atMs: performance.now(), turns }
     }

@@ -6,7 +6,7 @@
 import { rmSync } from 'node:fs'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Operation } from '../core/budget.ts'
-import type { ConversationId } from '../core/conversation.ts'
+import type { ConversationId, UserId } from '../core/conversation.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import { IN_MEMORY, openDatabase } from './database.ts'
 import type { OwnedDatabase } from './database.ts'
@@ -17,11 +17,14 @@ import type {
   ChainRow,
   ConversationRow,
   EditRow,
+  MemoryRow,
+  MemoryUserRow,
   OperationRow,
   OutcomeRow,
   TierDay,
   TierDayRow,
   TierUserRow,
+  UserDayRow,
   Values,
 } from './rows.ts'
 import { Shelf } from './shelf.ts'
@@ -29,12 +32,14 @@ import { allValues, firstValues, prepareReads } from './statements.ts'
 import type { ReadStatements } from './statements.ts'
 import { journalReader, keepInline, MemoryJournal, TablesThread } from './tables-keeper.ts'
 import type { TablesKeeper } from './tables-keeper.ts'
-import { DROPPED, FORGOTTEN, TablesWriter } from './tables-writer.ts'
+import { DROPPED, FORGOTTEN, TablesWriter, TEXTLESS } from './tables-writer.ts'
 
 const ACCOUNTS_CACHED = 5_000
 const CHAIN_CACHED = 5_000
 const TIER_DAYS_CACHED = 2_000
 const TIER_USERS_CACHED = 5_000
+const USER_DAYS_CACHED = 5_000
+const MEMORY_USERS_CACHED = 5_000
 const CONTRACTS_CACHED = 200
 const OUTCOMES_CACHED = 200
 const CONVERSATIONS_CACHED = 3_000
@@ -56,6 +61,9 @@ export class BooksFile {
   readonly chain: Shelf<ChainRow>
   readonly tierDays: Shelf<TierDayRow>
   readonly tierUsers: Shelf<TierUserRow>
+  readonly userDays: Shelf<UserDayRow>
+  readonly memoryUsers: Shelf<MemoryUserRow>
+  readonly memory: Shelf<MemoryRow>
   readonly contracts: Shelf<Contract>
   readonly outcomes: Shelf<OutcomeRow>
   /** For queries over the tables. Rows that wait on a shelf are not there yet: `write` first. */
@@ -64,6 +72,7 @@ export class BooksFile {
   readonly #journal: Journal | MemoryJournal
   readonly #keeper: TablesKeeper
   readonly #forgotten = new Shelf<object>({ name: FORGOTTEN, cached: 0, load: () => null, encode: (_row, id) => [id] })
+  readonly #textless = new Shelf<object>({ name: TEXTLESS, cached: 0, load: () => null, encode: (_row, id) => [id] })
   readonly #dropped = new Shelf<object>({ name: DROPPED, cached: 0, load: () => null, encode: (_row, sequence) => [Number(sequence)] })
   readonly #shelves: readonly AnyShelf[]
   /** Of the newest commit. */
@@ -74,6 +83,7 @@ export class BooksFile {
   #clockMs: number
   #nextEntry = 1
   #nextEdit = 1
+  #nextMemory = 1
 
   /** Brings the tables up to date with what an earlier run left in the journal. Throws what `openDatabase` throws. */
   constructor(path: string, writer: 'thread' | 'inline') {
@@ -139,6 +149,24 @@ export class BooksFile {
         load: (key) => first(firstValues(sql.getTierUser, ...fromTierKey(key)), rows.tierUserRow),
         encode: rows.tierUserValues,
       })
+      this.userDays = new Shelf({
+        name: 'userDays',
+        cached: USER_DAYS_CACHED,
+        load: (key) => first(firstValues(sql.getUserDay, ...fromTierKey(key)), rows.userDayRow),
+        encode: rows.userDayValues,
+      })
+      this.memoryUsers = new Shelf({
+        name: 'memoryUsers',
+        cached: MEMORY_USERS_CACHED,
+        load: (user) => first(firstValues(sql.getMemoryUser, user), rows.memoryUserRow),
+        encode: rows.memoryUserValues,
+      })
+      this.memory = new Shelf({
+        name: 'memory',
+        cached: 0, // each is hardly asked for again
+        load: (key) => first(firstValues(sql.getMemory, ...fromMemoryKey(key)), rows.memoryRow),
+        encode: rows.memoryValues,
+      })
       this.contracts = new Shelf({
         name: 'contracts',
         cached: CONTRACTS_CACHED,
@@ -153,6 +181,7 @@ export class BooksFile {
       })
       this.#shelves = [
         this.#forgotten,
+        this.#textless,
         this.#dropped,
         this.accounts,
         this.operations,
@@ -162,6 +191,9 @@ export class BooksFile {
         this.chain,
         this.tierDays,
         this.tierUsers,
+        this.userDays,
+        this.memoryUsers,
+        this.memory,
         this.contracts,
         this.outcomes,
       ]
@@ -182,6 +214,9 @@ export class BooksFile {
   }
   nextEdit(): number {
     return this.#nextEdit++
+  }
+  nextMemory(): number {
+    return this.#nextMemory++
   }
   /** Rows that have not reached their tables. */
   get unwritten(): number {
@@ -240,6 +275,24 @@ export class BooksFile {
     return young < 0 ? oldest : oldest.slice(0, young)
   }
 
+  /** The edits of the conversation lose what a user or a model wrote. */
+  forgetTexts(id: ConversationId): void {
+    this.edits.withdraw((row) => row.conversation === id && row.edit.kind !== 'notice')
+    this.#textless.set(id, {})
+  }
+
+  /** Conversations of a user, as the tables and what has not reached them know them. */
+  conversationsOf(user: UserId): ReadonlySet<ConversationId> {
+    const ids = new Set(allValues(this.sql.conversationsOfUser, user).map(([id]) => rows.text(id)))
+    for (const { conversation } of this.conversations.unwrittenRows()) if (conversation.user === user) ids.add(conversation.id)
+    return ids
+  }
+
+  /** What was forgotten is in the journal no longer than until the next commits are in the tables. */
+  beginJournalAnew(): void {
+    this.#journal.beginAnew()
+  }
+
   dropEntry(sequence: number): void {
     this.#dropped.set(String(sequence), {})
   }
@@ -265,6 +318,7 @@ export class BooksFile {
   #countOn(): void {
     this.#nextEntry = 1 + rows.whole(firstValues(this.sql.lastEntry)?.[0] ?? 0)
     this.#nextEdit = 1 + rows.whole(firstValues(this.sql.lastEdit)?.[0] ?? 0)
+    this.#nextMemory = 1 + rows.whole(firstValues(this.sql.lastMemory)?.[0] ?? 0)
   }
 }
 
@@ -292,6 +346,14 @@ export function tierKey({ tier, day }: TierDay, item: string): string {
 }
 function fromTierKey(key: string): readonly string[] {
   return key.split('\u0000')
+}
+
+export function memoryKey(user: UserId, round: number, id: string): string {
+  return `${user}\u0000${round}\u0000${id}`
+}
+function fromMemoryKey(key: string): readonly [user: string, round: number, id: string] {
+  const [user = '', round, id = ''] = key.split('\u0000')
+  return [user, Number(round), id]
 }
 
 function conversationBytes({ conversation }: ConversationRow): number {

@@ -53,7 +53,9 @@ export const IN_MEMORY = ':memory:'
 export function connectToTables(path: string): DatabaseSync {
   const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
   try {
-    database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -${PAGE_CACHE_KB}`)
+    database.exec(
+      `PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -${PAGE_CACHE_KB}; PRAGMA secure_delete = ON`,
+    )
     return database
   } catch (error) {
     database.close()

@@ -1,24 +1,26 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { createInterface } from 'node:readline'
 import { describe, it, mock } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
+import { setImmediate as nextTick, setTimeout as delay } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { openEmbeddedStore } from './embedded.ts'
 import { Journal } from './journal.ts'
 import { ModelStore } from './model.ts'
 import { storeContract } from './store.contract.ts'
-import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, StoreError } from './store.ts'
-import type { BudgetStore } from './store.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, MEMORY_ENTRIES_MAX, StoreError } from './store.ts'
+import type { BudgetStore, MemoryEntry } from './store.ts'
 import { compareAll, played, stepArbitrary } from './test-schedule.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
 
 storeContract('the embedded engine', (nowMs, ledgerLifeMs) => openEmbeddedStore({ file: ':memory:', nowMs, ledgerLifeMs }))
+
+const SAID: MemoryEntry = { id: 'm1', conversation: 'A', session: 1, atMs: START_MS, role: 'user', text: 'where is my order' }
 
 /** Rows are written every 250 ms. */
 const WRITTEN_MS = 400
@@ -227,6 +229,111 @@ describe('the file of the embedded engine', () => {
   )
 
   it(
+    'is read when an earlier version wrote it, which knew no memory, no spending by user, and less of a conversation',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const note = { tier: 'pro', user: 'ann' }
+      const first = openEmbeddedStore({ file, nowMs: () => clock.ms })
+      const change = { resolution: { kind: 'confirmed', atMs: START_MS }, addUserTurn: true } as const
+      await first.reserve(reserveStep('o1', clock.ms, { atLeast: 5n, atMost: 5n }, { change }))
+      await first.settle(settleStep('o1', clock.ms, 5n))
+      await first.addOutcome({ key: 'A/1/confirmed', tier: 'pro', atMs: clock.ms, kind: 'confirmed', note: {} })
+      await first.close()
+      await openEmbeddedStore({ file, nowMs: () => clock.ms }).close() // its journal is in the tables
+      const database = new DatabaseSync(file)
+      database.exec(`
+        DROP TABLE memory; DROP TABLE memory_users; DROP TABLE memory_words; DROP TABLE user_days;
+        DROP INDEX conversations_unresolved; DROP INDEX conversations_by_user;
+        UPDATE conversations SET state = json_remove(state, '$.userTurns', '$.resolvedAtMs')`)
+      database.close()
+      const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
+      const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })
+      const { userTurns, resolution, resolvedAtMs, turns } = conversation ?? {}
+      assert.deepEqual([turns, userTurns, resolution, resolvedAtMs], [1, 0, 'confirmed', null])
+      await store.update({ conversation: 'A', change: { resolution: { kind: 'reversed', atMs: 1 }, addUserTurn: true }, nowMs: clock.ms })
+      await store.update({ conversation: 'A', change: { turnAtMs: clock.ms }, nowMs: clock.ms })
+      const [quiet] = await store.listQuiet({ tiers: ['pro'], quietSinceMs: clock.ms + 1, limit: 9, nowMs: clock.ms })
+      assert.deepEqual([quiet?.turns, quiet?.userTurns, quiet?.resolvedAtMs], [2, 1, 1])
+      await store.charge({ operationId: 'x1', accounts: ['w'], cost: 3n, atMs: clock.ms, note, conversation: 'A', change: {} })
+      const today = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
+      assert.equal((await store.readOutcomes(today)).confirmed, 1)
+      assert.equal((await store.readUsers({ ...today, timesMedian: 2, atLeast: [], limit: 0 })).spent, 3n)
+      await store.remember({ user: 'ann', entries: [SAID], expiresAtMs: clock.ms + 1, nowMs: clock.ms })
+      assert.deepEqual((await store.searchMemory({ user: 'ann', query: '', limit: 9, nowMs: clock.ms })).hits, [SAID])
+      await store.close()
+    }),
+  )
+
+  it(
+    'has nothing left of a text once its user is forgotten, or its time is over',
+    inFolder(async (file, folder) => {
+      const clock = { ms: START_MS }
+      const open = () => openEmbeddedStore({ file, nowMs: () => clock.ms })
+      const entries = Array.from({ length: 300 }, (_, index) => ({
+        ...SAID,
+        id: `m${index}`,
+        text: `zanzibar ${index} ${'x'.repeat(200)}`,
+      }))
+      const cut = { kind: 'cut', id: 'e1', cause: 'Reset', leading: 0, count: 1, originals: 'd', text: 'zanzibar', savedBytes: 0 } as const
+      for (const end of ['forgotten', 'over'] as const) {
+        const first = open()
+        const initial = conversationFor(end, clock.ms, { user: 'ann' })
+        await first.remember({ user: 'ann', entries, expiresAtMs: clock.ms + 1_000, nowMs: clock.ms })
+        const change = end === 'forgotten' ? { addEdits: [cut] } : {}
+        await first.update({ conversation: end, initial, change, nowMs: clock.ms })
+        assert.equal((await first.searchMemory({ user: 'ann', query: 'zanzibar', limit: 1, nowMs: clock.ms })).hits.length, 1)
+        if (end === 'forgotten') assert.deepEqual(await first.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 300 })
+        else {
+          clock.ms += 3_600_000
+          await first.sweep({ nowMs: clock.ms, limit: 1 })
+          for (let tries = 0; rowsOf(file)['memory'] !== 0; tries++) {
+            assert.ok(tries < 100, 'rows are left')
+            await delay(20)
+          }
+        }
+        await first.close()
+        await open().close() // what is left of the journal is deleted
+        for (const name of readdirSync(folder))
+          assert.ok(!readFileSync(join(folder, name)).includes('zanzibar'), `${name} has a text that is ${end}`)
+      }
+    }),
+  )
+
+  it(
+    'finds its way in the memories of many users, and lets others have their turn',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const words = ['order', 'refund', 'shoes', 'coat', 'late', 'where', 'is', 'my', 'the', 'parcel', '退款']
+      const text = (from: number): string =>
+        Array.from({ length: 60 }, (_, index) => words[(from * 7 + index * index) % words.length]).join(' ')
+      for (let user = 0; user < 5; user++)
+        for (let from = 0; from < MEMORY_ENTRIES_MAX; from += 500) {
+          const entries = Array.from({ length: 500 }, (_, index) => ({ ...SAID, id: `m${from + index}`, text: text(from + index + user) }))
+          await store.remember({ user: `user ${user}`, entries, expiresAtMs: START_MS + 1_000, nowMs: START_MS })
+        }
+      const ask = (query: string) => store.searchMemory({ user: 'user 3', query, limit: 20, nowMs: START_MS })
+      await ask('all of them are in the tables then')
+      let turns = 0
+      const searching = new AbortController()
+      const counting = (async () => {
+        while (!searching.signal.aborted) {
+          await nextTick()
+          turns += 1
+        }
+      })()
+      const startMs = performance.now()
+      for (const query of ['refund', 'the order of my shoes', '退款']) assert.equal((await ask(query)).hits.length, 20)
+      const tookMs = performance.now() - startMs
+      searching.abort()
+      await counting
+      assert.ok(turns > 10, `others had ${turns} turns`)
+      assert.deepEqual((await ask('nowhere')).hits, [])
+      assert.ok(tookMs < 10_000, `three searches took ${tookMs} ms`)
+      await store.close()
+    }),
+  )
+
+  it(
     'tells of a damaged row when the row is asked for',
     inFolder(async (file) => {
       const first = openEmbeddedStore({ file, nowMs: () => START_MS })
@@ -281,7 +388,7 @@ describe('the file of the embedded engine', () => {
       await store.sweep({ nowMs: clock.ms, limit: 1 })
       await delay(WRITTEN_MS)
       await store.close()
-      assert.deepEqual(rowsOf(file), { operations: 1, accounts: 1, conversations: 1, chain: 0, ledger: 2 })
+      assert.deepEqual(rowsOf(file), { operations: 1, accounts: 1, conversations: 1, chain: 0, ledger: 2, memory: 0 })
     }),
   )
 
@@ -448,7 +555,7 @@ function isOf(statement: unknown, sql: RegExp): boolean {
 function rowsOf(file: string): Record<string, number> {
   const database = new DatabaseSync(file)
   const counts: Record<string, number> = {}
-  for (const table of ['operations', 'accounts', 'conversations', 'chain', 'ledger'])
+  for (const table of ['operations', 'accounts', 'conversations', 'chain', 'ledger', 'memory'])
     counts[table] = Number(database.prepare(`SELECT count(*) AS rows FROM ${table}`).get()?.['rows'])
   database.close()
   return counts

@@ -3,6 +3,7 @@
  * the event loop changed is committed together, to the journal, before any of its steps is answered, so nobody acts on what
  * a crash could undo. A killed process loses nothing that was answered (a power cut may: nobody waits for the disk itself).
  */
+import { setImmediate as nextTick } from 'node:timers/promises'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import {
   assertCost,
@@ -21,19 +22,30 @@ import type { Conversation, ConversationId, Digest } from '../core/conversation.
 import { reachedPercents } from '../core/reached-percents.ts'
 import { carriedOver } from '../core/ledger.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
+import { NO_OUTCOMES, outcomeEntry, outcomeNames } from '../core/outcomes.ts'
 import { totalsOf } from '../core/totals.ts'
 import type { NamedSum, Totals } from '../core/totals.ts'
+import { UserSums } from '../core/totals-by-user.ts'
+import type { UserTotals } from '../core/totals-by-user.ts'
 import { BooksFile } from './books-file.ts'
 import { storeError } from './database.ts'
+import { matchOf } from './memory-index.ts'
+import { newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from './memory-search.ts'
 import { OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
+import type { Values } from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
 import { assertLedgerLife, CONVERSATION_LIFE_MS, StoreError } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  MemoryEntry,
+  MemoryPage,
+  MemoryQuery,
   OutcomeTotals,
+  QuietQuery,
+  RememberStep,
   ReserveAnswer,
   ReserveStep,
   SettleAnswer,
@@ -41,7 +53,7 @@ import type {
   Snapshot,
   UpdateAnswer,
 } from './store.ts'
-import { dayNamed, dayText, oldestDay } from './utc-day.ts'
+import { dayNamed, dayOf, dayText, oldestDay } from './utc-day.ts'
 
 /** How long a commit waits at most until its rows are on their way to the tables. Rows that change again meanwhile go once. */
 const WRITE_EVERY_MS = 250
@@ -52,6 +64,9 @@ const UNWRITTEN_MAX = 200_000
 /** Rows that outlived their life are looked for this often. */
 const DROP_EVERY_MS = 3_600_000
 const LEDGER_PAGE_MAX = 10_000
+/** Rows of users' days, and entries of a memory, that are read before others have their turn. */
+const USER_DAYS_READ = 1_000
+const MEMORY_ENTRIES_READ = 50
 /** Entries dropped in one step, so that no turn waits for long; and steps of one sweep. */
 const DROPPED_ENTRIES = 200
 const DROPS_MAX = 1_000
@@ -253,28 +268,47 @@ class EmbeddedStore implements BudgetStore {
     return this.#look(() => this.#books.contracts.get(hash))
   }
 
-  addOutcome({ key, tier, day, kind }: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
+  addOutcome(outcome: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
     return this.#step(() => {
+      const { key, tier, atMs, kind, of } = outcome
       if (this.#books.outcomes.get(key) !== null) return 'exists'
-      this.#books.outcomes.set(key, { tier, day, kind })
+      this.#books.outcomes.set(key, { tier, day: dayText(dayOf(atMs)), kind, ...(of === undefined ? {} : { of }) })
+      this.#open.enter(outcomeEntry(outcome))
       return 'added'
     })
   }
 
   readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
     return this.#queryDays(query, (span) => {
-      const counts = new Map(allValues(this.#books.sql.countOutcomes, ...span).map(([kind, count]) => [kind, rows.whole(count)]))
-      return {
-        started: counts.get('started') ?? 0,
-        confirmed: counts.get('confirmed') ?? 0,
-        reversed: counts.get('reversed') ?? 0,
-        cost: this.#totals(span).spent,
-      }
+      const counts = { ...NO_OUTCOMES, cost: this.#totals(span).spent }
+      for (const [kind, count] of allValues(this.#books.sql.countOutcomes, ...span))
+        for (const name of outcomeNames(rows.outcomeOf(kind))) counts[name] += rows.whole(count)
+      return counts
     })
   }
 
   readTotals(query: DaysQuery): Promise<Totals> {
     return this.#queryDays(query, (span) => this.#totals(span))
+  }
+
+  /** A part of a day after the other: steps have their turn between them. */
+  async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): Promise<UserTotals> {
+    const { tier, fromDay, toDay } = query
+    const [from, to] = [dayNamed(fromDay), dayNamed(toDay)]
+    const first = await this.#query(() => Math.max(from, oldestDay(this.#clock.now())))
+    const sums = new UserSums()
+    for (let day = first; day <= to; day++) {
+      for (let after: string | null = ''; after !== null;) {
+        const page: readonly Values[] = await this.#look(() =>
+          allValues(this.#books.sql.walkUserDays, dayText(day), tier, after ?? '', USER_DAYS_READ),
+        )
+        const users = page.map((values) => rows.userDayRow(values))
+        for (const { user, spent } of users) sums.add(user, spent)
+        after = users.length < USER_DAYS_READ ? null : (users.at(-1)?.user ?? null)
+        if (after !== null) await nextTick()
+      }
+    }
+    return sums.totals(query)
   }
 
   #queryDays<T>({ tier, fromDay, toDay }: DaysQuery, run: (span: Span) => T): Promise<T> {
@@ -309,6 +343,62 @@ class EmbeddedStore implements BudgetStore {
       }
       return listed
     })
+  }
+
+  async listQuiet({ tiers, quietSinceMs, limit, nowMs }: QuietQuery): Promise<readonly Conversation[]> {
+    return this.#query(() => {
+      const now = this.#clock.at(nowMs)
+      const listed: { readonly id: string; readonly lastTurn: number }[] = []
+      for (const tier of new Set(tiers))
+        for (const [id, lastTurn] of allValues(this.#books.sql.quietConversations, tier, quietSinceMs, now - CONVERSATION_LIFE_MS, limit))
+          listed.push({ id: rows.text(id), lastTurn: rows.whole(lastTurn) })
+      return listed
+        .toSorted((a, b) => a.lastTurn - b.lastTurn || (a.id < b.id ? -1 : 1))
+        .slice(0, limit)
+        .flatMap(({ id }) => this.#open.alive(id, now) ?? [])
+    })
+  }
+
+  remember({ user, entries, expiresAtMs, nowMs }: RememberStep): Promise<void> {
+    return this.#step(() => this.#open.remember(user, entries, this.#clock.at(expiresAtMs), this.#clock.at(nowMs)))
+  }
+
+  async searchMemory(query: MemoryQuery): Promise<MemoryPage> {
+    const place = placeOf(query)
+    const { user, limit } = query
+    const { sql } = this.#books
+    if ('before' in place) {
+      const { atMs, id } = place.before ?? { atMs: Number.MAX_SAFE_INTEGER, id: '' }
+      const entries = await this.#query(() => {
+        const [round, now] = [this.#open.memoryRound(user), this.#clock.at(query.nowMs)]
+        return allValues(sql.newestMemory, user, round, now, atMs, id, pageLength(limit) + 1).map((values) => rows.memoryRow(values).entry)
+      })
+      return newestPage(entries, limit)
+    }
+    const terms = queryTerms(query.query)
+    const match = matchOf(user, terms)
+    if (match === null) return { hits: [], next: null }
+    const found = await this.#query(() => {
+      const [round, now] = [this.#open.memoryRound(user), this.#clock.at(query.nowMs)]
+      const sequences = allValues(sql.findMemory, match).map(([sequence]) => rows.whole(sequence))
+      return { sequences, total: allValues(sql.memoryIds, user, round, now).length, round, now }
+    })
+    const read = (sequence: number): readonly MemoryEntry[] => {
+      const values = firstValues(sql.getMemoryAt, sequence, user, found.round, found.now)
+      return values === null ? [] : [rows.memoryRow(values).entry]
+    }
+    return rankedPage(await rankedHits(terms, this.#pagesOf(found.sequences, read), found.total), place.after, limit)
+  }
+
+  async *#pagesOf<Row>(sequences: readonly number[], read: (sequence: number) => readonly Row[]): AsyncGenerator<readonly Row[]> {
+    for (let from = 0; from < sequences.length; from += MEMORY_ENTRIES_READ)
+      yield await this.#look(() => sequences.slice(from, from + MEMORY_ENTRIES_READ).flatMap(read))
+  }
+
+  async forgetUser({ user, nowMs }: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
+    const entries = await this.#step(() => this.#open.forgetUser(user, this.#clock.at(nowMs)))
+    this.#books.beginJournalAnew()
+    return { entries }
   }
 
   async close(): Promise<void> {

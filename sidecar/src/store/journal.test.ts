@@ -28,6 +28,29 @@ function written(count: number, partBytes?: number): Journal {
 }
 
 describe('a journal', () => {
+  test('begins a part when it is told to, so that those before it can be deleted once they are read', () => {
+    const journal = written(2)
+    journal.beginAnew()
+    journal.append(recordOf(3))
+    assert.deepEqual(
+      journalParts(file).map(({ first }) => first),
+      [1, 3],
+    )
+    const reader = new JournalReader(file, 0)
+    assert.deepEqual(
+      reader.readTo(3).map(({ sequence }) => sequence),
+      [1, 2, 3],
+    )
+    assert.equal(reader.isAhead, true)
+    reader.dropRead()
+    assert.deepEqual(
+      journalParts(file).map(({ first }) => first),
+      [3],
+    )
+    reader.close()
+    journal.close()
+  })
+
   test('gives back what was appended, in order, whatever the sizes, the parts and the pauses of its reader', () => {
     fc.assert(
       fc.property(

@@ -51,6 +51,11 @@ export class Journal {
   }
 
   close(): void {
+    this.beginAnew()
+  }
+
+  /** The next commit begins a part, so that those before it can be deleted when they are in the tables. */
+  beginAnew(): void {
     if (this.#descriptor !== null) closeSync(this.#descriptor)
     this.#descriptor = null
   }

@@ -6,17 +6,25 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import * as budget from '../core/budget.ts'
 import type { AccountId, Books, Operation, OperationId, SettleResult, VoidStatus } from '../core/budget.ts'
-import { applyChange } from '../core/conversation-change.ts'
-import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
+import { applyChange, awaitsResolution } from '../core/conversation-change.ts'
+import type { Conversation, ConversationChange, ConversationId, Digest, UserId } from '../core/conversation.ts'
 import { reachedPercents } from '../core/reached-percents.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
+import { OUTCOME_NAMES, outcomeEntry, outcomeNames } from '../core/outcomes.ts'
+import type { OutcomeCounts, OutcomeName } from '../core/outcomes.ts'
 import { isSessionAccount, rungsBrought, totalsOf } from '../core/totals.ts'
 import type { NamedSum, Totals } from '../core/totals.ts'
+import { UserSums } from '../core/totals-by-user.ts'
+import type { UserTotals } from '../core/totals-by-user.ts'
+import { keptText, newerFirst, newestPage, placeOf, queryTerms, rankedPage, Ranking } from './memory-search.ts'
 import { StoreClock } from './store-clock.ts'
-import { CONVERSATION_LIFE_MS } from './store.ts'
+import { withoutTexts } from './texts.ts'
+import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  MemoryEntry,
+  MemoryPage,
   OutcomeTotals,
   ReserveAnswer,
   ReserveStep,
@@ -44,6 +52,8 @@ interface Session {
   spent: NanoUsd
 }
 
+type Remembered = MemoryEntry & { readonly expiresAtMs: number }
+
 type Step<Method extends keyof BudgetStore> = Parameters<BudgetStore[Method]>[0]
 
 export class ModelStore {
@@ -56,6 +66,7 @@ export class ModelStore {
   readonly #events: TierEvent[] = []
   readonly #sessions: Session[] = []
   readonly #openSessions = new Map<AccountId, Session>()
+  readonly #memory = new Map<UserId, readonly Remembered[]>()
   #books: Books = budget.EMPTY_BOOKS
 
   constructor(nowMs: () => number, rules: BudgetRules = budget) {
@@ -162,14 +173,26 @@ export class ModelStore {
   addOutcome(outcome: Step<'addOutcome'>): 'added' | 'exists' {
     if (this.#outcomes.has(outcome.key)) return 'exists'
     this.#outcomes.set(outcome.key, outcome)
+    this.#books = { ...this.#books, ledger: [...this.#books.ledger, outcomeEntry(outcome)] }
     return 'added'
   }
 
   readOutcomes(query: DaysQuery): OutcomeTotals {
     const isAsked = this.#askedBy(query)
-    const counts = { started: 0, confirmed: 0, reversed: 0 }
-    for (const { tier, day, kind } of this.#outcomes.values()) if (isAsked(tier, dayNamed(day))) counts[kind] += 1
+    const names = [...this.#outcomes.values()].flatMap((outcome) =>
+      isAsked(outcome.tier, dayOf(outcome.atMs)) ? outcomeNames(outcome) : [],
+    )
+    const countOf = (name: OutcomeName): number => names.filter((known) => known === name).length
+    const counts = Object.fromEntries(OUTCOME_NAMES.map((name) => [name, countOf(name)])) as OutcomeCounts
     return { ...counts, cost: this.readTotals(query).spent }
+  }
+
+  readUsers(query: Step<'readUsers'>): UserTotals {
+    const isAsked = this.#askedBy(query)
+    const sums = new UserSums()
+    for (const { kind, note, atMs, cost } of this.#books.ledger)
+      if (kind !== 'outcome' && note.user !== undefined && isAsked(note.tier, dayOf(atMs))) sums.add(note.user, cost)
+    return sums.totals(query)
   }
 
   readTotals(query: DaysQuery): Totals {
@@ -187,6 +210,48 @@ export class ModelStore {
       .map(({ conversation }) => conversation)
       .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs || (a.id < b.id ? -1 : 1))
       .slice(0, limit)
+  }
+
+  listQuiet({ tiers, quietSinceMs, limit }: Step<'listQuiet'>): readonly Conversation[] {
+    this.#forgetOutlived()
+    return [...this.#conversations.values()]
+      .map(({ conversation }) => conversation)
+      .filter((one) => tiers.includes(one.tier) && one.lastTurnAtMs < quietSinceMs && awaitsResolution(one))
+      .toSorted((a, b) => a.lastTurnAtMs - b.lastTurnAtMs || (a.id < b.id ? -1 : 1))
+      .slice(0, limit)
+  }
+
+  remember({ user, entries, expiresAtMs }: Step<'remember'>): void {
+    const now = this.#forgetOutlived()
+    const expires = this.#clock.at(expiresAtMs)
+    for (const entry of entries) {
+      const known = this.#memory.get(user) ?? []
+      if (expires <= now || known.some(({ id }) => id === entry.id)) continue
+      const more = [...known, { ...entry, text: keptText(entry.text), expiresAtMs: expires }]
+      this.#memory.set(user, more.toSorted(newerFirst).slice(0, MEMORY_ENTRIES_MAX))
+    }
+  }
+
+  searchMemory(query: Step<'searchMemory'>): MemoryPage {
+    this.#forgetOutlived()
+    const entries = (this.#memory.get(query.user) ?? []).map(({ expiresAtMs: _expires, ...entry }) => entry)
+    const place = placeOf(query)
+    if ('before' in place) {
+      const { before } = place
+      return newestPage(before === null ? entries : entries.filter((entry) => newerFirst(before, entry) < 0), query.limit)
+    }
+    const ranking = new Ranking(queryTerms(query.query))
+    for (const entry of entries) ranking.see(entry)
+    return rankedPage(ranking.hits(entries.length), place.after, query.limit)
+  }
+
+  forgetUser({ user }: Step<'forgetUser'>): { readonly entries: number } {
+    this.#forgetOutlived()
+    const entries = this.#memory.get(user)?.length ?? 0
+    this.#memory.delete(user)
+    for (const [id, { conversation, touched }] of this.#conversations)
+      if (conversation.user === user) this.#conversations.set(id, { conversation: withoutTexts(conversation), touched })
+    return { entries }
   }
 
   #conversation(id: ConversationId): Conversation | null {
@@ -235,6 +300,11 @@ export class ModelStore {
     const now = this.#clock.now()
     for (const known of [this.#conversations, this.#chain])
       for (const [key, { touched }] of known) if (now - touched > CONVERSATION_LIFE_MS) known.delete(key)
+    for (const [user, entries] of this.#memory)
+      this.#memory.set(
+        user,
+        entries.filter(({ expiresAtMs }) => expiresAtMs > now),
+      )
     for (const [id, touched] of this.#accountsTouched) {
       if (now - touched <= CONVERSATION_LIFE_MS || this.#books.accounts.get(id)?.held !== 0n) continue
       const accounts = new Map(this.#books.accounts)

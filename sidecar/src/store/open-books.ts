@@ -6,16 +6,20 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { added, EMPTY_ACCOUNT } from '../core/budget.ts'
 import type { Account, AccountId, Operation, OperationId, Outcome } from '../core/budget.ts'
 import { applyChange } from '../core/conversation-change.ts'
-import type { Conversation, ConversationChange, ConversationId, Digest, Edit } from '../core/conversation.ts'
+import type { Conversation, ConversationChange, ConversationId, Digest, Edit, UserId } from '../core/conversation.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import type { LedgerEntry } from '../core/ledger.ts'
 import { isSessionAccount, rungsBrought } from '../core/totals.ts'
-import { tierKey } from './books-file.ts'
+import { memoryKey, tierKey } from './books-file.ts'
 import type { BooksFile } from './books-file.ts'
+import { keptText } from './memory-search.ts'
+import { text } from './rows.ts'
 import type { AccountRow, TierDay } from './rows.ts'
+import { allValues } from './statements.ts'
 import type { StoreClock } from './store-clock.ts'
-import { CONVERSATION_LIFE_MS } from './store.ts'
-import type { UpdateAnswer } from './store.ts'
+import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
+import type { MemoryEntry, UpdateAnswer } from './store.ts'
+import { withoutTexts } from './texts.ts'
 import { dayOf, dayText } from './utc-day.ts'
 
 export class OpenBooks {
@@ -58,14 +62,23 @@ export class OpenBooks {
     const balances = this.moved(operation.accounts, delta)
     this.putOperation(operation, this.#clock.now())
     this.putAccounts(balances, touched, operation.note.tier)
-    for (const entry of entries) this.#enter(entry)
+    for (const entry of entries) this.enter(entry)
   }
 
-  #enter(entry: LedgerEntry): void {
-    const { tier } = entry.note
+  enter(entry: LedgerEntry): void {
+    const { tier, user } = entry.note
     const sequence = this.#file.nextEntry()
     this.#file.entries.set(String(sequence), { ...entry, sequence })
-    if (tier !== undefined) this.#count({ tier, day: this.#dayAt(entry.atMs) }, 'spent', entry.cost)
+    if (tier === undefined || entry.kind === 'outcome') return
+    const at = { tier, day: this.#dayAt(entry.atMs) }
+    this.#count(at, 'spent', entry.cost)
+    if (user !== undefined) this.#countSpent(at, user, entry.cost)
+  }
+
+  /** Adds to what a user spent on a tier's day. */
+  #countSpent(at: TierDay, user: string, by: NanoUsd): void {
+    const key = tierKey(at, user)
+    this.#file.userDays.set(key, { ...at, user, spent: (this.#file.userDays.get(key)?.spent ?? 0n) + by })
   }
 
   /** Adds to a sum of a tier's day. */
@@ -178,6 +191,42 @@ export class OpenBooks {
       if (user !== null) this.#countUser(at, user)
     }
     return changed
+  }
+
+  /** Keeps what was said, each entry once; `now` and `expiresAtMs` by the store's clock. */
+  remember(user: UserId, entries: readonly MemoryEntry[], expiresAtMs: number, now: number): void {
+    if (expiresAtMs <= now) return
+    const round = this.memoryRound(user)
+    for (const entry of entries) {
+      const key = memoryKey(user, round, entry.id)
+      const known = this.#file.memory.get(key)
+      if (known !== null && known.expiresAtMs > now) continue
+      const kept = { ...entry, text: keptText(entry.text) }
+      this.#file.memory.set(key, { sequence: this.#file.nextMemory(), user, round, entry: kept, expiresAtMs })
+    }
+  }
+
+  /** Entries of an earlier round are forgotten. */
+  memoryRound(user: UserId): number {
+    return this.#file.memoryUsers.get(user)?.round ?? 0
+  }
+
+  /** Forgets memory and texts of a user. Says how many entries there were. */
+  forgetUser(user: UserId, now: number): number {
+    const round = this.memoryRound(user)
+    const ids = new Set(allValues(this.#file.sql.memoryIds, user, round, now).map(([id]) => text(id)))
+    for (const row of this.#file.memory.unwrittenRows())
+      if (row.user === user && row.round === round && row.expiresAtMs > now) ids.add(row.entry.id)
+    this.#file.memoryUsers.set(user, { round: round + 1 })
+    for (const id of this.#file.conversationsOf(user)) this.#forgetTexts(id)
+    return Math.min(ids.size, MEMORY_ENTRIES_MAX)
+  }
+
+  #forgetTexts(id: ConversationId): void {
+    const row = this.#file.conversations.get(id)
+    if (row === null) return
+    this.#file.forgetTexts(id)
+    this.#file.conversations.set(id, { ...row, conversation: withoutTexts(row.conversation) })
   }
 
   /** Lists only grow at their end, or lose what moved to the other one, where the same id is written over. */

@@ -2,9 +2,10 @@
 import type { Account, Operation, OperationState } from '../core/budget.ts'
 import type { Conversation, ConversationId, Driver, Edit } from '../core/conversation.ts'
 import type { EntryKind, EntryNote, SequencedEntry } from '../core/ledger.ts'
+import type { OutcomeKind, OutcomeStep } from '../core/outcomes.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import type { OutcomeKind } from './store.ts'
+import type { MemoryEntry } from './store.ts'
 import { amountsOf, amountsText } from './amounts.ts'
 
 /** Values of a row, in the order of its columns. Objects and lists are as the journal has them; the tables have their JSON. */
@@ -48,8 +49,22 @@ export interface TierDayRow extends TierDay {
 export interface TierUserRow extends TierDay {
   readonly user: string
 }
-export interface OutcomeRow extends TierDay {
-  readonly kind: OutcomeKind
+export interface OutcomeRow extends TierDay, Pick<OutcomeStep, 'kind' | 'of'> {}
+export interface UserDayRow extends TierDay {
+  readonly user: string
+  readonly spent: bigint
+}
+/** How often the user's memory was forgotten: entries of an earlier one are gone. */
+export interface MemoryUserRow {
+  readonly round: number
+}
+export interface MemoryRow {
+  readonly sequence: number
+  readonly user: string
+  readonly round: number
+  readonly entry: MemoryEntry
+  /** By the store's clock. */
+  readonly expiresAtMs: number
 }
 
 export function accountValues({ account, touched, session }: AccountRow, id: string): Values {
@@ -106,10 +121,11 @@ export function conversationValues({ conversation, touched }: ConversationRow): 
   return [conversation.id, { ...rest, drivers: amountsText(drivers) }, conversation.lastTurnAtMs, touched]
 }
 export function conversationRow([, state, , touched]: Values, edits: readonly EditRow[]): ConversationRow {
-  const { drivers, ...rest } = JSON.parse(text(state)) as Omit<Conversation, 'drivers' | 'edits' | 'readyEdits'> & {
-    readonly drivers: Readonly<Record<Driver, string>>
-  }
+  const { drivers, ...rest } = JSON.parse(text(state)) as StoredConversation
   const conversation: Conversation = {
+    // Of an earlier version, which knew neither.
+    userTurns: 0,
+    resolvedAtMs: null,
     ...rest,
     drivers: amountsOf(drivers) as Record<Driver, NanoUsd>,
     edits: edits.filter((row) => !row.ready).map((row) => row.edit),
@@ -117,6 +133,10 @@ export function conversationRow([, state, , touched]: Values, edits: readonly Ed
   }
   return { conversation, touched: whole(touched) }
 }
+
+type Later = 'userTurns' | 'resolvedAtMs'
+type StoredConversation = Omit<Conversation, 'drivers' | 'edits' | 'readyEdits' | Later> &
+  Partial<Pick<Conversation, Later>> & { readonly drivers: Readonly<Record<Driver, string>> }
 
 export function editValues({ sequence, conversation, ready, edit }: EditRow): Values {
   return [sequence, conversation, edit.id, ready ? 1 : 0, edit]
@@ -153,11 +173,51 @@ export function contractRow([, body]: Values): Contract {
   return JSON.parse(text(body)) as Contract
 }
 
-export function outcomeValues({ tier, day, kind }: OutcomeRow, key: string): Values {
-  return [key, tier, day, kind]
+export function outcomeValues({ tier, day, kind, of }: OutcomeRow, key: string): Values {
+  return [key, tier, day, of === undefined ? kind : `${kind} ${of}`]
 }
 export function outcomeRow([, tier, day, kind]: Values): OutcomeRow {
-  return { tier: text(tier), day: text(day), kind: text(kind) as OutcomeKind }
+  return { tier: text(tier), day: text(day), ...outcomeOf(kind) }
+}
+/** The kind, and after it what stood before. */
+export function outcomeOf(value: unknown): Pick<OutcomeRow, 'kind' | 'of'> {
+  const [kind, of] = text(value).split(' ')
+  return { kind: kind as OutcomeKind, ...(of === 'assumed' || of === 'confirmed' ? { of } : {}) }
+}
+
+export function userDayValues({ day, tier, user, spent }: UserDayRow): Values {
+  return [day, tier, user, String(spent)]
+}
+export function userDayRow([day, tier, user, spent]: Values): UserDayRow {
+  return { day: text(day), tier: text(tier), user: text(user), spent: BigInt(text(spent)) }
+}
+
+export function memoryUserValues({ round }: MemoryUserRow, user: string): Values {
+  return [user, round]
+}
+export function memoryUserRow([, round]: Values): MemoryUserRow {
+  return { round: whole(round) }
+}
+
+export function memoryValues({ user, round, entry, sequence, expiresAtMs }: MemoryRow): Values {
+  const { id, conversation, session, atMs, role } = entry
+  return [user, round, id, sequence, conversation, session, atMs, role, expiresAtMs, entry.text]
+}
+export function memoryRow([user, round, id, sequence, conversation, session, at, role, expires, said]: Values): MemoryRow {
+  return {
+    sequence: whole(sequence),
+    user: text(user),
+    round: whole(round),
+    entry: {
+      id: text(id),
+      conversation: text(conversation),
+      session: whole(session),
+      atMs: whole(at),
+      role: text(role) === 'user' ? 'user' : 'assistant',
+      text: text(said),
+    },
+    expiresAtMs: whole(expires),
+  }
 }
 
 export function text(value: unknown): string {

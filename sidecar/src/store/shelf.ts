@@ -68,6 +68,22 @@ export class Shelf<Row extends object> {
     return this.#waiting.size + this.#leaving.size
   }
 
+  /** Rows that the table has not, or not as they are; of one that changed again meanwhile each image. */
+  *unwrittenRows(): Generator<Row> {
+    yield* this.#leaving.values()
+    yield* this.#waiting.values()
+  }
+
+  /** As if these rows had not been set since the last commit. Only of a shelf that has no cache. */
+  withdraw(isMeant: (row: Row) => boolean): void {
+    for (const key of this.#fresh) {
+      const row = this.#waiting.get(key)
+      if (row === undefined || !isMeant(row)) continue
+      this.#waiting.delete(key)
+      this.#fresh.delete(key)
+    }
+  }
+
   /** Images of what changed since the last commit. */
   freshValues(): Values[] {
     const images: Values[] = []

@@ -1,12 +1,15 @@
 /** The SQL of the embedded store, prepared once. Rows come as arrays, in the order of their columns. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { Values } from './rows.ts'
+import { stateField } from './tables.ts'
 
 export type ReadStatements = ReturnType<typeof prepareReads>
 export type WriteStatements = ReturnType<typeof prepareWrites>
 
 const ACCOUNT = 'id, spent, held, held_input, touched, tier, day'
 const OPERATION = 'id, accounts, hold, input, expires, status, cost, note, touched'
+const USER_DAY = 'day, tier, user, spent'
+const MEMORY = 'user, round, id, sequence, conversation, session, at, role, expires, text'
 const ENTRY = 'sequence, operation, kind, accounts, cost, at, note'
 
 export function prepareReads(database: DatabaseSync) {
@@ -23,6 +26,13 @@ export function prepareReads(database: DatabaseSync) {
     lastEntry: statement('SELECT max(sequence) FROM ledger'),
     getConversation: statement('SELECT id, state, last_turn, touched FROM conversations WHERE id = ?'),
     newestConversations: statement('SELECT id FROM conversations WHERE touched >= ? ORDER BY last_turn DESC, id LIMIT ?'),
+    quietConversations: statement(
+      `SELECT id, last_turn FROM conversations
+       WHERE ${stateField('tier')} = ? AND ${stateField('resolution')} IN ('none', 'reversed') AND last_turn < ? AND touched >= ?
+         AND ${stateField('turns')} > 0 AND ${stateField('state')} = 'open' AND (${stateField('resolution')} = 'none' OR last_turn > ${stateField('resolvedAtMs')})
+       ORDER BY last_turn, id LIMIT ?`,
+    ),
+    conversationsOfUser: statement(`SELECT id FROM conversations WHERE ${stateField('user')} = ?`),
     getEdits: statement('SELECT sequence, conversation, id, ready, body FROM edits WHERE conversation = ? ORDER BY sequence'),
     lastEdit: statement('SELECT max(sequence) FROM edits'),
     getChain: statement('SELECT digest, conversation, touched FROM chain WHERE digest = ?'),
@@ -33,6 +43,18 @@ export function prepareReads(database: DatabaseSync) {
     getTierDays: statement('SELECT day, tier, name, sum FROM tier_days WHERE tier = ? AND day BETWEEN ? AND ?'),
     getTierUser: statement('SELECT day, tier, user FROM tier_users WHERE day = ? AND tier = ? AND user = ?'),
     countTierUsers: statement('SELECT count(DISTINCT user) FROM tier_users WHERE tier = ? AND day BETWEEN ? AND ?'),
+    getUserDay: statement(`SELECT ${USER_DAY} FROM user_days WHERE day = ? AND tier = ? AND user = ?`),
+    walkUserDays: statement(`SELECT ${USER_DAY} FROM user_days WHERE day = ? AND tier = ? AND user > ? ORDER BY user LIMIT ?`),
+
+    getMemoryUser: statement('SELECT user, round FROM memory_users WHERE user = ?'),
+    getMemory: statement(`SELECT ${MEMORY} FROM memory WHERE user = ? AND round = ? AND id = ?`),
+    getMemoryAt: statement(`SELECT ${MEMORY} FROM memory WHERE sequence = ? AND user = ? AND round = ? AND expires > ?`),
+    memoryIds: statement('SELECT id FROM memory WHERE user = ? AND round = ? AND expires > ?'),
+    newestMemory: statement(
+      `SELECT ${MEMORY} FROM memory WHERE user = ? AND round = ? AND expires > ? AND (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?`,
+    ),
+    findMemory: statement('SELECT rowid FROM memory_words WHERE memory_words MATCH ?'),
+    lastMemory: statement('SELECT max(sequence) FROM memory'),
   }
 }
 
@@ -69,6 +91,7 @@ export function prepareWrites(database: DatabaseSync) {
 
     putEdit: statement('INSERT OR REPLACE INTO edits (sequence, conversation, id, ready, body) VALUES (?, ?, ?, ?, ?)'),
     dropEdits: statement('DELETE FROM edits WHERE conversation = ?'),
+    dropTexts: statement("DELETE FROM edits WHERE conversation = ? AND json_extract(body, '$.kind') <> 'notice'"),
 
     putChain: statement('INSERT OR REPLACE INTO chain (digest, conversation, touched) VALUES (?, ?, ?)'),
     walkChain: statement('SELECT digest, touched FROM chain WHERE digest > ? ORDER BY digest LIMIT ?'),
@@ -84,6 +107,24 @@ export function prepareWrites(database: DatabaseSync) {
     putTierUser: statement('INSERT OR IGNORE INTO tier_users VALUES (?, ?, ?)'),
     dropTierUsers: statement(
       'DELETE FROM tier_users WHERE (day, tier, user) IN (SELECT day, tier, user FROM tier_users WHERE day < ? LIMIT ?)',
+    ),
+    putUserDay: statement(`INSERT OR REPLACE INTO user_days (${USER_DAY}) VALUES (?, ?, ?, ?)`),
+    dropUserDays: statement(
+      'DELETE FROM user_days WHERE (day, tier, user) IN (SELECT day, tier, user FROM user_days WHERE day < ? LIMIT ?)',
+    ),
+
+    getMemoryUser: statement('SELECT user, round FROM memory_users WHERE user = ?'),
+    putMemoryUser: statement('INSERT OR REPLACE INTO memory_users (user, round) VALUES (?, ?)'),
+    putMemory: statement(`INSERT INTO memory (${MEMORY}, terms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    putWords: statement('INSERT INTO memory_words (rowid, terms) VALUES (?, ?)'),
+    sameMemory: statement('SELECT sequence FROM memory WHERE user = ? AND id = ?'),
+    forgottenMemory: statement('SELECT sequence FROM memory WHERE user = ? AND round < ?'),
+    outlivedMemory: statement('SELECT sequence FROM memory WHERE expires <= ? LIMIT ?'),
+    outlivedMemoryOf: statement('SELECT sequence FROM memory WHERE user = ? AND expires <= ?'),
+    oldMemoryOf: statement('SELECT sequence FROM memory WHERE user = ? ORDER BY at DESC, id DESC LIMIT -1 OFFSET ?'),
+    dropMemory: statement('DELETE FROM memory WHERE sequence = ?'),
+    dropWords: statement(
+      "INSERT INTO memory_words (memory_words, rowid, terms) SELECT 'delete', sequence, terms FROM memory WHERE sequence = ?",
     ),
   }
 }

@@ -9,10 +9,18 @@ import type { Draw } from '../core/budget.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
+import { NO_OUTCOMES } from '../core/outcomes.ts'
 import { ModelStore } from './model.ts'
-import { CONVERSATION_LIFE_MS, LEDGER_LIFE_MS_MIN, StoreError, TOTALS_LIFE_DAYS } from './store.ts'
-import type { BudgetStore } from './store.ts'
-import { compareAll, CUT, played, stepArbitrary } from './test-schedule.ts'
+import {
+  CONVERSATION_LIFE_MS,
+  LEDGER_LIFE_MS_MIN,
+  MEMORY_ENTRIES_MAX,
+  MEMORY_TEXT_BYTES_MAX,
+  StoreError,
+  TOTALS_LIFE_DAYS,
+} from './store.ts'
+import type { BudgetStore, MemoryEntry, MemoryQuery } from './store.ts'
+import { compareAll, CUT, mayBeAtOnce, played, stepArbitrary } from './test-schedule.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
 import { DAY_MS } from './utc-day.ts'
 
@@ -55,7 +63,7 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
               const steps = batch.map((step) => played(step, model, clock.ms))
               const expected = steps.map((step) => step.onModel())
               const answers: unknown[] = []
-              if (atOnce) answers.push(...(await Promise.all(steps.map((step) => step.onStore(store)))))
+              if (atOnce && mayBeAtOnce(batch)) answers.push(...(await Promise.all(steps.map((step) => step.onStore(store)))))
               else for (const step of steps) answers.push(await step.onStore(store))
               assert.deepEqual(answers, expected)
               clock.ms += batch.length * 17_000 * (batch.some((step) => step.kind === 'clockBack') ? -1 : 1)
@@ -266,18 +274,47 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         await store.putContract(CONTRACT)
         await store.putContract(CONTRACT)
         assert.deepEqual(await store.getContract('h1'), CONTRACT)
-        const started = { tier: 'pro', day: '2026-11-24', kind: 'started' } as const
+        const note = { conversation: 'A', session: 1, user: 'ann' }
+        const started = { tier: 'pro', atMs: clock.ms, kind: 'started', note } as const
         assert.equal(await store.addOutcome({ key: 'A/started', ...started }), 'added')
         assert.equal(await store.addOutcome({ key: 'A/started', ...started }), 'exists')
-        await store.addOutcome({ key: 'B/started', ...started, day: '2026-11-23' })
-        await store.addOutcome({ key: 'A/confirmed', ...started, kind: 'confirmed' })
-        await store.addOutcome({ key: 'C/reversed', ...started, tier: 'basic', kind: 'reversed' })
+        await store.addOutcome({ key: 'B/started', ...started, atMs: clock.ms - DAY_MS })
+        await store.addOutcome({ key: 'A/assumed', ...started, kind: 'assumed' })
+        await store.addOutcome({ key: 'B/assumed', ...started, kind: 'assumed' })
+        await store.addOutcome({ key: 'A/confirmed', ...started, kind: 'confirmed', of: 'assumed' })
+        await store.addOutcome({ key: 'B/reversed', ...started, kind: 'reversed', of: 'assumed' })
+        await store.addOutcome({ key: 'C/reversed', ...started, tier: 'basic', kind: 'reversed', of: 'confirmed' })
         await store.reserve(reserveStep('o1', clock.ms, { atLeast: 9n, atMost: 9n }))
         await store.settle(settleStep('o1', clock.ms, 7n))
         const today = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
-        assert.deepEqual(await store.readOutcomes(today), { started: 1, confirmed: 1, reversed: 0, cost: 7n })
+        const followed = { assumed: 2, confirmed: 1, confirmedAssumed: 1, reversed: 1, reversedAssumed: 1 }
+        assert.deepEqual(await store.readOutcomes(today), { ...NO_OUTCOMES, started: 1, ...followed, cost: 7n })
         assert.equal((await store.readOutcomes({ ...today, fromDay: '2026-11-23' })).started, 2)
-        assert.deepEqual(await store.readOutcomes({ ...today, tier: 'basic' }), { started: 0, confirmed: 0, reversed: 1, cost: 0n })
+        assert.deepEqual(await store.readOutcomes({ ...today, tier: 'basic' }), { ...NO_OUTCOMES, reversed: 1 })
+      }),
+    )
+
+    it(
+      'enters each outcome in the ledger, once, at no cost and to nobody as spending',
+      withStore(async (store, clock) => {
+        const note = { conversation: 'A', session: 1, user: 'ann' }
+        const outcome = { key: 'A/1/assumed', tier: 'pro', atMs: clock.ms, kind: 'assumed', note } as const
+        for (let repeat = 0; repeat < 2; repeat++) await store.addOutcome(outcome)
+        const [entry, ...more] = await store.readLedger({ afterSequence: 0, limit: 9 })
+        assert.deepEqual(more, [])
+        const { sequence: _sequence, ...entered } = entry ?? {}
+        assert.deepEqual(entered, {
+          id: 'A/1/assumed/outcome',
+          operationId: 'A/1/assumed',
+          kind: 'outcome',
+          accounts: ['c:A:1'],
+          cost: 0n,
+          atMs: clock.ms,
+          note: { ...note, tier: 'pro', purpose: 'outcome', label: 'assumed' },
+        })
+        assert.deepEqual(await balance(store, clock), { spent: 0n, held: 0n, heldInput: 0n })
+        const today = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
+        assert.equal((await store.readUsers({ ...today, timesMedian: 10, atLeast: [], limit: 9 })).users, 0)
       }),
     )
 
@@ -391,7 +428,7 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
           conversation: 'A',
           change: {},
         })
-        await store.addOutcome({ key: 'A/started', tier: 'pro', day: '2026-11-24', kind: 'started' })
+        await store.addOutcome({ key: 'A/started', tier: 'pro', atMs: clock.ms, kind: 'started', note: {} })
         const days = { tier: 'pro', fromDay: '2026-11-20', toDay: '2027-12-31' }
         clock.ms += (TOTALS_LIFE_DAYS - 1) * DAY_MS
         await store.sweep({ nowMs: clock.ms, limit: 9 })
@@ -401,7 +438,296 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         await store.sweep({ nowMs: clock.ms, limit: 9 })
         const { spent, costs } = await store.readTotals(days)
         assert.deepEqual([spent, costs.size], [0n, 0])
-        assert.deepEqual(await store.readOutcomes(days), { started: 0, confirmed: 0, reversed: 0, cost: 0n })
+        assert.deepEqual(await store.readOutcomes(days), NO_OUTCOMES)
+      }),
+    )
+
+    it(
+      'tells what each user came to on some days of a tier, by entries of all kinds, each once',
+      withStore(async (store, clock) => {
+        const spend = async (id: string, user: string, cost: bigint, tier = 'pro'): Promise<void> => {
+          const note = { tier, user }
+          const fact = { accounts: ['w'], cost, atMs: clock.ms, note, conversation: 'A', change: {} }
+          for (let repeat = 0; repeat < 2; repeat++) await store.charge({ operationId: id, ...fact })
+        }
+        await spend('x1', 'ann', 10n)
+        await spend('x2', 'bob', 4n)
+        await spend('x3', 'cem', 3n, 'basic')
+        await spend('x4', 'dee', 5n)
+        const note = { tier: 'pro', user: 'bob' }
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 90n, atMost: 90n }, { reservation: { note } }))
+        clock.ms += DAY_MS
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+        await spend('x5', 'ann', 2n)
+        await store.settle({ ...settleStep('o1', clock.ms, 6n), settlement: { operationId: 'o1', cost: 6n, atMs: clock.ms, note } })
+        const ask = { tier: 'pro', timesMedian: 2, atLeast: [10n, 12n, 13n], limit: 2 }
+        assert.deepEqual(await store.readUsers({ ...ask, fromDay: '2026-11-24', toDay: '2026-11-25' }), {
+          users: 3,
+          spent: 27n,
+          median: 10n,
+          heavy: { users: 0, spent: 0n },
+          reached: [2, 1, 0],
+          top: [
+            { user: 'ann', spent: 12n },
+            { user: 'bob', spent: 10n },
+          ],
+          oneIn: 1,
+        })
+        const first = await store.readUsers({ ...ask, fromDay: '2026-11-24', toDay: '2026-11-24' })
+        assert.deepEqual([first.users, first.spent, first.median, first.heavy], [3, 19n, 5n, { users: 1, spent: 10n }])
+        clock.ms += TOTALS_LIFE_DAYS * DAY_MS
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+        assert.equal((await store.readUsers({ ...ask, fromDay: '2026-11-24', toDay: '2028-01-01' })).users, 0)
+        await assert.rejects(store.readUsers({ ...ask, fromDay: 'yesterday', toDay: '2026-11-24' }), RangeError)
+      }),
+    )
+
+    it(
+      'tells many users of many days apart by what they spent',
+      withStore(async (store, clock) => {
+        await Promise.all(
+          Array.from({ length: 2 * USERS }, async (_, index) => {
+            const note = { tier: 'pro', user: `user ${index % USERS}` }
+            const atMs = clock.ms + (index < USERS ? 0 : DAY_MS)
+            const fact = { accounts: ['w'], cost: BigInt(index % USERS), atMs, note, conversation: `c${index}`, change: {} }
+            await store.charge({ operationId: `x${index}`, ...fact })
+          }),
+        )
+        const days = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-25' }
+        const told = await store.readUsers({ ...days, timesMedian: 2, atLeast: [1n, 1_900n], limit: 1 })
+        const top = [{ user: `user ${USERS - 1}`, spent: BigInt(2 * USERS - 2) }]
+        assert.deepEqual([told.users, told.spent, told.reached, told.top], [USERS, BigInt(USERS * (USERS - 1)), [USERS - 1, 50], top])
+        assert.deepEqual([told.median, told.heavy.users], [BigInt(USERS - 2), 2])
+      }),
+    )
+
+    it(
+      'lists the conversations that have been quiet and await a resolution, those that have for longest first',
+      withStore(async (store, clock) => {
+        const talk = async (id: string, tier: string, turnAtMs: number | null): Promise<void> => {
+          const change = turnAtMs === null ? {} : { turnAtMs }
+          await store.update({ conversation: id, initial: conversationFor(id, START_MS, { tier }), change, nowMs: clock.ms })
+        }
+        const resolve = (id: string, kind: 'assumed' | 'confirmed' | 'reversed', atMs: number) =>
+          store.update({ conversation: id, change: { resolution: { kind, atMs } }, nowMs: clock.ms })
+        const quiet = async (tiers: readonly string[], quietSinceMs: number, limit = 9) =>
+          (await store.listQuiet({ tiers, quietSinceMs, limit, nowMs: clock.ms })).map(({ id }) => id)
+        for (const [id, tier, at] of [
+          ['D', 'pro', 40],
+          ['B', 'pro', 20],
+          ['C', 'basic', 30],
+          ['A', 'pro', 10],
+          ['E', 'other', 5],
+          ['F', 'pro', 20],
+        ] as const)
+          await talk(id, tier, START_MS + at)
+        await talk('none', 'pro', null)
+        assert.deepEqual(await quiet(['pro', 'basic'], START_MS + 40), ['A', 'B', 'F', 'C'])
+        assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS, 2), ['A', 'B'])
+        assert.deepEqual(await quiet(['basic', 'pro'], START_MS + HOUR_MS, 4), ['A', 'B', 'F', 'C'])
+        assert.deepEqual(await quiet([], START_MS + HOUR_MS), [])
+        await resolve('A', 'assumed', START_MS + 50)
+        await resolve('B', 'confirmed', START_MS + 50)
+        assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['F', 'D'])
+        await resolve('A', 'reversed', START_MS + 60)
+        assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['F', 'D'], 'taken back, and nothing since')
+        await talk('A', 'pro', START_MS + 70)
+        await talk('B', 'pro', START_MS + 70)
+        assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['F', 'D', 'A'])
+        await resolve('A', 'assumed', START_MS + 50)
+        assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['F', 'D', 'A'], 'what was told late counts no more')
+        const changed = (id: string, change: ConversationChange) => store.update({ conversation: id, change, nowMs: clock.ms })
+        await changed('F', { state: 'ended' })
+        assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['D', 'A'], 'cut off by its budget')
+        await changed('F', { state: 'open' })
+        await changed('B', { openSession: 2 })
+        assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['F', 'D', 'A', 'B'], 'the session before was resolved')
+        clock.ms += CONVERSATION_LIFE_MS + 1
+        assert.deepEqual(await quiet(['pro'], clock.ms), [])
+      }),
+    )
+
+    const saidBy = (store: BudgetStore, clock: { ms: number }) => {
+      const entryOf = (id: string, text: string, atMs = clock.ms): MemoryEntry => ({
+        id,
+        conversation: 'A',
+        session: 2,
+        atMs,
+        role: 'assistant',
+        text,
+      })
+      return {
+        entryOf,
+        remember: (user: string, entries: readonly MemoryEntry[], lifeMs = HOUR_MS) =>
+          store.remember({ user, entries, expiresAtMs: clock.ms + lifeMs, nowMs: clock.ms }),
+        search: (user: string, query: string, more: Partial<MemoryQuery> = {}) =>
+          store.searchMemory({ user, query, limit: 100, nowMs: clock.ms, ...more }),
+      }
+    }
+
+    it(
+      'keeps what a user said once, and finds it best first, or newest first when nothing is asked for',
+      withStore(async (store, clock) => {
+        const { entryOf, remember, search } = saidBy(store, clock)
+        const first = entryOf('m1', 'My refund for the shoes')
+        await remember('ann', [first, entryOf('m2', 'Shoes and a coat', clock.ms + 5), entryOf('m3', '退款怎么办理', clock.ms + 3)])
+        await remember('ann', [{ ...first, text: 'something else' }])
+        const found = await search('ann', 'shoes REFUND')
+        assert.deepEqual(
+          found.hits.map(({ id }) => id),
+          ['m1', 'm2'],
+        )
+        const { score, ...hit } = found.hits[0] ?? {}
+        assert.deepEqual(hit, first)
+        assert.ok((score ?? 0) > 0)
+        assert.deepEqual(
+          (await search('ann', '退款')).hits.map(({ id }) => id),
+          ['m3'],
+        )
+        assert.deepEqual(await search('ann', 'else'), { hits: [], next: null })
+        const ids: string[] = []
+        for (let cursor: string | undefined; ;) {
+          const page = await search('ann', '', { limit: 2, ...(cursor === undefined ? {} : { cursor }) })
+          ids.push(...page.hits.map(({ id }) => id))
+          if (page.next === null) break
+          cursor = page.next
+        }
+        assert.deepEqual(ids, ['m2', 'm3', 'm1'])
+        await assert.rejects(search('ann', 'shoes', { cursor: 'before:1:m1' }), RangeError)
+      }),
+    )
+
+    it(
+      "never shows another user's text, whatever is asked for",
+      withStore(async (store, clock) => {
+        const { entryOf, remember, search } = saidBy(store, clock)
+        const words = ['refund', 'refunds', '退款', 'ann', 'bob', 'user:bob', '"', '*', 'OR', 'NOT', '{user}: bob', ') OR user : (bob']
+        const users = ['ann', 'bob', 'an', '*']
+        const texts = fc.array(fc.constantFrom(...words), { minLength: 1, maxLength: 5 }).map((picked) => picked.join(' '))
+        const own = new Map<string, Map<string, string>>(users.map((user) => [user, new Map()]))
+        let count = 0
+        await fc.assert(
+          fc.asyncProperty(fc.constantFrom(...users), texts, fc.constantFrom(...users), texts, async (sayer, text, asker, query) => {
+            const id = `m${count++ % 40}`
+            await remember(sayer, [entryOf(id, text)])
+            if (own.get(sayer)?.has(id) !== true) own.get(sayer)?.set(id, text)
+            for (const asked of [query, '', asker])
+              for (const hit of (await search(asker, asked)).hits) assert.equal(hit.text, own.get(asker)?.get(hit.id))
+          }),
+          { numRuns: 120 },
+        )
+        assert.ok((await search('ann', 'refund')).hits.length > 0)
+      }),
+    )
+
+    it(
+      'keeps no more of a text, and no more entries of a user, than it may: the oldest go first',
+      withStore(async (store, clock) => {
+        const { entryOf, remember, search } = saidBy(store, clock)
+        const long = `start ${'word '.repeat(MEMORY_TEXT_BYTES_MAX / 5)} end`
+        await remember('ann', [entryOf('long', long)])
+        assert.equal((await search('ann', 'start')).hits[0]?.text, long.slice(0, MEMORY_TEXT_BYTES_MAX))
+        assert.deepEqual((await search('ann', 'end')).hits, [])
+        for (let from = 0; from <= MEMORY_ENTRIES_MAX; from += 500)
+          await remember(
+            'ann',
+            Array.from({ length: 500 }, (_, index) => entryOf(`m${from + index}`, 'again', clock.ms + 1 + from + index)),
+          )
+        await remember('bob', [entryOf('b1', 'again')])
+        await remember('ann', [entryOf('old', 'too old already', clock.ms)])
+        const count = async (user: string): Promise<string[]> => {
+          const ids: string[] = []
+          for (let cursor: string | undefined; ;) {
+            const page = await search(user, '', cursor === undefined ? {} : { cursor })
+            ids.push(...page.hits.map(({ id }) => id))
+            if (page.next === null) return ids
+            cursor = page.next
+          }
+        }
+        const kept = await count('ann')
+        assert.equal(kept.length, MEMORY_ENTRIES_MAX)
+        assert.deepEqual([kept[0], kept.at(-1)], [`m${MEMORY_ENTRIES_MAX + 499}`, 'm500'])
+        assert.deepEqual(await count('bob'), ['b1'])
+        assert.equal((await search('ann', 'old')).hits.length, 0)
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: MEMORY_ENTRIES_MAX })
+      }),
+    )
+
+    it(
+      'forgets what was said when its time is over, and no sooner, by a clock that never runs backwards',
+      withStore(async (store, clock) => {
+        const { entryOf, remember, search } = saidBy(store, clock)
+        await remember('ann', [entryOf('m1', 'short')], 60_000)
+        await remember('ann', [entryOf('m2', 'short too')], HOUR_MS)
+        await remember('ann', [entryOf('m3', 'never short')], 0)
+        clock.ms += 59_999
+        assert.equal((await search('ann', 'short')).hits.length, 2)
+        clock.ms += 1
+        assert.deepEqual(
+          (await search('ann', 'short')).hits.map(({ id }) => id),
+          ['m2'],
+        )
+        await store.sweep({ nowMs: clock.ms, limit: 1 })
+        clock.ms -= HOUR_MS
+        assert.deepEqual(
+          (await search('ann', '')).hits.map(({ id }) => id),
+          ['m2'],
+        )
+        await remember('ann', [entryOf('m1', 'short again')], HOUR_MS)
+        assert.deepEqual(
+          (await search('ann', 'again')).hits.map(({ id }) => id),
+          ['m1'],
+        )
+        clock.ms += HOUR_MS
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 0 })
+      }),
+    )
+
+    it(
+      'forgets a user: what was said, and the edits that have text of theirs; money and notices stay',
+      withStore(async (store, clock) => {
+        const { entryOf, remember, search } = saidBy(store, clock)
+        const notice = { kind: 'notice', id: 'n1', text: 'short of money' } as const
+        const ready = { ...CUT, id: 'e9' }
+        for (const [id, user] of [
+          ['A', 'ann'],
+          ['B', 'bob'],
+          ['C', 'ann'],
+        ] as const) {
+          const step = reserveStep(
+            `o${id}`,
+            clock.ms,
+            { atLeast: 5n, atMost: 5n },
+            {
+              conversation: id,
+              initial: conversationFor(id, clock.ms, { user }),
+              change: { addEdits: [CUT, notice], addReadyEdits: [ready] },
+            },
+          )
+          await store.reserve(step)
+          await store.settle(settleStep(`o${id}`, clock.ms, 5n, { conversation: id }))
+        }
+        await remember('ann', [entryOf('m1', 'secret'), entryOf('m2', 'more')])
+        await remember('bob', [entryOf('m1', 'secret')])
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 2 })
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 0 })
+        assert.deepEqual((await search('ann', '')).hits, [])
+        assert.equal((await search('bob', 'secret')).hits.length, 1)
+        const edits = async (id: string) => {
+          const { conversation } = await store.read({ conversation: id, accounts: [], nowMs: clock.ms })
+          return [conversation?.edits, conversation?.readyEdits]
+        }
+        for (const id of ['A', 'C']) assert.deepEqual(await edits(id), [[notice], []])
+        assert.deepEqual(await edits('B'), [[CUT, notice], [ready]])
+        assert.equal((await balance(store, clock))?.spent, 15n)
+        assert.equal((await kinds(store)).length, 3)
+        await store.update({ conversation: 'A', change: { addEdits: [CUT] }, nowMs: clock.ms })
+        assert.deepEqual(await edits('A'), [[notice, CUT], []])
+        await remember('ann', [entryOf('m1', 'said later')])
+        assert.deepEqual(
+          (await search('ann', '')).hits.map(({ text }) => text),
+          ['said later'],
+        )
       }),
     )
 

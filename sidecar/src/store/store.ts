@@ -9,9 +9,11 @@ import type {
   Settlement,
   SettleResult,
 } from '../core/budget.ts'
-import type { Conversation, ConversationChange, ConversationId, Digest } from '../core/conversation.ts'
+import type { Conversation, ConversationChange, ConversationId, Digest, UserId } from '../core/conversation.ts'
 import type { EntryNote, SequencedEntry } from '../core/ledger.ts'
+import type { DayOutcomes, OutcomeStep } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
+import type { UserTotals, UserTotalsQuery } from '../core/totals-by-user.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
@@ -29,6 +31,11 @@ export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
 export const LEDGER_LIFE_MS_MIN = 70 * 24 * 3_600_000
 /** What a day came to is known for so many days, itself and the day it is read included. */
 export const TOTALS_LIFE_DAYS = 400
+/** Of UTF-8, of each text of a user's memory. */
+export const MEMORY_TEXT_BYTES_MAX = 8 * 1024
+/** Of a user. */
+export const MEMORY_ENTRIES_MAX = 2_000
+export const MEMORY_PAGE_MAX = 100
 
 /**
  * Budgets, conversations, contracts and the ledger. Each method is one atomic step, safe to repeat. Two engines keep this
@@ -80,22 +87,34 @@ export interface BudgetStore {
   putContract(contract: Contract): Promise<void>
   getContract(hash: string): Promise<Contract | null>
 
-  /** Outcomes of a tier priced per resolution, per day (`2026-11-24`, UTC), idempotent by `key`. */
-  addOutcome(outcome: {
-    readonly key: string
-    readonly tier: string
-    readonly day: string
-    readonly kind: OutcomeKind
-  }): Promise<'added' | 'exists'>
+  /** Counts what became of a conversation, and enters it in the ledger; once per `key`. */
+  addOutcome(outcome: OutcomeStep): Promise<'added' | 'exists'>
   /** Outcomes of these days, and all that the tier's ledger entries (`note.tier`) of these days come to. */
   readOutcomes(query: DaysQuery): Promise<OutcomeTotals>
   /** What these days came to. */
   readTotals(query: DaysQuery): Promise<Totals>
+  /** What each user came to on these days, by the ledger entries that name one, but for outcomes. */
+  readUsers(query: DaysQuery & UserTotalsQuery): Promise<UserTotals>
 
   /** Entries in order, from after `afterSequence`; for export and verification. */
   readLedger(query: { readonly afterSequence: number; readonly limit: number }): Promise<readonly SequencedEntry[]>
   /** Conversations by last turn, newest first: for status. */
   listConversations(query: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]>
+  /** Conversations of these tiers that had a turn, none since `quietSinceMs`, and await a resolution (`awaitsResolution`); oldest first. */
+  listQuiet(query: QuietQuery): Promise<readonly Conversation[]>
+
+  /**
+   * Keeps what a user and the assistant said, until `expiresAtMs`. Once per user and entry id. Of a text no more is kept than
+   * `MEMORY_TEXT_BYTES_MAX`, of a user no more entries than `MEMORY_ENTRIES_MAX`: the oldest go first.
+   */
+  remember(step: RememberStep): Promise<void>
+  /** What this user and the assistant said, best first; newest first when the query is blank. Never another user's. */
+  searchMemory(query: MemoryQuery): Promise<MemoryPage>
+  /**
+   * Forgets what the user said: memory, and of the edits of their conversations all that have text of theirs. Ledger and
+   * balances, which hold hashed ids and amounts, stay. `entries`: how many entries of the memory there were.
+   */
+  forgetUser(step: { readonly user: UserId; readonly nowMs: number }): Promise<{ readonly entries: number }>
   close(): Promise<void>
 }
 
@@ -150,14 +169,45 @@ export interface DaysQuery {
   readonly toDay: string
 }
 
-export const OUTCOME_KINDS = ['started', 'confirmed', 'reversed'] as const
-/** A conversation that began, one that was resolved, and a resolution taken back. */
-export type OutcomeKind = (typeof OUTCOME_KINDS)[number]
-export interface OutcomeTotals {
-  readonly started: number
-  readonly confirmed: number
-  readonly reversed: number
-  readonly cost: NanoUsd
+export type OutcomeTotals = DayOutcomes
+
+export interface QuietQuery {
+  readonly tiers: readonly string[]
+  readonly quietSinceMs: number
+  readonly limit: number
+  readonly nowMs: number
+}
+
+export interface MemoryEntry {
+  /** Of all entries of its user. */
+  readonly id: string
+  readonly conversation: ConversationId
+  readonly session: number
+  readonly atMs: number
+  readonly role: 'user' | 'assistant'
+  readonly text: string
+}
+export interface RememberStep {
+  readonly user: UserId
+  readonly entries: readonly MemoryEntry[]
+  readonly expiresAtMs: number
+  readonly nowMs: number
+}
+export interface MemoryQuery {
+  readonly user: UserId
+  /** Words, each of which may be in a hit; the more and the rarer, the better the hit. */
+  readonly query: string
+  /** At most `MEMORY_PAGE_MAX` are told. */
+  readonly limit: number
+  /** `next` of the page before, for the same query. Throws `RangeError` for any other. */
+  readonly cursor?: string
+  readonly nowMs: number
+}
+/** `score`: above zero, comparable within one search; absent where nothing was asked for. */
+export type MemoryHit = MemoryEntry & { readonly score?: number }
+export interface MemoryPage {
+  readonly hits: readonly MemoryHit[]
+  readonly next: string | null
 }
 
 /** Throws `RangeError` for a ledger that would forget what balances need. */

@@ -8,7 +8,8 @@ import { text, whole } from './rows.ts'
 import type { Values } from './rows.ts'
 import { allValues, firstValues, prepareWrites } from './statements.ts'
 import type { WriteStatements } from './statements.ts'
-import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS } from './store.ts'
+import { indexedTerms } from './memory-index.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
 import { dayText, oldestDay } from './utc-day.ts'
 
 /** Rows looked at in one transaction while outlived ones are dropped: readers and the journal wait for none of it. */
@@ -38,6 +39,9 @@ export class TablesWriter {
       ['chain', put(sql.putChain)],
       ['tierDays', put(sql.putTierDay, 3)],
       ['tierUsers', put(sql.putTierUser, 3)],
+      ['userDays', put(sql.putUserDay, 3)],
+      ['memoryUsers', { keyLength: 1, put: (values) => this.#putMemoryUser(values) }],
+      ['memory', { keyLength: 3, put: (values) => this.#putMemory(values) }],
       ['contracts', put(sql.putContract)],
       ['outcomes', put(sql.putOutcome)],
     ])
@@ -60,19 +64,23 @@ export class TablesWriter {
     const newest = new Map<string, Map<string, Values>>()
     const forgotten = new Set<string>()
     const dropped = new Set<string>()
+    const textless = new Set<string>()
     let clockMs = this.clockMs
     for (const record of records) {
       clockMs = Math.max(clockMs, record.clockMs)
       for (const [table, images] of record.rows) {
         if (table === FORGOTTEN) for (const [id] of images) this.#forget(text(id), newest, forgotten)
+        else if (table === TEXTLESS) for (const [id] of images) forgetTexts(text(id), newest, textless)
         else if (table === DROPPED) for (const [sequence] of images) dropEntry(keyPart(sequence), newest, dropped)
         else keepNewest(newest, table, images, this.#puts.get(table)?.keyLength ?? 1)
       }
     }
     this.#transaction(() => {
       for (const id of forgotten) this.#dropConversation(id)
+      for (const id of textless) this.#sql.dropTexts.run(id)
       for (const sequence of dropped) this.#sql.dropEntry.run(Number(sequence))
       for (const [table, { put }] of this.#puts) for (const values of newest.get(table)?.values() ?? []) put(values)
+      for (const user of new Set([...(newest.get('memory')?.values() ?? [])].map(([user]) => text(user)))) this.#trimMemory(user, clockMs)
       this.#sql.putMeta.run('applied', last.sequence)
       this.#sql.putMeta.run('clock', clockMs)
     })
@@ -94,6 +102,8 @@ export class TablesWriter {
       (after) => this.#walkChain(after, nowMs),
       () => dropDays(this.#sql.dropTierDays, nowMs),
       () => dropDays(this.#sql.dropTierUsers, nowMs),
+      () => dropDays(this.#sql.dropUserDays, nowMs),
+      () => this.#dropMemories(allValues(this.#sql.outlivedMemory, nowMs, DROP_BATCH_ROWS)),
       () => dropDays(this.#sql.dropOutcomes, nowMs),
     ]
     for (const walk of walks) {
@@ -145,12 +155,41 @@ export class TablesWriter {
     return last
   }
 
+  /** Of an earlier round all is forgotten. */
+  #putMemoryUser([user, round]: Values): void {
+    this.#sql.putMemoryUser.run(text(user), whole(round))
+    this.#dropMemories(allValues(this.#sql.forgottenMemory, text(user), whole(round)))
+  }
+
+  #putMemory(values: Values): void {
+    const [user, round, id, sequence] = values
+    if (whole(round) < whole(firstValues(this.#sql.getMemoryUser, text(user))?.[1] ?? 0)) return
+    this.#dropMemories(allValues(this.#sql.sameMemory, text(user), text(id)))
+    const terms = indexedTerms(text(user), text(values.at(-1)))
+    this.#sql.putMemory.run(...values.map(column), terms)
+    this.#sql.putWords.run(whole(sequence), terms)
+  }
+
+  /** Who has too many entries loses the oldest. */
+  #trimMemory(user: string, clockMs: number): void {
+    this.#dropMemories(allValues(this.#sql.outlivedMemoryOf, user, clockMs))
+    this.#dropMemories(allValues(this.#sql.oldMemoryOf, user, MEMORY_ENTRIES_MAX))
+  }
+
+  #dropMemories(listed: readonly Values[]): Place {
+    for (const [sequence] of listed) {
+      this.#sql.dropWords.run(whole(sequence))
+      this.#sql.dropMemory.run(whole(sequence))
+    }
+    return listed.length === DROP_BATCH_ROWS ? DROP_BATCH_ROWS : null
+  }
+
   /** What was written under this id before now is gone; what comes after it stays. */
   #forget(id: string, newest: Map<string, Map<string, Values>>, forgotten: Set<string>): void {
     forgotten.add(id)
     newest.get('conversations')?.delete(id)
     const edits = newest.get('edits')
-    if (edits !== undefined) for (const [key, values] of edits) if (values[0] === id) edits.delete(key)
+    if (edits !== undefined) for (const [key, values] of edits) if (values[1] === id) edits.delete(key)
   }
 
   #dropConversation(id: string): void {
@@ -186,6 +225,18 @@ export const FORGOTTEN = 'forgotten'
 
 /** Table name in a commit for entries that are no more. One that comes after it in their place stays. */
 export const DROPPED = 'dropped'
+
+/** Table name in a commit for conversations whose edits lose what a user or a model wrote: `withoutTexts`. Edits that come after it stay. */
+export const TEXTLESS = 'textless'
+
+function forgetTexts(id: string, newest: Map<string, Map<string, Values>>, textless: Set<string>): void {
+  textless.add(id)
+  const edits = newest.get('edits')
+  if (edits !== undefined) for (const [key, values] of edits) if (values[1] === id && !isNotice(values[4])) edits.delete(key)
+}
+function isNotice(edit: Values[number] | undefined): boolean {
+  return typeof edit === 'object' && edit !== null && 'kind' in edit && edit.kind === 'notice'
+}
 
 function dropEntry(sequence: string, newest: Map<string, Map<string, Values>>, dropped: Set<string>): void {
   dropped.add(sequence)

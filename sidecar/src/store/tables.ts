@@ -4,12 +4,23 @@
  * (`2026-11-24`). A tier's day may come to more than an INTEGER of ours, so its sums are digits. The account of a session has
  * the tier and the day that it counts to.
  *
+ * What a user said is found by `memory_words`, which has no texts but their terms, each behind a digest of its user: so one
+ * user's search cannot meet another's words. `terms` of an entry are those that it was put there under, for it must be taken
+ * out by the same, whatever a later version makes of its text. What is deleted is written over. Entries of an earlier `round` than their user's are forgotten.
+ *
+ * Later versions add tables and indexes, and nothing to a table that there is: files of earlier ones stay readable.
+ *
  * Tables hold what was true after some commit (`applied` of `meta`), and the journal, played over them in order, what is
  * true now.
  */
 export const TABLES_VERSION = 2
 /** Marks a database file as ours (`PRAGMA application_id`): "FBOX". */
 export const APPLICATION_ID = 0x46424f58
+
+/** A field of a conversation's state, as indexes have it; NULL in a row that is damaged, so that it can still be dropped. */
+export function stateField(name: 'tier' | 'user' | 'turns' | 'state' | 'resolution' | 'resolvedAtMs'): string {
+  return `iif(json_valid(state), json_extract(state, '$.${name}'), NULL)`
+}
 
 export const TABLES = `
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
@@ -30,6 +41,9 @@ CREATE TABLE IF NOT EXISTS conversations (
   sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, last_turn INTEGER NOT NULL, touched INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS conversations_by_turn ON conversations (last_turn);
+CREATE INDEX IF NOT EXISTS conversations_unresolved ON conversations (${stateField('tier')}, last_turn)
+  WHERE ${stateField('resolution')} IN ('none', 'reversed');
+CREATE INDEX IF NOT EXISTS conversations_by_user ON conversations (${stateField('user')}) WHERE ${stateField('user')} IS NOT NULL;
 CREATE TABLE IF NOT EXISTS edits (
   sequence INTEGER PRIMARY KEY, conversation TEXT NOT NULL, id TEXT NOT NULL, ready INTEGER NOT NULL, body TEXT NOT NULL,
   UNIQUE (conversation, id)
@@ -44,4 +58,19 @@ CREATE TABLE IF NOT EXISTS tier_days (
 CREATE TABLE IF NOT EXISTS tier_users (
   day TEXT NOT NULL, tier TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (day, tier, user)
 ) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS user_days (
+  day TEXT NOT NULL, tier TEXT NOT NULL, user TEXT NOT NULL, spent TEXT NOT NULL, PRIMARY KEY (day, tier, user)
+) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS memory_users (user TEXT PRIMARY KEY, round INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS memory (
+  user TEXT NOT NULL, round INTEGER NOT NULL, id TEXT NOT NULL, sequence INTEGER PRIMARY KEY, conversation TEXT NOT NULL,
+  session INTEGER NOT NULL, at INTEGER NOT NULL, role TEXT NOT NULL, expires INTEGER NOT NULL, text TEXT NOT NULL,
+  terms TEXT NOT NULL, UNIQUE (user, id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS memory_by_time ON memory (user, at, id);
+CREATE INDEX IF NOT EXISTS memory_by_expiry ON memory (expires);
+CREATE VIRTUAL TABLE IF NOT EXISTS memory_words USING fts5 (
+  terms, content = '', detail = none, tokenize = "ascii tokenchars '_'"
+);
+INSERT INTO memory_words (memory_words, rank) VALUES ('secure-delete', 1);
 `

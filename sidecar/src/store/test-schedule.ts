@@ -4,7 +4,8 @@ import * as fc from 'fast-check'
 import type { Draw } from '../core/budget.ts'
 import type { Conversation, ConversationChange, Edit } from '../core/conversation.ts'
 import type { ModelStore } from './model.ts'
-import type { BudgetStore, ReserveAnswer, ReserveStep, SettleStep } from './store.ts'
+import type { OutcomeStep } from '../core/outcomes.ts'
+import type { BudgetStore, RememberStep, ReserveAnswer, ReserveStep, SettleStep } from './store.ts'
 import { conversationFor, START_MS } from './test-steps.ts'
 
 const HOUR_MS = 3_600_000
@@ -32,7 +33,20 @@ export type RandomStep =
   | { readonly kind: 'charge'; readonly operation: number; readonly cost: number }
   | { readonly kind: 'update'; readonly conversation: 'A' | 'B'; readonly begins: boolean; readonly change: ConversationChange }
   | { readonly kind: 'sweep'; readonly limit: number }
+  | { readonly kind: 'outcome'; readonly key: number; readonly outcome: Pick<OutcomeStep, 'kind' | 'of'> }
+  | { readonly kind: 'remember'; readonly user: 'ann' | 'cem'; readonly entries: readonly SaidEntry[]; readonly lifeMs: number }
+  | { readonly kind: 'forgetUser'; readonly user: 'ann' | 'cem' }
   | { readonly kind: 'clockBack' }
+
+interface SaidEntry {
+  readonly id: number
+  readonly text: string
+  readonly atMs: number
+}
+
+/** What users say here, and ask for. */
+export const SAID = ['refund of order 17', 'Rückerstattung, bitte', '退款怎么办理', 'refunds AND "orders"', 'the order NEAR(you)*'] as const
+const ASKED = ['refund', 'order', 'RUCK', '退款', '款', 'AND', '"', 'NEAR(refund order)', 'refund* OR -you', ''] as const
 
 export const CUT: Edit = {
   kind: 'cut',
@@ -66,7 +80,11 @@ const change: fc.Arbitrary<ConversationChange> = fc.record(
     ofSession: fc.constantFrom(1, 2),
     openSession: fc.constantFrom(2, 3),
     contract: fc.constant({ hash: 'k2', pinnedAtMs: START_MS }),
-    resolution: fc.constantFrom('confirmed', 'reversed'),
+    resolution: fc.record({
+      kind: fc.constantFrom('assumed' as const, 'confirmed' as const, 'reversed' as const),
+      atMs: fc.integer({ min: START_MS, max: START_MS + HOUR_MS }),
+    }),
+    addUserTurn: fc.constant(true as const),
   },
   { requiredKeys: [] },
 )
@@ -90,6 +108,36 @@ export const stepArbitrary: fc.Arbitrary<RandomStep> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('update' as const), conversation, begins: fc.boolean(), change }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('sweep' as const), limit: fc.integer({ min: 0, max: 3 }) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('clockBack' as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('outcome' as const),
+      key: fc.integer({ min: 0, max: 5 }),
+      outcome: fc.constantFrom(
+        { kind: 'started' } as const,
+        { kind: 'assumed' } as const,
+        { kind: 'confirmed', of: 'assumed' } as const,
+        { kind: 'reversed', of: 'confirmed' } as const,
+      ),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('remember' as const),
+      user: fc.constantFrom('ann' as const, 'cem' as const),
+      entries: fc.array(
+        fc.record({
+          id: fc.integer({ min: 0, max: 9 }),
+          text: fc.constantFrom(...SAID),
+          atMs: fc.integer({ min: START_MS, max: START_MS + HOUR_MS }),
+        }),
+        { maxLength: 3 },
+      ),
+      lifeMs: fc.constantFrom(60_000, HOUR_MS),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('forgetUser' as const), user: fc.constantFrom('ann' as const, 'cem' as const) }) },
 )
 
 export interface Played {
@@ -121,7 +169,7 @@ export function played(step: RandomStep, model: ModelStore, nowMs: number): Play
           atLeast: BigInt(step.atLeast),
           atMost: BigInt(step.atLeast + step.more),
           expiresAtMs: nowMs + 90_000,
-          note: { conversation: step.conversation, tier: 'pro', drivers: { output: 7n } },
+          note: { conversation: step.conversation, tier: 'pro', user: 'ann', drivers: { output: 7n } },
         },
         nowMs,
       }
@@ -129,7 +177,12 @@ export function played(step: RandomStep, model: ModelStore, nowMs: number): Play
     }
     case 'settle': {
       const asked: SettleStep = {
-        settlement: { operationId: `o${step.operation}`, cost: BigInt(step.cost), atMs: nowMs, note: { tier: 'pro', source: 'exact' } },
+        settlement: {
+          operationId: `o${step.operation}`,
+          cost: BigInt(step.cost),
+          atMs: nowMs,
+          note: { tier: 'pro', user: step.operation % 2 === 0 ? 'ann' : '退 "x"', source: 'exact' },
+        },
         conversation: step.conversation,
         change: step.change,
         chain: [`d${step.operation % 3}`],
@@ -164,9 +217,32 @@ export function played(step: RandomStep, model: ModelStore, nowMs: number): Play
     }
     case 'sweep':
       return { onModel: () => model.sweep({ nowMs, limit: step.limit }), onStore: (store) => store.sweep({ nowMs, limit: step.limit }) }
+    case 'outcome': {
+      const { key, outcome } = step
+      const asked = { key: `out${key}`, tier: 'pro', atMs: nowMs, note: { conversation: 'A', session: 1 }, ...outcome }
+      return { onModel: () => model.addOutcome(asked), onStore: (store) => store.addOutcome(asked) }
+    }
+    case 'remember': {
+      const asked: RememberStep = {
+        user: step.user,
+        entries: step.entries.map(({ id, text, atMs }) => ({ id: `m${id}`, conversation: 'A', session: 1, atMs, role: 'user', text })),
+        expiresAtMs: nowMs + step.lifeMs,
+        nowMs,
+      }
+      return { onModel: () => model.remember(asked), onStore: (store) => store.remember(asked) }
+    }
+    case 'forgetUser': {
+      const asked = { user: step.user, nowMs }
+      return { onModel: () => model.forgetUser(asked), onStore: (store) => store.forgetUser(asked) }
+    }
     case 'clockBack':
       return { onModel: () => undefined, onStore: () => Promise.resolve(undefined) }
   }
+}
+
+/** Whether an engine may take the steps of a batch for one another's: what a user is forgotten in may be several steps. */
+export function mayBeAtOnce(batch: readonly RandomStep[]): boolean {
+  return batch.every(({ kind }) => kind !== 'forgetUser')
 }
 
 /** What a store must tell: of an operation that has ended no more than how. */
@@ -202,5 +278,23 @@ export async function compareAll(store: BudgetStore, model: ModelStore, nowMs: n
     const query = { tier, fromDay: '2026-11-20', toDay: '2026-11-30' }
     assert.deepEqual(await store.readOutcomes(query), model.readOutcomes(query))
     assert.deepEqual(await store.readTotals(query), model.readTotals(query))
+    const users = { tier, fromDay: '2026-11-24', toDay: '2026-11-24', timesMedian: 2, atLeast: [1n, 30n], limit: 3 }
+    assert.deepEqual(await store.readUsers(users), model.readUsers(users))
+  }
+  for (const tiers of [['pro'], ['basic', 'pro', 'pro']]) {
+    const query = { tiers, quietSinceMs: START_MS + HOUR_MS / 2, limit: 5, nowMs }
+    assert.deepEqual(await store.listQuiet(query), model.listQuiet(query))
+  }
+  for (const user of ['ann', 'cem']) {
+    // Some of them in turn: all of them after each batch would take most of the time.
+    const turn = Math.floor(nowMs / 1_000)
+    for (const words of [ASKED[turn % ASKED.length] ?? '', ASKED[(turn + 3) % ASKED.length] ?? '']) {
+      const query = { user, query: words, limit: 2, nowMs }
+      const page = await store.searchMemory(query)
+      assert.deepEqual(page, model.searchMemory(query))
+      if (page.next === null) continue
+      const next = { ...query, cursor: page.next }
+      assert.deepEqual(await store.searchMemory(next), model.searchMemory(next))
+    }
   }
 }

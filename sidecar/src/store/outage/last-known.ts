@@ -2,8 +2,9 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { LRUCache } from 'lru-cache'
 import type { AccountId } from '../../core/budget.ts'
-import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
+import type { Conversation, ConversationId, Digest, UserId } from '../../core/conversation.ts'
 import type { Snapshot } from '../store.ts'
+import { withoutTexts } from '../texts.ts'
 
 const CONVERSATION_BYTES_MAX = 16 * 1024 * 1024
 /** About what a conversation takes without its edits. */
@@ -28,6 +29,12 @@ export class LastKnown {
   }
   seeChain(digests: readonly Digest[], conversation: ConversationId): void {
     for (const digest of digests) this.#chain.set(digest, conversation)
+  }
+  /** The store forgot what the user said. */
+  forgetUser(user: UserId): void {
+    // All of them first: what is set moves to where the walk would meet it again.
+    const theirs = Array.from(this.#conversations.values()).filter((conversation) => conversation.user === user)
+    for (const conversation of theirs) this.#conversations.set(conversation.id, withoutTexts(conversation))
   }
   /** A cost that the store will learn of. */
   addSpent(account: AccountId, cost: NanoUsd): void {

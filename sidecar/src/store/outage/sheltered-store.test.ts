@@ -11,6 +11,7 @@ import { StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { ShelteredStore } from './sheltered-store.ts'
+import { decodeStep, encodeStep } from './steps.ts'
 import type { ShelterOptions } from './sheltered-store.ts'
 
 /** A shared store whose connection can be cut: before a step arrives, or before its answer does. */
@@ -333,6 +334,78 @@ describe('a shared store that goes away', () => {
       await sleep(10)
     }
     assert.notEqual(store.standing.state, 'Ready')
+  })
+
+  const said = (id: string, user = 'ann') => ({
+    user,
+    entries: [{ id, conversation: 'A', session: 1, atMs: START_MS, role: 'user', text: `the words of ${id}` } as const],
+    expiresAtMs: START_MS + 3_600_000,
+    nowMs: START_MS,
+  })
+  const heard = async (store: BudgetStore, user = 'ann'): Promise<readonly string[]> =>
+    (await store.searchMemory({ user, query: '', limit: 9, nowMs: START_MS })).hits.map(({ id }) => id)
+
+  test('what users said meanwhile is in the store when it is back; until then nobody can search it, or have it forgotten', async () => {
+    const store = await open()
+    await store.remember(said('before'))
+    assert.deepEqual(await heard(store), ['before'])
+    server.mode = 'deaf'
+    await store.remember(said('during'))
+    await assert.rejects(heard(store), { code: 'away' })
+    await assert.rejects(store.forgetUser({ user: 'ann', nowMs: START_MS }), { code: 'away' })
+    const today = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24', timesMedian: 2, atLeast: [], limit: 1 }
+    await assert.rejects(store.readUsers(today), { code: 'away' })
+    await assert.rejects(store.listQuiet({ tiers: ['pro'], quietSinceMs: START_MS, limit: 1, nowMs: START_MS }), { code: 'away' })
+    assert.deepEqual(await heard(server.books), ['before'])
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual(await heard(store), ['during', 'before'])
+    assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: START_MS }), { entries: 2 })
+    assert.deepEqual(await heard(store), [])
+  })
+
+  test('a user who was forgotten is forgotten again by a store that comes back without the last steps', async () => {
+    const store = await open()
+    const cut = { kind: 'cut', id: 'e1', cause: 'Reset', leading: 0, count: 1, originals: 'd', text: 'theirs', savedBytes: 0 } as const
+    const initial = conversationFor('A', START_MS, { user: 'ann' })
+    for (const id of ['A', 'B', 'C'])
+      await store.reserve(
+        reserveStep(
+          id,
+          START_MS,
+          { atLeast: 1n, atMost: 1n },
+          { conversation: id, initial: { ...initial, id }, change: { addEdits: [cut] } },
+        ),
+      )
+    await store.remember(said('m1'))
+    await store.forgetUser({ user: 'ann', nowMs: START_MS })
+    const older = openBooks()
+    await older.remember(said('m0'))
+    server.restart('second', older)
+    await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    await ready(store)
+    assert.deepEqual(await heard(older), [])
+    // What this sidecar remembers of the conversation, for the next outage, has no text of theirs either.
+    server.mode = 'deaf'
+    for (const id of ['A', 'B', 'C']) {
+      const { conversation } = await store.read({ conversation: id, accounts: [], nowMs: START_MS })
+      assert.deepEqual([conversation?.user, conversation?.edits], ['ann', []])
+    }
+  })
+
+  test('steps that an earlier version kept are read: outcomes by their day, resolutions without a time', () => {
+    const update = { conversation: 'A', change: { resolution: 'confirmed', resolutionRound: 1 }, nowMs: 7 }
+    assert.deepEqual(decodeStep(JSON.stringify({ kind: 'update', step: update })), {
+      kind: 'update',
+      step: { ...update, change: { resolution: { kind: 'confirmed', atMs: 7 }, resolutionRound: 1 } },
+    })
+    const outcome = { key: 'A/1/started', tier: 'pro', kind: 'started' }
+    assert.deepEqual(decodeStep(JSON.stringify({ kind: 'outcome', step: { ...outcome, day: '2026-11-24' } })), {
+      kind: 'outcome',
+      step: { ...outcome, atMs: Date.UTC(2026, 10, 24), note: {} },
+    })
+    const now = { kind: 'remember', step: said('m1') } as const
+    assert.deepEqual(decodeStep(encodeStep(now)), now)
   })
 
   test('a closed one says so', async () => {

@@ -232,17 +232,43 @@ export class ShelteredStore implements BudgetStore {
     return await this.#openOwn().store.addOutcome(outcome)
   }
 
+  /**
+   * While the store is away what is said waits for it, and cannot be searched. It is no money: a store that loses the last of it
+   * is not told again, for texts of all turns would fill the tail.
+   */
+  async remember(step: Parameters<BudgetStore['remember']>[0]): Promise<void> {
+    if ((await this.#ask((store) => store.remember(step))) !== AWAY) return
+    if (this.#openOwn().isFull) throw this.#away()
+    this.#keep({ kind: 'remember', step })
+  }
+  async searchMemory(query: Parameters<BudgetStore['searchMemory']>[0]): ReturnType<BudgetStore['searchMemory']> {
+    return this.#needed(await this.#ask((store) => store.searchMemory(query)))
+  }
+  /** Whoever asks must know that it is done: it is not done later. */
+  async forgetUser(step: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
+    const answer = this.#needed(await this.#ask((store) => store.forgetUser(step)))
+    this.#known.forgetUser(step.user)
+    this.#tail.add({ kind: 'forget', step }, performance.now())
+    return answer
+  }
+
   async readOutcomes(query: Parameters<BudgetStore['readOutcomes']>[0]): ReturnType<BudgetStore['readOutcomes']> {
     return this.#needed(await this.#ask((store) => store.readOutcomes(query)))
   }
   async readTotals(query: Parameters<BudgetStore['readTotals']>[0]): ReturnType<BudgetStore['readTotals']> {
     return this.#needed(await this.#ask((store) => store.readTotals(query)))
   }
+  async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): ReturnType<BudgetStore['readUsers']> {
+    return this.#needed(await this.#ask((store) => store.readUsers(query)))
+  }
   async readLedger(query: Parameters<BudgetStore['readLedger']>[0]): ReturnType<BudgetStore['readLedger']> {
     return this.#needed(await this.#ask((store) => store.readLedger(query)))
   }
   async listConversations(query: Parameters<BudgetStore['listConversations']>[0]): ReturnType<BudgetStore['listConversations']> {
     return this.#needed(await this.#ask((store) => store.listConversations(query)))
+  }
+  async listQuiet(query: Parameters<BudgetStore['listQuiet']>[0]): ReturnType<BudgetStore['listQuiet']> {
+    return this.#needed(await this.#ask((store) => store.listQuiet(query)))
   }
 
   /** What waits for the store stays in its folder, for the next run of this sidecar. */

@@ -5,8 +5,10 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { AccountId } from '../../core/budget.ts'
+import type { ConversationChange } from '../../core/conversation.ts'
+import type { OutcomeStep } from '../../core/outcomes.ts'
 import { StoreError } from '../store.ts'
-import type { BudgetStore, ReserveStep, SettleStep } from '../store.ts'
+import type { BudgetStore, RememberStep, ReserveStep, SettleStep } from '../store.ts'
 
 export type OutageStep =
   /** A hold, whoever granted it: the step that asked for it, and how much it got. */
@@ -16,6 +18,8 @@ export type OutageStep =
   | { readonly kind: 'charge'; readonly step: Parameters<BudgetStore['charge']>[0] }
   | { readonly kind: 'update'; readonly step: Parameters<BudgetStore['update']>[0] }
   | { readonly kind: 'outcome'; readonly step: Parameters<BudgetStore['addOutcome']>[0] }
+  | { readonly kind: 'remember'; readonly step: RememberStep }
+  | { readonly kind: 'forget'; readonly step: Parameters<BudgetStore['forgetUser']>[0] }
   | { readonly kind: 'contract'; readonly step: Contract }
 
 export type Hold = Extract<OutageStep, { kind: 'hold' }>
@@ -24,7 +28,7 @@ export function accountsOf({ step }: Hold): readonly AccountId[] {
   return step.reservation.draws.map(({ account }) => account)
 }
 
-/** Steps that follow one another in one conversation are replayed in this order; those of others beside them. */
+/** Steps that follow one another in one conversation, or in the memory of one user, are replayed in this order; others beside them. */
 export function conversationOf(step: OutageStep): string {
   switch (step.kind) {
     case 'hold':
@@ -34,6 +38,9 @@ export function conversationOf(step: OutageStep): string {
       return step.step.conversation
     case 'void':
       return step.conversation
+    case 'remember':
+    case 'forget':
+      return `memory of ${step.step.user}`
     case 'outcome':
     case 'contract':
       return ''
@@ -62,6 +69,12 @@ export async function replay(store: BudgetStore, step: OutageStep, nowMs: number
       return
     case 'outcome':
       await store.addOutcome(step.step)
+      return
+    case 'remember':
+      await store.remember({ ...step.step, nowMs })
+      return
+    case 'forget':
+      await store.forgetUser({ ...step.step, nowMs })
       return
     case 'contract':
       await store.putContract(step.step)
@@ -103,12 +116,36 @@ export function encodeStep(step: OutageStep): string {
   return JSON.stringify(step, (_key, value: unknown) => (typeof value === 'bigint' ? { [NANO]: value.toString() } : value))
 }
 
-/** Of what `encodeStep` wrote. Throws `SyntaxError` for anything else that is not JSON. */
+/** Of what `encodeStep` wrote, in this version or an earlier one. Throws `SyntaxError` for anything else that is not JSON. */
 export function decodeStep(text: string): OutageStep {
-  return JSON.parse(text, (_key, value: unknown) => {
+  const step = JSON.parse(text, (_key, value: unknown) => {
     if (typeof value !== 'object' || value === null || !(NANO in value)) return value
     return BigInt(String(value[NANO]))
-  }) as OutageStep
+  }) as OutageStep | EarlierStep
+  return asWrittenNow(step)
+}
+
+type UpdateStep = Parameters<BudgetStore['update']>[0]
+/** An earlier version told of an outcome its day alone, and of a resolution no time. */
+type EarlierStep =
+  | { readonly kind: 'outcome'; readonly step: Omit<OutcomeStep, 'atMs' | 'note'> & { readonly day: string } }
+  | {
+      readonly kind: 'update'
+      readonly step: Omit<UpdateStep, 'change'> & {
+        readonly change: Omit<ConversationChange, 'resolution'> & { readonly resolution: 'confirmed' | 'reversed' }
+      }
+    }
+
+function asWrittenNow(step: OutageStep | EarlierStep): OutageStep {
+  if (step.kind === 'outcome' && 'day' in step.step) {
+    const { day, ...outcome } = step.step
+    return { kind: 'outcome', step: { ...outcome, atMs: Date.parse(`${day}T00:00:00Z`), note: {} } }
+  }
+  if (step.kind === 'update' && typeof step.step.change.resolution === 'string') {
+    const { change, ...rest } = step.step
+    return { kind: 'update', step: { ...rest, change: { ...change, resolution: { kind: change.resolution, atMs: rest.nowMs } } } }
+  }
+  return step as OutageStep
 }
 
 const NANO = '$nano'

@@ -13,7 +13,8 @@ import type { Conversation, ConversationChange, ConversationId, Driver, Edit, Pe
 import type { EntryKind, EntryNote, LedgerEntry } from '../../core/ledger.ts'
 import type { NamedSum } from '../../core/totals.ts'
 import { amountsOf, amountsText } from '../amounts.ts'
-import type { SettleStep, Snapshot } from '../store.ts'
+import type { MemoryEntry, RememberStep, SettleStep, Snapshot } from '../store.ts'
+import { keptText } from '../memory-search.ts'
 import { FIELDS } from './conversation-record.ts'
 import type { Field } from './conversation-record.ts'
 
@@ -139,6 +140,8 @@ function recordText(conversation: Conversation): string {
     resolutionRound: String(conversation.resolutionRound),
     edits: String(conversation.edits.length),
     readyEdits: String(conversation.readyEdits.length),
+    userTurns: String(conversation.userTurns),
+    resolvedAtMs: conversation.resolvedAtMs === null ? '' : String(conversation.resolvedAtMs),
   }
   return FIELDS.map((name) => fields[name]).join('\n')
 }
@@ -159,6 +162,7 @@ export function conversationOf(id: ConversationId, record: unknown, edits: unkno
     startedAtMs: Number(get('startedAtMs')),
     lastTurnAtMs: Number(get('lastTurnAtMs')),
     turns: Number(get('turns')),
+    userTurns: Number(get('userTurns')),
     rungs: rungsOf(get('rungs')),
     reason: get('reason') === '' ? null : (get('reason') as Conversation['reason']),
     ladderApplies: get('ladderApplies') === '1',
@@ -177,6 +181,7 @@ export function conversationOf(id: ConversationId, record: unknown, edits: unkno
     atTaskBoundary: get('atTaskBoundary') === '1',
     drivers: Object.fromEntries(DRIVERS.map((driver, index) => [driver, BigInt(text(drivers[index]))])) as Record<Driver, NanoUsd>,
     resolution: get('resolution') as Conversation['resolution'],
+    resolvedAtMs: get('resolvedAtMs') === '' ? null : Number(get('resolvedAtMs')),
     resolutionRound: Number(get('resolutionRound')),
   }
 }
@@ -204,6 +209,7 @@ export function changeArguments(change: ConversationChange): string[] {
   put('removeNotices', change.removeNotices?.map((id) => JSON.stringify(id)).join('\t'))
   put('addDrivers', change.addDrivers === undefined ? undefined : driversText(change.addDrivers))
   put('turnAtMs', change.turnAtMs)
+  put('addUserTurn', change.addUserTurn === true ? '1' : undefined)
   if (change.exact !== undefined) {
     put('exactAtMs', change.exact.atMs)
     put('exactMessages', change.exact.messages)
@@ -215,7 +221,8 @@ export function changeArguments(change: ConversationChange): string[] {
     put('contractHash', JSON.stringify(change.contract.hash))
     put('contractPinnedAtMs', change.contract.pinnedAtMs)
   }
-  put('resolution', change.resolution)
+  put('resolution', change.resolution?.kind)
+  put('resolvedAtMs', change.resolution?.atMs)
   put('resolutionRound', change.resolutionRound)
   return named
 }
@@ -238,6 +245,19 @@ export function seenArguments(seen: { readonly contractHash: string; readonly us
 
 export function alertArguments({ draws, percents }: SettleStep['alerts']): string[] {
   return [...listArguments(percents.map(String)), ...drawArguments(draws)]
+}
+
+/** Id, time and the whole of each entry. */
+export function memoryArguments(entries: RememberStep['entries']): string[] {
+  const values = [String(entries.length)]
+  for (const entry of entries) {
+    const { id, atMs, text } = entry
+    values.push(idText(id), String(atMs), JSON.stringify({ ...entry, text: keptText(text) }))
+  }
+  return values
+}
+export function memoriesOf(entries: unknown): readonly MemoryEntry[] {
+  return list(entries).map((entry) => JSON.parse(text(entry)) as MemoryEntry)
 }
 
 export function percentsOf(joined: unknown): readonly number[] {

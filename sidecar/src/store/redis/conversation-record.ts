@@ -1,4 +1,7 @@
-/** The fields of a conversation's record in Redis, one line each, in this order. Scripts and codec take them from here. */
+/**
+ * The fields of a conversation's record in Redis, one line each, in this order. Scripts and codec take them from here. New
+ * ones are added at the end: a record of an earlier version lacks them, and they are empty in it until it is written again.
+ */
 export const FIELDS = [
   'touched',
   'tier',
@@ -26,5 +29,9 @@ export const FIELDS = [
   'resolutionRound',
   'edits',
   'readyEdits',
+  'userTurns',
+  'resolvedAtMs',
 ] as const
+/** So many of them are in the record of the earliest version that is read. */
+export const FIRST_FIELDS = FIELDS.indexOf('userTurns')
 export type Field = (typeof FIELDS)[number]

@@ -11,7 +11,7 @@ import { SESSION_PREFIX } from '../../core/totals.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, TOTALS_LIFE_DAYS } from '../store.ts'
 import { DAY_MS } from '../utc-day.ts'
-import { FIELDS } from './conversation-record.ts'
+import { FIELDS, FIRST_FIELDS } from './conversation-record.ts'
 
 /** Keys outlive what is in them by this much: the store's clock, not the server's, says when a life is over. */
 const KEEP_SLACK_MS = 24 * 3_600_000
@@ -31,6 +31,7 @@ const END_BIT = 2 ** RUNGS.indexOf('EndConversation')
 export const PRELUDE = String.raw`
 local LIFE = ${CONVERSATION_LIFE_MS}
 local KEEP = '${CONVERSATION_LIFE_MS + KEEP_SLACK_MS}'
+local SLACK = ${KEEP_SLACK_MS}
 local ENDED_LIFE = '${ENDED_OPERATION_LIFE_MS}'
 local MAX = ${AMOUNT_MAX}
 local END_BIT = ${END_BIT}
@@ -38,7 +39,7 @@ local RUNGS = { ${RUNGS.map((rung) => `'${rung}'`).join(', ')} }
 local DAY = ${DAY_MS}
 local TOTALS_LIFE = '${TOTALS_LIFE_DAYS * DAY_MS}'
 local F = { ${FIELDS.map((name, index) => `${name} = ${index + 1}`).join(', ')} }
-local FIELD_COUNT = ${FIELDS.length}
+local FIELD_COUNT, FIRST_FIELDS = ${FIELDS.length}, ${FIRST_FIELDS}
 
 local call = redis.call
 -- The one declared key is 'fb:<namespace>:{tag}:meta'; all others of the tag are named after it, so they are in its slot.
@@ -278,9 +279,22 @@ local function putOperation(id, operation)
   call('ZREM', PREFIX .. 'held', id)
 end
 
+-- What each user of a tier's day spent. The life of the list is counted from its newest user.
+local function userSumsKey(tier, day)
+  return key('v', text(day) .. ':' .. tier)
+end
+local function countSpent(tier, day, user, cost)
+  local listed = userSumsKey(tier, day)
+  if tonumber(call('HINCRBY', listed, user, cost)) == tonumber(cost) then call('PEXPIRE', listed, TOTALS_LIFE) end
+end
 -- One immutable fact. Tiers add up per day of UTC.
 local function enter(id, kind, accounts, cost, atMs, tier, note)
-  if tier ~= '' then count(tier, dayOf(tonumber(atMs)), 'spent', text(cost)) end
+  if tier ~= '' and kind ~= 'outcome' then
+    local day = dayOf(tonumber(atMs))
+    count(tier, day, 'spent', text(cost))
+    local user = string.find(note, '"user":', 1, true) and cjson.decode(note).user
+    if user then countSpent(tier, day, user, text(cost)) end
+  end
   tick = tick + 1
   call('HSET', META, 'tick', text(tick))
   call('XADD', PREFIX .. 'ledger', text(tick) .. '-0', 'o', id, 'k', kind, 'a', accounts, 'c', text(cost), 't', atMs, 'n', note)
@@ -302,7 +316,9 @@ local function conversationOf(id)
   local packed = call('GET', key('k', id))
   if not packed then return nil end
   local conversation = split(packed, '\n')
-  if #conversation ~= FIELD_COUNT then corrupt('conversation ' .. id) end
+  if #conversation < FIRST_FIELDS then corrupt('conversation ' .. id) end
+  -- Of an earlier version, which had fewer. What a later one has more stays as it is.
+  for field = #conversation + 1, FIELD_COUNT do conversation[field] = '' end
   if now - tonumber(conversation[F.touched]) > LIFE then return nil end
   return conversation
 end
@@ -406,10 +422,11 @@ local function apply(id, talk, change)
   local c = talk.record
   if change.openSession and tonumber(change.openSession) == tonumber(c[F.session]) + 1 then
     c[F.session], c[F.rungs], c[F.reason], c[F.alerts], c[F.notices] = change.openSession, '0', '', '', ''
-    c[F.state], c[F.atTaskBoundary], c[F.exactAtMs], c[F.exactMessages], c[F.exact] = 'open', '0', '', '', ''
+    c[F.state], c[F.atTaskBoundary], c[F.userTurns], c[F.exactAtMs], c[F.exactMessages], c[F.exact] = 'open', '0', '0', '', '', ''
+    c[F.resolution], c[F.resolvedAtMs] = 'none', ''
   end
   if change.ofSession and change.ofSession ~= c[F.session] then
-    for _, name in ipairs({ 'addRungs', 'addAlerts', 'addNotices', 'state', 'atTaskBoundary', 'exact' }) do change[name] = nil end
+    for _, name in ipairs({ 'addRungs', 'addAlerts', 'addNotices', 'state', 'atTaskBoundary', 'addUserTurn', 'resolution', 'exact' }) do change[name] = nil end
   end
 
   local fired = {}
@@ -467,19 +484,24 @@ local function apply(id, talk, change)
     c[F.drivers] = table.concat(drivers, ',')
   end
 
-  talk.turnAtMs = change.turnAtMs
+  talk.turnAtMs, talk.isQuietMoved = change.turnAtMs, (change.resolution or change.state or change.openSession) ~= nil
   if change.turnAtMs then
     c[F.turns] = text(tonumber(c[F.turns]) + 1)
     if tonumber(change.turnAtMs) > tonumber(c[F.lastTurnAtMs]) then c[F.lastTurnAtMs] = change.turnAtMs end
   end
+  if change.addUserTurn then c[F.userTurns] = text((tonumber(c[F.userTurns]) or 0) + 1) end
   if change.exact then
     local at, known = tonumber(change.exactAtMs), tonumber(c[F.exactAtMs])
     if not known or at > known or (at == known and tonumber(change.exactMessages) >= tonumber(c[F.exactMessages])) then
       c[F.exactAtMs], c[F.exactMessages], c[F.exact] = change.exactAtMs, change.exactMessages, change.exact
     end
   end
-  for _, name in ipairs({ 'state', 'atTaskBoundary', 'contractHash', 'contractPinnedAtMs', 'resolution' }) do
+  for _, name in ipairs({ 'state', 'atTaskBoundary', 'contractHash', 'contractPinnedAtMs' }) do
     if change[name] then c[F[name]] = change[name] end
+  end
+  local resolved = change.resolution and tonumber(c[F.resolvedAtMs])
+  if change.resolution and not (resolved and tonumber(change.resolvedAtMs) < resolved) then
+    c[F.resolution], c[F.resolvedAtMs] = change.resolution, change.resolvedAtMs
   end
   if change.resolutionRound and tonumber(change.resolutionRound) > tonumber(c[F.resolutionRound]) then
     c[F.resolutionRound] = change.resolutionRound
@@ -500,6 +522,29 @@ local function countTalk(talk)
   local day, user = dayOf(tonumber(talk.turnAtMs)), talk.record[F.user]
   count(tier, day, 'turns', '1')
   if user ~= '' then countUser(tier, day, user) end
+end
+-- Those of a tier that await a resolution, by their last turn. awaitsResolution of core/conversation-change.ts.
+local function quietKey(tier)
+  return key('n', tier)
+end
+local function awaitsResolution(c)
+  if c[F.turns] == '0' or c[F.state] == 'ended' then return false end
+  if c[F.resolution] == 'none' then return true end
+  local resolved = tonumber(c[F.resolvedAtMs])
+  return c[F.resolution] == 'reversed' and resolved ~= nil and tonumber(c[F.lastTurnAtMs]) > resolved
+end
+local function putQuiet(id, talk)
+  if not (talk.turnAtMs or talk.isQuietMoved or talk.begins) then return end
+  local c = talk.record
+  local listed = quietKey(cjson.decode(c[F.tier]))
+  if awaitsResolution(c) then
+    call('ZADD', listed, c[F.lastTurnAtMs], id)
+    -- Whose last turn is longer ago than anything lives; nobody else may ever look at the list.
+    call('ZREMRANGEBYSCORE', listed, '-inf', text(now - LIFE - SLACK))
+    call('PEXPIRE', listed, KEEP)
+  else
+    call('ZREM', listed, id)
+  end
 end
 local function putConversation(id, talk, isTouched)
   local c = talk.record
@@ -523,5 +568,6 @@ local function putConversation(id, talk, isTouched)
   if (isTouched or talk.isReadyChanged) and c[F.readyEdits] ~= '0' then call('PEXPIRE', key('r', id), KEEP) end
   -- Newest first, and by id among equals.
   call('ZADD', PREFIX .. 'talks', '-' .. c[F.lastTurnAtMs], id)
+  putQuiet(id, talk)
 end
 `

@@ -3,6 +3,7 @@
  * the highest tick that it has seen, and answer with the clock and the tick of the tag; then what the step is about.
  */
 import { TOTALS_LIFE_DAYS } from '../store.ts'
+import { FORGET_EXPIRED, MEMORY_STEPS } from './memory-scripts.ts'
 import { PART_STEPS } from './part-scripts.ts'
 import { PRELUDE } from './script-prelude.ts'
 
@@ -226,6 +227,7 @@ return { text(now), text(tick), 'charged' }
 
 /** Also forgets, a few at a time, what is listed and is gone. */
 const SWEEP = lua`
+${FORGET_EXPIRED}
 local limit, look = take(), takeNumber()
 keepTime()
 local expired = {}
@@ -245,6 +247,7 @@ if look > 0 then
   for _, id in ipairs(call('ZREVRANGE', PREFIX .. 'talks', 0, look - 1)) do
     if not conversationOf(id) then call('ZREM', PREFIX .. 'talks', id) end
   end
+  for _, user in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'memories', '-inf', text(now), 'LIMIT', 0, look)) do forgetExpired(user) end
 end
 return { text(now), text(tick), expired }
 `
@@ -335,10 +338,39 @@ end
 return { text(now), text(tick), listed }
 `
 
+/** So many are looked at in one script, about; what is not found then is found by the next. */
+const QUIET_LOOKED_MAX = 1_000
+/** Oldest first; what is listed and is not like that any more is taken off the list. */
+const LIST_QUIET = lua`
+local tier, before, limit = take(), take(), takeNumber()
+local quiet, listed, from, looked = quietKey(tier), {}, 0, 0
+while #listed < limit and looked < ${QUIET_LOOKED_MAX} do
+  local ids = call('ZRANGEBYSCORE', quiet, '-inf', '(' .. before, 'LIMIT', from, limit)
+  if #ids == 0 then break end
+  looked = looked + #ids
+  for _, id in ipairs(ids) do
+    local conversation = conversationOf(id)
+    if not conversation or not awaitsResolution(conversation) or cjson.decode(conversation[F.tier]) ~= tier then
+      call('ZREM', quiet, id)
+    else
+      from = from + 1
+      if #listed < limit then
+        local record, edits, ready = snapshotOf(id, conversation)
+        listed[#listed + 1] = { id, record, edits, ready }
+      end
+    end
+  end
+end
+return { text(now), text(tick), listed }
+`
+
+/** How long a key of an outcome is known: as long as what it became of. */
 const ADD_OUTCOME = lua`
-local id, tier, day, kind = take(), take(), takeNumber(), take()
+local id, tier, note, atMs, accounts, names = take(), take(), take(), take(), take(), takeList()
 if not call('SET', key('x', id), '', 'NX', 'PX', KEEP) then return { text(now), text(tick), 'exists' } end
-count(tier, day, kind, '1')
+keepTime()
+for _, name in ipairs(names) do count(tier, dayOf(tonumber(atMs)), name, '1') end
+enter(id, 'outcome', accounts, 0, atMs, tier, note)
 return { text(now), text(tick), 'added' }
 `
 
@@ -371,10 +403,12 @@ const STEPS = {
   sweep: SWEEP,
   carryOver: CARRY_OVER,
   listConversations: LIST_CONVERSATIONS,
+  listQuiet: LIST_QUIET,
   addOutcome: ADD_OUTCOME,
   readDays: READ_DAYS,
   fence: FENCE,
   ...PART_STEPS,
+  ...MEMORY_STEPS,
 } as const
 export type ScriptName = keyof typeof STEPS
 

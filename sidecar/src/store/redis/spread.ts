@@ -21,12 +21,19 @@ import { LRUCache } from 'lru-cache'
 import { assertReservation, EMPTY_ACCOUNT, offer } from '../../core/budget.ts'
 import type { Account, AccountId, Draw, Operation, OperationId } from '../../core/budget.ts'
 import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
+import { addedOutcomes } from '../../core/outcomes.ts'
 import { totalsOf } from '../../core/totals.ts'
 import type { Totals } from '../../core/totals.ts'
+import { UserSums } from '../../core/totals-by-user.ts'
+import type { UserTotals } from '../../core/totals-by-user.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  MemoryPage,
+  MemoryQuery,
   OutcomeTotals,
+  QuietQuery,
+  RememberStep,
   ReserveAnswer,
   ReserveStep,
   SettleAnswer,
@@ -35,7 +42,7 @@ import type {
   UpdateAnswer,
 } from '../store.ts'
 import { ownerOf, tagOf } from './keys.ts'
-import { LEDGER_PAGE_MAX } from './tag.ts'
+import { LEDGER_PAGE_MAX, quietFirst } from './tag.ts'
 import type { Due, Known, PartHeld, Split, Tag } from './tag.ts'
 
 /** Homes of conversations and operations that are remembered; others are asked for. */
@@ -251,12 +258,13 @@ export class SpreadStore implements BudgetStore {
   }
   async readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
     const all = await Promise.all(this.#tags.map((tag) => tag.readOutcomes(query)))
-    return all.reduce((sum, one) => ({
-      started: sum.started + one.started,
-      confirmed: sum.confirmed + one.confirmed,
-      reversed: sum.reversed + one.reversed,
-      cost: sum.cost + one.cost,
-    }))
+    return all.reduce(addedOutcomes)
+  }
+  /** Who is in several tags is one user. */
+  async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): Promise<UserTotals> {
+    const sums = new UserSums()
+    await Promise.all(this.#tags.map((tag) => tag.addUsers(query, sums)))
+    return sums.totals(query)
   }
   /** A user is at home in one tag, mostly: who is in several counts once. */
   async readTotals(query: DaysQuery): Promise<Totals> {
@@ -296,6 +304,25 @@ export class SpreadStore implements BudgetStore {
       .flat()
       .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs || (a.id < b.id ? -1 : 1))
       .slice(0, query.limit)
+  }
+
+  async listQuiet(query: QuietQuery): Promise<readonly Conversation[]> {
+    const all = await Promise.all(this.#tags.map((tag) => tag.listQuiet(query)))
+    return all.flat().toSorted(quietFirst).slice(0, query.limit)
+  }
+
+  /** What a user said is at home with the user. */
+  remember(step: RememberStep): Promise<void> {
+    return this.#tag(this.#at(step.user)).remember(step)
+  }
+  searchMemory(query: MemoryQuery): Promise<MemoryPage> {
+    return this.#tag(this.#at(query.user)).searchMemory(query)
+  }
+  /** A conversation that began before its user was known may be in any tag. */
+  async forgetUser(step: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
+    const forgotten = await this.#tag(this.#at(step.user)).forgetMemory(step)
+    await Promise.all(this.#tags.map((tag) => tag.forgetTexts(step)))
+    return forgotten
   }
 
   async close(): Promise<void> {

@@ -6,15 +6,24 @@ import { randomUUID } from 'node:crypto'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { assertCost, assertReservation, settled } from '../../core/budget.ts'
 import type { AccountId, Operation, OperationId, Reservation, ReserveResult } from '../../core/budget.ts'
-import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
+import type { Conversation, ConversationId, Digest, UserId } from '../../core/conversation.ts'
 import type { EntryNote, LedgerEntry } from '../../core/ledger.ts'
+import { isOutcomeName, NO_OUTCOMES, outcomeEntry, outcomeNames } from '../../core/outcomes.ts'
 import { totalsOf } from '../../core/totals.ts'
 import type { NamedSum, Totals } from '../../core/totals.ts'
+import { UserSums } from '../../core/totals-by-user.ts'
+import type { UserTotals } from '../../core/totals-by-user.ts'
+import { newerFirst, newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from '../memory-search.ts'
 import { assertLedgerLife, StoreError } from '../store.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  MemoryEntry,
+  MemoryPage,
+  MemoryQuery,
   OutcomeTotals,
+  QuietQuery,
+  RememberStep,
   ReserveAnswer,
   ReserveStep,
   SettleAnswer,
@@ -40,6 +49,11 @@ const FORGET_MAX = 20
 /** Entries dropped in one script, so that no step waits for long; and scripts of one sweep. */
 const DROPPED_ENTRIES = 500
 const DROPS_MAX = 20
+
+/** Fields of a hash, or members of a list, that are looked at in one command. */
+const SCANNED = 500
+/** At most a few hundred kilobytes of text. */
+const MEMORY_ENTRIES_READ = 100
 
 /** The highest tick that this process has seen, of any tag: what follows it in time follows it in the ledger. */
 export interface Ticks {
@@ -257,16 +271,23 @@ export class Tag implements BudgetStore {
     return this.#understood(() => (body === null ? null : (JSON.parse(body) as Contract)))
   }
 
-  addOutcome({ key, tier, day, kind }: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
-    const values = [codec.idText(key), codec.idText(tier), String(dayNamed(day)), kind]
+  addOutcome(outcome: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
+    const { accounts, note } = outcomeEntry(outcome)
+    const values = [
+      codec.idText(outcome.key),
+      ...noteArguments(note),
+      String(outcome.atMs),
+      accounts.map((account) => codec.idText(account)).join('\t'),
+      ...codec.listArguments(outcomeNames(outcome)),
+    ]
     return this.#run('addOutcome', this.#clock.now(), values, ([status]) => codec.text(status) as 'added' | 'exists')
   }
 
   async readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
-    const totals = { started: 0, confirmed: 0, reversed: 0, cost: 0n }
+    const totals: { -readonly [Name in keyof OutcomeTotals]: OutcomeTotals[Name] } = { ...NO_OUTCOMES }
     for (const [name, sum] of await this.sums(query)) {
       if (name === 'spent') totals.cost += sum
-      else if (name === 'started' || name === 'confirmed' || name === 'reversed') totals[name] += Number(sum)
+      else if (isOutcomeName(name)) totals[name] += Number(sum)
     }
     return totals
   }
@@ -323,6 +344,31 @@ export class Tag implements BudgetStore {
     return Array.from({ length: Math.max(0, to - first + 1) }, (_, index) => this.#key('u', `${first + index}:${tier}`))
   }
 
+  async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): Promise<UserTotals> {
+    const sums = new UserSums()
+    await this.addUsers(query, sums)
+    return sums.totals(query)
+  }
+
+  /** What each user spent here. Of one day after the other, so that no more than a day's users are in memory beside the sums. */
+  async addUsers({ tier, fromDay, toDay }: DaysQuery, sums: UserSums): Promise<void> {
+    const [from, to] = spanOf(fromDay, toDay)
+    for (let day = Math.max(from, oldestDay(this.#clock.now())); day <= to; day++)
+      for (const [user, spent] of await this.#userSums(this.#key('v', `${day}:${tier}`))) sums.add(user, spent)
+  }
+
+  /** A scan may tell a field twice. */
+  async #userSums(key: string): Promise<ReadonlyMap<UserId, bigint>> {
+    const sums = new Map<UserId, bigint>()
+    let from = '0'
+    do {
+      const [next, pairs] = await this.#link.ask((client) => client.hscan(key, from, 'COUNT', SCANNED))
+      for (const [user, spent] of this.#understood(() => codec.sumsOf(pairs))) sums.set(user, spent)
+      from = next
+    } while (from !== '0')
+    return sums
+  }
+
   /** The sequence of an entry is its tick. */
   async readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]) {
     const entries = await this.entries({ afterTick: afterSequence, toTick: null, limit })
@@ -364,12 +410,81 @@ export class Tag implements BudgetStore {
   }
 
   listConversations({ limit, nowMs }: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
-    return this.#run('listConversations', this.#clock.at(nowMs), [String(limit)], ([listed]) =>
-      codec.list(listed).flatMap((row) => {
-        const [id, record, edits, ready] = codec.list(row)
-        return codec.conversationOf(codec.text(id), record, edits, ready) ?? []
+    return this.#run('listConversations', this.#clock.at(nowMs), [String(limit)], ([listed]) => conversationsOf(listed))
+  }
+
+  async listQuiet({ tiers, quietSinceMs, limit, nowMs }: QuietQuery): Promise<readonly Conversation[]> {
+    const listed = await Promise.all(
+      [...new Set(tiers)].map((tier) => {
+        const values = [codec.idText(tier), String(quietSinceMs), String(limit)]
+        return this.#run('listQuiet', this.#clock.at(nowMs), values, ([listed]) => conversationsOf(listed))
       }),
     )
+    return listed.flat().toSorted(quietFirst).slice(0, limit)
+  }
+
+  remember({ user, entries, expiresAtMs, nowMs }: RememberStep): Promise<void> {
+    const values = [codec.idText(user), this.#lifeUntil(expiresAtMs), ...codec.memoryArguments(entries)]
+    return this.#run('remember', this.#clock.at(nowMs), values, () => undefined)
+  }
+
+  async searchMemory(query: MemoryQuery): Promise<MemoryPage> {
+    const place = placeOf(query)
+    const { user, limit } = query
+    const known = await this.#remembered(user, this.#clock.at(query.nowMs))
+    if ('before' in place) {
+      const { before } = place
+      const wanted = pageLength(limit) + 1
+      const older = before === null ? known : known.filter((entry) => newerFirst(before, entry) < 0)
+      const entries: MemoryEntry[] = []
+      for await (const page of this.#memoryPages(user, older)) {
+        entries.push(...page)
+        if (entries.length >= wanted) break
+      }
+      return newestPage(entries.slice(0, wanted), limit)
+    }
+    const terms = queryTerms(query.query)
+    if (terms.length === 0) return { hits: [], next: null }
+    return rankedPage(await rankedHits(terms, this.#memoryPages(user, known), known.length), place.after, limit)
+  }
+
+  /** Newest first. */
+  async #remembered(user: UserId, now: number): Promise<readonly Pick<MemoryEntry, 'id' | 'atMs'>[]> {
+    return this.#run('memoryIds', now, [codec.idText(user)], ([times]) =>
+      codec
+        .sumsOf(times)
+        .map(([id, atMs]) => ({ id, atMs: Number(atMs) }))
+        .toSorted(newerFirst),
+    )
+  }
+
+  async *#memoryPages(user: UserId, known: readonly Pick<MemoryEntry, 'id'>[]): AsyncGenerator<readonly MemoryEntry[]> {
+    for (let from = 0; from < known.length; from += MEMORY_ENTRIES_READ) {
+      const ids = known.slice(from, from + MEMORY_ENTRIES_READ).map(({ id }) => id)
+      const values = [codec.idText(user), ...codec.listArguments(ids)]
+      yield await this.#run('memoryEntries', this.#clock.now(), values, ([entries]) => codec.memoriesOf(entries))
+    }
+  }
+
+  async forgetUser(step: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
+    const forgotten = await this.forgetMemory(step)
+    await this.forgetTexts(step)
+    return forgotten
+  }
+
+  forgetMemory({ user, nowMs }: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
+    return this.#run('forgetMemory', this.#clock.at(nowMs), [codec.idText(user)], ([entries]) => ({ entries: Number(codec.text(entries)) }))
+  }
+
+  /** Looks at all conversations, a few at a time. A scan tells each that is there all the while. */
+  async forgetTexts({ user, nowMs }: Parameters<BudgetStore['forgetUser']>[0]): Promise<void> {
+    let from = '0'
+    do {
+      const [next, pairs] = await this.#link.ask((client) => client.zscan(`${this.#prefix}talks`, from, 'COUNT', SCANNED))
+      const ids = pairs.filter((_, index) => index % 2 === 0)
+      await this.#run('forgetTexts', this.#clock.at(nowMs), [JSON.stringify(user), ...codec.listArguments(ids)], () => undefined)
+      from = next
+    } while (from !== '0')
   }
 
   /** What is known of an operation whose home is here. */
@@ -470,6 +585,18 @@ export class Tag implements BudgetStore {
 
 function knownOf(id: OperationId, packed: unknown): Known {
   return { operation: codec.operationOf(id, packed), places: codec.placesOf(packed) }
+}
+
+function conversationsOf(listed: unknown): readonly Conversation[] {
+  return codec.list(listed).flatMap((row) => {
+    const [id, record, edits, ready] = codec.list(row)
+    return codec.conversationOf(codec.text(id), record, edits, ready) ?? []
+  })
+}
+
+/** Whose last turn is longer ago, and by id among equals. */
+export function quietFirst(a: Conversation, b: Conversation): number {
+  return a.lastTurnAtMs - b.lastTurnAtMs || (a.id < b.id ? -1 : 1)
 }
 
 function noteArguments(note: EntryNote): [tier: string, note: string] {

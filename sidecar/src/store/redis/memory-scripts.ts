@@ -1,0 +1,111 @@
+/**
+ * Scripts for what users and assistants said. The entries of a user are in one hash, by id, and their ids in two lists, by
+ * time and by expiry. As in scripts.ts, after the same prelude.
+ */
+import { MEMORY_ENTRIES_MAX } from '../store.ts'
+
+const lua = String.raw
+
+/** So many entries of a user are forgotten in one script. */
+const EXPIRED_MAX = 500
+
+export const FORGET_EXPIRED = lua`
+local function dropEntries(user, ids)
+  for _, id in ipairs(ids) do
+    call('HDEL', key('m', user), id)
+    call('ZREM', key('i', user), id)
+    call('ZREM', key('j', user), id)
+  end
+end
+local function endOf(user, index)
+  return tonumber(call('ZRANGE', key('j', user), index, index, 'WITHSCORES')[2])
+end
+local function forgetExpired(user)
+  dropEntries(user, call('ZRANGEBYSCORE', key('j', user), '-inf', text(now), 'LIMIT', 0, ${EXPIRED_MAX}))
+  if call('EXISTS', key('m', user)) == 0 then
+    call('ZREM', PREFIX .. 'memories', user)
+    return
+  end
+  call('ZADD', PREFIX .. 'memories', text(endOf(user, 0)), user)
+  local life = text(math.max(0, endOf(user, -1) - now) + SLACK)
+  for _, kind in ipairs({ 'm', 'i', 'j' }) do call('PEXPIRE', key(kind, user), life) end
+end
+`
+
+const REMEMBER = lua`
+${FORGET_EXPIRED}
+local user, expires = take(), text(now + takeNumber())
+forgetExpired(user)
+keepTime()
+for _ = 1, takeNumber() do
+  local id, atMs, entry = take(), take(), take()
+  if tonumber(expires) > now and call('HSETNX', key('m', user), id, entry) == 1 then
+    call('ZADD', key('i', user), atMs, id)
+    call('ZADD', key('j', user), expires, id)
+  end
+end
+local over = call('ZCARD', key('i', user)) - ${MEMORY_ENTRIES_MAX}
+if over > 0 then dropEntries(user, call('ZRANGE', key('i', user), 0, over - 1)) end
+forgetExpired(user)
+return { text(now), text(tick) }
+`
+
+/** Id and time of each entry that is alive. */
+const MEMORY_IDS = lua`
+local user, isAlive, known = take(), {}, {}
+for _, id in ipairs(call('ZRANGEBYSCORE', key('j', user), '(' .. text(now), '+inf')) do isAlive[id] = true end
+local times = call('ZRANGE', key('i', user), 0, -1, 'WITHSCORES')
+for index = 1, #times, 2 do
+  if isAlive[times[index]] then appended(known, { times[index], times[index + 1] }) end
+end
+return { text(now), text(tick), known }
+`
+
+/** Without those that are gone. */
+const MEMORY_ENTRIES = lua`
+local user, entries = take(), {}
+for _, id in ipairs(takeList()) do entries[#entries + 1] = call('HGET', key('m', user), id) or nil end
+return { text(now), text(tick), entries }
+`
+
+const FORGET_MEMORY = lua`
+local user = take()
+local entries = call('ZCOUNT', key('j', user), '(' .. text(now), '+inf')
+keepTime()
+call('DEL', key('m', user), key('i', user), key('j', user))
+call('ZREM', PREFIX .. 'memories', user)
+return { text(now), text(tick), text(entries) }
+`
+
+/** Of those of these conversations that are the user's: withoutTexts of ../texts.ts. */
+const FORGET_TEXTS = lua`
+local user, ids = take(), takeList()
+local function keepOurs(kind, id)
+  local known, ours = list(kind, id), {}
+  for _, item in ipairs(known) do
+    if cjson.decode(split(item, '\r')[2]).kind == 'notice' then ours[#ours + 1] = item end
+  end
+  if #ours == #known then return text(#known) end
+  call('DEL', key(kind, id))
+  putList(kind, id, ours)
+  if #ours > 0 then call('PEXPIRE', key(kind, id), KEEP) end
+  return text(#ours)
+end
+keepTime()
+for _, id in ipairs(ids) do
+  local c = conversationOf(id)
+  if c and c[F.user] == user and (c[F.edits] ~= '0' or c[F.readyEdits] ~= '0') then
+    c[F.edits], c[F.readyEdits] = keepOurs('e', id), keepOurs('r', id)
+    call('SET', key('k', id), table.concat(c, '\n'), 'KEEPTTL')
+  end
+end
+return { text(now), text(tick) }
+`
+
+export const MEMORY_STEPS = {
+  remember: REMEMBER,
+  memoryIds: MEMORY_IDS,
+  memoryEntries: MEMORY_ENTRIES,
+  forgetMemory: FORGET_MEMORY,
+  forgetTexts: FORGET_TEXTS,
+} as const
