@@ -127,7 +127,8 @@ async function enterResolution(
   { round, ...outcome }: Outcome & { readonly kind: Exclude<Resolution, 'none'>; readonly round: number },
 ): Promise<Added> {
   const added = await enter(gateway, conversation, outcome)
-  const change = { resolution: { kind: outcome.kind, atMs: outcome.atMs }, resolutionRound: round }
+  const resolution = { kind: outcome.kind, atMs: outcome.atMs }
+  const change = { ofSession: conversation.session, resolution, resolutionRound: round }
   await gateway.store.update({ conversation: conversation.id, change, nowMs: gateway.nowMs() })
   return added
 }
