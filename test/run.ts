@@ -6,6 +6,7 @@
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
+import { pythonWithSdks } from './sdk/python-venv.ts'
 import { shareCluster } from './support/cluster.ts'
 import { redisProgram } from './support/redis.ts'
 
@@ -27,12 +28,15 @@ const NEED_REDIS = [
   'test/delivery/store-file',
   'test/integration/outage',
   'test/integration/replicas',
+  'test/integration/resolutions',
   'test/integration/run',
   'test/integration/store-tls',
   'test/integration/store-trouble',
+  'test/integration/users',
   'test/operator/rollout',
   'test/operator/store-user',
 ]
+const NEED_PYTHON = ['test/sdk']
 
 interface Counts {
   passed: number
@@ -43,7 +47,10 @@ interface Counts {
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
 const wanted = process.argv.slice(2)
 // Before files run side by side: two of them must not install it at once.
-if (wanted.length === 0 || wanted.some((part) => NEED_REDIS.some((need) => need.includes(part) || part.includes(need)))) redisProgram()
+const isNeeded = (by: readonly string[]): boolean =>
+  wanted.length === 0 || wanted.some((part) => by.some((need) => need.includes(part) || part.includes(need)))
+if (isNeeded(NEED_REDIS)) redisProgram()
+if (isNeeded(NEED_PYTHON)) pythonWithSdks()
 const isWanted = (file: string): boolean => wanted.length === 0 || wanted.some((part) => file.includes(part))
 const unit = globSync(UNIT).filter(isWanted).toSorted()
 const spanning = globSync(SPANNING, { exclude: (name) => name === 'node_modules' })
