@@ -101,9 +101,9 @@ describe('bodies', () => {
 describe('paths and identities', () => {
   test('what is not metered is refused: unknown paths, methods, upstreams', async () => {
     for (const [path, method] of [
-      ['/openai/v1/embeddings', 'POST'],
+      ['/openai/v1/batches', 'POST'],
       ['/openai/v1/chat/completions', 'GET'],
-      ['/openai/v1/models', 'GET'],
+      ['/openai/v1/files', 'GET'],
       ['/other/v1/chat/completions', 'POST'],
       ['/openai/v1/chat%2Fcompletions', 'POST'],
       ['/openai//v1/chat/completions', 'POST'],
