@@ -17,7 +17,10 @@ testPauses(
     textPart: '{"text":"some characters that say nothing, but are there","thought_signature":"c2lnbmVk"}',
     imagePart: '{"inlineData":{"mimeType":"image/png","data":"AAAA"}}',
     image: (base64) => `{"inlineData":{"mimeType":"image/jpeg","data":"${base64}"}}`,
-    calling: (count) => `{"role":"model","parts":[${'{"functionCall":{"name":"look_up","args":{"a":1}}},'.repeat(count)}1]}`,
+    calling: (count) =>
+      `{"role":"model","parts":[${'{"functionCall":{"name":"look_with_a_long_name_0123456789_0123456789_0123456789_0123456789","args":{}}},'.repeat(count)}1]}`,
+    answering: (count) =>
+      `{"role":"user","parts":[${'{"functionResponse":{"id":"of-nobody","name":"look_with_a_long_name_0123456789_0123456789_0123456789_0123456789","response":{}}},'.repeat(count)}1]}`,
   },
   (body) => parseGeminiRequest(body, { path: PATH }),
   (request) => renderGeminiRequest(request, { outputLimit: { field: 'generationConfig.maxOutputTokens', tokens: 5 } }),

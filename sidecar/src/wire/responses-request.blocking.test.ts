@@ -13,7 +13,8 @@ testPauses(
     imagePart: '{"type":"input_image","image_url":"data:;base64,AAAA"}',
     image: (base64) => `{"type":"input_image","image_url":"data:image/jpeg;base64,${base64}"}`,
     calling: (count) =>
-      `{"type":"function_call","call_id":"call_1","name":"x","arguments":"{}","x":[${'{"type":"summary_text"},'.repeat(count)}1]}`,
+      `{"type":"function_call","call_id":"call_1","name":"x","arguments":"{}","x":[${'{"type":"summary_text"},'.repeat(2 * count)}1]}`,
+    answering: () => '{"type":"function_call_output","call_id":"call_2","output":"x"}',
   },
   (body) => parseResponsesRequest(body),
   (request) => renderResponsesRequest(request, { outputLimit: { field: 'max_output_tokens', tokens: 50 } }),
