@@ -1,6 +1,7 @@
 /** The app API as docs/app-api.md lists it, row by row: standings, costs, resolutions, and what is asked wrongly. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { get } from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
@@ -272,6 +273,18 @@ describe('what is asked wrongly', () => {
       assert.match((answer.body as { readonly error: { readonly message: string } }).error.message, message)
     })
   }
+
+  test('a page whose own domain was made to lead here is told nothing', async () => {
+    const statusFor = (host: string): Promise<number | undefined> =>
+      new Promise((resolve, reject) => {
+        get(`${sidecar.url}${API}/asked`, { headers: { host } }, (answer) => {
+          answer.resume()
+          resolve(answer.statusCode)
+        }).on('error', reject)
+      })
+    assert.equal(await statusFor('evil.example:4180'), 403)
+    assert.equal(await statusFor('localhost:4180'), 200)
+  })
 
   test('what is not there is a 404, and changes nothing', async () => {
     const before = await sidecar.standing('asked')

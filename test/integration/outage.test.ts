@@ -118,6 +118,21 @@ describe('a shared store that goes away while calls are out', { skip: program ==
     assert.deepEqual([again.status, again.store], [200, null])
   })
 
+  test('the app is not told that a conversation is none which only the store knows; it tells its outcome again', async () => {
+    const sidecar = await start(10)
+    const other = await start(10)
+    assert.equal((await ask(sidecar, 'theirs')).status, 200)
+    await settled(sidecar, 1)
+    pair.freeze()
+    assert.equal((await ask(other, 'own')).status, 200)
+    const confirm = () => other.postJson('/farebox/v1/conversations/theirs/resolution', { outcome: 'confirmed' })
+    assert.equal((await confirm()).status, 503)
+    pair.thaw()
+    await back(other)
+    assert.deepEqual(await confirm(), { status: 200, body: { status: 'added' } })
+    assert.equal((await other.postJson('/farebox/v1/conversations/nobody/resolution', { outcome: 'confirmed' })).status, 404)
+  })
+
   test('an allowance that is used up is a store that is away, not a conversation that ends', async () => {
     // A call of 100 tokens costs about 0.001; its hold is a little more.
     const sidecar = await start(25, { perConversation: '0.01' })

@@ -118,6 +118,29 @@ onEachStore((environment) => {
       assert.equal(await counted('farebox_resets_skipped_total{tier="two-turns",why="maxTurns",reason="noResetsLeft"}'), 2)
     })
 
+    test('gives way once to calls that come together, each of which begins without the history', async () => {
+      const talk = talkOf('together', 'two-turns')
+      await talk.say('One.')
+      await talk.say('Two.')
+      seen = []
+      const alike = Array.from({ length: 6 }, () => {
+        const other = talkOf('together', 'two-turns')
+        other.messages.push(...talk.messages)
+        return other
+      })
+      // None is answered, and counted, before all are under way.
+      const slowly = { headers: { 'x-fake-delay-ms': '400' } }
+      const said = await Promise.all(alike.map((other, index) => other.say(`Three ${index}.`, slowly)))
+      assert.deepEqual([...new Set(said.map(({ status }) => status))], [200])
+      assert.equal(await sessionOf('together'), 2)
+      const label = '[New session (the last one had all its turns): turns 1-2 of the earlier conversation left out]'
+      const histories = seen.map(({ body }) => (JSON.parse(body.toString()) as { readonly messages: readonly SentMessage[] }).messages)
+      assert.deepEqual(
+        histories.map(([first, question, ...more]) => [first?.content, question?.content.startsWith('Three'), more.length]),
+        Array.from({ length: 6 }, () => [label, true, 0]),
+      )
+    })
+
     test('counts a question with its tool loop as one, streamed or not', async () => {
       const talk = talkOf('loop', 'two-turns')
       for (const stream of [false, true]) {

@@ -100,7 +100,28 @@ test('explain tier says when a session follows another, and what users may searc
     ),
   )
   assert.match(text, /\na new session after 40 user turns, or after a pause of 12h; at most 5 of them \(tiers\.yaml:spec\.sessions\)\n/)
+  assert.match(text, /\nbut for a pause it waits until the app says that a task begins\n/)
   assert.match(text, /\nusers may search what was said in the last 720h\n/)
+  const atEnd = await explainedTier('support-seat', (yaml) =>
+    yaml.replace('end: Close', 'end: Reset').replace(/expectedConversationsPerUser: 30.*\n/, '$&  sessions: { memory: { mode: None } }\n'),
+  )
+  assert.match(atEnd, /\na new session at the end of the ladder; at most 3 of them/)
+  assert.match(atEnd, /\nit waits until the app says that a task begins; at the end of the ladder the conversation is closed until then\n/)
+  const atOnce = await explainedTier('support-seat', (yaml) =>
+    yaml.replace(/expectedConversationsPerUser: 30.*\n/, '$&  sessions: { maxTurns: 40, resetAt: Immediately, memory: { mode: None } }\n'),
+  )
+  assert.doesNotMatch(atOnce, /it waits/)
+})
+
+test('explain tier says from when on a user belongs on another plan, and whether users are told', async () => {
+  const upgrade = '$&  upgrade: { tier: support-chat, whenUserExceedsPercent: 80 }\n'
+  const silent = await explainedTier('support-seat', (yaml) => yaml.replace(/expectedConversationsPerUser: 30.*\n/, upgrade))
+  assert.match(silent, /\nfrom 80 % of the user budget on a user belongs on \S+ \(.*\); users are not told: spec\.notices has no words/)
+  const words = '$&      - { occasion: Upgrade, text: { en: "See {{tier}}." } }\n'
+  const told = await explainedTier('support-seat', (yaml) =>
+    yaml.replace(/expectedConversationsPerUser: 30.*\n/, upgrade).replace(/ {4}texts:\n/, words),
+  )
+  assert.match(told, /, and is told so\n/)
 })
 
 const STANDING: Standing = {

@@ -63,6 +63,7 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
       ? ['the ladder holds while the cost of a resolution is over target; until then only the cap does']
       : []),
     ...sessionLines(tier, place),
+    ...upgradeLines(tier, place),
     '',
     `contract ${derived.contract}; alerts at ${contract.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}`,
   ]
@@ -70,16 +71,31 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
 
 /** When a session follows another, and what is kept of them; none where neither is. */
 function sessionLines({ spec: { sessions, ladder } }: PricingTier, place: Place): readonly string[] {
-  const { maxTurns, idleAfter, maxResets, memory } = sessions
+  const { maxTurns, idleAfter, maxResets, resetAt, memory } = sessions
+  const atEnd = ladder.some(({ end }) => end === 'Reset')
   const ends = [
     ...(maxTurns === undefined ? [] : [`after ${maxTurns} user ${maxTurns === 1 ? 'turn' : 'turns'}`]),
     ...(idleAfter === undefined ? [] : [`after a pause of ${idleAfter}`]),
-    ...(ladder.some(({ end }) => end === 'Reset') ? ['at the end of the ladder'] : []),
+    ...(atEnd ? ['at the end of the ladder'] : []),
   ]
   return [
     ...(ends.length === 0 ? [] : [`a new session ${ends.join(', or ')}; at most ${maxResets} of them (${place('spec.sessions')})`]),
+    ...(resetAt === 'TaskBoundary' && (maxTurns !== undefined || atEnd)
+      ? [
+          `${idleAfter === undefined ? 'it waits' : 'but for a pause it waits'} until the app says that a task begins${atEnd ? '; at the end of the ladder the conversation is closed until then' : ''}`,
+        ]
+      : []),
     ...(memory?.mode === 'Searchable' ? [`users may search what was said in the last ${memory.retention}`] : []),
   ]
+}
+
+/** From when on users are told of the next plan: in the owner's words, or not at all. */
+function upgradeLines({ spec: { upgrade, notices } }: PricingTier, place: Place): readonly string[] {
+  if (upgrade === undefined) return []
+  const words = notices.texts.find(({ occasion }) => occasion === 'Upgrade')?.text ?? {}
+  const isTold = notices.mode === 'Inline' && Object.values(words).some((text) => text.trim() !== '')
+  const from = `from ${upgrade.whenUserExceedsPercent} % of the user budget on a user belongs on ${upgrade.tier} (${place('spec.upgrade')})`
+  return [isTold ? `${from}, and is told so` : `${from}; users are not told: spec.notices has no words for Upgrade`]
 }
 
 /** Who agreed to the numbers that follow, and when. */

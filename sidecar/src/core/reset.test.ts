@@ -23,7 +23,7 @@ const HISTORY = [
 ]
 const REQUEST = chatRequest(HISTORY)
 const LABEL = '[New session (the last one had used up its budget): turns 1-2 of the earlier conversation left out]'
-const RESET = { why: 'budget', recap: 'Summary', isSearchable: false, passages: null, newId: () => 'reset' } as const
+const RESET = { why: 'budget', recap: 'Summary', isSearchable: false, passages: null, session: 2 } as const
 
 function summaryText(text: string): string {
   const plan = planCut({ request: REQUEST, edits: [], keepRecentTurns: 1 })
@@ -84,6 +84,15 @@ test('what was merely left out is no recap', () => {
 
 test('where nothing stands before the turn, nothing is cut', () => {
   assert.deepEqual(begun({}, {}, chatRequest([system('s'), user('q1')])), ['s', 'q1'])
+})
+
+test('calls that come together begin it by one edit; another history has one of its own', () => {
+  const idOf = (request: ModelRequest, session: number): string | undefined =>
+    resetEdits({ ...RESET, session, request, conversation: { edits: [], readyEdits: [] } })[0]?.id
+  const id = idOf(REQUEST, 2)
+  assert.equal(idOf(chatRequest([...HISTORY.slice(0, -1), user('meanwhile')]), 2), id)
+  assert.notEqual(idOf(REQUEST, 3), id)
+  assert.notEqual(idOf(chatRequest([...HISTORY, assistant('a3'), user('q4')]), 2), id)
 })
 
 test('the next turns of the session keep its beginning', () => {
@@ -156,7 +165,7 @@ test('any history may be reset at any user turn, twice, with any words in its pa
       for (const [index, request] of requestsOf(messages).entries()) {
         if (request.messages.findLast(({ role }) => role !== 'system' && role !== 'developer')?.role !== 'user') continue
         const log = { edits, readyEdits: [] }
-        edits = [...edits, ...resetEdits({ ...RESET, request, conversation: log, passages, newId: () => `reset ${index}` })]
+        edits = [...edits, ...resetEdits({ ...RESET, request, conversation: log, passages, session: index + 2 })]
         const sent = replay(request, edits).messages
         assert.equal(pairingProblem(sent), null)
         assert.deepEqual(sent.at(-1), request.messages.at(-1))

@@ -18,7 +18,8 @@ export interface ResetInput {
   readonly isSearchable: boolean
   /** What was said there that may bear on the question, labelled and fenced; null for nothing. Only a recap has it. */
   readonly passages: string | null
-  readonly newId: () => string
+  /** Its number. */
+  readonly session: number
 }
 
 const WHY: Readonly<Record<SessionEnd, string>> = {
@@ -33,14 +34,16 @@ const WHY: Readonly<Record<SessionEnd, string>> = {
  * reset never waits for one; where none was made yet, one joins the message later (`awaitedSummary`). Empty when there is nothing
  * before the last user turn.
  */
-export function resetEdits({ request, conversation, why, recap, isSearchable, passages, newId }: ResetInput): readonly Edit[] {
+export function resetEdits({ request, conversation, why, recap, isSearchable, passages, session }: ResetInput): readonly Edit[] {
   const log = [...conversation.edits, ...conversation.readyEdits]
   const plan = planCut({ request, edits: log, keepRecentTurns: 1 })
   if (plan === null) return conversation.readyEdits
   const search = isSearchable ? '; earlier sessions can be searched' : ''
   const label = `[New session (${WHY[why]}): ${turnsText(plan.turns)} of the earlier conversation left out${search}]`
   const parts = recap === 'None' ? [label] : [label, newestSummary(log), passages].filter((part) => part !== null)
-  return [...conversation.readyEdits, cutEdit(plan, 'Reset', ownMessage('user', parts.join(BETWEEN)), newId())]
+  // Calls that come together open it with one and the same edit.
+  const id = `reset/${session}/${plan.originals}`
+  return [...conversation.readyEdits, cutEdit(plan, 'Reset', ownMessage('user', parts.join(BETWEEN)), id)]
 }
 
 /**

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { applyChange, newConversation } from './conversation-change.ts'
 import type { Conversation } from './conversation.ts'
-import { beginsUserTurn, endsWithNextTurn, isUserTurn, resetRefusal, sessionEnds } from './sessions.ts'
+import { beginsUserTurn, endsWithNextTurn, isBesideChat, isUserTurn, resetRefusal, sessionEnds } from './sessions.ts'
 import type { SessionInput } from './sessions.ts'
 import { assistant, call, chatRequest, result, system, user } from './testing.ts'
 
@@ -131,6 +131,18 @@ test('a question that is asked again as it was counts once, but for one whose hi
   assert.equal(beginsUserTurn(request, { userTurns: 0, exact }, sent), true, 'the first of its session')
   const kept = chatRequest([user('go on')], { earlier: { kind: 'response', id: 'resp_1' } })
   assert.equal(beginsUserTurn(kept, { userTurns: 2, exact }, sent), true)
+})
+
+test('a call beside the chat, such as for its title, is no turn of the user, and opens no session', () => {
+  const title = chatRequest([system('Name this chat in five words.'), user('How do I book a seat?')])
+  assert.equal(isBesideChat(title, { userTurns: 1 }), true)
+  assert.equal(isBesideChat(title, { userTurns: 0 }), false, 'the first question looks just like it')
+  assert.equal(isBesideChat(chatRequest([user('q'), assistant('a'), user('r')]), { userTurns: 1 }), false)
+  assert.equal(isBesideChat(chatRequest([user('go on')], { earlier: { kind: 'response', id: 'resp_1' } }), { userTurns: 1 }), false)
+  assert.equal(beginsUserTurn(title, { userTurns: 1, exact: null }, { messages: 2, messagesDigest: 'd' }), false)
+  const full = { ...input({ userTurns: 3 }), contract: contract({ maxTurns: 3 }) }
+  assert.equal(sessionEnds(full), 'maxTurns')
+  assert.equal(sessionEnds({ ...full, isBeside: true }), null)
 })
 
 function conversation(): Conversation {

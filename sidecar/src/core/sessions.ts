@@ -20,6 +20,8 @@ export interface SessionInput {
   readonly taskBoundary: boolean
   /** Calls of the session are under way: somebody waits for an answer, so this is no pause. */
   readonly isBusy?: boolean
+  /** As `isBesideChat` gives it. */
+  readonly isBeside?: boolean
 }
 
 /**
@@ -28,11 +30,11 @@ export interface SessionInput {
  * is never over: what opened it needs no repeat.
  */
 export function sessionEnds(input: SessionInput): Exclude<SessionEnd, 'budget'> | null {
-  const { conversation, contract, nowMs, atBoundary, taskBoundary, isBusy = false } = input
+  const { conversation, contract, nowMs, atBoundary, taskBoundary, isBusy = false, isBeside = false } = input
   const { maxTurns, idleAfterMs } = contract.sessions
   if (!atBoundary || conversation.userTurns === 0) return null
   if (idleAfterMs !== undefined && !isBusy && nowMs - conversation.lastTurnAtMs >= idleAfterMs) return 'idle'
-  if (maxTurns === undefined || conversation.userTurns < maxTurns) return null
+  if (maxTurns === undefined || conversation.userTurns < maxTurns || isBeside) return null
   return mayEndHere({ conversation, contract, taskBoundary }) ? 'maxTurns' : null
 }
 
@@ -95,5 +97,13 @@ export function beginsUserTurn(
   // Where the provider keeps the history, the same words may well be the next question.
   const isRepeat =
     userTurns > 0 && request.earlier === null && exact?.messages === sent.messages && exact.messagesDigest === sent.messagesDigest
-  return isUserTurn(request) && !isRepeat
+  return isUserTurn(request) && !isRepeat && !isBesideChat(request, conversation)
+}
+
+/**
+ * A call that brings nothing of a conversation under way: apps have a title or tags written under the chat's own id. It is no turn of the
+ * user, and must not open the session that the next question is to begin without its history.
+ */
+export function isBesideChat(request: Pick<ModelRequest, 'messages' | 'earlier'>, { userTurns }: Pick<Conversation, 'userTurns'>): boolean {
+  return userTurns > 0 && request.earlier === null && !request.messages.some(({ role }) => role === 'assistant' || role === 'tool')
 }

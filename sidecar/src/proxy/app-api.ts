@@ -1,5 +1,6 @@
 /** The app API: where a conversation stands, and what the app tells about it. Loopback only; the pod is the trust boundary. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { isIP } from 'node:net'
 import { BalancesQuerySchema } from '@farebox/crds/ledger-page.ts'
 import { parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
@@ -9,7 +10,7 @@ import { standingOf } from '../core/standing.ts'
 import type { Standing } from '../core/standing.ts'
 import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
 import type { CapDraw, Terms } from '../core/terms.ts'
-import { MEMORY_PAGE_MAX } from '../store/store.ts'
+import { MEMORY_PAGE_MAX, StoreError } from '../store/store.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
@@ -31,6 +32,10 @@ interface Reply {
 }
 
 export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, outgoing: ServerResponse, requestId: string): Promise<void> {
+  if (isLedHere(incoming)) {
+    const message = 'The host of a request to the app API must be an address, localhost, or a name without a domain.'
+    return refuse({ gateway, outgoing, requestId, family: 'openai' }, { code: 'identity_rejected', message, param: 'host' })
+  }
   const url = new URL(incoming.url ?? '/', 'http://localhost')
   const segments = url.pathname.split('/').slice(3).map(decodeSegment)
   const policy = gateway.policy()
@@ -46,6 +51,19 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
   const text = Buffer.from(JSON.stringify(reply.body))
   outgoing.writeHead(reply.status, ['content-type', 'application/json', 'cache-control', 'no-store', 'content-length', String(text.length)])
   outgoing.end(text)
+}
+
+/**
+ * A page from anywhere can have its own domain lead to this machine (DNS rebinding), and its visitor's browser then takes this API for a part
+ * of that page. No domain leads to the loopback address otherwise.
+ */
+export function isLedHere({
+  headers,
+  socket,
+}: Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly localAddress?: string | undefined } }): boolean {
+  const name = (headers.host ?? '').replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase()
+  const isLoopback = /^(?:::ffff:)?127\.|^::1$/.test(socket.localAddress ?? '')
+  return isLoopback && name.includes('.') && !name.endsWith('.localhost') && !name.startsWith('[') && isIP(name) === 0
 }
 
 async function route(
@@ -80,7 +98,11 @@ async function route(
       ? { status: 200, body: { conversations: await list(gateway, policy, limitOf(query)) } }
       : notFound('no such resource')
   const conversation = await find(gateway, policy, id, query.get('tier'))
-  if (conversation === null) return notFound('no such conversation')
+  if (conversation === null) {
+    // A sidecar that is alone does not know those of others.
+    if (gateway.storeStanding().state !== 'Ready') throw new StoreError('away', 'whether there is such a conversation cannot be told')
+    return notFound('no such conversation')
+  }
   const terms = await termsOf(gateway, policy, conversation)
   if (terms === null) return notFound('the contract of this conversation is gone')
   if (method === 'GET' && action === undefined) return { status: 200, body: await standing(gateway, policy, conversation, terms) }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -18,7 +18,7 @@ const JWT = { tiers: { default: 'free', allowed: ['free', 'pro'], claim: { heade
 const PLAIN = { tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier' } } }
 const SOON = Math.floor(Date.now() / 1000) + 600
 
-function folderOf(keys: Readonly<Record<string, string>>): string {
+function folderOf(keys: Readonly<Record<string, string | Buffer>>): string {
   const folder = mkdtempSync(join(tmpdir(), 'farebox-claims-'))
   folders.push(folder)
   for (const [name, text] of Object.entries(keys)) writeFileSync(join(folder, name), text)
@@ -56,6 +56,29 @@ test('a token by a shared secret, and by a key pair of each kind', async () => {
   // The classic confusion: a public key is known to all, and must not serve as a secret.
   const forged = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'RS256' }, bytes(pem(pairs.RS256)))
   assert.match(await verdict(claims, forged), /an algorithm that its key is not for/)
+})
+
+test('what is no key in the folder is no matter for the keys', async () => {
+  const folder = folderOf({ shared: SECRET })
+  mkdirSync(join(folder, 'a-folder'))
+  symlinkSync(join(folder, 'gone'), join(folder, 'dangling')) // as for a moment while a Secret's mount is exchanged
+  const claims = new Claims(folder, LOG)
+  assert.equal(await verdict(claims, await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'shared' }, bytes(SECRET))), 'pro/null')
+})
+
+test('a secret may be any bytes; the line break at the end of a text is no part of it', async () => {
+  const raw = Buffer.from('ff00fe80c0a9318f7700e2821ac3d5b6ff00fe80c0a9318f7700e2821ac3d50a', 'hex')
+  const claims = new Claims(folderOf({ raw, typed: `${SECRET}\n` }), LOG)
+  assert.equal(await verdict(claims, await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'raw' }, raw)), 'pro/null')
+  assert.equal(await verdict(claims, await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'typed' }, bytes(SECRET))), 'pro/null')
+})
+
+test('a token that was checked in one format is none in another', async () => {
+  const claims = new Claims(folderOf({ shared: SECRET }), LOG)
+  const text = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'shared' }, bytes(SECRET))
+  assert.equal(await verdict(claims, text), 'pro/null')
+  const hmac = { tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier', token: { format: 'HMAC' as const } } } }
+  assert.equal((await claims.read(hmac, text))?.status, 'rejected')
 })
 
 test('what is forged, stale or no token is refused', async () => {

@@ -2,6 +2,7 @@
  * Which tier a request claims. A plain claim is the tier's name; a signed one is a token, checked with the keys of a folder, which is
  * followed: while keys are being exchanged the old and the new one are both valid. Keys are in memory and nowhere else.
  */
+import { isUtf8 } from 'node:buffer'
 import { createPublicKey } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -33,7 +34,7 @@ export class Claims {
   readonly #log: Pick<Log, 'info' | 'error'>
   readonly #nowMs: () => number
   #keys: ReadonlyMap<string, Key> = new Map()
-  #texts: ReadonlyMap<string, string> = new Map()
+  #files: ReadonlyMap<string, Buffer> = new Map()
   readonly #checked = new LRUCache<string, ClaimResult>({ max: CHECKED_KEPT })
   #timer: NodeJS.Timeout | null = null
 
@@ -58,10 +59,11 @@ export class Claims {
     if (format === undefined) return null
     if (text.length > CLAIM_LENGTH_MAX) return { status: 'rejected', why: 'the tier claim is too long' }
     const nowMs = this.#nowMs()
-    const known = this.#checked.get(text)
+    const checkedAs = `${format} ${text}`
+    const known = this.#checked.get(checkedAs)
     if (known?.status === 'ok') return checked(known.claim, nowMs) // it may have expired since
     const result = format === 'HMAC' ? readSignedClaim(text, this.#secrets(), nowMs) : await this.#readJwt(text, nowMs)
-    if (result.status === 'ok') this.#checked.set(text, result)
+    if (result.status === 'ok') this.#checked.set(checkedAs, result)
     return result
   }
 
@@ -101,13 +103,13 @@ export class Claims {
 
   #look(): void {
     if (this.#folder === null) return
-    const texts = readKeys(this.#folder)
-    if (texts.size === this.#texts.size && [...texts].every(([id, text]) => this.#texts.get(id) === text)) return
-    this.#texts = texts
+    const files = readKeys(this.#folder)
+    if (files.size === this.#files.size && [...files].every(([id, bytes]) => this.#files.get(id)?.equals(bytes) === true)) return
+    this.#files = files
     this.#checked.clear() // what a key that is gone has signed is worth nothing any more
     const keys = new Map<string, Key>()
-    for (const [id, text] of texts) {
-      const key = parseKey(text)
+    for (const [id, bytes] of files) {
+      const key = parseKey(bytes)
       if (key === null)
         this.#log.error(
           { key: id },
@@ -128,20 +130,30 @@ function whyRefused(error: unknown): string {
 }
 
 /** The files of a folder by name, as a Secret is mounted: names that begin with a dot are the mount's own. */
-function readKeys(folder: string): ReadonlyMap<string, string> {
-  const texts = new Map<string, string>()
-  try {
-    for (const name of readdirSync(folder).sort().slice(0, KEYS_MAX)) {
-      if (!name.startsWith('.')) texts.set(name, readFileSync(join(folder, name), 'utf8').trim())
+function readKeys(folder: string): ReadonlyMap<string, Buffer> {
+  const files = new Map<string, Buffer>()
+  for (const name of namesIn(folder)) {
+    try {
+      files.set(name, readFileSync(join(folder, name)))
+    } catch {
+      // A folder, or gone since it was listed, as while a mount is exchanged: no key, and no matter for the others.
     }
-  } catch {
-    // The folder is gone, or was never there: so are its keys.
   }
-  return texts
+  return files
+}
+
+function namesIn(folder: string): readonly string[] {
+  try {
+    const names = readdirSync(folder).filter((name) => !name.startsWith('.'))
+    return names.toSorted().slice(0, KEYS_MAX)
+  } catch {
+    return [] // the folder is gone, or was never there: so are its keys
+  }
 }
 
 /** Null for what cannot be one. A private key is taken for its public half: whoever put it there by mistake can still go on. */
-function parseKey(text: string): Key | null {
+function parseKey(file: Buffer): Key | null {
+  const text = file.toString('utf8').trim()
   if (text.startsWith('-----BEGIN ')) {
     try {
       const key = createPublicKey(text)
@@ -150,6 +162,7 @@ function parseKey(text: string): Key | null {
       return null // no key, or of a kind that nobody can check with
     }
   }
-  const bytes = Buffer.from(text, 'utf8')
+  // Editors end a text with a line break that is no part of it; bytes that are no text are the key as they are.
+  const bytes = isUtf8(file) ? Buffer.from(text, 'utf8') : file
   return bytes.length < CLAIM_KEY_BYTES_MIN ? null : { kind: 'secret', bytes }
 }

@@ -16,9 +16,15 @@ const RECALL_MS_MAX = 250
 /** Hits looked at for those of the conversation at hand: a user may have others. */
 const RECALLED_MAX = 40
 
-/** What users said and read is kept, and can be searched. */
-export function isSearchable({ sessions }: Pick<Contract, 'sessions'>): boolean {
-  return sessions.memory.mode === 'Searchable'
+/**
+ * For how long what a turn says is kept, in ms; null: not at all. An owner who keeps less from now on means all that is said from now on, also
+ * in conversations on a contract that kept more.
+ */
+export function keptForMs({ terms, policy }: Pick<Turn, 'terms' | 'policy'>): number | null {
+  const { contract } = terms
+  const newest = policy.config.contracts[contract.tier] ?? contract
+  if (!isSearchable(contract) || !isSearchable(newest)) return null
+  return Math.min(contract.sessions.memory.retentionMs, newest.sessions.memory.retentionMs)
 }
 
 /** Tiers of the config whose newest terms keep a memory. */
@@ -26,17 +32,22 @@ export function searchableTiers({ contracts, tiers }: Pick<SidecarConfig, 'contr
   return tiers.allowed.filter((tier) => contracts[tier] !== undefined && isSearchable(contracts[tier]))
 }
 
+function isSearchable({ sessions }: Pick<Contract, 'sessions'>): boolean {
+  return sessions.memory.mode === 'Searchable'
+}
+
 /** What this turn says, for `remember`; null where nothing of it is kept. Asked for before the call, while the history is at hand. */
 export function sayingsOf(turn: Turn): TurnSayings | null {
-  const { request, conversation, terms, policy } = turn
-  if (turn.user === null || !isTalk(request) || !isSearchable(terms.contract)) return null
+  const { request, conversation, policy } = turn
+  if (turn.user === null || !isTalk(request) || keptForMs(turn) === null) return null
   return turnSayings(request, conversation, policy.config)
 }
 
 /** Keeps the question and the answer, each once however often the turn is tried. Never rejects. */
 export async function remember(turn: Turn, { question, answerId }: TurnSayings, answer: Message | null): Promise<void> {
   const { gateway, user, conversation, terms } = turn
-  if (user === null) return
+  const forMs = keptForMs(turn)
+  if (user === null || forMs === null) return
   const answered = answer === null ? null : answerSaying(answerId, answer)
   const sayings = [question, answered].filter((saying) => saying !== null)
   if (sayings.length === 0) return
@@ -51,7 +62,7 @@ export async function remember(turn: Turn, { question, answerId }: TurnSayings, 
         session: conversation.session,
         atMs: saying.role === 'user' ? Math.min(turn.startedAtMs, nowMs - 1) : nowMs,
       })),
-      expiresAtMs: nowMs + terms.contract.sessions.memory.retentionMs,
+      expiresAtMs: nowMs + forMs,
       nowMs,
     })
     gateway.metrics.memory.add([terms.contract.tier, 'kept'], sayings.length)
@@ -69,8 +80,8 @@ export async function remember(turn: Turn, { question, answerId }: TurnSayings, 
  * is kept, found, or told in time. Never rejects.
  */
 export async function recall(turn: Turn): Promise<string | null> {
-  const { gateway, user, request, conversation, terms, policy } = turn
-  if (user === null || !isSearchable(terms.contract) || !isUserTurn(request)) return null
+  const { gateway, user, request, conversation, policy } = turn
+  if (user === null || keptForMs(turn) === null || !isUserTurn(request)) return null
   const query = questionText(request, policy.config)
   if (query.trim() === '') return null
   const found = gateway.store

@@ -1,12 +1,12 @@
 /** How a conversation passes from one session to the next: when the next one opens, and what it begins with. */
 import { turnStarts } from '../core/message.ts'
 import { resetEdits, standingAlone } from '../core/reset.ts'
-import { isUserTurn, resetRefusal, sessionEnds } from '../core/sessions.ts'
+import { isBesideChat, isUserTurn, resetRefusal, sessionEnds } from '../core/sessions.ts'
 import type { ResetRefusal, SessionEnd } from '../core/sessions.ts'
 import { noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
-import { isSearchable, recall } from './memory.ts'
+import { keptForMs, recall } from './memory.ts'
 import { countStart, takeBack } from './resolutions.ts'
 
 /**
@@ -21,6 +21,7 @@ export async function inItsSession(turn: Turn): Promise<Turn> {
     contract: terms.contract,
     nowMs: gateway.nowMs(),
     atBoundary: isUserTurn(request),
+    isBeside: isBesideChat(request, conversation),
     taskBoundary,
     isBusy: turn.balances.some(({ kind, state }) => kind === 'conversation' && state.held > 0n),
   })
@@ -44,10 +45,10 @@ export async function openNextSession(turn: Turn, why: SessionEnd): Promise<Turn
     conversation,
     why,
     recap,
-    isSearchable: isSearchable(contract),
+    isSearchable: keptForMs(turn) !== null,
     // Without a history there is no message to put them in.
     passages: recap === 'Summary' && turnStarts(turn.request.messages).length > 1 ? await recall(turn) : null,
-    newId: gateway.newId,
+    session,
   })
   // What of it stands is the resolution of the session that ends.
   await takeBack(turn, conversation)
@@ -66,7 +67,10 @@ export async function openNextSession(turn: Turn, why: SessionEnd): Promise<Turn
   await countStart(gateway, contract, updated.conversation)
   const request = standingAlone(turn.request) ?? turn.request
   const earlierTokens = request.onlyNamed === true ? turn.earlierTokens : 0
-  const placed = await placeTurn({ ...turn, request, earlierTokens }, terms, { conversation: updated.conversation, accounts: new Map() })
+  const placed = await placeTurn({ ...turn, request, earlierTokens, counted: [] }, terms, {
+    conversation: updated.conversation,
+    accounts: new Map(),
+  })
   return placed.status === 'ok' ? placed.turn : null
 }
 

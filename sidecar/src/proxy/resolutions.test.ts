@@ -243,6 +243,24 @@ test('each session has a resolution of its own', () =>
     assert.deepEqual([started, confirmed], [2, 2])
   }))
 
+test('what is told of a session while the next one begins is not of the next one', () =>
+  atDesk(async (desk) => {
+    await desk.turn('A')
+    const { store } = desk
+    const slow: BudgetStore = Object.assign(Object.create(store) as BudgetStore, {
+      read: store.read.bind(store),
+      update: store.update.bind(store),
+      addOutcome: async (outcome: Parameters<BudgetStore['addOutcome']>[0]) => {
+        await store.update({ conversation: 'A', change: { openSession: 2 }, nowMs: desk.ms })
+        return await store.addOutcome(outcome)
+      },
+    })
+    assert.equal(await confirmResolution({ store: slow, nowMs: desk.nowMs, metrics: desk.metrics }, { id: 'A' }), 'added')
+    assert.deepEqual([await desk.state('A'), await desk.counts()], ['none', [0, 1, 0, 1]])
+    assert.equal(await confirmResolution(desk, { id: 'A' }), 'added', 'the next one has a resolution of its own')
+    assert.deepEqual([await desk.state('A'), await desk.counts()], ['confirmed', [0, 2, 0, 2]])
+  }))
+
 test('an id that comes back when its conversation is forgotten is resolved anew', () =>
   atDesk(async (desk) => {
     await desk.turn('A')
