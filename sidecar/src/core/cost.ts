@@ -1,9 +1,13 @@
 /** What an answer cost: what it used x the prices of what served it. */
 import { costOfAll } from '@farebox/crds/prices.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
+import { NANO_PER_USD } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
+
+/** No call costs more, whoever bills it: a usage that comes to more is a mistake, and is not billed by. 100,000 USD. */
+export const COST_MAX: NanoUsd = 100_000n * NANO_PER_USD
 
 /** What a call used beside the pass that answered it: another pass over its context, or another model. */
 export interface OtherUsage {

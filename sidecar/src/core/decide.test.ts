@@ -283,13 +283,21 @@ test('a forced tool on the rung that refuses tools is refused, not answered othe
 
 test('input of calls in flight makes a call wait, and neither raises a rung nor ends the conversation', async () => {
   const room = { spent: parseUsd('0.10'), held: parseUsd('0.3995'), heldInput: parseUsd('0.3995') }
-  const contract = makeContract({ ladder: [{ atPercent: 100, rung: 'DropRetrieval' }, { atPercent: 100, rung: 'EndConversation' }] })
+  const contract = makeContract({
+    ladder: [
+      { atPercent: 100, rung: 'DropRetrieval' },
+      { atPercent: 100, rung: 'EndConversation' },
+    ],
+  })
   const input = await inputOf({ contract, own: room, body: { max_tokens: 100 } })
   const decision = decide(input)
   assert.deepEqual([decision.status, decision.status === 'wait' && decision.account], ['wait', 'c'])
   const alone = input.balances.map((balance) => ({ ...balance, state: { ...balance.state, held: 0n, heldInput: 0n } }))
   assert.equal(planOf(decide({ ...input, balances: alone })).rungs.length, 0)
-  const spent = input.balances.map((balance) => ({ ...balance, state: { ...balance.state, spent: parseUsd('0.4999'), held: 0n, heldInput: 0n } }))
+  const spent = input.balances.map((balance) => ({
+    ...balance,
+    state: { ...balance.state, spent: parseUsd('0.4999'), held: 0n, heldInput: 0n },
+  }))
   assert.equal(decide({ ...input, balances: spent }).status, 'end', 'what is spent does')
 })
 
@@ -567,4 +575,101 @@ test('summaries made between turns join at the next user turn, and are told then
   const loop = [...history, ...TOOL_LOOP.slice(1)]
   const inLoop = planOf(decide(await inputOf({ body: { messages: loop, max_tokens: 100 }, conversation: { readyEdits } })))
   assert.deepEqual([inLoop.occasions, inLoop.shaped.rewritten], [[], false])
+})
+
+test('tools that the provider runs are held for by no fewer calls than the request can be made to stop at', async () => {
+  const contract = makeContract({ ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] })
+  const input = await inputOf({ contract, body: { messages: [{ role: 'user', content: 'x'.repeat(100) }], max_tokens: 10 } })
+  const config = { ...input.config, hostedTools: { maxResultTokens: 100 } }
+  const hosted = { tools: [], maxCalls: null, rereads: true } as const
+  const money = (cap: string): typeof input.balances => input.balances.map((balance) => ({ ...balance, cap: parseUsd(cap) }))
+  const plan = (more: object, cap: string): ReturnType<typeof decide> =>
+    decide({ ...input, config, balances: money(cap), request: { ...input.request, hosted: { ...hosted, ...more } } })
+  assert.equal(planOf(plan({}, '10')).hostedCalls, 10)
+  assert.equal(planOf(plan({}, '0.002')).hostedCalls, 2)
+  assert.equal(planOf(plan({ fewestCalls: 2 }, '10')).hostedCalls, 10)
+  assert.equal(plan({ fewestCalls: 10 }, '0.002').status, 'end')
+})
+
+test('a compaction alone reads no more the second time than the first', async () => {
+  const input = await inputOf({ body: { messages: [{ role: 'user', content: 'x'.repeat(100) }], max_tokens: 10 } })
+  const plain = planOf(decide(input))
+  const hosted = { tools: [], maxCalls: 1, rereads: true, brings: false } as const
+  const compacted = planOf(decide({ ...input, request: { ...input.request, hosted } }))
+  assert.equal(compacted.inputTokens, 2 * (plain.inputTokens + 10))
+})
+
+const FILE = { type: 'file', file: { filename: 'a.pdf', file_data: 'data:application/pdf;base64,JVBERi0xLjc=' } }
+const WITH_FILE = { messages: [{ role: 'user', content: [{ type: 'text', text: 'What does it say?' }, FILE] }], max_tokens: 100 }
+
+async function fileInput(setup: Setup): Promise<DecideInput> {
+  return { ...(await inputOf({ contract: makeContract(), body: WITH_FILE, ...setup })), mayCount: true }
+}
+
+test('a file is held for by the context of its model where the money is there, and only by what is likely while it is in flight', async () => {
+  const plan = planOf(decide(await fileInput({})))
+  assert.ok(plan.inputTokens > 128_000, `${plan.inputTokens}`)
+  assert.ok(plan.likelyInputCost < 1_000_000n, 'the file itself is not nearly certain')
+})
+
+test('where it does not fit, the provider is asked, and its count and 5 % are the bound of the whole input', async () => {
+  const input = await fileInput({ own: { spent: parseUsd('0.45') } })
+  const asked = decide(input)
+  assert.deepEqual(asked, { status: 'count', model: 'dear', messages: input.request.messages })
+  const count = { model: 'dear', messages: input.request.messages }
+  const plan = planOf(decide({ ...input, counted: [{ ...count, tokens: 20_000 }] }))
+  assert.equal(plan.inputTokens, 21_000)
+  assert.deepEqual(plan.rungs, [], 'no rung rises for want of a count')
+})
+
+test('what an edit wrote comes on top of a count, and a count for one model says nothing of another', async () => {
+  const input = await fileInput({ own: { spent: parseUsd('0.45') } })
+  const [first] = input.request.messages
+  assert.ok(first !== undefined)
+  const edited = { ...input, request: { ...input.request, messages: [input.request.own('user', 'Before that.'), first] } }
+  const counted = [{ model: 'dear', messages: [first], tokens: 20_000 }]
+  const more = planOf(decide({ ...edited, counted })).inputTokens - 21_000
+  assert.ok(more > 'Before that.'.length && more < 100, `${more}`)
+  assert.equal(decide({ ...input, counted: [{ model: 'cheap', messages: [first], tokens: 20_000 }] }).status, 'count')
+})
+
+test('it is counted for the model that the call would go to', async () => {
+  const input = await fileInput({ contract: FULL_LADDER, own: { spent: parseUsd('0.493') } })
+  const readsFiles: PriceList = {
+    ...PRICES,
+    find: (provider, model, atMs) => {
+      const found = PRICES.find(provider, model, atMs)
+      return found && { ...found, capabilities: { ...found.capabilities, modalities: ['image', 'file'] } }
+    },
+  }
+  const asked = decide({ ...input, prices: readsFiles })
+  assert.deepEqual([asked.status, asked.status === 'count' && asked.model], ['count', 'cheap'])
+})
+
+test('a file alone that is too large ends nothing: what does not fit is said to be the attachment', async () => {
+  for (const tokens of [null, 60_000]) {
+    const input = await fileInput({ own: { spent: parseUsd('0.45') } })
+    const decision = decide({ ...input, counted: [{ model: 'dear', messages: input.request.messages, tokens }] })
+    assert.deepEqual(decision, {
+      status: 'end',
+      percent: 90,
+      reason: 'fit',
+      account: 'c',
+      attachment: { param: 'messages[0].content[1]', fitsAfresh: true },
+    })
+  }
+  const small = await fileInput({ contract: makeContract({ caps: { perConversation: '0.10' } }) })
+  const never = decide({ ...small, mayCount: false })
+  assert.equal(never.status === 'end' && never.attachment?.fitsAfresh, false)
+  const spent = decide({ ...(await fileInput({ own: { spent: parseUsd('0.4999') } })), mayCount: false })
+  assert.deepEqual([spent.status, spent.status === 'end' && spent.attachment], ['end', undefined], 'words alone do not fit either')
+})
+
+test('results of searches that are billed as input are held for, by the owner’s bound or by ours', async () => {
+  const input = await inputOf({ body: { max_tokens: 100 } })
+  const plain = planOf(decide(input)).inputTokens
+  const request: ModelRequest = { ...input.request, hosted: { tools: ['webSearch'], maxCalls: 1, rereads: false, resultsRead: 10 } }
+  assert.equal(planOf(decide({ ...input, request })).inputTokens, plain + 40_000)
+  const config = { ...input.config, hostedTools: { maxResultTokens: 500 } }
+  assert.equal(planOf(decide({ ...input, request, config })).inputTokens, plain + 5_000)
 })

@@ -13,11 +13,13 @@ import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { MeteredKind } from '@farebox/crds/usage.ts'
 import type { Refusal } from '../errors.ts'
 import type { Conversation, Edit } from './conversation.ts'
-import { inputBound } from './estimate.ts'
-import type { InputBound } from './estimate.ts'
+import { attachmentOf } from './attachment.ts'
+import { EMPTY_ACCOUNT } from './budget.ts'
+import { holdsFiles, inputBound } from './estimate.ts'
+import type { CountedInput, InputBound } from './estimate.ts'
 import { isBoundary, percentUsed, risenRungs } from './ladder.ts'
-import { NO_HOSTED_TOOLS } from './request.ts'
-import type { ModelRequest } from './request.ts'
+import { HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from './request.ts'
+import type { Message, ModelRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { Shaped, ShapeRules, ModelSwap } from './shape.ts'
 import { expectedFurtherCalls } from './summary.ts'
@@ -29,6 +31,8 @@ import { fitWindow } from './window.ts'
 
 /** Output below which a clamped answer is not worth giving, unless the tier says otherwise. */
 const USEFUL_OUTPUT_TOKENS = 256
+/** What a search brings where the provider bills its results as input and the owner bounds none: ten of them, each a passage. */
+const SEARCH_RESULT_TOKENS = 4_000
 /** Reasoning models spend the first tokens on thinking: a small bound leaves no text at all. */
 const USEFUL_OUTPUT_TOKENS_REASONING = 2_048
 
@@ -51,16 +55,42 @@ export interface DecideInput {
   readonly mayEdit: boolean
   /** The most tokens of the history that the provider keeps; 0 where there is none. */
   readonly earlierTokens: number
+  /** The provider can be asked how long an input is, at no cost. Absent: it cannot. */
+  readonly mayCount?: boolean
+  /** What it said so far. Absent: nothing. */
+  readonly counted?: readonly CountedInput[]
   readonly newId: () => string
 }
 
 export type Decision =
   | { readonly status: 'go'; readonly plan: Plan }
-  /** No admissible call fits, or the last threshold is reached. */
-  | { readonly status: 'end'; readonly percent: number; readonly reason: RungReason; readonly account: string }
+  /** No admissible call fits, or the last threshold is reached. `attachment`: but for it, a call would fit. */
+  | {
+      readonly status: 'end'
+      readonly percent: number
+      readonly reason: RungReason
+      readonly account: string
+      readonly attachment?: TooLarge
+    }
+  /** A file does not fit by anything that is known here: the provider is to be asked how long this input is. */
+  | ({ readonly status: 'count' } & ToCount)
   /** It would fit, but for the input of calls in flight, which is held by its bound: less of it may be billed. */
   | { readonly status: 'wait'; readonly percent: number; readonly account: string }
   | { readonly status: 'refuse'; readonly refusal: Refusal }
+
+export interface ToCount {
+  readonly model: string
+  /** As they would be sent. */
+  readonly messages: readonly Message[]
+}
+
+/** An attachment for which there is no money left. */
+export interface TooLarge {
+  /** The part of the request. */
+  readonly param: string
+  /** It would fit into a budget of which nothing is spent. */
+  readonly fitsAfresh: boolean
+}
 
 /** A call that can be made, and the money that it needs. */
 export interface Plan {
@@ -132,6 +162,7 @@ export function decide(input: DecideInput): Decision {
     // A rung that would refuse the call does not make it fit.
     if (attempt.status === 'refuse' && byFit.length === 0) return attempt
     if (attempt.status === 'short') {
+      if (attempt.uncounted !== null) return { status: 'count', ...attempt.uncounted }
       // Money that others merely hold takes nothing away from a conversation, and ends none.
       if (short === null && fitsAlone(input, rungs, at)) return { status: 'wait', percent, account: attempt.short.account }
       short = attempt.short
@@ -154,12 +185,25 @@ export function decide(input: DecideInput): Decision {
       },
     }
   }
-  return { status: 'end', percent, reason: 'fit', account: (short ?? tightestOf(balances)).account }
+  const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) }
+  const attachment = tooLarge(input, [...candidates(contract.ladder, byThreshold, atBoundary)], at)
+  const account = (short ?? tightestOf(balances)).account
+  return { status: 'end', percent, reason: 'fit', account, ...(attachment === null ? {} : { attachment }) }
+}
+
+/** The attachment but for which the call would fit, under one of these sets of rungs; null where that is not so. */
+function tooLarge(input: DecideInput, ways: readonly (readonly Rung[])[], at: At): TooLarge | null {
+  const { request, balances } = input
+  if (!holdsFiles(request.messages, request.model)) return null
+  if (!ways.some((rungs) => tryWith(input, rungs, { ...at, withoutFiles: true }).status === 'fits')) return null
+  const fresh = balances.map((balance) => (balance.kind === 'conversation' ? { ...balance, state: EMPTY_ACCOUNT } : balance))
+  const fitsAfresh = ways.some((rungs) => tryWith({ ...input, balances: fresh }, rungs, at).status === 'fits')
+  return { param: attachmentOf(request), fitsAfresh }
 }
 
 /** The bound of the input is by its bytes: at two of them a token, what is new is seldom less than this. */
-function likelyInputCost({ inputCost, inputTokens }: HoldTerms, { bytes, known }: InputBound): NanoUsd {
-  const likely = Math.min(inputTokens, known + Math.ceil((bytes - known) / 2))
+function likelyInputCost({ inputCost, inputTokens }: HoldTerms, { bytes, known, unbounded }: InputBound): NanoUsd {
+  const likely = Math.min(inputTokens, known + Math.ceil((bytes - unbounded - known) / 2))
   return inputTokens === 0 ? inputCost : (inputCost * BigInt(likely)) / BigInt(inputTokens)
 }
 
@@ -183,6 +227,7 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     exact: conversation.exact,
     earlierTokens: input.earlierTokens,
     factor: input.factorOf(request.model),
+    contextTokens: priced.capabilities.contextTokens,
   })
   const hold = holdTerms(input, priced, bound.heuristic)
   const ended: readonly Rung[] = decision.status === 'end' ? ['EndConversation'] : []
@@ -220,7 +265,8 @@ export function affordableOutput(plan: Plan, granted: NanoUsd): number {
 
 type Attempt =
   | { readonly status: 'fits'; readonly plan: Omit<Plan, 'risen' | 'risenForUser' | 'reason'> }
-  | { readonly status: 'short'; readonly short: Balance }
+  /** `uncounted`: what the provider should be asked before this is believed. */
+  | { readonly status: 'short'; readonly short: Balance; readonly uncounted: ToCount | null }
   | { readonly status: 'refuse'; readonly refusal: Refusal }
 
 interface At {
@@ -230,6 +276,8 @@ interface At {
   readonly percentUser: number
   /** Rungs that were in effect before this turn. */
   readonly known: readonly Rung[]
+  /** Tried as if files cost nothing. */
+  readonly withoutFiles?: boolean
 }
 
 function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
@@ -243,7 +291,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
 
   const original = priceOf(input, request.model)
   if (original === null) return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } }
-  const measure = (messages: Shaped['messages'], model: string): InputBound =>
+  const measure = (messages: Shaped['messages'], model: string, priced: PricedModel = original): InputBound =>
     inputBound({
       messages,
       fixedBytes: request.fixedBytes,
@@ -253,6 +301,9 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       // Counted in the tokens of the model that was asked for: another may make more of the same text.
       earlierTokens: model === request.model ? input.earlierTokens : Math.ceil(input.earlierTokens * assumedFactor(model)),
       factor: input.factorOf(model),
+      contextTokens: priced.capabilities.contextTokens,
+      counted: input.counted ?? [],
+      withoutFiles: at.withoutFiles === true,
     })
 
   const windowed = fitWindow({
@@ -275,7 +326,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
 
   const placedAt = (swap: ModelSwap | null, priced: PricedModel): Placed => {
     const model = swap?.to ?? request.model
-    const bound = measure(sent.messages, model)
+    const bound = measure(sent.messages, model, priced)
     return { swap, priced, model, bound, money: fitMoney(refuseTools ? withoutTools(input) : input, { model, priced, bound }) }
   }
   let placed = sentTo.status === 'swap' && sentTo.saves ? placedAt(sentTo.swap, sentTo.priced) : placedAt(null, original)
@@ -285,7 +336,12 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
     else skipped.push({ rung: 'DowngradeModel', reason: 'noSaving' })
   }
   const { swap, priced, model, bound, money } = placed
-  if (money.status === 'short') return money
+  if (money.status === 'short') {
+    // Another upstream is not asked: what it counts costs a round trip to a server that may never see the call.
+    const isAsked = (input.counted ?? []).some((count) => count.model === model)
+    const isWorthAsking = bound.unbounded > 0 && input.mayCount === true && !isAsked && (swap === null || swap.upstream === null)
+    return { ...money, uncounted: isWorthAsking ? { model, messages: sent.messages } : null }
+  }
   return {
     status: 'fits',
     plan: {
@@ -403,7 +459,7 @@ function* hostedBounds(input: DecideInput): Generator<DecideInput> {
   yield input
   const { request } = input
   if (!request.hosted.rereads) return
-  const least = 1 + compactions(request)
+  const least = (request.hosted.fewestCalls ?? 1) + compactions(request)
   let calls = hostedCallsMost(input)
   while (calls > least) {
     calls = Math.max(least, Math.floor(calls / 2))
@@ -459,11 +515,8 @@ function withoutTools(input: DecideInput): DecideInput {
   const { request } = input
   if (!request.hosted.rereads) return input
   const rereads = request.fields.has('context_management')
-  return { ...input, request: { ...request, hosted: rereads ? { tools: [], maxCalls: 1, rereads } : NO_HOSTED_TOOLS } }
+  return { ...input, request: { ...request, hosted: rereads ? { tools: [], maxCalls: 1, rereads, brings: false } : NO_HOSTED_TOOLS } }
 }
-
-/** Calls of hosted tools that are held for where nobody bounds them; the provider is told. */
-const HOSTED_CALLS_MAX = 10
 
 /**
  * What tools that the provider runs make of the input: it reads everything again after each call, with the result in it. What the
@@ -475,13 +528,20 @@ function hostedTerms(
   inputTokens: number,
   outputTokens: number,
 ): { readonly inputTokens: number; readonly longest: number; readonly calls: number | null } {
-  const { rereads } = request.hosted
-  if (!rereads) return { inputTokens, longest: inputTokens, calls: null }
-  const calls = hostedCallsMost({ request, config })
+  const { rereads, resultsRead = 0 } = request.hosted
   const { maxResultTokens } = config.hostedTools
+  if (!rereads) {
+    const withResults = inputTokens + resultsRead * (maxResultTokens ?? SEARCH_RESULT_TOKENS)
+    return { inputTokens: withResults, longest: withResults, calls: null }
+  }
+  const calls = hostedCallsMost({ request, config })
   const { contextTokens } = priced.capabilities
   const longest =
-    maxResultTokens === undefined ? contextTokens : Math.min(contextTokens, inputTokens + outputTokens + calls * maxResultTokens)
+    request.hosted.brings === false
+      ? Math.min(contextTokens, inputTokens + outputTokens)
+      : maxResultTokens === undefined
+        ? contextTokens
+        : Math.min(contextTokens, inputTokens + outputTokens + calls * maxResultTokens)
   return { inputTokens: (calls + 1) * Math.max(longest, inputTokens), longest: Math.max(longest, inputTokens), calls }
 }
 

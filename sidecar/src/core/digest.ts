@@ -27,7 +27,7 @@ export function chainedDigest(digests: readonly Digest[]): Digest {
 }
 
 /** First 128 bits of SHA-256, hex. */
-export function digestOf(text: string): Digest {
+export function digestOf(text: string | Uint8Array): Digest {
   return hash('sha256', text, 'hex').slice(0, DIGEST_HEX)
 }
 

@@ -54,7 +54,7 @@ const COUNTED: readonly (readonly [name: string, tokens: number, text: string])[
 
 function query(request: ModelRequest, more: Partial<InputQuery> = {}): InputQuery {
   const { messages, fixedBytes, fixedDigest, model } = request
-  return { messages, fixedBytes, fixedDigest, model, exact: null, factor: 1, ...more }
+  return { messages, fixedBytes, fixedDigest, model, exact: null, factor: 1, contextTokens: 128_000, ...more }
 }
 
 for (const [name, tokens, text] of COUNTED) {

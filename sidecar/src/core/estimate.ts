@@ -9,7 +9,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { INPUT_KINDS, inputTokens, OUTPUT_KINDS } from '@farebox/crds/usage.ts'
 import type { MeteredKind, Usage } from '@farebox/crds/usage.ts'
 import type { Digest, Driver, ExactCount } from './conversation.ts'
-import { mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
+import { isUnbounded, mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
 import { isList, isObject } from './message.ts'
 import type { ModelRequest, Json, JsonObject, Message } from './request.ts'
 import { retrievalBytes } from './retrieval.ts'
@@ -22,6 +22,17 @@ const REQUEST_FRAMING_TOKENS = 32
 /** Tokens per byte of tool schemas and frame, of which only the length is known: JSON is at most this dense in o200k. */
 const FIXED_TOKENS_PER_BYTE = 0.45
 const DIGEST_HEX_LENGTH = 32
+/** Providers call their counts estimates: so much more, in percent, is held for. */
+const COUNT_MARGIN_PERCENT = 5
+
+/** What the provider says that the input of a request comes to. */
+export interface CountedInput {
+  readonly model: string
+  /** The messages that it counted. */
+  readonly messages: readonly Message[]
+  /** All of the input; null where it gave no count. */
+  readonly tokens: number | null
+}
 
 export interface InputQuery {
   /** The messages as they will be sent. */
@@ -36,15 +47,25 @@ export interface InputQuery {
   readonly earlierTokens?: number
   /** From `FactorTable`; below 1 counts as 1. */
   readonly factor: number
+  /** The most tokens that the model reads: together, files come to no more. */
+  readonly contextTokens: number
+  /** The provider's own counts of this request, with other messages or for other models too. */
+  readonly counted?: readonly CountedInput[]
+  /** Measured as if files cost nothing. */
+  readonly withoutFiles?: boolean
 }
 
 export interface InputBound {
   /** Hard upper bound of the input, in tokens. */
   readonly bytes: number
-  /** The heuristic of it, times `factor`; at most `bytes`. A getter: copy the object by hand, not by spreading it. */
+  /** The heuristic of it, times `factor`, with files at a usual size; at most `bytes`. A getter: copy the object by hand, not by spreading it. */
   readonly heuristic: number
-  /** The heuristic at another factor; at most `bytes`. */
+  /** To hold money by: the heuristic at another factor, with files at the most that they can cost; at most `bytes`. */
   at(factor: number): number
+  /** Tokens of `bytes` that stand for files which nothing bounds but the model's context. */
+  readonly unbounded: number
+  /** Files are among what is not known, whether the provider counted them or not. */
+  readonly hasFiles: boolean
   /** Tokens that are not estimated here: an exact count, or what the provider keeps. 0 when no exact count fits. */
   readonly known: number
   /** The heuristic for what is not known, without `factor`: compare with the exact count less `known` to learn the factor. */
@@ -69,7 +90,35 @@ export function inputBound(query: InputQuery): InputBound {
   const fixedBytes = fits ? 0 : query.fixedBytes
   let bytes = known + (fits ? 0 : fixedBytes + REQUEST_FRAMING_TOKENS)
   for (const message of fresh) bytes += messageTokensBound(message, model)
-  return new LazyBound({ bytes, known, hasExact: fits, fresh, fixedBytes, query })
+  const hasFiles = query.withoutFiles !== true && holdsFiles(fresh, model)
+  const unbounded = hasFiles ? query.contextTokens : 0
+  bytes += unbounded
+  const counted = query.withoutFiles === true ? Number.POSITIVE_INFINITY : countedBound(query)
+  return new LazyBound(
+    counted < bytes
+      ? { bytes: counted, known: Math.min(known, counted), hasExact: fits, fresh, fixedBytes, query, hasFiles, unbounded: 0 }
+      : { bytes, known, hasExact: fits, fresh, fixedBytes, query, hasFiles, unbounded },
+  )
+}
+
+/** Whether there are parts that nothing but the context of the model bounds. */
+export function holdsFiles(messages: readonly Message[], model: string): boolean {
+  return messages.some((message) => message.images.some((part) => isUnbounded(part, model)))
+}
+
+/** By the provider's own count: what an edit left out of it only makes it less, and what an edit wrote is text. */
+function countedBound({ counted = [], messages, model }: InputQuery): number {
+  let least = Number.POSITIVE_INFINITY
+  for (const count of counted) {
+    if (count.model !== model || count.tokens === null) continue
+    let bound = Math.ceil((count.tokens * (100 + COUNT_MARGIN_PERCENT)) / 100)
+    if (count.messages !== messages) {
+      const known = new Set(count.messages)
+      for (const message of messages) if (!known.has(message)) bound += textTokensBound(message)
+    }
+    least = Math.min(least, bound)
+  }
+  return least
 }
 
 /** Digest over the stable bytes of the first `count` messages: 128 bits, hex. */
@@ -131,11 +180,15 @@ export function driverBytes(request: ModelRequest, messages: readonly Message[],
   return { all, retrieval, tools }
 }
 
-/** The most tokens that a message can be: the bytes of its JSON, which hold its text and more, with media by their own rule. */
+/** The most tokens that a message can be, but for files: the bytes of its JSON, which hold its text and more, with media by their own rule. */
 function messageTokensBound(message: Message, model: string): number {
-  let tokens = message.bytes.length - message.mediaBytes + MESSAGE_FRAMING_TOKENS
-  for (const part of message.images) tokens += mediaTokensBound(part, model)
+  let tokens = textTokensBound(message)
+  for (const part of message.images) if (!isUnbounded(part, model)) tokens += mediaTokensBound(part, model)
   return tokens
+}
+
+function textTokensBound(message: Message): number {
+  return message.bytes.length - message.mediaBytes + MESSAGE_FRAMING_TOKENS
 }
 
 // Fortieths of a token per UTF-16 unit, by class of character and by what stands before it: a word, a number and a mark each
@@ -373,21 +426,30 @@ function isMediaSource(key: string, value: Json | undefined): boolean {
 class LazyBound implements InputBound {
   readonly bytes: number
   readonly known: number
+  readonly unbounded: number
+  readonly hasFiles: boolean
   readonly #basis: Basis
   #freshHeuristic: number | null = null
 
   constructor(basis: Basis) {
     this.bytes = basis.bytes
     this.known = basis.known
+    this.unbounded = basis.unbounded
+    this.hasFiles = basis.hasFiles
     this.#basis = basis
   }
 
   get heuristic(): number {
-    return this.at(Math.max(1, this.#basis.query.factor))
+    return Math.min(this.bytes, this.known + Math.ceil(this.freshHeuristic * Math.max(1, this.#basis.query.factor)))
   }
 
   at(factor: number): number {
-    return Math.min(this.bytes, this.known + Math.ceil(this.freshHeuristic * factor))
+    const { fresh, query } = this.#basis
+    let files = 0
+    for (const message of fresh)
+      for (const part of message.images) if (isUnbounded(part, query.model)) files += mediaTokensUsual(part, query.model)
+    const most = this.hasFiles ? query.contextTokens : 0
+    return Math.min(this.bytes, this.known + Math.ceil((this.freshHeuristic - files) * factor) + most)
   }
 
   get freshHeuristic(): number {
@@ -411,6 +473,8 @@ interface Basis {
   readonly fresh: readonly Message[]
   readonly fixedBytes: number
   readonly query: InputQuery
+  readonly unbounded: number
+  readonly hasFiles: boolean
 }
 
 interface Digests {

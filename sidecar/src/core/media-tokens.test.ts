@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { AUDIO_TOKENS_CEILING, FILE_TOKENS_CEILING, IMAGE_TOKENS_CEILING, mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
+import { AUDIO_TOKENS_CEILING, IMAGE_TOKENS_CEILING, isUnbounded, mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
 import type { ImagePart } from './request.ts'
 
 const image = (width: number, height: number, detail: ImagePart['detail'] = 'high'): ImagePart => ({
@@ -66,7 +66,7 @@ test('what is usual is never above the bound, and equal to it where the size is 
   }
 })
 
-test('audio and files count by their bytes where those are there, by a ceiling where they are not', () => {
+test('audio counts by its bytes where those are there, by a ceiling where they are not; nothing here bounds a file', () => {
   const audio = (embeddedBytes?: number): ImagePart => ({
     kind: 'audio',
     size: null,
@@ -76,11 +76,19 @@ test('audio and files count by their bytes where those are there, by a ceiling w
   const file = (embeddedBytes?: number): ImagePart => ({ ...audio(embeddedBytes), kind: 'file' })
   assert.equal(mediaTokensBound(audio(), 'gpt-audio'), AUDIO_TOKENS_CEILING)
   assert.equal(mediaTokensBound(audio(100_000), 'gpt-audio'), 1_010)
-  assert.ok(mediaTokensBound(audio(), 'gemini-2.5-flash') >= 600 * 32, 'Gemini counts more of a second')
   assert.ok(mediaTokensBound(audio(100_000), 'gemini-2.5-flash') >= 100 * 32)
-  assert.equal(mediaTokensBound(file(), 'gpt-4o'), FILE_TOKENS_CEILING)
-  assert.equal(mediaTokensBound(file(10_000), 'gpt-4o'), 13_000)
-  assert.equal(mediaTokensBound(file(30_000_000), 'gpt-4o'), FILE_TOKENS_CEILING)
-  assert.ok(mediaTokensUsual(file(), 'gpt-4o') < FILE_TOKENS_CEILING)
+  assert.ok(mediaTokensUsual(audio(), 'gemini-2.5-flash') < 30_000)
+  assert.deepEqual(
+    [audio(), audio(100_000)].map((part) => isUnbounded(part, 'gpt-audio')),
+    [false, false],
+  )
+  assert.deepEqual(
+    [audio(), audio(100_000)].map((part) => isUnbounded(part, 'gemini-2.5-flash')),
+    [true, false],
+  )
+  for (const part of [file(), file(10_000)]) {
+    assert.equal(mediaTokensBound(part, 'gpt-4o'), Number.POSITIVE_INFINITY, 'a page may be a few bytes')
+    assert.ok(mediaTokensUsual(part, 'gpt-4o') <= 30_000)
+  }
   assert.equal(mediaTokensUsual(file(1_000), 'gpt-4o'), 4_000)
 })

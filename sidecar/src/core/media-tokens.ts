@@ -8,8 +8,7 @@ import type { ImagePart } from './request.ts'
 export const IMAGE_TOKENS_CEILING = 10_000
 /** What an image of unknown size is taken for where the ceiling leaves no room: a photo of a few megapixels. */
 const IMAGE_TOKENS_USUAL = 1_600
-/** A file by reference: providers read at most 100 pages, each as text and as an image. */
-export const FILE_TOKENS_CEILING = 300_000
+/** What a file is taken for where its measure holds no money: some ten pages, each as text and as an image. */
 const FILE_TOKENS_USUAL = 30_000
 const PAGE_TOKENS = 3_000
 /** Audio of unknown length: ten minutes at ten tokens a second. */
@@ -18,7 +17,7 @@ export const AUDIO_TOKENS_CEILING = 6_000
 const AUDIO_BYTES_PER_TOKEN = 100
 const GEMINI_AUDIO_BYTES_PER_TOKEN = 30
 const GEMINI = /^(models\/)?gemini-/
-/** PDF text is packed about as tightly as tokens are: a byte of file is at most one token of text. */
+/** PDF text is packed about as tightly as tokens are. */
 const FILE_BYTES_PER_TOKEN = 1
 
 const PATCH_PIXELS = 32
@@ -52,21 +51,22 @@ const UNKNOWN_RULES: readonly Rule[] = [
   { by: 'patches', patchesMax: IMAGE_TOKENS_CEILING, multiplier: 100 },
 ]
 
-/** The most that one part can cost, in tokens. */
-export function mediaTokensBound(part: ImagePart, model: string): number {
-  switch (part.kind) {
-    case 'image':
-      return imageTokens(part, model, IMAGE_TOKENS_CEILING)
-    case 'audio':
-      return audioTokens(part, GEMINI.test(model) ? GEMINI_AUDIO_BYTES_PER_TOKEN : AUDIO_BYTES_PER_TOKEN)
-    case 'file':
-      return part.embeddedBytes === undefined
-        ? FILE_TOKENS_CEILING
-        : Math.min(FILE_TOKENS_CEILING, PAGE_TOKENS + Math.ceil(part.embeddedBytes / FILE_BYTES_PER_TOKEN))
-  }
+/**
+ * Whether nothing but the context of its model bounds what a part costs: an empty page of a PDF is a few bytes and thousands of tokens, and
+ * Gemini follows links to films and recordings of hours.
+ */
+export function isUnbounded(part: ImagePart, model: string): boolean {
+  return part.kind === 'file' || (part.kind === 'audio' && part.embeddedBytes === undefined && GEMINI.test(model))
 }
 
-function audioTokens({ embeddedBytes }: ImagePart, bytesPerToken: number): number {
+/** The most that one part can cost, in tokens; `Infinity` where nothing bounds it. */
+export function mediaTokensBound(part: ImagePart, model: string): number {
+  if (isUnbounded(part, model)) return Number.POSITIVE_INFINITY
+  return part.kind === 'image' ? imageTokens(part, model, IMAGE_TOKENS_CEILING) : audioTokens(part, model)
+}
+
+function audioTokens({ embeddedBytes }: ImagePart, model: string): number {
+  const bytesPerToken = GEMINI.test(model) ? GEMINI_AUDIO_BYTES_PER_TOKEN : AUDIO_BYTES_PER_TOKEN
   if (embeddedBytes === undefined) return Math.ceil((AUDIO_TOKENS_CEILING * AUDIO_BYTES_PER_TOKEN) / bytesPerToken)
   return Math.ceil(embeddedBytes / bytesPerToken) + 10
 }
@@ -74,8 +74,11 @@ function audioTokens({ embeddedBytes }: ImagePart, bytesPerToken: number): numbe
 /** What one part usually costs at most: the same where its size is known, a common size where it is not. */
 export function mediaTokensUsual(part: ImagePart, model: string): number {
   if (part.kind === 'image') return imageTokens(part, model, IMAGE_TOKENS_USUAL)
-  if (part.kind === 'file') return Math.min(FILE_TOKENS_USUAL, mediaTokensBound(part, model))
-  return mediaTokensBound(part, model)
+  if (part.kind === 'audio') return audioTokens(part, model)
+  const { embeddedBytes } = part
+  return embeddedBytes === undefined
+    ? FILE_TOKENS_USUAL
+    : Math.min(FILE_TOKENS_USUAL, PAGE_TOKENS + Math.ceil(embeddedBytes / FILE_BYTES_PER_TOKEN))
 }
 
 function imageTokens(part: ImagePart, model: string, ofUnknownSize: number): number {

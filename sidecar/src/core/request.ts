@@ -95,6 +95,12 @@ export interface HostedTools {
   readonly maxCalls: number | null
   /** Whether the provider reads the whole context again after each call, and bills it. */
   readonly rereads: boolean
+  /** The fewest calls that the request can be made to stop at; absent: 1. */
+  readonly fewestCalls?: number
+  /** Calls whose results are billed as input, each once, where nothing is read again; absent: none. */
+  readonly resultsRead?: number
+  /** False: what is read again is no longer than before, since no tool adds to it. */
+  readonly brings?: false
 }
 
 export interface ModelRequest {
@@ -152,6 +158,9 @@ export interface OutputLimit {
   readonly field: string
   readonly tokens: number
 }
+
+/** Calls of hosted tools that are held for where nobody bounds them. */
+export const HOSTED_CALLS_MAX = 10
 
 export const NO_HOSTED_TOOLS: HostedTools = { tools: [], maxCalls: null, rereads: false }
 

@@ -12,6 +12,7 @@ import type { Refusal } from '../errors.ts'
 import { familyOf } from '../wire/routes.ts'
 import type { Family } from '../wire/routes.ts'
 import type { ReserveAnswer, ReserveStep } from '../store/store.ts'
+import { countedInput } from './earlier.ts'
 import { goesOnObserved, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
@@ -53,6 +54,10 @@ export async function admit(first: Turn, refusedSwap: string | null): Promise<Ad
         return { status: 'refused', turn, refusal: decision.refusal, percent: percentOf(turn) }
       if (decided === null) {
         if (decision.status === 'end') return { status: 'ended', turn, decision }
+        if (decision.status === 'count') {
+          turn = await reread({ ...turn, counted: [...(turn.counted ?? []), await countedInput(turn, decision)] })
+          continue
+        }
         if (decision.status !== 'wait') throw new TypeError('a decision to go has a plan')
         if (round === 0) {
           turn = await reread(turn) // who was in the way may be gone since it was read, and would wake nobody
@@ -130,6 +135,8 @@ function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
     serverOf: (downgrade) => serverOf(turn, downgrade),
     mayEdit: !gateway.uneditable.has(turn.conversationId),
     earlierTokens: turn.earlierTokens,
+    mayCount: turn.wire.counts !== undefined && policy.config.mode === 'Enforce',
+    counted: turn.counted ?? [],
     failedSwaps: refusedSwap === null ? failedSwaps : new Set([...failedSwaps, refusedSwap]),
     newId: gateway.newId,
   }

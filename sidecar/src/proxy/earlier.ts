@@ -1,9 +1,11 @@
 /**
- * How long the part of a request is that only the provider has: history that it keeps, items and prompts that are only named. Where the
- * conversation's last exact count ends with the very response that is gone on from, that is it; else the provider is asked, which costs
- * nothing; and where it does not say, a whole context is held for.
+ * How long the part of a request is that only the provider can read: files, history that it keeps, items and prompts that are only named.
+ * Where the conversation's last exact count ends with the very response that is gone on from, that is the history; else the provider is
+ * asked, which costs nothing; and where it does not say, a whole context is held for.
  */
 import { responseDigest } from '../core/chain.ts'
+import type { ToCount } from '../core/decide.ts'
+import type { CountedInput } from '../core/estimate.ts'
 import { scopeOf } from '../core/identify.ts'
 import { assumedFactor } from '../core/token-factor.ts'
 import { sentHeaders } from './exchange.ts'
@@ -11,6 +13,8 @@ import type { Turn } from './exchange.ts'
 
 /** A count that takes longer is not waited for. */
 const COUNT_WITHIN_MS = 5_000
+/** The provider reads files before it counts them. */
+const FILE_COUNT_WITHIN_MS = 15_000
 const ATTEMPTS_MAX = 2
 const ANSWER_BYTES_MAX = 64 * 1024
 
@@ -27,12 +31,22 @@ export async function earlierTokens(turn: Turn): Promise<number> {
     haveSameTokens(exact.model, request.model) &&
     exact.response === digestOfResponse(turn, request.earlier.id)
   if (isCounted && exact !== null) return exact.inputTokens + exact.outputTokens
+  return (await countOf(turn, {}, COUNT_WITHIN_MS)) ?? contextTokens(turn)
+}
+
+/** The provider's own count of the turn's input, as `toCount` has it. */
+export async function countedInput(turn: Turn, toCount: ToCount): Promise<CountedInput> {
+  return { ...toCount, tokens: await countOf(turn, toCount, FILE_COUNT_WITHIN_MS) }
+}
+
+/** Null where the provider does not say. */
+async function countOf(turn: Turn, change: Partial<ToCount>, withinMs: number): Promise<number | null> {
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    const count = await askProvider(turn)
+    const count = await askProvider(turn, change, withinMs)
     if (count.status === 'counted') return count.tokens
     if (count.status === 'refused') break
   }
-  return contextTokens(turn)
+  return null
 }
 
 /** Whether a count of one model's tokens is one of the other's. */
@@ -59,7 +73,7 @@ type Count =
   /** Asked again, it may have one. */
   | { readonly status: 'failed' }
 
-function askProvider(turn: Turn): Promise<Count> {
+function askProvider(turn: Turn, change: Partial<ToCount>, withinMs: number): Promise<Count> {
   const { gateway, upstream, request, call, wire } = turn
   const { counts } = wire
   if (counts === undefined) return Promise.resolve({ status: 'refused' })
@@ -70,13 +84,13 @@ function askProvider(turn: Turn): Promise<Count> {
     const timer = setTimeout(() => {
       handle.abort()
       resolve({ status: 'failed' })
-    }, COUNT_WITHIN_MS)
+    }, withinMs)
     const done = (count: Count): void => {
       clearTimeout(timer)
       resolve(count)
     }
     const handle = gateway.upstreams.call(
-      { baseUrl: upstream.baseUrl, method: 'POST', headers: sentHeaders(turn), ...counts.ask(request, call) },
+      { baseUrl: upstream.baseUrl, method: 'POST', headers: sentHeaders(turn), ...counts.ask(request, call, change) },
       {
         head: (statusCode) => {
           status = statusCode

@@ -20,10 +20,12 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   const { contract } = terms
   const cap = turn.balances.find((balance) => balance.account === decision.account)?.kind ?? 'conversation'
   const end: End = cap === 'workload' ? 'Refuse' : (contract.ladder.find((step) => step.rung === 'EndConversation')?.end ?? 'Refuse')
-  if (end === 'Reset' && cap === 'conversation' && mayResetHere(turn)) {
+  const { attachment } = decision
+  if (end === 'Reset' && cap === 'conversation' && attachment?.fitsAfresh !== false && mayResetHere(turn)) {
     const next = await openNextSession(turn, 'budget')
     if (next !== null) return next
   }
+  if (attachment !== undefined) return refuseAttachment(turn, decision.percent, attachment.param)
   // One file or picture that is too dear says nothing of what else the conversation can afford.
   const isTooDear = decision.reason === 'fit' && UNTALKED_WIRES.has(turn.request.wire)
   if (isTooDear) gateway.log.info({ conversation: conversationId, wire: turn.request.wire }, 'a call is too dear for what is left')
@@ -71,6 +73,19 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   turn.outgoing.end(answer.body)
   return null
 }
+
+/** An attachment that is too dear says nothing of what else the conversation can afford: it goes on. */
+function refuseAttachment(turn: Turn, percent: number, param: string): null {
+  const { gateway, conversation, terms } = turn
+  gateway.metrics.turns.add([terms.contract.tier, 'refused'])
+  const { rungs, reason } = conversation
+  const headers = stateHeaders(turn, { rung: rungs.at(-1) ?? 'None', percent, reason, maxOutput: null })
+  refuse(turn, { code: 'conversation_budget_exhausted', message: ATTACHMENT_TOO_LARGE, param }, headers)
+  return null
+}
+
+const ATTACHMENT_TOO_LARGE =
+  'The attachment is too large for what is left of this budget. Without it, or with a smaller one, the conversation goes on.'
 
 /**
  * A reset needs a place where history may be cut, and waits for a new task where the tier says so. Where a session has spent nothing, the

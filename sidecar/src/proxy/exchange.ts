@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { NoticeOccasion, Upstream } from '@farebox/crds/sidecar-config.ts'
 import type { Conversation, ConversationId, Digest, PendingNotice, UserId } from '../core/conversation.ts'
 import type { HeaderReader } from '../core/identify.ts'
+import type { CountedInput } from '../core/estimate.ts'
 import { noticesFor } from '../core/notices.ts'
 import type { ModelRequest } from '../core/request.ts'
 import type { Balance, CapDraw, Terms } from '../core/terms.ts'
@@ -52,6 +53,8 @@ export interface Turn extends Call {
   readonly balances: readonly Balance[]
   /** The most tokens of the history that the provider keeps; 0 where there is none. */
   readonly earlierTokens: number
+  /** What the provider was asked to count of this request so far; absent: nothing. */
+  readonly counted?: readonly CountedInput[]
 }
 
 /** The state of a conversation as answer headers; a raw list. */

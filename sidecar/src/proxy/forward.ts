@@ -6,15 +6,15 @@ import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { costOfAnswer } from '../core/cost.ts'
+import { COST_MAX, costOfAnswer } from '../core/cost.ts'
 import type { AnswerFacts, Message, RequestChange } from '../core/request.ts'
 import { assumedFactor } from '../core/token-factor.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
-import type { AnswerStream, Objection, ReadAnswer } from '../wire/wire.ts'
+import type { AnswerStream, Objection, ReadAnswer, WireFacts } from '../wire/wire.ts'
 import type { Admitted } from './admit.ts'
 import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
-import { rawHeader, responseHeaders, withoutQueryKey } from './headers.ts'
+import { headersElsewhere, rawHeader, responseHeaders, withoutQueryKey } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
@@ -46,7 +46,7 @@ export type CallEnd =
       readonly status: 'settle'
       readonly usage: Usage
       readonly source: UsageSource
-      readonly facts: AnswerFacts | null
+      readonly facts: WireFacts | null
       readonly message: Message | null
       /** All that was said, in order. */
       readonly messages: readonly Message[]
@@ -152,6 +152,7 @@ class Call {
     const change = changeOf(this.#admitted, this.#options.injectUsage)
     const body = wire.render(request, change, { ...call, upstream })
     const path = heldKey === null ? wire.path({ ...call, upstream }, change) : withoutQueryKey(wire.path({ ...call, upstream }, change))
+    const headers = sentHeaders({ ...this.#turn, heldKey })
     outgoing.on('close', this.#onClientClose)
     outgoing.on('drain', this.#onClientDrain)
     gateway.metrics.inFlight.inc()
@@ -160,7 +161,7 @@ class Call {
         baseUrl: upstream.baseUrl,
         path,
         method: 'POST',
-        headers: sentHeaders({ ...this.#turn, heldKey }),
+        headers: upstream === this.#turn.upstream ? headers : headersElsewhere(headers),
         body,
       },
       {
@@ -329,12 +330,17 @@ class Call {
     const { facts, message, messages = message === null ? [] : [message] } = answer
     const said = { facts, message, messages, noticed }
     if (facts.usage === null) return { ...this.#partial(), ...said }
+    const cost = this.#costOf(facts.usage, facts)
+    if (cost > COST_MAX) {
+      this.#turn.gateway.metrics.doubts.add(['invalid'])
+      return { status: 'charge' }
+    }
     return {
       status: 'settle',
       usage: facts.usage,
       source: facts.isEstimate === true ? 'estimated' : 'exact',
       ...said,
-      cost: this.#costOf(facts.usage, facts),
+      cost,
     }
   }
 

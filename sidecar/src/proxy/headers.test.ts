@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeConfig } from '../../../test/support/make.ts'
-import { ownHeadersOf, requestHeaders, withKey, withoutQueryKey } from './headers.ts'
+import { headersElsewhere, ownHeadersOf, requestHeaders, withKey, withoutQueryKey } from './headers.ts'
+import { routeOf } from './server.ts'
 
 const UPSTREAM = 'http://provider/v1'
 const sent = (config: ReturnType<typeof makeConfig>, raw: readonly string[]): readonly string[] =>
@@ -46,9 +47,25 @@ test('Google takes a held key in its own header, and no other beside it', () => 
   assert.deepEqual(withKey(sent, 'real', 'google'), ['accept', '*/*', 'x-goog-api-key', 'real'])
 })
 
+test('what would make another request of it, or leave the usage out of its answer, does not reach the provider', () => {
+  const raw = ['X-HTTP-Method-Override', 'POST', 'x-method-override', 'POST', 'X-Goog-FieldMask', 'candidates', 'accept', '*/*']
+  assert.deepEqual(sent(makeConfig(UPSTREAM), raw), ['accept', '*/*'])
+})
+
+test('another provider than the one that was asked learns nothing of the account there', () => {
+  assert.deepEqual(headersElsewhere(['OpenAI-Organization', 'org', 'Cookie', 's=1', 'accept', '*/*']), ['accept', '*/*'])
+})
+
+test('a target without a path names its upstream without the query, which may hold a key', () => {
+  assert.deepEqual(routeOf('/gemini?key=secret'), { upstream: 'gemini', path: '/' })
+  assert.deepEqual(routeOf('/gemini?key=se/cret'), { upstream: 'gemini', path: '/' })
+  assert.deepEqual(routeOf('/gemini/v1beta/models?a=/b'), { upstream: 'gemini', path: '/v1beta/models?a=/b' })
+})
+
 test('a key in the query goes, and nothing else of it', () => {
   assert.equal(withoutQueryKey('/m:g?alt=sse&key=app&fields=a%2Cb'), '/m:g?alt=sse&fields=a%2Cb')
   assert.equal(withoutQueryKey('/m:g?key=app'), '/m:g')
   assert.equal(withoutQueryKey('/m:g?%6Bey=app&keys=1'), '/m:g?keys=1')
   assert.equal(withoutQueryKey('/m:g'), '/m:g')
+  assert.equal(withoutQueryKey('/m:g?$key=app&%24KEY=b&access_token=c&oauth%5Ftoken=d&alt=sse'), '/m:g?alt=sse')
 })

@@ -1,5 +1,6 @@
 /** Raw header lists (name, value, name, value): what goes to the provider and what comes back to the client. */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { parameterName } from '../wire/query.ts'
 import type { Family } from '../wire/routes.ts'
 import { withoutKey } from './held-key.ts'
 
@@ -19,6 +20,11 @@ const REQUEST_DROPPED = new Set([
   'proxy-authorization',
   'proxy-authenticate',
   'proxy-connection',
+  // Who honours these takes the request for another one than was read here: of another method, or with its usage left out of the answer.
+  'x-http-method-override',
+  'x-http-method',
+  'x-method-override',
+  'x-goog-fieldmask',
   'baggage', // carries ids of conversations and users, which are not the provider's business
 ])
 const RESPONSE_DROPPED = new Set([
@@ -63,10 +69,11 @@ export function withoutQueryKey(path: string): string {
   const kept = path
     .slice(query + 1)
     .split('&')
-    .filter((parameter) => !QUERY_KEY.test(parameter))
+    .filter((parameter) => !QUERY_KEYS.has(parameterName(parameter)))
   return kept.length === 0 ? path.slice(0, query) : `${path.slice(0, query)}?${kept.join('&')}`
 }
-const QUERY_KEY = /^(key|%6bey|k%65y|ke%79)(=|$)/i
+/** https://cloud.google.com/apis/docs/system-parameters; each may have a dollar in front. */
+const QUERY_KEYS: ReadonlySet<string> = new Set(['key', 'access_token', 'oauth_token'])
 
 const GOOGLE_KEY_HEADER = 'x-goog-api-key'
 /** Where a client's key is: one of these for each kind of provider. */
@@ -85,6 +92,19 @@ export function withKey(headers: readonly string[], key: string, family: Family 
   }
   if (family === 'google') return [...others, GOOGLE_KEY_HEADER, key]
   return [...others, 'authorization', `Bearer ${key}`, ...bare.flatMap((name) => [name, key])]
+}
+
+/** Names an account at the provider that was asked, or is a secret between it and the app. */
+const ACCOUNT_HEADERS = new Set(['openai-organization', 'openai-project', 'anthropic-workspace-id', 'x-goog-user-project', 'cookie'])
+
+/** The headers as another provider than the one that was asked gets them. A raw list. */
+export function headersElsewhere(headers: readonly string[]): string[] {
+  const kept: string[] = []
+  for (let index = 0; index + 1 < headers.length; index += 2) {
+    const name = headers[index] as string
+    if (!ACCOUNT_HEADERS.has(name.toLowerCase())) kept.push(name, headers[index + 1] as string)
+  }
+  return kept
 }
 
 /**

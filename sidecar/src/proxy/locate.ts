@@ -32,6 +32,10 @@ export async function locate(exchange: Call, known: NamedConversation | null = n
   const user = identity.rawUser === null ? null : gateway.hasher.user(config, identity.rawUser)
   const named = known ?? (await nameConversation(exchange, identity, user))
   if (named === null) return { status: 'refused', refusal: ID_REQUIRED }
+  if (await goesOnFromAnother(exchange, named.id, user)) {
+    const refusal: Refusal = { code: 'identity_rejected', message: OF_ANOTHER_USER, param: request.earlier?.kind ?? 'input' }
+    if (!goesOnObserved(exchange, refusal)) return { status: 'refused', refusal }
+  }
   const contract = config.contracts[identity.tier]
   if (contract === undefined) return { status: 'refused', refusal: { code: 'policy_unavailable' } }
   const newest = await gateway.contracts.newest(contract)
@@ -66,8 +70,7 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
   const nowMs = gateway.nowMs()
   const found = snapshot.conversation
   if (found !== null && found.user !== null && unplaced.user !== null && found.user !== unplaced.user) {
-    const message = 'This conversation belongs to another user.'
-    const refusal: Refusal = { code: 'identity_rejected', message, param: 'x-farebox-user' }
+    const refusal: Refusal = { code: 'identity_rejected', message: OF_ANOTHER_USER, param: 'x-farebox-user' }
     if (!goesOnObserved(unplaced, refusal)) return { status: 'refused', refusal }
   }
   const user = found?.user ?? unplaced.user
@@ -161,6 +164,27 @@ async function nameConversation(exchange: Call, identity: Identity, user: UserId
   }
 }
 
+/**
+ * Whether the request goes on from what the provider keeps of another user, under whatever name and in whatever tier: then it would read
+ * what that user said.
+ */
+async function goesOnFromAnother({ gateway, policy, request }: Call, own: ConversationId, user: UserId | null): Promise<boolean> {
+  const names = [...(request.earlier === null ? [] : [request.earlier.id]), ...(request.keptNames ?? []).slice(-KEPT_LOOKED_UP_MAX)]
+  if (user === null) return false
+  const { config } = policy
+  const scopes = Object.keys(config.contracts).map((tier) => `${scopeOf(config)}/${tier}`)
+  const nowMs = gateway.nowMs()
+  for (const name of new Set(names)) {
+    const digests = scopes.map((scope) => responseDigest(name, gateway.chainKey, scope))
+    const found = await gateway.store.findByChain(digests, nowMs)
+    if (found === null || found === own) continue
+    const { conversation } = await gateway.store.read({ conversation: found, accounts: [], nowMs })
+    if (conversation !== null && conversation.user !== null && conversation.user !== user) return true
+  }
+  return false
+}
+
+const OF_ANOTHER_USER = 'This conversation belongs to another user.'
 /** A window holds one compaction, or a few that were made one after the other. */
 const KEPT_LOOKED_UP_MAX = 8
 const ID_REQUIRED: Refusal = { code: 'conversation_id_required', param: 'x-farebox-conversation' }

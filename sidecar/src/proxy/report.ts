@@ -16,6 +16,8 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
   reportMoney(turn, plan.priced, settled, end.status === 'settle' ? end.usage : null)
   if (end.status === 'settle') {
     if (end.source !== 'exact') metrics.partial.add([end.source])
+    if (end.facts?.usageInvalid === true) metrics.doubts.add(['invalid'])
+    else if (end.facts?.usageClamped === true) metrics.doubts.add(['clamped'])
   } else metrics.partial.add(['estimated'])
   metrics.turns.add([tier, end.status])
   metrics.turnSeconds.observe([tier], (gateway.nowMs() - turn.startedAtMs) / 1000)

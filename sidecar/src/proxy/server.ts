@@ -99,7 +99,8 @@ function familyAsked(policy: Policy | null, target: string): Family {
 /** `/openai/v1/chat/completions` -> `openai` and `/v1/chat/completions`. */
 export function routeOf(target: string): { readonly upstream: string; readonly path: string } {
   const slash = target.indexOf('/', 1)
-  if (slash < 0) return { upstream: target.slice(1), path: '/' }
+  // Of a target without a path only its name: the query may hold a key, and the name is logged.
+  if (slash < 0 || pathOnly(target).length < slash) return { upstream: pathOnly(target).slice(1), path: '/' }
   return { upstream: target.slice(1, slash), path: target.slice(slash) }
 }
 

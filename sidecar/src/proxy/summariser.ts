@@ -10,6 +10,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
 import type { Conversation } from '../core/conversation.ts'
 import type { Cut } from '../core/edit-log.ts'
+import { COST_MAX } from '../core/cost.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt } from '../core/ladder.ts'
@@ -124,7 +125,8 @@ export class Summariser {
       }
       const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, turn.request)
       const usage = read?.facts.usage ?? null
-      const cost = usage === null ? task.hold : costOf(usage, task.priced.pricesFor(inputTokens(usage), read?.facts.serviceTier ?? null))
+      const billed = usage === null ? null : costOf(usage, task.priced.pricesFor(inputTokens(usage), read?.facts.serviceTier ?? null))
+      const cost = billed === null || billed > COST_MAX ? task.hold : billed
       const text = read?.message === null || read?.message === undefined ? '' : contentText(read.message)
       const message = summaryMessage({
         text,

@@ -183,7 +183,9 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
       end.status === 'settle' && end.source === 'exact' && end.facts?.isSum !== true && turn.request.messages.length > 0 ? end.usage : null
     const responseId = end.status === 'settle' ? (end.facts?.responseId ?? null) : null
     const response = responseId === null ? null : digestOfResponse(turn, responseId)
-    const kept = end.status === 'settle' ? (end.facts?.keptNames ?? []).map((name) => digestOfResponse(turn, name)) : []
+    // What is kept under a name of its own is found again by that, too.
+    const ownName = turn.request.earlier?.kind === 'conversation' ? [turn.request.earlier.id] : []
+    const kept = end.status === 'settle' ? [...ownName, ...(end.facts?.keptNames ?? [])].map((name) => digestOfResponse(turn, name)) : []
     const cost = end.status === 'charge' ? granted : end.cost
     const nowMs = gateway.nowMs()
     const drivers =
@@ -219,6 +221,7 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
     if (
       exactUsage !== null &&
       turn.earlierTokens === 0 &&
+      !plan.bound.hasFiles &&
       change.exact !== undefined &&
       gateway.factors.wants(plan.model, plan.bound.bytes - plan.bound.known)
     )

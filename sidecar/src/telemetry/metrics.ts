@@ -48,6 +48,7 @@ export class Metrics {
     'outcome',
   ])
   readonly partial = this.#counter('farebox_partial_settlements_total', 'Turns settled without the final word of the provider', ['source'])
+  readonly doubts = this.#counter('farebox_doubtful_usages_total', 'Usages of providers that cannot be as they are', ['doubt'])
   readonly savedBytes = this.#counter('farebox_saved_bytes_total', 'Bytes of history that shaping kept from the provider', ['tier'])
   readonly waits = this.#counter('farebox_money_waits_total', 'Calls that waited for money held by others', ['outcome'])
   readonly configs = this.#counter('farebox_config_changes_total', 'Configs received', ['outcome'])

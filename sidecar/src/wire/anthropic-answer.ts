@@ -1,19 +1,17 @@
 /** Whole answers of Anthropic Messages: what one says, a notice at its end, and answers of our own making. */
-import type { OtherUsage } from '../core/cost.ts'
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
+import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted } from './answer-reading.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
 import { readAnthropicUsage, readServed } from './anthropic-usage.ts'
-import { elementRanges, memberRanges } from './json-scan.ts'
-import type { Range } from './json-scan.ts'
-import { errorCode, NO_FACTS } from './openai-answer.ts'
-import type { UsageReading } from './usage-reading.ts'
+import { elementRanges } from './json-scan.ts'
+import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import type { ReadAnswer } from './wire.ts'
 
 /** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
 export function readAnthropicAnswer(body: Buffer): ReadAnswer {
-  const answer = parsedObject(body)
-  if (answer === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, readable: false }
+  const answer = objectAt(body)
+  if (answer === null) return unreadable(body)
   const blocks = objectsIn(answer['content'])
   const reading = readAnthropicUsage(answer['usage'])
   const error = errorCode(answer['error'])
@@ -22,13 +20,10 @@ export function readAnthropicAnswer(body: Buffer): ReadAnswer {
       model: textOrNull(answer['model']),
       serviceTier: readServed(answer['usage']),
       responseId: null,
-      usage: reading.usage,
-      ...othersOf(reading),
-      usageClamped: reading.clamped,
-      usageInvalid: reading.invalid,
+      ...usageFacts(reading),
       finishReason: textOrNull(answer['stop_reason']),
       toolNames: blocks.flatMap(calledName),
-      outputBytes: blocks.reduce((sum, block) => sum + writtenBytes(block), 0),
+      outputBytes: blocks.reduce((sum, block) => sum + writtenIn(block), 0),
       error,
     },
     message: messageFromBlocks(blocks),
@@ -45,18 +40,15 @@ export const PROSE_STOPS: ReadonlySet<Json | undefined> = new Set(['end_turn', '
  */
 export function addAnthropicNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
-  const answer = parsedObject(body)
+  const answer = objectAt(body)
   const content = answer?.['content']
   if (answer === null || !isList(content) || !PROSE_STOPS.has(answer['stop_reason'])) return unchanged
   if (content.some((block) => isObject(block) && block['type'] === 'tool_use')) return unchanged
   const last = content.findLastIndex((block) => isObject(block) && isSpoken(block))
   if (last < 0) return unchanged
-  const whole = { start: body.indexOf('{'), end: body.length }
-  const block = elementRanges(body, memberOf(body, whole, 'content'))[last]
+  const block = elementRanges(body, memberRange(body, wholeOf(body), 'content'))[last]
   if (block === undefined) return unchanged
-  const closingQuote = memberOf(body, block, 'text').end - 1
-  const added = Buffer.from(JSON.stringify(text).slice(1, -1))
-  return { body: Buffer.concat([body.subarray(0, closingQuote), added, body.subarray(closingQuote)]), added: true }
+  return { body: withInserted(body, memberRange(body, block, 'text').end - 1, text), added: true }
 }
 
 /** An answer that no model made: `text` as a message that ended by itself and used nothing. Never for callers who expect JSON. */
@@ -106,11 +98,6 @@ export function eventText(data: JsonObject & { readonly type: string }): string 
   return `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`
 }
 
-/** What a call used beside the pass that gave its answer, where it used anything. */
-export function othersOf({ others }: UsageReading): { readonly others?: readonly OtherUsage[] } {
-  return others === undefined ? {} : { others }
-}
-
 /** Text that a user reads. */
 export function isSpoken(block: JsonObject): boolean {
   return block['type'] === 'text' && typeof block['text'] === 'string' && block['text'] !== ''
@@ -135,33 +122,9 @@ function calledName(block: JsonObject): readonly string[] {
 }
 
 /** What the model wrote of a block; results of the provider's own tools it did not. */
-function writtenBytes(block: JsonObject): number {
+function writtenIn(block: JsonObject): number {
   const { text, thinking, input } = block
   if (typeof text === 'string') return Buffer.byteLength(text)
   if (typeof thinking === 'string') return Buffer.byteLength(thinking)
   return input === undefined ? 0 : Buffer.byteLength(JSON.stringify(input))
-}
-
-function objectsIn(value: Json | undefined): readonly JsonObject[] {
-  return isList(value) ? value.filter(isObject) : []
-}
-
-function textOrNull(value: Json | undefined): string | null {
-  return typeof value === 'string' ? value : null
-}
-
-function parsedObject(body: Buffer): JsonObject | null {
-  let value: Json
-  try {
-    value = JSON.parse(body.toString('utf8'))
-  } catch {
-    return null // not JSON: passed on all the same, and not metered by its word
-  }
-  return isObject(value) ? value : null
-}
-
-function memberOf(body: Buffer, object: Range, name: string): Range {
-  const range = memberRanges(body, object).get(name)
-  if (range === undefined) throw new TypeError(`an object that was parsed must have its field ${name}`)
-  return range
 }

@@ -6,8 +6,10 @@ import { canonicalJson } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
 import { DOCUMENT_NAME, RETRIEVAL_NAME } from '../core/retrieval.ts'
-import { imageSize } from './image-size.ts'
-import { parseValid } from './json-keys.ts'
+import { mediaPart, mediaWith } from './embedded-media.ts'
+import type { MediaPart } from './embedded-media.ts'
+import { parseValidObject } from './json-keys.ts'
+import { textOrNull } from './json-values.ts'
 
 /** For how long the app asks the provider to keep what stands up to a block, at most. */
 export type CacheMark = 'none' | 'short' | 'long'
@@ -69,7 +71,7 @@ export class AnthropicMessage implements Message {
 
   constructor(role: 'user' | 'assistant' | 'system', bytes: Uint8Array | null, json: JsonObject) {
     const blocks = blocksOf(json['content'])
-    const media = mediaOf(blocks)
+    const media = mediaWith(mediaOf(blocks))
     this.answers = blocks.flatMap((block) => (isResult(block) ? [block.tool_use_id] : []))
     this.role = this.answers.length > 0 ? 'tool' : role
     this.toolCalls = role === 'assistant' ? blocks.flatMap(callOf) : NONE
@@ -97,7 +99,7 @@ export class AnthropicMessage implements Message {
   }
 
   get json(): JsonObject {
-    this.#json ??= readAgain(this.bytes)
+    this.#json ??= parseValidObject(this.bytes)
     return this.#json
   }
 
@@ -153,12 +155,6 @@ function read(json: Json, bytes: Uint8Array | null): AnthropicMessage | null {
   if (!isObject(json)) return null
   const { role } = json
   return role === 'user' || role === 'assistant' || role === 'system' ? new AnthropicMessage(role, bytes, json) : null
-}
-
-function readAgain(bytes: Uint8Array): JsonObject {
-  const json = parseValid(bytes)
-  if (!isObject(json)) throw new TypeError('a message that was read is an object')
-  return json
 }
 
 function blocksOf(content: Json | undefined): readonly JsonObject[] {
@@ -277,32 +273,12 @@ function unmarkedBlock(block: Json): Json {
   return isList(rest['content']) ? { ...rest, content: rest['content'].map(unmarkedBlock) } : rest
 }
 
-interface Media {
-  readonly parts: readonly ImagePart[]
-  /** Characters of base64, which stand in the message one byte each, or more. */
-  readonly bytes: number
+function mediaOf(blocks: readonly JsonObject[]): readonly MediaPart[] {
+  return blocks.flatMap((block) => (block['type'] === 'tool_result' ? mediaOf(blocksOf(block['content'])) : (mediaIn(block) ?? NONE)))
 }
 
-function mediaOf(blocks: readonly JsonObject[]): Media {
-  const parts: ImagePart[] = []
-  let bytes = 0
-  const add = (block: JsonObject): void => {
-    if (block['type'] === 'tool_result') return blocksOf(block['content']).forEach(add)
-    const part = mediaPart(block)
-    if (part === null) return
-    parts.push(part.part)
-    bytes += part.bytes
-  }
-  blocks.forEach(add)
-  return { parts, bytes }
-}
-
-function mediaPart(block: JsonObject): { readonly part: ImagePart; readonly bytes: number } | null {
-  const { type, source } = block
+function mediaIn({ type, source }: JsonObject): MediaPart | null {
   const kind = type === 'image' ? 'image' : type === 'document' || type === 'container_upload' ? 'file' : null
   if (kind === null || (isObject(source) && DOCUMENT_TEXTS.has(source['type']))) return null
-  const data = isObject(source) && source['type'] === 'base64' ? source['data'] : null
-  if (typeof data !== 'string') return { part: { kind, size: null, detail: 'auto' }, bytes: 0 }
-  const size = kind === 'image' ? imageSize(data) : null
-  return { part: { kind, size, detail: 'auto', embeddedBytes: Math.floor((data.length * 3) / 4) }, bytes: data.length }
+  return mediaPart(kind, isObject(source) && source['type'] === 'base64' ? textOrNull(source['data']) : null)
 }

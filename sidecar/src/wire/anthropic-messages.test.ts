@@ -4,11 +4,13 @@ import * as fc from 'fast-check'
 import type { Json, JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import { messagesWire, parseMessagesRequest, renderMessagesRequest } from './anthropic-messages.ts'
-import { objectTexts } from './testing.ts'
+import { changedIn, objectTexts } from './testing.ts'
 import type { CallContext, ParsedRequest } from './wire.ts'
 
 const HI = { role: 'user', content: 'Hi' }
 const TOOL = { name: 'look_up', input_schema: { type: 'object' } }
+/** A message that changes what tools there are. */
+const adding = (tool: JsonObject): JsonObject => ({ role: 'system', content: [{ type: 'tool_addition', tool }] })
 const SEARCH = { type: 'web_search_20260318', name: 'web_search' }
 const FETCH = { type: 'web_fetch_20260318', name: 'web_fetch' }
 const MARK = { type: 'ephemeral' }
@@ -26,12 +28,7 @@ const request = (more: JsonObject = {}): Promise<ModelRequest> =>
 /** The fields that `change` leaves different from the request's own, `undefined` for one that is gone. */
 async function rendered(more: JsonObject, change: RequestChange): Promise<Record<string, Json | undefined>> {
   const original = await request(more)
-  const before: JsonObject = JSON.parse(original.body.toString())
-  const after: JsonObject = JSON.parse(renderMessagesRequest(original, change).toString('utf8'))
-  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])]
-  return Object.fromEntries(
-    names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name])).map((name) => [name, after[name]]),
-  )
+  return changedIn(original.body, renderMessagesRequest(original, change))
 }
 
 describe('what is read', () => {
@@ -96,14 +93,40 @@ describe('what is read', () => {
       { messages: [{ role: 'user', content: [{ type: 'text', text: 'x', cache_control: MARK }] }] },
       { cacheWrites: 'short' },
     ],
-    'a search without bound': [{ tools: [SEARCH] }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: true } }],
+    'a search without bound': [{ tools: [SEARCH] }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: true, fewestCalls: 1 } }],
     'tools of the provider with bounds': [
       { tools: [{ ...SEARCH, max_uses: 3 }, { ...FETCH, max_uses: 2 }, TOOL] },
-      { hosted: { tools: ['webSearch'], maxCalls: 5, rereads: true } },
+      { hosted: { tools: ['webSearch'], maxCalls: 5, rereads: true, fewestCalls: 2 } },
     ],
     'running code': [
       { tools: [{ type: 'code_execution_20260521', name: 'code_execution' }] },
-      { hosted: { tools: ['codeContainer'], maxCalls: null, rereads: true } },
+      { hosted: { tools: ['codeContainer'], maxCalls: null, rereads: true, fewestCalls: 10 } },
+    ],
+    'running code, which takes no bound': [
+      {
+        tools: [
+          { ...SEARCH, max_uses: 1 },
+          { type: 'code_execution_20260521', name: 'code_execution', max_uses: 0 },
+        ],
+      },
+      { hosted: { tools: ['webSearch', 'codeContainer'], maxCalls: null, rereads: true, fewestCalls: 10 } },
+    ],
+    'a tool of the provider that a message adds': [
+      { messages: [HI, adding({ type: 'tool_definition', definition: { ...SEARCH, max_uses: 2 } })] },
+      { hosted: { tools: ['webSearch'], maxCalls: 2, rereads: true, fewestCalls: 10 } },
+    ],
+    'a tool of the app that a message adds': [
+      { messages: [HI, adding({ type: 'tool_definition', definition: TOOL })] },
+      { hosted: NO_HOSTED_TOOLS },
+    ],
+    'a compaction by the provider, which reads all once more': [
+      { context_management: { edits: [{ type: 'compact_20260112' }] } },
+      { hosted: { tools: [], maxCalls: 1, rereads: true, brings: false } },
+    ],
+    'a compaction on demand': [{ compaction: { type: 'summarize' } }, { hosted: { tools: [], maxCalls: 1, rereads: true, brings: false } }],
+    'an edit that only leaves out': [
+      { context_management: { edits: [{ type: 'clear_tool_uses_20250919' }] } },
+      { hosted: NO_HOSTED_TOOLS },
     ],
   }
   for (const [what, [more, expected]] of Object.entries(readings))
@@ -134,6 +157,9 @@ describe('what is read', () => {
     { thread: { type: 'continue', previous_message_id: 'msg_1' } },
     { mcp_servers: [{ type: 'url', url: 'https://example.com', name: 'x' }] },
     { tools: [{ type: 'advisor_20260301', name: 'advisor' }] },
+    { fallbacks: [{ model: 'claude-opus-4-5' }] },
+    { messages: [HI, adding({ type: 'tool_definition', definition: { type: 'advisor_20260301', name: 'advisor' } })] },
+    { messages: [HI, adding({ type: 'mcp_toolset', name: 'x' })] },
   ]
   for (const more of unmetered)
     test(`says that ${Object.keys(more)[0]} cannot be metered`, async () => {
@@ -288,4 +314,23 @@ test('a prompt of ours is a plain request', async () => {
     messages: [{ role: 'user', content: 'Text' }],
     thinking: { type: 'disabled' },
   })
+})
+
+test('the provider is asked to count what fills the window, beside the call', async () => {
+  const call: CallContext = {
+    upstream: { provider: 'anthropic', outputLimitField: 'max_tokens', deployments: [] },
+    path: '/messages?beta=true',
+    contentType: 'application/json',
+  }
+  const original = await request({ system: 'Be kind.', tools: [TOOL], stream: true, metadata: { user_id: 'u' }, temperature: 1 })
+  const asked = messagesWire.counts?.ask(original, call, { model: 'claude-haiku-4-5' })
+  assert.equal(asked?.path, '/messages/count_tokens?beta=true')
+  assert.deepEqual(JSON.parse(asked?.body.toString() ?? ''), {
+    model: 'claude-haiku-4-5',
+    messages: [HI],
+    system: 'Be kind.',
+    tools: [TOOL],
+  })
+  assert.equal(messagesWire.counts?.read(Buffer.from('{"input_tokens": 31}')), 31)
+  assert.equal(messagesWire.counts?.read(Buffer.from('{"error": {}}')), null)
 })

@@ -2,27 +2,38 @@
  * Anthropic Messages requests: bytes -> `ModelRequest`, and changes of it back into bytes. https://platform.claude.com/docs/en/api/messages
  * A change splices fields into the client's own bytes; whatever it does not name goes out exactly as it came.
  */
-import { hash } from 'node:crypto'
 import { servedAs } from '@farebox/crds/prices.ts'
-import { canonicalJson } from '../core/digest.ts'
-import { isObject } from '../core/message.ts'
-import type { HostedTools, Json, Message, ModelRequest, RequestChange } from '../core/request.ts'
-import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import { canonicalJson, digestOf } from '../core/digest.ts'
+import { bytesOf, isList, isObject } from '../core/message.ts'
+import type { HostedTools, Json, ModelRequest, RequestChange } from '../core/request.ts'
+import { HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from '../core/request.ts'
 import { addAnthropicNotice, readAnthropicAnswer, syntheticAnthropic } from './anthropic-answer.ts'
 import { cacheMarkOf, longer, ownAnthropicMessage, readAnthropicMessage } from './anthropic-message.ts'
-import type { AnthropicMessage, CacheMark } from './anthropic-message.ts'
+import type { CacheMark } from './anthropic-message.ts'
 import { AnthropicStream } from './anthropic-stream.ts'
 import { briefThinking, isUnthoughtLoop, thinkingFor, withBoundThinking } from './anthropic-thinking.ts'
-import { elementRanges, scanObject } from './json-scan.ts'
-import type { Field } from './json-scan.ts'
-import { MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './openai-chat.ts'
-import { Pacer } from './pacer.ts'
-import { Splice } from './splice.ts'
-import type { Layout } from './splice.ts'
+import { elementRanges } from './json-scan.ts'
+import { countIn, textOrNull } from './json-values.ts'
+import {
+  byName,
+  changedFields,
+  changedMessages,
+  checkedModel,
+  InvalidField,
+  isBoolean,
+  isGiven,
+  listOf,
+  messagesIn,
+  optional,
+  OUTPUT_LIMIT_MAX,
+  parseBody,
+  refusesTools,
+  toolsIn,
+  UngovernedUse,
+} from './request-reading.ts'
+import type { Fields } from './request-reading.ts'
+import type { Splice } from './splice.ts'
 import type { ParsedRequest, Wire } from './wire.ts'
-
-/** Bodies from this size on wait for their turn before they are read at all. */
-const LARGE_BODY_BYTES = 256 * 1024
 
 export const messagesWire: Wire = {
   name: 'messages',
@@ -45,37 +56,32 @@ export const messagesWire: Wire = {
       body: Buffer.from(JSON.stringify({ model, max_tokens: maxTokens, system, messages, ...briefThinking(model) })),
     }
   },
+  // https://platform.claude.com/docs/en/api/messages-count-tokens
+  counts: {
+    ask: (request, { path }, change = {}) => ({
+      path: path.replace(/\/messages(?=\?|$)/, '/messages/count_tokens'),
+      body: renderMessagesRequest(request, { ...change, drop: [...request.fields].filter((name) => !COUNTED_FIELDS.has(name)) }),
+    }),
+    read: (body) => countIn(body, 'input_tokens'),
+    isUnknown: () => false,
+  },
 }
 
+/** Fields that the provider's count takes. */
+// oxfmt-ignore
+const COUNTED_FIELDS: ReadonlySet<string> = new Set([
+  'messages', 'model', 'system', 'tools', 'tool_choice', 'thinking', 'cache_control', 'output_config', 'output_format', 'context_management',
+])
+
 /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
-export async function parseMessagesRequest(body: Buffer, pacer: Pacer = SHARED_PACER): Promise<ParsedRequest> {
-  if (body.length >= LARGE_BODY_BYTES) await pacer.turn()
-  const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
-  if (scan.status === 'invalid') return scan
-  const fields: Fields = new Map(scan.fields.map((field) => [field.name, field]))
-  try {
-    const unmetered = unmeteredUse(fields)
-    if (unmetered !== null) return { status: 'ungoverned', what: unmetered }
-    const request = messagesRequest(body, fields)
-    LAYOUTS.set(body, {
-      bodyStart: scan.bodyStart,
-      fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
-    })
-    return { status: 'ok', request }
-  } catch (error) {
-    if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
-    throw error
-  }
+export function parseMessagesRequest(body: Buffer): Promise<ParsedRequest> {
+  return parseBody(body, SPLIT_FIELDS, (fields) => messagesRequest(body, byName(fields)))
 }
 
 /** The request with `change` made to it: the same buffer when nothing changes. */
 export function renderMessagesRequest(request: ModelRequest, change: RequestChange): Buffer {
-  const body = asBuffer(request.body)
-  const splice = new Splice(body, layoutOf(body))
-  for (const name of change.drop ?? []) splice.drop(name)
-  for (const [from, to] of Object.entries(change.rename ?? {})) splice.rename(from, to)
+  const splice = changedFields(request, change, SPLIT_FIELDS)
   const model = change.model === undefined || change.model === request.model ? null : change.model
-  if (model !== null) splice.set('model', JSON.stringify(model))
   const maxTokens = change.outputLimit?.tokens ?? null
   if (maxTokens !== null) splice.set('max_tokens', String(maxTokens))
   const unthought = isUnthoughtLoop(change.messages ?? request.messages)
@@ -86,17 +92,14 @@ export function renderMessagesRequest(request: ModelRequest, change: RequestChan
     else splice.set('thinking', fitting)
   }
   // Tools stay: all that was thought is bound to them. `tool_choice` is not.
-  if (change.toolChoice === 'none' && !request.toolsRefused && request.tools !== 'none') splice.set('tool_choice', '{"type":"none"}')
+  if (refusesTools(request, change)) splice.set('tool_choice', '{"type":"none"}')
   if (change.hostedCalls !== undefined) spliceMaxUses(splice, change.hostedCalls)
-  if (change.messages !== undefined && !areSame(change.messages, request.messages))
-    splice.set('messages', joined(withBoundThinking(request.messages, change.messages)))
+  const messages = changedMessages(request, change)
+  if (messages !== null) splice.set('messages', listOf(withBoundThinking(request.messages, messages)))
   return splice.bytes()
 }
 
-const SHARED_PACER = new Pacer()
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['messages', 'tools'])
-/** Where the fields of a body stand; kept by the body, so that a request may be copied freely. */
-const LAYOUTS = new WeakMap<Uint8Array, Layout>()
 
 /** Fields that change nothing of what fills the window; all others, the unknown ones too, are part of `fixedDigest`. */
 const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
@@ -132,37 +135,22 @@ const BOUNDED_BY_MAX_USES = /^web_(?:search|fetch)_/
 /** What the provider says of a history that was changed under what a model had thought. */
 const OF_EDITS = /bound to a different conversation|`(?:redacted_)?thinking` block|must start with a thinking block|`?signature`? in/
 
-class InvalidField extends Error {
-  readonly field: string
-  constructor(field: string, message: string) {
-    super(`"${field}" ${message}`)
-    this.field = field
-  }
-}
-
-type Fields = ReadonlyMap<string, Field>
-
 function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
-  const model = fields.get('model')?.json
-  if (typeof model !== 'string' || model.length === 0 || model.length > MODEL_LENGTH_MAX)
-    throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
-  const messages = readMessages(body, fields.get('messages'))
+  const unmetered = unmeteredUse(fields)
+  if (unmetered !== null) throw new UngovernedUse(unmetered)
+  const model = checkedModel(fields.get('model')?.json)
+  const messages = messagesIn(body, fields, readAnthropicMessage)
   const maxTokens = fields.get('max_tokens')?.json
   if (typeof maxTokens !== 'number' || !Number.isInteger(maxTokens) || maxTokens < 0 || maxTokens > OUTPUT_LIMIT_MAX)
     throw new InvalidField('max_tokens', `must be an integer from 0 to ${OUTPUT_LIMIT_MAX}`)
-  const stream = fields.get('stream')?.json ?? false
-  if (typeof stream !== 'boolean') throw new InvalidField('stream', 'must be true or false')
-  const tools = toolsOf(fields)
+  const stream = optional(fields, 'stream', 'must be true or false', isBoolean) ?? false
+  const tools = toolsIn(fields)
   const toolChoice = fields.get('tool_choice')?.json
   const choice = isObject(toolChoice) ? toolChoice['type'] : null
   const structured = schemaOf(fields) !== null
-  let messageBytes = 0
   let cacheMark: CacheMark = longer(cacheMarkOf({ [CACHE_MARK]: fields.get(CACHE_MARK)?.json ?? null }), cacheMarkOf(tools))
   cacheMark = longer(cacheMark, cacheMarkOf(fields.get('system')?.json))
-  for (const message of messages) {
-    messageBytes += message.bytes.length
-    cacheMark = longer(cacheMark, message.cacheMark)
-  }
+  for (const message of messages) cacheMark = longer(cacheMark, message.cacheMark)
   const user = userOf(fields)
   return {
     wire: 'messages',
@@ -185,10 +173,10 @@ function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
     promptCacheKey: null,
     safetyIdentifier: null,
     user,
-    fixedBytes: body.length - messageBytes + unseenBytes(tools, structured),
-    fixedDigest: fixedDigest(body, fields),
+    fixedBytes: body.length - bytesOf(messages) + unseenBytes(tools, structured),
+    fixedDigest: unmarkedDigest(body, fields),
     fields: new Set(fields.keys()),
-    hosted: hostedTools(tools),
+    hosted: hostedTools(tools, addedTools(fields), isCompacted(fields)),
     cacheWrites: cacheMark,
     own: ownAnthropicMessage,
   }
@@ -196,27 +184,14 @@ function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
 
 /** A use that cannot be metered as it happens: history or tools of which only the provider knows. */
 function unmeteredUse(fields: Fields): string | null {
-  const isGiven = (name: string): boolean => (fields.get(name)?.json ?? null) !== null
-  if (isGiven('thread')) return 'A thread, whose history is kept by the provider,'
-  if (isGiven('mcp_servers')) return 'A request with MCP servers, which the provider calls as often as it likes,'
-  if (toolsOf(fields).some((tool) => typeOf(tool).startsWith('advisor_'))) return 'A request with an advisor, which is another model,'
+  if (isGiven(fields, 'thread')) return 'A thread, whose history is kept by the provider,'
+  if (isGiven(fields, 'mcp_servers')) return 'A request with MCP servers, which the provider calls as often as it likes,'
+  if (isGiven(fields, 'fallbacks')) return 'A request with fallbacks, which are other models,'
+  const tools = [...toolsIn(fields), ...addedTools(fields)]
+  if (tools.some((tool) => typeOf(tool).startsWith('mcp_')))
+    return 'A request with MCP servers, which the provider calls as often as it likes,'
+  if (tools.some((tool) => typeOf(tool).startsWith('advisor_'))) return 'A request with an advisor, which is another model,'
   return null
-}
-
-function readMessages(body: Buffer, field: Field | undefined): readonly AnthropicMessage[] {
-  const elements = field?.elements ?? []
-  if (elements.length === 0) throw new InvalidField('messages', 'must be a list with at least one message')
-  return elements.map((element, index) => {
-    const message = readAnthropicMessage(element.json, body.subarray(element.start, element.end))
-    if (message === null) throw new InvalidField(`messages[${index}]`, 'must be an object with a known "role"')
-    return message
-  })
-}
-
-function toolsOf(fields: Fields): readonly Json[] {
-  const tools = fields.get('tools')
-  if (tools !== undefined && tools.elements === null && tools.json !== null) throw new InvalidField('tools', 'must be a list')
-  return tools?.elements?.map((element) => element.json) ?? []
 }
 
 /** The schema that the answer must fit; null for none. Beta requests have it at the top. */
@@ -233,8 +208,7 @@ function askedToServe(fields: Fields): string | null {
 
 function userOf(fields: Fields): string | null {
   const metadata = fields.get('metadata')?.json
-  const user = isObject(metadata) ? metadata['user_id'] : null
-  return typeof user === 'string' ? user : null
+  return isObject(metadata) ? textOrNull(metadata['user_id']) : null
 }
 
 function unseenBytes(tools: readonly Json[], structured: boolean): number {
@@ -251,17 +225,40 @@ function isOfClient(type: string): boolean {
   return type === '' || type === 'custom'
 }
 
-function hostedTools(tools: readonly Json[]): HostedTools {
-  const kinds = new Set<HostedTools['tools'][number]>()
-  let maxCalls: number | null = 0
-  for (const tool of tools) {
+/** `added`: by messages, where no bound can be put in, since what was thought is bound to them. A compaction reads the window once more. */
+function hostedTools(tools: readonly Json[], added: readonly Json[], isCompacted: boolean): HostedTools {
+  const run = [...tools, ...added].flatMap((tool) => {
     const kind = HOSTED.find(([prefix]) => typeOf(tool).startsWith(prefix))?.[1]
-    if (kind === undefined) continue
-    kinds.add(kind)
-    const maxUses = maxUsesOf(tool)
-    maxCalls = maxCalls === null || maxUses === null ? null : maxCalls + maxUses
-  }
-  return kinds.size === 0 ? NO_HOSTED_TOOLS : { tools: [...kinds], maxCalls, rereads: true }
+    const isBounded = BOUNDED_BY_MAX_USES.test(typeOf(tool))
+    return kind === undefined ? [] : [{ kind, maxUses: isBounded ? maxUsesOf(tool) : null, canBound: isBounded && tools.includes(tool) }]
+  })
+  if (run.length === 0) return isCompacted ? { tools: [], maxCalls: 1, rereads: true, brings: false } : NO_HOSTED_TOOLS
+  let maxCalls: number | null = isCompacted ? 1 : 0
+  for (const { maxUses } of run) maxCalls = maxCalls === null || maxUses === null ? null : maxCalls + maxUses
+  // Each can be told to stop after one call, and none to make none.
+  const fewestCalls = run.every(({ canBound }) => canBound) ? run.length : HOSTED_CALLS_MAX
+  return { tools: [...new Set(run.map(({ kind }) => kind))], maxCalls, rereads: true, fewestCalls }
+}
+
+/** Tools that messages define in the midst of a conversation. */
+function addedTools(fields: Fields): readonly Json[] {
+  return (fields.get('messages')?.elements ?? []).flatMap(({ json }) => {
+    const content = isObject(json) ? json['content'] : null
+    if (!isList(content)) return []
+    return content.flatMap((block): readonly Json[] => {
+      const tool = isObject(block) && block['type'] === 'tool_addition' ? block['tool'] : null
+      // Others name what is defined elsewhere, or a set of another server's tools.
+      return isObject(tool) ? [tool['definition'] ?? tool] : []
+    })
+  })
+}
+
+/** The provider sums the window up, on demand or when it is long: a pass of its own, which nothing else bounds. */
+function isCompacted(fields: Fields): boolean {
+  if (isGiven(fields, 'compaction')) return true
+  const management = fields.get('context_management')?.json
+  const edits = isObject(management) ? management['edits'] : null
+  return isList(edits) && edits.some((edit) => !typeOf(edit).startsWith('clear_'))
 }
 
 function maxUsesOf(tool: Json): number | null {
@@ -270,7 +267,7 @@ function maxUsesOf(tool: Json): number | null {
 }
 
 /** Over what fills the window beside the messages. Cache marks, which apps move about, are no part of it. */
-function fixedDigest(body: Buffer, fields: Fields): string {
+function unmarkedDigest(body: Buffer, fields: Fields): string {
   const parts: Buffer[] = []
   for (const field of fields.values()) {
     if (FIELDS_OUTSIDE_WINDOW.has(field.name)) continue
@@ -278,7 +275,7 @@ function fixedDigest(body: Buffer, fields: Fields): string {
     const json = isMarkable ? (field.json ?? field.elements?.map((element) => element.json) ?? null) : null
     parts.push(isMarkable ? Buffer.from(canonicalJson({ [field.name]: json })) : body.subarray(field.keyStart, field.end))
   }
-  return hash('sha256', Buffer.concat(parts), 'hex').slice(0, 32)
+  return digestOf(Buffer.concat(parts))
 }
 
 const CACHE_MARK = 'cache_control'
@@ -293,6 +290,7 @@ function spliceMaxUses(splice: Splice, calls: number): void {
   const ranges = elementRanges(bytes, { start: 0, end: bytes.length })
   const tools = ranges.map((range): Json => JSON.parse(bytes.toString('utf8', range.start, range.end)))
   const bounded = tools.filter((tool) => BOUNDED_BY_MAX_USES.test(typeOf(tool)))
+  // Each makes one at least: see `fewestCalls`.
   const share = Math.max(1, Math.floor(calls / Math.max(1, bounded.length)))
   const out: Buffer[] = []
   let copied = 0
@@ -303,34 +301,4 @@ function spliceMaxUses(splice: Splice, calls: number): void {
     copied = range.end
   }
   if (out.length > 0) splice.set('tools', Buffer.concat([...out, bytes.subarray(copied)]))
-}
-
-function areSame(some: readonly Message[], others: readonly Message[]): boolean {
-  if (some === others) return true
-  return some.length === others.length && some.every((message, index) => message.bytes === others[index]?.bytes)
-}
-
-function joined(messages: readonly Message[]): Buffer {
-  const parts: Uint8Array[] = []
-  for (const message of messages) parts.push(parts.length === 0 ? OPEN : COMMA, message.bytes)
-  return Buffer.concat([...parts, CLOSE])
-}
-const OPEN = Buffer.from('[')
-const COMMA = Buffer.from(',')
-const CLOSE = Buffer.from(']')
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-function layoutOf(body: Buffer): Layout {
-  const known = LAYOUTS.get(body)
-  if (known !== undefined) return known
-  const work = scanObject(body, SPLIT_FIELDS) // a copy of a body that was read before, or one of our own making
-  for (;;) {
-    const step = work.next()
-    if (step.done !== true) continue
-    if (step.value.status === 'invalid') throw new TypeError(`a request that was read must render: ${step.value.message}`)
-    return step.value
-  }
 }

@@ -5,6 +5,7 @@ import { usageOf } from '@farebox/crds/usage.ts'
 import type { JsonObject } from '../core/request.ts'
 import { readAnthropicAnswer } from './anthropic-answer.ts'
 import { AnthropicStream } from './anthropic-stream.ts'
+import { passedOn } from './testing.ts'
 
 const START_USAGE = {
   input_tokens: 10,
@@ -70,26 +71,13 @@ interface Fed {
   readonly output: string
   readonly stream: AnthropicStream
 }
-/** Feeds a stream in pieces that end at `cuts`; the memory of each piece is used for something else afterwards. */
 function feed(
   text: string,
   { notice = null, collect = true }: { notice?: string | null; collect?: boolean } = {},
   cuts: readonly number[] = [],
 ): Fed {
   const stream = new AnthropicStream({ notice, collect })
-  const bytes = Buffer.from(text)
-  const out: Buffer[] = []
-  const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((one, other) => one - other)
-  let from = 0
-  for (const to of [...ends, bytes.length]) {
-    if (to === from) continue
-    const piece = Buffer.from(bytes.subarray(from, to))
-    out.push(Buffer.concat(stream.push(piece)))
-    piece.fill(0)
-    from = to
-  }
-  out.push(...stream.end())
-  return { output: Buffer.concat(out).toString(), stream }
+  return { output: passedOn(stream, text, cuts), stream }
 }
 
 const WHOLE =

@@ -5,22 +5,21 @@
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject, Message } from '../core/request.ts'
-import { eventText, isSpoken, othersOf, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
+import { errorCode, MESSAGE_BYTES_MAX, usageFacts } from './answer-reading.ts'
+import { eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
 import { mergeAnthropicUsage, readAnthropicUsage, readServed } from './anthropic-usage.ts'
-import { errorCode } from './openai-answer.ts'
+import { EventFrames } from './event-frames.ts'
+import { objectAt, textOrNull } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
-import { dataOf, EventBoundaries } from './sse-events.ts'
+import { dataOf } from './sse-events.ts'
+import { ABSENT } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
 /** A longer event is passed on unread: only what the provider's own tools found is as long. */
 const EVENT_BYTES_MAX = 2 * 1024 * 1024
-/** A longer answer is not kept. */
-const MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 const BLOCKS_MAX = 4_096
-/** What could not be read is taken for plain text. */
-const UNREAD_BYTES_PER_TOKEN = 3
 /** Thinking that is not shown comes encrypted, at about as many characters for a token. */
 const SIGNATURE_CHARS_PER_TOKEN = 4
 
@@ -36,22 +35,16 @@ interface Block {
 
 export class AnthropicStream implements AnswerStream {
   readonly #options: Pick<StreamOptions, 'notice' | 'collect'>
-  readonly #boundaries = new EventBoundaries()
+  readonly #frames: EventFrames
   readonly #gauge = new OutputGauge()
   /** By index; the texts only where they are collected. */
   readonly #blocks = new Map<number, Block>()
   readonly #toolNames: string[] = []
   #keptBytes = 0
-  /** The unfinished event, in the pieces that it came in. */
-  #pieces: Buffer[] = []
-  #pieceBytes = 0
-  /** The event that is passing is too long to be read. */
-  #passing = false
-  #unreadBytes = 0
   /** The end of a text, and its index: what is said next decides whether the notice goes before it. */
   #held: { readonly index: number; readonly bytes: Buffer } | null = null
   #rawUsage: JsonObject | null = null
-  #reading: UsageReading = { usage: null, clamped: false, invalid: false }
+  #reading: UsageReading = ABSENT
   #usageIsFinal = false
   #model: string | null = null
   #finishReason: string | null = null
@@ -61,44 +54,33 @@ export class AnthropicStream implements AnswerStream {
 
   constructor(options: Pick<StreamOptions, 'notice' | 'collect'>) {
     this.#options = options
+    this.#frames = new EventFrames({
+      rewrites: options.notice !== null,
+      eventBytesMax: EVENT_BYTES_MAX,
+      event: (bytes, start, end) => this.#event(bytes, start, end),
+      unread: (bytes) => this.#gauge.addUnread(bytes),
+      release: () => this.#release(),
+    })
   }
 
   push(chunk: Buffer): readonly Buffer[] {
-    const out: Buffer[] = []
-    let start = 0
-    for (let end = this.#boundaries.next(chunk, 0); end >= 0; end = this.#boundaries.next(chunk, start)) {
-      const piece = chunk.subarray(start, end)
-      if (this.#passing) {
-        this.#passing = false
-        this.#unreadBytes += piece.length
-        out.push(piece)
-      } else out.push(...this.#event(this.#pieceBytes > 0 ? this.#takePieces(piece) : piece))
-      start = end
-    }
-    const released = this.#keep(chunk, start)
-    if (this.#options.notice === null) return [chunk]
-    if (released !== null) out.push(released)
-    return out
+    return this.#frames.push(chunk)
   }
 
   end(): readonly Buffer[] {
-    const rest = this.#pieceBytes === 0 ? [] : this.#event(this.#takePieces(null))
+    const rest = this.#frames.end()
     return this.#options.notice === null ? [] : [...rest, ...this.#release()]
   }
 
   get facts(): WireFacts {
-    const { usage, clamped, invalid } = this.#reading
     return {
       model: this.#model,
       serviceTier: readServed(this.#rawUsage ?? undefined),
       responseId: null,
-      usage: this.#usageIsFinal ? usage : null,
-      ...(this.#usageIsFinal ? othersOf(this.#reading) : {}),
-      usageClamped: clamped,
-      usageInvalid: invalid,
+      ...usageFacts(this.#reading, this.#usageIsFinal),
       finishReason: this.#finishReason,
       toolNames: this.#toolNames,
-      outputBytes: this.#gauge.bytes + this.#unreadBytes,
+      outputBytes: this.#gauge.bytes,
       error: this.#error,
     }
   }
@@ -116,36 +98,28 @@ export class AnthropicStream implements AnswerStream {
   observedOutputTokens(): number {
     const counted = this.#reading.usage?.output ?? 0
     if (this.#usageIsFinal) return counted
-    return Math.max(counted, this.#gauge.tokens + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN))
+    return Math.max(counted, this.#gauge.tokens)
   }
 
-  /** One whole event: what goes out now. */
-  #event(bytes: Buffer): readonly Buffer[] {
-    const data = bytes.length > EVENT_BYTES_MAX ? null : dataOf(bytes, 0, bytes.length)
-    if (data === null) {
-      if (bytes.length > EVENT_BYTES_MAX) this.#unreadBytes += bytes.length
-      return [...this.#release(), bytes]
-    }
-    const event = parsed(data.bytes, data.start, data.end)
-    if (event === null) {
-      this.#unreadBytes += data.end - data.start
-      return [...this.#release(), bytes]
-    }
-    this.#read(event)
-    return this.#placed(event, bytes)
+  /** One whole event: what goes out now; null: the event as it is. */
+  #event(bytes: Buffer, start: number, end: number): readonly Buffer[] | null {
+    const data = dataOf(bytes, start, end)
+    const event = data === null ? null : objectAt(data.bytes, data.start, data.end)
+    if (event !== null) this.#read(event)
+    else if (data !== null) this.#gauge.addUnread(data.end - data.start)
+    if (this.#options.notice === null || event?.['type'] === 'ping') return null
+    return this.#placed(event, bytes.subarray(start, end), this.#options.notice)
   }
 
-  #placed(event: JsonObject, bytes: Buffer): readonly Buffer[] {
-    const { notice } = this.#options
-    if (notice === null || event['type'] === 'ping') return [bytes]
-    const { index } = event
-    if (event['type'] === 'content_block_stop' && typeof index === 'number' && this.#isProse(index) && !this.noticeAdded) {
+  #placed(event: JsonObject | null, bytes: Buffer, notice: string): readonly Buffer[] {
+    const index = event?.['index']
+    if (event?.['type'] === 'content_block_stop' && typeof index === 'number' && this.#isProse(index) && !this.noticeAdded) {
       const before = this.#release()
       this.#held = { index, bytes: Buffer.from(bytes) } // a copy: the chunk's memory may be used again
       return before
     }
     const held = this.#held
-    if (held === null || event['type'] !== 'message_delta' || !PROSE_STOPS.has(this.#finishReason)) return [...this.#release(), bytes]
+    if (held === null || event?.['type'] !== 'message_delta' || !PROSE_STOPS.has(this.#finishReason)) return [...this.#release(), bytes]
     this.noticeAdded = true
     return [Buffer.from(eventText(textDelta(held.index, notice))), ...this.#release(), bytes]
   }
@@ -167,7 +141,7 @@ export class AnthropicStream implements AnswerStream {
     switch (event['type']) {
       case 'message_start':
         if (!isObject(message)) return
-        this.#model ??= typeof message['model'] === 'string' ? message['model'] : null
+        this.#model ??= textOrNull(message['model'])
         if (isObject(message['usage'])) this.#count(message['usage'])
         if (isList(message['content'])) message['content'].forEach((block, at) => this.#startBlock(at, block))
         return
@@ -205,7 +179,7 @@ export class AnthropicStream implements AnswerStream {
       this.#hasCalls = true
       if (typeof name === 'string') this.#toolNames.push(name)
     }
-    if (typeof name === 'string') this.#gaugeText(name)
+    if (typeof name === 'string') this.#gauge.addText(name)
     for (const words of [text, thinking]) if (typeof words === 'string') this.#say(block, words)
     if (block.type === 'redacted_thinking' && typeof data === 'string') this.#gaugeHidden(data)
   }
@@ -216,7 +190,7 @@ export class AnthropicStream implements AnswerStream {
     const { text, thinking, partial_json: input, signature } = delta
     for (const words of [text, thinking]) if (typeof words === 'string') this.#say(block, words)
     if (typeof input === 'string') {
-      this.#gaugeText(input)
+      this.#gauge.addText(input)
       this.#keepText(block.inputs, input)
     }
     if (typeof signature === 'string' && !block.hasWords) this.#gaugeHidden(signature)
@@ -225,7 +199,7 @@ export class AnthropicStream implements AnswerStream {
   #say(block: Block, words: string): void {
     if (words === '') return
     block.hasWords = true
-    this.#gaugeText(words)
+    this.#gauge.addText(words)
     if (block.type === 'text') this.#keepText(block.texts, words)
   }
 
@@ -235,36 +209,8 @@ export class AnthropicStream implements AnswerStream {
     if (this.#keptBytes <= MESSAGE_BYTES_MAX) texts.push(text)
   }
 
-  #gaugeText(text: string): void {
-    const bytes = Buffer.from(JSON.stringify(text))
-    this.#gauge.addJsonString(bytes, 1, bytes.length - 1)
-  }
-
   #gaugeHidden(encrypted: string): void {
     this.#gauge.addTokens(Math.ceil(encrypted.length / SIGNATURE_CHARS_PER_TOKEN))
-  }
-
-  /** Keeps the rest of a chunk, the beginning of an event; gives back what has grown too long to be read. */
-  #keep(chunk: Buffer, start: number): Buffer | null {
-    const size = chunk.length - start
-    if (size === 0) return null
-    if (this.#passing) {
-      this.#unreadBytes += size
-      return chunk.subarray(start)
-    }
-    this.#pieces.push(Buffer.from(chunk.subarray(start)))
-    this.#pieceBytes += size
-    if (this.#pieceBytes <= EVENT_BYTES_MAX) return null
-    this.#passing = true
-    this.#unreadBytes += this.#pieceBytes
-    return Buffer.concat([...this.#release(), this.#takePieces(null)])
-  }
-
-  #takePieces(last: Buffer | null): Buffer {
-    const event = Buffer.concat(last === null ? this.#pieces : [...this.#pieces, last])
-    this.#pieces = []
-    this.#pieceBytes = 0
-    return event
   }
 }
 
@@ -282,14 +228,4 @@ function inputOf(text: string): Json {
   } catch {
     return {}
   }
-}
-
-function parsed(bytes: Buffer, start: number, end: number): JsonObject | null {
-  let value: Json
-  try {
-    value = JSON.parse(bytes.toString('utf8', start, end))
-  } catch {
-    return null // the client will see the same bytes; here they say nothing
-  }
-  return isObject(value) ? value : null
 }

@@ -3,8 +3,9 @@ import { servedAs } from '@farebox/crds/prices.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import type { OtherUsage } from '../core/cost.ts'
-import { isList, isObject } from '../core/message.ts'
+import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
+import { objectsIn } from './json-values.ts'
 import { ABSENT, details, INVALID, Numbers, OTHERS_MAX } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
@@ -18,8 +19,7 @@ export function readAnthropicUsage(raw: Json | undefined): UsageReading {
   if (!isObject(raw)) return INVALID
   const numbers = new Numbers()
   const searches = numbers.read(details(raw, 'server_tool_use')['web_search_requests']) ?? 0
-  const listed = raw['iterations']
-  const iterations = isList(listed) ? listed.filter(isObject) : []
+  const iterations = objectsIn(raw['iterations'])
   const passes = (iterations.length > 0 ? iterations : [raw]).map((pass) => readPass(pass, numbers))
   if (numbers.broken) return INVALID
   const read = passes.filter((pass) => pass !== null)

@@ -10,9 +10,12 @@ function wav(seconds: number, change: (header: Buffer) => void = () => {}): Buff
   header.write('RIFF', 0, 'latin1')
   header.write('WAVEfmt ', 8, 'latin1')
   header.writeUInt32LE(16, 16)
+  header.writeUInt16LE(1, 20)
+  header.writeUInt16LE(1, 22)
   header.writeUInt32LE(RATE, 24)
   header.writeUInt32LE(RATE * 2, 28)
   header.writeUInt16LE(2, 32)
+  header.writeUInt16LE(16, 34)
   header.write('data', 36, 'latin1')
   header.writeUInt32LE(data.length, 40)
   change(header)
@@ -80,13 +83,28 @@ test('the length of a file that says it is read, begun seconds whole', () => {
     })
 })
 
+test('what stands behind the end that a header tells is heard, too', () => {
+  const said = wav(4, (header) => header.writeUInt32LE(RATE * 2, 40))
+  assert.deepEqual(audioSeconds(said), { seconds: 4, isRead: true })
+})
+
 test('what says nothing, or nonsense, lasts as long as so many bytes can', () => {
   const bySize = (bytes: Buffer): void =>
     assert.deepEqual(audioSeconds(bytes), { seconds: Math.max(1, Math.ceil(bytes.length / 750)), isRead: false })
   bySize(Buffer.alloc(0))
   bySize(Buffer.alloc(10_000, 7))
   bySize(wav(1, (header) => header.writeUInt32LE(99_999_999, 28))) // not what rate and width come to
+  bySize(wav(1, (header) => header.writeUInt16LE(0x55, 20))) // packed: its rate is of no account
+  bySize(
+    wav(1, (header) => {
+      header.writeUInt32LE(RATE * 64, 28)
+      header.writeUInt16LE(64, 32) // wider than its samples
+    }),
+  )
+  bySize(Buffer.concat([wav(1).subarray(0, 36), wav(1).subarray(12)])) // two formats
   bySize(Buffer.concat([box('ftyp', Buffer.alloc(8)), box('moov', mvhd(0, 600, 0))]))
+  const opus = Buffer.concat([oggPage(Buffer.from('OpusHead'), 0n), Buffer.alloc(50_000), oggPage(Buffer.alloc(10), 48_000n)])
+  bySize(Buffer.concat([opus, opus])) // one after the other, each of which counts anew
   bySize(Buffer.concat([mp3Frame(128), Buffer.alloc(20_000)]))
 })
 

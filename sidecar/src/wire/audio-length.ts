@@ -25,18 +25,33 @@ function wavSeconds(bytes: Buffer): number | null {
   for (let at = 12, count = 0; at + 8 <= bytes.length && count < BOXES_MAX; count += 1) {
     const size = bytes.readUInt32LE(at + 4)
     if (tagAt(bytes, at) === 'fmt ' && at + 24 <= bytes.length) {
-      const perSecond = bytes.readUInt32LE(at + 16)
-      const isTrue = perSecond === bytes.readUInt32LE(at + 12) * bytes.readUInt16LE(at + 20)
-      bytesPerSecond = isTrue ? perSecond : 0
+      // Readers differ in which of two they take.
+      if (bytesPerSecond !== 0) return null
+      bytesPerSecond = plainBytesPerSecond(bytes, at + 8)
     } else if (tagAt(bytes, at) === 'data') {
-      // A stream that was written as it came says 0, or the most there is.
-      const left = bytes.length - at - 8
-      const length = size === 0 || size > left ? left : size
+      // A stream that was written as it came says 0, or the most there is; and behind what a chunk says there may be another one.
+      const length = bytes.length - at - 8
       return bytesPerSecond === 0 ? null : Math.max(length / bytesPerSecond, length / UNCOMPRESSED_BYTES_PER_SECOND)
     }
     at += 8 + size + (size % 2)
   }
   return null
+}
+
+const PLAIN = 1
+const PLAIN_FLOAT = 3
+const EXTENSIBLE = 0xfffe
+
+/** Of sound that is not packed, where all that the format says of it agrees; 0 for any other: what is packed is as long as it likes. */
+function plainBytesPerSecond(bytes: Buffer, format: number): number {
+  const tag = bytes.readUInt16LE(format)
+  const plain = tag === EXTENSIBLE && format + 26 <= bytes.length ? bytes.readUInt16LE(format + 24) : tag
+  const channels = bytes.readUInt16LE(format + 2)
+  const perSecond = bytes.readUInt32LE(format + 8)
+  const block = bytes.readUInt16LE(format + 12)
+  const bits = bytes.readUInt16LE(format + 14)
+  const isTrue = (plain === PLAIN || plain === PLAIN_FLOAT) && block * 8 === channels * bits
+  return isTrue && perSecond === bytes.readUInt32LE(format + 4) * block ? perSecond : 0
 }
 
 /** https://xiph.org/flac/format.html#metadata_block_streaminfo */
@@ -50,13 +65,18 @@ function flacSeconds(bytes: Buffer): number | null {
 
 const OGG_PAGE_BYTES_MAX = 65_307
 const OPUS_RATE = 48_000
+const OPUS_HEAD = Buffer.from('OpusHead')
+const VORBIS_HEAD = Buffer.from('\u0001vorbis')
 
 /** https://www.rfc-editor.org/rfc/rfc3533: the last page says how many samples there are. */
 function oggSeconds(bytes: Buffer): number | null {
   if (tagAt(bytes, 0) !== 'OggS') return null
   const first = bytes.subarray(0, 512)
-  const vorbis = first.indexOf('\u0001vorbis', 0, 'latin1')
-  const rate = first.includes('OpusHead') ? OPUS_RATE : vorbis >= 0 && vorbis + 16 <= first.length ? first.readUInt32LE(vorbis + 12) : 0
+  // One after the other they count anew, and are played one after the other.
+  const head = first.includes(OPUS_HEAD) ? OPUS_HEAD : VORBIS_HEAD
+  if (bytes.indexOf(head, bytes.indexOf(head) + 1) >= 0) return null
+  const vorbis = first.indexOf(VORBIS_HEAD)
+  const rate = first.includes(OPUS_HEAD) ? OPUS_RATE : vorbis >= 0 && vorbis + 16 <= first.length ? first.readUInt32LE(vorbis + 12) : 0
   const tail = Math.max(0, bytes.length - OGG_PAGE_BYTES_MAX)
   const last = bytes.subarray(tail).lastIndexOf('OggS', undefined, 'latin1') + tail
   if (rate === 0 || last < tail || last + 14 > bytes.length) return null

@@ -3,7 +3,9 @@ import { usageOf } from '@farebox/crds/usage.ts'
 import type { ModelRequest } from '../core/request.ts'
 import { audioSeconds } from './audio-length.ts'
 import { readSpeechUsage, readTranscriptionUsage } from './audio-usage.ts'
-import { answerWith, InvalidField, modelOf, parseAnswer, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
+import { objectAt } from './json-values.ts'
+import { InvalidField } from './request-reading.ts'
+import { answerWith, modelOf, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
 import { ABSENT } from './usage-reading.ts'
 import type { ReadAnswer, Wire } from './wire.ts'
 
@@ -12,6 +14,10 @@ const NONE_SPLIT: ReadonlySet<string> = new Set()
 const MADE_TOKENS_PER_SECOND = 21
 /** Slow speech: about four syllables of a language that writes each with one character. */
 const CHARACTERS_PER_SECOND_MIN = 3.5
+/** "777,777" is nine words. */
+const CHARACTERS_PER_DIGIT = 3
+/** No provider speaks a longer text; what is beyond may be all digits, since to count them would hold up everybody else. */
+const COUNTED_CHARACTERS_MAX = 64 * 1024
 /** Silence around the words. */
 const PAUSE_SECONDS = 2
 const SPEED_MIN = 0.25
@@ -28,9 +34,13 @@ export const speechWire: Wire = {
     parseUnitCall(body, call, NONE_SPLIT, (fields) => {
       const input = fields.text('input')
       if (input === null || input === '') throw new InvalidField('input', 'must be a text')
-      const speed = fields.value('speed')
-      const slowest = typeof speed === 'number' && speed > 0 && speed < 1 ? Math.max(SPEED_MIN, speed) : 1
-      const seconds = input.length / CHARACTERS_PER_SECOND_MIN / slowest + PAUSE_SECONDS
+      // Written as text it counts, too.
+      const speed = Number(fields.value('speed') ?? 1)
+      const slowest = speed < 1 ? Math.max(SPEED_MIN, speed) : Number.isNaN(speed) ? SPEED_MIN : 1
+      const counted = input.slice(0, COUNTED_CHARACTERS_MAX)
+      const digits = (counted.match(/\p{N}/gu)?.length ?? 0) + input.length - counted.length
+      const spoken = input.length + digits * (CHARACTERS_PER_DIGIT - 1)
+      const seconds = spoken / CHARACTERS_PER_SECOND_MIN / slowest + PAUSE_SECONDS
       return {
         wire: 'speech',
         model: modelOf(fields, call),
@@ -50,11 +60,12 @@ export const speechWire: Wire = {
 
 /** Of speech in one piece the provider says nothing: its characters are known, and what was made of them is measured where it can be. */
 function readSpeech(body: Buffer, request: ModelRequest): ReadAnswer {
-  const answer = body[0] === OPEN_BRACE ? parseAnswer(body) : null
+  const answer = body[0] === OPEN_BRACE ? objectAt(body) : null
   if (answer !== null) return answerWith(answer, ABSENT)
   const { seconds, isRead } = audioSeconds(body)
   const held = request.units.audioOutput ?? 0
-  const audioOutput = isRead ? Math.min(held, seconds * MADE_TOKENS_PER_SECOND) : held
+  // Longer than it was held for, too: what was made is billed.
+  const audioOutput = isRead ? seconds * MADE_TOKENS_PER_SECOND : held
   const usage = usageOf({ characters: request.units.characters ?? 0, audioOutput, uncachedInput: request.fixedBytes })
   return answerWith(null, { usage: body.length === 0 ? null : usage, clamped: false, invalid: false }, { isEstimate: true })
 }
@@ -83,7 +94,7 @@ export const transcriptionsWire: Wire = {
     }),
   /** Plain text and subtitles say nothing of their usage, nor do translations: they are settled as they were held for. */
   readAnswer(body) {
-    const answer = parseAnswer(body)
+    const answer = objectAt(body)
     if (answer === null) return { ...answerWith(null, ABSENT), readable: body.length > 0 }
     return answerWith(answer, readTranscriptionUsage(answer))
   },

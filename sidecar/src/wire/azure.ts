@@ -3,7 +3,7 @@
  * API in the body; the config says which model each serves. https://learn.microsoft.com/azure/ai-services/openai/reference
  */
 import type { ModelRequest, RequestChange } from '../core/request.ts'
-import type { CallContext, Wire } from './wire.ts'
+import type { CallContext, InputCounts, Wire } from './wire.ts'
 
 /** A path in front of its operation: a deployment of the older API, or the version of the newer; nothing, where all is in the body. */
 const PREFIX = /^(\/openai)?(?:\/deployments\/([A-Za-z0-9._-]{1,64})|\/v1)?(?=\/)/
@@ -15,13 +15,27 @@ export function azureOperation(path: string): string {
 
 /** The wire of OpenAI's format, for deployments. */
 export function azureWire(wire: Wire): Wire {
+  const { counts } = wire
   return {
     ...wire,
+    ...(counts === undefined
+      ? {}
+      : {
+          counts: {
+            ...counts,
+            ask(request, call, change = {}) {
+              const written = WRITTEN.get(request.body) ?? request.model
+              return counts.ask({ ...request, model: written }, call, inDeployments(change, written, call))
+            },
+          } satisfies InputCounts,
+        }),
     async parse(body, call) {
       const named = PREFIX.exec(call.path)?.[2] ?? null
       const parsed = await wire.parse(body, named === null ? call : { ...call, model: named })
       if (parsed.status !== 'ok') return parsed
       const { request } = parsed
+      if (request.fields.has('data_sources'))
+        return { status: 'ungoverned', what: 'A request with data sources, of which the provider reads as much as it likes,' }
       const deployment = named ?? request.model
       WRITTEN.set(body, request.model)
       return {

@@ -2,22 +2,19 @@
 import { isList, isObject } from '../core/message.ts'
 import type { Json, ModelRequest, RequestChange } from '../core/request.ts'
 import { ChatStream } from './event-stream.ts'
-import { scanObject } from './json-scan.ts'
-import { CHOICES_MAX, OUTPUT_LIMIT_MAX } from './openai-chat.ts'
+import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { readUsage } from './openai-usage.ts'
-import { Splice } from './splice.ts'
-import type { Layout } from './splice.ts'
-import { answerWith, asBuffer, InvalidField, modelOf, parseAnswer, parseUnitCall, UNIT_WIRE } from './unit-call.ts'
+import { askForUsage, CHOICES_MAX, InvalidField, OUTPUT_LIMIT_MAX, spliceOf } from './request-reading.ts'
+import { answerWith, modelOf, parseUnitCall, UNIT_WIRE } from './unit-call.ts'
 import type { UnitFields } from './unit-call.ts'
 import { ABSENT } from './usage-reading.ts'
 import type { CallContext, ReadAnswer, Wire } from './wire.ts'
 
 const OUTPUT_FIELD = 'max_tokens'
-/** What the provider writes at most where nobody says how much. */
+/** What OpenAI and Azure write at most where nobody says how much. Other servers go on to the end of their window. */
 const OUTPUT_TOKENS_DEFAULT = 16
 const PROMPTS_MAX = 10_000
 const SPLIT: ReadonlySet<string> = new Set(['prompt'])
-const LAYOUTS = new WeakMap<Uint8Array, Layout>()
 
 export const completionsWire: Wire = {
   ...UNIT_WIRE,
@@ -35,24 +32,24 @@ function completionParts(fields: UnitFields, call: CallContext): ReturnType<Para
   // Candidates that nobody sees are billed as well.
   const candidates = Math.max(fields.count('n', CHOICES_MAX) ?? 1, fields.count('best_of', CHOICES_MAX) ?? 1)
   const none = fields.value(OUTPUT_FIELD) === 0
-  const limit = none ? 0 : (fields.count(OUTPUT_FIELD, OUTPUT_LIMIT_MAX) ?? OUTPUT_TOKENS_DEFAULT)
+  const limit = none ? null : (fields.count(OUTPUT_FIELD, OUTPUT_LIMIT_MAX) ?? defaultLimit(call))
   const options = fields.value('stream_options')
-  if (fields.layout !== null) {
-    const { bodyStart, fields: layout } = fields.layout
-    LAYOUTS.set(fields.body, { bodyStart, fields: layout.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })) })
-  }
   return {
     wire: 'completions',
     model: modelOf(fields, call),
     stream: fields.flag('stream'),
     output: {
       choices: candidates * prompts,
-      outputLimit: none ? null : { field: OUTPUT_FIELD, tokens: limit },
+      outputLimit: limit === null ? null : { field: OUTPUT_FIELD, tokens: limit },
       outputField: OUTPUT_FIELD,
       generates: !none,
       includeUsage: isObject(options) && options['include_usage'] === true,
     },
   }
+}
+
+function defaultLimit({ upstream: { provider } }: CallContext): number | null {
+  return provider === 'openai' || provider === 'azure' ? OUTPUT_TOKENS_DEFAULT : null
 }
 
 /** A text, a list of tokens, or a list of these. */
@@ -63,36 +60,18 @@ function promptCount(prompt: Json | undefined): number {
 }
 
 function renderCompletion(request: ModelRequest, change: RequestChange): Buffer {
-  const body = asBuffer(request.body)
-  const splice = new Splice(body, layoutOf(body))
+  const splice = spliceOf(request, SPLIT)
   if (change.model !== undefined && change.model !== request.model) splice.set('model', JSON.stringify(change.model))
   if (change.outputLimit !== undefined) splice.set(OUTPUT_FIELD, String(change.outputLimit.tokens))
-  if (change.includeUsage === true && !request.includeUsage) {
-    const own: Json = JSON.parse(splice.text('stream_options') ?? 'null')
-    splice.set('stream_options', JSON.stringify({ ...(isObject(own) ? own : {}), include_usage: true }))
-  }
+  if (change.includeUsage === true && !request.includeUsage) askForUsage(splice)
   return splice.bytes()
 }
 
-function layoutOf(body: Buffer): Layout {
-  const known = LAYOUTS.get(body)
-  if (known !== undefined) return known
-  const work = scanObject(body, SPLIT) // a copy of a body that was read before
-  for (;;) {
-    const step = work.next()
-    if (step.done !== true) continue
-    if (step.value.status === 'invalid') throw new TypeError(`a request that was read must render: ${step.value.message}`)
-    return step.value
-  }
-}
-
 function readCompletion(body: Buffer): ReadAnswer {
-  const answer = parseAnswer(body)
+  const answer = objectAt(body)
   if (answer === null) return answerWith(null, ABSENT, { outputBytes: body.length })
-  const { choices } = answer
-  const spoken = isList(choices) ? choices.filter(isObject) : []
-  const reason = spoken[0]?.['finish_reason']
+  const spoken = objectsIn(answer['choices'])
   let outputBytes = 0
   for (const { text } of spoken) if (typeof text === 'string') outputBytes += Buffer.byteLength(text)
-  return answerWith(answer, readUsage(answer['usage']), { outputBytes, finishReason: typeof reason === 'string' ? reason : null })
+  return answerWith(answer, readUsage(answer['usage']), { outputBytes, finishReason: textOrNull(spoken[0]?.['finish_reason']) })
 }

@@ -1,7 +1,9 @@
 /** Embeddings: input tokens in, vectors out. https://developers.openai.com/api/docs/api-reference/embeddings */
-import { NO_FACTS } from './openai-answer.ts'
+import { NO_FACTS, usageFacts } from './answer-reading.ts'
+import { objectAt } from './json-values.ts'
 import { readUsage } from './openai-usage.ts'
-import { answerWith, InvalidField, lengthOf, modelOf, parseAnswer, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
+import { InvalidField } from './request-reading.ts'
+import { answerWith, lengthOf, modelOf, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
 import { ABSENT } from './usage-reading.ts'
 import type { ReadAnswer, Wire } from './wire.ts'
 
@@ -24,21 +26,19 @@ export const embeddingsWire: Wire = {
 
 function readEmbeddings(body: Buffer): ReadAnswer {
   if (body.length <= WHOLE_BYTES_MAX) {
-    const answer = parseAnswer(body)
+    const answer = objectAt(body)
     return answerWith(answer, answer === null ? ABSENT : readUsage(answer['usage']))
   }
   // Parsing a million numbers would hold up everybody else.
   const ends = `${body.toString('latin1', 0, END_BYTES)}\n${body.toString('latin1', body.length - END_BYTES)}`
-  const usage = parseAnswer(Buffer.from(/"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})/.exec(ends)?.[1] ?? ''))
+  const usage = objectAt(Buffer.from(/"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})/.exec(ends)?.[1] ?? ''))
   const model = /"model"\s*:\s*"([^"\\]{1,256})"/.exec(ends)?.[1] ?? null
   const reading = usage === null ? ABSENT : readUsage(usage)
   return {
     facts: {
       ...NO_FACTS,
       model,
-      usage: reading.usage,
-      usageClamped: reading.clamped,
-      usageInvalid: reading.invalid,
+      ...usageFacts(reading),
     },
     message: null,
     readable: true,

@@ -4,20 +4,26 @@
  */
 import { EventBoundaries } from './sse-events.ts'
 
-/** An event longer than this is passed on unread. */
-const EVENT_BYTES_MAX = 8 * 1024 * 1024
+/** A longer event is passed on unread (images come as single events, but not as large as this). */
+export const EVENT_BYTES_MAX = 8 * 1024 * 1024
 
 export interface EventReader {
   /** Whether anything may have to be changed. False: every chunk passes at once, whatever `event` gives. */
   readonly rewrites: boolean
+  /** Absent: `EVENT_BYTES_MAX`. */
+  readonly eventBytesMax?: number
   /** One event: the pieces that replace it (none, for one that is dropped or held back); null when it passes as it is. */
-  event(bytes: Buffer, start: number, end: number): Buffer[] | null
-  /** Bytes that passed unread. */
+  event(bytes: Buffer, start: number, end: number): readonly Buffer[] | null
+  /** Bytes of an event that is too long to be read. */
   unread(bytes: number): void
+  /** What was held back of events before, and goes out when one that is too long to be read comes; absent: nothing ever is. */
+  release?(): readonly Buffer[]
 }
 
 export class EventFrames {
   readonly #reader: EventReader
+  readonly #rewrites: boolean
+  readonly #eventBytesMax: number
   readonly #boundaries = new EventBoundaries()
   /** The unfinished event, in the pieces that it came in. */
   #pieces: Buffer[] = []
@@ -25,15 +31,19 @@ export class EventFrames {
   /** The event that is passing is too long to be read. */
   #passing = false
   #over = false
-  #current: Buffer | null = null
 
   constructor(reader: EventReader) {
     this.#reader = reader
+    this.#rewrites = reader.rewrites
+    this.#eventBytesMax = reader.eventBytesMax ?? EVENT_BYTES_MAX
   }
 
-  /** Takes the next bytes from the provider; gives those to pass on now, in pieces. */
+  /**
+   * Takes the next bytes from the provider; gives those to pass on now, in pieces: the chunk itself where nothing changed,
+   * views of it, and what was put in.
+   */
   push(chunk: Buffer): readonly Buffer[] {
-    if (this.#over) return []
+    if (this.#over) return NOTHING
     const out: Buffer[] = []
     let start = 0
     /** From here to `start` the chunk's own bytes pass. */
@@ -56,13 +66,13 @@ export class EventFrames {
       }
       start = end
     }
-    if (!this.#reader.rewrites) {
+    if (!this.#rewrites) {
       this.#keep(chunk, start)
       return [chunk]
     }
     if (start > copied) out.push(copied === 0 && start === chunk.length ? chunk : chunk.subarray(copied, start))
     const released = this.#keep(chunk, start)
-    if (released !== null) out.push(released)
+    if (released.length > 0) out.push(...released)
     return out
   }
 
@@ -70,44 +80,35 @@ export class EventFrames {
   end(): readonly Buffer[] {
     if (this.#over || this.#pieceBytes === 0) {
       this.#over = true
-      return []
+      return NOTHING
     }
     this.#over = true
     const event = this.#takePieces(null)
     const replaced = this.#read(event, 0, event.length)
-    return this.#reader.rewrites ? (replaced ?? [event]) : []
+    return this.#rewrites ? (replaced ?? [event]) : NOTHING
   }
 
-  /** While an event is read: pieces to pass on before it, and then itself. */
-  andThis(before: readonly Buffer[]): Buffer[] {
-    return this.#current === null ? [...before] : [...before, this.#current]
-  }
-
-  #read(bytes: Buffer, start: number, end: number): Buffer[] | null {
-    if (end - start > EVENT_BYTES_MAX) {
-      this.#reader.unread(end - start)
-      return null
-    }
-    this.#current = bytes.subarray(start, end)
-    const replaced = this.#reader.event(bytes, start, end)
-    this.#current = null
-    return replaced
+  #read(bytes: Buffer, start: number, end: number): readonly Buffer[] | null {
+    if (end - start <= this.#eventBytesMax) return this.#reader.event(bytes, start, end)
+    this.#reader.unread(end - start)
+    const before = this.#reader.release?.() ?? NOTHING
+    return before.length === 0 ? null : [...before, bytes.subarray(start, end)]
   }
 
   /** Keeps the rest of a chunk, the beginning of an event; gives back what has grown too long to be read. */
-  #keep(chunk: Buffer, start: number): Buffer | null {
+  #keep(chunk: Buffer, start: number): readonly Buffer[] {
     const size = chunk.length - start
-    if (size === 0) return null
+    if (size === 0) return NOTHING
     if (this.#passing) {
       this.#reader.unread(size)
-      return chunk.subarray(start)
+      return [chunk.subarray(start)]
     }
     this.#pieces.push(Buffer.from(chunk.subarray(start))) // a copy: the chunk's memory may be used again
     this.#pieceBytes += size
-    if (this.#pieceBytes <= EVENT_BYTES_MAX) return null
+    if (this.#pieceBytes <= this.#eventBytesMax) return NOTHING
     this.#passing = true
     this.#reader.unread(this.#pieceBytes)
-    return this.#takePieces(null)
+    return [...(this.#reader.release?.() ?? NOTHING), this.#takePieces(null)]
   }
 
   #takePieces(last: Buffer | null): Buffer {
@@ -117,3 +118,5 @@ export class EventFrames {
     return event
   }
 }
+
+const NOTHING: readonly never[] = []

@@ -6,13 +6,11 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import type { Message } from '../core/request.ts'
 import { ChatChunk } from './chat-chunk.ts'
 import type { Part } from './chat-chunk.ts'
+import { EventFrames } from './event-frames.ts'
 import { PROSE_ENDS } from './openai-answer.ts'
-import { dataOf, EventBoundaries, withData } from './sse-events.ts'
+import { dataOf, withData } from './sse-events.ts'
 import { StreamMeter } from './stream-meter.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
-
-/** An event longer than this is passed on unread (images come as single events, but not as large as this). */
-export const EVENT_BYTES_MAX = 8 * 1024 * 1024
 
 export type ChatStreamOptions = Pick<StreamOptions, 'stripUsage' | 'notice' | 'collect'>
 
@@ -20,71 +18,28 @@ export class ChatStream implements AnswerStream {
   readonly #options: ChatStreamOptions
   /** Whether anything may have to be changed: then, and only then, an unfinished event is held back. */
   readonly #rewrites: boolean
-  readonly #boundaries = new EventBoundaries()
+  readonly #frames: EventFrames
   readonly #chunk = new ChatChunk()
   readonly #meter: StreamMeter
-  /** The unfinished event, in the pieces that it came in. */
-  #pieces: Buffer[] = []
-  #pieceBytes = 0
-  /** The event that is passing is too long to be read. */
-  #passing = false
-  #over = false
   noticeAdded = false
 
   constructor(options: ChatStreamOptions) {
     this.#options = options
     this.#rewrites = options.stripUsage || options.notice !== null
     this.#meter = new StreamMeter(options.collect)
+    this.#frames = new EventFrames({
+      rewrites: this.#rewrites,
+      event: (bytes, start, end) => this.#event(bytes, start, end),
+      unread: (bytes) => this.#meter.addUnread(bytes),
+    })
   }
 
-  /**
-   * Takes the next bytes from the provider; gives those to pass on now, in pieces: the chunk itself where nothing changed,
-   * views of it, and what was put in.
-   */
   push(chunk: Buffer): readonly Buffer[] {
-    if (this.#over) return []
-    const out: Buffer[] = []
-    let start = 0
-    /** From here to `start` the chunk's own bytes pass. */
-    let copied = 0
-    for (let end = this.#boundaries.next(chunk, 0); end >= 0; end = this.#boundaries.next(chunk, start)) {
-      if (this.#passing) {
-        this.#passing = false
-        this.#meter.addUnread(end)
-      } else if (this.#pieceBytes > 0) {
-        const event = this.#takePieces(chunk.subarray(0, end))
-        out.push(...(this.#event(event, 0, event.length) ?? [event]))
-        copied = end
-      } else {
-        const replaced = this.#event(chunk, start, end)
-        if (replaced !== null) {
-          if (start > copied) out.push(chunk.subarray(copied, start))
-          out.push(...replaced)
-          copied = end
-        }
-      }
-      start = end
-    }
-    if (!this.#rewrites) {
-      this.#keep(chunk, start)
-      return [chunk]
-    }
-    if (start > copied) out.push(copied === 0 && start === chunk.length ? chunk : chunk.subarray(copied, start))
-    const released = this.#keep(chunk, start)
-    if (released !== null) out.push(released)
-    return out
+    return this.#frames.push(chunk)
   }
 
-  /** The provider's stream has ended: what was held back, read as an event although no empty line ended it. */
   end(): readonly Buffer[] {
-    if (this.#over || this.#pieceBytes === 0) {
-      this.#over = true
-      return []
-    }
-    this.#over = true
-    const event = this.#takePieces(null)
-    const replaced = this.#event(event, 0, event.length)
-    return this.#rewrites ? (replaced ?? [event]) : []
+    return this.#frames.end()
   }
 
   /** What the answer has said of itself so far. `usage` only when it is final: see `usageSoFar`. */
@@ -109,10 +64,6 @@ export class ChatStream implements AnswerStream {
 
   /** One whole event: the pieces that replace it (none, for one that is dropped); null when it passes as it is. */
   #event(bytes: Buffer, start: number, end: number): Buffer[] | null {
-    if (end - start > EVENT_BYTES_MAX) {
-      this.#meter.addUnread(end - start)
-      return null
-    }
     const data = dataOf(bytes, start, end)
     if (data === null || !this.#meter.read(data, this.#chunk) || !this.#rewrites) return null
     const chunk = this.#chunk
@@ -153,29 +104,6 @@ export class ChatStream implements AnswerStream {
       return Buffer.from(`data: {${head},"choices":${delta}${usage}}\n\n`)
     }
     return null
-  }
-
-  /** Keeps the rest of a chunk, the beginning of an event; gives back what has grown too long to be read. */
-  #keep(chunk: Buffer, start: number): Buffer | null {
-    const size = chunk.length - start
-    if (size === 0) return null
-    if (this.#passing) {
-      this.#meter.addUnread(size)
-      return chunk.subarray(start)
-    }
-    this.#pieces.push(Buffer.from(chunk.subarray(start))) // a copy: the chunk's memory may be used again
-    this.#pieceBytes += size
-    if (this.#pieceBytes <= EVENT_BYTES_MAX) return null
-    this.#passing = true
-    this.#meter.addUnread(this.#pieceBytes)
-    return this.#takePieces(null)
-  }
-
-  #takePieces(last: Buffer | null): Buffer {
-    const event = Buffer.concat(last === null ? this.#pieces : [...this.#pieces, last])
-    this.#pieces = []
-    this.#pieceBytes = 0
-    return event
   }
 }
 

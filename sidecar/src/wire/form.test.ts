@@ -56,6 +56,12 @@ test('a boundary may be quoted, and has its rules', () => {
     'multipart/form-data; boundary=',
     `multipart/form-data; boundary=${'a'.repeat(71)}`,
     'multipart/form-data; boundary="a ',
+    // Two readers take one of them each.
+    'multipart/form-data; boundary=A; boundary=B',
+    'multipart/form-data; boundary=A, multipart/form-data; boundary=B',
+    'multipart/form-data; boundary=B; boundary*=A',
+    'multipart/form-data; boundary =A; boundary=B',
+    'multipart/form-data; boundary=B, multipart/mixed',
   ])
     assert.equal(read(`${field('m')}--B--`, type).status, 'invalid', type)
   assert.deepEqual(
@@ -81,6 +87,14 @@ const faults: readonly [string, string][] = [
   ['a folded header', `${part('Content-Disposition: form-data;\r\n name="a"')}--B--`],
   ['an encoding', `${part('Content-Disposition: form-data; name="a"\r\nContent-Transfer-Encoding: base64')}--B--`],
   ['a field twice', `${field('model', 'a')}${field('model', 'b')}--B--`],
+  ['a name with a space before its value', `${part('Content-Disposition: form-data; name="a"; name ="b"')}--B--`],
+  ['a parameter that nobody knows', `${part('Content-Disposition: form-data; name="a"; size=3')}--B--`],
+  ['a file without a name, which is a field to some', `${part('Content-Disposition: form-data; name="n"; filename=""', '10')}--B--`],
+  ['a header in a header', `${part('X: y\nContent-Disposition: form-data; name="n"\r\nContent-Disposition: form-data; name="a"')}--B--`],
+  ['a boundary after a bare line feed', `${field('a', '\n--B\nContent-Disposition: form-data; name="n"\n\n10')}--B--`],
+  ['a boundary after a bare carriage return', `${field('a', 'x\r--B')}--B--`],
+  ['a part after the end', `${field('a')}--B--\r\n${field('n', '10')}--B--`],
+  ['an end that goes on', `${field('a')}--B--x`],
   ['too many parts', `${Array.from({ length: 257 }, (_, at) => field(`f${at}`)).join('')}--B--`],
   ['endless headers', `${part(`X: ${'y'.repeat(5_000)}\r\nContent-Disposition: form-data; name="a"`)}--B--`],
 ]

@@ -23,9 +23,13 @@ const HEADER_BYTES_MAX = 4_096
 const FIELD_BYTES_MAX = 64 * 1024
 /** RFC 2046, section 5.1.1: 1 to 70 characters, no space at the end. */
 const BOUNDARY = /;\s*boundary=(?:"([\w'()+,\-./:=? ]{0,69}[\w'()+,\-./:=?])"|([\w'()+\-.]{1,70}))\s*(?:;|$)/i
-const DISPOSITION = /^content-disposition:\s*form-data\s*(;.*)$/i
-const NAME = /;\s*name="([^"\\]{1,128})"/i
-const FILE_NAME = /;\s*filename\*?=/i
+/** All that a content-type of a form may say of boundaries, and of a second type beside it. */
+const BOUNDARIES = /boundary[^=;,]*=|,\s*multipart\//gi
+const DISPOSITION = /^content-disposition:[ \t]*form-data[ \t]*(;.*)$/i
+/** The parameters that clients write, in the one way in which everybody reads them. A file has a name: an empty one is a field to some. */
+const PARAMETERS = /^(?:;[ \t]*(?:name="[^"\\]*"|filename="(?:[^"\\]|\\.)+"|filename\*=[^\s;"]+)[ \t]*)+$/i
+const NAME = /;[ \t]*name="([^"\\]{1,128})"/gi
+const FILE_NAME = /;[ \t]*filename\*?=/i
 
 export function isForm(contentType: string): boolean {
   return /^\s*multipart\/form-data\s*(;|$)/i.test(contentType)
@@ -34,12 +38,14 @@ export function isForm(contentType: string): boolean {
 export function readForm(body: Buffer, contentType: string): ReadForm {
   const found = BOUNDARY.exec(contentType)
   const boundary = found?.[1] ?? found?.[2]
-  if (boundary === undefined) return invalid('the content-type of a form must name a boundary')
+  if (boundary === undefined || contentType.match(BOUNDARIES)?.length !== 1)
+    return invalid('the content-type of a form must name a boundary, and one only')
   const delimiter = Buffer.from(`--${boundary}`, 'latin1')
   const next = Buffer.from(`\r\n--${boundary}`, 'latin1')
   if (body.indexOf(delimiter) !== 0) return invalid('the form must begin with its boundary')
   const fields = new Map<string, string>()
   const files: FormFile[] = []
+  if (hasOtherDelimiters(body, delimiter)) return invalid('a boundary must stand after CRLF')
   let at = delimiter.length
   for (let count = 0; !isEnd(body, at); count += 1) {
     if (count === PARTS_MAX) return invalid(`the form must have at most ${PARTS_MAX} parts`)
@@ -61,16 +67,32 @@ export function readForm(body: Buffer, contentType: string): ReadForm {
     }
     at = end + next.length
   }
+  // What comes after the end is a part to who overlooks it.
+  if (!isBlank(body.subarray(at + 2))) return invalid('the form must end with its boundary')
   return { status: 'ok', form: { fields, files } }
 }
 
 const CR = 0x0d
 const LF = 0x0a
 const DASH = 0x2d
+const SPACE = 0x20
 const EMPTY_LINE = Buffer.from('\r\n\r\n')
 
 function isEnd(body: Buffer, at: number): boolean {
   return body[at] === DASH && body[at + 1] === DASH
+}
+
+/** Whether the boundary stands where a line ends otherwise than it should: some readers see one there. */
+function hasOtherDelimiters(body: Buffer, delimiter: Buffer): boolean {
+  for (let at = body.indexOf(delimiter, 1); at >= 0; at = body.indexOf(delimiter, at + 1)) {
+    const before = body[at - 1]
+    if ((before === LF && body[at - 2] !== CR) || before === CR) return true
+  }
+  return false
+}
+
+function isBlank(bytes: Buffer): boolean {
+  return bytes.every((byte) => byte === CR || byte === LF || byte === SPACE)
 }
 
 /** Null for a part that two readers could read in two ways. */
@@ -78,14 +100,16 @@ function partOf(headers: readonly string[]): { readonly name: string; readonly i
   let disposition: string | null = null
   for (const header of headers) {
     // Nobody sends these any more (RFC 7578, section 4.7), and who reads them sees another file.
-    if (/^content-transfer-encoding:/i.test(header) || /^\s/.test(header)) return null
+    if (/^content-transfer-encoding:/i.test(header) || /^\s|[\r\n]|^content-disposition\s/i.test(header)) return null
     const found = DISPOSITION.exec(header)?.[1]
     if (found === undefined) continue
     if (disposition !== null) return null
     disposition = found
   }
-  const name = disposition === null ? undefined : NAME.exec(disposition)?.[1]
-  if (disposition === null || name === undefined || disposition.split(/;\s*name\*?=/i).length !== 2) return null
+  if (disposition === null || !PARAMETERS.test(disposition)) return null
+  const [named, ...more] = disposition.matchAll(NAME)
+  const name = named?.[1]
+  if (name === undefined || more.length > 0) return null
   return { name, isFile: FILE_NAME.test(disposition) }
 }
 

@@ -5,6 +5,7 @@ import type { JsonObject } from '../core/request.ts'
 import { contentText } from '../core/message.ts'
 import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-answer.ts'
 import { GeminiStream } from './gemini-stream.ts'
+import { passedOn } from './testing.ts'
 
 const NOTICE = '\n\n---\nLess from here on.'
 const usageMetadata = { promptTokenCount: 10, candidatesTokenCount: 5, thoughtsTokenCount: 3, totalTokenCount: 18 }
@@ -30,19 +31,6 @@ const calling = {
 function events(list: readonly object[], line = '\r\n'): string {
   return list.map((chunk) => `data: ${JSON.stringify(chunk)}${line}${line}`).join('')
 }
-function feed(stream: GeminiStream, bytes: Buffer, cuts: readonly number[] = []): string {
-  const out: Buffer[] = []
-  const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((one, other) => one - other)
-  let start = 0
-  for (const stop of [...ends, bytes.length]) {
-    if (stop === start) continue
-    const piece = Buffer.from(bytes.subarray(start, stop))
-    out.push(Buffer.concat(stream.push(piece)))
-    piece.fill(0)
-    start = stop
-  }
-  return Buffer.concat([...out, ...stream.end()]).toString()
-}
 const whole = (list: object): ReturnType<typeof readGeminiAnswer> => readGeminiAnswer(Buffer.from(JSON.stringify(list)))
 
 test('a whole answer, its stream, and the stream as a list say the same', () => {
@@ -55,7 +43,7 @@ test('a whole answer, its stream, and the stream as a list say the same', () => 
   const list = whole(chunks)
   assert.deepEqual({ ...list.facts }, { ...one.facts })
   const stream = new GeminiStream({ notice: null, collect: true })
-  assert.equal(feed(stream, Buffer.from(events(chunks))), events(chunks))
+  assert.equal(passedOn(stream, events(chunks)), events(chunks))
   assert.deepEqual({ ...stream.facts }, { ...one.facts })
   assert.equal(stream.message?.texts.map((part) => part.text).join(''), 'All is well.')
   assert.equal(stream.observedOutputTokens(), 8)
@@ -63,12 +51,12 @@ test('a whole answer, its stream, and the stream as a list say the same', () => 
 
 test('usage is final with the end of every candidate, not before', () => {
   const stream = new GeminiStream({ notice: null, collect: false })
-  feed(stream, Buffer.from(events(chunks.slice(0, 2))))
+  passedOn(stream, events(chunks.slice(0, 2)))
   assert.equal(stream.facts.usage, null)
   assert.equal(stream.usageSoFar?.output, 5)
   assert.equal(stream.message, null)
   const two = new GeminiStream({ notice: null, collect: false })
-  feed(
+  passedOn(
     two,
     Buffer.from(
       events([{ candidates: [candidate([{ text: 'a' }], { finishReason: 'STOP' }), { ...candidate([{ text: 'b' }]), index: 1 }], ...end }]),
@@ -76,7 +64,7 @@ test('usage is final with the end of every candidate, not before', () => {
   )
   assert.equal(two.facts.usage, null)
   const blocked = new GeminiStream({ notice: null, collect: false })
-  feed(
+  passedOn(
     blocked,
     Buffer.from(events([{ promptFeedback: { blockReason: 'SAFETY' }, usageMetadata: { promptTokenCount: 4, totalTokenCount: 4 } }])),
   )
@@ -90,7 +78,7 @@ test('a notice stands at the end of the words, wherever the stream is cut, and n
       const list = [...chunks.slice(0, 2), { candidates: [candidate(parts, { finishReason: 'STOP' })], ...end }]
       const text = events(list, line)
       const stream = new GeminiStream({ notice: NOTICE, collect: true })
-      const output = feed(stream, Buffer.from(text), cuts)
+      const output = passedOn(stream, text, cuts)
       assert.ok(stream.noticeAdded)
       const said = JSON.stringify(NOTICE).slice(1, -1)
       if (last === 'none') assert.equal(output.replace(/data: (?=[^\n]*Less from)[^\n]*\r\n\r\n/, ''), text)
@@ -128,7 +116,7 @@ test('nothing is added to calls, images, cut or blocked answers', () => {
   for (const answer of [calling, image, safety, thoughts, { error: { code: 500 } }, { candidates: [] }]) {
     assert.equal(addGeminiNotice(Buffer.from(JSON.stringify(answer)), NOTICE).added, false)
     const stream = new GeminiStream({ notice: NOTICE, collect: false })
-    assert.equal(feed(stream, Buffer.from(events([answer]))), events([answer]))
+    assert.equal(passedOn(stream, events([answer])), events([answer]))
     assert.equal(stream.noticeAdded, false)
   }
   assert.equal(addGeminiNotice(Buffer.from('no JSON'), NOTICE).added, false)
@@ -139,7 +127,7 @@ test('calls are named, and their arguments counted', () => {
   assert.deepEqual([facts.toolNames, message?.toolCalls], [['look'], [{ id: 'look#0', name: 'look', input: '{"a":"b"}' }]])
   assert.ok(facts.outputBytes >= 'So:lookab'.length)
   const stream = new GeminiStream({ notice: null, collect: true })
-  feed(stream, Buffer.from(events([calling])))
+  passedOn(stream, events([calling]))
   assert.deepEqual(stream.facts.toolNames, ['look'])
   assert.deepEqual(stream.message?.toolCalls, message?.toolCalls)
 })
@@ -154,7 +142,7 @@ test('an error is told by Google’s name for it; what is no answer is not reada
     [false, false, true],
   )
   const stream = new GeminiStream({ notice: null, collect: true })
-  feed(stream, Buffer.from(`data: {broken\n\n: comment\n\n${events([{ error: { status: 'INTERNAL' } }])}`))
+  passedOn(stream, `data: {broken\n\n: comment\n\n${events([{ error: { status: 'INTERNAL' } }])}`)
   assert.equal(stream.facts.error, 'INTERNAL')
   assert.ok(stream.observedOutputTokens() > 0, 'what cannot be read is output')
 })
@@ -164,7 +152,7 @@ test('an event that is too long is passed on unread', () => {
   const text = long + events(chunks)
   for (const notice of [null, NOTICE]) {
     const stream = new GeminiStream({ notice, collect: true })
-    const output = feed(stream, Buffer.from(text), [1_000, 5_000_000, 9_000_000])
+    const output = passedOn(stream, text, [1_000, 5_000_000, 9_000_000])
     assert.equal(output.replace(JSON.stringify(NOTICE).slice(1, -1), '').length, text.length)
     assert.equal(stream.facts.finishReason, 'STOP')
   }
@@ -177,7 +165,7 @@ test('searches are counted once, however many chunks tell of them', () => {
     { candidates: [candidate([{ text: 'y' }], { groundingMetadata, finishReason: 'STOP' })], ...end, modelVersion: 'gemini-3-pro' },
   ]
   const stream = new GeminiStream({ notice: null, collect: false })
-  feed(stream, Buffer.from(events(list)))
+  passedOn(stream, events(list))
   assert.deepEqual([stream.facts.usage?.webSearchCalls, whole(list).facts.usage?.webSearchCalls], [2, 2])
 })
 

@@ -1,12 +1,12 @@
 /** Whole answers of Gemini: what one says, a notice at its end, and answers of our own making. A stream that is no event stream is a list of them. */
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
-import { memberOf, objectOf, objectsOf, textOf } from './gemini-json.ts'
+import { errorCode, memberRange, unreadable, usageFacts, withInserted } from './answer-reading.ts'
+import { memberOf, objectOf, objectsOf, parseObjects, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
 import { readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
-import { DEPTH_MAX, elementRanges, memberRanges } from './json-scan.ts'
+import { DEPTH_MAX, elementRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
-import { errorCode, NO_FACTS } from './openai-answer.ts'
 import type { ReadAnswer, SyntheticAnswer } from './wire.ts'
 
 /** Finish reasons after which an answer is all that the user will read. */
@@ -14,8 +14,8 @@ export const PROSE_ENDS: ReadonlySet<string> = new Set(['STOP', 'MAX_TOKENS'])
 
 /** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
 export function readGeminiAnswer(body: Buffer): ReadAnswer {
-  const chunks = parseAnswers(body)
-  if (chunks === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, readable: false }
+  const chunks = parseObjects(body.toString('utf8'))
+  if (chunks === null) return unreadable(body)
   const answer = joined(chunks)
   const candidates = objectsOf(answer, 'candidates')
   const content = objectOf(firstCandidate(candidates) ?? {}, 'content')
@@ -33,9 +33,7 @@ export function readGeminiAnswer(body: Buffer): ReadAnswer {
       model: textOf(answer, 'modelVersion'),
       serviceTier: readGeminiTier(answer),
       responseId: null,
-      usage: reading.usage,
-      usageClamped: reading.clamped,
-      usageInvalid: reading.invalid,
+      ...usageFacts(reading),
       finishReason: textOf(firstCandidate(candidates) ?? {}, 'finishReason'),
       toolNames,
       outputBytes,
@@ -52,7 +50,7 @@ export function readGeminiAnswer(body: Buffer): ReadAnswer {
  */
 export function addGeminiNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
-  const chunks = parseAnswers(body)
+  const chunks = parseObjects(body.toString('utf8'))
   if (chunks === null) return unchanged
   const candidate = firstCandidate(objectsOf(joined(chunks), 'candidates'))
   if (candidate === null || !isProse(candidate)) return unchanged
@@ -68,8 +66,7 @@ export function addGeminiNotice(body: Buffer, text: string): { readonly body: Bu
     const chunk = chunks[index]
     const at = chunk === undefined ? null : endOfLastText(body, place, chunk)
     if (at === null) continue
-    const added = Buffer.from(JSON.stringify(text).slice(1, -1))
-    return { body: Buffer.concat([body.subarray(0, at), added, body.subarray(at)]), added: true }
+    return { body: withInserted(body, at, text), added: true }
   }
   return unchanged
 }
@@ -84,10 +81,10 @@ export function endOfLastText(body: Buffer, place: Range, answer: JsonObject): n
   if (!isList(parts)) return null
   const last = parts.findLastIndex((part) => isObject(part) && typeof part['text'] === 'string' && part['thought'] !== true)
   if (last < 0) return null
-  const candidate = elementRanges(body, inside(body, place, 'candidates'))[index]
+  const candidate = elementRanges(body, memberRange(body, place, 'candidates'))[index]
   if (candidate === undefined) return null
-  const part = elementRanges(body, inside(body, inside(body, candidate, 'content'), 'parts'))[last]
-  return part === undefined ? null : inside(body, part, 'text').end - 1
+  const part = elementRanges(body, memberRange(body, memberRange(body, candidate, 'content'), 'parts'))[last]
+  return part === undefined ? null : memberRange(body, part, 'text').end - 1
 }
 
 /** An answer that no model made: `text` as a candidate that ended by itself and used nothing. Never for callers who expect JSON. */
@@ -165,17 +162,6 @@ function joined(chunks: readonly JsonObject[]): JsonObject {
   return { ...Object.assign({}, ...chunks), candidates: [...candidates.values()] }
 }
 
-function parseAnswers(body: Buffer): readonly JsonObject[] | null {
-  let value: Json
-  try {
-    value = JSON.parse(body.toString('utf8'))
-  } catch {
-    return null // not JSON: passed on all the same, and not metered by its word
-  }
-  if (isObject(value)) return [value]
-  return isList(value) && value.length > 0 && value.every(isObject) ? value : null
-}
-
 function stringBytes(value: Json | undefined, depth: number): number {
   if (typeof value === 'string') return Buffer.byteLength(value)
   if (typeof value !== 'object' || value === null || depth === DEPTH_MAX) return 0
@@ -190,12 +176,6 @@ function stringBytes(value: Json | undefined, depth: number): number {
 
 const OPEN_BRACE = 0x7b
 const OPEN_BRACKET = 0x5b
-
-function inside(body: Buffer, object: Range, name: string): Range {
-  const range = memberRanges(body, object).get(name)
-  if (range === undefined) throw new TypeError(`an object that was parsed must have its field ${name}`)
-  return range
-}
 
 function trimmedEnd(body: Buffer): number {
   let end = body.length

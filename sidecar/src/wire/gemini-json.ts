@@ -5,9 +5,18 @@
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 
-/** The member by either of its names; undefined when it is absent or null. */
+/** The member by either of its names; undefined when it is absent or null. `name` is one of ours: each is kept. */
 export function memberOf(object: JsonObject, name: string): Json | undefined {
-  return object[name] ?? object[snakeCase(name)] ?? undefined
+  return object[name] ?? object[otherName(name)] ?? undefined
+}
+
+const OTHER_NAMES = new Map<string, string>()
+function otherName(name: string): string {
+  const known = OTHER_NAMES.get(name)
+  if (known !== undefined) return known
+  const other = snakeCase(name)
+  OTHER_NAMES.set(name, other)
+  return other
 }
 
 /** An object member; an empty one where there is none. */
@@ -35,4 +44,16 @@ export function textOf(object: JsonObject, name: string): string | null {
 /** `maxOutputTokens` -> `max_output_tokens`. */
 export function snakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+}
+
+/** The objects that a text is: one, or a list of one at least. Null for anything else. */
+export function parseObjects(text: string): readonly JsonObject[] | null {
+  let value: Json
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return null // not JSON: the caller says what that means
+  }
+  if (isObject(value)) return [value]
+  return isList(value) && value.length > 0 && value.every(isObject) ? value : null
 }

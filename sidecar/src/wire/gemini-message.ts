@@ -3,10 +3,11 @@
  * streamed answer as one content per chunk, and the provider reads contents of one role that follow each other as one: so does this.
  */
 import { canonicalJson } from '../core/digest.ts'
-import { isList, isObject } from '../core/message.ts'
-import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
-import { memberOf, objectOf, objectsIn, objectsOf, textOf } from './gemini-json.ts'
-import { imageSize } from './image-size.ts'
+import { isObject } from '../core/message.ts'
+import type { ImagePart, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
+import { mediaPart, mediaWith } from './embedded-media.ts'
+import type { MediaPart } from './embedded-media.ts'
+import { memberOf, objectOf, objectsIn, objectsOf, parseObjects, textOf } from './gemini-json.ts'
 import { parseValid } from './json-keys.ts'
 
 /** A content and the bytes that it stands in. */
@@ -20,8 +21,7 @@ export interface ReadContent {
 export function readContents(body: Buffer, contents: readonly ReadContent[]): readonly Message[] | { readonly unknownRole: number } {
   const messages: Message[] = []
   let run: ReadContent[] = []
-  /** Calls without a result so far. */
-  let open: readonly ToolCall[] = []
+  let open = new OpenCalls(NONE)
   const endRun = (): void => {
     const [first] = run
     const last = run.at(-1)
@@ -30,10 +30,10 @@ export function readContents(body: Buffer, contents: readonly ReadContent[]): re
       'contents',
       run.map(({ json }) => json),
       body.subarray(first.start, last.end),
-      NONE,
+      new OpenCalls(NONE),
     )
     messages.push(message)
-    open = message.toolCalls
+    open = new OpenCalls(message.toolCalls)
     run = []
   }
   for (const [index, content] of contents.entries()) {
@@ -45,9 +45,7 @@ export function readContents(body: Buffer, contents: readonly ReadContent[]): re
     // `function` is what the first version called the user who brings results.
     if (role !== null && role !== '' && role !== 'user' && role !== 'function') return { unknownRole: index }
     endRun()
-    const message = new GeminiMessage('contents', [content.json], body.subarray(content.start, content.end), open)
-    messages.push(message)
-    open = open.filter(({ id }) => !message.answers.includes(id))
+    messages.push(new GeminiMessage('contents', [content.json], body.subarray(content.start, content.end), open))
   }
   endRun()
   return messages
@@ -55,7 +53,7 @@ export function readContents(body: Buffer, contents: readonly ReadContent[]): re
 
 /** The system instruction as a message: it stands in a field of its own. */
 export function systemMessage(json: JsonObject, bytes: Uint8Array): Message {
-  return new GeminiMessage('system', [json], bytes, NONE)
+  return new GeminiMessage('system', [json], bytes, new OpenCalls(NONE))
 }
 
 export function isSystemInstruction(message: Message): boolean {
@@ -66,13 +64,13 @@ export function isSystemInstruction(message: Message): boolean {
 export function messageFromContent(content: JsonObject): Message | null {
   if (objectsOf(content, 'parts').length === 0) return null
   const json = { role: 'model', ...content }
-  return new GeminiMessage('contents', [json], Buffer.from(JSON.stringify(json)), NONE)
+  return new GeminiMessage('contents', [json], Buffer.from(JSON.stringify(json)), new OpenCalls(NONE))
 }
 
 /** A message of ours. An instruction in the midst of a conversation has no role of its own here: it is the user's. */
 export function ownGeminiMessage(role: 'system' | 'user' | 'assistant', text: string): Message {
   const json = { role: role === 'assistant' ? 'model' : 'user', parts: [{ text }] }
-  return new GeminiMessage('contents', [json], Buffer.from(JSON.stringify(json)), NONE)
+  return new GeminiMessage('contents', [json], Buffer.from(JSON.stringify(json)), new OpenCalls(NONE))
 }
 
 /** Names of the functions that a content calls. */
@@ -90,18 +88,19 @@ class GeminiMessage implements Message {
   readonly answers: readonly string[]
   readonly images: readonly ImagePart[]
   readonly mediaBytes: number
-  /** The calls that were to be answered when it came: results may leave out the ids of theirs. */
-  readonly #open: readonly ToolCall[]
+  /** The calls that it answers: results may leave out the ids of theirs. */
+  readonly #answered: readonly ToolCall[]
   #contents: readonly JsonObject[] | null
 
-  /** `contents`: one, or a run of the model's; `bytes` then has them with a comma between. */
-  constructor(place: Place, contents: readonly JsonObject[], bytes: Uint8Array, open: readonly ToolCall[]) {
-    const media = mediaOf(contents)
+  /** `contents`: one, or a run of the model's; `bytes` then has them with a comma between. What it answers is taken out of `open`. */
+  constructor(place: Place, contents: readonly JsonObject[], bytes: Uint8Array, open: OpenCalls) {
+    const media = mediaWith(mediaOf(contents.flatMap((content) => objectsOf(content, 'parts'))))
     this.place = place
     this.bytes = bytes
-    this.#open = open
+    const found = answersIn(contents, open)
     this.#contents = contents
-    this.answers = answersIn(contents, open)
+    this.#answered = found.calls
+    this.answers = found.ids
     this.role = roleOf(place, contents, this.answers)
     this.toolCalls = this.role === 'assistant' ? callsIn(contents) : NONE
     this.images = media.parts
@@ -144,13 +143,13 @@ class GeminiMessage implements Message {
       return parts.length === 0 ? [] : [{ ...content, parts }]
     })
     if (contents.length === 0) return null
-    return new GeminiMessage(this.place, contents, bytesOf(contents), this.#open)
+    return new GeminiMessage(this.place, contents, bytesOf(contents), new OpenCalls(this.#answered))
   }
 
   reread(text: string): Message | null {
-    const contents = parseList(`[${text}]`)
-    if (contents === null || contents.length === 0) return null
-    const message = new GeminiMessage(this.place, contents, Buffer.from(text, 'utf8'), this.#open)
+    const contents = parseObjects(`[${text}]`)
+    if (contents === null) return null // the log holds what another wire wrote
+    const message = new GeminiMessage(this.place, contents, Buffer.from(text, 'utf8'), new OpenCalls(this.#answered))
     return message.role === this.role ? message : null
   }
 
@@ -199,21 +198,57 @@ function callsIn(contents: readonly JsonObject[]): readonly ToolCall[] {
   return calls.length === 0 ? NONE : calls
 }
 
+interface Answered {
+  readonly ids: readonly string[]
+  /** Those of them that somebody made. */
+  readonly calls: readonly ToolCall[]
+}
+const NOTHING_ANSWERED: Answered = { ids: NONE, calls: NONE }
+
 /** The calls that the results of a content answer: by id, or the first of that name that is left. */
-function answersIn(contents: readonly JsonObject[], open: readonly ToolCall[]): readonly string[] {
-  const answers: string[] = []
-  const left = [...open]
+function answersIn(contents: readonly JsonObject[], open: OpenCalls): Answered {
+  const ids: string[] = []
+  const calls: ToolCall[] = []
   const seen = new Map<string, number>()
   for (const part of contents.flatMap((content) => objectsOf(content, 'parts'))) {
     const result = memberOf(part, 'functionResponse')
     if (!isObject(result)) continue
     const id = textOf(result, 'id')
     const name = textOf(result, 'name') ?? ''
-    const at = left.findIndex((call) => (id === null ? call.name === name : call.id === id))
-    const [answered] = at < 0 ? [] : left.splice(at, 1)
-    answers.push(answered?.id ?? id ?? placeId(seen, name))
+    const answered = id === null ? open.takeNamed(name) : open.take(id)
+    if (answered !== null) calls.push(answered)
+    ids.push(answered?.id ?? id ?? placeId(seen, name))
   }
-  return answers.length === 0 ? NONE : answers
+  return ids.length === 0 ? NOTHING_ANSWERED : { ids, calls }
+}
+
+/** Calls without a result so far: however many there are, finding one takes no longer. */
+class OpenCalls {
+  readonly #byId = new Map<string, ToolCall>()
+  /** The last one first. */
+  readonly #byName = new Map<string, ToolCall[]>()
+
+  constructor(calls: readonly ToolCall[]) {
+    for (const call of calls.toReversed()) {
+      this.#byId.set(call.id, call)
+      const others = this.#byName.get(call.name)
+      if (others === undefined) this.#byName.set(call.name, [call])
+      else others.push(call)
+    }
+  }
+
+  take(id: string): ToolCall | null {
+    const call = this.#byId.get(id)
+    this.#byId.delete(id)
+    return call ?? null
+  }
+
+  /** The first of that name that is left. */
+  takeNamed(name: string): ToolCall | null {
+    const calls = this.#byName.get(name) ?? []
+    for (let call = calls.pop(); call !== undefined; call = calls.pop()) if (this.#byId.delete(call.id)) return call
+    return null
+  }
 }
 
 function placeId(seen: Map<string, number>, name: string): string {
@@ -261,38 +296,15 @@ function nameOf(part: JsonObject): string | null {
   return textOf(objectOf(part, 'partMetadata'), 'name')
 }
 
-function parseList(text: string): readonly JsonObject[] | null {
-  let value: Json
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return null // the log holds what another wire wrote
-  }
-  return isList(value) && value.every(isObject) ? value : null
+function mediaOf(parts: readonly JsonObject[]): readonly MediaPart[] {
+  return parts.flatMap((part) => [...mediaIn(part), ...mediaOf(objectsOf(objectOf(part, 'functionResponse'), 'parts'))])
 }
 
-interface Media {
-  readonly parts: readonly ImagePart[]
-  readonly bytes: number
-}
-
-function mediaOf(contents: readonly JsonObject[]): Media {
-  const parts: ImagePart[] = []
-  let bytes = 0
-  const read = (part: JsonObject): void => {
-    const blob = memberOf(part, 'inlineData')
-    const file = memberOf(part, 'fileData')
-    if (isObject(blob)) {
-      const data = textOf(blob, 'data') ?? ''
-      bytes += data.length
-      const kind = kindOf(textOf(blob, 'mimeType'))
-      const embeddedBytes = Math.floor((data.length * 3) / 4)
-      parts.push({ kind, size: kind === 'image' ? imageSize(data) : null, detail: 'auto', embeddedBytes })
-    } else if (isObject(file)) parts.push({ kind: kindOf(textOf(file, 'mimeType')), size: null, detail: 'auto' })
-    for (const inner of objectsOf(objectOf(part, 'functionResponse'), 'parts')) read(inner)
-  }
-  for (const content of contents) for (const part of objectsOf(content, 'parts')) read(part)
-  return { parts: parts.length === 0 ? NONE : parts, bytes }
+function mediaIn(part: JsonObject): readonly MediaPart[] {
+  const blob = memberOf(part, 'inlineData')
+  if (isObject(blob)) return [mediaPart(kindOf(textOf(blob, 'mimeType')), textOf(blob, 'data') ?? '')]
+  const file = memberOf(part, 'fileData')
+  return isObject(file) ? [mediaPart(kindOf(textOf(file, 'mimeType')), null)] : NONE
 }
 
 /** Videos and documents count as files do. */

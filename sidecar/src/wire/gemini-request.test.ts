@@ -81,13 +81,19 @@ describe('what a request asks', () => {
       tools: ['webSearch'],
       maxCalls: 1,
       rereads: false,
+      resultsRead: 10,
     })
     assert.deepEqual((await read({ contents, tools: [{ google_search: {} }] }, PATH.replace('2.5-flash', '3-pro'))).hosted, {
       tools: ['webSearch'],
       maxCalls: 10,
       rereads: false,
+      resultsRead: 10,
     })
-    assert.equal((await read({ contents, tools: [{ urlContext: {} }] })).hosted.rereads, true)
+    for (const tool of [{ urlContext: {} }, { code_execution: {} }, { not_known_yet: {} }]) {
+      const { hosted, tools } = await read({ contents, tools: [tool] })
+      assert.deepEqual([hosted, tools], [{ tools: [], maxCalls: null, rereads: true, fewestCalls: 10 }, 'offered'], JSON.stringify(tool))
+    }
+    assert.equal((await read({ contents, tools: [{ computerUse: {} }] })).hosted.rereads, false)
     assert.deepEqual((await read({ contents, tools: [look] })).hosted.tools, [])
   })
 
@@ -102,7 +108,12 @@ describe('what a request asks', () => {
       (await read({ contents, generationConfig: { responseMimeType: 'text/plain', responseModalities: ['TEXT'] } })).structured,
       false,
     )
-    assert.ok((await read({ contents, generationConfig: { responseModalities: ['AUDIO'] } })).fields.has('audio'))
+    for (const responseModalities of [['AUDIO'], 'audio', ['TEXT', 3], 3]) {
+      const spoken = await read({ contents, generationConfig: { responseModalities } })
+      assert.deepEqual([spoken.fields.has('audio'), spoken.structured], [true, true], JSON.stringify(responseModalities))
+    }
+    assert.equal((await read({ contents, generationConfig: { responseModalities: [1] } })).structured, false)
+    assert.equal((await read({ contents, generationConfig: { responseModalities: ['IMAGE'] } })).fields.has('audio'), false)
   })
 
   test('what fills the window beside the messages has a digest; sampling and bounds are no part of it', async () => {
@@ -123,6 +134,17 @@ describe('what a request asks', () => {
     assert.match(await fault('{'), /^null: /)
     assert.match(await fault({}), /^contents: /)
     assert.match(await fault({ contents: [] }), /^contents: /)
+    assert.match(await fault({ contents, serviceTier: 2 }), /^serviceTier: /)
+    for (const query of [
+      'fields=candidates',
+      '$fields=a',
+      '%24fields=a',
+      'alt=sse&f%69elds=a',
+      '$httpHeaders=X-Goog-FieldMask:a',
+      'callback=a',
+    ])
+      assert.match(await fault({ contents }, `${PATH}?${query}`), /^query: /, query)
+    await read({ contents }, `${PATH}?alt=sse&$alt=json&key=k&&prettyPrint=false&access_token=t`)
     assert.match(await fault({ contents: ['Hi'] }), /^contents\[0\]: /)
     assert.match(await fault({ contents: [hi, { role: 'assistant', parts: [] }] }), /^contents\[1\]\.role: /)
     assert.match(await fault({ contents, generationConfig: { maxOutputTokens: -1 } }), /^generationConfig\.maxOutputTokens: /)
@@ -265,4 +287,37 @@ test('an error that speaks of calls or signatures is about our edits, any other 
   assert.equal(geminiWire.objection(400, 'Please ensure that the number of function response parts is equal'), 'edits')
   assert.equal(geminiWire.objection(404, 'models/x is not found'), 'swap')
   assert.equal(geminiWire.objection(429, 'function call'), null)
+})
+
+describe('the provider is asked to count', () => {
+  const ask = async (body: object, path: string, change = {}): Promise<{ readonly path: string; readonly body: JsonObject }> => {
+    const asked = geminiWire.counts?.ask(await read(body, path), callAt(path), change)
+    assert.ok(asked !== undefined)
+    return { path: asked.path, body: JSON.parse(asked.body.toString()) as JsonObject }
+  }
+
+  test('a whole request, for the model that it would go to', async () => {
+    const body = { model: 'models/gemini-2.5-flash', contents, generationConfig: { maxOutputTokens: 9 } }
+    assert.deepEqual(await ask(body, '/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse&key=k'), {
+      path: '/v1beta/models/gemini-2.5-flash:countTokens?key=k',
+      body: { generateContentRequest: { ...body, model: 'models/gemini-2.5-flash' } },
+    })
+    const request = await read({ contents: [hi, { role: 'model', parts: [{ text: 'Hello' }] }, hi] })
+    const swapped = await ask({ contents }, PATH, { model: 'gemini-2.0-flash', messages: request.messages.slice(2) })
+    assert.equal(swapped.path, '/v1beta/models/gemini-2.0-flash:countTokens')
+    assert.deepEqual(swapped.body, { generateContentRequest: { model: 'models/gemini-2.0-flash', contents } })
+  })
+
+  test('at Vertex the fields as they are, but for those that its count does not know', async () => {
+    const path = '/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash:generateContent'
+    const asked = await ask({ contents, system_instruction: { parts: [{ text: 'Be kind.' }] }, safetySettings: [] }, path)
+    assert.equal(asked.path, path.replace('generateContent', 'countTokens'))
+    assert.deepEqual(asked.body, { contents, system_instruction: { parts: [{ text: 'Be kind.' }] } })
+  })
+
+  test('and its count is read', () => {
+    assert.equal(geminiWire.counts?.read(Buffer.from('{"totalTokens": 31, "promptTokensDetails": []}')), 31)
+    for (const text of ['{}', '{"totalTokens": -1}', '{"totalTokens": "31"}', 'x'])
+      assert.equal(geminiWire.counts?.read(Buffer.from(text)), null)
+  })
 })

@@ -2,18 +2,34 @@
  * Gemini requests (`generateContent`, `streamGenerateContent`): bytes and path -> `ModelRequest`, and changes of it back into
  * both. The model stands in the path. https://ai.google.dev/api/generate-content
  */
-import { hash } from 'node:crypto'
-import { isList, isObject } from '../core/message.ts'
-import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import { digestOf } from '../core/digest.ts'
+import { bytesOf, isList, isObject } from '../core/message.ts'
+import { HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
 import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-answer.ts'
 import { memberOf, objectOf, objectsIn, objectsOf, snakeCase, textOf } from './gemini-json.ts'
 import { isSystemInstruction, ownGeminiMessage, readContents, systemMessage } from './gemini-message.ts'
 import { GeminiStream } from './gemini-stream.ts'
-import { memberRanges, scanObject } from './json-scan.ts'
+import { memberRanges } from './json-scan.ts'
 import type { Field, Range } from './json-scan.ts'
-import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './openai-chat.ts'
-import { Pacer } from './pacer.ts'
+import { countIn, textsOf } from './json-values.ts'
+import { parameterName, parametersIn } from './query.ts'
+import {
+  asBuffer,
+  changedMessages,
+  CHOICES_MAX,
+  InvalidField,
+  isWhole,
+  listOf,
+  MODEL_LENGTH_MAX,
+  optional,
+  OUTPUT_LIMIT_MAX,
+  parseBody,
+  refusesTools,
+  spliceOf,
+  UngovernedUse,
+} from './request-reading.ts'
+import type { Fields } from './request-reading.ts'
 import { Splice } from './splice.ts'
 import type { Layout } from './splice.ts'
 import type { CallContext, ParsedRequest, PromptTask, Wire } from './wire.ts'
@@ -27,12 +43,13 @@ export const geminiWire: Wire = {
   readAnswer: (body) => readGeminiAnswer(body),
   addNotice: addGeminiNotice,
   openStream: (options) => new GeminiStream(options),
-  synthetic: (request, answer) => syntheticGemini({ request, asEvents: LAYOUTS.get(request.body)?.asEvents ?? true, ...answer }),
+  synthetic: (request, answer) => syntheticGemini({ request, asEvents: READ_AS_EVENTS.has(request.body), ...answer }),
   objection(status, body) {
     if (status !== 400 && status !== 404) return null
     return /thought_signature|thought signature|function (call|response)/i.test(body) ? 'edits' : 'swap'
   },
   prompt: promptCall,
+  counts: { ask: askedCount, read: (body) => countIn(body, 'totalTokens'), isUnknown: () => false },
 }
 
 /** What the path of a call says. Versions differ, and so does what stands before the model at Vertex. */
@@ -47,49 +64,29 @@ export function geminiCall(path: string): { readonly model: string; readonly met
 }
 
 const OUTPUT_FIELD = 'generationConfig.maxOutputTokens'
-/** Bodies from this size on wait for their turn before they are read at all. */
-const LARGE_BODY_BYTES = 256 * 1024
-const SHARED_PACER = new Pacer()
+/** Of a query. Others can leave the usage out of the answer (`fields`), or bring headers of their own (`$httpHeaders`). */
+const PARAMETERS: ReadonlySet<string> = new Set(['alt', 'key', 'access_token', 'oauth_token', 'prettyprint', 'quotauser', 'userproject'])
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['contents', 'tools'])
-
-interface Known extends Layout {
-  /** The client reads a stream as server-sent events; else as a list. */
-  readonly asEvents: boolean
-}
-/** Where the fields of a body stand, and how its answer is asked for; kept by the body, so that a request may be copied freely. */
-const LAYOUTS = new WeakMap<Uint8Array, Known>()
+/** Bodies whose answer, where it is streamed, is read as server-sent events; of all others, as a list. */
+const READ_AS_EVENTS = new WeakSet<Uint8Array>()
 
 /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
-export async function parseGeminiRequest(
-  body: Buffer,
-  { path }: Pick<CallContext, 'path'>,
-  pacer: Pacer = SHARED_PACER,
-): Promise<ParsedRequest> {
-  if (body.length >= LARGE_BODY_BYTES) await pacer.turn()
-  const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
-  if (scan.status === 'invalid') return scan
-  try {
-    const fields = fieldsOf(scan.fields)
+export function parseGeminiRequest(body: Buffer, { path }: Pick<CallContext, 'path'>): Promise<ParsedRequest> {
+  return parseBody(body, SPLIT_FIELDS, (list) => {
+    const fields = fieldsOf(list)
+    if (parametersIn(path).some((parameter) => !PARAMETERS.has(parameterName(parameter))))
+      throw new InvalidField('query', 'must have no parameters that change what the answer says')
     if (typeof fields.get('cachedContent')?.json === 'string')
-      return { status: 'ungoverned', what: 'A request on top of cached content, whose length is not known here,' }
+      throw new UngovernedUse('A request on top of cached content, whose length is not known here,')
     const request = geminiRequest(body, path, fields)
-    LAYOUTS.set(body, {
-      bodyStart: scan.bodyStart,
-      fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
-      asEvents: /[?&](?:\$|%24)?alt=sse(?:&|$)/.test(path),
-    })
-    return { status: 'ok', request }
-  } catch (error) {
-    if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
-    throw error
-  }
+    if (/[?&](?:\$|%24)?alt=sse(?:&|$)/.test(path)) READ_AS_EVENTS.add(body)
+    return request
+  })
 }
 
 /** The request with `change` made to it, but for the model: the same buffer when nothing changes. */
 export function renderGeminiRequest(request: ModelRequest, change: RequestChange): Buffer {
-  const body = asBuffer(request.body)
-  const layout = layoutOf(body)
-  const splice = new Splice(body, layout)
+  const splice = spliceOf(request, SPLIT_FIELDS)
   const nameOf = (field: string): string => (splice.has(snakeCase(field)) ? snakeCase(field) : field)
   const drop = (change.drop ?? []).map((name) => name.split('.'))
   for (const [name = '', ...inner] of drop) if (inner.length === 0) splice.drop(nameOf(name))
@@ -100,14 +97,11 @@ export function renderGeminiRequest(request: ModelRequest, change: RequestChange
     withoutLevel: refusesLevel(request, change),
     outputTokens: change.outputLimit?.tokens ?? null,
   })
-  if (change.toolChoice === 'none' && !request.toolsRefused && request.tools !== 'none') refuseTools(splice, nameOf('toolConfig'))
-  if (change.messages !== undefined && !areSame(change.messages, request.messages)) {
-    const contents = change.messages.filter((message) => !isSystemInstruction(message))
-    splice.set(
-      'contents',
-      Buffer.concat([OPEN, ...contents.flatMap(({ bytes }, index) => (index === 0 ? [bytes] : [COMMA, bytes])), CLOSE]),
-    )
-    const system = change.messages.find(isSystemInstruction)
+  if (refusesTools(request, change)) refuseTools(splice, nameOf('toolConfig'))
+  const messages = changedMessages(request, change)
+  if (messages !== null) {
+    splice.set('contents', listOf(messages.filter((message) => !isSystemInstruction(message))))
+    const system = messages.find(isSystemInstruction)
     if (system !== undefined) splice.set(nameOf('systemInstruction'), asBuffer(system.bytes))
   }
   return splice.bytes()
@@ -130,26 +124,14 @@ const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
 ])
 /** Tools by which the model searches the web: a fee for each answer, or for each search from Gemini 3 on. */
 const SEARCH_TOOLS = ['googleSearch', 'googleSearchRetrieval', 'googleMaps', 'enterpriseWebSearch'] as const
-/** Tools that the provider runs, whose results the model reads as input. */
-const READING_TOOLS = ['codeExecution', 'urlContext', 'fileSearch', 'retrieval'] as const
+/** Tools that the app runs. */
+const APP_TOOLS: ReadonlySet<string> = new Set(['functionDeclarations', 'computerUse'])
 /** Nobody can bound how often an answer searches: it is held for so many. */
 const SEARCHES_MAX = 10
-/** By number, as protocol buffers allow: https://ai.google.dev/api/caching#Mode_1 */
+/** By number, as protocol buffers allow: https://ai.google.dev/api/generate-content#Modality */
+const MODALITIES = ['MODALITY_UNSPECIFIED', 'TEXT', 'IMAGE', 'AUDIO'] as const
+/** https://ai.google.dev/api/caching#Mode_1 */
 const MODES = ['MODE_UNSPECIFIED', 'AUTO', 'ANY', 'NONE', 'VALIDATED'] as const
-
-const OPEN = Buffer.from('[')
-const COMMA = Buffer.from(',')
-const CLOSE = Buffer.from(']')
-
-class InvalidField extends Error {
-  readonly field: string
-  constructor(field: string, message: string) {
-    super(`"${field}" ${message}`)
-    this.field = field
-  }
-}
-
-type Fields = ReadonlyMap<string, Field>
 
 /** By their lowerCamelCase name. */
 function fieldsOf(fields: readonly Field[]): Fields {
@@ -175,9 +157,6 @@ function geminiRequest(body: Buffer, path: string, fields: Fields): ModelRequest
   const functions = tools.flatMap((tool) => objectsOf(tool, 'functionDeclarations'))
   const mode = callingMode(fields)
   const hosted = hostedTools(call.model, tools)
-  const labels = valueOf(fields, 'labels')
-  let messageBytes = 0
-  for (const message of messages) messageBytes += message.bytes.length
   const limit = wholeOf(config, 'maxOutputTokens', OUTPUT_LIMIT_MAX)
   return {
     wire: 'gemini',
@@ -195,13 +174,13 @@ function geminiRequest(body: Buffer, path: string, fields: Fields): ModelRequest
     tools: functions.length > 0 && mode === 'ANY' ? 'forced' : functions.length > 0 || hosted.runs ? 'offered' : 'none',
     toolsRefused: functions.length > 0 && mode === 'NONE' && !hosted.runs,
     structured: isStructured(config),
-    serviceTier: textIn(fields, 'serviceTier')?.toLowerCase() ?? null,
-    metadata: isObject(labels) ? textsIn(labels) : {},
+    serviceTier: optional(fields, 'serviceTier', 'must be a string', isText)?.toLowerCase() ?? null,
+    metadata: textsOf(valueOf(fields, 'labels')),
     promptCacheKey: null,
     safetyIdentifier: null,
     user: null,
-    fixedBytes: body.length - messageBytes,
-    fixedDigest: fixedDigest(body, fields, config),
+    fixedBytes: body.length - bytesOf(messages),
+    fixedDigest: shapingDigest(body, fields, config),
     fields: fieldNames(fields, config),
     hosted: hosted.held,
     own: ownGeminiMessage,
@@ -240,7 +219,7 @@ function wholeOf(config: JsonObject, name: string, most: number): number | null 
   const value = memberOf(config, name)
   if (value === undefined) return null
   const count = typeof value === 'string' && /^\d{1,10}$/.test(value) ? Number(value) : value
-  if (typeof count === 'number' && Number.isInteger(count) && count >= 1 && count <= most) return count
+  if (isWhole(count, most)) return count
   throw new InvalidField(`generationConfig.${name}`, `must be an integer from 1 to ${most}`)
 }
 
@@ -254,54 +233,73 @@ function isStructured(config: JsonObject): boolean {
   const type = textOf(config, 'responseMimeType')
   if (type !== null && type !== 'text/plain') return true
   if (memberOf(config, 'responseSchema') !== undefined || memberOf(config, 'responseJsonSchema') !== undefined) return true
-  const modalities = memberOf(config, 'responseModalities')
-  return isList(modalities) && modalities.some((modality) => typeof modality !== 'string' || modality.toUpperCase() !== 'TEXT')
+  return modalitiesOf(config).some((modality) => modality !== 'TEXT')
+}
+
+/** By name; a list of one may be written without its brackets, and each by its number. */
+function modalitiesOf(config: JsonObject): readonly string[] {
+  const value = memberOf(config, 'responseModalities')
+  const list = isList(value) ? value : value === undefined ? [] : [value]
+  return list.map((modality) => {
+    if (typeof modality === 'string') return modality.toUpperCase()
+    return typeof modality === 'number' ? (MODALITIES[modality] ?? '') : ''
+  })
+}
+
+function isText(value: Json | undefined): value is string {
+  return typeof value === 'string'
 }
 
 /** Of the body and of `generationConfig`; `audio` where the answer may be spoken. */
 function fieldNames(fields: Fields, config: JsonObject): ReadonlySet<string> {
   const names = new Set(fields.keys())
   for (const name of Object.keys(config)) names.add(`generationConfig.${camelCase(name)}`)
-  const modalities = memberOf(config, 'responseModalities')
-  if (isList(modalities) && modalities.some((modality) => typeof modality === 'string' && modality.toUpperCase() === 'AUDIO'))
-    names.add('audio')
+  if (modalitiesOf(config).some((modality) => modality !== 'TEXT' && modality !== 'IMAGE')) names.add('audio')
   return names
 }
 
 /** What is held for the tools that the provider runs; `runs`: there are any. */
 function hostedTools(model: string, tools: readonly JsonObject[]): { readonly runs: boolean; readonly held: HostedTools } {
   const searches = tools.some((tool) => hasAny(tool, SEARCH_TOOLS))
-  const rereads = tools.some((tool) => hasAny(tool, READING_TOOLS))
+  const rereads = tools.some((tool) => Object.keys(tool).some((name) => isReading(name) && tool[name] !== null))
   if (!searches && !rereads) return { runs: false, held: NO_HOSTED_TOOLS }
   const maxCalls = rereads ? null : isThirdOrLater(model) ? SEARCHES_MAX : 1
-  // Code and pages cost no fee of their own: what counts is that the model reads again.
-  return { runs: true, held: { tools: searches ? ['webSearch'] : [], maxCalls, rereads } }
+  // Code and pages cost no fee of their own: what counts is that the model reads again, and nothing can make it stop.
+  return {
+    runs: true,
+    held: {
+      tools: searches ? ['webSearch'] : [],
+      maxCalls,
+      rereads,
+      ...(rereads ? { fewestCalls: HOSTED_CALLS_MAX } : { resultsRead: SEARCHES_MAX }),
+    },
+  }
+}
+
+/** What the provider runs itself, so that the model reads the result as input; so may be any tool that nobody here knows. */
+function isReading(name: string): boolean {
+  return isHosted(name) && !SEARCH_TOOLS.some((each) => each === camelCase(name))
+}
+
+function isHosted(name: string): boolean {
+  return !APP_TOOLS.has(camelCase(name))
 }
 
 function hasAny(tool: JsonObject, names: readonly string[]): boolean {
   return names.some((name) => memberOf(tool, name) !== undefined)
 }
 
-function fixedDigest(body: Buffer, fields: Fields, config: JsonObject): string {
+function shapingDigest(body: Buffer, fields: Fields, config: JsonObject): string {
   const parts: Uint8Array[] = []
   for (const [name, field] of fields) if (!FIELDS_OUTSIDE_WINDOW.has(name)) parts.push(body.subarray(field.keyStart, field.end))
   const shaping = Object.entries(config).filter(([name]) => !CONFIG_OUTSIDE_WINDOW.has(camelCase(name)))
   if (shaping.length > 0) parts.push(Buffer.from(JSON.stringify(shaping)))
-  return hash('sha256', Buffer.concat(parts), 'hex').slice(0, 32)
+  return digestOf(Buffer.concat(parts))
 }
 
 function valueOf(fields: Fields, name: string): Json | undefined {
   const field = fields.get(name)
   return field?.elements?.map(({ json }) => json) ?? field?.json
-}
-
-function textIn(fields: Fields, name: string): string | null {
-  const value = fields.get(name)?.json
-  return typeof value === 'string' ? value : null
-}
-
-function textsIn(object: JsonObject): Readonly<Record<string, string>> {
-  return Object.fromEntries(Object.entries(object).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
 }
 
 /** Members of `generationConfig` spliced in place: the rest of it stays as it was written. */
@@ -353,10 +351,9 @@ function isEscaped(bytes: Buffer, at: number): boolean {
 function refuseTools(splice: Splice, toolConfig: string): void {
   const offered: Json = JSON.parse(splice.text('tools') ?? 'null')
   const tools = objectsIn(offered)
-  const hosted = [...SEARCH_TOOLS, ...READING_TOOLS]
-  if (tools.some((tool) => hasAny(tool, hosted))) {
+  if (tools.some((tool) => Object.keys(tool).some(isHosted))) {
     const left = tools
-      .map((tool) => Object.fromEntries(Object.entries(tool).filter(([name]) => !hosted.some((each) => each === camelCase(name)))))
+      .map((tool) => Object.fromEntries(Object.entries(tool).filter(([name]) => !isHosted(name))))
       .filter((tool) => Object.keys(tool).length > 0)
     if (left.length === 0) splice.drop('tools')
     else splice.set('tools', JSON.stringify(left))
@@ -379,6 +376,25 @@ function withoutMember(text: string | null, name: string): string {
   return JSON.stringify(Object.fromEntries(rest))
 }
 
+/** https://ai.google.dev/api/tokens#method:-models.counttokens. Vertex takes the fields of the request as they are, and fewer of them. */
+function askedCount(
+  request: ModelRequest,
+  call: CallContext,
+  change: RequestChange = {},
+): { readonly path: string; readonly body: Buffer } {
+  const model = change.model ?? request.model
+  const path = withMethod(withModel(call.path, model), 'countTokens')
+  if (call.path.includes('/publishers/')) {
+    const drop = [...request.fields].filter((name) => !name.includes('.') && !COUNTED_BY_VERTEX.has(name))
+    return { path, body: renderGeminiRequest(request, { ...change, drop }) }
+  }
+  const whole = renderGeminiRequest(request, { ...change, drop: ['model'] })
+  const members = whole.subarray(whole.indexOf('{') + 1)
+  const head = `{"generateContentRequest":{"model":${JSON.stringify(`models/${model.replace(/^models\//, '')}`)},`
+  return { path, body: Buffer.concat([Buffer.from(head), members, Buffer.from('}')]) }
+}
+const COUNTED_BY_VERTEX: ReadonlySet<string> = new Set(['contents', 'systemInstruction', 'tools', 'generationConfig', 'labels'])
+
 /** Levels of thinking came with Gemini 3: models before it refuse them. */
 function refusesLevel(request: ModelRequest, { model }: RequestChange): boolean {
   return model !== undefined && !isThirdOrLater(model) && request.fields.has('generationConfig.thinkingConfig')
@@ -395,12 +411,17 @@ function withModel(path: string, model: string): string {
   )
 }
 
-/** A call of ours goes where the app's own go, with the key in the query if that is where it is. Thinking is kept small: the bound includes it. */
-function promptCall({ model, system, user, maxTokens, call }: PromptTask): { readonly path: string; readonly body: Buffer } {
-  const path = withModel(call.path, model)
-    .replace(/:\w+(\?|$)/, ':generateContent$1')
+/** The path of a call with another method; the answer is one piece of JSON. */
+function withMethod(path: string, method: string): string {
+  return path
+    .replace(/:\w+(\?|$)/, `:${method}$1`)
     .replace(/([?&])(?:\$|%24)?alt=[^&]*&?/, '$1')
     .replace(/[?&]$/, '')
+}
+
+/** A call of ours goes where the app's own go, with the key in the query if that is where it is. Thinking is kept small: the bound includes it. */
+function promptCall({ model, system, user, maxTokens, call }: PromptTask): { readonly path: string; readonly body: Buffer } {
+  const path = withMethod(withModel(call.path, model), 'generateContent')
   const thinkingConfig = leastThinking(model)
   const body = {
     systemInstruction: { parts: [{ text: system }] },
@@ -417,31 +438,10 @@ function leastThinking(model: string): JsonObject | null {
   return isThirdOrLater(model) ? { thinkingLevel: 'LOW' } : null
 }
 
-function areSame(some: readonly Message[], others: readonly Message[]): boolean {
-  if (some === others) return true
-  return some.length === others.length && some.every((message, index) => message.bytes === others[index]?.bytes)
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
 function decoded(text: string): string | null {
   try {
     return decodeURIComponent(text)
   } catch {
     return null // no provider has a model of that name
-  }
-}
-
-function layoutOf(body: Buffer): Layout {
-  const known = LAYOUTS.get(body)
-  if (known !== undefined) return known
-  const work = scanObject(body, SPLIT_FIELDS) // a copy of a body that was read before
-  for (;;) {
-    const step = work.next()
-    if (step.done !== true) continue
-    if (step.value.status === 'invalid') throw new TypeError(`a request that was read must render: ${step.value.message}`)
-    return step.value
   }
 }

@@ -3,26 +3,23 @@
  * waits for its place is an unfinished event held back.
  */
 import type { Usage } from '@farebox/crds/usage.ts'
+import { isObject } from '../core/message.ts'
 import type { JsonObject, Message } from '../core/request.ts'
-import { EVENT_BYTES_MAX } from './event-stream.ts'
+import { errorCode, jsonInside, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts, withInserted } from './answer-reading.ts'
+import { EventFrames } from './event-frames.ts'
 import { endOfLastText, errorOf, isFirst, isProsePart, PROSE_ENDS } from './gemini-answer.ts'
 import { memberOf, objectOf, objectsOf, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
 import { readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
-import { errorCode } from './openai-answer.ts'
+import { objectAt } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
-import { dataOf, EventBoundaries, withData } from './sse-events.ts'
+import { dataOf, withData } from './sse-events.ts'
+import { ABSENT } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
-import { isObject } from '../core/message.ts'
 
-/** A longer answer is not kept. */
-const MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-const TOOL_NAMES_MAX = 512
 /** Candidates kept apart. */
 const CANDIDATES_MAX = 128
-/** What could not be read is taken for plain text. */
-const UNREAD_BYTES_PER_TOKEN = 3
 
 interface CandidateState {
   hasText: boolean
@@ -35,19 +32,13 @@ interface CandidateState {
 
 export class GeminiStream implements AnswerStream {
   readonly #options: Pick<StreamOptions, 'notice' | 'collect'>
-  readonly #boundaries = new EventBoundaries()
+  readonly #frames: EventFrames
   readonly #gauge = new OutputGauge()
   readonly #candidates = new Map<number, CandidateState>()
   readonly #toolNames: string[] = []
   #parts: JsonObject[] = []
   #partBytes = 0
-  /** The unfinished event, in the pieces that it came in. */
-  #pieces: Buffer[] = []
-  #pieceBytes = 0
-  /** The event that is passing is too long to be read. */
-  #passing = false
-  #unreadBytes = 0
-  #reading: UsageReading = { usage: null, clamped: false, invalid: false }
+  #reading: UsageReading = ABSENT
   #model: string | null = null
   #serviceTier: string | null = null
   #finishReason: string | null = null
@@ -57,46 +48,30 @@ export class GeminiStream implements AnswerStream {
 
   constructor(options: Pick<StreamOptions, 'notice' | 'collect'>) {
     this.#options = options
+    this.#frames = new EventFrames({
+      rewrites: options.notice !== null,
+      event: (bytes, start, end) => this.#event(bytes, start, end),
+      unread: (bytes) => this.#gauge.addUnread(bytes),
+    })
   }
 
   push(chunk: Buffer): readonly Buffer[] {
-    const holds = this.#options.notice !== null
-    const out: Buffer[] = []
-    let start = 0
-    for (let end = this.#boundaries.next(chunk, 0); end >= 0; end = this.#boundaries.next(chunk, start)) {
-      if (this.#passing) {
-        this.#passing = false
-        this.#unreadBytes += end - start
-        out.push(chunk.subarray(start, end))
-      } else {
-        const event = this.#pieceBytes > 0 ? this.#takePieces(chunk.subarray(start, end)) : chunk.subarray(start, end)
-        out.push(...this.#event(event))
-      }
-      start = end
-    }
-    const released = this.#keep(chunk, start)
-    if (!holds) return [chunk]
-    return released === null ? out : [...out, released]
+    return this.#frames.push(chunk)
   }
 
   end(): readonly Buffer[] {
-    if (this.#pieceBytes === 0) return []
-    const rest = this.#event(this.#takePieces(null))
-    return this.#options.notice === null ? [] : rest
+    return this.#frames.end()
   }
 
   get facts(): WireFacts {
-    const { usage, clamped, invalid } = this.#reading
     return {
       model: this.#model,
       serviceTier: this.#serviceTier,
       responseId: null,
-      usage: this.#isFinal() ? usage : null,
-      usageClamped: clamped,
-      usageInvalid: invalid,
+      ...usageFacts(this.#reading, this.#isFinal()),
       finishReason: this.#finishReason,
       toolNames: this.#toolNames,
-      outputBytes: this.#gauge.bytes + this.#unreadBytes,
+      outputBytes: this.#gauge.bytes,
       error: this.#error,
     }
   }
@@ -111,35 +86,30 @@ export class GeminiStream implements AnswerStream {
   }
 
   observedOutputTokens(): number {
-    const seen = this.#gauge.tokens + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN)
+    const seen = this.#gauge.tokens
     const { usage } = this.#reading
     if (usage === null) return seen
     const exact = usage.output + usage.audioOutput + usage.imageOutput
     return this.#candidates.size > 1 ? Math.max(exact, seen) : exact
   }
 
-  /** One whole event: what goes out for it. */
-  #event(bytes: Buffer): readonly Buffer[] {
-    const data = bytes.length > EVENT_BYTES_MAX ? null : dataOf(bytes, 0, bytes.length)
-    if (data === null) {
-      if (bytes.length > EVENT_BYTES_MAX) this.#unreadBytes += bytes.length
-      return [bytes]
-    }
-    const answer = parsed(data.bytes, data.start, data.end)
+  /** One whole event: the pieces that replace it; null when it passes as it is. */
+  #event(bytes: Buffer, start: number, end: number): readonly Buffer[] | null {
+    const data = dataOf(bytes, start, end)
+    if (data === null) return null
+    const answer = objectAt(data.bytes, data.start, data.end)
     if (answer === null) {
-      this.#unreadBytes += data.end - data.start
-      return [bytes]
+      this.#gauge.addUnread(data.end - data.start)
+      return null
     }
     this.#read(answer)
     const { notice } = this.#options
-    if (notice === null || this.noticeAdded || !this.#endsProse(answer)) return [bytes]
+    if (notice === null || this.noticeAdded || !this.#endsProse(answer)) return null
     this.noticeAdded = true
     const at = endOfLastText(data.bytes, { start: data.start, end: data.end }, answer)
-    if (at === null) return [this.#noticeEvent(answer, notice), bytes]
-    const words = Buffer.from(JSON.stringify(notice).slice(1, -1))
-    if (data.isPlain) return [bytes.subarray(0, at), words, bytes.subarray(at)]
-    const changed = Buffer.concat([data.bytes.subarray(0, at), words, data.bytes.subarray(at)])
-    return [withData(bytes, 0, bytes.length, changed)]
+    if (at === null) return [this.#noticeEvent(answer, notice), bytes.subarray(start, end)]
+    if (data.isPlain) return [bytes.subarray(start, at), jsonInside(notice), bytes.subarray(at, end)]
+    return [withData(bytes, start, end, withInserted(data.bytes, at, notice))]
   }
 
   #read(answer: JsonObject): void {
@@ -163,12 +133,12 @@ export class GeminiStream implements AnswerStream {
     for (const part of objectsOf(content, 'parts')) {
       const { text } = part
       if (typeof text === 'string') {
-        this.#gaugeText(text)
+        this.#gauge.addText(text)
         if (text !== '' && part['thought'] !== true) state.hasText = true
       } else {
         state.hasMore ||= Object.keys(part).length > 0
         const written = memberOf(part, 'functionCall') ?? memberOf(part, 'executableCode')
-        if (isObject(written)) this.#gaugeText(JSON.stringify(memberOf(written, 'args') ?? written))
+        if (isObject(written)) this.#gauge.addText(JSON.stringify(memberOf(written, 'args') ?? written))
       }
     }
     for (const name of calledNames(content)) if (this.#toolNames.length < TOOL_NAMES_MAX) this.#toolNames.push(name)
@@ -187,11 +157,6 @@ export class GeminiStream implements AnswerStream {
       if (this.#partBytes > MESSAGE_BYTES_MAX) this.#parts = []
       else this.#parts.push(part)
     }
-  }
-
-  #gaugeText(text: string): void {
-    const bytes = Buffer.from(JSON.stringify(text))
-    this.#gauge.addJsonString(bytes, 1, bytes.length - 1)
   }
 
   /** Whether this chunk ends the first candidate, which is text and nothing else. */
@@ -224,40 +189,4 @@ export class GeminiStream implements AnswerStream {
     if (this.#candidates.size < CANDIDATES_MAX) this.#candidates.set(index, fresh)
     return fresh
   }
-
-  /** Keeps the rest of a chunk, the beginning of an event; gives back what has grown too long to be read. */
-  #keep(chunk: Buffer, start: number): Buffer | null {
-    const size = chunk.length - start
-    if (size === 0) return null
-    if (this.#passing) {
-      this.#unreadBytes += size
-      return chunk.subarray(start)
-    }
-    this.#pieces.push(Buffer.from(chunk.subarray(start))) // a copy: the chunk's memory may be used again
-    this.#pieceBytes += size
-    if (this.#pieceBytes <= EVENT_BYTES_MAX) return null
-    this.#passing = true
-    this.#unreadBytes += this.#pieceBytes
-    return this.#takePieces(null)
-  }
-
-  #takePieces(last: Buffer | null): Buffer {
-    const event = Buffer.concat(last === null ? this.#pieces : [...this.#pieces, last])
-    this.#pieces = []
-    this.#pieceBytes = 0
-    return event
-  }
-}
-
-function parsed(bytes: Buffer, start: number, end: number): JsonObject | null {
-  try {
-    const value: unknown = JSON.parse(bytes.toString('utf8', start, end))
-    return isAnswer(value) ? value : null
-  } catch {
-    return null // the client will see the same bytes; here they say nothing
-  }
-}
-
-function isAnswer(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

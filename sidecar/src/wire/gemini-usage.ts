@@ -2,6 +2,7 @@
 import { usageOf } from '@farebox/crds/usage.ts'
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
+import { objectsIn } from './json-values.ts'
 import { ABSENT, details, INVALID, Numbers, Share } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
@@ -75,7 +76,7 @@ const TRAFFIC: ReadonlyMap<string, string> = new Map([
 function modalities(value: Json | undefined, numbers: Numbers): { readonly audio: number; readonly image: number } {
   let audio = 0
   let image = 0
-  for (const part of isList(value) ? value.filter(isObject) : []) {
+  for (const part of objectsIn(value)) {
     const count = numbers.read(part['tokenCount']) ?? 0
     if (part['modality'] === 'AUDIO') audio += count
     if (part['modality'] === 'IMAGE' || part['modality'] === 'VIDEO') image += count
@@ -89,7 +90,7 @@ const ONE_FEE = /^(models\/)?gemini-[12]\b/
 function searchCount(response: JsonObject): number {
   const { candidates, modelVersion } = response
   let searches = 0
-  for (const candidate of isList(candidates) ? candidates.filter(isObject) : []) {
+  for (const candidate of objectsIn(candidates)) {
     const grounding = details(candidate, 'groundingMetadata')
     for (const field of ['webSearchQueries', 'imageSearchQueries']) {
       const queries = grounding[field]

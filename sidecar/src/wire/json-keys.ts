@@ -1,4 +1,5 @@
 /** Keys of parsed JSON as its bytes have them, where `JSON.parse` can be trusted with the values but not with the keys. */
+import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import {
   afterSpace,
@@ -20,6 +21,12 @@ export function parseValid(bytes: Uint8Array): Json {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const text = buffer.toString('utf8')
   return withTrueKeys(JSON.parse(text), text, buffer, 0)
+}
+
+export function parseValidObject(bytes: Uint8Array): JsonObject {
+  const json = parseValid(bytes)
+  if (!isObject(json)) throw new TypeError('what was read as an object is one')
+  return json
 }
 
 /** See `CarefulReader`. `text` is what `json` was parsed from, which stands in `bytes` from `start` on. */

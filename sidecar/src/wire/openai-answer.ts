@@ -1,42 +1,43 @@
 /** Whole answers of Chat Completions: what one says, a notice at its end, and answers of our own making. */
 import { isList, isObject } from '../core/message.ts'
-import type { Json, JsonObject } from '../core/request.ts'
-import { DEPTH_MAX, elementRanges, memberRanges } from './json-scan.ts'
+import type { JsonObject } from '../core/request.ts'
+import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
+import { elementRanges } from './json-scan.ts'
+import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { calledName, messageFromJson } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
-import type { ReadAnswer, WireFacts } from './wire.ts'
+import type { ReadAnswer } from './wire.ts'
 
 /** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
 export function readAnswer(body: Buffer): ReadAnswer {
-  const answer = parseObject(body)
-  if (answer === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, readable: false }
+  const answer = objectAt(body)
+  if (answer === null) return unreadable(body)
   const choices = objectsIn(answer['choices'])
   const first = firstChoice(choices)
   const message = first?.['message']
   const reading = readUsage(answer['usage'])
+  const error = errorCode(answer['error'])
   const toolNames: string[] = []
   let outputBytes = 0
   for (const choice of choices) {
     const spoken = choice['message']
     if (!isObject(spoken)) continue
-    outputBytes += textBytes(spoken)
+    outputBytes += writtenBytes(spoken, UNWRITTEN_KEYS)
     toolNames.push(...toolNamesOf(spoken))
   }
   return {
     facts: {
-      model: stringOrNull(answer['model']),
-      serviceTier: stringOrNull(answer['service_tier']),
+      model: textOrNull(answer['model']),
+      serviceTier: textOrNull(answer['service_tier']),
       responseId: null,
-      usage: reading.usage,
-      usageClamped: reading.clamped,
-      usageInvalid: reading.invalid,
-      finishReason: stringOrNull(first?.['finish_reason']),
+      ...usageFacts(reading),
+      finishReason: textOrNull(first?.['finish_reason']),
       toolNames,
       outputBytes,
-      error: errorCode(answer['error']),
+      error,
     },
     message: isObject(message) ? messageFromJson(message) : null,
-    readable: choices.length > 0 || reading.usage !== null || errorCode(answer['error']) !== null,
+    readable: choices.length > 0 || reading.usage !== null || error !== null,
   }
 }
 
@@ -46,18 +47,16 @@ export function readAnswer(body: Buffer): ReadAnswer {
  */
 export function addNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
-  const answer = parseObject(body)
+  const answer = objectAt(body)
   const choices = answer?.['choices']
   if (!isList(choices)) return unchanged
   const index = choices.indexOf(firstChoice(objectsIn(choices)) ?? null)
   const choice = choices[index]
   if (!isObject(choice) || !isProse(choice)) return unchanged
-  const choiceRange = elementRanges(body, rangeOf(body, wholeOf(body), 'choices'))[index]
+  const choiceRange = elementRanges(body, memberRange(body, wholeOf(body), 'choices'))[index]
   if (choiceRange === undefined) return unchanged
-  const content = rangeOf(body, rangeOf(body, choiceRange, 'message'), 'content')
-  const closingQuote = content.end - 1
-  const added = Buffer.from(JSON.stringify(text).slice(1, -1))
-  return { body: Buffer.concat([body.subarray(0, closingQuote), added, body.subarray(closingQuote)]), added: true }
+  const content = memberRange(body, memberRange(body, choiceRange, 'message'), 'content')
+  return { body: withInserted(body, content.end - 1, text), added: true }
 }
 
 /** Finish reasons after which an answer is all that the user will read. */
@@ -134,19 +133,6 @@ function event(data: object): string {
   return `data: ${JSON.stringify(data)}\n\n`
 }
 
-export const NO_FACTS: WireFacts = {
-  model: null,
-  serviceTier: null,
-  responseId: null,
-  usage: null,
-  usageClamped: false,
-  usageInvalid: false,
-  finishReason: null,
-  toolNames: [],
-  outputBytes: 0,
-  error: null,
-}
-
 /** Names of the tools that a message or delta calls. */
 export function toolNamesOf(message: JsonObject): readonly string[] {
   const names: string[] = []
@@ -157,14 +143,6 @@ export function toolNamesOf(message: JsonObject): readonly string[] {
   const old = message['function_call']
   if (isObject(old) && typeof old['name'] === 'string' && old['name'] !== '') names.push(old['name'])
   return names
-}
-
-/** Code or type of an error object; `error` for one that has neither. */
-export function errorCode(error: Json | undefined): string | null {
-  if (error === undefined || error === null) return null
-  if (!isObject(error)) return 'error'
-  const code = error['code'] ?? error['type']
-  return typeof code === 'string' || typeof code === 'number' ? String(code).slice(0, 64) : 'error'
 }
 
 function isProse(choice: JsonObject): boolean {
@@ -182,48 +160,5 @@ function firstChoice(choices: readonly JsonObject[]): JsonObject | null {
   return choices.find((choice) => choice['index'] === 0) ?? choices[0] ?? null
 }
 
-/** Text that the model wrote into a message: its strings, but for its role and the like, to the depth that a request may have. */
-function textBytes(value: Json | undefined, depth = 0): number {
-  if (typeof value === 'string') return Buffer.byteLength(value)
-  if (typeof value !== 'object' || value === null || depth === DEPTH_MAX) return 0
-  let bytes = 0
-  if (isList(value)) {
-    for (const element of value) bytes += textBytes(element, depth + 1)
-    return bytes
-  }
-  for (const [key, member] of Object.entries(value)) {
-    if (key !== 'role' && key !== 'id' && key !== 'type' && key !== 'annotations' && key !== 'audio') bytes += textBytes(member, depth + 1)
-  }
-  return bytes
-}
-
-function objectsIn(value: Json | undefined): readonly JsonObject[] {
-  return isList(value) ? value.filter(isObject) : []
-}
-
-function stringOrNull(value: Json | undefined): string | null {
-  return typeof value === 'string' ? value : null
-}
-
-function parseObject(body: Buffer): JsonObject | null {
-  let value: Json
-  try {
-    value = JSON.parse(body.toString('utf8'))
-  } catch {
-    return null // not JSON: passed on all the same, and not metered by its word
-  }
-  return isObject(value) ? value : null
-}
-
-interface ByteRange {
-  readonly start: number
-  readonly end: number
-}
-function rangeOf(body: Buffer, object: ByteRange, name: string): ByteRange {
-  const range = memberRanges(body, object).get(name)
-  if (range === undefined) throw new TypeError(`an object that was parsed must have its field ${name}`)
-  return range
-}
-function wholeOf(body: Buffer): ByteRange {
-  return { start: body.indexOf('{'), end: body.length }
-}
+/** Members of a message that the model did not write. */
+const UNWRITTEN_KEYS: ReadonlySet<string> = new Set(['role', 'id', 'type', 'annotations', 'audio'])

@@ -4,8 +4,9 @@ import * as fc from 'fast-check'
 import type { ModelRequest, Json, JsonObject, RequestChange } from '../core/request.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import { conversations, message, user } from '../core/testing.ts'
-import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX, parseChatRequest, renderChatRequest } from './openai-chat.ts'
-import { CHAT_CALL, readChat, scanned, valueTexts } from './testing.ts'
+import { parseChatRequest, renderChatRequest } from './openai-chat.ts'
+import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './request-reading.ts'
+import { changedIn, CHAT_CALL, readChat, scanned, valueTexts } from './testing.ts'
 
 const HI = user('Hi')
 const TOOL = { type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }
@@ -19,12 +20,7 @@ const request = (more: JsonObject = {}): Promise<ModelRequest> => parse(JSON.str
 /** The fields that `change` leaves different from the request's own, `undefined` for one that is gone. */
 async function rendered(more: JsonObject, change: RequestChange): Promise<Record<string, Json | undefined>> {
   const original = await request(more)
-  const before: JsonObject = JSON.parse(original.body.toString())
-  const after: JsonObject = JSON.parse(renderChatRequest(original, change).toString('utf8'))
-  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])]
-  return Object.fromEntries(
-    names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name])).map((name) => [name, after[name]]),
-  )
+  return changedIn(original.body, renderChatRequest(original, change))
 }
 
 describe('what is read', () => {

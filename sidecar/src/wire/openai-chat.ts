@@ -2,25 +2,37 @@
  * OpenAI Chat Completions requests: bytes -> `ModelRequest`, and changes of it back into bytes. A change splices fields into
  * the client's own bytes; whatever it does not name goes out exactly as it came.
  */
-import { hash } from 'node:crypto'
-import { isList, isObject } from '../core/message.ts'
-import type { HostedTools, ModelRequest, Json, JsonObject, Message, OutputLimit, RequestChange } from '../core/request.ts'
-import { scanObject } from './json-scan.ts'
-import type { Field } from './json-scan.ts'
+import { bytesOf, isList, isObject } from '../core/message.ts'
+import type { HostedTools, Json, ModelRequest, OutputLimit, RequestChange } from '../core/request.ts'
 import { ChatStream } from './event-stream.ts'
+import { textsOf } from './json-values.ts'
 import { addNotice, readAnswer, syntheticAnswer } from './openai-answer.ts'
 import { ownChatMessage, readMessage } from './openai-message.ts'
-import { Pacer } from './pacer.ts'
-import { Splice } from './splice.ts'
-import type { Layout } from './splice.ts'
+import {
+  askForUsage,
+  byName,
+  changedFields,
+  changedMessages,
+  checkedModel,
+  CHOICES_MAX,
+  fixedDigest,
+  isBoolean,
+  isGiven,
+  isJsonList,
+  isJsonObject,
+  isWhole,
+  listOf,
+  messagesIn,
+  optional,
+  OUTPUT_LIMIT_MAX,
+  parseBody,
+  refusesTools,
+  textIn,
+  toolsIn,
+} from './request-reading.ts'
+import type { Fields } from './request-reading.ts'
+import type { Splice } from './splice.ts'
 import type { CallContext, ParsedRequest, Wire } from './wire.ts'
-
-export const MODEL_LENGTH_MAX = 256
-export const CHOICES_MAX = 128
-/** More output tokens than any model makes; a larger limit is taken for a mistake. */
-export const OUTPUT_LIMIT_MAX = 100_000_000
-/** Bodies from this size on wait for their turn before they are read at all. */
-const LARGE_BODY_BYTES = 256 * 1024
 
 export const chatWire: Wire = {
   name: 'chat',
@@ -50,49 +62,26 @@ export const chatWire: Wire = {
 }
 
 /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
-export async function parseChatRequest(
-  body: Buffer,
-  call: Pick<CallContext, 'upstream'>,
-  pacer: Pacer = SHARED_PACER,
-): Promise<ParsedRequest> {
-  if (body.length >= LARGE_BODY_BYTES) await pacer.turn()
-  const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
-  if (scan.status === 'invalid') return scan
-  try {
-    const request = chatRequest(body, call, new Map(scan.fields.map((field) => [field.name, field])))
-    LAYOUTS.set(body, {
-      bodyStart: scan.bodyStart,
-      fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
-    })
-    return { status: 'ok', request }
-  } catch (error) {
-    if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
-    throw error
-  }
+export function parseChatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>): Promise<ParsedRequest> {
+  return parseBody(body, SPLIT_FIELDS, (fields) => chatRequest(body, call, byName(fields)))
 }
 
 /** The request with `change` made to it: the same buffer when nothing changes. */
 export function renderChatRequest(request: ModelRequest, change: RequestChange): Buffer {
-  const body = asBuffer(request.body)
-  const splice = new Splice(body, layoutOf(body))
-  for (const name of change.drop ?? []) splice.drop(name)
-  for (const [from, to] of Object.entries(change.rename ?? {})) splice.rename(from, to)
-  if (change.model !== undefined && change.model !== request.model) splice.set('model', JSON.stringify(change.model))
+  const splice = changedFields(request, change, SPLIT_FIELDS)
   spliceOutputLimit(splice, request, change)
-  if (change.includeUsage === true && !request.includeUsage) splice.set('stream_options', withUsageAsked(body))
+  if (change.includeUsage === true && !request.includeUsage) askForUsage(splice)
   // OpenAI refuses `tool_choice` without tools, and `function_call` without functions.
-  if (change.toolChoice === 'none' && !request.toolsRefused && request.tools !== 'none') {
+  if (refusesTools(request, change)) {
     if (OFFERS_ANY.test(splice.text('tools') ?? '')) splice.set('tool_choice', '"none"')
     if (OFFERS_ANY.test(splice.text('functions') ?? '')) splice.set('function_call', '"none"')
   }
-  if (change.messages !== undefined && !areSame(change.messages, request.messages)) splice.set('messages', joined(change.messages))
+  const messages = changedMessages(request, change)
+  if (messages !== null) splice.set('messages', listOf(messages))
   return splice.bytes()
 }
 
-const SHARED_PACER = new Pacer()
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['messages', 'tools'])
-/** Where the fields of a body stand; kept by the body, so that a request may be copied freely. */
-const LAYOUTS = new WeakMap<Uint8Array, Layout>()
 
 /** Fields that change nothing of what fills the window; all others, the unknown ones too, are part of `fixedDigest`. */
 const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
@@ -127,35 +116,18 @@ const OFFERS_ANY = /^\[\s*[^\s\]]/
 /** Models that search the web on every call, asked or not. */
 const SEARCHING_MODEL = /-search(-|$)/
 
-class InvalidField extends Error {
-  readonly field: string
-  constructor(field: string, message: string) {
-    super(`"${field}" ${message}`)
-    this.field = field
-  }
-}
-
-type Fields = ReadonlyMap<string, Field>
-
 function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>, fields: Fields): ModelRequest {
-  const model = fields.get('model')?.json ?? call.model
-  if (typeof model !== 'string' || model.length === 0 || model.length > MODEL_LENGTH_MAX) {
-    throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
-  }
-  const messages = readMessages(body, fields.get('messages'))
+  const model = checkedModel(fields.get('model')?.json ?? call.model)
+  const messages = messagesIn(body, fields, readMessage)
   const stream = optional(fields, 'stream', 'must be true or false', isBoolean) ?? false
   const streamOptions = optional(fields, 'stream_options', 'must be an object', isJsonObject)
   const choices = optional(fields, 'n', `must be an integer from 1 to ${CHOICES_MAX}`, (value) => isWhole(value, CHOICES_MAX)) ?? 1
-  const tools = fields.get('tools')
   const functions = optional(fields, 'functions', 'must be a list', isJsonList)
-  if (tools !== undefined && tools.elements === null && tools.json !== null) throw new InvalidField('tools', 'must be a list')
-  const toolList = tools?.elements?.map((element) => element.json) ?? []
+  const tools = toolsIn(fields)
   const toolChoice = fields.get('tool_choice')?.json
   const functionCall = fields.get('function_call')?.json
   /** Each word counts only beside the list that it speaks of. */
-  const choicesMade = [...(toolList.length > 0 ? [toolChoice] : []), ...((functions ?? []).length > 0 ? [functionCall] : [])]
-  let messageBytes = 0
-  for (const message of messages) messageBytes += message.bytes.length
+  const choicesMade = [...(tools.length > 0 ? [toolChoice] : []), ...((functions ?? []).length > 0 ? [functionCall] : [])]
   return {
     wire: 'chat',
     body,
@@ -172,27 +144,17 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     tools: choicesMade.length === 0 ? 'none' : isForced(toolChoice) || isObject(functionCall) ? 'forced' : 'offered',
     toolsRefused: choicesMade.length > 0 && choicesMade.every((choice) => choice === 'none'),
     structured: isStructured(fields),
-    serviceTier: text(fields, 'service_tier'),
-    metadata: metadataOf(fields),
-    promptCacheKey: text(fields, 'prompt_cache_key'),
-    safetyIdentifier: text(fields, 'safety_identifier'),
-    user: text(fields, 'user'),
-    fixedBytes: body.length - messageBytes,
-    fixedDigest: fixedDigest(body, fields),
+    serviceTier: textIn(fields, 'service_tier'),
+    metadata: textsOf(fields.get('metadata')?.json),
+    promptCacheKey: textIn(fields, 'prompt_cache_key'),
+    safetyIdentifier: textIn(fields, 'safety_identifier'),
+    user: textIn(fields, 'user'),
+    fixedBytes: body.length - bytesOf(messages),
+    fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
     fields: new Set(fields.keys()),
-    hosted: { tools: hostedTools(model, fields, toolList), maxCalls: null, rereads: false },
+    hosted: { tools: hostedTools(model, fields, tools), maxCalls: null, rereads: false },
     own: ownChatMessage,
   }
-}
-
-function readMessages(body: Buffer, field: Field | undefined): readonly Message[] {
-  const elements = field?.elements ?? []
-  if (elements.length === 0) throw new InvalidField('messages', 'must be a list with at least one message')
-  return elements.map((element, index) => {
-    const message = readMessage(element.json, body.subarray(element.start, element.end))
-    if (message === null) throw new InvalidField(`messages[${index}]`, 'must be an object with a known "role"')
-    return message
-  })
 }
 
 /** With both fields the smaller bounds; rendering makes that true whichever of them the provider reads. */
@@ -219,12 +181,12 @@ function isStructured(fields: Fields): boolean {
   if (isObject(format) && format['type'] !== 'text') return true
   const modalities = fields.get('modalities')?.json
   if (isList(modalities) && modalities.some((modality) => modality !== 'text')) return true
-  return GRAMMAR_FIELDS.some((name) => (fields.get(name)?.json ?? null) !== null)
+  return GRAMMAR_FIELDS.some((name) => isGiven(fields, name))
 }
 
 function hostedTools(model: string, fields: Fields, tools: readonly Json[]): HostedTools['tools'] {
   const hosted = new Set<HostedTools['tools'][number]>()
-  if ((fields.get('web_search_options')?.json ?? null) !== null || SEARCHING_MODEL.test(model)) hosted.add('webSearch')
+  if (isGiven(fields, 'web_search_options') || SEARCHING_MODEL.test(model)) hosted.add('webSearch')
   for (const tool of tools) {
     const type = isObject(tool) ? tool['type'] : null
     if (typeof type !== 'string') continue
@@ -233,45 +195,6 @@ function hostedTools(model: string, fields: Fields, tools: readonly Json[]): Hos
     else if (type.startsWith('code_interpreter')) hosted.add('codeContainer')
   }
   return [...hosted]
-}
-
-function metadataOf(fields: Fields): Readonly<Record<string, string>> {
-  const metadata = fields.get('metadata')?.json
-  if (!isObject(metadata)) return {}
-  return Object.fromEntries(Object.entries(metadata).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
-}
-
-function fixedDigest(body: Buffer, fields: Fields): string {
-  const parts: Buffer[] = []
-  for (const field of fields.values()) if (!FIELDS_OUTSIDE_WINDOW.has(field.name)) parts.push(body.subarray(field.keyStart, field.end))
-  return hash('sha256', Buffer.concat(parts), 'hex').slice(0, 32)
-}
-
-/** A field of the type that `is` says; null when it is absent or null. */
-function optional<T extends Json>(fields: Fields, name: string, must: string, is: (value: Json | undefined) => value is T): T | null {
-  const field = fields.get(name)
-  if (field === undefined || field.json === null) return null
-  if (!is(field.json)) throw new InvalidField(name, must)
-  return field.json
-}
-
-/** A carrier of identity or tier: anything but a string is left for the provider to judge. */
-function text(fields: Fields, name: string): string | null {
-  const value = fields.get(name)?.json
-  return typeof value === 'string' ? value : null
-}
-
-function isBoolean(value: Json | undefined): value is boolean {
-  return typeof value === 'boolean'
-}
-function isJsonObject(value: Json | undefined): value is JsonObject {
-  return isObject(value)
-}
-function isJsonList(value: Json | undefined): value is readonly Json[] {
-  return isList(value)
-}
-function isWhole(value: Json | undefined, most: number): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= most
 }
 
 /** Every limit that will be sent is the one asked for, or at most the client's own: no provider reads a larger one. */
@@ -301,40 +224,4 @@ function spliceOutputLimit(splice: Splice, request: ModelRequest, change: Reques
 function limitField(change: RequestChange, field: string): string {
   const other = field === 'max_tokens' ? 'max_completion_tokens' : 'max_tokens'
   return change.rename?.[field] === other || change.drop?.includes(field) === true ? other : field
-}
-
-function withUsageAsked(body: Buffer): string {
-  const field = layoutOf(body).fields.find(({ name }) => name === 'stream_options')
-  const own: Json = field === undefined ? null : JSON.parse(body.toString('utf8', field.start, field.end))
-  return JSON.stringify({ ...(isObject(own) ? own : {}), include_usage: true })
-}
-
-function areSame(some: readonly Message[], others: readonly Message[]): boolean {
-  if (some === others) return true
-  return some.length === others.length && some.every((message, index) => message.bytes === others[index]?.bytes)
-}
-
-function joined(messages: readonly Message[]): Buffer {
-  const parts: Uint8Array[] = []
-  for (const message of messages) parts.push(parts.length === 0 ? OPEN : COMMA, message.bytes)
-  return Buffer.concat([...parts, CLOSE])
-}
-const OPEN = Buffer.from('[')
-const COMMA = Buffer.from(',')
-const CLOSE = Buffer.from(']')
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-function layoutOf(body: Buffer): Layout {
-  const known = LAYOUTS.get(body)
-  if (known !== undefined) return known
-  const work = scanObject(body, SPLIT_FIELDS) // a copy of a body that was read before, or one of our own making
-  for (;;) {
-    const step = work.next()
-    if (step.done !== true) continue
-    if (step.value.status === 'invalid') throw new TypeError(`a request that was read must render: ${step.value.message}`)
-    return step.value
-  }
 }

@@ -3,8 +3,10 @@ import { canonicalJson } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import { ROLES } from '../core/request.ts'
 import type { ImagePart, Json, JsonObject, Message, TextPart, ToolCall } from '../core/request.ts'
-import { imageSize } from './image-size.ts'
-import { parseValid } from './json-keys.ts'
+import { base64Of, detailOf, mediaPart, mediaWith, NO_MEDIA } from './embedded-media.ts'
+import type { Media, MediaPart } from './embedded-media.ts'
+import { parseValidObject } from './json-keys.ts'
+import { textOrNull } from './json-values.ts'
 
 /** A message with the bytes it is sent as; null when it is not an object with a role that is known. */
 export function readMessage(json: Json, bytes: Uint8Array): Message | null {
@@ -57,7 +59,7 @@ class ReadMessage implements Message {
     return this.bytes
   }
   get json(): JsonObject {
-    this.#json ??= readAgain(this.bytes)
+    this.#json ??= parseValidObject(this.bytes)
     return this.#json
   }
   forget(): void {
@@ -119,12 +121,6 @@ function isTextPart(part: Json | undefined): part is ChatTextPart {
   return isObject(part) && part['type'] === 'text' && typeof part['text'] === 'string'
 }
 
-function readAgain(bytes: Uint8Array): JsonObject {
-  const json = parseValid(bytes)
-  if (!isObject(json)) throw new TypeError('a message that was read is an object')
-  return json
-}
-
 /** The old `function_call` has no id: the function's name, which its result repeats, stands for it. */
 function toolCallsOf(json: JsonObject): readonly ToolCall[] {
   const calls: ToolCall[] = []
@@ -162,70 +158,27 @@ function answeredCalls(role: Message['role'], json: JsonObject): readonly string
   return typeof id === 'string' ? [id] : NONE
 }
 
-function textOrNull(value: Json | undefined): string | null {
-  return typeof value === 'string' ? value : null
-}
-
-interface Media {
-  readonly parts: readonly ImagePart[]
-  readonly bytes: number
-}
-const NO_MEDIA: Media = { parts: NONE, bytes: 0 }
-
 function mediaOf(content: Json | undefined): Media {
-  if (!isList(content)) return NO_MEDIA
-  const parts: ImagePart[] = []
-  let bytes = 0
-  for (const part of content) {
-    if (!isObject(part)) continue
-    const read = mediaPart(part)
-    if (read === null) continue
-    parts.push(read.part)
-    bytes += read.bytes
-  }
-  return parts.length === 0 ? NO_MEDIA : { parts, bytes }
+  return isList(content) ? mediaWith(content.flatMap((part) => (isObject(part) ? (mediaIn(part) ?? NONE) : NONE))) : NO_MEDIA
 }
 
-/** `bytes`: characters of base64, which stand in the message one byte each, or more. */
-function mediaPart(part: JsonObject): { readonly part: ImagePart; readonly bytes: number } | null {
+function mediaIn(part: JsonObject): MediaPart | null {
   switch (part['type']) {
     case 'image_url': {
       const image = part['image_url']
       const url = isObject(image) ? image['url'] : image
-      const detail = isObject(image) ? detailOf(image['detail']) : 'auto'
-      const base64 = typeof url === 'string' ? embedded(url) : null
-      if (base64 === null) return { part: { kind: 'image', size: null, detail }, bytes: 0 }
-      return { part: { kind: 'image', size: imageSize(base64), detail, embeddedBytes: decodedLength(base64) }, bytes: base64.length }
+      return mediaPart('image', typeof url === 'string' ? base64Of(url) : null, isObject(image) ? detailOf(image['detail']) : 'auto')
     }
     case 'input_audio': {
       const audio = part['input_audio']
-      const data = isObject(audio) ? audio['data'] : null
-      if (typeof data !== 'string') return { part: { kind: 'audio', size: null, detail: 'auto' }, bytes: 0 }
-      return { part: { kind: 'audio', size: null, detail: 'auto', embeddedBytes: decodedLength(data) }, bytes: data.length }
+      return mediaPart('audio', isObject(audio) ? textOrNull(audio['data']) : null)
     }
     case 'file': {
       const file = part['file']
-      const data = isObject(file) ? file['file_data'] : null
-      if (typeof data !== 'string') return { part: { kind: 'file', size: null, detail: 'auto' }, bytes: 0 }
-      const base64 = embedded(data) ?? data
-      return { part: { kind: 'file', size: null, detail: 'auto', embeddedBytes: decodedLength(base64) }, bytes: base64.length }
+      const data = isObject(file) ? textOrNull(file['file_data']) : null
+      return mediaPart('file', data === null ? null : (base64Of(data) ?? data))
     }
     default:
       return null
   }
-}
-
-function detailOf(detail: Json | undefined): ImagePart['detail'] {
-  return detail === 'low' || detail === 'high' ? detail : 'auto'
-}
-
-/** The base64 of a data URL; null for any other URL. */
-function embedded(url: string): string | null {
-  if (!url.startsWith('data:')) return null
-  const comma = url.indexOf(',')
-  return comma < 0 || !url.slice(0, comma).endsWith(';base64') ? null : url.slice(comma + 1)
-}
-
-function decodedLength(base64: string): number {
-  return Math.floor((base64.length * 3) / 4)
 }

@@ -10,22 +10,36 @@
  */
 
 const HUNDREDTHS = 100
+/** What could not be read is taken for plain text. */
+const UNREAD_BYTES_PER_TOKEN = 3
 
 export class OutputGauge {
   #hundredths = 0
-  /** UTF-8 bytes of the text seen. */
+  /** UTF-8 bytes of the text seen, and of what passed unread. */
   bytes = 0
+  #unreadBytes = 0
   /** Letters and digits since the last other character, across events: base64 and hashes are dearer than words. */
   #run = 0
   /** What the last piece costs when nothing else came with it. */
   #alone = 0
 
   get tokens(): number {
-    return Math.ceil(this.#hundredths / HUNDREDTHS)
+    return Math.ceil(this.#hundredths / HUNDREDTHS) + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN)
   }
 
   addTokens(count: number): void {
     this.#hundredths += count * HUNDREDTHS
+  }
+
+  /** Bytes that passed and could not be read. */
+  addUnread(bytes: number): void {
+    this.#unreadBytes += bytes
+    this.bytes += bytes
+  }
+
+  addText(text: string): void {
+    const bytes = Buffer.from(JSON.stringify(text))
+    this.addJsonString(bytes, 1, bytes.length - 1)
   }
 
   /** Counts the inside of a JSON string: `bytes` from `start` to `end`, without its quotes. */

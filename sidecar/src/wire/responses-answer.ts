@@ -1,9 +1,10 @@
 /** Whole answers of OpenAI's Responses API: what one says, and a notice at its end. */
 import { isList, isObject } from '../core/message.ts'
-import type { Json, JsonObject, Message } from '../core/request.ts'
-import { DEPTH_MAX, elementRanges, memberRanges } from './json-scan.ts'
+import type { JsonObject, Message } from '../core/request.ts'
+import { errorCode, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
+import { elementRanges, memberRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
-import { errorCode, NO_FACTS } from './openai-answer.ts'
+import { countIn, objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { HOSTED_CALLS, nameWhenKept, outputMessages } from './responses-item.ts'
 import { readResponsesUsage } from './responses-usage.ts'
 import type { ReadAnswer, WireFacts } from './wire.ts'
@@ -13,8 +14,8 @@ const NAMES_MAX = 16
 
 /** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
 export function readResponse(body: Buffer): ReadAnswer {
-  const response = parseObject(body)
-  if (response === null) return { facts: { ...NO_FACTS, outputBytes: body.length }, message: null, readable: false }
+  const response = objectAt(body)
+  if (response === null) return unreadable(body)
   const facts = factsOf(response)
   const messages = outputMessages(response['output'])
   return {
@@ -37,19 +38,16 @@ export function factsOf(response: JsonObject): WireFacts {
   const items = objectsIn(response['output'])
   const details = response['incomplete_details']
   let outputBytes = 0
-  for (const item of items) outputBytes += writtenBytes(item)
+  for (const item of items) outputBytes += writtenBytes(item, UNWRITTEN_KEYS)
   return {
-    model: stringOrNull(response['model']),
-    serviceTier: stringOrNull(response['service_tier']),
-    responseId: stringOrNull(response['id']),
+    model: textOrNull(response['model']),
+    serviceTier: textOrNull(response['service_tier']),
+    responseId: textOrNull(response['id']),
     keptNames: items.slice(-NAMES_MAX).flatMap((item) => nameWhenKept(item) ?? []),
-    usage: reading.usage,
+    ...usageFacts(reading),
     isSum: items.some(({ type }) => typeof type === 'string' && (HOSTED_CALLS.has(type) || type === 'compaction')),
-    ...(reading.others === undefined ? {} : { others: reading.others }),
-    usageClamped: reading.clamped,
-    usageInvalid: reading.invalid,
-    finishReason: isObject(details) ? (stringOrNull(details['reason']) ?? 'incomplete') : stringOrNull(response['status']),
-    toolNames: items.flatMap((item) => (isCalled(item) ? (stringOrNull(item['name']) ?? []) : [])),
+    finishReason: isObject(details) ? (textOrNull(details['reason']) ?? 'incomplete') : textOrNull(response['status']),
+    toolNames: items.flatMap((item) => (isCalled(item) ? (textOrNull(item['name']) ?? []) : [])),
     outputBytes,
     error: errorCode(response['error']),
   }
@@ -66,9 +64,9 @@ export function spokenOf(messages: readonly Message[]): Message | null {
  */
 export function addResponseNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
-  const response = parseObject(body)
+  const response = objectAt(body)
   if (response === null || !isProse(response)) return unchanged
-  const range = lastTextRange(body, { start: body.indexOf('{'), end: body.length })
+  const range = lastTextRange(body, wholeOf(body))
   return range === null ? unchanged : { body: withInserted(body, range.end - 1, text), added: true }
 }
 
@@ -104,11 +102,6 @@ export function itemTextRange(bytes: Buffer, item: Range): Range | null {
   return part === undefined ? null : (memberRanges(bytes, part).get('text') ?? null)
 }
 
-/** `bytes` with the inside of a JSON string put in at `at`. */
-export function withInserted(bytes: Buffer, at: number, text: string): Buffer {
-  return Buffer.concat([bytes.subarray(0, at), Buffer.from(JSON.stringify(text).slice(1, -1)), bytes.subarray(at)])
-}
-
 /** A tool of the app's is called: what the user reads comes later. */
 export function isCalled(item: JsonObject): boolean {
   const { type } = item
@@ -131,38 +124,7 @@ const UNWRITTEN_KEYS: ReadonlySet<string> = new Set([
   'result',
 ])
 
-function writtenBytes(value: Json | undefined, depth = 0): number {
-  if (typeof value === 'string') return Buffer.byteLength(value)
-  if (typeof value !== 'object' || value === null || depth === DEPTH_MAX) return 0
-  let bytes = 0
-  if (isList(value)) {
-    for (const element of value) bytes += writtenBytes(element, depth + 1)
-    return bytes
-  }
-  for (const [key, member] of Object.entries(value)) if (!UNWRITTEN_KEYS.has(key)) bytes += writtenBytes(member, depth + 1)
-  return bytes
-}
-
-function objectsIn(value: Json | undefined): readonly JsonObject[] {
-  return isList(value) ? value.filter(isObject) : []
-}
-
-function stringOrNull(value: Json | undefined): string | null {
-  return typeof value === 'string' ? value : null
-}
-
-function parseObject(body: Buffer): JsonObject | null {
-  let value: Json
-  try {
-    value = JSON.parse(body.toString('utf8'))
-  } catch {
-    return null // not JSON: passed on all the same, and not metered by its word
-  }
-  return isObject(value) ? value : null
-}
-
 /** The tokens that the provider counted of a request; null for bytes that say none. */
 export function readCount(body: Buffer): number | null {
-  const count = parseObject(body)?.['input_tokens']
-  return typeof count === 'number' && Number.isInteger(count) && count >= 0 ? count : null
+  return countIn(body, 'input_tokens')
 }

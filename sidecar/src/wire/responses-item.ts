@@ -6,9 +6,11 @@
 import { canonicalJson, digestOf } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
-import { imageSize } from './image-size.ts'
+import { base64Of, detailOf, mediaPart, mediaWith } from './embedded-media.ts'
+import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValid } from './json-keys.ts'
 import type { Element } from './json-scan.ts'
+import { objectsIn, textOrNull } from './json-values.ts'
 
 /** The messages of an `input` list whose elements stand in `body`; or the index of the first element that is no item. */
 export function readItems(
@@ -240,8 +242,7 @@ function roleIsSpoken(item: JsonObject): boolean {
 }
 
 function readAgain(bytes: Uint8Array): readonly JsonObject[] {
-  const list = parseValid(Buffer.concat([OPEN, bytes, CLOSE]))
-  const items = isList(list) ? list.filter(isObject) : []
+  const items = objectsIn(parseValid(Buffer.concat([OPEN, bytes, CLOSE])))
   if (items.length === 0) throw new TypeError('items that were read are objects')
   return items
 }
@@ -275,67 +276,29 @@ function calledInput({ arguments: args, input, action, operation }: JsonObject):
   return typeof given === 'string' ? given : given === undefined || given === null ? '' : JSON.stringify(given)
 }
 
-interface Media {
-  readonly parts: readonly ImagePart[]
-  readonly bytes: number
-}
-const NO_MEDIA: Media = { parts: NONE, bytes: 0 }
-
 function mediaOf(item: JsonObject): Media {
   const { content, output, result, type } = item
-  if (type === 'image_generation_call' && typeof result === 'string') return joined([embeddedImage(result, 'auto')])
-  const found = [content, output].flatMap((list) => (isList(list) ? list : isObject(list) ? [list] : []))
-  return joined(found.flatMap((part) => (isObject(part) ? (mediaPart(part) ?? []) : [])))
+  if (type === 'image_generation_call' && typeof result === 'string') return mediaWith([mediaPart('image', result)])
+  const found = [content, output].flatMap((list) => (isList(list) ? list : isObject(list) ? [list] : NONE))
+  return mediaWith(found.flatMap((part) => (isObject(part) ? (mediaIn(part) ?? NONE) : NONE)))
 }
 
-interface MediaPart {
-  readonly part: ImagePart
-  /** Characters of base64, which stand in the item one byte each, or more. */
-  readonly bytes: number
-}
-
-function joined(media: readonly MediaPart[]): Media {
-  if (media.length === 0) return NO_MEDIA
-  return { parts: media.map(({ part }) => part), bytes: media.reduce((sum, { bytes }) => sum + bytes, 0) }
-}
-
-function mediaPart(part: JsonObject): MediaPart | null {
+function mediaIn(part: JsonObject): MediaPart | null {
   switch (part['type']) {
     case 'input_image':
     case 'computer_screenshot': {
       const url = part['image_url']
-      const detail = part['detail'] === 'low' || part['detail'] === 'high' ? part['detail'] : 'auto'
-      const base64 = typeof url === 'string' ? embedded(url) : null
-      return base64 === null ? { part: { kind: 'image', size: null, detail }, bytes: 0 } : embeddedImage(base64, detail)
+      return mediaPart('image', typeof url === 'string' ? base64Of(url) : null, detailOf(part['detail']))
     }
     case 'input_file': {
-      const data = part['file_data']
-      if (typeof data !== 'string') return { part: { kind: 'file', size: null, detail: 'auto' }, bytes: 0 }
-      const base64 = embedded(data) ?? data
-      return { part: { kind: 'file', size: null, detail: 'auto', embeddedBytes: decodedLength(base64) }, bytes: base64.length }
+      const data = textOrNull(part['file_data'])
+      return mediaPart('file', data === null ? null : (base64Of(data) ?? data))
     }
     case 'input_audio': {
       const audio = part['input_audio']
-      const data = isObject(audio) ? audio['data'] : null
-      if (typeof data !== 'string') return { part: { kind: 'audio', size: null, detail: 'auto' }, bytes: 0 }
-      return { part: { kind: 'audio', size: null, detail: 'auto', embeddedBytes: decodedLength(data) }, bytes: data.length }
+      return mediaPart('audio', isObject(audio) ? textOrNull(audio['data']) : null)
     }
     default:
       return null
   }
-}
-
-function embeddedImage(base64: string, detail: ImagePart['detail']): MediaPart {
-  return { part: { kind: 'image', size: imageSize(base64), detail, embeddedBytes: decodedLength(base64) }, bytes: base64.length }
-}
-
-/** The base64 of a data URL; null for any other URL. */
-function embedded(url: string): string | null {
-  if (!url.startsWith('data:')) return null
-  const comma = url.indexOf(',')
-  return comma < 0 || !url.slice(0, comma).endsWith(';base64') ? null : url.slice(comma + 1)
-}
-
-function decodedLength(base64: string): number {
-  return Math.floor((base64.length * 3) / 4)
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
 import { countedBody, parseResponsesRequest, renderResponsesRequest } from './responses-request.ts'
 import { syntheticId } from './responses-synthetic.ts'
@@ -46,7 +47,6 @@ describe('a request is read', () => {
     assert.deepEqual([chained.messages, chained.earlier], [[], { kind: 'response', id: 'resp_1' }])
     for (const conversation of ['conv_1', { id: 'conv_1' }])
       assert.deepEqual((await read({ model: 'm', input: 'Hi', conversation })).earlier, { kind: 'conversation', id: 'conv_1' })
-    assert.equal((await read({ model: 'm', prompt: { id: 'pmpt_1' } })).onlyNamed, true)
   })
 
   test('and the bytes of the rest bound what is fixed', async () => {
@@ -110,10 +110,23 @@ describe('a request is read', () => {
   })
 })
 
+test('tools that an item of the input adds are held for like those of the request', async () => {
+  for (const type of ['additional_tools', 'tool_search_output']) {
+    const added = { type, role: 'developer', tools: [{ type: 'web_search' }, { type: 'file_search', vector_store_ids: ['v'] }] }
+    const request = await read({ model: 'm', input: [{ role: 'user', content: 'x' }, added] })
+    assert.deepEqual(request.hosted, { tools: ['webSearch', 'fileSearch'], maxCalls: null, rereads: true }, type)
+    assert.equal(JSON.parse(renderResponsesRequest(request, { hostedCalls: 3 }).toString()).max_tool_calls, 3)
+    const own = { type, role: 'developer', tools: [LOOK] }
+    assert.deepEqual((await read({ model: 'm', input: [{ role: 'user', content: 'x' }, own] })).hosted, NO_HOSTED_TOOLS)
+  }
+})
+
 test('what cannot be metered as it happens is named', async () => {
   const bodies: readonly (readonly [JsonObject, RegExp])[] = [
     [{ background: true }, /background/],
+    [{ prompt: { id: 'pmpt_1' } }, /prompt template/],
     [{ tools: [{ type: 'image_generation' }] }, /image_generation/],
+    [{ input: [{ type: 'additional_tools', role: 'developer', tools: [{ type: 'image_generation' }] }] }, /image_generation/],
     [{ tools: [{ type: 'shell', environment: { type: 'container_auto' } }] }, /shell/],
     [{ tools: [{ type: 'code_interpreter', container: { type: 'auto', memory_limit: '64g' } }] }, /code_interpreter/],
   ]

@@ -3,18 +3,35 @@
  * client's own bytes; whatever it does not name goes out exactly as it came.
  * https://developers.openai.com/api/reference/resources/responses/methods/create
  */
-import { hash } from 'node:crypto'
-import { isList, isObject } from '../core/message.ts'
+import { bytesOf, isList, isObject } from '../core/message.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
-import { scanObject } from './json-scan.ts'
 import type { Field } from './json-scan.ts'
-import { MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './openai-chat.ts'
-import { Pacer } from './pacer.ts'
+import { textsOf } from './json-values.ts'
+import {
+  byName,
+  changedFields,
+  changedMessages,
+  checkedModel,
+  fixedDigest,
+  InvalidField,
+  isBoolean,
+  isGiven,
+  isWhole,
+  listOf,
+  optional,
+  OUTPUT_LIMIT_MAX,
+  readScan,
+  refusesTools,
+  scanBody,
+  textIn,
+  toolsIn,
+  UngovernedUse,
+} from './request-reading.ts'
+import type { Fields } from './request-reading.ts'
 import { isOnlyNamed, ownItem, readItems, keptName, textItem } from './responses-item.ts'
 import { realResponse } from './responses-synthetic.ts'
 import { Splice } from './splice.ts'
-import type { Layout } from './splice.ts'
 import type { ParsedRequest } from './wire.ts'
 
 export const OUTPUT_FIELD = 'max_output_tokens'
@@ -24,76 +41,52 @@ export const OUTPUT_TOKENS_MIN = 16
 const COMPACTED_TOKENS_MAX = 16_384
 const COMPACTED_THINKING_TOKENS = 1_024
 const TOOL_CALLS_MAX = 1_000_000
-/** Bodies from this size on wait for their turn before they are read at all. */
-const LARGE_BODY_BYTES = 256 * 1024
 
 /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
-export async function parseResponsesRequest(
-  body: Buffer,
-  wire: 'responses' | 'compact' = 'responses',
-  pacer: Pacer = SHARED_PACER,
-): Promise<ParsedRequest> {
-  if (body.length >= LARGE_BODY_BYTES) await pacer.turn()
-  const scan = await pacer.run(scanObject(body, SPLIT_FIELDS))
+export async function parseResponsesRequest(body: Buffer, wire: 'responses' | 'compact' = 'responses'): Promise<ParsedRequest> {
+  const scan = await scanBody(body, SPLIT_FIELDS)
   if (scan.status === 'invalid') return scan
-  const fields: Fields = new Map(scan.fields.map((field) => [field.name, field]))
+  const fields = byName(scan.fields)
   // An answer that we made is known to nobody else: what it went on from takes its place.
   const real = realResponse(fields.get(PREVIOUS)?.json)
   if (real !== null) {
     const splice = new Splice(body, scan)
     if (real.id === null) splice.drop(PREVIOUS)
     else splice.set(PREVIOUS, JSON.stringify(real.id))
-    return parseResponsesRequest(splice.bytes(), wire, pacer)
+    return parseResponsesRequest(splice.bytes(), wire)
   }
-  try {
+  return readScan(body, scan, () => {
     const what = ungoverned(fields)
-    if (what !== null) return { status: 'ungoverned', what }
+    if (what !== null) throw new UngovernedUse(what)
     const { request, hosting } = modelRequest(body, wire, fields)
-    KNOWN.set(body, {
-      bodyStart: scan.bodyStart,
-      fields: scan.fields.map(({ name, keyStart, start, end }) => ({ name, keyStart, start, end })),
-      ...hosting,
-    })
-    return { status: 'ok', request }
-  } catch (error) {
-    if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
-    throw error
-  }
+    HOSTING.set(body, hosting)
+    return request
+  })
 }
 
 /** The request with `change` made to it: the same buffer when nothing changes. */
 export function renderResponsesRequest(request: ModelRequest, change: RequestChange): Buffer {
-  const body = Buffer.isBuffer(request.body) ? request.body : Buffer.from(request.body)
-  const known = KNOWN.get(request.body)
-  if (known === undefined) throw new TypeError('a request is rendered from the body that it was read from')
-  const splice = new Splice(body, known)
-  for (const name of change.drop ?? []) splice.drop(name)
-  for (const [from, to] of Object.entries(change.rename ?? {})) splice.rename(from, to)
+  const splice = changedFields(request, change, SPLIT_FIELDS)
   // A session that begins anew leaves the history where it is.
   if (request.earlier === null && splice.has(PREVIOUS)) splice.drop(PREVIOUS)
-  if (change.model !== undefined && change.model !== request.model) splice.set('model', JSON.stringify(change.model))
   if (change.outputLimit !== undefined && request.wire === 'responses')
     splice.set(OUTPUT_FIELD, String(Math.max(OUTPUT_TOKENS_MIN, change.outputLimit.tokens)))
-  if (change.hostedCalls !== undefined && known.runsTools) {
-    const calls = Math.max(1, change.hostedCalls - (known.compacts ? 1 : 0))
-    splice.set(MAX_CALLS, String(Math.min(known.ownCalls ?? calls, calls)))
+  const hosting = HOSTING.get(request.body)
+  if (change.hostedCalls !== undefined && hosting?.runsTools === true) {
+    const calls = Math.max(1, change.hostedCalls - (hosting.compacts ? 1 : 0))
+    splice.set(MAX_CALLS, String(Math.min(hosting.ownCalls ?? calls, calls)))
   }
-  if (change.toolChoice === 'none' && request.tools !== 'none' && !request.toolsRefused) splice.set('tool_choice', '"none"')
-  if (change.messages !== undefined && !areSame(change.messages, request.messages)) splice.set('input', asList(change.messages))
+  if (refusesTools(request, change)) splice.set('tool_choice', '"none"')
+  const messages = changedMessages(request, change)
+  if (messages !== null) splice.set('input', listOf(messages))
   return splice.bytes()
 }
 
 /** What the provider is asked to count: the fields of the request that fill the window, as it takes them there. */
-export function countedBody(request: ModelRequest): Buffer {
-  const body = Buffer.isBuffer(request.body) ? request.body : Buffer.from(request.body)
-  const known = KNOWN.get(request.body)
-  if (known === undefined) throw new TypeError('a request is counted from the body that it was read from')
-  const splice = new Splice(body, known)
-  for (const { name } of known.fields) if (!COUNTED_FIELDS.has(name)) splice.drop(name)
-  return splice.bytes()
+export function countedBody(request: ModelRequest, change: RequestChange = {}): Buffer {
+  return renderResponsesRequest(request, { ...change, drop: [...request.fields].filter((name) => !COUNTED_FIELDS.has(name)) })
 }
 
-const SHARED_PACER = new Pacer()
 const PREVIOUS = 'previous_response_id'
 const MAX_CALLS = 'max_tool_calls'
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['input', 'tools'])
@@ -106,8 +99,8 @@ interface Hosting {
   /** `max_tool_calls` as the client has it. */
   readonly ownCalls: number | null
 }
-/** Where the fields of a body stand, and what of it is no part of a request: kept by the body, so that a request may be copied freely. */
-const KNOWN = new WeakMap<Uint8Array, Layout & Hosting>()
+/** What of a body is no part of a request; kept by the body, so that a request may be copied freely. */
+const HOSTING = new WeakMap<Uint8Array, Hosting>()
 
 /** Fields that change nothing of what fills the window; all others, the unknown ones too, are part of `fixedDigest`. */
 const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
@@ -160,20 +153,11 @@ const APP_TOOLS: ReadonlySet<string> = new Set([
 /** The smallest container, which the known fee is for. */
 const CONTAINER_MEMORY = '1g'
 
-class InvalidField extends Error {
-  readonly field: string
-  constructor(field: string, message: string) {
-    super(`"${field}" ${message}`)
-    this.field = field
-  }
-}
-
-type Fields = ReadonlyMap<string, Field>
-
 /** What the request asks for that cannot be metered as it happens; null: nothing. */
 function ungoverned(fields: Fields): string | null {
   if (fields.get('background')?.json === true) return 'A response in the background'
-  for (const tool of toolsIn(fields)) {
+  if (isGiven(fields, 'prompt')) return 'A prompt template, whose text and tools only the provider has,'
+  for (const tool of toolObjects(fields)) {
     if (tool['type'] === 'image_generation') return 'The tool "image_generation" of a response'
     const { container, environment } = tool
     if (tool['type'] === 'shell' && isObject(environment) && environment['type'] !== 'local')
@@ -189,20 +173,16 @@ function modelRequest(
   wire: 'responses' | 'compact',
   fields: Fields,
 ): { readonly request: ModelRequest; readonly hosting: Hosting } {
-  const model = fields.get('model')?.json
-  if (typeof model !== 'string' || model.length === 0 || model.length > MODEL_LENGTH_MAX)
-    throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
+  const model = checkedModel(fields.get('model')?.json)
   const input = readInput(body, fields.get('input'))
   const stream = optional(fields, 'stream', 'must be true or false', isBoolean) ?? false
-  const tools = fields.get('tools')
-  if (tools !== undefined && tools.elements === null && tools.json !== null) throw new InvalidField('tools', 'must be a list')
-  const hasTools = (tools?.elements?.length ?? 0) > 0
+  const hasTools = toolsIn(fields).length > 0
   const toolChoice = fields.get('tool_choice')?.json
   const limit = optional(fields, OUTPUT_FIELD, 'must be a positive integer', (value) => isWhole(value, OUTPUT_LIMIT_MAX))
   const toolsRefused = hasTools && toolChoice === 'none'
   const hosting = hostingOf(fields, toolsRefused)
   const earlier = earlierOf(fields)
-  const onlyNamed = input.onlyNamed || isObject(fields.get('prompt')?.json) || toolsIn(fields).some((tool) => tool['type'] === 'mcp')
+  const onlyNamed = input.onlyNamed || toolObjects(fields).some((tool) => tool['type'] === 'mcp')
   return {
     hosting,
     request: {
@@ -226,13 +206,13 @@ function modelRequest(
       toolsRefused,
       structured: isStructured(fields),
       cacheWrites: longCache(body, fields) ? 'long' : 'short',
-      serviceTier: text(fields, 'service_tier'),
-      metadata: metadataOf(fields),
-      promptCacheKey: text(fields, 'prompt_cache_key'),
-      safetyIdentifier: text(fields, 'safety_identifier'),
-      user: text(fields, 'user'),
+      serviceTier: textIn(fields, 'service_tier'),
+      metadata: textsOf(fields.get('metadata')?.json),
+      promptCacheKey: textIn(fields, 'prompt_cache_key'),
+      safetyIdentifier: textIn(fields, 'safety_identifier'),
+      user: textIn(fields, 'user'),
       fixedBytes: Math.max(0, body.length - input.bytes),
-      fixedDigest: fixedDigest(body, fields),
+      fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
       fields: new Set(fields.keys()),
       hosted: hostedTools(fields, hosting),
       own: ownItem,
@@ -256,18 +236,16 @@ function readInput(body: Buffer, field: Field | undefined): Input {
   if (field.elements === null) throw new InvalidField('input', 'must be a string or a list')
   const read = readItems(field.elements, body)
   if (read.status === 'invalid') throw new InvalidField(`input[${read.index}]`, 'must be an item with a known "role", or a "type"')
-  let spoken = 0
-  for (const message of read.messages) spoken += message.bytes.length
   return {
     messages: read.messages,
-    bytes: spoken,
+    bytes: bytesOf(read.messages),
     onlyNamed: field.elements.some(({ json }) => isOnlyNamed(json)),
     keptNames: field.elements.flatMap(({ json }) => keptName(json) ?? []),
   }
 }
 
 function earlierOf(fields: Fields): ModelRequest['earlier'] {
-  const previous = text(fields, PREVIOUS)
+  const previous = textIn(fields, PREVIOUS)
   if (previous !== null && previous !== '') return { kind: 'response', id: previous }
   const conversation = fields.get('conversation')?.json
   const id = isObject(conversation) ? conversation['id'] : conversation
@@ -277,7 +255,7 @@ function earlierOf(fields: Fields): ModelRequest['earlier'] {
 function hostingOf(fields: Fields, toolsRefused: boolean): Hosting {
   const management = fields.get('context_management')?.json
   return {
-    runsTools: !toolsRefused && toolsIn(fields).some(isRunByProvider),
+    runsTools: !toolsRefused && toolObjects(fields).some(isRunByProvider),
     compacts: isList(management) && management.length > 0,
     ownCalls: optional(fields, MAX_CALLS, 'must be a positive integer', (value) => isWhole(value, TOOL_CALLS_MAX)),
   }
@@ -292,7 +270,7 @@ function compactedTokens(bytes: number | null): number {
 function hostedTools(fields: Fields, { runsTools, compacts, ownCalls }: Hosting): HostedTools {
   if (!runsTools) return compacts ? { tools: [], maxCalls: 1, rereads: true } : NO_HOSTED_TOOLS
   const tools = new Set<HostedTools['tools'][number]>()
-  for (const { type } of toolsIn(fields)) {
+  for (const { type } of toolObjects(fields)) {
     if (typeof type !== 'string') continue
     if (type.startsWith('web_search')) tools.add('webSearch')
     else if (type === 'file_search') tools.add('fileSearch')
@@ -306,9 +284,15 @@ function isRunByProvider({ type }: JsonObject): boolean {
   return typeof type !== 'string' || !APP_TOOLS.has(type)
 }
 
-function toolsIn(fields: Fields): readonly JsonObject[] {
-  return fields.get('tools')?.elements?.flatMap(({ json }) => (isObject(json) ? [json] : [])) ?? []
+/** Of the request, and those that items of its input add. */
+function toolObjects(fields: Fields): readonly JsonObject[] {
+  const added = (fields.get('input')?.elements ?? []).flatMap(({ json }): readonly Json[] => {
+    const tools = isObject(json) && ADDING_ITEMS.has(json['type']) ? json['tools'] : null
+    return isList(tools) ? tools : []
+  })
+  return [...toolsIn(fields), ...added].filter(isObject)
 }
+const ADDING_ITEMS: ReadonlySet<Json | undefined> = new Set(['additional_tools', 'tool_search_output'])
 
 function isForced(choice: Json | undefined): boolean {
   if (choice === 'required') return true
@@ -329,50 +313,3 @@ function longCache(body: Buffer, fields: Fields): boolean {
 }
 const CACHE_MARK = '"prompt_cache_breakpoint"'
 const SHORT_CACHE = '30m'
-
-function metadataOf(fields: Fields): Readonly<Record<string, string>> {
-  const metadata = fields.get('metadata')?.json
-  if (!isObject(metadata)) return {}
-  return Object.fromEntries(Object.entries(metadata).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
-}
-
-function fixedDigest(body: Buffer, fields: Fields): string {
-  const parts: Buffer[] = []
-  for (const field of fields.values()) if (!FIELDS_OUTSIDE_WINDOW.has(field.name)) parts.push(body.subarray(field.keyStart, field.end))
-  return hash('sha256', Buffer.concat(parts), 'hex').slice(0, 32)
-}
-
-/** A field of the type that `is` says; null when it is absent or null. */
-function optional<T extends Json>(fields: Fields, name: string, must: string, is: (value: Json | undefined) => value is T): T | null {
-  const field = fields.get(name)
-  if (field === undefined || field.json === null) return null
-  if (!is(field.json)) throw new InvalidField(name, must)
-  return field.json
-}
-
-/** A carrier of identity or tier: anything but a string is left for the provider to judge. */
-function text(fields: Fields, name: string): string | null {
-  const value = fields.get(name)?.json
-  return typeof value === 'string' ? value : null
-}
-
-function isBoolean(value: Json | undefined): value is boolean {
-  return typeof value === 'boolean'
-}
-function isWhole(value: Json | undefined, most: number): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= most
-}
-
-function areSame(some: readonly Message[], others: readonly Message[]): boolean {
-  if (some === others) return true
-  return some.length === others.length && some.every((message, index) => message === others[index])
-}
-
-function asList(messages: readonly Message[]): Buffer {
-  const parts: Uint8Array[] = []
-  for (const message of messages) parts.push(parts.length === 0 ? OPEN : COMMA, message.bytes)
-  return Buffer.concat(parts.length === 0 ? [OPEN, CLOSE] : [...parts, CLOSE])
-}
-const OPEN = Buffer.from('[')
-const COMMA = Buffer.from(',')
-const CLOSE = Buffer.from(']')

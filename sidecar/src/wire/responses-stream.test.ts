@@ -3,8 +3,9 @@ import { describe, test } from 'node:test'
 import { usageOf } from '@farebox/crds/usage.ts'
 import * as fc from 'fast-check'
 import type { JsonObject } from '../core/request.ts'
+import { EVENT_BYTES_MAX } from './event-frames.ts'
 import { ResponsesStream } from './responses-stream.ts'
-import { dataIn } from './testing.ts'
+import { dataIn, passedOn } from './testing.ts'
 import type { StreamOptions } from './wire.ts'
 
 const NOTICE = '\n\n---\n"Note": a smaller model \\ é'
@@ -113,6 +114,11 @@ describe('a notice', () => {
     const { stream } = feed(spoken(['Hello.']), { notice: NOTICE })
     assert.ok(stream.noticeAdded)
     assert.equal(stream.message?.texts[0]?.text, 'Hello.')
+  })
+
+  test('passes before an event that is too long to be read what was held back for it', () => {
+    const text = spoken(['Hello.'], [['response.output_item.done', { output_index: 1, item: { result: 'x'.repeat(EVENT_BYTES_MAX) } }]])
+    for (const cuts of [[], [text.length - 3_000_000]]) assert.equal(feed(text, { notice: NOTICE }, cuts).output, text)
   })
 
   test('waits where the words are not the end: every byte passes, in its order', () => {
@@ -241,24 +247,11 @@ function response(output: readonly JsonObject[], status: string): JsonObject {
   }
 }
 
-/** Feeds a stream in pieces that end at `cuts`; the memory of each piece is used for something else afterwards. */
 function feed(
   text: string,
   options: Partial<StreamOptions> = {},
   cuts: readonly number[] = [],
 ): { readonly output: string; readonly stream: ResponsesStream } {
   const stream = new ResponsesStream({ notice: null, collect: true, ...options })
-  const bytes = Buffer.from(text)
-  const out: Buffer[] = []
-  const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].toSorted((one, other) => one - other)
-  let start = 0
-  for (const end of [...ends, bytes.length]) {
-    if (end === start) continue
-    const piece = Buffer.from(bytes.subarray(start, end))
-    out.push(Buffer.concat(stream.push(piece)))
-    piece.fill(0)
-    start = end
-  }
-  out.push(...stream.end())
-  return { output: Buffer.concat(out).toString('utf8'), stream }
+  return { output: passedOn(stream, text, cuts), stream }
 }

@@ -6,11 +6,12 @@
  */
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
-import type { Json, JsonObject, Message } from '../core/request.ts'
+import type { JsonObject, Message } from '../core/request.ts'
 import { EventFrames } from './event-frames.ts'
 import { memberRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
-import { errorCode, NO_FACTS } from './openai-answer.ts'
+import { errorCode, jsonInside, NO_FACTS, TOOL_NAMES_MAX } from './answer-reading.ts'
+import { objectAt } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
 import { factsOf, isCalled, isProse, itemTextRange, lastTextRange, spokenOf } from './responses-answer.ts'
 import { outputMessages } from './responses-item.ts'
@@ -20,9 +21,6 @@ import type { EventData } from './sse-events.ts'
 import { TopMembers } from './top-members.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
-/** What could not be read is taken for plain text. */
-const UNREAD_BYTES_PER_TOKEN = 3
-const TOOL_NAMES_MAX = 512
 /** Events held back at most: those that end one text, its part, its item and the response. */
 const HELD_MAX = 8
 
@@ -31,7 +29,6 @@ export class ResponsesStream implements AnswerStream {
   readonly #frames: EventFrames
   readonly #members = new TopMembers()
   readonly #gauge = new OutputGauge()
-  #unreadBytes = 0
   /** Of the response object that came last. */
   #facts: WireFacts = NO_FACTS
   #isOver = false
@@ -49,9 +46,8 @@ export class ResponsesStream implements AnswerStream {
     this.#frames = new EventFrames({
       rewrites: options.notice !== null,
       event: (bytes, start, end) => this.#event(bytes, start, end),
-      unread: (bytes) => {
-        this.#unreadBytes += bytes
-      },
+      unread: (bytes) => this.#gauge.addUnread(bytes),
+      release: () => this.#released(),
     })
   }
 
@@ -68,7 +64,7 @@ export class ResponsesStream implements AnswerStream {
       ...this.#facts,
       usage: this.#isOver ? this.#facts.usage : null,
       toolNames: this.#isOver ? this.#facts.toolNames : this.#toolNames,
-      outputBytes: this.#gauge.bytes + this.#unreadBytes,
+      outputBytes: this.#gauge.bytes,
       error: this.#facts.error ?? this.#error,
     }
   }
@@ -88,24 +84,25 @@ export class ResponsesStream implements AnswerStream {
   observedOutputTokens(): number {
     const counted = this.#facts.usage
     if (counted !== null) return counted.output + counted.audioOutput
-    return this.#gauge.tokens + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN)
+    return this.#gauge.tokens
   }
 
   /** One whole event: the pieces that replace it; null when it passes as it is. */
-  #event(bytes: Buffer, start: number, end: number): Buffer[] | null {
+  #event(bytes: Buffer, start: number, end: number): readonly Buffer[] | null {
     const data = dataOf(bytes, start, end)
     if (data === null) return null
+    const event = { data, bytes, start, end }
     const members = this.#members
     if (!members.read(data.bytes, data.start, data.end)) {
-      this.#unreadBytes += data.end - data.start
-      return this.#afterHeld(null)
+      this.#gauge.addUnread(data.end - data.start)
+      return this.#afterHeld(event)
     }
     const type = members.text('type') ?? ''
     if (DELTAS.has(type)) {
       this.#meterDelta(data)
-      return this.#afterHeld(null)
+      return this.#afterHeld(event)
     }
-    if (ENDINGS.has(type)) return this.#ended(data, bytes, start, end, type)
+    if (ENDINGS.has(type)) return this.#ended(event, type)
     switch (type) {
       case 'response.created':
       case 'response.in_progress':
@@ -113,20 +110,20 @@ export class ResponsesStream implements AnswerStream {
         this.#readResponse(data)
         return null
       case 'error':
-        this.#error = errorCode(parsed(data)) ?? 'error'
-        return this.#afterHeld(null)
+        this.#error = errorCode(jsonOf(data)) ?? 'error'
+        return this.#afterHeld(event)
       case 'response.output_item.added':
         this.#readItem(data)
-        return this.#afterHeld(null)
+        return this.#afterHeld(event)
       case 'response.refusal.done':
         this.#isPlainProse = false
-        return this.#afterHeld(null)
+        return this.#afterHeld(event)
       case 'response.output_text.done':
       case 'response.content_part.done':
       case 'response.output_item.done':
-        return this.#maybeHeld(type, data, bytes, start, end)
+        return this.#maybeHeld(event, type)
       default:
-        return this.#afterHeld(null)
+        return this.#afterHeld(event)
     }
   }
 
@@ -136,7 +133,7 @@ export class ResponsesStream implements AnswerStream {
   }
 
   #readItem(data: EventData): void {
-    const item = parsed(data)?.['item']
+    const item = jsonOf(data)?.['item']
     if (!isObject(item) || !isCalled(item)) return
     this.#isPlainProse = false
     const { name } = item
@@ -146,44 +143,43 @@ export class ResponsesStream implements AnswerStream {
   }
 
   #readResponse(data: EventData): JsonObject | null {
-    const response = parsed(data)?.['response']
+    const response = jsonOf(data)?.['response']
     if (!isObject(response)) return null
     this.#facts = factsOf(response)
     return response
   }
 
-  #ended(data: EventData, bytes: Buffer, start: number, end: number, type: string): Buffer[] | null {
-    const response = this.#readResponse(data)
+  #ended(event: Passing, type: string): readonly Buffer[] | null {
+    const response = this.#readResponse(event.data)
     this.#isOver = true
-    if (response === null) return this.#afterHeld(null)
+    if (response === null) return this.#afterHeld(event)
     if (this.#options.collect && type !== 'response.failed') this.#messages = outputMessages(response['output'])
     const { notice } = this.#options
     const held = this.#held
     const [text] = held ?? []
-    if (notice === null || held === null || text === undefined || !this.#isPlainProse || !isProse(response)) return this.#afterHeld(null)
-    const last = noticed({ type, event: Buffer.from(bytes.subarray(start, end)) }, notice)
-    const all = held.map((event) => noticed(event, notice))
+    if (notice === null || held === null || text === undefined || !this.#isPlainProse || !isProse(response)) return this.#afterHeld(event)
+    const last = noticed({ type, event: bytesOf(event) }, notice)
+    const all = held.map((each) => noticed(each, notice))
     const delta = deltaBefore(text, notice)
-    if (last === null || delta === null || all.some((event) => event === null)) return this.#afterHeld(null)
+    if (last === null || delta === null || all.some((each) => each === null)) return this.#afterHeld(event)
     this.#held = null
     this.noticeAdded = true
-    return [delta, ...all.filter((event) => event !== null), last]
+    return [delta, ...all.filter((each) => each !== null), last]
   }
 
   /** Held back while it may be the end of the last text. */
-  #maybeHeld(type: string, _data: EventData, bytes: Buffer, start: number, end: number): Buffer[] | null {
-    if (this.#options.notice === null || this.noticeAdded || !this.#isPlainProse) return this.#afterHeld(null)
+  #maybeHeld(event: Passing, type: string): readonly Buffer[] | null {
+    if (this.#options.notice === null || this.noticeAdded || !this.#isPlainProse) return this.#afterHeld(event)
     const begins = type === 'response.output_text.done'
     if (!begins && this.#held === null) return null
     const before = begins ? this.#released() : []
-    this.#held = [...(this.#held ?? []), { type, event: Buffer.from(bytes.subarray(start, end)) }]
+    this.#held = [...(this.#held ?? []), { type, event: Buffer.from(bytesOf(event)) }]
     return this.#held.length > HELD_MAX ? [...before, ...this.#released()] : before
   }
 
   /** What was held back, as it came; then the event that shows that it was not the end. */
-  #afterHeld(event: Buffer[] | null): Buffer[] | null {
-    if (this.#held === null) return event
-    return this.#frames.andThis(this.#released())
+  #afterHeld(event: Passing): readonly Buffer[] | null {
+    return this.#held === null ? null : [...this.#released(), bytesOf(event)]
   }
 
   #released(): Buffer[] {
@@ -193,6 +189,18 @@ export class ResponsesStream implements AnswerStream {
   }
 }
 
+/** An event on its way, and its data. */
+interface Passing {
+  readonly data: EventData
+  readonly bytes: Buffer
+  readonly start: number
+  readonly end: number
+}
+function bytesOf({ bytes, start, end }: Passing): Buffer {
+  return bytes.subarray(start, end)
+}
+
+/** An event held back: a copy, since the memory of a chunk may be used again. */
 interface Held {
   readonly type: string
   readonly event: Buffer
@@ -224,7 +232,7 @@ function noticed({ type, event }: Held, notice: string): Buffer | null {
   const text = textRange(type, json, members)
   const number = members.get('sequence_number')
   if (text === null || json[text.start] !== QUOTE) return null
-  const insert = { at: text.end - 1, until: text.end - 1, bytes: Buffer.from(JSON.stringify(notice).slice(1, -1)) }
+  const insert = { at: text.end - 1, until: text.end - 1, bytes: jsonInside(notice) }
   const edits = number === undefined ? [insert] : [insert, numberEdit(json, number)]
   const changed = applied(json, edits)
   return withData(event, 0, event.length, changed)
@@ -252,8 +260,8 @@ function textRange(type: string, json: Buffer, members: ReadonlyMap<string, Rang
 /** The notice as a piece of the text that ended with `done`, under the number that this event had. */
 function deltaBefore(done: Held, notice: string): Buffer | null {
   const data = dataOf(done.event, 0, done.event.length)
-  const json = data === null ? null : parsed(data)
-  if (json === null || json === undefined) return null
+  const json = data === null ? null : jsonOf(data)
+  if (json === null) return null
   const { item_id, output_index, content_index, sequence_number } = json
   const type = 'response.output_text.delta'
   return Buffer.from(eventText(type, { type, item_id, output_index, content_index, delta: notice, logprobs: [], sequence_number }))
@@ -280,12 +288,6 @@ function applied(bytes: Buffer, edits: readonly Edit[]): Buffer {
   return Buffer.concat([...out, bytes.subarray(copied)])
 }
 
-/** The data of an event, parsed; undefined when it is broken. */
-function parsed({ bytes, start, end }: EventData): JsonObject | undefined {
-  try {
-    const json: Json = JSON.parse(bytes.toString('utf8', start, end))
-    return isObject(json) ? json : undefined
-  } catch {
-    return undefined // the client will see the same bytes; here they say nothing
-  }
+function jsonOf({ bytes, start, end }: EventData): JsonObject | null {
+  return objectAt(bytes, start, end)
 }

@@ -1,8 +1,9 @@
 /** What a response of OpenAI's Responses API used -> `Usage`. https://developers.openai.com/api/docs/api-reference/responses */
 import { usageOf } from '@farebox/crds/usage.ts'
-import { isList, isObject } from '../core/message.ts'
+import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { readImageTokens } from './images-usage.ts'
+import { objectsIn } from './json-values.ts'
 import { ABSENT, details, INVALID, Numbers, Share } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
@@ -17,7 +18,7 @@ export function readResponsesUsage(response: JsonObject): UsageReading {
   if (!isObject(raw)) return INVALID
   const inputDetails = details(raw, 'input_tokens_details')
   const toolUsage = details(response, 'tool_usage')
-  const items = outputItems(response)
+  const items = objectsIn(response['output'])
   const numbers = new Numbers()
   const input = numbers.read(raw['input_tokens'])
   const output = numbers.read(raw['output_tokens'])
@@ -58,11 +59,6 @@ export function readResponsesUsage(response: JsonObject): UsageReading {
   }
 }
 
-function outputItems(response: JsonObject): readonly JsonObject[] {
-  const output = response['output']
-  return isList(output) ? output.filter(isObject) : []
-}
-
 /** Only the action `search` is billed; opening and finding in a page is not. */
 function searchItems(items: readonly JsonObject[]): number {
   return items.filter((item) => {
@@ -82,8 +78,7 @@ const IMAGE_MODEL = 'gpt-image-1'
 
 /** The response repeats the tools that it was asked with. */
 function imageModel(response: JsonObject): string {
-  const { tools } = response
-  const tool = isList(tools) ? tools.filter(isObject).find(({ type }) => type === 'image_generation') : undefined
+  const tool = objectsIn(response['tools']).find(({ type }) => type === 'image_generation')
   const model = tool?.['model']
   return typeof model === 'string' && model !== '' ? model : IMAGE_MODEL
 }

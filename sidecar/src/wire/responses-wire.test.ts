@@ -28,6 +28,17 @@ test('an unknown history is told from a count that nobody gives', () => {
   assert.equal(isUnknown(404, "Item with id 'msg_1' not found. Items are not persisted when `store` is set to false."), true)
   assert.equal(isUnknown(404, 'Invalid URL (POST /v1/responses/input_tokens)'), false)
   assert.equal(isUnknown(404, 'Resource not found'), false)
+  assert.equal(
+    isUnknown(400, "Tool choice 'previous_response_not_found' not found in 'tools' parameter."),
+    false,
+    'what it quotes is the app’s',
+  )
+  assert.equal(isUnknown(400, "Invalid value: 'item with id x not found'."), false)
+  const coded = JSON.stringify({ error: { message: 'Not there.', code: 'previous_response_not_found' } })
+  assert.deepEqual(
+    [responsesWire.counts?.isUnknown(400, coded), responsesWire.counts?.isUnknown(404, 'response with id x not found')],
+    [true, false],
+  )
   assert.equal(isUnknown(500, "Previous response with id 'resp_1' not found."), false)
 })
 

@@ -1,4 +1,6 @@
 /** OpenAI's Responses API, and its compaction: a call of its own, which reads all that was said and makes one sealed item of it. */
+import { isObject, parseObject } from '../core/message.ts'
+import type { JsonObject } from '../core/request.ts'
 import { countedBody, OUTPUT_FIELD, OUTPUT_TOKENS_MIN, parseResponsesRequest, renderResponsesRequest } from './responses-request.ts'
 import { addResponseNotice, readCompaction, readCount, readResponse } from './responses-answer.ts'
 import { ResponsesStream } from './responses-stream.ts'
@@ -6,9 +8,9 @@ import { syntheticResponse } from './responses-synthetic.ts'
 import type { CallContext, InputCounts, Wire } from './wire.ts'
 
 const counts: InputCounts = {
-  ask: (request, call) => ({ path: pathOf(call, '/responses/input_tokens'), body: countedBody(request) }),
+  ask: (request, call, change) => ({ path: pathOf(call, '/responses/input_tokens'), body: countedBody(request, change) }),
   read: readCount,
-  isUnknown: (status, body) => (status === 400 || status === 404) && UNKNOWN_EARLIER.test(body),
+  isUnknown: (status, body) => (status === 400 || status === 404) && isUnknownEarlier(parseObject(body)),
 }
 
 export const responsesWire: Wire = {
@@ -46,7 +48,15 @@ export const compactWire: Wire = {
 
 /** What the provider says when items that belong together were parted. */
 const PARTED = /required following item|required 'reasoning' item|No tool (?:output|call) found|encrypted content/
-const UNKNOWN_EARLIER = /previous_response_not_found|(?:response|conversation|item) with id [^ ]{1,300} not found/i
+const UNKNOWN_EARLIER = /^(?:previous )?(?:response|conversation|item) with id [^ ]{1,300} not found/i
+
+/** By its code, or the begin of its words: further on an error may quote the request. */
+function isUnknownEarlier(answer: JsonObject | null): boolean {
+  const error = answer?.['error']
+  if (!isObject(error)) return false
+  const { code, message } = error
+  return code === 'previous_response_not_found' || (typeof message === 'string' && UNKNOWN_EARLIER.test(message))
+}
 
 /** The path of the call with another operation of the same API: what stands before and after it stays. */
 function pathOf({ path }: CallContext, operation: string): string {

@@ -37,6 +37,15 @@ test('what is ungoverned is named', () => {
   assert.equal(nameOf('google', '/v1beta/cachedContents'), 'cachedContents')
 })
 
+test('what a provider may decode into another call is none that is free', () => {
+  for (const [method, path] of [
+    ['GET', '/v1beta/models/gemini-2.5-pro%3AgenerateContent'],
+    ['POST', '/v1beta/models/gemini-2.5-pro%3agenerateContent%3Fx:countTokens'],
+    ['GET', '/v1beta/models/gemini-2.5-pro%253AgenerateContent'],
+  ] as const)
+    assert.equal(operationOf('google', method, path).kind, 'ungoverned', path)
+})
+
 test('a version that the base URL has is not repeated, and one that it lacks stays', () => {
   assert.equal(providerPath('openai', '/v1/chat/completions'), '/chat/completions')
   assert.equal(providerPath('anthropic', '/v1/messages?beta=true'), '/messages?beta=true')

@@ -38,8 +38,7 @@ export function familyOf(provider: string): Family {
 export function operationOf(family: Family, method: string, path: string): Operation {
   const plain = plainPath(path)
   const [resource = ''] = plain.slice(1).split('/')
-  const found = TABLES[family](method, plain)
-  return found ?? { kind: 'ungoverned', name: resource === '' ? plain : resource }
+  return TABLES[family](method, plain) ?? ungoverned(resource === '' ? plain : resource)
 }
 
 /** The path that the provider gets: without the version that its base URL has already. */
@@ -48,34 +47,38 @@ export function providerPath(family: Family, path: string): string {
   return versioned && path.startsWith('/v1/') ? path.slice('/v1'.length) : path
 }
 
+/** Null for what it does not know. */
 type Table = (method: string, path: string) => Operation | null
 
 const FREE: Operation = { kind: 'free' }
+const metered = (wire: Wire): Operation => ({ kind: 'metered', wire })
+const ungoverned = (name: string): Operation => ({ kind: 'ungoverned', name })
 
 const TABLES: Readonly<Record<Family, Table>> = {
   openai: (method, path) => {
     const wire = OPENAI_CALLS.get(path)
-    if (method === 'POST' && wire !== undefined) return { kind: 'metered', wire }
+    if (method === 'POST' && wire !== undefined) return metered(wire)
     return isFree(OPENAI_FREE, method, path) ? FREE : null
   },
   azure: (method, path) => {
     const operation = azureOperation(path)
     const wire = AZURE_CALLS.get(operation)
-    if (method === 'POST' && wire !== undefined) return { kind: 'metered', wire }
-    return isFree(OPENAI_FREE, method, operation) ? FREE : { kind: 'ungoverned', name: operation.split('/')[1] ?? operation }
+    if (method === 'POST' && wire !== undefined) return metered(wire)
+    return isFree(OPENAI_FREE, method, operation) ? FREE : ungoverned(operation.split('/')[1] ?? operation)
   },
   anthropic: (method, path) => {
-    if (method === 'POST' && path === '/messages') return { kind: 'metered', wire: messagesWire }
-    if (path.startsWith('/messages/batches')) return { kind: 'ungoverned', name: 'batches' }
+    if (method === 'POST' && path === '/messages') return metered(messagesWire)
+    if (path.startsWith('/messages/batches')) return ungoverned('batches')
     return isFree(ANTHROPIC_FREE, method, path) ? FREE : null
   },
   google: (method, path) => {
+    // Who decodes these first reads another model and method.
+    if (/%(3a|3f|23|25)/i.test(path)) return null
     const called = geminiCall(path)?.method
-    if (method === 'POST' && (called === 'generateContent' || called === 'streamGenerateContent'))
-      return { kind: 'metered', wire: geminiWire }
+    if (method === 'POST' && (called === 'generateContent' || called === 'streamGenerateContent')) return metered(geminiWire)
     if (method === 'POST' && (called === 'countTokens' || called === 'computeTokens')) return FREE
     if (isFree(GOOGLE_FREE, method, path)) return FREE
-    return { kind: 'ungoverned', name: called ?? path.replace(GOOGLE_VERSION, '').slice(1).split(/[/:]/)[0] ?? path }
+    return ungoverned(called ?? path.replace(GOOGLE_VERSION, '').slice(1).split(/[/:]/)[0] ?? path)
   },
 }
 
@@ -97,7 +100,9 @@ const OPENAI_CALLS: ReadonlyMap<string, Wire> = new Map([
 const AZURE_CALLS: ReadonlyMap<string, Wire> = new Map([...OPENAI_CALLS].map(([path, wire]) => [path, azureWire(wire)]))
 
 /** Method and path of what costs nothing. */
-const OPENAI_FREE: readonly (readonly [method: string, path: RegExp])[] = [
+type FreeCalls = readonly (readonly [method: string, path: RegExp])[]
+
+const OPENAI_FREE: FreeCalls = [
   ['GET', /^\/models(\/[^/]+)?$/],
   ['POST', /^\/moderations$/],
   ['POST', /^\/responses\/input_tokens$/],
@@ -109,17 +114,15 @@ const OPENAI_FREE: readonly (readonly [method: string, path: RegExp])[] = [
   ['DELETE', /^\/conversations\/[^/]+(\/items\/[^/]+)?$/],
 ]
 
-const GOOGLE_FREE: readonly (readonly [method: string, path: RegExp])[] = [
-  ['GET', /^(\/v1[a-z0-9]*)?(\/publishers\/google)?\/(models|tunedModels)(\/[^/:]+)?$/],
-]
-const GOOGLE_VERSION = /^\/(upload\/)?v1[a-z0-9]*(?=\/)/
-
-const ANTHROPIC_FREE: typeof OPENAI_FREE = [
+const ANTHROPIC_FREE: FreeCalls = [
   ['POST', /^\/messages\/count_tokens$/],
   ['GET', /^\/models(\/[^/]+)?$/],
 ]
 
-function isFree(list: readonly (readonly [method: string, path: RegExp])[], method: string, path: string): boolean {
+const GOOGLE_FREE: FreeCalls = [['GET', /^(\/v1[a-z0-9]*)?(\/publishers\/google)?\/(models|tunedModels)(\/[^/:]+)?$/]]
+const GOOGLE_VERSION = /^\/(upload\/)?v1[a-z0-9]*(?=\/)/
+
+function isFree(list: FreeCalls, method: string, path: string): boolean {
   return list.some(([wanted, pattern]) => wanted === method && pattern.test(path))
 }
 

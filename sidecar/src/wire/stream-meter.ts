@@ -4,7 +4,7 @@ import { isList, isObject } from '../core/message.ts'
 import type { Json, Message } from '../core/request.ts'
 import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
 import { stringEnd } from './json-text.ts'
-import { errorCode } from './openai-answer.ts'
+import { errorCode, TOOL_NAMES_MAX, usageFacts } from './answer-reading.ts'
 import { calledName, messageFromJson } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import { OutputGauge } from './output-gauge.ts'
@@ -15,11 +15,8 @@ import type { WireFacts } from './wire.ts'
 
 /** Answers and tool calls kept apart; of further ones only the size is counted. */
 const CHOICES_MAX = 128
-const TOOL_NAMES_MAX = 512
 /** Base64 of streamed audio that one token of it takes at least: 24 kHz, 16 bit, 20 tokens a second. */
 const AUDIO_BYTES_PER_TOKEN = 3_000
-/** What could not be read is taken for plain text. */
-const UNREAD_BYTES_PER_TOKEN = 3
 
 interface ChoiceState {
   hasText: boolean
@@ -40,7 +37,6 @@ export class StreamMeter {
   #serviceTier: string | null = null
   #finishReason: string | null = null
   #error: string | null = null
-  #unreadBytes = 0
 
   constructor(collect: boolean) {
     this.#message = collect ? new StreamedMessage() : null
@@ -51,17 +47,14 @@ export class StreamMeter {
   }
 
   facts(): WireFacts {
-    const { usage, clamped, invalid } = this.#usage
     return {
       model: this.#model,
       serviceTier: this.#serviceTier,
       responseId: null,
-      usage: this.#usageIsFinal ? usage : null,
-      usageClamped: clamped,
-      usageInvalid: invalid,
+      ...usageFacts(this.#usage, this.#usageIsFinal),
       finishReason: this.#finishReason,
       toolNames: [...this.#toolNames.values()],
-      outputBytes: this.#gauge.bytes + this.#unreadBytes,
+      outputBytes: this.#gauge.bytes,
       error: this.#error,
     }
   }
@@ -72,7 +65,7 @@ export class StreamMeter {
   }
 
   observedOutputTokens(): number {
-    const seen = this.#gauge.tokens + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN)
+    const seen = this.#gauge.tokens
     const counted = this.#usage.usage
     if (counted === null) return seen
     // With several answers, a count that comes along is that of the answer it comes with.
@@ -88,7 +81,7 @@ export class StreamMeter {
 
   /** Bytes that passed and could not be read. */
   addUnread(bytes: number): void {
-    this.#unreadBytes += bytes
+    this.#gauge.addUnread(bytes)
   }
 
   /** Meters the data of one event. False when it is no chunk: the sentinel, or nothing that could be read. */

@@ -1,10 +1,9 @@
 /** An assistant message put together from its deltas: content and refusal as raw JSON text, tool calls by their index. */
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
+import { MESSAGE_BYTES_MAX } from './answer-reading.ts'
 import type { Part } from './chat-chunk.ts'
 
-/** A longer answer is not kept. */
-const MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 const TOOL_CALLS_MAX = 512
 
 interface ToolCall {

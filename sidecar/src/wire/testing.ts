@@ -1,12 +1,12 @@
 /** Bodies and streams for tests of the wire: written as no serialiser of ours would write them, and cut anywhere. */
 import * as fc from 'fast-check'
-import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
+import type { Json, JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { parseChatRequest } from './openai-chat.ts'
 import { ChatStream } from './event-stream.ts'
 import type { ChatStreamOptions } from './event-stream.ts'
 import { scanObject } from './json-scan.ts'
 import type { Scan } from './json-scan.ts'
-import type { CallContext, WireFacts } from './wire.ts'
+import type { AnswerStream, CallContext, WireFacts } from './wire.ts'
 
 export function scan(text: string | Buffer, ...split: string[]): Scan {
   const work = scanObject(Buffer.from(text), new Set(split))
@@ -122,9 +122,28 @@ export interface Fed {
   readonly noticeAdded: boolean
 }
 
-/** Feeds a stream in pieces that end at `cuts`; the memory of each piece is used for something else afterwards. */
+/** Feeds a chat stream: see `passedOn`. */
 export function feed(text: string | Buffer, options: Partial<ChatStreamOptions> = {}, cuts: readonly number[] = []): Fed {
   const stream = new ChatStream({ ...STREAM_OPTIONS, ...options })
+  return {
+    output: passedOn(stream, text, cuts),
+    facts: stream.facts,
+    message: stream.message,
+    observedTokens: stream.observedOutputTokens(),
+    noticeAdded: stream.noticeAdded,
+  }
+}
+
+/** The fields of `after` that are not as in `before`, `undefined` for one that is gone. Both are JSON. */
+export function changedIn(before: Uint8Array, after: Uint8Array): Record<string, Json | undefined> {
+  const parsed = (body: Uint8Array): JsonObject => JSON.parse(Buffer.from(body).toString('utf8'))
+  const [was, is] = [parsed(before), parsed(after)]
+  const names = [...new Set([...Object.keys(was), ...Object.keys(is)])]
+  return Object.fromEntries(names.filter((name) => JSON.stringify(was[name]) !== JSON.stringify(is[name])).map((name) => [name, is[name]]))
+}
+
+/** What a stream passes on when it is fed in pieces that end at `cuts`; the memory of each is used for something else afterwards. */
+export function passedOn(stream: Pick<AnswerStream, 'push' | 'end'>, text: string | Buffer, cuts: readonly number[] = []): string {
   const bytes = Buffer.from(text)
   const out: Buffer[] = []
   const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((one, other) => one - other)
@@ -136,14 +155,7 @@ export function feed(text: string | Buffer, options: Partial<ChatStreamOptions> 
     piece.fill(0)
     start = end
   }
-  out.push(...stream.end())
-  return {
-    output: Buffer.concat(out).toString('utf8'),
-    facts: stream.facts,
-    message: stream.message,
-    observedTokens: stream.observedOutputTokens(),
-    noticeAdded: stream.noticeAdded,
-  }
+  return Buffer.concat([...out, ...stream.end()]).toString('utf8')
 }
 
 /** The data of all events of a stream, by a reader that is not ours: lines, as the specification reads them. */

@@ -3,27 +3,25 @@
  * for, settled and capped; nothing in them is rewritten, and they end in a refusal.
  */
 import type { Usage } from '@farebox/crds/usage.ts'
-import { isList, isObject } from '../core/message.ts'
+import { isList } from '../core/message.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { Json, JsonObject, Message, ModelRequest, WireName } from '../core/request.ts'
-import { EVENT_BYTES_MAX } from './event-stream.ts'
+import { errorCode, NO_FACTS, usageFacts } from './answer-reading.ts'
+import { EventFrames } from './event-frames.ts'
 import { isForm, readForm } from './form.ts'
-import type { FormFile } from './form.ts'
-import { scanObject } from './json-scan.ts'
-import type { Field } from './json-scan.ts'
-import { errorCode, NO_FACTS } from './openai-answer.ts'
-import { MODEL_LENGTH_MAX } from './openai-chat.ts'
+import type { Form, FormFile } from './form.ts'
+import { objectAt, textOrNull, textsOf } from './json-values.ts'
 import { ownChatMessage } from './openai-message.ts'
-import { Pacer } from './pacer.ts'
-import { dataOf, EventBoundaries } from './sse-events.ts'
+import { asBuffer, byName, checkedModel, InvalidField, isWhole, orRefused, parseBody, turnFor } from './request-reading.ts'
+import type { Fields } from './request-reading.ts'
+import { dataOf } from './sse-events.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { AnswerStream, CallContext, ParsedRequest, ReadAnswer, Wire, WireFacts } from './wire.ts'
 
 /** What a request says, be it JSON or a form. */
 export interface UnitFields {
   readonly body: Buffer
-  /** Of JSON only. */
-  readonly layout: { readonly bodyStart: number; readonly fields: readonly Field[] } | null
+  readonly isForm: boolean
   readonly files: readonly FormFile[]
   readonly names: ReadonlySet<string>
   /** A value as JSON; a form has only texts. Undefined: absent or null. */
@@ -32,14 +30,6 @@ export interface UnitFields {
   /** A whole number from 1 to `most`, as a number or, in a form, as text; null: absent. Throws `InvalidField`. */
   count(name: string, most: number): number | null
   flag(name: string): boolean
-}
-
-export class InvalidField extends Error {
-  readonly field: string
-  constructor(field: string, message: string) {
-    super(`"${field}" ${message}`)
-    this.field = field
-  }
 }
 
 /** What tells one call from another: see `ModelRequest`. */
@@ -54,10 +44,6 @@ export interface UnitParts {
   readonly output?: Pick<ModelRequest, 'choices' | 'outputLimit' | 'outputField' | 'generates' | 'includeUsage'>
 }
 
-const SHARED_PACER = new Pacer()
-/** Bodies from this size on wait for their turn before they are read at all. */
-const LARGE_BODY_BYTES = 256 * 1024
-
 /** Reads a body, and what `read` makes of it. `split`: list fields that are read by element. */
 export async function parseUnitCall(
   body: Buffer,
@@ -65,22 +51,17 @@ export async function parseUnitCall(
   split: ReadonlySet<string>,
   read: (fields: UnitFields) => UnitParts,
 ): Promise<ParsedRequest> {
-  if (body.length >= LARGE_BODY_BYTES) await SHARED_PACER.turn()
-  const found = isForm(call.contentType) ? formFields(body, call.contentType) : await jsonFields(body, split)
-  if (found.status === 'invalid') return found
-  try {
-    return { status: 'ok', request: requestOf(found.fields, read(found.fields)) }
-  } catch (error) {
-    if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
-    throw error
-  }
+  const requestOf = (fields: UnitFields): ModelRequest => unitRequest(fields, read(fields))
+  if (!isForm(call.contentType)) return parseBody(body, split, (fields) => requestOf(jsonFields(body, byName(fields))))
+  await turnFor(body)
+  const found = readForm(body, call.contentType)
+  if (found.status === 'invalid') return { status: 'invalid', field: null, message: found.message }
+  return orRefused(() => requestOf(formFields(body, found.form)))
 }
 
 /** The model that is asked: the one in the body, or that of the path. */
 export function modelOf(fields: UnitFields, call: CallContext, byDefault: string | null = null): string {
-  const model = fields.value('model') ?? call.model ?? byDefault
-  if (typeof model === 'string' && model !== '' && model.length <= MODEL_LENGTH_MAX) return model
-  throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
+  return checkedModel(fields.value('model') ?? call.model ?? byDefault)
 }
 
 /** The parts of a wire that are the same for all of these calls: they go out as they came. */
@@ -94,19 +75,6 @@ export const UNIT_WIRE = {
   prompt: () => null,
 } satisfies Partial<Wire>
 
-/** A whole answer that is a JSON object; null when it is none. */
-export function parseAnswer(body: Buffer): JsonObject | null {
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'))
-    return isAnswer(value) ? value : null
-  } catch {
-    return null // passed on all the same, and not metered by its word
-  }
-}
-function isAnswer(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
 /** What such an answer comes to. */
 export function answerWith(answer: JsonObject | null, reading: UsageReading, more: Partial<WireFacts> = {}): ReadAnswer {
   const error = answer === null ? null : errorCode(answer['error'])
@@ -117,16 +85,9 @@ export function answerWith(answer: JsonObject | null, reading: UsageReading, mor
   }
 }
 
-function factsOf(answer: JsonObject | null, { usage, clamped, invalid, others }: UsageReading): Partial<WireFacts> {
+function factsOf(answer: JsonObject | null, reading: UsageReading): Partial<WireFacts> {
   const { model, service_tier: serviceTier } = answer ?? {}
-  return {
-    model: typeof model === 'string' && model !== '' ? model : null,
-    serviceTier: typeof serviceTier === 'string' ? serviceTier : null,
-    usage,
-    usageClamped: clamped,
-    usageInvalid: invalid,
-    ...(others === undefined ? {} : { others }),
-  }
+  return { model: model === '' ? null : textOrNull(model), serviceTier: textOrNull(serviceTier), ...usageFacts(reading) }
 }
 
 const MENTIONS_USAGE = Buffer.from('"usage"')
@@ -134,11 +95,8 @@ const MENTIONS_ERROR = Buffer.from('"error"')
 
 /** A stream of typed events that passes as it is; the ones that end it say what was used. */
 export class UnitStream implements AnswerStream {
-  readonly #boundaries = new EventBoundaries()
+  readonly #frames: EventFrames
   readonly #read: (event: JsonObject) => UsageReading | null
-  /** The unfinished event, in the pieces that it came in; null while one passes that is too long. */
-  #pieces: Buffer[] | null = []
-  #pieceBytes = 0
   #reading: UsageReading | null = null
   #error: string | null = null
   readonly noticeAdded = false
@@ -146,26 +104,19 @@ export class UnitStream implements AnswerStream {
   /** `read`: what an event says of usage; null for one that says nothing. What several say adds up. */
   constructor(read: (event: JsonObject) => UsageReading | null) {
     this.#read = read
+    this.#frames = new EventFrames({
+      rewrites: false,
+      event: (bytes, start, end) => this.#event(bytes.subarray(start, end)),
+      unread: () => undefined,
+    })
   }
 
   push(chunk: Buffer): readonly Buffer[] {
-    let start = 0
-    for (let end = this.#boundaries.next(chunk, 0); end >= 0; end = this.#boundaries.next(chunk, start)) {
-      if (this.#pieces !== null) this.#event(Buffer.concat([...this.#pieces, chunk.subarray(start, end)]))
-      this.#pieces = []
-      this.#pieceBytes = 0
-      start = end
-    }
-    this.#pieceBytes += chunk.length - start
-    if (this.#pieceBytes > EVENT_BYTES_MAX) this.#pieces = null
-    else if (start < chunk.length) this.#pieces?.push(Buffer.from(chunk.subarray(start)))
-    return [chunk]
+    return this.#frames.push(chunk)
   }
 
   end(): readonly Buffer[] {
-    if (this.#pieces !== null && this.#pieceBytes > 0) this.#event(Buffer.concat(this.#pieces))
-    this.#pieces = []
-    return []
+    return this.#frames.end()
   }
 
   get facts(): WireFacts {
@@ -182,14 +133,15 @@ export class UnitStream implements AnswerStream {
     return 0
   }
 
-  #event(bytes: Buffer): void {
-    if (!bytes.includes(MENTIONS_USAGE) && !bytes.includes(MENTIONS_ERROR)) return
+  #event(bytes: Buffer): null {
+    if (!bytes.includes(MENTIONS_USAGE) && !bytes.includes(MENTIONS_ERROR)) return null
     const data = dataOf(bytes, 0, bytes.length)
-    const event = data === null ? null : parseAnswer(data.bytes.subarray(data.start, data.end))
-    if (event === null) return
+    const event = data === null ? null : objectAt(data.bytes, data.start, data.end)
+    if (event === null) return null
     this.#error ??= errorCode(event['error'])
     const reading = this.#read(event)
     if (reading !== null) this.#reading = this.#reading === null ? reading : sumOf(this.#reading, reading)
+    return null
   }
 }
 
@@ -202,24 +154,20 @@ function countOf(usage: Usage | null, kind: string): number {
   return Object.entries(usage ?? {}).find(([name]) => name === kind)?.[1] ?? 0
 }
 
-type Found = { readonly status: 'ok'; readonly fields: UnitFields } | Extract<ParsedRequest, { status: 'invalid' }>
-
-async function jsonFields(body: Buffer, split: ReadonlySet<string>): Promise<Found> {
-  const scan = await SHARED_PACER.run(scanObject(body, split))
-  if (scan.status === 'invalid') return scan
-  const byName = new Map(scan.fields.map((field) => [field.name, field]))
+function jsonFields(body: Buffer, byNames: Fields): UnitFields {
   const value = (name: string): Json | undefined => {
-    const field = byName.get(name)
+    const field = byNames.get(name)
     return field?.elements?.map(({ json }) => json) ?? field?.json ?? undefined
   }
-  return { status: 'ok', fields: { body, layout: scan, files: [], ...readers(value, new Set(byName.keys())) } }
+  return { body, isForm: false, files: [], ...readers(value, new Set(byNames.keys())) }
 }
 
-function formFields(body: Buffer, contentType: string): Found {
-  const read = readForm(body, contentType)
-  if (read.status === 'invalid') return { status: 'invalid', field: null, message: read.message }
-  const { fields, files } = read.form
-  return { status: 'ok', fields: { body, layout: null, files, ...readers((name) => fields.get(name), new Set(fields.keys()), true) } }
+function formFields(body: Buffer, { fields, files }: Form): UnitFields {
+  const value = (name: string): Json | undefined => {
+    if (files.some((file) => file.name === name)) throw new InvalidField(name, 'must be no file')
+    return fields.get(name)
+  }
+  return { body, isForm: true, files, ...readers(value, new Set(fields.keys()), true) }
 }
 
 function readers(
@@ -230,27 +178,25 @@ function readers(
   return {
     value,
     names,
-    text(name) {
-      const text = value(name)
-      return typeof text === 'string' ? text : null
-    },
+    text: (name) => textOrNull(value(name)),
     count(name, most) {
       const given = value(name)
       if (given === undefined) return null
       const count = isText && typeof given === 'string' && /^\d{1,9}$/.test(given) ? Number(given) : given
-      if (typeof count === 'number' && Number.isInteger(count) && count >= 1 && count <= most) return count
+      if (isWhole(count, most)) return count
       throw new InvalidField(name, `must be an integer from 1 to ${most}`)
     },
     flag(name) {
-      const given = value(name)
-      return given === true || (isText && typeof given === 'string' && given.toLowerCase() === 'true')
+      const given = value(name) ?? false
+      if (isText) return typeof given === 'string' && given.toLowerCase() === 'true'
+      if (typeof given === 'boolean') return given
+      throw new InvalidField(name, 'must be true or false')
     },
   }
 }
 
-function requestOf(fields: UnitFields, parts: UnitParts): ModelRequest {
+function unitRequest(fields: UnitFields, parts: UnitParts): ModelRequest {
   const { body } = fields
-  const metadata = fields.value('metadata')
   return {
     wire: parts.wire,
     body,
@@ -270,9 +216,7 @@ function requestOf(fields: UnitFields, parts: UnitParts): ModelRequest {
     // No words of ours fit into such an answer, or in its place.
     structured: true,
     serviceTier: fields.text('service_tier'),
-    metadata: isObject(metadata)
-      ? Object.fromEntries(Object.entries(metadata).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
-      : {},
+    metadata: textsOf(fields.value('metadata')),
     promptCacheKey: null,
     safetyIdentifier: fields.text('safety_identifier'),
     user: fields.text('user'),
@@ -287,8 +231,4 @@ function requestOf(fields: UnitFields, parts: UnitParts): ModelRequest {
 /** How many there are in a list, or one for what is no list. */
 export function lengthOf(value: Json | undefined): number {
   return isList(value) ? value.length : value === undefined ? 0 : 1
-}
-
-export function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

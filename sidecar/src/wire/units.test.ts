@@ -92,6 +92,9 @@ describe('completions', () => {
     assert.equal((await read(completionsWire, { model: 'm', prompt: [1, 2, 3] })).choices, 1)
     assert.equal((await read(completionsWire, { model: 'm', prompt: [[1, 2], [3]] })).choices, 2)
     assert.equal((await read(completionsWire, { model: 'm', prompt: 'a', max_tokens: 0 })).generates, false)
+    const elsewhere = { ...callAt('/'), upstream: { ...callAt('/').upstream, provider: 'vllm' } }
+    const unbounded = await read(completionsWire, { model: 'm', prompt: 'a' }, elsewhere)
+    assert.deepEqual([unbounded.outputLimit, unbounded.outputField], [null, 'max_tokens'])
     assert.equal(await fault(completionsWire, { model: 'm', prompt: 'a', n: -1 }), 'n')
   })
 
@@ -130,11 +133,45 @@ describe('images', () => {
     assert.equal(await fault(imagesWire, { model: 'm', prompt: 'a', n: 1_000 }), 'n')
   })
 
+  test('better qualities cost more, also where none is named, and a GIF has as many images as frames', async () => {
+    const square = { model: 'gpt-image-2.5-flare', size: '1024x1024' }
+    assert.equal((await units({ ...square, quality: 'xhigh' })).imageOutput, 8_320)
+    assert.equal((await units({ ...square, quality: 'max' })).imageOutput, 16_640)
+    assert.equal((await units(square)).imageOutput, 16_640)
+    assert.equal((await units({ ...square, quality: 'low', output_format: 'gif' })).imageOutput, 9 * 272)
+    assert.equal((await units({ ...square, quality: 'low', output_format: 'gif', frame_count: 16 })).imageOutput, 16 * 272)
+    assert.equal((await units({ ...square, quality: 'low', image: ['a', 'b'] })).imageInput, 20_000)
+  })
+
+  test('a model that the provider chooses has no price that is known, and a model beside it none that is bounded', async () => {
+    assert.equal(await fault(imagesWire, { prompt: 'a', quality: 'high' }), 'model')
+    const variation = await read(imagesWire, form({ n: '2' }, Buffer.alloc(9)), callAt('/images/variations', FORM.contentType))
+    assert.equal(variation.model, 'dall-e-2')
+    for (const more of [{ output_format: 'svg' }, { svg: { model: 'gpt-5.5-pro' } }]) {
+      const body = Buffer.from(JSON.stringify({ model: 'gpt-image-2.5-flare', prompt: 'a', ...more }))
+      assert.equal((await imagesWire.parse(body, callAt('/'))).status, 'ungoverned')
+    }
+  })
+
+  test('in a form, a parameter is no file, and no early views may be asked for', async () => {
+    const asFile = form({ model: 'gpt-image-1' })
+      .toString()
+      .replace('--B--', '--B\r\nContent-Disposition: form-data; name="n"; filename="n"\r\n\r\n10\r\n--B--')
+    const parsed = await imagesWire.parse(Buffer.from(asFile), FORM)
+    assert.ok(parsed.status === 'invalid' && parsed.field === 'n')
+    const plain = await read(imagesWire, form({ model: 'gpt-image-1', quality: 'low', size: '1024x1024', partial_images: '0' }), FORM)
+    assert.equal(plain.units.imageOutput, 272)
+  })
+
   test('in a form, the files are counted, and their bytes are no text', async () => {
-    const body = form({ prompt: 'A hat', n: '2', quality: 'low', size: '1024x1024' }, Buffer.alloc(5_000), Buffer.alloc(5_000))
+    const body = form(
+      { model: 'gpt-image-1', prompt: 'A hat', n: '2', quality: 'low', size: '1024x1024' },
+      Buffer.alloc(5_000),
+      Buffer.alloc(5_000),
+    )
     const request = await read(imagesWire, body, FORM)
     assert.deepEqual(request.units, { images: 2, imageOutput: 544, imageInput: 20_000 })
-    assert.deepEqual([request.model, request.fixedBytes], ['dall-e-2', body.length - 10_000])
+    assert.deepEqual([request.model, request.fixedBytes], ['gpt-image-1', body.length - 10_000])
     assert.equal(imagesWire.render(request, {}), body)
   })
 
@@ -159,6 +196,8 @@ describe('audio', () => {
     const request = await read(speechWire, { model: 'tts-1', input: 'x'.repeat(350), voice: 'alloy' })
     assert.deepEqual(request.units, { characters: 350, audioOutput: 102 * 21 })
     assert.equal((await read(speechWire, { model: 'm', input: 'x'.repeat(350), speed: 0.5 })).units.audioOutput, 202 * 21)
+    assert.equal((await read(speechWire, { model: 'm', input: 'x'.repeat(350), speed: '0.5' })).units.audioOutput, 202 * 21)
+    assert.equal((await read(speechWire, { model: 'm', input: '7'.repeat(350) })).units.audioOutput, 302 * 21)
     assert.equal(await fault(speechWire, { model: 'm', input: '' }), 'input')
   })
 
@@ -167,6 +206,8 @@ describe('audio', () => {
     const frame = Buffer.concat([Buffer.from([0xff, 0xfb, 0x90, 0]), Buffer.alloc(413)])
     const measured = used(speechWire, Buffer.concat(Array.from({ length: 200 }, () => frame)), request)
     assert.deepEqual([measured?.characters, measured?.audioOutput], [350, Math.ceil((200 * 1_152) / 44_100) * 21])
+    const long = used(speechWire, Buffer.concat(Array.from({ length: 9_000 }, () => frame)), request)
+    assert.equal(long?.audioOutput, Math.ceil((9_000 * 1_152) / 44_100) * 21, 'more than it was held for')
     assert.equal(used(speechWire, Buffer.alloc(9_000, 1), request)?.audioOutput, request.units.audioOutput)
     assert.equal(speechWire.readAnswer(Buffer.alloc(9_000, 1), request).facts.isEstimate, true)
     assert.equal(used(speechWire, Buffer.alloc(0), request), null)
@@ -213,6 +254,11 @@ describe('Azure', () => {
     assert.equal((await read(wire, { messages: body.messages }, older)).model, 'gpt-4o')
     assert.equal((await read(wire, body, newer)).model, 'gpt-4o')
     assert.equal((await read(wire, { ...body, model: 'unknown' }, newer)).model, 'unknown')
+  })
+
+  test('data sources, which the provider adds as it likes, cannot be metered', async () => {
+    const parsed = await wire.parse(Buffer.from(JSON.stringify({ ...body, data_sources: [{ type: 'azure_search' }] })), older)
+    assert.equal(parsed.status, 'ungoverned')
   })
 
   test('another model goes to the deployment that serves it: in the path, or in the body', async () => {

@@ -96,7 +96,12 @@ export interface SyntheticAnswer {
 }
 
 export interface InputCounts {
-  ask(request: ModelRequest, call: CallContext): { readonly path: string; readonly body: Buffer }
+  /** `change`: to what is counted, a model and messages. */
+  ask(
+    request: ModelRequest,
+    call: CallContext,
+    change?: Pick<RequestChange, 'model' | 'messages'>,
+  ): { readonly path: string; readonly body: Buffer }
   /** Tokens; null for bytes that say none. */
   read(body: Buffer): number | null
   /** Whether a refusal says that the history named is not there: then the call itself will be refused. `body` is latin1. */

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { messagesWire } from '../wire/anthropic-messages.ts'
+import { geminiWire } from '../wire/gemini-request.ts'
+import { chatWire } from '../wire/openai-chat.ts'
+import { responsesWire } from '../wire/responses-wire.ts'
+import type { Wire } from '../wire/wire.ts'
+import { attachmentOf } from './attachment.ts'
+
+async function named(wire: Wire, body: object, path: string): Promise<string> {
+  const upstream = { provider: 'x', outputLimitField: 'max_tokens' as const, deployments: [] }
+  const parsed = await wire.parse(Buffer.from(JSON.stringify(body)), { upstream, path, contentType: 'application/json' })
+  assert.ok(parsed.status === 'ok', JSON.stringify(parsed))
+  return attachmentOf(parsed.request)
+}
+
+test('an attachment is named as its format names it: the last one that nothing bounds', async () => {
+  const file = { type: 'file', file: { file_id: 'file-1' } }
+  const messages = [
+    { role: 'user', content: [file] },
+    { role: 'assistant', content: 'Read.' },
+    { role: 'user', content: [{ type: 'text', text: 'And this?' }, file] },
+  ]
+  assert.equal(await named(chatWire, { model: 'gpt-4o', messages }, '/chat/completions'), 'messages[2].content[1]')
+  const input = [{ role: 'user', content: [{ type: 'input_file', file_id: 'file-1' }] }]
+  assert.equal(await named(responsesWire, { model: 'gpt-4o', input }, '/responses'), 'input[0].content[0]')
+  const contents = [{ role: 'user', parts: [{ text: 'See' }, { fileData: { mimeType: 'video/mp4', fileUri: 'https://x/y' } }] }]
+  const systemInstruction = { parts: [{ text: 'Be kind.' }] }
+  assert.equal(
+    await named(geminiWire, { contents, systemInstruction }, '/v1beta/models/gemini-2.5-flash:generateContent'),
+    'contents[0].parts[1]',
+  )
+})
+
+test('one that lies deeper is named by its message, and none by the list', async () => {
+  const document = { type: 'document', source: { type: 'url', url: 'https://x/y.pdf' } }
+  const result = { type: 'tool_result', tool_use_id: 't', content: [document] }
+  const messages = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: [{ type: 'tool_use', id: 't', name: 'look', input: {} }] },
+    { role: 'user', content: [result] },
+  ]
+  const body = { model: 'claude-haiku-4-5', max_tokens: 9, messages }
+  assert.equal(await named(messagesWire, body, '/messages'), 'messages[2]')
+  assert.equal(await named(messagesWire, { ...body, messages: messages.slice(0, 1) }, '/messages'), 'messages')
+})
