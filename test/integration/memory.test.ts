@@ -327,6 +327,32 @@ onEachStore((environment) => {
     assert.deepEqual(textsOf(await historyOf(sidecar, 'dora')), ['Five.', 'And now?'])
   })
 
+  test('erasing a user takes what is quoted in a conversation that began without one; what others said in theirs stays', async () => {
+    const tierHeader = { 'x-farebox-tier': 'recap' }
+    const talks = ['nora', 'finn'].map((user) => ({ user, talk: talkOf(sidecar, `began without ${user}`, tierHeader) }))
+    const sayAs = (talk: Talk, user: string, question: string) => talk.say(question, { headers: { 'x-farebox-user': user } })
+    /** The first message that the provider was sent. */
+    const opening = async (talk: Talk, user: string, question: string): Promise<string> => {
+      seen = []
+      assert.equal((await sayAs(talk, user, question)).code, null)
+      const turn = seen.find(({ body }) => !body.includes('"gpt-4o-mini"'))
+      const { messages } = JSON.parse(turn?.body.toString() ?? '') as { readonly messages: readonly { readonly content: string }[] }
+      return messages[0]?.content ?? ''
+    }
+    for (const { user, talk } of talks) {
+      await talk.say('My secret number is 555.')
+      for (const question of ['Two.', 'Three.']) await sayAs(talk, user, question)
+      assert.match(await opening(talk, user, 'What is my number?'), /^\[New session [^]*My secret/)
+    }
+    assert.deepEqual(await erase(sidecar, 'nora'), { status: 'erased', entries: 6 })
+    const [nora, finn] = await Promise.all(talks.map(({ user }) => historyOf(sidecar, user)))
+    assert.deepEqual([nora?.entries.length, finn?.entries.length], [0, 6])
+    const openings: string[] = []
+    for (const { user, talk } of talks) openings.push(await opening(talk, user, 'And now?'))
+    assert.equal(openings[0], 'My secret number is 555.', 'only what the app itself sends')
+    assert.match(openings[1] ?? '', /^\[New session [^]*My secret/)
+  })
+
   test('where no tier keeps a memory the history says which setting would; what was kept can still be erased', async () => {
     const off = makeConfig(`${provider.url}/v1`, [tier('none', NONE)])
     await talkOf(sidecar, 'later', { 'x-farebox-user': 'otto' }).say('Kept under other terms.')
@@ -336,6 +362,25 @@ onEachStore((environment) => {
     assert.match(await answer.text(), /sessions\.memory\.mode: Searchable/)
     assert.deepEqual(await erase(sidecar, 'otto'), { status: 'erased', entries: 2 })
     await sidecar.adopt({ ...config, version: Date.now() + 2 })
+  })
+
+  test('what is said once the owner keeps less is kept no longer than that, also in conversations on a contract that kept more', async () => {
+    const asked = { 'x-farebox-user': 'less' }
+    const talk = talkOf(sidecar, 'less', asked)
+    const said = await talk.say('The blue one.', answering('Noted.'))
+    // Another tier still keeps a memory, so that the history may be asked for.
+    const withKept = (memory: Contract['sessions']['memory']): SidecarConfig => ({
+      ...makeConfig('', [tier('kept', memory), ...CONTRACTS.slice(1)], { upstreams: config.upstreams, retrieval: config.retrieval }),
+    })
+    await sidecar.adopt({ ...withKept({ mode: 'Searchable', retentionMs: SHORT_MS }), version: Date.now() + 3 })
+    const later = await talk.say('The green one.', answering('Noted as well.'))
+    assert.equal(later.headers.get('x-farebox-contract'), said.headers.get('x-farebox-contract'))
+    assert.equal((await historyOf(sidecar, 'less')).entries.length, 4)
+    await sidecar.adopt({ ...withKept(NONE), version: Date.now() + 4 })
+    await talk.say('The red one.', answering('Noted too.'))
+    await sleep(SHORT_MS + 200)
+    assert.deepEqual(textsOf(await historyOf(sidecar, 'less')), ['Noted.', 'The blue one.'])
+    await sidecar.adopt({ ...config, version: Date.now() + 5 })
   })
 
   test('what is no such resource is a 404, and changes nothing', async () => {

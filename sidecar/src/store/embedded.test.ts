@@ -282,7 +282,7 @@ describe('the file of the embedded engine', () => {
         const change = end === 'forgotten' ? { addEdits: [cut] } : {}
         await first.update({ conversation: end, initial, change, nowMs: clock.ms })
         assert.equal((await first.searchMemory({ user: 'ann', query: 'zanzibar', limit: 1, nowMs: clock.ms })).hits.length, 1)
-        if (end === 'forgotten') assert.deepEqual(await first.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 300 })
+        if (end === 'forgotten') assert.equal((await first.forgetUser({ user: 'ann', nowMs: clock.ms })).entries, 300)
         else {
           clock.ms += 3_600_000
           await first.sweep({ nowMs: clock.ms, limit: 1 })
@@ -296,6 +296,27 @@ describe('the file of the embedded engine', () => {
         for (const name of readdirSync(folder))
           assert.ok(!readFileSync(join(folder, name)).includes('zanzibar'), `${name} has a text that is ${end}`)
       }
+    }),
+  )
+
+  it(
+    'forgets what is quoted in a conversation that only the memory names, though both are from an earlier run',
+    inFolder(async (file, folder) => {
+      const open = () => openEmbeddedStore({ file, nowMs: () => START_MS })
+      const cut = { kind: 'cut', id: 'e1', cause: 'Reset', leading: 0, count: 1, originals: 'd', text: 'zanzibar', savedBytes: 0 } as const
+      const quote = { conversation: 'A', initial: conversationFor('A', START_MS), change: { addEdits: [cut] }, nowMs: START_MS }
+      const first = open()
+      await first.update(quote)
+      await first.remember({ user: 'ann', entries: [{ ...SAID, conversation: 'A' }], expiresAtMs: START_MS + 1_000, nowMs: START_MS })
+      await first.close()
+      const second = open()
+      assert.deepEqual(await second.forgetUser({ user: 'ann', nowMs: START_MS }), { entries: 1, conversations: ['A'] })
+      assert.deepEqual((await second.read({ conversation: 'A', accounts: [], nowMs: START_MS })).conversation?.edits, [])
+      await second.close()
+      const third = open()
+      assert.deepEqual((await third.read({ conversation: 'A', accounts: [], nowMs: START_MS })).conversation?.edits, [])
+      await third.close()
+      for (const name of readdirSync(folder)) assert.ok(!readFileSync(join(folder, name)).includes('zanzibar'), name)
     }),
   )
 

@@ -40,6 +40,8 @@ import { assertLedgerLife, CONVERSATION_LIFE_MS, StoreError } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  ForgetStep,
+  Forgotten,
   MemoryEntry,
   MemoryPage,
   MemoryQuery,
@@ -395,10 +397,10 @@ class EmbeddedStore implements BudgetStore {
       yield await this.#look(() => sequences.slice(from, from + MEMORY_ENTRIES_READ).flatMap(read))
   }
 
-  async forgetUser({ user, nowMs }: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
-    const entries = await this.#step(() => this.#open.forgetUser(user, this.#clock.at(nowMs)))
+  async forgetUser({ user, conversations = [], nowMs }: ForgetStep): Promise<Forgotten> {
+    const forgotten = await this.#step(() => this.#open.forgetUser(user, conversations, this.#clock.at(nowMs)))
     this.#books.beginJournalAnew()
-    return { entries }
+    return forgotten
   }
 
   async close(): Promise<void> {

@@ -23,6 +23,7 @@ import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  Forgotten,
   MemoryEntry,
   MemoryPage,
   OutcomeTotals,
@@ -245,13 +246,15 @@ export class ModelStore {
     return rankedPage(ranking.hits(entries.length), place.after, query.limit)
   }
 
-  forgetUser({ user }: Step<'forgetUser'>): { readonly entries: number } {
+  forgetUser({ user, conversations = [] }: Step<'forgetUser'>): Forgotten {
     this.#forgetOutlived()
-    const entries = this.#memory.get(user)?.length ?? 0
+    const entries = this.#memory.get(user) ?? []
+    const named = new Set(entries.map(({ conversation }) => conversation))
     this.#memory.delete(user)
     for (const [id, { conversation, touched }] of this.#conversations)
-      if (conversation.user === user) this.#conversations.set(id, { conversation: withoutTexts(conversation), touched })
-    return { entries }
+      if (conversation.user === user || named.has(id) || conversations.includes(id))
+        this.#conversations.set(id, { conversation: withoutTexts(conversation), touched })
+    return { entries: entries.length, conversations: [...named].toSorted() }
   }
 
   #conversation(id: ConversationId): Conversation | null {

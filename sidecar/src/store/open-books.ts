@@ -18,7 +18,7 @@ import type { AccountRow, TierDay } from './rows.ts'
 import { allValues } from './statements.ts'
 import type { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
-import type { MemoryEntry, UpdateAnswer } from './store.ts'
+import type { Forgotten, MemoryEntry, UpdateAnswer } from './store.ts'
 import { withoutTexts } from './texts.ts'
 import { dayOf, dayText } from './utc-day.ts'
 
@@ -211,15 +211,23 @@ export class OpenBooks {
     return this.#file.memoryUsers.get(user)?.round ?? 0
   }
 
-  /** Forgets memory and texts of a user. Says how many entries there were. */
-  forgetUser(user: UserId, now: number): number {
+  /** Forgets memory and texts of a user, also those in `conversations`. */
+  forgetUser(user: UserId, conversations: readonly ConversationId[], now: number): Forgotten {
     const round = this.memoryRound(user)
-    const ids = new Set(allValues(this.#file.sql.memoryIds, user, round, now).map(([id]) => text(id)))
-    for (const row of this.#file.memory.unwrittenRows())
-      if (row.user === user && row.round === round && row.expiresAtMs > now) ids.add(row.entry.id)
+    const ids = new Set<string>()
+    const named = new Set<ConversationId>()
+    for (const [id, conversation] of allValues(this.#file.sql.memoryTalks, user, round, now)) {
+      ids.add(text(id))
+      named.add(text(conversation))
+    }
+    for (const row of this.#file.memory.unwrittenRows()) {
+      if (row.user !== user || row.round !== round || row.expiresAtMs <= now) continue
+      ids.add(row.entry.id)
+      named.add(row.entry.conversation)
+    }
     this.#file.memoryUsers.set(user, { round: round + 1 })
-    for (const id of this.#file.conversationsOf(user)) this.#forgetTexts(id)
-    return Math.min(ids.size, MEMORY_ENTRIES_MAX)
+    for (const id of new Set([...this.#file.conversationsOf(user), ...named, ...conversations])) this.#forgetTexts(id)
+    return { entries: Math.min(ids.size, MEMORY_ENTRIES_MAX), conversations: [...named].toSorted() }
   }
 
   #forgetTexts(id: ConversationId): void {

@@ -50,6 +50,7 @@ export function prepareReads(database: DatabaseSync) {
     getMemory: statement(`SELECT ${MEMORY} FROM memory WHERE user = ? AND round = ? AND id = ?`),
     getMemoryAt: statement(`SELECT ${MEMORY} FROM memory WHERE sequence = ? AND user = ? AND round = ? AND expires > ?`),
     memoryIds: statement('SELECT id FROM memory WHERE user = ? AND round = ? AND expires > ?'),
+    memoryTalks: statement('SELECT id, conversation FROM memory WHERE user = ? AND round = ? AND expires > ?'),
     newestMemory: statement(
       `SELECT ${MEMORY} FROM memory WHERE user = ? AND round = ? AND expires > ? AND (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?`,
     ),

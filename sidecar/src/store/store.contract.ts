@@ -649,7 +649,7 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         assert.deepEqual([kept[0], kept.at(-1)], [`m${MEMORY_ENTRIES_MAX + 499}`, 'm500'])
         assert.deepEqual(await count('bob'), ['b1'])
         assert.equal((await search('ann', 'old')).hits.length, 0)
-        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: MEMORY_ENTRIES_MAX })
+        assert.equal((await store.forgetUser({ user: 'ann', nowMs: clock.ms })).entries, MEMORY_ENTRIES_MAX)
       }),
     )
 
@@ -679,7 +679,7 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
           ['m1'],
         )
         clock.ms += HOUR_MS
-        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 0 })
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 0, conversations: [] })
       }),
     )
 
@@ -709,8 +709,8 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         }
         await remember('ann', [entryOf('m1', 'secret'), entryOf('m2', 'more')])
         await remember('bob', [entryOf('m1', 'secret')])
-        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 2 })
-        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 0 })
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 2, conversations: ['A'] })
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 0, conversations: [] })
         assert.deepEqual((await search('ann', '')).hits, [])
         assert.equal((await search('bob', 'secret')).hits.length, 1)
         const edits = async (id: string) => {
@@ -728,6 +728,51 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
           (await search('ann', '')).hits.map(({ text }) => text),
           ['said later'],
         )
+      }),
+    )
+
+    it(
+      "forgets what is quoted in conversations that a user's memory names, and in those it is told of, whoever's they are",
+      withStore(async (store, clock) => {
+        const { entryOf, remember } = saidBy(store, clock)
+        const notice = { kind: 'notice', id: 'n1', text: 'short of money' } as const
+        const replaced = { kind: 'replace', id: 'e2', rung: 'DropRetrieval', original: 'd', text: 'theirs', savedBytes: 0 } as const
+        const ready = { ...CUT, id: 'e9' }
+        const many = Array.from({ length: 1_100 }, (_, index) => `unknown ${index}`)
+        const talks = { A: null, B: 'bob', C: null, D: null, E: 'ann', F: 'cem' } as const
+        for (const [id, user] of Object.entries(talks))
+          await store.update({
+            conversation: id,
+            initial: conversationFor(id, clock.ms, { user }),
+            change: { addEdits: [CUT, notice], addReadyEdits: [ready] },
+            nowMs: clock.ms,
+          })
+        const said = (id: string, conversation: string): MemoryEntry => ({ ...entryOf(id, 'secret'), conversation })
+        await remember('ann', [said('m1', 'C'), said('m2', 'A'), said('m3', 'A'), said('m4', 'F'), said('m5', 'nowhere')])
+        await remember('bob', [said('m1', 'B'), said('m2', 'D')])
+        for (let from = 0; from < many.length; from += 500)
+          await remember(
+            'ann',
+            many.slice(from, from + 500).map((id) => said(id, id)),
+          )
+        const { entries, conversations } = await store.forgetUser({ user: 'ann', conversations: ['G'], nowMs: clock.ms })
+        assert.equal(entries, 5 + many.length)
+        assert.deepEqual(conversations, ['A', 'C', 'F', 'nowhere', ...many].toSorted())
+        const edits = async (id: string) => {
+          const { conversation } = await store.read({ conversation: id, accounts: [], nowMs: clock.ms })
+          return [conversation?.edits, conversation?.readyEdits]
+        }
+        for (const id of ['A', 'C', 'E', 'F']) assert.deepEqual(await edits(id), [[notice], []], id)
+        for (const id of ['B', 'D']) assert.deepEqual(await edits(id), [[CUT, notice], [ready]], id)
+        assert.deepEqual(await store.forgetUser({ user: 'ann', conversations: ['D'], nowMs: clock.ms }), { entries: 0, conversations: [] })
+        assert.deepEqual(await edits('D'), [[notice], []])
+        assert.deepEqual(await edits('B'), [[CUT, notice], [ready]])
+        assert.equal((await store.read({ conversation: 'nowhere', accounts: [], nowMs: clock.ms })).conversation, null)
+        await store.update({ conversation: 'A', change: { addEdits: [replaced] }, nowMs: clock.ms })
+        assert.deepEqual(await edits('A'), [[notice, replaced], []])
+        await remember('ann', [said('m1', 'A')])
+        assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: clock.ms }), { entries: 1, conversations: ['A'] })
+        assert.deepEqual(await edits('A'), [[notice], []])
       }),
     )
 

@@ -111,10 +111,11 @@ export interface BudgetStore {
   /** What this user and the assistant said, best first; newest first when the query is blank. Never another user's. */
   searchMemory(query: MemoryQuery): Promise<MemoryPage>
   /**
-   * Forgets what the user said: memory, and of the edits of their conversations all that have text of theirs. Ledger and
-   * balances, which hold hashed ids and amounts, stay. `entries`: how many entries of the memory there were.
+   * Forgets what the user said: memory, and of the edits of their conversations all that have text of theirs. Theirs are those
+   * of this user, those that the memory names, whoever's they are, and `conversations`. Ledger and balances, which hold hashed ids
+   * and amounts, stay.
    */
-  forgetUser(step: { readonly user: UserId; readonly nowMs: number }): Promise<{ readonly entries: number }>
+  forgetUser(step: ForgetStep): Promise<Forgotten>
   close(): Promise<void>
 }
 
@@ -192,6 +193,18 @@ export interface RememberStep {
   readonly entries: readonly MemoryEntry[]
   readonly expiresAtMs: number
   readonly nowMs: number
+}
+export interface ForgetStep {
+  readonly user: UserId
+  /** Known to have text of this user's, whether the memory still names them or not. */
+  readonly conversations?: readonly ConversationId[]
+  readonly nowMs: number
+}
+export interface Forgotten {
+  /** How many entries of the memory there were. */
+  readonly entries: number
+  /** The conversations that these entries named, sorted. */
+  readonly conversations: readonly ConversationId[]
 }
 export interface MemoryQuery {
   readonly user: UserId

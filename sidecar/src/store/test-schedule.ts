@@ -225,7 +225,9 @@ export function played(step: RandomStep, model: ModelStore, nowMs: number): Play
     case 'remember': {
       const asked: RememberStep = {
         user: step.user,
-        entries: step.entries.map(({ id, text, atMs }) => ({ id: `m${id}`, conversation: 'A', session: 1, atMs, role: 'user', text })),
+        entries: step.entries.map(({ id, text, atMs }) => {
+          return { id: `m${id}`, conversation: id === 0 ? 'B' : 'A', session: 1, atMs, role: 'user', text }
+        }),
         expiresAtMs: nowMs + step.lifeMs,
         nowMs,
       }

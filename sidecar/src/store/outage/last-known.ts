@@ -30,10 +30,11 @@ export class LastKnown {
   seeChain(digests: readonly Digest[], conversation: ConversationId): void {
     for (const digest of digests) this.#chain.set(digest, conversation)
   }
-  /** The store forgot what the user said. */
-  forgetUser(user: UserId): void {
+  /** The store forgot what the user said, also in `conversations`. */
+  forgetUser(user: UserId, conversations: readonly ConversationId[]): void {
     // All of them first: what is set moves to where the walk would meet it again.
-    const theirs = Array.from(this.#conversations.values()).filter((conversation) => conversation.user === user)
+    const named = new Set(conversations)
+    const theirs = Array.from(this.#conversations.values()).filter(({ id, user: known }) => known === user || named.has(id))
     for (const conversation of theirs) this.#conversations.set(conversation.id, withoutTexts(conversation))
   }
   /** A cost that the store will learn of. */

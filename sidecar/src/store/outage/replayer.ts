@@ -45,8 +45,19 @@ export class Replayer {
     for (const step of steps) this.#tail.add(step, performance.now())
   }
 
-  /** Conversations beside each other, each in its order. */
+  /** Conversations beside each other, each in its order; but a user is forgotten after all that was before, whatever conversation has it. */
   async all(store: BudgetStore, steps: readonly OutageStep[]): Promise<void> {
+    let from = 0
+    for (const [index, step] of steps.entries()) {
+      if (step.kind !== 'forget') continue
+      await this.#beside(store, steps.slice(from, index))
+      await this.#tell(store, step)
+      from = index + 1
+    }
+    await this.#beside(store, steps.slice(from))
+  }
+
+  async #beside(store: BudgetStore, steps: readonly OutageStep[]): Promise<void> {
     const chains = Map.groupBy(steps, conversationOf)
     await Promise.all(
       [...chains.values()].map(async (chain) => {

@@ -360,7 +360,7 @@ describe('a shared store that goes away', () => {
     server.mode = 'up'
     await ready(store)
     assert.deepEqual(await heard(store), ['during', 'before'])
-    assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: START_MS }), { entries: 2 })
+    assert.equal((await store.forgetUser({ user: 'ann', nowMs: START_MS })).entries, 2)
     assert.deepEqual(await heard(store), [])
   })
 
@@ -391,6 +391,28 @@ describe('a shared store that goes away', () => {
       const { conversation } = await store.read({ conversation: id, accounts: [], nowMs: START_MS })
       assert.deepEqual([conversation?.user, conversation?.edits], ['ann', []])
     }
+  })
+
+  test('so is what a conversation quotes that only the memory named, though the store may have lost that memory', async () => {
+    const store = await open()
+    const cut = { kind: 'cut', id: 'e1', cause: 'Reset', leading: 0, count: 1, originals: 'd', text: 'theirs', savedBytes: 0 } as const
+    const quote = { initial: conversationFor('A', START_MS, { user: null }), change: { addEdits: [cut] }, nowMs: START_MS }
+    for (const conversation of ['A', 'B']) await store.update({ ...quote, conversation, initial: { ...quote.initial, id: conversation } })
+    // They are told again in the order in which they were taken, though these are of a conversation, and forgetting is of a user.
+    const another = { ...cut, id: 'e2' }
+    await store.update({ ...quote, conversation: 'A', change: { addEdits: [another] } })
+    await store.remember(said('m1'))
+    assert.deepEqual(await store.forgetUser({ user: 'ann', nowMs: START_MS }), { entries: 1, conversations: ['A'] })
+    const older = openBooks()
+    await older.update({ ...quote, conversation: 'A' })
+    server.restart('second', older)
+    await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    await ready(store)
+    const edits = async (of: BudgetStore, conversation: string) =>
+      (await of.read({ conversation, accounts: [], nowMs: START_MS })).conversation?.edits
+    assert.deepEqual([await edits(older, 'A'), await edits(older, 'B')], [[], [cut]])
+    server.mode = 'deaf'
+    assert.deepEqual([await edits(store, 'A'), await edits(store, 'B')], [[], [cut]])
   })
 
   test('steps that an earlier version kept are read: outcomes by their day, resolutions without a time', () => {

@@ -247,8 +247,10 @@ export class ShelteredStore implements BudgetStore {
   /** Whoever asks must know that it is done: it is not done later. */
   async forgetUser(step: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
     const answer = this.#needed(await this.#ask((store) => store.forgetUser(step)))
-    this.#known.forgetUser(step.user)
-    this.#tail.add({ kind: 'forget', step }, performance.now())
+    // A store that comes back without the last steps may have lost the memory that names them.
+    const conversations = [...new Set([...answer.conversations, ...(step.conversations ?? [])])]
+    this.#known.forgetUser(step.user, conversations)
+    this.#tail.add({ kind: 'forget', step: { ...step, conversations } }, performance.now())
     return answer
   }
 

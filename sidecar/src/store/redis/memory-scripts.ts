@@ -68,16 +68,32 @@ for _, id in ipairs(takeList()) do entries[#entries + 1] = call('HGET', key('m',
 return { text(now), text(tick), entries }
 `
 
+/** These entries, and those that have expired: what was said since they were listed stays. Answers how many of them were alive. */
 const FORGET_MEMORY = lua`
-local user = take()
-local entries = call('ZCOUNT', key('j', user), '(' .. text(now), '+inf')
+${FORGET_EXPIRED}
+local user, isListed = take(), {}
+for _, id in ipairs(takeList()) do isListed[id] = true end
+local entries, gone, isNew = 0, {}, false
+for _, id in ipairs(call('ZRANGEBYSCORE', key('j', user), '(' .. text(now), '+inf')) do
+  if isListed[id] then
+    entries = entries + 1
+    gone[entries] = id
+  else
+    isNew = true
+  end
+end
 keepTime()
-call('DEL', key('m', user), key('i', user), key('j', user))
-call('ZREM', PREFIX .. 'memories', user)
+if isNew then
+  dropEntries(user, gone)
+  forgetExpired(user)
+else
+  call('DEL', key('m', user), key('i', user), key('j', user))
+  call('ZREM', PREFIX .. 'memories', user)
+end
 return { text(now), text(tick), text(entries) }
 `
 
-/** Of those of these conversations that are the user's: withoutTexts of ../texts.ts. */
+/** Of those of these conversations that are the user's, or of all of them where no user is named: withoutTexts of ../texts.ts. */
 const FORGET_TEXTS = lua`
 local user, ids = take(), takeList()
 local function keepOurs(kind, id)
@@ -94,7 +110,7 @@ end
 keepTime()
 for _, id in ipairs(ids) do
   local c = conversationOf(id)
-  if c and c[F.user] == user and (c[F.edits] ~= '0' or c[F.readyEdits] ~= '0') then
+  if c and (user == '' or c[F.user] == user) and (c[F.edits] ~= '0' or c[F.readyEdits] ~= '0') then
     c[F.edits], c[F.readyEdits] = keepOurs('e', id), keepOurs('r', id)
     call('SET', key('k', id), table.concat(c, '\n'), 'KEEPTTL')
   end

@@ -138,6 +138,38 @@ if (program !== null)
     )
 
     it(
+      'forgets texts in whatever tag, of conversations that only the memory names; a second try still knows which they are',
+      withStore(async (store, link, namespace, clock) => {
+        const ids = Array.from({ length: 30 }, (_, index) => `talk${index}`)
+        assert.equal(new Set(ids.map((id) => tagOf(id, 5))).size, 5, 'in every tag there is one')
+        const cut = { kind: 'cut', id: 'e1', cause: 'Reset', leading: 0, count: 1, originals: 'd', text: 'theirs', savedBytes: 0 } as const
+        for (const id of ids)
+          await store.update({ conversation: id, initial: conversationFor(id, clock.ms), change: { addEdits: [cut] }, nowMs: clock.ms })
+        const entries = ids.map((id) => ({ ...entryOf(id, 'theirs'), conversation: id }))
+        const remember = () => store.remember({ user: 'ann', entries, expiresAtMs: clock.ms + HOUR_MS, nowMs: clock.ms })
+        await remember()
+        // Conversations of one tag cannot be listed: the memory, which names those of all tags, must stay.
+        const talks = `${tagPrefix(namespace, tagOf('talk0', 5))}talks`
+        await link.ask((client) => client.rename(talks, `${talks}.aside`))
+        await link.ask((client) => client.set(talks, 'no list'))
+        await assert.rejects(store.forgetUser({ user: 'ann', nowMs: clock.ms }))
+        const count = async () => (await store.searchMemory({ user: 'ann', query: '', limit: 100, nowMs: clock.ms })).hits.length
+        assert.equal(await count(), ids.length)
+        await link.ask((client) => client.rename(`${talks}.aside`, talks))
+        const forgotten = await store.forgetUser({ user: 'ann', nowMs: clock.ms })
+        assert.deepEqual(forgotten, { entries: ids.length, conversations: ids.toSorted() })
+        for (const id of ids)
+          assert.deepEqual((await store.read({ conversation: id, accounts: [], nowMs: clock.ms })).conversation?.edits, [], id)
+        await remember()
+        const [first] = await Promise.all([
+          store.forgetUser({ user: 'ann', nowMs: clock.ms }),
+          store.remember({ user: 'ann', entries: [entryOf('new', 'later')], expiresAtMs: clock.ms + HOUR_MS, nowMs: clock.ms }),
+        ])
+        assert.equal(first.entries + (await count()), ids.length + 1, 'what is said meanwhile is forgotten or stays, as a whole')
+      }, 5),
+    )
+
+    it(
       'finds its way in the memories of many users',
       withStore(async (store, _link, _namespace, clock) => {
         const words = ['order', 'refund', 'shoes', 'coat', 'late', 'where', 'is', 'my', 'the', 'parcel', '退款']

@@ -29,6 +29,8 @@ import type { UserTotals } from '../../core/totals-by-user.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  ForgetStep,
+  Forgotten,
   MemoryPage,
   MemoryQuery,
   OutcomeTotals,
@@ -319,10 +321,10 @@ export class SpreadStore implements BudgetStore {
     return this.#tag(this.#at(query.user)).searchMemory(query)
   }
   /** A conversation that began before its user was known may be in any tag. */
-  async forgetUser(step: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
-    const forgotten = await this.#tag(this.#at(step.user)).forgetMemory(step)
-    await Promise.all(this.#tags.map((tag) => tag.forgetTexts(step)))
-    return forgotten
+  forgetUser(step: ForgetStep): Promise<Forgotten> {
+    return this.#tag(this.#at(step.user)).forgetMemory(step, async (wider) => {
+      await Promise.all(this.#tags.map((tag) => tag.forgetTexts(wider)))
+    })
   }
 
   async close(): Promise<void> {

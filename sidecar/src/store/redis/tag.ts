@@ -18,6 +18,8 @@ import { assertLedgerLife, StoreError } from '../store.ts'
 import type {
   BudgetStore,
   DaysQuery,
+  ForgetStep,
+  Forgotten,
   MemoryEntry,
   MemoryPage,
   MemoryQuery,
@@ -466,18 +468,33 @@ export class Tag implements BudgetStore {
     }
   }
 
-  async forgetUser(step: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
-    const forgotten = await this.forgetMemory(step)
-    await this.forgetTexts(step)
-    return forgotten
+  forgetUser(step: ForgetStep): Promise<Forgotten> {
+    return this.forgetMemory(step, (wider) => this.forgetTexts(wider))
   }
 
-  forgetMemory({ user, nowMs }: Parameters<BudgetStore['forgetUser']>[0]): ReturnType<BudgetStore['forgetUser']> {
-    return this.#run('forgetMemory', this.#clock.at(nowMs), [codec.idText(user)], ([entries]) => ({ entries: Number(codec.text(entries)) }))
+  /**
+   * Texts go first, in all the conversations that the memory names: should the store go away before the memory has gone as well,
+   * it still names them when the user is forgotten again.
+   */
+  async forgetMemory(step: ForgetStep, forgetTexts: (step: ForgetStep) => Promise<void>): Promise<Forgotten> {
+    const { user, nowMs } = step
+    const known = await this.#remembered(user, this.#clock.at(nowMs))
+    const named = new Set<ConversationId>()
+    for await (const page of this.#memoryPages(user, known)) for (const { conversation } of page) named.add(conversation)
+    await forgetTexts({ ...step, conversations: [...new Set([...named, ...(step.conversations ?? [])])] })
+    const values = [codec.idText(user), ...codec.listArguments(known.map(({ id }) => id))]
+    return this.#run('forgetMemory', this.#clock.at(nowMs), values, ([entries]) => ({
+      entries: Number(codec.text(entries)),
+      conversations: [...named].toSorted(),
+    }))
   }
 
-  /** Looks at all conversations, a few at a time. A scan tells each that is there all the while. */
-  async forgetTexts({ user, nowMs }: Parameters<BudgetStore['forgetUser']>[0]): Promise<void> {
+  /** Looks at `conversations`, and for the user's at all there are, a few at a time. A scan tells each that is there all the while. */
+  async forgetTexts({ user, conversations = [], nowMs }: ForgetStep): Promise<void> {
+    for (let at = 0; at < conversations.length; at += SCANNED) {
+      const ids = conversations.slice(at, at + SCANNED)
+      await this.#run('forgetTexts', this.#clock.at(nowMs), ['', ...codec.listArguments(ids)], () => undefined)
+    }
     let from = '0'
     do {
       const [next, pairs] = await this.#link.ask((client) => client.zscan(`${this.#prefix}talks`, from, 'COUNT', SCANNED))
