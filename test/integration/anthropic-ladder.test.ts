@@ -10,7 +10,7 @@ import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { startClaudeTalk } from '../support/claude-talk.ts'
 import type { ClaudeSaid, ClaudeTalk } from '../support/claude-talk.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makeUpstream } from '../support/make.ts'
 import { EXAMPLE_CONVERSATIONS, recordedFile, recordedPaths } from '../support/recorded-data.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
@@ -52,17 +52,7 @@ before(async () => {
   const budgets = [...new Set(RECORDINGS.flatMap((recording) => recording.budgets))]
   sidecar = await startSidecar(
     makeConfig('', budgets.map(contractOf), {
-      upstreams: [
-        {
-          name: 'anthropic',
-          provider: 'anthropic',
-          baseUrl: `${provider.url}/v1`,
-          credential: 'Passthrough',
-          injectUsage: 'Auto',
-          outputLimitField: 'max_tokens',
-          deployments: [],
-        },
-      ],
+      upstreams: [makeUpstream({ name: 'anthropic', provider: 'anthropic', baseUrl: `${provider.url}/v1` })],
       retrieval: { toolNames: [RETRIEVAL_TOOL_NAME, 'search_*', 'get_*'], tags: [RETRIEVAL_TAG] },
     }),
   )

@@ -11,7 +11,7 @@ import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { startClaudeTalk } from '../support/claude-talk.ts'
 import type { ClaudeSaid, ClaudeTalk } from '../support/claude-talk.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makeUpstream } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
@@ -60,8 +60,7 @@ let sidecar: Sidecar
 let seen: SeenRequest[] = []
 
 function configOf(parts: Parameters<typeof makeConfig>[2] = {}): SidecarConfig {
-  const upstream = { name: 'anthropic', provider: 'anthropic', baseUrl: `${provider.url}/v1`, credential: 'Passthrough' } as const
-  const upstreams: SidecarConfig['upstreams'] = [{ ...upstream, injectUsage: 'Auto', outputLimitField: 'max_tokens', deployments: [] }]
+  const upstreams = [makeUpstream({ name: 'anthropic', provider: 'anthropic', baseUrl: `${provider.url}/v1` })]
   return makeConfig('', TIERS, { upstreams, retrieval: { toolNames: ['look_up'], tags: ['context'] }, ...parts })
 }
 

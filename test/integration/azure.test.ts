@@ -7,9 +7,10 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { DEFAULT_DEPLOYMENTS } from '../provider/azure.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makeUpstream } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { talking } from '../support/talk.ts'
 
 type Params = OpenAI.ChatCompletionCreateParamsNonStreaming
 type Message = OpenAI.ChatCompletionMessageParam
@@ -63,15 +64,12 @@ before(async () => {
     makeConfig(provider.url, contracts, {
       retrieval: { toolNames: ['look_up'], tags: ['context'] },
       upstreams: [
-        {
+        makeUpstream({
           name: 'azure',
           provider: 'azure',
           baseUrl: provider.url,
-          credential: 'Passthrough',
-          injectUsage: 'Auto',
-          outputLimitField: 'max_completion_tokens',
           deployments: DEFAULT_DEPLOYMENTS.filter(({ model }) => !model.startsWith('gpt-5')),
-        },
+        }),
       ],
     }),
   )
@@ -95,9 +93,6 @@ function client(api: Api, base: string, headers: Record<string, string> = {}): O
 }
 function governed(api: Api, headers: Record<string, string> = {}): OpenAI {
   return client(api, `${sidecar.url}/azure`, headers)
-}
-function talking(id: string, tier: string, more: Record<string, string> = {}): Record<string, string> {
-  return { 'x-farebox-conversation': id, 'x-farebox-tier': tier, 'x-fake-tag': id, ...more }
 }
 
 const ask: Params = { model: 'desk-large', messages: [{ role: 'user', content: 'How are you?' }] }

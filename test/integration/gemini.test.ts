@@ -11,9 +11,10 @@ import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makeUpstream } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { talking } from '../support/talk.ts'
 
 const MODEL = 'gemini-2.5-flash'
 const SMALLER = 'gemini-2.5-flash-lite'
@@ -97,17 +98,7 @@ function configOf(credential: 'Passthrough' | 'Held'): SidecarConfig {
   ]
   return makeConfig(provider.url, contracts, {
     retrieval: { toolNames: ['look_up'], tags: ['context'] },
-    upstreams: [
-      {
-        name: 'gemini',
-        provider: 'google',
-        baseUrl: provider.url,
-        credential,
-        injectUsage: 'Auto',
-        outputLimitField: 'max_tokens',
-        deployments: [],
-      },
-    ],
+    upstreams: [makeUpstream({ name: 'gemini', provider: 'google', baseUrl: provider.url, credential })],
   })
 }
 
@@ -116,9 +107,6 @@ function client(headers: Record<string, string> = {}, apiKey = 'a-key-of-the-app
 }
 function direct(headers: Record<string, string> = {}): GoogleGenAI {
   return new GoogleGenAI({ apiKey: 'a-key-of-the-app', httpOptions: { baseUrl: provider.url, headers } })
-}
-function talking(id: string, tier: string, more: Record<string, string> = {}): Record<string, string> {
-  return { 'x-farebox-conversation': id, 'x-farebox-tier': tier, 'x-fake-tag': id, ...more }
 }
 
 const ask: GenerateContentParameters = { model: MODEL, contents: 'How are you?' }

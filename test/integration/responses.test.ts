@@ -213,6 +213,29 @@ describe('history that the provider keeps', () => {
     await assertExact('branched')
   })
 
+  test('nobody goes on from what the provider keeps of another user, by whatever name', async () => {
+    const asks = (user: string, more: Headers = {}): Headers => ({ 'x-farebox-user': user, 'x-fake-tag': 'of-ann', ...more })
+    const own: Headers = { 'x-farebox-conversation': 'of-the-other' }
+    const first = await create(asks('ann'), { input: LONG })
+    const bound = { input: 'What was said?', conversation: (await clientFor({}).conversations.create()).id }
+    await create(asks('ann', named('ann-1')), bound)
+    const item: ResponseInputItem = { type: 'item_reference', id: first.output[0]?.id ?? '' }
+    seen = []
+    const tries: readonly (readonly [Headers, Params])[] = [
+      [asks('ben'), { input: 'And?', previous_response_id: first.id }],
+      [asks('ben', own), { input: 'And?', previous_response_id: first.id }],
+      [asks('ben', { ...own, 'x-farebox-tier': 'rich' }), { input: 'And?', previous_response_id: first.id }],
+      [asks('ben', own), { input: [item, { role: 'user', content: 'And?' }] }],
+      [asks('ben', own), bound],
+    ]
+    for (const [headers, params] of tries) {
+      const refused = await refusal(headers, params)
+      assert.deepEqual([refused.status, refused.code], [403, 'identity_rejected'])
+    }
+    assert.equal(seen.length, 0)
+    await create(asks('ann', own), { input: 'And?', previous_response_id: first.id })
+  })
+
   test('a response from elsewhere is counted by the provider before it is held for', async () => {
     const direct = new OpenAI({ baseURL: `${provider.url}/v1`, apiKey: 'test' })
     const elsewhere = await direct.responses.create({ model: 'gpt-4o', input: LONG.repeat(4) })

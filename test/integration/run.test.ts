@@ -188,7 +188,10 @@ describe('farebox run', () => {
     assert.equal(nowhere.code, 1)
     assert.match(nowhere.output, /^farebox: --data \S+: must be a folder that this user may write to[^\n]*\n$/)
     const upstream = await farebox('run', '-f', EXAMPLE, ...data, ...(await freeListen()), '--upstream', 'opnai=http://127.0.0.1:9').ended()
-    assert.deepEqual(upstream, { code: 1, output: 'farebox: --upstream opnai: must name one of the upstreams here: openai, anthropic, gemini\n' })
+    assert.deepEqual(upstream, {
+      code: 1,
+      output: 'farebox: --upstream opnai: must name one of the upstreams here: openai, anthropic, gemini\n',
+    })
   })
 })
 

@@ -7,16 +7,16 @@ import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { DEFAULT_DEPLOYMENTS } from '../provider/azure.ts'
 import { mp3Of, wavOf } from '../provider/units/audio-file.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makeUpstream } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { talking } from '../support/talk.ts'
 
 let provider: Provider
 let sidecar: Sidecar
 let seen: SeenRequest[] = []
 before(async () => {
   provider = await startProvider({ onRequest: (request) => seen.push(request) })
-  const upstream = { credential: 'Passthrough', injectUsage: 'Auto', outputLimitField: 'max_completion_tokens' } as const
   const contracts = [
     makeContract({ tier: 'plenty', caps: { perConversation: '5.00' } }),
     makeContract({ tier: 'small', caps: { perConversation: '0.01' } }),
@@ -34,14 +34,13 @@ before(async () => {
   sidecar = await startSidecar(
     makeConfig(`${provider.url}/v1`, contracts, {
       upstreams: [
-        { ...upstream, name: 'openai', provider: 'openai', baseUrl: `${provider.url}/v1`, deployments: [] },
-        {
-          ...upstream,
+        makeUpstream({ name: 'openai', provider: 'openai', baseUrl: `${provider.url}/v1` }),
+        makeUpstream({
           name: 'azure',
           provider: 'azure',
           baseUrl: provider.url,
           deployments: DEFAULT_DEPLOYMENTS.map((each) => ({ ...each })),
-        },
+        }),
       ],
     }),
   )
@@ -54,9 +53,6 @@ beforeEach(() => {
   seen = []
 })
 
-function talking(id: string, tier: string): Record<string, string> {
-  return { 'x-farebox-conversation': id, 'x-farebox-tier': tier, 'x-fake-tag': id }
-}
 function governed(id: string, tier: string): OpenAI {
   return new OpenAI({ apiKey: 'app', baseURL: `${sidecar.url}/openai/v1`, defaultHeaders: talking(id, tier), maxRetries: 2 })
 }

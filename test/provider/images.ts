@@ -38,6 +38,12 @@ export function pdfPages(bytes: Buffer): number {
   return Math.max(1, bytes.toString('latin1').match(/\/Type\s*\/Page(?![a-zA-Z])/g)?.length ?? 0)
 }
 
+/** Pages, or minutes, of what a link names, if the name says so (`https://files.example.com/40-pages.pdf`): nothing is fetched. Else null. */
+export function linkedPages(url: string): number | null {
+  const pages = /\/(\d{1,5})-(?:pages|minutes)\b/.exec(url)?.[1]
+  return pages === undefined ? null : Number(pages)
+}
+
 /** Shrinks by `factor`; a factor above 1 changes nothing. */
 function scaledDown(size: ImageSize, factor: number): ImageSize {
   if (factor >= 1) return size

@@ -1,6 +1,6 @@
 /** Objects with defaults, so that a test names only what it is about. */
 import { createHash } from 'node:crypto'
-import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { Contract, SidecarConfig, Upstream } from '@farebox/crds/sidecar-config.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
 
 type Parts<T> = { readonly [K in keyof T]?: T[K] extends readonly unknown[] ? T[K] : T[K] extends object ? Parts<T[K]> : T[K] }
@@ -34,6 +34,11 @@ export function makeContract(parts: Parts<Omit<Contract, 'hash'>> = {}): Contrac
   return { ...contract, hash: hashOf(contract) }
 }
 
+/** A provider, called with the app's own key unless `parts` say otherwise. */
+export function makeUpstream(parts: Pick<Upstream, 'name' | 'provider' | 'baseUrl'> & Partial<Upstream>): Upstream {
+  return { credential: 'Passthrough', injectUsage: 'Auto', outputLimitField: 'max_completion_tokens', deployments: [], ...parts }
+}
+
 /** A config of one budget over the given contracts; the first is the default tier. */
 export function makeConfig(
   upstreamUrl: string,
@@ -59,17 +64,7 @@ export function makeConfig(
         fallback: 'PrefixChain',
         scope: 'Namespace',
       },
-      upstreams: [
-        {
-          name: 'openai',
-          provider: 'openai',
-          baseUrl: upstreamUrl,
-          credential: 'Passthrough',
-          injectUsage: 'Auto',
-          outputLimitField: 'max_completion_tokens',
-          deployments: [],
-        },
-      ],
+      upstreams: [makeUpstream({ name: 'openai', provider: 'openai', baseUrl: upstreamUrl })],
       limits: [],
       existingConversations: 'KeepContract',
       contractMaxAgeMs: 30 * 86_400_000,

@@ -33,6 +33,11 @@ export interface Talk {
   goOn(options?: SayOptions): Promise<Said>
 }
 
+/** Headers of a conversation, which the fake provider bills under the same name. */
+export function talking(id: string, tier: string, more: Readonly<Record<string, string>> = {}): Record<string, string> {
+  return { 'x-farebox-conversation': id, 'x-farebox-tier': tier, 'x-fake-tag': id, ...more }
+}
+
 /** Begins a conversation. `headers` and `body` go with every turn; the model is `gpt-4o` unless the body says otherwise. */
 export function startTalk(sidecar: Sidecar, headers: Readonly<Record<string, string>>, body: Body = {}): Talk {
   const client = sidecar.client(headers)

@@ -28,7 +28,8 @@ const FILE_TYPES: ReadonlySet<Json | undefined> = new Set(['file', 'input_file',
 function isFile(part: Json): boolean {
   if (!isObject(part)) return false
   if (FILE_TYPES.has(part['type'])) return true
-  const blob = part['fileData'] ?? part['file_data'] ?? part['inlineData'] ?? part['inline_data']
+  if (isObject(part['fileData'] ?? part['file_data'])) return true
+  const blob = part['inlineData'] ?? part['inline_data']
   if (!isObject(blob)) return false
   const type = blob['mimeType'] ?? blob['mime_type']
   return !(typeof type === 'string' && type.startsWith('image/'))

@@ -31,10 +31,10 @@ import { fitWindow } from './window.ts'
 
 /** Output below which a clamped answer is not worth giving, unless the tier says otherwise. */
 const USEFUL_OUTPUT_TOKENS = 256
-/** What a search brings where the provider bills its results as input and the owner bounds none: ten of them, each a passage. */
-const SEARCH_RESULT_TOKENS = 4_000
 /** Reasoning models spend the first tokens on thinking: a small bound leaves no text at all. */
 const USEFUL_OUTPUT_TOKENS_REASONING = 2_048
+/** What a search brings where the provider bills its results as input and the owner bounds none: ten of them, each a passage. */
+const SEARCH_RESULT_TOKENS = 4_000
 
 export interface DecideInput {
   readonly request: ModelRequest
@@ -153,10 +153,10 @@ export function decide(input: DecideInput): Decision {
   }
   /** With which rungs the call was tried for lack of room in which cap. */
   const takenFor: Record<CapKind, readonly Rung[]> = { conversation: [], user: [], workload: [] }
+  const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) }
   let short: Balance | null = null
   for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
     if (short !== null) takenFor[short.kind] = rungs
-    const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) }
     const attempt = tryWith(input, rungs, at)
     const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
     // A rung that would refuse the call does not make it fit.
@@ -185,7 +185,6 @@ export function decide(input: DecideInput): Decision {
       },
     }
   }
-  const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) }
   const attachment = tooLarge(input, [...candidates(contract.ladder, byThreshold, atBoundary)], at)
   const account = (short ?? tightestOf(balances)).account
   return { status: 'end', percent, reason: 'fit', account, ...(attachment === null ? {} : { attachment }) }

@@ -86,6 +86,14 @@ test('audio counts by its bytes where those are there, by a ceiling where they a
     [audio(), audio(100_000)].map((part) => isUnbounded(part, 'gemini-2.5-flash')),
     [true, false],
   )
+  assert.deepEqual(
+    [linked(), image(9, 9)].map((part) => isUnbounded({ ...part, embeddedBytes: 9 }, 'gemini-2.5-flash')),
+    [false, false],
+  )
+  assert.deepEqual(
+    ['gemini-2.5-flash', 'gpt-4o'].map((model) => isUnbounded(linked(), model)),
+    [true, false],
+  )
   for (const part of [file(), file(10_000)]) {
     assert.equal(mediaTokensBound(part, 'gpt-4o'), Number.POSITIVE_INFINITY, 'a page may be a few bytes')
     assert.ok(mediaTokensUsual(part, 'gpt-4o') <= 30_000)

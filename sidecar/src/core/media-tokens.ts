@@ -53,10 +53,10 @@ const UNKNOWN_RULES: readonly Rule[] = [
 
 /**
  * Whether nothing but the context of its model bounds what a part costs: an empty page of a PDF is a few bytes and thousands of tokens, and
- * Gemini follows links to films and recordings of hours.
+ * Gemini follows links to films and recordings of hours, whatever kind the request says that they are.
  */
 export function isUnbounded(part: ImagePart, model: string): boolean {
-  return part.kind === 'file' || (part.kind === 'audio' && part.embeddedBytes === undefined && GEMINI.test(model))
+  return part.kind === 'file' || (part.embeddedBytes === undefined && GEMINI.test(model))
 }
 
 /** The most that one part can cost, in tokens; `Infinity` where nothing bounds it. */

@@ -159,7 +159,13 @@ function answeredCalls(role: Message['role'], json: JsonObject): readonly string
 }
 
 function mediaOf(content: Json | undefined): Media {
-  return isList(content) ? mediaWith(content.flatMap((part) => (isObject(part) ? (mediaIn(part) ?? NONE) : NONE))) : NO_MEDIA
+  if (!isList(content)) return NO_MEDIA
+  const media: MediaPart[] = []
+  for (const part of content) {
+    const found = isObject(part) ? mediaIn(part) : null
+    if (found !== null) media.push(found)
+  }
+  return mediaWith(media)
 }
 
 function mediaIn(part: JsonObject): MediaPart | null {

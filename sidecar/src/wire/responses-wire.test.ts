@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ModelRequest } from '../core/request.ts'
+import { azureWire } from './azure.ts'
 import { compactWire, responsesWire } from './responses-wire.ts'
 import type { CallContext, Wire } from './wire.ts'
 
@@ -79,3 +80,16 @@ async function read(wire: Wire, call: CallContext): Promise<ModelRequest> {
   assert.ok(parsed.status === 'ok')
   return parsed.request
 }
+
+test('at Azure it counts for the deployment that would be called', async () => {
+  const deployments = [
+    { name: 'desk', model: 'gpt-4o' },
+    { name: 'small', model: 'gpt-4o-mini' },
+  ]
+  const call: CallContext = { upstream: { ...UPSTREAM, deployments }, path: '/openai/v1/responses', contentType: 'application/json' }
+  const wire = azureWire(responsesWire)
+  const parsed = await wire.parse(Buffer.from('{"model":"desk","input":"Hi","max_output_tokens":90}'), call)
+  assert.ok(parsed.status === 'ok')
+  const bodies = [undefined, { model: 'gpt-4o-mini' }].map((change) => wire.counts?.ask(parsed.request, call, change).body.toString())
+  assert.deepEqual(bodies, ['{"model":"desk","input":"Hi"}', '{"model":"small","input":"Hi"}'])
+})

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import type { JsonObject } from '../fields.ts'
 import { isObject } from '../fields.ts'
 import type { ImageSize } from '../images.ts'
-import { imageSize, LINKED_SIZE, pdfPages } from '../images.ts'
+import { imageSize, linkedPages, LINKED_SIZE, pdfPages } from '../images.ts'
 import { invalid } from './error.ts'
 import { booleanAt, listAt, objectAt, oneOf, onlyKeys, stringAt } from './fields.ts'
 import type { ClaudeModel } from './models.ts'
@@ -212,6 +212,11 @@ function documentAt(block: JsonObject, path: string): Pick<Block, 'text' | 'page
   if (type === 'base64') {
     oneOf(source['media_type'], `${path}.source.media_type`, ['application/pdf'])
     return { text: title, pages: pdfPages(Buffer.from(stringAt(source['data'], `${path}.source.data`), 'base64')) }
+  }
+  if (type === 'url') {
+    const pages = linkedPages(stringAt(source['url'], `${path}.source.url`))
+    if (pages === null) throw invalid(`${path}.source`, 'The document could not be fetched')
+    return { text: title, pages }
   }
   if (type !== 'content') throw invalid(`${path}.source`, 'The document could not be fetched')
   const content = source['content']

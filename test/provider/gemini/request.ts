@@ -5,7 +5,7 @@
 import type { ChatRequest } from '../chat-request.ts'
 import type { JsonObject } from '../fields.ts'
 import { isObject } from '../fields.ts'
-import { imageSize, imageTokens, LINKED_SIZE, pdfPages } from '../images.ts'
+import { imageSize, imageTokens, linkedPages, LINKED_SIZE, pdfPages } from '../images.ts'
 import type { ChatMessage, ToolCall } from '../message-checks.ts'
 import type { AnswerFormat, Tool, ToolChoice } from '../tool-checks.ts'
 import { invalidArgument } from './errors.ts'
@@ -229,7 +229,9 @@ function mediaOf(part: JsonObject, path: string): Pick<ChatMessage, 'images' | '
   if (!isObject(blob)) return { images: [], pages: 0 }
   const type = String(blob['mimeType'])
   const data = typeof blob['data'] === 'string' ? Buffer.from(blob['data'], 'base64') : null
-  if (type === 'application/pdf') return { images: [], pages: data === null ? 1 : pdfPages(data) }
+  const linked = data === null ? linkedPages(String(blob['fileUri'])) : null
+  if (type === 'application/pdf') return { images: [], pages: data === null ? (linked ?? 1) : pdfPages(data) }
+  if (type.startsWith('video/') && linked !== null) return { images: [], pages: linked }
   if (!type.startsWith('image/')) throw invalidArgument(`Unsupported MIME type: ${type}`, path)
   const size = data === null ? LINKED_SIZE : imageSize(data)
   if (size === null)

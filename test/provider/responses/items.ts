@@ -6,7 +6,7 @@ import { ApiError, badRequest } from '../api-error.ts'
 import type { JsonObject } from '../fields.ts'
 import { arrayAt, isObject, missing, nameAt, objectAt, oneOf, onlyKeys, stringAt, wrongType } from '../fields.ts'
 import type { ImageDetail } from '../images.ts'
-import { imageSize, LINKED_SIZE, pdfPages } from '../images.ts'
+import { imageSize, linkedPages, LINKED_SIZE, pdfPages } from '../images.ts'
 import type { ChatMessage } from '../message-checks.ts'
 
 /** An item in the window. */
@@ -283,7 +283,7 @@ function imageAt(part: JsonObject, path: string): ChatMessage['images'][number] 
 function pagesAt(part: JsonObject, path: string): number {
   onlyKeys(part, new Set(['type', 'file_data', 'file_id', 'file_url', 'filename', 'detail', 'prompt_cache_breakpoint']), path)
   if (typeof part['file_id'] === 'string') throw badRequest(`${path}.file_id`, 'invalid_value', `No such File object: ${part['file_id']}`)
-  if (typeof part['file_url'] === 'string') return 1
+  if (typeof part['file_url'] === 'string') return linkedPages(part['file_url']) ?? 1
   const pdf = /^data:application\/pdf;base64,/.exec(stringAt(part['file_data'], `${path}.file_data`))
   if (pdf === null)
     throw badRequest(`${path}.file_data`, 'invalid_value', `Invalid file data: '${path}'. Expected a base64-encoded data URL of a PDF.`)
