@@ -189,7 +189,12 @@ onEachStore((environment) => {
       }
       assert.equal(await sessionOf('stored'), 1)
       assert.equal(await counted('farebox_resets_skipped_total{tier="two-turns",why="maxTurns",reason="historyKept"}'), 1)
-      const { id: last } = await client.responses.create({ model: 'gpt-4o', input: 'Something else.' })
+      const history = [
+        { role: 'user', content: 'Go on.' },
+        { role: 'assistant', content: 'I do.' },
+        { role: 'user', content: 'Something else.' },
+      ] as const
+      const { id: last } = await client.responses.create({ model: 'gpt-4o', input: [...history] })
       await sidecar.idle()
       assert.equal(await sessionOf('stored'), 2, 'a request that brings its history along is cut')
       await client.responses.create({ model: 'gpt-4o', input: 'More.', previous_response_id: last })
