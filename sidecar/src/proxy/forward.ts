@@ -350,16 +350,13 @@ class Call {
     const stream = this.#reading?.kind === 'stream' ? this.#reading.stream : null
     const facts = stream?.facts ?? null
     const seconds = (this.#turn.gateway.nowMs() - this.#sentAtMs) / 1000
-    const factor = this.#turn.gateway.factors.factorOf(plan.model)
-    const gauged = this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0)
-    // A model that made more of its input than was estimated makes as much more of what it says.
-    const seen = (stream?.usageSoFar?.output ?? 0) > 0 ? gauged : Math.ceil(gauged * factor)
+    const seen = this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0)
     // A model that reasons bills what it does not show; so does an answer of which nothing has come yet.
     const isHidden = plan.priced.capabilities.reasoning || seen === 0
     const rate = isHidden ? HIDDEN_TOKENS_PER_SECOND * plan.choices : seen / Math.max(seconds, NOTICE_SECONDS)
     const unseen = Math.ceil(rate * (isHidden ? seconds + NOTICE_SECONDS : NOTICE_SECONDS)) + UNSEEN_TOKENS * plan.choices
     const output = Math.min(outputTokens * plan.choices, seen + unseen)
-    const heldFactor = Math.max(factor, assumedFactor(plan.model))
+    const heldFactor = Math.max(this.#turn.gateway.factors.factorOf(plan.model), assumedFactor(plan.model))
     const { hosted, units } = this.#turn.request
     // How often the context was read by then, or how much was made of it, nobody can see: all that was held for it.
     const isUnseen = facts?.usage === undefined || facts.usage === null ? hosted.rereads || Object.keys(units).length > 0 : false
