@@ -148,9 +148,10 @@ interface Bought {
 /** Neither the bill nor the ledger is above a cap, but for what is stated. */
 function capViolations(evidence: Evidence, bought: readonly Bought[]): string[] {
   const { caps, calls, doubts, charged, spells, allowancePercent, holdMax } = evidence
-  // What nobody saw the end of is charged whole, even where it was billed less, or not at all.
-  const doubtful = calls.filter(({ id }) => doubts.has(id)).map((call) => ({ call, cost: holdMax }))
-  const chargeable = [...bought.filter(({ call }) => !doubts.has(call.id)), ...doubtful]
+  // What nobody saw the end of is charged whole, even where it was billed less, or not at all; what broke off, for what it may have come to.
+  const isDoubtful = ({ id, ending }: Call): boolean => doubts.has(id) || ending === 'broken'
+  const doubtful = calls.filter(isDoubtful).map((call) => ({ call, cost: holdMax }))
+  const chargeable = [...bought.filter(({ call }) => !isDoubtful(call)), ...doubtful]
   const userOf = new Map(calls.map(({ conversation, user }) => [conversation, user]))
   const groups = [
     { name: 'conversation', cap: caps.perConversation, of: (conversation: string) => conversation },
