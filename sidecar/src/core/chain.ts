@@ -66,13 +66,13 @@ export function digestsWithAnswer(messages: readonly Message[], digests: readonl
 
 /** What of a message counts: role, text, media, refusal, tool calls, the calls that it answers. */
 function* essentials(message: Message): Generator<Buffer> {
-  const { role } = message
+  const { role, texts } = message // its texts are read from its JSON each time that they are asked for
   yield Buffer.from(role)
   let text = ''
-  for (const part of message.texts) if (part.kind === 'text') text += part.text // one after the other: apps turn one part into many
+  for (const part of texts) if (part.kind === 'text') text += part.text // one after the other: apps turn one part into many
   yield collapsed(ends(role === 'assistant' ? beforeFrame(text) : text))
   for (const other of message.others) yield Buffer.from(ends(other))
-  for (const part of message.texts) if (part.kind === 'refusal' && part.text !== '') yield collapsed(ends(part.text))
+  for (const part of texts) if (part.kind === 'refusal' && part.text !== '') yield collapsed(ends(part.text))
   for (const { id, name, input } of message.toolCalls) {
     yield Buffer.from(id)
     yield Buffer.from(name)

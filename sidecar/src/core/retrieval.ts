@@ -117,6 +117,8 @@ function markerOf(request: ModelRequest, rules: Marks): Marker {
       const whole = isWhole(message, index)
       if (whole && index === question) return null
       const isMarked = texts.map((part) => whole || isRetrieved(part) || part.name === RETRIEVAL_NAME)
+      // Most messages: every turn asks this of all of them, to split its cost.
+      if (!isMarked.includes(true) && (tags === null || message.role !== 'user')) return null
       // What was retrieved together is left out together: the results of a call, or all of a message.
       const groupOf = (part: TextPart, at: number): string =>
         part.answers !== null ? `call/${part.answers}` : whole ? 'message' : `part/${at}`

@@ -154,7 +154,7 @@ export class AnthropicStream implements AnswerStream {
         if (typeof reason === 'string') this.#finishReason = reason
         if (!isObject(usage)) return
         this.#count(usage)
-        // Before the end there is only a placeholder for the output.
+        // Until the end the provider has not counted the output: what it says first is no count.
         this.#usageIsFinal = typeof usage['output_tokens'] === 'number' && this.#finishReason !== null
         return
       }

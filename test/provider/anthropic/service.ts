@@ -236,7 +236,7 @@ async function streamAnswer(call: Call): Promise<Outcome> {
     return writer.afterThinking()
   }
   response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' })
-  // What is known before the first word: the input, and a placeholder for the output.
+  // What is known before the first word: the input, and for the output a number that is no count yet.
   const known = { input: call.first, outputTokens: 1, thinkingTokens: 0, webSearches: 0, webFetches: 0 }
   response.write(writer.start(counted ? known : null))
   let events = ''
