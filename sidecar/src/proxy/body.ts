@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { promisify } from 'node:util'
 import { brotliDecompress, gunzip, zstdDecompress } from 'node:zlib'
 import type { Refusal } from '../errors.ts'
+import { release } from './release.ts'
 
 export const BODY_BYTES_MAX = 32 * 1024 * 1024
 /** A body may not unpack to more than this many times its size, above a floor that every honest body stays under. */
@@ -57,7 +58,9 @@ function collect(incoming: IncomingMessage): Promise<Buffer | null> {
     const done = (whole: boolean): void => {
       incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
       // A kept-alive connection remembers its last request until the next one comes: it must not remember the body.
-      const body = !whole ? null : chunks.length === 1 ? (chunks[0] ?? null) : Buffer.concat(chunks, bytes)
+      const [first = null] = chunks
+      const body = !whole ? null : chunks.length === 1 ? first : Buffer.concat(chunks, bytes)
+      for (const chunk of chunks) if (chunk !== body) release(chunk)
       chunks = []
       resolve(body)
     }

@@ -17,6 +17,7 @@ import type { Turn } from './exchange.ts'
 import { headersElsewhere, rawHeader, responseHeaders, withoutQueryKey } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
+import { release } from './release.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
@@ -52,6 +53,8 @@ export type CallEnd =
       readonly messages: readonly Message[]
       readonly noticed: boolean
       readonly cost: NanoUsd
+      /** No write of the request's body is under way. */
+      readonly isSent: boolean
     }
   /** Nothing will be billed. */
   | { readonly status: 'void' }
@@ -133,6 +136,7 @@ class Call {
   #over = false
   #clientGone = false
   #draining = false
+  #isSent = false
   readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
   readonly #sentAtMs: number
 
@@ -165,6 +169,10 @@ class Call {
         body,
       },
       {
+        sent: () => {
+          this.#isSent = true
+          if (body.buffer !== request.body.buffer) release(body)
+        },
         head: (statusCode, rawHeaders) => this.#onHead(statusCode, rawHeaders),
         data: (chunk) => this.#onData(chunk),
         end: () => this.#onEnd(),
@@ -341,6 +349,7 @@ class Call {
       source: facts.isEstimate === true ? 'estimated' : 'exact',
       ...said,
       cost,
+      isSent: this.#isSent,
     }
   }
 
@@ -377,6 +386,7 @@ class Call {
       messages: [],
       noticed: false,
       cost: cost < granted ? cost : granted,
+      isSent: this.#isSent,
     }
   }
 

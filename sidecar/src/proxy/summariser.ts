@@ -59,16 +59,17 @@ export class Summariser {
 
   /**
    * Starts a summary when one is wanted and pays. Returns at once; what becomes of it is counted and logged. `answer`: what the turn
-   * was answered, where it was kept.
+   * was answered, where it was kept. True: the turn's request is looked at further.
    */
-  consider(admitted: Admitted, snapshot: Snapshot, answer: Message | null): void {
+  consider(admitted: Admitted, snapshot: Snapshot, answer: Message | null): boolean {
     const { turn } = admitted
     const conversation = snapshot.conversation
-    if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return
+    if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return false
     const task = plannedTask(admitted, conversation, snapshot, answer)
-    if (task === null) return
+    if (task === null) return false
     this.#underWay.add(conversation.id)
     turn.gateway.underWay.add(this.#attempt(turn, conversation, task))
+    return true
   }
 
   /** Never throws: no turn waits for it. */

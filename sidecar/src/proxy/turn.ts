@@ -28,6 +28,7 @@ import type { Exchange, Turn } from './exchange.ts'
 import { forward } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
 import { locate } from './locate.ts'
+import { release } from './release.ts'
 import { remember, sayingsOf } from './memory.ts'
 import { inItsSession } from './next-session.ts'
 import { passThrough } from './pass-through.ts'
@@ -146,8 +147,9 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
     reportCost(admitted, end, settled)
     const toolNames = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
     await reportResolution(turn, settled.snapshot.conversation ?? turn.conversation, toolNames)
-    if (end.status === 'settle') gateway.summariser.consider(admitted, settled.snapshot, end.message)
+    const isKept = end.status === 'settle' && gateway.summariser.consider(admitted, settled.snapshot, end.message)
     if (sayings !== null) await remember(turn, sayings, end.status === 'settle' ? end.message : null)
+    if (end.status === 'settle' && end.isSent && !isKept) release(turn.request.body)
   }
   return null
 }

@@ -15,6 +15,8 @@ export interface Origin {
 
 /** What the connection tells whoever has a request out on it. */
 export interface ConnectionEvents {
+  /** The kernel has all of the request. Not called when the connection breaks before that. */
+  sent(): void
   head(statusCode: number, rawHeaders: readonly string[]): void
   /** Good for the time of the call: the memory is used again. */
   data(chunk: Buffer): void
@@ -85,17 +87,20 @@ export class UpstreamConnection {
   /** Sends a request, once the connection stands. */
   send(head: string, body: Buffer | null, events: ConnectionEvents): void {
     this.#events = events
+    const sent = (error?: Error | null): void => {
+      if (error === null || error === undefined) events.sent()
+    }
     const write = (): void => {
       const socket = this.#socket
       this.#reader.expect({ isToHead: head.startsWith('HEAD ') })
       socket.ref()
       // One piece costs the kernel less than two, as long as copying it costs nothing.
-      if (body === null) socket.write(head, 'latin1')
-      else if (body.length <= COPIED_BYTES_MAX) socket.write(joined(head, body))
+      if (body === null) socket.write(head, 'latin1', sent)
+      else if (body.length <= COPIED_BYTES_MAX) socket.write(joined(head, body), sent)
       else {
         socket.cork()
         socket.write(head, 'latin1')
-        socket.write(body)
+        socket.write(body, sent)
         socket.uncork()
       }
     }

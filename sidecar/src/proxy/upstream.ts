@@ -26,8 +26,10 @@ export interface UpstreamCall {
   readonly body: Buffer | null
 }
 
-/** What happens to a call, in order: `head`, any `data`, then exactly one of `end` and `failed`. After `abort()`: nothing. */
+/** What happens to a call, in order but for `sent`: `head`, any `data`, then exactly one of `end` and `failed`. After `abort()`: nothing. */
 export interface UpstreamEvents {
+  /** The request has all gone out: nothing reads its body any more. At any time before the end, or never. */
+  sent?(): void
   /** Name, value, name, value. */
   head(statusCode: number, rawHeaders: readonly string[]): void
   /** Good for the time of the call, its memory is used again: what is kept must be copied. */
@@ -235,7 +237,7 @@ class Host {
 /** One call on its way. */
 class Attempt implements UpstreamHandle, ConnectionEvents {
   readonly #head: string
-  readonly #body: Buffer | null
+  #body: Buffer | null
   readonly #events: UpstreamEvents
   #connection: UpstreamConnection | null = null
   #released: () => void = () => undefined
@@ -284,6 +286,10 @@ class Attempt implements UpstreamHandle, ConnectionEvents {
     this.#events.failed({ kind, cause })
   }
 
+  sent(): void {
+    this.#body = null
+    this.#events.sent?.()
+  }
   head(statusCode: number, rawHeaders: readonly string[]): void {
     this.hasHead = true
     this.heardMs = performance.now()
