@@ -47,6 +47,23 @@ export function limitsOf(config: SidecarConfig): readonly WorkloadLimit[] {
   return config.limits.map((limit) => ({ cap: parseUsd(limit.amount), period: limit.period }))
 }
 
+/** The first cap into which `cost` does not fit, output held by other calls left aside: that may come back. */
+export function firstShort(balances: readonly Balance[], cost: NanoUsd): Balance | null {
+  return balances.find((balance) => freeOf(balance) < cost) ?? null
+}
+
+/** Throws `RangeError` where there is none. */
+export function tightestOf(balances: readonly Balance[]): Balance {
+  const [first] = balances
+  if (first === undefined) throw new RangeError('a turn draws on at least one account')
+  return balances.reduce((tightest, balance) => (freeOf(balance) < freeOf(tightest) ? balance : tightest), first)
+}
+
+/** What is left of a cap but for output that other calls hold. */
+export function freeOf(balance: Balance): NanoUsd {
+  return balance.cap - balance.state.spent - balance.state.heldInput
+}
+
 /** Every account that a turn draws on: the session of the conversation, the user's period, the workload's limits. */
 export function drawsOf(input: {
   readonly terms: Terms

@@ -2,7 +2,7 @@
 import type { OperationId } from '../core/budget.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
-import type { DecideInput, Decision, Plan } from '../core/decide.ts'
+import type { DecideInput, Decision, Plan } from '../core/plan.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { balancesOf } from '../core/terms.ts'

@@ -4,7 +4,7 @@
  * asked, which costs nothing; and where it does not say, a whole context is held for.
  */
 import { responseDigest } from '../core/chain.ts'
-import type { ToCount } from '../core/decide.ts'
+import type { ToCount } from '../core/plan.ts'
 import type { CountedInput } from '../core/estimate.ts'
 import { scopeOf } from '../core/identify.ts'
 import { assumedFactor } from '../core/token-factor.ts'

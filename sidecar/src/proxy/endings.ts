@@ -1,7 +1,7 @@
 /** How a conversation ends: closed with words, reset into a next session, or refused. */
 import { randomUUID } from 'node:crypto'
 import type { End } from '@farebox/crds/ladder.ts'
-import type { Decision } from '../core/decide.ts'
+import type { Decision } from '../core/plan.ts'
 import { isBoundary } from '../core/ladder.ts'
 import { chooseLocale, noticeText } from '../core/notices.ts'
 import { UNTALKED_WIRES } from '../core/request.ts'

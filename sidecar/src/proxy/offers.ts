@@ -1,7 +1,7 @@
 /** A user is told of the next tier once in a period of their budget, in whichever of their conversations that comes first. */
 import { LRUCache } from 'lru-cache'
 import type { ConversationId } from '../core/conversation.ts'
-import type { Plan } from '../core/decide.ts'
+import type { Plan } from '../core/plan.ts'
 import { noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 

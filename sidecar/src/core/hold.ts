@@ -1,0 +1,174 @@
+/** How much money a call has to hold: its input, what is made of it by tools that the provider runs, and the output that it is bounded to. */
+import type { PricedModel } from '@farebox/crds/prices.ts'
+import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
+import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
+import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import type { MeteredKind } from '@farebox/crds/usage.ts'
+import type { InputBound } from './estimate.ts'
+import type { DecideInput, Plan } from './plan.ts'
+import { HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from './request.ts'
+import type { ModelRequest } from './request.ts'
+import { firstShort, tightestOf } from './terms.ts'
+import type { Balance } from './terms.ts'
+import { assumedFactor } from './token-factor.ts'
+
+/** Output below which a clamped answer is not worth giving, unless the tier says otherwise. */
+const USEFUL_OUTPUT_TOKENS = 256
+/** Reasoning models spend the first tokens on thinking: a small bound leaves no text at all. */
+const USEFUL_OUTPUT_TOKENS_REASONING = 2_048
+/** What a search brings where the provider bills its results as input and the owner bounds none: ten of them, each a passage. */
+const SEARCH_RESULT_TOKENS = 4_000
+
+export type HoldTerms = Pick<
+  Plan,
+  'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' | 'outputRate' | 'choices' | 'outputTokensMax' | 'hostedCalls'
+>
+
+/** The hard bound of the input first; where that leaves no useful answer, the heuristic one. */
+export function fitMoney(
+  input: DecideInput,
+  call: { readonly model: string; readonly priced: PricedModel; readonly bound: InputBound },
+): { readonly status: 'fits'; readonly hold: HoldTerms } | { readonly status: 'short'; readonly short: Balance } {
+  const { model, priced, bound } = call
+  let tightest: Balance | null = null
+  for (const within of hostedBounds(input)) {
+    const hard = holdTerms(within, priced, bound.bytes)
+    if (firstShort(within.balances, hard.atLeast) === null) return { status: 'fits', hold: hard }
+    const factor = Math.max(within.factorOf(model), assumedFactor(model))
+    const hold = holdTerms(within, priced, bound.at(factor))
+    const short = firstShort(within.balances, hold.atLeast)
+    if (short === null) return { status: 'fits', hold }
+    tightest ??= short
+  }
+  return { status: 'short', short: tightest ?? tightestOf(input.balances) }
+}
+
+/** The call as it is; then, where the provider runs tools in it, with fewer and fewer calls of them: less is better than none. */
+function* hostedBounds(input: DecideInput): Generator<DecideInput> {
+  yield input
+  const { request } = input
+  if (!request.hosted.rereads) return
+  const least = (request.hosted.fewestCalls ?? 1) + compactions(request)
+  let calls = hostedCallsMost(input)
+  while (calls > least) {
+    calls = Math.max(least, Math.floor(calls / 2))
+    yield { ...input, request: { ...request, hosted: { ...request.hosted, maxCalls: calls } } }
+  }
+}
+
+export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number): HoldTerms {
+  const { request, terms } = input
+  const { models } = terms.contract
+  const outputTokensMax = !request.generates
+    ? 0
+    : Math.min(
+        request.outputLimit?.tokens ?? Number.POSITIVE_INFINITY,
+        // A bound that the provider does not take would be sent as one that it does.
+        Math.max(models.maxOutputTokens ?? Number.POSITIVE_INFINITY, request.outputFloor ?? 1),
+        priced.capabilities.maxOutputTokens,
+      )
+  const hosted = hostedTerms(input, priced, inputTokens, outputTokensMax)
+  const standard = priced.pricesFor(hosted.longest, null)
+  const asked = priced.pricesFor(hosted.longest, request.serviceTier)
+  const rate = (kind: MeteredKind): PicoUsd => (asked[kind] > standard[kind] ? asked[kind] : standard[kind])
+  const inputRate = dearest([rate('uncachedInput'), ...writeKinds(request).map(rate), ...mediaKinds(request).map(rate)])
+  const calls = hosted.calls ?? request.hosted.maxCalls ?? 1
+  let fees = 0n
+  for (const tool of request.hosted.tools) fees += standard[HOSTED_FEES[tool]] * BigInt(calls)
+  for (const [kind, count] of unitsOf(request)) fees += rate(kind) * BigInt(count)
+  const inputCost = divideCeil(BigInt(hosted.inputTokens) * inputRate + fees * BigInt(request.choices), PICO_PER_NANO)
+
+  const useful = models.usefulOutputTokens ?? (priced.capabilities.reasoning ? USEFUL_OUTPUT_TOKENS_REASONING : USEFUL_OUTPUT_TOKENS)
+  const outputRate = dearest([rate('output'), rate('imageOutput'), ...(request.fields.has('audio') ? [rate('audioOutput')] : [])])
+  const hold = (tokens: number): NanoUsd => inputCost + divideCeil(BigInt(tokens) * BigInt(request.choices) * outputRate, PICO_PER_NANO)
+  return {
+    inputTokens: hosted.inputTokens,
+    inputCost,
+    atLeast: hold(Math.min(Math.max(useful, request.outputFloor ?? 1), outputTokensMax)),
+    atMost: hold(outputTokensMax),
+    outputRate,
+    choices: request.choices,
+    outputTokensMax,
+    hostedCalls: hosted.calls,
+  }
+}
+
+/** What is not called is not paid for; a window that the provider compacts is read once more all the same. */
+export function withoutTools(input: DecideInput): DecideInput {
+  const { request } = input
+  if (!request.hosted.rereads) return input
+  const rereads = request.fields.has('context_management')
+  return { ...input, request: { ...request, hosted: rereads ? { tools: [], maxCalls: 1, rereads, brings: false } : NO_HOSTED_TOOLS } }
+}
+
+/**
+ * What tools that the provider runs make of the input: it reads everything again after each call, with the result in it. What the
+ * owner does not bound may fill the context each time. `longest`: the most that is read at once, which long-context steps go by.
+ */
+function hostedTerms(
+  { request, config }: DecideInput,
+  priced: PricedModel,
+  inputTokens: number,
+  outputTokens: number,
+): { readonly inputTokens: number; readonly longest: number; readonly calls: number | null } {
+  const { rereads, resultsRead = 0 } = request.hosted
+  const { maxResultTokens } = config.hostedTools
+  if (!rereads) {
+    const withResults = inputTokens + resultsRead * (maxResultTokens ?? SEARCH_RESULT_TOKENS)
+    return { inputTokens: withResults, longest: withResults, calls: null }
+  }
+  const calls = hostedCallsMost({ request, config })
+  const { contextTokens } = priced.capabilities
+  const longest =
+    request.hosted.brings === false
+      ? Math.min(contextTokens, inputTokens + outputTokens)
+      : maxResultTokens === undefined
+        ? contextTokens
+        : Math.min(contextTokens, inputTokens + outputTokens + calls * maxResultTokens)
+  return { inputTokens: (calls + 1) * Math.max(longest, inputTokens), longest: Math.max(longest, inputTokens), calls }
+}
+
+function hostedCallsMost({ request, config }: Pick<DecideInput, 'request' | 'config'>): number {
+  const asked = request.hosted.maxCalls ?? HOSTED_CALLS_MAX
+  const owned = config.hostedTools.maxCalls
+  return owned === undefined ? asked : Math.min(asked, owned + compactions(request))
+}
+
+/** Where the provider compacts the window between calls of its tools, that is one reading more; it is among the calls of the request. */
+function compactions({ fields }: ModelRequest): number {
+  return fields.has('context_management') ? 1 : 0
+}
+
+function unitsOf({ units }: ModelRequest): readonly (readonly [MeteredKind, number])[] {
+  return METERED_KINDS.flatMap((kind) => {
+    const count = units[kind] ?? 0
+    return count > 0 ? [[kind, count] as const] : []
+  })
+}
+
+/** As what input may be written to the provider's cache: the dearest rate is the bound. Most providers decide that themselves. */
+function writeKinds({ cacheWrites }: ModelRequest): MeteredKind[] {
+  if (cacheWrites === 'none') return []
+  return cacheWrites === 'long' ? ['cacheWriteInput', 'cacheWriteLongInput'] : ['cacheWriteInput']
+}
+
+/** Kinds of input beside text that this request carries. */
+function mediaKinds(request: ModelRequest): MeteredKind[] {
+  const parts = request.messages.flatMap((message) => message.images)
+  const kinds: MeteredKind[] = []
+  if (parts.some((part) => part.kind === 'audio')) kinds.push('audioInput')
+  if (parts.some((part) => part.kind !== 'audio')) kinds.push('imageInput')
+  return kinds
+}
+
+function dearest(rates: readonly PicoUsd[]): PicoUsd {
+  return rates.reduce((most, rate) => (rate > most ? rate : most), 0n)
+}
+
+const HOSTED_FEES = { webSearch: 'webSearchCalls', fileSearch: 'fileSearchCalls', codeContainer: 'codeContainers' } as const
+
+/** The bound of the input is by its bytes: at two of them a token, what is new is seldom less than this. */
+export function likelyInputCost({ inputCost, inputTokens }: HoldTerms, { bytes, known, unbounded }: InputBound): NanoUsd {
+  const likely = Math.min(inputTokens, known + Math.ceil((bytes - unbounded - known) / 2))
+  return inputTokens === 0 ? inputCost : (inputCost * BigInt(likely)) / BigInt(inputTokens)
+}

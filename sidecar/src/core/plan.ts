@@ -1,0 +1,100 @@
+/** What a decision is made from, and what comes of it. */
+import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
+import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
+import type { NoticeOccasion, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
+import type { Refusal } from '../errors.ts'
+import type { Conversation } from './conversation.ts'
+import type { CountedInput, InputBound } from './estimate.ts'
+import type { Message, ModelRequest } from './request.ts'
+import type { ModelSwap, Shaped } from './shape.ts'
+import type { Downgrade } from './swap.ts'
+import type { Balance, Terms } from './terms.ts'
+
+export interface DecideInput {
+  readonly request: ModelRequest
+  readonly terms: Terms
+  readonly conversation: Conversation
+  readonly balances: readonly Balance[]
+  readonly config: Pick<SidecarConfig, 'retrieval' | 'onUnknownModel' | 'hostedTools'>
+  readonly provider: string
+  readonly prices: PriceList
+  readonly nowMs: number
+  /** Highest exact / heuristic ratio seen for a model, never below 1. */
+  readonly factorOf: (model: string) => number
+  /** Models to which a swap failed in this conversation: not tried again. */
+  readonly failedSwaps: ReadonlySet<string>
+  /** Who serves a downgrade's model: null where nobody does whom this request can be sent to. `upstream` null: the one that was asked. */
+  readonly serverOf: (downgrade: Downgrade) => { readonly provider: string; readonly upstream: string | null } | null
+  /** The provider refused this history as we edited it: it goes out as it comes. */
+  readonly mayEdit: boolean
+  /** The most tokens of the history that the provider keeps; 0 where there is none. */
+  readonly earlierTokens: number
+  /** The provider can be asked how long an input is, at no cost. Absent: it cannot. */
+  readonly mayCount?: boolean
+  /** What it said so far. Absent: nothing. */
+  readonly counted?: readonly CountedInput[]
+  readonly newId: () => string
+}
+
+export type Decision =
+  | { readonly status: 'go'; readonly plan: Plan }
+  /** No admissible call fits, or the last threshold is reached. `attachment`: but for it, a call would fit. */
+  | {
+      readonly status: 'end'
+      readonly percent: number
+      readonly reason: RungReason
+      readonly account: string
+      readonly attachment?: TooLarge
+    }
+  /** A file does not fit by anything that is known here: the provider is to be asked how long this input is. */
+  | ({ readonly status: 'count' } & ToCount)
+  /** It would fit, but for the input of calls in flight, which is held by its bound: less of it may be billed. */
+  | { readonly status: 'wait'; readonly percent: number; readonly account: string }
+  | { readonly status: 'refuse'; readonly refusal: Refusal }
+
+export interface ToCount {
+  readonly model: string
+  /** As they would be sent. */
+  readonly messages: readonly Message[]
+}
+
+/** An attachment for which there is no money left. */
+export interface TooLarge {
+  /** The part of the request. */
+  readonly param: string
+  /** It would fit into a budget of which nothing is spent. */
+  readonly fitsAfresh: boolean
+}
+
+/** A call that can be made, and the money that it needs. */
+export interface Plan {
+  readonly rungs: readonly Rung[]
+  /** Rungs that came into effect with this turn: the conversation's own, and the user's. */
+  readonly risen: readonly Rung[]
+  readonly risenForUser: readonly Rung[]
+  readonly reason: RungReason | null
+  readonly percent: number
+  readonly atBoundary: boolean
+  readonly model: string
+  readonly priced: PricedModel
+  readonly swap: ModelSwap | null
+  readonly shaped: Shaped
+  readonly refuseTools: boolean
+  readonly bound: InputBound
+  /** Input tokens that the hold covers. */
+  readonly inputTokens: number
+  readonly inputCost: NanoUsd
+  /** Of that, what is nearly certain to be billed: counts as used while the call is in flight. */
+  readonly likelyInputCost: NanoUsd
+  /** Holds for the least useful and for the whole output. */
+  readonly atLeast: NanoUsd
+  readonly atMost: NanoUsd
+  readonly outputRate: PicoUsd
+  readonly choices: number
+  readonly outputTokensMax: number
+  /** The most calls of hosted tools that the hold covers, where the request itself bounds none; null: nothing to bound. */
+  readonly hostedCalls: number | null
+  /** What users should be told about this turn; an upgrade is told on every turn from its threshold on. */
+  readonly occasions: readonly NoticeOccasion[]
+}
