@@ -11,6 +11,7 @@ import type { PriceEntry } from '@farebox/crds/price-entry.ts'
 import { createPriceList, isWhole, listersOf } from '@farebox/crds/price-list.ts'
 import type { PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
+import { familyOf } from '@farebox/crds/provider-family.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION, UpstreamSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { allowancePercent } from '@farebox/crds/store-failure.ts'
@@ -208,12 +209,15 @@ function compileBudget(
   return {
     status: 'accepted',
     config: { ...content, version, hash },
-    findings: [acceptedFinding(budget), { type: 'Programmed', status: 'True', reason: 'Programmed', message: `config ${hash} is written` }],
+    findings: [
+      acceptedFinding(budget, contracts),
+      { type: 'Programmed', status: 'True', reason: 'Programmed', message: `config ${hash} is written` },
+    ],
   }
 }
 
-/** What an owner may well mean is in force all the same: it is only said what it gives away. */
-function acceptedFinding(budget: ConversationBudget): Finding {
+/** What an owner may well mean is in force all the same: it is only said what it gives away, or that it does nothing. */
+function acceptedFinding(budget: ConversationBudget, contracts: SidecarConfig['contracts']): Finding {
   const { length } = tiersOf(budget)
   const accepted = {
     type: 'Accepted',
@@ -222,9 +226,45 @@ function acceptedFinding(budget: ConversationBudget): Finding {
     message: `bound to ${length === 1 ? 'one tier' : `${length} tiers`}`,
   } as const
   const holding = budget.spec.upstreams.find(({ credential }) => credential !== undefined)
-  if (holding === undefined || budget.spec.ungoverned !== 'Pass') return accepted
-  const message = `${accepted.message}; but with ungoverned: Pass the key held for "${holding.name}" goes with every request to it, unmetered ones too, by which an app may spend, or make itself a key`
-  return { ...accepted, reason: 'HeldKeyUngoverned', message, field: 'spec.ungoverned' }
+  if (holding !== undefined && budget.spec.ungoverned === 'Pass') {
+    const message = `${accepted.message}; but with ungoverned: Pass the key held for "${holding.name}" goes with every request to it, unmetered ones too, by which an app may spend, or make itself a key`
+    return { ...accepted, reason: 'HeldKeyUngoverned', message, field: 'spec.ungoverned' }
+  }
+  const unserved = unservedDowngrade(budget, contracts)
+  if (unserved === null) return accepted
+  const message = `${accepted.message}; but no call moves as spec.models.downgrades[${unserved.index}] of PricingTier "${unserved.tier}" says: ${unserved.why}`
+  return { ...accepted, reason: 'DowngradeUnserved', message, field: 'spec.upstreams' }
+}
+
+/**
+ * The first downgrade to an upstream that can take over from none of the others: calls are handed on in the format that they are
+ * written in, and with a key that the sidecar holds, since the app's own is for the upstream that it asked.
+ */
+function unservedDowngrade(
+  budget: ConversationBudget,
+  contracts: SidecarConfig['contracts'],
+): { readonly tier: string; readonly index: number; readonly why: string } | null {
+  const upstreams = upstreamsOf(budget)
+  for (const [tier, { models }] of Object.entries(contracts)) {
+    for (const [index, { to, upstream: name }] of models.downgrades.entries()) {
+      const target = upstreams.find((upstream) => upstream.name === name)
+      if (target === undefined) continue
+      const why = whyUnserved(target, to, upstreams)
+      if (why !== null) return { tier, index, why }
+    }
+  }
+  return null
+}
+
+function whyUnserved(target: DeclaredUpstream, model: string, upstreams: readonly DeclaredUpstream[]): string | null {
+  const family = familyOf(target.provider)
+  const { name, credential, deployments } = target
+  if (!upstreams.some((other) => other !== target && familyOf(other.provider) === family))
+    return `no other upstream speaks the format of "${name}"`
+  if (credential === undefined)
+    return `"${name}" must have a credential, of any value where it asks for none: the app's own key is not sent to another upstream`
+  const isDeployed = family !== 'azure' || deployments.some((deployment) => deployment.model === model || deployment.name === model)
+  return isDeployed ? null : `"${name}" must have a deployment of "${model}"`
 }
 
 /** Which Secret holds a key is nothing to a sidecar: it finds a file. */

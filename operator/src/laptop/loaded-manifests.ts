@@ -108,7 +108,7 @@ function forbiddenChanges(before: Snapshot, manifests: Manifests): readonly Comp
 }
 
 /** Reasons of objects that are in force, if not as their author may think. */
-const WARNINGS: ReadonlySet<string> = new Set(['PartiallyProgrammed', 'SelectorsOverlap', 'HeldKeyUngoverned'])
+const WARNINGS: ReadonlySet<string> = new Set(['PartiallyProgrammed', 'SelectorsOverlap', 'HeldKeyUngoverned', 'DowngradeUnserved'])
 
 /** A refused tier or PriceBook is told where it is written, not once more for each budget that uses it. */
 function complaintsOf(manifests: Manifests, compiled: Compiled): readonly Complaint[] {

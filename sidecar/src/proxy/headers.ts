@@ -1,7 +1,7 @@
 /** Raw header lists (name, value, name, value): what goes to the provider and what comes back to the client. */
+import type { Family } from '@farebox/crds/provider-family.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { parameterName } from '../wire/query.ts'
-import type { Family } from '../wire/routes.ts'
 import { withoutKey } from './held-key.ts'
 
 /** Hop-by-hop fields (RFC 9110 section 7.6.1) and those that this proxy sets itself. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
-import { familyOf, operationOf, providerPath } from './routes.ts'
+import { familyOf } from '@farebox/crds/provider-family.ts'
+import { operationOf, providerPath } from './routes.ts'
 
 const ROWS = readFileSync(new URL('../../../docs/providers.md', import.meta.url), 'utf8')
   .split('\n')

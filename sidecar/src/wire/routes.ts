@@ -1,4 +1,5 @@
 /** Which operation a method and path of a provider are: metered, and in which format; free of charge; or not to be metered. */
+import type { Family } from '@farebox/crds/provider-family.ts'
 import { speechWire, transcriptionsWire } from './audio.ts'
 import { azureOperation, azureWire } from './azure.ts'
 import { completionsWire } from './completions.ts'
@@ -10,26 +11,12 @@ import { chatWire } from './openai-chat.ts'
 import { compactWire, responsesWire } from './responses-wire.ts'
 import type { Wire } from './wire.ts'
 
-/** How a provider is spoken to. */
-export type Family = 'openai' | 'azure' | 'anthropic' | 'google'
-
 export type Operation =
   | { readonly kind: 'metered'; readonly wire: Wire }
   /** The provider charges nothing for it: it passes. */
   | { readonly kind: 'free' }
   /** Billed, but not in a way that can be metered as it happens, or not known at all. `name` is for people: `batches`. */
   | { readonly kind: 'ungoverned'; readonly name: string }
-
-export function familyOf(provider: string): Family {
-  switch (provider) {
-    case 'anthropic':
-    case 'google':
-    case 'azure':
-      return provider
-    default:
-      return 'openai'
-  }
-}
 
 /**
  * `path` is below the upstream's base URL, its query included. A base URL of OpenAI's or Anthropic's kind ends with the version,
