@@ -172,6 +172,8 @@ describe('raw requests', () => {
     'an upgrade': `GET /openai/v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`,
     'a tunnel': 'CONNECT evil.example:443 HTTP/1.1\r\nhost: x\r\n\r\n',
     'dot segments': `POST /openai/v1/../v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: ${BODY.length}\r\n\r\n${BODY}`,
+    'a call of a page of another site': `${head}sec-fetch-site: cross-site\r\ncontent-length: ${BODY.length}\r\n\r\n${BODY}`,
+    'a cost reported by a page of another site': `POST /farebox/v1/conversations/c/costs HTTP/1.1\r\nhost: x\r\nsec-fetch-site: cross-site\r\ncontent-length: 2\r\n\r\n{}`,
     'a folded header': `POST ${PATH} HTTP/1.1\r\nhost: x\r\nx-a: b\r\n c\r\ncontent-length: 5\r\n\r\nhello`,
   }
   for (const [name, text] of Object.entries(smuggling)) {

@@ -48,6 +48,9 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
   const asked = { gateway, outgoing, requestId, family: familyAsked(gateway.policy(), incoming.url ?? '') }
   try {
     const target = incoming.url ?? ''
+    // A browser sends a plain POST for any page without asking first: one would spend with a key that is held here.
+    if (incoming.headers['sec-fetch-site'] === 'cross-site')
+      return refuse(asked, { code: 'endpoint_not_governed', message: 'A page of another site is not served.' })
     // Its answer is the request as it was received: with a key that is held here.
     if (incoming.method === 'TRACE') return refuse(asked, { code: 'endpoint_not_governed', message: 'TRACE is refused here.' })
     if (hasConflictingLengths(incoming))
