@@ -8,12 +8,12 @@ import { build } from 'esbuild'
 
 export const BUNDLE_FOLDER = fileURLToPath(new URL('dist', import.meta.url))
 
-/** Writes `dist/`. Rejects when a source cannot be bundled; esbuild has said why by then. */
-export async function bundleOperator(): Promise<void> {
+/** Writes `dist/`, or the folder given. Rejects when a source cannot be bundled; esbuild has said why by then. */
+export async function bundleOperator(outdir: string = BUNDLE_FOLDER): Promise<void> {
   const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
-  rmSync(BUNDLE_FOLDER, { recursive: true, force: true })
+  rmSync(outdir, { recursive: true, force: true })
   const common = {
-    outdir: BUNDLE_FOLDER,
+    outdir,
     bundle: true,
     platform: 'node',
     format: 'cjs',

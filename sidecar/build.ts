@@ -2,6 +2,7 @@
  * Bundles the sidecar as images run it: two files in `dist/`, the program and the thread that writes its tables. Without
  * the type stripping and the files of its packages it starts sooner and takes less memory.
  */
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
@@ -22,12 +23,12 @@ export const NODE_FLAGS = [
   '--v8-pool-size=1',
 ] as const
 
-/** Writes `dist/`. Rejects when a source cannot be bundled; esbuild has said why by then. */
-export async function bundleSidecar(): Promise<void> {
+/** Writes `dist/`, or the folder given. Rejects when a source cannot be bundled; esbuild has said why by then. */
+export async function bundleSidecar(outdir: string = dirname(BUNDLE_MAIN)): Promise<void> {
   const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
   await build({
     entryPoints: { main: source('src/main.ts'), 'tables-thread': source('src/store/tables-thread.ts') },
-    outdir: source('dist'),
+    outdir,
     outExtension: { '.js': '.cjs' },
     bundle: true,
     platform: 'node',

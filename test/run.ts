@@ -1,19 +1,33 @@
 /**
- * Runs every test of the project two files at a time, but for those that judge by time, which run alone; those on a real control plane in two
- * lanes, since half of them mostly wait. Ends with the files that took longest, one line `N passed, N failed`, and exit code 1 when any
- * failed or none ran.
+ * Runs every test of the project, in this order: those that need no quiet, two files at a time; those that judge by time, alone; those
+ * on a real control plane, three at a time. Ends with the files that took longest, one line `N passed, N failed`, and exit code 1 when
+ * any failed or none ran.
  */
 import { globSync } from 'node:fs'
-import { relative } from 'node:path'
+import { join, relative } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { pythonWithSdks } from './sdk/python-venv.ts'
-import { shareCluster } from './support/cluster.ts'
+import { ONLY_WAITS } from './support/only-waits.ts'
+import { bundlePrograms } from './support/bundles.ts'
+import { buildPrograms, shareCluster } from './support/cluster.ts'
 import { redisProgram } from './support/redis.ts'
 
 const FILE_TIMEOUT_MS = 600_000
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
+/** They take longest of those that need no quiet: begun last, they would run alone in the end. */
+const LONGEST = [
+  'sidecar/src/store/redis/redis.test',
+  'test/long/',
+  'test/sdk/',
+  'test/integration/resolutions',
+  'operator/src/kube/leader.test',
+  'sidecar/src/store/redis/simulation',
+  'test/simulation/',
+  'test/hostile/',
+  'test/integration/gemini',
+]
 /** They judge by when things happened: nothing else may run meanwhile, a control plane included. */
 const TIMED = [
   'test/chaos/',
@@ -29,9 +43,23 @@ const TIMED = [
 ]
 /** It measures. */
 const SCALE = ['test/scale/']
-/** Of those on a real control plane, the ones that mostly wait for something to happen, the longest first; and all others. */
-const WAITING = ['test/operator/idle', 'test/delivery/', 'test/operator/leaders', 'test/kube/', 'test/cluster/']
-const WORKING = ['test/e2e/', 'test/operator/', 'test/admission/', 'test/charts/', 'test/crd/']
+/** It waits for two minutes, on a control plane of its own, beside those that need no quiet. */
+const IDLE = ['test/operator/idle']
+/** On a real control plane, the longest first. Many of them wait for something to happen most of their time. */
+const ON_CLUSTER = [
+  'test/e2e/',
+  'test/operator/objects',
+  'test/kube/',
+  'test/delivery/',
+  'test/operator/',
+  'test/charts/installed',
+  'test/cluster/',
+  'test/admission/',
+  'test/crd/',
+  'test/charts/',
+]
+const AT_ONCE = 2
+const ON_CLUSTER_AT_ONCE = 3
 const NEED_REDIS = [
   'sidecar/src/store/redis',
   'test/chaos',
@@ -60,6 +88,9 @@ interface Counts {
   skipped: number
 }
 
+// What one process has compiled, the next need not.
+process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../node_modules/.cache/compiled')
+
 const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
 const durations: { readonly file: string; readonly ms: number }[] = []
 const wanted = process.argv.slice(2)
@@ -69,23 +100,27 @@ const isNeeded = (by: readonly string[]): boolean =>
 if (isNeeded(NEED_REDIS)) redisProgram()
 if (isNeeded(NEED_PYTHON)) pythonWithSdks()
 const isWanted = (file: string): boolean => wanted.length === 0 || wanted.some((part) => file.includes(part))
-const unit = globSync(UNIT).filter(isWanted).toSorted()
-const spanning = globSync(SPANNING, { exclude: (name) => name === 'node_modules' })
+const files = globSync([...UNIT, ...SPANNING], { exclude: (name) => name === 'node_modules' })
   .filter(isWanted)
   .toSorted()
-if (unit.length > 0) await runFiles(unit, 2)
-const pick = (starts: readonly string[], files: readonly string[]): readonly string[] =>
-  starts.flatMap((start) => files.filter((file) => file.startsWith(start)))
-const timed = pick(TIMED, spanning)
-const scale = pick(SCALE, spanning)
-const waiting = pick(WAITING, spanning)
-const working = pick(WORKING, spanning).filter((file) => !waiting.includes(file))
-const others = spanning.filter((file) => ![...timed, ...scale, ...waiting, ...working].includes(file))
-await runLanes([timed])
-if (others.length > 0) await runFiles(others, 2)
-const endCluster = await shareCluster([...scale, ...waiting, ...working])
-await runLanes([scale])
-await runLanes([working, waiting])
+const pick = (starts: readonly string[], among: readonly string[]): readonly string[] => [
+  ...new Set(starts.flatMap((start) => among.filter((file) => file.startsWith(start)))),
+]
+const without = (some: readonly string[], ...others: readonly (readonly string[])[]): readonly string[] =>
+  some.filter((file) => !others.some((list) => list.includes(file)))
+const timed = pick(TIMED, files)
+const idle = pick(IDLE, files)
+const scale = pick(SCALE, files)
+const onCluster = without(pick(ON_CLUSTER, files), idle)
+const longest = pick(LONGEST, files)
+const others = without(files, timed, idle, scale, onCluster, longest)
+await bundlePrograms()
+await buildPrograms(files)
+await Promise.all([runFiles([...longest, ...others], AT_ONCE), runFiles(idle, 1)])
+await runTimed(timed)
+const endCluster = await shareCluster([...scale, ...onCluster])
+await runFiles(scale, 1)
+await runFiles(onCluster, ON_CLUSTER_AT_ONCE)
 await endCluster()
 const slowest = durations.toSorted((one, other) => other.ms - one.ms).slice(0, SLOWEST)
 if (wanted.length === 0) for (const { file, ms } of slowest) console.log(`${(ms / 1_000).toFixed(0).padStart(5)} s  ${file}`)
@@ -93,15 +128,25 @@ if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
 console.log(`${counts.passed} passed, ${counts.failed} failed`)
 process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0)
 
-async function runLanes(those: readonly (readonly string[])[]): Promise<void> {
-  await Promise.all(those.filter((files) => files.length > 0).map((files) => runFiles(files, 1)))
+/** One after the other; while one of them only waits, and says so, the next begins. */
+async function runTimed(those: readonly string[]): Promise<void> {
+  const begun: Promise<void>[] = []
+  for (const file of those) {
+    const waits = Promise.withResolvers<void>()
+    const over = runFiles([file], 1, (output) => output.includes(ONLY_WAITS) && waits.resolve())
+    begun.push(over)
+    await Promise.race([over, waits.promise])
+  }
+  await Promise.all(begun)
 }
 
-function runFiles(files: readonly string[], concurrency: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stream = run({ files: [...files], concurrency, timeout: FILE_TIMEOUT_MS, execArgv: ['--disable-warning=ExperimentalWarning'] })
+async function runFiles(those: readonly string[], concurrency: number, heard?: (output: string) => void): Promise<void> {
+  if (those.length === 0) return
+  await new Promise<void>((resolve, reject) => {
+    const stream = run({ files: [...those], concurrency, timeout: FILE_TIMEOUT_MS, execArgv: ['--disable-warning=ExperimentalWarning'] })
+    if (heard !== undefined) stream.on('test:stdout', ({ message }) => heard(message))
     stream.on('test:pass', ({ details, skip, name }) => {
-      if (details.type === 'suite' || isFile(name, files)) return
+      if (details.type === 'suite' || isFile(name, those)) return
       if (skip === undefined || skip === false) counts.passed += 1
       else counts.skipped += 1
     })
@@ -118,6 +163,6 @@ function runFiles(files: readonly string[], concurrency: number): Promise<void> 
 }
 
 /** A file that holds no test is reported as one. */
-function isFile(name: string, files: readonly string[]): boolean {
-  return files.some((file) => name.endsWith(file))
+function isFile(name: string, those: readonly string[]): boolean {
+  return those.some((file) => name.endsWith(file))
 }

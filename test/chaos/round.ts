@@ -44,6 +44,8 @@ export interface RoundOptions {
   readonly mode: Mode
   /** How long things go wrong; what follows takes up to two minutes. */
   readonly faultMs: number
+  /** Called when nothing goes wrong any more, and all that is left is to wait for holds to expire. */
+  readonly onQuiet?: () => void
 }
 
 export interface Round {
@@ -55,7 +57,7 @@ export interface Round {
   readonly answered: number
 }
 
-export async function playRound({ program, seed, mode, faultMs }: RoundOptions): Promise<Round> {
+export async function playRound({ program, seed, mode, faultMs, onQuiet }: RoundOptions): Promise<Round> {
   const cleanups: (() => Promise<void>)[] = []
   try {
     const provider = await startProvider()
@@ -87,6 +89,7 @@ export async function playRound({ program, seed, mode, faultMs }: RoundOptions):
     await traffic.stop()
     await provider.settled()
     const quietFrom = Date.now()
+    onQuiet?.()
     const restless = await untilQuiet(sidecars)
     const spells = await watch.stop()
 

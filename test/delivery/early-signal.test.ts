@@ -7,17 +7,15 @@ import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { test } from 'node:test'
-
-const PROGRAM = fileURLToPath(new URL('../../sidecar/src/main.ts', import.meta.url))
+import { SIDECAR_MAIN } from '../support/programs.ts'
 
 test('a sidecar that looks for its store ends at once when it is told to, as one that serves does', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'farebox-early-'))
   // It takes calls and answers none.
   const store = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1')
   await once(store, 'listening')
-  const sidecar = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM], {
+  const sidecar = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SIDECAR_MAIN], {
     env: {
       FAREBOX_CONFIG: join(folder, 'config.json'),
       FAREBOX_DATA: folder,

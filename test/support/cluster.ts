@@ -12,7 +12,7 @@ import { startCluster } from '../cluster/control-plane.ts'
 import type { ClusterOptions } from '../cluster/control-plane.ts'
 import { wantsKind } from '../cluster/kind.ts'
 import { NodeImpossible, NodeMissing } from '../cluster/node.ts'
-import { findPrograms, HELM, NODE_PROGRAMS, ProgramsMissing } from '../cluster/programs.ts'
+import { CONTROL_PLANE, findPrograms, HELM, NODE_PROGRAMS, ProgramsMissing } from '../cluster/programs.ts'
 import { PackagesMissing } from '../cluster/system-packages.ts'
 import { waitFor } from '../cluster/wait-for.ts'
 
@@ -68,33 +68,38 @@ export async function ownCluster(options: Omit<ClusterOptions, 'standing'> = {})
   }
 }
 
-/**
- * For who runs many files: builds what those need before any of them is timed, starts the control plane that they share, and
- * gives how to end it. Does nothing for files that need none.
- */
-export async function shareCluster(files: readonly string[]): Promise<() => Promise<void>> {
-  const texts = files.map((file) => readFileSync(file, 'utf8')).filter((text) => /support\/cluster[.]ts|cluster\/programs[.]ts/.test(text))
-  if (texts.length === 0) return () => Promise.resolve()
-  const isShared = !wantsKind() && texts.some((text) => text.includes('support/cluster.ts'))
-  const cluster = isShared ? await ownCluster() : null
-  process.env[SHARED] = cluster?.folder ?? NONE
+/** For who runs many files: builds what those need of programs, before any of them is timed. */
+export async function buildPrograms(files: readonly string[]): Promise<void> {
+  const texts = textsOf(files)
+  if (texts.length === 0) return
   const canHaveNode = wantsKind() || (process.platform === 'linux' && process.getuid?.() === 0)
   const wantsNode = canHaveNode && texts.some((text) => text.includes('node: true'))
   const wantsHelm = wantsNode || texts.some((text) => text.includes('helm'))
-  const more = [...(wantsHelm ? Object.values(HELM) : []), ...(wantsNode && !wantsKind() ? NODE_PROGRAMS : [])]
-  try {
-    await findPrograms(more, console.log)
-  } catch (error) {
-    // Files that need what is missing say so themselves.
-    if (!(error instanceof ProgramsMissing)) {
-      await cluster?.stop()
-      throw error
+  for (const names of [
+    wantsKind() ? [] : CONTROL_PLANE,
+    [...(wantsHelm ? Object.values(HELM) : []), ...(wantsNode && !wantsKind() ? NODE_PROGRAMS : [])],
+  ]) {
+    try {
+      await findPrograms(names, console.log)
+    } catch (error) {
+      if (!(error instanceof ProgramsMissing)) throw error // files that need what is missing say so themselves
     }
   }
+}
+
+/** Starts the control plane that these files share, if any does, and gives how to end it. */
+export async function shareCluster(files: readonly string[]): Promise<() => Promise<void>> {
+  const isShared = !wantsKind() && textsOf(files).some((text) => text.includes('support/cluster.ts'))
+  const cluster = isShared ? await ownCluster() : null
+  process.env[SHARED] = cluster?.folder ?? NONE
   return async () => {
     delete process.env[SHARED]
     await cluster?.stop()
   }
+}
+
+function textsOf(files: readonly string[]): readonly string[] {
+  return files.map((file) => readFileSync(file, 'utf8')).filter((text) => /support\/cluster[.]ts|cluster\/programs[.]ts/.test(text))
 }
 
 /** Makes a namespace `PREFIX-xxxxxx`, deletes it when the test is over (which takes the cluster 5 s; nobody waits), and gives its name. */

@@ -11,9 +11,9 @@ import { fileURLToPath } from 'node:url'
 import { TOKEN_AUDIENCE } from '@farebox/crds/cluster.ts'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
+import { OPERATOR_MAIN } from './programs.ts'
 import { freePorts } from './sidecar.ts'
 
-const MAIN = fileURLToPath(new URL('../../operator/src/main.ts', import.meta.url))
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 export const OPERATOR_NAMESPACE = 'farebox'
 const SERVICE_ACCOUNT = 'farebox-operator'
@@ -134,7 +134,7 @@ export async function startOperator(cluster: Cluster, installation: Installation
   }
   if (isAsked) await ask()
   let log = ''
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN], {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', OPERATOR_MAIN], {
     env: environment,
     stdio: ['ignore', 'ignore', 'pipe'],
   })

@@ -8,15 +8,14 @@ import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { CONFIG_KEYS, PATHS, SIDECAR_CONTAINER } from '@farebox/crds/cluster.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import OpenAI from 'openai'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
+import { SIDECAR_MAIN } from './programs.ts'
 import { freePorts } from './sidecar.ts'
 
-const MAIN = fileURLToPath(new URL('../../sidecar/src/main.ts', import.meta.url))
 const LOG_KEPT = 2 * 1_048_576
 
 export interface Container {
@@ -125,7 +124,7 @@ export async function startPodSidecar(cluster: Cluster, pod: Pod, environment: R
   })
   await mount()
   let log = ''
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN], {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SIDECAR_MAIN], {
     env: {
       ...process.env,
       ...Object.fromEntries(values),

@@ -8,14 +8,13 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { fileURLToPath } from 'node:url'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Standing } from '@farebox/sidecar/core/standing.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import OpenAI from 'openai'
+import { SIDECAR_MAIN } from './programs.ts'
 
-const MAIN = fileURLToPath(new URL('../../sidecar/src/main.ts', import.meta.url))
 const READY_WITHIN_MS = 20_000
 /** A test must not wait for the client's own ten minutes. */
 const ANSWER_WITHIN_MS = 60_000
@@ -72,7 +71,7 @@ export async function startSidecar(config: SidecarConfig, options: SidecarOption
     renameSync(`${configFile}.new`, configFile)
   }
   const start = async (): Promise<void> => {
-    const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN], {
+    const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SIDECAR_MAIN], {
       env: {
         ...process.env,
         FAREBOX_CONFIG: configFile,

@@ -264,39 +264,44 @@ function begun(id: 'A' | 'B', nowMs: number): Conversation {
 /** Everything that can be read, of both. */
 export async function compareAll(store: BudgetStore, model: ModelStore, nowMs: number): Promise<void> {
   const accounts = ['c:A:1', 'c:B:1', 'u', 'w']
-  for (const id of ['A', 'B']) {
-    const query = { conversation: id, accounts, nowMs }
-    assert.deepEqual(await store.read(query), model.read(query))
-  }
   const digests = ['d2', 'd1', 'd0']
-  assert.equal(await store.findByChain(digests, nowMs), model.findByChain(digests))
-  assert.deepEqual(await store.listConversations({ limit: 5, nowMs }), model.listConversations({ limit: 5, nowMs }))
-  const ledger = await store.readLedger({ afterSequence: 0, limit: 1_000 })
-  assert.deepEqual(
-    ledger.map(({ sequence: _sequence, ...entry }) => entry),
-    model.books.ledger,
-  )
-  for (const tier of ['pro', 'basic']) {
-    const query = { tier, fromDay: '2026-11-20', toDay: '2026-11-30' }
-    assert.deepEqual(await store.readOutcomes(query), model.readOutcomes(query))
-    assert.deepEqual(await store.readTotals(query), model.readTotals(query))
-    const users = { tier, fromDay: '2026-11-24', toDay: '2026-11-24', timesMedian: 2, atLeast: [1n, 30n], limit: 3 }
-    assert.deepEqual(await store.readUsers(users), model.readUsers(users))
-  }
-  for (const tiers of [['pro'], ['basic', 'pro', 'pro']]) {
-    const query = { tiers, quietSinceMs: START_MS + HOUR_MS / 2, limit: 5, nowMs }
-    assert.deepEqual(await store.listQuiet(query), model.listQuiet(query))
-  }
-  for (const user of ['ann', 'cem']) {
-    // Some of them in turn: all of them after each batch would take most of the time.
-    const turn = Math.floor(nowMs / 1_000)
-    for (const words of [ASKED[turn % ASKED.length] ?? '', ASKED[(turn + 3) % ASKED.length] ?? '']) {
-      const query = { user, query: words, limit: 2, nowMs }
-      const page = await store.searchMemory(query)
-      assert.deepEqual(page, model.searchMemory(query))
-      if (page.next === null) continue
-      const next = { ...query, cursor: page.next }
-      assert.deepEqual(await store.searchMemory(next), model.searchMemory(next))
-    }
-  }
+  const days = { fromDay: '2026-11-20', toDay: '2026-11-30' }
+  const users = { fromDay: '2026-11-24', toDay: '2026-11-24', timesMedian: 2, atLeast: [1n, 30n], limit: 3 }
+  const quiet = { quietSinceMs: START_MS + HOUR_MS / 2, limit: 5, nowMs }
+  const ledger = store.readLedger({ afterSequence: 0, limit: 1_000 })
+  // Some of them in turn: all of them after each batch would take most of the time.
+  const turn = Math.floor(nowMs / 1_000)
+  const words = [ASKED[turn % ASKED.length] ?? '', ASKED[(turn + 3) % ASKED.length] ?? '']
+  // Asked for at the same time, so that what is sent is sent together.
+  await Promise.all([
+    ...['A', 'B'].map((conversation) => ({ conversation, accounts, nowMs })).map((query) => agree(store.read(query), model.read(query))),
+    agree(store.findByChain(digests, nowMs), model.findByChain(digests)),
+    agree(store.listConversations({ limit: 5, nowMs }), model.listConversations({ limit: 5, nowMs })),
+    agree(
+      ledger.then((entries) => entries.map(({ sequence: _sequence, ...entry }) => entry)),
+      model.books.ledger,
+    ),
+    ...['pro', 'basic'].flatMap((tier) => [
+      agree(store.readOutcomes({ ...days, tier }), model.readOutcomes({ ...days, tier })),
+      agree(store.readTotals({ ...days, tier }), model.readTotals({ ...days, tier })),
+      agree(store.readUsers({ ...users, tier }), model.readUsers({ ...users, tier })),
+    ]),
+    ...[['pro'], ['basic', 'pro', 'pro']].map((tiers) => agree(store.listQuiet({ ...quiet, tiers }), model.listQuiet({ ...quiet, tiers }))),
+    ...['ann', 'cem'].flatMap((user) =>
+      words.map(async (asked) => {
+        const query = { user, query: asked, limit: 2, nowMs }
+        const { next } = await agree(store.searchMemory(query), model.searchMemory(query))
+        if (next === null) return
+        const further = { ...query, cursor: next }
+        await agree(store.searchMemory(further), model.searchMemory(further))
+      }),
+    ),
+  ])
+}
+
+/** The answer, which must be what the model says. */
+async function agree<Answer>(answer: Promise<Answer>, expected: Answer): Promise<Answer> {
+  const given = await answer
+  assert.deepEqual(given, expected)
+  return given
 }
