@@ -1,20 +1,17 @@
 /** `farebox ledger` on a real sidecar: what it exports, and that it finds a balance that somebody has changed. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { MODEL } from '../support/burst.ts'
+import { farebox } from '../support/farebox.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
-const CLI = fileURLToPath(new URL('../../operator/src/cli/main.ts', import.meta.url))
 const CONVERSATIONS = 3
 const TURNS = 2
 
@@ -80,15 +77,3 @@ describe('the ledger of a sidecar that answered a few turns', () => {
     assert.match(stdout, /1 balances? (is|are) not what/)
   })
 })
-
-async function farebox(
-  ...words: readonly string[]
-): Promise<{ readonly stdout: string; readonly stderr: string; readonly code: number | null }> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
-  let stdout = ''
-  let stderr = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
-  await once(child, 'close')
-  return { stdout, stderr, code: child.exitCode }
-}

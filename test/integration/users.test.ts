@@ -1,10 +1,7 @@
 /** Users of a tier, through a real sidecar: who is heavy, who belongs on the next tier and is told so once, and what `farebox top` shows of it. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { LedgerPageSchema } from '@farebox/crds/ledger-page.ts'
 import type { SidecarStatus, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
 import { UsersPageSchema } from '@farebox/crds/users-page.ts'
@@ -12,6 +9,7 @@ import type { UsersPage } from '@farebox/crds/users-page.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
+import { farebox } from '../support/farebox.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
@@ -20,7 +18,6 @@ import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Said, Talk } from '../support/talk.ts'
 
-const CLI = fileURLToPath(new URL('../../operator/src/cli/main.ts', import.meta.url))
 const SOON_MS = 20_000
 const OFFER = 'You use this enough for Max.'
 const DAY = { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } as const
@@ -242,15 +239,3 @@ test('a new period begins anew: the list is empty, and the user is told again', 
     await sidecar.close()
   }
 })
-
-async function farebox(
-  ...words: readonly string[]
-): Promise<{ readonly stdout: string; readonly stderr: string; readonly code: number | null }> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
-  let stdout = ''
-  let stderr = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
-  await once(child, 'close')
-  return { stdout, stderr, code: child.exitCode }
-}

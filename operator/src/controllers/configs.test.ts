@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
-import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
-import { connectKube } from '../kube/client.ts'
-import { CONFIG_MAPS, CONVERSATION_BUDGETS, NAMESPACES, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
+import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
+import { CONFIG_MAPS, PRICE_BOOKS } from '../kube/resources.ts'
 import { createLog } from '../telemetry/log.ts'
-import { Cluster } from './cluster.ts'
+import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
+import { putDesk, putTier, stageCluster } from './testing.ts'
 
 const CONFIG_MAP = 'farebox-config-desk'
 
@@ -20,33 +20,10 @@ interface Stage {
 }
 
 async function stage(context: TestContext): Promise<Stage> {
-  const server = new FakeApiServer()
-  await server.start()
-  const kube = await connectKube({ kubeconfig: server.kubeconfig })
-  const cluster = new Cluster({
-    kube,
-    namespace: 'farebox',
-    tlsSecret: 'tls',
-    storeSecret: 'store',
-    webhookName: 'farebox',
-    onChange: () => undefined,
-    onProblem: ({ error }) => assert.fail(String(error)),
+  const { server, kube, cluster } = await stageCluster(context, (empty) => {
+    putTier(empty, 'pro')
+    putDesk(empty, 'shop')
   })
-  context.after(async () => {
-    await cluster.stop()
-    await kube.close()
-    await server.end()
-  })
-  server.put(NAMESPACES, 'shop')
-  server.put(PRICING_TIERS, 'pro', {
-    fields: {
-      spec: { displayName: 'Pro', pricing: { model: 'PerConversation', price: '1.00' }, unitEconomics: { targetGrossMarginPercent: 70 } },
-    },
-  })
-  const spec = { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' } }
-  server.put(CONVERSATION_BUDGETS, 'desk', { namespace: 'shop', fields: { spec } })
-  cluster.start()
-  await cluster.synced()
   const outcomes: string[] = []
   let nowMs = 1_000
   const configs = new Configs({

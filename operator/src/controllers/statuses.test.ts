@@ -2,17 +2,17 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
-import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
+import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { reportOf, totalsOf } from '../core/testing.ts'
 import { ReportBook } from '../delivery/report-book.ts'
-import { connectKube } from '../kube/client.ts'
-import { CONVERSATION_BUDGETS, NAMESPACES, PODS, PRICING_TIERS } from '../kube/resources.ts'
+import { PODS } from '../kube/resources.ts'
 import type { StatusTarget, StatusValue } from '../kube/status-writer.ts'
 import { StatusTooLargeError } from '../kube/status-writer.ts'
 import { createLog } from '../telemetry/log.ts'
-import { Cluster } from './cluster.ts'
+import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
 import { Statuses } from './statuses.ts'
+import { putDesk, putTier, stageCluster } from './testing.ts'
 
 const NOW = Date.UTC(2026, 10, 24, 12)
 const today = { turns: 2, spent: '0.50', users: 1 }
@@ -31,41 +31,17 @@ interface Stage {
 
 /** Two namespaces with a budget each, in which the pods `a` and `z` run. */
 async function stage(context: TestContext): Promise<Stage> {
-  const server = new FakeApiServer()
-  await server.start()
-  const kube = await connectKube({ kubeconfig: server.kubeconfig })
-  const cluster = new Cluster({
-    kube,
-    namespace: 'farebox',
-    tlsSecret: 'tls',
-    storeSecret: 'store',
-    webhookName: 'farebox',
-    onChange: () => undefined,
-    onProblem: ({ error }) => assert.fail(String(error)),
+  const { server, kube, cluster } = await stageCluster(context, (empty) => {
+    putTier(empty, 'pro')
+    for (const [namespace, pod] of [
+      ['support', 'a'],
+      ['sales', 'z'],
+    ] as const) {
+      putDesk(empty, namespace)
+      const annotations = { [ANNOTATIONS.injectionHash]: 'x' }
+      empty.put(PODS, pod, { namespace, fields: { metadata: { name: pod, namespace, uid: pod, labels: { app: 'desk' }, annotations } } })
+    }
   })
-  context.after(async () => {
-    await cluster.stop()
-    await kube.close()
-    await server.end()
-  })
-  const terms = {
-    displayName: 'Pro',
-    pricing: { model: 'PerConversation', price: '1.00' },
-    unitEconomics: { targetGrossMarginPercent: 70 },
-  }
-  server.put(PRICING_TIERS, 'pro', { fields: { spec: terms } })
-  for (const [namespace, pod] of [
-    ['support', 'a'],
-    ['sales', 'z'],
-  ] as const) {
-    server.put(NAMESPACES, namespace)
-    const spec = { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' } }
-    server.put(CONVERSATION_BUDGETS, 'desk', { namespace, fields: { spec } })
-    const annotations = { [ANNOTATIONS.injectionHash]: 'x' }
-    server.put(PODS, pod, { namespace, fields: { metadata: { name: pod, namespace, uid: pod, labels: { app: 'desk' }, annotations } } })
-  }
-  cluster.start()
-  await cluster.synced()
   const parts = { cluster, client: kube, trust: () => null, hasStore: true, log: createLog('silent'), onOutcome: () => undefined }
   const configs = new Configs({ ...parts, nowMs: () => NOW, steadyMs: () => 0 })
   await configs.reconcile()
