@@ -21,8 +21,6 @@ const LONGEST = [
   'sidecar/src/store/redis/redis.test',
   'test/long/',
   'test/sdk/',
-  'test/integration/resolutions',
-  'operator/src/kube/leader.test',
   'sidecar/src/store/redis/simulation',
   'test/simulation/',
   'test/hostile/',
@@ -43,8 +41,8 @@ const TIMED = [
 ]
 /** It measures. */
 const SCALE = ['test/scale/']
-/** It waits for two minutes, on a control plane of its own, beside those that need no quiet. */
-const IDLE = ['test/operator/idle']
+/** They need no quiet either, and wait most of their time: one of them at a time runs beside two others. The first has a control plane of its own. */
+const PATIENT = ['test/operator/idle', 'operator/src/kube/leader.test', 'test/integration/resolutions', 'sidecar/src/proxy/claims']
 /** On a real control plane, the longest first. Many of them wait for something to happen most of their time. */
 const ON_CLUSTER = [
   'test/e2e/',
@@ -109,14 +107,14 @@ const pick = (starts: readonly string[], among: readonly string[]): readonly str
 const without = (some: readonly string[], ...others: readonly (readonly string[])[]): readonly string[] =>
   some.filter((file) => !others.some((list) => list.includes(file)))
 const timed = pick(TIMED, files)
-const idle = pick(IDLE, files)
+const patient = pick(PATIENT, files)
 const scale = pick(SCALE, files)
-const onCluster = without(pick(ON_CLUSTER, files), idle)
+const onCluster = without(pick(ON_CLUSTER, files), patient)
 const longest = pick(LONGEST, files)
-const others = without(files, timed, idle, scale, onCluster, longest)
+const others = without(files, timed, patient, scale, onCluster, longest)
 await bundlePrograms()
 await buildPrograms(files)
-await Promise.all([runFiles([...longest, ...others], AT_ONCE), runFiles(idle, 1)])
+await Promise.all([runFiles([...longest, ...others], AT_ONCE), runFiles(patient, 1)])
 await runTimed(timed)
 const endCluster = await shareCluster([...scale, ...onCluster])
 await runFiles(scale, 1)
