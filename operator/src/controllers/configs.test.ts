@@ -7,7 +7,7 @@ import { CONFIG_MAPS, PRICE_BOOKS } from '../kube/resources.ts'
 import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
-import { putDesk, putTier, stageCluster } from './testing.ts'
+import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 
 const CONFIG_MAP = 'farebox-config-desk'
 

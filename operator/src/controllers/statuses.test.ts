@@ -12,7 +12,7 @@ import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
 import { Statuses } from './statuses.ts'
-import { putDesk, putTier, stageCluster } from './testing.ts'
+import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 
 const NOW = Date.UTC(2026, 10, 24, 12)
 const today = { turns: 2, spent: '0.50', users: 1 }

@@ -1,10 +1,10 @@
 /** A cluster for tests of controllers: caches of an API server that is a stand-in, in which a test puts what is there at the start. */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
-import { connectKube } from '../kube/client.ts'
-import { CONVERSATION_BUDGETS, NAMESPACES, PRICING_TIERS } from '../kube/resources.ts'
-import { Cluster } from './cluster.ts'
+import { FakeApiServer } from './fake-api-server.ts'
+import { connectKube } from '@farebox/operator/kube/client.ts'
+import { CONVERSATION_BUDGETS, NAMESPACES, PRICING_TIERS } from '@farebox/operator/kube/resources.ts'
+import { Cluster } from '@farebox/operator/controllers/cluster.ts'
 
 export interface ClusterStage {
   readonly server: FakeApiServer
