@@ -213,7 +213,11 @@ function bookViolations(books: {
   for (const { call, cost } of mustBeCovered.toSorted((a, b) => ascending(b.cost, a.cost))) {
     const index = left.findIndex((entered) => entered >= cost)
     if (index >= 0) left.splice(index, 1)
-    else violations.push(`${told(call)} was billed ${formatUsd(cost)}, and what is left in the ledger does not cover it`)
+    else
+      violations.push(
+        `${told(call)} was billed ${formatUsd(cost)}, and what is left in the ledger does not cover it: ` +
+          `of ${charged.length} charges for ${lines.length} lines of the bill, ${left.length === 0 ? 'none' : left.map((entered) => formatUsd(entered)).join(', ')}`,
+      )
   }
   // A client that left early may have left before its call reached the provider, which its sidecar cannot know.
   const billed = new Set(lines.map(({ call }) => call.id))

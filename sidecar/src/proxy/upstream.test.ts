@@ -574,7 +574,10 @@ describe('connections', () => {
       ends.map(({ failure, body }) => failure?.kind ?? body.toString()),
       ['/0', '/1', 'cut', '/3', '/4', '', '/6', '/8', '/9', '/10', '/11'],
     )
-    assert.deepEqual(order, ['/0', '/1', '/2', '/3', '/4', '/5', '/6', '/8', '/9', '/10', '/11'])
+    // Two are out at a time, on two connections: one of them may overtake the other on its way, above all where that had to connect.
+    const begunAs = ['/0', '/1', '/2', '/3', '/4', '/5', '/6', '/8', '/9', '/10', '/11']
+    assert.deepEqual(order.toSorted(), begunAs.toSorted())
+    for (const [place, path] of order.entries()) assert.ok(Math.abs(place - begunAs.indexOf(path)) <= 1, `${path} came as number ${place}`)
     assert.equal(most, 2)
     assert.equal(begun[7]?.seen.isOver, false)
   })
