@@ -29,6 +29,8 @@ export interface Exchange {
   readonly outgoing: ServerResponse
   readonly requestId: string
   readonly startedAtMs: number
+  /** How long the process had run then: of how long things take, that alone tells. `startedAtMs` is of a clock that is put right now and then. */
+  readonly startedUptimeMs: number
 }
 
 /** An exchange whose request was read. */

@@ -138,7 +138,8 @@ class Call {
   #draining = false
   #isSent = false
   readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
-  readonly #sentAtMs: number
+  /** How long the process had run then. */
+  readonly #sentUptimeMs: number
 
   constructor(admitted: Admitted, options: CallOptions, resolve: (end: CallEnd) => void) {
     this.#admitted = admitted
@@ -146,7 +147,7 @@ class Call {
     this.#served = servedBy(admitted)
     this.#options = options
     this.#resolve = resolve
-    this.#sentAtMs = admitted.turn.gateway.nowMs()
+    this.#sentUptimeMs = performance.now()
   }
 
   start(): void {
@@ -182,9 +183,9 @@ class Call {
   }
 
   #onHead(statusCode: number, rawHeaders: readonly string[]): void {
-    const { gateway, startedAtMs, terms } = this.#turn
+    const { gateway, startedUptimeMs, terms } = this.#turn
     const { heldKey } = this.#served
-    gateway.metrics.headSeconds.observe([terms.contract.tier], (gateway.nowMs() - startedAtMs) / 1000)
+    gateway.metrics.headSeconds.observe([terms.contract.tier], (performance.now() - startedUptimeMs) / 1000)
     if (statusCode < 200 || statusCode >= 300) {
       this.#reading = {
         kind: 'error',
@@ -358,7 +359,7 @@ class Call {
     const { plan, granted, outputTokens } = this.#admitted
     const stream = this.#reading?.kind === 'stream' ? this.#reading.stream : null
     const facts = stream?.facts ?? null
-    const seconds = (this.#turn.gateway.nowMs() - this.#sentAtMs) / 1000
+    const seconds = (performance.now() - this.#sentUptimeMs) / 1000
     const seen = this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0)
     // A model that reasons bills what it does not show; so does an answer of which nothing has come yet.
     const isHidden = plan.priced.capabilities.reasoning || seen === 0

@@ -20,7 +20,7 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
     else if (end.facts?.usageClamped === true) metrics.doubts.add(['clamped'])
   } else metrics.partial.add(['estimated'])
   metrics.turns.add([tier, end.status])
-  metrics.turnSeconds.observe([tier], (gateway.nowMs() - turn.startedAtMs) / 1000)
+  metrics.turnSeconds.observe([tier], (performance.now() - turn.startedUptimeMs) / 1000)
   gateway.log.debug(
     {
       requestId: turn.requestId,

@@ -45,6 +45,7 @@ export function createDataPlane(gateway: Gateway): Server {
 async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const requestId = `fb-${gateway.newId()}`
   const startedAtMs = gateway.nowMs()
+  const startedUptimeMs = performance.now()
   const asked = { gateway, outgoing, requestId, family: familyAsked(gateway.policy(), incoming.url ?? '') }
   try {
     const target = incoming.url ?? ''
@@ -72,7 +73,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     const family = familyOf(upstream.provider)
     const fullPath = providerPath(family, route.path)
     const path = family === 'google' && heldKey !== null ? withoutQueryKey(fullPath) : fullPath
-    const exchange = { gateway, policy, upstream, heldKey, family, path, incoming, outgoing, requestId, startedAtMs }
+    const exchange = { gateway, policy, upstream, heldKey, family, path, incoming, outgoing, requestId, startedAtMs, startedUptimeMs }
     const operation = operationOf(family, incoming.method ?? 'GET', path)
     switch (operation.kind) {
       case 'metered':

@@ -4,15 +4,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Link } from './link.ts'
+import { ServerTime } from './server-time.ts'
 
 const ASKED_EVERY_MS = 10_000
 
 export class ServerClock {
   readonly #stopping = new AbortController()
   #link: Link | null = null
-  /** What the server showed when this process had run for `#atMs`. Before it was asked: this machine's own time. */
-  #serverMs = Date.now()
-  #atMs = performance.now()
+  /** Before it was asked: this machine's own. */
+  readonly #time = new ServerTime(Date.now(), performance.now())
   #shownMs = 0
 
   constructor() {
@@ -23,13 +23,14 @@ export class ServerClock {
   async follow(link: Link): Promise<void> {
     const isFirst = this.#link === null
     this.#link = link
+    this.#time.forget()
     await this.#ask()
     if (isFirst) this.#shownMs = 0
   }
 
   /** Never runs backwards, once a server was asked. While it is away it goes on by how long this process runs. */
   now(): number {
-    this.#shownMs = Math.max(this.#shownMs, Math.floor(this.#serverMs + performance.now() - this.#atMs))
+    this.#shownMs = Math.max(this.#shownMs, Math.floor(this.#time.at(performance.now())))
     return this.#shownMs
   }
 
@@ -41,9 +42,7 @@ export class ServerClock {
     if (this.#link === null) return
     const sentMs = performance.now()
     const [seconds = 0, micros = 0] = (await this.#link.ask((client) => client.time())).map(Number)
-    // The answer was made about half-way.
-    this.#atMs = (sentMs + performance.now()) / 2
-    this.#serverMs = seconds * 1_000 + micros / 1_000
+    this.#time.hear({ sentMs, heardMs: performance.now(), serverMs: seconds * 1_000 + micros / 1_000 })
   }
 
   async #keepAsking(): Promise<void> {
