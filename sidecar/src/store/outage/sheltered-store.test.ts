@@ -165,6 +165,40 @@ describe('a shared store that goes away', () => {
     assert.deepEqual(await balanceOf(server.books), { spent: 1_000n, held: 0n, heldInput: 0n })
   })
 
+  test('with an allowance that is used up, a hold whose answer was lost is given back', async () => {
+    const store = await open()
+    await store.reserve(hold('before', 10n))
+    server.mode = 'mute'
+    await assert.rejects(store.reserve(hold('lost', 300n)), { code: 'away' })
+    assert.equal((await balanceOf(server.books))?.held, 310n)
+    server.mode = 'up'
+    await ready(store)
+    assert.equal((await balanceOf(server.books))?.held, 10n)
+  })
+
+  test('a hold whose answer was lost is had all the same when the store is back before anything was granted here', async () => {
+    const store = await open({
+      openBooks: (file) => {
+        const books = openEmbeddedStore({ file, nowMs: () => START_MS, writer: 'inline' })
+        const reserve: BudgetStore['reserve'] = async (step) => {
+          const answer = await books.reserve(step)
+          server.mode = 'up'
+          await ready(store)
+          return answer
+        }
+        return new Proxy(books, {
+          get: (_books, name: keyof BudgetStore) => (name === 'reserve' ? reserve : books[name].bind(books)),
+        })
+      },
+    })
+    server.mode = 'mute'
+    const { status } = await store.reserve(hold('lost', 40n))
+    assert.equal(status, 'held')
+    assert.equal((await balanceOf(server.books))?.held, 40n)
+    await store.settle(settleStep('lost', START_MS, 30n))
+    assert.deepEqual(await balanceOf(server.books), { spent: 30n, held: 0n, heldInput: 0n })
+  })
+
   test('without an allowance nothing new begins, what is under way ends, and a hold whose answer was lost is given back', async () => {
     percent = 0
     const store = await open()

@@ -131,17 +131,18 @@ export class ShelteredStore implements BudgetStore {
   }
 
   async reserve(step: ReserveStep): Promise<ReserveAnswer> {
-    const { operationId } = step.reservation
-    const answer = await this.#ask((store) => store.reserve(step), {
-      // It may have been held there, and only the answer lost: nothing is sent under that hold, unless it is granted here.
-      onLost: () =>
-        this.#isAllowed(step) || this.#keep({ kind: 'void', step: { operationId, atMs: this.#options.nowMs() }, conversation: '' }),
-    })
-    if (answer === AWAY) return this.#isBack ? await this.reserve(step) : await this.#reserveHere(step)
+    return await this.#reserve(step, false)
+  }
+
+  /** `mayBeHeld`: it was asked of the store before, and the answer was lost. */
+  async #reserve(step: ReserveStep, mayBeHeld: boolean): Promise<ReserveAnswer> {
+    let wasAsked = mayBeHeld
+    const answer = await this.#ask((store) => store.reserve(step), { onLost: () => (wasAsked = true) })
+    if (answer === AWAY) return this.#isBack ? await this.#reserve(step, wasAsked) : await this.#reserveHere(step, wasAsked)
     this.#seen(answer.snapshot)
-    if (answer.status !== 'moved' && answer.result.status === 'held')
-      this.#tail.held({ kind: 'hold', step, granted: answer.result.granted })
-    return answer
+    const given = mayBeHeld ? heldBefore(answer) : answer
+    if (given.status !== 'moved' && given.result.status === 'held') this.#tail.held({ kind: 'hold', step, granted: given.result.granted })
+    return given
   }
 
   async renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void> {
@@ -304,15 +305,19 @@ export class ShelteredStore implements BudgetStore {
     }
   }
 
-  async #reserveHere(step: ReserveStep): Promise<ReserveAnswer> {
-    if (!this.#isAllowed(step)) throw this.#away()
-    const own = this.#openOwn()
-    if (own.isFull) throw this.#away()
-    const answer = await own.reserve(step, this.#options.allowancePercent())
-    if (this.#own !== own) return await this.reserve(step) // the store came back meanwhile
+  async #reserveHere(step: ReserveStep, mayBeHeld: boolean): Promise<ReserveAnswer> {
+    const own = this.#isAllowed(step) ? this.#openOwn() : null
+    const answer = own === null || own.isFull ? null : await own.reserve(step, this.#options.allowancePercent())
+    if (own !== null && this.#own !== own) return await this.#reserve(step, mayBeHeld) // the store came back meanwhile
+    if (own !== null && answer !== null && 'result' in answer && answer.result.status === 'held') {
+      own.granted({ kind: 'hold', step, granted: answer.result.granted })
+      return answer
+    }
+    // What the store may hold all the same, nothing is sent under.
+    const { operationId } = step.reservation
+    if (mayBeHeld) this.#keep({ kind: 'void', step: { operationId, atMs: this.#options.nowMs() }, conversation: '' })
     // Nothing ends for an allowance that is used up: it is not the budget.
-    if (answer.status === 'allowanceUsedUp') throw this.#away()
-    if (answer.status !== 'moved' && answer.result.status === 'held') own.granted({ kind: 'hold', step, granted: answer.result.granted })
+    if (answer === null || answer.status === 'allowanceUsedUp') throw this.#away()
     return answer
   }
 
@@ -474,6 +479,13 @@ export class ShelteredStore implements BudgetStore {
     )
     removed.catch((error: unknown) => this.#options.onTrouble?.(new Error(`${folder} cannot be removed`, { cause: error })))
   }
+}
+
+/** Of a hold that was asked for twice, the answer that the first would have had. */
+function heldBefore(answer: ReserveAnswer): ReserveAnswer {
+  if (answer.status === 'moved' || answer.result.status !== 'exists') return answer
+  const { state, hold } = answer.result.operation
+  return state.status === 'held' ? { ...answer, status: 'held', result: { status: 'held', granted: hold } } : answer
 }
 
 const AWAY = Symbol('away')
