@@ -6,11 +6,11 @@ import { readStoreCa, readStoreFile } from '../settings.ts'
 import type { Settings } from '../settings.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { ShelteredStore } from './outage/sheltered-store.ts'
-import type { SharedStore } from './outage/sheltered-store.ts'
+import type { ServerRun, SharedStore } from './outage/sheltered-store.ts'
 import { Link } from './redis/link.ts'
 import { openBooks } from './redis/redis.ts'
 import { ServerClock } from './redis/server-clock.ts'
-import { sharedBooks, sharedKey } from './redis/shared-key.ts'
+import { runMetMs, sharedBooks, sharedKey } from './redis/shared-key.ts'
 import type { BudgetStore } from './store.ts'
 import type { StoreStanding } from './store-standing.ts'
 
@@ -81,12 +81,16 @@ async function openShared(
   const keyFile = join(dataDir, `identity-${createHash('sha256').update(namespace).digest('hex').slice(0, 16)}.key`)
   let secret = readKey(keyFile) ?? identityKey
   let books: string | null = null
+  /** Nobody had used them before this sidecar: so they lack nothing. */
+  let areNew = false
   /** Of the connection that is there, or is tried. Null: the last one could not be made. */
   let place: Place | null = null
 
   async function learnKey(link: Link): Promise<void> {
     const key = await sharedKey(link, namespace, secret ?? randomBytes(SECRET_BYTES))
-    books = await sharedBooks(link, namespace, randomBytes(BOOKS_BYTES).toString('hex'))
+    const named = await sharedBooks(link, namespace, randomBytes(BOOKS_BYTES).toString('hex'))
+    areNew = named.isNew || (areNew && books === named.name)
+    books = named.name
     if (identityKey !== null && !key.equals(identityKey) && (secret === null || !key.equals(secret))) onOtherKey()
     if (secret !== null && key.equals(secret)) return
     writeKey(keyFile, key)
@@ -129,7 +133,7 @@ async function openShared(
     place = readPlace()
     let opened = await open(place, onLost)
     let connectionsBefore = 0
-    const run = async (): Promise<string> => {
+    const run = async (): Promise<ServerRun> => {
       // Asked when it is looked for, so after it turned us away as well.
       const other = newPlace()
       if (other !== null) {
@@ -147,7 +151,7 @@ async function openShared(
       const name = await opened.link.run()
       // A write: one that takes none (full, its disk too, a replica by now) is not there yet.
       await learnKey(opened.link)
-      return name
+      return { name, knownMs: nowMs() - (await runMetMs(opened.link, namespace, name, areNew ? 0 : nowMs())) }
     }
     return {
       get store() {

@@ -12,12 +12,13 @@ import type { BudgetStore } from '../store.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { ShelteredStore } from './sheltered-store.ts'
 import { decodeStep, encodeStep } from './steps.ts'
-import type { ShelterOptions } from './sheltered-store.ts'
+import type { ServerRun, SharedStore, ShelterOptions } from './sheltered-store.ts'
 
 /** A shared store whose connection can be cut: before a step arrives, or before its answer does. */
 class Server {
   books = openBooks()
   run = 'first'
+  knownMs = Number.POSITIVE_INFINITY
   /** `deaf`: steps do not arrive; `mute`: they do, and are not answered. */
   mode: 'up' | 'deaf' | 'mute' = 'up'
   #connections = 1
@@ -30,7 +31,7 @@ class Server {
     this.run = run
     this.books = books
   }
-  get shared(): { store: BudgetStore; connections: () => number; run: () => Promise<string> } {
+  get shared(): SharedStore {
     const store = new Proxy({} as BudgetStore, {
       get:
         (_target, name: keyof BudgetStore) =>
@@ -42,9 +43,9 @@ class Server {
           return answer
         },
     })
-    const run = async (): Promise<string> => {
+    const run = async (): Promise<ServerRun> => {
       if (this.mode !== 'up') throw new StoreError('away', this.mode)
-      return this.run
+      return { name: this.run, knownMs: this.knownMs }
     }
     return { store, connections: () => this.#connections, run }
   }
@@ -197,6 +198,17 @@ describe('a shared store that goes away', () => {
     assert.equal((await balanceOf(server.books))?.held, 40n)
     await store.settle(settleStep('lost', START_MS, 30n))
     assert.deepEqual(await balanceOf(server.books), { spent: 30n, held: 0n, heldInput: 0n })
+  })
+
+  test('a sidecar that begins on a new run of the store lets the others tell that what it lacks, before it grants anything', async () => {
+    const waited: number[] = []
+    const wait = async (ms: number): Promise<void> => void waited.push(ms)
+    server.knownMs = 400
+    await open({ graceMs: 1_000, wait })
+    assert.deepEqual(waited, [600])
+    server.knownMs = 1_000
+    await open({ graceMs: 1_000, wait, folder: join(parent, 'another') })
+    assert.deepEqual(waited, [600])
   })
 
   test('without an allowance nothing new begins, what is under way ends, and a hold whose answer was lost is given back', async () => {

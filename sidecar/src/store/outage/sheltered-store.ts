@@ -6,7 +6,8 @@
  *   Ready --a step is not answered--> Away --it answers--> Replaying --nothing waits--> Ready
  *
  * A store that comes back as another run may lack the last of what it was told, by this sidecar and by others: this one tells
- * its own last steps again, and grants nothing there until the others had time to do so too.
+ * its own last steps again, and grants nothing there until the others had time to do so too. One that has just begun has nothing to
+ * tell, and waits all the same.
  */
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -27,13 +28,20 @@ import { accountsOf } from './steps.ts'
 import type { Hold, OutageStep } from './steps.ts'
 import { Tail, TAIL_MS } from './tail.ts'
 
+/** A run of the server: another one, after a restart or a failover, may lack the last of what was written. */
+export interface ServerRun {
+  readonly name: string
+  /** How long ago the first of those who share it met it. */
+  readonly knownMs: number
+}
+
 /** The store that is shared, and the connection to it. */
 export interface SharedStore {
   readonly store: BudgetStore
   /** Changes when a connection is made: the server behind it may be another run. */
   connections(): number
-  /** Names the run of the server. Rejects with `StoreError` when it does not answer, or will not do. */
-  run(): Promise<string>
+  /** Of the server. Rejects with `StoreError` when it does not answer, or will not do. */
+  run(): Promise<ServerRun>
 }
 
 export interface ShelterOptions extends ReplayerOptions {
@@ -429,11 +437,16 @@ export class ShelteredStore implements BudgetStore {
     this.#shared ??= await this.#options.connect(() => this.#lost('its connection was lost'))
     const shared = this.#shared
     const connections = shared.connections()
-    const run = await shared.run()
+    const { name: run, knownMs } = await shared.run()
+    const graceMs = this.#options.graceMs ?? GRACE_MS
+    if (this.#run === null && knownMs < graceMs) {
+      this.#turn('Replaying', 'it is a new run, and others tell it what it lacks')
+      await this.#wait(graceMs - knownMs)
+    }
     if (this.#run !== null && run !== this.#run) {
       this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
       await this.#replayer.all(shared.store, this.#tail.steps)
-      await this.#wait(this.#options.graceMs ?? GRACE_MS)
+      await this.#wait(graceMs)
     }
     // What is told from here on, another run may lack again.
     this.#run = run

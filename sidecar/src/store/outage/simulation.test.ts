@@ -15,7 +15,7 @@ import { StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import { conversationFor, START_MS } from '../test-steps.ts'
 import { ShelteredStore } from './sheltered-store.ts'
-import type { SharedStore } from './sheltered-store.ts'
+import type { ServerRun, SharedStore } from './sheltered-store.ts'
 
 const SCHEDULES = 60
 const STEPS = 80
@@ -302,9 +302,9 @@ class Schedule {
           return answer
         },
     })
-    const run = async (): Promise<string> => {
+    const run = async (): Promise<ServerRun> => {
       if (link() !== 'up') throw new StoreError('away', link())
-      return String(this.#run)
+      return { name: String(this.#run), knownMs: Number.POSITIVE_INFINITY }
     }
     return { store, connections: () => this.#connections, run }
   }

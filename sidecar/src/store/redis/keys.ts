@@ -33,6 +33,11 @@ export function identityKey(namespace: string): string {
   return `fb:${namespace}:identity`
 }
 
+/** Which run of the server those who share it have met last, and when the first of them did. */
+export function runKey(namespace: string): string {
+  return `fb:${namespace}:run`
+}
+
 /** Names the books of a namespace, so that who is told of them by several sidecars counts them once. */
 export function booksKey(namespace: string): string {
   return `fb:${namespace}:books`
