@@ -100,6 +100,8 @@ export class Link {
     }
     this.#client.on('error', (error: unknown) => {
       this.#lastError = error
+      // ioredis listens for one error of a socket; a TLS handshake that is broken off gives two, and the second would end the process.
+      if (this.#client instanceof Redis) this.#client.stream?.on('error', () => undefined)
       if (this.#isOpen) onTrouble(trouble(place, error))
     })
     const client = this.#client
