@@ -5,6 +5,7 @@ import { Redis } from 'ioredis'
 import { StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import { reserveStep, settleStep, START_MS } from '../test-steps.ts'
+import { Link } from './link.ts'
 import { openRedisStore } from './redis.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
 import type { TestServer } from '../../../../test/support/redis.ts'
@@ -133,6 +134,15 @@ if (program !== null)
       const again = await open('begun', server.url, 8)
       assert.equal((await again.settle(settleStep('o1', START_MS, 1n))).result.status, 'settled')
       await Promise.all([begun.close(), again.close()])
+    })
+
+    it('outlives two errors of one socket, as a TLS handshake that is broken off may give', async () => {
+      const link = await Link.open({ url: server.url })
+      const stream = await link.ask(async (client) => (client instanceof Redis ? client.stream : null))
+      assert.ok(stream !== null)
+      stream.emit('error', new Error('first'))
+      stream.emit('error', new Error('second'))
+      await link.close()
     })
 
     it('wants a URL that it can read', async () => {

@@ -75,6 +75,8 @@ export class Link {
         this.#connections += 1
         this.#lastError = null
       })
+      // ioredis hears one error of a socket. A TLS handshake that is broken off may give another, which would end the process.
+      connection.on('error', () => connection.stream?.on('error', ignore))
       connection.on('close', () => {
         this.#lastError ??= new Error('the connection was closed')
         if (this.#isOpen) onLost()
@@ -100,8 +102,6 @@ export class Link {
     }
     this.#client.on('error', (error: unknown) => {
       this.#lastError = error
-      // ioredis listens for one error of a socket; a TLS handshake that is broken off gives two, and the second would end the process.
-      if (this.#client instanceof Redis) this.#client.stream?.on('error', () => undefined)
       if (this.#isOpen) onTrouble(trouble(place, error))
     })
     const client = this.#client
