@@ -81,7 +81,7 @@ async function openShared(
   const keyFile = join(dataDir, `identity-${createHash('sha256').update(namespace).digest('hex').slice(0, 16)}.key`)
   let secret = readKey(keyFile) ?? identityKey
   let books: string | null = null
-  /** Nobody had used them before this sidecar: so they lack nothing. */
+  /** This sidecar has just made them, so they lack nothing: until it has met the run that they are in. */
   let areNew = false
   /** Of the connection that is there, or is tried. Null: the last one could not be made. */
   let place: Place | null = null
@@ -89,7 +89,8 @@ async function openShared(
   async function learnKey(link: Link): Promise<void> {
     const key = await sharedKey(link, namespace, secret ?? randomBytes(SECRET_BYTES))
     const named = await sharedBooks(link, namespace, randomBytes(BOOKS_BYTES).toString('hex'))
-    areNew = named.isNew || (areNew && books === named.name)
+    // Books that are new to who had some are those of a store that has lost all of them.
+    if (named.isNew && books === null) areNew = true
     books = named.name
     if (identityKey !== null && !key.equals(identityKey) && (secret === null || !key.equals(secret))) onOtherKey()
     if (secret !== null && key.equals(secret)) return
@@ -151,7 +152,9 @@ async function openShared(
       const name = await opened.link.run()
       // A write: one that takes none (full, its disk too, a replica by now) is not there yet.
       await learnKey(opened.link)
-      return { name, knownMs: nowMs() - (await runMetMs(opened.link, namespace, name, areNew ? 0 : nowMs())) }
+      const metMs = await runMetMs(opened.link, namespace, name, areNew ? 0 : nowMs())
+      areNew = false
+      return { name, knownMs: nowMs() - metMs }
     }
     return {
       get store() {

@@ -209,6 +209,9 @@ describe('a shared store that goes away', () => {
     server.knownMs = 1_000
     await open({ graceMs: 1_000, wait, folder: join(parent, 'another') })
     assert.deepEqual(waited, [600])
+    server.knownMs = -3_600_000
+    await open({ graceMs: 1_000, wait, folder: join(parent, 'third') })
+    assert.deepEqual(waited, [600, 1_000], 'a clock that was set back holds nobody up for longer')
   })
 
   test('without an allowance nothing new begins, what is under way ends, and a hold whose answer was lost is given back', async () => {

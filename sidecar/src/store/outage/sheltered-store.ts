@@ -31,7 +31,7 @@ import { Tail, TAIL_MS } from './tail.ts'
 /** A run of the server: another one, after a restart or a failover, may lack the last of what was written. */
 export interface ServerRun {
   readonly name: string
-  /** How long ago the first of those who share it met it. */
+  /** How long ago the first of those who share it met it; below zero when its clock was set back since. */
   readonly knownMs: number
 }
 
@@ -441,7 +441,7 @@ export class ShelteredStore implements BudgetStore {
     const graceMs = this.#options.graceMs ?? GRACE_MS
     if (this.#run === null && knownMs < graceMs) {
       this.#turn('Replaying', 'it is a new run, and others tell it what it lacks')
-      await this.#wait(graceMs - knownMs)
+      await this.#wait(Math.min(graceMs, graceMs - knownMs))
     }
     if (this.#run !== null && run !== this.#run) {
       this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
