@@ -1,6 +1,6 @@
 /** `farebox explain`: where a number comes from. */
 import type { Command } from 'commander'
-import { budgetKey } from '../core/compile.ts'
+import { budgetKey } from '../core/same-pods.ts'
 import { ManifestsRefused } from '../laptop/laptop.ts'
 import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
 import type { LoadedManifests } from '../laptop/loaded-manifests.ts'

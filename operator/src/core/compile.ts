@@ -11,7 +11,6 @@ import type { PriceEntry } from '@farebox/crds/price-entry.ts'
 import { createPriceList, isWhole, listersOf } from '@farebox/crds/price-list.ts'
 import type { PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
-import { familyOf } from '@farebox/crds/provider-family.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION, UpstreamSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { allowancePercent } from '@farebox/crds/store-failure.ts'
@@ -21,6 +20,8 @@ import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
+import { unknownUpstream, unpricedModel, unservedDowngrade } from './moves.ts'
+import { budgetKey, byAge, namespaceOf, olderSharing, sameSelector } from './same-pods.ts'
 import { upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
 
@@ -143,10 +144,6 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   return { configs, statuses, findings, tiers, shared }
 }
 
-export function budgetKey(budget: ConversationBudget): string {
-  return `${namespaceOf(budget)}/${budget.metadata.name}`
-}
-
 /** The tiers that a budget may use, its default first. */
 export function tiersOf(budget: ConversationBudget): readonly string[] {
   return [...new Set([budget.spec.tier.default, ...budget.spec.tier.allowed])]
@@ -236,37 +233,6 @@ function acceptedFinding(budget: ConversationBudget, contracts: SidecarConfig['c
   return { ...accepted, reason: 'DowngradeUnserved', message, field: 'spec.upstreams' }
 }
 
-/**
- * The first downgrade to an upstream that can take over from none of the others: calls are handed on in the format that they are
- * written in, and with a key that the sidecar holds, since the app's own is for the upstream that it asked.
- */
-function unservedDowngrade(
-  budget: ConversationBudget,
-  contracts: SidecarConfig['contracts'],
-): { readonly tier: string; readonly index: number; readonly why: string } | null {
-  const upstreams = upstreamsOf(budget)
-  for (const [tier, { models }] of Object.entries(contracts)) {
-    for (const [index, { to, upstream: name }] of models.downgrades.entries()) {
-      const target = upstreams.find((upstream) => upstream.name === name)
-      if (target === undefined) continue
-      const why = whyUnserved(target, to, upstreams)
-      if (why !== null) return { tier, index, why }
-    }
-  }
-  return null
-}
-
-function whyUnserved(target: DeclaredUpstream, model: string, upstreams: readonly DeclaredUpstream[]): string | null {
-  const family = familyOf(target.provider)
-  const { name, credential, deployments } = target
-  if (!upstreams.some((other) => other !== target && familyOf(other.provider) === family))
-    return `no other upstream speaks the format of "${name}"`
-  if (credential === undefined)
-    return `"${name}" must have a credential, of any value where it asks for none: the app's own key is not sent to another upstream`
-  const isDeployed = family !== 'azure' || deployments.some((deployment) => deployment.model === model || deployment.name === model)
-  return isDeployed ? null : `"${name}" must have a deployment of "${model}"`
-}
-
 /** Which Secret holds a key is nothing to a sidecar: it finds a file. */
 function upstreamOf({ baseURL, credential, ...upstream }: DeclaredUpstream): SidecarConfig['upstreams'][number] {
   return { ...upstream, baseUrl: baseURL.replace(/\/$/, ''), credential: credential === undefined ? 'Passthrough' : 'Held' }
@@ -345,102 +311,11 @@ function isListed({ provider, model }: PriceEntry): boolean {
   return CATALOGUE.models.some((listed) => listersOf(provider).includes(listed.provider) && listed.model.startsWith(prefix))
 }
 
-/** Where a tier moves to by itself must be there: else the rung could never take effect. */
-function unknownUpstream(
-  { models }: SidecarConfig['contracts'][string],
-  upstreams: readonly DeclaredUpstream[],
-): { readonly field: string; readonly upstream: string } | null {
-  const named = models.downgrades.flatMap(({ upstream }, index) =>
-    upstream === undefined ? [] : [{ field: `spec.models.downgrades[${index}].upstream`, upstream }],
-  )
-  return named.find(({ upstream }) => !upstreams.some(({ name }) => name === upstream)) ?? null
-}
-
-/** And a model that it moves to must have a price. `providers`: those that could serve it. */
-function unpricedModel(
-  { models }: SidecarConfig['contracts'][string],
-  upstreams: readonly DeclaredUpstream[],
-  prices: PriceList,
-  nowMs: number,
-): { readonly field: string; readonly model: string; readonly providers: readonly string[] } | null {
-  const all = providersOf(upstreams)
-  const named = [
-    ...models.downgrades.map(({ to, upstream }, index) => ({
-      field: `spec.models.downgrades[${index}].to`,
-      model: to,
-      providers: upstream === undefined ? all : providersOf(upstreams.filter(({ name }) => name === upstream)),
-    })),
-    ...(models.summarizer === undefined ? [] : [{ field: 'spec.models.summarizer', model: models.summarizer, providers: all }]),
-  ]
-  return named.find(({ model, providers }) => providers.every((provider) => prices.find(provider, model, nowMs) === null)) ?? null
-}
-
-function providersOf(upstreams: readonly DeclaredUpstream[]): readonly string[] {
-  return [...new Set(upstreams.map(({ provider }) => provider))]
-}
-
-/** Budgets by the pods that they select, the oldest first: it governs, even while it is not accepted. */
-function sameSelector(budgets: readonly ConversationBudget[]): readonly (readonly [ConversationBudget, ...ConversationBudget[]])[] {
-  const groups = new Map<string, [ConversationBudget, ...ConversationBudget[]]>()
-  for (const budget of budgets.toSorted(byAge)) {
-    const { matchLabels, matchExpressions } = budget.spec.selector
-    const pods = canonicalJson([
-      namespaceOf(budget),
-      matchLabels,
-      matchExpressions.map((expression) => canonicalJson(expression)).toSorted(),
-    ])
-    const group = groups.get(pods)
-    if (group === undefined) groups.set(pods, [budget])
-    else group.push(budget)
-  }
-  return [...groups.values()]
-}
-
-/** Order of budgets: of several on one pod the first governs. Objects that were never in a cluster have no age: their names decide. */
-export function byAge(a: ConversationBudget, b: ConversationBudget): number {
-  if (bornAt(a) !== bornAt(b)) return bornAt(a) < bornAt(b) ? -1 : 1
-  return budgetKey(a) < budgetKey(b) ? -1 : 1
-}
-
-function bornAt({ metadata }: ConversationBudget): string {
-  const { creationTimestamp } = metadata
-  return typeof creationTimestamp === 'string' ? creationTimestamp : ''
-}
-
-/** Of each budget the oldest one whose pods are, by the labels alone, also its own, or the other way round. Without pods no more can be told. */
-function olderSharing(budgets: readonly ConversationBudget[]): ReadonlyMap<ConversationBudget, ConversationBudget> {
-  const sharing = new Map<ConversationBudget, ConversationBudget>()
-  const seen = new Map<string, { readonly budget: ConversationBudget; readonly asked: ReadonlySet<string> }[]>()
-  for (const budget of budgets.toSorted(byAge)) {
-    const asked = new Set(conditionsAsked(budget))
-    const older = seen.get(namespaceOf(budget)) ?? []
-    seen.set(namespaceOf(budget), older)
-    const oldest = older.find((other) => isWithin(asked, other.asked) || isWithin(other.asked, asked))
-    if (oldest !== undefined) sharing.set(budget, oldest.budget)
-    older.push({ budget, asked })
-  }
-  return sharing
-}
-
-function isWithin(part: ReadonlySet<string>, whole: ReadonlySet<string>): boolean {
-  if (part.size > whole.size) return false
-  for (const condition of part) if (!whole.has(condition)) return false
-  return true
-}
-
-function conditionsAsked({ spec: { selector } }: ConversationBudget): readonly string[] {
-  return [...Object.entries(selector.matchLabels), ...selector.matchExpressions].map((condition) => canonicalJson(condition))
-}
-
 /** What is programmed stays as it is: it is only said that an older budget selects some of the same pods. */
 function sharingPods(finding: Finding, older: ConversationBudget): Finding {
   if (finding.type !== 'Programmed' || finding.status !== 'True') return finding
   const message = `${finding.message}; but ConversationBudget "${older.metadata.name}" is older and selects some of the same pods, which it governs`
   return { ...finding, reason: 'SelectorsOverlap', message, field: 'spec.selector' }
-}
-
-function namespaceOf({ metadata }: ConversationBudget): string {
-  return metadata.namespace ?? 'default'
 }
 
 function governedBy(governing: ConversationBudget): readonly Finding[] {

@@ -1,6 +1,6 @@
 /** Which budget governs a pod: of those of its namespace that select it, the oldest. The others add their limits. */
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
-import { byAge } from './compile.ts'
+import { byAge } from './same-pods.ts'
 import { matches } from './selector.ts'
 import type { Labels } from './selector.ts'
 

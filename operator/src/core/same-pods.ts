@@ -1,0 +1,64 @@
+/** Budgets that select the same pods, by what they say of them: the oldest governs. */
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { canonicalJson } from './canonical.ts'
+
+export function budgetKey(budget: ConversationBudget): string {
+  return `${namespaceOf(budget)}/${budget.metadata.name}`
+}
+
+export function namespaceOf({ metadata }: ConversationBudget): string {
+  return metadata.namespace ?? 'default'
+}
+
+/** Budgets by the pods that they select, the oldest first: it governs, even while it is not accepted. */
+export function sameSelector(budgets: readonly ConversationBudget[]): readonly (readonly [ConversationBudget, ...ConversationBudget[]])[] {
+  const groups = new Map<string, [ConversationBudget, ...ConversationBudget[]]>()
+  for (const budget of budgets.toSorted(byAge)) {
+    const { matchLabels, matchExpressions } = budget.spec.selector
+    const pods = canonicalJson([
+      namespaceOf(budget),
+      matchLabels,
+      matchExpressions.map((expression) => canonicalJson(expression)).toSorted(),
+    ])
+    const group = groups.get(pods)
+    if (group === undefined) groups.set(pods, [budget])
+    else group.push(budget)
+  }
+  return [...groups.values()]
+}
+
+/** Order of budgets: of several on one pod the first governs. Objects that were never in a cluster have no age: their names decide. */
+export function byAge(a: ConversationBudget, b: ConversationBudget): number {
+  if (bornAt(a) !== bornAt(b)) return bornAt(a) < bornAt(b) ? -1 : 1
+  return budgetKey(a) < budgetKey(b) ? -1 : 1
+}
+
+function bornAt({ metadata }: ConversationBudget): string {
+  const { creationTimestamp } = metadata
+  return typeof creationTimestamp === 'string' ? creationTimestamp : ''
+}
+
+/** Of each budget the oldest one whose pods are, by the labels alone, also its own, or the other way round. Without pods no more can be told. */
+export function olderSharing(budgets: readonly ConversationBudget[]): ReadonlyMap<ConversationBudget, ConversationBudget> {
+  const sharing = new Map<ConversationBudget, ConversationBudget>()
+  const seen = new Map<string, { readonly budget: ConversationBudget; readonly asked: ReadonlySet<string> }[]>()
+  for (const budget of budgets.toSorted(byAge)) {
+    const asked = new Set(conditionsAsked(budget))
+    const older = seen.get(namespaceOf(budget)) ?? []
+    seen.set(namespaceOf(budget), older)
+    const oldest = older.find((other) => isWithin(asked, other.asked) || isWithin(other.asked, asked))
+    if (oldest !== undefined) sharing.set(budget, oldest.budget)
+    older.push({ budget, asked })
+  }
+  return sharing
+}
+
+function isWithin(part: ReadonlySet<string>, whole: ReadonlySet<string>): boolean {
+  if (part.size > whole.size) return false
+  for (const condition of part) if (!whole.has(condition)) return false
+  return true
+}
+
+function conditionsAsked({ spec: { selector } }: ConversationBudget): readonly string[] {
+  return [...Object.entries(selector.matchLabels), ...selector.matchExpressions].map((condition) => canonicalJson(condition))
+}
