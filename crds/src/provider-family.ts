@@ -12,3 +12,14 @@ export function familyOf(provider: string): Family {
       return 'openai'
   }
 }
+
+/** Azure serves what was deployed; the others serve what they are asked for. */
+export function serves(
+  {
+    provider,
+    deployments,
+  }: { readonly provider: string; readonly deployments: readonly { readonly name: string; readonly model: string }[] },
+  model: string,
+): boolean {
+  return familyOf(provider) !== 'azure' || deployments.some((deployment) => deployment.model === model || deployment.name === model)
+}

@@ -21,7 +21,7 @@ import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 import { unknownUpstream, unpricedModel, unservedDowngrade } from './moves.ts'
-import { budgetKey, byAge, namespaceOf, olderSharing, sameSelector } from './same-pods.ts'
+import { budgetKey, namespaceOf, olderSharing, sameSelector } from './same-pods.ts'
 import { upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
 

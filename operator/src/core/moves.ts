@@ -1,7 +1,7 @@
 /** Where a tier moves calls to by itself: whether that is there, has a price, and can take a call over. */
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { PriceList } from '@farebox/crds/prices.ts'
-import { familyOf } from '@farebox/crds/provider-family.ts'
+import { familyOf, serves } from '@farebox/crds/provider-family.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
@@ -62,11 +62,10 @@ export function unservedDowngrade(
 
 function whyUnserved(target: DeclaredUpstream, model: string, upstreams: readonly DeclaredUpstream[]): string | null {
   const family = familyOf(target.provider)
-  const { name, credential, deployments } = target
+  const { name, credential } = target
   if (!upstreams.some((other) => other !== target && familyOf(other.provider) === family))
     return `no other upstream speaks the format of "${name}"`
   if (credential === undefined)
     return `"${name}" must have a credential, of any value where it asks for none: the app's own key is not sent to another upstream`
-  const isDeployed = family !== 'azure' || deployments.some((deployment) => deployment.model === model || deployment.name === model)
-  return isDeployed ? null : `"${name}" must have a deployment of "${model}"`
+  return serves(target, model) ? null : `"${name}" must have a deployment of "${model}"`
 }

@@ -4,11 +4,9 @@ import type { ConversationChange } from '../core/conversation.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
 import type { DecideInput, Decision, Plan } from '../core/plan.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { familyOf } from '@farebox/crds/provider-family.ts'
-import type { Family } from '@farebox/crds/provider-family.ts'
+import { familyOf, serves } from '@farebox/crds/provider-family.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { balancesOf } from '../core/terms.ts'
-import type { Upstream } from '@farebox/crds/sidecar-config.ts'
 import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
 import type { ReserveAnswer, ReserveStep } from '../store/store.ts'
@@ -150,15 +148,10 @@ const NO_SWAPS: ReadonlySet<string> = new Set()
  */
 function serverOf(turn: Turn, { to, upstream: name }: Downgrade): ReturnType<DecideInput['serverOf']> {
   const { upstream: own, policy, family, gateway, incoming } = turn
-  if (name === undefined || name === own.name) return serves(own, family, to) ? { provider: own.provider, upstream: null } : null
+  if (name === undefined || name === own.name) return serves(own, to) ? { provider: own.provider, upstream: null } : null
   const other = policy.config.upstreams.find((candidate) => candidate.name === name)
-  if (other === undefined || familyOf(other.provider) !== family || !serves(other, family, to)) return null
+  if (other === undefined || familyOf(other.provider) !== family || !serves(other, to)) return null
   return typeof gateway.credentials.keyFor(other, incoming.headers) === 'string' ? { provider: other.provider, upstream: other.name } : null
-}
-
-/** Azure serves what was deployed; the others serve what they are asked for. */
-function serves({ deployments }: Upstream, family: Family, model: string): boolean {
-  return family !== 'azure' || deployments.some((deployment) => deployment.model === model || deployment.name === model)
 }
 
 function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveStep {
