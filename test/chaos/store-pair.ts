@@ -13,6 +13,7 @@ import { Redis } from 'ioredis'
 import { freePorts } from '../support/sidecar.ts'
 import { startStoreProxy } from './store-proxy.ts'
 import type { StoreProxy } from './store-proxy.ts'
+import { endsWithUs } from '../support/children.ts'
 
 /** `appendfsync everysec`: what a machine had not yet written to its disk when the power went. */
 export const UNSYNCED_MS = 1_000
@@ -170,7 +171,7 @@ class Server {
       '--appendonly', 'yes', '--appendfsync', 'everysec', '--auto-aof-rewrite-percentage', '0',
       '--repl-diskless-sync', 'yes', '--repl-diskless-sync-delay', '0',
     ]
-    const child = spawn(this.#program, options, { stdio: 'ignore' })
+    const child = endsWithUs(spawn(this.#program, options, { stdio: 'ignore' }))
     this.#process = child
     // A file that it reads at its start makes it answer LOADING for a while.
     await until('the server answers', async () => {

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { TOKEN_AUDIENCE } from '@farebox/crds/cluster.ts'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
+import { endsWithUs } from './children.ts'
 import { OPERATOR_MAIN } from './programs.ts'
 import { freePorts } from './sidecar.ts'
 
@@ -142,7 +143,7 @@ export async function startOperator(cluster: Cluster, installation: Installation
     log = `${log}${chunk.toString()}`.slice(-LOG_KEPT)
   })
   const exited = once(child, 'exit')
-  process.once('exit', () => child.kill('SIGKILL'))
+  endsWithUs(child)
   const metrics = async (): Promise<string> => (await fetch(`${adminUrl}/metrics`)).text()
   const operator: Operator = {
     name,

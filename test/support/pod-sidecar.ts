@@ -13,6 +13,7 @@ import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import OpenAI from 'openai'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
+import { endsWithUs } from './children.ts'
 import { SIDECAR_MAIN } from './programs.ts'
 import { freePorts } from './sidecar.ts'
 
@@ -137,7 +138,7 @@ export async function startPodSidecar(cluster: Cluster, pod: Pod, environment: R
   child.stderr.on('data', (chunk: Buffer) => {
     log = `${log}${chunk.toString()}`.slice(-LOG_KEPT)
   })
-  process.once('exit', () => child.kill('SIGKILL'))
+  endsWithUs(child)
   const exited = once(child, 'exit')
   const url = `http://127.0.0.1:${port}`
   const adminUrl = `http://127.0.0.1:${adminPort}`

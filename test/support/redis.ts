@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { storeProgram } from '@farebox/operator/laptop/store-process.ts'
 import { Redis } from 'ioredis'
+import { endsWithUs } from './children.ts'
 
 const READY_MS_MAX = 10_000
 
@@ -36,7 +37,7 @@ export async function startRedis(program: string, more: readonly string[] = []):
   const folder = mkdtempSync(join(tmpdir(), 'farebox-redis-'))
   const port = await freePort()
   const options = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--loglevel', 'warning', ...more]
-  const child = spawn(program, options, { stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = endsWithUs(spawn(program, options, { stdio: ['ignore', 'ignore', 'inherit'] }))
   const stop = async (): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) {
       const ended = once(child, 'exit')

@@ -13,6 +13,7 @@ import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Standing } from '@farebox/sidecar/core/standing.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import OpenAI from 'openai'
+import { endsWithUs } from './children.ts'
 import { SIDECAR_MAIN } from './programs.ts'
 
 const READY_WITHIN_MS = 20_000
@@ -85,7 +86,7 @@ export async function startSidecar(config: SidecarConfig, options: SidecarOption
     started.stderr.on('data', (chunk: Buffer) => {
       log = `${log}${chunk.toString()}`.slice(-LOG_KEPT)
     })
-    child = started
+    child = endsWithUs(started)
     const end = performance.now() + READY_WITHIN_MS
     while (!(await isReady(adminUrl))) {
       if (started.exitCode !== null || performance.now() > end) throw new Error(`the sidecar did not become ready:\n${log.slice(-20_000)}`)
