@@ -3,9 +3,9 @@
  * provider's word, settled by what was seen of a broken answer, given back, or charged whole.
  */
 import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
-import { usageOf } from '@farebox/crds/usage.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { brokenUsage } from '../core/broken-answer.ts'
 import { COST_MAX, costOfAnswer } from '../core/cost.ts'
 import type { AnswerFacts, Message, RequestChange } from '../core/request.ts'
 import { assumedFactor } from '../core/token-factor.ts'
@@ -29,11 +29,6 @@ const ONE_WRITE_BYTES_MAX = 64 * 1024
 const GAUGED_BYTES_MAX = 256 * 1024
 /** Clients that left while their answer is drained, at most; more are cancelled. */
 export const DRAINS_MAX = 64
-/** Output that a provider may have made before it noticed that nobody listens: some tokens, and what it makes meanwhile. */
-const UNSEEN_TOKENS = 32
-const NOTICE_SECONDS = 0.02
-/** For output that is not shown while it is made (reasoning, plain answers, a stream that has not begun): a fast model's rate. */
-const HIDDEN_TOKENS_PER_SECOND = 1_000
 
 /** Notices that this answer should carry, as one text; null: none. */
 export interface AnswerNotice {
@@ -354,30 +349,24 @@ class Call {
     }
   }
 
-  /** What a broken answer is worth: its input, what was seen of its output, and what may have been on its way. Never above the hold. */
+  /** What a broken answer is worth. Never above the hold. */
   #partial(): Extract<CallEnd, { status: 'settle' }> {
     const { plan, granted, outputTokens } = this.#admitted
     const stream = this.#reading?.kind === 'stream' ? this.#reading.stream : null
     const facts = stream?.facts ?? null
-    const seconds = (performance.now() - this.#sentUptimeMs) / 1000
-    const seen = this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0)
-    // A model that reasons bills what it does not show; so does an answer of which nothing has come yet.
-    const isHidden = plan.priced.capabilities.reasoning || seen === 0
-    const rate = isHidden ? HIDDEN_TOKENS_PER_SECOND * plan.choices : seen / Math.max(seconds, NOTICE_SECONDS)
-    const unseen = Math.ceil(rate * (isHidden ? seconds + NOTICE_SECONDS : NOTICE_SECONDS)) + UNSEEN_TOKENS * plan.choices
-    const output = Math.min(outputTokens * plan.choices, seen + unseen)
-    const heldFactor = Math.max(this.#turn.gateway.factors.factorOf(plan.model), assumedFactor(plan.model))
-    const { hosted, units } = this.#turn.request
-    // How often the context was read by then, or how much was made of it, nobody can see: all that was held for it.
-    const isUnseen = facts?.usage === undefined || facts.usage === null ? hosted.rereads || Object.keys(units).length > 0 : false
-    const input = isUnseen ? plan.inputTokens : Math.min(plan.inputTokens, plan.bound.at(heldFactor))
-    const most = Math.max(output, units.output ?? 0)
-    // Some streams begin with their input, counted.
-    const counted = hosted.rereads ? null : (stream?.usageSoFar ?? null)
-    const estimated =
-      counted === null ? usageOf({ ...units, uncachedInput: input, output: most }) : { ...counted, output: Math.max(counted.output, most) }
-    const usage = facts?.usage ?? estimated
-    const cost = isUnseen ? granted : this.#costOf(usage, facts)
+    const { factors } = this.#turn.gateway
+    const said = facts?.usage ?? null
+    const broken = brokenUsage({
+      plan,
+      request: this.#turn.request,
+      outputTokens,
+      seenTokens: this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0),
+      seconds: (performance.now() - this.#sentUptimeMs) / 1000,
+      factor: Math.max(factors.factorOf(plan.model), assumedFactor(plan.model)),
+      counted: stream?.usageSoFar ?? null,
+    })
+    const usage = said ?? broken.usage
+    const cost = said === null && broken.isUnseen ? granted : this.#costOf(usage, facts)
     return {
       status: 'settle',
       usage,
