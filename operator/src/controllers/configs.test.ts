@@ -3,11 +3,11 @@ import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
+import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { CONFIG_MAPS, PRICE_BOOKS } from '../kube/resources.ts'
 import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
-import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 
 const CONFIG_MAP = 'farebox-config-desk'
 

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
+import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { reportOf, totalsOf } from '../core/testing.ts'
 import { ReportBook } from '../delivery/report-book.ts'
 import { PODS } from '../kube/resources.ts'
@@ -12,7 +13,6 @@ import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
 import { Statuses } from './statuses.ts'
-import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 
 const NOW = Date.UTC(2026, 10, 24, 12)
 const today = { turns: 2, spent: '0.50', users: 1 }

@@ -1,6 +1,6 @@
 /**
  * Plays random schedules on Redis and on the model, in a thread of its own: the runner of tests follows every promise of its thread,
- * which would take a third of the time.
+ * which would take half of the time.
  */
 import assert from 'node:assert/strict'
 import { workerData } from 'node:worker_threads'
