@@ -5,6 +5,7 @@ import { FakeApiServer } from './fake-api-server.ts'
 import { connectKube } from '@farebox/operator/kube/client.ts'
 import { CONVERSATION_BUDGETS, NAMESPACES, PRICING_TIERS } from '@farebox/operator/kube/resources.ts'
 import { Cluster } from '@farebox/operator/controllers/cluster.ts'
+import type { Change } from '@farebox/operator/controllers/cluster.ts'
 
 export interface ClusterStage {
   readonly server: FakeApiServer
@@ -13,7 +14,11 @@ export interface ClusterStage {
 }
 
 /** Its caches know what `put` has put there. It ends with the test. */
-export async function stageCluster(context: TestContext, put: (server: FakeApiServer) => void): Promise<ClusterStage> {
+export async function stageCluster(
+  context: TestContext,
+  put: (server: FakeApiServer) => void,
+  onChange: (change: Change) => void = () => undefined,
+): Promise<ClusterStage> {
   const server = new FakeApiServer()
   await server.start()
   const kube = await connectKube({ kubeconfig: server.kubeconfig })
@@ -23,7 +28,7 @@ export async function stageCluster(context: TestContext, put: (server: FakeApiSe
     tlsSecret: 'tls',
     storeSecret: 'store',
     webhookName: 'farebox',
-    onChange: () => undefined,
+    onChange,
     onProblem: ({ error }) => assert.fail(String(error)),
   })
   context.after(async () => {
