@@ -138,6 +138,7 @@ for (const { name, replicas, isShared, skip } of stores) {
     test('is taken back by reopening, and stands once the window is over', async () => {
       for (const id of ['reopened', 'stands']) {
         await talkOf(at(0), id).say('Hello.')
+        await at(0).idle() // another sidecar is told of the outcome, and may enter it before this one has entered the start
         assert.equal((await post(id, 'resolution', { outcome: 'confirmed' })).status, 200)
       }
       assert.partialDeepStrictEqual(await post('reopened', 'reopen'), { status: 200, body: { resolution: 'reversed', state: 'open' } })

@@ -290,7 +290,7 @@ clusterTest('T46: the leader is stopped in the middle: another leads within 20 s
   const { code, signal } = await a.exited
   assert.ok(code === 1 || signal === 'SIGKILL', `${code} ${signal}`)
   await delay(1_000)
-  candidates.assertOneWriter(['a', 'b'])
+  await candidates.assertOneWriter(['a', 'b'])
   assert.deepEqual(holders, ['nobody', 'a', 'b'])
   const releasedMs = performance.now()
   const c = candidates.start('c')
@@ -299,7 +299,7 @@ clusterTest('T46: the leader is stopped in the middle: another leads within 20 s
   assert.equal((await b.exited).code, 0)
   await waitFor('c leads', () => c.leading, { withinMs: 5_000 })
   context.diagnostic(`after a clean stop, with the start of the next: ${Math.round(performance.now() - releasedMs)} ms`)
-  candidates.assertOneWriter(['a', 'b', 'c'])
+  await candidates.assertOneWriter(['a', 'b', 'c'])
 })
 
 function sockets(): number {

@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { waitFor } from '../cluster/wait-for.ts'
 import type { CandidateOrder, CandidateTask, CandidateWord } from './candidate.ts'
 
 export interface Candidate {
@@ -75,8 +76,9 @@ export class Candidates {
       })
   }
 
-  /** In the order in which they wrote, each once: whoever comes back after another did is a second writer. */
-  assertOneWriter(expected: readonly string[]): void {
+  /** Once the last of them has written. In the order in which they wrote, each once: whoever comes back after another did is a second writer. */
+  async assertOneWriter(expected: readonly string[]): Promise<void> {
+    await waitFor(`${expected.at(-1)} writes`, () => this.writes().at(-1)?.identity === expected.at(-1))
     const turns: string[] = []
     for (const { identity } of this.writes().toSorted((a, b) => a.atMs - b.atMs)) if (turns.at(-1) !== identity) turns.push(identity)
     assert.deepEqual(turns, expected)

@@ -12,6 +12,8 @@ import { Redis } from 'ioredis'
 import { endsWithUs } from './children.ts'
 
 const READY_MS_MAX = 10_000
+/** Another process may take a port between our look and its use; the nodes of a cluster listen to a second one, 10,000 above. */
+const STARTS_MAX = 3
 
 export interface TestServer {
   readonly port: number
@@ -34,8 +36,20 @@ export function redisProgram(): string | null {
 }
 
 export async function startRedis(program: string, more: readonly string[] = []): Promise<TestServer> {
+  for (let tries = 1; ; tries++) {
+    const server = start(program, await freePort(), more)
+    try {
+      await answering(server)
+      return server
+    } catch (error) {
+      await server.stop()
+      if (tries >= STARTS_MAX || !(error instanceof EndedEarly)) throw error
+    }
+  }
+}
+
+function start(program: string, port: number, more: readonly string[]): TestServer {
   const folder = mkdtempSync(join(tmpdir(), 'farebox-redis-'))
-  const port = await freePort()
   const options = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--loglevel', 'warning', ...more]
   const child = endsWithUs(spawn(program, options, { stdio: ['ignore', 'ignore', 'inherit'] }))
   const stop = async (): Promise<void> => {
@@ -46,20 +60,19 @@ export async function startRedis(program: string, more: readonly string[] = []):
     }
     rmSync(folder, { recursive: true, force: true })
   }
-  try {
-    await answering(port, child)
-  } catch (error) {
-    await stop()
-    throw error
-  }
   return { port, url: `redis://127.0.0.1:${port}`, process: child, stop }
 }
 
-async function answering(port: number, child: ChildProcess): Promise<void> {
+class EndedEarly extends Error {
+  override readonly name = 'EndedEarly'
+}
+
+async function answering({ port, process: child }: TestServer): Promise<void> {
   const client = new Redis({ port, host: '127.0.0.1', retryStrategy: () => 25, maxRetriesPerRequest: null })
   client.on('error', () => undefined)
   try {
     const pong = await Promise.race([client.ping(), sleep(READY_MS_MAX, null, { ref: false }), once(child, 'exit')])
+    if (Array.isArray(pong)) throw new EndedEarly(`redis-server ended before it answered on port ${port}`)
     if (pong !== 'PONG') throw new Error(`redis-server does not answer on port ${port}`)
   } finally {
     client.disconnect()

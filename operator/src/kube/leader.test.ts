@@ -50,7 +50,7 @@ suite('leader election', () => {
     assert.equal(spec['leaseTransitions'], 1)
     assert.match(String(spec['renewTime']), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/)
     assert.equal(lease?.metadata.annotations?.['farebox.dev/leader-address'], 'b:9444')
-    candidates.assertOneWriter(['a', 'b'])
+    await candidates.assertOneWriter(['a', 'b'])
   })
 
   for (const how of ['hang', 'cut', 'refuse'] as const) {
@@ -62,9 +62,9 @@ suite('leader election', () => {
       assert.ok(performance.now() - cutMs < TIMES.renewDeadlineMs + 400, `exit after ${performance.now() - cutMs} ms`)
       assert.match(a.stderr(), /leadership lost: the lease could not be renewed in time/)
       await waitFor('b leads', () => b.leading)
-      candidates.assertOneWriter(['a', 'b'])
+      await candidates.assertOneWriter(['a', 'b'])
       await delay(200)
-      candidates.assertOneWriter(['a', 'b'])
+      await candidates.assertOneWriter(['a', 'b'])
     })
   }
 
@@ -85,7 +85,7 @@ suite('leader election', () => {
     assert.deepEqual(await a.exited, { code: null, signal: 'SIGKILL' })
     assert.match(a.stderr(), /leadership lost: the main thread stood still/)
     await waitFor('b leads', () => b.leading)
-    candidates.assertOneWriter(['a', 'b'])
+    await candidates.assertOneWriter(['a', 'b'])
   })
 
   test(
@@ -110,7 +110,7 @@ suite('leader election', () => {
     const { code, signal } = await a.exited
     assert.ok(code === 1 || signal === 'SIGKILL')
     await delay(200)
-    candidates.assertOneWriter(['a', 'b'])
+    await candidates.assertOneWriter(['a', 'b'])
   })
 
   test('a lease that another took, or that was deleted, ends its holder', async () => {
