@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
-import { reserveStep, settleStep, START_MS } from '../test-steps.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { Link } from './link.ts'
 import { openRedisStore } from './redis.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
@@ -77,6 +77,26 @@ if (program !== null)
       await late.read({ conversation: 'A', accounts: [], nowMs: START_MS })
       assert.equal((await late.reserve({ ...step('o3'), isFirst: true })).status, 'held')
     })
+
+    for (const tags of [1, 4])
+      it(`grants nothing to a step that comes after what its sender did in its place, of ${tags} tags`, async () => {
+        let nowMs = START_MS
+        const options = { url: server.url, namespace: `overtaken-${tags}`, tags, nowMs: () => nowMs }
+        const [late, other] = [await openRedisStore(options), await openRedisStore(options)]
+        opened.push(late, other)
+        // At home with its user, which is remembered: nobody need ask for it, and be told the time.
+        const initial = conversationFor('A', START_MS, { user: 'ann' })
+        const hold = (id: string) => reserveStep(id, START_MS, { atLeast: 1n, atMost: 1n }, { initial })
+        await late.reserve(hold('o1'))
+        nowMs += 300
+        assert.equal(await other.void({ operationId: 'voided', atMs: nowMs }), 'unknown')
+        await other.reserve(hold('settled'))
+        await other.settle(settleStep('settled', nowMs, 1n))
+        nowMs -= 300
+        await assert.rejects(late.reserve({ ...hold('voided'), isFirst: true }), isError('away', /gave it up/))
+        assert.equal((await late.reserve({ ...hold('settled'), isFirst: true })).status, 'exists')
+        assert.equal((await late.reserve({ ...hold('o2'), isFirst: true })).status, 'held')
+      })
 
     it('is away when nobody listens, and when the password is wrong', async () => {
       await assert.rejects(open('nobody', 'redis://127.0.0.1:1'), isError('away', /127\.0\.0\.1:1 cannot be used/))

@@ -51,8 +51,8 @@ for index = 1, takeNumber() do
 end
 local packed = call('GET', key('p', id))
 if packed then return { text(now), text(tick), 'exists', split(packed, '\n')[HOLD] } end
-if isFirst then refuseLate() end
-if not isFirst and endedOf('w', id) then return { text(now), text(tick), 'exists', '0' } end
+if isFirst then refuseGivenUp(id) end
+if (isLate or not isFirst) and endedOf('w', id) then return { text(now), text(tick), 'exists', '0' } end
 local accounts = accountsOf(draws)
 local granted = atMost
 for index, account in ipairs(accounts) do

@@ -20,6 +20,8 @@ export const HOME_LIFE_MS = CONVERSATION_LIFE_MS + 4 * KEEP_SLACK_MS
 
 /** Several times as long as anybody waits for an answer. */
 const GIVEN_UP_MS = 2_000
+/** Longer than a step is under way mostly, and much shorter than anybody waits for its answer. */
+const LATE_MS = 50
 
 /** Marks what is thrown when a balance would go beyond `AMOUNT_MAX`. */
 export const RANGE_MARK = 'FAREBOX_RANGE'
@@ -91,10 +93,8 @@ local knownClock, knownTick = tonumber(meta[1] or '0'), tonumber(meta[2] or '0')
 local asked = takeNumber()
 local now = math.max(knownClock, asked)
 local tick = math.max(knownTick, takeNumber())
--- A hold that comes so late, from a connection that is long gone, was given up: what was done since then may have voided it.
-local function refuseLate()
-  if knownClock - asked > ${GIVEN_UP_MS} then error('this step comes after its sender gave it up', 0) end
-end
+-- A step may come from a connection that is long gone, after what its sender did in its place on another.
+local isLate = knownClock - asked > ${LATE_MS}
 local function keepTime()
   if now > knownClock then call('HSET', META, 'clock', text(now)) end
 end
@@ -236,11 +236,18 @@ local function endedOperation(id)
   if cost == 'voided' then return { cost, '0', '0', '0', '0', '', '', '{}', places } end
   return { 'settled', '0', '0', '0', cost, '', '', '{}', places }
 end
--- isFirst: the id was made for this step, so that it has not ended.
+-- A hold that was voided before it came is given up, as is one that comes so late that nobody can wait for it.
+local function putGivenUp(id)
+  putEnded('g', id, '')
+end
+local function refuseGivenUp(id)
+  if isLate and (knownClock - asked > ${GIVEN_UP_MS} or endedOf('g', id)) then error('this step comes after its sender gave it up', 0) end
+end
+-- isFirst: the id was made for this step, so that it has not ended unless the step is late.
 local function operationOf(id, isFirst)
   local packed = call('GET', key('o', id))
   if not packed then
-    if isFirst then return nil end
+    if isFirst and not isLate then return nil end
     return endedOperation(id)
   end
   local operation = split(packed, '\n')

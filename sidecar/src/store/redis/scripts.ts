@@ -43,7 +43,7 @@ local function answer(status, granted, conversation)
 end
 
 if operationOf(id, isFirst) then return answer('exists', '', found) end
-if isFirst then refuseLate() end
+if isFirst then refuseGivenUp(id) end
 if found and (found[F.contractHash] ~= contract or found[F.user] ~= user or found[F.session] ~= session) then
   return answer('moved', '', found)
 end
@@ -173,7 +173,11 @@ return answer(known, talk and talk.record, fired, joinedIds(own, draws))
 const VOID = lua`
 local id, atMs = take(), take()
 local operation = operationOf(id)
-if not operation then return { text(now), text(tick), 'unknown', '' } end
+if not operation then
+  keepTime()
+  putGivenUp(id)
+  return { text(now), text(tick), 'unknown', '' }
+end
 local status = operation[STATUS]
 if status ~= 'held' and status ~= 'expired' then return { text(now), text(tick), 'exists', packedOperation(operation) } end
 local hold = tonumber(operation[HOLD])

@@ -207,7 +207,11 @@ export class SpreadStore implements BudgetStore {
 
   async void(step: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
     const tag = await this.#tagOfOperation(step.operationId)
-    if (tag === null) return 'unknown'
+    if (tag === null) {
+      // Its hold may still be under way, to any of them.
+      await Promise.all(this.#tags.map((own) => own.voidHere(step)))
+      return 'unknown'
+    }
     const { status, known } = await this.#tag(tag).voidHere(step)
     if (known !== null) await this.#follow(step.operationId, known)
     return status
