@@ -1,6 +1,6 @@
 /**
  * Runs every test of the project, in this order: those that need no quiet, two files at a time; those that judge by time, alone; those
- * on a real control plane, three at a time. Ends with the files that took longest, one line `N passed, N failed`, and exit code 1 when
+ * that mind a crowd, two at a time again; those on a real control plane, three at a time. Ends with the files that took longest, one line `N passed, N failed`, and exit code 1 when
  * any failed or none ran.
  */
 import { globSync } from 'node:fs'
@@ -34,14 +34,17 @@ const TIMED = [
   'test/chaos/store-proxy',
   'test/bench/',
   'test/chaos/',
-  'test/integration/alerts',
   'test/integration/cap',
-  'test/integration/exits',
   'test/integration/outage',
   'test/integration/replicas',
+]
+/** They mind a crowd, and not one other: two at a time. */
+const STEADY = [
   'test/integration/run',
   'test/integration/store-',
   'test/integration/telemetry',
+  'test/integration/exits',
+  'test/integration/alerts',
 ]
 /** It measures. */
 const SCALE = ['test/scale/']
@@ -111,15 +114,17 @@ const pick = (starts: readonly string[], among: readonly string[]): readonly str
 const without = (some: readonly string[], ...others: readonly (readonly string[])[]): readonly string[] =>
   some.filter((file) => !others.some((list) => list.includes(file)))
 const timed = pick(TIMED, files)
+const steady = pick(STEADY, files)
 const patient = pick(PATIENT, files)
 const scale = pick(SCALE, files)
 const onCluster = without(pick(ON_CLUSTER, files), patient)
 const longest = pick(LONGEST, files)
-const others = without(files, timed, patient, scale, onCluster, longest)
+const others = without(files, timed, steady, patient, scale, onCluster, longest)
 await bundlePrograms()
 await buildPrograms(files)
 await Promise.all([runFiles([...longest, ...others], AT_ONCE), runFiles(patient, 1)])
 await runTimed(timed)
+await runFiles(steady, AT_ONCE)
 const endCluster = await shareCluster([...scale, ...onCluster])
 await runFiles(scale, 1)
 await runFiles(onCluster, ON_CLUSTER_AT_ONCE)
