@@ -252,7 +252,7 @@ class Call {
       case 'stream': {
         this.#pass(reading, reading.stream.end())
         this.#endAnswer()
-        return this.#finish(this.#settled(reading.stream, reading.stream.noticeAdded))
+        return this.#finish(this.#settled(reading.stream, reading.stream.noticeAdded && !this.#clientGone))
       }
       case 'plain':
         return this.#endPlain(reading)
@@ -274,7 +274,7 @@ class Call {
     let noticed = false
     if (reading.held && this.#heldHead !== null) {
       const spoken = wire.addNotice(body, this.#options.notice?.text ?? '')
-      noticed = spoken.added
+      noticed = spoken.added && !this.#clientGone
       this.#writeHead(this.#heldHead.statusCode, [...this.#heldHead.headers, 'content-length', String(spoken.body.length)])
       this.#write(spoken.body)
       reading.unsent = null
@@ -324,8 +324,8 @@ class Call {
       return
     }
     gateway.log.debug({ requestId: this.#turn.requestId }, 'the client left; the provider call is cancelled')
-    this.#handle?.abort()
-    this.#finish(this.#reading?.kind === 'error' ? { status: 'void' } : this.#partial())
+    const mayBill = this.#handle?.abort() === true && this.#reading?.kind !== 'error'
+    this.#finish(mayBill ? this.#partial() : { status: 'void' })
   }
 
   readonly #onClientDrain = (): void => this.#handle?.resume()

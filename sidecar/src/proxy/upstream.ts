@@ -45,8 +45,8 @@ export interface UpstreamFailure {
 }
 
 export interface UpstreamHandle {
-  /** Closes the connection, so that the provider stops. */
-  abort(): void
+  /** Closes the connection, so that the provider stops. False: nothing was sent, so that nothing can be billed. */
+  abort(): boolean
   pause(): void
   resume(): void
 }
@@ -262,10 +262,12 @@ class Attempt implements UpstreamHandle, ConnectionEvents {
   }
 
   // Once it is over, its connection may be another's.
-  abort(): void {
-    if (this.isOver) return
+  abort(): boolean {
+    const wasSent = this.#connection?.isConnecting === false
+    if (this.isOver) return wasSent
     this.isOver = true
     this.#connection?.destroy()
+    return wasSent
   }
   pause(): void {
     if (this.isOver) return
