@@ -47,6 +47,7 @@ export const SEARCH_FEES: readonly {
   readonly perSearch: string
   readonly source: string
 }[] = [
+  { provider: 'openai', prefix: 'gpt-4o-search', perSearch: '0.025', source: 'https://openai.com/api/pricing/' },
   // A search each from Gemini 3 on; before, an answer with searches in it, however many.
   { provider: 'google', prefix: 'gemini-3', perSearch: '0.014', source: 'https://ai.google.dev/gemini-api/docs/pricing' },
   { provider: 'google', prefix: 'gemini-', perSearch: '0.035', source: 'https://ai.google.dev/gemini-api/docs/pricing' },

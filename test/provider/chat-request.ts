@@ -59,6 +59,7 @@ export function checkRequest(body: unknown, models: ReadonlyMap<string, Model>):
   onlyKeys(body, PARAMETERS, '')
   const model = modelOf(stringAt(body['model'], 'model'), models)
   checkPlainBounds(given)
+  if (given['web_search_options'] !== undefined && model.searchNanoUsd === undefined) throw unsupported('web_search_options')
   if (model.reasoning) checkForReasoning(given, model)
   else if (given['reasoning_effort'] !== undefined) throw unsupported('reasoning_effort')
   const stream = given['stream'] === undefined ? false : booleanAt(given['stream'], 'stream')
@@ -132,7 +133,7 @@ function checkPlainBounds(given: JsonObject): void {
   if (given['modalities'] !== undefined)
     for (const [index, modality] of arrayAt(given['modalities'], 'modalities', { min: 1, max: 2 }).entries())
       oneOf(modality, `modalities[${index}]`, ['text'])
-  for (const name of ['audio', 'web_search_options', 'moderation']) if (given[name] !== undefined) throw unsupported(name)
+  for (const name of ['audio', 'moderation']) if (given[name] !== undefined) throw unsupported(name)
 }
 
 function checkMetadata(value: unknown): void {

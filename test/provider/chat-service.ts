@@ -54,6 +54,7 @@ export function chatService(services: ChatServices): ChatService {
       stream: request.stream,
       promptTokens: prompt.tokens,
       cachedTokens,
+      feesNanoUsd: request.model.searchNanoUsd ?? 0n,
       startedAtMs,
     })
     const call: Call = {

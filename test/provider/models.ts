@@ -26,6 +26,8 @@ export interface Model {
   readonly tokenPercent: number
   readonly contextTokens: number
   readonly maxOutputTokens: number
+  /** Searches the web for every call, and charges so much for it, in nano-dollars; absent: takes no `web_search_options`. */
+  readonly searchNanoUsd?: bigint
   /** A reasoning model: thinks in hidden tokens, and refuses `max_tokens`, `stop`, sampling parameters and logprobs. */
   readonly reasoning: boolean
   readonly images: ImageRule
@@ -61,6 +63,18 @@ export const DEFAULT_MODELS: readonly Model[] = [
     images: { kind: 'tiles', base: 2_833, tile: 5_667 },
     price: { input: '0.15', cachedInput: '0.075', output: '0.60' },
     tiers: { priority: { input: '0.25', cachedInput: '0.125', output: '1.00' } },
+  },
+  {
+    id: 'gpt-4o-search-preview',
+    snapshot: 'gpt-4o-search-preview-2025-03-11',
+    tokenPercent: 100,
+    contextTokens: 128_000,
+    maxOutputTokens: 16_384,
+    searchNanoUsd: 25_000_000n,
+    reasoning: false,
+    images: PLAIN_TILES,
+    price: { input: '2.50', cachedInput: '1.25', output: '10.00' },
+    tiers: {},
   },
   {
     id: 'gpt-4.1',

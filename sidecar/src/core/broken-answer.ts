@@ -2,6 +2,7 @@
 import type { Usage } from '@farebox/crds/usage.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
 import type { Plan } from './plan.ts'
+import { searchesOf } from './request.ts'
 import type { ModelRequest } from './request.ts'
 
 /** Output that a provider may have made before it noticed that nobody listens: some tokens, and what it makes meanwhile. */
@@ -37,5 +38,8 @@ export function brokenUsage(answer: BrokenAnswer): { readonly usage: Usage; read
   const isUnseen = hosted.rereads || Object.keys(units).length > 0
   if (counted !== null && !hosted.rereads) return { usage: { ...counted, output: Math.max(counted.output, output) }, isUnseen }
   const input = isUnseen ? plan.inputTokens : Math.min(plan.inputTokens, plan.bound.at(factor))
-  return { usage: usageOf({ ...units, uncachedInput: input, output }), isUnseen }
+  return {
+    usage: usageOf({ ...units, uncachedInput: input, output, webSearchCalls: searchesOf({ hosted, choices: plan.choices }) }),
+    isUnseen,
+  }
 }

@@ -103,6 +103,11 @@ export interface HostedTools {
   readonly brings?: false
 }
 
+/** Web searches of a call whose provider reads nothing again, bills each and may not count them: what was held for, one for each answer. */
+export function searchesOf({ hosted, choices }: Pick<ModelRequest, 'hosted' | 'choices'>): number {
+  return hosted.tools.includes('webSearch') && !hosted.rereads ? choices : 0
+}
+
 export interface ModelRequest {
   readonly wire: WireName
   readonly body: Uint8Array

@@ -12,7 +12,10 @@ import { dataOf, withData } from './sse-events.ts'
 import { StreamMeter } from './stream-meter.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
-export type ChatStreamOptions = Pick<StreamOptions, 'stripUsage' | 'notice' | 'collect'>
+export interface ChatStreamOptions extends Pick<StreamOptions, 'stripUsage' | 'notice' | 'collect'> {
+  /** See `readUsage`. */
+  readonly searches?: number
+}
 
 export class ChatStream implements AnswerStream {
   readonly #options: ChatStreamOptions
@@ -26,7 +29,7 @@ export class ChatStream implements AnswerStream {
   constructor(options: ChatStreamOptions) {
     this.#options = options
     this.#rewrites = options.stripUsage || options.notice !== null
-    this.#meter = new StreamMeter(options.collect)
+    this.#meter = new StreamMeter(options.collect, options.searches)
     this.#frames = new EventFrames({
       rewrites: this.#rewrites,
       event: (bytes, start, end) => this.#event(bytes, start, end),

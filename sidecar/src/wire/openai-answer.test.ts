@@ -69,6 +69,12 @@ describe('what an answer says', () => {
     assert.equal(readAnswer(bytesOf(answer([ended(spoken)]))).facts.outputBytes, 5)
   })
 
+  test('searches are those that were held for, where the usage counts none', () => {
+    const counted = (usage: JsonObject): number | undefined => readAnswer(bytesOf(answer([], { usage })), 2).facts.usage?.webSearchCalls
+    assert.equal(counted({ prompt_tokens: 1, completion_tokens: 1 }), 2)
+    assert.equal(counted({ prompt_tokens: 1, completion_tokens: 1, server_tool_use: { web_search_requests: 0 } }), 0)
+  })
+
   test('usage that cannot be is told from usage that is not there', () => {
     const facts = (usage: JsonObject | null): unknown => {
       const { usage: read, usageInvalid, usageClamped } = readAnswer(bytesOf(answer([], { usage }))).facts

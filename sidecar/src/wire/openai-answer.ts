@@ -8,14 +8,14 @@ import { calledName, messageFromJson } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import type { ReadAnswer } from './wire.ts'
 
-/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
-export function readAnswer(body: Buffer): ReadAnswer {
+/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `searches`: see `readUsage`. */
+export function readAnswer(body: Buffer, searches = 0): ReadAnswer {
   const answer = objectAt(body)
   if (answer === null) return unreadable(body)
   const choices = objectsIn(answer['choices'])
   const first = firstChoice(choices)
   const message = first?.['message']
-  const reading = readUsage(answer['usage'])
+  const reading = readUsage(answer['usage'], searches)
   const error = errorCode(answer['error'])
   const toolNames: string[] = []
   let outputBytes = 0

@@ -3,6 +3,7 @@
  * the client's own bytes; whatever it does not name goes out exactly as it came.
  */
 import { bytesOf, isList, isObject } from '../core/message.ts'
+import { searchesOf } from '../core/request.ts'
 import type { HostedTools, Json, ModelRequest, OutputLimit, RequestChange } from '../core/request.ts'
 import { ChatStream } from './event-stream.ts'
 import { textsOf } from './json-values.ts'
@@ -40,9 +41,9 @@ export const chatWire: Wire = {
   parse: (body, call) => parseChatRequest(body, call),
   render: renderChatRequest,
   path: ({ path }) => path,
-  readAnswer: (body) => readAnswer(body),
+  readAnswer: (body, request) => readAnswer(body, searchesOf(request)),
   addNotice,
-  openStream: (options) => new ChatStream(options),
+  openStream: (options) => new ChatStream({ ...options, searches: searchesOf(options.request) }),
   synthetic: ({ stream, includeUsage, model }, { text, id, createdS }) =>
     syntheticAnswer({ stream, includeUsage, model, text, id: `chatcmpl-farebox-${id}`, createdS }),
   objection(status, body) {

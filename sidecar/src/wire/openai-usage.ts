@@ -9,9 +9,9 @@ import type { UsageReading } from './usage-reading.ts'
  * `prompt_tokens` includes what was cached, written, audio and image; `completion_tokens` includes audio and, with most
  * providers, reasoning: where `total_tokens` is more than the two, the rest is reasoning that was left out, or audio heard where a
  * provider counts that in seconds (Mistral). An explicit zero is zero; an absent total is no usage at all. Of chat, completions and
- * embeddings.
+ * embeddings. `searches`: web searches of the answer where the provider bills them and counts none (OpenAI's Chat Completions).
  */
-export function readUsage(raw: Json | undefined): UsageReading {
+export function readUsage(raw: Json | undefined, searches = 0): UsageReading {
   if (raw === undefined || raw === null) return ABSENT
   if (!isObject(raw)) return INVALID
   const inputDetails = details(raw, 'prompt_tokens_details')
@@ -29,7 +29,7 @@ export function readUsage(raw: Json | undefined): UsageReading {
   const audio = numbers.read(inputDetails['audio_tokens']) ?? 0
   const image = numbers.read(inputDetails['image_tokens']) ?? 0
   const outputAudio = numbers.read(outputDetails['audio_tokens']) ?? 0
-  const searches = numbers.read(searchCount(raw)) ?? 0
+  const webSearchCalls = numbers.read(searchCount(raw)) ?? searches
   const seconds = isObject(raw['prompt_audio_seconds']) ? null : numbers.readBegun(raw['prompt_audio_seconds'])
   if (numbers.broken) return INVALID
   if (input === null || (completion === null && total === null)) return ABSENT
@@ -53,7 +53,7 @@ export function readUsage(raw: Json | undefined): UsageReading {
     imageInput,
     output: outputSplit.left,
     audioOutput,
-    webSearchCalls: searches,
+    webSearchCalls,
     seconds: seconds ?? 0,
   })
   return { usage, clamped: split.short || outputSplit.short || writtenLong > cacheWrites, invalid: false }

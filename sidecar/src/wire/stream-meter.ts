@@ -27,6 +27,7 @@ interface ChoiceState {
 
 export class StreamMeter {
   readonly #gauge = new OutputGauge()
+  readonly #searches: number
   readonly #message: StreamedMessage | null
   readonly #choices = new Map<number, ChoiceState>()
   /** By choice and position of the call: some providers repeat the name in every chunk. */
@@ -38,7 +39,9 @@ export class StreamMeter {
   #finishReason: string | null = null
   #error: string | null = null
 
-  constructor(collect: boolean) {
+  /** `searches`: see `readUsage`. */
+  constructor(collect: boolean, searches = 0) {
+    this.#searches = searches
     this.#message = collect ? new StreamedMessage() : null
   }
 
@@ -101,7 +104,7 @@ export class StreamMeter {
       if (choice !== undefined) this.#readChoice(bytes, choice)
     }
     if (chunk.isObject(chunk.usage)) {
-      this.#usage = readUsage(parsed(bytes, chunk.usage))
+      this.#usage = readUsage(parsed(bytes, chunk.usage), this.#searches)
       this.#usageIsFinal = chunk.choicesEmpty || this.#allFinished()
     }
     if (chunk.error.start >= 0) this.#error ??= errorCode(parsed(bytes, chunk.error))
