@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { request } from 'node:http'
 import type { IncomingMessage } from 'node:http'
+import { createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
@@ -27,13 +29,21 @@ const NANO_PER_OUTPUT_TOKEN = 10_000n
 let provider: Provider
 let sidecar: Sidecar
 let seen: SeenRequest[] = []
+/** Takes connections and shakes no hands. */
+const silent = createServer((socket) => {
+  handshakes.push(socket)
+  socket.on('error', () => undefined)
+})
+const handshakes: Socket[] = []
 before(async () => {
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
   provider = await startProvider({ onRequest: (request) => seen.push(request) })
   sidecar = await startSidecar(await config())
 })
 after(async () => {
   await sidecar.close()
   await provider.close()
+  silent.close()
 })
 
 async function config(): Promise<SidecarConfig> {
@@ -55,6 +65,15 @@ async function config(): Promise<SidecarConfig> {
         { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
       ],
     }),
+    makeContract({
+      tier: 'down-told',
+      models: { allow: [], downgrades: [{ from: 'gpt-4o', to: UNSERVED }] },
+      ladder: [
+        { atPercent: 1, rung: 'DowngradeModel' },
+        { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+      ],
+      notices: { mode: 'Inline', texts: { DowngradeModel: { en: 'A smaller model answers from here on.' } }, defaultLocale: 'en' },
+    }),
     // Fits no useful answer of gpt-4o, so that the very first turn steps down.
     makeContract({
       tier: 'down-at-once',
@@ -71,7 +90,12 @@ async function config(): Promise<SidecarConfig> {
   const [closed] = await freePorts(1)
   return {
     ...usual,
-    upstreams: [openai, { ...openai, name: 'closed', baseUrl: `http://127.0.0.1:${closed}/v1` }, { ...openai, name: 'older' }],
+    upstreams: [
+      openai,
+      { ...openai, name: 'closed', baseUrl: `http://127.0.0.1:${closed}/v1` },
+      { ...openai, name: 'silent', baseUrl: `https://127.0.0.1:${(silent.address() as AddressInfo).port}/v1` },
+      { ...openai, name: 'older' },
+    ],
   }
 }
 
@@ -185,6 +209,31 @@ for (const { how, stream } of WAYS) {
       assert.deepEqual([answer.status, answer.headers.get('retry-after')], [502, '1'])
       assert.deepEqual(await books(`closed ${how}`), { spent: 0n, billed: 0n })
     })
+
+    test('the client left while the connection was being made: nothing is charged', async () => {
+      const leaving = new AbortController()
+      const answer = fetch(`${sidecar.url}/silent/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'x-farebox-conversation': `silent ${how}` },
+        body: JSON.stringify({ model: 'gpt-4o', stream, messages: [{ role: 'user', content: 'Anyone there?' }] }),
+        signal: leaving.signal,
+      })
+      while (handshakes.length === 0) await sleep(5)
+      leaving.abort()
+      await assert.rejects(answer)
+      await sidecar.idle()
+      handshakes.splice(0)
+      assert.deepEqual(await books(`silent ${how}`), { spent: 0n, billed: 0n })
+    })
+
+    test('with a search of the web, whose fee no usage names', async () => {
+      const body = { model: 'gpt-4o-search-preview', web_search_options: {} }
+      await end(`searched ${how}`, {}, { stream, body })
+      assertEqualUsd(await books(`searched ${how}`))
+      await end(`searched, cut ${how}`, { 'x-fake-cut-after-tokens': '200', ...PACED }, { stream, body })
+      const { spent, billed } = await books(`searched, cut ${how}`)
+      assert.ok(billed > 0n && billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+    })
   })
 }
 
@@ -234,6 +283,34 @@ describe('what the provider refuses of our changes is tried again without it, on
     seen = []
     await end('not older', {}, { stream: true })
     assert.match(seen[0]?.body.toString() ?? '', /include_usage/, 'other upstreams are still asked')
+  })
+
+  test('stream_options are not to blame for a request that is refused without them as well', async () => {
+    seen = []
+    const headers = { 'x-fake-reject-stream-options': 'true' }
+    assert.equal((await end('bad either way', headers, { stream: true, body: { temperature: 9 } }))?.status, 400)
+    assert.equal(seen.length, 2)
+    seen = []
+    assert.equal((await end('bad no more', {}, { stream: true }))?.status, 200)
+    assert.match(seen[0]?.body.toString() ?? '', /include_usage/, 'the upstream is still asked')
+  })
+
+  test('a swap of the model, and nobody is told that a smaller one answers', async () => {
+    const headers = {
+      'x-farebox-conversation': 'untold',
+      'x-farebox-tier': 'down-told',
+      'x-fake-tag': 'untold',
+      'x-fake-output-tokens': '700',
+    }
+    const talk = startTalk(sidecar, headers)
+    await talk.say('First.')
+    seen = []
+    for (const said of [await talk.say('Next.'), await talk.say('And then?')]) {
+      assert.equal(said.headers.get('x-farebox-rung'), 'DowngradeModel')
+      assert.ok(!said.text.includes('A smaller model'), said.text.slice(-80))
+    }
+    assert.deepEqual(seen.map(modelOf), [UNSERVED, 'gpt-4o', 'gpt-4o'])
+    assertEqualUsd(await books('untold'))
   })
 
   test('a swap of the model: the original answers, and the swap is not tried again in this conversation', async () => {

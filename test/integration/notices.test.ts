@@ -1,7 +1,8 @@
 /** What users read when something changes for them: once, in the owner's words and their language, and never by the model. */
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type OpenAI from 'openai'
 import { startProvider } from '../provider/server.ts'
@@ -36,8 +37,20 @@ let sidecar: Sidecar
 let seen: SeenRequest[] = []
 before(async () => {
   provider = await startProvider({ onRequest: (request) => seen.push(request) })
-  sidecar = await startSidecar(
-    makeConfig(`${provider.url}/v1`, [
+  sidecar = await startSidecar(configOf({}))
+})
+after(async () => {
+  await sidecar.close()
+  await provider.close()
+})
+beforeEach(() => {
+  seen = []
+})
+
+function configOf(parts: Parameters<typeof makeConfig>[2]): SidecarConfig {
+  return makeConfig(
+    `${provider.url}/v1`,
+    [
       tier('spoken', { texts: { DowngradeModel: { en: ENGLISH, de: GERMAN } } }),
       tier('silent', { mode: 'HeadersOnly', texts: { DowngradeModel: { en: ENGLISH } } }),
       tier('wordless', {}),
@@ -56,16 +69,10 @@ before(async () => {
       tier('amounts', {
         texts: { DowngradeModel: { en: '{{tier}}: {{remaining}} left after {{percent}} % and turn {{turns}}; {{model}}.' } },
       }),
-    ]),
+    ],
+    parts,
   )
-})
-after(async () => {
-  await sidecar.close()
-  await provider.close()
-})
-beforeEach(() => {
-  seen = []
-})
+}
 
 /** A conversation of this tier that steps down a model with its next user turn. */
 async function talkAtRung(id: string, tierName: string, headers: Record<string, string> = {}): Promise<Talk> {
@@ -113,6 +120,29 @@ for (const stream of [false, true]) {
     assert.equal(sent.messages.at(3)?.content, ANSWER, 'what the model wrote, to the letter')
     const standing = await sidecar.standing(`once ${how}`)
     assert.equal(standing.spent, formatUsd(provider.bill.totalNanoUsd(how)), 'nobody pays for our words')
+  })
+}
+
+for (const stream of [false, true]) {
+  test(`is told by a later answer where the reader of this one has left (${stream ? 'streamed' : 'plain'})`, async () => {
+    await sidecar.adopt(configOf({ onDisconnect: 'Drain' }))
+    const id = `left ${stream}`
+    const talk = await talkAtRung(id, 'spoken')
+    const leaving = new AbortController()
+    const calls = seen.length
+    const unread = fetch(`${sidecar.url}/openai/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'x-farebox-conversation': id, 'x-farebox-tier': 'spoken', authorization: 'Bearer test', 'x-fake-token-delay-ms': '2', 'x-fake-output-tokens': '100' },
+      body: JSON.stringify({ model: 'gpt-4o', stream, messages: [...talk.messages, { role: 'user', content: 'And order 17?' }] }),
+      signal: leaving.signal,
+    }).then((answer) => answer.text())
+    while (seen.length === calls) await sleep(5)
+    leaving.abort()
+    await assert.rejects(unread)
+    await sidecar.idle()
+    assert.equal((await sidecar.standing(id)).turns, 2, 'the answer was read to its end')
+    assert.ok((await talk.say('Are you there?')).text.endsWith(ENGLISH))
+    await sidecar.adopt(configOf({}))
   })
 }
 

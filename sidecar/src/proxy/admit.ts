@@ -35,16 +35,27 @@ export type AdmitResult =
   /** The client went away while it waited. */
   | { readonly status: 'gone' }
 
-/** `refusedSwap`: a model that the provider refused in an attempt before. */
-export async function admit(first: Turn, refusedSwap: string | null): Promise<AdmitResult> {
+/** What attempts before had changed of the request, the provider refused, and this one leaves as it is. */
+export interface Undone {
+  /** The model that it was moved to. */
+  readonly swap: string | null
+  /** That the stream tells its usage. */
+  readonly usage: boolean
+  /** The history. */
+  readonly edits: boolean
+}
+
+export const NOTHING_UNDONE: Undone = { swap: null, usage: false, edits: false }
+
+export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
   const { gateway } = first
-  const deadlineMs = gateway.nowMs() + MONEY_WAIT_MS
+  const deadlineMs = performance.now() + MONEY_WAIT_MS
   let accounts = first.draws.map((draw) => draw.account)
   let turn = first
   let waited = false
   try {
     for (let round = 0; round < ROUNDS_MAX; round++) {
-      const input = decideInput(turn, refusedSwap)
+      const input = decideInput(turn, undone)
       const decision = decide(input)
       const decided =
         turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
@@ -61,7 +72,7 @@ export async function admit(first: Turn, refusedSwap: string | null): Promise<Ad
           turn = await reread(turn) // who was in the way may be gone since it was read, and would wake nobody
           continue
         }
-        const outcome = await gateway.queue.wait(decision.account, deadlineMs, gateway.nowMs(), waited ? 'front' : 'back')
+        const outcome = await gateway.queue.wait(decision.account, deadlineMs, performance.now(), waited ? 'front' : 'back')
         waited = true
         if (turn.outgoing.destroyed) return { status: 'gone' }
         if (outcome === 'timeout') break
@@ -103,7 +114,7 @@ export async function admit(first: Turn, refusedSwap: string | null): Promise<Ad
             continue
         }
       }
-      const outcome = await gateway.queue.wait(busyAccount, deadlineMs, gateway.nowMs(), waited ? 'front' : 'back')
+      const outcome = await gateway.queue.wait(busyAccount, deadlineMs, performance.now(), waited ? 'front' : 'back')
       waited = true
       if (turn.outgoing.destroyed) return { status: 'gone' }
       if (outcome === 'timeout') break
@@ -117,7 +128,7 @@ export async function admit(first: Turn, refusedSwap: string | null): Promise<Ad
   }
 }
 
-function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
+function decideInput(turn: Turn, undone: Undone): DecideInput {
   const { gateway, policy } = turn
   const failedSwaps = gateway.failedSwaps.get(turn.conversationId) ?? NO_SWAPS
   return {
@@ -131,11 +142,11 @@ function decideInput(turn: Turn, refusedSwap: string | null): DecideInput {
     nowMs: gateway.nowMs(),
     factorOf: (model) => gateway.factors.factorOf(model),
     serverOf: (downgrade) => serverOf(turn, downgrade),
-    mayEdit: !gateway.uneditable.has(turn.conversationId),
+    mayEdit: !undone.edits && !gateway.uneditable.has(turn.conversationId),
     earlierTokens: turn.earlierTokens,
     mayCount: turn.wire.counts !== undefined && policy.config.mode === 'Enforce',
     counted: turn.counted ?? [],
-    failedSwaps: refusedSwap === null ? failedSwaps : new Set([...failedSwaps, refusedSwap]),
+    failedSwaps: undone.swap === null ? failedSwaps : new Set([...failedSwaps, undone.swap]),
     newId: gateway.newId,
   }
 }

@@ -104,6 +104,7 @@ export class Summariser {
       initial: conversation,
       seen: { contractHash: conversation.contractHash, user: conversation.user, session: conversation.session },
       change: {},
+      isFirst: true,
       reservation: {
         operationId,
         draws: turn.draws.map(({ account, cap }) => ({ account, cap })),

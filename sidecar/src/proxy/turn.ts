@@ -5,7 +5,9 @@
  *
  * docs/turn.md draws the same with the error code of each phase.
  */
+import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
+import { toldAt } from '../core/conversation-change.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { extendChain } from '../core/chain.ts'
 import type { Digest } from '../core/conversation.ts'
@@ -17,10 +19,11 @@ import { matchesPattern } from '../core/pattern.ts'
 import { beginsUserTurn, isUserTurn } from '../core/sessions.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
-import type { Wire } from '../wire/wire.ts'
-import { admit } from './admit.ts'
+import type { Objection, Wire } from '../wire/wire.ts'
+import type { Plan } from '../core/plan.ts'
+import { admit, NOTHING_UNDONE } from './admit.ts'
 import { digestOfResponse } from './earlier.ts'
-import type { Admitted } from './admit.ts'
+import type { Admitted, Undone } from './admit.ts'
 import { readBody } from './body.ts'
 import { endTurn } from './endings.ts'
 import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
@@ -61,9 +64,9 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
   let turn = await inItsSession(located.turn)
-  let refusedSwap: string | null = null
+  let undone: Undone = NOTHING_UNDONE
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-    const admission = await admit(turn, refusedSwap)
+    const admission = await admit(turn, undone)
     switch (admission.status) {
       case 'gone':
         return
@@ -86,24 +89,24 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
         continue
       }
       case 'admitted': {
-        const again = await callAndSettle(admission.admitted, refusedSwap)
+        const again = await callAndSettle(admission.admitted, undone)
         if (again === null) return
         turn = again.turn
-        refusedSwap = again.refusedSwap
+        undone = again.undone
       }
     }
   }
   refuse(turn, { code: 'budget_busy' })
 }
 
-/** A turn to try again: without the model that the provider refused, if that was it. */
+/** A turn to try again, without what the provider would not have. */
 interface Again {
   readonly turn: Turn
-  readonly refusedSwap: string | null
+  readonly undone: Undone
 }
 
 /** Null when the turn is over. */
-async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Promise<Again | null> {
+async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again | null> {
   const { turn, plan } = admitted
   const { gateway } = turn
   reportRungs(admitted)
@@ -113,6 +116,7 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
     turn.request.stream &&
     !turn.request.includeUsage &&
     turn.upstream.injectUsage === 'Auto' &&
+    !undone.usage &&
     !gateway.plainUpstreams.has(turn.upstream.name)
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
   const sayings = sayingsOf(turn)
@@ -123,21 +127,20 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
     mayRetry: {
       streamOptions: injectUsage,
       swap: plan.swap !== null,
-      edits: plan.shaped.rewritten && !gateway.uneditable.has(turn.conversationId),
+      edits: plan.shaped.rewritten && !undone.edits && !gateway.uneditable.has(turn.conversationId),
     },
     injectUsage,
     drains: gateway.drains,
   })
   const settled = await settle(admitted, { end, notice, driven })
   if (end.status === 'retry') {
-    if (end.without === 'streamOptions') gateway.plainUpstreams.add(turn.upstream.name)
-    if (end.without === 'edits') gateway.uneditable.set(turn.conversationId, true)
+    await takeBackNotices(admitted, TOLD_OF[end.without])
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
-    if (located.status === 'ok') return { turn: located.turn, refusedSwap: end.without === 'swap' ? (plan.swap?.to ?? null) : refusedSwap }
+    if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end.without, plan) }
     refuse(turn, located.refusal)
     return null
   }
-  if (refusedSwap !== null && wasAnswered(end)) rememberFailedSwap(turn, refusedSwap)
+  if (wasAnswered(end)) rememberUndone(turn, undone)
   const { tally } = gateway
   tally.count += 1
   tally.lastMs = gateway.nowMs()
@@ -154,13 +157,48 @@ async function callAndSettle(admitted: Admitted, refusedSwap: string | null): Pr
   return null
 }
 
-/** Only an answer to the original shows that the swap was at fault: what fails either way is the request. */
+function alsoUndone(undone: Undone, without: Objection, plan: Plan): Undone {
+  switch (without) {
+    case 'streamOptions':
+      return { ...undone, usage: true }
+    case 'edits':
+      return { ...undone, edits: true }
+    case 'swap':
+      return { ...undone, swap: plan.swap?.to ?? undone.swap }
+  }
+}
+
+/** Only an answer without it shows that what we changed was at fault: what fails either way is the request. */
 function wasAnswered(end: CallEnd): boolean {
   return end.status === 'settle' && end.facts !== null
 }
 
-function rememberFailedSwap({ gateway, conversationId }: Turn, to: string): void {
-  gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), to]))
+function rememberUndone({ gateway, conversationId, upstream, requestId }: Turn, { swap, usage, edits }: Undone): void {
+  if (swap !== null) gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), swap]))
+  if (edits) gateway.uneditable.set(conversationId, true)
+  if (!usage || gateway.plainUpstreams.has(upstream.name)) return
+  gateway.plainUpstreams.add(upstream.name)
+  gateway.log.warn(
+    { requestId, upstream: upstream.name },
+    'the upstream does not take stream_options: streams of clients that do not ask for their usage are metered by estimate from now on',
+  )
+}
+
+/** What users are told of what an attempt changed. */
+const TOLD_OF: Readonly<Record<Objection, readonly NoticeOccasion[]>> = {
+  streamOptions: [],
+  swap: ['DowngradeModel'],
+  edits: ['DropRetrieval', 'Summarize', 'DropOldest'],
+}
+
+/** What this attempt would have told of these has not happened. */
+async function takeBackNotices({ turn, plan }: Admitted, occasions: readonly NoticeOccasion[]): Promise<void> {
+  const undone = plan.occasions.filter((occasion) => occasions.includes(occasion))
+  const ids = noticesOf(turn, undone).map(({ id }) => id)
+  if (ids.length === 0) return
+  const { gateway, conversationId, conversation } = turn
+  const change = { ofSession: conversation.session, removeNotices: ids }
+  await untilBack(() => gateway.store.update({ conversation: conversationId, change, nowMs: gateway.nowMs() }))
 }
 
 interface Ended {
@@ -203,7 +241,7 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
       ofSession: turn.conversation.session,
       turnAtMs: nowMs,
       ...(beginsUserTurn(turn.request, turn.conversation, plan.bound.sent) ? { addUserTurn: true } : {}),
-      ...taskBoundaryAfter(turn, end),
+      ...taskBoundaryAfter(turn, end, nowMs),
       addDrivers: drivers,
       ...(exactUsage === null
         ? {}
@@ -263,11 +301,12 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
 }
 
 /** A tool that ends a task makes the next user turn begin another; a boundary that was told is past once its turn is answered. */
-function taskBoundaryAfter({ request, conversation, policy }: Turn, end: CallEnd): Pick<ConversationChange, 'atTaskBoundary'> {
+function taskBoundaryAfter({ request, conversation, policy }: Turn, end: CallEnd, nowMs: number): Pick<ConversationChange, 'atTaskBoundary'> {
   const called = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
   const { toolNames } = policy.config.taskBoundary
-  if (called.some((name) => toolNames.some((pattern) => matchesPattern(pattern, name)))) return { atTaskBoundary: true }
-  return conversation.atTaskBoundary && isUserTurn(request) ? { atTaskBoundary: false } : {}
+  const atMs = toldAt(nowMs, conversation.boundaryAtMs)
+  if (called.some((name) => toolNames.some((pattern) => matchesPattern(pattern, name)))) return { atTaskBoundary: { is: true, atMs } }
+  return conversation.atTaskBoundary && isUserTurn(request) ? { atTaskBoundary: { is: false, atMs } } : {}
 }
 
 /** Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. */
