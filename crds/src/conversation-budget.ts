@@ -102,7 +102,10 @@ const Identity = z.strictObject({
     .max(USER_CARRIERS.length)
     .default([...USER_CARRIERS])
     .describe('Where a user id may come from, first hit wins.'),
-  fallback: z.enum(FALLBACKS).default('PrefixChain').describe('What names a conversation when no carrier does.'),
+  fallback: z
+    .enum(FALLBACKS)
+    .default('PrefixChain')
+    .describe('What names a conversation when no carrier does. `Workload`: one conversation for all, or for each user where one is known.'),
   scope: z.enum(SCOPES).default('Namespace').describe('Who shares a conversation id.'),
 })
 

@@ -84,6 +84,17 @@ describe('the conversation', () => {
     }
   })
 
+  test('is not that of another user with the same prompt_cache_key, which names a prompt', async () => {
+    const body = { prompt_cache_key: 'support-bot-v3' }
+    const [ann, bob, nobody] = [
+      conversationOf(await ask({ 'x-farebox-user': 'ann' }, body)),
+      conversationOf(await ask({ 'x-farebox-user': 'bob' }, body)),
+      conversationOf(await ask({}, body)),
+    ]
+    assert.equal(new Set([ann, bob, nobody]).size, 3)
+    assert.equal(conversationOf(await ask({ 'x-farebox-user': 'ann' }, body)), ann)
+  })
+
   test('has an id that can be read', async () => {
     assertRejected(await ask({ 'x-farebox-conversation': 'x'.repeat(257) }), 403, 'identity_rejected')
     assertRejected(await ask({}, { metadata: { conversation_id: 'line\nbreak' } }), 403, 'identity_rejected')
@@ -147,6 +158,9 @@ describe('what names a conversation when nothing does', () => {
     assert.equal(conversationOf(await ask({})), shared)
     assert.notEqual(conversationOf(await ask({ 'x-farebox-conversation': 'named by header' })), shared)
     assert.equal((await sidecar.standing(shared)).turns, 2)
+    const [ann, bob] = [await ask({ 'x-farebox-user': 'ann' }), await ask({ 'x-farebox-user': 'bob' })].map(conversationOf)
+    assert.equal(new Set([shared, ann, bob]).size, 3, 'of each user, where one is known')
+    assert.equal(conversationOf(await ask({ 'x-farebox-user': 'ann' })), ann)
     await sidecar.adopt(configOf({}))
   })
 })

@@ -68,9 +68,17 @@ export class IdHasher {
   constructor(key: KeyedHash) {
     this.#key = key
   }
-  /** A conversation's scope is namespace (or budget) and tier: services that share an id share a cap. */
-  conversation(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'identity'>, tier: string, rawId: string): string {
-    return this.#hash('conversation', scopeOf(config), tier, rawId)
+  /**
+   * A conversation's scope is namespace (or budget) and tier: services that share an id share a cap. `rawUser`: whose it is, of an id
+   * under which many users may speak.
+   */
+  conversation(
+    config: Pick<SidecarConfig, 'namespace' | 'budget' | 'identity'>,
+    tier: string,
+    rawId: string,
+    rawUser: string | null = null,
+  ): string {
+    return this.#hash('conversation', scopeOf(config), tier, rawId, ...(rawUser === null ? [] : [rawUser]))
   }
   user(config: Pick<SidecarConfig, 'namespace'>, rawUser: string): string {
     return this.#hash('user', config.namespace, rawUser)

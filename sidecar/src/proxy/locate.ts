@@ -141,7 +141,10 @@ async function nameConversation(exchange: Call, identity: Identity, user: UserId
     if (found !== null) return { id: found, chain: null }
   }
   if (identity.conversation.status === 'named') {
-    return { id: gateway.hasher.conversation(config, identity.tier, identity.conversation.rawId), chain: null }
+    const { rawId, carrier } = identity.conversation
+    // Who shares a prompt need not share a conversation.
+    const rawUser = carrier === 'PromptCacheKey' ? identity.rawUser : null
+    return { id: gateway.hasher.conversation(config, identity.tier, rawId, rawUser), chain: null }
   }
   switch (config.identity.fallback) {
     case 'Require':
@@ -149,7 +152,7 @@ async function nameConversation(exchange: Call, identity: Identity, user: UserId
     case 'PerRequest':
       return { id: gateway.newId(), chain: null }
     case 'Workload':
-      return { id: gateway.hasher.conversation(config, identity.tier, workloadId(config)), chain: null }
+      return { id: gateway.hasher.conversation(config, identity.tier, workloadId(config), identity.rawUser), chain: null }
     case 'PrefixChain': {
       // What it begins with is kept elsewhere: the words that are here would name every conversation that goes on with them.
       if (request.earlier !== null) return { id: gateway.newId(), chain: null }
