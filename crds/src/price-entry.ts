@@ -55,7 +55,7 @@ export const PriceEntrySchema = z.strictObject({
     message: 'keys must be service tiers, in lower case',
   })
     .default({})
-    .describe('Factor by served tier, in percent: `flex: 50`.'),
+    .describe('Factor by served tier, in percent: `flex: 50`. `auto`: what a call is held at that names no tier.'),
   toolFees: z
     .strictObject({
       webSearch: Fee.optional().describe('A web search.'),

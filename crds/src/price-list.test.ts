@@ -225,6 +225,16 @@ test('several things that a provider says of how it served change the price one 
   assert.equal(prices.output, 5n, '3 x 1.5 x 1.1 is 4.95')
 })
 
+test('a book may say what a call is held at that names no tier; what is no tier changes nothing', () => {
+  const book = [entry({ provider: 'openai', model: 'gpt-4o', serviceTierPercent: { auto: 170 } })]
+  const output = (list: typeof LIST, tier: string): bigint => found('gpt-4o', list).pricesFor(1, tier).output
+  assert.deepEqual(
+    ['auto', 'default'].map((tier) => output(createPriceList(book, CATALOGUE), tier)),
+    [17_000_000n, 10_000_000n],
+  )
+  for (const word of ['auto', 'constructor', '__proto__', 'toString']) assert.equal(output(LIST, word), 10_000_000n)
+})
+
 test("Azure's models cost what OpenAI's do where the catalogue says nothing of Azure's, and a book for one is not for the other", () => {
   const of = (provider: string, model: string, list = LIST): Prices => found(model, list, provider).pricesFor(1, null)
   assert.equal(LIST.find('azure', 'gpt-4o-2024-08-06', NOW)?.origin, 'catalogue')

@@ -14,7 +14,6 @@ const MODELS_KEPT = 2_000
 /** Combinations of service tiers remembered for a model. */
 const SCALED_KEPT = 64
 const DAY_MS = 86_400_000
-const STANDARD_TIERS: ReadonlySet<string> = new Set(['default', 'standard', 'auto'])
 
 /**
  * A PriceBook entry with the exact name wins, then the one with the longest pattern, then the one for the catalogue's name of
@@ -165,7 +164,9 @@ function pricedModel(provider: string, model: string, origin: PriceOrigin, tarif
       const step = tariff.steps.findLast(({ inputOver }) => inputTokens > inputOver)
       const prices = step?.prices ?? tariff.prices
       const words = servedWords(serviceTier)
-      const percents = words.map((word) => (STANDARD_TIERS.has(word) ? 100 : (tariff.serviceTierPercent[word] ?? 100)))
+      const percents = words.map((word) =>
+        Object.hasOwn(tariff.serviceTierPercent, word) ? (tariff.serviceTierPercent[word] ?? 100) : 100,
+      )
       if (percents.every((percent) => percent === 100)) return prices
       const key = `${percents.join(' ')}/${step?.inputOver ?? 0}`
       const known = scaled.get(key)

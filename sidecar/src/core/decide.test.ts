@@ -111,6 +111,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     reason: null,
     ladderApplies: true,
     state: 'open',
+    stateAtMs: null,
     exact: null,
     edits: [],
     readyEdits: [],
@@ -118,6 +119,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     alerts: [],
     notices: [],
     atTaskBoundary: false,
+    boundaryAtMs: null,
     userTurns: 0,
     drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
     resolution: 'none',
@@ -416,7 +418,7 @@ test('a service tier is held at its price, and cheaper ones at the standard pric
         Object.fromEntries(
           Object.entries(DEAR.pricesFor(1, null)).map(([kind, rate]) => [
             kind,
-            tier === 'priority' ? rate * 2n : tier === 'flex' ? rate / 2n : rate,
+            tier === 'priority' ? rate * 2n : tier === 'flex' ? rate / 2n : tier === 'auto' ? rate * 3n : rate,
           ]),
         ) as unknown as Prices,
     }),
@@ -426,7 +428,9 @@ test('a service tier is held at its price, and cheaper ones at the standard pric
     const { inputCost, inputTokens, outputRate } = planOf(decide({ ...input, prices }))
     return [inputCost / BigInt(inputTokens), outputRate]
   }
-  assert.deepEqual(await ratesAt(null), [1_000n, 10_000_000n])
+  assert.deepEqual(await ratesAt(null), [3_000n, 30_000_000n], 'the provider chooses')
+  assert.deepEqual(await ratesAt('auto'), [3_000n, 30_000_000n])
+  assert.deepEqual(await ratesAt('default'), [1_000n, 10_000_000n])
   assert.deepEqual(await ratesAt('flex'), [1_000n, 10_000_000n])
   assert.deepEqual(await ratesAt('priority'), [2_000n, 20_000_000n])
 })

@@ -69,7 +69,7 @@ export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: 
       )
   const hosted = hostedTerms(input, priced, inputTokens, outputTokensMax)
   const standard = priced.pricesFor(hosted.longest, null)
-  const asked = priced.pricesFor(hosted.longest, request.serviceTier)
+  const asked = priced.pricesFor(hosted.longest, request.serviceTier ?? 'auto')
   const rate = (kind: MeteredKind): PicoUsd => (asked[kind] > standard[kind] ? asked[kind] : standard[kind])
   const inputRate = dearest([rate('uncachedInput'), ...writeKinds(request).map(rate), ...mediaKinds(request).map(rate)])
   const calls = hosted.calls ?? request.hosted.maxCalls ?? 1
