@@ -53,6 +53,7 @@ export const ERRORS = {
   },
   budget_store_unavailable: { status: 503, type: 'server_error', message: 'The budget store is away.', retryAfterSeconds: 2 },
   policy_unavailable: { status: 503, type: 'server_error', message: 'No valid configuration has been received yet.', retryAfterSeconds: 2 },
+  internal_error: { status: 500, type: 'server_error', message: 'The request could not be handled. The log of the sidecar says why.' },
   credential_unavailable: {
     status: 503,
     type: 'server_error',

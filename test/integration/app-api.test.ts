@@ -158,6 +158,13 @@ describe('costs that the app tells', () => {
     assert.equal((await talk.say('Another?')).code, 'conversation_budget_exhausted')
   })
 
+  test('are refused where nothing costs as much', async () => {
+    await talkOf('costs 4').say('Hello.')
+    const { status, body } = await sidecar.postJson(`${API}/costs%204/costs`, { ...cost, cost: '10000000' })
+    assert.equal(status, 400)
+    assert.match(JSON.stringify(body), /cost.*must be at most 100000\.00/)
+  })
+
   test("draw on the user's budget as well", async () => {
     await talkOf('carol 1', { 'x-farebox-user': 'carol' }).say('Hello.')
     await sidecar.postJson(`${API}/carol%201/costs`, { ...cost, cost: '0.50' })

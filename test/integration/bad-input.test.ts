@@ -176,6 +176,12 @@ describe('raw requests', () => {
     'a cost reported by a page of another site': `POST /farebox/v1/conversations/c/costs HTTP/1.1\r\nhost: x\r\nsec-fetch-site: cross-site\r\ncontent-length: 2\r\n\r\n{}`,
     'a folded header': `POST ${PATH} HTTP/1.1\r\nhost: x\r\nx-a: b\r\n c\r\ncontent-length: 5\r\n\r\nhello`,
   }
+  test('an upgrade to HTTP/2, which plain Java clients ask for, is answered in HTTP/1.1', async () => {
+    const asked = 'connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n'
+    assert.match(await raw(`${head}authorization: Bearer test\r\n${asked}content-length: ${BODY.length}\r\n\r\n${BODY}`), /^HTTP\/1\.1 200 /)
+    const [sent] = seen
+    assert.ok(sent !== undefined && !['upgrade', 'http2-settings'].some((name) => name in sent.headers))
+  })
   for (const [name, text] of Object.entries(smuggling)) {
     test(`${name} is refused`, async () => {
       assert.match(await raw(text), /^HTTP\/1\.1 (400|403) /)

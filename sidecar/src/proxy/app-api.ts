@@ -2,9 +2,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import { BalancesQuerySchema } from '@farebox/crds/ledger-page.ts'
-import { parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
+import { formatUsd, parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
-import type { Conversation, UserId } from '../core/conversation.ts'
+import { toldAt } from '../core/conversation-change.ts'
+import type { Conversation, ConversationChange, UserId } from '../core/conversation.ts'
+import { COST_MAX } from '../core/cost.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { standingOf } from '../core/standing.ts'
 import type { Standing } from '../core/standing.ts'
@@ -109,7 +111,7 @@ async function route(
   if (method !== 'POST') return notFound('no such resource')
   switch (action) {
     case 'boundary':
-      await gateway.store.update({ conversation: conversation.id, change: { atTaskBoundary: true }, nowMs: gateway.nowMs() })
+      await tellBoundary(gateway, conversation)
       return { status: 200, body: { status: 'ok' } }
     case 'resolution':
       return await resolve(gateway, policy, conversation, body)
@@ -182,16 +184,34 @@ async function resolve(gateway: Gateway, { config }: Policy, conversation: Conve
   }
 }
 
+/** The next user turn begins another task. */
+async function tellBoundary(gateway: Gateway, conversation: Conversation): Promise<void> {
+  const nowMs = gateway.nowMs()
+  const change: ConversationChange = {
+    ofSession: conversation.session,
+    atTaskBoundary: { is: true, atMs: toldAt(nowMs, conversation.boundaryAtMs) },
+  }
+  await gateway.store.update({ conversation: conversation.id, change, nowMs })
+}
+
 /** Gives back what remained, no more: the budget of the session is what it was. Within the reopen window it takes a resolution back. */
 async function reopen(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms): Promise<Reply> {
   await reverseResolution(gateway, conversation, policy.config.resolution)
-  const updated = await gateway.store.update({ conversation: conversation.id, change: { state: 'open' }, nowMs: gateway.nowMs() })
+  const nowMs = gateway.nowMs()
+  const change: ConversationChange = {
+    ofSession: conversation.session,
+    state: { is: 'open', atMs: toldAt(nowMs, conversation.stateAtMs) },
+  }
+  const updated = await gateway.store.update({ conversation: conversation.id, change, nowMs })
   return { status: 200, body: await standing(gateway, policy, updated?.conversation ?? conversation, terms) }
 }
 
 const CostBody = z.strictObject({
   /** Decimal USD. */
-  cost: z.string().regex(USD_PATTERN, 'must be a decimal amount in quotes, such as "0.01"'),
+  cost: z
+    .string()
+    .regex(USD_PATTERN, 'must be a decimal amount in quotes, such as "0.01"')
+    .refine((cost) => !USD_PATTERN.test(cost) || parseUsd(cost) <= COST_MAX, `must be at most ${formatUsd(COST_MAX)}`),
   /** What it was for: `vectorSearch`. */
   label: z.string().min(1).max(64),
   /** Names the cost, so that telling it twice counts once. */

@@ -30,6 +30,8 @@ export function createDataPlane(gateway: Gateway): Server {
     keepAliveTimeout: KEEP_ALIVE_MS,
     joinDuplicateHeaders: true,
     noDelay: true,
+    // Others may be ignored (RFC 9110 section 7.8), and Java's client asks every plain server for `h2c`: those are answered in HTTP/1.1.
+    shouldUpgradeCallback: ({ headers }) => /websocket/i.test(headers.upgrade ?? ''),
   })
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = REQUEST_TIMEOUT_MS
@@ -56,8 +58,6 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     if (incoming.method === 'TRACE') return refuse(asked, { code: 'endpoint_not_governed', message: 'TRACE is refused here.' })
     if (hasConflictingLengths(incoming))
       return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
-    if (incoming.headers.upgrade !== undefined)
-      return refuse(asked, { code: 'endpoint_not_governed', message: 'Upgrades are not metered here.' })
     // Before the check below: an app's id may hold a slash, and nothing of this goes to a provider.
     if (target.startsWith(APP_API_PREFIX)) return await serveAppApi(gateway, incoming, outgoing, requestId)
     if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
@@ -90,7 +90,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
   } catch (error) {
     gateway.log.error({ requestId, err: error instanceof Error ? error.stack : String(error) }, 'a turn failed')
     if (outgoing.headersSent) outgoing.destroy()
-    else refuse(asked, { code: error instanceof StoreError ? 'budget_store_unavailable' : 'policy_unavailable' })
+    else refuse(asked, { code: error instanceof StoreError ? 'budget_store_unavailable' : 'internal_error' })
   }
 }
 
