@@ -6,7 +6,7 @@ import { isTimeZone } from '@farebox/crds/period.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { deriveBudgets } from '@farebox/crds/unit-economics.ts'
 import type { Line } from '@farebox/crds/unit-economics.ts'
-import { formatUsd, parsePricePerMillion, parseUsd } from '@farebox/crds/usd.ts'
+import { formatUsd, parsePricePerMillion, parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import { contentHash } from './canonical.ts'
 import type { Finding } from './conditions.ts'
 
@@ -80,10 +80,22 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
   const perConversation = spec.budget.perConversation === undefined ? derived.perConversation : parseUsd(spec.budget.perConversation)
   const perUser = derived.perUser === null ? null : spec.budget.perUser === undefined ? derived.perUser : parseUsd(spec.budget.perUser)
 
+  const { pricing, unitEconomics, context, models, sessions, notices } = spec
+  const most = [parseUsd(unitEconomics.otherCost), perConversation, perUser ?? 0n, derived.targetPerConversation].reduce(
+    (one, other) => (one > other ? one : other),
+    parseUsd(pricing.price),
+  )
+  if (!USD_PATTERN.test(inUsd(most, rate))) {
+    return refused(
+      'AmountTooLarge',
+      'spec.currency',
+      `${formatUsd(most)} ${spec.currency} come to ${inUsd(most, rate)} US dollars, which is too much: an exchange rate is US dollars for one ${spec.currency}, here ${rate}`,
+      lines,
+    )
+  }
   const usd = (amount: bigint): string => inUsd(amount, rate)
   if (parseUsd(usd(perConversation)) === 0n)
     return refused('MarginLeavesNothing', 'spec.currency', 'the budget of one conversation comes to nothing in US dollars', lines)
-  const { pricing, unitEconomics, context, models, sessions, notices } = spec
   const terms: Omit<Contract, 'hash'> = {
     tier: tier.metadata.name,
     displayName: spec.displayName,
