@@ -178,7 +178,10 @@ describe('raw requests', () => {
   }
   test('an upgrade to HTTP/2, which plain Java clients ask for, is answered in HTTP/1.1', async () => {
     const asked = 'connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n'
-    assert.match(await raw(`${head}authorization: Bearer test\r\n${asked}content-length: ${BODY.length}\r\n\r\n${BODY}`), /^HTTP\/1\.1 200 /)
+    assert.match(
+      await raw(`${head}authorization: Bearer test\r\n${asked}content-length: ${BODY.length}\r\n\r\n${BODY}`),
+      /^HTTP\/1\.1 200 /,
+    )
     const [sent] = seen
     assert.ok(sent !== undefined && !['upgrade', 'http2-settings'].some((name) => name in sent.headers))
   })

@@ -132,7 +132,13 @@ for (const stream of [false, true]) {
     const calls = seen.length
     const unread = fetch(`${sidecar.url}/openai/v1/chat/completions`, {
       method: 'POST',
-      headers: { 'x-farebox-conversation': id, 'x-farebox-tier': 'spoken', authorization: 'Bearer test', 'x-fake-token-delay-ms': '2', 'x-fake-output-tokens': '100' },
+      headers: {
+        'x-farebox-conversation': id,
+        'x-farebox-tier': 'spoken',
+        authorization: 'Bearer test',
+        'x-fake-token-delay-ms': '2',
+        'x-fake-output-tokens': '100',
+      },
       body: JSON.stringify({ model: 'gpt-4o', stream, messages: [...talk.messages, { role: 'user', content: 'And order 17?' }] }),
       signal: leaving.signal,
     }).then((answer) => answer.text())
