@@ -173,6 +173,36 @@ describe('policies of the chart', options, () => {
       assert.equal((await asOperator({ path: `/api/v1/namespaces/${SHOP}/secrets/${RUNTIME_SECRET}` })).status, 200)
     })
 
+    test('may write no secret into which others would write a token', async () => {
+      const type = 'kubernetes.io/service-account-token'
+      const annotations = { 'kubernetes.io/service-account.name': 'default' }
+      const tokenOf = (namespace: string, name: string): object => ({
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { name, namespace, annotations },
+        type,
+      })
+      const answers = [
+        ...[OTHER, 'kube-system'].map((namespace) =>
+          asOperator({ ...applyOf('Secret', RUNTIME_SECRET, { namespace }), body: tokenOf(namespace, RUNTIME_SECRET) }),
+        ),
+        ...['farebox-tls', 'farebox-store'].map((name) =>
+          asOperator({
+            method: 'POST',
+            path: `/api/v1/namespaces/${NAMESPACE}/secrets?dryRun=All`,
+            body: tokenOf(NAMESPACE, name),
+          }),
+        ),
+      ]
+      for (const { status, body } of await Promise.all(answers)) {
+        assert.equal(status, 403)
+        assert.match(body.message, /of type Opaque or kubernetes.io\/tls/)
+      }
+      const tls = { ...tokenOf(NAMESPACE, 'farebox-tls'), type: 'kubernetes.io/tls', data: { 'tls.crt': '', 'tls.key': '' } }
+      const written = await asOperator({ method: 'POST', path: `/api/v1/namespaces/${NAMESPACE}/secrets?dryRun=All`, body: tls })
+      assert.notEqual(written.status, 403, written.body.message)
+    })
+
     test('may create pods in dry runs only', async () => {
       const body = podOf({ namespace: OTHER, labels: {} })
       const path = `/api/v1/namespaces/${OTHER}/pods`
@@ -203,6 +233,33 @@ describe('policies of the chart', options, () => {
     assert.equal(own.status, 201, 'what is not ours is none of our business')
   })
 
+  test('who writes back what is there, as it is, passes: so Secrets are encrypted anew', async () => {
+    const name = `${CONFIG_MAP_PREFIX}kept`
+    const labels = { [LABELS.managedBy]: MANAGED_BY }
+    await asOperator({ ...applyOf('ConfigMap', name), body: { ...objectOf('ConfigMap', name, { labels }), data: { config: '{}' } } })
+    await asOperator({ ...applyOf('Secret', RUNTIME_SECRET), body: { ...objectOf('Secret', RUNTIME_SECRET), data: { store: 'eA==' } } })
+    for (const path of [`/api/v1/namespaces/${SHOP}/configmaps/${name}`, `/api/v1/namespaces/${SHOP}/secrets/${RUNTIME_SECRET}`]) {
+      const { body: known } = await cluster().request<Written>({ path })
+      const put = async (changed: object): Promise<number> => (await ask('PUT', path, { ...known, ...changed })).status
+      const metadata = (changed: object): object => ({ metadata: { ...known.metadata, ...changed } })
+      assert.equal(await put({}), 200, path)
+      for (const changed of [
+        { data: { ...known.data, more: 'eA==' } },
+        { data: undefined },
+        { immutable: true },
+        metadata({ labels: { ...known.metadata.labels, forged: 'yes' } }),
+        metadata({ annotations: { forged: 'yes' } }),
+        metadata({ finalizers: ['example.com/forged'] }),
+      ])
+        assert.equal(await put(changed), 403, `${path} ${JSON.stringify(changed)}`)
+      assert.equal((await ask('DELETE', path)).status, 200)
+      assert.equal(
+        (await ask('POST', path.slice(0, path.lastIndexOf('/')), { ...known, ...metadata({ resourceVersion: undefined }) })).status,
+        403,
+      )
+    }
+  })
+
   test('a namespace with what the operator wrote ends by itself', async () => {
     const path = '/api/v1/namespaces/selects-0'
     await asOperator(
@@ -223,6 +280,7 @@ describe('policies of the chart', options, () => {
   })
 })
 
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 const APPLY = 'application/apply-patch+yaml'
 const BUDGETS = (namespace: string): string => `/apis/farebox.dev/v1alpha1/namespaces/${namespace}/conversationbudgets`
 
@@ -239,14 +297,18 @@ interface PodParts {
   readonly labels?: Labels | undefined
   readonly spec?: object
 }
+interface Written {
+  readonly metadata: { readonly labels?: Labels }
+  readonly data: Readonly<Record<string, string>>
+}
 interface Asked {
-  readonly method?: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  readonly method?: Method
   readonly path: string
   readonly body?: object
   readonly contentType?: string
 }
 
-async function ask(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: object, contentType?: string): Promise<Answer> {
+async function ask(method: Method, path: string, body?: object, contentType?: string): Promise<Answer> {
   return cluster().request<Answer['body']>({ method, path, ...(body && { body }), ...(contentType !== undefined && { contentType }) })
 }
 
