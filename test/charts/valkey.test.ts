@@ -2,11 +2,15 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
+import { connect } from 'node:tls'
+import { createAuthority, issueLeaf } from '@farebox/operator/certificates/authority.ts'
+import type { KeyPair } from '@farebox/operator/certificates/pem.ts'
 import { Redis } from 'ioredis'
 import { waitFor } from '../cluster/wait-for.ts'
 import { redisProgram } from '../support/redis.ts'
@@ -18,42 +22,69 @@ const server = redisProgram()
 const options = helm4 === null || server === null ? { skip: 'helm or redis-server is missing' } : {}
 const PASSWORD = 'a-password_of-the-operator'
 
-describe('the Valkey of the chart', options, () => {
-  const folder = mkdtempSync(join(tmpdir(), 'farebox-valkey-'))
-  const path = (name: string): string => join(folder, name)
-  let child: ChildProcess | undefined
-  let port = 0
-  after(async () => {
-    await stop('SIGKILL')
-    rmSync(folder, { recursive: true, force: true })
-  })
+/** The container's script and configuration in a folder of ours: its paths are below it, its port is a free one. */
+class Staged {
+  readonly folder = mkdtempSync(join(tmpdir(), 'farebox-valkey-'))
+  readonly #values: readonly string[]
+  #child: ChildProcess | undefined
+  port = 0
 
-  /** The container's paths are below our folder, its port is a free one. */
-  async function start(): Promise<void> {
-    const files = objectsOf(render(helm4 ?? '')).find((object) => nameOf(object) === 'ConfigMap/farebox-valkey')?.['data'] as
+  constructor(values: readonly string[] = []) {
+    this.#values = values.flatMap((value) => ['--set', value])
+    for (const name of ['data', 'files', 'store', 'tls']) mkdirSync(this.path(name))
+    writeFileSync(this.path('store/admin-password'), PASSWORD)
+  }
+
+  path(name: string): string {
+    return join(this.folder, name)
+  }
+
+  async start(): Promise<void> {
+    const rendered = objectsOf(render(helm4 ?? '', this.#values))
+    const files = rendered.find((object) => nameOf(object) === 'ConfigMap/farebox-valkey')?.['data'] as
       | Readonly<Record<string, string>>
       | undefined
-    ;[port = 0] = await freePorts(1)
-    for (const name of ['bin', 'data', 'files', 'store']) mkdirSync(path(name), { recursive: true })
+    ;[this.port = 0] = await freePorts(1)
     for (const [name, text] of Object.entries(files ?? {})) {
       const here = text
-        .replaceAll('/etc/farebox/valkey', path('files'))
-        .replaceAll('/etc/farebox/store', path('store'))
-        .replaceAll('/data', path('data'))
-        .replaceAll('6379', String(port))
-      writeFileSync(join(path('files'), name), here)
+        .replaceAll('/etc/farebox/valkey', this.path('files'))
+        .replaceAll('/etc/farebox/store', this.path('store'))
+        .replaceAll('/etc/farebox/tls', this.path('tls'))
+        .replaceAll('/data', this.path('data'))
+        .replaceAll('6379', String(this.port))
+      writeFileSync(this.path(`files/${name}`), here)
     }
-    child = spawn('sh', [join(path('files'), 'start.sh')], { stdio: ['ignore', 'ignore', 'inherit'] })
-    await waitFor('the server', () => spawnSync('sh', [join(path('files'), 'ping.sh')]).status === 0, { withinMs: 10_000 })
+    this.#child = spawn('sh', [this.path('files/start.sh')], { stdio: ['ignore', 'ignore', 'inherit'] })
+    await waitFor('the server', () => this.isReady(), { withinMs: 10_000 })
   }
-  async function stop(signal: NodeJS.Signals): Promise<void> {
+
+  /** As the kubelet asks. */
+  isReady(): boolean {
+    return spawnSync('sh', [this.path('files/ping.sh')]).status === 0
+  }
+
+  async stop(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
     const ended = once(child, 'exit')
     child.kill(signal)
     await ended
   }
+
+  async close(): Promise<void> {
+    await this.stop('SIGKILL')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+describe('the Valkey of the chart', options, () => {
+  const staged = new Staged()
+  after(() => staged.close())
+  const start = (): Promise<void> => staged.start()
+  const stop = (signal: NodeJS.Signals): Promise<void> => staged.stop(signal)
+  const path = (name: string): string => staged.path(name)
   async function asked<T>(user: { readonly username?: string; readonly password?: string }, ask: (redis: Redis) => Promise<T>): Promise<T> {
-    const redis = new Redis({ port, host: '127.0.0.1', ...user, maxRetriesPerRequest: 0, retryStrategy: () => null })
+    const redis = new Redis({ port: staged.port, host: '127.0.0.1', ...user, maxRetriesPerRequest: 0, retryStrategy: () => null })
     redis.on('error', () => undefined)
     try {
       return await ask(redis)
@@ -65,15 +96,13 @@ describe('the Valkey of the chart', options, () => {
   const tenant = { username: 'fb-shop', password: 'tenant' }
 
   test('knows the operator by the password of the Secret, and nobody without', async () => {
-    mkdirSync(path('store'), { recursive: true })
-    writeFileSync(join(path('store'), 'admin-password'), PASSWORD)
     await start()
     assert.equal(await asked(admin, (redis) => redis.ping()), 'PONG')
     await assert.rejects(
       asked({}, (redis) => redis.get('x')),
       /NOAUTH|Authentication required/,
     )
-    assert.doesNotMatch(readFileSync(join(path('data'), 'users.acl'), 'utf8'), new RegExp(PASSWORD), 'only its hash is on disk')
+    assert.doesNotMatch(readFileSync(path('data/users.acl'), 'utf8'), new RegExp(PASSWORD), 'only its hash is on disk')
   })
 
   test('writes each step to a log, and forgets nothing to make room', async () => {
@@ -104,7 +133,7 @@ describe('the Valkey of the chart', options, () => {
 
   test('takes another password of the operator when it is started anew', async () => {
     await stop('SIGTERM')
-    writeFileSync(join(path('store'), 'admin-password'), 'another')
+    writeFileSync(path('store/admin-password'), 'another')
     await start()
     assert.equal(await asked({ password: 'another' }, (redis) => redis.ping()), 'PONG')
     await assert.rejects(
@@ -112,6 +141,48 @@ describe('the Valkey of the chart', options, () => {
       /NOAUTH|WRONGPASS|Authentication/,
     )
     assert.equal(await asked(tenant, (redis) => redis.get('fb:shop:x')), '1')
+  })
+})
+
+describe('the Valkey of the chart with TLS', options, () => {
+  const staged = new Staged(['store.valkey.tls.existingSecret=store-tls'])
+  after(() => staged.close())
+  /** As the kubelet puts the Secret there. */
+  const mount = (certificate: KeyPair, ca: string): void => {
+    for (const [name, text] of Object.entries({ 'tls.crt': certificate.cert, 'tls.key': certificate.key, 'ca.crt': ca }))
+      writeFileSync(staged.path(`tls/${name}`), text)
+  }
+  const serial = (pem: string): string => new X509Certificate(pem).serialNumber
+  /** What is shown to whoever connects now. */
+  async function shown(): Promise<string> {
+    const socket = connect({ host: '127.0.0.1', port: staged.port, rejectUnauthorized: false })
+    try {
+      await once(socket, 'secureConnect')
+      return socket.getPeerCertificate().serialNumber
+    } finally {
+      socket.destroy()
+    }
+  }
+
+  test('shows a new certificate without a restart, also one of another authority, and stays ready', async () => {
+    const issue = async (): Promise<readonly [leaf: KeyPair, ca: string]> => {
+      const authority = await createAuthority(Date.now())
+      return [await issueLeaf(authority, ['localhost'], Date.now()), authority.cert]
+    }
+    const [first, ca] = await issue()
+    mount(first, ca)
+    await staged.start()
+    assert.equal(await shown(), serial(first.cert))
+    const [second, otherCa] = await issue()
+    mount(second, otherCa)
+    assert.ok(staged.isReady())
+    assert.equal(await shown(), serial(second.cert))
+    mount({ ...first, key: 'spoilt' }, ca)
+    assert.ok(staged.isReady(), 'one that cannot be used does no harm')
+    assert.equal(await shown(), serial(second.cert))
+    mount(first, ca)
+    assert.ok(staged.isReady())
+    assert.equal(await shown(), serial(first.cert))
   })
 })
 
