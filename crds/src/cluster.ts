@@ -25,6 +25,8 @@ export const ANNOTATIONS = {
   skipped: `${PREFIX}/skipped`,
   /** On a pod that was looked at: what its maker should know, a line each. A controller does not show the warnings of the answer. */
   warnings: `${PREFIX}/warnings`,
+  /** On an injected pod: the upstreams whose key it may have beside its sidecar, which should hold it alone: `anthropic,openai`. */
+  sharedKeys: `${PREFIX}/shared-keys`,
   /** On a config map: the budget that its config was compiled from. */
   configOf: `${PREFIX}/config-of`,
   /** On the operator's Lease: `HOST:PORT` of the leader's delivery listener. */

@@ -244,6 +244,30 @@ describe('pods on a control plane', { skip: cluster === null ? 'there is no cont
     assert.match(asked, /^Warning: farebox: no sidecar: .* but no ConversationBudget of namespace "bare" selects this pod$/m)
   })
 
+  test('a pod of a budget that was never accepted is injected, and told that it waits, and for what', async () => {
+    const selector = { matchLabels: { app: 'misspelt' } }
+    await apply(api, budgetOf(PLAIN, 'misspelt', 'no-such-tier', { selector }))
+    await untilSaid(api, budgetPath(PLAIN, 'misspelt'), ['Accepted=False TierNotFound', 'Programmed=False NotAccepted'])
+    const run = ['run', 'waits', '-n', PLAIN, '--image=x', '--labels=app=misspelt']
+    const warning =
+      /^Warning: farebox: this pod waits until ConversationBudget "misspelt" is in force: there is no PricingTier "no-such-tier"$/m
+    // Each replica of the webhook hears of the status by itself.
+    await waitFor('the status', async () => warning.test((await api.kubectl([...run, '--dry-run=server'])).stderr))
+    assert.match((await api.kubectl(run)).stderr, warning)
+    assert.match((await eventOf(PLAIN, 'Pod', 'waits')).note ?? '', /this pod waits until ConversationBudget "misspelt" is in force/)
+  })
+
+  test('a key in a container that is left alone marks the pod', async () => {
+    const env = [{ name: 'OPENAI_API_KEY', valueFrom: { secretKeyRef: { name: 'openai', key: 'api-key' } } }]
+    const containers = [
+      { name: 'app', image: 'app:1' },
+      { name: 'daprd', image: 'dapr:1', env },
+    ]
+    const pod = await create(HELD, { name: 'shares' }, { containers })
+    assert.deepEqual(envOf(pod, 'daprd'), env)
+    assert.equal(pod.metadata.annotations?.[ANNOTATIONS.sharedKeys], 'openai')
+  })
+
   test('T6: pods of hosts, of Windows and of disks get none, with the reason; one with a shared process namespace does', async () => {
     await create(PLAIN, { name: 'host' }, { hostNetwork: true })
     assert.equal(await skippedOf('host'), 'HostNetwork')

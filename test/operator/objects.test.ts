@@ -139,6 +139,33 @@ describe('an operator on a control plane', { skip: cluster === null ? 'there is 
     assert.equal(pod.metadata.annotations?.['farebox.dev/budget'], 'first')
   })
 
+  test('T15: limits of a later budget are added where it selects all pods of an older one; else it says for how many they are not', async (context) => {
+    const namespace = await freshNamespace(api, context, 'objects')
+    const limits = (amount: string) => [{ amount, period: { unit: 'Day', timeZone: 'UTC' } }]
+    const labels = { app: 'desk', track: 'canary' }
+    await apply(api, tierOf('crossed'), budgetOf(namespace, 'narrow', 'crossed', { selector: { matchLabels: labels } }))
+    await untilSaid(api, budgetPath(namespace, 'narrow'), ['Ready=True'])
+    await waitFor('the clock of the API server', () => Date.now() % 1_000 < 100) // ages are told in seconds
+    const crossing = { selector: { matchLabels: { team: 'x' } }, limits: limits('2.00') }
+    const wide = { selector: { matchLabels: { app: 'desk' } }, limits: limits('3.00') }
+    await apply(api, budgetOf(namespace, 'wide', 'crossed', wide), budgetOf(namespace, 'crossing', 'crossed', crossing))
+    await untilSaid(api, budgetPath(namespace, 'wide'), ['Programmed=True SelectorsOverlap', 'Ready=True'])
+    await untilSaid(api, budgetPath(namespace, 'crossing'), ['Programmed=True Programmed'])
+    const map = await waitFor('the limit of the wider one', async () => {
+      const map = await shown(api, configMapPath(namespace, 'narrow'))
+      return configIn(map).limits.length === 1 ? map : null
+    })
+    assert.partialDeepStrictEqual(configIn(map).limits, limits('3.00'))
+    const pod = await createPod(api, namespace, { name: 'crossed', labels: { ...labels, team: 'x' } })
+    assert.equal(pod.metadata.annotations?.['farebox.dev/budget'], 'narrow')
+    const said = await untilSaid(api, budgetPath(namespace, 'crossing'), ['Programmed=False PartiallyProgrammed', 'Ready=False'])
+    assert.equal(
+      conditionOf(said, 'Programmed')?.message,
+      'ConversationBudget "narrow" is older and governs 1 of the pods that this one selects, without the limits of this one',
+    )
+    await untilSaid(api, budgetPath(namespace, 'wide'), ['Programmed=True SelectorsOverlap', 'Ready=True'])
+  })
+
   test('T54, T58: what cannot be is refused at once or said; the old config stays until it is put right', async (context) => {
     const namespace = await freshNamespace(api, context, 'objects')
     await apply(api, tierOf('sober'), budgetOf(namespace, 'sober', 'sober'))

@@ -14,7 +14,7 @@ import * as z from 'zod'
 import { byAge } from '../core/same-pods.ts'
 import type { Snapshot } from '../core/compile.ts'
 import { configOfText } from '../core/config-text.ts'
-import { firstSelecting } from '../core/governance.ts'
+import { selecting } from '../core/governance.ts'
 import { streamConfigOf } from '../delivery/stream-hub.ts'
 import type { StreamConfig } from '../delivery/stream-hub.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
@@ -31,6 +31,7 @@ import {
   PRICING_TIERS,
   SECRETS,
 } from '../kube/resources.ts'
+import { storeSecretOf } from './store-secret.ts'
 
 /** An object of one of our kinds, as the API server has it, and as what it was understood. */
 export interface Known<T> {
@@ -101,10 +102,11 @@ export class Cluster {
   /** The same, the oldest first; absent: nobody has asked since one of them changed. */
   readonly #budgetsByAge = new Map<string, readonly ConversationBudget[]>()
   /** By pod, for as long as pod and budgets are these. */
-  readonly #governing = new WeakMap<
+  readonly #selecting = new WeakMap<
     KubeObject,
-    { readonly among: readonly ConversationBudget[]; readonly budget: ConversationBudget | null }
+    { readonly among: readonly ConversationBudget[]; readonly budgets: readonly ConversationBudget[] }
   >()
+  #lastStore: KubeObject | null = null
   /** Undefined: not known since a node changed. */
   #oldestKubelet: string | null | undefined
 
@@ -203,7 +205,10 @@ export class Cluster {
       resource: SECRETS,
       ...named(options.storeSecret),
       parse: whole,
-      onChange: () => onChange({ what: 'StoreSecret' }),
+      onChange: (_, _before, after) => {
+        if (after !== undefined && storeSecretOf(after) !== null) this.#lastStore = after
+        onChange({ what: 'StoreSecret' })
+      },
       onProblem,
     })
     this.webhooks = new Reflector({
@@ -254,6 +259,11 @@ export class Cluster {
     return [...this.#all.values()].every(({ hasSynced }) => hasSynced)
   }
 
+  /** The Secret of the store as it was when it last held what it must, be it gone since; null: this replica never saw it so. */
+  get lastStore(): KubeObject | null {
+    return this.#lastStore
+  }
+
   /** Since anything came of each, in ms. */
   watchAgesMs(): ReadonlyMap<string, number> {
     return new Map([...this.#all].map(([name, { lastEventAgeMs }]) => [name, lastEventAgeMs]))
@@ -283,14 +293,19 @@ export class Cluster {
 
   /** Null: none does. */
   governingOf(pod: KubeObject): ConversationBudget | null {
+    return this.selectingOf(pod)[0] ?? null
+  }
+
+  /** The budgets that select the pod, the oldest first: that one governs it. */
+  selectingOf(pod: KubeObject): readonly ConversationBudget[] {
     const { metadata } = pod
     const { namespace = '', labels = {} } = metadata
     const among = this.#byAge(namespace)
-    const known = this.#governing.get(pod)
-    if (known?.among === among) return known.budget
-    const budget = firstSelecting(labels, among)
-    this.#governing.set(pod, { among, budget })
-    return budget
+    const known = this.#selecting.get(pod)
+    if (known?.among === among) return known.budgets
+    const budgets = selecting(labels, among)
+    this.#selecting.set(pod, { among, budgets })
+    return budgets
   }
 
   #byAge(namespace: string): readonly ConversationBudget[] {

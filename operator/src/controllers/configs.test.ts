@@ -19,7 +19,7 @@ interface Stage {
   readonly setNow: (nowMs: number) => void
 }
 
-async function stage(context: TestContext): Promise<Stage> {
+async function stage(context: TestContext, hasStore = true): Promise<Stage> {
   const { server, kube, cluster } = await stageCluster(context, (empty) => {
     putTier(empty, 'pro')
     putDesk(empty, 'shop')
@@ -30,7 +30,7 @@ async function stage(context: TestContext): Promise<Stage> {
     cluster,
     client: kube,
     trust: () => 'a certificate',
-    hasStore: true,
+    hasStore,
     nowMs: () => nowMs,
     steadyMs: () => nowMs,
     log: createLog('silent'),
@@ -61,6 +61,15 @@ test('a config that no config map can hold is not sent, and said; the one before
   assert.equal(hindrance?.reason, 'TooLarge')
   assert.match(hindrance.message, /^the config has 1\d{6} bytes, and a ConfigMap holds 1048512: take prices that nobody needs out/)
   assert.deepEqual(outcomes, ['written', 'failed'])
+})
+
+test('without a store the config is written, and pods wait all the same, which is said', async (context) => {
+  const { configs, outcomes } = await stage(context, false)
+  await configs.reconcile()
+  const hindrance = configs.inForce?.hindered.get('shop/desk')
+  assert.equal(hindrance?.reason, 'NoStore')
+  assert.match(hindrance.message, /the budget is not in force, and new pods wait until it is$/)
+  assert.deepEqual(outcomes, ['written'])
 })
 
 test('what is right is not written again; what somebody changed is put right with the same version, by a clock that was set back too', async (context) => {

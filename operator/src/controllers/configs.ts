@@ -11,6 +11,7 @@ import { budgetKey } from '../core/same-pods.ts'
 import type { Compiled, Snapshot } from '../core/compile.ts'
 import { configMapName } from '../core/config-map-name.ts'
 import { configText } from '../core/config-text.ts'
+import { WAITS } from '../core/waiting.ts'
 import { applied, applyIfChanged, isWithin, ownerOf } from '../kube/apply.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { CONFIG_MAPS } from '../kube/resources.ts'
@@ -190,7 +191,7 @@ const CONTESTED: Hindrance = {
 
 const NO_STORE: Hindrance = {
   reason: 'NoStore',
-  message: 'no store came with the chart: name one in spec.store.redis, or choose the kind Embedded',
+  message: `no store came with the chart: name one in spec.store.redis, or choose the kind Embedded; the budget is not in force, and ${WAITS}`,
 }
 
 function tooLarge(bytes: number): Hindrance {

@@ -327,13 +327,19 @@ export class Leader {
     }
   }
 
-  /** Ours is written where there is none. One that somebody else gives must be there, and whole. */
+  /** Ours is written where there is none, as it was before it was deleted. One that somebody else gives must be there, and whole. */
   async #keepStoreSecret(): Promise<void> {
-    const { settings, client, cluster } = this.#options
+    const { settings, client, cluster, log } = this.#options
     const { address, secret: name } = settings.store
     if (address === null) return
-    const known = cluster.store.get(`${settings.pod.namespace}/${name}`)
-    if (known === undefined && name === OWN_STORE_SECRET) return ensureStoreSecret(client, { namespace: settings.pod.namespace, name })
+    const { namespace } = settings.pod
+    const known = cluster.store.get(`${namespace}/${name}`)
+    if (known === undefined && name === OWN_STORE_SECRET) {
+      const done = await ensureStoreSecret(client, { namespace, name }, cluster.lastStore)
+      if (done === 'restored')
+        log.warn({ namespace, secret: name }, 'somebody deleted the secret of the store; it was written again as it was')
+      return
+    }
     if (known === undefined || storeSecretOf(known) === null)
       throw new Error(`Secret "${name}" must be there, with admin-password and a root-key of 32 bytes or more`)
   }

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
+import { waitFor } from '../../../test/cluster/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { reportOf, totalsOf } from '../core/testing.ts'
 import { ReportBook } from '../delivery/report-book.ts'
-import { PODS } from '../kube/resources.ts'
+import { CONVERSATION_BUDGETS, PODS } from '../kube/resources.ts'
 import type { StatusTarget, StatusValue } from '../kube/status-writer.ts'
 import { StatusTooLargeError } from '../kube/status-writer.ts'
 import { createLog } from '../telemetry/log.ts'
@@ -126,4 +127,31 @@ test('a status that cannot be written keeps no other from being', async (context
   assert.throws(() => statuses.reconcile(), StatusTooLargeError)
   assert.deepEqual([...wanted.keys()].toSorted(), ['ConversationBudget/sales/desk', 'ConversationBudget/support/desk'])
   assert.deepEqual([...statuses.readiness], [['True', 2]])
+})
+
+test('pods that an older budget governs are counted for the later one that selects them, too', async (context) => {
+  const { statuses, wanted, server, cluster, configs } = await stage(context)
+  const limits = [{ amount: '1.00', period: { unit: 'Day', timeZone: 'UTC' } }]
+  const spec = { selector: { matchLabels: { track: 'canary' } }, tier: { default: 'pro' }, limits }
+  server.put(CONVERSATION_BUDGETS, 'later', { namespace: 'support', fields: { spec } })
+  const put = (name: string, labels: Readonly<Record<string, string>>, annotations: Readonly<Record<string, string>>): void => {
+    server.put(PODS, name, { namespace: 'support', fields: { metadata: { name, namespace: 'support', uid: name, labels, annotations } } })
+  }
+  put('b', { app: 'desk', track: 'canary' }, { [ANNOTATIONS.injectionHash]: 'x' })
+  put('c', { app: 'desk', track: 'canary' }, { [ANNOTATIONS.injectionHash]: 'x' })
+  put('without-sidecar', { app: 'desk', track: 'canary' }, {})
+  put('own', { track: 'canary' }, { [ANNOTATIONS.injectionHash]: 'x' })
+  await waitFor('the pods', () => cluster.pods.size === 6 && cluster.budgets.size === 3)
+  await configs.reconcile()
+  statuses.reconcile()
+  const { conditions = [] } = wanted.get('ConversationBudget/support/later') ?? {}
+  assert.partialDeepStrictEqual(
+    conditions.find(({ type }) => type === 'Programmed'),
+    {
+      status: 'False',
+      reason: 'PartiallyProgrammed',
+      message: 'ConversationBudget "desk" is older and governs 2 of the pods that this one selects, without the limits of this one',
+    },
+  )
+  assert.partialDeepStrictEqual(wanted.get('ConversationBudget/support/later'), { workloads: { matched: 1 } })
 })

@@ -4,12 +4,13 @@ import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import { NANO_PER_USD, parseSignedUsd } from '@farebox/crds/usd.ts'
 import { clusterStatuses, invalidStatus, storeKey } from '../core/cluster-status.ts'
-import type { Hindrance } from '../core/cluster-status.ts'
+import type { ClusterView, Hindrance } from '../core/cluster-status.ts'
 import { budgetKey } from '../core/same-pods.ts'
 import type { ObjectStatus, Snapshot } from '../core/compile.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import { injectionHash } from '../core/injection-hash.ts'
 import { isNewer, mergeTotals, newestOfBooks, newestTotals } from '../core/merge-reports.ts'
+import { isInjected } from '../core/workloads.ts'
 import type { Gate } from '../core/workloads.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
@@ -62,7 +63,7 @@ export class Statuses {
     const { inForce } = configs
     if (inForce === null) return // nothing was compiled yet: it wakes us
     const snapshot = withStatuses(inForce.snapshot, cluster)
-    const pods = governedPods(cluster)
+    const { pods, elsewhere } = selectedPods(cluster)
     const governed = new Set([...pods.values()].flatMap((those) => those.map(({ uid }) => uid)))
     this.#believed = [...reports.values()].filter(({ pod }) => governed.has(pod.uid))
     this.#keepShared(snapshot.budgets)
@@ -73,6 +74,7 @@ export class Statuses {
       configs: inForce.configs,
       hindered: new Map([...this.#options.hindered(snapshot.budgets), ...inForce.hindered]),
       pods,
+      elsewhere,
       reports: new Map(this.#believed.map((received) => [received.pod.uid, received])),
       shared: this.#shared,
       storeIsEphemeral: this.#options.storeIsEphemeral,
@@ -197,19 +199,24 @@ function uidOf(metadata: object): unknown {
   return 'uid' in metadata ? metadata.uid : undefined
 }
 
-function governedPods(cluster: Cluster): ReadonlyMap<string, readonly ObjectMeta[]> {
-  const governed = new Map<string, ObjectMeta[]>()
+function selectedPods(cluster: Cluster): Pick<ClusterView, 'elsewhere'> & { readonly pods: ReadonlyMap<string, readonly ObjectMeta[]> } {
+  const pods = new Map<string, ObjectMeta[]>()
+  const elsewhere = new Map<string, Map<string, number>>()
   for (const namespace of cluster.namespacesWithBudgets()) {
     for (const pod of cluster.podsOf(namespace)) {
-      const budget = cluster.governingOf(pod)
-      if (budget === null) continue
-      const key = budgetKey(budget)
-      const those = governed.get(key)
-      if (those === undefined) governed.set(key, [pod.metadata])
+      const [governing, ...later] = cluster.selectingOf(pod).map(budgetKey)
+      if (governing === undefined) continue
+      const those = pods.get(governing)
+      if (those === undefined) pods.set(governing, [pod.metadata])
       else those.push(pod.metadata)
+      if (!isInjected(pod.metadata) || pod.metadata.deletionTimestamp !== undefined) continue
+      for (const budget of later) {
+        const counts = elsewhere.get(budget) ?? new Map<string, number>()
+        elsewhere.set(budget, counts.set(governing, (counts.get(governing) ?? 0) + 1))
+      }
     }
   }
-  return governed
+  return { pods, elsewhere }
 }
 
 /** What is absent is left out. */

@@ -1,6 +1,6 @@
 /**
- * The secret of the installation's own store: the password of its admin, and the root key from which all else follows. Written once and
- * never again: with another root key the sidecars of each namespace would hash ids otherwise, and every conversation would begin anew.
+ * The secret of the installation's own store: the password of its admin, and the root key from which all else follows. Drawn once and
+ * never again: a store that runs does not know another password, and an empty one would hash ids otherwise.
  */
 import { randomBytes } from 'node:crypto'
 import { LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
@@ -18,17 +18,30 @@ export interface StoreSecret {
 
 const KEY_BYTES = 32
 
-/** Creates it where there is none. Rejects with `KubeError`. */
-export async function ensureStoreSecret(client: KubeClient, place: { readonly namespace: string; readonly name: string }): Promise<void> {
-  const data = {
-    [STORE_SECRET_KEYS.adminPassword]: Buffer.from(randomBytes(KEY_BYTES).toString('base64url')).toString('base64'),
-    [STORE_SECRET_KEYS.rootKey]: randomBytes(KEY_BYTES).toString('base64'),
-  }
+/**
+ * Creates it where there is none: as it last was, since the store that runs knows no other, or drawn anew where nobody remembers one
+ * (`last` is null). Rejects with `KubeError`.
+ */
+export async function ensureStoreSecret(
+  client: Pick<KubeClient, 'create'>,
+  place: { readonly namespace: string; readonly name: string },
+  last: KubeObject | null,
+): Promise<'drawn' | 'restored' | 'exists'> {
+  const data = last === null ? drawn() : last['data']
   const metadata = { ...place, labels: { [LABELS.managedBy]: MANAGED_BY } }
   try {
     await client.create(SECRETS, { apiVersion: 'v1', kind: 'Secret', metadata, type: 'Opaque', data })
+    return last === null ? 'drawn' : 'restored'
   } catch (error) {
-    if (!(error instanceof KubeError && error.reason === 'AlreadyExists')) throw error
+    if (error instanceof KubeError && error.reason === 'AlreadyExists') return 'exists'
+    throw error
+  }
+}
+
+function drawn(): Readonly<Record<string, string>> {
+  return {
+    [STORE_SECRET_KEYS.adminPassword]: Buffer.from(randomBytes(KEY_BYTES).toString('base64url')).toString('base64'),
+    [STORE_SECRET_KEYS.rootKey]: randomBytes(KEY_BYTES).toString('base64'),
   }
 }
 

@@ -2,11 +2,11 @@
  * The environment of an app's container: what is added, and what its owner should hear. Ours come first, so that `$(NAME)` in a
  * value of the app's own can refer to them. A base URL that is set already stays; a key that the sidecar holds does not.
  */
-import { PORTS } from '@farebox/crds/cluster.ts'
+import { PORTS, WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
 import { insert, pointer } from './json-patch.ts'
 import type { JsonPatch } from './json-patch.ts'
 import type { Container, EnvVar } from './pod.ts'
-import type { AppVariables } from './sdk-variables.ts'
+import type { AppVariables, OfUpstream } from './sdk-variables.ts'
 
 /** Containers that other injectors bring: they talk to no model, and their owners know nothing of ours. */
 const OTHERS = [
@@ -38,16 +38,25 @@ export function isOfAnotherInjector({ name }: Pick<Container, 'name'>): boolean 
 export interface EnvPlan {
   readonly patch: JsonPatch
   readonly warnings: readonly string[]
+  /** The upstreams whose key the container may have, though the sidecar should hold it alone; some more than once. */
+  readonly sharedKeys: readonly string[]
+}
+
+/** By which an app may go past the sidecar, and what its owner should hear of it. */
+export interface FoundKey extends OfUpstream {
+  readonly warning: string
 }
 
 /** `path`: of the container in its pod, as it is when the patch is applied. */
 export function planEnv(container: Container, path: string, variables: AppVariables): EnvPlan {
   const env = container.env ?? []
-  const missing = [...variables.urls, ...variables.keys].filter(({ name }) => !env.some((entry) => entry.name === name))
+  const keys = variables.keys.map(({ name, value }) => ({ name, value }))
+  const missing = [...variables.urls, ...keys].filter(({ name }) => !env.some((entry) => entry.name === name))
   const replaced = env.flatMap((entry, index) => {
-    const key = variables.keys.find(({ name }) => name === entry.name)
+    const key = keys.find(({ name }) => name === entry.name)
     return key === undefined || isValue(entry, key.value) ? [] : [{ index, key }]
   })
+  const found = otherwiseHeld(container, variables)
   return {
     patch: [
       // From where they stand now: what is put before them comes last.
@@ -60,15 +69,24 @@ export function planEnv(container: Container, path: string, variables: AppVariab
         .map(({ name, value }) => `${name} is set and stays: calls by it go past the sidecar; it should be ${value}`),
       ...named(env, variables.otherUrls).map((name) => `${name} is set and stays: calls by it go past the sidecar`),
       ...new Set(replaced.map(({ key }) => `${key.name} is replaced by a key that is worth nothing: the sidecar holds the real one`)),
-      ...named(env, variables.otherKeys).map((name) => `${name} is set and stays: with a real key in it the app needs no sidecar`),
-      ...heldElsewhere(container, variables),
+      ...found.map(({ warning }) => warning),
       ...shadowed(container, missing),
       ...proxied(env),
       ...(container.ports ?? [])
         .filter(({ containerPort }) => containerPort === PORTS.data || containerPort === PORTS.admin)
         .map(({ containerPort }) => `port ${containerPort} is where the sidecar listens: one of the two will not start`),
     ],
+    sharedKeys: found.map(({ upstream }) => upstream),
   }
+}
+
+/** The same of a container that is left as it is: of its keys alone, none of which is replaced. */
+export function leaveEnv(container: Container, variables: AppVariables): EnvPlan {
+  const named = variables.keys
+    .filter(({ name }) => (container.env ?? []).some((entry) => entry.name === name && mayHoldKey(entry)))
+    .map(({ name, upstream }) => ({ upstream, warning: `${name} is set and stays, since this container is left alone: take it away` }))
+  const found = [...named, ...otherwiseHeld(container, variables)]
+  return { patch: [], warnings: found.map(({ warning }) => warning), sharedKeys: found.map(({ upstream }) => upstream) }
 }
 
 function isValue(entry: EnvVar, value: string): boolean {
@@ -79,19 +97,30 @@ function named(env: readonly EnvVar[], names: readonly string[]): readonly strin
   return names.filter((name) => env.some((entry) => entry.name === name))
 }
 
-/** The app has the real key under a name of its own. */
-function heldElsewhere(container: Container, { held, keys }: AppVariables): readonly string[] {
-  const byName = (container.env ?? []).flatMap(({ name, valueFrom }) => {
-    const from = valueFrom?.secretKeyRef
-    const isReal = held.some((secret) => secret.name === from?.name && secret.key === from.key)
-    return isReal && !keys.some((key) => key.name === name) ? [`${name} is the key that the sidecar should hold alone: take it away`] : []
-  })
-  const whole = (container.envFrom ?? []).flatMap(({ secretRef }) =>
-    held.some(({ name }) => name === secretRef?.name)
-      ? [`envFrom brings Secret "${secretRef?.name ?? ''}", whose key the sidecar should hold alone: take it away`]
-      : [],
-  )
-  return [...byName, ...new Set(whole)]
+function mayHoldKey({ value, valueFrom }: EnvVar): boolean {
+  return (valueFrom ?? undefined) !== undefined || ((value ?? '') !== '' && value !== WORTHLESS_KEY)
+}
+
+/** The app has a key under another name than the one that is replaced, or may have. */
+function otherwiseHeld({ env, envFrom }: Container, { held, keys, otherKeys }: AppVariables): readonly FoundKey[] {
+  const set = (env ?? []).filter(mayHoldKey)
+  const byOtherName = otherKeys
+    .filter(({ name }) => set.some((entry) => entry.name === name))
+    .map(({ name, upstream }) => ({ upstream, warning: `${name} is set and stays: with a real key in it the app needs no sidecar` }))
+  const byReference = set
+    .filter(({ name }) => !keys.some((key) => key.name === name))
+    .flatMap(({ name, valueFrom }) =>
+      held
+        .filter((secret) => secret.name === valueFrom?.secretKeyRef?.name && secret.key === valueFrom.secretKeyRef.key)
+        .map(({ upstream }) => ({ upstream, warning: `${name} is the key that the sidecar should hold alone: take it away` })),
+    )
+  const whole = held
+    .filter(({ name }) => (envFrom ?? []).some(({ secretRef }) => secretRef?.name === name))
+    .map(({ name, upstream }) => ({
+      upstream,
+      warning: `envFrom brings Secret "${name}", whose key the sidecar should hold alone: take it away`,
+    }))
+  return [...byOtherName, ...byReference, ...whole]
 }
 
 /** `env` wins over `envFrom`: what a config map said there is silently no longer so. */

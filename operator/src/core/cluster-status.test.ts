@@ -51,6 +51,7 @@ function statusesOf(snapshot: Snapshot, view: Partial<ClusterView>): ReadonlyMap
     compiled,
     configs: compiled.configs,
     pods: new Map(),
+    elsewhere: new Map(),
     reports: new Map(),
     shared: new Map(),
     isOutdated: () => false,
@@ -300,4 +301,35 @@ test('T55: 10,000 conversations in 2,000 pods, with the longest names, are below
   assert.ok(bytes <= STATUS_BYTES_MAX, `${bytes} bytes`)
   assert.ok(bytes > STATUS_BYTES_MAX / 2, `${bytes} bytes: as much is shown as there is room for`)
   assert.ok((status.tiers?.length ?? 0) > 0)
+})
+
+test('a budget whose limits are not in force for pods that others govern says for how many, and who governs them', () => {
+  const limits = (amount: string): string => `  limits: [{ amount: "${amount}", period: { unit: Day, timeZone: UTC } }]\n`
+  const snapshot = snapshotOf(
+    tier('pro') + budget('old', ['pro'], limits('5.00')) + budget('older', ['pro']) + budget('desk', ['pro'], limits('9.00')),
+  )
+  const said = (others: Record<string, number>, of = snapshot) => {
+    const counts = new Map(Object.entries(others).map(([name, pods]) => [`support/${name}`, pods]))
+    const status = budgetStatus(statusesOf(of, { elsewhere: new Map([['support/desk', counts]]) }))
+    return { ...conditions(status), message: status.conditions?.find(({ type }) => type === 'Programmed')?.message }
+  }
+  const partly = said({ older: 3 })
+  assert.partialDeepStrictEqual(partly, {
+    Programmed: 'False PartiallyProgrammed',
+    Ready: 'False PartiallyProgrammed',
+    Stalled: 'True PartiallyProgrammed',
+    message: 'ConversationBudget "older" is older and governs 3 of the pods that this one selects, without the limits of this one',
+  })
+  assert.match(
+    said({ older: 3, gone: 4, old: 8 }).message ?? '',
+    /^ConversationBudget "gone" and 1 more are older and govern 7 of the pods/,
+  )
+  const tighter = said({ old: 8 })
+  assert.partialDeepStrictEqual(tighter, { Programmed: 'True SelectorsOverlap', Ready: 'True Ready' })
+  assert.match(tighter.message ?? '', /; but ConversationBudget "old" is older and governs 8 of the pods that this one selects$/)
+  const unlimited = snapshotOf(tier('pro') + budget('older', ['pro']) + budget('desk', ['pro']))
+  assert.partialDeepStrictEqual(said({ older: 3 }, unlimited), { Programmed: 'True SelectorsOverlap', Ready: 'True Ready' })
+  const refused = snapshotOf(tier('pro') + budget('older', ['pro']) + budget('desk', ['gold'], limits('9.00')))
+  assert.partialDeepStrictEqual(said({ older: 3 }, refused), { Programmed: 'False NotAccepted' })
+  assert.partialDeepStrictEqual(said({}), { Programmed: 'True Programmed', Ready: 'True Ready' })
 })

@@ -10,6 +10,7 @@ import type { PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
 import { canonicalJson } from './canonical.ts'
 import { tiersOf } from './compile.ts'
 import { budgetKey } from './same-pods.ts'
@@ -33,6 +34,8 @@ export interface ClusterView {
   readonly configs: ReadonlyMap<string, SidecarConfig>
   /** By the budget that governs them. */
   readonly pods: ReadonlyMap<string, readonly Pod[]>
+  /** By budget: of the pods that it selects and others govern, how many have sidecars, by the budget that governs them. */
+  readonly elsewhere: ReadonlyMap<string, ReadonlyMap<string, number>>
   /** By uid of the pod. */
   readonly reports: ReadonlyMap<string, ReceivedReport>
   /** Of each shared store, by `storeKey`, the newest report, though its pod may be gone: the books are not. */
@@ -111,7 +114,7 @@ function budgetStatus(budget: ConversationBudget, status: ObjectStatus, bound: R
   const before = budget.status ?? {}
   const isSettling = isUnheardOf(pods, view)
   const gate = budget.spec.injection.mode === 'Required' ? (view.gates.get(budget.metadata.namespace ?? 'default') ?? null) : null
-  const { workloads, findings } = withWorkloads(foundBy(status, view.hindered.get(key)), {
+  const { workloads, findings: ofPods } = withWorkloads(foundBy(status, view.hindered.get(key)), {
     nowMs: view.nowMs,
     config,
     pods,
@@ -120,6 +123,7 @@ function budgetStatus(budget: ConversationBudget, status: ObjectStatus, bound: R
     gate,
     storeIsEphemeral: view.storeIsEphemeral && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined,
   })
+  const findings = withElsewhere(ofPods, budget, view)
   const said = isSettling ? withKnown(findings, before, config) : findings
   const { generation } = budget.metadata
   return bounded({
@@ -140,6 +144,40 @@ function foundBy({ conditions = [] }: ObjectStatus, hindrance: Hindrance | undef
     hindrance === undefined || finding.type !== 'Programmed' || finding.status !== 'True'
       ? finding
       : { ...finding, status: 'False', ...hindrance },
+  )
+}
+
+/** Pods that other budgets govern have the limits of this one as far as they could be added there. */
+function withElsewhere(findings: readonly Finding[], budget: ConversationBudget, { elsewhere, configs }: ClusterView): readonly Finding[] {
+  const others = [...(elsewhere.get(budgetKey(budget)) ?? [])]
+  if (others.length === 0) return findings
+  const without = others.filter(([key]) => !holds(configs.get(key)?.limits ?? [], budget.spec.limits))
+  return findings.map((finding) => {
+    if (finding.type !== 'Programmed') return finding
+    const isPartial = finding.status === 'True' || finding.reason === 'PartiallyProgrammed'
+    if (without.length > 0 && isPartial)
+      return {
+        ...finding,
+        status: 'False',
+        reason: 'PartiallyProgrammed',
+        message: `${governedElsewhere(without)}, without the limits of this one`,
+      }
+    if (finding.reason !== 'Programmed') return finding
+    return { ...finding, reason: 'SelectorsOverlap', message: `${finding.message}; but ${governedElsewhere(others)}` }
+  })
+}
+
+function governedElsewhere(others: readonly (readonly [string, number])[]): string {
+  const pods = others.reduce((sum, [, count]) => sum + count, 0)
+  const [[most] = ['']] = others.toSorted(([a, ofA], [b, ofB]) => ofB - ofA || (a < b ? -1 : 1))
+  const more = others.length === 1 ? 'is' : `and ${others.length - 1} more are`
+  return `ConversationBudget "${most.slice(most.indexOf('/') + 1)}" ${more} older and ${others.length === 1 ? 'governs' : 'govern'} ${pods} of the pods that this one selects`
+}
+
+/** Whether none of `limits` lets more through than one of the same period that is in force. */
+function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['limits']): boolean {
+  return limits.every(({ amount, period }) =>
+    inForce.some((limit) => canonicalJson(limit.period) === canonicalJson(period) && parseUsd(limit.amount) <= parseUsd(amount)),
   )
 }
 

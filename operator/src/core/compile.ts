@@ -21,9 +21,10 @@ import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 import { unknownUpstream, unpricedModel, unservedDowngrade } from './moves.ts'
-import { budgetKey, namespaceOf, olderSharing, sameSelector } from './same-pods.ts'
+import { budgetKey, namespaceOf, sameSelector, sharingOf } from './same-pods.ts'
 import { upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
+import { WAITS } from './waiting.ts'
 
 const CATALOGUE = loadCatalogue()
 const CATALOGUE_PRICES = createPriceList([], CATALOGUE)
@@ -79,23 +80,33 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   }
   const contracts = [...tiers.values()].flatMap((tier) => (tier.status === 'accepted' ? [tier.contract] : []))
   const shared: SharedTexts = new Map([entries, ...contracts].map((part) => [part, canonicalJson(part)]))
-  const older = olderSharing(snapshot.budgets)
+  const { older, adding } = sharingOf(snapshot.budgets)
+  const refusals = new Map(snapshot.budgets.map((budget) => [budget, refusalOf(budget, tiers, prices, context.nowMs)]))
   const configs = new Map<string, SidecarConfig>()
   const found = new Map<string, readonly Finding[]>()
   /** Budgets of pods that an older one governs. */
   const governed = new Set<string>()
   for (const [governing, ...later] of sameSelector(snapshot.budgets)) {
     const key = budgetKey(governing)
-    const judged = later.map((budget) => ({ budget, refusal: refusalOf(budget, tiers, prices, context.nowMs) }))
-    const limits = judged.flatMap(({ budget, refusal }) => (refusal === null ? budget.spec.limits : []))
-    const compiled = compileBudget(governing, limits, tiers, prices, shared, context)
-    if (compiled.status === 'accepted') configs.set(key, compiled.config)
-    const sharing = older.get(governing)
-    const findings = sharing === undefined ? compiled.findings : compiled.findings.map((finding) => sharingPods(finding, sharing))
-    found.set(`ConversationBudget/${key}`, findings)
-    for (const { budget, refusal } of judged) {
+    const refusal = refusals.get(governing) ?? null
+    const limits = (adding.get(governing) ?? []).flatMap((budget) => (refusals.get(budget) === null ? budget.spec.limits : []))
+    if (refusal === null) {
+      const { config, findings } = compileBudget(governing, limits, tiers, prices, shared, context)
+      configs.set(key, config)
+      const oldest = older.get(governing)
+      const isAdded = oldest !== undefined && adding.get(oldest)?.includes(governing) === true && configs.has(budgetKey(oldest))
+      found.set(
+        `ConversationBudget/${key}`,
+        oldest === undefined ? findings : findings.map((finding) => sharingPods(finding, governing, oldest, isAdded)),
+      )
+    } else found.set(`ConversationBudget/${key}`, refusedBy(refusal, context.previous.has(key) ? KEEPS_LAST : NOT_IN_FORCE))
+    for (const budget of later) {
+      const own = refusals.get(budget) ?? null
       governed.add(budgetKey(budget))
-      found.set(`ConversationBudget/${budgetKey(budget)}`, refusal === null ? governedBy(governing) : refusedBy(refusal, false))
+      found.set(
+        `ConversationBudget/${budgetKey(budget)}`,
+        own === null ? governedBy(governing, refusal === null) : refusedBy(own, 'its limits are not in force'),
+      )
     }
   }
   const statuses = new Map<string, ObjectStatus>()
@@ -149,11 +160,12 @@ export function tiersOf(budget: ConversationBudget): readonly string[] {
   return [...new Set([budget.spec.tier.default, ...budget.spec.tier.allowed])]
 }
 
-type CompiledBudget =
-  | { readonly status: 'accepted'; readonly config: SidecarConfig; readonly findings: readonly Finding[] }
-  | { readonly status: 'refused'; readonly findings: readonly Finding[] }
+interface CompiledBudget {
+  readonly config: SidecarConfig
+  readonly findings: readonly Finding[]
+}
 
-/** `laterLimits`: of budgets that select the same pods and came later. */
+/** Of a budget that is not refused. `laterLimits`: of budgets that select all of its pods and came later. */
 function compileBudget(
   budget: ConversationBudget,
   laterLimits: SidecarConfig['limits'],
@@ -163,8 +175,6 @@ function compileBudget(
   context: CompileContext,
 ): CompiledBudget {
   const { spec } = budget
-  const refusal = refusalOf(budget, tiers, prices, context.nowMs)
-  if (refusal !== null) return { status: 'refused', findings: refusedBy(refusal, context.previous.has(budgetKey(budget))) }
   const contracts = Object.fromEntries(
     tiersOf(budget).flatMap((name) => {
       const tier = tiers.get(name)
@@ -204,7 +214,6 @@ function compileBudget(
   const previous = context.previous.get(key) ?? budget.status?.config
   const version = previous?.hash === hash ? previous.version : Math.max((previous?.version ?? 0) + 1, context.nowMs)
   return {
-    status: 'accepted',
     config: { ...content, version, hash },
     findings: [
       acceptedFinding(budget, contracts),
@@ -311,23 +320,28 @@ function isListed({ provider, model }: PriceEntry): boolean {
   return CATALOGUE.models.some((listed) => listersOf(provider).includes(listed.provider) && listed.model.startsWith(prefix))
 }
 
-/** What is programmed stays as it is: it is only said that an older budget selects some of the same pods. */
-function sharingPods(finding: Finding, older: ConversationBudget): Finding {
+/** What is programmed stays as it is: it is only said that an older budget selects some of the same pods, and what holds there. */
+function sharingPods(finding: Finding, budget: ConversationBudget, older: ConversationBudget, isAdded: boolean): Finding {
   if (finding.type !== 'Programmed' || finding.status !== 'True') return finding
-  const message = `${finding.message}; but ConversationBudget "${older.metadata.name}" is older and selects some of the same pods, which it governs`
+  const limits = isAdded ? ', with the limits of this one added' : ', without the limits of this one'
+  const message = `${finding.message}; but ConversationBudget "${older.metadata.name}" is older and selects some of the same pods, which it governs${budget.spec.limits.length === 0 ? '' : limits}`
   return { ...finding, reason: 'SelectorsOverlap', message, field: 'spec.selector' }
 }
 
-function governedBy(governing: ConversationBudget): readonly Finding[] {
-  const message = `ConversationBudget "${governing.metadata.name}" is older and selects the same pods: of this one only the limits are in force`
+function governedBy(governing: ConversationBudget, isAccepted: boolean): readonly Finding[] {
+  const limits = isAccepted ? ': of this one only the limits are in force' : ', but is not accepted: the limits of this one wait for it'
+  const message = `ConversationBudget "${governing.metadata.name}" is older and selects the same pods${limits}`
   return [
     { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'its limits are added' },
     { type: 'Programmed', status: 'False', reason: 'PartiallyProgrammed', message, field: 'spec.selector' },
   ]
 }
 
-function refusedBy(refusal: Refusal, keepsLastGood: boolean): readonly Finding[] {
-  const message = keepsLastGood ? 'the last good config stays in force' : 'no config is in force'
+const KEEPS_LAST = 'the last good config stays in force'
+const NOT_IN_FORCE = `it is not in force, and ${WAITS}`
+
+/** `message`: what is in force all the same. */
+function refusedBy(refusal: Refusal, message: string): readonly Finding[] {
   return [
     { type: 'Accepted', status: 'False', ...refusal },
     { type: 'Programmed', status: 'False', reason: 'NotAccepted', message },

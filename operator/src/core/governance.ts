@@ -1,6 +1,6 @@
 /** Which budget governs a pod: of those of its namespace that select it, the oldest. The others add their limits. */
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
-import { byAge } from './same-pods.ts'
+import { byAge, namespaceOf } from './same-pods.ts'
 import { matches } from './selector.ts'
 import type { Labels } from './selector.ts'
 
@@ -11,22 +11,12 @@ export interface Selectable {
 }
 
 /** Null: none selects the pod. A budget governs while it is not accepted, too: it may become so while the pod runs. */
-export function governing(pod: Selectable, budgets: Iterable<ConversationBudget>): ConversationBudget | null {
-  return selecting(pod, budgets)[0] ?? null
+export function governing({ namespace, labels }: Selectable, budgets: Iterable<ConversationBudget>): ConversationBudget | null {
+  const own = [...budgets].filter((budget) => namespaceOf(budget) === namespace)
+  return selecting(labels, own).toSorted(byAge)[0] ?? null
 }
 
-/** The same of budgets that are of the pod's namespace and in order already, for who asks of many pods. */
-export function firstSelecting(labels: Labels, byAge: readonly ConversationBudget[]): ConversationBudget | null {
-  return byAge.find(({ spec }) => matches(spec.selector, labels)) ?? null
-}
-
-/** The budgets that select the pod beside the one that governs it, the oldest first. */
-export function later(pod: Selectable, budgets: Iterable<ConversationBudget>): readonly ConversationBudget[] {
-  return selecting(pod, budgets).slice(1)
-}
-
-function selecting({ namespace, labels }: Selectable, budgets: Iterable<ConversationBudget>): readonly ConversationBudget[] {
-  return [...budgets]
-    .filter(({ metadata, spec }) => (metadata.namespace ?? 'default') === namespace && matches(spec.selector, labels))
-    .toSorted(byAge)
+/** Those of the budgets that select a pod of their namespace, in the same order: of the oldest first, the first governs it. */
+export function selecting(labels: Labels, budgets: readonly ConversationBudget[]): readonly ConversationBudget[] {
+  return budgets.filter(({ spec }) => matches(spec.selector, labels))
 }

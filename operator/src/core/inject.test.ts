@@ -264,6 +264,22 @@ describe('what there is to warn of', () => {
     assert.deepEqual(inject(many, { budget: HOLDING }), many)
   })
 
+  test('that the pod waits for a budget which is not in force is told first, with the reason', () => {
+    const said = { status: 'False', lastTransitionTime: '2026-11-24T12:00:00Z', message: 'there is no PricingTier "gold"' } as const
+    const conditions = [
+      { ...said, type: 'Accepted', reason: 'TierNotFound' },
+      { ...said, type: 'Programmed', reason: 'NotAccepted' },
+    ]
+    const budget = { ...BUDGET, status: { conditions } }
+    const why = 'this pod waits until ConversationBudget "support" is in force: there is no PricingTier "gold"'
+    assert.deepEqual(plan(makePod(), { budget }).warnings.slice(1), [`farebox: ${why}`])
+    const injected = inject(makePod(), { budget })
+    assert.equal(injected.metadata.annotations?.[ANNOTATIONS.warnings], why)
+    assert.deepEqual(inject(injected, { budget }), injected)
+    const inForce = { ...budget, status: { conditions, config: { version: 1, hash: '1'.repeat(16) } } }
+    assert.equal(plan(makePod(), { budget: inForce }).warnings.length, 1, 'the last good config')
+  })
+
   test('a pod that is skipped says why in words', () => {
     const pod = makePod({ hostNetwork: true })
     const planned = plan(pod)
@@ -456,6 +472,57 @@ describe('the environment of the app', () => {
     assert.deepEqual(again.status === 'inject' && again.patch, [])
   })
 
+  const sharedKeys = (pod: TestPod, budget = HOLDING) => inject(pod, { budget }).metadata.annotations?.[ANNOTATIONS.sharedKeys]
+
+  test('a key in a container that is left alone is told of, and left: the pod is marked', () => {
+    const budget = makeBudget({
+      spec: {
+        upstreams: [
+          { ...OPENAI, credential: { secretRef: { name: 'openai', key: 'api-key' } } },
+          {
+            name: 'claude',
+            provider: 'anthropic',
+            baseURL: 'https://api.anthropic.com/v1',
+            credential: { secretRef: { name: 'claude', key: 'k' } },
+          },
+        ],
+        injection: { excludeContainers: ['quiet'] },
+      },
+    })
+    const real = { name: 'OPENAI_API_KEY', value: 'sk-real' }
+    const reference = { name: 'ANTHROPIC_API_KEY', valueFrom: { secretKeyRef: { name: 'claude', key: 'k' } } }
+    const cases: readonly (readonly [Partial<TestPod['spec']>, string, string])[] = [
+      [{ containers: [container('app'), container('quiet', { env: [real] })] }, 'quiet', 'openai'],
+      [{ containers: [container('app'), container('daprd', { env: [reference, real] })] }, 'daprd', 'claude,openai'],
+      [{ containers: [container('app'), container('daprd', { envFrom: [{ secretRef: { name: 'claude' } }] })] }, 'daprd', 'claude'],
+      [{ initContainers: [container('setup', { env: [real] }), container('istio-proxy')] }, 'setup', 'openai'],
+    ]
+    for (const [spec, name, upstreams] of cases) {
+      const pod = makePod(spec)
+      const injected = inject(pod, { budget })
+      const env = [...(pod.spec.initContainers ?? []), ...pod.spec.containers].find((each) => each.name === name)?.['env']
+      assert.deepEqual(envOf(injected, name), env, 'as it was')
+      assert.match(plan(pod, { budget }).warnings.join('\n'), new RegExp(`container "${name}": .*take it away`))
+      assert.equal(injected.metadata.annotations?.[ANNOTATIONS.sharedKeys], upstreams)
+      assert.deepEqual(inject(injected, { budget }), injected)
+    }
+    const without = makePod({
+      containers: [container('app', { env: [real] }), container('quiet', { env: [{ ...real, value: WORTHLESS_KEY }] })],
+    })
+    assert.equal(sharedKeys(without, budget), undefined, 'one is replaced, and the other worth nothing')
+    assert.equal(sharedKeys(makePod(cases[0]?.[0]), BUDGET), undefined, 'where keys pass through the app has its own')
+  })
+
+  test('a pod that may have the key in another way is marked as well, until it has not', () => {
+    const env = [{ name: 'MY_KEY', valueFrom: { secretKeyRef: { name: 'openai', key: 'api-key' } } }]
+    assert.equal(sharedKeys(withEnv(env)), 'openai')
+    assert.equal(sharedKeys(withEnv([], { envFrom: [{ secretRef: { name: 'openai' } }] })), 'openai')
+    assert.equal(sharedKeys(makePod({ volumes: [{ name: 'keys', secret: { secretName: 'openai' } }] })), 'openai')
+    assert.equal(sharedKeys(makePod({ shareProcessNamespace: true })), 'openai')
+    assert.equal(sharedKeys(makePod({ hostPID: true })), 'openai')
+    assert.equal(sharedKeys(makePod({}, { annotations: { [ANNOTATIONS.sharedKeys]: 'old' } })), undefined)
+  })
+
   test('the real key under another name, by envFrom or in a volume is told of', () => {
     const reference = { name: 'MY_KEY', valueFrom: { secretKeyRef: { name: 'openai', key: 'api-key' } } }
     const pod = makePod({
@@ -508,7 +575,8 @@ describe('any pod', () => {
   function withoutOurs(pod: TestPod, original: TestPod): TestPod {
     const originals = new Map([...(original.spec.initContainers ?? []), ...original.spec.containers].map((each) => [each.name, each]))
     const volumes: readonly string[] = Object.values(VOLUMES)
-    const annotations: readonly string[] = [ANNOTATIONS.budget, ANNOTATIONS.injectionHash, ANNOTATIONS.sidecarVersion, ANNOTATIONS.warnings]
+    const { budget, injectionHash, sidecarVersion, warnings, sharedKeys } = ANNOTATIONS
+    const annotations: readonly string[] = [budget, injectionHash, sidecarVersion, warnings, sharedKeys]
     const stripped = (each: TestContainer): TestContainer => {
       const before = originals.get(each.name)?.['env']
       const known = new Map(Array.isArray(before) ? before.map((entry: { readonly name: string }) => [entry.name, entry]) : [])

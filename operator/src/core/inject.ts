@@ -6,7 +6,8 @@
 import { ANNOTATIONS, LABELS, SIDECAR_CONTAINER, VOLUMES } from '@farebox/crds/cluster.ts'
 import type { SkipReason } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
-import { isOfAnotherInjector, planEnv } from './app-env.ts'
+import { isOfAnotherInjector, leaveEnv, planEnv } from './app-env.ts'
+import type { EnvPlan, FoundKey } from './app-env.ts'
 import { INJECTION_HASH_PATTERN, injectionHash } from './injection-hash.ts'
 import { sidecarContainer, sidecarVolumes } from './injection.ts'
 import type { InjectionSettings, OwnEntry } from './injection.ts'
@@ -17,6 +18,7 @@ import type { Container, Pod } from './pod.ts'
 import { sidecarResources } from './resources.ts'
 import { appVariables } from './sdk-variables.ts'
 import type { AppVariables } from './sdk-variables.ts'
+import { whyWaiting } from './waiting.ts'
 
 /** Where the pod is to run. */
 export interface Place {
@@ -47,7 +49,11 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
   const variables = appVariables(budget)
   const sidecar = placeSidecar(pod, budget, settings)
   const env = envPlans(pod, sidecar, budget.spec.injection.excludeContainers, variables)
-  const warnings = [...podWarnings(pod, variables), ...env.flatMap((each) => each.warnings)]
+  const podKeys = keysOfPod(pod, variables)
+  const why = whyWaiting(budget)
+  const waits = why === null ? [] : [`this pod waits until ConversationBudget "${budget.metadata.name}" is in force: ${why}`]
+  const warnings = [...new Set([...waits, ...podKeys.map(({ warning }) => warning), ...env.flatMap((each) => each.warnings)])]
+  const sharedKeys = new Set([...podKeys.map(({ upstream }) => upstream), ...env.flatMap((each) => each.sharedKeys)])
   const missingPullSecrets = [...new Set(settings.pullSecrets)].filter(
     (name) => !(pod.spec.imagePullSecrets ?? []).some((secret) => secret.name === name),
   )
@@ -69,6 +75,7 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
         [ANNOTATIONS.sidecarVersion]: settings.sidecarVersion,
         [ANNOTATIONS.skipped]: null,
         [ANNOTATIONS.warnings]: warningsText(pod, warnings),
+        [ANNOTATIONS.sharedKeys]: sharedKeys.size === 0 ? null : [...sharedKeys].toSorted().join(','),
       }),
     ],
     warnings: [`sidecar injected: ConversationBudget "${budget.metadata.name}" governs this pod`, ...warnings].map(asWarning),
@@ -214,45 +221,43 @@ function annotationsPatch({ metadata: { annotations } }: Pod, own: Readonly<Reco
   ]
 }
 
-interface ContainerPlan {
-  readonly patch: JsonPatch
-  readonly warnings: readonly string[]
-}
-
 /** Init containers that run before the sidecar would find nobody there. */
-function envPlans({ spec }: Pod, sidecar: Placed, excluded: readonly string[], variables: AppVariables): readonly ContainerPlan[] {
+function envPlans({ spec }: Pod, sidecar: Placed, excluded: readonly string[], variables: AppVariables): readonly EnvPlan[] {
   const shift = sidecar.isNew ? 1 : 0
-  const initContainers = (spec.initContainers ?? []).map((container, index) => ({
+  const initContainers = (spec.initContainers ?? []).map((container, place) => {
+    const index = place + (place >= sidecar.index ? shift : 0)
+    return { container, path: pointer('spec', 'initContainers', index), isBefore: index < sidecar.index }
+  })
+  const containers = spec.containers.map((container, index) => ({
     container,
-    index: index + (index >= sidecar.index ? shift : 0),
+    path: pointer('spec', 'containers', index),
+    isBefore: false,
   }))
-  const reached = [
-    ...initContainers
-      .filter(({ index }) => index > sidecar.index)
-      .map(({ container, index }) => ({ container, path: pointer('spec', 'initContainers', index) })),
-    ...spec.containers.map((container, index) => ({ container, path: pointer('spec', 'containers', index) })),
-  ]
-  return reached
-    .filter(({ container }) => !isOfAnotherInjector(container) && !excluded.includes(container.name))
-    .map(({ container, path }) => {
-      const { patch, warnings } = planEnv(container, path, variables)
-      return { patch, warnings: warnings.map((warning) => `container "${container.name}": ${warning}`) }
+  return [...initContainers, ...containers]
+    .filter(({ container }) => container.name !== SIDECAR_CONTAINER)
+    .map(({ container, path, isBefore }) => {
+      const isLeft = isBefore || isOfAnotherInjector(container) || excluded.includes(container.name)
+      const plan = isLeft ? leaveEnv(container, variables) : planEnv(container, path, variables)
+      return { ...plan, warnings: plan.warnings.map((warning) => `container "${container.name}": ${warning}`) }
     })
 }
 
-function podWarnings({ spec }: Pod, { held }: AppVariables): readonly string[] {
-  if (held.length === 0) return []
-  const secrets = new Set(
-    (spec.volumes ?? [])
-      .filter(({ name }) => name !== VOLUMES.credentials && name !== VOLUMES.claimKeys)
-      .flatMap(({ secret, projected }) => [secret?.secretName, ...(projected?.sources ?? []).map((source) => source.secret?.name)])
-      .filter((name) => held.some((real) => real.name === name)),
-  )
+/** What all containers of a pod may have of a key that the sidecar holds. */
+function keysOfPod({ spec }: Pod, { held }: AppVariables): readonly FoundKey[] {
+  const mounted = (spec.volumes ?? [])
+    .filter(({ name }) => name !== VOLUMES.credentials && name !== VOLUMES.claimKeys)
+    .flatMap(({ secret, projected }) => [secret?.secretName, ...(projected?.sources ?? []).map((source) => source.secret?.name)])
+  const memory = [
+    ...(spec.shareProcessNamespace === true ? ['shareProcessNamespace'] : []),
+    ...(spec.hostPID === true ? ['hostPID'] : []),
+  ].map((field) => `${field} lets the app read the memory of the sidecar, and the key in it`)
   return [
-    ...(spec.shareProcessNamespace === true
-      ? ['shareProcessNamespace lets the app read the memory of the sidecar, and the key in it']
-      : []),
-    ...(spec.hostPID === true ? ['hostPID lets the app read the memory of the sidecar, and the key in it'] : []),
-    ...[...secrets].map((name) => `a volume brings Secret "${name ?? ''}", whose key the sidecar should hold alone: take it away`),
+    ...memory.flatMap((warning) => held.map(({ upstream }) => ({ upstream, warning }))),
+    ...held
+      .filter(({ name }) => mounted.includes(name))
+      .map(({ name, upstream }) => ({
+        upstream,
+        warning: `a volume brings Secret "${name}", whose key the sidecar should hold alone: take it away`,
+      })),
   ]
 }

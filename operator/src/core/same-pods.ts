@@ -38,19 +38,33 @@ function bornAt({ metadata }: ConversationBudget): string {
   return typeof creationTimestamp === 'string' ? creationTimestamp : ''
 }
 
-/** Of each budget the oldest one whose pods are, by the labels alone, also its own, or the other way round. Without pods no more can be told. */
-export function olderSharing(budgets: readonly ConversationBudget[]): ReadonlyMap<ConversationBudget, ConversationBudget> {
-  const sharing = new Map<ConversationBudget, ConversationBudget>()
+/** What budgets have to do with others by the labels that they ask for. Without pods no more can be told. */
+export interface Sharing {
+  /** Of each budget the oldest one whose pods are also its own, or the other way round. */
+  readonly older: ReadonlyMap<ConversationBudget, ConversationBudget>
+  /** Of each budget the later ones that have limits and select all of its pods, the oldest first. */
+  readonly adding: ReadonlyMap<ConversationBudget, readonly ConversationBudget[]>
+}
+
+export function sharingOf(budgets: readonly ConversationBudget[]): Sharing {
+  const older = new Map<ConversationBudget, ConversationBudget>()
+  const adding = new Map<ConversationBudget, ConversationBudget[]>()
   const seen = new Map<string, { readonly budget: ConversationBudget; readonly asked: ReadonlySet<string> }[]>()
   for (const budget of budgets.toSorted(byAge)) {
     const asked = new Set(conditionsAsked(budget))
-    const older = seen.get(namespaceOf(budget)) ?? []
-    seen.set(namespaceOf(budget), older)
-    const oldest = older.find((other) => isWithin(asked, other.asked) || isWithin(other.asked, asked))
-    if (oldest !== undefined) sharing.set(budget, oldest.budget)
-    older.push({ budget, asked })
+    const before = seen.get(namespaceOf(budget)) ?? []
+    seen.set(namespaceOf(budget), before)
+    const oldest = before.find((other) => isWithin(asked, other.asked) || isWithin(other.asked, asked))
+    if (oldest !== undefined) older.set(budget, oldest.budget)
+    for (const other of budget.spec.limits.length === 0 ? [] : before) {
+      if (!isWithin(asked, other.asked)) continue
+      const later = adding.get(other.budget)
+      if (later === undefined) adding.set(other.budget, [budget])
+      else later.push(budget)
+    }
+    before.push({ budget, asked })
   }
-  return sharing
+  return { older, adding }
 }
 
 function isWithin(part: ReadonlySet<string>, whole: ReadonlySet<string>): boolean {

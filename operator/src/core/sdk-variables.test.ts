@@ -55,14 +55,16 @@ test('of several upstreams of a provider its SDK gets the one that is called lik
 })
 
 test('a key is taken away only where the SDK goes to an upstream whose key the sidecar holds', () => {
-  assert.deepEqual(variables(upstream('openai', 'openai', 'real')).keys, [{ name: 'OPENAI_API_KEY', value: WORTHLESS_KEY }])
+  assert.deepEqual(variables(upstream('openai', 'openai', 'real')).keys, [
+    { name: 'OPENAI_API_KEY', value: WORTHLESS_KEY, upstream: 'openai' },
+  ])
   const mixed = variables(upstream('openai', 'openai'), upstream('eu', 'openai', 'real'))
   assert.deepEqual(mixed.keys, [])
-  assert.deepEqual(mixed.held, [{ name: 'real', key: 'key' }])
+  assert.deepEqual(mixed.held, [{ name: 'real', key: 'key', upstream: 'eu' }])
 })
 
 test('providers without an SDK of their own have a key by convention, if a variable can be called so', () => {
-  assert.deepEqual(variables(upstream('groq', 'groq', 'real')).keys, [{ name: 'GROQ_API_KEY', value: WORTHLESS_KEY }])
+  assert.deepEqual(variables(upstream('groq', 'groq', 'real')).keys, [{ name: 'GROQ_API_KEY', value: WORTHLESS_KEY, upstream: 'groq' }])
   assert.deepEqual(variables(upstream('x', '302ai', 'real')).keys, [])
   assert.deepEqual(Object.keys(asMap(variables(upstream('groq', 'groq')).urls)), ['FAREBOX_BASE_URL_GROQ'])
 })

@@ -59,16 +59,21 @@ export interface SecretKey {
   readonly key: string
 }
 
+/** Something that is of an upstream whose key the sidecar holds. */
+export interface OfUpstream {
+  readonly upstream: string
+}
+
 export interface AppVariables {
   /** Base URLs: a value of the app's own stays. */
   readonly urls: readonly { readonly name: string; readonly value: string }[]
   /** Keys that the sidecar holds: a value of the app's own is replaced, or else the app could go past the sidecar with it. */
-  readonly keys: readonly { readonly name: string; readonly value: string }[]
+  readonly keys: readonly (OfUpstream & { readonly name: string; readonly value: string })[]
   /** Where an app may have said otherwise; only told of. */
   readonly otherUrls: readonly string[]
-  readonly otherKeys: readonly string[]
+  readonly otherKeys: readonly (OfUpstream & { readonly name: string })[]
   /** The real keys that the sidecar holds: an app that mounts one needs no sidecar. */
-  readonly held: readonly SecretKey[]
+  readonly held: readonly (OfUpstream & SecretKey)[]
 }
 
 /** Where SDKs of its provider begin on the data plane: `/openai/v1`. */
@@ -83,7 +88,9 @@ export function appVariables(budget: Pick<ConversationBudget, 'spec'>): AppVaria
     const own = upstreams.filter((upstream) => upstream.provider === provider)
     return { variables: variablesOf(provider), upstream: own.find(({ name }) => name === provider) ?? own[0] }
   })
-  const isHeld = ({ upstream }: (typeof providers)[number]) => upstream?.credential?.secretRef !== undefined
+  const holding = providers.flatMap(({ variables, upstream }) =>
+    upstream?.credential === undefined ? [] : [{ variables, upstream: upstream.name }],
+  )
   return {
     urls: [
       ...upstreams.map(({ name, provider }) => ({
@@ -94,10 +101,10 @@ export function appVariables(budget: Pick<ConversationBudget, 'spec'>): AppVaria
         baseUrl === null || upstream === undefined ? [] : [{ name: baseUrl.name, value: `${ADDRESS}${basePathOf(upstream)}` }],
       ),
     ],
-    keys: providers.filter(isHeld).flatMap(({ variables: { key } }) => (key === null ? [] : [{ name: key, value: WORTHLESS_KEY }])),
+    keys: holding.flatMap(({ variables: { key }, upstream }) => (key === null ? [] : [{ name: key, value: WORTHLESS_KEY, upstream }])),
     otherUrls: providers.flatMap(({ variables }) => variables.otherUrls),
-    otherKeys: providers.filter(isHeld).flatMap(({ variables }) => variables.otherKeys),
-    held: upstreams.flatMap(({ credential }) => (credential === undefined ? [] : [credential.secretRef])),
+    otherKeys: holding.flatMap(({ variables: { otherKeys }, upstream }) => otherKeys.map((name) => ({ name, upstream }))),
+    held: upstreams.flatMap(({ name, credential }) => (credential === undefined ? [] : [{ ...credential.secretRef, upstream: name }])),
   }
 }
 

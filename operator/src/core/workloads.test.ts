@@ -175,6 +175,22 @@ test('enforced: custody before traffic, and what contradicts them before both', 
   assert.equal(enforced({ pods, config: configOf('  mode: Observe\n'), reports: [said('a', { turns })] }), 'Unknown Observing')
 })
 
+test('there is no custody while a pod may have a key beside its sidecar: who, and what to do, is said', () => {
+  const held = configOf(
+    '  upstreams: [{ name: openai, baseURL: "https://api.openai.com/v1", credential: { secretRef: { name: k, key: v } } }]\n',
+  )
+  const keys = { heldKeys: ['openai'], turns: { count: 5, lastMs: NOW, withoutUser: 0 } }
+  const sharing = pod('b', { [ANNOTATIONS.injectionHash]: HASH, [ANNOTATIONS.sharedKeys]: 'openai' })
+  const { conditions, findings } = judge({ pods: [pod('a'), sharing], config: held, reports: [said('a', keys), said('b', keys)] })
+  assert.equal(conditions['Enforced'], 'Unknown KeyShared')
+  assert.equal(
+    findings.find(({ type }) => type === 'Enforced')?.message,
+    '1 pod may have a key that the sidecar should hold alone, of openai: take it away, as the annotation farebox.dev/warnings of pod "b" says',
+  )
+  const passing = judge({ pods: [pod('a'), sharing], reports: [said('a', keys), said('b', keys)] })
+  assert.equal(passing.conditions['Enforced'], 'True TrafficSeen', 'where keys pass through there is no custody to speak of')
+})
+
 test('coordinated: one store for all, which answers and outlives the pods', () => {
   const coordinated = (...reports: readonly ReceivedReport[]): string | undefined =>
     judge({ pods: reports.map(({ pod: { name } }) => pod(name)), reports }).conditions['Coordinated']

@@ -205,10 +205,18 @@ function enforced(
   const held = config === null ? [] : config.upstreams.filter(({ credential }) => credential === 'Held').map(({ name }) => name)
   const holds = ({ heldKeys }: ReceivedReport['report']): boolean => held.every((name) => heldKeys.includes(name))
   const hasCustody = config !== null && held.length === config.upstreams.length && skipped === 0 && connected.length > 0
-  if (hasCustody && connected.length === injected.length && reports.every(holds))
-    return said('True', 'KeyCustody', 'only the sidecars have the keys of the providers')
+  if (hasCustody && connected.length === injected.length && reports.every(holds)) {
+    const sharing = injected.filter(({ pod }) => pod.annotations?.[ANNOTATIONS.sharedKeys] !== undefined)
+    if (sharing.length === 0) return said('True', 'KeyCustody', 'only the sidecars have the keys of the providers')
+    return said('Unknown', 'KeyShared', sharedKeys(byName(sharing).map(({ pod }) => pod)))
+  }
   if (turns > 0) return said('True', 'TrafficSeen', 'calls go through the sidecars, and none was seen past them')
   return said('Unknown', 'NoTraffic', 'no call has come yet')
+}
+
+function sharedKeys(pods: readonly Pod[]): string {
+  const upstreams = new Set(pods.flatMap(({ annotations }) => annotations?.[ANNOTATIONS.sharedKeys]?.split(',') ?? []))
+  return `${count(pods.length, 'pod')} may have a key that the sidecar should hold alone, of ${[...upstreams].toSorted().join(', ')}: take it away, as the annotation ${ANNOTATIONS.warnings} of pod "${pods[0]?.name ?? ''}" says`
 }
 
 function usageFresh(injected: number, connected: number, stale: number): Finding {

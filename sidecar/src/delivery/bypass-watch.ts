@@ -1,17 +1,24 @@
 /**
  * Whether the pod speaks to a provider past this sidecar: connections of its network namespace to where the governed upstreams
- * are, whose sockets are not ours. A provider whose address another service shares is taken for that provider.
+ * are, whose sockets are neither ours nor a mesh's. A provider whose address another service shares is taken for that provider.
  */
 import { lookup } from 'node:dns/promises'
 import { readdir, readFile, readlink } from 'node:fs/promises'
 import type { SidecarReport } from '@farebox/crds/delivery.ts'
 import { establishedIn, isLocal, plainAddress } from './tcp-table.ts'
+import type { TcpConnection } from './tcp-table.ts'
 
 const LOOK_MS = 10_000
 const RESOLVE_MS = 5 * 60_000
 /** An address stays one of a provider's for so long after it was last seen to be: connections outlive answers of name servers. */
 const KNOWN_MS = 60 * 60_000
 const ADDRESSES_MAX = 10_000
+/**
+ * Users of mesh proxies, who open the connections of all of a pod, ours too: Istio's, which no app may be
+ * (https://istio.io/latest/docs/ops/deployment/application-requirements/), and Linkerd's, unless `config.linkerd.io/proxy-uid` says
+ * otherwise (https://linkerd.io/2/reference/proxy-configuration/).
+ */
+const MESH_UIDS: ReadonlySet<number> = new Set([1_337, 2_102])
 
 export interface Upstreams {
   /** Of the config in force. */
@@ -70,9 +77,7 @@ export class BypassWatch {
       readFile('/proc/self/net/tcp6', 'latin1').catch(() => ''),
     ])
     const connections = [...establishedIn(tcp), ...establishedIn(tcp6)]
-    const suspects = connections.filter(
-      ({ remoteAddress, remotePort, inode }) => !before.has(inode) && this.#known.has(`${remoteAddress} ${remotePort}`),
-    )
+    const suspects = suspectsAmong(connections, this.#known, before)
     this.#looks += 1
     if (suspects.length === 0) return
     const after = await ownInodes()
@@ -110,6 +115,17 @@ export class BypassWatch {
     if (isLocal(plain) || this.#known.size >= ADDRESSES_MAX) return
     this.#known.set(`${plain} ${port}`, { host, untilMs: performance.now() + KNOWN_MS })
   }
+}
+
+/** Connections to places that are known, by `ADDRESS PORT`, whose sockets are not ours. */
+export function suspectsAmong(
+  connections: readonly TcpConnection[],
+  known: Pick<ReadonlyMap<string, unknown>, 'has'>,
+  own: ReadonlySet<number>,
+): readonly TcpConnection[] {
+  return connections.filter(
+    ({ remoteAddress, remotePort, uid, inode }) => !own.has(inode) && !MESH_UIDS.has(uid) && known.has(`${remoteAddress} ${remotePort}`),
+  )
 }
 
 /** Of the sockets of this process. */

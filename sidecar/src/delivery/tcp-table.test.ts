@@ -19,13 +19,13 @@ const TCP6 = `  sl  local_address                         remote_address        
 
 test('connections that stand and belong to a process are read, of IPv4, of IPv6, and of IPv4 within IPv6', () => {
   assert.deepEqual(establishedIn(TCP), [
-    { remoteAddress: '1.1.1.1', remotePort: 443, inode: 27182 },
-    { remoteAddress: '127.0.0.1', remotePort: 50_000, inode: 16180 },
+    { remoteAddress: '1.1.1.1', remotePort: 443, uid: 1000, inode: 27182 },
+    { remoteAddress: '127.0.0.1', remotePort: 50_000, uid: 1000, inode: 16180 },
   ])
   assert.deepEqual(establishedIn(TCP6), [
-    { remoteAddress: '2606:4700::6810:7c60', remotePort: 443, inode: 14142 },
-    { remoteAddress: '140.82.112.5', remotePort: 443, inode: 17320 },
-    { remoteAddress: '::1', remotePort: 58_020, inode: 22360 },
+    { remoteAddress: '2606:4700::6810:7c60', remotePort: 443, uid: 1000, inode: 14142 },
+    { remoteAddress: '140.82.112.5', remotePort: 443, uid: 1000, inode: 17320 },
+    { remoteAddress: '::1', remotePort: 58_020, uid: 1000, inode: 22360 },
   ])
 })
 

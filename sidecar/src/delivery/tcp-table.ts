@@ -7,6 +7,8 @@ export interface TcpConnection {
   /** As people write it; an IPv4 address within IPv6 (RFC 4291 section 2.5.5.2) as the IPv4 address that it is. */
   readonly remoteAddress: string
   readonly remotePort: number
+  /** Whose the socket is, as our own user namespace counts users. */
+  readonly uid: number
   /** Names the socket, in `/proc/PID/fd` too. */
   readonly inode: number
 }
@@ -23,9 +25,10 @@ export function establishedIn(table: string): readonly TcpConnection[] {
     const [hexAddress = '', hexPort = ''] = (columns[2] ?? '').split(':')
     const remoteAddress = addressOf(hexAddress)
     const remotePort = Number.parseInt(hexPort, 16)
+    const uid = Number(columns[7])
     const inode = Number(columns[9])
     if (remoteAddress === null || !(remotePort > 0) || !(inode > 0)) continue
-    connections.push({ remoteAddress, remotePort, inode })
+    connections.push({ remoteAddress, remotePort, uid, inode })
   }
   return connections
 }
