@@ -31,7 +31,7 @@ import { connectKube } from './kube/client.ts'
 import { EventRecorder } from './kube/events.ts'
 import { LeaderElection } from './kube/leader.ts'
 import { Readiness } from './readiness.ts'
-import { readSettings } from './settings.ts'
+import { hostAndPort, readSettings } from './settings.ts'
 import type { Address } from './settings.ts'
 import { createLog, messageOf } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
@@ -99,7 +99,7 @@ async function main(): Promise<void> {
     namespace: pod.namespace,
     name: LEASE,
     identity: pod.name,
-    annotations: { [ANNOTATIONS.leaderAddress]: `${pod.ip}:${listen.delivery.port}` },
+    annotations: { [ANNOTATIONS.leaderAddress]: hostAndPort({ host: pod.ip, port: listen.delivery.port }) },
     onLeading() {
       log.info({ identity: election.identity }, 'this replica leads')
       leader = new Leader({ cluster, client: kube.fenced(election), reports, settings, injection, trust, events, metrics, log })

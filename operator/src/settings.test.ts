@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { readSettings } from './settings.ts'
+import { hostAndPort, readSettings } from './settings.ts'
 
 const LEAST = {
   POD_NAME: 'farebox-operator-x',
@@ -16,9 +16,9 @@ const LEAST = {
 test('what a chart must give suffices', () => {
   const settings = readSettings(LEAST)
   assert.deepEqual(settings.listen, {
-    webhook: { host: '0.0.0.0', port: 10_250 },
-    delivery: { host: '0.0.0.0', port: 9_444 },
-    admin: { host: '0.0.0.0', port: 8_080 },
+    webhook: { host: '', port: 10_250 },
+    delivery: { host: '', port: 9_444 },
+    admin: { host: '', port: 8_080 },
   })
   assert.deepEqual(settings.tls, {
     secret: 'farebox-tls',
@@ -28,6 +28,22 @@ test('what a chart must give suffices', () => {
   assert.deepEqual(settings.store, { address: null, secret: 'farebox-store', caFile: null, isEphemeral: false })
   assert.equal(settings.sidecar.resources.requests.memory, '96Mi')
   assert.deepEqual(readSettings({ ...LEAST, FAREBOX_STORE_ADDRESS: '', FAREBOX_PULL_SECRETS: '' }), settings, 'nothing said is nothing')
+})
+
+test('addresses are of IPv4, of IPv6 in brackets, by name, or all there are', () => {
+  const read = (text: string): unknown => readSettings({ ...LEAST, FAREBOX_ADMIN_LISTEN: text }).listen.admin
+  assert.deepEqual(read(':8080'), { host: '', port: 8_080 })
+  assert.deepEqual(read('127.0.0.1:1'), { host: '127.0.0.1', port: 1 })
+  assert.deepEqual(read('localhost:80'), { host: 'localhost', port: 80 })
+  assert.deepEqual(read('[::1]:8080'), { host: '::1', port: 8_080 })
+  for (const wrong of ['8080', ':', '::1:8080', '[]:8080', '[::1]', '[::1:8080', 'a b:80', '[host]:80'])
+    assert.throws(() => read(wrong), /FAREBOX_ADMIN_LISTEN: must be HOST:PORT/, wrong)
+})
+
+test('an IPv6 address has brackets before its port', () => {
+  assert.equal(hostAndPort({ host: '10.0.0.7', port: 9_444 }), '10.0.0.7:9444')
+  assert.equal(hostAndPort({ host: 'fd00::7', port: 9_444 }), '[fd00::7]:9444')
+  assert.equal(new URL(`https://${hostAndPort({ host: 'fd00::7', port: 9_444 })}/v1`).port, '9444')
 })
 
 test('each variable at fault is named, with what it must be', () => {

@@ -5,12 +5,13 @@ import { ResourceSettingsSchema } from './core/resources.ts'
 import type { ResourceSettings } from './core/resources.ts'
 
 const Name = z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be a Kubernetes name: lower-case letters, digits, "-" and "."')
+const ADDRESS = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:[\]]*)):(\d{1,5})$/
 const Address = z
   .string()
-  .regex(/^[^\s:]+:\d{1,5}$/, 'must be HOST:PORT, such as 0.0.0.0:9444')
-  .transform((text) => {
-    const [host = '', port = ''] = text.split(':')
-    return { host, port: Number(port) }
+  .regex(ADDRESS, 'must be HOST:PORT, such as 127.0.0.1:9444 or [::1]:9444; or :9444, which is all addresses')
+  .transform((text): Address => {
+    const [, ipv6, host = '', port] = ADDRESS.exec(text) ?? []
+    return { host: ipv6 ?? host, port: Number(port) }
   })
 /** Words between commas; an empty text has none. */
 const List = z.string().transform((text) =>
@@ -48,9 +49,9 @@ const SettingsSchema = z.object({
   FAREBOX_TLS_MODE: z.enum(['Own', 'Given']).default('Own'),
   /** Names that the certificate is for, the Service's first. */
   FAREBOX_TLS_NAMES: List.refine((names) => names.length > 0, 'must name at least one host'),
-  FAREBOX_WEBHOOK_LISTEN: Address.prefault(`0.0.0.0:${PORTS.webhook}`),
-  FAREBOX_DELIVERY_LISTEN: Address.prefault(`0.0.0.0:${PORTS.delivery}`),
-  FAREBOX_ADMIN_LISTEN: Address.prefault(`0.0.0.0:${PORTS.operatorAdmin}`),
+  FAREBOX_WEBHOOK_LISTEN: Address.prefault(`:${PORTS.webhook}`),
+  FAREBOX_DELIVERY_LISTEN: Address.prefault(`:${PORTS.delivery}`),
+  FAREBOX_ADMIN_LISTEN: Address.prefault(`:${PORTS.operatorAdmin}`),
   /** The store that came with the chart; absent: none. */
   FAREBOX_STORE_ADDRESS: z
     .string()
@@ -70,6 +71,7 @@ const SettingsSchema = z.object({
 })
 
 export interface Address {
+  /** Without brackets. Empty: all addresses, IPv6 where there is any and IPv4. */
   readonly host: string
   readonly port: number
 }
@@ -96,6 +98,11 @@ export interface Settings {
   readonly tokenFile: string
   readonly leaveMs: number
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
+}
+
+/** As it stands in a URL: an IPv6 address has brackets there. */
+export function hostAndPort({ host, port }: Address): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 /** Throws an `Error` whose message names each variable at fault and what it must be. */

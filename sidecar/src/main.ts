@@ -36,6 +36,7 @@ import { UnderWay } from './proxy/under-way.ts'
 import { UpstreamPool } from './proxy/upstream.ts'
 import { UserBook } from './proxy/user-book.ts'
 import { readSettings } from './settings.ts'
+import type { Address } from './settings.ts'
 import { openStore } from './store/open-store.ts'
 import { createLog } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
@@ -252,7 +253,7 @@ function reportFacts(gateway: Gateway, shownTotals: ShownTotals, books: () => st
   }
 }
 
-function listen(server: Server, address: { readonly host: string; readonly port: number }): Promise<void> {
+function listen(server: Server, address: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     server.listen(address.port, address.host, () => {

@@ -29,6 +29,15 @@ test('what is not said has its default', () => {
   })
 })
 
+test('addresses are of IPv4, of IPv6 in brackets, by name, or all there are', () => {
+  const read = (text: string): unknown => readSettings({ ...NEEDED, FAREBOX_ADMIN: text }).admin
+  assert.deepEqual(read(':4181'), { host: '', port: 4181 })
+  assert.deepEqual(read('localhost:80'), { host: 'localhost', port: 80 })
+  assert.deepEqual(read('[::1]:4181'), { host: '::1', port: 4181 })
+  for (const wrong of ['4181', '::1:4181', '[]:4181', '[::1]', '[host]:80'])
+    assert.throws(() => read(wrong), /FAREBOX_ADMIN: must be HOST:PORT/, wrong)
+})
+
 test('keys that are held are in folders', () => {
   const read = readSettings({ ...NEEDED, FAREBOX_CREDENTIALS: '/keys', FAREBOX_CLAIM_KEYS: '/claim-keys' })
   assert.deepEqual([read.credentialsDir, read.claimKeysDir], ['/keys', '/claim-keys'])

@@ -5,12 +5,13 @@ import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
 
 const DAY_MS = 24 * 3_600_000
 
+const ADDRESS = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:[\]]*)):(\d{1,5})$/
 const Address = z
   .string()
-  .regex(/^[^\s:]+:\d{1,5}$/, 'must be HOST:PORT, such as 127.0.0.1:4180')
-  .transform((text) => {
-    const [host = '', port = ''] = text.split(':')
-    return { host, port: Number(port) }
+  .regex(ADDRESS, 'must be HOST:PORT, such as 127.0.0.1:4180 or [::1]:4180; or :4180, which is all addresses')
+  .transform((text): Address => {
+    const [, ipv6, host = '', port] = ADDRESS.exec(text) ?? []
+    return { host: ipv6 ?? host, port: Number(port) }
   })
 
 const STORE_URL = /^rediss?(\+cluster)?:\/\/\S+$/
@@ -93,10 +94,16 @@ export interface Settings {
   readonly claimKeysDir: string | null
   readonly drainMs: number
   readonly pod: string | null
-  readonly listen: { readonly host: string; readonly port: number }
-  readonly admin: { readonly host: string; readonly port: number }
+  readonly listen: Address
+  readonly admin: Address
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
   readonly logFile: string | null
+}
+
+export interface Address {
+  /** Without brackets. Empty: all addresses, IPv6 where there is any and IPv4. */
+  readonly host: string
+  readonly port: number
 }
 
 export interface OperatorSettings {

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { readSettings } from '@farebox/operator/settings.ts'
+import type { Settings } from '@farebox/operator/settings.ts'
 import { CHARTS, helm, helmOrNull, nameOf, objectsOf, podSpecOf, render, ROOT } from './helm.ts'
 import type { Rendered } from './helm.ts'
 
@@ -90,14 +91,30 @@ function sameText(actual: string, expected: string): void {
 
 for (const name of names) {
   test(`${name}: the operator understands the environment that it is given`, options, () => {
-    const deployment = objectsOf(renderOf(name)).find((object) => nameOf(object) === 'Deployment/farebox-operator')
-    const [container] = (deployment && podSpecOf(deployment))?.containers ?? []
-    // The kubelet fills in those without a value.
-    const environment = Object.fromEntries((container?.env ?? []).map(({ name, value }) => [name, value ?? 'filled-in']))
-    const settings = readSettings(environment)
+    const settings = settingsOf(renderOf(name))
     assert.equal(settings.webhookName, 'farebox')
     assert.match(settings.deliveryUrl, /^https:\/\/farebox-operator[.]farebox-system[.]svc:9444$/)
   })
+}
+
+test('quantities of the sidecar may be numbers', options, () => {
+  const { limits } = settingsOf(render(one, ['--set', 'sidecar.resources.limits.cpu=2'])).sidecar.resources
+  assert.deepEqual(limits, { cpu: '2', memory: '192Mi' })
+})
+
+test('the page of the installation names each image as the chart does, where all are from one registry', options, () => {
+  const page = readFileSync(`${ROOT}docs/install.md`, 'utf8')
+  const images = render(one, ['--set', 'imageRegistry=registry.example.com/team']).match(/registry[.]example[.]com[^"\s]+/g) ?? []
+  const [valkey, ...more] = new Set(images.filter((image) => image.includes('valkey')))
+  assert.deepEqual(more, [])
+  assert.ok(page.includes(`\`${valkey}\``), valkey)
+})
+
+function settingsOf(rendered: string): Settings {
+  const deployment = objectsOf(rendered).find((object) => nameOf(object) === 'Deployment/farebox-operator')
+  const [container] = (deployment && podSpecOf(deployment))?.containers ?? []
+  // The kubelet fills in those without a value.
+  return readSettings(Object.fromEntries((container?.env ?? []).map(({ name, value }) => [name, value ?? 'filled-in'])))
 }
 
 test('T76: the page of operations lists the rights of the operator, all of them', options, () => {

@@ -48,6 +48,8 @@ const REFUSED: readonly (readonly [what: string, set: readonly string[], says: R
   ['an address that is none', ['store.redis.address=redis.data:6379'], /\/store\/redis\/address.*pattern/],
   ['an address with a user', ['store.redis.address=redis://me@redis:6379'], /\/store\/redis\/address.*pattern/],
   ['resources of another spelling', ['operator.resources.limit.memory=1Gi'], /\/operator\/resources.*'limit' not allowed/],
+  ['no CPU for sidecars', ['sidecar.resources.limits.cpu=0'], /\/sidecar\/resources\/limits\/cpu.*minimum/],
+  ['no memory for sidecars', ['sidecar.resources.limits.memory=0Mi'], /\/sidecar\/resources\/limits\/memory.*pattern/],
   ['resources that the injection does not know', ['sidecar.resources.limits.ephemeral-storage=1Gi'], /'ephemeral-storage' not allowed/],
   [
     'a store of yours without its secret',

@@ -69,7 +69,7 @@ export function sidecarContainer(
       { name: 'FAREBOX_CONFIG', value: `${PATHS.config}/${CONFIG_KEYS.config}` },
       { name: 'FAREBOX_DATA', value: PATHS.data },
       { name: 'FAREBOX_LISTEN', value: `127.0.0.1:${PORTS.data}` },
-      { name: 'FAREBOX_ADMIN', value: `0.0.0.0:${PORTS.admin}` },
+      { name: 'FAREBOX_ADMIN', value: `:${PORTS.admin}` }, // all addresses of the pod, IPv6 and IPv4
       { name: 'FAREBOX_NAMESPACE', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' } } },
       { name: 'FAREBOX_POD', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.name' } } },
       { name: 'FAREBOX_OPERATOR', value: settings.deliveryUrl },

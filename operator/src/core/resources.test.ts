@@ -51,8 +51,15 @@ test('the heap is bounded below the memory limit, and by a default where there i
   assert.equal(heapMib({}), 160)
 })
 
+test('quantities may be numbers, as YAML has them', () => {
+  const { requests, limits } = ResourceSettingsSchema.parse({ requests: { cpu: 0.5 }, limits: { cpu: 2, memory: 268_435_456 } })
+  assert.deepEqual([requests.cpu, limits], ['0.5', { cpu: '2', memory: '268435456' }])
+})
+
 test('settings that the API server would refuse are refused', () => {
   for (const bad of [
+    { limits: { cpu: 0 } },
+    { limits: { cpu: true } },
     { limits: { memory: '64Mi' } },
     { requests: { cpu: '2' }, limits: { cpu: '1' } },
     { requests: { cpu: 'much' } },

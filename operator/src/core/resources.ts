@@ -6,8 +6,10 @@ import * as z from 'zod'
 import type { Pod, Resources } from './pod.ts'
 import { parseQuantity } from './quantity.ts'
 
+/** In YAML and JSON a quantity may be a number. */
 const Quantity = z
-  .string()
+  .union([z.string(), z.number()], { error: 'must be a quantity, such as "100m" or "128Mi"' })
+  .transform(String)
   .refine((text) => (parseQuantity(text) ?? 0n) > 0n, { message: 'must be a quantity above zero, such as "100m" or "128Mi"' })
 
 /** The chart's `sidecar.resources`. Limits below requests are refused. */

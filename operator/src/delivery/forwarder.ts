@@ -9,7 +9,7 @@ import type { DeliveryEvents } from './events.ts'
 import { FORWARDED_BYTES_MAX } from './server.ts'
 
 export interface ForwarderOptions {
-  /** `HOST:PORT` of the leader's delivery listener; null: nobody leads now. */
+  /** `HOST:PORT` of the leader's delivery listener, an IPv6 address in brackets; null: nobody leads now. */
   readonly leader: () => string | null
   /** Certificates, as PEM, of which one must have signed the leader's. */
   readonly ca: () => string

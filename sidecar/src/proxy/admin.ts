@@ -108,10 +108,13 @@ async function readiness(parts: AdminParts, looks: StoreLooks): Promise<Answer> 
   const { state, reason } = parts.storeStanding()
   if (state !== 'Ready' && policy.config.onStoreFailure.allowancePercent === 0) return text(503, `the budget store is away: ${reason}`)
   if (!parts.canHashIds()) return text(503, `the budget store has not been reached yet: ${reason}`)
+  const well = text(200, stale === null ? 'ok' : `ok, but ${stale}`)
   try {
     await looks.look()
-    return text(200, stale === null ? 'ok' : `ok, but ${stale}`)
+    return well
   } catch (error) {
+    // While it is away the sidecar goes on as far as the owner allows.
+    if (parts.storeStanding().state !== 'Ready' && policy.config.onStoreFailure.allowancePercent > 0) return well
     return text(503, `the budget store does not answer: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
