@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
-import { applyChange, awaitsResolution, newConversation } from './conversation-change.ts'
+import { applyChange, awaitsResolution, newConversation, toldAt } from './conversation-change.ts'
 import type { Conversation, ConversationChange, Edit, ExactCount } from './conversation.ts'
 
 const BEGUN = newConversation({ id: 'A', tier: 'pro', contractHash: 'k1', user: 'ann', nowMs: 100, ladderApplies: true })
@@ -70,8 +70,8 @@ describe('a change of a conversation', () => {
       addAlerts: [70],
       addNotices: [{ id: 'n', occasion: 'Summarize' }],
       addEdits: [CUT],
-      state: 'ended',
-      atTaskBoundary: true,
+      state: { is: 'ended', atMs: 3 },
+      atTaskBoundary: { is: true, atMs: 3 },
       exact: exact(1, 1),
       resolution: { kind: 'confirmed', atMs: 3 },
       resolutionRound: 1,
@@ -83,6 +83,7 @@ describe('a change of a conversation', () => {
     )
     assert.deepEqual(reset.edits, [CUT])
     assert.deepEqual([reset.resolution, reset.resolvedAtMs, reset.resolutionRound], ['none', null, 1], 'it was of the session before')
+    assert.deepEqual([reset.stateAtMs, reset.boundaryAtMs], [null, null])
     assert.deepEqual(applyChange(reset, { openSession: 2 }).conversation, reset)
     assert.equal(applyChange(reset, { openSession: 9 }).conversation.session, 2)
   })
@@ -92,20 +93,51 @@ describe('a change of a conversation', () => {
       ofSession: 1,
       addRungs: { rungs: ['Summarize'], reason: 'threshold' },
       addAlerts: [90],
-      state: 'ended',
+      state: { is: 'ended', atMs: 500 },
+      atTaskBoundary: { is: true, atMs: 500 },
       turnAtMs: 500,
       addDrivers: { output: 4n },
       addEdits: [CUT],
     })
-    const { rungs, alerts, state, turns, drivers, edits } = late.conversation
-    assert.deepEqual([rungs, alerts, state, turns, drivers.output, edits], [[], [], 'open', 1, 4n, [CUT]])
+    const { rungs, alerts, state, atTaskBoundary, turns, drivers, edits } = late.conversation
+    assert.deepEqual([rungs, alerts, state, atTaskBoundary, turns, drivers.output, edits], [[], [], 'open', false, 1, 4n, [CUT]])
     assert.deepEqual(late.firedAlerts, [])
   })
 
   it('that opens it again takes its end back, and no other rung', () => {
-    const ended = after({ state: 'ended', addRungs: { rungs: ['RefuseTools', 'EndConversation'], reason: 'threshold' } })
-    const opened = applyChange(ended, { state: 'open' }).conversation
+    const ended = after({ state: { is: 'ended', atMs: 3 }, addRungs: { rungs: ['RefuseTools', 'EndConversation'], reason: 'threshold' } })
+    const opened = applyChange(ended, { state: { is: 'open', atMs: 4 } }).conversation
     assert.deepEqual([opened.state, opened.rungs], ['open', ['RefuseTools']])
+  })
+
+  it('keeps the latest of an end and an opening, whatever is told late or again', () => {
+    const end: ConversationChange = {
+      state: { is: 'ended', atMs: 10 },
+      addRungs: { rungs: ['Summarize', 'EndConversation'], reason: 'fit' },
+    }
+    const open: ConversationChange = { state: { is: 'open', atMs: 20 } }
+    for (const order of [
+      [end, open, end],
+      [open, end],
+      [end, end, open],
+    ]) {
+      const { state, stateAtMs, rungs } = after(...order)
+      assert.deepEqual([state, stateAtMs, rungs], ['open', 20, ['Summarize']])
+    }
+    const { state, rungs } = after(end, open, { ...end, state: { is: 'ended', atMs: 20 } }, { state: { is: 'open', atMs: 19 } })
+    assert.deepEqual([state, rungs], ['ended', ['Summarize', 'EndConversation']], 'it was ended again')
+  })
+
+  it('keeps the latest word on a new task, whatever is told late or again', () => {
+    const told: ConversationChange = { atTaskBoundary: { is: true, atMs: 10 } }
+    const answered: ConversationChange = { atTaskBoundary: { is: false, atMs: 20 } }
+    for (const order of [
+      [told, answered, told],
+      [answered, told],
+    ])
+      assert.deepEqual([after(...order).atTaskBoundary, after(...order).boundaryAtMs], [false, 20])
+    assert.equal(after(told, answered, { atTaskBoundary: { is: true, atMs: 20 } }).atTaskBoundary, true, 'of the same time the last')
+    assert.deepEqual([toldAt(5, null), toldAt(5, 4), toldAt(5, 9)], [5, 5, 9], 'another clock may be ahead')
   })
 
   it('tells which alerts are new', () => {
@@ -154,7 +186,7 @@ describe('a change of a conversation', () => {
     const told = (kind: 'assumed' | 'confirmed' | 'reversed', atMs: number): ConversationChange => ({ resolution: { kind, atMs } })
     assert.equal(awaitsResolution(after()), false, 'nothing was said yet')
     assert.equal(awaitsResolution(after(turn(200))), true)
-    assert.equal(awaitsResolution(after(turn(200), { state: 'ended' })), false)
+    assert.equal(awaitsResolution(after(turn(200), { state: { is: 'ended', atMs: 200 } })), false)
     assert.equal(awaitsResolution(after(turn(200), told('assumed', 300))), false)
     assert.equal(awaitsResolution(after(turn(200), told('confirmed', 300), turn(400))), false)
     assert.equal(awaitsResolution(after(turn(200), told('reversed', 300))), false)
@@ -211,7 +243,8 @@ function keyed(): fc.Arbitrary<ConversationChange> {
         {
           addReadyEdits: fc.subarray([CUT, DROP]),
           removeNotices: fc.subarray(['n1', 'n2']),
-          state: fc.constantFrom('open' as const, 'ended' as const),
+          state: fc.record({ is: fc.constantFrom('open' as const, 'ended' as const), atMs: fc.nat(9) }),
+          atTaskBoundary: fc.record({ is: fc.boolean(), atMs: fc.nat(9) }),
           contract: fc.record({ hash: fc.constantFrom('k1', 'k2'), pinnedAtMs: fc.nat(9) }),
           ofSession: fc.constantFrom(1, 2),
           resolution: fc.record({ kind: fc.constantFrom('assumed' as const, 'reversed' as const), atMs: fc.nat(9) }),

@@ -28,6 +28,7 @@ export function newConversation(begin: {
     reason: null,
     ladderApplies: begin.ladderApplies,
     state: 'open',
+    stateAtMs: null,
     exact: null,
     edits: [],
     readyEdits: [],
@@ -35,6 +36,7 @@ export function newConversation(begin: {
     alerts: [],
     notices: [],
     atTaskBoundary: false,
+    boundaryAtMs: null,
     drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
     resolution: 'none',
     resolvedAtMs: null,
@@ -48,10 +50,16 @@ export interface Changed {
   readonly firedAlerts: readonly number[]
 }
 
+/** When something is told now that takes the place of what was told at `knownAtMs`: maybe by a clock that is ahead of this one. */
+export function toldAt(nowMs: number, knownAtMs: number | null): number {
+  return Math.max(nowMs, knownAtMs ?? nowMs)
+}
+
 /** Opening a session comes first: the rest of the change belongs to the session that it opens. */
 export function applyChange(before: Conversation, asked: ConversationChange): Changed {
   const conversation = asked.openSession === before.session + 1 ? sessionOpened(before, asked.openSession) : before
-  const change = asked.ofSession === undefined || asked.ofSession === conversation.session ? asked : ofAnySession(asked)
+  const ofSession = asked.ofSession === undefined || asked.ofSession === conversation.session ? asked : ofAnySession(asked)
+  const change = withoutOutdatedState(conversation, ofSession)
   const firedAlerts = (change.addAlerts ?? []).filter((percent) => !conversation.alerts.includes(percent))
   const addedEdits = newById(conversation.edits, change.addEdits ?? [])
   const edits = addedEdits.length === 0 ? conversation.edits : [...conversation.edits, ...addedEdits]
@@ -71,8 +79,9 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
       userTurns: conversation.userTurns + (change.addUserTurn === true ? 1 : 0),
       lastTurnAtMs: Math.max(conversation.lastTurnAtMs, change.turnAtMs ?? 0),
       exact: exactAfter(conversation.exact, change.exact),
-      state: change.state ?? conversation.state,
-      atTaskBoundary: change.atTaskBoundary ?? conversation.atTaskBoundary,
+      state: change.state?.is ?? conversation.state,
+      stateAtMs: change.state?.atMs ?? conversation.stateAtMs,
+      ...boundaryAfter(conversation, change.atTaskBoundary),
       contractHash: change.contract?.hash ?? conversation.contractHash,
       contractPinnedAtMs: change.contract?.pinnedAtMs ?? conversation.contractPinnedAtMs,
       ...resolutionAfter(conversation, change.resolution),
@@ -88,7 +97,9 @@ function sessionOpened(conversation: Conversation, session: number): Conversatio
     alerts: [],
     notices: [],
     state: 'open',
+    stateAtMs: null,
     atTaskBoundary: false,
+    boundaryAtMs: null,
     userTurns: 0,
     exact: null,
     // What was resolved was the session before.
@@ -113,6 +124,28 @@ function ofAnySession({
   return rest
 }
 
+/** Whether a later one was told before. */
+function isOutdated(told: { readonly atMs: number }, knownAtMs: number | null): boolean {
+  return knownAtMs !== null && told.atMs < knownAtMs
+}
+
+/** An end that is told again, after the conversation was opened again, ends nothing. */
+function withoutOutdatedState({ stateAtMs }: Conversation, change: ConversationChange): ConversationChange {
+  if (change.state === undefined || !isOutdated(change.state, stateAtMs)) return change
+  const { state, addRungs, ...rest } = change
+  if (addRungs === undefined) return rest
+  const rungs = state.is === 'ended' ? addRungs.rungs.filter((rung) => rung !== 'EndConversation') : addRungs.rungs
+  return { ...rest, addRungs: { ...addRungs, rungs } }
+}
+
+function boundaryAfter(
+  { atTaskBoundary, boundaryAtMs }: Conversation,
+  told: ConversationChange['atTaskBoundary'],
+): Pick<Conversation, 'atTaskBoundary' | 'boundaryAtMs'> {
+  if (told === undefined || isOutdated(told, boundaryAtMs)) return { atTaskBoundary, boundaryAtMs }
+  return { atTaskBoundary: told.is, boundaryAtMs: told.atMs }
+}
+
 /** Why the newest rungs are in effect: a repeat, which adds none, gives no new reason. */
 function reasonAfter({ rungs, reason }: Conversation, added: ConversationChange['addRungs']): Conversation['reason'] {
   return added?.rungs.some((rung) => !rungs.includes(rung)) === true ? added.reason : reason
@@ -129,7 +162,7 @@ function resolutionAfter(
   { resolution, resolvedAtMs }: Conversation,
   told: ConversationChange['resolution'],
 ): Pick<Conversation, 'resolution' | 'resolvedAtMs'> {
-  if (told === undefined || (resolvedAtMs !== null && told.atMs < resolvedAtMs)) return { resolution, resolvedAtMs }
+  if (told === undefined || isOutdated(told, resolvedAtMs)) return { resolution, resolvedAtMs }
   return { resolution: told.kind, resolvedAtMs: told.atMs }
 }
 
@@ -147,7 +180,7 @@ function readyAfter(conversation: Conversation, change: ConversationChange, edit
 /** Opening a conversation again takes its end back, and no other rung. */
 function rungsAfter(known: readonly Rung[], { addRungs, state }: ConversationChange): readonly Rung[] {
   const rungs = addRungs === undefined ? known : joinedRungs(known, addRungs.rungs)
-  return state === 'open' && rungs.includes('EndConversation') ? rungs.filter((rung) => rung !== 'EndConversation') : rungs
+  return state?.is === 'open' && rungs.includes('EndConversation') ? rungs.filter((rung) => rung !== 'EndConversation') : rungs
 }
 
 function joinedRungs(known: readonly Rung[], added: readonly Rung[]): readonly Rung[] {

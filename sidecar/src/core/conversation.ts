@@ -88,6 +88,8 @@ export interface Conversation {
   readonly ladderApplies: boolean
   /** `ended`: the last rung was reached; a `Reset` or `reopen` opens it again. */
   readonly state: 'open' | 'ended'
+  /** When that was told in this session; null before that, and where it is not known. */
+  readonly stateAtMs: number | null
   readonly exact: ExactCount | null
   readonly edits: readonly Edit[]
   /** Edits made between turns (summaries), which join `edits` at the next user-turn boundary: never inside a tool loop. */
@@ -99,6 +101,8 @@ export interface Conversation {
   readonly notices: readonly PendingNotice[]
   /** The app said that the next user turn starts a new task. */
   readonly atTaskBoundary: boolean
+  /** When that was told in this session, or its turn was answered; null before that, and where it is not known. */
+  readonly boundaryAtMs: number | null
   readonly drivers: Readonly<Record<Driver, NanoUsd>>
   readonly resolution: Resolution
   /** When it was resolved as it stands, or that was taken back; null before that, and where it is not known. */
@@ -130,9 +134,13 @@ export interface ConversationChange {
   readonly addUserTurn?: true
   /** The later `atMs` wins. */
   readonly exact?: ExactCount
-  /** `open` also takes the rung `EndConversation` back. */
-  readonly state?: 'open' | 'ended'
-  readonly atTaskBoundary?: boolean
+  /**
+   * `open` also takes the rung `EndConversation` back. Of two the later counts, of the same time the one that is told last; an end that
+   * does not count brings no such rung.
+   */
+  readonly state?: { readonly is: 'open' | 'ended'; readonly atMs: number }
+  /** Of two the later counts, of the same time the one that is told last. */
+  readonly atTaskBoundary?: { readonly is: boolean; readonly atMs: number }
   /** Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary, userTurns, resolution; keeps edits. */
   readonly openSession?: number
   readonly contract?: { readonly hash: string; readonly pinnedAtMs: number }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
-import { balancesOf, drawsOf, limitsOf, sessionAccount, termsOf } from './terms.ts'
+import { balancesOf, drawsOf, limitsOf, remainingOf, sessionAccount, termsOf } from './terms.ts'
 import type { CapDraw, WorkloadLimit } from './terms.ts'
 
 const MONTH = { unit: 'Month', timeZone: 'Europe/Berlin', anchorDay: 1 } as const
@@ -33,6 +33,19 @@ test('the amounts of a contract are parsed once: 0.50 a conversation, 3.00 a use
   assert.equal(terms.perConversation, 500_000_000n)
   assert.deepEqual(terms.perUser, { cap: 3_000_000_000n, period: MONTH })
   assert.equal(termsOf(makeContract()).perUser, null)
+})
+
+test('what the user has left is that of the tighter budget, the owner’s limits aside', () => {
+  const draws = drawn()
+  const [own, user, limit] = accounts(draws)
+  const left = (spent: Readonly<Record<string, string>>, held = '0.00'): bigint => {
+    const states = Object.entries(spent).map(([account, cost]) => [account, { ...EMPTY_ACCOUNT, spent: parseUsd(cost) }] as const)
+    return remainingOf(balancesOf(draws, new Map(states)), parseUsd(held))
+  }
+  assert.equal(left({}), parseUsd('0.50'))
+  assert.equal(left({ [own ?? '']: '0.10', [user ?? '']: '2.70' }, '0.05'), parseUsd('0.25'))
+  assert.equal(left({ [user ?? '']: '3.10' }), 0n)
+  assert.equal(left({ [limit ?? '']: '100.00' }), parseUsd('0.50'))
 })
 
 test('a turn draws on its session, its user’s period in the zone of the tier, and the limits of the workload', () => {

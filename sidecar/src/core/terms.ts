@@ -64,6 +64,13 @@ export function freeOf(balance: Balance): NanoUsd {
   return balance.cap - balance.state.spent - balance.state.heldInput
 }
 
+/** What the user has left of the tighter of their budgets, `held` by this call; never below zero. The owner's limits are not theirs. */
+export function remainingOf(balances: readonly Balance[], held: NanoUsd = 0n): NanoUsd {
+  const left = balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => cap - state.spent - held)
+  const least = left.reduce((one, other) => (other < one ? other : one), left[0] ?? 0n)
+  return least > 0n ? least : 0n
+}
+
 /** Every account that a turn draws on: the session of the conversation, the user's period, the workload's limits. */
 export function drawsOf(input: {
   readonly terms: Terms

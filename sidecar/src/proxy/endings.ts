@@ -1,11 +1,13 @@
 /** How a conversation ends: closed with words, reset into a next session, or refused. */
 import { randomUUID } from 'node:crypto'
 import type { End } from '@farebox/crds/ladder.ts'
+import { toldAt } from '../core/conversation-change.ts'
 import type { Decision } from '../core/plan.ts'
 import { isBoundary } from '../core/ladder.ts'
 import { chooseLocale, noticeText } from '../core/notices.ts'
 import { UNTALKED_WIRES } from '../core/request.ts'
 import { mayEndHere } from '../core/sessions.ts'
+import { remainingOf } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { requestIdHeader } from '../errors.ts'
@@ -34,14 +36,12 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   gateway.metrics.turns.add([contract.tier, 'ended'])
   const headers = stateHeaders(turn, { rung: 'EndConversation', percent: decision.percent, reason: decision.reason, maxOutput: null })
   const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
-  const own = turn.balances.find((balance) => balance.kind === 'conversation')
-  const free = own === undefined ? 0n : own.cap - own.state.spent
   const text = noticeText({
     contract,
     tiers: turn.policy.config.contracts,
     occasion: 'End',
     locale,
-    remaining: free > 0n ? free : 0n,
+    remaining: remainingOf(turn.balances),
     percent: decision.percent,
     turns: turn.conversation.turns,
   })
@@ -106,7 +106,7 @@ async function markEnded(turn: Turn, decision: Ended): Promise<void> {
     initial: conversation,
     change: {
       ofSession: conversation.session,
-      state: 'ended',
+      state: { is: 'ended', atMs: toldAt(gateway.nowMs(), conversation.stateAtMs) },
       addRungs: { rungs: ['EndConversation'], reason: decision.reason },
       addAlerts: terms.contract.alerts,
     },

@@ -159,13 +159,27 @@ test('is assumed again when it was taken back and has been quiet once more, and 
     assert.deepEqual(await desk.counts(), [2, 0, 1, 1])
   }))
 
+test('what was ended and is opened again is quiet from then on, not since its last turn', () =>
+  atDesk(async (desk) => {
+    const become = (is: 'ended' | 'open') =>
+      desk.store.update({ conversation: 'A', change: { state: { is, atMs: desk.ms } }, nowMs: desk.ms })
+    await desk.turn('A')
+    await become('ended')
+    desk.ms += DAY_MS
+    await become('open')
+    assert.equal(await desk.sweep().look(), 0)
+    desk.ms += QUIET_MS + 1
+    assert.equal(await desk.sweep().look(), 1)
+    assert.equal((await desk.conversation('A')).resolvedAtMs, START_MS + DAY_MS + QUIET_MS)
+  }))
+
 test('is not assumed while a call is under way, of what its budget has ended, or of tiers that are priced otherwise', () =>
   atDesk(async (desk) => {
     for (const id of ['busy', 'ended']) await desk.turn(id)
     await desk.turn('seat', { tier: 'seat' })
     const busy = await desk.conversation('busy')
     desk.ms += QUIET_MS + 1
-    await desk.store.update({ conversation: 'ended', change: { state: 'ended' }, nowMs: desk.ms })
+    await desk.store.update({ conversation: 'ended', change: { state: { is: 'ended', atMs: desk.ms } }, nowMs: desk.ms })
     await desk.store.reserve({
       conversation: 'busy',
       initial: busy,
@@ -185,7 +199,8 @@ test('is not assumed while a call is under way, of what its budget has ended, or
     assert.equal(await desk.sweep().look(), 0)
     await desk.store.void({ operationId: 'under way', atMs: desk.ms })
     assert.equal(await desk.sweep().look(), 1)
-    await desk.store.update({ conversation: 'ended', change: { state: 'open' }, nowMs: desk.ms })
+    await desk.store.update({ conversation: 'ended', change: { state: { is: 'open', atMs: desk.ms } }, nowMs: desk.ms })
+    desk.ms += QUIET_MS + 1
     assert.equal(await desk.sweep().look(), 1, 'opened again, and quiet all the same')
     assert.deepEqual([await desk.state('busy'), await desk.state('ended'), await desk.state('seat')], ['assumed', 'assumed', 'none'])
   }))

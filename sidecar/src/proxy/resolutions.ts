@@ -78,7 +78,8 @@ export async function assumeResolution(
   const account: AccountId = sessionAccount(id, session)
   const { conversation, accounts } = await gateway.store.read({ conversation: id, accounts: [account], nowMs: gateway.nowMs() })
   if (conversation === null || !awaitsResolution(conversation) || (accounts.get(account)?.held ?? 0n) > 0n) return 'notQuiet'
-  const atMs = conversation.lastTurnAtMs + policy.quietPeriodMs
+  // Who opens a conversation again expects somebody to come back to it.
+  const atMs = Math.max(conversation.lastTurnAtMs, conversation.stateAtMs ?? 0) + policy.quietPeriodMs
   if (atMs > gateway.nowMs()) return 'notQuiet'
   const added = await resolve(gateway, conversation, 'assumed', atMs)
   const after = await reread(gateway, id)

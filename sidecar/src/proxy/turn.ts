@@ -17,6 +17,7 @@ import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
 import { matchesPattern } from '../core/pattern.ts'
 import { beginsUserTurn, isUserTurn } from '../core/sessions.ts'
+import { remainingOf } from '../core/terms.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import type { Objection, Wire } from '../wire/wire.ts'
@@ -301,7 +302,11 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
 }
 
 /** A tool that ends a task makes the next user turn begin another; a boundary that was told is past once its turn is answered. */
-function taskBoundaryAfter({ request, conversation, policy }: Turn, end: CallEnd, nowMs: number): Pick<ConversationChange, 'atTaskBoundary'> {
+function taskBoundaryAfter(
+  { request, conversation, policy }: Turn,
+  end: CallEnd,
+  nowMs: number,
+): Pick<ConversationChange, 'atTaskBoundary'> {
   const called = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
   const { toolNames } = policy.config.taskBoundary
   const atMs = toldAt(nowMs, conversation.boundaryAtMs)
@@ -331,8 +336,7 @@ function noticeOf(admitted: Admitted): AnswerNotice | null {
   const pending = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
   if (pending.length === 0) return null
   const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
-  const own = turn.balances.find((balance) => balance.kind === 'conversation')
-  const remaining = own === undefined ? 0n : own.cap - own.state.spent - granted
+  const remaining = remainingOf(turn.balances, granted)
   const texts: string[] = []
   const ids: string[] = []
   for (const { id, occasion } of pending) {
@@ -341,7 +345,7 @@ function noticeOf(admitted: Admitted): AnswerNotice | null {
       tiers: turn.policy.config.contracts,
       occasion,
       locale,
-      remaining: remaining > 0n ? remaining : 0n,
+      remaining,
       percent: plan.percent,
       turns: turn.conversation.turns + 1,
     })

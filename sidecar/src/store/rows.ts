@@ -123,9 +123,11 @@ export function conversationValues({ conversation, touched }: ConversationRow): 
 export function conversationRow([, state, , touched]: Values, edits: readonly EditRow[]): ConversationRow {
   const { drivers, ...rest } = JSON.parse(text(state)) as StoredConversation
   const conversation: Conversation = {
-    // Of an earlier version, which knew neither.
+    // Of an earlier version, which did not know these.
     userTurns: 0,
     resolvedAtMs: null,
+    stateAtMs: null,
+    boundaryAtMs: null,
     ...rest,
     drivers: amountsOf(drivers) as Record<Driver, NanoUsd>,
     edits: edits.filter((row) => !row.ready).map((row) => row.edit),
@@ -134,7 +136,7 @@ export function conversationRow([, state, , touched]: Values, edits: readonly Ed
   return { conversation, touched: whole(touched) }
 }
 
-type Later = 'userTurns' | 'resolvedAtMs'
+type Later = 'userTurns' | 'resolvedAtMs' | 'stateAtMs' | 'boundaryAtMs'
 type StoredConversation = Omit<Conversation, 'drivers' | 'edits' | 'readyEdits' | Later> &
   Partial<Pick<Conversation, Later>> & { readonly drivers: Readonly<Record<Driver, string>> }
 

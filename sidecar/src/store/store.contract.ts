@@ -356,13 +356,34 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
     it(
       'counts a rung again in the next session, and after its conversation was opened again',
       withStore(async (store, clock) => {
-        const end = { addRungs: { rungs: ['EndConversation'], reason: 'threshold' }, state: 'ended' } as const
+        const state = (is: 'open' | 'ended') => ({ state: { is, atMs: clock.ms } })
+        const end: ConversationChange = { addRungs: { rungs: ['EndConversation'], reason: 'threshold' }, ...state('ended') }
         const update = (change: ConversationChange) =>
           store.update({ conversation: 'A', initial: conversationFor('A', clock.ms), change, nowMs: clock.ms })
-        for (const change of [end, end, { state: 'open' } as const, end, { openSession: 2 }, { ...end, ofSession: 1 }, end])
-          await update(change)
+        for (const change of [end, end, state('open'), end, { openSession: 2 }, { ...end, ofSession: 1 }, end]) await update(change)
         const { risen } = await store.readTotals({ tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' })
         assert.equal(risen.EndConversation, 3)
+      }),
+    )
+
+    it(
+      'keeps a conversation open that was opened again, though its end is told again; and a task begun whose boundary is',
+      withStore(async (store, clock) => {
+        const update = (change: ConversationChange) =>
+          store.update({ conversation: 'A', initial: conversationFor('A', clock.ms), change, nowMs: clock.ms })
+        const end: ConversationChange = {
+          addRungs: { rungs: ['Summarize', 'EndConversation'], reason: 'threshold' },
+          state: { is: 'ended', atMs: START_MS },
+          atTaskBoundary: { is: true, atMs: START_MS },
+        }
+        const later = { state: { is: 'open', atMs: START_MS + 1 }, atTaskBoundary: { is: false, atMs: START_MS + 1 } } as const
+        for (const change of [end, later, end]) await update(change)
+        const again = (await update({}))?.conversation
+        assert.deepEqual([again?.state, again?.rungs, again?.atTaskBoundary], ['open', ['Summarize'], false])
+        assert.deepEqual([again?.stateAtMs, again?.boundaryAtMs], [START_MS + 1, START_MS + 1])
+        await update({ openSession: 2 })
+        const next = (await update({ ...end, ofSession: 2 }))?.conversation
+        assert.deepEqual([next?.state, next?.stateAtMs, next?.atTaskBoundary], ['ended', START_MS, true], 'of another session')
       }),
     )
 
@@ -537,9 +558,9 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         await resolve('A', 'assumed', START_MS + 50)
         assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['F', 'D', 'A'], 'what was told late counts no more')
         const changed = (id: string, change: ConversationChange) => store.update({ conversation: id, change, nowMs: clock.ms })
-        await changed('F', { state: 'ended' })
+        await changed('F', { state: { is: 'ended', atMs: clock.ms } })
         assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['D', 'A'], 'cut off by its budget')
-        await changed('F', { state: 'open' })
+        await changed('F', { state: { is: 'open', atMs: clock.ms } })
         await changed('B', { openSession: 2 })
         assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS), ['F', 'D', 'A', 'B'], 'the session before was resolved')
         clock.ms += CONVERSATION_LIFE_MS + 1
@@ -871,7 +892,7 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         await store.reserve(reserveStep('o1', clock.ms, { atLeast: 90n, atMost: 90n }, { change: { addEdits: [CUT] } }))
         await store.settle(settleStep('o1', clock.ms, 90n, { chain: ['d1'] }))
         clock.ms += CONVERSATION_LIFE_MS
-        await store.update({ conversation: 'A', change: { atTaskBoundary: true }, nowMs: clock.ms })
+        await store.update({ conversation: 'A', change: { atTaskBoundary: { is: true, atMs: clock.ms } }, nowMs: clock.ms })
         const last = await store.read({ conversation: 'A', accounts: ['c:A:1'], nowMs: clock.ms })
         assert.equal(last.conversation?.edits.length, 1)
         assert.equal(last.accounts.get('c:A:1')?.spent, 90n)

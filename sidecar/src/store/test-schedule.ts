@@ -64,11 +64,13 @@ const NOTICE: Edit = { kind: 'notice', id: 'e3', text: 'short of money' }
 const small = fc.integer({ min: 0, max: 60 })
 const operation = fc.integer({ min: 0, max: 9 })
 const conversation = fc.constantFrom('A' as const, 'B' as const)
+const told = fc.integer({ min: START_MS, max: START_MS + HOUR_MS })
 const change: fc.Arbitrary<ConversationChange> = fc.record(
   {
     addRungs: fc.constantFrom(
       { rungs: ['DropRetrieval'], reason: 'threshold' } as const,
       { rungs: ['Summarize', 'DowngradeModel'], reason: 'fit' } as const,
+      { rungs: ['RefuseTools', 'EndConversation'], reason: 'threshold' } as const,
     ),
     addEdits: fc.subarray([CUT, DROP, NOTICE]),
     addReadyEdits: fc.subarray([CUT, NOTICE]),
@@ -76,13 +78,14 @@ const change: fc.Arbitrary<ConversationChange> = fc.record(
     removeNotices: fc.constant(['n1']),
     addDrivers: fc.constant({ history: 3n, other: 1n }),
     turnAtMs: fc.integer({ min: START_MS, max: START_MS + HOUR_MS }),
-    state: fc.constantFrom('open', 'ended'),
+    state: fc.record({ is: fc.constantFrom('open' as const, 'ended' as const), atMs: told }),
+    atTaskBoundary: fc.record({ is: fc.boolean(), atMs: told }),
     ofSession: fc.constantFrom(1, 2),
     openSession: fc.constantFrom(2, 3),
     contract: fc.constant({ hash: 'k2', pinnedAtMs: START_MS }),
     resolution: fc.record({
       kind: fc.constantFrom('assumed' as const, 'confirmed' as const, 'reversed' as const),
-      atMs: fc.integer({ min: START_MS, max: START_MS + HOUR_MS }),
+      atMs: told,
     }),
     addUserTurn: fc.constant(true as const),
   },

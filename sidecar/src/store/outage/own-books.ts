@@ -26,6 +26,8 @@ export interface OwnBooksOptions {
   readonly folder: string
   readonly openBooks: (file: string) => BudgetStore
   readonly known: LastKnown
+  /** As for `StepJournal`. */
+  readonly safeBeforeMs: number
 }
 
 export class OwnBooks {
@@ -38,10 +40,10 @@ export class OwnBooks {
   readonly #spent = new Map<AccountId, NanoUsd>()
 
   /** Throws `StoreError` when nothing can be kept in the folder. */
-  constructor({ folder, openBooks, known }: OwnBooksOptions) {
+  constructor({ folder, openBooks, known, safeBeforeMs }: OwnBooksOptions) {
     this.folder = folder
     this.#known = known
-    this.journal = keptIn(folder, () => new StepJournal(journalFile(folder)))
+    this.journal = keptIn(folder, () => new StepJournal(journalFile(folder), safeBeforeMs))
     this.store = openBooks(join(folder, 'books.sqlite'))
   }
 
@@ -112,7 +114,7 @@ export class OwnBooks {
 
   /** The store has all of it by now: the holds are held there. */
   handOver(tail: Tail): void {
-    for (const hold of this.#holds.values()) tail.held(hold)
+    for (const { step, granted } of this.#holds.values()) tail.held({ kind: 'hold', step, granted })
     for (const [account, cost] of this.#spent) this.#known.addSpent(account, cost)
   }
 

@@ -3,15 +3,16 @@ import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import type { ConversationChange } from '../../core/conversation.ts'
 import { makeContract } from '../../../../test/support/make.ts'
 import { openEmbeddedStore } from '../embedded.ts'
-import { StoreError } from '../store.ts'
+import { ENDED_OPERATION_LIFE_MS, StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { ShelteredStore } from './sheltered-store.ts'
 import { decodeStep, encodeStep } from './steps.ts'
+import type { OutageStep } from './steps.ts'
 import type { ServerRun, SharedStore, ShelterOptions } from './sheltered-store.ts'
 
 /** A shared store whose connection can be cut: before a step arrives, or before its answer does. */
@@ -21,6 +22,14 @@ class Server {
   knownMs = Number.POSITIVE_INFINITY
   /** `deaf`: steps do not arrive; `mute`: they do, and are not answered. */
   mode: 'up' | 'deaf' | 'mute' = 'up'
+  /** Runs when a step was done, and when the run is asked for. */
+  onDone: (name: keyof BudgetStore) => void = () => undefined
+  onRun: () => void = () => undefined
+  /** How long a step takes, in turns of the event loop. */
+  turns: () => number = () => 0
+  /** Steps under way, now and at most. */
+  atOnce = 0
+  atOnceMost = 0
   #connections = 1
 
   get connections(): number {
@@ -38,13 +47,19 @@ class Server {
         async (...values: never[]) => {
           if (name === 'close') return
           if (this.mode === 'deaf') throw new StoreError('away', 'deaf')
+          this.atOnce += 1
+          this.atOnceMost = Math.max(this.atOnceMost, this.atOnce)
           const answer = await (this.books[name] as (...values: never[]) => Promise<unknown>)(...values)
+          for (let left = this.turns(); left > 0; left--) await turn()
+          this.atOnce -= 1
+          this.onDone(name)
           if (this.mode === 'mute') throw new StoreError('away', 'mute')
           return answer
         },
     })
     const run = async (): Promise<ServerRun> => {
       if (this.mode !== 'up') throw new StoreError('away', this.mode)
+      this.onRun()
       return { name: this.run, knownMs: this.knownMs }
     }
     return { store, connections: () => this.#connections, run }
@@ -94,6 +109,16 @@ describe('a shared store that goes away', () => {
     (await store.read({ conversation: 'A', accounts: [account], nowMs: START_MS })).accounts.get(account)
   const spentBy = async (store: BudgetStore): Promise<readonly [string, bigint][]> =>
     (await store.readLedger({ afterSequence: 0, limit: 1_000 })).map(({ operationId, cost }) => [operationId, cost])
+  const byId = (spent: readonly (readonly [string, bigint])[]) => spent.toSorted(([a], [b]) => (a < b ? -1 : 1))
+  const chargeOf = (operationId: string, cost: bigint) => ({
+    operationId,
+    accounts: ['c:A:1'],
+    cost,
+    atMs: START_MS,
+    note: { conversation: 'A' },
+    conversation: 'A',
+    change: {},
+  })
   const ready = async (store: ShelteredStore): Promise<void> => {
     for (let tries = 0; store.standing.state !== 'Ready'; tries++) {
       assert.ok(tries < 500, `${store.standing.state}: ${store.standing.reason}`)
@@ -242,7 +267,7 @@ describe('a shared store that goes away', () => {
     await store.reserve({ ...hold('b', 10n), change: more, initial: seen.conversation ?? conversationFor('A', START_MS) })
     const again = await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
     assert.deepEqual(again.conversation?.rungs, ['Summarize', 'DowngradeModel'])
-    await store.update({ conversation: 'A', change: { atTaskBoundary: true }, nowMs: START_MS })
+    await store.update({ conversation: 'A', change: { atTaskBoundary: { is: true, atMs: START_MS } }, nowMs: START_MS })
     server.mode = 'up'
     await ready(store)
     const shared = await server.books.read({ conversation: 'A', accounts: [], nowMs: START_MS })
@@ -319,6 +344,216 @@ describe('a shared store that goes away', () => {
     )
     await sleep(100)
     assert.deepEqual(readdirSync(join(parent, 'outage')), [])
+  })
+
+  test('what the store was told before an outage that is longer than the tail is told to the run that lacks it', async () => {
+    const ran = { ms: 0 }
+    const store = await open({ ranMs: () => ran.ms })
+    for (const id of ['a', 'b']) await store.reserve(hold(id, 100n))
+    await store.settle(settleStep('a', START_MS, 80n))
+    server.mode = 'deaf'
+    for (const id of ['c1', 'c2']) {
+      ran.ms += 60_000
+      await store.charge(chargeOf(id, 3n))
+    }
+    await store.settle(settleStep('b', START_MS, 70n))
+    const kept = openBooks()
+    server.restart('second', kept)
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual(byId(await spentBy(kept)), [
+      ['a', 80n],
+      ['b', 70n],
+      ['c1', 3n],
+      ['c2', 3n],
+    ])
+    assert.equal(store.standing.replayed, 6, 'each once')
+  })
+
+  test('while the store is frozen nothing that it was told becomes safer', async () => {
+    const ran = { ms: 0 }
+    const store = await open({ ranMs: () => ran.ms })
+    await store.charge(chargeOf('before', 5n))
+    server.mode = 'deaf'
+    await store.charge(chargeOf('meanwhile', 6n))
+    ran.ms += 60_000
+    server.mode = 'up'
+    await ready(store)
+    ran.ms += 1_000
+    await store.charge(chargeOf('after', 7n))
+    const kept = openBooks()
+    server.restart('second', kept)
+    await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    await ready(store)
+    assert.deepEqual(byId(await spentBy(kept)), [
+      ['after', 7n],
+      ['before', 5n],
+      ['meanwhile', 6n],
+    ])
+    ran.ms += 60_000
+    await store.charge(chargeOf('later', 8n))
+    server.restart('third', openBooks())
+    await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    await ready(store)
+    assert.deepEqual(await spentBy(server.books), [['later', 8n]], 'what it had for long is not told again')
+  })
+
+  test('a busy store is told the last steps of many conversations a few at a time, and goes on where it stopped', async () => {
+    const store = await open({ wait: () => turn() })
+    const ids = Array.from({ length: 200 }, (_, index) => `t${index}`)
+    for (const id of ids) {
+      const initial = conversationFor(id, START_MS)
+      await store.reserve(
+        reserveStep(
+          id,
+          START_MS,
+          { atLeast: 2n, atMost: 2n },
+          { conversation: id, initial, reservation: { draws: [{ account: `c:${id}:1`, cap: 9n }] } },
+        ),
+      )
+      await store.settle(settleStep(id, START_MS, 1n, { conversation: id }))
+    }
+    const left = { answers: 0 }
+    let looks = 0
+    let reserved = 0
+    let underWay = 0
+    let steps = 0
+    server.turns = () => (steps++ % 10 === 0 ? 20 : 1)
+    server.onRun = () => {
+      underWay = Math.max(underWay, server.atOnce)
+      looks += 1
+      left.answers = 120
+    }
+    server.onDone = (name) => {
+      left.answers -= 1
+      if (left.answers < 0) throw new StoreError('away', 'too busy')
+      if (name === 'reserve') reserved += 1
+    }
+    server.atOnceMost = 0
+    server.restart('second', openBooks())
+    await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    await ready(store)
+    server.onDone = () => undefined
+    assert.deepEqual(byId(await spentBy(server.books)), byId(ids.map((id) => [id, 1n])))
+    assert.deepEqual([looks, reserved, server.atOnceMost], [4, 200, 50])
+    assert.equal(underWay, 0, 'when the store is looked for again nothing of the attempt before is under way')
+  })
+
+  test('a sidecar that starts long after it told what it did tells none of it again, and removes it', async () => {
+    const clock = { ms: START_MS }
+    const first = await open({ keepMs: 10_000, wait: (ms, signal) => sleep(ms, undefined, { signal, ref: false }), nowMs: () => clock.ms })
+    server.mode = 'deaf'
+    await first.reserve({ ...hold('a', 20n), isFirst: true })
+    await first.settle(settleStep('a', START_MS, 15n))
+    server.mode = 'up'
+    await ready(first)
+    assert.deepEqual(await spentBy(server.books), [['a', 15n]])
+    await first.close()
+    assert.equal(readdirSync(join(parent, 'outage')).length, 1)
+    clock.ms += ENDED_OPERATION_LIFE_MS + 12 * 3_600_000
+    server.books = openBooks() // as one that has forgotten what ended so long ago
+    server.mode = 'deaf'
+    const second = await open({ nowMs: () => clock.ms })
+    assert.equal(second.standing.unsent, 0)
+    server.mode = 'up'
+    await ready(second)
+    assert.deepEqual(await spentBy(server.books), [])
+    for (let tries = 0; readdirSync(join(parent, 'outage')).length > 0; tries++) {
+      assert.ok(tries < 500, 'something is left of it')
+      await sleep(10)
+    }
+  })
+
+  test('what the store may have entered and forgotten is not told, but reported; what it was never asked is told, however old', async () => {
+    const clock = { ms: START_MS }
+    const first = await open({ nowMs: () => clock.ms })
+    await first.reserve(hold('asked', 20n))
+    server.mode = 'mute'
+    await first.settle(settleStep('asked', START_MS, 15n))
+    await first.charge(chargeOf('cost', 5n))
+    await first.reserve({ ...hold('own', 30n), isFirst: true })
+    await first.settle(settleStep('own', START_MS, 25n))
+    await first.close()
+    clock.ms += ENDED_OPERATION_LIFE_MS + 1
+    server.books = openBooks()
+    server.mode = 'up'
+    const told: string[] = []
+    const second = await open({ nowMs: () => clock.ms, onTrouble: ({ message }) => told.push(message) })
+    await ready(second)
+    assert.deepEqual(await spentBy(server.books), [['own', 25n]])
+    assert.deepEqual(await balanceOf(server.books), { spent: 25n, held: 0n, heldInput: 0n })
+    assert.equal(told.length, 2)
+    assert.match(told[0] ?? '', /operation asked \(20 nano-USD\) is not told/)
+    assert.match(told[1] ?? '', /operation cost \(5 nano-USD\) is not told/)
+  })
+
+  test('a step that the store was told without an answer, by a sidecar that is started again much later, is one that it may know', async () => {
+    const clock = { ms: START_MS }
+    server.mode = 'deaf'
+    const first = await open({ nowMs: () => clock.ms })
+    await first.reserve({ ...hold('own', 30n), isFirst: true })
+    await first.settle(settleStep('own', START_MS, 25n))
+    server.onDone = () => {
+      throw new StoreError('away', 'mute')
+    }
+    server.mode = 'up'
+    for (let tries = 0; (await balanceOf(server.books))?.held !== 30n; tries++) {
+      assert.ok(tries < 500, `${first.standing.state}: ${first.standing.reason}`)
+      await sleep(10)
+    }
+    await first.close()
+    clock.ms += ENDED_OPERATION_LIFE_MS + 1
+    server.onDone = () => undefined
+    server.books = openBooks()
+    const told: string[] = []
+    const second = await open({ nowMs: () => clock.ms, onTrouble: ({ message }) => told.push(message) })
+    await ready(second)
+    assert.deepEqual(await spentBy(server.books), [])
+    assert.equal(told.length, 1)
+  })
+
+  test('a conversation that was opened again stays open when its end is told again, or late', async () => {
+    const store = await open()
+    const end: ConversationChange = {
+      ofSession: 1,
+      state: { is: 'ended', atMs: START_MS },
+      addRungs: { rungs: ['EndConversation'], reason: 'threshold' },
+    }
+    const initial = conversationFor('A', START_MS)
+    const stateOf = async (books: BudgetStore) => {
+      const { conversation } = await books.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+      return [conversation?.state, conversation?.rungs]
+    }
+    const openAgain = (atMs: number) => server.books.update({ conversation: 'A', change: { state: { is: 'open', atMs } }, nowMs: START_MS })
+    await store.update({ conversation: 'A', initial, change: end, nowMs: START_MS })
+    assert.deepEqual(await stateOf(server.books), ['ended', ['EndConversation']])
+    await openAgain(START_MS + 5)
+    server.restart('second', server.books)
+    await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    await ready(store)
+    assert.deepEqual(await stateOf(server.books), ['open', []], 'it was in the tail')
+    server.mode = 'deaf'
+    await store.update({ conversation: 'A', change: { ...end, state: { is: 'ended', atMs: START_MS + 6 } }, nowMs: START_MS })
+    await openAgain(START_MS + 7)
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual(await stateOf(server.books), ['open', []], 'it was in the journal')
+  })
+
+  test('whether there is a contract that is not known here cannot be told while the store is away', async () => {
+    const store = await open()
+    const contract = makeContract()
+    await server.books.putContract(contract)
+    assert.equal(await store.getContract('gone'), null)
+    server.mode = 'deaf'
+    await assert.rejects(store.getContract(contract.hash), { code: 'away' })
+    const own = { ...contract, hash: 'own' }
+    await store.putContract(own)
+    assert.deepEqual(await store.getContract('own'), own)
+    await assert.rejects(store.getContract('gone'), { code: 'away' })
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual(await store.getContract(contract.hash), contract)
   })
 
   test('a connection that was made again to the same run goes on at once', async () => {
@@ -469,6 +704,21 @@ describe('a shared store that goes away', () => {
     assert.deepEqual(decodeStep(JSON.stringify({ kind: 'update', step: update })), {
       kind: 'update',
       step: { ...update, change: { resolution: { kind: 'confirmed', atMs: 7 }, resolutionRound: 1 } },
+    })
+    const initial = conversationFor('A', START_MS)
+    const { stateAtMs: _state, boundaryAtMs: _boundary, ...earlier } = initial
+    const kept = {
+      kind: 'update',
+      step: { conversation: 'A', initial: earlier, change: { state: 'ended', atTaskBoundary: true }, nowMs: 7 },
+    }
+    assert.deepEqual(decodeStep(encodeStep(kept as unknown as OutageStep)), {
+      kind: 'update',
+      step: {
+        conversation: 'A',
+        initial,
+        change: { state: { is: 'ended', atMs: 7 }, atTaskBoundary: { is: true, atMs: 7 } },
+        nowMs: 7,
+      },
     })
     const outcome = { key: 'A/1/started', tier: 'pro', kind: 'started' }
     assert.deepEqual(decodeStep(JSON.stringify({ kind: 'outcome', step: { ...outcome, day: '2026-11-24' } })), {

@@ -99,7 +99,7 @@ export class ShelteredStore implements BudgetStore {
     const store = new ShelteredStore(options)
     const left = leftFolders(options.folder)
     const newest = left.at(-1)
-    store.#earlier = left.slice(0, -1).map((folder) => ({ folder, journal: new StepJournal(journalFile(folder)) }))
+    store.#earlier = left.slice(0, -1).map((folder) => ({ folder, journal: new StepJournal(journalFile(folder), store.#safeBeforeMs) }))
     if (newest !== undefined) store.#openOwn(newest)
     try {
       await store.#reach()
@@ -169,13 +169,13 @@ export class ShelteredStore implements BudgetStore {
     if (answer !== AWAY) {
       this.#seen(answer.snapshot)
       this.#known.seeChain(step.chain, step.conversation)
-      this.#tail.ended(operationId, { kind: 'settle', step }, performance.now())
+      this.#tail.ended(operationId, { kind: 'settle', step }, this.#replayer.ranMs())
       return answer
     }
     const hold = this.#tail.hold(operationId)
     if (hold !== null) this.#keep(hold)
     this.#keep({ kind: 'settle', step })
-    this.#tail.ended(operationId, { kind: 'settle', step }, performance.now())
+    this.#tail.endedUntold(operationId)
     for (const account of hold === null ? [] : accountsOf(hold)) this.#known.addSpent(account, cost)
     this.#known.seeChain(step.chain, step.conversation)
     return this.#settledUnseen(step, hold)
@@ -186,16 +186,20 @@ export class ShelteredStore implements BudgetStore {
     if (this.#own !== null && ownHold !== null) return await this.#own.void(ownHold, step)
     const answer = await this.#ask((store) => store.void(step))
     const conversation = this.#tail.hold(step.operationId)?.step.conversation ?? ''
-    if (answer === AWAY) this.#keep({ kind: 'void', step, conversation })
-    this.#tail.ended(step.operationId, { kind: 'void', step, conversation }, performance.now())
-    return answer === AWAY ? 'voided' : answer
+    if (answer !== AWAY) {
+      this.#tail.ended(step.operationId, { kind: 'void', step, conversation }, this.#replayer.ranMs())
+      return answer
+    }
+    this.#keep({ kind: 'void', step, conversation })
+    this.#tail.endedUntold(step.operationId)
+    return 'voided'
   }
 
   async update(step: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | null> {
     const answer = await this.#ask((store) => store.update(step))
     if (answer !== AWAY) {
       if (answer !== null) this.#known.seeConversation(answer.conversation)
-      this.#tail.add({ kind: 'update', step }, performance.now())
+      this.#tail.add({ kind: 'update', step }, this.#replayer.ranMs())
       return answer
     }
     const own = this.#openOwn()
@@ -210,8 +214,9 @@ export class ShelteredStore implements BudgetStore {
 
   async charge(step: Parameters<BudgetStore['charge']>[0]): Promise<'charged' | 'exists'> {
     const answer = await this.#ask((store) => store.charge(step))
-    this.#tail.add({ kind: 'charge', step }, performance.now())
-    return answer === AWAY ? await this.#openOwn().charge(step) : answer
+    if (answer === AWAY) return await this.#openOwn().charge(step)
+    this.#tail.add({ kind: 'charge', step }, this.#replayer.ranMs())
+    return answer
   }
 
   /** Nothing expires here while the store is away: holds of this process are alive, and others' are its matter. */
@@ -230,13 +235,20 @@ export class ShelteredStore implements BudgetStore {
 
   async getContract(hash: string): ReturnType<BudgetStore['getContract']> {
     const answer = await this.#ask((store) => store.getContract(hash))
-    return answer === AWAY ? ((await this.#own?.store.getContract(hash)) ?? null) : answer
+    if (answer !== AWAY) return answer
+    if (this.#isBack) return await this.getContract(hash)
+    const known = (await this.#own?.store.getContract(hash)) ?? null
+    // Null would be the store's word that it is gone.
+    if (known === null) throw this.#away()
+    return known
   }
 
   async addOutcome(outcome: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
     const answer = await this.#ask((store) => store.addOutcome(outcome))
-    this.#tail.add({ kind: 'outcome', step: outcome }, performance.now())
-    if (answer !== AWAY) return answer
+    if (answer !== AWAY) {
+      this.#tail.add({ kind: 'outcome', step: outcome }, this.#replayer.ranMs())
+      return answer
+    }
     this.#keep({ kind: 'outcome', step: outcome })
     return await this.#openOwn().store.addOutcome(outcome)
   }
@@ -259,7 +271,7 @@ export class ShelteredStore implements BudgetStore {
     // A store that comes back without the last steps may have lost the memory that names them.
     const conversations = [...new Set([...answer.conversations, ...(step.conversations ?? [])])]
     this.#known.forgetUser(step.user, conversations)
-    this.#tail.add({ kind: 'forget', step: { ...step, conversations } }, performance.now())
+    this.#tail.add({ kind: 'forget', step: { ...step, conversations } }, this.#replayer.ranMs())
     return answer
   }
 
@@ -318,7 +330,8 @@ export class ShelteredStore implements BudgetStore {
     const answer = own === null || own.isFull ? null : await own.reserve(step, this.#options.allowancePercent())
     if (own !== null && this.#own !== own) return await this.#reserve(step, mayBeHeld) // the store came back meanwhile
     if (own !== null && answer !== null && 'result' in answer && answer.result.status === 'held') {
-      own.granted({ kind: 'hold', step, granted: answer.result.granted })
+      const isUnasked = !mayBeHeld && step.isFirst === true
+      own.granted({ kind: 'hold', step, granted: answer.result.granted, ...(isUnasked ? { isUnasked } : {}) })
       return answer
     }
     // What the store may hold all the same, nothing is sent under.
@@ -375,7 +388,8 @@ export class ShelteredStore implements BudgetStore {
     if (this.#own !== null) return this.#own
     const { nowMs, onTrouble = () => undefined } = this.#options
     const { openBooks = (file: string) => openEmbeddedStore({ file, nowMs, onTrouble }) } = this.#options
-    this.#own = new OwnBooks({ folder: left ?? newFolder(this.#options.folder), openBooks, known: this.#known })
+    const folder = left ?? newFolder(this.#options.folder)
+    this.#own = new OwnBooks({ folder, openBooks, known: this.#known, safeBeforeMs: this.#safeBeforeMs })
     if (this.#isBack) {
       this.#turn('Replaying', 'it is told what it missed')
       this.#look()
@@ -445,11 +459,12 @@ export class ShelteredStore implements BudgetStore {
     }
     if (this.#run !== null && run !== this.#run) {
       this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
-      await this.#replayer.all(shared.store, this.#tail.steps)
+      await this.#replayer.again(shared.store, run)
       await this.#wait(graceMs)
     }
-    // What is told from here on, another run may lack again.
+    // What it was told, another run may lack again.
     this.#run = run
+    this.#tail.renew(this.#replayer.ranMs())
     for (const { folder, journal } of this.#earlier) {
       this.#turn('Replaying', 'it is told what it missed')
       while (journal.unsent > 0) await this.#replayer.next(shared.store, journal)
@@ -484,9 +499,18 @@ export class ShelteredStore implements BudgetStore {
     this.#removeLater(own.folder)
   }
 
+  get #keepMs(): number {
+    return this.#options.keepMs ?? TAIL_MS
+  }
+
+  /** What arrived before this, the store no longer loses. */
+  get #safeBeforeMs(): number {
+    return this.#options.nowMs() - this.#keepMs
+  }
+
   /** A store that soon loses what it was just told can be told again, even by another run of this sidecar: until then it stays. */
   #removeLater(folder: string): void {
-    const removed = this.#wait(this.#options.keepMs ?? TAIL_MS).then(
+    const removed = this.#wait(this.#keepMs).then(
       () => rmSync(folder, { recursive: true, force: true }),
       () => undefined, // closing
     )

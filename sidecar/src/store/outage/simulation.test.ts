@@ -1,6 +1,6 @@
 /**
  * Seeded schedules of several sidecars on one store that goes away, loses answers, is replaced by a copy that lacks its last
- * steps, while sidecars are killed and started again. What each call cost is known here, and is the judge.
+ * steps, while sidecars are killed and started again and time passes. What each call cost is known here, and is the judge.
  */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -16,6 +16,7 @@ import type { BudgetStore } from '../store.ts'
 import { conversationFor, START_MS } from '../test-steps.ts'
 import { ShelteredStore } from './sheltered-store.ts'
 import type { ServerRun, SharedStore } from './sheltered-store.ts'
+import { TAIL_MS } from './tail.ts'
 
 const SCHEDULES = 60
 const STEPS = 80
@@ -25,6 +26,7 @@ const CAP = 1_000n
 const USER = 'u:U'
 const USER_CAP = 2_000n
 const HOLD_LIFE_MS = 90_000
+const PAUSE_MS_MAX = 30_000
 
 for (const percent of [0, 10, 100])
   test(`${SCHEDULES} schedules with an allowance of ${percent} percent`, async () => {
@@ -55,7 +57,11 @@ interface SidecarState {
   granted: Call[]
 }
 
-type Applied = readonly [method: keyof BudgetStore, values: readonly never[]]
+interface Applied {
+  readonly method: keyof BudgetStore
+  readonly values: readonly never[]
+  readonly atMs: number
+}
 
 class Schedule {
   readonly log: string[] = []
@@ -115,6 +121,9 @@ class Schedule {
     if (dice < 90) return await this.#kill(sidecar)
     if (dice < 93) return await this.#replace()
     if (dice < 96) return await this.#mend()
+    const pauseMs = this.#random.below(PAUSE_MS_MAX)
+    this.log.push(`${pauseMs} ms pass`)
+    this.#nowMs += pauseMs
     await turn()
   }
 
@@ -202,14 +211,16 @@ class Schedule {
     sidecar.store = await this.#start(sidecar.folder, () => sidecar.link)
   }
 
-  /** Another server, which lacks the last steps, takes the place of this one; then all get to know it. */
+  /** Another server, which lacks the last steps, takes the place of this one; then all get to know it. It lags no more than a tail. */
   async #replace(): Promise<void> {
-    const lost = this.#random.below(6)
+    const safeMs = (this.#applied.at(-1)?.atMs ?? 0) - TAIL_MS
+    const unsafe = this.#applied.length - 1 - this.#applied.findLastIndex(({ atMs }) => atMs < safeMs)
+    const lost = Math.min(this.#random.below(6), unsafe)
     this.log.push(`the store is replaced by one without the last ${lost} steps`)
     const kept = this.#applied.slice(0, this.#applied.length - lost)
     const books = this.#open()
     for (const applied of kept) await applyTo(books, applied)
-    for (const [, [step]] of this.#applied.slice(kept.length)) this.#mayBeLost(operationOf(step))
+    for (const { values } of this.#applied.slice(kept.length)) this.#mayBeLost(operationOf(values[0]))
     const before = this.#books
     this.#books = books
     this.#applied = kept
@@ -279,6 +290,7 @@ class Schedule {
         return this.#shared(link)
       },
       nowMs: () => this.#nowMs,
+      ranMs: () => this.#nowMs,
       allowancePercent: () => this.#percent,
       holdLifeMs: HOLD_LIFE_MS,
       openBooks: () => this.#open(),
@@ -297,7 +309,7 @@ class Schedule {
         async (...values: never[]) => {
           if (method === 'close') return
           if (link() === 'deaf') throw new StoreError('away', 'deaf')
-          const answer = await this.#apply([method, values])
+          const answer = await this.#apply({ method, values, atMs: this.#nowMs })
           if (link() === 'mute') throw new StoreError('away', 'mute')
           return answer
         },
@@ -319,7 +331,7 @@ class Schedule {
   }
 }
 
-function applyTo(books: BudgetStore, [method, values]: Applied): Promise<unknown> {
+function applyTo(books: BudgetStore, { method, values }: Applied): Promise<unknown> {
   return (books[method] as (...values: readonly never[]) => Promise<unknown>)(...values)
 }
 

@@ -1,18 +1,27 @@
 /**
  * Steps that wait for the store, in order, in a file: what was written survives a killed process. They are read again in
- * batches; the file is removed some time after the last of them has arrived.
+ * batches; the file is removed some time after the last of them has arrived. Marks beside it say which of them the store was
+ * told, and when, for whoever reads the file anew.
  */
-import { existsSync, mkdirSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Journal, JournalReader, journalParts } from '../journal.ts'
 import { StoreError } from '../store.ts'
-import { decodeStep, encodeStep } from './steps.ts'
-import type { OutageStep } from './steps.ts'
+import { decodeStep, encodeStep, maybeKnownSince } from './steps.ts'
+import type { OutageStep, Telling } from './steps.ts'
 
 /** Names what a line holds, and its version. */
 const STEP_V1 = 'step-1'
 /** Few enough that a busy store answers all of them in time. */
 const BATCH = 50
+
+/** Of the steps after `after` up to `last`; by the store's clock. */
+interface Mark {
+  readonly kind: 'told' | 'arrived'
+  readonly after: number
+  readonly last: number
+  readonly atMs: number
+}
 
 export class StepJournal {
   readonly #file: string
@@ -22,10 +31,15 @@ export class StepJournal {
   #written: number
   #read: number
   #arrived: number
+  /** When the store was first told those that have not arrived; in order. */
+  #told: readonly Mark[]
   #bytes = 0
 
-  /** `file`: a path that names the journal's parts; its folder is made. Throws what the file system says. */
-  constructor(file: string) {
+  /**
+   * `file`: a path that names the journal's parts; its folder is made. `safeBeforeMs`: what arrived before this is not told
+   * again. Throws what the file system says.
+   */
+  constructor(file: string, safeBeforeMs = Number.NEGATIVE_INFINITY) {
     mkdirSync(dirname(file), { recursive: true })
     this.#file = file
     this.#journal = new Journal(file)
@@ -40,10 +54,13 @@ export class StepJournal {
       last = newest.sequence
     }
     counting.close()
-    this.#reader = new JournalReader(file, before)
+    const marks = marksOf(file, last)
+    const arrived = Math.min(last, Math.max(before, arrivedBefore(marks, safeBeforeMs)))
+    this.#reader = new JournalReader(file, arrived)
     this.#written = last
-    this.#read = before
-    this.#arrived = before
+    this.#read = arrived
+    this.#arrived = arrived
+    this.#told = marks.filter((mark) => mark.kind === 'told' && mark.last > arrived)
   }
 
   /** Whether an earlier run left steps. */
@@ -74,11 +91,23 @@ export class StepJournal {
   }
 
   /** The next steps in order: none when all that were written have been read. */
-  next(): readonly OutageStep[] {
+  next(nowMs: number): readonly Telling[] {
     const records = this.#reader.readTo(Math.min(this.#written, this.#read + BATCH))
-    const steps = records.flatMap(({ rows }) => rows.flatMap(([name, images]) => images.map(([text]) => stepOf(name, text))))
     this.#read += records.length
-    return steps
+    return records.flatMap(({ sequence, rows }) =>
+      rows.flatMap(([name, images]) => images.map(([text]) => this.#telling(stepOf(name, text), sequence, nowMs))),
+    )
+  }
+
+  #telling(step: OutageStep, sequence: number, nowMs: number): Telling {
+    const toldMs = this.#told.find(({ last }) => last >= sequence)?.atMs ?? null
+    const sinceMs = Math.min(toldMs ?? Number.POSITIVE_INFINITY, maybeKnownSince(step) ?? Number.POSITIVE_INFINITY)
+    return { step, knownMs: Number.isFinite(sinceMs) ? nowMs - sinceMs : null }
+  }
+
+  /** What was read is about to be told. Throws what the file system says. */
+  told(nowMs: number): void {
+    if ((this.#told.at(-1)?.last ?? 0) < this.#read) this.#mark({ kind: 'told', after: this.#arrived, last: this.#read, atMs: nowMs })
   }
 
   /** What was read has not arrived: it comes again. */
@@ -88,15 +117,68 @@ export class StepJournal {
     this.#read = this.#arrived
   }
 
-  /** All that were read are in the store. They stay in the file: whoever reads it anew tells them again. */
-  arrived(): void {
+  /**
+   * All that were read are in the store. They stay in the file: whoever reads it anew soon tells them again. Throws what the file
+   * system says.
+   */
+  arrived(nowMs: number): void {
+    const after = this.#arrived
     this.#arrived = this.#read
+    this.#told = this.#told.filter(({ last }) => last > this.#arrived)
+    this.#mark({ kind: 'arrived', after, last: this.#arrived, atMs: nowMs })
   }
 
   close(): void {
     this.#reader.close()
     this.#journal.close()
   }
+
+  #mark(mark: Mark): void {
+    if (mark.kind === 'told') this.#told = [...this.#told, mark]
+    appendFileSync(marksFile(this.#file), markLine(mark), { mode: 0o600 })
+  }
+}
+
+function marksFile(file: string): string {
+  return `${file}.marks`
+}
+
+/** What the marks say of the steps up to `last`: a crash of the machine may have cut the journal, and others take the places of those behind it. */
+function marksOf(file: string, last: number): readonly Mark[] {
+  const marks = marksIn(marksFile(file))
+  if (marks.every((mark) => mark.last <= last)) return marks
+  const left = marks.map((mark) => ({ ...mark, after: Math.min(mark.after, last), last: Math.min(mark.last, last) }))
+  writeFileSync(marksFile(file), left.map(markLine).join(''), { mode: 0o600 })
+  return left
+}
+
+function markLine(mark: Mark): string {
+  return `${JSON.stringify(mark)}\n`
+}
+
+/** None in a folder of an earlier version. A line that was cut is none. */
+function marksIn(file: string): readonly Mark[] {
+  if (!existsSync(file)) return []
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .flatMap((line) => {
+      try {
+        return [JSON.parse(line) as Mark]
+      } catch {
+        return []
+      }
+    })
+}
+
+/** The last of the steps that arrived before `ms`. One that was told again since counts as it did then. */
+function arrivedBefore(marks: readonly Mark[], ms: number): number {
+  const newest: Mark[] = []
+  for (const mark of marks) {
+    if (mark.kind !== 'arrived') continue
+    while ((newest.at(-1)?.last ?? 0) > mark.after) newest.pop()
+    newest.push(mark)
+  }
+  return newest.findLast(({ atMs }) => atMs < ms)?.last ?? 0
 }
 
 function stepOf(name: string, text: unknown): OutageStep {

@@ -4,15 +4,15 @@
  */
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
-import type { AccountId } from '../../core/budget.ts'
-import type { ConversationChange } from '../../core/conversation.ts'
+import type { AccountId, OperationId } from '../../core/budget.ts'
+import type { Conversation, ConversationChange } from '../../core/conversation.ts'
 import type { OutcomeStep } from '../../core/outcomes.ts'
 import { StoreError } from '../store.ts'
 import type { BudgetStore, RememberStep, ReserveStep, SettleStep } from '../store.ts'
 
 export type OutageStep =
-  /** A hold, whoever granted it: the step that asked for it, and how much it got. */
-  | { readonly kind: 'hold'; readonly step: ReserveStep; readonly granted: NanoUsd }
+  /** A hold, whoever granted it: the step that asked for it, and how much it got. `isUnasked`: the store was never asked for it. */
+  | { readonly kind: 'hold'; readonly step: ReserveStep; readonly granted: NanoUsd; readonly isUnasked?: true }
   | { readonly kind: 'settle'; readonly step: SettleStep }
   | { readonly kind: 'void'; readonly step: Parameters<BudgetStore['void']>[0]; readonly conversation: string }
   | { readonly kind: 'charge'; readonly step: Parameters<BudgetStore['charge']>[0] }
@@ -23,6 +23,37 @@ export type OutageStep =
   | { readonly kind: 'contract'; readonly step: Contract }
 
 export type Hold = Extract<OutageStep, { kind: 'hold' }>
+
+/** A step that is to be told. `knownMs`: for how long the store may know it already; null when it does not. */
+export interface Telling {
+  readonly step: OutageStep
+  readonly knownMs: number | null
+}
+
+/** The operation that begins in a store which does not know it, and what it holds or costs there; null when none does. */
+export function costBegun(step: OutageStep): { readonly operationId: OperationId; readonly cost: NanoUsd } | null {
+  switch (step.kind) {
+    case 'hold':
+      return { operationId: step.step.reservation.operationId, cost: step.granted }
+    case 'charge':
+      return { operationId: step.step.operationId, cost: step.step.cost }
+    default:
+      return null
+  }
+}
+
+/** Since when the store may know what it was not told while it was away; null: it cannot, or it is of no account. */
+export function maybeKnownSince(step: OutageStep): number | null {
+  switch (step.kind) {
+    case 'hold':
+      return step.isUnasked === true ? null : step.step.nowMs
+    case 'charge':
+      // An app may tell a cost again.
+      return step.step.atMs
+    default:
+      return null
+  }
+}
 
 export function accountsOf({ step }: Hold): readonly AccountId[] {
   return step.reservation.draws.map(({ account }) => account)
@@ -125,27 +156,58 @@ export function decodeStep(text: string): OutageStep {
   return asWrittenNow(step)
 }
 
-type UpdateStep = Parameters<BudgetStore['update']>[0]
-/** An earlier version told of an outcome its day alone, and of a resolution no time. */
+/** What an earlier version kept: of an outcome its day alone, of a change of a conversation no times, of a conversation fewer fields. */
 type EarlierStep =
   | { readonly kind: 'outcome'; readonly step: Omit<OutcomeStep, 'atMs' | 'note'> & { readonly day: string } }
-  | {
-      readonly kind: 'update'
-      readonly step: Omit<UpdateStep, 'change'> & {
-        readonly change: Omit<ConversationChange, 'resolution'> & { readonly resolution: 'confirmed' | 'reversed' }
-      }
-    }
+  | WithEarlierChange<Extract<OutageStep, { readonly step: { readonly change: ConversationChange } }>>
+type WithEarlierChange<Step> = Step extends { readonly step: infer Asked }
+  ? Omit<Step, 'step'> & { readonly step: Omit<Asked, 'change'> & { readonly change: EarlierChange } }
+  : never
+type EarlierChange = Omit<ConversationChange, 'state' | 'atTaskBoundary' | 'resolution'> & {
+  readonly state?: ConversationChange['state'] | 'open' | 'ended'
+  readonly atTaskBoundary?: ConversationChange['atTaskBoundary'] | boolean
+  readonly resolution?: ConversationChange['resolution'] | 'confirmed' | 'reversed'
+}
 
 function asWrittenNow(step: OutageStep | EarlierStep): OutageStep {
-  if (step.kind === 'outcome' && 'day' in step.step) {
-    const { day, ...outcome } = step.step
-    return { kind: 'outcome', step: { ...outcome, atMs: Date.parse(`${day}T00:00:00Z`), note: {} } }
+  switch (step.kind) {
+    case 'outcome': {
+      if (!('day' in step.step)) return { kind: 'outcome', step: step.step }
+      const { day, ...outcome } = step.step
+      return { kind: 'outcome', step: { ...outcome, atMs: Date.parse(`${day}T00:00:00Z`), note: {} } }
+    }
+    case 'hold': {
+      const { initial, change, nowMs } = step.step
+      return { ...step, step: { ...step.step, initial: conversationNow(initial), change: changeNow(change, nowMs) } }
+    }
+    case 'update': {
+      const { initial, change, nowMs, conversation } = step.step
+      const begins = initial === undefined ? {} : { initial: conversationNow(initial) }
+      return { kind: 'update', step: { conversation, ...begins, change: changeNow(change, nowMs), nowMs } }
+    }
+    case 'settle':
+      return { kind: 'settle', step: { ...step.step, change: changeNow(step.step.change, step.step.settlement.atMs) } }
+    case 'charge':
+      return { kind: 'charge', step: { ...step.step, change: changeNow(step.step.change, step.step.atMs) } }
+    default:
+      return step
   }
-  if (step.kind === 'update' && typeof step.step.change.resolution === 'string') {
-    const { change, ...rest } = step.step
-    return { kind: 'update', step: { ...rest, change: { ...change, resolution: { kind: change.resolution, atMs: rest.nowMs } } } }
+}
+
+function conversationNow(kept: Conversation): Conversation {
+  const times = { stateAtMs: null, boundaryAtMs: null }
+  return { ...times, ...kept }
+}
+
+function changeNow({ state, atTaskBoundary, resolution, ...rest }: EarlierChange, atMs: number): ConversationChange {
+  return {
+    ...rest,
+    ...(state === undefined ? {} : { state: typeof state === 'string' ? { is: state, atMs } : state }),
+    ...(atTaskBoundary === undefined
+      ? {}
+      : { atTaskBoundary: typeof atTaskBoundary === 'boolean' ? { is: atTaskBoundary, atMs } : atTaskBoundary }),
+    ...(resolution === undefined ? {} : { resolution: typeof resolution === 'string' ? { kind: resolution, atMs } : resolution }),
   }
-  return step as OutageStep
 }
 
 const NANO = '$nano'

@@ -141,7 +141,9 @@ function recordText(conversation: Conversation): string {
     edits: String(conversation.edits.length),
     readyEdits: String(conversation.readyEdits.length),
     userTurns: String(conversation.userTurns),
-    resolvedAtMs: conversation.resolvedAtMs === null ? '' : String(conversation.resolvedAtMs),
+    resolvedAtMs: timeText(conversation.resolvedAtMs),
+    stateAtMs: timeText(conversation.stateAtMs),
+    boundaryAtMs: timeText(conversation.boundaryAtMs),
   }
   return FIELDS.map((name) => fields[name]).join('\n')
 }
@@ -167,6 +169,7 @@ export function conversationOf(id: ConversationId, record: unknown, edits: unkno
     reason: get('reason') === '' ? null : (get('reason') as Conversation['reason']),
     ladderApplies: get('ladderApplies') === '1',
     state: get('state') as Conversation['state'],
+    stateAtMs: timeOf(get('stateAtMs')),
     exact: get('exact') === '' ? null : (JSON.parse(get('exact')) as Conversation['exact']),
     edits: list(edits).map((item) => itemOf(item) as Edit),
     readyEdits: list(readyEdits).map((item) => itemOf(item) as Edit),
@@ -179,9 +182,10 @@ export function conversationOf(id: ConversationId, record: unknown, edits: unkno
             .split('\t')
             .map((item) => itemOf(item) as PendingNotice),
     atTaskBoundary: get('atTaskBoundary') === '1',
+    boundaryAtMs: timeOf(get('boundaryAtMs')),
     drivers: Object.fromEntries(DRIVERS.map((driver, index) => [driver, BigInt(text(drivers[index]))])) as Record<Driver, NanoUsd>,
     resolution: get('resolution') as Conversation['resolution'],
-    resolvedAtMs: get('resolvedAtMs') === '' ? null : Number(get('resolvedAtMs')),
+    resolvedAtMs: timeOf(get('resolvedAtMs')),
     resolutionRound: Number(get('resolutionRound')),
   }
 }
@@ -215,8 +219,10 @@ export function changeArguments(change: ConversationChange): string[] {
     put('exactMessages', change.exact.messages)
     put('exact', JSON.stringify(change.exact))
   }
-  put('state', change.state)
-  put('atTaskBoundary', change.atTaskBoundary === undefined ? undefined : flag(change.atTaskBoundary))
+  put('state', change.state?.is)
+  put('stateAtMs', change.state?.atMs)
+  put('atTaskBoundary', change.atTaskBoundary === undefined ? undefined : flag(change.atTaskBoundary.is))
+  put('boundaryAtMs', change.atTaskBoundary?.atMs)
   if (change.contract !== undefined) {
     put('contractHash', JSON.stringify(change.contract.hash))
     put('contractPinnedAtMs', change.contract.pinnedAtMs)
@@ -306,6 +312,12 @@ function rungsOf(bits: string): readonly Rung[] {
 
 function userText(user: string | null): string {
   return user === null ? '' : JSON.stringify(user)
+}
+function timeText(ms: number | null): string {
+  return ms === null ? '' : String(ms)
+}
+function timeOf(text: string): number | null {
+  return text === '' ? null : Number(text)
 }
 function flag(is: boolean): string {
   return is ? '1' : '0'

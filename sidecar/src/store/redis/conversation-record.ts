@@ -31,6 +31,8 @@ export const FIELDS = [
   'readyEdits',
   'userTurns',
   'resolvedAtMs',
+  'stateAtMs',
+  'boundaryAtMs',
 ] as const
 /** So many of them are in the record of the earliest version that is read. */
 export const FIRST_FIELDS = FIELDS.indexOf('userTurns')

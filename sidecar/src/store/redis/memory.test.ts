@@ -55,14 +55,16 @@ if (program !== null)
         const read = async () => (await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })).conversation
         const known = await read()
         assert.deepEqual([known?.turns, known?.resolution, known?.userTurns, known?.resolvedAtMs], [1, 'reversed', 0, null])
+        assert.deepEqual([known?.stateAtMs, known?.boundaryAtMs], [null, null])
         const [listed] = await store.listConversations({ limit: 9, nowMs: clock.ms })
         assert.deepEqual(listed, known)
-        await store.update({ conversation: 'A', change: { addUserTurn: true, resolution }, nowMs: clock.ms })
+        const state = { is: 'ended', atMs: START_MS } as const
+        await store.update({ conversation: 'A', change: { addUserTurn: true, resolution, state }, nowMs: clock.ms })
         const now = await read()
-        assert.deepEqual([now?.userTurns, now?.resolvedAtMs], [1, START_MS + 5])
+        assert.deepEqual([now?.userTurns, now?.resolvedAtMs, now?.state, now?.stateAtMs], [1, START_MS + 5, 'ended', START_MS])
         // One of a later version, which has more: what it has more stays.
         await link.ask((client) => client.set(key, `${record}\nmore`))
-        await store.update({ conversation: 'A', change: { atTaskBoundary: true }, nowMs: clock.ms })
+        await store.update({ conversation: 'A', change: { atTaskBoundary: { is: true, atMs: START_MS } }, nowMs: clock.ms })
         assert.match(String(await link.ask((client) => client.get(key))), /\nmore$/)
         assert.equal((await read())?.atTaskBoundary, true)
       }),

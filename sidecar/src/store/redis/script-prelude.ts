@@ -424,16 +424,27 @@ local function isBefore(a, b)
   return #a < #b
 end
 
+-- Whether a later one was told before.
+local function isOutdated(toldAt, knownAt)
+  local known = tonumber(knownAt)
+  return known ~= nil and tonumber(toldAt) < known
+end
 -- core/conversation-change.ts, on a record. Changes it in memory, and answers the alerts that are new.
 local function apply(id, talk, change)
   local c = talk.record
   if change.openSession and tonumber(change.openSession) == tonumber(c[F.session]) + 1 then
     c[F.session], c[F.rungs], c[F.reason], c[F.alerts], c[F.notices] = change.openSession, '0', '', '', ''
     c[F.state], c[F.atTaskBoundary], c[F.userTurns], c[F.exactAtMs], c[F.exactMessages], c[F.exact] = 'open', '0', '0', '', '', ''
-    c[F.resolution], c[F.resolvedAtMs] = 'none', ''
+    c[F.resolution], c[F.resolvedAtMs], c[F.stateAtMs], c[F.boundaryAtMs] = 'none', '', '', ''
   end
   if change.ofSession and change.ofSession ~= c[F.session] then
     for _, name in ipairs({ 'addRungs', 'addAlerts', 'addNotices', 'state', 'atTaskBoundary', 'addUserTurn', 'resolution', 'exact' }) do change[name] = nil end
+  end
+  if change.state and isOutdated(change.stateAtMs, c[F.stateAtMs]) then
+    if change.state == 'ended' and change.addRungs then
+      change.addRungs = tostring(bit.band(tonumber(change.addRungs), bit.bnot(END_BIT)))
+    end
+    change.state = nil
   end
 
   local fired = {}
@@ -503,11 +514,14 @@ local function apply(id, talk, change)
       c[F.exactAtMs], c[F.exactMessages], c[F.exact] = change.exactAtMs, change.exactMessages, change.exact
     end
   end
-  for _, name in ipairs({ 'state', 'atTaskBoundary', 'contractHash', 'contractPinnedAtMs' }) do
+  for _, name in ipairs({ 'contractHash', 'contractPinnedAtMs' }) do
     if change[name] then c[F[name]] = change[name] end
   end
-  local resolved = change.resolution and tonumber(c[F.resolvedAtMs])
-  if change.resolution and not (resolved and tonumber(change.resolvedAtMs) < resolved) then
+  if change.state then c[F.state], c[F.stateAtMs] = change.state, change.stateAtMs end
+  if change.atTaskBoundary and not isOutdated(change.boundaryAtMs, c[F.boundaryAtMs]) then
+    c[F.atTaskBoundary], c[F.boundaryAtMs] = change.atTaskBoundary, change.boundaryAtMs
+  end
+  if change.resolution and not isOutdated(change.resolvedAtMs, c[F.resolvedAtMs]) then
     c[F.resolution], c[F.resolvedAtMs] = change.resolution, change.resolvedAtMs
   end
   if change.resolutionRound and tonumber(change.resolutionRound) > tonumber(c[F.resolutionRound]) then
