@@ -58,15 +58,19 @@ export function sharePercent(part: NanoUsd, whole: NanoUsd): number {
 }
 
 /**
- * Of the conversations with a turn in the last 35 days. Where there are more than a sidecar looks at, `conversations`, `turns`,
- * `spent` and `cost` are of the sessions that began in those days, each cost told less than 12.5 % too high; the rest is of the newest.
+ * Of the conversations with a turn in the last 35 days. Where there are more than a sidecar looks at, `sessions` and `cost` are of the
+ * sessions that began in those days, each cost told less than 12.5 % too high, `turns` and `spent` of all turns in them, `conversations`
+ * is estimated, and the rest is of the newest.
  */
 const TierTotalsSchema = z.object({
   conversations: z.int(),
+  /** Theirs: those that drew money, and the one that each has open. An older sidecar does not tell. */
+  sessions: z.int().optional(),
   turns: z.int(),
   byRung: z.record(z.string(), z.int()),
   spent: Money,
   held: Money,
+  /** Of a session. */
   cost: z.object({ p50: Money, p95: Money, p99: Money, max: Money }),
   /** Conversations that reached each threshold. */
   alerts: z.record(z.string(), z.int()),
@@ -79,6 +83,11 @@ const TierTotalsSchema = z.object({
   today: z.object({ turns: z.int(), spent: SignedMoney, users: z.int() }).optional(),
 })
 export type TierTotals = z.infer<typeof TierTotalsSchema>
+
+/** What prices and costs are counted by: each session is a conversation of its own to the unit economics. */
+export function soldSessions({ sessions, conversations }: Pick<TierTotals, 'sessions' | 'conversations'>): number {
+  return sessions ?? conversations
+}
 
 export const STORE_STATES = ['Ready', 'Away', 'Replaying'] as const
 

@@ -63,7 +63,7 @@ export const Margin = z.strictObject({
     .max(100)
     .optional()
     .describe(
-      'What is left of the revenue, rounded down; a price per user is shared by the conversations that a user is expected to have.',
+      'What is left of the revenue, rounded down; a price per user is shared by the conversations that a user is expected to have, and each session counts as one.',
     ),
 })
 
@@ -78,7 +78,7 @@ const TierTraffic = z.strictObject({
       p99: Amount.describe('99 % cost at most this.'),
       max: Amount.describe('The dearest.'),
     })
-    .describe('Cost per conversation, in US dollars.'),
+    .describe('Cost per session of a conversation, in US dollars.'),
   alerts: Alerts,
   resolutions: Resolutions.describe('Outcomes of the last 28 days, and what they cost and earn in US dollars.'),
   users: Users.optional().describe('Users of the current period of the plan; of a plan without one, of the last 28 days.'),
@@ -101,7 +101,7 @@ export const TrafficStatus = {
   cost: z
     .strictObject({ max: Amount.describe('The dearest.') })
     .optional()
-    .describe('Cost per conversation, in US dollars.'),
+    .describe('Cost per session of a conversation, in US dollars.'),
   alerts: Alerts.optional(),
   resolutions: z.strictObject(OutcomeCounts).optional().describe('Outcomes of the last 28 days.'),
   tiers: z

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { BUILT_IN_TEXTS } from '@farebox/sidecar/core/notice-texts.ts'
 import type OpenAI from 'openai'
@@ -116,6 +117,9 @@ onEachStore((environment) => {
       assert.equal(formatUsd(booked), formatUsd(provider.bill.totalNanoUsd('two')))
       assert.equal(await counted('farebox_sessions_opened_total{tier="two-turns",why="maxTurns"}'), 2)
       assert.equal(await counted('farebox_resets_skipped_total{tier="two-turns",why="maxTurns",reason="noResetsLeft"}'), 2)
+      const totals = ((await sidecar.getJson('/farebox/v1/status')) as SidecarStatus).tiers['two-turns']
+      assert.deepEqual([totals?.conversations, totals?.sessions], [1, 3])
+      assert.ok(parseUsd(totals?.cost.max ?? '0') < parseUsd(totals?.spent ?? '0'), 'a cost is of one session')
     })
 
     test('gives way once to calls that come together, each of which begins without the history', async () => {

@@ -174,6 +174,26 @@ test('where the pods are gone, the shared store is not: its last numbers stay in
   assert.partialDeepStrictEqual(later.get('PricingTier/pro'), { margin: { realisedPercent: 50 } })
 })
 
+test('a margin that sessions were counted for stays while only status knows of the conversations', () => {
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro']))
+  const totals = { pro: totalsOf({ conversations: 1, sessions: 4, spent: '1.00' }) }
+  const told = reportOf({ pod: 'a', receivedAtMs: NOW, tiers: totals })
+  const statuses = statusesOf(snapshot, { reports: new Map([['a', told]]), pods: new Map([['support/desk', [pod('a')]]]) })
+  const margin = { targetPercent: 70, realisedPercent: 75 }
+  assert.partialDeepStrictEqual(statuses.get('PricingTier/pro'), { margin })
+  const known = {
+    ...knowing(snapshot, budgetStatus(statuses)),
+    tiers: snapshot.tiers.map((one) => ({ ...one, status: { margin } })),
+  }
+  assert.partialDeepStrictEqual(statusesOf(known, {}).get('PricingTier/pro'), { margin })
+  const idle = reportOf({ pod: 'z', namespace: 'sales', receivedAtMs: NOW, tiers: { pro: totalsOf({}) } })
+  assert.partialDeepStrictEqual(statusesOf(known, { reports: new Map([['z', idle]]) }).get('PricingTier/pro'), { margin })
+  const busy = reportOf({ pod: 'a', receivedAtMs: NOW, tiers: { pro: totalsOf({ conversations: 1, sessions: 2, spent: '1.00' }) } })
+  assert.partialDeepStrictEqual(statusesOf(known, { reports: new Map([['a', busy]]) }).get('PricingTier/pro'), {
+    margin: { realisedPercent: 50 },
+  })
+})
+
 test('a budget whose sidecars leave the telling to those of another one shows what these tell', () => {
   const snapshot = snapshotOf(tier('pro') + tier('free') + budget('desk', ['pro']) + budget('bot', ['free']))
   const tiers = { pro: totalsOf({ conversations: 2, spent: '0.50' }), free: totalsOf({ conversations: 3, spent: '0.10' }) }

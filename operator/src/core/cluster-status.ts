@@ -61,7 +61,7 @@ export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectSt
   const { snapshot, compiled } = view
   const statuses = new Map<string, ObjectStatus>()
   for (const book of snapshot.priceBooks) keepFound(statuses, `PriceBook/${book.metadata.name}`, compiled)
-  const totals = allTotals(view)
+  const { totals, remembered } = allTotals(view)
   const isSettling = [...view.pods.values()].some((pods) => isUnheardOf(pods, view))
   const margins = marginsOf(compiled, snapshot.tiers, totals)
   for (const tier of snapshot.tiers) {
@@ -70,8 +70,9 @@ export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectSt
     if (status === undefined) continue
     const margin = margins.get(tier.metadata.name)
     const known = tier.status?.margin?.realisedPercent
+    // Status tells no sessions, by which a margin is worked out.
     const keeps =
-      (isSettling || !Object.hasOwn(totals, tier.metadata.name)) &&
+      (isSettling || !Object.hasOwn(totals, tier.metadata.name) || remembered.has(tier.metadata.name)) &&
       known !== undefined &&
       compiled.tiers.get(tier.metadata.name)?.status === 'accepted'
     statuses.set(object, { ...status, ...(margin === undefined ? {} : { margin: keeps ? { ...margin, realisedPercent: known } : margin }) })
@@ -223,14 +224,20 @@ function withoutToday(known: ReturnType<typeof traffic>): ReturnType<typeof traf
   return { ...known, spend }
 }
 
+interface AllTotals {
+  readonly totals: Totals
+  /** Tiers whose conversations are known by status alone. */
+  readonly remembered: ReadonlySet<string>
+}
+
 /**
  * What all books tell. Of shared books that nobody has told of since this leader began, as where all pods are gone, status tells: it is
  * what was known.
  */
-function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): Totals {
-  const told = [...reports.values(), ...shared.values()]
-  const books = newestTotals(told, nowMs)
-  const heard = new Set(told.flatMap(({ pod, report }) => (books.has(`${pod.namespace}/${report.books}`) ? [pod.namespace] : [])))
+function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): AllTotals {
+  const received = [...reports.values(), ...shared.values()]
+  const books = newestTotals(received, nowMs)
+  const heard = new Set(received.flatMap(({ pod, report }) => (books.has(`${pod.namespace}/${report.books}`) ? [pod.namespace] : [])))
   const known = new Map<string, Map<string, TierTotals>>()
   for (const { metadata, spec, status } of snapshot.budgets) {
     const { namespace = 'default' } = metadata
@@ -243,7 +250,12 @@ function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): Totals {
       if (before === undefined || before.conversations < traffic.conversations.total) tiers.set(traffic.tier, totalsOf(traffic))
     }
   }
-  return mergeTotals([...books.values(), ...[...known.values()].map((tiers) => Object.fromEntries(tiers))])
+  const told = mergeTotals(books.values())
+  const tiers = [...known.values()].flatMap((ofNamespace) => [...ofNamespace.keys()])
+  return {
+    totals: mergeTotals([...books.values(), ...[...known.values()].map((ofNamespace) => Object.fromEntries(ofNamespace))]),
+    remembered: new Set(tiers.filter((tier) => !Object.hasOwn(told, tier) || told[tier]?.conversations === 0)),
+  }
 }
 
 function totalsOf({ conversations, spend, cost, alerts, resolutions }: TierTraffic): TierTotals {

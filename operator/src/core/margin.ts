@@ -20,7 +20,8 @@ export interface Earned {
 
 /**
  * What was earned, and the other cost of it. A flat price is shared by the conversations that its tier expects of a
- * user, so that a few minutes of traffic can be compared with a month's price. Throws `RangeError` for a flat price without them.
+ * user, so that a few minutes of traffic can be compared with a month's price. Each session counts as a conversation. Throws `RangeError`
+ * for a flat price without them.
  */
 export function earnedBy(sold: { readonly conversations: number; readonly resolved: number }, by: TierPrice): Earned {
   switch (by.pricing) {

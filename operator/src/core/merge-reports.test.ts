@@ -101,6 +101,15 @@ test('different books add up: counts, money, outcomes, today; quantiles are neve
   })
 })
 
+test('sessions add up, and weigh the costs; where a sidecar tells none, its conversations are them', () => {
+  const cost = (amount: string): TierTotals['cost'] => ({ p50: amount, p95: amount, p99: amount, max: amount })
+  const few = totalsOf({ conversations: 1, sessions: 9, cost: cost('0.10') })
+  const older = totalsOf({ conversations: 5, cost: cost('0.20') })
+  const merged = mergeTotals([{ pro: few }, { pro: older }])['pro']
+  assert.partialDeepStrictEqual(merged, { conversations: 6, sessions: 14, cost: { p50: '0.10', p95: '0.20' } })
+  assert.equal(mergeTotals([{ pro: older }, { pro: older }])['pro']?.sessions, undefined)
+})
+
 test('books that tell what all cost come to the exact cost per resolution, those without any resolution included', () => {
   const part = (resolutions: Partial<TierTotals['resolutions']>): TierTotals =>
     totalsOf({

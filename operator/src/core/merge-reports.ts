@@ -3,7 +3,7 @@
  * count once, however many they are; different books add up. Pure.
  */
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
-import { standingResolutions } from '@farebox/crds/sidecar-status.ts'
+import { soldSessions, standingResolutions } from '@farebox/crds/sidecar-status.ts'
 import type { ResolutionTotals, TierTotals, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd, parseSignedUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
@@ -80,7 +80,7 @@ export function mergeTotals(books: Iterable<Totals>): Totals {
  * Counts and money add up exactly. What a resolution cost is what all cost by all resolutions, rounded down; of books that tell no cost,
  * weighted by resolutions. Users of a day or period may be in several books: their sum is the most that there can be, and one who is
  * heavy in one book counts as heavy. Quantiles are exact for one set of books; of several they are the lowest cost of
- * which the books together say that so many conversations cost at most that: never too low, and at most the highest of the parts.
+ * which the books together say that so many sessions cost at most that: never too low, and at most the highest of the parts.
  */
 function mergeTier(parts: readonly TierTotals[]): TierTotals {
   const [only, ...others] = parts
@@ -91,6 +91,7 @@ function mergeTier(parts: readonly TierTotals[]): TierTotals {
   const todays = parts.flatMap(({ today }) => (today === undefined ? [] : [today]))
   return {
     conversations: count(({ conversations }) => conversations),
+    ...(parts.some(({ sessions }) => sessions !== undefined) ? { sessions: count(soldSessions) } : {}),
     turns: count(({ turns }) => turns),
     byRung: summed(parts.map(({ byRung }) => byRung)),
     spent: usd(({ spent }) => spent),
@@ -171,7 +172,7 @@ function mergeUsers(parts: readonly TierUserTotals[]): { readonly users?: TierUs
   }
 }
 
-/** What a set of books tells of its costs: so many percent of the conversations cost at most this. */
+/** What a set of books tells of its costs: so many percent of the sessions cost at most this. */
 function stepsOf({ cost }: TierTotals): readonly (readonly [percent: number, cost: NanoUsd])[] {
   return [
     [50, parseUsd(cost.p50)],
@@ -182,7 +183,7 @@ function stepsOf({ cost }: TierTotals): readonly (readonly [percent: number, cos
 }
 
 function quantile(parts: readonly TierTotals[], percent: number): string {
-  const used = parts.filter(({ conversations }) => conversations > 0).map((part) => ({ of: part.conversations, steps: stepsOf(part) }))
+  const used = parts.map((part) => ({ of: soldSessions(part), steps: stepsOf(part) })).filter(({ of }) => of > 0)
   const needed = used.reduce((sum, part) => sum + part.of * percent, 0)
   const costs = used.flatMap(({ steps }) => steps.map(([, cost]) => cost)).toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
   const found = costs.find((cost) => {

@@ -169,6 +169,19 @@ test('a tier shows the margin that was realised beside the one that it wants, an
   assert.partialDeepStrictEqual(statuses.get('PricingTier/seat'), { derived: { perConversation: '0.30', perUser: '3.00' } })
 })
 
+test('a plan with sessions earns by the session: ten of the twenty expected at 0.14 leave 71 %', () => {
+  const companion = tier(
+    'companion',
+    'pricing: { model: FlatPerUser, price: "12.00", period: { unit: Month } }',
+    'targetGrossMarginPercent: 70, otherCost: "0.60", expectedConversationsPerUser: 20',
+  )
+  const realised = (totals: Partial<TierTotals>): number | undefined =>
+    tiersOf(statusesOf(companion + budget('companion'), report({ companion: { spent: '1.40', ...totals } })))[0]?.margin.realisedPercent
+  assert.equal(realised({ conversations: 1, sessions: 10 }), 71, '6.00 - 0.30 - 1.40 = 4.30')
+  assert.equal(realised({ conversations: 4, sessions: 10 }), 71, 'however many conversations they belong to')
+  assert.equal(realised({ conversations: 10 }), 71, 'a sidecar that does not tell sessions')
+})
+
 test('a tier priced per resolution shows the rate, what a resolution costs, may cost and is sold for, and what was lost', () => {
   const resolutions = { started: 9, assumed: 2, confirmed: 4, reversed: 1, cost: '2.50', costPer: '0.50', unresolvedCost: '0.75' }
   const statuses = statusesOf(

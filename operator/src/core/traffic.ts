@@ -3,7 +3,7 @@ import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget
 import { ObjectName } from '@farebox/crds/fields.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
-import { sharePercent, standingResolutions } from '@farebox/crds/sidecar-status.ts'
+import { sharePercent, soldSessions, standingResolutions } from '@farebox/crds/sidecar-status.ts'
 import type { ResolutionTotals, TierTotals, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
 import { ALERTS_SHOWN_MAX, MARGIN_PERCENT_MIN, TIERS_SHOWN_MAX, USE_BANDS } from '@farebox/crds/traffic-status.ts'
 import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
@@ -87,11 +87,13 @@ function priceOf({ metadata, spec }: PricingTier, { tiers }: Pick<Compiled, 'tie
 }
 
 /** Null while nothing was sold. A price per resolution is set against what all conversations of the same days cost, resolved or not. */
-function realisedPercent({ conversations, spent, resolutions }: TierTotals, price: TierPrice): number | null {
+function realisedPercent(totals: TierTotals, price: TierPrice): number | null {
+  const { spent, resolutions } = totals
   const resolved = standingResolutions(resolutions)
   const { cost, costPer } = resolutions
   const ofDays = cost === undefined ? parseUsd(costPer ?? '0') * BigInt(resolved) : parseSignedUsd(cost)
-  return marginPercent(earnedBy({ conversations, resolved }, price), price.pricing === 'PerResolution' ? ofDays : parseUsd(spent))
+  const earned = earnedBy({ conversations: soldSessions(totals), resolved }, price)
+  return marginPercent(earned, price.pricing === 'PerResolution' ? ofDays : parseUsd(spent))
 }
 
 export type BudgetTraffic = Required<

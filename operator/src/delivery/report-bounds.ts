@@ -15,7 +15,7 @@ const KEYS_MAX = 64
 export function excessIn({ status }: Pick<SidecarReport, 'status'>): string | null {
   const tiers = Object.entries(status?.tiers ?? {})
   if (tiers.length > TIERS_MAX) return `status.tiers: must be at most ${TIERS_MAX}`
-  for (const [tier, { conversations, turns, byRung, alerts, resolutions, users, today }] of tiers) {
+  for (const [tier, { conversations, sessions = 0, turns, byRung, alerts, resolutions, users, today }] of tiers) {
     if (tier.length > NAME_CHARS_MAX) return `status.tiers: a name must have at most ${NAME_CHARS_MAX} characters`
     const byUse = users?.byUse ?? {}
     for (const [field, counts] of Object.entries({ byRung, alerts, byUse })) {
@@ -23,7 +23,7 @@ export function excessIn({ status }: Pick<SidecarReport, 'status'>): string | nu
     }
     const { started, assumed = 0, confirmed, reversed } = resolutions
     const ofUsers = [users?.active ?? 0, users?.heavy ?? 0, users?.upgradeCandidates ?? 0, ...Object.values(byUse)]
-    const counts = [conversations, turns, started, assumed, confirmed, reversed, today?.turns ?? 0, today?.users ?? 0, ...ofUsers]
+    const counts = [conversations, sessions, turns, started, assumed, confirmed, reversed, today?.turns ?? 0, today?.users ?? 0, ...ofUsers]
     if (![...counts, ...Object.values(byRung), ...Object.values(alerts)].every(isCount))
       return `status.tiers.${tier}: each count must be from 0 to ${COUNT_MAX}`
   }

@@ -42,6 +42,38 @@ test("a status tells today's totals, and costs exactly while all conversations c
     assert.deepEqual([basic?.conversations, basic?.today], [0, { turns: 0, spent: '0.00', users: 0 }])
   }))
 
+/** The newest conversation: of the tier companion, in its third session, each of which cost 0.14. */
+async function withSessions(store: BudgetStore): Promise<void> {
+  const id = 'long'
+  const initial = newConversation({ id, tier: 'companion', contractHash: 'k1', user: 'u1', nowMs: NOW_MS, ladderApplies: true })
+  for (const session of [1, 2, 3]) {
+    const change = { turnAtMs: NOW_MS + session, ...(session === 1 ? {} : { openSession: session }) }
+    await store.update({ conversation: id, initial, change, nowMs: NOW_MS })
+    const fact = { accounts: [`c:${id}:${session}`], cost: 140n * COST, atMs: NOW_MS, note: { tier: 'companion' }, change: {} }
+    await store.charge({ operationId: `s${session}`, conversation: id, ...fact })
+  }
+}
+
+for (const others of [10, 5_000]) {
+  test(`sessions are counted, and cost, each by itself, beside ${others} conversations`, () =>
+    withConversations(others, async (store) => {
+      await withSessions(store)
+      const { companion, pro } = await totalsByTier(counting(store), [], {})
+      assert.deepEqual([companion?.conversations, companion?.sessions, companion?.spent], [1, 3, '0.42'])
+      assert.deepEqual([pro?.conversations, pro?.sessions], [others, others])
+      const over = parseUsd(companion?.cost.max ?? '0') - 140n * COST
+      assert.ok(over >= 0n && over * 8n < 140n * COST, `${companion?.cost.max} for a session`)
+    }))
+}
+
+test('a session that has cost nothing counts while it is open', () =>
+  withConversations(1, async (store) => {
+    await store.update({ conversation: 'c0', change: { openSession: 2 }, nowMs: NOW_MS })
+    assert.equal((await totalsByTier(counting(store), [], {}))['pro']?.sessions, 2)
+    await store.update({ conversation: 'c0', change: { openSession: 3 }, nowMs: NOW_MS })
+    assert.equal((await totalsByTier(counting(store), [], {}))['pro']?.sessions, 2)
+  }))
+
 test('of more conversations than it looks at it tells all, and their costs a little too high', () =>
   withConversations(6_000, async (store) => {
     const { pro } = await totalsByTier(counting(store), [], {})

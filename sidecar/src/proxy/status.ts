@@ -98,7 +98,7 @@ export async function totalsByTier(
       },
       ...(contract === undefined ? {} : { users: await usersOf(gateway, contract, nowMs) }),
     }
-    tiers[tier] = isAll ? seen : { ...seen, ...sessionsOf(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS))) }
+    tiers[tier] = isAll ? seen : { ...seen, ...ofDays(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS)), seen) }
   }
   return tiers
 }
@@ -156,21 +156,45 @@ function lastDays(tier: string, nowMs: number, count: number): DaysQuery {
   return { tier, fromDay: dayOf(nowMs - (count - 1) * DAY_MS), toDay: dayOf(nowMs) }
 }
 
-/** What the sessions that began on these days come to. */
-function sessionsOf({ turns, spent, costs }: Totals): Pick<TierTotals, 'conversations' | 'turns' | 'spent' | 'cost'> {
+interface Counted {
+  readonly conversations: number
+  readonly sessions: number
+}
+
+/**
+ * What these days come to, and the sessions that began on them. Stores count no conversations: there are taken to be as many for each
+ * session as among those that were looked at.
+ */
+function ofDays({ turns, spent, costs }: Totals, seen: Counted): Counted & Pick<TierTotals, 'turns' | 'spent' | 'cost'> {
   const at = (percent: number): string => formatUsd(costQuantile(costs, percent))
-  return { conversations: countOf(costs), turns, spent: formatUsd(spent), cost: { p50: at(50), p95: at(95), p99: at(99), max: at(100) } }
+  const sessions = countOf(costs)
+  const share = seen.sessions === 0 ? 1 : seen.conversations / seen.sessions
+  return {
+    conversations: Math.max(seen.conversations, Math.round(sessions * share)),
+    sessions,
+    turns,
+    spent: formatUsd(spent),
+    cost: { p50: at(50), p95: at(95), p99: at(99), max: at(100) },
+  }
 }
 
 interface Spend {
   readonly spent: NanoUsd
   readonly held: NanoUsd
+  /** What each session spent: those that drew money, and the one that is open. */
+  readonly sessions: readonly NanoUsd[]
 }
+
+const NO_SPEND: Spend = { spent: 0n, held: 0n, sessions: [] }
 
 /** What each conversation has spent over all its sessions, and holds now. */
 async function spendOf(gateway: Counting, conversations: readonly Conversation[]): Promise<ReadonlyMap<string, Spend>> {
   const sessions = conversations.flatMap((conversation) =>
-    Array.from({ length: conversation.session }, (_, index) => ({ conversation, account: sessionAccount(conversation.id, index + 1) })),
+    Array.from({ length: conversation.session }, (_, index) => ({
+      id: conversation.id,
+      account: sessionAccount(conversation.id, index + 1),
+      isOpen: index + 1 === conversation.session,
+    })),
   )
   const { accounts } = await gateway.store.read({
     conversation: '',
@@ -178,10 +202,16 @@ async function spendOf(gateway: Counting, conversations: readonly Conversation[]
     nowMs: gateway.nowMs(),
   })
   const spends = new Map<string, Spend>()
-  for (const { conversation, account } of sessions) {
-    const state = accounts.get(account) ?? EMPTY_ACCOUNT
-    const before = spends.get(conversation.id)
-    spends.set(conversation.id, { spent: (before?.spent ?? 0n) + state.spent, held: (before?.held ?? 0n) + state.held })
+  for (const { id, account, isOpen } of sessions) {
+    const { spent, held } = accounts.get(account) ?? EMPTY_ACCOUNT
+    const before = spends.get(id) ?? NO_SPEND
+    // An account that has outlived its life is empty: its session counts no more.
+    const counts = isOpen || spent !== 0n || held !== 0n
+    spends.set(id, {
+      spent: before.spent + spent,
+      held: before.held + held,
+      sessions: counts ? [...before.sessions, spent] : before.sessions,
+    })
   }
   return spends
 }
@@ -190,7 +220,7 @@ function totalsOf(
   conversations: readonly Conversation[],
   spends: ReadonlyMap<string, Spend>,
   today: Totals,
-): Omit<TierTotals, 'resolutions' | 'users'> {
+): Omit<TierTotals, 'resolutions' | 'users'> & Counted {
   const byRung: Record<string, number> = Object.fromEntries(['None', ...RUNGS].map((rung) => [rung, 0]))
   const alerts: Record<string, number> = {}
   const costs: NanoUsd[] = []
@@ -201,15 +231,16 @@ function totalsOf(
     const rung = conversation.rungs.at(-1) ?? 'None'
     byRung[rung] = (byRung[rung] ?? 0) + 1
     for (const percent of conversation.alerts) alerts[percent] = (alerts[percent] ?? 0) + 1
-    const spend = spends.get(conversation.id)
-    costs.push(spend?.spent ?? 0n)
-    spent += spend?.spent ?? 0n
-    held += spend?.held ?? 0n
+    const spend = spends.get(conversation.id) ?? NO_SPEND
+    costs.push(...spend.sessions)
+    spent += spend.spent
+    held += spend.held
     turns += conversation.turns
   }
   costs.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
   return {
     conversations: conversations.length,
+    sessions: costs.length,
     turns,
     byRung,
     spent: formatUsd(spent),
