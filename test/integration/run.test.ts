@@ -96,6 +96,23 @@ describe('farebox run', () => {
     assert.notEqual(hash, before)
   })
 
+  test('lets a call under way end when Ctrl+C ends the reader of its output as well', async () => {
+    const { farebox, url } = await startRun()
+    const call = clientOf(url).chat.completions.create(
+      { model: 'gpt-4o', messages: [{ role: 'user', content: 'Where is my parcel?' }] },
+      { headers: { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'me', 'x-fake-delay-ms': '2000' } },
+    )
+    const end = performance.now() + WAIT_MS
+    while ((await getJson(`${url}/farebox/v1/status`))['callsInFlight'] !== 1) {
+      assert.ok(performance.now() < end, 'no call is under way')
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    farebox.listenNoMore()
+    farebox.signal('SIGINT')
+    assert.equal((await call).choices.length, 1)
+    assert.equal((await farebox.ended()).code, 0)
+  })
+
   test('refuses a change that an API server would refuse', async () => {
     const { farebox, tiers } = await startRun()
     edit(tiers, '  displayName: Support Chat\n', '  displayName: Support Chat\n  currency: EUR\n')
@@ -206,6 +223,13 @@ test('farebox replay plays the recorded calls through any endpoint, and explain 
   assert.equal(explained.code, 0, explained.output)
   assert.match(explained.output, /, 7 turns, .*\ntier support-seat, .*\n\n +0\.10 +budget/)
   assert.match(explained.output, /history \(\d+ %\)/)
+})
+
+test('farebox ledger export says in one line why a file cannot be written', async () => {
+  const { url } = await startRun()
+  const { code, output } = await farebox('ledger', 'export', '--url', url, '--output', '/no/such/folder/ledger.ndjson').ended()
+  assert.equal(code, 1)
+  assert.match(output, /^farebox: --output \/no\/such\/folder\/ledger\.ndjson: cannot be written: ENOENT[^\n]*\n$/)
 })
 
 test('farebox replay ends with 1 when calls fail', async () => {

@@ -68,12 +68,26 @@ test('explain budget tells the caps of each tier, and for each model where its p
   const [budget] = budgets
   assert.ok(budget)
   const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
-  assert.match(text, /support-chat \(default\) +0\.12 +-/)
-  assert.match(text, /support-seat +0\.10 +3\.00/)
+  assert.match(text, /support-chat \(default\) +0\.12 USD +-/)
+  assert.match(text, /support-seat +0\.10 USD +3\.00 USD /)
   assert.match(text, /openai\/gpt-4o +2\.50 +1\.25 +10\.00 +catalogue\n/)
   assert.match(text, /openai\/gpt-4o-mini +0\.15 +0\.075 +0\.60 +PriceBook our-prices\n/)
   assert.match(text, /at most 50\.00 USD each day/)
   assert.doesNotMatch(text, /anthropic\/|google\//, 'a model is shown where it has a price')
+})
+
+test('explain budget tells the caps of a tier in its own currency, as explain tier does', async () => {
+  const { manifests, compiled } = await example((yaml) =>
+    yaml
+      .replace('  displayName: Support Chat\n', '  displayName: Support Chat\n  currency: EUR\n')
+      .replace('name: our-prices\nspec:\n', "$&  exchangeRates: { EUR: '1.25' }\n"),
+  )
+  const { budgets, priceBooks } = manifests.snapshot
+  const [budget] = budgets
+  assert.ok(budget)
+  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  assert.match(text, /support-chat \(default\) +0\.12 EUR +- /)
+  assert.match(text, /support-seat +0\.10 USD +3\.00 USD /)
 })
 
 test('explain budget says by what a claim is signed, and of a model that nobody prices that its price is nowhere', async () => {

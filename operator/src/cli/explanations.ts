@@ -129,12 +129,12 @@ export function explainBudget(
         {
           head: 'CONVERSATION',
           align: 'right',
-          cell: ({ tier }) => (tier?.status === 'accepted' ? tier.contract.caps.perConversation : '-'),
+          cell: ({ tier }) => capOf(tier, 'perConversation'),
         },
         {
           head: 'USER',
           align: 'right',
-          cell: ({ tier }) => (tier?.status === 'accepted' ? (tier.contract.caps.perUser?.amount ?? '-') : '-'),
+          cell: ({ tier }) => capOf(tier, 'perUser'),
         },
         {
           head: 'CONTRACT',
@@ -158,6 +158,12 @@ export function explainBudget(
       context.nowMs,
     ),
   ]
+}
+
+/** In the tier's own currency, as `explain tier` tells it. */
+function capOf(tier: CompiledTier | undefined, field: 'perConversation' | 'perUser'): string {
+  const amount = tier?.status === 'accepted' ? tier.derived[field] : undefined
+  return tier?.status !== 'accepted' || amount === undefined ? '-' : `${amount} ${tier.contract.currency}`
 }
 
 function signedBy({ token }: NonNullable<ConversationBudget['spec']['tier']['claim']>): string {

@@ -1,7 +1,6 @@
 /** `farebox ledger`: every entry as it was written, and whether the balances are what the entries come to. */
 import { createWriteStream } from 'node:fs'
-import { once } from 'node:events'
-import type { Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { Option } from 'commander'
 import type { Command } from 'commander'
 import { formatUsd } from '@farebox/crds/usd.ts'
@@ -37,23 +36,37 @@ export function addLedgerCommand(program: Command): void {
     .action(verify)
 }
 
-async function exportLedger(options: { readonly format: 'ndjson' | 'csv'; readonly output?: string; readonly url: string }): Promise<void> {
-  const out = options.output === undefined ? process.stdout : createWriteStream(options.output)
+interface ExportOptions {
+  readonly format: 'ndjson' | 'csv'
+  readonly output?: string
+  readonly url: string
+}
+
+async function exportLedger({ format, output, url }: ExportOptions): Promise<void> {
   const sheet = new BalanceSheet()
-  if (options.format === 'csv') await writeLines(out, [csvHead()])
-  for await (const page of new SidecarClient(options.url).ledger()) {
-    await writeLines(
-      out,
-      page.flatMap((entry) => {
-        const balances = sheet.add(entry)
-        return options.format === 'csv' ? csvLines(entry, balances) : [jsonLine(entry, balances)]
-      }),
-    )
+  const text = exported(new SidecarClient(url), sheet, format)
+  if (output === undefined) return await pipeline(text, process.stdout, { end: false })
+  try {
+    await pipeline(text, createWriteStream(output))
+  } catch (error) {
+    // Of the two sides, only the file's errors are those of a system call.
+    throw error instanceof Error && 'syscall' in error
+      ? new Error(`--output ${output}: cannot be written: ${error.message}`, { cause: error })
+      : error
   }
-  if (out === process.stdout) return
-  out.end()
-  await once(out, 'close')
-  process.stderr.write(`${sheet.entries} entries, ${formatUsd(sheet.total)} USD in all, in ${options.output}\n`)
+  process.stderr.write(`${sheet.entries} entries, ${formatUsd(sheet.total)} USD in all, in ${output}\n`)
+}
+
+/** A piece for each page. */
+async function* exported(client: SidecarClient, sheet: BalanceSheet, format: ExportOptions['format']): AsyncGenerator<string> {
+  if (format === 'csv') yield `${csvHead()}\n`
+  for await (const page of client.ledger()) {
+    const lines = page.flatMap((entry) => {
+      const balances = sheet.add(entry)
+      return format === 'csv' ? csvLines(entry, balances) : [jsonLine(entry, balances)]
+    })
+    if (lines.length > 0) yield `${lines.join('\n')}\n`
+  }
 }
 
 async function verify(options: { readonly url: string }): Promise<void> {
@@ -65,10 +78,6 @@ async function verify(options: { readonly url: string }): Promise<void> {
   print(`${sheet.entries} entries, ${formatUsd(sheet.total)} USD; ${sheet.accounts.size} accounts${gone}`)
   print(differences.length === 0 ? 'every balance is what its entries come to' : wrong(differences.length))
   if (differences.length > 0) process.exitCode = 1
-}
-
-async function writeLines(out: Writable, lines: readonly string[]): Promise<void> {
-  if (lines.length > 0 && !out.write(`${lines.join('\n')}\n`)) await once(out, 'drain')
 }
 
 function print(line: string): void {

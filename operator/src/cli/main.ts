@@ -7,6 +7,7 @@ import { addDemoCommand } from './demo-command.ts'
 import { addExplainCommand } from './explain-command.ts'
 import { addLedgerCommand } from './ledger-command.ts'
 import { addLintCommand } from './lint-command.ts'
+import { isLost, onOutputError } from './lost-output.ts'
 import { addReplayCommand } from './replay-command.ts'
 import { addRunCommand } from './run-command.ts'
 import { addTopCommand } from './top-command.ts'
@@ -34,18 +35,16 @@ async function main(): Promise<void> {
   await program.parseAsync()
 }
 
-// A reader that has seen enough (`farebox ... | head`) and a terminal that was closed are no errors. What has children stops them first.
-let isHeard = true
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
-    if (isHeard && !process.emit('SIGTERM', 'SIGTERM')) process.exit(0)
-    isHeard = false
-  })
-}
-
-main().catch((error: unknown) => {
+function fail(error: unknown): never {
   const message = error instanceof Error ? error.message : String(error)
   process.stderr.write(error instanceof ManifestsRefused ? `${message}\n` : `farebox: ${message}\n`)
   process.exit(1)
+}
+
+// Output that nobody takes is no error. What has something to stop first is told by `onLostOutput`.
+onOutputError((error) => {
+  if (!isLost(error)) fail(error)
+  if (process.listenerCount('SIGTERM') === 0) process.exit(0)
 })
+
+main().catch(fail)

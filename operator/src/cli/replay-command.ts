@@ -5,6 +5,7 @@ import { readRecords, RETRIEVAL_SHAPES } from '../laptop/records.ts'
 import type { RetrievalShape } from '../laptop/records.ts'
 import { replay } from '../laptop/replay.ts'
 import type { ReplayReport } from '../laptop/replay.ts'
+import { onLostOutput } from './lost-output.ts'
 import { countOption, urlOption } from './options.ts'
 import { renderTable, truncate, widthOfStream } from './table.ts'
 
@@ -48,6 +49,7 @@ async function run(file: string, options: Options): Promise<void> {
   const stopping = new AbortController()
   process.once('SIGINT', () => stopping.abort())
   process.once('SIGTERM', () => stopping.abort())
+  onLostOutput(() => stopping.abort())
   const { tier } = options
   const reports = await replay(conversations, {
     baseUrls: [options.baseUrl],

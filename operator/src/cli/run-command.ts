@@ -7,6 +7,7 @@ import type { Address } from '../laptop/addresses.ts'
 import { startLaptop } from '../laptop/laptop.ts'
 import type { Laptop } from '../laptop/laptop.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
+import { onLostOutput } from './lost-output.ts'
 import { addressFlag, DEFAULT_ADMIN, DEFAULT_LISTEN, upstreamFlag } from './options.ts'
 import { objectLines, statusYaml, trafficLines } from './status-report.ts'
 import { widthOfStream } from './table.ts'
@@ -96,7 +97,10 @@ export interface StopSignals {
   readonly second: Promise<void>
 }
 
-/** SIGINT, SIGTERM, and SIGHUP of a terminal that is closed; counted from now on. */
+/**
+ * SIGINT, SIGTERM, and SIGHUP of a terminal that is closed; counted from now on. Lost output asks for the first too, and never for the
+ * second: Ctrl+C ends the reader of a pipe as well, and what is said of the stop is then lost.
+ */
 export function untilStopped(): StopSignals {
   const first = Promise.withResolvers<void>()
   const second = Promise.withResolvers<void>()
@@ -108,6 +112,7 @@ export function untilStopped(): StopSignals {
       else second.resolve()
     })
   }
+  onLostOutput(() => first.resolve())
   return { first: first.promise, second: second.promise }
 }
 
@@ -120,5 +125,5 @@ function report(laptop: Laptop, traffic: SidecarStatus | null): string {
   const statuses = laptop.statuses(traffic)
   const width = widthOfStream(process.stdout)
   const calls = traffic === null ? ['the sidecar does not answer'] : trafficLines(traffic, width)
-  return `${statusYaml(statuses)}---\n${[...objectLines(statuses, width), '', ...calls].join('\n')}`
+  return `${statusYaml(statuses)}---\n${[...objectLines(statuses, laptop.currencies(), width), '', ...calls].join('\n')}`
 }

@@ -45,8 +45,8 @@ test('status is the YAML that kubectl would show, an object a document, with the
 })
 
 test('a line for each object says whether it is in force, and why not', () => {
-  const [, tier, budget] = objectLines(statuses())
-  assert.match(tier ?? '', /^PricingTier\/pro +True +Ready +0\.50 +3\.00$/)
+  const [, tier, budget] = objectLines(statuses(), new Map([['PricingTier/pro', 'EUR']]))
+  assert.match(tier ?? '', /^PricingTier\/pro +True +Ready +0\.50 EUR +3\.00 EUR$/)
   assert.match(budget ?? '', /^ConversationBudget\/support\/desk +False +TierNotFound$/)
 })
 
@@ -81,10 +81,11 @@ const TRAFFIC: SidecarStatus = {
 
 test('traffic tells money, rungs in their order, alerts and resolutions of each tier that had any', () => {
   const lines = trafficLines(TRAFFIC)
+  assert.match(lines[0] ?? '', /^TIER +CONVERSATIONS +TURNS +SPENT USD +HELD USD +P50 USD +P95 USD +P99 USD +MAX USD$/)
   assert.match(lines[1] ?? '', /^pro +12 +80 +1\.2346 +0\.0100 +0\.0500 +0\.4000 +0\.5000 +0\.5000$/)
   assert.deepEqual(lines.slice(3), [
     '',
-    'pro: by rung None 9, Summarize 2, EndConversation 1; alerts 70 % 3, 100 % 1; resolutions 5 of 12, 1 reversed; 0.2469 for each resolution',
+    'pro: by rung None 9, Summarize 2, EndConversation 1; alerts 70 % 3, 100 % 1; resolutions 5 of 12, 1 reversed; 0.2469 USD for each resolution',
   ])
   for (const line of trafficLines(TRAFFIC, 80)) assert.ok(widthOf(line) <= 80, line)
 })

@@ -19,15 +19,23 @@ export function statusYaml(statuses: ReadonlyMap<string, ObjectStatus>): string 
   return documents.map((document) => `---\n${document}`).join('')
 }
 
-/** One line for each object: is it in force, and what was made of it. */
-export function objectLines(statuses: ReadonlyMap<string, ObjectStatus>, width: number = Infinity): readonly string[] {
+/** One line for each object: is it in force, and what was made of it. `currencies`: of the tiers, by their keys among the statuses. */
+export function objectLines(
+  statuses: ReadonlyMap<string, ObjectStatus>,
+  currencies: ReadonlyMap<string, string>,
+  width: number = Infinity,
+): readonly string[] {
+  const cap = ([key, status]: readonly [string, ObjectStatus], of: 'perConversation' | 'perUser'): string => {
+    const amount = 'derived' in status ? status.derived?.[of] : undefined
+    return amount === undefined ? '' : `${amount} ${currencies.get(key) ?? ''}`.trimEnd()
+  }
   return renderTable(
     [
       { head: 'OBJECT', cell: ([key]: readonly [string, ObjectStatus]) => key },
       { head: 'READY', cell: ([, status]) => readyOf(status)?.status ?? 'Unknown' },
       { head: 'REASON', cell: ([, status]) => readyOf(status)?.reason ?? '' },
-      { head: 'CONVERSATION', align: 'right', cell: ([, status]) => ('derived' in status ? (status.derived?.perConversation ?? '') : '') },
-      { head: 'USER', align: 'right', cell: ([, status]) => ('derived' in status ? (status.derived?.perUser ?? '') : '') },
+      { head: 'CONVERSATION', align: 'right', cell: (row) => cap(row, 'perConversation') },
+      { head: 'USER', align: 'right', cell: (row) => cap(row, 'perUser') },
       { head: 'CONFIG', cell: ([, status]) => ('config' in status ? (status.config?.hash ?? '') : '') },
     ],
     [...statuses],
@@ -44,12 +52,12 @@ export function trafficLines({ tiers }: SidecarStatus, width: number = Infinity)
       { head: 'TIER', cell: ([tier]) => tier },
       { head: 'CONVERSATIONS', align: 'right', cell: ([, totals]) => String(totals.conversations) },
       { head: 'TURNS', align: 'right', cell: ([, totals]) => String(totals.turns) },
-      { head: 'SPENT', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.spent)) },
-      { head: 'HELD', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.held)) },
-      { head: 'P50', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p50)) },
-      { head: 'P95', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p95)) },
-      { head: 'P99', align: 'right', need: 'optional', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p99)) },
-      { head: 'MAX', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.max)) },
+      { head: 'SPENT USD', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.spent)) },
+      { head: 'HELD USD', align: 'right', need: 'optional', cell: ([, totals]) => roundedUsd(parseUsd(totals.held)) },
+      { head: 'P50 USD', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p50)) },
+      { head: 'P95 USD', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p95)) },
+      { head: 'P99 USD', align: 'right', need: 'optional', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.p99)) },
+      { head: 'MAX USD', align: 'right', cell: ([, totals]) => roundedUsd(parseUsd(totals.cost.max)) },
     ],
     rows,
     width,
@@ -86,9 +94,9 @@ function resolutionEvents(resolutions: ResolutionTotals): readonly string[] {
             ...(reversed === 0 ? [] : [`${reversed} reversed`]),
           ].join(', '),
         ]),
-    ...(costPer === null ? [] : [`${roundedUsd(parseUsd(costPer))} for each resolution`]),
+    ...(costPer === null ? [] : [`${roundedUsd(parseUsd(costPer))} USD for each resolution`]),
     ...(isOverTarget === true ? ['over target: the ladder applies to conversations that begin now'] : []),
-    ...(unresolved === 0n ? [] : [`${roundedUsd(unresolved)} unresolved`]),
+    ...(unresolved === 0n ? [] : [`${roundedUsd(unresolved)} USD unresolved`]),
   ]
 }
 

@@ -72,7 +72,9 @@ test('the conversations that have used most come first, in as many columns as th
     most.map(({ conversation }) => conversation),
     ['b', 'c'],
   )
-  assert.match(conversationsLines(most)[1] ?? '', /^b +pro +90 % +0\.1000 +0\.5000 USD +None +3 +open +assumed$/)
+  assert.match(conversationsLines(most)[1] ?? '', /^b +pro +90 % +0\.1000 USD +0\.5000 USD +None +3 +open +assumed$/)
+  const euro = { ...standing('e', 20), currency: 'EUR' }
+  assert.match(conversationsLines([...most, euro])[3] ?? '', /^e +pro +20 % +0\.1000 EUR +0\.5000 EUR /)
   assert.ok(conversationsLines(most, 60).every((line) => widthOf(line) <= 60))
   assert.deepEqual(conversationsLines([]), ['no conversations'])
 })

@@ -47,6 +47,8 @@ export interface Laptop {
   config(): SidecarConfig
   /** Each object's status by `Kind/name`, as it would be in the cluster; `traffic`: what the sidecar tells, null when it does not answer. */
   statuses(traffic: SidecarStatus | null): ReadonlyMap<string, ObjectStatus>
+  /** In which each tier's numbers are, by `PricingTier/name`. */
+  currencies(): ReadonlyMap<string, string>
   /** Lets calls under way end, then stops the sidecar. */
   stop(): Promise<void>
   /** Stops the sidecar at once. */
@@ -127,6 +129,7 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
       traffic === null
         ? loaded.compiled.statuses
         : withCoordination(withTraffic(loaded.compiled, loaded.manifests.snapshot.tiers, traffic), traffic),
+    currencies: () => new Map(loaded.manifests.snapshot.tiers.map(({ metadata, spec }) => [`PricingTier/${metadata.name}`, spec.currency])),
     async stop() {
       watching.stop()
       await sidecar.stop()

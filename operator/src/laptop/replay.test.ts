@@ -85,14 +85,20 @@ test('an app resends what it was answered, not what was recorded, under one conv
   assert.equal(asked[0]?.body.model, 'gpt-4o-mini')
 })
 
-test('the last rung ends a conversation, and its headers are what is reported', async () => {
-  const { reports, asked } = await played((ask) =>
-    say(ask, { 'x-farebox-conversation': 'hash', 'x-farebox-rung': 'EndConversation', 'x-farebox-percent': '97' }),
-  )
+const AT_END = { 'x-farebox-conversation': 'hash', 'x-farebox-rung': 'EndConversation', 'x-farebox-percent': '97' }
+
+test('closing words end a conversation, and their headers are what is reported', async () => {
+  const { reports, asked } = await played((ask) => say(ask, { ...AT_END, 'x-farebox-synthetic': 'true' }))
   assert.equal(asked.length, 1)
   assert.partialDeepStrictEqual(reports, [
     { outcome: 'ended', calls: 1, standing: { conversation: 'hash', rung: 'EndConversation', percent: 97 } },
   ])
+})
+
+test('a budget that only observes tells the last rung and ends nothing: the conversation is played on', async () => {
+  const { reports, asked } = await played((ask) => say(ask, AT_END))
+  assert.equal(asked.length, 2)
+  assert.partialDeepStrictEqual(reports, [{ outcome: 'finished', calls: 2, standing: { rung: 'EndConversation' } }])
 })
 
 test('402 is a refusal and is asked once; a busy budget is asked again', async () => {

@@ -121,6 +121,8 @@ class Player {
   readonly #conversation: RecordedConversation
   readonly #options: PlayOptions
   readonly #history: HistoryMessage[] = []
+  /** The last answer was the closing words of a budget. A rung alone ends nothing: with `mode: Observe` it says what would have been. */
+  #isClosed = false
 
   constructor(clients: readonly OpenAI[], conversation: RecordedConversation, options: PlayOptions) {
     this.#clients = clients
@@ -135,7 +137,7 @@ class Player {
       for (const step of turn.steps) {
         if (this.#options.signal?.aborted === true) return 'stopped'
         const answer = await this.#ask()
-        if (this.standing?.rung === 'EndConversation') return 'ended'
+        if (this.#isClosed) return 'ended'
         const reaction = reactTo(answer, step)
         this.#history.push(...reaction.messages)
         if (reaction.next === 'stopped' || (reaction.next === 'answered' && step.calls.length > 0)) this.loopsStopped += 1
@@ -150,6 +152,11 @@ class Player {
     const conversation = headers?.get('x-farebox-conversation')
     if (headers === undefined || conversation === null || conversation === undefined) return
     this.standing = { conversation, rung: headers.get('x-farebox-rung') ?? 'None', percent: Number(headers.get('x-farebox-percent') ?? 0) }
+  }
+
+  #hear(headers: Headers): void {
+    this.note(headers)
+    this.#isClosed = headers.get('x-farebox-synthetic') === 'true'
   }
 
   async #ask(): Promise<Answer> {
@@ -174,11 +181,11 @@ class Player {
     let answer: Answer
     if (stream) {
       const { data, response } = await completions.create({ ...body, stream: true }, request).withResponse()
-      this.note(response.headers)
+      this.#hear(response.headers)
       answer = await collect(data)
     } else {
       const { data, response } = await completions.create({ ...body, stream: false }, request).withResponse()
-      this.note(response.headers)
+      this.#hear(response.headers)
       answer = answerOf(data)
     }
     this.calls += 1

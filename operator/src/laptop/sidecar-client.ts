@@ -9,6 +9,8 @@ import { USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
 
 const TIMEOUT_MS = 5_000
+/** For lists: a sidecar reads its store many times for each. */
+const LIST_TIMEOUT_MS = 30_000
 const LIST_MAX = 1_000
 
 const Money = z.string().regex(USD_PATTERN)
@@ -42,12 +44,22 @@ export type Standing = z.infer<typeof StandingSchema>
 const ListSchema = z.object({ conversations: z.array(StandingSchema) })
 const ErrorSchema = z.object({ error: z.object({ message: z.string() }) })
 
+interface Patience {
+  readonly timeoutMs?: number
+  /** For lists. */
+  readonly listTimeoutMs?: number
+}
+
 export class SidecarClient {
   readonly #origin: string
+  readonly #timeoutMs: number
+  readonly #listTimeoutMs: number
 
   /** `origin` of the data plane: `http://127.0.0.1:4180`. */
-  constructor(origin: string) {
+  constructor(origin: string, { timeoutMs = TIMEOUT_MS, listTimeoutMs = LIST_TIMEOUT_MS }: Patience = {}) {
     this.#origin = origin.replace(/\/+$/, '')
+    this.#timeoutMs = timeoutMs
+    this.#listTimeoutMs = listTimeoutMs
   }
 
   async status(): Promise<SidecarStatus> {
@@ -56,7 +68,8 @@ export class SidecarClient {
 
   /** Newest first. */
   async conversations(limit: number = LIST_MAX): Promise<readonly Standing[]> {
-    return ListSchema.parse(await this.#ask('GET', `/farebox/v1/conversations?limit=${Math.min(limit, LIST_MAX)}`)).conversations
+    const path = `/farebox/v1/conversations?limit=${Math.min(limit, LIST_MAX)}`
+    return ListSchema.parse(await this.#ask('GET', path, { timeoutMs: this.#listTimeoutMs })).conversations
   }
 
   /** By the app's own id or the hashed one. */
@@ -67,14 +80,15 @@ export class SidecarClient {
   /** The heaviest users of a tier in its current period; of the default tier where none is named. */
   async users({ tier, limit }: { readonly tier?: string; readonly limit: number }): Promise<UsersPage> {
     const query = new URLSearchParams({ limit: String(limit), ...(tier === undefined ? {} : { tier }) })
-    return UsersPageSchema.parse(await this.#ask('GET', `/farebox/v1/users?${query.toString()}`))
+    return UsersPageSchema.parse(await this.#ask('GET', `/farebox/v1/users?${query.toString()}`, { timeoutMs: this.#listTimeoutMs }))
   }
 
   /** Pages of ledger entries from after `after` on, to the newest. */
   async *ledger(after = 0): AsyncGenerator<readonly LedgerLine[]> {
     let from: number | null = after
     while (from !== null) {
-      const page: LedgerPage = LedgerPageSchema.parse(await this.#ask('GET', `/farebox/v1/ledger?after=${from}&limit=${LEDGER_PAGE_MAX}`))
+      const path = `/farebox/v1/ledger?after=${from}&limit=${LEDGER_PAGE_MAX}`
+      const page: LedgerPage = LedgerPageSchema.parse(await this.#ask('GET', path, { timeoutMs: this.#listTimeoutMs }))
       yield page.entries
       from = page.next
     }
@@ -82,28 +96,46 @@ export class SidecarClient {
 
   /** At most `LEDGER_PAGE_MAX` at once; those never drawn on are zero. */
   async balances(accounts: readonly string[]): Promise<Balances> {
-    return BalancesSchema.parse(await this.#ask('POST', '/farebox/v1/balances', { accounts })).balances
+    const answer = await this.#ask('POST', '/farebox/v1/balances', { body: { accounts }, timeoutMs: this.#listTimeoutMs })
+    return BalancesSchema.parse(answer).balances
   }
 
   async confirmResolution(id: string): Promise<void> {
-    await this.#ask('POST', `/farebox/v1/conversations/${encodeURIComponent(id)}/resolution`, { outcome: 'confirmed' })
+    await this.#ask('POST', `/farebox/v1/conversations/${encodeURIComponent(id)}/resolution`, { body: { outcome: 'confirmed' } })
   }
 
   /** Throws an `Error` with the sidecar's own words when it says no. */
-  async #ask(method: 'GET' | 'POST', path: string, body?: object): Promise<unknown> {
+  async #ask(
+    method: 'GET' | 'POST',
+    path: string,
+    { body, timeoutMs = this.#timeoutMs }: { readonly body?: object; readonly timeoutMs?: number } = {},
+  ): Promise<unknown> {
     let answer: Response
+    let json: unknown
     try {
       answer = await fetch(`${this.#origin}${path}`, {
         method,
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(timeoutMs),
         ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
       })
+      json = parsed(await answer.text())
     } catch (error) {
-      throw new Error(`no sidecar answers at ${this.#origin}`, { cause: error })
+      const isLate = error instanceof Error && error.name === 'TimeoutError'
+      throw new Error(isLate ? `${this.#origin} did not answer within ${timeoutMs / 1000} s` : `no sidecar answers at ${this.#origin}`, {
+        cause: error,
+      })
     }
-    const json: unknown = await answer.json().catch(() => null)
     if (answer.ok) return json
     const told = ErrorSchema.safeParse(json)
     throw new Error(told.success ? told.data.error.message : `${this.#origin}${path} answered ${answer.status}`)
+  }
+}
+
+/** Null where it is no JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
   }
 }

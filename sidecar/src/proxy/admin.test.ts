@@ -8,16 +8,18 @@ import { createPriceList } from '@farebox/crds/price-list.ts'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
 import { makeConfig } from '../../../test/support/make.ts'
 import { NEVER_STALE } from '../delivery/staleness.ts'
+import type { StoreState } from '../store/store-standing.ts'
 import { createAdmin } from './admin.ts'
 import type { AdminParts } from './admin.ts'
 import { policyOf } from './gateway.ts'
 
-const policy = policyOf(makeConfig('http://provider/v1'), createPriceList([], loadCatalogue()))
-const store = { asked: 0, isAway: false }
+const onStoreFailure = { action: 'Allowance', allowancePercent: 10 } as const
+const policy = policyOf(makeConfig('http://provider/v1', undefined, { onStoreFailure }), createPriceList([], loadCatalogue()))
+const store: { asked: number; isAway: boolean; state: StoreState } = { asked: 0, isAway: false, state: 'Ready' }
 const parts: AdminParts = {
   policy: () => policy,
   staleness: NEVER_STALE,
-  storeStanding: () => ({ state: 'Ready', reason: null, sinceMs: 0, unsent: 0, outages: 0, replayed: 0 }),
+  storeStanding: () => ({ state: store.state, reason: null, sinceMs: 0, unsent: 0, outages: 0, replayed: 0 }),
   canHashIds: () => true,
   metrics: { contentType: 'text/plain', render: () => Promise.resolve('') },
   store: {
@@ -65,6 +67,15 @@ test('many half-sent requests keep no probe out, and hold no more than 64 connec
 
 test('a header of more than 4 KiB is refused', async () => {
   assert.equal((await ask('/healthz', { large: 'x'.repeat(5_000) })).status, 431)
+})
+
+test('a sidecar that may go on without the store is ready while that is away', async () => {
+  store.isAway = true
+  store.state = 'Away'
+  assert.equal((await ask('/readyz')).status, 200)
+  store.isAway = false
+  store.state = 'Ready'
+  store.asked = 0
 })
 
 test('the store is asked no more than once a second, and again at once after it failed', async () => {

@@ -13,6 +13,7 @@ import type { Standing } from '../core/standing.ts'
 import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
 import type { CapDraw, Terms } from '../core/terms.ts'
 import { MEMORY_PAGE_MAX, StoreError } from '../store/store.ts'
+import type { BudgetStore } from '../store/store.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
@@ -26,6 +27,8 @@ import { usersPage, userStanding } from './users-api.ts'
 
 const LIST_MAX = 1_000
 const LIST_DEFAULT = 100
+/** Standings of a list that are read side by side: a store on the network answers them together. */
+const READS_AT_ONCE = 32
 const HASHED_ID = /^[0-9a-f]{32}$/
 
 interface Reply {
@@ -97,7 +100,7 @@ async function route(
   if (collection !== 'conversations') return notFound('no such resource')
   if (id === undefined)
     return method === 'GET'
-      ? { status: 200, body: { conversations: await list(gateway, policy, limitOf(query)) } }
+      ? { status: 200, body: { conversations: await newestStandings(gateway, policy, limitOf(query)) } }
       : notFound('no such resource')
   const conversation = await find(gateway, policy, id, query.get('tier'))
   if (conversation === null) {
@@ -267,16 +270,27 @@ async function fireAlerts(gateway: Gateway, conversation: Conversation, terms: T
   reportAlerts({ gateway, terms, conversationId: conversation.id, conversation }, updated?.firedAlerts ?? [])
 }
 
-async function list(gateway: Gateway, policy: Policy, limit: number): Promise<readonly Standing[]> {
+type Reading = Pick<Gateway, 'contracts' | 'nowMs'> & { readonly store: Pick<BudgetStore, 'listConversations' | 'read'> }
+
+/** Newest first; without those whose contract is gone. */
+export async function newestStandings(
+  gateway: Reading,
+  policy: Pick<Policy, 'config' | 'budgetKey'>,
+  limit: number,
+): Promise<readonly Standing[]> {
+  const conversations = await gateway.store.listConversations({ limit, nowMs: gateway.nowMs() })
   const standings: Standing[] = []
-  for (const conversation of await gateway.store.listConversations({ limit, nowMs: gateway.nowMs() })) {
-    const terms = await termsOf(gateway, policy, conversation)
-    if (terms !== null) standings.push(await standing(gateway, policy, conversation, terms))
+  for (let from = 0; from < conversations.length; from += READS_AT_ONCE) {
+    const batch = conversations.slice(from, from + READS_AT_ONCE).map(async (conversation) => {
+      const terms = await termsOf(gateway, policy, conversation)
+      return terms === null ? null : await standing(gateway, policy, conversation, terms)
+    })
+    standings.push(...(await Promise.all(batch)).filter((one) => one !== null))
   }
   return standings
 }
 
-async function standing(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms): Promise<Standing> {
+async function standing(gateway: Reading, policy: Pick<Policy, 'budgetKey'>, conversation: Conversation, terms: Terms): Promise<Standing> {
   const nowMs = gateway.nowMs()
   const draws = drawsOf({
     terms,
@@ -308,11 +322,11 @@ async function find(gateway: Gateway, policy: Policy, id: string, tier: string |
   return newest
 }
 
-async function termsOf(gateway: Gateway, policy: Policy, conversation: Conversation): Promise<Terms | null> {
-  const pinned = await gateway.contracts.pinned(conversation.contractHash)
+async function termsOf({ contracts }: Reading, { config }: Pick<Policy, 'config'>, conversation: Conversation): Promise<Terms | null> {
+  const pinned = await contracts.pinned(conversation.contractHash)
   if (pinned !== null) return pinned
-  const newest = policy.config.contracts[conversation.tier]
-  return newest === undefined ? null : await gateway.contracts.newest(newest)
+  const newest = config.contracts[conversation.tier]
+  return newest === undefined ? null : await contracts.newest(newest)
 }
 
 function afterOf(query: URLSearchParams): number {
