@@ -29,6 +29,25 @@ test('balances run on over entries, corrections take back, and each entry counts
   assert.deepEqual([sheet.entries, sheet.total, sheet.accounts.size], [3, 60_000_001n, 2])
 })
 
+test('an account that comes back after its life begins at 0 again, and where that is not sure its balance may be either', () => {
+  const sheet = new BalanceSheet()
+  const add = (sequence: number, cost: string, at: string, kind = 'settlement'): void => {
+    sheet.add(entry(sequence, cost, { kind, at: `${at}T10:00:00.000Z`, accounts: ['c:one:1'] }))
+  }
+  const sum = () => [sheet.accounts.get('c:one:1')?.spent, sheet.accounts.get('c:one:1')?.possible]
+  add(1, '0.000000005', '2026-01-01')
+  add(2, '0.000000002', '2026-01-31')
+  assert.deepEqual(sum(), [7n, [7n]])
+  add(3, '0', '2026-02-20', 'outcome')
+  add(4, '0.000000001', '2026-03-06')
+  assert.deepEqual(sum(), [8n, [8n, 1n]], '34 days: it may have been used a day before its entry')
+  add(5, '0.00000001', '2026-04-11')
+  assert.deepEqual(sum(), [10n, [18n, 11n, 10n]], '36 days')
+  add(6, '-0.000000001', '2026-04-12', 'correction')
+  assert.deepEqual(sum(), [9n, [17n, 10n, 9n]])
+  assert.equal(sheet.total, 17n)
+})
+
 test('an entry that is there twice is no ledger', () => {
   const sheet = new BalanceSheet()
   sheet.add(entry(1, '0.10'))
@@ -43,6 +62,10 @@ test('CSV has a line per account moved, quotes what must be quoted, and no formu
   assert.deepEqual(lines, [
     `7,2026-11-24T10:00:00.000Z,settlement,op-7,c:one:1,0.5,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
     `7,2026-11-24T10:00:00.000Z,settlement,op-7,u:ann:pro:Month:2026-11,0.5,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
+  ])
+  const lower = entry(8, '-0.75', { label: '-1+cmd()', model: '-2.5-A1', accounts: ['c:one:1'] })
+  assert.deepEqual(csvLines(lower, sheet.add(lower)), [
+    "8,2026-11-24T10:00:00.000Z,settlement,op-8,c:one:1,-0.75,-0.25,,,,,'-2.5-A1,,'-1+cmd(),",
   ])
 })
 

@@ -1,10 +1,26 @@
-/** Balances worked out again from the entries of a ledger, one by one. */
+/**
+ * Balances worked out again from the entries of a ledger, one by one.
+ *
+ * An account that is not used for as long as it lives begins at 0 again under its name, while its entries stay. Of what ends a life an
+ * entry tells little: a hold that was given back prolongs it and leaves no entry, and what happened while the store was away is
+ * entered after it. So an account begins again with an entry that comes more than a life after the one before, and where it
+ * may have begun, or may not have, its balance may be any of several.
+ */
 import type { LedgerLine } from '@farebox/crds/ledger-page.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
+/** An account lives this long after its last hold or cost (`CONVERSATION_LIFE_MS` of the store); entries stay longer. */
+const ACCOUNT_LIFE_MS = 35 * 24 * 3_600_000
+/** It may have ended where entries are further apart than this (`LIVES_APART_MS` of the store). */
+const LIVES_APART_MS = ACCOUNT_LIFE_MS - 2 * 24 * 3_600_000
+
 export interface AccountSum {
+  /** Since it last began. */
   readonly spent: NanoUsd
+  /** All that its balance may be, `spent` among them. */
+  readonly possible: readonly NanoUsd[]
+  /** Of the entries that prolong a life. */
   readonly lastAtMs: number
 }
 
@@ -23,9 +39,9 @@ export class BalanceSheet {
     this.#total += cost
     const moved = new Map<string, NanoUsd>()
     for (const account of entry.accounts) {
-      const spent = (this.#accounts.get(account)?.spent ?? 0n) + cost
-      this.#accounts.set(account, { spent, lastAtMs: Math.max(this.#accounts.get(account)?.lastAtMs ?? 0, Date.parse(entry.at)) })
-      moved.set(account, spent)
+      const sum = summed(this.#accounts.get(account), cost, entry)
+      this.#accounts.set(account, sum)
+      moved.set(account, sum.spent)
     }
     return moved
   }
@@ -40,6 +56,21 @@ export class BalanceSheet {
   get total(): NanoUsd {
     return this.#total
   }
+}
+
+function summed(known: AccountSum | undefined, cost: NanoUsd, { kind, at }: LedgerLine): AccountSum {
+  const atMs = Date.parse(at)
+  if (known === undefined) return { spent: cost, possible: [cost], lastAtMs: atMs }
+  // It costs nothing, and is said of a conversation whenever that may be.
+  if (kind === 'outcome') return known
+  const begun = mayHaveEnded(known, atMs) ? [...known.possible, 0n] : known.possible
+  const spent = (atMs - known.lastAtMs > ACCOUNT_LIFE_MS ? 0n : known.spent) + cost
+  return { spent, possible: [...new Set(begun.map((before) => before + cost))], lastAtMs: Math.max(known.lastAtMs, atMs) }
+}
+
+/** Whether an account may have outlived its life by then. */
+export function mayHaveEnded({ lastAtMs }: AccountSum, nowMs: number): boolean {
+  return nowMs - lastAtMs > LIVES_APART_MS
 }
 
 const CSV_COLUMNS = ['sequence', 'at', 'kind', 'operation', 'account', 'cost', 'balance'] as const
@@ -65,10 +96,10 @@ export function jsonLine(entry: LedgerLine, balances: ReadonlyMap<string, NanoUs
   })
 }
 
-/** RFC 4180. What a spreadsheet would take for a formula begins with an apostrophe. */
+/** RFC 4180. What a spreadsheet would take for a formula begins with an apostrophe; an amount below zero is none. */
 function cell(value: string | number): string {
   const text = String(value)
-  const safe = typeof value === 'string' && /^[=+@\t\r]/.test(text) ? `'${text}` : text
+  const safe = typeof value === 'string' && /^(?:[=+@\t\r]|-(?!\d+(?:\.\d+)?$))/.test(text) ? `'${text}` : text
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
 }
 

@@ -57,6 +57,37 @@ test('a balance that was forgotten in due time is no difference', async () => {
   assert.deepEqual([verified.differences, verified.outlived], [[], 1])
 })
 
+test('an account that came back after its life has the balance of what was entered since, or of all where it may have lived on', async () => {
+  const entries = [
+    entry(1, 'a', '0.10', '2026-09-01T00:00:00.000Z'),
+    entry(2, 'a', '0.20', '2026-09-02T00:00:00.000Z'),
+    entry(3, 'a', '0.04', '2026-11-20T00:00:00.000Z'),
+  ]
+  const differences = async (balance: string) =>
+    (
+      await verifyLedger(
+        source(entries, () => ({ a: balance })),
+        () => NOW,
+      )
+    ).differences
+  assert.deepEqual(await differences('0.04'), [])
+  assert.deepEqual(await differences('0.34'), [])
+  const wrong = (spent: bigint) => [{ account: 'a', entered: 40_000_000n, spent }]
+  assert.deepEqual(await differences('0.24'), wrong(240_000_000n))
+  assert.deepEqual(await differences('0.30'), wrong(300_000_000n))
+  assert.deepEqual(await differences('0.00'), wrong(0n))
+})
+
+test('what was said of a conversation later does not prolong the life of its account', async () => {
+  const outcome = { ...entry(2, 'a', '0', '2026-10-01T00:00:00.000Z'), kind: 'outcome' }
+  const entries = [entry(1, 'a', '0.10', '2026-09-15T00:00:00.000Z'), outcome, entry(3, 'a', '0.04', '2026-10-30T00:00:00.000Z')]
+  const verified = await verifyLedger(
+    source(entries, () => ({ a: '0.04' })),
+    () => NOW,
+  )
+  assert.deepEqual(verified.differences, [])
+})
+
 test('what is entered while it reads is caught up with', async () => {
   const entries = [entry(1, 'a', '0.10')]
   let reads = 0

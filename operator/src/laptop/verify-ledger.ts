@@ -3,10 +3,8 @@ import type { Balances, LedgerLine } from '@farebox/crds/ledger-page.ts'
 import { LEDGER_PAGE_MAX } from '@farebox/crds/ledger-page.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { BalanceSheet } from './balance-sheet.ts'
+import { BalanceSheet, mayHaveEnded } from './balance-sheet.ts'
 
-/** Balances are forgotten this long after their last cost (`CONVERSATION_LIFE_MS` of the store); entries stay longer. */
-const BALANCE_LIFE_MS = 35 * 24 * 3_600_000
 /** Entries may come between the reading of both: what differs is looked at again this many times. */
 const ROUNDS_MAX = 5
 
@@ -68,11 +66,11 @@ async function compare(
     const asked = accounts.slice(from, from + LEDGER_PAGE_MAX)
     const balances = await source.balances(asked)
     for (const account of asked) {
-      const { spent: entered, lastAtMs } = sheet.accounts.get(account) ?? { spent: 0n, lastAtMs: nowMs }
+      const sum = sheet.accounts.get(account)
       const spent = parseUsd(balances[account]?.spent ?? '0')
-      if (spent === entered) continue
-      if (spent === 0n && nowMs - lastAtMs > BALANCE_LIFE_MS) outlived += 1
-      else differences.push({ account, entered, spent })
+      if (sum === undefined || sum.possible.includes(spent)) continue
+      if (spent === 0n && mayHaveEnded(sum, nowMs)) outlived += 1
+      else differences.push({ account, entered: sum.spent, spent })
     }
   }
   return { outlived, differences }

@@ -24,7 +24,7 @@ test('what is dropped is carried by the accounts that live, in the place of the 
     entry(3, -2n, ['alive 1', 'dead 2']),
     entry(4, 9n, ['alive 2']),
   ]
-  const carried = carriedOver(dropped, alive)
+  const carried = carriedOver(dropped, alive, Infinity)
   assert.deepEqual(carried[0], {
     sequence: 1,
     id: 'o1/settlement/carried',
@@ -42,16 +42,42 @@ test('what is dropped is carried by the accounts that live, in the place of the 
       [4, 9n],
     ],
   )
-  const [again] = carriedOver([...carried, entry(5, 1n, ['alive 1'])], alive)
+  const [again] = carriedOver([...carried, entry(5, 1n, ['alive 1'])], alive, Infinity)
   assert.deepEqual([again?.id, again?.cost, again?.atMs], ['o1/settlement/carried', 4n, 5_000])
 })
 
 test('what is carried alone stays as it is', () => {
-  const carried = carriedOver([entry(1, 5n, ['alive 1'])], alive)
-  assert.equal(carriedOver(carried, alive)[0], carried[0])
+  const carried = carriedOver([entry(1, 5n, ['alive 1'])], alive, Infinity)
+  assert.equal(carriedOver(carried, alive, Infinity)[0], carried[0])
   assert.deepEqual(
-    carriedOver(carried, () => false),
+    carriedOver(carried, () => false, Infinity),
     [],
+  )
+})
+
+test('what comes so long after that the account may have begun again is carried by itself, also when it is dropped again', () => {
+  const days = [entry(1, 5n, ['alive 1']), entry(2, 7n, ['alive 1']), entry(40, 1n, ['alive 1']), entry(41, 2n, ['alive 1'])]
+  const carried = carriedOver(days, alive, 33_000)
+  const told = (entries: readonly SequencedEntry[]) => entries.map(({ sequence, cost, atMs }) => [sequence, cost, atMs])
+  assert.deepEqual(told(carried), [
+    [1, 12n, 2_000],
+    [40, 3n, 41_000],
+  ])
+  assert.deepEqual(told(carriedOver([...carried, entry(60, 4n, ['alive 1'])], alive, 33_000)), [
+    [1, 12n, 2_000],
+    [40, 7n, 60_000],
+  ])
+})
+
+test('an outcome is not carried, and makes no account live longer', () => {
+  const outcome = entry(20, 0n, ['alive 1'], { kind: 'outcome' })
+  const carried = carriedOver([entry(1, 5n, ['alive 1']), outcome, entry(40, 1n, ['alive 1'])], alive, 33_000)
+  assert.deepEqual(
+    carried.map(({ sequence, cost }) => [sequence, cost]),
+    [
+      [1, 5n],
+      [40, 1n],
+    ],
   )
 })
 
@@ -59,20 +85,25 @@ test('however it is dropped, the sum of each living account is the same, with no
   const account = fc.constantFrom('alive 1', 'alive 2', 'alive 3', 'dead 1')
   const some = fc.array(fc.record({ cost: fc.bigInt(-50n, 50n), accounts: fc.uniqueArray(account, { minLength: 1 }) }), { maxLength: 30 })
   fc.assert(
-    fc.property(some, fc.array(fc.integer({ min: 1, max: 9 }), { maxLength: 9 }), (parts, batches) => {
-      const all = parts.map(({ cost, accounts }, index) => entry(index + 1, cost, accounts))
-      let ledger: readonly SequencedEntry[] = all
-      let from = 0
-      for (const size of batches) {
-        const kept = carriedOver(ledger.slice(from, from + size), alive)
-        ledger = [...ledger.slice(0, from), ...kept, ...ledger.slice(from + size)]
-        from = from + kept.length >= ledger.length ? 0 : from + kept.length
-      }
-      for (const name of ['alive 1', 'alive 2', 'alive 3']) assert.equal(sumOf(ledger, name), sumOf(all, name))
-      assert.ok(ledger.length <= all.length)
-      assert.ok(ledger.every(({ sequence }, index) => sequence > (ledger[index - 1]?.sequence ?? 0)))
-      assert.equal(new Set(ledger.map(({ id }) => id)).size, ledger.length)
-    }),
+    fc.property(
+      some,
+      fc.array(fc.integer({ min: 1, max: 9 }), { maxLength: 9 }),
+      fc.constantFrom(2_500, Infinity),
+      (parts, batches, apartMs) => {
+        const all = parts.map(({ cost, accounts }, index) => entry(index + 1, cost, accounts))
+        let ledger: readonly SequencedEntry[] = all
+        let from = 0
+        for (const size of batches) {
+          const kept = carriedOver(ledger.slice(from, from + size), alive, apartMs)
+          ledger = [...ledger.slice(0, from), ...kept, ...ledger.slice(from + size)]
+          from = from + kept.length >= ledger.length ? 0 : from + kept.length
+        }
+        for (const name of ['alive 1', 'alive 2', 'alive 3']) assert.equal(sumOf(ledger, name), sumOf(all, name))
+        assert.ok(ledger.length <= all.length)
+        assert.ok(ledger.every(({ sequence }, index) => sequence > (ledger[index - 1]?.sequence ?? 0)))
+        assert.equal(new Set(ledger.map(({ id }) => id)).size, ledger.length)
+      },
+    ),
   )
 })
 

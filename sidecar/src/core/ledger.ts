@@ -11,7 +11,7 @@ import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 export const ENTRY_KINDS = ['settlement', 'overrun', 'expiry', 'correction', 'cost', 'outcome', 'carried'] as const
 export type EntryKind = (typeof ENTRY_KINDS)[number]
 
-/** One immutable fact. An account's `spent` is the sum of the entries that name it. */
+/** One immutable fact. An account's `spent` is the sum of the entries that name it, since it began. */
 export interface LedgerEntry {
   /** Unique: `${operationId}/${kind}`; a step that is repeated writes the same id and so changes nothing. */
   readonly id: string
@@ -30,22 +30,30 @@ export type SequencedEntry = LedgerEntry & { readonly sequence: number }
  * What stays of entries that are dropped, so that an account's `spent` is still the sum of the entries that name it: one entry
  * for all that name the same living accounts, in the place of the first of them. An account that has outlived its life needs none.
  * So there are never more of them than what was dropped; and dropped again, with others, they are carried like any entry.
+ *
+ * An account may have outlived its life and begun again under its name. Which entries are of the life before nothing tells for sure, so
+ * those that come more than `apartMs` after the ones before are carried by themselves: a reader sees where it may have begun.
+ * Outcomes cost nothing and prolong no life: none is carried.
  */
-export function carriedOver(dropped: readonly SequencedEntry[], isAlive: (account: string) => boolean): readonly SequencedEntry[] {
-  const carried = new Map<string, SequencedEntry>()
+export function carriedOver(
+  dropped: readonly SequencedEntry[],
+  isAlive: (account: string) => boolean,
+  apartMs: number,
+): readonly SequencedEntry[] {
+  const carried: SequencedEntry[] = []
+  const places = new Map<string, number>()
   for (const entry of dropped) {
     const accounts = entry.accounts.filter(isAlive)
-    if (accounts.length === 0) continue
+    if (accounts.length === 0 || entry.kind === 'outcome') continue
     const name = accounts.join('\t')
-    const known = carried.get(name)
-    carried.set(
-      name,
-      known === undefined
-        ? carriedAlone(entry, accounts)
-        : { ...known, cost: known.cost + entry.cost, atMs: Math.max(known.atMs, entry.atMs) },
-    )
+    const place = places.get(name) ?? carried.length
+    const known = carried[place]
+    if (known === undefined || entry.atMs - known.atMs > apartMs) {
+      places.set(name, carried.length)
+      carried.push(carriedAlone(entry, accounts))
+    } else carried[place] = { ...known, cost: known.cost + entry.cost, atMs: Math.max(known.atMs, entry.atMs) }
   }
-  return [...carried.values()]
+  return carried
 }
 
 /** `operationId` of a carried entry names the first entry that it stands for, for each has a single successor. */

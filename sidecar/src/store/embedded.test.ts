@@ -17,6 +17,7 @@ import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, MEMO
 import type { BudgetStore, MemoryEntry } from './store.ts'
 import { compareAll, played, stepArbitrary } from './test-schedule.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
+import { DAY_MS } from './utc-day.ts'
 
 storeContract('the embedded engine', (nowMs, ledgerLifeMs) => openEmbeddedStore({ file: ':memory:', nowMs, ledgerLifeMs }))
 
@@ -244,12 +245,13 @@ describe('the file of the embedded engine', () => {
       database.exec(`
         DROP TABLE memory; DROP TABLE memory_users; DROP TABLE memory_words; DROP TABLE user_days;
         DROP INDEX conversations_unresolved; DROP INDEX conversations_by_user;
-        UPDATE conversations SET state = json_remove(state, '$.userTurns', '$.resolvedAtMs')`)
+        UPDATE conversations SET state = json_remove(state, '$.userTurns', '$.resolvedAtMs', '$.stateAtMs', '$.boundaryAtMs')`)
       database.close()
       const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
       const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })
-      const { userTurns, resolution, resolvedAtMs, turns } = conversation ?? {}
+      const { userTurns, resolution, resolvedAtMs, turns, stateAtMs, boundaryAtMs } = conversation ?? {}
       assert.deepEqual([turns, userTurns, resolution, resolvedAtMs], [1, 0, 'confirmed', null])
+      assert.deepEqual([stateAtMs, boundaryAtMs], [null, null])
       await store.update({ conversation: 'A', change: { resolution: { kind: 'reversed', atMs: 1 }, addUserTurn: true }, nowMs: clock.ms })
       await store.update({ conversation: 'A', change: { turnAtMs: clock.ms }, nowMs: clock.ms })
       const [quiet] = await store.listQuiet({ tiers: ['pro'], quietSinceMs: clock.ms + 1, limit: 9, nowMs: clock.ms })
@@ -424,7 +426,7 @@ describe('the file of the embedded engine', () => {
         store.charge({ operationId: id, accounts: ['c:A:1'], cost: 5n, atMs: clock.ms, note: {}, conversation: 'A', change: {} })
       for (let month = 0; month < 4; month++) {
         await charge(`x${month}`)
-        clock.ms += CONVERSATION_LIFE_MS
+        clock.ms += 30 * DAY_MS
       }
       const broken = failing(/^DELETE FROM ledger/)
       await store.sweep({ nowMs: clock.ms, limit: 1 })

@@ -36,7 +36,7 @@ import * as rows from './rows.ts'
 import type { Values } from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
-import { assertLedgerLife, CONVERSATION_LIFE_MS, StoreError } from './store.ts'
+import { assertLedgerLife, CONVERSATION_LIFE_MS, LIVES_APART_MS, StoreError } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
@@ -543,7 +543,7 @@ class EmbeddedStore implements BudgetStore {
       const last = old.at(-1)
       if (last === undefined) return
       await this.#step(() => {
-        const carried = carriedOver(old, (account) => this.#open.isAlive(account))
+        const carried = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS)
         const places = new Set(carried.map(({ sequence }) => sequence))
         for (const entry of old) if (!places.has(entry.sequence)) this.#books.dropEntry(entry.sequence)
         for (const entry of carried) if (!old.includes(entry)) this.#books.entries.set(String(entry.sequence), entry)

@@ -127,7 +127,7 @@ async function openShared(
       await link.close()
       throw error
     }
-    return { link, told, store: await openBooks(link, { namespace, nowMs, ledgerLifeMs }) }
+    return { link, told, store: await openBooks(link, { namespace, nowMs, paceMs: () => clock.paceMs(), ledgerLifeMs }) }
   }
 
   async function connect(onLost: () => void): Promise<SharedStore> {

@@ -22,6 +22,11 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
  * lives as long after its last hold or cost, and while it holds: no period is longer than a month, so an older one is over.
  */
 export const CONVERSATION_LIFE_MS = 35 * 24 * 3_600_000
+/**
+ * An account may have outlived its life between two entries that are further apart. Two days less than a life: an expiry, and what
+ * takes it back a day later, prolong none, and what happened while the store was away is entered after it.
+ */
+export const LIVES_APART_MS = CONVERSATION_LIFE_MS - 2 * 24 * 3_600_000
 /** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
 export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
 /**

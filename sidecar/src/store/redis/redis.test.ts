@@ -1,8 +1,10 @@
+import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { storeContract } from '../store.contract.ts'
 import type { BudgetStore } from '../store.ts'
+import { reserveStep, START_MS } from '../test-steps.ts'
 import { openRedisStore } from './redis.ts'
 import type { Schedules } from './test-schedules-thread.ts'
 import { startCluster } from '../../../../test/support/redis-cluster.ts'
@@ -35,6 +37,29 @@ if (program !== null) {
     after(() => server.stop())
 
     storeContract('the Redis engine', (...options) => openEmpty(server.url, 1, ...options))
+
+    it('expires no hold for a jump of the server that another sidecar saw first, and goes on where its clock stands still', async () => {
+      const open = async () => {
+        const clock = { wallMs: START_MS, paceMs: 0 }
+        const { url } = server
+        const clocks = { nowMs: () => clock.wallMs, paceMs: () => clock.paceMs }
+        return { clock, store: await openRedisStore({ url, namespace: 'jumps', ...clocks, answerMsMax: ANSWER_MS_MAX }) }
+      }
+      const [one, other] = [await open(), await open()]
+      try {
+        const swept = async () => (await one.store.sweep({ nowMs: one.clock.wallMs, limit: 9 })).expired.map(({ id }) => id)
+        await one.store.reserve(reserveStep('o1', START_MS, { atLeast: 1n, atMost: 1n }))
+        other.clock.wallMs += 60_000
+        await other.store.read({ conversation: 'A', accounts: [], nowMs: other.clock.wallMs })
+        assert.deepEqual(await swept(), [])
+        one.clock.wallMs += 60_000
+        assert.deepEqual(await swept(), [])
+        one.clock.paceMs += 30_000
+        assert.deepEqual(await swept(), ['o1'])
+      } finally {
+        await Promise.all([one.store.close(), other.store.close()])
+      }
+    })
 
     it(`has the same books as the model after each of ${count} random schedules`, () =>
       new Promise<void>((resolve, reject) => {

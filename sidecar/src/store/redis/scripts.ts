@@ -2,7 +2,7 @@
  * One script per step: each is atomic, and repeats by operation id change nothing. All of them take the caller's clock and
  * the highest tick that it has seen, and answer with the clock and the tick of the tag; then what the step is about.
  */
-import { TOTALS_LIFE_DAYS } from '../store.ts'
+import { LIVES_APART_MS, TOTALS_LIFE_DAYS } from '../store.ts'
 import { FORGET_EXPIRED, MEMORY_STEPS } from './memory-scripts.ts'
 import { PART_STEPS } from './part-scripts.ts'
 import { PRELUDE } from './script-prelude.ts'
@@ -296,7 +296,7 @@ if first and tonumber(entryOf(first).atMs) < oldest then
 end
 if #old == 0 then return { text(now), text(tick), '' } end
 
-local isAlive, carried = {}, {}
+local isAlive, carried, last = {}, {}, {}
 for _, entry in ipairs(old) do
   local living = {}
   for _, id in ipairs(idsOf(entry.accounts)) do
@@ -304,24 +304,27 @@ for _, entry in ipairs(old) do
     if isAlive[id] then living[#living + 1] = id end
   end
   local name = table.concat(living, '\t')
-  local known = carried[name]
-  if known then
-    known.cost = known.cost + entry.cost
-    if tonumber(entry.atMs) > tonumber(known.atMs) then known.atMs = entry.atMs end
-  elseif name ~= '' then
-    carried[name] = { tick = entry.tick, id = entry.id, cost = entry.cost, atMs = entry.atMs }
+  local known = last[name]
+  if name ~= '' and string.sub(entry.id, -8) ~= '/outcome' then
+    if known and tonumber(entry.atMs) - tonumber(known.atMs) <= ${LIVES_APART_MS} then
+      known.cost = known.cost + entry.cost
+      if tonumber(entry.atMs) > tonumber(known.atMs) then known.atMs = entry.atMs end
+    else
+      last[name] = { tick = entry.tick, id = entry.id, accounts = name, cost = entry.cost, atMs = entry.atMs }
+      carried[#carried + 1] = last[name]
+    end
   end
 end
 keepTime()
-local last = old[#old].tick
+local lastTick = old[#old].tick
 for _, entry in ipairs(old) do
   if entry.packed then call('ZREM', CARRIED, entry.packed) end
 end
-for name, entry in pairs(carried) do
-  call('ZADD', CARRIED, entry.tick, table.concat({ entry.tick, entry.id, name, text(entry.cost), entry.atMs }, '\n'))
+for _, entry in ipairs(carried) do
+  call('ZADD', CARRIED, entry.tick, table.concat({ entry.tick, entry.id, entry.accounts, text(entry.cost), entry.atMs }, '\n'))
 end
-call('XTRIM', LEDGER, 'MINID', text(tonumber(last) + 1) .. '-0')
-return { text(now), text(tick), #old == limit and last or '' }
+call('XTRIM', LEDGER, 'MINID', text(tonumber(lastTick) + 1) .. '-0')
+return { text(now), text(tick), #old == limit and lastTick or '' }
 `
 
 const LIST_CONVERSATIONS = lua`

@@ -5,51 +5,79 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Link } from './link.ts'
 import { ServerTime } from './server-time.ts'
+import { StoreClock } from '../store-clock.ts'
 
 const ASKED_EVERY_MS = 10_000
+/**
+ * Ahead of the server, as after the server's clock was set back, time goes on a thousandth slower: ten times what clocks drift
+ * apart, so that sidecars which follow each other are never driven further ahead.
+ */
+const AHEAD_PACE = 0.999
 
 export class ServerClock {
   readonly #stopping = new AbortController()
-  #link: Link | null = null
-  /** Before it was asked: this machine's own. */
-  readonly #time = new ServerTime(Date.now(), performance.now())
-  #shownMs = 0
+  readonly #ranMs: () => number
+  #link: Pick<Link, 'ask'> | null = null
+  #isTold = false
+  readonly #time: ServerTime
+  #clock: StoreClock
 
-  constructor() {
+  /** `ranMs`: how long this process runs. */
+  constructor(ranMs: () => number = () => performance.now()) {
+    this.#ranMs = ranMs
+    // Before it was asked: this machine's own.
+    this.#time = new ServerTime(Date.now(), ranMs())
+    this.#clock = this.#newClock()
     void this.#keepAsking()
   }
 
   /** Asks this server from now on. Rejects with `StoreError` when it does not tell the time. */
-  async follow(link: Link): Promise<void> {
-    const isFirst = this.#link === null
+  async follow(link: Pick<Link, 'ask'>): Promise<void> {
     this.#link = link
     this.#time.forget()
-    await this.#ask()
-    if (isFirst) this.#shownMs = 0
+    await this.ask()
   }
 
-  /** Never runs backwards, once a server was asked. While it is away it goes on by how long this process runs. */
+  /** Never runs backwards, once a server told the time. While it is away it goes on by how long this process runs. */
   now(): number {
-    this.#shownMs = Math.max(this.#shownMs, Math.floor(this.#time.at(performance.now())))
-    return this.#shownMs
+    return this.#clock.now()
+  }
+
+  /** What time goes on by where it is ahead of the server: only how much it grows means anything. */
+  paceMs(): number {
+    return this.#ranMs() * AHEAD_PACE
   }
 
   stop(): void {
     this.#stopping.abort()
   }
 
-  async #ask(): Promise<void> {
-    if (this.#link === null) return
-    const sentMs = performance.now()
-    const [seconds = 0, micros = 0] = (await this.#link.ask((client) => client.time())).map(Number)
-    this.#time.hear({ sentMs, heardMs: performance.now(), serverMs: seconds * 1_000 + micros / 1_000 })
+  /** As it does by itself every ten seconds. */
+  async ask(): Promise<void> {
+    const link = this.#link
+    if (link === null) return
+    const sentMs = this.#ranMs()
+    const [seconds = 0, micros = 0] = (await link.ask((client) => client.time())).map(Number)
+    if (link !== this.#link) return // of a server that is followed no more
+    this.#time.hear({ sentMs, heardMs: this.#ranMs(), serverMs: seconds * 1_000 + micros / 1_000 })
+    if (this.#isTold) return
+    this.#isTold = true
+    this.#clock = this.#newClock()
+  }
+
+  #newClock(): StoreClock {
+    return new StoreClock(
+      () => this.#time.at(this.#ranMs()),
+      0,
+      () => this.paceMs(),
+    )
   }
 
   async #keepAsking(): Promise<void> {
     const { signal } = this.#stopping
     while (!signal.aborted) {
       await sleep(ASKED_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined) // aborted: the loop ends
-      if (!signal.aborted) await this.#ask().catch(() => undefined) // away: it goes on by itself
+      if (!signal.aborted) await this.ask().catch(() => undefined) // away: it goes on by itself
     }
   }
 }

@@ -156,7 +156,8 @@ export class Tag implements BudgetStore {
       ...codec.drawArguments(reservation.draws),
       ...codec.changeArguments(step.change),
     ]
-    return this.#run('reserve', this.#clock.at(step.nowMs), values, ([status, detail, known, ...rest]) => {
+    // When it is sent, not when it was decided: a wall clock that jumped between the two would make it one that comes too late.
+    return this.#run('reserve', this.#clock.now(), values, ([status, detail, known, ...rest]) => {
       if (status === 'elsewhere') return { status, home: Number(codec.text(detail)) }
       const snapshot = codec.snapshotOf(conversation, rest)
       if (status === 'moved') return { status, snapshot }
