@@ -12,7 +12,7 @@ export function runOnNode(node: NodeState, command: readonly string[], stdin: nu
     timeout: RUN_MS_MAX,
     maxBuffer: 64 * 1_048_576,
   })
-  if (status !== 0) throw new Error(`${command.join(' ')} failed on the node: ${stderr?.trim() || error?.message}`)
+  if (status !== 0) throw new Error(`${command.join(' ')} failed on the node: ${stderr?.trim() || stdout?.trim() || error?.message}`)
   return stdout
 }
 

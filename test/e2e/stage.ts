@@ -262,9 +262,9 @@ export function killSidecar(stage: Stage, pod: Pod): void {
   onTheNode(stage, 'ctr', ...engineOf(stage), 'tasks', 'kill', '--signal', 'SIGKILL', containerOf(pod))
 }
 
-/** What the books say of a conversation, as the app of a pod may ask its sidecar: what it was charged, and what is held for it. */
+/** What the books say of a conversation of bob's, as the app of a pod may ask its sidecar: what it was charged, and what is held for it. */
 export function chargedTo(stage: Stage, pod: Pod, conversation: string): NanoUsd {
-  const url = `http://127.0.0.1:4180/farebox/v1/conversations/${conversation}`
+  const url = `http://127.0.0.1:4180/farebox/v1/conversations/${conversation}?user=bob`
   const said = inNetworkOf(stage, pod, 'curl', '--silent', '--fail-with-body', url)
   const { spent, held } = JSON.parse(said) as { readonly spent: string; readonly held: string }
   return parseUsd(spent) + parseUsd(held)

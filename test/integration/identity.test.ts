@@ -93,6 +93,8 @@ describe('the conversation', () => {
     ]
     assert.equal(new Set([ann, bob, nobody]).size, 3)
     assert.equal(conversationOf(await ask({ 'x-farebox-user': 'ann' }, body)), ann)
+    assert.equal((await sidecar.standing('support-bot-v3')).conversation, nobody)
+    assert.equal((await sidecar.standing('support-bot-v3', '?user=ann')).conversation, ann)
   })
 
   test('has an id that can be read', async () => {

@@ -102,7 +102,7 @@ async function route(
     return method === 'GET'
       ? { status: 200, body: { conversations: await newestStandings(gateway, policy, limitOf(query)) } }
       : notFound('no such resource')
-  const conversation = await find(gateway, policy, id, query.get('tier'))
+  const conversation = await find(gateway, policy, { id, tier: query.get('tier'), user: query.get('user') })
   if (conversation === null) {
     // A sidecar that is alone does not know those of others.
     if (gateway.storeStanding().state !== 'Ready') throw new StoreError('away', 'whether there is such a conversation cannot be told')
@@ -309,10 +309,18 @@ async function standing(gateway: Reading, policy: Pick<Policy, 'budgetKey'>, con
   return standingOf(conversation, terms, balancesOf(draws, accounts))
 }
 
+/** `user`: whose it is, where it is named by a `prompt_cache_key`, which many may share; as the app names them. */
+interface Asked {
+  readonly id: string
+  readonly tier: string | null
+  readonly user: string | null
+}
+
 /** By the id that the app uses, in the tier named or any allowed one (the one with the latest turn); or by its hash. */
-async function find(gateway: Gateway, policy: Policy, id: string, tier: string | null): Promise<Conversation | null> {
+async function find(gateway: Gateway, policy: Policy, { id, tier, user }: Asked): Promise<Conversation | null> {
   const tiers = tier === null ? policy.config.tiers.allowed : [tier]
-  const ids = tiers.map((name) => gateway.hasher.conversation(policy.config, name, id))
+  const owners = user === null ? [null] : [null, user]
+  const ids = tiers.flatMap((name) => owners.map((owner) => gateway.hasher.conversation(policy.config, name, id, owner)))
   if (HASHED_ID.test(id)) ids.push(id)
   let newest: Conversation | null = null
   for (const candidate of ids) {
