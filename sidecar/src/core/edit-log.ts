@@ -5,9 +5,9 @@
  */
 import type { Digest, Edit } from './conversation.ts'
 import { chainedDigest, originalDigest } from './digest.ts'
-import { bytesOf, isInstruction, leadingCount, readOwn } from './message.ts'
+import { bytesOf, isInstruction, isList, isObject, leadingCount, readOwn, turnStarts } from './message.ts'
 import { noticeFinder, withoutNotices } from './notice-frame.ts'
-import type { ModelRequest, Message } from './request.ts'
+import type { Json, ModelRequest, Message } from './request.ts'
 import type { Shaped } from './shape.ts'
 
 export type Cut = Extract<Edit, { kind: 'cut' }>
@@ -45,14 +45,15 @@ export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, e
 
   const leading = leadingCount(messages)
   const cutEnd = cut === null ? leading : leading + cut.count
+  const standing = compacted(messages)
+  const place = cutEnd > standing.end ? standing.end : leading
   const entries: Entry[] = []
   messages.forEach((original, index) => {
-    if (index === leading && cut !== null) {
+    if (index === place && cut !== null) {
       const own = readOwn(cut.text)
       if (own !== null) entries.push({ message: request.own(own.role, own.text), index: null, edit: cut })
     }
-    // Instructions that the app gave in the middle of its history stay, whatever is cut around them.
-    if (index >= leading && index < cutEnd && !isInstruction(original)) return
+    if (index >= leading && index < cutEnd && !stays(original, index, standing)) return
     const bare = withoutNotices(original, notices)
     if (bare === null) return
     const edit = replacements.size === 0 ? undefined : replacements.get(digestAt(index))
@@ -62,6 +63,29 @@ export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, e
   // A request that was nothing but our own words: better sent as it is than empty.
   if (entries.length === 0) return { entries: messages.map((message, index) => ({ message, index, edit: null })), cut: null, digestAt }
   return { entries, cut, digestAt }
+}
+
+/** From `start` to before `end`. */
+export interface Span {
+  readonly start: number
+  readonly end: number
+}
+
+/**
+ * The message in which Anthropic put a block in the place of all before it, with the rest of its turn: the provider reads on from there,
+ * and nothing here can say again what the block holds. Where there is none, the empty span after the leading instructions.
+ * https://platform.claude.com/docs/en/build-with-claude/compaction
+ */
+export function compacted(messages: readonly Message[]): Span {
+  const start = messages.findLastIndex(isCompacted)
+  if (start >= 0) return { start, end: turnStarts(messages).find((turn) => turn > start) ?? messages.length }
+  const leading = leadingCount(messages)
+  return { start: leading, end: leading }
+}
+
+/** Whether a message outlives every cut around it: instructions that the app gave in the middle of its history, and what was compacted. */
+export function stays(message: Message, index: number, standing: Span): boolean {
+  return isInstruction(message) || (index >= standing.start && index < standing.end)
 }
 
 /** What entries come to, against what the client sent. */
@@ -91,6 +115,28 @@ function widestCut(messages: readonly Message[], edits: readonly Edit[], digestA
 /** Names the `count` messages after the leading ones. */
 export function cutDigest(leading: number, count: number, digestAt: (index: number) => Digest): Digest {
   return chainedDigest(Array.from({ length: count }, (_, offset) => digestAt(leading + offset)))
+}
+
+function isCompacted(message: Message): boolean {
+  let known = COMPACTED.get(message)
+  if (known === undefined) {
+    const { bytes } = message
+    // A history that was let go of is not parsed again for it.
+    const isNamed = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes('"compaction"')
+    const content = isNamed ? message.json['content'] : null
+    known = isList(content) && content.some(isCompaction)
+    COMPACTED.set(message, known)
+  }
+  return known
+}
+
+/** A turn asks for the same messages several times. */
+const COMPACTED = new WeakMap<Message, boolean>()
+
+/** One without content failed, and stands for nothing. */
+function isCompaction(block: Json): boolean {
+  if (!isObject(block) || block['type'] !== 'compaction') return false
+  return typeof block['content'] === 'string' || typeof block['encrypted_content'] === 'string'
 }
 
 function memoized(compute: (index: number) => Digest): (index: number) => Digest {

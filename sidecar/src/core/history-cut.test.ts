@@ -78,6 +78,51 @@ test('instructions in the middle of a history outlive a cut around them', () => 
   ])
 })
 
+const compaction = (content: string | null): JsonObject => ({
+  role: 'assistant',
+  content: [
+    { type: 'compaction', content },
+    { type: 'text', text: 'a' },
+  ],
+})
+
+test('what the provider compacted is not cut, nor summarised; what takes the place of later turns comes after it', () => {
+  const begun = chatRequest([compaction('before'), ...turns(3), user('q4')])
+  const planned = plan(begun, 1)
+  assert.ok(planned)
+  assert.deepEqual([planned.turns, planned.messages.length], [3, 12])
+  const after = replay(begun, [cutEdit(planned, 'Summarize', ownMessage('user', '[sum]'), 'x')])
+  assert.deepEqual(contents(after.messages), [compaction('before')['content'], '[sum]', 'q4'])
+  const dropped = dropOldest({ request: begun, edits: [], fits: (messages) => messages.length <= 3, newId: () => 'd' })
+  assert.equal(dropped.status, 'cut')
+  assert.deepEqual(contents(dropped.messages), [compaction('before')['content'], '[Earlier conversation left out: turns 1-3]', 'q4'])
+  assert.equal(plan(chatRequest([user('q1'), compaction('before'), user('q2')]), 1), null, 'nothing stands after it')
+})
+
+test('of a history that still has what was compacted, that goes and the compaction stays, with the rest of its turn', () => {
+  const later = [user('q2'), compaction('older'), user('q3'), compaction('of all'), call({ id: 'z', name: 'f' }), result('z', 'r')]
+  const request = chatRequest([system('s'), ...turns(1), ...later, user('q4'), assistant('a4'), user('q5')])
+  const planned = plan(request, 1)
+  assert.ok(planned)
+  assert.deepEqual(contents(planned.messages), ['q4', 'a4'])
+  const edit = cutEdit(planned, 'Summarize', ownMessage('user', '[sum]'), 'x')
+  const stands = [compaction('of all')['content'], null, 'r']
+  assert.deepEqual(contents(replay(request, [edit]).messages), ['s', ...stands, '[sum]', 'q5'])
+  const before = plan(chatRequest([system('s'), ...turns(1), user('q2')]), 1)
+  assert.ok(before)
+  const early = cutEdit(before, 'Summarize', ownMessage('user', '[early]'), 'y')
+  const messages = contents(replay(request, [early]).messages)
+  assert.deepEqual(messages.slice(0, 3), ['s', '[early]', 'q2'], 'a cut from before the compaction stays where it was')
+  assert.deepEqual(contents(replay(request, [early, edit]).messages), ['s', ...stands, '[sum]', 'q5'])
+})
+
+test('a compaction that failed stands for nothing', () => {
+  const request = chatRequest([compaction(null), ...turns(1), user('q2')])
+  const planned = plan(request, 1)
+  assert.ok(planned)
+  assert.deepEqual(contents(replay(request, [cutEdit(planned, 'DropOldest', null, 'x')]).messages), ['q2'])
+})
+
 test('consecutive user messages are one turn, and a history that is broken already is not cut', () => {
   assert.equal(plan(chatRequest([user('context'), user('q1'), assistant('a1'), user('more'), user('q2')]), 1)?.count, 3)
   assert.equal(plan(chatRequest([user('q1'), call({ id: 'a', name: 'f' }), user('q2')]), 1), null)

@@ -2,11 +2,12 @@
  * Cutting old turns out of a history. A cut begins right after the leading instructions and ends where a user turn
  * begins, so that tool calls and their results leave together. What takes its place is one message, labelled so that
  * model and reader know that something is missing. A later cut begins at the same place and covers the earlier one.
+ * What the provider itself compacted stays within it, and that message comes after.
  */
 import type { Digest, Edit } from './conversation.ts'
-import { cutDigest, replay, replayEntries } from './edit-log.ts'
+import { compacted, cutDigest, replay, replayEntries, stays } from './edit-log.ts'
 import type { Cut, Replayed } from './edit-log.ts'
-import { bytesOf, isInstruction, leadingCount, ownMessage, turnStarts } from './message.ts'
+import { bytesOf, leadingCount, ownMessage, turnStarts } from './message.ts'
 import type { ModelRequest, JsonObject, Message } from './request.ts'
 
 /** A cut that could be made. */
@@ -19,7 +20,10 @@ export interface CutPlan {
   readonly originals: Digest
   /** User turns covered: the first to this one. */
   readonly turns: number
-  /** What the provider would be sent of them without this cut: an earlier cut's message first, later ones with their edits. */
+  /**
+   * What the provider would be sent of them without this cut: an earlier cut's message first, later ones with their edits. Without those
+   * before a compaction, which it does not read.
+   */
   readonly messages: readonly Message[]
   /** Bytes of the covered messages as the client sends them, and of `messages`. */
   readonly originalBytes: number
@@ -121,11 +125,13 @@ function planAt(messages: readonly Message[], replayed: Replayed, starts: readon
   const leading = leadingCount(messages)
   const end = starts[turns]
   if (end === undefined) return null
+  const standing = compacted(messages)
+  if (end <= standing.end) return null
   const count = end - leading
   if (count <= (replayed.cut?.count ?? 0) || !isClosed(messages.slice(leading, end))) return null
-  const covered = messages.slice(leading, end).filter((message) => !isInstruction(message))
+  const covered = messages.filter((message, index) => index >= leading && index < end && !stays(message, index, standing))
   const current = replayed.entries.filter(
-    ({ index, message }) => index === null || (index >= leading && index < end && !isInstruction(message)),
+    ({ index, message }) => index === null || (index >= leading && index < end && !stays(message, index, standing)),
   )
   const currentSet = new Set(current)
   const kept = replayed.entries.filter((entry) => !currentSet.has(entry))
@@ -134,11 +140,11 @@ function planAt(messages: readonly Message[], replayed: Replayed, starts: readon
     count,
     originals: cutDigest(leading, count, replayed.digestAt),
     turns,
-    messages: current.map((entry) => entry.message),
+    messages: current.filter(({ index }) => index === null || index >= standing.end).map((entry) => entry.message),
     originalBytes: bytesOf(covered),
     currentBytes: bytesOf(current.map((entry) => entry.message)),
     keptBytes: bytesOf(kept.map((entry) => entry.message)),
-    tailBytes: bytesOf(kept.filter(({ index }) => index === null || index >= leading).map((entry) => entry.message)),
+    tailBytes: bytesOf(kept.filter(({ index }) => index === null || index >= standing.end).map((entry) => entry.message)),
   }
 }
 

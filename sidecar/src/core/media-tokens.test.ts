@@ -59,6 +59,30 @@ test('on a model without a rule the dearest rule counts', () => {
   assert.equal(mediaTokensBound(image(3_200, 3_200), 'gpt-5.4'), IMAGE_TOKENS_CEILING)
 })
 
+test('Claude sees patches of 28 pixels, up to 4,784, whatever detail is asked for; nothing is held below what an unknown model is', () => {
+  for (const model of ['claude-opus-4-7', 'claude-3-5-haiku-latest', 'anthropic/claude-opus-4.7', 'eu.anthropic.claude-opus-4-7-v1:0']) {
+    assert.equal(mediaTokensBound(image(1_932, 1_932), model), 69 * 69)
+    assert.equal(mediaTokensBound(image(1_932, 1_932, 'low'), model), 69 * 69)
+    assert.equal(mediaTokensBound(image(2_000, 2_000), model), 4_784)
+    for (const part of [image(500, 500), image(1_568, 1_568), image(3_000, 3_000), linked()])
+      assert.ok(mediaTokensBound(part, model) >= mediaTokensBound(part, 'never-seen'))
+  }
+})
+
+test('a model is known with its owner before its name, and by what it was tuned from', () => {
+  for (const model of [
+    'openai/gpt-4o-mini',
+    'ft:gpt-4o-mini-2024-07-18:acme/x::id',
+    'openai/ft:gpt-4o-mini:acme::id',
+    'models/gpt-4o-mini',
+  ])
+    assert.equal(mediaTokensBound(image(512, 512), model), 8_500, model)
+  assert.equal(mediaTokensBound(image(512, 512), 'ft:gpt-4.1:acme::id'), 255)
+  for (const model of ['models/gemini-2.5-flash', 'google/gemini-2.5-flash', 'publishers/google/models/gemini-2.5-flash'])
+    assert.ok(isUnbounded(linked(), model), model)
+  assert.ok(!isUnbounded(linked(), 'my-gemini-2'))
+})
+
 test('what is usual is never above the bound, and equal to it where the size is known', () => {
   for (const model of ['gpt-4o', 'gpt-4.1-nano', 'never-seen']) {
     assert.ok(mediaTokensUsual(linked(), model) <= mediaTokensBound(linked(), model))

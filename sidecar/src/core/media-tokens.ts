@@ -16,11 +16,12 @@ export const AUDIO_TOKENS_CEILING = 6_000
 /** The thinnest speech codecs need a kilobyte a second, which is ten tokens; Gemini counts 32 (https://ai.google.dev/gemini-api/docs/tokens). */
 const AUDIO_BYTES_PER_TOKEN = 100
 const GEMINI_AUDIO_BYTES_PER_TOKEN = 30
-const GEMINI = /^(models\/)?gemini-/
+const GEMINI = /^gemini-/
 /** PDF text is packed about as tightly as tokens are. */
 const FILE_BYTES_PER_TOKEN = 1
 
 const PATCH_PIXELS = 32
+const CLAUDE_PATCH_PIXELS = 28
 const TILE_PIXELS = 512
 /** Tile rule: the image is first fitted into this square, then its short side is brought to `SHORT_SIDE_PIXELS`. */
 const FIT_PIXELS = 2_048
@@ -30,8 +31,8 @@ const LOW_PATCHES = 256
 
 type Rule =
   | { readonly by: 'tiles'; readonly base: number; readonly tile: number }
-  /** `multiplier` in percent. */
-  | { readonly by: 'patches'; readonly patchesMax: number; readonly multiplier: number }
+  /** `multiplier` in percent; `side` in pixels, absent: 32. `whole`: seen as it is, whatever detail is asked for. */
+  | { readonly by: 'patches'; readonly patchesMax: number; readonly multiplier: number; readonly side?: number; readonly whole?: true }
 
 /** First match wins; so the narrower name comes first. */
 const RULES: readonly { readonly model: RegExp; readonly rule: Rule }[] = [
@@ -50,13 +51,22 @@ const UNKNOWN_RULES: readonly Rule[] = [
   { by: 'patches', patchesMax: 1_536, multiplier: 246 },
   { by: 'patches', patchesMax: IMAGE_TOKENS_CEILING, multiplier: 100 },
 ]
+/**
+ * From Opus 4.7 on images are seen in patches of 28 pixels, up to so many; older models see less, by a rule that is not given in patches.
+ * Clouds put words before the name. https://platform.claude.com/docs/en/build-with-claude/vision
+ */
+const CLAUDE = /claude/
+const CLAUDE_RULES: readonly Rule[] = [
+  ...UNKNOWN_RULES,
+  { by: 'patches', patchesMax: 4_784, multiplier: 100, side: CLAUDE_PATCH_PIXELS, whole: true },
+]
 
 /**
  * Whether nothing but the context of its model bounds what a part costs: an empty page of a PDF is a few bytes and thousands of tokens, and
  * Gemini follows links to films and recordings of hours, whatever kind the request says that they are.
  */
 export function isUnbounded(part: ImagePart, model: string): boolean {
-  return part.kind === 'file' || (part.embeddedBytes === undefined && GEMINI.test(model))
+  return part.kind === 'file' || (part.embeddedBytes === undefined && isGemini(model))
 }
 
 /** The most that one part can cost, in tokens; `Infinity` where nothing bounds it. */
@@ -66,7 +76,7 @@ export function mediaTokensBound(part: ImagePart, model: string): number {
 }
 
 function audioTokens({ embeddedBytes }: ImagePart, model: string): number {
-  const bytesPerToken = GEMINI.test(model) ? GEMINI_AUDIO_BYTES_PER_TOKEN : AUDIO_BYTES_PER_TOKEN
+  const bytesPerToken = isGemini(model) ? GEMINI_AUDIO_BYTES_PER_TOKEN : AUDIO_BYTES_PER_TOKEN
   if (embeddedBytes === undefined) return Math.ceil((AUDIO_TOKENS_CEILING * AUDIO_BYTES_PER_TOKEN) / bytesPerToken)
   return Math.ceil(embeddedBytes / bytesPerToken) + 10
 }
@@ -82,21 +92,36 @@ export function mediaTokensUsual(part: ImagePart, model: string): number {
 }
 
 function imageTokens(part: ImagePart, model: string, ofUnknownSize: number): number {
-  const known = RULES.find((entry) => entry.model.test(model))
-  const rules = known === undefined ? UNKNOWN_RULES : [known.rule]
   let most = 0
-  for (const rule of rules) most = Math.max(most, tokensByRule(rule, part, ofUnknownSize))
+  for (const rule of rulesOf(bareName(model))) most = Math.max(most, tokensByRule(rule, part, ofUnknownSize))
   return most
 }
+
+function rulesOf(name: string): readonly Rule[] {
+  const known = RULES.find((entry) => entry.model.test(name))
+  if (known !== undefined) return [known.rule]
+  return CLAUDE.test(name) ? CLAUDE_RULES : UNKNOWN_RULES
+}
+
+function isGemini(model: string): boolean {
+  return GEMINI.test(bareName(model))
+}
+
+/** A model as its maker names it: without `models/` or whose it is (`openai/`), and a tuned one (`ft:name:owner`) by what it was tuned from. */
+function bareName(model: string): string {
+  const name = TUNED.exec(model)?.[1] ?? model
+  return name.slice(name.lastIndexOf('/') + 1)
+}
+const TUNED = /(?:^|\/)ft:([^:]+)/
 
 function tokensByRule(rule: Rule, part: ImagePart, ofUnknownSize: number): number {
   if (rule.by === 'tiles') {
     if (part.detail === 'low') return rule.base
     return rule.base + rule.tile * (part.size === null ? MOST_TILES : tiles(part.size.width, part.size.height))
   }
-  if (part.detail === 'low') return Math.ceil((LOW_PATCHES * rule.multiplier) / 100)
-  const patches =
-    part.size === null ? ofUnknownSize : Math.ceil(part.size.width / PATCH_PIXELS) * Math.ceil(part.size.height / PATCH_PIXELS)
+  if (part.detail === 'low' && rule.whole !== true) return Math.ceil((LOW_PATCHES * rule.multiplier) / 100)
+  const { side = PATCH_PIXELS } = rule
+  const patches = part.size === null ? ofUnknownSize : Math.ceil(part.size.width / side) * Math.ceil(part.size.height / side)
   return Math.ceil((Math.min(patches, rule.patchesMax) * rule.multiplier) / 100)
 }
 

@@ -35,6 +35,49 @@ test('short words are taken out only with the frame, or alone', () => {
   assert.equal(strip('text', ['', '  ']), 'text')
 })
 
+test('many notices are taken out as they would be one after the other', () => {
+  const long = 'a notice of ours that is long'
+  const oneByOne = (text: string, pattern: RegExp): string => {
+    let rest = ''
+    let from = 0
+    for (const match of text.matchAll(pattern)) {
+      const before = rest + text.slice(from, match.index)
+      rest = before.endsWith('\n\n') ? before.slice(0, -2) : before.trimEnd()
+      from = match.index + match[0].length
+    }
+    if (from === 0) return text
+    const after = text.slice(from)
+    if (after.trim() === '') return rest
+    return rest === '' ? after.trimStart() : rest + after
+  }
+  const pieces = fc.constantFrom(long, inlineNotice(long), '\n', '\n\n', ' ', '\u2003', '---', 'x', 'Nine.')
+  fc.assert(
+    fc.property(fc.array(pieces, { maxLength: 12 }), (list) => {
+      const text = list.join('')
+      const [pattern] = noticeFinder([long])
+      assert.ok(pattern !== undefined)
+      assert.equal(strip(text, [long]), oneByOne(text, pattern))
+    }),
+    { numRuns: 2_000 },
+  )
+})
+
+test('a message that is full of notices holds up nothing', () => {
+  const text = 'Note: it has become long.'
+  const worked = ['', '\n', '\n\n'].map((between) => {
+    const full = `${'y'.repeat(1_000_000)}${`${text}${between}`.repeat(270_000)}`
+    let best = Infinity
+    for (let attempt = 0; attempt < 4; attempt += 1) {
+      const before = process.threadCpuUsage()
+      strip(full, [text])
+      const { user, system } = process.threadCpuUsage(before)
+      best = Math.min(best, (user + system) / 1_000)
+    }
+    return best
+  })
+  assert.ok(Math.max(...worked) <= 50, `${worked.map((ms) => ms.toFixed(0)).join(', ')} ms`)
+})
+
 test('parts of a content lose their notices, and only those parts', () => {
   const json = {
     role: 'assistant',

@@ -6,7 +6,8 @@ import type { Message } from './request.ts'
 
 /** Between the answer and a notice: a rule in Markdown, and readable as plain text. */
 const FRAME = '---'
-const SEPARATOR = '\n\n'
+const LINE_BREAK = '\n'
+const SEPARATOR = LINE_BREAK + LINE_BREAK
 /** A notice shorter than this could be the model's own words: it is taken out only with its frame, or when it stands alone. */
 const TELLING_LENGTH_MIN = 24
 
@@ -63,21 +64,42 @@ export function beforeFrame(text: string): string {
 }
 
 function withoutMatches(text: string, pattern: RegExp): string {
-  let rest = ''
+  const pieces: string[] = []
   let from = 0
   for (const match of text.matchAll(pattern)) {
-    rest = withoutSeparator(rest + text.slice(from, match.index))
+    if (match.index > from) pieces.push(text.slice(from, match.index))
+    dropSeparator(pieces)
     from = match.index + match[0].length
   }
   if (from === 0) return text
   const after = text.slice(from)
-  if (after.trim() === '') return rest
-  return rest === '' ? after.trimStart() : rest + after
+  if (after.trim() === '') return pieces.join('')
+  pieces.push(pieces.length === 0 ? after.trimStart() : after)
+  return pieces.join('')
 }
 
-/** Takes off what stands before a notice: our separator exactly, or whatever whitespace the app made of it. */
-function withoutSeparator(text: string): string {
-  return text.endsWith(SEPARATOR) ? text.slice(0, -SEPARATOR.length) : text.trimEnd()
+/**
+ * Takes off the end of a text what stands before a notice: our separator exactly, or whatever whitespace the app made of it. The text
+ * comes in pieces, none of them empty: put together anew for each notice, a long one would be copied as often as it holds one.
+ */
+function dropSeparator(pieces: string[]): void {
+  const last = pieces.at(-1) ?? ''
+  if (last.endsWith(SEPARATOR)) return replaceLast(pieces, last.slice(0, -SEPARATOR.length))
+  const before = last === LINE_BREAK ? (pieces.at(-2) ?? '') : ''
+  if (before.endsWith(LINE_BREAK)) {
+    pieces.pop()
+    return replaceLast(pieces, before.slice(0, -LINE_BREAK.length))
+  }
+  for (let piece = pieces.at(-1); piece !== undefined; piece = pieces.at(-1)) {
+    const kept = piece.trimEnd()
+    if (kept !== piece) replaceLast(pieces, kept)
+    if (kept !== '') return
+  }
+}
+
+function replaceLast(pieces: string[], piece: string): void {
+  pieces.pop()
+  if (piece !== '') pieces.push(piece)
 }
 
 /** Whether whitespace stands there; before the start and after the end count as such. */

@@ -111,6 +111,31 @@ describe('a notice', () => {
   })
 })
 
+test('the input is a sum where the provider ran tools, but not where its passes are listed', () => {
+  const isSum = (content: readonly JsonObject[], usage: JsonObject = {}): boolean | undefined => {
+    const whole = answer(content, { usage: { ...USAGE, ...usage } })
+    const stream = new AnthropicStream({ notice: null, collect: true })
+    const events = [
+      { type: 'message_start', message: { type: 'message', content: [], usage: USAGE } },
+      ...content.map((block, index) => ({ type: 'content_block_start', index, content_block: block })),
+      { type: 'message_delta', delta: { stop_reason: 'end_turn' }, usage },
+    ]
+    for (const event of events) stream.push(Buffer.from(`data: ${JSON.stringify(event)}\n\n`))
+    const { facts } = readAnthropicAnswer(whole)
+    assert.equal(stream.facts.isSum, facts.isSum)
+    return facts.isSum
+  }
+  const run = { type: 'server_tool_use', id: 'srvtoolu_1', name: 'web_fetch', input: {} }
+  const searches = { server_tool_use: { web_search_requests: 2, web_fetch_requests: 0 } }
+  const passes = { iterations: [{ type: 'message', input_tokens: 5, output_tokens: 5 }] }
+  assert.equal(isSum([text('a'), CALL]), false)
+  assert.equal(isSum([text('a')], { server_tool_use: { web_search_requests: 0 } }), false)
+  assert.equal(isSum([run, text('a')]), true)
+  assert.equal(isSum([run, text('a')], { iterations: [] }), true)
+  assert.equal(isSum([text('a')], searches), true)
+  assert.equal(isSum([run, text('a')], { ...searches, ...passes }), false)
+})
+
 test('an answer of ours is the same whole and streamed, ended by itself, and used nothing', () => {
   const own = { model: 'claude-sonnet-4-5', text: 'The end.', id: 'msg_farebox_1' }
   const plain = readAnthropicAnswer(syntheticAnthropic({ ...own, stream: false }).body)

@@ -3,7 +3,7 @@ import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted } from './answer-reading.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
-import { readAnthropicUsage, readServed } from './anthropic-usage.ts'
+import { isSummed, readAnthropicUsage, readServed } from './anthropic-usage.ts'
 import { elementRanges } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import type { ReadAnswer } from './wire.ts'
@@ -21,6 +21,10 @@ export function readAnthropicAnswer(body: Buffer): ReadAnswer {
       serviceTier: readServed(answer['usage']),
       responseId: null,
       ...usageFacts(reading),
+      isSum: isSummed(
+        answer['usage'],
+        blocks.map(({ type }) => type),
+      ),
       finishReason: textOrNull(answer['stop_reason']),
       toolNames: blocks.flatMap(calledName),
       outputBytes: blocks.reduce((sum, block) => sum + writtenIn(block), 0),

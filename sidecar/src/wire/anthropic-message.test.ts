@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { originalDigest } from '../core/digest.ts'
+import { messageTokensBound, messageTokensHeuristic } from '../core/message-tokens.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import type { AnthropicMessage } from './anthropic-message.ts'
 import { cacheMarkOf, ownAnthropicMessage, readAnthropicMessage, withoutThinking } from './anthropic-message.ts'
@@ -128,6 +129,36 @@ test('media are counted by what they are, not by their bytes, inside results too
     ],
   )
   assert.equal(message.mediaBytes, 44 + 8 + 44)
+})
+
+test('a document of blocks has the texts and the images of its blocks', () => {
+  const photo = { ...PNG, source: { ...PNG.source, data: PNG.source.data.padEnd(40_000, 'A') } }
+  const document = (content: Json): JsonObject => ({ type: 'document', source: { type: 'content', content } })
+  const message = read({ role: 'user', content: [document([text('a', LONG_MARK), photo]), result([document([photo]), document('b')])] })
+  assert.deepEqual(
+    message.texts.map((part) => [part.text, part.name, part.answers]),
+    [
+      ['a', 'document', null],
+      ['b', 'document', 'toolu_1'],
+    ],
+  )
+  assert.deepEqual(
+    message.images.map(({ size }) => size),
+    [
+      { width: 2, height: 3 },
+      { width: 2, height: 3 },
+    ],
+  )
+  assert.equal(message.mediaBytes, 80_000)
+  assert.ok(messageTokensBound(message, 'claude-sonnet-4-5') < 2_000)
+  assert.ok(messageTokensHeuristic(message, 'claude-sonnet-4-5') < 1_000)
+  assert.equal(message.cacheMark, 'long')
+  assert.equal(message.others.length, 2)
+  const other = read({ role: 'user', content: [document([text('a'), PNG]), result([document([photo]), document('b')])] })
+  assert.notDeepEqual(message.others, other.others)
+  const without = message.withTexts([null, 'c'])
+  assert.deepEqual(without?.json['content'], [document([photo]), result([document([photo]), document('c')])])
+  assert.equal(read({ role: 'user', content: [document([text('a')])] }).withTexts([null]), null)
 })
 
 test('what the edit log kept is read again, but only for a message of its role', () => {

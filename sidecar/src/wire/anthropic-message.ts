@@ -45,7 +45,7 @@ export function cacheMarkOf(value: Json | undefined): CacheMark {
   if (!isObject(value)) return 'none'
   const control = value[CACHE_MARK]
   const own: CacheMark = isObject(control) ? (control['ttl'] === undefined || control['ttl'] === '5m' ? 'short' : 'long') : 'none'
-  return isList(value['content']) ? longer(own, cacheMarkOf(value['content'])) : own
+  return longer(own, longer(cacheMarkOf(blocksOf(value['content'])), cacheMarkOf(contentOf(value))))
 }
 
 export function longer(one: CacheMark, other: CacheMark): CacheMark {
@@ -111,7 +111,7 @@ export class AnthropicMessage implements Message {
 
   get texts(): readonly TextPart[] {
     const texts: TextPart[] = []
-    mapTexts(this.json['content'], null, (part) => {
+    mapTexts(this.json['content'], NOWHERE, (part) => {
       texts.push(part)
       return part.text
     })
@@ -120,7 +120,7 @@ export class AnthropicMessage implements Message {
 
   withTexts(texts: readonly (string | null)[]): Message | null {
     let next = 0
-    const content = mapTexts(this.json['content'], null, () => texts[next++] ?? null)
+    const content = mapTexts(this.json['content'], NOWHERE, () => texts[next++] ?? null)
     return content === this.json['content'] ? this : this.#with(content)
   }
 
@@ -162,31 +162,34 @@ function blocksOf(content: Json | undefined): readonly JsonObject[] {
 }
 
 type Visit = (part: TextPart) => string | null
+/** What a text stands in: a document, the result of a call. */
+type Place = Pick<TextPart, 'name' | 'answers'>
+const NOWHERE: Place = { name: null, answers: null }
 
 /**
  * `content` with each of its texts as `visit` has it: blocks of text, results of tools, text documents, and what a search found, which
  * the app marks as retrieved by giving it in blocks of that kind. The same value when nothing changes. What is left without a word goes.
  */
-function mapTexts(content: Json | undefined, answers: string | null, visit: Visit): Json | undefined {
-  if (typeof content === 'string') return visit({ text: content, kind: 'text', name: null, answers }) ?? undefined
+function mapTexts(content: Json | undefined, place: Place, visit: Visit): Json | undefined {
+  if (typeof content === 'string') return visit({ text: content, kind: 'text', ...place }) ?? undefined
   if (!isList(content)) return content
   let changed = false
   const mapped = content.flatMap((block) => {
-    const rest = isObject(block) ? mapBlock(block, answers, visit) : block
+    const rest = isObject(block) ? mapBlock(block, place, visit) : block
     changed ||= rest !== block
     return rest === null ? [] : [rest]
   })
   return changed ? mapped : content
 }
 
-function mapBlock(block: JsonObject, answers: string | null, visit: Visit): Json {
-  const said = (text: string, name: string | null = null): string | null => visit({ text, kind: 'text', name, answers })
+function mapBlock(block: JsonObject, place: Place, visit: Visit): Json {
+  const said = (text: string, name = place.name): string | null => visit({ text, kind: 'text', name, answers: place.answers })
   if (isText(block)) return block.text === '' ? block : replaced(block, block.text, said(block.text))
   if (isResult(block)) {
-    const content = mapTexts(block['content'], block.tool_use_id, visit)
+    const content = mapTexts(block['content'], { name: null, answers: block.tool_use_id }, visit)
     if (content === block['content']) return block
     const { content: _, ...rest } = block
-    return content === undefined || content === '' || (isList(content) && content.length === 0) ? rest : { ...rest, content }
+    return isNothing(content) ? rest : { ...rest, content }
   }
   if (block['type'] === 'search_result') {
     const found = searchText(block)
@@ -196,9 +199,13 @@ function mapBlock(block: JsonObject, answers: string | null, visit: Visit): Json
   const source = block['type'] === 'document' ? block['source'] : null
   const field = isObject(source) ? DOCUMENT_TEXTS.get(source['type']) : undefined
   const words = isObject(source) && field !== undefined ? source[field] : null
-  if (!isObject(source) || field === undefined || typeof words !== 'string' || words === '') return block
-  const text = said(words, DOCUMENT_NAME)
-  return text === words ? block : text === null || text === '' ? null : { ...block, source: { ...source, [field]: text } }
+  if (!isObject(source) || field === undefined || isNothing(words)) return block
+  const rest = mapTexts(words, { ...place, name: DOCUMENT_NAME }, visit)
+  return rest === words ? block : isNothing(rest) ? null : { ...block, source: { ...source, [field]: rest } }
+}
+
+function isNothing(content: Json | undefined): boolean {
+  return content === undefined || content === '' || (isList(content) && content.length === 0)
 }
 
 /** Where a document of text has it, by the type of its source. */
@@ -206,6 +213,11 @@ const DOCUMENT_TEXTS: ReadonlyMap<Json | undefined, string> = new Map([
   ['text', 'data'],
   ['content', 'content'],
 ])
+
+/** The blocks of a document whose content is given as such. */
+function contentOf({ type, source }: JsonObject): readonly JsonObject[] {
+  return type === 'document' && isObject(source) && source['type'] === 'content' ? blocksOf(source['content']) : NONE
+}
 
 function replaced(block: JsonObject, before: string, text: string | null): Json {
   if (text === before) return block
@@ -250,7 +262,9 @@ function otherBlocks(block: JsonObject): readonly string[] {
     case 'tool_result':
       return blocksOf(block['content']).flatMap(otherBlocks)
     case 'document':
-      return isObject(block['source']) && DOCUMENT_TEXTS.has(block['source']['type']) ? NONE : [canonicalJson(block)]
+      return isObject(block['source']) && DOCUMENT_TEXTS.has(block['source']['type'])
+        ? contentOf(block).flatMap(otherBlocks)
+        : [canonicalJson(block)]
     default:
       return [canonicalJson(block)]
   }
@@ -274,7 +288,10 @@ function unmarkedBlock(block: Json): Json {
 }
 
 function mediaOf(blocks: readonly JsonObject[]): readonly MediaPart[] {
-  return blocks.flatMap((block) => (block['type'] === 'tool_result' ? mediaOf(blocksOf(block['content'])) : (mediaIn(block) ?? NONE)))
+  return blocks.flatMap((block) => {
+    const inside = block['type'] === 'tool_result' ? blocksOf(block['content']) : contentOf(block)
+    return inside.length > 0 ? mediaOf(inside) : (mediaIn(block) ?? NONE)
+  })
 }
 
 function mediaIn({ type, source }: JsonObject): MediaPart | null {

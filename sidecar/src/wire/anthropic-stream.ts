@@ -8,7 +8,7 @@ import type { Json, JsonObject, Message } from '../core/request.ts'
 import { errorCode, MESSAGE_BYTES_MAX, usageFacts } from './answer-reading.ts'
 import { eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
-import { mergeAnthropicUsage, readAnthropicUsage, readServed } from './anthropic-usage.ts'
+import { isSummed, mergeAnthropicUsage, readAnthropicUsage, readServed } from './anthropic-usage.ts'
 import { EventFrames } from './event-frames.ts'
 import { objectAt, textOrNull } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
@@ -39,6 +39,7 @@ export class AnthropicStream implements AnswerStream {
   readonly #gauge = new OutputGauge()
   /** By index; the texts only where they are collected. */
   readonly #blocks = new Map<number, Block>()
+  readonly #blockTypes = new Set<Json | undefined>()
   readonly #toolNames: string[] = []
   #keptBytes = 0
   /** The end of a text, and its index: what is said next decides whether the notice goes before it. */
@@ -78,6 +79,7 @@ export class AnthropicStream implements AnswerStream {
       serviceTier: readServed(this.#rawUsage ?? undefined),
       responseId: null,
       ...usageFacts(this.#reading, this.#usageIsFinal),
+      isSum: isSummed(this.#rawUsage ?? undefined, this.#blockTypes),
       finishReason: this.#finishReason,
       toolNames: this.#toolNames,
       outputBytes: this.#gauge.bytes,
@@ -172,6 +174,7 @@ export class AnthropicStream implements AnswerStream {
 
   #startBlock(index: Json | undefined, start: Json | undefined): void {
     if (typeof index !== 'number' || !isObject(start) || this.#blocks.size >= BLOCKS_MAX) return
+    this.#blockTypes.add(start['type'])
     const block: Block = { start, type: start['type'], texts: [], inputs: [], hasWords: isSpoken(start) }
     this.#blocks.set(index, block)
     const { name, data, text, thinking } = start

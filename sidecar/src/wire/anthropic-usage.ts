@@ -34,6 +34,18 @@ export function readAnthropicUsage(raw: Json | undefined): UsageReading {
   }
 }
 
+/**
+ * Whether the input of an answer with these blocks sums up several readings of the context, between which the provider ran tools. Where
+ * `iterations` are listed it does not: each pass is counted for itself.
+ */
+export function isSummed(raw: Json | undefined, blockTypes: Iterable<Json | undefined>): boolean {
+  const usage = isObject(raw) ? raw : {}
+  if (objectsIn(usage['iterations']).length > 0) return false
+  if (Object.values(details(usage, 'server_tool_use')).some((count) => typeof count === 'number' && count > 0)) return true
+  for (const type of blockTypes) if (type === 'server_tool_use' || type === 'mcp_tool_use') return true
+  return false
+}
+
 /** How a call was served, of what changes its price: the tier, `speed: fast`, `inference_geo: us`. Null: nothing was said. */
 export function readServed(raw: Json | undefined): string | null {
   if (raw === undefined || !isObject(raw)) return null

@@ -35,24 +35,75 @@ function box(tag: string, ...content: Buffer[]): Buffer {
   head.write(tag, 4, 'latin1')
   return Buffer.concat([head, body])
 }
-function mvhd(version: 0 | 1, scale: number, duration: number): Buffer {
-  const body = Buffer.alloc(108)
-  body[0] = version
-  if (version === 0) {
-    body.writeUInt32BE(scale, 12)
-    body.writeUInt32BE(duration, 16)
-  } else {
-    body.writeUInt32BE(scale, 20)
-    body.writeBigUInt64BE(BigInt(duration), 24)
-  }
-  return box('mvhd', body)
+function words(...numbers: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(numbers.length * 4)
+  numbers.forEach((number, at) => bytes.writeUInt32BE(number, at * 4))
+  return bytes
 }
-function oggPage(content: Buffer, samples: bigint): Buffer {
-  const head = Buffer.alloc(28)
-  head.write('OggS', 0, 'latin1')
-  head.writeBigInt64LE(samples, 6)
-  return Buffer.concat([head, content])
+/** A track of `count` packets, each of which is said to last `ticks`. */
+function track(kind: string, count: number, { ticks = 1_024, scale = 48_000, version = 0, sizes = count, edits = 0 } = {}): Buffer {
+  const times = version === 0 ? words(0, 0, 0, scale, 1) : words(1 << 24, 0, 0, 0, 0, scale, 0, 1)
+  const samples = box('stbl', box('stts', words(0, 1, count, ticks)), box('stsz', words(0, 0, sizes)))
+  const media = box('mdia', box('mdhd', times), box('hdlr', words(0, 0), Buffer.from(kind)), box('minf', samples))
+  return box('trak', ...(edits === 0 ? [] : [box('edts', box('elst', words(0, edits)))]), media)
 }
+const LIE = box('mvhd', words(0, 0, 0, 600, 1))
+const mp4 = (...inMoov: readonly Buffer[]): Buffer =>
+  Buffer.concat([box('ftyp', Buffer.alloc(8)), box('free'), box('moov', LIE, ...inMoov)])
+const PACKETS = 469 // a little more than ten seconds
+
+interface Page {
+  readonly packets: readonly Buffer[]
+  readonly samples?: bigint
+  readonly goesOn?: true
+}
+/** The last packet of a page is unfinished when it is a multiple of 255 long. */
+function ogg(...pages: readonly Page[]): Buffer {
+  return Buffer.concat(
+    pages.map(({ packets, samples = 0n, goesOn }) => {
+      const table = packets.flatMap(({ length }) => {
+        const full = Array.from({ length: Math.floor(length / 255) }, () => 255)
+        return length % 255 === 0 ? full : [...full, length % 255]
+      })
+      const head = Buffer.alloc(27)
+      head.write('OggS', 0, 'latin1')
+      head[5] = goesOn === true ? 1 : 0
+      head.writeBigInt64LE(samples, 6)
+      head[26] = table.length
+      return Buffer.concat([head, Buffer.from(table), ...packets])
+    }),
+  )
+}
+const OPUS: Page = { packets: [Buffer.from('OpusHead'), Buffer.from('OpusTags')] }
+/** Of 20 ms, as most are; `kind` and `count` as in the first bytes of a packet. */
+const opusPacket = (kind = 1, count = 0, bytes = 60): Buffer => Buffer.concat([Buffer.from([kind << 3, count]), Buffer.alloc(bytes - 2)])
+const packetsOf = (packet: Buffer, count: number): Page => ({ packets: Array.from({ length: count }, () => packet) })
+function vorbisHead(): Buffer {
+  const head = Buffer.alloc(30)
+  head.write('\u0001vorbis', 0, 'latin1')
+  head.writeUInt32LE(16_000, 12)
+  head[28] = (11 << 4) | 8 // blocks of 2048 samples, and of 256
+  return head
+}
+
+function crc8(bytes: readonly number[]): number {
+  return bytes.reduce((before, byte) => {
+    let crc = before ^ byte
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc & 0x80) === 0 ? crc << 1 : ((crc << 1) ^ 7) & 0xff
+    return crc
+  }, 0)
+}
+/** `header`: from the code of the block on, without the check sum. */
+function flac(samples: bigint, header: readonly number[], frames: number): Buffer {
+  const head = Buffer.alloc(42)
+  head.write('fLaC', 0, 'latin1')
+  head.writeBigUInt64BE((48_000n << 44n) | samples, 18)
+  const frame = [0xff, 0xf8, ...header]
+  const one = Buffer.concat([Buffer.from([...frame, crc8(frame)]), Buffer.alloc(500)])
+  return Buffer.concat([head, ...Array.from({ length: frames }, () => one)])
+}
+/** 4,096 samples, of the rate that STREAMINFO says. */
+const USUAL_FRAME = [0xc0, 0x18, 5]
 
 test('the length of a file that says it is read, begun seconds whole', () => {
   assert.deepEqual(audioSeconds(wav(3)), { seconds: 3, isRead: true })
@@ -66,21 +117,31 @@ test('the length of a file that says it is read, begun seconds whole', () => {
     ...Array.from({ length: 400 }, (_, at) => mp3Frame(at % 2 === 0 ? 32 : 320)),
   ])
   assert.deepEqual(audioSeconds(mixed), { seconds: Math.ceil((400 * 1_152) / 44_100), isRead: true }, 'frames of different rates')
-  const flac = Buffer.alloc(100_000)
-  flac.write('fLaC', 0, 'latin1')
-  flac.writeBigUInt64BE((48_000n << 44n) | 96_001n, 18)
-  assert.deepEqual(audioSeconds(flac), { seconds: 3, isRead: true })
-  const opus = Buffer.concat([oggPage(Buffer.from('OpusHead'), 0n), Buffer.alloc(5_000), oggPage(Buffer.alloc(10), 48_000n * 7n)])
+  assert.deepEqual(audioSeconds(flac(96_001n, USUAL_FRAME, 23)), { seconds: 3, isRead: true })
+  assert.deepEqual(audioSeconds(flac(0n, USUAL_FRAME, 24)), { seconds: 3, isRead: true }, 'written as it came')
+  const opus = ogg(OPUS, packetsOf(opusPacket(), 200), { ...packetsOf(opusPacket(), 149), samples: 48_000n * 7n })
   assert.deepEqual(audioSeconds(opus), { seconds: 7, isRead: true })
-  const vorbis = Buffer.alloc(30)
-  vorbis.write('\u0001vorbis', 0, 'latin1')
-  vorbis.writeUInt32LE(16_000, 12)
-  assert.deepEqual(audioSeconds(Buffer.concat([oggPage(vorbis, 0n), oggPage(Buffer.alloc(4), 32_000n)])), { seconds: 2, isRead: true })
-  for (const version of [0, 1] as const)
-    assert.deepEqual(audioSeconds(Buffer.concat([box('ftyp', Buffer.alloc(8)), box('free'), box('moov', mvhd(version, 600, 3_000))])), {
-      seconds: 5,
-      isRead: true,
-    })
+  const vorbis = ogg({ packets: [vorbisHead()] }, { ...packetsOf(Buffer.alloc(40), 31), samples: 32_000n })
+  assert.deepEqual(audioSeconds(vorbis), { seconds: 2, isRead: true })
+  for (const version of [0, 1])
+    assert.deepEqual(audioSeconds(mp4(track('vide', 9_000), track('soun', PACKETS, { version, edits: 2 }))), { seconds: 11, isRead: true })
+})
+
+test('a header that lies is not believed: all that is to be played counts', () => {
+  const seconds = (bytes: Buffer): number => audioSeconds(bytes).seconds
+  assert.equal(seconds(flac(1n, USUAL_FRAME, 240)), 21)
+  assert.equal(seconds(flac(1n, [0x74, 0x18, 5, 0xff, 0xff], 24)), 197, 'frames of 65,536 samples and 8 kHz')
+  assert.equal(seconds(flac(1n, [0x6c, 0x18, 0xc3, 0x80, 99, 8], 800)), 10, 'of 100 samples at 8 kHz, by bytes at the end')
+  assert.equal(seconds(ogg(OPUS, packetsOf(opusPacket(), 250), packetsOf(opusPacket(), 250))), 10)
+  assert.equal(seconds(ogg(OPUS, packetsOf(opusPacket(3), 250))), 15, 'frames of 60 ms')
+  assert.equal(seconds(ogg(OPUS, packetsOf(Buffer.from([(31 << 3) | 3, 6, 0]), 250))), 30, 'six frames of 20 ms in a packet')
+  assert.equal(seconds(ogg(OPUS, packetsOf(Buffer.from([(31 << 3) | 3, 63, 0]), 250))), 30, 'which is the most')
+  const [begun, rest] = [opusPacket(1, 0, 255), { packets: [Buffer.alloc(9)], goesOn: true as const }]
+  assert.equal(seconds(ogg(OPUS, ...Array.from({ length: 100 }, () => [{ packets: [begun] }, rest]).flat())), 2, 'a packet in two pages')
+  assert.equal(seconds(ogg({ packets: [vorbisHead()] }, packetsOf(Buffer.alloc(40), 125))), 8)
+  assert.equal(seconds(mp4(track('soun', PACKETS), track('soun', 2 * PACKETS))), 21, 'the longest track')
+  assert.equal(seconds(mp4(track('soun', PACKETS, { ticks: 1 }))), 6, 'no packet is shorter than 10 ms')
+  assert.equal(seconds(mp4(track('soun', 1, { sizes: PACKETS }))), 6)
 })
 
 test('what stands behind the end that a header tells is heard, too', () => {
@@ -102,15 +163,27 @@ test('what says nothing, or nonsense, lasts as long as so many bytes can', () =>
     }),
   )
   bySize(Buffer.concat([wav(1).subarray(0, 36), wav(1).subarray(12)])) // two formats
-  bySize(Buffer.concat([box('ftyp', Buffer.alloc(8)), box('moov', mvhd(0, 600, 0))]))
-  const opus = Buffer.concat([oggPage(Buffer.from('OpusHead'), 0n), Buffer.alloc(50_000), oggPage(Buffer.alloc(10), 48_000n)])
+  bySize(mp4(track('soun', PACKETS, { ticks: 0 })))
+  bySize(mp4(track('vide', PACKETS)))
+  bySize(mp4(track('soun', PACKETS), box('mvex'))) // in fragments
+  bySize(Buffer.concat([mp4(track('soun', PACKETS)), box('moof')]))
+  bySize(mp4(track('soun', PACKETS, { edits: 3 }))) // parts of it are played again
+  bySize(Buffer.concat([mp4(track('soun', PACKETS)), mp4(track('soun', 1))]))
+  bySize(flac(96_000n, [0xc0, 0x18, 5], 0))
+  bySize(flac(96_000n, [0xcf, 0x18, 5], 9)) // no frames
+  const opus = ogg(OPUS, { ...packetsOf(opusPacket(), 50), samples: 48_000n })
   bySize(Buffer.concat([opus, opus])) // one after the other, each of which counts anew
+  const other = ogg(packetsOf(opusPacket(), 1))
+  other[14] = 9
+  bySize(Buffer.concat([opus, other])) // which of two streams is heard, nobody knows
+  bySize(Buffer.concat([ogg({ packets: [Buffer.from('Speex   OpusHead')] }), opus]))
+  bySize(Buffer.concat([opus, Buffer.alloc(9), ogg(packetsOf(opusPacket(), 1))]))
   bySize(Buffer.concat([mp3Frame(128), Buffer.alloc(20_000)]))
 })
 
 test('a header is not believed below what so many bytes can hold', () => {
   const bytes = Buffer.alloc(8_000_000)
-  bytes.set(Buffer.concat([box('ftyp', Buffer.alloc(8)), box('moov', mvhd(0, 600, 600))]))
+  bytes.set(mp4(track('soun', 1)))
   assert.deepEqual(audioSeconds(bytes), { seconds: 100, isRead: true })
 })
 

@@ -49,6 +49,19 @@ test('a whole answer, its stream, and the stream as a list say the same', () => 
   assert.equal(stream.observedOutputTokens(), 8)
 })
 
+test('what tools found that Google ran makes the input a sum', () => {
+  for (const [found, isSum] of [
+    [undefined, false],
+    [0, false],
+    [7, true],
+  ] as const) {
+    const list = chunks.map((chunk) => ({ ...chunk, usageMetadata: { ...usageMetadata, toolUsePromptTokenCount: found } }))
+    const stream = new GeminiStream({ notice: null, collect: true })
+    passedOn(stream, events(list))
+    assert.deepEqual([whole(list).facts.isSum, stream.facts.isSum], [isSum, isSum])
+  }
+})
+
 test('usage is final with the end of every candidate, not before', () => {
   const stream = new GeminiStream({ notice: null, collect: false })
   passedOn(stream, events(chunks.slice(0, 2)))

@@ -4,7 +4,7 @@ import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, withInserted } from './answer-reading.ts'
 import { memberOf, objectOf, objectsOf, parseObjects, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
-import { readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
+import { isSummed, readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
 import { DEPTH_MAX, elementRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
 import type { ReadAnswer, SyntheticAnswer } from './wire.ts'
@@ -34,6 +34,7 @@ export function readGeminiAnswer(body: Buffer): ReadAnswer {
       serviceTier: readGeminiTier(answer),
       responseId: null,
       ...usageFacts(reading),
+      isSum: isSummed(answer),
       finishReason: textOf(firstCandidate(candidates) ?? {}, 'finishReason'),
       toolNames,
       outputBytes,

@@ -10,7 +10,7 @@ import { EventFrames } from './event-frames.ts'
 import { endOfLastText, errorOf, isFirst, isProsePart, PROSE_ENDS } from './gemini-answer.ts'
 import { memberOf, objectOf, objectsOf, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
-import { readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
+import { isSummed, readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
 import { objectAt } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
 import { dataOf, withData } from './sse-events.ts'
@@ -44,6 +44,7 @@ export class GeminiStream implements AnswerStream {
   #finishReason: string | null = null
   #error: string | null = null
   #isBlocked = false
+  #isSum = false
   noticeAdded = false
 
   constructor(options: Pick<StreamOptions, 'notice' | 'collect'>) {
@@ -69,6 +70,7 @@ export class GeminiStream implements AnswerStream {
       serviceTier: this.#serviceTier,
       responseId: null,
       ...usageFacts(this.#reading, this.#isFinal()),
+      isSum: this.#isSum,
       finishReason: this.#finishReason,
       toolNames: this.#toolNames,
       outputBytes: this.#gauge.bytes,
@@ -123,6 +125,7 @@ export class GeminiStream implements AnswerStream {
       const candidates = [...this.#candidates.values()].flatMap(({ grounding }) =>
         grounding === null ? [] : [{ groundingMetadata: grounding }],
       )
+      this.#isSum = isSummed(answer)
       this.#reading = readGeminiUsage({ ...answer, candidates, modelVersion: this.#model ?? '' })
     }
   }

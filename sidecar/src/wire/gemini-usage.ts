@@ -59,6 +59,12 @@ export function readGeminiUsage(response: JsonObject): UsageReading {
   }
 }
 
+/** Whether the input sums up several readings: what tools found that Google ran was read on top of the prompt. */
+export function isSummed(response: JsonObject): boolean {
+  const toolUse = details(response, 'usageMetadata')['toolUsePromptTokenCount']
+  return typeof toolUse === 'number' && toolUse > 0
+}
+
 /** The tier that served: Gemini's API names it, Vertex names the traffic. Null: nothing was said. */
 export function readGeminiTier(response: JsonObject): string | null {
   const raw = details(response, 'usageMetadata')
