@@ -14,6 +14,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { SOCKET } from './keeper-client.ts'
 import type { Answer, Order } from './keeper-client.ts'
 
+/** Go collects garbage when its heap has grown by so many percent. They live for a minute: memory costs less than collecting it. */
+const GOGC = '300'
 const CLEAN_UPS_MAX = 50
 const CLEAN_UP_EVERY_MS = 100
 const WRAPPER_MS_MAX = 3_000
@@ -72,7 +74,7 @@ async function start({ name, command: [program, ...args], isWrapped = false }: E
   if (program === undefined || ending !== null) throw new Error(`${name} cannot be started`)
   if (kept.has(name)) throw new Error(`${name} runs already`)
   const log = openSync(join(folder ?? '', 'log', `${name}.log`), 'a')
-  const child = spawn(program, args, { stdio: ['ignore', log, log] })
+  const child = spawn(program, args, { stdio: ['ignore', log, log], env: { ...process.env, GOGC: process.env['GOGC'] ?? GOGC } })
   closeSync(log)
   await once(child, 'spawn')
   kept.set(name, { child, isWrapped })
