@@ -23,6 +23,7 @@ const OUTPUT_MAX = 600
 const UNSERVED = 'gpt-3.5-turbo'
 /** What may have been on its way when an answer broke off is taken from the pace of what came. */
 const PACED = { 'x-fake-token-delay-ms': '1' }
+const SMALLER = 'A smaller model answers from here on.'
 /** gpt-4o: 10.00 USD per million output tokens. */
 const NANO_PER_OUTPUT_TOKEN = 10_000n
 
@@ -64,6 +65,7 @@ async function config(): Promise<SidecarConfig> {
         { atPercent: 1, rung: 'DowngradeModel' },
         { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
       ],
+      notices: { mode: 'Inline', texts: { DowngradeModel: { en: SMALLER } }, defaultLocale: 'en' },
     }),
     makeContract({
       tier: 'down-told',
@@ -72,7 +74,7 @@ async function config(): Promise<SidecarConfig> {
         { atPercent: 1, rung: 'DowngradeModel' },
         { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
       ],
-      notices: { mode: 'Inline', texts: { DowngradeModel: { en: 'A smaller model answers from here on.' } }, defaultLocale: 'en' },
+      notices: { mode: 'Inline', texts: { DowngradeModel: { en: SMALLER } }, defaultLocale: 'en' },
     }),
     // Fits no useful answer of gpt-4o, so that the very first turn steps down.
     makeContract({
@@ -307,7 +309,7 @@ describe('what the provider refuses of our changes is tried again without it, on
     seen = []
     for (const said of [await talk.say('Next.'), await talk.say('And then?')]) {
       assert.equal(said.headers.get('x-farebox-rung'), 'DowngradeModel')
-      assert.ok(!said.text.includes('A smaller model'), said.text.slice(-80))
+      assert.ok(!said.text.includes(SMALLER), said.text.slice(-80))
     }
     assert.deepEqual(seen.map(modelOf), [UNSERVED, 'gpt-4o', 'gpt-4o'])
     assertEqualUsd(await books('untold'))
@@ -340,8 +342,10 @@ describe('what the provider refuses of our changes is tried again without it, on
       assert.equal((await talk.say('Bad.', { headers: { 'x-fake-status': String(status) } })).status, status)
       assert.deepEqual(seen.map(modelOf), ['gpt-4o-mini', 'gpt-4o'])
       seen = []
-      assert.equal((await talk.say('Next.')).status, 200)
+      const next = await talk.say('Next.')
+      assert.equal(next.status, 200)
       assert.deepEqual(seen.map(modelOf), ['gpt-4o-mini'], 'the next turn is swapped')
+      assert.ok(next.text.endsWith(SMALLER), 'and its answer says so')
       assertEqualUsd(await books(id))
     })
   }

@@ -111,7 +111,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   const { turn, plan } = admitted
   const { gateway } = turn
   reportRungs(admitted)
-  const notice = noticeOf(admitted)
+  const notice = noticeOf(admitted, untoldOf(undone))
   const injectUsage =
     turn.wire.asksForUsage &&
     turn.request.stream &&
@@ -135,13 +135,12 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   })
   const settled = await settle(admitted, { end, notice, driven })
   if (end.status === 'retry') {
-    await takeBackNotices(admitted, TOLD_OF[end.without])
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
     if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end.without, plan) }
     refuse(turn, located.refusal)
     return null
   }
-  if (wasAnswered(end)) rememberUndone(turn, undone)
+  if (wasAnswered(end)) await rememberUndone(turn, undone)
   const { tally } = gateway
   tally.count += 1
   tally.lastMs = gateway.nowMs()
@@ -174,7 +173,10 @@ function wasAnswered(end: CallEnd): boolean {
   return end.status === 'settle' && end.facts !== null
 }
 
-function rememberUndone({ gateway, conversationId, upstream, requestId }: Turn, { swap, usage, edits }: Undone): void {
+async function rememberUndone(turn: Turn, undone: Undone): Promise<void> {
+  const { gateway, conversationId, upstream, requestId } = turn
+  const { swap, usage, edits } = undone
+  await takeBackNotices(turn, untoldOf(undone))
   if (swap !== null) gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), swap]))
   if (edits) gateway.uneditable.set(conversationId, true)
   if (!usage || gateway.plainUpstreams.has(upstream.name)) return
@@ -185,19 +187,17 @@ function rememberUndone({ gateway, conversationId, upstream, requestId }: Turn, 
   )
 }
 
-/** What users are told of what an attempt changed. */
-const TOLD_OF: Readonly<Record<Objection, readonly NoticeOccasion[]>> = {
-  streamOptions: [],
-  swap: ['DowngradeModel'],
-  edits: ['DropRetrieval', 'Summarize', 'DropOldest'],
+/** Of what users are not told, since an attempt before changed it in vain. */
+function untoldOf({ swap, edits }: Undone): readonly NoticeOccasion[] {
+  return [
+    ...(swap === null ? [] : (['DowngradeModel'] as const)),
+    ...(edits ? (['DropRetrieval', 'Summarize', 'DropOldest'] as const) : []),
+  ]
 }
 
-/** What this attempt would have told of these has not happened. */
-async function takeBackNotices({ turn, plan }: Admitted, occasions: readonly NoticeOccasion[]): Promise<void> {
-  const undone = plan.occasions.filter((occasion) => occasions.includes(occasion))
-  const ids = noticesOf(turn, undone).map(({ id }) => id)
+async function takeBackNotices({ gateway, conversationId, conversation }: Turn, untold: readonly NoticeOccasion[]): Promise<void> {
+  const ids = conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
   if (ids.length === 0) return
-  const { gateway, conversationId, conversation } = turn
   const change = { ofSession: conversation.session, removeNotices: ids }
   await untilBack(() => gateway.store.update({ conversation: conversationId, change, nowMs: gateway.nowMs() }))
 }
@@ -327,13 +327,14 @@ function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): reado
   return digests
 }
 
-/** What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet. */
-function noticeOf(admitted: Admitted): AnswerNotice | null {
+/** What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet, but for `untold`. */
+function noticeOf(admitted: Admitted, untold: readonly NoticeOccasion[]): AnswerNotice | null {
   const { turn, plan, granted } = admitted
   const { contract } = turn.terms
   if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1)
     return null
-  const pending = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
+  const known = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
+  const pending = known.filter(({ occasion }) => !untold.includes(occasion))
   if (pending.length === 0) return null
   const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
   const remaining = remainingOf(turn.balances, granted)
