@@ -45,7 +45,8 @@ export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, e
 
   const leading = leadingCount(messages)
   const cutEnd = cut === null ? leading : leading + cut.count
-  const standing = compacted(messages)
+  // Looked for where something is cut alone: it reads all of the history.
+  const standing = cut === null ? { start: leading, end: leading } : compacted(messages)
   const place = cutEnd > standing.end ? standing.end : leading
   const entries: Entry[] = []
   messages.forEach((original, index) => {
