@@ -99,7 +99,7 @@ for (const name of names) {
 
 test('quantities of the sidecar may be numbers', options, () => {
   const { limits } = settingsOf(render(one, ['--set', 'sidecar.resources.limits.cpu=2'])).sidecar.resources
-  assert.deepEqual(limits, { cpu: '2', memory: '192Mi' })
+  assert.deepEqual(limits, { cpu: '2', memory: '256Mi' })
 })
 
 test('the page of the installation names each image as the chart does, where all are from one registry', options, () => {
