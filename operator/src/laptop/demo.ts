@@ -105,6 +105,7 @@ export async function playDemo(options: DemoOptions): Promise<DemoResult> {
         spent: standing.session > 1 ? drivers : parseUsd(standing.spent),
         summaries: parseUsd(standing.drivers['summaries'] ?? '0'),
         budget: parseUsd(standing.budget) * BigInt(standing.session),
+        sessions: standing.session,
         billed: bill === null ? null : (bill.byTag.get(report.id) ?? 0n),
         resolved: resolved.has(report.id),
       },

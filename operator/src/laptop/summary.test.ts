@@ -12,6 +12,7 @@ const played = (id: string, changes: Partial<PlayedConversation> = {}): PlayedCo
   summaries: 0n,
   budget: 10n * CENT,
   billed: 2n * CENT,
+  sessions: 1,
   resolved: false,
   ...changes,
 })
@@ -40,6 +41,14 @@ test('a seat is shared by the conversations that it is expected to have', () => 
   const summary = summariseTier({ ...TERMS, pricing: 'FlatPerUser', expectedConversationsPerUser: 10 }, [played('a'), played('b')])
   assert.equal(summary.revenue, 20n * CENT)
   assert.equal(summary.marginPercent, 60) // 20 - 4 - 4
+})
+
+test('each session of a conversation is sold, and no conversation counts twice', () => {
+  const terms: TierTerms = { ...TERMS, pricing: 'PerConversation', price: 10n * CENT, otherCost: 0n }
+  const summary = summariseTier(terms, [played('a', { sessions: 3 }), played('b')])
+  assert.equal(summary.conversations, 2)
+  assert.equal(summary.revenue, 40n * CENT)
+  assert.equal(summary.marginPercent, 90) // 40 - 4
 })
 
 test('a tier without revenue has no margin', () => {

@@ -18,6 +18,8 @@ export interface PlayedConversation {
   readonly budget: NanoUsd
   /** The provider's bill for its calls; null: no bill to compare with. */
   readonly billed: NanoUsd | null
+  /** Each is sold, and so priced, as a conversation is. */
+  readonly sessions: number
   readonly resolved: boolean
 }
 
@@ -55,7 +57,8 @@ export function summariseTier(terms: TierTerms, played: readonly PlayedConversat
   const costs = own.map((conversation) => conversation.spent)
   const spent = sum(costs)
   const resolved = own.filter((conversation) => conversation.resolved).length
-  const earned = earnedBy({ conversations: own.length, resolved }, terms)
+  const sessions = own.reduce((total, conversation) => total + conversation.sessions, 0)
+  const earned = earnedBy({ conversations: sessions, resolved }, terms)
   return {
     tier: terms.tier,
     conversations: own.length,
