@@ -7,7 +7,22 @@ import { formatAddress, freeAddresses, parseAddress, whyTaken } from './addresse
 test('an address is a host and a port that others can be told', () => {
   assert.deepEqual(parseAddress('127.0.0.1:4180'), { host: '127.0.0.1', port: 4180 })
   assert.deepEqual(parseAddress('localhost:65535'), { host: 'localhost', port: 65_535 })
-  for (const text of ['127.0.0.1', ':4180', '127.0.0.1:0', '127.0.0.1:65536', 'a b:1', 'http://a:1', '127.0.0.1:4180/'])
+  assert.deepEqual(parseAddress('[::1]:4180'), { host: '::1', port: 4180 })
+  assert.equal(formatAddress({ host: '::1', port: 4180 }), '[::1]:4180')
+  for (const text of [
+    '::1:4180',
+    '[::1]',
+    '[::1',
+    '[1:2]:4180',
+    '[127.0.0.1]:4180',
+    '127.0.0.1',
+    ':4180',
+    '127.0.0.1:0',
+    '127.0.0.1:65536',
+    'a b:1',
+    'http://a:1',
+    '127.0.0.1:4180/',
+  ])
     assert.equal(parseAddress(text), null, text)
 })
 

@@ -1,24 +1,26 @@
 /** Addresses on this machine: reading them, finding free ones, and saying clearly when one is taken. */
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { createServer, isIPv6 } from 'node:net'
 
 export interface Address {
   readonly host: string
   readonly port: number
 }
 
-const ADDRESS_PATTERN = /^([A-Za-z0-9.-]+):(\d{1,5})$/
+const ADDRESS_PATTERN = /^(?:([A-Za-z0-9.-]+)|\[([0-9a-fA-F:.]+)\]):(\d{1,5})$/
 const PORT_MAX = 65_535
 
-/** `127.0.0.1:4180` -> its parts; null when it is no `HOST:PORT`. Port 0 is refused: everybody must know where to go. */
+/** `127.0.0.1:4180` or `[::1]:4180` -> its parts; null when it is no `HOST:PORT`. Port 0 is refused: everybody must know where to go. */
 export function parseAddress(text: string): Address | null {
-  const [, host, digits] = ADDRESS_PATTERN.exec(text) ?? []
+  const [, name, literal, digits] = ADDRESS_PATTERN.exec(text) ?? []
   const port = Number(digits)
-  return host === undefined || port < 1 || port > PORT_MAX ? null : { host, port }
+  if (port < 1 || port > PORT_MAX) return null
+  if (literal !== undefined) return isIPv6(literal) ? { host: literal, port } : null
+  return name === undefined ? null : { host: name, port }
 }
 
-export function formatAddress(address: Address): string {
-  return `${address.host}:${address.port}`
+export function formatAddress({ host, port }: Address): string {
+  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
 }
 
 /** Why nobody can listen there, in words for people; null: it is free at this moment. */
