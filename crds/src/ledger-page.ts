@@ -9,6 +9,15 @@ const Money = z.string().regex(USD_PATTERN)
 /** Most entries of a page, and most accounts asked for at once. */
 export const LEDGER_PAGE_MAX = 1_000
 
+const DAY_MS = 24 * 3_600_000
+/** An account lives this long after its last hold or cost, by the store's clock, and while it holds; its entries stay. */
+export const ACCOUNT_LIFE_MS = 35 * DAY_MS
+/**
+ * An account may have outlived its life between two entries that are further apart. Two days less than a life: an expiry, and what
+ * takes it back a day later, prolong none, and what happened while the store was away is entered after it.
+ */
+export const LIVES_APART_MS = ACCOUNT_LIFE_MS - 2 * DAY_MS
+
 export const LedgerEntrySchema = z.object({
   /** Counts entries in their order; there may be gaps. */
   sequence: z.int(),

@@ -25,6 +25,7 @@ const PLAYED: PlayedConversation = {
   summaries: 0n,
   budget: 10n * CENT,
   billed: CENT,
+  sessions: 1,
   resolved: true,
 }
 const RESULT: DemoResult = {

@@ -6,14 +6,10 @@
  * entered after it. So an account begins again with an entry that comes more than a life after the one before, and where it
  * may have begun, or may not have, its balance may be any of several.
  */
+import { ACCOUNT_LIFE_MS, LIVES_APART_MS } from '@farebox/crds/ledger-page.ts'
 import type { LedgerLine } from '@farebox/crds/ledger-page.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-
-/** An account lives this long after its last hold or cost (`CONVERSATION_LIFE_MS` of the store); entries stay longer. */
-const ACCOUNT_LIFE_MS = 35 * 24 * 3_600_000
-/** It may have ended where entries are further apart than this (`LIVES_APART_MS` of the store). */
-const LIVES_APART_MS = ACCOUNT_LIFE_MS - 2 * 24 * 3_600_000
 
 export interface AccountSum {
   /** Since it last began. */

@@ -4,6 +4,7 @@
  * a crash could undo. A killed process loses nothing that was answered (a power cut may: nobody waits for the disk itself).
  */
 import { setImmediate as nextTick } from 'node:timers/promises'
+import { LIVES_APART_MS } from '@farebox/crds/ledger-page.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import {
   assertCost,
@@ -36,7 +37,7 @@ import * as rows from './rows.ts'
 import type { Values } from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
-import { assertLedgerLife, CONVERSATION_LIFE_MS, LIVES_APART_MS, StoreError } from './store.ts'
+import { assertLedgerLife, CONVERSATION_LIFE_MS, StoreError } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,

@@ -14,19 +14,15 @@ import type { EntryNote, SequencedEntry } from '../core/ledger.ts'
 import type { DayOutcomes, OutcomeStep } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
 import type { UserTotals, UserTotalsQuery } from '../core/totals-by-user.ts'
+import { ACCOUNT_LIFE_MS } from '@farebox/crds/ledger-page.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
 /**
- * State lives this long after the last turn or cost, by the store's clock; a later return is a new conversation. An account
- * lives as long after its last hold or cost, and while it holds: no period is longer than a month, so an older one is over.
+ * State lives this long after the last turn or cost, by the store's clock; a later return is a new conversation. Accounts live
+ * as long: no period is longer than a month, so an older one is over.
  */
-export const CONVERSATION_LIFE_MS = 35 * 24 * 3_600_000
-/**
- * An account may have outlived its life between two entries that are further apart. Two days less than a life: an expiry, and what
- * takes it back a day later, prolong none, and what happened while the store was away is entered after it.
- */
-export const LIVES_APART_MS = CONVERSATION_LIFE_MS - 2 * 24 * 3_600_000
+export const CONVERSATION_LIFE_MS = ACCOUNT_LIFE_MS
 /** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
 export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
 /**

@@ -2,7 +2,8 @@
  * One script per step: each is atomic, and repeats by operation id change nothing. All of them take the caller's clock and
  * the highest tick that it has seen, and answer with the clock and the tick of the tag; then what the step is about.
  */
-import { LIVES_APART_MS, TOTALS_LIFE_DAYS } from '../store.ts'
+import { LIVES_APART_MS } from '@farebox/crds/ledger-page.ts'
+import { TOTALS_LIFE_DAYS } from '../store.ts'
 import { FORGET_EXPIRED, MEMORY_STEPS } from './memory-scripts.ts'
 import { PART_STEPS } from './part-scripts.ts'
 import { PRELUDE } from './script-prelude.ts'
