@@ -147,7 +147,7 @@ describe('paths and identities', () => {
 
 describe('raw requests', () => {
   /** Sends bytes as they are and gives the first answer. */
-  async function raw(text: string): Promise<string> {
+  async function whole(text: string): Promise<string> {
     const socket = connect(Number(new URL(sidecar.url).port), '127.0.0.1')
     await once(socket, 'connect')
     socket.write(text)
@@ -160,8 +160,10 @@ describe('raw requests', () => {
     })
     await done
     socket.destroy()
-    return answer.split('\r\n')[0] ?? ''
+    return answer
   }
+  /** The status line. */
+  const raw = async (text: string): Promise<string> => (await whole(text)).split('\r\n')[0] ?? ''
   const head = `POST ${PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n`
   const smuggling: Record<string, string> = {
     'length and chunked': `${head}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
@@ -176,6 +178,16 @@ describe('raw requests', () => {
     'a cost reported by a page of another site': `POST /farebox/v1/conversations/c/costs HTTP/1.1\r\nhost: x\r\nsec-fetch-site: cross-site\r\ncontent-length: 2\r\n\r\n{}`,
     'a folded header': `POST ${PATH} HTTP/1.1\r\nhost: x\r\nx-a: b\r\n c\r\ncontent-length: 5\r\n\r\nhello`,
   }
+  test('a socket is refused in the words of its provider, and counted', async () => {
+    const refusals = async (): Promise<number> =>
+      Number(/farebox_refusals_total\{code="endpoint_not_governed"\} (\d+)/.exec(await sidecar.metrics())?.[1] ?? 0)
+    const before = await refusals()
+    const answer = await whole(`GET /openai/v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n`)
+    assert.match(answer, /^HTTP\/1[.]1 403 /)
+    assert.match(answer, /"code":"endpoint_not_governed"/)
+    assert.equal(await refusals(), before + 1)
+  })
+
   test('an upgrade to HTTP/2, which plain Java clients ask for, is answered in HTTP/1.1', async () => {
     const asked = 'connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n'
     assert.match(

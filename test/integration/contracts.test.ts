@@ -311,4 +311,22 @@ describe('Observe', () => {
       .filter((line) => line.includes('would be refused'))
     assert.equal(wouldRefuse.length, 6)
   })
+
+  test('what cannot be metered passes as it came, and is marked', async () => {
+    await sidecar.adopt(configOf([contract], { mode: 'Observe' }))
+    const post = async (path: string, body: string): Promise<Response> =>
+      fetch(`${sidecar.url}/openai/v1/${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+    const bodies: Readonly<Record<string, string>> = {
+      batches: JSON.stringify({ input_file_id: 'file-1', endpoint: '/v1/chat/completions', completion_window: '24h' }),
+      responses: JSON.stringify({ model: 'gpt-4o', input: 'Hello.', background: true }),
+    }
+    for (const [path, body] of Object.entries(bodies)) {
+      const answer = await post(path, body)
+      await answer.text()
+      assert.equal(answer.headers.get('x-farebox-ungoverned'), 'true', path)
+      assert.deepEqual([seen.at(-1)?.path, seen.at(-1)?.body.toString()], [`/v1/${path}`, body])
+    }
+    await sidecar.adopt(configOf([contract], { mode: 'Enforce' }))
+    for (const [path, body] of Object.entries(bodies)) assert.equal((await post(path, body)).status, 403, path)
+  })
 })

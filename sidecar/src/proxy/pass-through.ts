@@ -3,10 +3,18 @@
  * they are, and are counted as such. Only an error waits for its end, where a key is held that it may show.
  */
 import { readBody } from './body.ts'
-import { refuse, sentHeaders } from './exchange.ts'
+import type { Refusal } from '../errors.ts'
+import { goesOnObserved, refuse, sentHeaders } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { responseHeaders } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
+
+/** What cannot be metered: it passes where the owner lets it, or only observes; else it is refused. `body`: where it was read already. */
+export async function serveUngoverned(exchange: Exchange, message: string, body?: Buffer): Promise<void> {
+  const refusal: Refusal = { code: 'endpoint_not_governed', message }
+  if (exchange.policy.config.ungoverned !== 'Pass' && !goesOnObserved(exchange, refusal)) return refuse(exchange, refusal)
+  return passThrough(exchange, { kind: 'ungoverned', ...(body === undefined ? {} : { body }) })
+}
 
 /** `body`: where it was read already. */
 export async function passThrough(

@@ -10,7 +10,7 @@ import { refuse } from './exchange.ts'
 import { withoutQueryKey } from './headers.ts'
 import { operationOf, providerPath } from '../wire/routes.ts'
 import type { Gateway, Policy } from './gateway.ts'
-import { passThrough } from './pass-through.ts'
+import { passThrough, serveUngoverned } from './pass-through.ts'
 import { runTurn } from './turn.ts'
 
 const HEADER_BYTES_MAX = 16 * 1024
@@ -19,6 +19,7 @@ const HEADERS_TIMEOUT_MS = 30_000
 const REQUEST_TIMEOUT_MS = 300_000
 const KEEP_ALIVE_MS = 75_000
 const APP_API_PREFIX = '/farebox/v1/'
+const SOCKET_MESSAGE = 'What goes through a socket cannot be metered, and sockets are refused here.'
 const STALE_MESSAGE = 'The configuration has not been confirmed for longer than its budget allows.'
 
 /** Node's parser refuses conflicting and repeated lengths (RFC 9112 section 6.3); the checks here are for what it lets pass. */
@@ -30,13 +31,12 @@ export function createDataPlane(gateway: Gateway): Server {
     keepAliveTimeout: KEEP_ALIVE_MS,
     joinDuplicateHeaders: true,
     noDelay: true,
-    // Others may be ignored (RFC 9110 section 7.8), and Java's client asks every plain server for `h2c`: those are answered in HTTP/1.1.
-    shouldUpgradeCallback: ({ headers }) => /websocket/i.test(headers.upgrade ?? ''),
+    // It may be ignored (RFC 9110 section 7.8), and Java's client asks every plain server for `h2c`: that is answered in HTTP/1.1.
+    shouldUpgradeCallback: () => false,
   })
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = REQUEST_TIMEOUT_MS
   server.on('request', (incoming, outgoing) => gateway.underWay.add(serve(gateway, incoming, outgoing)))
-  server.on('upgrade', (_incoming, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
   server.on('connect', (_incoming, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
   server.on('clientError', (_error, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
@@ -56,6 +56,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       return refuse(asked, { code: 'endpoint_not_governed', message: 'A page of another site is not served.' })
     // Its answer is the request as it was received: with a key that is held here.
     if (incoming.method === 'TRACE') return refuse(asked, { code: 'endpoint_not_governed', message: 'TRACE is refused here.' })
+    if (/websocket/i.test(incoming.headers.upgrade ?? '')) return refuse(asked, { code: 'endpoint_not_governed', message: SOCKET_MESSAGE })
     if (hasConflictingLengths(incoming))
       return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
     // Before the check below: an app's id may hold a slash, and nothing of this goes to a provider.
@@ -81,11 +82,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       case 'free':
         return await passThrough(exchange, { kind: 'free' })
       case 'ungoverned':
-        if (policy.config.ungoverned === 'Pass') return await passThrough(exchange, { kind: 'ungoverned' })
-        refuse(asked, {
-          code: 'endpoint_not_governed',
-          message: `"${operation.name}" is not metered here, and what is not metered is refused.`,
-        })
+        return await serveUngoverned(exchange, `"${operation.name}" is not metered here, and what is not metered is refused.`)
     }
   } catch (error) {
     gateway.log.error({ requestId, err: error instanceof Error ? error.stack : String(error) }, 'a turn failed')

@@ -35,7 +35,7 @@ import { locate } from './locate.ts'
 import { release } from './release.ts'
 import { remember, sayingsOf } from './memory.ts'
 import { inItsSession } from './next-session.ts'
-import { passThrough } from './pass-through.ts'
+import { serveUngoverned } from './pass-through.ts'
 import { reportResolution } from './resolutions.ts'
 import { reportCost } from './report.ts'
 import { mayEndWithRecap } from './summariser.ts'
@@ -54,13 +54,8 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   if (parsed.status === 'invalid') {
     return refuse(exchange, { code: 'invalid_request', message: parsed.message, ...(parsed.field === null ? {} : { param: parsed.field }) })
   }
-  if (parsed.status === 'ungoverned') {
-    if (exchange.policy.config.ungoverned === 'Pass') return await passThrough(exchange, { kind: 'ungoverned', body: read.body })
-    return refuse(exchange, {
-      code: 'endpoint_not_governed',
-      message: `${parsed.what} cannot be metered as it happens, and is refused here.`,
-    })
-  }
+  if (parsed.status === 'ungoverned')
+    return await serveUngoverned(exchange, `${parsed.what} cannot be metered as it happens, and is refused here.`, read.body)
   const located = await locate({ ...exchange, wire, call, request: parsed.request })
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
