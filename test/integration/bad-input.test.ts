@@ -178,6 +178,22 @@ describe('raw requests', () => {
     'a cost reported by a page of another site': `POST /farebox/v1/conversations/c/costs HTTP/1.1\r\nhost: x\r\nsec-fetch-site: cross-site\r\ncontent-length: 2\r\n\r\n{}`,
     'a folded header': `POST ${PATH} HTTP/1.1\r\nhost: x\r\nx-a: b\r\n c\r\ncontent-length: 5\r\n\r\nhello`,
   }
+  test('headers that are too long are told as such', async () => {
+    assert.match(await raw(`${head}x-a: ${'a'.repeat(20_000)}\r\n\r\n`), /^HTTP\/1[.]1 431 /)
+  })
+
+  test('a client that asks for a tunnel and leaves at once ends nothing but its own connection', async () => {
+    for (let tries = 0; tries < 60; tries++) {
+      const socket = connect(Number(new URL(sidecar.url).port), '127.0.0.1')
+      socket.on('error', () => undefined)
+      await once(socket, 'connect')
+      socket.write('CONNECT evil.example:443 HTTP/1.1\r\nhost: x\r\n\r\n')
+      if (tries % 2 === 0) setImmediate(() => socket.resetAndDestroy())
+      else socket.resetAndDestroy()
+    }
+    assert.equal((await post(BODY)).status, 200)
+  })
+
   test('a socket is refused in the words of its provider, and counted', async () => {
     const refusals = async (): Promise<number> =>
       Number(/farebox_refusals_total\{code="endpoint_not_governed"\} (\d+)/.exec(await sidecar.metrics())?.[1] ?? 0)

@@ -293,6 +293,7 @@ class Call {
       if (objection !== null && mayRetry[objection]) return this.#finish({ status: 'retry', without: objection })
     }
     this.#passError(reading)
+    if (this.#over) return
     this.#endAnswer()
     this.#finish({ status: 'void' })
   }
@@ -439,9 +440,12 @@ class Call {
   #passError(reading: Extract<Reading, { kind: 'error' }>): void {
     if (reading.passing) return
     reading.passing = true
-    // A redirect would carry the credential elsewhere: it is not followed, and not passed on.
-    if (reading.statusCode >= 300 && reading.statusCode < 400)
-      return this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
+    // A redirect would carry the credential elsewhere: it is not followed, and not passed on, nor is the rest of it read.
+    if (reading.statusCode >= 300 && reading.statusCode < 400) {
+      this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
+      this.#handle?.abort()
+      return this.#finish({ status: 'void' })
+    }
     this.#writeHead(reading.statusCode, reading.headers)
     this.#write(bytesWithoutKey(Buffer.concat(reading.chunks.splice(0)), this.#served.heldKey))
   }

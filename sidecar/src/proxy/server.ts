@@ -1,6 +1,7 @@
 /** The data plane: routes, refuses what is not metered, and sees every request to its end. */
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
 import { familyOf } from '@farebox/crds/provider-family.ts'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import { StoreError } from '../store/store.ts'
@@ -36,12 +37,33 @@ export function createDataPlane(gateway: Gateway): Server {
   })
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = REQUEST_TIMEOUT_MS
-  server.on('request', (incoming, outgoing) => gateway.underWay.add(serve(gateway, incoming, outgoing)))
-  server.on('connect', (_incoming, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n'))
-  server.on('clientError', (_error, socket) => {
-    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+  const answers = new WeakMap<Duplex, ServerResponse>()
+  server.on('request', (incoming, outgoing) => {
+    answers.set(incoming.socket, outgoing)
+    gateway.underWay.add(serve(gateway, incoming, outgoing))
+  })
+  server.on('connect', (_incoming, socket) => answerBare(socket, '403 Forbidden'))
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    gateway.log.debug({ err: error.message, code: error.code }, 'a request could not be read')
+    // What is written while another answer is due would be read as a part of that.
+    if (answers.get(socket)?.writableFinished === false) socket.destroy()
+    else answerBare(socket, BARE_STATUS.get(error.code ?? '') ?? '400 Bad Request')
   })
   return server
+}
+
+/** What of a request that cannot be read has an answer of its own; as Node's own is (RFC 6585 section 5, RFC 9110 section 15.5.9). */
+const BARE_STATUS: ReadonlyMap<string, string> = new Map([
+  ['HPE_HEADER_OVERFLOW', '431 Request Header Fields Too Large'],
+  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', '413 Payload Too Large'],
+  ['ERR_HTTP_REQUEST_TIMEOUT', '408 Request Timeout'],
+])
+
+/** Answers what is no request, and closes. Node may not listen to the socket any more: a client that leaves now would end the process. */
+function answerBare(socket: Duplex, status: string): void {
+  socket.on('error', () => socket.destroy())
+  if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`)
+  else socket.destroy()
 }
 
 async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
