@@ -6,7 +6,7 @@ import { SKIP_REASONS } from '@farebox/crds/cluster.ts'
 
 const PAGE = readFileSync(new URL('../docs/conditions.md', import.meta.url), 'utf8')
 const SOURCES = globSync('operator/src/{core,controllers}/*.ts').filter((file) => !file.endsWith('.test.ts'))
-const NAMED = [/said\('(?:True|False|Unknown)', '(\w+)'/g, /reason: '([A-Z]\w+)'/g, /refused\('([A-Z]\w+)'/g]
+const NAMED = [/said\('(?:True|False|Unknown)', '(\w+)'/g, /reason: '([A-Z]\w+)'/g, /refused\(\s*'([A-Z]\w+)'/g]
 /** Of events, of pods without a sidecar (docs/injection.md), of the API server, and the summary. */
 const OTHERS = new Set<string>([...SKIP_REASONS, 'FareboxInjected', 'FareboxSkipped', 'Forbidden', 'Ready'])
 

@@ -95,13 +95,17 @@ const Identity = z.strictObject({
     .array(z.enum(CARRIERS))
     .max(CARRIERS.length)
     .default([...CARRIERS])
-    .describe('Where a conversation id may come from, first hit wins.'),
+    .describe(
+      "Where a conversation id may come from, first hit wins. `Header`: `x-farebox-conversation`. `Baggage`: `gen_ai.conversation.id`, `session.id`. `Metadata`: `conversation_id`, `session_id`, `thread_id`. The others: OpenAI's `conversation`, `previous_response_id`, `prompt_cache_key`.",
+    ),
   headers: z.array(HeaderName).max(16).default([]).describe('Further request headers read like `x-farebox-conversation`, after it.'),
   userCarriers: z
     .array(z.enum(USER_CARRIERS))
     .max(USER_CARRIERS.length)
     .default([...USER_CARRIERS])
-    .describe('Where a user id may come from, first hit wins.'),
+    .describe(
+      'Where a user id may come from, first hit wins: `x-farebox-user`, `safety_identifier`, `user`, and `user_id` of the metadata.',
+    ),
   fallback: z
     .enum(FALLBACKS)
     .default('PrefixChain')
@@ -304,7 +308,9 @@ const Spec = z.strictObject({
         .describe('Tags, without brackets.'),
     })
     .prefault({})
-    .describe('How retrieved context is marked: results of these tools, text between these tags.'),
+    .describe(
+      'How retrieved context is marked: results of these tools, text between these tags. What apps mark themselves counts as well.',
+    ),
   taskBoundary: z
     .strictObject({ toolNames: ToolNames })
     .prefault({})
@@ -321,7 +327,9 @@ const Spec = z.strictObject({
         .min(1)
         .max(HOSTED_CALLS_MAX)
         .optional()
-        .describe('Calls of one request; the provider is told. Absent: as many as the request allows.'),
+        .describe(
+          'The most calls of one request; the provider is told, where it takes a bound. A request that gives none itself is bounded to 10, or to this where it is less. Absent: what the request gives, or 10.',
+        ),
       maxResultTokens: Tokens.optional().describe(
         'The most that the result of one call adds to the input; absent: whatever the window of the model holds.',
       ),

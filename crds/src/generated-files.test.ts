@@ -28,7 +28,7 @@ test('a page shows type, default, bounds and meaning of a field, and what its ru
   const row = (field: string): string => page.split('\n').find((line) => line.startsWith(`| \`${field}\` |`)) ?? ''
   assert.equal(
     row('spec.context.keepRecentTurns'),
-    '| `spec.context.keepRecentTurns` | number | `3` | 1 to 1000 | User turns that no summary and no cut touches. |',
+    '| `spec.context.keepRecentTurns` | number | `3` | 1 to 1000 | The newest user turns, which no summary touches but the recap of a session that ends. Where the window is too small for them they are left out as well, down to the last one. |',
   )
   assert.match(row('spec.displayName'), /\| text \| \*required\* \| 1 to 64 characters \|/)
   assert.match(row('spec.ladder[].end'), /\| choice \| {2}\| `Close`, `Reset`, `Refuse` \|/)

@@ -77,7 +77,14 @@ const Context = z.strictObject({
     .enum(['Summarize', 'DropOldest', 'Refuse'])
     .default('DropOldest')
     .describe('What happens to a history longer than the window. It is always said in the transcript.'),
-  keepRecentTurns: z.int().min(1).max(1000).default(3).describe('User turns that no summary and no cut touches.'),
+  keepRecentTurns: z
+    .int()
+    .min(1)
+    .max(1000)
+    .default(3)
+    .describe(
+      'The newest user turns, which no summary touches but the recap of a session that ends. Where the window is too small for them they are left out as well, down to the last one.',
+    ),
   summarizeAfterPercent: Percent.default(80).describe('Percent of the window from which a summary is prepared between turns.'),
 })
 
@@ -200,7 +207,7 @@ const Alerts = z
   .max(16)
   .default([...DEFAULT_ALERTS])
   .meta({ 'x-kubernetes-list-type': 'set' })
-  .describe('Percent thresholds that alert the team, each once per conversation.')
+  .describe('Percent thresholds that alert the team, each once per session of a conversation.')
 
 const Spec = rules(
   z.strictObject({

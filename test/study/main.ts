@@ -3,7 +3,7 @@
  * once without anything, and once with each rung alone in effect from the first turn on; the provider's own bills are compared. A rung
  * that rises late saves less: this is the most that it can save.
  *
- *   node test/study/main.ts [--conversations N]
+ *   node_modules/.bin/node test/study/main.ts [--conversations N]
  */
 import { parseArgs } from 'node:util'
 import type { Rung } from '@farebox/crds/ladder.ts'
@@ -121,7 +121,7 @@ async function main(): Promise<void> {
   const tools = recordedFile('conversations-tools.ndjson.gz')
   const retrieval = recordedFile('conversations-retrieval.ndjson.gz')
   if (tools === null || retrieval === null) {
-    console.log('The recordings are not at hand: playing the six conversations of examples/support-desk.')
+    console.log('The recordings are not at hand: playing the eight conversations of examples/support-desk.')
     await study('support desk', await readRecords(EXAMPLE_CONVERSATIONS, { shape: 'tools' }))
     return
   }
