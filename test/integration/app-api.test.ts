@@ -112,7 +112,19 @@ describe('a standing', () => {
     const expected = await Promise.all(['listed 2', 'listed 3'].map(async (id) => (await sidecar.standing(id)).conversation))
     assert.deepEqual(await list('?limit=2'), expected)
     assert.ok((await list('')).length >= 4)
-    assert.deepEqual(await list('?limit=none'), await list(''))
+    for (const path of [
+      'conversations?limit=none',
+      'conversations?limit=0',
+      'alerts?limit=',
+      'users?limit=1.5',
+      'ledger?after=-1',
+      'ledger?after=zz',
+    ]) {
+      const answer = await fetch(`${sidecar.url}/farebox/v1/${path}`)
+      assert.equal(answer.status, 400, path)
+      const { error } = (await answer.json()) as { readonly error: { readonly message: string } }
+      assert.match(error.message, /^(limit|after): must be a whole number from [01] on$/, path)
+    }
   })
 })
 

@@ -52,7 +52,10 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
     if (read.status === 'refused') return refuse({ gateway, outgoing, requestId, family: 'openai' }, read.refusal)
     body = parseBody(read.body)
   }
-  const reply = await route(gateway, policy, incoming.method ?? 'GET', segments, url.searchParams, body)
+  const reply = await route(gateway, policy, incoming.method ?? 'GET', segments, url.searchParams, body).catch((error: unknown): Reply => {
+    if (error instanceof QueryError) return { status: 400, body: { error: { message: error.message } } }
+    throw error
+  })
   const text = Buffer.from(JSON.stringify(reply.body))
   outgoing.writeHead(reply.status, ['content-type', 'application/json', 'cache-control', 'no-store', 'content-length', String(text.length)])
   outgoing.end(text)
@@ -338,13 +341,27 @@ async function termsOf({ contracts }: Reading, { config }: Pick<Policy, 'config'
 }
 
 function afterOf(query: URLSearchParams): number {
-  const asked = Number(query.get('after') ?? 0)
-  return Number.isSafeInteger(asked) && asked > 0 ? asked : 0
+  return wholeOf(query, 'after', 0) ?? 0
 }
 
+/** More than a page holds is a page. */
 function limitOf(query: URLSearchParams): number {
-  const asked = Number(query.get('limit') ?? LIST_DEFAULT)
-  return Number.isInteger(asked) && asked >= 1 ? Math.min(asked, LIST_MAX) : LIST_DEFAULT
+  return Math.min(wholeOf(query, 'limit', 1) ?? LIST_DEFAULT, LIST_MAX)
+}
+
+/** Throws `QueryError` for anything but a whole number from `min` on; null where it is not asked for. */
+function wholeOf(query: URLSearchParams, name: string, min: number): number | null {
+  const asked = query.get(name)
+  if (asked === null) return null
+  const value = Number(asked)
+  if (!/^\d+$/.test(asked) || !Number.isSafeInteger(value) || value < min)
+    throw new QueryError(`${name}: must be a whole number from ${min} on`)
+  return value
+}
+
+/** What is asked for cannot be; the message is for the client. */
+class QueryError extends Error {
+  override readonly name = 'QueryError'
 }
 
 function parseBody(body: Buffer): unknown {
