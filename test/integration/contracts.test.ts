@@ -133,6 +133,17 @@ describe('a change of the terms', () => {
       assert.deepEqual(await asked('spent'), { status: 200, contract: high.hash }, 'nor is it cut off for its age')
     })
 
+    test('lowered to a little more than was spent, into which no call fits: the conversation goes on under its own', async () => {
+      const high = cappedAt('0.04')
+      await sidecar.adopt(configOf([high], adopting))
+      await asked('tight')
+      const { spent } = await sidecar.standing('tight')
+      const low = cappedAt(formatUsd(parseUsd(spent) + 1_000n))
+      await sidecar.adopt(configOf([low], adopting))
+      assert.deepEqual(await asked('tight'), { status: 200, contract: high.hash })
+      assert.equal((await sidecar.standing('tight')).state, 'open')
+    })
+
     test('another period of a user begins its own count: nobody is refused for what was spent before', async () => {
       const user = { 'x-farebox-user': 'reader' }
       const [monthly, daily] = [cappedAt('1.00', { amount: '0.02', unit: 'Month' }), cappedAt('1.00', { amount: '0.003', unit: 'Day' })]
@@ -310,6 +321,21 @@ describe('Observe', () => {
       .split('\n')
       .filter((line) => line.includes('would be refused'))
     assert.equal(wouldRefuse.length, 6)
+  })
+
+  test('who speaks in the conversation of another pays for it, and leaves nothing in what is remembered of the other', async () => {
+    const perUser = { amount: '5.00', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+    const remembering = makeContract({
+      caps: { perConversation: '1.00', perUser },
+      sessions: { memory: { mode: 'Searchable', retentionMs: 86_400_000 } },
+    })
+    await sidecar.adopt(configOf([remembering], { mode: 'Observe' }))
+    await talkOf('shared', { 'x-farebox-user': 'ann' }).say('Hello.')
+    const before = (await sidecar.getJson('/farebox/v1/users/ann')) as { readonly spent: string }
+    await talkOf('shared', { 'x-farebox-user': 'bob' }).say('This is about measles.')
+    assert.deepEqual(((await sidecar.getJson('/farebox/v1/users/ann/history?q=measles')) as { readonly entries: unknown[] }).entries, [])
+    assert.equal(((await sidecar.getJson('/farebox/v1/users/ann')) as { readonly spent: string }).spent, before.spent)
+    assert.ok(parseUsd(((await sidecar.getJson('/farebox/v1/users/bob')) as { readonly spent: string }).spent) > 0n)
   })
 
   test('what cannot be metered passes as it came, and is marked', async () => {

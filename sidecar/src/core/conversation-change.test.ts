@@ -202,6 +202,11 @@ describe('a change of a conversation', () => {
       { addUserRungs: { period: '2026-07', rungs: ['Summarize'] } },
     )
     assert.deepEqual(july.userRungs, { period: '2026-07', rungs: ['DropRetrieval', 'Summarize'] })
+    const daily = after(
+      { addUserRungs: { period: 'Day1:2026-07-26', rungs: ['Summarize'] } },
+      { addUserRungs: { period: 'Month1:2026-07-01', rungs: ['RefuseTools'] } },
+    )
+    assert.deepEqual(daily.userRungs, { period: 'Month1:2026-07-01', rungs: ['RefuseTools'] }, 'of other terms')
   })
 
   it('keeps the latest exact count; of two of the same time the one over more messages', () => {

@@ -24,6 +24,7 @@ export function newConversation(begin: {
     lastTurnAtMs: begin.nowMs,
     turns: 0,
     userTurns: 0,
+    question: null,
     rungs: [],
     reason: null,
     ladderApplies: begin.ladderApplies,
@@ -33,6 +34,7 @@ export function newConversation(begin: {
     edits: [],
     readyEdits: [],
     userRungs: null,
+    turnRungs: [],
     alerts: [],
     notices: [],
     atTaskBoundary: false,
@@ -72,11 +74,13 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
       rungs: rungsAfter(conversation.rungs, change),
       reason: reasonAfter(conversation, change.addRungs),
       userRungs: userRungsAfter(conversation.userRungs, change.addUserRungs),
+      turnRungs: change.turnRungs ?? conversation.turnRungs,
       alerts: firedAlerts.length === 0 ? conversation.alerts : [...conversation.alerts, ...firedAlerts].toSorted((a, b) => a - b),
       notices: noticesAfter(conversation, change),
       drivers: change.addDrivers === undefined ? conversation.drivers : driversAfter(conversation.drivers, change.addDrivers),
       turns: conversation.turns + (change.turnAtMs === undefined ? 0 : 1),
       userTurns: conversation.userTurns + (change.addUserTurn === true ? 1 : 0),
+      question: change.question ?? conversation.question,
       lastTurnAtMs: Math.max(conversation.lastTurnAtMs, change.turnAtMs ?? 0),
       exact: exactAfter(conversation.exact, change.exact),
       state: change.state?.is ?? conversation.state,
@@ -101,6 +105,8 @@ function sessionOpened(conversation: Conversation, session: number): Conversatio
     atTaskBoundary: false,
     boundaryAtMs: null,
     userTurns: 0,
+    question: null,
+    turnRungs: [],
     exact: null,
     // What was resolved was the session before.
     resolution: 'none',
@@ -117,6 +123,8 @@ function ofAnySession({
   state: _state,
   atTaskBoundary: _boundary,
   addUserTurn: _userTurn,
+  question: _question,
+  turnRungs: _turnRungs,
   resolution: _resolution,
   exact: _exact,
   ...rest
@@ -188,8 +196,17 @@ function joinedRungs(known: readonly Rung[], added: readonly Rung[]): readonly R
 }
 
 function userRungsAfter(known: Conversation['userRungs'], added: ConversationChange['addUserRungs']): Conversation['userRungs'] {
-  if (added === undefined || (known !== null && added.period < known.period)) return known
+  if (added === undefined || (known !== null && isEarlier(added.period, known.period))) return known
   return { period: added.period, rungs: joinedRungs(known?.period === added.period ? known.rungs : [], added.rungs) }
+}
+
+/** Of two periods of one kind. Those of different kinds have no order: the owner changed the terms. */
+function isEarlier(period: string, known: string): boolean {
+  return kindOf(period) === kindOf(known) && period < known
+}
+
+function kindOf(period: string): string {
+  return period.slice(0, period.indexOf(':') + 1)
 }
 
 function noticesAfter(conversation: Conversation, change: ConversationChange): Conversation['notices'] {

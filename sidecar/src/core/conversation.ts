@@ -59,6 +59,19 @@ export type Edit =
   /** Text that we put into an answer, taken out again wherever an assistant message carries it. */
   | { readonly kind: 'notice'; readonly id: string; readonly text: string }
 
+/** A question of the user, by the history that it stands at the end of. */
+export interface Question {
+  readonly messages: number
+  /** The first 64 bits of a digest over them, hex. */
+  readonly digest: string
+}
+
+export interface UserRungs {
+  /** As `periodName` of core/terms.ts gives it. */
+  readonly period: string
+  readonly rungs: readonly Rung[]
+}
+
 /** A notice that waits for the next prose answer. */
 export interface PendingNotice {
   readonly id: string
@@ -81,6 +94,8 @@ export interface Conversation {
   readonly turns: number
   /** Questions of the user in this session; the tool loop after a question begins no other. */
   readonly userTurns: number
+  /** The last of them, as it went out; null before the first, and where it is not known. */
+  readonly question: Question | null
   /** Rungs in effect in this session. */
   readonly rungs: readonly Rung[]
   readonly reason: RungReason | null
@@ -95,7 +110,9 @@ export interface Conversation {
   /** Edits made between turns (summaries), which join `edits` at the next user-turn boundary: never inside a tool loop. */
   readonly readyEdits: readonly Edit[]
   /** Rungs that the user's budget drives, worked out anew in each of its periods. */
-  readonly userRungs: { readonly period: string; readonly rungs: readonly Rung[] } | null
+  readonly userRungs: UserRungs | null
+  /** Rungs that only a limit of the workload made necessary, in the user turn that began last: they last until the next begins. */
+  readonly turnRungs: readonly Rung[]
   /** Alert thresholds that have fired in this session, in percent. */
   readonly alerts: readonly number[]
   readonly notices: readonly PendingNotice[]
@@ -115,15 +132,18 @@ export interface Conversation {
 export interface ConversationChange {
   /**
    * The session that the change was decided in. When another one is open by now, what belongs to a session (rungs,
-   * alerts, new notices, state, task boundary, user turns, resolution, exact count) is left out; turns, costs and edits still count.
+   * alerts, new notices, state, task boundary, user turns, question, rungs of the turn, resolution, exact count) is left out; turns, costs and
+   * edits still count.
    */
   readonly ofSession?: number
   readonly addRungs?: { readonly rungs: readonly Rung[]; readonly reason: RungReason }
   /** Appended unless an edit of that id is there; also leaves `readyEdits`. */
   readonly addEdits?: readonly Edit[]
   readonly addReadyEdits?: readonly Edit[]
-  /** Adds to the rungs of this period; a later period (by its key) replaces an earlier one. */
-  readonly addUserRungs?: { readonly period: string; readonly rungs: readonly Rung[] }
+  /** Adds to the rungs of this period; a later one, or one of another kind, takes the place of the one before. */
+  readonly addUserRungs?: UserRungs
+  /** Take the place of those before. */
+  readonly turnRungs?: readonly Rung[]
   readonly addAlerts?: readonly number[]
   readonly addNotices?: readonly PendingNotice[]
   readonly removeNotices?: readonly string[]
@@ -132,6 +152,8 @@ export interface ConversationChange {
   readonly turnAtMs?: number
   /** Counts a question of the user, each time. */
   readonly addUserTurn?: true
+  /** Takes the place of the one before. */
+  readonly question?: Question
   /** The later `atMs` wins. */
   readonly exact?: ExactCount
   /**
@@ -141,7 +163,10 @@ export interface ConversationChange {
   readonly state?: { readonly is: 'open' | 'ended'; readonly atMs: number }
   /** Of two the later counts, of the same time the one that is told last. */
   readonly atTaskBoundary?: { readonly is: boolean; readonly atMs: number }
-  /** Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary, userTurns, resolution; keeps edits. */
+  /**
+   * Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary, userTurns, question, turnRungs,
+   * resolution; keeps edits.
+   */
   readonly openSession?: number
   readonly contract?: { readonly hash: string; readonly pinnedAtMs: number }
   /** Of two the later counts; of the same time the one that is told last. */

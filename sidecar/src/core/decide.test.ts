@@ -10,7 +10,7 @@ import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import type { Account } from './budget.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import type { Conversation } from './conversation.ts'
-import { affordableOutput, decide, observedPlan } from './decide.ts'
+import { affordableOutput, decide, endsForGood, observedPlan } from './decide.ts'
 import type { DecideInput, Decision, Plan } from './plan.ts'
 import { cutEdit, planCut } from './history-cut.ts'
 import { readChat } from '../wire/testing.ts'
@@ -84,6 +84,8 @@ const FULL_LADDER = makeContract({
   models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }] },
 })
 
+const PER_RESOLUTION: Contract = { ...FULL_LADDER, pricing: { ...FULL_LADDER.pricing, model: 'PerResolution' } }
+
 async function inputOf(setup: Setup): Promise<DecideInput> {
   const terms = termsOf(setup.contract ?? FULL_LADDER)
   const balances: Balance[] = [
@@ -121,6 +123,8 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     atTaskBoundary: false,
     boundaryAtMs: null,
     userTurns: 0,
+    question: null,
+    turnRungs: [],
     drivers: { history: 0n, retrieval: 0n, tools: 0n, output: 0n, summaries: 0n, other: 0n },
     resolution: 'none',
     resolvedAtMs: null,
@@ -248,7 +252,14 @@ test('rungs stay: a conversation that got more budget keeps what it climbed', as
 
 test('a tier on target takes no rung below the cap, but still fits the last call in', async () => {
   const calm = planOf(
-    decide(await inputOf({ own: { spent: parseUsd('0.49') }, conversation: { ladderApplies: false }, body: { max_tokens: 100 } })),
+    decide(
+      await inputOf({
+        contract: PER_RESOLUTION,
+        own: { spent: parseUsd('0.49') },
+        conversation: { ladderApplies: false },
+        body: { max_tokens: 100 },
+      }),
+    ),
   )
   assert.deepEqual(calm.rungs, [])
 })
@@ -366,7 +377,33 @@ test('observing changes nothing, and tells what would have been', async () => {
   assert.equal(plan.shaped.rewritten, false)
   assert.deepEqual(plan.rungs, ['DropRetrieval', 'Summarize', 'DowngradeModel'])
   const over = await inputOf({ own: { spent: parseUsd('0.60') } })
-  assert.deepEqual(observedPlan(over, decide(over)).rungs, ['EndConversation'])
+  assert.deepEqual(observedPlan(over, decide(over)).risen, ['EndConversation'])
+})
+
+test('Observe: the end of a user or of a limit, or of one picture, ends no conversation', async () => {
+  const short: Readonly<Record<string, Setup>> = {
+    user: { user: { cap: '0.50', spent: parseUsd('0.60') } },
+    workload: { workload: { cap: '0.50', spent: parseUsd('0.60') } },
+  }
+  for (const [kind, setup] of Object.entries(short)) {
+    const input = await inputOf(setup)
+    const decision = decide(input)
+    assert.equal(decision.status, 'end', kind)
+    const { rungs, risen } = observedPlan(input, decision)
+    assert.deepEqual([rungs, risen], [['EndConversation'], []], kind)
+  }
+  const own = await inputOf({ own: { spent: parseUsd('0.60') } })
+  const end = { status: 'end', percent: 120, reason: 'fit', account: 'c' } as const
+  assert.equal(endsForGood(own, end), true)
+  assert.equal(endsForGood(own, { ...end, attachment: { param: 'messages', fitsAfresh: false } }), false)
+  assert.equal(endsForGood({ ...own, request: { ...own.request, wire: 'images' } }, end), false)
+})
+
+test('a conversation that began on target, in a tier priced by the resolution, climbs as any other once its tier is not', async () => {
+  const began = { own: { spent: parseUsd('0.40') }, conversation: { ladderApplies: false } }
+  const before = await inputOf({ ...began, contract: PER_RESOLUTION })
+  assert.deepEqual(planOf(decide(before)).risen, [])
+  assert.ok(planOf(decide(await inputOf(began))).risen.length > 0)
 })
 
 test('the tier window: too long is refused, or its oldest turns are left out', async () => {
@@ -492,7 +529,7 @@ test('what only the user’s cap made necessary lasts as long as its period', as
   assert.deepEqual(byOwn.risenForUser, [])
 })
 
-test('what only a limit of the workload made necessary is for that call: no rung and no edit stays', async () => {
+test('what only a limit of the workload made necessary is for that user turn: no rung stays', async () => {
   const contract = makeContract({
     ladder: FULL_LADDER.ladder,
     models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }], usefulOutputTokens: 2_000 },
@@ -501,8 +538,21 @@ test('what only a limit of the workload made necessary is for that call: no rung
   const body = { messages: [passages, ...USER_TURN] }
   const byWorkload = planOf(decide(await inputOf({ contract, body, workload: { cap: '0.01' }, user: { cap: '3.00' } })))
   assert.deepEqual([byWorkload.model, byWorkload.reason, byWorkload.rungs.at(-1)], ['cheap', 'fit', 'DowngradeModel'])
-  assert.deepEqual([byWorkload.risen, byWorkload.risenForUser, byWorkload.shaped.newEdits], [[], [], []])
-  assert.equal(byWorkload.shaped.rewritten, true, 'it was sent without its passages')
+  assert.deepEqual([byWorkload.risen, byWorkload.risenForUser], [[], []])
+  assert.deepEqual(byWorkload.turnRungs, ['DropRetrieval', 'Summarize', 'DowngradeModel'])
+  assert.equal(byWorkload.shaped.newEdits.length, 1, 'a history that was cut stays as it was cut')
+
+  const { turnRungs } = byWorkload
+  const inLoop = await inputOf({
+    contract,
+    body: { messages: TOOL_LOOP, tools: TOOLS },
+    workload: { cap: '3.00' },
+    conversation: { turnRungs },
+  })
+  const next = planOf(decide(inLoop))
+  assert.deepEqual([next.model, next.turnRungs, next.occasions], ['cheap', turnRungs, []], 'the loop goes on as it began')
+  const asked = planOf(decide(await inputOf({ contract, workload: { cap: '3.00' }, conversation: { turnRungs } })))
+  assert.deepEqual([asked.model, asked.turnRungs], ['dear', []], 'the next question is decided anew')
 
   const climbed = planOf(decide(await inputOf({ contract, body, workload: { cap: '0.01' }, own: { spent: parseUsd('0.36') } })))
   assert.deepEqual([climbed.rungs.at(-1), climbed.risen], ['DowngradeModel', ['DropRetrieval']], 'what its own threshold asks for stays')

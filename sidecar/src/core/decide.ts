@@ -17,8 +17,9 @@ import { downgraded, STAYS } from './downgrade.ts'
 import { holdsFiles, inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
 import { fitMoney, holdTerms, likelyInputCost, withoutTools } from './hold.ts'
-import { isBoundary, percentUsed, risenRungs } from './ladder.ts'
+import { isBoundary, percentUsed, risenRungs, thresholdsApply } from './ladder.ts'
 import type { DecideInput, Decision, Plan, TooLarge, ToCount } from './plan.ts'
+import { UNTALKED_WIRES } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { ModelSwap, Shaped, ShapeRules } from './shape.ts'
 import { modelAllowed } from './swap.ts'
@@ -42,10 +43,12 @@ export function decide(input: DecideInput): Decision {
 
   const period = users[0]?.periodKey ?? null
   const userActive = conversation.userRungs !== null && conversation.userRungs.period === period ? conversation.userRungs.rungs : []
-  const climb = { steps: contract.ladder, atBoundary, ladderApplies: conversation.ladderApplies }
+  const climb = { steps: contract.ladder, atBoundary, ladderApplies: thresholdsApply(conversation, contract) }
   const risen = risenRungs({ ...climb, percent: percentOwn, active: conversation.rungs })
   const risenForUser = period === null ? [] : risenRungs({ ...climb, percent: percentUser, active: userActive })
-  const byThreshold = union(conversation.rungs, risen, userActive, risenForUser)
+  // Nothing changes in the middle of a turn but what must.
+  const turnActive = atBoundary ? [] : conversation.turnRungs
+  const byThreshold = union(conversation.rungs, risen, userActive, risenForUser, turnActive)
 
   if (conversation.state === 'ended')
     return { status: 'end', percent, reason: conversation.reason ?? 'threshold', account: tightestOf(own).account }
@@ -56,7 +59,7 @@ export function decide(input: DecideInput): Decision {
   }
   /** With which rungs the call was tried for lack of room in which cap. */
   const takenFor: Record<CapKind, readonly Rung[]> = { conversation: [], user: [], workload: [] }
-  const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive) }
+  const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive, conversation.turnRungs) }
   let short: Balance | null = null
   for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
     if (short !== null) takenFor[short.kind] = rungs
@@ -73,17 +76,17 @@ export function decide(input: DecideInput): Decision {
     if (attempt.status !== 'fits') continue
     const standing = conversation.reason ?? (userActive.length > 0 ? 'threshold' : null)
     const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
-    // What only the user's cap made necessary lasts as long as its period; what only a workload's limit did, for this call.
+    // What only the user's cap made necessary lasts as long as its period; what only a workload's limit did, as long as the user turn.
     const forOwn = takenFor.conversation.filter((rung) => !byThreshold.includes(rung))
     const forUser = takenFor.user.filter((rung) => !byThreshold.includes(rung) && !forOwn.includes(rung))
-    const lasting = union(byThreshold, forOwn, forUser)
+    const forTurn = takenFor.workload.filter((rung) => !byThreshold.includes(rung) && !forOwn.includes(rung) && !forUser.includes(rung))
     return {
       status: 'go',
       plan: {
         ...attempt.plan,
-        shaped: { ...attempt.plan.shaped, newEdits: attempt.plan.shaped.newEdits.filter((edit) => isLasting(edit, lasting)) },
         risen: union(risen, forOwn),
         risenForUser: union(risenForUser, forUser),
+        turnRungs: union(turnActive, forTurn),
         reason,
       },
     }
@@ -127,10 +130,12 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
   })
   const hold = holdTerms(input, priced, bound.heuristic)
   const ended: readonly Rung[] = decision.status === 'end' ? ['EndConversation'] : []
+  const endedForGood = decision.status === 'end' && endsForGood(input, decision) ? ended : []
   return {
     rungs: wanted?.rungs ?? union(conversation.rungs, ended),
-    risen: wanted?.risen ?? ended.filter((rung) => !conversation.rungs.includes(rung)),
+    risen: wanted?.risen ?? endedForGood.filter((rung) => !conversation.rungs.includes(rung)),
     risenForUser: wanted?.risenForUser ?? [],
+    turnRungs: wanted?.turnRungs ?? conversation.turnRungs,
     reason: decision.status === 'go' ? decision.plan.reason : decision.status === 'end' ? decision.reason : conversation.reason,
     percent:
       decision.status === 'end'
@@ -150,6 +155,18 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
   }
 }
 
+/**
+ * Whether an end is the conversation's own. A user's period goes by, and so does a limit of the workload; one attachment, or one picture
+ * that is asked for, that is too dear says nothing of what else there is money for.
+ */
+export function endsForGood(
+  { request, balances }: Pick<DecideInput, 'request' | 'balances'>,
+  { account, reason, attachment }: Extract<Decision, { status: 'end' }>,
+): boolean {
+  const cap = balances.find((balance) => balance.account === account)?.kind ?? 'conversation'
+  return cap === 'conversation' && attachment === undefined && !(reason === 'fit' && UNTALKED_WIRES.has(request.wire))
+}
+
 /** The output bound, per answer, that a granted hold affords. */
 export function affordableOutput(plan: Plan, granted: NanoUsd): number {
   const left = (granted - plan.inputCost) * PICO_PER_NANO
@@ -160,7 +177,7 @@ export function affordableOutput(plan: Plan, granted: NanoUsd): number {
 }
 
 type Attempt =
-  | { readonly status: 'fits'; readonly plan: Omit<Plan, 'risen' | 'risenForUser' | 'reason'> }
+  | { readonly status: 'fits'; readonly plan: Omit<Plan, 'risen' | 'risenForUser' | 'turnRungs' | 'reason'> }
   /** `uncounted`: what the provider should be asked before this is believed. */
   | { readonly status: 'short'; readonly short: Balance; readonly uncounted: ToCount | null }
   | { readonly status: 'refuse'; readonly refusal: Refusal }
@@ -322,11 +339,6 @@ function priceOf(input: DecideInput, model: string): PricedModel | null {
     case 'Refuse':
       return null
   }
-}
-
-/** Whether an edit is for the log: one of a rung that is for this call only is not. */
-function isLasting(edit: Edit, lasting: readonly Rung[]): boolean {
-  return edit.kind !== 'replace' || lasting.includes(edit.rung)
 }
 
 function withAccount(balance: Balance): { readonly cap: NanoUsd; readonly account: Balance['state'] } {

@@ -2,7 +2,9 @@
 import { BOUNDARY_RUNGS, RUNGS } from '@farebox/crds/ladder.ts'
 import type { LadderStep, Rung } from '@farebox/crds/ladder.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Account } from './budget.ts'
+import type { Conversation } from './conversation.ts'
 import type { AtBoundary } from './shape.ts'
 
 /** Percent is clamped to this: what lies beyond is a sum of overruns, and three digits fit a header. */
@@ -72,6 +74,11 @@ export function isAtEnd(steps: readonly Threshold[], percent: number): boolean {
 /** Whether a rung may rise only at a user-turn boundary. */
 export function needsBoundary(rung: Rung): boolean {
   return BOUNDARY_RUNGS.some((boundaryRung) => boundaryRung === rung)
+}
+
+/** Whether thresholds below the cap apply: always, but where a tier priced by the resolution was on target when the conversation began. */
+export function thresholdsApply({ ladderApplies }: Pick<Conversation, 'ladderApplies'>, { pricing }: Pick<Contract, 'pricing'>): boolean {
+  return ladderApplies || pricing.model !== 'PerResolution'
 }
 
 function percentOfCap(used: NanoUsd, cap: NanoUsd): number {

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { applyChange, newConversation } from './conversation-change.ts'
 import type { Conversation } from './conversation.ts'
-import { beginsUserTurn, endsWithNextTurn, isBesideChat, isUserTurn, resetRefusal, sessionEnds } from './sessions.ts'
+import { beginsUserTurn, endsWithNextTurn, isBesideChat, isUserTurn, resetRefusal, sessionEnds, questionOf } from './sessions.ts'
 import type { SessionInput } from './sessions.ts'
 import { assistant, call, chatRequest, result, system, user } from './testing.ts'
 
@@ -124,13 +124,13 @@ test('a question is a user turn; a step of a tool loop, an embedding and a compa
 test('a question that is asked again as it was counts once, but for one whose history the provider keeps', () => {
   const request = chatRequest([user('q'), assistant('a'), user('r')])
   const sent = { messages: 3, messagesDigest: 'd' }
-  const exact = { model: 'm', fixedDigest: '', ...sent, inputTokens: 1, cachedTokens: 0, outputTokens: 1, atMs: 1 }
-  assert.equal(beginsUserTurn(request, { userTurns: 1, exact: null }, sent), true)
-  assert.equal(beginsUserTurn(request, { userTurns: 2, exact }, sent), false)
-  assert.equal(beginsUserTurn(request, { userTurns: 2, exact: { ...exact, messagesDigest: 'e' } }, sent), true)
-  assert.equal(beginsUserTurn(request, { userTurns: 0, exact }, sent), true, 'the first of its session')
+  const question = questionOf(sent)
+  assert.equal(beginsUserTurn(request, { userTurns: 1, question: null }, sent), true)
+  assert.equal(beginsUserTurn(request, { userTurns: 2, question }, sent), false)
+  assert.equal(beginsUserTurn(request, { userTurns: 2, question: { ...question, digest: 'e' } }, sent), true)
+  assert.equal(beginsUserTurn(request, { userTurns: 0, question }, sent), true, 'the first of its session')
   const kept = chatRequest([user('go on')], { earlier: { kind: 'response', id: 'resp_1' } })
-  assert.equal(beginsUserTurn(kept, { userTurns: 2, exact }, sent), true)
+  assert.equal(beginsUserTurn(kept, { userTurns: 2, question }, sent), true)
 })
 
 test('a call beside the chat, such as for its title, is no turn of the user, and opens no session', () => {
@@ -139,7 +139,7 @@ test('a call beside the chat, such as for its title, is no turn of the user, and
   assert.equal(isBesideChat(title, { userTurns: 0 }), false, 'the first question looks just like it')
   assert.equal(isBesideChat(chatRequest([user('q'), assistant('a'), user('r')]), { userTurns: 1 }), false)
   assert.equal(isBesideChat(chatRequest([user('go on')], { earlier: { kind: 'response', id: 'resp_1' } }), { userTurns: 1 }), false)
-  assert.equal(beginsUserTurn(title, { userTurns: 1, exact: null }, { messages: 2, messagesDigest: 'd' }), false)
+  assert.equal(beginsUserTurn(title, { userTurns: 1, question: null }, { messages: 2, messagesDigest: 'd' }), false)
   const full = { ...input({ userTurns: 3 }), contract: contract({ maxTurns: 3 }) }
   assert.equal(sessionEnds(full), 'maxTurns')
   assert.equal(sessionEnds({ ...full, isBeside: true }), null)

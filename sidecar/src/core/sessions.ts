@@ -1,6 +1,6 @@
 /** When a session of a conversation is over, and whether the next one may open. What the next one begins with is in `reset.ts`. */
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
-import type { Conversation } from './conversation.ts'
+import type { Conversation, Question } from './conversation.ts'
 import { isBoundary } from './ladder.ts'
 import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest } from './request.ts'
@@ -88,17 +88,25 @@ export function isUserTurn(request: ModelRequest): boolean {
  * Whether an answer to this request counts a user turn: a question that is asked again as it was (a retry, another answer to the
  * same) counts once. `sent`: the messages as they go out.
  */
-export function beginsUserTurn(
-  request: ModelRequest,
-  conversation: Pick<Conversation, 'userTurns' | 'exact'>,
-  sent: { readonly messages: number; readonly messagesDigest: string },
-): boolean {
-  const { exact, userTurns } = conversation
+export function beginsUserTurn(request: ModelRequest, conversation: Pick<Conversation, 'userTurns' | 'question'>, sent: Sent): boolean {
+  const { question, userTurns } = conversation
+  const asked = questionOf(sent)
   // Where the provider keeps the history, the same words may well be the next question.
-  const isRepeat =
-    userTurns > 0 && request.earlier === null && exact?.messages === sent.messages && exact.messagesDigest === sent.messagesDigest
+  const isRepeat = userTurns > 0 && request.earlier === null && question?.messages === asked.messages && question.digest === asked.digest
   return isUserTurn(request) && !isRepeat && !isBesideChat(request, conversation)
 }
+
+interface Sent {
+  readonly messages: number
+  readonly messagesDigest: string
+}
+
+/** What a question is known by when it is asked again. */
+export function questionOf({ messages, messagesDigest }: Sent): Question {
+  return { messages, digest: messagesDigest.slice(0, QUESTION_DIGITS) }
+}
+
+const QUESTION_DIGITS = 16
 
 /**
  * A call that brings nothing of a conversation under way: apps have a title or tags written under the chat's own id. It is no turn of the

@@ -29,7 +29,7 @@ export type CapKind = 'conversation' | 'user' | 'workload'
 export interface CapDraw extends Draw {
   readonly kind: CapKind
   readonly cap: NanoUsd
-  /** The period of a user's or workload's cap. */
+  /** The period of a user's or workload's cap; a user's may be compared with that of other terms. */
   readonly periodKey: string | null
 }
 
@@ -104,7 +104,12 @@ export function userDraw({ contract, perUser }: Terms, user: UserId, nowMs: numb
   if (perUser === null) return null
   const { cap, period } = perUser
   const { key } = periodSpan(period, nowMs)
-  return { kind: 'user', account: `u:${user}:${contract.tier}:${period.unit}:${key}`, cap, periodKey: key }
+  return { kind: 'user', account: `u:${user}:${contract.tier}:${period.unit}:${key}`, cap, periodKey: periodName(period, key) }
+}
+
+/** A period beside others that may be of another kind: `Month1:2026-11-01`. Those that are called the same up to the colon follow each other. */
+function periodName({ unit, anchorDay }: Period, key: string): string {
+  return `${unit}${anchorDay}:${key}`
 }
 
 export function sessionAccount(conversation: ConversationId, session: number): AccountId {

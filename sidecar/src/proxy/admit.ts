@@ -1,4 +1,5 @@
 /** Decides and reserves until the money is held, the conversation ends, or waiting took too long. */
+import type { Rung } from '@farebox/crds/ladder.ts'
 import type { OperationId } from '../core/budget.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
@@ -6,6 +7,7 @@ import type { DecideInput, Decision, Plan } from '../core/plan.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { familyOf, serves } from '@farebox/crds/provider-family.ts'
 import { percentUsed } from '../core/ladder.ts'
+import { isBesideChat } from '../core/sessions.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
@@ -13,7 +15,7 @@ import type { ReserveAnswer, ReserveStep } from '../store/store.ts'
 import { countedInput } from './earlier.ts'
 import { goesOnObserved, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
-import { placeTurn } from './locate.ts'
+import { onPinnedTerms, placeTurn } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
 
 /** Decisions are made again while other turns change the balances under them; each round sees money move. */
@@ -57,6 +59,14 @@ export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
     for (let round = 0; round < ROUNDS_MAX; round++) {
       const input = decideInput(turn, undone)
       const decision = decide(input)
+      if (decision.status === 'end') {
+        const onPinned = await onPinnedTerms(turn)
+        if (onPinned !== null) {
+          turn = onPinned
+          accounts = turn.draws.map((draw) => draw.account)
+          continue
+        }
+      }
       const decided =
         turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
       if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal))
@@ -204,12 +214,17 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
   return {
     ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen, reason: plan.reason ?? 'threshold' } } : {}),
     ...(plan.risenForUser.length > 0 && period !== null ? { addUserRungs: { period, rungs: plan.risenForUser } } : {}),
+    ...(isSame(plan.turnRungs, conversation.turnRungs) || isBesideChat(turn.request, conversation) ? {} : { turnRungs: plan.turnRungs }),
     ...(edits.length > 0 ? { addEdits: edits } : {}),
     ...(notices.length > 0 ? { addNotices: notices } : {}),
     ...(turn.exists && terms.contract.hash !== conversation.contractHash
       ? { contract: { hash: terms.contract.hash, pinnedAtMs: turn.gateway.nowMs() } }
       : {}),
   }
+}
+
+function isSame(some: readonly Rung[], others: readonly Rung[]): boolean {
+  return some.length === others.length && some.every((rung) => others.includes(rung))
 }
 
 /** Of the tighter of the conversation's and the user's budget, for a call that was not decided. */

@@ -69,11 +69,13 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
   const { gateway } = unplaced
   const nowMs = gateway.nowMs()
   const found = snapshot.conversation
-  if (found !== null && found.user !== null && unplaced.user !== null && found.user !== unplaced.user) {
+  const isOfAnother = found !== null && found.user !== null && unplaced.user !== null && found.user !== unplaced.user
+  if (isOfAnother) {
     const refusal: Refusal = { code: 'identity_rejected', message: OF_ANOTHER_USER, param: 'x-farebox-user' }
     if (!goesOnObserved(unplaced, refusal)) return { status: 'refused', refusal }
   }
-  const user = found?.user ?? unplaced.user
+  // Whoever speaks in the conversation of another pays for it, and what was said is theirs.
+  const user = isOfAnother ? unplaced.user : (found?.user ?? unplaced.user)
   const conversation =
     found ??
     newConversation({
@@ -97,7 +99,7 @@ interface Placed {
 
 /**
  * The terms that a conversation is held to: its own while the owner keeps contracts and it is not too old, and where the
- * newest would end it at once: nobody is cut off by an edit.
+ * newest are used up at once. Nobody is cut off by an edit: `admit` goes back to its own, too, before it ends one.
  */
 async function heldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<Pick<Turn, 'terms' | 'draws' | 'balances'>> {
   const { contractHash, contractPinnedAtMs } = placed.conversation
@@ -109,6 +111,17 @@ async function heldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<Pi
     if (!isAtEnd(newest.contract.ladder, percentUsed(counted))) return adopting
   }
   return await balanced(turn, (await turn.gateway.contracts.pinned(contractHash)) ?? newest, placed)
+}
+
+/** The turn on the terms that its conversation was pinned to, where it is held to others; null where it is not, or they are gone. */
+export async function onPinnedTerms(turn: Turn): Promise<Turn | null> {
+  const { conversation, user, gateway, terms, balances } = turn
+  if (!turn.exists || terms.contract.hash === conversation.contractHash) return null
+  const pinned = await gateway.contracts.pinned(conversation.contractHash)
+  if (pinned === null) return null
+  const accounts = new Map(balances.map(({ account, state }) => [account, state]))
+  const placed = { conversation, user, snapshot: { conversation, accounts }, nowMs: gateway.nowMs() }
+  return { ...turn, ...(await balanced(turn, pinned, placed)) }
 }
 
 /** What a turn under these terms draws on, and what was drawn on it before. */

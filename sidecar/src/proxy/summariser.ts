@@ -13,7 +13,7 @@ import type { Cut } from '../core/edit-log.ts'
 import { COST_MAX } from '../core/cost.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
-import { percentUsed, rungsAt } from '../core/ladder.ts'
+import { percentUsed, rungsAt, thresholdsApply } from '../core/ladder.ts'
 import { bytesOf, contentText, isInstruction, readOwn } from '../core/message.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { awaitedSummary, joinedToReset, withSummary } from '../core/reset.ts'
@@ -269,7 +269,7 @@ function isOnRung(turn: Turn, conversation: Conversation, percent: number): bool
   const active = [
     ...conversation.rungs,
     ...(conversation.userRungs?.rungs ?? []),
-    ...(conversation.ladderApplies ? rungsAt(turn.terms.contract.ladder, percent) : []),
+    ...(thresholdsApply(conversation, turn.terms.contract) ? rungsAt(turn.terms.contract.ladder, percent) : []),
   ]
   return active.includes('Summarize')
 }

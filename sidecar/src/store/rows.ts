@@ -128,6 +128,8 @@ export function conversationRow([, state, , touched]: Values, edits: readonly Ed
     resolvedAtMs: null,
     stateAtMs: null,
     boundaryAtMs: null,
+    question: null,
+    turnRungs: [],
     ...rest,
     drivers: amountsOf(drivers) as Record<Driver, NanoUsd>,
     edits: edits.filter((row) => !row.ready).map((row) => row.edit),
@@ -136,7 +138,7 @@ export function conversationRow([, state, , touched]: Values, edits: readonly Ed
   return { conversation, touched: whole(touched) }
 }
 
-type Later = 'userTurns' | 'resolvedAtMs' | 'stateAtMs' | 'boundaryAtMs'
+type Later = 'userTurns' | 'resolvedAtMs' | 'stateAtMs' | 'boundaryAtMs' | 'question' | 'turnRungs'
 type StoredConversation = Omit<Conversation, 'drivers' | 'edits' | 'readyEdits' | Later> &
   Partial<Pick<Conversation, Later>> & { readonly drivers: Readonly<Record<Driver, string>> }
 

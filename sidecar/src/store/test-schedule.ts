@@ -88,6 +88,13 @@ const change: fc.Arbitrary<ConversationChange> = fc.record(
       atMs: told,
     }),
     addUserTurn: fc.constant(true as const),
+    question: fc.constantFrom({ messages: 1, digest: 'aaaa' }, { messages: 3, digest: 'bbbb' }),
+    turnRungs: fc.constantFrom([], ['DowngradeModel' as const], ['Summarize' as const, 'RefuseTools' as const]),
+    addUserRungs: fc.constantFrom(
+      { period: 'Day1:2026-11-24', rungs: ['Summarize' as const] },
+      { period: 'Day1:2026-11-25', rungs: ['DropRetrieval' as const] },
+      { period: 'Month1:2026-11-01', rungs: ['RefuseTools' as const] },
+    ),
   },
   { requiredKeys: [] },
 )

@@ -195,8 +195,8 @@ function asWrittenNow(step: OutageStep | EarlierStep): OutageStep {
 }
 
 function conversationNow(kept: Conversation): Conversation {
-  const times = { stateAtMs: null, boundaryAtMs: null }
-  return { ...times, ...kept }
+  const later = { stateAtMs: null, boundaryAtMs: null, question: null, turnRungs: [] }
+  return { ...later, ...kept }
 }
 
 function changeNow({ state, atTaskBoundary, resolution, ...rest }: EarlierChange, atMs: number): ConversationChange {

@@ -9,7 +9,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { AMOUNT_MAX } from '../../core/budget.ts'
 import type { Account, AccountId, Draw, Operation, OperationId, OperationState } from '../../core/budget.ts'
 import { DRIVERS } from '../../core/conversation.ts'
-import type { Conversation, ConversationChange, ConversationId, Driver, Edit, PendingNotice } from '../../core/conversation.ts'
+import type { Conversation, ConversationChange, ConversationId, Driver, Edit, PendingNotice, Question } from '../../core/conversation.ts'
 import type { EntryKind, EntryNote, LedgerEntry } from '../../core/ledger.ts'
 import type { NamedSum } from '../../core/totals.ts'
 import { amountsOf, amountsText } from '../amounts.ts'
@@ -144,6 +144,8 @@ function recordText(conversation: Conversation): string {
     resolvedAtMs: timeText(conversation.resolvedAtMs),
     stateAtMs: timeText(conversation.stateAtMs),
     boundaryAtMs: timeText(conversation.boundaryAtMs),
+    question: questionText(conversation.question),
+    turnRungs: String(rungBits(conversation.turnRungs)),
   }
   return FIELDS.map((name) => fields[name]).join('\n')
 }
@@ -165,6 +167,7 @@ export function conversationOf(id: ConversationId, record: unknown, edits: unkno
     lastTurnAtMs: Number(get('lastTurnAtMs')),
     turns: Number(get('turns')),
     userTurns: Number(get('userTurns')),
+    question: questionFrom(get('question')),
     rungs: rungsOf(get('rungs')),
     reason: get('reason') === '' ? null : (get('reason') as Conversation['reason']),
     ladderApplies: get('ladderApplies') === '1',
@@ -174,6 +177,7 @@ export function conversationOf(id: ConversationId, record: unknown, edits: unkno
     edits: list(edits).map((item) => itemOf(item) as Edit),
     readyEdits: list(readyEdits).map((item) => itemOf(item) as Edit),
     userRungs: get('userPeriod') === '' ? null : { period: get('userPeriod'), rungs: rungsOf(get('userRungs')) },
+    turnRungs: rungsOf(get('turnRungs')),
     alerts: percentsOf(get('alerts')),
     notices:
       get('notices') === ''
@@ -214,6 +218,8 @@ export function changeArguments(change: ConversationChange): string[] {
   put('addDrivers', change.addDrivers === undefined ? undefined : driversText(change.addDrivers))
   put('turnAtMs', change.turnAtMs)
   put('addUserTurn', change.addUserTurn === true ? '1' : undefined)
+  put('question', change.question === undefined ? undefined : questionText(change.question))
+  put('turnRungs', change.turnRungs === undefined ? undefined : rungBits(change.turnRungs))
   if (change.exact !== undefined) {
     put('exactAtMs', change.exact.atMs)
     put('exactMessages', change.exact.messages)
@@ -305,6 +311,14 @@ export function list(value: unknown): Reply {
 function rungBits(rungs: readonly Rung[]): number {
   return RUNGS.reduce((bits, rung, index) => (rungs.includes(rung) ? bits + 2 ** index : bits), 0)
 }
+function questionText(question: Question | null): string {
+  return question === null ? '' : `${question.messages} ${question.digest}`
+}
+function questionFrom(kept: string): Question | null {
+  const [messages, digest] = kept.split(' ')
+  return digest === undefined ? null : { messages: Number(messages), digest }
+}
+
 function rungsOf(bits: string): readonly Rung[] {
   const set = Number(bits)
   return RUNGS.filter((_, index) => Math.floor(set / 2 ** index) % 2 === 1)

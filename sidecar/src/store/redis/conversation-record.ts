@@ -33,6 +33,8 @@ export const FIELDS = [
   'resolvedAtMs',
   'stateAtMs',
   'boundaryAtMs',
+  'question',
+  'turnRungs',
 ] as const
 /** So many of them are in the record of the earliest version that is read. */
 export const FIRST_FIELDS = FIELDS.indexOf('userTurns')

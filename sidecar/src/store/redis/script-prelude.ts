@@ -435,10 +435,11 @@ local function apply(id, talk, change)
   if change.openSession and tonumber(change.openSession) == tonumber(c[F.session]) + 1 then
     c[F.session], c[F.rungs], c[F.reason], c[F.alerts], c[F.notices] = change.openSession, '0', '', '', ''
     c[F.state], c[F.atTaskBoundary], c[F.userTurns], c[F.exactAtMs], c[F.exactMessages], c[F.exact] = 'open', '0', '0', '', '', ''
-    c[F.resolution], c[F.resolvedAtMs], c[F.stateAtMs], c[F.boundaryAtMs] = 'none', '', '', ''
+    c[F.resolution], c[F.resolvedAtMs], c[F.stateAtMs], c[F.boundaryAtMs], c[F.question], c[F.turnRungs] = 'none', '', '', '', '', '0'
   end
   if change.ofSession and change.ofSession ~= c[F.session] then
-    for _, name in ipairs({ 'addRungs', 'addAlerts', 'addNotices', 'state', 'atTaskBoundary', 'addUserTurn', 'resolution', 'exact' }) do change[name] = nil end
+    local ofSession = { 'addRungs', 'addAlerts', 'addNotices', 'state', 'atTaskBoundary', 'addUserTurn', 'question', 'turnRungs', 'resolution', 'exact' }
+    for _, name in ipairs(ofSession) do change[name] = nil end
   end
   if change.state and isOutdated(change.stateAtMs, c[F.stateAtMs]) then
     if change.state == 'ended' and change.addRungs then
@@ -481,7 +482,9 @@ local function apply(id, talk, change)
   if change.state == 'open' then rungs = bit.band(rungs, bit.bnot(END_BIT)) end
   c[F.rungs], talk.risen = tostring(rungs), bit.band(rungs, bit.bnot(known))
 
-  if change.userPeriod and not (c[F.userPeriod] ~= '' and isBefore(change.userPeriod, c[F.userPeriod])) then
+  -- Periods of different kinds have no order: the owner changed the terms.
+  local function kindOf(period) return string.match(period, '^[^:]*:') end
+  if change.userPeriod and not (kindOf(change.userPeriod) == kindOf(c[F.userPeriod]) and isBefore(change.userPeriod, c[F.userPeriod])) then
     local known = c[F.userPeriod] == change.userPeriod and tonumber(c[F.userRungs]) or 0
     c[F.userPeriod], c[F.userRungs] = change.userPeriod, tostring(bit.bor(known, tonumber(change.userRungs)))
   end
@@ -508,6 +511,9 @@ local function apply(id, talk, change)
     if tonumber(change.turnAtMs) > tonumber(c[F.lastTurnAtMs]) then c[F.lastTurnAtMs] = change.turnAtMs end
   end
   if change.addUserTurn then c[F.userTurns] = text((tonumber(c[F.userTurns]) or 0) + 1) end
+  for _, name in ipairs({ 'question', 'turnRungs' }) do
+    if change[name] then c[F[name]] = change[name] end
+  end
   if change.exact then
     local at, known = tonumber(change.exactAtMs), tonumber(c[F.exactAtMs])
     if not known or at > known or (at == known and tonumber(change.exactMessages) >= tonumber(c[F.exactMessages])) then
