@@ -1,4 +1,5 @@
 /** One request and its answer, from the proxy's side: what every phase of a turn passes along. */
+import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import type { NoticeOccasion, Upstream } from '@farebox/crds/sidecar-config.ts'
@@ -90,12 +91,21 @@ export function sentHeaders({ incoming, policy, heldKey, family }: Pick<Exchange
 }
 
 /** A header reader over Node's parsed headers; repeated headers are joined. */
-export function headerReader(incoming: IncomingMessage): HeaderReader {
+export function headerReader({ headers }: Pick<IncomingMessage, 'headers'>): HeaderReader {
   return (name) => {
-    const value = incoming.headers[name]
-    return Array.isArray(value) ? value.join(', ') : value
+    const value = headers[name]
+    return asSent(Array.isArray(value) ? value.join(', ') : value)
   }
 }
+
+/** Node reads each byte of a header as a character of latin1. Most clients write UTF-8, in which an id in a body is written too. */
+function asSent(value: string | undefined): string | undefined {
+  if (value === undefined || !BEYOND_ASCII.test(value)) return value
+  const bytes = Buffer.from(value, 'latin1')
+  return isUtf8(bytes) ? bytes.toString('utf8') : value
+}
+
+const BEYOND_ASCII = /[\x80-\xff]/
 
 /** `Observe` goes on where the request would be refused otherwise, and the log says so. False: refuse it. */
 export function goesOnObserved(exchange: Pick<Exchange, 'gateway' | 'policy' | 'requestId'>, { code, param }: Refusal): boolean {

@@ -1,0 +1,18 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { headerReader } from './exchange.ts'
+
+/** A header as Node gives it: each byte is a character. */
+function received(text: string, encoding: 'utf8' | 'latin1'): string | undefined {
+  return headerReader({ headers: { 'x-farebox-user': Buffer.from(text, encoding).toString('latin1') } })('x-farebox-user')
+}
+
+test('a header is read as it was written, in UTF-8 or in latin1', () => {
+  for (const id of ['ann', 'José', 'Émile', '李雷', 'Łukasz', 'Игорь', '👩‍🚀']) assert.equal(received(id, 'utf8'), id)
+  for (const id of ['ann', 'José', 'Émile']) assert.equal(received(id, 'latin1'), id)
+})
+
+test('a header that is not there is not read, and a repeated one is joined', () => {
+  assert.equal(headerReader({ headers: {} })('x-farebox-user'), undefined)
+  assert.equal(headerReader({ headers: { 'set-cookie': ['a', 'b'] } })('set-cookie'), 'a, b')
+})
