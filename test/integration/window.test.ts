@@ -45,6 +45,7 @@ before(async () => {
         tier('drop', { overflow: 'DropOldest' }),
         tier('summarise', { overflow: 'Summarize' }),
         tier('unserved', { overflow: 'Summarize' }, { models: { allow: [], downgrades: [], summarizer: 'gpt-3.5-turbo' } }),
+        tier('thinking', { overflow: 'Summarize' }, { models: { allow: [], downgrades: [], summarizer: 'gpt-5-mini' } }),
         makeContract({ tier: 'retrieval', ladder: [{ atPercent: 1, rung: 'DropRetrieval' }] }),
       ],
       { retrieval: { toolNames: [], tags: ['document'] } },
@@ -237,6 +238,18 @@ describe('Summarize', () => {
     }
   })
 
+  test('by a model that reasons: it is asked to think little, and has room for that beside the summary', async () => {
+    const talk = talkOf('thinking', 'thinking')
+    for (let turn = 0; turn < 8; turn++) assert.equal((await talk.say(QUESTION)).code, null)
+    await until(async () => (await summaries('thinking', 'made')) > 0)
+    assert.equal(await summaries('thinking', 'blank'), 0)
+    const [asked] = seen.filter(({ body }) => body.includes('gpt-5-mini'))
+    const { reasoning_effort: effort, max_completion_tokens: bound } = JSON.parse(asked?.body.toString() ?? '{}') as Record<string, unknown>
+    assert.equal(effort, 'minimal')
+    assert.ok(Number(bound) > 1_024)
+    await assertBooked('thinking')
+  })
+
   test('over a crash: what was summarised is sent as before', async () => {
     const talk = talkOf('crashed', 'summarise')
     const made = await summaries('summarise', 'made')
@@ -258,6 +271,7 @@ describe('Summarize', () => {
     const talk = talkOf('unserved', 'unserved')
     for (let turn = 0; turn < 8; turn++) assert.equal((await talk.say(QUESTION)).code, null)
     await until(async () => (await summaries('unserved', 'refused')) > 0)
+    assert.ok((await summaries('unserved', 'refused')) <= 2, 'nor is it asked again before there is much more to sum up')
     assert.ok(labels(sentTo('gpt-4o'), /left out/).length > 0)
     for (const { promptTokens } of billed('gpt-4o')) assert.ok(promptTokens <= WINDOW_TOKENS)
     await assertBooked('unserved')

@@ -3,6 +3,7 @@
  * conversation, by the tier's cheap model with the credential that the turn went out with, which is kept nowhere. The cost is held and
  * settled in the conversation's budget. The edit waits in the conversation until its next user turn begins.
  */
+import { LRUCache } from 'lru-cache'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { costOf } from '@farebox/crds/prices.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
@@ -36,6 +37,11 @@ import { reportMoney } from './report.ts'
 const SUMMARY_PERCENT = 15
 const SUMMARY_TOKENS_MIN = 160
 const SUMMARY_TOKENS_MAX = 1_500
+/** For a model that reasons, asked to do so as little as it can, beside the summary itself. */
+const THINKING_TOKENS = 1_024
+/** Where no summary came of old turns, another is tried when they have grown so many times. */
+const AGAIN_FACTOR = 2
+const FAILED_KEPT = 1_000
 const ANSWER_BYTES_MAX = 1024 * 1024
 /** What carries the credential and the version of the API, and nothing else of the turn's headers. */
 const CREDENTIAL_HEADERS = new Set([
@@ -52,6 +58,8 @@ const CREDENTIAL_HEADERS = new Set([
 export class Summariser {
   readonly #gateway: () => Gateway
   readonly #underWay = new Set<string>()
+  /** How long the old turns were of which no summary came, by conversation. */
+  readonly #failed = new LRUCache<string, number>({ max: FAILED_KEPT })
 
   constructor(gateway: () => Gateway) {
     this.#gateway = gateway
@@ -66,7 +74,7 @@ export class Summariser {
     const conversation = snapshot.conversation
     if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return false
     const task = plannedTask(admitted, conversation, snapshot, answer)
-    if (task === null) return false
+    if (task === null || task.oldTokens < (this.#failed.get(conversation.id) ?? 0) * AGAIN_FACTOR) return false
     this.#underWay.add(conversation.id)
     turn.gateway.underWay.add(this.#attempt(turn, conversation, task))
     return true
@@ -77,6 +85,8 @@ export class Summariser {
     const { metrics, log } = this.#gateway()
     try {
       const outcome = await this.#make(turn, conversation, task)
+      if (outcome === 'blank' || outcome === 'refused') this.#failed.set(conversation.id, task.oldTokens)
+      else this.#failed.delete(conversation.id)
       metrics.summaries.add([conversation.tier, outcome])
       log.info({ conversation: conversation.id, tier: conversation.tier, outcome }, 'summary between turns')
     } catch (error) {
@@ -240,8 +250,10 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   if (!verdict.worth && awaited === null && !isLast) return null
   const prompt = summaryPrompt({ plan: cut, maxTokens, locale: null })
   const factor = turn.gateway.factors.factorOf(name)
-  const money = summaryHold({ prompt, model: name, factor, priced, maxTokens, remaining })
-  const asked = turn.wire.prompt({ ...prompt, model: name, maxTokens, call: turn.call })
+  // What a model thinks counts against the bound, before a word of the summary.
+  const boundTokens = maxTokens + (priced.capabilities.reasoning ? THINKING_TOKENS : 0)
+  const money = summaryHold({ prompt, model: name, factor, priced, maxTokens: boundTokens, remaining })
+  const asked = turn.wire.prompt({ ...prompt, model: name, maxTokens: boundTokens, call: turn.call })
   return money === null || asked === null
     ? null
     : { plan: cut, reset: awaited?.reset ?? null, priced, ...asked, maxTokens, oldTokens, ...money }

@@ -53,7 +53,7 @@ export function azureWire(wire: Wire): Wire {
     },
     prompt(task) {
       const deployment = servingOf(task.call, task.model)
-      const asked = deployment === null ? null : wire.prompt({ ...task, model: deployment })
+      const asked = deployment === null ? null : wire.prompt({ ...task, model: deployment, served: task.model })
       if (deployment === null || asked === null) return null
       const prefix = PREFIX.exec(task.call.path)?.[0] ?? ''
       const query = task.call.path.includes('?') ? task.call.path.slice(task.call.path.indexOf('?')) : ''

@@ -8,6 +8,7 @@ import type { HostedTools, Json, ModelRequest, OutputLimit, RequestChange } from
 import { ChatStream } from './event-stream.ts'
 import { textsOf } from './json-values.ts'
 import { addNotice, readAnswer, syntheticAnswer } from './openai-answer.ts'
+import { leastEffort } from './openai-effort.ts'
 import { ownChatMessage, readMessage } from './openai-message.ts'
 import {
   askForUsage,
@@ -50,14 +51,22 @@ export const chatWire: Wire = {
     if (status === 400 && body.includes('stream_options')) return 'streamOptions'
     return status === 400 || status === 404 ? 'swap' : null
   },
-  prompt({ model, system, user, maxTokens, call }) {
+  prompt({ model, served = model, system, user, maxTokens, call }) {
+    const effort = leastEffort(served)
     const messages = [
       { role: 'system', content: system },
       { role: 'user', content: user },
     ]
     return {
       path: '/chat/completions',
-      body: Buffer.from(JSON.stringify({ model, messages, [call.upstream.outputLimitField]: maxTokens })),
+      body: Buffer.from(
+        JSON.stringify({
+          model,
+          messages,
+          [effort === null ? call.upstream.outputLimitField : 'max_completion_tokens']: maxTokens,
+          ...(effort === null ? {} : { reasoning_effort: effort }),
+        }),
+      ),
     }
   },
 }
@@ -137,7 +146,8 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     includeUsage: streamOptions?.['include_usage'] === true,
     choices,
     outputLimit: outputLimit(fields),
-    outputField: call.upstream.outputLimitField,
+    // OpenAI takes no `max_completion_tokens` beside a prediction: https://developers.openai.com/api/docs/guides/predicted-outputs
+    outputField: isGiven(fields, 'prediction') ? 'max_tokens' : call.upstream.outputLimitField,
     generates: true,
     units: {},
     earlier: null,

@@ -6,6 +6,7 @@ import { addResponseNotice, readCompaction, readCount, readResponse } from './re
 import { ResponsesStream } from './responses-stream.ts'
 import { syntheticResponse } from './responses-synthetic.ts'
 import type { CallContext, InputCounts, Wire } from './wire.ts'
+import { leastEffort } from './openai-effort.ts'
 
 const counts: InputCounts = {
   ask: (request, call, change) => ({ path: pathOf(call, '/responses/input_tokens'), body: countedBody(request, change) }),
@@ -28,9 +29,11 @@ export const responsesWire: Wire = {
     if (status === 400 && PARTED.test(body)) return 'edits'
     return status === 400 || status === 404 ? 'swap' : null
   },
-  prompt({ model, system, user, maxTokens }) {
+  prompt({ model, served = model, system, user, maxTokens }) {
     const bound = Math.max(OUTPUT_TOKENS_MIN, maxTokens)
-    const body = { model, instructions: system, input: user, [OUTPUT_FIELD]: bound, store: false }
+    const effort = leastEffort(served)
+    const reasoning = effort === null ? {} : { reasoning: { effort } }
+    const body = { model, instructions: system, input: user, [OUTPUT_FIELD]: bound, store: false, ...reasoning }
     return { path: '/responses', body: Buffer.from(JSON.stringify(body)) }
   },
   counts,

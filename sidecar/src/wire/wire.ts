@@ -73,6 +73,10 @@ export interface AnswerStream {
   readonly noticeAdded: boolean
   /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */
   observedOutputTokens(): number
+  /** Of these, the tokens of text, estimated from above; absent: all of them. */
+  observedTextTokens?(): number
+  /** Something passed that nobody here can measure, and no usage has counted it yet. Absent: no. */
+  readonly isUnread?: boolean
 }
 
 /** What we changed in a request, and the provider will not have. */
@@ -80,7 +84,10 @@ export type Objection = 'streamOptions' | 'swap' | 'edits'
 
 /** A call of our own: a summary. */
 export interface PromptTask {
+  /** As the body names it. */
   readonly model: string
+  /** The model that this is, where it is called otherwise. */
+  readonly served?: string
   readonly system: string
   readonly user: string
   readonly maxTokens: number
