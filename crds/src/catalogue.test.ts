@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { knownCapabilities } from './capabilities.ts'
 import { loadCatalogue, matchesClause } from './catalogue.ts'
 import { METERED_KINDS } from './usage.ts'
 
@@ -48,6 +49,23 @@ test('a longer context never makes a kind cheaper, and reading the cache never c
       assert.ok(prices.cacheReadInput <= prices.uncachedInput, `${provider}/${model}`)
     }
   }
+})
+
+test('no model for audio has that priced as text', () => {
+  const audio = CATALOGUE.models.filter(({ provider, model }) => knownCapabilities(provider, model)?.modalities.join() === 'audio')
+  assert.ok(audio.length >= 4, `${audio.length} models`)
+  for (const { model, dated } of audio)
+    for (const { prices } of dated)
+      assert.ok(
+        prices.audioInput > prices.uncachedInput && prices.cacheReadAudioInput > prices.uncachedInput && prices.audioOutput > prices.output,
+        model,
+      )
+})
+
+test('only what makes vectors, or is not paid by tokens, has output for nothing', () => {
+  for (const { provider, model, dated } of CATALOGUE.models)
+    for (const { prices } of dated)
+      if (prices.output === 0) assert.ok(prices.uncachedInput === 0 || model.includes('embed'), `${provider}/${model}`)
 })
 
 test('models that the source finds by a regular expression are there', () => {

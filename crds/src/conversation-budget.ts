@@ -142,8 +142,10 @@ const Upstream = rules(
       .describe('Ask streams for their usage and take it out again when the client did not ask.'),
     outputLimitField: z
       .enum(['max_completion_tokens', 'max_tokens'])
-      .default('max_completion_tokens')
-      .describe('The field that bounds output when a request has none.'),
+      .optional()
+      .describe(
+        'The field that bounds output when a request has none. Absent: `max_completion_tokens` for the providers openai and azure, `max_tokens` for all others.',
+      ),
     deployments: z
       .array(
         z.strictObject({

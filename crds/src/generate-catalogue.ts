@@ -5,8 +5,9 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { findProvider } from '@pydantic/genai-prices'
+import { knownCapabilities } from './capabilities.ts'
 import type { CatalogueEntry, Clause } from './catalogue.ts'
-import { SEARCH_FEES, UNIT_PRICES } from './unit-prices.ts'
+import { APART, SEARCH_FEES, UNIT_PRICES } from './unit-prices.ts'
 import type { UnitPrice } from './unit-prices.ts'
 import { divideCeil, parsePricePerMillion, parseUsd, PICO_PER_NANO } from './usd.ts'
 import { METERED_KINDS } from './usage.ts'
@@ -31,6 +32,8 @@ const PROVIDERS = [
 /** A name with a day after it, and a name without a voice, as the source's regular expressions say them. */
 const DATED_NAME = /^\^([a-zA-Z0-9/\\.-]+)-(?:\\d\{4\}-\\d\{2\}-\\d\{2\}|\\d\{8\})\$$/
 const NO_VOICE = '^(?!.*-[tT][tT][sS](?:$|-))'
+/** Models that write nothing: what they are given comes back as vectors. */
+const VECTORS = /embed/
 const TARGET = new URL('./catalogue.json', import.meta.url)
 
 /** Fees where the source names none: a provider's search costs 10 USD per 1,000 calls, a code container 0.03 USD (OpenAI's price list). */
@@ -61,8 +64,14 @@ function catalogue(): object {
   const models = PROVIDERS.flatMap((providerId) => {
     const provider = findProvider({ providerId })
     if (provider === undefined) throw new Error(`${SOURCE.package} has no provider ${providerId}`)
-    const listed = provider.models.flatMap((model) => entryOf(providerId, model)).map(withOwnPrices)
-    const missing = UNIT_PRICES.filter((price) => price.provider === providerId && !listed.some(({ model }) => model === price.model))
+    const listed = provider.models
+      .flatMap((model) => entryOf(providerId, model))
+      .flatMap(setApart)
+      .map(withOwnPrices)
+    listed.forEach(refuseAudioAsText)
+    const missing = UNIT_PRICES.filter(
+      (price) => price.provider === providerId && price.audio === undefined && !listed.some(({ model }) => model === price.model),
+    )
     return [...listed, ...missing.map(ownEntry)]
   })
   return {
@@ -75,12 +84,27 @@ function catalogue(): object {
 
 function entryOf(provider: string, model: SourceModel): CatalogueEntry[] {
   const match = clausesOf(model.match)
-  const dated = datedPrices(
-    model.prices as unknown as SourcePrices | readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[],
-  )
+  const dated = datedPrices(model)
   if (match.length === 0 || dated.length === 0) return []
   const contextTokens = model.context_window
   return [{ provider, model: model.id, match, dated, ...(contextTokens === undefined ? {} : { contextTokens }) }]
+}
+
+/** The entry, and those of its names that cost something else. */
+function setApart(entry: CatalogueEntry): CatalogueEntry[] {
+  const apart = APART.filter(({ provider, from }) => provider === entry.provider && from === entry.model)
+  const names = new Set(apart.flatMap((each) => each.names))
+  return [
+    { ...entry, match: entry.match.filter(({ equals }) => equals === undefined || !names.has(equals)) },
+    ...apart.map((each) => ({ ...entry, model: each.model, match: each.names.map((name) => ({ equals: name })) })),
+  ]
+}
+
+/** What hears and speaks costs more by it than by reading and writing: where the source is silent of it, `unit-prices.ts` must not be. */
+function refuseAudioAsText({ provider, model, dated }: CatalogueEntry): void {
+  if (knownCapabilities(provider, model)?.modalities.join(' ') !== 'audio') return
+  if (dated.every(({ prices }) => prices.audioInput > prices.uncachedInput && prices.audioOutput > prices.output)) return
+  throw new Error(`${provider}/${model} is for audio, of which ${SOURCE.package} has no price: add it to unit-prices.ts`)
 }
 
 /** The entry with the prices that are kept by hand. */
@@ -113,12 +137,18 @@ function ownEntry(price: UnitPrice): CatalogueEntry {
   }
 }
 
-function unitPrices({ perMinute, perMillionCharacters, perImage }: UnitPrice): Partial<Units> {
+function unitPrices({ audio, perMinute, perMillionCharacters, perImage }: UnitPrice): Partial<Units> {
   return {
+    ...(audio === undefined ? {} : audioPrices(audio)),
     ...(perMinute === undefined ? {} : { seconds: Number(divideCeil(parseUsd(perMinute) * PICO_PER_NANO, 60n)) }),
     ...(perMillionCharacters === undefined ? {} : { characters: Number(parsePricePerMillion(perMillionCharacters)) }),
     ...(perImage === undefined ? {} : { images: Number(parseUsd(perImage) * PICO_PER_NANO) }),
   }
+}
+
+function audioPrices({ input, output }: NonNullable<UnitPrice['audio']>): Partial<Units> {
+  const heard = Number(parsePricePerMillion(input))
+  return { audioInput: heard, cacheReadAudioInput: heard, audioOutput: Number(parsePricePerMillion(output)) }
 }
 
 /**
@@ -147,16 +177,15 @@ function allOf(parts: readonly Readonly<Record<string, unknown>>[]): Clause[] {
   return texts.every((text) => typeof text === 'string') ? [{ all: texts }] : []
 }
 
-function datedPrices(
-  prices: SourcePrices | readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[],
-): CatalogueEntry['dated'] {
+function datedPrices({ id, prices }: SourceModel): CatalogueEntry['dated'] {
   const list = Array.isArray(prices)
-    ? (prices as readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[])
-    : [{ prices: prices as SourcePrices }]
+    ? (prices as unknown as readonly { readonly constraint?: SourcePrices; readonly prices: SourcePrices }[])
+    : [{ prices: prices as unknown as SourcePrices }]
   const byDate = new Map<string, { prices: Units; steps: { inputOver: number; prices: Units }[] }[]>()
   let from = ''
   for (const { constraint, prices: own } of list) {
-    const converted = convert(own)
+    // What writes and has no price for that is not free: it costs what it reads.
+    const converted = convert(VECTORS.test(id) ? own : { output_mtok: own['input_mtok'], ...own })
     if (converted === null) return []
     // Prices for hours of the day stand after those for all day which they are exceptions of.
     if (typeof constraint?.['start_date'] === 'string') from = constraint['start_date']

@@ -10,7 +10,7 @@ import { costOf, servedAs } from './prices.ts'
 import type { PricedModel, Prices } from './prices.ts'
 import { formatPricePerMillion, formatUsd } from './usd.ts'
 import { inputTokens, METERED_KINDS, usageOf } from './usage.ts'
-import type { Usage } from './usage.ts'
+import type { MeteredKind, Usage } from './usage.ts'
 
 const CATALOGUE = loadCatalogue()
 const NOW = Date.parse('2026-11-24T12:00:00Z')
@@ -33,7 +33,8 @@ test('prices by hand: cached input at its own rate, rounded up once', () => {
   assert.equal(costOn(found('gpt-4o'), usage), '0.00750375')
   assert.equal(costOn(found('gpt-4o'), usageOf({ uncachedInput: 1 })), '0.0000025')
   assert.equal(costOn(found('gpt-4o-mini'), usageOf({ cacheReadInput: 1 })), '0.000000075')
-  assert.equal(costOn(found('gpt-4o'), usageOf({ webSearchCalls: 2, fileSearchCalls: 1 })), '0.0225')
+  assert.equal(costOn(found('gpt-5'), usageOf({ webSearchCalls: 2, fileSearchCalls: 1 })), '0.0225')
+  assert.equal(costOn(found('gpt-4o'), usageOf({ webSearchCalls: 2, fileSearchCalls: 1 })), '0.0525', 'a search that may be a preview')
 })
 
 test('agrees with an independent implementation on every chat model of the catalogue', () => {
@@ -125,6 +126,12 @@ test('a PriceBook wins over the catalogue: the exact name, then the longest patt
   assert.equal(input('gpt-4o-mini'), '6.00')
   assert.equal(input('gpt-4.1'), '2.00')
   assert.equal(found('gpt-4o', list).origin, 'book')
+  const entryOf = (model: string) => list.entryOf('openai', model, NOW)
+  assert.deepEqual(
+    ['gpt-4o', 'gpt-4o-mini-2024-07-18', 'gpt-4o-mini', 'gpt-4.1'].map((model) => entryOf(model)?.input),
+    ['9', '8', '6', undefined],
+    'and the entry that won is told',
+  )
 })
 
 test('what a book leaves out follows the catalogue, or its own input and output; zero is zero', () => {
@@ -155,6 +162,42 @@ test('what a book leaves out follows the catalogue, or its own input and output;
   assert.equal(big.pricesFor(1, null).webSearchCalls, 20_000_000_000n)
 })
 
+test('what the catalogue lists above a price is never lowered by a book that says nothing of it', () => {
+  const prices = (provider: string, model: string, fields: object): Prices =>
+    found(model, createPriceList([entry({ provider, model, ...fields })], CATALOGUE), provider).pricesFor(1, null)
+  const writes = (fields: object): readonly bigint[] => {
+    const { cacheReadInput, cacheWriteInput, cacheWriteLongInput } = prices('anthropic', 'claude-sonnet-4-5', fields)
+    return [cacheReadInput, cacheWriteInput, cacheWriteLongInput]
+  }
+  // The catalogue: input 3.00, read 0.30, written 3.75 and 6.00.
+  assert.deepEqual(writes({ input: '3.00', output: '15.00' }), [300_000n, 3_750_000n, 6_000_000n], 'the list price, said once more')
+  assert.deepEqual(
+    writes({ input: '2.40', output: '12' }),
+    [2_400_000n, 3_750_000n, 6_000_000n],
+    'a discount is not taken for one on these',
+  )
+  assert.deepEqual(writes({ input: '3.30' }), [3_300_000n, 4_125_000n, 6_600_000n], 'what is raised is raised alike')
+  assert.deepEqual(writes({ input: '0', output: '0' }), [0n, 0n, 0n], 'zero is zero')
+  assert.deepEqual(writes({ cacheWriteShort: '0' }), [300_000n, 0n, 6_000_000n], 'and of nothing but what it was said of')
+  assert.deepEqual(writes({ cacheWriteShort: '7.00' }), [300_000n, 7_000_000n, 7_000_000n], 'long writes are no cheaper than short ones')
+  const audio = prices('openai', 'gpt-audio', { input: '2.00', output: '12' }) // 2.50 and 10, of audio 32 and 64
+  assert.deepEqual([audio.audioInput, audio.audioOutput], [32_000_000n, 76_800_000n])
+  assert.equal(prices('openai', 'gpt-image-1.5', { output: '9' }).imageOutput, 32_000_000n)
+})
+
+test('a book that says no more than the list price changes nothing', () => {
+  const price = (units: bigint): string => formatPricePerMillion(units)
+  for (const { provider, model, match } of CATALOGUE.models) {
+    const name = match[0]?.equals
+    if (name === undefined) continue
+    const listed = found(name, LIST, provider)
+    const { uncachedInput, output } = listed.pricesFor(1, null)
+    const list = createPriceList([entry({ provider, model: name, input: price(uncachedInput), output: price(output) })], CATALOGUE)
+    for (const tokens of [1, 1_000_000])
+      assert.deepEqual(found(name, list, provider).pricesFor(tokens, null), listed.pricesFor(tokens, null), `${provider}/${model}`)
+  }
+})
+
 test("over the catalogue's step, what a book says nothing of is the dearer of the catalogue's price and one's own raised alike", () => {
   const above = (fields: object): Prices =>
     found('gpt-6-sol', createPriceList([entry({ provider: 'openai', model: 'gpt-6-sol', ...fields })], CATALOGUE)).pricesFor(272_001, null)
@@ -173,10 +216,30 @@ test("over the catalogue's step, what a book says nothing of is the dearer of th
   assert.equal(own.uncachedInput, 2_500_000n, 'its own steps are all that hold')
 })
 
+const price = fc.integer({ min: 1, max: 50_000_000 }).map((micro) => formatPricePerMillion(BigInt(micro)))
+
+test('whatever input and output a book says: what is listed above them costs no less than it is listed at, and no less than they', () => {
+  const named = CATALOGUE.models.filter(({ match }) => match[0]?.equals !== undefined)
+  fc.assert(
+    fc.property(fc.constantFrom(...named), price, price, ({ provider, match }, input, output) => {
+      const model = match[0]?.equals ?? ''
+      const own = found(model, createPriceList([entry({ provider, model, input, output })], CATALOGUE), provider).pricesFor(1, null)
+      const listed = found(model, LIST, provider).pricesFor(1, null)
+      const relatives: readonly (readonly [MeteredKind, readonly MeteredKind[]])[] = [
+        ['uncachedInput', ['cacheReadInput', 'cacheWriteInput', 'cacheWriteLongInput', 'audioInput', 'imageInput']],
+        ['output', ['audioOutput', 'imageOutput']],
+        ['cacheReadInput', ['cacheReadAudioInput']],
+      ]
+      for (const [base, kinds] of relatives)
+        for (const kind of kinds.filter((each) => listed[each] > listed[base]))
+          assert.ok(own[kind] >= listed[kind] && own[kind] >= own[base], kind)
+    }),
+  )
+})
+
 test('a long call never costs less than by the catalogue or by the price of a short one, unless it is free', () => {
   const stepped = CATALOGUE.models.filter(({ provider, dated }) => provider === 'openai' && (dated.at(-1)?.steps.length ?? 0) > 0)
   assert.ok(stepped.length > 0)
-  const price = fc.integer({ min: 1, max: 50_000_000 }).map((micro) => formatPricePerMillion(BigInt(micro)))
   fc.assert(
     fc.property(fc.constantFrom(...stepped), price, fc.option(price), ({ model }, input, output) => {
       const fields = { provider: 'openai', model, input, ...(output === null ? {} : { output }) }
@@ -316,6 +379,37 @@ test('half a price of a model that nobody else prices is none', () => {
   assert.equal(list.ceiling('ours', 'any', NOW), null)
 })
 
+test('what writes and has no price for it costs what it reads: on Azure, completions are not free', () => {
+  const usage = usageOf({ uncachedInput: 1_000, output: 1_000_000 })
+  assert.equal(costOn(found('davinci-002', LIST, 'azure'), usage), '2.002')
+  assert.equal(costOn(found('babbage-002', LIST, 'azure'), usage), '0.4004')
+  const book = [entry({ provider: 'azure', model: 'davinci-002', input: '3' })]
+  assert.equal(
+    costOn(found('davinci-002', createPriceList(book, CATALOGUE), 'azure'), usage),
+    '2.003',
+    'half an entry leaves the other half',
+  )
+  assert.equal(found('text-embedding-3-small').pricesFor(1, null).output, 0n, 'vectors are not written')
+})
+
+test('audio has a price of its own, for whoever sells the model', () => {
+  const usage = usageOf({ audioInput: 1_000, audioOutput: 1_000 })
+  for (const provider of ['openai', 'azure']) {
+    assert.equal(costOn(found('gpt-4o-audio-preview', LIST, provider), usage), '0.12')
+    assert.equal(costOn(found('gpt-4o-mini-audio-preview-2024-12-17', LIST, provider), usage), '0.03')
+  }
+})
+
+test('a search costs the most that the model can be asked for it by; a book for a model is not one for what always searches', () => {
+  const fee = (model: string, list = LIST): bigint => found(model, list).pricesFor(1, null).webSearchCalls
+  for (const model of ['gpt-4o', 'gpt-4o-mini', 'gpt-4.1-mini', 'gpt-4o-search-preview', 'gpt-4o-mini-search-preview-2025-03-11'])
+    assert.equal(fee(model), 25_000_000_000n, model)
+  for (const model of ['gpt-5', 'o4-mini', 'gpt-6-sol']) assert.equal(fee(model), 10_000_000_000n, model)
+  const list = createPriceList([entry({ provider: 'openai', model: 'gpt-4o-mini', toolFees: { webSearch: '0.01' } })], CATALOGUE)
+  assert.deepEqual([fee('gpt-4o-mini', list), fee('gpt-4o-mini-search-preview', list)], [10_000_000_000n, 25_000_000_000n])
+  assert.equal(found('gpt-4o-mini-search-preview').pricesFor(1, null).output, 600_000n, 'tokens are those of gpt-4o-mini')
+})
+
 test('what is not counted in tokens has its own price, which no service tier changes', () => {
   assert.equal(costOn(found('whisper-1'), usageOf({ seconds: 61 })), '0.0061', '0.36 an hour')
   assert.equal(costOn(found('whisper-large-v3', LIST, 'groq'), usageOf({ seconds: 3_600 })), '0.111000003', '0.111 an hour, by the second')
@@ -330,7 +424,7 @@ test('what is not counted in tokens has its own price, which no service tier cha
   assert.equal(costOn(own, all, 'priority'), '0.512')
 })
 
-test('a price of output takes images made along, one of cached or of audio input takes cached audio along', () => {
+test('a price of output takes images made along, one of cached or of audio input takes cached audio along, never down', () => {
   const prices = (fields: object): Prices =>
     found(
       'gemini-2.5-flash',
@@ -340,7 +434,9 @@ test('a price of output takes images made along, one of cached or of audio input
   assert.equal(prices({ output: '3' }).imageOutput, 3_000_000n)
   assert.equal(prices({ imageOutput: '30' }).imageOutput, 30_000_000n)
   assert.equal(prices({}).cacheReadAudioInput, 100_000n, 'dearer than other cached input')
-  assert.equal(prices({ cacheRead: '0.02' }).cacheReadAudioInput, 20_000n)
+  assert.equal(prices({ cacheRead: '0.02' }).cacheReadAudioInput, 100_000n)
+  assert.equal(prices({ cacheRead: '0.06' }).cacheReadAudioInput, 200_000n)
+  assert.equal(prices({ audioInput: '2.00' }).cacheReadAudioInput, 2_000_000n, "the discount was the catalogue's")
   assert.equal(prices({ cacheReadAudio: '0.09' }).cacheReadAudioInput, 90_000n)
 })
 

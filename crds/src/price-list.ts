@@ -19,13 +19,18 @@ const DAY_MS = 86_400_000
  * A PriceBook entry with the exact name wins, then the one with the longest pattern, then the one for the catalogue's name of
  * the model (a call for `gpt-4o` is answered by `gpt-4o-2024-08-06`), then the catalogue. Within one name, the
  * entry with the newest `from` that is not in the future counts. A book may be partial: what it leaves out follows the
- * catalogue's entry for the model, or its own `input` and `output`; above a long-context step never from below.
+ * catalogue's entry for the model, or its own `input` and `output`; what the catalogue lists above these never from below.
  */
-export function createPriceList(entries: readonly PriceEntry[], catalogue: Catalogue): PriceList {
+export function createPriceList(entries: readonly PriceEntry[], catalogue: Catalogue): BookedPriceList {
   return new BookAndCatalogue(entries, catalogue)
 }
 
-class BookAndCatalogue implements PriceList {
+interface BookedPriceList extends PriceList {
+  /** The entry, of those that the list was made of, that a model whose price is of origin `book` is priced by. */
+  entryOf(provider: string, model: string, atMs: number): PriceEntry | null
+}
+
+class BookAndCatalogue implements BookedPriceList {
   readonly catalogue: { readonly version: string; readonly date: string }
   readonly #book: readonly PriceEntry[]
   readonly #models: readonly CatalogueEntry[]
@@ -50,6 +55,11 @@ class BookAndCatalogue implements PriceList {
     const found = this.#look(provider, model)
     this.#known.set(key, found)
     return found
+  }
+
+  entryOf(provider: string, model: string, atMs: number): PriceEntry | null {
+    this.#turnDay(atMs)
+    return this.#booked(provider, model, this.#listed(provider, model))
   }
 
   ceiling(provider: string, model: string, atMs: number): PricedModel | null {
@@ -85,9 +95,7 @@ class BookAndCatalogue implements PriceList {
 
   #look(provider: string, model: string): PricedModel | null {
     const listed = this.#listed(provider, model)
-    const booked =
-      bookEntry(this.#book, provider, model, this.#day) ??
-      (listed === null ? null : bookEntry(this.#book, provider, listed.model, this.#day))
+    const booked = this.#booked(provider, model, listed)
     if (listed === null && booked === null) return null
     const base = listed === null ? null : tariffOf(listed, this.#day)
     // Half a price of a model that nobody else prices is none: what is left out would be free.
@@ -99,6 +107,12 @@ class BookAndCatalogue implements PriceList {
     return base === null
       ? null
       : pricedModel(provider, listed?.model ?? model, 'catalogue', { ...base, serviceTierPercent: tiers }, capabilities)
+  }
+
+  /** By the name that was asked for, or else by the catalogue's. */
+  #booked(provider: string, model: string, listed: CatalogueEntry | null): PriceEntry | null {
+    const named = bookEntry(this.#book, provider, model, this.#day)
+    return named ?? (listed === null ? null : bookEntry(this.#book, provider, listed.model, this.#day))
   }
 
   #listed(provider: string, model: string): CatalogueEntry | null {
@@ -242,24 +256,30 @@ function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Reco
     own === undefined ? (known ?? 0n) : parseUsd(own) * PICO_PER_NANO
   const over = (own: KindPrices, under: Prices | null): Prices => {
     const given = (text: string | undefined): bigint | undefined => (text === undefined ? undefined : parsePricePerMillion(text))
+    // A price that the owner changed takes its relatives along; one that is unchanged leaves the catalogue's in place.
+    const along = (kind: MeteredKind, relative: MeteredKind, price: bigint): bigint =>
+      under === null ? price : raisedAlike(price, under[relative], under[kind])
     const input = given(own.input) ?? under?.uncachedInput ?? 0n
     const output = given(own.output) ?? under?.output ?? 0n
-    // A price that the owner changed takes its relatives along; one that is unchanged leaves the catalogue's in place.
-    const follow = (text: string | undefined, kind: MeteredKind, changed: string | undefined, otherwise: bigint): bigint =>
-      given(text) ?? (changed === undefined ? under?.[kind] : undefined) ?? otherwise
-    const cacheRead = follow(own.cacheRead, 'cacheReadInput', own.input, input)
-    const short = follow(own.cacheWriteShort, 'cacheWriteInput', own.input, input)
+    const cacheRead = given(own.cacheRead) ?? along('cacheReadInput', 'uncachedInput', input)
+    const audioInput = given(own.audioInput) ?? along('audioInput', 'uncachedInput', input)
+    const cacheReadAudio =
+      own.audioInput !== undefined && own.cacheRead === undefined
+        ? along('cacheReadAudioInput', 'audioInput', audioInput)
+        : along('cacheReadAudioInput', 'cacheReadInput', cacheRead)
+    const short = given(own.cacheWriteShort) ?? along('cacheWriteInput', 'uncachedInput', input)
+    const long = under === null ? short : dearer(short, along('cacheWriteLongInput', 'uncachedInput', input))
     return {
       uncachedInput: input,
       cacheReadInput: cacheRead,
-      cacheReadAudioInput: follow(own.cacheReadAudio, 'cacheReadAudioInput', own.cacheRead ?? own.audioInput ?? own.input, cacheRead),
+      cacheReadAudioInput: given(own.cacheReadAudio) ?? cacheReadAudio,
       cacheWriteInput: short,
-      cacheWriteLongInput: follow(own.cacheWriteLong, 'cacheWriteLongInput', own.input, short),
-      audioInput: follow(own.audioInput, 'audioInput', own.input, input),
-      imageInput: follow(own.imageInput, 'imageInput', own.input, input),
+      cacheWriteLongInput: given(own.cacheWriteLong) ?? long,
+      audioInput,
+      imageInput: given(own.imageInput) ?? along('imageInput', 'uncachedInput', input),
       output,
-      audioOutput: follow(own.audioOutput, 'audioOutput', own.output, output),
-      imageOutput: follow(own.imageOutput, 'imageOutput', own.output, output),
+      audioOutput: given(own.audioOutput) ?? along('audioOutput', 'output', output),
+      imageOutput: given(own.imageOutput) ?? along('imageOutput', 'output', output),
       webSearchCalls: fee(entry.toolFees.webSearch, under?.webSearchCalls),
       fileSearchCalls: fee(entry.toolFees.fileSearch, under?.fileSearchCalls),
       codeContainers: fee(entry.toolFees.codeContainer, under?.codeContainers),
@@ -276,20 +296,27 @@ function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Reco
   return { prices, steps, serviceTierPercent: { ...tiers, ...entry.serviceTierPercent } }
 }
 
-/**
- * The catalogue's long-context steps over prices of one's own. Whether a discount holds above the step, nobody said: so the step's price
- * is the catalogue's or one's own raised by the same factor, whichever is dearer. What is free stays free.
- */
+/** The catalogue's long-context steps over prices of one's own: whether a discount holds above the step, nobody said. */
 function stepsOver(own: Prices, base: Tariff): Tariff['steps'] {
   return base.steps.map(({ inputOver, prices: listed }) => ({
     inputOver,
-    prices: pricesOf((kind) => {
-      if (own[kind] === base.prices[kind]) return listed[kind]
-      if (own[kind] === 0n || listed[kind] === base.prices[kind]) return own[kind]
-      const raised = base.prices[kind] === 0n ? own[kind] : divideCeil(own[kind] * listed[kind], base.prices[kind])
-      return raised > listed[kind] ? raised : listed[kind]
-    }),
+    prices: pricesOf((kind) => raisedAlike(own[kind], base.prices[kind], listed[kind])),
   }))
+}
+
+/**
+ * What the catalogue lists at `listed`, where it lists at `base` what one has a price of one's `own` for. What it lists above `base` is
+ * dearer by the same factor, and never below the catalogue's: a discount on the one need not be one on the other. What it lists below
+ * was a discount of its own, which is gone. What is free stays free.
+ */
+function raisedAlike(own: bigint, base: bigint, listed: bigint): bigint {
+  if (own === base) return listed
+  if (own === 0n || listed <= base) return own
+  return dearer(listed, base === 0n ? own : divideCeil(own * listed, base))
+}
+
+function dearer(one: bigint, other: bigint): bigint {
+  return one > other ? one : other
 }
 
 /** By the name that was asked for, which may say more than the catalogue's. */

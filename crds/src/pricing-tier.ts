@@ -198,7 +198,9 @@ const Notices = z.strictObject({
     .max(NOTICE_OCCASIONS.length)
     .default([])
     .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['occasion'] })
-    .describe('Your words; `{{remaining}}`, `{{percent}}`, `{{tier}}` and `{{turns}}` are filled in.'),
+    .describe(
+      'Your words; `{{remaining}}`, `{{percent}}`, `{{tier}}` and `{{turns}}` are filled in. Those for `End` are said where the conversation has used up its budget and where the user has used up theirs for the period; not where a limit of the workload is reached.',
+    ),
   defaultLocale: Locale.default('en').describe('For requests that ask for no language.'),
 })
 

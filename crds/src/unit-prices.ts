@@ -1,6 +1,6 @@
 /**
- * Prices that the catalogue's source does not know, kept by hand: of what is not counted in tokens. `generate-catalogue.ts` adds them
- * to the source's entry of the model, or makes one for it. Where a price depends on size or quality, the dearest is taken.
+ * Prices that the catalogue's source does not know, kept by hand: of audio, and of what is not counted in tokens. `generate-catalogue.ts`
+ * adds them to the source's entry of the model, or makes one for it. Where a price depends on size or quality, the dearest is taken.
  */
 
 export interface UnitPrice {
@@ -8,6 +8,8 @@ export interface UnitPrice {
   readonly model: string
   /** Further names of the model; the catalogue's clauses, where the source has the model. */
   readonly names?: readonly string[]
+  /** USD for a million tokens of audio, heard and made; what is text, the source has a price for. */
+  readonly audio?: { readonly input: string; readonly output: string }
   /** USD for a minute of audio, to be counted by the second. */
   readonly perMinute?: string
   /** USD for a million characters of text to speak. */
@@ -19,6 +21,18 @@ export interface UnitPrice {
 }
 
 export const UNIT_PRICES: readonly UnitPrice[] = [
+  {
+    provider: 'openai',
+    model: 'gpt-4o-audio-preview',
+    audio: { input: '40.00', output: '80.00' },
+    source: 'https://developers.openai.com/api/docs/models/gpt-4o-audio-preview',
+  },
+  {
+    provider: 'openai',
+    model: 'gpt-4o-mini-audio-preview',
+    audio: { input: '10.00', output: '20.00' },
+    source: 'https://developers.openai.com/api/docs/models/gpt-4o-mini-audio-preview',
+  },
   {
     provider: 'openai',
     model: 'tts-1',
@@ -40,6 +54,21 @@ export const UNIT_PRICES: readonly UnitPrice[] = [
   { provider: 'openai', model: 'dall-e-3', perImage: '0.12', source: 'https://developers.openai.com/api/docs/models/dall-e-3' },
 ]
 
+/** Models that the source takes for another, whose tokens they cost, but not whose fees. */
+export const APART: readonly {
+  readonly provider: string
+  readonly model: string
+  readonly names: readonly string[]
+  readonly from: string
+}[] = [
+  {
+    provider: 'openai',
+    model: 'gpt-4o-mini-search-preview',
+    names: ['gpt-4o-mini-search-preview', 'gpt-4o-mini-search-preview-2025-03-11'],
+    from: 'gpt-4o-mini',
+  },
+]
+
 /** Fees of searches that are not 0.01 USD, by the beginning of the model's name; the first that fits counts. */
 export const SEARCH_FEES: readonly {
   readonly provider: string
@@ -47,7 +76,10 @@ export const SEARCH_FEES: readonly {
   readonly perSearch: string
   readonly source: string
 }[] = [
-  { provider: 'openai', prefix: 'gpt-4o-search', perSearch: '0.025', source: 'https://openai.com/api/pricing/' },
+  // A search by `web_search_preview`, or by a model that always searches. By `web_search` it is 0.01, but a usage does not say by which.
+  { provider: 'openai', prefix: 'gpt-4o', perSearch: '0.025', source: 'https://developers.openai.com/api/docs/pricing' },
+  { provider: 'openai', prefix: 'gpt-4.1', perSearch: '0.025', source: 'https://developers.openai.com/api/docs/pricing' },
+  { provider: 'openai', prefix: 'ft:gpt-4o', perSearch: '0.025', source: 'https://developers.openai.com/api/docs/pricing' },
   // A search each from Gemini 3 on; before, an answer with searches in it, however many.
   { provider: 'google', prefix: 'gemini-3', perSearch: '0.014', source: 'https://ai.google.dev/gemini-api/docs/pricing' },
   { provider: 'google', prefix: 'gemini-', perSearch: '0.035', source: 'https://ai.google.dev/gemini-api/docs/pricing' },

@@ -1,6 +1,7 @@
 /** OpenAI's Responses API through a real sidecar: metered to the nano-dollar, its history where the app wants it, and never over the cap. */
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
+import { PriceEntrySchema } from '@farebox/crds/price-entry.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { Standing } from '@farebox/sidecar/core/standing.ts'
@@ -34,6 +35,8 @@ const LOOK_UP: Tool = {
 }
 const SEARCH_DOCS: Tool = { type: 'function', name: 'search_docs', strict: null, parameters: { type: 'object', properties: {} } }
 const WEB: Tool = { type: 'web_search' }
+/** Who asks for no previews pays less for a search than the catalogue says, which cannot tell. */
+const NO_PREVIEWS = PriceEntrySchema.parse({ provider: 'openai', model: 'gpt-4o', toolFees: { webSearch: '0.01' } })
 
 /** A model that bills what it writes to its cache. */
 const CACHING = {
@@ -102,7 +105,8 @@ let sidecar: Sidecar
 let seen: SeenRequest[] = []
 before(async () => {
   provider = await startProvider({ onRequest: (request) => seen.push(request), models: [CACHING] })
-  sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, CONTRACTS, { retrieval: { toolNames: ['search_*'], tags: ['context'] } }))
+  const retrieval = { toolNames: ['search_*'], tags: ['context'] }
+  sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, CONTRACTS, { retrieval, prices: [NO_PREVIEWS] }))
 })
 after(async () => {
   await sidecar.close()
@@ -436,7 +440,10 @@ describe('built-in tools', () => {
   test('do not fit a small budget as they are, but do where the owner bounds them', async () => {
     const refused = await refusal(named('unbounded'), { input: 'Search.', tools: [WEB] })
     assert.equal(refused.code, 'conversation_budget_exhausted')
-    const config = makeConfig(`${provider.url}/v1`, CONTRACTS, { hostedTools: { maxCalls: 2, maxResultTokens: 2_000 } })
+    const config = makeConfig(`${provider.url}/v1`, CONTRACTS, {
+      hostedTools: { maxCalls: 2, maxResultTokens: 2_000 },
+      prices: [NO_PREVIEWS],
+    })
     const bounded = await startSidecar(config)
     try {
       const client = bounded.client({ ...named('bounded'), 'x-fake-hosted-calls': 'web_search,web_search,web_search' })

@@ -286,6 +286,8 @@ interface Dated {
 
 /** Prices that the list does not have, from the pages of the providers. */
 const BY_HAND: Readonly<Record<string, Readonly<Record<string, Fraction>>>> = {
+  'openai/gpt-4o-audio-preview': heard('40', '80'),
+  'openai/gpt-4o-mini-audio-preview': heard('10', '20'),
   'openai/tts-1': { characters: usd('15', 1_000_000n) },
   'openai/tts-1-hd': { characters: usd('30', 1_000_000n) },
   'openai/dall-e-2': { image: usd('0.02') },
@@ -323,6 +325,10 @@ const FACTORS: Readonly<Record<string, readonly (readonly [beginning: string, pe
 }
 const AT_MOST: Readonly<Record<string, number>> = { priority: 250, fast: 600, ultrafast: 600, us: 110 }
 const SEARCH = usd('0.01')
+/** OpenAI's models that do not reason can be asked to search by its preview tool, which costs more; nobody says which tool it was. */
+const PREVIEW_SEARCH = { models: /^(ft:)?gpt-4(o|\.1)/, usd: usd('0.025') }
+/** They write nothing. */
+const VECTORS = /embed/
 const GOOGLE_SEARCH = { since3: usd('0.014'), before: usd('0.035') }
 const FILE_SEARCH = usd('0.0025')
 const CONTAINER = usd('0.03')
@@ -377,8 +383,9 @@ class Tariffs {
   #rate(provider: string, model: Listed, context: number, kind: string): Fraction {
     const hand = BY_HAND[`${provider}/${model.id}`]?.[kind]
     if (hand !== undefined) return hand
+    if (kind === 'search' && provider === 'openai' && PREVIEW_SEARCH.models.test(model.id)) return PREVIEW_SEARCH.usd
     return this.#inForce(model)
-      .map((prices) => rateIn(prices, context, kind) ?? this.#fee(model.id, kind) ?? ZERO)
+      .map((prices) => rateIn(VECTORS.test(model.id) ? prices : withOutput(prices), context, kind) ?? this.#fee(model.id, kind) ?? ZERO)
       .reduce(larger, ZERO)
   }
 
@@ -408,6 +415,11 @@ const OWN: Readonly<Record<string, 'input' | 'output' | 'cacheRead'>> = {
   output: 'output',
   output_audio: 'output',
   output_image: 'output',
+}
+
+/** Text is not written for nothing: where nobody says at what price, at that of what is read. */
+function withOutput(prices: Keyed): Keyed {
+  return prices['output_mtok'] === undefined ? { ...prices, output_mtok: prices['input_mtok'] } : prices
 }
 
 /** By what a kind follows where it has no price of its own; null where there is nothing to follow. */
@@ -497,6 +509,11 @@ const ONE = fraction(1n, 1n)
 function usd(decimal: string, each = 1n): Fraction {
   const [whole = '0', digits = ''] = decimal.split('.')
   return fraction(BigInt(whole + digits), 10n ** BigInt(digits.length) * each)
+}
+/** Audio, for a million tokens of it. */
+function heard(input: string, output: string): Readonly<Record<string, Fraction>> {
+  const read = usd(input, 1_000_000n)
+  return { input_audio: read, cache_audio_read: read, output_audio: usd(output, 1_000_000n) }
 }
 function plus(a: Fraction, b: Fraction): Fraction {
   return fraction(a.top * b.bottom + b.top * a.bottom, a.bottom * b.bottom)

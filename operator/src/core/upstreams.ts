@@ -1,5 +1,6 @@
 /** Where the calls of a budget's pods go: what it declares, or else the usual providers. */
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { Upstream } from '@farebox/crds/sidecar-config.ts'
 
 export type DeclaredUpstream = ConversationBudget['spec']['upstreams'][number]
 
@@ -7,9 +8,19 @@ export function upstreamsOf({ spec }: Pick<ConversationBudget, 'spec'>): readonl
   return spec.upstreams.length === 0 ? DEFAULT_UPSTREAMS : spec.upstreams
 }
 
+/**
+ * What bounds output there. OpenAI's new name is not everybody's: Ollama and DeepSeek take it without a word and write on, and Mistral
+ * answers 422; the old one is refused by none but OpenAI's models that reason.
+ * https://github.com/ollama/ollama/issues/7125, https://github.com/earendil-works/pi/issues/8018,
+ * https://github.com/editor-code-assistant/eca/issues/231
+ */
+export function outputLimitFieldOf({ provider, outputLimitField }: DeclaredUpstream): Upstream['outputLimitField'] {
+  return outputLimitField ?? (provider === 'openai' || provider === 'azure' ? 'max_completion_tokens' : 'max_tokens')
+}
+
 /** What a budget without upstreams goes to. */
 const DEFAULT_UPSTREAMS: readonly DeclaredUpstream[] = [
   { name: 'openai', provider: 'openai', baseURL: 'https://api.openai.com/v1' },
   { name: 'anthropic', provider: 'anthropic', baseURL: 'https://api.anthropic.com/v1' },
   { name: 'gemini', provider: 'google', baseURL: 'https://generativelanguage.googleapis.com' },
-].map((upstream) => ({ ...upstream, injectUsage: 'Auto', outputLimitField: 'max_completion_tokens', deployments: [] }))
+].map((upstream) => ({ ...upstream, injectUsage: 'Auto', deployments: [] }))
