@@ -645,6 +645,18 @@ test('tools that the provider runs are held for by no fewer calls than the reque
   assert.equal(plan({ fewestCalls: 10 }, '0.002').status, 'end')
 })
 
+test('the owner’s bound of hosted calls lowers the hold of those that can be told to stop, and of no others', async () => {
+  const input = await inputOf({ body: { max_tokens: 100 } })
+  const holdOf = (maxCalls: number | undefined, fewestCalls: number): bigint => {
+    const hosted = { tools: [], maxCalls: null, rereads: true, fewestCalls } as const
+    const hostedTools = { ...(maxCalls === undefined ? {} : { maxCalls }), maxResultTokens: 100 }
+    const request: ModelRequest = { ...input.request, hosted }
+    return planOf(decide({ ...input, request, config: { ...input.config, hostedTools } })).atMost
+  }
+  assert.ok(holdOf(2, 1) < holdOf(undefined, 1))
+  assert.equal(holdOf(2, 10), holdOf(undefined, 10))
+})
+
 test('a compaction alone reads no more the second time than the first', async () => {
   const input = await inputOf({ body: { messages: [{ role: 'user', content: 'x'.repeat(100) }], max_tokens: 10 } })
   const plain = planOf(decide(input))

@@ -131,7 +131,9 @@ function hostedTerms(
 function hostedCallsMost({ request, config }: Pick<DecideInput, 'request' | 'config'>): number {
   const asked = request.hosted.maxCalls ?? HOSTED_CALLS_MAX
   const owned = config.hostedTools.maxCalls
-  return owned === undefined ? asked : Math.min(asked, owned + compactions(request))
+  if (owned === undefined) return asked
+  // What nobody can be told to stop at is held for, whatever the owner would have.
+  return Math.min(asked, Math.max(owned, request.hosted.fewestCalls ?? 1) + compactions(request))
 }
 
 /** Where the provider compacts the window between calls of its tools, that is one reading more; it is among the calls of the request. */
