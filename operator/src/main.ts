@@ -128,6 +128,7 @@ async function main(): Promise<void> {
     serverName: settings.tls.names[0],
     token: () => readFile(settings.tokenFile, 'utf8').then((token) => token.trim()),
     events: deliveryEvents,
+    nowMs: Date.now,
   })
   const webhook = createWebhook(
     {
@@ -138,9 +139,9 @@ async function main(): Promise<void> {
         values: () => understoodBudgets(cluster),
       },
       oldestKubelet: () => cluster.oldestKubelet(),
-      onAnswer({ result, reason, ms }) {
+      onAnswer({ result, reason, dryRun, ms }) {
         metrics.admissionSeconds.observe({ outcome: result }, ms / 1_000)
-        if (reason !== null) metrics.skipped.inc({ reason })
+        if (reason !== null && !dryRun) metrics.skipped.inc({ reason })
       },
       onError: (error) => log.error({ err: messageOf(error) }, 'an admission review went wrong'),
     },
@@ -207,6 +208,7 @@ async function main(): Promise<void> {
     ownServiceAccount: { namespace: pod.namespace, name: pod.serviceAccount },
     takeReport,
     isLeader: () => election.isLeading,
+    governs,
     knowsPod,
   })
   certified()
@@ -217,6 +219,11 @@ async function main(): Promise<void> {
 
   function knowsPod({ namespace, name, uid }: ReceivedReport['pod']): boolean {
     return cluster.pods.get(`${namespace}/${name}`)?.metadata.uid === uid
+  }
+
+  function governs({ namespace, name }: PodIdentity): boolean {
+    const known = cluster.pods.get(`${namespace}/${name}`)
+    return known !== undefined && cluster.governingOf(known) !== null
   }
 
   /** What sidecars are to trust; undefined: it is not known yet. */
@@ -250,7 +257,7 @@ async function main(): Promise<void> {
 
   /** Each replica keeps what it hears, so that it knows something when it comes to lead. */
   function takeReport(heard: ReceivedReport): void {
-    // The clock of the replica that heard it may be ahead of ours.
+    // The clock of the replica that heard it may be ahead of ours, where its version does not send what time it has.
     const received = { ...heard, receivedAtMs: Math.min(heard.receivedAtMs, Date.now()) }
     const before = reports.get(received.pod.uid)
     if (reports.put(received) === 'old') return

@@ -160,6 +160,27 @@ describe('a report', () => {
   const send = (body: string, headers: Record<string, string> = {}): Promise<Answer> =>
     ask(REPORTS_PATH, `Bearer ${operator.token(pod)}`, { body, headers })
 
+  const status = (tiers: Readonly<Record<string, unknown>>): SidecarReport['status'] =>
+    ({
+      config: { budget: 'shop/support', mode: 'Enforce', version: 1, hash: 'h' },
+      rejected: null,
+      tiers,
+      callsInFlight: 0,
+      store: { kind: 'Shared', state: 'Ready', reason: null, since: '', unsent: 0 },
+    }) as SidecarReport['status']
+  const tier = (parts: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> => ({
+    conversations: 1,
+    turns: 1,
+    byRung: { None: 1 },
+    spent: '1.00',
+    held: '0.00',
+    cost: { p50: '1.00', p95: '1.00', p99: '1.00', max: '1.00' },
+    alerts: {},
+    resolutions: { started: 0, confirmed: 0, reversed: 0, costPer: null },
+    ...parts,
+  })
+  const TURNS = { count: 7, lastMs: 1_000, withoutUser: 0 }
+
   test('T68: that is replayed or comes late counts once: the newest of the newest run', async () => {
     const sent = [
       report({ sequence: 1, runSinceMs: 2_000, books: 'a' }),
@@ -184,6 +205,29 @@ describe('a report', () => {
     assert.deepEqual(await said('share-3', 'others'), { totals: true })
   })
 
+  test('of a pod that no budget governs is asked for no totals, keeps nobody else from telling, and is kept short', async () => {
+    const governed = new Set<string>()
+    const strict = await startOperator({ server: { governs: ({ name }) => governed.has(name) } })
+    const former = operator
+    try {
+      operator = strict
+      const [left, other] = [strict.addPod('left'), strict.addPod('other')]
+      let sequence = 0
+      const said = async (its: TestPod): Promise<unknown> =>
+        await answerTo(`Bearer ${strict.token(its)}`, report({ sequence: ++sequence, status: status({ pro: tier() }), turns: TURNS }))
+      governed.add('other')
+      assert.deepEqual(await said(left), { totals: false })
+      assert.deepEqual(await said(other), { totals: true }, 'nobody else tells')
+      assert.partialDeepStrictEqual(strict.report(left), { status: null, turns: TURNS }, 'it may be governed for all that others know')
+      assert.partialDeepStrictEqual(strict.report(other), { status: { tiers: { pro: { spent: '1.00' } } } })
+      governed.delete('other') // the one who told so far
+      assert.deepEqual(await said(other), { totals: false })
+    } finally {
+      operator = former
+      await strict.close()
+    }
+  })
+
   test('that is none is answered with what is wrong', async () => {
     assert.deepEqual(await send('{'), { status: 422, error: 'report: Invalid input: expected object, received undefined' })
     const named = await send(JSON.stringify({ ...report(), sequence: 'first' }))
@@ -191,25 +235,6 @@ describe('a report', () => {
     assert.match(named.error, /^sequence: /)
   })
 
-  const status = (tiers: Readonly<Record<string, unknown>>): SidecarReport['status'] =>
-    ({
-      config: { budget: 'shop/support', mode: 'Enforce', version: 1, hash: 'h' },
-      rejected: null,
-      tiers,
-      callsInFlight: 0,
-      store: { kind: 'Shared', state: 'Ready', reason: null, since: '', unsent: 0 },
-    }) as SidecarReport['status']
-  const tier = (parts: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> => ({
-    conversations: 1,
-    turns: 1,
-    byRung: { None: 1 },
-    spent: '1.00',
-    held: '0.00',
-    cost: { p50: '1.00', p95: '1.00', p99: '1.00', max: '1.00' },
-    alerts: {},
-    resolutions: { started: 0, confirmed: 0, reversed: 0, costPer: null },
-    ...parts,
-  })
   const keys = Object.fromEntries(Array.from({ length: 65 }, (_, index) => [`k${index}`, 1]))
 
   for (const [what, tiers, error] of [
@@ -360,6 +385,7 @@ describe('reports passed on between replicas', () => {
       serverName: 'farebox-operator.farebox.svc',
       token: () => leader.token(null),
       events,
+      nowMs: Date.now,
       batchMs: 10,
     })
     const say = (sequence: number): ReceivedReport => ({ pod: its, receivedAtMs: sequence, report: report({ sequence }) })
@@ -379,6 +405,44 @@ describe('reports passed on between replicas', () => {
     }
   })
 
+  test('are received when they came, by the clock of the leader, whatever that of who passes them on shows', async () => {
+    const leaderMs = Date.now() // also when tokens are checked
+    const leader = await startOperator({ server: { nowMs: () => leaderMs } })
+    const passOn = (senderMs: number): Forwarder =>
+      new Forwarder({
+        leader: () => new URL(leader.url).host.replace('localhost', '127.0.0.1'),
+        ca: () => leader.ca,
+        serverName: 'farebox-operator.farebox.svc',
+        token: () => leader.token(null),
+        events: { count: () => undefined, log: () => undefined },
+        nowMs: () => senderMs,
+        batchMs: 10,
+      })
+    try {
+      for (const [name, aheadMs, waitedMs] of [
+        ['behind', -90_000, 2_000],
+        ['ahead', 90_000, 2_000],
+        ['set-back-meanwhile', 0, -5_000],
+      ] as const) {
+        const its = leader.addPod(name)
+        const senderMs = leaderMs + aheadMs
+        const forwarder = passOn(senderMs)
+        forwarder.add({ pod: its, receivedAtMs: senderMs - waitedMs, report: report() })
+        await leader.untilReport(its, () => true)
+        forwarder.close()
+        assert.equal(leader.book.get(its.uid)?.receivedAtMs, leaderMs - Math.max(0, waitedMs), name)
+      }
+      const older = leader.addPod('older')
+      const body = JSON.stringify({ reports: [{ pod: older, receivedAtMs: 7, report: report() }] })
+      const former = operator
+      operator = leader
+      const { status } = await ask(FORWARDED_PATH, `Bearer ${leader.token(null)}`, { body }).finally(() => (operator = former))
+      assert.deepEqual([status, leader.book.get(older.uid)?.receivedAtMs], [202, 7], 'an older version sends no time')
+    } finally {
+      await leader.close()
+    }
+  })
+
   test('beyond what may wait, the pod that waited longest is dropped and counted', async () => {
     let dropped = 0
     const forwarder = new Forwarder({
@@ -387,6 +451,7 @@ describe('reports passed on between replicas', () => {
       serverName: 'x',
       token: () => '',
       events: { count: (what) => (dropped += what === 'forwardDropped' ? 1 : 0), log: () => undefined },
+      nowMs: Date.now,
       queueMax: 2,
     })
     for (const uid of ['a', 'b', 'a', 'c', 'd'])

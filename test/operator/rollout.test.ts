@@ -1,6 +1,7 @@
 /** What an edit does to pods that run, and what pods do without us: real operator, real sidecars, a real store. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { gatePod } from '@farebox/operator/core/gate-pod.ts'
 import { Redis } from 'ioredis'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
@@ -184,6 +185,12 @@ describe('budgets and pods that run', { skip: missing }, () => {
       createPod(api, namespace, { name: 'out', labels: { app: 'desk', 'farebox.dev/inject': 'disabled' } }),
       /demands the farebox sidecar/,
     )
+    // The pod of the dry run is refused though it asks for a sidecar by its label, as selectors may want it to.
+    const { labels, spec } = gatePod({ app: 'desk', 'farebox.dev/inject': 'enabled' })
+    const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'gate', labels }, spec }
+    const tried = await api.request({ method: 'POST', path: `/api/v1/namespaces/${namespace}/pods?dryRun=All`, body: pod })
+    assert.equal(tried.status, 403)
+    assert.match(JSON.stringify(tried.body), /a container of its own named farebox/)
     await api.kubectl(['delete', 'validatingadmissionpolicybinding', 'farebox-injection-required'])
     await waitFor('the gate to open', async () => {
       const path = `/api/v1/namespaces/${namespace}/pods?dryRun=All`

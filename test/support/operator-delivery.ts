@@ -16,7 +16,7 @@ import { streamConfigOf, StreamHub } from '@farebox/operator/delivery/stream-hub
 import type { StreamConfig, StreamHubOptions } from '@farebox/operator/delivery/stream-hub.ts'
 import { TokenVerifier } from '@farebox/operator/delivery/token-verifier.ts'
 import { selfSigned } from '@farebox/sidecar/proxy/testing.ts'
-import { freePorts } from './sidecar.ts'
+import { onFreePorts } from './free-ports.ts'
 
 const ISSUER = 'https://kubernetes.default.svc'
 const UNTIL_MS_MAX = 60_000
@@ -68,7 +68,6 @@ export async function startOperator(options: TestOperatorOptions = {}): Promise<
   const certificate = selfSigned(['localhost', 'farebox-operator.farebox.svc'], { byAddress: true })
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const jwks = JSON.stringify({ keys: [{ ...publicKey.export({ format: 'jwk' }), kid: 'one', alg: 'ES256', use: 'sig' }] })
-  const [port = 0] = await freePorts(1)
   const pods = new Map<string, { readonly metadata: { readonly uid: string } }>()
   const counts = new Map<DeliveryCount, number>()
   const events: DeliveryEvents = {
@@ -108,12 +107,16 @@ export async function startOperator(options: TestOperatorOptions = {}): Promise<
       ownServiceAccount: { namespace: 'farebox', name: 'farebox-operator' },
       takeReport: (received) => void book.put(received),
       isLeader: () => true,
+      governs: () => true,
       knowsPod: ({ namespace, name, uid }) => pods.get(`${namespace}/${name}`)?.metadata.uid === uid,
       ...options.server,
     })
   let hub = newHub()
   let server = newServer(hub)
-  await server.listen('127.0.0.1', port)
+  const port = await onFreePorts(1, async ([free = 0]) => {
+    await server.listen('127.0.0.1', free)
+    return free
+  })
   await verifier.start()
 
   const token: TestOperator['token'] = (pod, claims = {}, key = privateKey) => {

@@ -15,6 +15,7 @@ import { byAge } from '../core/same-pods.ts'
 import type { Snapshot } from '../core/compile.ts'
 import { configOfText } from '../core/config-text.ts'
 import { selecting } from '../core/governance.ts'
+import type { NotUnderstood } from '../core/not-understood.ts'
 import { streamConfigOf } from '../delivery/stream-hub.ts'
 import type { StreamConfig } from '../delivery/stream-hub.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
@@ -269,9 +270,14 @@ export class Cluster {
     return new Map([...this.#all].map(([name, { lastEventAgeMs }]) => [name, lastEventAgeMs]))
   }
 
-  /** What there is to compile: what was understood, and is not being deleted. */
+  /** What there is to compile: all that is not being deleted. */
   snapshot(): Snapshot {
-    return { tiers: understood(this.tiers), budgets: understood(this.budgets), priceBooks: understood(this.books) }
+    return {
+      tiers: understood(this.tiers),
+      budgets: understood(this.budgets),
+      priceBooks: understood(this.books),
+      notUnderstood: { tiers: notUnderstood(this.tiers), priceBooks: notUnderstood(this.books) },
+    }
   }
 
   /** Of all namespaces that have budgets. */
@@ -368,6 +374,12 @@ function configMap(object: KubeObject): KnownConfigMap {
 function understood<T extends FareboxObject>(cache: Reflector<Known<T>>): readonly T[] {
   return [...cache.values()].flatMap(({ object, checked }) =>
     checked.status === 'ok' && object.metadata.deletionTimestamp === undefined ? [checked.value] : [],
+  )
+}
+
+function notUnderstood<T extends FareboxObject>(cache: Reflector<Known<T>>): readonly NotUnderstood[] {
+  return [...cache.values()].flatMap(({ object: { metadata }, checked }) =>
+    checked.status === 'invalid' && metadata.deletionTimestamp === undefined ? [{ name: metadata.name, problems: checked.problems }] : [],
   )
 }
 

@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
-import { CONFIG_MAPS, PRICE_BOOKS } from '../kube/resources.ts'
+import { CONFIG_MAPS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
 import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
@@ -61,6 +61,38 @@ test('a config that no config map can hold is not sent, and said; the one before
   assert.equal(hindrance?.reason, 'TooLarge')
   assert.match(hindrance.message, /^the config has 1\d{6} bytes, and a ConfigMap holds 1048512: take prices that nobody needs out/)
   assert.deepEqual(outcomes, ['written', 'failed'])
+})
+
+test('what a book or a tier of another version says is not left out: nothing is compiled without it, until it goes', async (context) => {
+  const { server, cluster, configs } = await stage(context)
+  const entries = [{ provider: 'openai', model: 'gpt-4o', input: '99.00', output: '199.00' }]
+  server.put(PRICE_BOOKS, 'list', { fields: { spec: { entries } } })
+  await waitFor('the book', () => cluster.books.size === 1)
+  await configs.reconcile()
+  const before = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
+  const said = (): readonly (string | undefined)[] => {
+    const { conditions = [] } = configs.inForce?.compiled.statuses.get('ConversationBudget/shop/desk') ?? {}
+    const { reason, message } = conditions.find(({ type }) => type === 'Accepted') ?? {}
+    return [reason, message]
+  }
+  server.put(PRICE_BOOKS, 'list', { fields: { spec: { entries, fieldOfLater: true } } })
+  await waitFor('the book as it is now', () => cluster.books.get('list')?.checked.status === 'invalid')
+  await configs.reconcile()
+  assert.deepEqual(said(), ['PriceBookNotAccepted', 'PriceBook "list" is not accepted: spec.fieldOfLater is not a field here'])
+  assert.deepEqual(server.read(CONFIG_MAPS, CONFIG_MAP, 'shop'), before)
+
+  const going = { name: 'list', deletionTimestamp: '2026-11-24T12:00:00Z' }
+  server.put(PRICE_BOOKS, 'list', { fields: { metadata: going, spec: { entries, fieldOfLater: true } } })
+  await waitFor('the book to go', () => cluster.books.get('list')?.object.metadata.deletionTimestamp !== undefined)
+  await configs.reconcile()
+  assert.equal(said()[0], 'Accepted')
+  assert.notDeepEqual(server.read(CONFIG_MAPS, CONFIG_MAP, 'shop'), before)
+
+  server.put(PRICING_TIERS, 'pro', { fields: { spec: { displayName: 'Pro', fieldOfLater: 1 } } })
+  await waitFor('the tier as it is now', () => cluster.tiers.get('pro')?.checked.status === 'invalid')
+  await configs.reconcile()
+  assert.equal(said()[0], 'TierNotAccepted')
+  assert.match(said()[1] ?? '', /^PricingTier "pro" is not accepted: .*spec\.fieldOfLater is not a field here/)
 })
 
 test('without a store the config is written, and pods wait all the same, which is said', async (context) => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
@@ -30,8 +31,8 @@ interface Stage {
   nowMs: number
 }
 
-/** Two namespaces with a budget each, in which the pods `a` and `z` run. */
-async function stage(context: TestContext): Promise<Stage> {
+/** Two namespaces with a budget each, in which the pods `a` and `z` run. `heard`: before this replica came to lead. */
+async function stage(context: TestContext, heard: readonly ReceivedReport[] = []): Promise<Stage> {
   const { server, kube, cluster } = await stageCluster(context, (empty) => {
     putTier(empty, 'pro')
     for (const [namespace, pod] of [
@@ -49,6 +50,7 @@ async function stage(context: TestContext): Promise<Stage> {
   const wanted = new Map<string, StatusValue>()
   const refused = new Set<string>()
   const reports = new ReportBook()
+  for (const received of heard) reports.put(received)
   const stage = { reports, wanted, server, cluster, configs, refused, nowMs: NOW }
   const want = (target: StatusTarget, value: StatusValue): 'AtOnce' => {
     const key = [target.resource.kind, target.namespace, target.name].filter((part) => part !== undefined).join('/')
@@ -70,6 +72,7 @@ async function stage(context: TestContext): Promise<Stage> {
       pullSecrets: [],
       deliveryUrl: 'https://farebox',
       logLevel: 'info',
+      ledgerDays: null,
     },
     hindered: () => new Map(),
     gates: () => new Map(),
@@ -98,6 +101,24 @@ test('what the pods of a shared store told last counts when they are gone, until
   statuses.reconcile()
   assert.partialDeepStrictEqual(wanted.get('ConversationBudget/support/desk'), { spend: { spent: '0.50', today: '0.00' } })
   assert.deepEqual([...statuses.spentToday()], [['pro', 0]])
+})
+
+test('what a leader heard long before it led counts no more: somebody else led, and heard newer', async (context) => {
+  const old = reportOf({ pod: 'a', receivedAtMs: NOW - 9 * 86_400_000, tiers })
+  const fresh = reportOf({ pod: 'z', namespace: 'sales', receivedAtMs: NOW - 5_000, tiers })
+  const { statuses, reports, wanted } = await stage(context, [old, fresh])
+  statuses.reconcile()
+  assert.equal(wanted.get('ConversationBudget/support/desk')?.['spend'], undefined)
+  assert.partialDeepStrictEqual(wanted.get('ConversationBudget/sales/desk'), { spend: { spent: '0.50' } })
+  const again = (sequence: number, told: typeof tiers | undefined): void => {
+    const received = reportOf({ pod: 'a', receivedAtMs: NOW, ...(told === undefined ? {} : { tiers: told }) })
+    reports.put({ ...received, report: { ...received.report, sequence } })
+    statuses.reconcile()
+  }
+  again(2, undefined) // its store is away
+  assert.equal(wanted.get('ConversationBudget/support/desk')?.['spend'], undefined)
+  again(3, { pro: totalsOf({ conversations: 3, spent: '0.80' }) })
+  assert.partialDeepStrictEqual(wanted.get('ConversationBudget/support/desk'), { spend: { spent: '0.80' } })
 })
 
 test('no pod speaks for the budget of another namespace', async (context) => {

@@ -10,7 +10,7 @@ import type { ObjectStatus, Snapshot } from '../core/compile.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import { injectionHash } from '../core/injection-hash.ts'
 import { isNewer, mergeTotals, newestOfBooks, newestTotals } from '../core/merge-reports.ts'
-import { isInjected } from '../core/workloads.ts'
+import { isFresh, isInjected } from '../core/workloads.ts'
 import type { Gate } from '../core/workloads.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
@@ -45,6 +45,8 @@ export interface StatusesOptions {
 export class Statuses {
   readonly #options: StatusesOptions
   readonly #sinceMs: number
+  /** What was heard here long before this replica came to lead: the one that led then heard newer, and what that told is in status. */
+  readonly #superseded: WeakSet<ReceivedReport>
   /** Of each shared store the newest report: it counts while the pods are gone, too. */
   readonly #shared = new Map<string, ReceivedReport>()
   /** By spec, which stays the same object until it is compiled anew. */
@@ -56,6 +58,8 @@ export class Statuses {
   constructor(options: StatusesOptions) {
     this.#options = options
     this.#sinceMs = options.steadyMs()
+    const nowMs = options.nowMs()
+    this.#superseded = new WeakSet([...options.reports.values()].filter((received) => !isFresh(received, nowMs)))
   }
 
   reconcile(): void {
@@ -65,7 +69,7 @@ export class Statuses {
     const snapshot = withStatuses(inForce.snapshot, cluster)
     const { pods, elsewhere } = selectedPods(cluster)
     const governed = new Set([...pods.values()].flatMap((those) => those.map(({ uid }) => uid)))
-    this.#believed = [...reports.values()].filter(({ pod }) => governed.has(pod.uid))
+    this.#believed = [...reports.values()].filter((received) => governed.has(received.pod.uid) && !this.#superseded.has(received))
     this.#keepShared(snapshot.budgets)
     const statuses = clusterStatuses({
       nowMs: nowMs(),

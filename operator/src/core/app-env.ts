@@ -57,6 +57,7 @@ export function planEnv(container: Container, path: string, variables: AppVariab
     return key === undefined || isValue(entry, key.value) ? [] : [{ index, key }]
   })
   const found = otherwiseHeld(container, variables)
+  const past = pastSidecar(env, missing)
   return {
     patch: [
       // From where they stand now: what is put before them comes last.
@@ -65,9 +66,9 @@ export function planEnv(container: Container, path: string, variables: AppVariab
     ],
     warnings: [
       ...variables.urls
-        .filter(({ name, value }) => env.some((entry) => entry.name === name && !isValue(entry, value)))
+        .filter(({ name }) => past.has(name))
         .map(({ name, value }) => `${name} is set and stays: calls by it go past the sidecar; it should be ${value}`),
-      ...named(env, variables.otherUrls).map((name) => `${name} is set and stays: calls by it go past the sidecar`),
+      ...variables.otherUrls.filter((name) => past.has(name)).map((name) => `${name} is set and stays: calls by it go past the sidecar`),
       ...new Set(replaced.map(({ key }) => `${key.name} is replaced by a key that is worth nothing: the sidecar holds the real one`)),
       ...found.map(({ warning }) => warning),
       ...shadowed(container, missing),
@@ -93,8 +94,41 @@ function isValue(entry: EnvVar, value: string): boolean {
   return entry.value === value && (entry.valueFrom ?? undefined) === undefined
 }
 
-function named(env: readonly EnvVar[], names: readonly string[]): readonly string[] {
-  return names.filter((name) => env.some((entry) => entry.name === name))
+/** The variables of the app's own that hold no address of the sidecar. `before`: what stands before them. */
+function pastSidecar(env: readonly EnvVar[], before: readonly Variable[]): ReadonlySet<string> {
+  const past = new Set<string>()
+  const values = new Map(before.map(({ name, value }) => [name, value]))
+  for (const { name, value, valueFrom } of env) {
+    const text = (valueFrom ?? undefined) === undefined ? expanded(value ?? '', values) : null
+    if (text === null) values.delete(name)
+    else values.set(name, text)
+    if (text !== null && isOfSidecar(text)) past.delete(name)
+    else past.add(name)
+  }
+  return past
+}
+
+interface Variable {
+  readonly name: string
+  readonly value: string
+}
+
+/**
+ * As the kubelet does it: `$(NAME)` is what a variable before this one holds, and `$$` is a `$`. What comes from elsewhere cannot be
+ * read here, and stays as it is written.
+ * https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
+ */
+function expanded(text: string, values: ReadonlyMap<string, string>): string {
+  return text.replaceAll(/\$\$|\$\(([^)]*)\)/g, (written, name: string | undefined) =>
+    name === undefined ? '$' : (values.get(name) ?? written),
+  )
+}
+
+const OWN_HOSTS: readonly string[] = ['127.0.0.1', 'localhost']
+
+function isOfSidecar(text: string): boolean {
+  const url = URL.canParse(text) ? new URL(text) : null
+  return url !== null && OWN_HOSTS.includes(url.hostname) && url.port === String(PORTS.data)
 }
 
 function mayHoldKey({ value, valueFrom }: EnvVar): boolean {

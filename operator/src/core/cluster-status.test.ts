@@ -143,6 +143,15 @@ test('numbers that are known stay while nobody reports; a new leader keeps what 
   assert.equal(known.workloads?.inSync, 1)
   const settling = budgetStatus(statusesOf(knowing(bare, known), { pods, isSettling: true }))
   assert.deepEqual(settling, known)
+  // It may have heard of the pod itself, by another day's connection: that says nothing of now.
+  const old = reportOf({
+    pod: 'a',
+    receivedAtMs: NOW - 9 * 86_400_000,
+    tiers: { pro: totalsOf({ conversations: 1, spent: '0.10' }) },
+    inForce,
+  })
+  const reminded = statusesOf(knowing(bare, known), { pods, reports: new Map([['a', old]]), isSettling: true })
+  assert.deepEqual(budgetStatus(reminded), known)
   const settled = budgetStatus(statusesOf(knowing(bare, known), { pods }))
   assert.equal(conditions(settled)['Enforced'], 'Unknown NoTraffic')
   assert.equal(conditions(settled)['UsageFresh'], 'False Stale')

@@ -19,8 +19,9 @@ import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 import { mergeTotals, newestTotals } from './merge-reports.ts'
 import type { Totals } from './merge-reports.ts'
+import { invalidFinding } from './not-understood.ts'
 import { goalsOf, marginsOf, trafficOf } from './traffic.ts'
-import { isInjected, withWorkloads } from './workloads.ts'
+import { isFresh, isInjected, withWorkloads } from './workloads.ts'
 import type { Gate, Pod } from './workloads.ts'
 
 /** Of a status as JSON. */
@@ -93,14 +94,13 @@ function keepFound(statuses: Map<string, ObjectStatus>, object: string, compiled
   if (status !== undefined) statuses.set(object, status)
 }
 
-/** Of an object that the API server keeps and that is none of ours as this version knows it: made under an older schema, or a newer one. */
+/** Of an object that is not understood. */
 export function invalidStatus(
   object: { readonly generation: number | undefined; readonly conditions: readonly Condition[] },
   problems: readonly Problem[],
   nowMs: number,
 ): ObjectStatus {
-  const message = problems.map(({ field, message }) => `${field} ${message}`.trim()).join('; ')
-  const findings = withSummary([{ type: 'Accepted', status: 'False', reason: 'Invalid', message }])
+  const findings = withSummary([invalidFinding(problems)])
   return {
     ...(object.generation === undefined ? {} : { observedGeneration: object.generation }),
     conditions: conditionsOf(findings, object.conditions, object.generation, nowMs),
@@ -135,9 +135,13 @@ function budgetStatus(budget: ConversationBudget, status: ObjectStatus, bound: R
   })
 }
 
-/** Whether sidecars may be well that this leader has not heard of yet. */
-function isUnheardOf(pods: readonly Pod[], { isSettling, reports }: ClusterView): boolean {
-  return isSettling && pods.some((pod) => isInjected(pod) && (pod.uid === undefined || !reports.has(pod.uid)))
+/** Whether sidecars may be well that this leader has not heard of yet. What it heard before it led may be days old. */
+function isUnheardOf(pods: readonly Pod[], { isSettling, reports, nowMs }: ClusterView): boolean {
+  if (!isSettling) return false
+  return pods.some((pod) => {
+    const received = pod.uid === undefined ? undefined : reports.get(pod.uid)
+    return isInjected(pod) && (received === undefined || !isFresh(received, nowMs))
+  })
 }
 
 function foundBy({ conditions = [] }: ObjectStatus, hindrance: Hindrance | undefined): readonly Finding[] {
@@ -253,7 +257,7 @@ function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): AllTotals
   const told = mergeTotals(books.values())
   const tiers = [...known.values()].flatMap((ofNamespace) => [...ofNamespace.keys()])
   return {
-    totals: mergeTotals([...books.values(), ...[...known.values()].map((ofNamespace) => Object.fromEntries(ofNamespace))]),
+    totals: mergeTotals([told, ...[...known.values()].map((ofNamespace) => Object.fromEntries(ofNamespace))]),
     remembered: new Set(tiers.filter((tier) => !Object.hasOwn(told, tier) || told[tier]?.conversations === 0)),
   }
 }

@@ -13,8 +13,12 @@ import type { Finding } from './conditions.ts'
 /** Scale of an exchange rate: six decimals. */
 const RATE_SCALE = 1_000_000n
 
-/** US dollars for one unit of a currency, as decimals. */
-export type ExchangeRates = ReadonlyMap<string, string>
+export interface ExchangeRates {
+  /** US dollars for one unit of a currency, as decimals. */
+  readonly byCurrency: ReadonlyMap<string, string>
+  /** Why there may be more of them: a PriceBook that is not understood; null: there are not. */
+  readonly unread: string | null
+}
 
 export type CompiledTier =
   | { readonly status: 'accepted'; readonly contract: Contract; readonly derived: DerivedNumbers; readonly lines: readonly Line[] }
@@ -37,12 +41,14 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
     return refused('MarginLeavesNothing', derivation.field, derivation.message, derivation.lines)
   const { derived } = derivation
   const lines = [...derived.lines]
-  const rate = spec.currency === 'USD' ? '1.00' : rates.get(spec.currency)
+  const rate = spec.currency === 'USD' ? '1.00' : rates.byCurrency.get(spec.currency)
   if (rate === undefined) {
     return refused(
       'MissingExchangeRate',
       'spec.currency',
-      `no PriceBook has an exchange rate for ${spec.currency}: add spec.exchangeRates.${spec.currency}`,
+      rates.unread === null
+        ? `no PriceBook has an exchange rate for ${spec.currency}: add spec.exchangeRates.${spec.currency}`
+        : `no PriceBook that is accepted has an exchange rate for ${spec.currency}; ${rates.unread}`,
       lines,
     )
   }

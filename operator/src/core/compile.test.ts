@@ -2,8 +2,8 @@
  * Golden cases: `testdata/NAME.in.yaml` is what an author wrote, `NAME.out.yaml` all that follows from it: the problems of
  * the files, or else the findings, the configs and the statuses. `UPDATE_GOLDENS=1` writes the second anew: read the diff.
  *
- * The first document of an input may be `golden:`, with `now` (an instant) and `before` (manifests, as one text, whose
- * configs were in force a minute earlier).
+ * The first document of an input may be `golden:`, with `now` (an instant), `before` (manifests, as one text, whose
+ * configs were in force a minute earlier) and `notUnderstood` (what an API server has besides).
  */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -26,8 +26,15 @@ const CASES_MIN = 32
 const MINUTE_MS = 60_000
 
 const NOW = '2026-11-24T12:00:00Z'
+const NotUnderstood = z.array(
+  z.strictObject({ name: z.string(), problems: z.array(z.strictObject({ field: z.string(), message: z.string() })) }),
+)
 const Golden = z.strictObject({
-  golden: z.strictObject({ now: z.iso.datetime().default(NOW), before: z.string().optional() }),
+  golden: z.strictObject({
+    now: z.iso.datetime().default(NOW),
+    before: z.string().optional(),
+    notUnderstood: z.strictObject({ tiers: NotUnderstood.default([]), priceBooks: NotUnderstood.default([]) }).optional(),
+  }),
 })
 
 const names = readdirSync(TESTDATA)
@@ -128,14 +135,15 @@ test('no cap of an accepted tier is above what its margin leaves, unless its own
 })
 
 function outcomeOf(input: string): { readonly manifests: Manifests; readonly compiled: Compiled | null } {
-  const { now, before } = /^golden:/m.test(input) ? Golden.parse(loadAll(input)[0]).golden : { now: NOW, before: undefined }
+  const { now, before, notUnderstood } = Golden.parse(/^golden:/m.test(input) ? loadAll(input)[0] : { golden: {} }).golden
   const nowMs = Date.parse(now)
   const manifests = readManifests([{ path: 'in.yaml', text: input }])
   if (manifests.problems.length > 0) return { manifests, compiled: null }
   const earlier = before === undefined ? null : readManifests([{ path: 'before.yaml', text: before }])
   assert.deepEqual(earlier?.problems ?? [], [], 'what was in force was good')
   const previous = earlier === null ? new Map() : compile(earlier.snapshot, { nowMs: nowMs - MINUTE_MS, previous: new Map() }).configs
-  return { manifests, compiled: compile(manifests.snapshot, { nowMs, previous }) }
+  const snapshot = { ...manifests.snapshot, ...(notUnderstood === undefined ? {} : { notUnderstood }) }
+  return { manifests, compiled: compile(snapshot, { nowMs, previous }) }
 }
 
 function describe(manifests: Manifests, compiled: Compiled | null): object {

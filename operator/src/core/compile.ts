@@ -21,8 +21,10 @@ import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 import { unknownUpstream, unpricedModel, unservedDowngrade } from './moves.ts'
+import { invalidFinding } from './not-understood.ts'
+import type { NotUnderstood } from './not-understood.ts'
 import { budgetKey, namespaceOf, sameSelector, sharingOf } from './same-pods.ts'
-import { upstreamsOf } from './upstreams.ts'
+import { outputLimitFieldOf, upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
 import { WAITS } from './waiting.ts'
 
@@ -43,6 +45,11 @@ export interface Snapshot {
   readonly tiers: readonly PricingTier[]
   readonly budgets: readonly ConversationBudget[]
   readonly priceBooks: readonly PriceBook[]
+  /** Those that have not, and are there all the same: a budget that needs one of them waits. Absent: there are none. */
+  readonly notUnderstood?: {
+    readonly tiers: readonly NotUnderstood[]
+    readonly priceBooks: readonly NotUnderstood[]
+  }
 }
 
 export interface CompileContext {
@@ -67,16 +74,21 @@ export interface Compiled {
 export type ObjectStatus = PricingTierStatus | ConversationBudgetStatus | PriceBookStatus
 
 export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
+  const { tiers: strangeTiers, priceBooks: strangeBooks } = snapshot.notUnderstood ?? { tiers: [], priceBooks: [] }
   const books = snapshot.priceBooks.toSorted(byName)
-  const rates = new Map(books.flatMap((book) => Object.entries(book.spec.exchangeRates)))
-  const names = new Set(snapshot.tiers.map((tier) => tier.metadata.name))
-  const tiers = new Map(snapshot.tiers.map((tier) => [tier.metadata.name, compileTier(tier, rates, names)]))
+  const unread = strangeBooks.map(({ name, problems }) => bookRefused(name, invalidFinding(problems))).toSorted()[0] ?? null
+  const rates = { byCurrency: new Map(books.flatMap((book) => Object.entries(book.spec.exchangeRates))), unread }
+  const names = new Set([...snapshot.tiers.map((tier) => tier.metadata.name), ...strangeTiers.map(({ name }) => name)])
+  const tiers = new Map<string, CompiledTier>([
+    ...strangeTiers.map(({ name, problems }) => [name, { status: 'refused', finding: invalidFinding(problems), lines: [] }] as const),
+    ...snapshot.tiers.map((tier) => [tier.metadata.name, compileTier(tier, rates, names)] as const),
+  ])
   const incomplete = new Map(books.flatMap((book) => incompleteEntry(book).map((refusal) => [book.metadata.name, refusal] as const)))
   const entries = books.toReversed().flatMap((book) => book.spec.entries) // of two equal entries the first counts
   const prices: BookPrices = {
     entries,
     list: createPriceList(entries, CATALOGUE),
-    refused: [...incomplete].map(([name, { message }]) => `PriceBook "${name}" is not accepted: ${message}`)[0] ?? null,
+    refused: unread ?? [...incomplete].map(([name, refusal]) => bookRefused(name, refusal))[0] ?? null,
   }
   const contracts = [...tiers.values()].flatMap((tier) => (tier.status === 'accepted' ? [tier.contract] : []))
   const shared: SharedTexts = new Map([entries, ...contracts].map((part) => [part, canonicalJson(part)]))
@@ -243,8 +255,14 @@ function acceptedFinding(budget: ConversationBudget, contracts: SidecarConfig['c
 }
 
 /** Which Secret holds a key is nothing to a sidecar: it finds a file. */
-function upstreamOf({ baseURL, credential, ...upstream }: DeclaredUpstream): SidecarConfig['upstreams'][number] {
-  return { ...upstream, baseUrl: baseURL.replace(/\/$/, ''), credential: credential === undefined ? 'Passthrough' : 'Held' }
+function upstreamOf(declared: DeclaredUpstream): SidecarConfig['upstreams'][number] {
+  const { baseURL, credential, ...upstream } = declared
+  return {
+    ...upstream,
+    baseUrl: baseURL.replace(/\/$/, ''),
+    credential: credential === undefined ? 'Passthrough' : 'Held',
+    outputLimitField: outputLimitFieldOf(declared),
+  }
 }
 
 /** Nor by which Secret claims are signed. */
@@ -301,6 +319,10 @@ function refusalOf(
     return { reason: 'UnknownTimeZone', field: `spec.limits[${index}].period.timeZone`, message }
   }
   return null
+}
+
+function bookRefused(name: string, { message }: Pick<Finding, 'message'>): string {
+  return `PriceBook "${name}" is not accepted: ${message}`
 }
 
 /** The first entry that would leave a model without a price for its input or its output: none, or one. */

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { LABELS } from '@farebox/crds/cluster.ts'
 import * as fc from 'fast-check'
+import { makeBudget, makeInjectionSettings } from '../../../test/support/pods.ts'
 import { gatePod, labelsFor } from './gate-pod.ts'
+import { planInjection } from './inject.ts'
+import { PodSchema } from './pod.ts'
 import { matches } from './selector.ts'
 import type { Selector } from './selector.ts'
 
@@ -17,7 +21,31 @@ test('the pod that is tried has labels that the selector matches', () => {
     ],
   }
   assert.deepEqual(labelsFor(selector), { app: 'desk', tier: 'silver', track: 'any-1' })
-  assert.deepEqual(gatePod({ app: 'desk' }).labels, { app: 'desk', 'farebox.dev/inject': 'disabled' })
+})
+
+test('a budget that requires sidecars selects it whatever its selector says of our own label, and no sidecar is put into it', () => {
+  const inject = (operator: Selector['matchExpressions'][number]['operator'], ...values: string[]): Partial<Selector> => ({
+    matchExpressions: [{ key: LABELS.inject, operator, values }],
+  })
+  for (const parts of [
+    {},
+    { matchLabels: { [LABELS.inject]: 'enabled' } },
+    { matchLabels: { [LABELS.inject]: 'disabled' } },
+    inject('NotIn', 'disabled'),
+    inject('In', 'enabled'),
+    inject('Exists'),
+    inject('DoesNotExist'),
+  ] satisfies readonly Partial<Selector>[]) {
+    const selector: Selector = { matchLabels: { app: 'desk' }, matchExpressions: [], ...parts }
+    const wanted = labelsFor(selector)
+    assert.ok(wanted !== null)
+    const { labels, spec } = gatePod(wanted)
+    assert.ok(matches(selector, labels), JSON.stringify(selector))
+    const pod = PodSchema.parse({ metadata: { labels }, spec })
+    const budget = makeBudget({ spec: { selector, injection: { mode: 'Required' } } })
+    const planned = planInjection(pod, { namespace: 'shop', oldestKubelet: null }, budget, makeInjectionSettings())
+    assert.equal(planned.status, 'skip')
+  }
 })
 
 test('where no pod can match there is none to try', () => {

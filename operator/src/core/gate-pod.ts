@@ -1,5 +1,5 @@
 /** A pod that must be refused where sidecars are required: as modest as a pod can be, so that nothing else refuses it. Pure. */
-import { LABELS } from '@farebox/crds/cluster.ts'
+import { SIDECAR_CONTAINER } from '@farebox/crds/cluster.ts'
 import type { Labels, Selector } from './selector.ts'
 import { matches } from './selector.ts'
 
@@ -25,17 +25,20 @@ function isAllowed({ matchExpressions }: Selector, key: string, value: string): 
   return matches({ matchLabels: {}, matchExpressions: matchExpressions.filter((expression) => expression.key === key) }, { [key]: value })
 }
 
-/** Opted out, so that no webhook gives it a sidecar: it is about what happens without one. */
+/**
+ * A container of its own that is called like the sidecar keeps the webhook from giving it one: it is about what happens without. The label
+ * that opts out would do so too, but a selector may speak of that.
+ */
 export function gatePod(labels: Labels): { readonly labels: Labels; readonly spec: object } {
   return {
-    labels: { ...labels, [LABELS.inject]: 'disabled' },
+    labels,
     spec: {
       automountServiceAccountToken: false,
       restartPolicy: 'Never',
       securityContext: { runAsNonRoot: true, runAsUser: 65_532, seccompProfile: { type: 'RuntimeDefault' } },
       containers: [
         {
-          name: 'gate',
+          name: SIDECAR_CONTAINER,
           image: 'farebox.invalid/never-pulled',
           securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
           resources: { requests: { cpu: '1m', memory: '1Mi' }, limits: { cpu: '1m', memory: '1Mi' } },

@@ -385,6 +385,13 @@ describe('the container', () => {
     assert.doesNotMatch(plain, /claim-keys|CLAIM_KEYS/)
   })
 
+  test('it knows how long to keep the ledger, where that is not for good', () => {
+    const envOf = (ledgerDays: number | null) =>
+      JSON.stringify(sidecarOf(inject(makePod(), { settings: makeInjectionSettings({ ledgerDays }) }))['env'])
+    assert.match(envOf(100), /{"name":"FAREBOX_LEDGER_DAYS","value":"100"}/)
+    assert.doesNotMatch(envOf(null), /LEDGER/)
+  })
+
   test('T16: a pull secret is on the pod once', () => {
     const settings = makeInjectionSettings({ pullSecrets: ['regcred', 'regcred', 'other'] })
     assert.deepEqual(inject(makePod({ imagePullSecrets: [{ name: 'regcred' }] }), { settings }).spec['imagePullSecrets'], [
@@ -430,6 +437,39 @@ describe('the environment of the app', () => {
   test('a variable that an SDK reads first is told of', () => {
     const warnings = plan(withEnv([{ name: 'OPENAI_API_BASE', value: 'https://x.example.test' }])).warnings.join('\n')
     assert.match(warnings, /OPENAI_API_BASE is set and stays/)
+  })
+
+  test('a variable that leads to the sidecar, by its address or by a variable that does, is as it should be', () => {
+    const said = (...env: readonly unknown[]) => plan(withEnv(env), { budget: makeBudget() }).warnings.slice(1).join('\n')
+    for (const env of [
+      [{ name: 'OPENAI_API_BASE', value: '$(OPENAI_BASE_URL)' }],
+      [{ name: 'ANTHROPIC_BASE_URL', value: '$(FAREBOX_BASE_URL_ANTHROPIC)' }],
+      [{ name: 'GOOGLE_GEMINI_BASE_URL', value: 'http://localhost:4180/gemini' }],
+      [
+        { name: 'GATEWAY', value: '$(FAREBOX_BASE_URL_OPENAI)/' },
+        { name: 'OPENAI_BASE_URL', value: '$(GATEWAY)' },
+        { name: 'OPENAI_API_BASE', value: '$(OPENAI_BASE_URL)' },
+      ],
+    ])
+      assert.equal(said(...env), '')
+    const own = { name: 'OPENAI_BASE_URL', value: 'https://gateway.example.test/v1' }
+    for (const env of [
+      [own, { name: 'OPENAI_API_BASE', value: '$(OPENAI_BASE_URL)' }],
+      [
+        { name: 'OPENAI_API_BASE', value: '$(GATEWAY)' },
+        { name: 'GATEWAY', value: 'http://127.0.0.1:4180/openai/v1' },
+      ],
+      [{ name: 'OPENAI_API_BASE', value: '$$(OPENAI_BASE_URL)' }],
+      [{ name: 'OPENAI_API_BASE', value: 'http://127.0.0.1:4180@gateway.example.test/' }],
+      [{ name: 'OPENAI_API_BASE', value: 'http://localhost:8080/v1' }],
+      [{ name: 'OPENAI_API_BASE', valueFrom: { configMapKeyRef: { name: 'a', key: 'b' } } }],
+      [
+        { name: 'GATEWAY', value: 'http://127.0.0.1:4180/openai/v1' },
+        { name: 'GATEWAY', valueFrom: { configMapKeyRef: { name: 'a', key: 'b' } } },
+        { name: 'OPENAI_API_BASE', value: '$(GATEWAY)' },
+      ],
+    ])
+      assert.match(said(...env), /OPENAI_API_BASE is set and stays/, JSON.stringify(env))
   })
 
   test('a proxy that would get the calls to the sidecar is told of', () => {
@@ -544,6 +584,7 @@ describe('the hash', () => {
     const changed = [
       injectionHash(makeBudget(), makeInjectionSettings({ sidecarImage: 'example.test/farebox-sidecar:0.2.0' })),
       injectionHash(makeBudget(), makeInjectionSettings({ pullSecrets: ['regcred'] })),
+      injectionHash(makeBudget(), makeInjectionSettings({ ledgerDays: 100 })),
       injectionHash(BUDGET, SETTINGS),
       injectionHash(HOLDING, SETTINGS),
       injectionHash(signedBy('keys'), SETTINGS),

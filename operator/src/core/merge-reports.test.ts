@@ -202,6 +202,40 @@ test('a merged quantile is at least the true one and at most the highest of the 
   )
 })
 
+/** By its definition: the lowest cost of which these sets of books together say that so many percent of the sessions cost at most that. */
+function mergedQuantile(parts: readonly TierTotals[], percent: bigint): bigint {
+  const steps = (part: TierTotals): readonly (readonly [percent: bigint, cost: bigint])[] => [
+    [50n, parseUsd(part.cost.p50)],
+    [95n, parseUsd(part.cost.p95)],
+    [99n, parseUsd(part.cost.p99)],
+    [100n, parseUsd(part.cost.max)],
+  ]
+  const sessionsOf = (part: TierTotals): bigint => BigInt(part.sessions ?? part.conversations)
+  const used = parts.filter((part) => sessionsOf(part) > 0n)
+  const all = used.reduce((sum, part) => sum + sessionsOf(part), 0n)
+  const within = (most: bigint): bigint =>
+    used.reduce((sum, part) => sum + sessionsOf(part) * (steps(part).findLast(([, cost]) => cost <= most)?.[0] ?? 0n), 0n)
+  const enough = used.flatMap((part) => steps(part).map(([, cost]) => cost)).filter((cost) => within(cost) >= all * percent)
+  return enough.reduce<bigint | null>((least, cost) => (least === null || cost < least ? cost : least), null) ?? 0n
+}
+
+test('merged quantiles are what their definition says, of books that nobody used or that tell quantiles out of order, too', () => {
+  const usd = fc.bigInt({ min: 0n, max: 20n }).map(formatUsd)
+  const count = fc.oneof(fc.nat({ max: 5 }), fc.nat({ max: 1_000_000_000_000 }))
+  const part = fc
+    .record({ conversations: count, sessions: fc.option(count, { nil: undefined }), costs: fc.tuple(usd, usd, usd, usd) })
+    .map(({ conversations, sessions, costs: [p50, p95, p99, max] }) =>
+      totalsOf({ conversations, ...(sessions === undefined ? {} : { sessions }), cost: { p50, p95, p99, max } }),
+    )
+  fc.assert(
+    fc.property(fc.array(part, { minLength: 2, maxLength: 12 }), (parts) => {
+      const merged = mergeTotals(parts.map((totals) => ({ pro: totals })))['pro']
+      const quantiles = [50n, 95n, 99n, 100n].map((percent) => formatUsd(mergedQuantile(parts, percent)))
+      assert.deepEqual(Object.values(merged?.cost ?? {}), quantiles)
+    }),
+  )
+})
+
 test('the order in which reports come changes nothing, and neither does one that comes twice', () => {
   const report = fc.record({
     pod: fc.constantFrom('a', 'b', 'c'),

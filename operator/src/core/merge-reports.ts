@@ -71,7 +71,11 @@ export function isNewer(a: ReceivedReport, b: ReceivedReport, nowMs: number): bo
 export function mergeTotals(books: Iterable<Totals>): Totals {
   const parts = new Map<string, TierTotals[]>()
   for (const totals of books) {
-    for (const [tier, part] of Object.entries(totals)) parts.set(tier, [...(parts.get(tier) ?? []), part])
+    for (const [tier, part] of Object.entries(totals)) {
+      const list = parts.get(tier)
+      if (list === undefined) parts.set(tier, [part])
+      else list.push(part)
+    }
   }
   return Object.fromEntries([...parts].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([tier, list]) => [tier, mergeTier(list)]))
 }
@@ -96,7 +100,7 @@ function mergeTier(parts: readonly TierTotals[]): TierTotals {
     byRung: summed(parts.map(({ byRung }) => byRung)),
     spent: usd(({ spent }) => spent),
     held: usd(({ held }) => held),
-    cost: { p50: quantile(parts, 50), p95: quantile(parts, 95), p99: quantile(parts, 99), max: quantile(parts, 100) },
+    cost: mergeCosts(parts),
     alerts: summed(parts.map(({ alerts }) => alerts)),
     resolutions: mergeResolutions(parts.map(({ resolutions }) => resolutions)),
     ...mergeUsers(parts.flatMap(({ users }) => (users === undefined ? [] : [users]))),
@@ -172,25 +176,38 @@ function mergeUsers(parts: readonly TierUserTotals[]): { readonly users?: TierUs
   }
 }
 
-/** What a set of books tells of its costs: so many percent of the sessions cost at most this. */
-function stepsOf({ cost }: TierTotals): readonly (readonly [percent: number, cost: NanoUsd])[] {
+/** Of these sets of books together. There may be thousands of them, one for each pod. */
+function mergeCosts(parts: readonly TierTotals[]): TierTotals['cost'] {
+  const steps = parts.flatMap(stepsOf).toSorted((a, b) => (a.cost < b.cost ? -1 : a.cost > b.cost ? 1 : 0))
+  const all = steps.reduce((sum, { shares }) => sum + shares, 0n)
+  let within = 0n
+  const rising = steps.map(({ cost, shares }) => ({ cost, within: (within += shares) }))
+  const quantile = (percent: bigint): string => formatUsd(rising.find((step) => step.within * 100n >= all * percent)?.cost ?? 0n)
+  return { p50: quantile(50n), p95: quantile(95n), p99: quantile(99n), max: quantile(100n) }
+}
+
+/**
+ * What a set of books tells of its costs: so many more of its sessions, in hundredths of a session, cost at most this. A lower quantile
+ * that is told as more than a higher one is no more than that.
+ */
+function stepsOf(part: TierTotals): readonly { readonly cost: NanoUsd; readonly shares: bigint }[] {
+  const sessions = soldSessions(part)
+  if (sessions <= 0) return []
+  const count = BigInt(sessions)
+  const max = parseUsd(part.cost.max)
+  const p99 = least(parseUsd(part.cost.p99), max)
+  const p95 = least(parseUsd(part.cost.p95), p99)
+  const p50 = least(parseUsd(part.cost.p50), p95)
   return [
-    [50, parseUsd(cost.p50)],
-    [95, parseUsd(cost.p95)],
-    [99, parseUsd(cost.p99)],
-    [100, parseUsd(cost.max)],
+    { cost: p50, shares: 50n * count },
+    { cost: p95, shares: 45n * count },
+    { cost: p99, shares: 4n * count },
+    { cost: max, shares: count },
   ]
 }
 
-function quantile(parts: readonly TierTotals[], percent: number): string {
-  const used = parts.map((part) => ({ of: soldSessions(part), steps: stepsOf(part) })).filter(({ of }) => of > 0)
-  const needed = used.reduce((sum, part) => sum + part.of * percent, 0)
-  const costs = used.flatMap(({ steps }) => steps.map(([, cost]) => cost)).toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
-  const found = costs.find((cost) => {
-    const within = used.map(({ of, steps }) => of * (steps.findLast(([, at]) => at <= cost)?.[0] ?? 0))
-    return within.reduce((sum, share) => sum + share, 0) >= needed
-  })
-  return formatUsd(found ?? 0n)
+function least(a: NanoUsd, b: NanoUsd): NanoUsd {
+  return a < b ? a : b
 }
 
 function summed(parts: readonly Readonly<Record<string, number>>[]): Record<string, number> {

@@ -102,7 +102,7 @@ test('pods without sidecars are counted by reason; those that opted out are nobo
     [
       ['b', 'NotInjected', 'HostNetwork'],
       ['c', 'NotInjected', 'Missed'],
-      ['a', 'Stale', 'it has never reported'],
+      ['a', 'Stale', 'nothing was heard of it'],
     ],
   )
   assert.equal(judge({ pods: [pod('a'), skipped('d', 'OptedOut')] }).conditions['Injected'], 'True Injected')

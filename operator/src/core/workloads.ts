@@ -76,7 +76,11 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
       .toSorted((a, b) => (a.name < b.name ? -1 : 1))
       .map((pod) => trouble(pod, 'NotInjected', skipReason(pod))),
     ...byName(stale).map(({ pod, received }) =>
-      trouble(pod, 'Stale', received === null ? 'it has never reported' : 'it has not been heard of for a minute, or has not heard of us'),
+      trouble(
+        pod,
+        'Stale',
+        received === null ? 'nothing was heard of it' : 'it has not been heard of for a minute, or has not heard of us',
+      ),
     ),
     ...byName(outdated).map(({ pod }) => trouble(pod, 'Outdated', 'replace it to bring its sidecar up to date')),
   ]

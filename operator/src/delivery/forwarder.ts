@@ -18,6 +18,8 @@ export interface ForwarderOptions {
   /** Of our own service account. */
   readonly token: () => string | Promise<string>
   readonly events: DeliveryEvents
+  /** The clock by which reports are received. */
+  readonly nowMs: () => number
   /** Pods whose reports may wait. */
   readonly queueMax?: number
   readonly batchMs?: number
@@ -76,11 +78,11 @@ export class Forwarder {
 
   /** Never rejects. */
   async #sendSome(): Promise<void> {
-    const { events } = this.#options
+    const { events, nowMs } = this.#options
     this.#isSending = true
     const batch = this.#nextBatch()
     try {
-      const status = await this.#post(JSON.stringify({ reports: batch }))
+      const status = await this.#post(JSON.stringify({ sentAtMs: nowMs(), reports: batch }))
       const isTaken = status === 202
       if (isTaken || status === 413 || status === 422) {
         for (const received of batch) if (this.#queue.get(received.pod.uid) === received) this.#queue.delete(received.pod.uid)
@@ -121,7 +123,15 @@ export class Forwarder {
     return await new Promise((resolve, reject) => {
       const asked = request(
         url,
-        { method: 'POST', agent: this.#agent, ca: ca(), servername: serverName, headers, signal: AbortSignal.timeout(ANSWER_MS_MAX) },
+        {
+          method: 'POST',
+          agent: this.#agent,
+          ca: ca(),
+          allowPartialTrustChain: true, // a CA may itself be signed by another
+          servername: serverName,
+          headers,
+          signal: AbortSignal.timeout(ANSWER_MS_MAX),
+        },
         (answered) => {
           answered.resume()
           answered.on('end', () => resolve(answered.statusCode ?? 0))

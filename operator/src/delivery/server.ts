@@ -18,7 +18,7 @@ import type { DeliveryEvents } from './events.ts'
 import { excessIn } from './report-bounds.ts'
 import { helloOf } from './stream-hub.ts'
 import type { StreamHub } from './stream-hub.ts'
-import type { ServiceAccount, TokenVerifier, Verdict } from './token-verifier.ts'
+import type { PodIdentity, ServiceAccount, TokenVerifier, Verdict } from './token-verifier.ts'
 import { TotalsTellers } from './totals-tellers.ts'
 
 export interface Certificate {
@@ -38,6 +38,8 @@ export interface DeliveryServerOptions {
   /** The leader keeps it, others pass it on. */
   readonly takeReport: (received: ReceivedReport) => void
   readonly isLeader: () => boolean
+  /** Whether a budget governs it. Other pods are asked for no totals, and of what they say what is bounded is kept. */
+  readonly governs: (pod: PodIdentity) => boolean
   /** Reports passed on of pods that this replica does not know are left out. */
   readonly knowsPod: (pod: ReceivedReport['pod']) => boolean
   /** Open at a time, in all and from one address. */
@@ -56,8 +58,11 @@ export interface DeliveryServer {
 }
 
 export const FORWARDED_BYTES_MAX = 8 * 1024 * 1024
-/** Each is read by itself: one that another version of the operator took must not take the others with it. */
-const ForwardedSchema = z.object({ reports: z.array(z.unknown()).max(1_000) })
+/**
+ * Each is read by itself: one that another version of the operator took must not take the others with it. `sentAtMs` is by the clock of
+ * the replica that sends, as is when it received them; absent: an older version sends.
+ */
+const ForwardedSchema = z.object({ sentAtMs: z.int().optional(), reports: z.array(z.unknown()).max(1_000) })
 
 /** In all, and from one address: where pods are behind one, they are those of a node. Each takes some 60 KiB of memory. */
 const CONNECTIONS_MAX = 6_000
@@ -207,10 +212,14 @@ async function takeReport(options: Parts, incoming: IncomingMessage, outgoing: S
     return answer(outgoing, 422, excess)
   }
   const { namespace, name, uid } = verdict.identity
-  const received: ReceivedReport = { pod: { namespace, name, uid }, receivedAtMs: nowMs(), report: parsed.data }
+  const isGoverned = options.governs(verdict.identity)
+  // Nobody believes a pod that no budget governs. But the leader is to judge that: our cache may be a moment behind.
+  const report = isGoverned ? parsed.data : { ...parsed.data, status: null }
+  const received: ReceivedReport = { pod: { namespace, name, uid }, receivedAtMs: nowMs(), report }
   options.takeReport(received)
   events.count('reportTaken')
-  const said: ReportAnswer = { totals: options.tellers.isAsked(received, performance.now()) }
+  // Nor may it keep others from telling.
+  const said: ReportAnswer = { totals: isGoverned && options.tellers.isAsked(received, performance.now()) }
   answer(outgoing, 202, null, said)
 }
 
@@ -231,9 +240,15 @@ async function takeForwarded(options: Parts, incoming: IncomingMessage, outgoing
     const received = ReceivedReportSchema.safeParse(one)
     return received.success && excessIn(received.data.report) === null && options.knowsPod(received.data.pod) ? [received.data] : []
   })
-  for (const received of known) options.takeReport(received)
+  const { sentAtMs } = parsed.data
+  for (const received of known) options.takeReport(sentAtMs === undefined ? received : byOurClock(received, sentAtMs, options.nowMs()))
   events.count('forwardedTaken', known.length)
   answer(outgoing, 202, null)
+}
+
+/** Clocks of replicas may differ by minutes. How long it waited there is known all the same. */
+function byOurClock(received: ReceivedReport, sentAtMs: number, nowMs: number): ReceivedReport {
+  return { ...received, receivedAtMs: nowMs - Math.max(0, sentAtMs - received.receivedAtMs) }
 }
 
 function refuse(events: DeliveryEvents, outgoing: ServerResponse, verdict: Exclude<Verdict<unknown>, { readonly status: 'ok' }>): void {
