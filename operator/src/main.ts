@@ -11,6 +11,7 @@ import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import operatorPackage from '../package.json' with { type: 'json' }
 import { createAdminServer } from './admin-server.ts'
 import { createServing } from './certificates/serving.ts'
+import { Certificates, standIn } from './controllers/certificates.ts'
 import { Cluster } from './controllers/cluster.ts'
 import type { Change } from './controllers/cluster.ts'
 import { EVENT_REASONS } from './controllers/event-reasons.ts'
@@ -77,6 +78,7 @@ async function main(): Promise<void> {
     pullSecrets: settings.sidecar.pullSecrets,
     deliveryUrl: settings.deliveryUrl,
     logLevel: settings.sidecar.logLevel,
+    ledgerDays: settings.sidecar.ledgerDays,
   }
 
   let leader: Leader | null = null
@@ -149,8 +151,9 @@ async function main(): Promise<void> {
   )
   const webhookServer = webhook.createServer()
   const readiness = new Readiness({
-    hasSynced: () => cluster.hasSynced && webhookServer.listening,
+    hasSynced: () => cluster.hasSynced,
     hasCertificate: () => serving.current !== null,
+    isListening: () => webhookServer.listening,
     webhook: () => cluster.webhooks.get(settings.webhookName),
     listener: { port: listen.webhook.port, serverName: settings.tls.names[0] },
   })
@@ -189,6 +192,22 @@ async function main(): Promise<void> {
   await cluster.synced()
   log.info({ budgets: cluster.budgets.size, pods: cluster.pods.size }, 'caches are filled')
   await election.start()
+  if (settings.tls.mode === 'Own') {
+    void standIn({
+      certificates: new Certificates({
+        client: kube,
+        secret: { namespace: pod.namespace, name: settings.tls.secret },
+        webhookName: settings.webhookName,
+        names: settings.tls.names,
+        nowMs: Date.now,
+        onReport: ({ kind, message }) => log.info({ kind }, message),
+      }),
+      isOver: async () => stopping || (await readiness.ask()) === null,
+      isLeading: () => election.isLeading,
+      onTrouble: (error) =>
+        log.warn({ err: messageOf(error) }, 'the leader makes no certificates for this replica, nor can it do so itself'),
+    })
+  }
   for (let waitedMs = 0; serving.current === null; waitedMs += CERTIFICATE_LOOK_MS) {
     if (waitedMs % CERTIFICATE_TELL_MS === CERTIFICATE_TELL_AFTER_MS)
       log.warn(

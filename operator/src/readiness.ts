@@ -12,6 +12,7 @@ const HANDSHAKE_MS_MAX = 2_000
 export interface ReadinessParts {
   readonly hasSynced: () => boolean
   readonly hasCertificate: () => boolean
+  readonly isListening: () => boolean
   /** As the API server has it: whom it trusts. */
   readonly webhook: () => KubeObject | undefined
   /** Of our own listener. */
@@ -43,13 +44,15 @@ export class Readiness {
   }
 
   async #why(): Promise<string | null> {
-    const { hasSynced, hasCertificate, webhook, listener } = this.#parts
+    const { hasSynced, hasCertificate, isListening, webhook, listener } = this.#parts
     if (!hasSynced()) return 'the caches are not filled yet'
     if (!hasCertificate()) return 'there is no certificate yet'
+    if (!isListening()) return 'the webhook does not listen yet'
     const configuration = webhook()
     if (configuration === undefined) return 'there is no webhook configuration'
     const bundles = caBundlesOf(configuration)
     for (const bundle of bundles) {
+      if (bundle === null) return 'the webhook configuration has no caBundle yet'
       const refusal = await handshake(listener, bundle)
       if (refusal !== null) return `the API server would not trust us: ${refusal}`
     }
@@ -57,10 +60,10 @@ export class Readiness {
   }
 }
 
-/** As the API server would: with the bundle that it was given, or what any machine trusts. Null: it is fine. */
-function handshake({ port, serverName }: ReadinessParts['listener'], bundle: string | null): Promise<string | null> {
+/** As the API server would, to which any certificate of the bundle will do, also one that another signed. Null: it is fine. */
+function handshake({ port, serverName }: ReadinessParts['listener'], bundle: string): Promise<string | null> {
   return new Promise((resolve) => {
-    const trusted = bundle === null ? {} : { ca: bundle }
+    const trusted = { ca: bundle, allowPartialTrustChain: true }
     const socket = connect({ host: '127.0.0.1', port, servername: serverName, timeout: HANDSHAKE_MS_MAX, ...trusted })
     const end = (refusal: string | null): void => {
       socket.destroy()

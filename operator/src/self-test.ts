@@ -82,7 +82,10 @@ async function trustOf({ server, serverTrust, token, webhookName }: SelfTest): P
   const { status, body } = await ask({ url, trust: serverTrust, token })
   if (status !== 200) throw new Error(`the webhook configuration ${webhookName} cannot be read: ${status} ${body}`)
   const bundle = Configuration.parse(JSON.parse(body)).webhooks[0]?.clientConfig.caBundle ?? ''
-  if (bundle === '') throw new Error(`the webhook configuration ${webhookName} has no caBundle yet: does a replica of the operator lead?`)
+  if (bundle === '')
+    throw new Error(
+      `the webhook configuration ${webhookName} has no caBundle yet: does a replica of the operator lead, or, with cert-manager, does its cainjector run?`,
+    )
   return Buffer.from(bundle, 'base64').toString()
 }
 
@@ -164,9 +167,13 @@ async function ask({ url, trust, token, sent }: Question): Promise<Answer> {
     return await new Promise((resolve, reject) => {
       const headers = { 'content-type': 'application/json', ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) }
       const signal = AbortSignal.timeout(ANSWER_MS_MAX)
-      const asked = request(url, { method: sent === undefined ? 'GET' : 'POST', ca: trust, headers, signal, agent: false }, (answer) => {
-        text(answer).then((body) => resolve({ status: answer.statusCode ?? 0, body, warnings: answer.headers.warning ?? '' }), reject)
-      })
+      const asked = request(
+        url,
+        { method: sent === undefined ? 'GET' : 'POST', ca: trust, allowPartialTrustChain: true, headers, signal, agent: false },
+        (answer) => {
+          text(answer).then((body) => resolve({ status: answer.statusCode ?? 0, body, warnings: answer.headers.warning ?? '' }), reject)
+        },
+      )
       asked.on('error', reject)
       asked.end(sent === undefined ? undefined : JSON.stringify(sent))
     })

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { STORE_ADDRESSES } from '../../test/support/store-addresses.ts'
+import { runtimeSecret } from './core/runtime-secret.ts'
 import { hostAndPort, readSettings } from './settings.ts'
 
 const LEAST = {
@@ -25,8 +27,9 @@ test('what a chart must give suffices', () => {
     mode: 'Own',
     names: ['farebox-operator.farebox.svc', 'farebox-operator'],
   })
-  assert.deepEqual(settings.store, { address: null, secret: 'farebox-store', caFile: null, isEphemeral: false })
+  assert.deepEqual(settings.store, { address: null, mode: 'Given', secret: 'farebox-store', caFile: null, isEphemeral: false })
   assert.equal(settings.sidecar.resources.requests.memory, '96Mi')
+  assert.equal(settings.sidecar.ledgerDays, null)
   assert.deepEqual(readSettings({ ...LEAST, FAREBOX_STORE_ADDRESS: '', FAREBOX_PULL_SECRETS: '' }), settings, 'nothing said is nothing')
 })
 
@@ -44,6 +47,22 @@ test('an IPv6 address has brackets before its port', () => {
   assert.equal(hostAndPort({ host: '10.0.0.7', port: 9_444 }), '10.0.0.7:9444')
   assert.equal(hostAndPort({ host: 'fd00::7', port: 9_444 }), '[fd00::7]:9444')
   assert.equal(new URL(`https://${hostAndPort({ host: 'fd00::7', port: 9_444 })}/v1`).port, '9444')
+})
+
+test('the store is one server, by an address that secrets of namespaces can be made from', () => {
+  const read = (address: string): string | null => readSettings({ ...LEAST, FAREBOX_STORE_ADDRESS: address }).store.address
+  for (const { address, isTaken } of STORE_ADDRESSES) {
+    if (!isTaken) assert.throws(() => read(address), /FAREBOX_STORE_ADDRESS: must be redis:\/\/HOST:PORT/, address)
+    else assert.doesNotThrow(() => runtimeSecret(Buffer.alloc(32), 'shop', read(address) ?? ''), address)
+  }
+})
+
+test('the ledger is kept for good, or for some months', () => {
+  assert.equal(readSettings({ ...LEAST, FAREBOX_SIDECAR_LEDGER_DAYS: '100' }).sidecar.ledgerDays, 100)
+  assert.throws(
+    () => readSettings({ ...LEAST, FAREBOX_SIDECAR_LEDGER_DAYS: '69' }),
+    /FAREBOX_SIDECAR_LEDGER_DAYS: must be at least 70 days/,
+  )
 })
 
 test('each variable at fault is named, with what it must be', () => {

@@ -13,6 +13,9 @@ const Address = z
     const [, ipv6, host = '', port] = ADDRESS.exec(text) ?? []
     return { host: ipv6 ?? host, port: Number(port) }
   })
+/** The chart's schema takes the same. */
+const STORE_ADDRESS =
+  /^rediss?:\/\/(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?$/
 /** Words between commas; an empty text has none. */
 const List = z.string().transform((text) =>
   text
@@ -41,6 +44,12 @@ const SettingsSchema = z.object({
   FAREBOX_SIDECAR_PULL_POLICY: z.enum(['Always', 'IfNotPresent', 'Never']).default('IfNotPresent'),
   FAREBOX_SIDECAR_RESOURCES: Resources.prefault('{}'),
   FAREBOX_PULL_SECRETS: List.prefault(''),
+  /** How long sidecars keep entries of the ledger; absent: for good. They take no less. */
+  FAREBOX_SIDECAR_LEDGER_DAYS: z.coerce
+    .number('must be a number of days')
+    .int('must be a whole number of days')
+    .min(70, 'must be at least 70 days')
+    .optional(),
   /** Where sidecars reach any replica: `https://farebox-operator.farebox.svc:9444`. */
   FAREBOX_DELIVERY_URL: z.url({ protocol: /^https$/, error: 'must be an https URL' }),
   FAREBOX_WEBHOOK_NAME: Name,
@@ -52,11 +61,16 @@ const SettingsSchema = z.object({
   FAREBOX_WEBHOOK_LISTEN: Address.prefault(`:${PORTS.webhook}`),
   FAREBOX_DELIVERY_LISTEN: Address.prefault(`:${PORTS.delivery}`),
   FAREBOX_ADMIN_LISTEN: Address.prefault(`:${PORTS.operatorAdmin}`),
-  /** The store that came with the chart; absent: none. */
+  /** The store of all budgets that name none of their own; absent: there is none. */
   FAREBOX_STORE_ADDRESS: z
     .string()
-    .regex(/^rediss?:\/\/[^\s@/]+$/, 'must be redis://HOST:PORT or rediss://HOST:PORT, without a user')
+    .refine(
+      (text) => STORE_ADDRESS.test(text) && URL.canParse(text),
+      'must be redis://HOST:PORT or rediss://HOST:PORT of one server, without a user',
+    )
     .optional(),
+  /** `Own`: it came with the chart, and is nobody else's. `Given`: it may hold users of others, and run their scripts. */
+  FAREBOX_STORE_MODE: z.enum(['Own', 'Given']).default('Given'),
   FAREBOX_STORE_SECRET: Name.default('farebox-store'),
   /** A file with the certificates, as PEM, of which one signed the store's; handed on to sidecars. No file: the system's authorities. */
   FAREBOX_STORE_CA: z.string().min(1).optional(),
@@ -84,6 +98,8 @@ export interface Settings {
     readonly resources: ResourceSettings
     readonly pullSecrets: readonly string[]
     readonly logLevel: string
+    /** Null: for good. */
+    readonly ledgerDays: number | null
   }
   readonly deliveryUrl: string
   readonly webhookName: string
@@ -91,6 +107,7 @@ export interface Settings {
   readonly listen: { readonly webhook: Address; readonly delivery: Address; readonly admin: Address }
   readonly store: {
     readonly address: string | null
+    readonly mode: 'Own' | 'Given'
     readonly secret: string
     readonly caFile: string | null
     readonly isEphemeral: boolean
@@ -120,6 +137,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
       resources: read.FAREBOX_SIDECAR_RESOURCES,
       pullSecrets: read.FAREBOX_PULL_SECRETS,
       logLevel: read.FAREBOX_SIDECAR_LOG_LEVEL,
+      ledgerDays: read.FAREBOX_SIDECAR_LEDGER_DAYS ?? null,
     },
     deliveryUrl: read.FAREBOX_DELIVERY_URL,
     webhookName: read.FAREBOX_WEBHOOK_NAME,
@@ -127,6 +145,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     listen: { webhook: read.FAREBOX_WEBHOOK_LISTEN, delivery: read.FAREBOX_DELIVERY_LISTEN, admin: read.FAREBOX_ADMIN_LISTEN },
     store: {
       address: read.FAREBOX_STORE_ADDRESS ?? null,
+      mode: read.FAREBOX_STORE_MODE,
       secret: read.FAREBOX_STORE_SECRET,
       caFile: read.FAREBOX_STORE_CA ?? null,
       isEphemeral: read.FAREBOX_STORE_KEEPS === 'Nothing',

@@ -30,7 +30,7 @@ describe('the charts in a cluster', options, () => {
         metadata: { name: NAMESPACE, labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } },
       },
       { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'farebox-test', namespace: NAMESPACE } },
-      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } },
+      ...['shop', '2024'].map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })),
     ])
     await cluster().helm(['install', 'farebox-crds', `${CHARTS}farebox-crds`, '--namespace', NAMESPACE])
   })
@@ -81,28 +81,11 @@ describe('the charts in a cluster', options, () => {
     const objects = rendered('defaults').filter(({ metadata }) => metadata.annotations?.['helm.sh/hook'] === undefined)
     const applyAsArgo = ['--field-manager=argocd-controller', '--force-conflicts']
     await apply(objects, applyAsArgo)
-    const webhook = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/farebox'
-    const caBundle = Buffer.from(cluster().ca).toString('base64')
-    const written = await cluster().request({
-      method: 'PATCH',
-      path: `${webhook}?fieldManager=farebox-ca&force=true`,
-      contentType: 'application/apply-patch+yaml',
-      body: {
-        apiVersion: 'admissionregistration.k8s.io/v1',
-        kind: 'MutatingWebhookConfiguration',
-        metadata: { name: 'farebox' },
-        webhooks: [{ name: 'inject.farebox.dev', clientConfig: { caBundle } }],
-      },
-    })
-    assert.equal(written.status, 200, JSON.stringify(written.body))
-
+    await publishAsOperator(cluster().ca)
     const versions = await versionsOf(objects)
     await apply(objects, applyAsArgo)
     assert.deepEqual(await versionsOf(objects), versions, 'a second sync changes nothing')
-    const { body } = await cluster().request<{ readonly webhooks: readonly { readonly clientConfig: { readonly caBundle?: string } }[] }>({
-      path: webhook,
-    })
-    assert.equal(body.webhooks[0]?.clientConfig.caBundle, caBundle)
+    assert.equal(await published(), cluster().ca)
     await cluster().kubectl(['delete', '-f', '-', '--wait'], { input: list(objects) })
     await apply([{ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'farebox-test', namespace: NAMESPACE } }])
   })
@@ -124,6 +107,14 @@ describe('the charts in a cluster', options, () => {
       assert.equal(await replicas(), 3)
       await helm('rollback', 'farebox', '1')
       assert.equal(await replicas(), 2)
+
+      // To a certificate of yours, from the operator's, which Helm 4 must be told to take; and back, when the operator is to publish its own.
+      await publishAsOperator('-----BEGIN CERTIFICATE-----\nMIIA\n-----END CERTIFICATE-----\n')
+      const forced = major === 4 ? ['--force-conflicts'] : []
+      await helm('upgrade', 'farebox', `${CHARTS}farebox`, '--values', `${FOLDER}given-certificate.in.yaml`, ...forced)
+      assert.equal(await published(), '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n')
+      await helm('upgrade', 'farebox', `${CHARTS}farebox`, '--reset-values')
+      assert.equal(await published(), undefined)
 
       await helm('uninstall', 'farebox-crds')
       await helm('uninstall', 'farebox', '--wait')
@@ -200,6 +191,32 @@ async function apply(objects: readonly object[], more: readonly string[] = []): 
       input: list(objects),
     },
   )
+}
+
+const WEBHOOK = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/farebox'
+
+/** What the API server is to trust, as the operator says it. */
+async function publishAsOperator(pem: string): Promise<void> {
+  const { status, body } = await cluster().request({
+    method: 'PATCH',
+    path: `${WEBHOOK}?fieldManager=farebox-ca&force=true`,
+    contentType: 'application/apply-patch+yaml',
+    body: {
+      apiVersion: 'admissionregistration.k8s.io/v1',
+      kind: 'MutatingWebhookConfiguration',
+      metadata: { name: 'farebox' },
+      webhooks: [{ name: 'inject.farebox.dev', clientConfig: { caBundle: Buffer.from(pem).toString('base64') } }],
+    },
+  })
+  assert.equal(status, 200, JSON.stringify(body))
+}
+
+async function published(): Promise<string | undefined> {
+  const { body } = await cluster().request<{ readonly webhooks: readonly { readonly clientConfig: { readonly caBundle?: string } }[] }>({
+    path: WEBHOOK,
+  })
+  const caBundle = body.webhooks[0]?.clientConfig.caBundle
+  return caBundle === undefined ? undefined : Buffer.from(caBundle, 'base64').toString()
 }
 
 /** JSON, which is YAML. */

@@ -17,6 +17,8 @@ const cluster = (): NonNullable<typeof found> => {
 
 const SHOP = 'shop'
 const OTHER = 'other'
+/** Where the sidecar came from once, as its installation says. */
+const FORMER = 'registry.example.com:5000/team/farebox-sidecar'
 const SIDECAR = { name: SIDECAR_CONTAINER, image: 'farebox-sidecar:0.1.0', restartPolicy: 'Always' }
 
 describe('policies of the chart', options, () => {
@@ -29,7 +31,8 @@ describe('policies of the chart', options, () => {
       )
     }
     await cluster().helm(['install', 'farebox-crds', `${CHARTS}farebox-crds`, '--namespace', NAMESPACE])
-    await cluster().helm(['install', 'farebox', `${CHARTS}farebox`, '--namespace', NAMESPACE])
+    const accepts = ['--set', `admissionPolicies.sidecarRepositories={${FORMER},mirror.example.com/hub/farebox-sidecar}`]
+    await cluster().helm(['install', 'farebox', `${CHARTS}farebox`, '--namespace', NAMESPACE, ...accepts])
     await applyBudget({ app: 'desk' })
     await waitFor('the gate', async () => (await createPod({ labels: { app: 'desk' } })).status === 403)
   })
@@ -48,12 +51,14 @@ describe('policies of the chart', options, () => {
 
   test('T20: a pod with the sidecar passes, whatever its version; one that merely looks so does not', async () => {
     const labels = { app: 'desk' }
-    for (const image of ['farebox-sidecar:0.0.9', `farebox-sidecar@sha256:${'0'.repeat(64)}`]) {
+    const digest = `sha256:${'0'.repeat(64)}`
+    for (const image of ['farebox-sidecar:0.0.9', `farebox-sidecar@${digest}`, `${FORMER}:0.0.9`, `${FORMER}@${digest}`]) {
       assert.equal((await createPod({ labels, spec: { initContainers: [{ ...SIDECAR, image }] } })).status, 201, image)
     }
     const refused: readonly (readonly [what: string, spec: object])[] = [
       ['another image', { initContainers: [{ ...SIDECAR, image: 'example.com/farebox-sidecar:0.1.0' }] }],
       ['an image whose name begins alike', { initContainers: [{ ...SIDECAR, image: 'farebox-sidecar-of-mine:1' }] }],
+      ['an image whose name ends alike', { initContainers: [{ ...SIDECAR, image: `other/${FORMER}:1` }] }],
       ['another name', { initContainers: [{ ...SIDECAR, name: 'sidecar' }] }],
       ['no native sidecar', { initContainers: [{ name: SIDECAR.name, image: SIDECAR.image }] }],
     ]
@@ -66,8 +71,12 @@ describe('policies of the chart', options, () => {
     assert.match(await said({ labels: { ...labels, [LABELS.inject]: 'disabled' } }), /Its label farebox.dev\/inject keeps the sidecar out/)
     assert.match(await said({ labels, spec: { hostNetwork: true } }), /It asks for hostNetwork/)
     assert.match(
-      await said({ labels, spec: { initContainers: [{ ...SIDECAR, image: 'mine' }] } }),
+      await said({ labels, spec: { initContainers: [{ name: SIDECAR.name, image: 'mine' }] } }),
       /It has a container of its own named farebox/,
+    )
+    assert.match(
+      await said({ labels, spec: { initContainers: [{ ...SIDECAR, image: 'mirror.test/farebox-sidecar:1' }] } }),
+      /and this pod has none. Its container farebox is of the image mirror.test\/farebox-sidecar:1, not from farebox-sidecar: give it another name; or, .* let the chart name its repository in admissionPolicies.sidecarRepositories, or let pods start/,
     )
   })
 

@@ -2,8 +2,12 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { LEDGER_LIFE_MS_MIN } from '@farebox/sidecar/store/store.ts'
 import { load } from 'js-yaml'
+import { STORE_ADDRESSES } from '../support/store-addresses.ts'
 import { CHARTS, helm, helmOrNull } from './helm.ts'
+
+const DAY_MS = 86_400_000
 
 const program = await helmOrNull(4)
 const options = program === null ? { skip: 'helm is missing' } : {}
@@ -12,6 +16,7 @@ interface Schema {
   readonly type?: string | readonly string[]
   readonly properties?: Readonly<Record<string, Schema>>
   readonly additionalProperties?: unknown
+  readonly minimum?: number
 }
 
 const valuesText = readFileSync(`${CHARTS}farebox/values.yaml`, 'utf8')
@@ -45,8 +50,9 @@ const REFUSED: readonly (readonly [what: string, set: readonly string[], says: R
   ['a namespace that cannot be', ['webhook.excludedNamespaces[0]=Kube_System'], /excludedNamespaces.*pattern/],
   ['memory that Valkey does not understand', ['store.valkey.maxMemory=1Gi'], /\/store\/valkey\/maxMemory.*pattern/],
   ['root as the user of the store', ['store.valkey.runAsUser=0'], /\/store\/valkey\/runAsUser.*minimum/],
-  ['an address that is none', ['store.redis.address=redis.data:6379'], /\/store\/redis\/address.*pattern/],
-  ['an address with a user', ['store.redis.address=redis://me@redis:6379'], /\/store\/redis\/address.*pattern/],
+  ['the ports of the operator for its webhook', ['webhook.port=9444'], /\/webhook\/port.*not/],
+  ['a ledger that is shorter than accounts live', ['sidecar.ledgerDays=69'], /\/sidecar\/ledgerDays.*minimum/],
+  ['a quote in a repository of sidecars', ["admissionPolicies.sidecarRepositories[0]=x'y"], /sidecarRepositories.*pattern/],
   ['resources of another spelling', ['operator.resources.limit.memory=1Gi'], /\/operator\/resources.*'limit' not allowed/],
   ['no CPU for sidecars', ['sidecar.resources.limits.cpu=0'], /\/sidecar\/resources\/limits\/cpu.*minimum/],
   ['no memory for sidecars', ['sidecar.resources.limits.memory=0Mi'], /\/sidecar\/resources\/limits\/memory.*pattern/],
@@ -55,6 +61,22 @@ const REFUSED: readonly (readonly [what: string, set: readonly string[], says: R
     'a store of yours without its secret',
     ['store.redis.address=redis://redis:6379'],
     /store.redis.existingSecret must name a Secret with admin-password and root-key/,
+  ],
+  ['a Secret of a store that there is not', ['store.redis.existingSecret=x'], /store.redis.existingSecret needs store.redis.address/],
+  [
+    'a certificate of yours without its CA',
+    ['certificates.existingSecret=x'],
+    /certificates.caBundle must hold the CA of certificates.existingSecret/,
+  ],
+  [
+    'a CA of yours for a certificate of ours',
+    ['certificates.caBundle=-----BEGIN CERTIFICATE-----MIIB'],
+    /certificates.caBundle goes with certificates.existingSecret alone/,
+  ],
+  [
+    'a CA of yours for a certificate of cert-manager',
+    ['certificates.certManager.enabled=true', 'certificates.caBundle=-----BEGIN CERTIFICATE-----MIIB'],
+    /certificates.caBundle goes with certificates.existingSecret alone/,
   ],
   [
     'two who issue the certificate',
@@ -69,6 +91,20 @@ for (const [what, set, says] of REFUSED) {
     assert.match(stderr.replaceAll('\n', ' '), says)
   })
 }
+
+test('takes those addresses of a store that the operator takes', options, () => {
+  for (const { address, isTaken } of STORE_ADDRESSES) {
+    const set = [`store.redis.address=${address.replaceAll(',', '\\,')}`, 'store.redis.existingSecret=x']
+    const { code, stderr } = helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...set.flatMap((one) => ['--set', one])])
+    if (isTaken) assert.equal(code, 0, `${address}: ${stderr}`)
+    else assert.match(stderr.replaceAll('\n', ' '), /\/store\/redis\/address.*pattern/, address)
+  }
+})
+
+test('the ledger is kept for as long as sidecars must keep it', () => {
+  const { minimum } = schema.properties?.['sidecar']?.properties?.['ledgerDays'] ?? {}
+  assert.equal((minimum ?? 0) * DAY_MS, LEDGER_LIFE_MS_MIN)
+})
 
 test('the chart of the kinds takes no values', options, () => {
   const { code, stderr } = helm(program ?? '', ['template', 'crds', `${CHARTS}farebox-crds`, '--set', 'keep=false'])

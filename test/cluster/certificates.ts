@@ -33,12 +33,15 @@ const LIFE_MS = 365 * 86_400_000
 /** Clocks differ. */
 const EARLIER_MS = 3_600_000
 
-export async function createAuthority(name: string): Promise<KeyPair> {
+/** Signed by itself, or by another one. */
+export async function createAuthority(name: string, by?: KeyPair): Promise<KeyPair> {
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
-  const certificate = await X509CertificateGenerator.createSelfSigned({
+  const certificate = await X509CertificateGenerator.create({
     ...validity(),
-    name: [{ CN: [name] }],
-    keys,
+    subject: [{ CN: [name] }],
+    issuer: by === undefined ? [{ CN: [name] }] : new X509Certificate(by.certificate).subject,
+    publicKey: keys.publicKey,
+    signingKey: by === undefined ? keys.privateKey : await signingKeyOf(by),
     signingAlgorithm: ALGORITHM,
     extensions: [
       new BasicConstraintsExtension(true, undefined, true),
@@ -50,15 +53,13 @@ export async function createAuthority(name: string): Promise<KeyPair> {
 
 export async function sign(authority: KeyPair, { name, groups = [], hosts = [] }: Subject): Promise<KeyPair> {
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
-  const der = createPrivateKey(authority.key).export({ type: 'pkcs8', format: 'der' })
-  const signingKey = await webcrypto.subtle.importKey('pkcs8', der, ALGORITHM, false, ['sign'])
   const names = hosts.map((host) => ({ type: isIP(host) === 0 ? ('dns' as const) : ('ip' as const), value: host }))
   const certificate = await X509CertificateGenerator.create({
     ...validity(),
     subject: [...groups.map((group) => ({ O: [group] })), { CN: [name] }],
     issuer: new X509Certificate(authority.certificate).subject,
     publicKey: keys.publicKey,
-    signingKey,
+    signingKey: await signingKeyOf(authority),
     signingAlgorithm: ALGORITHM,
     extensions: [
       new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
@@ -67,6 +68,11 @@ export async function sign(authority: KeyPair, { name, groups = [], hosts = [] }
     ],
   })
   return { certificate: certificate.toString('pem'), key: pemOf(keys.privateKey) }
+}
+
+function signingKeyOf({ key }: KeyPair): Promise<webcrypto.CryptoKey> {
+  const der = createPrivateKey(key).export({ type: 'pkcs8', format: 'der' })
+  return webcrypto.subtle.importKey('pkcs8', der, ALGORITHM, false, ['sign'])
 }
 
 function validity(): { readonly notBefore: Date; readonly notAfter: Date } {

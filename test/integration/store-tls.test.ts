@@ -10,12 +10,14 @@ import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { StoreUsers } from '@farebox/operator/controllers/store-users.ts'
 import { openRedisStore } from '@farebox/sidecar/store/redis/redis.ts'
 import { Redis } from 'ioredis'
+import { createAuthority, sign } from '../cluster/certificates.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { makeConfig } from '../support/make.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
-import { freePorts, startSidecar } from '../support/sidecar.ts'
+import { freePorts } from '../support/free-ports.ts'
+import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 
@@ -98,28 +100,46 @@ describe('a shared store behind TLS', { skip: missing }, () => {
     await (await openRedisStore({ ...options, ca: pemOf(path('first.pem')) })).close()
   })
 
-  test("gets its users from the operator, who trusts the CA's file as well", async () => {
-    const namespaces = new Set(['shop'])
-    const usersBy = async (ca: string | null): Promise<string> => {
-      const told = Promise.withResolvers<string>()
-      const users = new StoreUsers({
-        address: `rediss://localhost:${tlsPort}`,
-        ca,
-        secret: { adminPassword: '', rootKey: Buffer.alloc(32, 1) },
-        onConnected: () => told.resolve('connected'),
-        onTrouble: ({ message }) => told.resolve(message),
-      })
-      try {
-        const outcome = await told.promise
-        if (users.isConnected) await users.reconcile(namespaces, () => false)
-        return outcome
-      } finally {
-        users.close()
-      }
+  /** `connected`, once they are set; else why not. */
+  async function usersBy(ca: string | null): Promise<string> {
+    const told = Promise.withResolvers<string>()
+    const users = new StoreUsers({
+      address: `rediss://localhost:${tlsPort}`,
+      ca,
+      secret: { adminPassword: '', rootKey: Buffer.alloc(32, 1) },
+      onConnected: () => told.resolve('connected'),
+      onTrouble: ({ message }) => told.resolve(message),
+    })
+    try {
+      const outcome = await told.promise
+      if (users.isConnected) await users.reconcile(new Set(['shop']), () => false)
+      return outcome
+    } finally {
+      users.close()
     }
+  }
+
+  test("gets its users from the operator, who trusts the CA's file as well", async () => {
     assert.match(await usersBy(null), /certificate|issuer/)
     assert.equal(await usersBy(pemOf(path('first.pem'))), 'connected')
     assert.match(String(await admin.call('ACL', 'USERS')), /fb-shop/)
+  })
+
+  test('is trusted by operator and sidecars through a CA that is itself signed by another', async () => {
+    const authority = await createAuthority('middle', await createAuthority('root'))
+    const leaf = await sign(authority, { name: 'store', hosts: ['localhost'] })
+    writeFileSync(path('middle-leaf.pem'), leaf.certificate)
+    writeFileSync(path('middle-leaf.key'), leaf.key)
+    const serves = (name: string) =>
+      admin.call('CONFIG', 'SET', 'tls-cert-file', path(`${name}-leaf.pem`), 'tls-key-file', path(`${name}-leaf.key`))
+    await serves('middle')
+    try {
+      const ca = authority.certificate
+      assert.equal(await usersBy(ca), 'connected')
+      await (await openRedisStore({ url: `rediss://localhost:${tlsPort}`, namespace: 'tls', nowMs: () => Date.now(), ca })).close()
+    } finally {
+      await serves('first')
+    }
   })
 })
 

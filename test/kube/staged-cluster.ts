@@ -18,6 +18,7 @@ export async function stageCluster(
   context: TestContext,
   put: (server: FakeApiServer) => void,
   onChange: (change: Change) => void = () => undefined,
+  { storeSecret = 'store' }: { readonly storeSecret?: string } = {},
 ): Promise<ClusterStage> {
   const server = new FakeApiServer()
   await server.start()
@@ -26,7 +27,7 @@ export async function stageCluster(
     kube,
     namespace: 'farebox',
     tlsSecret: 'tls',
-    storeSecret: 'store',
+    storeSecret,
     webhookName: 'farebox',
     onChange,
     onProblem: ({ error }) => assert.fail(String(error)),

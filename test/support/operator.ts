@@ -12,8 +12,8 @@ import { TOKEN_AUDIENCE } from '@farebox/crds/cluster.ts'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
 import { endsWithUs } from './children.ts'
+import { onFreePorts } from './free-ports.ts'
 import { OPERATOR_MAIN } from './programs.ts'
-import { freePorts } from './sidecar.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 export const OPERATOR_NAMESPACE = 'farebox'
@@ -100,8 +100,12 @@ export async function install(cluster: Cluster, values: readonly string[] = []):
 }
 
 export async function startOperator(cluster: Cluster, installation: Installation, options: OperatorOptions = {}): Promise<Operator> {
+  if (options.ports !== undefined) return startOn(options.ports, cluster, installation, options)
+  return onFreePorts(3, ([webhook = 0, delivery = 0, admin = 0]) => startOn({ webhook, delivery, admin }, cluster, installation, options))
+}
+
+async function startOn(ports: Ports, cluster: Cluster, installation: Installation, options: OperatorOptions): Promise<Operator> {
   const { name = 'operator-a', isAsked = true, isAwaited = true } = options
-  const ports = options.ports ?? (await portsOf())
   const deliveryUrl = `https://127.0.0.1:${ports.delivery}`
   const adminUrl = `http://127.0.0.1:${ports.admin}`
   const webhookUrl = `https://127.0.0.1:${ports.webhook}/v1/pods`
@@ -190,11 +194,6 @@ export async function startOperator(cluster: Cluster, installation: Installation
   return operator
 }
 
-async function portsOf(): Promise<Ports> {
-  const [webhook = 0, delivery = 0, admin = 0] = await freePorts(3)
-  return { webhook, delivery, admin }
-}
-
 interface Rendered {
   readonly kind: string
   readonly [field: string]: unknown
@@ -214,11 +213,16 @@ function environmentOf(deployment: Rendered | undefined): Record<string, string>
   return Object.fromEntries(variables.flatMap(({ name, value }) => (value === undefined ? [] : [[name, value]])))
 }
 
-/** `caBundle` is left out: it is the operator's. */
+/** `caBundle` is the operator's, unless the chart was given one. */
 function withUrl(configuration: unknown, url: string): unknown {
-  const { webhooks, metadata, ...rest } = configuration as {
-    readonly metadata: object
-    readonly webhooks: readonly { readonly clientConfig: object }[]
+  const { webhooks, ...rest } = configuration as {
+    readonly webhooks: readonly { readonly clientConfig: { readonly service?: object; readonly caBundle?: string } }[]
   }
-  return { ...rest, metadata, webhooks: webhooks.map((webhook) => ({ ...webhook, clientConfig: { url } })) }
+  return {
+    ...rest,
+    webhooks: webhooks.map((webhook) => {
+      const { service: _service, ...clientConfig } = webhook.clientConfig
+      return { ...webhook, clientConfig: { ...clientConfig, url } }
+    }),
+  }
 }

@@ -30,6 +30,7 @@ export function makeInjectionSettings(parts: Partial<InjectionSettings> = {}): I
     pullSecrets: [],
     deliveryUrl: 'https://farebox-operator.farebox-system.svc:9444',
     logLevel: 'info',
+    ledgerDays: null,
     ...parts,
   }
 }

@@ -1,10 +1,20 @@
 {{/* Labels of every object. No version among them: an upgrade changes what it must and nothing more. */}}
 {{- define "farebox.labels" -}}
+{{- include "farebox.labelsWith" (list . dict) }}
+{{- end }}
+
+{{/* The same for an object with further ones of its own, which win over commonLabels; the chart's win over both. Takes [root, labels]. */}}
+{{- define "farebox.labelsWith" -}}
+{{- $root := index . 0 -}}
 app.kubernetes.io/name: farebox
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/part-of: farebox
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{- $further := merge dict (index . 1 | default dict) ($root.Values.commonLabels | default dict) }}
+{{- range list "name" "instance" "part-of" "managed-by" "component" }}
+{{- $further = omit $further (printf "app.kubernetes.io/%s" .) }}
+{{- end }}
+{{- with $further }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -40,7 +50,7 @@ readOnlyRootFilesystem: true
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -48,7 +58,7 @@ imagePullSecrets:
 {{/* Where pods run. Takes values with these names. */}}
 {{- define "farebox.placement" -}}
 {{- with .priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .nodeSelector }}
 nodeSelector:
@@ -71,7 +81,7 @@ matchExpressions:
     operator: NotIn
     values:
       {{- range concat (list .Release.Namespace) .Values.webhook.excludedNamespaces | uniq }}
-      - {{ . }}
+      - {{ . | quote }}
       {{- end }}
 {{- end }}
 
@@ -88,6 +98,12 @@ farebox-operator.{{ .Release.Namespace }}.svc
 {{- define "farebox.isTlsGiven" -}}
 {{- if and .Values.certificates.certManager.enabled .Values.certificates.existingSecret -}}
 {{- fail "certificates.certManager.enabled and certificates.existingSecret exclude each other: who issues the certificate?" -}}
+{{- end -}}
+{{- if and .Values.certificates.existingSecret (not .Values.certificates.caBundle) -}}
+{{- fail "certificates.caBundle must hold the CA of certificates.existingSecret, in PEM: without it the API server would not trust the webhook" -}}
+{{- end -}}
+{{- if and .Values.certificates.caBundle (not .Values.certificates.existingSecret) -}}
+{{- fail "certificates.caBundle goes with certificates.existingSecret alone: without that, the operator or cert-manager says what the API server trusts" -}}
 {{- end -}}
 {{- if or .Values.certificates.certManager.enabled .Values.certificates.existingSecret }}yes{{ end -}}
 {{- end }}
@@ -106,6 +122,8 @@ farebox-operator.{{ .Release.Namespace }}.svc
 {{- define "farebox.storeSecret" -}}
 {{- if .Values.store.redis.address -}}
 {{ required "store.redis.existingSecret must name a Secret with admin-password and root-key, since store.redis.address is set" .Values.store.redis.existingSecret }}
+{{- else if .Values.store.redis.existingSecret -}}
+{{- fail "store.redis.existingSecret needs store.redis.address: without one, the store is the chart's Valkey, or each budget names its own" -}}
 {{- else -}}
 farebox-store
 {{- end -}}

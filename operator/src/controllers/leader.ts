@@ -54,8 +54,6 @@ const LOOK_EVERY_MS = 15_000
 const DOUBT_EVERY_MS = 10 * 60_000
 const STORE_AGAIN_MS = 1_000
 const CONCURRENCY = 4
-/** By this name, in our namespace, the Secret of the store is ours to write. */
-const OWN_STORE_SECRET = 'farebox-store'
 const STATUS_MANAGER = 'farebox-status'
 
 export interface LeaderOptions {
@@ -330,11 +328,11 @@ export class Leader {
   /** Ours is written where there is none, as it was before it was deleted. One that somebody else gives must be there, and whole. */
   async #keepStoreSecret(): Promise<void> {
     const { settings, client, cluster, log } = this.#options
-    const { address, secret: name } = settings.store
+    const { address, mode, secret: name } = settings.store
     if (address === null) return
     const { namespace } = settings.pod
     const known = cluster.store.get(`${namespace}/${name}`)
-    if (known === undefined && name === OWN_STORE_SECRET) {
+    if (known === undefined && mode === 'Own') {
       const done = await ensureStoreSecret(client, { namespace, name }, cluster.lastStore)
       if (done === 'restored')
         log.warn({ namespace, secret: name }, 'somebody deleted the secret of the store; it was written again as it was')
@@ -375,7 +373,7 @@ export class Leader {
     if (!store.users.isConnected) return { againAfterMs: STORE_AGAIN_MS }
     const { cluster, settings } = this.#options
     // In a store of somebody else's there may be users of another cluster, whose namespaces we do not know.
-    const isOurs = settings.store.secret === OWN_STORE_SECRET
+    const isOurs = settings.store.mode === 'Own'
     await store.users.reconcile(namespacesOnOurStore(cluster), (namespace) => isOurs && cluster.namespaces.get(namespace) === undefined)
   }
 
@@ -409,7 +407,7 @@ export class Leader {
       }),
       // In a store of somebody else's a script may be meant to run long.
       scripts:
-        settings.store.secret !== OWN_STORE_SECRET
+        settings.store.mode === 'Given'
           ? null
           : new StuckScripts({
               address,

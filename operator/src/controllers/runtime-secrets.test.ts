@@ -62,6 +62,20 @@ test('namespaces that refuse the secret keep no other from having it', async () 
   assert.equal(secrets.failed.size, 0, 'what nobody asks for is forgotten')
 })
 
+test('why none can be made at all is known of each namespace; an API server that is busy says nothing of them', async () => {
+  const { client } = fakeClient(new Set())
+  const namespaces = new Set(['shop', 'desk'])
+  const secrets = new RuntimeSecrets({ ...options, client, address: 'redis://a:6379,b:6379' })
+  await assert.rejects(secrets.reconcile(namespaces), /Invalid URL/)
+  assert.deepEqual([...secrets.failed.keys()], ['shop', 'desk'])
+  for (const status of [0, 429, 503]) {
+    const get = () => Promise.reject(new KubeError('busy', { status, reason: 'Busy' }))
+    const busy = new RuntimeSecrets({ ...options, client: { ...client, get } })
+    await assert.rejects(busy.reconcile(namespaces), /busy/)
+    assert.equal(busy.failed.size, 0, String(status))
+  }
+})
+
 test('a secret that is right is looked at again when somebody doubts it, and written when it is gone', async () => {
   const fake = fakeClient(new Set())
   const secrets = new RuntimeSecrets({ ...options, client: fake.client })

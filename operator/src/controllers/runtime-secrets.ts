@@ -39,7 +39,7 @@ export class RuntimeSecrets {
     this.#options = options
   }
 
-  /** By namespace, why the API server refused it. One that does not answer says nothing of what there is. */
+  /** By namespace, why it could not be made. An API server that does not answer says nothing of what there is. */
   get failed(): ReadonlyMap<string, unknown> {
     return this.#failed
   }
@@ -56,8 +56,7 @@ export class RuntimeSecrets {
         this.#failed.delete(namespace)
       } catch (error) {
         failures.push([namespace, error])
-        if (error instanceof KubeError && error.status >= 400 && error.status < 500 && error.status !== 429)
-          this.#failed.set(namespace, error)
+        if (!isSilence(error)) this.#failed.set(namespace, error)
       }
     })
     const [first] = failures
@@ -95,6 +94,11 @@ export class RuntimeSecrets {
     if (namespace === undefined) this.#right.clear()
     else this.#right.delete(namespace)
   }
+}
+
+/** Nobody answered, or only that it is too much now, or that something broke. */
+function isSilence(error: unknown): boolean {
+  return error instanceof KubeError && (error.status < 400 || error.status >= 500 || error.status === 429)
 }
 
 /** Whether its sidecars go to the store that came with the chart. */

@@ -19,7 +19,8 @@ export interface StoreAddress {
 export function storeConnection({ address, ca }: StoreAddress, adminPassword: string, isChecked: boolean): Redis {
   return new Redis(address, {
     password: adminPassword,
-    ...(ca !== null && address.startsWith('rediss:') ? { tls: { ca } } : {}),
+    // As OpenSSL does for others: any certificate of `ca` will do, also one that another signed.
+    ...(ca !== null && address.startsWith('rediss:') ? { tls: { ca, allowPartialTrustChain: true } } : {}),
     lazyConnect: true,
     enableReadyCheck: isChecked,
     connectTimeout: CONNECT_MS_MAX,

@@ -49,6 +49,16 @@ test('one that was deleted is written again as it was; one that is there is left
   assert.equal(await ensureStoreSecret(apiServer(true), PLACE, last), 'exists')
 })
 
+test('a password from a file is without the line break at its end, as the Valkey of the chart reads it', () => {
+  const passwordOf = (text: string): string | undefined => {
+    const data = { ...WHOLE, [STORE_SECRET_KEYS.adminPassword]: base64(text) }
+    return storeSecretOf({ apiVersion: 'v1', kind: 'Secret', metadata: PLACE, data })?.adminPassword
+  }
+  assert.equal(passwordOf('open\n'), 'open')
+  assert.equal(passwordOf(' open '), ' open ')
+  assert.equal(passwordOf('\n'), undefined, 'which is none')
+})
+
 test('a replica remembers the last one that was whole, after it was spoilt and after it was deleted', async (context) => {
   let changes = 0
   const { server, cluster } = await stageCluster(

@@ -48,7 +48,8 @@ function drawn(): Readonly<Record<string, string>> {
 /** Null: it does not hold what it must. */
 export function storeSecretOf(secret: KubeObject): StoreSecret | null {
   const data = dataOf(secret)
-  const adminPassword = data(STORE_SECRET_KEYS.adminPassword)?.toString('utf8')
+  // A file that an editor wrote ends with a line break; the Valkey of the chart takes it for none of the password either.
+  const adminPassword = data(STORE_SECRET_KEYS.adminPassword)?.toString('utf8').replace(/\n$/, '')
   const rootKey = data(STORE_SECRET_KEYS.rootKey)
   return adminPassword === undefined || adminPassword === '' || rootKey === undefined || rootKey.length < KEY_BYTES
     ? null

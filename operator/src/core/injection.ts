@@ -30,6 +30,8 @@ export interface InjectionSettings {
   /** `https://HOST:PORT` of the delivery listener. */
   readonly deliveryUrl: string
   readonly logLevel: string
+  /** How long sidecars keep entries of the ledger; null: for good. */
+  readonly ledgerDays: number | null
 }
 
 /** A container or volume as we write it. */
@@ -86,6 +88,7 @@ export function sidecarContainer(
         : []),
       ...(held ? [{ name: 'FAREBOX_CREDENTIALS', value: PATHS.credentials }] : []),
       ...(claims === null ? [] : [{ name: 'FAREBOX_CLAIM_KEYS', value: PATHS.claimKeys }]),
+      ...(settings.ledgerDays === null ? [] : [{ name: 'FAREBOX_LEDGER_DAYS', value: String(settings.ledgerDays) }]),
       { name: 'FAREBOX_DRAIN', value: String(DRAIN_MS) },
       { name: 'FAREBOX_LOG_LEVEL', value: settings.logLevel },
     ],

@@ -245,7 +245,8 @@ class Pools {
       allowH2: false,
       pipelining: 1,
       keepAliveTimeout: KEEP_ALIVE_MS,
-      connect: { ...tls, timeout: CONNECT_MS, keepAlive: true },
+      // The CA of a cluster may itself be signed by another: kubectl and pods in Go take it as it is.
+      connect: { ...tls, allowPartialTrustChain: true, timeout: CONNECT_MS, keepAlive: true },
     }
     this.requests = new Agent({ ...shared, connections: CONNECTIONS, maxResponseSize: BODY_BYTES_MAX })
     this.watches = new Agent({ ...shared, connections: null })
