@@ -12,10 +12,13 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
-import { freePorts, startSidecar } from '../support/sidecar.ts'
+import { freePorts } from '../support/free-ports.ts'
+import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Said, SayOptions } from '../support/talk.ts'
+import { startUpstream } from '../hostile/upstream.ts'
+import type { Upstream } from '../hostile/upstream.ts'
 
 const OUTPUT = 400
 const OUTPUT_MAX = 600
@@ -36,14 +39,18 @@ const silent = createServer((socket) => {
   socket.on('error', () => undefined)
 })
 const handshakes: Socket[] = []
+/** Speaks: the fake provider does not. */
+let speaker: Upstream
 before(async () => {
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+  speaker = await startUpstream()
   provider = await startProvider({ onRequest: (request) => seen.push(request) })
   sidecar = await startSidecar(await config())
 })
 after(async () => {
   await sidecar.close()
   await provider.close()
+  await speaker.close()
   silent.close()
 })
 
@@ -97,6 +104,9 @@ async function config(): Promise<SidecarConfig> {
       { ...openai, name: 'closed', baseUrl: `http://127.0.0.1:${closed}/v1` },
       { ...openai, name: 'silent', baseUrl: `https://127.0.0.1:${(silent.address() as AddressInfo).port}/v1` },
       { ...openai, name: 'older' },
+      { ...openai, name: 'speaker', baseUrl: `${speaker.url}/v1` },
+      { ...openai, name: 'gemini', provider: 'google', baseUrl: provider.url },
+      { ...openai, name: 'house', outputLimitField: 'max_tokens' },
     ],
   }
 }
@@ -261,6 +271,120 @@ describe('a stream', () => {
   })
 })
 
+describe('sound and pictures', () => {
+  /** All that came of an answer, or as many bytes as the client had when it left. */
+  async function ask(path: string, id: string, body: object, headers: Record<string, string> = {}, leaveAfter = Infinity): Promise<number> {
+    const leaving = new AbortController()
+    const answer = await fetch(`${sidecar.url}${path}`, {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        'x-farebox-conversation': id,
+        'x-fake-tag': id,
+        authorization: 'Bearer test',
+        ...headers,
+      },
+      body: JSON.stringify(body),
+      signal: leaving.signal,
+    })
+    assert.equal(answer.status, 200)
+    assert.ok(answer.body !== null)
+    let bytes = 0
+    try {
+      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+        bytes += chunk.length
+        if (bytes >= leaveAfter) leaving.abort()
+      }
+    } catch {
+      return bytes // it was cut, or the client left
+    }
+    return bytes
+  }
+  const drawing = { contents: [{ role: 'user', parts: [{ text: 'Draw a cat.' }] }], generationConfig: { maxOutputTokens: 3_000 } }
+  const STREAM = '/gemini/v1beta/models/gemini-3-pro-image-preview:streamGenerateContent?alt=sse'
+  const WHOLE = '/gemini/v1beta/models/gemini-3-pro-image-preview:generateContent'
+  const LARGE = 9 * 1024 * 1024
+  const draws = (bytes: number, more: Record<string, string> = {}): Record<string, string> => ({
+    'x-fake-picture-bytes': String(bytes),
+    'x-fake-output-tokens': '20',
+    'x-fake-reasoning-tokens': '0',
+    ...more,
+  })
+  const assertBounds = ({ spent, billed }: Books): void => {
+    assert.ok(billed > 0n && billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+    assert.ok(spent <= parseUsd('0.37'), `at most the hold: ${formatUsd(spent)}`)
+  }
+
+  // oxfmt-ignore
+  for (const [name, path, bytes] of [['an event', STREAM, LARGE], ['a small event', STREAM, 1_000], ['an answer', WHOLE, 2 * LARGE], ['a small answer', WHOLE, 1_000]] as const) {
+    test(`a picture in ${name} is settled by what is said beside it`, async () => {
+      const id = `picture in ${name}`
+      assert.ok((await ask(path, id, drawing, draws(bytes))) > bytes)
+      assertEqualUsd(await books(id))
+    })
+  }
+
+  for (const [name, path] of [
+    ['an event', STREAM],
+    ['an answer', WHOLE],
+  ] as const) {
+    for (const bytes of [1_000_000, LARGE, 2 * LARGE]) {
+      test(`the client leaves in the middle of a picture of ${bytes} bytes in ${name}`, async () => {
+        const id = `left ${name} ${bytes}`
+        await ask(path, id, drawing, draws(bytes), bytes / 2)
+        assertBounds(await books(id))
+      })
+
+      test(`nobody counts a picture of ${bytes} bytes in ${name}`, async () => {
+        const id = `uncounted ${name} ${bytes}`
+        await ask(path, id, drawing, draws(bytes, { 'x-fake-usage': 'omit' }))
+        assertBounds(await books(id))
+      })
+    }
+  }
+
+  test('of two images the second one breaks off', async () => {
+    const body = { model: 'gpt-image-1', prompt: 'A cat', n: 2, quality: 'low', size: '1024x1024', stream: true }
+    await ask('/openai/v1/images/generations', 'second image', body, { 'x-fake-cut-after-tokens': '1' })
+    const { spent, billed } = await books('second image')
+    assert.ok(billed > 0n && billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+  })
+
+  for (const isCut of [true, false]) {
+    test(`a spoken answer, ${isCut ? 'cut' : 'which the client leaves'}`, async () => {
+      const id = `spoken, ${isCut ? 'cut' : 'left'}`
+      const SECONDS = 30
+      /** gpt-audio: 64.00 USD per million tokens of sound, of which a second has 20; and 10.00 for the words. */
+      const billed = BigInt(SECONDS) * (20n * 64_000n + 3n * 10_000n)
+      const delta = (audio: object): string =>
+        `data: ${JSON.stringify({ id: 'a', object: 'chat.completion.chunk', model: 'gpt-audio', choices: [{ index: 0, delta: { audio }, finish_reason: null }] })}\n\n`
+      let made = 0
+      speaker.answerWith(async (response) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' })
+        for (let second = 0; second < SECONDS; second += 1) {
+          response.write(delta({ id: 'x', transcript: ' of the sea' }) + delta({ id: 'x', data: 'A'.repeat(64_000) }))
+          made += 1
+          await sleep(2)
+        }
+        if (isCut) response.destroy()
+      })
+      const body = {
+        model: 'gpt-audio',
+        stream: true,
+        modalities: ['text', 'audio'],
+        audio: { voice: 'alloy', format: 'pcm16' },
+        max_completion_tokens: 5_000,
+        messages: [{ role: 'user', content: 'Tell a story.' }],
+      }
+      await ask('/speaker/v1/chat/completions', id, body, {}, isCut ? Infinity : SECONDS * 64_000)
+      assert.equal(made, SECONDS)
+      const { spent } = await books(id)
+      assert.ok(spent >= billed, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+      assert.ok(spent <= 2n * billed, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+    })
+  }
+})
+
 describe('what the provider refuses of our changes is tried again without it, once:', () => {
   test('stream_options, and the upstream is remembered', async () => {
     const headers = { 'x-fake-reject-stream-options': 'true', 'x-farebox-conversation': 'older', 'x-fake-tag': 'older' }
@@ -295,6 +419,23 @@ describe('what the provider refuses of our changes is tried again without it, on
     seen = []
     assert.equal((await end('bad no more', {}, { stream: true }))?.status, 200)
     assert.match(seen[0]?.body.toString() ?? '', /include_usage/, 'the upstream is still asked')
+  })
+
+  test('the field that bounds the output, by model: it is remembered, and the client’s own bound holds in either', async () => {
+    const client = sidecar.client({ 'x-farebox-conversation': 'house', 'x-fake-tag': 'house' })
+    client.baseURL = `${sidecar.url}/house/v1`
+    const ask = async (model: string, own: object, calls: number): Promise<Record<string, unknown>> => {
+      seen = []
+      await client.chat.completions.create({ model, messages: [{ role: 'user', content: 'Hello.' }], ...own })
+      assert.equal(seen.length, calls)
+      return JSON.parse(seen.at(-1)?.body.toString() ?? '') as Record<string, unknown>
+    }
+    const fresh = await ask('o4-mini', {}, 2)
+    assert.deepEqual([typeof fresh['max_completion_tokens'], fresh['max_tokens']], ['number', undefined])
+    assert.equal((await ask('o4-mini', { max_completion_tokens: 900 }, 1))['max_completion_tokens'], 900)
+    const other = await ask('gpt-4o', { max_completion_tokens: 20 }, 1)
+    assert.deepEqual([other['max_tokens'], other['max_completion_tokens']], [20, undefined], 'this upstream may not read the other field')
+    assertEqualUsd(await books('house'))
   })
 
   test('a swap of the model, and nobody is told that a smaller one answers', async () => {

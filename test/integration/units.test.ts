@@ -69,7 +69,18 @@ interface Case {
 
 const wav = (): Promise<File> => toFile(wavOf(3.2), 'note.wav')
 const mp3 = (): Promise<File> => toFile(mp3Of(5), 'note.mp3')
+const speaker = (): string => `data:audio/wav;base64,${wavOf(4).toString('base64')}`
+/** Base64 of a picture that is longer than any answer that is kept. */
+const LARGE = { headers: { 'x-fake-picture-bytes': String(17 * 1024 * 1024) } }
+const ZEROS = { headers: { 'x-fake-usage': 'zeros' } }
 const picture = (): Promise<File> => toFile(Buffer.alloc(3_000, 1), 'cat.png')
+const diarize: Case['ask'] = async (client) =>
+  client.audio.transcriptions.create({
+    model: 'gpt-4o-transcribe-diarize',
+    file: await wav(),
+    known_speaker_names: ['a', 'b', 'c', 'd'],
+    known_speaker_references: [speaker(), speaker(), speaker(), speaker()],
+  })
 const cases: readonly Case[] = [
   {
     name: 'an embedding',
@@ -138,11 +149,54 @@ const cases: readonly Case[] = [
     ask: async (client) => all(await client.images.generate({ model: 'gpt-image-1', prompt: 'A cat', stream: true, partial_images: 2 })),
   },
   {
+    name: 'several streamed images',
+    ask: async (client) => all(await client.images.generate({ model: 'gpt-image-1', prompt: 'A cat', stream: true, n: 3 })),
+  },
+  {
+    name: 'an image that is too large to be kept',
+    ask: async (client) => client.images.generate({ model: 'gpt-image-1', prompt: 'A cat', quality: 'low', size: '1024x1024' }, LARGE),
+  },
+  {
+    name: 'a streamed image that is too large to be kept',
+    ask: async (client) => all(await client.images.generate({ model: 'gpt-image-1', prompt: 'A cat', stream: true }, LARGE)),
+  },
+  {
+    name: 'embeddings that are too long to be kept',
+    ask: async (client) =>
+      client.embeddings.create({
+        model: 'text-embedding-3-large',
+        input: Array.from({ length: 700 }, (_, each) => `Text ${each}`),
+        encoding_format: 'float',
+      }),
+  },
+  {
+    name: 'an image edited as JSON',
+    ask: async (client) =>
+      client.post('/images/edits', {
+        body: {
+          model: 'gpt-image-1',
+          prompt: 'A hat',
+          images: [{ image_url: `data:image/png;base64,${Buffer.alloc(900_000, 1).toString('base64')}` }],
+          quality: 'low',
+        },
+      }),
+  },
+  {
     name: 'an edited image',
     ask: async (client) =>
       client.images.edit({ model: 'gpt-image-1', prompt: 'A hat', image: [await picture(), await picture()], input_fidelity: 'high' }),
   },
   { name: 'an image by the piece', isBound: true, ask: async (client) => client.images.generate({ model: 'dall-e-3', prompt: 'A cat' }) },
+  {
+    name: 'an image by the piece, from a server that says zeros',
+    isBound: true,
+    ask: async (client) => client.images.generate({ model: 'dall-e-3', prompt: 'A cat', quality: 'hd' }, ZEROS),
+  },
+  {
+    name: 'an image by tokens, from a server that says zeros',
+    isBound: true,
+    ask: async (client) => client.images.generate({ model: 'gpt-image-1', prompt: 'A cat', quality: 'low', size: '1024x1024' }, ZEROS),
+  },
   { name: 'a variation', ask: async (client) => client.images.createVariation({ image: await picture(), n: 2 }) },
   {
     name: 'speech by characters',
@@ -189,6 +243,15 @@ const cases: readonly Case[] = [
     name: 'a transcription by tokens',
     ask: async (client) => client.audio.transcriptions.create({ model: 'gpt-4o-transcribe', file: await mp3(), prompt: 'Orders.' }),
   },
+  {
+    name: 'a transcription by time that is answered in tokens',
+    ask: async (client) => client.audio.transcriptions.create({ model: 'gpt-transcribe', file: await wav() }),
+  },
+  {
+    name: 'a streamed transcription by time that is answered in tokens',
+    ask: async (client) => all(await client.audio.transcriptions.create({ model: 'gpt-transcribe', file: await wav(), stream: true })),
+  },
+  { name: 'a transcription of speakers that are known', ask: diarize },
   {
     name: 'a streamed transcription',
     ask: async (client) =>
@@ -294,6 +357,11 @@ describe('at the cap', () => {
       assert.equal(provider.bill.lines(id).length, 1)
     })
   }
+
+  test('recordings of speakers, which a form has as texts, are not held for as texts', async () => {
+    await diarize(governed('speakers', 'small'))
+    assert.equal(provider.bill.lines('speakers').length, 1)
+  })
 
   test('fifty calls of every kind at once never cost more than the budget', async () => {
     const id = 'burst'

@@ -32,7 +32,9 @@ export interface Controls {
   readonly statusTimes: number
   readonly retryAfter: string | null
   readonly malformed: boolean
-  readonly usage: 'asked' | 'omit' | 'cumulative'
+  readonly usage: 'asked' | 'omit' | 'cumulative' | 'zeros'
+  /** Base64 of each picture; null: as it comes. */
+  readonly pictureBytes: number | null
   readonly rejectStreamOptions: boolean
 }
 
@@ -40,12 +42,13 @@ export interface Controls {
 const HEADERS = [
   'tag', 'content', 'output-tokens', 'reasoning-tokens', 'tool-call', 'recording', 'delay-ms', 'token-delay-ms', 'cut-after-tokens',
   'cut-mid-chunk', 'hang', 'error-after-tokens', 'status', 'status-times', 'retry-after', 'malformed', 'usage', 'reject-stream-options',
-  'hosted-calls', 'hosted-result-tokens',
+  'hosted-calls', 'hosted-result-tokens', 'picture-bytes',
 ] as const
 type Header = (typeof HEADERS)[number]
 const PREFIX = 'x-fake-'
 const DELAY_MS_MAX = 600_000
 const TOKENS_MAX = 1_000_000
+const PICTURE_BYTES_MAX = 64 * 1024 * 1024
 
 const NO_CONTROLS: Controls = {
   tag: null,
@@ -67,6 +70,7 @@ const NO_CONTROLS: Controls = {
   retryAfter: null,
   malformed: false,
   usage: 'asked',
+  pictureBytes: null,
   rejectStreamOptions: false,
 }
 
@@ -120,7 +124,8 @@ export function readControls(headers: IncomingHttpHeaders): Controls {
     statusTimes: tokens('status-times') ?? Number.POSITIVE_INFINITY,
     retryAfter: given.get('retry-after') ?? null,
     malformed: flag('malformed'),
-    usage: given.has('usage') ? oneOf('usage', ['asked', 'omit', 'cumulative']) : 'asked',
+    usage: given.has('usage') ? oneOf('usage', ['asked', 'omit', 'cumulative', 'zeros']) : 'asked',
+    pictureBytes: number('picture-bytes', PICTURE_BYTES_MAX),
     rejectStreamOptions: flag('reject-stream-options'),
   }
 }

@@ -224,8 +224,9 @@ function ofImages(answer: Fields): Bill['passes'] {
   if (answer['usage'] === undefined || answer['usage'] === null) return [{ counts: { image: list(answer['data']).length } }]
   const drawing = fields(answer['svg_usage'])
   const model = text(drawing['model'])
+  const image = answer['data'] === undefined ? 1 : list(answer['data']).length
   return [
-    { counts: ofImageTokens(fields(answer['usage'])) },
+    { counts: { ...ofImageTokens(fields(answer['usage'])), image } },
     ...(model === null ? [] : [{ model, counts: { input: number(drawing['input_tokens']), output: number(drawing['output_tokens']) } }]),
   ]
 }

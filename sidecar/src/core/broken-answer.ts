@@ -1,6 +1,6 @@
 /** What the provider bills of an answer that broke off, estimated from above: what was seen of it, and what may have been on its way. */
 import type { Usage } from '@farebox/crds/usage.ts'
-import { usageOf } from '@farebox/crds/usage.ts'
+import { OUTPUT_KINDS, usageOf } from '@farebox/crds/usage.ts'
 import type { Plan } from './plan.ts'
 import { searchesOf } from './request.ts'
 import type { ModelRequest } from './request.ts'
@@ -12,12 +12,16 @@ const NOTICE_SECONDS = 0.02
 const HIDDEN_TOKENS_PER_SECOND = 1_000
 
 export interface BrokenAnswer {
-  readonly plan: Pick<Plan, 'priced' | 'choices' | 'inputTokens' | 'bound'>
+  readonly plan: Pick<Plan, 'priced' | 'choices' | 'inputTokens' | 'bound' | 'outputRate'>
   readonly request: Pick<ModelRequest, 'hosted' | 'units'>
   /** The bound of its output that was sent, per answer. */
   readonly outputTokens: number
   /** Output tokens that came, of all answers. */
   readonly seenTokens: number
+  /** Of these, of text: what else came may be sound or pictures. */
+  readonly textTokens: number
+  /** Something came that nobody here can measure. */
+  readonly isUnread: boolean
   /** Since the call was sent. */
   readonly seconds: number
   /** Highest exact / heuristic ratio for the model. */
@@ -34,12 +38,28 @@ export function brokenUsage(answer: BrokenAnswer): { readonly usage: Usage; read
   const isHidden = plan.priced.capabilities.reasoning || seenTokens === 0
   const rate = isHidden ? HIDDEN_TOKENS_PER_SECOND * plan.choices : seenTokens / Math.max(seconds, NOTICE_SECONDS)
   const unseen = Math.ceil(rate * (isHidden ? seconds + NOTICE_SECONDS : NOTICE_SECONDS)) + UNSEEN_TOKENS * plan.choices
-  const output = Math.max(Math.min(outputTokens * plan.choices, seenTokens + unseen), units.output ?? 0)
-  const isUnseen = hosted.rereads || Object.keys(units).length > 0
-  if (counted !== null && !hosted.rereads) return { usage: { ...counted, output: Math.max(counted.output, output) }, isUnseen }
-  const input = isUnseen ? plan.inputTokens : Math.min(plan.inputTokens, plan.bound.at(factor))
-  return {
-    usage: usageOf({ ...units, uncachedInput: input, output, webSearchCalls: searchesOf({ hosted, choices: plan.choices }) }),
-    isUnseen,
-  }
+  const made = Math.min(outputTokens * plan.choices, seenTokens + unseen)
+  const isHeldWhole = hosted.rereads || Object.keys(units).length > 0
+  const isUnseen = isHeldWhole || answer.isUnread
+  if (counted !== null && !hosted.rereads) return { usage: withOutput(counted, made, answer), isUnseen }
+  const input = isHeldWhole ? plan.inputTokens : Math.min(plan.inputTokens, plan.bound.at(factor))
+  const known = usageOf({ ...units, uncachedInput: input, webSearchCalls: searchesOf({ hosted, choices: plan.choices }) })
+  return { usage: withOutput(known, made, answer), isUnseen }
+}
+
+/** `made` tokens in all: sound and pictures that were counted are that, what came as text is text, and the rest what it was held for as. */
+function withOutput(usage: Usage, made: number, { plan, textTokens }: BrokenAnswer): Usage {
+  const output = Math.max(usage.output, made - usage.audioOutput - usage.imageOutput)
+  const kind = heldKind(plan)
+  if (kind === 'output') return { ...usage, output }
+  const text = Math.min(output, textTokens)
+  return { ...usage, output: text, [kind]: usage[kind] + output - text }
+}
+
+/** The dearest kind of output that the hold has money for; of several, text. */
+function heldKind({ priced, inputTokens, outputRate }: BrokenAnswer['plan']): (typeof OUTPUT_KINDS)[number] {
+  const prices = priced.pricesFor(inputTokens, null)
+  let held: (typeof OUTPUT_KINDS)[number] = 'output'
+  for (const kind of OUTPUT_KINDS) if (prices[kind] > prices[held] && prices[kind] <= outputRate) held = kind
+  return held
 }

@@ -5,19 +5,23 @@ import { createPriceList } from '@farebox/crds/price-list.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
-import { costOfAnswer } from './cost.ts'
+import { costOfAnswer, withHeldTime } from './cost.ts'
 
 const LIST = createPriceList([], loadCatalogue())
-function priced(model: string): PricedModel {
-  const found = LIST.find('anthropic', model, Date.parse('2026-11-24T12:00:00Z'))
+const NOW_MS = Date.parse('2026-11-24T12:00:00Z')
+function priced(model: string, provider = 'anthropic'): PricedModel {
+  const found = LIST.find(provider, model, NOW_MS)
   assert.ok(found !== null)
   return found
 }
 
 test('an answer costs what it used at the price of the model and the tier that served', () => {
   const usage = usageOf({ uncachedInput: 1_000, output: 100 })
-  assert.equal(formatUsd(costOfAnswer({ usage, serviceTier: null }, priced('claude-opus-5-5'), priced)), '0.006')
-  assert.equal(formatUsd(costOfAnswer({ usage, serviceTier: 'standard+us' }, priced('claude-opus-5-5'), priced)), '0.0066')
+  assert.equal(formatUsd(costOfAnswer({ usage, serviceTier: null }, priced('claude-opus-5-5'), (model) => priced(model))), '0.006')
+  assert.equal(
+    formatUsd(costOfAnswer({ usage, serviceTier: 'standard+us' }, priced('claude-opus-5-5'), (model) => priced(model))),
+    '0.0066',
+  )
 })
 
 test('each pass has its own long-context step, each model its own price, and all is rounded up once', () => {
@@ -25,10 +29,28 @@ test('each pass has its own long-context step, each model its own price, and all
   const twice = costOfAnswer(
     { usage: long, others: [{ model: null, usage: long }], serviceTier: null },
     priced('claude-sonnet-4-5'),
-    priced,
+    (model) => priced(model),
   )
   assert.equal(formatUsd(twice), '0.90', 'neither is over 200,000')
   const usage = usageOf({ cacheReadInput: 1 })
   const advised = { usage, others: [{ model: 'claude-fable-5-1', usage }], serviceTier: null }
-  assert.equal(formatUsd(costOfAnswer(advised, priced('claude-opus-5-5'), priced)), '0.00000045', '0.20 and 0.25 for a million')
+  assert.equal(
+    formatUsd(costOfAnswer(advised, priced('claude-opus-5-5'), (model) => priced(model))),
+    '0.00000045',
+    '0.20 and 0.25 for a million',
+  )
+})
+
+test('an answer in tokens of a model that is billed by time has the seconds that it was held for', () => {
+  const heard = usageOf({ audioInput: 600, output: 100 })
+  const byTime = priced('gpt-transcribe', 'openai')
+  assert.deepEqual(withHeldTime(heard, { seconds: 60 }, byTime), { ...heard, seconds: 60 })
+  for (const [usage, held, model] of [
+    [usageOf({ output: 100, seconds: 4 }), { seconds: 60 }, byTime], // it says how long it was
+    [usageOf({}), { seconds: 60 }, byTime], // nothing at all
+    [heard, {}, byTime],
+    [heard, { seconds: 60 }, priced('gpt-4o-transcribe', 'openai')], // which has a price of tokens, too
+    [heard, { seconds: 60 }, LIST.free('openai', 'gpt-transcribe')],
+  ] as const)
+    assert.equal(withHeldTime(usage, held, model), usage)
 })

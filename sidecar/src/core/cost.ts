@@ -3,7 +3,7 @@ import { costOfAll } from '@farebox/crds/prices.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { NANO_PER_USD } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { inputTokens } from '@farebox/crds/usage.ts'
+import { INPUT_KINDS, inputTokens, OUTPUT_KINDS } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 
 /** No call costs more, whoever bills it: a usage that comes to more is a mistake, and is not billed by. 100,000 USD. */
@@ -23,6 +23,19 @@ export interface Spent {
   /** As it served; for all of them. */
   readonly serviceTier: string | null
 }
+
+/**
+ * With the seconds that a call was held for, where its answer counts nothing but tokens and its model has a price of time alone: a provider
+ * may answer in tokens of a model that it bills by the minute, and none is free.
+ */
+export function withHeldTime(usage: Usage, held: Readonly<Partial<Usage>>, priced: PricedModel): Usage {
+  if (held.seconds === undefined || usage.seconds > 0 || !TOKEN_KINDS.some((kind) => usage[kind] > 0)) return usage
+  const prices = priced.pricesFor(inputTokens(usage), null)
+  if (prices.seconds === 0n || TOKEN_KINDS.some((kind) => prices[kind] > 0n)) return usage
+  return { ...usage, seconds: held.seconds }
+}
+
+const TOKEN_KINDS = [...INPUT_KINDS, ...OUTPUT_KINDS]
 
 /** `priced`: the model that answered. `find`: another one, at whatever price is known for it. Rounds up once. */
 export function costOfAnswer(spent: Spent, priced: PricedModel, find: (model: string) => PricedModel): NanoUsd {

@@ -6,9 +6,11 @@ import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { brokenUsage } from '../core/broken-answer.ts'
-import { COST_MAX, costOfAnswer } from '../core/cost.ts'
+import { COST_MAX, costOfAnswer, withHeldTime } from '../core/cost.ts'
 import type { AnswerFacts, Message, RequestChange } from '../core/request.ts'
+import { limitToWrite } from '../core/output-limit.ts'
 import { assumedFactor } from '../core/token-factor.ts'
+import { JsonOutline } from '../wire/json-outline.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
 import type { AnswerStream, Objection, ReadAnswer, WireFacts } from '../wire/wire.ts'
 import type { Admitted } from './admit.ts'
@@ -21,7 +23,7 @@ import { release } from './release.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
-/** A plain answer is kept up to this size for its usage; a longer one passes on and is settled as `partial`. */
+/** A plain answer is kept up to this size; a longer one passes on, and is settled by what it says beside its long strings. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024
 /** A plain answer up to this size, when it comes in one piece, is sent in one. */
 const ONE_WRITE_BYTES_MAX = 64 * 1024
@@ -58,12 +60,18 @@ export type CallEnd =
   /** The provider objects to what we changed: nothing was billed, nothing was answered, try again without. */
   | { readonly status: 'retry'; readonly without: Objection }
 
-export interface CallOptions {
+/** How this upstream is spoken to. */
+export interface ChangeOptions {
+  readonly injectUsage: boolean
+  /** It refused the field in which the output is bounded usually. */
+  readonly otherLimitField: boolean
+}
+
+export interface CallOptions extends ChangeOptions {
   readonly notice: AnswerNotice | null
   readonly collect: boolean
   /** What may be undone in a second attempt. */
   readonly mayRetry: Readonly<Record<Objection, boolean>>
-  readonly injectUsage: boolean
   readonly drains: { count: number }
 }
 
@@ -73,16 +81,14 @@ export function forward(admitted: Admitted, options: CallOptions): Promise<CallE
 }
 
 /** The change of the request that a plan asks for; nothing where nothing changes. */
-export function changeOf(admitted: Admitted, injectUsage: boolean): RequestChange {
+export function changeOf(admitted: Admitted, { injectUsage, otherLimitField }: ChangeOptions): RequestChange {
   const { plan, turn, outputTokens } = admitted
   if (turn.policy.config.mode === 'Observe') return injectUsage ? { includeUsage: true } : {}
-  const { request } = turn
-  const field = request.outputLimit?.field ?? request.outputField
-  const bounded = request.generates && (request.outputLimit === null || request.outputLimit.tokens > outputTokens)
+  const outputLimit = limitToWrite(turn.request, outputTokens, otherLimitField)
   return {
     ...(plan.swap === null ? {} : { model: plan.swap.to, ...plan.swap.change }),
     ...(plan.shaped.rewritten ? { messages: plan.shaped.messages } : {}),
-    ...(bounded ? { outputLimit: { field, tokens: outputTokens } } : {}),
+    ...(outputLimit === null ? {} : { outputLimit }),
     ...(injectUsage ? { includeUsage: true as const } : {}),
     ...(plan.hostedCalls === null ? {} : { hostedCalls: plan.hostedCalls }),
     ...(plan.refuseTools ? { toolChoice: 'none' as const } : {}),
@@ -109,6 +115,8 @@ type Reading =
       bytes: number
       readonly announced: number
       readonly held: boolean
+      /** Of an answer that is too long to be kept; its `chunks` are a sample then. */
+      outline: JsonOutline | null
       /** It came in one piece, and is sent with its end. */
       unsent: Buffer | null
     }
@@ -132,6 +140,8 @@ class Call {
   #clientGone = false
   #draining = false
   #isSent = false
+  /** The output is bounded by a field that the client did not write. */
+  #wroteLimitField = false
   readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
   /** How long the process had run then. */
   readonly #sentUptimeMs: number
@@ -149,7 +159,8 @@ class Call {
     const { gateway, outgoing, request, wire, call } = this.#turn
     const { upstream, heldKey } = this.#served
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
-    const change = changeOf(this.#admitted, this.#options.injectUsage)
+    const change = changeOf(this.#admitted, this.#options)
+    this.#wroteLimitField = change.outputLimit !== undefined && change.outputLimit.field !== request.outputLimit?.field
     const body = wire.render(request, change, { ...call, upstream })
     const path = heldKey === null ? wire.path({ ...call, upstream }, change) : withoutQueryKey(wire.path({ ...call, upstream }, change))
     const headers = sentHeaders({ ...this.#turn, heldKey })
@@ -210,6 +221,7 @@ class Call {
       bytes: 0,
       announced: Number(rawHeader(rawHeaders, 'content-length') ?? 0),
       held,
+      outline: null,
       unsent: null,
     }
     const headers = responseHeaders(rawHeaders, { lengthChanges: held, heldKey })
@@ -227,7 +239,7 @@ class Call {
         const copy = Buffer.from(chunk)
         reading.bytes += copy.length
         if (reading.bytes <= ANSWER_BYTES_MAX) reading.chunks.push(copy)
-        else if (reading.held) this.#releaseHeld(reading)
+        else this.#outline(reading).push(copy)
         // With its end in hand, head and body leave in one write.
         if (copy.length === reading.announced && copy.length <= ONE_WRITE_BYTES_MAX) reading.unsent = copy
         else if (!reading.held || reading.bytes > ANSWER_BYTES_MAX) this.#write(copy)
@@ -264,9 +276,9 @@ class Call {
   }
 
   #endPlain(reading: Extract<Reading, { kind: 'plain' }>): void {
-    if (reading.bytes > ANSWER_BYTES_MAX) {
+    if (reading.outline !== null) {
       this.#endAnswer()
-      return this.#finish(this.#partial())
+      return this.#finish(this.#settledLong(reading.outline))
     }
     const body = Buffer.concat(reading.chunks, reading.bytes)
     const { wire, request } = this.#turn
@@ -290,7 +302,9 @@ class Call {
     if (!reading.passing && !this.#clientGone) {
       const text = Buffer.concat(reading.chunks).toString('latin1')
       const objection = this.#turn.wire.objection(reading.statusCode, text)
-      if (objection !== null && mayRetry[objection]) return this.#finish({ status: 'retry', without: objection })
+      // A field that the client wrote itself is no fault of ours, but that of the model which it now goes to may be.
+      const without = objection === 'limitField' && !(mayRetry.limitField && this.#wroteLimitField) ? 'swap' : objection
+      if (without !== null && mayRetry[without]) return this.#finish({ status: 'retry', without })
     }
     this.#passError(reading)
     if (this.#over) return
@@ -335,19 +349,28 @@ class Call {
     const { facts, message, messages = message === null ? [] : [message] } = answer
     const said = { facts, message, messages, noticed }
     if (facts.usage === null) return { ...this.#partial(), ...said }
-    const cost = this.#costOf(facts.usage, facts)
+    const usage = withHeldTime(facts.usage, this.#turn.request.units, this.#pricedBy(facts))
+    const cost = this.#costOf(usage, facts)
     if (cost > COST_MAX) {
       this.#turn.gateway.metrics.doubts.add(['invalid'])
       return { status: 'charge' }
     }
     return {
       status: 'settle',
-      usage: facts.usage,
+      usage,
       source: facts.isEstimate === true ? 'estimated' : 'exact',
       ...said,
       cost,
       isSent: this.#isSent,
     }
+  }
+
+  /** By what is known of an answer that was too long to be kept: its message is not. */
+  #settledLong(outline: JsonOutline): CallEnd {
+    const { wire, request } = this.#turn
+    const said = outline.answer()
+    const answer = said === null ? null : wire.readAnswer(said, request)
+    return answer?.readable === true ? this.#settled({ facts: answer.facts, message: null }, false) : this.#partial()
   }
 
   /** What a broken answer is worth. Never above the hold. */
@@ -356,12 +379,16 @@ class Call {
     const stream = this.#reading?.kind === 'stream' ? this.#reading.stream : null
     const facts = stream?.facts ?? null
     const { factors } = this.#turn.gateway
-    const said = facts?.usage ?? null
+    const said = facts === null || facts.usage === null ? null : withHeldTime(facts.usage, this.#turn.request.units, this.#pricedBy(facts))
+    const seenTokens = this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0)
     const broken = brokenUsage({
       plan,
       request: this.#turn.request,
       outputTokens,
-      seenTokens: this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0),
+      seenTokens,
+      // The bytes of a plain answer may be anything.
+      textTokens: stream === null ? 0 : (stream.observedTextTokens?.() ?? seenTokens),
+      isUnread: stream?.isUnread === true,
       seconds: (performance.now() - this.#sentUptimeMs) / 1000,
       factor: Math.max(factors.factorOf(plan.model), assumedFactor(plan.model)),
       counted: stream?.usageSoFar ?? null,
@@ -383,13 +410,17 @@ class Call {
 
   /** By the model and the service tier that served. */
   #costOf(usage: Usage, facts: AnswerFacts | null): NanoUsd {
-    const { plan, turn } = this.#admitted
-    const served =
-      facts?.model === null || facts?.model === undefined || facts.model === plan.model
-        ? null
-        : turn.policy.prices.find(this.#served.upstream.provider, facts.model, turn.gateway.nowMs())
+    const { plan } = this.#admitted
     const spent = { usage, ...(facts?.others === undefined ? {} : { others: facts.others }), serviceTier: facts?.serviceTier ?? null }
-    return costOfAnswer(spent, served ?? plan.priced, (model) => this.#otherModel(model) ?? plan.priced)
+    return costOfAnswer(spent, this.#pricedBy(facts), (model) => this.#otherModel(model) ?? plan.priced)
+  }
+
+  /** The model that served; where nobody prices that, the one that was asked. */
+  #pricedBy(facts: AnswerFacts | null): PricedModel {
+    const { plan, turn } = this.#admitted
+    const model = facts?.model ?? plan.model
+    if (model === plan.model) return plan.priced
+    return turn.policy.prices.find(this.#served.upstream.provider, model, turn.gateway.nowMs()) ?? plan.priced
   }
 
   /** A model that the provider used beside the one that answered: nobody chose it, so it has the price that is known, or the most. */
@@ -430,11 +461,22 @@ class Call {
     else this.#turn.outgoing.end(last.toString('latin1'), 'latin1')
   }
 
-  #releaseHeld(reading: Extract<Reading, { kind: 'plain' }>): void {
-    if (this.#heldHead === null) return
-    this.#writeHead(this.#heldHead.statusCode, this.#heldHead.headers)
-    this.#heldHead = null
-    for (const chunk of reading.chunks.splice(0)) this.#write(chunk)
+  /** Of an answer that grows too long to be kept. What was held back of it goes out, and what was kept is let go, but for a sample. */
+  #outline(reading: Extract<Reading, { kind: 'plain' }>): JsonOutline {
+    if (reading.outline !== null) return reading.outline
+    const outline = new JsonOutline()
+    for (const chunk of reading.chunks) outline.push(chunk)
+    if (this.#heldHead !== null) {
+      this.#writeHead(this.#heldHead.statusCode, this.#heldHead.headers)
+      this.#heldHead = null
+      for (const chunk of reading.chunks) this.#write(chunk)
+    }
+    let sampled = 0
+    for (let bytes = 0; bytes < GAUGED_BYTES_MAX && sampled < reading.chunks.length; sampled += 1)
+      bytes += reading.chunks[sampled]?.length ?? 0
+    reading.chunks.length = sampled
+    reading.outline = outline
+    return outline
   }
 
   #passError(reading: Extract<Reading, { kind: 'error' }>): void {

@@ -26,6 +26,10 @@ describe('usage of transcriptions', () => {
     'no audio': [{ usage: { type: 'duration', seconds: 0 } }, {}],
     'the long format without a usage says how long it was': [{ task: 'transcribe', duration: 8.47, text: 'Hello' }, { seconds: 9 }],
     'the same as text': [{ duration: '8.470000267028809' }, { seconds: 9 }],
+    'zeros, from who counts nothing': [
+      { duration: 8.4, usage: { type: 'tokens', input_tokens: 0, output_tokens: 0, total_tokens: 0 } },
+      { seconds: 9 },
+    ],
     'as Mistral counts': [
       { usage: { prompt_audio_seconds: 203, prompt_tokens: 4, total_tokens: 3264, completion_tokens: 635 } },
       { uncachedInput: 4, audioInput: 2625, output: 635, seconds: 203 },
@@ -45,6 +49,7 @@ test('speech in a stream is audio; nothing is known of what says nothing', () =>
   assert.equal(readSpeechUsage(undefined).usage, null)
   assert.equal(readTranscriptionUsage({ text: 'Hello' }).usage, null)
   assert.equal(readTranscriptionUsage({ usage: { type: 'tokens', input_tokens: 1 } }).usage, null)
+  assert.equal(readTranscriptionUsage({ usage: { type: 'tokens', input_tokens: 0, output_tokens: 0 } }).usage, null)
 })
 
 test('what cannot be is invalid, what is too much is cut', () => {

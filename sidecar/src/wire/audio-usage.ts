@@ -1,5 +1,6 @@
 /** What OpenAI's transcription and speech endpoints used -> `Usage`. https://developers.openai.com/api/docs/api-reference/audio */
-import { usageOf } from '@farebox/crds/usage.ts'
+import { METERED_KINDS, usageOf } from '@farebox/crds/usage.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { readUsage } from './openai-usage.ts'
@@ -8,15 +9,20 @@ import type { UsageReading } from './usage-reading.ts'
 
 /**
  * Of the whole answer, or of the event that ends a stream (`transcript.text.done`): tokens, or seconds for models that are priced by
- * time. Without a usage, the `duration` that the long format gives counts; without that there is none, as in plain text.
+ * time. Without a usage, the `duration` that the long format gives counts; without that there is none, as in plain text. Sound of no
+ * tokens is none: servers that count nothing say zeros.
  */
 export function readTranscriptionUsage(answer: JsonObject): UsageReading {
   const raw = answer['usage']
   if (raw === undefined || raw === null) return readSeconds(answer['duration'])
   if (!isObject(raw)) return INVALID
   if (raw['type'] === 'duration') return readSeconds(raw['seconds'])
-  if (raw['prompt_tokens'] !== undefined) return readUsage(raw)
-  return readAudioTokens(raw, false)
+  const reading = raw['prompt_tokens'] === undefined ? readAudioTokens(raw, false) : readUsage(raw)
+  return reading.usage !== null && isNothing(reading.usage) ? readSeconds(answer['duration']) : reading
+}
+
+function isNothing(usage: Usage): boolean {
+  return METERED_KINDS.every((kind) => usage[kind] === 0)
 }
 
 /** Of the event that ends a stream of speech (`speech.audio.done`); all output is audio. Speech in one piece says nothing. */

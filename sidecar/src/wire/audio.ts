@@ -6,6 +6,7 @@ import { readSpeechUsage, readTranscriptionUsage } from './audio-usage.ts'
 import { objectAt } from './json-values.ts'
 import { InvalidField } from './request-reading.ts'
 import { answerWith, modelOf, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
+import type { UnitFields } from './unit-call.ts'
 import { ABSENT } from './usage-reading.ts'
 import type { ReadAnswer, Wire } from './wire.ts'
 
@@ -26,6 +27,12 @@ const HEARD_TOKENS_PER_SECOND = 12
 /** Fast speech, in tokens of what is written down. */
 const WRITTEN_TOKENS_PER_SECOND = 8
 const WRITTEN_TOKENS_BASE = 128
+/** Recordings of speakers that a request may bring along, to know them again; more of them count as text. */
+const SPEAKERS_MAX = 4
+const SPEAKER = /^known_speaker_references(\[\d{0,3}\])?$/
+/** The head of a recording in a text field. */
+const DATA_URL = /^data:[^,]{0,128};base64,/i
+const DATA_URL_HEAD_BYTES_MAX = 160
 
 export const speechWire: Wire = {
   ...UNIT_WIRE,
@@ -79,7 +86,9 @@ export const transcriptionsWire: Wire = {
   parse: (body, call) =>
     parseUnitCall(body, call, NONE_SPLIT, (fields) => {
       if (fields.files.length === 0) throw new InvalidField('file', 'must be a file in a form')
-      const seconds = fields.files.reduce((sum, { bytes }) => sum + audioSeconds(bytes).seconds, 0)
+      const written = secondsOf(fields.files.map(({ bytes }) => bytes))
+      const speakers = speakersIn(fields)
+      const seconds = written + secondsOf(speakers.map(({ sound }) => sound))
       return {
         wire: 'transcriptions',
         model: modelOf(fields, call),
@@ -87,9 +96,9 @@ export const transcriptionsWire: Wire = {
         units: {
           seconds,
           audioInput: seconds * HEARD_TOKENS_PER_SECOND,
-          output: seconds * WRITTEN_TOKENS_PER_SECOND + WRITTEN_TOKENS_BASE,
+          output: written * WRITTEN_TOKENS_PER_SECOND + WRITTEN_TOKENS_BASE,
         },
-        textBytes: body.length - fields.files.reduce((sum, { bytes }) => sum + bytes.length, 0),
+        textBytes: body.length - bytesOf(fields.files) - bytesOf(speakers),
       }
     }),
   /** Plain text and subtitles say nothing of their usage, nor do translations: they are settled as they were held for. */
@@ -99,4 +108,21 @@ export const transcriptionsWire: Wire = {
     return answerWith(answer, readTranscriptionUsage(answer))
   },
   openStream: () => new UnitStream((event) => (event['usage'] === undefined ? null : readTranscriptionUsage(event))),
+}
+
+function secondsOf(sounds: readonly Buffer[]): number {
+  return sounds.reduce((sum, bytes) => sum + audioSeconds(bytes).seconds, 0)
+}
+
+function bytesOf(parts: readonly { readonly bytes: Buffer }[]): number {
+  return parts.reduce((sum, { bytes }) => sum + bytes.length, 0)
+}
+
+/** Recordings in text fields: heard, but not written down. https://developers.openai.com/api/docs/guides/speech-to-text#speaker-diarization */
+function speakersIn({ texts }: UnitFields): readonly { readonly bytes: Buffer; readonly sound: Buffer }[] {
+  const named = texts.filter(({ name }) => SPEAKER.test(name)).slice(0, SPEAKERS_MAX)
+  return named.flatMap(({ bytes }) => {
+    const head = DATA_URL.exec(bytes.toString('latin1', 0, DATA_URL_HEAD_BYTES_MAX))?.[0]
+    return head === undefined ? [] : [{ bytes, sound: Buffer.from(bytes.toString('latin1', head.length), 'base64') }]
+  })
 }

@@ -40,7 +40,7 @@ export function azureWire(wire: Wire): Wire {
       WRITTEN.set(body, request.model)
       return {
         status: 'ok',
-        request: { ...request, model: call.upstream.deployments.find(({ name }) => name === deployment)?.model ?? deployment },
+        request: { ...request, model: servedModel(deployment, call) },
       }
     },
     render(request, change, call) {
@@ -69,6 +69,11 @@ const WRITTEN = new WeakMap<Uint8Array, string>()
 function inDeployments({ model, ...change }: RequestChange, written: string, call: CallContext | undefined): RequestChange {
   if (model === undefined || call === undefined || PREFIX.exec(call.path)?.[2] !== undefined) return change
   return { ...change, model: servingOf(call, model) ?? written }
+}
+
+/** The model behind that name, which may be that of a deployment. */
+export function servedModel(name: string, { upstream }: Pick<CallContext, 'upstream'>): string {
+  return upstream.deployments.find((deployment) => deployment.name === name)?.model ?? name
 }
 
 /** The deployment that serves a model; null where none does. */

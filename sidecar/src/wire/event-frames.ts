@@ -2,9 +2,10 @@
  * Events of a stream, whole, from chunks that end anywhere. What nobody changes passes as it came; at most one unfinished event is
  * held back, and only where something may be changed at all.
  */
+import { JsonOutline } from './json-outline.ts'
 import { EventBoundaries } from './sse-events.ts'
 
-/** A longer event is passed on unread (images come as single events, but not as large as this). */
+/** A longer event is passed on as it comes; what it says beside its long strings can be read all the same. */
 export const EVENT_BYTES_MAX = 8 * 1024 * 1024
 
 export interface EventReader {
@@ -14,8 +15,10 @@ export interface EventReader {
   readonly eventBytesMax?: number
   /** One event: the pieces that replace it (none, for one that is dropped or held back); null when it passes as it is. */
   event(bytes: Buffer, start: number, end: number): readonly Buffer[] | null
-  /** Bytes of an event that is too long to be read. */
+  /** Bytes of an event that is too long to be kept. */
   unread(bytes: number): void
+  /** Such an event, when it has ended, without its long strings; null where not even that can be kept. Absent: nobody asks. */
+  outlined?(event: Buffer | null): void
   /** What was held back of events before, and goes out when one that is too long to be read comes; absent: nothing ever is. */
   release?(): readonly Buffer[]
 }
@@ -28,14 +31,20 @@ export class EventFrames {
   /** The unfinished event, in the pieces that it came in. */
   #pieces: Buffer[] = []
   #pieceBytes = 0
-  /** The event that is passing is too long to be read. */
+  /** The event that is passing is too long to be kept. */
   #passing = false
+  #outline: JsonOutline | null = null
   #over = false
 
   constructor(reader: EventReader) {
     this.#reader = reader
     this.#rewrites = reader.rewrites
     this.#eventBytesMax = reader.eventBytesMax ?? EVENT_BYTES_MAX
+  }
+
+  /** Of the event that has begun, so much is held back or kept. */
+  get unfinishedBytes(): number {
+    return this.#pieceBytes
   }
 
   /**
@@ -50,8 +59,8 @@ export class EventFrames {
     let copied = 0
     for (let end = this.#boundaries.next(chunk, 0); end >= 0; end = this.#boundaries.next(chunk, start)) {
       if (this.#passing) {
-        this.#passing = false
-        this.#reader.unread(end)
+        this.#passLong([chunk.subarray(0, end)], end)
+        this.#endLong()
       } else if (this.#pieceBytes > 0) {
         const event = this.#takePieces(chunk.subarray(0, end))
         out.push(...(this.#read(event, 0, event.length) ?? [event]))
@@ -78,11 +87,10 @@ export class EventFrames {
 
   /** The provider's stream has ended: what was held back, read as an event although no empty line ended it. */
   end(): readonly Buffer[] {
-    if (this.#over || this.#pieceBytes === 0) {
-      this.#over = true
-      return NOTHING
-    }
+    if (this.#over) return NOTHING
     this.#over = true
+    if (this.#passing) this.#endLong()
+    if (this.#pieceBytes === 0) return NOTHING
     const event = this.#takePieces(null)
     const replaced = this.#read(event, 0, event.length)
     return this.#rewrites ? (replaced ?? [event]) : NOTHING
@@ -90,9 +98,11 @@ export class EventFrames {
 
   #read(bytes: Buffer, start: number, end: number): readonly Buffer[] | null {
     if (end - start <= this.#eventBytesMax) return this.#reader.event(bytes, start, end)
-    this.#reader.unread(end - start)
+    const event = bytes.subarray(start, end)
+    this.#beginLong([event], event.length)
+    this.#endLong()
     const before = this.#reader.release?.() ?? NOTHING
-    return before.length === 0 ? null : [...before, bytes.subarray(start, end)]
+    return before.length === 0 ? null : [...before, event]
   }
 
   /** Keeps the rest of a chunk, the beginning of an event; gives back what has grown too long to be read. */
@@ -100,15 +110,35 @@ export class EventFrames {
     const size = chunk.length - start
     if (size === 0) return NOTHING
     if (this.#passing) {
-      this.#reader.unread(size)
-      return [chunk.subarray(start)]
+      const piece = chunk.subarray(start)
+      this.#passLong([piece], size)
+      return [piece]
     }
     this.#pieces.push(Buffer.from(chunk.subarray(start))) // a copy: the chunk's memory may be used again
     this.#pieceBytes += size
     if (this.#pieceBytes <= this.#eventBytesMax) return NOTHING
+    const pieces = this.#pieces
+    this.#beginLong(pieces, this.#pieceBytes)
+    this.#pieces = []
+    this.#pieceBytes = 0
+    return this.#rewrites ? [...(this.#reader.release?.() ?? NOTHING), ...pieces] : NOTHING
+  }
+
+  #beginLong(pieces: readonly Buffer[], bytes: number): void {
     this.#passing = true
-    this.#reader.unread(this.#pieceBytes)
-    return [...(this.#reader.release?.() ?? NOTHING), this.#takePieces(null)]
+    this.#outline = this.#reader.outlined === undefined ? null : new JsonOutline()
+    this.#passLong(pieces, bytes)
+  }
+
+  #passLong(pieces: readonly Buffer[], bytes: number): void {
+    this.#reader.unread(bytes)
+    for (const piece of pieces) this.#outline?.push(piece)
+  }
+
+  #endLong(): void {
+    this.#passing = false
+    this.#reader.outlined?.(this.#outline?.lines() ?? null)
+    this.#outline = null
   }
 
   #takePieces(last: Buffer | null): Buffer {

@@ -62,7 +62,12 @@ export class ChatStream implements AnswerStream {
 
   /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */
   observedOutputTokens(): number {
-    return this.#meter.observedOutputTokens()
+    return this.#meter.observedOutputTokens(this.#frames.unfinishedBytes)
+  }
+
+  /** Without sound, pictures and what could not be read. */
+  observedTextTokens(): number {
+    return this.#meter.observedTextTokens()
   }
 
   /** One whole event: the pieces that replace it (none, for one that is dropped); null when it passes as it is. */

@@ -23,6 +23,14 @@ test('fields are read as text, files as bytes of the body', () => {
       ['include[]', 'b'],
     ],
   )
+  assert.deepEqual(
+    result.form.texts.map(({ name, bytes }) => [name, bytes.toString()]),
+    [
+      ['model', 'whisper-1'],
+      ['include[]', 'a'],
+      ['include[]', 'b'],
+    ],
+  )
   const [found] = result.form.files
   assert.deepEqual([found?.name, found?.bytes.toString()], ['file', 'a\r\nb\r\n--C'])
   assert.equal(found?.bytes.buffer, body.buffer)

@@ -7,6 +7,8 @@ export interface Form {
   /** Text fields by name; of names that end in `[]` the last. */
   readonly fields: ReadonlyMap<string, string>
   readonly files: readonly FormFile[]
+  /** All text fields in order, those of one name and long ones included. */
+  readonly texts: readonly FormText[]
 }
 
 export interface FormFile {
@@ -14,6 +16,7 @@ export interface FormFile {
   /** A view of the body. */
   readonly bytes: Buffer
 }
+export type FormText = FormFile
 
 export type ReadForm = { readonly status: 'ok'; readonly form: Form } | { readonly status: 'invalid'; readonly message: string }
 
@@ -45,6 +48,7 @@ export function readForm(body: Buffer, contentType: string): ReadForm {
   if (body.indexOf(delimiter) !== 0) return invalid('the form must begin with its boundary')
   const fields = new Map<string, string>()
   const files: FormFile[] = []
+  const texts: FormText[] = []
   if (hasOtherDelimiters(body, delimiter)) return invalid('a boundary must stand after CRLF')
   let at = delimiter.length
   for (let count = 0; !isEnd(body, at); count += 1) {
@@ -63,13 +67,14 @@ export function readForm(body: Buffer, contentType: string): ReadForm {
     if (part.isFile) files.push({ name: part.name, bytes })
     else {
       if (fields.has(part.name) && !part.name.endsWith('[]')) return invalid(`the field "${part.name}" must be given once`)
+      texts.push({ name: part.name, bytes })
       fields.set(part.name, bytes.length <= FIELD_BYTES_MAX ? bytes.toString('utf8') : '')
     }
     at = end + next.length
   }
   // What comes after the end is a part to who overlooks it.
   if (!isBlank(body.subarray(at + 2))) return invalid('the form must end with its boundary')
-  return { status: 'ok', form: { fields, files } }
+  return { status: 'ok', form: { fields, files, texts } }
 }
 
 const CR = 0x0d

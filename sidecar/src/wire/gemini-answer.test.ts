@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import type { JsonObject } from '../core/request.ts'
 import { contentText } from '../core/message.ts'
@@ -169,6 +169,61 @@ test('an event that is too long is passed on unread', () => {
     assert.equal(output.replace(JSON.stringify(NOTICE).slice(1, -1), '').length, text.length)
     assert.equal(stream.facts.finishReason, 'STOP')
   }
+})
+
+describe('pictures', () => {
+  const drawn = (bytes: number, more: object = {}): object => ({
+    candidates: [candidate([{ inlineData: { mimeType: 'image/png', data: 'A'.repeat(bytes) } }], { finishReason: 'STOP' })],
+    ...more,
+  })
+  const counts = {
+    usageMetadata: {
+      promptTokenCount: 10,
+      candidatesTokenCount: 2_003,
+      totalTokenCount: 2_013,
+      candidatesTokensDetails: [{ modality: 'IMAGE', tokenCount: 2_000 }],
+    },
+    modelVersion: 'gemini-3-pro-image-preview',
+  }
+  const words = { candidates: [candidate([{ text: 'Here it is' }])], usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 3 } }
+  const LARGE = 9 * 1024 * 1024
+  const streamed = (text: string, cuts: readonly number[] = [], isWhole = true): GeminiStream => {
+    const stream = new GeminiStream({ notice: null, collect: true })
+    let from = 0
+    for (const cut of [...cuts, text.length]) {
+      stream.push(Buffer.from(text.slice(from, cut)))
+      from = cut
+    }
+    if (isWhole) stream.end()
+    return stream
+  }
+
+  test('too large to be kept are counted by what comes with them', () => {
+    for (const cuts of [[], [3_000, 5_000_000, LARGE], [LARGE + 100, LARGE + 300]]) {
+      const { facts, isUnread, message } = streamed(events([words, drawn(LARGE, counts)]), cuts)
+      assert.deepEqual([facts.usage?.output, facts.usage?.imageOutput, facts.finishReason, isUnread], [3, 2_000, 'STOP', false])
+      assert.equal(message, null, 'what was not kept is no message')
+    }
+  })
+
+  test('that nobody counted, or that break off, cannot be measured', () => {
+    const text = events([words, drawn(LARGE, counts)])
+    assert.equal(streamed(text, [], false).isUnread, false)
+    assert.equal(streamed(text.slice(0, 400), [], false).isUnread, false, 'some bytes may be words')
+    for (const bytes of [100_000, LARGE - 1_000, LARGE]) {
+      const { facts, isUnread } = streamed(text.slice(0, bytes), [], false)
+      assert.deepEqual([facts.usage, isUnread], [null, true], `${bytes}`)
+    }
+    for (const size of [100, LARGE]) assert.equal(streamed(events([words, drawn(size)])).isUnread, true, `${size}`)
+    const counted = streamed(events([words, drawn(100), { ...end, ...counts }]))
+    assert.deepEqual([counted.isUnread, counted.observedOutputTokens()], [false, 2_003])
+  })
+
+  test('are no text', () => {
+    const stream = streamed(events([words, drawn(100, counts)]))
+    assert.ok(stream.observedTextTokens() <= 4)
+    assert.equal(stream.observedOutputTokens(), 2_003)
+  })
 })
 
 test('searches are counted once, however many chunks tell of them', () => {

@@ -20,6 +20,8 @@ import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
 /** Candidates kept apart. */
 const CANDIDATES_MAX = 128
+/** An unfinished event that is longer than any with words holds a picture, or sound. */
+const WORDS_BYTES_MAX = 64 * 1024
 
 interface CandidateState {
   hasText: boolean
@@ -45,6 +47,8 @@ export class GeminiStream implements AnswerStream {
   #error: string | null = null
   #isBlocked = false
   #isSum = false
+  /** Since the last count, something came that is no text, or could not be read. */
+  #isUncounted = false
   noticeAdded = false
 
   constructor(options: Pick<StreamOptions, 'notice' | 'collect'>) {
@@ -52,7 +56,8 @@ export class GeminiStream implements AnswerStream {
     this.#frames = new EventFrames({
       rewrites: options.notice !== null,
       event: (bytes, start, end) => this.#event(bytes, start, end),
-      unread: (bytes) => this.#gauge.addUnread(bytes),
+      unread: (bytes) => this.#addUnread(bytes),
+      outlined: (event) => this.#outlined(event),
     })
   }
 
@@ -69,7 +74,7 @@ export class GeminiStream implements AnswerStream {
       model: this.#model,
       serviceTier: this.#serviceTier,
       responseId: null,
-      ...usageFacts(this.#reading, this.#isFinal()),
+      ...usageFacts(this.#reading, this.#isFinal() && !this.#isUncounted),
       isSum: this.#isSum,
       finishReason: this.#finishReason,
       toolNames: this.#toolNames,
@@ -95,13 +100,21 @@ export class GeminiStream implements AnswerStream {
     return this.#candidates.size > 1 ? Math.max(exact, seen) : exact
   }
 
+  observedTextTokens(): number {
+    return this.#gauge.textTokens
+  }
+
+  get isUnread(): boolean {
+    return this.#isUncounted || this.#frames.unfinishedBytes > WORDS_BYTES_MAX
+  }
+
   /** One whole event: the pieces that replace it; null when it passes as it is. */
   #event(bytes: Buffer, start: number, end: number): readonly Buffer[] | null {
     const data = dataOf(bytes, start, end)
     if (data === null) return null
     const answer = objectAt(data.bytes, data.start, data.end)
     if (answer === null) {
-      this.#gauge.addUnread(data.end - data.start)
+      this.#addUnread(data.end - data.start)
       return null
     }
     this.#read(answer)
@@ -112,6 +125,21 @@ export class GeminiStream implements AnswerStream {
     if (at === null) return [this.#noticeEvent(answer, notice), bytes.subarray(start, end)]
     if (data.isPlain) return [bytes.subarray(start, at), jsonInside(notice), bytes.subarray(at, end)]
     return [withData(bytes, start, end, withInserted(data.bytes, at, notice))]
+  }
+
+  #addUnread(bytes: number): void {
+    this.#gauge.addUnread(bytes)
+    this.#isUncounted = true
+  }
+
+  /** An event that was too long to be kept: pictures, as a rule, which come with the count that they are part of. */
+  #outlined(event: Buffer | null): void {
+    // Its words are not all there: the answer is no message any more.
+    this.#partBytes = Number.POSITIVE_INFINITY
+    this.#parts = []
+    const data = event === null ? null : dataOf(event, 0, event.length)
+    const answer = data === null ? null : objectAt(data.bytes, data.start, data.end)
+    if (answer !== null) this.#read(answer)
   }
 
   #read(answer: JsonObject): void {
@@ -127,6 +155,7 @@ export class GeminiStream implements AnswerStream {
       )
       this.#isSum = isSummed(answer)
       this.#reading = readGeminiUsage({ ...answer, candidates, modelVersion: this.#model ?? '' })
+      if (this.#reading.usage !== null) this.#isUncounted = false
     }
   }
 
@@ -140,6 +169,7 @@ export class GeminiStream implements AnswerStream {
         if (text !== '' && part['thought'] !== true) state.hasText = true
       } else {
         state.hasMore ||= Object.keys(part).length > 0
+        this.#isUncounted ||= memberOf(part, 'inlineData') !== undefined
         const written = memberOf(part, 'functionCall') ?? memberOf(part, 'executableCode')
         if (isObject(written)) this.#gauge.addText(JSON.stringify(memberOf(written, 'args') ?? written))
       }

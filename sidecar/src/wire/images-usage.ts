@@ -8,23 +8,37 @@ import { details, INVALID, Numbers, Share } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
- * Of the whole answer, or of the event that ends a stream. Models that are priced by tokens say them; of those that are priced by the
- * image the images count. A model that writes SVG comes along with tokens of its own.
+ * Of the whole answer, or of the event that ends a stream: the images, for models that are priced by them, and tokens, where they are said.
+ * A model that writes SVG comes along with tokens of its own.
  */
 export function readImagesUsage(answer: JsonObject): UsageReading {
   const raw = answer['usage']
   const numbers = new Numbers()
-  if (raw === undefined || raw === null) {
-    const { data } = answer
-    // The event of a stream is an image itself.
-    const images = isList(data) ? data.length : Number('b64_json' in answer)
-    return { usage: usageOf({ images }), clamped: false, invalid: false }
-  }
+  const images = imagesIn(answer)
+  if (raw === undefined || raw === null) return { usage: usageOf({ images }), clamped: false, invalid: false }
   if (!isObject(raw)) return INVALID
   const made = readImageTokens(raw, numbers)
   const drawn = readSvg(answer, numbers)
   if (numbers.broken) return INVALID
-  return { usage: made?.usage ?? null, ...(drawn === null ? {} : { others: [drawn] }), clamped: made?.clamped ?? false, invalid: false }
+  return {
+    usage: made === null ? null : { ...made.usage, images },
+    ...(drawn === null ? {} : { others: [drawn] }),
+    clamped: made?.clamped ?? false,
+    invalid: false,
+  }
+}
+
+/** Whether an answer says its tokens: servers that count none leave them out, or say that an image took none at all. */
+export function saysTokens(answer: JsonObject): boolean {
+  const { usage } = answer
+  if (usage === undefined || usage === null) return false
+  return !isObject(usage) || usage['input_tokens'] !== 0 || usage['output_tokens'] !== 0 || imagesIn(answer) === 0
+}
+
+function imagesIn(answer: JsonObject): number {
+  const { data } = answer
+  // The event of a stream is an image itself.
+  return isList(data) ? data.length : Number('b64_json' in answer)
 }
 
 /** Tokens in and out; those out are of images where nothing else is said. Null when it is no usage. */

@@ -5,14 +5,16 @@
 import { usageOf } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import { IMAGE_TOKENS_CEILING } from '../core/media-tokens.ts'
-import { isList } from '../core/message.ts'
-import type { Json, ModelRequest } from '../core/request.ts'
-import { readImagesUsage } from './images-usage.ts'
+import { isList, isObject } from '../core/message.ts'
+import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
+import { readImagesUsage, saysTokens } from './images-usage.ts'
+import { servedModel } from './azure.ts'
 import { objectAt } from './json-values.ts'
 import { UngovernedUse } from './request-reading.ts'
 import { answerWith, lengthOf, modelOf, parseUnitCall, UNIT_WIRE, UnitStream } from './unit-call.ts'
 import type { UnitFields } from './unit-call.ts'
 import { ABSENT } from './usage-reading.ts'
+import type { UsageReading } from './usage-reading.ts'
 import type { ReadAnswer, Wire } from './wire.ts'
 
 export const imagesWire: Wire = {
@@ -24,12 +26,28 @@ export const imagesWire: Wire = {
       const model = modelOf(fields, call, VARIATIONS.test(call.path) ? 'dall-e-2' : null)
       if (fields.text('output_format') === 'svg' || fields.value('svg') !== undefined)
         throw new UngovernedUse('An image in SVG, which another model writes,')
-      return { wire: 'images', model, stream: fields.flag('stream'), units: imageUnits(fields, model), textBytes: textBytesOf(fields) }
+      return {
+        wire: 'images',
+        model,
+        stream: fields.flag('stream'),
+        units: imageUnits(fields, servedModel(model, call)),
+        textBytes: textBytesOf(fields),
+      }
     }),
   readAnswer: readImages,
-  openStream: () => new UnitStream((event) => (event['usage'] === undefined ? null : readImagesUsage(event))),
+  openStream: ({ request }) => new UnitStream(readEvent, request.units.images),
 }
 
+/** Each image ends with an event of its own, with the tokens that it took; the views before it say none. */
+function readEvent(event: JsonObject): UsageReading | null {
+  if (saysTokens(event)) return readImagesUsage(event)
+  const { type } = event
+  return typeof type === 'string' && type.endsWith('.completed') ? ABSENT : null
+}
+
+/** Fields that name images, or hold them, in a body that is JSON. */
+const LINKS = ['image', 'images', 'mask']
+const DATA_URL = /^data:/i
 const VARIATIONS = /\/images\/variations(\?|$)/
 const NONE_SPLIT: ReadonlySet<string> = new Set()
 const IMAGES_MAX = 128
@@ -56,7 +74,7 @@ function imageUnits(fields: UnitFields, model: string): Partial<Usage> {
   const perSquare = tokensPerSquare(fields.text('quality'), model)
   const size = /^(\d{1,5})x(\d{1,5})$/.exec(fields.text('size') ?? '')
   const pixels = size === null ? (KNOWN_SIZES.test(model) ? KNOWN_PIXELS_MAX : PIXELS_MAX) : Number(size[1]) * Number(size[2])
-  const read = fields.files.length + linked(fields, 'image') + linked(fields, 'images') + linked(fields, 'mask')
+  const read = fields.files.length + LINKS.reduce((sum, name) => sum + linked(fields, name), 0)
   return {
     images,
     imageOutput: images * (frames * Math.ceil((perSquare * pixels) / SQUARE_PIXELS) + partials * PARTIAL_TOKENS),
@@ -85,17 +103,31 @@ function tokensPerSquare(quality: string | null, model: string): number {
   }
 }
 
-/** Files fill no window with their bytes. */
-function textBytesOf({ body, files }: UnitFields): number {
-  return body.length - files.reduce((sum, { bytes }) => sum + bytes.length, 0)
+/** Images fill no window with their bytes, be they files or written out in JSON. */
+function textBytesOf(fields: UnitFields): number {
+  const { body, files } = fields
+  const written = LINKS.reduce((sum, name) => sum + dataBytes(fields, name), 0)
+  return body.length - written - files.reduce((sum, { bytes }) => sum + bytes.length, 0)
+}
+
+/** Bytes of the images that stand in the body itself: one of each element at most, which is counted as an image. */
+function dataBytes(fields: UnitFields, name: string): number {
+  if (fields.isForm) return 0
+  const value = fields.value(name)
+  let bytes = 0
+  for (const each of isList(value) ? value : [value]) {
+    const link = isObject(each) ? each['image_url'] : each
+    if (typeof link === 'string' && DATA_URL.test(link)) bytes += link.length
+  }
+  return bytes
 }
 
 /** An answer without a usage says how many images there are, and that is all: models by tokens are then settled as they were held for. */
 function readImages(body: Buffer, request: ModelRequest): ReadAnswer {
   const answer = objectAt(body)
   if (answer === null) return answerWith(null, ABSENT)
-  const { usage, data } = answer
-  if (usage !== undefined && usage !== null) return answerWith(answer, readImagesUsage(answer))
+  const { data } = answer
+  if (saysTokens(answer)) return answerWith(answer, readImagesUsage(answer))
   const images = isList(data) ? data.length : (request.units.images ?? 1)
   const held = usageOf({ ...request.units, images, uncachedInput: request.fixedBytes })
   return answerWith(answer, { usage: isList(data) ? held : null, clamped: false, invalid: false }, { isEstimate: true })

@@ -5,6 +5,7 @@
 import { bytesOf, isList, isObject } from '../core/message.ts'
 import { searchesOf } from '../core/request.ts'
 import type { HostedTools, Json, ModelRequest, OutputLimit, RequestChange } from '../core/request.ts'
+import { servedModel } from './azure.ts'
 import { ChatStream } from './event-stream.ts'
 import { textsOf } from './json-values.ts'
 import { addNotice, readAnswer, syntheticAnswer } from './openai-answer.ts'
@@ -49,6 +50,8 @@ export const chatWire: Wire = {
     syntheticAnswer({ stream, includeUsage, model, text, id: `chatcmpl-farebox-${id}`, createdS }),
   objection(status, body) {
     if (status === 400 && body.includes('stream_options')) return 'streamOptions'
+    // Mistral answers 422.
+    if ((status === 400 || status === 422) && /max_(completion_)?tokens/.test(body)) return 'limitField'
     return status === 400 || status === 404 ? 'swap' : null
   },
   prompt({ model, served = model, system, user, maxTokens, call }) {
@@ -163,7 +166,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     fixedBytes: body.length - bytesOf(messages),
     fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
     fields: new Set(fields.keys()),
-    hosted: { tools: hostedTools(model, fields, tools), maxCalls: null, rereads: false },
+    hosted: { tools: hostedTools(servedModel(model, call), fields, tools), maxCalls: null, rereads: false },
     own: ownChatMessage,
   }
 }

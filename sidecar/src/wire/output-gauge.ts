@@ -24,7 +24,12 @@ export class OutputGauge {
   #alone = 0
 
   get tokens(): number {
-    return Math.ceil(this.#hundredths / HUNDREDTHS) + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN)
+    return this.textTokens + Math.ceil(this.#unreadBytes / UNREAD_BYTES_PER_TOKEN)
+  }
+
+  /** But for what could not be read. */
+  get textTokens(): number {
+    return Math.ceil(this.#hundredths / HUNDREDTHS)
   }
 
   addTokens(count: number): void {

@@ -142,8 +142,19 @@ describe('output that has been seen', () => {
     assert.equal(meter.observedOutputTokens(), 27)
   })
 
-  test('is audio by its size', () => {
-    assert.equal(metered(chunk([choice({ audio: { data: 'A'.repeat(5_900) } })])).observedOutputTokens(), 2)
+  test('is audio by its size, the one that has begun included, and apart from text', () => {
+    const spoken = metered(said('a'), chunk([choice({ audio: { data: 'A'.repeat(5_900) } })]))
+    assert.deepEqual([spoken.observedOutputTokens(), spoken.observedTextTokens()], [3, 1])
+    assert.equal(spoken.observedOutputTokens(3_001), 5)
+    assert.equal(metered(said('a')).observedOutputTokens(3_001), 1, 'no audio, as far as anybody knows')
+  })
+
+  test('goes beyond the count of a provider where something unread followed it', () => {
+    const meter = metered(used(10, 7, [choice({ content: 'one' })]))
+    meter.addUnread(300)
+    assert.deepEqual([meter.observedOutputTokens(), meter.observedTextTokens()], [101, 1])
+    const counted = metered(used(10, 7, [choice({ content: 'one' })]), 'not json at all', used(10, 8, [choice({ content: 'two' })]))
+    assert.equal(counted.observedOutputTokens(), 8)
   })
 })
 

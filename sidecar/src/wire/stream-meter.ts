@@ -27,6 +27,9 @@ interface ChoiceState {
 
 export class StreamMeter {
   readonly #gauge = new OutputGauge()
+  #audioTokens = 0
+  /** Something could not be read since the last usage. */
+  #isUncounted = false
   readonly #searches: number
   readonly #message: StreamedMessage | null
   readonly #choices = new Map<number, ChoiceState>()
@@ -67,13 +70,19 @@ export class StreamMeter {
     return json === null ? null : messageFromJson(json)
   }
 
-  observedOutputTokens(): number {
-    const seen = this.#gauge.tokens
+  /** `unfinishedBytes`: of an event that has begun, which counts where the answer is spoken. */
+  observedOutputTokens(unfinishedBytes = 0): number {
+    const begun = this.#audioTokens > 0 ? audioTokens(unfinishedBytes) : 0
+    const seen = this.#gauge.tokens + this.#audioTokens + begun
     const counted = this.#usage.usage
     if (counted === null) return seen
     // With several answers, a count that comes along is that of the answer it comes with.
     const exact = counted.output + counted.audioOutput
-    return this.#choices.size > 1 ? Math.max(exact, seen) : exact
+    return this.#choices.size > 1 || this.#isUncounted ? Math.max(exact, seen) : exact
+  }
+
+  observedTextTokens(): number {
+    return this.#gauge.textTokens
   }
 
   /** The answer so far is text and nothing else. */
@@ -85,6 +94,7 @@ export class StreamMeter {
   /** Bytes that passed and could not be read. */
   addUnread(bytes: number): void {
     this.#gauge.addUnread(bytes)
+    this.#isUncounted = true
   }
 
   /** Meters the data of one event. False when it is no chunk: the sentinel, or nothing that could be read. */
@@ -105,6 +115,7 @@ export class StreamMeter {
     }
     if (chunk.isObject(chunk.usage)) {
       this.#usage = readUsage(parsed(bytes, chunk.usage), this.#searches)
+      if (this.#usage.usage !== null) this.#isUncounted = false
       this.#usageIsFinal = chunk.choicesEmpty || this.#allFinished()
     }
     if (chunk.error.start >= 0) this.#error ??= errorCode(parsed(bytes, chunk.error))
@@ -134,7 +145,7 @@ export class StreamMeter {
     }
     if (reasoning.end > reasoning.start) this.#gauge.addJsonString(bytes, reasoning.start, reasoning.end)
     if (audio.end > audio.start) {
-      this.#gauge.addTokens(Math.ceil((audio.end - audio.start) / AUDIO_BYTES_PER_TOKEN))
+      this.#audioTokens += audioTokens(audio.end - audio.start)
       state.hasMore = true
     }
     for (const part of [toolCalls, functionCall]) {
@@ -200,6 +211,11 @@ export class StreamMeter {
     for (const state of this.#choices.values()) if (!state.isFinished) return false
     return this.#choices.size > 0
   }
+}
+
+/** From above. */
+function audioTokens(bytes: number): number {
+  return Math.ceil(bytes / AUDIO_BYTES_PER_TOKEN)
 }
 
 const DONE = Buffer.from('[DONE]')

@@ -2,6 +2,7 @@
  * Calls that are no talk (embeddings, old completions, images, speech, transcriptions): what they have in common. They cost, are held
  * for, settled and capped; nothing in them is rewritten, and they end in a refusal.
  */
+import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isList } from '../core/message.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
@@ -9,12 +10,13 @@ import type { Json, JsonObject, Message, ModelRequest, WireName } from '../core/
 import { errorCode, NO_FACTS, usageFacts } from './answer-reading.ts'
 import { EventFrames } from './event-frames.ts'
 import { isForm, readForm } from './form.ts'
-import type { Form, FormFile } from './form.ts'
+import type { Form, FormFile, FormText } from './form.ts'
 import { objectAt, textOrNull, textsOf } from './json-values.ts'
 import { ownChatMessage } from './openai-message.ts'
 import { asBuffer, byName, checkedModel, InvalidField, isWhole, orRefused, parseBody, turnFor } from './request-reading.ts'
 import type { Fields } from './request-reading.ts'
 import { dataOf } from './sse-events.ts'
+import { ABSENT } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { AnswerStream, CallContext, ParsedRequest, ReadAnswer, Wire, WireFacts } from './wire.ts'
 
@@ -23,6 +25,8 @@ export interface UnitFields {
   readonly body: Buffer
   readonly isForm: boolean
   readonly files: readonly FormFile[]
+  /** Fields of a form that are texts, those that have one name included; none of JSON. */
+  readonly texts: readonly FormText[]
   readonly names: ReadonlySet<string>
   /** A value as JSON; a form has only texts. Undefined: absent or null. */
   value(name: string): Json | undefined
@@ -85,29 +89,41 @@ export function answerWith(answer: JsonObject | null, reading: UsageReading, mor
   }
 }
 
-function factsOf(answer: JsonObject | null, reading: UsageReading): Partial<WireFacts> {
+function factsOf(answer: JsonObject | null, reading: UsageReading, isFinal = true): Partial<WireFacts> {
   const { model, service_tier: serviceTier } = answer ?? {}
-  return { model: model === '' ? null : textOrNull(model), serviceTier: textOrNull(serviceTier), ...usageFacts(reading) }
+  return { model: model === '' ? null : textOrNull(model), serviceTier: textOrNull(serviceTier), ...usageFacts(reading, isFinal) }
 }
 
-const MENTIONS_USAGE = Buffer.from('"usage"')
-const MENTIONS_ERROR = Buffer.from('"error"')
+/** What an event has in it that is to be read: a usage, an error, or the end of something that should have come with a usage. */
+const TELLING = ['"usage"', '"error"', '.completed"'].map((text) => Buffer.from(text))
 
 /** A stream of typed events that passes as it is; the ones that end it say what was used. */
 export class UnitStream implements AnswerStream {
   readonly #frames: EventFrames
   readonly #read: (event: JsonObject) => UsageReading | null
+  /** Events that say a usage, of a whole answer. */
+  readonly #expected: number
+  #came = 0
   #reading: UsageReading | null = null
+  #isOver = false
   #error: string | null = null
   readonly noticeAdded = false
 
-  /** `read`: what an event says of usage; null for one that says nothing. What several say adds up. */
-  constructor(read: (event: JsonObject) => UsageReading | null) {
+  /**
+   * `read`: what an event says of usage; null for one that says nothing, absent where one should. What `expected` of them say adds up to
+   * that of the answer, which may end with fewer.
+   */
+  constructor(read: (event: JsonObject) => UsageReading | null, expected = 1) {
     this.#read = read
+    this.#expected = expected
     this.#frames = new EventFrames({
       rewrites: false,
       event: (bytes, start, end) => this.#event(bytes.subarray(start, end)),
       unread: () => undefined,
+      outlined: (event) => {
+        if (event === null) this.#add(ABSENT)
+        else this.#event(event)
+      },
     })
   }
 
@@ -116,15 +132,18 @@ export class UnitStream implements AnswerStream {
   }
 
   end(): readonly Buffer[] {
-    return this.#frames.end()
+    const last = this.#frames.end()
+    this.#isOver = true
+    return last
   }
 
   get facts(): WireFacts {
     const reading = this.#reading
-    return { ...NO_FACTS, ...(reading === null ? {} : factsOf(null, reading)), error: this.#error }
+    const isFinal = this.#isOver || this.#came >= this.#expected
+    return { ...NO_FACTS, ...(reading === null ? {} : factsOf(null, reading, isFinal)), error: this.#error }
   }
   get usageSoFar(): Usage | null {
-    return this.#reading?.usage ?? null
+    return this.facts.usage
   }
   readonly message: Message | null = null
 
@@ -134,24 +153,29 @@ export class UnitStream implements AnswerStream {
   }
 
   #event(bytes: Buffer): null {
-    if (!bytes.includes(MENTIONS_USAGE) && !bytes.includes(MENTIONS_ERROR)) return null
+    if (!TELLING.some((text) => bytes.includes(text))) return null
     const data = dataOf(bytes, 0, bytes.length)
-    const event = data === null ? null : objectAt(data.bytes, data.start, data.end)
-    if (event === null) return null
-    this.#error ??= errorCode(event['error'])
-    const reading = this.#read(event)
-    if (reading !== null) this.#reading = this.#reading === null ? reading : sumOf(this.#reading, reading)
+    if (data === null) return null
+    const event = objectAt(data.bytes, data.start, data.end)
+    if (event !== null) this.#error ??= errorCode(event['error'])
+    const reading = event === null ? ABSENT : this.#read(event)
+    if (reading !== null) this.#add(reading)
     return null
+  }
+
+  #add(reading: UsageReading): void {
+    this.#came += 1
+    this.#reading = this.#reading === null ? reading : sumOf(this.#reading, reading)
   }
 }
 
+/** Of what one of them does not say nobody knows the sum. */
 function sumOf(one: UsageReading, other: UsageReading): UsageReading {
-  if (one.usage === null || other.usage === null) return one.usage === null ? other : one
-  const usage = Object.fromEntries(Object.entries(one.usage).map(([kind, count]) => [kind, count + countOf(other.usage, kind)]))
-  return { usage: { ...one.usage, ...usage }, clamped: one.clamped || other.clamped, invalid: one.invalid || other.invalid }
-}
-function countOf(usage: Usage | null, kind: string): number {
-  return Object.entries(usage ?? {}).find(([name]) => name === kind)?.[1] ?? 0
+  const doubts = { clamped: one.clamped || other.clamped, invalid: one.invalid || other.invalid }
+  if (one.usage === null || other.usage === null) return { usage: null, ...doubts }
+  const usage = { ...one.usage }
+  for (const kind of METERED_KINDS) usage[kind] += other.usage[kind]
+  return { usage, ...doubts }
 }
 
 function jsonFields(body: Buffer, byNames: Fields): UnitFields {
@@ -159,15 +183,15 @@ function jsonFields(body: Buffer, byNames: Fields): UnitFields {
     const field = byNames.get(name)
     return field?.elements?.map(({ json }) => json) ?? field?.json ?? undefined
   }
-  return { body, isForm: false, files: [], ...readers(value, new Set(byNames.keys())) }
+  return { body, isForm: false, files: [], texts: [], ...readers(value, new Set(byNames.keys())) }
 }
 
-function formFields(body: Buffer, { fields, files }: Form): UnitFields {
+function formFields(body: Buffer, { fields, files, texts }: Form): UnitFields {
   const value = (name: string): Json | undefined => {
     if (files.some((file) => file.name === name)) throw new InvalidField(name, 'must be no file')
     return fields.get(name)
   }
-  return { body, isForm: true, files, ...readers(value, new Set(fields.keys()), true) }
+  return { body, isForm: true, files, texts, ...readers(value, new Set(fields.keys()), true) }
 }
 
 function readers(

@@ -15,6 +15,7 @@ import type { AnswerStream, CallContext, Wire } from './wire.ts'
 const DEPLOYMENTS = [
   { name: 'desk', model: 'gpt-4o' },
   { name: 'small', model: 'gpt-4o-mini' },
+  { name: 'pics', model: 'gpt-image-1' },
 ]
 const callAt = (path: string, contentType = 'application/json'): CallContext => ({
   upstream: { provider: 'openai', outputLimitField: 'max_tokens', deployments: DEPLOYMENTS },
@@ -128,6 +129,7 @@ describe('images', () => {
   test('are held for by the piece and by the dearest tokens that they may be', async () => {
     assert.deepEqual(await units({ quality: 'low', size: '1024x1024', n: 3 }), { images: 3, imageOutput: 816 })
     assert.deepEqual(await units({}), { images: 1, imageOutput: 6_240 })
+    assert.deepEqual(await units({ model: 'pics' }), { images: 1, imageOutput: 6_240 }, 'a deployment of it')
     assert.deepEqual(await units({ size: '2048x2048', quality: 'medium', partial_images: 2 }), { images: 1, imageOutput: 4_224 + 200 })
     assert.deepEqual(await units({ model: 'gpt-image-2', size: 'auto' }), { images: 1, imageOutput: 16_640 })
     assert.equal(await fault(imagesWire, { model: 'm', prompt: 'a', n: 1_000 }), 'n')
@@ -178,7 +180,13 @@ describe('images', () => {
   test('are settled by their usage, or as they were held for', async () => {
     const request = await read(imagesWire, { model: 'gpt-image-1', prompt: 'A cat', n: 2, quality: 'low', size: '1024x1024' })
     const usage = { input_tokens: 9, output_tokens: 544, total_tokens: 553, input_tokens_details: { text_tokens: 9, image_tokens: 0 } }
-    assert.deepEqual(used(imagesWire, { created: 1, data: [{}, {}], usage }, request), { uncachedInput: 9, imageOutput: 544 })
+    assert.deepEqual(used(imagesWire, { created: 1, data: [{}, {}], usage }, request), { uncachedInput: 9, imageOutput: 544, images: 2 })
+    const zeros = { input_tokens: 0, output_tokens: 0, total_tokens: 0 }
+    assert.deepEqual(used(imagesWire, { data: [{}], usage: zeros }, request), {
+      images: 1,
+      imageOutput: 544,
+      uncachedInput: request.fixedBytes,
+    })
     const silent = used(imagesWire, { created: 1, data: [{}, {}] }, request)
     assert.deepEqual([silent?.images, silent?.imageOutput], [2, 544])
     assert.equal(used(imagesWire, { error: { code: 'x' } }, request), null)
@@ -188,6 +196,61 @@ describe('images', () => {
       event({ type: 'image_generation.completed', b64_json: 'A', usage }).repeat(2)
     assert.equal(feed(stream, text), text)
     assert.equal(stream.facts.usage?.imageOutput, 1_088)
+  })
+
+  test('of a stream are settled when each has said what it took, or the stream has ended; not where one says nothing', async () => {
+    const request = await read(imagesWire, { model: 'gpt-image-1', prompt: 'A cat', n: 2, stream: true })
+    const usage = { input_tokens: 9, output_tokens: 272, total_tokens: 281 }
+    const done = { type: 'image_generation.completed', b64_json: 'A' }
+    const open = (...events: readonly object[]): AnswerStream => {
+      const stream = imagesWire.openStream({ request, stripUsage: false, notice: null, collect: false })
+      stream.push(Buffer.from(events.map(event).join('')))
+      return stream
+    }
+    const one = open({ ...done, usage })
+    assert.deepEqual([one.facts.usage, one.usageSoFar], [null, null])
+    one.end()
+    assert.equal(one.facts.usage?.imageOutput, 272, 'the other was not made')
+    assert.equal(open({ ...done, usage }, { ...done, usage }).facts.usage?.images, 2)
+    for (const silent of [done, { ...done, usage: null }, { ...done, usage: { input_tokens: 0, output_tokens: 0 } }]) {
+      const stream = open({ ...done, usage }, silent)
+      stream.end()
+      assert.equal(stream.facts.usage, null)
+    }
+    const broken = open({ ...done, usage })
+    broken.push(Buffer.from('data: {"type":"image_generation.completed","b64\n\n'))
+    broken.end()
+    assert.equal(broken.facts.usage, null)
+  })
+
+  test('of a stream say what they took however large they are', async () => {
+    const request = await read(imagesWire, { model: 'gpt-image-1', prompt: 'A cat', stream: true })
+    const usage = { input_tokens: 9, output_tokens: 4_160, total_tokens: 4_169 }
+    const large = 'A'.repeat(9 * 1024 * 1024)
+    const early = event({ type: 'image_generation.partial_image', b64_json: large })
+    for (const last of [
+      { b64_json: large, usage },
+      { usage, b64_json: large },
+    ]) {
+      const text = early + event({ type: 'image_generation.completed', ...last })
+      const stream = imagesWire.openStream({ request, stripUsage: false, notice: null, collect: false })
+      for (let at = 0; at < text.length; at += 1 << 16) stream.push(Buffer.from(text.slice(at, at + (1 << 16))))
+      assert.deepEqual([stream.facts.usage?.imageOutput, stream.facts.usage?.images], [4_160, 1])
+    }
+    const silent = imagesWire.openStream({ request, stripUsage: false, notice: null, collect: false })
+    silent.push(Buffer.from(event({ type: 'image_generation.completed', b64_json: large })))
+    silent.end()
+    assert.equal(silent.facts.usage, null)
+  })
+
+  test('written out in JSON they are counted, and their bytes are no text', async () => {
+    const picture = `data:image/png;base64,${'A'.repeat(40_000)}`
+    const body = { model: 'gpt-image-1', prompt: 'A hat', images: [{ image_url: picture }, { file_id: 'f' }], mask: { image_url: picture } }
+    const request = await read(imagesWire, body)
+    assert.equal(request.units.imageInput, 30_000)
+    assert.equal(request.fixedBytes, JSON.stringify(body).length - 2 * picture.length)
+    const linked = await read(imagesWire, { model: 'gpt-image-1', prompt: picture, image: [picture, 'https://example.com/a.png'] })
+    assert.equal(linked.fixedBytes, linked.body.length - picture.length, 'a prompt is text, whatever it begins with')
   })
 })
 
@@ -221,6 +284,24 @@ describe('audio', () => {
     assert.deepEqual([request.units.seconds, request.units.audioInput, request.stream, request.generates], [10, 120, true, false])
     const parsed = await transcriptionsWire.parse(form({ model: 'whisper-1' }), FORM)
     assert.ok(parsed.status === 'invalid' && parsed.field === 'file')
+  })
+
+  test('recordings of speakers are heard, and are no text', async () => {
+    const sound = Buffer.alloc(7_500, 1)
+    const url = `data:audio/webm;base64,${sound.toString('base64')}`
+    const speaker = (text: string): string => `--B\r\nContent-Disposition: form-data; name="known_speaker_references[]"\r\n\r\n${text}\r\n`
+    const withSpeakers = (...texts: readonly string[]): Buffer =>
+      Buffer.concat([Buffer.from(texts.map(speaker).join('')), form({ model: 'gpt-4o-transcribe-diarize' }, sound)])
+    const alone = await read(transcriptionsWire, withSpeakers(), FORM)
+    const request = await read(transcriptionsWire, withSpeakers(url, url), FORM)
+    assert.deepEqual([request.units.seconds, request.units.audioInput, request.units.output], [30, 360, alone.units.output])
+    assert.equal(request.fixedBytes, alone.fixedBytes + 2 * speaker('').length)
+    for (const text of ['no recording', `data:audio/webm,${'a'.repeat(100)}`, `x${url}`]) {
+      const other = await read(transcriptionsWire, withSpeakers(text), FORM)
+      assert.deepEqual([other.units.seconds, other.fixedBytes], [10, alone.fixedBytes + speaker(text).length])
+    }
+    const many = await read(transcriptionsWire, withSpeakers(...Array.from({ length: 5 }, () => url)), FORM)
+    assert.deepEqual([many.units.seconds, many.fixedBytes > url.length], [50, true])
   })
 
   test('transcriptions are settled by seconds or tokens; text says nothing', async () => {

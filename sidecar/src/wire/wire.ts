@@ -80,7 +80,7 @@ export interface AnswerStream {
 }
 
 /** What we changed in a request, and the provider will not have. */
-export type Objection = 'streamOptions' | 'swap' | 'edits'
+export type Objection = 'streamOptions' | 'limitField' | 'swap' | 'edits'
 
 /** A call of our own: a summary. */
 export interface PromptTask {

@@ -10,11 +10,15 @@ export interface GeminiUsage {
   /** With the hidden ones. */
   readonly outputTokens: number
   readonly reasoningTokens: number
+  /** Beside the output in words. */
+  readonly pictureTokens: number
 }
 
 export interface GeminiFrame {
   readonly responseId: string
   readonly request: GeminiRequest
+  /** Base64 of the picture that the first candidate ends with; null: none. */
+  readonly pictureBytes: number | null
 }
 
 const THOUGHT_SUMMARY = '**Considering the question**\n\nThe request is plain, and so can the answer be.'
@@ -22,7 +26,7 @@ const THOUGHT_SUMMARY = '**Considering the question**\n\nThe request is plain, a
 /** The body of a plain answer; `usage` null leaves it out. */
 export function answerJson(frame: GeminiFrame, drafts: readonly Draft[], usage: GeminiUsage | null): object {
   const candidates = drafts.map((draft, index) => {
-    const parts = [...thoughtParts(frame.request, draft), ...wholeParts(frame.request, draft)]
+    const parts = [...thoughtParts(frame.request, draft), ...wholeParts(frame.request, draft), ...pictureParts(frame, index)]
     // Where thinking took all that was allowed, the content has no parts.
     const content = parts.length === 0 ? { role: 'model' } : { parts, role: 'model' }
     return { content, finishReason: finishReason(draft), index }
@@ -60,19 +64,20 @@ export function chunkWriter(frame: GeminiFrame): ChunkWriter {
     finish(choice, draft, usage) {
       const words = draft.pieces.length > 0 && callsOf(draft.pieces).length === 0
       const parts = words ? [{ text: '', ...(signsWords(request) ? { thoughtSignature: signatureOf(null) } : {}) }] : []
-      return chunk(choice, parts, usage, { finishReason: finishReason(draft) })
+      return chunk(choice, [...parts, ...pictureParts(frame, choice)], usage, { finishReason: finishReason(draft) })
     },
   }
 }
 
 /** Zeros are left out, as protocol buffers leave them out. */
 export function usageJson(usage: GeminiUsage, images: number): Record<string, unknown> {
-  const candidates = usage.outputTokens - usage.reasoningTokens
+  const candidates = usage.outputTokens - usage.reasoningTokens + usage.pictureTokens
   const text = usage.promptTokens - images
   return {
     promptTokenCount: usage.promptTokens,
     ...(candidates > 0 ? { candidatesTokenCount: candidates } : {}),
-    totalTokenCount: usage.promptTokens + usage.outputTokens,
+    totalTokenCount: usage.promptTokens + usage.outputTokens + usage.pictureTokens,
+    ...(usage.pictureTokens > 0 ? { candidatesTokensDetails: [{ modality: 'IMAGE', tokenCount: usage.pictureTokens }] } : {}),
     ...(usage.cachedTokens > 0
       ? { cachedContentTokenCount: usage.cachedTokens, cacheTokensDetails: [{ modality: 'TEXT', tokenCount: usage.cachedTokens }] }
       : {}),
@@ -94,6 +99,10 @@ function tail(frame: GeminiFrame, usage: GeminiUsage | null): object {
 
 function thoughtParts(request: GeminiRequest, draft: Draft): readonly object[] {
   return request.includeThoughts && draft.reasoningTokens > 0 ? [{ text: THOUGHT_SUMMARY, thought: true }] : []
+}
+
+function pictureParts({ pictureBytes }: GeminiFrame, choice: number): readonly object[] {
+  return pictureBytes === null || choice > 0 ? [] : [{ inlineData: { mimeType: 'image/png', data: 'A'.repeat(pictureBytes) } }]
 }
 
 function wholeParts(request: GeminiRequest, draft: Draft): readonly object[] {

@@ -12,14 +12,19 @@ export interface GeminiModel extends Model {
   readonly needsSignatures: boolean
   /** Calls carry ids, and tools go with JSON answers. */
   readonly third: boolean
+  /** USD per million tokens of a picture; null: draws none. */
+  readonly picturePrice: string | null
 }
 
 const CONTEXT_TOKENS = 1_048_576
 const OUTPUT_TOKENS_MAX = 65_536
 
-function gemini(model: Pick<GeminiModel, 'id' | 'tokenPercent' | 'price' | 'longContext' | 'thinking'>): GeminiModel {
+function gemini(
+  model: Pick<GeminiModel, 'id' | 'tokenPercent' | 'price' | 'longContext' | 'thinking'> & Partial<Pick<GeminiModel, 'picturePrice'>>,
+): GeminiModel {
   const third = model.id.startsWith('gemini-3')
   return {
+    picturePrice: null,
     ...model,
     snapshot: model.id,
     contextTokens: CONTEXT_TOKENS,
@@ -65,6 +70,14 @@ const GEMINI_MODELS: readonly GeminiModel[] = [
     id: 'gemini-3-flash-preview',
     tokenPercent: 115,
     price: { input: '0.50', cachedInput: '0.05', output: '3.00' },
+    longContext: null,
+    thinking: { by: 'level' },
+  }),
+  gemini({
+    id: 'gemini-3-pro-image-preview',
+    tokenPercent: 115,
+    price: { input: '2.00', cachedInput: '2.00', output: '12.00' },
+    picturePrice: '120.00',
     longContext: null,
     thinking: { by: 'level' },
   }),

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate as turn } from 'node:timers/promises'
 import { ApiError } from '../api-error.ts'
 import type { BillEntry, NewCall } from '../bill.ts'
+import { picoPerToken } from '../bill.ts'
 import type { Controls } from '../controls.ts'
 import { readControls } from '../controls.ts'
 import type { Draft, Lengths } from '../drafts.ts'
@@ -110,7 +111,8 @@ async function generateContent(services: GeminiServices, request: GeminiRequest,
     cachedTokens,
     startedAtMs,
   })
-  const frame: GeminiFrame = { responseId: requestId.slice(4), request }
+  const pictureBytes = model.picturePrice === null ? null : controls.pictureBytes
+  const frame: GeminiFrame = { responseId: requestId.slice(4), request, pictureBytes }
   const call: Call = { ...asked, request, drafts, reader, entry, frame, promptTokens: prompt.tokens, cachedTokens }
   try {
     entry.close(await answer(call))
@@ -145,7 +147,7 @@ async function plainAnswer(call: Call): Promise<Outcome> {
   if (reader.gone) return 'aborted'
   if (controls.errorAfterTokens !== null) throw internal()
   const progress = completeProgress(drafts)
-  const whole = Buffer.from(JSON.stringify(answerJson(call.frame, drafts, shownUsage(call, progress)), null, 2))
+  const whole = Buffer.from(JSON.stringify(answerJson(call.frame, drafts, shownUsage(call, progress, pictureTokens(call))), null, 2))
   const body = controls.malformed ? whole.subarray(0, Math.floor(whole.length / 2)) : whole
   response.writeHead(200, { 'content-type': 'application/json; charset=UTF-8', 'content-length': body.length })
   if (controls.cutAfterTokens !== null) {
@@ -153,7 +155,7 @@ async function plainAnswer(call: Call): Promise<Outcome> {
     response.destroy()
     return 'cut'
   }
-  entry.update(progress)
+  entry.update({ ...progress, feesNanoUsd: pictureFee(call) })
   response.end(body)
   return 'complete'
 }
@@ -188,11 +190,11 @@ async function streamAnswer(call: Call): Promise<Outcome> {
   if (reader.gone) return 'aborted'
   if (stopAfter !== null) return breakOff(call, events, writer.finish(0, { ...(drafts[0] ?? NO_DRAFT), finish: 'stop' }, shown))
   const progress = completeProgress(drafts)
-  const usage = shownUsage(call, progress)
+  const usage = shownUsage(call, progress, pictureTokens(call))
   for (const [choice, draft] of drafts.entries()) events.add(writer.finish(choice, draft, usage))
   events.close()
+  entry.update({ ...progress, feesNanoUsd: pictureFee(call) })
   response.end(events.take())
-  entry.update(progress)
   return 'complete'
 }
 
@@ -250,9 +252,22 @@ function stopOf(controls: Controls): number | null {
   return typeof controls.cutAfterTokens === 'number' ? controls.cutAfterTokens : controls.errorAfterTokens
 }
 
-function shownUsage(call: Call, progress: Progress): GeminiUsage | null {
+function shownUsage(call: Call, progress: Progress, drawn = 0): GeminiUsage | null {
   if (call.controls.usage === 'omit') return null
-  return { promptTokens: call.promptTokens, cachedTokens: call.cachedTokens, ...progress }
+  return { promptTokens: call.promptTokens, cachedTokens: call.cachedTokens, pictureTokens: drawn, ...progress }
+}
+
+/** Of one picture of the largest size. https://ai.google.dev/gemini-api/docs/pricing */
+const PICTURE_TOKENS = 2_000
+
+function pictureTokens({ frame }: Call): number {
+  return frame.pictureBytes === null ? 0 : PICTURE_TOKENS
+}
+
+/** What no other token costs is on the bill as a fee. */
+function pictureFee(call: Call): bigint {
+  const { picturePrice } = call.request.model
+  return picturePrice === null ? 0n : (BigInt(pictureTokens(call)) * picoPerToken(picturePrice) + 999n) / 1_000n
 }
 
 /** Where thinking is off or bounded, a test cannot ask for more of it. */

@@ -13,6 +13,7 @@ const SPEECH_PARAMETERS = new Set(['model', 'input', 'voice', 'instructions', 'r
 // oxfmt-ignore
 const HEARING_PARAMETERS = new Set([
   'model', 'language', 'prompt', 'response_format', 'temperature', 'stream', 'include[]', 'timestamp_granularities[]', 'chunking_strategy',
+  'known_speaker_names[]', 'known_speaker_references[]',
 ])
 const INPUT_CHARACTERS_MAX = 4_096
 const CHARACTERS_PER_SECOND = 14
@@ -65,6 +66,7 @@ export async function transcribe(call: UnitCall, task: 'transcribe' | 'translate
   if (task === 'translate' && model.id !== 'whisper-1') throw badRequest('model', 'invalid_value', 'Translations are made by whisper-1.')
   const [file] = files
   if (file === undefined || files.length > 1) throw badRequest('file', 'missing_required_parameter', "Missing required parameter: 'file'.")
+  // Another one is billed by time, too, and speaks of tokens all the same.
   const byTime = model.id === 'whisper-1'
   const format = oneOf(
     fields['response_format'] ?? 'json',
@@ -78,7 +80,7 @@ export async function transcribe(call: UnitCall, task: 'transcribe' | 'translate
   const heard = { audioInput: Math.ceil(seconds * HEARD_TOKENS_PER_SECOND), input: countTokens(prompt), output: said.length }
   const isStream = fields['stream'] === 'true' && !byTime
   const line = call.open(model, { stream: isStream, promptTokens: heard.audioInput + heard.input })
-  line.use(byTime ? { seconds: Math.ceil(seconds) } : heard, heard.output)
+  line.use(model.price.perMinute === undefined ? heard : { seconds: Math.ceil(seconds) }, heard.output)
   const usage = byTime
     ? { type: 'duration', seconds: Math.ceil(seconds) }
     : {

@@ -31,6 +31,8 @@ const MODELS: readonly UnitModel[] = [
   { id: 'tts-1-hd', kind: 'speech', price: { characters: '30.00' } },
   { id: 'gpt-4o-mini-tts', kind: 'speech', price: { input: '0.60', output: '12.00' } },
   { id: 'whisper-1', kind: 'transcriptions', price: { perMinute: '0.006' } },
+  { id: 'gpt-transcribe', kind: 'transcriptions', price: { perMinute: '0.0045' } },
+  { id: 'gpt-4o-transcribe-diarize', kind: 'transcriptions', price: { input: '2.50', audioInput: '6.00', output: '10.00' } },
   { id: 'gpt-4o-transcribe', kind: 'transcriptions', price: { input: '2.50', audioInput: '6.00', output: '10.00' } },
   { id: 'gpt-4o-mini-transcribe', kind: 'transcriptions', price: { input: '1.25', audioInput: '3.00', output: '5.00' } },
 ]
