@@ -51,6 +51,7 @@ const CLOSE_MS_MAX = 2_500
 const TOTALS_MS = 14_000
 const TOTALS_AFTER_TURNS_MS = 2_000
 const FAILED_SWAPS_KEPT = 10_000
+const LIMIT_FIELDS_KEPT = 1_000
 const LOG_OPENS_MS = 100
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
@@ -126,6 +127,7 @@ async function main(): Promise<void> {
     nowMs,
     newId,
     plainUpstreams: new Set(),
+    otherLimitFields: new LRUCache({ max: LIMIT_FIELDS_KEPT }),
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),

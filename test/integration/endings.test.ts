@@ -5,13 +5,13 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import OpenAI from 'openai'
-import { BUILT_IN_TEXTS } from '@farebox/sidecar/core/notice-texts.ts'
+import { BUILT_IN_TEXTS, END_TEXTS } from '@farebox/sidecar/core/notice-texts.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
-import { startTalk } from '../support/talk.ts'
+import { settled, startTalk } from '../support/talk.ts'
 import type { Said, Talk } from '../support/talk.ts'
 
 /** Two answers of 900 tokens at 10.00 USD per million leave less than the least useful answer. */
@@ -123,6 +123,24 @@ describe('Close', () => {
     assertRefused(await talk.say('In json, please.', { body: { response_format: { type: 'json_object' } } }))
     assertRefused(await talk.say('Look it up.', { body: { tools: TOOLS, tool_choice: 'required' } }))
     assertClosed(await talk.say('Look it up if you like.', { body: { tools: TOOLS } }))
+  })
+
+  test('is nothing that the model said: where the conversation is opened again it reads none of it', async () => {
+    const headers = { 'x-farebox-conversation': 'closed early', 'x-farebox-tier': 'close', 'x-fake-output-tokens': '20' }
+    const talk = settled(sidecar, startTalk(sidecar, headers, { max_tokens: 20 }))
+    await talk.say('First.')
+    assertClosed(await talk.say('All work and no play. '.repeat(4_000)))
+    assert.equal((await talk.say('Und jetzt?', { headers: { 'accept-language': 'de' } })).text, BUILT_IN_TEXTS.End.de)
+    assert.equal((await sidecar.postJson('/farebox/v1/conversations/closed%20early/reopen', {})).status, 200)
+    const closed = talk.messages.splice(2)
+    talk.messages.push(...closed.filter(({ content }) => typeof content !== 'string' || !content.startsWith('All work')))
+    assert.equal((await talk.say('Second.')).headers.get('x-farebox-synthetic'), null)
+    const { messages } = JSON.parse(seen.at(-1)?.body.toString() ?? '') as { readonly messages: readonly { readonly content: string }[] }
+    const answer = talk.messages[1]?.content
+    assert.deepEqual(
+      messages.map(({ content }) => content),
+      ['First.', answer, 'Und jetzt?', 'Second.'],
+    )
   })
 })
 
@@ -298,5 +316,83 @@ describe('Reset', () => {
       const talk = startTalk(sidecar, { 'x-farebox-conversation': 'odd', 'x-farebox-tier': 'reset-at-task', 'x-farebox-boundary': 'turn' })
       assert.equal((await talk.say('First.')).code, 'identity_rejected')
     })
+  })
+})
+
+describe('where it is not the conversation’s own budget that is short', () => {
+  const OWN = 'No more for {{tier}}.'
+  const seat = (name: string, unit: 'Day' | 'Week', amount: string, texts: Contract['notices']['texts'] = {}): Contract =>
+    makeContract({
+      tier: name,
+      caps: { perConversation: '1.00', perUser: { amount, period: { unit, timeZone: 'UTC', anchorDay: 1 } } },
+      ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Close' }],
+      models: { allow: [], downgrades: [], maxOutputTokens: 300 },
+      notices: { texts },
+    })
+  /** A week stands for the period that comes after the day. */
+  const configOf = (unit: 'Day' | 'Week', more: Parameters<typeof makeConfig>[2] = {}) => {
+    const amount = unit === 'Day' ? '0.003' : '1.00'
+    const contracts = [seat('seat', unit, amount), seat('own-words', unit, amount, { End: { en: OWN } })]
+    return makeConfig(`${provider.url}/v1`, contracts, { existingConversations: 'AdoptNew', ...more })
+  }
+  let governed: Sidecar
+  before(async () => {
+    governed = await startSidecar(configOf('Day'))
+  })
+  after(() => governed.close())
+
+  function talkOf(id: string, tierName = 'seat'): Talk {
+    const headers = { 'x-farebox-conversation': id, 'x-farebox-tier': tierName, 'x-farebox-user': `user of ${tierName}` }
+    return settled(governed, startTalk(governed, { ...headers, 'x-fake-tag': id, 'x-fake-output-tokens': '100' }))
+  }
+  async function closed(talk: Talk): Promise<Said> {
+    for (;;) {
+      const said = await talk.say('Go on.')
+      if (said.headers.get('x-farebox-synthetic') !== null) return said
+      assert.ok(talk.messages.length < 20)
+    }
+  }
+
+  test('users read that it is their plan’s, in conversations that stay open; the model reads none of it when they go on', async () => {
+    const talk = talkOf('seated')
+    assert.equal((await closed(talk)).text, END_TEXTS.user.en)
+    const answered = talk.messages.length - 2
+    assert.equal((await talk.say('Are you there?', { stream: true })).text, END_TEXTS.user.en)
+    assert.equal((await talk.say('Sind Sie da?', { headers: { 'accept-language': 'de' } })).text, END_TEXTS.user.de)
+    assert.equal((await talkOf('another').say('Hello.')).text, END_TEXTS.user.en, 'which another conversation does not change')
+    assertRefused(await talk.say('In json, please.', { body: { response_format: { type: 'json_object' } } }))
+    const { state, turns } = await governed.standing('seated')
+    assert.deepEqual([state, turns], ['open', answered / 2])
+
+    await governed.adopt(configOf('Week'))
+    const said = await talk.say('A new day.')
+    assert.deepEqual([said.status, said.headers.get('x-farebox-synthetic')], [200, null])
+    const sent = (JSON.parse(seen.at(-1)?.body.toString() ?? '') as { readonly messages: readonly { readonly content: string }[] }).messages
+    const closings: readonly unknown[] = [END_TEXTS.user.en, END_TEXTS.user.de]
+    assert.deepEqual(
+      sent,
+      talk.messages.slice(0, -1).filter(({ content }) => !closings.includes(content)),
+    )
+    assert.equal(sent.length, answered + 4, 'what was asked meanwhile stays')
+    await governed.adopt(configOf('Day'))
+  })
+
+  test('the owner’s words are said instead, where there are any', async () => {
+    const talk = talkOf('own words', 'own-words')
+    assert.equal((await closed(talk)).text, 'No more for Pro.')
+    const refused = await talk.say('In json, please.', { body: { response_format: { type: 'json_object' } } })
+    assertRefused(refused)
+    assert.ok(refused.text.endsWith('No more for Pro.'))
+  })
+
+  test('a limit of the workload is the service’s, whatever the owner says of plans', async () => {
+    const limit = { amount: '0.000001', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+    await governed.adopt(configOf('Week', { limits: [limit] }))
+    for (const tierName of ['seat', 'own-words']) {
+      const id = `limited ${tierName}`
+      const refused = await talkOf(id, tierName).say('Hello.', { headers: { 'accept-language': 'fr' } })
+      assertRefused(refused)
+      assert.ok(refused.text.endsWith(END_TEXTS.workload.fr), refused.text)
+    }
   })
 })

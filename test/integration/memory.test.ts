@@ -276,6 +276,18 @@ onEachStore((environment) => {
       assert.deepEqual(textsOf(await historyOf(sidecar, 'bea')), ['Cut in the middle.'])
     })
 
+    test('of what an app asks beside the chat; of a first question that is asked again it is', async () => {
+      const headers = { 'x-farebox-user': 'beth' }
+      const talk = talkOf(sidecar, 'beside', headers)
+      await talk.say('Cut in the middle.', { stream: true, headers: { 'x-fake-cut-after-tokens': '5' } }).catch(() => undefined)
+      await sidecar.idle()
+      await talk.goOn(answering('Whole.'))
+      await talkOf(sidecar, 'beside', headers).say('Write a title for this chat.', answering('A chat of few words'))
+      await talk.say('Go on.', answering('Further.'))
+      await talkOf(sidecar, 'beside', headers).say('Write tags for this chat.', answering('chat, words'))
+      assert.deepEqual(textsOf(await historyOf(sidecar, 'beth')), ['Further.', 'Go on.', 'Whole.', 'Cut in the middle.'])
+    })
+
     test('twice: not of a retry, nor of another answer to the same question', async () => {
       const talk = talkOf(sidecar, 'twice', { 'x-farebox-user': 'tom' })
       await talk.say('Tell me a joke.', answering('The first.'))

@@ -194,6 +194,27 @@ describe('waits for the next answer in prose', () => {
     }
   }
 
+  for (const stream of [false, true])
+    test(`a title, which the app has written beside the chat (${stream ? 'streamed' : 'plain'})`, async () => {
+      const id = `title ${stream}`
+      const talk = startTalk(sidecar, { 'x-farebox-conversation': id, 'x-farebox-tier': 'spoken' })
+      talk.messages.push({ role: 'system', content: 'You are brief.' })
+      await talk.say('Hello.', { headers: { 'x-fake-output-tokens': '700' } })
+      await sidecar.idle()
+      const title = startTalk(sidecar, { 'x-farebox-conversation': id, 'x-farebox-tier': 'spoken' })
+      const said = await title.say('Write a title of three words for this chat.', { stream, headers: told('An order') })
+      assertOnRung(said)
+      assert.equal(said.text, 'An order')
+      assert.equal((await talk.say('And now?', { stream, headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${ENGLISH}`)
+    })
+
+  test('not a first question that is asked again: the user reads its answer', async () => {
+    const talk = await talkAtRung('asked again', 'spoken')
+    await sidecar.idle()
+    talk.messages.pop()
+    assert.equal((await talk.goOn({ headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${ENGLISH}`)
+  })
+
   test('over a crash of the sidecar', async () => {
     const talk = await talkAtRung('crash', 'spoken')
     await talk.say('In json.', { headers: told('{}'), body: { response_format: { type: 'json_object' } } })

@@ -113,13 +113,16 @@ for (const { name, replicas, isShared, skip } of stores) {
       assert.deepEqual(await outcomesOf(at(0), 'upgraded'), ['started', 'assumed', 'confirmed'])
     })
 
-    test('by a tool that an answer calls outlives the rest of the tool loop, and not the next question', async () => {
+    test('by a tool that an answer calls outlives the rest of the tool loop, and the title of the chat, and not the next question', async () => {
       const tools = [{ type: 'function', function: { name: TOOL, parameters: { type: 'object' } } } as const]
       const talk = talkOf(at(0), 'by tool')
       const closing = await talk.say('Thanks, that is all.', { headers: { 'x-fake-tool-call': TOOL }, body: { tools } })
       await becomes(at(0), 'by tool', 'confirmed')
       for (const { id } of closing.toolCalls) talk.messages.push({ role: 'tool', tool_call_id: id, content: 'closed' })
       assert.equal((await talk.goOn({ body: { tools } })).code, null)
+      await Promise.all(sidecars.map((sidecar) => sidecar.idle()))
+      assert.equal((await at(1).standing('by tool')).resolution, 'confirmed')
+      assert.equal((await talkOf(at(0), 'by tool').say('Write a title of three words.')).code, null)
       await Promise.all(sidecars.map((sidecar) => sidecar.idle()))
       assert.equal((await at(1).standing('by tool')).resolution, 'confirmed')
       await talk.say('One more thing.', { body: { tools } })

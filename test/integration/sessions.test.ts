@@ -42,6 +42,11 @@ const CONTRACTS = [
   tier('own-words', { maxTurns: 1 }, { notices: { mode: 'Inline', texts: { Reset: { en: OWN_WORDS } }, defaultLocale: 'en' } }),
   tier('recap', { maxTurns: 2, recap: 'Summary' }),
   tier('at-task', { maxTurns: 1, resetAt: 'TaskBoundary' }),
+  tier(
+    'at-cap',
+    { recap: 'None' },
+    { caps: { perConversation: '0.02', perUser: USER_BUDGET }, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }] },
+  ),
   tier('pause', { idleAfterMs: PAUSE_MS, resetAt: 'TaskBoundary', recap: 'Summary' }),
   tier('pause-at-cap', { idleAfterMs: PAUSE_MS }, { caps: { perConversation: '0.02', perUser: USER_BUDGET } }),
   tier(
@@ -273,6 +278,17 @@ onEachStore((environment) => {
       assert.equal(await sessionOf('by-api'), 2)
     })
 
+    test('by the app API, whatever the app has written beside the chat before that turn', async () => {
+      const talk = await waiting('beside')
+      assert.equal((await sidecar.postJson('/farebox/v1/conversations/beside/boundary', {})).status, 200)
+      await talkOf('beside', 'at-task').say('Write a title of three words for this chat.')
+      assert.equal(await sessionOf('beside'), 1)
+      await talk.say('Something else.')
+      assert.equal(await sessionOf('beside'), 2)
+      await talk.say('More of it.')
+      assert.equal(await sessionOf('beside'), 2, 'the boundary is past')
+    })
+
     for (const stream of [false, true])
       test(`by a tool that the answer calls, with the user turn after its loop (${stream ? 'streamed' : 'plain'})`, async () => {
         const id = `by-tool-${stream}`
@@ -295,6 +311,40 @@ onEachStore((environment) => {
       await talk.goOn({ body: { tools: TOOLS } })
       await talk.say('Something else.')
       assert.equal(await sessionOf('other-tool'), 1)
+    })
+  })
+
+  describe('a session that has used up its budget', () => {
+    async function useUp(id: string): Promise<void> {
+      const body = { cost: '0.02', label: 'search', operationId: id }
+      assert.equal((await sidecar.postJson(`/farebox/v1/conversations/${id}/costs`, body)).status, 200)
+    }
+
+    test('gives way to the next question of the user, which tells so, not to a title that is asked for before', async () => {
+      const talk = talkOf('titled', 'at-cap')
+      await talk.say('First.')
+      await talk.say('Second.')
+      await useUp('titled')
+      const title = await talkOf('titled', 'at-cap').say('Write a title of three words for this chat.')
+      assert.equal(title.headers.get('x-farebox-rung'), 'EndConversation')
+      assert.equal(await sessionOf('titled'), 1)
+      const said = await talk.say('Third.')
+      assert.equal(await sessionOf('titled'), 2)
+      assert.ok(said.text.endsWith(BUILT_IN_TEXTS.Reset.en), said.text)
+      assert.deepEqual(
+        sent().map(({ content }) => content),
+        ['[New session (the last one had used up its budget): turns 1-2 of the earlier conversation left out]', 'Third.'],
+      )
+    })
+
+    test('gives way to any question where the app sends no history', async () => {
+      const alone = (question: string) => talkOf('alone', 'at-cap').say(question)
+      await alone('First.')
+      await alone('Second.')
+      await useUp('alone')
+      const said = await alone('Third.')
+      assert.deepEqual([said.status, said.headers.get('x-farebox-synthetic')], [200, null])
+      assert.equal(await sessionOf('alone'), 2)
     })
   })
 

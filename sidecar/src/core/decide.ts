@@ -20,6 +20,7 @@ import { fitMoney, holdTerms, likelyInputCost, withoutTools } from './hold.ts'
 import { isBoundary, percentUsed, risenRungs, thresholdsApply } from './ladder.ts'
 import type { DecideInput, Decision, Plan, TooLarge, ToCount } from './plan.ts'
 import { UNTALKED_WIRES } from './request.ts'
+import type { ModelRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { ModelSwap, Shaped, ShapeRules } from './shape.ts'
 import { modelAllowed } from './swap.ts'
@@ -155,16 +156,21 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
   }
 }
 
-/**
- * Whether an end is the conversation's own. A user's period goes by, and so does a limit of the workload; one attachment, or one picture
- * that is asked for, that is too dear says nothing of what else there is money for.
- */
+/** One picture or file that is too dear says nothing of what else the conversation can afford. */
+export function isCallTooDear(
+  { wire }: Pick<ModelRequest, 'wire'>,
+  { reason }: Pick<Extract<Decision, { status: 'end' }>, 'reason'>,
+): boolean {
+  return reason === 'fit' && UNTALKED_WIRES.has(wire)
+}
+
+/** Whether an end is the conversation's own: a user's period goes by, and so does a limit of the workload; one call or attachment is not all. */
 export function endsForGood(
   { request, balances }: Pick<DecideInput, 'request' | 'balances'>,
-  { account, reason, attachment }: Extract<Decision, { status: 'end' }>,
+  decision: Extract<Decision, { status: 'end' }>,
 ): boolean {
-  const cap = balances.find((balance) => balance.account === account)?.kind ?? 'conversation'
-  return cap === 'conversation' && attachment === undefined && !(reason === 'fit' && UNTALKED_WIRES.has(request.wire))
+  const cap = balances.find(({ account }) => account === decision.account)?.kind ?? 'conversation'
+  return cap === 'conversation' && decision.attachment === undefined && !isCallTooDear(request, decision)
 }
 
 /** The output bound, per answer, that a granted hold affords. */

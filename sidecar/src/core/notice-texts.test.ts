@@ -3,11 +3,13 @@ import { test } from 'node:test'
 import { NOTICE_PLACEHOLDER_PATTERN } from '@farebox/crds/notice-text.ts'
 import { NOTICE_OCCASIONS } from '@farebox/crds/sidecar-config.ts'
 import { inlineNotice, noticeFinder, stripNotices } from './notice-frame.ts'
-import { BUILT_IN_LOCALES, BUILT_IN_TEXTS } from './notice-texts.ts'
+import { BUILT_IN_LOCALES, BUILT_IN_TEXTS, END_TEXTS } from './notice-texts.ts'
 
-const ALL = NOTICE_OCCASIONS.flatMap((occasion) =>
-  BUILT_IN_LOCALES.map((locale) => ({ occasion, locale, text: BUILT_IN_TEXTS[occasion][locale] })),
-)
+const SETS = [
+  ...NOTICE_OCCASIONS.map((occasion) => ({ occasion, texts: BUILT_IN_TEXTS[occasion] })),
+  ...(['user', 'workload'] as const).map((short) => ({ occasion: `End, ${short}`, texts: END_TEXTS[short] })),
+]
+const ALL = SETS.flatMap(({ occasion, texts }) => BUILT_IN_LOCALES.map((locale) => ({ occasion, locale, text: texts[locale] })))
 
 test('no text says the same as another, and each is a language that Intl knows', () => {
   assert.equal(new Set(ALL.map(({ text }) => text)).size, ALL.length)
@@ -18,6 +20,15 @@ test('only the offer of another plan names one, and in every language', () => {
   for (const { occasion, locale, text } of ALL) {
     const names = [...text.matchAll(NOTICE_PLACEHOLDER_PATTERN)].map(([, name]) => name)
     assert.deepEqual(names, occasion === 'Upgrade' ? ['tier'] : [], `${occasion}.${locale}`)
+  }
+})
+
+test('none names an amount, and none sends the user away from a conversation that goes on', () => {
+  const elsewhere = /new conversation|neue Unterhaltung|nouvelle conversation|conversación nueva|新しい会話/
+  for (const { occasion, locale, text } of ALL) {
+    assert.doesNotMatch(text, /[0-9$€]/, `${occasion}.${locale}`)
+    assert.ok(text.length > 40, `${occasion}.${locale}`)
+    if (occasion.startsWith('End')) assert.equal(elsewhere.test(text), occasion === 'End', `${occasion}.${locale}`)
   }
 })
 

@@ -3,6 +3,7 @@
  * none names an amount.
  */
 import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
+import type { CapKind } from './terms.ts'
 
 export const BUILT_IN_LOCALES = ['en', 'de', 'fr', 'es', 'ja'] as const
 export type BuiltInLocale = (typeof BUILT_IN_LOCALES)[number]
@@ -63,5 +64,26 @@ export const BUILT_IN_TEXTS: Readonly<Record<NoticeOccasion, Readonly<Record<Bui
     fr: 'Vous utilisez ce service assez pour que {{tier}} vous convienne mieux : les longues conversations y ont plus de place. Vous pouvez changer quand vous le souhaitez.',
     es: 'Usa este servicio lo suficiente como para que {{tier}} le convenga más: deja más espacio para conversaciones largas. Puede cambiar cuando quiera.',
     ja: 'ご利用状況から、{{tier}} のほうが適しています。長い会話をより余裕をもって続けられます。いつでも変更できます。',
+  },
+}
+
+/**
+ * What stands in for `End` where it is not the conversation's own budget that is short. A new conversation is no way on there, and none
+ * of the two says when there is one: a user's budget comes again with the next period, of a service's limit its users know nothing.
+ */
+export const END_TEXTS: Readonly<Record<Exclude<CapKind, 'conversation'>, Readonly<Record<BuiltInLocale, string>>>> = {
+  user: {
+    en: "What is left of your plan's budget for this period is not enough for another answer here. Nothing that was said is lost: you can go on when the budget renews with the next period.",
+    de: 'Was vom Budget Ihres Tarifs für diesen Zeitraum übrig ist, reicht hier für keine weitere Antwort. Nichts von dem Gesagten geht verloren: Sie können weitermachen, sobald sich das Budget mit dem nächsten Zeitraum erneuert.',
+    fr: "Ce qui reste du budget de votre forfait pour cette période ne suffit pas pour une autre réponse ici. Rien de ce qui a été dit n'est perdu : vous pourrez continuer lorsque le budget se renouvellera avec la prochaine période.",
+    es: 'Lo que queda del presupuesto de su plan para este período no alcanza para otra respuesta aquí. Nada de lo dicho se pierde: podrá continuar cuando el presupuesto se renueve con el próximo período.',
+    ja: 'ご利用プランの今期の予算の残りでは、ここでこれ以上お答えできません。これまでの内容が失われることはありません。次の期間に予算が更新されると、続けていただけます。',
+  },
+  workload: {
+    en: 'This service has reached a limit of its own and gives no further answers for the moment. It is nothing that you did, and nothing that was said is lost. Please come back later.',
+    de: 'Dieser Dienst hat eine eigene Grenze erreicht und gibt im Moment keine weiteren Antworten. Das liegt nicht an Ihnen, und nichts von dem Gesagten geht verloren. Bitte kommen Sie später wieder.',
+    fr: "Ce service a atteint une limite qui lui est propre et ne donne plus de réponses pour le moment. Vous n'y êtes pour rien, et rien de ce qui a été dit n'est perdu. Merci de revenir plus tard.",
+    es: 'Este servicio ha alcanzado un límite propio y por el momento no da más respuestas. No se debe a nada que usted haya hecho, y nada de lo dicho se pierde. Vuelva más tarde, por favor.',
+    ja: 'このサービス自体の上限に達したため、現在はこれ以上お答えできません。お客様の操作が原因ではなく、これまでの内容が失われることもありません。しばらくしてから、もう一度お越しください。',
   },
 }

@@ -5,8 +5,9 @@ import { NOTICE_OCCASIONS } from '@farebox/crds/sidecar-config.ts'
 import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { newConversation } from './conversation-change.ts'
 import { lookUpLocale, readerLocales } from './locale.ts'
-import { BUILT_IN_LOCALES, BUILT_IN_TEXTS } from './notice-texts.ts'
-import { chooseLocale, formatMoney, noticeEdit, noticesFor, noticeText } from './notices.ts'
+import { noticeFinder, stripNotices } from './notice-frame.ts'
+import { BUILT_IN_LOCALES, BUILT_IN_TEXTS, END_TEXTS } from './notice-texts.ts'
+import { chooseLocale, closingEdit, endWords, formatMoney, noticeEdit, noticesFor, noticeText } from './notices.ts'
 import type { NoticeTerms } from './notices.ts'
 
 type Texts = NoticeTerms['notices']['texts']
@@ -73,6 +74,48 @@ test('placeholders are filled in, money in the tier’s currency and the reader�
     contractWith({ Upgrade: { en: 'Try {{tier}}.' } }, { upgrade: { tier, whenUserExceedsPercent: 80 } })
   assert.equal(say(upgradeTo('team'), 'Upgrade'), 'Try Team.')
   assert.equal(say(upgradeTo('elsewhere'), 'Upgrade'), 'Try elsewhere.', 'a tier of which nothing is known here')
+})
+
+describe('closing words', () => {
+  const words = (texts: Texts, short: Parameters<typeof endWords>[1], acceptLanguage?: string): ReturnType<typeof endWords> => {
+    const contract = contractWith(texts)
+    const locale = chooseLocale(contract, acceptLanguage)
+    return endWords({ contract, tiers: {}, locale, remaining: 0n, percent: 34, turns: 3 }, short)
+  }
+  const both = (text: string): ReturnType<typeof endWords> => ({ answer: text, refusal: text })
+
+  test('say what is short, in every built-in language', () => {
+    for (const locale of BUILT_IN_LOCALES) {
+      assert.deepEqual(words({}, 'conversation', locale), both(BUILT_IN_TEXTS.End[locale]))
+      assert.deepEqual(words({}, 'user', locale), both(END_TEXTS.user[locale]))
+      assert.deepEqual(words({}, 'workload', locale), both(END_TEXTS.workload[locale]))
+    }
+  })
+
+  test('are the owner’s where the money of the user is short, and not where a limit of the service is', () => {
+    const texts = { End: { en: 'Over at {{percent}} %.' } }
+    assert.deepEqual(words(texts, 'conversation'), both('Over at 34 %.'))
+    assert.deepEqual(words(texts, 'user', 'de'), both('Over at 34 %.'))
+    assert.deepEqual(words(texts, 'workload', 'de'), both(END_TEXTS.workload.de))
+  })
+
+  test('are none where the owner asked for silence; a refusal still says nothing that is wrong', () => {
+    const silence = { End: { en: ' ' } }
+    assert.deepEqual(words(silence, 'conversation'), { answer: null, refusal: null })
+    assert.deepEqual(words(silence, 'user', 'fr'), { answer: null, refusal: END_TEXTS.user.fr })
+  })
+
+  test('are taken out of a history by one edit, however often they were said', () => {
+    const [edit, again, other] = [closingEdit('Over at 34 %.'), closingEdit('Over at 34 %.'), closingEdit('Over at 35 %.')]
+    assert.deepEqual(edit, again)
+    assert.notEqual(edit.id, other.id)
+    assert.ok(edit.kind === 'notice')
+    assert.equal(stripNotices('Over at 34 %.', noticeFinder([edit.text])), '')
+    const conversation = newConversation({ id: 'c', tier: 'pro', contractHash: 'h', user: 'u', nowMs: 0, ladderApplies: true })
+    const contract = { tier: 'pro', notices: contractWith({}).notices }
+    const waiting = noticesFor({ contract, conversation: { ...conversation, edits: [edit] }, period: null, occasions: ['Reset'] })
+    assert.equal(waiting.length, 1, 'it is no notice that was told')
+  })
 })
 
 describe('what waits for an answer in prose', () => {

@@ -5,8 +5,11 @@ import type { Contract, NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Conversation, Edit, PendingNotice } from './conversation.ts'
 import { inCurrency } from './currency.ts'
+import { digestOf } from './digest.ts'
 import { lookUpLocale, readerLocales } from './locale.ts'
-import { BUILT_IN_LOCALES, BUILT_IN_TEXTS } from './notice-texts.ts'
+import { BUILT_IN_LOCALES, BUILT_IN_TEXTS, END_TEXTS } from './notice-texts.ts'
+import type { BuiltInLocale } from './notice-texts.ts'
+import type { CapKind } from './terms.ts'
 
 /** Occasions that speak with built-in words unless the owner asks for silence; the others speak only in the owner's. */
 const TOLD_BY_DEFAULT: ReadonlySet<NoticeOccasion> = new Set(['Summarize', 'DropOldest', 'Reset', 'End'])
@@ -55,6 +58,11 @@ export function noticeEdit(notice: { readonly text: string; readonly ids: readon
   return { kind: 'notice', id: `${NOTICE_EDIT}${notice.ids.join(BETWEEN_IDS)}`, text: notice.text }
 }
 
+/** The edit that takes closing words out of the history that comes back, where the conversation goes on after all. The same words make the same. */
+export function closingEdit(text: string): Edit {
+  return { kind: 'notice', id: `${NOTICE_EDIT}End/${digestOf(text)}`, text }
+}
+
 function wasDelivered(edit: Edit, id: string): boolean {
   return edit.kind === 'notice' && edit.id.slice(NOTICE_EDIT.length).split(BETWEEN_IDS).includes(id)
 }
@@ -66,12 +74,8 @@ function isTold({ notices }: Pick<Contract, 'notices'>, occasion: NoticeOccasion
   return own.length === 0 ? TOLD_BY_DEFAULT.has(occasion) : own.some((text) => text.trim() !== '')
 }
 
-/**
- * What to tell users on an occasion: the owner's words, in the best language that the owner wrote; built-in ones where the
- * owner wrote none. Null where nothing is to be said: the owner left the text empty, or wrote none for an occasion that
- * speaks only in the owner's words. Placeholders are filled in; `remaining` is not shown unless the text asks for it.
- */
-export function noticeText(input: {
+/** What a text is made from. */
+interface NoticeInput {
   readonly contract: NoticeTerms
   /** The newest terms of the tiers at hand: an upgrade is told by its display name. */
   readonly tiers: Readonly<Record<string, Pick<Contract, 'displayName'>>>
@@ -81,10 +85,54 @@ export function noticeText(input: {
   readonly percent: number
   /** Turns of the conversation so far. */
   readonly turns: number
-}): string | null {
-  const { contract, tiers, occasion, locale, remaining, percent, turns } = input
-  const words = wordsFor(contract.notices.texts[occasion] ?? {}, occasion, locale)
-  if (words === null || words.text.trim() === '') return null
+}
+
+/**
+ * What to tell users on an occasion: the owner's words, in the best language that the owner wrote; built-in ones where the
+ * owner wrote none. Null where nothing is to be said: the owner left the text empty, or wrote none for an occasion that
+ * speaks only in the owner's words. Placeholders are filled in; `remaining` is not shown unless the text asks for it.
+ */
+export function noticeText(input: NoticeInput): string | null {
+  const { contract, occasion, locale } = input
+  const own = ownWords(contract, occasion, locale)
+  if (own !== null) return filledIn(own, input)
+  return TOLD_BY_DEFAULT.has(occasion) ? filledIn(builtIn(BUILT_IN_TEXTS[occasion], locale), input) : null
+}
+
+/** What to say where no call can be paid any more. */
+interface EndWords {
+  /** In an answer; null: the call is refused instead. */
+  readonly answer: string | null
+  /** In a refusal; null: what the table of errors says. */
+  readonly refusal: string | null
+}
+
+/**
+ * The owner's words for `End` are said to users whose own money is short, the conversation's or theirs for the period. Where the owner
+ * wrote none they are told which of the two it is, for what they can do is another thing. A limit of the workload is none of
+ * theirs: the owner's words, which tell of the user's plan, would be wrong there.
+ */
+export function endWords(input: Omit<NoticeInput, 'occasion'>, short: CapKind): EndWords {
+  const asEnd = { ...input, occasion: 'End' } as const
+  if (short === 'conversation') {
+    const text = noticeText(asEnd)
+    return { answer: text, refusal: text }
+  }
+  const { text } = builtIn(END_TEXTS[short], input.locale)
+  const own = short === 'workload' ? null : ownWords(input.contract, 'End', input.locale)
+  const answer = own === null ? text : filledIn(own, asEnd)
+  // A refusal is never silent, and what the table of errors says is of the conversation's budget.
+  return { answer, refusal: answer ?? text }
+}
+
+interface Words {
+  readonly text: string
+  readonly locale: string
+}
+
+/** Null where nothing is left to say. */
+function filledIn(words: Words, { contract, tiers, occasion, remaining, percent, turns }: NoticeInput): string | null {
+  if (words.text.trim() === '') return null
   const nameOf = (tier: string): string => tiers[tier]?.displayName ?? tier
   const values: Readonly<Record<NoticePlaceholder, () => string>> = {
     remaining: () => formatMoney(remaining, contract, words.locale),
@@ -104,18 +152,18 @@ export function formatMoney(amount: NanoUsd, { currency, usdRate }: Pick<Contrac
   return moneyFormat(currency, locale).format(inCurrency(amount > 0n ? amount : 0n, usdRate) as `${number}`)
 }
 
-function wordsFor(
-  own: Readonly<Record<string, string>>,
-  occasion: NoticeOccasion,
-  wanted: Locales,
-): { readonly text: string; readonly locale: string } | null {
-  const ownLocales = Object.keys(own)
-  const ownLocale = lookUpLocale(wanted, ownLocales) ?? ownLocales[0]
-  if (ownLocale !== undefined) return { text: own[ownLocale] ?? '', locale: ownLocale }
-  if (!TOLD_BY_DEFAULT.has(occasion)) return null
+/** Null where the owner wrote none. */
+function ownWords({ notices }: Pick<Contract, 'notices'>, occasion: NoticeOccasion, wanted: Locales): Words | null {
+  const own = notices.texts[occasion] ?? {}
+  const locales = Object.keys(own)
+  const locale = lookUpLocale(wanted, locales) ?? locales[0]
+  return locale === undefined ? null : { text: own[locale] ?? '', locale }
+}
+
+function builtIn(texts: Readonly<Record<BuiltInLocale, string>>, wanted: Locales): Words {
   const found = lookUpLocale(wanted, BUILT_IN_LOCALES)
   const locale = BUILT_IN_LOCALES.find((known) => known === found) ?? LAST_RESORT_LOCALE
-  return { text: BUILT_IN_TEXTS[occasion][locale], locale }
+  return { text: texts[locale], locale }
 }
 
 function moneyFormat(currency: string, locale: string): Intl.NumberFormat {

@@ -43,11 +43,13 @@ export interface Undone {
   readonly swap: string | null
   /** That the stream tells its usage. */
   readonly usage: boolean
+  /** The field by which the output was bounded. */
+  readonly limitField: boolean
   /** The history. */
   readonly edits: boolean
 }
 
-export const NOTHING_UNDONE: Undone = { swap: null, usage: false, edits: false }
+export const NOTHING_UNDONE: Undone = { swap: null, usage: false, limitField: false, edits: false }
 
 export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
   const { gateway } = first

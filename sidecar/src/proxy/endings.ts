@@ -2,11 +2,11 @@
 import { randomUUID } from 'node:crypto'
 import type { End } from '@farebox/crds/ladder.ts'
 import { toldAt } from '../core/conversation-change.ts'
+import { isCallTooDear } from '../core/decide.ts'
 import type { Decision } from '../core/plan.ts'
-import { isBoundary } from '../core/ladder.ts'
-import { chooseLocale, noticeText } from '../core/notices.ts'
-import { UNTALKED_WIRES } from '../core/request.ts'
-import { mayEndHere } from '../core/sessions.ts'
+import type { Edit } from '../core/conversation.ts'
+import { chooseLocale, closingEdit, endWords } from '../core/notices.ts'
+import { mayResetHere } from '../core/own-turn.ts'
 import { remainingOf } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -23,36 +23,36 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   const cap = turn.balances.find((balance) => balance.account === decision.account)?.kind ?? 'conversation'
   const end: End = cap === 'workload' ? 'Refuse' : (contract.ladder.find((step) => step.rung === 'EndConversation')?.end ?? 'Refuse')
   const { attachment } = decision
-  if (end === 'Reset' && cap === 'conversation' && attachment?.fitsAfresh !== false && mayResetHere(turn)) {
+  if (end === 'Reset' && cap === 'conversation' && attachment?.fitsAfresh !== false && mayReset(turn)) {
     const next = await openNextSession(turn, 'budget')
     if (next !== null) return next
   }
   if (attachment !== undefined) return refuseAttachment(turn, decision.percent, attachment.param)
-  // One file or picture that is too dear says nothing of what else the conversation can afford.
-  const isTooDear = decision.reason === 'fit' && UNTALKED_WIRES.has(turn.request.wire)
-  if (isTooDear) gateway.log.info({ conversation: conversationId, wire: turn.request.wire }, 'a call is too dear for what is left')
-  else if (cap === 'conversation') await markEnded(turn, decision)
-  else if (cap === 'user') await markExhausted(turn)
+  const words = endWords(
+    {
+      contract,
+      tiers: turn.policy.config.contracts,
+      locale: chooseLocale(contract, headerReader(turn.incoming)('accept-language')),
+      remaining: remainingOf(turn.balances),
+      percent: decision.percent,
+      turns: turn.conversation.turns,
+    },
+    cap,
+  )
+  const mustParse = turn.request.structured || turn.request.tools === 'forced'
+  const text = end === 'Refuse' || mustParse ? null : words.answer
+  const answer =
+    text === null ? null : turn.wire.synthetic(turn.request, { text, id: randomUUID(), createdS: Math.floor(gateway.nowMs() / 1000) })
+  // Known before it is read: the app sends it back as something that the model said.
+  const edits = text === null || answer === null ? [] : unlogged(turn, closingEdit(text))
+  if (isCallTooDear(turn.request, decision))
+    gateway.log.info({ conversation: conversationId, wire: turn.request.wire }, 'a call is too dear for what is left')
+  else if (cap === 'conversation') await markEnded(turn, decision, edits)
+  else if (cap === 'user') await markExhausted(turn, edits)
   gateway.metrics.turns.add([contract.tier, 'ended'])
   const headers = stateHeaders(turn, { rung: 'EndConversation', percent: decision.percent, reason: decision.reason, maxOutput: null })
-  const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
-  const text = noticeText({
-    contract,
-    tiers: turn.policy.config.contracts,
-    occasion: 'End',
-    locale,
-    remaining: remainingOf(turn.balances),
-    percent: decision.percent,
-    turns: turn.conversation.turns,
-  })
-  const mustParse = turn.request.structured || turn.request.tools === 'forced'
-  const words = end === 'Refuse' || mustParse ? null : text
-  const answer =
-    words === null
-      ? null
-      : turn.wire.synthetic(turn.request, { text: words, id: randomUUID(), createdS: Math.floor(gateway.nowMs() / 1000) })
   if (answer === null) {
-    refuse(turn, { code: 'conversation_budget_exhausted', ...(text === null ? {} : { message: text }) }, headers)
+    refuse(turn, { code: 'conversation_budget_exhausted', ...(words.refusal === null ? {} : { message: words.refusal }) }, headers)
     return null
   }
   gateway.log.info({ conversation: conversationId, tier: contract.tier, reason: decision.reason }, 'conversation closed')
@@ -87,20 +87,22 @@ function refuseAttachment(turn: Turn, percent: number, param: string): null {
 const ATTACHMENT_TOO_LARGE =
   'The attachment is too large for what is left of this budget. Without it, or with a smaller one, the conversation goes on.'
 
-/**
- * A reset needs a place where history may be cut, and waits for a new task where the tier says so. Where a session has spent nothing, the
- * request is too long for any: the next one would help no more.
- */
-function mayResetHere(turn: Turn): boolean {
-  const { conversation, terms, taskBoundary } = turn
-  if (turn.balances.find((balance) => balance.kind === 'conversation')?.state.spent === 0n) return false
-  return isBoundary(turn.request) && mayEndHere({ conversation, contract: terms.contract, taskBoundary })
+function mayReset({ request, conversation, terms: { contract }, taskBoundary, balances }: Turn): boolean {
+  const spent = balances.find(({ kind }) => kind === 'conversation')?.state.spent ?? 0n
+  return mayResetHere({ request, conversation, contract, taskBoundary, spent })
 }
 
-/** The conversation's own budget is used up: that ends it for good, and fires the alerts up to 100. */
-async function markEnded(turn: Turn, decision: Ended): Promise<void> {
+function unlogged({ conversation }: Turn, edit: Edit): readonly Edit[] {
+  return conversation.edits.some(({ id }) => id === edit.id) ? [] : [edit]
+}
+
+/**
+ * The conversation's own budget is used up: that ends it, and fires the alerts up to 100. `edits`: what takes the closing words out again where
+ * another session or `reopen` has it go on.
+ */
+async function markEnded(turn: Turn, decision: Ended, edits: readonly Edit[]): Promise<void> {
   const { gateway, conversation, terms } = turn
-  if (turn.exists && conversation.state === 'ended') return
+  if (turn.exists && conversation.state === 'ended') return await logEdits(turn, edits)
   const answer = await gateway.store.update({
     conversation: conversation.id,
     initial: conversation,
@@ -109,6 +111,7 @@ async function markEnded(turn: Turn, decision: Ended): Promise<void> {
       state: { is: 'ended', atMs: toldAt(gateway.nowMs(), conversation.stateAtMs) },
       addRungs: { rungs: ['EndConversation'], reason: decision.reason },
       addAlerts: terms.contract.alerts,
+      addEdits: edits,
     },
     nowMs: gateway.nowMs(),
   })
@@ -117,15 +120,21 @@ async function markEnded(turn: Turn, decision: Ended): Promise<void> {
 }
 
 /** The user's budget is used up: its alerts fire as the conversation's own would, and the next period finds the conversation open. */
-async function markExhausted(turn: Turn): Promise<void> {
+async function markExhausted(turn: Turn, edits: readonly Edit[]): Promise<void> {
   const { gateway, conversation, terms } = turn
   const { alerts } = terms.contract
-  if (alerts.every((percent) => conversation.alerts.includes(percent))) return
+  if (alerts.every((percent) => conversation.alerts.includes(percent))) return await logEdits(turn, edits)
   const answer = await gateway.store.update({
     conversation: conversation.id,
     initial: conversation,
-    change: { ofSession: conversation.session, addAlerts: alerts },
+    change: { ofSession: conversation.session, addAlerts: alerts, addEdits: edits },
     nowMs: gateway.nowMs(),
   })
   reportAlerts(turn, answer?.firedAlerts ?? [])
+}
+
+async function logEdits({ gateway, conversation }: Turn, edits: readonly Edit[]): Promise<void> {
+  if (edits.length === 0) return
+  const change = { ofSession: conversation.session, addEdits: edits }
+  await gateway.store.update({ conversation: conversation.id, initial: conversation, change, nowMs: gateway.nowMs() })
 }

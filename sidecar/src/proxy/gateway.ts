@@ -63,6 +63,8 @@ export interface Gateway {
   readonly newId: () => string
   /** Upstreams that refused `stream_options`: usage is not asked for there. */
   readonly plainUpstreams: Set<string>
+  /** Models of upstreams (`openai gpt-4o`) that refused the field by which their output is bounded usually, and took the other. */
+  readonly otherLimitFields: LRUCache<string, true>
   /** Answers drained for clients that left, now. */
   readonly drains: { count: number }
   /** Swaps that an upstream refused, by conversation: not tried again in it. */

@@ -6,6 +6,8 @@ import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Message } from '../core/request.ts'
 import { answerSaying, passagesText, PASSAGES_MAX, questionText, turnSayings } from '../core/memory.ts'
 import type { TurnSayings } from '../core/memory.ts'
+import { isUnsaid } from '../core/own-turn.ts'
+import type { Plan } from '../core/plan.ts'
 import { isTalk, isUserTurn } from '../core/sessions.ts'
 import { StoreError } from '../store/store.ts'
 import type { MemoryHit } from '../store/store.ts'
@@ -36,10 +38,13 @@ function isSearchable({ sessions }: Pick<Contract, 'sessions'>): boolean {
   return sessions.memory.mode === 'Searchable'
 }
 
-/** What this turn says, for `remember`; null where nothing of it is kept. Asked for before the call, while the history is at hand. */
-export function sayingsOf(turn: Turn): TurnSayings | null {
+/**
+ * What this turn says, for `remember`; null where nothing of it is kept, nor of what no user said: an app asks for a title in words of its
+ * own. Asked for before the call, while the history is at hand.
+ */
+export function sayingsOf(turn: Turn, { bound }: Pick<Plan, 'bound'>): TurnSayings | null {
   const { request, conversation, policy } = turn
-  if (turn.user === null || !isTalk(request) || keptForMs(turn) === null) return null
+  if (turn.user === null || !isTalk(request) || isUnsaid(request, conversation, bound.sent) || keptForMs(turn) === null) return null
   return turnSayings(request, conversation, policy.config)
 }
 

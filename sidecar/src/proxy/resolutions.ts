@@ -8,9 +8,9 @@ import { awaitsResolution } from '../core/conversation-change.ts'
 import type { Conversation, Resolution } from '../core/conversation.ts'
 import type { EntryNote } from '../core/ledger.ts'
 import type { OutcomeStep } from '../core/outcomes.ts'
+import { isOwnTurn } from '../core/own-turn.ts'
 import { matchesPattern } from '../core/pattern.ts'
 import { isTakenBack } from '../core/reopening.ts'
-import { isUserTurn } from '../core/sessions.ts'
 import { sessionAccount } from '../core/terms.ts'
 import type { Gateway } from './gateway.ts'
 import type { Turn } from './exchange.ts'
@@ -107,7 +107,7 @@ export async function takeBack(turn: Turn, conversation: Conversation): Promise<
   const { reopenWindowMs } = policy.config.resolution
   const back = {
     beganAtMs: startedAtMs,
-    isOfUser: isUserTurn(turn.request),
+    isOfUser: isOwnTurn(turn.request, turn.conversation),
     isNewTask: turn.taskBoundary || turn.conversation.atTaskBoundary,
   }
   if (isTakenBack(conversation, back, reopenWindowMs)) await reverseResolution(gateway, conversation, { reopenWindowMs }, startedAtMs)

@@ -15,8 +15,9 @@ import { driverBytes, splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
+import { isOwnTurn, isUnread } from '../core/own-turn.ts'
 import { matchesPattern } from '../core/pattern.ts'
-import { beginsUserTurn, isUserTurn } from '../core/sessions.ts'
+import { beginsUserTurn, questionOf } from '../core/sessions.ts'
 import { remainingOf } from '../core/terms.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
@@ -41,7 +42,7 @@ import { reportCost } from './report.ts'
 import { mayEndWithRecap } from './summariser.ts'
 
 /** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have. */
-const ATTEMPTS_MAX = 4
+const ATTEMPTS_MAX = 5
 
 /** Answers the request. What fails unexpectedly rejects; the server turns that into a 503 or a cut connection. */
 export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
@@ -115,17 +116,20 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
     !undone.usage &&
     !gateway.plainUpstreams.has(turn.upstream.name)
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
-  const sayings = sayingsOf(turn)
+  const sayings = sayingsOf(turn, plan)
   for (const message of turn.request.messages) message.forget?.()
   const end = await forward(admitted, {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
     collect: turn.chain !== null || sayings !== null || mayEndWithRecap(turn.terms.contract),
     mayRetry: {
       streamOptions: injectUsage,
+      limitField: !undone.limitField,
       swap: plan.swap !== null,
       edits: plan.shaped.rewritten && !undone.edits && !gateway.uneditable.has(turn.conversationId),
     },
     injectUsage,
+    // Where the one is refused the other is tried, whichever it was.
+    otherLimitField: undone.limitField !== gateway.otherLimitFields.has(limitKey(turn)),
     drains: gateway.drains,
   })
   const settled = await settle(admitted, { end, notice, driven })
@@ -156,6 +160,8 @@ function alsoUndone(undone: Undone, without: Objection, plan: Plan): Undone {
   switch (without) {
     case 'streamOptions':
       return { ...undone, usage: true }
+    case 'limitField':
+      return { ...undone, limitField: true }
     case 'edits':
       return { ...undone, edits: true }
     case 'swap':
@@ -170,16 +176,25 @@ function wasAnswered(end: CallEnd): boolean {
 
 async function rememberUndone(turn: Turn, undone: Undone): Promise<void> {
   const { gateway, conversationId, upstream, requestId } = turn
-  const { swap, usage, edits } = undone
+  const { swap, usage, limitField, edits } = undone
   await takeBackNotices(turn, untoldOf(undone))
   if (swap !== null) gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), swap]))
   if (edits) gateway.uneditable.set(conversationId, true)
+  if (limitField) {
+    if (gateway.otherLimitFields.has(limitKey(turn))) gateway.otherLimitFields.delete(limitKey(turn))
+    else gateway.otherLimitFields.set(limitKey(turn), true)
+  }
   if (!usage || gateway.plainUpstreams.has(upstream.name)) return
   gateway.plainUpstreams.add(upstream.name)
   gateway.log.warn(
     { requestId, upstream: upstream.name },
     'the upstream does not take stream_options: streams of clients that do not ask for their usage are metered by estimate from now on',
   )
+}
+
+/** Versions of one API differ in the field, and so do models: what one refuses another may demand. */
+function limitKey({ upstream, request }: Turn): string {
+  return `${upstream.name} ${request.model}`
 }
 
 /** Of what users are not told, since an attempt before changed it in vain. */
@@ -236,7 +251,9 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
     const change: ConversationChange = {
       ofSession: turn.conversation.session,
       turnAtMs: nowMs,
-      ...(beginsUserTurn(turn.request, turn.conversation, plan.bound.sent) ? { addUserTurn: true } : {}),
+      ...(beginsUserTurn(turn.request, turn.conversation, plan.bound.sent)
+        ? { addUserTurn: true, question: questionOf(plan.bound.sent) }
+        : {}),
       ...taskBoundaryAfter(turn, end, nowMs),
       addDrivers: drivers,
       ...(exactUsage === null
@@ -306,7 +323,7 @@ function taskBoundaryAfter(
   const { toolNames } = policy.config.taskBoundary
   const atMs = toldAt(nowMs, conversation.boundaryAtMs)
   if (called.some((name) => toolNames.some((pattern) => matchesPattern(pattern, name)))) return { atTaskBoundary: { is: true, atMs } }
-  return conversation.atTaskBoundary && isUserTurn(request) ? { atTaskBoundary: { is: false, atMs } } : {}
+  return conversation.atTaskBoundary && isOwnTurn(request, conversation) ? { atTaskBoundary: { is: false, atMs } } : {}
 }
 
 /** Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. */
@@ -322,12 +339,16 @@ function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): reado
   return digests
 }
 
-/** What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet, but for `untold`. */
+/**
+ * What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet, but for `untold`. Nothing
+ * where no user reads it: the title of a chat waits for the next answer in it.
+ */
 function noticeOf(admitted: Admitted, untold: readonly NoticeOccasion[]): AnswerNotice | null {
   const { turn, plan, granted } = admitted
   const { contract } = turn.terms
   if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1)
     return null
+  if (isUnread(turn.request, turn.conversation)) return null
   const known = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
   const pending = known.filter(({ occasion }) => !untold.includes(occasion))
   if (pending.length === 0) return null
