@@ -26,10 +26,13 @@ import { roundedUsd } from './money.ts'
 import { countOption, DEFAULT_ADMIN, DEFAULT_LISTEN, delayOption, replicasOption, upstreamFlag } from './options.ts'
 import { serveUntilStopped, untilStopped } from './run-command.ts'
 import { painter, widthOfStream, wrap } from './table.ts'
+import { hasKeys } from './terminal-keys.ts'
 
 const EXAMPLE = fileURLToPath(new URL('../../../examples/support-desk', import.meta.url))
 /** About forty seconds. */
 const CONVERSATIONS = 120
+/** Recordings are played through the real `openai` client. */
+const UPSTREAM = 'openai'
 /** On the real thing, which costs real money. */
 const CONVERSATIONS_UPSTREAM = 6
 const CONCURRENCY = 6
@@ -72,7 +75,11 @@ async function demo(options: Options): Promise<void> {
   const say = (line: string): void => void process.stdout.write(`${line}\n`)
   const stopped = untilStopped()
   const elsewhere = options.upstream ?? new Map<string, string>()
+  const other = [...elsewhere.keys()].find((name) => name !== UPSTREAM)
+  if (other !== undefined) throw new Error(`--upstream ${other}: must be ${UPSTREAM}, the only one that the demo talks to`)
   const real = elsewhere.size > 0
+  // Its books are its own, whatever store this terminal is set up for.
+  for (const name of ['FAREBOX_STORE', 'FAREBOX_STORE_FILE', 'FAREBOX_NAMESPACE']) delete process.env[name]
   const apiKey = process.env['OPENAI_API_KEY'] ?? ''
   if (real && apiKey === '') throw new Error('--upstream: OPENAI_API_KEY must hold the key of the provider')
   const limit = options.limit ?? (real ? CONVERSATIONS_UPSTREAM : CONVERSATIONS)
@@ -83,7 +90,7 @@ async function demo(options: Options): Promise<void> {
   const laptops: Laptop[] = []
   try {
     provider = real ? null : await startProviderProcess([options.conversations])
-    const upstreams = provider === null ? elsewhere : new Map([['openai', provider.baseUrl]])
+    const upstreams = provider === null ? elsewhere : new Map([[UPSTREAM, provider.baseUrl]])
     store = options.replicas > 1 ? await startStoreProcess(say) : null
     const [listen, admin] = await addresses(say)
     const start = async (place: readonly [Address, Address], replica: number): Promise<Laptop> => {
@@ -111,14 +118,7 @@ async function demo(options: Options): Promise<void> {
       listens.push(further)
     }
     const bases = listens.map((address) => `http://${formatAddress(address)}`)
-    const upstream =
-      provider?.baseUrl ??
-      laptop
-        .config()
-        .upstreams.filter(({ name }) => elsewhere.has(name))
-        .map(({ baseUrl }) => baseUrl)
-        .join(', ')
-    const front = provider === null ? upstream : `a stand-in for the provider at ${upstream}`
+    const front = provider === null ? elsewhere.get(UPSTREAM) : `a stand-in for the provider at ${provider.baseUrl}`
     say(
       store === null
         ? `sidecar at ${bases[0]}, in front of ${front}`
@@ -205,7 +205,7 @@ function invitation(listen: Address, admin: Address, real: boolean): readonly st
     `  curl -si ${base}/openai/v1/chat/completions -H 'authorization: Bearer ${real ? '\'"$OPENAI_API_KEY"\'' : 'any'}' -H 'content-type: application/json' -H 'x-farebox-conversation: mine' -H 'x-farebox-user: me' -d '${body}'`,
     `  curl -s ${base}/farebox/v1/conversations/mine`,
     `  bin/farebox explain conversation mine --url ${base}`,
-    process.stdin.isTTY ? 's and Enter shows status, Ctrl+C stops.' : 'SIGUSR2 shows status, SIGTERM stops.',
+    hasKeys() ? 's and Enter shows status, Ctrl+C stops.' : 'SIGUSR2 shows status, SIGTERM stops.',
   ]
 }
 

@@ -76,6 +76,28 @@ test('explain budget tells the caps of each tier, and for each model where its p
   assert.doesNotMatch(text, /anthropic\/|google\//, 'a model is shown where it has a price')
 })
 
+test('explain budget names the book whose entry counts: the exact name, then the newest day, whatever the books are called', async () => {
+  const { manifests, compiled } = await example((yaml) => {
+    if (!yaml.includes('kind: PriceBook')) return yaml
+    const book = (name: string, entries: string): string =>
+      `apiVersion: farebox.dev/v1alpha1\nkind: PriceBook\nmetadata: { name: ${name} }\nspec: { entries: [${entries}] }\n---\n`
+    return (
+      book('a-contract', `${entryOf('gpt-4o', '"2.00"', '2026-10-01')}, { provider: openai, model: gpt-4o-mini, input: "0.10" }`) +
+      book('z-list', `${entryOf('gpt-4o', '"2.50"', '2026-01-01')}, ${entryOf('gpt-*', '"9.00"', '2026-01-01')}`)
+    )
+  })
+  const { budgets, priceBooks } = manifests.snapshot
+  const [budget] = budgets
+  assert.ok(budget)
+  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  assert.match(text, /openai\/gpt-4o +2\.00 +2\.00 +2\.00 +PriceBook a-contract\n/)
+  assert.match(text, /openai\/gpt-4o-mini +0\.10 +0\.10 +0\.60 +PriceBook a-contract\n/)
+})
+
+function entryOf(model: string, price: string, from: string): string {
+  return `{ provider: openai, model: "${model}", from: "${from}", input: ${price}, output: ${price} }`
+}
+
 test('explain budget tells the caps of a tier in its own currency, as explain tier does', async () => {
   const { manifests, compiled } = await example((yaml) =>
     yaml

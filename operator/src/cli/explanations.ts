@@ -234,7 +234,9 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
   const found = providers.map((provider) =>
     [...models].toSorted().map((model): PriceRow => {
       const priced = prices.find(provider, model, nowMs)
-      return { provider, model, priced, source: sourceOf(provider, model, priced, ordered, nowMs) }
+      const entry = prices.entryOf(provider, model, nowMs)
+      const book = books.find(({ spec }) => spec.entries.some((candidate) => candidate === entry))
+      return { provider, model, priced, source: sourceOf(priced, book) }
     }),
   )
   // A model is of one provider, as a rule: where another has none of that name, that says nothing.
@@ -259,12 +261,10 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
   ]
 }
 
-function sourceOf(provider: string, model: string, priced: PricedModel | null, books: readonly PriceBook[], nowMs: number): string {
+/** `book`: the one whose entry counts, where one does. */
+function sourceOf(priced: PricedModel | null, book: PriceBook | undefined): string {
   if (priced === null) return 'nowhere'
-  if (priced.origin !== 'book') return priced.origin
-  const catalogue = { ...loadCatalogue(), models: [] }
-  const saying = books.find(({ spec }) => createPriceList(spec.entries, catalogue).find(provider, model, nowMs) !== null)
-  return saying === undefined ? 'PriceBook' : `PriceBook ${saying.metadata.name}`
+  return priced.origin === 'book' && book !== undefined ? `PriceBook ${book.metadata.name}` : priced.origin
 }
 
 function rateOf(priced: PricedModel | null, kind: 'uncachedInput' | 'cacheReadInput' | 'output'): string {

@@ -1,11 +1,11 @@
 /** `farebox ledger`: every entry as it was written, and whether the balances are what the entries come to. */
-import { createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { Option } from 'commander'
 import type { Command } from 'commander'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import { BalanceSheet, csvHead, csvLines, jsonLine } from '../laptop/balance-sheet.ts'
 import { SidecarClient } from '../laptop/sidecar-client.ts'
+import { writeNewFile } from './new-file.ts'
 import { DEFAULT_URL, urlOption } from './options.ts'
 import { verifyLedger } from '../laptop/verify-ledger.ts'
 
@@ -26,7 +26,7 @@ export function addLedgerCommand(program: Command): void {
         .choices(['ndjson', 'csv'])
         .default('ndjson'),
     )
-    .option('--output <file>', 'in place of standard output')
+    .option('--output <file>', 'in place of standard output; a file that is there is replaced once the new one is whole')
     .option('--url <url>', 'of the sidecar', urlOption, DEFAULT_URL)
     .action(exportLedger)
   ledger
@@ -46,9 +46,12 @@ async function exportLedger({ format, output, url }: ExportOptions): Promise<voi
   const sheet = new BalanceSheet()
   const text = exported(new SidecarClient(url), sheet, format)
   if (output === undefined) return await pipeline(text, process.stdout, { end: false })
+  const stopping = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort())
   try {
-    await pipeline(text, createWriteStream(output))
+    await writeNewFile(output, text, stopping.signal)
   } catch (error) {
+    if (stopping.signal.aborted) throw new Error(`--output ${output}: not written: it was stopped before its end`, { cause: error })
     // Of the two sides, only the file's errors are those of a system call.
     throw error instanceof Error && 'syscall' in error
       ? new Error(`--output ${output}: cannot be written: ${error.message}`, { cause: error })

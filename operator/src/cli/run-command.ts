@@ -1,5 +1,4 @@
 /** `farebox run`: an operator for a laptop, until it is told to stop. */
-import { createInterface } from 'node:readline'
 import type { Command } from 'commander'
 import { basePathOf } from '../core/sdk-variables.ts'
 import { formatAddress } from '../laptop/addresses.ts'
@@ -11,6 +10,7 @@ import { onLostOutput } from './lost-output.ts'
 import { addressFlag, DEFAULT_ADMIN, DEFAULT_LISTEN, upstreamFlag } from './options.ts'
 import { objectLines, statusYaml, trafficLines } from './status-report.ts'
 import { widthOfStream } from './table.ts'
+import { hasKeys, listenToKeys } from './terminal-keys.ts'
 
 interface RunOptions {
   readonly file: string
@@ -35,7 +35,10 @@ export function addRunCommand(program: Command): void {
     .addOption(addressFlag('--listen <host:port>', 'where apps send their model calls', DEFAULT_LISTEN))
     .addOption(addressFlag('--admin <host:port>', 'metrics and health', DEFAULT_ADMIN))
     .option('--data <dir>', 'where the books are kept', '.farebox')
-    .option('--store <url>', 'Redis or Valkey that several runs share, redis://HOST:PORT; absent: the books in --data')
+    .option(
+      '--store <url>',
+      'Redis or Valkey that several runs share, redis://HOST:PORT; absent: FAREBOX_STORE, or else the books in --data',
+    )
     .option('--claim-keys <dir>', 'keys by which claims of a tier are signed, a file for each, by the id of the key')
     .option('--budget <namespace/name>', 'which ConversationBudget governs, where the folder holds several')
     .addOption(upstreamFlag('send an upstream elsewhere; may be repeated'))
@@ -66,7 +69,7 @@ async function run(options: RunOptions): Promise<void> {
   say(`budget ${namespace}/${budget}: tiers ${tiers.allowed.join(', ')}; config ${hash} in force`)
   for (const upstream of upstreams) say(`http://${formatAddress(options.listen)}${basePathOf(upstream)} -> ${upstream.baseUrl}`)
   say(`metrics and health at http://${formatAddress(options.admin)}; log in ${laptop.logFile}`)
-  say(process.stdin.isTTY ? 'ready: s and Enter shows status, Ctrl+C stops' : 'ready: SIGUSR2 shows status, SIGTERM stops')
+  say(hasKeys() ? 'ready: s and Enter shows status, Ctrl+C stops' : 'ready: SIGUSR2 shows status, SIGTERM stops')
   await serveUntilStopped(laptop, stopped, say)
 }
 
@@ -74,13 +77,11 @@ async function run(options: RunOptions): Promise<void> {
 export async function serveUntilStopped(laptop: Laptop, stopped: StopSignals, say: (line: string) => void): Promise<void> {
   const show = (): void => void trafficOf(laptop).then((traffic) => say(report(laptop, traffic)))
   process.on('SIGUSR2', show)
-  const keys = process.stdin.isTTY ? createInterface({ input: process.stdin }) : null
-  keys?.on('line', (line) => {
+  const keys = listenToKeys((line) => {
     if (line.trim().toLowerCase() === 's') show()
   })
-  keys?.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
   await stopped.first
-  keys?.close()
+  keys.stop()
   const traffic = await trafficOf(laptop)
   const open = traffic?.callsInFlight ?? 0
   if (open > 0) say(`stopping: ${open === 1 ? 'a call' : `${open} calls`} under way may end; Ctrl+C again does not wait`)

@@ -12,9 +12,12 @@ import { withCoordination } from '../core/coordination.ts'
 import { withTraffic } from '../core/traffic.ts'
 import type { Address } from './addresses.ts'
 import { formatAddress, whyTaken } from './addresses.ts'
-import { formatComplaint, loadManifests } from './loaded-manifests.ts'
+import { lockData } from './data-lock.ts'
+import type { DataLock } from './data-lock.ts'
+import { formatComplaint, loadManifests, whyUngoverned } from './loaded-manifests.ts'
 import type { LoadedManifests } from './loaded-manifests.ts'
 import { readManifestFolder, watchManifestFolder } from './manifest-folder.ts'
+import type { ManifestFile } from './manifest-folder.ts'
 import { SidecarClient } from './sidecar-client.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { SidecarProcess } from './sidecar-process.ts'
@@ -27,11 +30,11 @@ export interface LaptopOptions {
   readonly folder: string
   readonly listen: Address
   readonly admin: Address
-  /** Of the sidecar's books; made when absent. */
+  /** Of the sidecar's books; made when absent, and this operator's alone while it runs. */
   readonly dataDir: string
   /** Base URLs by upstream name, in place of what the manifests say. */
   readonly upstreams: ReadonlyMap<string, string>
-  /** URL of a store that several share; null: one of its own, in `dataDir`. */
+  /** URL of a store that several share; null: the one that the environment names, or else one of its own, in `dataDir`. */
   readonly storeUrl: string | null
   /** Of keys by which claims are signed, a file for each; null: there are none. */
   readonly claimKeysDir: string | null
@@ -75,47 +78,63 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   }
   // Watched from before it is read: a change in between is not missed. It is looked at once the sidecar is up.
   const up = Promise.withResolvers<void>()
-  const watching = await watchManifestFolder(options.folder, () => up.promise.then(reload).catch((error: unknown) => say(messageOf(error))))
+  const watching = await watchManifestFolder(options.folder, () =>
+    up.promise.then(reload).catch((error: unknown) => {
+      say(messageOf(error))
+      return 'taken' as const
+    }),
+  )
   const client = new SidecarClient(`http://${formatAddress(listen)}`)
   let key: string
   let loaded: LoadedManifests
   let config: SidecarConfig
+  let lock: DataLock | null = null
   let sidecar: SidecarProcess
   try {
-    ;({ key, loaded, config } = await loadFirst(options, readConfigFile(configFile)))
-    for (const complaint of loaded.complaints) say(formatComplaint(complaint))
-    try {
+    const files = await readManifestFolder(options.folder)
+    lock = writable(dataDir, () => {
       mkdirSync(configDir, { recursive: true })
-      writeConfigFile(configFile, config)
-    } catch (error) {
-      throw new Error(`--data ${dataDir}: must be a folder that this user may write to (${messageOf(error)})`, { cause: error })
-    }
-    const { namespace } = config
-    const store = options.storeUrl === null ? {} : { store: { url: options.storeUrl, namespace } }
+      return lockData(dataDir)
+    })
+    if (lock === null) throw new Error(`--data ${dataDir}: is in use by another run: each needs a data folder of its own`)
+    ;({ key, loaded, config } = loadFirst(options, files, readConfigFile(configFile)))
+    for (const complaint of loaded.complaints) say(formatComplaint(complaint))
+    writable(dataDir, () => writeConfigFile(configFile, config))
+    const store = { url: options.storeUrl, namespace: config.namespace }
     const claimKeys = options.claimKeysDir === null ? {} : { claimKeysDir: options.claimKeysDir }
-    sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say, ...store, ...claimKeys })
+    sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say, store, ...claimKeys })
     await sidecar.start()
   } catch (error) {
     watching.stop()
+    lock?.release()
     throw error
   }
+  const folderLock = lock
 
   const refuse = (lines: readonly string[]): void => {
     for (const line of lines) say(line)
     say(`change refused: config ${config.hash} stays in force`)
   }
-  async function reload(): Promise<void> {
+  /** Why a config could not be written: told once, however often it is tried. */
+  let unwritten: string | null = null
+  async function reload(): Promise<'taken' | 'again'> {
     const startedAt = performance.now()
     const result = await loadAgain(options, loaded, new Map([[key, config]]))
+    const next = result.status === 'refused' ? undefined : result.loaded.compiled.configs.get(key)
+    const why = next === undefined || next.hash === config.hash ? null : whyUnwritten(configFile, next)
+    if (why !== null && why !== unwritten) refuse([why])
+    unwritten = why
+    if (why !== null) return 'again'
+    await act(result, next, startedAt)
+    return 'taken'
+  }
+  async function act(result: Reloaded, next: SidecarConfig | undefined, startedAt: number): Promise<void> {
     if (result.status === 'refused') return refuse(result.lines)
-    const complaints = result.loaded.complaints.map(formatComplaint)
     loaded = result.loaded // statuses speak of the newest objects, as in a cluster
-    const next = loaded.compiled.configs.get(key)
-    if (next === undefined) return refuse(complaints.length > 0 ? complaints : [`${options.folder}: ConversationBudget "${key}" is gone`])
-    for (const complaint of complaints) say(complaint)
+    if (next === undefined) return refuse(whyUngoverned(loaded, key, options.folder))
+    for (const complaint of loaded.complaints) say(formatComplaint(complaint))
     if (next.hash === config.hash) return say(`change seen: config ${config.hash} stays as it is`)
     config = next
-    writeConfigFile(configFile, config)
     const taken = await untilTaken(client, config.hash)
     say(`${taken}${taken.startsWith('config') ? `, ${Math.round(performance.now() - startedAt)} ms after the change was seen` : ''}`)
   }
@@ -133,6 +152,7 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
     async stop() {
       watching.stop()
       await sidecar.stop()
+      folderLock.release()
     },
     kill() {
       watching.stop()
@@ -148,18 +168,14 @@ interface First {
 }
 
 /** `last`: the config of an earlier run on the same data, so that versions go on growing. */
-async function loadFirst(options: LaptopOptions, last: SidecarConfig | null): Promise<First> {
+function loadFirst(options: LaptopOptions, files: readonly ManifestFile[], last: SidecarConfig | null): First {
   const previous = new Map(last === null ? [] : [[`${last.namespace}/${last.budget}`, last] as const])
-  const files = await readManifestFolder(options.folder)
   const result = loadManifests(files, { nowMs: Date.now(), upstreams: options.upstreams, previous })
   if (result.status === 'invalid') throw new ManifestsRefused(result.complaints.map(formatComplaint).join('\n'))
   const { loaded } = result
   const key = chosenBudget(options, loaded)
   const config = loaded.compiled.configs.get(key)
-  if (config === undefined) {
-    const lines = loaded.complaints.map(formatComplaint)
-    throw new ManifestsRefused(lines.length > 0 ? lines.join('\n') : `ConversationBudget "${key}" is governed by an older one`)
-  }
+  if (config === undefined) throw new ManifestsRefused(whyUngoverned(loaded, key, options.folder).join('\n'))
   return { key, loaded, config }
 }
 
@@ -217,6 +233,25 @@ function readConfigFile(path: string): SidecarConfig | null {
     return parsed.success ? parsed.data : null
   } catch {
     return null
+  }
+}
+
+/** Null: it is written, whole. */
+function whyUnwritten(path: string, config: SidecarConfig): string | null {
+  try {
+    writeConfigFile(path, config)
+    return null
+  } catch (error) {
+    return `${path}: cannot be written: ${messageOf(error)}`
+  }
+}
+
+/** Throws an `Error` for people when something could not be made or written there. */
+function writable<T>(dataDir: string, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    throw new Error(`--data ${dataDir}: must be a folder that this user may write to (${messageOf(error)})`, { cause: error })
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { formatComplaint, loadManifests } from './loaded-manifests.ts'
+import { formatComplaint, loadManifests, whyUngoverned } from './loaded-manifests.ts'
 import type { LoadedManifests, LoadOptions } from './loaded-manifests.ts'
 
 const TIER = `apiVersion: farebox.dev/v1alpha1
@@ -32,6 +32,15 @@ function conditionsOf(loaded: LoadedManifests, object: string) {
     [type, status, observedGeneration, lastTransitionTime].join(' '),
   )
 }
+
+test('a budget that is gone is told beside whatever else is wrong; one that is there is not said to be gone', () => {
+  const other = BUDGET.replace('name: desk', 'name: other').replace('default: pro', 'default: none')
+  const [problem, ...rest] = whyUngoverned(load(TIER + other), 'support/desk', 'folder')
+  assert.match(problem ?? '', /^all\.yaml:\d+: spec\.tier\.default: /)
+  assert.deepEqual(rest, ['folder: ConversationBudget "support/desk" is gone'])
+  assert.deepEqual(whyUngoverned(load(TIER), 'support/desk', 'folder'), ['folder: ConversationBudget "support/desk" is gone'])
+  assert.deepEqual(whyUngoverned(load(TIER + other), 'support/other', 'folder'), [problem])
+})
 
 test('a generation grows with each change of the spec and with nothing else, as in an API server', () => {
   const first = load(TIER + BUDGET)

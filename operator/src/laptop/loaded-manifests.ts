@@ -72,6 +72,13 @@ export function loadManifests(files: readonly ManifestFile[], options: LoadOptio
   }
 }
 
+/** Why no config governs by this budget, `namespace/name`, line by line; `place`: where the manifests are. */
+export function whyUngoverned({ complaints, compiled }: LoadedManifests, key: string, place: string): readonly string[] {
+  const told = complaints.map(formatComplaint)
+  if (!compiled.statuses.has(`ConversationBudget/${key}`)) return [...told, `${place}: ConversationBudget "${key}" is gone`]
+  return told.length > 0 ? told : [`${place}: ConversationBudget "${key}" is governed by an older one`]
+}
+
 /** `file:line: field: message`, one line. */
 export function formatComplaint({ severity, file, line, field, message }: Complaint): string {
   const where = line === 0 ? file : `${file}:${line}`

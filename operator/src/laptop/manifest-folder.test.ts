@@ -66,7 +66,7 @@ test('a change is told once within a second, however it is made; a folder that c
   const seen: number[] = []
   const watching = await watchManifestFolder(folder, () => {
     seen.push(performance.now())
-    return Promise.resolve()
+    return Promise.resolve('taken')
   })
   const changed = async (what: string): Promise<void> => {
     const before = seen.length
@@ -92,6 +92,25 @@ test('a change is told once within a second, however it is made; a folder that c
     const before = seen.length
     await sleep(400)
     assert.equal(seen.length, before, 'no manifest, no change')
+  } finally {
+    watching.stop()
+  }
+})
+
+test('a change that could not be acted on is told again, until it is', async () => {
+  write('a.yaml', 'a: 1')
+  const told: string[] = []
+  const watching = await watchManifestFolder(folder, () => {
+    const answer = told.length === 0 ? 'again' : 'taken'
+    told.push(answer)
+    return Promise.resolve(answer)
+  })
+  try {
+    write('a.yaml', 'a: 2')
+    const end = performance.now() + 3_000
+    while (told.length < 2 && performance.now() < end) await sleep(10)
+    await sleep(400)
+    assert.deepEqual(told, ['again', 'taken'])
   } finally {
     watching.stop()
   }

@@ -15,6 +15,8 @@ const FILE_BYTES_MAX = 4 * 1024 * 1024
 /** A change is taken when two looks in a row agree on it, or after this many looks that do not. */
 const POLL_MS = 150
 const RESTLESS_LOOKS_MAX = 4
+/** When a change that could not be acted on is told again. */
+const AGAIN_MS = 1_000
 
 /**
  * Every `.yaml`, `.yml` and `.json` file of the folder and those below, in order of path, links followed; hidden ones and `node_modules`
@@ -42,28 +44,30 @@ async function readText(path: string): Promise<string> {
 }
 
 /**
- * Calls `onChange` once for each change of any file's name, size, time or inode, within half a second. Looks rather than listens: it works
- * the same for editors that replace files, for symbolic links, mounts and folders that go away and come back. Resolves when it has looked once:
- * read the folder after that, and no change can be missed.
+ * Calls `onChange` once for each change of any file's name, size, time or inode, within half a second; and again a second later for as
+ * long as it says so. Looks rather than listens: it works the same for editors that replace files, for symbolic links, mounts and folders
+ * that go away and come back. Resolves when it has looked once: read the folder after that, and no change can be missed.
  */
-export async function watchManifestFolder(path: string, onChange: () => Promise<void>): Promise<{ stop(): void }> {
+export async function watchManifestFolder(path: string, onChange: () => Promise<'taken' | 'again'>): Promise<{ stop(): void }> {
   let taken = await signatureOf(path)
   let seen = taken
   let restless = 0
   let stopped = false
-  const look = async (): Promise<void> => {
+  /** After how long to look again. */
+  const look = async (): Promise<number> => {
     const now = await signatureOf(path)
     restless = now === taken ? 0 : restless + 1
     const settled = now === seen || restless > RESTLESS_LOOKS_MAX
     seen = now
-    if (now === taken || !settled || stopped) return
-    taken = now
+    if (now === taken || !settled || stopped) return POLL_MS
     restless = 0
-    await onChange()
+    if ((await onChange()) === 'again') return AGAIN_MS
+    taken = now
+    return POLL_MS
   }
   const loop = async (): Promise<void> => {
-    await look()
-    if (!stopped) timer = setTimeout(() => void loop(), POLL_MS)
+    const waitMs = await look()
+    if (!stopped) timer = setTimeout(() => void loop(), waitMs)
   }
   let timer = setTimeout(() => void loop(), POLL_MS)
   return {

@@ -26,10 +26,24 @@ export async function pickRecordings(path: string, limit: number): Promise<reado
   const files = stats.isDirectory() ? await filesOf(path) : [path]
   const [first, ...rest] = await Promise.all(files.map((file) => readRecords(file, { shape: 'tools' })))
   if (first === undefined) throw new Unreadable(path, 'must hold conversations*.ndjson or conversations*.ndjson.gz')
+  assertDistinct(files, [first, ...rest])
   const total = [first, ...rest].reduce((sum, records) => sum + records.length, 0)
   const share = Math.min(1, limit / total)
   const picked = [first, ...rest].flatMap((records) => spread(records, Math.max(1, Math.round(records.length * share))))
   return interleaved(picked.slice(0, limit))
+}
+
+/** Within a file they are, once it is read. Two of one id would be one conversation, and share a budget. */
+function assertDistinct(files: readonly string[], recordings: readonly (readonly RecordedConversation[])[]): void {
+  const places = new Map<string, string>()
+  for (const [index, records] of recordings.entries()) {
+    const file = files[index] ?? ''
+    for (const { id } of records) {
+      const place = places.get(id)
+      if (place !== undefined) throw new Unreadable(file, `id: "${id}" must be there once, and is in ${place} too`)
+      places.set(id, file)
+    }
+  }
 }
 
 async function filesOf(folder: string): Promise<readonly string[]> {

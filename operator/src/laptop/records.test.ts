@@ -78,3 +78,15 @@ test('a pick is spread over all files and all of each, and never more than asked
   assert.equal((await pickRecordings(many, 1000)).length, 50)
   await assert.rejects(pickRecordings(mkdtempSync(join(folder, 'empty-')), 1), /must hold conversations\*\.ndjson/)
 })
+
+test('an id that two files of a folder have is told: their conversations would share a budget', async () => {
+  const twice = mkdtempSync(join(folder, 'twice-'))
+  const lines = (...ids: readonly string[]): string =>
+    ids.map((id) => JSON.stringify({ id, messages: [{ role: 'user', content: 'hi' }] })).join('\n')
+  writeFileSync(join(twice, 'conversations-a.ndjson'), lines('1', '2'))
+  writeFileSync(join(twice, 'conversations-b.ndjson'), lines('0', '2'))
+  const [one, other] = [join(twice, 'conversations-a.ndjson'), join(twice, 'conversations-b.ndjson')]
+  const message = `${other}: id: "2" must be there once, and is in ${one} too`
+  await assert.rejects(pickRecordings(twice, 100), { message })
+  await assert.rejects(pickRecordings(twice, 1), { message }, 'however few are picked')
+})

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import type { RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, test } from 'node:test'
+import { portThatFetchBlocks } from '../../../test/support/blocked-port.ts'
 import { SidecarClient } from './sidecar-client.ts'
 
 const servers: { close(): void; closeAllConnections(): void }[] = []
@@ -14,8 +15,8 @@ after(() => {
   }
 })
 
-async function originOf(listener: RequestListener): Promise<string> {
-  const server = createServer(listener).listen(0, '127.0.0.1')
+async function originOf(listener: RequestListener, port = 0): Promise<string> {
+  const server = createServer(listener).listen(port, '127.0.0.1')
   servers.push(server)
   await once(server, 'listening')
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
@@ -32,6 +33,46 @@ test('a sidecar that is too slow is told apart from none', async () => {
 test('so is one that does not get to the end of its answer', async () => {
   const halting = await originOf((_, response) => void response.writeHead(200, { 'content-type': 'application/json' }).write('{"con'))
   await assert.rejects(new SidecarClient(halting, { timeoutMs: 50 }).status(), LATE)
+})
+
+test('so is one that leaves in the middle of it', async () => {
+  const leaving = await originOf((_, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).write('{"con')
+    setTimeout(() => response.destroy(), 20)
+  })
+  await assert.rejects(new SidecarClient(leaving).status(), { message: `no sidecar answers at ${leaving}` })
+})
+
+test('whatever answers and is no sidecar is told in one line', async () => {
+  const page = await originOf((_, response) => response.end('<html>hello</html>'))
+  const other = await originOf((_, response) => response.end('{"config":{},"conversations":7}'))
+  const strange = (origin: string) => ({ message: `${origin} is not a sidecar, or one of another version` })
+  for (const origin of [page, other]) {
+    const client = new SidecarClient(`${origin}/`)
+    await assert.rejects(client.status(), strange(origin))
+    await assert.rejects(client.conversations(), strange(origin))
+    await assert.rejects(client.conversation('mine'), strange(origin))
+    await assert.rejects(client.users({ limit: 1 }), strange(origin))
+    await assert.rejects(client.ledger().next(), strange(origin))
+    await assert.rejects(client.balances([]), strange(origin))
+  }
+  const missing = await originOf((_, response) => response.writeHead(404).end('no such page'))
+  await assert.rejects(new SidecarClient(missing).status(), { message: `${missing}/farebox/v1/status answered 404` })
+})
+
+test('what a sidecar is asked with is JSON, and its no is told in its own words', async () => {
+  const asked: string[] = []
+  const origin = await originOf((request, response) => {
+    request.setEncoding('utf8').on('data', (text: string) => asked.push(`${request.method} ${request.headers['content-type']} ${text}`))
+    request.on('end', () => response.writeHead(409).end('{"error":{"message":"not now"}}'))
+  })
+  await assert.rejects(new SidecarClient(origin).confirmResolution('mine'), { message: 'not now' })
+  assert.deepEqual(asked, ['POST application/json {"outcome":"confirmed"}'])
+})
+
+test('a sidecar may be at a port that browsers do not go to', async () => {
+  const origin = await originOf((_, response) => response.end('{"conversations":[]}'), await portThatFetchBlocks())
+  assert.deepEqual(await new SidecarClient(origin).conversations(), [])
 })
 
 test('a list may take longer', async () => {

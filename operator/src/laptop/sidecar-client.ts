@@ -7,6 +7,8 @@ import { UsersPageSchema } from '@farebox/crds/users-page.ts'
 import type { UsersPage } from '@farebox/crds/users-page.ts'
 import { USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
+import { askHttp } from './ask-http.ts'
+import type { HttpAnswer } from './ask-http.ts'
 
 const TIMEOUT_MS = 5_000
 /** For lists: a sidecar reads its store many times for each. */
@@ -63,24 +65,24 @@ export class SidecarClient {
   }
 
   async status(): Promise<SidecarStatus> {
-    return SidecarStatusSchema.parse(await this.#ask('GET', '/farebox/v1/status'))
+    return await this.#ask(SidecarStatusSchema, 'GET', '/farebox/v1/status')
   }
 
   /** Newest first. */
   async conversations(limit: number = LIST_MAX): Promise<readonly Standing[]> {
     const path = `/farebox/v1/conversations?limit=${Math.min(limit, LIST_MAX)}`
-    return ListSchema.parse(await this.#ask('GET', path, { timeoutMs: this.#listTimeoutMs })).conversations
+    return (await this.#ask(ListSchema, 'GET', path, { timeoutMs: this.#listTimeoutMs })).conversations
   }
 
   /** By the app's own id or the hashed one. */
   async conversation(id: string): Promise<Standing> {
-    return StandingSchema.parse(await this.#ask('GET', `/farebox/v1/conversations/${encodeURIComponent(id)}`))
+    return await this.#ask(StandingSchema, 'GET', `/farebox/v1/conversations/${encodeURIComponent(id)}`)
   }
 
   /** The heaviest users of a tier in its current period; of the default tier where none is named. */
   async users({ tier, limit }: { readonly tier?: string; readonly limit: number }): Promise<UsersPage> {
     const query = new URLSearchParams({ limit: String(limit), ...(tier === undefined ? {} : { tier }) })
-    return UsersPageSchema.parse(await this.#ask('GET', `/farebox/v1/users?${query.toString()}`, { timeoutMs: this.#listTimeoutMs }))
+    return await this.#ask(UsersPageSchema, 'GET', `/farebox/v1/users?${query.toString()}`, { timeoutMs: this.#listTimeoutMs })
   }
 
   /** Pages of ledger entries from after `after` on, to the newest. */
@@ -88,7 +90,7 @@ export class SidecarClient {
     let from: number | null = after
     while (from !== null) {
       const path = `/farebox/v1/ledger?after=${from}&limit=${LEDGER_PAGE_MAX}`
-      const page: LedgerPage = LedgerPageSchema.parse(await this.#ask('GET', path, { timeoutMs: this.#listTimeoutMs }))
+      const page: LedgerPage = await this.#ask(LedgerPageSchema, 'GET', path, { timeoutMs: this.#listTimeoutMs })
       yield page.entries
       from = page.next
     }
@@ -96,38 +98,39 @@ export class SidecarClient {
 
   /** At most `LEDGER_PAGE_MAX` at once; those never drawn on are zero. */
   async balances(accounts: readonly string[]): Promise<Balances> {
-    const answer = await this.#ask('POST', '/farebox/v1/balances', { body: { accounts }, timeoutMs: this.#listTimeoutMs })
-    return BalancesSchema.parse(answer).balances
+    const asked = { body: { accounts }, timeoutMs: this.#listTimeoutMs }
+    return (await this.#ask(BalancesSchema, 'POST', '/farebox/v1/balances', asked)).balances
   }
 
   async confirmResolution(id: string): Promise<void> {
-    await this.#ask('POST', `/farebox/v1/conversations/${encodeURIComponent(id)}/resolution`, { body: { outcome: 'confirmed' } })
+    await this.#ask(z.unknown(), 'POST', `/farebox/v1/conversations/${encodeURIComponent(id)}/resolution`, {
+      body: { outcome: 'confirmed' },
+    })
   }
 
   /** Throws an `Error` with the sidecar's own words when it says no. */
-  async #ask(
+  async #ask<Answer>(
+    schema: z.ZodType<Answer>,
     method: 'GET' | 'POST',
     path: string,
     { body, timeoutMs = this.#timeoutMs }: { readonly body?: object; readonly timeoutMs?: number } = {},
-  ): Promise<unknown> {
-    let answer: Response
-    let json: unknown
+  ): Promise<Answer> {
+    const signal = AbortSignal.timeout(timeoutMs)
+    let answer: HttpAnswer
     try {
-      answer = await fetch(`${this.#origin}${path}`, {
-        method,
-        signal: AbortSignal.timeout(timeoutMs),
-        ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
-      })
-      json = parsed(await answer.text())
+      answer = await askHttp(`${this.#origin}${path}`, { method, signal, ...(body === undefined ? {} : { body }) })
     } catch (error) {
-      const isLate = error instanceof Error && error.name === 'TimeoutError'
-      throw new Error(isLate ? `${this.#origin} did not answer within ${timeoutMs / 1000} s` : `no sidecar answers at ${this.#origin}`, {
-        cause: error,
-      })
+      const late = `${this.#origin} did not answer within ${timeoutMs / 1000} s`
+      throw new Error(signal.aborted ? late : `no sidecar answers at ${this.#origin}`, { cause: error })
     }
-    if (answer.ok) return json
-    const told = ErrorSchema.safeParse(json)
-    throw new Error(told.success ? told.data.error.message : `${this.#origin}${path} answered ${answer.status}`)
+    const json = parsed(answer.text)
+    if (answer.status < 200 || answer.status > 299) {
+      const told = ErrorSchema.safeParse(json)
+      throw new Error(told.success ? told.data.error.message : `${this.#origin}${path} answered ${answer.status}`)
+    }
+    const read = schema.safeParse(json)
+    if (!read.success) throw new Error(`${this.#origin} is not a sidecar, or one of another version`, { cause: read.error })
+    return read.data
   }
 }
 

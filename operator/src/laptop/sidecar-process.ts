@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { StoreNewsSchema } from '@farebox/crds/sidecar-status.ts'
 import { formatAddress } from './addresses.ts'
 import type { Address } from './addresses.ts'
+import { askHttp } from './ask-http.ts'
 
 const AS_WRITTEN = {
   main: fileURLToPath(new URL('../../../sidecar/src/main.ts', import.meta.url)),
@@ -28,8 +29,8 @@ export interface SidecarProcessOptions {
   readonly logFile: string
   readonly listen: Address
   readonly admin: Address
-  /** A store that several share; absent: one of its own, in `dataDir`. */
-  readonly store?: { readonly url: string; readonly namespace: string }
+  /** Of its books. `url`: of a store that several share; null: the one that the environment names, or else one of its own, in `dataDir`. */
+  readonly store?: { readonly url: string | null; readonly namespace: string }
   /** Of keys by which claims are signed, a file for each; absent: there are none. */
   readonly claimKeysDir?: string
   /** Absent: the sources as they are written. */
@@ -124,7 +125,8 @@ export class SidecarProcess {
         FAREBOX_ADMIN: formatAddress(admin),
         FAREBOX_LOG: logFile,
         ...(claimKeysDir === undefined ? {} : { FAREBOX_CLAIM_KEYS: claimKeysDir }),
-        ...(store === undefined ? {} : { FAREBOX_STORE: store.url, FAREBOX_NAMESPACE: store.namespace }),
+        ...(store === undefined ? {} : { FAREBOX_NAMESPACE: process.env['FAREBOX_NAMESPACE'] ?? store.namespace }),
+        ...(typeof store?.url === 'string' ? { FAREBOX_STORE: store.url } : {}),
       },
     })
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
@@ -182,9 +184,8 @@ async function ended(child: ChildProcess): Promise<string> {
 /** Null: it is ready. Empty: it does not answer yet. */
 async function whyNotReady(url: string): Promise<string | null> {
   try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(PROBE_MS) })
-    const body = await answer.text()
-    return answer.ok ? null : body.trim()
+    const { status, text } = await askHttp(url, { signal: AbortSignal.timeout(PROBE_MS) })
+    return status === 200 ? null : text.trim()
   } catch {
     return ''
   }

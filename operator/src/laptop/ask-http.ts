@@ -1,0 +1,42 @@
+/** One question by HTTP, of a sidecar at any port: `fetch` refuses those that browsers keep to other protocols (6000, 10080, ...). */
+import * as http from 'node:http'
+import * as https from 'node:https'
+
+/** The longest answers are pages of the ledger. */
+const ANSWER_CHARS_MAX = 64 * 1024 * 1024
+
+export interface Question {
+  readonly method?: 'GET' | 'POST'
+  /** Sent as JSON. */
+  readonly body?: object
+  /** Of the whole: the answer is read to its end within it. */
+  readonly signal: AbortSignal
+}
+
+export interface HttpAnswer {
+  readonly status: number
+  /** Of an answer that is too long, its beginning. */
+  readonly text: string
+}
+
+/** Over a connection of its own. Rejects when nobody answers in HTTP, or the answer breaks off. */
+export function askHttp(url: string, { method = 'GET', body, signal }: Question): Promise<HttpAnswer> {
+  const client = url.startsWith('https:') ? https : http
+  const headers = body === undefined ? {} : { 'content-type': 'application/json' }
+  return new Promise((resolve, reject) => {
+    const request = client.request(url, { method, headers, signal, agent: false }, (response) => {
+      textOf(response).then((text) => resolve({ status: response.statusCode ?? 0, text }), reject)
+    })
+    request.on('error', reject)
+    request.end(body === undefined ? undefined : JSON.stringify(body))
+  })
+}
+
+async function textOf(response: http.IncomingMessage): Promise<string> {
+  let text = ''
+  for await (const piece of response.setEncoding('utf8')) {
+    text += String(piece)
+    if (text.length > ANSWER_CHARS_MAX) break
+  }
+  return text
+}
