@@ -27,7 +27,9 @@ test('what a chart must give suffices', () => {
     mode: 'Own',
     names: ['farebox-operator.farebox.svc', 'farebox-operator'],
   })
-  assert.deepEqual(settings.store, { address: null, mode: 'Given', secret: 'farebox-store', caFile: null, isEphemeral: false })
+  assert.deepEqual(settings.store, { address: null, mode: 'Own', secret: 'farebox-store', caFile: null, isEphemeral: false })
+  assert.equal(readSettings({ ...LEAST, FAREBOX_STORE_SECRET: 'redis' }).store.mode, 'Given')
+  assert.equal(readSettings({ ...LEAST, FAREBOX_STORE_MODE: 'Given' }).store.mode, 'Given', 'whatever its Secret is called')
   assert.equal(settings.sidecar.resources.requests.memory, '96Mi')
   assert.equal(settings.sidecar.ledgerDays, null)
   assert.deepEqual(readSettings({ ...LEAST, FAREBOX_STORE_ADDRESS: '', FAREBOX_PULL_SECRETS: '' }), settings, 'nothing said is nothing')

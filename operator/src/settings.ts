@@ -13,9 +13,11 @@ const Address = z
     const [, ipv6, host = '', port] = ADDRESS.exec(text) ?? []
     return { host: ipv6 ?? host, port: Number(port) }
   })
+/** What the chart calls the Secret of its own store. */
+const OWN_STORE_SECRET = 'farebox-store'
 /** The chart's schema takes the same. */
 const STORE_ADDRESS =
-  /^rediss?:\/\/(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?$/
+  /^rediss?:\/\/(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(?::(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?$/
 /** Words between commas; an empty text has none. */
 const List = z.string().transform((text) =>
   text
@@ -69,9 +71,12 @@ const SettingsSchema = z.object({
       'must be redis://HOST:PORT or rediss://HOST:PORT of one server, without a user',
     )
     .optional(),
-  /** `Own`: it came with the chart, and is nobody else's. `Given`: it may hold users of others, and run their scripts. */
-  FAREBOX_STORE_MODE: z.enum(['Own', 'Given']).default('Given'),
-  FAREBOX_STORE_SECRET: Name.default('farebox-store'),
+  /**
+   * `Own`: it came with the chart, and is nobody else's. `Given`: it may hold users of others, and run their scripts. Absent, as with a chart of
+   * an earlier version: by the name of its Secret.
+   */
+  FAREBOX_STORE_MODE: z.enum(['Own', 'Given']).optional(),
+  FAREBOX_STORE_SECRET: Name.default(OWN_STORE_SECRET),
   /** A file with the certificates, as PEM, of which one signed the store's; handed on to sidecars. No file: the system's authorities. */
   FAREBOX_STORE_CA: z.string().min(1).optional(),
   /** What of that store outlives its pod. */
@@ -145,7 +150,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     listen: { webhook: read.FAREBOX_WEBHOOK_LISTEN, delivery: read.FAREBOX_DELIVERY_LISTEN, admin: read.FAREBOX_ADMIN_LISTEN },
     store: {
       address: read.FAREBOX_STORE_ADDRESS ?? null,
-      mode: read.FAREBOX_STORE_MODE,
+      mode: read.FAREBOX_STORE_MODE ?? (read.FAREBOX_STORE_SECRET === OWN_STORE_SECRET ? 'Own' : 'Given'),
       secret: read.FAREBOX_STORE_SECRET,
       caFile: read.FAREBOX_STORE_CA ?? null,
       isEphemeral: read.FAREBOX_STORE_KEEPS === 'Nothing',

@@ -2,6 +2,7 @@
 export const STORE_ADDRESSES: readonly { readonly address: string; readonly isTaken: boolean }[] = [
   ...[
     'redis://redis.data.svc:6379',
+    'redis://redis.data.svc.cluster.local.:6379',
     'rediss://redis-1.data.svc.cluster.local:65535',
     'redis://my_redis',
     'redis://10.0.0.7:1',

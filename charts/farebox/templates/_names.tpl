@@ -3,14 +3,15 @@
 {{- include "farebox.labelsWith" (list . dict) }}
 {{- end }}
 
-{{/* The same for an object with further ones of its own, which win over commonLabels; the chart's win over both. Takes [root, labels]. */}}
+{{/* The same for an object with further ones of its own, which win over all but those by which it is selected. Takes [root, labels]. */}}
 {{- define "farebox.labelsWith" -}}
 {{- $root := index . 0 -}}
+{{- $own := index . 1 | default dict -}}
 app.kubernetes.io/name: farebox
-app.kubernetes.io/instance: {{ $root.Release.Name }}
-app.kubernetes.io/part-of: farebox
+app.kubernetes.io/instance: {{ with get $own "app.kubernetes.io/instance" }}{{ . | quote }}{{ else }}{{ $root.Release.Name }}{{ end }}
+app.kubernetes.io/part-of: {{ with get $own "app.kubernetes.io/part-of" }}{{ . | quote }}{{ else }}farebox{{ end }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-{{- $further := merge dict (index . 1 | default dict) ($root.Values.commonLabels | default dict) }}
+{{- $further := merge dict $own ($root.Values.commonLabels | default dict) }}
 {{- range list "name" "instance" "part-of" "managed-by" "component" }}
 {{- $further = omit $further (printf "app.kubernetes.io/%s" .) }}
 {{- end }}

@@ -115,14 +115,23 @@ interface Variable {
 
 /**
  * As the kubelet does it: `$(NAME)` is what a variable before this one holds, and `$$` is a `$`. What comes from elsewhere cannot be
- * read here, and stays as it is written.
+ * read here, and stays as it is written. Null for what is too long for an address.
  * https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
  */
-function expanded(text: string, values: ReadonlyMap<string, string>): string {
-  return text.replaceAll(/\$\$|\$\(([^)]*)\)/g, (written, name: string | undefined) =>
-    name === undefined ? '$' : (values.get(name) ?? written),
-  )
+function expanded(text: string, values: ReadonlyMap<string, string>): string | null {
+  if (text.length > ADDRESS_LENGTH_MAX) return null
+  let result = ''
+  let copied = 0
+  for (const { 0: written, 1: name, index } of text.matchAll(/\$\$|\$\(([^)]{1,256})\)/g)) {
+    result += text.slice(copied, index) + (name === undefined ? '$' : (values.get(name) ?? written))
+    copied = index + written.length
+    if (result.length > ADDRESS_LENGTH_MAX) return null
+  }
+  return result + text.slice(copied)
 }
+
+/** No address is longer: such a value is none, and is not looked into. Each of its references could be as long again. */
+const ADDRESS_LENGTH_MAX = 2_048
 
 const OWN_HOSTS: readonly string[] = ['127.0.0.1', 'localhost']
 

@@ -117,7 +117,12 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
       governed.add(budgetKey(budget))
       found.set(
         `ConversationBudget/${budgetKey(budget)}`,
-        own === null ? governedBy(governing, refusal === null) : refusedBy(own, 'its limits are not in force'),
+        own === null
+          ? governedBy(governing, refusal === null)
+          : refusedBy(
+              own,
+              refusal !== null && context.previous.has(key) ? 'its limits stay as they were last' : 'its limits are not in force',
+            ),
       )
     }
   }

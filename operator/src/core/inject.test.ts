@@ -472,6 +472,16 @@ describe('the environment of the app', () => {
       assert.match(said(...env), /OPENAI_API_BASE is set and stays/, JSON.stringify(env))
   })
 
+  test('variables that refer to each other are followed no further than an address is long', () => {
+    const doubling = Array.from({ length: 2_000 }, (_, index) => ({ name: `V${index + 1}`, value: `$(V${index})$(V${index})` }))
+    const open = { name: 'OPENAI_API_BASE', value: '$('.repeat(200_000) }
+    const before = process.cpuUsage()
+    const { warnings } = plan(withEnv([{ name: 'V0', value: 'laugh' }, ...doubling, open]), { budget: makeBudget() })
+    const { user } = process.cpuUsage(before)
+    assert.match(warnings.join('\n'), /OPENAI_API_BASE is set and stays/)
+    assert.ok(user < 2_000_000, `${user} us of CPU`)
+  })
+
   test('a proxy that would get the calls to the sidecar is told of', () => {
     const proxy = { name: 'HTTP_PROXY', value: 'http://proxy:3128' }
     assert.match(plan(withEnv([proxy])).warnings.join('\n'), /HTTP_PROXY is set without 127\.0\.0\.1 in NO_PROXY/)
