@@ -144,6 +144,22 @@ describe('a change of the terms', () => {
       assert.equal((await sidecar.standing('tight')).state, 'open')
     })
 
+    test('where its own terms end it as well, a conversation goes by the newest: they may have another session follow', async () => {
+      const perUser = { amount: '5.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
+      const before = makeContract({ caps: { perConversation: '0.004', perUser } })
+      const after = makeContract({
+        caps: { perConversation: '0.004', perUser },
+        ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }],
+        sessions: { resetAt: 'Immediately', recap: 'None', maxResets: 3 },
+      })
+      await sidecar.adopt(configOf([before], adopting))
+      const user = { 'x-farebox-user': 'ann' }
+      await asked('full', user)
+      await sidecar.adopt(configOf([after], adopting))
+      assert.deepEqual(await asked('full', user), { status: 200, contract: after.hash })
+      assert.equal((await sidecar.standing('full')).session, 2)
+    })
+
     test('another period of a user begins its own count: nobody is refused for what was spent before', async () => {
       const user = { 'x-farebox-user': 'reader' }
       const [monthly, daily] = [cappedAt('1.00', { amount: '0.02', unit: 'Month' }), cappedAt('1.00', { amount: '0.003', unit: 'Day' })]

@@ -7,7 +7,7 @@ import type { DecideInput, Decision, Plan } from '../core/plan.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { familyOf, serves } from '@farebox/crds/provider-family.ts'
 import { percentUsed } from '../core/ladder.ts'
-import { isBesideChat } from '../core/sessions.ts'
+import { isUnread } from '../core/own-turn.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
@@ -62,8 +62,9 @@ export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
       const input = decideInput(turn, undone)
       const decision = decide(input)
       if (decision.status === 'end') {
+        // An edit of the terms ends nobody's conversation that would go on without; where both end it, it is by the newest.
         const onPinned = await onPinnedTerms(turn)
-        if (onPinned !== null) {
+        if (onPinned !== null && decide(decideInput(onPinned, undone)).status !== 'end') {
           turn = onPinned
           accounts = turn.draws.map((draw) => draw.account)
           continue
@@ -216,7 +217,7 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
   return {
     ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen, reason: plan.reason ?? 'threshold' } } : {}),
     ...(plan.risenForUser.length > 0 && period !== null ? { addUserRungs: { period, rungs: plan.risenForUser } } : {}),
-    ...(isSame(plan.turnRungs, conversation.turnRungs) || isBesideChat(turn.request, conversation) ? {} : { turnRungs: plan.turnRungs }),
+    ...(isSame(plan.turnRungs, conversation.turnRungs) || isUnread(turn.request, conversation) ? {} : { turnRungs: plan.turnRungs }),
     ...(edits.length > 0 ? { addEdits: edits } : {}),
     ...(notices.length > 0 ? { addNotices: notices } : {}),
     ...(turn.exists && terms.contract.hash !== conversation.contractHash

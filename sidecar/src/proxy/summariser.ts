@@ -42,6 +42,8 @@ const THINKING_TOKENS = 1_024
 /** Where no summary came of old turns, another is tried when they have grown so many times. */
 const AGAIN_FACTOR = 2
 const FAILED_KEPT = 1_000
+/** What the same call would be answered again; others pass (a rate that was exceeded, a server that is busy). */
+const FINAL_REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 404, 413, 422])
 const ANSWER_BYTES_MAX = 1024 * 1024
 /** What carries the credential and the version of the API, and nothing else of the turn's headers. */
 const CREDENTIAL_HEADERS = new Set([
@@ -86,7 +88,7 @@ export class Summariser {
     try {
       const outcome = await this.#make(turn, conversation, task)
       if (outcome === 'blank' || outcome === 'refused') this.#failed.set(conversation.id, task.oldTokens)
-      else this.#failed.delete(conversation.id)
+      else if (outcome === 'made') this.#failed.delete(conversation.id)
       metrics.summaries.add([conversation.tier, outcome])
       log.info({ conversation: conversation.id, tier: conversation.tier, outcome }, 'summary between turns')
     } catch (error) {
@@ -97,7 +99,12 @@ export class Summariser {
     }
   }
 
-  async #make(turn: Turn, conversation: Conversation, task: SummaryTask): Promise<'made' | 'unaffordable' | 'refused' | 'blank'> {
+  /** `refused`: it would be again; `failed`: it may well not be. */
+  async #make(
+    turn: Turn,
+    conversation: Conversation,
+    task: SummaryTask,
+  ): Promise<'made' | 'unaffordable' | 'refused' | 'failed' | 'blank'> {
     const { gateway, terms } = turn
     const operationId = gateway.newId()
     const accounts = turn.draws.map((draw) => draw.account)
@@ -133,7 +140,7 @@ export class Summariser {
       if (answer.status === 'void') {
         const atMs = gateway.nowMs()
         await untilBack(() => gateway.store.void({ operationId, atMs }))
-        return 'refused'
+        return answer.isFinal ? 'refused' : 'failed'
       }
       const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, turn.request)
       const usage = read?.facts.usage ?? null
@@ -304,7 +311,7 @@ function remainingOf(turn: Turn, snapshot: Snapshot): NanoUsd {
   return free.reduce((least, amount) => (amount < least ? amount : least), free[0] ?? 0n)
 }
 
-type CallResult = { readonly status: 'void' } | { readonly status: 'answered'; readonly body: Buffer | null }
+type CallResult = { readonly status: 'void'; readonly isFinal: boolean } | { readonly status: 'answered'; readonly body: Buffer | null }
 
 /** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
 function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {
@@ -333,9 +340,9 @@ function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): P
           resolve(
             statusCode >= 200 && statusCode < 300
               ? { status: 'answered', body: bytes <= ANSWER_BYTES_MAX ? Buffer.concat(chunks) : null }
-              : { status: 'void' },
+              : { status: 'void', isFinal: FINAL_REFUSALS.has(statusCode) },
           ),
-        failed: (failure) => resolve(failure.kind === 'connect' ? { status: 'void' } : { status: 'answered', body: null }),
+        failed: (failure) => resolve(failure.kind === 'connect' ? { status: 'void', isFinal: false } : { status: 'answered', body: null }),
       },
     )
   })
