@@ -27,7 +27,7 @@ serve: install ## the same, and stay up
 
 check: install ## types, lint, format, import direction, dead code, generated files
 	@echo "Checking types ..."
-	@node_modules/.bin/tsc -p .
+	@node_modules/.bin/tsc -p . --incremental --tsBuildInfoFile node_modules/.cache/tsc.tsbuildinfo
 	@echo "Checking lint and format ..."
 	@node_modules/.bin/oxlint --type-aware --quiet
 	@node_modules/.bin/oxfmt --check

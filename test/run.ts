@@ -1,7 +1,7 @@
 /**
  * Runs every test of the project, in this order: those that need no quiet, two files at a time; those that judge by time, alone; those
- * that mind a crowd, two at a time again; those on a real control plane, three at a time. Ends with the files that took longest, one line `N passed, N failed`, and exit code 1 when
- * any failed or none ran.
+ * that mind a crowd, two at a time again; those on a real control plane, three at a time, beside those that mostly wait. Ends with the files that
+ * took longest, one line `N passed, N failed`, and exit code 1 when any failed or none ran.
  */
 import { globSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -14,6 +14,7 @@ import { buildPrograms, shareCluster } from './support/cluster.ts'
 import { redisProgram } from './support/redis.ts'
 
 const FILE_TIMEOUT_MS = 600_000
+const EXEC_ARGV = ['--disable-warning=ExperimentalWarning', '--require', join(import.meta.dirname, 'support/untracked-promises.cjs')]
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
 /** They take longest of those that need no quiet: begun last, they would run alone in the end. */
@@ -49,7 +50,13 @@ const STEADY = [
 /** It measures. */
 const SCALE = ['test/scale/']
 /** They need no quiet either, and wait most of their time: one of them at a time runs beside two others. The first has a control plane of its own. */
-const PATIENT = ['test/operator/idle', 'operator/src/kube/leader.test', 'test/integration/resolutions', 'sidecar/src/proxy/claims']
+const PATIENT = [
+  'test/operator/idle',
+  'test/delivery/bypass',
+  'operator/src/kube/leader.test',
+  'test/integration/resolutions',
+  'sidecar/src/proxy/claims',
+]
 /** On a real control plane, the longest first. Many of them wait for something to happen most of their time. */
 const ON_CLUSTER = [
   'test/e2e/',
@@ -63,6 +70,8 @@ const ON_CLUSTER = [
   'test/crd/',
   'test/charts/',
 ]
+/** Of those: beside three others, one of these at a time takes little more than its waiting. */
+const WAITING = ['test/delivery/', 'test/kube/api-server']
 const AT_ONCE = 2
 const ON_CLUSTER_AT_ONCE = 3
 const NEED_REDIS = [
@@ -118,16 +127,17 @@ const steady = pick(STEADY, files)
 const patient = pick(PATIENT, files)
 const scale = pick(SCALE, files)
 const onCluster = without(pick(ON_CLUSTER, files), patient)
+const waiting = pick(WAITING, onCluster)
 const longest = pick(LONGEST, files)
 const others = without(files, timed, steady, patient, scale, onCluster, longest)
 await bundlePrograms()
 await buildPrograms(files)
 await Promise.all([runFiles([...longest, ...others], AT_ONCE), runFiles(patient, 1)])
-await runTimed(timed)
-await runFiles(steady, AT_ONCE)
-const endCluster = await shareCluster([...scale, ...onCluster])
+const { over: timedOver } = await runTimed(timed)
+const [endCluster] = await Promise.all([shareCluster([...scale, ...onCluster]), runFiles(steady, AT_ONCE)])
+await timedOver
 await runFiles(scale, 1)
-await runFiles(onCluster, ON_CLUSTER_AT_ONCE)
+await Promise.all([runFiles(without(onCluster, waiting), ON_CLUSTER_AT_ONCE), runFiles(waiting, 1)])
 await endCluster()
 const slowest = durations.toSorted((one, other) => other.ms - one.ms).slice(0, SLOWEST)
 if (wanted.length === 0) for (const { file, ms } of slowest) console.log(`${(ms / 1_000).toFixed(0).padStart(5)} s  ${file}`)
@@ -135,8 +145,8 @@ if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
 console.log(`${counts.passed} passed, ${counts.failed} failed`)
 process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0)
 
-/** One after the other; while one of them only waits, and says so, the next begins. */
-async function runTimed(those: readonly string[]): Promise<void> {
+/** One after the other; while one of them only waits, and says so, the next begins. The last may still wait: `over` ends with all of them. */
+async function runTimed(those: readonly string[]): Promise<{ readonly over: Promise<unknown> }> {
   const begun: Promise<void>[] = []
   for (const file of those) {
     const waits = Promise.withResolvers<void>()
@@ -144,13 +154,13 @@ async function runTimed(those: readonly string[]): Promise<void> {
     begun.push(over)
     await Promise.race([over, waits.promise])
   }
-  await Promise.all(begun)
+  return { over: Promise.all(begun) }
 }
 
 async function runFiles(those: readonly string[], concurrency: number, heard?: (output: string) => void): Promise<void> {
   if (those.length === 0) return
   await new Promise<void>((resolve, reject) => {
-    const stream = run({ files: [...those], concurrency, timeout: FILE_TIMEOUT_MS, execArgv: ['--disable-warning=ExperimentalWarning'] })
+    const stream = run({ files: [...those], concurrency, timeout: FILE_TIMEOUT_MS, execArgv: [...EXEC_ARGV] })
     if (heard !== undefined) stream.on('test:stdout', ({ message }) => heard(message))
     stream.on('test:pass', ({ details, skip, name }) => {
       if (details.type === 'suite' || isFile(name, those)) return

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { SidecarProcess } from '@farebox/operator/laptop/sidecar-process.ts'
 import { BUNDLE_MAIN, NODE_FLAGS } from '../../sidecar/build.ts'
-import { freePorts } from '../support/sidecar.ts'
+import { freePorts } from '../support/free-ports.ts'
 import type { Command, LoadResult } from './loads.ts'
 
 const START_MS_MAX = 20_000

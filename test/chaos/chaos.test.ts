@@ -1,4 +1,4 @@
-/** Three minutes of `make chaos`: both ways in which a sidecar may go on without its store, side by side. */
+/** A good minute of faults as `make chaos` has them, the same ones each time: both ways in which a sidecar may go on without its store, side by side. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ONLY_WAITS } from '../support/only-waits.ts'

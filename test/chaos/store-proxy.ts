@@ -4,7 +4,8 @@
  */
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
-import type { AddressInfo, Socket } from 'node:net'
+import type { Socket } from 'node:net'
+import { onFreePorts } from '../support/free-ports.ts'
 
 /**
  * `stalled`: bytes wait, and arrive when it is over. `deaf`: what is sent arrives, what comes back is lost. `silent`: lost either
@@ -58,13 +59,11 @@ class ProxyLane implements Lane {
   }
 
   static async open(target: { readonly port: number }): Promise<ProxyLane> {
-    const finder = createServer().listen(0, '127.0.0.1')
-    await once(finder, 'listening')
-    const { port } = finder.address() as AddressInfo
-    await new Promise((resolve) => finder.close(resolve))
-    const lane = new ProxyLane(target, port)
-    await lane.#listen()
-    return lane
+    return onFreePorts(1, async ([port = 0]) => {
+      const lane = new ProxyLane(target, port)
+      await lane.#listen()
+      return lane
+    })
   }
 
   async turn(state: LaneState): Promise<void> {

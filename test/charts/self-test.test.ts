@@ -14,7 +14,7 @@ import { createAuthority, sign } from '../cluster/certificates.ts'
 import { ownCluster } from '../support/cluster.ts'
 import { install, OPERATOR_NAMESPACE, startOperator } from '../support/operator.ts'
 import type { Operator } from '../support/operator.ts'
-import { freePorts } from '../support/sidecar.ts'
+import { freePorts } from '../support/free-ports.ts'
 
 const WEBHOOK = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/farebox'
 

@@ -14,7 +14,7 @@ import type { KeyPair } from '@farebox/operator/certificates/pem.ts'
 import { Redis } from 'ioredis'
 import { waitFor } from '../cluster/wait-for.ts'
 import { redisProgram } from '../support/redis.ts'
-import { freePorts } from '../support/sidecar.ts'
+import { freePorts } from '../support/free-ports.ts'
 import { helmOrNull, nameOf, objectsOf, render } from './helm.ts'
 
 const helm4 = await helmOrNull(4)

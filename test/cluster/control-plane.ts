@@ -1,9 +1,9 @@
 /** Starts etcd, API server, controllers and scheduler, each of them the real one, on ports of its own and in a folder of its own. */
 import { generateKeyPairSync } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { againOnTakenPorts, freePorts } from '../support/free-ports.ts'
 import { createAuthority, sign } from './certificates.ts'
 import type { KeyPair, Subject } from './certificates.ts'
 import { Cluster, FILES, kubeconfigText } from './cluster.ts'
@@ -27,8 +27,6 @@ export interface ClusterOptions {
 }
 
 const LOOPBACK = '127.0.0.1'
-/** Another process may take a port between our look and its use. */
-const STARTS_MAX = 3
 const SERVICE_CIDR = '10.96.0.0/24'
 const SERVICE_FIRST = '10.96.0.1'
 /** Of one test after another, each of which waits for what they do. */
@@ -44,13 +42,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   if (options.node === true && wantsKind()) return startKindCluster(say)
   if (options.node === true) requireNodeTools(say)
   const programs = await findPrograms([...CONTROL_PLANE, ...(options.node === true ? NODE_PROGRAMS : [])], say)
-  for (let tries = 1; ; tries++) {
-    try {
-      return await startOnce(options, programs)
-    } catch (error) {
-      if (tries >= STARTS_MAX || !(error instanceof Error) || !/address already in use/.test(error.message)) throw error
-    }
-  }
+  return againOnTakenPorts(() => startOnce(options, programs))
 }
 
 async function startOnce(options: ClusterOptions, programs: Programs): Promise<Cluster> {
@@ -73,7 +65,7 @@ async function startOnce(options: ClusterOptions, programs: Programs): Promise<C
 async function startParts(folder: string, options: ClusterOptions, programs: Programs): Promise<Cluster> {
   const addresses = options.node === true ? await startNodeNamespaces(folder, programs) : null
   const host = addresses?.host ?? LOOPBACK
-  const [port, etcdPort, peerPort] = [await freePort(host), await freePort(LOOPBACK), await freePort(LOOPBACK)]
+  const [[port = 0], [etcdPort = 0, peerPort = 0]] = [await freePorts(1, host), await freePorts(2)]
   const server = `https://${host}:${port}`
   const serviceFirst = addresses?.serviceFirst ?? SERVICE_FIRST
   await writeKeys(folder, server, [
@@ -237,19 +229,4 @@ function controllersCommand(folder: string, programs: Programs): readonly string
 function schedulerCommand(folder: string, programs: Programs): readonly string[] {
   const kubeconfig = join(folder, 'scheduler.kubeconfig')
   return [pathOf(programs, 'kube-scheduler'), `--kubeconfig=${kubeconfig}`, '--leader-elect=false', '--secure-port=0', ...UNHURRIED]
-}
-
-/** Free now, below the ports that connections of this machine are given and those of node ports. */
-async function freePort(host: string): Promise<number> {
-  for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 20_000)
-    const server = createServer()
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false))
-      server.listen(port, host, () => resolve(true))
-    })
-    if (!isFree) continue
-    await new Promise((resolve) => server.close(resolve))
-    return port
-  }
 }

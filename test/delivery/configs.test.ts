@@ -1,8 +1,11 @@
 /** Configs on their way to a real sidecar: by stream, by mount, and from what it kept; the newest valid one is in force. */
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { after, before, beforeEach, afterEach, describe, test } from 'node:test'
+import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
@@ -35,6 +38,8 @@ afterEach(async () => {
   await operator.close()
 })
 
+/** So often a mounted file is looked at, and a bit. */
+const LOOKED_AT_MS = 1_200
 const start = Date.now()
 /** Configs that differ in their cap, and so in their hash. */
 function capped(cap: string, version: number): SidecarConfig {
@@ -55,6 +60,13 @@ async function until(what: string, isSo: () => boolean | Promise<boolean>, withi
 }
 const untilInForce = (config: SidecarConfig, withinMs?: number): Promise<number> =>
   until(`config ${config.version}`, async () => (await inForce()).hash === config.hash, withinMs)
+const logged = (message: string): readonly { readonly version?: number }[] =>
+  sidecar
+    .log()
+    .split('\n')
+    .flatMap((line) => (line.includes(message) ? [JSON.parse(line) as { readonly version?: number }] : []))
+/** Of all that were in force, one after the other. */
+const versionsInForce = (): readonly number[] => logged('config in force').map(({ version = 0 }) => version - start)
 
 describe('a config', () => {
   test('comes by stream, and is acknowledged within 2 seconds', async () => {
@@ -87,13 +99,20 @@ describe('a config', () => {
 
     await operator.start() // whose cache is behind
     await until('the stream', () => operator.hub.size === 1, 60_000)
-    await sleep(300)
-    assert.equal((await inForce()).version, third.version, 'the older one that the operator sends changes nothing')
+    assert.equal(operator.count('configPushed'), 2, 'the older one once more')
     operator.publish(fourth)
     await untilInForce(fourth)
     sidecar.configure(capped('0.75', 3))
-    await sleep(1_500)
-    assert.equal((await inForce()).version, fourth.version, 'nor does an older mounted one')
+    await sleep(LOOKED_AT_MS)
+    const fifth = capped('0.90', 5)
+    sidecar.configure(fifth)
+    await untilInForce(fifth)
+    await until('the log', () => versionsInForce().includes(5))
+    assert.deepEqual(
+      versionsInForce(),
+      [1, 2, 3, 4, 5],
+      'neither the older one that the operator sent changed anything, nor the mounted one',
+    )
   })
 
   test('T64: a corrupt one by stream is refused, told once, and the last good one stays in force', async () => {
@@ -106,12 +125,15 @@ describe('a config', () => {
     assert.equal(report.refused?.hash, broken.hash)
     assert.match(report.refused?.reason ?? '', /^upstreams: /)
     assert.equal(report.inForce?.hash, first.hash)
+    const told = (): number => operator.count('configPushed') + operator.count('currentSent')
+    const before = told()
     operator.publish({ ...bad })
     operator.publish({ ...bad, version: bad.version + 1 }) // the same text again
-    await sleep(300)
-    assert.equal(sidecar.log().split('config refused').length - 1, 1, 'told once')
+    await until('the same text again', () => told() > before)
     operator.publish({ ...bad, version: bad.version + 2, hash: 'x', text: '{"half' })
     await operator.untilReport(pod, ({ refused }) => refused?.reason.startsWith('not JSON') === true)
+    await until('the log', () => logged('config refused').length >= 2)
+    assert.equal(logged('config refused').length, 2, 'each told once')
     assert.equal((await inForce()).hash, first.hash)
 
     const unknown = JSON.stringify({ ...capped('0.60', 3), colour: 'red' })
@@ -137,14 +159,15 @@ describe('a config', () => {
     assert.match(await sidecar.metrics(), /farebox_delivery_config_source_info\{source="lastGood"\} 1/)
     assert.equal((await fetch(`${sidecar.adminUrl}/startz`)).status, 200)
     // A mounted one that is older, or cannot be read, does not take its place.
-    for (const text of [JSON.stringify(first), '{']) {
-      writeFileSync(join(sidecar.dataDir, 'config.json'), text)
-      await sleep(1_200)
-      assert.equal((await inForce()).version, second.version)
-    }
+    writeFileSync(join(sidecar.dataDir, 'config.json'), JSON.stringify(first))
+    await sleep(LOOKED_AT_MS)
+    writeFileSync(join(sidecar.dataDir, 'config.json'), '{')
+    await until('the log', () => logged('config refused').length === 1)
     const third = capped('0.70', 3)
     sidecar.configure(third)
     await untilInForce(third, 5_000)
+    await until('the log', () => versionsInForce().includes(3))
+    assert.deepEqual(versionsInForce(), [1, 2, 2, 3], 'of the first run two, of the second the kept one and the next')
     const kept = JSON.parse(readFileSync(join(sidecar.dataDir, 'config', 'last.json'), 'utf8')) as SidecarConfig
     assert.equal(kept.version, third.version)
   })
@@ -163,7 +186,7 @@ describe('a config', () => {
     await until('the stream', () => operator.count('currentSent') === 1)
     operator.publish(null)
     await until('the release', () => operator.count('releasedSent') === 1)
-    await sleep(200)
+    await until('word of it', () => logged('no budget governs this pod any more').length === 1)
     assert.equal((await inForce()).hash, first.hash)
     const answer = await sidecar
       .client({ 'x-farebox-conversation': 'released' })
@@ -216,24 +239,41 @@ test('a sidecar starts before there is a token or an operator, and never ends fo
   await operator.untilReport(pod, ({ staleMs }) => staleMs !== null)
 })
 
-test('whom a sidecar trusts follows the mounted file and what the operator told; a stranger is told nothing', async () => {
+test('whom a sidecar trusts follows the mounted file and what the operator told; a stranger is told nothing', async (context) => {
   const next = selfSigned(['localhost'], { byAddress: true })
   await until('the stream', () => operator.hub.size === 1)
   operator.hub.trust(`${operator.ca}\n${next.cert}`)
-  await sleep(200)
+  const second = capped('0.60', 2)
+  operator.publish(second)
+  await untilInForce(second) // and what the stream said before is taken in
   operator.server.setCertificate(next)
   operator.hub.podGone(pod.uid)
   await until('the stream again', () => operator.hub.size === 1, 60_000)
 
   // A new run knows what is mounted alone, which is older than the rotation.
+  const isAway = 'the stream of the operator is not there'
+  const isUntold = 'the operator did not take a report'
+  const [away, untold, told] = [logged(isAway).length, logged(isUntold).length, operator.count('reportTaken')]
   await sidecar.crash()
-  await sleep(1_500)
+  await until('word of both', () => logged(isAway).length > away && logged(isUntold).length > untold)
   assert.equal(operator.hub.size, 0)
-  assert.match(sidecar.log(), /the stream of the operator is not there/)
   const caFile = operator.environment(pod)['FAREBOX_OPERATOR_CA'] ?? ''
   writeFileSync(caFile, selfSigned(['localhost'], { byAddress: true }).cert)
-  await sleep(1_500)
+  const calls = countConnections(context, Number(new URL(operator.url).port))
+  await until('calls by what is mounted now', () => calls() > 2)
   assert.equal(operator.hub.size, 0)
+  assert.equal(operator.count('reportTaken'), told)
   writeFileSync(caFile, next.cert)
   await until('the stream after the file was brought up to date', () => operator.hub.size === 1, 60_000)
 })
+
+/** How many connections a server of this process was asked for at this port since, whatever became of them. */
+function countConnections(context: TestContext, port: number): () => number {
+  let count = 0
+  const onSocket = (message: unknown): void => {
+    if ((message as { readonly socket: Socket }).socket.localPort === port) count += 1
+  }
+  subscribe('net.server.socket', onSocket)
+  context.after(() => unsubscribe('net.server.socket', onSocket))
+  return () => count
+}

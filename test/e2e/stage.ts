@@ -262,12 +262,24 @@ export function killSidecar(stage: Stage, pod: Pod): void {
   onTheNode(stage, 'ctr', ...engineOf(stage), 'tasks', 'kill', '--signal', 'SIGKILL', containerOf(pod))
 }
 
-/** What the books say of a conversation of bob's, as the app of a pod may ask its sidecar: what it was charged, and what is held for it. */
-export function chargedTo(stage: Stage, pod: Pod, conversation: string): NanoUsd {
-  const url = `http://127.0.0.1:4180/farebox/v1/conversations/${conversation}?user=bob`
-  const said = inNetworkOf(stage, pod, 'curl', '--silent', '--fail-with-body', url)
-  const { spent, held } = JSON.parse(said) as { readonly spent: string; readonly held: string }
-  return parseUsd(spent) + parseUsd(held)
+export interface Books {
+  /** What it was charged, and what is held for it. */
+  readonly charged: NanoUsd
+  readonly entries: readonly { readonly kind: string; readonly conversation?: string }[]
+}
+
+/** What the books say of a conversation of bob's, as the app of a pod may ask its sidecar. */
+export function booksOf(stage: Stage, pod: Pod, name: string): Books {
+  const read = (path: string): unknown =>
+    JSON.parse(inNetworkOf(stage, pod, 'curl', '--silent', '--fail-with-body', `http://127.0.0.1:4180/farebox/v1/${path}`))
+  const standing = read(`conversations/${name}?user=bob`) as { conversation: string; spent: string; held: string }
+  const entries: Books['entries'][number][] = []
+  for (let after: number | null = 0; after !== null;) {
+    const page = read(`ledger?after=${after}&limit=1000`) as { entries: Books['entries']; next: number | null }
+    entries.push(...page.entries.filter(({ conversation }) => conversation === standing.conversation))
+    after = page.next
+  }
+  return { charged: parseUsd(standing.spent) + parseUsd(standing.held), entries }
 }
 
 /** Drops all that goes between a pod and the operator's delivery port, or lets it pass again. */

@@ -4,54 +4,47 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import OpenAI from 'openai'
-import { startProvider } from '../provider/server.ts'
-import type { Provider } from '../provider/server.ts'
-import { assertUsed, burst, MODEL, OUTPUT_MAX } from '../support/burst.ts'
+import { assertUsed, BUDGET, burst, LADDER, MODEL, OUTPUT_MAX, startGatedProvider } from '../support/burst.ts'
+import type { GatedProvider } from '../support/burst.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { ledgerTotal, startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
-let provider: Provider
+let provider: GatedProvider
 before(async () => {
-  provider = await startProvider()
+  provider = await startGatedProvider()
 })
 after(() => provider.close())
 
 describe('200 parallel calls on one budget that covers about 20 holds', () => {
   const CALLS = 200
-  /** 20 holds of 1,000 output tokens, and their input. */
-  const BUDGET = '0.205'
 
   for (const stream of [false, true]) {
     test(`bill <= budget, used to 90 % or more, no rung from held money (${stream ? 'streamed' : 'plain'}, one conversation)`, async () => {
-      const contract = makeContract({
-        caps: { perConversation: BUDGET },
-        ladder: [
-          { atPercent: 70, rung: 'DropRetrieval' },
-          { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
-        ],
-      })
+      const contract = makeContract({ caps: { perConversation: BUDGET }, ladder: LADDER })
       await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
-        const outcomes = await burst([sidecar], CALLS, () => ({ 'x-farebox-conversation': 'one' }), {
+        const outcomes = await burst(provider, [sidecar], CALLS, () => ({ 'x-farebox-conversation': 'one' }), {
           stream,
           outputTokens: OUTPUT_MAX / 10,
         })
-        await assertUsed(provider, outcomes, BUDGET)
+        await assertUsed(provider, outcomes)
       })
     })
 
     test(`bill <= the user's budget over 200 conversations (${stream ? 'streamed' : 'plain'})`, async () => {
       const contract = makeContract({
         caps: { perConversation: BUDGET, perUser: { amount: BUDGET, period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
+        ladder: LADDER,
       })
       await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
         const outcomes = await burst(
+          provider,
           [sidecar],
           CALLS,
           (call) => ({ 'x-farebox-conversation': `conversation-${call}`, 'x-farebox-user': 'ann' }),
           { stream, outputTokens: OUTPUT_MAX / 10 },
         )
-        await assertUsed(provider, outcomes, BUDGET)
+        await assertUsed(provider, outcomes)
       })
     })
   }
@@ -62,7 +55,7 @@ describe('200 parallel calls on one budget that covers about 20 holds', () => {
       models: { allow: [], downgrades: [], usefulOutputTokens: OUTPUT_MAX },
     })
     await withSidecar(makeConfig(`${provider.url}/v1`, [contract]), async (sidecar) => {
-      const outcomes = await burst([sidecar], CALLS, () => ({ 'x-farebox-conversation': 'full' }), {
+      const outcomes = await burst(provider, [sidecar], CALLS, () => ({ 'x-farebox-conversation': 'full' }), {
         stream: false,
         outputTokens: OUTPUT_MAX,
       })
@@ -110,7 +103,7 @@ describe('a client that leaves', () => {
           await untilIdle(sidecar)
           await provider.settled()
           const bill = provider.bill.totalNanoUsd()
-          const hold = 500_000_000n // the budget of the conversation is the most that could be held
+          const hold = parseUsd('0.0401') // 4,000 output tokens, and the input
           await sidecar.kill('SIGTERM')
           const ledger = parseUsd(ledgerTotal(sidecar))
           if (onDisconnect === 'Drain') assert.equal(formatUsd(ledger), formatUsd(bill))

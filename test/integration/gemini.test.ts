@@ -325,15 +325,19 @@ describe('the ladder', () => {
   }
 })
 
-for (const model of [MODEL, THIRD]) {
-  test(`200 turns go through a window of 32,000 tokens without one refusal (${model})`, async () => {
+// `test/long` plays all of it with the other one, plain.
+for (const { model, turns, sentences, hows } of [
+  { model: MODEL, turns: 200, sentences: 20, hows: [true, false] },
+  { model: THIRD, turns: 40, sentences: 120, hows: [true] },
+]) {
+  test(`${turns} turns go through a window of 32,000 tokens without one refusal (${model})`, async () => {
     provider.bill.clear()
     const id = `window ${model}`
     const contents: Content[] = []
-    for (let turn = 0; turn < 200; turn += 1) {
-      contents.push({ role: 'user', parts: [{ text: `Question ${turn}? ${'All about orders and parcels. '.repeat(20)}` }] })
+    for (let turn = 0; turn < turns; turn += 1) {
+      contents.push({ role: 'user', parts: [{ text: `Question ${turn}? ${'All about orders and parcels. '.repeat(sentences)}` }] })
       for (let step = 0; step < 2; step += 1) {
-        const stream = turn % 2 === 0
+        const stream = hows[turn % hows.length] === true
         const told: Record<string, string> = turn % 3 === 0 && step === 0 ? callLook : { 'x-fake-output-tokens': '60' }
         const headers = talking(id, 'window', { 'x-fake-reasoning-tokens': '0', ...told })
         const said = await say(client(headers), { model, contents, config: { systemInstruction: 'You help with orders.', tools } }, stream)
@@ -354,7 +358,7 @@ for (const model of [MODEL, THIRD]) {
     }
     await provider.settled()
     const lines = provider.bill.lines(id)
-    assert.ok(lines.length >= 200)
+    assert.ok(lines.length >= turns)
     assert.ok(lines.every(({ promptTokens }) => promptTokens <= WINDOW_TOKENS))
     assert.ok(
       lines.some(({ cachedTokens }) => cachedTokens > WINDOW_TOKENS / 2),

@@ -5,26 +5,24 @@ import { formatUsd } from '@farebox/crds/usd.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
-import { startProvider } from '../provider/server.ts'
-import type { Provider } from '../provider/server.ts'
-import { assertUsed, burst, MODEL, OUTPUT_MAX } from '../support/burst.ts'
+import { assertUsed, BUDGET, burst, LADDER, MODEL, OUTPUT_MAX, startGatedProvider } from '../support/burst.ts'
+import type { GatedProvider } from '../support/burst.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
+import { ONLY_WAITS } from '../support/only-waits.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
 const CALLS = 200
-/** 20 holds of 1,000 output tokens, and their input. */
-const BUDGET = '0.205'
 const MONTH = { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } as const
 
 const program = redisProgram()
 
 describe('replicas on one Redis', { skip: program === null ? 'there is no redis-server' : false }, () => {
   let redis: TestServer
-  let provider: Provider
+  let provider: GatedProvider
   before(async () => {
     redis = await startRedis(program ?? '')
-    provider = await startProvider()
+    provider = await startGatedProvider()
   })
   after(async () => {
     await provider.close()
@@ -33,44 +31,51 @@ describe('replicas on one Redis', { skip: program === null ? 'there is no redis-
 
   for (const replicas of [2, 4, 8]) {
     describe(`${replicas} of them, ${CALLS} calls at once on a budget that covers about 20 holds`, () => {
+      let sidecars: readonly Sidecar[] = []
+      before(async () => {
+        sidecars = await startReplicas(replicas, makeConfig(`${provider.url}/v1`))
+      })
+      after(() => closeAll(sidecars))
+
       for (const stream of [false, true]) {
-        test(`one conversation (${stream ? 'streamed' : 'plain'})`, async () => {
-          const contract = makeContract({ caps: { perConversation: BUDGET } })
-          await withReplicas(replicas, makeConfig(`${provider.url}/v1`, [contract]), async (sidecars) => {
-            const outcomes = await burst(sidecars, CALLS, () => ({ 'x-farebox-conversation': 'one' }), {
-              stream,
-              outputTokens: OUTPUT_MAX / 10,
-            })
-            await assertUsed(provider, outcomes, BUDGET)
-            const spent = await Promise.all(sidecars.map(async (sidecar) => (await sidecar.standing('one')).spent))
-            assert.deepEqual(new Set(spent), new Set([formatUsd(provider.bill.totalNanoUsd())]), 'each tells the same, and it is the bill')
-          })
+        const how = stream ? 'streamed' : 'plain'
+        // The sidecars go on with the next test: its conversations, users, tier and limits are its own.
+        const adopt = async (
+          test: string,
+          caps: Parameters<typeof makeContract>[0] & object,
+          parts: Parameters<typeof makeConfig>[2] = {},
+        ): Promise<void> => {
+          provider.bill.clear()
+          const contract = makeContract({ tier: test, ladder: LADDER, ...caps })
+          const config = makeConfig(`${provider.url}/v1`, [contract], { budget: test, ...parts })
+          await Promise.all(sidecars.map((sidecar) => sidecar.adopt(config)))
+        }
+        const fire = (headersOf: (call: number) => Record<string, string>): ReturnType<typeof burst> =>
+          burst(provider, sidecars, CALLS, headersOf, { stream, outputTokens: OUTPUT_MAX / 10 })
+
+        test(`one conversation (${how})`, async () => {
+          const id = `one-${how}`
+          await adopt(id, { caps: { perConversation: BUDGET } })
+          await assertUsed(provider, await fire(() => ({ 'x-farebox-conversation': id })))
+          const spent = await Promise.all(sidecars.map(async (sidecar) => (await sidecar.standing(id)).spent))
+          assert.deepEqual(new Set(spent), new Set([formatUsd(provider.bill.totalNanoUsd())]), 'each tells the same, and it is the bill')
+        })
+
+        test(`200 conversations on one user's budget (${how})`, async () => {
+          const user = `user-${how}`
+          await adopt(user, { caps: { perConversation: BUDGET, perUser: { amount: BUDGET, period: MONTH } } })
+          await assertUsed(provider, await fire((call) => ({ 'x-farebox-conversation': `${user}-${call}`, 'x-farebox-user': user })))
+        })
+
+        test(`200 users on one workload limit (${how})`, async () => {
+          const workload = `workload-${how}`
+          await adopt(workload, { caps: { perConversation: BUDGET } }, { limits: [{ amount: BUDGET, period: MONTH }] })
+          await assertUsed(
+            provider,
+            await fire((call) => ({ 'x-farebox-conversation': `${workload}-${call}`, 'x-farebox-user': `${workload}-user-${call}` })),
+          )
         })
       }
-
-      test("200 conversations on one user's budget", async () => {
-        const contract = makeContract({ caps: { perConversation: BUDGET, perUser: { amount: BUDGET, period: MONTH } } })
-        await withReplicas(replicas, makeConfig(`${provider.url}/v1`, [contract]), async (sidecars) => {
-          const headersOf = (call: number): Record<string, string> => ({
-            'x-farebox-conversation': `conversation-${call}`,
-            'x-farebox-user': 'ann',
-          })
-          await assertUsed(provider, await burst(sidecars, CALLS, headersOf, { stream: false, outputTokens: OUTPUT_MAX / 10 }), BUDGET)
-        })
-      })
-
-      test('200 users on one workload limit', async () => {
-        const config = makeConfig(`${provider.url}/v1`, [makeContract({ caps: { perConversation: BUDGET } })], {
-          limits: [{ amount: BUDGET, period: MONTH }],
-        })
-        await withReplicas(replicas, config, async (sidecars) => {
-          const headersOf = (call: number): Record<string, string> => ({
-            'x-farebox-conversation': `conversation-${call}`,
-            'x-farebox-user': `user-${call}`,
-          })
-          await assertUsed(provider, await burst(sidecars, CALLS, headersOf, { stream: false, outputTokens: OUTPUT_MAX / 10 }), BUDGET)
-        })
-      })
     })
   }
 
@@ -121,6 +126,7 @@ describe('replicas on one Redis', { skip: program === null ? 'there is no redis-
         // Longer than it takes until the other one charges what it thinks has expired.
         const slow = ask(right, 'slow', 12_000)
         assert.equal((await ask(wrong, 'quick', 0)).status, 200)
+        console.log(ONLY_WAITS)
         assert.equal((await slow).status, 200)
         await right.idle()
         const { entries } = (await right.getJson('/farebox/v1/ledger?limit=100')) as { entries: { kind: string }[] }
@@ -138,12 +144,19 @@ describe('replicas on one Redis', { skip: program === null ? 'there is no redis-
   const environmentOf = (): Record<string, string> => ({ FAREBOX_STORE: redis.url, FAREBOX_NAMESPACE: `test-${namespaces}` })
   async function withReplicas(count: number, config: SidecarConfig, use: (sidecars: readonly Sidecar[]) => Promise<void>): Promise<void> {
     provider.bill.clear()
-    namespaces += 1
-    const sidecars = await Promise.all(Array.from({ length: count }, () => startSidecar(config, { environment: environmentOf() })))
+    const sidecars = await startReplicas(count, config)
     try {
       await use(sidecars)
     } finally {
-      await Promise.all(sidecars.map((sidecar) => sidecar.close()))
+      await closeAll(sidecars)
     }
+  }
+  /** In a namespace, and so on books, of their own. */
+  function startReplicas(count: number, config: SidecarConfig): Promise<readonly Sidecar[]> {
+    namespaces += 1
+    return Promise.all(Array.from({ length: count }, () => startSidecar(config, { environment: environmentOf() })))
+  }
+  async function closeAll(sidecars: readonly Sidecar[]): Promise<void> {
+    await Promise.all(sidecars.map((sidecar) => sidecar.close()))
   }
 })

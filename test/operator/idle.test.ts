@@ -1,23 +1,32 @@
 /** Nothing changes, so nothing is written, though sidecars report and pods are reviewed, as dry runs, all the while. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { Agent } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { TOKEN_AUDIENCE } from '@farebox/crds/cluster.ts'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
 import { startProvider } from '../provider/server.ts'
 import { clusterTest, freshNamespace } from '../support/cluster.ts'
+import { startFakeSidecar } from '../support/fake-sidecar.ts'
+import type { Listener } from '../support/fake-sidecar.ts'
 import { install, OPERATOR_NAMESPACE, startOperator } from '../support/operator.ts'
-import { createPod, startPodSidecar } from '../support/pod-sidecar.ts'
-import { apply, budgetOf, budgetPath, shown, tierOf, untilSaid } from './plans.ts'
+import { boundToken, createPod, startPodSidecar } from '../support/pod-sidecar.ts'
+import { apply, budgetOf, budgetPath, configMapPath, shown, tierOf, untilSaid } from './plans.ts'
 
 const IDLE_MS = 120_000
 /** Longer than counters wait before they are written. */
 const QUIET_MS = 13_000
 const REVIEWS = 120
 const BUDGETS = 20
+/** Two with a real sidecar, the others with a fake one. */
+const PODS = 200
+const OPENED_AT_ONCE = 20
+/** As a real one does. */
+const REPORTED_EVERY_MS = 15_000
 
 clusterTest(
-  'T47: two minutes idle, with sidecars that report and pods that are reviewed: no write at all',
+  `T47: two minutes idle, with ${PODS} sidecars that report and pods that are reviewed: no write at all`,
   { own: {} },
   async (cluster, context) => {
     const operator = await startOperator(cluster, await install(cluster))
@@ -39,9 +48,32 @@ clusterTest(
       const spends = await Promise.all(['b0', 'b1'].map((name) => shown(cluster, budgetPath(namespace, name))))
       return spends.every((budget) => budget?.status?.['conversations'] !== undefined)
     })
+    const agent = new Agent({ keepAlive: true, maxSockets: 64 })
+    context.after(() => agent.destroy())
+    const map = await shown(cluster, configMapPath(namespace, 'b2'))
+    const listener: Listener = { url: operator.deliveryUrl, ca: map?.data?.['ca.crt'] ?? '' }
+    let acknowledged = 0
+    const open = async (index: number): Promise<void> => {
+      // A budget's books are the same for all of its sidecars: real ones have budgets of their own.
+      const app = `b${2 + (index % (BUDGETS - 2))}`
+      const pod = await createPod(cluster, namespace, { name: `fake-${index}`, labels: { app }, spec: { schedulerName: 'nobody' } })
+      const token = await boundToken(cluster, pod, TOKEN_AUDIENCE)
+      const onAcknowledged = (): void => void (acknowledged += 1)
+      const stream = await startFakeSidecar({ listener, token, agent, onAcknowledged, everyMs: REPORTED_EVERY_MS })
+      assert.equal(stream.status, 200, stream.error)
+      context.after(() => stream.close())
+    }
+    for (let from = 2; from < PODS; from += OPENED_AT_ONCE)
+      await Promise.all(Array.from({ length: Math.min(OPENED_AT_ONCE, PODS - from) }, (_, index) => open(from + index)))
+    await waitFor('all of them in status', async () => {
+      const budgets = await Promise.all(names.map((name) => shown(cluster, budgetPath(namespace, name))))
+      const inSync = budgets.reduce((sum, budget) => sum + Number(budget?.status?.workloads?.['inSync'] ?? 0), 0)
+      if (inSync < PODS) throw new Error(`${inSync} are`)
+      return true
+    })
     await waitFor('a pause', () => Date.now() - (writesOf(cluster).at(-1)?.atMs ?? 0) > QUIET_MS, { withinMs: 90_000, everyMs: 1_000 })
 
-    const since = Date.now()
+    const [since, acknowledgedBefore] = [Date.now(), acknowledged]
     for (let review = 1; review <= REVIEWS; review += 1) {
       const metadata = { generateName: 'x-', labels: { app: names[review % BUDGETS] } }
       const body = { apiVersion: 'v1', kind: 'Pod', metadata, spec: { containers: [{ name: 'app', image: 'app:1' }] } }
@@ -55,6 +87,8 @@ clusterTest(
       written.map(({ what }) => what),
       [],
     )
+    const reports = acknowledged - acknowledgedBefore
+    assert.ok(reports >= (PODS - 2) * (IDLE_MS / REPORTED_EVERY_MS - 2), `${reports} reports were taken meanwhile`)
     const fresh = await untilSaid(cluster, budgetPath(namespace, 'b0'), ['UsageFresh=True'])
     assert.equal(fresh.status?.workloads?.['inSync'], 1)
   },

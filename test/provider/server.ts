@@ -51,8 +51,8 @@ export interface ProviderOptions {
   readonly billFile?: string
   /** The clock of the cache and the bill; default `Date.now`. */
   readonly nowMs?: () => number
-  /** Told of each request as it came, before any check. */
-  readonly onRequest?: (request: SeenRequest) => void
+  /** Told of each request as it came, before any check; the request waits for what it returns. */
+  readonly onRequest?: (request: SeenRequest) => unknown
 }
 
 export interface SeenRequest {
@@ -119,7 +119,14 @@ export async function startProvider(options: ProviderOptions = {}): Promise<Prov
   const route = async (request: IncomingMessage, response: ServerResponse, requestId: string): Promise<void> => {
     const url = new URL(request.url ?? '/', 'http://provider')
     const body = await readBody(request)
-    options.onRequest?.({ requestId, method: request.method ?? '', path: url.pathname, search: url.search, headers: request.headers, body })
+    await options.onRequest?.({
+      requestId,
+      method: request.method ?? '',
+      path: url.pathname,
+      search: url.search,
+      headers: request.headers,
+      body,
+    })
     if (url.pathname === '/bill') return answerBill(request, response, url, bill)
     if (isAnthropic(url.pathname, request.headers)) return anthropic.handle(request, url, body, requestId, response)
     if (url.pathname.startsWith('/v1beta/')) return gemini(request, url, body, requestId, response)

@@ -20,6 +20,8 @@ const cluster = await ownCluster()
 const NAMESPACE = 'fleet'
 const PODS = 200
 const ADMISSION_PARTS = 4
+/** Of an operator that has just started the first ones take longer. */
+const WARM_UP = 50
 const OPENED_AT_ONCE = 20
 const CHANGES = 5
 const ADMISSION_P99_S = 0.05
@@ -55,7 +57,12 @@ describe('two hundred pods', { skip: cluster === null ? 'there is no control pla
 
   test('admission p99 is below 50 ms by the API server over 200 creations', async (context) => {
     const p99s: number[] = []
+    const path = `/api/v1/namespaces/${NAMESPACE}/pods?dryRun=All`
+    const metadata = { generateName: 'x-', labels: { app: 'fleet' } }
+    const body = { apiVersion: 'v1', kind: 'Pod', metadata, spec: { containers: [{ name: 'app', image: 'app:1' }] } }
+    for (let review = 0; review < WARM_UP; review += 1) assert.equal((await api.request({ method: 'POST', path, body })).status, 201)
     let before = await admissionDurations(api)
+    const cold = before
     for (let part = 0; part < ADMISSION_PARTS; part += 1) {
       for (let index = 0; index < PODS / ADMISSION_PARTS; index += 1) {
         const name = `pod-${pods.length}`
@@ -69,12 +76,12 @@ describe('two hundred pods', { skip: cluster === null ? 'there is no control pla
       p99s.push(seconds)
       before = after
     }
-    const all = admissionQuantile(new Map(), before, 0.99)
+    const all = admissionQuantile(cold, before, 0.99)
     context.diagnostic(
       `admission by the API server, p99 of each ${PODS / ADMISSION_PARTS} pods, in ms: ${p99s.map(inMs).join(', ')}; of all: ${inMs(all.seconds)}`,
     )
-    // Whatever else this machine does can only make it slower.
-    assert.ok(Math.min(...p99s) < ADMISSION_P99_S, `${p99s.join(', ')} s`)
+    // Whatever else this machine does may spoil one of them.
+    assert.ok(p99s.filter((seconds) => seconds >= ADMISSION_P99_S).length <= 1, `${p99s.join(', ')} s`)
   })
 
   test('T60: a budget that is changed by kubectl is in force in 200 sidecars, 99 of 100 of them within 2 s', async (context) => {
@@ -105,9 +112,7 @@ describe('two hundred pods', { skip: cluster === null ? 'there is no control pla
       context.diagnostic(`in force after p50 ${at(50)} ms, p99 ${at(99)} ms, at most ${at(100)} ms`)
       p99s.push(at(99))
     }
-    // What else this machine does may spoil one or two of them.
-    const median = p99s.toSorted((a, b) => a - b)[Math.floor(CHANGES / 2)] ?? Infinity
-    assert.ok(median < ACKNOWLEDGED_P99_MS, `${p99s.join(', ')} ms`)
+    assert.ok(p99s.filter((ms) => ms >= ACKNOWLEDGED_P99_MS).length <= 1, `${p99s.join(', ')} ms`)
     const said = await waitFor('all of them in status', async () => {
       const budget = await untilSaid(api, budgetPath(NAMESPACE, 'fleet'), ['Programmed=True', 'Injected=True', 'UsageFresh=True'])
       return budget.status?.workloads?.['inSync'] === PODS ? budget : null

@@ -1,6 +1,9 @@
 /** Many calls at once on little money, and what must be true afterwards whoever served them. */
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import type { Sidecar } from './sidecar.ts'
 
@@ -8,20 +11,64 @@ import type { Sidecar } from './sidecar.ts'
 export const MODEL = 'gpt-4o'
 /** What each call asks for. */
 export const OUTPUT_MAX = 1_000
+/** Holds that its budget covers: so many calls are under way at once, before anything is spent. */
+const HOLDS = 20
+/** 20 holds of 1,000 output tokens, and their input. */
+export const BUDGET = '0.205'
+/** The most that one call holds. */
+const HOLD = parseUsd(BUDGET) / BigInt(HOLDS)
+/** A rung that held money would reach with the 15th hold, and spent money with the 140th call of 100 tokens. */
+export const LADDER: Contract['ladder'] = [
+  { atPercent: 70, rung: 'DropRetrieval' },
+  { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+]
+/** Who waits for held money waits 2 s. */
+const GATE_MS_MAX = 1_500
 
 export interface Outcome {
   readonly status: number
   readonly code: string | null
   readonly rung: string | null
+  /** It was at the provider, with all of `HOLDS`, before any of them was answered. */
+  readonly isFirst: boolean
 }
 
-/** Fires all calls at once, spread over the sidecars, and tells how each ended. */
+/** A provider that can keep its callers waiting. */
+export interface GatedProvider extends Provider {
+  /** Nobody is answered until `count` calls are there, or too long a time is over; gives the tags of those that were. */
+  gather(count: number): Promise<ReadonlySet<string>>
+}
+
+export async function startGatedProvider(): Promise<GatedProvider> {
+  let enter: ((tag: string) => Promise<void>) | null = null
+  const provider = await startProvider({ onRequest: ({ headers }) => enter?.(String(headers['x-fake-tag'])) })
+  return {
+    ...provider,
+    async gather(count) {
+      const opened = Promise.withResolvers<void>()
+      const tags = new Set<string>()
+      enter = (tag) => {
+        tags.add(tag)
+        if (tags.size === count) opened.resolve()
+        return opened.promise
+      }
+      await Promise.race([opened.promise, sleep(GATE_MS_MAX)])
+      enter = null
+      opened.resolve()
+      return tags
+    },
+  }
+}
+
+/** Fires all calls at once, spread over the sidecars, and tells how each ended. The first are answered when all that the budget covers are there. */
 export async function burst(
+  provider: GatedProvider,
   sidecars: readonly Pick<Sidecar, 'url'>[],
   calls: number,
   headersOf: (call: number) => Record<string, string>,
   options: { readonly stream: boolean; readonly outputTokens: number },
 ): Promise<readonly Outcome[]> {
+  const gathered = provider.gather(HOLDS)
   return Promise.all(
     Array.from({ length: calls }, async (_, call): Promise<Outcome> => {
       const answer = await fetch(`${sidecars[call % sidecars.length]?.url}/openai/v1/chat/completions`, {
@@ -31,6 +78,7 @@ export async function burst(
           authorization: 'Bearer test',
           'x-fake-output-tokens': String(options.outputTokens),
           'x-fake-delay-ms': '20',
+          'x-fake-tag': String(call),
           ...headersOf(call),
         },
         body: JSON.stringify({
@@ -45,25 +93,35 @@ export async function burst(
         status: answer.status,
         code: answer.ok ? null : String((JSON.parse(text) as { error: { code: unknown } }).error.code),
         rung: answer.headers.get('x-farebox-rung'),
+        isFirst: (await gathered).has(String(call)),
       }
     }),
   )
 }
 
-/** Never more billed than `budget`; at least 20 calls answered; used to 90 % before anything was refused; no rung from held money. */
-export async function assertUsed(provider: Provider, outcomes: readonly Outcome[], budget: string): Promise<void> {
+/**
+ * Never more billed than the budget; as many at once as it covers holds, none of which sees a rung from what the others hold; used to 90 %
+ * before anything was refused, and nobody told that it is used up while a hold was free.
+ */
+export async function assertUsed(provider: Provider, outcomes: readonly Outcome[]): Promise<void> {
   await provider.settled()
+  const budget = parseUsd(BUDGET)
   const bill = provider.bill.totalNanoUsd()
   const answered = outcomes.filter((outcome) => outcome.status === 200)
   const refused = outcomes.filter((outcome) => outcome.status !== 200)
-  assert.ok(bill <= parseUsd(budget), `billed ${formatUsd(bill)} of ${budget}`)
-  assert.ok(answered.length >= 20, `${answered.length} were answered`)
+  assert.ok(bill <= budget, `billed ${formatUsd(bill)} of ${BUDGET}`)
+  const first = outcomes.filter(({ isFirst }) => isFirst)
+  assert.equal(first.length, HOLDS, 'so many were under way at once')
+  for (const { status, rung } of first) assert.deepEqual([status, rung], [200, 'None'], 'nothing was spent yet, only held')
   for (const outcome of refused)
     assert.ok(outcome.code === 'conversation_budget_exhausted' || outcome.code === 'budget_busy', `refused with ${outcome.code}`)
-  if (refused.length > 0)
-    assert.ok(bill * 100n >= parseUsd(budget) * 90n, `only ${formatUsd(bill)} of ${budget} was used before the last refusal`)
-  // A rung comes from what is spent and what input is under way; the first calls have nothing but held output before them.
-  const inputAndSpent = bill * 100n < parseUsd(budget) * 70n
-  if (inputAndSpent) assert.ok(answered.every((outcome) => outcome.rung === 'None'))
-  assert.ok(answered.filter((outcome) => outcome.rung === 'None').length >= 20)
+  if (refused.length > 0) assert.ok(bill * 100n >= budget * 90n, `only ${formatUsd(bill)} of ${BUDGET} was used before the last refusal`)
+  // Who is told so saw at least as much left as there is now.
+  if (refused.some(({ code }) => code === 'conversation_budget_exhausted'))
+    assert.ok(budget - bill < HOLD, `${formatUsd(budget - bill)} was left, and a call was told that nothing is`)
+  // A rung comes from what is spent and what input is under way: whoever was decided before 60 % was spent has none.
+  const dearest = provider.bill.lines().reduce((most, { nanoUsd }) => (nanoUsd > most ? nanoUsd : most), 1n)
+  const unspent = Number((budget * 60n) / 100n / dearest)
+  const milder = answered.filter(({ rung }) => rung === 'None').length
+  assert.ok(milder >= Math.min(unspent, answered.length), `${milder} without a rung of ${answered.length}; 60 % pays for ${unspent}`)
 }

@@ -113,25 +113,39 @@ export interface FakeSidecarOptions {
   readonly agent: Agent
   /** A config that came was reported to be in force, and the operator took the report. */
   readonly onAcknowledged: (hash: string) => void
+  /** It says the same again so often, as real ones do every 15 s; absent: never. */
+  readonly everyMs?: number
 }
 
 /** One that takes each config, and says so after the time that a real one lets pass. Resolves when its stream is open. */
-export function startFakeSidecar({ listener, token, agent, onAcknowledged }: FakeSidecarOptions): Promise<Stream> {
+export async function startFakeSidecar({ listener, token, agent, onAcknowledged, everyMs }: FakeSidecarOptions): Promise<Stream> {
   const authorization = `Bearer ${token}`
   let sequence = 0
+  let again: NodeJS.Timeout | null = null
+  let isClosed = false
   const acknowledge = async (data: string): Promise<void> => {
     const { namespace, budget, version, hash } = JSON.parse(data) as Config
     sequence += 1
     const inForce = { budget: `${namespace}/${budget}`, version, hash }
     const { status } = await sendReport(listener, authorization, makeReport({ sequence, inForce }), agent)
     if (status === 202) onAcknowledged(hash)
+    if (again !== null) clearTimeout(again)
+    if (everyMs !== undefined && !isClosed) again = setTimeout(() => void acknowledge(data).catch(() => undefined), everyMs)
   }
-  return openStream(listener, authorization, {
+  const stream = await openStream(listener, authorization, {
     onEvent: ({ name, data }) => {
       if (name !== 'config') return
       setTimeout(() => void acknowledge(data).catch(() => undefined), REPORTED_AFTER_MS.least + Math.random() * REPORTED_AFTER_MS.spread)
     },
   })
+  return {
+    ...stream,
+    close() {
+      isClosed = true
+      if (again !== null) clearTimeout(again)
+      stream.close()
+    },
+  }
 }
 
 interface Config {

@@ -14,8 +14,8 @@ import OpenAI from 'openai'
 import type { Cluster } from '../cluster/cluster.ts'
 import { waitFor } from '../cluster/wait-for.ts'
 import { endsWithUs } from './children.ts'
+import { onFreePorts } from './free-ports.ts'
 import { SIDECAR_MAIN } from './programs.ts'
-import { freePorts } from './sidecar.ts'
 
 const LOG_KEPT = 2 * 1_048_576
 
@@ -100,10 +100,18 @@ export function sidecarOf(pod: Pod): Container | null {
 
 /** Returns once it serves. */
 export async function startPodSidecar(cluster: Cluster, pod: Pod, environment: Readonly<Record<string, string>> = {}): Promise<PodSidecar> {
+  return onFreePorts(2, ([port = 0, adminPort = 0]) => startOn({ port, adminPort }, cluster, pod, environment))
+}
+
+async function startOn(
+  { port, adminPort }: { readonly port: number; readonly adminPort: number },
+  cluster: Cluster,
+  pod: Pod,
+  environment: Readonly<Record<string, string>>,
+): Promise<PodSidecar> {
   const container = sidecarOf(pod)
   if (container === null) throw new Error(`pod ${pod.metadata.name} has no sidecar: ${JSON.stringify(pod.metadata.annotations)}`)
   const folder = mkdtempSync(join(tmpdir(), 'farebox-pod-'))
-  const [port = 0, adminPort = 0] = await freePorts(2)
   const mounts = container.volumeMounts ?? []
   const onHost = (value: string): string => {
     const mount = mounts.find(({ mountPath }) => value === mountPath || value.startsWith(`${mountPath}/`))

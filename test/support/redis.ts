@@ -3,17 +3,15 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { storeProgram } from '@farebox/operator/laptop/store-process.ts'
 import { Redis } from 'ioredis'
 import { endsWithUs } from './children.ts'
+import { onFreePorts, PortTaken } from './free-ports.ts'
 
 const READY_MS_MAX = 10_000
-/** Another process may take a port between our look and its use; the nodes of a cluster listen to a second one, 10,000 above. */
-const STARTS_MAX = 3
 
 export interface TestServer {
   readonly port: number
@@ -36,16 +34,16 @@ export function redisProgram(): string | null {
 }
 
 export async function startRedis(program: string, more: readonly string[] = []): Promise<TestServer> {
-  for (let tries = 1; ; tries++) {
-    const server = start(program, await freePort(), more)
+  return onFreePorts(1, async ([port = 0]) => {
+    const server = start(program, port, more)
     try {
       await answering(server)
       return server
     } catch (error) {
       await server.stop()
-      if (tries >= STARTS_MAX || !(error instanceof EndedEarly)) throw error
+      throw error
     }
-  }
+  })
 }
 
 function start(program: string, port: number, more: readonly string[]): TestServer {
@@ -63,33 +61,16 @@ function start(program: string, port: number, more: readonly string[]): TestServ
   return { port, url: `redis://127.0.0.1:${port}`, process: child, stop }
 }
 
-class EndedEarly extends Error {
-  override readonly name = 'EndedEarly'
-}
-
 async function answering({ port, process: child }: TestServer): Promise<void> {
   const client = new Redis({ port, host: '127.0.0.1', retryStrategy: () => 25, maxRetriesPerRequest: null })
   client.on('error', () => undefined)
   try {
     const pong = await Promise.race([client.ping(), sleep(READY_MS_MAX, null, { ref: false }), once(child, 'exit')])
-    if (Array.isArray(pong)) throw new EndedEarly(`redis-server ended before it answered on port ${port}`)
+    if (Array.isArray(pong))
+      // It, or a node of a cluster the second one that it listens to, 10,000 above.
+      throw new PortTaken(`redis-server ended before it answered on port ${port}`)
     if (pong !== 'PONG') throw new Error(`redis-server does not answer on port ${port}`)
   } finally {
     client.disconnect()
-  }
-}
-
-/** Free now, and below the ports that connections of this machine are given. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 20_000)
-    const server = createServer()
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => resolve(true))
-    })
-    if (!isFree) continue
-    await new Promise((resolve) => server.close(resolve))
-    return port
   }
 }

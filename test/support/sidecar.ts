@@ -3,8 +3,6 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -14,7 +12,9 @@ import type { Standing } from '@farebox/sidecar/core/standing.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import OpenAI from 'openai'
 import { endsWithUs } from './children.ts'
+import { onFreePorts } from './free-ports.ts'
 import { SIDECAR_MAIN } from './programs.ts'
+
 
 const READY_WITHIN_MS = 20_000
 /** A test must not wait for the client's own ten minutes. */
@@ -59,9 +59,16 @@ export interface SidecarOptions {
 }
 
 export async function startSidecar(config: SidecarConfig, options: SidecarOptions = {}): Promise<Sidecar> {
+  return onFreePorts(2, ([port = 0, adminPort = 0]) => startOn({ port, adminPort }, config, options))
+}
+
+async function startOn(
+  { port, adminPort }: { readonly port: number; readonly adminPort: number },
+  config: SidecarConfig,
+  options: SidecarOptions,
+): Promise<Sidecar> {
   const dataDir = mkdtempSync(join(tmpdir(), 'farebox-'))
   const configFile = join(dataDir, 'config.json')
-  const [port, adminPort] = await freePorts(2)
   const url = `http://127.0.0.1:${port}`
   const adminUrl = `http://127.0.0.1:${adminPort}`
   let child: ChildProcess | null = null
@@ -113,8 +120,18 @@ export async function startSidecar(config: SidecarConfig, options: SidecarOption
       await new Promise((resolve) => setTimeout(resolve, 5))
   }
 
+  const close = async (): Promise<void> => {
+    await kill('SIGKILL')
+    rmSync(dataDir, { recursive: true, force: true })
+  }
+
   configure(config)
-  await start()
+  try {
+    await start()
+  } catch (error) {
+    await close()
+    throw error
+  }
   return {
     url,
     adminUrl,
@@ -149,31 +166,13 @@ export async function startSidecar(config: SidecarConfig, options: SidecarOption
     kill,
     start,
     ledger: () => readLedger(dataDir),
-    async close() {
-      await kill('SIGKILL')
-      rmSync(dataDir, { recursive: true, force: true })
-    },
+    close,
   }
 }
 
 /** All that the ledger says was spent, as decimal USD; the process must be down. */
 export function ledgerTotal(sidecar: Sidecar): string {
   return formatUsd(sidecar.ledger().reduce((total, entry) => total + entry.cost, 0n))
-}
-
-/** Ports that were free a moment ago. */
-export async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer()
-      server.listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      return server
-    }),
-  )
-  const ports = servers.map((server) => (server.address() as AddressInfo).port)
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  return ports
 }
 
 async function isReady(adminUrl: string): Promise<boolean> {

@@ -175,7 +175,7 @@ suite('client', () => {
     const events = Array.from({ length: 100 }, (_, index) => kube.apply(EVENTS, eventOf(index), { fieldManager: 'test' }).catch(() => null))
     const startMs = performance.now()
     await kube.get(CONFIG_MAPS, 'm', 'a')
-    assert.ok(performance.now() - startMs < 500)
+    assert.ok(performance.now() - startMs < 1_500) // a hundred take five seconds
     await kube.close()
     await Promise.all(events)
   })

@@ -38,12 +38,15 @@ suite('leader election', () => {
   }
 
   test('one of two leads, both know who, and a clean stop lets the next lead at once', async () => {
+    await candidates.end()
+    // So long that nobody takes the slow one of a busy machine for one that ran out.
+    candidates = new Candidates({ kubeconfig: server.kubeconfig, namespace: 'here', ...TIMES, leaseMs: 6_000 })
     const { a, b } = await twoWithLeader()
     a.tell({ stop: true })
     assert.deepEqual(await a.exited, { code: 0, signal: null })
     const releasedMs = performance.now()
     await waitFor('b leads', () => b.leading)
-    assert.ok(performance.now() - releasedMs < 2 * TIMES.retryMs + 300, `${performance.now() - releasedMs} ms`)
+    assert.ok(performance.now() - releasedMs < 2 * TIMES.retryMs + 1_700, `${performance.now() - releasedMs} ms`)
     const lease = server.read(LEASES, 'election', 'here')
     const spec = lease?.['spec'] as Record<string, unknown>
     assert.match(String(spec['holderIdentity']), /^b_[0-9a-f]{8}$/)
@@ -59,7 +62,7 @@ suite('leader election', () => {
       const cutMs = performance.now()
       server.fault = ({ headers }) => (headers['user-agent'] !== 'a' ? null : how === 'refuse' ? { code: 500 } : how)
       assert.deepEqual(await a.exited, { code: 1, signal: null })
-      assert.ok(performance.now() - cutMs < TIMES.renewDeadlineMs + 400, `exit after ${performance.now() - cutMs} ms`)
+      assert.ok(performance.now() - cutMs < TIMES.renewDeadlineMs + 1_200, `exit after ${performance.now() - cutMs} ms`)
       assert.match(a.stderr(), /leadership lost: the lease could not be renewed in time/)
       await waitFor('b leads', () => b.leading)
       await candidates.assertOneWriter(['a', 'b'])
