@@ -16,6 +16,7 @@ import { Cluster } from './controllers/cluster.ts'
 import type { Change } from './controllers/cluster.ts'
 import { EVENT_REASONS } from './controllers/event-reasons.ts'
 import { Leader } from './controllers/leader.ts'
+import { tiersOf } from './core/compile.ts'
 import { budgetKey } from './core/same-pods.ts'
 import { configMapName } from './core/config-map-name.ts'
 import type { InjectionSettings } from './core/injection.ts'
@@ -227,7 +228,7 @@ async function main(): Promise<void> {
     ownServiceAccount: { namespace: pod.namespace, name: pod.serviceAccount },
     takeReport,
     isLeader: () => election.isLeading,
-    governs,
+    tiersOf: tiersOfPod,
     knowsPod,
   })
   certified()
@@ -240,9 +241,10 @@ async function main(): Promise<void> {
     return cluster.pods.get(`${namespace}/${name}`)?.metadata.uid === uid
   }
 
-  function governs({ namespace, name }: PodIdentity): boolean {
+  function tiersOfPod({ namespace, name }: PodIdentity): readonly string[] | null {
     const known = cluster.pods.get(`${namespace}/${name}`)
-    return known !== undefined && cluster.governingOf(known) !== null
+    const budget = known === undefined ? null : cluster.governingOf(known)
+    return budget === null ? null : tiersOf(budget)
   }
 
   /** What sidecars are to trust; undefined: it is not known yet. */

@@ -197,9 +197,10 @@ describe('a report', () => {
   })
 
   test('is answered with whether the next one is to have totals: of those who share books one is asked', async () => {
-    const said = async (name: string, books: string): Promise<unknown> => {
-      return await answerTo(`Bearer ${operator.token(operator.addPod(name))}`, report({ books }))
+    const said = async (name: string, books: string, more: Partial<SidecarReport> = { status: status({}) }): Promise<unknown> => {
+      return await answerTo(`Bearer ${operator.token(operator.addPod(name))}`, report({ books, ...more }))
     }
+    assert.deepEqual(await said('waiting', 'shared', { status: null }), { totals: false }, 'it has no config yet')
     assert.deepEqual(await said('share-1', 'shared'), { totals: true })
     assert.deepEqual(await said('share-2', 'shared'), { totals: false })
     assert.deepEqual(await said('share-3', 'others'), { totals: true })
@@ -207,7 +208,7 @@ describe('a report', () => {
 
   test('of a pod that no budget governs is asked for no totals, keeps nobody else from telling, and is kept short', async () => {
     const governed = new Set<string>()
-    const strict = await startOperator({ server: { governs: ({ name }) => governed.has(name) } })
+    const strict = await startOperator({ server: { tiersOf: ({ name }) => (governed.has(name) ? ['pro'] : null) } })
     const former = operator
     try {
       operator = strict

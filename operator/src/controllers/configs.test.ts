@@ -4,7 +4,9 @@ import type { TestContext } from 'node:test'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
-import { CONFIG_MAPS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
+import { reportOf } from '../core/testing.ts'
+import { ReportBook } from '../delivery/report-book.ts'
+import { CONFIG_MAPS, PODS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
 import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
@@ -17,6 +19,10 @@ interface Stage {
   readonly configs: Configs
   readonly outcomes: string[]
   readonly setNow: (nowMs: number) => void
+  /** What pods say. */
+  readonly reports: ReportBook
+  /** As a replica that was just started has it. */
+  readonly afresh: () => Configs
 }
 
 async function stage(context: TestContext, hasStore = true): Promise<Stage> {
@@ -26,17 +32,20 @@ async function stage(context: TestContext, hasStore = true): Promise<Stage> {
   })
   const outcomes: string[] = []
   let nowMs = 1_000
-  const configs = new Configs({
-    cluster,
-    client: kube,
-    trust: () => 'a certificate',
-    hasStore,
-    nowMs: () => nowMs,
-    steadyMs: () => nowMs,
-    log: createLog('silent'),
-    onOutcome: (outcome) => outcomes.push(outcome),
-  })
-  return { server, cluster, configs, outcomes, setNow: (ms) => (nowMs = ms) }
+  const reports = new ReportBook()
+  const afresh = (): Configs =>
+    new Configs({
+      cluster,
+      client: kube,
+      reports,
+      trust: () => 'a certificate',
+      hasStore,
+      nowMs: () => nowMs,
+      steadyMs: () => nowMs,
+      log: createLog('silent'),
+      onOutcome: (outcome) => outcomes.push(outcome),
+    })
+  return { server, cluster, configs: afresh(), outcomes, setNow: (ms) => (nowMs = ms), reports, afresh }
 }
 
 test('a config that no config map can hold is not sent, and said; the one before stays', async (context) => {
@@ -156,4 +165,91 @@ test('whoever keeps writing what we write is answered five times, and then every
   assert.equal(await configs.reconcile(), undefined)
   assert.equal(reverted(), 6)
   assert.equal(configs.inForce?.hindered.size, 0)
+})
+
+/** The config that pods have by `inForce` was compiled after the backup from which the cluster was restored. */
+async function restored(
+  context: TestContext,
+): Promise<Stage & { readonly hash: string; readonly say: (version: number, more?: Said) => void }> {
+  const staged = await stage(context)
+  const { server, cluster, configs, reports } = staged
+  await configs.reconcile()
+  const pod = (name: string, app: string): void => {
+    const metadata = { name, namespace: 'shop', uid: name, labels: { app } }
+    server.put(PODS, name, { namespace: 'shop', fields: { metadata } })
+  }
+  pod('a', 'desk')
+  pod('stranger', 'other')
+  await waitFor('the caches', () => cluster.pods.size === 2 && cluster.configMaps.size === 1)
+  let sequence = 0
+  const say = (version: number, { pod: name = 'a', budget = 'shop/desk', hash = 'b'.repeat(16) }: Said = {}): void => {
+    const received = reportOf({ pod: name, namespace: 'shop', receivedAtMs: 0, inForce: { budget, version, hash } })
+    reports.put({ ...received, report: { ...received.report, sequence: (sequence += 1) } })
+  }
+  return { ...staged, configs: staged.afresh(), hash: configs.inForce?.configs.get('shop/desk')?.hash ?? '', say }
+}
+
+interface Said {
+  readonly pod?: string
+  readonly budget?: string
+  readonly hash?: string
+}
+
+function inForceOf(configs: Configs): readonly [version: number | undefined, hash: string | undefined] {
+  const config = configs.inForce?.configs.get('shop/desk')
+  return [config?.version, config?.hash]
+}
+
+test('a config of a restored backup goes beyond what sidecars have, which would refuse it as older for ever', async (context) => {
+  const { server, configs, reports, hash, say, setNow } = await restored(context)
+  setNow(1_500)
+  await configs.reconcile()
+  assert.deepEqual(inForceOf(configs), [1_000, hash])
+  say(2_000)
+  const [received] = reports.values()
+  assert.ok(received !== undefined)
+  assert.equal(configs.isBehind(received), true)
+  await configs.reconcile()
+  assert.deepEqual(inForceOf(configs), [2_001, hash])
+  const data = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')?.['data'] as Record<string, string>
+  assert.partialDeepStrictEqual(JSON.parse(data['config.json'] ?? ''), { version: 2_001, hash })
+  assert.equal(configs.isBehind(received), false)
+  await configs.reconcile()
+  assert.deepEqual(inForceOf(configs), [2_001, hash])
+})
+
+test('sidecars that have the same config by a later version keep it: that version is its own again', async (context) => {
+  const { configs, hash, say } = await restored(context)
+  say(2_000, { hash })
+  await configs.reconcile()
+  assert.deepEqual(inForceOf(configs), [2_000, hash])
+})
+
+test('no pod that another budget governs, or none, says what is in force, nor one that names a time to come', async (context) => {
+  const { configs, reports, hash, say } = await restored(context)
+  say(2_000, { pod: 'stranger' })
+  say(2_000, { pod: 'gone' })
+  say(1_000 + 86_400_001)
+  await configs.reconcile()
+  assert.deepEqual(inForceOf(configs), [1_000, hash])
+  for (const received of reports.values()) assert.equal(configs.isBehind(received), false)
+  say(2_000, { budget: 'shop/other' })
+  await configs.reconcile()
+  assert.deepEqual(inForceOf(configs), [1_000, hash])
+})
+
+test('a sidecar that tells ever later versions has its config written once a minute at most', async (context) => {
+  const { configs, reports, outcomes, say, setNow } = await restored(context)
+  const heard = (): boolean => [...reports.values()].some((received) => configs.isBehind(received))
+  for (let second = 0; second < 60; second += 1) {
+    setNow(10_000 + second * 1_000)
+    say(100_000 + second * 1_000)
+    await configs.reconcile()
+    assert.equal(heard(), false)
+  }
+  assert.deepEqual([outcomes, inForceOf(configs)[0]], [['written', 'written'], 100_001])
+  setNow(70_000)
+  assert.equal(heard(), true)
+  await configs.reconcile()
+  assert.deepEqual([outcomes.length, inForceOf(configs)[0]], [3, 159_001])
 })

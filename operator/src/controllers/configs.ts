@@ -4,14 +4,16 @@
  */
 import { ANNOTATIONS, CONFIG_KEYS, LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Hindrance } from '../core/cluster-status.ts'
 import { compile } from '../core/compile.ts'
 import { budgetKey } from '../core/same-pods.ts'
-import type { Compiled, Snapshot } from '../core/compile.ts'
+import type { Compiled, ConfigName, Snapshot } from '../core/compile.ts'
 import { configMapName } from '../core/config-map-name.ts'
 import { configText } from '../core/config-text.ts'
 import { WAITS } from '../core/waiting.ts'
+import type { ReportBook } from '../delivery/report-book.ts'
 import { applied, applyIfChanged, isWithin, ownerOf } from '../kube/apply.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { CONFIG_MAPS } from '../kube/resources.ts'
@@ -27,12 +29,17 @@ const AT_ONCE = 8
 /** Whoever writes what we write again and again is not answered at once: two of us would never end. */
 const PUT_RIGHT_MAX = 5
 const PUT_RIGHT_EVERY_MS = 10_000
+/** Versions are times: one of a leader whose clock was ahead, or of before ours was set back, is at most so much later than now. */
+const AHEAD_MS_MAX = 86_400_000
+/** Sidecars of a budget are believed a later version at most this often: one that tells ever later ones would have it written without end. */
+const AHEAD_EVERY_MS = 60_000
 /** The leader writes the first certificate a moment after it began. */
 const TRUST_AGAIN_MS = 100
 
 export interface ConfigsOptions {
   readonly cluster: Cluster
   readonly client: KubeClient
+  readonly reports: Pick<ReportBook, 'values'>
   /** What sidecars are to trust, as PEM; `null`: what any machine trusts; undefined: it is not known yet. */
   readonly trust: () => string | null | undefined
   /** Whether there is a store for budgets that name none. */
@@ -69,6 +76,8 @@ export class Configs {
   readonly #written = new Map<string, Written>()
   /** By config map: how often somebody else's writing was put right in a row, and when last. */
   readonly #contests = new Map<string, { readonly count: number; readonly atMs: number }>()
+  /** By budget: what its sidecars had in force when that was later than what we knew of. */
+  readonly #ahead = new Map<string, { readonly config: ConfigName; readonly atMs: number }>()
   #inForce: InForce | null = null
 
   constructor(options: ConfigsOptions) {
@@ -86,6 +95,15 @@ export class Configs {
     this.#contests.delete(configMap)
   }
 
+  /**
+   * Whether a sidecar has a later config in force than we know of, as after the cluster was restored from a backup: then there is
+   * something to reconcile, or it would refuse what we say as older for ever.
+   */
+  isBehind(received: ReceivedReport): boolean {
+    const known = this.#inForce?.configs.get(received.report.inForce?.budget ?? '')
+    return known !== undefined && this.#isAhead(received, known.version)
+  }
+
   /** Rejects when a config map could not be written; what could be is. */
   async reconcile(): Promise<{ readonly againAfterMs?: number } | void> {
     const { cluster, trust, nowMs, hasStore } = this.#options
@@ -98,7 +116,7 @@ export class Configs {
         return config === null ? [] : [[budgetKey(budget), config] as const]
       }),
     )
-    const compiled = compile(snapshot, { nowMs: nowMs(), previous })
+    const compiled = compile(snapshot, { nowMs: nowMs(), previous, reported: this.#reported(snapshot.budgets, previous) })
     const hindered = new Map<string, Hindrance>()
     const failures: unknown[] = []
     let againAfterMs = Infinity
@@ -172,6 +190,43 @@ export class Configs {
     const uid = this.#options.cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
     const isOwn = cached?.object.metadata.ownerReferences?.some((owner) => owner.uid === uid) === true
     return newerOf(written?.owner === uid ? (written?.config ?? null) : null, isOwn ? cached.config : null)
+  }
+
+  /** What sidecars have in force that is later than what we know of, now or before. */
+  #reported(budgets: readonly ConversationBudget[], previous: ReadonlyMap<string, SidecarConfig>): ReadonlyMap<string, ConfigName> {
+    const versions = new Map(
+      budgets.map((budget) => {
+        const key = budgetKey(budget)
+        return [key, (previous.get(key) ?? budget.status?.config)?.version ?? 0] as const
+      }),
+    )
+    const latest = new Map<string, ConfigName>()
+    for (const received of this.#options.reports.values()) {
+      const { inForce } = received.report
+      const version = inForce === null ? undefined : versions.get(inForce.budget)
+      if (inForce === null || version === undefined) continue
+      if (this.#isAhead(received, Math.max(version, latest.get(inForce.budget)?.version ?? 0))) latest.set(inForce.budget, inForce)
+    }
+    for (const [key, { version, hash }] of latest) {
+      this.#ahead.set(key, { config: { version, hash }, atMs: this.#options.steadyMs() })
+      const known = versions.get(key)
+      this.#options.log.warn({ budget: key, version, known }, 'sidecars have a later config than the cluster, which goes beyond it')
+    }
+    for (const key of this.#ahead.keys()) if (!versions.has(key)) this.#ahead.delete(key)
+    return new Map([...this.#ahead].map(([key, { config }]) => [key, config]))
+  }
+
+  /** Whether the sidecar has a config of its own budget that is later than this version, and is to be believed. */
+  #isAhead({ pod, report }: ReceivedReport, version: number): boolean {
+    const { cluster, nowMs, steadyMs } = this.#options
+    const { inForce } = report
+    if (inForce === null || inForce.version <= version || inForce.version > nowMs() + AHEAD_MS_MAX) return false
+    const before = this.#ahead.get(inForce.budget)
+    if (before !== undefined && (inForce.version <= before.config.version || steadyMs() - before.atMs < AHEAD_EVERY_MS)) return false
+    const known = cluster.pods.get(`${pod.namespace}/${pod.name}`)
+    if (known === undefined || known.metadata.uid !== pod.uid) return false
+    const governing = cluster.governingOf(known)
+    return governing !== null && budgetKey(governing) === inForce.budget
   }
 
   #currentOf(place: string): KubeObject | undefined {

@@ -103,6 +103,7 @@ export class Leader {
     this.#configs = new Configs({
       cluster,
       client,
+      reports,
       trust,
       hasStore: settings.store.address !== null,
       nowMs: Date.now,
@@ -220,6 +221,7 @@ export class Leader {
   reported(before: ReceivedReport | undefined, received: ReceivedReport): void {
     if (before !== undefined && newsOf(before) === newsOf(received)) this.#queue.addAfter('statuses', COUNTS_AFTER_MS, 'usage')
     else this.#after('statuses', NEWS_AFTER_MS)
+    if (this.#configs.isBehind(received)) this.#after('configs', CONFIGS_AFTER_MS)
   }
 
   /** Keys that wait. */

@@ -44,7 +44,15 @@ async function stage(context: TestContext, heard: readonly ReceivedReport[] = []
       empty.put(PODS, pod, { namespace, fields: { metadata: { name: pod, namespace, uid: pod, labels: { app: 'desk' }, annotations } } })
     }
   })
-  const parts = { cluster, client: kube, trust: () => null, hasStore: true, log: createLog('silent'), onOutcome: () => undefined }
+  const parts = {
+    cluster,
+    client: kube,
+    reports: new ReportBook(),
+    trust: () => null,
+    hasStore: true,
+    log: createLog('silent'),
+    onOutcome: () => undefined,
+  }
   const configs = new Configs({ ...parts, nowMs: () => NOW, steadyMs: () => 0 })
   await configs.reconcile()
   const wanted = new Map<string, StatusValue>()
@@ -175,4 +183,40 @@ test('pods that an older budget governs are counted for the later one that selec
     },
   )
   assert.partialDeepStrictEqual(wanted.get('ConversationBudget/support/later'), { workloads: { matched: 1 } })
+})
+
+test('of budgets that share a store each is remembered by its own sidecars, while the store keeps the books', async (context) => {
+  const staged = await stage(context)
+  const { statuses, reports, wanted, server, cluster, configs } = staged
+  putTier(server, 'free')
+  const spec = { selector: { matchLabels: { app: 'bot' } }, tier: { default: 'free' } }
+  server.put(CONVERSATION_BUDGETS, 'bot', { namespace: 'support', fields: { spec } })
+  const metadata = { name: 'b', namespace: 'support', uid: 'b', labels: { app: 'bot' }, annotations: { [ANNOTATIONS.injectionHash]: 'x' } }
+  server.put(PODS, 'b', { namespace: 'support', fields: { metadata } })
+  await waitFor('the pods', () => cluster.pods.size === 3 && cluster.budgets.size === 3 && cluster.tiers.size === 2)
+  await configs.reconcile()
+  const users = { active: 2, spent: '0.50', heavy: 0, heavySpent: '0.00', upgradeCandidates: 0, byUse: {} }
+  const said = (
+    pod: string,
+    sequence: number,
+    receivedAtMs: number,
+    parts: { readonly budget?: string; readonly books?: string; readonly tiers?: typeof tiers | { free: (typeof tiers)['pro'] } },
+  ): void => {
+    const received = reportOf({ pod, receivedAtMs, ...parts })
+    reports.put({ ...received, report: { ...received.report, sequence } })
+    statuses.reconcile()
+  }
+  const [pro, free] = [{ ...tiers.pro, users }, totalsOf({ conversations: 3, spent: '0.10', users })]
+  said('a', 1, NOW - 2_000, { tiers: { pro } })
+  said('b', 1, NOW - 1_000, { budget: 'bot', tiers: { free } })
+  said('a', 2, NOW, {}) // another is asked to tell
+  const desk = (): StatusValue | undefined => wanted.get('ConversationBudget/support/desk')
+  const bot = (): StatusValue | undefined => wanted.get('ConversationBudget/support/bot')
+  assert.partialDeepStrictEqual(desk(), { spend: { spent: '0.50' }, tiers: [{ tier: 'pro', users: { active: 2 } }] })
+  assert.partialDeepStrictEqual(bot(), { spend: { spent: '0.10' }, tiers: [{ tier: 'free', users: { active: 2 } }] })
+  assert.deepEqual([...statuses.spentToday()], [['pro', 0.5]])
+  // The store lost its books: what the others told was of those.
+  said('b', 2, NOW + 1, { budget: 'bot', books: 'anew', tiers: { free: totalsOf({ conversations: 1, spent: '0.01', users }) } })
+  assert.partialDeepStrictEqual(bot(), { spend: { spent: '0.01' } })
+  assert.deepEqual([...statuses.spentToday()], [])
 })

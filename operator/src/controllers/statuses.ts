@@ -9,7 +9,7 @@ import { budgetKey } from '../core/same-pods.ts'
 import type { ObjectStatus, Snapshot } from '../core/compile.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import { injectionHash } from '../core/injection-hash.ts'
-import { isNewer, mergeTotals, newestOfBooks, newestTotals } from '../core/merge-reports.ts'
+import { booksKey, isNewer, mergeTotals, newestOfBudgets, newestTotals } from '../core/merge-reports.ts'
 import { isFresh, isInjected } from '../core/workloads.ts'
 import type { Gate } from '../core/workloads.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
@@ -47,8 +47,8 @@ export class Statuses {
   readonly #sinceMs: number
   /** What was heard here long before this replica came to lead: the one that led then heard newer, and what that told is in status. */
   readonly #superseded: WeakSet<ReceivedReport>
-  /** Of each shared store the newest report: it counts while the pods are gone, too. */
-  readonly #shared = new Map<string, ReceivedReport>()
+  /** By budget, where its sidecars share a store: what they told last. It counts while the pods are gone, too. */
+  readonly #shared = new Map<string, Shared>()
   /** By spec, which stays the same object until it is compiled anew. */
   readonly #hashes = new WeakMap<ConversationBudget['spec'], string>()
   #readiness: ReadonlyMap<string, number> = new Map()
@@ -80,7 +80,7 @@ export class Statuses {
       pods,
       elsewhere,
       reports: new Map(this.#believed.map((received) => [received.pod.uid, received])),
-      shared: this.#shared,
+      shared: byStore(this.#shared.values()),
       storeIsEphemeral: this.#options.storeIsEphemeral,
       isOutdated: (budget, { annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== this.#hashOf(budget),
       gates: gates(),
@@ -113,7 +113,8 @@ export class Statuses {
   /** Of each tier, in US dollars: what sidecars told of today. */
   spentToday(): ReadonlyMap<string, number> {
     const { cluster, nowMs } = this.#options
-    const totals = mergeTotals(newestTotals([...this.#believed, ...this.#shared.values()], nowMs()).values())
+    const told = [...this.#shared.values()].map(({ received }) => received)
+    const totals = mergeTotals(newestTotals([...this.#believed, ...told], nowMs()).values())
     return new Map(
       [...cluster.tiers.values()].flatMap(({ object }) => {
         const { name } = object.metadata
@@ -132,20 +133,27 @@ export class Statuses {
   }
 
   #keepShared(budgets: readonly ConversationBudget[]): void {
-    const { nowMs } = this.#options
-    const keys = new Map(budgets.map((budget) => [budgetKey(budget), storeKey(budget)]))
-    for (const received of newestOfBooks(this.#believed, nowMs()).values()) {
+    const nowMs = this.#options.nowMs()
+    const stores = new Map(budgets.map((budget) => [budgetKey(budget), storeKey(budget)]))
+    for (const received of newestOfBudgets(this.#believed, nowMs)) {
       const { status } = received.report
-      const of = status?.config.budget ?? ''
-      const key = keys.get(of) ?? null
+      const budget = status?.config.budget ?? ''
+      const store = stores.get(budget) ?? null
       // A pod speaks for its own namespace.
-      if (status?.store.kind !== 'Shared' || key === null || !of.startsWith(`${received.pod.namespace}/`)) continue
-      const known = this.#shared.get(key)
-      if (known === undefined || isNewer(received, known, nowMs())) this.#shared.set(key, received)
+      if (status?.store.kind !== 'Shared' || store === null || !budget.startsWith(`${received.pod.namespace}/`)) continue
+      const known = this.#shared.get(budget)
+      if (known?.store !== store || isNewer(received, known.received, nowMs)) this.#shared.set(budget, { store, received })
     }
-    const stores = new Set(keys.values())
-    for (const [key, { receivedAtMs }] of this.#shared)
-      if (!stores.has(key) || nowMs() - receivedAtMs > BOOKS_LIFE_MS) this.#shared.delete(key)
+    const lasts = new Map<string, ReceivedReport>()
+    for (const { store, received } of this.#shared.values()) {
+      const last = lasts.get(store)
+      if (last === undefined || isNewer(received, last, nowMs)) lasts.set(store, received)
+    }
+    for (const [budget, { store, received }] of this.#shared) {
+      // A store that has lost its books, or is another by now, has others.
+      const isLost = booksKey(received) !== booksKey(lasts.get(store) ?? received)
+      if (isLost || stores.get(budget) !== store || nowMs - received.receivedAtMs > BOOKS_LIFE_MS) this.#shared.delete(budget)
+    }
   }
 
   #want(object: string, desired: ObjectStatus): void {
@@ -182,6 +190,17 @@ export class Statuses {
   #isGoing({ deletionTimestamp, namespace }: ObjectMeta): boolean {
     return deletionTimestamp !== undefined || (namespace !== undefined && this.#options.cluster.isGoing(namespace))
   }
+}
+
+/** What sidecars of a budget told last, and by `storeKey` of what. */
+interface Shared {
+  readonly store: string
+  readonly received: ReceivedReport
+}
+
+function byStore(shared: Iterable<Shared>): ReadonlyMap<string, readonly ReceivedReport[]> {
+  const groups = Map.groupBy(shared, ({ store }) => store)
+  return new Map([...groups].map(([store, group]) => [store, group.map(({ received }) => received)]))
 }
 
 /** What was compiled, with the statuses that the API server has by now. */

@@ -166,7 +166,7 @@ test('where the pods are gone, the shared store is not: its last numbers stay in
   const [desk, alone] = snapshot.budgets
   assert.ok(desk && alone)
   assert.equal(storeKey(alone), null)
-  const shared = new Map([[storeKey(desk) ?? '', last]])
+  const shared = new Map([[storeKey(desk) ?? '', [last]]])
   const other = reportOf({ pod: 'z', namespace: 'sales', receivedAtMs: NOW, tiers: { pro: totalsOf({ conversations: 2, spent: '1.50' }) } })
   const reports = new Map([['z', other]])
   const gone = statusesOf(snapshot, { shared, reports })
@@ -209,16 +209,83 @@ test('a budget whose sidecars leave the telling to those of another one shows wh
   const [teller, silent] = [reportOf({ pod: 'a', receivedAtMs: NOW, tiers }), reportOf({ pod: 'b', receivedAtMs: NOW + 1 })]
   const [desk] = snapshot.budgets
   assert.ok(desk)
-  const statuses = statusesOf(snapshot, {
+  const parts = {
     pods: new Map([
       ['support/desk', [pod('a')]],
       ['support/bot', [pod('b')]],
     ]),
     reports: new Map([teller, silent].map((received) => [received.pod.uid, received])),
-    shared: new Map([[storeKey(desk) ?? '', teller]]),
+  }
+  // Its own sidecars name the books; and where they are gone, the store is the same.
+  const views: readonly Partial<ClusterView>[] = [
+    parts,
+    { ...parts, pods: new Map([['support/desk', [pod('a')]]]), shared: new Map([[storeKey(desk) ?? '', [teller]]]) },
+  ]
+  for (const view of views) {
+    const statuses = statusesOf(snapshot, view)
+    assert.partialDeepStrictEqual(budgetStatus(statuses), { conversations: { total: 2 }, spend: { spent: '0.50' } })
+    assert.partialDeepStrictEqual(budgetStatus(statuses, 'bot'), { conversations: { total: 3 }, spend: { spent: '0.10' } })
+  }
+})
+
+test('budgets of different tiers that share books keep the users of theirs, whichever told last, and nothing counts twice', () => {
+  const snapshot = snapshotOf(tier('pro') + tier('free') + budget('desk', ['pro']) + budget('bot', ['free']))
+  const users = { active: 2, spent: '0.50', heavy: 1, heavySpent: '0.40', upgradeCandidates: 0, byUse: {} }
+  const today = { turns: 4, spent: '0.50', users: 2 }
+  const pro = totalsOf({ conversations: 2, spent: '0.50', today })
+  const free = totalsOf({ conversations: 3, spent: '0.10' })
+  const ofDesk = reportOf({ pod: 'a', receivedAtMs: NOW - 9_000, tiers: { pro: { ...pro, users }, free } })
+  const ofBot = reportOf({ pod: 'b', budget: 'bot', receivedAtMs: NOW, tiers: { free: { ...free, users }, pro } })
+  const parts = {
+    pods: new Map([
+      ['support/desk', [pod('a'), pod('silent')]],
+      ['support/bot', [pod('b')]],
+    ]),
+    reports: new Map([ofDesk, ofBot, reportOf({ pod: 'silent', receivedAtMs: NOW })].map((received) => [received.pod.uid, received])),
+  }
+  const shown = { active: 2, heavy: 1, heavySharePercent: 80, upgradeCandidates: 0, byUse: {} }
+  const statuses = statusesOf(snapshot, parts)
+  assert.partialDeepStrictEqual(budgetStatus(statuses), {
+    conversations: { total: 2 },
+    spend: { spent: '0.50', today: '0.50' },
+    tiers: [{ tier: 'pro', users: shown }],
   })
-  assert.partialDeepStrictEqual(budgetStatus(statuses), { conversations: { total: 2 }, spend: { spent: '0.50' } })
-  assert.partialDeepStrictEqual(budgetStatus(statuses, 'bot'), { conversations: { total: 3 }, spend: { spent: '0.10' } })
+  assert.partialDeepStrictEqual(budgetStatus(statuses, 'bot'), {
+    conversations: { total: 3 },
+    spend: { spent: '0.10' },
+    tiers: [{ tier: 'free', users: shown }],
+  })
+  assert.partialDeepStrictEqual(statuses.get('PricingTier/pro'), { margin: { realisedPercent: 75 } })
+})
+
+test('a tier that nobody who tells of the books knows of keeps what was known of it', () => {
+  const snapshot = snapshotOf(tier('pro') + tier('free') + budget('desk', ['pro']) + budget('bot', ['free', 'pro']))
+  const users = { active: 2, spent: '0.50', heavy: 1, heavySpent: '0.40', upgradeCandidates: 0, byUse: {} }
+  const known = { pro: totalsOf({ conversations: 2, spent: '0.50', users }), free: totalsOf({ conversations: 3, spent: '0.10', users }) }
+  const ofBot = reportOf({ pod: 'b', budget: 'bot', receivedAtMs: NOW, tiers: known })
+  const pods = new Map([
+    ['support/desk', [pod('a')]],
+    ['support/bot', [pod('b')]],
+  ])
+  const before = budgetStatus(statusesOf(snapshot, { pods, reports: new Map([['b', ofBot]]) }), 'bot')
+  // Another leader has heard of the other budget's pod alone.
+  const ofDesk = reportOf({ pod: 'a', receivedAtMs: NOW, tiers: { pro: totalsOf({ conversations: 5, spent: '1.00', users }) } })
+  const [desk, bot] = snapshot.budgets
+  assert.ok(desk && bot)
+  const later = { ...snapshot, budgets: [desk, { ...bot, status: before }] }
+  const shared = new Map([[storeKey(desk) ?? '', [ofDesk]]])
+  const statuses = statusesOf(later, { pods, shared, reports: new Map([['a', ofDesk]]) })
+  const after = budgetStatus(statuses, 'bot')
+  assert.partialDeepStrictEqual(after, { conversations: { total: 8 }, spend: { spent: '1.10' } })
+  assert.deepEqual(
+    after.tiers?.find((one) => one.tier === 'free'),
+    before.tiers?.find((one) => one.tier === 'free'),
+  )
+  assert.partialDeepStrictEqual(statuses.get('PricingTier/pro'), { margin: { realisedPercent: 80 } })
+  assert.partialDeepStrictEqual(statuses.get('PricingTier/free'), { margin: { realisedPercent: 96 } })
+  // One that may use none of the tiers that are told stays as it was, and is not made up where nothing was known.
+  const alone = snapshotOf(tier('pro') + tier('free') + budget('desk', ['pro']) + budget('bot', ['free']))
+  assert.equal(budgetStatus(statusesOf(alone, { pods, shared, reports: new Map([['a', ofDesk]]) }), 'bot').conversations, undefined)
 })
 
 test('a sidecar that tells what no status can hold does not keep the rest from being told', () => {

@@ -17,10 +17,11 @@ import { budgetKey } from './same-pods.ts'
 import type { Compiled, ObjectStatus, Snapshot } from './compile.ts'
 import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
-import { mergeTotals, newestTotals } from './merge-reports.ts'
+import { booksKey, mergeTotals, newestTotals } from './merge-reports.ts'
 import type { Totals } from './merge-reports.ts'
 import { invalidFinding } from './not-understood.ts'
 import { goalsOf, marginsOf, trafficOf } from './traffic.ts'
+import type { BudgetTraffic } from './traffic.ts'
 import { isFresh, isInjected, withWorkloads } from './workloads.ts'
 import type { Gate, Pod } from './workloads.ts'
 
@@ -39,8 +40,8 @@ export interface ClusterView {
   readonly elsewhere: ReadonlyMap<string, ReadonlyMap<string, number>>
   /** By uid of the pod. */
   readonly reports: ReadonlyMap<string, ReceivedReport>
-  /** Of each shared store, by `storeKey`, the newest report, though its pod may be gone: the books are not. */
-  readonly shared: ReadonlyMap<string, ReceivedReport>
+  /** Of each shared store, by `storeKey`, the newest report of each budget, though its pod may be gone: the books are not. */
+  readonly shared: ReadonlyMap<string, readonly ReceivedReport[]>
   readonly isOutdated: (budget: ConversationBudget, pod: Pod) => boolean
   /** The store that came with the chart has no volume. */
   readonly storeIsEphemeral: boolean
@@ -62,7 +63,8 @@ export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectSt
   const { snapshot, compiled } = view
   const statuses = new Map<string, ObjectStatus>()
   for (const book of snapshot.priceBooks) keepFound(statuses, `PriceBook/${book.metadata.name}`, compiled)
-  const { totals, remembered } = allTotals(view)
+  const books = newestTotals([...view.reports.values(), ...[...view.shared.values()].flat()], view.nowMs)
+  const { totals, remembered } = allTotals(books, snapshot.budgets)
   const isSettling = [...view.pods.values()].some((pods) => isUnheardOf(pods, view))
   const margins = marginsOf(compiled, snapshot.tiers, totals)
   for (const tier of snapshot.tiers) {
@@ -84,7 +86,7 @@ export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectSt
     const status = compiled.statuses.get(object)
     if (status === undefined) continue
     const bound = boundInNamespace.get(budget.metadata.namespace ?? 'default') ?? new Set()
-    statuses.set(object, budgetStatus(budget, status, bound, view))
+    statuses.set(object, budgetStatus(budget, status, bound, view, books))
   }
   return statuses
 }
@@ -108,7 +110,13 @@ export function invalidStatus(
 }
 
 /** `bound`: the tiers that budgets of the namespace may use. */
-function budgetStatus(budget: ConversationBudget, status: ObjectStatus, bound: ReadonlySet<string>, view: ClusterView): ObjectStatus {
+function budgetStatus(
+  budget: ConversationBudget,
+  status: ObjectStatus,
+  bound: ReadonlySet<string>,
+  view: ClusterView,
+  books: Books,
+): ObjectStatus {
   const key = budgetKey(budget)
   const config = view.configs.get(key) ?? null
   const pods = view.pods.get(key) ?? []
@@ -131,7 +139,7 @@ function budgetStatus(budget: ConversationBudget, status: ObjectStatus, bound: R
     ...status,
     conditions: conditionsOf(withSummary(said), before.conditions ?? [], generation, view.nowMs),
     workloads: isSettling ? withKnownCounts(workloads, before.workloads) : workloads,
-    ...traffic(budget, pods, bound, view),
+    ...traffic(budget, pods, bound, view, books),
   })
 }
 
@@ -186,27 +194,36 @@ function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['limits']
   )
 }
 
+/** The newest totals of each, by `booksKey`. */
+type Books = ReadonlyMap<string, Totals>
+
 /**
  * What the books of these pods tell. Budgets of a namespace that share a store share its books, and a conversation belongs to namespace
- * and tier: a tier is shown by each budget that may use it, and one that none may use any more by all of them.
+ * and tier: a tier is shown by each budget that may use it, and one that none may use any more by all of them. Of those who share books some tell at a
+ * time, which may be of other budgets.
  */
 function traffic(
   budget: ConversationBudget,
   pods: readonly Pod[],
   bound: ReadonlySet<string>,
   view: ClusterView,
-): Pick<ConversationBudgetStatus, 'conversations' | 'spend' | 'cost' | 'alerts' | 'resolutions' | 'tiers'> {
+  books: Books,
+): Partial<BudgetTraffic> {
   const { snapshot, compiled, reports } = view
-  const own = pods.flatMap(({ uid }) => (uid === undefined ? [] : (reports.get(uid) ?? [])))
   if (isUnheardOf(pods, view) && budget.status?.conversations !== undefined) return knownTraffic(budget.status)
-  // Of those who share books one at a time tells of them, and it may be one of another budget.
-  const books = newestTotals([...own, ...sharedWith(budget, view.shared)], view.nowMs)
-  if (books.size === 0) return withoutToday(knownTraffic(budget.status))
+  const own = pods.flatMap(({ uid }) => (uid === undefined ? [] : (reports.get(uid) ?? [])))
+  const kept = new Set([...own, ...sharedWith(budget, view.shared)].map(booksKey))
   const allowed = tiersOf(budget)
-  const totals: Totals = Object.fromEntries(
-    Object.entries(mergeTotals(books.values())).filter(([tier]) => allowed.includes(tier) || !bound.has(tier)),
+  const told = Object.entries(mergeTotals([...kept].map((key) => books.get(key) ?? {}))).filter(
+    ([tier]) => allowed.includes(tier) || !bound.has(tier),
   )
-  return trafficOf(totals, marginsOf(compiled, snapshot.tiers, totals), goalsOf(compiled))
+  if (told.length === 0) return withoutToday(knownTraffic(budget.status))
+  // Where those who tell of the books know nothing of a tier of ours, what was known of it stays.
+  const isTold = new Set(told.map(([tier]) => tier))
+  const known = (budget.status?.tiers ?? []).filter(({ tier }) => allowed.includes(tier) && !isTold.has(tier))
+  const totals: Totals = Object.fromEntries([...told, ...known.map((tier) => [tier.tier, totalsOf(tier)] as const)])
+  const shown = trafficOf(totals, marginsOf(compiled, snapshot.tiers, totals), goalsOf(compiled))
+  return { ...shown, tiers: shown.tiers?.map((one) => known.find(({ tier }) => tier === one.tier) ?? one) }
 }
 
 /** What budgets of a namespace have in common whose sidecars keep one set of books; null: each sidecar has its own. */
@@ -214,15 +231,14 @@ export function storeKey({ metadata, spec }: ConversationBudget): string | null 
   return spec.store.kind === 'Embedded' ? null : `${metadata.namespace ?? 'default'}/${canonicalJson(spec.store)}`
 }
 
-/** What was told last of the books that this budget's pods keep, when there are any. */
+/** What was told last of the books that this budget's pods keep, when there are any: by them, and by others who keep the same. */
 function sharedWith(budget: ConversationBudget, shared: ClusterView['shared']): readonly ReceivedReport[] {
   const key = storeKey(budget)
-  const last = key === null ? undefined : shared.get(key)
-  return last === undefined ? [] : [last]
+  return key === null ? [] : (shared.get(key) ?? [])
 }
 
 /** Nobody has said anything for long enough that today may be another day. */
-function withoutToday(known: ReturnType<typeof traffic>): ReturnType<typeof traffic> {
+function withoutToday(known: Partial<BudgetTraffic>): Partial<BudgetTraffic> {
   if (known.spend === undefined) return known
   const { today: _today, ...spend } = known.spend
   return { ...known, spend }
@@ -235,21 +251,20 @@ interface AllTotals {
 }
 
 /**
- * What all books tell. Of shared books that nobody has told of since this leader began, as where all pods are gone, status tells: it is
- * what was known.
+ * What all books tell. Of tiers that nobody in a namespace has told of since this leader began, as where all pods are gone, status tells:
+ * it is what was known.
  */
-function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): AllTotals {
-  const received = [...reports.values(), ...shared.values()]
-  const books = newestTotals(received, nowMs)
-  const heard = new Set(received.flatMap(({ pod, report }) => (books.has(`${pod.namespace}/${report.books}`) ? [pod.namespace] : [])))
+function allTotals(books: Books, budgets: readonly ConversationBudget[]): AllTotals {
+  const heard = new Set([...books].flatMap(([key, totals]) => Object.keys(totals).map((tier) => `${namespaceOf(key)}/${tier}`)))
   const known = new Map<string, Map<string, TierTotals>>()
-  for (const { metadata, spec, status } of snapshot.budgets) {
+  for (const { metadata, spec, status } of budgets) {
     const { namespace = 'default' } = metadata
-    if (heard.has(namespace) || spec.store.kind === 'Embedded') continue
+    if (spec.store.kind === 'Embedded') continue
     const tiers = known.get(namespace) ?? new Map<string, TierTotals>()
     known.set(namespace, tiers)
     // Budgets that share books tell the same of a tier, at different times.
     for (const traffic of status?.tiers ?? []) {
+      if (heard.has(`${namespace}/${traffic.tier}`)) continue
       const before = tiers.get(traffic.tier)
       if (before === undefined || before.conversations < traffic.conversations.total) tiers.set(traffic.tier, totalsOf(traffic))
     }
@@ -262,6 +277,10 @@ function allTotals({ reports, shared, snapshot, nowMs }: ClusterView): AllTotals
   }
 }
 
+function namespaceOf(booksKey: string): string {
+  return booksKey.slice(0, booksKey.indexOf('/'))
+}
+
 function totalsOf({ conversations, spend, cost, alerts, resolutions }: TierTraffic): TierTotals {
   const { total, turns, byRung } = conversations
   const { started, assumed, confirmed, reversed, costPer = null } = resolutions
@@ -269,7 +288,7 @@ function totalsOf({ conversations, spend, cost, alerts, resolutions }: TierTraff
   return { conversations: total, turns, byRung, ...spend, cost, alerts, resolutions: outcomes }
 }
 
-function knownTraffic(status: ConversationBudgetStatus | undefined): ReturnType<typeof traffic> {
+function knownTraffic(status: ConversationBudgetStatus | undefined): Partial<BudgetTraffic> {
   if (status === undefined) return {}
   const { conversations, spend, cost, alerts, resolutions, tiers } = status
   const known = { conversations, spend, cost, alerts, resolutions, tiers }

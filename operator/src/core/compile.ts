@@ -56,7 +56,14 @@ export interface CompileContext {
   readonly nowMs: number
   /** The configs in force, by budget. */
   readonly previous: ReadonlyMap<string, SidecarConfig>
+  /**
+   * By budget, what its sidecars have in force: it may be later than what we know of, as after the cluster was restored from a backup.
+   * Absent: nobody says.
+   */
+  readonly reported?: ReadonlyMap<string, ConfigName>
 }
+
+export type ConfigName = Pick<SidecarConfig, 'version' | 'hash'>
 
 export interface Compiled {
   /** By budget: `support/desk`. Only those that are whole. */
@@ -228,7 +235,10 @@ function compileBudget(
   }
   const hash = contentHash(content, shared)
   // A config map that was deleted leaves what status says of it: sidecars may have that, whatever our clock says by now.
-  const previous = context.previous.get(key) ?? budget.status?.config
+  const known: ConfigName | undefined = context.previous.get(key) ?? budget.status?.config
+  const reported = context.reported?.get(key)
+  // What is older than theirs sidecars refuse, whatever it says.
+  const previous = reported !== undefined && reported.version > (known?.version ?? 0) ? reported : known
   const version = previous?.hash === hash ? previous.version : Math.max((previous?.version ?? 0) + 1, context.nowMs)
   return {
     config: { ...content, version, hash },

@@ -41,6 +41,37 @@ test('no pod speaks for the books of another namespace', () => {
   assert.equal(newestTotals([theirs, forged], NOW).get('support/shared')?.['pro']?.conversations, 3)
 })
 
+const USERS = { active: 2, spent: '0.50', heavy: 1, heavySpent: '0.40', upgradeCandidates: 0, byUse: {} }
+
+test('of budgets that share books each tells of its tiers; one report counts for a tier, the newest that knows its contract', () => {
+  const told = (pod: string, budget: string, receivedAtMs: number, tiers: Totals): ReceivedReport =>
+    reportOf({ pod, budget, receivedAtMs, tiers })
+  const pro = totalsOf({ conversations: 2, resolutions: { ...totalsOf({}).resolutions, isOverTarget: true }, users: USERS })
+  const ofDesk = told('a', 'desk', NOW - 9_000, { pro })
+  const ofBot = told('b', 'bot', NOW, { free: totalsOf({ conversations: 3, users: USERS }), pro: totalsOf({ conversations: 2 }) })
+  const both = { free: totalsOf({ conversations: 3, users: USERS }), pro }
+  assert.deepEqual(mergeTotals(newestTotals([ofDesk, ofBot], NOW).values()), both)
+  assert.deepEqual(mergeTotals(newestTotals([ofBot, ofDesk, ofBot], NOW).values()), both)
+  // Of one budget the newest says all: a tier that it does not name any more is none.
+  const stuck = told('c', 'bot', NOW - 9_000, { old: totalsOf({ conversations: 7 }) })
+  assert.deepEqual(mergeTotals(newestTotals([ofDesk, stuck, ofBot], NOW).values()), both)
+})
+
+test('where those who know a contract are gone, others tell of the tier; its users stay as they were told', () => {
+  const told = (pod: string, budget: string, receivedAtMs: number, tiers: Totals): ReceivedReport =>
+    reportOf({ pod, budget, receivedAtMs, tiers })
+  const gone = told('a', 'desk', 0, {
+    pro: totalsOf({ conversations: 2, held: '0.20', users: USERS }),
+    max: totalsOf({ conversations: 1 }),
+  })
+  const later = told('b', 'bot', 60_000, { free: totalsOf({}), pro: totalsOf({ conversations: 2, spent: '0.10' }) })
+  assert.deepEqual(mergeTotals(newestTotals([gone, later], 60_000).values()), {
+    free: totalsOf({}),
+    max: totalsOf({ conversations: 1 }),
+    pro: totalsOf({ conversations: 2, spent: '0.10', users: USERS }),
+  })
+})
+
 test('what was told yesterday says nothing of today, and all of the rest', () => {
   const today = { turns: 3, spent: '0.30', users: 2 }
   const midnightMs = Date.UTC(2026, 10, 25)
@@ -240,13 +271,15 @@ test('the order in which reports come changes nothing, and neither does one that
   const report = fc.record({
     pod: fc.constantFrom('a', 'b', 'c'),
     books: fc.constantFrom('x', 'y'),
+    budget: fc.constantFrom('desk', 'bot'),
+    knows: fc.boolean(),
     receivedAtMs: fc.nat({ max: 5 }),
     conversations: fc.nat({ max: 9 }),
   })
   fc.assert(
     fc.property(fc.uniqueArray(report, { selector: ({ pod, receivedAtMs }) => `${pod} ${receivedAtMs}` }), fc.nat(), (reports, seed) => {
-      const received = reports.map(({ pod, books, receivedAtMs, conversations }) =>
-        from(pod, books, receivedAtMs, { pro: totalsOf({ conversations }) }),
+      const received = reports.map(({ knows, conversations, ...parts }) =>
+        reportOf({ ...parts, tiers: { pro: totalsOf({ conversations, ...(knows ? { users: USERS } : {}) }) } }),
       )
       const turned = received.toSorted((a, b) => ((a.receivedAtMs * 7 + seed) % 5) - ((b.receivedAtMs * 7 + seed) % 5))
       assert.deepEqual(mergeTotals(newestTotals([...turned, ...received], NOW).values()), mergeTotals(newestTotals(received, NOW).values()))

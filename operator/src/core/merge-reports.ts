@@ -1,5 +1,5 @@
 /**
- * Many reports into what status shows. A report is a level: of each set of books the newest one says all, so sidecars that share books
+ * Many reports into what status shows. A report is a level: of each tier in a set of books one says all, so sidecars that share books
  * count once, however many they are; different books add up. Pure.
  */
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
@@ -11,6 +11,8 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 const DAY_MS = 86_400_000
 /** Between the clocks of replicas. */
 const SKEW_MS_MAX = 60_000
+/** Longer than it takes until another sidecar of the same tiers tells their totals. */
+const INFORMED_MS = 60_000
 /** What a status can hold. A sidecar that tells of more is not to be believed, and must not keep others from being told of. */
 const USD_MAX: NanoUsd = 999_999_999_999_999_999n
 
@@ -18,42 +20,77 @@ const USD_MAX: NanoUsd = 999_999_999_999_999_999n
 export type Totals = Readonly<Record<string, TierTotals>>
 
 /**
- * The newest totals of each set of books. Books are told apart by the namespace of who reports them as well, so that no pod can speak
- * for the books of another namespace. A sidecar whose store is away has no totals: what was known before stays. What was told
- * yesterday says nothing of today.
+ * The newest totals of each set of books, tier by tier: what one sidecar says of a tier is all that counts of it. A sidecar whose store is
+ * away has no totals: what was known before stays. What was told yesterday says nothing of today.
  */
 export function newestTotals(reports: Iterable<ReceivedReport>, nowMs: number): ReadonlyMap<string, Totals> {
+  const books = new Map<string, Map<string, Told[]>>()
+  for (const received of newestOfBudgets(reports, nowMs)) {
+    const key = booksKey(received)
+    const tiers = books.get(key) ?? new Map<string, Told[]>()
+    books.set(key, tiers)
+    for (const [tier, totals] of Object.entries(received.report.status?.tiers ?? {})) {
+      const told = tiers.get(tier)
+      if (told === undefined) tiers.set(tier, [{ received, totals }])
+      else told.push({ received, totals })
+    }
+  }
   return new Map(
-    [...newestOfBooks(reports, nowMs)].map(([key, { receivedAtMs, report }]) => {
-      const tiers = report.status?.tiers ?? {}
-      return [key, dayOf(receivedAtMs) < dayOf(nowMs) ? untilYesterday(tiers) : tiers]
-    }),
+    [...books].map(([key, tiers]) => [key, Object.fromEntries([...tiers].map(([tier, told]) => [tier, chosenOf(told, nowMs)]))]),
   )
 }
 
-/** Of each set of books the newest report that has totals. One of the future is of before our clock was set back. */
-export function newestOfBooks(reports: Iterable<ReceivedReport>, nowMs: number): ReadonlyMap<string, ReceivedReport> {
+/** Books are told apart by the namespace of who reports them as well, so that no pod can speak for the books of another namespace. */
+export function booksKey({ pod, report }: Pick<ReceivedReport, 'pod' | 'report'>): string {
+  return `${pod.namespace}/${report.books}`
+}
+
+/**
+ * Of each set of books, and of each budget whose sidecars keep them, the newest report that has totals: those of one budget tell of tiers
+ * that those of another do not know.
+ */
+export function newestOfBudgets(reports: Iterable<ReceivedReport>, nowMs: number): readonly ReceivedReport[] {
   const newest = new Map<string, ReceivedReport>()
   for (const received of reports) {
-    const { status, books } = received.report
+    const { status } = received.report
     if (status === null || Object.keys(status.tiers).length === 0) continue
-    const key = `${received.pod.namespace}/${books}`
+    const key = `${booksKey(received)} ${status.config.budget}`
     const known = newest.get(key)
     if (known === undefined || isNewer(received, known, nowMs)) newest.set(key, received)
   }
-  return newest
+  return [...newest.values()]
+}
+
+/** What one report says of a tier. */
+interface Told {
+  readonly received: ReceivedReport
+  readonly totals: TierTotals
+}
+
+/**
+ * A sidecar that has the tier's contract says more of it, its users above all: its word counts unless others' is much newer, as where the
+ * pods of the budgets that may use the tier are gone. What it said of users stays even then.
+ */
+function chosenOf(told: readonly Told[], nowMs: number): TierTotals {
+  const newestOf = (some: readonly Told[]): Told => some.reduce((last, one) => (isNewer(one.received, last.received, nowMs) ? one : last))
+  const last = newestOf(told)
+  const informing = told.filter(({ totals }) => totals.users !== undefined)
+  if (informing.length === 0) return asOfDay(last, nowMs)
+  const informed = newestOf(informing)
+  if (heardAtMs(last.received, nowMs) - heardAtMs(informed.received, nowMs) < INFORMED_MS) return asOfDay(informed, nowMs)
+  const { users } = informed.totals
+  return { ...asOfDay(last, nowMs), ...(users === undefined ? {} : { users }) }
+}
+
+function asOfDay({ received, totals }: Told, nowMs: number): TierTotals {
+  const { today } = totals
+  if (today === undefined || dayOf(received.receivedAtMs) >= dayOf(nowMs)) return totals
+  return { ...totals, today: { turns: 0, spent: formatUsd(0n), users: 0 } }
 }
 
 /** Since 1970, in UTC. */
 function dayOf(ms: number): number {
   return Math.floor(ms / DAY_MS)
-}
-
-function untilYesterday(tiers: Totals): Totals {
-  const none = { turns: 0, spent: formatUsd(0n), users: 0 }
-  return Object.fromEntries(
-    Object.entries(tiers).map(([tier, totals]) => [tier, totals.today === undefined ? totals : { ...totals, today: none }]),
-  )
 }
 
 /** Within what a status can hold, either way. */
@@ -63,8 +100,13 @@ export function bounded(sum: NanoUsd): NanoUsd {
 
 /** Of two that came in one millisecond, the pod decides: whichever way they are read, it is the same one. */
 export function isNewer(a: ReceivedReport, b: ReceivedReport, nowMs: number): boolean {
-  const [ofA, ofB] = [a, b].map(({ receivedAtMs }) => (receivedAtMs > nowMs + SKEW_MS_MAX ? 0 : receivedAtMs))
-  return ofA === ofB ? a.pod.uid > b.pod.uid : (ofA ?? 0) > (ofB ?? 0)
+  const [ofA, ofB] = [heardAtMs(a, nowMs), heardAtMs(b, nowMs)]
+  return ofA === ofB ? a.pod.uid > b.pod.uid : ofA > ofB
+}
+
+/** One of the future is of before our clock was set back. */
+function heardAtMs({ receivedAtMs }: ReceivedReport, nowMs: number): number {
+  return receivedAtMs > nowMs + SKEW_MS_MAX ? 0 : receivedAtMs
 }
 
 /** The totals of different books as one, tier by tier. */

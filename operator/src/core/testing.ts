@@ -23,6 +23,8 @@ export interface ReportParts extends Partial<
   /** Its uid as well. */
   readonly pod: string
   readonly namespace?: string
+  /** `desk` where it is not said. */
+  readonly budget?: string
   readonly receivedAtMs: number
   readonly runSinceMs?: number
   readonly tiers?: Readonly<Record<string, TierTotals>>
@@ -33,6 +35,7 @@ export interface ReportParts extends Partial<
 export function reportOf({
   pod,
   namespace = 'support',
+  budget = 'desk',
   receivedAtMs,
   runSinceMs = 0,
   tiers = {},
@@ -56,7 +59,7 @@ export function reportOf({
       heldKeys: [],
       bypass: { looks: 0, found: 0, lastSeen: null, lastMs: null },
       status: {
-        config: { budget: `${namespace}/desk`, mode: 'Enforce', version: 1, hash: '0'.repeat(16) },
+        config: { budget: `${namespace}/${budget}`, mode: 'Enforce', version: 1, hash: '0'.repeat(16) },
         rejected: null,
         tiers: { ...tiers },
         callsInFlight: 0,

@@ -122,6 +122,20 @@ describe('a sidecar is told', () => {
     await told(a, ['current {"hash":"h1"}', 'released {}', 'current {"hash":"h1"}'])
   })
 
+  test('a config again when its version grows, for the first may have been refused as older than what it has', async () => {
+    await start()
+    governing.set('a', { status: 'governed', config: config(1) })
+    governing.set('b', { status: 'governed', config: config(1) })
+    const a = await connect('a', { [STREAM_HEADERS.have]: 'h2' })
+    const b = await connect('b', { [STREAM_HEADERS.have]: 'h1' })
+    const raised = config(3, { hash: 'h1' })
+    governing.set('a', { status: 'governed', config: raised })
+    governing.set('b', { status: 'governed', config: raised })
+    hub.changed()
+    await told(a, ['config {"version":1}', 'config {"version":3}'])
+    await told(b, ['current {"hash":"h1"}', 'current {"hash":"h1"}'])
+  })
+
   test('T67: nothing that it cannot read, which is counted, and a later config that it can', async () => {
     await start()
     governing.set('a', { status: 'governed', config: config(1, { schemaVersion: 2 }) })

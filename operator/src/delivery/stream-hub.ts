@@ -242,11 +242,14 @@ export class StreamHub {
           events.log('warn', 'a sidecar cannot read the schema of its config, and keeps the one that it has', fields)
           return events.count('schemaUnsupported')
         }
-        if (config.hash === stream.hash) {
+        // One that was sent may have been refused as older than what is in force: with another version it is sent again.
+        const isThere = config.hash === stream.hash && (stream.sentVersion === null || stream.sentVersion === config.version)
+        if (isThere) {
           stream.send('config', frameOf('current', JSON.stringify({ hash: config.hash })))
           return events.count('currentSent')
         }
         stream.hash = config.hash
+        stream.sentVersion = config.version
         stream.send('config', this.#frameFor(config))
         return events.count('configPushed')
       }
@@ -293,6 +296,8 @@ class Stream {
   /** What it was told last; undefined: nothing yet; null: that it is released. */
   told: string | null | undefined = undefined
   hash: string | null
+  /** Of the config that was sent last; null: none was, and what it said to have counts. */
+  sentVersion: number | null = null
   isUnsupported = false
 
   constructor(pod: PodIdentity, hello: Hello, answer: ServerResponse, slowMs: number) {
