@@ -32,7 +32,7 @@ export interface Standing {
   readonly lastTurnAt: string
 }
 
-export function standingOf(conversation: Conversation, terms: Terms, balances: readonly Balance[]): Standing {
+export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdits'>, terms: Terms, balances: readonly Balance[]): Standing {
   const { contract } = terms
   const own = balances.find((balance) => balance.kind === 'conversation')
   const money = (amount: bigint): string => inCurrency(amount > 0n ? amount : 0n, contract.usdRate)

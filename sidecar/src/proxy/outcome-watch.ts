@@ -19,6 +19,8 @@ export function dayOf(atMs: number): string {
 export class OutcomeWatch {
   readonly #store: BudgetStore
   readonly #known = new Map<string, { readonly over: boolean; readonly atMs: number }>()
+  /** Look-ups under way, for all who wait for the same one. */
+  readonly #asked = new Map<string, Promise<boolean | null>>()
 
   constructor(store: BudgetStore) {
     this.#store = store
@@ -30,16 +32,22 @@ export class OutcomeWatch {
     if (contract.pricing.model !== 'PerResolution' || target === undefined) return true
     const known = this.#known.get(contract.hash)
     if (known !== undefined && nowMs - known.atMs < KEPT_MS) return known.over
-    const over = await this.#isOver(contract.tier, parseUsd(target), nowMs)
+    const over = await this.#askOnce(contract.hash, () => this.#isOver(contract.tier, parseUsd(target), nowMs))
     // While the store is away it stays as it was last seen.
     if (over === null) return known?.over ?? false
     this.#known.set(contract.hash, { over, atMs: nowMs })
     return over
   }
 
+  #askOnce(hash: string, ask: () => Promise<boolean | null>): Promise<boolean | null> {
+    const asked = this.#asked.get(hash) ?? ask().finally(() => this.#asked.delete(hash))
+    this.#asked.set(hash, asked)
+    return asked
+  }
+
   /** Null while the store is away. */
   async #isOver(tier: string, target: NanoUsd, nowMs: number): Promise<boolean | null> {
-    // All at once: the store brings its tables up to date once for all of them.
+    // All at once: the store brings its tables up to date once for all of them, and lets turns go on between their pages.
     const asked = Promise.all(
       Array.from({ length: DAYS_WALKED }, (_, index) => {
         const day = dayOf(nowMs - (DAYS_WALKED - 1 - index) * DAY_MS)

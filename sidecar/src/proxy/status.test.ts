@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseUsd } from '@farebox/crds/usd.ts'
+import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { newConversation } from '../core/conversation-change.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
+import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
+import type { StoreState } from '../store/store-standing.ts'
 import { OutcomeWatch } from './outcome-watch.ts'
-import { totalsByTier } from './status.ts'
+import { tiersOf, totalsByTier } from './status.ts'
 import { UserBook } from './user-book.ts'
 
 const NOW_MS = Date.UTC(2026, 10, 24, 12)
@@ -27,6 +30,18 @@ async function withConversations(count: number, run: (store: BudgetStore) => Pro
     await run(store)
   } finally {
     await store.close()
+  }
+}
+
+/** What totals ask of a store. */
+function passedOn(store: BudgetStore): BudgetStore {
+  return {
+    ...store,
+    read: (query) => store.read(query),
+    listConversations: (query) => store.listConversations(query),
+    readOutcomes: (query) => store.readOutcomes(query),
+    readTotals: (query) => store.readTotals(query),
+    readUsers: (query) => store.readUsers(query),
   }
 }
 
@@ -65,6 +80,43 @@ for (const others of [10, 5_000]) {
       assert.ok(over >= 0n && over * 8n < 140n * COST, `${companion?.cost.max} for a session`)
     }))
 }
+
+test('balances are read a few at a time, so that turns go on', () =>
+  withConversations(1_000, async (store) => {
+    const read: number[] = []
+    const watched: BudgetStore = {
+      ...passedOn(store),
+      read(query) {
+        read.push(query.accounts.length)
+        return store.read(query)
+      },
+    }
+    const { pro } = await totalsByTier(counting(watched), [], {})
+    assert.deepEqual([pro?.conversations, pro?.spent], [1_000, '500.50'])
+    assert.ok(Math.max(...read) <= 200, read.join())
+  }))
+
+test('totals that a store which is there does not tell in time are asked for again, and never taken for none', () =>
+  withConversations(3, async (store) => {
+    let failures = 0
+    let state: StoreState = 'Ready'
+    const late: Parameters<typeof tiersOf>[0] = {
+      ...counting({
+        ...passedOn(store),
+        listConversations: (query) =>
+          failures-- > 0 ? Promise.reject(new StoreError('away', 'Command timed out')) : store.listConversations(query),
+      }),
+      storeStanding: () => ({ state, reason: null, sinceMs: NOW_MS, unsent: 0, outages: 0, replayed: 0 }),
+    }
+    const policy = { config: makeConfig('http://127.0.0.1:1/v1', [makeContract({ tier: 'pro' })]) }
+    failures = 2
+    assert.equal((await tiersOf(late, policy))['pro']?.conversations, 3)
+    failures = 3
+    await assert.rejects(tiersOf(late, policy), { name: 'StoreError', code: 'away' })
+    failures = 1
+    state = 'Away'
+    assert.deepEqual(await tiersOf(late, policy), {})
+  }))
 
 test('a session that has cost nothing counts while it is open', () =>
   withConversations(1, async (store) => {

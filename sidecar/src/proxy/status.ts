@@ -5,24 +5,27 @@ import type { ResolutionTotals, SidecarStatus, TierTotals, TierUserTotals } from
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
-import type { Conversation } from '../core/conversation.ts'
 import { costQuantile, countOf } from '../core/cost-buckets.ts'
 import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
 import { sessionAccount } from '../core/terms.ts'
 import type { Totals } from '../core/totals.ts'
 import { CONVERSATION_LIFE_MS, StoreError } from '../store/store.ts'
-import type { DaysQuery, OutcomeTotals } from '../store/store.ts'
+import type { DaysQuery, ListedConversation, OutcomeTotals } from '../store/store.ts'
 import type { ShownTier } from '../telemetry/metrics.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { dayOf } from './outcome-watch.ts'
 
 /** Conversations looked at, newest first. What more of them come to is told by the totals of their days. */
 const CONVERSATIONS_MAX = 5_000
+/** Balances of sessions that are read in one step. */
+const SESSIONS_READ = 200
+/** A page that took too long once may come in time when it is asked for again. */
+const TRIES_MAX = 3
 const DAY_MS = 86_400_000
 /** As long as a conversation lives after its last turn. */
 const PERIOD_DAYS = CONVERSATION_LIFE_MS / DAY_MS
 
-/** Without totals while the store is away: they are there. */
+/** Without totals while the store is away: they are there. Rejects with `StoreError` when it is there and does not tell them. */
 export async function statusOf(gateway: Gateway, policy: Policy): Promise<SidecarStatus> {
   return statusWith(gateway, policy, await tiersOf(gateway, policy))
 }
@@ -44,13 +47,22 @@ function storeOf({ storeIsShared, storeStanding }: Gateway): SidecarStatus['stor
   return { kind: storeIsShared ? 'Shared' : 'Embedded', state, reason, since: new Date(sinceMs).toISOString(), unsent }
 }
 
-/** None while the store is away. */
-export async function tiersOf(gateway: Gateway, { config }: Policy): Promise<Record<string, TierTotals>> {
-  try {
-    return await totalsByTier(gateway, config.tiers.allowed, config.contracts)
-  } catch (error) {
-    if (error instanceof StoreError && error.code === 'away') return {}
-    throw error
+/**
+ * None while the store is away. One that is there and does not answer in time is asked again; rejects with `StoreError` when it never
+ * does: no totals at all would be another answer.
+ */
+export async function tiersOf(
+  gateway: Counting & Pick<Gateway, 'storeStanding'>,
+  { config }: { readonly config: Pick<Policy['config'], 'tiers' | 'contracts'> },
+): Promise<Record<string, TierTotals>> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await totalsByTier(gateway, config.tiers.allowed, config.contracts)
+    } catch (error) {
+      if (!(error instanceof StoreError && error.code === 'away')) throw error
+      if (gateway.storeStanding().state !== 'Ready') return {}
+      if (tries === TRIES_MAX) throw error
+    }
   }
 }
 
@@ -134,7 +146,7 @@ function resolutionsOf(outcomes: OutcomeTotals): ResolutionTotals {
  * Where only the newest conversations were looked at, their share is taken for that of all.
  */
 function unresolvedCost(
-  conversations: readonly Conversation[],
+  conversations: readonly ListedConversation[],
   seen: { readonly spends: ReadonlyMap<string, Spend>; readonly isAll: boolean; readonly nowMs: number; readonly cost: NanoUsd },
 ): NanoUsd {
   const { spends, isAll, nowMs, cost } = seen
@@ -187,8 +199,8 @@ interface Spend {
 
 const NO_SPEND: Spend = { spent: 0n, held: 0n, sessions: [] }
 
-/** What each conversation has spent over all its sessions, and holds now. */
-async function spendOf(gateway: Counting, conversations: readonly Conversation[]): Promise<ReadonlyMap<string, Spend>> {
+/** What each conversation has spent over all its sessions, and holds now. A few are read at a time, so that turns go on. */
+async function spendOf(gateway: Counting, conversations: readonly ListedConversation[]): Promise<ReadonlyMap<string, Spend>> {
   const sessions = conversations.flatMap((conversation) =>
     Array.from({ length: conversation.session }, (_, index) => ({
       id: conversation.id,
@@ -196,28 +208,31 @@ async function spendOf(gateway: Counting, conversations: readonly Conversation[]
       isOpen: index + 1 === conversation.session,
     })),
   )
-  const { accounts } = await gateway.store.read({
-    conversation: '',
-    accounts: sessions.map(({ account }) => account),
-    nowMs: gateway.nowMs(),
-  })
   const spends = new Map<string, Spend>()
-  for (const { id, account, isOpen } of sessions) {
-    const { spent, held } = accounts.get(account) ?? EMPTY_ACCOUNT
-    const before = spends.get(id) ?? NO_SPEND
-    // An account that has outlived its life is empty: its session counts no more.
-    const counts = isOpen || spent !== 0n || held !== 0n
-    spends.set(id, {
-      spent: before.spent + spent,
-      held: before.held + held,
-      sessions: counts ? [...before.sessions, spent] : before.sessions,
+  for (let from = 0; from < sessions.length; from += SESSIONS_READ) {
+    const read = sessions.slice(from, from + SESSIONS_READ)
+    const { accounts } = await gateway.store.read({
+      conversation: '',
+      accounts: read.map(({ account }) => account),
+      nowMs: gateway.nowMs(),
     })
+    for (const { id, account, isOpen } of read) {
+      const { spent, held } = accounts.get(account) ?? EMPTY_ACCOUNT
+      const before = spends.get(id) ?? NO_SPEND
+      // An account that has outlived its life is empty: its session counts no more.
+      const counts = isOpen || spent !== 0n || held !== 0n
+      spends.set(id, {
+        spent: before.spent + spent,
+        held: before.held + held,
+        sessions: counts ? [...before.sessions, spent] : before.sessions,
+      })
+    }
   }
   return spends
 }
 
 function totalsOf(
-  conversations: readonly Conversation[],
+  conversations: readonly ListedConversation[],
   spends: ReadonlyMap<string, Spend>,
   today: Totals,
 ): Omit<TierTotals, 'resolutions' | 'users'> & Counted {

@@ -1,5 +1,5 @@
 /**
- * The file of the embedded store: one SQLite database, owned by one process, and its journal. A commit appends one line to
+ * The file of the embedded store: one SQLite database, owned by one process, and its journal. A commit is appended to
  * the journal; the rows themselves reach their tables later, many commits at once, so that a turn costs little and nobody
  * waits for the disk.
  */
@@ -33,6 +33,7 @@ import type { ReadStatements } from './statements.ts'
 import { journalReader, keepInline, MemoryJournal, TablesThread } from './tables-keeper.ts'
 import type { TablesKeeper } from './tables-keeper.ts'
 import { DROPPED, FORGOTTEN, TablesWriter, TEXTLESS } from './tables-writer.ts'
+import type { DropTimes } from './tables-writer.ts'
 
 const ACCOUNTS_CACHED = 5_000
 const CHAIN_CACHED = 5_000
@@ -75,7 +76,7 @@ export class BooksFile {
   readonly #textless = new Shelf<object>({ name: TEXTLESS, cached: 0, load: () => null, encode: (_row, id) => [id] })
   readonly #dropped = new Shelf<object>({ name: DROPPED, cached: 0, load: () => null, encode: (_row, sequence) => [Number(sequence)] })
   readonly #shelves: readonly AnyShelf[]
-  /** Of the newest commit. */
+  /** Of the last record of the newest commit. */
   #sequence: number
   /** Up to which commit all rows have arrived in their tables. */
   #writtenSequence: number
@@ -233,8 +234,7 @@ export class BooksFile {
     const changed: [string, Values[]][] = []
     for (const shelf of this.#shelves) if (shelf.hasFresh) changed.push([shelf.name, shelf.freshValues()])
     if (changed.length === 0) return
-    this.#journal.append({ sequence: this.#sequence + 1, clockMs, rows: changed })
-    this.#sequence += 1
+    this.#sequence = this.#journal.append({ sequence: this.#sequence + 1, clockMs, rows: changed })
     this.#clockMs = clockMs
     for (const shelf of this.#shelves) if (shelf.hasFresh) shelf.committed()
   }
@@ -250,8 +250,8 @@ export class BooksFile {
     }
   }
 
-  dropOutlived(nowMs: number): Promise<void> {
-    return this.#keeper.dropOutlived(this.#sequence, nowMs)
+  dropOutlived(times: DropTimes): Promise<void> {
+    return this.#keeper.dropOutlived(this.#sequence, times)
   }
 
   /** Forgets whatever was not committed: after a commit that failed. */
@@ -268,11 +268,17 @@ export class BooksFile {
     this.#forgotten.set(id, {})
   }
 
-  /** The oldest entries after this one that are older than `beforeMs`, up to the first that is not. By the tables: `write` first. */
-  oldEntries(query: { readonly afterSequence: number; readonly beforeMs: number; readonly limit: number }): readonly SequencedEntry[] {
-    const oldest = allValues(this.sql.oldestEntries, query.afterSequence, query.limit).map((values) => rows.entryRow(values))
-    const young = oldest.findIndex(({ atMs }) => atMs >= query.beforeMs)
-    return young < 0 ? oldest : oldest.slice(0, young)
+  /** The oldest entries after this one; never the newest of all. By the tables: `write` first. */
+  oldestEntries(afterSequence: number, limit: number): readonly SequencedEntry[] {
+    return allValues(this.sql.oldestEntries, afterSequence, limit).map((values) => rows.entryRow(values))
+  }
+
+  /** The conversation, for whoever looks at many: it need not have its edits, and is not remembered for it. */
+  listed(id: ConversationId): ConversationRow | null {
+    return this.conversations.glimpse(id, () => {
+      const values = firstValues(this.sql.getConversation, id)
+      return values === null ? null : rows.conversationRow(values, [])
+    })
   }
 
   /** The edits of the conversation lose what a user or a model wrote. */
@@ -324,21 +330,31 @@ export class BooksFile {
 
 /** Plays what an earlier run left in the journal over the tables; then the journal begins anew. */
 function catchUp(path: string, tables: TablesWriter): void {
+  let before: number
+  do {
+    before = tables.applied
+    playOver(path, tables)
+    // Behind a commit that was cut short there may be a part of a later run, which begins in its place.
+  } while (tables.undoUnfinished() && tables.applied > before)
+  if (tables.checkpoint()) for (const part of journalParts(path)) rmSync(part.path)
+}
+
+function playOver(path: string, tables: TablesWriter): void {
   const reader = new JournalReader(path, tables.applied)
   try {
     for (;;) {
-      const records = reader.readTo(tables.applied + CAUGHT_UP_AT_ONCE)
+      const records = reader.readTo(tables.applied + CAUGHT_UP_AT_ONCE, CAUGHT_UP_BYTES)
       if (records.length === 0) break
       tables.apply(records)
     }
   } finally {
     reader.close()
   }
-  if (tables.checkpoint()) for (const part of journalParts(path)) rmSync(part.path)
 }
 
-/** Commits of an earlier run that are read into memory at a time. */
+/** Records of an earlier run that are read into memory at a time. */
 const CAUGHT_UP_AT_ONCE = 2_000
+const CAUGHT_UP_BYTES = 8 * 1024 * 1024
 
 /** The key of a row of a tier's day: `item` is the name of a sum, or a user. */
 export function tierKey({ tier, day }: TierDay, item: string): string {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { DatabaseSync, StatementSync } from 'node:sqlite'
@@ -9,18 +9,24 @@ import { createInterface } from 'node:readline'
 import { describe, it, mock } from 'node:test'
 import { setImmediate as nextTick, setTimeout as delay } from 'node:timers/promises'
 import * as fc from 'fast-check'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import { addedOutcomes, NO_OUTCOMES } from '../core/outcomes.ts'
+import type { DayOutcomes } from '../core/outcomes.ts'
 import { openEmbeddedStore } from './embedded.ts'
-import { Journal } from './journal.ts'
+import { Journal, journalParts } from './journal.ts'
 import { ModelStore } from './model.ts'
 import { storeContract } from './store.contract.ts'
 import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, MEMORY_ENTRIES_MAX, StoreError } from './store.ts'
 import type { BudgetStore, MemoryEntry } from './store.ts'
 import { compareAll, played, stepArbitrary } from './test-schedule.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
-import { DAY_MS } from './utc-day.ts'
+import { DAY_MS, dayOf, dayText } from './utc-day.ts'
 
 storeContract('the embedded engine', (nowMs, ledgerLifeMs) => openEmbeddedStore({ file: ':memory:', nowMs, ledgerLifeMs }))
 
+const CUT = { kind: 'cut', id: 'e1', cause: 'Reset', leading: 0, count: 1, originals: 'd', text: 'said', savedBytes: 0 } as const
+/** Only its hash is looked at. */
+const CONTRACT = { hash: 'k1' } as Contract
 const SAID: MemoryEntry = { id: 'm1', conversation: 'A', session: 1, atMs: START_MS, role: 'user', text: 'where is my order' }
 
 /** Rows are written every 250 ms. */
@@ -195,6 +201,205 @@ describe('the file of the embedded engine', () => {
       for (let tick = 0; tick < 60; tick++) await Promise.all(Array.from({ length: 150 }, (_, index) => turn(`${tick}-${index}`)))
       assert.equal((await store.readLedger({ afterSequence: 8_999, limit: 9 })).length, 1)
       assert.deepEqual(troubles, [])
+      await store.close()
+    }),
+  )
+
+  it(
+    'is written by a thread of little memory, however much one step changes, and is all there after a crash',
+    inFolder(async (file) => {
+      const troubles: string[] = []
+      const open = (path: string) =>
+        openEmbeddedStore({ file: path, nowMs: () => START_MS, onTrouble: ({ message }) => void troubles.push(message) })
+      const store = open(file)
+      const chain = Array.from({ length: 60_000 }, (_, index) => `${index}`.padStart(43, 'd'))
+      await store.reserve(reserveStep('o1', START_MS, { atLeast: 1n, atMost: 1n }))
+      await store.settle(settleStep('o1', START_MS, 1n, { chain }))
+      await store.update({ conversation: 'A', change: { addEdits: [{ ...CUT, text: 'y'.repeat(8_000_000) }] }, nowMs: START_MS })
+      await store.putContract(CONTRACT)
+      copyOf(file, `${file}-copy`)
+      for (const path of [file, `${file}-copy`]) {
+        const again = path === file ? store : open(path)
+        assert.equal((await again.readLedger({ afterSequence: 0, limit: 9 })).length, 1)
+        assert.equal(await again.findByChain(chain.slice(-1), START_MS), 'A')
+        const { conversation } = await again.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+        assert.equal(conversation?.edits[0]?.text.length, 8_000_000)
+        assert.deepEqual(await again.getContract(CONTRACT.hash), CONTRACT)
+        await again.close()
+      }
+      assert.deepEqual(troubles, [])
+    }),
+  )
+
+  it(
+    'has nothing of a long commit that a crash cut short, wherever, and goes on from there',
+    inFolder(async (file) => {
+      const open = (path: string) => openEmbeddedStore({ file: path, nowMs: () => START_MS })
+      const store = open(file)
+      const chain = Array.from({ length: 30_000 }, (_, index) => `${index}`.padStart(43, 'd'))
+      await store.reserve(reserveStep('o1', START_MS, { atLeast: 5n, atMost: 5n }))
+      await store.putContract(CONTRACT)
+      const before = bytesOf(file)
+      await store.settle(settleStep('o1', START_MS, 1n, { chain }))
+      const after = bytesOf(file)
+      const cuts = [before + 10, before + 700_000, after - 10, after - 1, after]
+      for (const bytes of cuts) {
+        copyOf(file, `${file}-copy-${bytes}`)
+        for (const { path } of journalParts(`${file}-copy-${bytes}`)) truncateSync(path, bytes)
+      }
+      for (const bytes of cuts) {
+        const copy = `${file}-copy-${bytes}`
+        const again = open(copy)
+        const isThere = bytes === after
+        assert.deepEqual(await again.getContract(CONTRACT.hash), CONTRACT, 'the commit before it')
+        assert.equal(await spentOf(again), isThere ? 1n : 5n)
+        assert.deepEqual(
+          await Promise.all([chain.slice(0, 1), chain.slice(-1)].map((digests) => again.findByChain(digests, START_MS))),
+          isThere ? ['A', 'A'] : [null, null],
+        )
+        await again.charge({ operationId: 'x1', accounts: ['c:A:1'], cost: 2n, atMs: START_MS, note: {}, conversation: 'A', change: {} })
+        await again.close()
+        const third = open(copy)
+        assert.equal(await spentOf(third), isThere ? 3n : 7n)
+        await third.close()
+      }
+      await store.close()
+    }),
+  )
+
+  it(
+    'goes on with a part that took the place of a commit that was cut short',
+    inFolder(async (file) => {
+      await openEmbeddedStore({ file, nowMs: () => START_MS }).close()
+      for (const { path } of journalParts(file)) rmSync(path)
+      const database = new DatabaseSync(file)
+      database.exec("UPDATE meta SET value = 0 WHERE name = 'applied'")
+      database.close()
+      const lines = (first: number, ...names: string[]): void => {
+        const text = names.map((name, index) => {
+          const images = [[name, { ...CONTRACT, hash: name }]]
+          return `${JSON.stringify({ sequence: first + index, clockMs: START_MS, ...(name.startsWith('cut') ? { goesOn: true } : {}), rows: [['contracts', images]] })}\n`
+        })
+        writeFileSync(`${file}.commits-${String(first).padStart(16, '0')}`, text.join(''))
+      }
+      lines(1, 'k1', 'cut 2', 'cut 3')
+      lines(2, 'k2', 'k3', 'cut 4')
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      for (const name of ['k1', 'k2', 'k3']) assert.equal((await store.getContract(name))?.hash, name)
+      for (const name of ['cut 2', 'cut 3', 'cut 4']) assert.equal(await store.getContract(name), null)
+      await store.close()
+    }),
+  )
+
+  it(
+    'forgets a user of many conversations a few at a time, the memory last, so that it can be told again',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const ids = Array.from({ length: 1_500 }, (_, index) => `c${index}`)
+      await Promise.all(
+        ids.map((id) =>
+          store.update({
+            conversation: id,
+            initial: conversationFor(id, START_MS, { user: 'ann' }),
+            change: { addEdits: [CUT] },
+            nowMs: START_MS,
+          }),
+        ),
+      )
+      const named = { ...SAID, conversation: 'B' }
+      await store.update({ conversation: 'B', initial: conversationFor('B', START_MS), change: { addEdits: [CUT] }, nowMs: START_MS })
+      await store.remember({ user: 'ann', entries: [named], expiresAtMs: START_MS + 1_000, nowMs: START_MS })
+      const memory = async () => (await store.searchMemory({ user: 'ann', query: '', limit: 9, nowMs: START_MS })).hits
+      assert.equal((await memory()).length, 1)
+
+      // oxlint-disable-next-line typescript/unbound-method -- it is given its journal below
+      const append = Journal.prototype.append
+      const rows: number[] = []
+      const appending = mock.method(Journal.prototype, 'append', function (this: Journal, record: Parameters<typeof append>[0]): number {
+        rows.push(record.rows.reduce((sum, [, images]) => sum + images.length, 0))
+        if (rows.length === 4) throw new Error('the disk is full')
+        return append.call(this, record)
+      })
+      await assert.rejects(store.forgetUser({ user: 'ann', nowMs: START_MS }), isError('away', /disk is full/))
+      assert.equal((await memory()).length, 1)
+      const forgetting = store.forgetUser({ user: 'ann', nowMs: START_MS })
+      let turns = 0
+      const isOver = forgetting.then(() => true)
+      for (; !(await Promise.race([isOver, nextTick(false)])); turns++) await spentOf(store)
+      assert.deepEqual(await forgetting, { entries: 1, conversations: ['B'] })
+      appending.mock.restore()
+      assert.ok(turns >= 4 && Math.max(...rows) <= 500, `${turns} turns, at most ${Math.max(...rows)} rows a commit`)
+      assert.deepEqual(await memory(), [])
+      for (const id of [...ids, 'B'])
+        assert.deepEqual((await store.read({ conversation: id, accounts: [], nowMs: START_MS })).conversation?.edits, [], id)
+      await store.close()
+    }),
+  )
+
+  it(
+    'has its reports read a page in a tick, however many are asked for, and tells all of them',
+    inFolder(async (file) => {
+      await openEmbeddedStore({ file, nowMs: () => START_MS }).close()
+      const database = new DatabaseSync(file)
+      const put = (table: string, ...values: (string | number)[]) =>
+        database.prepare(`INSERT INTO ${table} VALUES (${values.map(() => '?').join(', ')})`).run(...values)
+      const days = Array.from({ length: 35 }, (_, index) => dayText(dayOf(START_MS) - index))
+      const users = new Set<string>()
+      database.exec('BEGIN')
+      for (const [index, day] of days.entries()) {
+        put('tier_days', day, 'pro', 'spent', '7')
+        for (let user = 0; user < 300; user++) {
+          const id = `${user % 3 === 0 ? '\u{1f600}' : user % 3 === 1 ? '\uffee' : ''}${(user * 7_919 + index * 20) % 900}`
+          users.add(id)
+          put('tier_users', day, 'pro', id)
+        }
+      }
+      for (let outcome = 0; outcome < 4_500; outcome++)
+        put(
+          'outcomes',
+          `${outcome % 2 === 0 ? '\u{1f600}' : '\uffee'}${outcome}`,
+          'pro',
+          days[0] ?? '',
+          ['started', 'assumed', 'confirmed assumed'][outcome % 3] ?? '',
+        )
+      for (let index = 0; index < 3_500; index++) {
+        const { edits: _edits, readyEdits: _readyEdits, ...state } = conversationFor(`c${index}`, START_MS)
+        const drivers = Object.fromEntries(Object.keys(state.drivers).map((name) => [name, '0']))
+        put('conversations', index + 1, state.id, JSON.stringify({ ...state, drivers }), START_MS - index, START_MS)
+      }
+      database.exec('COMMIT')
+      database.close()
+
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
+      const read = () => store.read({ conversation: 'c0', accounts: [], nowMs: START_MS })
+      await read()
+      const span = { tier: 'pro', fromDay: days.at(-1) ?? '', toDay: days[0] ?? '' }
+      const work = rowsReadPerTick()
+      const [outcomes, totals, listed, ...perDay] = await Promise.all([
+        store.readOutcomes(span),
+        store.readTotals(span),
+        store.listConversations({ limit: 3_400, nowMs: START_MS }),
+        ...days.map((day) => store.readOutcomes({ tier: 'pro', fromDay: day, toDay: day })),
+      ])
+      const { most, calls } = await work()
+      assert.deepEqual(
+        [outcomes.started, outcomes.assumed, outcomes.confirmed, outcomes.confirmedAssumed, outcomes.cost],
+        [1_500, 1_500, 1_500, 1_500, 245n],
+      )
+      assert.deepEqual(addedUp(perDay), outcomes)
+      assert.deepEqual([totals.users, totals.spent], [users.size, 245n])
+      assert.deepEqual(
+        listed.map(({ id }) => id),
+        Array.from({ length: 3_400 }, (_, index) => `c${index}`),
+      )
+      assert.ok(most <= 210, `${most} statements in a tick`)
+      assert.ok(
+        calls.every((sql) => !sql.includes('FROM edits')),
+        'no edits are read',
+      )
+      const again = rowsReadPerTick()
+      await read()
+      assert.deepEqual((await again()).calls, [], 'what was asked for before the list is still remembered')
       await store.close()
     }),
   )
@@ -395,6 +600,63 @@ describe('the file of the embedded engine', () => {
   )
 
   it(
+    'goes by the wall clock for days and for the age of entries, though it was once far ahead',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const open = () => openEmbeddedStore({ file, nowMs: () => clock.ms, writer: 'inline', ledgerLifeMs: LEDGER_LIFE_MS_MIN })
+      let turns = 0
+      const turn = async (store: BudgetStore): Promise<void> => {
+        const id = `o${turns++}`
+        const initial = conversationFor(id, clock.ms)
+        const reservation = { draws: [{ account: `c:${id}:1`, cap: null }], note: { tier: 'pro' } }
+        await store.reserve(reserveStep(id, clock.ms, { atLeast: 5n, atMost: 5n }, { conversation: id, initial, reservation }))
+        const step = settleStep(id, clock.ms, 5n, { conversation: id })
+        await store.settle({ ...step, settlement: { ...step.settlement, note: { tier: 'pro', user: 'ann' } } })
+        await store.addOutcome({ key: `${id}/1/started`, tier: 'pro', atMs: clock.ms, kind: 'started', note: {} })
+      }
+      const first = open()
+      await turn(first)
+      clock.ms += 450 * DAY_MS // before the host has the time
+      for (let index = 0; index < 250; index++) await turn(first)
+      clock.ms -= 450 * DAY_MS
+      await first.close()
+      const store = open()
+      await turn(store)
+      await turn(store)
+      const today = { tier: 'pro', fromDay: dayText(dayOf(clock.ms)), toDay: dayText(dayOf(clock.ms)) }
+      const told = async (days = today): Promise<unknown[]> => {
+        const [totals, outcomes, users] = [
+          await store.readTotals(days),
+          await store.readOutcomes(days),
+          await store.readUsers({ ...days, timesMedian: 2, atLeast: [], limit: 0 }),
+        ]
+        return [totals.turns, totals.spent, outcomes.started, outcomes.cost, users.spent]
+      }
+      assert.deepEqual(await told(), [3, 15n, 3, 15n, 15n])
+      const sweep = async (): Promise<void> => {
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+        for (let ticks = 0; ticks < 60; ticks++) await nextTick()
+      }
+      const places = async (): Promise<readonly number[]> =>
+        (await store.readLedger({ afterSequence: 0, limit: 1_000 })).map(({ sequence }) => sequence)
+      const all = await places()
+      assert.equal(all.length, 506)
+      await sweep()
+      assert.deepEqual(await told(), [3, 15n, 3, 15n, 15n])
+      assert.deepEqual(await places(), all)
+
+      clock.ms += LEDGER_LIFE_MS_MIN
+      await turn(store)
+      await sweep()
+      assert.deepEqual(await places(), [...all, 507, 508], 'none is older than it must be')
+      clock.ms += 3_600_001
+      await sweep()
+      assert.deepEqual(await places(), [507, 508], 'of those that are dated ahead none outlives the ones after it')
+      await store.close()
+    }),
+  )
+
+  it(
     'loses the rows that outlived their life, and no ledger entry of a ledger that is kept for good',
     inFolder(async (file) => {
       const clock = { ms: START_MS }
@@ -507,6 +769,38 @@ describe('a commit of the embedded engine', () => {
   )
 
   it(
+    'has nothing of a step that failed in the middle, whatever failed, nor of the others of its turn',
+    inFolder(async (file) => {
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS, writer: 'inline' })
+      await store.reserve(reserveStep('o1', START_MS, { atLeast: 10n, atMost: 10n }))
+      await store.close()
+      const again = openEmbeddedStore({ file, nowMs: () => START_MS, writer: 'inline' })
+      assert.equal(await spentOf(again), 10n)
+      const failed = 'unable to read: disk I/O error'
+      const broken = brokenReads(/FROM accounts/, 'c:B:1', failed)
+      const draws = ['c:A:1', 'c:B:1'].map((account) => ({ account, cap: null }))
+      const answers = await Promise.allSettled([
+        again.charge({ operationId: 'x1', accounts: ['c:A:1'], cost: 1n, atMs: START_MS, note: {}, conversation: 'A', change: {} }),
+        again.settle(settleStep('o1', START_MS, 4n, { alerts: { draws, percents: [] } })),
+      ])
+      for (const answer of answers) assert.ok(answer.status === 'rejected' && isError('away', /disk I\/O error/)(answer.reason))
+      broken()
+      assert.equal((await again.settle(settleStep('o1', START_MS, 4n, { alerts: { draws, percents: [] } }))).result.status, 'corrected')
+      assert.equal(await spentOf(again), 4n)
+      const ledger = await again.readLedger({ afterSequence: 0, limit: 9 })
+      assert.deepEqual(
+        ledger.map(({ id, cost }) => [id, cost]),
+        [
+          ['o1/expiry', 10n],
+          ['o1/correction', -6n],
+        ],
+      )
+      await again.close()
+      await assert.rejects(again.putContract(CONTRACT), isError('closed', /closed/))
+    }),
+  )
+
+  it(
     'answers a step that asks for too much by itself: the others of its turn hold',
     inFolder(async (file) => {
       const store = openEmbeddedStore({ file, nowMs: () => START_MS })
@@ -560,6 +854,53 @@ describe('a commit of the embedded engine', () => {
     }),
   )
 })
+
+/** From now on such a statement fails for this key; until what is returned is called. */
+function brokenReads(sql: RegExp, key: string, message: string): () => void {
+  // oxlint-disable-next-line typescript/unbound-method -- it is given its statement below
+  const get = StatementSync.prototype.get
+  const broken = mock.method(StatementSync.prototype, 'get', function (this: StatementSync, ...values: (string | number | null)[]) {
+    if (isOf(this, sql) && values[0] === key) throw Object.assign(new Error(message), { errcode: 10 })
+    return Reflect.apply(get, this, values)
+  })
+  return () => broken.mock.restore()
+}
+
+/** From now on statements that read are counted, by the turn of the event loop. */
+function rowsReadPerTick(): () => Promise<{ readonly most: number; readonly calls: readonly string[] }> {
+  const calls: string[] = []
+  const mocks = (['get', 'all'] as const).map((name) => {
+    // oxlint-disable-next-line typescript/unbound-method -- it is given its statement below
+    const read = StatementSync.prototype[name]
+    return mock.method(StatementSync.prototype, name, function (this: StatementSync, ...values: (string | number | null)[]) {
+      calls.push(this.sourceSQL)
+      return Reflect.apply(read as (...keys: (string | number | null)[]) => unknown, this, values)
+    })
+  })
+  const over = new AbortController()
+  let most = 0
+  const counting = (async () => {
+    for (let before = 0; !over.signal.aborted; before = calls.length) {
+      await nextTick()
+      most = Math.max(most, calls.length - before)
+    }
+  })()
+  return async () => {
+    over.abort()
+    await counting
+    for (const { mock: read } of mocks) read.restore()
+    return { most, calls }
+  }
+}
+
+function addedUp(days: readonly DayOutcomes[]): DayOutcomes {
+  return days.reduce(addedOutcomes, NO_OUTCOMES)
+}
+
+/** Of the journal. */
+function bytesOf(file: string): number {
+  return journalParts(file).reduce((sum, { path }) => sum + statSync(path).size, 0)
+}
 
 /** From now on the disk is full for statements like this. */
 function failing(sql: RegExp) {

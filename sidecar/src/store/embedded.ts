@@ -32,9 +32,8 @@ import { BooksFile } from './books-file.ts'
 import { storeError } from './database.ts'
 import { matchOf } from './memory-index.ts'
 import { newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from './memory-search.ts'
-import { OpenBooks } from './open-books.ts'
+import { FORGOTTEN_AT_ONCE, OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
-import type { Values } from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
 import { assertLedgerLife, CONVERSATION_LIFE_MS, StoreError } from './store.ts'
@@ -43,6 +42,8 @@ import type {
   DaysQuery,
   ForgetStep,
   Forgotten,
+  ListedConversation,
+  ListQuery,
   MemoryEntry,
   MemoryPage,
   MemoryQuery,
@@ -56,6 +57,7 @@ import type {
   Snapshot,
   UpdateAnswer,
 } from './store.ts'
+import type { DropTimes } from './tables-writer.ts'
 import { dayNamed, dayOf, dayText, oldestDay } from './utc-day.ts'
 
 /** How long a commit waits at most until its rows are on their way to the tables. Rows that change again meanwhile go once. */
@@ -67,12 +69,18 @@ const UNWRITTEN_MAX = 200_000
 /** Rows that outlived their life are looked for this often. */
 const DROP_EVERY_MS = 3_600_000
 const LEDGER_PAGE_MAX = 10_000
-/** Rows of users' days, and entries of a memory, that are read before others have their turn. */
+/** Rows of users' days, outcomes, users, days, conversations, and entries of a memory, that are read before others have their turn. */
 const USER_DAYS_READ = 1_000
+const OUTCOMES_READ = 2_000
+const USERS_READ = 4_000
+const DAYS_READ = 30
+const CONVERSATIONS_READ = 100
 const MEMORY_ENTRIES_READ = 50
 /** Entries dropped in one step, so that no turn waits for long; and steps of one sweep. */
 const DROPPED_ENTRIES = 200
 const DROPS_MAX = 1_000
+/** Entries that are looked at in one step for one that is old. */
+const ENTRIES_SOUGHT = 1_000
 
 export interface EmbeddedOptions {
   /** Path of the database; its folder must exist. `:memory:` for tests. */
@@ -96,9 +104,6 @@ export function openEmbeddedStore(options: EmbeddedOptions): BudgetStore {
   return new EmbeddedStore(options)
 }
 
-/** Days of a tier, as the tables are asked for them. */
-type Span = readonly [tier: string, fromDay: string, toDay: string]
-
 interface Waiting {
   readonly resolve: () => void
   readonly reject: (error: Error) => void
@@ -108,6 +113,7 @@ class EmbeddedStore implements BudgetStore {
   readonly #file: string
   readonly #books: BooksFile
   readonly #clock: StoreClock
+  readonly #wallMs: () => number
   readonly #open: OpenBooks
   readonly #onTrouble: (error: StoreError) => void
   readonly #ledgerLifeMs: number | null
@@ -121,10 +127,13 @@ class EmbeddedStore implements BudgetStore {
   #nextDropMs = 0
   /** One after the other: entries that are being carried over must not be carried twice. */
   #dropping: Promise<void> = Promise.resolve()
+  /** Until it is the turn of the next page of a report. */
+  #pages: Promise<unknown> = Promise.resolve()
 
   constructor({ file, nowMs, ledgerLifeMs, writer = 'thread', onTrouble = () => undefined }: EmbeddedOptions) {
     assertLedgerLife(ledgerLifeMs)
     this.#file = file
+    this.#wallMs = nowMs
     this.#ledgerLifeMs = ledgerLifeMs ?? null
     this.#onTrouble = onTrouble
     try {
@@ -201,6 +210,7 @@ class EmbeddedStore implements BudgetStore {
       const before = this.#open.alive(step.conversation, now)
       if (operation === null || outcome === null) {
         const result: SettleResult = { status: operation === null ? 'unknown' : 'exists' }
+        if (operation?.state.status === 'settled' && before !== null) this.#putLostChain(step, now)
         return { result, firedAlerts: [], snapshot: { conversation: before, accounts: this.#open.balances(drawn) } }
       }
       this.#open.book(outcome, now)
@@ -212,6 +222,13 @@ class EmbeddedStore implements BudgetStore {
       const { conversation, firedAlerts } = this.#open.change(step.conversation, before, before, { ...step.change, addAlerts }, now)
       return { result, firedAlerts, snapshot: { conversation, accounts } }
     })
+  }
+
+  #putLostChain({ chain, conversation }: SettleStep, now: number): void {
+    for (const digest of chain) {
+      const known = this.#books.chain.get(digest)
+      if (known === null || now - known.touched > CONVERSATION_LIFE_MS) this.#books.chain.set(digest, { conversation, touched: now })
+    }
   }
 
   void({ operationId, atMs }: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
@@ -255,7 +272,7 @@ class EmbeddedStore implements BudgetStore {
       for (const operation of expired) this.#open.book(charged(operation, now), null)
       if (now >= this.#nextDropMs) {
         this.#nextDropMs = now + DROP_EVERY_MS
-        this.#dropping = this.#dropping.then(() => this.#dropOutlived(now))
+        this.#dropping = this.#dropping.then(() => this.#dropOutlived({ nowMs: now, wallMs: nowMs }))
       }
       return { expired }
     })
@@ -281,53 +298,90 @@ class EmbeddedStore implements BudgetStore {
     })
   }
 
-  readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
-    return this.#queryDays(query, (span) => {
-      const counts = { ...NO_OUTCOMES, cost: this.#totals(span).spent }
-      for (const [kind, count] of allValues(this.#books.sql.countOutcomes, ...span))
-        for (const name of outcomeNames(rows.outcomeOf(kind))) counts[name] += rows.whole(count)
-      return counts
-    })
-  }
-
-  readTotals(query: DaysQuery): Promise<Totals> {
-    return this.#queryDays(query, (span) => this.#totals(span))
-  }
-
-  /** A part of a day after the other: steps have their turn between them. */
-  async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): Promise<UserTotals> {
-    const { tier, fromDay, toDay } = query
-    const [from, to] = [dayNamed(fromDay), dayNamed(toDay)]
-    const first = await this.#query(() => Math.max(from, oldestDay(this.#clock.now())))
-    const sums = new UserSums()
-    for (let day = first; day <= to; day++) {
+  /** A part of a day after the other, as all reports are read: steps have their turn between them. */
+  async readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
+    const { sql } = this.#books
+    const { tier } = query
+    const counts = { ...NO_OUTCOMES }
+    for (const day of await this.#days(query)) {
       for (let after: string | null = ''; after !== null;) {
-        const page: readonly Values[] = await this.#look(() =>
-          allValues(this.#books.sql.walkUserDays, dayText(day), tier, after ?? '', USER_DAYS_READ),
-        )
+        const from: string = after
+        const page = await this.#page(() => allValues(sql.countOutcomes, day, tier, from, OUTCOMES_READ))
+        let read = 0
+        after = null
+        for (const [kind, count, last] of page) {
+          for (const name of outcomeNames(rows.outcomeOf(kind))) counts[name] += rows.whole(count)
+          read += rows.whole(count)
+          if (after === null || isBehind(rows.text(last), after)) after = rows.text(last)
+        }
+        if (read < OUTCOMES_READ) after = null
+      }
+      const spent = await this.#look(() => firstValues(sql.getTierDay, day, tier, 'spent'))
+      if (spent !== null) counts.cost += rows.tierDayRow(spent).sum
+    }
+    return counts
+  }
+
+  async readTotals(query: DaysQuery): Promise<Totals> {
+    const days = await this.#days(query)
+    const sums: NamedSum[] = []
+    for (let from = 0; from < days.length; from += DAYS_READ) {
+      const [first = '', last = first] = [days[from], days.slice(from, from + DAYS_READ).at(-1)]
+      for (const values of await this.#page(() => allValues(this.#books.sql.getTierDays, query.tier, first, last))) {
+        const { name, sum } = rows.tierDayRow(values)
+        sums.push([name, sum])
+      }
+    }
+    return totalsOf(sums, await this.#countUsers(query.tier, days))
+  }
+
+  /** The different ones, in the order of their ids: as many of the days together in a page as there are of few days alone. */
+  async #countUsers(tier: string, days: readonly string[]): Promise<number> {
+    const { sql } = this.#books
+    const listed = JSON.stringify(days)
+    const perDay = Math.ceil(USERS_READ / Math.max(1, days.length))
+    let count = 0
+    for (let after: string | null = ''; after !== null;) {
+      const from: string = after
+      const page = await this.#page(() => {
+        const edge = firstValues(sql.nextUsersEdge, tier, from, perDay, listed)?.[0] ?? null
+        const counted =
+          edge === null
+            ? firstValues(sql.countUsersAfter, listed, tier, from)
+            : firstValues(sql.countUsersTo, listed, tier, from, rows.text(edge))
+        return { users: rows.whole(counted?.[0]), edge: edge === null ? null : rows.text(edge) }
+      })
+      count += page.users
+      after = page.edge
+    }
+    return count
+  }
+
+  async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): Promise<UserTotals> {
+    const { tier } = query
+    const sums = new UserSums()
+    for (const day of await this.#days(query)) {
+      for (let after: string | null = ''; after !== null;) {
+        const from: string = after
+        const page = await this.#page(() => allValues(this.#books.sql.walkUserDays, day, tier, from, USER_DAYS_READ))
         const users = page.map((values) => rows.userDayRow(values))
         for (const { user, spent } of users) sums.add(user, spent)
         after = users.length < USER_DAYS_READ ? null : (users.at(-1)?.user ?? null)
-        if (after !== null) await nextTick()
       }
     }
     return sums.totals(query)
   }
 
-  #queryDays<T>({ tier, fromDay, toDay }: DaysQuery, run: (span: Span) => T): Promise<T> {
+  /**
+   * The days of the query of which something may be known, in order, once the tables have all that was committed before. They are days of the wall
+   * clock: the store's may be far ahead of it for as long as the wall clock once was.
+   */
+  #days({ fromDay, toDay }: DaysQuery): Promise<readonly string[]> {
     return this.#query(() => {
-      const from = Math.max(dayNamed(fromDay), oldestDay(this.#clock.now()))
-      return run([tier, dayText(from), dayText(dayNamed(toDay))])
+      const first = Math.max(dayNamed(fromDay), oldestDay(this.#wallMs()))
+      const last = Math.min(dayNamed(toDay), dayOf(this.#clock.now()) + DAYS_AHEAD)
+      return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => dayText(first + index))
     })
-  }
-
-  #totals(span: Span): Totals {
-    const { sql } = this.#books
-    const sums = allValues(sql.getTierDays, ...span).map((values): NamedSum => {
-      const { name, sum } = rows.tierDayRow(values)
-      return [name, sum]
-    })
-    return totalsOf(sums, rows.whole(firstValues(sql.countTierUsers, ...span)?.[0] ?? 0))
   }
 
   readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly SequencedEntry[]> {
@@ -336,30 +390,37 @@ class EmbeddedStore implements BudgetStore {
     )
   }
 
-  listConversations({ limit, nowMs }: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
-    return this.#query(() => {
+  async listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
+    const listed = await this.#query(() => {
       const now = this.#clock.at(nowMs)
-      const listed: Conversation[] = []
-      for (const [id] of allValues(this.#books.sql.newestConversations, now - CONVERSATION_LIFE_MS, limit)) {
-        const conversation = this.#open.alive(rows.text(id), now)
-        if (conversation !== null) listed.push(conversation)
-      }
-      return listed
+      return { ids: allValues(this.#books.sql.newestConversations, now - CONVERSATION_LIFE_MS, limit).map(([id]) => rows.text(id)), now }
     })
+    return this.#listed(listed.ids, listed.now)
   }
 
-  async listQuiet({ tiers, quietSinceMs, limit, nowMs }: QuietQuery): Promise<readonly Conversation[]> {
-    return this.#query(() => {
-      const now = this.#clock.at(nowMs)
-      const listed: { readonly id: string; readonly lastTurn: number }[] = []
+  async listQuiet({ tiers, quietSinceMs, limit, nowMs }: QuietQuery): Promise<readonly ListedConversation[]> {
+    const { quiet, now } = await this.#query(() => {
+      const at = this.#clock.at(nowMs)
+      const found: { readonly id: string; readonly lastTurn: number }[] = []
       for (const tier of new Set(tiers))
-        for (const [id, lastTurn] of allValues(this.#books.sql.quietConversations, tier, quietSinceMs, now - CONVERSATION_LIFE_MS, limit))
-          listed.push({ id: rows.text(id), lastTurn: rows.whole(lastTurn) })
-      return listed
-        .toSorted((a, b) => a.lastTurn - b.lastTurn || (a.id < b.id ? -1 : 1))
-        .slice(0, limit)
-        .flatMap(({ id }) => this.#open.alive(id, now) ?? [])
+        for (const [id, lastTurn] of allValues(this.#books.sql.quietConversations, tier, quietSinceMs, at - CONVERSATION_LIFE_MS, limit))
+          found.push({ id: rows.text(id), lastTurn: rows.whole(lastTurn) })
+      return { quiet: found.toSorted((a, b) => a.lastTurn - b.lastTurn || (a.id < b.id ? -1 : 1)).slice(0, limit), now: at }
     })
+    return this.#listed(
+      quiet.map(({ id }) => id),
+      now,
+    )
+  }
+
+  /** As they are when it is their turn to be read. `now` by the store's clock. */
+  async #listed(ids: readonly ConversationId[], now: number): Promise<readonly ListedConversation[]> {
+    const listed: ListedConversation[] = []
+    for (let from = 0; from < ids.length; from += CONVERSATIONS_READ) {
+      const some = ids.slice(from, from + CONVERSATIONS_READ)
+      listed.push(...(await this.#page(() => some.flatMap((id) => this.#open.listed(id, now) ?? []))))
+    }
+    return listed
   }
 
   remember({ user, entries, expiresAtMs, nowMs }: RememberStep): Promise<void> {
@@ -398,10 +459,21 @@ class EmbeddedStore implements BudgetStore {
       yield await this.#look(() => sequences.slice(from, from + MEMORY_ENTRIES_READ).flatMap(read))
   }
 
+  /** Of many conversations a few at a time; then all that are left, with the memory. */
   async forgetUser({ user, conversations = [], nowMs }: ForgetStep): Promise<Forgotten> {
-    const forgotten = await this.#step(() => this.#open.forgetUser(user, conversations, this.#clock.at(nowMs)))
-    this.#books.beginJournalAnew()
-    return forgotten
+    const done = new Set<ConversationId>()
+    for (;;) {
+      const answer = await this.#step(() => this.#open.forgetUser(user, conversations, done, this.#clock.at(nowMs)))
+      if (answer.status === 'forgotten') {
+        this.#books.beginJournalAnew()
+        return answer.forgotten
+      }
+      for (let from = 0; from < answer.conversations.length; from += FORGOTTEN_AT_ONCE) {
+        const some = answer.conversations.slice(from, from + FORGOTTEN_AT_ONCE)
+        await this.#step(() => this.#open.forgetTexts(some))
+        for (const id of some) done.add(id)
+      }
+    }
   }
 
   async close(): Promise<void> {
@@ -419,19 +491,32 @@ class EmbeddedStore implements BudgetStore {
     }
   }
 
-  /** Runs a step now; answers it when this turn of the event loop is committed. A step that throws `RangeError` has changed nothing. */
+  /**
+   * Runs a step now; answers it when this turn of the event loop is committed. A step that throws `RangeError` has changed nothing; one
+   * that throws anything else may have ended in the middle, so that nothing of this turn happened.
+   */
   #step<T>(run: () => T): Promise<T> {
     if (this.#isAstray) return this.#recovered().then(() => this.#step(run))
     return new Promise((resolve, reject) => {
+      this.#assertUsable()
       try {
-        const answer = this.#guarded(run)
+        const answer = run()
         this.#waiting.push({ resolve: () => resolve(answer), reject })
         this.#commitSoon()
       } catch (error) {
-        if (error instanceof StoreError && error.code === 'corrupt') this.#abandon(error)
-        reject(error instanceof Error ? error : new Error(String(error)))
+        if (error instanceof RangeError) return reject(error)
+        const failure = storeError(this.#file, error)
+        this.#abandon(failure)
+        reject(failure)
       }
     })
+  }
+
+  /** Reads a page of a report: one in a turn of the event loop, however many reports are asked for. */
+  #page<T>(run: () => T): Promise<T> {
+    const page = this.#pages.then(() => this.#look(run))
+    this.#pages = Promise.allSettled([page]).then(() => nextTick())
+    return page
   }
 
   /** Reads what memory has, or a row of the tables. */
@@ -443,7 +528,7 @@ class EmbeddedStore implements BudgetStore {
   /** Reads the tables, once they have all that was committed before. */
   async #query<T>(run: () => T): Promise<T> {
     if (this.#isAstray) await this.#recovered()
-    this.#guarded(() => undefined)
+    this.#assertUsable()
     this.#commit()
     try {
       await this.#books.write()
@@ -453,9 +538,13 @@ class EmbeddedStore implements BudgetStore {
     return this.#look(run)
   }
 
-  #guarded<T>(run: () => T): T {
+  #assertUsable(): void {
     if (!this.#isOpen) throw new StoreError('closed', 'the store is closed')
     if (this.#books.unwritten > UNWRITTEN_MAX) throw new StoreError('away', `${this.#file}: rows cannot be written to their tables`)
+  }
+
+  #guarded<T>(run: () => T): T {
+    this.#assertUsable()
     try {
       return run()
     } catch (error) {
@@ -526,32 +615,65 @@ class EmbeddedStore implements BudgetStore {
     }
   }
 
-  async #dropOutlived(now: number): Promise<void> {
+  async #dropOutlived(times: DropTimes): Promise<void> {
     try {
-      await this.#books.dropOutlived(now)
-      if (this.#ledgerLifeMs !== null) await this.#dropEntries(now - this.#ledgerLifeMs)
+      await this.#books.dropOutlived(times)
+      if (this.#ledgerLifeMs !== null) await this.#dropEntries(times.wallMs - this.#ledgerLifeMs, times.wallMs)
     } catch (error) {
       if (this.#isOpen) this.#onTrouble(storeError(this.#file, error))
     }
   }
 
-  /** What living accounts need of the entries is carried over in the step that drops them. */
-  async #dropEntries(beforeMs: number): Promise<void> {
+  /**
+   * What living accounts need of the entries is carried over in the step that drops them. Entries are dated by the wall clock: one that is
+   * dated ahead of it was entered while that was wrong, and is as old as the next that is not.
+   */
+  async #dropEntries(beforeMs: number, wallMs: number): Promise<void> {
     let afterSequence = 0
+    let oldUpTo = 0
     for (let drop = 0; drop < DROPS_MAX; drop++) {
-      const query = { afterSequence, beforeMs, limit: DROPPED_ENTRIES }
-      const old = await this.#query(() => this.#books.oldEntries(query))
-      const last = old.at(-1)
-      if (last === undefined) return
+      const from = afterSequence
+      const page = await this.#query(() => this.#books.oldestEntries(from, DROPPED_ENTRIES))
+      const young = page.findIndex(({ atMs }) => atMs >= beforeMs && atMs <= wallMs)
+      const candidates = young < 0 ? page : page.slice(0, young)
+      const last = candidates.at(-1)
+      if (last !== undefined && last.atMs > wallMs && oldUpTo < last.sequence && young < 0)
+        oldUpTo = (await this.#nextOld(last.sequence, beforeMs, wallMs)) ?? oldUpTo
+      const old = candidates.slice(0, 1 + candidates.findLastIndex(({ atMs, sequence }) => atMs < beforeMs || sequence < oldUpTo))
+      const dropped = old.at(-1)
+      if (dropped === undefined) return
       await this.#step(() => {
         const carried = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS)
         const places = new Set(carried.map(({ sequence }) => sequence))
         for (const entry of old) if (!places.has(entry.sequence)) this.#books.dropEntry(entry.sequence)
         for (const entry of carried) if (!old.includes(entry)) this.#books.entries.set(String(entry.sequence), entry)
       })
-      afterSequence = last.sequence
+      afterSequence = dropped.sequence
     }
   }
+
+  /** The first old entry after this one, where all between are dated ahead; null: there is none as far as it is looked for. */
+  async #nextOld(afterSequence: number, beforeMs: number, wallMs: number): Promise<number | null> {
+    let after = afterSequence
+    for (let page = 0; page < DROPS_MAX; page++) {
+      const from = after
+      const entries = await this.#page(() => this.#books.oldestEntries(from, ENTRIES_SOUGHT))
+      const found = entries.find(({ atMs }) => atMs <= wallMs)
+      if (found !== undefined) return found.atMs < beforeMs ? found.sequence : null
+      const last = entries.at(-1)
+      if (last === undefined) return null
+      after = last.sequence
+    }
+    return null
+  }
+}
+
+/** Days that a step may be dated after what the store's clock shows, by who asked for it. */
+const DAYS_AHEAD = 1
+
+/** By the order of the tables, which is that of UTF-8. */
+function isBehind(key: string, other: string): boolean {
+  return Buffer.compare(Buffer.from(key), Buffer.from(other)) > 0
 }
 
 function answerOf(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {

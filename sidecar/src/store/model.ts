@@ -18,12 +18,13 @@ import { UserSums } from '../core/totals-by-user.ts'
 import type { UserTotals } from '../core/totals-by-user.ts'
 import { keptText, newerFirst, newestPage, placeOf, queryTerms, rankedPage, Ranking } from './memory-search.ts'
 import { StoreClock } from './store-clock.ts'
-import { withoutTexts } from './texts.ts'
+import { withoutEdits, withoutTexts } from './texts.ts'
 import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
   Forgotten,
+  ListedConversation,
   MemoryEntry,
   MemoryPage,
   OutcomeTotals,
@@ -124,7 +125,13 @@ export class ModelStore {
     this.#books = books
     const drawn = step.alerts.draws.map(({ account }) => account)
     const found = this.#conversation(step.conversation)
-    if (!isEntered(result)) return { result, firedAlerts: [], snapshot: { conversation: found, accounts: this.#balances(drawn) } }
+    if (!isEntered(result)) {
+      const isRepeat = books.operations.get(step.settlement.operationId)?.state.status === 'settled'
+      if (isRepeat && found !== null)
+        for (const digest of step.chain)
+          if (!this.#chain.has(digest)) this.#chain.set(digest, { conversation: step.conversation, touched: now })
+      return { result, firedAlerts: [], snapshot: { conversation: found, accounts: this.#balances(drawn) } }
+    }
     const own = books.operations.get(step.settlement.operationId)?.accounts ?? []
     for (const account of own) this.#accountsTouched.set(account, now)
     this.#countSessions([step.settlement.operationId])
@@ -205,21 +212,23 @@ export class ModelStore {
     return totalsOf(sums, new Set(events.flatMap(({ user }) => user ?? [])).size)
   }
 
-  listConversations({ limit }: Step<'listConversations'>): readonly Conversation[] {
+  listConversations({ limit }: Step<'listConversations'>): readonly ListedConversation[] {
     this.#forgetOutlived()
     return [...this.#conversations.values()]
       .map(({ conversation }) => conversation)
       .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs || (a.id < b.id ? -1 : 1))
       .slice(0, limit)
+      .map(withoutEdits)
   }
 
-  listQuiet({ tiers, quietSinceMs, limit }: Step<'listQuiet'>): readonly Conversation[] {
+  listQuiet({ tiers, quietSinceMs, limit }: Step<'listQuiet'>): readonly ListedConversation[] {
     this.#forgetOutlived()
     return [...this.#conversations.values()]
       .map(({ conversation }) => conversation)
       .filter((one) => tiers.includes(one.tier) && one.lastTurnAtMs < quietSinceMs && awaitsResolution(one))
       .toSorted((a, b) => a.lastTurnAtMs - b.lastTurnAtMs || (a.id < b.id ? -1 : 1))
       .slice(0, limit)
+      .map(withoutEdits)
   }
 
   remember({ user, entries, expiresAtMs }: Step<'remember'>): void {

@@ -18,8 +18,8 @@ import type { AccountRow, TierDay } from './rows.ts'
 import { allValues } from './statements.ts'
 import type { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
-import type { Forgotten, MemoryEntry, UpdateAnswer } from './store.ts'
-import { withoutTexts } from './texts.ts'
+import type { Forgotten, ListedConversation, MemoryEntry, UpdateAnswer } from './store.ts'
+import { withoutEdits, withoutTexts } from './texts.ts'
 import { dayOf, dayText } from './utc-day.ts'
 
 export class OpenBooks {
@@ -164,6 +164,12 @@ export class OpenBooks {
     return row === null || hasOutlived(row, now) ? null : row.conversation
   }
 
+  /** The same without its edits, for whoever looks at many. */
+  listed(id: ConversationId, now: number): ListedConversation | null {
+    const row = this.#file.listed(id)
+    return row === null || hasOutlived(row, now) ? null : withoutEdits(row.conversation)
+  }
+
   /** What outlived its life under this id is gone before a conversation begins under it. */
   beginAnew(id: ConversationId): void {
     if (this.#file.conversations.get(id) !== null) this.#file.forget(id)
@@ -211,8 +217,11 @@ export class OpenBooks {
     return this.#file.memoryUsers.get(user)?.round ?? 0
   }
 
-  /** Forgets memory and texts of a user, also those in `conversations`. */
-  forgetUser(user: UserId, conversations: readonly ConversationId[], now: number): Forgotten {
+  /**
+   * Forgets memory and texts of a user, also those in `conversations`; `done`: conversations whose texts are forgotten. Where there are
+   * many others, nothing is done yet: they come first, a few at a time, so that the memory still names them meanwhile.
+   */
+  forgetUser(user: UserId, conversations: readonly ConversationId[], done: ReadonlySet<ConversationId>, now: number): ForgetAnswer {
     const round = this.memoryRound(user)
     const ids = new Set<string>()
     const named = new Set<ConversationId>()
@@ -225,16 +234,24 @@ export class OpenBooks {
       ids.add(row.entry.id)
       named.add(row.entry.conversation)
     }
+    const left = [...new Set([...this.#file.conversationsOf(user), ...named, ...conversations])].filter((id) => !done.has(id))
+    if (left.length > FORGOTTEN_AT_ONCE) return { status: 'tooMany', conversations: left }
+    this.forgetTexts(left)
     this.#file.memoryUsers.set(user, { round: round + 1 })
-    for (const id of new Set([...this.#file.conversationsOf(user), ...named, ...conversations])) this.#forgetTexts(id)
-    return { entries: Math.min(ids.size, MEMORY_ENTRIES_MAX), conversations: [...named].toSorted() }
+    const forgotten = { entries: Math.min(ids.size, MEMORY_ENTRIES_MAX), conversations: [...named].toSorted() }
+    return { status: 'forgotten', forgotten }
   }
 
-  #forgetTexts(id: ConversationId): void {
-    const row = this.#file.conversations.get(id)
-    if (row === null) return
-    this.#file.forgetTexts(id)
-    this.#file.conversations.set(id, { ...row, conversation: withoutTexts(row.conversation) })
+  /** Of these conversations every edit that has text of a user or a model. */
+  forgetTexts(ids: readonly ConversationId[]): void {
+    for (const id of ids) {
+      const row = this.#file.conversations.glimpse(id)
+      if (row === null) continue
+      this.#file.forgetTexts(id)
+      const conversation = withoutTexts(row.conversation)
+      // A row that stays as it is need not be written, nor remembered.
+      if (editsOf(conversation) !== editsOf(row.conversation)) this.#file.conversations.set(id, { ...row, conversation })
+    }
   }
 
   /** Lists only grow at their end, or lose what moved to the other one, where the same id is written over. */
@@ -245,6 +262,17 @@ export class OpenBooks {
       if (!known.has(edit.id))
         this.#file.edits.set(`${conversation} ${edit.id}`, { sequence: this.#file.nextEdit(), conversation, ready, edit })
   }
+}
+
+/** Conversations that lose their texts in one step, so that no turn waits for long. */
+export const FORGOTTEN_AT_ONCE = 200
+
+export type ForgetAnswer =
+  | { readonly status: 'forgotten'; readonly forgotten: Forgotten }
+  | { readonly status: 'tooMany'; readonly conversations: readonly ConversationId[] }
+
+function editsOf({ edits, readyEdits }: Conversation): number {
+  return edits.length + readyEdits.length
 }
 
 function hasOutlived({ touched }: { readonly touched: number }, now: number): boolean {

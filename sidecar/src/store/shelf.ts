@@ -51,6 +51,11 @@ export class Shelf<Row extends object> {
     return row
   }
 
+  /** The same, for whoever looks at many rows: none is remembered for it. */
+  glimpse(key: string, load = this.#spec.load): Row | null {
+    return this.#cache?.peek(key) ?? this.#waiting.get(key) ?? this.#leaving.get(key) ?? load(key)
+  }
+
   set(key: string, row: Row): void {
     this.#cache?.set(key, row)
     this.#waiting.set(key, row)

@@ -38,11 +38,25 @@ export function prepareReads(database: DatabaseSync) {
     getChain: statement('SELECT digest, conversation, touched FROM chain WHERE digest = ?'),
     getContract: statement('SELECT hash, body FROM contracts WHERE hash = ?'),
     getOutcome: statement('SELECT key, tier, day, kind FROM outcomes WHERE key = ?'),
-    countOutcomes: statement('SELECT kind, count(*) FROM outcomes WHERE tier = ? AND day BETWEEN ? AND ? GROUP BY kind'),
+    countOutcomes: statement(
+      `SELECT kind, count(*), max(key) FROM (SELECT key, kind FROM outcomes WHERE day = ? AND tier = ? AND key > ? ORDER BY key LIMIT ?)
+       GROUP BY kind`,
+    ),
     getTierDay: statement('SELECT day, tier, name, sum FROM tier_days WHERE day = ? AND tier = ? AND name = ?'),
     getTierDays: statement('SELECT day, tier, name, sum FROM tier_days WHERE tier = ? AND day BETWEEN ? AND ?'),
     getTierUser: statement('SELECT day, tier, user FROM tier_users WHERE day = ? AND tier = ? AND user = ?'),
-    countTierUsers: statement('SELECT count(DISTINCT user) FROM tier_users WHERE tier = ? AND day BETWEEN ? AND ?'),
+    // The days are a list in JSON. So many users of the day with most of them are before the edge; NULL: all that are left.
+    nextUsersEdge: statement(
+      `SELECT min(edge) FROM (
+         SELECT (SELECT user FROM tier_users WHERE day = days.value AND tier = ? AND user > ? ORDER BY user LIMIT 1 OFFSET ?) AS edge
+         FROM json_each(?) AS days)`,
+    ),
+    countUsersTo: statement(
+      `SELECT count(DISTINCT user) FROM tier_users WHERE day IN (SELECT value FROM json_each(?)) AND tier = ? AND user > ? AND user <= ?`,
+    ),
+    countUsersAfter: statement(
+      `SELECT count(DISTINCT user) FROM tier_users WHERE day IN (SELECT value FROM json_each(?)) AND tier = ? AND user > ?`,
+    ),
     getUserDay: statement(`SELECT ${USER_DAY} FROM user_days WHERE day = ? AND tier = ? AND user = ?`),
     walkUserDays: statement(`SELECT ${USER_DAY} FROM user_days WHERE day = ? AND tier = ? AND user > ? ORDER BY user LIMIT ?`),
 

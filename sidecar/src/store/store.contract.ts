@@ -268,6 +268,29 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
     )
 
     it(
+      'learns of a settlement that is told again the digests that lead nowhere, and nothing else',
+      withStore(async (store, clock) => {
+        for (const id of ['A', 'B']) {
+          const initial = conversationFor(id, clock.ms)
+          await store.reserve(reserveStep(`o${id}`, clock.ms, { atLeast: 40n, atMost: 40n }, { conversation: id, initial }))
+        }
+        const settled = settleStep('oA', clock.ms, 90n, { chain: ['d1', 'd2'] })
+        await store.settle(settled)
+        await store.settle(settleStep('oB', clock.ms, 1n, { conversation: 'B', chain: ['d2'] }))
+        const alerts = { draws: [{ account: 'c:A:1', cap: 100n }], percents: [70] }
+        const again = await store.settle({ ...settled, chain: ['d1', 'd2', 'd3', 'd4'], alerts })
+        assert.deepEqual([again.result.status, again.firedAlerts], ['exists', []])
+        assert.deepEqual([again.snapshot.conversation?.turns, again.snapshot.conversation?.alerts], [1, []])
+        const found = await Promise.all(['d1', 'd2', 'd3', 'd4'].map((digest) => store.findByChain([digest], clock.ms)))
+        assert.deepEqual(found, ['A', 'B', 'A', 'A'])
+        await store.reserve(reserveStep('back', clock.ms, { atLeast: 1n, atMost: 1n }))
+        await store.void({ operationId: 'back', atMs: clock.ms })
+        await store.settle(settleStep('back', clock.ms, 1n, { chain: ['d5'] }))
+        assert.equal(await store.findByChain(['d5'], clock.ms), null)
+      }),
+    )
+
+    it(
       'keeps contracts by hash, and outcomes by key, per tier and day',
       withStore(async (store, clock) => {
         assert.equal(await store.getContract('h1'), null)
@@ -519,6 +542,37 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         const top = [{ user: `user ${USERS - 1}`, spent: BigInt(2 * USERS - 2) }]
         assert.deepEqual([told.users, told.spent, told.reached, told.top], [USERS, BigInt(USERS * (USERS - 1)), [USERS - 1, 50], top])
         assert.deepEqual([told.median, told.heavy.users], [BigInt(USERS - 2), 2])
+      }),
+    )
+
+    it(
+      'lists conversations by their last turn, newest first, however many there are, without their edits',
+      withStore(async (store, clock) => {
+        const count = 450
+        const ids = Array.from({ length: count }, (_, index) => `c${index}`)
+        const atOf = (index: number): number => START_MS + Math.floor(((index * 7) % count) / 2)
+        await Promise.all(
+          ids.map((id, index) => {
+            const change = { turnAtMs: atOf(index), addEdits: [CUT], addReadyEdits: [CUT] }
+            return store.update({ conversation: id, initial: conversationFor(id, START_MS), change, nowMs: clock.ms })
+          }),
+        )
+        const expected = ids
+          .map((id, index) => ({ id, atMs: atOf(index) }))
+          .toSorted((a, b) => b.atMs - a.atMs || (a.id < b.id ? -1 : 1))
+          .map(({ id }) => id)
+        for (const limit of [0, 1, 200, 430, 1_000]) {
+          const listed = await store.listConversations({ limit, nowMs: clock.ms })
+          assert.deepEqual(
+            listed.map(({ id }) => id),
+            expected.slice(0, limit),
+          )
+          assert.ok(listed.every((one) => one.turns === 1 && !('edits' in one) && !('readyEdits' in one)))
+        }
+        clock.ms += CONVERSATION_LIFE_MS + 1
+        await store.update({ conversation: 'new', initial: conversationFor('new', clock.ms), change: {}, nowMs: clock.ms })
+        const [newest, ...others] = await store.listConversations({ limit: 430, nowMs: clock.ms })
+        assert.deepEqual([newest?.id, others], ['new', []])
       }),
     )
 

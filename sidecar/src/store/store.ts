@@ -57,7 +57,10 @@ export interface BudgetStore {
   reserve(step: ReserveStep): Promise<ReserveAnswer>
   /** Moves the expiry of held operations; others are left alone. */
   renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void>
-  /** Settles, applies `change`, and fires the alerts whose threshold the account now reaches, each once. */
+  /**
+   * Settles, applies `change`, and fires the alerts whose threshold the account now reaches, each once. A repeat changes nothing, but
+   * that digests of its chain which are not known are from then on: an engine of several servers may have lost them alone.
+   */
   settle(step: SettleStep): Promise<SettleAnswer>
   /** Gives a hold back: the provider bills nothing for this call. One that was charged when it expired is taken back by a correction. */
   void(step: { readonly operationId: OperationId; readonly atMs: number }): Promise<'voided' | 'exists' | 'unknown'>
@@ -97,12 +100,12 @@ export interface BudgetStore {
   /** What each user came to on these days, by the ledger entries that name one, but for outcomes. */
   readUsers(query: DaysQuery & UserTotalsQuery): Promise<UserTotals>
 
-  /** Entries in order, from after `afterSequence`; for export and verification. */
+  /** Entries in order, from after `afterSequence`, fewer than `limit` only where no more are left; for export and verification. */
   readLedger(query: { readonly afterSequence: number; readonly limit: number }): Promise<readonly SequencedEntry[]>
-  /** Conversations by last turn, newest first: for status. */
-  listConversations(query: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]>
+  /** Conversations by last turn, newest first: for status. An engine may read them a few at a time, while turns go on. */
+  listConversations(query: ListQuery): Promise<readonly ListedConversation[]>
   /** Conversations of these tiers that had a turn, none since `quietSinceMs`, and await a resolution (`awaitsResolution`); oldest first. */
-  listQuiet(query: QuietQuery): Promise<readonly Conversation[]>
+  listQuiet(query: QuietQuery): Promise<readonly ListedConversation[]>
 
   /**
    * Keeps what a user and the assistant said, until `expiresAtMs`. Once per user and entry id. Of a text no more is kept than
@@ -172,6 +175,14 @@ export interface DaysQuery {
 }
 
 export type OutcomeTotals = DayOutcomes
+
+/** Without its edits, of which there may be much text. */
+export type ListedConversation = Omit<Conversation, 'edits' | 'readyEdits'>
+
+export interface ListQuery {
+  readonly limit: number
+  readonly nowMs: number
+}
 
 export interface QuietQuery {
   readonly tiers: readonly string[]

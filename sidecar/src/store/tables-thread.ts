@@ -3,31 +3,38 @@ import { constants, setPriority } from 'node:os'
 import { setImmediate as nextTick } from 'node:timers/promises'
 import { parentPort, workerData } from 'node:worker_threads'
 import { connectToTables } from './database.ts'
-import { JournalReader } from './journal.ts'
+import { JournalReader, LongLineError } from './journal.ts'
 import { TablesWriter } from './tables-writer.ts'
+import type { DropTimes } from './tables-writer.ts'
 
 export interface ThreadData {
   readonly file: string
+  /** It has memory for a line of any length. */
+  readonly isRoomy: boolean
 }
 
 /** Asked for in order, and answered in order. */
 export type ThreadRequest =
   | { readonly kind: 'write'; readonly upTo: number }
-  | { readonly kind: 'dropOutlived'; readonly upTo: number; readonly nowMs: number }
+  | ({ readonly kind: 'dropOutlived'; readonly upTo: number } & DropTimes)
 export type ThreadAnswer =
   | { readonly status: 'written'; readonly applied: number }
+  /** There is a line that needs more memory than this thread may have; nothing was done. */
+  | { readonly status: 'noRoom' }
   | { readonly status: 'failed'; readonly message: string; readonly errcode: number | null }
 
-/** Characters of the journal that are read into memory at a time, and a commit: those of a busy sidecar are of many turns each. */
-const LENGTH_MAX = 512 * 1024
+/** Of the journal, read into memory at a time, and a line: those of a busy sidecar are of many turns each. */
+const READ_BYTES_MAX = 512 * 1024
+/** A line of more bytes has one long row; a commit of many rows is several lines. */
+const LINE_BYTES_MAX = 1536 * 1024
 
 // Turns come first: on Linux this lowers the calling thread alone; elsewhere it would be the whole process.
 if (process.platform === 'linux') setPriority(constants.priority.PRIORITY_BELOW_NORMAL)
 
-const { file } = workerData as ThreadData
+const { file, isRoomy } = workerData as ThreadData
 const database = connectToTables(file)
 const writer = new TablesWriter(database)
-let reader = new JournalReader(file, writer.applied)
+let reader = readerAfter(writer.applied)
 
 const asked: ThreadRequest[] = []
 let isAnswering = false
@@ -47,26 +54,32 @@ async function answerAll(): Promise<void> {
 async function answer(request: ThreadRequest): Promise<ThreadAnswer> {
   try {
     write(request.upTo)
-    if (request.kind === 'dropOutlived') for (const _step of writer.dropOutlived(request.nowMs)) await nextTick()
+    if (request.kind === 'dropOutlived') for (const _step of writer.dropOutlived(request)) await nextTick()
     return { status: 'written', applied: writer.applied }
   } catch (error) {
+    if (error instanceof LongLineError) return { status: 'noRoom' }
     const errcode = error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : null
     return { status: 'failed', message: error instanceof Error ? error.message : String(error), errcode }
   }
 }
 
 function write(upTo: number): void {
-  while (writer.applied < upTo) {
-    const records = reader.readTo(upTo, LENGTH_MAX)
-    if (records.length === 0) throw new Error(`the journal ends at commit ${writer.applied}, before ${upTo}`)
-    try {
+  try {
+    while (writer.applied < upTo) {
+      const records = reader.readTo(upTo, READ_BYTES_MAX)
+      if (records.length === 0) throw new Error(`the journal ends at commit ${writer.applied}, before ${upTo}`)
       writer.apply(records)
-    } catch (error) {
-      // The records were read, and must be read again.
-      reader.close()
-      reader = new JournalReader(file, writer.applied)
-      throw error
     }
+  } catch (error) {
+    // What was read must be read again.
+    writer.undoUnfinished()
+    reader.close()
+    reader = readerAfter(writer.applied)
+    throw error
   }
   if (reader.isAhead && writer.checkpoint()) reader.dropRead()
+}
+
+function readerAfter(applied: number): JournalReader {
+  return new JournalReader(file, applied, isRoomy ? Infinity : LINE_BYTES_MAX)
 }

@@ -20,12 +20,15 @@ export class TablesWriter {
   readonly #sql: WriteStatements
   readonly #puts: ReadonlyMap<string, { readonly keyLength: number; readonly put: (values: Values) => void }>
   #applied: number
+  /** Of the last commit whose end was applied; the pieces after it are in a transaction that is open until theirs is. */
+  #committed: number
 
   constructor(database: DatabaseSync) {
     this.#database = database
     const sql = prepareWrites(database)
     this.#sql = sql
     this.#applied = whole(firstValues(sql.getMeta, 'applied')?.[0] ?? 0)
+    this.#committed = this.#applied
     const put = (statement: WriteStatements['putAccount'], keyLength = 1) => ({
       keyLength,
       put: (values: Values): void => void statement.run(...values.map(column)),
@@ -47,7 +50,7 @@ export class TablesWriter {
     ])
   }
 
-  /** Up to which commit the tables have everything. */
+  /** Up to which record the tables have everything. */
   get applied(): number {
     return this.#applied
   }
@@ -57,8 +60,25 @@ export class TablesWriter {
     return whole(firstValues(this.#sql.getMeta, 'clock')?.[0] ?? 0)
   }
 
-  /** All of them, or none. */
+  /**
+   * All of them, or none that is not committed yet. The pieces of a commit whose end is not among them are there for this writer alone,
+   * until it is.
+   */
   apply(records: readonly JournalRecord[]): void {
+    const ended = 1 + records.findLastIndex(({ goesOn }) => goesOn === undefined)
+    this.#applyAll(ended === records.length ? records : records.slice(0, ended))
+    if (ended < records.length) this.#applyAll(records.slice(ended))
+  }
+
+  /** Takes back the pieces of a commit whose end has not come; whether there were any. */
+  undoUnfinished(): boolean {
+    if (this.#applied === this.#committed) return false
+    this.#rollBack()
+    return true
+  }
+
+  /** The last of them ends a commit, or none does. */
+  #applyAll(records: readonly JournalRecord[]): void {
     const last = records.at(-1)
     if (last === undefined) return
     const newest = new Map<string, Map<string, Values>>()
@@ -75,7 +95,7 @@ export class TablesWriter {
         else keepNewest(newest, table, images, this.#puts.get(table)?.keyLength ?? 1)
       }
     }
-    this.#transaction(() => {
+    const write = (): void => {
       for (const id of forgotten) this.#dropConversation(id)
       for (const id of textless) this.#sql.dropTexts.run(id)
       for (const sequence of dropped) this.#sql.dropEntry.run(Number(sequence))
@@ -83,8 +103,10 @@ export class TablesWriter {
       for (const user of new Set([...(newest.get('memory')?.values() ?? [])].map(([user]) => text(user)))) this.#trimMemory(user, clockMs)
       this.#sql.putMeta.run('applied', last.sequence)
       this.#sql.putMeta.run('clock', clockMs)
-    })
+    }
+    this.#begun(write, last.goesOn === undefined)
     this.#applied = last.sequence
+    if (last.goesOn === undefined) this.#committed = last.sequence
   }
 
   /** Brings all that the tables have to the disk itself; false while a reader is in the way. */
@@ -93,18 +115,21 @@ export class TablesWriter {
     return values === null || (whole(values[0]) === 0 && whole(values[1]) === whole(values[2]))
   }
 
-  /** Drops rows that were last touched too long before `nowMs`, by the store's clock; yields between transactions. */
-  *dropOutlived(nowMs: number): Generator<void> {
+  /**
+   * Drops rows that were last touched too long before `nowMs`, by the store's clock, and days that were over too long before `wallMs`,
+   * by the wall clock, which they were named by; yields between transactions.
+   */
+  *dropOutlived({ nowMs, wallMs }: DropTimes): Generator<void> {
     const walks: readonly Walk[] = [
       (after) => this.#walkOperations(after, nowMs),
       (after) => this.#walkAccounts(after, nowMs),
       (after) => this.#walkConversations(after, nowMs),
       (after) => this.#walkChain(after, nowMs),
-      () => dropDays(this.#sql.dropTierDays, nowMs),
-      () => dropDays(this.#sql.dropTierUsers, nowMs),
-      () => dropDays(this.#sql.dropUserDays, nowMs),
+      () => dropDays(this.#sql.dropTierDays, wallMs),
+      () => dropDays(this.#sql.dropTierUsers, wallMs),
+      () => dropDays(this.#sql.dropUserDays, wallMs),
       () => this.#dropMemories(allValues(this.#sql.outlivedMemory, nowMs, DROP_BATCH_ROWS)),
-      () => dropDays(this.#sql.dropOutcomes, nowMs),
+      () => dropDays(this.#sql.dropOutcomes, wallMs),
     ]
     for (const walk of walks) {
       let after: Place = null
@@ -198,16 +223,31 @@ export class TablesWriter {
   }
 
   #transaction<T>(run: () => T): T {
-    this.#sql.begin.run()
+    return this.#begun(run, true)
+  }
+
+  /** In the transaction that is open, or in a new one. */
+  #begun<T>(run: () => T, ends: boolean): T {
     try {
+      if (this.#applied === this.#committed) this.#sql.begin.run()
       const result = run()
-      this.#sql.commit.run()
+      if (ends) this.#sql.commit.run()
       return result
     } catch (error) {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      this.#rollBack()
       throw error
     }
   }
+
+  #rollBack(): void {
+    if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+    this.#applied = this.#committed
+  }
+}
+
+export interface DropTimes {
+  readonly nowMs: number
+  readonly wallMs: number
 }
 
 /** Where a walk over a table is: the last key seen; null before its beginning and after its end. */
@@ -215,8 +255,8 @@ type Place = string | number | null
 type Walk = (after: Place) => Place
 
 /** A batch of rows of days whose totals are gone. */
-function dropDays(statement: WriteStatements['dropTierDays'], nowMs: number): Place {
-  const { changes } = statement.run(dayText(oldestDay(nowMs)), DROP_BATCH_ROWS)
+function dropDays(statement: WriteStatements['dropTierDays'], wallMs: number): Place {
+  const { changes } = statement.run(dayText(oldestDay(wallMs)), DROP_BATCH_ROWS)
   return Number(changes) === DROP_BATCH_ROWS ? DROP_BATCH_ROWS : null
 }
 
