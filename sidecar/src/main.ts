@@ -29,15 +29,19 @@ import { MoneyQueue, SHARED_TRY_EVERY_MS } from './proxy/money-queue.ts'
 import { Offers } from './proxy/offers.ts'
 import { OutcomeWatch } from './proxy/outcome-watch.ts'
 import { QuietSweep } from './proxy/quiet-sweep.ts'
+import { tellAlerts } from './proxy/report.ts'
 import { createDataPlane } from './proxy/server.ts'
 import { ShownTotals } from './proxy/shown-totals.ts'
 import { Summariser } from './proxy/summariser.ts'
 import { UnderWay } from './proxy/under-way.ts'
 import { UpstreamPool } from './proxy/upstream.ts'
+import { UsageRefusals } from './proxy/usage-refusals.ts'
 import { UserBook } from './proxy/user-book.ts'
 import { readSettings } from './settings.ts'
 import type { Address } from './settings.ts'
 import { openStore } from './store/open-store.ts'
+import { StoreError } from './store/store.ts'
+import { logStanding, logTrouble } from './store/store-news.ts'
 import { createLog } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
@@ -67,19 +71,21 @@ async function main(): Promise<void> {
   let policy: Policy | null = null
   let rejected: { readonly reason: string; readonly at: string } | null = null
   let delivery: Delivery | null = null
+  const alerts = new AlertFeed()
   const opened = await openStore(settings, {
     allowancePercent: () => policy?.config.onStoreFailure.allowancePercent ?? 0,
     holdLifeMs: HOLD_LIFE_MS,
-    onChange: ({ state, reason, unsent }) => {
+    onChange: (standing) => {
+      const { state, reason } = standing
       const news: StoreNews = { store: { state, reason } }
       if (process.connected) process.send?.(news)
-      if (state === 'Ready') log.info({ unsent }, 'the store is there')
-      else log.warn({ state, reason, unsent }, 'the store is away; it is looked for until it is back')
+      logStanding(log, standing)
       delivery?.changed()
     },
+    onAlerts: (fired) => tellAlerts({ alerts, metrics, log }, fired),
     onOtherKey: () =>
       log.warn({}, 'the store has another identity key than FAREBOX_IDENTITY_KEY_FILE; ids are hashed by that of the store'),
-    onTrouble: (error) => log.error({ err: error.message }, 'the store has trouble that no call was told of; it is tried again'),
+    onTrouble: (error) => logTrouble(log, error),
   })
   const { store, isShared, nowMs } = opened
   const hashing = new Hashing(opened.identitySecret)
@@ -90,7 +96,8 @@ async function main(): Promise<void> {
   const upstreams = new UpstreamPool()
   const holds = new HoldKeeper(store, log, nowMs)
   const credentials = new Credentials(settings.credentialsDir, log, () => delivery?.changed())
-  const claims = new Claims(settings.claimKeysDir, log, nowMs)
+  const run = settings.operator === null ? null : new RunFile(settings.dataDir, Date.now())
+  const claims = new Claims(settings.claimKeysDir, log, { nowMs, kept: run })
   const tally: Tally = { count: 0, lastMs: null, withoutUser: 0 }
   const gateway: Gateway = {
     policy: () => policy,
@@ -121,13 +128,13 @@ async function main(): Promise<void> {
     offers: new Offers(),
     summariser: new Summariser(() => gateway),
     underWay: new UnderWay(),
-    alerts: new AlertFeed(),
+    alerts,
     metrics,
     log,
     nowMs,
     newId,
-    plainUpstreams: new Set(),
-    otherLimitFields: new LRUCache({ max: LIMIT_FIELDS_KEPT }),
+    usageRefusals: new UsageRefusals(),
+    limitFields: new LRUCache({ max: LIMIT_FIELDS_KEPT }),
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),
@@ -145,6 +152,8 @@ async function main(): Promise<void> {
     log.info({ budget: `${config.namespace}/${config.budget}`, version: config.version, hash: config.hash, source }, 'config in force')
     metrics.configSource.reset()
     metrics.configSource.set({ source }, 1)
+    claims.follow(config)
+    gateway.usageRefusals.follow(config.upstreams)
     delivery?.follow(config)
     quietSweep.follow()
     if (source === 'lastGood') return
@@ -169,10 +178,10 @@ async function main(): Promise<void> {
   const configFile = new ConfigFile(settings.configFile, {
     accepted: (mounted) => void config.offer(mounted, 'mount'),
     rejected: (refused) => config.refuse(refused),
+    unwatched: (reason) => log.warn({ err: reason }, 'the config file cannot be watched; it is looked at every second'),
   })
   metrics.watchDelivery(() => delivery?.state ?? NO_DELIVERY)
-  if (settings.operator !== null) {
-    const run = new RunFile(settings.dataDir, Date.now())
+  if (settings.operator !== null && run !== null) {
     delivery = new Delivery({
       operator: settings.operator,
       run,
@@ -241,9 +250,13 @@ function reportFacts(gateway: Gateway, shownTotals: ShownTotals, books: () => st
     const { count: turns } = gateway.tally
     const ageMs = performance.now() - (totals?.atMs ?? Number.NEGATIVE_INFINITY)
     if (withTotals && policy !== null && (ageMs > TOTALS_MS || (ageMs > TOTALS_AFTER_TURNS_MS && turns !== totals?.turns))) {
-      const tiers = { ...(await shownTotals.now()) }
+      const told = await shownTotals.now().catch((error: unknown) => {
+        if (error instanceof StoreError && error.code === 'away') return null
+        throw error
+      })
+      // Null: the store is there, and took too long for them. What it told before is told again.
       // Without any, the store is away: they are asked for as soon as it is back.
-      totals = Object.keys(tiers).length === 0 ? null : { tiers, atMs: performance.now(), turns }
+      if (told !== null) totals = Object.keys(told).length === 0 ? null : { tiers: { ...told }, atMs: performance.now(), turns }
     }
     const { count, lastMs, withoutUser } = gateway.tally
     return {

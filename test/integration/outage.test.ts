@@ -7,6 +7,7 @@ import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
 import { StorePair } from '../chaos/store-pair.ts'
 import { startStoreProxy } from '../chaos/store-proxy.ts'
 import type { StoreProxy } from '../chaos/store-proxy.ts'
@@ -116,6 +117,25 @@ describe('a shared store that goes away while calls are out', { skip: program ==
     assert.equal((await sidecar.standing('known')).turns, 3, 'of both sidecars')
     const again = await ask(sidecar, 'known')
     assert.deepEqual([again.status, again.store], [200, null])
+  })
+
+  test('an alert that only both have reached together is told when the store is back, by one of them', async () => {
+    const both = [await start(50, { perConversation: '0.01' }), await start(50, { perConversation: '0.01' })]
+    const told = async (): Promise<readonly number[]> => {
+      const feeds = both.map(async (sidecar) => (await sidecar.getJson('/farebox/v1/alerts')) as { readonly alerts: readonly Alert[] })
+      return (await Promise.all(feeds)).flatMap(({ alerts }) => alerts.map(({ percent }) => percent))
+    }
+    pair.freeze()
+    for (const sidecar of both)
+      for (let call = 0; call < 4; call++) assert.equal((await ask(sidecar, 'common', { 'x-fake-output-tokens': '100' })).status, 200)
+    for (const sidecar of both) await sidecar.idle()
+    assert.deepEqual(await told(), [])
+    pair.thaw()
+    for (const sidecar of both) await back(sidecar)
+    assert.deepEqual(await told(), [70])
+    const counted = await Promise.all(both.map(async (sidecar) => (await sidecar.metrics()).match(/^farebox_alerts_total{.*} 1$/gm) ?? []))
+    assert.equal(counted.flat().length, 1)
+    assert.equal(both.flatMap((sidecar) => sidecar.log().match(/alert: budget threshold reached/g) ?? []).length, 1)
   })
 
   test('the app is not told that a conversation is none which only the store knows; it tells its outcome again', async () => {

@@ -17,6 +17,15 @@ test('alerts of an earlier run come back, the newest first', async () => {
   )
 })
 
+test('what was told before they came back is there once, and is the newest', async () => {
+  const feed = new AlertFeed()
+  const told = { atMs: 3, conversation: 'A', session: 1, tier: 'pro', percent: 80 }
+  feed.add(told)
+  const known = { ...conversationFor('A', 1), alerts: [50, 80], lastTurnAtMs: 1 }
+  await feed.restore({ listConversations: () => Promise.resolve([known]) }, 4, (error) => assert.fail(String(error)))
+  assert.deepEqual(feed.newestFirst(9), [told, { ...told, atMs: 1, percent: 50 }])
+})
+
 test('a store that goes away as they are read is told of, and no reason not to go on', async () => {
   const feed = new AlertFeed()
   const told: unknown[] = []

@@ -27,8 +27,14 @@ export class AlertFeed {
       onFailed(error)
       return []
     })
+    // What is here already was told meanwhile.
+    const told = this.#alerts.splice(0)
+    const isTold = (id: string, session: number, percent: number): boolean =>
+      told.some((alert) => alert.conversation === id && alert.session === session && alert.percent === percent)
     for (const { id, session, tier, alerts, lastTurnAtMs } of newestFirst.toReversed())
-      for (const percent of alerts) this.add({ atMs: lastTurnAtMs, conversation: id, session, tier, percent })
+      for (const percent of alerts)
+        if (!isTold(id, session, percent)) this.add({ atMs: lastTurnAtMs, conversation: id, session, tier, percent })
+    for (const alert of told) this.add(alert)
   }
   newestFirst(limit: number): readonly Alert[] {
     return this.#alerts.slice(-limit).toReversed()

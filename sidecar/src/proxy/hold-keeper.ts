@@ -5,7 +5,6 @@ import type { Log } from '../telemetry/log.ts'
 
 /** How long a hold outlives the last sign of life of its sidecar. */
 export const HOLD_LIFE_MS = 90_000
-const RENEW_EVERY_MS = 30_000
 const SWEEP_EVERY_MS = 10_000
 const SWEEP_LIMIT = 1_000
 
@@ -14,7 +13,7 @@ export class HoldKeeper {
   readonly #log: Log
   readonly #nowMs: () => number
   readonly #live = new Set<OperationId>()
-  readonly #timers: NodeJS.Timeout[] = []
+  #timer: NodeJS.Timeout | null = null
 
   constructor(store: BudgetStore, log: Log, nowMs: () => number) {
     this.#store = store
@@ -23,13 +22,10 @@ export class HoldKeeper {
   }
 
   start(): void {
-    this.#timers.push(
-      setInterval(() => void this.#renew(), RENEW_EVERY_MS).unref(),
-      setInterval(() => void this.#sweep(), SWEEP_EVERY_MS).unref(),
-    )
+    this.#timer = setInterval(() => void this.#sweep(), SWEEP_EVERY_MS).unref()
   }
   stop(): void {
-    for (const timer of this.#timers) clearInterval(timer)
+    if (this.#timer !== null) clearInterval(this.#timer)
   }
 
   /** When a hold made now expires, unless it is renewed. */
@@ -46,18 +42,27 @@ export class HoldKeeper {
     return this.#live.size
   }
 
-  async #renew(): Promise<void> {
-    if (this.#live.size === 0) return
+  /** False when they could not be. */
+  async #renew(): Promise<boolean> {
+    if (this.#live.size === 0) return true
     try {
       await this.#store.renew([...this.#live], this.expiryMs())
+      return true
     } catch (error) {
       this.#log.error({ err: String(error) }, 'holds could not be renewed; they expire unless the store comes back')
+      return false
     }
   }
 
+  /**
+   * Timers stand still while the machine sleeps or the process is stopped, and the clock does not: whatever it shows by now, calls that are
+   * under way here are renewed before anything is charged. Where that fails nothing is, until the next time.
+   */
   async #sweep(): Promise<void> {
+    const nowMs = this.#nowMs() // before they are renewed, for it may jump meanwhile
+    if (!(await this.#renew())) return
     try {
-      const { expired } = await this.#store.sweep({ nowMs: this.#nowMs(), limit: SWEEP_LIMIT })
+      const { expired } = await this.#store.sweep({ nowMs, limit: SWEEP_LIMIT })
       for (const operation of expired)
         this.#log.warn({ operation: operation.id, hold: operation.hold.toString() }, 'a hold expired and was charged')
     } catch (error) {

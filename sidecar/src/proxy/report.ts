@@ -5,8 +5,10 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import type { SettleAnswer } from '../store/store.ts'
 import type { Admitted } from './admit.ts'
+import type { Alert } from './alert-feed.ts'
 import type { Turn } from './exchange.ts'
 import type { CallEnd } from './forward.ts'
+import type { Gateway } from './gateway.ts'
 
 export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnswer): void {
   const { turn, plan } = admitted
@@ -58,13 +60,21 @@ export function reportMoney(turn: Turn, priced: PricedModel, settled: SettleAnsw
   reportAlerts(turn, settled.firedAlerts)
 }
 
-/** On the feed, in the log and as a metric. */
 export function reportAlerts(turn: Pick<Turn, 'gateway' | 'terms' | 'conversationId' | 'conversation'>, percents: readonly number[]): void {
   const { gateway, terms, conversationId, conversation } = turn
-  const tier = terms.contract.tier
+  const { session } = conversation
+  tellAlerts(gateway, { atMs: gateway.nowMs(), conversation: conversationId, session, tier: terms.contract.tier, percents })
+}
+
+/** On the feed, in the log and as a metric. */
+export function tellAlerts(
+  { alerts, metrics, log }: Pick<Gateway, 'alerts' | 'metrics' | 'log'>,
+  { percents, ...reached }: Omit<Alert, 'percent'> & { readonly percents: readonly number[] },
+): void {
+  const { conversation, session, tier } = reached
   for (const percent of percents) {
-    gateway.alerts.add({ atMs: gateway.nowMs(), conversation: conversationId, session: conversation.session, tier, percent })
-    gateway.metrics.alerts.add([tier, String(percent)])
-    gateway.log.info({ conversation: conversationId, session: conversation.session, tier, percent }, 'alert: budget threshold reached')
+    alerts.add({ ...reached, percent })
+    metrics.alerts.add([tier, String(percent)])
+    log.info({ conversation, session, tier, percent }, 'alert: budget threshold reached')
   }
 }

@@ -7,6 +7,7 @@ import type { Settings } from '../settings.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { ShelteredStore } from './outage/sheltered-store.ts'
 import type { ServerRun, SharedStore } from './outage/sheltered-store.ts'
+import type { FiredAlerts } from './outage/steps.ts'
 import { Link } from './redis/link.ts'
 import { openBooks } from './redis/redis.ts'
 import { ServerClock } from './redis/server-clock.ts'
@@ -48,6 +49,8 @@ export interface OpenStoreOptions {
   readonly allowancePercent: () => number
   readonly holdLifeMs: number
   readonly onChange: (standing: StoreStanding) => void
+  /** Alerts that only what was done while a shared store was away has reached, together with what others did. */
+  readonly onAlerts?: (fired: FiredAlerts) => void
   /** The store has another key than the one that was given, and goes by its own. */
   readonly onOtherKey?: () => void
   /** What no step is told of. */

@@ -2,9 +2,11 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { LRUCache } from 'lru-cache'
 import type { AccountId } from '../../core/budget.ts'
+import { applyChange } from '../../core/conversation-change.ts'
 import type { Conversation, ConversationId, Digest, UserId } from '../../core/conversation.ts'
 import type { Snapshot } from '../store.ts'
 import { withoutTexts } from '../texts.ts'
+import type { FiredAlerts } from './steps.ts'
 
 const CONVERSATION_BYTES_MAX = 16 * 1024 * 1024
 /** About what a conversation takes without its edits. */
@@ -36,6 +38,14 @@ export class LastKnown {
     const named = new Set(conversations)
     const theirs = Array.from(this.#conversations.values()).filter(({ id, user: known }) => known === user || named.has(id))
     for (const conversation of theirs) this.#conversations.set(conversation.id, withoutTexts(conversation))
+  }
+  /** Which of the alerts that the store fired now were not known to have fired; from now on they are. */
+  newAlerts({ conversation: id, session, percents }: FiredAlerts): readonly number[] {
+    const known = this.conversation(id)
+    if (known?.session !== session) return percents
+    const { conversation, firedAlerts } = applyChange(known, { addAlerts: percents })
+    this.seeConversation(conversation)
+    return firedAlerts
   }
   /** A cost that the store will learn of. */
   addSpent(account: AccountId, cost: NanoUsd): void {

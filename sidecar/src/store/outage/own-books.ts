@@ -7,16 +7,17 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { outageCap } from '../../core/allowance.ts'
-import { EMPTY_ACCOUNT } from '../../core/budget.ts'
+import { EMPTY_ACCOUNT, heldOperation, settled } from '../../core/budget.ts'
 import type { Account, AccountId, OperationId } from '../../core/budget.ts'
+import type { ConversationId } from '../../core/conversation.ts'
 import { reachedPercents } from '../../core/reached-percents.ts'
 import { StoreError } from '../store.ts'
-import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot } from '../store.ts'
+import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
 import type { LastKnown } from './last-known.ts'
 import { StepJournal } from './step-journal.ts'
 import type { Tail } from './tail.ts'
 import { accountsOf } from './steps.ts'
-import type { Hold } from './steps.ts'
+import type { FiredAlerts, Hold } from './steps.ts'
 
 /** With more than this waiting, nothing new is begun: what is under way may end. */
 const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
@@ -38,6 +39,8 @@ export class OwnBooks {
   /** Granted here, and not ended. */
   readonly #holds = new Map<OperationId, Hold>()
   readonly #spent = new Map<AccountId, NanoUsd>()
+  /** Conversations that these books have as far as they were known when something was first done in them here. */
+  readonly #brought = new Set<ConversationId>()
 
   /** Throws `StoreError` when nothing can be kept in the folder. */
   constructor({ folder, openBooks, known, safeBeforeMs }: OwnBooksOptions) {
@@ -57,7 +60,13 @@ export class OwnBooks {
 
   async read(query: Parameters<BudgetStore['read']>[0]): Promise<Snapshot> {
     const own = await this.store.read(query)
-    return this.#beside({ ...own, conversation: own.conversation ?? this.#known.conversation(query.conversation) })
+    return this.#seen({ ...own, conversation: own.conversation ?? this.#known.conversation(query.conversation) })
+  }
+
+  /** What was known before is here too: of equal prefixes the longest is that of the conversation. */
+  async findByChain(...query: Parameters<BudgetStore['findByChain']>): ReturnType<BudgetStore['findByChain']> {
+    const own = await this.store.findByChain(...query)
+    return this.#known.findByChain(query[0]) ?? own
   }
 
   /** `allowanceUsedUp`: the budget is not, as far as is known here. Not kept yet: `granted` is for that. */
@@ -67,8 +76,11 @@ export class OwnBooks {
       account,
       cap: cap === null ? null : outageCap(cap, { spent: this.#known.spent(account) }, percent),
     }))
-    const answer = await this.store.reserve({ ...step, reservation: { ...step.reservation, draws: allowed } })
-    const snapshot = this.#beside(answer.snapshot)
+    const [, answer] = await Promise.all([
+      this.#bring(step.conversation, step.nowMs),
+      this.store.reserve({ ...step, reservation: { ...step.reservation, draws: allowed } }),
+    ])
+    const snapshot = this.#seen(answer.snapshot)
     if (answer.status === 'moved') return { status: 'moved', snapshot }
     const { result } = answer
     if (result.status !== 'exceedsCap') return { ...answer, snapshot }
@@ -96,7 +108,38 @@ export class OwnBooks {
       change: { ...step.change, addAlerts },
       alerts: { draws: alerts.draws, percents: [] },
     })
-    return { ...answer, snapshot: this.#beside(answer.snapshot) }
+    this.#known.seeChain(step.chain, step.conversation)
+    return { ...answer, snapshot: this.#seen(answer.snapshot) }
+  }
+
+  /** Of a hold that the store granted, and will settle: what it will say of this call, by what is known here. */
+  async settleUnseen({ settlement, conversation, change, chain, alerts }: SettleStep, hold: Hold | null): Promise<SettleAnswer> {
+    const outcome = hold === null ? null : settled(heldOperation(hold.step.reservation, hold.granted), settlement)
+    const accounts = new Map(alerts.draws.map(({ account }) => [account, this.#balance(account)]))
+    const addAlerts = reachedPercents(alerts, accounts)
+    const updated = await this.update({ conversation, change: { ...change, addAlerts }, nowMs: settlement.atMs })
+    this.#known.seeChain(chain, conversation)
+    return {
+      result: { status: 'settled', entries: outcome?.entries ?? [] },
+      firedAlerts: updated?.firedAlerts ?? [],
+      snapshot: { conversation: updated?.conversation ?? null, accounts },
+    }
+  }
+
+  /** Null where the conversation is not known here. Not kept. */
+  async update(step: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | null> {
+    const [, updated] = await Promise.all([this.#bring(step.conversation, step.nowMs), this.store.update(step)])
+    if (updated !== null) this.#known.seeConversation(updated.conversation)
+    return updated
+  }
+
+  /**
+   * Which of the alerts that the store fired now, as it was told of steps, were not fired here; from now on they were. All where
+   * another session is open here by now: what is told twice is better than what is never told.
+   */
+  async newAlerts({ conversation, session, percents, atMs }: FiredAlerts): Promise<readonly number[]> {
+    const updated = await this.update({ conversation, change: { ofSession: session, addAlerts: percents }, nowMs: atMs })
+    return updated?.conversation.session === session ? updated.firedAlerts : percents
   }
 
   async void(hold: Hold, step: Parameters<BudgetStore['void']>[0]): ReturnType<BudgetStore['void']> {
@@ -107,7 +150,13 @@ export class OwnBooks {
 
   async charge(step: Parameters<BudgetStore['charge']>[0]): ReturnType<BudgetStore['charge']> {
     this.journal.append({ kind: 'charge', step })
-    const charged = await this.store.charge(step)
+    const { conversation: id, atMs: nowMs } = step
+    const [, charged, { conversation }] = await Promise.all([
+      this.#bring(id, nowMs),
+      this.store.charge(step),
+      this.store.read({ conversation: id, accounts: [], nowMs }),
+    ])
+    if (conversation !== null) this.#known.seeConversation(conversation)
     if (charged === 'charged') this.#addSpent(step.accounts, step.cost)
     return charged
   }
@@ -122,6 +171,28 @@ export class OwnBooks {
   async close(): Promise<void> {
     this.journal.close()
     await this.store.close()
+  }
+
+  /**
+   * Has what is known of a conversation before the step that is taken next, in the same turn of the event loop: the books may be
+   * handed over, and closed, in any later one.
+   */
+  async #bring(id: ConversationId, nowMs: number): Promise<void> {
+    const known = this.#known.conversation(id)
+    if (known === null || this.#brought.has(id)) return
+    this.#brought.add(id)
+    try {
+      await this.store.update({ conversation: id, initial: known, change: {}, nowMs })
+    } catch (error) {
+      this.#brought.delete(id)
+      throw error
+    }
+  }
+
+  /** The next outage begins with what this one came to. */
+  #seen(snapshot: Snapshot): Snapshot {
+    if (snapshot.conversation !== null) this.#known.seeConversation(snapshot.conversation)
+    return this.#beside(snapshot)
   }
 
   #balance(account: AccountId): Account {

@@ -3,7 +3,7 @@ import { ENDED_OPERATION_LIFE_MS, StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import type { StepJournal } from './step-journal.ts'
 import { conversationOf, costBegun, replay } from './steps.ts'
-import type { OutageStep, Telling } from './steps.ts'
+import type { FiredAlerts, OutageStep, Telling } from './steps.ts'
 import type { Tail } from './tail.ts'
 
 export interface ReplayerOptions {
@@ -11,11 +11,16 @@ export interface ReplayerOptions {
   readonly nowMs: () => number
   /** How long a hold that is entered afterwards lives on, unless it is renewed. */
   readonly holdLifeMs: number
-  /** Told of a step that no store would take, or that is left out. */
+  /** Told of a step that no store would take, or that is left out (`DroppedStep`), and of a disk that takes no notes. */
   readonly onTrouble?: (error: Error) => void
+  /** Told of alerts that the store fired when it was told of a step, and that were not told when the step was taken. */
+  readonly onAlerts?: (fired: FiredAlerts) => void
   /** How long this process has run, whatever clocks show. */
   readonly ranMs?: () => number
 }
+
+/** Of alerts that fired, those that were not told here; they count as told from then on. */
+export type NewAlerts = (fired: FiredAlerts) => Promise<readonly number[]>
 
 /** Few enough that a busy store answers all of them in time. */
 const CHAINS_MAX = 50
@@ -23,13 +28,16 @@ const CHAINS_MAX = 50
 export class Replayer {
   readonly #options: ReplayerOptions
   readonly #tail: Tail
+  readonly #newAlerts: NewAlerts
   #count = 0
   /** Of the tail, what this run of the store was told. */
   #told: { readonly run: string; readonly steps: WeakSet<OutageStep> } | null = null
 
-  constructor(options: ReplayerOptions, tail: Tail) {
+  /** `newAlerts`: by default all. */
+  constructor(options: ReplayerOptions, tail: Tail, newAlerts: NewAlerts = ({ percents }) => Promise.resolve(percents)) {
     this.#options = options
     this.#tail = tail
+    this.#newAlerts = newAlerts
   }
 
   /** Steps told so far. */
@@ -100,16 +108,30 @@ export class Replayer {
   async #tell(store: BudgetStore, telling: Telling): Promise<void> {
     const { nowMs, holdLifeMs, onTrouble } = this.#options
     const { step } = telling
-    if (mayBeForgotten(telling)) return onTrouble?.(new Error(leftOut(step)))
+    if (mayBeForgotten(telling)) return onTrouble?.(new DroppedStep(step, TOO_OLD))
     const now = nowMs()
+    let fired: FiredAlerts | null
     try {
-      await replay(store, step, now, now + holdLifeMs)
+      fired = await replay(store, step, now, now + holdLifeMs)
       this.#count += 1
     } catch (error) {
       if (error instanceof StoreError && error.code !== 'corrupt') throw error
       // No store would take it, now or ever: what comes after it shall not wait for that.
-      onTrouble?.(asError(error))
+      onTrouble?.(new DroppedStep(step, `no store would take it: ${asError(error).message}`, { cause: error }))
+      return
     }
+    if (fired !== null) await this.#alert(fired)
+  }
+
+  /** The store fires them never again. Where it cannot be known whether they were told, they are: twice is better than never. */
+  async #alert(fired: FiredAlerts): Promise<void> {
+    const { onAlerts, onTrouble } = this.#options
+    if (onAlerts === undefined) return
+    const percents = await this.#newAlerts(fired).catch((error: unknown) => {
+      onTrouble?.(asError(error))
+      return fired.percents
+    })
+    if (percents.length > 0) onAlerts({ ...fired, percents })
   }
 
   /** A disk that takes no notes must not keep the steps from the store. */
@@ -127,9 +149,20 @@ function mayBeForgotten({ step, knownMs }: Telling): boolean {
   return knownMs !== null && knownMs > ENDED_OPERATION_LIFE_MS && costBegun(step) !== null
 }
 
-function leftOut(step: OutageStep): string {
-  const { operationId, cost } = costBegun(step) ?? { operationId: '', cost: 0n }
-  return `operation ${operationId} (${cost} nano-USD) is not told to the store: it is so old that the store may have entered it and forgotten that`
+const TOO_OLD = 'it is so old that the store may have entered it and forgotten that'
+
+/** A step that the store is never told: its books lack it for good. */
+export class DroppedStep extends Error {
+  override readonly name = 'DroppedStep'
+  constructor(step: OutageStep, why: string, options?: ErrorOptions) {
+    super(`${namedIn(step)} is not told to the store: ${why}`, options)
+  }
+}
+
+/** What an owner finds it by, and what it is worth. */
+function namedIn(step: OutageStep): string {
+  const told = step.kind === 'settle' ? step.step.settlement : costBegun(step)
+  return told === null ? `a step (${step.kind})` : `operation ${told.operationId} (${told.cost} nano-USD)`
 }
 
 function asError(error: unknown): Error {

@@ -8,11 +8,11 @@ import type { ConversationChange } from '../../core/conversation.ts'
 import { makeContract } from '../../../../test/support/make.ts'
 import { openEmbeddedStore } from '../embedded.ts'
 import { ENDED_OPERATION_LIFE_MS, StoreError } from '../store.ts'
-import type { BudgetStore } from '../store.ts'
+import type { BudgetStore, ReserveStep } from '../store.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { ShelteredStore } from './sheltered-store.ts'
 import { decodeStep, encodeStep } from './steps.ts'
-import type { OutageStep } from './steps.ts'
+import type { FiredAlerts, OutageStep } from './steps.ts'
 import type { ServerRun, SharedStore, ShelterOptions } from './sheltered-store.ts'
 
 /** A shared store whose connection can be cut: before a step arrives, or before its answer does. */
@@ -275,6 +275,87 @@ describe('a shared store that goes away', () => {
     // A hold that was granted here is held there by now.
     await store.settle(settleStep('b', START_MS, 10n))
     assert.deepEqual(await balanceOf(server.books), { spent: 10n, held: 10n, heldInput: 0n })
+  })
+
+  test('what a conversation came to in an outage is known in the next: owner, rungs, edits and its history', async () => {
+    const store = await open()
+    const cut = { kind: 'cut', id: 'e1', cause: 'Reset', leading: 0, count: 1, originals: 'd', text: '{}', savedBytes: 0 } as const
+    const initial = conversationFor('A', START_MS, { user: 'ann' })
+    const change: ConversationChange = { addRungs: { rungs: ['Summarize'], reason: 'threshold' }, addEdits: [cut] }
+    server.mode = 'deaf'
+    await store.reserve({ ...hold('a', 10n), initial, change })
+    await store.settle(settleStep('a', START_MS, 10n, { chain: ['d1'] }))
+    const backAndAway = async (): Promise<void> => {
+      server.mode = 'up'
+      await ready(store)
+      server.mode = 'deaf'
+    }
+    const known = async () => {
+      const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+      return [conversation?.user, conversation?.turns, conversation?.rungs, conversation?.edits]
+    }
+    await backAndAway()
+    assert.deepEqual(await known(), ['ann', 1, ['Summarize'], [cut]])
+    assert.equal(await store.findByChain(['d2', 'd1'], START_MS), 'A')
+    const ben = await store.reserve({ ...hold('b', 10n), initial: conversationFor('A', START_MS, { user: 'ben' }) })
+    assert.equal(ben.status, 'moved', 'it is not theirs')
+    assert.equal(ben.snapshot.conversation?.user, 'ann')
+    const seen = { contractHash: 'k1', user: 'ann', session: 1 }
+    const next = await store.reserve({ ...hold('c', 10n), seen, initial })
+    assert.deepEqual([next.status, next.snapshot.conversation?.rungs], ['held', ['Summarize']])
+    await store.settle(settleStep('c', START_MS, 10n))
+    await backAndAway()
+    assert.deepEqual(await balanceOf(server.books), { spent: 20n, held: 0n, heldInput: 0n })
+    assert.deepEqual(await known(), ['ann', 2, ['Summarize'], [cut]])
+  })
+
+  test('so is what was said or charged without a turn', async () => {
+    const store = await open()
+    const initial = conversationFor('A', START_MS)
+    const boundary: ConversationChange = { atTaskBoundary: { is: true, atMs: START_MS } }
+    const steps = [
+      () => store.update({ conversation: 'A', initial, change: boundary, nowMs: START_MS }),
+      () => store.charge({ ...chargeOf('cost', 3n), change: { addDrivers: { other: 3n } } }),
+    ]
+    for (const step of steps) {
+      server.mode = 'deaf'
+      await step()
+      server.mode = 'up'
+      await ready(store)
+    }
+    server.mode = 'deaf'
+    const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+    assert.deepEqual([conversation?.atTaskBoundary, conversation?.drivers.other], [true, 3n])
+  })
+
+  test('a call that was under way when the store went away ends in the conversation that others go on with here, and is known later', async () => {
+    const store = await open()
+    for (const id of ['a', 'b']) await store.reserve(hold(id, 10n))
+    server.mode = 'deaf'
+    const boundary: ConversationChange = { atTaskBoundary: { is: true, atMs: START_MS } }
+    await store.update({ conversation: 'A', initial: conversationFor('A', START_MS), change: boundary, nowMs: START_MS })
+    const told = await store.settle(settleStep('a', START_MS, 7n, { chain: ['d1'] }))
+    assert.deepEqual([told.snapshot.conversation?.turns, told.snapshot.conversation?.atTaskBoundary], [1, true])
+    await store.settle(settleStep('b', START_MS, 7n, { chain: ['d2'] }))
+    for (const _outage of [1, 2]) {
+      const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+      assert.deepEqual([conversation?.turns, conversation?.atTaskBoundary], [2, true])
+      assert.equal(await store.findByChain(['d2'], START_MS), 'A')
+      server.mode = 'up'
+      await ready(store)
+      server.mode = 'deaf'
+    }
+  })
+
+  test('an equal beginning in an outage is no longer history than the one that was known before', async () => {
+    const store = await open()
+    await store.reserve(hold('a', 10n))
+    await store.settle(settleStep('a', START_MS, 7n, { chain: ['greeting', 'question'] }))
+    server.mode = 'deaf'
+    await store.reserve({ ...hold('b', 10n), conversation: 'B', initial: conversationFor('B', START_MS) })
+    await store.settle(settleStep('b', START_MS, 7n, { conversation: 'B', chain: ['greeting'] }))
+    assert.equal(await store.findByChain(['question', 'greeting'], START_MS), 'A')
+    assert.equal(await store.findByChain(['another', 'greeting'], START_MS), 'B')
   })
 
   test('a killed sidecar tells what it did, when it is started again', async () => {
@@ -565,6 +646,29 @@ describe('a shared store that goes away', () => {
     assert.deepEqual(await balanceOf(server.books), { spent: 10n, held: 0n, heldInput: 0n })
   })
 
+  test('a report for which the store takes too long is no outage', async () => {
+    const store = await open()
+    await store.reserve(hold('o1', 10n))
+    server.mode = 'mute'
+    const days = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
+    for (const report of [
+      () => store.listConversations({ limit: 5_000, nowMs: START_MS }),
+      () => store.listQuiet({ tiers: ['pro'], quietSinceMs: START_MS, limit: 100, nowMs: START_MS }),
+      () => store.readLedger({ afterSequence: 0, limit: 1_000 }),
+      () => store.readTotals(days),
+      () => store.readOutcomes(days),
+      () => store.readUsers({ ...days, timesMedian: 2, atLeast: [1n], limit: 3 }),
+    ])
+      await assert.rejects(report(), { name: 'StoreError', code: 'away' })
+    assert.deepEqual([store.standing.state, store.standing.outages], ['Ready', 0])
+    server.mode = 'up'
+    assert.equal((await store.settle(settleStep('o1', START_MS, 7n))).result.status, 'settled')
+    assert.deepEqual(await spentBy(store), [['o1', 7n]])
+    server.mode = 'mute'
+    await store.renew(['o1'], START_MS + 90_000)
+    assert.deepEqual([store.standing.state, store.standing.outages], ['Away', 1])
+  })
+
   test('alerts fire once, by what is known here', async () => {
     const store = await open()
     percent = 100
@@ -580,6 +684,91 @@ describe('a shared store that goes away', () => {
     await ready(store)
     const shared = await server.books.read({ conversation: 'A', accounts: [], nowMs: START_MS })
     assert.deepEqual(shared.conversation?.alerts, [70])
+  })
+
+  describe('alerts that only the sum of several sidecars has reached', () => {
+    const alerts = { draws: [{ account: 'c:A:1', cap: 100n }], percents: [70, 90] }
+    const seen = { contractHash: 'k1', user: null, session: 1 }
+    const spend = async (store: BudgetStore, id: string, cost: bigint, more: Partial<ReserveStep> = {}): Promise<readonly number[]> => {
+      const { status } = await store.reserve(reserveStep(id, START_MS, { atLeast: cost, atMost: cost, cap: 100n }, more))
+      assert.equal(status, 'held')
+      return (await store.settle(settleStep(id, START_MS, cost, { alerts }))).firedAlerts
+    }
+    const told: FiredAlerts[] = []
+    const onAlerts = (fired: FiredAlerts): void => void told.push(fired)
+    const fired = (...percents: number[]): FiredAlerts => ({ atMs: START_MS, conversation: 'A', session: 1, tier: 'pro', percents })
+    beforeEach(() => {
+      percent = 100
+      told.length = 0
+    })
+    const alertsOf = async (store: BudgetStore) =>
+      (await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })).conversation?.alerts
+
+    test('in an outage are told when the store is told of it, once', async () => {
+      const stores = [await open({ onAlerts }), await open({ onAlerts, folder: join(parent, 'other') })]
+      server.mode = 'deaf'
+      for (const [index, store] of stores.entries()) assert.deepEqual(await spend(store, `o${index}`, 46n), [])
+      server.mode = 'up'
+      for (const store of stores) await ready(store)
+      assert.deepEqual(told, [fired(70, 90)])
+      assert.deepEqual(await alertsOf(server.books), [70, 90])
+      const [first] = stores
+      assert.ok(first !== undefined)
+      assert.deepEqual(await spend(first, 'next', 1n, { seen }), [])
+      server.mode = 'deaf'
+      assert.deepEqual(await spend(first, 'later', 1n, { seen }), [], 'nor in another outage')
+    })
+
+    test('are not told by a sidecar that told them when it reached them by itself, not even after it was killed', async () => {
+      const first = await open({ onAlerts })
+      server.mode = 'deaf'
+      assert.deepEqual(await spend(first, 'own', 75n), [70])
+      await first.close()
+      await server.books.reserve(reserveStep('theirs', START_MS, { atLeast: 20n, atMost: 20n, cap: 100n }))
+      await server.books.settle(settleStep('theirs', START_MS, 20n, { alerts }))
+      const second = await open({ onAlerts })
+      server.mode = 'up'
+      await ready(second)
+      assert.deepEqual(told, [fired(90)])
+    })
+
+    test('count as told for what goes on here while the store is told of them', async () => {
+      let meanwhile: Promise<unknown> = Promise.resolve()
+      const store = await open({
+        onAlerts: (news) => {
+          if (told.push(news) > 1) return
+          meanwhile = spend(store, 'b', 30n, { seen }).then((percents) => [store.standing.state, percents])
+        },
+      })
+      await server.books.reserve(reserveStep('theirs', START_MS, { atLeast: 30n, atMost: 30n, cap: 100n }))
+      await server.books.settle(settleStep('theirs', START_MS, 30n, { alerts }))
+      server.mode = 'deaf'
+      assert.deepEqual(await spend(store, 'a', 42n), [])
+      for (const id of ['c1', 'c2', 'c3']) await store.charge(chargeOf(id, 1n))
+      server.turns = () => 100
+      server.mode = 'up'
+      await ready(store)
+      assert.deepEqual(told, [fired(70), fired(90)])
+      assert.deepEqual(await meanwhile, ['Replaying', []])
+    })
+
+    for (const allowed of [0, 100])
+      test(`in a store that lost some of it are told when it is told again what this sidecar knows (${allowed} %)`, async () => {
+        percent = allowed
+        const store = await open({ onAlerts })
+        assert.deepEqual(await spend(store, 'a', 46n), [])
+        assert.deepEqual(await spend(store, 'b', 30n, { seen }), [70])
+        const older = openBooks()
+        await older.reserve(reserveStep('theirs', START_MS, { atLeast: 20n, atMost: 20n, cap: 100n }))
+        await older.settle(settleStep('theirs', START_MS, 20n, { alerts }))
+        server.restart('second', older)
+        const reading = store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+        if (allowed === 0) await assert.rejects(reading, { code: 'away' })
+        else await reading
+        await ready(store)
+        assert.deepEqual(await alertsOf(older), [70, 90])
+        assert.deepEqual(told, [fired(90)])
+      })
   })
 
   test('a sidecar that starts while the store is away goes on by itself, and finds it', async () => {
@@ -604,6 +793,37 @@ describe('a shared store that goes away', () => {
     server.mode = 'up'
     await ready(store)
     assert.equal((await store.settle(settleStep('a', START_MS, 10n))).result.status, 'settled')
+  })
+
+  test('where books cannot be opened no call leaves anything behind; when they can be again calls go on, in one folder', async () => {
+    const disk = { isFull: true }
+    const files: string[] = []
+    const store = await open({
+      openBooks: (file) => {
+        files.push(file)
+        if (!disk.isFull) return openBooks()
+        writeFileSync(file, 'begun')
+        throw new StoreError('away', 'no space left')
+      },
+    })
+    server.mode = 'deaf'
+    for (let call = 0; call < 5; call++) await assert.rejects(store.reserve(hold('a', 10n)), { code: 'away', message: /no space left/ })
+    assert.deepEqual(readdirSync(join(parent, 'outage')), [])
+    assert.deepEqual([files.length, new Set(files).size], [5, 1])
+    disk.isFull = false
+    for (const id of ['a', 'b']) {
+      assert.equal((await store.reserve(hold(id, 10n))).status, 'held')
+      assert.equal(readdirSync(join(parent, 'outage')).length, 1)
+      await store.settle(settleStep(id, START_MS, 10n))
+      server.mode = 'up'
+      await ready(store)
+      for (let tries = 0; readdirSync(join(parent, 'outage')).length > 0; tries++) {
+        assert.ok(tries < 500, 'something is left of it')
+        await sleep(10)
+      }
+      server.mode = 'deaf'
+    }
+    assert.equal(new Set(files).size, 2, 'each outage has a folder of its own')
   })
 
   test('steps that cannot be read again are said to be lost, and keep nobody busy', async () => {

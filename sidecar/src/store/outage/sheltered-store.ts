@@ -11,10 +11,7 @@
  */
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { EMPTY_ACCOUNT, heldOperation, settled } from '../../core/budget.ts'
-import type { Account, AccountId, OperationId } from '../../core/budget.ts'
-import { applyChange } from '../../core/conversation-change.ts'
-import { reachedPercents } from '../../core/reached-percents.ts'
+import type { OperationId } from '../../core/budget.ts'
 import { openEmbeddedStore } from '../embedded.ts'
 import { StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
@@ -25,7 +22,7 @@ import { StepJournal } from './step-journal.ts'
 import { Replayer } from './replayer.ts'
 import type { ReplayerOptions } from './replayer.ts'
 import { accountsOf } from './steps.ts'
-import type { Hold, OutageStep } from './steps.ts'
+import type { FiredAlerts, OutageStep } from './steps.ts'
 import { Tail, TAIL_MS } from './tail.ts'
 
 /** A run of the server: another one, after a restart or a failover, may lack the last of what was written. */
@@ -78,6 +75,8 @@ export class ShelteredStore implements BudgetStore {
   #connections = 0
   #run: string | null = null
   #own: OwnBooks | null = null
+  /** Of the next outage, until it could be opened: of a disk that takes nothing, each step would ask for another. */
+  #nextFolder: string | null = null
   /** Of outages before the newest, which an earlier run of this sidecar left. */
   #earlier: readonly { readonly folder: string; readonly journal: StepJournal }[] = []
   #state: StoreState = 'Away'
@@ -90,7 +89,7 @@ export class ShelteredStore implements BudgetStore {
 
   private constructor(options: ShelterOptions) {
     this.#options = options
-    this.#replayer = new Replayer(options, this.#tail)
+    this.#replayer = new Replayer(options, this.#tail, (fired) => this.#newAlerts(fired))
     this.#sinceMs = options.nowMs()
   }
 
@@ -135,7 +134,7 @@ export class ShelteredStore implements BudgetStore {
     if (answer !== AWAY) return answer
     if (this.#isBack) return await this.findByChain(...query)
     this.#mayGoOn()
-    return (await this.#openOwn().store.findByChain(...query)) ?? this.#known.findByChain(query[0])
+    return await this.#openOwn().findByChain(...query)
   }
 
   async reserve(step: ReserveStep): Promise<ReserveAnswer> {
@@ -177,8 +176,7 @@ export class ShelteredStore implements BudgetStore {
     this.#keep({ kind: 'settle', step })
     this.#tail.endedUntold(operationId)
     for (const account of hold === null ? [] : accountsOf(hold)) this.#known.addSpent(account, cost)
-    this.#known.seeChain(step.chain, step.conversation)
-    return this.#settledUnseen(step, hold)
+    return await this.#openOwn().settleUnseen(step, hold)
   }
 
   async void(step: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
@@ -203,8 +201,7 @@ export class ShelteredStore implements BudgetStore {
       return answer
     }
     const own = this.#openOwn()
-    const initial = step.initial ?? this.#known.conversation(step.conversation)
-    const updated = await own.store.update({ ...step, ...(initial === null ? {} : { initial }) })
+    const updated = await own.update(step)
     if (this.#own !== own) return await this.update(step) // the store came back meanwhile
     // Of a conversation that nobody here knows, nothing can be said: neither that it is there nor that it is not.
     if (updated === null) throw this.#away()
@@ -276,22 +273,22 @@ export class ShelteredStore implements BudgetStore {
   }
 
   async readOutcomes(query: Parameters<BudgetStore['readOutcomes']>[0]): ReturnType<BudgetStore['readOutcomes']> {
-    return this.#needed(await this.#ask((store) => store.readOutcomes(query)))
+    return await this.#report((store) => store.readOutcomes(query))
   }
   async readTotals(query: Parameters<BudgetStore['readTotals']>[0]): ReturnType<BudgetStore['readTotals']> {
-    return this.#needed(await this.#ask((store) => store.readTotals(query)))
+    return await this.#report((store) => store.readTotals(query))
   }
   async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): ReturnType<BudgetStore['readUsers']> {
-    return this.#needed(await this.#ask((store) => store.readUsers(query)))
+    return await this.#report((store) => store.readUsers(query))
   }
   async readLedger(query: Parameters<BudgetStore['readLedger']>[0]): ReturnType<BudgetStore['readLedger']> {
-    return this.#needed(await this.#ask((store) => store.readLedger(query)))
+    return await this.#report((store) => store.readLedger(query))
   }
   async listConversations(query: Parameters<BudgetStore['listConversations']>[0]): ReturnType<BudgetStore['listConversations']> {
-    return this.#needed(await this.#ask((store) => store.listConversations(query)))
+    return await this.#report((store) => store.listConversations(query))
   }
   async listQuiet(query: Parameters<BudgetStore['listQuiet']>[0]): ReturnType<BudgetStore['listQuiet']> {
-    return this.#needed(await this.#ask((store) => store.listQuiet(query)))
+    return await this.#report((store) => store.listQuiet(query))
   }
 
   /** What waits for the store stays in its folder, for the next run of this sidecar. */
@@ -305,8 +302,16 @@ export class ShelteredStore implements BudgetStore {
     await this.#shared?.store.close()
   }
 
+  /** What no turn waits for, and may be much: a store that does not answer it in time is not away for turns. */
+  async #report<T>(read: (store: BudgetStore) => Promise<T>): Promise<T> {
+    return this.#needed(await this.#ask(read, { isReport: true }))
+  }
+
   /** The answer of the shared store, or that it is away: then it is looked for. `onLost`: it was asked, and may have heard. */
-  async #ask<T>(step: (store: BudgetStore) => Promise<T>, { onLost }: { readonly onLost?: () => void } = {}): Promise<T | Away> {
+  async #ask<T>(
+    step: (store: BudgetStore) => Promise<T>,
+    { onLost, isReport = false }: { readonly onLost?: () => void; readonly isReport?: boolean } = {},
+  ): Promise<T | Away> {
     if (this.#closing.signal.aborted) throw new StoreError('closed', 'the store is closed')
     const shared = this.#shared
     if (this.#state !== 'Ready' || shared === null) return AWAY
@@ -318,7 +323,7 @@ export class ShelteredStore implements BudgetStore {
     try {
       return await step(shared.store)
     } catch (error) {
-      if (!isAway(error)) throw error
+      if (!isAway(error) || isReport) throw error
       this.#lost(error.message)
       onLost?.()
       return AWAY
@@ -342,23 +347,6 @@ export class ShelteredStore implements BudgetStore {
     return answer
   }
 
-  /** The store will settle it: what it will say of this call, by what is known here. */
-  #settledUnseen({ settlement, conversation: id, change, alerts }: SettleStep, hold: Hold | null): SettleAnswer {
-    const outcome = hold === null ? null : settled(heldOperation(hold.step.reservation, hold.granted), settlement)
-    const accounts = new Map(
-      alerts.draws.map(({ account }): [AccountId, Account] => [account, { ...EMPTY_ACCOUNT, spent: this.#known.spent(account) }]),
-    )
-    const before = this.#known.conversation(id)
-    const addAlerts = reachedPercents(alerts, accounts)
-    const changed = before === null ? null : applyChange(before, { ...change, addAlerts })
-    if (changed !== null) this.#known.seeConversation(changed.conversation)
-    return {
-      result: { status: 'settled', entries: outcome?.entries ?? [] },
-      firedAlerts: changed?.firedAlerts ?? [],
-      snapshot: { conversation: changed?.conversation ?? null, accounts },
-    }
-  }
-
   /** Calls whose caps do not bind go on whatever the owner says: he only watches. */
   #isAllowed({ reservation }: ReserveStep): boolean {
     return this.#options.allowancePercent() > 0 || reservation.draws.every(({ cap }) => cap === null)
@@ -372,6 +360,10 @@ export class ShelteredStore implements BudgetStore {
   #seen(snapshot: Snapshot): Snapshot {
     this.#known.see(snapshot)
     return snapshot
+  }
+
+  async #newAlerts(fired: FiredAlerts): Promise<readonly number[]> {
+    return this.#own === null ? this.#known.newAlerts(fired) : await this.#own.newAlerts(fired)
   }
 
   #keep(step: OutageStep): void {
@@ -388,8 +380,14 @@ export class ShelteredStore implements BudgetStore {
     if (this.#own !== null) return this.#own
     const { nowMs, onTrouble = () => undefined } = this.#options
     const { openBooks = (file: string) => openEmbeddedStore({ file, nowMs, onTrouble }) } = this.#options
-    const folder = left ?? newFolder(this.#options.folder)
-    this.#own = new OwnBooks({ folder, openBooks, known: this.#known, safeBeforeMs: this.#safeBeforeMs })
+    const folder = left ?? (this.#nextFolder ??= newFolder(this.#options.folder))
+    try {
+      this.#own = new OwnBooks({ folder, openBooks, known: this.#known, safeBeforeMs: this.#safeBeforeMs })
+    } catch (error) {
+      if (left === undefined) removeBegun(folder)
+      throw error
+    }
+    this.#nextFolder = null
     if (this.#isBack) {
       this.#turn('Replaying', 'it is told what it missed')
       this.#look()
@@ -515,6 +513,15 @@ export class ShelteredStore implements BudgetStore {
       () => undefined, // closing
     )
     removed.catch((error: unknown) => this.#options.onTrouble?.(new Error(`${folder} cannot be removed`, { cause: error })))
+  }
+}
+
+/** What was begun in it would be in the way of the next attempt. Where it cannot be removed it stays, and no other: who asked is told what is wrong. */
+function removeBegun(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true })
+  } catch {
+    // Nothing can be made there, or removed.
   }
 }
 

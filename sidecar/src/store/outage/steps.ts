@@ -5,7 +5,7 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { AccountId, OperationId } from '../../core/budget.ts'
-import type { Conversation, ConversationChange } from '../../core/conversation.ts'
+import type { Conversation, ConversationChange, ConversationId } from '../../core/conversation.ts'
 import type { OutcomeStep } from '../../core/outcomes.ts'
 import { StoreError } from '../store.ts'
 import type { BudgetStore, RememberStep, ReserveStep, SettleStep } from '../store.ts'
@@ -23,6 +23,15 @@ export type OutageStep =
   | { readonly kind: 'contract'; readonly step: Contract }
 
 export type Hold = Extract<OutageStep, { kind: 'hold' }>
+
+/** Alerts that the store fired when it was told of a step, some time after it was taken. */
+export interface FiredAlerts {
+  readonly atMs: number
+  readonly conversation: ConversationId
+  readonly session: number
+  readonly tier: string
+  readonly percents: readonly number[]
+}
 
 /** A step that is to be told. `knownMs`: for how long the store may know it already; null when it does not. */
 export interface Telling {
@@ -81,35 +90,46 @@ export function conversationOf(step: OutageStep): string {
 /**
  * Takes a step in the store. A hold is taken whatever the caps say now: its call was made. `expiresAtMs`: of holds, for their
  * owner may have lived on since. Rejects with `StoreError` when the store is away, with `RangeError` for what no store would take.
+ * The alerts that it fires, the store fires never again.
  */
-export async function replay(store: BudgetStore, step: OutageStep, nowMs: number, expiresAtMs: number): Promise<void> {
+export async function replay(store: BudgetStore, step: OutageStep, nowMs: number, expiresAtMs: number): Promise<FiredAlerts | null> {
   switch (step.kind) {
     case 'hold':
-      return await replayHold(store, step, nowMs, expiresAtMs)
-    case 'settle':
-      await store.settle(step.step)
-      return
+      await replayHold(store, step, nowMs, expiresAtMs)
+      return null
+    case 'settle': {
+      const { firedAlerts, snapshot } = await store.settle(step.step)
+      return firedIn(snapshot.conversation, firedAlerts, nowMs)
+    }
     case 'void':
       await store.void(step.step)
-      return
+      return null
     case 'charge':
       await store.charge(step.step)
-      return
-    case 'update':
-      await store.update({ ...step.step, nowMs })
-      return
+      return null
+    case 'update': {
+      const updated = await store.update({ ...step.step, nowMs })
+      return updated === null ? null : firedIn(updated.conversation, updated.firedAlerts, nowMs)
+    }
     case 'outcome':
       await store.addOutcome(step.step)
-      return
+      return null
     case 'remember':
       await store.remember({ ...step.step, nowMs })
-      return
+      return null
     case 'forget':
       await store.forgetUser({ ...step.step, nowMs })
-      return
+      return null
     case 'contract':
       await store.putContract(step.step)
+      return null
   }
+}
+
+function firedIn(conversation: Conversation | null, percents: readonly number[], atMs: number): FiredAlerts | null {
+  if (conversation === null || percents.length === 0) return null
+  const { id, session, tier } = conversation
+  return { atMs, conversation: id, session, tier, percents }
 }
 
 /** A conversation that others moved on meanwhile is met where it is now. */

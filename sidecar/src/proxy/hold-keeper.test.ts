@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, describe, mock, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { openEmbeddedStore } from '../store/embedded.ts'
+import { StoreError } from '../store/store.ts'
+import type { BudgetStore } from '../store/store.ts'
+import { reserveStep, settleStep, START_MS } from '../store/test-steps.ts'
+import type { Log } from '../telemetry/log.ts'
+import { HOLD_LIFE_MS, HoldKeeper } from './hold-keeper.ts'
+
+const SWEEP_MS = 10_000
+
+describe('holds of calls under way', () => {
+  let nowMs: number
+  let store: BudgetStore
+  let keeper: HoldKeeper
+  let logged: string[]
+  /** Run before holds are renewed, and after it. */
+  let onRenew: () => unknown
+  let onRenewed: () => unknown
+  beforeEach(() => {
+    mock.timers.enable({ apis: ['setInterval'] })
+    nowMs = START_MS
+    logged = []
+    onRenew = () => undefined
+    onRenewed = () => undefined
+    store = openEmbeddedStore({ file: ':memory:', nowMs: () => nowMs, writer: 'inline' })
+    const watched = {
+      sweep: (step: Parameters<BudgetStore['sweep']>[0]) => store.sweep(step),
+      renew: async (...values: Parameters<BudgetStore['renew']>) => {
+        onRenew()
+        await store.renew(...values)
+        onRenewed()
+      },
+    } as BudgetStore
+    const note = (_fields: unknown, message: string): void => void logged.push(message)
+    keeper = new HoldKeeper(watched, { warn: note, error: note } as unknown as Log, () => nowMs)
+    keeper.start()
+  })
+  afterEach(async () => {
+    keeper.stop()
+    mock.timers.reset()
+    await store.close()
+  })
+
+  const hold = async (id: string): Promise<void> => {
+    const { status } = await store.reserve(reserveStep(id, nowMs, { atLeast: 10n, atMost: 10n, cap: 100n }))
+    assert.equal(status, 'held')
+  }
+  /** Timers and the clock. */
+  const pass = async (ms: number): Promise<void> => {
+    nowMs += ms
+    mock.timers.tick(ms)
+    for (let turns = 0; turns < 20; turns++) await turn()
+  }
+  const balance = async () => {
+    const { accounts } = await store.read({ conversation: 'A', accounts: ['c:A:1'], nowMs })
+    const account = accounts.get('c:A:1')
+    return [account?.spent, account?.held]
+  }
+
+  test('outlive a clock that jumps, as when the machine slept; those of nobody are charged', async () => {
+    await hold('live')
+    keeper.add('live')
+    await hold('orphan')
+    await pass(SWEEP_MS)
+    nowMs += 2 * HOLD_LIFE_MS
+    await pass(SWEEP_MS)
+    assert.deepEqual(await balance(), [10n, 10n])
+    assert.deepEqual(logged, ['a hold expired and was charged'])
+    assert.equal((await store.settle(settleStep('live', nowMs, 7n))).result.status, 'settled')
+  })
+
+  test('live on for as long as their calls do', async () => {
+    await hold('live')
+    keeper.add('live')
+    for (let passed = 0; passed < 3 * HOLD_LIFE_MS; passed += SWEEP_MS) await pass(SWEEP_MS)
+    assert.deepEqual(await balance(), [0n, 10n])
+    keeper.remove('live')
+    for (let passed = 0; passed < HOLD_LIFE_MS; passed += SWEEP_MS) await pass(SWEEP_MS)
+    assert.deepEqual(await balance(), [10n, 0n])
+  })
+
+  test('are not charged where they could not be renewed: that is tried again', async () => {
+    await hold('live')
+    keeper.add('live')
+    await hold('orphan')
+    onRenew = () => {
+      throw new StoreError('away', 'its disk is full')
+    }
+    nowMs += 2 * HOLD_LIFE_MS
+    await pass(SWEEP_MS)
+    assert.deepEqual(await balance(), [0n, 20n])
+    assert.equal(logged.length, 1)
+    assert.match(logged[0] ?? '', /could not be renewed/)
+    onRenew = () => undefined
+    await pass(SWEEP_MS)
+    assert.deepEqual(await balance(), [10n, 10n])
+  })
+
+  test('outlive a jump between renewal and sweep', async () => {
+    await hold('live')
+    keeper.add('live')
+    onRenewed = () => (nowMs += 2 * HOLD_LIFE_MS)
+    await pass(SWEEP_MS)
+    assert.deepEqual(await balance(), [0n, 10n])
+  })
+})
