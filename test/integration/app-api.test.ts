@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { get } from 'node:http'
+import { gzipSync } from 'node:zlib'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
@@ -281,6 +282,14 @@ describe('what is asked wrongly', () => {
     { name: 'a cost without an operation', path: 'costs', body: { cost: '0.01', label: 'search' }, message: /^operationId: / },
     { name: 'a cost with an unknown field', path: 'costs', body: { ...cost, currency: 'EUR' }, message: /currency/ },
     { name: 'a cost with an empty label', path: 'costs', body: { ...cost, label: '' }, message: /^label: / },
+    { name: 'a cost whose label has a line break', path: 'costs', body: { ...cost, label: 'a\nb' }, message: /^label: must be without/ },
+    { name: 'an operation with a tab', path: 'costs', body: { ...cost, operationId: 'job\t7' }, message: /^operationId: must be without/ },
+    {
+      name: 'an operation with half a character',
+      path: 'costs',
+      body: '{"cost":"0.01","label":"search","operationId":"\\ud801"}',
+      message: /^operationId: must be without/,
+    },
     { name: 'an unknown outcome', path: 'resolution', body: { outcome: 'solved' }, message: /^outcome: / },
     { name: 'a body that is not JSON', path: 'resolution', body: '{"outcome":', message: /^body: / },
     { name: 'no body', path: 'costs', body: '', message: /cost/ },
@@ -292,6 +301,32 @@ describe('what is asked wrongly', () => {
       assert.match((answer.body as { readonly error: { readonly message: string } }).error.message, message)
     })
   }
+
+  test('a body that is wrong in very many places is answered in few words', async () => {
+    const keys = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`key${index}`, 1]))
+    const { status, body } = await sidecar.postJson(`${API}/asked/costs`, keys)
+    assert.equal(status, 400)
+    assert.ok(JSON.stringify(body).length < 2_000)
+  })
+
+  test('a body that is larger than any that is of use is refused, and one that nobody asked for is not read', async () => {
+    const large = `[${'{},'.repeat(100_000)}{}]`
+    for (const path of [`${API}/asked/costs`, `${API}/asked/resolution`, '/farebox/v1/balances']) {
+      const { status, body } = await sidecar.postJson(path, large)
+      assert.equal(status, 413, path)
+      assert.match((body as { readonly error: { readonly message: string } }).error.message, /larger than 256 KiB/)
+    }
+    const packed = await fetch(`${sidecar.url}${API}/asked/costs`, {
+      method: 'POST',
+      headers: { 'content-encoding': 'gzip' },
+      body: new Uint8Array(gzipSync(large)),
+    })
+    assert.equal(packed.status, 413)
+    assert.equal((await sidecar.postJson('/farebox/v1/nothing', large)).status, 404)
+    assert.equal((await sidecar.postJson(`${API}/asked/boundary`, '{not JSON')).status, 200)
+    const accounts = Array.from({ length: 1_000 }, (_, index) => String(index).padStart(200, '0'))
+    assert.equal((await sidecar.postJson('/farebox/v1/balances', { accounts })).status, 200)
+  })
 
   test('a page whose own domain was made to lead here is told nothing', async () => {
     const statusFor = (host: string): Promise<number | undefined> =>

@@ -115,6 +115,15 @@ describe('paths and identities', () => {
     assert.equal(seen.length, 0)
   })
 
+  test('an upstream that is not there is named, and so are those that are', async () => {
+    const message = async (path: string): Promise<string> => {
+      const answer = await fetch(`${sidecar.url}${path}`, { method: 'POST', body: BODY })
+      return ((await answer.json()) as { readonly error: { readonly message: string } }).error.message
+    }
+    assert.match(await message('/renamed/v1/chat/completions'), /no upstream "renamed"\. .*: openai\b/)
+    assert.match(await message(`/${'a'.repeat(5_000)}/v1`), /no upstream "a{64}\.\.\."/)
+  })
+
   test('claims, users and ids that are not accepted', async () => {
     assert.equal((await post(BODY, { 'x-farebox-tier': 'gold' })).code, 'identity_rejected')
     assert.equal((await post(BODY, { 'x-farebox-boundary': 'chapter' })).code, 'identity_rejected')

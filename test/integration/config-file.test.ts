@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import fs, { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -46,6 +47,7 @@ describe('the mounted file', () => {
     file = new ConfigFile(path, {
       accepted: ({ version }) => events.push(`accepted ${version}`),
       rejected: ({ reason }) => events.push(`rejected ${reason.slice(0, 20)}`),
+      unwatched: (reason) => events.push(`unwatched ${reason}`),
     })
     await file.start()
   }
@@ -70,6 +72,25 @@ describe('the mounted file', () => {
     await until(2)
     assert.deepEqual(events, ['accepted 5', 'accepted 6'])
   })
+
+  for (const code of ['EMFILE', 'ENOSPC']) {
+    test(`is followed all the same where the machine has no watch left to give (${code})`, async (context) => {
+      context.mock.method(fs, 'watch', () => {
+        throw Object.assign(new Error(`${code}: no watch left`), { code })
+      })
+      syncBuiltinESMExports()
+      try {
+        put('config.json', textOf(1))
+        await follow(join(folder, 'config.json'))
+        put('config.json', textOf(2))
+        await until(3)
+        assert.deepEqual(events, ['accepted 1', `unwatched ${code}: no watch left`, 'accepted 2'])
+      } finally {
+        context.mock.restoreAll()
+        syncBuiltinESMExports()
+      }
+    })
+  }
 
   test('that went bad is told once, and the next good one is taken', async () => {
     put('config.json', textOf(1))

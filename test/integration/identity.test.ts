@@ -1,5 +1,8 @@
 /** Who is speaking: conversations by their carriers or by their history, users and their pin, tiers by claim, scopes. */
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
@@ -231,6 +234,36 @@ describe('the tier', () => {
     assert.equal((await sidecar.standing('by plan')).tier, 'team')
     await sidecar.adopt(configOf({}))
   })
+})
+
+test('pods from before `tier.claim.token` are not cut off by it: they take plain claims until they are replaced', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'farebox-claims-'))
+  writeFileSync(join(folder, 'token'), 'token')
+  const environment = {
+    FAREBOX_OPERATOR: 'https://127.0.0.1:1',
+    FAREBOX_OPERATOR_CA: join(folder, 'ca.crt'),
+    FAREBOX_TOKEN: join(folder, 'token'),
+  }
+  const token = { format: 'HMAC' as const }
+  const pod = await startSidecar(configOf({}), { environment })
+  const say = async (claim: string): Promise<number> =>
+    (await startTalk(pod, { 'x-farebox-tier': claim }, { max_tokens: 5 }).say('Hello.')).status
+  try {
+    assert.equal(await say('team'), 200)
+    await pod.adopt(configOf({ tiers: { claim: { header: 'x-farebox-tier', token } } }))
+    const soon = Math.floor(Date.now() / 1000) + 600
+    assert.deepEqual([await say('team'), await say(`v1;tier=team;exp=${soon};kid=a;sig=AAAA`), await say('gold')], [200, 200, 403])
+    await pod.crash()
+    assert.deepEqual([await say('team'), await say('gold')], [200, 403])
+    const { claim: _, ...unclaimed } = configOf({}).tiers
+    const { hash: _hash, ...rest } = configOf({})
+    await pod.adopt({ ...rest, hash: '00000000000000c2', tiers: unclaimed })
+    await pod.adopt(configOf({ tiers: { claim: { header: 'x-farebox-tier', token } } }))
+    assert.equal(await say('team'), 403, 'the last config before took no claim at all')
+  } finally {
+    await pod.close()
+    rmSync(folder, { recursive: true })
+  }
 })
 
 test('the scope of an id is the namespace, or one budget of it', async () => {

@@ -46,6 +46,8 @@ function invalid(json: unknown, reason: string): ConfigReading {
 export interface ConfigFileListener {
   accepted(config: SidecarConfig): void
   rejected(refused: RefusedConfig): void
+  /** The file is looked at once a second, but not followed between. Told once. */
+  unwatched(reason: string): void
 }
 
 /** Follows the file for ever. Tells the listener about each new content, once; a version below the one in force is ignored. */
@@ -78,7 +80,7 @@ export class ConfigFile {
     }
   }
 
-  /** Null where there is no folder to watch yet: the poll finds what comes. */
+  /** Null where there is no folder to watch yet, or the machine has no watch left to give (`EMFILE`, `ENOSPC`): the poll finds what comes. */
   #watchFolder(): FSWatcher | null {
     const name = basename(this.#path)
     try {
@@ -90,8 +92,9 @@ export class ConfigFile {
       watcher.on('error', () => undefined) // the folder was replaced: the poll goes on
       return watcher
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
-      throw error
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT'))
+        this.#listener.unwatched(error instanceof Error ? error.message : String(error))
+      return null
     }
   }
 

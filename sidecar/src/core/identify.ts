@@ -6,7 +6,7 @@ import type { Carrier } from '@farebox/crds/identity.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { KeyedHash } from './keyed-hash.ts'
 import type { ModelRequest } from './request.ts'
-import type { ClaimResult } from './tier-claim.ts'
+import type { ReadClaim } from './tier-claim.ts'
 
 export const CONVERSATION_HEADER = 'x-farebox-conversation'
 export const USER_HEADER = 'x-farebox-user'
@@ -41,12 +41,12 @@ export type IdentifyResult =
   | { readonly status: 'ok'; readonly identity: Identity }
   | { readonly status: 'rejected'; readonly param: string; readonly message: string }
 
-/** Reads the carriers in the config's order, first hit wins. `signed`: the claim where it must be signed; null for a plain one. */
+/** Reads the carriers in the config's order, first hit wins. `signed`: the claim where claims are to be signed; null for a plain one. */
 export function identify(
   config: SidecarConfig,
   header: HeaderReader,
   request: ModelRequest,
-  signed: ClaimResult | null = null,
+  signed: ReadClaim | null = null,
 ): IdentifyResult {
   const tier = claimedTier(config, header, signed)
   if (tier.status === 'rejected') return tier
@@ -96,7 +96,7 @@ export function scopeOf(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'id
 function claimedTier(
   config: SidecarConfig,
   header: HeaderReader,
-  signed: ClaimResult | null,
+  signed: ReadClaim | null,
 ): { readonly status: 'ok'; readonly tier: string; readonly user: string | null } | Extract<IdentifyResult, { status: 'rejected' }> {
   const claimHeader = claimHeaderOf(config)
   const text = header(claimHeader)

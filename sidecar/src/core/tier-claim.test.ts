@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
-import { CLAIM_CLOCK_SKEW_S, CLAIM_LIFE_S_MAX, readSignedClaim } from './tier-claim.ts'
+import { CLAIM_CLOCK_SKEW_S, CLAIM_LIFE_S_MAX, plainClaimsUnder, readSignedClaim, readUncheckedClaim } from './tier-claim.ts'
 
 const NOW_S = 1_764_000_000
 const OLD = Buffer.from('the key of last month, long')
@@ -67,4 +67,34 @@ describe('is refused', () => {
       }),
     )
   })
+})
+
+describe('once claims must be signed, a sidecar without keys goes on to take', () => {
+  const tiers = { default: 'free', allowed: ['free', 'pro'] }
+  const named = { namespace: 'shop', budget: 'support' }
+  const plain = { ...named, tiers: { ...tiers, claim: { header: 'x-farebox-tier' } } }
+  const signing = { ...named, tiers: { ...tiers, claim: { header: 'x-farebox-tier', token: { format: 'HMAC' as const } } } }
+  const before = plainClaimsUnder(plain, null)
+
+  test('the plain claims of before', () => {
+    assert.deepEqual(before, { budget: 'shop/support', tiers: ['free', 'pro'] })
+    assert.deepEqual(plainClaimsUnder(signing, before), before)
+  })
+  test('no tier that was allowed since, nor again', () => {
+    const fewer = plainClaimsUnder({ ...signing, tiers: { ...signing.tiers, allowed: ['free', 'gold'] } }, before)
+    assert.deepEqual(fewer?.tiers, ['free'])
+    assert.deepEqual(plainClaimsUnder(signing, fewer)?.tiers, ['free'])
+  })
+  test('none where nobody could claim anything before, or under another budget', () => {
+    assert.equal(plainClaimsUnder(signing, null), null)
+    assert.equal(plainClaimsUnder(signing, plainClaimsUnder({ ...named, tiers }, before)), null)
+    assert.equal(plainClaimsUnder({ ...signing, budget: 'other' }, before), null)
+  })
+})
+
+test('what a claim says can be read without its key, but not once it has expired', () => {
+  const text = `v1;tier=pro;exp=${NOW_S + 60};kid=unknown;sig=AAAA`
+  assert.deepEqual(readUncheckedClaim(text, NOW_S * 1000), { status: 'ok', claim: { tier: 'pro', user: null, expiresAtS: NOW_S + 60 } })
+  assert.equal(readUncheckedClaim(text, (NOW_S + 120) * 1000).status, 'rejected')
+  assert.equal(readUncheckedClaim('pro', NOW_S * 1000).status, 'rejected')
 })

@@ -5,6 +5,7 @@
  *   v1;tier=pro;user=ada%40example.com;exp=1764150000;kid=2026-11;sig=3q2-7w...
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 
 /** A longer claim is not looked at, in UTF-16 units. */
 export const CLAIM_LENGTH_MAX = 8_192
@@ -28,24 +29,51 @@ export type ClaimResult =
   /** `why` goes to the client and to the log: it quotes nothing of the claim. */
   | { readonly status: 'rejected'; readonly why: string }
 
+/** What of a claim counts once it was read. */
+export type ReadClaim =
+  | { readonly status: 'ok'; readonly claim: Pick<TierClaim, 'tier' | 'user'> }
+  | Extract<ClaimResult, { readonly status: 'rejected' }>
+
 /** Reads a claim and checks its signature and its time. `keys`: by their id; several are valid while they are being exchanged. */
 export function readSignedClaim(text: string, keys: ReadonlyMap<string, Buffer>, nowMs: number): ClaimResult {
   if (text.length > CLAIM_LENGTH_MAX) return rejected('is too long')
-  const end = text.lastIndexOf(';sig=')
-  if (!text.startsWith('v1;') || end < 0) return rejected('is not of the form v1;tier=...;exp=...;kid=...;sig=...')
-  const signed = text.slice(0, end)
-  const fields = fieldsOf(signed)
-  if (fields === null) return rejected('is not of the form v1;tier=...;exp=...;kid=...;sig=...')
+  const parts = partsOf(text)
+  if (parts === null) return rejected(NOT_OF_THE_FORM)
+  const { signed, signature, fields } = parts
   const key = keys.get(fields.get('kid') ?? '')
   if (key === undefined) return rejected('names a key that is not known here')
   const expected = createHmac('sha256', key).update(signed).digest()
-  const given = Buffer.from(text.slice(end + ';sig='.length), 'base64url')
+  const given = Buffer.from(signature, 'base64url')
   if (given.length !== expected.length || !timingSafeEqual(given, expected)) return rejected('has a signature that does not fit')
-  const expiry = fields.get('exp') ?? ''
-  return checked(
-    { tier: fields.get('tier'), user: fields.get('user') ?? null, expiresAtS: /^\d{1,12}$/.test(expiry) ? Number(expiry) : null },
-    nowMs,
-  )
+  return saidBy(fields, nowMs)
+}
+
+/** What a claim says, whoever made it: of use only where anybody may claim as much without one. */
+export function readUncheckedClaim(text: string, nowMs: number): ClaimResult {
+  const parts = partsOf(text)
+  return parts === null ? rejected(NOT_OF_THE_FORM) : saidBy(parts.fields, nowMs)
+}
+
+/** The tiers that a claim could name without a signature, by the last config of a budget that took such claims. */
+export interface PlainClaims {
+  /** `namespace/name`. */
+  readonly budget: string
+  readonly tiers: readonly string[]
+}
+
+/**
+ * What a sidecar without keys may go on to take as a plain claim once `config` is in force. A pod keeps the mounts that it started with,
+ * so one from before claims had to be signed has no keys: it takes what it took until then, and never more. Null: no plain claim at all.
+ */
+export function plainClaimsUnder(
+  config: Pick<SidecarConfig, 'namespace' | 'budget' | 'tiers'>,
+  before: PlainClaims | null,
+): PlainClaims | null {
+  const { claim, allowed } = config.tiers
+  if (claim === undefined) return null
+  const budget = `${config.namespace}/${config.budget}`
+  if (claim.token === undefined) return { budget, tiers: allowed }
+  return before?.budget === budget ? { budget, tiers: before.tiers.filter((tier) => allowed.includes(tier)) } : null
 }
 
 /** What every claim must say, however it was signed. */
@@ -60,6 +88,30 @@ export function checked(
   if (expiresAtS + CLAIM_CLOCK_SKEW_S <= nowS) return rejected('has expired')
   if (expiresAtS - nowS > CLAIM_LIFE_S_MAX) return rejected('lasts longer than 31 days')
   return { status: 'ok', claim: { tier, user, expiresAtS } }
+}
+
+const NOT_OF_THE_FORM = 'is not of the form v1;tier=...;exp=...;kid=...;sig=...'
+
+interface Parts {
+  readonly signed: string
+  readonly signature: string
+  readonly fields: ReadonlyMap<string, string>
+}
+
+function partsOf(text: string): Parts | null {
+  const end = text.lastIndexOf(';sig=')
+  if (!text.startsWith('v1;') || end < 0) return null
+  const signed = text.slice(0, end)
+  const fields = fieldsOf(signed)
+  return fields === null ? null : { signed, signature: text.slice(end + ';sig='.length), fields }
+}
+
+function saidBy(fields: ReadonlyMap<string, string>, nowMs: number): ClaimResult {
+  const expiry = fields.get('exp') ?? ''
+  return checked(
+    { tier: fields.get('tier'), user: fields.get('user') ?? null, expiresAtS: /^\d{1,12}$/.test(expiry) ? Number(expiry) : null },
+    nowMs,
+  )
 }
 
 function rejected(why: string): ClaimResult {

@@ -43,6 +43,8 @@ export interface OperatorClientOptions {
   /** Hash of the config in force; null: none. */
   readonly have: () => string | null
   readonly listener: StreamListener
+  /** How long the stream may take to be there. */
+  readonly connectMsMax?: number
 }
 
 /** Three beats. */
@@ -139,10 +141,16 @@ export class OperatorClient {
           ...(have === null ? {} : { [STREAM_HEADERS.have]: have }),
         },
       })
-      asked.setTimeout(CONNECT_MS_MAX, () => asked.destroy(new Error('the operator did not answer in time')))
+      // A timeout of the request would begin only when the connection is there, which TCP tries for minutes.
+      const late = setTimeout(
+        () => asked.destroy(new Error('the operator did not answer in time')),
+        this.#options.connectMsMax ?? CONNECT_MS_MAX,
+      )
+      asked.on('close', () => clearTimeout(late))
       asked.on('error', (error) => resolve({ kind: 'refused', reason: error.message, waitMs: null }))
       asked.on('response', (answer) => {
         if (answer.statusCode !== 200) return void refusal(answer).then(resolve)
+        clearTimeout(late)
         this.#connections += 1
         this.#isConnected = true
         this.#options.listener.connected()

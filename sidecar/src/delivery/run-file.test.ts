@@ -72,3 +72,16 @@ test('what is trusted is the mounted bundle as it is now, and what the operator 
   rmSync(file)
   assert.equal(await trust.certificates(), `${next}\n${told}`)
 })
+
+test('which plain claims were taken is known to the next run, and kept beside what else changes', () => {
+  const claims = { budget: 'shop/support', tiers: ['free', 'pro'] }
+  const first = new RunFile(folder, 5_000)
+  assert.equal(first.plainClaims, null)
+  first.keepPlainClaims(claims)
+  first.confirmed(7_000)
+  const second = new RunFile(folder, 8_000)
+  assert.deepEqual([second.plainClaims, second.knownGoodAtMs], [claims, 7_000])
+  second.keepPlainClaims(null)
+  const third = new RunFile(folder, 9_000)
+  assert.deepEqual([third.plainClaims, third.knownGoodAtMs], [null, 7_000])
+})

@@ -1,8 +1,12 @@
-/** What one run of a sidecar leaves the next one of the same pod: when it began, and when the operator last confirmed its config. */
+/**
+ * What one run of a sidecar leaves the next one of the same pod: when it began, when the operator last confirmed its config, and which
+ * claims of a tier it took before they had to be signed.
+ */
 import { randomBytes } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as z from 'zod'
+import type { PlainClaims } from '../core/tier-claim.ts'
 
 const KeptSchema = z.object({
   runSinceMs: z.int().min(0).catch(0),
@@ -13,6 +17,10 @@ const KeptSchema = z.object({
     .string()
     .regex(/^[0-9a-f]{32}$/)
     .catch(() => randomBytes(16).toString('hex')),
+  plainClaims: z
+    .object({ budget: z.string(), tiers: z.array(z.string()).readonly() })
+    .nullable()
+    .catch(null),
 })
 type Kept = z.infer<typeof KeptSchema>
 
@@ -24,6 +32,8 @@ export class RunFile {
   /** When the operator last confirmed the config of the pod; where it never did, when the pod's first run began. By the pod's clock. */
   readonly knownGoodAtMs: number
   readonly #firstRunMs: number
+  #confirmedAtMs: number | null
+  #plainClaims: PlainClaims | null
 
   /** Throws when the folder takes no files. */
   constructor(dataDir: string, nowMs: number) {
@@ -33,16 +43,35 @@ export class RunFile {
     this.#firstRunMs = before.firstRunMs ?? nowMs
     this.knownGoodAtMs = before.confirmedAtMs ?? this.#firstRunMs
     this.runSinceMs = Math.max(nowMs, before.runSinceMs + 1)
-    this.#write(before.confirmedAtMs)
+    this.#confirmedAtMs = before.confirmedAtMs
+    this.#plainClaims = before.plainClaims
+    this.#write()
+  }
+
+  get plainClaims(): PlainClaims | null {
+    return this.#plainClaims
   }
 
   /** Throws when the folder takes no files. */
   confirmed(atMs: number): void {
-    this.#write(atMs)
+    this.#confirmedAtMs = atMs
+    this.#write()
   }
 
-  #write(confirmedAtMs: number | null): void {
-    const kept: Kept = { runSinceMs: this.runSinceMs, confirmedAtMs, firstRunMs: this.#firstRunMs, books: this.books }
+  /** Throws when the folder takes no files; they are known in this run all the same. */
+  keepPlainClaims(claims: PlainClaims | null): void {
+    this.#plainClaims = claims
+    this.#write()
+  }
+
+  #write(): void {
+    const kept: Kept = {
+      runSinceMs: this.runSinceMs,
+      confirmedAtMs: this.#confirmedAtMs,
+      firstRunMs: this.#firstRunMs,
+      books: this.books,
+      plainClaims: this.#plainClaims,
+    }
     writeFileSync(`${this.#path}.new`, JSON.stringify(kept))
     renameSync(`${this.#path}.new`, this.#path)
   }

@@ -13,7 +13,7 @@ import type { Standing } from '../core/standing.ts'
 import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
 import type { CapDraw, Terms } from '../core/terms.ts'
 import { MEMORY_PAGE_MAX, StoreError } from '../store/store.ts'
-import type { BudgetStore } from '../store/store.ts'
+import type { BudgetStore, ListedConversation } from '../store/store.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
@@ -30,6 +30,11 @@ const LIST_DEFAULT = 100
 /** Standings of a list that are read side by side: a store on the network answers them together. */
 const READS_AT_ONCE = 32
 const HASHED_ID = /^[0-9a-f]{32}$/
+/** Room for the longest list of accounts. More would hold up all calls while it is parsed. */
+const BODY_BYTES_MAX = 256 * 1024
+/** What a message says of a body that is wrong in many places. */
+const ISSUES_MAX = 8
+const ISSUE_LENGTH_MAX = 200
 
 interface Reply {
   readonly status: number
@@ -46,8 +51,8 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
   const policy = gateway.policy()
   if (policy === null) return refuse({ gateway, outgoing, requestId, family: 'openai' }, { code: 'policy_unavailable' })
   let body: unknown = {}
-  if (incoming.method === 'POST') {
-    const read = await readBody(incoming)
+  if (incoming.method === 'POST' && takesBody(segments)) {
+    const read = await readBody(incoming, BODY_BYTES_MAX)
     if (read.status === 'aborted') return
     if (read.status === 'refused') return refuse({ gateway, outgoing, requestId, family: 'openai' }, read.refusal)
     body = parseBody(read.body)
@@ -72,6 +77,12 @@ export function isLedHere({
   const name = (headers.host ?? '').replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase()
   const isLoopback = /^(?:::ffff:)?127\.|^::1$/.test(socket.localAddress ?? '')
   return isLoopback && name.includes('.') && !name.endsWith('.localhost') && !name.startsWith('[') && isIP(name) === 0
+}
+
+/** What is sent to other resources says nothing to them, and is not read. */
+function takesBody([collection, id, action]: readonly string[]): boolean {
+  if (collection === 'balances') return id === undefined
+  return collection === 'conversations' && (action === 'costs' || action === 'resolution')
 }
 
 async function route(
@@ -219,10 +230,19 @@ const CostBody = z.strictObject({
     .regex(USD_PATTERN, 'must be a decimal amount in quotes, such as "0.01"')
     .refine((cost) => !USD_PATTERN.test(cost) || parseUsd(cost) <= COST_MAX, `must be at most ${formatUsd(COST_MAX)}`),
   /** What it was for: `vectorSearch`. */
-  label: z.string().min(1).max(64),
+  label: storable(64),
   /** Names the cost, so that telling it twice counts once. */
-  operationId: z.string().min(1).max(128),
+  operationId: storable(128),
 })
+
+/** What every engine of the books takes, and tells from every other text. */
+function storable(lengthMax: number): z.ZodType<string> {
+  return z
+    .string()
+    .min(1)
+    .max(lengthMax)
+    .refine((text) => text.isWellFormed() && !/\p{Cc}/u.test(text), 'must be without control characters and halves of surrogate pairs')
+}
 
 async function addCost(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms, body: unknown): Promise<Reply> {
   const parsed = CostBody.safeParse(body)
@@ -293,7 +313,12 @@ export async function newestStandings(
   return standings
 }
 
-async function standing(gateway: Reading, policy: Pick<Policy, 'budgetKey'>, conversation: Conversation, terms: Terms): Promise<Standing> {
+async function standing(
+  gateway: Reading,
+  policy: Pick<Policy, 'budgetKey'>,
+  conversation: ListedConversation,
+  terms: Terms,
+): Promise<Standing> {
   const nowMs = gateway.nowMs()
   const draws = drawsOf({
     terms,
@@ -333,7 +358,11 @@ async function find(gateway: Gateway, policy: Policy, { id, tier, user }: Asked)
   return newest
 }
 
-async function termsOf({ contracts }: Reading, { config }: Pick<Policy, 'config'>, conversation: Conversation): Promise<Terms | null> {
+async function termsOf(
+  { contracts }: Reading,
+  { config }: Pick<Policy, 'config'>,
+  conversation: Pick<Conversation, 'contractHash' | 'tier'>,
+): Promise<Terms | null> {
   const pinned = await contracts.pinned(conversation.contractHash)
   if (pinned !== null) return pinned
   const newest = config.contracts[conversation.tier]
@@ -381,11 +410,13 @@ function decodeSegment(segment: string): string {
   }
 }
 
-function invalid(error: z.ZodError): Reply {
-  return {
-    status: 400,
-    body: { error: { message: error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; ') } },
-  }
+function invalid({ issues }: z.ZodError): Reply {
+  const said = issues.slice(0, ISSUES_MAX).map((issue) => cut(`${issue.path.join('.') || 'body'}: ${issue.message}`))
+  const more = issues.length - said.length
+  return { status: 400, body: { error: { message: [...said, ...(more > 0 ? [`and ${more} more`] : [])].join('; ') } } }
+}
+function cut(text: string): string {
+  return text.length > ISSUE_LENGTH_MAX ? `${text.slice(0, ISSUE_LENGTH_MAX)}...` : text
 }
 function notFound(message: string): Reply {
   return { status: 404, body: { error: { message } } }

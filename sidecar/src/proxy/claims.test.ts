@@ -4,15 +4,17 @@ import type { KeyObject } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { after, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SignJWT } from 'jose'
+import type { PlainClaims } from '../core/tier-claim.ts'
 import { Claims } from './claims.ts'
+import type { KeptClaims } from './claims.ts'
 
 const folders: string[] = []
 after(() => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })))
 
-const LOG = { info: () => undefined, error: () => undefined }
+const LOG = { info: () => undefined, warn: () => undefined, error: () => undefined }
 const SECRET = 'a secret that two sides share, and long enough'
 const JWT = { tiers: { default: 'free', allowed: ['free', 'pro'], claim: { header: 'x-farebox-tier', token: { format: 'JWT' as const } } } }
 const PLAIN = { tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier' } } }
@@ -100,7 +102,7 @@ test('what is forged, stale or no token is refused', async () => {
 
 test('a token that was checked expires all the same', async () => {
   let nowMs = Date.now()
-  const claims = new Claims(folderOf({ shared: SECRET }), LOG, () => nowMs)
+  const claims = new Claims(folderOf({ shared: SECRET }), LOG, { nowMs: () => nowMs })
   const text = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256' }, bytes(SECRET))
   assert.equal(await verdict(claims, text), 'pro/null')
   nowMs = (SOON + 60) * 1000
@@ -125,4 +127,63 @@ test('keys are exchanged under way: both are valid until the old one is gone', a
   } finally {
     claims.stop()
   }
+})
+
+describe('a pod that is older than `tier.claim.token` has no keys, and', () => {
+  const named = { namespace: 'shop', budget: 'support' }
+  const [plain, jwt] = [
+    { ...named, ...PLAIN },
+    { ...named, ...JWT },
+  ]
+  const hmac = { ...named, tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier', token: { format: 'HMAC' as const } } } }
+  let kept: KeptClaims
+  beforeEach(() => {
+    let plainClaims: PlainClaims | null = null
+    kept = {
+      get plainClaims() {
+        return plainClaims
+      },
+      keepPlainClaims(claims) {
+        plainClaims = claims
+      },
+    }
+  })
+
+  test('takes plain claims as before, and signed ones for what they say of the tier, over a restart too', async () => {
+    const first = new Claims(null, LOG, { kept })
+    first.follow(plain)
+    assert.equal(await first.read(plain, 'pro'), null)
+    const byJwt = await token({ tier: 'pro', sub: 'ada', exp: SOON }, { alg: 'HS256', kid: 'unknown' }, bytes(SECRET))
+    const byHmac = `v1;tier=pro;user=ada;exp=${SOON};kid=unknown;sig=AAAA`
+    const taken = { status: 'ok', claim: { tier: 'pro', user: null } }
+    for (const claims of [first, new Claims(null, LOG, { kept })]) {
+      claims.follow(jwt)
+      for (const text of ['pro', byJwt]) assert.deepEqual(await claims.read(jwt, text), taken)
+      claims.follow(hmac)
+      for (const text of ['pro', byHmac]) assert.deepEqual(await claims.read(hmac, text), taken)
+    }
+  })
+
+  test('takes no tier that it did not before', async () => {
+    const claims = new Claims(null, LOG, { kept })
+    claims.follow(plain)
+    const wider = { ...hmac, tiers: { ...hmac.tiers, allowed: [...hmac.tiers.allowed, 'gold'] } }
+    claims.follow(wider)
+    for (const text of ['gold', `v1;tier=gold;exp=${SOON};kid=a;sig=AAAA`, `v1;tier=pro;exp=1;kid=a;sig=AAAA`, ''])
+      assert.deepEqual((await claims.read(wider, text))?.status, 'rejected', text)
+  })
+
+  test('takes none where no plain claim was taken before', async () => {
+    const claims = new Claims(null, LOG, { kept })
+    const { claim: _, ...unclaimed } = plain.tiers
+    for (const config of [plain, { ...plain, tiers: unclaimed }, hmac]) claims.follow(config)
+    assert.equal((await claims.read(hmac, 'pro'))?.status, 'rejected')
+  })
+
+  test('one that has a folder for keys takes none without its signature, whatever is in it; nor does one that no operator looks after', async () => {
+    for (const claims of [new Claims(folderOf({}), LOG, { kept }), new Claims('/nowhere', LOG, { kept }), new Claims(null, LOG)]) {
+      for (const config of [plain, hmac]) claims.follow(config)
+      assert.equal((await claims.read(hmac, 'pro'))?.status, 'rejected')
+    }
+  })
 })

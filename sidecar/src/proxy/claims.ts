@@ -7,11 +7,20 @@ import { createPublicKey } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
-import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
+import { decodeJwt, decodeProtectedHeader, errors, jwtVerify } from 'jose'
 import { LRUCache } from 'lru-cache'
-import { checked, CLAIM_CLOCK_SKEW_S, CLAIM_KEY_BYTES_MIN, CLAIM_LENGTH_MAX, readSignedClaim } from '../core/tier-claim.ts'
-import type { ClaimResult } from '../core/tier-claim.ts'
+import {
+  checked,
+  CLAIM_CLOCK_SKEW_S,
+  CLAIM_KEY_BYTES_MIN,
+  CLAIM_LENGTH_MAX,
+  plainClaimsUnder,
+  readSignedClaim,
+  readUncheckedClaim,
+} from '../core/tier-claim.ts'
+import type { ClaimResult, PlainClaims, ReadClaim } from '../core/tier-claim.ts'
 import type { Log } from '../telemetry/log.ts'
 
 const LOOK_MS = 2_000
@@ -29,20 +38,36 @@ const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
 
 type Key = { readonly kind: 'secret'; readonly bytes: Buffer } | { readonly kind: 'public'; readonly key: KeyObject }
 
+/** What outlives a run of this sidecar, as its pod's mounts do. */
+export interface KeptClaims {
+  readonly plainClaims: PlainClaims | null
+  /** Throws when it cannot be kept; it is known in this run all the same. */
+  keepPlainClaims(claims: PlainClaims | null): void
+}
+
+export interface ClaimsOptions {
+  readonly nowMs?: () => number
+  /** Null: whoever starts this sidecar decides whether there are keys. Else its pod has none where it is older than `tier.claim.token`. */
+  readonly kept?: KeptClaims | null
+}
+
 export class Claims {
   readonly #folder: string | null
-  readonly #log: Pick<Log, 'info' | 'error'>
+  readonly #log: Pick<Log, 'info' | 'warn' | 'error'>
   readonly #nowMs: () => number
   #keys: ReadonlyMap<string, Key> = new Map()
   #files: ReadonlyMap<string, Buffer> = new Map()
   readonly #checked = new LRUCache<string, ClaimResult>({ max: CHECKED_KEPT })
+  readonly #kept: KeptClaims | null
+  #isUnchecked = false
   #timer: NodeJS.Timeout | null = null
 
-  /** `folder` null: there are no keys, and no signed claim is accepted. */
-  constructor(folder: string | null, log: Pick<Log, 'info' | 'error'>, nowMs: () => number = Date.now) {
+  /** `folder` null: there are no keys, and no signature is accepted. */
+  constructor(folder: string | null, log: Pick<Log, 'info' | 'warn' | 'error'>, { nowMs = Date.now, kept = null }: ClaimsOptions = {}) {
     this.#folder = folder
     this.#log = log
     this.#nowMs = nowMs
+    this.#kept = folder === null ? kept : null
     this.#look()
   }
 
@@ -53,12 +78,35 @@ export class Claims {
     if (this.#timer !== null) clearInterval(this.#timer)
   }
 
+  /** This config is in force from now on. */
+  follow(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'tiers'>): void {
+    if (this.#kept === null) return
+    const before = this.#kept.plainClaims
+    const plain = plainClaimsUnder(config, before)
+    const isUnchecked = plain !== null && config.tiers.claim?.token !== undefined
+    if (isUnchecked && !this.#isUnchecked)
+      this.#log.warn(
+        { tiers: plain.tiers },
+        'claims are to be signed, and this pod is older than that: it has no keys, and takes plain claims until it is replaced',
+      )
+    this.#isUnchecked = isUnchecked
+    if (isDeepStrictEqual(plain, before)) return
+    try {
+      this.#kept.keepPlainClaims(plain)
+    } catch (error) {
+      this.#log.error({ err: String(error) }, 'which plain claims are taken cannot be kept for the next start')
+    }
+  }
+
   /** The claim of a request whose header says `text`; null when claims are plain, and `text` is all there is to it. */
-  async read({ tiers }: Pick<SidecarConfig, 'tiers'>, text: string): Promise<ClaimResult | null> {
+  async read({ tiers }: Pick<SidecarConfig, 'tiers'>, text: string): Promise<ReadClaim | null> {
     const format = tiers.claim?.token?.format
     if (format === undefined) return null
     if (text.length > CLAIM_LENGTH_MAX) return { status: 'rejected', why: 'the tier claim is too long' }
     const nowMs = this.#nowMs()
+    const plain = this.#kept?.plainClaims ?? null
+    if (plain !== null)
+      return readPlain(text, plain.tiers, format === 'HMAC' ? readUncheckedClaim(text, nowMs) : readUncheckedJwt(text, nowMs))
     const checkedAs = `${format} ${text}`
     const known = this.#checked.get(checkedAs)
     if (known?.status === 'ok') return checked(known.claim, nowMs) // it may have expired since
@@ -119,6 +167,26 @@ export class Claims {
     }
     this.#keys = keys
     this.#log.info({ keys: [...keys.keys()] }, 'keys of tier claims')
+  }
+}
+
+/**
+ * A claim that nobody here can check is worth what a plain one is: a tier that anybody could name before, and no word on who the user is.
+ * Those who sign already are understood, too.
+ */
+function readPlain(text: string, tiers: readonly string[], unchecked: ClaimResult): ReadClaim {
+  const named = tiers.includes(text) || unchecked.status === 'rejected' ? text : unchecked.claim.tier
+  return tiers.includes(named)
+    ? { status: 'ok', claim: { tier: named, user: null } }
+    : { status: 'rejected', why: 'the tier claim must be signed, and this pod is too old to have the keys: it must be replaced' }
+}
+
+function readUncheckedJwt(text: string, nowMs: number): ClaimResult {
+  try {
+    const { tier, exp } = decodeJwt(text)
+    return checked({ tier, user: null, expiresAtS: exp ?? null }, nowMs)
+  } catch {
+    return { status: 'rejected', why: 'the tier claim is no JSON Web Token' }
   }
 }
 

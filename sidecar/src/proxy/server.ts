@@ -20,6 +20,8 @@ const HEADERS_TIMEOUT_MS = 30_000
 const REQUEST_TIMEOUT_MS = 300_000
 const KEEP_ALIVE_MS = 75_000
 const APP_API_PREFIX = '/farebox/v1/'
+/** Of a name that is none. */
+const UPSTREAM_SHOWN_MAX = 64
 const SOCKET_MESSAGE = 'What goes through a socket cannot be metered, and sockets are refused here.'
 const STALE_MESSAGE = 'The configuration has not been confirmed for longer than its budget allows.'
 
@@ -90,7 +92,8 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       return refuse(asked, { code: 'policy_unavailable', message: STALE_MESSAGE }, ['x-farebox-policy', 'stale'])
     const route = routeOf(target)
     const upstream = policy.config.upstreams.find((candidate) => candidate.name === route.upstream)
-    if (upstream === undefined) return refuse(asked, { code: 'endpoint_not_governed', param: route.upstream })
+    if (upstream === undefined)
+      return refuse(asked, { code: 'endpoint_not_governed', message: noUpstream(route.upstream, policy), param: route.upstream })
     const heldKey = gateway.credentials.keyFor(upstream, incoming.headers, route.path)
     if (heldKey === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
     const family = familyOf(upstream.provider)
@@ -111,6 +114,12 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     if (outgoing.headersSent) outgoing.destroy()
     else refuse(asked, { code: error instanceof StoreError ? 'budget_store_unavailable' : 'internal_error' })
   }
+}
+
+/** A pod that is older than a rename calls by the old name, and what is named is all that tells that from an endpoint that is not metered. */
+function noUpstream(name: string, { config }: Policy): string {
+  const shown = name.length > UPSTREAM_SHOWN_MAX ? `${name.slice(0, UPSTREAM_SHOWN_MAX)}...` : name
+  return `This workload has no upstream "${shown}". The path of a call begins with the name of one: ${config.upstreams.map((upstream) => upstream.name).join(', ')}.`
 }
 
 /** How the asked upstream is spoken to, so that even what is refused at the door is refused in its words. */
