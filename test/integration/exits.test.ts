@@ -409,6 +409,17 @@ describe('what the provider refuses of our changes is tried again without it, on
     seen = []
     await end('not older', {}, { stream: true })
     assert.match(seen[0]?.body.toString() ?? '', /include_usage/, 'other upstreams are still asked')
+    // The owner puts another server under the name: what the one before refused does not count.
+    const usual = await config()
+    const elsewhere = `${provider.url.replace('127.0.0.1', 'localhost')}/v1`
+    const upstreams = usual.upstreams.map((upstream) => (upstream.name === 'older' ? { ...upstream, baseUrl: elsewhere } : upstream))
+    await sidecar.adopt({ ...usual, upstreams, hash: '00000000000000e1' })
+    seen = []
+    const other = sidecar.client({ 'x-farebox-conversation': 'no longer older', 'x-fake-tag': 'no longer older' })
+    other.baseURL = `${sidecar.url}/older/v1`
+    const stream = await other.chat.completions.create({ model: 'gpt-4o', stream: true, messages: [{ role: 'user', content: 'Hello.' }] })
+    for await (const _ of stream);
+    assert.match(seen[0]?.body.toString() ?? '', /include_usage/)
   })
 
   test('stream_options are not to blame for a request that is refused without them as well', async () => {

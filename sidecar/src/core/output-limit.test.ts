@@ -1,34 +1,48 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { limitToWrite } from './output-limit.ts'
+import { limitFieldOf, limitToWrite } from './output-limit.ts'
+import type { LimitFieldInput } from './output-limit.ts'
 import type { OutputLimit } from './request.ts'
 
 const OLD = 'max_tokens'
 const NEW = 'max_completion_tokens'
 
-function written(outputField: string, outputLimit: OutputLimit | null, isOther = false): OutputLimit | null {
-  return limitToWrite({ wire: 'chat', generates: true, outputField, outputLimit }, 100, isOther)
+function fieldOf(input: Partial<LimitFieldInput>, fields: readonly string[] = []): string {
+  const request = { wire: 'chat', outputField: NEW, fields: new Set(fields) } as const
+  return limitFieldOf(request, { refused: null, learned: null, usual: NEW, ...input })
 }
 
-test('a bound goes into the field that the upstream reads, where the client has none of its own', () => {
-  assert.deepEqual(written(NEW, null), { field: NEW, tokens: 100 })
-  assert.deepEqual(written(OLD, null), { field: OLD, tokens: 100 })
-  assert.deepEqual(written(NEW, null, true), { field: OLD, tokens: 100 }, 'which it refused')
+test('the field is the usual one, but for what was learned of a model, and never one that was refused in this turn', () => {
+  assert.equal(fieldOf({}), NEW)
+  assert.equal(fieldOf({ usual: OLD }), OLD)
+  assert.equal(fieldOf({ learned: OLD }), OLD)
+  assert.equal(fieldOf({ refused: OLD, learned: OLD }), NEW)
+  assert.equal(fieldOf({ refused: NEW, learned: OLD }), OLD, 'another call learned it meanwhile')
 })
 
-test('a bound of the client stays where it is, smaller where it must be', () => {
+test('beside a prediction it is the old one, unless that is refused; other formats have one field', () => {
+  assert.equal(fieldOf({}, ['prediction']), OLD)
+  assert.equal(fieldOf({ refused: OLD }, ['prediction']), NEW)
+  const request = { wire: 'responses', outputField: 'max_output_tokens', fields: new Set<string>() } as const
+  assert.equal(limitFieldOf(request, { refused: OLD, learned: OLD, usual: OLD }), 'max_output_tokens')
+})
+
+function written(field: string, outputLimit: OutputLimit | null): OutputLimit | null {
+  return limitToWrite({ wire: 'chat', generates: true, outputLimit }, 100, field)
+}
+
+test('a bound is written where the client has none, or a larger one', () => {
+  assert.deepEqual(written(NEW, null), { field: NEW, tokens: 100 })
   assert.equal(written(NEW, { field: OLD, tokens: 100 }), null)
   assert.equal(written(NEW, { field: NEW, tokens: 7 }), null)
   assert.deepEqual(written(NEW, { field: OLD, tokens: 101 }), { field: OLD, tokens: 100 })
 })
 
-test('a bound of the client in a field that the upstream may not read goes into the other, as it is', () => {
+test('a bound of the client in a field that the server may not read goes into the other, as it is', () => {
   assert.deepEqual(written(OLD, { field: NEW, tokens: 7 }), { field: OLD, tokens: 7 })
   assert.deepEqual(written(OLD, { field: NEW, tokens: 700 }), { field: OLD, tokens: 100 })
 })
 
-test('what writes nothing is not bounded, and other formats have one field', () => {
-  assert.equal(limitToWrite({ wire: 'embeddings', generates: false, outputField: OLD, outputLimit: null }, 1, false), null)
-  const responses = { wire: 'responses', generates: true, outputField: 'max_output_tokens', outputLimit: null } as const
-  assert.deepEqual(limitToWrite(responses, 9, true), { field: 'max_output_tokens', tokens: 9 })
+test('what writes nothing is not bounded', () => {
+  assert.equal(limitToWrite({ wire: 'embeddings', generates: false, outputLimit: null }, 1, OLD), null)
 })

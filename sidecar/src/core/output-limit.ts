@@ -1,27 +1,51 @@
-/** In which field the bound of an output goes into a request of OpenAI's Chat Completions: some servers read only one of the two. */
+/** In which field the bound of an output goes into a request of OpenAI's Chat Completions: many servers read only one of the two. */
 import type { ModelRequest, OutputLimit } from './request.ts'
 
 /** OpenAI's own name, and the one that it replaced, which most other servers know alone. */
-const NEW = 'max_completion_tokens'
-const OLD = 'max_tokens'
+export const LIMIT_FIELDS = ['max_completion_tokens', 'max_tokens'] as const
+export type LimitField = (typeof LIMIT_FIELDS)[number]
+
+/** What decides the field, the first that says something. */
+export interface LimitFieldInput {
+  /** The one that was refused in this very turn. */
+  readonly refused: LimitField | null
+  /** The one that this server took for this model after it had refused the other. */
+  readonly learned: LimitField | null
+  /** As its owner, or its provider's name, says. */
+  readonly usual: LimitField
+}
+
+/** The field that bounds the output of this request at the server that it goes to; of other formats that is the only one that there is. */
+export function limitFieldOf(request: Pick<ModelRequest, 'wire' | 'outputField' | 'fields'>, input: LimitFieldInput): string {
+  if (request.wire !== 'chat') return request.outputField
+  if (input.refused !== null) return otherLimitField(input.refused)
+  // OpenAI takes no other beside a prediction: https://developers.openai.com/api/docs/guides/predicted-outputs
+  if (request.fields.has('prediction')) return 'max_tokens'
+  return input.learned ?? input.usual
+}
 
 /**
- * The bound to write; null where the request has it already, or writes nothing. A client's own bound in a field that the upstream may not
- * read goes into the one that it reads. `isOther`: the upstream refused the field that it is said to read.
+ * The bound to write; null where the request has it already, or writes nothing. A client's own bound in a field that the server may not read
+ * goes into the one that it reads.
  */
 export function limitToWrite(
-  request: Pick<ModelRequest, 'wire' | 'generates' | 'outputLimit' | 'outputField'>,
+  request: Pick<ModelRequest, 'wire' | 'generates' | 'outputLimit'>,
   tokens: number,
-  isOther: boolean,
+  field: string,
 ): OutputLimit | null {
   const { generates, outputLimit: own } = request
   if (!generates) return null
-  const read = request.wire === 'chat' && isOther ? otherField(request.outputField) : request.outputField
-  const field = own === null || (read === OLD && own.field === NEW) ? read : own.field
-  if (own !== null && own.tokens <= tokens && field === own.field) return null
-  return { field, tokens: own === null ? tokens : Math.min(tokens, own.tokens) }
+  if (own === null) return { field, tokens }
+  // OpenAI reads the old name, too: a client that writes it knows its model.
+  const isRead = own.field === field || request.wire !== 'chat' || own.field === 'max_tokens'
+  if (!isRead) return { field, tokens: Math.min(tokens, own.tokens) }
+  return own.tokens <= tokens ? null : { field: own.field, tokens }
 }
 
-function otherField(field: string): string {
-  return field === OLD ? NEW : OLD
+export function otherLimitField(field: LimitField): LimitField {
+  return field === 'max_tokens' ? 'max_completion_tokens' : 'max_tokens'
+}
+
+export function isLimitField(field: string): field is LimitField {
+  return (LIMIT_FIELDS as readonly string[]).includes(field)
 }

@@ -3,6 +3,7 @@ import type { Rung } from '@farebox/crds/ladder.ts'
 import type { OperationId } from '../core/budget.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
+import type { LimitField } from '../core/output-limit.ts'
 import type { DecideInput, Decision, Plan } from '../core/plan.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { familyOf, serves } from '@farebox/crds/provider-family.ts'
@@ -43,13 +44,13 @@ export interface Undone {
   readonly swap: string | null
   /** That the stream tells its usage. */
   readonly usage: boolean
-  /** The field by which the output was bounded. */
-  readonly limitField: boolean
+  /** The field in which the output was bounded. */
+  readonly limitField: LimitField | null
   /** The history. */
   readonly edits: boolean
 }
 
-export const NOTHING_UNDONE: Undone = { swap: null, usage: false, limitField: false, edits: false }
+export const NOTHING_UNDONE: Undone = { swap: null, usage: false, limitField: null, edits: false }
 
 export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
   const { gateway } = first

@@ -8,7 +8,8 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { brokenUsage } from '../core/broken-answer.ts'
 import { COST_MAX, costOfAnswer, withHeldTime } from '../core/cost.ts'
 import type { AnswerFacts, Message, RequestChange } from '../core/request.ts'
-import { limitToWrite } from '../core/output-limit.ts'
+import { isLimitField, limitFieldOf, limitToWrite } from '../core/output-limit.ts'
+import type { LimitField } from '../core/output-limit.ts'
 import { assumedFactor } from '../core/token-factor.ts'
 import { JsonOutline } from '../wire/json-outline.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
@@ -21,6 +22,7 @@ import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
 import { release } from './release.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
+import { modelKey } from './usage-refusals.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
 /** A plain answer is kept up to this size; a longer one passes on, and is settled by what it says beside its long strings. */
@@ -58,13 +60,14 @@ export type CallEnd =
   /** Nobody knows what will be billed: the hold is charged. */
   | { readonly status: 'charge' }
   /** The provider objects to what we changed: nothing was billed, nothing was answered, try again without. */
-  | { readonly status: 'retry'; readonly without: Objection }
+  | { readonly status: 'retry'; readonly without: Exclude<Objection, 'limitField'> }
+  | { readonly status: 'retry'; readonly without: 'limitField'; readonly field: LimitField }
 
 /** How this upstream is spoken to. */
 export interface ChangeOptions {
   readonly injectUsage: boolean
-  /** It refused the field in which the output is bounded usually. */
-  readonly otherLimitField: boolean
+  /** The field for the bound of the output that was refused before in this turn. */
+  readonly refusedLimitField: LimitField | null
 }
 
 export interface CallOptions extends ChangeOptions {
@@ -81,10 +84,13 @@ export function forward(admitted: Admitted, options: CallOptions): Promise<CallE
 }
 
 /** The change of the request that a plan asks for; nothing where nothing changes. */
-export function changeOf(admitted: Admitted, { injectUsage, otherLimitField }: ChangeOptions): RequestChange {
+export function changeOf(admitted: Admitted, { injectUsage, refusedLimitField }: ChangeOptions): RequestChange {
   const { plan, turn, outputTokens } = admitted
   if (turn.policy.config.mode === 'Observe') return injectUsage ? { includeUsage: true } : {}
-  const outputLimit = limitToWrite(turn.request, outputTokens, otherLimitField)
+  const { upstream } = servedBy(admitted)
+  const learned = turn.gateway.limitFields.get(modelKey(upstream, plan.model)) ?? null
+  const field = limitFieldOf(turn.request, { refused: refusedLimitField, learned, usual: upstream.outputLimitField })
+  const outputLimit = limitToWrite(turn.request, outputTokens, field)
   return {
     ...(plan.swap === null ? {} : { model: plan.swap.to, ...plan.swap.change }),
     ...(plan.shaped.rewritten ? { messages: plan.shaped.messages } : {}),
@@ -96,7 +102,7 @@ export function changeOf(admitted: Admitted, { injectUsage, otherLimitField }: C
 }
 
 /** Whom the call goes to, and with which key: where the model was swapped that may be another upstream than the one that was asked. */
-function servedBy({ turn, plan }: Admitted): Pick<Turn, 'upstream' | 'heldKey'> {
+export function servedBy({ turn, plan }: Admitted): Pick<Turn, 'upstream' | 'heldKey'> {
   const { upstream, heldKey, policy, gateway, incoming } = turn
   const other = plan.swap === null ? undefined : policy.config.upstreams.find(({ name }) => name === plan.swap?.upstream)
   if (other === undefined) return { upstream, heldKey }
@@ -140,8 +146,8 @@ class Call {
   #clientGone = false
   #draining = false
   #isSent = false
-  /** The output is bounded by a field that the client did not write. */
-  #wroteLimitField = false
+  /** The field that bounds the output, where the client did not write it. */
+  #ownLimitField: LimitField | null = null
   readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
   /** How long the process had run then. */
   readonly #sentUptimeMs: number
@@ -160,7 +166,8 @@ class Call {
     const { upstream, heldKey } = this.#served
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
     const change = changeOf(this.#admitted, this.#options)
-    this.#wroteLimitField = change.outputLimit !== undefined && change.outputLimit.field !== request.outputLimit?.field
+    const field = change.outputLimit?.field ?? null
+    if (field !== null && isLimitField(field) && field !== request.outputLimit?.field) this.#ownLimitField = field
     const body = wire.render(request, change, { ...call, upstream })
     const path = heldKey === null ? wire.path({ ...call, upstream }, change) : withoutQueryKey(wire.path({ ...call, upstream }, change))
     const headers = sentHeaders({ ...this.#turn, heldKey })
@@ -302,8 +309,10 @@ class Call {
     if (!reading.passing && !this.#clientGone) {
       const text = Buffer.concat(reading.chunks).toString('latin1')
       const objection = this.#turn.wire.objection(reading.statusCode, text)
+      if (objection === 'limitField' && mayRetry.limitField && this.#ownLimitField !== null)
+        return this.#finish({ status: 'retry', without: objection, field: this.#ownLimitField })
       // A field that the client wrote itself is no fault of ours, but that of the model which it now goes to may be.
-      const without = objection === 'limitField' && !(mayRetry.limitField && this.#wroteLimitField) ? 'swap' : objection
+      const without = objection === 'limitField' ? 'swap' : objection
       if (without !== null && mayRetry[without]) return this.#finish({ status: 'retry', without })
     }
     this.#passError(reading)

@@ -5,6 +5,7 @@ import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
 import type { IdHasher } from '../core/identify.ts'
 import type { KeyedHash } from '../core/keyed-hash.ts'
+import type { LimitField } from '../core/output-limit.ts'
 import { limitsOf, termsOf } from '../core/terms.ts'
 import type { Terms, WorkloadLimit } from '../core/terms.ts'
 import type { FactorTable } from '../core/token-factor.ts'
@@ -24,6 +25,7 @@ import type { OutcomeWatch } from './outcome-watch.ts'
 import type { Summariser } from './summariser.ts'
 import type { UnderWay } from './under-way.ts'
 import type { UpstreamPool } from './upstream.ts'
+import type { UsageRefusals } from './usage-refusals.ts'
 import type { UserBook } from './user-book.ts'
 
 export interface Gateway {
@@ -61,10 +63,10 @@ export interface Gateway {
   readonly nowMs: () => number
   /** A fresh random id: 32 hex digits. */
   readonly newId: () => string
-  /** Upstreams that refused `stream_options`: usage is not asked for there. */
-  readonly plainUpstreams: Set<string>
-  /** Models of upstreams (`openai gpt-4o`) that refused the field by which their output is bounded usually, and took the other. */
-  readonly otherLimitFields: LRUCache<string, true>
+  /** Where `stream_options` were refused: usage is not asked for there. */
+  readonly usageRefusals: UsageRefusals
+  /** By model of a server (`modelKey`), the field for the bound of the output that it took after it had refused the other. */
+  readonly limitFields: LRUCache<string, LimitField>
   /** Answers drained for clients that left, now. */
   readonly drains: { count: number }
   /** Swaps that an upstream refused, by conversation: not tried again in it. */

@@ -32,6 +32,7 @@ import type { Gateway } from './gateway.ts'
 import { withKey } from './headers.ts'
 import { refusalOf } from './next-session.ts'
 import { reportMoney } from './report.ts'
+import { modelKey } from './usage-refusals.ts'
 
 /** A summary is this share of what it replaces, within these bounds: it should cut deep and rarely. */
 const SUMMARY_PERCENT = 15
@@ -260,7 +261,14 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   // What a model thinks counts against the bound, before a word of the summary.
   const boundTokens = maxTokens + (priced.capabilities.reasoning ? THINKING_TOKENS : 0)
   const money = summaryHold({ prompt, model: name, factor, priced, maxTokens: boundTokens, remaining })
-  const asked = turn.wire.prompt({ ...prompt, model: name, maxTokens: boundTokens, call: turn.call })
+  const limitField = turn.gateway.limitFields.get(modelKey(turn.upstream, name))
+  const asked = turn.wire.prompt({
+    ...prompt,
+    model: name,
+    maxTokens: boundTokens,
+    ...(limitField === undefined ? {} : { limitField }),
+    call: turn.call,
+  })
   return money === null || asked === null
     ? null
     : { plan: cut, reset: awaited?.reset ?? null, priced, ...asked, maxTokens, oldTokens, ...money }

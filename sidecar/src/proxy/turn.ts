@@ -21,7 +21,8 @@ import { beginsUserTurn, questionOf } from '../core/sessions.ts'
 import { remainingOf } from '../core/terms.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
-import type { Objection, Wire } from '../wire/wire.ts'
+import type { Wire } from '../wire/wire.ts'
+import { otherLimitField } from '../core/output-limit.ts'
 import type { Plan } from '../core/plan.ts'
 import { admit, NOTHING_UNDONE } from './admit.ts'
 import { digestOfResponse } from './earlier.ts'
@@ -30,7 +31,7 @@ import { readBody } from './body.ts'
 import { endTurn } from './endings.ts'
 import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
 import type { Exchange, Turn } from './exchange.ts'
-import { forward } from './forward.ts'
+import { forward, servedBy } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
 import { locate } from './locate.ts'
 import { release } from './release.ts'
@@ -40,6 +41,7 @@ import { serveUngoverned } from './pass-through.ts'
 import { reportResolution } from './resolutions.ts'
 import { reportCost } from './report.ts'
 import { mayEndWithRecap } from './summariser.ts'
+import { modelKey } from './usage-refusals.ts'
 
 /** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have. */
 const ATTEMPTS_MAX = 5
@@ -114,7 +116,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
     !turn.request.includeUsage &&
     turn.upstream.injectUsage === 'Auto' &&
     !undone.usage &&
-    !gateway.plainUpstreams.has(turn.upstream.name)
+    !gateway.usageRefusals.has(turn.upstream, turn.request.model)
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
   const sayings = sayingsOf(turn, plan)
   for (const message of turn.request.messages) message.forget?.()
@@ -123,23 +125,22 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
     collect: turn.chain !== null || sayings !== null || mayEndWithRecap(turn.terms.contract),
     mayRetry: {
       streamOptions: injectUsage,
-      limitField: !undone.limitField,
+      limitField: undone.limitField === null,
       swap: plan.swap !== null,
       edits: plan.shaped.rewritten && !undone.edits && !gateway.uneditable.has(turn.conversationId),
     },
     injectUsage,
-    // Where the one is refused the other is tried, whichever it was.
-    otherLimitField: undone.limitField !== gateway.otherLimitFields.has(limitKey(turn)),
+    refusedLimitField: undone.limitField,
     drains: gateway.drains,
   })
   const settled = await settle(admitted, { end, notice, driven })
   if (end.status === 'retry') {
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
-    if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end.without, plan) }
+    if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, plan) }
     refuse(turn, located.refusal)
     return null
   }
-  if (wasAnswered(end)) await rememberUndone(turn, undone)
+  if (wasAnswered(end)) await rememberUndone(admitted, undone)
   const { tally } = gateway
   tally.count += 1
   tally.lastMs = gateway.nowMs()
@@ -156,16 +157,17 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   return null
 }
 
-function alsoUndone(undone: Undone, without: Objection, plan: Plan): Undone {
-  switch (without) {
+function alsoUndone(undone: Undone, end: Extract<CallEnd, { status: 'retry' }>, plan: Plan): Undone {
+  switch (end.without) {
     case 'streamOptions':
       return { ...undone, usage: true }
     case 'limitField':
-      return { ...undone, limitField: true }
+      return { ...undone, limitField: end.field }
     case 'edits':
       return { ...undone, edits: true }
     case 'swap':
-      return { ...undone, swap: plan.swap?.to ?? undone.swap }
+      // What the other model would not have says nothing of this one.
+      return { ...undone, swap: plan.swap?.to ?? undone.swap, limitField: null }
   }
 }
 
@@ -174,27 +176,21 @@ function wasAnswered(end: CallEnd): boolean {
   return end.status === 'settle' && end.facts !== null
 }
 
-async function rememberUndone(turn: Turn, undone: Undone): Promise<void> {
-  const { gateway, conversationId, upstream, requestId } = turn
+async function rememberUndone(admitted: Admitted, undone: Undone): Promise<void> {
+  const { turn, plan } = admitted
+  const { gateway, conversationId, upstream, request, requestId } = turn
   const { swap, usage, limitField, edits } = undone
   await takeBackNotices(turn, untoldOf(undone))
   if (swap !== null) gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), swap]))
   if (edits) gateway.uneditable.set(conversationId, true)
-  if (limitField) {
-    if (gateway.otherLimitFields.has(limitKey(turn))) gateway.otherLimitFields.delete(limitKey(turn))
-    else gateway.otherLimitFields.set(limitKey(turn), true)
-  }
-  if (!usage || gateway.plainUpstreams.has(upstream.name)) return
-  gateway.plainUpstreams.add(upstream.name)
+  // Versions of one API differ in the field, and so do models: what one refuses another may demand.
+  if (limitField !== null) gateway.limitFields.set(modelKey(servedBy(admitted).upstream, plan.model), otherLimitField(limitField))
+  if (!usage || gateway.usageRefusals.has(upstream, request.model)) return
+  gateway.usageRefusals.add(upstream, request.model)
   gateway.log.warn(
-    { requestId, upstream: upstream.name },
-    'the upstream does not take stream_options: streams of clients that do not ask for their usage are metered by estimate from now on',
+    { requestId, upstream: upstream.name, model: request.model },
+    'the upstream does not take stream_options for this model: streams of clients that do not ask for their usage are metered by estimate for a while',
   )
-}
-
-/** Versions of one API differ in the field, and so do models: what one refuses another may demand. */
-function limitKey({ upstream, request }: Turn): string {
-  return `${upstream.name} ${request.model}`
 }
 
 /** Of what users are not told, since an attempt before changed it in vain. */

@@ -51,10 +51,10 @@ export const chatWire: Wire = {
   objection(status, body) {
     if (status === 400 && body.includes('stream_options')) return 'streamOptions'
     // Mistral answers 422.
-    if ((status === 400 || status === 422) && /max_(completion_)?tokens/.test(body)) return 'limitField'
+    if ((status === 400 || status === 422) && LIMIT_FIELD.test(body) && REFUSED_FIELD.test(body)) return 'limitField'
     return status === 400 || status === 404 ? 'swap' : null
   },
-  prompt({ model, served = model, system, user, maxTokens, call }) {
+  prompt({ model, served = model, system, user, maxTokens, limitField, call }) {
     const effort = leastEffort(served)
     const messages = [
       { role: 'system', content: system },
@@ -66,7 +66,7 @@ export const chatWire: Wire = {
         JSON.stringify({
           model,
           messages,
-          [effort === null ? call.upstream.outputLimitField : 'max_completion_tokens']: maxTokens,
+          [limitField ?? (effort === null ? call.upstream.outputLimitField : 'max_completion_tokens')]: maxTokens,
           ...(effort === null ? {} : { reasoning_effort: effort }),
         }),
       ),
@@ -93,6 +93,10 @@ export function renderChatRequest(request: ModelRequest, change: RequestChange):
   if (messages !== null) splice.set('messages', listOf(messages))
   return splice.bytes()
 }
+
+const LIMIT_FIELD = /max_(?:completion_)?tokens/
+/** That a field is not known, or not taken; what is wrong with its value is the request's own affair. */
+const REFUSED_FIELD = /unsupported|unrecognized|unknown|extra inputs|extra_forbidden|not permitted|not supported|use 'max_/i
 
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['messages', 'tools'])
 
@@ -149,8 +153,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     includeUsage: streamOptions?.['include_usage'] === true,
     choices,
     outputLimit: outputLimit(fields),
-    // OpenAI takes no `max_completion_tokens` beside a prediction: https://developers.openai.com/api/docs/guides/predicted-outputs
-    outputField: isGiven(fields, 'prediction') ? 'max_tokens' : call.upstream.outputLimitField,
+    outputField: call.upstream.outputLimitField,
     generates: true,
     units: {},
     earlier: null,

@@ -91,6 +91,8 @@ export interface PromptTask {
   readonly system: string
   readonly user: string
   readonly maxTokens: number
+  /** The field for that, in formats that have several; absent: the usual one. */
+  readonly limitField?: string
   readonly call: CallContext
 }
 
