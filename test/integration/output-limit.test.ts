@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,19 +26,20 @@ type Body = Readonly<Record<string, unknown>>
 type Seen = Readonly<{ field: string; bound: unknown; status: number }>
 
 /** Reads the old field alone. It refuses the new one, and ignores it below `/ignoring`, where it refuses large bounds. */
-const server = createServer(async (request, response) => {
+const server = createServer((request, response) => void answer(request, response))
+async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = (await json(request)) as Body
   const isIgnoring = request.url?.startsWith('/ignoring') === true
   const objection = isIgnoring ? (Number(body[OLD]) > 8_192 ? TOO_LARGE : null) : NEW in body ? UNKNOWN : null
   seen.push({ field: OLD in body ? OLD : NEW, bound: body[OLD] ?? body[NEW], status: objection === null ? 200 : 400 })
   if (!isIgnoring) await sleep(SLOW_MS)
   response.writeHead(objection === null ? 200 : 400, { 'content-type': 'application/json' })
-  if (objection !== null) return response.end(JSON.stringify({ error: { message: objection, type: 'invalid_request_error' } }))
+  if (objection !== null) return void response.end(JSON.stringify({ error: { message: objection, type: 'invalid_request_error' } }))
   const output = body[OLD] === undefined ? 20_000 : 5
   const choices = [{ index: 0, message: { role: 'assistant', content: 'Hello.' }, finish_reason: 'stop' }]
   const usage = { prompt_tokens: 10, completion_tokens: output, total_tokens: 10 + output }
-  return response.end(JSON.stringify({ id: 'x', object: 'chat.completion', created: 1, model: body['model'], choices, usage }))
-})
+  response.end(JSON.stringify({ id: 'x', object: 'chat.completion', created: 1, model: body['model'], choices, usage }))
+}
 const keys = mkdtempSync(join(tmpdir(), 'farebox-keys-'))
 let sidecar: Sidecar
 let seen: Seen[] = []

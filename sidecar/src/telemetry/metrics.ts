@@ -27,7 +27,10 @@ export class Metrics {
   readonly tokens = this.#counter('farebox_units_total', 'Tokens (or calls, for tool kinds) settled, by disjoint kind', ['model', 'kind'])
   readonly rungs = this.#counter('farebox_rung_transitions_total', 'Rungs that came into effect', ['tier', 'rung', 'reason'])
   readonly rungsSkipped = this.#counter('farebox_rung_skipped_total', 'Rungs that had nothing to do', ['rung', 'reason'])
-  readonly alerts = this.#counter('farebox_alerts_total', 'Alert thresholds reached, each once per session of a conversation', ['tier', 'percent'])
+  readonly alerts = this.#counter('farebox_alerts_total', 'Alert thresholds reached, each once per session of a conversation', [
+    'tier',
+    'percent',
+  ])
   readonly overrun = this.#counter('farebox_overrun_usd_total', 'Billed above the hold, in US dollars', ['model'])
   readonly summaries = this.#counter('farebox_summaries_total', 'Summaries by outcome', ['tier', 'outcome'])
   readonly sessions = this.#counter('farebox_sessions_opened_total', 'Further sessions of conversations, by why the one before was over', [
