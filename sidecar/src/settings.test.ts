@@ -55,6 +55,11 @@ test('each variable at fault is named, with what it must be', () => {
   assert.throws(wrong({ FAREBOX_STORE: 'http://store', FAREBOX_NAMESPACE: 'a b' }), (error: Error) =>
     ['FAREBOX_STORE: must be redis://', 'FAREBOX_NAMESPACE: must be 1 to 128'].every((part) => error.message.includes(part)),
   )
+  for (const url of ['redis://ann:hush@hush@store', 'redis://ann:hush%@store'])
+    assert.throws(
+      wrong({ FAREBOX_STORE: url }),
+      ({ message }: Error) => /^FAREBOX_STORE: must be redis:.* percent-encoded/.test(message) && !message.includes('hush'),
+    )
   assert.throws(wrong({ FAREBOX_LISTEN: '4180' }), /FAREBOX_LISTEN: must be HOST:PORT/)
 })
 

@@ -1,6 +1,7 @@
 /** The sidecar's environment, read and checked once at start. */
 import { existsSync, readFileSync } from 'node:fs'
 import * as z from 'zod'
+import { isStoreUrl, STORE_URL_FORM } from './store/redis/store-url.ts'
 import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
 
 const DAY_MS = 24 * 3_600_000
@@ -14,8 +15,6 @@ const Address = z
     return { host: ipv6 ?? host, port: Number(port) }
   })
 
-const STORE_URL = /^rediss?(\+cluster)?:\/\/\S+$/
-const STORE_URL_FORM = 'redis://HOST:PORT, rediss://, redis+cluster:// or rediss+cluster://'
 const CERTIFICATE = /^-----BEGIN (?:TRUSTED )?CERTIFICATE-----$/m
 const IDENTITY_KEY_BYTES = 32
 /** As long as a pod has by default, with time left for what follows. */
@@ -27,7 +26,7 @@ const SettingsSchema = z.object({
   /** Directory of the embedded store, its identity key and the last config in force; must outlive the process. */
   FAREBOX_DATA: z.string().min(1),
   /** The store that replicas share: `redis://` and the like; absent: the embedded one, of this process alone. */
-  FAREBOX_STORE: z.string().regex(STORE_URL, `must be ${STORE_URL_FORM}`).optional(),
+  FAREBOX_STORE: z.string().refine(isStoreUrl, `must be ${STORE_URL_FORM}`).optional(),
   /** A file with such a URL, which holds a password: read again when the store turns us away. */
   FAREBOX_STORE_FILE: z.string().min(1).optional(),
   /** A file with the certificates, as PEM, of which one signed the store's; read each time the store is looked for. No file: the system's. */
@@ -115,7 +114,7 @@ export interface OperatorSettings {
 /** The URL of a store in a file. Throws an `Error` that names the variable, and nothing of what the file says. */
 export function readStoreFile(path: string): string {
   const url = readNamed('FAREBOX_STORE_FILE', path).trim()
-  if (!STORE_URL.test(url)) throw new Error(`FAREBOX_STORE_FILE: ${path} must hold ${STORE_URL_FORM}`)
+  if (!isStoreUrl(url)) throw new Error(`FAREBOX_STORE_FILE: ${path} must hold ${STORE_URL_FORM}`)
   return url
 }
 

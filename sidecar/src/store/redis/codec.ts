@@ -13,7 +13,7 @@ import type { Conversation, ConversationChange, ConversationId, Driver, Edit, Pe
 import type { EntryKind, EntryNote, LedgerEntry } from '../../core/ledger.ts'
 import type { NamedSum } from '../../core/totals.ts'
 import { amountsOf, amountsText } from '../amounts.ts'
-import type { MemoryEntry, RememberStep, SettleStep, Snapshot } from '../store.ts'
+import type { ListedConversation, MemoryEntry, RememberStep, SettleStep, Snapshot } from '../store.ts'
 import { keptText } from '../memory-search.ts'
 import { FIELDS } from './conversation-record.ts'
 import type { Field } from './conversation-record.ts'
@@ -153,6 +153,22 @@ function recordText(conversation: Conversation): string {
 /** Null for an empty record. */
 export function conversationOf(id: ConversationId, record: unknown, edits: unknown, readyEdits: unknown): Conversation | null {
   if (record === '') return null
+  return {
+    ...recordOf(id, record),
+    edits: list(edits).map((item) => itemOf(item) as Edit),
+    readyEdits: list(readyEdits).map((item) => itemOf(item) as Edit),
+  }
+}
+
+/** `rows`: id and record of each. */
+export function listedOf(rows: unknown): readonly ListedConversation[] {
+  return list(rows).map((row) => {
+    const [id, record] = list(row)
+    return recordOf(text(id), record)
+  })
+}
+
+function recordOf(id: ConversationId, record: unknown): ListedConversation {
   const lines = text(record).split('\n')
   const get = (name: Field): string => text(lines[FIELDS.indexOf(name)])
   const drivers = get('drivers').split(',')
@@ -174,8 +190,6 @@ export function conversationOf(id: ConversationId, record: unknown, edits: unkno
     state: get('state') as Conversation['state'],
     stateAtMs: timeOf(get('stateAtMs')),
     exact: get('exact') === '' ? null : (JSON.parse(get('exact')) as Conversation['exact']),
-    edits: list(edits).map((item) => itemOf(item) as Edit),
-    readyEdits: list(readyEdits).map((item) => itemOf(item) as Edit),
     userRungs: get('userPeriod') === '' ? null : { period: get('userPeriod'), rungs: rungsOf(get('userRungs')) },
     turnRungs: rungsOf(get('turnRungs')),
     alerts: percentsOf(get('alerts')),

@@ -54,7 +54,7 @@ if (program !== null)
       server.process.kill('SIGSTOP')
       const from = performance.now()
       await assert.rejects(store.reserve(step('o2')), isError('away', /cannot be used/))
-      assert.ok(performance.now() - from < 1_000)
+      assert.ok(performance.now() - from < 3_000)
       server.process.kill('SIGCONT')
       await sleep(100)
       // The step was on its way, and happened: asked for again it is known, and is the answer to its first sending.

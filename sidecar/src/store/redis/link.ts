@@ -10,11 +10,15 @@ import { list } from './codec.ts'
 import { CORRUPT_MARK, RANGE_MARK } from './script-prelude.ts'
 import { SCRIPTS } from './scripts.ts'
 import type { ScriptName } from './scripts.ts'
+import { parseStoreUrl } from './store-url.ts'
+import type { StoreUrl } from './store-url.ts'
 
 /** The oldest major version whose commands and scripts this engine is tested with. Valkey reports 7 and above. */
 const VERSION_MIN = 7
 const CONNECT_MS_MAX = 5_000
 const ANSWER_MS_MAX = 300
+/** A connection that owes an answer and has said nothing for so long leads nowhere: a server that lost its power closes none. */
+const SILENT_MS_MAX = 2_000
 const RETRY_MS_MAX = 1_000
 /** ioredis asks the cluster who owns which slots. */
 const SLOTS_MS_MAX = 2_000
@@ -37,25 +41,20 @@ interface ConnectionOptions {
   readonly autoResendUnfulfilledCommands: false
   readonly enableReadyCheck: false
   readonly commandTimeout: number
+  /** Runs while an answer is awaited, and only then: an idle connection stays. */
+  readonly socketTimeout: number
   readonly connectTimeout: number
   readonly stringNumbers: true
   readonly lazyConnect: true
   readonly username?: string
   readonly password?: string
   readonly db?: number
-  readonly tls?: { readonly ca?: string }
+  readonly tls?: { readonly ca?: string; readonly allowPartialTrustChain?: true }
 }
 
-interface Target {
-  readonly isCluster: boolean
-  readonly nodes: readonly { readonly host: string; readonly port: number }[]
-  readonly options: ConnectionOptions
-}
+type Target = Pick<StoreUrl, 'isCluster' | 'nodes'> & { readonly options: ConnectionOptions }
 
 type Commands = Readonly<Record<ScriptName, (key: string, ...values: string[]) => Promise<unknown>>>
-
-const URL_PATTERN = /^(rediss?)(\+cluster)?:\/\/(?:([^@/]*)@)?([^/?#]+)(?:\/(\d*))?$/
-const PORT_DEFAULT = 6379
 
 export class Link {
   readonly isCluster: boolean
@@ -143,13 +142,19 @@ export class Link {
   /**
    * Names the run of the server, or of all masters of a cluster: another one, after a restart or a failover, may lack the last
    * of what was written. Rejects with `StoreError` when it will not do: too old, evicting, a replica that takes no writes.
+   * Then it is left, for by now its name may lead to another, or the cluster have another master: the next step finds out.
    */
   async run(): Promise<string> {
     const client = this.#client
     const servers = client instanceof Cluster ? client.nodes('master') : [client]
-    const infos = await this.#guarded(() => Promise.all(servers.map((server) => server.info())))
-    const runs = infos.map((info) => {
-      checkServer(this.#place, info)
+    const infos = await this.#guarded(() => Promise.all(servers.map(async (server) => ({ server, info: await server.info() }))))
+    const runs = infos.map(({ server, info }) => {
+      try {
+        checkServer(this.#place, info)
+      } catch (error) {
+        server.disconnect(true)
+        throw error
+      }
       return infoField(info, 'run_id')
     })
     return runs.toSorted().join(',')
@@ -229,15 +234,7 @@ function ignore(): void {
 }
 
 function targetOf(url: string, ca: string | null, answerMsMax: number): Target {
-  const [, scheme, cluster, credentials, hosts = '', database] = URL_PATTERN.exec(url) ?? []
-  if (scheme === undefined) throw new RangeError('the URL of a store must be redis[s][+cluster]://[[user]:password@]host[:port][/database]')
-  const nodes = hosts.split(',').map((node) => {
-    const [, host = node, port] = /^(.+?):(\d+)$/.exec(node) ?? []
-    return { host: host.replace(/^\[(.*)\]$/, '$1'), port: port === undefined ? PORT_DEFAULT : Number(port) }
-  })
-  const isCluster = cluster !== undefined
-  if (!isCluster && nodes.length > 1) throw new RangeError('several hosts need redis+cluster://')
-  const [username = '', password = ''] = (credentials ?? '').split(/:(.*)/, 2).map((part) => decodeURIComponent(part))
+  const { isCluster, isTls, nodes, username, password, database } = parseStoreUrl(url)
   return {
     isCluster,
     nodes,
@@ -247,13 +244,15 @@ function targetOf(url: string, ca: string | null, answerMsMax: number): Target {
       // Who is still loading says so itself, to each step; nobody waits for it.
       enableReadyCheck: false,
       commandTimeout: answerMsMax,
+      socketTimeout: Math.max(SILENT_MS_MAX, 2 * answerMsMax),
       connectTimeout: CONNECT_MS_MAX,
       stringNumbers: true,
       lazyConnect: true,
       ...(username === '' ? {} : { username }),
       ...(password === '' ? {} : { password }),
-      ...(database === undefined || database === '' ? {} : { db: Number(database) }),
-      ...(scheme === 'rediss' ? { tls: ca === null ? {} : { ca } } : {}),
+      ...(database === null ? {} : { db: database }),
+      // Any certificate of `ca` will do, also one that another signed.
+      ...(isTls ? { tls: ca === null ? {} : { ca, allowPartialTrustChain: true } } : {}),
     },
   }
 }

@@ -34,13 +34,17 @@ return { text(now), text(tick), known or wanted }
 `
 
 const CHAIN = lua`
-local id = take()
-putChain(takeList(), id)
-keepTime()
+local id, isRepeat = take(), take() == '1'
+if isRepeat then
+  putLostChain(takeList(), id)
+else
+  putChain(takeList(), id)
+  keepTime()
+end
 return { text(now), text(tick) }
 `
 
-/** Holds the part of an operation whose home is another tag. */
+/** Holds the part of an operation whose home is another tag. One that has ended there takes no part in what is granted. */
 const PART_HOLD = lua`
 local id, expires, input, atLeast, atMost, home = take(), text(now + takeNumber()), takeNumber(), takeNumber(), takeNumber(), take()
 local isFirst = take() == '1'
@@ -50,9 +54,12 @@ for index = 1, takeNumber() do
   caps[index] = takeNumber()
 end
 local packed = call('GET', key('p', id))
-if packed then return { text(now), text(tick), 'exists', split(packed, '\n')[HOLD] } end
+if packed then
+  local known = split(packed, '\n')
+  return { text(now), text(tick), known[STATUS] == 'held' and 'exists' or 'ended', known[HOLD] }
+end
 if isFirst then refuseGivenUp(id) end
-if (isLate or not isFirst) and endedOf('w', id) then return { text(now), text(tick), 'exists', '0' } end
+if (isLate or not isFirst) and endedOf('w', id) then return { text(now), text(tick), 'ended', '0' } end
 local accounts = accountsOf(draws)
 local granted = atMost
 for index, account in ipairs(accounts) do
@@ -73,7 +80,10 @@ putAccounts(accounts, true, '')
 return { text(now), text(tick), 'held', text(granted) }
 `
 
-/** Brings a part to where its operation is; once, however often it is told. One that is settled is that for ever, and no more is kept of it. */
+/**
+ * Brings a part to where its operation is; once, however often it is told. One that is settled is that for ever, and no more is kept
+ * of it. One that is not there, as where a failover lost it, is made with the accounts that are named.
+ */
 const FOLLOW = lua`
 local id, what, value, ids = take(), take(), takeNumber(), takeList()
 local packed = call('GET', key('p', id))
@@ -96,6 +106,9 @@ elseif what == 'voided' and (isHeld or status == 'expired') then
 elseif what == 'expired' and isHeld then
   move(accounts, hold, -hold, -input)
   after = 'expired'
+elseif what == 'expired' and status == 'none' then
+  move(accounts, value, 0, 0)
+  part[HOLD], after = text(value), 'expired'
 elseif what == 'trimmed' and isHeld and hold > value then
   local left = math.min(input, value)
   move(accounts, 0, value - hold, left - input)

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
+import { Redis } from 'ioredis'
+import { waitFor } from '../../../../test/cluster/wait-for.ts'
 import { storeContract } from '../store.contract.ts'
 import type { BudgetStore } from '../store.ts'
-import { reserveStep, START_MS } from '../test-steps.ts'
+import { reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { openRedisStore } from './redis.ts'
 import type { Schedules } from './test-schedules-thread.ts'
 import { startCluster } from '../../../../test/support/redis-cluster.ts'
@@ -37,6 +39,35 @@ if (program !== null) {
     after(() => server.stop())
 
     storeContract('the Redis engine', (...options) => openEmpty(server.url, 1, ...options))
+
+    it('reserves in one round trip, and settles in one', async () => {
+      const store = await openEmpty(server.url, 1, () => START_MS)
+      const admin = new Redis(server.url)
+      const watching = await admin.monitor()
+      const asked: string[] = []
+      watching.on('monitor', (_time: string, [command = '']: string[], source: string) => {
+        if (source !== 'lua') asked.push(command.toLowerCase())
+      })
+      /** All that the server was asked meanwhile, but for what its scripts asked. */
+      const askedIn = async (work: () => Promise<unknown>): Promise<readonly string[]> => {
+        asked.length = 0
+        await work()
+        await admin.echo('over')
+        await waitFor('the end', () => asked.includes('echo'), { everyMs: 5 })
+        return asked.filter((command) => command !== 'echo')
+      }
+      const reserve = (id: string) => () => store.reserve(reserveStep(id, START_MS, { atLeast: 1n, atMost: 1n }))
+      const settle = (id: string) => () => store.settle(settleStep(id, START_MS, 1n))
+      try {
+        for (const step of [reserve('o1'), settle('o1')]) await askedIn(step) // the server has no script before
+        assert.deepEqual(await askedIn(reserve('o2')), ['evalsha'])
+        assert.deepEqual(await askedIn(settle('o2')), ['evalsha'])
+      } finally {
+        watching.disconnect()
+        admin.disconnect()
+        await store.close()
+      }
+    })
 
     it('expires no hold for a jump of the server that another sidecar saw first, and goes on where its clock stands still', async () => {
       const open = async () => {

@@ -355,6 +355,17 @@ local function chained(digest)
   end
 end
 
+-- Of a settlement that is told again: those that were lost, or never came. What leads to another by now stays.
+local function putLostChain(digests, id)
+  local lost = {}
+  for _, digest in ipairs(digests) do
+    if not chained(digest) then lost[#lost + 1] = digest end
+  end
+  if #lost == 0 then return end
+  keepTime()
+  putChain(lost, id)
+end
+
 -- A conversation begins at its home alone; this says where else that is.
 local function homeElsewhere(id)
   return call('GET', key('q', id))

@@ -121,7 +121,10 @@ local function answer(known, conversation, fired, ids)
   local record, edits, ready = snapshotOf(talkId, conversation)
   return { text(now), text(tick), status, known, table.concat(fired, ','), record, edits, ready, packedAccounts(ids) }
 end
-if status ~= 'held' and status ~= 'expired' then return answer(operation and packedOperation(operation) or '', found, {}, draws) end
+if status ~= 'held' and status ~= 'expired' then
+  if status == 'settled' and found then putLostChain(chain, talkId) end
+  return answer(operation and packedOperation(operation) or '', found, {}, draws)
+end
 
 local known = packedOperation(operation)
 local hold = tonumber(operation[HOLD])
@@ -328,22 +331,15 @@ call('XTRIM', LEDGER, 'MINID', text(tonumber(lastTick) + 1) .. '-0')
 return { text(now), text(tick), #old == limit and lastTick or '' }
 `
 
+/** So many of those that are listed, from a place on: how many there were, and the records of those that are alive. */
 const LIST_CONVERSATIONS = lua`
-local limit = takeNumber()
-local listed, from = {}, 0
-while #listed < limit do
-  local ids = call('ZRANGE', PREFIX .. 'talks', from, from + limit - 1)
-  if #ids == 0 then break end
-  for _, id in ipairs(ids) do
-    local conversation = conversationOf(id)
-    if conversation and #listed < limit then
-      local record, edits, ready = snapshotOf(id, conversation)
-      listed[#listed + 1] = { id, record, edits, ready }
-    end
-  end
-  from = from + #ids
+local from, count = takeNumber(), takeNumber()
+local ids, listed = call('ZRANGE', PREFIX .. 'talks', from, from + count - 1), {}
+for _, id in ipairs(ids) do
+  local conversation = conversationOf(id)
+  if conversation then listed[#listed + 1] = { id, table.concat(conversation, '\n') } end
 end
-return { text(now), text(tick), listed }
+return { text(now), text(tick), text(#ids), listed }
 `
 
 /** So many are looked at in one script, about; what is not found then is found by the next. */
@@ -362,10 +358,7 @@ while #listed < limit and looked < ${QUIET_LOOKED_MAX} do
       call('ZREM', quiet, id)
     else
       from = from + 1
-      if #listed < limit then
-        local record, edits, ready = snapshotOf(id, conversation)
-        listed[#listed + 1] = { id, record, edits, ready }
-      end
+      if #listed < limit then listed[#listed + 1] = { id, table.concat(conversation, '\n') } end
     end
   end
 end

@@ -5,7 +5,8 @@ import type { BudgetStore } from '../store.ts'
 import { onStore } from '../../../../test/simulation/play.ts'
 import { schedule, START_MS } from '../../../../test/simulation/schedule.ts'
 import type { Action, Answer } from '../../../../test/simulation/schedule.ts'
-import { openRedisStore } from './redis.ts'
+import { Link } from './link.ts'
+import { openBooks } from './redis.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
 import type { TestServer } from '../../../../test/support/redis.ts'
 
@@ -32,20 +33,24 @@ if (program !== null)
   })
 
 async function playAll(url: string, count: number, tags: number): Promise<void> {
+  const sidecars = tags === 1 ? SIDECARS : 1
   await Promise.all(
     Array.from({ length: AT_ONCE }, async (_, lane) => {
-      for (let seed = first + lane; seed < first + count; seed += AT_ONCE) {
-        const clock = { ms: START_MS }
-        const open = (): Promise<BudgetStore> =>
-          openRedisStore({ url, namespace: `s${seed}-${tags}`, nowMs: () => clock.ms, answerMsMax: 5_000, tags })
-        const stores = await Promise.all(Array.from({ length: tags === 1 ? SIDECARS : 1 }, open))
-        try {
-          await play(seed, stores, clock, tags === 1)
-        } catch (error) {
-          throw new Error(`${String(error)} (FAREBOX_SEED=${seed} plays it again)`, { cause: error })
-        } finally {
-          await Promise.all(stores.map((store) => store.close()))
+      // A connection for each sidecar, not for each schedule: those would take most of the time.
+      const links = await Promise.all(Array.from({ length: sidecars }, () => Link.open({ url, answerMsMax: 5_000 })))
+      try {
+        for (let seed = first + lane; seed < first + count; seed += AT_ONCE) {
+          const clock = { ms: START_MS }
+          const books = { namespace: `s${seed}-${tags}`, nowMs: () => clock.ms, tags }
+          const stores = await Promise.all(links.map((link) => openBooks(link, books)))
+          try {
+            await play(seed, stores, clock, tags === 1)
+          } catch (error) {
+            throw new Error(`${String(error)} (FAREBOX_SEED=${seed} plays it again)`, { cause: error })
+          }
         }
+      } finally {
+        await Promise.all(links.map((link) => link.close()))
       }
     }),
   )

@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import { Redis } from 'ioredis'
 import type { Draw } from '../../core/budget.ts'
-import type { BudgetStore, ReserveStep } from '../store.ts'
+import { replay } from '../outage/steps.ts'
+import type { OutageStep } from '../outage/steps.ts'
+import { StoreError } from '../store.ts'
+import type { BudgetStore, ListQuery, ReserveStep, SettleStep } from '../store.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../test-steps.ts'
 import { tagOf, tagPrefix } from './keys.ts'
 import { Link } from './link.ts'
 import { openRedisStore } from './redis.ts'
+import { SpreadStore } from './spread.ts'
 import { StoreClock } from '../store-clock.ts'
 import { Tag } from './tag.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
@@ -181,10 +186,7 @@ if (program !== null)
           const at = tagOf('w:shop/bot', TAGS)
           const workload = new Tag({ link, namespace, tag: at, clock: new StoreClock(() => clock.ms), ticks: { seen: 0 } })
           const draws = late.reservation.draws.filter(({ account }) => account === WORKLOAD)
-          assert.deepEqual(await workload.holdPart({ reservation: { ...late.reservation, draws }, home: 0 }), {
-            status: 'exists',
-            granted: 0n,
-          })
+          assert.deepEqual(await workload.holdPart({ reservation: { ...late.reservation, draws }, home: 0 }), { status: 'ended' })
           await workload.follow('o1', 'settled', 55n, [WORKLOAD])
           await workload.follow('o1', 'voided', 0n, [WORKLOAD])
           assert.deepEqual(await balance(store), { spent: 55n, held: 0n, heldInput: 0n })
@@ -227,4 +229,184 @@ if (program !== null)
         assert.deepEqual(read.toSorted(), ids.toSorted())
       }),
     )
+
+    /** Of every tag, what it was asked for: entries, and records of conversations. */
+    class CountedTag extends Tag {
+      entriesRead = 0
+      readonly pages: number[] = []
+
+      override async entries(...query: Parameters<Tag['entries']>): ReturnType<Tag['entries']> {
+        const entries = await super.entries(...query)
+        this.entriesRead += entries.length
+        return entries
+      }
+      override newest(query: ListQuery): ReturnType<Tag['newest']> {
+        const next = super.newest(query)
+        return async () => {
+          const page = await next()
+          this.pages.push(page.items.length)
+          return page
+        }
+      }
+    }
+
+    const withTags =
+      (make: (options: ConstructorParameters<typeof Tag>[0]) => Tag, run: (store: SpreadStore) => Promise<void>) =>
+      async (): Promise<void> => {
+        const namespace = `tags-${++namespaces}`
+        const link = await Link.open({ url: server.url, answerMsMax: 5_000 })
+        const clock = new StoreClock(() => START_MS)
+        const ticks = { seen: 0 }
+        const store = new SpreadStore(
+          Array.from({ length: TAGS }, (_, tag) => make({ link, namespace, tag, clock, ticks })),
+          () => START_MS,
+        )
+        try {
+          await run(store)
+        } finally {
+          await store.close()
+        }
+      }
+
+    it('reads of each tag little more of the ledger, and of conversations, than is asked for, a few at a time', async () => {
+      const tags: CountedTag[] = []
+      const make = (options: ConstructorParameters<typeof Tag>[0]): Tag => {
+        const tag = new CountedTag(options)
+        tags.push(tag)
+        return tag
+      }
+      const count = 1_500
+      await withTags(make, async (store) => {
+        await Promise.all(
+          Array.from({ length: count }, async (_, index) => {
+            const id = `c${index}`
+            const initial = conversationFor(id, START_MS, { lastTurnAtMs: START_MS + ((index * 7) % count) })
+            await store.update({ conversation: id, initial, change: {}, nowMs: START_MS })
+            const fact = { accounts: [`c:${id}:1`], cost: 1n, atMs: START_MS, note: {}, conversation: id, change: {} }
+            await store.charge({ operationId: `x${index}`, ...fact })
+          }),
+        )
+        const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0)
+        const limit = 200
+        for (let after = 0, seen = 0; seen < count; seen += limit) {
+          for (const tag of tags) tag.entriesRead = 0
+          const page = await store.readLedger({ afterSequence: after, limit })
+          assert.equal(page.length, Math.min(limit, count - seen))
+          assert.ok(sum(tags.map(({ entriesRead }) => entriesRead)) < 3 * limit)
+          after = page.at(-1)?.sequence ?? after
+        }
+        const listed = await store.listConversations({ limit: 1_200, nowMs: START_MS })
+        assert.deepEqual(
+          listed.map(({ lastTurnAtMs }) => lastTurnAtMs - START_MS),
+          Array.from({ length: 1_200 }, (_, index) => count - 1 - index),
+        )
+        const pages = tags.flatMap((tag) => tag.pages.splice(0))
+        assert.ok(Math.max(...pages) <= 100 && sum(pages) < 2 * 1_200, pages.join())
+        assert.equal((await store.listConversations({ limit: 100, nowMs: START_MS })).length, 100)
+        assert.ok(sum(tags.flatMap((tag) => tag.pages)) < 3 * 100)
+      })()
+    })
+
+    /** Home hears the settlement; its answer is lost. */
+    let losesNext = false
+    class LossyTag extends Tag {
+      override async settleHere(step: SettleStep): ReturnType<Tag['settleHere']> {
+        const answer = await super.settleHere(step)
+        if (!losesNext) return answer
+        losesNext = false
+        throw new StoreError('away', 'Command timed out')
+      }
+    }
+
+    it(
+      'finishes a settlement whose answer was lost: its digests are known, and alerts fire, once',
+      withTags(
+        (options) => new LossyTag(options),
+        async (store) => {
+          await store.reserve(turn('o1', 'ann', 'talk', 1_000n))
+          const chain = Array.from({ length: 20 }, (_, index) => `digest${index}`)
+          const alerts = { draws: [{ account: WORKLOAD, cap: 1_000n }], percents: [70, 90] }
+          const step = settleStep('o1', START_MS, 950n, { conversation: 'talk', chain, alerts })
+          losesNext = true
+          await assert.rejects(store.settle(step), StoreError)
+          const again = await store.settle(step)
+          assert.deepEqual([again.result.status, again.firedAlerts], ['exists', [70, 90]])
+          assert.deepEqual(again.snapshot.conversation?.alerts, [70, 90])
+          assert.equal(again.snapshot.conversation?.turns, 1)
+          for (const digest of chain) assert.equal(await store.findByChain([digest], START_MS), 'talk', digest)
+          assert.deepEqual((await store.settle({ ...step, alerts: { ...alerts, percents: [1] } })).firedAlerts, [])
+        },
+      ),
+    )
+
+    describe('after a master that came back without its last steps, when these are told again', () => {
+      /** Nine calls that cost 90 each, one that goes on, one that was given back, and one that was charged when it expired. */
+      const calls = async (store: BudgetStore, clock: { ms: number }, user: string): Promise<readonly OutageStep[]> => {
+        const told: OutageStep[] = []
+        const hold = async (id: string, amount: bigint): Promise<void> => {
+          const step = turn(id, user, 'talk', amount)
+          assert.equal((await store.reserve(step)).status, 'held')
+          told.push({ kind: 'hold', step, granted: amount })
+        }
+        await hold('expired', 50n)
+        clock.ms += 90_000
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+        clock.ms -= 90_000
+        for (let index = 0; index < 9; index++) {
+          await hold(`o${index}`, 95n)
+          const step = settleStep(`o${index}`, START_MS, 90n, { conversation: 'talk', chain: [`digest${index}`] })
+          await store.settle(step)
+          told.push({ kind: 'settle', step })
+        }
+        await hold('back', 20n)
+        await store.void({ operationId: 'back', atMs: START_MS })
+        told.push({ kind: 'void', step: { operationId: 'back', atMs: START_MS }, conversation: 'talk' })
+        await hold('live', 60n)
+        return told
+      }
+
+      for (const lost of ['parts', 'home'] as const)
+        it(
+          lost === 'parts' ? 'all parts are there again' : 'what a part has does not bind what home holds again',
+          withStores(async ([store, other], clock, namespace) => {
+            const workload = tagOf('w:shop/bot', TAGS)
+            const user = Array.from({ length: 50 }, (_, index) => `u${index}`).find((name) => tagOf(name, TAGS) !== workload) ?? ''
+            const raw = new Redis(server.url)
+            try {
+              const keys = () => raw.keys(`${tagPrefix(namespace, lost === 'parts' ? workload : tagOf(user, TAGS))}*`)
+              // The conversation is known already, and nothing of these calls.
+              await store.reserve(turn('first', user, 'talk', 1n))
+              await store.void({ operationId: 'first', atMs: START_MS })
+              const copies = await Promise.all((await keys()).map(async (key) => ({ key, dump: await raw.dumpBuffer(key) })))
+              const told = await calls(store, clock, user)
+              const before = await balance(other)
+              const digests = Array.from({ length: 9 }, (_, index) => `digest${index}`)
+              assert.deepEqual(before, { spent: 860n, held: 60n, heldInput: 1n })
+
+              await raw.del(...(await keys()))
+              for (const { key, dump } of copies) await raw.restore(key, 0, dump ?? '')
+              for (const step of told) await replay(store, step, clock.ms, clock.ms + 90_000)
+              // Of the charge that home lost nobody tells: its call tells what it cost.
+              if (lost === 'home') await store.settle(settleStep('expired', clock.ms, 50n, { conversation: 'talk' }))
+              assert.deepEqual(await balance(other), before)
+              for (const digest of digests) assert.equal(await other.findByChain([digest], clock.ms), 'talk', digest)
+              for (const step of told) await replay(store, step, clock.ms, clock.ms + 90_000)
+              assert.deepEqual(await balance(other), before, 'told once more')
+
+              // What is left of the workload's limit of 1000.
+              assert.equal((await other.reserve(turn('over', user, 'talk', 81n))).status, 'busy')
+              await other.settle(settleStep('live', clock.ms, 60n, { conversation: 'talk' }))
+              assert.deepEqual(await balance(store), { spent: 920n, held: 0n, heldInput: 0n })
+              const entries = await store.readLedger({ afterSequence: 0, limit: 100 })
+              assert.equal(
+                entries.reduce((sum, { cost }) => sum + cost, 0n),
+                920n,
+              )
+              assert.ok(entries.every(({ kind, cost }) => kind !== 'overrun' && cost > 0n))
+            } finally {
+              raw.disconnect()
+            }
+          }),
+        )
+    })
   })

@@ -9,7 +9,7 @@
  *   or charged after it. Until then a part is still held: too much is counted, never too little.
  * - A crash between the two leaves a part that is held until its expiry. The sweep then asks home, and brings the part to
  *   where the operation is: settled at its cost, voided, charged, held on; or voided when home has never heard of it.
- *   A repeat of the step does the same at once.
+ *   A repeat of the step does the same at once, and makes a part again that its tag has lost, as by a failover.
  * - What a call costs above its hold reaches a part after home; for that moment a workload's balance lags by the overrun.
  *
  * So the balance of an account outside home equals its entries whenever no step is under way and nothing is overdue. One
@@ -19,8 +19,9 @@
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
 import { assertReservation, EMPTY_ACCOUNT, offer } from '../../core/budget.ts'
-import type { Account, AccountId, Draw, Operation, OperationId } from '../../core/budget.ts'
-import type { Conversation, ConversationId, Digest } from '../../core/conversation.ts'
+import type { Account, AccountId, Draw, Operation, OperationId, Reservation } from '../../core/budget.ts'
+import type { ConversationChange, ConversationId, Digest } from '../../core/conversation.ts'
+import type { SequencedEntry } from '../../core/ledger.ts'
 import { addedOutcomes } from '../../core/outcomes.ts'
 import { totalsOf } from '../../core/totals.ts'
 import type { Totals } from '../../core/totals.ts'
@@ -31,6 +32,8 @@ import type {
   DaysQuery,
   ForgetStep,
   Forgotten,
+  ListedConversation,
+  ListQuery,
   MemoryPage,
   MemoryQuery,
   OutcomeTotals,
@@ -44,7 +47,9 @@ import type {
   UpdateAnswer,
 } from '../store.ts'
 import { ownerOf, tagOf } from './keys.ts'
-import { LEDGER_PAGE_MAX, quietFirst } from './tag.ts'
+import { firstOf, shareOf } from './pages.ts'
+import type { Pages } from './pages.ts'
+import { LEDGER_PAGE_MAX, newestFirst, quietFirst } from './tag.ts'
 import type { Due, Known, PartHeld, Split, Tag } from './tag.ts'
 
 /** Homes of conversations and operations that are remembered; others are asked for. */
@@ -60,6 +65,8 @@ export class SpreadStore implements BudgetStore {
   readonly #nowMs: () => number
   readonly #homes = new LRUCache<ConversationId, number>({ max: REMEMBERED_MAX, ttl: REMEMBERED_MS })
   readonly #operations = new LRUCache<OperationId, number>({ max: REMEMBERED_MAX })
+  /** Settlements that were begun, and not all of them heard to be done: what follows home is missing, it may be. */
+  readonly #settling = new LRUCache<OperationId, true>({ max: REMEMBERED_MAX })
 
   constructor(tags: readonly Tag[], nowMs: () => number) {
     this.#tags = tags
@@ -97,6 +104,7 @@ export class SpreadStore implements BudgetStore {
     const accounts = draws.map(({ account }) => account)
     const places = await this.#places(accounts, conversation, home)
     if (known !== null) {
+      await this.#restore(known, reservation, places)
       const snapshot = await this.#readAt(home, conversation, accounts, step.nowMs)
       return { status: 'exists', result: { status: 'exists', operation: known.operation }, snapshot }
     }
@@ -124,7 +132,7 @@ export class SpreadStore implements BudgetStore {
         return await this.#refusal(step, home, accounts, part.account)
       }
       let atMost = reservation.atMost
-      for (const { part } of parts) if (part.status !== 'refused' && part.granted < atMost) atMost = part.granted
+      for (const { part } of parts) if ('granted' in part && part.granted < atMost) atMost = part.granted
       const atLeast = reservation.atLeast < atMost ? reservation.atLeast : atMost
       answer = await this.#tag(home).reserveHere({ ...step, reservation: { ...reservation, draws: own, atLeast, atMost } }, split)
     } catch (error) {
@@ -142,7 +150,7 @@ export class SpreadStore implements BudgetStore {
       this.#operations.set(operationId, home)
       await Promise.all(
         parts
-          .filter(({ part }) => part.status !== 'refused' && part.granted > granted)
+          .filter(({ part }) => 'granted' in part && part.granted > granted)
           .map(({ tag }) => this.#tag(tag).follow(operationId, 'trimmed', granted, [])),
       )
     } else await release()
@@ -168,6 +176,16 @@ export class SpreadStore implements BudgetStore {
   }
 
   async settle(step: SettleStep): Promise<SettleAnswer> {
+    const { operationId } = step.settlement
+    const wasCutOff = this.#settling.has(operationId)
+    this.#settling.set(operationId, true)
+    const answer = await this.#settle(step, wasCutOff)
+    this.#settling.delete(operationId)
+    return answer
+  }
+
+  /** `wasCutOff`: it was told before, and home may have heard it; then the alerts that come after home are fired all the same. */
+  async #settle(step: SettleStep, wasCutOff: boolean): Promise<SettleAnswer> {
     const { settlement, conversation, alerts } = step
     const id = settlement.operationId
     const home = await this.#homeOf(conversation)
@@ -184,22 +202,25 @@ export class SpreadStore implements BudgetStore {
     })
     if (known !== null) await this.#follow(id, known)
     const isEntered = answer.result.status === 'settled' || answer.result.status === 'corrected'
+    const isRepeat = answer.result.status === 'exists' && known?.operation.state.status === 'settled'
     const own = isEntered ? (known?.operation.accounts ?? []) : []
     const asked = [...new Set([...own, ...drawn])]
     const snapshot = await this.#completed(answer.snapshot, home, conversation, asked, this.#nowMs())
-    if (!isEntered || snapshot.conversation === null) return { result: answer.result, firedAlerts: [], snapshot }
+    if (!(isEntered || isRepeat) || snapshot.conversation === null) return { result: answer.result, firedAlerts: [], snapshot }
 
-    await this.#putChain(conversation, isHome ? step.chain.filter((digest) => !ownChain.includes(digest)) : step.chain)
-    // Alerts on what home did not see, and the whole change when the conversation lives in another tag than the operation.
+    await this.#putChain(conversation, isHome ? step.chain.filter((digest) => !ownChain.includes(digest)) : step.chain, isRepeat)
+    if (isRepeat && !wasCutOff) return { result: answer.result, firedAlerts: [], snapshot }
+    // Alerts on what home did not see, and the whole change, once, when the conversation lives in another tag than the operation.
     const elsewhere = alerts.draws.filter((_, index) => !isHome || places[index] !== home)
     const reached = alerts.percents.filter(
       (percent) =>
         !(isHome && snapshot.conversation?.alerts.includes(percent)) && elsewhere.some((draw) => isReached(draw, percent, snapshot)),
     )
-    if (isHome && reached.length === 0) return { result: answer.result, firedAlerts: answer.firedAlerts, snapshot }
-    const change = isHome
-      ? { ...(step.change.ofSession === undefined ? {} : { ofSession: step.change.ofSession }), addAlerts: reached }
-      : { ...step.change, addAlerts: [...(step.change.addAlerts ?? []), ...reached] }
+    if ((isHome || isRepeat) && reached.length === 0) return { result: answer.result, firedAlerts: answer.firedAlerts, snapshot }
+    const change: ConversationChange =
+      isHome || isRepeat
+        ? { ...(step.change.ofSession === undefined ? {} : { ofSession: step.change.ofSession }), addAlerts: reached }
+        : { ...step.change, addAlerts: [...(step.change.addAlerts ?? []), ...reached] }
     const updated = await this.#tag(home).update({ conversation, change, nowMs: this.#nowMs() })
     const firedAlerts = [...answer.firedAlerts, ...(updated?.firedAlerts ?? [])].toSorted((a, b) => a - b)
     return { result: answer.result, firedAlerts, snapshot: { ...snapshot, conversation: updated?.conversation ?? snapshot.conversation } }
@@ -292,29 +313,43 @@ export class SpreadStore implements BudgetStore {
     const count = this.#tags.length
     await Promise.all(this.#tags.map((tag) => tag.fence()))
     const toTick = Math.min(...(await Promise.all(this.#tags.map((tag) => tag.fence()))))
-    const pages = await Promise.all(
-      this.#tags.map(async (tag, index) => {
-        const entries = await tag.entries({ afterTick: Math.max(0, Math.floor((afterSequence - index) / count)), toTick, limit })
-        return entries.map(({ tick, entry }) => ({ ...entry, sequence: tick * count + index }))
-      }),
+    const wanted = Math.min(limit, LEDGER_PAGE_MAX)
+    const page = shareOf(wanted, count)
+    const lists = this.#tags.map((tag, index): Pages<SequencedEntry> => {
+      let afterTick = Math.max(0, Math.floor((afterSequence - index) / count))
+      return async () => {
+        const entries = await tag.entries({ afterTick, toTick, limit: page })
+        afterTick = entries.at(-1)?.tick ?? afterTick
+        const items = entries.map(({ tick, entry }) => ({ ...entry, sequence: tick * count + index }))
+        return { items, isLast: items.length < page }
+      }
+    })
+    return await firstOf(lists, wanted, (a, b) => a.sequence - b.sequence)
+  }
+
+  listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
+    const page = shareOf(limit, this.#tags.length)
+    return firstOf(
+      this.#tags.map((tag) => tag.newest({ limit: page, nowMs })),
+      limit,
+      newestFirst,
     )
-    return pages
-      .flat()
-      .toSorted((a, b) => a.sequence - b.sequence)
-      .slice(0, Math.min(limit, LEDGER_PAGE_MAX))
   }
 
-  async listConversations(query: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
-    const all = await Promise.all(this.#tags.map((tag) => tag.listConversations(query)))
-    return all
-      .flat()
-      .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs || (a.id < b.id ? -1 : 1))
-      .slice(0, query.limit)
-  }
-
-  async listQuiet(query: QuietQuery): Promise<readonly Conversation[]> {
-    const all = await Promise.all(this.#tags.map((tag) => tag.listQuiet(query)))
-    return all.flat().toSorted(quietFirst).slice(0, query.limit)
+  listQuiet(query: QuietQuery): Promise<readonly ListedConversation[]> {
+    const lists = this.#tags.map((tag): Pages<ListedConversation> => {
+      const told = new Set<ConversationId>()
+      let limit = shareOf(query.limit, this.#tags.length)
+      return async () => {
+        const listed = await tag.listQuiet({ ...query, limit })
+        const items = listed.filter(({ id }) => !told.has(id))
+        for (const { id } of items) told.add(id)
+        const isLast = listed.length < limit || limit >= query.limit
+        limit = query.limit
+        return { items, isLast }
+      }
+    })
+    return firstOf(lists, query.limit, quietFirst)
   }
 
   /** What a user said is at home with the user. */
@@ -437,8 +472,33 @@ export class SpreadStore implements BudgetStore {
     return found[tag] ?? null
   }
 
-  async #putChain(conversation: ConversationId, digests: readonly Digest[]): Promise<void> {
-    await Promise.all([...this.#byTag(digests, (digest) => digest)].map(([tag, own]) => this.#tag(tag).putChain(conversation, own)))
+  async #putChain(conversation: ConversationId, digests: readonly Digest[], isRepeat: boolean): Promise<void> {
+    await Promise.all(
+      [...this.#byTag(digests, (digest) => digest)].map(([tag, own]) => this.#tag(tag).putChain(conversation, own, isRepeat)),
+    )
+  }
+
+  /** A step that is told again finds its operation at home. A part that its tag has lost, as by a failover, is there again after this. */
+  async #restore({ operation, places: known }: Known, reservation: Reservation, places: readonly number[]): Promise<void> {
+    const { id, state, hold } = operation
+    const home = this.#operations.get(id)
+    if (home === undefined) return
+    const foreign = [...grouped(reservation.draws, (_, index) => places[index] ?? home)].filter(
+      ([tag]) => tag !== home && known.includes(tag),
+    )
+    await Promise.all(
+      foreign.map(async ([tag, own]) => {
+        const accounts = own.map(({ account }) => account)
+        if (state.status !== 'held')
+          return await this.#tag(tag).follow(id, state.status, state.status === 'settled' ? state.cost : hold, accounts)
+        const draws = accounts.map((account) => ({ account, cap: null }))
+        const part = await this.#tag(tag).holdPart({
+          reservation: { ...reservation, draws, input: operation.input, atLeast: hold, atMost: hold },
+          home,
+        })
+        if (part.status === 'exists' && part.granted > hold) await this.#tag(tag).follow(id, 'trimmed', hold, [])
+      }),
+    )
   }
 
   /** Parts come to where the operation is. They know their accounts; those of one that has ended are not told. */

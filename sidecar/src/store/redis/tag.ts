@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { assertCost, assertReservation, settled } from '../../core/budget.ts'
 import type { AccountId, Operation, OperationId, Reservation, ReserveResult } from '../../core/budget.ts'
-import type { Conversation, ConversationId, Digest, UserId } from '../../core/conversation.ts'
+import type { ConversationId, Digest, UserId } from '../../core/conversation.ts'
 import type { EntryNote, LedgerEntry } from '../../core/ledger.ts'
 import { isOutcomeName, NO_OUTCOMES, outcomeEntry, outcomeNames } from '../../core/outcomes.ts'
 import { totalsOf } from '../../core/totals.ts'
@@ -20,6 +20,8 @@ import type {
   DaysQuery,
   ForgetStep,
   Forgotten,
+  ListedConversation,
+  ListQuery,
   MemoryEntry,
   MemoryPage,
   MemoryQuery,
@@ -37,6 +39,8 @@ import * as codec from './codec.ts'
 import type { Reply } from './codec.ts'
 import { tagPrefix } from './keys.ts'
 import type { Link } from './link.ts'
+import { firstOf } from './pages.ts'
+import type { Pages } from './pages.ts'
 import type { ScriptName } from './scripts.ts'
 import type { StoreClock } from '../store-clock.ts'
 import { dayNamed, oldestDay } from '../utc-day.ts'
@@ -54,6 +58,8 @@ const DROPS_MAX = 20
 
 /** Fields of a hash, or members of a list, that are looked at in one command. */
 const SCANNED = 500
+/** Records of conversations that one script reads: it takes as long as a few turns. */
+const LISTED_AT_ONCE = 100
 /** At most a few hundred kilobytes of text. */
 const MEMORY_ENTRIES_READ = 100
 
@@ -91,6 +97,8 @@ export interface PartHold {
 }
 export type PartHeld =
   | { readonly status: 'held' | 'exists'; readonly granted: bigint }
+  /** Held before, and not any more. */
+  | { readonly status: 'ended' }
   | { readonly status: 'refused'; readonly account: AccountId }
 /** `released`: as if it had never been held. */
 export type PartMove = 'settled' | 'voided' | 'expired' | 'trimmed' | 'renewed' | 'released'
@@ -412,15 +420,30 @@ export class Tag implements BudgetStore {
     return this.#run('fence', this.#clock.now(), [], ([tick]) => Number(codec.text(tick)))
   }
 
-  listConversations({ limit, nowMs }: { readonly limit: number; readonly nowMs: number }): Promise<readonly Conversation[]> {
-    return this.#run('listConversations', this.#clock.at(nowMs), [String(limit)], ([listed]) => conversationsOf(listed))
+  listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
+    return firstOf([this.newest({ limit, nowMs })], limit, newestFirst)
   }
 
-  async listQuiet({ tiers, quietSinceMs, limit, nowMs }: QuietQuery): Promise<readonly Conversation[]> {
+  /** By last turn, newest first; `limit`: of a page. One that has a turn meanwhile is told where it was, or not at all. */
+  newest({ limit, nowMs }: ListQuery): Pages<ListedConversation> {
+    const count = Math.min(limit, LISTED_AT_ONCE)
+    const told = new Set<ConversationId>()
+    let from = 0
+    return () =>
+      this.#run('listConversations', this.#clock.at(nowMs), [String(from), String(count)], ([looked, listed]) => {
+        from += Number(codec.text(looked))
+        // Each turn meanwhile has moved those before it one further.
+        const items = codec.listedOf(listed).filter(({ id }) => !told.has(id))
+        for (const { id } of items) told.add(id)
+        return { items, isLast: Number(codec.text(looked)) < count }
+      })
+  }
+
+  async listQuiet({ tiers, quietSinceMs, limit, nowMs }: QuietQuery): Promise<readonly ListedConversation[]> {
     const listed = await Promise.all(
       [...new Set(tiers)].map((tier) => {
         const values = [codec.idText(tier), String(quietSinceMs), String(limit)]
-        return this.#run('listQuiet', this.#clock.at(nowMs), values, ([listed]) => conversationsOf(listed))
+        return this.#run('listQuiet', this.#clock.at(nowMs), values, ([listed]) => codec.listedOf(listed))
       }),
     )
     return listed.flat().toSorted(quietFirst).slice(0, limit)
@@ -529,9 +552,10 @@ export class Tag implements BudgetStore {
     return this.#run('claim', this.#clock.now(), values, ([home]) => (home === '' || home === null ? null : Number(codec.text(home))))
   }
 
-  /** Where the history leads to, for digests that belong here. */
-  putChain(conversation: ConversationId, digests: readonly Digest[]): Promise<void> {
-    return this.#run('chain', this.#clock.now(), [codec.idText(conversation), ...codec.listArguments(digests)], () => undefined)
+  /** Where the history leads to, for digests that belong here. `isRepeat`: for those that lead nowhere yet. */
+  putChain(conversation: ConversationId, digests: readonly Digest[], isRepeat: boolean): Promise<void> {
+    const values = [codec.idText(conversation), isRepeat ? '1' : '0', ...codec.listArguments(digests)]
+    return this.#run('chain', this.#clock.now(), values, () => undefined)
   }
 
   /** Like `findByChain`, and which of the digests it was. */
@@ -552,14 +576,14 @@ export class Tag implements BudgetStore {
       isFirst === true ? '1' : '0',
       ...codec.drawArguments(reservation.draws),
     ]
-    return this.#run('partHold', this.#clock.now(), values, ([status, detail]) =>
-      status === 'refused'
-        ? { status, account: codec.text(detail) }
-        : { status: status === 'held' ? status : 'exists', granted: BigInt(codec.text(detail)) },
-    )
+    return this.#run('partHold', this.#clock.now(), values, ([status, detail]) => {
+      if (status === 'refused') return { status, account: codec.text(detail) }
+      if (status === 'ended') return { status }
+      return { status: status === 'held' ? status : 'exists', granted: BigInt(codec.text(detail)) }
+    })
   }
 
-  /** Brings a part to where its operation is. `value`: what it cost, is trimmed to, or expires at. `accounts`: where there is none yet. */
+  /** Brings a part to where its operation is. `value`: what it cost or was charged, is trimmed to, or expires at. `accounts`: where there is none yet. */
   follow(id: OperationId, what: PartMove, value: bigint | number, accounts: readonly AccountId[]): Promise<void> {
     const values = [codec.idText(id), what, String(value), ...codec.listArguments(accounts)]
     return this.#run('follow', this.#clock.now(), values, () => undefined)
@@ -605,15 +629,12 @@ function knownOf(id: OperationId, packed: unknown): Known {
   return { operation: codec.operationOf(id, packed), places: codec.placesOf(packed) }
 }
 
-function conversationsOf(listed: unknown): readonly Conversation[] {
-  return codec.list(listed).flatMap((row) => {
-    const [id, record, edits, ready] = codec.list(row)
-    return codec.conversationOf(codec.text(id), record, edits, ready) ?? []
-  })
+/** By last turn, and by id among equals. */
+export function newestFirst(a: ListedConversation, b: ListedConversation): number {
+  return b.lastTurnAtMs - a.lastTurnAtMs || (a.id < b.id ? -1 : 1)
 }
-
 /** Whose last turn is longer ago, and by id among equals. */
-export function quietFirst(a: Conversation, b: Conversation): number {
+export function quietFirst(a: ListedConversation, b: ListedConversation): number {
   return a.lastTurnAtMs - b.lastTurnAtMs || (a.id < b.id ? -1 : 1)
 }
 
