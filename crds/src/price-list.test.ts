@@ -198,6 +198,30 @@ test('a book that says no more than the list price changes nothing', () => {
   }
 })
 
+test('nor does one that repeats the long-context steps of the list, with or without what else it lists', () => {
+  const price = (units: bigint): string => formatPricePerMillion(units)
+  let stepped = 0
+  for (const { provider, model, match, dated } of CATALOGUE.models) {
+    const name = match[0]?.equals
+    const overs = dated.at(-1)?.steps.map(({ inputOver }) => inputOver) ?? []
+    if (name === undefined || overs.length === 0) continue
+    stepped += 1
+    const listed = found(name, LIST, provider)
+    const priced = (tokens: number) => {
+      const { uncachedInput, output } = listed.pricesFor(tokens, null)
+      return { input: price(uncachedInput), output: price(output) }
+    }
+    const steps = overs.map((inputOver) => ({ inputOver, ...priced(inputOver + 1) }))
+    const cacheRead = price(listed.pricesFor(1, null).cacheReadInput)
+    for (const more of [{}, { cacheRead }]) {
+      const list = createPriceList([entry({ provider, model: name, ...priced(1), ...more, steps })], CATALOGUE)
+      for (const tokens of [1, ...overs.map((inputOver) => inputOver + 1)])
+        assert.deepEqual(found(name, list, provider).pricesFor(tokens, null), listed.pricesFor(tokens, null), `${provider}/${model}`)
+    }
+  }
+  assert.ok(stepped > 5)
+})
+
 test("over the catalogue's step, what a book says nothing of is the dearer of the catalogue's price and one's own raised alike", () => {
   const above = (fields: object): Prices =>
     found('gpt-6-sol', createPriceList([entry({ provider: 'openai', model: 'gpt-6-sol', ...fields })], CATALOGUE)).pricesFor(272_001, null)

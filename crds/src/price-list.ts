@@ -289,10 +289,15 @@ function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Reco
     }
   }
   const prices = over(entry, base?.prices ?? null)
+  const listed = base === null ? [] : stepsOver(prices, base)
   const ownSteps = entry.steps
     .toSorted((a, b) => a.inputOver - b.inputOver)
-    .map((step) => ({ inputOver: step.inputOver, prices: over({ ...entry, ...step }, prices) }))
-  const steps = ownSteps.length > 0 || base === null ? ownSteps : stepsOver(prices, base)
+    .map((step) => {
+      // What a step leaves out is as the catalogue has it in the same step, where it has one.
+      const under = listed.find(({ inputOver }) => inputOver === step.inputOver)
+      return { inputOver: step.inputOver, prices: under === undefined ? over({ ...entry, ...step }, prices) : over(step, under.prices) }
+    })
+  const steps = ownSteps.length > 0 ? ownSteps : listed
   return { prices, steps, serviceTierPercent: { ...tiers, ...entry.serviceTierPercent } }
 }
 
