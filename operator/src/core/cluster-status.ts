@@ -10,9 +10,8 @@ import type { PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
-import { parseUsd } from '@farebox/crds/usd.ts'
 import { canonicalJson } from './canonical.ts'
-import { tiersOf } from './compile.ts'
+import { holds, tiersOf } from './compile.ts'
 import { budgetKey } from './same-pods.ts'
 import type { Compiled, ObjectStatus, Snapshot } from './compile.ts'
 import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
@@ -185,13 +184,6 @@ function governedElsewhere(others: readonly (readonly [string, number])[]): stri
   const [[most] = ['']] = others.toSorted(([a, ofA], [b, ofB]) => ofB - ofA || (a < b ? -1 : 1))
   const more = others.length === 1 ? 'is' : `and ${others.length - 1} more are`
   return `ConversationBudget "${most.slice(most.indexOf('/') + 1)}" ${more} older and ${others.length === 1 ? 'governs' : 'govern'} ${pods} of the pods that this one selects`
-}
-
-/** Whether none of `limits` lets more through than one of the same period that is in force. */
-function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['limits']): boolean {
-  return limits.every(({ amount, period }) =>
-    inForce.some((limit) => canonicalJson(limit.period) === canonicalJson(period) && parseUsd(limit.amount) <= parseUsd(amount)),
-  )
 }
 
 /** The newest totals of each, by `booksKey`. */

@@ -14,6 +14,7 @@ import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.
 import { SIDECAR_CONFIG_SCHEMA_VERSION, UpstreamSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { allowancePercent } from '@farebox/crds/store-failure.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
 import { canonicalJson, contentHash } from './canonical.ts'
 import type { SharedTexts } from './canonical.ts'
 import { compileTier } from './compile-tier.ts'
@@ -128,7 +129,9 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
           ? governedBy(governing, refusal === null)
           : refusedBy(
               own,
-              refusal !== null && context.previous.has(key) ? 'its limits stay as they were last' : 'its limits are not in force',
+              refusal !== null && holds(context.previous.get(key)?.limits ?? [], budget.spec.limits)
+                ? 'its limits stay as they were last'
+                : 'its limits are not in force',
             ),
       )
     }
@@ -378,6 +381,13 @@ const KEEPS_LAST = 'the last good config stays in force'
 const NOT_IN_FORCE = `it is not in force, and ${WAITS}`
 
 /** `message`: what is in force all the same. */
+/** Whether none of `limits` lets more through than one of the same period that is in force. */
+export function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['limits']): boolean {
+  return limits.every(({ amount, period }) =>
+    inForce.some((limit) => canonicalJson(limit.period) === canonicalJson(period) && parseUsd(limit.amount) <= parseUsd(amount)),
+  )
+}
+
 function refusedBy(refusal: Refusal, message: string): readonly Finding[] {
   return [
     { type: 'Accepted', status: 'False', ...refusal },
