@@ -7,8 +7,8 @@ import type { OutputLimit } from './request.ts'
 const OLD = 'max_tokens'
 const NEW = 'max_completion_tokens'
 
-function fieldOf(input: Partial<LimitFieldInput>, fields: readonly string[] = []): string {
-  const request = { wire: 'chat', outputField: NEW, fields: new Set(fields) } as const
+function fieldOf(input: Partial<LimitFieldInput>, more: { readonly onlyOutputField?: string } = {}): string {
+  const request = { wire: 'chat', outputField: NEW, ...more } as const
   return limitFieldOf(request, { refused: null, learned: null, usual: NEW, ...input })
 }
 
@@ -20,10 +20,10 @@ test('the field is the usual one, but for what was learned of a model, and never
   assert.equal(fieldOf({ refused: NEW, learned: OLD }), OLD, 'another call learned it meanwhile')
 })
 
-test('beside a prediction it is the old one, unless that is refused; other formats have one field', () => {
-  assert.equal(fieldOf({}, ['prediction']), OLD)
-  assert.equal(fieldOf({ refused: OLD }, ['prediction']), NEW)
-  const request = { wire: 'responses', outputField: 'max_output_tokens', fields: new Set<string>() } as const
+test('where the request allows one alone it is that, unless it is refused; other formats have one field', () => {
+  assert.equal(fieldOf({ learned: NEW }, { onlyOutputField: OLD }), OLD)
+  assert.equal(fieldOf({ refused: OLD }, { onlyOutputField: OLD }), NEW)
+  const request = { wire: 'responses', outputField: 'max_output_tokens' } as const
   assert.equal(limitFieldOf(request, { refused: OLD, learned: OLD, usual: OLD }), 'max_output_tokens')
 })
 

@@ -5,7 +5,7 @@ import type { ModelRequest, OutputLimit } from './request.ts'
 export const LIMIT_FIELDS = ['max_completion_tokens', 'max_tokens'] as const
 export type LimitField = (typeof LIMIT_FIELDS)[number]
 
-/** What decides the field, the first that says something. */
+/** What decides the field, the first that says something; what the request itself leaves open comes after what was refused. */
 export interface LimitFieldInput {
   /** The one that was refused in this very turn. */
   readonly refused: LimitField | null
@@ -16,12 +16,10 @@ export interface LimitFieldInput {
 }
 
 /** The field that bounds the output of this request at the server that it goes to; of other formats that is the only one that there is. */
-export function limitFieldOf(request: Pick<ModelRequest, 'wire' | 'outputField' | 'fields'>, input: LimitFieldInput): string {
+export function limitFieldOf(request: Pick<ModelRequest, 'wire' | 'outputField' | 'onlyOutputField'>, input: LimitFieldInput): string {
   if (request.wire !== 'chat') return request.outputField
   if (input.refused !== null) return otherLimitField(input.refused)
-  // OpenAI takes no other beside a prediction: https://developers.openai.com/api/docs/guides/predicted-outputs
-  if (request.fields.has('prediction')) return 'max_tokens'
-  return input.learned ?? input.usual
+  return request.onlyOutputField ?? input.learned ?? input.usual
 }
 
 /**

@@ -121,6 +121,8 @@ export interface ModelRequest {
   readonly outputLimit: OutputLimit | null
   /** The field that bounds output where the client names none. */
   readonly outputField: string
+  /** The only one that the provider takes beside something else in this request; absent: there is no such thing. */
+  readonly onlyOutputField?: string
   /** The provider takes no smaller bound than this; absent: 1. */
   readonly outputFloor?: number
   /** False: nothing is written that a bound of output could bound (embeddings, images, speech). */

@@ -174,7 +174,11 @@ export class Claims {
  * A claim that nobody here can check is worth what a plain one is: a tier that anybody could name before, and no word on who the user is.
  * Those who sign already are understood, too.
  */
+/** How claims of either format begin. */
+const SIGNED = /^(?:v1;|eyJ)/
+
 function readPlain(text: string, tiers: readonly string[], unchecked: ClaimResult): ReadClaim {
+  if (SIGNED.test(text) && unchecked.status === 'rejected') return unchecked
   const named = tiers.includes(text) || unchecked.status === 'rejected' ? text : unchecked.claim.tier
   return tiers.includes(named)
     ? { status: 'ok', claim: { tier: named, user: null } }

@@ -43,8 +43,8 @@ import { reportCost } from './report.ts'
 import { mayEndWithRecap } from './summariser.ts'
 import { modelKey } from './usage-refusals.ts'
 
-/** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have. */
-const ATTEMPTS_MAX = 5
+/** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have, of two models where it was swapped. */
+const ATTEMPTS_MAX = 7
 
 /** Answers the request. What fails unexpectedly rejects; the server turns that into a 503 or a cut connection. */
 export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
@@ -108,15 +108,16 @@ interface Again {
 async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again | null> {
   const { turn, plan } = admitted
   const { gateway } = turn
+  const { upstream } = servedBy(admitted)
   reportRungs(admitted)
   const notice = noticeOf(admitted, untoldOf(undone))
   const injectUsage =
     turn.wire.asksForUsage &&
     turn.request.stream &&
     !turn.request.includeUsage &&
-    turn.upstream.injectUsage === 'Auto' &&
+    upstream.injectUsage === 'Auto' &&
     !undone.usage &&
-    !gateway.usageRefusals.has(turn.upstream, turn.request.model)
+    !gateway.usageRefusals.has(upstream, plan.model)
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
   const sayings = sayingsOf(turn, plan)
   for (const message of turn.request.messages) message.forget?.()
@@ -167,7 +168,7 @@ function alsoUndone(undone: Undone, end: Extract<CallEnd, { status: 'retry' }>, 
       return { ...undone, edits: true }
     case 'swap':
       // What the other model would not have says nothing of this one.
-      return { ...undone, swap: plan.swap?.to ?? undone.swap, limitField: null }
+      return { ...undone, swap: plan.swap?.to ?? undone.swap, usage: false, limitField: null }
   }
 }
 
@@ -177,18 +178,22 @@ function wasAnswered(end: CallEnd): boolean {
 }
 
 async function rememberUndone(admitted: Admitted, undone: Undone): Promise<void> {
-  const { turn, plan } = admitted
-  const { gateway, conversationId, upstream, request, requestId } = turn
+  const {
+    turn,
+    plan: { model },
+  } = admitted
+  const { gateway, conversationId, requestId } = turn
+  const { upstream } = servedBy(admitted)
   const { swap, usage, limitField, edits } = undone
   await takeBackNotices(turn, untoldOf(undone))
   if (swap !== null) gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), swap]))
   if (edits) gateway.uneditable.set(conversationId, true)
   // Versions of one API differ in the field, and so do models: what one refuses another may demand.
-  if (limitField !== null) gateway.limitFields.set(modelKey(servedBy(admitted).upstream, plan.model), otherLimitField(limitField))
-  if (!usage || gateway.usageRefusals.has(upstream, request.model)) return
-  gateway.usageRefusals.add(upstream, request.model)
+  if (limitField !== null) gateway.limitFields.set(modelKey(upstream, model), otherLimitField(limitField))
+  if (!usage || gateway.usageRefusals.has(upstream, model)) return
+  gateway.usageRefusals.add(upstream, model)
   gateway.log.warn(
-    { requestId, upstream: upstream.name, model: request.model },
+    { requestId, upstream: upstream.name, model },
     'the upstream does not take stream_options for this model: streams of clients that do not ask for their usage are metered by estimate for a while',
   )
 }

@@ -25,6 +25,9 @@ describe('usage of images', () => {
       { type: 'image_generation.completed', b64_json: '', usage: USAGE },
       { uncachedInput: 10, imageInput: 40, imageOutput: 4_160, images: 1 },
     ],
+    'models that are priced by the image say no tokens': [{ created: 1, data: [{ url: 'https://example.com' }, {}] }, { images: 2 }],
+    'a streamed image without tokens is one': [{ type: 'image_generation.completed', b64_json: '', usage: null }, { images: 1 }],
+    'no image is none': [{ data: [] }, {}],
   }
   for (const [name, [answer, expected]] of Object.entries(cases)) {
     test(name, () => assert.deepEqual(readImagesUsage(answer), { usage: usageOf(expected), clamped: false, invalid: false }))

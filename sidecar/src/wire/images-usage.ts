@@ -8,13 +8,14 @@ import { details, INVALID, Numbers, Share } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
- * Of the whole answer, or of the event that ends a stream, where it says tokens (`saysTokens`): those, and the images, for models that are priced by them.
+ * Of the whole answer, or of the event that ends a stream: the images, for models that are priced by them, and tokens, where they are said.
  * A model that writes SVG comes along with tokens of its own.
  */
 export function readImagesUsage(answer: JsonObject): UsageReading {
   const raw = answer['usage']
   const numbers = new Numbers()
   const images = imagesIn(answer)
+  if (raw === undefined || raw === null) return { usage: usageOf({ images }), clamped: false, invalid: false }
   if (!isObject(raw)) return INVALID
   const made = readImageTokens(raw, numbers)
   const drawn = readSvg(answer, numbers)

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import type { ModelRequest, Json, JsonObject, RequestChange } from '../core/request.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import { conversations, message, user } from '../core/testing.ts'
-import { parseChatRequest, renderChatRequest } from './openai-chat.ts'
+import { chatWire, parseChatRequest, renderChatRequest } from './openai-chat.ts'
 import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './request-reading.ts'
 import { changedIn, CHAT_CALL, readChat, scanned, valueTexts } from './testing.ts'
 
@@ -349,6 +349,30 @@ describe('what is sent', () => {
       { model: 'gpt-5', outputLimit: modern(9).outputLimit, includeUsage: true, toolsRefused: true },
     )
     assert.equal(scanned(sent).fields.filter(({ name }) => name.startsWith('max_')).length, 1)
+  })
+})
+
+describe('what a provider objects to', () => {
+  const REFUSED = [
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    'Unrecognized request argument supplied: max_completion_tokens',
+    '[{"type":"extra_forbidden","loc":["body","max_completion_tokens"],"msg":"Extra inputs are not permitted"}]',
+    'max_completion_tokens is not allowed; use max_tokens',
+    "Additional properties are not allowed ('max_completion_tokens' was unexpected)",
+    'property max_completion_tokens should not exist',
+    "create() got an unexpected keyword argument 'max_completion_tokens'",
+    'max_tokens is deprecated, please use max_completion_tokens',
+  ]
+  const OTHERWISE_WRONG = [
+    'Invalid max_tokens value, the valid range of max_tokens is [1, 8192]',
+    'max_tokens is too large: 100000. This model supports at most 16384 completion tokens',
+    "'max_tokens' must be an integer",
+    'Unsupported value: temperature',
+  ]
+  test('the field of the output bound, and not its value', () => {
+    for (const message of REFUSED) for (const status of [400, 422]) assert.equal(chatWire.objection(status, message), 'limitField', message)
+    for (const message of OTHERWISE_WRONG) assert.equal(chatWire.objection(400, message), 'swap', message)
+    assert.equal(chatWire.objection(429, REFUSED[0] ?? ''), null)
   })
 })
 

@@ -96,7 +96,13 @@ export function renderChatRequest(request: ModelRequest, change: RequestChange):
 
 const LIMIT_FIELD = /max_(?:completion_)?tokens/
 /** That a field is not known, or not taken; what is wrong with its value is the request's own affair. */
-const REFUSED_FIELD = /unsupported|unrecognized|unknown|extra inputs|extra_forbidden|not permitted|not supported|use 'max_/i
+const REFUSED_FIELD = new RegExp(
+  [
+    'unsupported|not supported|unrecognized|unknown|not permitted|not allowed|deprecated|should not exist|use ["\'`]?max_',
+    'extra (?:inputs|fields)|extra_forbidden|additional propert|unexpected (?:keyword|argument|parameter|field|property)|was unexpected',
+  ].join('|'),
+  'i',
+)
 
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['messages', 'tools'])
 
@@ -154,6 +160,8 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     choices,
     outputLimit: outputLimit(fields),
     outputField: call.upstream.outputLimitField,
+    // https://developers.openai.com/api/docs/guides/predicted-outputs
+    ...(isGiven(fields, 'prediction') ? { onlyOutputField: 'max_tokens' } : {}),
     generates: true,
     units: {},
     earlier: null,
