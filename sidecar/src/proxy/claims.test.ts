@@ -171,7 +171,7 @@ describe('a pod that is older than `tier.claim.token` has no keys, and', () => {
     claims.follow(wider)
     for (const text of ['gold', `v1;tier=gold;exp=${SOON};kid=a;sig=AAAA`, `v1;tier=pro;exp=1;kid=a;sig=AAAA`, ''])
       assert.deepEqual((await claims.read(wider, text))?.status, 'rejected', text)
-    assert.deepEqual(await claims.read(hmac, `v1;tier=pro;exp=1;kid=a;sig=AAAA`), { status: 'rejected', why: 'has expired' })
+    assert.deepEqual(await claims.read(hmac, `v1;tier=pro;exp=1;kid=a;sig=AAAA`), { status: 'rejected', why: 'the tier claim has expired' })
   })
 
   test('takes none where no plain claim was taken before', async () => {
