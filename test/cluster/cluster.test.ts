@@ -7,6 +7,7 @@ import { clusterTest, freshNamespace, sharedCluster } from '../support/cluster.t
 import type { Cluster } from './cluster.ts'
 import { imageOfNode, importImage } from './images.ts'
 import { KUBERNETES_VERSION } from './programs.ts'
+import { established } from './established.ts'
 import { waitFor } from './wait-for.ts'
 
 clusterTest('is Kubernetes of the pinned version', async (cluster) => {
@@ -28,7 +29,7 @@ clusterTest('publishes the keys of the tokens that it gives out', async (cluster
 clusterTest('serves a definition with rules, and refuses an object with the message of the rule', async (cluster, context) => {
   const namespace = await freshNamespace(cluster, context, 'rules')
   await cluster.kubectl(['apply', '-f', '-'], { input: JSON.stringify(DEFINITION) })
-  await cluster.kubectl(['wait', '--for=condition=Established', `crd/${DEFINITION.metadata.name}`, '--timeout=20s'])
+  await established(cluster, `crd/${DEFINITION.metadata.name}`)
   const apply = (spec: object): ReturnType<Cluster['kubectl']> => {
     const object = { apiVersion: 'test.farebox.dev/v1', kind: 'Span', metadata: { name: 'span', namespace }, spec }
     return cluster.kubectl(['apply', '--validate=strict', '-f', '-'], { input: JSON.stringify(object), mayFail: true })

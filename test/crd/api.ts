@@ -4,6 +4,7 @@ import type { Kind } from '@farebox/crds/check.ts'
 import { KIND_NAMES } from '@farebox/crds/crd.ts'
 import { API_VERSION } from '@farebox/crds/fields.ts'
 import type { Cluster } from '../cluster/cluster.ts'
+import { established } from '../cluster/established.ts'
 import type { Manifest } from './cases.ts'
 
 export const DEFINITIONS = fileURLToPath(new URL('../../crds/generated', import.meta.url))
@@ -18,7 +19,7 @@ export interface Refusal {
 /** Applies the definitions as they are committed, and waits until they are served. */
 export async function install(cluster: Cluster, path: string = DEFINITIONS): Promise<void> {
   await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '--filename', path])
-  await cluster.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s'])
+  await established(cluster, 'crd', '--all')
 }
 
 /** Of all objects of the kind, where those of the manifest would be. */

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { TOKEN_AUDIENCE } from '@farebox/crds/cluster.ts'
 import type { Cluster } from '../cluster/cluster.ts'
+import { established } from '../cluster/established.ts'
 import { waitFor } from '../cluster/wait-for.ts'
 import { endsWithUs } from './children.ts'
 import { onFreePorts } from './free-ports.ts'
@@ -79,7 +80,7 @@ export async function install(cluster: Cluster, values: readonly string[] = []):
   const set = values.flatMap((value) => ['--set', value])
   const crds = await cluster.helm(['template', 'farebox-crds', join(ROOT, 'charts/farebox-crds')])
   await cluster.kubectl(['apply', '--server-side', '-f', '-'], { input: crds.stdout })
-  await cluster.kubectl(['wait', '--for=condition=Established', 'crd', '--all'])
+  await established(cluster, 'crd', '--all')
   const rendered = await cluster.helm(['template', 'farebox', join(ROOT, 'charts/farebox'), '--namespace', OPERATOR_NAMESPACE, ...set])
   const { stdout } = await cluster.kubectl(['create', '--dry-run=client', '--validate=false', '-o', 'json', '-f', '-'], {
     input: rendered.stdout,
