@@ -26,7 +26,10 @@ export function addLedgerCommand(program: Command): void {
         .choices(['ndjson', 'csv'])
         .default('ndjson'),
     )
-    .option('--output <file>', 'in place of standard output; a file that is there is replaced once the new one is whole')
+    .option(
+      '--output <file>',
+      'in place of standard output; a file that is there is replaced once the new one is whole, if its folder allows that',
+    )
     .option('--url <url>', 'of the sidecar', urlOption, DEFAULT_URL)
     .action(exportLedger)
   ledger
@@ -47,7 +50,7 @@ async function exportLedger({ format, output, url }: ExportOptions): Promise<voi
   const text = exported(new SidecarClient(url), sheet, format)
   if (output === undefined) return await pipeline(text, process.stdout, { end: false })
   const stopping = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort())
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stopping.abort())
   try {
     await writeNewFile(output, text, stopping.signal)
   } catch (error) {

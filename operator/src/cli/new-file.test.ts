@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,6 +25,19 @@ beforeEach(() => {
   path = join(folder, 'ledger.ndjson')
 })
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+const NOBODY = 65534
+const IS_ROOT = process.geteuid?.() === 0
+
+/** As a user to whom permissions apply. */
+async function asUser(act: () => Promise<void>): Promise<void> {
+  if (IS_ROOT) process.seteuid?.(NOBODY)
+  try {
+    await act()
+  } finally {
+    if (IS_ROOT) process.seteuid?.(0)
+  }
+}
 
 const NEVER = new AbortController().signal
 
@@ -69,4 +93,69 @@ test('a link goes on pointing to its file, and a pipe on being one', async () =>
   const [read] = await Promise.all([readFile(pipe, 'utf8'), writeNewFile(pipe, pieces('to whoever reads\n'), NEVER)])
   assert.equal(read, 'to whoever reads\n')
   assert.ok(lstatSync(pipe).isFIFO())
+})
+
+test('a link to a file that is not there yet goes on being one', async () => {
+  mkdirSync(join(folder, 'kept', 'deep'), { recursive: true })
+  symlinkSync('kept/deep', join(folder, 'short'))
+  symlinkSync('short/../ledger.ndjson', join(folder, 'second')) // of `kept`
+  symlinkSync(join(folder, 'second'), path)
+  await writeNewFile(path, pieces('one\n'), NEVER)
+  assert.ok(lstatSync(path).isSymbolicLink())
+  assert.ok(lstatSync(join(folder, 'second')).isSymbolicLink())
+  assert.equal(readFileSync(join(folder, 'kept', 'ledger.ndjson'), 'utf8'), 'one\n')
+  const loop = join(folder, 'loop')
+  symlinkSync('loop', loop)
+  await assert.rejects(writeNewFile(loop, pieces('one\n'), NEVER), { code: 'ELOOP' })
+  assert.ok(lstatSync(loop).isSymbolicLink())
+})
+
+test('a file in a folder that takes no new one is written to as it is', async () => {
+  writeFileSync(path, 'much before\n')
+  chmodSync(path, 0o666)
+  chmodSync(folder, 0o555)
+  await asUser(() => writeNewFile(path, pieces('one\n', 'two\n'), NEVER))
+  assert.equal(readFileSync(path, 'utf8'), 'one\ntwo\n')
+  await assert.rejects(
+    asUser(() => writeNewFile(join(folder, 'other'), pieces('one\n'), NEVER)),
+    { code: 'EACCES', path: join(folder, 'other') },
+  )
+  chmodSync(folder, 0o755)
+  assert.deepEqual(readdirSync(folder), ['ledger.ndjson'])
+})
+
+test("somebody else's file that may be written to and not replaced is written over", { skip: !IS_ROOT && 'takes root' }, async () => {
+  writeFileSync(path, 'much before\n')
+  chmodSync(path, 0o666)
+  chmodSync(folder, 0o1777)
+  await asUser(() => writeNewFile(path, pieces('one\n'), NEVER))
+  assert.equal(readFileSync(path, 'utf8'), 'one\n')
+  assert.equal(statSync(path).uid, 0)
+  assert.deepEqual(readdirSync(folder), ['ledger.ndjson'])
+})
+
+const MOUNTS = spawnSync('unshare', ['-rm', 'true']).status === 0
+
+test('so is a file that is a mount, once the new one is finished', { skip: !MOUNTS && 'takes mounts' }, () => {
+  const mounted = join(folder, 'mounted')
+  writeFileSync(path, 'much before\n')
+  writeFileSync(mounted, '')
+  const module = JSON.stringify(new URL('new-file.ts', import.meta.url).href)
+  const code = `
+    import { readFileSync } from 'node:fs'
+    import { writeNewFile } from ${module}
+    const [, path, broken] = process.argv
+    const text = async function* () { yield 'one\\n'; if (broken) throw new Error(readFileSync(path, 'utf8')) }
+    await writeNewFile(path, text(), new AbortController().signal).catch(({ message }) => console.log(message))`
+  const write = (...more: string[]) => {
+    const script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    const node = [process.execPath, '--input-type=module', '--eval', code, mounted, ...more]
+    return spawnSync('unshare', ['-rm', 'sh', '-c', script, path, mounted, ...node], { encoding: 'utf8' })
+  }
+  assert.equal(write('broken').stdout, 'much before\n\n')
+  assert.equal(readFileSync(path, 'utf8'), 'much before\n')
+  const { status, stderr } = write()
+  assert.equal(status, 0, stderr)
+  assert.equal(readFileSync(path, 'utf8'), 'one\n')
+  assert.deepEqual(readdirSync(folder), ['ledger.ndjson', 'mounted'])
 })

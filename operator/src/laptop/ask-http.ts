@@ -17,6 +17,8 @@ export interface HttpAnswer {
   readonly status: number
   /** Of an answer that is too long, its beginning. */
   readonly text: string
+  /** Where a redirect leads, which is not followed. */
+  readonly location: URL | null
 }
 
 /** Over a connection of its own. Rejects when nobody answers in HTTP, or the answer breaks off. */
@@ -25,11 +27,16 @@ export function askHttp(url: string, { method = 'GET', body, signal }: Question)
   const headers = body === undefined ? {} : { 'content-type': 'application/json' }
   return new Promise((resolve, reject) => {
     const request = client.request(url, { method, headers, signal, agent: false }, (response) => {
-      textOf(response).then((text) => resolve({ status: response.statusCode ?? 0, text }), reject)
+      const status = response.statusCode ?? 0
+      textOf(response).then((text) => resolve({ status, text, location: locationOf(url, response) }), reject)
     })
     request.on('error', reject)
     request.end(body === undefined ? undefined : JSON.stringify(body))
   })
+}
+
+function locationOf(asked: string, { statusCode = 0, headers }: http.IncomingMessage): URL | null {
+  return statusCode < 300 || statusCode > 399 || headers.location === undefined ? null : URL.parse(headers.location, asked)
 }
 
 async function textOf(response: http.IncomingMessage): Promise<string> {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -36,6 +36,30 @@ test('a folder that another process has is told, and is free as soon as that pro
   const lock = lockData(folder)
   assert.ok(lock)
   lock.release()
+})
+
+test('a lock that may only be read, as one that root left, is had by nobody', (t) => {
+  const folder = folderFor(t)
+  const file = join(folder, 'run.lock')
+  writeFileSync(file, '')
+  chmodSync(file, 0o444)
+  chmodSync(folder, 0o777)
+  const NOBODY = 65534
+  const isRoot = process.geteuid?.() === 0
+  if (isRoot) process.seteuid?.(NOBODY)
+  try {
+    assert.throws(() => lockData(folder), { message: `${file} cannot be written to` })
+  } finally {
+    if (isRoot) process.seteuid?.(0)
+  }
+})
+
+test('a lock takes no room: it is had on a full disk', (t) => {
+  const folder = folderFor(t)
+  const lock = lockData(folder)
+  t.after(() => lock?.release())
+  assert.deepEqual(readdirSync(folder), ['run.lock'])
+  assert.equal(statSync(join(folder, 'run.lock')).size, 0)
 })
 
 function folderFor(t: { after(act: () => void): void }): string {

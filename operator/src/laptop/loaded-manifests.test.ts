@@ -110,7 +110,7 @@ test('what only a cluster can follow is warned of, and the rest is in force', ()
   assert.deepEqual(loaded.complaints.map(formatComplaint), [
     "all.yaml:15: warning: spec.upstreams[0].credential.secretRef: is followed in a cluster alone: under `farebox run` the app's own key passes through",
     'all.yaml:14: warning: spec.tier.claim.token.secretRef: is followed in a cluster alone: under `farebox run` the keys are the files of --claim-keys, and without it no claim is accepted',
-    'all.yaml:16: warning: spec.store.redis.secretRef: is followed in a cluster alone: under `farebox run` the store is the one of --store, or else books in --data',
+    'all.yaml:16: warning: spec.store.redis.secretRef: is followed in a cluster alone: under `farebox run` the store is the one of --store or FAREBOX_STORE, or else books in --data',
   ])
   assert.equal(loaded.compiled.configs.get('support/desk')?.upstreams[0]?.credential, 'Held')
 })

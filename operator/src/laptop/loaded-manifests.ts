@@ -149,7 +149,8 @@ function clusterOnly(manifests: Manifests): readonly Complaint[] {
 const KEY_PASSES = "is followed in a cluster alone: under `farebox run` the app's own key passes through"
 const CLAIM_KEYS_BY_FLAG =
   'is followed in a cluster alone: under `farebox run` the keys are the files of --claim-keys, and without it no claim is accepted'
-const STORE_BY_FLAG = 'is followed in a cluster alone: under `farebox run` the store is the one of --store, or else books in --data'
+const STORE_BY_FLAG =
+  'is followed in a cluster alone: under `farebox run` the store is the one of --store or FAREBOX_STORE, or else books in --data'
 
 function placeOf(manifests: Manifests, object: string, field: string): { readonly file: string; readonly line: number } {
   return manifests.locate(object, field) ?? { file: object, line: 0 }

@@ -60,6 +60,21 @@ test('whatever answers and is no sidecar is told in one line', async () => {
   await assert.rejects(new SidecarClient(missing).status(), { message: `${missing}/farebox/v1/status answered 404` })
 })
 
+test('a redirect is not followed, and where it leads is told', async () => {
+  let location = ''
+  const origin = await originOf((_, response) => response.writeHead(308, { location }).end('moved'))
+  const told = (rest: string) => ({ message: `${origin}/farebox/v1/status answered 308${rest}` })
+  for (const [to, rest] of [
+    ['https://sidecar.example/farebox/v1/status', ': use --url https://sidecar.example'],
+    ['/behind/farebox/v1/status', `: use --url ${origin}/behind`],
+    ['https://login.example/?next=1', ': it leads to https://login.example/?next=1'],
+    ['https://:::', ''],
+  ] as const) {
+    location = to
+    await assert.rejects(new SidecarClient(origin).status(), told(rest))
+  }
+})
+
 test('what a sidecar is asked with is JSON, and its no is told in its own words', async () => {
   const asked: string[] = []
   const origin = await originOf((request, response) => {

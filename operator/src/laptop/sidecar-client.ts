@@ -126,12 +126,20 @@ export class SidecarClient {
     const json = parsed(answer.text)
     if (answer.status < 200 || answer.status > 299) {
       const told = ErrorSchema.safeParse(json)
-      throw new Error(told.success ? told.data.error.message : `${this.#origin}${path} answered ${answer.status}`)
+      throw new Error(
+        told.success ? told.data.error.message : `${this.#origin}${path} answered ${answer.status}${redirected(answer, path)}`,
+      )
     }
     const read = schema.safeParse(json)
     if (!read.success) throw new Error(`${this.#origin} is not a sidecar, or one of another version`, { cause: read.error })
     return read.data
   }
+}
+
+/** Where else to ask, or whither one is sent that is no sidecar. */
+function redirected({ location }: HttpAnswer, path: string): string {
+  if (location === null) return ''
+  return location.href.endsWith(path) ? `: use --url ${location.href.slice(0, -path.length)}` : `: it leads to ${location.href}`
 }
 
 /** Null where it is no JSON. */

@@ -29,7 +29,10 @@ export interface SidecarProcessOptions {
   readonly logFile: string
   readonly listen: Address
   readonly admin: Address
-  /** Of its books. `url`: of a store that several share; null: the one that the environment names, or else one of its own, in `dataDir`. */
+  /**
+   * Of its books. `url`: of a store that several share; null: the one that the environment names, by the namespace that it names or else
+   * this one, or one of its own, in `dataDir`.
+   */
   readonly store?: { readonly url: string | null; readonly namespace: string }
   /** Of keys by which claims are signed, a file for each; absent: there are none. */
   readonly claimKeysDir?: string
@@ -125,8 +128,7 @@ export class SidecarProcess {
         FAREBOX_ADMIN: formatAddress(admin),
         FAREBOX_LOG: logFile,
         ...(claimKeysDir === undefined ? {} : { FAREBOX_CLAIM_KEYS: claimKeysDir }),
-        ...(store === undefined ? {} : { FAREBOX_NAMESPACE: process.env['FAREBOX_NAMESPACE'] ?? store.namespace }),
-        ...(typeof store?.url === 'string' ? { FAREBOX_STORE: store.url } : {}),
+        ...(store === undefined ? {} : booksOf(store)),
       },
     })
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
@@ -170,6 +172,12 @@ export class SidecarProcess {
     await ended(child)
     clearTimeout(killer)
   }
+}
+
+/** A namespace from elsewhere is of the store that is named there, not of another. */
+function booksOf({ url, namespace }: NonNullable<SidecarProcessOptions['store']>): NodeJS.ProcessEnv {
+  if (url !== null) return { FAREBOX_STORE: url, FAREBOX_NAMESPACE: namespace }
+  return { FAREBOX_NAMESPACE: process.env['FAREBOX_NAMESPACE'] ?? namespace }
 }
 
 function isAlive(child: ChildProcess): boolean {
