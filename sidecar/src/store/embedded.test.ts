@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline'
 import { describe, it, mock } from 'node:test'
 import { setImmediate as nextTick, setTimeout as delay } from 'node:timers/promises'
 import * as fc from 'fast-check'
+import type { Rung } from '@farebox/crds/ladder.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { addedOutcomes, NO_OUTCOMES } from '../core/outcomes.ts'
 import type { DayOutcomes } from '../core/outcomes.ts'
@@ -652,6 +653,43 @@ describe('the file of the embedded engine', () => {
       clock.ms += 3_600_001
       await sweep()
       assert.deepEqual(await places(), [507, 508], 'of those that are dated ahead none outlives the ones after it')
+      await store.close()
+    }),
+  )
+
+  it(
+    'counts rungs and sessions to days of the wall clock, though it was once far ahead',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS + 10 * DAY_MS } // before the host has the time
+      const open = () => openEmbeddedStore({ file, nowMs: () => clock.ms, writer: 'inline' })
+      const first = open()
+      await first.putContract(CONTRACT)
+      await first.close()
+      clock.ms = START_MS
+      const store = open()
+      const rising = (rung: Rung) => ({ addRungs: { rungs: [rung], reason: 'threshold' } }) as const
+      await store.reserve(reserveStep('o1', clock.ms, { atLeast: 40n, atMost: 40n }, { change: rising('DropRetrieval') }))
+      await store.settle(settleStep('o1', clock.ms, 30n, { change: rising('Summarize') }))
+      await store.update({ conversation: 'A', change: rising('DowngradeModel'), nowMs: clock.ms })
+      const fact = { cost: 5_000n, atMs: clock.ms, note: { tier: 'pro' }, conversation: 'A', change: rising('RefuseTools') }
+      await store.charge({ operationId: 'x1', accounts: ['c:B:1'], ...fact })
+      const told = async (fromMs: number, toMs = fromMs): Promise<unknown> => {
+        const { risen, costs } = await store.readTotals({ tier: 'pro', fromDay: dayText(dayOf(fromMs)), toDay: dayText(dayOf(toMs)) })
+        return [Object.values(risen), [...costs.values()]]
+      }
+      const today = [
+        [1, 1, 1, 1, 0],
+        [1, 1],
+      ]
+      const none = [[0, 0, 0, 0, 0], []]
+      assert.deepEqual(await told(START_MS), today)
+      assert.deepEqual(await told(START_MS + DAY_MS, START_MS + 11 * DAY_MS), none)
+
+      clock.ms += DAY_MS
+      await store.reserve(reserveStep('o2', clock.ms, { atLeast: 20n, atMost: 20n }, { change: rising('EndConversation') }))
+      await store.void({ operationId: 'o2', atMs: clock.ms })
+      assert.deepEqual(await told(START_MS), today, 'a session counts where it began')
+      assert.deepEqual(await told(clock.ms), [[0, 0, 0, 0, 1], []])
       await store.close()
     }),
   )

@@ -145,7 +145,8 @@ class EmbeddedStore implements BudgetStore {
       this.#clock = new StoreClock(nowMs, this.#books.clockMs)
       this.#open = new OpenBooks(this.#books, this.#clock)
       const now = this.#clock.now()
-      for (const operation of overdue(this.#open.held, Number.POSITIVE_INFINITY)) this.#open.book(charged(operation, now), null)
+      for (const operation of overdue(this.#open.held, Number.POSITIVE_INFINITY))
+        this.#open.book(charged(operation, now), { touched: null, wallMs: nowMs() })
       this.#books.commit(now)
     } catch (error) {
       void this.#books.close()
@@ -182,8 +183,9 @@ class EmbeddedStore implements BudgetStore {
       if (found === null) this.#open.beginAnew(step.conversation)
       const now = this.#clock.now()
       this.#open.putOperation(operation, now)
-      this.#open.putAccounts(balances, now, operation.note.tier)
-      const { conversation } = this.#open.change(step.conversation, found, found ?? step.initial, step.change, now)
+      const times = { touched: now, wallMs: step.nowMs }
+      this.#open.putAccounts(balances, times, operation.note.tier)
+      const { conversation } = this.#open.change(step.conversation, found, found ?? step.initial, step.change, times)
       return answerOf(result, snapshotOf(conversation))
     })
   }
@@ -213,13 +215,14 @@ class EmbeddedStore implements BudgetStore {
         if (operation?.state.status === 'settled' && before !== null) this.#putLostChain(step, now)
         return { result, firedAlerts: [], snapshot: { conversation: before, accounts: this.#open.balances(drawn) } }
       }
-      this.#open.book(outcome, now)
+      const times = { touched: now, wallMs: settlement.atMs }
+      this.#open.book(outcome, times)
       const accounts = this.#open.balances([...new Set([...operation.accounts, ...drawn])])
       const result: SettleResult = { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries }
       if (before === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
       for (const digest of step.chain) this.#books.chain.set(digest, { conversation: step.conversation, touched: now })
       const addAlerts = [...(step.change.addAlerts ?? []), ...reachedPercents(alerts, accounts)]
-      const { conversation, firedAlerts } = this.#open.change(step.conversation, before, before, { ...step.change, addAlerts }, now)
+      const { conversation, firedAlerts } = this.#open.change(step.conversation, before, before, { ...step.change, addAlerts }, times)
       return { result, firedAlerts, snapshot: { conversation, accounts } }
     })
   }
@@ -237,7 +240,7 @@ class EmbeddedStore implements BudgetStore {
       if (operation === null) return 'unknown'
       const outcome = voided(operation, atMs)
       if (outcome === null) return 'exists'
-      this.#open.book(outcome, null)
+      this.#open.book(outcome, { touched: null, wallMs: atMs })
       return 'voided'
     })
   }
@@ -249,7 +252,7 @@ class EmbeddedStore implements BudgetStore {
       if (before === undefined) return null
       if (found === null) this.#open.beginAnew(id)
       const isTurn = found === null || change.turnAtMs !== undefined
-      return this.#open.change(id, found, before, change, isTurn ? this.#clock.now() : null)
+      return this.#open.change(id, found, before, change, { touched: isTurn ? this.#clock.now() : null, wallMs: nowMs })
     })
   }
 
@@ -258,9 +261,10 @@ class EmbeddedStore implements BudgetStore {
       assertCost(step.cost)
       if (this.#open.operation(step.operationId) !== null) return 'exists'
       const now = this.#clock.now()
-      this.#open.book(entered(step), now)
+      const times = { touched: now, wallMs: step.atMs }
+      this.#open.book(entered(step), times)
       const found = this.#open.alive(step.conversation, now)
-      if (found !== null) this.#open.change(step.conversation, found, found, step.change, now)
+      if (found !== null) this.#open.change(step.conversation, found, found, step.change, times)
       return 'charged'
     })
   }
@@ -269,7 +273,7 @@ class EmbeddedStore implements BudgetStore {
     return this.#step(() => {
       const now = this.#clock.at(nowMs)
       const expired = overdue(this.#open.held, now).slice(0, limit)
-      for (const operation of expired) this.#open.book(charged(operation, now), null)
+      for (const operation of expired) this.#open.book(charged(operation, now), { touched: null, wallMs: nowMs })
       if (now >= this.#nextDropMs) {
         this.#nextDropMs = now + DROP_EVERY_MS
         this.#dropping = this.#dropping.then(() => this.#dropOutlived({ nowMs: now, wallMs: nowMs }))
@@ -374,7 +378,8 @@ class EmbeddedStore implements BudgetStore {
 
   /**
    * The days of the query of which something may be known, in order, once the tables have all that was committed before. They are days of the wall
-   * clock: the store's may be far ahead of it for as long as the wall clock once was.
+   * clock: the store's may be far ahead of it for as long as the wall clock once was. Only what holds came to that were charged because time
+   * ran out is on days of the store's.
    */
   #days({ fromDay, toDay }: DaysQuery): Promise<readonly string[]> {
     return this.#query(() => {
@@ -625,8 +630,8 @@ class EmbeddedStore implements BudgetStore {
   }
 
   /**
-   * What living accounts need of the entries is carried over in the step that drops them. Entries are dated by the wall clock: one that is
-   * dated ahead of it was entered while that was wrong, and is as old as the next that is not.
+   * What living accounts need of the entries is carried over in the step that drops them. Entries are dated by the wall clock, but
+   * for expiries, which are by the store's: one that is dated ahead of the wall clock is as old as the next that is not.
    */
   async #dropEntries(beforeMs: number, wallMs: number): Promise<void> {
     let afterSequence = 0

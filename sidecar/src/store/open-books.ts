@@ -57,11 +57,10 @@ export class OpenBooks {
     return null
   }
 
-  /** `touched`: when the accounts were last used by a caller; null leaves that as it is. */
-  book({ operation, delta, entries }: Outcome, touched: number | null): void {
+  book({ operation, delta, entries }: Outcome, times: StepTimes): void {
     const balances = this.moved(operation.accounts, delta)
     this.putOperation(operation, this.#clock.now())
-    this.putAccounts(balances, touched, operation.note.tier)
+    this.putAccounts(balances, times, operation.note.tier)
     for (const entry of entries) this.enter(entry)
   }
 
@@ -119,12 +118,12 @@ export class OpenBooks {
   }
 
   /** `tier`: of the operation that moves them. */
-  putAccounts(accounts: ReadonlyMap<AccountId, Account>, touched: number | null, tier: string | undefined): void {
+  putAccounts(accounts: ReadonlyMap<AccountId, Account>, { touched, wallMs }: StepTimes, tier: string | undefined): void {
     const now = this.#clock.now()
     for (const [id, account] of accounts) {
       const known = this.#file.accounts.get(id)
       const before = this.#aliveAccount(id)
-      const begins = tier !== undefined && isSessionAccount(id) ? { tier, day: this.#dayAt(now) } : null
+      const begins = tier !== undefined && isSessionAccount(id) ? { tier, day: this.#dayAt(wallMs) } : null
       const session = before?.session ?? begins
       this.#file.accounts.set(id, { account, touched: touched ?? known?.touched ?? now, session })
       const counted = before !== null && before.session !== null ? before.account.spent : null
@@ -175,13 +174,13 @@ export class OpenBooks {
     if (this.#file.conversations.get(id) !== null) this.#file.forget(id)
   }
 
-  /** `found`: as it is stored; null when it begins as `before`. `touched`: null leaves its life as it is. */
+  /** `found`: as it is stored; null when it begins as `before`. */
   change(
     id: ConversationId,
     found: Conversation | null,
     before: Conversation,
     change: ConversationChange,
-    touched: number | null,
+    { touched, wallMs }: StepTimes,
   ): UpdateAnswer {
     const changed = applyChange(before, change)
     const { conversation } = changed
@@ -190,7 +189,7 @@ export class OpenBooks {
     this.#putEdits(id, found?.readyEdits ?? [], conversation.readyEdits, true)
     this.#putEdits(id, found?.edits ?? [], conversation.edits, false)
     const { tier, user } = conversation
-    for (const rung of rungsBrought(before, conversation)) this.#count({ tier, day: this.#dayAt(this.#clock.now()) }, rung, 1n)
+    for (const rung of rungsBrought(before, conversation)) this.#count({ tier, day: this.#dayAt(wallMs) }, rung, 1n)
     if (change.turnAtMs !== undefined) {
       const at = { tier, day: this.#dayAt(change.turnAtMs) }
       this.#count(at, 'turns', 1n)
@@ -262,6 +261,14 @@ export class OpenBooks {
       if (!known.has(edit.id))
         this.#file.edits.set(`${conversation} ${edit.id}`, { sequence: this.#file.nextEdit(), conversation, ready, edit })
   }
+}
+
+/** When a step is taken, by both clocks. */
+export interface StepTimes {
+  /** When a caller last used what the step changes, by the store's clock; null leaves its life as it is. */
+  readonly touched: number | null
+  /** By the wall clock, as the step was told: what begins or rises now counts to its day. */
+  readonly wallMs: number
 }
 
 /** Conversations that lose their texts in one step, so that no turn waits for long. */

@@ -19,7 +19,10 @@ export type ThreadRequest =
   | ({ readonly kind: 'dropOutlived'; readonly upTo: number } & DropTimes)
 export type ThreadAnswer =
   | { readonly status: 'written'; readonly applied: number }
-  /** There is a line that needs more memory than this thread may have; nothing was done. */
+  /**
+   * There is a line that needs more memory than this thread may have. Commits before it may be in the tables by now; of one that
+   * was not at its end nothing is.
+   */
   | { readonly status: 'noRoom' }
   | { readonly status: 'failed'; readonly message: string; readonly errcode: number | null }
 

@@ -117,7 +117,8 @@ export class TablesWriter {
 
   /**
    * Drops rows that were last touched too long before `nowMs`, by the store's clock, and days that were over too long before `wallMs`,
-   * by the wall clock, which they were named by; yields between transactions.
+   * by the wall clock, which they were named by (but for what expiries came to: those are dated by the store's); yields between
+   * transactions.
    */
   *dropOutlived({ nowMs, wallMs }: DropTimes): Generator<void> {
     const walks: readonly Walk[] = [

@@ -60,13 +60,19 @@ export class LastKnown {
     return this.#spent.get(account) ?? 0n
   }
   /** Digests come longest first. */
-  findByChain(digests: readonly Digest[]): ConversationId | null {
-    for (const digest of digests) {
-      const found = this.#chain.get(digest)
-      if (found !== undefined) return found
+  findByChain(digests: readonly Digest[]): KnownChain {
+    for (const [index, digest] of digests.entries()) {
+      const conversation = this.#chain.get(digest)
+      if (conversation !== undefined) return { conversation, longer: digests.slice(0, index) }
     }
-    return null
+    return { conversation: null, longer: digests }
   }
+}
+
+/** The conversation of the longest prefix that is known, and the prefixes longer than it, which are not. */
+export interface KnownChain {
+  readonly conversation: ConversationId | null
+  readonly longer: readonly Digest[]
 }
 
 function bytesOf(edits: Conversation['edits']): number {

@@ -63,10 +63,10 @@ export class OwnBooks {
     return this.#seen({ ...own, conversation: own.conversation ?? this.#known.conversation(query.conversation) })
   }
 
-  /** What was known before is here too: of equal prefixes the longest is that of the conversation. */
-  async findByChain(...query: Parameters<BudgetStore['findByChain']>): ReturnType<BudgetStore['findByChain']> {
-    const own = await this.store.findByChain(...query)
-    return this.#known.findByChain(query[0]) ?? own
+  /** The longest prefix that is known, or here; where one is both, the conversation is the one that was known. */
+  async findByChain(...[digests, nowMs]: Parameters<BudgetStore['findByChain']>): ReturnType<BudgetStore['findByChain']> {
+    const { conversation, longer } = this.#known.findByChain(digests)
+    return (await this.store.findByChain(longer, nowMs)) ?? conversation
   }
 
   /** `allowanceUsedUp`: the budget is not, as far as is known here. Not kept yet: `granted` is for that. */

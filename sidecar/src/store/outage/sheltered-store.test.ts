@@ -358,6 +358,20 @@ describe('a shared store that goes away', () => {
     assert.equal(await store.findByChain(['another', 'greeting'], START_MS), 'B')
   })
 
+  test('the longest beginning is found, though less of it was known before than is here since a restart', async () => {
+    server.mode = 'deaf'
+    const first = await open()
+    await first.reserve(hold('a', 10n))
+    await first.settle(settleStep('a', START_MS, 7n, { chain: ['greeting', 'question'] }))
+    await first.close()
+    const store = await open()
+    await store.reserve({ ...hold('b', 10n), conversation: 'B', initial: conversationFor('B', START_MS) })
+    await store.settle(settleStep('b', START_MS, 7n, { conversation: 'B', chain: ['greeting'] }))
+    assert.equal(await store.findByChain(['answer', 'question', 'greeting'], START_MS), 'A')
+    assert.equal(await store.findByChain(['another', 'greeting'], START_MS), 'B')
+    assert.equal(await store.findByChain(['another'], START_MS), null)
+  })
+
   test('a killed sidecar tells what it did, when it is started again', async () => {
     const first = await open()
     await first.reserve(hold('settled', 50n))
