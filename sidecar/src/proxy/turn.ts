@@ -134,14 +134,16 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
     refusedLimitField: undone.limitField,
     drains: gateway.drains,
   })
-  const settled = await settle(admitted, { end, notice, driven })
+  // At once: the next turn may come before this one is in the books.
+  if (wasAnswered(end)) rememberUndone(admitted, undone)
+  const untold = wasAnswered(end) ? untoldOf(undone) : []
+  const settled = await settle(admitted, { end, notice, driven, untold })
   if (end.status === 'retry') {
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
     if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, plan) }
     refuse(turn, located.refusal)
     return null
   }
-  if (wasAnswered(end)) await rememberUndone(admitted, undone)
   const { tally } = gateway
   tally.count += 1
   tally.lastMs = gateway.nowMs()
@@ -177,7 +179,7 @@ function wasAnswered(end: CallEnd): boolean {
   return end.status === 'settle' && end.facts !== null
 }
 
-async function rememberUndone(admitted: Admitted, undone: Undone): Promise<void> {
+function rememberUndone(admitted: Admitted, undone: Undone): void {
   const {
     turn,
     plan: { model },
@@ -185,7 +187,6 @@ async function rememberUndone(admitted: Admitted, undone: Undone): Promise<void>
   const { gateway, conversationId, requestId } = turn
   const { upstream } = servedBy(admitted)
   const { swap, usage, limitField, edits } = undone
-  await takeBackNotices(turn, untoldOf(undone))
   if (swap !== null) gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), swap]))
   if (edits) gateway.uneditable.set(conversationId, true)
   // Versions of one API differ in the field, and so do models: what one refuses another may demand.
@@ -206,21 +207,16 @@ function untoldOf({ swap, edits }: Undone): readonly NoticeOccasion[] {
   ]
 }
 
-async function takeBackNotices({ gateway, conversationId, conversation }: Turn, untold: readonly NoticeOccasion[]): Promise<void> {
-  const ids = conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
-  if (ids.length === 0) return
-  const change = { ofSession: conversation.session, removeNotices: ids }
-  await untilBack(() => gateway.store.update({ conversation: conversationId, change, nowMs: gateway.nowMs() }))
-}
-
 interface Ended {
   readonly end: CallEnd
   readonly notice: AnswerNotice | null
   readonly driven: DriverBytes
+  /** What users were to be told, and are not: it did not come to it. */
+  readonly untold: readonly NoticeOccasion[]
 }
 
 /** Ends the hold, once. Null when nothing was settled. */
-async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promise<SettleAnswer | null> {
+async function settle(admitted: Admitted, { end, notice, driven, untold }: Ended): Promise<SettleAnswer | null> {
   const { turn, operationId, granted, plan } = admitted
   const { gateway } = turn
   const accounts = turn.draws.map((draw) => draw.account)
@@ -249,6 +245,9 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
             priced: plan.priced,
             cost,
           })
+    const told = end.status === 'settle' && end.noticed ? notice : null
+    const takenBack = turn.conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
+    const removed = [...(told?.ids ?? []), ...takenBack]
     const change: ConversationChange = {
       ofSession: turn.conversation.session,
       turnAtMs: nowMs,
@@ -270,7 +269,8 @@ async function settle(admitted: Admitted, { end, notice, driven }: Ended): Promi
               ...(response === null ? {} : { response }),
             },
           }),
-      ...(end.status === 'settle' && end.noticed && notice !== null ? { addEdits: [noticeEdit(notice)], removeNotices: notice.ids } : {}),
+      ...(told === null ? {} : { addEdits: [noticeEdit(told)] }),
+      ...(removed.length === 0 ? {} : { removeNotices: removed }),
     }
     if (
       exactUsage !== null &&
