@@ -23,13 +23,12 @@ import type { Conversation, ConversationId, Digest } from '../core/conversation.
 import { reachedPercents } from '../core/reached-percents.ts'
 import { carriedOver } from '../core/ledger.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
-import { NO_OUTCOMES, outcomeEntry, outcomeNames } from '../core/outcomes.ts'
-import { totalsOf } from '../core/totals.ts'
-import type { NamedSum, Totals } from '../core/totals.ts'
-import { UserSums } from '../core/totals-by-user.ts'
+import { outcomeEntry } from '../core/outcomes.ts'
+import type { Totals } from '../core/totals.ts'
 import type { UserTotals } from '../core/totals-by-user.ts'
 import { BooksFile } from './books-file.ts'
 import { storeError } from './database.ts'
+import { DayReports } from './day-reports.ts'
 import { matchOf } from './memory-index.ts'
 import { newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from './memory-search.ts'
 import { FORGOTTEN_AT_ONCE, OpenBooks } from './open-books.ts'
@@ -58,7 +57,7 @@ import type {
   UpdateAnswer,
 } from './store.ts'
 import type { DropTimes } from './tables-writer.ts'
-import { dayNamed, dayOf, dayText, oldestDay } from './utc-day.ts'
+import { dayOf, dayText } from './utc-day.ts'
 
 /** How long a commit waits at most until its rows are on their way to the tables. Rows that change again meanwhile go once. */
 const WRITE_EVERY_MS = 250
@@ -69,11 +68,7 @@ const UNWRITTEN_MAX = 200_000
 /** Rows that outlived their life are looked for this often. */
 const DROP_EVERY_MS = 3_600_000
 const LEDGER_PAGE_MAX = 10_000
-/** Rows of users' days, outcomes, users, days, conversations, and entries of a memory, that are read before others have their turn. */
-const USER_DAYS_READ = 1_000
-const OUTCOMES_READ = 2_000
-const USERS_READ = 4_000
-const DAYS_READ = 30
+/** Conversations, and entries of a memory, that are read before others have their turn. */
 const CONVERSATIONS_READ = 100
 const MEMORY_ENTRIES_READ = 50
 /** Entries dropped in one step, so that no turn waits for long; and steps of one sweep. */
@@ -113,8 +108,8 @@ class EmbeddedStore implements BudgetStore {
   readonly #file: string
   readonly #books: BooksFile
   readonly #clock: StoreClock
-  readonly #wallMs: () => number
   readonly #open: OpenBooks
+  readonly #days: DayReports
   readonly #onTrouble: (error: StoreError) => void
   readonly #ledgerLifeMs: number | null
   #waiting: Waiting[] = []
@@ -133,7 +128,6 @@ class EmbeddedStore implements BudgetStore {
   constructor({ file, nowMs, ledgerLifeMs, writer = 'thread', onTrouble = () => undefined }: EmbeddedOptions) {
     assertLedgerLife(ledgerLifeMs)
     this.#file = file
-    this.#wallMs = nowMs
     this.#ledgerLifeMs = ledgerLifeMs ?? null
     this.#onTrouble = onTrouble
     try {
@@ -141,6 +135,14 @@ class EmbeddedStore implements BudgetStore {
     } catch (error) {
       throw storeError(file, error)
     }
+    this.#days = new DayReports({
+      books: this.#books,
+      page: (run) => this.#page(run),
+      look: (run) => this.#look(run),
+      query: (run) => this.#query(run),
+      wallMs: nowMs,
+      storeMs: () => this.#clock.now(),
+    })
     try {
       this.#clock = new StoreClock(nowMs, this.#books.clockMs)
       this.#open = new OpenBooks(this.#books, this.#clock)
@@ -302,91 +304,14 @@ class EmbeddedStore implements BudgetStore {
     })
   }
 
-  /** A part of a day after the other, as all reports are read: steps have their turn between them. */
-  async readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
-    const { sql } = this.#books
-    const { tier } = query
-    const counts = { ...NO_OUTCOMES }
-    for (const day of await this.#days(query)) {
-      for (let after: string | null = ''; after !== null;) {
-        const from: string = after
-        const page = await this.#page(() => allValues(sql.countOutcomes, day, tier, from, OUTCOMES_READ))
-        let read = 0
-        after = null
-        for (const [kind, count, last] of page) {
-          for (const name of outcomeNames(rows.outcomeOf(kind))) counts[name] += rows.whole(count)
-          read += rows.whole(count)
-          if (after === null || isBehind(rows.text(last), after)) after = rows.text(last)
-        }
-        if (read < OUTCOMES_READ) after = null
-      }
-      const spent = await this.#look(() => firstValues(sql.getTierDay, day, tier, 'spent'))
-      if (spent !== null) counts.cost += rows.tierDayRow(spent).sum
-    }
-    return counts
+  readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
+    return this.#days.outcomes(query)
   }
-
-  async readTotals(query: DaysQuery): Promise<Totals> {
-    const days = await this.#days(query)
-    const sums: NamedSum[] = []
-    for (let from = 0; from < days.length; from += DAYS_READ) {
-      const [first = '', last = first] = [days[from], days.slice(from, from + DAYS_READ).at(-1)]
-      for (const values of await this.#page(() => allValues(this.#books.sql.getTierDays, query.tier, first, last))) {
-        const { name, sum } = rows.tierDayRow(values)
-        sums.push([name, sum])
-      }
-    }
-    return totalsOf(sums, await this.#countUsers(query.tier, days))
+  readTotals(query: DaysQuery): Promise<Totals> {
+    return this.#days.totals(query)
   }
-
-  /** The different ones, in the order of their ids: as many of the days together in a page as there are of few days alone. */
-  async #countUsers(tier: string, days: readonly string[]): Promise<number> {
-    const { sql } = this.#books
-    const listed = JSON.stringify(days)
-    const perDay = Math.ceil(USERS_READ / Math.max(1, days.length))
-    let count = 0
-    for (let after: string | null = ''; after !== null;) {
-      const from: string = after
-      const page = await this.#page(() => {
-        const edge = firstValues(sql.nextUsersEdge, tier, from, perDay, listed)?.[0] ?? null
-        const counted =
-          edge === null
-            ? firstValues(sql.countUsersAfter, listed, tier, from)
-            : firstValues(sql.countUsersTo, listed, tier, from, rows.text(edge))
-        return { users: rows.whole(counted?.[0]), edge: edge === null ? null : rows.text(edge) }
-      })
-      count += page.users
-      after = page.edge
-    }
-    return count
-  }
-
-  async readUsers(query: Parameters<BudgetStore['readUsers']>[0]): Promise<UserTotals> {
-    const { tier } = query
-    const sums = new UserSums()
-    for (const day of await this.#days(query)) {
-      for (let after: string | null = ''; after !== null;) {
-        const from: string = after
-        const page = await this.#page(() => allValues(this.#books.sql.walkUserDays, day, tier, from, USER_DAYS_READ))
-        const users = page.map((values) => rows.userDayRow(values))
-        for (const { user, spent } of users) sums.add(user, spent)
-        after = users.length < USER_DAYS_READ ? null : (users.at(-1)?.user ?? null)
-      }
-    }
-    return sums.totals(query)
-  }
-
-  /**
-   * The days of the query of which something may be known, in order, once the tables have all that was committed before. They are days of the wall
-   * clock: the store's may be far ahead of it for as long as the wall clock once was. Only what holds came to that were charged because time
-   * ran out is on days of the store's.
-   */
-  #days({ fromDay, toDay }: DaysQuery): Promise<readonly string[]> {
-    return this.#query(() => {
-      const first = Math.max(dayNamed(fromDay), oldestDay(this.#wallMs()))
-      const last = Math.min(dayNamed(toDay), dayOf(this.#clock.now()) + DAYS_AHEAD)
-      return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => dayText(first + index))
-    })
+  readUsers(query: Parameters<BudgetStore['readUsers']>[0]): Promise<UserTotals> {
+    return this.#days.users(query)
   }
 
   readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly SequencedEntry[]> {
@@ -671,14 +596,6 @@ class EmbeddedStore implements BudgetStore {
     }
     return null
   }
-}
-
-/** Days that a step may be dated after what the store's clock shows, by who asked for it. */
-const DAYS_AHEAD = 1
-
-/** By the order of the tables, which is that of UTF-8. */
-function isBehind(key: string, other: string): boolean {
-  return Buffer.compare(Buffer.from(key), Buffer.from(other)) > 0
 }
 
 function answerOf(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {
