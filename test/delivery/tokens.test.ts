@@ -8,6 +8,8 @@ import { json } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { DELIVERY_PROTOCOL, FORWARDED_PATH, REPORT_BYTES_MAX, REPORTS_PATH, STREAM_HEADERS, STREAM_PATH } from '@farebox/crds/delivery.ts'
 import type { ReceivedReport, SidecarReport } from '@farebox/crds/delivery.ts'
+import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import { totalsOf } from '@farebox/operator/core/testing.ts'
 import { Forwarder } from '@farebox/operator/delivery/forwarder.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startOperator } from '../support/operator-delivery.ts'
@@ -168,17 +170,9 @@ describe('a report', () => {
       callsInFlight: 0,
       store: { kind: 'Shared', state: 'Ready', reason: null, since: '', unsent: 0 },
     }) as SidecarReport['status']
-  const tier = (parts: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> => ({
-    conversations: 1,
-    turns: 1,
-    byRung: { None: 1 },
-    spent: '1.00',
-    held: '0.00',
-    cost: { p50: '1.00', p95: '1.00', p99: '1.00', max: '1.00' },
-    alerts: {},
-    resolutions: { started: 0, confirmed: 0, reversed: 0, costPer: null },
-    ...parts,
-  })
+  /** Of a tier that somebody used, but for what is given. */
+  const tier = (parts: Partial<TierTotals> = {}): TierTotals =>
+    totalsOf({ conversations: 1, turns: 1, byRung: { None: 1 }, spent: '1.00', ...parts })
   const TURNS = { count: 7, lastMs: 1_000, withoutUser: 0 }
 
   test('T68: that is replayed or comes late counts once: the newest of the newest run', async () => {

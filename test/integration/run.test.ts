@@ -16,6 +16,7 @@ import {
   freeListen,
   getJson,
   stageFarebox,
+  heardIn,
 } from '../support/farebox-command.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
@@ -265,7 +266,7 @@ describe('farebox run', () => {
 interface Terminal {
   types(keys: string): void
   /** Waits for words that were not yet waited for. */
-  says(pattern: RegExp): Promise<void>
+  says(pattern: RegExp): Promise<unknown>
   close(): Promise<void>
 }
 
@@ -274,22 +275,14 @@ function openTerminal(): Terminal {
   const child = spawn('script', ['-qfc', 'bash --norc --noprofile -i', '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] })
   const exited = once(child, 'close')
   let output = ''
-  let heard = 0
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
   return {
     types: (keys) => void child.stdin.write(keys),
-    async says(pattern) {
-      const end = performance.now() + COMMAND_WAIT_MS
-      for (;;) {
-        const found = pattern.exec(output.slice(heard))
-        if (found !== null) {
-          heard += found.index + found[0].length
-          return
-        }
-        if (performance.now() > end) throw new Error(`the terminal did not show ${String(pattern)}:\n${output}`)
-        await new Promise((resolve) => setTimeout(resolve, 10))
-      }
-    },
+    says: heardIn(
+      'the terminal did not show',
+      () => output,
+      () => false,
+    ),
     async close() {
       child.kill('SIGKILL') // the kernel hangs up on whoever is left
       await exited

@@ -99,13 +99,29 @@ export function stageFarebox(): FareboxStage {
   return { providerUrl: () => provider.url, farebox, fareboxWith, startRun, copyOfExample }
 }
 
+/** Waits for words that were not yet waited for, in what a program has said by now. Throws `complaint` when they do not come, or it `isOver`. */
+export function heardIn(complaint: string, output: () => string, isOver: () => boolean): (pattern: RegExp) => Promise<RegExpExecArray> {
+  let heard = 0
+  return async (pattern) => {
+    const end = performance.now() + COMMAND_WAIT_MS
+    for (;;) {
+      const found = pattern.exec(output().slice(heard))
+      if (found !== null) {
+        heard += found.index + found[0].length
+        return found
+      }
+      if (isOver() || performance.now() > end) throw new Error(`${complaint} ${String(pattern)}:\n${output()}`)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+  }
+}
+
 function startFarebox(more: Readonly<Record<string, string>>, args: readonly string[]): Farebox {
   const { OPENAI_API_KEY: _, ...others } = process.env
   const environment = { ...others, ...more }
   const child = spawn(FAREBOX, args, { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
   const exited = once(child, 'close')
   let output = ''
-  let heard = 0
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text))
   const ended = async (): Promise<Ended> => {
     await exited
@@ -113,18 +129,11 @@ function startFarebox(more: Readonly<Record<string, string>>, args: readonly str
   }
   const farebox: Farebox = {
     pid: child.pid ?? 0,
-    async says(pattern) {
-      const end = performance.now() + COMMAND_WAIT_MS
-      for (;;) {
-        const found = pattern.exec(output.slice(heard))
-        if (found !== null) {
-          heard += found.index + found[0].length
-          return found
-        }
-        if (child.exitCode !== null || performance.now() > end) throw new Error(`it did not say ${String(pattern)}:\n${output}`)
-        await new Promise((resolve) => setTimeout(resolve, 10))
-      }
-    },
+    says: heardIn(
+      'it did not say',
+      () => output,
+      () => child.exitCode !== null,
+    ),
     signal: (name) => void child.kill(name),
     listenNoMore() {
       child.stdout.destroy()

@@ -6,6 +6,7 @@ import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
 import { compile } from './compile.ts'
 import type { ObjectStatus } from './compile.ts'
 import { readManifests } from './manifests.ts'
+import { totalsOf } from './testing.ts'
 import { withTraffic } from './traffic.ts'
 import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import type { TrafficReport } from './traffic.ts'
@@ -48,16 +49,7 @@ metadata: { name: rates }
 spec: { exchangeRates: { EUR: "1.25" } }
 `
 
-const NOTHING: TierTotals = {
-  conversations: 0,
-  turns: 0,
-  byRung: { None: 0 },
-  spent: '0.00',
-  held: '0.00',
-  cost: { p50: '0.00', p95: '0.00', p99: '0.00', max: '0.00' },
-  alerts: {},
-  resolutions: { started: 0, confirmed: 0, reversed: 0, costPer: null },
-}
+const NOTHING = totalsOf({ byRung: { None: 0 } })
 const report = (tiers: Record<string, Partial<TierTotals>>): TrafficReport => ({
   config: { budget: 'support/desk' },
   tiers: Object.fromEntries(Object.entries(tiers).map(([name, totals]) => [name, { ...NOTHING, ...totals }])),
