@@ -90,7 +90,7 @@ interface NoticeInput {
 /**
  * What to tell users on an occasion: the owner's words, in the best language that the owner wrote; built-in ones where the
  * owner wrote none. Null where nothing is to be said: the owner left the text empty, or wrote none for an occasion that
- * speaks only in the owner's words. Placeholders are filled in; `remaining` is not shown unless the text asks for it.
+ * speaks only in the owner's words. What stands in `{{ }}` is filled in; `remaining` is not shown unless the text asks for it.
  */
 export function noticeText(input: NoticeInput): string | null {
   const { contract, occasion, locale } = input
