@@ -51,6 +51,12 @@ export const ERRORS = {
     message: 'Other calls of this conversation hold the rest of its budget for the moment.',
     retryAfterSeconds: 1,
   },
+  sidecar_busy: {
+    status: 503,
+    type: 'server_error',
+    message: 'The calls under way leave no room for the body of this one for the moment.',
+    retryAfterSeconds: 1,
+  },
   budget_store_unavailable: { status: 503, type: 'server_error', message: 'The budget store is away.', retryAfterSeconds: 2 },
   policy_unavailable: { status: 503, type: 'server_error', message: 'No valid configuration has been received yet.', retryAfterSeconds: 2 },
   internal_error: { status: 500, type: 'server_error', message: 'The request could not be handled. The log of the sidecar says why.' },

@@ -18,6 +18,8 @@ import { RunFile } from './delivery/run-file.ts'
 import { NEVER_STALE } from './delivery/staleness.ts'
 import { createAdmin } from './proxy/admin.ts'
 import { AlertFeed } from './proxy/alert-feed.ts'
+import { BODY_BYTES_MAX } from './proxy/body.ts'
+import { BodyRoom, memoryOfProcess, roomIn } from './proxy/body-room.ts'
 import { Claims } from './proxy/claims.ts'
 import { Credentials } from './proxy/credentials.ts'
 import { ContractShelf, policyOf } from './proxy/gateway.ts'
@@ -94,6 +96,8 @@ async function main(): Promise<void> {
   metrics.catalogue.set({ version: catalogue.version, date: catalogue.date }, 1)
 
   const upstreams = new UpstreamPool()
+  const bodies = new BodyRoom(settings.bodyRoomBytes ?? roomIn(memoryOfProcess(), BODY_BYTES_MAX))
+  metrics.watchBodies(() => bodies.bytes)
   const holds = new HoldKeeper(store, log, nowMs)
   const credentials = new Credentials(settings.credentialsDir, log, () => delivery?.changed())
   const run = settings.operator === null ? null : new RunFile(settings.dataDir, Date.now())
@@ -106,6 +110,7 @@ async function main(): Promise<void> {
     storeIsShared: isShared,
     storeStanding: opened.standing,
     upstreams,
+    bodies,
     canHashIds: () => hashing.isPossible,
     get hasher() {
       return hashing.hasher

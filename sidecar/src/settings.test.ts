@@ -19,6 +19,7 @@ test('what is not said has its default', () => {
     credentialsDir: null,
     claimKeysDir: null,
     drainMs: 25_000,
+    bodyRoomBytes: undefined,
     pod: null,
     namespace: 'default',
     ledgerLifeMs: undefined,
@@ -116,4 +117,5 @@ test('an operator needs its authority and a token', () => {
     tokenFile: '/token',
   })
   assert.throws(() => readSettings({ ...NEEDED, FAREBOX_DRAIN: '-1' }), /FAREBOX_DRAIN: must be 0 or more/)
+  assert.throws(() => readSettings({ ...NEEDED, FAREBOX_BODY_ROOM: '1024' }), /FAREBOX_BODY_ROOM: must be at least 33554432/)
 })

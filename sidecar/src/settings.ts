@@ -1,6 +1,7 @@
 /** The sidecar's environment, read and checked once at start. */
 import { existsSync, readFileSync } from 'node:fs'
 import * as z from 'zod'
+import { BODY_BYTES_MAX } from './proxy/body.ts'
 import { isStoreUrl, STORE_URL_FORM } from './store/redis/store-url.ts'
 import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
 
@@ -64,6 +65,12 @@ const SettingsSchema = z.object({
     .min(0, 'must be 0 or more')
     .max(3_600_000, 'must be at most 3600000')
     .default(DRAIN_MS),
+  /** Bytes of bodies that are held at a time; absent: a share of the memory that the process may have. */
+  FAREBOX_BODY_ROOM: z.coerce
+    .number('must be a number of bytes')
+    .int('must be a whole number of bytes')
+    .min(BODY_BYTES_MAX, `must be at least ${BODY_BYTES_MAX}, the most that one body may have`)
+    .optional(),
   /** Name of the pod, for logs. */
   FAREBOX_POD: z.string().min(1).optional(),
   FAREBOX_LISTEN: Address.prefault('127.0.0.1:4180'),
@@ -92,6 +99,8 @@ export interface Settings {
   readonly credentialsDir: string | null
   readonly claimKeysDir: string | null
   readonly drainMs: number
+  /** Of bodies that are held at a time; undefined: a share of the memory. */
+  readonly bodyRoomBytes: number | undefined
   readonly pod: string | null
   readonly listen: Address
   readonly admin: Address
@@ -148,6 +157,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     credentialsDir: read.FAREBOX_CREDENTIALS ?? null,
     claimKeysDir: read.FAREBOX_CLAIM_KEYS ?? null,
     drainMs: read.FAREBOX_DRAIN,
+    bodyRoomBytes: read.FAREBOX_BODY_ROOM,
     pod: read.FAREBOX_POD ?? null,
     listen: read.FAREBOX_LISTEN,
     admin: read.FAREBOX_ADMIN,

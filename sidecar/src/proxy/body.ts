@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { promisify } from 'node:util'
 import { brotliDecompress, gunzip, zstdDecompress } from 'node:zlib'
 import type { Refusal } from '../errors.ts'
+import type { Place } from './body-room.ts'
 import { release } from './release.ts'
 
 const MIB = 1024 * 1024
@@ -19,18 +20,33 @@ export type BodyResult =
   /** The client went away before the body was whole. */
   | { readonly status: 'aborted' }
 
-/** Reads and decodes (gzip, br, zstd). Refuses other encodings before reading a byte, and too large bodies as soon as that is known. */
-export async function readBody(incoming: IncomingMessage, bytesMax = BODY_BYTES_MAX): Promise<BodyResult> {
+/** What is to be held of the body of a request before it is read: what its head says; 0 where that is nothing, or more than is read at all. */
+export function announcedBytes({ headers }: Pick<IncomingMessage, 'headers'>): number {
+  const bytes = Number(headers['content-length'] ?? 0)
+  return bytes <= BODY_BYTES_MAX ? bytes : 0
+}
+
+/**
+ * Reads and decodes (gzip, br, zstd). Refuses other encodings before reading a byte, and too large bodies as soon as that is known.
+ * `place` has what the head announced, and is told of what comes beyond that; null: a body so small that nobody counts it.
+ */
+export async function readBody(incoming: IncomingMessage, place: Place | null, bytesMax = BODY_BYTES_MAX): Promise<BodyResult> {
   const encoding = (incoming.headers['content-encoding'] ?? 'identity').trim().toLowerCase()
   if (encoding !== 'identity' && !isDecodable(encoding))
     return { status: 'refused', refusal: { code: 'unsupported_encoding', param: 'content-encoding' } }
   const declared = incoming.headers['content-length']
   if (declared !== undefined && Number(declared) > bytesMax) return tooLarge(bytesMax)
-  const raw = await collect(incoming, bytesMax)
-  if (raw === null) return { status: 'aborted' }
+  const announced = declared === undefined ? null : Number(declared)
+  const raw = await collect(incoming, bytesMax, { announced, place: announced === null ? place : null })
+  if (raw === 'aborted') return { status: raw }
+  if (raw === 'noRoom') return BUSY
   if (raw.length > bytesMax) return tooLarge(bytesMax)
-  return isDecodable(encoding) ? await decode(raw, encoding, bytesMax) : { status: 'ok', body: raw }
+  if (!isDecodable(encoding)) return { status: 'ok', body: raw }
+  const decoded = await decode(raw, encoding, bytesMax)
+  return decoded.status === 'ok' && place?.add(Math.max(0, decoded.body.length - raw.length)) === false ? BUSY : decoded
 }
+
+const BUSY: BodyResult = { status: 'refused', refusal: { code: 'sidecar_busy' } }
 
 function tooLarge(bytesMax: number): BodyResult {
   const message = `The request body is larger than ${bytesMax < MIB ? `${bytesMax / 1024} KiB` : `${bytesMax / MIB} MiB`}.`
@@ -54,30 +70,63 @@ async function decode(raw: Buffer, encoding: keyof typeof DECODERS, bytesMax: nu
   }
 }
 
-/** Resolves with the bytes (one more chunk than the limit at most), or null when the client went away. */
-function collect(incoming: IncomingMessage, bytesMax: number): Promise<Buffer | null> {
+/** The bytes (one more chunk than the limit at most); `aborted`: the client went away; `noRoom`: `place` may not hold all of it. */
+function collect(
+  incoming: IncomingMessage,
+  bytesMax: number,
+  { announced, place }: { readonly announced: number | null; readonly place: Place | null },
+): Promise<Buffer | 'aborted' | 'noRoom'> {
   return new Promise((resolve) => {
-    let chunks: Buffer[] = []
-    let bytes = 0
-    const done = (whole: boolean): void => {
+    const pieces = new Pieces(announced)
+    const done = (end: 'whole' | 'aborted' | 'noRoom'): void => {
       incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
       // A kept-alive connection remembers its last request until the next one comes: it must not remember the body.
-      const [first = null] = chunks
-      const body = !whole ? null : chunks.length === 1 ? first : Buffer.concat(chunks, bytes)
-      for (const chunk of chunks) if (chunk !== body) release(chunk)
-      chunks = []
-      resolve(body)
+      const body = pieces.take()
+      resolve(end === 'whole' ? body : end)
     }
     const onData = (chunk: Buffer): void => {
-      bytes += chunk.length
-      chunks.push(chunk)
-      if (bytes <= bytesMax) return
-      done(true)
+      const hasRoom = place?.add(chunk.length) !== false
+      pieces.add(chunk)
+      if (pieces.bytes <= bytesMax && hasRoom) return
+      done(pieces.bytes > bytesMax ? 'whole' : 'noRoom')
       incoming.on('error', () => undefined)
       incoming.resume() // the rest is read and dropped, so that the client can hear the refusal
     }
-    const onEnd = (): void => done(true)
-    const onGone = (): void => done(false)
+    const onEnd = (): void => done('whole')
+    const onGone = (): void => done('aborted')
     incoming.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone)
   })
+}
+
+/** A body as it comes: where its length is known each piece is copied to its place and let go, so that it is never there twice. */
+class Pieces {
+  readonly #announced: number | null
+  #pieces: Buffer[] = []
+  #whole: Buffer | null = null
+  bytes = 0
+
+  /** `announced`: at most that many bytes come; null: nobody knows. */
+  constructor(announced: number | null) {
+    this.#announced = announced
+  }
+
+  add(piece: Buffer): void {
+    const at = this.bytes
+    this.bytes += piece.length
+    if (this.#announced === null || piece.length === this.#announced) this.#pieces.push(piece)
+    else {
+      this.#whole ??= Buffer.allocUnsafeSlow(this.#announced)
+      piece.copy(this.#whole, at)
+      release(piece)
+    }
+  }
+
+  take(): Buffer {
+    const [only] = this.#pieces.length === 1 ? this.#pieces : []
+    const body = this.#whole?.subarray(0, this.bytes) ?? only ?? Buffer.concat(this.#pieces, this.bytes)
+    for (const piece of this.#pieces) if (piece !== body) release(piece)
+    this.#pieces = []
+    this.#whole = null
+    return body
+  }
 }

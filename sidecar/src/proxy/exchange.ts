@@ -12,6 +12,7 @@ import type { Balance, CapDraw, Terms } from '../core/terms.ts'
 import { ERRORS, errorAnswer } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
 import type { CallContext, Wire } from '../wire/wire.ts'
+import type { Place } from './body-room.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { requestHeaders, withKey } from './headers.ts'
 
@@ -28,6 +29,8 @@ export interface Exchange {
   readonly path: string
   readonly incoming: IncomingMessage
   readonly outgoing: ServerResponse
+  /** What is held of the bodies of both. */
+  readonly place: Place
   readonly requestId: string
   readonly startedAtMs: number
   /** How long the process had run then: of how long things take, that alone tells. `startedAtMs` is of a clock that is put right now and then. */

@@ -27,6 +27,8 @@ import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
 /** A plain answer is kept up to this size; a longer one passes on, and is settled by what it says beside its long strings. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024
+/** From this size on, what is kept of a plain answer takes room as the bodies of requests do: pictures and sound, not talk. */
+const COUNTED_BYTES_MIN = 256 * 1024
 /** A plain answer up to this size, when it comes in one piece, is sent in one. */
 const ONE_WRITE_BYTES_MAX = 64 * 1024
 /** Of a plain answer without usage, this much is gauged; the rest is taken for the same. */
@@ -245,11 +247,11 @@ class Call {
       case 'plain': {
         const copy = Buffer.from(chunk)
         reading.bytes += copy.length
-        if (reading.bytes <= ANSWER_BYTES_MAX) reading.chunks.push(copy)
+        if (this.#keeps(reading, copy.length)) reading.chunks.push(copy)
         else this.#outline(reading).push(copy)
         // With its end in hand, head and body leave in one write.
         if (copy.length === reading.announced && copy.length <= ONE_WRITE_BYTES_MAX) reading.unsent = copy
-        else if (!reading.held || reading.bytes > ANSWER_BYTES_MAX) this.#write(copy)
+        else if (!reading.held || reading.outline !== null) this.#write(copy)
         return
       }
       case 'error':
@@ -263,6 +265,12 @@ class Call {
       case undefined:
         return
     }
+  }
+
+  /** Whether so many bytes more of the answer are kept: as long as it is short, or there is room for it. */
+  #keeps({ bytes, outline }: Extract<Reading, { kind: 'plain' }>, more: number): boolean {
+    if (outline !== null || bytes > ANSWER_BYTES_MAX) return false
+    return bytes <= COUNTED_BYTES_MIN || this.#turn.place.add(more)
   }
 
   #onEnd(): void {

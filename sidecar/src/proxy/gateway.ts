@@ -15,6 +15,7 @@ import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Staleness } from '../delivery/staleness.ts'
 import type { AlertFeed } from './alert-feed.ts'
+import type { BodyRoom } from './body-room.ts'
 import type { Claims } from './claims.ts'
 import type { Credentials } from './credentials.ts'
 import { ownHeadersOf } from './headers.ts'
@@ -38,6 +39,7 @@ export interface Gateway {
   readonly storeIsShared: boolean
   readonly storeStanding: () => StoreStanding
   readonly upstreams: UpstreamPool
+  readonly bodies: BodyRoom
   /** False before the shared store has told the key by which all who share it hash. */
   canHashIds(): boolean
   /** This and the next throw `StoreError` until then. */

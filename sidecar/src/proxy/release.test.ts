@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { release } from './release.ts'
+import { release, releaseParsed } from './release.ts'
 
 test('bytes that are alone in their memory are freed at once', () => {
   const bytes = Buffer.allocUnsafeSlow(100_000)
@@ -20,4 +20,20 @@ test('small bytes, which share the memory of others, stay as they are', () => {
   const bytes = Buffer.from('some words')
   release(bytes)
   assert.equal(bytes.toString(), 'some words')
+})
+
+test('what was parsed of large bodies is collected each 16 MiB; small ones are left to V8', () => {
+  const gc = globalThis.gc
+  let collections = 0
+  globalThis.gc = (() => void (collections += 1)) as NonNullable<typeof gc>
+  try {
+    for (let body = 0; body < 1_000; body++) releaseParsed(Buffer.alloc(100 * 1024))
+    assert.equal(collections, 0)
+    for (let body = 0; body < 16; body++) releaseParsed(Buffer.alloc(2 * 1024 * 1024))
+    assert.equal(collections, 2)
+    releaseParsed(Buffer.alloc(20 * 1024 * 1024))
+    assert.equal(collections, 3)
+  } finally {
+    globalThis.gc = gc
+  }
 })

@@ -16,3 +16,21 @@ export function release(bytes: Uint8Array): void {
   if (bytes.length < RELEASED_BYTES_MIN || bytes.length !== buffer.byteLength || !(buffer instanceof ArrayBuffer)) return
   buffer.transfer(0)
 }
+
+/** Of smaller bodies V8 collects what was parsed in its own time. */
+const LARGE_BYTES = 512 * 1024
+/** So much of large bodies is parsed before what is left of that is collected. */
+const PARSED_BYTES_MAX = 16 * 1024 * 1024
+let parsedBytes = 0
+
+/**
+ * What was parsed of this body, nobody refers to any more. Of large ones that is several times their size, and V8 marks at its leisure: a few
+ * at once would fill the memory of a container first. A collection takes as long as parsing a few of those bodies (20 to 30 ms).
+ */
+export function releaseParsed(body: Uint8Array): void {
+  if (body.length < LARGE_BYTES) return
+  parsedBytes += body.length
+  if (parsedBytes < PARSED_BYTES_MAX) return
+  parsedBytes = 0
+  globalThis.gc?.() // there with `--expose-gc`
+}

@@ -34,7 +34,7 @@ import type { Exchange, Turn } from './exchange.ts'
 import { forward, servedBy } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
 import { locate } from './locate.ts'
-import { release } from './release.ts'
+import { release, releaseParsed } from './release.ts'
 import { remember, sayingsOf } from './memory.ts'
 import { inItsSession } from './next-session.ts'
 import { serveUngoverned } from './pass-through.ts'
@@ -49,7 +49,7 @@ const ATTEMPTS_MAX = 7
 /** Answers the request. What fails unexpectedly rejects; the server turns that into a 503 or a cut connection. */
 export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const { gateway } = exchange
-  const read = await readBody(exchange.incoming)
+  const read = await readBody(exchange.incoming, exchange.place)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
   const call = { upstream: exchange.upstream, path: exchange.path, contentType: exchange.incoming.headers['content-type'] ?? '' }
@@ -121,6 +121,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
   const sayings = sayingsOf(turn, plan)
   for (const message of turn.request.messages) message.forget?.()
+  releaseParsed(turn.request.body)
   const end = await forward(admitted, {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
     collect: turn.chain !== null || sayings !== null || mayEndWithRecap(turn.terms.contract),

@@ -94,6 +94,11 @@ export class Metrics {
     this.#total('farebox_store_replayed_steps_total', 'Steps told to the shared store afterwards', () => standing().replayed)
   }
 
+  /** The same of the bodies that are held. */
+  watchBodies(bytes: () => number): void {
+    this.#gauge('farebox_body_bytes', 'Bytes of bodies that are held for calls under way', bytes)
+  }
+
   /** Asked for when somebody looks. */
   watchDelivery(state: () => DeliveryState): void {
     this.#gauge('farebox_delivery_connected', '1: the stream of the operator is there', () => (state().isConnected ? 1 : 0))
