@@ -135,6 +135,33 @@ describe('the conversation', () => {
       assert.equal(conversationOf(await ann.say('Same again.')), first)
       assert.notEqual(conversationOf(await startTalk(sidecar, headers).say('Good morning.')), first)
     })
+
+    const openings: Record<string, OpenAI.ChatCompletionMessageParam[]> = {
+      'a greeting of the app': [{ role: 'assistant', content: 'I am Bo. How can I help?' }],
+      'examples in its prompt': [
+        { role: 'user', content: 'Great shop!' },
+        { role: 'assistant', content: 'positive' },
+      ],
+    }
+    for (const [what, opening] of Object.entries(openings)) {
+      test(`${what} is nobody's conversation, and each that begins with it is found again`, async () => {
+        const talks = ['My order is late.', 'Where is my invoice?'].map((question) => {
+          const talk = startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5 })
+          talk.messages.push(...opening)
+          return { talk, question }
+        })
+        const first: string[] = []
+        for (const { talk, question } of talks) first.push(conversationOf(await talk.say(question)))
+        assert.equal(new Set(first).size, talks.length)
+        const second: string[] = []
+        for (const { talk } of talks) second.push(conversationOf(await talk.say('Thank you.')))
+        assert.deepEqual(second, first)
+        for (const { talk } of talks) talk.messages.splice(opening.length + 2)
+        const rewound: string[] = []
+        for (const { talk } of talks) rewound.push(conversationOf(await talk.say('One thing more.')))
+        assert.deepEqual(rewound, first)
+      })
+    }
   })
 })
 

@@ -95,6 +95,14 @@ test('only prefixes with an answer are looked up, so that a common opening share
   assert.deepEqual(look(history), chain(history).slice(1))
 })
 
+test('what an app says before its user has said anything is no answer', () => {
+  const look = (messages: readonly JsonObject[]): string[] => digestsWithAnswer(messages.map(message), chain(messages))
+  const greeted = [system('s'), assistant('How can I help?'), assistant('Ask me anything.'), user('hi')]
+  assert.deepEqual(look(greeted), [])
+  const history = [...greeted, assistant('hello'), user('bye')]
+  assert.deepEqual(look(history), chain(history).slice(3))
+})
+
 test('a long history is looked up by its longest prefixes and its first ones', () => {
   const history = Array.from({ length: 600 }, (_, index) => (index % 2 === 0 ? user(`q${index}`) : assistant(`a${index}`)))
   const digests = chain(history)

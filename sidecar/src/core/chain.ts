@@ -54,10 +54,12 @@ export function extendChain(last: Digest, message: Message, key: KeyedHash): Dig
 
 /**
  * Of the digests that `chainDigests` gave for these messages, those whose prefix ends with an answer or goes on after one,
- * shortest first and bounded. Two users who open with the same words share no conversation by that.
+ * shortest first and bounded. Two users who open with the same words share no conversation by that, nor do those whom an app greets alike.
  */
 export function digestsWithAnswer(messages: readonly Message[], digests: readonly Digest[]): Digest[] {
-  const firstAnswer = messages.filter((message) => !isInstruction(message)).findIndex((message) => message.role === 'assistant')
+  const said = messages.filter((message) => !isInstruction(message))
+  const firstAsked = said.findIndex((message) => message.role !== 'assistant')
+  const firstAnswer = firstAsked < 0 ? -1 : said.findIndex((message, index) => index > firstAsked && message.role === 'assistant')
   if (firstAnswer < 0) return []
   const answered = digests.slice(firstAnswer)
   if (answered.length <= LOOKED_UP_MAX) return answered

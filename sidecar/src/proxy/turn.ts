@@ -328,13 +328,16 @@ function taskBoundaryAfter(
   return conversation.atTaskBoundary && isOwnTurn(request, conversation) ? { atTaskBoundary: { is: false, atMs } } : {}
 }
 
-/** Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. */
+/**
+ * Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. Shorter ones it has from
+ * its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
+ */
 function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): readonly string[] {
   if (turn.chain === null) return []
   const { chainKey } = turn.gateway
   const last = turn.chain.at(-1)
-  if (last === undefined) return turn.chain
-  const digests: Digest[] = [...turn.chain]
+  if (last === undefined) return []
+  const digests: Digest[] = [last]
   for (const message of end.messages) digests.push(extendChain(digests.at(-1) ?? last, message, chainKey))
   // Apps that keep nothing but the words come back with those.
   if (end.messages.length > 1 && end.message !== null) digests.push(extendChain(last, end.message, chainKey))
