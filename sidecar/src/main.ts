@@ -97,7 +97,7 @@ async function main(): Promise<void> {
 
   const upstreams = new UpstreamPool()
   const bodies = new BodyRoom(settings.bodyRoomBytes ?? roomIn(memoryOfProcess(), BODY_BYTES_MAX))
-  metrics.watchBodies(() => bodies.bytes)
+  metrics.watchBodies(bodies)
   const holds = new HoldKeeper(store, log, nowMs)
   const credentials = new Credentials(settings.credentialsDir, log, () => delivery?.changed())
   const run = settings.operator === null ? null : new RunFile(settings.dataDir, Date.now())
@@ -214,7 +214,7 @@ async function main(): Promise<void> {
   credentials.start()
   claims.start()
   delivery?.start()
-  log.info({ listen: settings.listen, admin: settings.admin }, 'sidecar ready')
+  log.info({ listen: settings.listen, admin: settings.admin, bodyRoomBytes: bodies.bytesMax }, 'sidecar ready')
 
   let stopping = false
   const stop = async (signal: string): Promise<void> => {

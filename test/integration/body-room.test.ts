@@ -1,8 +1,10 @@
 /** Many large calls at once: those that find no room wait before they are read, and what comes back large is not kept. */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
 import { startUpstream } from '../hostile/upstream.ts'
 import type { Upstream } from '../hostile/upstream.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
@@ -31,16 +33,23 @@ after(async () => {
 
 const picture = { type: 'image_url', image_url: { url: `data:image/png;base64,${'A'.repeat(PICTURE_BYTES)}` } }
 const LARGE = JSON.stringify({ model: 'gpt-4o', max_tokens: 5, messages: [{ role: 'user', content: [picture] }] })
-const SMALL = JSON.stringify({ model: 'gpt-4o', max_tokens: 5, messages: [{ role: 'user', content: 'x'.repeat(3 * MIB) }] })
+const MIDDLE = JSON.stringify({
+  model: 'gpt-4o',
+  max_tokens: 5,
+  messages: [{ role: 'user', content: randomBytes(1.5 * MIB).toString('hex') }],
+})
+const SMALL = JSON.stringify({ model: 'gpt-4o', max_tokens: 5, messages: [{ role: 'user', content: 'Hello.' }] })
+const SMALL_BYTES = 256 * 1024
 const ANSWER = JSON.stringify({
   model: 'gpt-4o',
   choices: [{ index: 0, message: { role: 'assistant', content: 'Yes.' }, finish_reason: 'stop' }],
   usage: { prompt_tokens: 100, completion_tokens: 2, total_tokens: 102 },
 })
 
-function post(conversation: string, body: string): Promise<Response> {
-  const headers = { 'content-type': 'application/json', authorization: 'Bearer test', 'x-farebox-conversation': conversation }
-  return fetch(`${sidecar.url}/openai/v1/chat/completions`, { method: 'POST', headers, body })
+function post(conversation: string | null, body: string, signal?: AbortSignal): Promise<Response> {
+  const named = conversation === null ? {} : { 'x-farebox-conversation': conversation }
+  const headers = { 'content-type': 'application/json', authorization: 'Bearer test', ...named }
+  return fetch(`${sidecar.url}/openai/v1/chat/completions`, { method: 'POST', headers, body, signal: signal ?? null })
 }
 
 async function heldBytes(): Promise<number> {
@@ -70,7 +79,7 @@ test('a call that finds no room is read when another has its answer, and all roo
   const large = [post('large-1', LARGE), post('large-2', LARGE)]
   await until(() => provider.waiting.length === 2)
   assert.equal(await heldBytes(), 2 * LARGE.length)
-  const third = post('third', SMALL)
+  const third = post('third', MIDDLE)
   await sleep(WAITS_MS)
   assert.equal(provider.waiting.length, 2, 'it went out although there was no room for it')
   provider.answerFirst()
@@ -86,45 +95,99 @@ test('a call that finds no room is read when another has its answer, and all roo
   assert.equal(await heldBytes(), 0)
 })
 
-test('a body that does not say how long it is gets 503 when there is no room for it', async () => {
+test('a body that does not say how long it is waits as it comes, and one that is packed as it is unpacked', async () => {
   const provider = hold()
   const large = [post('large-3', LARGE), post('large-4', LARGE)]
   await until(() => provider.waiting.length === 2)
-  const stream = new Blob([SMALL]).stream()
-  const answer = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', authorization: 'Bearer test' },
-    body: stream,
-    duplex: 'half',
-  })
-  assert.equal(answer.status, 503)
-  assert.equal(answer.headers.get('retry-after'), '1')
-  assert.equal(((await answer.json()) as { readonly error: { readonly code: string } }).error.code, 'sidecar_busy')
-  assert.equal(provider.waiting.length, 2)
-  provider.answerFirst()
-  provider.answerFirst()
-  await Promise.all(large)
+  const headers = { 'content-type': 'application/json', authorization: 'Bearer test' }
+  const url = `${sidecar.url}/openai/v1/chat/completions`
+  const unannounced = fetch(url, { method: 'POST', headers, body: new Blob([MIDDLE]).stream(), duplex: 'half' })
+  const packed = fetch(url, { method: 'POST', headers: { ...headers, 'content-encoding': 'gzip' }, body: gzipSync(MIDDLE) })
+  await sleep(WAITS_MS)
+  assert.equal(provider.waiting.length, 2, 'they went out although there was no room for them')
+  assert.ok((await heldBytes()) <= ROOM_BYTES + 2 * SMALL_BYTES)
+  for (let answered = 0; answered < 4; answered++) {
+    await until(() => provider.waiting.length > 0)
+    provider.answerFirst()
+  }
+  const answers = await Promise.all([...large, unannounced, packed])
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200, 200, 200],
+  )
   await sidecar.idle()
   assert.equal(await heldBytes(), 0)
 })
 
-test('a long answer for which there is no room passes whole, and is settled by the usage in it', async () => {
+test('talk goes on beside large calls that wait, and who leaves while it waits leaves nothing behind', async () => {
   const provider = hold()
   const large = [post('large-5', LARGE), post('large-6', LARGE)]
   await until(() => provider.waiting.length === 2)
-  const asked = JSON.stringify({ model: 'gpt-4o', max_tokens: 5, messages: [{ role: 'user', content: 'Hello.' }] })
-  const long = post('long-answer', asked)
+  const leaving = new AbortController()
+  const left = post('leaves', MIDDLE, leaving.signal)
+  await sleep(WAITS_MS)
+  const talk = post('talk', SMALL)
   await until(() => provider.waiting.length === 3)
-  const [, , response] = provider.waiting
-  const content = 'y'.repeat(3 * MIB)
-  const body = ANSWER.replace('Yes.', content)
-  response?.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length }).end(body)
-  const answer = await long
-  assert.equal(await answer.text(), body)
-  assert.equal(await heldBytes(), 2 * LARGE.length)
-  provider.answerFirst()
-  provider.answerFirst()
-  await Promise.all(large)
+  leaving.abort()
+  await assert.rejects(left)
+  for (let answered = 0; answered < 3; answered++) provider.answerFirst()
+  const answers = await Promise.all([...large, talk])
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200, 200],
+  )
   await sidecar.idle()
-  assert.equal((await sidecar.standing('long-answer')).spent, '0.00027')
+  assert.equal(await heldBytes(), 0)
+  assert.match(await sidecar.metrics(), /^farebox_body_waits 0$/m)
 })
+
+test('what the head of a request decides is said without waiting', async () => {
+  const provider = hold()
+  const large = [post('large-7', LARGE), post('large-8', LARGE)]
+  await until(() => provider.waiting.length === 2)
+  const headers = { 'content-type': 'application/json', authorization: 'Bearer test' }
+  const startedMs = performance.now()
+  const packed = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
+    method: 'POST',
+    headers: { ...headers, 'content-encoding': 'compress' },
+    body: MIDDLE,
+  })
+  const ungoverned = await fetch(`${sidecar.url}/openai/v1/fine_tuning/jobs`, { method: 'POST', headers, body: MIDDLE })
+  assert.deepEqual([packed.status, ungoverned.status], [415, 403])
+  assert.ok(performance.now() - startedMs < 8_000)
+  for (let answered = 0; answered < 2; answered++) provider.answerFirst()
+  await Promise.all(large)
+})
+
+for (const { what, conversation, isKept } of [
+  { what: 'passes whole, and is settled by the usage in it', conversation: 'long-answer', isKept: false },
+  { what: 'is kept where the conversation is found by its history', conversation: null, isKept: true },
+]) {
+  test(`a long answer for which there is no room ${what}`, async () => {
+    const provider = hold()
+    const large = [post('large-9', LARGE), post('large-10', LARGE)]
+    await until(() => provider.waiting.length === 2)
+    const question = { role: 'user', content: `Hello, ${what}.` }
+    const asked = { model: 'gpt-4o', max_tokens: 5, messages: [question] }
+    const long = post(conversation, JSON.stringify(asked))
+    await until(() => provider.waiting.length === 3)
+    const [, , response] = provider.waiting
+    const content = 'y'.repeat(3 * MIB)
+    const body = ANSWER.replace('Yes.', content)
+    response?.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length }).end(body)
+    const answer = await long
+    assert.equal(await answer.text(), body)
+    provider.answerFirst()
+    provider.answerFirst()
+    await Promise.all(large)
+    await sidecar.idle()
+    assert.equal(await heldBytes(), 0)
+    upstream.answerWith((later) => void later.writeHead(200, { 'content-type': 'application/json' }).end(ANSWER))
+    const messages = [question, { role: 'assistant', content }, { role: 'user', content: 'And now?' }]
+    const next = await post(conversation, JSON.stringify({ ...asked, messages }))
+    assert.equal(next.status, 200)
+    const [first, second] = [answer, next].map(({ headers }) => headers.get('x-farebox-conversation'))
+    assert.equal(second, first)
+    if (!isKept) assert.equal((await sidecar.standing('long-answer')).spent, '0.00054')
+  })
+}

@@ -52,7 +52,7 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
   if (policy === null) return refuse({ gateway, outgoing, requestId, family: 'openai' }, { code: 'policy_unavailable' })
   let body: unknown = {}
   if (incoming.method === 'POST' && takesBody(segments)) {
-    const read = await readBody(incoming, null, BODY_BYTES_MAX)
+    const read = await readBody({ incoming, outgoing, place: null }, BODY_BYTES_MAX)
     if (read.status === 'aborted') return
     if (read.status === 'refused') return refuse({ gateway, outgoing, requestId, family: 'openai' }, read.refusal)
     body = parseBody(read.body)

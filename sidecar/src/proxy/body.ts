@@ -1,7 +1,6 @@
 /** Reads a request body whole: bounded, decoded, never more than the limit in memory. */
-import type { IncomingMessage } from 'node:http'
-import { promisify } from 'node:util'
-import { brotliDecompress, gunzip, zstdDecompress } from 'node:zlib'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib'
 import type { Refusal } from '../errors.ts'
 import type { Place } from './body-room.ts'
 import { release } from './release.ts'
@@ -12,7 +11,10 @@ export const BODY_BYTES_MAX = 32 * MIB
 const INFLATE_RATIO_MAX = 100
 const INFLATE_FLOOR_BYTES = MIB
 
-const DECODERS = { gzip: promisify(gunzip), br: promisify(brotliDecompress), zstd: promisify(zstdDecompress) } as const
+const DECODERS = { gzip: createGunzip, br: createBrotliDecompress, zstd: createZstdDecompress } as const
+/** A large body that is not whole after this time gives its room to those who wait for it. */
+const SLOW_MS = 10_000
+const LOOK_EVERY_MS = 1_000
 
 export type BodyResult =
   | { readonly status: 'ok'; readonly body: Buffer }
@@ -20,33 +22,36 @@ export type BodyResult =
   /** The client went away before the body was whole. */
   | { readonly status: 'aborted' }
 
-/** What is to be held of the body of a request before it is read: what its head says; 0 where that is nothing, or more than is read at all. */
-export function announcedBytes({ headers }: Pick<IncomingMessage, 'headers'>): number {
-  const bytes = Number(headers['content-length'] ?? 0)
-  return bytes <= BODY_BYTES_MAX ? bytes : 0
+/** The request of an exchange, and its place; null: a body so small that nobody counts it. */
+export interface BodySource {
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+  readonly place: Place | null
 }
 
 /**
- * Reads and decodes (gzip, br, zstd). Refuses other encodings before reading a byte, and too large bodies as soon as that is known.
- * `place` has what the head announced, and is told of what comes beyond that; null: a body so small that nobody counts it.
+ * Reads and decodes (gzip, br, zstd). Refuses other encodings before reading a byte, and too large bodies as soon as that is known. Waits for room
+ * before it reads what its head announced, and while it reads what it did not.
  */
-export async function readBody(incoming: IncomingMessage, place: Place | null, bytesMax = BODY_BYTES_MAX): Promise<BodyResult> {
+export async function readBody(source: BodySource, bytesMax = BODY_BYTES_MAX): Promise<BodyResult> {
+  const { incoming, outgoing, place } = source
   const encoding = (incoming.headers['content-encoding'] ?? 'identity').trim().toLowerCase()
   if (encoding !== 'identity' && !isDecodable(encoding))
     return { status: 'refused', refusal: { code: 'unsupported_encoding', param: 'content-encoding' } }
   const declared = incoming.headers['content-length']
   if (declared !== undefined && Number(declared) > bytesMax) return tooLarge(bytesMax)
   const announced = declared === undefined ? null : Number(declared)
-  const raw = await collect(incoming, bytesMax, { announced, place: announced === null ? place : null })
+  if (announced !== null && (await place?.take(announced, outgoing)) === false) return noRoom(outgoing)
+  const raw = await collect(source, { bytesMax, announced })
   if (raw === 'aborted') return { status: raw }
-  if (raw === 'noRoom') return BUSY
+  if (raw === 'noRoom') return noRoom(outgoing)
   if (raw.length > bytesMax) return tooLarge(bytesMax)
-  if (!isDecodable(encoding)) return { status: 'ok', body: raw }
-  const decoded = await decode(raw, encoding, bytesMax)
-  return decoded.status === 'ok' && place?.add(Math.max(0, decoded.body.length - raw.length)) === false ? BUSY : decoded
+  return isDecodable(encoding) ? await decode(raw, encoding, source, bytesMax) : { status: 'ok', body: raw }
 }
 
-const BUSY: BodyResult = { status: 'refused', refusal: { code: 'sidecar_busy' } }
+function noRoom({ destroyed }: ServerResponse): BodyResult {
+  return destroyed ? { status: 'aborted' } : { status: 'refused', refusal: { code: 'sidecar_busy' } }
+}
 
 function tooLarge(bytesMax: number): BodyResult {
   const message = `The request body is larger than ${bytesMax < MIB ? `${bytesMax / 1024} KiB` : `${bytesMax / MIB} MiB`}.`
@@ -57,43 +62,82 @@ function isDecodable(encoding: string): encoding is keyof typeof DECODERS {
   return Object.hasOwn(DECODERS, encoding)
 }
 
-async function decode(raw: Buffer, encoding: keyof typeof DECODERS, bytesMax: number): Promise<BodyResult> {
-  const maxOutputLength = Math.min(bytesMax, Math.max(INFLATE_FLOOR_BYTES, raw.length * INFLATE_RATIO_MAX))
+async function decode(
+  raw: Buffer,
+  encoding: keyof typeof DECODERS,
+  { outgoing, place }: BodySource,
+  bytesMax: number,
+): Promise<BodyResult> {
+  const most = Math.min(bytesMax, Math.max(INFLATE_FLOOR_BYTES, raw.length * INFLATE_RATIO_MAX))
+  const decoder = DECODERS[encoding]()
+  decoder.end(raw)
+  const pieces: Buffer[] = []
+  let bytes = 0
   try {
-    return { status: 'ok', body: await DECODERS[encoding](raw, { maxOutputLength }) }
-  } catch (error) {
-    if (error instanceof RangeError) return tooLarge(bytesMax)
+    for await (const piece of decoder as AsyncIterable<Buffer>) {
+      bytes += piece.length
+      if (bytes > most) return tooLarge(bytesMax)
+      if ((await place?.take(piece.length, outgoing)) === false) return noRoom(outgoing)
+      pieces.push(piece)
+    }
+  } catch {
     return {
       status: 'refused',
       refusal: { code: 'invalid_request', message: `The body is not valid ${encoding}.`, param: 'content-encoding' },
     }
   }
+  release(raw)
+  return { status: 'ok', body: Buffer.concat(pieces, bytes) }
 }
 
-/** The bytes (one more chunk than the limit at most); `aborted`: the client went away; `noRoom`: `place` may not hold all of it. */
+/** The bytes (one more chunk than the limit at most); `aborted`: the client went away; `noRoom`: there was none in time, or others need it. */
 function collect(
-  incoming: IncomingMessage,
-  bytesMax: number,
-  { announced, place }: { readonly announced: number | null; readonly place: Place | null },
+  { incoming, outgoing, place }: BodySource,
+  { bytesMax, announced }: { readonly bytesMax: number; readonly announced: number | null },
 ): Promise<Buffer | 'aborted' | 'noRoom'> {
   return new Promise((resolve) => {
+    // Who left before somebody listened is not heard of any more.
+    if (incoming.destroyed) return resolve('aborted')
     const pieces = new Pieces(announced)
+    const startedMs = performance.now()
+    let isDone = false
     const done = (end: 'whole' | 'aborted' | 'noRoom'): void => {
+      if (isDone) return
+      isDone = true
+      clearInterval(look)
       incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
       // A kept-alive connection remembers its last request until the next one comes: it must not remember the body.
       const body = pieces.take()
       resolve(end === 'whole' ? body : end)
     }
-    const onData = (chunk: Buffer): void => {
-      const hasRoom = place?.add(chunk.length) !== false
-      pieces.add(chunk)
-      if (pieces.bytes <= bytesMax && hasRoom) return
-      done(pieces.bytes > bytesMax ? 'whole' : 'noRoom')
+    const dropRest = (): void => {
       incoming.on('error', () => undefined)
-      incoming.resume() // the rest is read and dropped, so that the client can hear the refusal
+      incoming.resume() // so that the client can hear the refusal
+    }
+    const onData = (chunk: Buffer): void => {
+      pieces.add(chunk)
+      if (pieces.bytes > bytesMax) {
+        done('whole')
+        return dropRest()
+      }
+      const taken = announced === null ? (place?.take(chunk.length, outgoing) ?? true) : true
+      if (taken === true) return
+      incoming.pause()
+      void Promise.resolve(taken).then((isIn) => {
+        if (isIn) incoming.resume()
+        else {
+          done('noRoom')
+          dropRest()
+        }
+      })
     }
     const onEnd = (): void => done('whole')
     const onGone = (): void => done('aborted')
+    const look = setInterval(() => {
+      if (performance.now() - startedMs < SLOW_MS || place?.isWanted !== true) return
+      done('noRoom')
+      dropRest()
+    }, LOOK_EVERY_MS)
     incoming.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone)
   })
 }

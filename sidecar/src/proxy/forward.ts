@@ -267,10 +267,16 @@ class Call {
     }
   }
 
-  /** Whether so many bytes more of the answer are kept: as long as it is short, or there is room for it. */
+  /**
+   * Whether so many bytes more of the answer are kept: as long as it is short, or there is room for it. One by which the conversation is
+   * found again is kept all the same: whose the next turn is may not hang on how much others send.
+   */
   #keeps({ bytes, outline }: Extract<Reading, { kind: 'plain' }>, more: number): boolean {
     if (outline !== null || bytes > ANSWER_BYTES_MAX) return false
-    return bytes <= COUNTED_BYTES_MIN || this.#turn.place.add(more)
+    const { place } = this.#turn
+    if (bytes <= COUNTED_BYTES_MIN || place.takeNow(more)) return true
+    if (this.#options.collect) place.takeAnyway(more)
+    return this.#options.collect
   }
 
   #onEnd(): void {

@@ -21,8 +21,8 @@ export async function passThrough(
   exchange: Exchange,
   { kind, body }: { readonly kind: 'free' | 'ungoverned'; readonly body?: Buffer },
 ): Promise<void> {
-  const { gateway, incoming, outgoing, upstream, path, heldKey, place } = exchange
-  const read = body === undefined ? await readBody(incoming, place) : ({ status: 'ok', body } as const)
+  const { gateway, incoming, outgoing, upstream, path, heldKey } = exchange
+  const read = body === undefined ? await readBody(exchange) : ({ status: 'ok', body } as const)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
   gateway.metrics.turns.add(['none', kind])

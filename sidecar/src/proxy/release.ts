@@ -21,7 +21,10 @@ export function release(bytes: Uint8Array): void {
 const LARGE_BYTES = 512 * 1024
 /** So much of large bodies is parsed before what is left of that is collected. */
 const PARSED_BYTES_MAX = 16 * 1024 * 1024
+/** A collection stops all streams for its time. */
+const COLLECTED_EVERY_MS = 1_000
 let parsedBytes = 0
+let collectedMs = Number.NEGATIVE_INFINITY
 
 /**
  * What was parsed of this body, nobody refers to any more. Of large ones that is several times their size, and V8 marks at its leisure: a few
@@ -30,7 +33,9 @@ let parsedBytes = 0
 export function releaseParsed(body: Uint8Array): void {
   if (body.length < LARGE_BYTES) return
   parsedBytes += body.length
-  if (parsedBytes < PARSED_BYTES_MAX) return
+  const nowMs = performance.now()
+  if (parsedBytes < PARSED_BYTES_MAX || nowMs - collectedMs < COLLECTED_EVERY_MS) return
   parsedBytes = 0
+  collectedMs = nowMs
   globalThis.gc?.() // there with `--expose-gc`
 }

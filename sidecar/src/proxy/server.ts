@@ -6,8 +6,6 @@ import { familyOf } from '@farebox/crds/provider-family.ts'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import { StoreError } from '../store/store.ts'
 import { serveAppApi } from './app-api.ts'
-import type { Place } from './body-room.ts'
-import { announcedBytes } from './body.ts'
 import { UNUSABLE } from './credentials.ts'
 import { refuse } from './exchange.ts'
 import { withoutQueryKey } from './headers.ts'
@@ -75,7 +73,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
   const startedAtMs = gateway.nowMs()
   const startedUptimeMs = performance.now()
   const asked = { gateway, outgoing, requestId, family: familyAsked(gateway.policy(), incoming.url ?? '') }
-  let place: Place | null = null
+  const place = gateway.bodies.place()
   try {
     const target = incoming.url ?? ''
     // A browser sends a plain POST for any page without asking first: one would spend with a key that is held here.
@@ -102,8 +100,6 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     const family = familyOf(upstream.provider)
     const fullPath = providerPath(family, route.path)
     const path = family === 'google' && heldKey !== null ? withoutQueryKey(fullPath) : fullPath
-    place = await gateway.bodies.enter(announcedBytes(incoming))
-    if (place === null) return refuse(asked, { code: 'sidecar_busy' })
     const exchange = {
       gateway,
       policy,
@@ -132,7 +128,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     if (outgoing.headersSent) outgoing.destroy()
     else refuse(asked, { code: error instanceof StoreError ? 'budget_store_unavailable' : 'internal_error' })
   } finally {
-    place?.leave()
+    place.leave()
   }
 }
 

@@ -79,6 +79,7 @@ export class Summariser {
     const task = plannedTask(admitted, conversation, snapshot, answer)
     if (task === null || task.oldTokens < (this.#failed.get(conversation.id) ?? 0) * AGAIN_FACTOR) return false
     this.#underWay.add(conversation.id)
+    turn.place.share()
     turn.gateway.underWay.add(this.#attempt(turn, conversation, task))
     return true
   }
@@ -97,6 +98,7 @@ export class Summariser {
       log.error({ conversation: conversation.id, err: String(error) }, 'a summary failed')
     } finally {
       this.#underWay.delete(conversation.id)
+      turn.place.leave()
     }
   }
 

@@ -49,7 +49,7 @@ const ATTEMPTS_MAX = 7
 /** Answers the request. What fails unexpectedly rejects; the server turns that into a 503 or a cut connection. */
 export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const { gateway } = exchange
-  const read = await readBody(exchange.incoming, exchange.place)
+  const read = await readBody(exchange)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
   const call = { upstream: exchange.upstream, path: exchange.path, contentType: exchange.incoming.headers['content-type'] ?? '' }

@@ -95,8 +95,10 @@ export class Metrics {
   }
 
   /** The same of the bodies that are held. */
-  watchBodies(bytes: () => number): void {
-    this.#gauge('farebox_body_bytes', 'Bytes of bodies that are held for calls under way', bytes)
+  watchBodies(room: { readonly bytes: number; readonly bytesMax: number; readonly waiting: number }): void {
+    this.#gauge('farebox_body_bytes', 'Bytes of bodies that are held for calls under way', () => room.bytes)
+    this.#gauge('farebox_body_room_bytes', 'Bytes that large bodies may come to, and small ones beside them', () => room.bytesMax)
+    this.#gauge('farebox_body_waits', 'Calls that wait for room for their body', () => room.waiting)
   }
 
   /** Asked for when somebody looks. */
