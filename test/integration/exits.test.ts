@@ -484,6 +484,18 @@ describe('what the provider refuses of our changes is tried again without it, on
     assertEqualUsd(await books('swap'))
   })
 
+  test('a swap to a model that wants users and the assistant to take turns, in a history of the app where they do not', async () => {
+    const id = 'two users'
+    const headers = { 'x-farebox-conversation': id, 'x-farebox-tier': 'down-served', 'x-fake-tag': id, 'x-fake-output-tokens': '700' }
+    const talk = startTalk(sidecar, headers)
+    await talk.say('First.')
+    talk.messages.push({ role: 'user', content: 'By the way.' })
+    seen = []
+    assert.equal((await talk.say('Next.', { headers: { 'x-fake-alternate-roles': 'gpt-4o-mini' } })).status, 200)
+    assert.deepEqual(seen.map(modelOf), ['gpt-4o-mini', 'gpt-4o'])
+    assertEqualUsd(await books(id))
+  })
+
   for (const status of [400, 404]) {
     test(`a swap is not to blame for a request that the original refuses as well (${status})`, async () => {
       const id = `bad request ${status}`

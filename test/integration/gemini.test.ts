@@ -304,7 +304,9 @@ describe('the ladder', () => {
     test(`a notice stands after the answer, once, and is taken out of the history (${how})`, async () => {
       const id = `notice ${how}`
       const headers = talking(id, 'spoken', { 'x-fake-content': encodeURIComponent('It is in Rotterdam.') })
-      const first = await say(client(headers), { ...ask, config: { systemInstruction: 'Be brief.' } }, stream)
+      const cut = await say(client(headers), { ...ask, config: { systemInstruction: 'Be brief.', stopSequences: ['zzz'] } }, stream)
+      assert.equal(cut.text, 'It is in Rotterdam.', 'not where the app ends answers at words of its own')
+      const first = await say(client(headers), { ...ask, config: { systemInstruction: 'Be brief.', stopSequences: [] } }, stream)
       assert.equal(first.text, `It is in Rotterdam.\n\n---\n${NOTICE}`)
       assert.equal(first.headers['x-farebox-rung'], 'DowngradeModel')
       const contents: Content[] = [

@@ -103,6 +103,9 @@ describe('the conversation', () => {
   test('has an id that can be read', async () => {
     assertRejected(await ask({ 'x-farebox-conversation': 'x'.repeat(257) }), 403, 'identity_rejected')
     assertRejected(await ask({}, { metadata: { conversation_id: 'line\nbreak' } }), 403, 'identity_rejected')
+    assert.equal(seen.length, 0)
+    const empty = { user: '', prompt_cache_key: '', metadata: { conversation_id: '', user_id: '' } }
+    assert.equal((await ask({ baggage: 'session.id=' }, empty)).status, 200, 'an empty field names nothing')
   })
 
   describe('without a carrier, is found by its history', () => {

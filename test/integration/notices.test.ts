@@ -172,6 +172,7 @@ describe('the language', () => {
 describe('waits for the next answer in prose', () => {
   const occasions: Record<string, Parameters<Talk['say']>[1]> = {
     'structured output': { headers: told('{"answer":"json"}'), body: { response_format: { type: 'json_object' } } },
+    'an answer that ends at words of the app': { headers: told(ANSWER), body: { stop: ['\nObservation:'] } },
     'two answers at once': { headers: told(ANSWER), body: { n: 2 } },
     'a tool call': { headers: { 'x-fake-tool-call': 'look_up' }, body: { tools: TOOLS } },
     'a forced tool call': { body: { tools: TOOLS, tool_choice: 'required' } },

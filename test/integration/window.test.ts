@@ -185,6 +185,21 @@ describe('DropOldest', () => {
     await assertBooked('dropped')
   })
 
+  test('goes on uncut, and untold, behind a server that wants users and the assistant to take turns', async () => {
+    const talk = talkOf('turns', 'drop')
+    const strict = { headers: { 'x-fake-alternate-roles': 'gpt-4o' } }
+    for (let turn = 0; turn < 14; turn++) {
+      const said = await talk.say(`Question ${turn}. ${QUESTION}`, strict)
+      assert.deepEqual([said.status, said.code], [200, null], `turn ${turn}`)
+      assert.ok(!said.text.includes(BUILT_IN_TEXTS.DropOldest.en))
+    }
+    const sent = sentTo('gpt-4o')
+    assert.equal(sent.length, 15, 'one cut is refused, and none tried again')
+    assert.equal(labels(sent, /left out: turns? [\d-]+/).length, 1)
+    assert.equal(sent.at(-1)?.messages.length, 28)
+    await assertBooked('turns')
+  })
+
   test('several cuts that no prose answer has told of yet are told of once', async () => {
     const talk = talkOf('told once', 'drop')
     for (let turn = 0; turn < 14; turn++)

@@ -41,6 +41,7 @@ export function chatService(services: ChatServices): ChatService {
     const reader = readerOf(response)
     if (controls.rejectStreamOptions && isObject(body) && body['stream_options'] !== undefined) throw streamOptionsUnknown()
     const request = checkRequest(body, services.models)
+    if (controls.alternateRoles.includes(request.model.id)) checkAlternation(request.messages)
     const prompt = readPrompt(request)
     const limit = checkWindow(request, prompt.tokens)
     const drafts = draftAnswers(request, controls, services.recorded, services.lengths, limit)
@@ -248,6 +249,13 @@ type JsonHeaders = Readonly<Record<string, string>>
 /** What some older servers say to a field that they do not know. */
 function streamOptionsUnknown(): ApiError {
   return badRequest('stream_options', null, 'Unrecognized request argument supplied: stream_options')
+}
+
+/** As chat templates of Mistral, Gemma and Llama 2 say it, behind vLLM and llama.cpp. */
+function checkAlternation(messages: ChatRequest['messages']): void {
+  const spoken = messages.filter(({ role, toolCalls }) => role === 'user' || (role === 'assistant' && toolCalls.length === 0))
+  if (spoken.every(({ role }, index) => (role === 'user') === (index % 2 === 0))) return
+  throw badRequest(null, null, 'Conversation roles must alternate user/assistant/user/assistant/...')
 }
 
 /** Once `bytes`, and the head before them, are with the kernel. */

@@ -36,13 +36,15 @@ export interface Controls {
   /** Base64 of each picture; null: as it comes. */
   readonly pictureBytes: number | null
   readonly rejectStreamOptions: boolean
+  /** Models whose chat template wants users and the assistant to take turns. */
+  readonly alternateRoles: readonly string[]
 }
 
 // oxfmt-ignore
 const HEADERS = [
   'tag', 'content', 'output-tokens', 'reasoning-tokens', 'tool-call', 'recording', 'delay-ms', 'token-delay-ms', 'cut-after-tokens',
   'cut-mid-chunk', 'hang', 'error-after-tokens', 'status', 'status-times', 'retry-after', 'malformed', 'usage', 'reject-stream-options',
-  'hosted-calls', 'hosted-result-tokens', 'picture-bytes',
+  'hosted-calls', 'hosted-result-tokens', 'picture-bytes', 'alternate-roles',
 ] as const
 type Header = (typeof HEADERS)[number]
 const PREFIX = 'x-fake-'
@@ -72,6 +74,7 @@ const NO_CONTROLS: Controls = {
   usage: 'asked',
   pictureBytes: null,
   rejectStreamOptions: false,
+  alternateRoles: [],
 }
 
 /** Reads the controls. Throws a 400 `fake_control_invalid` for one that is unknown or makes no sense: a test must not pass by a slip. */
@@ -127,6 +130,7 @@ export function readControls(headers: IncomingHttpHeaders): Controls {
     usage: given.has('usage') ? oneOf('usage', ['asked', 'omit', 'cumulative', 'zeros']) : 'asked',
     pictureBytes: number('picture-bytes', PICTURE_BYTES_MAX),
     rejectStreamOptions: flag('reject-stream-options'),
+    alternateRoles: namesOf(given.get('alternate-roles')) ?? [],
   }
 }
 

@@ -367,7 +367,11 @@ test('errors are made on demand: a status for the first calls of a tag, broken J
     collect({ ...ask, stream_options: { include_usage: true } }, { 'x-fake-reject-stream-options': 'true' }),
     /stream_options/,
   )
+  const twice = { ...ask, messages: [...ask.messages, ...ask.messages] }
+  const strict = { headers: { 'x-fake-alternate-roles': ask.model } }
+  await assert.rejects(client.chat.completions.create(twice, strict), /roles must alternate/)
   assert.equal(provider.bill.lines().length, 4)
+  await client.chat.completions.create(ask, strict)
 })
 
 test('usage can be left out, or come with every chunk', async () => {

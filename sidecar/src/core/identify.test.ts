@@ -19,6 +19,11 @@ function conversationOf(headers: Record<string, string>, request = requestWith()
   return conversation.status === 'named' ? `${conversation.carrier}:${conversation.rawId}` : null
 }
 
+function userOf(headers: Record<string, string>, request = requestWith()): string | null {
+  const result = identify(CONFIG, (name) => headers[name], request)
+  return result.status === 'rejected' ? `rejected: ${result.param}` : result.identity.rawUser
+}
+
 test('the first carrier in the order of the config wins', () => {
   const request = requestWith({ metadata: { session_id: 'm' }, promptCacheKey: 'k' })
   assert.equal(conversationOf({ 'x-farebox-conversation': 'h', baggage: 'session.id=b' }, request), 'Header:h')
@@ -35,6 +40,24 @@ test('an id that is empty, too long or not printable is refused, and the carrier
   assert.equal(conversationOf({}, requestWith({ metadata: { thread_id: 'a\u0000b' } })), 'rejected: metadata.thread_id')
 })
 
+test('an empty text in what a framework fills in names nothing: the next carrier counts', () => {
+  const empty = requestWith({ metadata: { conversation_id: '', thread_id: 't' }, promptCacheKey: '', safetyIdentifier: '', user: 'u' })
+  assert.equal(conversationOf({ baggage: 'gen_ai.conversation.id=' }, empty), 'Metadata:t')
+  assert.equal(conversationOf({ baggage: 'session.id=' }, requestWith({ metadata: { session_id: '' }, promptCacheKey: '' })), null)
+  assert.equal(userOf({}, empty), 'u')
+  assert.equal(userOf({}, requestWith({ safetyIdentifier: '', user: '', metadata: { user_id: '' } })), null)
+  assert.equal(userOf({ 'x-farebox-user': '' }, empty), 'rejected: x-farebox-user')
+})
+
+test('a user id that cannot be is refused, and the carrier is named', () => {
+  assert.equal(userOf({ 'x-farebox-user': 'a\tb' }), 'rejected: x-farebox-user')
+  assert.equal(userOf({}, requestWith({ safetyIdentifier: 'a\nb' })), 'rejected: safety_identifier')
+  assert.equal(userOf({}, requestWith({ user: 'a'.repeat(257) })), 'rejected: user')
+  assert.equal(userOf({}, requestWith({ metadata: { user_id: '\u0000' } })), 'rejected: metadata.user_id')
+  const ofClaude = { ...requestWith({ user: '\u0000', metadata: { user_id: '\u0000' } }), wire: 'messages' as const }
+  assert.equal(userOf({}, ofClaude), 'rejected: metadata.user_id')
+})
+
 test('a tier may be claimed only from the allowed list, and only where claims are allowed', () => {
   const claim = (config: typeof CONFIG, tier: string): string => {
     const result = identify(config, (name) => (name === 'x-farebox-tier' ? tier : undefined), requestWith())
@@ -47,11 +70,6 @@ test('a tier may be claimed only from the allowed list, and only where claims ar
 })
 
 test('the user comes from the header, then from the body', () => {
-  const userOf = (headers: Record<string, string>, request: ModelRequest): string | null => {
-    const result = identify(CONFIG, (name) => headers[name], request)
-    assert.equal(result.status, 'ok')
-    return result.status === 'ok' ? result.identity.rawUser : null
-  }
   const request = requestWith({ safetyIdentifier: 's', user: 'u', metadata: { user_id: 'm' } })
   assert.equal(userOf({ 'x-farebox-user': 'h' }, request), 'h')
   assert.equal(userOf({}, request), 's')

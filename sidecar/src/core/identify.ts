@@ -2,7 +2,7 @@
  * Who is speaking: the conversation, the user and the tier that a request claims. Ids come from the request and are
  * trusted only as names: they are bounded, checked and hashed with a secret, inside a scope that comes from the config.
  */
-import type { Carrier } from '@farebox/crds/identity.ts'
+import type { Carrier, UserCarrier } from '@farebox/crds/identity.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { KeyedHash } from './keyed-hash.ts'
 import type { ModelRequest } from './request.ts'
@@ -18,6 +18,7 @@ const ID_LENGTH_MAX = 256
 const ID_PATTERN = /^[^\p{Cc}]+$/u
 /** W3C baggage keys that name a conversation (OpenTelemetry's GenAI conventions first). */
 const BAGGAGE_KEYS = ['gen_ai.conversation.id', 'session.id'] as const
+const METADATA_USER = 'metadata.user_id'
 const METADATA_KEYS = ['conversation_id', 'session_id', 'thread_id'] as const
 
 /** Reads one request header, lower-case name; undefined when absent. */
@@ -41,7 +42,10 @@ export type IdentifyResult =
   | { readonly status: 'ok'; readonly identity: Identity }
   | { readonly status: 'rejected'; readonly param: string; readonly message: string }
 
-/** Reads the carriers in the config's order, first hit wins. `signed`: the claim where claims are to be signed; null for a plain one. */
+/**
+ * Reads the carriers in the config's order, first hit wins. An empty text names nobody where frameworks fill in fields that they do not
+ * use; in a header of ours it is a mistake. `signed`: the claim where claims are to be signed; null for a plain one.
+ */
 export function identify(
   config: SidecarConfig,
   header: HeaderReader,
@@ -52,11 +56,12 @@ export function identify(
   if (tier.status === 'rejected') return tier
   const conversation = namedConversation(config, header, request)
   if (conversation.status === 'rejected') return conversation
-  const named = rawUser(config, header, request)
-  if (tier.user !== null && named !== null && named !== tier.user)
+  const named = namedUser(config, header, request)
+  if (tier.user !== null && named !== null && named.rawId !== tier.user)
     return rejected(claimHeaderOf(config), 'the tier claim is for another user')
-  const user = tier.user ?? named
-  if (user !== null && !isId(user)) return rejected(USER_HEADER, `a user id must be 1 to ${ID_LENGTH_MAX} printable characters`)
+  const user = tier.user ?? named?.rawId ?? null
+  if (user !== null && !isId(user))
+    return rejected(named?.param ?? claimHeaderOf(config), `a user id must be 1 to ${ID_LENGTH_MAX} printable characters`)
   const boundary = header(BOUNDARY_HEADER)
   if (boundary !== undefined && boundary !== 'task') return rejected(BOUNDARY_HEADER, 'the only boundary is "task"')
   return { status: 'ok', identity: { conversation, rawUser: user, tier: tier.tier, taskBoundary: boundary === 'task' } }
@@ -122,6 +127,7 @@ function namedConversation(
 ): NamedConversation | Extract<IdentifyResult, { status: 'rejected' }> {
   let went: { readonly previous?: string } = {}
   for (const found of conversationCandidates(config, header, request)) {
+    if (found.rawId === '' && found.param !== CONVERSATION_HEADER) continue
     if (!isId(found.rawId)) return rejected(found.param, `a conversation id must be 1 to ${ID_LENGTH_MAX} printable characters`)
     if (found.carrier === 'PreviousResponse') went = { previous: found.rawId }
     else return { status: 'named', rawId: found.rawId, carrier: found.carrier, ...went }
@@ -173,26 +179,34 @@ function* conversationCandidates(
   }
 }
 
-function rawUser(config: SidecarConfig, header: HeaderReader, request: ModelRequest): string | null {
+function namedUser(
+  config: SidecarConfig,
+  header: HeaderReader,
+  request: ModelRequest,
+): { readonly rawId: string; readonly param: string } | null {
   for (const carrier of config.identity.userCarriers) {
-    let found: string | null | undefined
-    switch (carrier) {
-      case 'Header':
-        found = header(USER_HEADER)
-        break
-      case 'SafetyIdentifier':
-        found = request.safetyIdentifier
-        break
-      case 'User':
-        found = request.user
-        break
-      case 'Metadata':
-        found = request.metadata['user_id']
-        break
-    }
-    if (found !== undefined && found !== null) return found
+    const { rawId, param } = userIn(carrier, header, request)
+    if (rawId === undefined || rawId === null || (rawId === '' && param !== USER_HEADER)) continue
+    return { rawId, param }
   }
   return null
+}
+
+function userIn(
+  carrier: UserCarrier,
+  header: HeaderReader,
+  request: ModelRequest,
+): { readonly rawId: string | null | undefined; readonly param: string } {
+  switch (carrier) {
+    case 'Header':
+      return { rawId: header(USER_HEADER), param: USER_HEADER }
+    case 'SafetyIdentifier':
+      return { rawId: request.safetyIdentifier, param: 'safety_identifier' }
+    case 'User':
+      return { rawId: request.user, param: request.wire === 'messages' ? METADATA_USER : 'user' }
+    case 'Metadata':
+      return { rawId: request.metadata['user_id'], param: METADATA_USER }
+  }
 }
 
 /** The value of one member of a W3C baggage header (percent-decoded), https://www.w3.org/TR/baggage/. */

@@ -325,8 +325,9 @@ class Call {
       const objection = this.#turn.wire.objection(reading.statusCode, text)
       if (objection === 'limitField' && mayRetry.limitField && this.#ownLimitField !== null)
         return this.#finish({ status: 'retry', without: objection, field: this.#ownLimitField })
-      // A field that the client wrote itself is no fault of ours, but that of the model which it now goes to may be.
-      const without = objection === 'limitField' ? 'swap' : objection
+      // What the client wrote itself is no fault of ours, but that of the model which it now goes to may be.
+      const isOwn = objection === 'limitField' || (objection === 'edits' && !mayRetry.edits)
+      const without = isOwn ? 'swap' : objection
       if (without !== null && mayRetry[without]) return this.#finish({ status: 'retry', without })
     }
     this.#passError(reading)

@@ -239,6 +239,35 @@ describe('what is written', () => {
     assert.equal(renderMessagesRequest(original, { messages: [...original.messages] }), original.body)
   })
 
+  test('a tool loop keeps its thinking, and is not touched for it', async () => {
+    const hm = { type: 'thinking', thinking: 'Hm', signature: 's' }
+    const call = (id: string): JsonObject => ({ type: 'tool_use', id, name: 'look_up', input: {} })
+    const result = (id: string): JsonObject => ({ role: 'user', content: [{ type: 'tool_result', tool_use_id: id, content: 'x' }] })
+    const thinking = { type: 'enabled', budget_tokens: 1_024 }
+    const loop = (...first: readonly JsonObject[]): Promise<ModelRequest> =>
+      request({
+        thinking,
+        tools: [TOOL],
+        messages: [
+          HI,
+          { role: 'assistant', content: [...first, call('a')] },
+          result('a'),
+          { role: 'assistant', content: [call('b')] },
+          result('b'),
+        ],
+      })
+    const bounded: RequestChange = { outputLimit: { field: 'max_tokens', tokens: 1_900 } }
+    const thought = await loop(hm)
+    assert.equal(renderMessagesRequest(thought, {}), thought.body)
+    assert.deepEqual(changedIn(thought.body, renderMessagesRequest(thought, bounded)), { max_tokens: 1_900 })
+    const unthought = await loop()
+    assert.equal(renderMessagesRequest(unthought, {}), unthought.body, 'what is not changed is for the provider to judge')
+    assert.deepEqual(changedIn(unthought.body, renderMessagesRequest(unthought, bounded)), {
+      max_tokens: 1_900,
+      thinking: { type: 'disabled' },
+    })
+  })
+
   test('what is not changed keeps every byte', async () => {
     await fc.assert(
       fc.asyncProperty(objectTexts(), async (text) => {

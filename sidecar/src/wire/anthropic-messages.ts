@@ -12,6 +12,7 @@ import { cacheMarkOf, longer, ownAnthropicMessage, readAnthropicMessage } from '
 import type { CacheMark } from './anthropic-message.ts'
 import { AnthropicStream } from './anthropic-stream.ts'
 import { briefThinking, isUnthoughtLoop, thinkingFor, withBoundThinking } from './anthropic-thinking.ts'
+import type { ThinkingChange } from './anthropic-thinking.ts'
 import { elementRanges } from './json-scan.ts'
 import { countIn, textOrNull } from './json-values.ts'
 import {
@@ -84,19 +85,25 @@ export function renderMessagesRequest(request: ModelRequest, change: RequestChan
   const model = change.model === undefined || change.model === request.model ? null : change.model
   const maxTokens = change.outputLimit?.tokens ?? null
   if (maxTokens !== null) splice.set('max_tokens', String(maxTokens))
-  const unthought = isUnthoughtLoop(change.messages ?? request.messages)
-  const thinking = splice.text('thinking')
-  if (thinking !== null && (model !== null || maxTokens !== null || unthought)) {
-    const fitting = thinkingFor(thinking, { model, maxTokens, unthought })
-    if (fitting === null) splice.drop('thinking')
-    else splice.set('thinking', fitting)
-  }
   // Tools stay: all that was thought is bound to them. `tool_choice` is not.
   if (refusesTools(request, change)) splice.set('tool_choice', '{"type":"none"}')
   if (change.hostedCalls !== undefined) spliceMaxUses(splice, change.hostedCalls)
   const messages = changedMessages(request, change)
   if (messages !== null) splice.set('messages', listOf(withBoundThinking(request.messages, messages)))
+  spliceThinking(splice, { model, maxTokens, messages: messages ?? request.messages })
   return splice.bytes()
+}
+
+/** Thinking that fits the rest, where the rest was changed: what goes out as the client wrote it is for the provider to judge. */
+function spliceThinking(
+  splice: Splice,
+  { messages, ...change }: Omit<ThinkingChange, 'unthought'> & Required<Pick<RequestChange, 'messages'>>,
+): void {
+  const written = splice.isChanged ? splice.text('thinking') : null
+  if (written === null) return
+  const fitting = thinkingFor(written, { ...change, unthought: isUnthoughtLoop(messages) })
+  if (fitting === null) splice.drop('thinking')
+  else splice.set('thinking', fitting)
 }
 
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['messages', 'tools'])

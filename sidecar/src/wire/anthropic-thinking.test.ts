@@ -104,6 +104,11 @@ test('a loop is one without thinking when its calls were made so', () => {
   assert.equal(isUnthoughtLoop([user('a'), calling, result]), false)
   assert.equal(isUnthoughtLoop([user('a'), plainCall, result, thought('b'), user('c')]), false)
   assert.equal(isUnthoughtLoop([user('a')]), false)
+  assert.equal(isUnthoughtLoop([user('a'), calling, result, plainCall, result]), false, 'thought of once, before its first call')
+  assert.equal(isUnthoughtLoop([user('a'), plainCall, result, calling, result]), true)
+  assert.equal(isUnthoughtLoop([user('a'), calling, result, thought('b'), user('c'), plainCall, result]), true, 'of another turn')
+  const only = read({ role: 'assistant', content: [{ type: 'thinking', thinking: 'Hm', signature: 's' }] })
+  assert.equal(isUnthoughtLoop([user('a'), only, plainCall, result]), false, 'one turn in two messages')
 })
 
 test('a prompt of ours asks for no thinking where that can be asked', () => {

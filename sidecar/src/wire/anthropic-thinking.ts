@@ -54,11 +54,14 @@ export function thinkingFor(written: string, { model, maxTokens, unthought }: Th
 }
 const NO_THINKING = '{"type":"disabled"}'
 
-/** Whether these messages end in results of calls that the model made without thinking first: then it cannot begin to think now. */
+/**
+ * Whether these messages end in a tool loop that the model began without thinking: then it cannot begin to think now. A loop is one turn
+ * of the model, which without interleaved thinking thinks once, before its first call.
+ */
 export function isUnthoughtLoop(messages: readonly Message[]): boolean {
   if (messages.at(-1)?.role !== 'tool') return false
-  const calling = messages.findLast((message) => message.role === 'assistant')
-  return calling instanceof AnthropicMessage && calling.toolCalls.length > 0 && !calling.beginsWithThinking
+  const first = messages.slice(turnStarts(messages).at(-1) ?? 0).find((message) => message.role === 'assistant')
+  return first instanceof AnthropicMessage && !first.beginsWithThinking
 }
 
 /** What a prompt of our own says of thinking, whose tokens would come out of a small bound. */

@@ -114,16 +114,18 @@ describe('a stream cut anywhere', () => {
 function stripped(json: JsonObject): JsonObject | null {
   if (!('usage' in json)) return json
   const { usage, ...rest } = json
+  const isOfNone = isList(rest['choices']) && rest['choices'].length === 0
+  if (isObject(usage) && !isOfNone) return json
   const saysMore = ['moderation', 'prompt_filter_results'].some((name) => {
     const value = rest[name]
     return isList(value) ? value.length > 0 : isObject(value)
   })
-  const isUsageAlone = isList(rest['choices']) && rest['choices'].length === 0 && isObject(usage) && !saysMore && !('error' in rest)
+  const isUsageAlone = isOfNone && isObject(usage) && !saysMore && !('error' in rest)
   return isUsageAlone ? null : rest
 }
 
 describe('usage that only we asked for', () => {
-  test('is taken out of each chunk, and its own chunk goes; all else stays byte for byte', () => {
+  test('is a chunk of its own, which goes, and null in all others; all else stays byte for byte', () => {
     fc.assert(
       fc.property(fc.array(chunks), fc.array(fc.nat()), (list, cuts) => {
         const kept = list.map(stripped).filter((json) => json !== null)
@@ -155,6 +157,12 @@ describe('usage that only we asked for', () => {
     const said = event(chunk([choice({ content: 'a' })]))
     const { output } = feed(opening + said + event(chunk([], { usage: USAGE })) + DONE, { stripUsage: true })
     assert.equal(output, opening + said + DONE)
+  })
+
+  test('of a provider that tells it unasked, in the chunk that ends the answer, stays', () => {
+    const answer = event(chunk([choice({ content: 'a' })])) + event(chunk([choice({}, 'stop')], { usage: USAGE })) + DONE
+    const { output, facts } = feed(answer, { stripUsage: true })
+    assert.deepEqual([output, facts.usage], [answer, READ_USAGE])
   })
 
   test('comments in front of the usage chunk go with it, and those in front of another chunk stay', () => {
@@ -289,9 +297,9 @@ describe('streams that end in their own way', () => {
     assert.equal(feed(running).observedTokens, 2)
     assert.deepEqual(feed(running + counted(3, choice({}, 'stop'))).facts.usage, usageOf({ uncachedInput: 10, output: 3 }))
     assert.deepEqual(feed(running + DONE).facts.usage, usageOf({ uncachedInput: 10, output: 2 }))
-    const { output, facts } = feed(running + counted(3, choice({}, 'stop')) + DONE, { stripUsage: true })
-    assert.equal(output.includes('usage'), false)
-    assert.deepEqual([dataIn(output).length, facts.usage?.output], [4, 3])
+    const whole = running + counted(3, choice({}, 'stop')) + DONE
+    const { output, facts } = feed(whole, { stripUsage: true })
+    assert.deepEqual([output, facts.usage?.output], [whole, 3], 'nobody asked for it')
   })
 
   test('an error in the stream passes, and is known by its code', () => {

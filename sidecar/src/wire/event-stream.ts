@@ -77,10 +77,11 @@ export class ChatStream implements AnswerStream {
     const chunk = this.#chunk
     const edits: Edit[] = []
     const before = this.#placeNotice(data.bytes, edits)
-    if (this.#options.stripUsage && chunk.usage.start >= 0) {
+    const isTold = chunk.isObject(chunk.usage)
+    // Usage in a chunk that has choices is there unasked: what asking adds is a chunk of its own, and null in all others.
+    if (this.#options.stripUsage && chunk.usage.start >= 0 && (chunk.choicesEmpty || !isTold)) {
       // The chunk that is there only because we asked goes; one that says more stays without its usage.
-      if (chunk.choicesEmpty && chunk.isObject(chunk.usage) && !chunk.carriesMore && chunk.error.start < 0)
-        return before === null ? [] : [before]
+      if (chunk.choicesEmpty && isTold && !chunk.carriesMore && chunk.error.start < 0) return before === null ? [] : [before]
       edits.push({ start: chunk.usageCut.start, end: chunk.usageCut.end, bytes: null })
     }
     if (edits.length === 0) return before === null ? null : [before, bytes.subarray(start, end)]

@@ -227,14 +227,18 @@ describe('pictures', () => {
 })
 
 test('searches are counted once, however many chunks tell of them', () => {
-  const groundingMetadata = { webSearchQueries: ['a', 'b'] }
-  const list = [
-    { candidates: [candidate([{ text: 'x' }], { groundingMetadata })], ...end, modelVersion: 'gemini-3-pro' },
-    { candidates: [candidate([{ text: 'y' }], { groundingMetadata, finishReason: 'STOP' })], ...end, modelVersion: 'gemini-3-pro' },
-  ]
-  const stream = new GeminiStream({ notice: null, collect: false })
-  passedOn(stream, events(list))
-  assert.deepEqual([stream.facts.usage?.webSearchCalls, whole(list).facts.usage?.webSearchCalls], [2, 2])
+  for (const [groundingMetadata, count] of [
+    [{ webSearchQueries: ['a', 'b'] }, 2],
+    [{ groundingChunks: [{ maps: { uri: 'u', placeId: 'p' } }] }, 1],
+  ] as const) {
+    const list = [
+      { candidates: [candidate([{ text: 'x' }], { groundingMetadata })], ...end, modelVersion: 'gemini-3-pro' },
+      { candidates: [candidate([{ text: 'y' }], { groundingMetadata, finishReason: 'STOP' })], ...end, modelVersion: 'gemini-3-pro' },
+    ]
+    const stream = new GeminiStream({ notice: null, collect: false })
+    passedOn(stream, events(list))
+    assert.deepEqual([stream.facts.usage?.webSearchCalls, whole(list).facts.usage?.webSearchCalls], [count, count])
+  }
 })
 
 test('an answer of ours is one that the client reads: events, a list, or whole', () => {

@@ -41,9 +41,16 @@ describe('what a request asks', () => {
       '/models/m:generateContent',
       '/v1/models/m:generateContent',
       '/v1beta1/projects/p/locations/l/publishers/google/models/m:generateContent',
+      '/v1beta1/publishers/google/models/m:generateContent?key=k',
     ])
       assert.deepEqual(geminiCall(path), { model: 'm', method: 'generateContent' }, path)
-    for (const path of ['/v1beta/models', '/v1beta/files', '/v1beta/models/a/b:generateContent', '/v1beta/models/%zz:generateContent'])
+    for (const path of [
+      '/v1/projects/p/publishers/google/models/m:generateContent',
+      '/v1beta/models',
+      '/v1beta/files',
+      '/v1beta/models/a/b:generateContent',
+      '/v1beta/models/%zz:generateContent',
+    ])
       assert.equal(geminiCall(path), null, path)
   })
 
@@ -313,6 +320,8 @@ describe('the provider is asked to count', () => {
     const asked = await ask({ contents, system_instruction: { parts: [{ text: 'Be kind.' }] }, safetySettings: [] }, path)
     assert.equal(asked.path, path.replace('generateContent', 'countTokens'))
     assert.deepEqual(asked.body, { contents, system_instruction: { parts: [{ text: 'Be kind.' }] } })
+    const express = await ask({ contents, safetySettings: [] }, '/v1/publishers/google/models/gemini-2.5-flash:generateContent')
+    assert.deepEqual(express, { path: '/v1/publishers/google/models/gemini-2.5-flash:countTokens', body: { contents } })
   })
 
   test('and its count is read', () => {

@@ -27,6 +27,7 @@ import {
   parseBody,
   refusesTools,
   spliceOf,
+  stopsAtWords,
   UngovernedUse,
 } from './request-reading.ts'
 import type { Fields } from './request-reading.ts'
@@ -52,9 +53,9 @@ export const geminiWire: Wire = {
   counts: { ask: askedCount, read: (body) => countIn(body, 'totalTokens'), isUnknown: () => false },
 }
 
-/** What the path of a call says. Versions differ, and so does what stands before the model at Vertex. */
+/** What the path of a call says. Versions differ, and so does what stands before the model at Vertex, which in express mode names no project. */
 const CALL_PATH =
-  /^((?:\/v1(?:beta\d*|alpha\d*)?)?\/(?:projects\/[^/]+\/locations\/[^/]+\/publishers\/[^/]+\/)?models\/)([^/:?]+):(\w+)(\?.*)?$/
+  /^((?:\/v1(?:beta\d*|alpha\d*)?)?\/(?:(?:projects\/[^/]+\/locations\/[^/]+\/)?publishers\/[^/]+\/)?models\/)([^/:?]+):(\w+)(\?.*)?$/
 
 /** The model and the method that a path names; null where it is none of these calls. */
 export function geminiCall(path: string): { readonly model: string; readonly method: string } | null {
@@ -253,7 +254,10 @@ function isText(value: Json | undefined): value is string {
 /** Of the body and of `generationConfig`; `audio` where the answer may be spoken. */
 function fieldNames(fields: Fields, config: JsonObject): ReadonlySet<string> {
   const names = new Set(fields.keys())
-  for (const name of Object.keys(config)) names.add(`generationConfig.${camelCase(name)}`)
+  for (const name of Object.keys(config)) {
+    const member = camelCase(name)
+    if (member !== 'stopSequences' || stopsAtWords(config[name])) names.add(`generationConfig.${member}`)
+  }
   if (modalitiesOf(config).some((modality) => modality !== 'TEXT' && modality !== 'IMAGE')) names.add('audio')
   return names
 }

@@ -13,6 +13,11 @@ const searched = (modelVersion: string, ...queries: readonly (readonly string[])
   usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 5, totalTokenCount: 15 },
 })
 
+const placed = (groundingMetadata: JsonObject): JsonObject => ({
+  ...searched('gemini-3.5-flash'),
+  candidates: [{ groundingMetadata }],
+})
+
 describe('usage as Gemini writes it', () => {
   const cases: Record<string, [response: JsonObject, expected: Partial<Usage>]> = {
     'nothing cached': [
@@ -99,6 +104,14 @@ describe('usage as Gemini writes it', () => {
     'before it, an answer with searches is one': [
       searched('gemini-2.5-flash', ['a', 'b'], ['c']),
       { uncachedInput: 10, output: 5, webSearchCalls: 1 },
+    ],
+    'places of Google Maps, for which no query is named, are one': [
+      placed({ groundingChunks: [{ maps: { uri: 'u', placeId: 'p' } }, { maps: { uri: 'v', placeId: 'q' } }] }),
+      { uncachedInput: 10, output: 5, webSearchCalls: 1 },
+    ],
+    'places beside searches are none of their own': [
+      placed({ webSearchQueries: ['a', 'b'], groundingChunks: [{ web: { uri: 'u' } }, { maps: { uri: 'v', placeId: 'q' } }] }),
+      { uncachedInput: 10, output: 5, webSearchCalls: 2 },
     ],
     'no search is none': [searched('gemini-2.5-flash', []), { uncachedInput: 10, output: 5 }],
     'all zero is a usage': [{ usageMetadata: { promptTokenCount: 0, candidatesTokenCount: 0, totalTokenCount: 0 } }, {}],

@@ -98,10 +98,14 @@ function searchCount(response: JsonObject): number {
   let searches = 0
   for (const candidate of objectsIn(candidates)) {
     const grounding = details(candidate, 'groundingMetadata')
+    let queried = 0
     for (const field of ['webSearchQueries', 'imageSearchQueries']) {
       const queries = grounding[field]
-      if (isList(queries)) searches += queries.length
+      if (isList(queries)) queried += queries.length
     }
+    // An answer with places of Google Maps names no query, and is billed.
+    const hasPlaces = objectsIn(grounding['groundingChunks']).some(({ maps }) => isObject(maps))
+    searches += queried === 0 && hasPlaces ? 1 : queried
   }
   return typeof modelVersion === 'string' && ONE_FEE.test(modelVersion) ? Math.min(searches, 1) : searches
 }

@@ -108,6 +108,15 @@ describe('what is read', () => {
     audio: [{ modalities: ['text', 'audio'] }, { structured: true }],
     'only text': [{ modalities: ['text'] }, { structured: false }],
     'a grammar of a self-hosted server': [{ guided_json: {} }, { structured: true }],
+    'a schema of llama.cpp': [{ json_schema: { type: 'object' } }, { structured: true }],
+    'a grammar of llama.cpp': [{ grammar: 'root ::= "yes"' }, { structured: true }],
+    'a pattern of SGLang': [{ regex: '[a-z]+' }, { structured: true }],
+    'a grammar of SGLang': [{ ebnf: 'root ::= "yes"' }, { structured: true }],
+    'a tag of SGLang': [{ structural_tag: '{}' }, { structured: true }],
+    'words to stop at': [{ stop: ['\nObservation:'] }, { fields: new Set(['model', 'messages', 'stop']) }],
+    'a word to stop at': [{ stop: 'END' }, { fields: new Set(['model', 'messages', 'stop']) }],
+    'no words to stop at': [{ stop: null }, { fields: new Set(['model', 'messages']) }],
+    'an empty list of words to stop at': [{ stop: [] }, { fields: new Set(['model', 'messages']) }],
     'no grammar': [{ guided_json: null, structured_outputs: null }, { structured: false }],
     identity: [
       { metadata: { a: 'b', n: 1 }, prompt_cache_key: 'k', safety_identifier: 's', user: 'u', service_tier: 'flex' },
@@ -373,6 +382,16 @@ describe('what a provider objects to', () => {
     for (const message of REFUSED) for (const status of [400, 422]) assert.equal(chatWire.objection(status, message), 'limitField', message)
     for (const message of OTHERWISE_WRONG) assert.equal(chatWire.objection(400, message), 'swap', message)
     assert.equal(chatWire.objection(429, REFUSED[0] ?? ''), null)
+  })
+
+  test('a message of ours where roles must take turns', () => {
+    for (const message of [
+      'Conversation roles must alternate user/assistant/user/assistant/...',
+      'Error: Jinja Exception: After the optional system message, conversation roles must alternate user and assistant roles',
+      'After the (optional) system message(s), user or tool message(s) should alternate with assistant message(s).',
+    ])
+      for (const status of [400, 500]) assert.equal(chatWire.objection(status, message), 'edits', message)
+    assert.equal(chatWire.objection(500, 'The server had an error'), null)
   })
 })
 

@@ -30,6 +30,7 @@ import {
   OUTPUT_LIMIT_MAX,
   parseBody,
   refusesTools,
+  stopsAtWords,
   textIn,
   toolsIn,
 } from './request-reading.ts'
@@ -52,6 +53,8 @@ export const chatWire: Wire = {
     if (status === 400 && body.includes('stream_options')) return 'streamOptions'
     // Mistral answers 422.
     if ((status === 400 || status === 422) && LIMIT_FIELD.test(body) && REFUSED_FIELD.test(body)) return 'limitField'
+    // llama.cpp answers 500 where the chat template refuses.
+    if ((status === 400 || status === 500) && OF_ROLES.test(body)) return 'edits'
     return status === 400 || status === 404 ? 'swap' : null
   },
   prompt({ model, served = model, system, user, maxTokens, limitField, call }) {
@@ -104,6 +107,9 @@ const REFUSED_FIELD = new RegExp(
   'i',
 )
 
+/** Of templates that want users and the assistant to take turns, which a message of ours before the user's turn breaks. */
+const OF_ROLES = /roles? must alternate|should alternate|consecutive (?:user|messages)/i
+
 const SPLIT_FIELDS: ReadonlySet<string> = new Set(['messages', 'tools'])
 
 /** Fields that change nothing of what fills the window; all others, the unknown ones too, are part of `fixedDigest`. */
@@ -132,8 +138,12 @@ const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
   'prompt_cache_retention',
   'service_tier',
 ])
-/** Fields by which self-hosted servers constrain the answer to a grammar. */
-const GRAMMAR_FIELDS = ['guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'structured_outputs'] as const
+/** Fields by which self-hosted servers (vLLM, llama.cpp, SGLang) constrain the answer to a grammar. */
+// oxfmt-ignore
+const GRAMMAR_FIELDS = [
+  'guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'guided_decoding', 'structured_outputs', 'json_schema', 'grammar',
+  'regex', 'ebnf', 'structural_tag',
+] as const
 /** A list with something in it. */
 const OFFERS_ANY = /^\[\s*[^\s\]]/
 /** Models that search the web on every call, asked or not. */
@@ -176,7 +186,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     user: textIn(fields, 'user'),
     fixedBytes: body.length - bytesOf(messages),
     fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
-    fields: new Set(fields.keys()),
+    fields: new Set([...fields.keys()].filter((name) => name !== 'stop' || stopsAtWords(fields.get(name)?.json))),
     hosted: { tools: hostedTools(servedModel(model, call), fields, tools), maxCalls: null, rereads: false },
     own: ownChatMessage,
   }

@@ -186,6 +186,11 @@ export function isGiven(fields: Fields, name: string): boolean {
   return (fields.get(name)?.json ?? null) !== null
 }
 
+/** Whether an answer may end at words of the app's own. None and an empty list are as if they were not given. */
+export function stopsAtWords(value: Json | undefined): boolean {
+  return (typeof value === 'string' || isList(value)) && value.length > 0
+}
+
 export function isBoolean(value: Json | undefined): value is boolean {
   return typeof value === 'boolean'
 }

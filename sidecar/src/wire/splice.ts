@@ -70,10 +70,14 @@ export class Splice {
     field.renamed = to !== this.#rangeOf(field.index).name
   }
 
+  /** Whether anything will be other than it was written. */
+  get isChanged(): boolean {
+    return this.#dropped || this.#added.length > 0 || this.#fields.some((field) => field.value !== null || field.renamed)
+  }
+
   /** The object with its changes; the same buffer when there are none. */
   bytes(): Buffer {
-    const isSame = !this.#dropped && this.#added.length === 0 && this.#fields.every((field) => field.value === null && !field.renamed)
-    if (isSame) return this.#bytes
+    if (!this.isChanged) return this.#bytes
     const out: Buffer[] = []
     let copied = 0
     const copyTo = (end: number): void => {

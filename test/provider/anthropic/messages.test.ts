@@ -213,6 +213,26 @@ test('thinking goes back and forth as long as nothing before it changes', async 
   await next({ model: 'claude-fable-5-2', system: 'Be rude.' })
 })
 
+test('a tool loop of manual thinking begins with it, and its later calls need none', async () => {
+  const params: Params = { ...ask, max_tokens: 2_000, thinking: { type: 'enabled', budget_tokens: 1_024 }, tools: [look] }
+  const headers = { ...thinking, 'x-fake-tool-call': 'look' }
+  const first = await client.messages.create(params, { headers })
+  assert.deepEqual(typesOf(first), ['thinking', 'tool_use'])
+  const result = (id: string): Anthropic.MessageParam => ({
+    role: 'user',
+    content: [{ type: 'tool_result', tool_use_id: id, content: 'x' }],
+  })
+  const call = first.content.find((block) => block.type === 'tool_use')
+  assert.ok(call !== undefined)
+  const later: Anthropic.MessageParam[] = [result(call.id), { role: 'assistant', content: [{ ...call, id: 'toolu_2' }] }, result('toolu_2')]
+  const loop = (content: Anthropic.ContentBlockParam[]): Params => ({
+    ...params,
+    messages: [...params.messages, { role: 'assistant', content }, ...later],
+  })
+  assert.equal((await client.messages.create(loop(first.content))).type, 'message')
+  await refused(client.messages.create(loop([call])), /Expected `thinking` or `redacted_thinking`, but found `tool_use`/)
+})
+
 test('thinking can be shown in part, or come back encrypted', async () => {
   const shown = await client.messages.create({ ...thinker, thinking: { type: 'adaptive', display: 'summarized' } }, { headers: thinking })
   assert.ok(shown.content[0]?.type === 'thinking' && shown.content[0].thinking.length > 20)

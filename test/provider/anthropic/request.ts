@@ -122,7 +122,7 @@ function read(given: JsonObject, model: ClaudeModel, maxTokens: number): ClaudeR
   checkSampling(given, model, thinking)
   const isForced = toolChoice.type === 'any' || toolChoice.type === 'tool'
   if (isForced && thinking.type !== 'disabled') throw invalid('', 'Thinking may not be enabled when tool_choice forces tool use.')
-  if (thinking.type === 'enabled') checkLastAssistant(turns)
+  if (thinking.type === 'enabled') checkLoopStart(turns)
   const outputConfig = given['output_config'] === undefined ? {} : objectAt(given['output_config'], 'output_config')
   onlyKeys(outputConfig, new Set(['effort', 'format']), 'output_config')
   const cacheTtl = cacheTtlAt(given['cache_control'], 'cache_control')
@@ -261,13 +261,12 @@ function checkSampling(given: JsonObject, model: ClaudeModel, thinking: Thinking
     throw invalid('top_p', '`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled.')
 }
 
-/** Within a tool loop of manual thinking, the turn that called the tools begins with its thinking. */
-function checkLastAssistant(turns: readonly Turn[]): void {
-  const last = turns.findLast((turn) => turn.role === 'assistant')
-  const [first] = last?.blocks ?? []
-  if (last === undefined || first === undefined || !last.blocks.some((block) => block.call !== null)) return
-  const isInLoop = turns.at(-1)?.blocks.some((block) => block.answers !== null) === true
-  if (!isInLoop || first.signature !== null) return
+/** A tool loop of manual thinking, which is one turn of the assistant, begins with thinking; later calls of it need none. */
+function checkLoopStart(turns: readonly Turn[]): void {
+  const isResult = (turn: Turn | undefined): boolean => turn?.blocks.some((block) => block.answers !== null) === true
+  const asked = turns.findLastIndex((turn) => turn.role === 'user' && !isResult(turn))
+  const first = turns.slice(asked + 1).find((turn) => turn.role === 'assistant')?.blocks[0]
+  if (first === undefined || !isResult(turns.at(-1)) || first.signature !== null) return
   throw invalid(
     first.path + '.type',
     `Expected \`thinking\` or \`redacted_thinking\`, but found \`${first.type}\`. When \`thinking\` is enabled, a final \`assistant\` message must start with a thinking block (preceeding the lastmost set of \`tool_use\` and \`tool_result\` blocks).`,
