@@ -7,7 +7,7 @@ import { newConversation } from './conversation-change.ts'
 import { lookUpLocale, readerLocales } from './locale.ts'
 import { noticeFinder, stripNotices } from './notice-frame.ts'
 import { BUILT_IN_LOCALES, BUILT_IN_TEXTS, END_TEXTS } from './notice-texts.ts'
-import { chooseLocale, closingEdit, endWords, formatMoney, noticeEdit, noticesFor, noticeText } from './notices.ts'
+import { chooseLocale, closingEdit, deliveredNotices, endWords, formatMoney, noticeEdit, noticesFor, noticeText } from './notices.ts'
 import type { NoticeTerms } from './notices.ts'
 
 type Texts = NoticeTerms['notices']['texts']
@@ -153,6 +153,17 @@ describe('what waits for an answer in prose', () => {
     assert.deepEqual(waiting(texts, 'Upgrade', { conversation: told }), [])
     assert.deepEqual(waiting(texts, 'Upgrade', { conversation: told, period: '2026-12-01' }), ['Upgrade/pro/2026-12-01'])
   })
+})
+
+test('what an answer told is known, also where it waits again', () => {
+  const [told, waiting, other] = [
+    { id: '2/Reset/4', occasion: 'Reset' },
+    { id: '2/Summarize/5', occasion: 'Summarize' },
+    { id: '2/DropOldest/5', occasion: 'DropOldest' },
+  ] as const
+  const edits = [noticeEdit({ text: 'Both.', ids: ['1/Reset/1', told.id] }), noticeEdit({ text: 'One.', ids: [other.id] })]
+  assert.deepEqual(deliveredNotices({ notices: [told, waiting, other], edits }), [told, other])
+  assert.deepEqual(deliveredNotices({ notices: [told, waiting], edits: [] }), [])
 })
 
 test('a tier’s name cannot smuggle in a placeholder', () => {

@@ -63,6 +63,14 @@ export function closingEdit(text: string): Edit {
   return { kind: 'notice', id: `${NOTICE_EDIT}End/${digestOf(text)}`, text }
 }
 
+/**
+ * Those of a conversation that an answer has told. A store that comes back as it was some seconds ago is told of them again, but not that they
+ * were taken out.
+ */
+export function deliveredNotices({ notices, edits }: Pick<Conversation, 'notices' | 'edits'>): readonly PendingNotice[] {
+  return notices.filter(({ id }) => edits.some((edit) => wasDelivered(edit, id)))
+}
+
 function wasDelivered(edit: Edit, id: string): boolean {
   return edit.kind === 'notice' && edit.id.slice(NOTICE_EDIT.length).split(BETWEEN_IDS).includes(id)
 }

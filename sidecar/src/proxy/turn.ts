@@ -14,7 +14,7 @@ import type { Digest } from '../core/conversation.ts'
 import { driverBytes, splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
-import { chooseLocale, noticeEdit, noticeText } from '../core/notices.ts'
+import { chooseLocale, deliveredNotices, noticeEdit, noticeText } from '../core/notices.ts'
 import { isOwnTurn, isUnread } from '../core/own-turn.ts'
 import { matchesPattern } from '../core/pattern.ts'
 import { beginsUserTurn, questionOf } from '../core/sessions.ts'
@@ -248,7 +248,8 @@ async function settle(admitted: Admitted, { end, notice, driven, untold }: Ended
           })
     const told = end.status === 'settle' && end.noticed ? notice : null
     const takenBack = turn.conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
-    const removed = [...(told?.ids ?? []), ...takenBack]
+    const delivered = deliveredNotices(turn.conversation).map(({ id }) => id)
+    const removed = [...(told?.ids ?? []), ...takenBack, ...delivered]
     const change: ConversationChange = {
       ofSession: turn.conversation.session,
       turnAtMs: nowMs,
@@ -344,18 +345,22 @@ function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): reado
   return digests
 }
 
+/** Fields by which an app ends answers at words of its own. In these formats such an end looks like any other. */
+const STOP_FIELDS = ['stop', 'generationConfig.stopSequences'] as const
+
 /**
  * What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet, but for `untold`. Nothing
- * where no user reads it: the title of a chat waits for the next answer in it.
+ * where no user reads it: the title of a chat waits for the next answer in it, and so does what the app cuts at words of its own.
  */
 function noticeOf(admitted: Admitted, untold: readonly NoticeOccasion[]): AnswerNotice | null {
   const { turn, plan, granted } = admitted
   const { contract } = turn.terms
   if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1)
     return null
-  if (isUnread(turn.request, turn.conversation)) return null
+  if (isUnread(turn.request, turn.conversation) || STOP_FIELDS.some((name) => turn.request.fields.has(name))) return null
   const known = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
-  const pending = known.filter(({ occasion }) => !untold.includes(occasion))
+  const delivered = deliveredNotices(turn.conversation)
+  const pending = known.filter((notice) => !untold.includes(notice.occasion) && !delivered.includes(notice))
   if (pending.length === 0) return null
   const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
   const remaining = remainingOf(turn.balances, granted)
