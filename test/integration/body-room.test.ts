@@ -5,6 +5,7 @@ import { after, before, test } from 'node:test'
 import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
+import { connect } from 'node:net'
 import { startUpstream } from '../hostile/upstream.ts'
 import type { Upstream } from '../hostile/upstream.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
@@ -157,6 +158,25 @@ test('what the head of a request decides is said without waiting', async () => {
   assert.ok(performance.now() - startedMs < 8_000)
   for (let answered = 0; answered < 2; answered++) provider.answerFirst()
   await Promise.all(large)
+})
+
+test('an upload that does not come yields to a call that waits for its room', async () => {
+  const provider = hold()
+  const { hostname, port } = new URL(sidecar.url)
+  const stalled = connect(Number(port), hostname)
+  let heard = ''
+  stalled.on('data', (bytes) => (heard += bytes.toString('latin1')))
+  const head = ['POST /openai/v1/chat/completions HTTP/1.1', `Host: ${hostname}`, 'Content-Type: application/json']
+  stalled.write(`${head.join('\r\n')}\r\nContent-Length: ${ROOM_BYTES}\r\n\r\n{"model"`)
+  await sleep(WAITS_MS)
+  const waiting = post('waits-for-upload', MIDDLE)
+  await until(() => provider.waiting.length === 1)
+  provider.answerFirst()
+  assert.equal((await waiting).status, 200)
+  assert.match(heard, /^HTTP\/1\.1 503 [\s\S]*sidecar_busy/)
+  stalled.destroy()
+  await sidecar.idle()
+  assert.equal(await heldBytes(), 0)
 })
 
 for (const { what, conversation, isKept } of [

@@ -9,7 +9,7 @@ import { getHeapStatistics } from 'node:v8'
 
 const WAIT_MS_MAX = 10_000
 /** A body from this size on is large. */
-const LARGE_BYTES = 256 * 1024
+export const LARGE_BYTES = 256 * 1024
 /** Of each byte there are up to four more while it is read and written anew: as text, as what was parsed of it, as the body that goes out. */
 const SHARE_OF_MEMORY = 8
 /** Of what a sidecar may have in all, its heap has this much at most (`heapMib` of the operator). */

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib'
 import type { Refusal } from '../errors.ts'
+import { LARGE_BYTES } from './body-room.ts'
 import type { Place } from './body-room.ts'
 import { release } from './release.ts'
 
@@ -13,7 +14,7 @@ const INFLATE_FLOOR_BYTES = MIB
 
 const DECODERS = { gzip: createGunzip, br: createBrotliDecompress, zstd: createZstdDecompress } as const
 /** A large body that is not whole after this time gives its room to those who wait for it. */
-const SLOW_MS = 10_000
+const SLOW_MS = 5_000
 const LOOK_EVERY_MS = 1_000
 
 export type BodyResult =
@@ -107,8 +108,9 @@ function collect(
       clearInterval(look)
       incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
       // A kept-alive connection remembers its last request until the next one comes: it must not remember the body.
-      const body = pieces.take()
-      resolve(end === 'whole' ? body : end)
+      const body = end === 'whole' ? pieces.whole() : end
+      pieces.letGo(body)
+      resolve(body)
     }
     const dropRest = (): void => {
       incoming.on('error', () => undefined)
@@ -121,23 +123,24 @@ function collect(
         return dropRest()
       }
       const taken = announced === null ? (place?.take(chunk.length, outgoing) ?? true) : true
-      if (taken === true) return
+      if (taken !== true) void goOnWhen(taken)
+    }
+    const goOnWhen = async (taken: boolean | Promise<boolean>): Promise<void> => {
       incoming.pause()
-      void Promise.resolve(taken).then((isIn) => {
-        if (isIn) incoming.resume()
-        else {
-          done('noRoom')
-          dropRest()
-        }
-      })
+      if (await taken) incoming.resume()
+      else yieldRoom()
+    }
+    const yieldRoom = (): void => {
+      done('noRoom')
+      dropRest()
     }
     const onEnd = (): void => done('whole')
     const onGone = (): void => done('aborted')
-    const look = setInterval(() => {
-      if (performance.now() - startedMs < SLOW_MS || place?.isWanted !== true) return
-      done('noRoom')
-      dropRest()
-    }, LOOK_EVERY_MS)
+    const lookAround = (): void => {
+      if (performance.now() - startedMs >= SLOW_MS && place?.isWanted === true) yieldRoom()
+    }
+    const mayTakeLong = place !== null && (announced === null || announced >= LARGE_BYTES)
+    const look = mayTakeLong ? setInterval(lookAround, LOOK_EVERY_MS) : undefined
     incoming.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone)
   })
 }
@@ -165,12 +168,15 @@ class Pieces {
     }
   }
 
-  take(): Buffer {
+  whole(): Buffer {
     const [only] = this.#pieces.length === 1 ? this.#pieces : []
-    const body = this.#whole?.subarray(0, this.bytes) ?? only ?? Buffer.concat(this.#pieces, this.bytes)
-    for (const piece of this.#pieces) if (piece !== body) release(piece)
+    return this.#whole?.subarray(0, this.bytes) ?? only ?? Buffer.concat(this.#pieces, this.bytes)
+  }
+
+  /** But for what `kept` is made of. */
+  letGo(kept: Buffer | string): void {
+    for (const piece of this.#pieces) if (piece !== kept) release(piece)
     this.#pieces = []
     this.#whole = null
-    return body
   }
 }
