@@ -42,6 +42,7 @@ import { UserBook } from './proxy/user-book.ts'
 import { readSettings } from './settings.ts'
 import type { Address } from './settings.ts'
 import { openStore } from './store/open-store.ts'
+import { allowancePercentOf } from './store/outage/allowance-percent.ts'
 import { StoreError } from './store/store.ts'
 import { logStanding, logTrouble } from './store/store-news.ts'
 import { createLog } from './telemetry/log.ts'
@@ -75,7 +76,7 @@ async function main(): Promise<void> {
   let delivery: Delivery | null = null
   const alerts = new AlertFeed()
   const opened = await openStore(settings, {
-    allowancePercent: () => policy?.config.onStoreFailure.allowancePercent ?? 0,
+    allowancePercent: () => (policy === null ? 0 : allowancePercentOf(policy.config)),
     holdLifeMs: HOLD_LIFE_MS,
     onChange: (standing) => {
       const { state, reason } = standing

@@ -12,9 +12,12 @@ import type { StoreState } from '../store/store-standing.ts'
 import { createAdmin } from './admin.ts'
 import type { AdminParts } from './admin.ts'
 import { policyOf } from './gateway.ts'
+import type { Policy } from './gateway.ts'
 
 const onStoreFailure = { action: 'Allowance', allowancePercent: 10 } as const
-const policy = policyOf(makeConfig('http://provider/v1', undefined, { onStoreFailure }), createPriceList([], loadCatalogue()))
+const policyWith = (more: Parameters<typeof makeConfig>[2]): Policy =>
+  policyOf(makeConfig('http://provider/v1', undefined, more), createPriceList([], loadCatalogue()))
+let policy = policyWith({ onStoreFailure })
 const store: { asked: number; isAway: boolean; state: StoreState } = { asked: 0, isAway: false, state: 'Ready' }
 const parts: AdminParts = {
   policy: () => policy,
@@ -73,6 +76,23 @@ test('a sidecar that may go on without the store is ready while that is away', a
   store.isAway = true
   store.state = 'Away'
   assert.equal((await ask('/readyz')).status, 200)
+  store.isAway = false
+  store.state = 'Ready'
+  store.asked = 0
+})
+
+test('one that may not is not ready, unless its owner only watches', async () => {
+  const deny = { action: 'Deny', allowancePercent: 0 } as const
+  store.isAway = true
+  store.state = 'Away'
+  for (const [mode, status] of [
+    ['Enforce', 503],
+    ['Observe', 200],
+  ] as const) {
+    policy = policyWith({ mode, onStoreFailure: deny })
+    assert.equal((await ask('/readyz')).status, status, mode)
+  }
+  policy = policyWith({ onStoreFailure })
   store.isAway = false
   store.state = 'Ready'
   store.asked = 0

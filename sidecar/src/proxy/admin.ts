@@ -5,6 +5,7 @@
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { allowancePercentOf } from '../store/outage/allowance-percent.ts'
 import type { Gateway } from './gateway.ts'
 
 /** What is said here is made of. */
@@ -106,7 +107,8 @@ async function readiness(parts: AdminParts, looks: StoreLooks): Promise<Answer> 
   const stale = staleness.isStale ? `the config has not been confirmed for ${Math.round(staleness.sinceMs / 1_000)} s` : null
   if (stale !== null && staleness.denies) return text(503, stale)
   const { state, reason } = parts.storeStanding()
-  if (state !== 'Ready' && policy.config.onStoreFailure.allowancePercent === 0) return text(503, `the budget store is away: ${reason}`)
+  const mayGoOn = allowancePercentOf(policy.config) > 0
+  if (state !== 'Ready' && !mayGoOn) return text(503, `the budget store is away: ${reason}`)
   if (!parts.canHashIds()) return text(503, `the budget store has not been reached yet: ${reason}`)
   const well = text(200, stale === null ? 'ok' : `ok, but ${stale}`)
   try {
@@ -114,7 +116,7 @@ async function readiness(parts: AdminParts, looks: StoreLooks): Promise<Answer> 
     return well
   } catch (error) {
     // While it is away the sidecar goes on as far as the owner allows.
-    if (parts.storeStanding().state !== 'Ready' && policy.config.onStoreFailure.allowancePercent > 0) return well
+    if (parts.storeStanding().state !== 'Ready' && mayGoOn) return well
     return text(503, `the budget store does not answer: ${error instanceof Error ? error.message : String(error)}`)
   }
 }

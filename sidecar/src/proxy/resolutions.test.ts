@@ -1,14 +1,21 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import * as fc from 'fast-check'
+import { waitFor } from '../../../test/cluster/wait-for.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { newConversation } from '../core/conversation-change.ts'
 import type { Conversation } from '../core/conversation.ts'
 import { resolvedOf } from '../core/outcomes.ts'
 import { sessionAccount } from '../core/terms.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
+import { ShelteredStore } from '../store/outage/sheltered-store.ts'
+import type { ServerRun } from '../store/outage/sheltered-store.ts'
+import { StoreError } from '../store/store.ts'
 import type { BudgetStore, OutcomeTotals } from '../store/store.ts'
 import { Metrics } from '../telemetry/metrics.ts'
 import { dayOf, OutcomeWatch } from './outcome-watch.ts'
@@ -106,6 +113,50 @@ test('a resolution is confirmed once, taken back once, and confirmed again; each
     assert.deepEqual(await desk.counts(), [0, 2, 1, 1])
     assert.deepEqual(await desk.entries(), ['A started', 'A confirmed', 'A reversed', 'A confirmed'])
     assert.match(await desk.metrics.render(), /^farebox_outcomes_total\{tier="resolved",outcome="confirmed"\} 2$/m)
+  }))
+
+test('what an answered call resolved is in the store once that is back, though it was away meanwhile and nothing may begin without it', () =>
+  atDesk(async (desk) => {
+    const folder = mkdtempSync(join(tmpdir(), 'farebox-resolutions-'))
+    let isAway = false
+    const heard = (): void => {
+      if (isAway) throw new StoreError('away', 'deaf')
+    }
+    const shared = new Proxy(desk.store, {
+      get:
+        (books, name: keyof BudgetStore) =>
+        async (...values: never[]) => {
+          if (name === 'close') return null
+          heard()
+          return await (books[name] as (...values: never[]) => Promise<unknown>).apply(books, values)
+        },
+    })
+    const run = async (): Promise<ServerRun> => {
+      heard()
+      return { name: 'first', knownMs: HOUR_MS }
+    }
+    const store = await ShelteredStore.open({
+      folder,
+      connect: async () => ({ store: shared, connections: () => 1, run }),
+      nowMs: desk.nowMs,
+      allowancePercent: () => 0,
+      holdLifeMs: MINUTE_MS,
+    })
+    try {
+      for (const id of ['told', 'not-told']) await desk.turn(id)
+      const { nowMs, metrics } = desk
+      await store.read({ conversation: 'told', accounts: [], nowMs: nowMs() })
+      isAway = true
+      assert.equal(await confirmResolution({ store, nowMs, metrics }, { id: 'told' }), 'added')
+      await assert.rejects(store.read({ conversation: 'told', accounts: [], nowMs: nowMs() }), { code: 'away' })
+      isAway = false
+      await waitFor('the store', () => store.standing.state === 'Ready', { withinMs: 10_000 })
+      assert.deepEqual(await desk.counts(), [0, 1, 0, 1])
+      assert.deepEqual([await desk.state('told'), await desk.state('not-told')], ['confirmed', 'none'])
+    } finally {
+      await store.close()
+      rmSync(folder, { recursive: true })
+    }
   }))
 
 test('after the reopen window a resolution stands', () =>

@@ -141,8 +141,9 @@ async function enter(gateway: Entering, conversation: Conversation, outcome: Out
   return added
 }
 
+/** Also for a call that has been answered: what came of it is entered though the store went away meanwhile. */
 async function reread(gateway: Entering, id: string): Promise<Conversation | null> {
-  return (await gateway.store.read({ conversation: id, accounts: [], nowMs: gateway.nowMs() })).conversation
+  return (await gateway.store.read({ conversation: id, accounts: [], nowMs: gateway.nowMs(), endsCall: true })).conversation
 }
 
 function isStanding(resolution: Resolution): resolution is 'assumed' | 'confirmed' {

@@ -153,7 +153,13 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   else {
     reportCost(admitted, end, settled)
     const toolNames = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
-    await reportResolution(turn, settled.snapshot.conversation ?? turn.conversation, toolNames)
+    // The answer is out and booked: nothing that follows makes a fault of it.
+    await reportResolution(turn, settled.snapshot.conversation ?? turn.conversation, toolNames).catch((error: unknown) =>
+      gateway.log.error(
+        { requestId: turn.requestId, conversation: turn.conversationId, err: String(error) },
+        'what came of a call cannot be entered',
+      ),
+    )
     const isKept = end.status === 'settle' && gateway.summariser.consider(admitted, settled.snapshot, end.message)
     if (sayings !== null) await remember(turn, sayings, end.status === 'settle' ? end.message : null)
     if (end.status === 'settle' && end.isSent && !isKept) release(turn.request.body)

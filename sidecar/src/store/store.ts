@@ -46,7 +46,7 @@ export const MEMORY_PAGE_MAX = 100
  */
 export interface BudgetStore {
   /** A conversation and the balances asked for; accounts never drawn on are zero. Expired conversations are absent. */
-  read(query: { readonly conversation: ConversationId; readonly accounts: readonly AccountId[]; readonly nowMs: number }): Promise<Snapshot>
+  read(query: ReadQuery): Promise<Snapshot>
   /** The conversation of the longest known prefix: digests come longest first. Null when none is known. */
   findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null>
   /**
@@ -121,6 +121,14 @@ export interface BudgetStore {
    */
   forgetUser(step: ForgetStep): Promise<Forgotten>
   close(): Promise<void>
+}
+
+export interface ReadQuery {
+  readonly conversation: ConversationId
+  readonly accounts: readonly AccountId[]
+  readonly nowMs: number
+  /** To enter what came of an answered call: while a shared store is away it is told what is known here, though nothing may begin. */
+  readonly endsCall?: true
 }
 
 export interface Snapshot {

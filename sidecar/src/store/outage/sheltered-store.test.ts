@@ -249,6 +249,8 @@ describe('a shared store that goes away', () => {
     await assert.rejects(store.reserve(hold('b', 1n)), { code: 'away' })
     await assert.rejects(store.read({ conversation: 'A', accounts: [], nowMs: START_MS }), { code: 'away' })
     assert.equal((await store.settle(settleStep('a', START_MS, 90n))).result.status, 'settled')
+    const after = await store.read({ conversation: 'A', accounts: [], nowMs: START_MS, endsCall: true })
+    assert.equal(after.conversation?.turns, 1, 'what came of a call is seen to')
     assert.equal((await store.reserve(hold('watched', 5n, null))).status, 'held', 'nobody is refused where caps only count')
     await store.settle(settleStep('watched', START_MS, 5n))
     server.mode = 'up'

@@ -125,7 +125,7 @@ export class ShelteredStore implements BudgetStore {
     const answer = await this.#ask((store) => store.read(query))
     if (answer !== AWAY) return this.#seen(answer)
     if (this.#isBack) return await this.read(query)
-    this.#mayGoOn()
+    if (query.endsCall !== true) this.#mayGoOn()
     return await this.#openOwn().read(query)
   }
 
@@ -352,7 +352,7 @@ export class ShelteredStore implements BudgetStore {
     return this.#options.allowancePercent() > 0 || reservation.draws.every(({ cap }) => cap === null)
   }
 
-  /** Nothing of a conversation is said where nothing may be done for it. */
+  /** Nothing of a conversation is said where nothing may be begun for it. */
   #mayGoOn(): void {
     if (this.#options.allowancePercent() === 0) throw this.#away()
   }

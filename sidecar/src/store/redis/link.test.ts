@@ -63,6 +63,20 @@ if (program !== null)
       await store.close()
     })
 
+    for (const ms of [400, 2_400])
+      it(`hears the answers to its steps after a stall of its own of ${ms} ms, on the same connection`, async () => {
+        const link = await Link.open({ url: server.url })
+        try {
+          const answers = Promise.all(['one', 'two'].map((text) => link.ask((client) => client.echo(text))))
+          stall(ms)
+          assert.deepEqual(await answers, ['one', 'two'])
+          assert.equal(await link.ask((client) => client.echo('three')), 'three')
+          assert.equal(link.connections, 1)
+        } finally {
+          await link.close()
+        }
+      })
+
     it('grants nothing to a step that comes after its sender gave it up', async () => {
       let nowMs = START_MS
       const late = await open('late')
@@ -171,3 +185,9 @@ if (program !== null)
       await assert.rejects(open('name space'), RangeError)
     })
   })
+
+/** Nothing of this process runs meanwhile. */
+function stall(ms: number): void {
+  const end = performance.now() + ms
+  while (performance.now() < end);
+}

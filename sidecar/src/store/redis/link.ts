@@ -41,8 +41,6 @@ interface ConnectionOptions {
   readonly autoResendUnfulfilledCommands: false
   readonly enableReadyCheck: false
   readonly commandTimeout: number
-  /** Runs while an answer is awaited, and only then: an idle connection stays. */
-  readonly socketTimeout: number
   readonly connectTimeout: number
   readonly stringNumbers: true
   readonly lazyConnect: true
@@ -52,7 +50,7 @@ interface ConnectionOptions {
   readonly tls?: { readonly ca?: string; readonly allowPartialTrustChain?: true }
 }
 
-type Target = Pick<StoreUrl, 'isCluster' | 'nodes'> & { readonly options: ConnectionOptions }
+type Target = Pick<StoreUrl, 'isCluster' | 'nodes'> & { readonly options: ConnectionOptions; readonly silentMsMax: number }
 
 type Commands = Readonly<Record<ScriptName, (key: string, ...values: string[]) => Promise<unknown>>>
 
@@ -66,10 +64,15 @@ export class Link {
   #lastError: unknown = null
   #connections = 0
 
-  private constructor({ isCluster, nodes, options }: Target, place: string, { onTrouble = ignore, onLost = ignore }: LinkOptions) {
+  private constructor(
+    { isCluster, nodes, options, silentMsMax }: Target,
+    place: string,
+    { onTrouble = ignore, onLost = ignore }: LinkOptions,
+  ) {
     this.isCluster = isCluster
     this.#place = place
     const follow = (connection: Redis): void => {
+      keepTime(connection, silentMsMax)
       connection.on('ready', () => {
         this.#connections += 1
         this.#lastError = null
@@ -233,18 +236,60 @@ function ignore(): void {
   // Nobody wants to know.
 }
 
+/**
+ * Fails a command that is not answered within ioredis' `commandTimeout`, and leaves a connection that then says nothing more and owes
+ * something: an idle one stays.
+ */
+function keepTime(connection: Redis, silentMsMax: number): void {
+  const send = connection.sendCommand.bind(connection)
+  let watched: Redis['stream'] | null = null
+  const leaveWhenSilent = (afterMs: number): void => {
+    const { stream, status } = connection
+    if (status !== 'ready' || watched === stream) return
+    watched = stream
+    const heard = stream.bytesRead
+    const timer = afterLooking(afterMs, () => {
+      watched = null
+      if (connection.commandQueue.length === 0 || stream.bytesRead !== heard) return
+      stream.destroy(new Error(`it has said nothing for ${silentMsMax} ms, and owes an answer`))
+    })
+    timer.unref()
+  }
+  connection.sendCommand = (command, ...more) => {
+    // ioredis calls it as it sends. Its own is a plain timer.
+    command.setTimeout = (answerMsMax) => {
+      const timer = afterLooking(answerMsMax, () => {
+        if (command.isSettled) return
+        command.reject(new Error('Command timed out'))
+        leaveWhenSilent(silentMsMax - answerMsMax)
+      })
+      const answered = (): void => clearTimeout(timer)
+      command.promise.then(answered, answered)
+    }
+    return send(command, ...more)
+  }
+}
+
+/**
+ * Runs it once this process has looked at what has arrived by then. After a stall of its own (a large body, a throttled CPU, a suspended
+ * host) timers come first, then the sockets are read, then immediates run: what the server said long ago is not late.
+ */
+function afterLooking(ms: number, run: () => void): NodeJS.Timeout {
+  return setTimeout(() => setImmediate(run), ms)
+}
+
 function targetOf(url: string, ca: string | null, answerMsMax: number): Target {
   const { isCluster, isTls, nodes, username, password, database } = parseStoreUrl(url)
   return {
     isCluster,
     nodes,
+    silentMsMax: Math.max(SILENT_MS_MAX, 2 * answerMsMax),
     options: {
       maxRetriesPerRequest: 1,
       autoResendUnfulfilledCommands: false,
       // Who is still loading says so itself, to each step; nobody waits for it.
       enableReadyCheck: false,
       commandTimeout: answerMsMax,
-      socketTimeout: Math.max(SILENT_MS_MAX, 2 * answerMsMax),
       connectTimeout: CONNECT_MS_MAX,
       stringNumbers: true,
       lazyConnect: true,
