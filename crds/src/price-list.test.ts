@@ -240,6 +240,25 @@ test("over the catalogue's step, what a book says nothing of is the dearer of th
   assert.equal(own.uncachedInput, 2_500_000n, 'its own steps are all that hold')
 })
 
+test("what an entry says holds in a step at the catalogue's as well: only what neither says follows the step's input", () => {
+  const prices = (inputOver: number, fields: object): Prices => {
+    const own = { input: '1.50', cacheRead: '0.15', output: '7.50', steps: [{ inputOver, input: '3.00', output: '11.25' }], ...fields }
+    return found('gpt-6-sol', createPriceList([entry({ provider: 'openai', model: 'gpt-6-sol', ...own })], CATALOGUE)).pricesFor(
+      300_000,
+      null,
+    )
+  }
+  // The catalogue: input 2.00 and 4.00, cached 0.20 and 0.40, written 2.50 and 5.00.
+  const same = prices(272_000, {})
+  assert.deepEqual([same.uncachedInput, same.cacheReadInput, same.output], [3_000_000n, 400_000n, 11_250_000n])
+  assert.equal(same.cacheReadAudioInput, 400_000n, 'it takes its relatives along')
+  assert.equal(prices(272_000, { cacheRead: '0.25' }).cacheReadInput, 500_000n, 'raised as the catalogue raises its own')
+  assert.equal(prices(272_000, { cacheRead: undefined }).cacheReadInput, 3_000_000n)
+  assert.equal(prices(272_000, { steps: [{ inputOver: 272_000, input: '3.00', cacheRead: '0.30' }] }).cacheReadInput, 300_000n)
+  assert.equal(prices(272_000, { cacheWriteShort: '1.875', steps: [{ inputOver: 272_000, input: '8.00' }] }).cacheWriteInput, 5_000_000n)
+  assert.equal(prices(271_999, {}).cacheReadInput, 150_000n, 'where the catalogue has no step it is as it was entered')
+})
+
 const price = fc.integer({ min: 1, max: 50_000_000 }).map((micro) => formatPricePerMillion(BigInt(micro)))
 
 test('whatever input and output a book says: what is listed above them costs no less than it is listed at, and no less than they', () => {

@@ -250,36 +250,54 @@ type KindPrices = Pick<
   | 'imageOutput'
 >
 
+const KIND_OF: Readonly<Record<keyof KindPrices, MeteredKind>> = {
+  input: 'uncachedInput',
+  output: 'output',
+  cacheRead: 'cacheReadInput',
+  cacheReadAudio: 'cacheReadAudioInput',
+  cacheWriteShort: 'cacheWriteInput',
+  cacheWriteLong: 'cacheWriteLongInput',
+  audioInput: 'audioInput',
+  audioOutput: 'audioOutput',
+  imageInput: 'imageInput',
+  imageOutput: 'imageOutput',
+}
+
 /** An entry over what the catalogue says. Explicit zero is zero; what neither says follows input and output, never from below. */
 function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Record<string, number>>): Tariff {
   const fee = (own: string | undefined, known: bigint | undefined): bigint =>
     own === undefined ? (known ?? 0n) : parseUsd(own) * PICO_PER_NANO
-  const over = (own: KindPrices, under: Prices | null): Prices => {
-    const given = (text: string | undefined): bigint | undefined => (text === undefined ? undefined : parsePricePerMillion(text))
+  // What `kept` says and `own` does not is as it is under them, and counts as said.
+  const over = (own: KindPrices, under: Prices | null, kept: KindPrices = {}): Prices => {
+    const given = (name: keyof KindPrices): bigint | undefined => {
+      const text = own[name]
+      if (text !== undefined) return parsePricePerMillion(text)
+      return kept[name] === undefined ? undefined : under?.[KIND_OF[name]]
+    }
     // A price that the owner changed takes its relatives along; one that is unchanged leaves the catalogue's in place.
     const along = (kind: MeteredKind, relative: MeteredKind, price: bigint): bigint =>
       under === null ? price : raisedAlike(price, under[relative], under[kind])
-    const input = given(own.input) ?? under?.uncachedInput ?? 0n
-    const output = given(own.output) ?? under?.output ?? 0n
-    const cacheRead = given(own.cacheRead) ?? along('cacheReadInput', 'uncachedInput', input)
-    const audioInput = given(own.audioInput) ?? along('audioInput', 'uncachedInput', input)
+    const input = given('input') ?? under?.uncachedInput ?? 0n
+    const output = given('output') ?? under?.output ?? 0n
+    const cacheRead = given('cacheRead') ?? along('cacheReadInput', 'uncachedInput', input)
+    const audioInput = given('audioInput') ?? along('audioInput', 'uncachedInput', input)
     const cacheReadAudio =
-      own.audioInput !== undefined && own.cacheRead === undefined
+      (own.audioInput ?? kept.audioInput) !== undefined && (own.cacheRead ?? kept.cacheRead) === undefined
         ? along('cacheReadAudioInput', 'audioInput', audioInput)
         : along('cacheReadAudioInput', 'cacheReadInput', cacheRead)
-    const short = given(own.cacheWriteShort) ?? along('cacheWriteInput', 'uncachedInput', input)
+    const short = given('cacheWriteShort') ?? along('cacheWriteInput', 'uncachedInput', input)
     const long = under === null ? short : dearer(short, along('cacheWriteLongInput', 'uncachedInput', input))
     return {
       uncachedInput: input,
       cacheReadInput: cacheRead,
-      cacheReadAudioInput: given(own.cacheReadAudio) ?? cacheReadAudio,
+      cacheReadAudioInput: given('cacheReadAudio') ?? cacheReadAudio,
       cacheWriteInput: short,
-      cacheWriteLongInput: given(own.cacheWriteLong) ?? long,
+      cacheWriteLongInput: given('cacheWriteLong') ?? long,
       audioInput,
-      imageInput: given(own.imageInput) ?? along('imageInput', 'uncachedInput', input),
+      imageInput: given('imageInput') ?? along('imageInput', 'uncachedInput', input),
       output,
-      audioOutput: given(own.audioOutput) ?? along('audioOutput', 'output', output),
-      imageOutput: given(own.imageOutput) ?? along('imageOutput', 'output', output),
+      audioOutput: given('audioOutput') ?? along('audioOutput', 'output', output),
+      imageOutput: given('imageOutput') ?? along('imageOutput', 'output', output),
       webSearchCalls: fee(entry.toolFees.webSearch, under?.webSearchCalls),
       fileSearchCalls: fee(entry.toolFees.fileSearch, under?.fileSearchCalls),
       codeContainers: fee(entry.toolFees.codeContainer, under?.codeContainers),
@@ -293,9 +311,12 @@ function bookTariff(entry: PriceEntry, base: Tariff | null, tiers: Readonly<Reco
   const ownSteps = entry.steps
     .toSorted((a, b) => a.inputOver - b.inputOver)
     .map((step) => {
-      // What a step leaves out is as the catalogue has it in the same step, where it has one.
+      // What a step leaves out is as the catalogue has it in the same step, where it has one: the entry's own prices are raised like there.
       const under = listed.find(({ inputOver }) => inputOver === step.inputOver)
-      return { inputOver: step.inputOver, prices: under === undefined ? over({ ...entry, ...step }, prices) : over(step, under.prices) }
+      return {
+        inputOver: step.inputOver,
+        prices: under === undefined ? over({ ...entry, ...step }, prices) : over(step, under.prices, entry),
+      }
     })
   const steps = ownSteps.length > 0 ? ownSteps : listed
   return { prices, steps, serviceTierPercent: { ...tiers, ...entry.serviceTierPercent } }
