@@ -32,6 +32,17 @@ test('each value has a comment before it, and each leaf of the schema is a value
   assert.deepEqual(leavesOf(schema, ''), leavesOfValues(load(valuesText), schema, ''))
 })
 
+test('what the API server lets nobody change in a StatefulSet is said where it is set', () => {
+  const template = readFileSync(`${CHARTS}farebox/templates/store/valkey.yaml`, 'utf8')
+  const [claims = ''] = /\n {2}\{\{- if .*\n.*persistentVolumeClaimRetentionPolicy:[^]*?\n {2}\{\{- end \}\}/.exec(template) ?? []
+  const names = new Set([...claims.matchAll(/\$valkey\.persistence\.(\w+)/g)].map(([, name = '']) => name))
+  assert.deepEqual([...names], ['enabled', 'storageClassName', 'size'])
+  for (const name of names) {
+    const [comment = ''] = new RegExp(`( *#.*\n)+ {6}${name}:`).exec(valuesText) ?? []
+    assert.match(comment, /Cannot be changed later without deleting the StatefulSet/, name)
+  }
+})
+
 test('no object of the schema takes a name that it does not know', () => {
   assert.deepEqual(openObjects(schema, ''), [])
 })
