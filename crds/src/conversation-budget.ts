@@ -163,6 +163,7 @@ const Upstream = rules(
     message: 'is for the provider azure only: others are asked for models by name',
     fieldPath: '.deployments',
   },
+  { rule: "self.name != 'farebox'", message: 'must not be farebox: that path is the app API', fieldPath: '.name' },
 )
 
 const OnStoreFailure = rules(

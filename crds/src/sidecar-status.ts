@@ -64,7 +64,7 @@ export function sharePercent(part: NanoUsd, whole: NanoUsd): number {
  */
 const TierTotalsSchema = z.object({
   conversations: z.int(),
-  /** Theirs: those that drew money, and the one that each has open. An older sidecar does not tell. */
+  /** Theirs: those that drew money, and the one that each has open once it was served. An older sidecar does not tell. */
   sessions: z.int().optional(),
   turns: z.int(),
   byRung: z.record(z.string(), z.int()),

@@ -17,8 +17,6 @@ import type { Change } from './controllers/cluster.ts'
 import { EVENT_REASONS } from './controllers/event-reasons.ts'
 import { Leader } from './controllers/leader.ts'
 import { tiersOf } from './core/compile.ts'
-import { budgetKey } from './core/same-pods.ts'
-import { configMapName } from './core/config-map-name.ts'
 import type { InjectionSettings } from './core/injection.ts'
 import type { DeliveryEvents } from './delivery/events.ts'
 import { Forwarder } from './delivery/forwarder.ts'
@@ -26,7 +24,6 @@ import { ReportBook } from './delivery/report-book.ts'
 import { createDeliveryServer } from './delivery/server.ts'
 import type { DeliveryServer } from './delivery/server.ts'
 import { StreamHub } from './delivery/stream-hub.ts'
-import type { Governing } from './delivery/stream-hub.ts'
 import { TokenVerifier } from './delivery/token-verifier.ts'
 import type { PodIdentity } from './delivery/token-verifier.ts'
 import { connectKube } from './kube/client.ts'
@@ -123,7 +120,7 @@ async function main(): Promise<void> {
     count: (what, by) => metrics.countDelivery(what, by),
     log: (level, message, fields = {}) => log[level](fields, message),
   }
-  const hub = new StreamHub({ configFor, events: deliveryEvents, nowMs: Date.now })
+  const hub = new StreamHub({ configFor: (pod) => cluster.configFor(pod), events: deliveryEvents, nowMs: Date.now })
   const verifier = new TokenVerifier({ kube, pods: cluster.pods, nowMs: Date.now, events: deliveryEvents })
   const forwarder = new Forwarder({
     leader: () => election.holder?.annotations[ANNOTATIONS.leaderAddress] ?? null,
@@ -284,18 +281,6 @@ async function main(): Promise<void> {
     if (reports.put(received) === 'old') return
     if (election.isLeading) leader?.reported(before, received)
     else forwarder.add(received)
-  }
-
-  function configFor({ namespace, name, uid }: PodIdentity): Governing {
-    const known = cluster.pods.get(`${namespace}/${name}`)
-    if (known === undefined || known.metadata.uid !== uid) return { status: 'pending' }
-    const budget = cluster.governingOf(known)
-    if (budget === null) return { status: 'released' }
-    const owner = cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
-    const written = cluster.configMaps.get(`${namespace}/${configMapName(budget.metadata.name)}`)
-    const isOurs = written?.object.metadata.ownerReferences?.some((reference) => reference.uid === owner) === true
-    if (!isOurs || written.stream === null || written.config === null) return { status: 'pending' }
-    return { status: 'governed', config: written.stream }
   }
 }
 

@@ -547,6 +547,12 @@ const BUDGETS: readonly Case[] = [
     'is for the provider azure only: others are asked for models by name',
   ),
   refused(
+    'an upstream at the path of the app API',
+    budget({ upstreams: [{ ...OPENAI, name: 'farebox' }] }),
+    'spec.upstreams[0].name',
+    'must not be farebox: that path is the app API',
+  ),
+  refused(
     'a deployment that leaves its path',
     budget({ upstreams: [{ ...OPENAI, provider: 'azure', deployments: [{ name: '../chat', model: 'gpt-4o' }] }] }),
     'spec.upstreams[0].deployments[0].name',

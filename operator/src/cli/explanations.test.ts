@@ -127,6 +127,21 @@ test('explain budget says by what a claim is signed, and of a model that nobody 
   assert.match(text, /openai\/house-large +- +- +- +nowhere/)
 })
 
+test('explain budget names a provider without prices, and what becomes of its calls', async () => {
+  const explained = async (more: string): Promise<string> => {
+    const upstream = `\n  upstreams: [{ name: openai, provider: opnai, baseURL: "https://api.openai.com/v1" }, { name: own, baseURL: "http://own:1/v1" }]${more}`
+    const { manifests, compiled } = await example((yaml) => yaml.replace(/(kind: ConversationBudget\n(?:.*\n)*?spec:)/, `$1${upstream}`))
+    const { budgets, priceBooks } = manifests.snapshot
+    const [budget] = budgets
+    assert.ok(budget)
+    return explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  }
+  const text = await explained('')
+  assert.match(text, /\nopnai: no prices, its calls are refused\n/)
+  assert.doesNotMatch(text, /openai: no prices/)
+  assert.match(await explained('\n  onUnknownModel: Free'), /\nopnai: no prices, its calls cost nothing\n/)
+})
+
 test('explain tier says when a session follows another, and what users may search', async () => {
   assert.doesNotMatch(await explainedTier('support-seat'), /new session|may search/)
   const text = await explainedTier('support-seat', (yaml) =>

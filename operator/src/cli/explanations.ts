@@ -257,6 +257,9 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
   return [
     `prices, USD per million tokens; a model without one: ${budget.spec.onUnknownModel}`,
     ...(rows.length === 0 ? ['the tiers name no models: prices are looked up call by call'] : table),
+    ...providers
+      .filter((provider) => prices.ceiling(provider, '', nowMs) === null)
+      .map((provider) => `${provider}: no prices, its calls ${budget.spec.onUnknownModel === 'Free' ? 'cost nothing' : 'are refused'}`),
     `catalogue ${catalogue.version} of ${catalogue.date}`,
   ]
 }

@@ -111,6 +111,14 @@ const CASES: readonly Case[] = [
     field: 'spec.tier.default',
     says: /no PricingTier "por"/,
   },
+  {
+    name: 'an upstream at the path of the app API',
+    budget: ['    default: pro\n', '    default: pro\n  upstreams:\n    - { name: farebox, baseURL: "https://api.openai.com/v1" }\n'],
+    file: budgetFile,
+    line: 12,
+    field: 'spec.upstreams[0].name',
+    says: /must not be farebox/,
+  },
   { name: 'a price as a float', tier: ['"19.00"', '19.00'], file: tierFile, line: 7, field: 'spec.pricing.price', says: /quotes/ },
   {
     name: 'a name that YAML 1.1 reads as a boolean',

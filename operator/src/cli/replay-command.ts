@@ -1,6 +1,7 @@
 /** `farebox replay`: recorded conversations through the real client, to any endpoint. */
 import type { Command } from 'commander'
 import { Option } from 'commander'
+import { whyUnreachable } from '../laptop/addresses.ts'
 import { readRecords, RETRIEVAL_SHAPES } from '../laptop/records.ts'
 import type { RetrievalShape } from '../laptop/records.ts'
 import { replay } from '../laptop/replay.ts'
@@ -46,6 +47,9 @@ export function addReplayCommand(program: Command): void {
 async function run(file: string, options: Options): Promise<void> {
   const limit = options.limit === undefined ? {} : { limit: options.limit }
   const conversations = await readRecords(file, { shape: options.retrieval, ...limit })
+  // The client tries for half a minute before it gives a conversation up, and then does not say where nobody was.
+  const unreachable = await whyUnreachable(options.baseUrl)
+  if (unreachable !== null) throw new Error(`--base-url ${options.baseUrl}: nothing answers there (${unreachable})`)
   const stopping = new AbortController()
   process.once('SIGINT', () => stopping.abort())
   process.once('SIGTERM', () => stopping.abort())

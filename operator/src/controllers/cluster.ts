@@ -11,13 +11,15 @@ import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
-import { byAge } from '../core/same-pods.ts'
-import type { Snapshot } from '../core/compile.ts'
-import { configOfText } from '../core/config-text.ts'
+import { budgetKey, byAge } from '../core/same-pods.ts'
+import type { ConfigName, Snapshot } from '../core/compile.ts'
+import { configMapName } from '../core/config-map-name.ts'
+import { configNameOf, configOfText } from '../core/config-text.ts'
 import { selecting } from '../core/governance.ts'
 import type { NotUnderstood } from '../core/not-understood.ts'
 import { streamConfigOf } from '../delivery/stream-hub.ts'
-import type { StreamConfig } from '../delivery/stream-hub.ts'
+import type { Governing, StreamConfig } from '../delivery/stream-hub.ts'
+import type { PodIdentity } from '../delivery/token-verifier.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
 import { Reflector } from '../kube/reflector.ts'
 import type { ReflectorOptions, ReflectorProblem } from '../kube/reflector.ts'
@@ -45,6 +47,8 @@ export interface KnownConfigMap {
   readonly object: KubeObject
   /** Null: it holds no config that this version would have written. */
   readonly config: SidecarConfig | null
+  /** Of the config, which another version may have written. Null: it is none, or not the one that its hash says. */
+  readonly name: ConfigName | null
   readonly stream: StreamConfig | null
 }
 
@@ -314,6 +318,19 @@ export class Cluster {
     return budgets
   }
 
+  /** What its sidecar is to be told. A config that another version wrote is as good as it was: sidecars that cannot read it refuse it. */
+  configFor({ namespace, name, uid }: PodIdentity): Governing {
+    const pod = this.pods.get(`${namespace}/${name}`)
+    if (pod === undefined || pod.metadata.uid !== uid) return { status: 'pending' }
+    const budget = this.governingOf(pod)
+    if (budget === null) return { status: 'released' }
+    const owner = this.budgets.get(budgetKey(budget))?.object.metadata.uid
+    const written = this.configMaps.get(`${namespace}/${configMapName(budget.metadata.name)}`)
+    const isOurs = written?.object.metadata.ownerReferences?.some((reference) => reference.uid === owner) === true
+    if (!isOurs || written.stream === null || written.name === null) return { status: 'pending' }
+    return { status: 'governed', config: written.stream }
+  }
+
   #byAge(namespace: string): readonly ConversationBudget[] {
     const known = this.#budgetsByAge.get(namespace)
     if (known !== undefined) return known
@@ -358,14 +375,19 @@ const NodeStatus = z.object({ nodeInfo: z.object({ kubeletVersion: z.string() })
 function configMap(object: KubeObject): KnownConfigMap {
   const { data } = object
   const text = typeof data === 'object' && data !== null && CONFIG_KEYS.config in data ? data[CONFIG_KEYS.config] : undefined
-  if (typeof text !== 'string') return { object, config: null, stream: null }
+  if (typeof text !== 'string') return { object, config: null, name: null, stream: null }
   let config: SidecarConfig | null | undefined
+  let name: ConfigName | null | undefined
   return {
     object,
     // Milliseconds and memory for each, which only the leader needs.
     get config() {
       if (config === undefined) config = configOfText(text)
       return config
+    },
+    get name() {
+      if (name === undefined) name = configNameOf(text)
+      return name
     },
     stream: streamConfigOf(text),
   }

@@ -4,6 +4,8 @@ import type { TestContext } from 'node:test'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
+import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import { canonicalJson, contentHash } from '../core/canonical.ts'
 import { reportOf } from '../core/testing.ts'
 import { ReportBook } from '../delivery/report-book.ts'
 import { CONFIG_MAPS, PODS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
@@ -48,11 +50,8 @@ async function stage(context: TestContext, hasStore = true): Promise<Stage> {
   return { server, cluster, configs: afresh(), outcomes, setNow: (ms) => (nowMs = ms), reports, afresh }
 }
 
-test('a config that no config map can hold is not sent, and said; the one before stays', async (context) => {
-  const { server, cluster, configs, outcomes } = await stage(context)
-  await configs.reconcile()
-  const before = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
-  assert.ok(before !== undefined)
+/** With these no config map holds a config. */
+async function putTooMuch({ server, cluster }: Stage): Promise<void> {
   const long = 'x'.repeat(50)
   for (let book = 0; book < 24; book += 1) {
     const entries = Array.from({ length: 256 }, (_, index) => ({
@@ -64,12 +63,75 @@ test('a config that no config map can hold is not sent, and said; the one before
     server.put(PRICE_BOOKS, `book-${book}`, { fields: { spec: { entries } } })
   }
   await waitFor('the books', () => cluster.books.size === 24)
+}
+
+function statusOf({ inForce }: Configs): ConversationBudgetStatus {
+  const status: ConversationBudgetStatus | undefined = inForce?.compiled.statuses.get('ConversationBudget/shop/desk')
+  assert.ok(status !== undefined)
+  return status
+}
+
+test('a config that no config map can hold is not sent, and said; the one before stays', async (context) => {
+  const staged = await stage(context)
+  const { server, configs, outcomes } = staged
+  await configs.reconcile()
+  const before = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
+  const inForce = configs.inForce?.configs.get('shop/desk')
+  assert.ok(before !== undefined && inForce !== undefined)
+  await putTooMuch(staged)
   await configs.reconcile()
   assert.deepEqual(server.read(CONFIG_MAPS, CONFIG_MAP, 'shop'), before)
   const hindrance = configs.inForce?.hindered.get('shop/desk')
   assert.equal(hindrance?.reason, 'TooLarge')
   assert.match(hindrance.message, /^the config has 1\d{6} bytes, and a ConfigMap holds 1048512: take prices that nobody needs out/)
   assert.deepEqual(outcomes, ['written', 'failed'])
+  assert.deepEqual(configs.inForce?.configs.get('shop/desk'), inForce)
+  assert.deepEqual(statusOf(configs).config, { version: 1_000, hash: inForce.hash })
+})
+
+test('where the first config cannot be written none is in force, and status names none', async (context) => {
+  const staged = await stage(context)
+  const { configs } = staged
+  await putTooMuch(staged)
+  await configs.reconcile()
+  assert.equal(configs.inForce?.hindered.get('shop/desk')?.reason, 'TooLarge')
+  assert.equal(configs.inForce.configs.size, 0)
+  assert.equal(statusOf(configs).config, undefined)
+})
+
+test('a config of a later version stays in force while what it was compiled from cannot be read, and sidecars are told it', async (context) => {
+  const { server, cluster, configs, afresh } = await stage(context)
+  await configs.reconcile()
+  const before = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
+  assert.ok(before !== undefined)
+  const data = before['data'] as Record<string, string>
+  const { hash: _, version, ...content } = JSON.parse(data['config.json'] ?? '') as Record<string, unknown>
+  const ofLater = { ...content, fieldOfLater: '1.00' }
+  const hash = contentHash(ofLater)
+  const write = async (text: string): Promise<void> => {
+    const fields = { metadata: before.metadata, data: { ...data, 'config.json': text } }
+    const { resourceVersion } = server.put(CONFIG_MAPS, CONFIG_MAP, { namespace: 'shop', fields }).metadata
+    await waitFor('the cache', () => cluster.configMaps.get(`shop/${CONFIG_MAP}`)?.object.metadata.resourceVersion === resourceVersion)
+  }
+  const pod = { namespace: 'shop', name: 'a', uid: 'a', serviceAccount: 'default' }
+  server.put(PODS, 'a', { namespace: 'shop', fields: { metadata: { name: 'a', namespace: 'shop', uid: 'a', labels: { app: 'desk' } } } })
+  server.put(PRICE_BOOKS, 'list', { fields: { spec: { entries: [], fieldOfLater: true } } })
+  await waitFor('the book and the pod', () => cluster.books.size === 1 && cluster.pods.size === 1)
+  await write(canonicalJson({ ...ofLater, version, hash }))
+  assert.partialDeepStrictEqual(cluster.configFor(pod), { status: 'governed', config: { version, hash } })
+  const rolledBack = afresh()
+  await rolledBack.reconcile()
+  assert.deepEqual(statusOf(rolledBack).config, { version, hash })
+  const { message } = statusOf(rolledBack).conditions?.find(({ type }) => type === 'Programmed') ?? {}
+  assert.match(message ?? '', /^the last config stays in force, which another version wrote/)
+
+  server.remove(PRICE_BOOKS, 'list')
+  await waitFor('the book to be gone', () => cluster.books.size === 0)
+  await rolledBack.reconcile()
+  assert.equal(statusOf(rolledBack).config?.version, Number(version) + 1, 'what replaces it is later, by whatever clock')
+
+  await write(canonicalJson({ ...ofLater, mode: 'Observe', version, hash }))
+  assert.deepEqual(cluster.configFor(pod), { status: 'pending' }, 'one whose hash is of another content is told nobody')
 })
 
 test('what a book or a tier of another version says is not left out: nothing is compiled without it, until it goes', async (context) => {

@@ -3,7 +3,7 @@
  * budget. A budget of which no config can be made keeps the one that it has. Whoever edits one of them sees it put right.
  */
 import { ANNOTATIONS, CONFIG_KEYS, LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
-import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import type { ConversationBudget, ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Hindrance } from '../core/cluster-status.ts'
@@ -19,7 +19,7 @@ import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { CONFIG_MAPS } from '../kube/resources.ts'
 import type { Log } from '../telemetry/log.ts'
 import { messageOf } from '../telemetry/log.ts'
-import type { Cluster } from './cluster.ts'
+import type { Cluster, KnownConfigMap } from './cluster.ts'
 import { inBatches } from './in-batches.ts'
 
 const FIELD_MANAGER = 'farebox-config'
@@ -116,8 +116,22 @@ export class Configs {
         return config === null ? [] : [[budgetKey(budget), config] as const]
       }),
     )
-    const compiled = compile(snapshot, { nowMs: nowMs(), previous, reported: this.#reported(snapshot.budgets, previous) })
+    const unread = new Map(
+      snapshot.budgets.flatMap((budget) => {
+        const key = budgetKey(budget)
+        const name = previous.has(key) ? null : (this.#ownOf(budget)?.name ?? null)
+        return name === null ? [] : [[key, name] as const]
+      }),
+    )
+    const reported = this.#reported(snapshot.budgets, new Map<string, ConfigName>([...unread, ...previous]))
+    const compiled = compile(snapshot, { nowMs: nowMs(), previous, unread, reported })
     const hindered = new Map<string, Hindrance>()
+    /** By budget, where the config was not written: the one that stays. */
+    const kept = new Map<string, ConfigName | undefined>()
+    const keep = (key: string, hindrance: Hindrance): void => {
+      hindered.set(key, hindrance)
+      kept.set(key, previous.get(key) ?? unread.get(key))
+    }
     const failures: unknown[] = []
     let againAfterMs = Infinity
     await inBatches(snapshot.budgets, AT_ONCE, async (budget) => {
@@ -128,7 +142,7 @@ export class Configs {
       const text = configText(config, compiled.shared)
       const bytes = Buffer.byteLength(text) + Buffer.byteLength(ca ?? '')
       if (bytes > CONFIG_MAP_BYTES_MAX) {
-        hindered.set(key, tooLarge(bytes))
+        keep(key, tooLarge(bytes))
         this.#options.onOutcome('failed', budget)
         return
       }
@@ -136,14 +150,15 @@ export class Configs {
         const waitMs = await this.#write(budget, config, text, ca)
         if (waitMs === null) return
         againAfterMs = Math.min(againAfterMs, waitMs)
-        hindered.set(key, CONTESTED)
+        keep(key, CONTESTED)
       } catch (error) {
         failures.push(error)
-        hindered.set(key, { reason: 'NotWritten', message: `the config could not be written: ${messageOf(error)}` })
+        keep(key, { reason: 'NotWritten', message: `the config could not be written: ${messageOf(error)}` })
         this.#options.onOutcome('failed', budget)
       }
     })
-    this.#inForce = { snapshot, compiled, configs: new Map([...previous, ...compiled.configs]), hindered }
+    const written = [...compiled.configs].filter(([key]) => !kept.has(key))
+    this.#inForce = { snapshot, compiled: keeping(compiled, kept), configs: new Map([...previous, ...written]), hindered }
     if (failures.length > 0)
       throw new Error(`${failures.length} configs could not be written: ${messageOf(failures[0])}`, { cause: failures[0] })
     if (againAfterMs < Infinity) return { againAfterMs }
@@ -186,14 +201,20 @@ export class Configs {
   #previousOf(budget: ConversationBudget): SidecarConfig | null {
     const place = `${budget.metadata.namespace}/${configMapName(budget.metadata.name)}`
     const written = this.#written.get(place)
-    const cached = this.#options.cluster.configMaps.get(place)
     const uid = this.#options.cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
-    const isOwn = cached?.object.metadata.ownerReferences?.some((owner) => owner.uid === uid) === true
-    return newerOf(written?.owner === uid ? (written?.config ?? null) : null, isOwn ? cached.config : null)
+    return newerOf(written?.owner === uid ? (written?.config ?? null) : null, this.#ownOf(budget)?.config ?? null)
+  }
+
+  /** Its config map, as the cache has it. */
+  #ownOf(budget: ConversationBudget): KnownConfigMap | null {
+    const { cluster } = this.#options
+    const cached = cluster.configMaps.get(`${budget.metadata.namespace}/${configMapName(budget.metadata.name)}`)
+    const uid = cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
+    return cached?.object.metadata.ownerReferences?.some((owner) => owner.uid === uid) === true ? cached : null
   }
 
   /** What sidecars have in force that is later than what we know of, now or before. */
-  #reported(budgets: readonly ConversationBudget[], previous: ReadonlyMap<string, SidecarConfig>): ReadonlyMap<string, ConfigName> {
+  #reported(budgets: readonly ConversationBudget[], previous: ReadonlyMap<string, ConfigName>): ReadonlyMap<string, ConfigName> {
     const versions = new Map(
       budgets.map((budget) => {
         const key = budgetKey(budget)
@@ -254,6 +275,17 @@ function tooLarge(bytes: number): Hindrance {
     reason: 'TooLarge',
     message: `the config has ${bytes} bytes, and a ConfigMap holds ${CONFIG_MAP_BYTES_MAX}: take prices that nobody needs out of the PriceBooks`,
   }
+}
+
+/** Status names the config that is there, not one that could not be written. */
+function keeping(compiled: Compiled, kept: ReadonlyMap<string, ConfigName | undefined>): Compiled {
+  const statuses = new Map(compiled.statuses)
+  for (const [key, name] of kept) {
+    const object = `ConversationBudget/${key}`
+    const { config: _, ...status }: ConversationBudgetStatus = statuses.get(object) ?? {}
+    statuses.set(object, { ...status, ...(name === undefined ? {} : { config: { version: name.version, hash: name.hash } }) })
+  }
+  return { ...compiled, statuses }
 }
 
 function newerOf(a: SidecarConfig | null, b: SidecarConfig | null): SidecarConfig | null {

@@ -31,7 +31,7 @@ export interface ClusterView {
   readonly nowMs: number
   readonly snapshot: Snapshot
   readonly compiled: Pick<Compiled, 'statuses' | 'tiers'>
-  /** In force, by budget: what was compiled, or what was before where nothing could be. */
+  /** In force, by budget: what was compiled and written, or what was before where nothing could be. */
   readonly configs: ReadonlyMap<string, SidecarConfig>
   /** By the budget that governs them. */
   readonly pods: ReadonlyMap<string, readonly Pod[]>
@@ -82,7 +82,7 @@ export function clusterStatuses(view: ClusterView): ReadonlyMap<string, ObjectSt
   const boundInNamespace = tiersByNamespace(snapshot.budgets)
   for (const budget of snapshot.budgets) {
     const object = `ConversationBudget/${budgetKey(budget)}`
-    const status = compiled.statuses.get(object)
+    const status: ConversationBudgetStatus | undefined = compiled.statuses.get(object)
     if (status === undefined) continue
     const bound = boundInNamespace.get(budget.metadata.namespace ?? 'default') ?? new Set()
     statuses.set(object, budgetStatus(budget, status, bound, view, books))
@@ -111,7 +111,7 @@ export function invalidStatus(
 /** `bound`: the tiers that budgets of the namespace may use. */
 function budgetStatus(
   budget: ConversationBudget,
-  status: ObjectStatus,
+  status: ConversationBudgetStatus,
   bound: ReadonlySet<string>,
   view: ClusterView,
   books: Books,
@@ -125,6 +125,7 @@ function budgetStatus(
   const { workloads, findings: ofPods } = withWorkloads(foundBy(status, view.hindered.get(key)), {
     nowMs: view.nowMs,
     config,
+    hash: status.config?.hash,
     pods,
     reports: view.reports,
     isOutdated: (pod) => view.isOutdated(budget, pod),

@@ -21,7 +21,7 @@ import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
-import { unknownUpstream, unpricedModel, unservedDowngrade } from './moves.ts'
+import { unknownUpstream, unpricedModel, unpricedUpstream, unservedDowngrade } from './moves.ts'
 import { invalidFinding } from './not-understood.ts'
 import type { NotUnderstood } from './not-understood.ts'
 import { budgetKey, namespaceOf, sameSelector, sharingOf } from './same-pods.ts'
@@ -31,6 +31,8 @@ import { WAITS } from './waiting.ts'
 
 const CATALOGUE = loadCatalogue()
 const CATALOGUE_PRICES = createPriceList([], CATALOGUE)
+/** Providers that a message names. */
+const PROVIDERS_SHOWN_MAX = 24
 
 /** What the PriceBooks say, in order: of two equal entries the first counts. */
 interface BookPrices {
@@ -57,6 +59,8 @@ export interface CompileContext {
   readonly nowMs: number
   /** The configs in force, by budget. */
   readonly previous: ReadonlyMap<string, SidecarConfig>
+  /** Those in force that another version wrote, and that cannot be read here. Absent: there are none. */
+  readonly unread?: ReadonlyMap<string, ConfigName>
   /**
    * By budget, what its sidecars have in force: it may be later than what we know of, as after the cluster was restored from a backup.
    * Absent: nobody says.
@@ -119,7 +123,7 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
         `ConversationBudget/${key}`,
         oldest === undefined ? findings : findings.map((finding) => sharingPods(finding, governing, oldest, isAdded)),
       )
-    } else found.set(`ConversationBudget/${key}`, refusedBy(refusal, context.previous.has(key) ? KEEPS_LAST : NOT_IN_FORCE))
+    } else found.set(`ConversationBudget/${key}`, refusedBy(refusal, keptOf(key, context)))
     for (const budget of later) {
       const own = refusals.get(budget) ?? null
       governed.add(budgetKey(budget))
@@ -154,7 +158,7 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   }
   for (const budget of snapshot.budgets) {
     const key = budgetKey(budget)
-    const config = governed.has(key) ? undefined : (configs.get(key) ?? context.previous.get(key))
+    const config = governed.has(key) ? undefined : (configs.get(key) ?? context.previous.get(key) ?? context.unread?.get(key))
     statuses.set(`ConversationBudget/${key}`, {
       ...statusBase(budget, found.get(`ConversationBudget/${key}`) ?? [], context.nowMs),
       ...(config === undefined ? {} : { config: { version: config.version, hash: config.hash } }),
@@ -164,9 +168,7 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
     const object = `PriceBook/${book.metadata.name}`
     const own = incomplete.get(book.metadata.name)
     const judged: readonly Finding[] = [
-      own === undefined
-        ? { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'prices are in use' }
-        : { type: 'Accepted', status: 'False', ...own },
+      own === undefined ? bookAccepted(book, snapshot.budgets) : { type: 'Accepted', status: 'False', ...own },
     ]
     found.set(object, judged)
     statuses.set(object, {
@@ -238,7 +240,7 @@ function compileBudget(
   }
   const hash = contentHash(content, shared)
   // A config map that was deleted leaves what status says of it: sidecars may have that, whatever our clock says by now.
-  const known: ConfigName | undefined = context.previous.get(key) ?? budget.status?.config
+  const known: ConfigName | undefined = context.previous.get(key) ?? context.unread?.get(key) ?? budget.status?.config
   const reported = context.reported?.get(key)
   // What is older than theirs sidecars refuse, whatever it says.
   const previous = reported !== undefined && reported.version > (known?.version ?? 0) ? reported : known
@@ -246,14 +248,14 @@ function compileBudget(
   return {
     config: { ...content, version, hash },
     findings: [
-      acceptedFinding(budget, contracts),
+      acceptedFinding(budget, contracts, prices, context.nowMs),
       { type: 'Programmed', status: 'True', reason: 'Programmed', message: `config ${hash} is written` },
     ],
   }
 }
 
 /** What an owner may well mean is in force all the same: it is only said what it gives away, or that it does nothing. */
-function acceptedFinding(budget: ConversationBudget, contracts: SidecarConfig['contracts']): Finding {
+function acceptedFinding(budget: ConversationBudget, contracts: SidecarConfig['contracts'], prices: BookPrices, nowMs: number): Finding {
   const { length } = tiersOf(budget)
   const accepted = {
     type: 'Accepted',
@@ -265,6 +267,11 @@ function acceptedFinding(budget: ConversationBudget, contracts: SidecarConfig['c
   if (holding !== undefined && budget.spec.ungoverned === 'Pass') {
     const message = `${accepted.message}; but with ungoverned: Pass the key held for "${holding.name}" goes with every request to it, unmetered ones too, by which an app may spend, or make itself a key`
     return { ...accepted, reason: 'HeldKeyUngoverned', message, field: 'spec.ungoverned' }
+  }
+  const unpriced = budget.spec.onUnknownModel === 'Free' ? null : unpricedUpstream(budget, prices.list, nowMs)
+  if (unpriced !== null) {
+    const message = `${accepted.message}; but nobody prices the provider "${unpriced.provider}" of upstream "${unpriced.name}": its calls are refused. There are prices for ${pricedProviders(prices.entries)}`
+    return { ...accepted, reason: 'ProviderUnpriced', message, field: `spec.upstreams[${unpriced.index}].provider` }
   }
   const unserved = unservedDowngrade(budget, contracts)
   if (unserved === null) return accepted
@@ -343,6 +350,30 @@ function bookRefused(name: string, { message }: Pick<Finding, 'message'>): strin
   return `PriceBook "${name}" is not accepted: ${message}`
 }
 
+/** Entries may be there before the upstream that they are for; beside budgets that have none, a name is misspelt more often than early. */
+function bookAccepted({ spec }: PriceBook, budgets: readonly ConversationBudget[]): Finding {
+  const accepted = { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'prices are in use' } as const
+  const known = new Set([
+    ...CATALOGUE.models.map(({ provider }) => provider),
+    ...budgets.flatMap((budget) => upstreamsOf(budget).map(({ provider }) => provider)),
+  ])
+  const index = budgets.length === 0 ? -1 : spec.entries.findIndex(({ provider }) => !known.has(provider))
+  const entry = spec.entries[index]
+  if (entry === undefined) return accepted
+  const message = `${accepted.message}; but no upstream has the provider "${entry.provider}", nor has the catalogue: its prices hold for no call. Known are ${shownNames(known)}`
+  return { ...accepted, reason: 'ProviderUnused', message, field: `spec.entries[${index}].provider` }
+}
+
+function pricedProviders(entries: readonly PriceEntry[]): string {
+  return shownNames(new Set([...CATALOGUE.models, ...entries.filter(isWhole)].map(({ provider }) => provider)))
+}
+
+/** By name; no more than a message has room for. */
+function shownNames(names: ReadonlySet<string>): string {
+  const shown = [...names].toSorted().slice(0, PROVIDERS_SHOWN_MAX)
+  return `${shown.join(', ')}${names.size > shown.length ? ' and others' : ''}`
+}
+
 /** The first entry that would leave a model without a price for its input or its output: none, or one. */
 function incompleteEntry({ spec }: PriceBook): readonly Refusal[] {
   const index = spec.entries.findIndex((entry) => !isWhole(entry) && !isListed(entry))
@@ -378,9 +409,15 @@ function governedBy(governing: ConversationBudget, isAccepted: boolean): readonl
 }
 
 const KEEPS_LAST = 'the last good config stays in force'
+const KEEPS_UNREAD = 'the last config stays in force, which another version wrote: new pods wait where their sidecar cannot read it'
 const NOT_IN_FORCE = `it is not in force, and ${WAITS}`
 
-/** `message`: what is in force all the same. */
+/** What is in force of a budget that is refused. */
+function keptOf(key: string, { previous, unread }: CompileContext): string {
+  if (previous.has(key)) return KEEPS_LAST
+  return unread?.has(key) === true ? KEEPS_UNREAD : NOT_IN_FORCE
+}
+
 /** Whether none of `limits` lets more through than one of the same period that is in force. */
 export function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['limits']): boolean {
   return limits.every(({ amount, period }) =>
@@ -388,6 +425,7 @@ export function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['l
   )
 }
 
+/** `message`: what is in force all the same. */
 function refusedBy(refusal: Refusal, message: string): readonly Finding[] {
   return [
     { type: 'Accepted', status: 'False', ...refusal },

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { compile } from './compile.ts'
-import { configOfText, configText } from './config-text.ts'
+import { canonicalJson, contentHash } from './canonical.ts'
+import { configNameOf, configOfText, configText } from './config-text.ts'
 import { readManifests } from './manifests.ts'
 
 const TEXT = `apiVersion: farebox.dev/v1alpha1
@@ -29,4 +30,14 @@ test('a config comes back as it was written; one that somebody changed does not'
   assert.equal(configOfText(text.replace('"Enforce"', '"Observe"')), null, 'its hash is of another content')
   assert.deepEqual(configOfText(text.replace('"version":1000', '"version":1001'))?.version, 1_001, 'the version is not hashed')
   for (const wrong of ['', '{', 'null', '{"schemaVersion":1}', text.slice(1)]) assert.equal(configOfText(wrong), null)
+})
+
+test('one that another version wrote has its name, though it cannot be read', () => {
+  const content = { schemaVersion: 1, namespace: 'support', budget: 'desk', prices: [{ fieldOfLater: '1.00' }] }
+  const hash = contentHash(content)
+  const text = canonicalJson({ ...content, version: 1_000, hash })
+  assert.equal(configOfText(text), null)
+  assert.deepEqual(configNameOf(text), { version: 1_000, hash })
+  for (const wrong of [text.replace('1.00', '2.00'), text.replace(':1000', ':"1000"'), '', 'null', '[]', '{}'])
+    assert.equal(configNameOf(wrong), null)
 })

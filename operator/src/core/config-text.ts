@@ -1,12 +1,26 @@
 /** A config as the text that a config map holds. Pure. */
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import * as z from 'zod'
 import { canonicalJson, contentHash } from './canonical.ts'
 import type { SharedTexts } from './canonical.ts'
+import type { ConfigName } from './compile.ts'
 
 export function configText(config: SidecarConfig, shared?: SharedTexts): string {
   return canonicalJson(config, shared)
 }
+
+/** Null: its hash is not of its content. Another version may have written it, with fields that are not known here. */
+export function configNameOf(text: string): ConfigName | null {
+  try {
+    const { version, hash, ...content } = NamedSchema.parse(JSON.parse(text))
+    return contentHash(content) === hash ? { version, hash } : null
+  } catch {
+    return null
+  }
+}
+
+const NamedSchema = z.looseObject({ version: z.int(), hash: z.string() })
 
 /** Null: it is not a config as this version writes them, or not the one that its hash says. */
 export function configOfText(text: string): SidecarConfig | null {

@@ -36,6 +36,17 @@ export function unpricedModel(
   return named.find(({ model, providers }) => providers.every((provider) => prices.find(provider, model, nowMs) === null)) ?? null
 }
 
+/** The first declared upstream of a provider without a single price: there is no ceiling either, so that none of its calls goes. */
+export function unpricedUpstream(
+  { spec }: ConversationBudget,
+  prices: PriceList,
+  nowMs: number,
+): { readonly index: number; readonly name: string; readonly provider: string } | null {
+  const index = spec.upstreams.findIndex(({ provider }) => prices.ceiling(provider, '', nowMs) === null)
+  const upstream = spec.upstreams[index]
+  return upstream === undefined ? null : { index, name: upstream.name, provider: upstream.provider }
+}
+
 function providersOf(upstreams: readonly DeclaredUpstream[]): readonly string[] {
   return [...new Set(upstreams.map(({ provider }) => provider))]
 }

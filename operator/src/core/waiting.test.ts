@@ -20,10 +20,12 @@ function whyOf(reason: string, more: ConversationBudgetStatus = {}): string | nu
 test('pods wait for a budget that was never accepted, and for one without a store', () => {
   assert.equal(whyOf('NotAccepted'), 'there is no PricingTier "gold"')
   for (const reason of ['NoStore', 'NoRuntimeSecret']) assert.equal(whyOf(reason, { config: CONFIG }), 'why it is not in force')
+  for (const reason of ['NotWritten', 'TooLarge', 'Contested']) assert.equal(whyOf(reason), 'why it is not in force')
 })
 
 test('they do not wait where a config is in force, nor is it said before the newest spec was judged', () => {
   assert.equal(whyOf('NotAccepted', { config: CONFIG }), null)
+  for (const reason of ['NotWritten', 'TooLarge', 'Contested']) assert.equal(whyOf(reason, { config: CONFIG }), null)
   for (const reason of ['Programmed', 'Refused', 'PartiallyProgrammed']) assert.equal(whyOf(reason), null)
   assert.equal(whyOf('NotAccepted', { observedGeneration: 1 }), null)
   assert.equal(whyWaiting(makeBudget()), null)

@@ -11,6 +11,10 @@ export function whyWaiting({ metadata, status }: Pick<ConversationBudget, 'metad
   switch (status.conditions?.find(({ type }) => type === 'Programmed')?.reason) {
     case 'NotAccepted':
       return status.config === undefined ? messageOf('Accepted') : null // else with the last good config
+    case 'NotWritten':
+    case 'TooLarge':
+    case 'Contested':
+      return status.config === undefined ? messageOf('Programmed') : null
     case 'NoStore':
     case 'NoRuntimeSecret':
       return messageOf('Programmed')

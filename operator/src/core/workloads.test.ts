@@ -54,6 +54,8 @@ interface Case {
   readonly pods: readonly Pod[]
   readonly reports?: readonly ReceivedReport[]
   readonly config?: SidecarConfig | null
+  /** Of one that cannot be read. */
+  readonly hash?: string
   readonly gate?: Gate
   readonly storeIsEphemeral?: boolean
   readonly found?: readonly Finding[]
@@ -63,10 +65,11 @@ const FOUND: readonly Finding[] = [
   { type: 'Programmed', status: 'True', reason: 'Programmed', message: 'config is written' },
 ]
 
-function judge({ pods, reports = [], config = CONFIG, gate, storeIsEphemeral = false, found = FOUND }: Case) {
+function judge({ pods, reports = [], config = CONFIG, hash, gate, storeIsEphemeral = false, found = FOUND }: Case) {
   const result = withWorkloads(found, {
     nowMs: NOW,
     config,
+    hash: config === null ? hash : config.hash,
     pods,
     reports: new Map(reports.map((received) => [received.pod.uid, received])),
     isOutdated: ({ annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== HASH,
@@ -76,6 +79,12 @@ function judge({ pods, reports = [], config = CONFIG, gate, storeIsEphemeral = f
   const conditions = Object.fromEntries(result.findings.map(({ type, status, reason }) => [type, `${status} ${reason}`]))
   return { ...result, conditions }
 }
+
+test('sidecars that have the config of another version in force have what is in force', () => {
+  const { workloads } = judge({ pods: [pod('a')], config: null, hash: IN_FORCE.hash, reports: [said('a')] })
+  assert.equal(workloads.inSync, 1)
+  assert.equal(judge({ pods: [pod('a')], config: null, reports: [said('a')] }).workloads.inSync, 0)
+})
 
 test('what is well is counted, and said to be well', () => {
   const { workloads, conditions } = judge({

@@ -29,8 +29,10 @@ export type Gate = { readonly status: 'Holds' } | { readonly status: 'Open'; rea
 
 export interface WorkloadsView {
   readonly nowMs: number
-  /** The config that sidecars should have; null: none. */
+  /** The config that sidecars should have; null: none, or one that another version wrote. */
   readonly config: SidecarConfig | null
+  /** Of that config, though it cannot be read here. */
+  readonly hash: string | undefined
   /** Those that the budget governs. */
   readonly pods: readonly Pod[]
   /** By uid of the pod: the newest of each. */
@@ -68,7 +70,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
   const stale = injected.filter((sidecar) => isStale(sidecar, view.nowMs))
   const outdated = injected.filter(({ pod }) => view.isOutdated(pod))
   const nacked = injected.filter(({ received }) => received !== null && received.report.refused !== null)
-  const hash = view.config?.hash
+  const { hash } = view
   const worst: readonly Worst[] = [
     ...byName(nacked).map(({ pod, received }) => trouble(pod, 'Nacked', received?.report.refused?.reason ?? '')),
     ...skipped

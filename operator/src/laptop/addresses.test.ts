@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
-import { formatAddress, freeAddresses, parseAddress, whyTaken } from './addresses.ts'
+import { formatAddress, freeAddresses, parseAddress, whyTaken, whyUnreachable } from './addresses.ts'
 
 test('an address is a host and a port that others can be told', () => {
   assert.deepEqual(parseAddress('127.0.0.1:4180'), { host: '127.0.0.1', port: 4180 })
@@ -36,6 +36,18 @@ test('free addresses are free and differ; a taken one says so', async () => {
   await once(holder, 'listening')
   assert.equal(await whyTaken(address), `${formatAddress(address)} is in use`)
   holder.close()
+})
+
+test('a URL is reachable where somebody listens, whatever its path', async () => {
+  const holder = createServer().listen(0, '127.0.0.1')
+  await once(holder, 'listening')
+  const bound = holder.address()
+  assert.ok(bound !== null && typeof bound === 'object')
+  const url = `http://127.0.0.1:${bound.port}/openai/v1`
+  assert.equal(await whyUnreachable(url), null)
+  holder.close()
+  await once(holder, 'close')
+  assert.equal(await whyUnreachable(url), 'ECONNREFUSED')
 })
 
 test('an address of another machine is told as such', async () => {

@@ -1,6 +1,6 @@
 /** Addresses on this machine: reading them, finding free ones, and saying clearly when one is taken. */
 import { once } from 'node:events'
-import { createServer, isIPv6 } from 'node:net'
+import { connect, createServer, isIPv6 } from 'node:net'
 
 export interface Address {
   readonly host: string
@@ -9,6 +9,7 @@ export interface Address {
 
 const ADDRESS_PATTERN = /^(?:([A-Za-z0-9.-]+)|\[([0-9a-fA-F:.]+)\]):(\d{1,5})$/
 const PORT_MAX = 65_535
+const CONNECT_MS_MAX = 5_000
 
 /** `127.0.0.1:4180` or `[::1]:4180` -> its parts; null when it is no `HOST:PORT`. Port 0 is refused: everybody must know where to go. */
 export function parseAddress(text: string): Address | null {
@@ -39,6 +40,23 @@ export async function whyTaken(address: Address): Promise<string | null> {
   server.close()
   await once(server, 'close')
   return null
+}
+
+/** Why no connection to the host and port of an http or https URL comes about, in words for people; null: one did. */
+export async function whyUnreachable(url: string): Promise<string | null> {
+  const { protocol, hostname, port } = new URL(url)
+  const host = hostname.replace(/^\[(.*)\]$/, '$1')
+  const socket = connect({ host, port: Number(port) || (protocol === 'https:' ? 443 : 80) })
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(CONNECT_MS_MAX) })
+    return null
+  } catch (error) {
+    if (error instanceof Error && error.name === 'AbortError') return `no connection within ${CONNECT_MS_MAX / 1000} s`
+    const code = error instanceof Error && 'code' in error ? error.code : null
+    return typeof code === 'string' ? code : String(error)
+  } finally {
+    socket.on('error', () => undefined).destroy()
+  }
 }
 
 /** Loopback addresses that were free a moment ago, all different. */

@@ -2,7 +2,7 @@
  * The operator for a laptop: what the operator in a cluster does for its pods, for one sidecar that is our child. Manifests come
  * from a folder, the config goes to a file, and a bad change keeps the last good config.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
@@ -61,7 +61,10 @@ export interface Laptop {
 /** The manifests cannot be run. The message has a line for each problem. */
 export class ManifestsRefused extends Error {}
 
-/** Returns once the sidecar is ready. Throws `ManifestsRefused`, or an `Error` of one line when an address is taken or the sidecar does not start. */
+/**
+ * Returns once the sidecar is ready. Throws `ManifestsRefused`, or an `Error` of one line when an address is taken, the folder of claim keys
+ * is none, or the sidecar does not start.
+ */
 export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   const { say, dataDir, listen, admin } = options
   const configDir = join(dataDir, 'config')
@@ -69,6 +72,8 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   const logFile = join(dataDir, 'sidecar.log')
   if (formatAddress(listen) === formatAddress(admin))
     throw new Error(`--listen and --admin must be two addresses, not ${formatAddress(listen)} twice`)
+  if (options.claimKeysDir !== null && holdsNothing(options.claimKeysDir))
+    say(`--claim-keys ${options.claimKeysDir}: holds no keys: until it does, no claim is accepted`)
   for (const [flag, address] of [
     ['--listen', listen],
     ['--admin', admin],
@@ -243,6 +248,15 @@ function whyUnwritten(path: string, config: SidecarConfig): string | null {
     return null
   } catch (error) {
     return `${path}: cannot be written: ${messageOf(error)}`
+  }
+}
+
+/** Whether no key is there yet: the sidecar follows the folder. Throws an `Error` for people when it is none, which no key could come into. */
+function holdsNothing(claimKeysDir: string): boolean {
+  try {
+    return readdirSync(claimKeysDir).every((name) => name.startsWith('.'))
+  } catch (error) {
+    throw new Error(`--claim-keys ${claimKeysDir}: must be a folder, with a file for each key (${messageOf(error)})`, { cause: error })
   }
 }
 

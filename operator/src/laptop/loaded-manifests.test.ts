@@ -97,6 +97,32 @@ test('an upstream can be sent elsewhere, but only one that is there, and only to
   assert.throws(() => upstreamOf('ftp://x'), /--upstream: spec\.upstreams\[0\]\.baseURL: must be an http or https URL/)
 })
 
+test('a folder without a budget is not blamed on the flag that sends an upstream elsewhere', () => {
+  assert.deepEqual([...load(TIER, { upstreams: new Map([['openai', 'http://127.0.0.1:9/v1']]) }).compiled.configs], [])
+})
+
+test('a provider that nobody prices, or that nobody calls, is warned of where it is written, with those that are known', () => {
+  const upstreams = '  upstreams: [{ name: openai, provider: opnai, baseURL: "https://api.openai.com/v1" }]\n'
+  const book = `---
+apiVersion: farebox.dev/v1alpha1
+kind: PriceBook
+metadata: { name: house }
+spec: { entries: [{ provider: gogle, model: gemini-2.5-pro, input: "1.00", output: "4.00" }] }
+`
+  const told = (text: string) => load(text).complaints.map(formatComplaint)
+  const [unpriced = '', unused = '', ...rest] = told(TIER + BUDGET + upstreams + book)
+  assert.match(
+    unpriced,
+    /^all\.yaml:15: warning: spec\.upstreams\[0\]\.provider: .*"opnai" of upstream "openai": its calls are refused\b.* openai\b/,
+  )
+  assert.match(unused, /^all\.yaml:20: warning: spec\.entries\[0\]\.provider: .*"gogle"/)
+  assert.deepEqual(rest, [])
+  assert.ok(load(TIER + BUDGET + upstreams + book).compiled.configs.has('support/desk'), 'it is in force all the same')
+  assert.deepEqual(told(TIER + BUDGET + '  onUnknownModel: Free\n' + upstreams), [])
+  assert.deepEqual(told(TIER + BUDGET + upstreams + book.replace('gogle', 'opnai')), [])
+  assert.deepEqual(told(TIER + book), [], 'of budgets elsewhere nothing is known')
+})
+
 test('what only a cluster can follow is warned of, and the rest is in force', () => {
   const held =
     '  upstreams: [{ name: openai, baseURL: "https://a.example.com/v1", credential: { secretRef: { name: openai, key: api-key } } }]\n'

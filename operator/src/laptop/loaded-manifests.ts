@@ -116,7 +116,14 @@ function forbiddenChanges(before: Snapshot, manifests: Manifests): readonly Comp
 }
 
 /** Reasons of objects that are in force, if not as their author may think. */
-const WARNINGS: ReadonlySet<string> = new Set(['PartiallyProgrammed', 'SelectorsOverlap', 'HeldKeyUngoverned', 'DowngradeUnserved'])
+const WARNINGS: ReadonlySet<string> = new Set([
+  'PartiallyProgrammed',
+  'SelectorsOverlap',
+  'HeldKeyUngoverned',
+  'ProviderUnpriced',
+  'ProviderUnused',
+  'DowngradeUnserved',
+])
 
 /** A refused tier or PriceBook is told where it is written, not once more for each budget that uses it. */
 function complaintsOf(manifests: Manifests, compiled: Compiled): readonly Complaint[] {
@@ -161,7 +168,8 @@ function objectsOf(snapshot: Snapshot | undefined): readonly FareboxObject[] {
 }
 
 function redirected(budgets: readonly ConversationBudget[], upstreams: ReadonlyMap<string, string>): readonly ConversationBudget[] {
-  if (upstreams.size === 0) return budgets
+  // That there is no budget is told where one is chosen: no flag is to blame for it.
+  if (upstreams.size === 0 || budgets.length === 0) return budgets
   const named = new Set<string>()
   const changed = budgets.map((budget) => {
     const moved = upstreamsOf(budget).map((upstream) => {

@@ -27,6 +27,13 @@ test("its books are of the config's namespace, unless the environment names the 
   assert.equal(await told(null), 'env mine')
 })
 
+test('what is wrong with the store is said of the flag or of the variable, whichever named it', async (t) => {
+  const lastWords = lastWordsOf(t, "'farebox sidecar: FAREBOX_STORE: must be redis://HOST:PORT'")
+  const told = (url: string | null): Promise<string> => lastWords({ store: { url, namespace: 'support' } })
+  assert.equal(await told('localhost:6379'), 'Error: the sidecar did not start: farebox sidecar: --store: must be redis://HOST:PORT')
+  assert.equal(await told(null), 'Error: the sidecar did not start: farebox sidecar: FAREBOX_STORE: must be redis://HOST:PORT')
+})
+
 test('it may have its health at a port that browsers do not go to', async (t) => {
   const port = await portThatFetchBlocks()
   const sidecar = processOf(t, `require('node:http').createServer((_, answer) => answer.end()).listen(${port}, '127.0.0.1')`, {

@@ -76,7 +76,10 @@ export class SidecarProcess {
       return
     }
     await this.#end(child)
-    throw new Error(`the sidecar did not start: ${this.#lastWords.trim() || this.#notReady || `see ${this.#options.logFile}`}`)
+    const words = this.#lastWords.trim() || this.#notReady || `see ${this.#options.logFile}`
+    // Whoever gave the URL by the flag has never set the variable by which the sidecar gets it.
+    const told = typeof this.#options.store?.url === 'string' ? words.replace(/\bFAREBOX_STORE:/, '--store:') : words
+    throw new Error(`the sidecar did not start: ${told}`)
   }
 
   /** Asks it to end and waits: calls under way may finish. */

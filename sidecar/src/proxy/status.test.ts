@@ -126,6 +126,27 @@ test('a session that has cost nothing counts while it is open', () =>
     assert.equal((await totalsByTier(counting(store), [], {}))['pro']?.sessions, 2)
   }))
 
+test('a conversation that was never served is there, and is not sold: margin and quantiles are of those that were', () =>
+  withConversations(1, async (store) => {
+    const initialOf = (id: string) =>
+      newConversation({ id, tier: 'pro', contractHash: 'k1', user: 'u1', nowMs: NOW_MS, ladderApplies: true })
+    for (const id of ['failed', 'waiting', 'free', 'costly']) {
+      const change = id === 'free' ? { turnAtMs: NOW_MS } : {}
+      await store.update({ conversation: id, initial: initialOf(id), change, nowMs: NOW_MS })
+    }
+    const hold = { input: COST, atLeast: COST, atMost: COST, expiresAtMs: NOW_MS + 60_000, note: { tier: 'pro' } }
+    const reservation = { operationId: 'h1', draws: [{ account: 'c:waiting:1', cap: COST * 10n }], ...hold }
+    const seen = { contractHash: 'k1', user: 'u1', session: 1 }
+    await store.reserve({ conversation: 'waiting', initial: initialOf('waiting'), seen, change: {}, reservation, nowMs: NOW_MS })
+    const { pro } = await totalsByTier(counting(store), [], {})
+    assert.deepEqual([pro?.conversations, pro?.sessions, pro?.held], [5, 2, '0.001'])
+    assert.equal(pro?.byRung['None'], 5)
+    const fact = { accounts: ['c:costly:1'], cost: COST * 3n, atMs: NOW_MS, note: { tier: 'pro' }, change: {} }
+    await store.charge({ operationId: 'x', conversation: 'costly', ...fact })
+    const after = (await totalsByTier(counting(store), [], {}))['pro']
+    assert.deepEqual([after?.sessions, after?.cost.p50, after?.cost.max], [3, '0.001', '0.003'])
+  }))
+
 test('of more conversations than it looks at it tells all, and their costs a little too high', () =>
   withConversations(6_000, async (store) => {
     const { pro } = await totalsByTier(counting(store), [], {})

@@ -193,7 +193,7 @@ function ofDays({ turns, spent, costs }: Totals, seen: Counted): Counted & Pick<
 interface Spend {
   readonly spent: NanoUsd
   readonly held: NanoUsd
-  /** What each session spent: those that drew money, and the one that is open. */
+  /** What each session spent: those that drew money, and the one that is open. None of a conversation that was never served. */
   readonly sessions: readonly NanoUsd[]
 }
 
@@ -205,6 +205,7 @@ async function spendOf(gateway: Counting, conversations: readonly ListedConversa
     Array.from({ length: conversation.session }, (_, index) => ({
       id: conversation.id,
       account: sessionAccount(conversation.id, index + 1),
+      isServed: conversation.turns > 0,
       isOpen: index + 1 === conversation.session,
     })),
   )
@@ -216,11 +217,12 @@ async function spendOf(gateway: Counting, conversations: readonly ListedConversa
       accounts: read.map(({ account }) => account),
       nowMs: gateway.nowMs(),
     })
-    for (const { id, account, isOpen } of read) {
+    for (const { id, account, isServed, isOpen } of read) {
       const { spent, held } = accounts.get(account) ?? EMPTY_ACCOUNT
       const before = spends.get(id) ?? NO_SPEND
       // An account that has outlived its life is empty: its session counts no more.
-      const counts = isOpen || spent !== 0n || held !== 0n
+      // What nobody was served earns nothing, be it that the provider is away or that the first call is still under way.
+      const counts = spent !== 0n || (isServed && (isOpen || held !== 0n))
       spends.set(id, {
         spent: before.spent + spent,
         held: before.held + held,
