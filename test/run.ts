@@ -1,12 +1,11 @@
 /**
  * Runs every test of the project, in this order: those that need no quiet, two files at a time; those that judge by time, alone; those
  * that mind a crowd, two at a time again; those on a real control plane, three at a time, beside those that mostly wait. Ends with the files that
- * took longest, one line `N passed, N failed`, and exit code 1 when any failed or none ran.
+ * took longest, what was left out and why, one line `N passed, N failed`, and exit code 1 when any failed or none ran.
  */
 import { globSync } from 'node:fs'
-import { join, relative } from 'node:path'
-import { run } from 'node:test'
-import { spec } from 'node:test/reporters'
+import { join } from 'node:path'
+import { lastLines, newOutcome, runFiles } from './run-files.ts'
 import { pythonWithSdks } from './sdk/python-venv.ts'
 import { ONLY_WAITS } from './support/only-waits.ts'
 import { bundlePrograms } from './support/bundles.ts'
@@ -96,17 +95,10 @@ const NEED_PYTHON = ['test/sdk']
 /** Files named at the end. */
 const SLOWEST = 12
 
-interface Counts {
-  passed: number
-  failed: number
-  skipped: number
-}
-
 // What one process has compiled, the next need not.
 process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../node_modules/.cache/compiled')
 
-const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
-const durations: { readonly file: string; readonly ms: number }[] = []
+const outcome = newOutcome()
 const wanted = process.argv.slice(2)
 // Before files run side by side: two of them must not install it at once.
 const isNeeded = (by: readonly string[]): boolean =>
@@ -132,54 +124,30 @@ const longest = pick(LONGEST, files)
 const others = without(files, timed, steady, patient, scale, onCluster, longest)
 await bundlePrograms()
 await buildPrograms(files)
-await Promise.all([runFiles([...longest, ...others], AT_ONCE), runFiles(patient, 1)])
+await Promise.all([runSome([...longest, ...others], AT_ONCE), runSome(patient, 1)])
 const { over: timedOver } = await runTimed(timed)
-const [endCluster] = await Promise.all([shareCluster([...scale, ...onCluster]), runFiles(steady, AT_ONCE)])
+const [endCluster] = await Promise.all([shareCluster([...scale, ...onCluster]), runSome(steady, AT_ONCE)])
 await timedOver
-await runFiles(scale, 1)
-await Promise.all([runFiles(without(onCluster, waiting), ON_CLUSTER_AT_ONCE), runFiles(waiting, 1)])
+await runSome(scale, 1)
+await Promise.all([runSome(without(onCluster, waiting), ON_CLUSTER_AT_ONCE), runSome(waiting, 1)])
 await endCluster()
-const slowest = durations.toSorted((one, other) => other.ms - one.ms).slice(0, SLOWEST)
+const slowest = outcome.durations.toSorted((one, other) => other.ms - one.ms).slice(0, SLOWEST)
 if (wanted.length === 0) for (const { file, ms } of slowest) console.log(`${(ms / 1_000).toFixed(0).padStart(5)} s  ${file}`)
-if (counts.skipped > 0) console.log(`${counts.skipped} skipped`)
-console.log(`${counts.passed} passed, ${counts.failed} failed`)
-process.exit(counts.failed > 0 || counts.passed === 0 ? 1 : 0)
+for (const line of lastLines(outcome)) console.log(line)
+process.exit(outcome.failed > 0 || outcome.passed === 0 ? 1 : 0)
 
 /** One after the other; while one of them only waits, and says so, the next begins. The last may still wait: `over` ends with all of them. */
 async function runTimed(those: readonly string[]): Promise<{ readonly over: Promise<unknown> }> {
   const begun: Promise<void>[] = []
   for (const file of those) {
     const waits = Promise.withResolvers<void>()
-    const over = runFiles([file], 1, (output) => output.includes(ONLY_WAITS) && waits.resolve())
+    const over = runSome([file], 1, (output) => output.includes(ONLY_WAITS) && waits.resolve())
     begun.push(over)
     await Promise.race([over, waits.promise])
   }
   return { over: Promise.all(begun) }
 }
 
-async function runFiles(those: readonly string[], concurrency: number, heard?: (output: string) => void): Promise<void> {
-  if (those.length === 0) return
-  await new Promise<void>((resolve, reject) => {
-    const stream = run({ files: [...those], concurrency, timeout: FILE_TIMEOUT_MS, execArgv: [...EXEC_ARGV] })
-    if (heard !== undefined) stream.on('test:stdout', ({ message }) => heard(message))
-    stream.on('test:pass', ({ details, skip, name }) => {
-      if (details.type === 'suite' || isFile(name, those)) return
-      if (skip === undefined || skip === false) counts.passed += 1
-      else counts.skipped += 1
-    })
-    stream.on('test:fail', ({ details }) => {
-      if (details.type !== 'suite') counts.failed += 1
-    })
-    stream.on('test:summary', ({ file, duration_ms: ms }) => {
-      if (file !== undefined) durations.push({ file: relative(process.cwd(), file), ms })
-    })
-    stream.on('end', resolve)
-    stream.on('error', reject)
-    stream.compose(spec).pipe(process.stdout, { end: false })
-  })
-}
-
-/** A file that holds no test is reported as one. */
-function isFile(name: string, those: readonly string[]): boolean {
-  return those.some((file) => name.endsWith(file))
+function runSome(those: readonly string[], concurrency: number, heard?: (output: string) => void): Promise<void> {
+  return runFiles(those, { concurrency, timeoutMs: FILE_TIMEOUT_MS, execArgv: EXEC_ARGV, heard }, outcome)
 }

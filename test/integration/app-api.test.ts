@@ -322,6 +322,13 @@ describe('what is asked wrongly', () => {
       body: new Uint8Array(gzipSync(large)),
     })
     assert.equal(packed.status, 413)
+    const unannounced = await fetch(`${sidecar.url}${API}/asked/costs`, {
+      method: 'POST',
+      body: new Blob([large]).stream(),
+      duplex: 'half',
+    })
+    assert.equal(unannounced.status, 413)
+    assert.match(await unannounced.text(), /larger than 256 KiB/)
     assert.equal((await sidecar.postJson('/farebox/v1/nothing', large)).status, 404)
     assert.equal((await sidecar.postJson(`${API}/asked/boundary`, '{not JSON')).status, 200)
     const accounts = Array.from({ length: 1_000 }, (_, index) => String(index).padStart(200, '0'))

@@ -11,6 +11,7 @@ import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
 import { StorePair } from '../chaos/store-pair.ts'
 import { startStoreProxy } from '../chaos/store-proxy.ts'
 import type { StoreProxy } from '../chaos/store-proxy.ts'
+import { waitFor } from '../cluster/wait-for.ts'
 import { redisProgram } from '../support/redis.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
@@ -24,13 +25,16 @@ const CALLS = 8
 /** Longer than a step waits for its answer, several times. */
 const AWAY_MS = 1_500
 const BACK_MS_MAX = 20_000
+/** So far is a replica behind, and so long after that began its primary dies: what is to be lost is done by then. */
+const BEHIND_MS = 5_000
 
 const program = redisProgram()
 
 describe('a shared store that goes away while calls are out', { skip: program === null ? 'there is no redis-server' : false }, () => {
   let provider: Provider
+  let gate: Gate | null = null
   before(async () => {
-    provider = await startProvider()
+    provider = await startProvider({ onRequest: () => gate?.enter() })
   })
   after(() => provider.close())
 
@@ -47,6 +51,8 @@ describe('a shared store that goes away while calls are out', { skip: program ==
     billedBefore = provider.bill.totalNanoUsd()
   })
   afterEach(async () => {
+    gate?.open()
+    gate = null
     for (const sidecar of sidecars) await sidecar.close()
     await proxy.close()
     await pair.stop()
@@ -71,11 +77,11 @@ describe('a shared store that goes away while calls are out', { skip: program ==
 
   test('Deny: calls under way are answered whole, new ones are refused as such, and afterwards the books are the bill', async () => {
     const sidecar = await start(0)
-    const out = Array.from({ length: CALLS }, (_, call) =>
-      ask(sidecar, `frozen-${call}`, { 'x-fake-delay-ms': '400', 'x-fake-output-tokens': '40' }),
-    )
-    await sleep(200)
+    gate = shutGate()
+    const out = Array.from({ length: CALLS }, (_, call) => ask(sidecar, `frozen-${call}`, { 'x-fake-output-tokens': '40' }))
+    await gate.entered(CALLS)
     pair.freeze()
+    gate.open()
     const answers = await Promise.all(out)
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]))
     for (const { text } of answers) assert.equal((JSON.parse(text) as { usage: { completion_tokens: number } }).usage.completion_tokens, 40)
@@ -187,13 +193,16 @@ describe('a shared store that goes away while calls are out', { skip: program ==
   test('a replica that takes the place of the primary is told what it lacks', async () => {
     const sidecar = await start(0)
     await ask(sidecar, 'early')
-    const replaced = pair.failOver(1_500, 300)
-    await sleep(100)
-    for (let call = 0; call < 4; call++)
-      assert.equal((await ask(sidecar, 'late', { 'x-fake-output-tokens': '40' })).status, 200, 'before the primary dies')
-    const out = ask(sidecar, 'out', { 'x-fake-delay-ms': '4000' })
+    const begin = performance.now()
+    const replaced = pair.failOver(BEHIND_MS, 300)
+    for (let call = 0; call < 4; call++) assert.equal((await ask(sidecar, 'late', { 'x-fake-output-tokens': '40' })).status, 200)
+    gate = shutGate()
+    const out = ask(sidecar, 'out')
+    await gate.entered(1)
+    assert.ok(performance.now() - begin < BEHIND_MS, 'before the primary dies')
     await replaced
     await back(sidecar)
+    gate.open()
     assert.equal((await out).status, 200)
     await settled(sidecar, 3)
     assert.equal((await sidecar.standing('late')).turns, 4)
@@ -276,3 +285,26 @@ describe('a shared store that goes away while calls are out', { skip: program ==
     }
   }
 })
+
+/** At the provider: who enters waits until it is opened. */
+interface Gate {
+  enter(): Promise<void>
+  /** When so many have entered. */
+  entered(count: number): Promise<void>
+  open(): void
+}
+
+function shutGate(): Gate {
+  const opened = Promise.withResolvers<void>()
+  let entered = 0
+  return {
+    enter() {
+      entered += 1
+      return opened.promise
+    },
+    entered: async (count) => {
+      await waitFor(`${count} calls at the provider`, () => entered >= count, { everyMs: 5 })
+    },
+    open: () => opened.resolve(),
+  }
+}

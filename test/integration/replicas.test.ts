@@ -57,6 +57,7 @@ describe('replicas on one Redis', { skip: program === null ? 'there is no redis-
           const id = `one-${how}`
           await adopt(id, { caps: { perConversation: BUDGET } })
           await assertUsed(provider, await fire(() => ({ 'x-farebox-conversation': id })))
+          await allIdle(sidecars)
           const spent = await Promise.all(sidecars.map(async (sidecar) => (await sidecar.standing(id)).spent))
           assert.deepEqual(new Set(spent), new Set([formatUsd(provider.bill.totalNanoUsd())]), 'each tells the same, and it is the bill')
         })
@@ -91,6 +92,7 @@ describe('replicas on one Redis', { skip: program === null ? 'there is no redis-
           .chat.completions.create({ model: MODEL, max_tokens: 100, messages })
         messages.push({ role: 'assistant', content: answer.choices[0]?.message.content ?? '' })
       }
+      await allIdle([first, second])
       const [one, other] = [await first.standing('shared'), await second.standing('shared')]
       assert.deepEqual(one, other)
       assert.equal(one.turns, 4)
@@ -155,6 +157,10 @@ describe('replicas on one Redis', { skip: program === null ? 'there is no redis-
   function startReplicas(count: number, config: SidecarConfig): Promise<readonly Sidecar[]> {
     namespaces += 1
     return Promise.all(Array.from({ length: count }, () => startSidecar(config, { environment: environmentOf() })))
+  }
+  /** Until all that was answered is in the books. */
+  async function allIdle(sidecars: readonly Sidecar[]): Promise<void> {
+    await Promise.all(sidecars.map((sidecar) => sidecar.idle()))
   }
   async function closeAll(sidecars: readonly Sidecar[]): Promise<void> {
     await Promise.all(sidecars.map((sidecar) => sidecar.close()))

@@ -7,6 +7,10 @@ import { childrenOf, clientOf, COMMAND_WAIT_MS, edit, EXAMPLE, stageFarebox } fr
 import type { Ended } from '../support/farebox-command.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { EXAMPLE_CONVERSATIONS } from '../support/recorded-data.ts'
+import { redisProgram } from '../support/redis.ts'
+
+/** Only where nobody may install it; in CI `redisProgram` makes that an error. */
+const noRedis = redisProgram() === null ? 'there is no redis-server' : false
 
 const { providerUrl, farebox, fareboxWith, startRun, copyOfExample } = stageFarebox()
 
@@ -64,6 +68,28 @@ test("farebox demo ends by itself with 0 on the examples' own conversations, whe
   assert.ok(ledger !== undefined && Number(ledger) > 0)
   assert.equal(ledger, bill)
 })
+
+test(
+  'farebox demo --replicas plays each conversation over several sidecars on one store, which holds one set of books',
+  { skip: noRedis },
+  async () => {
+    const demo = farebox('demo', '--serve', '--replicas', '3', '--conversations', EXAMPLE_CONVERSATIONS, '--delay', '0')
+    await demo.says(/(?:^|\n)3 sidecars at http:\S+, http:\S+, http:\S+, in front of /)
+    await demo.says(/\nOvershoot against the provider's own bill: 0: /)
+    const [, ledger, bill] = await demo.says(/our ledger (\S+), the provider's bill (\S+)\n/)
+    assert.ok(Number(ledger) > 0)
+    assert.equal(ledger, bill)
+    await demo.says(/It stays up/)
+    const sidecars = childrenOf(demo.pid).flatMap((pid) => adminOf(pid) ?? [])
+    assert.equal(sidecars.length, 3)
+    for (const admin of sidecars) {
+      const metrics = await (await fetch(`http://${admin}/metrics`)).text()
+      assert.match(metrics, /^farebox_turns_total\{.*outcome="settle".*\} [1-9]/m, 'each had its share of the calls')
+    }
+    const { code, output } = await demo.stop()
+    assert.equal(code, 0, output)
+  },
+)
 
 test('farebox demo --serve stays up until it is told to stop; its books are its own, whatever store the environment names', async () => {
   const args = ['demo', '--serve', '--conversations', EXAMPLE_CONVERSATIONS, '--limit', '2', '--delay', '0']
@@ -143,6 +169,11 @@ test('farebox lint tells problems as JSON and ends with 1', async () => {
   assert.ok(problem.line > 1)
   assert.deepEqual(await farebox('lint', EXAMPLE).ended(), { code: 0, output: '' })
 })
+
+/** The address at which a sidecar tells its metrics; null: the process is none (Linux). */
+function adminOf(pid: number): string | null {
+  return /(?:^|\0)FAREBOX_ADMIN=([^\0]+)/.exec(readFileSync(`/proc/${pid}/environ`, 'utf8'))?.[1] ?? null
+}
 
 /** Fails when the process is still there after a while. */
 async function untilGone(pid: number): Promise<void> {
