@@ -18,7 +18,7 @@ export function release(bytes: Uint8Array): void {
 }
 
 /** Of smaller bodies V8 collects what was parsed in its own time. */
-const LARGE_BYTES = 512 * 1024
+const COUNTED_BYTES_MIN = 512 * 1024
 /** So much of large bodies is parsed before what is left of that is collected. */
 const PARSED_BYTES_MAX = 16 * 1024 * 1024
 /** A collection stops all streams for its time. */
@@ -31,7 +31,7 @@ let collectedMs = Number.NEGATIVE_INFINITY
  * at once would fill the memory of a container first. A collection takes as long as parsing a few of those bodies (20 to 30 ms).
  */
 export function releaseParsed(body: Uint8Array): void {
-  if (body.length < LARGE_BYTES) return
+  if (body.length < COUNTED_BYTES_MIN) return
   parsedBytes += body.length
   const nowMs = performance.now()
   if (parsedBytes < PARSED_BYTES_MAX || nowMs - collectedMs < COLLECTED_EVERY_MS) return
