@@ -79,6 +79,8 @@ const EMOJI_TO = 0xd83e
 const EMOJI = 88
 const ASTRAL = 160
 
+const BLANK = 0x20
+
 /** A linear estimate of the tokens of a text: one pass, no tables of words, rarely below what o200k counts. */
 export function heuristicTokens(text: string): number {
   let sum = 0
@@ -110,11 +112,22 @@ export function heuristicTokens(text: string): number {
       if (run > WORD_LETTERS_MAX) {
         sum += Math.max(0, RUN_LETTER * runLetters - runSum) // the run as a whole turns out not to be a word
         runLetters = runSum = 0
+        // Further letters cost the same each: megabytes of them are passed in a loop of their own.
+        const from = index + 1
+        while (isLetter(text.charCodeAt(index + 1))) index += 1
+        run += index + 1 - from
+        sum += RUN_LETTER * (index + 1 - from)
+        if (index >= from) before = AS_LETTER
       }
     } else if (kind === AS_DIGIT || code === 0x2b || code === 0x3d) {
       run += 1 // digits, + and = go on with a run of base64
     } else {
       run = runLetters = runSum = 0
+      if (code === BLANK) {
+        const from = index + 1
+        while (text.charCodeAt(index + 1) === BLANK) index += 1 // as of letters
+        sum += SPACE * (index + 1 - from)
+      }
     }
   }
   return Math.ceil(sum / FORTIETHS)
@@ -139,6 +152,10 @@ function weightAfter(before: number, kind: number): number {
     default:
       return SPACE
   }
+}
+
+function isLetter(code: number): boolean {
+  return code >= 0x61 && code <= 0x7a // NaN at the end of the text
 }
 
 function isLowSurrogate(code: number): boolean {
