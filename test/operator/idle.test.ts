@@ -81,7 +81,8 @@ clusterTest(
       assert.equal(status, 201)
       await sleep(Math.max(0, (IDLE_MS / REVIEWS) * review - (Date.now() - since)))
     }
-    assert.ok(Date.now() - since >= IDLE_MS)
+    // A timer may end a millisecond early.
+    while (Date.now() - since < IDLE_MS) await sleep(1)
     const written = writesOf(cluster).filter(({ atMs }) => atMs >= since)
     assert.deepEqual(
       written.map(({ what }) => what),
