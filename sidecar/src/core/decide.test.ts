@@ -15,6 +15,7 @@ import type { DecideInput, Decision, Plan } from './plan.ts'
 import { cutEdit, planCut } from './history-cut.ts'
 import { readChat } from '../wire/testing.ts'
 import { messagesDigest } from './message-digests.ts'
+import { COMPACTION } from './request.ts'
 import type { ModelRequest } from './request.ts'
 import { termsOf } from './terms.ts'
 import type { Balance } from './terms.ts'
@@ -657,11 +658,21 @@ test('the owner’s bound of hosted calls lowers the hold of those that can be t
   assert.equal(holdOf(2, 10), holdOf(undefined, 10))
 })
 
+test('the owner’s bound is of tools: a compaction is one more', async () => {
+  const input = await inputOf({ body: { max_tokens: 100 } })
+  const callsOf = (hosted: object): number | null => {
+    const request: ModelRequest = { ...input.request, hosted: { tools: [], maxCalls: null, rereads: true, ...hosted } }
+    return planOf(decide({ ...input, request, config: { ...input.config, hostedTools: { maxCalls: 2, maxResultTokens: 100 } } }))
+      .hostedCalls
+  }
+  assert.equal(callsOf({}), 2)
+  assert.equal(callsOf({ compacts: true }), 3)
+})
+
 test('a compaction alone reads no more the second time than the first', async () => {
   const input = await inputOf({ body: { messages: [{ role: 'user', content: 'x'.repeat(100) }], max_tokens: 10 } })
   const plain = planOf(decide(input))
-  const hosted = { tools: [], maxCalls: 1, rereads: true, brings: false } as const
-  const compacted = planOf(decide({ ...input, request: { ...input.request, hosted } }))
+  const compacted = planOf(decide({ ...input, request: { ...input.request, hosted: COMPACTION } }))
   assert.equal(compacted.inputTokens, 2 * (plain.inputTokens + 10))
 })
 

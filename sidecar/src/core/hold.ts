@@ -6,7 +6,7 @@ import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { MeteredKind } from '@farebox/crds/usage.ts'
 import type { InputBound } from './estimate.ts'
 import type { DecideInput, Plan } from './plan.ts'
-import { HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from './request.ts'
+import { COMPACTION, HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from './request.ts'
 import type { ModelRequest } from './request.ts'
 import { firstShort, tightestOf } from './terms.ts'
 import type { Balance } from './terms.ts'
@@ -97,8 +97,7 @@ export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: 
 export function withoutTools(input: DecideInput): DecideInput {
   const { request } = input
   if (!request.hosted.rereads) return input
-  const rereads = request.fields.has('context_management')
-  return { ...input, request: { ...request, hosted: rereads ? { tools: [], maxCalls: 1, rereads, brings: false } : NO_HOSTED_TOOLS } }
+  return { ...input, request: { ...request, hosted: request.hosted.compacts === true ? COMPACTION : NO_HOSTED_TOOLS } }
 }
 
 /**
@@ -136,9 +135,9 @@ function hostedCallsMost({ request, config }: Pick<DecideInput, 'request' | 'con
   return Math.min(asked, Math.max(owned, request.hosted.fewestCalls ?? 1) + compactions(request))
 }
 
-/** Where the provider compacts the window between calls of its tools, that is one reading more; it is among the calls of the request. */
-function compactions({ fields }: ModelRequest): number {
-  return fields.has('context_management') ? 1 : 0
+/** The calls of a request that are none of a tool. */
+function compactions({ hosted }: ModelRequest): number {
+  return hosted.compacts === true ? 1 : 0
 }
 
 function unitsOf({ units }: ModelRequest): readonly (readonly [MeteredKind, number])[] {

@@ -91,8 +91,10 @@ export interface ImagePart {
 /** Tools that the provider runs itself, and bills per call. */
 export interface HostedTools {
   readonly tools: readonly ('webSearch' | 'fileSearch' | 'codeContainer')[]
-  /** The request's own bound of their calls; null for none. */
+  /** The request's own bound of their calls, and of a compaction, which is one more; null for none. */
   readonly maxCalls: number | null
+  /** The provider may compact the window in this call, which reads it once more, as a call of a tool does. */
+  readonly compacts?: true
   /** Whether the provider reads the whole context again after each call, and bills it. */
   readonly rereads: boolean
   /** The fewest calls that the request can be made to stop at; absent: 1. */
@@ -170,6 +172,8 @@ export interface OutputLimit {
 export const HOSTED_CALLS_MAX = 10
 
 export const NO_HOSTED_TOOLS: HostedTools = { tools: [], maxCalls: null, rereads: false }
+/** No tool, but a window that the provider may compact. */
+export const COMPACTION: HostedTools = { tools: [], maxCalls: 1, compacts: true, rereads: true, brings: false }
 
 /** What to change in a request. What is absent stays as the client wrote it. */
 export interface RequestChange {

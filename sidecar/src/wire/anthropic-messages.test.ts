@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Json, JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
-import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import { COMPACTION, NO_HOSTED_TOOLS } from '../core/request.ts'
 import { messagesWire, parseMessagesRequest, renderMessagesRequest } from './anthropic-messages.ts'
 import { changedIn, objectTexts } from './testing.ts'
 import type { CallContext, ParsedRequest } from './wire.ts'
@@ -121,9 +121,13 @@ describe('what is read', () => {
     ],
     'a compaction by the provider, which reads all once more': [
       { context_management: { edits: [{ type: 'compact_20260112' }] } },
-      { hosted: { tools: [], maxCalls: 1, rereads: true, brings: false } },
+      { hosted: COMPACTION },
     ],
-    'a compaction on demand': [{ compaction: { type: 'summarize' } }, { hosted: { tools: [], maxCalls: 1, rereads: true, brings: false } }],
+    'a compaction on demand': [{ compaction: { type: 'summarize' } }, { hosted: COMPACTION }],
+    'a compaction beside a search': [
+      { tools: [{ ...SEARCH, max_uses: 3 }], compaction: { type: 'summarize' } },
+      { hosted: { tools: ['webSearch'], maxCalls: 4, compacts: true, rereads: true, fewestCalls: 1 } },
+    ],
     'an edit that only leaves out': [
       { context_management: { edits: [{ type: 'clear_tool_uses_20250919' }] } },
       { hosted: NO_HOSTED_TOOLS },
@@ -230,6 +234,21 @@ describe('what is written', () => {
       },
     ],
     'a smaller bound of the client': [{ tools: [{ ...SEARCH, max_uses: 1 }] }, { hostedCalls: 4 }, {}],
+    'a smaller bound, which leaves the others more': [
+      { tools: [SEARCH, { ...FETCH, max_uses: 2 }] },
+      { hostedCalls: 10 },
+      {
+        tools: [
+          { ...SEARCH, max_uses: 8 },
+          { ...FETCH, max_uses: 2 },
+        ],
+      },
+    ],
+    'a bound of which one is the compaction': [
+      { tools: [SEARCH], compaction: { type: 'summarize' } },
+      { hostedCalls: 4 },
+      { tools: [{ ...SEARCH, max_uses: 3 }] },
+    ],
   }
   for (const [what, [more, change, expected]] of Object.entries(changes))
     test(what, async () => assert.deepEqual(await rendered(more, change), expected))

@@ -6,7 +6,7 @@ import { servedAs } from '@farebox/crds/prices.ts'
 import { canonicalJson, digestOf } from '../core/digest.ts'
 import { bytesOf, isList, isObject } from '../core/message.ts'
 import type { HostedTools, Json, ModelRequest, RequestChange } from '../core/request.ts'
-import { HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from '../core/request.ts'
+import { COMPACTION, HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from '../core/request.ts'
 import { addAnthropicNotice, readAnthropicAnswer, syntheticAnthropic } from './anthropic-answer.ts'
 import { cacheMarkOf, longer, ownAnthropicMessage, readAnthropicMessage } from './anthropic-message.ts'
 import type { CacheMark } from './anthropic-message.ts'
@@ -87,7 +87,7 @@ export function renderMessagesRequest(request: ModelRequest, change: RequestChan
   if (maxTokens !== null) splice.set('max_tokens', String(maxTokens))
   // Tools stay: all that was thought is bound to them. `tool_choice` is not.
   if (refusesTools(request, change)) splice.set('tool_choice', '{"type":"none"}')
-  if (change.hostedCalls !== undefined) spliceMaxUses(splice, change.hostedCalls)
+  if (change.hostedCalls !== undefined) spliceMaxUses(splice, change.hostedCalls - (request.hosted.compacts === true ? 1 : 0))
   const messages = changedMessages(request, change)
   if (messages !== null) splice.set('messages', listOf(withBoundThinking(request.messages, messages)))
   spliceThinking(splice, { model, maxTokens, messages: messages ?? request.messages })
@@ -239,12 +239,18 @@ function hostedTools(tools: readonly Json[], added: readonly Json[], isCompacted
     const isBounded = BOUNDED_BY_MAX_USES.test(typeOf(tool))
     return kind === undefined ? [] : [{ kind, maxUses: isBounded ? maxUsesOf(tool) : null, canBound: isBounded && tools.includes(tool) }]
   })
-  if (run.length === 0) return isCompacted ? { tools: [], maxCalls: 1, rereads: true, brings: false } : NO_HOSTED_TOOLS
+  if (run.length === 0) return isCompacted ? COMPACTION : NO_HOSTED_TOOLS
   let maxCalls: number | null = isCompacted ? 1 : 0
   for (const { maxUses } of run) maxCalls = maxCalls === null || maxUses === null ? null : maxCalls + maxUses
   // Each can be told to stop after one call, and none to make none.
   const fewestCalls = run.every(({ canBound }) => canBound) ? run.length : HOSTED_CALLS_MAX
-  return { tools: [...new Set(run.map(({ kind }) => kind))], maxCalls, rereads: true, fewestCalls }
+  return {
+    tools: [...new Set(run.map(({ kind }) => kind))],
+    maxCalls,
+    ...(isCompacted ? { compacts: true } : {}),
+    rereads: true,
+    fewestCalls,
+  }
 }
 
 /** Tools that messages define in the midst of a conversation. */
@@ -289,16 +295,17 @@ const CACHE_MARK = 'cache_control'
 /** Longer instructions are known by their very bytes: to write them once more takes time that other turns need. */
 const MARKABLE_BYTES_MAX = 1024 * 1024
 
-/** Shares `calls` out among the hosted tools; a smaller bound of the client's own stays. Every other tool keeps its bytes. */
+/**
+ * Shares `calls` out among the hosted tools; a smaller bound of the client's own stays, and what it leaves is for the others. Every other tool
+ * keeps its bytes.
+ */
 function spliceMaxUses(splice: Splice, calls: number): void {
   const written = splice.text('tools')
   if (written === null) return
   const bytes = Buffer.from(written)
   const ranges = elementRanges(bytes, { start: 0, end: bytes.length })
   const tools = ranges.map((range): Json => JSON.parse(bytes.toString('utf8', range.start, range.end)))
-  const bounded = tools.filter((tool) => BOUNDED_BY_MAX_USES.test(typeOf(tool)))
-  // Each makes one at least: see `fewestCalls`.
-  const share = Math.max(1, Math.floor(calls / Math.max(1, bounded.length)))
+  const share = shareOf(calls, tools.filter((tool) => BOUNDED_BY_MAX_USES.test(typeOf(tool))).map(maxUsesOf))
   const out: Buffer[] = []
   let copied = 0
   for (const [index, range] of ranges.entries()) {
@@ -308,4 +315,15 @@ function spliceMaxUses(splice: Splice, calls: number): void {
     copied = range.end
   }
   if (out.length > 0) splice.set('tools', Buffer.concat([...out, bytes.subarray(copied)]))
+}
+
+/** What each may make at most, so that all together make no more than `calls`: one at least, see `fewestCalls`. `own`: the bounds that they have already. */
+function shareOf(calls: number, own: readonly (number | null)[]): number {
+  let [left, sharers] = [calls, own.length]
+  for (const bound of own.map((uses) => uses ?? Infinity).toSorted((one, other) => one - other)) {
+    if (bound * sharers > left) break
+    left -= bound
+    sharers -= 1
+  }
+  return Math.max(1, Math.floor(left / Math.max(1, sharers)))
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import { COMPACTION, NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
 import { countedBody, parseResponsesRequest, renderResponsesRequest } from './responses-request.ts'
 import { syntheticId } from './responses-synthetic.ts'
@@ -91,10 +91,11 @@ describe('a request is read', () => {
     assert.deepEqual(await hosted({ tools: [{ type: 'of_the_future' }] }), { tools: [], maxCalls: null, rereads: true })
     assert.deepEqual(await hosted({ tools: [WEB], tool_choice: 'none' }), { tools: [], maxCalls: null, rereads: false })
     const context_management = [{ type: 'compaction', compact_threshold: 2_000 }]
-    assert.deepEqual(await hosted({ context_management }), { tools: [], maxCalls: 1, rereads: true })
+    assert.deepEqual(await hosted({ context_management }), COMPACTION)
     assert.deepEqual(await hosted({ tools: [WEB], max_tool_calls: 3, context_management }), {
       tools: ['webSearch'],
       maxCalls: 4,
+      compacts: true,
       rereads: true,
     })
   })

@@ -4,7 +4,7 @@
  * https://developers.openai.com/api/reference/resources/responses/methods/create
  */
 import { bytesOf, isList, isObject } from '../core/message.ts'
-import { NO_HOSTED_TOOLS } from '../core/request.ts'
+import { COMPACTION, NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
 import type { Field } from './json-scan.ts'
 import { textsOf } from './json-values.ts'
@@ -73,7 +73,7 @@ export function renderResponsesRequest(request: ModelRequest, change: RequestCha
     splice.set(OUTPUT_FIELD, String(Math.max(OUTPUT_TOKENS_MIN, change.outputLimit.tokens)))
   const hosting = HOSTING.get(request.body)
   if (change.hostedCalls !== undefined && hosting?.runsTools === true) {
-    const calls = Math.max(1, change.hostedCalls - (hosting.compacts ? 1 : 0))
+    const calls = Math.max(1, change.hostedCalls - (request.hosted.compacts === true ? 1 : 0))
     splice.set(MAX_CALLS, String(Math.min(hosting.ownCalls ?? calls, calls)))
   }
   if (refusesTools(request, change)) splice.set('tool_choice', '"none"')
@@ -94,8 +94,6 @@ const SPLIT_FIELDS: ReadonlySet<string> = new Set(['input', 'tools'])
 interface Hosting {
   /** Tools that the provider runs may be called. */
   readonly runsTools: boolean
-  /** The provider may compact the window, which is a pass of its own. */
-  readonly compacts: boolean
   /** `max_tool_calls` as the client has it. */
   readonly ownCalls: number | null
 }
@@ -253,10 +251,8 @@ function earlierOf(fields: Fields): ModelRequest['earlier'] {
 }
 
 function hostingOf(fields: Fields, toolsRefused: boolean): Hosting {
-  const management = fields.get('context_management')?.json
   return {
     runsTools: !toolsRefused && toolObjects(fields).some(isRunByProvider),
-    compacts: isList(management) && management.length > 0,
     ownCalls: optional(fields, MAX_CALLS, 'must be a positive integer', (value) => isWhole(value, TOOL_CALLS_MAX)),
   }
 }
@@ -267,8 +263,10 @@ function compactedTokens(bytes: number | null): number {
 }
 
 /** A compaction reads the window once more, as a call of a tool does. */
-function hostedTools(fields: Fields, { runsTools, compacts, ownCalls }: Hosting): HostedTools {
-  if (!runsTools) return compacts ? { tools: [], maxCalls: 1, rereads: true } : NO_HOSTED_TOOLS
+function hostedTools(fields: Fields, { runsTools, ownCalls }: Hosting): HostedTools {
+  const management = fields.get('context_management')?.json
+  const compacts = isList(management) && management.length > 0
+  if (!runsTools) return compacts ? COMPACTION : NO_HOSTED_TOOLS
   const tools = new Set<HostedTools['tools'][number]>()
   for (const { type } of toolObjects(fields)) {
     if (typeof type !== 'string') continue
@@ -276,7 +274,8 @@ function hostedTools(fields: Fields, { runsTools, compacts, ownCalls }: Hosting)
     else if (type === 'file_search') tools.add('fileSearch')
     else if (type === 'code_interpreter') tools.add('codeContainer')
   }
-  return { tools: [...tools], maxCalls: ownCalls === null ? null : ownCalls + (compacts ? 1 : 0), rereads: true }
+  const calls = { tools: [...tools], rereads: true }
+  return compacts ? { ...calls, compacts, maxCalls: ownCalls === null ? null : ownCalls + 1 } : { ...calls, maxCalls: ownCalls }
 }
 
 /** What nobody here knows may be run by the provider. */
