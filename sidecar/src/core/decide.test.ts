@@ -641,7 +641,9 @@ test('tools that the provider runs are held for by no fewer calls than the reque
   const plan = (more: object, cap: string): ReturnType<typeof decide> =>
     decide({ ...input, config, balances: money(cap), request: { ...input.request, hosted: { ...hosted, ...more } } })
   assert.equal(planOf(plan({}, '10')).hostedCalls, 10)
+  assert.equal(planOf(plan({}, '10')).hostedCallsCut, false)
   assert.equal(planOf(plan({}, '0.002')).hostedCalls, 2)
+  assert.equal(planOf(plan({}, '0.002')).hostedCallsCut, true)
   assert.equal(planOf(plan({ fewestCalls: 2 }, '10')).hostedCalls, 10)
   assert.equal(plan({ fewestCalls: 10 }, '0.002').status, 'end')
 })

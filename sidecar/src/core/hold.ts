@@ -21,7 +21,7 @@ const SEARCH_RESULT_TOKENS = 4_000
 
 export type HoldTerms = Pick<
   Plan,
-  'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' | 'outputRate' | 'choices' | 'outputTokensMax' | 'hostedCalls'
+  'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' | 'outputRate' | 'choices' | 'outputTokensMax' | 'hostedCalls' | 'hostedCallsCut'
 >
 
 /** The hard bound of the input first; where that leaves no useful answer, the heuristic one. */
@@ -32,12 +32,13 @@ export function fitMoney(
   const { model, priced, bound } = call
   let tightest: Balance | null = null
   for (const within of hostedBounds(input)) {
+    const hostedCallsCut = within !== input
     const hard = holdTerms(within, priced, bound.bytes)
-    if (firstShort(within.balances, hard.atLeast) === null) return { status: 'fits', hold: hard }
+    if (firstShort(within.balances, hard.atLeast) === null) return { status: 'fits', hold: { ...hard, hostedCallsCut } }
     const factor = Math.max(within.factorOf(model), assumedFactor(model))
     const hold = holdTerms(within, priced, bound.at(factor))
     const short = firstShort(within.balances, hold.atLeast)
-    if (short === null) return { status: 'fits', hold }
+    if (short === null) return { status: 'fits', hold: { ...hold, hostedCallsCut } }
     tightest ??= short
   }
   return { status: 'short', short: tightest ?? tightestOf(input.balances) }
@@ -90,6 +91,7 @@ export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: 
     choices: request.choices,
     outputTokensMax,
     hostedCalls: hosted.calls,
+    hostedCallsCut: false,
   }
 }
 

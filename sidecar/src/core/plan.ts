@@ -97,6 +97,8 @@ export interface Plan {
   readonly outputTokensMax: number
   /** The most calls of hosted tools that the hold covers, where the request itself bounds none; null: nothing to bound. */
   readonly hostedCalls: number | null
+  /** Money allows fewer of them than the request and the owner do. */
+  readonly hostedCallsCut: boolean
   /** What users should be told about this turn; an upgrade is told on every turn from its threshold on. */
   readonly occasions: readonly NoticeOccasion[]
 }

@@ -99,6 +99,7 @@ export function changeOf(admitted: Admitted, { injectUsage, refusedLimitField }:
     ...(outputLimit === null ? {} : { outputLimit }),
     ...(injectUsage ? { includeUsage: true as const } : {}),
     ...(plan.hostedCalls === null ? {} : { hostedCalls: plan.hostedCalls }),
+    ...(plan.hostedCallsCut ? { hostedCallsCut: true as const } : {}),
     ...(plan.refuseTools ? { toolChoice: 'none' as const } : {}),
   }
 }

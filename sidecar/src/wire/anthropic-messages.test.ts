@@ -12,6 +12,7 @@ const TOOL = { name: 'look_up', input_schema: { type: 'object' } }
 /** A message that changes what tools there are. */
 const adding = (tool: JsonObject): JsonObject => ({ role: 'system', content: [{ type: 'tool_addition', tool }] })
 const SEARCH = { type: 'web_search_20260318', name: 'web_search' }
+const THOUGHT = { type: 'thinking', thinking: 'Hm', signature: 's' }
 const FETCH = { type: 'web_fetch_20260318', name: 'web_fetch' }
 const MARK = { type: 'ephemeral' }
 
@@ -242,6 +243,14 @@ describe('what is written', () => {
           { ...SEARCH, max_uses: 8 },
           { ...FETCH, max_uses: 2 },
         ],
+      },
+    ],
+    'a bound that money cut, to which nothing that was thought is bound': [
+      { tools: [SEARCH], messages: [HI, { role: 'assistant', content: [THOUGHT, { type: 'text', text: 'Ho' }] }, HI] },
+      { hostedCalls: 2, hostedCallsCut: true },
+      {
+        tools: [{ ...SEARCH, max_uses: 2 }],
+        messages: [HI, { role: 'assistant', content: [{ type: 'text', text: 'Ho' }] }, HI],
       },
     ],
     'a bound of which one is the compaction': [

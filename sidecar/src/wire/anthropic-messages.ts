@@ -11,7 +11,7 @@ import { addAnthropicNotice, readAnthropicAnswer, syntheticAnthropic } from './a
 import { cacheMarkOf, longer, ownAnthropicMessage, readAnthropicMessage } from './anthropic-message.ts'
 import type { CacheMark } from './anthropic-message.ts'
 import { AnthropicStream } from './anthropic-stream.ts'
-import { briefThinking, isUnthoughtLoop, thinkingFor, withBoundThinking } from './anthropic-thinking.ts'
+import { briefThinking, isUnthoughtLoop, thinkingFor, withBoundThinking, withoutAllThinking } from './anthropic-thinking.ts'
 import type { ThinkingChange } from './anthropic-thinking.ts'
 import { elementRanges } from './json-scan.ts'
 import { countIn, textOrNull } from './json-values.ts'
@@ -88,8 +88,10 @@ export function renderMessagesRequest(request: ModelRequest, change: RequestChan
   // Tools stay: all that was thought is bound to them. `tool_choice` is not.
   if (refusesTools(request, change)) splice.set('tool_choice', '{"type":"none"}')
   if (change.hostedCalls !== undefined) spliceMaxUses(splice, change.hostedCalls - (request.hosted.compacts === true ? 1 : 0))
-  const messages = changedMessages(request, change)
-  if (messages !== null) splice.set('messages', listOf(withBoundThinking(request.messages, messages)))
+  const changed = changedMessages(request, change)
+  const bound = changed === null ? null : withBoundThinking(request.messages, changed)
+  const messages = change.hostedCallsCut === true ? withoutAllThinking(bound ?? request.messages) : bound
+  if (messages !== null) splice.set('messages', listOf(messages))
   spliceThinking(splice, { model, maxTokens, messages: messages ?? request.messages })
   return splice.bytes()
 }

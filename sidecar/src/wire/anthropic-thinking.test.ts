@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { JsonObject, Message } from '../core/request.ts'
 import { ownAnthropicMessage, readAnthropicMessage } from './anthropic-message.ts'
-import { briefThinking, isUnthoughtLoop, thinkingFor, withBoundThinking } from './anthropic-thinking.ts'
+import { briefThinking, isUnthoughtLoop, thinkingFor, withBoundThinking, withoutAllThinking } from './anthropic-thinking.ts'
 
 function read(json: JsonObject): Message {
   const message = readAnthropicMessage(json, Buffer.from(JSON.stringify(json)))
@@ -61,6 +61,12 @@ test('an answer that lost our notice, and one that was nothing else, are what th
   const history = [user('a'), noticed, user('c'), read({ role: 'assistant', content: 'Notice' }), user('d'), thought('e'), user('f')]
   const sent = [history[0], thought('b'), history[2], history[4], history[5], history[6]].filter((message) => message !== undefined)
   assert.deepEqual(thinks(withBoundThinking(history, sent)), [false, true, false, false, true, false])
+})
+
+test('where the tools change, all that was thought goes', () => {
+  const history = [user('a'), thought('b'), user('e'), calling, result]
+  assert.deepEqual(thinks(withoutAllThinking(history)), [false, false, false, false, false])
+  assert.equal(withoutAllThinking(history)[0], history[0])
 })
 
 test('an answer that was only thought goes as a whole', () => {

@@ -86,6 +86,11 @@ export function withBoundThinking(original: readonly Message[], sent: readonly M
   })
 }
 
+/** The messages without anything that was thought: all of it is bound to the tools, which say something else now. */
+export function withoutAllThinking(messages: readonly Message[]): readonly Message[] {
+  return messages.flatMap((message) => withoutThinking(message) ?? [])
+}
+
 /**
  * Where the messages sent are no longer those that the model saw or wrote; null when they are all the same to it. An assistant's message
  * that lost our notice, or is gone because it was nothing else, is what the model wrote.
