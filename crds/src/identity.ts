@@ -7,7 +7,6 @@ export type Carrier = (typeof CARRIERS)[number]
 
 /** How the claim of a tier may be signed: by a shared key (HMAC-SHA256), or as a JSON Web Token (RFC 7519). */
 export const CLAIM_TOKEN_FORMATS = ['HMAC', 'JWT'] as const
-export type ClaimTokenFormat = (typeof CLAIM_TOKEN_FORMATS)[number]
 
 /** Where a user id may come from: `x-farebox-user`, `safety_identifier`, `user`, `metadata.user_id`. */
 export const USER_CARRIERS = ['Header', 'SafetyIdentifier', 'User', 'Metadata'] as const
@@ -15,8 +14,6 @@ export type UserCarrier = (typeof USER_CARRIERS)[number]
 
 /** What names a conversation when no carrier does. */
 export const FALLBACKS = ['PrefixChain', 'Require', 'PerRequest', 'Workload'] as const
-export type Fallback = (typeof FALLBACKS)[number]
 
 /** Who shares a conversation id: all workloads of a namespace, or those of one budget. */
 export const SCOPES = ['Namespace', 'Budget'] as const
-export type Scope = (typeof SCOPES)[number]

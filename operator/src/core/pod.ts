@@ -30,7 +30,6 @@ const VolumeSchema = z.looseObject({
   secret: z.looseObject({ secretName: z.string().nullish() }).nullish(),
   projected: z.looseObject({ sources: z.array(z.looseObject({ secret: SecretName.nullish() })).nullish() }).nullish(),
 })
-export type Volume = z.infer<typeof VolumeSchema>
 
 /** What is not named here is dropped, first of all `managedFields`, which can be most of a pod. */
 export const PodSchema = z.object({

@@ -6,24 +6,14 @@ import type { Resource } from './kube.ts'
 export const PODS = core('Pod', 'pods')
 export const CONFIG_MAPS = core('ConfigMap', 'configmaps')
 export const SECRETS = core('Secret', 'secrets')
-export const SERVICE_ACCOUNTS = core('ServiceAccount', 'serviceaccounts')
 export const NAMESPACES: Resource = { ...core('Namespace', 'namespaces'), isNamespaced: false }
 export const NODES: Resource = { ...core('Node', 'nodes'), isNamespaced: false }
-export const DEPLOYMENTS = namespaced('apps', 'v1', 'Deployment', 'deployments')
-export const REPLICA_SETS = namespaced('apps', 'v1', 'ReplicaSet', 'replicasets')
 export const LEASES = namespaced('coordination.k8s.io', 'v1', 'Lease', 'leases')
 export const EVENTS = namespaced('events.k8s.io', 'v1', 'Event', 'events')
 export const TOKEN_REVIEWS = clusterWide('authentication.k8s.io', 'v1', 'TokenReview', 'tokenreviews')
 
 const ADMISSION = 'admissionregistration.k8s.io'
 export const MUTATING_WEBHOOK_CONFIGURATIONS = clusterWide(ADMISSION, 'v1', 'MutatingWebhookConfiguration', 'mutatingwebhookconfigurations')
-export const VALIDATING_ADMISSION_POLICIES = clusterWide(ADMISSION, 'v1', 'ValidatingAdmissionPolicy', 'validatingadmissionpolicies')
-export const VALIDATING_ADMISSION_POLICY_BINDINGS = clusterWide(
-  ADMISSION,
-  'v1',
-  'ValidatingAdmissionPolicyBinding',
-  'validatingadmissionpolicybindings',
-)
 
 const OUR_VERSION = API_VERSION.slice(API_GROUP.length + 1)
 export const PRICING_TIERS = clusterWide(API_GROUP, OUR_VERSION, 'PricingTier', KIND_NAMES.PricingTier.plural)
