@@ -5,8 +5,21 @@ const rules = [
   part('^operator/', '^(sidecar|test)/', 'operator and sidecar meet in crds/ only'),
   part('^sidecar/', '^(operator|test)/', 'operator and sidecar meet in crds/ only'),
   part('^operator/src/core/', '^operator/src/(?!core/)', 'core/ imports only core/ and crds/'),
+  part('^operator/src/kube/', '^operator/src/(?!kube/|core/)', 'what talks to the API server knows none of those that have it talk'),
+  part('^operator/src/certificates/', '^operator/src/(?!certificates/|kube/|core/)', 'certificates know nobody who uses them'),
+  part('^operator/src/(webhook|delivery)/', '^operator/src/(controllers|cli|laptop|main)', 'servers do not know what the leader does'),
+  part(
+    '^operator/src/(cli|laptop)/',
+    '^operator/src/(kube|controllers|webhook|delivery|certificates|main)',
+    'the command line needs no cluster',
+  ),
   part('^sidecar/src/core/', '^sidecar/src/(?!core/|errors[.]ts$)', 'core/ imports only core/, crds/ and the error table'),
-  part('^sidecar/src/(store|wire|config|telemetry)/', '^sidecar/src/(proxy|main)', 'shells below the proxy do not know it'),
+  part('^sidecar/src/wire/', '^sidecar/src/(?!wire/|core/)', 'a format is read and written without anything that runs'),
+  part(
+    '^sidecar/src/((store|config|delivery|telemetry)/|settings[.]ts$)',
+    '^sidecar/src/(proxy|main)',
+    'what is below the proxy does not know it',
+  ),
 ]
 
 module.exports = {

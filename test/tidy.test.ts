@@ -52,6 +52,10 @@ test('imports go one way, and every module was looked at', () => {
   assert.ok(modules >= files.length, `${modules} modules of ${files.length} files`)
 })
 
+const TARGETS = ['', 'proxy/', 'store/']
+  .map((part) => `sidecar/src/${part}target.ts`)
+  .concat(['', 'kube/', 'controllers/', 'webhook/'].map((part) => `operator/src/${part}target.ts`))
+
 describe('a planted violation is caught', () => {
   const planted: Record<string, readonly [file: string, imports: string, rule: RegExp]> = {
     'crds imports the operator': ['crds/src/planted.ts', '../../operator/src/target.ts', /^one-way.*crds\/src\/planted/],
@@ -63,6 +67,16 @@ describe('a planted violation is caught', () => {
     ],
     'core imports the proxy': ['sidecar/src/core/planted.ts', '../proxy/target.ts', /^one-way.*core\/planted/],
     'the store imports the proxy': ['sidecar/src/store/planted.ts', '../proxy/target.ts', /^one-way.*store\/planted/],
+    'the settings import the proxy': ['sidecar/src/settings.ts', './proxy/target.ts', /^one-way.*src\/settings/],
+    'a wire imports the store': ['sidecar/src/wire/planted.ts', '../store/target.ts', /^one-way.*wire\/planted/],
+    'the client of the API server imports a controller': [
+      'operator/src/kube/planted.ts',
+      '../controllers/target.ts',
+      /^one-way.*kube\/planted/,
+    ],
+    'certificates import the webhook': ['operator/src/certificates/planted.ts', '../webhook/target.ts', /^one-way.*certificates\/planted/],
+    'the webhook imports a controller': ['operator/src/webhook/planted.ts', '../controllers/target.ts', /^one-way.*webhook\/planted/],
+    'the command line imports the client of the API server': ['operator/src/cli/planted.ts', '../kube/target.ts', /^one-way.*cli\/planted/],
     'two modules import each other': ['sidecar/src/planted.ts', './target.ts', /^no-cycles.*sidecar\/src/],
     'the sidecar imports the openai client': ['sidecar/src/planted.ts', 'openai', /^lean-sidecar.*sidecar\/src\/planted/],
     'a module that is not there': ['crds/src/planted.ts', './absent.ts', /^resolvable.*crds\/src\/planted/],
@@ -74,7 +88,7 @@ describe('a planted violation is caught', () => {
         for (const shared of ['.dependency-cruiser.cjs', 'tsconfig.json', 'package.json']) cpSync(join(ROOT, shared), join(folder, shared))
         symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
         for (const part of FOLDERS) mkdirSync(join(folder, part, 'src'), { recursive: true })
-        for (const target of ['operator/src/target.ts', 'sidecar/src/target.ts', 'sidecar/src/proxy/target.ts']) {
+        for (const target of TARGETS) {
           mkdirSync(dirname(join(folder, target)), { recursive: true })
           const back =
             name.startsWith('two modules') && target === 'sidecar/src/target.ts'

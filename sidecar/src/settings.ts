@@ -1,8 +1,9 @@
 /** The sidecar's environment, read and checked once at start. */
-import { existsSync, readFileSync } from 'node:fs'
 import * as z from 'zod'
-import { BODY_BYTES_MAX } from './proxy/body.ts'
+import { BODY_BYTES_MAX } from './core/request.ts'
+import { readNamed } from './named-file.ts'
 import { isStoreUrl, STORE_URL_FORM } from './store/redis/store-url.ts'
+import { readStoreFile } from './store/store-files.ts'
 import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
 
 const DAY_MS = 24 * 3_600_000
@@ -16,7 +17,6 @@ const Address = z
     return { host: ipv6 ?? host, port: Number(port) }
   })
 
-const CERTIFICATE = /^-----BEGIN (?:TRUSTED )?CERTIFICATE-----$/m
 const IDENTITY_KEY_BYTES = 32
 /** As long as a pod has by default, with time left for what follows. */
 const DRAIN_MS = 25_000
@@ -85,7 +85,7 @@ export interface Settings {
   readonly dataDir: string
   /** Null: embedded. */
   readonly storeUrl: string | null
-  /** Where `storeUrl` was read; null: it was said. */
+  /** File that `storeUrl` was read from; null: `FAREBOX_STORE` itself. */
   readonly storeFile: string | null
   /** Whom to trust for a store with TLS, if the file is there; null: the system's authorities. */
   readonly storeCaFile: string | null
@@ -118,22 +118,6 @@ export interface OperatorSettings {
   readonly url: string
   readonly caFile: string
   readonly tokenFile: string
-}
-
-/** The URL of a store in a file. Throws an `Error` that names the variable, and nothing of what the file says. */
-export function readStoreFile(path: string): string {
-  const url = readNamed('FAREBOX_STORE_FILE', path).trim()
-  if (!isStoreUrl(url)) throw new Error(`FAREBOX_STORE_FILE: ${path} must hold ${STORE_URL_FORM}`)
-  return url
-}
-
-/** Certificates in PEM; null: there is no such file, or nothing in it. Throws an `Error` that names the variable. */
-export function readStoreCa(path: string): string | null {
-  if (!existsSync(path)) return null
-  const pem = readNamed('FAREBOX_STORE_CA', path).trim()
-  if (pem === '') return null
-  if (!CERTIFICATE.test(pem)) throw new Error(`FAREBOX_STORE_CA: ${path} must hold certificates in PEM`)
-  return pem
 }
 
 /** Throws an `Error` whose message names each variable at fault and what it must be. */
@@ -180,12 +164,4 @@ function readIdentityKey(path: string): Buffer {
   if (key.length !== IDENTITY_KEY_BYTES || key.toString('base64').replace(/=+$/, '') !== text.replace(/=+$/, ''))
     throw new Error(`FAREBOX_IDENTITY_KEY_FILE: ${path} must hold ${IDENTITY_KEY_BYTES} bytes in base64`)
   return key
-}
-
-function readNamed(variable: string, path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    throw new Error(`${variable}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
-  }
 }

@@ -5,6 +5,9 @@
 import type { Usage } from '@farebox/crds/usage.ts'
 import type { OtherUsage } from './cost.ts'
 
+/** The longest body of a request that is read, unpacked: 32 MiB. */
+export const BODY_BYTES_MAX = 32 * 1024 * 1024
+
 /** Wire formats: what a request is written in. */
 export const WIRES = [
   'chat',

@@ -1,13 +1,13 @@
 /** Reads a request body whole: bounded, decoded, never more than the limit in memory. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib'
+import { BODY_BYTES_MAX } from '../core/request.ts'
 import type { Refusal } from '../errors.ts'
 import { LARGE_BYTES } from './body-room.ts'
 import type { Place } from './body-room.ts'
 import { release } from './release.ts'
 
 const MIB = 1024 * 1024
-export const BODY_BYTES_MAX = 32 * MIB
 /** A body may not unpack to more than this many times its size, above a floor that every honest body stays under. */
 const INFLATE_RATIO_MAX = 100
 const INFLATE_FLOOR_BYTES = MIB

@@ -1,7 +1,7 @@
 /** What the log says of the store: that it is there or not, and what no call is told of. */
-import type { Log } from '../telemetry/log.ts'
-import { DroppedStep } from './outage/replayer.ts'
-import type { StoreStanding } from './store-standing.ts'
+import { DroppedStep } from '../store/outage/replayer.ts'
+import type { StoreStanding } from '../store/store-standing.ts'
+import type { Log } from './log.ts'
 
 export function logStanding(log: Pick<Log, 'info' | 'warn'>, { state, reason, unsent }: StoreStanding): void {
   switch (state) {

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Replayer } from './outage/replayer.ts'
-import { Tail } from './outage/tail.ts'
-import { openEmbeddedStore } from './embedded.ts'
-import { StoreError } from './store.ts'
+import { Replayer } from '../store/outage/replayer.ts'
+import { Tail } from '../store/outage/tail.ts'
+import { openEmbeddedStore } from '../store/embedded.ts'
+import { StoreError } from '../store/store.ts'
 import { logStanding, logTrouble } from './store-news.ts'
-import type { StoreState } from './store-standing.ts'
-import { settleStep, START_MS } from './test-steps.ts'
+import type { StoreState } from '../store/store-standing.ts'
+import { settleStep, START_MS } from '../store/test-steps.ts'
 
 test('each state of the store is told as what it is', () => {
   const told: string[] = []
