@@ -35,7 +35,7 @@ import { FORGOTTEN_AT_ONCE, OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
-import { assertLedgerLife, CONVERSATION_LIFE_MS, StoreError } from './store.ts'
+import { assertLedgerLife, CONVERSATION_LIFE_MS, LEDGER_READ_MAX, StoreError } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
@@ -67,7 +67,6 @@ const WRITE_AGAIN_MS = 2_000
 const UNWRITTEN_MAX = 200_000
 /** Rows that outlived their life are looked for this often. */
 const DROP_EVERY_MS = 3_600_000
-const LEDGER_PAGE_MAX = 10_000
 /** Conversations, and entries of a memory, that are read before others have their turn. */
 const CONVERSATIONS_READ = 100
 const MEMORY_ENTRIES_READ = 50
@@ -316,7 +315,7 @@ class EmbeddedStore implements BudgetStore {
 
   readLedger({ afterSequence, limit }: Parameters<BudgetStore['readLedger']>[0]): Promise<readonly SequencedEntry[]> {
     return this.#query(() =>
-      allValues(this.#books.sql.readEntries, afterSequence, Math.min(limit, LEDGER_PAGE_MAX)).map((values) => rows.entryRow(values)),
+      allValues(this.#books.sql.readEntries, afterSequence, Math.min(limit, LEDGER_READ_MAX)).map((values) => rows.entryRow(values)),
     )
   }
 

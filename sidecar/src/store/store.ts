@@ -37,6 +37,10 @@ export const MEMORY_TEXT_BYTES_MAX = 8 * 1024
 /** Of a user. */
 export const MEMORY_ENTRIES_MAX = 2_000
 export const MEMORY_PAGE_MAX = 100
+/** Entries of the ledger that are told at once, whatever `limit` says. */
+export const LEDGER_READ_MAX = 10_000
+/** Where a step has to name a conversation, and is about none. */
+export const NO_CONVERSATION: ConversationId = ''
 
 /**
  * Budgets, conversations, contracts and the ledger. Each method is one atomic step, safe to repeat. Two engines keep this
@@ -100,7 +104,10 @@ export interface BudgetStore {
   /** What each user came to on these days, by the ledger entries that name one, but for outcomes. */
   readUsers(query: DaysQuery & UserTotalsQuery): Promise<UserTotals>
 
-  /** Entries in order, from after `afterSequence`, fewer than `limit` only where no more are left; for export and verification. */
+  /**
+   * Entries in order, from after `afterSequence`; for export and verification. Fewer than `limit`, or than `LEDGER_READ_MAX` where
+   * that is less, only where no more are left.
+   */
   readLedger(query: { readonly afterSequence: number; readonly limit: number }): Promise<readonly SequencedEntry[]>
   /** Conversations by last turn, newest first: for status. An engine may read them a few at a time, while turns go on. */
   listConversations(query: ListQuery): Promise<readonly ListedConversation[]>

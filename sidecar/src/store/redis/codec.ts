@@ -338,7 +338,8 @@ function rungsOf(bits: string): readonly Rung[] {
   return RUNGS.filter((_, index) => Math.floor(set / 2 ** index) % 2 === 1)
 }
 
-function userText(user: string | null): string {
+/** A user as a conversation's record has them. */
+export function userText(user: string | null): string {
   return user === null ? '' : JSON.stringify(user)
 }
 function timeText(ms: number | null): string {

@@ -47,7 +47,7 @@ end
 local over = call('ZCARD', key('i', user)) - ${MEMORY_ENTRIES_MAX}
 if over > 0 then dropEntries(user, call('ZRANGE', key('i', user), 0, over - 1)) end
 forgetExpired(user)
-return { text(now), text(tick) }
+return reply()
 `
 
 /** Id and time of each entry that is alive. */
@@ -58,14 +58,14 @@ local times = call('ZRANGE', key('i', user), 0, -1, 'WITHSCORES')
 for index = 1, #times, 2 do
   if isAlive[times[index]] then appended(known, { times[index], times[index + 1] }) end
 end
-return { text(now), text(tick), known }
+return reply(known)
 `
 
 /** Without those that are gone. */
 const MEMORY_ENTRIES = lua`
 local user, entries = take(), {}
 for _, id in ipairs(takeList()) do entries[#entries + 1] = call('HGET', key('m', user), id) or nil end
-return { text(now), text(tick), entries }
+return reply(entries)
 `
 
 /** These entries, and those that have expired: what was said since they were listed stays. Answers how many of them were alive. */
@@ -90,7 +90,7 @@ else
   call('DEL', key('m', user), key('i', user), key('j', user))
   call('ZREM', PREFIX .. 'memories', user)
 end
-return { text(now), text(tick), text(entries) }
+return reply(text(entries))
 `
 
 /** Of those of these conversations that are the user's, or of all of them where no user is named: withoutTexts of ../texts.ts. */
@@ -115,7 +115,7 @@ for _, id in ipairs(ids) do
     call('SET', key('k', id), table.concat(c, '\n'), 'KEEPTTL')
   end
 end
-return { text(now), text(tick) }
+return reply()
 `
 
 export const MEMORY_STEPS = {

@@ -2,35 +2,39 @@
  * Scripts for a namespace that is spread over tags: where a conversation is at home, and the parts of operations whose home is
  * another tag. As in scripts.ts, after the same prelude.
  */
-import { HOME_LIFE_MS } from './script-prelude.ts'
+import { CONVERSATION_LIFE_MS } from '../store.ts'
+import { KEEP_SLACK_MS } from './lua/step.ts'
 
 const lua = String.raw
 
+/** The home of a conversation is known for longer than the conversation itself. */
+const HOME_LIFE_MS = CONVERSATION_LIFE_MS + 4 * KEEP_SLACK_MS
+
 const OPERATION = lua`
 local operation = operationOf(take())
-return { text(now), text(tick), operation and packedOperation(operation) or '' }
+return reply(operation and packedOperation(operation) or '')
 `
 
 /** What is held past its time, oldest first: id, expiry and, of a part, home. */
 const DUE = lua`
 local listed, limit = take(), take()
 local due = {}
-if limit == '0' then return { text(now), text(tick), due } end
+if limit == '0' then return reply(due) end
 local found = call('ZRANGEBYSCORE', PREFIX .. listed, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, limit)
 for index = 1, #found, 2 do
   local part = listed == 'parts' and call('GET', key('p', found[index]))
   appended(due, { found[index], found[index + 1], part and split(part, '\n')[TIER] or '' })
 end
-return { text(now), text(tick), due }
+return reply(due)
 `
 
 /** The home of a conversation: this tag when it, or what it has spent, is here, else the one known, else the one wanted. */
 const CLAIM = lua`
 local id, wanted = take(), take()
-if conversationOf(id) or call('EXISTS', key('a', 'c:' .. id .. ':1')) == 1 then return { text(now), text(tick), '' } end
+if conversationOf(id) or call('EXISTS', key('a', 'c:' .. id .. ':1')) == 1 then return reply('') end
 local known = call('GET', key('q', id))
 if known or wanted ~= '' then call('SET', key('q', id), known or wanted, 'PX', '${HOME_LIFE_MS}') end
-return { text(now), text(tick), known or wanted }
+return reply(known or wanted)
 `
 
 const CHAIN = lua`
@@ -41,32 +45,28 @@ else
   putChain(takeList(), id)
   keepTime()
 end
-return { text(now), text(tick) }
+return reply()
 `
 
 /** Holds the part of an operation whose home is another tag. One that has ended there takes no part in what is granted. */
 const PART_HOLD = lua`
 local id, expires, input, atLeast, atMost, home = take(), text(now + takeNumber()), takeNumber(), takeNumber(), takeNumber(), take()
 local isFirst = take() == '1'
-local draws, caps = {}, {}
-for index = 1, takeNumber() do
-  draws[index] = take()
-  caps[index] = takeNumber()
-end
+local draws, caps = takeDraws()
 local packed = call('GET', key('p', id))
 if packed then
   local known = split(packed, '\n')
-  return { text(now), text(tick), known[STATUS] == 'held' and 'exists' or 'ended', known[HOLD] }
+  return reply(known[STATUS] == 'held' and 'exists' or 'ended', known[HOLD])
 end
 if isFirst then refuseGivenUp(id) end
-if (isLate or not isFirst) and endedOf('w', id) then return { text(now), text(tick), 'ended', '0' } end
+if (isLate or not isFirst) and endedOf('w', id) then return reply('ended', '0') end
 local accounts = accountsOf(draws)
 local granted = atMost
 for index, account in ipairs(accounts) do
   local cap = caps[index]
   if cap then
     local free = cap - account.spent - account.held
-    if free < atLeast then return { text(now), text(tick), 'refused', account.id } end
+    if free < atLeast then return reply('refused', account.id) end
     if free < granted then granted = free end
   end
 end
@@ -77,7 +77,7 @@ local part = { 'held', text(granted), text(held), expires, '0', home, table.conc
 call('SET', key('p', id), packedOperation(part))
 call('ZADD', PREFIX .. 'parts', expires, id)
 putAccounts(accounts, true, '')
-return { text(now), text(tick), 'held', text(granted) }
+return reply('held', text(granted))
 `
 
 /**
@@ -87,7 +87,7 @@ return { text(now), text(tick), 'held', text(granted) }
 const FOLLOW = lua`
 local id, what, value, ids = take(), take(), takeNumber(), takeList()
 local packed = call('GET', key('p', id))
-if not packed and (#ids == 0 or endedOf('w', id)) then return { text(now), text(tick) } end
+if not packed and (#ids == 0 or endedOf('w', id)) then return reply() end
 local part = packed and split(packed, '\n') or { 'none', '0', '0', text(now), '0', '', table.concat(ids, '\t'), '', '' }
 local status, hold, input = part[STATUS], tonumber(part[HOLD]), tonumber(part[INPUT])
 local isHeld = status == 'held'
@@ -136,7 +136,7 @@ if after then
   end
   putAccounts(accounts, isTouched, '')
 end
-return { text(now), text(tick) }
+return reply()
 `
 
 export const PART_STEPS = {

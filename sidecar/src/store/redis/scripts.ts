@@ -2,8 +2,8 @@
  * One script per step: each is atomic, and repeats by operation id change nothing. All of them take the caller's clock and
  * the highest tick that it has seen, and answer with the clock and the tick of the tag; then what the step is about.
  */
-import { LIVES_APART_MS } from '@farebox/crds/ledger-page.ts'
 import { TOTALS_LIFE_DAYS } from '../store.ts'
+import { CARRY_OVER } from './carry-over-script.ts'
 import { FORGET_EXPIRED, MEMORY_STEPS } from './memory-scripts.ts'
 import { PART_STEPS } from './part-scripts.ts'
 import { PRELUDE } from './script-prelude.ts'
@@ -13,15 +13,15 @@ const lua = String.raw
 const READ = lua`
 local id, ids = take(), takeList()
 local record, edits, ready = snapshotOf(id, conversationOf(id))
-return { text(now), text(tick), record, edits, ready, packedAccounts(ids) }
+return reply(record, edits, ready, packedAccounts(ids))
 `
 
 const FIND_BY_CHAIN = lua`
 for _, digest in ipairs(takeList()) do
   local id = chained(digest)
-  if id then return { text(now), text(tick), digest, id } end
+  if id then return reply(digest, id) end
 end
-return { text(now), text(tick) }
+return reply()
 `
 
 const RESERVE = lua`
@@ -30,17 +30,13 @@ local tier, note, listed, places, talkId = take(), take(), take(), take(), take(
 local isFirst = take() == '1'
 local contract, user, session = take(), take(), take()
 local initial = takeInitial()
-local draws, caps = {}, {}
-for index = 1, takeNumber() do
-  draws[index] = take()
-  caps[index] = takeNumber()
-end
+local draws, caps = takeDraws()
 
 local found = conversationOf(talkId)
 local function answer(status, granted, conversation)
   local known = status == 'exists' and packedOperation(operationOf(id)) or ''
   local record, edits, ready = snapshotOf(talkId, conversation)
-  return { text(now), text(tick), status, granted, known, record, edits, ready, packedAccounts(draws) }
+  return reply(status, granted, known, record, edits, ready, packedAccounts(draws))
 end
 
 if operationOf(id, isFirst) then return answer('exists', '', found) end
@@ -69,7 +65,7 @@ if busy then return answer('busy', busy, found) end
 
 move(accounts, 0, granted, math.min(input, granted))
 local talk = found and stored(talkId, found) or initial
-apply(talkId, talk, takeChange())
+apply(talk, takeChange())
 keepTime()
 if places == '' then listed = table.concat(draws, '\t') end
 putOperation(id, { 'held', text(granted), text(math.min(input, granted)), expires, '0', tier, listed, note, places })
@@ -87,7 +83,7 @@ for _, id in ipairs(takeList()) do
     putOperation(id, operation)
   end
 end
-return { text(now), text(tick) }
+return reply()
 `
 
 const SETTLE = lua`
@@ -108,18 +104,14 @@ end
 
 local id, cost, atMs, tier, note, talkId = take(), takeNumber(), take(), take(), take(), take()
 local chain, percents = takeList(), takeList()
-local draws, caps = {}, {}
-for index = 1, takeNumber() do
-  draws[index] = take()
-  caps[index] = takeNumber()
-end
+local draws, caps = takeDraws()
 
 local found = conversationOf(talkId)
 local operation = operationOf(id)
 local status = operation and operation[STATUS] or 'unknown'
 local function answer(known, conversation, fired, ids)
   local record, edits, ready = snapshotOf(talkId, conversation)
-  return { text(now), text(tick), status, known, table.concat(fired, ','), record, edits, ready, packedAccounts(ids) }
+  return reply(status, known, table.concat(fired, ','), record, edits, ready, packedAccounts(ids))
 end
 if status ~= 'held' and status ~= 'expired' then
   if status == 'settled' and found then putLostChain(chain, talkId) end
@@ -154,7 +146,7 @@ if found then
   local asked = change.addAlerts and change.addAlerts ~= '' and split(change.addAlerts, ',') or {}
   change.addAlerts = table.concat(appended(asked, reached), ',')
   talk = stored(talkId, found)
-  fired = apply(talkId, talk, change)
+  fired = apply(talk, change)
 end
 
 keepTime()
@@ -180,10 +172,10 @@ local operation = operationOf(id)
 if not operation then
   keepTime()
   putGivenUp(id)
-  return { text(now), text(tick), 'unknown', '' }
+  return reply('unknown', '')
 end
 local status = operation[STATUS]
-if status ~= 'held' and status ~= 'expired' then return { text(now), text(tick), 'exists', packedOperation(operation) } end
+if status ~= 'held' and status ~= 'expired' then return reply('exists', packedOperation(operation)) end
 local hold = tonumber(operation[HOLD])
 local accounts = accountsOf(ownOf(operation))
 if status == 'held' then
@@ -196,7 +188,7 @@ keepTime()
 operation[STATUS] = 'voided'
 putOperation(id, operation)
 putAccounts(accounts, false, operation[TIER])
-return { text(now), text(tick), 'voided', packedOperation(operation) }
+return reply('voided', packedOperation(operation))
 `
 
 const UPDATE = lua`
@@ -204,33 +196,33 @@ local talkId = take()
 local initial = takeInitial()
 local found = conversationOf(talkId)
 local talk = found and stored(talkId, found) or initial
-if not talk then return { text(now), text(tick), '', '', {}, {} } end
+if not talk then return reply('', '', {}, {}) end
 local home = talk.begins and homeElsewhere(talkId)
-if home then return { text(now), text(tick), 'elsewhere', home, {}, {} } end
+if home then return reply('elsewhere', home, {}, {}) end
 local change = takeChange()
 local isTouched = talk.begins or change.turnAtMs ~= nil
-local fired = apply(talkId, talk, change)
+local fired = apply(talk, change)
 keepTime()
 putConversation(talkId, talk, isTouched)
 local record, edits, ready = snapshotOf(talkId, talk.record)
-return { text(now), text(tick), table.concat(fired, ','), record, edits, ready }
+return reply(table.concat(fired, ','), record, edits, ready)
 `
 
 const CHARGE = lua`
 local id, cost, atMs, tier, note, ids, places, talkId = take(), takeNumber(), take(), take(), take(), takeList(), take(), take()
-if operationOf(id) then return { text(now), text(tick), 'exists' } end
+if operationOf(id) then return reply('exists') end
 local operation = { 'settled', '0', '0', atMs, text(cost), tier, table.concat(ids, '\t'), note, places }
 local accounts = accountsOf(ownOf(operation))
 move(accounts, cost, 0, 0)
 local found = conversationOf(talkId)
 local talk = found and stored(talkId, found) or nil
-if talk then apply(talkId, talk, takeChange()) end
+if talk then apply(talk, takeChange()) end
 keepTime()
 enter(id, 'cost', operation[ACCOUNTS], cost, atMs, tier, note)
 putOperation(id, operation)
 putAccounts(accounts, true, tier)
 if talk then putConversation(talkId, talk, true) end
-return { text(now), text(tick), 'charged' }
+return reply('charged')
 `
 
 /** Also forgets, a few at a time, what is listed and is gone. */
@@ -257,78 +249,7 @@ if look > 0 then
   end
   for _, user in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'memories', '-inf', text(now), 'LIMIT', 0, look)) do forgetExpired(user) end
 end
-return { text(now), text(tick), expired }
-`
-
-/**
- * Drops the oldest entries, in order, up to the first that is young enough: `carriedOver` of core/ledger.ts, in Lua. A stream takes
- * nothing in its middle, so what is carried is beside it, under the tick of the first entry that it stands for: all of it comes
- * before what is in the stream. Accounts of another tag are those of periods, which have outlived their life by then. Tells
- * the tick to go on from; none when no more is old enough.
- */
-const CARRY_OVER = lua`
-local oldest, after, limit = now - takeNumber(), take(), takeNumber()
-local CARRIED, LEDGER = PREFIX .. 'carried', PREFIX .. 'ledger'
-
-local old, isDone = {}, false
-local function see(entry)
-  isDone = isDone or tonumber(entry.atMs) >= oldest
-  if not isDone then old[#old + 1] = entry end
-end
-local function rows(count)
-  return call('XRANGE', LEDGER, text(tonumber(after) + 1) .. '-0', '+', 'COUNT', count)
-end
-local function entryOf(row)
-  local fields = {}
-  for index = 1, #row[2], 2 do fields[row[2][index]] = row[2][index + 1] end
-  return {
-    tick = string.match(row[1], '^%d+'),
-    id = fields.o .. '/' .. fields.k,
-    accounts = fields.a,
-    cost = tonumber(fields.c),
-    atMs = fields.t,
-  }
-end
-for _, packed in ipairs(call('ZRANGEBYSCORE', CARRIED, '(' .. after, '+inf', 'LIMIT', 0, limit)) do
-  local tick, id, accounts, cost, atMs = unpack(split(packed, '\n'))
-  see({ tick = tick, id = id, accounts = accounts, cost = tonumber(cost), atMs = atMs, packed = packed })
-end
--- Mostly the first is young: then no more are read.
-local first = not isDone and #old < limit and rows(1)[1]
-if first and tonumber(entryOf(first).atMs) < oldest then
-  for _, row in ipairs(rows(limit - #old)) do see(entryOf(row)) end
-end
-if #old == 0 then return { text(now), text(tick), '' } end
-
-local isAlive, carried, last = {}, {}, {}
-for _, entry in ipairs(old) do
-  local living = {}
-  for _, id in ipairs(idsOf(entry.accounts)) do
-    if isAlive[id] == nil then isAlive[id] = accountOf(id).isAlive end
-    if isAlive[id] then living[#living + 1] = id end
-  end
-  local name = table.concat(living, '\t')
-  local known = last[name]
-  if name ~= '' and string.sub(entry.id, -8) ~= '/outcome' then
-    if known and tonumber(entry.atMs) - tonumber(known.atMs) <= ${LIVES_APART_MS} then
-      known.cost = known.cost + entry.cost
-      if tonumber(entry.atMs) > tonumber(known.atMs) then known.atMs = entry.atMs end
-    else
-      last[name] = { tick = entry.tick, id = entry.id, accounts = name, cost = entry.cost, atMs = entry.atMs }
-      carried[#carried + 1] = last[name]
-    end
-  end
-end
-keepTime()
-local lastTick = old[#old].tick
-for _, entry in ipairs(old) do
-  if entry.packed then call('ZREM', CARRIED, entry.packed) end
-end
-for _, entry in ipairs(carried) do
-  call('ZADD', CARRIED, entry.tick, table.concat({ entry.tick, entry.id, entry.accounts, text(entry.cost), entry.atMs }, '\n'))
-end
-call('XTRIM', LEDGER, 'MINID', text(tonumber(lastTick) + 1) .. '-0')
-return { text(now), text(tick), #old == limit and lastTick or '' }
+return reply(expired)
 `
 
 /** So many of those that are listed, from a place on: how many there were, and the records of those that are alive. */
@@ -339,7 +260,7 @@ for _, id in ipairs(ids) do
   local conversation = conversationOf(id)
   if conversation then listed[#listed + 1] = { id, table.concat(conversation, '\n') } end
 end
-return { text(now), text(tick), text(#ids), listed }
+return reply(text(#ids), listed)
 `
 
 /** So many are looked at in one script, about; what is not found then is found by the next. */
@@ -362,17 +283,17 @@ while #listed < limit and looked < ${QUIET_LOOKED_MAX} do
     end
   end
 end
-return { text(now), text(tick), listed }
+return reply(listed)
 `
 
-/** How long a key of an outcome is known: as long as what it became of. */
+/** Counts an outcome and enters it, once per key. A key is known as long as a conversation. */
 const ADD_OUTCOME = lua`
 local id, tier, note, atMs, accounts, names = take(), take(), take(), take(), take(), takeList()
-if not call('SET', key('x', id), '', 'NX', 'PX', KEEP) then return { text(now), text(tick), 'exists' } end
+if not call('SET', key('x', id), '', 'NX', 'PX', KEEP) then return reply('exists') end
 keepTime()
 for _, name in ipairs(names) do count(tier, dayOf(tonumber(atMs)), name, '1') end
 enter(id, 'outcome', accounts, 0, atMs, tier, note)
-return { text(now), text(tick), 'added' }
+return reply('added')
 `
 
 /** What each of these days came to: name, sum, name, sum. */
@@ -383,13 +304,13 @@ for day = math.max(from, dayOf(now) - ${TOTALS_LIFE_DAYS - 1}), to do
   local sums = call('HGETALL', dayKey(tier, day))
   if #sums > 0 then days[#days + 1] = sums end
 end
-return { text(now), text(tick), days }
+return reply(days)
 `
 
 /** From now on no entry of the tag has a tick as low as this. */
 const FENCE = lua`
 if tick > knownTick then call('HSET', META, 'tick', text(tick)) end
-return { text(now), text(tick), text(tick) }
+return reply(text(tick))
 `
 
 const STEPS = {

@@ -46,10 +46,11 @@ import type {
   Snapshot,
   UpdateAnswer,
 } from '../store.ts'
+import { LEDGER_READ_MAX, NO_CONVERSATION } from '../store.ts'
 import { ownerOf, tagOf } from './keys.ts'
 import { firstOf, shareOf } from './pages.ts'
 import type { Pages } from './pages.ts'
-import { LEDGER_PAGE_MAX, newestFirst, quietFirst } from './tag.ts'
+import { newestFirst, quietFirst } from './tag.ts'
 import type { Due, Known, PartHeld, Split, Tag } from './tag.ts'
 
 /** Homes of conversations and operations that are remembered; others are asked for. */
@@ -58,8 +59,11 @@ const REMEMBERED_MAX = 50_000
 const REMEMBERED_MS = 24 * 3_600_000
 /** Parts that one sweep brings to where their operations are. */
 const PARTS_MAX = 1_000
-const NOBODY = ''
 
+/**
+ * All tags of a namespace as one store, which closes them with itself. Where conversations and operations are at home it
+ * remembers only to ask less. A step that fails with `StoreError` may have been done in some tags: a repeat or a sweep does the rest.
+ */
 export class SpreadStore implements BudgetStore {
   readonly #tags: readonly Tag[]
   readonly #nowMs: () => number
@@ -196,7 +200,7 @@ export class SpreadStore implements BudgetStore {
     const ownChain = step.chain.filter((digest) => this.#at(digest) === home)
     const { answer, known } = await this.#tag(tag).settleHere({
       ...step,
-      ...(isHome ? {} : { conversation: NOBODY, change: {} }),
+      ...(isHome ? {} : { conversation: NO_CONVERSATION, change: {} }),
       chain: isHome ? ownChain : [],
       alerts: { ...alerts, draws: isHome ? alerts.draws.filter((_, index) => places[index] === home) : [] },
     })
@@ -313,7 +317,7 @@ export class SpreadStore implements BudgetStore {
     const count = this.#tags.length
     await Promise.all(this.#tags.map((tag) => tag.fence()))
     const toTick = Math.min(...(await Promise.all(this.#tags.map((tag) => tag.fence()))))
-    const wanted = Math.min(limit, LEDGER_PAGE_MAX)
+    const wanted = Math.min(limit, LEDGER_READ_MAX)
     const page = shareOf(wanted, count)
     const lists = this.#tags.map((tag, index): Pages<SequencedEntry> => {
       let afterTick = Math.max(0, Math.floor((afterSequence - index) / count))
@@ -419,7 +423,9 @@ export class SpreadStore implements BudgetStore {
     const groups = new Map<number, AccountId[]>([[home, []]])
     accounts.forEach((account, index) => pushed(groups, places[index] ?? home, account))
     const read = await Promise.all(
-      [...groups].map(([tag, own]) => this.#tag(tag).read({ conversation: tag === home ? conversation : NOBODY, accounts: own, nowMs })),
+      [...groups].map(([tag, own]) =>
+        this.#tag(tag).read({ conversation: tag === home ? conversation : NO_CONVERSATION, accounts: own, nowMs }),
+      ),
     )
     return { conversation: read[0]?.conversation ?? null, accounts: new Map(read.flatMap((snapshot) => [...snapshot.accounts])) }
   }

@@ -14,7 +14,7 @@ import type { NamedSum, Totals } from '../../core/totals.ts'
 import { UserSums } from '../../core/totals-by-user.ts'
 import type { UserTotals } from '../../core/totals-by-user.ts'
 import { newerFirst, newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from '../memory-search.ts'
-import { assertLedgerLife, StoreError } from '../store.ts'
+import { assertLedgerLife, LEDGER_READ_MAX, StoreError } from '../store.ts'
 import type {
   BudgetStore,
   DaysQuery,
@@ -45,7 +45,6 @@ import type { ScriptName } from './scripts.ts'
 import type { StoreClock } from '../store-clock.ts'
 import { dayNamed, oldestDay } from '../utc-day.ts'
 
-export const LEDGER_PAGE_MAX = 10_000
 /** A longer span of days is refused: each is a key that is asked for. */
 const DAYS_MAX = 3_700
 /** A copy of a sketch is looked at and deleted; should its owner die between the two, it is gone after this. */
@@ -113,6 +112,10 @@ export interface TagOptions {
   readonly ledgerLifeMs?: number | undefined
 }
 
+/**
+ * Keeps nothing of the books in memory. Link, clock and ticks are shared by all tags of a namespace, so that closing one closes
+ * the link of all. Beside the steps of every store it has those that `SpreadStore` is made of; they fail in the same ways.
+ */
 export class Tag implements BudgetStore {
   readonly #link: Link
   readonly #prefix: string
@@ -136,10 +139,9 @@ export class Tag implements BudgetStore {
     return this.#run('read', this.#clock.at(nowMs), values, (reply) => codec.snapshotOf(conversation, reply))
   }
 
-  findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null> {
-    return this.#run('findByChain', this.#clock.at(nowMs), codec.listArguments(digests), ([, id]) =>
-      id === undefined ? null : codec.text(id),
-    )
+  async findByChain(digests: readonly Digest[], nowMs: number): Promise<ConversationId | null> {
+    const found = await this.findDigest(digests, nowMs)
+    return found?.conversation ?? null
   }
 
   async reserve(step: ReserveStep): Promise<ReserveAnswer> {
@@ -391,7 +393,7 @@ export class Tag implements BudgetStore {
     readonly toTick: number | null
     readonly limit: number
   }): Promise<readonly { readonly tick: number; readonly entry: LedgerEntry }[]> {
-    const count = Math.min(query.limit, LEDGER_PAGE_MAX)
+    const count = Math.min(query.limit, LEDGER_READ_MAX)
     if (count < 1) return []
     const [toScore, toId] = query.toTick === null ? (['+inf', '+'] as const) : [query.toTick, `${query.toTick}-0`]
     // Together, for entries go from one to the other. What was carried over comes first.
@@ -517,13 +519,13 @@ export class Tag implements BudgetStore {
   async forgetTexts({ user, conversations = [], nowMs }: ForgetStep): Promise<void> {
     for (let at = 0; at < conversations.length; at += SCANNED) {
       const ids = conversations.slice(at, at + SCANNED)
-      await this.#run('forgetTexts', this.#clock.at(nowMs), ['', ...codec.listArguments(ids)], () => undefined)
+      await this.#run('forgetTexts', this.#clock.at(nowMs), [codec.userText(null), ...codec.listArguments(ids)], () => undefined)
     }
     let from = '0'
     do {
       const [next, pairs] = await this.#link.ask((client) => client.zscan(`${this.#prefix}talks`, from, 'COUNT', SCANNED))
       const ids = pairs.filter((_, index) => index % 2 === 0)
-      await this.#run('forgetTexts', this.#clock.at(nowMs), [JSON.stringify(user), ...codec.listArguments(ids)], () => undefined)
+      await this.#run('forgetTexts', this.#clock.at(nowMs), [codec.userText(user), ...codec.listArguments(ids)], () => undefined)
       from = next
     } while (from !== '0')
   }

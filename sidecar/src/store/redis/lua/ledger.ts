@@ -1,0 +1,34 @@
+/** Entries of the ledger, in Lua, with what is added up from them; and the expiry of a hold, which is one. */
+export const LEDGER = String.raw`
+-- What each user of a tier's day spent. The life of the list is counted from its newest user.
+local function userSumsKey(tier, day)
+  return key('v', text(day) .. ':' .. tier)
+end
+local function countSpent(tier, day, user, cost)
+  local listed = userSumsKey(tier, day)
+  if tonumber(call('HINCRBY', listed, user, cost)) == tonumber(cost) then call('PEXPIRE', listed, TOTALS_LIFE) end
+end
+-- One immutable fact. Tiers add up per day of UTC.
+local function enter(id, kind, accounts, cost, atMs, tier, note)
+  if tier ~= '' and kind ~= 'outcome' then
+    local day = dayOf(tonumber(atMs))
+    count(tier, day, 'spent', text(cost))
+    local user = string.find(note, '"user":', 1, true) and cjson.decode(note).user
+    if user then countSpent(tier, day, user, text(cost)) end
+  end
+  tick = tick + 1
+  call('HSET', META, 'tick', text(tick))
+  call('XADD', PREFIX .. 'ledger', text(tick) .. '-0', 'o', id, 'k', kind, 'a', accounts, 'c', text(cost), 't', atMs, 'n', note)
+end
+
+-- The hold of an operation becomes its cost until the truth comes.
+local function expire(id, operation)
+  local hold = tonumber(operation[HOLD])
+  local accounts = accountsOf(ownOf(operation))
+  move(accounts, hold, -hold, -tonumber(operation[INPUT]))
+  enter(id, 'expiry', operation[ACCOUNTS], hold, text(now), operation[TIER], operation[NOTE])
+  operation[STATUS] = 'expired'
+  putOperation(id, operation)
+  putAccounts(accounts, false, operation[TIER])
+end
+`
