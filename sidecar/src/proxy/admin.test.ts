@@ -8,7 +8,7 @@ import { createPriceList } from '@farebox/crds/price-list.ts'
 import { waitFor } from '../../../test/cluster/wait-for.ts'
 import { makeConfig } from '../../../test/support/make.ts'
 import { NEVER_STALE } from '../delivery/staleness.ts'
-import type { StoreState } from '../store/store-standing.ts'
+import type { StoreStanding, StoreState } from '../store/store-standing.ts'
 import { createAdmin } from './admin.ts'
 import type { AdminParts } from './admin.ts'
 import { policyOf } from './gateway.ts'
@@ -18,11 +18,16 @@ const onStoreFailure = { action: 'Allowance', allowancePercent: 10 } as const
 const policyWith = (more: Parameters<typeof makeConfig>[2]): Policy =>
   policyOf(makeConfig('http://provider/v1', undefined, more), createPriceList([], loadCatalogue()))
 let policy = policyWith({ onStoreFailure })
-const store: { asked: number; isAway: boolean; state: StoreState } = { asked: 0, isAway: false, state: 'Ready' }
+const store: { asked: number; isAway: boolean; state: StoreState; more: Pick<StoreStanding, 'isFull'> } = {
+  asked: 0,
+  isAway: false,
+  state: 'Ready',
+  more: {},
+}
 const parts: AdminParts = {
   policy: () => policy,
   staleness: NEVER_STALE,
-  storeStanding: () => ({ state: store.state, reason: null, sinceMs: 0, unsent: 0, outages: 0, replayed: 0 }),
+  storeStanding: () => ({ state: store.state, reason: null, sinceMs: 0, unsent: 0, outages: 0, replayed: 0, ...store.more }),
   canHashIds: () => true,
   metrics: { contentType: 'text/plain', render: () => Promise.resolve('') },
   store: {
@@ -95,6 +100,21 @@ test('one that may not is not ready, unless its owner only watches', async () =>
   policy = policyWith({ onStoreFailure })
   store.isAway = false
   store.state = 'Ready'
+  store.asked = 0
+})
+
+test('none is ready where so much waits for the store that nothing new is begun', async () => {
+  store.isAway = true
+  store.state = 'Away'
+  store.more = { isFull: true }
+  for (const mode of ['Enforce', 'Observe'] as const) {
+    policy = policyWith({ mode, onStoreFailure })
+    assert.equal((await ask('/readyz')).status, 503, mode)
+  }
+  policy = policyWith({ onStoreFailure })
+  store.isAway = false
+  store.state = 'Ready'
+  store.more = {}
   store.asked = 0
 })
 

@@ -106,8 +106,8 @@ async function readiness(parts: AdminParts, looks: StoreLooks): Promise<Answer> 
   const { staleness } = parts
   const stale = staleness.isStale ? `the config has not been confirmed for ${Math.round(staleness.sinceMs / 1_000)} s` : null
   if (stale !== null && staleness.denies) return text(503, stale)
-  const { state, reason } = parts.storeStanding()
-  const mayGoOn = allowancePercentOf(policy.config) > 0
+  const { state, reason, isFull } = parts.storeStanding()
+  const mayGoOn = allowancePercentOf(policy.config) > 0 && isFull !== true
   if (state !== 'Ready' && !mayGoOn) return text(503, `the budget store is away: ${reason}`)
   if (!parts.canHashIds()) return text(503, `the budget store has not been reached yet: ${reason}`)
   const well = text(200, stale === null ? 'ok' : `ok, but ${stale}`)

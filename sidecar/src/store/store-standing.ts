@@ -9,6 +9,8 @@ export interface StoreStanding {
   /** Why it is not `Ready`. */
   readonly reason: string | null
   readonly sinceMs: number
+  /** So much waits for the store that nothing new is begun. */
+  readonly isFull?: true
   /** Steps that the store has not been told. */
   readonly unsent: number
   /** Since this process began. */

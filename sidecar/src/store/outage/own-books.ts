@@ -19,8 +19,11 @@ import type { Tail } from './tail.ts'
 import { accountsOf } from './steps.ts'
 import type { FiredAlerts, Hold } from './steps.ts'
 
+const MIB = 1024 * 1024
 /** With more than this waiting, nothing new is begun: what is under way may end. */
-const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
+const JOURNAL_BYTES_MAX = 256 * MIB
+/** Told to whoever asks why nothing is. */
+export const FULL = `steps that wait for it come to ${JOURNAL_BYTES_MAX / MIB} MiB, so nothing new is begun`
 const STAMP_DIGITS = 16
 
 export interface OwnBooksOptions {
@@ -29,6 +32,8 @@ export interface OwnBooksOptions {
   readonly known: LastKnown
   /** As for `StepJournal`. */
   readonly safeBeforeMs: number
+  /** Default: `JOURNAL_BYTES_MAX`. */
+  readonly journalBytesMax?: number
 }
 
 export class OwnBooks {
@@ -36,6 +41,7 @@ export class OwnBooks {
   readonly store: BudgetStore
   readonly folder: string
   readonly #known: LastKnown
+  readonly #journalBytesMax: number
   /** Granted here, and not ended. */
   readonly #holds = new Map<OperationId, Hold>()
   readonly #spent = new Map<AccountId, NanoUsd>()
@@ -43,15 +49,16 @@ export class OwnBooks {
   readonly #brought = new Set<ConversationId>()
 
   /** Throws `StoreError` when nothing can be kept in the folder. */
-  constructor({ folder, openBooks, known, safeBeforeMs }: OwnBooksOptions) {
+  constructor({ folder, openBooks, known, safeBeforeMs, journalBytesMax = JOURNAL_BYTES_MAX }: OwnBooksOptions) {
     this.folder = folder
     this.#known = known
+    this.#journalBytesMax = journalBytesMax
     this.journal = keptIn(folder, () => new StepJournal(journalFile(folder), safeBeforeMs))
     this.store = openBooks(join(folder, 'books.sqlite'))
   }
 
   get isFull(): boolean {
-    return this.journal.bytes > JOURNAL_BYTES_MAX
+    return this.journal.bytes > this.#journalBytesMax
   }
 
   hold(id: OperationId): Hold | null {

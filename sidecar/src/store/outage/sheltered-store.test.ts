@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -840,6 +840,75 @@ describe('a shared store that goes away', () => {
       server.mode = 'deaf'
     }
     assert.equal(new Set(files).size, 2, 'each outage has a folder of its own')
+  })
+
+  test('with so much waiting that nothing new is begun that is told once, what is under way ends, and all of it arrives', async () => {
+    percent = 100
+    const told: string[] = []
+    const store = await open({
+      journalBytesMax: 5_000,
+      onChange: ({ reason, isFull }) => {
+        if (isFull === true) told.push(reason ?? '')
+      },
+    })
+    server.mode = 'deaf'
+    await store.reserve(hold('first', 10n, null))
+    let begun = 0
+    const begin = async (): Promise<void> => {
+      await store.reserve(hold(`of ${begun}`, 10n, null))
+      begun += 1
+    }
+    const beginMany = async (): Promise<void> => {
+      for (let call = 0; call < 100; call++) await begin()
+    }
+    await assert.rejects(beginMany(), { code: 'away', message: /deaf; steps that wait for it come to .* MiB, so nothing new is begun/ })
+    await assert.rejects(begin(), { code: 'away' })
+    assert.ok(begun > 0 && begun < 20, `${begun} fit`)
+    assert.equal(store.standing.isFull, true)
+    assert.deepEqual(told, [store.standing.reason])
+    await store.settle(settleStep('first', START_MS, 7n))
+    server.mode = 'up'
+    await ready(store)
+    assert.deepEqual([store.standing.isFull, store.standing.reason], [undefined, null])
+    assert.deepEqual(await balanceOf(server.books), { spent: 7n, held: 10n * BigInt(begun), heldInput: 0n })
+    await begin()
+  })
+
+  test('of a conversation that was there before, no turn keeps the edits: the store has them, or is told them', async () => {
+    const store = await open()
+    const text = 'x'.repeat(50_000)
+    const edit = (id: string) =>
+      ({ kind: 'cut', id, cause: 'Summarize', leading: 0, count: 1, originals: 'd', text, savedBytes: 0 }) as const
+    const edits: ReturnType<typeof edit>[] = []
+    const seen = { contractHash: 'k1', user: null, session: 1 }
+    const say = async (conversation: string, id: string, isNew: boolean): Promise<void> => {
+      const initial = conversationFor(conversation, START_MS, { edits: isNew ? [] : [...edits] })
+      const note = { conversation, session: 1, tier: 'pro' }
+      await store.reserve(
+        reserveStep(
+          `${conversation} ${id}`,
+          START_MS,
+          { atLeast: 1n, atMost: 1n, cap: null },
+          { conversation, initial, seen: isNew ? null : seen, reservation: { note }, change: isNew ? { addEdits: [edit('e1')] } : {} },
+        ),
+      )
+      await store.settle(settleStep(`${conversation} ${id}`, START_MS, 1n, { conversation }))
+    }
+    await say('A', 'before', true)
+    edits.push(edit('e1'))
+    server.mode = 'deaf'
+    await say('B', 'before', true)
+    for (let count = 0; count < 10; count++) for (const conversation of ['A', 'B']) await say(conversation, String(count), false)
+    const [folder] = readdirSync(join(parent, 'outage'))
+    const kept = readdirSync(join(parent, 'outage', folder ?? ''), { withFileTypes: true }).filter(({ name }) => name.startsWith('steps.'))
+    const bytes = kept.reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0)
+    assert.ok(bytes > 50_000 && bytes < 100_000, `${bytes} bytes are kept`)
+    server.mode = 'up'
+    await ready(store)
+    for (const conversation of ['A', 'B']) {
+      const found = (await server.books.read({ conversation, accounts: [], nowMs: START_MS })).conversation
+      assert.deepEqual([found?.turns, found?.edits.map(({ id }) => id)], [11, ['e1']], conversation)
+    }
   })
 
   test('steps that cannot be read again are said to be lost, and keep nobody busy', async () => {

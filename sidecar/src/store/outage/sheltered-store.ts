@@ -13,15 +13,15 @@ import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { OperationId } from '../../core/budget.ts'
 import { openEmbeddedStore } from '../embedded.ts'
-import { StoreError } from '../store.ts'
+import { NO_CONVERSATION, StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
 import type { StoreStanding, StoreState } from '../store-standing.ts'
 import { LastKnown } from './last-known.ts'
-import { journalFile, leftFolders, newFolder, OwnBooks } from './own-books.ts'
+import { FULL, journalFile, leftFolders, newFolder, OwnBooks } from './own-books.ts'
 import { StepJournal } from './step-journal.ts'
 import { Replayer } from './replayer.ts'
 import type { ReplayerOptions } from './replayer.ts'
-import { accountsOf } from './steps.ts'
+import { accountsOf, holdOf } from './steps.ts'
 import type { FiredAlerts, OutageStep } from './steps.ts'
 import { Tail, TAIL_MS } from './tail.ts'
 
@@ -54,6 +54,8 @@ export interface ShelterOptions extends ReplayerOptions {
   readonly graceMs?: number
   /** How long steps are kept after the store was told them. */
   readonly keepMs?: number
+  /** How much may wait for the store before nothing new is begun, in bytes. */
+  readonly journalBytesMax?: number
   /** Books for the time of an outage; by default the embedded store. */
   readonly openBooks?: (file: string) => BudgetStore
   /** Rejects when it is aborted. */
@@ -75,6 +77,8 @@ export class ShelteredStore implements BudgetStore {
   #connections = 0
   #run: string | null = null
   #own: OwnBooks | null = null
+  /** The books that were said to be full. */
+  #toldFull: OwnBooks | null = null
   /** Of the next outage, until it could be opened: of a disk that takes nothing, each step would ask for another. */
   #nextFolder: string | null = null
   /** Of outages before the newest, which an earlier run of this sidecar left. */
@@ -113,8 +117,9 @@ export class ShelteredStore implements BudgetStore {
   get standing(): StoreStanding {
     return {
       state: this.#state,
-      reason: this.#reason,
+      reason: this.#why,
       sinceMs: this.#sinceMs,
+      ...(this.#isFull ? { isFull: true } : {}),
       unsent: this.#earlier.reduce((sum, { journal }) => sum + journal.unsent, this.#own?.journal.unsent ?? 0),
       outages: this.#outages,
       replayed: this.#replayer.count,
@@ -148,7 +153,7 @@ export class ShelteredStore implements BudgetStore {
     if (answer === AWAY) return this.#isBack ? await this.#reserve(step, wasAsked) : await this.#reserveHere(step, wasAsked)
     this.#seen(answer.snapshot)
     const given = mayBeHeld ? heldBefore(answer) : answer
-    if (given.status !== 'moved' && given.result.status === 'held') this.#tail.held({ kind: 'hold', step, granted: given.result.granted })
+    if (given.status !== 'moved' && given.result.status === 'held') this.#tail.held(holdOf(step, given.result.granted))
     return given
   }
 
@@ -256,7 +261,7 @@ export class ShelteredStore implements BudgetStore {
    */
   async remember(step: Parameters<BudgetStore['remember']>[0]): Promise<void> {
     if ((await this.#ask((store) => store.remember(step))) !== AWAY) return
-    if (this.#openOwn().isFull) throw this.#away()
+    if (this.#isFullIn(this.#openOwn())) throw this.#away()
     this.#keep({ kind: 'remember', step })
   }
   async searchMemory(query: Parameters<BudgetStore['searchMemory']>[0]): ReturnType<BudgetStore['searchMemory']> {
@@ -332,16 +337,16 @@ export class ShelteredStore implements BudgetStore {
 
   async #reserveHere(step: ReserveStep, mayBeHeld: boolean): Promise<ReserveAnswer> {
     const own = this.#isAllowed(step) ? this.#openOwn() : null
-    const answer = own === null || own.isFull ? null : await own.reserve(step, this.#options.allowancePercent())
+    const answer = own === null || this.#isFullIn(own) ? null : await own.reserve(step, this.#options.allowancePercent())
     if (own !== null && this.#own !== own) return await this.#reserve(step, mayBeHeld) // the store came back meanwhile
     if (own !== null && answer !== null && 'result' in answer && answer.result.status === 'held') {
       const isUnasked = !mayBeHeld && step.isFirst === true
-      own.granted({ kind: 'hold', step, granted: answer.result.granted, ...(isUnasked ? { isUnasked } : {}) })
+      own.granted(holdOf(step, answer.result.granted, isUnasked ? { isUnasked } : {}))
       return answer
     }
     // What the store may hold all the same, nothing is sent under.
     const { operationId } = step.reservation
-    if (mayBeHeld) this.#keep({ kind: 'void', step: { operationId, atMs: this.#options.nowMs() }, conversation: '' })
+    if (mayBeHeld) this.#keep({ kind: 'void', step: { operationId, atMs: this.#options.nowMs() }, conversation: NO_CONVERSATION })
     // Nothing ends for an allowance that is used up: it is not the budget.
     if (answer === null || answer.status === 'allowanceUsedUp') throw this.#away()
     return answer
@@ -370,6 +375,24 @@ export class ShelteredStore implements BudgetStore {
     this.#openOwn().journal.append(step)
   }
 
+  /** Whether nothing new may be begun in them. The first time that it is so is news. */
+  #isFullIn(own: OwnBooks): boolean {
+    if (own.isFull && this.#toldFull !== own) {
+      this.#toldFull = own
+      this.#options.onChange?.(this.standing)
+    }
+    return own.isFull
+  }
+
+  get #isFull(): boolean {
+    return this.#own?.isFull ?? false
+  }
+
+  /** Why the store is not `Ready`, and nothing new is begun where that is so. */
+  get #why(): string | null {
+    return this.#isFull ? `${this.#reason}; ${FULL}` : this.#reason
+  }
+
   /** A step that was told that the store is away may hear it when it is back already. */
   get #isBack(): boolean {
     return this.#state === 'Ready'
@@ -378,11 +401,12 @@ export class ShelteredStore implements BudgetStore {
   /** Throws `StoreError` when nothing can be kept. */
   #openOwn(left?: string): OwnBooks {
     if (this.#own !== null) return this.#own
-    const { nowMs, onTrouble = () => undefined } = this.#options
+    const { nowMs, journalBytesMax, onTrouble = () => undefined } = this.#options
     const { openBooks = (file: string) => openEmbeddedStore({ file, nowMs, onTrouble }) } = this.#options
     const folder = left ?? (this.#nextFolder ??= newFolder(this.#options.folder))
     try {
-      this.#own = new OwnBooks({ folder, openBooks, known: this.#known, safeBeforeMs: this.#safeBeforeMs })
+      const bound = journalBytesMax === undefined ? {} : { journalBytesMax }
+      this.#own = new OwnBooks({ folder, openBooks, known: this.#known, safeBeforeMs: this.#safeBeforeMs, ...bound })
     } catch (error) {
       if (left === undefined) removeBegun(folder)
       throw error
@@ -411,7 +435,7 @@ export class ShelteredStore implements BudgetStore {
   }
 
   #away(): StoreError {
-    return new StoreError('away', `the shared store is away: ${this.#reason ?? 'it is being told what it missed'}`)
+    return new StoreError('away', `the shared store is away: ${this.#why ?? 'it is being told what it missed'}`)
   }
 
   #needed<T>(answer: T | Away): T {

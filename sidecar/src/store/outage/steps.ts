@@ -24,6 +24,15 @@ export type OutageStep =
 
 export type Hold = Extract<OutageStep, { kind: 'hold' }>
 
+/**
+ * A hold as it is kept. Of a conversation that was there before, without its edits: the store has them, or is told them by steps before this
+ * one. One that has lost the whole conversation begins it without them: it then goes on with its whole history.
+ */
+export function holdOf(step: ReserveStep, granted: NanoUsd, more: Pick<Hold, 'isUnasked'> = {}): Hold {
+  const kept = step.seen === null ? step : { ...step, initial: { ...step.initial, edits: [], readyEdits: [] } }
+  return { kind: 'hold', step: kept, granted, ...more }
+}
+
 /** Alerts that the store fired when it was told of a step, some time after it was taken. */
 export interface FiredAlerts {
   readonly atMs: number
