@@ -3,7 +3,7 @@
  * that mind a crowd, two at a time again; those on a real control plane, three at a time, beside those that mostly wait. Ends with the files that
  * took longest, what was left out and why, one line `N passed, N failed`, and exit code 1 when any failed or none ran.
  */
-import { globSync } from 'node:fs'
+import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { lastLines, newOutcome, runFiles } from './run-files.ts'
 import { pythonWithSdks } from './sdk/python-venv.ts'
@@ -73,25 +73,9 @@ const ON_CLUSTER = [
 const WAITING = ['test/delivery/', 'test/kube/api-server']
 const AT_ONCE = 2
 const ON_CLUSTER_AT_ONCE = 3
-const NEED_REDIS = [
-  'sidecar/src/store/redis',
-  'test/chaos',
-  'test/charts/argo-cd',
-  'test/charts/valkey',
-  'test/delivery/store-file',
-  'test/integration/memory',
-  'test/integration/outage',
-  'test/integration/replicas',
-  'test/integration/resolutions',
-  'test/integration/run',
-  'test/integration/sessions',
-  'test/integration/store-tls',
-  'test/integration/store-trouble',
-  'test/integration/users',
-  'test/operator/rollout',
-  'test/operator/store-user',
-]
-const NEED_PYTHON = ['test/sdk']
+/** What a file imports that starts a server of Redis. */
+const REDIS_IMPORT = /support\/(?:redis|redis-cluster|stores)\.ts'/
+const PYTHON = 'test/sdk/'
 /** Files named at the end. */
 const SLOWEST = 12
 
@@ -100,15 +84,16 @@ process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../node_modules
 
 const outcome = newOutcome()
 const wanted = process.argv.slice(2)
-// Before files run side by side: two of them must not install it at once.
-const isNeeded = (by: readonly string[]): boolean =>
-  wanted.length === 0 || wanted.some((part) => by.some((need) => need.includes(part) || part.includes(need)))
-if (isNeeded(NEED_REDIS)) redisProgram()
-if (isNeeded(NEED_PYTHON)) pythonWithSdks()
 const isWanted = (file: string): boolean => wanted.length === 0 || wanted.some((part) => file.includes(part))
 const files = globSync([...UNIT, ...SPANNING], { exclude: (name) => name === 'node_modules' })
   .filter(isWanted)
   .toSorted()
+if (wanted.length === 0)
+  for (const start of [...LONGEST, ...TIMED, ...STEADY, ...SCALE, ...PATIENT, ...ON_CLUSTER, ...WAITING])
+    if (!files.some((file) => file.startsWith(start))) throw new Error(`test/run.ts: no test file begins with ${start}`)
+// Before files run side by side: two of them must not install it at once.
+if (files.some((file) => REDIS_IMPORT.test(readFileSync(file, 'utf8')))) redisProgram()
+if (files.some((file) => file.startsWith(PYTHON))) pythonWithSdks()
 const pick = (starts: readonly string[], among: readonly string[]): readonly string[] => [
   ...new Set(starts.flatMap((start) => among.filter((file) => file.startsWith(start)))),
 ]

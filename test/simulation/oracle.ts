@@ -1,6 +1,7 @@
 /**
  * What the answers to a schedule must be, by books of its own: kept from the answers one after another, with arithmetic
- * plain enough to be seen right, and none of the code that it judges.
+ * plain enough to be seen right. Of what the sidecar has it takes the bounds of cost buckets, and the ladder: that more spent
+ * gives no milder rung is asked of that itself, at each balance that a schedule comes to.
  */
 import { DEFAULT_LADDER } from '@farebox/crds/ladder.ts'
 import { percentUsed, rungsAt } from '@farebox/sidecar/core/ladder.ts'
