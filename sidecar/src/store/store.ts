@@ -44,9 +44,9 @@ export const NO_CONVERSATION: ConversationId = ''
 
 /**
  * Budgets, conversations, contracts and the ledger. Each method is one atomic step, safe to repeat. Two engines keep this
- * contract; `store.contract.ts` runs both against `core/budget.ts`. A method rejects only when the store cannot be
- * reached or is broken (`StoreError`); what is expected is a `status`. Amounts that no caller may ask for (below zero, beyond
- * `AMOUNT_MAX`) are a `RangeError`, and nothing is changed.
+ * contract: `store.contract.ts` asks the same of both, and `model.ts` says what random schedules must come to. A method rejects
+ * only when the store cannot be reached or is broken (`StoreError`); what is expected is a `status`. Amounts that no caller may
+ * ask for (below zero, beyond `AMOUNT_MAX`) are a `RangeError`, and nothing is changed.
  */
 export interface BudgetStore {
   /** A conversation and the balances asked for; accounts never drawn on are zero. Expired conversations are absent. */
