@@ -24,6 +24,13 @@ test('money is a decimal in quotes; what YAML read as a number is refused with t
   takes(Amount, ['0', '0.50', '19.00', '999999999.999999999'])
   refuses(Amount, ['', '.5', '1e3', '-1', '1.', '01', '0.0000000001'])
   assert.equal(messageOf(Amount, 0.5), 'must be a decimal in quotes, such as "0.50"')
+  for (const text of ['01', '1e3', '-1', '1.', '1,5'])
+    assert.equal(messageOf(Amount, text), 'must be a decimal in quotes, such as "0.50"', text)
+})
+
+test('money that is a decimal, and out of bounds, is told the bounds', () => {
+  for (const text of ['9999999999', '0.0000000025', `0.${'1'.repeat(40)}`])
+    assert.equal(messageOf(Amount, text), 'must be below one billion, with at most 9 digits after the point', text)
 })
 
 test('percents are whole, from 0 to 100; tokens are at least 1', () => {

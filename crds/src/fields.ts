@@ -19,13 +19,29 @@ export function text(min: number, max: number): z.ZodString {
 }
 
 /**
- * ASCII text of a pattern. Its message says what must be, and stands in for a value of another type too: a price that YAML read as a
+ * ASCII text of a pattern. Its message says what must be, and stands in for a value of another type too: a duration that YAML read as a
  * number.
  */
 export function patterned(pattern: RegExp, lengthMax: number, message: string): z.ZodString {
   return z
     .string({ error: (issue) => (issue.input === undefined ? undefined : message) })
     .regex(pattern, message)
+    .max(lengthMax)
+}
+
+/** What is a decimal, whether or not it is within bounds. */
+const DECIMAL = /^(0|[1-9][0-9]*)([.][0-9]+)?$/
+
+/** A decimal in quotes. A text that is one, and does not fit the pattern, is told the `bounds`. */
+export function decimal(
+  pattern: RegExp,
+  lengthMax: number,
+  { example, bounds }: { readonly example: string; readonly bounds: string },
+): z.ZodString {
+  const message = `must be a decimal in quotes, such as "${example}"`
+  return z
+    .string({ error: (issue) => (issue.input === undefined ? undefined : message) })
+    .regex(pattern, { error: ({ input }) => (typeof input === 'string' && DECIMAL.test(input) ? `must be ${bounds}` : message) })
     .max(lengthMax)
 }
 
@@ -46,7 +62,7 @@ export function boundedMap<V extends z.ZodType>(
 }
 
 /** An amount of money, in the currency of its tier. */
-export const Amount = patterned(USD_PATTERN, 19, 'must be a decimal in quotes, such as "0.50"')
+export const Amount = decimal(USD_PATTERN, 19, { example: '0.50', bounds: 'below one billion, with at most 9 digits after the point' })
 /** An amount that a correction may have taken below zero. */
 export const SignedAmount = patterned(SIGNED_USD_PATTERN, 20, 'must be a decimal in quotes, such as "-0.50"')
 /** A whole number that only we write. A double holds each up to 2^53 - 1, which zod sets as the bound. */

@@ -1,12 +1,16 @@
 /** PriceBook: prices of models and rates of exchange, on top of the catalogue that is shipped. Cluster-scoped. */
 import * as z from 'zod'
-import { API_VERSION, boundedMap, Count, Metadata, patterned, StatusBase } from './fields.ts'
+import { API_VERSION, boundedMap, Count, decimal, Metadata, StatusBase } from './fields.ts'
 import { PriceEntrySchema } from './price-entry.ts'
 import { rules } from './rules.ts'
 import { PRICE_PATTERN } from './usd.ts'
 
+const Rate = decimal(PRICE_PATTERN, 14, {
+  example: '1.08',
+  bounds: 'below 10 million, with at most 6 digits after the point: it is US dollars for one unit of the currency',
+})
 const ExchangeRates = rules(
-  boundedMap(patterned(PRICE_PATTERN, 14, 'must be a decimal in quotes, such as "1.08"'), 64, {
+  boundedMap(Rate, 64, {
     pattern: /^[A-Z]{3}$/,
     message: 'keys must be currency codes such as EUR',
   }),

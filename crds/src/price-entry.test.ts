@@ -31,6 +31,17 @@ test('prices are decimals in quotes, to six digits, for each kind', () => {
   }
 })
 
+test('a price per token, as other lists have it, is told what the unit is', () => {
+  const message = (unit: string): string =>
+    `must be below 10 million, with at most 6 digits after the point: it is US dollars per million ${unit}`
+  assert.deepEqual(problemsOf({ ...ENTRY, input: '0.0000025' }), [`spec.entries[0].input ${message('tokens')}`])
+  assert.deepEqual(problemsOf({ ...ENTRY, output: '10000000' }), [`spec.entries[0].output ${message('tokens')}`])
+  assert.deepEqual(problemsOf({ ...ENTRY, perMillionCharacters: '0.0000025' }), [
+    `spec.entries[0].perMillionCharacters ${message('characters')}`,
+  ])
+  assert.match(problemsOf({ ...ENTRY, perImage: '0.0000000001' })[0] ?? '', /at most 9 digits after the point: it is US dollars for one$/)
+})
+
 test('what is not counted in tokens has a price to nine digits, and none above a step', () => {
   for (const unit of ['perSecond', 'perImage']) {
     assert.deepEqual(problemsOf({ ...ENTRY, [unit]: '0.000000001' }), [])

@@ -1,12 +1,20 @@
 /** One priced model: the shape of a PriceBook entry, in decimal USD per million tokens. */
 import * as z from 'zod'
-import { boundedMap, IsoDate, ModelPattern, patterned, text, Tokens } from './fields.ts'
+import { boundedMap, decimal, IsoDate, ModelPattern, text, Tokens } from './fields.ts'
 import { rules } from './rules.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
 
-const PerMillion = patterned(PRICE_PATTERN, 14, 'must be a decimal in quotes, such as "2.50"')
+/** Lists of others have prices per token, which have more digits: so the unit is told with the bounds. */
+function perMillion(unit: string): z.ZodString {
+  const bounds = `below 10 million, with at most 6 digits after the point: it is US dollars per million ${unit}`
+  return decimal(PRICE_PATTERN, 14, { example: '2.50', bounds })
+}
+const PerMillion = perMillion('tokens')
 /** USD for one of something. */
-const Fee = patterned(USD_PATTERN, 19, 'must be a decimal in quotes, such as "0.01"')
+const Fee = decimal(USD_PATTERN, 19, {
+  example: '0.01',
+  bounds: 'below one billion, with at most 9 digits after the point: it is US dollars for one',
+})
 
 /** Prices by kind; what is absent follows from `input` and `output` (see `prices.ts`). */
 const KindPrices = {
@@ -25,7 +33,7 @@ const KindPrices = {
 /** Prices of what is not counted in tokens. Neither steps nor service tiers change them. */
 const UnitPrices = {
   perSecond: Fee.optional().describe('A second of audio, heard or made; a second that has begun counts whole.'),
-  perMillionCharacters: PerMillion.optional().describe('Text spoken, USD per million characters.'),
+  perMillionCharacters: perMillion('characters').optional().describe('Text spoken, USD per million characters.'),
   perImage: Fee.optional().describe('An image made, whatever its size.'),
 }
 

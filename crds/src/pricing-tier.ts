@@ -292,7 +292,7 @@ const Spec = rules(
 const Derived = z.strictObject({
   perConversation: Amount.optional().describe('The cap of a conversation.'),
   perUser: Amount.optional().describe('The cap of a user and period.'),
-  targetPerConversation: Amount.optional().describe('What a conversation costs when the plan goes as expected.'),
+  targetPerConversation: Amount.optional().describe('What a conversation costs when the plan goes as expected: at most its cap.'),
   targetPerResolution: Amount.optional().describe('What a resolution may cost.'),
   contract: patterned(/^[0-9a-f]{16}$/, 16, 'must be a hash')
     .optional()

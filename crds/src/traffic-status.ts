@@ -63,7 +63,7 @@ export const Margin = z.strictObject({
     .max(100)
     .optional()
     .describe(
-      'What is left of the revenue, rounded down; a price per user is shared by the conversations that a user is expected to have, and each session counts as one.',
+      'What is left of the revenue, rounded down. It is counted at the price, the other cost and the exchange rate of today, whatever a conversation was sold at; a price per user is shared by the conversations that a user is expected to have, and each session counts as one.',
     ),
 })
 

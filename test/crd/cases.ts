@@ -870,7 +870,7 @@ const BOOKS: readonly Case[] = [
     'a price of a seventh digit',
     book({ entries: [{ provider: 'openai', model: 'a', input: '0.0000001' }] }),
     'spec.entries[0].input',
-    'must be a decimal in quotes, such as "2.50"',
+    'must be below 10 million, with at most 6 digits after the point: it is US dollars per million tokens',
     'should match',
   ),
   refused(

@@ -54,8 +54,18 @@ async function budgetLines(name: string, path: string): Promise<readonly string[
   const [budget] = found
   if (budget === undefined) throw unknown('ConversationBudget', name, path, budgets.map(budgetKey))
   if (found.length > 1) throw new Error(`"${name}" is there more than once: say ${found.map(budgetKey).join(' or ')}`)
-  const place = placer(manifests, `ConversationBudget/${budgetKey(budget)}`)
-  return explainBudget(budget, compiled.tiers, priceBooks, { nowMs: Date.now(), place })
+  const object = `ConversationBudget/${budgetKey(budget)}`
+  const refused = refusalOf(compiled, object)
+  if (refused !== undefined) process.exitCode = 1
+  const context = { nowMs: Date.now(), place: placer(manifests, object), ...(refused === undefined ? {} : { refused }) }
+  return explainBudget(budget, compiled.tiers, priceBooks, context)
+}
+
+/** What compile found of an object that is not accepted; undefined: it is. */
+function refusalOf({ statuses, findings }: LoadedManifests['compiled'], object: string): { field: string; message: string } | undefined {
+  const accepted = statuses.get(object)?.conditions?.find(({ type }) => type === 'Accepted')
+  if (accepted?.status !== 'False') return undefined
+  return findings.find((finding) => finding.object === object && finding.reason === accepted.reason)
 }
 
 async function loaded(path: string): Promise<LoadedManifests> {

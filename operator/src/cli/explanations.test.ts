@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { CompiledTier } from '../core/compile-tier.ts'
 import { loadManifests } from '../laptop/loaded-manifests.ts'
 import { readManifestFolder } from '../laptop/manifest-folder.ts'
 import type { Standing } from '../laptop/sidecar-client.ts'
@@ -62,6 +63,20 @@ test('explain tier says who agreed to the numbers and when, or that nobody has, 
   )
 })
 
+test('explain tier expects of no conversation more than its cap, and says where that of its user is reached first', async () => {
+  const lower = await explainedTier('support-outcome', (yaml) => yaml.replace('perConversation: "0.20"', 'perConversation: "0.01"'))
+  assert.match(lower, /\n +0\.01 +cap of a conversation, as/)
+  assert.doesNotMatch(lower, /expected cost of a conversation|the cap of a user is reached first/)
+  const above = 'budget: { perConversation: "4.00", allowBelowMargin: Acknowledged }'
+  const higher = await explainedTier('support-seat', (yaml) => yaml.replace(/expectedConversationsPerUser: 30.*\n/, `$&  ${above}\n`))
+  assert.match(higher, /\nthe cap of a user is reached first, unless a conversation goes on for several periods\n/)
+  assert.match(higher, /\n +0\.10 +expected cost of a conversation\n/)
+})
+
+test('explain tier says at what price the margin in status is counted', async () => {
+  assert.match(await explainedTier('support-chat'), /\nthe margin that status shows is counted at the price of today, whatever/)
+})
+
 test('explain budget tells the caps of each tier, and for each model where its price comes from', async () => {
   const { manifests, compiled } = await example()
   const { budgets, priceBooks } = manifests.snapshot
@@ -112,7 +127,7 @@ test('explain budget tells the caps of a tier in its own currency, as explain ti
   assert.match(text, /support-seat +0\.10 USD +3\.00 USD /)
 })
 
-test('explain budget says by what a claim is signed, and of a model that nobody prices that its price is nowhere', async () => {
+test('explain budget says by what a claim is signed, and of a model that nobody prices what its calls are charged', async () => {
   const { manifests, compiled } = await example((yaml) =>
     yaml
       .replace('header: x-farebox-tier', 'header: x-plan\n      token: { format: JWT, secretRef: { name: claim-keys } }')
@@ -123,8 +138,15 @@ test('explain budget says by what a claim is signed, and of a model that nobody 
   assert.ok(budget)
   const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
   assert.match(text, /may claim another by the header x-plan, which holds a token \(JWT\) signed by a key of Secret claim-keys\n/)
-  assert.equal(text.match(/\S+\/house-large .* nowhere/g)?.length, 1)
-  assert.match(text, /openai\/house-large +- +- +- +nowhere/)
+  assert.equal(text.match(/\S+\/house-large /g)?.length, 1)
+  assert.match(text, /openai\/house-large +150\.00 +150\.00 +600\.00 +ceiling \(no price\)/)
+  const charged = (onUnknownModel: 'Refuse' | 'Free'): string =>
+    explainBudget({ ...budget, spec: { ...budget.spec, onUnknownModel } }, compiled.tiers, priceBooks, {
+      nowMs: NOW_MS,
+      place: () => 'budget.yaml:8',
+    }).join('\n')
+  assert.match(charged('Refuse'), /openai\/house-large +- +- +- +refused \(no price\)/)
+  assert.match(charged('Free'), /openai\/house-large +0\.00 +0\.00 +0\.00 +free \(no price\)/)
 })
 
 test('explain budget names a provider without prices, and what becomes of its calls', async () => {
@@ -140,6 +162,31 @@ test('explain budget names a provider without prices, and what becomes of its ca
   assert.match(text, /\nopnai: no prices, its calls are refused\n/)
   assert.doesNotMatch(text, /openai: no prices/)
   assert.match(await explained('\n  onUnknownModel: Free'), /\nopnai: no prices, its calls cost nothing\n/)
+})
+
+test('explain budget says last why the budget is not in force, and nothing of models that are not known', async () => {
+  const { manifests, compiled } = await example((yaml) => yaml.replace('default: support-chat', 'default: support-chap'))
+  const { budgets, priceBooks } = manifests.snapshot
+  const [budget] = budgets
+  assert.ok(budget)
+  const context = { nowMs: NOW_MS, place: () => 'budget.yaml:8' }
+  const refused = { field: 'spec.tier.default', message: 'there is no PricingTier "support-chap"' }
+  const text = explainBudget(budget, compiled.tiers, priceBooks, { ...context, refused }).join('\n')
+  assert.match(text, /\n\nrefused: spec\.tier\.default: there is no PricingTier "support-chap"$/)
+  assert.match(
+    explainBudget(budget, new Map(), priceBooks, context).join('\n'),
+    /\nwhich models the tiers name is known once all of them are/,
+  )
+  const silent = new Map<string, CompiledTier>(
+    [...compiled.tiers].flatMap(([name, tier]) =>
+      tier.status === 'refused' ? [] : [[name, { ...tier, contract: { ...tier.contract, models: { allow: [], downgrades: [] } } }]],
+    ),
+  )
+  const whole = { ...budget, spec: { ...budget.spec, tier: { default: 'support-seat', allowed: [] } } }
+  assert.match(
+    explainBudget(whole, silent, priceBooks, context).join('\n'),
+    /\nthe tiers name no models: prices are looked up call by call\n/,
+  )
 })
 
 test('explain tier says when a session follows another, and what users may search', async () => {

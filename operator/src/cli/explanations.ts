@@ -3,7 +3,7 @@ import { loadCatalogue } from '@farebox/crds/catalogue.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { PriceBook } from '@farebox/crds/price-book.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
-import type { PricedModel } from '@farebox/crds/prices.ts'
+import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import { formatPricePerMillion, formatUsd, parseUsd, percentOf } from '@farebox/crds/usd.ts'
 import type { CompiledTier } from '../core/compile-tier.ts'
@@ -40,6 +40,7 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
   if (derived.targetPerConversation !== derived.perConversation)
     caps.push([derived.targetPerConversation, 'expected cost of a conversation'])
   const cap = parseUsd(derived.perConversation)
+  const isUserFirst = derived.perUser !== undefined && parseUsd(derived.perUser) < cap
   const steps = spec.ladder.map(
     ({ atPercent, rung, end }) =>
       [formatUsd(percentOf(cap, atPercent)), `${atPercent} %: ${rung}${end === undefined ? '' : ` (${end})`}`] as const,
@@ -53,6 +54,7 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     ...sums,
     '',
     ...aligned(caps),
+    ...(isUserFirst ? ['the cap of a user is reached first, unless a conversation goes on for several periods'] : []),
     ...rate,
     '',
     steps.length === 0
@@ -66,6 +68,7 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     ...upgradeLines(tier, place),
     '',
     `contract ${derived.contract}; alerts at ${contract.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}`,
+    'the margin that status shows is counted at the price of today, whatever a conversation was sold at',
   ]
 }
 
@@ -107,13 +110,17 @@ function signedOff({ spec }: PricingTier, place: Place): string {
     : `signed off by ${agreed.by} on ${agreed.date} (${place(field)})`
 }
 
-/** Which tiers a budget binds, what they cap, and where the prices come from. */
+/**
+ * Which tiers a budget binds, what they cap, and where the prices come from. `refused`: why it is not in force, where it is not; then all
+ * this is what would be.
+ */
 export function explainBudget(
   budget: ConversationBudget,
   tiers: ReadonlyMap<string, CompiledTier>,
   books: readonly PriceBook[],
-  context: { readonly nowMs: number; readonly place: Place },
+  context: { readonly nowMs: number; readonly place: Place; readonly refused?: { readonly field: string; readonly message: string } },
 ): readonly string[] {
+  const { refused } = context
   const { spec, metadata } = budget
   const bound = tiersOf(budget).map((name) => ({ name, tier: tiers.get(name) }))
   const limits = spec.limits.map(
@@ -153,10 +160,11 @@ export function explainBudget(
     ...lines,
     ...priceLines(
       budget,
-      bound.flatMap(({ tier }) => (tier?.status === 'accepted' ? [tier] : [])),
+      bound.map(({ tier }) => tier),
       books,
       context.nowMs,
     ),
+    ...(refused === undefined ? [] : ['', `refused: ${refused.field}: ${refused.message}`]),
   ]
 }
 
@@ -205,8 +213,6 @@ export function explainConversation(standing: Standing): readonly string[] {
   ]
 }
 
-type Accepted = Extract<CompiledTier, { status: 'accepted' }>
-
 interface PriceRow {
   readonly provider: string
   readonly model: string
@@ -214,8 +220,18 @@ interface PriceRow {
   readonly source: string
 }
 
-/** Of the models that the tiers name. */
-function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], books: readonly PriceBook[], nowMs: number): readonly string[] {
+/** Of the models that the tiers name; `bound`: undefined for one that is not there. */
+function priceLines(
+  budget: ConversationBudget,
+  bound: readonly (CompiledTier | undefined)[],
+  books: readonly PriceBook[],
+  nowMs: number,
+): readonly string[] {
+  const tiers = bound.flatMap((tier) => (tier?.status === 'accepted' ? [tier] : []))
+  const unlisted =
+    tiers.length === bound.length
+      ? ['the tiers name no models: prices are looked up call by call']
+      : ['which models the tiers name is known once all of them are accepted']
   const catalogue = loadCatalogue()
   // Of two books that say something of one model, the one whose name comes last counts.
   const ordered = books.toSorted((a, b) => (a.metadata.name < b.metadata.name ? 1 : -1))
@@ -242,7 +258,9 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
   // A model is of one provider, as a rule: where another has none of that name, that says nothing.
   const known = new Set(found.flat().flatMap(({ model, priced }) => (priced === null ? [] : [model])))
   const rows = found.flatMap((ofProvider, index) =>
-    ofProvider.filter(({ model, priced }) => priced !== null || (index === 0 && !known.has(model))),
+    ofProvider
+      .filter(({ model, priced }) => priced !== null || (index === 0 && !known.has(model)))
+      .map((row) => (row.priced === null ? unpricedRow(row, budget.spec.onUnknownModel, prices, nowMs) : row)),
   )
   const table = renderTable<PriceRow>(
     [
@@ -256,7 +274,7 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
   )
   return [
     `prices, USD per million tokens; a model without one: ${budget.spec.onUnknownModel}`,
-    ...(rows.length === 0 ? ['the tiers name no models: prices are looked up call by call'] : table),
+    ...(rows.length === 0 ? unlisted : table),
     ...providers
       .filter((provider) => prices.ceiling(provider, '', nowMs) === null)
       .map((provider) => `${provider}: no prices, its calls ${budget.spec.onUnknownModel === 'Free' ? 'cost nothing' : 'are refused'}`),
@@ -264,9 +282,21 @@ function priceLines(budget: ConversationBudget, tiers: readonly Accepted[], book
   ]
 }
 
+/** What a call of a model without a price is charged. */
+function unpricedRow(
+  row: PriceRow,
+  action: ConversationBudget['spec']['onUnknownModel'],
+  prices: Pick<PriceList, 'ceiling' | 'free'>,
+  nowMs: number,
+): PriceRow {
+  if (action === 'Free') return { ...row, priced: prices.free(row.provider, row.model), source: 'free (no price)' }
+  const ceiling = action === 'Ceiling' ? prices.ceiling(row.provider, row.model, nowMs) : null
+  return { ...row, priced: ceiling, source: ceiling === null ? 'refused (no price)' : 'ceiling (no price)' }
+}
+
 /** `book`: the one whose entry counts, where one does. */
 function sourceOf(priced: PricedModel | null, book: PriceBook | undefined): string {
-  if (priced === null) return 'nowhere'
+  if (priced === null) return 'no price'
   return priced.origin === 'book' && book !== undefined ? `PriceBook ${book.metadata.name}` : priced.origin
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import { after, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { formatComplaint } from '../laptop/loaded-manifests.ts'
@@ -211,6 +211,27 @@ describe('lint says one line with file, line and field for', () => {
     )
   })
 
+  test('an exchange rate, a price and an upgrade that are not as their author may think, as warnings', async () => {
+    write(tierFile, TIER, ['  ladder:', '  upgrade: { tier: lite, whenUserExceedsPercent: 80 }\n  ladder:'])
+    writeFileSync(join(folder, 'lite.yaml'), TIER.replace('name: pro', 'name: lite').replace('"19.00"', '"12.00"'))
+    const book = (name: string, spec: string): void =>
+      writeFileSync(
+        join(folder, `${name}.yaml`),
+        `apiVersion: farebox.dev/v1alpha1\nkind: PriceBook\nmetadata: { name: ${name} }\nspec: { ${spec} }\n`,
+      )
+    book('rates', 'exchangeRates: { JPY: "150" }')
+    book('thousand', 'entries: [{ provider: openai, model: gpt-4o, input: "0.0025" }]')
+    const complaints = await lint([folder])
+    assert.deepEqual(
+      complaints.map(({ severity, file, field }) => [severity, basename(file), field]),
+      [
+        ['warning', 'rates.yaml', 'spec.exchangeRates.JPY'],
+        ['warning', 'thousand.yaml', 'spec.entries[0].input'],
+        ['warning', 'tier.yaml', 'spec.upgrade.tier'],
+      ],
+    )
+  })
+
   test('a budget whose pods are all, or in part, those of an older one by the labels alone, as a warning', async () => {
     write(tierFile, TIER)
     write(budgetFile, BUDGET)
@@ -262,9 +283,10 @@ test('lint says nothing of manifests that are well', async () => {
   assert.deepEqual(await lint([EXAMPLE]), [])
 })
 
-test('lint reads a file once that is named twice', async () => {
+test('lint reads a file once that is named twice, however it is named', async () => {
   write(tierFile, TIER)
   assert.deepEqual(await lint([folder, tierFile]), [])
+  assert.deepEqual(await lint([folder, relative(process.cwd(), tierFile), `${folder}/../${basename(folder)}/tier.yaml`]), [])
 })
 
 function write(path: string, text: string, change?: readonly [from: string, to: string]): void {

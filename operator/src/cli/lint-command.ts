@@ -25,13 +25,13 @@ export function addLintCommand(program: Command): void {
     })
 }
 
-/** In order of file and line. Files that are named twice are read once. */
+/** In order of file and line. Files that are named twice, or that several links lead to, are read once. */
 export async function lint(paths: readonly string[]): Promise<readonly Complaint[]> {
   const files = new Map<string, ManifestFile>()
   const unreadable: Complaint[] = []
   for (const path of paths) {
     try {
-      for (const file of await readManifestFolder(path)) files.set(file.path, file)
+      for (const file of await readManifestFolder(path)) if (!files.has(file.realPath)) files.set(file.realPath, file)
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error
       unreadable.push({ severity: 'error', file: error.path, line: 0, field: '', message: error.problem })

@@ -40,7 +40,11 @@ export function addReplayCommand(program: Command): void {
         .choices(RETRIEVAL_SHAPES)
         .default('tools'),
     )
-    .addHelpText('after', '\nThe key is taken from OPENAI_API_KEY. Ends with 1 when a conversation failed.')
+    .addHelpText(
+      'after',
+      '\nThe key is taken from OPENAI_API_KEY. Ends with 1 when a conversation failed. RUNG and PERCENT BEFORE are those of the last call: what was\n' +
+        'used when it came. `farebox top` shows what is used after it.',
+    )
     .action(run)
 }
 
@@ -77,7 +81,7 @@ function replayLines(reports: readonly ReplayReport[]): readonly string[] {
       { head: 'OUTCOME', cell: (report) => report.outcome },
       { head: 'CALLS', align: 'right', cell: (report) => `${report.calls} of ${report.callsRecorded}` },
       { head: 'RUNG', cell: (report) => report.standing?.rung ?? '-' },
-      { head: 'PERCENT', align: 'right', cell: (report) => (report.standing === null ? '-' : String(report.standing.percent)) },
+      { head: 'PERCENT BEFORE', align: 'right', cell: (report) => (report.standing === null ? '-' : String(report.standing.percent)) },
       { head: 'SECONDS', align: 'right', cell: (report) => (report.durationMs / 1000).toFixed(1) },
     ],
     reports,

@@ -76,5 +76,12 @@ test('the conversations that have used most come first, in as many columns as th
   const euro = { ...standing('e', 20), currency: 'EUR' }
   assert.match(conversationsLines([...most, euro])[3] ?? '', /^e +pro +20 % +0\.1000 EUR +0\.5000 EUR /)
   assert.ok(conversationsLines(most, 60).every((line) => widthOf(line) <= 60))
+  const ended = { ...standing('f'.repeat(32), 100), tier: 'support-outcome', rung: 'EndConversation' }
+  const narrow = conversationsLines([ended], 80)
+  assert.ok(
+    narrow.every((line) => widthOf(line) <= 80),
+    narrow.join('\n'),
+  )
+  assert.match(narrow[1] ?? '', /^f{32} .*100 % +0\.1000 USD +EndConversation$/)
   assert.deepEqual(conversationsLines([]), ['no conversations'])
 })

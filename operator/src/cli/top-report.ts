@@ -54,10 +54,10 @@ export function conversationsLines(standings: readonly Standing[], width: number
   return renderTable<Standing>(
     [
       { head: 'CONVERSATION', cell: ({ conversation }) => truncate(conversation, NAME_WIDTH) },
-      { head: 'TIER', cell: ({ tier }) => truncate(tier, NAME_WIDTH) },
+      { head: 'TIER', need: 'optional', cell: ({ tier }) => truncate(tier, NAME_WIDTH) },
       { head: 'USED', align: 'right', cell: ({ percent }) => `${percent} %` },
       { head: 'SPENT', align: 'right', cell: ({ spent, currency }) => `${amount(spent)} ${currency}` },
-      { head: 'BUDGET', align: 'right', cell: ({ budget, currency }) => `${amount(budget)} ${currency}` },
+      { head: 'BUDGET', align: 'right', need: 'optional', cell: ({ budget, currency }) => `${amount(budget)} ${currency}` },
       { head: 'RUNG', cell: ({ rung }) => rung },
       { head: 'TURNS', align: 'right', need: 'optional', cell: ({ turns }) => String(turns) },
       { head: 'STATE', need: 'optional', cell: ({ state }) => state },

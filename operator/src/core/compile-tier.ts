@@ -150,7 +150,7 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
     derived: {
       perConversation: formatUsd(perConversation),
       ...(perUser === null ? {} : { perUser: formatUsd(perUser) }),
-      targetPerConversation: formatUsd(derived.targetPerConversation),
+      targetPerConversation: formatUsd(least(derived.targetPerConversation, perConversation, perUser ?? perConversation)),
       ...(derived.targetPerResolution === null ? {} : { targetPerResolution: formatUsd(derived.targetPerResolution) }),
       contract: hash,
     },
@@ -165,6 +165,11 @@ function sessionsOf({ idleAfter, memory, ...sessions }: PricingTier['spec']['ses
     ...(idleAfter === undefined ? {} : { idleAfterMs: parseDuration(idleAfter) }),
     memory: memory === undefined ? { mode: 'None', retentionMs: 0 } : { mode: memory.mode, retentionMs: parseDuration(memory.retention) },
   }
+}
+
+/** No conversation is expected to cost more than its cap, or than that of its user, whatever the margin leaves for it. */
+function least(first: bigint, ...others: readonly bigint[]): bigint {
+  return others.reduce((found, amount) => (amount < found ? amount : found), first)
 }
 
 /** Rounded down: a cap in US dollars is never more than the cap. */

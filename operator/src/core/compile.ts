@@ -8,7 +8,7 @@ import { parseDuration } from '@farebox/crds/duration.ts'
 import { isTimeZone } from '@farebox/crds/period.ts'
 import type { PriceBook, PriceBookStatus } from '@farebox/crds/price-book.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
-import { createPriceList, isWhole, listersOf } from '@farebox/crds/price-list.ts'
+import { createPriceList } from '@farebox/crds/price-list.ts'
 import type { PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier, PricingTierStatus } from '@farebox/crds/pricing-tier.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION, UpstreamSchema } from '@farebox/crds/sidecar-config.ts'
@@ -20,19 +20,18 @@ import type { SharedTexts } from './canonical.ts'
 import { compileTier } from './compile-tier.ts'
 import type { CompiledTier } from './compile-tier.ts'
 import { conditionsOf, withSummary } from './conditions.ts'
-import type { Finding } from './conditions.ts'
+import type { Fault, Finding } from './conditions.ts'
 import { unknownUpstream, unpricedModel, unpricedUpstream, unservedDowngrade } from './moves.ts'
 import { invalidFinding } from './not-understood.ts'
 import type { NotUnderstood } from './not-understood.ts'
+import { bookFinding, pricedProviders, refusalOfBook } from './price-book-findings.ts'
 import { budgetKey, namespaceOf, sameSelector, sharingOf } from './same-pods.ts'
+import { smallerUpgrade, upgradeCircle } from './upgrades.ts'
 import { outputLimitFieldOf, upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
 import { WAITS } from './waiting.ts'
 
 const CATALOGUE = loadCatalogue()
-const CATALOGUE_PRICES = createPriceList([], CATALOGUE)
-/** Providers that a message names. */
-const PROVIDERS_SHOWN_MAX = 24
 
 /** What the PriceBooks say, in order: of two equal entries the first counts. */
 interface BookPrices {
@@ -93,14 +92,19 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   const names = new Set([...snapshot.tiers.map((tier) => tier.metadata.name), ...strangeTiers.map(({ name }) => name)])
   const tiers = new Map<string, CompiledTier>([
     ...strangeTiers.map(({ name, problems }) => [name, { status: 'refused', finding: invalidFinding(problems), lines: [] }] as const),
-    ...snapshot.tiers.map((tier) => [tier.metadata.name, compileTier(tier, rates, names)] as const),
+    ...snapshot.tiers.map((tier) => [tier.metadata.name, outOfCircles(compileTier(tier, rates, names), tier, snapshot.tiers)] as const),
   ])
-  const incomplete = new Map(books.flatMap((book) => incompleteEntry(book).map((refusal) => [book.metadata.name, refusal] as const)))
+  const refusedBooks = new Map(
+    books.flatMap((book) => {
+      const refusal = refusalOfBook(book, context.nowMs)
+      return refusal === null ? [] : [[book.metadata.name, refusal] as const]
+    }),
+  )
   const entries = books.toReversed().flatMap((book) => book.spec.entries) // of two equal entries the first counts
   const prices: BookPrices = {
     entries,
     list: createPriceList(entries, CATALOGUE),
-    refused: unread ?? [...incomplete].map(([name, refusal]) => bookRefused(name, refusal))[0] ?? null,
+    refused: unread ?? [...refusedBooks].map(([name, refusal]) => bookRefused(name, refusal))[0] ?? null,
   }
   const contracts = [...tiers.values()].flatMap((tier) => (tier.status === 'accepted' ? [tier.contract] : []))
   const shared: SharedTexts = new Map([entries, ...contracts].map((part) => [part, canonicalJson(part)]))
@@ -144,10 +148,7 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   for (const tier of snapshot.tiers) {
     const object = `PricingTier/${tier.metadata.name}`
     const compiled = tiers.get(tier.metadata.name)
-    const findings: readonly Finding[] =
-      compiled?.status === 'refused'
-        ? [compiled.finding]
-        : [{ type: 'Accepted', status: 'True', reason: 'Accepted', message: 'the numbers add up' }]
+    const findings: readonly Finding[] = [compiled?.status === 'refused' ? compiled.finding : acceptedTier(tier, tiers)]
     found.set(object, findings)
     statuses.set(object, {
       ...statusBase(tier, findings, context.nowMs),
@@ -166,9 +167,9 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   }
   for (const book of snapshot.priceBooks) {
     const object = `PriceBook/${book.metadata.name}`
-    const own = incomplete.get(book.metadata.name)
+    const own = refusedBooks.get(book.metadata.name)
     const judged: readonly Finding[] = [
-      own === undefined ? bookAccepted(book, snapshot.budgets) : { type: 'Accepted', status: 'False', ...own },
+      own === undefined ? bookFinding(book, snapshot.budgets, context.nowMs) : { type: 'Accepted', status: 'False', ...own },
     ]
     found.set(object, judged)
     statuses.set(object, {
@@ -187,6 +188,20 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
 /** The tiers that a budget may use, its default first. */
 export function tiersOf(budget: ConversationBudget): readonly string[] {
   return [...new Set([budget.spec.tier.default, ...budget.spec.tier.allowed])]
+}
+
+/** Which tiers lead where is seen only beside each other. */
+function outOfCircles(compiled: CompiledTier, tier: PricingTier, tiers: readonly PricingTier[]): CompiledTier {
+  const refusal = compiled.status === 'accepted' ? upgradeCircle(tier, tiers) : null
+  return refusal === null
+    ? compiled
+    : { status: 'refused', finding: { type: 'Accepted', status: 'False', ...refusal }, lines: compiled.lines }
+}
+
+function acceptedTier({ metadata }: PricingTier, tiers: ReadonlyMap<string, CompiledTier>): Finding {
+  const accepted = { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'the numbers add up' } as const
+  const doubt = smallerUpgrade(metadata.name, tiers)
+  return doubt === null ? accepted : { ...accepted, ...doubt, message: `${accepted.message}; but ${doubt.message}` }
 }
 
 interface CompiledBudget {
@@ -303,16 +318,8 @@ function resolutionOf({ toolNames, quietPeriod, reopenWindow }: ConversationBudg
   }
 }
 
-/** Why a budget cannot be in force, by the field at fault. */
-type Refusal = Required<Pick<Finding, 'reason' | 'field' | 'message'>>
-
 /** Null when the budget can be in force. */
-function refusalOf(
-  budget: ConversationBudget,
-  tiers: ReadonlyMap<string, CompiledTier>,
-  prices: BookPrices,
-  nowMs: number,
-): Refusal | null {
+function refusalOf(budget: ConversationBudget, tiers: ReadonlyMap<string, CompiledTier>, prices: BookPrices, nowMs: number): Fault | null {
   const { spec } = budget
   if (prices.refused !== null) return { reason: 'PriceBookNotAccepted', field: 'spec', message: prices.refused }
   const upstreams = upstreamsOf(budget)
@@ -350,47 +357,6 @@ function bookRefused(name: string, { message }: Pick<Finding, 'message'>): strin
   return `PriceBook "${name}" is not accepted: ${message}`
 }
 
-/** Entries may be there before the upstream that they are for; beside budgets that have none, a name is misspelt more often than early. */
-function bookAccepted({ spec }: PriceBook, budgets: readonly ConversationBudget[]): Finding {
-  const accepted = { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'prices are in use' } as const
-  const known = new Set([
-    ...CATALOGUE.models.map(({ provider }) => provider),
-    ...budgets.flatMap((budget) => upstreamsOf(budget).map(({ provider }) => provider)),
-  ])
-  const index = budgets.length === 0 ? -1 : spec.entries.findIndex(({ provider }) => !known.has(provider))
-  const entry = spec.entries[index]
-  if (entry === undefined) return accepted
-  const message = `${accepted.message}; but no upstream has the provider "${entry.provider}", nor has the catalogue: its prices hold for no call. Known are ${shownNames(known)}`
-  return { ...accepted, reason: 'ProviderUnused', message, field: `spec.entries[${index}].provider` }
-}
-
-function pricedProviders(entries: readonly PriceEntry[]): string {
-  return shownNames(new Set([...CATALOGUE.models, ...entries.filter(isWhole)].map(({ provider }) => provider)))
-}
-
-/** By name; no more than a message has room for. */
-function shownNames(names: ReadonlySet<string>): string {
-  const shown = [...names].toSorted().slice(0, PROVIDERS_SHOWN_MAX)
-  return `${shown.join(', ')}${names.size > shown.length ? ' and others' : ''}`
-}
-
-/** The first entry that would leave a model without a price for its input or its output: none, or one. */
-function incompleteEntry({ spec }: PriceBook): readonly Refusal[] {
-  const index = spec.entries.findIndex((entry) => !isWhole(entry) && !isListed(entry))
-  const entry = spec.entries[index]
-  if (entry === undefined) return []
-  const missing = entry.input === undefined ? 'input' : 'output'
-  const message = `the ${missing} of "${entry.model}" must have a price, "0" where it is free: the catalogue of ${entry.provider} does not have it`
-  return [{ reason: 'PriceIncomplete', field: `spec.entries[${index}].${missing}`, message }]
-}
-
-/** Whether the catalogue has the model, or one that the pattern may mean. */
-function isListed({ provider, model }: PriceEntry): boolean {
-  if (!model.endsWith('*')) return CATALOGUE_PRICES.find(provider, model, 0) !== null
-  const prefix = model.slice(0, -1)
-  return CATALOGUE.models.some((listed) => listersOf(provider).includes(listed.provider) && listed.model.startsWith(prefix))
-}
-
 /** What is programmed stays as it is: it is only said that an older budget selects some of the same pods, and what holds there. */
 function sharingPods(finding: Finding, budget: ConversationBudget, older: ConversationBudget, isAdded: boolean): Finding {
   if (finding.type !== 'Programmed' || finding.status !== 'True') return finding
@@ -426,7 +392,7 @@ export function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['l
 }
 
 /** `message`: what is in force all the same. */
-function refusedBy(refusal: Refusal, message: string): readonly Finding[] {
+function refusedBy(refusal: Fault, message: string): readonly Finding[] {
   return [
     { type: 'Accepted', status: 'False', ...refusal },
     { type: 'Programmed', status: 'False', reason: 'NotAccepted', message },

@@ -16,6 +16,9 @@ export interface Finding {
   readonly field?: string
 }
 
+/** Why something cannot be in force, or is in force as its author may not have meant it: by the field at fault. */
+export type Fault = Required<Pick<Finding, 'reason' | 'field' | 'message'>>
+
 /** Conditions from findings, keeping the transition times of those whose status did not change. */
 export function conditionsOf(
   findings: readonly Finding[],

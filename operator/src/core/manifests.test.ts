@@ -17,6 +17,20 @@ function problemsOf(text: string, path = 'tiers.yaml'): string[] {
   return readManifests([{ path, text }]).problems.map(({ file, line, field, message }) => `${file}:${line}: ${field}: ${message}`)
 }
 
+test('a byte order mark at the head of a later document is none of its text, as where files of Windows were put together', () => {
+  const mark = '\uFEFF'
+  const book = (name: string): string =>
+    `apiVersion: farebox.dev/v1alpha1\r\nkind: PriceBook\r\nmetadata: { name: ${name} }\r\nspec: {}\r\n`
+  const text = `${mark}${book('a')}---\r\n${mark}${book('b')}--- # c\n${mark}${book('c')}`
+  const { snapshot, problems, locate } = readManifests([{ path: 'all.yaml', text }])
+  assert.deepEqual(problems, [])
+  assert.deepEqual(
+    snapshot.priceBooks.map(({ metadata }) => metadata.name),
+    ['a', 'b', 'c'],
+  )
+  assert.deepEqual(locate('PriceBook/c', 'metadata.name'), { file: 'all.yaml', line: 13 })
+})
+
 test('a good file gives its objects, defaults filled in, and where each field stands', () => {
   const { snapshot, problems, locate } = readManifests([{ path: 'tiers.yaml', text: `# a comment\n---\n${TIER}` }])
   assert.deepEqual(problems, [])

@@ -99,7 +99,8 @@ interface Found {
 }
 
 /** The objects of ours in a file. */
-function objectsOf({ path: file, text }: ManifestFile, problems: ManifestProblem[]): readonly Found[] {
+function objectsOf({ path: file, text: written }: ManifestFile, problems: ManifestProblem[]): readonly Found[] {
+  const text = withoutInnerMarks(written)
   try {
     const lines = fieldLines(text)
     return readDocuments(text).flatMap((reading, index) => {
@@ -114,6 +115,14 @@ function objectsOf({ path: file, text }: ManifestFile, problems: ManifestProblem
     problems.push(yamlProblem(file, text, error))
     return []
   }
+}
+
+/**
+ * A byte order mark is no part of the document that it begins (https://yaml.org/spec/1.2.2/#52-character-encodings), but our parser knows it
+ * only where a text begins: files of Windows that were put together have more.
+ */
+function withoutInnerMarks(text: string): string {
+  return text.replace(/^(---[^\n]*\n)\uFEFF/gm, '$1')
 }
 
 /** What a List holds, those within it too; or the object itself. */

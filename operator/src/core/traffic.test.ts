@@ -174,6 +174,14 @@ test('a plan with sessions earns by the session: ten of the twenty expected at 0
   assert.equal(realised({ conversations: 10 }), 71, 'a sidecar that does not tell sessions')
 })
 
+test('the margin is counted at the price of today, whatever a conversation was sold at, as docs/changes.md says', () => {
+  const traffic = report({ chat: { conversations: 8, spent: '0.48' } })
+  const realised = (manifests: string): number | undefined =>
+    tiersOf(statusesOf(manifests + budget('chat'), traffic))[0]?.margin.realisedPercent
+  assert.equal(realised(CHAT), 80, '3.20 - 0.16 - 0.48 = 2.56')
+  assert.equal(realised(CHAT.replace('price: "0.40"', 'price: "0.80"')), 90, '6.40 - 0.16 - 0.48 = 5.76')
+})
+
 test('a tier priced per resolution shows the rate, what a resolution costs, may cost and is sold for, and what was lost', () => {
   const resolutions = { started: 9, assumed: 2, confirmed: 4, reversed: 1, cost: '2.50', costPer: '0.50', unresolvedCost: '0.75' }
   const statuses = statusesOf(

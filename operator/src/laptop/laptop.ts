@@ -83,11 +83,14 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   }
   // Watched from before it is read: a change in between is not missed. It is looked at once the sidecar is up.
   const up = Promise.withResolvers<void>()
-  const watching = await watchManifestFolder(options.folder, () =>
-    up.promise.then(reload).catch((error: unknown) => {
-      say(messageOf(error))
-      return 'taken' as const
-    }),
+  const watching = await watchManifestFolder(
+    options.folder,
+    () =>
+      up.promise.then(reload).catch((error: unknown) => {
+        say(messageOf(error))
+        return 'taken' as const
+      }),
+    { leaveOut: dataDir },
   )
   const client = new SidecarClient(`http://${formatAddress(listen)}`)
   let key: string
@@ -96,7 +99,7 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   let lock: DataLock | null = null
   let sidecar: SidecarProcess
   try {
-    const files = await readManifestFolder(options.folder)
+    const files = await readManifestFolder(options.folder, { leaveOut: dataDir })
     lock = writable(dataDir, () => {
       mkdirSync(configDir, { recursive: true })
       return lockData(dataDir)
@@ -201,7 +204,7 @@ type Reloaded =
 
 async function loadAgain(options: LaptopOptions, before: LoadedManifests, previous: ReadonlyMap<string, SidecarConfig>): Promise<Reloaded> {
   try {
-    const files = await readManifestFolder(options.folder)
+    const files = await readManifestFolder(options.folder, { leaveOut: options.dataDir })
     const result = loadManifests(files, {
       nowMs: Date.now(),
       upstreams: options.upstreams,

@@ -122,6 +122,9 @@ const WARNINGS: ReadonlySet<string> = new Set([
   'HeldKeyUngoverned',
   'ProviderUnpriced',
   'ProviderUnused',
+  'RateUnlikely',
+  'PriceUnlikely',
+  'UpgradeSmaller',
   'DowngradeUnserved',
 ])
 

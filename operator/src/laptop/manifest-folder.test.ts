@@ -39,6 +39,41 @@ test('links are followed, to folders too, but not for ever; a mounted ConfigMap 
   assert.deepEqual(await namesIn(), ['a.yaml', 'linked/b.yaml'])
 })
 
+test('a file that several links lead to is read once', async () => {
+  mkdirSync(join(folder, 'b'))
+  write('b/x.yaml', 'a: 1')
+  symlinkSync('b', join(folder, 'a'))
+  symlinkSync('b/x.yaml', join(folder, 'c.yaml'))
+  assert.deepEqual(await namesIn(), ['a/x.yaml'])
+})
+
+test('a folder that is left out holds no manifests, and no change in it is told', async () => {
+  mkdirSync(join(folder, 'data'))
+  write('a.yaml', 'a: 1')
+  write('data/sidecar.json', '{}')
+  const options = { leaveOut: join(folder, 'b', '..', 'data') }
+  assert.deepEqual(
+    (await readManifestFolder(folder, options)).map((file) => file.path),
+    [join(folder, 'a.yaml')],
+  )
+  const seen: string[] = []
+  const watching = await watchManifestFolder(
+    folder,
+    () => {
+      seen.push('change')
+      return Promise.resolve('taken')
+    },
+    options,
+  )
+  try {
+    write('data/sidecar.json', '{ "a": 1 }')
+    await sleep(500)
+    assert.deepEqual(seen, [])
+  } finally {
+    watching.stop()
+  }
+})
+
 test('what cannot be read is told by its own path', async () => {
   const told = async (path: string = folder): Promise<string> =>
     readManifestFolder(path).then(

@@ -1,13 +1,23 @@
 /** A folder of manifests: read whole, and looked at again and again for changes, however an editor makes them. */
 import type { BigIntStats } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { Unreadable, unreadable } from './unreadable.ts'
 
 export interface ManifestFile {
   /** As people would name it: the folder as given, and the path in it. */
   readonly path: string
   readonly text: string
+}
+
+export interface FoundFile extends ManifestFile {
+  /** Whatever names and links lead to it. */
+  readonly realPath: string
+}
+
+export interface FolderOptions {
+  /** A folder that holds no manifests, wherever it is; as it was named. */
+  readonly leaveOut?: string
 }
 
 const FILES_MAX = 2_000
@@ -20,16 +30,20 @@ const AGAIN_MS = 1_000
 
 /**
  * Every `.yaml`, `.yml` and `.json` file of the folder and those below, in order of path, links followed; hidden ones and `node_modules`
- * aside. Or that one file. Throws `Unreadable` for the first that cannot be read.
+ * aside. Or that one file. One that several links lead to comes once, by the first. Throws `Unreadable` for the first that cannot be read.
  */
-export async function readManifestFolder(path: string): Promise<readonly ManifestFile[]> {
-  const files: ManifestFile[] = []
-  for (const found of await listManifests(path)) {
+export async function readManifestFolder(path: string, options: FolderOptions = {}): Promise<readonly FoundFile[]> {
+  const files = new Map<string, FoundFile>()
+  for (const found of await listManifests(path, options)) {
+    const realPath = await realpath(found.path).catch((error: unknown) => {
+      throw unreadable(found.path, error)
+    })
+    if (files.has(realPath)) continue
     if (found.bytes > FILE_BYTES_MAX) throw new Unreadable(found.path, `must be smaller than ${FILE_BYTES_MAX / 1024 / 1024} MiB`)
-    files.push({ path: found.path, text: await readText(found.path) })
+    files.set(realPath, { path: found.path, text: await readText(found.path), realPath })
   }
-  if (files.length === 0) throw new Unreadable(path, 'must hold at least one .yaml, .yml or .json file')
-  return files
+  if (files.size === 0) throw new Unreadable(path, 'must hold at least one .yaml, .yml or .json file')
+  return [...files.values()]
 }
 
 async function readText(path: string): Promise<string> {
@@ -48,14 +62,18 @@ async function readText(path: string): Promise<string> {
  * long as it says so. Looks rather than listens: it works the same for editors that replace files, for symbolic links, mounts and folders
  * that go away and come back. Resolves when it has looked once: read the folder after that, and no change can be missed.
  */
-export async function watchManifestFolder(path: string, onChange: () => Promise<'taken' | 'again'>): Promise<{ stop(): void }> {
-  let taken = await signatureOf(path)
+export async function watchManifestFolder(
+  path: string,
+  onChange: () => Promise<'taken' | 'again'>,
+  options: FolderOptions = {},
+): Promise<{ stop(): void }> {
+  let taken = await signatureOf(path, options)
   let seen = taken
   let restless = 0
   let stopped = false
   /** After how long to look again. */
   const look = async (): Promise<number> => {
-    const now = await signatureOf(path)
+    const now = await signatureOf(path, options)
     restless = now === taken ? 0 : restless + 1
     const settled = now === seen || restless > RESTLESS_LOOKS_MAX
     seen = now
@@ -84,12 +102,12 @@ interface Found {
   readonly signature: string
 }
 
-async function listManifests(path: string): Promise<readonly Found[]> {
+async function listManifests(path: string, { leaveOut }: FolderOptions): Promise<readonly Found[]> {
   const root = await statOf(path)
   if (root.isFile()) return [{ path, bytes: Number(root.size), signature: signatureOfFile(root) }]
   if (!root.isDirectory()) throw new Unreadable(path, 'must be a folder or a file')
   const found: Found[] = []
-  await collect({ path, inode: inodeOf(root) }, [], found)
+  await collect({ path, inode: inodeOf(root) }, { above: [], leaveOut: leaveOut === undefined ? null : resolve(leaveOut) }, found)
   return found
 }
 
@@ -98,8 +116,14 @@ interface Folder {
   readonly inode: string
 }
 
-/** `above`: the folders that this one is in, so that a link to one of them is not followed for ever. */
-async function collect(folder: Folder, above: readonly string[], found: Found[]): Promise<void> {
+interface Walk {
+  /** The folders that this one is in, so that a link to one of them is not followed for ever. */
+  readonly above: readonly string[]
+  /** As an absolute path. */
+  readonly leaveOut: string | null
+}
+
+async function collect(folder: Folder, { above, leaveOut }: Walk, found: Found[]): Promise<void> {
   const entries = await readdir(folder.path, { withFileTypes: true }).catch((error: unknown) => {
     throw unreadable(folder.path, error)
   })
@@ -114,7 +138,8 @@ async function collect(folder: Folder, above: readonly string[], found: Found[])
     })
     if (stats?.isDirectory() === true) {
       const inode = inodeOf(stats)
-      if (inode !== folder.inode && !above.includes(inode)) await collect({ path, inode }, [...above, folder.inode], found)
+      if (inode === folder.inode || above.includes(inode) || resolve(path) === leaveOut) continue
+      await collect({ path, inode }, { above: [...above, folder.inode], leaveOut }, found)
     } else if (isManifest && stats?.isFile() === true) {
       if (found.length >= FILES_MAX) throw new Unreadable(folder.path, `must hold at most ${FILES_MAX} manifest files`)
       found.push({ path, bytes: Number(stats.size), signature: signatureOfFile(stats) })
@@ -137,9 +162,9 @@ function signatureOfFile({ ino, size, mtimeNs }: BigIntStats): string {
 }
 
 /** Of the whole folder; what cannot be read has a signature too, so that its coming back is a change. */
-async function signatureOf(path: string): Promise<string> {
+async function signatureOf(path: string, options: FolderOptions): Promise<string> {
   try {
-    return (await listManifests(path)).map((file) => `${file.path} ${file.signature}`).join('\n')
+    return (await listManifests(path, options)).map((file) => `${file.path} ${file.signature}`).join('\n')
   } catch (error) {
     return error instanceof Error ? error.message : String(error)
   }

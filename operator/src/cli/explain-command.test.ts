@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+
+const MAIN = fileURLToPath(new URL('main.ts', import.meta.url))
+const folder = mkdtempSync(join(tmpdir(), 'farebox-explain-'))
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+const HEAD = 'apiVersion: farebox.dev/v1alpha1\nkind'
+const TIER = `${HEAD}: PricingTier\nmetadata: { name: pro }\nspec:\n  displayName: Pro\n  pricing: { model: PerConversation, price: "1.00" }\n  unitEconomics: { targetGrossMarginPercent: 70 }\n`
+const BUDGET = `${HEAD}: ConversationBudget\nmetadata: { name: desk }\nspec:\n  selector: { matchLabels: { app: desk } }\n  tier: { default: pro }\n`
+const HALF = `${HEAD}: PriceBook\nmetadata: { name: house }\nspec: { entries: [{ provider: openai, model: house-large, input: "1.00" }] }\n`
+
+function explained(...documents: readonly string[]): { readonly code: number | null; readonly last: string | undefined } {
+  const file = join(folder, 'all.yaml')
+  writeFileSync(file, documents.join('---\n'))
+  const { status, stdout } = spawnSync(process.execPath, [MAIN, 'explain', 'budget', 'desk', '-f', file], { encoding: 'utf8' })
+  return { code: status, last: stdout.trimEnd().split('\n').at(-1) }
+}
+
+test('explain budget ends with 1 for a budget that is not in force, and says why by its field', () => {
+  const good = explained(TIER, BUDGET)
+  assert.equal(good.code, 0)
+  assert.match(good.last ?? '', /^catalogue /)
+  const without = explained(TIER, BUDGET.replace('default: pro', 'default: por'))
+  assert.deepEqual(without, { code: 1, last: 'refused: spec.tier.default: there is no PricingTier "por"' })
+  const half = explained(TIER, BUDGET, HALF)
+  assert.equal(half.code, 1)
+  assert.match(half.last ?? '', /^refused: spec: PriceBook "house" is not accepted: the output of "house-large" must have a price/)
+})
