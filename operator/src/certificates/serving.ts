@@ -9,6 +9,7 @@ import { secretData } from './secret-data.ts'
 export interface Served extends KeyPair {
   /** What to trust for it, PEM; null: the Secret does not say. */
   readonly trust: string | null
+  readonly beginsAtMs: number
   readonly expiresAtMs: number
 }
 
@@ -62,7 +63,13 @@ function readServed(secret: KubeObject): Served | string {
   } catch {
     return 'has no key in tls.key that belongs to tls.crt'
   }
-  return { cert, key, trust: trust === '' ? null : trust, expiresAtMs: certificate.validToDate.getTime() }
+  return {
+    cert,
+    key,
+    trust: trust === '' ? null : trust,
+    beginsAtMs: certificate.validFromDate.getTime(),
+    expiresAtMs: certificate.validToDate.getTime(),
+  }
 }
 
 function contextOf({ cert, key }: KeyPair): SecureContextOptions {

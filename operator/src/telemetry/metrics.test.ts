@@ -12,20 +12,30 @@ test('docs/metrics.md lists each metric of the operator, with its labels, and no
     queued: 0,
     statusesWaiting: 1,
     isStoreConnected: true,
+    certificateExpiresAtMs: 1_700_000_000_000,
     watchAgesMs: new Map([['pods', 1_500]]),
     spentToday: () => new Map([['pro', 1.25]]),
     budgets: () => new Map([['True', 4]]),
   }))
   const docs = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8')
-  const listed = [...docs.matchAll(/^\| `(farebox_operator_\w+)` \| (\w+) \|/gm)].map(([, name, type]) => `${name} ${type}`)
+  const rows = [...docs.matchAll(/^\| `(farebox_operator_\w+)` \| (\w+) \| .* \|([^|]*)\|$/gm)]
+  const listed = rows.map(([, name, type, labels = '']) => [name, type, ...(labels.match(/\w+/g) ?? []).toSorted()].join(' '))
+  const labelsOf = new Map(metrics.registry.getMetricsAsArray().map((metric) => [metric.name, labelNames(metric)]))
   const known = (await metrics.registry.getMetricsAsJSON())
-    .map(({ name, type }) => `${name} ${String(type)}`)
-    .filter((line) => !/^farebox_operator_(process|nodejs)_/.test(line))
+    .filter(({ name }) => !/^farebox_operator_(process|nodejs)_/.test(name))
+    .map(({ name, type }) => [name, String(type), ...(labelsOf.get(name) ?? []).toSorted()].join(' '))
   assert.deepEqual(listed.toSorted(), known.toSorted())
   const text = await metrics.render()
   assert.match(text, /^farebox_operator_leader 1$/m)
   assert.match(text, /^farebox_operator_watch_age_seconds\{resource="pods"\} 1\.5$/m)
   assert.match(text, /^farebox_operator_spent_today_usd\{tier="pro"\} 1\.25$/m)
   assert.match(text, /^farebox_operator_store_connected 1$/m)
+  assert.match(text, /^farebox_operator_certificate_expiry_timestamp_seconds 1700000000$/m)
   assert.match(text, /^farebox_operator_budgets\{ready="True"\} 4$/m)
 })
+
+/** The library's type does not tell them. */
+function labelNames(metric: object): readonly string[] {
+  assert.ok('labelNames' in metric && Array.isArray(metric.labelNames))
+  return metric.labelNames.map(String)
+}

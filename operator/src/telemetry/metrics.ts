@@ -21,6 +21,8 @@ export interface Standing {
   readonly spentToday: () => ReadonlyMap<string, number>
   /** Null: there is no store to be connected to, or another replica leads. */
   readonly isStoreConnected: boolean | null
+  /** Of what is served; null: nothing is yet. */
+  readonly certificateExpiresAtMs: number | null
   /** By condition `Ready`. */
   readonly budgets: () => ReadonlyMap<string, number>
 }
@@ -63,6 +65,11 @@ export class Metrics {
       const { isStoreConnected } = standing()
       if (isStoreConnected === null) gauge.remove()
       else gauge.set(isStoreConnected ? 1 : 0)
+    })
+    this.#gauge('farebox_operator_certificate_expiry_timestamp_seconds', 'When the certificate that is served runs out', [], (gauge) => {
+      const { certificateExpiresAtMs } = standing()
+      if (certificateExpiresAtMs === null) gauge.remove()
+      else gauge.set(certificateExpiresAtMs / 1_000)
     })
     this.#gauge('farebox_operator_budgets', 'ConversationBudgets by their condition Ready, on the leader', ['ready'], (gauge) => {
       for (const [ready, budgets] of standing().budgets()) gauge.set({ ready }, budgets)
