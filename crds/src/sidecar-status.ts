@@ -1,8 +1,15 @@
 /** What a sidecar tells of itself at `GET /farebox/v1/status`: the config in force, and totals per tier. */
 import * as z from 'zod'
 import { SignedMoney } from './ledger-page.ts'
+import { mapOf } from './stranger-data.ts'
 import { USD_PATTERN } from './usd.ts'
 import type { NanoUsd } from './usd.ts'
+
+/** Far more than a budget has, and than a tier has rungs, thresholds of alerts, or bands of use. */
+const TIERS_MAX = 256
+const COUNTS_MAX = 64
+/** By name. Any pod can send the operator a status. */
+const Counts = mapOf(z.int(), COUNTS_MAX)
 
 /** Decimal US dollars. */
 const Money = z.string().regex(USD_PATTERN)
@@ -48,7 +55,7 @@ const UserTotalsSchema = z.object({
   /** Past the share of their budget at which the plan tells of the next one. */
   upgradeCandidates: z.int(),
   /** How many by the percent of the user budget that they used (`USE_BANDS`); none without such a budget. */
-  byUse: z.record(z.string(), z.int()),
+  byUse: Counts,
 })
 export type TierUserTotals = z.infer<typeof UserTotalsSchema>
 
@@ -67,13 +74,13 @@ const TierTotalsSchema = z.object({
   /** Theirs: those that drew money, and the one that each has open once it was served. An older sidecar does not tell. */
   sessions: z.int().optional(),
   turns: z.int(),
-  byRung: z.record(z.string(), z.int()),
+  byRung: Counts,
   spent: Money,
   held: Money,
   /** Of a session. */
   cost: z.object({ p50: Money, p95: Money, p99: Money, max: Money }),
   /** Conversations that reached each threshold. */
-  alerts: z.record(z.string(), z.int()),
+  alerts: Counts,
   resolutions: ResolutionTotalsSchema,
   users: UserTotalsSchema.optional(),
   /**
@@ -100,7 +107,7 @@ export const SidecarStatusSchema = z.object({
   config: z.object({ budget: z.string(), mode: z.string(), version: z.int(), hash: z.string() }),
   /** The last config that was refused since the one in force; null: none. */
   rejected: z.object({ reason: z.string(), at: z.string() }).nullable(),
-  tiers: z.record(z.string(), TierTotalsSchema),
+  tiers: mapOf(TierTotalsSchema, TIERS_MAX),
   callsInFlight: z.int(),
   store: z.object({
     kind: z.enum(['Embedded', 'Shared']),
