@@ -10,6 +10,7 @@ import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import operatorPackage from '../package.json' with { type: 'json' }
 import { createAdminServer } from './admin-server.ts'
+import { expiryWarning } from './certificates/expiry.ts'
 import { createServing } from './certificates/serving.ts'
 import { Certificates, standIn } from './controllers/certificates.ts'
 import { Cluster } from './controllers/cluster.ts'
@@ -41,6 +42,7 @@ const CERTIFICATE_LOOK_MS = 50
 /** Of a wait for it: the first time, and how often after that. */
 const CERTIFICATE_TELL_AFTER_MS = 5_000
 const CERTIFICATE_TELL_MS = 60_000
+const EXPIRY_TELL_MS = 86_400_000
 /** Sidecars spread their reconnects over this time. */
 const GOODBYE_MS = 2_000
 const CLOSE_MS = 2_000
@@ -62,6 +64,7 @@ async function main(): Promise<void> {
     queued: leader?.queued ?? 0,
     statusesWaiting: leader?.statusesWaiting ?? 0,
     isStoreConnected: leader?.isStoreConnected ?? null,
+    certificateExpiresAtMs: serving.current?.expiresAtMs ?? null,
     budgets: () => leader?.budgets ?? new Map(),
     spentToday: () => leader?.spentToday() ?? new Map(),
   }))
@@ -138,7 +141,7 @@ async function main(): Promise<void> {
         },
         values: () => understoodBudgets(cluster),
       },
-      oldestKubelet: () => cluster.oldestKubelet(),
+      oldNodes: () => cluster.oldNodes(),
       onAnswer({ result, reason, dryRun, ms }) {
         metrics.admissionSeconds.observe({ outcome: result }, ms / 1_000)
         if (reason !== null && !dryRun) metrics.skipped.inc({ reason })
@@ -232,6 +235,8 @@ async function main(): Promise<void> {
   await listening(webhookServer, listen.webhook)
   await delivery.listen(listen.delivery.host, listen.delivery.port)
   setInterval(() => reports.prune(knowsPod), PRUNE_EVERY_MS)
+  tellExpiry()
+  setInterval(tellExpiry, EXPIRY_TELL_MS)
   log.info({ listen }, 'operator serves')
 
   function knowsPod({ namespace, name, uid }: ReceivedReport['pod']): boolean {
@@ -254,6 +259,11 @@ async function main(): Promise<void> {
     if (serving.current === null) return
     delivery?.setCertificate(serving.current)
     if (serving.current.trust !== null) hub.trust(serving.current.trust)
+  }
+
+  function tellExpiry(): void {
+    const warning = serving.current === null ? null : expiryWarning(serving.current, Date.now())
+    if (warning !== null) log.warn({ namespace: pod.namespace, secret: settings.tls.secret }, warning)
   }
 
   function changed(change: Change): void {

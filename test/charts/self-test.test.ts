@@ -57,6 +57,19 @@ describe('the test of the installation', { skip: found === null ? 'there is no c
     await given?.stop()
   })
 
+  test('passes where a LimitRange demands more of a container than it asks for', async () => {
+    const limits = [{ type: 'Container', min: { cpu: '100m' } }]
+    const range = { apiVersion: 'v1', kind: 'LimitRange', metadata: { name: 'each', namespace: 'default' }, spec: { limits } }
+    await cluster.kubectl(['create', '-f', '-'], { input: JSON.stringify(range) })
+    await waitFor('the bounds', async () => {
+      const containers = [{ name: 'app', image: 'app', resources: { requests: { cpu: '1m' } } }]
+      const body = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'small' }, spec: { containers } }
+      return (await cluster.request({ method: 'POST', path: '/api/v1/namespaces/default/pods?dryRun=All', body })).status === 403
+    })
+    await passes(operators.at(-1) ?? assert.fail('there is no operator'))
+    await cluster.kubectl(['delete', 'limitrange', 'each'])
+  })
+
   test('T28: passes as soon as the operator is ready, and names what is wrong', async () => {
     const operator = operators.at(-1)
     assert.ok(operator !== undefined)

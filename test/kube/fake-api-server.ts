@@ -28,6 +28,8 @@ interface Watching {
   readonly collection: string
   readonly response: ServerResponse
   readonly metadataOnly: boolean
+  /** Null: of pods in any. */
+  readonly phase: string | null
 }
 
 export class FakeApiServer {
@@ -196,9 +198,10 @@ export class FakeApiServer {
     for (const watch of this.#watches) if (watch.collection === collection) this.#send(watch, { type, object })
   }
 
-  #send({ response, metadataOnly }: Watching, event: unknown): void {
-    const { type, object } = event as { type: string; object: KubeObject }
-    response.write(`${JSON.stringify(metadataOnly && type !== 'ERROR' ? { type, object: partial(object) } : event)}\n`)
+  #send({ response, metadataOnly, phase }: Watching, event: unknown): void {
+    const { type: happened, object } = event as { type: string; object: KubeObject }
+    const type = happened === 'ERROR' || isInPhase(object, phase) ? happened : 'DELETED'
+    response.write(`${JSON.stringify({ type, object: metadataOnly && type !== 'ERROR' ? partial(object) : object })}\n`)
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -245,7 +248,7 @@ export class FakeApiServer {
     const limit = Number(query.get('limit') ?? '0')
     const [version = this.#version, offset = 0] = (query.get('continue') ?? '').split('-').filter(Boolean).map(Number)
     if (version < this.#oldest) return [410, statusOf(410)]
-    const all = [...this.#of(collection).values()]
+    const all = [...this.#of(collection).values()].filter((object) => isInPhase(object, phaseOf(query)))
     const items = limit === 0 ? all.slice(offset) : all.slice(offset, offset + limit)
     const rest = all.length - offset - items.length
     const metadata = { resourceVersion: String(version), ...(rest > 0 ? { continue: `${version}-${offset + items.length}` } : {}) }
@@ -262,7 +265,7 @@ export class FakeApiServer {
     }
     response.writeHead(200, { 'content-type': 'application/json' })
     response.flushHeaders()
-    const watch = { collection, response, metadataOnly: isPartial(headers) }
+    const watch = { collection, response, metadataOnly: isPartial(headers), phase: phaseOf(query) }
     if (expired) {
       this.#send(watch, { type: 'ERROR', object: statusOf(410) })
       response.end()
@@ -327,6 +330,15 @@ function placeOf(path: string): { collection: string; namespace?: string; name?:
 
 function isPartial(headers: IncomingMessage['headers']): boolean {
   return headers.accept?.includes('as=PartialObjectMetadata') === true
+}
+
+/** The one field by which pods are told apart here. */
+function phaseOf(query: URLSearchParams): string | null {
+  return /^status\.phase=(\w+)$/.exec(query.get('fieldSelector') ?? '')?.[1] ?? null
+}
+
+function isInPhase({ status }: KubeObject, phase: string | null): boolean {
+  return phase === null || (typeof status === 'object' && status !== null && 'phase' in status && status.phase === phase)
 }
 
 function partial({ metadata }: KubeObject): object {

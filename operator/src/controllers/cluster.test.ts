@@ -7,14 +7,20 @@ import { stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { CONVERSATION_BUDGETS, NODES, PODS } from '../kube/resources.ts'
 import type { Change } from './cluster.ts'
 
-test('pods are told of when what is read of them changes; who governs them and the oldest kubelet follow', async (context) => {
+test('pods are told of when what is read of them changes; who governs them and which nodes are too old follow', async (context) => {
   const changes: Change[] = []
   const budget = (server: FakeApiServer, name: string, app: string, generation: number): void => {
     const spec = { selector: { matchLabels: { app } }, tier: { default: 'pro' } }
     server.put(CONVERSATION_BUDGETS, name, { namespace: 'shop', fields: { spec, metadata: { name, namespace: 'shop', generation } } })
   }
   const node = (server: FakeApiServer, name: string, kubeletVersion: string): void => {
-    server.put(NODES, name, { fields: { status: { nodeInfo: { kubeletVersion } } } })
+    server.put(NODES, name, {
+      labels: { pool: name },
+      fields: {
+        spec: { taints: [{ key: 'dear', effect: 'NoSchedule', timeAdded: '2026-11-24T12:00:00Z' }] },
+        status: { nodeInfo: { kubeletVersion } },
+      },
+    })
   }
   const pod = (server: FakeApiServer, labels: Record<string, string>, phase: string): void => {
     server.put(PODS, 'web', { namespace: 'shop', labels, fields: { status: { phase } } })
@@ -24,8 +30,8 @@ test('pods are told of when what is read of them changes; who governs them and t
     context,
     (empty) => {
       node(empty, 'a', 'v1.34.1')
-      node(empty, 'b', 'v1.33.10')
-      node(empty, 'c', 'v1.33.9')
+      node(empty, 'b', 'v1.30.10')
+      node(empty, 'c', 'v1.30.9')
       budget(empty, 'one', 'web', 1)
       pod(empty, { app: 'web' }, 'Pending')
     },
@@ -35,7 +41,8 @@ test('pods are told of when what is read of them changes; who governs them and t
     const known = cluster.pods.get('shop/web')
     return known === undefined ? undefined : cluster.governingOf(known)?.metadata.name
   }
-  assert.equal(cluster.oldestKubelet(), 'v1.33.9')
+  const old = (name: string, kubelet: string) => ({ kubelet, labels: { pool: name }, taints: [{ key: 'dear', effect: 'NoSchedule' }] })
+  assert.deepEqual(cluster.oldNodes(), [old('c', 'v1.30.9'), old('b', 'v1.30.10')])
   assert.equal(governing(), 'one')
   assert.deepEqual([cluster.hasBudgets('shop'), cluster.hasBudgets('other'), pods()], [true, false, 1])
 
@@ -54,5 +61,31 @@ test('pods are told of when what is read of them changes; who governs them and t
   await waitFor('another to govern it', () => governing() === 'two')
 
   server.remove(NODES, 'c')
-  await waitFor('the node to be gone', () => cluster.oldestKubelet() === 'v1.33.10')
+  await waitFor('the node to be gone', () => cluster.oldNodes()[0]?.kubelet === 'v1.30.10')
+  node(server, 'b', 'v1.34.1')
+  await waitFor('the node to be new enough', () => cluster.oldNodes().length === 0)
+})
+
+test('a pod has not started while it is pending; then it has from that moment, or from when it was made if nobody saw it', async (context) => {
+  const put = (server: FakeApiServer, name: string, phase: string): void => {
+    server.put(PODS, name, { namespace: 'shop', fields: { status: { phase } } })
+  }
+  const { server, cluster } = await stageCluster(context, (empty) => {
+    put(empty, 'waits', 'Pending')
+    put(empty, 'runs', 'Running')
+  })
+  const started = (name: string): number | null => {
+    const { metadata } = cluster.pods.get(`shop/${name}`) ?? assert.fail(`there is no ${name}`)
+    return cluster.startedMs({ ...metadata, creationTimestamp: '2026-11-24T12:00:00Z' })
+  }
+  assert.equal(started('waits'), null)
+  assert.equal(started('runs'), Date.UTC(2026, 10, 24, 12))
+  const before = Date.now()
+  put(server, 'waits', 'Running')
+  await waitFor('it to start', () => started('waits') !== null)
+  assert.ok(Number(started('waits')) >= before)
+  server.remove(PODS, 'waits', 'shop')
+  await waitFor('it to go', () => cluster.pods.get('shop/waits') === undefined)
+  put(server, 'waits', 'Pending')
+  await waitFor('another of its name', () => cluster.pods.get('shop/waits') !== undefined && started('waits') === null)
 })

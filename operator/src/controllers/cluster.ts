@@ -17,6 +17,8 @@ import { configMapName } from '../core/config-map-name.ts'
 import { configNameOf, configOfText } from '../core/config-text.ts'
 import { selecting } from '../core/governance.ts'
 import type { NotUnderstood } from '../core/not-understood.ts'
+import { isTooOld } from '../core/old-node.ts'
+import type { OldNode } from '../core/old-node.ts'
 import { streamConfigOf } from '../delivery/stream-hub.ts'
 import type { Governing, StreamConfig } from '../delivery/stream-hub.ts'
 import type { PodIdentity } from '../delivery/token-verifier.ts'
@@ -86,6 +88,8 @@ type Supervised = Pick<Reflector<never>, 'start' | 'stop' | 'synced' | 'hasSynce
 
 /** A pod that has ended does nothing any more. */
 const LIVING_PODS = 'status.phase!=Succeeded,status.phase!=Failed'
+/** It waits for a node, for an image, or for its sidecar to have started. Metadata alone does not tell. */
+const PENDING_PODS = 'status.phase=Pending'
 
 export class Cluster {
   readonly tiers: Reflector<Known<PricingTier>>
@@ -97,8 +101,12 @@ export class Cluster {
   readonly tls: Reflector<KubeObject>
   readonly store: Reflector<KubeObject>
   readonly webhooks: Reflector<KubeObject>
-  /** The version of its kubelet, by node. */
-  readonly nodes: Reflector<string>
+  /** Null: it can run sidecars. */
+  readonly nodes: Reflector<OldNode | null>
+  /** The uid of each pod that has not started. */
+  readonly #pending: Reflector<string | undefined>
+  /** By uid, of those that this replica saw start. */
+  readonly #startedMs = new Map<string, number>()
   /** By what metrics call them. */
   readonly #all: ReadonlyMap<string, Supervised>
   readonly #podsByNamespace = new Map<string, Map<string, KubeObject>>()
@@ -112,8 +120,8 @@ export class Cluster {
     { readonly among: readonly ConversationBudget[]; readonly budgets: readonly ConversationBudget[] }
   >()
   #lastStore: KubeObject | null = null
-  /** Undefined: not known since a node changed. */
-  #oldestKubelet: string | null | undefined
+  /** Null: not known since a node changed. */
+  #oldNodes: readonly OldNode[] | null = null
 
   constructor(options: ClusterOptions) {
     const { onChange, onProblem, kube, namespace } = options
@@ -171,7 +179,20 @@ export class Cluster {
         // The kubelet says of each pod again and again how it is: that is nothing to us.
         if (before !== undefined && after !== undefined && isSamePod(before.metadata, after.metadata)) return
         const goneUid = after === undefined ? before?.metadata.uid : undefined
+        if (before?.metadata.uid !== after?.metadata.uid) this.#startedMs.delete(before?.metadata.uid ?? '')
         onChange({ what: 'Pod', namespace, goneUid, isNew: before === undefined, key })
+      },
+      onProblem,
+    })
+    this.#pending = new Reflector<string | undefined>({
+      kube,
+      resource: PODS,
+      fieldSelector: PENDING_PODS,
+      metadataOnly: true,
+      parse: ({ metadata }) => metadata.uid,
+      onChange: (key, before, after) => {
+        if (before === undefined || before === after || this.pods.get(key)?.metadata.uid !== before) return
+        this.#startedMs.set(before, Date.now())
       },
       onProblem,
     })
@@ -227,9 +248,9 @@ export class Cluster {
     this.nodes = new Reflector({
       kube,
       resource: NODES,
-      parse: kubeletVersion,
+      parse: oldNode,
       onChange: (_, before, after) => {
-        if (before !== after) this.#oldestKubelet = undefined
+        if ((before ?? after ?? null) !== null) this.#oldNodes = null
       },
       onProblem,
     })
@@ -238,6 +259,7 @@ export class Cluster {
       ['pricebooks', this.books],
       ['conversationbudgets', this.budgets],
       ['pods', this.pods],
+      ['pods/pending', this.#pending],
       ['namespaces', this.namespaces],
       ['nodes', this.nodes],
       ['configmaps', this.configMaps],
@@ -339,14 +361,18 @@ export class Cluster {
     return budgets
   }
 
-  /** Of all nodes that say; null: none does. Asked at each admission. */
-  oldestKubelet(): string | null {
-    if (this.#oldestKubelet === undefined) {
-      const versions = new Set(this.nodes.values())
-      versions.delete('')
-      this.#oldestKubelet = [...versions].toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))[0] ?? null
-    }
-    return this.#oldestKubelet
+  /** Those that cannot run sidecars, the oldest first. Asked at each admission. */
+  oldNodes(): readonly OldNode[] {
+    this.#oldNodes ??= [...this.nodes.values()]
+      .filter((node) => node !== null)
+      .toSorted((a, b) => a.kubelet.localeCompare(b.kubelet, 'en', { numeric: true }))
+    return this.#oldNodes
+  }
+
+  /** From when on a sidecar of the pod may speak, as far as this replica knows; null: the pod has not started. */
+  startedMs({ namespace = '', name, uid = '', creationTimestamp = '' }: ObjectMeta): number | null {
+    if (this.#pending.get(`${namespace}/${name}`) === uid) return null
+    return this.#startedMs.get(uid) ?? Date.parse(creationTimestamp)
   }
 
   /** A namespace that goes takes what is in it along, and refuses what is new. */
@@ -365,12 +391,14 @@ function known<T extends FareboxObject>(object: KubeObject, ofKind: (value: Fare
     : { object, checked: { status: 'ok', value } }
 }
 
-function kubeletVersion({ status }: KubeObject): string {
-  const { data } = NodeStatus.safeParse(status)
-  return data?.nodeInfo.kubeletVersion ?? ''
+function oldNode({ metadata: { labels = {} }, status, spec }: KubeObject): OldNode | null {
+  const kubelet = NodeStatus.safeParse(status).data?.nodeInfo.kubeletVersion ?? ''
+  if (!isTooOld(kubelet)) return null
+  return { kubelet, labels, taints: NodeSpec.safeParse(spec).data?.taints ?? [] }
 }
 
 const NodeStatus = z.object({ nodeInfo: z.object({ kubeletVersion: z.string() }) })
+const NodeSpec = z.object({ taints: z.array(z.object({ key: z.string(), value: z.string().optional(), effect: z.string() })).optional() })
 
 function configMap(object: KubeObject): KnownConfigMap {
   const { data } = object

@@ -3,7 +3,7 @@
  * proved, not believed: a pod without a sidecar is created as a dry run, and must be refused by that policy.
  */
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
-import { gatePod, labelsFor } from '../core/gate-pod.ts'
+import { GATE_RESOURCES, gatePod, labelsFor } from '../core/gate-pod.ts'
 import type { Gate } from '../core/workloads.ts'
 import { KubeError } from '../kube/kube.ts'
 import type { KubeClient } from '../kube/kube.ts'
@@ -14,6 +14,7 @@ import { inBatches } from './in-batches.ts'
 const AT_ONCE = 2
 const POD_NAME = 'farebox-gate-check'
 /** What a refusal by a policy says, whoever's it is; ours are called after us. */
+const REASON_CHARS_MAX = 256
 const BY_POLICY = /ValidatingAdmissionPolicy '[^']*farebox[^']*'/
 
 export class Gates {
@@ -52,14 +53,19 @@ export class Gates {
   async #try(namespace: string, { spec, metadata }: ConversationBudget): Promise<Gate | null> {
     const wanted = labelsFor(spec.selector)
     if (wanted === null) return null // no pod can have such labels
-    const { labels, spec: podSpec } = gatePod(wanted)
-    const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: POD_NAME, namespace, labels }, spec: podSpec }
-    try {
-      await this.#client.create(PODS, pod, { dryRun: true })
-      return { status: 'Open', reason: `a pod that ConversationBudget "${metadata.name}" selects was not refused` }
-    } catch (error) {
-      if (!(error instanceof KubeError) || error.status === 0 || error.status >= 500 || error.status === 429) return null
-      return BY_POLICY.test(error.message) ? { status: 'Holds' } : null
+    const refusals: string[] = []
+    for (const resources of GATE_RESOURCES) {
+      const { labels, spec: podSpec } = gatePod(wanted, resources)
+      const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: POD_NAME, namespace, labels }, spec: podSpec }
+      try {
+        await this.#client.create(PODS, pod, { dryRun: true })
+        return { status: 'Open', reason: `a pod that ConversationBudget "${metadata.name}" selects was not refused` }
+      } catch (error) {
+        if (!(error instanceof KubeError) || error.status === 0 || error.status >= 500 || error.status === 429) return null
+        if (BY_POLICY.test(error.message)) return { status: 'Holds' }
+        refusals.push(error.message)
+      }
     }
+    return { status: 'Unknown', reason: (refusals[0] ?? '').slice(0, REASON_CHARS_MAX) }
   }
 }

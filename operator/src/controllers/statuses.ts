@@ -83,6 +83,7 @@ export class Statuses {
       shared: byStore(this.#shared.values()),
       storeIsEphemeral: this.#options.storeIsEphemeral,
       isOutdated: (budget, { annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== this.#hashOf(budget),
+      startedMs: (pod) => cluster.startedMs(pod),
       gates: gates(),
       isSettling: this.#options.steadyMs() - this.#sinceMs < SETTLING_MS,
     })

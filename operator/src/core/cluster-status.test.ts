@@ -55,6 +55,7 @@ function statusesOf(snapshot: Snapshot, view: Partial<ClusterView>): ReadonlyMap
     reports: new Map(),
     shared: new Map(),
     isOutdated: () => false,
+    startedMs: ({ creationTimestamp = '' }) => Date.parse(creationTimestamp),
     storeIsEphemeral: false,
     gates: new Map(),
     isSettling: false,

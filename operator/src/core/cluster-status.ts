@@ -42,6 +42,8 @@ export interface ClusterView {
   /** Of each shared store, by `storeKey`, the newest report of each budget, though its pod may be gone: the books are not. */
   readonly shared: ReadonlyMap<string, readonly ReceivedReport[]>
   readonly isOutdated: (budget: ConversationBudget, pod: Pod) => boolean
+  /** From when on the sidecar of a pod may speak; null: the pod has not started. */
+  readonly startedMs: (pod: Pod) => number | null
   /** The store that came with the chart has no volume. */
   readonly storeIsEphemeral: boolean
   /** By namespace, where sidecars are required. */
@@ -129,6 +131,7 @@ function budgetStatus(
     pods,
     reports: view.reports,
     isOutdated: (pod) => view.isOutdated(budget, pod),
+    startedMs: view.startedMs,
     gate,
     storeIsEphemeral: view.storeIsEphemeral && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined,
   })

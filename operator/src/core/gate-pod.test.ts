@@ -43,9 +43,15 @@ test('a budget that requires sidecars selects it whatever its selector says of o
     assert.ok(matches(selector, labels), JSON.stringify(selector))
     const pod = PodSchema.parse({ metadata: { labels }, spec })
     const budget = makeBudget({ spec: { selector, injection: { mode: 'Required' } } })
-    const planned = planInjection(pod, { namespace: 'shop', oldestKubelet: null }, budget, makeInjectionSettings())
+    const planned = planInjection(pod, { namespace: 'shop', oldNodes: [] }, budget, makeInjectionSettings())
     assert.equal(planned.status, 'skip')
   }
+})
+
+test('it asks for no user and for little, or says nothing of it, so that neither a cluster that chooses users nor a LimitRange refuses it', () => {
+  assert.doesNotMatch(JSON.stringify(gatePod({})), /runAsUser/)
+  assert.match(JSON.stringify(gatePod({}, 'Little')), /"requests":\{"cpu":"1m"/)
+  assert.doesNotMatch(JSON.stringify(gatePod({}, 'Unsaid')), /resources/)
 })
 
 test('where no pod can match there is none to try', () => {

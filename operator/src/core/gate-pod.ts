@@ -25,23 +25,29 @@ function isAllowed({ matchExpressions }: Selector, key: string, value: string): 
   return matches({ matchLabels: {}, matchExpressions: matchExpressions.filter((expression) => expression.key === key) }, { [key]: value })
 }
 
+/** A namespace may refuse a pod that asks for little, or one that does not say: the first by a LimitRange, which gives the other defaults. */
+export const GATE_RESOURCES = ['Little', 'Unsaid'] as const
+type GateResources = (typeof GATE_RESOURCES)[number]
+const LITTLE = { cpu: '1m', memory: '1Mi' }
+
 /**
  * A container of its own that is called like the sidecar keeps the webhook from giving it one: it is about what happens without. The label
  * that opts out would do so too, but a selector may speak of that.
  */
-export function gatePod(labels: Labels): { readonly labels: Labels; readonly spec: object } {
+export function gatePod(labels: Labels, resources: GateResources = 'Little'): { readonly labels: Labels; readonly spec: object } {
   return {
     labels,
     spec: {
       automountServiceAccountToken: false,
       restartPolicy: 'Never',
-      securityContext: { runAsNonRoot: true, runAsUser: 65_532, seccompProfile: { type: 'RuntimeDefault' } },
+      // No user: some clusters say which it may be, and nothing runs.
+      securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
       containers: [
         {
           name: SIDECAR_CONTAINER,
           image: 'farebox.invalid/never-pulled',
           securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
-          resources: { requests: { cpu: '1m', memory: '1Mi' }, limits: { cpu: '1m', memory: '1Mi' } },
+          ...(resources === 'Little' ? { resources: { requests: LITTLE, limits: LITTLE } } : {}),
         },
       ],
     },

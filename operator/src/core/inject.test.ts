@@ -9,10 +9,12 @@ import type { TestContainer, TestPod } from '../../../test/support/pods.ts'
 import { injectionHash } from './injection-hash.ts'
 import { planInjection } from './inject.ts'
 import type { InjectionPlan, Place } from './inject.ts'
+import { isTooOld } from './old-node.ts'
+import type { OldNode } from './old-node.ts'
 import { PodSchema } from './pod.ts'
 
 const SETTINGS = makeInjectionSettings()
-const PLACE: Place = { namespace: 'shop', oldestKubelet: 'v1.33.2' }
+const PLACE: Place = { namespace: 'shop', oldNodes: [] }
 const OPENAI = { name: 'openai', baseURL: 'https://api.openai.com/v1' }
 const BUDGET = makeBudget({ spec: { upstreams: [OPENAI] } })
 const HOLDING = makeBudget({ spec: { upstreams: [{ ...OPENAI, credential: { secretRef: { name: 'openai', key: 'api-key' } } }] } })
@@ -155,6 +157,27 @@ describe('again', () => {
     assert.equal(pod.metadata.annotations?.[ANNOTATIONS.injectionHash], injectionHash(BUDGET, SETTINGS))
   })
 
+  test('T3: what another made of the sidecar since stays: an image from a mirror, when it is pulled, the way to its probes, a seccomp profile', () => {
+    const first = inject(makePod())
+    const [own] = first.spec.initContainers ?? []
+    assert.ok(own !== undefined)
+    const changes: readonly Readonly<Record<string, unknown>>[] = [
+      { imagePullPolicy: 'Always' },
+      { image: 'mirror.example.test/farebox-sidecar:0.1.0' },
+      { startupProbe: { httpGet: { path: '/app-health/farebox/startupz', port: 15020 }, periodSeconds: 1 } },
+      { livenessProbe: { exec: { command: ['true'] } } },
+      { securityContext: { ...Object(own['securityContext']), seccompProfile: { type: 'Localhost', localhostProfile: 'x' } } },
+    ]
+    const other = makeInjectionSettings({ sidecarImage: 'example.test/farebox-sidecar:0.2.0' })
+    for (const change of changes) {
+      const changed: TestPod = { ...first, spec: { ...first.spec, initContainers: [{ ...own, ...change }] } }
+      assert.deepEqual(inject(changed), changed, JSON.stringify(change))
+      assert.deepEqual(inject(changed, { settings: other }), inject(makePod(), { settings: other }), 'another version makes it anew')
+    }
+    const opened = { ...first, spec: { ...first.spec, initContainers: [{ ...own, securityContext: { runAsNonRoot: false } }] } }
+    assert.deepEqual(inject(opened).spec.initContainers, first.spec.initContainers, 'all else is ours')
+  })
+
   test('resources that another gave the sidecar since stay', () => {
     const first = inject(makePod({ containers: [container('app', { resources: { requests: { cpu: '1' } } })] }))
     const resources = { requests: { cpu: '75m', memory: '96Mi' }, limits: { memory: '512Mi' } }
@@ -220,19 +243,81 @@ describe('whether', () => {
     assert.equal(plan(makePod({ containers: [mounts('others')] })).status, 'inject')
   })
 
-  test('T17: a kubelet below the floor means no sidecar; one that is not known is taken for new enough', () => {
-    for (const [oldestKubelet, isSkipped] of [
+  test('T17: where the pod may run on a node that is too old it has no sidecar; nodes that it keeps off do not count', () => {
+    const old: OldNode = { kubelet: 'v1.30.14', labels: { 'kubernetes.io/os': 'linux', pool: 'old' }, taints: [] }
+    const virtual: OldNode = {
+      kubelet: 'v1.25.0-vk-azure-aci-1.6.2',
+      labels: { type: 'virtual-kubelet' },
+      taints: [{ key: 'virtual-kubelet.io/provider', value: 'azure', effect: 'NoSchedule' }],
+    }
+    const reason = (node: OldNode, spec: Partial<TestPod['spec']> = {}): string => {
+      const planned = plan(makePod(spec), { place: { namespace: 'shop', oldNodes: [node] } })
+      return planned.status === 'skip' ? planned.reason : planned.status
+    }
+    const tolerating = (toleration: object) => ({ tolerations: [toleration] })
+    assert.equal(reason(old), 'NativeUnsupported')
+    assert.equal(reason(old, { nodeSelector: { pool: 'old' } }), 'NativeUnsupported')
+    assert.equal(reason(old, { nodeSelector: { pool: 'new' } }), 'inject')
+    assert.equal(reason(old, { nodeSelector: { zone: 'a' } }), 'inject')
+    assert.equal(reason({ ...old, labels: { 'kubernetes.io/os': 'windows' } }), 'inject')
+    assert.equal(reason(virtual), 'inject')
+    for (const toleration of [
+      { operator: 'Exists' },
+      { key: 'virtual-kubelet.io/provider', operator: 'Exists' },
+      { key: 'virtual-kubelet.io/provider', operator: 'Equal', value: 'azure', effect: 'NoSchedule' },
+      { key: 'virtual-kubelet.io/provider', value: 'azure', effect: '' },
+    ])
+      assert.equal(reason(virtual, tolerating(toleration)), 'NativeUnsupported', JSON.stringify(toleration))
+    for (const toleration of [
+      { key: 'other', operator: 'Exists' },
+      { key: 'virtual-kubelet.io/provider', value: 'alibaba' },
+      { operator: 'Exists', effect: 'NoExecute' },
+    ])
+      assert.equal(reason(virtual, tolerating(toleration)), 'inject', JSON.stringify(toleration))
+    for (const taint of [
+      { key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' },
+      { key: 'node.kubernetes.io/not-ready', effect: 'NoExecute' },
+      { key: 'dear', effect: 'PreferNoSchedule' },
+    ])
+      assert.equal(reason({ ...old, taints: [taint] }), 'NativeUnsupported', 'tomorrow it may run there')
+  })
+
+  test('T17: a kubelet is too old below the floor; one that cannot be read is taken for new enough', () => {
+    for (const [kubelet, isOld] of [
       ['v1.30.14', true],
       ['v1.31.0', false],
       ['v1.34.1-eks-abc', false],
       ['1.29', true],
       ['v2.0.0', false],
-      [null, false],
+      ['', false],
       ['unreadable', false],
-    ] as const) {
-      const planned = plan(makePod(), { place: { namespace: 'shop', oldestKubelet } })
-      assert.equal(planned.status === 'skip' && planned.reason, isSkipped ? 'NativeUnsupported' : false, String(oldestKubelet))
-    }
+    ] as const)
+      assert.equal(isTooOld(kubelet), isOld, kubelet)
+  })
+
+  test('a pod that is skipped has nothing of the one that it was copied from', () => {
+    const { annotations } = inject(makePod({ hostPID: true }), { budget: HOLDING }).metadata
+    const pod = makePod({ hostNetwork: true }, { annotations: { ...annotations, mine: 'too' } })
+    const planned = plan(pod)
+    assert.ok(planned.status === 'skip')
+    assert.deepEqual(Object.keys(applyPatch(pod, planned.patch).metadata.annotations ?? {}).toSorted(), [
+      'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes',
+      ANNOTATIONS.skipped,
+      ANNOTATIONS.warnings,
+      'mine',
+    ])
+  })
+
+  test('the cluster autoscaler may remove the node of a pod for all of our volume, unless the books are on it', () => {
+    const key = 'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes'
+    const said = (before: string | null, options: Parameters<typeof plan>[1] = {}): string | undefined =>
+      inject(makePod({}, { annotations: before === null ? {} : { [key]: before } }), options).metadata.annotations?.[key]
+    assert.equal(said(null), VOLUMES.data)
+    assert.equal(said('cache,tmp'), `cache,tmp,${VOLUMES.data}`)
+    assert.equal(said(`${VOLUMES.data},cache`), `${VOLUMES.data},cache`)
+    const embedded = { budget: makeBudget({ spec: { store: { kind: 'Embedded' } } }) }
+    assert.equal(said(null, embedded), undefined)
+    assert.equal(said('cache', embedded), 'cache')
   })
 
   test('a template copied from a pod that was skipped is injected like any other', () => {
@@ -627,7 +712,8 @@ describe('any pod', () => {
     const originals = new Map([...(original.spec.initContainers ?? []), ...original.spec.containers].map((each) => [each.name, each]))
     const volumes: readonly string[] = Object.values(VOLUMES)
     const { budget, injectionHash, sidecarVersion, warnings, sharedKeys } = ANNOTATIONS
-    const annotations: readonly string[] = [budget, injectionHash, sidecarVersion, warnings, sharedKeys]
+    const evictable = 'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes'
+    const annotations: readonly string[] = [budget, injectionHash, sidecarVersion, warnings, sharedKeys, evictable]
     const stripped = (each: TestContainer): TestContainer => {
       const before = originals.get(each.name)?.['env']
       const known = new Map(Array.isArray(before) ? before.map((entry: { readonly name: string }) => [entry.name, entry]) : [])

@@ -13,6 +13,8 @@ import { sidecarContainer, sidecarVolumes } from './injection.ts'
 import type { InjectionSettings, OwnEntry } from './injection.ts'
 import { append, insert, pointer, setEntries } from './json-patch.ts'
 import type { JsonPatch } from './json-patch.ts'
+import { KUBELET_MINOR_MIN, oldNodeFor } from './old-node.ts'
+import type { OldNode } from './old-node.ts'
 import { isWithin, withOwn } from './own-entry.ts'
 import type { Container, Pod } from './pod.ts'
 import { sidecarResources } from './resources.ts'
@@ -23,8 +25,8 @@ import { whyWaiting } from './waiting.ts'
 /** Where the pod is to run. */
 export interface Place {
   readonly namespace: string
-  /** `v1.33.2`: the oldest of the cluster's nodes; null: not known, and taken for new enough. */
-  readonly oldestKubelet: string | null
+  /** Of the cluster's, the oldest first. */
+  readonly oldNodes: readonly OldNode[]
 }
 
 /** Warnings are for the person at the keyboard: at most 256 characters each, which is what the API server shows. */
@@ -39,15 +41,19 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
   const skip = skipOf(pod, place)
   if (skip !== null) {
     const { reason, message } = skip
-    const patch = setEntries('/metadata/annotations', pod.metadata.annotations, {
+    const patch = annotationsPatch(pod, {
       [ANNOTATIONS.skipped]: reason,
       [ANNOTATIONS.warnings]: message.slice(0, WARNINGS_CHARS_MAX),
+      [ANNOTATIONS.budget]: null,
+      [ANNOTATIONS.injectionHash]: null,
+      [ANNOTATIONS.sidecarVersion]: null,
+      [ANNOTATIONS.sharedKeys]: null,
     })
     return { status: 'skip', reason, patch, warnings: [asWarning(`no sidecar (${reason}): ${message}`)] }
   }
   const hash = injectionHash(budget, settings)
   const variables = appVariables(budget)
-  const sidecar = placeSidecar(pod, budget, settings)
+  const sidecar = placeSidecar(pod, budget, settings, hash)
   const env = envPlans(pod, sidecar, budget.spec.injection.excludeContainers, variables)
   const podKeys = keysOfPod(pod, variables)
   const why = whyWaiting(budget)
@@ -76,6 +82,7 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
         [ANNOTATIONS.skipped]: null,
         [ANNOTATIONS.warnings]: warningsText(pod, warnings),
         [ANNOTATIONS.sharedKeys]: sharedKeys.size === 0 ? null : [...sharedKeys].toSorted().join(','),
+        ...evictableVolumes(pod, budget),
       }),
     ],
     warnings: [`sidecar injected: ConversationBudget "${budget.metadata.name}" governs this pod`, ...warnings].map(asWarning),
@@ -109,10 +116,7 @@ interface Skip {
   readonly message: string
 }
 
-/** Of Kubernetes: the first whose native sidecars are stopped and restarted as they should be. */
-const KUBELET_MINOR_MIN = 31
-
-function skipOf(pod: Pod, { oldestKubelet }: Place): Skip | null {
+function skipOf(pod: Pod, { oldNodes }: Place): Skip | null {
   const { metadata, spec } = pod
   const label = metadata.labels?.[LABELS.inject]
   if (metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined)
@@ -124,18 +128,14 @@ function skipOf(pod: Pod, { oldestKubelet }: Place): Skip | null {
     return { reason: 'HostNetwork', message: 'with hostNetwork, 127.0.0.1 is the node, where others would reach the sidecar' }
   if (spec.os?.name === 'windows' || spec.nodeSelector?.['kubernetes.io/os'] === 'windows')
     return { reason: 'Windows', message: 'there is no sidecar for Windows' }
-  if (oldestKubelet !== null && isTooOld(oldestKubelet))
+  const old = oldNodeFor(pod, oldNodes)
+  if (old !== undefined)
     return {
       reason: 'NativeUnsupported',
-      message: `a node of the cluster runs Kubernetes ${oldestKubelet}; sidecars need 1.${KUBELET_MINOR_MIN} or later`,
+      message: `a node that this pod may run on has Kubernetes ${old.kubelet}; sidecars need 1.${KUBELET_MINOR_MIN} or later`,
     }
   const owned = ownedByUser(pod)
   return owned === null ? null : { reason: 'UserOwnsContainer', message: owned }
-}
-
-function isTooOld(kubelet: string): boolean {
-  const [, major, minor] = /^v?(\d+)\.(\d+)/.exec(kubelet) ?? []
-  return major !== undefined && (Number(major) < 1 || (Number(major) === 1 && Number(minor) < KUBELET_MINOR_MIN))
 }
 
 /** What has our name without being ours; null: nothing. */
@@ -175,7 +175,8 @@ interface Placed {
   readonly isNew: boolean
 }
 
-function placeSidecar(pod: Pod, budget: ConversationBudget, settings: InjectionSettings): Placed {
+/** `hash`: of what is put into pods today. */
+function placeSidecar(pod: Pod, budget: ConversationBudget, settings: InjectionSettings, hash: string): Placed {
   const { initContainers, securityContext } = pod.spec
   const known = (initContainers ?? []).findIndex(({ name }) => name === SIDECAR_CONTAINER)
   const existing = initContainers?.[known]
@@ -186,7 +187,30 @@ function placeSidecar(pod: Pod, budget: ConversationBudget, settings: InjectionS
   }
   // Its resources stay: another may have sized them since, and they fit the pod as it was.
   const { resources: _stay, ...own } = sidecarContainer(budget, settings, quantitiesOf(existing), securityContext?.runAsUser)
-  return { patch: restore(pointer('spec', 'initContainers', known), existing, own), index: known, isNew: false }
+  // Of this version and budget it was right as we wrote it: whoever changed it since meant to, and may not be asked again after us.
+  const isCurrent = pod.metadata.annotations?.[ANNOTATIONS.injectionHash] === hash
+  const [found, wanted] = isCurrent ? [existing, withTheirs(own, existing)] : [withoutTheirs(existing), own]
+  return { patch: restore(pointer('spec', 'initContainers', known), found, wanted), index: known, isNew: false }
+}
+
+/** What others set on containers for reasons of the cluster: a mirror, when to pull, a mesh's way to a probe, a profile for each. */
+const OTHERS_MAY_SET: ReadonlySet<string> = new Set(['image', 'imagePullPolicy', 'startupProbe', 'livenessProbe', 'seccompProfile'])
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** Ours, with what they set in `existing`. */
+function withTheirs(own: Fields, existing: Fields): Fields {
+  const theirs = (fields: Fields): Fields => Object.fromEntries(Object.entries(fields).filter(([field]) => OTHERS_MAY_SET.has(field)))
+  return { ...own, ...theirs(existing), securityContext: { ...securityOf(own), ...theirs(securityOf(existing)) } }
+}
+
+function withoutTheirs(existing: Fields): Fields {
+  const rest = (fields: Fields): Fields => Object.fromEntries(Object.entries(fields).filter(([field]) => !OTHERS_MAY_SET.has(field)))
+  return { ...rest(existing), securityContext: rest(securityOf(existing)) }
+}
+
+function securityOf({ securityContext }: Fields): Fields {
+  return typeof securityContext === 'object' && securityContext !== null ? { ...securityContext } : {}
 }
 
 function quantitiesOf({ resources }: Container): { readonly limits: Readonly<Record<string, string>> } {
@@ -219,6 +243,17 @@ function annotationsPatch({ metadata: { annotations } }: Pod, own: Readonly<Reco
       .filter(([key, value]) => value === null && annotations?.[key] !== undefined)
       .map(([key]) => ({ op: 'remove' as const, path: pointer('metadata', 'annotations', key) })),
   ]
+}
+
+/** Of the cluster autoscaler, comma-separated: it removes no node with a pod that has other local volumes. */
+const EVICTABLE_VOLUMES = 'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes'
+
+/** What the sidecar has on its volume is for the life of the pod, save books that are nowhere else. */
+function evictableVolumes({ metadata }: Pod, { spec }: ConversationBudget): Readonly<Record<string, string>> {
+  if (spec.store.kind === 'Embedded') return {}
+  const said = metadata.annotations?.[EVICTABLE_VOLUMES] ?? ''
+  const names = said.split(',')
+  return { [EVICTABLE_VOLUMES]: names.includes(VOLUMES.data) ? said : said === '' ? VOLUMES.data : `${said},${VOLUMES.data}` }
 }
 
 /** Init containers that run before the sidecar would find nobody there. */

@@ -58,6 +58,8 @@ interface Case {
   readonly hash?: string
   readonly gate?: Gate
   readonly storeIsEphemeral?: boolean
+  /** Names of pods. */
+  readonly notStarted?: readonly string[]
   readonly found?: readonly Finding[]
 }
 const FOUND: readonly Finding[] = [
@@ -65,7 +67,7 @@ const FOUND: readonly Finding[] = [
   { type: 'Programmed', status: 'True', reason: 'Programmed', message: 'config is written' },
 ]
 
-function judge({ pods, reports = [], config = CONFIG, hash, gate, storeIsEphemeral = false, found = FOUND }: Case) {
+function judge({ pods, reports = [], config = CONFIG, hash, gate, storeIsEphemeral = false, notStarted = [], found = FOUND }: Case) {
   const result = withWorkloads(found, {
     nowMs: NOW,
     config,
@@ -73,6 +75,7 @@ function judge({ pods, reports = [], config = CONFIG, hash, gate, storeIsEphemer
     pods,
     reports: new Map(reports.map((received) => [received.pod.uid, received])),
     isOutdated: ({ annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== HASH,
+    startedMs: ({ name, creationTimestamp = '' }) => (notStarted.includes(name) ? null : Date.parse(creationTimestamp)),
     gate: gate ?? null,
     storeIsEphemeral,
   })
@@ -125,6 +128,10 @@ test('an old sidecar is told and nothing is wrong; a gate that is open is', () =
   assert.equal(judge({ pods: [pod('a'), old] }).workloads.outdated, 1)
   assert.equal(judge({ pods: [pod('a')], gate: { status: 'Open', reason: 'it was let in' } }).conditions['Injected'], 'False GateOpen')
   assert.equal(judge({ pods: [pod('a')], gate: { status: 'Holds' } }).conditions['Injected'], 'True Injected')
+  const refused = { status: 'Unknown', reason: 'pods "farebox-gate-check" is forbidden: minimum cpu usage per Pod is 1' } as const
+  const unproved = judge({ pods: [pod('a')], gate: refused })
+  assert.equal(unproved.conditions['Injected'], 'True Injected')
+  assert.match(unproved.findings.find(({ type }) => type === 'Injected')?.message ?? '', /could not be found out, .*: minimum cpu usage/)
 })
 
 test('programmed is what all connected sidecars have in force', () => {
@@ -182,6 +189,35 @@ test('enforced: custody before traffic, and what contradicts them before both', 
   assert.equal(enforced({ pods, config: seat, reports: [said('a', anonymous), said('b', { turns })] }), 'True TrafficSeen')
   assert.equal(enforced({ pods, reports: [said('a', anonymous)] }), 'True TrafficSeen', 'no budget of users')
   assert.equal(enforced({ pods, config: configOf('  mode: Observe\n'), reports: [said('a', { turns })] }), 'Unknown Observing')
+})
+
+test('a pod that has not started goes past nothing and is not silent: it only waits, which is told after a minute', () => {
+  const held = configOf(
+    '  upstreams: [{ name: openai, baseURL: "https://api.openai.com/v1", credential: { secretRef: { name: k, key: v } } }]\n',
+  )
+  const reports = [said('a', { heldKeys: ['openai'] })]
+  const young: Pod = { ...pod('young'), creationTimestamp: '2026-11-24T11:59:58Z' }
+  for (const [more, notStarted, message] of [
+    [young, ['young'], 'all sidecars that run have reported within a minute'],
+    [young, [], 'all sidecars that run have reported within a minute'],
+    [pod('queued'), ['queued'], 'all sidecars that run have reported within a minute; 1 pod has waited for more than a minute to start'],
+  ] as const) {
+    const { conditions, workloads, findings } = judge({ pods: [pod('a'), more], config: held, reports, notStarted })
+    assert.equal(conditions['Enforced'], 'True KeyCustody')
+    assert.equal(conditions['UsageFresh'], 'True Reported')
+    assert.equal(findings.find(({ type }) => type === 'UsageFresh')?.message, message)
+    assert.deepEqual([workloads.injected, workloads.stale, workloads.worst], [2, 0, undefined])
+  }
+  const silent = judge({ pods: [pod('a'), pod('silent')], config: held, reports }).conditions
+  assert.equal(silent['Enforced'], 'Unknown NoTraffic', 'it runs, and nobody knows with which key')
+  assert.equal(silent['UsageFresh'], 'False Stale')
+})
+
+test('a pod that says both that it was injected and that it was skipped has no sidecar', () => {
+  const both = pod('copied', { [ANNOTATIONS.injectionHash]: HASH, [ANNOTATIONS.skipped]: 'HostNetwork' })
+  const { workloads, conditions } = judge({ pods: [both] })
+  assert.deepEqual([workloads.injected, workloads.skipped], [0, { HostNetwork: 1 }])
+  assert.equal(conditions['Injected'], 'False MissingSidecars')
 })
 
 test('there is no custody while a pod may have a key beside its sidecar: who, and what to do, is said', () => {

@@ -18,6 +18,7 @@ const BYPASS_HELD_MS = 10 * 60_000
 /** What is read of a pod's metadata. */
 export interface Pod {
   readonly name: string
+  readonly namespace?: string
   readonly uid?: string
   readonly creationTimestamp?: string
   readonly deletionTimestamp?: string
@@ -25,7 +26,11 @@ export interface Pod {
 }
 
 /** What a dry-run pod without a sidecar met with, in a namespace that demands sidecars. */
-export type Gate = { readonly status: 'Holds' } | { readonly status: 'Open'; readonly reason: string }
+export type Gate =
+  | { readonly status: 'Holds' }
+  | { readonly status: 'Open'; readonly reason: string }
+  /** It was refused for another reason, which says nothing of ours. */
+  | { readonly status: 'Unknown'; readonly reason: string }
 
 export interface WorkloadsView {
   readonly nowMs: number
@@ -39,6 +44,8 @@ export interface WorkloadsView {
   readonly reports: ReadonlyMap<string, ReceivedReport>
   /** Whether a pod was injected otherwise than it would be today. */
   readonly isOutdated: (pod: Pod) => boolean
+  /** From when on the sidecar of a pod may speak; null: the pod has not started. */
+  readonly startedMs: (pod: Pod) => number | null
   /** Null: no sidecars are demanded, or it was not tried yet. */
   readonly gate: Gate | null
   /** The store that the sidecars share forgets all when its pod goes. */
@@ -57,6 +64,7 @@ export interface WorkloadsFound {
 interface Injected {
   readonly pod: Pod
   readonly received: ReceivedReport | null
+  readonly startedMs: number | null
 }
 
 /** `found`: what compile said. `Programmed` is True only once the sidecars that are connected have the config in force. */
@@ -64,7 +72,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
   const pods = view.pods.filter(({ deletionTimestamp }) => deletionTimestamp === undefined)
   const injected = pods
     .filter(isInjected)
-    .map((pod) => ({ pod, received: pod.uid === undefined ? null : (view.reports.get(pod.uid) ?? null) }))
+    .map((pod) => ({ pod, received: view.reports.get(pod.uid ?? '') ?? null, startedMs: view.startedMs(pod) }))
   const skipped = pods.filter((pod) => !isInjected(pod))
   const connected = injected.flatMap(({ received }) => (received !== null && isFresh(received, view.nowMs) ? [received] : []))
   const stale = injected.filter((sidecar) => isStale(sidecar, view.nowMs))
@@ -107,7 +115,12 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
         connected.map(({ report }) => report),
         view,
       ),
-      usageFresh(injected.length, connected.length, stale.length),
+      usageFresh({
+        injected: injected.length,
+        connected: connected.length,
+        stale: stale.length,
+        waiting: injected.filter((sidecar) => isWaiting(sidecar, view.nowMs)).length,
+      }),
     ],
   }
 }
@@ -119,19 +132,25 @@ function coordinated(reports: readonly SidecarReport[], { storeIsEphemeral }: Wo
   return { ...finding, status: 'False', reason: 'EphemeralStore', message }
 }
 
+/** A pod made from the metadata of another may have what was said of that beside what was said of itself. */
 export function isInjected({ annotations }: Pod): boolean {
-  return annotations?.[ANNOTATIONS.injectionHash] !== undefined
+  return annotations?.[ANNOTATIONS.injectionHash] !== undefined && annotations[ANNOTATIONS.skipped] === undefined
 }
 
 export function isFresh({ receivedAtMs }: ReceivedReport, nowMs: number): boolean {
   return nowMs - receivedAtMs < FRESH_MS
 }
 
-/** It says nothing, or nobody says anything to it. One that has just begun is given its time. */
-function isStale({ pod, received }: Injected, nowMs: number): boolean {
-  if (received === null) return nowMs - Date.parse(pod.creationTimestamp ?? '') >= FRESH_MS
+/** It says nothing, or nobody says anything to it. One that has just begun is given its time, and one that has not begun cannot speak. */
+function isStale({ received, startedMs }: Injected, nowMs: number): boolean {
+  if (received === null) return startedMs !== null && nowMs - startedMs >= FRESH_MS
   const { staleMs, runSinceMs } = received.report
   return !isFresh(received, nowMs) || (staleMs ?? received.receivedAtMs - runSinceMs) >= FRESH_MS
+}
+
+/** For a node, an image, a Secret or its sidecar's first config: for longer than a pod takes as a rule. */
+function isWaiting({ pod, received, startedMs }: Injected, nowMs: number): boolean {
+  return received === null && startedMs === null && nowMs - Date.parse(pod.creationTimestamp ?? '') >= FRESH_MS
 }
 
 /** Of the kubelet, on a pod that is not the API server's to change. */
@@ -168,15 +187,23 @@ function injectedFinding({ matched, injected, outdated, skipped }: Workloads, ga
   const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'Injected', status, reason, message })
   if (gate?.status === 'Open')
     return said('False', 'GateOpen', `sidecars are required, but a pod without one would be let in: ${gate.reason}`)
-  if (matched === 0) return said('Unknown', 'NoPods', 'it governs no pod that runs')
+  const unproved =
+    gate?.status === 'Unknown'
+      ? `; whether a pod without one would be refused could not be found out, since it is for another reason: ${gate.reason}`
+      : ''
   const optedOut = skipped['OptedOut'] ?? 0
   const missing = matched - injected - optedOut - (skipped['MirrorPod'] ?? 0)
   if (missing > 0) {
     const reasons = Object.entries(skipped).filter(([reason]) => reason !== 'OptedOut' && reason !== 'MirrorPod')
     const list = reasons.map(([reason, pods]) => `${pods} ${reason}`).join(', ')
-    return said('False', 'MissingSidecars', `${count(missing, 'pod')} of ${matched} ${missing === 1 ? 'has' : 'have'} no sidecar: ${list}`)
+    return said(
+      'False',
+      'MissingSidecars',
+      `${count(missing, 'pod')} of ${matched} ${missing === 1 ? 'has' : 'have'} no sidecar: ${list}${unproved}`,
+    )
   }
-  const besides = optedOut === 0 ? '' : `; ${count(optedOut, 'pod')} opted out`
+  const besides = `${optedOut === 0 ? '' : `; ${count(optedOut, 'pod')} opted out`}${unproved}`
+  if (matched === 0) return said('Unknown', 'NoPods', `it governs no pod that runs${besides}`)
   // What is old is in force all the same: it is told, but nothing is wrong.
   if (outdated > 0)
     return said('True', 'Outdated', `${count(outdated, 'pod')} of ${matched} would get another sidecar today: replace them${besides}`)
@@ -186,7 +213,7 @@ function injectedFinding({ matched, injected, outdated, skipped }: Workloads, ga
 }
 
 function enforced(
-  { config }: WorkloadsView,
+  { config, nowMs }: WorkloadsView,
   injected: readonly Injected[],
   connected: readonly ReceivedReport[],
   skipped: number,
@@ -211,7 +238,9 @@ function enforced(
   const held = config === null ? [] : config.upstreams.filter(({ credential }) => credential === 'Held').map(({ name }) => name)
   const holds = ({ heldKeys }: ReceivedReport['report']): boolean => held.every((name) => heldKeys.includes(name))
   const hasCustody = config !== null && held.length === config.upstreams.length && skipped === 0 && connected.length > 0
-  if (hasCustody && connected.length === injected.length && reports.every(holds)) {
+  // A pod that has not started goes past nothing yet.
+  const begun = injected.filter((sidecar) => sidecar.received !== null || isStale(sidecar, nowMs))
+  if (hasCustody && connected.length === begun.length && reports.every(holds)) {
     const sharing = injected.filter(({ pod }) => pod.annotations?.[ANNOTATIONS.sharedKeys] !== undefined)
     if (sharing.length === 0) return said('True', 'KeyCustody', 'only the sidecars have the keys of the providers')
     return said('Unknown', 'KeyShared', sharedKeys(byName(sharing).map(({ pod }) => pod)))
@@ -225,8 +254,19 @@ function sharedKeys(pods: readonly Pod[]): string {
   return `${count(pods.length, 'pod')} may have a key that the sidecar should hold alone, of ${[...upstreams].toSorted().join(', ')}: take it away, as the annotation ${ANNOTATIONS.warnings} of pod "${pods[0]?.name ?? ''}" says`
 }
 
-function usageFresh(injected: number, connected: number, stale: number): Finding {
-  const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'UsageFresh', status, reason, message })
+function usageFresh({
+  injected,
+  connected,
+  stale,
+  waiting,
+}: Readonly<Record<'injected' | 'connected' | 'stale' | 'waiting', number>>): Finding {
+  const besides = waiting === 0 ? '' : `; ${count(waiting, 'pod')} ${waiting === 1 ? 'has' : 'have'} waited for more than a minute to start`
+  const said = (status: Finding['status'], reason: string, message: string): Finding => ({
+    type: 'UsageFresh',
+    status,
+    reason,
+    message: `${message}${besides}`,
+  })
   if (stale > 0)
     return said(
       'False',
@@ -235,7 +275,7 @@ function usageFresh(injected: number, connected: number, stale: number): Finding
     )
   return connected === 0
     ? said('Unknown', 'NoReports', 'no sidecar has reported yet')
-    : said('True', 'Reported', 'all sidecars have reported within a minute')
+    : said('True', 'Reported', 'all sidecars that run have reported within a minute')
 }
 
 function trouble({ name }: Pod, trouble: Worst['trouble'], message: string): Worst {

@@ -9,6 +9,7 @@ import { governing } from '../core/governance.ts'
 import { planInjection } from '../core/inject.ts'
 import type { InjectionPlan } from '../core/inject.ts'
 import type { InjectionSettings } from '../core/injection.ts'
+import type { OldNode } from '../core/old-node.ts'
 import { PodSchema } from '../core/pod.ts'
 
 const REVIEW_VERSION = 'admission.k8s.io/v1'
@@ -58,7 +59,7 @@ export type Reviewed =
 
 export interface ReviewContext {
   readonly budgets: Iterable<ConversationBudget>
-  readonly oldestKubelet: string | null
+  readonly oldNodes: readonly OldNode[]
   readonly settings: InjectionSettings
 }
 
@@ -79,7 +80,7 @@ export function review(body: unknown, context: ReviewContext): Reviewed {
     const labels = pod.data.metadata.labels ?? {}
     const { namespace } = request
     const budget = governing({ namespace, labels }, context.budgets)
-    const plan = planInjection(pod.data, { namespace, oldestKubelet: context.oldestKubelet }, budget, context.settings)
+    const plan = planInjection(pod.data, { namespace, oldNodes: context.oldNodes }, budget, context.settings)
     return answered(request.uid, plan, dryRun)
   } catch (error) {
     const warnings = ['farebox: failed over this pod and left it as it is: it has no sidecar; see the log of the operator']

@@ -11,6 +11,7 @@ import type { SkipReason } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import { boundConnections } from '../bounded-connections.ts'
 import type { InjectionSettings } from '../core/injection.ts'
+import type { OldNode } from '../core/old-node.ts'
 import type { Cache } from '../kube/kube.ts'
 import { review } from './review.ts'
 import { Turns } from './turns.ts'
@@ -43,8 +44,8 @@ const SYNC_LOOK_MS = 20
 export interface WebhookParts {
   /** Those that could be parsed, accepted or not. */
   readonly budgets: Pick<Cache<ConversationBudget>, 'hasSynced' | 'values'>
-  /** Of the cluster's nodes; null: not known. */
-  readonly oldestKubelet?: () => string | null
+  /** Of the cluster's, those that cannot run sidecars. */
+  readonly oldNodes?: () => readonly OldNode[]
   /** For metrics. */
   readonly onAnswer?: (answer: AnswerFacts) => void
   /** For the log: what should not have happened. */
@@ -161,7 +162,7 @@ async function answerReview(request: Request, response: Response, parts: Webhook
   }
   const reviewed = review(request.body, {
     budgets: parts.budgets.values(),
-    oldestKubelet: parts.oldestKubelet?.() ?? null,
+    oldNodes: parts.oldNodes?.() ?? [],
     settings: settings.injection,
   })
   if (reviewed.status === 'malformed') {
