@@ -75,7 +75,8 @@ export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: 
   const inputRate = dearest([rate('uncachedInput'), ...writeKinds(request).map(rate), ...mediaKinds(request).map(rate)])
   const calls = hosted.calls ?? request.hosted.maxCalls ?? 1
   let fees = 0n
-  for (const tool of request.hosted.tools) fees += standard[HOSTED_FEES[tool]] * BigInt(calls)
+  // All code of an answer runs in one container.
+  for (const tool of request.hosted.tools) fees += standard[HOSTED_FEES[tool]] * BigInt(tool === 'codeContainer' ? 1 : calls)
   for (const [kind, count] of unitsOf(request)) fees += rate(kind) * BigInt(count)
   const inputCost = divideCeil(BigInt(hosted.inputTokens) * inputRate + fees * BigInt(request.choices), PICO_PER_NANO)
 

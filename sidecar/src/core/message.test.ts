@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { bytesOf, contentText, isInstruction, leadingCount, ownMessage, parseObject, readOwn, turnStarts } from './message.ts'
+import {
+  askedIn,
+  begunAnswer,
+  bytesOf,
+  contentText,
+  isInstruction,
+  leadingCount,
+  ownMessage,
+  parseObject,
+  readOwn,
+  turnStarts,
+} from './message.ts'
 import type { JsonObject } from './request.ts'
 import { assistant, call, chatRequest, conversations, message, result, system, user } from './testing.ts'
 
@@ -65,4 +76,20 @@ test('turns cover a history: each begins with a user, and none begins inside a t
     }),
     { numRuns: 50 },
   )
+})
+
+test('an answer that the app has begun stands last, instructions aside; what is asked is the rest', () => {
+  const asked = [system('Be brief.'), user('q')]
+  const begunIn = (messages: readonly JsonObject[]): readonly [string | null, number] => {
+    const { messages: list } = chatRequest(messages)
+    const begun = begunAnswer(list)
+    return [begun === null ? null : contentText(begun), askedIn(list).length]
+  }
+  assert.deepEqual(begunIn([...asked, assistant('{')]), ['{', 2])
+  assert.deepEqual(begunIn([...asked, assistant('{'), system('It is noon.')]), ['{', 3])
+  assert.deepEqual(begunIn(asked), [null, 2])
+  assert.deepEqual(begunIn([...asked, assistant('a'), user('q')]), [null, 4])
+  assert.deepEqual(begunIn([...asked, call({ id: 'a', name: 'f' })]), [null, 3], 'a call awaits its result')
+  const { messages } = chatRequest(asked)
+  assert.equal(askedIn(messages), messages)
 })

@@ -49,6 +49,31 @@ export function isInstruction(message: Message): boolean {
   return message.role === 'system' || message.role === 'developer'
 }
 
+/**
+ * The answer that the app has begun itself: words of the assistant at the end of a history, in which the model goes on (a prefill, or an
+ * answer that was cut). Instructions after it do not count. Null where somebody else spoke last.
+ * https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/prefill-claudes-response
+ */
+export function begunAnswer(messages: readonly Message[]): Message | null {
+  const last = messages.findLast((message) => !isInstruction(message))
+  return last?.role === 'assistant' && last.toolCalls.length === 0 ? last : null
+}
+
+/** The messages without an answer that the app has begun: what is asked. */
+export function askedIn(messages: readonly Message[]): readonly Message[] {
+  const begun = begunAnswer(messages)
+  return begun === null ? messages : messages.filter((message) => message !== begun)
+}
+
+/** What of a message is said, and by whom. */
+export type Said = Pick<Message, 'role' | 'texts' | 'others' | 'toolCalls' | 'answers'>
+
+/** An answer with its beginning, as the app shows it and sends it back. */
+export function joinedAnswer(begun: Said, rest: Said): Said {
+  const { role, toolCalls, answers } = rest // fields of a message may be getters: no spread
+  return { role, texts: [...begun.texts, ...rest.texts], others: [...begun.others, ...rest.others], toolCalls, answers }
+}
+
 /** How many messages stand before the first that is not an instruction (`system`, `developer`). */
 export function leadingCount(messages: readonly Message[]): number {
   const first = messages.findIndex((message) => !isInstruction(message))

@@ -141,6 +141,11 @@ export interface ModelRequest {
   /** Parts of it are only named, and the provider alone can read them: it must be asked how long they are. */
   readonly onlyNamed?: boolean
   readonly messages: readonly Message[]
+  /**
+   * The app has begun the answer to a new question (`begunAnswer`): a user turn begins here all the same. Not so where the model goes on in
+   * an answer that was given before. Set once the conversation is known.
+   */
+  readonly beginsAnswer?: boolean
   readonly tools: 'none' | 'offered' | 'forced'
   /** `tool_choice` is `none` already. */
   readonly toolsRefused: boolean

@@ -1,23 +1,25 @@
 /** Whole answers of Anthropic Messages: what one says, a notice at its end, and answers of our own making. */
 import { isList, isObject } from '../core/message.ts'
-import type { Json, JsonObject } from '../core/request.ts'
+import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted } from './answer-reading.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
 import { isSummed, readAnthropicUsage, readServed } from './anthropic-usage.ts'
+import { isJsonText } from './asked-json.ts'
 import { elementRanges } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
+import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer } from './wire.ts'
 
-/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
-export function readAnthropicAnswer(body: Buffer): ReadAnswer {
+/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `cacheWrites`: as its request asked for. */
+export function readAnthropicAnswer(body: Buffer, cacheWrites?: ModelRequest['cacheWrites']): ReadAnswer {
   const answer = objectAt(body)
   if (answer === null) return unreadable(body)
   const blocks = objectsIn(answer['content'])
-  const reading = readAnthropicUsage(answer['usage'])
+  const reading = readAnthropicUsage(answer['usage'], cacheWrites)
   const error = errorCode(answer['error'])
   return {
     facts: {
-      model: textOrNull(answer['model']),
+      model: servedModel(answer['model']),
       serviceTier: readServed(answer['usage']),
       responseId: null,
       ...usageFacts(reading),
@@ -39,7 +41,8 @@ export function readAnthropicAnswer(body: Buffer): ReadAnswer {
 export const PROSE_STOPS: ReadonlySet<Json | undefined> = new Set(['end_turn', 'max_tokens'])
 
 /**
- * The answer with `text` at the end of its last text, when it is prose: it ended by itself or at its limit, and calls no tool of the app.
+ * The answer with `text` at the end of its last text, when it is prose: it ended by itself or at its limit, is no JSON, and calls no tool of
+ * the app.
  * Every other byte stays. `text` brings its own separator.
  */
 export function addAnthropicNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
@@ -48,7 +51,9 @@ export function addAnthropicNotice(body: Buffer, text: string): { readonly body:
   const content = answer?.['content']
   if (answer === null || !isList(content) || !PROSE_STOPS.has(answer['stop_reason'])) return unchanged
   if (content.some((block) => isObject(block) && block['type'] === 'tool_use')) return unchanged
-  const last = content.findLastIndex((block) => isObject(block) && isSpoken(block))
+  const spoken = content.map((block) => (isObject(block) && isSpoken(block) ? (textOrNull(block['text']) ?? '') : ''))
+  if (isJsonText(spoken.join(''))) return unchanged
+  const last = spoken.findLastIndex((words) => words !== '')
   if (last < 0) return unchanged
   const block = elementRanges(body, memberRange(body, wholeOf(body), 'content'))[last]
   if (block === undefined) return unchanged

@@ -336,6 +336,28 @@ describe('what is written', () => {
   })
 })
 
+test('the answer of a request for the long cache is read as one', async () => {
+  const usage = { input_tokens: 3, cache_creation_input_tokens: 1_000, output_tokens: 1 }
+  const message = { id: 'msg_1', type: 'message', role: 'assistant', model: 'm', content: [], stop_reason: 'end_turn', usage }
+  const events = [
+    { type: 'message_start', message },
+    { type: 'message_delta', delta: { stop_reason: 'end_turn' }, usage },
+    { type: 'message_stop' },
+  ]
+  for (const [ttl, long] of [
+    ['1h', 1_000],
+    ['5m', 0],
+  ] as const) {
+    const parsed = await parse({ model: 'm', max_tokens: 5, messages: [HI], cache_control: { type: 'ephemeral', ttl } })
+    assert.ok(parsed.status === 'ok')
+    const { request } = parsed
+    assert.equal(messagesWire.readAnswer(Buffer.from(JSON.stringify(message)), request).facts.usage?.cacheWriteLongInput, long)
+    const stream = messagesWire.openStream({ request, stripUsage: false, notice: null, collect: false })
+    for (const event of events) stream.push(Buffer.from(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`))
+    assert.equal(stream.facts.usage?.cacheWriteLongInput, long)
+  }
+})
+
 test('what an error says of our changes', () => {
   const bound = 'messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation.'
   const body = (message: string): string => JSON.stringify({ type: 'error', error: { type: 'invalid_request_error', message } })

@@ -33,6 +33,7 @@ import {
   UngovernedUse,
 } from './request-reading.ts'
 import type { Fields } from './request-reading.ts'
+import { routerUse } from './router-use.ts'
 import type { Splice } from './splice.ts'
 import type { ParsedRequest, Wire } from './wire.ts'
 
@@ -42,9 +43,9 @@ export const messagesWire: Wire = {
   parse: (body) => parseMessagesRequest(body),
   render: renderMessagesRequest,
   path: ({ path }) => path,
-  readAnswer: (body) => readAnthropicAnswer(body),
+  readAnswer: (body, { cacheWrites }) => readAnthropicAnswer(body, cacheWrites),
   addNotice: addAnthropicNotice,
-  openStream: (options) => new AnthropicStream(options),
+  openStream: (options) => new AnthropicStream({ ...options, cacheWrites: options.request.cacheWrites }),
   synthetic: ({ stream, model }, { text, id }) => syntheticAnthropic({ stream, model, text, id: `msg_farebox_${id}` }),
   objection(status, body) {
     if (status === 400 && OF_EDITS.test(body)) return 'edits'
@@ -195,12 +196,11 @@ function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
 function unmeteredUse(fields: Fields): string | null {
   if (isGiven(fields, 'thread')) return 'A thread, whose history is kept by the provider,'
   if (isGiven(fields, 'mcp_servers')) return 'A request with MCP servers, which the provider calls as often as it likes,'
-  if (isGiven(fields, 'fallbacks')) return 'A request with fallbacks, which are other models,'
   const tools = [...toolsIn(fields), ...addedTools(fields)]
   if (tools.some((tool) => typeOf(tool).startsWith('mcp_')))
     return 'A request with MCP servers, which the provider calls as often as it likes,'
   if (tools.some((tool) => typeOf(tool).startsWith('advisor_'))) return 'A request with an advisor, which is another model,'
-  return null
+  return routerUse((name) => fields.get(name)?.json, tools)
 }
 
 /** The schema that the answer must fit; null for none. Beta requests have it at the top. */

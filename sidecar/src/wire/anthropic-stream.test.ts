@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { usageOf } from '@farebox/crds/usage.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
 import type { JsonObject } from '../core/request.ts'
 import { readAnthropicAnswer } from './anthropic-answer.ts'
 import { AnthropicStream } from './anthropic-stream.ts'
@@ -214,6 +215,18 @@ test('totals of the end replace those of the start; what the end leaves out stay
     usageOf({ uncachedInput: 100, cacheReadInput: 40, cacheWriteInput: 10, cacheWriteLongInput: 20, output: 50, webSearchCalls: 2 }),
   )
   assert.equal(stream.facts.serviceTier, 'standard+us')
+})
+
+test('what later passes write is for as long as the request asks, since the end says no lives', () => {
+  const late = { input_tokens: 100, cache_creation_input_tokens: 65_000, cache_read_input_tokens: 40, output_tokens: 50 }
+  const usageOfStream = (cacheWrites: 'short' | 'long'): Usage | null => {
+    const stream = new AnthropicStream({ notice: null, collect: false, cacheWrites })
+    stream.push(Buffer.from(start() + textBlock(0, 'Hello') + end('end_turn', late)))
+    return stream.facts.usage
+  }
+  const read = { uncachedInput: 100, cacheReadInput: 40, output: 50 }
+  assert.deepEqual(usageOfStream('long'), usageOf({ ...read, cacheWriteInput: 10, cacheWriteLongInput: 64_990 }))
+  assert.deepEqual(usageOfStream('short'), usageOf({ ...read, cacheWriteInput: 64_980, cacheWriteLongInput: 20 }))
 })
 
 test('what is no JSON passes, and counts as text', () => {

@@ -4,16 +4,17 @@
  */
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isList, isObject } from '../core/message.ts'
-import type { Json, JsonObject, Message } from '../core/request.ts'
+import type { Json, JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { errorCode, MESSAGE_BYTES_MAX, usageFacts } from './answer-reading.ts'
 import { eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
 import { isSummed, mergeAnthropicUsage, readAnthropicUsage, readServed } from './anthropic-usage.ts'
+import { beginsJson } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
-import { objectAt, textOrNull } from './json-values.ts'
+import { objectAt } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
 import { dataOf } from './sse-events.ts'
-import { ABSENT } from './usage-reading.ts'
+import { ABSENT, servedModel } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
@@ -33,8 +34,13 @@ interface Block {
   hasWords: boolean
 }
 
+interface Options extends Pick<StreamOptions, 'notice' | 'collect'> {
+  /** As the request asked for. */
+  readonly cacheWrites?: ModelRequest['cacheWrites']
+}
+
 export class AnthropicStream implements AnswerStream {
-  readonly #options: Pick<StreamOptions, 'notice' | 'collect'>
+  readonly #options: Options
   readonly #frames: EventFrames
   readonly #gauge = new OutputGauge()
   /** By index; the texts only where they are collected. */
@@ -51,9 +57,11 @@ export class AnthropicStream implements AnswerStream {
   #finishReason: string | null = null
   #error: string | null = null
   #hasCalls = false
+  /** As `beginsJson` gives it, of all texts. */
+  #isJson: boolean | null = null
   noticeAdded = false
 
-  constructor(options: Pick<StreamOptions, 'notice' | 'collect'>) {
+  constructor(options: Options) {
     this.#options = options
     this.#frames = new EventFrames({
       rewrites: options.notice !== null,
@@ -126,10 +134,10 @@ export class AnthropicStream implements AnswerStream {
     return [Buffer.from(eventText(textDelta(held.index, notice))), ...this.#release(), bytes]
   }
 
-  /** A text that something was said in, in an answer that calls no tool of the app. */
+  /** A text that something was said in, in an answer that calls no tool of the app and by its beginning is no JSON. */
   #isProse(index: number): boolean {
     const block = this.#blocks.get(index)
-    return block !== undefined && block.type === 'text' && block.hasWords && !this.#hasCalls
+    return block !== undefined && block.type === 'text' && block.hasWords && !this.#hasCalls && this.#isJson !== true
   }
 
   #release(): readonly Buffer[] {
@@ -143,7 +151,7 @@ export class AnthropicStream implements AnswerStream {
     switch (event['type']) {
       case 'message_start':
         if (!isObject(message)) return
-        this.#model ??= textOrNull(message['model'])
+        this.#model ??= servedModel(message['model'])
         if (isObject(message['usage'])) this.#count(message['usage'])
         if (isList(message['content'])) message['content'].forEach((block, at) => this.#startBlock(at, block))
         return
@@ -169,7 +177,7 @@ export class AnthropicStream implements AnswerStream {
 
   #count(usage: JsonObject): void {
     this.#rawUsage = mergeAnthropicUsage(this.#rawUsage ?? {}, usage)
-    this.#reading = readAnthropicUsage(this.#rawUsage)
+    this.#reading = readAnthropicUsage(this.#rawUsage, this.#options.cacheWrites)
   }
 
   #startBlock(index: Json | undefined, start: Json | undefined): void {
@@ -203,7 +211,9 @@ export class AnthropicStream implements AnswerStream {
     if (words === '') return
     block.hasWords = true
     this.#gauge.addText(words)
-    if (block.type === 'text') this.#keepText(block.texts, words)
+    if (block.type !== 'text') return
+    this.#isJson ??= beginsJson(words)
+    this.#keepText(block.texts, words)
   }
 
   #keepText(texts: string[], text: string): void {

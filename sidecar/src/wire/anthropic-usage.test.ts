@@ -108,6 +108,26 @@ test('no number of passes is lost', () => {
   )
 })
 
+describe('of a request that asks for the long cache', () => {
+  const written = { input_tokens: 3, cache_creation_input_tokens: 65_000, output_tokens: 1 }
+  const cases: Record<string, [lives: JsonObject | null, expected: Partial<Usage>]> = {
+    'writes without a life are long': [null, { cacheWriteLongInput: 65_000 }],
+    'what the lives leave is long': [
+      { ephemeral_5m_input_tokens: 1_000, ephemeral_1h_input_tokens: 4_000 },
+      { cacheWriteInput: 1_000, cacheWriteLongInput: 64_000 },
+    ],
+    'what the lives leave nothing of is as they say': [
+      { ephemeral_5m_input_tokens: 60_000, ephemeral_1h_input_tokens: 5_000 },
+      { cacheWriteInput: 60_000, cacheWriteLongInput: 5_000 },
+    ],
+  }
+  for (const [name, [cache_creation, expected]] of Object.entries(cases))
+    test(name, () => {
+      const usage = usageOf({ uncachedInput: 3, output: 1, ...expected })
+      assert.deepEqual(readAnthropicUsage({ ...written, cache_creation }, 'long'), { usage, clamped: false, invalid: false })
+    })
+})
+
 test('more written for a life than was written at all is cut, and said to be', () => {
   assert.deepEqual(
     readAnthropicUsage({

@@ -4,23 +4,24 @@ import { usageOf } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import type { OtherUsage } from '../core/cost.ts'
 import { isObject } from '../core/message.ts'
-import type { Json, JsonObject } from '../core/request.ts'
+import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { objectsIn } from './json-values.ts'
-import { ABSENT, details, INVALID, Numbers, OTHERS_MAX } from './usage-reading.ts'
+import { ABSENT, details, INVALID, Numbers, OTHERS_MAX, servedModel } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
  * `input_tokens` excludes what was read from the cache and written to it; `output_tokens` is all that is billed, thinking included.
- * Writes without a life are short. Where `iterations` are listed, each pass over the context is one, with a model of its own or the
+ * Writes without a life are short, unless the request asked for a long one (`asked`): the end of a stream has the writes of all passes, and
+ * the lives of the first alone. Where `iterations` are listed, each pass over the context is one, with a model of its own or the
  * one that answered, and only they hold what compaction and advisors used: then they count, and the totals do not.
  */
-export function readAnthropicUsage(raw: Json | undefined): UsageReading {
+export function readAnthropicUsage(raw: Json | undefined, asked: ModelRequest['cacheWrites'] = 'short'): UsageReading {
   if (raw === undefined || raw === null) return ABSENT
   if (!isObject(raw)) return INVALID
   const numbers = new Numbers()
   const searches = numbers.read(details(raw, 'server_tool_use')['web_search_requests']) ?? 0
   const iterations = objectsIn(raw['iterations'])
-  const passes = (iterations.length > 0 ? iterations : [raw]).map((pass) => readPass(pass, numbers))
+  const passes = (iterations.length > 0 ? iterations : [raw]).map((pass) => readPass(pass, numbers, asked))
   if (numbers.broken) return INVALID
   const read = passes.filter((pass) => pass !== null)
   const answer = read.findLast(({ answers }) => answers) ?? read.at(-1)
@@ -68,7 +69,7 @@ interface Pass extends OtherUsage {
 }
 
 /** Null when it says nothing of input or output. */
-function readPass(raw: JsonObject, numbers: Numbers): Pass | null {
+function readPass(raw: JsonObject, numbers: Numbers, asked: ModelRequest['cacheWrites']): Pass | null {
   const created = details(raw, 'cache_creation')
   const input = numbers.read(raw['input_tokens'])
   const output = numbers.read(raw['output_tokens'])
@@ -77,10 +78,10 @@ function readPass(raw: JsonObject, numbers: Numbers): Pass | null {
   const long = numbers.read(created['ephemeral_1h_input_tokens']) ?? 0
   const written = numbers.read(raw['cache_creation_input_tokens']) ?? short + long
   if (input === null || output === null) return null
-  const cacheWriteLongInput = Math.min(long, written)
-  const model = raw['model']
+  const without = Math.max(0, written - short - long)
+  const cacheWriteLongInput = Math.min(asked === 'long' ? long + without : long, written)
   return {
-    model: typeof model === 'string' && model !== '' ? model : null,
+    model: servedModel(raw['model']),
     answers: !ASIDE.has(raw['type']),
     usage: usageOf({ uncachedInput: input, cacheReadInput, cacheWriteInput: written - cacheWriteLongInput, cacheWriteLongInput, output }),
     clamped: short + long > written,

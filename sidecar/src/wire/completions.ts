@@ -4,7 +4,8 @@ import type { Json, ModelRequest, RequestChange } from '../core/request.ts'
 import { ChatStream } from './event-stream.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { readUsage } from './openai-usage.ts'
-import { askForUsage, CHOICES_MAX, InvalidField, OUTPUT_LIMIT_MAX, spliceOf } from './request-reading.ts'
+import { askForUsage, CHOICES_MAX, InvalidField, OUTPUT_LIMIT_MAX, spliceOf, UngovernedUse } from './request-reading.ts'
+import { routerUse } from './router-use.ts'
 import { answerWith, modelOf, parseUnitCall, UNIT_WIRE } from './unit-call.ts'
 import type { UnitFields } from './unit-call.ts'
 import { ABSENT } from './usage-reading.ts'
@@ -28,6 +29,8 @@ export const completionsWire: Wire = {
 }
 
 function completionParts(fields: UnitFields, call: CallContext): ReturnType<Parameters<typeof parseUnitCall>[3]> {
+  const unmetered = routerUse((name) => fields.value(name))
+  if (unmetered !== null) throw new UngovernedUse(unmetered)
   const prompts = promptCount(fields.value('prompt'))
   // Candidates that nobody sees are billed as well.
   const candidates = Math.max(fields.count('n', CHOICES_MAX) ?? 1, fields.count('best_of', CHOICES_MAX) ?? 1)

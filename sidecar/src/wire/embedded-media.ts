@@ -25,7 +25,7 @@ export function mediaWith(parts: readonly MediaPart[]): Media {
   return { parts: parts.map(({ part }) => part), bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0) }
 }
 
-export const NO_MEDIA: Media = { parts: [], bytes: 0 }
+const NO_MEDIA: Media = { parts: [], bytes: 0 }
 
 /** The base64 of a data URL; null for any other URL. */
 export function base64Of(url: string): string | null {

@@ -3,6 +3,7 @@
  * held back, and only where something may be changed at all.
  */
 import { JsonOutline } from './json-outline.ts'
+import { Pieces } from './pieces.ts'
 import { EventBoundaries } from './sse-events.ts'
 
 /** A longer event is passed on as it comes; what it says beside its long strings can be read all the same. */
@@ -28,9 +29,8 @@ export class EventFrames {
   readonly #rewrites: boolean
   readonly #eventBytesMax: number
   readonly #boundaries = new EventBoundaries()
-  /** The unfinished event, in the pieces that it came in. */
-  #pieces: Buffer[] = []
-  #pieceBytes = 0
+  /** The unfinished event. */
+  readonly #unfinished = new Pieces()
   /** The event that is passing is too long to be kept. */
   #passing = false
   #outline: JsonOutline | null = null
@@ -44,7 +44,7 @@ export class EventFrames {
 
   /** Of the event that has begun, so much is held back or kept. */
   get unfinishedBytes(): number {
-    return this.#pieceBytes
+    return this.#unfinished.bytes
   }
 
   /**
@@ -61,8 +61,8 @@ export class EventFrames {
       if (this.#passing) {
         this.#passLong([chunk.subarray(0, end)], end)
         this.#endLong()
-      } else if (this.#pieceBytes > 0) {
-        const event = this.#takePieces(chunk.subarray(0, end))
+      } else if (this.#unfinished.bytes > 0) {
+        const event = this.#takeUnfinished(chunk.subarray(0, end))
         out.push(...(this.#read(event, 0, event.length) ?? [event]))
         copied = end
       } else {
@@ -90,8 +90,8 @@ export class EventFrames {
     if (this.#over) return NOTHING
     this.#over = true
     if (this.#passing) this.#endLong()
-    if (this.#pieceBytes === 0) return NOTHING
-    const event = this.#takePieces(null)
+    if (this.#unfinished.bytes === 0) return NOTHING
+    const event = this.#takeUnfinished(null)
     const replaced = this.#read(event, 0, event.length)
     return this.#rewrites ? (replaced ?? [event]) : NOTHING
   }
@@ -114,13 +114,11 @@ export class EventFrames {
       this.#passLong([piece], size)
       return [piece]
     }
-    this.#pieces.push(Buffer.from(chunk.subarray(start))) // a copy: the chunk's memory may be used again
-    this.#pieceBytes += size
-    if (this.#pieceBytes <= this.#eventBytesMax) return NOTHING
-    const pieces = this.#pieces
-    this.#beginLong(pieces, this.#pieceBytes)
-    this.#pieces = []
-    this.#pieceBytes = 0
+    this.#unfinished.addCopy(chunk.subarray(start)) // the chunk's memory may be used again
+    if (this.#unfinished.bytes <= this.#eventBytesMax) return NOTHING
+    const pieces = this.#unfinished.parts
+    this.#beginLong(pieces, this.#unfinished.bytes)
+    this.#unfinished.clear()
     return this.#rewrites ? [...(this.#reader.release?.() ?? NOTHING), ...pieces] : NOTHING
   }
 
@@ -141,10 +139,9 @@ export class EventFrames {
     this.#outline = null
   }
 
-  #takePieces(last: Buffer | null): Buffer {
-    const event = Buffer.concat(last === null ? this.#pieces : [...this.#pieces, last])
-    this.#pieces = []
-    this.#pieceBytes = 0
+  #takeUnfinished(last: Buffer | null): Buffer {
+    const event = this.#unfinished.whole(last)
+    this.#unfinished.clear()
     return event
   }
 }

@@ -5,8 +5,10 @@ import { errorCode, memberRange, unreadable, usageFacts, withInserted } from './
 import { memberOf, objectOf, objectsOf, parseObjects, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
 import { isSummed, readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
+import { isJsonText } from './asked-json.ts'
 import { DEPTH_MAX, elementRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
+import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer, SyntheticAnswer } from './wire.ts'
 
 /** Finish reasons after which an answer is all that the user will read. */
@@ -30,7 +32,7 @@ export function readGeminiAnswer(body: Buffer): ReadAnswer {
   const error = errorCode(errorOf(answer))
   return {
     facts: {
-      model: textOf(answer, 'modelVersion'),
+      model: servedModel(memberOf(answer, 'modelVersion')),
       serviceTier: readGeminiTier(answer),
       responseId: null,
       ...usageFacts(reading),
@@ -140,12 +142,8 @@ export function errorOf(answer: JsonObject): Json | undefined {
 function isProse(candidate: JsonObject): boolean {
   const reason = textOf(candidate, 'finishReason')
   const parts = objectsOf(objectOf(candidate, 'content'), 'parts')
-  return (
-    reason !== null &&
-    PROSE_ENDS.has(reason) &&
-    parts.every(isProsePart) &&
-    parts.some((part) => (part['text'] ?? '') !== '' && part['thought'] !== true)
-  )
+  const words = parts.map((part) => (part['thought'] === true ? '' : (textOf(part, 'text') ?? ''))).join('')
+  return reason !== null && PROSE_ENDS.has(reason) && parts.every(isProsePart) && words !== '' && !isJsonText(words)
 }
 
 /** The chunks of a stream as one answer: parts one after the other, everything else as it was said last. */

@@ -6,6 +6,7 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { errorCode, jsonInside, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts, withInserted } from './answer-reading.ts'
+import { beginsJson } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
 import { endOfLastText, errorOf, isFirst, isProsePart, PROSE_ENDS } from './gemini-answer.ts'
 import { memberOf, objectOf, objectsOf, textOf } from './gemini-json.ts'
@@ -14,7 +15,7 @@ import { isSummed, readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
 import { objectAt } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
 import { dataOf, withData } from './sse-events.ts'
-import { ABSENT } from './usage-reading.ts'
+import { ABSENT, servedModel } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
@@ -25,6 +26,8 @@ const WORDS_BYTES_MAX = 64 * 1024
 
 interface CandidateState {
   hasText: boolean
+  /** As `beginsJson` gives it. */
+  isJson: boolean | null
   /** Calls, code, images. */
   hasMore: boolean
   isFinished: boolean
@@ -143,7 +146,7 @@ export class GeminiStream implements AnswerStream {
   }
 
   #read(answer: JsonObject): void {
-    this.#model ??= textOf(answer, 'modelVersion')
+    this.#model ??= servedModel(memberOf(answer, 'modelVersion'))
     this.#serviceTier = readGeminiTier(answer) ?? this.#serviceTier
     this.#error ??= errorCode(errorOf(answer))
     if (isObject(memberOf(answer, 'promptFeedback')) && textOf(objectOf(answer, 'promptFeedback'), 'blockReason') !== null)
@@ -166,7 +169,10 @@ export class GeminiStream implements AnswerStream {
       const { text } = part
       if (typeof text === 'string') {
         this.#gauge.addText(text)
-        if (text !== '' && part['thought'] !== true) state.hasText = true
+        if (text !== '' && part['thought'] !== true) {
+          state.hasText = true
+          state.isJson ??= beginsJson(text)
+        }
       } else {
         state.hasMore ||= Object.keys(part).length > 0
         this.#isUncounted ||= memberOf(part, 'inlineData') !== undefined
@@ -192,10 +198,10 @@ export class GeminiStream implements AnswerStream {
     }
   }
 
-  /** Whether this chunk ends the first candidate, which is text and nothing else. */
+  /** Whether this chunk ends the first candidate, which is text and nothing else, and by its beginning no JSON. */
   #endsProse(answer: JsonObject): boolean {
     const state = this.#candidates.get(0)
-    if (state === undefined || !state.hasText || state.hasMore) return false
+    if (state === undefined || !state.hasText || state.isJson === true || state.hasMore) return false
     return objectsOf(answer, 'candidates').some(
       (candidate) =>
         isFirst(candidate) &&
@@ -218,7 +224,7 @@ export class GeminiStream implements AnswerStream {
   #stateOf(index: number): CandidateState {
     const known = this.#candidates.get(index)
     if (known !== undefined) return known
-    const fresh = { hasText: false, hasMore: false, isFinished: false, grounding: null }
+    const fresh = { hasText: false, isJson: null, hasMore: false, isFinished: false, grounding: null }
     if (this.#candidates.size < CANDIDATES_MAX) this.#candidates.set(index, fresh)
     return fresh
   }

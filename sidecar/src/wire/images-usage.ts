@@ -4,7 +4,7 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import type { OtherUsage } from '../core/cost.ts'
 import { isList, isObject } from '../core/message.ts'
 import type { JsonObject } from '../core/request.ts'
-import { details, INVALID, Numbers, Share } from './usage-reading.ts'
+import { details, INVALID, Numbers, servedModel, Share } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
@@ -65,9 +65,8 @@ export function readImageTokens(raw: JsonObject, numbers: Numbers): { readonly u
 
 function readSvg(answer: JsonObject, numbers: Numbers): OtherUsage | null {
   const raw = details(answer, 'svg_usage')
-  const { model } = raw
   const input = numbers.read(raw['input_tokens'])
   const output = numbers.read(raw['output_tokens'])
   if (input === null || output === null) return null
-  return { model: typeof model === 'string' && model !== '' ? model : null, usage: usageOf({ uncachedInput: input, output }) }
+  return { model: servedModel(raw['model']), usage: usageOf({ uncachedInput: input, output }) }
 }

@@ -2,10 +2,12 @@
 import { isList, isObject } from '../core/message.ts'
 import type { JsonObject } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
+import { isJsonText } from './asked-json.ts'
 import { elementRanges } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { calledName, messageFromJson } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
+import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer } from './wire.ts'
 
 /** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `searches`: see `readUsage`. */
@@ -27,7 +29,7 @@ export function readAnswer(body: Buffer, searches = 0): ReadAnswer {
   }
   return {
     facts: {
-      model: textOrNull(answer['model']),
+      model: servedModel(answer['model']),
       serviceTier: textOrNull(answer['service_tier']),
       responseId: null,
       ...usageFacts(reading),
@@ -43,7 +45,7 @@ export function readAnswer(body: Buffer, searches = 0): ReadAnswer {
 
 /**
  * The answer with `text` at the end of its first choice, when that is prose: text that ended by itself or at its limit,
- * without tool calls or a refusal. Every other byte stays. `text` brings its own separator.
+ * no JSON, without tool calls or a refusal. Every other byte stays. `text` brings its own separator.
  */
 export function addNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
@@ -152,7 +154,7 @@ function isProse(choice: JsonObject): boolean {
   const { content, refusal } = message
   const saysMore =
     toolNamesOf(message).length > 0 || objectsIn(message['tool_calls']).length > 0 || (refusal ?? '') !== '' || isObject(message['audio'])
-  return typeof content === 'string' && content !== '' && !saysMore
+  return typeof content === 'string' && content !== '' && !isJsonText(content) && !saysMore
 }
 
 /** The choice with index 0, wherever it stands; the first of all when none says. */

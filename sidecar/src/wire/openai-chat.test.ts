@@ -45,6 +45,7 @@ describe('what is read', () => {
       tools: 'none',
       toolsRefused: false,
       structured: false,
+      cacheWrites: 'short',
       serviceTier: null,
       metadata: {},
       promptCacheKey: null,
@@ -125,6 +126,12 @@ describe('what is read', () => {
     'identity of a wrong type, left to the provider': [
       { metadata: 'a', prompt_cache_key: 1, user: {} },
       { metadata: {}, promptCacheKey: null, user: null },
+    ],
+    'a cache for minutes': [{ prompt_cache_options: { ttl: '30m' } }, { cacheWrites: 'short' }],
+    'a cache for hours': [{ prompt_cache_options: { ttl: '12h' } }, { cacheWrites: 'long' }],
+    'a mark for hours': [
+      { messages: [user([{ type: 'text', text: 'x', prompt_cache_breakpoint: { mode: 'explicit', ttl: '12h' } }])] },
+      { cacheWrites: 'long' },
     ],
     'web search': [{ web_search_options: {} }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } }],
     'a model that always searches': [
@@ -395,6 +402,14 @@ describe('what a provider objects to', () => {
   })
 })
 
+test('no model that searches on every call is given a prompt of ours', () => {
+  const task = { system: 's', user: 'u', maxTokens: 9, call: CHAT_CALL }
+  assert.notEqual(chatWire.prompt({ ...task, model: 'gpt-4o-mini' }), null)
+  for (const model of ['gpt-4o-search-preview', 'gpt-4o-mini-search-preview-2025-03-11', 'gpt-5-search-api'])
+    assert.equal(chatWire.prompt({ ...task, model }), null)
+  assert.equal(chatWire.prompt({ ...task, model: 'desk', served: 'gpt-4o-search-preview' }), null)
+})
+
 describe('the digest of what is fixed', () => {
   const digest = async (more: JsonObject): Promise<string> => (await request(more)).fixedDigest
 
@@ -405,6 +420,7 @@ describe('the digest of what is fixed', () => {
       { model: 'gpt-5', n: 2, stream: true, stream_options: { include_usage: true }, max_tokens: 5, max_completion_tokens: 5 },
       { stop: 'x', seed: 1, store: true, user: 'u', metadata: { a: 'b' }, temperature: 0, top_p: 1, logit_bias: {}, logprobs: true },
       { frequency_penalty: 1, presence_penalty: 1, top_logprobs: 1, safety_identifier: 's', prompt_cache_key: 'k', service_tier: 'flex' },
+      { prompt_cache_options: { ttl: '12h' }, prompt_cache_retention: '24h' },
     ])
       assert.equal(await digest({ tools: [TOOL], ...more }), same)
   })

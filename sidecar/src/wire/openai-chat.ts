@@ -13,6 +13,7 @@ import { leastEffort } from './openai-effort.ts'
 import { ownChatMessage, readMessage } from './openai-message.ts'
 import {
   askForUsage,
+  asksForLongCache,
   byName,
   changedFields,
   changedMessages,
@@ -33,8 +34,10 @@ import {
   stopsAtWords,
   textIn,
   toolsIn,
+  UngovernedUse,
 } from './request-reading.ts'
 import type { Fields } from './request-reading.ts'
+import { routerUse } from './router-use.ts'
 import type { Splice } from './splice.ts'
 import type { CallContext, ParsedRequest, Wire } from './wire.ts'
 
@@ -58,6 +61,8 @@ export const chatWire: Wire = {
     return status === 400 || status === 404 ? 'swap' : null
   },
   prompt({ model, served = model, system, user, maxTokens, limitField, call }) {
+    // It would search the web for a prompt that has all it needs, and bill that.
+    if (SEARCHING_MODEL.test(served)) return null
     const effort = leastEffort(served)
     const messages = [
       { role: 'system', content: system },
@@ -135,6 +140,7 @@ const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
   'top_logprobs',
   'safety_identifier',
   'prompt_cache_key',
+  'prompt_cache_options',
   'prompt_cache_retention',
   'service_tier',
 ])
@@ -157,6 +163,8 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
   const choices = optional(fields, 'n', `must be an integer from 1 to ${CHOICES_MAX}`, (value) => isWhole(value, CHOICES_MAX)) ?? 1
   const functions = optional(fields, 'functions', 'must be a list', isJsonList)
   const tools = toolsIn(fields)
+  const unmetered = routerUse((name) => fields.get(name)?.json, tools)
+  if (unmetered !== null) throw new UngovernedUse(unmetered)
   const toolChoice = fields.get('tool_choice')?.json
   const functionCall = fields.get('function_call')?.json
   /** Each word counts only beside the list that it speaks of. */
@@ -179,6 +187,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     tools: choicesMade.length === 0 ? 'none' : isForced(toolChoice) || isObject(functionCall) ? 'forced' : 'offered',
     toolsRefused: choicesMade.length > 0 && choicesMade.every((choice) => choice === 'none'),
     structured: isStructured(fields),
+    cacheWrites: asksForLongCache(body, fields) ? 'long' : 'short',
     serviceTier: textIn(fields, 'service_tier'),
     metadata: textsOf(fields.get('metadata')?.json),
     promptCacheKey: textIn(fields, 'prompt_cache_key'),

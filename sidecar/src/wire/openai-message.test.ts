@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
+import { AUDIO_TOKENS_CEILING } from '../core/media-tokens.ts'
+import { messageTokensBound } from '../core/message-tokens.ts'
 import type { ImagePart, Json, JsonObject, Message } from '../core/request.ts'
 import { ROLES } from '../core/request.ts'
 import { conversations, message, user } from '../core/testing.ts'
@@ -169,6 +171,21 @@ describe('parts that are not text', () => {
       assert.deepEqual([found.images, found.mediaBytes], [[expected], mediaBytes])
     })
   }
+
+  test('what was spoken is heard again, however little of it comes back', () => {
+    const audio = { kind: 'audio', size: null, detail: 'auto' }
+    const spoken = read({ role: 'assistant', audio: { id: 'audio_1' } })
+    assert.deepEqual([spoken.images, spoken.mediaBytes], [[audio], 0])
+    assert.deepEqual(read({ role: 'assistant', content: 'Hi', audio: { id: 'audio_1', data: 'AAAA', transcript: 'Hi' } }).images, [audio])
+    for (const silent of [
+      { role: 'assistant', content: 'Hi', audio: null },
+      { role: 'user', content: 'Hi', audio: { id: 'audio_1' } },
+    ])
+      assert.deepEqual(read(silent).images, [])
+    const heard =
+      messageTokensBound(spoken, 'gpt-4o-audio-preview') - messageTokensBound(read({ role: 'assistant' }), 'gpt-4o-audio-preview')
+    assert.ok(heard >= AUDIO_TOKENS_CEILING)
+  })
 
   test('all parts of a message count, and text does not', () => {
     const found = read(user([{ type: 'text', text: 'x' }, ...Object.values(cases).map(([part]) => part), 'x', { type: 'refusal' }]))

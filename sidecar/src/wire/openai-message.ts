@@ -3,7 +3,7 @@ import { canonicalJson } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import { ROLES } from '../core/request.ts'
 import type { ImagePart, Json, JsonObject, Message, TextPart, ToolCall } from '../core/request.ts'
-import { base64Of, detailOf, mediaPart, mediaWith, NO_MEDIA } from './embedded-media.ts'
+import { base64Of, detailOf, mediaPart, mediaWith } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValidObject } from './json-keys.ts'
 import { textOrNull } from './json-values.ts'
@@ -41,7 +41,7 @@ class ReadMessage implements Message {
   #json: JsonObject | null
 
   constructor(role: Message['role'], bytes: Uint8Array | null, json: JsonObject) {
-    const media = mediaOf(json['content'])
+    const media = mediaOf(json, role)
     this.role = role
     this.#bytes = bytes
     this.toolCalls = role === 'assistant' ? toolCallsOf(json) : NONE
@@ -158,9 +158,10 @@ function answeredCalls(role: Message['role'], json: JsonObject): readonly string
   return typeof id === 'string' ? [id] : NONE
 }
 
-function mediaOf(content: Json | undefined): Media {
-  if (!isList(content)) return NO_MEDIA
-  const media: MediaPart[] = []
+function mediaOf({ content, audio }: JsonObject, role: Message['role']): Media {
+  // What was spoken comes back by its id alone, and is heard again. https://developers.openai.com/api/docs/guides/audio
+  const media: MediaPart[] = role === 'assistant' && isObject(audio) ? [mediaPart('audio', null)] : []
+  if (!isList(content)) return mediaWith(media)
   for (const part of content) {
     const found = isObject(part) ? mediaIn(part) : null
     if (found !== null) media.push(found)

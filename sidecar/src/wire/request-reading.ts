@@ -109,7 +109,10 @@ export function changedFields(request: ModelRequest, change: RequestChange, spli
   const splice = spliceOf(request, split)
   for (const name of change.drop ?? []) splice.drop(name)
   for (const [from, to] of Object.entries(change.rename ?? {})) splice.rename(from, to)
-  if (change.model !== undefined && change.model !== request.model) splice.set('model', JSON.stringify(change.model))
+  if (change.model !== undefined && change.model !== request.model) {
+    splice.set('model', JSON.stringify(change.model))
+    splice.drop('models') // of routers, which would fall back to it
+  }
   return splice
 }
 
@@ -139,10 +142,10 @@ export function askForUsage(splice: Splice): void {
   splice.set('stream_options', JSON.stringify({ ...(isObject(own) ? own : {}), include_usage: true }))
 }
 
-/** The model that a field named, or a path. */
+/** The model that a field named, or a path. Half of a surrogate pair is in no model's name, and not every store can read it in what it keeps. */
 export function checkedModel(model: Json | undefined): string {
-  if (typeof model === 'string' && model !== '' && model.length <= MODEL_LENGTH_MAX) return model
-  throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters`)
+  if (typeof model === 'string' && model !== '' && model.length <= MODEL_LENGTH_MAX && model.isWellFormed()) return model
+  throw new InvalidField('model', `must be a string of 1 to ${MODEL_LENGTH_MAX} characters, none of them half of a surrogate pair`)
 }
 
 /** The field `messages`, one or more; `read` gives null for what is no message. */
@@ -204,6 +207,14 @@ export function isJsonList(value: Json | undefined): value is readonly Json[] {
 export function isWhole(value: Json | undefined, most: number): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= most
 }
+
+/** Whether OpenAI is asked to keep its cache for longer than it does by itself; a mark inside the messages may ask for it too. */
+export function asksForLongCache(body: Buffer, fields: Fields): boolean {
+  const options = fields.get('prompt_cache_options')?.json
+  return (isObject(options) && (options['ttl'] ?? SHORT_CACHE) !== SHORT_CACHE) || body.includes(CACHE_MARK)
+}
+const CACHE_MARK = '"prompt_cache_breakpoint"'
+const SHORT_CACHE = '30m'
 
 /** Over the fields that fill the window beside the messages: all but those of `outside`. */
 export function fixedDigest(body: Buffer, fields: Fields, outside: ReadonlySet<string>): string {

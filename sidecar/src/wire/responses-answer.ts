@@ -2,11 +2,13 @@
 import { isList, isObject } from '../core/message.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { errorCode, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
+import { isJsonText } from './asked-json.ts'
 import { elementRanges, memberRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
 import { countIn, objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { HOSTED_CALLS, nameWhenKept, outputMessages } from './responses-item.ts'
 import { readResponsesUsage } from './responses-usage.ts'
+import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer, WireFacts } from './wire.ts'
 
 /** Items of an answer by which its conversation can be found again: the last ones, of which one at least comes back. */
@@ -40,7 +42,7 @@ export function factsOf(response: JsonObject): WireFacts {
   let outputBytes = 0
   for (const item of items) outputBytes += writtenBytes(item, UNWRITTEN_KEYS)
   return {
-    model: textOrNull(response['model']),
+    model: servedModel(response['model']),
     serviceTier: textOrNull(response['service_tier']),
     responseId: textOrNull(response['id']),
     keptNames: items.slice(-NAMES_MAX).flatMap((item) => nameWhenKept(item) ?? []),
@@ -80,11 +82,11 @@ export function isProse(response: JsonObject): boolean {
   return last?.['type'] === 'message' && isProseMessage(last)
 }
 
-/** A message of words, of which the last part can be gone on with. */
+/** A message of words and no JSON, of which the last part can be gone on with. */
 export function isProseMessage(item: JsonObject): boolean {
   const parts = objectsIn(item['content'])
   const last = parts.at(-1)
-  if (parts.some((part) => part['type'] === 'refusal')) return false
+  if (parts.some((part) => part['type'] === 'refusal') || isJsonText(parts.map(({ text }) => textOrNull(text) ?? '').join(''))) return false
   return last?.['type'] === 'output_text' && typeof last['text'] === 'string' && last['text'] !== ''
 }
 

@@ -9,6 +9,7 @@ import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChang
 import type { Field } from './json-scan.ts'
 import { textsOf } from './json-values.ts'
 import {
+  asksForLongCache,
   byName,
   changedFields,
   changedMessages,
@@ -31,6 +32,7 @@ import {
 import type { Fields } from './request-reading.ts'
 import { isOnlyNamed, ownItem, readItems, keptName, textItem } from './responses-item.ts'
 import { realResponse } from './responses-synthetic.ts'
+import { routerUse } from './router-use.ts'
 import { Splice } from './splice.ts'
 import type { ParsedRequest } from './wire.ts'
 
@@ -163,7 +165,7 @@ function ungoverned(fields: Fields): string | null {
     if (isObject(container) && (container['memory_limit'] ?? CONTAINER_MEMORY) !== CONTAINER_MEMORY)
       return 'The tool "code_interpreter" in a container larger than the usual'
   }
-  return null
+  return routerUse((name) => fields.get(name)?.json, toolObjects(fields))
 }
 
 function modelRequest(
@@ -203,7 +205,7 @@ function modelRequest(
       tools: !hasTools ? 'none' : isForced(toolChoice) ? 'forced' : 'offered',
       toolsRefused,
       structured: isStructured(fields),
-      cacheWrites: longCache(body, fields) ? 'long' : 'short',
+      cacheWrites: asksForLongCache(body, fields) ? 'long' : 'short',
       serviceTier: textIn(fields, 'service_tier'),
       metadata: textsOf(fields.get('metadata')?.json),
       promptCacheKey: textIn(fields, 'prompt_cache_key'),
@@ -304,11 +306,3 @@ function isStructured(fields: Fields): boolean {
   const format = isObject(asked) ? asked['format'] : null
   return isObject(format) && format['type'] !== 'text'
 }
-
-/** A mark inside the input may ask for the long cache too. */
-function longCache(body: Buffer, fields: Fields): boolean {
-  const options = fields.get('prompt_cache_options')?.json
-  return (isObject(options) && (options['ttl'] ?? SHORT_CACHE) !== SHORT_CACHE) || body.includes(CACHE_MARK)
-}
-const CACHE_MARK = '"prompt_cache_breakpoint"'
-const SHORT_CACHE = '30m'

@@ -4,7 +4,7 @@ import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { readImageTokens } from './images-usage.ts'
 import { objectsIn } from './json-values.ts'
-import { ABSENT, details, INVALID, Numbers, Share } from './usage-reading.ts'
+import { ABSENT, details, INVALID, Numbers, servedModel, Share } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
@@ -79,6 +79,5 @@ const IMAGE_MODEL = 'gpt-image-1'
 /** The response repeats the tools that it was asked with. */
 function imageModel(response: JsonObject): string {
   const tool = objectsIn(response['tools']).find(({ type }) => type === 'image_generation')
-  const model = tool?.['model']
-  return typeof model === 'string' && model !== '' ? model : IMAGE_MODEL
+  return servedModel(tool?.['model']) ?? IMAGE_MODEL
 }

@@ -13,22 +13,32 @@ const ROWS = readFileSync(new URL('../../../docs/providers.md', import.meta.url)
   })
 
 describe('the docs page says what an endpoint is', () => {
-  test('for all four kinds of provider', () =>
-    assert.deepEqual([...new Set(ROWS.map(({ provider }) => provider))], ['openai', 'azure', 'anthropic', 'google']))
+  test('for all four kinds of provider, and for those who speak as OpenAI does', () =>
+    assert.deepEqual([...new Set(ROWS.map(({ provider }) => provider))], ['openai', 'any other', 'azure', 'anthropic', 'google']))
   for (const { provider, method, path, kind } of ROWS) {
     test(`${provider} ${method} ${path}`, () => {
-      assert.equal(operationOf(familyOf(provider), method, path).kind, kind)
-      assert.equal(operationOf(familyOf(provider), method, `${path}?api-version=1`).kind, kind)
+      assert.equal(operationOf(provider, method, path).kind, kind)
+      assert.equal(operationOf(provider, method, `${path}?api-version=1`).kind, kind)
       // No method but its own is metered or free by accident.
       if (kind === 'metered')
-        for (const other of ['GET', 'PUT', 'DELETE']) assert.equal(operationOf(familyOf(provider), other, path).kind, 'ungoverned')
+        for (const other of ['GET', 'PUT', 'DELETE']) assert.equal(operationOf(provider, other, path).kind, 'ungoverned')
     })
   }
 })
 
+test('what OpenAI gives away, others who speak as it does may bill: all they have for nothing is their list of models', () => {
+  const free = ROWS.filter(({ provider, kind }) => provider === 'openai' && kind === 'free')
+  assert.ok(free.length > 5)
+  for (const provider of ['mistral', 'groq', 'openrouter', 'vllm', 'OpenAI'])
+    for (const { method, path } of free)
+      assert.equal(operationOf(provider, method, path).kind, path === '/models' ? 'free' : 'ungoverned', `${provider} ${path}`)
+  for (const path of ['/conversations', '/conversations/conv_1', '/moderations'])
+    assert.equal(operationOf('mistral', 'POST', path).kind, 'ungoverned', path)
+})
+
 test('what is ungoverned is named', () => {
   const nameOf = (provider: string, path: string): string => {
-    const operation = operationOf(familyOf(provider), 'POST', path)
+    const operation = operationOf(provider, 'POST', path)
     return operation.kind === 'ungoverned' ? operation.name : operation.kind
   }
   assert.equal(nameOf('openai', '/batches'), 'batches')

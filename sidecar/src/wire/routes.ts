@@ -1,4 +1,5 @@
 /** Which operation a method and path of a provider are: metered, and in which format; free of charge; or not to be metered. */
+import { familyOf } from '@farebox/crds/provider-family.ts'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import { speechWire, transcriptionsWire } from './audio.ts'
 import { azureOperation, azureWire } from './azure.ts'
@@ -20,12 +21,13 @@ export type Operation =
 
 /**
  * `path` is below the upstream's base URL, its query included. A base URL of OpenAI's or Anthropic's kind ends with the version,
- * which clients may repeat: `/v1/messages` and `/messages` are the same there.
+ * which clients may repeat: `/v1/messages` and `/messages` are the same there. Formats are shared, prices are not: what one provider
+ * gives away, another that speaks as it does may bill.
  */
-export function operationOf(family: Family, method: string, path: string): Operation {
+export function operationOf(provider: string, method: string, path: string): Operation {
   const plain = plainPath(path)
   const [resource = ''] = plain.slice(1).split('/')
-  return TABLES[family](method, plain) ?? ungoverned(resource === '' ? plain : resource)
+  return TABLES[familyOf(provider)](method, plain, provider) ?? ungoverned(resource === '' ? plain : resource)
 }
 
 /** The path that the provider gets: without the version that its base URL has already. */
@@ -35,17 +37,17 @@ export function providerPath(family: Family, path: string): string {
 }
 
 /** Null for what it does not know. */
-type Table = (method: string, path: string) => Operation | null
+type Table = (method: string, path: string, provider: string) => Operation | null
 
 const FREE: Operation = { kind: 'free' }
 const metered = (wire: Wire): Operation => ({ kind: 'metered', wire })
 const ungoverned = (name: string): Operation => ({ kind: 'ungoverned', name })
 
 const TABLES: Readonly<Record<Family, Table>> = {
-  openai: (method, path) => {
+  openai: (method, path, provider) => {
     const wire = OPENAI_CALLS.get(path)
     if (method === 'POST' && wire !== undefined) return metered(wire)
-    return isFree(OPENAI_FREE, method, path) ? FREE : null
+    return isFree(provider === 'openai' ? [...OPENAI_FREE, ...STORED_CHATS] : FREE_ANYWHERE, method, path) ? FREE : null
   },
   azure: (method, path) => {
     const operation = azureOperation(path)
@@ -89,8 +91,11 @@ const AZURE_CALLS: ReadonlyMap<string, Wire> = new Map([...OPENAI_CALLS].map(([p
 /** Method and path of what costs nothing. */
 type FreeCalls = readonly (readonly [method: string, path: RegExp])[]
 
+/** With those who speak OpenAI's format: Mistral bills moderations, and runs a model at `POST /conversations`. */
+const FREE_ANYWHERE: FreeCalls = [['GET', /^\/models(\/[^/]+)?$/]]
+
 const OPENAI_FREE: FreeCalls = [
-  ['GET', /^\/models(\/[^/]+)?$/],
+  ...FREE_ANYWHERE,
   ['POST', /^\/moderations$/],
   ['POST', /^\/responses\/input_tokens$/],
   ['POST', /^\/responses\/[^/]+\/cancel$/],
@@ -99,6 +104,13 @@ const OPENAI_FREE: FreeCalls = [
   ['POST', /^\/conversations(\/[^/]+(\/items)?)?$/],
   ['GET', /^\/conversations\/[^/]+(\/items(\/[^/]+)?)?$/],
   ['DELETE', /^\/conversations\/[^/]+(\/items\/[^/]+)?$/],
+]
+
+/** A completion that OpenAI stores; what can be changed of one is its metadata. The list of them all is what every app of the account said. */
+const STORED_CHATS: FreeCalls = [
+  ['GET', /^\/chat\/completions\/[^/]+(\/messages)?$/],
+  ['POST', /^\/chat\/completions\/[^/]+$/],
+  ['DELETE', /^\/chat\/completions\/[^/]+$/],
 ]
 
 const ANTHROPIC_FREE: FreeCalls = [

@@ -5,11 +5,13 @@ import type { Json, Message } from '../core/request.ts'
 import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
 import { stringEnd } from './json-text.ts'
 import { errorCode, TOOL_NAMES_MAX, usageFacts } from './answer-reading.ts'
+import { beginsJson } from './asked-json.ts'
 import { calledName, messageFromJson } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import { OutputGauge } from './output-gauge.ts'
 import type { EventData } from './sse-events.ts'
 import { StreamedMessage } from './streamed-message.ts'
+import { servedModel } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { WireFacts } from './wire.ts'
 
@@ -20,6 +22,8 @@ const AUDIO_BYTES_PER_TOKEN = 3_000
 
 interface ChoiceState {
   hasText: boolean
+  /** As `beginsJson` gives it. */
+  isJson: boolean | null
   /** Tool calls, a refusal, audio. */
   hasMore: boolean
   isFinished: boolean
@@ -85,10 +89,10 @@ export class StreamMeter {
     return this.#gauge.textTokens
   }
 
-  /** The answer so far is text and nothing else. */
+  /** The answer so far is text and nothing else, and by its beginning no JSON. */
   isProse(index: number): boolean {
     const state = this.#choices.get(index)
-    return state !== undefined && state.hasText && !state.hasMore
+    return state !== undefined && state.hasText && state.isJson !== true && !state.hasMore
   }
 
   /** Bytes that passed and could not be read. */
@@ -123,7 +127,7 @@ export class StreamMeter {
   }
 
   #readServed(bytes: Buffer, chunk: ChatChunk): void {
-    if (this.#model === null) this.#model = textOrNull(parsed(bytes, chunk.model))
+    if (this.#model === null) this.#model = servedModel(parsed(bytes, chunk.model))
     // `auto` is what was asked for; what served comes later.
     if (this.#serviceTier === null || this.#serviceTier === 'auto')
       this.#serviceTier = textOrNull(parsed(bytes, chunk.serviceTier)) ?? this.#serviceTier
@@ -136,6 +140,7 @@ export class StreamMeter {
     if (content.end > content.start) {
       this.#gauge.addJsonString(bytes, content.start, content.end)
       state.hasText = true
+      state.isJson ??= beginsJson(bytes.toString('latin1', content.start, content.end))
     }
     if (content.start >= 0 && isFirst) this.#message?.addContent(bytes, content)
     if (refusal.end > refusal.start) {
@@ -202,7 +207,7 @@ export class StreamMeter {
   #stateOf(index: number): ChoiceState {
     const known = this.#choices.get(index)
     if (known !== undefined) return known
-    const fresh = { hasText: false, hasMore: false, isFinished: false }
+    const fresh = { hasText: false, isJson: null, hasMore: false, isFinished: false }
     if (this.#choices.size < CHOICES_MAX) this.#choices.set(index, fresh)
     return fresh
   }

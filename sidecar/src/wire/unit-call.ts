@@ -16,7 +16,7 @@ import { ownChatMessage } from './openai-message.ts'
 import { asBuffer, byName, checkedModel, InvalidField, isWhole, orRefused, parseBody, turnFor } from './request-reading.ts'
 import type { Fields } from './request-reading.ts'
 import { dataOf } from './sse-events.ts'
-import { ABSENT } from './usage-reading.ts'
+import { ABSENT, servedModel } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 import type { AnswerStream, CallContext, ParsedRequest, ReadAnswer, Wire, WireFacts } from './wire.ts'
 
@@ -91,7 +91,7 @@ export function answerWith(answer: JsonObject | null, reading: UsageReading, mor
 
 function factsOf(answer: JsonObject | null, reading: UsageReading, isFinal = true): Partial<WireFacts> {
   const { model, service_tier: serviceTier } = answer ?? {}
-  return { model: model === '' ? null : textOrNull(model), serviceTier: textOrNull(serviceTier), ...usageFacts(reading, isFinal) }
+  return { model: servedModel(model), serviceTier: textOrNull(serviceTier), ...usageFacts(reading, isFinal) }
 }
 
 /** What an event has in it that is to be read: a usage, an error, or the end of something that should have come with a usage. */

@@ -3,6 +3,7 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import type { OtherUsage } from '../core/cost.ts'
 import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
+import { MODEL_LENGTH_MAX } from './request-reading.ts'
 
 /** No call has more tokens of a kind; a larger number is a mistake, and is not billed. */
 export const TOKENS_MAX = 1_000_000_000
@@ -22,6 +23,11 @@ export interface UsageReading {
 
 export const ABSENT: UsageReading = { usage: null, clamped: false, invalid: false }
 export const INVALID: UsageReading = { usage: null, clamped: false, invalid: true }
+
+/** The model that an answer names. Null where it names none, or what nobody could ask for: it is entered in books, and may be as long as an answer. */
+export function servedModel(value: Json | undefined): string | null {
+  return typeof value === 'string' && value !== '' && value.length <= MODEL_LENGTH_MAX ? value : null
+}
 
 const EMPTY: JsonObject = {}
 /** The object in a field; an empty one where there is none. */

@@ -128,7 +128,7 @@ export interface Wire {
   /** Path and query at the provider: those that came, but where a model stands in them. */
   path(call: CallContext, change: RequestChange): string
   readAnswer(body: Buffer, request: ModelRequest): ReadAnswer
-  /** The answer with `text` at its end, when it is prose: text that ended by itself or at its limit. Every other byte stays. */
+  /** The answer with `text` at its end, when it is prose: text that ended by itself or at its limit, and is no JSON. Every other byte stays. */
   addNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean }
   openStream(options: StreamOptions): AnswerStream
   /** An answer that no model made, used nothing, and ended by itself. Never for callers who expect JSON. Null where the format has no such answer. */

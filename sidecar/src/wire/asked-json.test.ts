@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { CallContext, Wire } from './wire.ts'
+import { messagesWire } from './anthropic-messages.ts'
+import { beginsJson, isJsonText } from './asked-json.ts'
+import { geminiWire } from './gemini-request.ts'
+import { chatWire } from './openai-chat.ts'
+import { responsesWire } from './responses-wire.ts'
+
+const NOTICE = '\n\n---\nSomething changed.'
+const JSON_TEXTS = ['{"order": 17}', ' \n[1, 2]\n', '[{"a": "}"}]']
+const PROSE_TEXTS = ['It is {17}', '"17"', '17', 'Here it is: {"order": 17}']
+/** Whole, they are seen to be prose; streamed, that is too late. */
+const BRACKETED = ['[1] says so.', '{x} is a set, (y) is none']
+
+test('a whole text is JSON by its first and its last character, a streamed one by its first', () => {
+  for (const text of JSON_TEXTS) assert.deepEqual([isJsonText(text), beginsJson(text)], [true, true], text)
+  for (const text of PROSE_TEXTS) assert.deepEqual([isJsonText(text), beginsJson(text)], [false, false], text)
+  for (const text of BRACKETED) assert.deepEqual([isJsonText(text), beginsJson(text)], [false, true], text)
+  for (const text of ['', ' \n', '\\n\\t ']) assert.equal(beginsJson(text), null, 'nothing is known yet')
+  assert.equal(beginsJson('\\n {'), true, 'as it stands in a string of JSON')
+})
+
+interface Format {
+  readonly wire: Wire
+  readonly path: string
+  readonly request: object
+  /** An answer of these pieces. */
+  readonly whole: (pieces: readonly string[]) => object
+  readonly events: (pieces: readonly string[]) => readonly object[]
+}
+
+const response = (pieces: readonly string[]): object => ({
+  id: 'resp_1',
+  object: 'response',
+  status: 'completed',
+  model: 'gpt-4o',
+  output: [
+    {
+      id: 'msg_1',
+      type: 'message',
+      role: 'assistant',
+      status: 'completed',
+      content: [{ type: 'output_text', text: pieces.join(''), annotations: [] }],
+    },
+  ],
+  usage: { input_tokens: 1, output_tokens: 1, total_tokens: 2 },
+})
+const FORMATS: Readonly<Record<string, Format>> = {
+  chat: {
+    wire: chatWire,
+    path: '/chat/completions',
+    request: { model: 'gpt-4o', messages: [{ role: 'user', content: 'As JSON.' }] },
+    whole: (pieces) => ({ choices: [{ index: 0, message: { role: 'assistant', content: pieces.join('') }, finish_reason: 'stop' }] }),
+    events: (pieces) => [
+      ...pieces.map((content) => ({ id: 'c', choices: [{ index: 0, delta: { content }, finish_reason: null }] })),
+      { id: 'c', choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] },
+    ],
+  },
+  messages: {
+    wire: messagesWire,
+    path: '/messages',
+    request: { model: 'claude-sonnet-4-5', max_tokens: 100, messages: [{ role: 'user', content: 'As JSON.' }] },
+    whole: (pieces) => ({ type: 'message', content: pieces.map((text) => ({ type: 'text', text })), stop_reason: 'end_turn' }),
+    events: (pieces) => [
+      { type: 'message_start', message: { content: [], usage: { input_tokens: 1, output_tokens: 1 } } },
+      { type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } },
+      ...pieces.map((text) => ({ type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text } })),
+      { type: 'content_block_stop', index: 0 },
+      { type: 'message_delta', delta: { stop_reason: 'end_turn' }, usage: { output_tokens: 2 } },
+      { type: 'message_stop' },
+    ],
+  },
+  responses: {
+    wire: responsesWire,
+    path: '/responses',
+    request: { model: 'gpt-4o', input: 'As JSON.' },
+    whole: response,
+    events: (pieces) => [
+      ...pieces.map((delta) => ({ type: 'response.output_text.delta', item_id: 'msg_1', output_index: 0, content_index: 0, delta })),
+      { type: 'response.output_text.done', item_id: 'msg_1', output_index: 0, content_index: 0, text: pieces.join('') },
+      { type: 'response.completed', response: response(pieces) },
+    ],
+  },
+  gemini: {
+    wire: geminiWire,
+    path: '/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse',
+    request: { contents: [{ role: 'user', parts: [{ text: 'As JSON.' }] }] },
+    whole: (pieces) => ({
+      candidates: [{ index: 0, content: { role: 'model', parts: pieces.map((text) => ({ text })) }, finishReason: 'STOP' }],
+    }),
+    events: (pieces) => [
+      ...pieces.map((text) => ({ candidates: [{ index: 0, content: { role: 'model', parts: [{ text }] } }] })),
+      { candidates: [{ index: 0, content: { role: 'model', parts: [] }, finishReason: 'STOP' }] },
+    ],
+  },
+}
+
+for (const [name, { wire, path, request, whole, events }] of Object.entries(FORMATS)) {
+  const call: CallContext = {
+    upstream: { provider: 'any', outputLimitField: 'max_completion_tokens', deployments: [] },
+    path,
+    contentType: 'application/json',
+  }
+  const isTold = async (text: string): Promise<{ readonly whole: boolean; readonly streamed: boolean }> => {
+    const pieces = text.split(/(?<=^\s*)(?=\S)/).flatMap((piece) => [piece.slice(0, 1), piece.slice(1)])
+    const parsed = await wire.parse(Buffer.from(JSON.stringify(request)), call)
+    assert.ok(parsed.status === 'ok')
+    const body = Buffer.from(JSON.stringify(whole(pieces)))
+    const answer = wire.addNotice(body, NOTICE)
+    assert.equal(answer.body.equals(body), !answer.added)
+    const stream = wire.openStream({ request: parsed.request, stripUsage: false, notice: NOTICE, collect: false })
+    const sent = Buffer.from(
+      events(pieces)
+        .map((event) => `data: ${JSON.stringify(event)}\n\n`)
+        .join(''),
+    )
+    const out = Buffer.concat([...stream.push(sent), ...stream.end()])
+    assert.equal(out.toString().includes('Something changed.'), stream.noticeAdded)
+    return { whole: answer.added, streamed: stream.noticeAdded }
+  }
+  test(`${name}: no notice stands in an answer that is JSON, asked for or not`, async () => {
+    for (const text of JSON_TEXTS) assert.deepEqual(await isTold(text), { whole: false, streamed: false }, text)
+    for (const text of PROSE_TEXTS) assert.deepEqual(await isTold(text), { whole: true, streamed: true }, text)
+    // A streamed response says all of its words once more before its end.
+    for (const text of BRACKETED) assert.deepEqual(await isTold(text), { whole: true, streamed: name === 'responses' }, text)
+  })
+}

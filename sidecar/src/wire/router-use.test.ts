@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { JsonObject } from '../core/request.ts'
+import { messagesWire } from './anthropic-messages.ts'
+import { completionsWire } from './completions.ts'
+import { chatWire } from './openai-chat.ts'
+import { responsesWire } from './responses-wire.ts'
+import { routerUse } from './router-use.ts'
+import { CHAT_CALL } from './testing.ts'
+import type { Wire } from './wire.ts'
+
+const used = (body: JsonObject, tools: readonly JsonObject[] = []): string | null => routerUse((name) => body[name], tools)
+
+describe('of a router', () => {
+  const refused: Record<string, readonly [body: JsonObject, what: RegExp]> = {
+    'other models to fall back to': [{ model: 'cheap/mini', models: ['cheap/mini', 'dear/opus'] }, /fallbacks/],
+    'models without one that is asked first': [{ models: ['dear/opus'] }, /fallbacks/],
+    'models that are no list': [{ model: 'm', models: 'dear/opus' }, /fallbacks/],
+    'fallbacks of LiteLLM': [{ model: 'm', fallbacks: ['dear/opus'] }, /fallbacks/],
+    'a fallback that it chooses': [{ model: 'm', route: 'fallback' }, /fallbacks/],
+    'a preset': [{ model: 'm', preset: 'dear' }, /preset/],
+    'a preset behind a model': [{ model: 'm@preset/dear' }, /preset/],
+    'a search before the call': [{ model: 'm:online' }, /search/],
+    'a search of a variant': [{ model: 'm:online:nitro' }, /search/],
+    'the plugin that searches': [{ model: 'm', plugins: [{ id: 'web', max_results: 3 }] }, /plugins/],
+    'a plugin that nobody knows': [{ model: 'm', plugins: [{ id: 'response-healing' }, { id: 'of-the-future' }] }, /plugins/],
+    'plugins that are no list': [{ model: 'm', plugins: { id: 'web' } }, /plugins/],
+  }
+  for (const [name, [body, what]] of Object.entries(refused)) test(`${name} cannot be metered`, () => assert.match(used(body) ?? '', what))
+  test('tools that it runs cannot be metered', () => assert.match(used({ model: 'm' }, [{ type: 'openrouter:web_search' }]) ?? '', /tools/))
+
+  test('what costs nothing and asks nobody else passes', () => {
+    for (const body of [
+      { model: 'vendor/m:free' },
+      { model: 'online' },
+      { model: 'm', models: null, fallbacks: null, route: null, preset: null, plugins: null },
+      { model: 'm', models: [], plugins: [] },
+      { model: 'm', models: ['m'] },
+      { model: 'm', plugins: [{ id: 'response-healing' }, { id: 'context-compression' }, { id: 'web', enabled: false }] },
+    ])
+      assert.equal(used(body), null)
+    assert.equal(used({ model: 'm' }, [{ type: 'function' }, {}]), null)
+  })
+})
+
+const MESSAGES = [{ role: 'user', content: 'Hi' }]
+const wires: readonly (readonly [Wire, JsonObject])[] = [
+  [chatWire, { model: 'm', messages: MESSAGES }],
+  [responsesWire, { model: 'm', input: 'Hi' }],
+  [completionsWire, { model: 'm', prompt: 'Hi' }],
+  [messagesWire, { model: 'm', max_tokens: 5, messages: MESSAGES }],
+]
+for (const [wire, plain] of wires)
+  test(`${wire.name} says what of a router cannot be metered`, async () => {
+    const parse = (more: JsonObject): ReturnType<Wire['parse']> => wire.parse(Buffer.from(JSON.stringify({ ...plain, ...more })), CHAT_CALL)
+    assert.equal((await parse({ models: ['m'] })).status, 'ok')
+    for (const more of [{ models: ['dear'] }, { model: 'm:online' }, { plugins: [{ id: 'web' }] }])
+      assert.equal((await parse(more)).status, 'ungoverned', JSON.stringify(more))
+    if (wire === completionsWire) return
+    assert.equal((await parse({ tools: [{ type: 'openrouter:web_search' }] })).status, 'ungoverned')
+    const parsed = await parse({ models: ['m'] })
+    assert.ok(parsed.status === 'ok')
+    const sent: JsonObject = JSON.parse(wire.render(parsed.request, { model: 'other' }).toString())
+    assert.deepEqual([sent['model'], sent['models']], ['other', undefined], 'a swap is fallen back from to nothing')
+  })

@@ -1,0 +1,38 @@
+/** What routers in front of many providers (OpenRouter, LiteLLM) take beside the fields of the formats that they speak, and nobody can bound. */
+import { isList, isObject } from '../core/message.ts'
+import type { Json } from '../core/request.ts'
+
+/** Plugins that use nothing which is billed apart from the call. https://openrouter.ai/docs/guides/features/plugins */
+const FREE_PLUGINS: ReadonlySet<Json | undefined> = new Set(['response-healing', 'context-compression'])
+/** Tools that the router runs, as often as the model likes. https://openrouter.ai/docs/guides/features/server-tools */
+const ROUTER_TOOL = /^openrouter:/
+/** https://openrouter.ai/docs/guides/features/presets */
+const PRESET = /@preset\//
+/** Short for the plugin `web`, whose fee depends on who searches and how much is found. https://openrouter.ai/docs/features/web-search */
+const ONLINE = /:online(?::|$)/
+
+/**
+ * What lets a router ask another model than the request names, which is neither allowed nor held for, or adds services with fees of
+ * their own; null: nothing. `value`: of a top-level field; undefined or null where it is absent. A list of models that has no other is none.
+ */
+export function routerUse(value: (name: string) => Json | undefined, tools: readonly Json[] = []): string | null {
+  const model = value('model') ?? null
+  const name = typeof model === 'string' ? model : ''
+  if (namesOthers(value('models') ?? null, model) || (value('fallbacks') ?? null) !== null || value('route') === 'fallback')
+    return 'A request with fallbacks, which are other models,'
+  if ((value('preset') ?? null) !== null || PRESET.test(name)) return 'A preset, whose models and tools only the provider has,'
+  if (ONLINE.test(name)) return 'A search of the web before the call (":online")'
+  const plugins = value('plugins') ?? []
+  if (!isList(plugins) || plugins.some(isBilled)) return 'A request with plugins, which the provider bills for themselves,'
+  if (tools.some((tool) => isObject(tool) && typeof tool['type'] === 'string' && ROUTER_TOOL.test(tool['type'])))
+    return 'A request with tools that a router runs as often as the model likes'
+  return null
+}
+
+function namesOthers(models: Json, model: Json): boolean {
+  return isList(models) ? models.some((each) => each !== model) : models !== null
+}
+
+function isBilled(plugin: Json): boolean {
+  return !isObject(plugin) || (plugin['enabled'] !== false && !FREE_PLUGINS.has(plugin['id']))
+}
