@@ -255,6 +255,8 @@ describe('Reset', () => {
     )
     assert.equal(messages.length, 2)
     assert.ok(said.text.endsWith(BUILT_IN_TEXTS.Reset.en))
+    // What the recap does not tell of yet is summarised after the answer.
+    await sidecar.idle()
     await provider.settled()
     const { drivers } = await sidecar.standing('recap')
     const booked = Object.values(drivers).reduce((sum, cost) => sum + parseUsd(cost), 0n)

@@ -220,8 +220,9 @@ describe('a tier priced per resolution whose cost per resolution goes over targe
   )}`
   const contract = makeContract({
     tier: 'resolved',
-    caps: { perConversation: '0.10' },
+    caps: { perConversation: '0.10', perUser: { amount: '1.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
     pricing: { model: 'PerResolution', price: '0.99', targetCostPerResolution: '0.005' },
+    sessions: { maxResets: 2, idleAfterMs: DAY_MS / 2 },
     models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }] },
     ladder: [
       { atPercent: 5, rung: 'DowngradeModel' },
@@ -245,8 +246,8 @@ describe('a tier priced per resolution whose cost per resolution goes over targe
     await sidecar.start()
   }
   /** What the second turn of a conversation that begins now stands on: its first has used more than 5 %. */
-  async function rungOf(id: string): Promise<string | null> {
-    const talk = talkOf(sidecar, id, { 'x-fake-output-tokens': '600' })
+  async function rungOf(id: string, headers: Record<string, string> = {}): Promise<string | null> {
+    const talk = talkOf(sidecar, id, { 'x-fake-output-tokens': '600', ...headers })
     await talk.say('Hello.')
     return (await talk.say('And then?')).headers.get('x-farebox-rung')
   }
@@ -267,12 +268,16 @@ describe('a tier priced per resolution whose cost per resolution goes over targe
     'applies its ladder to conversations that begin from then on, and no more once it is down to 95 %',
     { timeout: 120_000 },
     async () => {
+      const returning = { 'x-farebox-user': 'ann' }
       assert.equal(await rungOf('before'), 'None')
+      assert.equal(await rungOf('returns', returning), 'None')
       await conversations('dear', 52, 700) // 0.007 each
       await daysPass(1)
       assert.equal((await resolutionsOf(sidecar)).isOverTarget, true)
       assert.equal(await rungOf('over'), 'DowngradeModel')
       assert.equal((await talkOf(sidecar, 'before', { 'x-fake-output-tokens': '600' }).say('Go on.')).headers.get('x-farebox-rung'), 'None')
+      assert.equal(await rungOf('returns', returning), 'DowngradeModel', 'another session of it begins')
+      assert.equal((await sidecar.standing('returns')).session, 2)
       await conversations('cheap', 55, 300) // 0.003 each: about 0.0053 for each of all
       await daysPass(1)
       const { costPer } = await resolutionsOf(sidecar)
@@ -285,6 +290,7 @@ describe('a tier priced per resolution whose cost per resolution goes over targe
       await daysPass(1)
       assert.equal((await resolutionsOf(sidecar)).isOverTarget, false)
       assert.equal(await rungOf('back'), 'None')
+      assert.equal(await rungOf('returns', returning), 'None')
       const standing = await sidecar.standing('over')
       assert.equal(standing.rung, 'DowngradeModel', 'what began meanwhile goes on as it began')
     },

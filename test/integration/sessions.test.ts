@@ -176,6 +176,23 @@ onEachStore((environment) => {
       assert.equal(await sessionOf('again'), 2)
     })
 
+    for (const tierName of ['two-turns', 'recap'])
+      test(`answers its last question again in it, from the same history (${tierName})`, async () => {
+        const talk = talkOf(`again at the end ${tierName}`, tierName)
+        await talk.say('First. '.repeat(80))
+        await talk.say('Second.')
+        const asked = sent()
+        for (let attempt = 0; attempt < 2; attempt++) {
+          talk.messages.pop()
+          const said = await talk.goOn()
+          assert.deepEqual(sent(), asked)
+          for (const occasion of ['Reset', 'Summarize'] as const) assert.ok(!said.text.includes(BUILT_IN_TEXTS[occasion].en))
+        }
+        assert.equal(await sessionOf(`again at the end ${tierName}`), 1)
+        assert.ok((await talk.say('Third.')).text.includes(BUILT_IN_TEXTS.Reset.en))
+        assert.equal(await sessionOf(`again at the end ${tierName}`), 2)
+      })
+
     test('does not count a question that came to nothing', async () => {
       const talk = talkOf('nothing', 'two-turns')
       await talk.say('First.')
@@ -373,6 +390,17 @@ onEachStore((environment) => {
         ['user', 'assistant', 'user'],
       )
       assert.equal(await counted('farebox_sessions_opened_total{tier="pause",why="idle"}'), 1)
+
+      await sleep(PAUSE_MS + 100)
+      await talk.say('Her food is fish. '.repeat(40))
+      const later =
+        '[New session (after a pause): turns 1-4 of the earlier conversation left out]\n\n[Earlier conversation summarised by farebox: turns '
+      assert.equal(await sessionOf('pause'), 3)
+      assert.ok(sent()[0]?.content.startsWith(`${later}1-2, `), 'of the session before that stands in for it')
+      await talk.say('And her age?')
+      const [both] = sent()
+      assert.ok(both?.content.startsWith(`${later}1-4, `), both?.content)
+      assert.equal(both?.content.split('<summary>').length, 2)
     })
 
     test('is none while an answer is awaited', async () => {

@@ -282,6 +282,22 @@ describe('Summarize', () => {
     await assertBooked('crashed')
   })
 
+  test('is not tried again, and never told, behind a server that wants users and the assistant to take turns', async () => {
+    const talk = talkOf('turns summarised', 'summarise')
+    const strict = { headers: { 'x-fake-alternate-roles': 'gpt-4o' } }
+    for (let turn = 0; turn < 14; turn++) {
+      const said = await talk.say(`Question ${turn}. ${QUESTION}`, strict)
+      assert.deepEqual([said.status, said.code], [200, null], `turn ${turn}`)
+      assert.ok(!said.text.includes(BUILT_IN_TEXTS.Summarize.en))
+      await idle()
+    }
+    assert.equal(billed(SUMMARIZER).length, 1, 'the one by which it was seen')
+    const sent = sentTo('gpt-4o')
+    assert.equal(sent.length, 15)
+    assert.equal(sent.at(-1)?.messages.length, 28)
+    await assertBooked('turns summarised')
+  })
+
   test('when none can be made, the oldest turns are left out instead', async () => {
     const talk = talkOf('unserved', 'unserved')
     for (let turn = 0; turn < 8; turn++) assert.equal((await talk.say(QUESTION)).code, null)

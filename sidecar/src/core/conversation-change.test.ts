@@ -88,6 +88,14 @@ describe('a change of a conversation', () => {
     assert.equal(applyChange(reset, { openSession: 9 }).conversation.session, 2)
   })
 
+  it('has the ladder apply or not from the session on that it opens, and to none that is open', () => {
+    const opened = after({ openSession: 2, ladderApplies: !BEGUN.ladderApplies })
+    assert.deepEqual([BEGUN.ladderApplies, opened.ladderApplies], [true, false])
+    assert.equal(after({ openSession: 2 }).ladderApplies, true, 'as before where nothing is said')
+    for (const change of [{ ladderApplies: true }, { openSession: 2, ladderApplies: true }, { openSession: 9, ladderApplies: true }])
+      assert.deepEqual(applyChange(opened, change).conversation, opened)
+  })
+
   it('that was decided in a session before leaves out what belongs to that session', () => {
     const late = applyChange(after({ openSession: 2 }), {
       ofSession: 1,

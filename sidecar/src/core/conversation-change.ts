@@ -59,7 +59,7 @@ export function toldAt(nowMs: number, knownAtMs: number | null): number {
 
 /** Opening a session comes first: the rest of the change belongs to the session that it opens. */
 export function applyChange(before: Conversation, asked: ConversationChange): Changed {
-  const conversation = asked.openSession === before.session + 1 ? sessionOpened(before, asked.openSession) : before
+  const conversation = asked.openSession === before.session + 1 ? sessionOpened(before, asked.openSession, asked.ladderApplies) : before
   const ofSession = asked.ofSession === undefined || asked.ofSession === conversation.session ? asked : ofAnySession(asked)
   const change = withoutOutdatedState(conversation, ofSession)
   const firedAlerts = (change.addAlerts ?? []).filter((percent) => !conversation.alerts.includes(percent))
@@ -94,7 +94,7 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
   }
 }
 
-function sessionOpened(conversation: Conversation, session: number): Conversation {
+function sessionOpened(conversation: Conversation, session: number, ladderApplies = conversation.ladderApplies): Conversation {
   const cleared = {
     rungs: [],
     reason: null,
@@ -112,7 +112,7 @@ function sessionOpened(conversation: Conversation, session: number): Conversatio
     resolution: 'none',
     resolvedAtMs: null,
   } as const
-  return { ...conversation, session, ...cleared }
+  return { ...conversation, session, ladderApplies, ...cleared }
 }
 
 /** What of a change counts whatever session is open. */

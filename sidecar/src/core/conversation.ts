@@ -99,7 +99,7 @@ export interface Conversation {
   /** Rungs in effect in this session. */
   readonly rungs: readonly Rung[]
   readonly reason: RungReason | null
-  /** Whether thresholds below the cap apply; false for a PerResolution tier that was on target when this began. */
+  /** Whether thresholds below the cap apply; false for a PerResolution tier that was on target when this session began. */
   readonly ladderApplies: boolean
   /** `ended`: the last rung was reached; a `Reset` or `reopen` opens it again. */
   readonly state: 'open' | 'ended'
@@ -168,6 +168,8 @@ export interface ConversationChange {
    * resolution; keeps edits.
    */
   readonly openSession?: number
+  /** Of the session that `openSession` opens; without it as in the session before. */
+  readonly ladderApplies?: boolean
   readonly contract?: { readonly hash: string; readonly pinnedAtMs: number }
   /** Of two the later counts; of the same time the one that is told last. */
   readonly resolution?: { readonly kind: Exclude<Resolution, 'none'>; readonly atMs: number }

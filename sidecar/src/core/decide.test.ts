@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import type { Rung } from '@farebox/crds/ladder.ts'
 import { DEFAULT_LADDER } from '@farebox/crds/ladder.ts'
 import type { Capabilities, PricedModel, PriceList, Prices } from '@farebox/crds/prices.ts'
@@ -12,11 +12,13 @@ import { EMPTY_ACCOUNT } from './budget.ts'
 import type { Conversation } from './conversation.ts'
 import { affordableOutput, decide, endsForGood, observedPlan } from './decide.ts'
 import type { DecideInput, Decision, Plan } from './plan.ts'
+import type { Cut } from './edit-log.ts'
 import { cutEdit, planCut } from './history-cut.ts'
 import { readChat } from '../wire/testing.ts'
 import { messagesDigest } from './message-digests.ts'
 import { COMPACTION } from './request.ts'
 import type { ModelRequest } from './request.ts'
+import { beginsUserTurn, questionOf } from './sessions.ts'
 import { termsOf } from './terms.ts'
 import type { Balance } from './terms.ts'
 
@@ -280,6 +282,41 @@ test('models outside the tier and unpriced ones are refused as the owner says', 
   assert.equal(planOf(decide(await inputOf({ ...unknown, onUnknownModel: 'Free' }))).atMost, 0n)
 })
 
+describe('a call that only the ceiling makes too dear', () => {
+  const unknown = { model: 'mystery' }
+  const poor = makeContract({ ...FULL_LADDER, caps: { perConversation: '0.000001' } })
+
+  test('is refused alone, by the name of the model and what it needs', async () => {
+    const decision = decide(await inputOf({ contract: poor, body: unknown }))
+    assert.ok(decision.status === 'refuse')
+    const { code, param, message } = decision.refusal
+    assert.deepEqual([code, param], ['model_unpriced', 'model'])
+    assert.match(message ?? '', /"mystery".*PriceBook.*onUnknownModel/)
+    assert.equal(decide(await inputOf({ contract: poor })).status, 'end', 'a price is a price')
+  })
+
+  test('is so in the middle of a conversation with another model, and for a user', async () => {
+    const left = { spent: parseUsd('0.4999') }
+    const steep = makeContract({ ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] })
+    assert.equal(decide(await inputOf({ contract: steep, own: left, body: unknown })).status, 'refuse')
+    assert.equal(decide(await inputOf({ contract: steep, user: { cap: '0.5', ...left }, body: unknown })).status, 'refuse')
+    assert.equal(decide(await inputOf({ contract: steep, own: left })).status, 'end')
+    const counted = { fixedDigest: '', messages: 0, messagesDigest: '', inputTokens: 1, cachedTokens: 0, outputTokens: 1, atMs: 0 }
+    const led = { exact: { ...counted, model: 'mystery' } }
+    assert.equal(
+      decide(await inputOf({ contract: steep, own: left, body: unknown, conversation: led })).status,
+      'end',
+      'it was led with it',
+    )
+  })
+
+  test('ends the conversation where the model that it steps down to has a price', async () => {
+    const models = { allow: [], downgrades: [{ from: 'mystery', to: 'cheap' }] }
+    const contract = makeContract({ ...poor, models })
+    assert.equal(decide(await inputOf({ contract, body: unknown })).status, 'end')
+  })
+})
+
 test('the list of models is what apps may ask for: a downgrade may lead to another', async () => {
   const contract = makeContract({ ladder: FULL_LADDER.ladder, models: { allow: ['dear'], downgrades: [{ from: 'dear', to: 'cheap' }] } })
   const plan = planOf(decide(await inputOf({ contract, own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })))
@@ -505,6 +542,21 @@ test('fees of hosted tools are held once for each answer asked for', async () =>
   assert.equal(await inputCostOf({ web_search_options: {}, n: 3 }), parseUsd('0.03'))
 })
 
+test('a container for code is held for once, however often the tool may be called; searches each time', async () => {
+  const fees = { webSearchCalls: 10_000_000_000n, codeContainers: 30_000_000_000n }
+  const prices: PriceList = { ...PRICES, find: () => ({ ...DEAR, pricesFor: () => ({ ...DEAR.pricesFor(1, null), ...fees }) }) }
+  const input = await inputOf({ body: { max_tokens: 100 } })
+  const balances = input.balances.map((balance) => ({ ...balance, cap: parseUsd('10') }))
+  const feesOf = (tools: ModelRequest['hosted']['tools'], choices = 1): bigint => {
+    const request: ModelRequest = { ...input.request, choices, hosted: { tools, maxCalls: 10, rereads: true } }
+    const { inputCost, inputTokens } = planOf(decide({ ...input, prices, balances, request }))
+    return inputCost - BigInt(inputTokens) * 1_000n
+  }
+  assert.equal(feesOf(['codeContainer']), parseUsd('0.03'))
+  assert.equal(feesOf(['webSearch', 'codeContainer']), parseUsd('0.13'))
+  assert.equal(feesOf(['codeContainer'], 2), parseUsd('0.06'))
+})
+
 test('a call that no rung makes fit ends the conversation, even where the last rung would refuse it', async () => {
   const contract = makeContract({
     caps: { perConversation: '0.001' },
@@ -630,6 +682,68 @@ test('summaries made between turns join at the next user turn, and are told then
   const loop = [...history, ...TOOL_LOOP.slice(1)]
   const inLoop = planOf(decide(await inputOf({ body: { messages: loop, max_tokens: 100 }, conversation: { readyEdits } })))
   assert.deepEqual([inLoop.occasions, inLoop.shaped.rewritten], [[], false])
+})
+
+/** A history, and a summary of its first turn that waits. */
+async function summarised(): Promise<{ readonly history: readonly object[]; readonly summary: Cut }> {
+  const history = [
+    ...USER_TURN,
+    { role: 'assistant', content: 'Fine. '.repeat(40) },
+    { role: 'user', content: `And the order? ${'It is late. '.repeat(40)}` },
+    { role: 'assistant', content: 'It comes. '.repeat(40) },
+    { role: 'user', content: 'When?' },
+  ]
+  const request = await readChat({ model: 'dear', messages: history })
+  const cut = planCut({ request, edits: [], keepRecentTurns: 2 })
+  assert.ok(cut)
+  return { history, summary: cutEdit(cut, 'Summarize', { role: 'user', content: '[summary]' }, 's') }
+}
+
+test('where the provider will not have its history edited, no summary joins, and none is told', async () => {
+  const { history, summary } = await summarised()
+  const input = await inputOf({ body: { messages: history, max_tokens: 100 }, conversation: { readyEdits: [summary] } })
+  const plan = planOf(decide({ ...input, mayEdit: false }))
+  assert.deepEqual([plan.shaped.rewritten, plan.promoted, plan.occasions], [false, [], []])
+  assert.deepEqual(planOf(decide(input)).promoted, [summary])
+})
+
+test('a summary of a branch that the user left waits, and is told when that comes again', async () => {
+  const { history, summary } = await summarised()
+  const planFor = async (messages: readonly object[]): Promise<Plan> =>
+    planOf(decide(await inputOf({ body: { messages, max_tokens: 100 }, conversation: { readyEdits: [summary] } })))
+  const branched = await planFor([{ role: 'user', content: 'Hello once more.' }, ...history.slice(1)])
+  assert.deepEqual([branched.shaped.rewritten, branched.promoted, branched.occasions], [false, [], []])
+  const back = await planFor(history)
+  assert.deepEqual([back.shaped.rewritten, back.promoted, back.occasions], [true, [summary], ['Summarize']])
+})
+
+test('a question that is asked again is answered from the history that it was answered from before', async () => {
+  const { history, summary } = await summarised()
+  const first = await inputOf({ body: { messages: history, max_tokens: 100 } })
+  const question = questionOf(planOf(decide(first)).bound.sent)
+  const again = await inputOf({
+    body: { messages: history, max_tokens: 100 },
+    conversation: { readyEdits: [summary], userTurns: 1, question },
+  })
+  const plan = planOf(decide(again))
+  assert.deepEqual([plan.shaped.rewritten, plan.promoted, plan.occasions], [false, [], []])
+  assert.ok(!beginsUserTurn(again.request, again.conversation, plan.bound.sent), 'it counts once')
+})
+
+test('a summary that joins as more of the history is left out is told where it is still read', async () => {
+  const { history, summary } = await summarised()
+  const context = { windowTokens: 100, overflow: 'Summarize', keepRecentTurns: 1, summarizeAfterPercent: 80 } as const
+  const contract = makeContract({ context })
+  const planWith = async (ready: Cut): Promise<Plan> =>
+    planOf(decide(await inputOf({ contract, body: { messages: history, max_tokens: 100 }, conversation: { readyEdits: [ready] } })))
+  const label = '[Earlier conversation left out: turns 1-2]'
+  const beside = await planWith(summary)
+  assert.deepEqual([beside.promoted, beside.occasions], [[summary], ['Summarize', 'DropOldest']])
+  assert.equal(beside.shaped.messages[0]?.json['content'], `${label}\n\n[summary]`)
+  const long = { ...summary, text: JSON.stringify({ role: 'user', content: `[summary] ${'It is late. '.repeat(40)}` }) }
+  const instead = await planWith(long)
+  assert.deepEqual([instead.promoted, instead.occasions], [[], ['DropOldest']])
+  assert.equal(instead.shaped.messages[0]?.json['content'], label)
 })
 
 test('tools that the provider runs are held for by no fewer calls than the request can be made to stop at', async () => {

@@ -16,6 +16,7 @@ import type { Edit } from './conversation.ts'
 import { downgraded, STAYS } from './downgrade.ts'
 import { holdsFiles, inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
+import { isReadIn } from './history-cut.ts'
 import { fitMoney, holdTerms, likelyInputCost, withoutTools } from './hold.ts'
 import { isBoundary, percentUsed, risenRungs, thresholdsApply } from './ladder.ts'
 import type { DecideInput, Decision, Plan, TooLarge, ToCount } from './plan.ts'
@@ -23,6 +24,7 @@ import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { ModelSwap, Shaped, ShapeRules } from './shape.ts'
+import { isAskedAgain } from './sessions.ts'
 import { modelAllowed } from './swap.ts'
 import { tightestOf } from './terms.ts'
 import type { Balance, CapKind } from './terms.ts'
@@ -60,8 +62,12 @@ export function decide(input: DecideInput): Decision {
   }
   /** With which rungs the call was tried for lack of room in which cap. */
   const takenFor: Record<CapKind, readonly Rung[]> = { conversation: [], user: [], workload: [] }
-  const at = { atBoundary, percent, percentUser, known: union(conversation.rungs, userActive, conversation.turnRungs) }
+  // A question that is asked again is answered from what it was answered from before.
+  const mayJoin = input.mayEdit && atBoundary && conversation.readyEdits.length > 0 && !isAskedAgain(request, conversation)
+  const ready = mayJoin ? conversation.readyEdits : []
+  const at = { atBoundary, percent, percentUser, ready, known: union(conversation.rungs, userActive, conversation.turnRungs) }
   let short: Balance | null = null
+  let isPriced = false
   for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
     if (short !== null) takenFor[short.kind] = rungs
     const attempt = tryWith(input, rungs, at)
@@ -73,6 +79,7 @@ export function decide(input: DecideInput): Decision {
       // Money that others merely hold takes nothing away from a conversation, and ends none.
       if (short === null && fitsAlone(input, rungs, at)) return { status: 'wait', percent, account: attempt.short.account }
       short = attempt.short
+      isPriced ||= attempt.isPriced
     }
     if (attempt.status !== 'fits') continue
     const standing = conversation.reason ?? (userActive.length > 0 ? 'threshold' : null)
@@ -92,7 +99,10 @@ export function decide(input: DecideInput): Decision {
       },
     }
   }
-  const attachment = tooLarge(input, [...candidates(contract.ladder, byThreshold, atBoundary)], at)
+  const ways = [...candidates(contract.ladder, byThreshold, atBoundary)]
+  const attachment = tooLarge(input, ways, at)
+  if (attachment === null && short !== null && !isPriced && !isLedUnpriced(input, ways, at))
+    return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model', message: unpricedMessage(request.model) } }
   const account = (short ?? tightestOf(balances)).account
   return { status: 'end', percent, reason: 'fit', account, ...(attachment === null ? {} : { attachment }) }
 }
@@ -103,8 +113,27 @@ function tooLarge(input: DecideInput, ways: readonly (readonly Rung[])[], at: At
   if (!holdsFiles(request.messages, request.model)) return null
   if (!ways.some((rungs) => tryWith(input, rungs, { ...at, withoutFiles: true }).status === 'fits')) return null
   const fresh = balances.map((balance) => (balance.kind === 'conversation' ? { ...balance, state: EMPTY_ACCOUNT } : balance))
-  const fitsAfresh = ways.some((rungs) => tryWith({ ...input, balances: fresh }, rungs, at).status === 'fits')
-  return { param: attachmentOf(request), fitsAfresh }
+  return { param: attachmentOf(request), fitsAfresh: fitsAnyWay({ ...input, balances: fresh }, ways, at) }
+}
+
+function fitsAnyWay(input: DecideInput, ways: readonly (readonly Rung[])[], at: At): boolean {
+  return ways.some((rungs) => tryWith(input, rungs, at).status === 'fits')
+}
+
+/**
+ * Whether the conversation is led with a model that nobody prices, and this call would fit but for what it has cost: then it ends as any other
+ * does. Otherwise the model is a slip, or newer than the prices: that it is too dear at the ceiling says nothing of what others cost.
+ */
+function isLedUnpriced(input: DecideInput, ways: readonly (readonly Rung[])[], at: At): boolean {
+  if (input.conversation.exact?.model !== input.request.model) return false
+  return fitsAnyWay({ ...input, balances: input.balances.map((balance) => ({ ...balance, state: EMPTY_ACCOUNT })) }, ways, at)
+}
+
+function unpricedMessage(model: string): string {
+  return (
+    `Nobody prices the model "${model}", and at the highest price of its provider this call does not fit the budget. ` +
+    'Other models go on. It needs an entry in a PriceBook, or another onUnknownModel in the ConversationBudget.'
+  )
 }
 
 /** Whether the call fits where no other is in flight. */
@@ -146,7 +175,8 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     model: request.model,
     priced,
     swap: null,
-    shaped: { messages: request.messages, rewritten: false, newEdits: [], savedBytes: 0, skipped: [] },
+    shaped: { messages: request.messages, rewritten: false, newEdits: [], cut: null, savedBytes: 0, skipped: [] },
+    promoted: [],
     refuseTools: false,
     bound,
     ...hold,
@@ -184,8 +214,8 @@ export function affordableOutput(plan: Plan, granted: NanoUsd): number {
 
 type Attempt =
   | { readonly status: 'fits'; readonly plan: Omit<Plan, 'risen' | 'risenForUser' | 'turnRungs' | 'reason'> }
-  /** `uncounted`: what the provider should be asked before this is believed. */
-  | { readonly status: 'short'; readonly short: Balance; readonly uncounted: ToCount | null }
+  /** `uncounted`: what the provider should be asked before this is believed. `isPriced`: it is too dear by a price, not by the ceiling. */
+  | { readonly status: 'short'; readonly short: Balance; readonly uncounted: ToCount | null; readonly isPriced: boolean }
   | { readonly status: 'refuse'; readonly refusal: Refusal }
 
 interface At {
@@ -193,6 +223,8 @@ interface At {
   readonly percent: number
   /** Of the user's budget alone. */
   readonly percentUser: number
+  /** Edits made between turns, which may come into force now. */
+  readonly ready: readonly Edit[]
   /** Rungs that were in effect before this turn. */
   readonly known: readonly Rung[]
   /** Tried as if files cost nothing. */
@@ -202,8 +234,7 @@ interface At {
 function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   const { request, conversation, terms } = input
   const { contract } = terms
-  const logged = at.atBoundary ? joined(conversation.edits, conversation.readyEdits) : conversation.edits
-  const log = input.mayEdit ? logged : logged.filter(({ kind }) => kind === 'notice')
+  const log = input.mayEdit ? joined(conversation.edits, at.ready) : conversation.edits.filter(({ kind }) => kind === 'notice')
   const rules: ShapeRules = { retrieval: input.config.retrieval, keepRecentTurns: contract.context.keepRecentTurns }
   const mayRewrite = input.mayEdit && at.atBoundary
   const shaped = shape({ request, edits: log, rungs, rules, atBoundary: mayRewrite, newId: input.newId })
@@ -236,6 +267,8 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   })
   if (windowed.status === 'refuse') return { status: 'refuse', refusal: { code: 'context_window_exceeded', param: 'messages' } }
   const sent = windowed.shaped
+  // One of another branch of the history waits until that comes again.
+  const promoted = at.ready.filter((edit) => edit.kind !== 'cut' || isReadIn(sent.cut, edit))
   const skipped = [...sent.skipped]
 
   const sentTo = rungs.includes('DowngradeModel') ? downgraded(input, original, (to) => measure(sent.messages, to).heuristic) : STAYS
@@ -259,7 +292,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
     // Another upstream is not asked: what it counts costs a round trip to a server that may never see the call.
     const isAsked = (input.counted ?? []).some((count) => count.model === model)
     const isWorthAsking = bound.unbounded > 0 && input.mayCount === true && !isAsked && (swap === null || swap.upstream === null)
-    return { ...money, uncounted: isWorthAsking ? { model, messages: sent.messages } : null }
+    return { ...money, uncounted: isWorthAsking ? { model, messages: sent.messages } : null, isPriced: priced.origin !== 'ceiling' }
   }
   return {
     status: 'fits',
@@ -271,6 +304,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       priced,
       swap,
       shaped: { ...sent, skipped },
+      promoted,
       refuseTools: refuseTools && !request.toolsRefused,
       bound,
       ...money.hold,
@@ -279,7 +313,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
         known: at.known,
         rungs,
         newEdits: sent.newEdits,
-        promoted: at.atBoundary ? conversation.readyEdits : [],
+        promoted,
         swapped: swap !== null,
         refuseTools,
         upgrade: contract.upgrade !== undefined && at.percentUser >= contract.upgrade.whenUserExceedsPercent,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Edit } from './conversation.ts'
-import { cutDigest, replay, replayEntries } from './edit-log.ts'
+import { cutDigest, isAnyReady, replay, replayEntries } from './edit-log.ts'
 import { cutEdit, dropOldest, leftOutMessage, planCut } from './history-cut.ts'
 import { isBoundary } from './ladder.ts'
 import { ownMessage } from './message.ts'
@@ -182,4 +182,20 @@ test('a cut that would leave nothing to ask is not applied, nor one that covers 
 test('a request that is nothing but our own words goes out as it came', () => {
   const request = chatRequest([assistant(NOTICE)])
   assert.equal(replay(request, [{ kind: 'notice', id: 'n', text: NOTICE }]).messages, request.messages)
+})
+
+test('an edit is ready for a history that it comes into force in, and not where more is cut already', () => {
+  const turns = [user('q1'), assistant('a1'), user('q2'), assistant('a2')]
+  const request = chatRequest([...turns, user('q3')])
+  const [one, two] = [2, 1].map((keepRecentTurns) => {
+    const cut = planCut({ request, edits: [], keepRecentTurns })
+    assert.ok(cut)
+    return cutEdit(cut, 'Summarize', ownMessage('user', `[summary of ${cut.turns}]`), `s${cut.turns}`)
+  })
+  assert.ok(one !== undefined && two !== undefined)
+  assert.ok(isAnyReady(request, { edits: [], readyEdits: [one] }))
+  assert.ok(isAnyReady(request, { edits: [one], readyEdits: [two] }))
+  assert.ok(!isAnyReady(request, { edits: [two], readyEdits: [one] }))
+  assert.ok(!isAnyReady(request, { edits: [two], readyEdits: [] }))
+  assert.ok(!isAnyReady(chatRequest([user('q1 once more'), ...turns.slice(1), user('q3')]), { edits: [], readyEdits: [one, two] }))
 })

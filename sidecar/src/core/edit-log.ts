@@ -3,7 +3,7 @@
  * provider must see the same bytes as before, turn after turn. An edit whose originals are not there (the app
  * regenerated, edited or shortened its history) is left out; it is applied again when they are back.
  */
-import type { Digest, Edit } from './conversation.ts'
+import type { Conversation, Digest, Edit } from './conversation.ts'
 import { chainedDigest, originalDigest } from './digest.ts'
 import { bytesOf, isInstruction, isList, isObject, leadingCount, readOwn, turnStarts } from './message.ts'
 import { noticeFinder, withoutNotices } from './notice-frame.ts'
@@ -66,6 +66,16 @@ export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, e
   return { entries, cut, digestAt }
 }
 
+/** Whether one of the edits that were made between turns comes into force at the next user turn of this history. */
+export function isAnyReady(
+  request: Pick<ModelRequest, 'messages' | 'own'>,
+  { edits, readyEdits }: Pick<Conversation, 'edits' | 'readyEdits'>,
+): boolean {
+  if (readyEdits.length === 0) return false
+  const { cut } = replayEntries(request, [...edits, ...readyEdits])
+  return cut !== null && readyEdits.includes(cut)
+}
+
 /** From `start` to before `end`. */
 export interface Span {
   readonly start: number
@@ -92,9 +102,10 @@ export function stays(message: Message, index: number, standing: Span): boolean 
 /** What entries come to, against what the client sent. */
 export function shapedOf(request: ModelRequest, entries: readonly Entry[], decided: Pick<Shaped, 'newEdits' | 'skipped'>): Shaped {
   const messages = entries.map((entry) => entry.message)
+  const putIn = entries.find(({ index }) => index === null)?.edit
   const rewritten = messages.length !== request.messages.length || messages.some((message, index) => message !== request.messages[index])
   const savedBytes = Math.max(0, bytesOf(request.messages) - bytesOf(messages))
-  return { messages: rewritten ? messages : request.messages, rewritten, savedBytes, ...decided }
+  return { messages: rewritten ? messages : request.messages, rewritten, savedBytes, cut: putIn?.kind === 'cut' ? putIn : null, ...decided }
 }
 
 /**
@@ -102,15 +113,18 @@ export function shapedOf(request: ModelRequest, entries: readonly Entry[], decid
  * ones the later counts (a summary that came after the oldest turns had been left out).
  */
 function widestCut(messages: readonly Message[], edits: readonly Edit[], digestAt: (index: number) => Digest): Cut | null {
-  const leading = leadingCount(messages)
   let widest: Cut | null = null
   for (const edit of edits) {
-    if (edit.kind !== 'cut' || edit.count < 1 || edit.count < (widest?.count ?? 0)) continue
-    // Something must be left behind the cut: without it the request would ask nothing.
-    if (leading + edit.count >= messages.length) continue
-    if (cutDigest(leading, edit.count, digestAt) === edit.originals) widest = edit
+    if (edit.kind !== 'cut' || edit.count < (widest?.count ?? 0)) continue
+    if (coversHere(edit, messages, digestAt)) widest = edit
   }
   return widest
+}
+
+/** Whether the originals of a cut are there, and something is left behind it: without that the request would ask nothing. */
+export function coversHere({ count, originals }: Cut, messages: readonly Message[], digestAt: Replayed['digestAt']): boolean {
+  const leading = leadingCount(messages)
+  return count >= 1 && leading + count < messages.length && cutDigest(leading, count, digestAt) === originals
 }
 
 /** Names the `count` messages after the leading ones. */

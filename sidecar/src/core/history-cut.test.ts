@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import type { Edit } from './conversation.ts'
 import { replay } from './edit-log.ts'
-import { cutEdit, dropOldest, planCut, turnsText } from './history-cut.ts'
-import { ownMessage } from './message.ts'
+import { cutEdit, dropOldest, isReadIn, planCut, turnsIn, turnsText } from './history-cut.ts'
+import { ownMessage, readOwn } from './message.ts'
 import type { ModelRequest, JsonObject, Message } from './request.ts'
 import { assistant, call, chatRequest, pairingProblem, result, system, user } from './testing.ts'
 
@@ -171,4 +171,40 @@ test('images that are left out are counted in the label', () => {
   assert.equal(contents(dropped.messages)[0], '[Earlier conversation left out: turn 1, with 2 images or files]')
   assert.deepEqual(dropped.messages[0]?.images, [])
   assert.deepEqual([turnsText(1), turnsText(3)], ['turn 1', 'turns 1-3'])
+  assert.deepEqual([turnsIn(`turns: ${turnsText(1)}`), turnsIn(`[${turnsText(12)}, 900 -> 40 tokens]`), turnsIn('3 turns')], [1, 12, 0])
+})
+
+describe('what the cut in force says of turns', () => {
+  const begun = plan(chatRequest([...turns(2), user('q3')]), 1)
+  assert.ok(begun)
+  const summary = cutEdit(begun, 'Summarize', ownMessage('user', '[Summarised: turns 1-2]\n\nThe cat is called Ada.'), 's')
+  const recap = cutEdit(begun, 'Reset', ownMessage('user', '[New session: turns 1-2 left out]\n\nThe cat is called Ada.'), 'r')
+  const bare = cutEdit(begun, 'Reset', ownMessage('user', '[New session: turns 1-2 left out]'), 'b')
+  const request = chatRequest([...turns(6), user('q7')])
+  const cutTo = (count: number, edits: readonly Edit[]): Extract<ReturnType<typeof dropOldest>, { status: 'cut' }> => {
+    const dropped = dropOldest({ request, edits, fits: (messages) => messages.length <= count, newId: () => `d${edits.length}` })
+    assert.equal(dropped.status, 'cut')
+    return dropped
+  }
+  const own = (edit: Edit): string => readOwn(edit.text)?.text ?? ''
+
+  test('stays while the oldest turns after it are left out, however often', () => {
+    for (const edit of [summary, recap]) {
+      const first = cutTo(10, [edit])
+      assert.equal(own(first.edit), `[Earlier conversation left out: turns 1-4]\n\n${own(edit)}`)
+      const second = cutTo(6, [edit, first.edit])
+      assert.equal(own(second.edit), `[Earlier conversation left out: turns 1-5]\n\n${own(edit)}`)
+      for (const later of [edit, first.edit, second.edit]) assert.ok(isReadIn(later, edit))
+    }
+    assert.equal(own(cutTo(10, [bare]).edit), '[Earlier conversation left out: turns 1-4]', 'it says no more than that')
+  })
+
+  test('goes where the last turn fits without it alone', () => {
+    const fits = (messages: readonly Message[]): boolean => messages.length === 2 && !JSON.stringify(contents(messages)).includes('Ada')
+    const dropped = dropOldest({ request, edits: [summary], fits, newId: () => 'd' })
+    assert.equal(dropped.status, 'cut')
+    assert.deepEqual(contents(dropped.messages), ['[Earlier conversation left out: turns 1-6]', 'q7'])
+    assert.ok(!isReadIn(dropped.edit, summary))
+    assert.ok(!isReadIn(null, summary))
+  })
 })

@@ -7,7 +7,7 @@
 import type { Digest, Edit } from './conversation.ts'
 import { compacted, cutDigest, replay, replayEntries, stays } from './edit-log.ts'
 import type { Cut, Replayed } from './edit-log.ts'
-import { bytesOf, leadingCount, ownMessage, turnStarts } from './message.ts'
+import { bytesOf, leadingCount, ownMessage, readOwn, turnStarts } from './message.ts'
 import type { ModelRequest, JsonObject, Message } from './request.ts'
 
 /** A cut that could be made. */
@@ -68,7 +68,8 @@ export type DropOldestResult =
   | { readonly status: 'exceeds' }
 
 /**
- * Leaves out the fewest oldest turns so that the rest fits, and says so in their place. The last turn always stays.
+ * Leaves out the fewest oldest turns so that the rest fits, and says so in their place. The last turn always stays, and what the cut in
+ * force says of turns before it, a summary or a recap, as long as anything fits with it.
  * `edits` is the log with all that is to be applied now; `fits` must not turn false for fewer messages. Call it at a
  * user-turn boundary only.
  */
@@ -88,36 +89,65 @@ export function dropOldest({
   if (fits(replayed.entries.map((entry) => entry.message))) return { status: 'fits' }
   const starts = turnStarts(messages)
   const id = newId()
-  let fewest: Extract<DropOldestResult, { status: 'cut' }> | null = null
-  let low = 1
-  let high = starts.length - 1
-  while (low <= high) {
-    const turns = Math.floor((low + high) / 2)
-    const plan = planAt(messages, replayed, starts, turns)
-    if (plan === null) {
-      low = turns + 1 // cut already
-      continue
+  const fewestBeside = (notes: string | null): Extract<DropOldestResult, { status: 'cut' }> | null => {
+    let fewest: ReturnType<typeof fewestBeside> = null
+    let low = 1
+    let high = starts.length - 1
+    while (low <= high) {
+      const turns = Math.floor((low + high) / 2)
+      const plan = planAt(messages, replayed, starts, turns)
+      if (plan === null) {
+        low = turns + 1 // cut already
+        continue
+      }
+      const edit = cutEdit(plan, 'DropOldest', leftOutMessage(plan, notes), id)
+      const rest = replay(request, [...edits, edit]).messages
+      if (fits(rest)) {
+        fewest = { status: 'cut', edit, messages: rest }
+        high = turns - 1
+      } else low = turns + 1
     }
-    const edit = cutEdit(plan, 'DropOldest', leftOutMessage(plan), id)
-    const rest = replay(request, [...edits, edit]).messages
-    if (fits(rest)) {
-      fewest = { status: 'cut', edit, messages: rest }
-      high = turns - 1
-    } else low = turns + 1
+    return fewest
   }
-  return fewest ?? { status: 'exceeds' }
+  const notes = notesOf(replayed.cut)
+  return fewestBeside(notes) ?? (notes === null ? null : fewestBeside(null)) ?? { status: 'exceeds' }
 }
 
-/** Stands where the oldest turns were. */
-export function leftOutMessage(plan: CutPlan): JsonObject {
+/** Stands where the oldest turns were. `notes`: what is still said of some of them. */
+export function leftOutMessage(plan: CutPlan, notes: string | null = null): JsonObject {
   const images = plan.messages.reduce((count, message) => count + message.images.length, 0)
   const media = images === 0 ? '' : `, with ${images} ${images === 1 ? 'image or file' : 'images or files'}`
-  return ownMessage('user', `[Earlier conversation left out: ${turnsText(plan.turns)}${media}]`)
+  const label = `[Earlier conversation left out: ${turnsText(plan.turns)}${media}]`
+  return ownMessage('user', notes === null ? label : label + BETWEEN_PARTS + notes)
+}
+
+/** Between the label of a cut and what else its message says. */
+export const BETWEEN_PARTS = '\n\n'
+
+/** Whether what a cut says of turns is read where `inForce` is the cut that stands. */
+export function isReadIn(inForce: Cut | null, cut: Cut): boolean {
+  const notes = notesOf(cut)
+  return cut === inForce || (notes !== null && notes === notesOf(inForce))
+}
+
+/** What a cut says of the turns that it covers, but for a label that they are left out; null where it says no more than that. */
+function notesOf(cut: Cut | null): string | null {
+  const text = cut === null ? null : (readOwn(cut.text)?.text ?? null)
+  if (cut === null || text === null || cut.cause === 'Summarize') return text
+  const labelEnd = text.indexOf(BETWEEN_PARTS)
+  if (labelEnd < 0) return null
+  // Why a session began is said with its recap, whatever more of it is left out.
+  return cut.cause === 'Reset' ? text : text.slice(labelEnd + BETWEEN_PARTS.length)
 }
 
 /** `turn 1` or `turns 1-7`. */
 export function turnsText(turns: number): string {
   return turns === 1 ? 'turn 1' : `turns 1-${turns}`
+}
+
+/** How many turns a text that begins with a label of ours tells of; 0 where it names none. */
+export function turnsIn(text: string): number {
+  return Number(/\bturns? (?:1-)?(\d+)/.exec(text)?.[1] ?? 0)
 }
 
 /** The cut of the first `turns` turns; null when the log cuts as much already, or nothing stands there. */

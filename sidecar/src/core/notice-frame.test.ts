@@ -28,6 +28,17 @@ test('two notices, and a footer of the app after them', () => {
   assert.equal(strip(`Nine.${inlineNotice(notice)}${inlineNotice(other)}`, [notice, other]), 'Nine.')
 })
 
+test('a notice that was told alone, too, is taken out with those that were told after it', () => {
+  const other = 'Note: a smaller model answers from here on.'
+  for (const log of [
+    [notice, `${notice}\n${other}`],
+    [`${notice}\n${other}`, notice],
+    [notice, `${other}\n${notice}`],
+    [notice, `${notice}\nSmall.`],
+  ])
+    for (const text of log) assert.equal(strip(`Nine.${inlineNotice(text)}`, log), 'Nine.')
+})
+
 test('short words are taken out only with the frame, or alone', () => {
   assert.equal(strip('All is OK here', ['OK']), 'All is OK here')
   assert.equal(strip(`All is OK${inlineNotice('OK')}`, ['OK']), 'All is OK')

@@ -16,10 +16,14 @@ export function inlineNotice(notice: string): string {
   return `${SEPARATOR}${FRAME}\n${notice}`
 }
 
-/** Finds the texts of notices in answers. Made once per request: histories are long. */
+/**
+ * Finds the texts of notices in answers. Made once per request: histories are long. What was told in one answer is one text: the longest
+ * is looked for first, for a notice that was also told alone would take its line out of those of others, and their frame with it.
+ */
 export type NoticeFinder = readonly RegExp[]
 export function noticeFinder(notices: readonly string[]): NoticeFinder {
-  return [...new Set(notices)].flatMap((notice) => {
+  const longestFirst = [...new Set(notices)].toSorted((one, other) => other.length - one.length)
+  return longestFirst.flatMap((notice) => {
     const words = notice.split(/\s+/).filter((word) => word !== '')
     if (words.length === 0) return []
     const body = words.map(escapeRegExp).join('\\s+')

@@ -4,7 +4,7 @@ import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
 import type { NoticeOccasion, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
 import type { Refusal } from '../errors.ts'
-import type { Conversation } from './conversation.ts'
+import type { Conversation, Edit } from './conversation.ts'
 import type { CountedInput, InputBound } from './estimate.ts'
 import type { Message, ModelRequest } from './request.ts'
 import type { ModelSwap, Shaped } from './shape.ts'
@@ -26,7 +26,7 @@ export interface DecideInput {
   readonly failedSwaps: ReadonlySet<string>
   /** Who serves a downgrade's model: null where nobody does whom this request can be sent to. `upstream` null: the one that was asked. */
   readonly serverOf: (downgrade: Downgrade) => { readonly provider: string; readonly upstream: string | null } | null
-  /** The provider refused this history as we edited it: it goes out as it comes. */
+  /** False: the provider refused this history as we edited it, and it goes out as it comes. */
   readonly mayEdit: boolean
   /** The most tokens of the history that the provider keeps; 0 where there is none. */
   readonly earlierTokens: number
@@ -82,6 +82,8 @@ export interface Plan {
   readonly priced: PricedModel
   readonly swap: ModelSwap | null
   readonly shaped: Shaped
+  /** Edits made between turns that come into force with this one: they join the log. */
+  readonly promoted: readonly Edit[]
   readonly refuseTools: boolean
   readonly bound: InputBound
   /** Input tokens that the hold covers. */

@@ -6,7 +6,7 @@ import { replay } from './edit-log.ts'
 import { cutEdit, leftOutMessage, planCut } from './history-cut.ts'
 import { ownMessage, readOwn } from './message.ts'
 import type { ModelRequest } from './request.ts'
-import { awaitedSummary, bareReset, joinedToReset, resetEdits, standingAlone, withSummary } from './reset.ts'
+import { awaitedSummary, awaitingReset, joinedToReset, resetEdits, standingAlone, withSummary } from './reset.ts'
 import type { ResetInput } from './reset.ts'
 import { summaryMessage } from './summary.ts'
 import { assistant, call, chatRequest, conversations, pairingProblem, requestsOf, result, system, user } from './testing.ts'
@@ -25,16 +25,16 @@ const REQUEST = chatRequest(HISTORY)
 const LABEL = '[New session (the last one had used up its budget): turns 1-2 of the earlier conversation left out]'
 const RESET = { why: 'budget', recap: 'Summary', isSearchable: false, passages: null, session: 2 } as const
 
-function summaryText(text: string): string {
+function summaryText(text: string, of: { readonly turns: number } = { turns: 2 }): string {
   const plan = planCut({ request: REQUEST, edits: [], keepRecentTurns: 1 })
   assert.ok(plan)
-  const message = summaryMessage({ text, plan, maxTokens: 100, tokensBefore: 10, tokensAfter: 5 })
+  const message = summaryMessage({ text, plan: { ...plan, turns: of.turns }, maxTokens: 100, tokensBefore: 10, tokensAfter: 5 })
   return readOwn(JSON.stringify(message))?.text ?? ''
 }
 function summaryOf(request: ModelRequest, text: string): Edit {
   const plan = planCut({ request, edits: [], keepRecentTurns: 1 })
   assert.ok(plan)
-  return cutEdit(plan, 'Summarize', ownMessage('user', summaryText(text)), `summary ${text}`)
+  return cutEdit(plan, 'Summarize', ownMessage('user', summaryText(text, plan)), `summary ${text}`)
 }
 function begun(
   more: Partial<ResetInput>,
@@ -61,8 +61,8 @@ test('a session begins with its instructions, a label that says why, and the tur
 test('with a recap the newest summary comes along, be it in the log or still waiting', () => {
   const older = summaryOf(chatRequest(HISTORY.slice(0, 6)), 'older')
   const newer = summaryOf(chatRequest(HISTORY.slice(0, 6)), 'newer')
-  assert.deepEqual(begun({}, { edits: [older] }), ['s', `${LABEL}\n\n${summaryText('older')}`, 'q3'])
-  assert.deepEqual(begun({}, { edits: [older], readyEdits: [newer] }), ['s', `${LABEL}\n\n${summaryText('newer')}`, 'q3'])
+  assert.deepEqual(begun({}, { edits: [older] }), ['s', `${LABEL}\n\n${summaryText('older', { turns: 1 })}`, 'q3'])
+  assert.deepEqual(begun({}, { edits: [older], readyEdits: [newer] }), ['s', `${LABEL}\n\n${summaryText('newer', { turns: 1 })}`, 'q3'])
   assert.deepEqual(begun({ recap: 'None' }, { edits: [older] }), ['s', LABEL, 'q3'])
 })
 
@@ -71,7 +71,7 @@ test('a recap cites passages after the summary, and the label says that more can
   const passages = '<earlier-passages>\nuser: x\n</earlier-passages>'
   const older = summaryOf(chatRequest(HISTORY.slice(0, 6)), 'older')
   const all = begun({ isSearchable: true, passages }, { edits: [older] })
-  assert.deepEqual(all, ['s', `${searched}\n\n${summaryText('older')}\n\n${passages}`, 'q3'])
+  assert.deepEqual(all, ['s', `${searched}\n\n${summaryText('older', { turns: 1 })}\n\n${passages}`, 'q3'])
   assert.deepEqual(begun({ isSearchable: true, passages, recap: 'None' }), ['s', searched, 'q3'])
 })
 
@@ -122,13 +122,55 @@ test('a reset that had no summary awaits one, over all that it left out; it join
   assert.deepEqual(again[1], `[New session (after a pause): turns 1-3 of the earlier conversation left out]\n\n${summaryText('late')}`)
 })
 
-test('no summary is awaited by a reset that has one, nor where its history is not what the app sends', () => {
+test('the summary of an earlier session stands in for the one of this that is awaited, which takes its place and is made of it and of what came after', () => {
+  const passages = '<earlier-passages>\nuser: x\n</earlier-passages>'
+  const first = resetEdits({ ...RESET, request: REQUEST, conversation: { edits: [], readyEdits: [] } })
+  const awaited = awaitedSummary(REQUEST, first)
+  assert.ok(awaited !== null)
+  const log = [...first, withSummary(awaited.reset, summaryText('of session 1'), 'late 2')]
+
+  const next = chatRequest([...HISTORY, assistant('a3'), user('q4'), assistant('a4'), user('q5')])
+  const second = resetEdits({ ...RESET, why: 'idle', request: next, conversation: { edits: log, readyEdits: [] }, passages, session: 3 })
+  log.push(...second)
+  const label = '[New session (after a pause): turns 1-4 of the earlier conversation left out]'
+  const sent = (): unknown[] => replay(next, log).messages.map(({ json }) => json['content'])
+  assert.deepEqual(sent(), ['s', `${label}\n\n${summaryText('of session 1')}\n\n${passages}`, 'q5'])
+  const anew = awaitedSummary(next, log)
+  assert.equal(anew?.reset, second[0])
+  assert.deepEqual(
+    anew?.plan.messages.map(({ json }) => json['content']),
+    [`${LABEL}\n\n${summaryText('of session 1')}`, 'q3', 'a3', 'q4', 'a4'],
+  )
+  const summary = summaryText('of both', { turns: 4 })
+  log.push(withSummary(anew.reset, summary, 'late 3'))
+  assert.deepEqual(sent(), ['s', `${label}\n\n${summary}\n\n${passages}`, 'q5'])
+  assert.equal(awaitedSummary(next, log), null, 'once')
+})
+
+test('a summary of the beginning does for the question that opens the session, and no longer', () => {
+  const early = summaryOf(chatRequest(HISTORY.slice(0, 6)), 'early')
+  const [reset] = resetEdits({ ...RESET, request: REQUEST, conversation: { edits: [early], readyEdits: [] } })
+  assert.ok(reset?.kind === 'cut')
+  assert.equal(readOwn(reset.text)?.text, `${LABEL}\n\n${summaryText('early', { turns: 1 })}`)
+  assert.equal(awaitedSummary(REQUEST, [early, reset])?.reset, reset)
+})
+
+test('what was summed up of a branch that the user left is no recap of the one that goes on', () => {
+  const left = summaryOf(chatRequest([system('s'), user('q1 once more'), assistant('a1'), user('q2')]), 'left')
   const older = summaryOf(chatRequest(HISTORY.slice(0, 6)), 'older')
-  const withRecap = resetEdits({ ...RESET, request: REQUEST, conversation: { edits: [older], readyEdits: [] } })
-  assert.equal(awaitedSummary(REQUEST, [older, ...withRecap]), null)
-  assert.equal(bareReset([older, ...withRecap]), null)
+  assert.deepEqual(begun({}, { edits: [left] }), ['s', LABEL, 'q3'])
+  assert.deepEqual(begun({}, { edits: [older, left] })[1], `${LABEL}\n\n${summaryText('older', { turns: 1 })}`)
+})
+
+test('no summary is awaited by a reset that has one of all that it leaves out, nor where its history is not what the app sends', () => {
+  const whole = [
+    { ...summaryOf(chatRequest(HISTORY.slice(0, 6)), 'older'), text: JSON.stringify(ownMessage('user', summaryText('older'))) },
+  ]
+  const withRecap = resetEdits({ ...RESET, request: REQUEST, conversation: { edits: whole, readyEdits: [] } })
+  assert.equal(awaitedSummary(REQUEST, [...whole, ...withRecap]), null)
+  assert.equal(awaitingReset([...whole, ...withRecap]), null)
   const without = resetEdits({ ...RESET, request: REQUEST, conversation: { edits: [], readyEdits: [] } })
-  assert.equal(bareReset(without), without[0])
+  assert.equal(awaitingReset(without), without[0])
   assert.equal(awaitedSummary(chatRequest([system('s'), user('another'), assistant('a'), user('b')]), without), null)
   assert.equal(awaitedSummary(REQUEST, [...without, summaryOf(REQUEST, 'newer')]), null)
 })
@@ -145,6 +187,9 @@ test('a summary that comes after the reset joins its message; where the reset ha
     ['s', `${LABEL}\n\n${summaryText('late')}`, 'q3'],
   )
   assert.equal(joinedToReset([...edits, joined], late), null)
+  const early = withSummary(joined, summaryText('early', { turns: 1 }), 'early')
+  assert.equal(joinedToReset([...edits, early], { ...late, summary: summaryText('no later', { turns: 1 }) }), null)
+  assert.deepEqual(joinedToReset([...edits, early], late)?.text, joined.text, 'it takes the place of one that tells of less')
   assert.equal(joinedToReset([], late), null)
   assert.equal(joinedToReset(edits, { ...late, plan: { ...plan, count: plan.count + 100 } }), null)
 })
@@ -171,7 +216,7 @@ test('any history may be reset at any user turn, twice, with any words in its pa
         assert.deepEqual(sent.at(-1), request.messages.at(-1))
         const awaited = awaitedSummary(request, edits)
         if (awaited === null) continue
-        const late = withSummary(awaited.reset, summaryText('late'), `late ${index}`)
+        const late = withSummary(awaited.reset, summaryText('late', awaited.plan), `late ${index}`)
         assert.equal(replay(request, [...edits, late]).messages.length, sent.length)
         assert.equal(awaitedSummary(request, [...edits, late]), null)
       }

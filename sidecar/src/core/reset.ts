@@ -1,8 +1,8 @@
 /** The next session of a conversation begins without its history, but for a recap where the tier promises one. */
 import type { Conversation, Edit } from './conversation.ts'
-import { replayEntries } from './edit-log.ts'
+import { coversHere, replayEntries } from './edit-log.ts'
 import type { Cut } from './edit-log.ts'
-import { cutEdit, planCut, turnsText } from './history-cut.ts'
+import { BETWEEN_PARTS, cutEdit, planCut, turnsIn, turnsText } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
 import { leadingCount, ownMessage, readOwn, turnStarts } from './message.ts'
 import type { ModelRequest } from './request.ts'
@@ -30,9 +30,9 @@ const WHY: Readonly<Record<SessionEnd, string>> = {
 
 /**
  * The edits with which the session begins: everything before the last user turn becomes one labelled message, with the
- * newest summary in it, and what is remembered of the matter. A summary is made between turns before the session ends, so a
- * reset never waits for one; where none was made yet, one joins the message later (`awaitedSummary`). Empty when there is nothing
- * before the last user turn.
+ * newest summary of it, and what is remembered of the matter. A summary is made between turns before the session ends, so a
+ * reset never waits for one; where none was made yet of all that is left out, one joins the message later (`awaitedSummary`). Empty when
+ * there is nothing before the last user turn.
  */
 export function resetEdits({ request, conversation, why, recap, isSearchable, passages, session }: ResetInput): readonly Edit[] {
   const log = [...conversation.edits, ...conversation.readyEdits]
@@ -40,10 +40,10 @@ export function resetEdits({ request, conversation, why, recap, isSearchable, pa
   if (plan === null) return conversation.readyEdits
   const search = isSearchable ? '; earlier sessions can be searched' : ''
   const label = `[New session (${WHY[why]}): ${turnsText(plan.turns)} of the earlier conversation left out${search}]`
-  const parts = recap === 'None' ? [label] : [label, newestSummary(log), passages].filter((part) => part !== null)
+  const parts = recap === 'None' ? [label] : [label, newestSummary(request, log), passages].filter((part) => part !== null)
   // Calls that come together open it with one and the same edit.
   const id = `reset/${session}/${plan.originals}`
-  return [...conversation.readyEdits, cutEdit(plan, 'Reset', ownMessage('user', parts.join(BETWEEN)), id)]
+  return [...conversation.readyEdits, cutEdit(plan, 'Reset', ownMessage('user', parts.join(BETWEEN_PARTS)), id)]
 }
 
 /**
@@ -57,9 +57,7 @@ export function standingAlone(request: ModelRequest): ModelRequest | null {
   return request.messages.every(({ answers }) => answers.every((id) => calls.has(id))) ? { ...request, earlier: null } : null
 }
 
-const BETWEEN = '\n\n'
-
-/** What a reset left out without a summary of it. */
+/** What a reset left out without a summary of all of it. */
 export interface AwaitedSummary {
   readonly reset: Cut
   /** The same cut again, over what it left out. */
@@ -68,9 +66,9 @@ export interface AwaitedSummary {
   readonly currentBytes: number
 }
 
-/** The reset that this request begins with, when its recap lacks a summary; null when there is none. */
+/** The reset that this request begins with, when it awaits a summary; null when there is none. */
 export function awaitedSummary(request: ModelRequest, edits: readonly Edit[]): AwaitedSummary | null {
-  const reset = bareReset(edits)
+  const reset = awaitingReset(edits)
   if (reset === null || replayEntries(request, edits).cut !== reset) return null
   const starts = turnStarts(request.messages)
   const end = leadingCount(request.messages) + reset.count
@@ -79,43 +77,55 @@ export function awaitedSummary(request: ModelRequest, edits: readonly Edit[]): A
   return plan?.originals === reset.originals ? { reset, plan, currentBytes: Buffer.byteLength(reset.text) } : null
 }
 
-/** The newest cut of the log, when it is a reset whose message has no summary in it. */
-export function bareReset(edits: readonly Edit[]): Cut | null {
+/** The newest cut of the log, when it is a reset whose message has no summary of all that it leaves out: of an earlier session at best. */
+export function awaitingReset(edits: readonly Edit[]): Cut | null {
   const cut = edits.findLast((edit) => edit.kind === 'cut')
-  return cut?.kind === 'cut' && cut.cause === 'Reset' && summaryIn(cut) === null ? cut : null
+  return cut?.kind === 'cut' && cut.cause === 'Reset' && turnsSummedUp(cut) < turnsIn(readOwn(cut.text)?.text ?? '') ? cut : null
 }
 
-/** A reset with the summary that came after it: it takes the other's place from the next user turn on. */
+/** A reset with the summary that came after it, in the place of an older one: it takes the other's place from the next user turn on. */
 export function withSummary(reset: Cut, summary: string, id: string): Cut {
-  const own = readOwn(reset.text)
-  const [label = '', ...rest] = own === null ? [] : own.text.split(BETWEEN)
-  const text = JSON.stringify(ownMessage('user', [label, summary, ...rest].filter((part) => part !== '').join(BETWEEN)))
+  const older = summaryIn(reset)
+  const [label = '', ...rest] = (readOwn(reset.text)?.text ?? '')
+    .replace(older === null ? '' : BETWEEN_PARTS + older, '')
+    .split(BETWEEN_PARTS)
+  const text = JSON.stringify(ownMessage('user', [label, summary, ...rest].filter((part) => part !== '').join(BETWEEN_PARTS)))
   const grown = Buffer.byteLength(text) - Buffer.byteLength(reset.text)
   return { ...reset, id, text, savedBytes: Math.max(0, reset.savedBytes - grown) }
 }
 
 /**
  * A summary that comes when its session has been reset joins the message of that reset: the turns that it would replace are gone. Null
- * where the log has no reset that waits for it, or one that leaves out less than it sums up.
+ * where the log has no reset that awaits one, or one that leaves out less than it sums up, or has a summary of as much.
  */
 export function joinedToReset(
   edits: readonly Edit[],
   late: { readonly plan: CutPlan; readonly summary: string; readonly id: string },
 ): Cut | null {
-  const reset = bareReset(edits)
-  return reset === null || reset.count < late.plan.count ? null : withSummary(reset, late.summary, late.id)
+  const reset = awaitingReset(edits)
+  if (reset === null || reset.count < late.plan.count || turnsIn(late.summary) <= turnsSummedUp(reset)) return null
+  return withSummary(reset, late.summary, late.id)
 }
 
-/** The text of the newest summary in the log, label and fence included; null when none was made. */
-function newestSummary(log: readonly Edit[]): string | null {
-  for (const edit of log.toReversed()) {
-    const summary = edit.kind === 'cut' ? summaryIn(edit) : null
-    if (summary !== null) return summary
+/**
+ * The text of the summary that tells of most of this history, label and fence included, of equal ones the newest; null when none was made.
+ * One of turns that were since asked anew, or edited, is none of it.
+ */
+function newestSummary(request: ModelRequest, log: readonly Edit[]): string | null {
+  const { digestAt } = replayEntries(request, log)
+  let newest: string | null = null
+  for (const edit of log) {
+    const summary = edit.kind === 'cut' && coversHere(edit, request.messages, digestAt) ? summaryIn(edit) : null
+    if (summary !== null && turnsIn(summary) >= turnsIn(newest ?? '')) newest = summary
   }
-  return null
+  return newest
 }
 
-/** A summary is the message of its own cut, or part of the message of a reset. */
+function turnsSummedUp(reset: Cut): number {
+  return turnsIn(summaryIn(reset) ?? '')
+}
+
+/** A summary is the message of its own cut, or part of the message of another. */
 function summaryIn(cut: Cut): string | null {
   const text = readOwn(cut.text)?.text ?? null
   return text === null || cut.cause === 'Summarize' ? text : summaryPart(text)

@@ -3,9 +3,26 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { applyChange, newConversation } from './conversation-change.ts'
-import type { Conversation } from './conversation.ts'
-import { beginsUserTurn, endsWithNextTurn, isBesideChat, isUserTurn, resetRefusal, sessionEnds, questionOf } from './sessions.ts'
+import type { Conversation, Edit } from './conversation.ts'
+import { replay } from './edit-log.ts'
+import { cutEdit, planCut } from './history-cut.ts'
+import { ownMessage } from './message.ts'
+import { wholeDigest } from './message-digests.ts'
+import { inlineNotice } from './notice-frame.ts'
+import {
+  beginsUserTurn,
+  endsWithNextTurn,
+  isAskedAgain,
+  isBesideChat,
+  isUserTurn,
+  resetRefusal,
+  sentQuestion,
+  sessionEnds,
+  questionOf,
+  withBegunAnswer,
+} from './sessions.ts'
 import type { SessionInput } from './sessions.ts'
+import type { JsonObject } from './request.ts'
 import { assistant, call, chatRequest, result, system, user } from './testing.ts'
 
 const HOUR = 3_600_000
@@ -52,6 +69,33 @@ test('a pause ends it to the millisecond, whatever the boundary; not while an an
     assert.equal(sessionEnds(input({ contract: idle, nowMs: 11 * HOUR })), 'idle')
     assert.equal(sessionEnds(input({ contract: contract({ idleAfterMs: HOUR, resetAt }), nowMs: 11 * HOUR - 1 })), null)
     assert.equal(sessionEnds(input({ contract: contract({ idleAfterMs: HOUR, resetAt }), nowMs: 11 * HOUR, isBusy: true })), null)
+  }
+})
+
+test('the last question of a session that had all its turns is answered again in it; a pause ends it all the same', () => {
+  const bounded = contract({ maxTurns: 3, idleAfterMs: HOUR })
+  assert.equal(sessionEnds(input({ contract: bounded, isAgain: () => true })), null)
+  assert.equal(sessionEnds(input({ contract: bounded, taskBoundary: true, isAgain: () => true })), null)
+  assert.equal(sessionEnds(input({ contract: bounded, isAgain: () => false })), 'maxTurns')
+  assert.equal(sessionEnds(input({ contract: bounded, nowMs: 11 * HOUR, isAgain: () => true })), 'idle')
+})
+
+test('a question is known again by what went out of it: notices that were told, and turns that were cut', () => {
+  const told: Edit = { kind: 'notice', id: 'n', text: 'Note: this is told to the user, not to the model.' }
+  const asked = chatRequest([user('q1'), assistant(`a1${inlineNotice(told.text)}`), user('q2'), assistant('a2'), user('q3')])
+  const cut = planCut({ request: asked, edits: [told], keepRecentTurns: 2 })
+  assert.ok(cut)
+  const edits = [told, cutEdit(cut, 'DropOldest', ownMessage('user', '[left out]'), 'c')]
+  for (const log of [[], [told], edits]) {
+    const { messages } = replay(asked, log)
+    const question = questionOf({ messages: messages.length, messagesDigest: wholeDigest(messages) })
+    const conversation = { userTurns: 3, question, edits: log }
+    assert.ok(isAskedAgain(asked, conversation))
+    assert.ok(!isAskedAgain(asked, { ...conversation, question: null }))
+    assert.ok(!isAskedAgain(asked, { ...conversation, userTurns: 0 }), 'of a session before')
+    assert.ok(!isAskedAgain(chatRequest([...asked.messages.slice(0, -1).map(({ json }) => json), user('q3 again')]), conversation))
+    assert.ok(!isAskedAgain(chatRequest([...asked.messages.map(({ json }) => json), assistant('a3'), user('q3')]), conversation))
+    assert.ok(!isAskedAgain({ ...asked, earlier: { kind: 'response', id: 'r' } }, conversation))
   }
 })
 
@@ -148,3 +192,29 @@ test('a call beside the chat, such as for its title, is no turn of the user, and
 function conversation(): Conversation {
   return newConversation({ id: 'c', tier: 'pro', contractHash: 'h', user: 'u', nowMs: 0, ladderApplies: true })
 }
+
+test('an answer that the app begins is one to a new question, unless that was asked before', () => {
+  const question = (messages: readonly JsonObject[]): Conversation['question'] => {
+    const { messages: sent } = chatRequest(messages)
+    return questionOf({ messages: sent.length, messagesDigest: wholeDigest(sent) })
+  }
+  const first = [user('Order 17 as JSON.')]
+  const known = { userTurns: 1, question: question(first), edits: [] }
+  const begins = (messages: readonly JsonObject[], conversation: Parameters<typeof withBegunAnswer>[1] = known): boolean | undefined =>
+    withBegunAnswer(chatRequest(messages), conversation).beginsAnswer
+  assert.equal(begins([...first, assistant('{')], { userTurns: 0, question: null, edits: [] }), true)
+  assert.equal(begins([...first, assistant('{"order": ')]), false, 'it was cut, and is gone on with')
+  assert.equal(begins([...first, assistant('{"order": "17"}'), user('And 18.'), assistant('{')]), true)
+  assert.equal(begins(first), undefined)
+  const compacted = withBegunAnswer(chatRequest([...first, assistant('{')], { wire: 'compact' }), { ...known, question: null })
+  assert.equal(compacted.beginsAnswer, undefined, 'nobody says anything there')
+})
+
+test('a question is known by what went out without the beginning of its answer, also beside the chat', () => {
+  const request = chatRequest([user('Order 17 as JSON.'), assistant('{')])
+  const bare = chatRequest([user('Order 17 as JSON.')])
+  const sent = { messages: 2, messagesDigest: wholeDigest(request.messages) }
+  assert.deepEqual(sentQuestion({ shaped: request, bound: { sent } }), { messages: 1, messagesDigest: wholeDigest(bare.messages) })
+  assert.equal(sentQuestion({ shaped: bare, bound: { sent } }), sent)
+  assert.equal(isBesideChat(request, { userTurns: 2 }), true, 'a title as JSON is no turn of the user')
+})

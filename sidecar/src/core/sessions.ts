@@ -1,9 +1,13 @@
 /** When a session of a conversation is over, and whether the next one may open. What the next one begins with is in `reset.ts`. */
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Conversation, Question } from './conversation.ts'
+import { replay } from './edit-log.ts'
 import { isBoundary } from './ladder.ts'
+import { askedIn, begunAnswer } from './message.ts'
+import { wholeDigest } from './message-digests.ts'
 import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest } from './request.ts'
+import type { Shaped } from './shape.ts'
 
 /** Why a session ends: its budget is used up and the ladder resets, it had all its user turns, or nobody spoke for long. */
 export type SessionEnd = 'budget' | 'maxTurns' | 'idle'
@@ -22,20 +26,22 @@ export interface SessionInput {
   readonly isBusy?: boolean
   /** As `isBesideChat` gives it. */
   readonly isBeside?: boolean
+  /** As `isAskedAgain` gives it; asked for where it decides alone, since it reads all of the history. */
+  readonly isAgain?: () => boolean
 }
 
 /**
  * Why the session is over before the user turn that begins now; null when it goes on. A pause is a boundary by itself; a session
- * that had all its turns waits for one where the tier resets at task boundaries only. One in which nobody has asked anything yet
- * is never over: what opened it needs no repeat.
+ * that had all its turns waits for one where the tier resets at task boundaries only, and answers its last question again. One in which
+ * nobody has asked anything yet is never over: what opened it needs no repeat.
  */
 export function sessionEnds(input: SessionInput): Exclude<SessionEnd, 'budget'> | null {
-  const { conversation, contract, nowMs, atBoundary, taskBoundary, isBusy = false, isBeside = false } = input
+  const { conversation, contract, nowMs, atBoundary, taskBoundary, isBusy = false, isBeside = false, isAgain } = input
   const { maxTurns, idleAfterMs } = contract.sessions
   if (!atBoundary || conversation.userTurns === 0) return null
   if (idleAfterMs !== undefined && !isBusy && nowMs - conversation.lastTurnAtMs >= idleAfterMs) return 'idle'
   if (maxTurns === undefined || conversation.userTurns < maxTurns || isBeside) return null
-  return mayEndHere({ conversation, contract, taskBoundary }) ? 'maxTurns' : null
+  return mayEndHere({ conversation, contract, taskBoundary }) && isAgain?.() !== true ? 'maxTurns' : null
 }
 
 /** Whether a session that is over may give way here, or waits for a new task. */
@@ -89,16 +95,52 @@ export function isUserTurn(request: ModelRequest): boolean {
  * same) counts once. `sent`: the messages as they go out.
  */
 export function beginsUserTurn(request: ModelRequest, conversation: Pick<Conversation, 'userTurns' | 'question'>, sent: Sent): boolean {
-  const { question, userTurns } = conversation
-  const asked = questionOf(sent)
+  return isUserTurn(request) && !isSameQuestion(request, conversation, sent) && !isBesideChat(request, conversation)
+}
+
+/** Whether the last question of the session is asked once more, before anything of the request is changed that was not changed then. */
+export function isAskedAgain(request: ModelRequest, conversation: Pick<Conversation, 'userTurns' | 'question' | 'edits'>): boolean {
+  if (conversation.question === null) return false
+  const messages = askedIn(replay(request, conversation.edits).messages)
+  if (messages.length !== conversation.question.messages) return false
+  return isSameQuestion(request, conversation, { messages: messages.length, messagesDigest: wholeDigest(messages) })
+}
+
+function isSameQuestion(
+  { earlier }: ModelRequest,
+  { question, userTurns }: Pick<Conversation, 'userTurns' | 'question'>,
+  sent: Sent,
+): boolean {
   // Where the provider keeps the history, the same words may well be the next question.
-  const isRepeat = userTurns > 0 && request.earlier === null && question?.messages === asked.messages && question.digest === asked.digest
-  return isUserTurn(request) && !isRepeat && !isBesideChat(request, conversation)
+  if (userTurns === 0 || earlier !== null) return false
+  const asked = questionOf(sent)
+  return question?.messages === asked.messages && question.digest === asked.digest
 }
 
 interface Sent {
   readonly messages: number
   readonly messagesDigest: string
+}
+
+/** The messages of a request as they go out, by which its question is known: without an answer that the app has begun. */
+export function sentQuestion({
+  shaped,
+  bound,
+}: {
+  readonly shaped: Pick<Shaped, 'messages'>
+  readonly bound: { readonly sent: Sent }
+}): Sent {
+  const asked = askedIn(shaped.messages)
+  return asked === shaped.messages ? bound.sent : { messages: asked.length, messagesDigest: wholeDigest(asked) }
+}
+
+/**
+ * The request with a word on whether the app has begun the answer to a new question, or has the model go on in the one that was given to the
+ * last: that question was asked before.
+ */
+export function withBegunAnswer(request: ModelRequest, conversation: Pick<Conversation, 'userTurns' | 'question' | 'edits'>): ModelRequest {
+  if (!isTalk(request) || begunAnswer(request.messages) === null) return request
+  return { ...request, beginsAnswer: !isAskedAgain(request, conversation) }
 }
 
 /** What a question is known by when it is asked again. */
@@ -113,5 +155,5 @@ const QUESTION_DIGITS = 16
  * user, and must not open the session that the next question is to begin without its history.
  */
 export function isBesideChat(request: Pick<ModelRequest, 'messages' | 'earlier'>, { userTurns }: Pick<Conversation, 'userTurns'>): boolean {
-  return userTurns > 0 && request.earlier === null && !request.messages.some(({ role }) => role === 'assistant' || role === 'tool')
+  return userTurns > 0 && request.earlier === null && !askedIn(request.messages).some(({ role }) => role === 'assistant' || role === 'tool')
 }

@@ -15,6 +15,8 @@ export interface Shaped {
   readonly rewritten: boolean
   /** Edits made now, to be logged; those replayed from the log are not among them. */
   readonly newEdits: readonly Edit[]
+  /** The cut whose message is among them. */
+  readonly cut: Extract<Edit, { kind: 'cut' }> | null
   /** Bytes that shaping kept from the provider, in all. */
   readonly savedBytes: number
   readonly skipped: readonly {

@@ -6,6 +6,7 @@ import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
 import type { LimitField } from '../core/output-limit.ts'
 import type { DecideInput, Decision, Plan } from '../core/plan.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { PricedModel } from '@farebox/crds/prices.ts'
 import { familyOf, serves } from '@farebox/crds/provider-family.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { isUnread } from '../core/own-turn.ts'
@@ -73,6 +74,9 @@ export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
       }
       const decided =
         turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
+      if (decided?.priced.origin === 'ceiling') warnUnpriced(turn, decided.priced)
+      else if (decision.status === 'refuse' && decision.refusal.code === 'model_unpriced')
+        warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
       if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal))
         return { status: 'refused', turn, refusal: decision.refusal, percent: percentOf(turn) }
       if (decided === null) {
@@ -104,7 +108,10 @@ export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
             const { result } = answer
             if (result.status !== 'held') throw new TypeError('a held answer carries its grant')
             gateway.holds.add(operationId)
-            if (waited) gateway.metrics.waits.add(['admitted'])
+            if (waited) {
+              gateway.queue.succeeded(accounts)
+              gateway.metrics.waits.add(['admitted'])
+            }
             return {
               status: 'admitted',
               admitted: { turn, plan, operationId, granted: result.granted, outputTokens: affordableOutput(plan, result.granted) },
@@ -167,6 +174,15 @@ function decideInput(turn: Turn, undone: Undone): DecideInput {
 
 const NO_SWAPS: ReadonlySet<string> = new Set()
 
+/** Once for each model. */
+function warnUnpriced({ gateway, policy, requestId }: Turn, { provider, model }: Pick<PricedModel, 'provider' | 'model'>): void {
+  const key = `${provider} ${model}`
+  if (gateway.unpriced.has(key)) return
+  gateway.unpriced.set(key, true)
+  const { onUnknownModel } = policy.config
+  gateway.log.warn({ requestId, provider, model, onUnknownModel }, 'nobody prices this model: it needs an entry in a PriceBook')
+}
+
 /**
  * Another upstream can take a request over only in the format that it is written in, and with a key that this sidecar holds for it: the
  * app's own key is for the upstream that it asked.
@@ -211,8 +227,7 @@ function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveS
 /** What this turn changes in the conversation, written together with its hold. */
 function changeOf(turn: Turn, plan: Plan): ConversationChange {
   const { conversation, terms } = turn
-  const promoted = plan.atBoundary ? conversation.readyEdits : []
-  const edits = [...promoted, ...plan.shaped.newEdits]
+  const edits = [...plan.promoted, ...plan.shaped.newEdits]
   const notices = noticesOf(turn, plan.occasions)
   const period = turn.draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
   return {
@@ -232,7 +247,7 @@ function isSame(some: readonly Rung[], others: readonly Rung[]): boolean {
 }
 
 /** Of the tighter of the conversation's and the user's budget, for a call that was not decided. */
-function percentOf(turn: Turn): number {
+export function percentOf(turn: Turn): number {
   return percentUsed(turn.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state })))
 }
 

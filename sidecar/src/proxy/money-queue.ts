@@ -3,11 +3,23 @@
  * account ends. A call waits at most as long as it says; then it is told that money is busy.
  *
  * Where replicas share a store, nobody tells of holds that end elsewhere: then the first in line tries again from time to
- * time. Each replica has one at the front of its line, so that a replica gets its turn however long the lines of others.
+ * time. Each replica has one at the front of its line, so that a replica gets its turn however long the lines of others. Where
+ * tries come to nothing there are fewer of them: an account may be that of a whole workload, and all its replicas ask one store.
  */
+import { LRUCache } from 'lru-cache'
+
 export const MONEY_WAIT_MS = 2_000
-/** How often the first in line tries where holds may end elsewhere. A try costs a read and a reservation. */
+/**
+ * How often the first in line tries where holds may end elsewhere, on average. A try costs a read and a reservation. Twice as long after each
+ * that came to nothing, up to `TRY_EVERY_MS_MAX`.
+ */
 export const SHARED_TRY_EVERY_MS = 40
+const TRY_EVERY_MS_MAX = 400
+/** So that replicas that began together do not go on together. */
+const TRY_SHARE_MIN = 0.75
+const TRY_SHARE_MORE = 0.5
+/** Of one that is forgotten the next is tried often again. */
+const ACCOUNTS_KEPT = 10_000
 
 interface Waiter {
   readonly wake: (outcome: 'try' | 'timeout') => void
@@ -16,11 +28,15 @@ interface Waiter {
 export class MoneyQueue {
   readonly #waiters = new Map<string, Waiter[]>()
   readonly #tryEveryMs: number | null
+  readonly #random: () => number
   readonly #timers = new Map<string, NodeJS.Timeout>()
+  /** Tries that came to nothing since one succeeded, or a line began. */
+  readonly #inVain = new LRUCache<string, number>({ max: ACCOUNTS_KEPT })
 
   /** `tryEveryMs` null: holds end in this process alone. */
-  constructor(tryEveryMs: number | null = null) {
+  constructor(tryEveryMs: number | null = null, random: () => number = Math.random) {
     this.#tryEveryMs = tryEveryMs
+    this.#random = random
   }
 
   /** The first of these accounts for which others wait already: a newcomer queues behind them instead of taking what they wait for. */
@@ -42,11 +58,19 @@ export class MoneyQueue {
         },
       }
       const queue = this.#waiters.get(account)
+      if (place === 'front') this.#inVain.set(account, (this.#inVain.get(account) ?? 0) + 1)
+      else if (queue === undefined) this.#inVain.delete(account)
       if (queue === undefined) this.#waiters.set(account, [waiter])
       else if (place === 'front') queue.unshift(waiter)
       else queue.push(waiter)
-      this.#tryFromTimeToTime(account)
+      if (place === 'front') this.#stopTrying(account)
+      this.#tryLater(account)
     })
+  }
+
+  /** One who waited got money of all these accounts: it comes back, and there may be more. */
+  succeeded(accounts: readonly string[]): void {
+    for (const account of accounts) this.#inVain.delete(account)
   }
 
   /** A hold of these accounts ended: the first waiter of each tries again. When it succeeds or leaves, it calls this again. */
@@ -54,12 +78,23 @@ export class MoneyQueue {
     for (const account of accounts) this.#waiters.get(account)?.[0]?.wake('try')
   }
 
-  #tryFromTimeToTime(account: string): void {
+  #tryLater(account: string): void {
     if (this.#tryEveryMs === null || this.#timers.has(account)) return
-    this.#timers.set(
-      account,
-      setInterval(() => this.wakeNext([account]), this.#tryEveryMs),
+    const everyMs = Math.min(TRY_EVERY_MS_MAX, this.#tryEveryMs * 2 ** (this.#inVain.get(account) ?? 0))
+    const timer = setTimeout(
+      () => {
+        this.#timers.delete(account)
+        this.wakeNext([account])
+        if (this.#waiters.has(account)) this.#tryLater(account)
+      },
+      everyMs * (TRY_SHARE_MIN + this.#random() * TRY_SHARE_MORE),
     )
+    this.#timers.set(account, timer)
+  }
+
+  #stopTrying(account: string): void {
+    clearTimeout(this.#timers.get(account))
+    this.#timers.delete(account)
   }
 
   #remove(account: string, waiter: Waiter): void {
@@ -69,7 +104,6 @@ export class MoneyQueue {
     if (index >= 0) queue.splice(index, 1)
     if (queue.length > 0) return
     this.#waiters.delete(account)
-    clearInterval(this.#timers.get(account))
-    this.#timers.delete(account)
+    this.#stopTrying(account)
   }
 }

@@ -1,7 +1,7 @@
 /** How a conversation passes from one session to the next: when the next one opens, and what it begins with. */
 import { turnStarts } from '../core/message.ts'
 import { resetEdits, standingAlone } from '../core/reset.ts'
-import { isBesideChat, isUserTurn, resetRefusal, sessionEnds } from '../core/sessions.ts'
+import { isAskedAgain, isBesideChat, isUserTurn, resetRefusal, sessionEnds } from '../core/sessions.ts'
 import type { ResetRefusal, SessionEnd } from '../core/sessions.ts'
 import { noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -22,6 +22,7 @@ export async function inItsSession(turn: Turn): Promise<Turn> {
     nowMs: gateway.nowMs(),
     atBoundary: isUserTurn(request),
     isBeside: isBesideChat(request, conversation),
+    isAgain: () => isAskedAgain(request, conversation),
     taskBoundary,
     isBusy: turn.balances.some(({ kind, state }) => kind === 'conversation' && state.held > 0n),
   })
@@ -56,6 +57,7 @@ export async function openNextSession(turn: Turn, why: SessionEnd): Promise<Turn
     conversation: conversation.id,
     change: {
       openSession: session,
+      ladderApplies: await gateway.outcomes.ladderApplies(contract, gateway.nowMs()),
       addEdits,
       addNotices: noticesOf({ ...turn, conversation: { ...conversation, session, notices: [] } }, ['Reset']),
     },

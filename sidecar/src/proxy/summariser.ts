@@ -10,12 +10,14 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
 import type { Conversation } from '../core/conversation.ts'
-import type { Cut } from '../core/edit-log.ts'
 import { COST_MAX } from '../core/cost.ts'
+import { isAnyReady } from '../core/edit-log.ts'
+import type { Cut } from '../core/edit-log.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt, thresholdsApply } from '../core/ladder.ts'
 import { bytesOf, contentText, isInstruction, readOwn } from '../core/message.ts'
+import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { awaitedSummary, joinedToReset, withSummary } from '../core/reset.ts'
 import { endsWithNextTurn } from '../core/sessions.ts'
@@ -43,6 +45,8 @@ const THINKING_TOKENS = 1_024
 /** Where no summary came of old turns, another is tried when they have grown so many times. */
 const AGAIN_FACTOR = 2
 const FAILED_KEPT = 1_000
+/** So many summaries wait for a history that has not come again: the app may well send none twice alike. */
+const UNREAD_MAX = 8
 /** What the same call would be answered again; others pass (a rate that was exceeded, a server that is busy). */
 const FINAL_REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 404, 413, 422])
 const ANSWER_BYTES_MAX = 1024 * 1024
@@ -76,6 +80,8 @@ export class Summariser {
     const { turn } = admitted
     const conversation = snapshot.conversation
     if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return false
+    // Where the history goes out as it comes, nobody would read the summary.
+    if (turn.gateway.uneditable.has(conversation.id) || conversation.readyEdits.length >= UNREAD_MAX) return false
     const task = plannedTask(admitted, conversation, snapshot, answer)
     if (task === null || task.oldTokens < (this.#failed.get(conversation.id) ?? 0) * AGAIN_FACTOR) return false
     this.#underWay.add(conversation.id)
@@ -145,7 +151,7 @@ export class Summariser {
         await untilBack(() => gateway.store.void({ operationId, atMs }))
         return answer.isFinal ? 'refused' : 'failed'
       }
-      const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, turn.request)
+      const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, summaryRequest(turn.request))
       const usage = read?.facts.usage ?? null
       const billed = usage === null ? null : costOf(usage, task.priced.pricesFor(inputTokens(usage), read?.facts.serviceTier ?? null))
       const cost = billed === null || billed > COST_MAX ? task.hold : billed
@@ -183,6 +189,11 @@ export class Summariser {
       gateway.queue.wakeNext(accounts)
     }
   }
+}
+
+/** Of the turn's request, what the call for a summary has of it: it asks once, for no search and no cache. */
+function summaryRequest(request: ModelRequest): ModelRequest {
+  return { ...request, choices: 1, hosted: NO_HOSTED_TOOLS, cacheWrites: 'none' }
 }
 
 interface SummaryTask extends SummaryHold {
@@ -228,7 +239,7 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
     endsWithNextTurn(conversation, contract) &&
     refusalOf(turn, conversation) === null
   const isWanted = awaited !== null || isLast || crossing || recap || isOnRung(turn, conversation, percent)
-  if (conversation.readyEdits.length > 0 || !isWanted) return null
+  if (!isWanted || isAnyReady(request, conversation)) return null
   const keepRecentTurns = isLast ? 1 : contract.context.keepRecentTurns
   const found = awaited?.plan ?? planCut({ request, edits: conversation.edits, keepRecentTurns })
   if (found === null) return null
