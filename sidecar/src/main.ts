@@ -58,6 +58,7 @@ const CLOSE_MS_MAX = 2_500
 const TOTALS_MS = 14_000
 const TOTALS_AFTER_TURNS_MS = 2_000
 const FAILED_SWAPS_KEPT = 10_000
+const UNPRICED_KEPT = 1_000
 const LIMIT_FIELDS_KEPT = 1_000
 const LOG_OPENS_MS = 100
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
@@ -144,6 +145,7 @@ async function main(): Promise<void> {
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),
+    unpriced: new LRUCache({ max: UNPRICED_KEPT }),
   }
   const quietSweep = new QuietSweep(gateway)
   const shownTotals = new ShownTotals(async () => (policy === null ? {} : await tiersOf(gateway, policy)))

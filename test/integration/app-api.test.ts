@@ -96,6 +96,13 @@ describe('a standing', () => {
     )
   })
 
+  test('is found where what the query names is left empty, as an app sends it that fills in every field', async () => {
+    await talkOf('empty').say('Hello.')
+    await sidecar.idle()
+    assert.deepEqual(await sidecar.standing('empty', '?tier=&user='), await sidecar.standing('empty'))
+    for (const path of ['users?tier=&limit=100', 'users/nobody?tier=']) await sidecar.getJson(`/farebox/v1/${path}`)
+  })
+
   test("is in the tier's currency", async () => {
     await talkOf('euro', { 'x-farebox-tier': 'euro' }).say('Hello.')
     const { currency, budget, spent } = await sidecar.standing('euro')

@@ -64,6 +64,7 @@ describe('bodies', () => {
     'trailing text': `${BODY} x`,
     'a field twice': BODY.replace('{', '{"model":"gpt-4o-mini",'),
     'no model': '{"messages":[{"role":"user","content":"x"}]}',
+    'half a surrogate pair in the model': BODY.replace('gpt-4o', 'gpt-4o\\ud83d'),
     'no messages': '{"model":"gpt-4o"}',
     'an unknown role': '{"model":"gpt-4o","messages":[{"role":"boss","content":"x"}]}',
     'n of zero': BODY.replace('{', '{"n":0,'),
@@ -127,6 +128,17 @@ describe('paths and identities', () => {
     }
     assert.match(await message('/renamed/v1/chat/completions'), /no upstream "renamed"\. .*: openai\b/)
     assert.match(await message(`/${'a'.repeat(5_000)}/v1`), /no upstream "a{64}\.\.\."/)
+  })
+
+  test('what is not metered is named with its method and path, without the query', async () => {
+    const message = async (method: string, path: string): Promise<string> => {
+      const answer = await fetch(`${sidecar.url}${path}`, { method })
+      return ((await answer.json()) as { readonly error: { readonly message: string } }).error.message
+    }
+    const slash = await message('POST', '/openai/v1/chat/completions/?key=secret')
+    assert.match(slash, /^"chat" is not metered here \(POST \/chat\/completions\/\), and/)
+    assert.match(await message('OPTIONS', '/openai/v1/chat/completions'), /\(OPTIONS \/chat\/completions\)/)
+    assert.match(await message('GET', `/openai/v1/files/${'a'.repeat(5_000)}`), /\(GET \/files\/a{117}\.\.\.\)/)
   })
 
   test('claims, users and ids that are not accepted', async () => {

@@ -41,6 +41,7 @@ const MIDDLE = JSON.stringify({
 })
 const SMALL = JSON.stringify({ model: 'gpt-4o', max_tokens: 5, messages: [{ role: 'user', content: 'Hello.' }] })
 const SMALL_BYTES = 256 * 1024
+const SMALL_BUT_LONG = SMALL.replace('Hello.', 'Hello. '.repeat(30_000))
 const ANSWER = JSON.stringify({
   model: 'gpt-4o',
   choices: [{ index: 0, message: { role: 'assistant', content: 'Yes.' }, finish_reason: 'stop' }],
@@ -175,6 +176,26 @@ test('an upload that does not come yields to a call that waits for its room', as
   assert.equal((await waiting).status, 200)
   assert.match(heard, /^HTTP\/1\.1 503 [\s\S]*sidecar_busy/)
   stalled.destroy()
+  await sidecar.idle()
+  assert.equal(await heldBytes(), 0)
+})
+
+test('small uploads that do not come yield to talk that waits for their room', async () => {
+  const provider = hold()
+  const { hostname, port } = new URL(sidecar.url)
+  const head = ['POST /openai/v1/chat/completions HTTP/1.1', `Host: ${hostname}`, 'Content-Type: application/json']
+  const announced = SMALL_BYTES - 1
+  const stalled = Array.from({ length: Math.ceil(ROOM_BYTES / announced) }, () => {
+    const socket = connect(Number(port), hostname)
+    socket.on('error', () => undefined).write(`${head.join('\r\n')}\r\nContent-Length: ${announced}\r\n\r\n{`)
+    return socket.resume()
+  })
+  while ((await heldBytes()) < ROOM_BYTES - announced) await sleep(10)
+  const talk = post('waits-for-small-uploads', SMALL_BUT_LONG)
+  await until(() => provider.waiting.length === 1)
+  provider.answerFirst()
+  assert.equal((await talk).status, 200)
+  for (const socket of stalled) socket.destroy()
   await sidecar.idle()
   assert.equal(await heldBytes(), 0)
 })

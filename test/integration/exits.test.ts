@@ -141,6 +141,13 @@ function assertEqualUsd({ spent, billed }: Books): void {
   assert.equal(formatUsd(spent), formatUsd(billed))
 }
 
+/** Also an answer that is an error says where the conversation stands. */
+function assertTellsState(headers: Headers | undefined): void {
+  assert.match(headers?.get('x-farebox-conversation') ?? '', /^[0-9a-f]{32}$/)
+  assert.match(headers?.get('x-farebox-percent') ?? '', /^\d+$/)
+  assert.equal(headers?.get('x-farebox-rung'), 'None')
+}
+
 /** The bill is covered, and at most 15 % and 64 tokens too much is entered. */
 function assertCovers({ spent, billed }: Books): void {
   assert.ok(billed > 0n)
@@ -175,6 +182,8 @@ for (const { how, stream } of WAYS) {
     test('cut before its head: the hold is charged', async () => {
       const said = await end(`no head ${how}`, { 'x-fake-cut-after-tokens': 'headers' }, { stream })
       assert.deepEqual([said?.status, said?.code], [502, 'upstream_unreachable'])
+      assert.match(said?.text ?? '', /broke the connection before it answered; it may bill the call/)
+      assertTellsState(said?.headers)
       const { spent, billed } = await books(`no head ${how}`)
       assert.ok(billed > 0n && billed <= spent)
       assert.ok(spent >= BigInt(OUTPUT_MAX) * NANO_PER_OUTPUT_TOKEN)
@@ -219,6 +228,8 @@ for (const { how, stream } of WAYS) {
         body: JSON.stringify({ model: 'gpt-4o', stream, messages: [{ role: 'user', content: 'Anyone there?' }] }),
       })
       assert.deepEqual([answer.status, answer.headers.get('retry-after')], [502, '1'])
+      assert.match(await answer.text(), /could not be reached/)
+      assertTellsState(answer.headers)
       assert.deepEqual(await books(`closed ${how}`), { spent: 0n, billed: 0n })
     })
 

@@ -1,5 +1,8 @@
 /** `farebox ledger` on a real sidecar: what it exports, and that it finds a balance that somebody has changed. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
@@ -76,4 +79,36 @@ describe('the ledger of a sidecar that answered a few turns', () => {
     assert.match(stdout, /^c:[0-9a-f]+:1: its entries come to 0\.\d+, its balance is 0\.\d+$/m)
     assert.match(stdout, /1 balances? (is|are) not what/)
   })
+})
+
+test('a model that the provider tells with half a surrogate pair is entered whole', async (t) => {
+  const answer = {
+    id: 'x',
+    object: 'chat.completion',
+    created: 1,
+    model: 'served\ud83d',
+    choices: [{ index: 0, message: { role: 'assistant', content: 'Hello.' }, finish_reason: 'stop' }],
+    usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 },
+  }
+  const server = createServer((_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' })
+    response.end(JSON.stringify(answer))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const sidecar = await startSidecar(makeConfig(`http://127.0.0.1:${port}/v1`, [makeContract({ caps: { perConversation: '1.00' } })]))
+  t.after(async () => {
+    await sidecar.close()
+    server.close()
+  })
+  await sidecar
+    .client({ 'x-farebox-conversation': 'c' })
+    .chat.completions.create({ model: MODEL, max_tokens: 50, messages: [{ role: 'user', content: 'Hello.' }] })
+  await sidecar.idle()
+  const { entries } = (await sidecar.getJson('/farebox/v1/ledger')) as { readonly entries: readonly { readonly model?: string }[] }
+  assert.deepEqual(
+    entries.map(({ model }) => model),
+    ['served\ufffd'],
+  )
 })

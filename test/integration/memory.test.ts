@@ -203,6 +203,8 @@ onEachStore((environment) => {
         assert.equal(pages, 4)
         assert.deepEqual(texts.toSorted(), [1, 2, 3, 4, 5].flatMap((turn) => [`Fare ${turn} to Paris.`, `Ticket ${turn}.`]).toSorted())
       }
+      const first = await historyOf(sidecar, 'paul', { q: '', cursor: '', limit: '3' })
+      assert.deepEqual(first, await historyOf(sidecar, 'paul', { limit: '3' }), 'an empty value names nothing')
       const answer = await fetch(`${sidecar.url}/farebox/v1/users/paul/history?cursor=nonsense`)
       assert.equal(answer.status, 400)
       assert.match(await answer.text(), /cursor/)

@@ -101,6 +101,26 @@ function assertUnheard(notice: string): void {
   for (const { body } of seen) assert.ok(!body.toString().includes(notice), 'the provider was sent the notice')
 }
 
+test('waits where JSON was asked for in words alone; headers tell of it, and the next answer in prose', async () => {
+  const json = '{"order": 17}'
+  const talk = await talkAtRung('in words', 'spoken')
+  for (const stream of [false, true]) {
+    const said = await talk.say('Order 17 as JSON.', { stream, headers: told(json) })
+    assertOnRung(said)
+    assert.equal(said.text, json)
+  }
+  assert.ok((await talk.say('Where is it?', { headers: told(ANSWER) })).text.endsWith(ENGLISH))
+})
+
+test('closing words are none of several answers: such a call is refused', async () => {
+  const talk = startTalk(sidecar, { 'x-farebox-conversation': 'several', 'x-farebox-tier': 'spoken' })
+  await talk.say('Hello.', { headers: told(ANSWER) })
+  await sidecar.postJson('/farebox/v1/conversations/several/costs', { cost: '5', label: 'search', operationId: 'all of it' })
+  const several = await talk.say('Twice, please.', { body: { n: 2 } })
+  assert.deepEqual([several.status, several.code], [402, 'conversation_budget_exhausted'])
+  assert.equal((await talk.say('Once?')).headers.get('x-farebox-synthetic'), 'true')
+})
+
 for (const stream of [false, true]) {
   const how = stream ? 'streamed' : 'plain'
   test(`stands after the answer, once, and is taken out of the history that comes back (${how})`, async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { chainDigests, chainRoot, digestsWithAnswer, extendChain } from './chain.ts'
+import { answeredDigests, chainDigests, chainRoot, digestsWithAnswer, extendChain } from './chain.ts'
 import { KeyedHash } from './keyed-hash.ts'
 import { inlineNotice } from './notice-frame.ts'
 import type { JsonObject } from './request.ts'
@@ -123,4 +123,23 @@ test('a body of many messages, or of nothing but spaces, costs bounded time', ()
 test('recorded conversations are told apart', () => {
   const ends = recordedConversations(20).map(({ messages }) => last(messages))
   assert.equal(new Set(ends).size, ends.length)
+})
+
+test('an answer is found with what the app had begun of it, however the app keeps the two; never by the beginning alone', () => {
+  const scope = 'shop/plus/'
+  const asked = [system('s'), user('Order 17 as JSON.')]
+  const begun = message(assistant('{'))
+  const rest = message(assistant('"order": 17}'))
+  const history = chainDigests([...asked.map(message), begun], key, scope)
+  const found = answeredDigests(history, { messages: [rest], message: rest, begun }, key)
+  const foundBy = (...kept: readonly JsonObject[]): boolean => {
+    const messages = [...asked, ...kept, user('And 18.')].map(message)
+    return digestsWithAnswer(messages, chainDigests(messages, key, scope)).some((digest) => found.includes(digest))
+  }
+  assert.ok(foundBy(assistant('{"order": 17}')))
+  assert.ok(foundBy(assistant('{'), assistant('"order": 17}')))
+  assert.ok(foundBy(assistant('"order": 17}')))
+  assert.ok(!foundBy(assistant('{')), 'another conversation that opens alike')
+  assert.ok(!foundBy(assistant('{"order": 18}')))
+  assert.deepEqual(answeredDigests([], { messages: [rest], message: rest, begun: null }, key), [])
 })

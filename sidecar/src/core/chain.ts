@@ -8,7 +8,8 @@
  */
 import type { Digest } from './conversation.ts'
 import type { KeyedHash } from './keyed-hash.ts'
-import { isInstruction } from './message.ts'
+import { isInstruction, joinedAnswer } from './message.ts'
+import type { Said } from './message.ts'
 import { beforeFrame } from './notice-frame.ts'
 import type { Message } from './request.ts'
 
@@ -46,10 +47,42 @@ export function responseDigest(id: string, key: KeyedHash, scope: string): Diges
 }
 
 /** The digest of a history with one message more: the answer that was just given, as the wire has it. */
-export function extendChain(last: Digest, message: Message, key: KeyedHash): Digest {
+export function extendChain(last: Digest, message: Said, key: KeyedHash): Digest {
   // Its length goes before each field, so that none can be read as part of its neighbour.
   const fields = [...essentials(message)].flatMap((field) => [Buffer.from(`${field.length}:`), field])
   return key.hex(Buffer.from(last), ...fields).slice(0, DIGEST_HEX)
+}
+
+/** An answer, and what the app had begun of it. */
+interface Answer {
+  /** All that was said, in order. */
+  readonly messages: readonly Message[]
+  /** The one of them that has the words; null where nothing was said. */
+  readonly message: Message | null
+  readonly begun: Message | null
+}
+
+/**
+ * Digests under which a later request finds the conversation of a history: the history itself, and with the answer. `digests` as
+ * `chainDigests` gave them. A beginning of the app's own is part of the answer: alone it would name every conversation that opens alike.
+ */
+export function answeredDigests(digests: readonly Digest[], { messages, message, begun }: Answer, key: KeyedHash): readonly Digest[] {
+  const last = digests.at(-1)
+  if (last === undefined) return []
+  const asked = begun === null ? last : digests.at(-2)
+  const found: Digest[] = asked === undefined ? [] : [asked]
+  let end = last
+  for (const said of messages) {
+    end = extendChain(end, said, key)
+    found.push(end)
+  }
+  if (message === null) return found
+  // Apps that keep nothing but the words come back with those.
+  if (messages.length > 1) found.push(extendChain(last, message, key))
+  // Most apps keep both as one message; some providers repeat what was begun.
+  if (begun !== null && asked !== undefined)
+    for (const said of [joinedAnswer(begun, message), message]) found.push(extendChain(asked, said, key))
+  return found
 }
 
 /**
@@ -67,7 +100,7 @@ export function digestsWithAnswer(messages: readonly Message[], digests: readonl
 }
 
 /** What of a message counts: role, text, media, refusal, tool calls, the calls that it answers. */
-function* essentials(message: Message): Generator<Buffer> {
+function* essentials(message: Said): Generator<Buffer> {
   const { role, texts } = message // its texts are read from its JSON each time that they are asked for
   yield Buffer.from(role)
   let text = ''

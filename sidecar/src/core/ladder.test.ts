@@ -46,6 +46,10 @@ test('a user turn begins at a user message, and not within a tool loop', () => {
   assert.equal(isBoundary(chatRequest([user('hi'), call({ id: 'a', name: 'f' }), result('a', 'r')])), false)
   assert.equal(isBoundary(chatRequest([user('hi'), call({ id: 'a', name: 'f' }), result('a', 'r'), system('go on')])), false)
   assert.equal(isBoundary(chatRequest([user('hi'), assistant('Dear')])), false)
+  assert.equal(isBoundary(chatRequest([user('hi'), assistant('Dear')], { beginsAnswer: false })), false)
+  assert.equal(isBoundary(chatRequest([user('hi'), assistant('Dear')], { beginsAnswer: true })), true)
+  const loop = [user('hi'), call({ id: 'a', name: 'f' }), result('a', 'r'), assistant('Dear')]
+  assert.equal(isBoundary(chatRequest(loop, { beginsAnswer: true })), false)
   assert.equal(isBoundary(chatRequest([system('s')])), false)
 })
 

@@ -96,3 +96,11 @@ test('passages are dated, fenced, short and few, and none of them leaves its fen
     }),
   )
 })
+
+test('what the app begins of an answer is part of it: the question is remembered, and the answer in its place', () => {
+  const of = (messages: readonly JsonObject[], more: Partial<ModelRequest> = {}): ReturnType<typeof turnSayings> =>
+    turnSayings(chatRequest(messages, more), CONVERSATION, RULES)
+  const asked = [...HISTORY, user('Number 17 as JSON.')]
+  assert.deepEqual(of([...asked, assistant('{')], { beginsAnswer: true }), of(asked))
+  assert.equal(of([...asked, assistant('{"order"')], { beginsAnswer: false }).question, null, 'what is gone on with was asked before')
+})

@@ -2,7 +2,8 @@
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Conversation, Digest } from './conversation.ts'
 import { canonicalJson, digestOf } from './digest.ts'
-import { isInstruction, turnStarts } from './message.ts'
+import { askedIn, isInstruction, turnStarts } from './message.ts'
+import type { Said } from './message.ts'
 import type { Message, ModelRequest } from './request.ts'
 import { spokenTexts } from './retrieval.ts'
 import { cutAt } from './summary.ts'
@@ -40,7 +41,9 @@ export function turnSayings(request: ModelRequest, conversation: Pick<Conversati
       asked: asked.map((index) => digestOfMessage(messages[index])),
     }),
   )
-  const answers = messages.filter((message, index) => index >= start && message.role === 'assistant').length
+  // What the app has begun of a new answer is part of it.
+  const said = request.beginsAnswer === true ? askedIn(messages) : messages
+  const answers = said.filter((message, index) => index >= start && message.role === 'assistant').length
   const text = answers > 0 ? '' : questionText(request, rules)
   return {
     question: text === '' ? null : { id: `${place}/user`, role: 'user', text },
@@ -55,7 +58,7 @@ export function questionText(request: ModelRequest, rules: Marks): string {
 }
 
 /** The words of an answer; null where it has none. What it refuses to say, and the tools that it calls, are no words. */
-export function answerSaying(id: string, answer: Message): Saying | null {
+export function answerSaying(id: string, answer: Said): Saying | null {
   const text = answer.texts
     .flatMap((part) => (part.kind === 'text' && part.answers === null ? [part.text] : []))
     .join('') // models break off a part in the middle of a sentence: for a citation, or as it streams

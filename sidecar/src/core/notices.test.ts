@@ -7,8 +7,19 @@ import { newConversation } from './conversation-change.ts'
 import { lookUpLocale, readerLocales } from './locale.ts'
 import { noticeFinder, stripNotices } from './notice-frame.ts'
 import { BUILT_IN_LOCALES, BUILT_IN_TEXTS, END_TEXTS } from './notice-texts.ts'
-import { chooseLocale, closingEdit, deliveredNotices, endWords, formatMoney, noticeEdit, noticesFor, noticeText } from './notices.ts'
+import {
+  chooseLocale,
+  closingEdit,
+  deliveredNotices,
+  endWords,
+  formatMoney,
+  isTakenApart,
+  noticeEdit,
+  noticesFor,
+  noticeText,
+} from './notices.ts'
 import type { NoticeTerms } from './notices.ts'
+import { assistant, chatRequest, user } from './testing.ts'
 
 type Texts = NoticeTerms['notices']['texts']
 const contractWith = (texts: Texts, more: Partial<NoticeTerms> = {}): NoticeTerms => ({
@@ -189,4 +200,12 @@ test('a locale is found as itself, wider or narrower', () => {
   assert.equal(lookUpLocale(['de'], ['en', 'de-CH']), 'de-CH')
   assert.equal(lookUpLocale(['pt', 'EN-us'], ['en-GB', 'en']), 'en')
   assert.equal(lookUpLocale(['x'], ['en']), null)
+})
+
+test('an answer is taken apart where it must be JSON, is one of several, or is begun by the app', () => {
+  const asked = [user('q')]
+  assert.equal(isTakenApart(chatRequest(asked)), false)
+  assert.equal(isTakenApart(chatRequest(asked, { structured: true })), true)
+  assert.equal(isTakenApart(chatRequest(asked, { choices: 2 })), true)
+  assert.equal(isTakenApart(chatRequest([...asked, assistant('{')])), true)
 })

@@ -7,8 +7,10 @@ import type { Conversation, Edit, PendingNotice } from './conversation.ts'
 import { inCurrency } from './currency.ts'
 import { digestOf } from './digest.ts'
 import { lookUpLocale, readerLocales } from './locale.ts'
+import { begunAnswer } from './message.ts'
 import { BUILT_IN_LOCALES, BUILT_IN_TEXTS, END_TEXTS } from './notice-texts.ts'
 import type { BuiltInLocale } from './notice-texts.ts'
+import type { ModelRequest } from './request.ts'
 import type { CapKind } from './terms.ts'
 
 /** Occasions that speak with built-in words unless the owner asks for silence; the others speak only in the owner's. */
@@ -51,6 +53,11 @@ export function noticesFor(turn: {
       occasion,
     }))
     .filter(({ id }) => !notices.some((notice) => notice.id === id) && !edits.some((edit) => wasDelivered(edit, id)))
+}
+
+/** Whether the app takes the answer apart, as far as its request shows it: no words of ours may stand in it. */
+export function isTakenApart({ structured, choices, messages }: Pick<ModelRequest, 'structured' | 'choices' | 'messages'>): boolean {
+  return structured || choices > 1 || begunAnswer(messages) !== null
 }
 
 /** The edit that takes delivered notices out again when the app resends the answer; it also says which those were. */

@@ -2,6 +2,7 @@
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Conversation } from './conversation.ts'
+import { askedIn } from './message.ts'
 import type { ModelRequest } from './request.ts'
 import { isBesideChat, isUserTurn, mayEndHere, questionOf } from './sessions.ts'
 
@@ -34,7 +35,7 @@ export function isUnread(
   conversation: Pick<Conversation, 'userTurns' | 'question' | 'edits'>,
 ): boolean {
   const { question, edits } = conversation
-  const bringsLess = question !== null && request.messages.length < question.messages
+  const bringsLess = question !== null && askedIn(request.messages).length < question.messages
   return isBesideChat(request, conversation) && (bringsLess || edits.some(({ kind }) => kind === 'cut'))
 }
 

@@ -67,3 +67,26 @@ test('amounts are in the currency of the tier, rounded down', () => {
   const { currency, budget, drivers } = standing({ contract, conversation: { drivers: { ...BEGUN.drivers, history: parseUsd('0.108') } } })
   assert.deepEqual([currency, budget, drivers['history'], drivers['output']], ['EUR', '0.50', '0.10', '0.00'])
 })
+
+test('whose next call cannot be paid is told so: a new conversation helps where the own budget is used up, not where the user’s is', () => {
+  const all = { spent: parseUsd('3.00') }
+  assert.equal(standing({ own: all }).advice, 'startNew')
+  assert.equal(standing({ user: all }).advice, 'wrapUp')
+  assert.equal(standing({ own: all, user: all }).advice, 'wrapUp')
+  assert.equal(standing({ workload: all }).advice, 'continue', 'the limit of a workload is none of the conversation’s')
+  const early = makeContract({ ...CONTRACT, ladder: [{ atPercent: 80, rung: 'EndConversation', end: 'Refuse' }] })
+  const spent = { spent: parseUsd('0.40') }
+  assert.equal(standing({ contract: early, own: spent }).advice, 'startNew')
+  assert.equal(standing({ own: spent }).advice, 'continue')
+})
+
+test('where the next session follows, the conversation need not end', () => {
+  const resets = makeContract({
+    ...CONTRACT,
+    ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }],
+    sessions: { ...CONTRACT.sessions, maxResets: 1 },
+  })
+  const spent = { spent: parseUsd('0.50') }
+  assert.equal(standing({ contract: resets, own: spent }).advice, 'wrapUp')
+  assert.equal(standing({ contract: resets, own: spent, conversation: { session: 2 } }).advice, 'startNew')
+})

@@ -3,8 +3,9 @@ import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
 import type { Conversation } from './conversation.ts'
 import { inCurrency } from './currency.ts'
-import { percentUsed } from './ladder.ts'
-import type { Balance, Terms } from './terms.ts'
+import { isAtEnd, percentUsed, thresholdsApply } from './ladder.ts'
+import { resetRefusal } from './sessions.ts'
+import type { Balance, CapKind, Terms } from './terms.ts'
 
 export interface Standing {
   readonly conversation: string
@@ -24,7 +25,10 @@ export interface Standing {
   readonly session: number
   readonly state: 'open' | 'ended'
   readonly resolution: Conversation['resolution']
-  /** What the app can do now: `continue`, `wrapUp` while a rung is in effect, `startNew` when the conversation has ended. */
+  /**
+   * What the app can do now: `startNew` where the conversation has ended, or its next call ends it; `wrapUp` while a rung is in effect, before
+   * the next session, and where the user's budget is used up, which a new conversation would draw on too; else `continue`.
+   */
   readonly advice: 'continue' | 'wrapUp' | 'startNew'
   /** Cost by what drove it, over all sessions. */
   readonly drivers: Readonly<Record<string, string>>
@@ -59,9 +63,27 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
     session: conversation.session,
     state: conversation.state,
     resolution: conversation.resolution,
-    advice: conversation.state === 'ended' ? 'startNew' : rung === 'None' ? 'continue' : 'wrapUp',
+    advice: adviceOf(conversation, terms, balances, rung),
     drivers: Object.fromEntries(Object.entries(conversation.drivers).map(([driver, cost]) => [driver, money(cost)])),
     alerts: conversation.alerts,
     lastTurnAt: new Date(conversation.lastTurnAtMs).toISOString(),
   }
+}
+
+function adviceOf(
+  conversation: Omit<Conversation, 'edits' | 'readyEdits'>,
+  { contract }: Terms,
+  balances: readonly Balance[],
+  rung: Standing['rung'],
+): Standing['advice'] {
+  if (conversation.state === 'ended') return 'startNew'
+  const steps = thresholdsApply(conversation, contract) ? contract.ladder : []
+  const isUsedUp = (kind: CapKind): boolean =>
+    balances.some((balance) => balance.kind === kind && isAtEnd(steps, percentUsed([{ cap: balance.cap, account: balance.state }])))
+  const isReset = contract.ladder.some((step) => step.rung === 'EndConversation' && step.end === 'Reset')
+  const hasUserBudget = balances.some(({ kind }) => kind === 'user')
+  const goesOn = isReset && resetRefusal({ conversation, contract, hasUserBudget, canCut: true }) === null
+  if (isUsedUp('user')) return 'wrapUp'
+  if (isUsedUp('conversation')) return goesOn ? 'wrapUp' : 'startNew'
+  return rung === 'None' ? 'continue' : 'wrapUp'
 }

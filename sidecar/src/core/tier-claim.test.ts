@@ -27,6 +27,15 @@ test('a signed claim says its tier and its user, by the old key and by the new',
   assert.equal(verdict(signed(`v1;kid=2026-11;exp=${soon};tier=a%3Bb`)), 'a;b/null')
 })
 
+test('a signature is base64url, with or without its padding, and nothing beside', () => {
+  const text = signed(`v1;tier=pro;exp=${NOW_S + 60};kid=2026-11`)
+  const [, signature = ''] = text.split(';sig=')
+  assert.equal(verdict(`${text}=`), 'pro/null')
+  for (const other of ['==', '!', '!!!!', ' ', '\u00e4', '.', signature, '==='])
+    assert.match(verdict(text + other), /does not fit/, JSON.stringify(other))
+  assert.match(verdict(text.replace(';sig=', ';sig=!')), /does not fit/)
+})
+
 test('a claim expires, give or take the skew of clocks, and may not last for long', () => {
   const at = (expiry: number): string => verdict(signed(`v1;tier=pro;exp=${expiry};kid=2026-11`))
   assert.equal(at(NOW_S - CLAIM_CLOCK_SKEW_S + 1), 'pro/null')

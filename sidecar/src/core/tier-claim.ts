@@ -1,6 +1,6 @@
 /**
  * A tier claim that an app signs with a key that it shares with its sidecars: one line of text, which any language can make without a
- * library. `sig` is the HMAC-SHA-256 of all that stands before its `;`, in base64url; values are percent-encoded.
+ * library. `sig` is the HMAC-SHA-256 of all that stands before its `;`, in base64url, with or without its padding; values are percent-encoded.
  *
  *   v1;tier=pro;user=ada%40example.com;exp=1764150000;kid=2026-11;sig=3q2-7w...
  */
@@ -42,8 +42,9 @@ export function readSignedClaim(text: string, keys: ReadonlyMap<string, Buffer>,
   const { signed, signature, fields } = parts
   const key = keys.get(fields.get('kid') ?? '')
   if (key === undefined) return rejected('names a key that is not known here')
-  const expected = createHmac('sha256', key).update(signed).digest()
-  const given = Buffer.from(signature, 'base64url')
+  // As text: a decoder passes over what is not of base64url, so that one signature could be written in endless ways.
+  const expected = Buffer.from(createHmac('sha256', key).update(signed).digest('base64url'))
+  const given = Buffer.from(signature.endsWith('=') ? signature.slice(0, -1) : signature)
   if (given.length !== expected.length || !timingSafeEqual(given, expected)) return rejected('has a signature that does not fit')
   return saidBy(fields, nowMs)
 }

@@ -20,11 +20,19 @@ test('the app API on the loopback address is for what calls it by an address, lo
     '[::1]:4180',
     '[::ffff:127.0.0.1]',
     'farebox:4180',
+    'host.docker.internal:4180',
     undefined,
   ])
     assert.equal(led(host, '127.0.0.1'), false, host)
   for (const localAddress of ['127.0.0.1', '127.3.2.1', '::1', '::ffff:127.0.0.1'])
-    for (const host of ['evil.example:4180', 'EVIL.example', 'evil.example.', '127.0.0.1.evil.example', 'localhost.evil.example:80'])
+    for (const host of [
+      'evil.example:4180',
+      'EVIL.example',
+      'evil.example.',
+      '127.0.0.1.evil.example',
+      'localhost.evil.example:80',
+      'internal.example',
+    ])
       assert.equal(led(host, localAddress), true, `${host} at ${localAddress}`)
 })
 

@@ -23,7 +23,7 @@ import { searchableTiers } from './memory.ts'
 import { reportAlerts } from './report.ts'
 import { confirmResolution, reverseResolution } from './resolutions.ts'
 import { statusOf } from './status.ts'
-import { usersPage, userStanding } from './users-api.ts'
+import { askedFor, usersPage, userStanding } from './users-api.ts'
 
 const LIST_MAX = 1_000
 const LIST_DEFAULT = 100
@@ -67,8 +67,9 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
 }
 
 /**
- * A page from anywhere can have its own domain lead to this machine (DNS rebinding), and its visitor's browser then takes this API for a part
- * of that page. No domain leads to the loopback address otherwise.
+ * A page from anywhere can have its own domain lead to this machine (DNS rebinding), and its visitor's browser then takes what is here for a
+ * part of that page. No domain leads to the loopback address otherwise, but for names that containers have for their machine
+ * (`host.docker.internal`): below `internal`, which is reserved (ICANN, July 2024), no page has one.
  */
 export function isLedHere({
   headers,
@@ -76,7 +77,7 @@ export function isLedHere({
 }: Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly localAddress?: string | undefined } }): boolean {
   const name = (headers.host ?? '').replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase()
   const isLoopback = /^(?:::ffff:)?127\.|^::1$/.test(socket.localAddress ?? '')
-  return isLoopback && name.includes('.') && !name.endsWith('.localhost') && !name.startsWith('[') && isIP(name) === 0
+  return isLoopback && name.includes('.') && !/\.(localhost|internal)$/.test(name) && !name.startsWith('[') && isIP(name) === 0
 }
 
 /** What is sent to other resources says nothing to them, and is not read. */
@@ -116,7 +117,7 @@ async function route(
     return method === 'GET'
       ? { status: 200, body: { conversations: await newestStandings(gateway, policy, limitOf(query)) } }
       : notFound('no such resource')
-  const conversation = await find(gateway, policy, { id, tier: query.get('tier'), user: query.get('user') })
+  const conversation = await find(gateway, policy, { id, tier: askedFor(query, 'tier'), user: askedFor(query, 'user') })
   if (conversation === null) {
     // A sidecar that is alone does not know those of others.
     if (gateway.storeStanding().state !== 'Ready') throw new StoreError('away', 'whether there is such a conversation cannot be told')
@@ -148,7 +149,7 @@ async function history(gateway: Gateway, policy: Policy, user: UserId, query: UR
       status: 409,
       body: { error: { message: 'nothing is remembered: no tier of this workload has sessions.memory.mode: Searchable' } },
     }
-  const cursor = query.get('cursor')
+  const cursor = askedFor(query, 'cursor')
   try {
     const page = await gateway.store.searchMemory({
       user,

@@ -122,6 +122,26 @@ test('small bodies do not wait for large ones, and have a room of their own', as
   assert.equal(room.bytes, 0)
 })
 
+test('what a call holds is wanted by those who wait for the same room, and by no others', async () => {
+  const room = new BodyRoom(MIB, LONG_MS)
+  const small = Array.from({ length: 8 }, () => placeWith(room, MIB / 8))
+  const large = placeWith(room, MIB)
+  const wanted = (): boolean[] => [...small, large, room.place()].map(({ isWanted }) => isWanted)
+  const none = wanted().fill(false)
+  assert.deepEqual(wanted(), none)
+  const waits = room.place()
+  const taken = waits.take(1, client)
+  assert.deepEqual(wanted(), none.fill(true, 0, 8))
+  none.fill(false)
+  small[0]?.leave()
+  assert.equal(await taken, true)
+  assert.deepEqual(wanted(), none)
+  const alsoLarge = room.place().take(MIB, client)
+  assert.deepEqual(wanted(), none.with(8, true))
+  large.leave()
+  assert.equal(await alsoLarge, true)
+})
+
 test('a call without a body does not wait for others', async () => {
   const room = new BodyRoom(100, LONG_MS)
   const first = placeWith(room, 100)

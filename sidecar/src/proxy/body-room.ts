@@ -9,7 +9,7 @@ import { getHeapStatistics } from 'node:v8'
 
 const WAIT_MS_MAX = 10_000
 /** A body from this size on is large. */
-export const LARGE_BYTES = 256 * 1024
+const LARGE_BYTES = 256 * 1024
 /** Of each byte there are up to four more while it is read and written anew: as text, as what was parsed of it, as the body that goes out. */
 const SHARE_OF_MEMORY = 8
 /** Of what a sidecar may have in all, its heap has this much at most (`heapMib` of the operator). */
@@ -73,7 +73,7 @@ export class Place {
 
   /** Others wait for what this one holds. */
   get isWanted(): boolean {
-    return this.#inLarge > 0 && this.#large.waiting > 0
+    return (this.#inSmall > 0 && this.#small.waiting > 0) || (this.#inLarge > 0 && this.#large.waiting > 0)
   }
 
   /** Holds so many bytes more, at most those of a room, as soon as there is room. False: there was none in time, or the client left. */

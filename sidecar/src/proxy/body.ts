@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib'
 import { BODY_BYTES_MAX } from '../core/request.ts'
 import type { Refusal } from '../errors.ts'
-import { LARGE_BYTES } from './body-room.ts'
+import { Pieces } from '../wire/pieces.ts'
 import type { Place } from './body-room.ts'
 import { release } from './release.ts'
 
@@ -13,7 +13,7 @@ const INFLATE_RATIO_MAX = 100
 const INFLATE_FLOOR_BYTES = MIB
 
 const DECODERS = { gzip: createGunzip, br: createBrotliDecompress, zstd: createZstdDecompress } as const
-/** A large body that is not whole after this time gives its room to those who wait for it. */
+/** A body that is not whole after this time gives its room to those who wait for it. */
 const SLOW_MS = 5_000
 const LOOK_EVERY_MS = 1_000
 
@@ -99,7 +99,7 @@ function collect(
   return new Promise((resolve) => {
     // Who left before somebody listened is not heard of any more.
     if (incoming.destroyed) return resolve('aborted')
-    const pieces = new Pieces(announced)
+    const coming = new ComingBody(announced)
     const startedMs = performance.now()
     let isDone = false
     const done = (end: 'whole' | 'aborted' | 'noRoom'): void => {
@@ -108,8 +108,8 @@ function collect(
       clearInterval(look)
       incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
       // A kept-alive connection remembers its last request until the next one comes: it must not remember the body.
-      const body = end === 'whole' ? pieces.whole() : end
-      pieces.letGo(body)
+      const body = end === 'whole' ? coming.whole() : end
+      coming.letGo(body)
       resolve(body)
     }
     const dropRest = (): void => {
@@ -117,8 +117,8 @@ function collect(
       incoming.resume() // so that the client can hear the refusal
     }
     const onData = (chunk: Buffer): void => {
-      pieces.add(chunk)
-      if (pieces.bytes > bytesMax) {
+      coming.add(chunk)
+      if (coming.bytes > bytesMax) {
         done('whole')
         return dropRest()
       }
@@ -139,16 +139,15 @@ function collect(
     const lookAround = (): void => {
       if (performance.now() - startedMs >= SLOW_MS && place?.isWanted === true) yieldRoom()
     }
-    const mayTakeLong = place !== null && (announced === null || announced >= LARGE_BYTES)
-    const look = mayTakeLong ? setInterval(lookAround, LOOK_EVERY_MS) : undefined
+    const look = place === null ? undefined : setInterval(lookAround, LOOK_EVERY_MS)
     incoming.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone)
   })
 }
 
 /** A body as it comes: where its length is known each piece is copied to its place and let go, so that it is never there twice. */
-class Pieces {
+class ComingBody {
   readonly #announced: number | null
-  #pieces: Buffer[] = []
+  readonly #pieces = new Pieces()
   #whole: Buffer | null = null
   bytes = 0
 
@@ -160,8 +159,9 @@ class Pieces {
   add(piece: Buffer): void {
     const at = this.bytes
     this.bytes += piece.length
-    if (this.#announced === null || piece.length === this.#announced) this.#pieces.push(piece)
-    else {
+    if (this.#announced === null || piece.length === this.#announced) {
+      if (!this.#pieces.add(piece)) release(piece)
+    } else {
       this.#whole ??= Buffer.allocUnsafeSlow(this.#announced)
       piece.copy(this.#whole, at)
       release(piece)
@@ -169,14 +169,13 @@ class Pieces {
   }
 
   whole(): Buffer {
-    const [only] = this.#pieces.length === 1 ? this.#pieces : []
-    return this.#whole?.subarray(0, this.bytes) ?? only ?? Buffer.concat(this.#pieces, this.bytes)
+    return this.#whole?.subarray(0, this.bytes) ?? this.#pieces.whole()
   }
 
   /** But for what `kept` is made of. */
   letGo(kept: Buffer | string): void {
-    for (const piece of this.#pieces) if (piece !== kept) release(piece)
-    this.#pieces = []
+    for (const piece of this.#pieces.parts) if (piece !== kept) release(piece)
+    this.#pieces.clear()
     this.#whole = null
   }
 }

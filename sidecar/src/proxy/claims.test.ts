@@ -100,6 +100,14 @@ test('what is forged, stale or no token is refused', async () => {
   assert.match(await verdict(new Claims(null, LOG), await hs256({ tier: 'pro', exp: SOON }, 'shared')), /not known here/)
 })
 
+test('a token is written in one way alone', async () => {
+  const claims = new Claims(folderOf({ shared: SECRET }), LOG)
+  const text = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'shared' }, bytes(SECRET))
+  assert.equal(await verdict(claims, text), 'pro/null')
+  for (const other of [`${text}=`, `${text} `, `${text}\t`, ` ${text}`, text.replace('.', ' .'), text.replace('.', '=.')])
+    assert.match(await verdict(claims, other), /is no JSON Web Token/, JSON.stringify(other))
+})
+
 test('a token that was checked expires all the same', async () => {
   let nowMs = Date.now()
   const claims = new Claims(folderOf({ shared: SECRET }), LOG, { nowMs: () => nowMs })

@@ -3,7 +3,7 @@
  * followed: while keys are being exchanged the old and the new one are both valid. Keys are in memory and nowhere else.
  */
 import { isUtf8 } from 'node:buffer'
-import { createPublicKey } from 'node:crypto'
+import { createPublicKey, hash } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,12 +20,14 @@ import {
   readSignedClaim,
   readUncheckedClaim,
 } from '../core/tier-claim.ts'
-import type { ClaimResult, PlainClaims, ReadClaim } from '../core/tier-claim.ts'
+import type { ClaimResult, PlainClaims, ReadClaim, TierClaim } from '../core/tier-claim.ts'
 import type { Log } from '../telemetry/log.ts'
 
 const LOOK_MS = 2_000
-/** Tokens that were checked a moment ago: a conversation sends the same one with each of its turns. */
+/** Tokens that were checked a moment ago: a conversation sends the same one with each of its turns, and public keys are slow. */
 const CHECKED_KEPT = 10_000
+/** RFC 7515 section 7.1. Decoders pass over white space and padding, so that one token could be written in endless ways. */
+const COMPACT_TOKEN = /^[\w-]+\.[\w-]+\.[\w-]*$/
 const KEYS_MAX = 32
 
 /** By which algorithms a key may sign: never by what a token says alone, since a public key is no secret. */
@@ -57,7 +59,8 @@ export class Claims {
   readonly #nowMs: () => number
   #keys: ReadonlyMap<string, Key> = new Map()
   #files: ReadonlyMap<string, Buffer> = new Map()
-  readonly #checked = new LRUCache<string, ClaimResult>({ max: CHECKED_KEPT })
+  /** By the SHA-256 of the token, which is up to 8 KiB long. */
+  readonly #checked = new LRUCache<string, TierClaim>({ max: CHECKED_KEPT })
   readonly #kept: KeptClaims | null
   #isUnchecked = false
   #timer: NodeJS.Timeout | null = null
@@ -107,16 +110,18 @@ export class Claims {
     const plain = this.#kept?.plainClaims ?? null
     if (plain !== null)
       return readPlain(text, plain.tiers, format === 'HMAC' ? readUncheckedClaim(text, nowMs) : readUncheckedJwt(text, nowMs))
-    const checkedAs = `${format} ${text}`
+    if (format === 'HMAC') return readSignedClaim(text, this.#secrets(), nowMs)
+    const checkedAs = hash('sha256', text, 'base64url')
     const known = this.#checked.get(checkedAs)
-    if (known?.status === 'ok') return checked(known.claim, nowMs) // it may have expired since
-    const result = format === 'HMAC' ? readSignedClaim(text, this.#secrets(), nowMs) : await this.#readJwt(text, nowMs)
-    if (result.status === 'ok') this.#checked.set(checkedAs, result)
+    if (known !== undefined) return checked(known, nowMs) // it may have expired since
+    const result = await this.#readJwt(text, nowMs)
+    if (result.status === 'ok') this.#checked.set(checkedAs, result.claim)
     return result
   }
 
   /** RFC 7519: `tier` is our claim, `sub` the user, `exp` is required. */
   async #readJwt(text: string, nowMs: number): Promise<ClaimResult> {
+    if (!COMPACT_TOKEN.test(text)) return { status: 'rejected', why: 'the tier claim is no JSON Web Token' }
     let kid: string | undefined
     try {
       ;({ kid } = decodeProtectedHeader(text))

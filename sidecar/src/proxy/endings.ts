@@ -5,7 +5,7 @@ import { toldAt } from '../core/conversation-change.ts'
 import { isCallTooDear } from '../core/decide.ts'
 import type { Decision } from '../core/plan.ts'
 import type { Edit } from '../core/conversation.ts'
-import { chooseLocale, closingEdit, endWords } from '../core/notices.ts'
+import { chooseLocale, closingEdit, endWords, isTakenApart } from '../core/notices.ts'
 import { mayResetHere } from '../core/own-turn.ts'
 import { remainingOf } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
@@ -39,7 +39,7 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
     },
     cap,
   )
-  const mustParse = turn.request.structured || turn.request.tools === 'forced'
+  const mustParse = isTakenApart(turn.request) || turn.request.tools === 'forced'
   const text = end === 'Refuse' || mustParse ? null : words.answer
   const answer =
     text === null ? null : turn.wire.synthetic(turn.request, { text, id: randomUUID(), createdS: Math.floor(gateway.nowMs() / 1000) })

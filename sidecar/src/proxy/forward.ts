@@ -13,6 +13,7 @@ import type { LimitField } from '../core/output-limit.ts'
 import { assumedFactor } from '../core/token-factor.ts'
 import { JsonOutline } from '../wire/json-outline.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
+import { Pieces } from '../wire/pieces.ts'
 import type { AnswerStream, Objection, ReadAnswer, WireFacts } from '../wire/wire.ts'
 import type { Admitted } from './admit.ts'
 import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
@@ -33,6 +34,8 @@ const COUNTED_BYTES_MIN = 256 * 1024
 const ONE_WRITE_BYTES_MAX = 64 * 1024
 /** Of a plain answer without usage, this much is gauged; the rest is taken for the same. */
 const GAUGED_BYTES_MAX = 256 * 1024
+/** A provider that can be reached, and may have begun to write. */
+const BROKEN_OFF = 'The model provider broke the connection before it answered; it may bill the call.'
 /** Clients that left while their answer is drained, at most; more are cancelled. */
 export const DRAINS_MAX = 64
 
@@ -120,11 +123,11 @@ type Reading =
   /** `announced`: the length of the whole answer by its head; 0 when it says none. */
   | {
       readonly kind: 'plain'
-      readonly chunks: Buffer[]
+      readonly pieces: Pieces
       bytes: number
       readonly announced: number
       readonly held: boolean
-      /** Of an answer that is too long to be kept; its `chunks` are a sample then. */
+      /** Of an answer that is too long to be kept; its `pieces` are a sample then. */
       outline: JsonOutline | null
       /** It came in one piece, and is sent with its end. */
       unsent: Buffer | null
@@ -133,7 +136,7 @@ type Reading =
       readonly kind: 'error'
       readonly statusCode: number
       readonly headers: string[]
-      readonly chunks: Buffer[]
+      readonly pieces: Pieces
       bytes: number
       passing: boolean
     }
@@ -207,7 +210,7 @@ class Call {
         kind: 'error',
         statusCode,
         headers: responseHeaders(rawHeaders, { lengthChanges: true, heldKey }),
-        chunks: [],
+        pieces: new Pieces(),
         bytes: 0,
         passing: false,
       }
@@ -227,7 +230,7 @@ class Call {
     const held = notice !== null
     this.#reading = {
       kind: 'plain',
-      chunks: [],
+      pieces: new Pieces(),
       bytes: 0,
       announced: Number(rawHeader(rawHeaders, 'content-length') ?? 0),
       held,
@@ -248,7 +251,7 @@ class Call {
       case 'plain': {
         const copy = Buffer.from(chunk)
         reading.bytes += copy.length
-        if (this.#keeps(reading, copy.length)) reading.chunks.push(copy)
+        if (this.#keeps(reading, copy.length)) reading.pieces.add(copy)
         else this.#outline(reading).push(copy)
         // With its end in hand, head and body leave in one write.
         if (copy.length === reading.announced && copy.length <= ONE_WRITE_BYTES_MAX) reading.unsent = copy
@@ -259,7 +262,7 @@ class Call {
         reading.bytes += chunk.length
         if (reading.passing) this.#write(Buffer.from(chunk))
         else {
-          reading.chunks.push(Buffer.from(chunk))
+          reading.pieces.addCopy(chunk)
           if (reading.bytes > ERROR_BODY_BYTES_MAX) this.#passError(reading)
         }
         return
@@ -302,7 +305,7 @@ class Call {
       this.#endAnswer()
       return this.#finish(this.#settledLong(reading.outline))
     }
-    const body = Buffer.concat(reading.chunks, reading.bytes)
+    const body = reading.pieces.whole()
     const { wire, request } = this.#turn
     const answer = wire.readAnswer(body, request)
     let noticed = false
@@ -322,7 +325,7 @@ class Call {
   #endError(reading: Extract<Reading, { kind: 'error' }>): void {
     const { mayRetry } = this.#options
     if (!reading.passing && !this.#clientGone) {
-      const text = Buffer.concat(reading.chunks).toString('latin1')
+      const text = reading.pieces.whole().toString('latin1')
       const objection = this.#turn.wire.objection(reading.statusCode, text)
       if (objection === 'limitField' && mayRetry.limitField && this.#ownLimitField !== null)
         return this.#finish({ status: 'retry', without: objection, field: this.#ownLimitField })
@@ -345,7 +348,7 @@ class Call {
       return this.#finish({ status: 'void' })
     }
     if (this.#reading === null) {
-      this.#refuse({ code: failure.kind === 'timeout' ? 'upstream_timeout' : 'upstream_unreachable' })
+      this.#refuse(failure.kind === 'timeout' ? { code: 'upstream_timeout' } : { code: 'upstream_unreachable', message: BROKEN_OFF })
       return this.#finish({ status: 'charge' })
     }
     this.#turn.outgoing.destroy() // the client sees the cut where it happened
@@ -458,16 +461,13 @@ class Call {
   #writeHead(statusCode: number, headers: readonly string[]): void {
     const { outgoing } = this.#turn
     if (this.#clientGone || outgoing.headersSent) return
-    const { plan, outputTokens } = this.#admitted
-    outgoing.writeHead(statusCode, [
-      ...headers,
-      ...stateHeaders(this.#turn, {
-        rung: plan.rungs.at(-1) ?? 'None',
-        percent: plan.percent,
-        reason: plan.reason,
-        maxOutput: this.#turn.request.generates ? outputTokens : null,
-      }),
-    ])
+    const maxOutput = this.#turn.request.generates ? this.#admitted.outputTokens : null
+    outgoing.writeHead(statusCode, [...headers, ...this.#stateHeaders(maxOutput)])
+  }
+
+  #stateHeaders(maxOutput: number | null): string[] {
+    const { rungs, percent, reason } = this.#admitted.plan
+    return stateHeaders(this.#turn, { rung: rungs.at(-1) ?? 'None', percent, reason, maxOutput })
   }
 
   #pass({ answer }: Extract<Reading, { kind: 'stream' }>, pieces: readonly Buffer[]): void {
@@ -490,16 +490,13 @@ class Call {
   #outline(reading: Extract<Reading, { kind: 'plain' }>): JsonOutline {
     if (reading.outline !== null) return reading.outline
     const outline = new JsonOutline()
-    for (const chunk of reading.chunks) outline.push(chunk)
+    for (const piece of reading.pieces.parts) outline.push(piece)
     if (this.#heldHead !== null) {
       this.#writeHead(this.#heldHead.statusCode, this.#heldHead.headers)
       this.#heldHead = null
-      for (const chunk of reading.chunks) this.#write(chunk)
+      for (const piece of reading.pieces.parts) this.#write(piece)
     }
-    let sampled = 0
-    for (let bytes = 0; bytes < GAUGED_BYTES_MAX && sampled < reading.chunks.length; sampled += 1)
-      bytes += reading.chunks[sampled]?.length ?? 0
-    reading.chunks.length = sampled
+    reading.pieces.cutAfter(GAUGED_BYTES_MAX)
     reading.outline = outline
     return outline
   }
@@ -514,11 +511,12 @@ class Call {
       return this.#finish({ status: 'void' })
     }
     this.#writeHead(reading.statusCode, reading.headers)
-    this.#write(bytesWithoutKey(Buffer.concat(reading.chunks.splice(0)), this.#served.heldKey))
+    this.#write(bytesWithoutKey(reading.pieces.whole(), this.#served.heldKey))
+    reading.pieces.clear()
   }
 
   #refuse(refusal: Refusal): void {
-    if (!this.#clientGone) refuse(this.#turn, refusal)
+    if (!this.#clientGone) refuse(this.#turn, refusal, this.#stateHeaders(null))
   }
 
   #finish(end: CallEnd): void {
@@ -534,13 +532,13 @@ class Call {
 }
 
 /** Output of a plain answer by its length: from above, since the frame around the words counts too. It is made whole before it is sent. */
-function plainOutputTokens({ chunks, bytes, announced }: Extract<Reading, { kind: 'plain' }>): number {
+function plainOutputTokens({ pieces, bytes, announced }: Extract<Reading, { kind: 'plain' }>): number {
   const gauge = new OutputGauge()
   let gauged = 0
-  for (const chunk of chunks) {
+  for (const piece of pieces.parts) {
     if (gauged >= GAUGED_BYTES_MAX) break
-    gauge.addJsonString(chunk, 0, chunk.length)
-    gauged += chunk.length
+    gauge.addJsonString(piece, 0, piece.length)
+    gauged += piece.length
   }
   return gauged === 0 ? 0 : Math.ceil((gauge.tokens * Math.max(bytes, announced)) / gauged)
 }

@@ -6,6 +6,7 @@ import { newConversation } from '../core/conversation-change.ts'
 import { claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
 import { isAtEnd, percentUsed } from '../core/ladder.ts'
+import { withBegunAnswer } from '../core/sessions.ts'
 import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
@@ -87,7 +88,8 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
       ladderApplies: await gateway.outcomes.ladderApplies(newest.contract, nowMs),
     })
   const held = await heldTo(unplaced, newest, { conversation, user, snapshot, nowMs })
-  return { status: 'ok', turn: { ...unplaced, user, conversation, exists: found !== null, ...held } }
+  const request = withBegunAnswer(unplaced.request, conversation)
+  return { status: 'ok', turn: { ...unplaced, request, user, conversation, exists: found !== null, ...held } }
 }
 
 interface Placed {

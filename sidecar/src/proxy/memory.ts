@@ -4,11 +4,13 @@
  */
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Message } from '../core/request.ts'
+import { begunAnswer, joinedAnswer } from '../core/message.ts'
+import type { Said } from '../core/message.ts'
 import { answerSaying, passagesText, PASSAGES_MAX, questionText, turnSayings } from '../core/memory.ts'
 import type { TurnSayings } from '../core/memory.ts'
 import { isUnsaid } from '../core/own-turn.ts'
 import type { Plan } from '../core/plan.ts'
-import { isTalk, isUserTurn } from '../core/sessions.ts'
+import { isTalk, isUserTurn, sentQuestion } from '../core/sessions.ts'
 import { StoreError } from '../store/store.ts'
 import type { MemoryHit } from '../store/store.ts'
 import type { Turn } from './exchange.ts'
@@ -42,9 +44,9 @@ function isSearchable({ sessions }: Pick<Contract, 'sessions'>): boolean {
  * What this turn says, for `remember`; null where nothing of it is kept, nor of what no user said: an app asks for a title in words of its
  * own. Asked for before the call, while the history is at hand.
  */
-export function sayingsOf(turn: Turn, { bound }: Pick<Plan, 'bound'>): TurnSayings | null {
+export function sayingsOf(turn: Turn, plan: Pick<Plan, 'bound' | 'shaped'>): TurnSayings | null {
   const { request, conversation, policy } = turn
-  if (turn.user === null || !isTalk(request) || isUnsaid(request, conversation, bound.sent) || keptForMs(turn) === null) return null
+  if (turn.user === null || !isTalk(request) || isUnsaid(request, conversation, sentQuestion(plan)) || keptForMs(turn) === null) return null
   return turnSayings(request, conversation, policy.config)
 }
 
@@ -53,7 +55,7 @@ export async function remember(turn: Turn, { question, answerId }: TurnSayings, 
   const { gateway, user, conversation, terms } = turn
   const forMs = keptForMs(turn)
   if (user === null || forMs === null) return
-  const answered = answer === null ? null : answerSaying(answerId, answer)
+  const answered = answer === null ? null : answerSaying(answerId, withBeginning(turn, answer))
   const sayings = [question, answered].filter((saying) => saying !== null)
   if (sayings.length === 0) return
   const nowMs = gateway.nowMs()
@@ -78,6 +80,12 @@ export async function remember(turn: Turn, { question, answerId }: TurnSayings, 
       'what was said could not be remembered',
     )
   }
+}
+
+/** What the app has begun of a new answer is part of it. */
+function withBeginning({ request }: Pick<Turn, 'request'>, answer: Message): Said {
+  const begun = request.beginsAnswer === true ? begunAnswer(request.messages) : null
+  return begun === null ? answer : joinedAnswer(begun, answer)
 }
 
 /**

@@ -1,6 +1,7 @@
 /** A user is told of the next tier once in a period of their budget, in whichever of their conversations that comes first. */
 import { LRUCache } from 'lru-cache'
 import type { ConversationId } from '../core/conversation.ts'
+import { isTakenApart } from '../core/notices.ts'
 import type { Plan } from '../core/plan.ts'
 import { noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -18,7 +19,7 @@ export class Offers {
     // It waits for an answer already, was told here, or this tier tells nothing.
     if (noticesOf(turn, ['Upgrade']).length === 0) return plan
     // Another answer, maybe of another conversation, may tell it sooner.
-    if (request.structured || request.choices > 1) return untold(plan)
+    if (isTakenApart(request)) return untold(plan)
     const period = draws.find(({ kind }) => kind === 'user')?.periodKey ?? ''
     const { tier } = terms.contract
     const key = `offer/${user}/${tier}/${period}`

@@ -4,10 +4,14 @@
  */
 import { readBody } from './body.ts'
 import type { Refusal } from '../errors.ts'
+import { Pieces } from '../wire/pieces.ts'
 import { goesOnObserved, refuse, sentHeaders } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { responseHeaders } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
+
+const REDIRECT_MESSAGE = 'The model provider answered with a redirect, which is not followed.'
+const NOTHING = Buffer.alloc(0)
 
 /** What cannot be metered: it passes where the owner lets it, or only observes; else it is refused. `body`: where it was read already. */
 export async function serveUngoverned(exchange: Exchange, message: string, body?: Buffer): Promise<void> {
@@ -27,10 +31,9 @@ export async function passThrough(
   if (read.status === 'refused') return refuse(exchange, read.refusal)
   gateway.metrics.turns.add(['none', kind])
   /** Of an error that may show the held key; null: what comes goes on at once. */
-  let kept: Buffer[] | null = null
-  let keptBytes = 0
+  let kept: Pieces | null = null
   const release = (): boolean => {
-    const body = bytesWithoutKey(Buffer.concat(kept ?? []), heldKey)
+    const body = bytesWithoutKey(kept?.whole() ?? NOTHING, heldKey)
     kept = null
     return body.length === 0 || outgoing.write(body)
   }
@@ -45,17 +48,21 @@ export async function passThrough(
       },
       {
         head: (statusCode, rawHeaders) => {
+          // It would carry the credential elsewhere, and the body too. 304 leads nowhere (RFC 9110 section 15.4.5).
+          if (statusCode >= 300 && statusCode < 400 && statusCode !== 304) {
+            handle.abort()
+            refuse(exchange, { code: 'upstream_unreachable', message: REDIRECT_MESSAGE })
+            return resolve()
+          }
           const isError = statusCode >= 400 && heldKey !== null
-          if (isError) kept = []
+          if (isError) kept = new Pieces()
           const headers = responseHeaders(rawHeaders, { lengthChanges: isError, heldKey })
           outgoing.writeHead(statusCode, kind === 'free' ? headers : [...headers, 'x-farebox-ungoverned', 'true'])
         },
         data: (chunk) => {
-          const copy = Buffer.from(chunk)
-          if (kept === null) return outgoing.write(copy) ? undefined : handle.pause()
-          kept.push(copy)
-          keptBytes += copy.length
-          if (keptBytes > ERROR_BODY_BYTES_MAX && !release()) handle.pause()
+          if (kept === null) return outgoing.write(Buffer.from(chunk)) ? undefined : handle.pause()
+          kept.addCopy(chunk)
+          if (kept.bytes > ERROR_BODY_BYTES_MAX && !release()) handle.pause()
         },
         end: () => {
           release()

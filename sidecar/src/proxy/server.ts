@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 import { familyOf } from '@farebox/crds/provider-family.ts'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import { StoreError } from '../store/store.ts'
-import { serveAppApi } from './app-api.ts'
+import { isLedHere, serveAppApi } from './app-api.ts'
 import { UNUSABLE } from './credentials.ts'
 import { refuse } from './exchange.ts'
 import { withoutQueryKey } from './headers.ts'
@@ -22,7 +22,10 @@ const KEEP_ALIVE_MS = 75_000
 const APP_API_PREFIX = '/farebox/v1/'
 /** Of a name that is none. */
 const UPSTREAM_SHOWN_MAX = 64
+/** Of a path that is not metered. */
+const PATH_SHOWN_MAX = 128
 const SOCKET_MESSAGE = 'What goes through a socket cannot be metered, and sockets are refused here.'
+const HOST_MESSAGE = 'The host of a request must be an address, localhost, or a name without a domain.'
 const STALE_MESSAGE = 'The configuration has not been confirmed for longer than its budget allows.'
 
 /** Node's parser refuses conflicting and repeated lengths (RFC 9112 section 6.3); the checks here are for what it lets pass. */
@@ -86,6 +89,8 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       return refuse(asked, { code: 'invalid_request', message: 'A request has one content-length or one transfer-encoding, not both.' })
     // Before the check below: an app's id may hold a slash, and nothing of this goes to a provider.
     if (target.startsWith(APP_API_PREFIX)) return await serveAppApi(gateway, incoming, outgoing, requestId)
+    // The browser takes it for a call within the page's own site, and says nothing of where it is from.
+    if (isLedHere(incoming)) return refuse(asked, { code: 'endpoint_not_governed', message: HOST_MESSAGE, param: 'host' })
     if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
     const policy = gateway.policy()
     if (policy === null) return refuse(asked, { code: 'policy_unavailable' })
@@ -114,14 +119,14 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       startedAtMs,
       startedUptimeMs,
     }
-    const operation = operationOf(family, incoming.method ?? 'GET', path)
+    const operation = operationOf(upstream.provider, incoming.method ?? 'GET', path)
     switch (operation.kind) {
       case 'metered':
         return await runTurn(exchange, operation.wire)
       case 'free':
         return await passThrough(exchange, { kind: 'free' })
       case 'ungoverned':
-        return await serveUngoverned(exchange, `"${operation.name}" is not metered here, and what is not metered is refused.`)
+        return await serveUngoverned(exchange, notMetered(operation.name, incoming.method ?? 'GET', path))
     }
   } catch (error) {
     gateway.log.error({ requestId, err: error instanceof Error ? error.stack : String(error) }, 'a turn failed')
@@ -134,8 +139,17 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
 
 /** A pod that is older than a rename calls by the old name, and what is named is all that tells that from an endpoint that is not metered. */
 function noUpstream(name: string, { config }: Policy): string {
-  const shown = name.length > UPSTREAM_SHOWN_MAX ? `${name.slice(0, UPSTREAM_SHOWN_MAX)}...` : name
-  return `This workload has no upstream "${shown}". The path of a call begins with the name of one: ${config.upstreams.map((upstream) => upstream.name).join(', ')}.`
+  return `This workload has no upstream "${cut(name, UPSTREAM_SHOWN_MAX)}". The path of a call begins with the name of one: ${config.upstreams.map((upstream) => upstream.name).join(', ')}.`
+}
+
+/** With method and path: a slash too many, or a method, may be all that is wrong. Not with the query, which may hold a key. */
+function notMetered(name: string, method: string, path: string): string {
+  const shown = cut(`${method} ${pathOnly(path)}`, PATH_SHOWN_MAX)
+  return `"${name}" is not metered here (${shown}), and what is not metered is refused.`
+}
+
+function cut(text: string, lengthMax: number): string {
+  return text.length > lengthMax ? `${text.slice(0, lengthMax)}...` : text
 }
 
 /** How the asked upstream is spoken to, so that even what is refused at the door is refused in its words. */

@@ -9,22 +9,22 @@ import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
 import { toldAt } from '../core/conversation-change.ts'
 import type { ConversationChange } from '../core/conversation.ts'
-import { extendChain } from '../core/chain.ts'
-import type { Digest } from '../core/conversation.ts'
+import { answeredDigests } from '../core/chain.ts'
 import { driverBytes, splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
+import { begunAnswer } from '../core/message.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
-import { chooseLocale, deliveredNotices, noticeEdit, noticeText } from '../core/notices.ts'
+import { chooseLocale, deliveredNotices, isTakenApart, noticeEdit, noticeText } from '../core/notices.ts'
 import { isOwnTurn, isUnread } from '../core/own-turn.ts'
 import { matchesPattern } from '../core/pattern.ts'
-import { beginsUserTurn, questionOf } from '../core/sessions.ts'
+import { beginsUserTurn, questionOf, sentQuestion } from '../core/sessions.ts'
 import { remainingOf } from '../core/terms.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
 import type { Plan } from '../core/plan.ts'
-import { admit, NOTHING_UNDONE } from './admit.ts'
+import { admit, NOTHING_UNDONE, percentOf } from './admit.ts'
 import { digestOfResponse } from './earlier.ts'
 import type { Admitted, Undone } from './admit.ts'
 import { readBody } from './body.ts'
@@ -71,16 +71,7 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
         return
       case 'refused':
         gateway.metrics.turns.add([turn.terms.contract.tier, 'refused'])
-        return refuse(
-          turn,
-          admission.refusal,
-          stateHeaders(admission.turn, {
-            rung: admission.turn.conversation.rungs.at(-1) ?? 'None',
-            percent: admission.percent,
-            reason: admission.turn.conversation.reason,
-            maxOutput: null,
-          }),
-        )
+        return refuse(turn, admission.refusal, undecidedHeaders(admission.turn, admission.percent))
       case 'ended': {
         const next = await endTurn(admission.turn, admission.decision)
         if (next === null) return
@@ -95,7 +86,13 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
       }
     }
   }
-  refuse(turn, { code: 'budget_busy' })
+  refuse(turn, { code: 'budget_busy' }, undecidedHeaders(turn, percentOf(turn)))
+}
+
+/** Of a turn that came to no call: where its conversation stands without it. */
+function undecidedHeaders(turn: Turn, percent: number): string[] {
+  const { rungs, reason } = turn.conversation
+  return stateHeaders(turn, { rung: rungs.at(-1) ?? 'None', percent, reason, maxOutput: null })
 }
 
 /** A turn to try again, without what the provider would not have. */
@@ -142,7 +139,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   if (end.status === 'retry') {
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
     if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, plan) }
-    refuse(turn, located.refusal)
+    refuse(turn, located.refusal, undecidedHeaders(turn, percentOf(turn)))
     return null
   }
   const { tally } = gateway
@@ -256,12 +253,11 @@ async function settle(admitted: Admitted, { end, notice, driven, untold }: Ended
     const takenBack = turn.conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
     const delivered = deliveredNotices(turn.conversation).map(({ id }) => id)
     const removed = [...(told?.ids ?? []), ...takenBack, ...delivered]
+    const asked = sentQuestion(plan)
     const change: ConversationChange = {
       ofSession: turn.conversation.session,
       turnAtMs: nowMs,
-      ...(beginsUserTurn(turn.request, turn.conversation, plan.bound.sent)
-        ? { addUserTurn: true, question: questionOf(plan.bound.sent) }
-        : {}),
+      ...(beginsUserTurn(turn.request, turn.conversation, asked) ? { addUserTurn: true, question: questionOf(asked) } : {}),
       ...taskBoundaryAfter(turn, end, nowMs),
       addDrivers: drivers,
       ...(exactUsage === null
@@ -301,7 +297,8 @@ async function settle(admitted: Admitted, { end, notice, driven, untold }: Ended
           session: turn.conversation.session,
           ...(turn.user === null ? {} : { user: turn.user }),
           tier: turn.terms.contract.tier,
-          model: (end.status === 'settle' ? end.facts?.model : null) ?? plan.model,
+          // An answer may tell half of a surrogate pair, which not every store can read in what it keeps.
+          model: ((end.status === 'settle' ? end.facts?.model : null) ?? plan.model).toWellFormed(),
           ...(end.status === 'settle' ? { usage: end.usage, source: end.source } : { source: 'estimated' as const }),
           drivers,
           purpose: 'turn',
@@ -340,15 +337,10 @@ function taskBoundaryAfter(
  * its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
  */
 function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): readonly string[] {
-  if (turn.chain === null) return []
-  const { chainKey } = turn.gateway
-  const last = turn.chain.at(-1)
-  if (last === undefined) return []
-  const digests: Digest[] = [last]
-  for (const message of end.messages) digests.push(extendChain(digests.at(-1) ?? last, message, chainKey))
-  // Apps that keep nothing but the words come back with those.
-  if (end.messages.length > 1 && end.message !== null) digests.push(extendChain(last, end.message, chainKey))
-  return digests
+  const { chain, request, gateway } = turn
+  if (chain === null) return []
+  const { messages, message } = end
+  return answeredDigests(chain, { messages, message, begun: begunAnswer(request.messages) }, gateway.chainKey)
 }
 
 /** Fields by which an app ends answers at words of its own. In these formats such an end looks like any other. */
@@ -361,8 +353,7 @@ const STOP_FIELDS = ['stop', 'generationConfig.stopSequences'] as const
 function noticeOf(admitted: Admitted, untold: readonly NoticeOccasion[]): AnswerNotice | null {
   const { turn, plan, granted } = admitted
   const { contract } = turn.terms
-  if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || turn.request.structured || turn.request.choices > 1)
-    return null
+  if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || isTakenApart(turn.request)) return null
   if (isUnread(turn.request, turn.conversation) || STOP_FIELDS.some((name) => turn.request.fields.has(name))) return null
   const known = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
   const delivered = deliveredNotices(turn.conversation)

@@ -171,12 +171,17 @@ test('a user stands where the list has them; one who was never heard of has spen
 
 test('a tier that the workload may not use is not there', () =>
   withSpending([], async (gateway) => {
-    for (const tier of ['max', 'constructor', '']) {
+    for (const tier of ['max', 'constructor', ' ']) {
       const query = new URLSearchParams({ tier })
       assert.equal((await usersPage(gateway, { config: CONFIG }, query, 10)).status, 404)
       assert.equal((await userStanding(gateway, { config: CONFIG }, 'ann', query)).status, 404)
     }
     assert.deepEqual((await page(gateway)).users, [])
+  }))
+
+test('an empty tier is none that is asked for: it is that of the workload', () =>
+  withSpending([], async (gateway) => {
+    assert.deepEqual(await page(gateway, 'tier='), await page(gateway))
   }))
 
 test('what users come to is worked out once for all who ask at a time, and anew in another period; a store that fails is asked again', async () => {

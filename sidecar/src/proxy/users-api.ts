@@ -109,9 +109,14 @@ async function balancesOf(gateway: Reading, terms: Terms, users: readonly UserId
 
 /** Null for a tier that this workload may not use. */
 function termsAsked({ config }: Pick<Policy, 'config'>, query: URLSearchParams): Terms | null {
-  const tier = query.get('tier') ?? config.tiers.default
+  const tier = askedFor(query, 'tier') ?? config.tiers.default
   const contract = Object.hasOwn(config.contracts, tier) ? config.contracts[tier] : undefined
   return contract === undefined ? null : termsOf(contract)
+}
+
+/** An empty value names nothing: apps fill in the fields of a query that they do not use. */
+export function askedFor(query: URLSearchParams, name: string): string | null {
+  return query.get(name) || null
 }
 
 const NO_SUCH_TIER: Reply = { status: 404, body: { error: { message: 'tier: this workload has no such tier' } } }
