@@ -17,6 +17,11 @@ export const ACCOUNT_LIFE_MS = 35 * DAY_MS
  * takes it back a day later, prolong none, and what happened while the store was away is entered after it.
  */
 export const LIVES_APART_MS = ACCOUNT_LIFE_MS - 2 * DAY_MS
+/**
+ * Entries are kept for good, or at least so many days: by then an account of any period has outlived its life, and only sessions that
+ * were used all the time have not. Those find what their entries came to carried over.
+ */
+export const LEDGER_DAYS_MIN = 70
 
 export const LedgerEntrySchema = z.object({
   /** Counts entries in their order; there may be gaps. */

@@ -1,18 +1,14 @@
 /** The operator's environment, read and checked once at start. */
+import { addressSchema } from '@farebox/crds/address.ts'
+import type { Address } from '@farebox/crds/address.ts'
 import { PORTS } from '@farebox/crds/cluster.ts'
+import { LEDGER_DAYS_MIN } from '@farebox/crds/ledger-page.ts'
 import * as z from 'zod'
 import { ResourceSettingsSchema } from './core/resources.ts'
 import type { ResourceSettings } from './core/resources.ts'
 
 const Name = z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be a Kubernetes name: lower-case letters, digits, "-" and "."')
-const ADDRESS = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:[\]]*)):(\d{1,5})$/
-const Address = z
-  .string()
-  .regex(ADDRESS, 'must be HOST:PORT, such as 127.0.0.1:9444 or [::1]:9444; or :9444, which is all addresses')
-  .transform((text): Address => {
-    const [, ipv6, host = '', port] = ADDRESS.exec(text) ?? []
-    return { host: ipv6 ?? host, port: Number(port) }
-  })
+const Listen = addressSchema(PORTS.delivery)
 /** What the chart calls the Secret of its own store. */
 const OWN_STORE_SECRET = 'farebox-store'
 /** The chart's schema takes the same. */
@@ -50,7 +46,7 @@ const SettingsSchema = z.object({
   FAREBOX_SIDECAR_LEDGER_DAYS: z.coerce
     .number('must be a number of days')
     .int('must be a whole number of days')
-    .min(70, 'must be at least 70 days')
+    .min(LEDGER_DAYS_MIN, `must be at least ${LEDGER_DAYS_MIN} days`)
     .optional(),
   /** Where sidecars reach any replica: `https://farebox-operator.farebox.svc:9444`. */
   FAREBOX_DELIVERY_URL: z.url({ protocol: /^https$/, error: 'must be an https URL' }),
@@ -60,9 +56,9 @@ const SettingsSchema = z.object({
   FAREBOX_TLS_MODE: z.enum(['Own', 'Given']).default('Own'),
   /** Names that the certificate is for, the Service's first. */
   FAREBOX_TLS_NAMES: List.refine((names) => names.length > 0, 'must name at least one host'),
-  FAREBOX_WEBHOOK_LISTEN: Address.prefault(`:${PORTS.webhook}`),
-  FAREBOX_DELIVERY_LISTEN: Address.prefault(`:${PORTS.delivery}`),
-  FAREBOX_ADMIN_LISTEN: Address.prefault(`:${PORTS.operatorAdmin}`),
+  FAREBOX_WEBHOOK_LISTEN: Listen.prefault(`:${PORTS.webhook}`),
+  FAREBOX_DELIVERY_LISTEN: Listen.prefault(`:${PORTS.delivery}`),
+  FAREBOX_ADMIN_LISTEN: Listen.prefault(`:${PORTS.operatorAdmin}`),
   /** The store of all budgets that name none of their own; absent: there is none. */
   FAREBOX_STORE_ADDRESS: z
     .string()
@@ -88,12 +84,6 @@ const SettingsSchema = z.object({
   FAREBOX_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   FAREBOX_SIDECAR_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 })
-
-export interface Address {
-  /** Without brackets. Empty: all addresses, IPv6 where there is any and IPv4. */
-  readonly host: string
-  readonly port: number
-}
 
 export interface Settings {
   readonly pod: { readonly name: string; readonly namespace: string; readonly ip: string; readonly serviceAccount: string }

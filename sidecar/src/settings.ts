@@ -1,4 +1,7 @@
 /** The sidecar's environment, read and checked once at start. */
+import { addressSchema } from '@farebox/crds/address.ts'
+import type { Address } from '@farebox/crds/address.ts'
+import { PORTS } from '@farebox/crds/cluster.ts'
 import * as z from 'zod'
 import { BODY_BYTES_MAX } from './core/request.ts'
 import { readNamed } from './named-file.ts'
@@ -8,15 +11,7 @@ import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
 
 const DAY_MS = 24 * 3_600_000
 
-const ADDRESS = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:[\]]*)):(\d{1,5})$/
-const Address = z
-  .string()
-  .regex(ADDRESS, 'must be HOST:PORT, such as 127.0.0.1:4180 or [::1]:4180; or :4180, which is all addresses')
-  .transform((text): Address => {
-    const [, ipv6, host = '', port] = ADDRESS.exec(text) ?? []
-    return { host: ipv6 ?? host, port: Number(port) }
-  })
-
+const Listen = addressSchema(PORTS.data)
 const IDENTITY_KEY_BYTES = 32
 /** As long as a pod has by default, with time left for what follows. */
 const DRAIN_MS = 25_000
@@ -73,8 +68,8 @@ const SettingsSchema = z.object({
     .optional(),
   /** Name of the pod, for logs. */
   FAREBOX_POD: z.string().min(1).optional(),
-  FAREBOX_LISTEN: Address.prefault('127.0.0.1:4180'),
-  FAREBOX_ADMIN: Address.prefault('127.0.0.1:4181'),
+  FAREBOX_LISTEN: Listen.prefault(`127.0.0.1:${PORTS.data}`),
+  FAREBOX_ADMIN: Listen.prefault(`127.0.0.1:${PORTS.admin}`),
   FAREBOX_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** File that logs go to; absent: standard error. */
   FAREBOX_LOG: z.string().min(1).optional(),
@@ -106,12 +101,6 @@ export interface Settings {
   readonly admin: Address
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
   readonly logFile: string | null
-}
-
-export interface Address {
-  /** Without brackets. Empty: all addresses, IPv6 where there is any and IPv4. */
-  readonly host: string
-  readonly port: number
 }
 
 export interface OperatorSettings {

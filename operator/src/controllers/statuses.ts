@@ -2,6 +2,7 @@
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
+import { ACCOUNT_LIFE_MS } from '@farebox/crds/ledger-page.ts'
 import { NANO_PER_USD, parseSignedUsd } from '@farebox/crds/usd.ts'
 import { clusterStatuses, invalidStatus, storeKey } from '../core/cluster-status.ts'
 import type { ClusterView, Hindrance } from '../core/cluster-status.ts'
@@ -20,8 +21,6 @@ import type { StatusValue, StatusWriter } from '../kube/status-writer.ts'
 import type { Cluster, Known } from './cluster.ts'
 import type { Configs } from './configs.ts'
 
-/** State in a store lives so long after the last turn. */
-const BOOKS_LIFE_MS = 35 * 86_400_000
 /** A leader that has just begun waits so long for sidecars to report before it says what they do not. */
 const SETTLING_MS = 30_000
 
@@ -153,7 +152,7 @@ export class Statuses {
     for (const [budget, { store, received }] of this.#shared) {
       // A store that has lost its books, or is another by now, has others.
       const isLost = booksKey(received) !== booksKey(lasts.get(store) ?? received)
-      if (isLost || stores.get(budget) !== store || nowMs - received.receivedAtMs > BOOKS_LIFE_MS) this.#shared.delete(budget)
+      if (isLost || stores.get(budget) !== store || nowMs - received.receivedAtMs > ACCOUNT_LIFE_MS) this.#shared.delete(budget)
     }
   }
 
