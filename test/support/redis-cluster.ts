@@ -35,6 +35,44 @@ export async function startCluster(program: string): Promise<TestCluster> {
   }
 }
 
+export interface OpenSlot {
+  /** Brings a key to the node that the slot moves to. */
+  move(key: string): Promise<void>
+  /** Brings all keys there, and with them the slot. */
+  finish(): Promise<void>
+  /** Leaves it as it is. */
+  stop(): void
+}
+
+/** Begins to move the slot of a key that is there to another node, as `redis-cli --cluster reshard` does it: keys are on one of the two. */
+export async function openSlot({ nodes }: TestCluster, key: string): Promise<OpenSlot> {
+  const [first, ...others] = nodes.map(({ port }) => new Redis({ host: '127.0.0.1', port, lazyConnect: true }))
+  if (first === undefined) throw new Error('a cluster has nodes')
+  const clients = [first, ...others]
+  const slot = await first.cluster('KEYSLOT', key)
+  const isOwner = (client: Redis): Promise<boolean> =>
+    client.exists(key).then(
+      () => true,
+      () => false,
+    )
+  const owners = await Promise.all(clients.map(isOwner))
+  const [from = first, to = first] = [clients[owners.indexOf(true)], clients[owners.indexOf(false)]]
+  const [fromId, toId] = [await from.cluster('MYID'), await to.cluster('MYID')]
+  await to.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', fromId)
+  await from.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', toId)
+  const move = async (...keys: readonly string[]): Promise<void> => {
+    if (keys.length > 0) await from.call('MIGRATE', '127.0.0.1', to.options.port ?? 0, '', 0, 5_000, 'KEYS', ...keys)
+  }
+  return {
+    move,
+    async finish() {
+      await move(...(await from.cluster('GETKEYSINSLOT', slot, 1_000)))
+      for (const client of new Set([to, from, ...clients])) await client.call('CLUSTER', 'SETSLOT', slot, 'NODE', toId)
+    },
+    stop: () => clients.forEach((client) => client.disconnect()),
+  }
+}
+
 async function join(clients: readonly Redis[], nodes: readonly TestServer[]): Promise<void> {
   for (const [index, client] of clients.entries()) {
     const from = Math.floor((index * SLOTS) / NODES)

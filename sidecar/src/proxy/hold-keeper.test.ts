@@ -15,6 +15,8 @@ describe('holds of calls under way', () => {
   let store: BudgetStore
   let keeper: HoldKeeper
   let logged: string[]
+  /** Of the next sweep. */
+  let uncharged: readonly string[]
   /** Run before holds are renewed, and after it. */
   let onRenew: () => unknown
   let onRenewed: () => unknown
@@ -25,8 +27,9 @@ describe('holds of calls under way', () => {
     onRenew = () => undefined
     onRenewed = () => undefined
     store = openEmbeddedStore({ file: ':memory:', nowMs: () => nowMs, writer: 'inline' })
+    uncharged = []
     const watched = {
-      sweep: (step: Parameters<BudgetStore['sweep']>[0]) => store.sweep(step),
+      sweep: async (step: Parameters<BudgetStore['sweep']>[0]) => ({ ...(await store.sweep(step)), uncharged }),
       renew: async (...values: Parameters<BudgetStore['renew']>) => {
         onRenew()
         await store.renew(...values)
@@ -96,6 +99,15 @@ describe('holds of calls under way', () => {
     onRenew = () => undefined
     await pass(SWEEP_MS)
     assert.deepEqual(await balance(), [10n, 10n])
+  })
+
+  test('are told of where they are due and cannot be charged', async () => {
+    await hold('orphan')
+    uncharged = ['damaged']
+    nowMs += 2 * HOLD_LIFE_MS
+    await pass(SWEEP_MS)
+    assert.equal(logged.length, 2)
+    assert.match(logged[1] ?? '', /cannot be charged/)
   })
 
   test('outlive a jump between renewal and sweep', async () => {

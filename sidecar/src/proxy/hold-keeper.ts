@@ -62,9 +62,11 @@ export class HoldKeeper {
     const nowMs = this.#nowMs() // before they are renewed, for it may jump meanwhile
     if (!(await this.#renew())) return
     try {
-      const { expired } = await this.#store.sweep({ nowMs, limit: SWEEP_LIMIT })
+      const { expired, uncharged = [] } = await this.#store.sweep({ nowMs, limit: SWEEP_LIMIT })
       for (const operation of expired)
         this.#log.warn({ operation: operation.id, hold: operation.hold.toString() }, 'a hold expired and was charged')
+      for (const id of uncharged)
+        this.#log.error({ operation: id }, 'a hold expired and cannot be charged, for what the store has of it is damaged')
     } catch (error) {
       this.#log.error({ err: String(error) }, 'expired holds could not be charged')
     }

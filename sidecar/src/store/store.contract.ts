@@ -11,6 +11,8 @@ import { bucketOf } from '../core/cost-buckets.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import { NO_OUTCOMES } from '../core/outcomes.ts'
 import { ModelStore } from './model.ts'
+import { replay } from './outage/steps.ts'
+import type { OutageStep } from './outage/steps.ts'
 import {
   CONVERSATION_LIFE_MS,
   LEDGER_LIFE_MS_MIN,
@@ -390,6 +392,23 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
     )
 
     it(
+      'has the ladder apply or not from the session on that a change opens',
+      withStore(async (store, clock) => {
+        const update = async (change: ConversationChange) =>
+          (await store.update({ conversation: 'A', initial: conversationFor('A', clock.ms), change, nowMs: clock.ms }))?.conversation
+        const steps: readonly (readonly [ConversationChange, boolean])[] = [
+          [{ ladderApplies: false }, true],
+          [{ openSession: 2, ladderApplies: false }, false],
+          [{ openSession: 2, ladderApplies: true }, false],
+          [{ openSession: 3 }, false],
+          [{ openSession: 4, ladderApplies: true }, true],
+        ]
+        for (const [change, ladderApplies] of steps)
+          assert.equal((await update(change))?.ladderApplies, ladderApplies, JSON.stringify(change))
+      }),
+    )
+
+    it(
       'keeps a conversation open that was opened again, though its end is told again; and a task begun whose boundary is',
       withStore(async (store, clock) => {
         const update = (change: ConversationChange) =>
@@ -523,6 +542,61 @@ export function storeContract(name: string, open: OpenStore, { atOnce = true }: 
         await store.sweep({ nowMs: clock.ms, limit: 9 })
         assert.equal((await store.readUsers({ ...ask, fromDay: '2026-11-24', toDay: '2028-01-01' })).users, 0)
         await assert.rejects(store.readUsers({ ...ask, fromDay: 'yesterday', toDay: '2026-11-24' }), RangeError)
+      }),
+    )
+
+    it(
+      'takes every text that a client or a provider may choose, also one that is half a character',
+      withStore(async (store, clock) => {
+        const half = 'gpt\ud83d"user":"eve"'
+        const note = { conversation: 'A', session: 1, user: 'ann', tier: 'pro', model: half, label: half }
+        const hold = (id: string) =>
+          reserveStep(
+            id,
+            clock.ms,
+            { atLeast: 10n, atMost: 10n, cap: null },
+            { reservation: { note }, seen: conversationFor('A', START_MS) },
+          )
+        const settle = (id: string, cost: bigint) => {
+          const step = settleStep(id, clock.ms, cost)
+          return { ...step, settlement: { ...step.settlement, note } }
+        }
+        for (const id of ['o1', 'o2', 'o3', 'o4']) assert.equal((await store.reserve(hold(id))).status, 'held')
+        assert.equal((await store.settle(settle('o1', 14n))).result.status, 'settled')
+        clock.ms += 90_000
+        const swept = await store.sweep({ nowMs: clock.ms, limit: 9 })
+        assert.deepEqual([swept.expired.length, swept.uncharged], [3, undefined])
+        assert.equal(await store.void({ operationId: 'o2', atMs: clock.ms }), 'voided')
+        assert.equal((await store.settle(settle('o3', 7n))).result.status, 'corrected')
+        const fact = { accounts: ['c:A:1'], cost: 2n, atMs: clock.ms, note, conversation: 'A', change: {} }
+        assert.equal(await store.charge({ operationId: 'x1', ...fact }), 'charged')
+        const told: OutageStep[] = [
+          { kind: 'hold', step: hold('o5'), granted: 10n },
+          { kind: 'settle', step: settle('o5', 3n) },
+        ]
+        for (const step of [...told, ...told]) await replay(store, step, clock.ms, clock.ms + 90_000)
+        assert.deepEqual((await kinds(store)).toSorted(), [
+          'correction -10',
+          'correction -3',
+          'cost 2',
+          'expiry 10',
+          'expiry 10',
+          'expiry 10',
+          'overrun 4',
+          'settlement 10',
+          'settlement 3',
+        ])
+        const today = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
+        const spent = 14n + 7n + 10n + 2n + 3n
+        assert.equal((await store.readTotals(today)).spent, spent)
+        assert.deepEqual((await store.readUsers({ ...today, timesMedian: 2, atLeast: [], limit: 9 })).top, [{ user: 'ann', spent }])
+        const entries = await store.readLedger({ afterSequence: 0, limit: 99 })
+        assert.ok(entries.every((entry) => entry.note.model === half))
+        const texts = [{ ...CUT, text: `${half},"kind":"notice"` }, { kind: 'notice', id: 'e3', text: half } as const]
+        await store.update({ conversation: 'A', change: { addEdits: texts }, nowMs: clock.ms })
+        await store.forgetUser({ user: 'ann', conversations: ['A'], nowMs: clock.ms })
+        const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })
+        assert.deepEqual(conversation?.edits, texts.slice(1))
       }),
     )
 

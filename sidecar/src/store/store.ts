@@ -14,7 +14,7 @@ import type { EntryNote, SequencedEntry } from '../core/ledger.ts'
 import type { DayOutcomes, OutcomeStep } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
 import type { UserTotals, UserTotalsQuery } from '../core/totals-by-user.ts'
-import { ACCOUNT_LIFE_MS } from '@farebox/crds/ledger-page.ts'
+import { ACCOUNT_LIFE_MS, LEDGER_DAYS_MIN } from '@farebox/crds/ledger-page.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 
@@ -25,11 +25,8 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 export const CONVERSATION_LIFE_MS = ACCOUNT_LIFE_MS
 /** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
 export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
-/**
- * Entries are kept for good, or at least this long: by then an account of any period has outlived its life, and only sessions
- * that were used all the time have not. Those find what their entries came to carried over.
- */
-export const LEDGER_LIFE_MS_MIN = 70 * 24 * 3_600_000
+/** The shortest life of entries that engines take. */
+export const LEDGER_LIFE_MS_MIN = LEDGER_DAYS_MIN * 24 * 3_600_000
 /** What a day came to is known for so many days, itself and the day it is read included. */
 export const TOTALS_LIFE_DAYS = 400
 /** Of UTF-8, of each text of a user's memory. */
@@ -89,7 +86,7 @@ export interface BudgetStore {
    * Charges the holds that have expired by the store's clock, at most `limit`; says which. Also drops what outlived its life, of
    * the ledger only where a store was given a `ledgerLifeMs`: then the oldest entries, in order, a bounded number each time.
    */
-  sweep(step: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }>
+  sweep(step: { readonly nowMs: number; readonly limit: number }): Promise<Swept>
 
   /** Contracts in use, by hash, so that any replica can honour them. */
   putContract(contract: Contract): Promise<void>
@@ -221,6 +218,12 @@ export interface RememberStep {
   readonly expiresAtMs: number
   readonly nowMs: number
 }
+export interface Swept {
+  readonly expired: readonly Operation[]
+  /** Of an engine that goes on without them: holds that are due, and of which too little can be read. Tried again later. */
+  readonly uncharged?: readonly OperationId[]
+}
+
 export interface ForgetStep {
   readonly user: UserId
   /** Known to have text of this user's, whether the memory still names them or not. */

@@ -82,6 +82,7 @@ const change: fc.Arbitrary<ConversationChange> = fc.record(
     atTaskBoundary: fc.record({ is: fc.boolean(), atMs: told }),
     ofSession: fc.constantFrom(1, 2),
     openSession: fc.constantFrom(2, 3),
+    ladderApplies: fc.boolean(),
     contract: fc.constant({ hash: 'k2', pinnedAtMs: START_MS }),
     resolution: fc.record({
       kind: fc.constantFrom('assumed' as const, 'confirmed' as const, 'reversed' as const),

@@ -216,6 +216,7 @@ export function changeArguments(change: ConversationChange): string[] {
   }
   put('ofSession', change.ofSession)
   put('openSession', change.openSession)
+  put('ladderApplies', change.ladderApplies === undefined ? undefined : flag(change.ladderApplies))
   if (change.addRungs !== undefined) {
     put('addRungs', rungBits(change.addRungs.rungs))
     put('rungReason', change.addRungs.reason)

@@ -5,9 +5,14 @@
  * sweep or a reader of the ledger must visit are known without a registry. A tag per user would cost each of them a clock,
  * a stream and a list of holds: more memory than the conversations themselves.
  *
- * A script declares one key, the `meta` of its tag, which each script reads; the others are named after it and so are in
+ * A script declares the `meta` of its tag, which each script reads; the others are named after it and so are in
  * its slot. They cannot be declared: a void knows an operation's id alone, and the record under it says which accounts it
  * moves. A script that looked first and moved later would not be one step.
+ *
+ * While a slot moves to another node of a cluster, some keys are here and some there, and what a script asks for and is not here stops it, with
+ * what it wrote before. So it declares `none` too, which never exists: of a slot that moves, a node that lacks one of several keys runs
+ * nothing on them (TRYAGAIN), neither the one that it leaves nor the one that it comes to.
+ * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#multi-key-operations
  *
  * Kinds: `a` account, `o` operation, `y` operations that ended, `k` conversation, `e` its edits, `r` its edits that are ready,
  * `h` digests of chains, `d` totals of a tier's day, `u` a sketch of its users, `v` what each of them spent, `n` conversations of a
@@ -45,6 +50,11 @@ export function booksKey(namespace: string): string {
 
 export function tagPrefix(namespace: string, tag: number): string {
   return `fb:${namespace}:{${tag}}:`
+}
+
+/** Those that each script of a tag declares. */
+export function declaredKeys(prefix: string): readonly [meta: string, none: string] {
+  return [`${prefix}meta`, `${prefix}none`]
 }
 
 /** Which of `tags` an id belongs to; the same for all sidecars, for ever. */

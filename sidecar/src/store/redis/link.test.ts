@@ -137,6 +137,12 @@ if (program !== null)
       await assert.rejects(store.reserve(step('o1')), isError('corrupt', /account c:A:1/))
       await admin.set('fb:mixed:{0}:k:A', 'x')
       await assert.rejects(store.read({ conversation: 'A', accounts: [], nowMs: START_MS }), isError('corrupt', /conversation A/))
+      // What no script of ours foresees is damage too: no other try, and no other run of the server, would take it.
+      await store.update({ conversation: 'B', initial: conversationFor('B', START_MS), change: {}, nowMs: START_MS })
+      const record = (await admin.get('fb:mixed:{0}:k:B')) ?? ''
+      await admin.set('fb:mixed:{0}:k:B', record.replace('"pro"', 'pro'))
+      const change = { turnAtMs: START_MS }
+      await assert.rejects(store.update({ conversation: 'B', change, nowMs: START_MS }), isError('corrupt', /user_script:\d+: /))
       await store.close()
     })
 

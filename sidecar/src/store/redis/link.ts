@@ -52,7 +52,9 @@ interface ConnectionOptions {
 
 type Target = Pick<StoreUrl, 'isCluster' | 'nodes'> & { readonly options: ConnectionOptions; readonly silentMsMax: number }
 
-type Commands = Readonly<Record<ScriptName, (key: string, ...values: string[]) => Promise<unknown>>>
+/** As `declaredKeys` gives them. */
+type Keys = readonly [meta: string, none: string]
+type Commands = Readonly<Record<ScriptName, (...keysAndValues: string[]) => Promise<unknown>>>
 
 export class Link {
   readonly isCluster: boolean
@@ -73,6 +75,7 @@ export class Link {
     this.#place = place
     const follow = (connection: Redis): void => {
       keepTime(connection, silentMsMax)
+      if (isCluster) failWhereSlotMoves(connection)
       connection.on('ready', () => {
         this.#connections += 1
         this.#lastError = null
@@ -111,7 +114,7 @@ export class Link {
     this.#commands = Object.fromEntries(
       names.map((name) => {
         // Sent by its hash; by its text when a connection has not sent it yet, or the server has lost it (SCRIPT FLUSH).
-        client.defineCommand(`farebox_${name}`, { numberOfKeys: 1, lua: SCRIPTS[name] })
+        client.defineCommand(`farebox_${name}`, { numberOfKeys: 2, lua: SCRIPTS[name] })
         const command = (client as unknown as Record<string, (...values: string[]) => Promise<unknown>>)[`farebox_${name}`]
         if (command === undefined) throw new TypeError(`ioredis defined no command ${name}`)
         return [name, command.bind(client)]
@@ -163,18 +166,18 @@ export class Link {
     return runs.toSorted().join(',')
   }
 
-  /** One step: a script, on the tag whose `meta` key this is. Sent before this returns. */
-  async step(name: ScriptName, metaKey: string, values: readonly string[]): Promise<Reply> {
-    return this.#guarded(async () => list(await this.#script(name, metaKey, values)))
+  /** One step: a script, on the tag that declares these keys. Sent before this returns. */
+  async step(name: ScriptName, keys: Keys, values: readonly string[]): Promise<Reply> {
+    return this.#guarded(async () => list(await this.#script(name, keys, values)))
   }
 
   /** Flushed once more between its text and its hash: by its text. */
-  async #script(name: ScriptName, metaKey: string, values: readonly string[]): Promise<unknown> {
+  async #script(name: ScriptName, keys: Keys, values: readonly string[]): Promise<unknown> {
     try {
-      return await this.#commands[name](metaKey, ...values)
+      return await this.#commands[name](...keys, ...values)
     } catch (error) {
       if (!reasonOf(error).startsWith('NOSCRIPT')) throw error
-      return await this.#client.eval(SCRIPTS[name], 1, metaKey, ...values)
+      return await this.#client.eval(SCRIPTS[name], keys.length, ...keys, ...values)
     }
   }
 
@@ -234,6 +237,22 @@ function infoField(info: string, name: string): string {
 
 function ignore(): void {
   // Nobody wants to know.
+}
+
+/**
+ * A step on a slot that moves fails at once, and says so: it was not begun. ioredis would go on to ask any node, after the step's time is over
+ * too, and tell what the last of them said.
+ */
+function failWhereSlotMoves(connection: Redis): void {
+  const send = connection.sendCommand.bind(connection)
+  connection.sendCommand = (command, ...more) => {
+    const { reject } = command
+    command.reject = (error) => {
+      const isMoving = error.message.startsWith('TRYAGAIN')
+      reject.call(command, isMoving ? new Error(`its slot moves to another node (${error.message})`, { cause: error }) : error)
+    }
+    return send(command, ...more)
+  }
 }
 
 /**
@@ -312,12 +331,13 @@ function storeError(place: string, error: unknown): Error {
 function trouble(place: string, error: unknown): StoreError {
   if (error instanceof StoreError) return error
   const reason = reasonOf(error)
+  // What Lua itself says of a script begins with its line; what the server says of a command in it does not.
   const isDamage =
     error instanceof TypeError ||
     error instanceof SyntaxError ||
     reason.includes(CORRUPT_MARK) ||
     reason.includes('WRONGTYPE') ||
-    /: attempt to (?:index|compare|perform|concatenate)|value is not an integer/.test(reason)
+    /\buser_script:\d+: |value is not an integer/.test(reason)
   return isDamage
     ? new StoreError('corrupt', `${place} holds what this version did not write: ${reason}`, error)
     : new StoreError('away', `${place} cannot be used: ${reason}`, error)

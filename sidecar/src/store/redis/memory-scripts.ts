@@ -6,10 +6,10 @@ import { MEMORY_ENTRIES_MAX } from '../store.ts'
 
 const lua = String.raw
 
-/** So many entries of a user are forgotten in one script. */
+/** So many entries of a user are forgotten as others are remembered. */
 const EXPIRED_MAX = 500
 
-export const FORGET_EXPIRED = lua`
+const FORGET_EXPIRED = lua`
 local function dropEntries(user, ids)
   for _, id in ipairs(ids) do
     call('HDEL', key('m', user), id)
@@ -20,22 +20,25 @@ end
 local function endOf(user, index)
   return tonumber(call('ZRANGE', key('j', user), index, index, 'WITHSCORES')[2])
 end
-local function forgetExpired(user)
-  dropEntries(user, call('ZRANGEBYSCORE', key('j', user), '-inf', text(now), 'LIMIT', 0, ${EXPIRED_MAX}))
+-- Answers how many.
+local function forgetExpired(user, most)
+  local ids = call('ZRANGEBYSCORE', key('j', user), '-inf', text(now), 'LIMIT', 0, most)
+  dropEntries(user, ids)
   if call('EXISTS', key('m', user)) == 0 then
     call('ZREM', PREFIX .. 'memories', user)
-    return
+    return #ids
   end
   call('ZADD', PREFIX .. 'memories', text(endOf(user, 0)), user)
   local life = text(math.max(0, endOf(user, -1) - now) + SLACK)
   for _, kind in ipairs({ 'm', 'i', 'j' }) do call('PEXPIRE', key(kind, user), life) end
+  return #ids
 end
 `
 
 const REMEMBER = lua`
 ${FORGET_EXPIRED}
 local user, expires = take(), text(now + takeNumber())
-forgetExpired(user)
+forgetExpired(user, ${EXPIRED_MAX})
 keepTime()
 for _ = 1, takeNumber() do
   local id, atMs, entry = take(), take(), take()
@@ -46,8 +49,20 @@ for _ = 1, takeNumber() do
 end
 local over = call('ZCARD', key('i', user)) - ${MEMORY_ENTRIES_MAX}
 if over > 0 then dropEntries(user, call('ZRANGE', key('i', user), 0, over - 1)) end
-forgetExpired(user)
+forgetExpired(user, ${EXPIRED_MAX})
 return reply()
+`
+
+/** What has expired, so many entries of whichever users. Tells whether there may be more. */
+const DROP_EXPIRED = lua`
+${FORGET_EXPIRED}
+local left = takeNumber()
+keepTime()
+for _, user in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'memories', '-inf', text(now), 'LIMIT', 0, left)) do
+  if left <= 0 then break end
+  left = left - math.max(1, forgetExpired(user, left))
+end
+return reply(left <= 0 and 'more' or '')
 `
 
 /** Id and time of each entry that is alive. */
@@ -85,7 +100,7 @@ end
 keepTime()
 if isNew then
   dropEntries(user, gone)
-  forgetExpired(user)
+  forgetExpired(user, ${EXPIRED_MAX})
 else
   call('DEL', key('m', user), key('i', user), key('j', user))
   call('ZREM', PREFIX .. 'memories', user)
@@ -96,10 +111,11 @@ return reply(text(entries))
 /** Of those of these conversations that are the user's, or of all of them where no user is named: withoutTexts of ../texts.ts. */
 const FORGET_TEXTS = lua`
 local user, ids = take(), takeList()
+-- An edit is not read, as a note is not: a text in it may be one that cjson refuses, and in a text each quote is escaped.
 local function keepOurs(kind, id)
   local known, ours = list(kind, id), {}
   for _, item in ipairs(known) do
-    if cjson.decode(split(item, '\r')[2]).kind == 'notice' then ours[#ours + 1] = item end
+    if string.find(item, '"kind":"notice"', 1, true) then ours[#ours + 1] = item end
   end
   if #ours == #known then return text(#known) end
   call('DEL', key(kind, id))
@@ -120,6 +136,7 @@ return reply()
 
 export const MEMORY_STEPS = {
   remember: REMEMBER,
+  dropExpired: DROP_EXPIRED,
   memoryIds: MEMORY_IDS,
   memoryEntries: MEMORY_ENTRIES,
   forgetMemory: FORGET_MEMORY,

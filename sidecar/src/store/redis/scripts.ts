@@ -4,7 +4,7 @@
  */
 import { TOTALS_LIFE_DAYS } from '../store.ts'
 import { CARRY_OVER } from './carry-over-script.ts'
-import { FORGET_EXPIRED, MEMORY_STEPS } from './memory-scripts.ts'
+import { MEMORY_STEPS } from './memory-scripts.ts'
 import { PART_STEPS } from './part-scripts.ts'
 import { PRELUDE } from './script-prelude.ts'
 
@@ -26,9 +26,9 @@ return reply()
 
 const RESERVE = lua`
 local id, expires, input, atLeast, atMost = take(), text(now + takeNumber()), takeNumber(), takeNumber(), takeNumber()
-local tier, note, listed, places, talkId = take(), take(), take(), take(), take()
+local tier, user, note, listed, places, talkId = take(), take(), take(), take(), take(), take()
 local isFirst = take() == '1'
-local contract, user, session = take(), take(), take()
+local contract, owner, session = take(), take(), take()
 local initial = takeInitial()
 local draws, caps = takeDraws()
 
@@ -41,7 +41,7 @@ end
 
 if operationOf(id, isFirst) then return answer('exists', '', found) end
 if isFirst then refuseGivenUp(id) end
-if found and (found[F.contractHash] ~= contract or found[F.user] ~= user or found[F.session] ~= session) then
+if found and (found[F.contractHash] ~= contract or found[F.user] ~= owner or found[F.session] ~= session) then
   return answer('moved', '', found)
 end
 
@@ -68,7 +68,7 @@ local talk = found and stored(talkId, found) or initial
 apply(talk, takeChange())
 keepTime()
 if places == '' then listed = table.concat(draws, '\t') end
-putOperation(id, { 'held', text(granted), text(math.min(input, granted)), expires, '0', tier, listed, note, places })
+putOperation(id, { 'held', text(granted), text(math.min(input, granted)), expires, user, tier, listed, note, places })
 putAccounts(accounts, true, tier)
 putConversation(talkId, talk, true)
 return answer('held', text(granted), talk.record)
@@ -102,7 +102,7 @@ local function isReached(account, cap, percent)
   return high > capHigh or (high == capHigh and low >= capLow)
 end
 
-local id, cost, atMs, tier, note, talkId = take(), takeNumber(), take(), take(), take(), take()
+local id, cost, atMs, tier, user, note, talkId = take(), takeNumber(), take(), take(), take(), take(), take()
 local chain, percents = takeList(), takeList()
 local draws, caps = takeDraws()
 
@@ -151,10 +151,10 @@ end
 
 keepTime()
 if status == 'held' then
-  enter(id, 'settlement', operation[ACCOUNTS], math.min(cost, hold), atMs, tier, note)
-  if cost > hold then enter(id, 'overrun', operation[ACCOUNTS], cost - hold, atMs, tier, note) end
+  enter(id, 'settlement', operation[ACCOUNTS], math.min(cost, hold), atMs, tier, user, note)
+  if cost > hold then enter(id, 'overrun', operation[ACCOUNTS], cost - hold, atMs, tier, user, note) end
 elseif cost ~= hold then
-  enter(id, 'correction', operation[ACCOUNTS], cost - hold, atMs, tier, note)
+  enter(id, 'correction', operation[ACCOUNTS], cost - hold, atMs, tier, user, note)
 end
 operation[STATUS], operation[COST] = 'settled', text(cost)
 putOperation(id, operation)
@@ -182,7 +182,7 @@ if status == 'held' then
   move(accounts, 0, -hold, -tonumber(operation[INPUT]))
 else
   move(accounts, -hold, 0, 0)
-  if hold ~= 0 then enter(id, 'correction', operation[ACCOUNTS], -hold, atMs, operation[TIER], operation[NOTE]) end
+  if hold ~= 0 then enter(id, 'correction', operation[ACCOUNTS], -hold, atMs, operation[TIER], userOf(operation), operation[NOTE]) end
 end
 keepTime()
 operation[STATUS] = 'voided'
@@ -209,7 +209,8 @@ return reply(table.concat(fired, ','), record, edits, ready)
 `
 
 const CHARGE = lua`
-local id, cost, atMs, tier, note, ids, places, talkId = take(), takeNumber(), take(), take(), take(), takeList(), take(), take()
+local id, cost, atMs, tier, user, note = take(), takeNumber(), take(), take(), take(), take()
+local ids, places, talkId = takeList(), take(), take()
 if operationOf(id) then return reply('exists') end
 local operation = { 'settled', '0', '0', atMs, text(cost), tier, table.concat(ids, '\t'), note, places }
 local accounts = accountsOf(ownOf(operation))
@@ -218,38 +219,59 @@ local found = conversationOf(talkId)
 local talk = found and stored(talkId, found) or nil
 if talk then apply(talk, takeChange()) end
 keepTime()
-enter(id, 'cost', operation[ACCOUNTS], cost, atMs, tier, note)
+enter(id, 'cost', operation[ACCOUNTS], cost, atMs, tier, user, note)
 putOperation(id, operation)
 putAccounts(accounts, true, tier)
 if talk then putConversation(talkId, talk, true) end
 return reply('charged')
 `
 
-/** Also forgets, a few at a time, what is listed and is gone. */
+/** A hold that cannot be charged, for what is kept of it or of its accounts is damaged, is looked at again after so long. */
+const PUT_OFF_MS = 3_600_000
 const SWEEP = lua`
-${FORGET_EXPIRED}
-local limit, look = take(), takeNumber()
+local function due(id)
+  local operation = operationOf(id)
+  if not operation or operation[STATUS] ~= 'held' then return nil end
+  return operation, packedOperation(operation), chargedAccounts(operation)
+end
+local limit, expired, uncharged = take(), {}, {}
 keepTime()
-local expired = {}
-if limit ~= '0' then
-  for _, id in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'held', '-inf', text(now), 'LIMIT', 0, limit)) do
-    local operation = operationOf(id)
-    if operation and operation[STATUS] == 'held' then
-      expired[#expired + 1] = id
-      expired[#expired + 1] = packedOperation(operation)
-      expire(id, operation)
-    else
-      call('ZREM', PREFIX .. 'held', id)
-    end
+if limit == '0' then return reply(expired, uncharged) end
+for _, id in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'held', '-inf', text(now), 'LIMIT', 0, limit)) do
+  local isRead, operation, known, accounts = pcall(due, id)
+  if not isRead then
+    if not isDamage(operation) then error(operation, 0) end
+    uncharged[#uncharged + 1] = id
+    -- Out of the way of those behind it.
+    call('ZADD', PREFIX .. 'held', text(now + ${PUT_OFF_MS}), id)
+  elseif operation then
+    appended(expired, { id, known })
+    putExpired(id, operation, accounts)
+  else
+    call('ZREM', PREFIX .. 'held', id)
   end
 end
-if look > 0 then
-  for _, id in ipairs(call('ZREVRANGE', PREFIX .. 'talks', 0, look - 1)) do
-    if not conversationOf(id) then call('ZREM', PREFIX .. 'talks', id) end
-  end
-  for _, user in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'memories', '-inf', text(now), 'LIMIT', 0, look)) do forgetExpired(user) end
+return reply(expired, uncharged)
+`
+
+/**
+ * Takes conversations that are gone off the list, oldest first, so many looked at from a place on. One that lives on by costs stays, though its
+ * last turn is as long ago, and so does one that cannot be read. Tells the place to go on from; none where no more are that old.
+ */
+const DROP_TALKS = lua`
+local from, count = takeNumber(), takeNumber()
+local listed = PREFIX .. 'talks'
+local looked, gone = 0, {}
+local found = call('ZREVRANGE', listed, from, from + count - 1, 'WITHSCORES')
+for index = 1, #found, 2 do
+  local id, lastTurn = found[index], -tonumber(found[index + 1])
+  if now - lastTurn <= LIFE then break end
+  looked = looked + 1
+  local isRead, conversation = pcall(conversationOf, id)
+  if isRead and not conversation then gone[#gone + 1] = id end
 end
-return reply(expired)
+for _, id in ipairs(gone) do call('ZREM', listed, id) end
+return reply(looked == count and text(from + looked - #gone) or '')
 `
 
 /** So many of those that are listed, from a place on: how many there were, and the records of those that are alive. */
@@ -288,11 +310,11 @@ return reply(listed)
 
 /** Counts an outcome and enters it, once per key. A key is known as long as a conversation. */
 const ADD_OUTCOME = lua`
-local id, tier, note, atMs, accounts, names = take(), take(), take(), take(), take(), takeList()
+local id, tier, user, note, atMs, accounts, names = take(), take(), take(), take(), take(), take(), takeList()
 if not call('SET', key('x', id), '', 'NX', 'PX', KEEP) then return reply('exists') end
 keepTime()
 for _, name in ipairs(names) do count(tier, dayOf(tonumber(atMs)), name, '1') end
-enter(id, 'outcome', accounts, 0, atMs, tier, note)
+enter(id, 'outcome', accounts, 0, atMs, tier, user, note)
 return reply('added')
 `
 
@@ -323,6 +345,7 @@ const STEPS = {
   update: UPDATE,
   charge: CHARGE,
   sweep: SWEEP,
+  dropTalks: DROP_TALKS,
   carryOver: CARRY_OVER,
   listConversations: LIST_CONVERSATIONS,
   listQuiet: LIST_QUIET,

@@ -19,7 +19,7 @@
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
 import { assertReservation, EMPTY_ACCOUNT, offer } from '../../core/budget.ts'
-import type { Account, AccountId, Draw, Operation, OperationId, Reservation } from '../../core/budget.ts'
+import type { Account, AccountId, Draw, OperationId, Reservation } from '../../core/budget.ts'
 import type { ConversationChange, ConversationId, Digest } from '../../core/conversation.ts'
 import type { SequencedEntry } from '../../core/ledger.ts'
 import { addedOutcomes } from '../../core/outcomes.ts'
@@ -44,13 +44,14 @@ import type {
   SettleAnswer,
   SettleStep,
   Snapshot,
+  Swept,
   UpdateAnswer,
 } from '../store.ts'
 import { LEDGER_READ_MAX, NO_CONVERSATION } from '../store.ts'
 import { ownerOf, tagOf } from './keys.ts'
 import { firstOf, shareOf } from './pages.ts'
 import type { Pages } from './pages.ts'
-import { newestFirst, quietFirst } from './tag.ts'
+import { newestFirst, quietFirst, sweptOf } from './tag.ts'
 import type { Due, Known, PartHeld, Split, Tag } from './tag.ts'
 
 /** Homes of conversations and operations that are remembered; others are asked for. */
@@ -265,7 +266,7 @@ export class SpreadStore implements BudgetStore {
     return status
   }
 
-  async sweep({ nowMs, limit }: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }> {
+  async sweep({ nowMs, limit }: Parameters<BudgetStore['sweep']>[0]): Promise<Swept> {
     const due = await this.#due('held', nowMs, limit)
     const counts = new Map<number, number>()
     for (const { tag } of due) counts.set(tag, (counts.get(tag) ?? 0) + 1)
@@ -274,7 +275,10 @@ export class SpreadStore implements BudgetStore {
     // Those of the operations above come first; a sweep that has no time for them leaves them held, and the next one goes on.
     const parts = await this.#due('parts', nowMs, PARTS_MAX)
     await Promise.all(parts.map((part) => this.#heal(part)))
-    return { expired }
+    return sweptOf(
+      expired,
+      swept.flatMap(({ uncharged = [] }) => uncharged),
+    )
   }
 
   putContract(contract: Contract): Promise<void> {

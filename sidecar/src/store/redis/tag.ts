@@ -33,11 +33,12 @@ import type {
   SettleAnswer,
   SettleStep,
   Snapshot,
+  Swept,
   UpdateAnswer,
 } from '../store.ts'
 import * as codec from './codec.ts'
 import type { Reply } from './codec.ts'
-import { tagPrefix } from './keys.ts'
+import { declaredKeys, tagPrefix } from './keys.ts'
 import type { Link } from './link.ts'
 import { firstOf } from './pages.ts'
 import type { Pages } from './pages.ts'
@@ -49,10 +50,8 @@ import { dayNamed, oldestDay } from '../utc-day.ts'
 const DAYS_MAX = 3_700
 /** A copy of a sketch is looked at and deleted; should its owner die between the two, it is gone after this. */
 const SKETCH_LIFE_MS = 60_000
-/** Conversations that a sweep looks at, to forget those that are gone. */
-const FORGET_MAX = 20
-/** Entries dropped in one script, so that no step waits for long; and scripts of one sweep. */
-const DROPPED_ENTRIES = 500
+/** Entries, of the ledger or of memories, or conversations, dropped in one script, so that no step waits for long; and scripts of one sweep. */
+const DROPPED_AT_ONCE = 500
 const DROPS_MAX = 20
 
 /** Fields of a hash, or members of a list, that are looked at in one command. */
@@ -124,6 +123,8 @@ export class Tag implements BudgetStore {
   readonly #ledgerLifeMs: number | null
   /** The tick up to which sweeps of this process have looked for entries to drop; they begin anew when they have seen all. */
   #droppedTo = '0'
+  /** The place in the list of conversations up to which all that are gone are off it, as far as this process has looked. */
+  #talksFrom = '0'
 
   constructor({ link, namespace, tag, clock, ticks, ledgerLifeMs }: TagOptions) {
     assertLedgerLife(ledgerLifeMs)
@@ -255,24 +256,38 @@ export class Tag implements BudgetStore {
     return this.#run('charge', this.#clock.now(), values, ([status]) => codec.text(status) as 'charged' | 'exists')
   }
 
-  async sweep({ nowMs, limit }: { readonly nowMs: number; readonly limit: number }): Promise<{ readonly expired: readonly Operation[] }> {
-    const swept = await this.#run('sweep', this.#clock.at(nowMs), [String(limit), String(FORGET_MAX)], ([pairs]) => {
+  /** Also drops what is listed and is gone, and entries that are old enough: so much of each that no sweep is without end. */
+  async sweep({ nowMs, limit }: Parameters<BudgetStore['sweep']>[0]): Promise<Swept> {
+    const swept = await this.#run('sweep', this.#clock.at(nowMs), [String(limit)], ([pairs, left]) => {
       const flat = codec.list(pairs)
       const expired: Operation[] = []
       for (let index = 0; index < flat.length; index += 2) expired.push(codec.operationOf(codec.text(flat[index]), flat[index + 1]))
-      return { expired }
+      return sweptOf(
+        expired,
+        codec.list(left).map((id) => codec.text(id)),
+      )
     })
-    if (this.#ledgerLifeMs !== null) await this.#dropEntries(this.#ledgerLifeMs)
+    await untilDone(() => this.#dropExpired())
+    await untilDone(() => this.#dropTalks())
+    const lifeMs = this.#ledgerLifeMs
+    if (lifeMs !== null) await untilDone(() => this.#dropEntries(lifeMs))
     return swept
   }
 
-  async #dropEntries(lifeMs: number): Promise<void> {
-    for (let drop = 0; drop < DROPS_MAX; drop++) {
-      const values = [String(lifeMs), this.#droppedTo, String(DROPPED_ENTRIES)]
-      const last = await this.#run('carryOver', this.#clock.now(), values, ([tick]) => codec.text(tick))
-      this.#droppedTo = last === '' ? '0' : last
-      if (last === '') return
-    }
+  /** Each tells whether it is done. */
+  async #dropExpired(): Promise<boolean> {
+    return this.#run('dropExpired', this.#clock.now(), [String(DROPPED_AT_ONCE)], ([more]) => more === '')
+  }
+  async #dropTalks(): Promise<boolean> {
+    const next = await this.#run('dropTalks', this.#clock.now(), [this.#talksFrom, String(DROPPED_AT_ONCE)], ([from]) => codec.text(from))
+    this.#talksFrom = next === '' ? '0' : next
+    return next === ''
+  }
+  async #dropEntries(lifeMs: number): Promise<boolean> {
+    const values = [String(lifeMs), this.#droppedTo, String(DROPPED_AT_ONCE)]
+    const last = await this.#run('carryOver', this.#clock.now(), values, ([tick]) => codec.text(tick))
+    this.#droppedTo = last === '' ? '0' : last
+    return last === ''
   }
 
   async putContract(contract: Contract): Promise<void> {
@@ -609,7 +624,7 @@ export class Tag implements BudgetStore {
   }
 
   async #run<T>(name: ScriptName, nowMs: number, values: readonly string[], understand: (reply: Reply) => T): Promise<T> {
-    const reply = await this.#link.step(name, `${this.#prefix}meta`, [String(nowMs), String(this.#ticks.seen), ...values])
+    const reply = await this.#link.step(name, declaredKeys(this.#prefix), [String(nowMs), String(this.#ticks.seen), ...values])
     return this.#understood(() => {
       const [storeMs, tick, ...rest] = reply
       this.#clock.raise(Number(codec.text(storeMs)))
@@ -627,6 +642,14 @@ export class Tag implements BudgetStore {
   }
 }
 
+export function sweptOf(expired: readonly Operation[], uncharged: readonly OperationId[]): Swept {
+  return uncharged.length === 0 ? { expired } : { expired, uncharged }
+}
+
+async function untilDone(drop: () => Promise<boolean>): Promise<void> {
+  for (let drops = 0; drops < DROPS_MAX; drops++) if (await drop()) return
+}
+
 function knownOf(id: OperationId, packed: unknown): Known {
   return { operation: codec.operationOf(id, packed), places: codec.placesOf(packed) }
 }
@@ -640,8 +663,9 @@ export function quietFirst(a: ListedConversation, b: ListedConversation): number
   return a.lastTurnAtMs - b.lastTurnAtMs || (a.id < b.id ? -1 : 1)
 }
 
-function noteArguments(note: EntryNote): [tier: string, note: string] {
-  return [codec.idText(note.tier ?? ''), codec.noteText(note)]
+/** By tier and user scripts count; the note itself they do not read. */
+function noteArguments(note: EntryNote): [tier: string, user: string, note: string] {
+  return [codec.idText(note.tier ?? ''), codec.idText(note.user ?? ''), codec.noteText(note)]
 }
 
 /** `detail`: what was granted, or the account that is in the way. */

@@ -41,6 +41,7 @@ local function openSession(c, change)
   c[F.session], c[F.rungs], c[F.reason], c[F.alerts], c[F.notices] = change.openSession, '0', '', '', ''
   c[F.state], c[F.atTaskBoundary], c[F.userTurns], c[F.exactAtMs], c[F.exactMessages], c[F.exact] = 'open', '0', '0', '', '', ''
   c[F.resolution], c[F.resolvedAtMs], c[F.stateAtMs], c[F.boundaryAtMs], c[F.question], c[F.turnRungs] = 'none', '', '', '', '', '0'
+  if change.ladderApplies then c[F.ladderApplies] = change.ladderApplies end
 end
 -- Of the change: what is of a session that is over, and a state that a later one has replaced.
 local function dropOutdated(c, change)

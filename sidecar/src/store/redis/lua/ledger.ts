@@ -8,25 +8,28 @@ local function countSpent(tier, day, user, cost)
   local listed = userSumsKey(tier, day)
   if tonumber(call('HINCRBY', listed, user, cost)) == tonumber(cost) then call('PEXPIRE', listed, TOTALS_LIFE) end
 end
--- One immutable fact. Tiers add up per day of UTC.
-local function enter(id, kind, accounts, cost, atMs, tier, note)
+-- One immutable fact. Tiers add up per day of UTC. A note is not read, for whatever it holds: cjson refuses what JSON allows, as half a
+-- surrogate pair, and would fail the step.
+local function enter(id, kind, accounts, cost, atMs, tier, user, note)
   if tier ~= '' and kind ~= 'outcome' then
     local day = dayOf(tonumber(atMs))
     count(tier, day, 'spent', text(cost))
-    local user = string.find(note, '"user":', 1, true) and cjson.decode(note).user
-    if user then countSpent(tier, day, user, text(cost)) end
+    if user ~= '' then countSpent(tier, day, user, text(cost)) end
   end
   tick = tick + 1
   call('HSET', META, 'tick', text(tick))
   call('XADD', PREFIX .. 'ledger', text(tick) .. '-0', 'o', id, 'k', kind, 'a', accounts, 'c', text(cost), 't', atMs, 'n', note)
 end
 
--- The hold of an operation becomes its cost until the truth comes.
-local function expire(id, operation)
+-- The hold of an operation becomes its cost until the truth comes: its accounts after that, in memory.
+local function chargedAccounts(operation)
   local hold = tonumber(operation[HOLD])
   local accounts = accountsOf(ownOf(operation))
   move(accounts, hold, -hold, -tonumber(operation[INPUT]))
-  enter(id, 'expiry', operation[ACCOUNTS], hold, text(now), operation[TIER], operation[NOTE])
+  return accounts
+end
+local function putExpired(id, operation, accounts)
+  enter(id, 'expiry', operation[ACCOUNTS], tonumber(operation[HOLD]), text(now), operation[TIER], userOf(operation), operation[NOTE])
   operation[STATUS] = 'expired'
   putOperation(id, operation)
   putAccounts(accounts, false, operation[TIER])

@@ -5,8 +5,15 @@ import { ENDED_OPERATION_LIFE_MS } from '../../store.ts'
 const GIVEN_UP_MS = 2_000
 
 export const OPERATIONS = String.raw`
--- Operations: status, hold, input, expiry, cost, tier, accounts, note, the tag of each account; one line each.
+-- Operations: status, hold, input, expiry, cost, tier, accounts, note, the tag of each account; one line each. Before it has a cost
+-- its user is there: with a line more, sidecars of the version before could not read it.
 local STATUS, HOLD, INPUT, EXPIRES, COST, TIER, ACCOUNTS, NOTE, PLACES = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local USER = COST
+local function userOf(operation)
+  if operation[USER] ~= '0' then return operation[USER] end
+  -- Of the version before. A user, who is hex, stands in the note as it is; each quote in a text is escaped, so that none looks like this.
+  return string.match(operation[NOTE], '"user":"([^"\\]+)"') or ''
+end
 -- What has ended is listed as digests are, by when it ended and how its id begins: it takes an eighth of the memory.
 local ENDED_SPAN = math.floor(tonumber(ENDED_LIFE) / 2)
 local function endedKey(kind, span, id)

@@ -35,7 +35,7 @@ local F = { ${FIELDS.map((name, index) => `${name} = ${index + 1}`).join(', ')} 
 local FIELD_COUNT, FIRST_FIELDS = ${FIELDS.length}, ${FIRST_FIELDS}
 
 local call = redis.call
--- The one declared key is 'fb:<namespace>:{tag}:meta'; all others of the tag are named after it, so they are in its slot.
+-- Of the two declared keys this is 'fb:<namespace>:{tag}:meta'; all of the tag are named after it, so they are in its slot.
 local META = KEYS[1]
 local PREFIX = string.sub(META, 1, -5)
 
@@ -76,6 +76,14 @@ local function refuse(what)
 end
 local function corrupt(what)
   error('${CORRUPT_MARK} ' .. what, 0)
+end
+-- Of what pcall gives. Anything else is the server's matter, as a right that was lost.
+local function isDamage(failure)
+  local reason = type(failure) == 'table' and failure.err or failure
+  for _, mark in ipairs({ '${RANGE_MARK}', '${CORRUPT_MARK}', 'WRONGTYPE', 'user_script:' }) do
+    if string.find(reason, mark, 1, true) then return true end
+  end
+  return false
 end
 
 -- The clock of the tag never runs backwards. The tick numbers its entries; a caller brings the highest that it has seen.
