@@ -8,8 +8,7 @@ import { percentUsed } from './ladder.ts'
 import { WINDOW_DAYS } from './outcomes.ts'
 import type { Terms } from './terms.ts'
 import type { UserTotals, UserTotalsQuery } from './totals-by-user.ts'
-
-const DAY_MS = 86_400_000
+import { DAY_MS, dayOf } from './utc-day.ts'
 
 /** Whole days of UTC, both inclusive, and the period that they stand for. */
 export interface UsersSpan {
@@ -92,8 +91,4 @@ const BAND_STARTS = [25, 50, 75, 100] as const
 /** The least that is so many percent of a cap. */
 function shareOf(cap: NanoUsd, percent: number): NanoUsd {
   return (cap * BigInt(percent) + 99n) / 100n
-}
-
-function dayOf(atMs: number): string {
-  return new Date(atMs).toISOString().slice(0, 10)
 }

@@ -3,18 +3,13 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { isOverTarget, WINDOW_DAYS } from '../core/outcomes.ts'
+import { DAY_MS, dayOf } from '../core/utc-day.ts'
 import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
 
 const KEPT_MS = 60_000
-const DAY_MS = 86_400_000
 /** Days walked, so that the state of today follows from the window of four weeks ago. */
 const DAYS_WALKED = 2 * WINDOW_DAYS
-
-/** The UTC day of an instant: `2026-11-24`. */
-export function dayOf(atMs: number): string {
-  return new Date(atMs).toISOString().slice(0, 10)
-}
 
 export class OutcomeWatch {
   readonly #store: BudgetStore

@@ -9,11 +9,11 @@ import { costQuantile, countOf } from '../core/cost-buckets.ts'
 import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
 import { sessionAccount } from '../core/terms.ts'
 import type { Totals } from '../core/totals.ts'
+import { DAY_MS, dayOf } from '../core/utc-day.ts'
 import { CONVERSATION_LIFE_MS, StoreError } from '../store/store.ts'
 import type { DaysQuery, ListedConversation, OutcomeTotals } from '../store/store.ts'
 import type { ShownTier } from '../telemetry/metrics.ts'
 import type { Gateway, Policy } from './gateway.ts'
-import { dayOf } from './outcome-watch.ts'
 
 /** Conversations looked at, newest first. What more of them come to is told by the totals of their days. */
 const CONVERSATIONS_MAX = 5_000
@@ -21,7 +21,6 @@ const CONVERSATIONS_MAX = 5_000
 const SESSIONS_READ = 200
 /** A page that took too long once may come in time when it is asked for again. */
 const TRIES_MAX = 3
-const DAY_MS = 86_400_000
 /** As long as a conversation lives after its last turn. */
 const PERIOD_DAYS = CONVERSATION_LIFE_MS / DAY_MS
 

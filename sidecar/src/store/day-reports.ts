@@ -4,14 +4,15 @@
  */
 import { NO_OUTCOMES, outcomeNames } from '../core/outcomes.ts'
 import { totalsOf } from '../core/totals.ts'
+import { oldestDay } from './store.ts'
 import type { NamedSum, Totals } from '../core/totals.ts'
 import { UserSums } from '../core/totals-by-user.ts'
 import type { UserTotals, UserTotalsQuery } from '../core/totals-by-user.ts'
+import { dayNamed, dayNumber, dayText } from '../core/utc-day.ts'
 import type { BooksFile } from './books-file.ts'
 import * as rows from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import type { DaysQuery, OutcomeTotals } from './store.ts'
-import { dayNamed, dayOf, dayText, oldestDay } from './utc-day.ts'
 
 /** Rows of users' days, outcomes, users, and days, that are read before others have their turn. */
 const USER_DAYS_READ = 1_000
@@ -122,7 +123,7 @@ export class DayReports {
   #days({ fromDay, toDay }: DaysQuery): Promise<readonly string[]> {
     return this.#from.query(() => {
       const first = Math.max(dayNamed(fromDay), oldestDay(this.#from.wallMs()))
-      const last = Math.min(dayNamed(toDay), dayOf(this.#from.storeMs()) + DAYS_AHEAD)
+      const last = Math.min(dayNamed(toDay), dayNumber(this.#from.storeMs()) + DAYS_AHEAD)
       return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => dayText(first + index))
     })
   }

@@ -13,6 +13,7 @@ import type { Rung } from '@farebox/crds/ladder.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { addedOutcomes, NO_OUTCOMES } from '../core/outcomes.ts'
 import type { DayOutcomes } from '../core/outcomes.ts'
+import { DAY_MS, dayNumber, dayOf, dayText } from '../core/utc-day.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { Journal, journalParts } from './journal.ts'
 import { ModelStore } from './model.ts'
@@ -21,7 +22,6 @@ import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, MEMO
 import type { BudgetStore, MemoryEntry } from './store.ts'
 import { compareAll, played, stepArbitrary } from './test-schedule.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
-import { DAY_MS, dayOf, dayText } from './utc-day.ts'
 
 storeContract('the embedded engine', (nowMs, ledgerLifeMs) => openEmbeddedStore({ file: ':memory:', nowMs, ledgerLifeMs }))
 
@@ -344,7 +344,7 @@ describe('the file of the embedded engine', () => {
       const database = new DatabaseSync(file)
       const put = (table: string, ...values: (string | number)[]) =>
         database.prepare(`INSERT INTO ${table} VALUES (${values.map(() => '?').join(', ')})`).run(...values)
-      const days = Array.from({ length: 35 }, (_, index) => dayText(dayOf(START_MS) - index))
+      const days = Array.from({ length: 35 }, (_, index) => dayText(dayNumber(START_MS) - index))
       const users = new Set<string>()
       database.exec('BEGIN')
       for (const [index, day] of days.entries()) {
@@ -624,7 +624,7 @@ describe('the file of the embedded engine', () => {
       const store = open()
       await turn(store)
       await turn(store)
-      const today = { tier: 'pro', fromDay: dayText(dayOf(clock.ms)), toDay: dayText(dayOf(clock.ms)) }
+      const today = { tier: 'pro', fromDay: dayOf(clock.ms), toDay: dayOf(clock.ms) }
       const told = async (days = today): Promise<unknown[]> => {
         const [totals, outcomes, users] = [
           await store.readTotals(days),
@@ -674,7 +674,7 @@ describe('the file of the embedded engine', () => {
       const fact = { cost: 5_000n, atMs: clock.ms, note: { tier: 'pro' }, conversation: 'A', change: rising('RefuseTools') }
       await store.charge({ operationId: 'x1', accounts: ['c:B:1'], ...fact })
       const told = async (fromMs: number, toMs = fromMs): Promise<unknown> => {
-        const { risen, costs } = await store.readTotals({ tier: 'pro', fromDay: dayText(dayOf(fromMs)), toDay: dayText(dayOf(toMs)) })
+        const { risen, costs } = await store.readTotals({ tier: 'pro', fromDay: dayOf(fromMs), toDay: dayOf(toMs) })
         return [Object.values(risen), [...costs.values()]]
       }
       const today = [

@@ -26,6 +26,7 @@ import type { SequencedEntry } from '../core/ledger.ts'
 import { outcomeEntry } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
 import type { UserTotals } from '../core/totals-by-user.ts'
+import { dayOf } from '../core/utc-day.ts'
 import { BooksFile } from './books-file.ts'
 import { storeError } from './database.ts'
 import { DayReports } from './day-reports.ts'
@@ -57,7 +58,6 @@ import type {
   UpdateAnswer,
 } from './store.ts'
 import type { DropTimes } from './tables-writer.ts'
-import { dayOf, dayText } from './utc-day.ts'
 
 /** How long a commit waits at most until its rows are on their way to the tables. Rows that change again meanwhile go once. */
 const WRITE_EVERY_MS = 250
@@ -297,7 +297,7 @@ class EmbeddedStore implements BudgetStore {
     return this.#step(() => {
       const { key, tier, atMs, kind, of } = outcome
       if (this.#books.outcomes.get(key) !== null) return 'exists'
-      this.#books.outcomes.set(key, { tier, day: dayText(dayOf(atMs)), kind, ...(of === undefined ? {} : { of }) })
+      this.#books.outcomes.set(key, { tier, day: dayOf(atMs), kind, ...(of === undefined ? {} : { of }) })
       this.#open.enter(outcomeEntry(outcome))
       return 'added'
     })

@@ -16,10 +16,11 @@ import { isSessionAccount, rungsBrought, totalsOf } from '../core/totals.ts'
 import type { NamedSum, Totals } from '../core/totals.ts'
 import { UserSums } from '../core/totals-by-user.ts'
 import type { UserTotals } from '../core/totals-by-user.ts'
+import { dayNamed, dayNumber } from '../core/utc-day.ts'
 import { keptText, newerFirst, newestPage, placeOf, queryTerms, rankedPage, Ranking } from './memory-search.ts'
 import { StoreClock } from './store-clock.ts'
 import { withoutEdits, withoutTexts } from './texts.ts'
-import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
+import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX, oldestDay } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
@@ -35,7 +36,6 @@ import type {
   Snapshot,
   UpdateAnswer,
 } from './store.ts'
-import { dayNamed, dayOf, oldestDay } from './utc-day.ts'
 
 /** The steps of a budget. Tests of the tests put a wrong one in place. */
 export type BudgetRules = Pick<typeof budget, 'reserve' | 'renew' | 'settle' | 'voidHold' | 'expire' | 'charge'>
@@ -188,7 +188,7 @@ export class ModelStore {
   readOutcomes(query: DaysQuery): OutcomeTotals {
     const isAsked = this.#askedBy(query)
     const names = [...this.#outcomes.values()].flatMap((outcome) =>
-      isAsked(outcome.tier, dayOf(outcome.atMs)) ? outcomeNames(outcome) : [],
+      isAsked(outcome.tier, dayNumber(outcome.atMs)) ? outcomeNames(outcome) : [],
     )
     const countOf = (name: OutcomeName): number => names.filter((known) => known === name).length
     const counts = Object.fromEntries(OUTCOME_NAMES.map((name) => [name, countOf(name)])) as OutcomeCounts
@@ -199,7 +199,7 @@ export class ModelStore {
     const isAsked = this.#askedBy(query)
     const sums = new UserSums()
     for (const { kind, note, atMs, cost } of this.#books.ledger)
-      if (kind !== 'outcome' && note.user !== undefined && isAsked(note.tier, dayOf(atMs))) sums.add(note.user, cost)
+      if (kind !== 'outcome' && note.user !== undefined && isAsked(note.tier, dayNumber(atMs))) sums.add(note.user, cost)
     return sums.totals(query)
   }
 
@@ -207,7 +207,7 @@ export class ModelStore {
     const isAsked = this.#askedBy(query)
     const events = this.#events.filter(({ tier, day }) => isAsked(tier, day))
     const sums: NamedSum[] = events.map(({ name }) => [name, 1n])
-    for (const { note, atMs, cost } of this.#books.ledger) if (isAsked(note.tier, dayOf(atMs))) sums.push(['spent', cost])
+    for (const { note, atMs, cost } of this.#books.ledger) if (isAsked(note.tier, dayNumber(atMs))) sums.push(['spent', cost])
     for (const { tier, day, spent } of this.#sessions) if (isAsked(tier, day)) sums.push([String(bucketOf(spent)), 1n])
     return totalsOf(sums, new Set(events.flatMap(({ user }) => user ?? [])).size)
   }
@@ -279,15 +279,15 @@ export class ModelStore {
     const { conversation } = changed
     this.#conversations.set(id, { conversation, touched })
     const { tier, user } = conversation
-    const today = dayOf(this.#clock.now())
+    const today = dayNumber(this.#clock.now())
     for (const rung of rungsBrought(before, conversation)) this.#events.push({ tier, day: today, name: rung, user: null })
-    if (change.turnAtMs !== undefined) this.#events.push({ tier, day: dayOf(change.turnAtMs), name: 'turns', user })
+    if (change.turnAtMs !== undefined) this.#events.push({ tier, day: dayNumber(change.turnAtMs), name: 'turns', user })
     return changed
   }
 
   /** What the sessions that these operations drew on have spent by now; one that is new begins. */
   #countSessions(ids: readonly OperationId[]): void {
-    const day = dayOf(this.#clock.now())
+    const day = dayNumber(this.#clock.now())
     for (const { accounts, note } of ids.flatMap((id) => this.#books.operations.get(id) ?? [])) {
       for (const account of accounts.filter(isSessionAccount)) {
         const { spent } = this.#books.accounts.get(account) ?? budget.EMPTY_ACCOUNT

@@ -10,6 +10,7 @@ import type { Conversation, ConversationChange, ConversationId, Digest, Edit, Us
 import { bucketOf } from '../core/cost-buckets.ts'
 import type { LedgerEntry } from '../core/ledger.ts'
 import { isSessionAccount, rungsBrought } from '../core/totals.ts'
+import { dayNumber, dayText } from '../core/utc-day.ts'
 import { memoryKey, tierKey } from './books-file.ts'
 import type { BooksFile } from './books-file.ts'
 import { keptText } from './memory-search.ts'
@@ -20,7 +21,6 @@ import type { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
 import type { Forgotten, ListedConversation, MemoryEntry, UpdateAnswer } from './store.ts'
 import { withoutEdits, withoutTexts } from './texts.ts'
-import { dayOf, dayText } from './utc-day.ts'
 
 export class OpenBooks {
   readonly #file: BooksFile
@@ -92,7 +92,7 @@ export class OpenBooks {
   }
 
   #dayAt(atMs: number): string {
-    const number = dayOf(atMs)
+    const number = dayNumber(atMs)
     if (number !== this.#today.number) this.#today = { number, text: dayText(number) }
     return this.#today.text
   }

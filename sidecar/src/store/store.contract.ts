@@ -10,6 +10,7 @@ import type { ConversationChange } from '../core/conversation.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import { NO_OUTCOMES } from '../core/outcomes.ts'
+import { DAY_MS } from '../core/utc-day.ts'
 import { ModelStore } from './model.ts'
 import { replay } from './outage/steps.ts'
 import type { OutageStep } from './outage/steps.ts'
@@ -24,7 +25,6 @@ import {
 import type { BudgetStore, MemoryEntry, MemoryQuery } from './store.ts'
 import { compareAll, CUT, mayBeAtOnce, played, stepArbitrary } from './test-schedule.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
-import { DAY_MS } from './utc-day.ts'
 
 /** Opens an empty store whose wall clock is `nowMs`; its ledger is kept for good unless it is told for how long. */
 export type OpenStore = (nowMs: () => number, ledgerLifeMs?: number) => BudgetStore | Promise<BudgetStore>

@@ -14,6 +14,7 @@ import type { EntryNote, SequencedEntry } from '../core/ledger.ts'
 import type { DayOutcomes, OutcomeStep } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
 import type { UserTotals, UserTotalsQuery } from '../core/totals-by-user.ts'
+import { dayNumber } from '../core/utc-day.ts'
 import { ACCOUNT_LIFE_MS, LEDGER_DAYS_MIN } from '@farebox/crds/ledger-page.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
@@ -29,6 +30,10 @@ export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
 export const LEDGER_LIFE_MS_MIN = LEDGER_DAYS_MIN * 24 * 3_600_000
 /** What a day came to is known for so many days, itself and the day it is read included. */
 export const TOTALS_LIFE_DAYS = 400
+/** The first day whose totals are not gone, as a number. */
+export function oldestDay(nowMs: number): number {
+  return dayNumber(nowMs) - TOTALS_LIFE_DAYS + 1
+}
 /** Of UTF-8, of each text of a user's memory. */
 export const MEMORY_TEXT_BYTES_MAX = 8 * 1024
 /** Of a user. */

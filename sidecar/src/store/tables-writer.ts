@@ -9,8 +9,8 @@ import type { Values } from './rows.ts'
 import { allValues, firstValues, prepareWrites } from './statements.ts'
 import type { WriteStatements } from './statements.ts'
 import { indexedTerms } from './memory-index.ts'
-import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
-import { dayText, oldestDay } from './utc-day.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, MEMORY_ENTRIES_MAX, oldestDay } from './store.ts'
+import { dayText } from '../core/utc-day.ts'
 
 /** Rows looked at in one transaction while outlived ones are dropped: readers and the journal wait for none of it. */
 const DROP_BATCH_ROWS = 500

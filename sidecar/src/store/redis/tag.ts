@@ -13,8 +13,9 @@ import { totalsOf } from '../../core/totals.ts'
 import type { NamedSum, Totals } from '../../core/totals.ts'
 import { UserSums } from '../../core/totals-by-user.ts'
 import type { UserTotals } from '../../core/totals-by-user.ts'
+import { dayNamed } from '../../core/utc-day.ts'
 import { newerFirst, newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from '../memory-search.ts'
-import { assertLedgerLife, LEDGER_READ_MAX, StoreError } from '../store.ts'
+import { assertLedgerLife, LEDGER_READ_MAX, oldestDay, StoreError } from '../store.ts'
 import type {
   BudgetStore,
   DaysQuery,
@@ -44,7 +45,6 @@ import { firstOf } from './pages.ts'
 import type { Pages } from './pages.ts'
 import type { ScriptName } from './scripts.ts'
 import type { StoreClock } from '../store-clock.ts'
-import { dayNamed, oldestDay } from '../utc-day.ts'
 
 /** A longer span of days is refused: each is a key that is asked for. */
 const DAYS_MAX = 3_700

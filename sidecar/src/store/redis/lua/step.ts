@@ -5,7 +5,7 @@
 import { AMOUNT_MAX } from '../../../core/budget.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, TOTALS_LIFE_DAYS } from '../../store.ts'
-import { DAY_MS } from '../../utc-day.ts'
+import { DAY_MS } from '../../../core/utc-day.ts'
 import { FIELDS, FIRST_FIELDS } from '../conversation-record.ts'
 
 /** Keys outlive what is in them by this much: the store's clock, not the server's, says when a life is over. */
