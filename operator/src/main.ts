@@ -42,6 +42,8 @@ const CERTIFICATE_LOOK_MS = 50
 /** Of a wait for it: the first time, and how often after that. */
 const CERTIFICATE_TELL_AFTER_MS = 5_000
 const CERTIFICATE_TELL_MS = 60_000
+/** Lives of a day are looked at in time, and told of once a day. */
+const EXPIRY_LOOK_MS = 3_600_000
 const EXPIRY_TELL_MS = 86_400_000
 /** Sidecars spread their reconnects over this time. */
 const GOODBYE_MS = 2_000
@@ -235,8 +237,9 @@ async function main(): Promise<void> {
   await listening(webhookServer, listen.webhook)
   await delivery.listen(listen.delivery.host, listen.delivery.port)
   setInterval(() => reports.prune(knowsPod), PRUNE_EVERY_MS)
+  let expiryToldMs = Number.NEGATIVE_INFINITY
   tellExpiry()
-  setInterval(tellExpiry, EXPIRY_TELL_MS)
+  setInterval(tellExpiry, EXPIRY_LOOK_MS)
   log.info({ listen }, 'operator serves')
 
   function knowsPod({ namespace, name, uid }: ReceivedReport['pod']): boolean {
@@ -262,8 +265,11 @@ async function main(): Promise<void> {
   }
 
   function tellExpiry(): void {
-    const warning = serving.current === null ? null : expiryWarning(serving.current, Date.now())
-    if (warning !== null) log.warn({ namespace: pod.namespace, secret: settings.tls.secret }, warning)
+    const nowMs = Date.now()
+    const warning = serving.current === null ? null : expiryWarning(serving.current, nowMs)
+    if (warning === null || nowMs - expiryToldMs < EXPIRY_TELL_MS) return
+    expiryToldMs = nowMs
+    log.warn({ namespace: pod.namespace, secret: settings.tls.secret }, warning)
   }
 
   function changed(change: Change): void {

@@ -134,8 +134,10 @@ type Resources = Readonly<Record<string, Readonly<Record<string, string>>>>
 
 const LITTLE: Resources = { requests: { cpu: '1m', memory: '1Mi' }, limits: { cpu: '1m', memory: '1Mi' } }
 
-/** It asks for a sidecar, so that the webhook has something to say about it even where no budget selects it. Under the strictest of the pod security standards, and without a user, which
- * some clusters choose. */
+/**
+ * It asks for a sidecar, so that the webhook has something to say about it even where no budget selects it. Under the strictest of the
+ * pod security standards, and without a user, which some clusters choose.
+ */
 function pod(namespace: string, resources: Resources): object {
   return {
     apiVersion: 'v1',

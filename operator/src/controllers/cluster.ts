@@ -90,6 +90,7 @@ type Supervised = Pick<Reflector<never>, 'start' | 'stop' | 'synced' | 'hasSynce
 const LIVING_PODS = 'status.phase!=Succeeded,status.phase!=Failed'
 /** It waits for a node, for an image, or for its sidecar to have started. Metadata alone does not tell. */
 const PENDING_PODS = 'status.phase=Pending'
+const BY_VERSION = new Intl.Collator('en', { numeric: true })
 
 export class Cluster {
   readonly tiers: Reflector<Known<PricingTier>>
@@ -250,7 +251,7 @@ export class Cluster {
       resource: NODES,
       parse: oldNode,
       onChange: (_, before, after) => {
-        if ((before ?? after ?? null) !== null) this.#oldNodes = null
+        if (!isDeepStrictEqual(before ?? null, after ?? null)) this.#oldNodes = null
       },
       onProblem,
     })
@@ -363,9 +364,7 @@ export class Cluster {
 
   /** Those that cannot run sidecars, the oldest first. Asked at each admission. */
   oldNodes(): readonly OldNode[] {
-    this.#oldNodes ??= [...this.nodes.values()]
-      .filter((node) => node !== null)
-      .toSorted((a, b) => a.kubelet.localeCompare(b.kubelet, 'en', { numeric: true }))
+    this.#oldNodes ??= [...this.nodes.values()].filter((node) => node !== null).toSorted((a, b) => BY_VERSION.compare(a.kubelet, b.kubelet))
     return this.#oldNodes
   }
 

@@ -2,6 +2,7 @@
  * Where a budget requires sidecars, an admission policy refuses pods without one, and it works while we are away. That it does is
  * proved, not believed: a pod without a sidecar is created as a dry run, and must be refused by that policy.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import { GATE_RESOURCES, gatePod, labelsFor } from '../core/gate-pod.ts'
 import type { Gate } from '../core/workloads.ts'
@@ -13,8 +14,9 @@ import { inBatches } from './in-batches.ts'
 
 const AT_ONCE = 2
 const POD_NAME = 'farebox-gate-check'
-/** What a refusal by a policy says, whoever's it is; ours are called after us. */
+/** Of a refusal, in a condition's message. */
 const REASON_CHARS_MAX = 256
+/** What a refusal by a policy says, whoever's it is; ours are called after us. */
 const BY_POLICY = /ValidatingAdmissionPolicy '[^']*farebox[^']*'/
 
 export class Gates {
@@ -44,7 +46,7 @@ export class Gates {
       if (gate !== undefined) found.set(namespace, gate)
     })
     const isChanged =
-      found.size !== this.#known.size || [...found].some(([namespace, gate]) => this.#known.get(namespace)?.status !== gate.status)
+      found.size !== this.#known.size || [...found].some(([namespace, gate]) => !isDeepStrictEqual(this.#known.get(namespace), gate))
     this.#known = found
     return isChanged
   }

@@ -308,7 +308,7 @@ describe('whether', () => {
     ])
   })
 
-  test('the cluster autoscaler may remove the node of a pod for all of our volume, unless the books are on it', () => {
+  test('the cluster autoscaler may remove the node of a pod in spite of our volume, unless the books are on it', () => {
     const key = 'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes'
     const said = (before: string | null, options: Parameters<typeof plan>[1] = {}): string | undefined =>
       inject(makePod({}, { annotations: before === null ? {} : { [key]: before } }), options).metadata.annotations?.[key]

@@ -44,9 +44,7 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
     const patch = annotationsPatch(pod, {
       [ANNOTATIONS.skipped]: reason,
       [ANNOTATIONS.warnings]: message.slice(0, WARNINGS_CHARS_MAX),
-      [ANNOTATIONS.budget]: null,
-      [ANNOTATIONS.injectionHash]: null,
-      [ANNOTATIONS.sidecarVersion]: null,
+      ...(isOurs(pod) ? {} : { [ANNOTATIONS.budget]: null, [ANNOTATIONS.injectionHash]: null, [ANNOTATIONS.sidecarVersion]: null }),
       [ANNOTATIONS.sharedKeys]: null,
     })
     return { status: 'skip', reason, patch, warnings: [asWarning(`no sidecar (${reason}): ${message}`)] }
@@ -128,7 +126,8 @@ function skipOf(pod: Pod, { oldNodes }: Place): Skip | null {
     return { reason: 'HostNetwork', message: 'with hostNetwork, 127.0.0.1 is the node, where others would reach the sidecar' }
   if (spec.os?.name === 'windows' || spec.nodeSelector?.['kubernetes.io/os'] === 'windows')
     return { reason: 'Windows', message: 'there is no sidecar for Windows' }
-  const old = oldNodeFor(pod, oldNodes)
+  // A sidecar that is in the pod already cannot be taken out again, whatever another webhook lets the pod tolerate meanwhile.
+  const old = isOurs(pod) ? undefined : oldNodeFor(pod, oldNodes)
   if (old !== undefined)
     return {
       reason: 'NativeUnsupported',

@@ -1,4 +1,5 @@
 /** Why a PriceBook is not accepted, and what it says that its author may not have meant. Pure. */
+import { isDeepStrictEqual } from 'node:util'
 import { loadCatalogue } from '@farebox/crds/catalogue.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { PriceBook } from '@farebox/crds/price-book.ts'
@@ -50,12 +51,13 @@ function repeatedEntry({ spec }: PriceBook): Fault | null {
   for (const [index, { provider, model, from }] of spec.entries.entries()) {
     const key = JSON.stringify([provider, model, from ?? null])
     const earlier = first.get(key)
-    if (earlier !== undefined) {
+    // The very same twice is no question.
+    if (earlier !== undefined && !isDeepStrictEqual(spec.entries[earlier], spec.entries[index])) {
       const since = from === undefined ? 'without a `from`' : `from ${from} on`
       const message = `${provider}/${model} must be priced once ${since}: spec.entries[${earlier}] does so already`
       return { reason: 'PriceRepeated', field: `spec.entries[${index}]`, message }
     }
-    first.set(key, index)
+    first.set(key, earlier ?? index)
   }
   return null
 }

@@ -200,7 +200,11 @@ test('a pod that has not started goes past nothing and is not silent: it only wa
   for (const [more, notStarted, message] of [
     [young, ['young'], 'all sidecars that run have reported within a minute'],
     [young, [], 'all sidecars that run have reported within a minute'],
-    [pod('queued'), ['queued'], 'all sidecars that run have reported within a minute; 1 pod has waited for more than a minute to start'],
+    [
+      pod('queued'),
+      ['queued'],
+      'all sidecars that run have reported within a minute; 1 pod has waited for more than a minute to start, "queued" among them',
+    ],
   ] as const) {
     const { conditions, workloads, findings } = judge({ pods: [pod('a'), more], config: held, reports, notStarted })
     assert.equal(conditions['Enforced'], 'True KeyCustody')

@@ -119,7 +119,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
         injected: injected.length,
         connected: connected.length,
         stale: stale.length,
-        waiting: injected.filter((sidecar) => isWaiting(sidecar, view.nowMs)).length,
+        waiting: byName(injected.filter((sidecar) => isWaiting(sidecar, view.nowMs))).map(({ pod }) => pod.name),
       }),
     ],
   }
@@ -259,8 +259,12 @@ function usageFresh({
   connected,
   stale,
   waiting,
-}: Readonly<Record<'injected' | 'connected' | 'stale' | 'waiting', number>>): Finding {
-  const besides = waiting === 0 ? '' : `; ${count(waiting, 'pod')} ${waiting === 1 ? 'has' : 'have'} waited for more than a minute to start`
+}: Readonly<Record<'injected' | 'connected' | 'stale', number>> & { readonly waiting: readonly string[] }): Finding {
+  const [first] = waiting
+  const besides =
+    first === undefined
+      ? ''
+      : `; ${count(waiting.length, 'pod')} ${waiting.length === 1 ? 'has' : 'have'} waited for more than a minute to start, "${first}" among them`
   const said = (status: Finding['status'], reason: string, message: string): Finding => ({
     type: 'UsageFresh',
     status,
