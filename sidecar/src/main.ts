@@ -145,6 +145,7 @@ async function main(): Promise<void> {
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),
+    boundsCut: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     unpriced: new LRUCache({ max: UNPRICED_KEPT }),
   }
   const quietSweep = new QuietSweep(gateway)

@@ -298,11 +298,14 @@ describe('a call that only the ceiling makes too dear', () => {
   test('is so in the middle of a conversation with another model, and for a user', async () => {
     const left = { spent: parseUsd('0.4999') }
     const steep = makeContract({ ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] })
-    assert.equal(decide(await inputOf({ contract: steep, own: left, body: unknown })).status, 'refuse')
-    assert.equal(decide(await inputOf({ contract: steep, user: { cap: '0.5', ...left }, body: unknown })).status, 'refuse')
-    assert.equal(decide(await inputOf({ contract: steep, own: left })).status, 'end')
     const counted = { fixedDigest: '', messages: 0, messagesDigest: '', inputTokens: 1, cachedTokens: 0, outputTokens: 1, atMs: 0 }
     const led = { exact: { ...counted, model: 'mystery' } }
+    const other = { exact: { ...counted, model: 'dear' } }
+    assert.equal(decide(await inputOf({ contract: steep, own: left, body: unknown, conversation: other })).status, 'refuse')
+    const poorUser = { contract: steep, user: { cap: '0.5', ...left }, body: unknown, conversation: other }
+    assert.equal(decide(await inputOf(poorUser)).status, 'refuse')
+    assert.equal(decide(await inputOf({ contract: steep, own: left, body: unknown })).status, 'end', 'nobody knows what it was led with')
+    assert.equal(decide(await inputOf({ contract: steep, own: left })).status, 'end')
     assert.equal(
       decide(await inputOf({ contract: steep, own: left, body: unknown, conversation: led })).status,
       'end',

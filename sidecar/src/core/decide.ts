@@ -125,7 +125,9 @@ function fitsAnyWay(input: DecideInput, ways: readonly (readonly Rung[])[], at: 
  * does. Otherwise the model is a slip, or newer than the prices: that it is too dear at the ceiling says nothing of what others cost.
  */
 function isLedUnpriced(input: DecideInput, ways: readonly (readonly Rung[])[], at: At): boolean {
-  if (input.conversation.exact?.model !== input.request.model) return false
+  const { exact, turns } = input.conversation
+  // Without an exact count nothing says that another model led it.
+  if (turns === 0 || (exact !== null && exact.model !== input.request.model)) return false
   return fitsAnyWay({ ...input, balances: input.balances.map((balance) => ({ ...balance, state: EMPTY_ACCOUNT })) }, ways, at)
 }
 
@@ -308,6 +310,8 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       refuseTools: refuseTools && !request.toolsRefused,
       bound,
       ...money.hold,
+      // Without tools no bound is written, or another one than before.
+      hostedCallsCut: money.hold.hostedCallsCut || (refuseTools && request.hosted.rereads),
       likelyInputCost: likelyInputCost(money.hold, bound),
       occasions: occasionsOf({
         known: at.known,

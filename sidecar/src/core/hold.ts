@@ -131,7 +131,7 @@ function hostedTerms(
 }
 
 function hostedCallsMost({ request, config }: Pick<DecideInput, 'request' | 'config'>): number {
-  const asked = request.hosted.maxCalls ?? HOSTED_CALLS_MAX
+  const asked = request.hosted.maxCalls ?? HOSTED_CALLS_MAX + compactions(request)
   const owned = config.hostedTools.maxCalls
   if (owned === undefined) return asked
   // What nobody can be told to stop at is held for, whatever the owner would have.

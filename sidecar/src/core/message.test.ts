@@ -78,7 +78,7 @@ test('turns cover a history: each begins with a user, and none begins inside a t
   )
 })
 
-test('an answer that the app has begun stands last, instructions aside; what is asked is the rest', () => {
+test('an answer that the app has begun stands last, instructions aside; what is asked stands before it', () => {
   const asked = [system('Be brief.'), user('q')]
   const begunIn = (messages: readonly JsonObject[]): readonly [string | null, number] => {
     const { messages: list } = chatRequest(messages)
@@ -86,10 +86,12 @@ test('an answer that the app has begun stands last, instructions aside; what is 
     return [begun === null ? null : contentText(begun), askedIn(list).length]
   }
   assert.deepEqual(begunIn([...asked, assistant('{')]), ['{', 2])
-  assert.deepEqual(begunIn([...asked, assistant('{'), system('It is noon.')]), ['{', 3])
+  assert.deepEqual(begunIn([...asked, assistant('{'), system('It is noon.')]), ['{', 2])
   assert.deepEqual(begunIn(asked), [null, 2])
   assert.deepEqual(begunIn([...asked, assistant('a'), user('q')]), [null, 4])
   assert.deepEqual(begunIn([...asked, call({ id: 'a', name: 'f' })]), [null, 3], 'a call awaits its result')
   const { messages } = chatRequest(asked)
   assert.equal(askedIn(messages), messages)
+  const begun = chatRequest([...asked, assistant('{')]).messages
+  assert.equal(askedIn(begun), askedIn(begun), 'one list, by which its digest is known')
 })

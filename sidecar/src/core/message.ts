@@ -59,11 +59,17 @@ export function begunAnswer(messages: readonly Message[]): Message | null {
   return last?.role === 'assistant' && last.toolCalls.length === 0 ? last : null
 }
 
-/** The messages without an answer that the app has begun: what is asked. */
+/** The messages before an answer that the app has begun, which are what is asked; all of them where there is none. */
 export function askedIn(messages: readonly Message[]): readonly Message[] {
   const begun = begunAnswer(messages)
-  return begun === null ? messages : messages.filter((message) => message !== begun)
+  if (begun === null) return messages
+  const asked = ASKED.get(messages) ?? messages.slice(0, messages.lastIndexOf(begun))
+  ASKED.set(messages, asked)
+  return asked
 }
+
+/** One list for one list: what is known of a list, as its digest, is known by the list itself. */
+const ASKED = new WeakMap<readonly Message[], readonly Message[]>()
 
 /** What of a message is said, and by whom. */
 export type Said = Pick<Message, 'role' | 'texts' | 'others' | 'toolCalls' | 'answers'>

@@ -192,7 +192,7 @@ export interface RequestChange {
   readonly includeUsage?: true
   /** The most calls of hosted tools. */
   readonly hostedCalls?: number
-  /** They are fewer than in the turns before: what was thought then may be bound to tools that said more. */
+  /** They are, or were, fewer than in other turns: what was thought then may be bound to tools that said something else. */
   readonly hostedCallsCut?: true
   readonly toolChoice?: 'none'
   /** Top-level fields to take out, and to call otherwise: for a model that refuses them. */

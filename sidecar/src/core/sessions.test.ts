@@ -204,6 +204,7 @@ test('an answer that the app begins is one to a new question, unless that was as
     withBegunAnswer(chatRequest(messages), conversation).beginsAnswer
   assert.equal(begins([...first, assistant('{')], { userTurns: 0, question: null, edits: [] }), true)
   assert.equal(begins([...first, assistant('{"order": ')]), false, 'it was cut, and is gone on with')
+  assert.equal(begins([...first, assistant('{"order": '), system('The user is silent.')]), false, 'with a word to the model behind it')
   assert.equal(begins([...first, assistant('{"order": "17"}'), user('And 18.'), assistant('{')]), true)
   assert.equal(begins(first), undefined)
   const compacted = withBegunAnswer(chatRequest([...first, assistant('{')], { wire: 'compact' }), { ...known, question: null })

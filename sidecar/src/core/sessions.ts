@@ -136,11 +136,14 @@ export function sentQuestion({
 
 /**
  * The request with a word on whether the app has begun the answer to a new question, or has the model go on in the one that was given to the
- * last: that question was asked before.
+ * last. That is told by how many messages were asked, not by their digest: instructions often carry the time of day.
  */
 export function withBegunAnswer(request: ModelRequest, conversation: Pick<Conversation, 'userTurns' | 'question' | 'edits'>): ModelRequest {
   if (!isTalk(request) || begunAnswer(request.messages) === null) return request
-  return { ...request, beginsAnswer: !isAskedAgain(request, conversation) }
+  const { question, userTurns, edits } = conversation
+  const asked = askedIn(replay(request, edits).messages).length
+  const isGoneOnWith = userTurns > 0 && request.earlier === null && question?.messages === asked
+  return { ...request, beginsAnswer: !isGoneOnWith }
 }
 
 /** What a question is known by when it is asked again. */

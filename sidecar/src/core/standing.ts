@@ -26,8 +26,8 @@ export interface Standing {
   readonly state: 'open' | 'ended'
   readonly resolution: Conversation['resolution']
   /**
-   * What the app can do now: `startNew` where the conversation has ended, or its next call ends it; `wrapUp` while a rung is in effect, before
-   * the next session, and where the user's budget is used up, which a new conversation would draw on too; else `continue`.
+   * What the app can do now: `startNew` where the conversation has ended, or its next call ends it; `wrapUp` while a rung is in effect, where
+   * its budget is used up and another session follows, and, before either, where the user's budget is used up; else `continue`.
    */
   readonly advice: 'continue' | 'wrapUp' | 'startNew'
   /** Cost by what drove it, over all sessions. */

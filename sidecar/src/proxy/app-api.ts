@@ -77,7 +77,13 @@ export function isLedHere({
 }: Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly localAddress?: string | undefined } }): boolean {
   const name = (headers.host ?? '').replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase()
   const isLoopback = /^(?:::ffff:)?127\.|^::1$/.test(socket.localAddress ?? '')
-  return isLoopback && name.includes('.') && !/\.(localhost|internal)$/.test(name) && !name.startsWith('[') && isIP(name) === 0
+  return (
+    isLoopback &&
+    name.includes('.') &&
+    !/^localhost\.localdomain$|\.(?:localhost|internal)$/.test(name) &&
+    !name.startsWith('[') &&
+    isIP(name) === 0
+  )
 }
 
 /** What is sent to other resources says nothing to them, and is not read. */

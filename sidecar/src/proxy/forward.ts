@@ -96,13 +96,14 @@ export function changeOf(admitted: Admitted, { injectUsage, refusedLimitField }:
   const learned = turn.gateway.limitFields.get(modelKey(upstream, plan.model)) ?? null
   const field = limitFieldOf(turn.request, { refused: refusedLimitField, learned, usual: upstream.outputLimitField })
   const outputLimit = limitToWrite(turn.request, outputTokens, field)
+  const wereCut = plan.hostedCalls !== null && turn.gateway.boundsCut.has(turn.conversationId)
   return {
     ...(plan.swap === null ? {} : { model: plan.swap.to, ...plan.swap.change }),
     ...(plan.shaped.rewritten ? { messages: plan.shaped.messages } : {}),
     ...(outputLimit === null ? {} : { outputLimit }),
     ...(injectUsage ? { includeUsage: true as const } : {}),
     ...(plan.hostedCalls === null ? {} : { hostedCalls: plan.hostedCalls }),
-    ...(plan.hostedCallsCut ? { hostedCallsCut: true as const } : {}),
+    ...(plan.hostedCallsCut || wereCut ? { hostedCallsCut: true as const } : {}),
     ...(plan.refuseTools ? { toolChoice: 'none' as const } : {}),
   }
 }

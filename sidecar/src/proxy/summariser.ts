@@ -81,7 +81,7 @@ export class Summariser {
     const conversation = snapshot.conversation
     if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return false
     // Where the history goes out as it comes, nobody would read the summary.
-    if (turn.gateway.uneditable.has(conversation.id) || conversation.readyEdits.length >= UNREAD_MAX) return false
+    if (turn.gateway.uneditable.has(conversation.id) || waiting(conversation) >= UNREAD_MAX) return false
     const task = plannedTask(admitted, conversation, snapshot, answer)
     if (task === null || task.oldTokens < (this.#failed.get(conversation.id) ?? 0) * AGAIN_FACTOR) return false
     this.#underWay.add(conversation.id)
@@ -333,6 +333,13 @@ function remainingOf(turn: Turn, snapshot: Snapshot): NanoUsd {
 }
 
 type CallResult = { readonly status: 'void'; readonly isFinal: boolean } | { readonly status: 'answered'; readonly body: Buffer | null }
+
+/** Summaries that may still come into force: what is cut already is cut by a wider one from then on. */
+function waiting({ edits, readyEdits }: Conversation): number {
+  const last = edits.findLast((edit) => edit.kind === 'cut')
+  const cutAlready = last?.kind === 'cut' ? last.count : 0
+  return readyEdits.filter((edit) => edit.kind === 'cut' && edit.count > cutAlready).length
+}
 
 /** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
 function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {

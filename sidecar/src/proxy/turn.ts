@@ -117,6 +117,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
     !gateway.usageRefusals.has(upstream, plan.model)
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
   const sayings = sayingsOf(turn, plan)
+  const asked = sentQuestion(plan)
   for (const message of turn.request.messages) message.forget?.()
   releaseParsed(turn.request.body)
   const end = await forward(admitted, {
@@ -134,8 +135,9 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   })
   // At once: the next turn may come before this one is in the books.
   if (wasAnswered(end)) rememberUndone(admitted, undone)
+  if (wasAnswered(end) && plan.hostedCallsCut) gateway.boundsCut.set(turn.conversationId, true)
   const untold = wasAnswered(end) ? untoldOf(undone) : []
-  const settled = await settle(admitted, { end, notice, driven, untold })
+  const settled = await settle(admitted, { end, notice, driven, untold, asked })
   if (end.status === 'retry') {
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
     if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, plan) }
@@ -217,10 +219,11 @@ interface Ended {
   readonly driven: DriverBytes
   /** What users were to be told, and are not: it did not come to it. */
   readonly untold: readonly NoticeOccasion[]
+  readonly asked: ReturnType<typeof sentQuestion>
 }
 
 /** Ends the hold, once. Null when nothing was settled. */
-async function settle(admitted: Admitted, { end, notice, driven, untold }: Ended): Promise<SettleAnswer | null> {
+async function settle(admitted: Admitted, { end, notice, driven, untold, asked }: Ended): Promise<SettleAnswer | null> {
   const { turn, operationId, granted, plan } = admitted
   const { gateway } = turn
   const accounts = turn.draws.map((draw) => draw.account)
@@ -253,7 +256,6 @@ async function settle(admitted: Admitted, { end, notice, driven, untold }: Ended
     const takenBack = turn.conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
     const delivered = deliveredNotices(turn.conversation).map(({ id }) => id)
     const removed = [...(told?.ids ?? []), ...takenBack, ...delivered]
-    const asked = sentQuestion(plan)
     const change: ConversationChange = {
       ofSession: turn.conversation.session,
       turnAtMs: nowMs,

@@ -235,6 +235,16 @@ describe('what is written', () => {
       },
     ],
     'a smaller bound of the client': [{ tools: [{ ...SEARCH, max_uses: 1 }] }, { hostedCalls: 4 }, {}],
+    'bounds of the client that come to just as much': [
+      {
+        tools: [
+          { ...SEARCH, max_uses: 3 },
+          { ...FETCH, max_uses: 2 },
+        ],
+      },
+      { hostedCalls: 5 },
+      {},
+    ],
     'a smaller bound, which leaves the others more': [
       { tools: [SEARCH, { ...FETCH, max_uses: 2 }] },
       { hostedCalls: 10 },

@@ -327,5 +327,6 @@ function shareOf(calls: number, own: readonly (number | null)[]): number {
     left -= bound
     sharers -= 1
   }
-  return Math.max(1, Math.floor(left / Math.max(1, sharers)))
+  // With none left, the bounds that they have come to no more.
+  return sharers === 0 ? Infinity : Math.max(1, Math.floor(left / sharers))
 }

@@ -39,7 +39,7 @@ export class Pieces {
 
   /** The same of what may be written into. */
   addCopy(view: Buffer): void {
-    this.add(this.#isKept(view) ? Buffer.from(view) : view)
+    this.add(this.#isKept(view) ? copyOf(view) : view)
   }
 
   /** All of it, and `last` behind it, in one buffer; where one piece is all, that itself. */
@@ -87,6 +87,13 @@ export class Pieces {
     if (this.#filledBytes > 0) this.#parts.push(this.#block.subarray(0, this.#filledBytes))
     this.#filledBytes = 0
   }
+}
+
+/** In memory of its own: a slab of Node's pool would stay for as long as the shortest piece in it. */
+function copyOf(view: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(view.length)
+  view.copy(copy)
+  return copy
 }
 
 const NONE = Buffer.alloc(0)

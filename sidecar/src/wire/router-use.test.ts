@@ -17,6 +17,8 @@ describe('of a router', () => {
     'models without one that is asked first': [{ models: ['dear/opus'] }, /fallbacks/],
     'models that are no list': [{ model: 'm', models: 'dear/opus' }, /fallbacks/],
     'fallbacks of LiteLLM': [{ model: 'm', fallbacks: ['dear/opus'] }, /fallbacks/],
+    'fallbacks for what is too long': [{ model: 'm', context_window_fallbacks: [{ m: ['dear/opus'] }] }, /fallbacks/],
+    'fallbacks for what is not allowed': [{ model: 'm', content_policy_fallbacks: [{ m: ['dear/opus'] }] }, /fallbacks/],
     'a fallback that it chooses': [{ model: 'm', route: 'fallback' }, /fallbacks/],
     'a preset': [{ model: 'm', preset: 'dear' }, /preset/],
     'a preset behind a model': [{ model: 'm@preset/dear' }, /preset/],
@@ -33,7 +35,7 @@ describe('of a router', () => {
     for (const body of [
       { model: 'vendor/m:free' },
       { model: 'online' },
-      { model: 'm', models: null, fallbacks: null, route: null, preset: null, plugins: null },
+      { model: 'm', models: null, fallbacks: [], route: null, preset: null, plugins: null },
       { model: 'm', models: [], plugins: [] },
       { model: 'm', models: ['m'] },
       { model: 'm', plugins: [{ id: 'response-healing' }, { id: 'context-compression' }, { id: 'web', enabled: false }] },

@@ -2,6 +2,8 @@
 import { isList, isObject } from '../core/message.ts'
 import type { Json } from '../core/request.ts'
 
+/** LiteLLM's, the first also Anthropic's. https://docs.litellm.ai/docs/proxy/reliability */
+const FALLBACKS = ['fallbacks', 'context_window_fallbacks', 'content_policy_fallbacks']
 /** Plugins that use nothing which is billed apart from the call. https://openrouter.ai/docs/guides/features/plugins */
 const FREE_PLUGINS: ReadonlySet<Json | undefined> = new Set(['response-healing', 'context-compression'])
 /** Tools that the router runs, as often as the model likes. https://openrouter.ai/docs/guides/features/server-tools */
@@ -18,7 +20,11 @@ const ONLINE = /:online(?::|$)/
 export function routerUse(value: (name: string) => Json | undefined, tools: readonly Json[] = []): string | null {
   const model = value('model') ?? null
   const name = typeof model === 'string' ? model : ''
-  if (namesOthers(value('models') ?? null, model) || (value('fallbacks') ?? null) !== null || value('route') === 'fallback')
+  if (
+    namesOthers(value('models') ?? null, model) ||
+    FALLBACKS.some((field) => isAny(value(field) ?? null)) ||
+    value('route') === 'fallback'
+  )
     return 'A request with fallbacks, which are other models,'
   if ((value('preset') ?? null) !== null || PRESET.test(name)) return 'A preset, whose models and tools only the provider has,'
   if (ONLINE.test(name)) return 'A search of the web before the call (":online")'
@@ -31,6 +37,10 @@ export function routerUse(value: (name: string) => Json | undefined, tools: read
 
 function namesOthers(models: Json, model: Json): boolean {
   return isList(models) ? models.some((each) => each !== model) : models !== null
+}
+
+function isAny(value: Json): boolean {
+  return isList(value) ? value.length > 0 : value !== null
 }
 
 function isBilled(plugin: Json): boolean {

@@ -108,9 +108,9 @@ const OPENAI_FREE: FreeCalls = [
 
 /** A completion that OpenAI stores; what can be changed of one is its metadata. The list of them all is what every app of the account said. */
 const STORED_CHATS: FreeCalls = [
-  ['GET', /^\/chat\/completions\/[^/]+(\/messages)?$/],
-  ['POST', /^\/chat\/completions\/[^/]+$/],
-  ['DELETE', /^\/chat\/completions\/[^/]+$/],
+  ['GET', /^\/chat\/completions\/[\w-]+(\/messages)?$/],
+  ['POST', /^\/chat\/completions\/[\w-]+$/],
+  ['DELETE', /^\/chat\/completions\/[\w-]+$/],
 ]
 
 const ANTHROPIC_FREE: FreeCalls = [
