@@ -46,8 +46,8 @@ const STEADY = [
   'test/integration/exits',
   'test/integration/alerts',
 ]
-/** It measures. */
-const SCALE = ['test/scale/']
+/** They measure two hundred sidecars: alone. */
+const SCALE = ['test/scale/', 'test/delivery/fleet']
 /** They need no quiet either, and wait most of their time: one of them at a time runs beside two others. The first has a control plane of its own. */
 const PATIENT = [
   'test/operator/idle',
@@ -103,7 +103,7 @@ const timed = pick(TIMED, files)
 const steady = pick(STEADY, files)
 const patient = pick(PATIENT, files)
 const scale = pick(SCALE, files)
-const onCluster = without(pick(ON_CLUSTER, files), patient)
+const onCluster = without(pick(ON_CLUSTER, files), patient, scale)
 const waiting = pick(WAITING, onCluster)
 const longest = pick(LONGEST, files)
 const others = without(files, timed, steady, patient, scale, onCluster, longest)
