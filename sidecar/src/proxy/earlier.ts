@@ -8,6 +8,7 @@ import type { ToCount } from '../core/plan.ts'
 import type { CountedInput } from '../core/estimate.ts'
 import { scopeOf } from '../core/identify.ts'
 import { assumedFactor } from '../core/token-factor.ts'
+import { Pieces } from '../wire/pieces.ts'
 import { sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 
@@ -78,7 +79,7 @@ function askProvider(turn: Turn, change: Partial<ToCount>, withinMs: number): Pr
   const { counts } = wire
   if (counts === undefined) return Promise.resolve({ status: 'refused' })
   return new Promise((resolve) => {
-    const chunks: Buffer[] = []
+    const kept = new Pieces()
     let bytes = 0
     let status = 0
     const timer = setTimeout(() => {
@@ -97,10 +98,10 @@ function askProvider(turn: Turn, change: Partial<ToCount>, withinMs: number): Pr
         },
         data: (chunk) => {
           bytes += chunk.length
-          if (bytes <= ANSWER_BYTES_MAX) chunks.push(Buffer.from(chunk))
+          if (bytes <= ANSWER_BYTES_MAX) kept.addCopy(chunk)
         },
         end: () => {
-          const body = Buffer.concat(chunks)
+          const body = kept.whole()
           const tokens = status >= 200 && status < 300 ? counts.read(body) : null
           if (tokens !== null) return done({ status: 'counted', tokens })
           // The provider will refuse the call itself in the same words, and bill nothing.

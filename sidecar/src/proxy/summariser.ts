@@ -28,6 +28,7 @@ import { balancesOf } from '../core/terms.ts'
 import { windowFills } from '../core/window.ts'
 import type { SettleStep, Snapshot } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
+import { Pieces } from '../wire/pieces.ts'
 import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
@@ -351,7 +352,7 @@ function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): P
   }
   const headers = heldKey === null ? own : withKey(own, heldKey, family)
   return new Promise((resolve) => {
-    const chunks: Buffer[] = []
+    const kept = new Pieces()
     let bytes = 0
     let statusCode = 0
     gateway.upstreams.call(
@@ -362,12 +363,12 @@ function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): P
         },
         data: (chunk) => {
           bytes += chunk.length
-          if (bytes <= ANSWER_BYTES_MAX) chunks.push(Buffer.from(chunk))
+          if (bytes <= ANSWER_BYTES_MAX) kept.addCopy(chunk)
         },
         end: () =>
           resolve(
             statusCode >= 200 && statusCode < 300
-              ? { status: 'answered', body: bytes <= ANSWER_BYTES_MAX ? Buffer.concat(chunks) : null }
+              ? { status: 'answered', body: bytes <= ANSWER_BYTES_MAX ? kept.whole() : null }
               : { status: 'void', isFinal: FINAL_REFUSALS.has(statusCode) },
           ),
         failed: (failure) => resolve(failure.kind === 'connect' ? { status: 'void', isFinal: false } : { status: 'answered', body: null }),
