@@ -2,28 +2,24 @@
  * One provider call from its request to its settlement. Whatever way it ends, the hold ends once: settled by the
  * provider's word, settled by what was seen of a broken answer, given back, or charged whole.
  */
-import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
-import type { PricedModel } from '@farebox/crds/prices.ts'
-import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { brokenUsage } from '../core/broken-answer.ts'
-import { COST_MAX, costOfAnswer, withHeldTime } from '../core/cost.ts'
-import type { AnswerFacts, Message, RequestChange } from '../core/request.ts'
-import { isLimitField, limitFieldOf, limitToWrite } from '../core/output-limit.ts'
+import type { Message } from '../core/request.ts'
+import { isLimitField } from '../core/output-limit.ts'
 import type { LimitField } from '../core/output-limit.ts'
-import { assumedFactor } from '../core/token-factor.ts'
 import { JsonOutline } from '../wire/json-outline.ts'
-import { OutputGauge } from '../wire/output-gauge.ts'
 import { Pieces } from '../wire/pieces.ts'
 import type { AnswerStream, Objection, ReadAnswer, WireFacts } from '../wire/wire.ts'
 import type { Admitted } from './admit.ts'
+import { AnswerCost, GAUGED_BYTES_MAX, NOTHING_SEEN, seenOfPlain, seenOfStream } from './answer-cost.ts'
+import type { AnswerWorth, SeenAnswer } from './answer-cost.ts'
 import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { headersElsewhere, rawHeader, responseHeaders, withoutQueryKey } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
 import { release } from './release.ts'
+import { changeOf, servedBy } from './sent-request.ts'
+import type { ChangeOptions } from './sent-request.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
-import { modelKey } from './usage-refusals.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
 /** A plain answer is kept up to this size; a longer one passes on, and is settled by what it says beside its long strings. */
@@ -32,12 +28,10 @@ const ANSWER_BYTES_MAX = 16 * 1024 * 1024
 const COUNTED_BYTES_MIN = 256 * 1024
 /** A plain answer up to this size, when it comes in one piece, is sent in one. */
 const ONE_WRITE_BYTES_MAX = 64 * 1024
-/** Of a plain answer without usage, this much is gauged; the rest is taken for the same. */
-const GAUGED_BYTES_MAX = 256 * 1024
-/** A provider that can be reached, and may have begun to write. */
+/** Of a provider that can be reached, and may have begun to write. */
 const BROKEN_OFF = 'The model provider broke the connection before it answered; it may bill the call.'
 /** Clients that left while their answer is drained, at most; more are cancelled. */
-export const DRAINS_MAX = 64
+const DRAINS_MAX = 64
 
 /** Notices that this answer should carry, as one text; null: none. */
 export interface AnswerNotice {
@@ -45,21 +39,20 @@ export interface AnswerNotice {
   readonly ids: readonly string[]
 }
 
+interface SettledCall extends AnswerWorth {
+  readonly status: 'settle'
+  readonly facts: WireFacts | null
+  readonly message: Message | null
+  /** All that was said, in order. */
+  readonly messages: readonly Message[]
+  readonly noticed: boolean
+  /** No write of the request's body is under way. */
+  readonly isSent: boolean
+}
+
 /** How a call ended, for whoever settles it and goes on. */
 export type CallEnd =
-  | {
-      readonly status: 'settle'
-      readonly usage: Usage
-      readonly source: UsageSource
-      readonly facts: WireFacts | null
-      readonly message: Message | null
-      /** All that was said, in order. */
-      readonly messages: readonly Message[]
-      readonly noticed: boolean
-      readonly cost: NanoUsd
-      /** No write of the request's body is under way. */
-      readonly isSent: boolean
-    }
+  | SettledCall
   /** Nothing will be billed. */
   | { readonly status: 'void' }
   /** Nobody knows what will be billed: the hold is charged. */
@@ -67,13 +60,6 @@ export type CallEnd =
   /** The provider objects to what we changed: nothing was billed, nothing was answered, try again without. */
   | { readonly status: 'retry'; readonly without: Exclude<Objection, 'limitField'> }
   | { readonly status: 'retry'; readonly without: 'limitField'; readonly field: LimitField }
-
-/** How this upstream is spoken to. */
-export interface ChangeOptions {
-  readonly injectUsage: boolean
-  /** The field for the bound of the output that was refused before in this turn. */
-  readonly refusedLimitField: LimitField | null
-}
 
 export interface CallOptions extends ChangeOptions {
   readonly notice: AnswerNotice | null
@@ -86,36 +72,6 @@ export interface CallOptions extends ChangeOptions {
 /** Sends the call, passes the answer on, and says how it ended. Never rejects. */
 export function forward(admitted: Admitted, options: CallOptions): Promise<CallEnd> {
   return new Promise((resolve) => new Call(admitted, options, resolve).start())
-}
-
-/** The change of the request that a plan asks for; nothing where nothing changes. */
-export function changeOf(admitted: Admitted, { injectUsage, refusedLimitField }: ChangeOptions): RequestChange {
-  const { plan, turn, outputTokens } = admitted
-  if (turn.policy.config.mode === 'Observe') return injectUsage ? { includeUsage: true } : {}
-  const { upstream } = servedBy(admitted)
-  const learned = turn.gateway.limitFields.get(modelKey(upstream, plan.model)) ?? null
-  const field = limitFieldOf(turn.request, { refused: refusedLimitField, learned, usual: upstream.outputLimitField })
-  const outputLimit = limitToWrite(turn.request, outputTokens, field)
-  const wereCut = plan.hostedCalls !== null && turn.gateway.boundsCut.has(turn.conversationId)
-  return {
-    ...(plan.swap === null ? {} : { model: plan.swap.to, ...plan.swap.change }),
-    ...(plan.shaped.rewritten ? { messages: plan.shaped.messages } : {}),
-    ...(outputLimit === null ? {} : { outputLimit }),
-    ...(injectUsage ? { includeUsage: true as const } : {}),
-    ...(plan.hostedCalls === null ? {} : { hostedCalls: plan.hostedCalls }),
-    ...(plan.hostedCallsCut || wereCut ? { hostedCallsCut: true as const } : {}),
-    ...(plan.refuseTools ? { toolChoice: 'none' as const } : {}),
-  }
-}
-
-/** Whom the call goes to, and with which key: where the model was swapped that may be another upstream than the one that was asked. */
-export function servedBy({ turn, plan }: Admitted): Pick<Turn, 'upstream' | 'heldKey'> {
-  const { upstream, heldKey, policy, gateway, incoming } = turn
-  const other = plan.swap === null ? undefined : policy.config.upstreams.find(({ name }) => name === plan.swap?.upstream)
-  if (other === undefined) return { upstream, heldKey }
-  const key = gateway.credentials.keyFor(other, incoming.headers)
-  // It was there when the turn was decided. Without it the provider refuses; the app's own is not sent to another provider.
-  return { upstream: other, heldKey: typeof key === 'string' ? key : '' }
 }
 
 type Reading =
@@ -156,8 +112,9 @@ class Call {
   /** The field that bounds the output, where the client did not write it. */
   #ownLimitField: LimitField | null = null
   readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
-  /** How long the process had run then. */
-  readonly #sentUptimeMs: number
+  readonly #cost: AnswerCost
+  /** Of a plain answer that is held back. */
+  #heldHead: { readonly statusCode: number; readonly headers: string[] } | null = null
 
   constructor(admitted: Admitted, options: CallOptions, resolve: (end: CallEnd) => void) {
     this.#admitted = admitted
@@ -165,7 +122,7 @@ class Call {
     this.#served = servedBy(admitted)
     this.#options = options
     this.#resolve = resolve
-    this.#sentUptimeMs = performance.now()
+    this.#cost = new AnswerCost(admitted, this.#served.upstream)
   }
 
   start(): void {
@@ -242,7 +199,6 @@ class Call {
     if (held) this.#heldHead = { statusCode, headers }
     else this.#writeHead(statusCode, headers)
   }
-  #heldHead: { readonly statusCode: number; readonly headers: string[] } | null = null
 
   #onData(chunk: Buffer): void {
     const reading = this.#reading
@@ -378,20 +334,10 @@ class Call {
     const { facts, message, messages = message === null ? [] : [message] } = answer
     const said = { facts, message, messages, noticed }
     if (facts.usage === null) return { ...this.#partial(), ...said }
-    const usage = withHeldTime(facts.usage, this.#turn.request.units, this.#pricedBy(facts))
-    const cost = this.#costOf(usage, facts)
-    if (cost > COST_MAX) {
-      this.#turn.gateway.metrics.doubts.add(['invalid'])
-      return { status: 'charge' }
-    }
-    return {
-      status: 'settle',
-      usage,
-      source: facts.isEstimate === true ? 'estimated' : 'exact',
-      ...said,
-      cost,
-      isSent: this.#isSent,
-    }
+    const worth = this.#cost.ofUsage(facts.usage, facts)
+    if (worth !== null) return { status: 'settle', ...worth, ...said, isSent: this.#isSent }
+    this.#turn.gateway.metrics.doubts.add(['invalid'])
+    return { status: 'charge' }
   }
 
   /** By what is known of an answer that was too long to be kept: its message is not. */
@@ -402,61 +348,21 @@ class Call {
     return answer?.readable === true ? this.#settled({ facts: answer.facts, message: null }, false) : this.#partial()
   }
 
-  /** What a broken answer is worth. Never above the hold. */
-  #partial(): Extract<CallEnd, { status: 'settle' }> {
-    const { plan, granted, outputTokens } = this.#admitted
-    const stream = this.#reading?.kind === 'stream' ? this.#reading.stream : null
-    const facts = stream?.facts ?? null
-    const { factors } = this.#turn.gateway
-    const said = facts === null || facts.usage === null ? null : withHeldTime(facts.usage, this.#turn.request.units, this.#pricedBy(facts))
-    const seenTokens = this.#reading?.kind === 'plain' ? plainOutputTokens(this.#reading) : (stream?.observedOutputTokens() ?? 0)
-    const broken = brokenUsage({
-      plan,
-      request: this.#turn.request,
-      outputTokens,
-      seenTokens,
-      // The bytes of a plain answer may be anything.
-      textTokens: stream === null ? 0 : (stream.observedTextTokens?.() ?? seenTokens),
-      isUnread: stream?.isUnread === true,
-      seconds: (performance.now() - this.#sentUptimeMs) / 1000,
-      factor: Math.max(factors.factorOf(plan.model), assumedFactor(plan.model)),
-      counted: stream?.usageSoFar ?? null,
-    })
-    const usage = said ?? broken.usage
-    const cost = said === null && broken.isUnseen ? granted : this.#costOf(usage, facts)
-    return {
-      status: 'settle',
-      usage,
-      source: stream === null ? 'estimated' : 'partial',
-      facts,
-      message: null,
-      messages: [],
-      noticed: false,
-      cost: cost < granted ? cost : granted,
-      isSent: this.#isSent,
+  #partial(): SettledCall {
+    const seen = this.#seen()
+    const said = { facts: seen.facts, message: null, messages: [], noticed: false }
+    return { status: 'settle', ...this.#cost.ofSeen(seen), ...said, isSent: this.#isSent }
+  }
+
+  #seen(): SeenAnswer {
+    switch (this.#reading?.kind) {
+      case 'stream':
+        return seenOfStream(this.#reading.stream)
+      case 'plain':
+        return seenOfPlain(this.#reading.pieces.parts, this.#reading)
+      default:
+        return NOTHING_SEEN
     }
-  }
-
-  /** By the model and the service tier that served. */
-  #costOf(usage: Usage, facts: AnswerFacts | null): NanoUsd {
-    const { plan } = this.#admitted
-    const spent = { usage, ...(facts?.others === undefined ? {} : { others: facts.others }), serviceTier: facts?.serviceTier ?? null }
-    return costOfAnswer(spent, this.#pricedBy(facts), (model) => this.#otherModel(model) ?? plan.priced)
-  }
-
-  /** The model that served; where nobody prices that, the one that was asked. */
-  #pricedBy(facts: AnswerFacts | null): PricedModel {
-    const { plan, turn } = this.#admitted
-    const model = facts?.model ?? plan.model
-    if (model === plan.model) return plan.priced
-    return turn.policy.prices.find(this.#served.upstream.provider, model, turn.gateway.nowMs()) ?? plan.priced
-  }
-
-  /** A model that the provider used beside the one that answered: nobody chose it, so it has the price that is known, or the most. */
-  #otherModel(model: string): PricedModel | null {
-    const { policy, gateway } = this.#admitted.turn
-    const { provider } = this.#served.upstream
-    return policy.prices.find(provider, model, gateway.nowMs()) ?? policy.prices.ceiling(provider, model, gateway.nowMs())
   }
 
   #writeHead(statusCode: number, headers: readonly string[]): void {
@@ -530,16 +436,4 @@ class Call {
     if (this.#draining) this.#options.drains.count -= 1
     this.#resolve(end)
   }
-}
-
-/** Output of a plain answer by its length: from above, since the frame around the words counts too. It is made whole before it is sent. */
-function plainOutputTokens({ pieces, bytes, announced }: Extract<Reading, { kind: 'plain' }>): number {
-  const gauge = new OutputGauge()
-  let gauged = 0
-  for (const piece of pieces.parts) {
-    if (gauged >= GAUGED_BYTES_MAX) break
-    gauge.addJsonString(piece, 0, piece.length)
-    gauged += piece.length
-  }
-  return gauged === 0 ? 0 : Math.ceil((gauge.tokens * Math.max(bytes, announced)) / gauged)
 }
