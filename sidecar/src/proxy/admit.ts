@@ -1,6 +1,6 @@
 /** Decides and reserves until the money is held, the conversation ends, or waiting took too long. */
 import type { Rung } from '@farebox/crds/ladder.ts'
-import type { OperationId } from '../core/budget.ts'
+import type { AccountId, OperationId } from '../core/budget.ts'
 import type { ConversationChange } from '../core/conversation.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
 import type { LimitField } from '../core/output-limit.ts'
@@ -13,9 +13,9 @@ import { isUnread } from '../core/own-turn.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
-import type { ReserveAnswer, ReserveStep } from '../store/store.ts'
+import type { ReserveStep, Snapshot } from '../store/store.ts'
 import { countedInput } from './earlier.ts'
-import { goesOnObserved, noticesOf } from './exchange.ts'
+import { goesOnObserved, noteOf, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { onPinnedTerms, placeTurn } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
@@ -53,100 +53,118 @@ export interface Undone {
 
 export const NOTHING_UNDONE: Undone = { swap: null, usage: false, limitField: null, edits: false }
 
+/**
+ * Decides and reserves until the money is held (`admitted`), nothing more can be paid (`ended`), or the call may not be made (`refused`).
+ * Waits up to `MONEY_WAIT_MS` for money that other calls hold, then refuses with `budget_busy`. Whoever is admitted ends the hold: see
+ * `settle`. Rejects with `StoreError` where the store cannot be reached.
+ */
 export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
   const { gateway } = first
   const deadlineMs = performance.now() + MONEY_WAIT_MS
-  let accounts = first.draws.map((draw) => draw.account)
   let turn = first
   let waited = false
   try {
     for (let round = 0; round < ROUNDS_MAX; round++) {
-      const input = decideInput(turn, undone)
-      const decision = decide(input)
-      if (decision.status === 'end') {
-        // An edit of the terms ends nobody's conversation that would go on without; where both end it, it is by the newest.
-        const onPinned = await onPinnedTerms(turn)
-        if (onPinned !== null && decide(decideInput(onPinned, undone)).status !== 'end') {
-          turn = onPinned
-          accounts = turn.draws.map((draw) => draw.account)
-          continue
-        }
+      const decided = await decideRound(turn, undone, round === 0)
+      const result = decided.status === 'go' ? await reserveRound(turn, decided.plan, waited) : decided
+      if (result.status === 'admitted' && waited) {
+        gateway.queue.succeeded(accountsOf(turn))
+        gateway.metrics.waits.add(['admitted'])
       }
-      const decided =
-        turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
-      if (decided?.priced.origin === 'ceiling') warnUnpriced(turn, decided.priced)
-      else if (decision.status === 'refuse' && decision.refusal.code === 'model_unpriced')
-        warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
-      if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal))
-        return { status: 'refused', turn, refusal: decision.refusal, percent: percentOf(turn) }
-      if (decided === null) {
-        if (decision.status === 'end') return { status: 'ended', turn, decision }
-        if (decision.status === 'count') {
-          turn = await reread({ ...turn, counted: [...(turn.counted ?? []), await countedInput(turn, decision)] })
-          continue
-        }
-        if (decision.status !== 'wait') throw new TypeError('a decision to go has a plan')
-        if (round === 0) {
-          turn = await reread(turn) // who was in the way may be gone since it was read, and would wake nobody
-          continue
-        }
-        const outcome = await gateway.queue.wait(decision.account, deadlineMs, performance.now(), waited ? 'front' : 'back')
-        waited = true
-        if (turn.outgoing.destroyed) return { status: 'gone' }
-        if (outcome === 'timeout') break
-        turn = await reread(turn)
-        continue
-      }
-      const plan = await gateway.offers.once(turn, decided)
-      // Who comes while others wait queues behind them.
-      let busyAccount = waited ? null : gateway.queue.contested(accounts)
-      if (busyAccount === null) {
-        const operationId = gateway.newId()
-        const answer = await gateway.store.reserve(reserveStep(turn, plan, operationId))
-        switch (answer.status) {
-          case 'held': {
-            const { result } = answer
-            if (result.status !== 'held') throw new TypeError('a held answer carries its grant')
-            gateway.holds.add(operationId)
-            if (waited) {
-              gateway.queue.succeeded(accounts)
-              gateway.metrics.waits.add(['admitted'])
-            }
-            return {
-              status: 'admitted',
-              admitted: { turn, plan, operationId, granted: result.granted, outputTokens: affordableOutput(plan, result.granted) },
-            }
-          }
-          case 'busy':
-            if (answer.result.status !== 'busy') throw new TypeError('a busy answer names its account')
-            busyAccount = answer.result.account
-            turn = refreshed(turn, answer)
-            break
-          case 'moved': {
-            const placed = await placeTurn(turn, await gateway.contracts.newest(newestContract(turn)), answer.snapshot)
-            if (placed.status === 'refused') return { status: 'refused', turn, refusal: placed.refusal, percent: percentOf(turn) }
-            turn = placed.turn
-            accounts = turn.draws.map((draw) => draw.account)
-            continue
-          }
-          case 'exceedsCap':
-          case 'exists':
-            turn = refreshed(turn, answer)
-            continue
-        }
-      }
-      const outcome = await gateway.queue.wait(busyAccount, deadlineMs, performance.now(), waited ? 'front' : 'back')
+      if (result.status !== 'again' && result.status !== 'wait') return result
+      turn = result.turn
+      if (result.status === 'again') continue
+      const outcome = await gateway.queue.wait(result.account, deadlineMs, performance.now(), waited ? 'front' : 'back')
       waited = true
       if (turn.outgoing.destroyed) return { status: 'gone' }
       if (outcome === 'timeout') break
       turn = await reread(turn)
     }
     gateway.metrics.waits.add(['timeout'])
-    return { status: 'refused', turn, refusal: { code: 'budget_busy' }, percent: percentOf(turn) }
+    return refused(turn, { code: 'budget_busy' })
   } finally {
     // Whether it took its share or left: the next in line may fit into what is there now.
-    if (waited) gateway.queue.wakeNext(accounts)
+    if (waited) gateway.queue.wakeNext(accountsOf(turn))
   }
+}
+
+/** What a round comes to where it does not settle the matter. */
+type Unsettled =
+  /** The turn has changed: decide anew. */
+  | { readonly status: 'again'; readonly turn: Turn }
+  /** Other calls hold the money of this account: decide anew when some comes back. */
+  | { readonly status: 'wait'; readonly turn: Turn; readonly account: AccountId }
+
+/** What to do with the turn as it is known now; `go`: a hold is to be had for this plan. */
+async function decideRound(
+  turn: Turn,
+  undone: Undone,
+  isFirst: boolean,
+): Promise<AdmitResult | Unsettled | { readonly status: 'go'; readonly plan: Plan }> {
+  const input = decideInput(turn, undone)
+  const decision = decide(input)
+  if (decision.status === 'end') {
+    // An edit of the terms ends nobody's conversation that would go on without; where both end it, it is by the newest.
+    const onPinned = await onPinnedTerms(turn)
+    if (onPinned !== null && decide(decideInput(onPinned, undone)).status !== 'end') return { status: 'again', turn: onPinned }
+  }
+  const plan = turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
+  if (plan?.priced.origin === 'ceiling') warnUnpriced(turn, plan.priced)
+  else if (decision.status === 'refuse' && decision.refusal.code === 'model_unpriced')
+    warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
+  if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal)) return refused(turn, decision.refusal)
+  if (plan !== null) return { status: 'go', plan }
+  switch (decision.status) {
+    case 'end':
+      return { status: 'ended', turn, decision }
+    case 'count': {
+      const counted = [...(turn.counted ?? []), await countedInput(turn, decision)]
+      return { status: 'again', turn: await reread({ ...turn, counted }) }
+    }
+    case 'wait':
+      // Who was in the way may be gone since the turn was read, and would wake nobody.
+      return isFirst ? { status: 'again', turn: await reread(turn) } : { status: 'wait', turn, account: decision.account }
+    default:
+      throw new TypeError('a decision to go has a plan')
+  }
+}
+
+/** Reserves what the plan needs, if nobody is before this turn. */
+async function reserveRound(turn: Turn, decided: Plan, waited: boolean): Promise<AdmitResult | Unsettled> {
+  const { gateway } = turn
+  const plan = await gateway.offers.once(turn, decided)
+  // Who comes while others wait queues behind them.
+  const contested = waited ? null : gateway.queue.contested(accountsOf(turn))
+  if (contested !== null) return { status: 'wait', turn, account: contested }
+  const operationId = gateway.newId()
+  const answer = await gateway.store.reserve(reserveStep(turn, plan, operationId))
+  switch (answer.status) {
+    case 'held': {
+      const { result } = answer
+      if (result.status !== 'held') throw new TypeError('a held answer carries its grant')
+      gateway.holds.add(operationId)
+      const { granted } = result
+      return { status: 'admitted', admitted: { turn, plan, operationId, granted, outputTokens: affordableOutput(plan, granted) } }
+    }
+    case 'busy':
+      if (answer.result.status !== 'busy') throw new TypeError('a busy answer names its account')
+      return { status: 'wait', turn: refreshed(turn, answer.snapshot), account: answer.result.account }
+    case 'moved': {
+      const placed = await placeTurn(turn, await gateway.contracts.newest(newestContract(turn)), answer.snapshot)
+      return placed.status === 'refused' ? refused(turn, placed.refusal) : { status: 'again', turn: placed.turn }
+    }
+    case 'exceedsCap':
+    case 'exists':
+      return { status: 'again', turn: refreshed(turn, answer.snapshot) }
+  }
+}
+
+function refused(turn: Turn, refusal: Refusal): AdmitResult {
+  return { status: 'refused', turn, refusal, percent: percentOf(turn) }
+}
+
+function accountsOf(turn: Turn): readonly AccountId[] {
+  return turn.draws.map((draw) => draw.account)
 }
 
 function decideInput(turn: Turn, undone: Undone): DecideInput {
@@ -196,7 +214,7 @@ function serverOf(turn: Turn, { to, upstream: name }: Downgrade): ReturnType<Dec
 }
 
 function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveStep {
-  const { gateway, conversation, terms } = turn
+  const { gateway, conversation } = turn
   const observing = turn.policy.config.mode === 'Observe'
   return {
     conversation: conversation.id,
@@ -211,14 +229,7 @@ function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveS
       atLeast: plan.atLeast,
       atMost: plan.atMost,
       expiresAtMs: gateway.holds.expiryMs(),
-      note: {
-        conversation: conversation.id,
-        session: conversation.session,
-        ...(turn.user === null ? {} : { user: turn.user }),
-        tier: terms.contract.tier,
-        model: plan.model,
-        purpose: 'turn',
-      },
+      note: noteOf(turn, plan.model, 'turn'),
     },
     nowMs: gateway.nowMs(),
   }
@@ -251,25 +262,17 @@ export function percentOf(turn: Turn): number {
   return percentUsed(turn.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state })))
 }
 
-function refreshed(turn: Turn, answer: ReserveAnswer): Turn {
-  const conversation = answer.snapshot.conversation
+async function reread(turn: Turn): Promise<Turn> {
+  const { gateway, conversationId } = turn
+  return refreshed(turn, await gateway.store.read({ conversation: conversationId, accounts: accountsOf(turn), nowMs: gateway.nowMs() }))
+}
+
+/** The turn on what the store says now, under the same terms. */
+function refreshed(turn: Turn, { conversation, accounts }: Snapshot): Turn {
   return {
     ...turn,
     ...(conversation === null ? {} : { conversation, exists: true }),
-    balances: balancesOf(turn.draws, answer.snapshot.accounts),
-  }
-}
-
-async function reread(turn: Turn): Promise<Turn> {
-  const snapshot = await turn.gateway.store.read({
-    conversation: turn.conversationId,
-    accounts: turn.draws.map((draw) => draw.account),
-    nowMs: turn.gateway.nowMs(),
-  })
-  return {
-    ...turn,
-    ...(snapshot.conversation === null ? {} : { conversation: snapshot.conversation, exists: true }),
-    balances: balancesOf(turn.draws, snapshot.accounts),
+    balances: balancesOf(turn.draws, accounts),
   }
 }
 

@@ -30,6 +30,7 @@ import type { SettleStep, Snapshot } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import { Pieces } from '../wire/pieces.ts'
 import type { Admitted } from './admit.ts'
+import { noteOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
 import { withKey } from './headers.ts'
@@ -118,14 +119,7 @@ export class Summariser {
     const { gateway, terms } = turn
     const operationId = gateway.newId()
     const accounts = turn.draws.map((draw) => draw.account)
-    const note = {
-      conversation: conversation.id,
-      session: conversation.session,
-      ...(turn.user === null ? {} : { user: turn.user }),
-      tier: terms.contract.tier,
-      model: task.priced.model,
-      purpose: 'summary' as const,
-    }
+    const note = noteOf({ conversation, user: turn.user, terms }, task.priced.model, 'summary')
     const reserved = await gateway.store.reserve({
       conversation: conversation.id,
       initial: conversation,

@@ -6,32 +6,22 @@
  * docs/turn.md draws the same with the error code of each phase.
  */
 import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
-import { inputTokens } from '@farebox/crds/usage.ts'
-import { toldAt } from '../core/conversation-change.ts'
-import type { ConversationChange } from '../core/conversation.ts'
-import { answeredDigests } from '../core/chain.ts'
-import { driverBytes, splitByDriver } from '../core/drivers.ts'
-import type { DriverBytes } from '../core/drivers.ts'
-import { begunAnswer } from '../core/message.ts'
+import { driverBytes } from '../core/drivers.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
-import { chooseLocale, deliveredNotices, isTakenApart, noticeEdit, noticeText } from '../core/notices.ts'
-import { isOwnTurn, isUnread } from '../core/own-turn.ts'
-import { matchesPattern } from '../core/pattern.ts'
-import { beginsUserTurn, questionOf, sentQuestion } from '../core/sessions.ts'
+import { chooseLocale, deliveredNotices, isTakenApart, noticeText } from '../core/notices.ts'
+import { isUnread } from '../core/own-turn.ts'
+import { sentQuestion } from '../core/sessions.ts'
 import { remainingOf } from '../core/terms.ts'
-import type { SettleAnswer, SettleStep } from '../store/store.ts'
-import { untilBack } from '../store/until-back.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
 import type { Plan } from '../core/plan.ts'
 import { admit, NOTHING_UNDONE, percentOf } from './admit.ts'
-import { digestOfResponse } from './earlier.ts'
 import type { Admitted, Undone } from './admit.ts'
 import { readBody } from './body.ts'
 import { endTurn } from './endings.ts'
 import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
 import type { Exchange, Turn } from './exchange.ts'
-import { forward, servedBy } from './forward.ts'
+import { forward } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
 import { locate } from './locate.ts'
 import { release, releaseParsed } from './release.ts'
@@ -40,7 +30,9 @@ import { inItsSession } from './next-session.ts'
 import { serveUngoverned } from './pass-through.ts'
 import { reportResolution } from './resolutions.ts'
 import { reportCost } from './report.ts'
+import { settle } from './settlement.ts'
 import { mayEndWithRecap } from './summariser.ts'
+import { servedBy } from './sent-request.ts'
 import { modelKey } from './usage-refusals.ts'
 
 /** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have, of two models where it was swapped. */
@@ -205,144 +197,12 @@ function rememberUndone(admitted: Admitted, undone: Undone): void {
   )
 }
 
-/** Of what users are not told, since an attempt before changed it in vain. */
+/** Occasions that are not announced: an earlier attempt made that change, and the provider refused it. */
 function untoldOf({ swap, edits }: Undone): readonly NoticeOccasion[] {
   return [
     ...(swap === null ? [] : (['DowngradeModel'] as const)),
     ...(edits ? (['DropRetrieval', 'Summarize', 'DropOldest'] as const) : []),
   ]
-}
-
-interface Ended {
-  readonly end: CallEnd
-  readonly notice: AnswerNotice | null
-  readonly driven: DriverBytes
-  /** What users were to be told, and are not: it did not come to it. */
-  readonly untold: readonly NoticeOccasion[]
-  readonly asked: ReturnType<typeof sentQuestion>
-}
-
-/** Ends the hold, once. Null when nothing was settled. */
-async function settle(admitted: Admitted, { end, notice, driven, untold, asked }: Ended): Promise<SettleAnswer | null> {
-  const { turn, operationId, granted, plan } = admitted
-  const { gateway } = turn
-  const accounts = turn.draws.map((draw) => draw.account)
-  try {
-    if (end.status === 'void' || end.status === 'retry') {
-      const atMs = gateway.nowMs()
-      await untilBack(() => gateway.store.void({ operationId, atMs }))
-      return null
-    }
-    // The sum of several readings of the context says nothing of the next call.
-    const exactUsage =
-      end.status === 'settle' && end.source === 'exact' && end.facts?.isSum !== true && turn.request.messages.length > 0 ? end.usage : null
-    const responseId = end.status === 'settle' ? (end.facts?.responseId ?? null) : null
-    const response = responseId === null ? null : digestOfResponse(turn, responseId)
-    // What is kept under a name of its own is found again by that, too.
-    const ownName = turn.request.earlier?.kind === 'conversation' ? [turn.request.earlier.id] : []
-    const kept = end.status === 'settle' ? [...ownName, ...(end.facts?.keptNames ?? [])].map((name) => digestOfResponse(turn, name)) : []
-    const cost = end.status === 'charge' ? granted : end.cost
-    const nowMs = gateway.nowMs()
-    const drivers =
-      end.status === 'charge'
-        ? { output: granted }
-        : splitByDriver({
-            bytes: driven,
-            usage: end.usage,
-            priced: plan.priced,
-            cost,
-          })
-    const told = end.status === 'settle' && end.noticed ? notice : null
-    const takenBack = turn.conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
-    const delivered = deliveredNotices(turn.conversation).map(({ id }) => id)
-    const removed = [...(told?.ids ?? []), ...takenBack, ...delivered]
-    const change: ConversationChange = {
-      ofSession: turn.conversation.session,
-      turnAtMs: nowMs,
-      ...(beginsUserTurn(turn.request, turn.conversation, asked) ? { addUserTurn: true, question: questionOf(asked) } : {}),
-      ...taskBoundaryAfter(turn, end, nowMs),
-      addDrivers: drivers,
-      ...(exactUsage === null
-        ? {}
-        : {
-            exact: {
-              model: plan.model,
-              ...plan.bound.sent,
-              inputTokens: inputTokens(exactUsage),
-              cachedTokens: exactUsage.cacheReadInput + exactUsage.cacheReadAudioInput,
-              outputTokens: exactUsage.output,
-              atMs: nowMs,
-              ...(response === null ? {} : { response }),
-            },
-          }),
-      ...(told === null ? {} : { addEdits: [noticeEdit(told)] }),
-      ...(removed.length === 0 ? {} : { removeNotices: removed }),
-    }
-    if (
-      exactUsage !== null &&
-      turn.earlierTokens === 0 &&
-      !plan.bound.hasFiles &&
-      change.exact !== undefined &&
-      gateway.factors.wants(plan.model, plan.bound.bytes - plan.bound.known)
-    )
-      gateway.factors.observe(plan.model, {
-        exactTokens: change.exact.inputTokens - plan.bound.known,
-        heuristicTokens: plan.bound.freshHeuristic,
-      })
-    const step: SettleStep = {
-      settlement: {
-        operationId,
-        cost,
-        atMs: nowMs,
-        note: {
-          conversation: turn.conversationId,
-          session: turn.conversation.session,
-          ...(turn.user === null ? {} : { user: turn.user }),
-          tier: turn.terms.contract.tier,
-          // An answer may tell half of a surrogate pair, which not every store can read in what it keeps.
-          model: ((end.status === 'settle' ? end.facts?.model : null) ?? plan.model).toWellFormed(),
-          ...(end.status === 'settle' ? { usage: end.usage, source: end.source } : { source: 'estimated' as const }),
-          drivers,
-          purpose: 'turn',
-        },
-      },
-      conversation: turn.conversationId,
-      change,
-      chain: end.status === 'settle' ? [...chainOf(turn, end), ...(response === null ? [] : [response]), ...kept] : [],
-      alerts: {
-        draws: turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
-        percents: turn.terms.contract.alerts,
-      },
-    }
-    return await untilBack(() => gateway.store.settle(step))
-  } finally {
-    gateway.holds.remove(operationId)
-    gateway.queue.wakeNext(accounts)
-  }
-}
-
-/** A tool that ends a task makes the next user turn begin another; a boundary that was told is past once its turn is answered. */
-function taskBoundaryAfter(
-  { request, conversation, policy }: Turn,
-  end: CallEnd,
-  nowMs: number,
-): Pick<ConversationChange, 'atTaskBoundary'> {
-  const called = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
-  const { toolNames } = policy.config.taskBoundary
-  const atMs = toldAt(nowMs, conversation.boundaryAtMs)
-  if (called.some((name) => toolNames.some((pattern) => matchesPattern(pattern, name)))) return { atTaskBoundary: { is: true, atMs } }
-  return conversation.atTaskBoundary && isOwnTurn(request, conversation) ? { atTaskBoundary: { is: false, atMs } } : {}
-}
-
-/**
- * Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. Shorter ones it has from
- * its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
- */
-function chainOf(turn: Turn, end: Extract<CallEnd, { status: 'settle' }>): readonly string[] {
-  const { chain, request, gateway } = turn
-  if (chain === null) return []
-  const { messages, message } = end
-  return answeredDigests(chain, { messages, message, begun: begunAnswer(request.messages) }, gateway.chainKey)
 }
 
 /** Fields by which an app ends answers at words of its own. In these formats such an end looks like any other. */

@@ -1,0 +1,162 @@
+/**
+ * The end of a hold: given back where nothing is billed; else the real cost takes its place, and the conversation is told what its turn came to.
+ * What that is, `settleStep` decides, purely.
+ */
+import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
+import { inputTokens } from '@farebox/crds/usage.ts'
+import { answeredDigests } from '../core/chain.ts'
+import { toldAt } from '../core/conversation-change.ts'
+import type { ConversationChange, Digest, Driver, ExactCount } from '../core/conversation.ts'
+import { splitByDriver } from '../core/drivers.ts'
+import type { DriverBytes } from '../core/drivers.ts'
+import { begunAnswer } from '../core/message.ts'
+import { deliveredNotices, noticeEdit } from '../core/notices.ts'
+import { isOwnTurn } from '../core/own-turn.ts'
+import { matchesPattern } from '../core/pattern.ts'
+import { beginsUserTurn, questionOf } from '../core/sessions.ts'
+import type { sentQuestion } from '../core/sessions.ts'
+import type { SettleAnswer, SettleStep } from '../store/store.ts'
+import { untilBack } from '../store/until-back.ts'
+import type { Admitted } from './admit.ts'
+import { digestOfResponse } from './earlier.ts'
+import { noteOf } from './exchange.ts'
+import type { Turn } from './exchange.ts'
+import type { AnswerNotice, CallEnd } from './forward.ts'
+
+type Answered = Extract<CallEnd, { status: 'settle' }>
+type Billed = Extract<CallEnd, { status: 'settle' | 'charge' }>
+
+/** How a call ended, and what was known of its request before that was let go. */
+export interface Ended<End extends CallEnd = CallEnd> {
+  readonly end: End
+  /** What the answer should tell; null: nothing. */
+  readonly notice: AnswerNotice | null
+  readonly driven: DriverBytes
+  /** What users were to be told, and are not: it did not come to it. */
+  readonly untold: readonly NoticeOccasion[]
+  readonly asked: ReturnType<typeof sentQuestion>
+}
+
+/** Ends the hold, once, however long the store is away. Null when nothing was settled. */
+export async function settle(admitted: Admitted, ended: Ended): Promise<SettleAnswer | null> {
+  const { turn, operationId } = admitted
+  const { gateway } = turn
+  const { end } = ended
+  try {
+    const nowMs = gateway.nowMs()
+    if (end.status === 'void' || end.status === 'retry') {
+      await untilBack(() => gateway.store.void({ operationId, atMs: nowMs }))
+      return null
+    }
+    const step = settleStep(admitted, { ...ended, end }, nowMs)
+    learnFactor(admitted, step.change.exact)
+    return await untilBack(() => gateway.store.settle(step))
+  } finally {
+    gateway.holds.remove(operationId)
+    gateway.queue.wakeNext(turn.draws.map((draw) => draw.account))
+  }
+}
+
+/** What a billed call comes to. Where nobody knows what is billed that is the whole hold, as output. */
+export function settleStep(admitted: Admitted, ended: Ended<Billed>, nowMs: number): SettleStep {
+  const { turn, operationId, granted, plan } = admitted
+  const answered = ended.end.status === 'settle' ? ended.end : null
+  const cost = answered?.cost ?? granted
+  const drivers =
+    answered === null ? { output: cost } : splitByDriver({ bytes: ended.driven, usage: answered.usage, priced: plan.priced, cost })
+  const responseId = answered?.facts?.responseId ?? null
+  const response = responseId === null ? null : digestOfResponse(turn, responseId)
+  // An answer may tell half of a surrogate pair, which not every store can read in what it keeps.
+  const model = (answered?.facts?.model ?? plan.model).toWellFormed()
+  const metered = answered === null ? { source: 'estimated' as const } : { usage: answered.usage, source: answered.source }
+  return {
+    settlement: { operationId, cost, atMs: nowMs, note: { ...noteOf(turn, model, 'turn'), ...metered, drivers } },
+    conversation: turn.conversationId,
+    change: changeAfter(admitted, ended, { drivers, response, nowMs }),
+    chain: answered === null ? [] : [...chainOf(turn, answered), ...(response === null ? [] : [response]), ...keptNamesOf(turn, answered)],
+    alerts: {
+      draws: turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
+      percents: turn.terms.contract.alerts,
+    },
+  }
+}
+
+interface Outcome {
+  readonly drivers: Readonly<Partial<Record<Driver, NanoUsd>>>
+  /** Names the answer, where the provider keeps it. */
+  readonly response: Digest | null
+  readonly nowMs: number
+}
+
+/** What a billed call changes in its conversation. */
+function changeAfter(admitted: Admitted, { end, notice, untold, asked }: Ended<Billed>, outcome: Outcome): ConversationChange {
+  const { turn } = admitted
+  const { request, conversation } = turn
+  const exact = exactCountOf(admitted, end, outcome)
+  const told = end.status === 'settle' && end.noticed ? notice : null
+  const takenBack = conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
+  const delivered = deliveredNotices(conversation).map(({ id }) => id)
+  const removed = [...(told?.ids ?? []), ...takenBack, ...delivered]
+  return {
+    ofSession: conversation.session,
+    turnAtMs: outcome.nowMs,
+    ...(beginsUserTurn(request, conversation, asked) ? { addUserTurn: true, question: questionOf(asked) } : {}),
+    ...taskBoundaryAfter(turn, end, outcome.nowMs),
+    addDrivers: outcome.drivers,
+    ...(exact === null ? {} : { exact }),
+    ...(told === null ? {} : { addEdits: [noticeEdit(told)] }),
+    ...(removed.length === 0 ? {} : { removeNotices: removed }),
+  }
+}
+
+/** The provider's count of this call, from which the next can be bounded: not so the sum of several readings of the context. */
+function exactCountOf({ turn, plan }: Admitted, end: Billed, { response, nowMs }: Outcome): ExactCount | null {
+  if (end.status !== 'settle' || end.source !== 'exact' || end.facts?.isSum === true || turn.request.messages.length === 0) return null
+  const { usage } = end
+  return {
+    model: plan.model,
+    ...plan.bound.sent,
+    inputTokens: inputTokens(usage),
+    cachedTokens: usage.cacheReadInput + usage.cacheReadAudioInput,
+    outputTokens: usage.output,
+    atMs: nowMs,
+    ...(response === null ? {} : { response }),
+  }
+}
+
+/** An exact count teaches how many tokens the model makes of text, where text is all that it counted. */
+function learnFactor({ turn, plan: { model, bound } }: Admitted, exact: ExactCount | undefined): void {
+  const { factors } = turn.gateway
+  if (exact === undefined || turn.earlierTokens !== 0 || bound.hasFiles || !factors.wants(model, bound.bytes - bound.known)) return
+  factors.observe(model, { exactTokens: exact.inputTokens - bound.known, heuristicTokens: bound.freshHeuristic })
+}
+
+/** A tool that ends a task makes the next user turn begin another; a boundary that was told is past once its turn is answered. */
+function taskBoundaryAfter(
+  { request, conversation, policy }: Turn,
+  end: Billed,
+  nowMs: number,
+): Pick<ConversationChange, 'atTaskBoundary'> {
+  const called = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
+  const { toolNames } = policy.config.taskBoundary
+  const atMs = toldAt(nowMs, conversation.boundaryAtMs)
+  if (called.some((name) => toolNames.some((pattern) => matchesPattern(pattern, name)))) return { atTaskBoundary: { is: true, atMs } }
+  return conversation.atTaskBoundary && isOwnTurn(request, conversation) ? { atTaskBoundary: { is: false, atMs } } : {}
+}
+
+/**
+ * Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. Shorter ones it has from
+ * its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
+ */
+function chainOf({ chain, request, gateway }: Turn, { messages, message }: Answered): readonly Digest[] {
+  if (chain === null) return []
+  return answeredDigests(chain, { messages, message, begun: begunAnswer(request.messages) }, gateway.chainKey)
+}
+
+/** Digests of what the provider keeps, or has sealed. What is kept under a name of its own is found again by that, too. */
+function keptNamesOf(turn: Turn, { facts }: Answered): readonly Digest[] {
+  const { earlier } = turn.request
+  const ownName = earlier?.kind === 'conversation' ? [earlier.id] : []
+  return [...ownName, ...(facts?.keptNames ?? [])].map((name) => digestOfResponse(turn, name))
+}
