@@ -1,6 +1,9 @@
 /** Durations as Go writes them: `20m`, `24h`, `1h30m`. Whole hours, minutes and seconds. */
 export const DURATION_PATTERN = /^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$/
 
+/** A day of UTC, which has no longer ones and no shorter. */
+export const DAY_MS = 24 * 3_600_000
+
 const UNIT_MS = { h: 3_600_000, m: 60_000, s: 1_000 } as const
 
 /** Milliseconds of a duration. Throws `RangeError` on anything that is not one. */

@@ -1,5 +1,6 @@
 /** The ledger as a sidecar tells it at `GET /farebox/v1/ledger`, and the balances that it must come to. */
 import * as z from 'zod'
+import { DAY_MS } from './duration.ts'
 import { SIGNED_USD_PATTERN, USD_PATTERN } from './usd.ts'
 
 /** Decimal US dollars; a correction may be below zero. */
@@ -9,7 +10,6 @@ const Money = z.string().regex(USD_PATTERN)
 /** Most entries of a page, and most accounts asked for at once. */
 export const LEDGER_PAGE_MAX = 1_000
 
-const DAY_MS = 24 * 3_600_000
 /** An account lives this long after its last hold or cost, by the store's clock, and while it holds; its entries stay. */
 export const ACCOUNT_LIFE_MS = 35 * DAY_MS
 /**

@@ -1,5 +1,6 @@
 /** Calendar periods: a day, week or month in a time zone, from which budgets of users and workloads start anew. */
 import * as z from 'zod'
+import { DAY_MS } from './duration.ts'
 import { text } from './fields.ts'
 import { rules } from './rules.ts'
 
@@ -72,7 +73,6 @@ interface Day {
   readonly day: number
 }
 
-const DAY_MS = 86_400_000
 const SPANS_KEPT = 256
 /** The span last asked for of each period: the same answer serves until it ends. */
 const LAST_SPANS = new Map<string, PeriodSpan>()

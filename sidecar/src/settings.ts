@@ -2,14 +2,13 @@
 import { addressSchema } from '@farebox/crds/address.ts'
 import type { Address } from '@farebox/crds/address.ts'
 import { PORTS } from '@farebox/crds/cluster.ts'
+import { DAY_MS } from '@farebox/crds/duration.ts'
 import * as z from 'zod'
 import { BODY_BYTES_MAX } from './core/request.ts'
 import { readNamed } from './named-file.ts'
 import { isStoreUrl, STORE_URL_FORM } from './store/redis/store-url.ts'
 import { readStoreFile } from './store/store-files.ts'
 import { LEDGER_LIFE_MS_MIN } from './store/store.ts'
-
-const DAY_MS = 24 * 3_600_000
 
 const Listen = addressSchema(PORTS.data)
 const IDENTITY_KEY_BYTES = 32

@@ -3,6 +3,7 @@
  * of this sidecar kept. The newest valid one wins, whichever way it came; one that is invalid never takes a valid one's place.
  */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import { messageOf } from '../error-text.ts'
 
 export type ConfigSource = 'mount' | 'stream' | 'lastGood'
 
@@ -84,7 +85,7 @@ export class ConfigInForce {
       } catch (error) {
         this.#inForce = before.inForce
         this.#refused = before.refused
-        this.refuse({ version, hash, reason: `cannot be put in force: ${error instanceof Error ? error.message : String(error)}` })
+        this.refuse({ version, hash, reason: `cannot be put in force: ${messageOf(error)}` })
         return 'unusable'
       }
     } else if (outcome === 'same' && source !== 'lastGood' && this.#inForce?.source !== 'stream') this.#inForce = offered

@@ -6,6 +6,7 @@ import { basename, dirname } from 'node:path'
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import * as z from 'zod'
+import { messageOf } from '../error-text.ts'
 import type { RefusedConfig } from './in-force.ts'
 
 /** A mounted ConfigMap changes by a symlink swap, which file events may miss: look this often as well. */
@@ -20,7 +21,7 @@ export function readConfig(text: string): ConfigReading {
   try {
     json = JSON.parse(text)
   } catch (error) {
-    return invalid(null, `not JSON: ${error instanceof Error ? error.message : String(error)}`)
+    return invalid(null, `not JSON: ${messageOf(error)}`)
   }
   const parsed = SidecarConfigSchema.safeParse(json)
   if (!parsed.success) {
@@ -92,8 +93,7 @@ export class ConfigFile {
       watcher.on('error', () => undefined) // the folder was replaced: the poll goes on
       return watcher
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT'))
-        this.#listener.unwatched(error instanceof Error ? error.message : String(error))
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) this.#listener.unwatched(messageOf(error))
       return null
     }
   }
@@ -115,7 +115,7 @@ export class ConfigFile {
       try {
         await this.#check()
       } catch (error) {
-        this.#reject({ version: null, hash: null, reason: `cannot be read: ${error instanceof Error ? error.message : String(error)}` })
+        this.#reject({ version: null, hash: null, reason: `cannot be read: ${messageOf(error)}` })
       }
     }
     this.#isChecking = false

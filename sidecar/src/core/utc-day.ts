@@ -1,6 +1,7 @@
 /** Days of UTC: as a number, counted from 1970, and as text, `2026-11-24`. */
+import { DAY_MS } from '@farebox/crds/duration.ts'
 
-export const DAY_MS = 24 * 3_600_000
+export { DAY_MS }
 
 /** The day of an instant, as text. */
 export function dayOf(atMs: number): string {

@@ -31,6 +31,10 @@ export const NO_DELIVERY: DeliveryState = { isConnected: false, reconnects: 0, s
 
 const REASON_LENGTH_MAX = 1_024
 
+/**
+ * Owns the connection to the operator from `start` to `stop`. Nothing of it throws then: what fails is told to the log, once for each reason, and
+ * tried again.
+ */
 export class Delivery {
   readonly #options: DeliveryOptions
   readonly staleness: StalenessWatch

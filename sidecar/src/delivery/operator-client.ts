@@ -17,6 +17,7 @@ import {
 } from '@farebox/crds/delivery.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
 import { CONFIG_BYTES_MAX } from '../config/watch.ts'
+import { messageOf } from '../error-text.ts'
 import { SIDECAR_VERSION } from '../version.ts'
 import { EventReader } from './event-reader.ts'
 import type { NamedEvent } from './event-reader.ts'
@@ -262,8 +263,4 @@ async function saidBy(answer: IncomingMessage): Promise<Pick<ReportOutcome, 'err
   } catch {
     return { error: text, totals: true }
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { DELIVERY_PROTOCOL } from '@farebox/crds/delivery.ts'
 import type { SidecarReport } from '@farebox/crds/delivery.ts'
+import { messageOf } from '../error-text.ts'
 import { SIDECAR_VERSION } from '../version.ts'
 import type { OperatorClient } from './operator-client.ts'
 
@@ -113,7 +114,7 @@ export class Reporter {
       onOutcome('refused', `${status} ${error}`.trim())
     } catch (error) {
       this.#failures += 1
-      onOutcome('failed', error instanceof Error ? error.message : String(error))
+      onOutcome('failed', messageOf(error))
     }
   }
 }

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, test } from 'node:test'
 import { RunFile } from './run-file.ts'
 import { StalenessWatch } from './staleness.ts'
 import { Trust } from './trust.ts'
-import { selfSigned } from '../proxy/testing.ts'
+import { selfSigned } from '../proxy/certificates.testing.ts'
 
 let folder: string
 beforeEach(() => {

@@ -5,6 +5,7 @@
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { messageOf } from '../error-text.ts'
 import { allowancePercentOf } from '../store/outage/allowance-percent.ts'
 import type { Gateway } from './gateway.ts'
 
@@ -117,7 +118,7 @@ async function readiness(parts: AdminParts, looks: StoreLooks): Promise<Answer> 
   } catch (error) {
     // While it is away the sidecar goes on as far as the owner allows.
     if (parts.storeStanding().state !== 'Ready' && mayGoOn) return well
-    return text(503, `the budget store does not answer: ${error instanceof Error ? error.message : String(error)}`)
+    return text(503, `the budget store does not answer: ${messageOf(error)}`)
   }
 }
 

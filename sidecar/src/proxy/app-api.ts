@@ -7,29 +7,24 @@ import * as z from 'zod'
 import { toldAt } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, UserId } from '../core/conversation.ts'
 import { COST_MAX } from '../core/cost.ts'
-import { percentUsed } from '../core/ladder.ts'
-import { standingOf } from '../core/standing.ts'
-import type { Standing } from '../core/standing.ts'
-import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
+import { reachedPercents } from '../core/reached-percents.ts'
+import { drawsOf } from '../core/terms.ts'
 import type { CapDraw, Terms } from '../core/terms.ts'
 import { MEMORY_PAGE_MAX, StoreError } from '../store/store.ts'
-import type { BudgetStore, ListedConversation } from '../store/store.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
 import type { Gateway, Policy } from './gateway.ts'
-import { balancesOf as accountBalances, ledgerPage } from './ledger-api.ts'
+import { accountBalances, ledgerPage } from './ledger-api.ts'
 import { searchableTiers } from './memory.ts'
 import { reportAlerts } from './report.ts'
 import { confirmResolution, reverseResolution } from './resolutions.ts'
+import { findConversation, newestStandings, readStanding, termsFor } from './standings.ts'
 import { statusOf } from './status.ts'
 import { askedFor, usersPage, userStanding } from './users-api.ts'
 
 const LIST_MAX = 1_000
 const LIST_DEFAULT = 100
-/** Standings of a list that are read side by side: a store on the network answers them together. */
-const READS_AT_ONCE = 32
-const HASHED_ID = /^[0-9a-f]{32}$/
 /** Room for the longest list of accounts. More would hold up all calls while it is parsed. */
 const BODY_BYTES_MAX = 256 * 1024
 /** What a message says of a body that is wrong in many places. */
@@ -41,8 +36,23 @@ interface Reply {
   readonly body: unknown
 }
 
+interface AppRequest {
+  readonly gateway: Gateway
+  readonly policy: Policy
+  readonly method: string
+  /** Of the path below `/farebox/v1`, decoded. */
+  readonly segments: readonly string[]
+  readonly query: URLSearchParams
+  /** An empty object where there is none; null where it is no JSON. */
+  readonly body: unknown
+}
+
+/**
+ * Answers a request to `/farebox/v1`. Rejects with `StoreError` while the store is needed and away; whatever is wrong with the request
+ * itself is answered.
+ */
 export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, outgoing: ServerResponse, requestId: string): Promise<void> {
-  if (isLedHere(incoming)) {
+  if (isRebound(incoming)) {
     const message = 'The host of a request to the app API must be an address, localhost, or a name without a domain.'
     return refuse({ gateway, outgoing, requestId, family: 'openai' }, { code: 'identity_rejected', message, param: 'host' })
   }
@@ -57,7 +67,8 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
     if (read.status === 'refused') return refuse({ gateway, outgoing, requestId, family: 'openai' }, read.refusal)
     body = parseBody(read.body)
   }
-  const reply = await route(gateway, policy, incoming.method ?? 'GET', segments, url.searchParams, body).catch((error: unknown): Reply => {
+  const request = { gateway, policy, method: incoming.method ?? 'GET', segments, query: url.searchParams, body }
+  const reply = await route(request).catch((error: unknown): Reply => {
     if (error instanceof QueryError) return { status: 400, body: { error: { message: error.message } } }
     throw error
   })
@@ -71,7 +82,7 @@ export async function serveAppApi(gateway: Gateway, incoming: IncomingMessage, o
  * part of that page. No domain leads to the loopback address otherwise, but for names that containers have for their machine
  * (`host.docker.internal`): below `internal`, which is reserved (ICANN, July 2024), no page has one.
  */
-export function isLedHere({
+export function isRebound({
   headers,
   socket,
 }: Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly localAddress?: string | undefined } }): boolean {
@@ -92,64 +103,83 @@ function takesBody([collection, id, action]: readonly string[]): boolean {
   return collection === 'conversations' && (action === 'costs' || action === 'resolution')
 }
 
-async function route(
-  gateway: Gateway,
-  policy: Policy,
-  method: string,
-  segments: readonly string[],
-  query: URLSearchParams,
-  body: unknown,
-): Promise<Reply> {
-  const [collection, id, action] = segments
-  if (method === 'GET' && collection === 'status' && id === undefined) return { status: 200, body: await statusOf(gateway, policy) }
-  if (method === 'GET' && collection === 'alerts' && id === undefined)
-    return { status: 200, body: { alerts: gateway.alerts.newestFirst(limitOf(query)) } }
-  if (method === 'GET' && collection === 'ledger' && id === undefined)
-    return { status: 200, body: await ledgerPage(gateway.store, { after: afterOf(query), limit: limitOf(query) }) }
-  if (method === 'POST' && collection === 'balances' && id === undefined) {
-    const parsed = BalancesQuerySchema.safeParse(body)
-    if (!parsed.success) return invalid(parsed.error)
-    return { status: 200, body: { balances: await accountBalances(gateway.store, parsed.data.accounts, gateway.nowMs()) } }
-  }
-  if (method === 'GET' && collection === 'users' && id === undefined) return await usersPage(gateway, policy, query, limitOf(query))
-  if (collection === 'users' && id !== undefined && id !== '') {
-    const user = gateway.hasher.user(policy.config, id)
-    if (method === 'GET' && action === undefined) return await userStanding(gateway, policy, user, query)
-    if (method === 'GET' && action === 'history') return await history(gateway, policy, user, query)
-    return method === 'DELETE' && action === undefined ? await forget(gateway, user) : notFound('no such resource')
-  }
-  if (collection !== 'conversations') return notFound('no such resource')
-  if (id === undefined)
-    return method === 'GET'
-      ? { status: 200, body: { conversations: await newestStandings(gateway, policy, limitOf(query)) } }
-      : notFound('no such resource')
-  const conversation = await find(gateway, policy, { id, tier: askedFor(query, 'tier'), user: askedFor(query, 'user') })
-  if (conversation === null) {
-    // A sidecar that is alone does not know those of others.
-    if (gateway.storeStanding().state !== 'Ready') throw new StoreError('away', 'whether there is such a conversation cannot be told')
-    return notFound('no such conversation')
-  }
-  const terms = await termsOf(gateway, policy, conversation)
-  if (terms === null) return notFound('the contract of this conversation is gone')
-  if (method === 'GET' && action === undefined) return { status: 200, body: await standing(gateway, policy, conversation, terms) }
-  if (method !== 'POST') return notFound('no such resource')
-  switch (action) {
-    case 'boundary':
-      await tellBoundary(gateway, conversation)
-      return { status: 200, body: { status: 'ok' } }
-    case 'resolution':
-      return await resolve(gateway, policy, conversation, body)
-    case 'reopen':
-      return await reopen(gateway, policy, conversation, terms)
-    case 'costs':
-      return await addCost(gateway, policy, conversation, terms, body)
+async function route(request: AppRequest): Promise<Reply> {
+  const { gateway, policy, method, query, body } = request
+  const [collection, id, action] = request.segments
+  if (collection === 'users' && id !== undefined && id !== '') return await ofUser(request, id, action)
+  if (collection === 'conversations' && id !== undefined) return await ofConversation(request, id, action)
+  if (id !== undefined) return notFound('no such resource')
+  switch (`${method} ${collection}`) {
+    case 'GET status':
+      return { status: 200, body: await statusOf(gateway, policy) }
+    case 'GET alerts':
+      return { status: 200, body: { alerts: gateway.alerts.newestFirst(limitOf(query)) } }
+    case 'GET ledger':
+      return { status: 200, body: await ledgerPage(gateway.store, { after: afterOf(query), limit: limitOf(query) }) }
+    case 'POST balances':
+      return await balances(gateway, body)
+    case 'GET users':
+      return await usersPage(gateway, policy, query, limitOf(query))
+    case 'GET conversations':
+      return { status: 200, body: { conversations: await newestStandings(gateway, policy, limitOf(query)) } }
     default:
       return notFound('no such resource')
   }
 }
 
+async function ofUser(request: AppRequest, id: string, action: string | undefined): Promise<Reply> {
+  const { gateway, policy, method, query } = request
+  const user = gateway.hasher.user(policy.config, id)
+  if (method === 'GET' && action === undefined) return await userStanding(gateway, policy, user, query)
+  if (method === 'GET' && action === 'history') return await history(request, user)
+  return method === 'DELETE' && action === undefined ? await forget(gateway, user) : notFound('no such resource')
+}
+
+async function ofConversation(request: AppRequest, id: string, action: string | undefined): Promise<Reply> {
+  const { gateway, policy, method, query, body } = request
+  const conversation = await findConversation(gateway, policy, { id, tier: askedFor(query, 'tier'), user: askedFor(query, 'user') })
+  if (conversation === null) {
+    // A sidecar that is alone does not know those of others.
+    if (gateway.storeStanding().state !== 'Ready') throw new StoreError('away', 'whether there is such a conversation cannot be told')
+    return notFound('no such conversation')
+  }
+  const terms = await termsFor(gateway, policy, conversation)
+  if (terms === null) return notFound('the contract of this conversation is gone')
+  const named: Named = { gateway, policy, conversation, terms }
+  if (method === 'GET' && action === undefined) return { status: 200, body: await readStanding(named) }
+  if (method !== 'POST') return notFound('no such resource')
+  switch (action) {
+    case 'boundary':
+      await tellBoundary(named)
+      return { status: 200, body: { status: 'ok' } }
+    case 'resolution':
+      return await resolve(named, body)
+    case 'reopen':
+      return await reopen(named)
+    case 'costs':
+      return await addCost(named, body)
+    default:
+      return notFound('no such resource')
+  }
+}
+
+/** A conversation that a request names, with the terms that it goes by. */
+interface Named {
+  readonly gateway: Gateway
+  readonly policy: Policy
+  readonly conversation: Conversation
+  readonly terms: Terms
+}
+
+/** Of accounts that the body names, for whoever checks the ledger. */
+async function balances(gateway: Gateway, body: unknown): Promise<Reply> {
+  const parsed = BalancesQuerySchema.safeParse(body)
+  if (!parsed.success) return invalid(parsed.error)
+  return { status: 200, body: { balances: await accountBalances(gateway.store, parsed.data.accounts, gateway.nowMs()) } }
+}
+
 /** What the user and the assistant said, best first; newest first without a query. */
-async function history(gateway: Gateway, policy: Policy, user: UserId, query: URLSearchParams): Promise<Reply> {
+async function history({ gateway, policy, query }: AppRequest, user: UserId): Promise<Reply> {
   if (searchableTiers(policy.config).length === 0)
     return {
       status: 409,
@@ -188,13 +218,13 @@ async function forget(gateway: Gateway, user: UserId): Promise<Reply> {
 
 const ResolutionBody = z.strictObject({ outcome: z.enum(['confirmed', 'reversed']) })
 
-async function resolve(gateway: Gateway, { config }: Policy, conversation: Conversation, body: unknown): Promise<Reply> {
+async function resolve({ gateway, policy, conversation }: Named, body: unknown): Promise<Reply> {
   const parsed = ResolutionBody.safeParse(body)
   if (!parsed.success) return invalid(parsed.error)
   const status =
     parsed.data.outcome === 'confirmed'
       ? await confirmResolution(gateway, conversation)
-      : await reverseResolution(gateway, conversation, config.resolution)
+      : await reverseResolution(gateway, conversation, policy.config.resolution)
   switch (status) {
     case 'added':
     case 'exists':
@@ -209,7 +239,7 @@ async function resolve(gateway: Gateway, { config }: Policy, conversation: Conve
 }
 
 /** The next user turn begins another task. */
-async function tellBoundary(gateway: Gateway, conversation: Conversation): Promise<void> {
+async function tellBoundary({ gateway, conversation }: Named): Promise<void> {
   const nowMs = gateway.nowMs()
   const change: ConversationChange = {
     ofSession: conversation.session,
@@ -219,7 +249,8 @@ async function tellBoundary(gateway: Gateway, conversation: Conversation): Promi
 }
 
 /** Gives back what remained, no more: the budget of the session is what it was. Within the reopen window it takes a resolution back. */
-async function reopen(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms): Promise<Reply> {
+async function reopen(named: Named): Promise<Reply> {
+  const { gateway, policy, conversation } = named
   await reverseResolution(gateway, conversation, policy.config.resolution)
   const nowMs = gateway.nowMs()
   const change: ConversationChange = {
@@ -227,7 +258,7 @@ async function reopen(gateway: Gateway, policy: Policy, conversation: Conversati
     state: { is: 'open', atMs: toldAt(nowMs, conversation.stateAtMs) },
   }
   const updated = await gateway.store.update({ conversation: conversation.id, change, nowMs })
-  return { status: 200, body: await standing(gateway, policy, updated?.conversation ?? conversation, terms) }
+  return { status: 200, body: await readStanding({ ...named, conversation: updated?.conversation ?? conversation }) }
 }
 
 const CostBody = z.strictObject({
@@ -251,7 +282,8 @@ function storable(lengthMax: number): z.ZodType<string> {
     .refine((text) => text.isWellFormed() && !/\p{Cc}/u.test(text), 'must be without control characters and halves of surrogate pairs')
 }
 
-async function addCost(gateway: Gateway, policy: Policy, conversation: Conversation, terms: Terms, body: unknown): Promise<Reply> {
+async function addCost(named: Named, body: unknown): Promise<Reply> {
+  const { gateway, policy, conversation, terms } = named
   const parsed = CostBody.safeParse(body)
   if (!parsed.success) return invalid(parsed.error)
   const cost = parseUsd(parsed.data.cost)
@@ -284,96 +316,19 @@ async function addCost(gateway: Gateway, policy: Policy, conversation: Conversat
   })
   if (status === 'charged') {
     gateway.metrics.cost.add([conversation.tier, 'other'], usdFloat(cost))
-    await fireAlerts(gateway, conversation, terms, draws)
+    await fireAlerts(named, draws)
   }
   return { status: 200, body: { status } }
 }
 
 /** Alerts that a cost has reached, as a turn's settlement would fire them. */
-async function fireAlerts(gateway: Gateway, conversation: Conversation, terms: Terms, draws: readonly CapDraw[]): Promise<void> {
+async function fireAlerts({ gateway, conversation, terms }: Named, draws: readonly CapDraw[]): Promise<void> {
   const nowMs = gateway.nowMs()
   const { accounts } = await gateway.store.read({ conversation: conversation.id, accounts: draws.map((draw) => draw.account), nowMs })
-  const counted = balancesOf(draws, accounts).filter(({ kind }) => kind !== 'workload')
-  const percent = percentUsed(counted.map(({ cap, state }) => ({ cap, account: state })))
-  const change = { ofSession: conversation.session, addAlerts: terms.contract.alerts.filter((threshold) => threshold <= percent) }
+  const own = draws.filter(({ kind }) => kind !== 'workload')
+  const change = { ofSession: conversation.session, addAlerts: reachedPercents({ draws: own, percents: terms.contract.alerts }, accounts) }
   const updated = await gateway.store.update({ conversation: conversation.id, change, nowMs })
   reportAlerts({ gateway, terms, conversationId: conversation.id, conversation }, updated?.firedAlerts ?? [])
-}
-
-type Reading = Pick<Gateway, 'contracts' | 'nowMs'> & { readonly store: Pick<BudgetStore, 'listConversations' | 'read'> }
-
-/** Newest first; without those whose contract is gone. */
-export async function newestStandings(
-  gateway: Reading,
-  policy: Pick<Policy, 'config' | 'budgetKey'>,
-  limit: number,
-): Promise<readonly Standing[]> {
-  const conversations = await gateway.store.listConversations({ limit, nowMs: gateway.nowMs() })
-  const standings: Standing[] = []
-  for (let from = 0; from < conversations.length; from += READS_AT_ONCE) {
-    const batch = conversations.slice(from, from + READS_AT_ONCE).map(async (conversation) => {
-      const terms = await termsOf(gateway, policy, conversation)
-      return terms === null ? null : await standing(gateway, policy, conversation, terms)
-    })
-    standings.push(...(await Promise.all(batch)).filter((one) => one !== null))
-  }
-  return standings
-}
-
-async function standing(
-  gateway: Reading,
-  policy: Pick<Policy, 'budgetKey'>,
-  conversation: ListedConversation,
-  terms: Terms,
-): Promise<Standing> {
-  const nowMs = gateway.nowMs()
-  const draws = drawsOf({
-    terms,
-    conversation: conversation.id,
-    session: conversation.session,
-    user: conversation.user,
-    budgetKey: policy.budgetKey,
-    limits: [],
-    nowMs,
-  })
-  const { accounts } = await gateway.store.read({
-    conversation: conversation.id,
-    accounts: [sessionAccount(conversation.id, conversation.session), ...draws.map((draw) => draw.account)],
-    nowMs,
-  })
-  return standingOf(conversation, terms, balancesOf(draws, accounts))
-}
-
-/** `user`: whose it is, where it is named by a `prompt_cache_key`, which many may share; as the app names them. */
-interface Asked {
-  readonly id: string
-  readonly tier: string | null
-  readonly user: string | null
-}
-
-/** By the id that the app uses, in the tier named or any allowed one (the one with the latest turn); or by its hash. */
-async function find(gateway: Gateway, policy: Policy, { id, tier, user }: Asked): Promise<Conversation | null> {
-  const tiers = tier === null ? policy.config.tiers.allowed : [tier]
-  const owners = user === null ? [null] : [null, user]
-  const ids = tiers.flatMap((name) => owners.map((owner) => gateway.hasher.conversation(policy.config, name, id, owner)))
-  if (HASHED_ID.test(id)) ids.push(id)
-  let newest: Conversation | null = null
-  for (const candidate of ids) {
-    const { conversation } = await gateway.store.read({ conversation: candidate, accounts: [], nowMs: gateway.nowMs() })
-    if (conversation !== null && (newest === null || conversation.lastTurnAtMs > newest.lastTurnAtMs)) newest = conversation
-  }
-  return newest
-}
-
-async function termsOf(
-  { contracts }: Reading,
-  { config }: Pick<Policy, 'config'>,
-  conversation: Pick<Conversation, 'contractHash' | 'tier'>,
-): Promise<Terms | null> {
-  const pinned = await contracts.pinned(conversation.contractHash)
-  if (pinned !== null) return pinned
-  const newest = config.contracts[conversation.tier]
-  return newest === undefined ? null : await contracts.newest(newest)
 }
 
 function afterOf(query: URLSearchParams): number {

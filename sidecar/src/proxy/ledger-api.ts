@@ -2,18 +2,21 @@
 import type { Balances, LedgerLine, LedgerPage } from '@farebox/crds/ledger-page.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { NO_CONVERSATION } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
 
 type Entry = Awaited<ReturnType<BudgetStore['readLedger']>>[number]
 
+/** `next` is null where no more entries are left. */
 export async function ledgerPage(store: BudgetStore, query: { readonly after: number; readonly limit: number }): Promise<LedgerPage> {
   const entries = await store.readLedger({ afterSequence: query.after, limit: query.limit })
   const last = entries.at(-1)
   return { entries: entries.map(lineOf), next: last === undefined || entries.length < query.limit ? null : last.sequence }
 }
 
-export async function balancesOf(store: BudgetStore, accounts: readonly string[], nowMs: number): Promise<Balances> {
-  const snapshot = await store.read({ conversation: '', accounts, nowMs })
+/** Decimal US dollars by account. Accounts never drawn on, and such as are none, are zero. */
+export async function accountBalances(store: BudgetStore, accounts: readonly string[], nowMs: number): Promise<Balances> {
+  const snapshot = await store.read({ conversation: NO_CONVERSATION, accounts, nowMs })
   return Object.fromEntries(
     [...snapshot.accounts].map(([account, { spent, held }]) => [account, { spent: formatUsd(spent), held: formatUsd(held) }]),
   )

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 import { familyOf } from '@farebox/crds/provider-family.ts'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import { StoreError } from '../store/store.ts'
-import { isLedHere, serveAppApi } from './app-api.ts'
+import { isRebound, serveAppApi } from './app-api.ts'
 import { UNUSABLE } from './credentials.ts'
 import { refuse } from './exchange.ts'
 import { withoutQueryKey } from './headers.ts'
@@ -90,7 +90,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     // Before the check below: an app's id may hold a slash, and nothing of this goes to a provider.
     if (target.startsWith(APP_API_PREFIX)) return await serveAppApi(gateway, incoming, outgoing, requestId)
     // The browser takes it for a call within the page's own site, and says nothing of where it is from.
-    if (isLedHere(incoming)) return refuse(asked, { code: 'endpoint_not_governed', message: HOST_MESSAGE, param: 'host' })
+    if (isRebound(incoming)) return refuse(asked, { code: 'endpoint_not_governed', message: HOST_MESSAGE, param: 'host' })
     if (!isPlainTarget(target)) return refuse(asked, { code: 'endpoint_not_governed', message: 'The request target must be a plain path.' })
     const policy = gateway.policy()
     if (policy === null) return refuse(asked, { code: 'policy_unavailable' })

@@ -10,7 +10,7 @@ import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
 import { sessionAccount } from '../core/terms.ts'
 import type { Totals } from '../core/totals.ts'
 import { DAY_MS, dayOf } from '../core/utc-day.ts'
-import { CONVERSATION_LIFE_MS, StoreError } from '../store/store.ts'
+import { CONVERSATION_LIFE_MS, NO_CONVERSATION, StoreError } from '../store/store.ts'
 import type { DaysQuery, ListedConversation, OutcomeTotals } from '../store/store.ts'
 import type { ShownTier } from '../telemetry/metrics.ts'
 import type { Gateway, Policy } from './gateway.ts'
@@ -212,7 +212,7 @@ async function spendOf(gateway: Counting, conversations: readonly ListedConversa
   for (let from = 0; from < sessions.length; from += SESSIONS_READ) {
     const read = sessions.slice(from, from + SESSIONS_READ)
     const { accounts } = await gateway.store.read({
-      conversation: '',
+      conversation: NO_CONVERSATION,
       accounts: read.map(({ account }) => account),
       nowMs: gateway.nowMs(),
     })
