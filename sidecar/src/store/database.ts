@@ -1,5 +1,6 @@
 /** Opens the database of the embedded store, for this process alone; and tells what went wrong with it. */
 import { DatabaseSync } from 'node:sqlite'
+import { messageOf } from '../error-text.ts'
 import { StoreError } from './store.ts'
 import { APPLICATION_ID, TABLES, TABLES_VERSION } from './tables.ts'
 
@@ -78,7 +79,7 @@ function locked(path: string): DatabaseSync {
 /** What a failure means for who asked. Errors of a caller (`RangeError`) are not the store's. */
 export function storeError(path: string, error: unknown): StoreError {
   if (error instanceof StoreError) return error
-  const reason = error instanceof Error ? error.message : String(error)
+  const reason = messageOf(error)
   const code = error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode & PRIMARY_CODE : null
   if (code === BUSY)
     return new StoreError('away', `${path} is in use by another process: each sidecar needs a data folder of its own`, error)

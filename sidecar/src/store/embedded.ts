@@ -36,7 +36,7 @@ import { FORGOTTEN_AT_ONCE, OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
-import { assertLedgerLife, CONVERSATION_LIFE_MS, LEDGER_READ_MAX, StoreError } from './store.ts'
+import { assertLedgerLife, CONVERSATION_LIFE_MS, hasMoved, LEDGER_READ_MAX, StoreError } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
@@ -221,7 +221,7 @@ class EmbeddedStore implements BudgetStore {
       const accounts = this.#open.balances([...new Set([...operation.accounts, ...drawn])])
       const result: SettleResult = { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries }
       if (before === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
-      for (const digest of step.chain) this.#books.chain.set(digest, { conversation: step.conversation, touched: now })
+      for (const digest of step.chain) this.#books.shelves.chain.set(digest, { conversation: step.conversation, touched: now })
       const addAlerts = [...(step.change.addAlerts ?? []), ...reachedPercents(alerts, accounts)]
       const { conversation, firedAlerts } = this.#open.change(step.conversation, before, before, { ...step.change, addAlerts }, times)
       return { result, firedAlerts, snapshot: { conversation, accounts } }
@@ -230,8 +230,9 @@ class EmbeddedStore implements BudgetStore {
 
   #putLostChain({ chain, conversation }: SettleStep, now: number): void {
     for (const digest of chain) {
-      const known = this.#books.chain.get(digest)
-      if (known === null || now - known.touched > CONVERSATION_LIFE_MS) this.#books.chain.set(digest, { conversation, touched: now })
+      const known = this.#books.shelves.chain.get(digest)
+      if (known === null || now - known.touched > CONVERSATION_LIFE_MS)
+        this.#books.shelves.chain.set(digest, { conversation, touched: now })
     }
   }
 
@@ -285,19 +286,19 @@ class EmbeddedStore implements BudgetStore {
 
   putContract(contract: Contract): Promise<void> {
     return this.#step(() => {
-      if (this.#books.contracts.get(contract.hash) === null) this.#books.contracts.set(contract.hash, contract)
+      if (this.#books.shelves.contracts.get(contract.hash) === null) this.#books.shelves.contracts.set(contract.hash, contract)
     })
   }
 
   getContract(hash: string): Promise<Contract | null> {
-    return this.#look(() => this.#books.contracts.get(hash))
+    return this.#look(() => this.#books.shelves.contracts.get(hash))
   }
 
   addOutcome(outcome: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
     return this.#step(() => {
       const { key, tier, atMs, kind, of } = outcome
-      if (this.#books.outcomes.get(key) !== null) return 'exists'
-      this.#books.outcomes.set(key, { tier, day: dayOf(atMs), kind, ...(of === undefined ? {} : { of }) })
+      if (this.#books.shelves.outcomes.get(key) !== null) return 'exists'
+      this.#books.shelves.outcomes.set(key, { tier, day: dayOf(atMs), kind, ...(of === undefined ? {} : { of }) })
       this.#open.enter(outcomeEntry(outcome))
       return 'added'
     })
@@ -575,7 +576,7 @@ class EmbeddedStore implements BudgetStore {
         const carried = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS)
         const places = new Set(carried.map(({ sequence }) => sequence))
         for (const entry of old) if (!places.has(entry.sequence)) this.#books.dropEntry(entry.sequence)
-        for (const entry of carried) if (!old.includes(entry)) this.#books.entries.set(String(entry.sequence), entry)
+        for (const entry of carried) if (!old.includes(entry)) this.#books.shelves.entries.set(String(entry.sequence), entry)
       })
       afterSequence = dropped.sequence
     }
@@ -599,11 +600,4 @@ class EmbeddedStore implements BudgetStore {
 
 function answerOf(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {
   return { status: result.status, result, snapshot }
-}
-
-/** Whether the decision was made on another conversation than there is. Who began it alike meanwhile decided alike. */
-function hasMoved(found: Conversation | null, { seen, initial }: ReserveStep): boolean {
-  if (found === null) return false
-  const { contractHash, user, session } = seen ?? initial
-  return found.contractHash !== contractHash || found.user !== user || found.session !== session
 }

@@ -28,6 +28,7 @@ const RECORD_LENGTH_MAX = 512 * 1024
 const LINE_END = 0x0a
 const SEQUENCE_DIGITS = 16
 
+/** Opens no file before the first commit, and has one open from then on until it is closed. It is written by one process alone. */
 export class Journal {
   readonly #file: string
   readonly #partBytes: number

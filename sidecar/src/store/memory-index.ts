@@ -11,6 +11,7 @@ import type { QueryTerm } from './memory-search.ts'
 const OWNER_LENGTH = 10
 const NOT_PLAIN = /[^a-z0-9]/g
 
+/** What the index has of a text, between blanks. */
 export function indexedTerms(user: string, text: string): string {
   const owner = ownerOf(user)
   return [...new Set(termsOf(text))].map((term) => owner + encoded(term)).join(' ')

@@ -139,11 +139,12 @@ function scoreOf(counts: readonly number[], weights: readonly number[], length: 
   return counts.reduce((sum, count, index) => sum + ((weights[index] ?? 0) * count * (SATURATION + 1)) / (count + norm), 0)
 }
 
+/** By time, and by id among equals. */
 export function newerFirst(a: Pick<MemoryEntry, 'atMs' | 'id'>, b: Pick<MemoryEntry, 'atMs' | 'id'>): number {
   return b.atMs - a.atMs || (a.id < b.id ? 1 : a.id === b.id ? 0 : -1)
 }
 
-/** The same for entries that are read in parts: lets others have their turn between them. */
+/** The hits among entries that are read in parts, best first; `total`: how many entries the user has. Lets others have their turn between parts. */
 export async function rankedHits(
   terms: readonly QueryTerm[],
   pages: AsyncIterable<readonly MemoryEntry[]> | Iterable<readonly MemoryEntry[]>,
@@ -175,6 +176,7 @@ export function placeOf({ query, cursor }: Pick<MemoryQuery, 'query' | 'cursor'>
   return isBlank ? { before: { atMs: Number(at), id } } : { after: Number(at) }
 }
 
+/** Of hits that come best first: those after the first `after`. */
 export function rankedPage(hits: readonly MemoryHit[], after: number, limit: number): MemoryPage {
   const end = after + pageLength(limit)
   return { hits: hits.slice(after, end), next: end < hits.length ? `after:${end}` : null }
@@ -187,6 +189,7 @@ export function newestPage(entries: readonly MemoryEntry[], limit: number): Memo
   return { hits, next: entries.length > hits.length && last !== undefined ? `before:${last.atMs}:${last.id}` : null }
 }
 
+/** How many hits a page has at most: 1 to `MEMORY_PAGE_MAX`. */
 export function pageLength(limit: number): number {
   return Math.max(1, Math.min(Math.floor(limit), MEMORY_PAGE_MAX))
 }

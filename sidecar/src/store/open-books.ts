@@ -11,25 +11,32 @@ import { bucketOf } from '../core/cost-buckets.ts'
 import type { LedgerEntry } from '../core/ledger.ts'
 import { isSessionAccount, rungsBrought } from '../core/totals.ts'
 import { dayNumber, dayText } from '../core/utc-day.ts'
-import { memoryKey, tierKey } from './books-file.ts'
 import type { BooksFile } from './books-file.ts'
 import { keptText } from './memory-search.ts'
 import { text } from './rows.ts'
 import type { AccountRow, TierDay } from './rows.ts'
+import { memoryKey, tierKey } from './shelves.ts'
+import type { Shelves } from './shelves.ts'
 import { allValues } from './statements.ts'
 import type { StoreClock } from './store-clock.ts'
 import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX } from './store.ts'
 import type { Forgotten, ListedConversation, MemoryEntry, UpdateAnswer } from './store.ts'
 import { withoutEdits, withoutTexts } from './texts.ts'
 
+/**
+ * Over a `BooksFile` that somebody else opens, commits and closes. Each method is a part of a step. One that throws `RangeError` has
+ * changed nothing; after anything else the file must `recover`, and what is held be taken anew (`takeHeld`).
+ */
 export class OpenBooks {
   readonly #file: BooksFile
+  readonly #shelves: Shelves
   readonly #clock: StoreClock
   #held = new Map<OperationId, Operation>()
   #today = { number: 0, text: '1970-01-01' }
 
   constructor(file: BooksFile, clock: StoreClock) {
     this.#file = file
+    this.#shelves = file.shelves
     this.#clock = clock
     this.takeHeld()
   }
@@ -51,7 +58,7 @@ export class OpenBooks {
   /** The conversation of the longest known prefix; `now` by the store's clock. */
   findByChain(digests: readonly Digest[], now: number): ConversationId | null {
     for (const digest of digests) {
-      const found = this.#file.chain.get(digest)
+      const found = this.#shelves.chain.get(digest)
       if (found !== null && !hasOutlived(found, now) && this.alive(found.conversation, now) !== null) return found.conversation
     }
     return null
@@ -67,7 +74,7 @@ export class OpenBooks {
   enter(entry: LedgerEntry): void {
     const { tier, user } = entry.note
     const sequence = this.#file.nextEntry()
-    this.#file.entries.set(String(sequence), { ...entry, sequence })
+    this.#shelves.entries.set(String(sequence), { ...entry, sequence })
     if (tier === undefined || entry.kind === 'outcome') return
     const at = { tier, day: this.#dayAt(entry.atMs) }
     this.#count(at, 'spent', entry.cost)
@@ -77,18 +84,18 @@ export class OpenBooks {
   /** Adds to what a user spent on a tier's day. */
   #countSpent(at: TierDay, user: string, by: NanoUsd): void {
     const key = tierKey(at, user)
-    this.#file.userDays.set(key, { ...at, user, spent: (this.#file.userDays.get(key)?.spent ?? 0n) + by })
+    this.#shelves.userDays.set(key, { ...at, user, spent: (this.#shelves.userDays.get(key)?.spent ?? 0n) + by })
   }
 
   /** Adds to a sum of a tier's day. */
   #count({ tier, day }: TierDay, name: string, by: bigint): void {
     const key = tierKey({ tier, day }, name)
-    this.#file.tierDays.set(key, { tier, day, name, sum: (this.#file.tierDays.get(key)?.sum ?? 0n) + by })
+    this.#shelves.tierDays.set(key, { tier, day, name, sum: (this.#shelves.tierDays.get(key)?.sum ?? 0n) + by })
   }
 
   #countUser(at: TierDay, user: string): void {
     const key = tierKey(at, user)
-    if (this.#file.tierUsers.get(key) === null) this.#file.tierUsers.set(key, { ...at, user })
+    if (this.#shelves.tierUsers.get(key) === null) this.#shelves.tierUsers.set(key, { ...at, user })
   }
 
   #dayAt(atMs: number): string {
@@ -98,16 +105,16 @@ export class OpenBooks {
   }
 
   operation(id: OperationId): Operation | null {
-    return this.#held.get(id) ?? this.#file.operations.get(id)?.operation ?? null
+    return this.#held.get(id) ?? this.#shelves.operations.get(id)?.operation ?? null
   }
 
   /** The same, by memory alone. */
   recentOperation(id: OperationId): Operation | null {
-    return this.#held.get(id) ?? this.#file.operations.recent(id)?.operation ?? null
+    return this.#held.get(id) ?? this.#shelves.operations.recent(id)?.operation ?? null
   }
 
   putOperation(operation: Operation, touched: number): void {
-    this.#file.operations.set(operation.id, { operation, touched })
+    this.#shelves.operations.set(operation.id, { operation, touched })
     if (operation.state.status === 'held') this.#held.set(operation.id, operation)
     else this.#held.delete(operation.id)
   }
@@ -121,11 +128,11 @@ export class OpenBooks {
   putAccounts(accounts: ReadonlyMap<AccountId, Account>, { touched, wallMs }: StepTimes, tier: string | undefined): void {
     const now = this.#clock.now()
     for (const [id, account] of accounts) {
-      const known = this.#file.accounts.get(id)
+      const known = this.#shelves.accounts.get(id)
       const before = this.#aliveAccount(id)
       const begins = tier !== undefined && isSessionAccount(id) ? { tier, day: this.#dayAt(wallMs) } : null
       const session = before?.session ?? begins
-      this.#file.accounts.set(id, { account, touched: touched ?? known?.touched ?? now, session })
+      this.#shelves.accounts.set(id, { account, touched: touched ?? known?.touched ?? now, session })
       const counted = before !== null && before.session !== null ? before.account.spent : null
       if (session !== null) this.#countCost(session, counted, account.spent)
     }
@@ -145,7 +152,7 @@ export class OpenBooks {
   }
 
   #aliveAccount(id: AccountId): AccountRow | null {
-    const row = this.#file.accounts.get(id)
+    const row = this.#shelves.accounts.get(id)
     return row === null || (row.account.held === 0n && hasOutlived(row, this.#clock.now())) ? null : row
   }
 
@@ -159,7 +166,7 @@ export class OpenBooks {
 
   /** `now` by the store's clock. */
   alive(id: ConversationId, now: number): Conversation | null {
-    const row = this.#file.conversations.get(id)
+    const row = this.#shelves.conversations.get(id)
     return row === null || hasOutlived(row, now) ? null : row.conversation
   }
 
@@ -171,7 +178,7 @@ export class OpenBooks {
 
   /** What outlived its life under this id is gone before a conversation begins under it. */
   beginAnew(id: ConversationId): void {
-    if (this.#file.conversations.get(id) !== null) this.#file.forget(id)
+    if (this.#shelves.conversations.get(id) !== null) this.#file.forget(id)
   }
 
   /** `found`: as it is stored; null when it begins as `before`. */
@@ -184,8 +191,8 @@ export class OpenBooks {
   ): UpdateAnswer {
     const changed = applyChange(before, change)
     const { conversation } = changed
-    const row = this.#file.conversations.get(id)
-    this.#file.conversations.set(id, { conversation, touched: touched ?? row?.touched ?? this.#clock.now() })
+    const row = this.#shelves.conversations.get(id)
+    this.#shelves.conversations.set(id, { conversation, touched: touched ?? row?.touched ?? this.#clock.now() })
     this.#putEdits(id, found?.readyEdits ?? [], conversation.readyEdits, true)
     this.#putEdits(id, found?.edits ?? [], conversation.edits, false)
     const { tier, user } = conversation
@@ -204,16 +211,16 @@ export class OpenBooks {
     const round = this.memoryRound(user)
     for (const entry of entries) {
       const key = memoryKey(user, round, entry.id)
-      const known = this.#file.memory.get(key)
+      const known = this.#shelves.memory.get(key)
       if (known !== null && known.expiresAtMs > now) continue
       const kept = { ...entry, text: keptText(entry.text) }
-      this.#file.memory.set(key, { sequence: this.#file.nextMemory(), user, round, entry: kept, expiresAtMs })
+      this.#shelves.memory.set(key, { sequence: this.#file.nextMemory(), user, round, entry: kept, expiresAtMs })
     }
   }
 
   /** Entries of an earlier round are forgotten. */
   memoryRound(user: UserId): number {
-    return this.#file.memoryUsers.get(user)?.round ?? 0
+    return this.#shelves.memoryUsers.get(user)?.round ?? 0
   }
 
   /**
@@ -228,7 +235,7 @@ export class OpenBooks {
       ids.add(text(id))
       named.add(text(conversation))
     }
-    for (const row of this.#file.memory.unwrittenRows()) {
+    for (const row of this.#shelves.memory.unwrittenRows()) {
       if (row.user !== user || row.round !== round || row.expiresAtMs <= now) continue
       ids.add(row.entry.id)
       named.add(row.entry.conversation)
@@ -236,7 +243,7 @@ export class OpenBooks {
     const left = [...new Set([...this.#file.conversationsOf(user), ...named, ...conversations])].filter((id) => !done.has(id))
     if (left.length > FORGOTTEN_AT_ONCE) return { status: 'tooMany', conversations: left }
     this.forgetTexts(left)
-    this.#file.memoryUsers.set(user, { round: round + 1 })
+    this.#shelves.memoryUsers.set(user, { round: round + 1 })
     const forgotten = { entries: Math.min(ids.size, MEMORY_ENTRIES_MAX), conversations: [...named].toSorted() }
     return { status: 'forgotten', forgotten }
   }
@@ -244,12 +251,12 @@ export class OpenBooks {
   /** Of these conversations every edit that has text of a user or a model. */
   forgetTexts(ids: readonly ConversationId[]): void {
     for (const id of ids) {
-      const row = this.#file.conversations.glimpse(id)
+      const row = this.#shelves.conversations.glimpse(id)
       if (row === null) continue
       this.#file.forgetTexts(id)
       const conversation = withoutTexts(row.conversation)
       // A row that stays as it is need not be written, nor remembered.
-      if (editsOf(conversation) !== editsOf(row.conversation)) this.#file.conversations.set(id, { ...row, conversation })
+      if (editsOf(conversation) !== editsOf(row.conversation)) this.#shelves.conversations.set(id, { ...row, conversation })
     }
   }
 
@@ -259,7 +266,7 @@ export class OpenBooks {
     const known = new Set(before.map((edit) => edit.id))
     for (const edit of after)
       if (!known.has(edit.id))
-        this.#file.edits.set(`${conversation} ${edit.id}`, { sequence: this.#file.nextEdit(), conversation, ready, edit })
+        this.#shelves.edits.set(`${conversation} ${edit.id}`, { sequence: this.#file.nextEdit(), conversation, ready, edit })
   }
 }
 

@@ -15,6 +15,7 @@ import type { DayOutcomes, OutcomeStep } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
 import type { UserTotals, UserTotalsQuery } from '../core/totals-by-user.ts'
 import { dayNumber } from '../core/utc-day.ts'
+import { DAY_MS } from '@farebox/crds/duration.ts'
 import { ACCOUNT_LIFE_MS, LEDGER_DAYS_MIN } from '@farebox/crds/ledger-page.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
@@ -25,19 +26,20 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
  */
 export const CONVERSATION_LIFE_MS = ACCOUNT_LIFE_MS
 /** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
-export const ENDED_OPERATION_LIFE_MS = 24 * 3_600_000
+export const ENDED_OPERATION_LIFE_MS = DAY_MS
 /** The shortest life of entries that engines take. */
-export const LEDGER_LIFE_MS_MIN = LEDGER_DAYS_MIN * 24 * 3_600_000
+export const LEDGER_LIFE_MS_MIN = LEDGER_DAYS_MIN * DAY_MS
 /** What a day came to is known for so many days, itself and the day it is read included. */
 export const TOTALS_LIFE_DAYS = 400
 /** The first day whose totals are not gone, as a number. */
 export function oldestDay(nowMs: number): number {
   return dayNumber(nowMs) - TOTALS_LIFE_DAYS + 1
 }
-/** Of UTF-8, of each text of a user's memory. */
+/** The longest text of a user's memory, in bytes of UTF-8; of a longer one the rest is left out. */
 export const MEMORY_TEXT_BYTES_MAX = 8 * 1024
-/** Of a user. */
+/** Entries of memory that are kept of a user; the oldest go first. */
 export const MEMORY_ENTRIES_MAX = 2_000
+/** Entries of memory that are told at once, whatever `limit` says. */
 export const MEMORY_PAGE_MAX = 100
 /** Entries of the ledger that are told at once, whatever `limit` says. */
 export const LEDGER_READ_MAX = 10_000
@@ -46,7 +48,7 @@ export const NO_CONVERSATION: ConversationId = ''
 
 /**
  * Budgets, conversations, contracts and the ledger. Each method is one atomic step, safe to repeat. Two engines keep this
- * contract: `store.contract.ts` asks the same of both, and `model.ts` says what random schedules must come to. A method rejects
+ * contract: `store.contract.ts` asks the same of both, and `model.testing.ts` says what random schedules must come to. A method rejects
  * only when the store cannot be reached or is broken (`StoreError`); what is expected is a `status`. Amounts that no caller may
  * ask for (below zero, beyond `AMOUNT_MAX`) are a `RangeError`, and nothing is changed.
  */
@@ -156,6 +158,15 @@ export interface ReserveStep {
   /** The operation id was made for this very step, so that no engine need look for it among those that ended. Not for a retry. */
   readonly isFirst?: boolean
   readonly nowMs: number
+}
+/**
+ * Whether the decision was made on another conversation than there is. Who began it alike meanwhile decided alike. In Lua the script
+ * `reserve` asks the same.
+ */
+export function hasMoved(found: Conversation | null, { seen, initial }: Pick<ReserveStep, 'seen' | 'initial'>): boolean {
+  if (found === null) return false
+  const { contractHash, user, session } = seen ?? initial
+  return found.contractHash !== contractHash || found.user !== user || found.session !== session
 }
 export type ReserveAnswer =
   | { readonly status: 'moved'; readonly snapshot: Snapshot }

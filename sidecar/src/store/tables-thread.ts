@@ -2,6 +2,7 @@
 import { constants, setPriority } from 'node:os'
 import { setImmediate as nextTick } from 'node:timers/promises'
 import { parentPort, workerData } from 'node:worker_threads'
+import { messageOf } from '../error-text.ts'
 import { connectToTables } from './database.ts'
 import { JournalReader, LongLineError } from './journal.ts'
 import { TablesWriter } from './tables-writer.ts'
@@ -62,7 +63,7 @@ async function answer(request: ThreadRequest): Promise<ThreadAnswer> {
   } catch (error) {
     if (error instanceof LongLineError) return { status: 'noRoom' }
     const errcode = error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : null
-    return { status: 'failed', message: error instanceof Error ? error.message : String(error), errcode }
+    return { status: 'failed', message: messageOf(error), errcode }
   }
 }
 

@@ -36,6 +36,7 @@ export interface OwnBooksOptions {
   readonly journalBytesMax?: number
 }
 
+/** Owns the journal and the books in its folder, and closes both with itself; methods reject with `StoreError` when these cannot be written. */
 export class OwnBooks {
   readonly journal: StepJournal
   readonly store: BudgetStore

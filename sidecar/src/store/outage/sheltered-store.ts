@@ -12,6 +12,7 @@
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { OperationId } from '../../core/budget.ts'
+import { messageOf } from '../../error-text.ts'
 import { openEmbeddedStore } from '../embedded.ts'
 import { NO_CONVERSATION, StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
@@ -66,6 +67,11 @@ export interface ShelterOptions extends ReplayerOptions {
 const GRACE_MS = 2_000
 const FIRST_LOOK_MS = 20
 const LOOK_MS_MAX = 500
+
+/**
+ * Owns the connection to the shared store, when there is one, and the folder of its outages; closing it ends both, and the search. What can
+ * be done without the store is answered while it is away, and told to it later; the rest rejects with `StoreError`, code `away`.
+ */
 export class ShelteredStore implements BudgetStore {
   readonly #options: ShelterOptions
   readonly #known = new LastKnown()
@@ -561,8 +567,4 @@ type Away = typeof AWAY
 
 function isAway(error: unknown): error is StoreError {
   return error instanceof StoreError && error.code === 'away'
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

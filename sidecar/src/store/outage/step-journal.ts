@@ -23,6 +23,7 @@ interface Mark {
   readonly atMs: number
 }
 
+/** Written and read by one process alone; it has files open until it is closed. */
 export class StepJournal {
   readonly #file: string
   readonly #journal: Journal

@@ -73,6 +73,7 @@ export function maybeKnownSince(step: OutageStep): number | null {
   }
 }
 
+/** Those that it draws on. */
 export function accountsOf({ step }: Hold): readonly AccountId[] {
   return step.reservation.draws.map(({ account }) => account)
 }

@@ -29,7 +29,7 @@ export function idText(id: string): string {
   return id
 }
 
-export function accountOf(value: unknown): Account {
+function accountOf(value: unknown): Account {
   const [spent = '', held = '', heldInput = ''] = text(value).split(' ')
   return { spent: BigInt(spent), held: BigInt(held), heldInput: BigInt(heldInput) }
 }
@@ -95,6 +95,7 @@ export function carriedOf(packed: unknown): { readonly tick: number; readonly en
   }
 }
 
+/** JSON, with amounts as decimal strings. */
 export function noteText(note: EntryNote): string {
   return JSON.stringify(note.drivers === undefined ? note : { ...note, drivers: amountsText(note.drivers) })
 }
@@ -261,6 +262,7 @@ export function drawArguments(draws: readonly Draw[]): string[] {
   return named
 }
 
+/** With their number before them. Throws `RangeError` for an id that scripts do not take. */
 export function listArguments(texts: readonly string[]): string[] {
   return [String(texts.length), ...texts.map((text) => idText(text))]
 }
@@ -270,6 +272,7 @@ export function seenArguments(seen: { readonly contractHash: string; readonly us
   return [JSON.stringify(seen.contractHash), userText(seen.user), String(seen.session)]
 }
 
+/** The thresholds, then what they are watched on. */
 export function alertArguments({ draws, percents }: SettleStep['alerts']): string[] {
   return [...listArguments(percents.map(String)), ...drawArguments(draws)]
 }
@@ -287,6 +290,7 @@ export function memoriesOf(entries: unknown): readonly MemoryEntry[] {
   return list(entries).map((entry) => JSON.parse(text(entry)) as MemoryEntry)
 }
 
+/** `joined`: by commas; empty for none. */
 export function percentsOf(joined: unknown): readonly number[] {
   const texts = text(joined)
   return texts === '' ? [] : texts.split(',').map(Number)
@@ -301,7 +305,7 @@ export function sumsOf(pairs: unknown): readonly NamedSum[] {
 }
 
 /** `pairs`: account, balance, account, balance. */
-export function accountsOf(pairs: unknown): ReadonlyMap<AccountId, Account> {
+function accountsOf(pairs: unknown): ReadonlyMap<AccountId, Account> {
   const flat = list(pairs)
   const accounts = new Map<AccountId, Account>()
   for (let index = 0; index < flat.length; index += 2) accounts.set(text(flat[index]), accountOf(flat[index + 1]))
@@ -313,6 +317,7 @@ export function snapshotOf(id: ConversationId, [record, edits, readyEdits, accou
   return { conversation: conversationOf(id, record, edits, readyEdits), accounts: accountsOf(accounts) }
 }
 
+/** This and the next throw `TypeError` for anything else. */
 export function text(value: unknown): string {
   if (typeof value !== 'string') throw new TypeError('a text in the store is not a text')
   return value

@@ -4,6 +4,7 @@
  * was lost may be asked for again; none is sent again unasked, for who answers then may be another.
  */
 import { Cluster, Redis } from 'ioredis'
+import { messageOf } from '../../error-text.ts'
 import { StoreError } from '../store.ts'
 import type { Reply } from './codec.ts'
 import { list } from './codec.ts'
@@ -56,6 +57,10 @@ type Target = Pick<StoreUrl, 'isCluster' | 'nodes'> & { readonly options: Connec
 type Keys = readonly [meta: string, none: string]
 type Commands = Readonly<Record<ScriptName, (...keysAndValues: string[]) => Promise<unknown>>>
 
+/**
+ * Keeps connecting until it is closed. What is asked meanwhile rejects at once, or when its time is over, with `StoreError`: `away`, or
+ * `corrupt` where what is there cannot be read; an amount that is too large with `RangeError`.
+ */
 export class Link {
   readonly isCluster: boolean
   readonly #client: Redis | Cluster
@@ -344,6 +349,6 @@ function trouble(place: string, error: unknown): StoreError {
 }
 
 function reasonOf(error: unknown): string {
-  const reason = error instanceof Error ? error.message : String(error)
+  const reason = messageOf(error)
   return reason.startsWith('Unknown RESP type') ? 'it does not speak the protocol of Redis' : reason
 }

@@ -19,10 +19,11 @@
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
 import { assertReservation, EMPTY_ACCOUNT, offer } from '../../core/budget.ts'
-import type { Account, AccountId, Draw, OperationId, Reservation } from '../../core/budget.ts'
+import type { AccountId, OperationId, Reservation } from '../../core/budget.ts'
 import type { ConversationChange, ConversationId, Digest } from '../../core/conversation.ts'
 import type { SequencedEntry } from '../../core/ledger.ts'
 import { addedOutcomes } from '../../core/outcomes.ts'
+import { reachedPercents } from '../../core/reached-percents.ts'
 import { totalsOf } from '../../core/totals.ts'
 import type { Totals } from '../../core/totals.ts'
 import { UserSums } from '../../core/totals-by-user.ts'
@@ -47,7 +48,7 @@ import type {
   Swept,
   UpdateAnswer,
 } from '../store.ts'
-import { LEDGER_READ_MAX, NO_CONVERSATION } from '../store.ts'
+import { hasMoved, LEDGER_READ_MAX, NO_CONVERSATION } from '../store.ts'
 import { ownerOf, tagOf } from './keys.ts'
 import { firstOf, shareOf } from './pages.ts'
 import type { Pages } from './pages.ts'
@@ -217,10 +218,8 @@ export class SpreadStore implements BudgetStore {
     if (isRepeat && !wasCutOff) return { result: answer.result, firedAlerts: [], snapshot }
     // Alerts on what home did not see, and the whole change, once, when the conversation lives in another tag than the operation.
     const elsewhere = alerts.draws.filter((_, index) => !isHome || places[index] !== home)
-    const reached = alerts.percents.filter(
-      (percent) =>
-        !(isHome && snapshot.conversation?.alerts.includes(percent)) && elsewhere.some((draw) => isReached(draw, percent, snapshot)),
-    )
+    const fired = isHome ? snapshot.conversation.alerts : []
+    const reached = reachedPercents({ ...alerts, draws: elsewhere }, snapshot.accounts).filter((percent) => !fired.includes(percent))
     if ((isHome || isRepeat) && reached.length === 0) return { result: answer.result, firedAlerts: answer.firedAlerts, snapshot }
     const change: ConversationChange =
       isHome || isRepeat
@@ -454,10 +453,7 @@ export class SpreadStore implements BudgetStore {
   /** An account outside home had too little: what all of them say together, as the model does. */
   async #refusal(step: ReserveStep, home: number, accounts: readonly AccountId[], refused: AccountId): Promise<ReserveAnswer> {
     const snapshot = await this.#readAt(home, step.conversation, accounts, step.nowMs)
-    const found = snapshot.conversation
-    const { contractHash, user, session } = step.seen ?? step.initial
-    if (found !== null && (found.contractHash !== contractHash || found.user !== user || found.session !== session))
-      return { status: 'moved', snapshot }
+    if (hasMoved(snapshot.conversation, step)) return { status: 'moved', snapshot }
     const offered = offer(step.reservation, (account) => snapshot.accounts.get(account) ?? EMPTY_ACCOUNT)
     // There is enough by now: worth asking again.
     const result = offered.status === 'held' ? ({ status: 'busy', account: refused } as const) : offered
@@ -543,11 +539,6 @@ export class SpreadStore implements BudgetStore {
     if (state.status === 'held') await this.#tag(tag).follow(id, 'renewed', known?.operation.expiresAtMs ?? 0, [])
     else await this.#tag(tag).follow(id, state.status, state.status === 'settled' ? state.cost : 0n, [])
   }
-}
-
-function isReached({ account, cap }: Draw, percent: number, { accounts }: Snapshot): boolean {
-  const { spent, heldInput }: Account = accounts.get(account) ?? EMPTY_ACCOUNT
-  return cap !== null && (spent + heldInput) * 100n >= cap * BigInt(percent)
 }
 
 function grouped<Item>(items: readonly Item[], tagOf: (item: Item, index: number) => number): Map<number, Item[]> {

@@ -642,6 +642,7 @@ export class Tag implements BudgetStore {
   }
 }
 
+/** `uncharged` is left out where there is none. */
 export function sweptOf(expired: readonly Operation[], uncharged: readonly OperationId[]): Swept {
   return uncharged.length === 0 ? { expired } : { expired, uncharged }
 }

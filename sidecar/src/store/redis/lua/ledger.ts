@@ -1,13 +1,5 @@
-/** Entries of the ledger, in Lua, with what is added up from them; and the expiry of a hold, which is one. */
+/** Entries of the ledger, in Lua, which are added up by day; and the expiry of a hold, which is one. */
 export const LEDGER = String.raw`
--- What each user of a tier's day spent. The life of the list is counted from its newest user.
-local function userSumsKey(tier, day)
-  return key('v', text(day) .. ':' .. tier)
-end
-local function countSpent(tier, day, user, cost)
-  local listed = userSumsKey(tier, day)
-  if tonumber(call('HINCRBY', listed, user, cost)) == tonumber(cost) then call('PEXPIRE', listed, TOTALS_LIFE) end
-end
 -- One immutable fact. Tiers add up per day of UTC. A note is not read, for whatever it holds: cjson refuses what JSON allows, as half a
 -- surrogate pair, and would fail the step.
 local function enter(id, kind, accounts, cost, atMs, tier, user, note)
