@@ -22,6 +22,9 @@ const rules = [
   ),
 ]
 
+/** Tests, and what only they import. */
+const TESTING = '[.](test|contract|testing)[.]ts$'
+
 module.exports = {
   forbidden: [
     ...rules.map(({ path, not, comment }, index) => ({
@@ -31,6 +34,13 @@ module.exports = {
       from: { path, pathNot: '[.]test[.]ts$' },
       to: { path: not },
     })),
+    {
+      name: 'no-testing',
+      severity: 'error',
+      comment: 'no program imports what is there for tests',
+      from: { path: '^(crds|operator|sidecar)/', pathNot: TESTING },
+      to: { path: TESTING },
+    },
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
     {
       name: 'no-kubernetes-client',

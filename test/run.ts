@@ -52,7 +52,7 @@ const SCALE = ['test/scale/', 'test/delivery/fleet']
 const PATIENT = [
   'test/operator/idle',
   'test/delivery/bypass',
-  'operator/src/kube/leader.test',
+  'operator/src/kube/election.test',
   'test/integration/resolutions',
   'sidecar/src/proxy/claims',
 ]

@@ -55,6 +55,7 @@ test('imports go one way, and every module was looked at', () => {
 const TARGETS = ['', 'proxy/', 'store/']
   .map((part) => `sidecar/src/${part}target.ts`)
   .concat(['', 'kube/', 'controllers/', 'webhook/'].map((part) => `operator/src/${part}target.ts`))
+  .concat(['sidecar/src/store/target.testing.ts', 'operator/src/core/target.contract.ts'])
 
 describe('a planted violation is caught', () => {
   const planted: Record<string, readonly [file: string, imports: string, rule: RegExp]> = {
@@ -77,6 +78,8 @@ describe('a planted violation is caught', () => {
     'certificates import the webhook': ['operator/src/certificates/planted.ts', '../webhook/target.ts', /^one-way.*certificates\/planted/],
     'the webhook imports a controller': ['operator/src/webhook/planted.ts', '../controllers/target.ts', /^one-way.*webhook\/planted/],
     'the command line imports the client of the API server': ['operator/src/cli/planted.ts', '../kube/target.ts', /^one-way.*cli\/planted/],
+    'the sidecar imports what is there for tests': ['sidecar/src/planted.ts', './store/target.testing.ts', /^no-testing.*src\/planted/],
+    'the operator imports what is there for tests': ['operator/src/planted.ts', './core/target.contract.ts', /^no-testing.*src\/planted/],
     'two modules import each other': ['sidecar/src/planted.ts', './target.ts', /^no-cycles.*sidecar\/src/],
     'the sidecar imports the openai client': ['sidecar/src/planted.ts', 'openai', /^lean-sidecar.*sidecar\/src\/planted/],
     'a module that is not there': ['crds/src/planted.ts', './absent.ts', /^resolvable.*crds\/src\/planted/],

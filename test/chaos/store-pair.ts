@@ -11,13 +11,14 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { freePorts } from '../support/free-ports.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { startStoreProxy } from './store-proxy.ts'
 import type { StoreProxy } from './store-proxy.ts'
 import { endsWithUs } from '../support/children.ts'
 
 /** `appendfsync everysec`: what a machine had not yet written to its disk when the power went. */
 export const UNSYNCED_MS = 1_000
-const READY_MS_MAX = 15_000
+const READY = { withinMs: 15_000, everyMs: 25 }
 const SIZED_EVERY_MS = 50
 /** Another process may have taken the port meanwhile. */
 const STARTS_MAX = 3
@@ -116,9 +117,9 @@ export class StorePair {
     this.#link.pointAt(this.#primary.port)
     const port = this.#link.lanes[0]?.port ?? 0
     await this.#replica.ask((client) => client.replicaof('127.0.0.1', port))
-    await until('the replica follows', async () =>
-      /master_link_status:up/.test(await this.#replica.ask((client) => client.info('replication'))),
-    )
+    const isFollowing = async (): Promise<boolean> =>
+      /master_link_status:up/.test(await this.#replica.ask((client) => client.info('replication')))
+    await waitFor('the replica follows', isFollowing, READY)
   }
 }
 
@@ -174,10 +175,9 @@ class Server {
     const child = endsWithUs(spawn(this.#program, options, { stdio: 'ignore' }))
     this.#process = child
     // A file that it reads at its start makes it answer LOADING for a while.
-    await until('the server answers', async () => {
-      if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`)
-      return (await this.ask((client) => client.ping()).catch(() => '')) === 'PONG'
-    })
+    const answersOrEnded = async (): Promise<boolean> => child.exitCode !== null || (await this.ask((client) => client.ping())) === 'PONG'
+    await waitFor('the server answers', answersOrEnded, READY)
+    if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`)
     this.#sizer = setInterval(() => this.#size(), SIZED_EVERY_MS).unref()
   }
 
@@ -242,13 +242,5 @@ class Server {
       return stat === undefined ? [] : [{ file, bytes: stat.size, mtimeMs: stat.mtimeMs }]
     })
     return found.toSorted((a, b) => a.mtimeMs - b.mtimeMs).at(-1) ?? null
-  }
-}
-
-async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
-  const end = performance.now() + READY_MS_MAX
-  while (!(await isSo())) {
-    if (performance.now() > end) throw new Error(`${what}: not within ${READY_MS_MAX} ms`)
-    await sleep(25)
   }
 }

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test'
 import { CONFIG_MAP_PREFIX, LABELS, MANAGED_BY, RUNTIME_SECRET, SIDECAR_CONTAINER } from '@farebox/crds/cluster.ts'
 import { matches } from '@farebox/operator/core/selector.ts'
 import type { Labels, Selector } from '@farebox/operator/core/selector.ts'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { ownCluster } from '../support/cluster.ts'
 import { CHARTS, NAMESPACE } from './helm.ts'
 

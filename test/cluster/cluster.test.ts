@@ -8,7 +8,7 @@ import type { Cluster } from './cluster.ts'
 import { imageOfNode, importImage } from './images.ts'
 import { KUBERNETES_VERSION } from './programs.ts'
 import { established } from './established.ts'
-import { waitFor } from './wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 clusterTest('is Kubernetes of the pinned version', async (cluster) => {
   const { body } = await cluster.request<{ readonly gitVersion: string }>({ path: '/version' })

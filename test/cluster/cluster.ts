@@ -9,7 +9,7 @@ import type { KeyPair } from './certificates.ts'
 import { endAll, order } from './keeper-client.ts'
 import { HELM, helmProgram } from './programs.ts'
 import type { ProgramName } from './programs.ts'
-import { waitFor } from './wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 /** What `cluster.json` says. */
 export interface ClusterState {

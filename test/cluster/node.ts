@@ -15,7 +15,7 @@ import { entering } from './on-node.ts'
 import { pathOf } from './programs.ts'
 import type { Programs } from './programs.ts'
 import { packageOf, requirePackages } from './system-packages.ts'
-import { waitFor } from './wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 /** A node cannot be had here, whatever is installed: it takes Linux and root. */
 export class NodeImpossible extends Error {}

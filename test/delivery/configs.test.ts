@@ -9,7 +9,7 @@ import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
-import { selfSigned } from '@farebox/sidecar/proxy/testing.ts'
+import { selfSigned } from '@farebox/sidecar/proxy/certificates.testing.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
@@ -17,6 +17,7 @@ import { startOperator } from '../support/operator-delivery.ts'
 import type { TestOperator, TestPod } from '../support/operator-delivery.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 let provider: Provider
 let operator: TestOperator
@@ -52,15 +53,15 @@ async function inForce(): Promise<SidecarStatus['config']> {
   return ((await sidecar.getJson('/farebox/v1/status')) as SidecarStatus).config
 }
 
-async function until(what: string, isSo: () => boolean | Promise<boolean>, withinMs = 30_000): Promise<number> {
-  const begin = performance.now()
-  while (!(await isSo())) {
-    if (performance.now() - begin > withinMs) throw new Error(`${what} did not come to be:\n${sidecar.log().slice(-5_000)}`)
-    await sleep(10)
+/** When it does not come to be, the error says what the sidecar said. */
+async function until(what: string, isSo: () => boolean | Promise<boolean>, withinMs = 30_000): Promise<void> {
+  const look = async (): Promise<true> => {
+    if (await isSo()) return true
+    throw new Error(sidecar.log().slice(-5_000))
   }
-  return performance.now() - begin
+  await waitFor(what, look, { withinMs, everyMs: 10 })
 }
-const untilInForce = (config: SidecarConfig, withinMs?: number): Promise<number> =>
+const untilInForce = (config: SidecarConfig, withinMs?: number): Promise<void> =>
   until(`config ${config.version}`, async () => (await inForce()).hash === config.hash, withinMs)
 const logged = (message: string): readonly { readonly version?: number }[] =>
   sidecar

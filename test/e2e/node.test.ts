@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { Cluster } from '../cluster/cluster.ts'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { ownCluster } from '../support/cluster.ts'
 import {
   ask,

@@ -1,7 +1,6 @@
 /** Thresholds of a budget: each told once per conversation, on the feed, in the log and as a metric, whatever the restarts. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
@@ -10,6 +9,7 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 /** gpt-4o: 100 output tokens are 0.001, so 1 % of the budget. */
 const BUDGET = '0.10'
@@ -158,7 +158,8 @@ test('those that a summary between turns passes are told as well', async () => {
   const talk = talkOf('summarised', 'summarised', { 'x-fake-output-tokens': '300' })
   await talk.say('Once upon a time there was a lighthouse keeper. '.repeat(120), { body: { max_tokens: 300 } })
   await talk.say('And then?', { body: { max_tokens: 300 } })
-  await untilSummary()
+  const isMade = async (): Promise<boolean> => (await sidecar.metrics()).includes('farebox_summaries_total{tier="summarised"')
+  await waitFor('the summary', isMade, { withinMs: 5_000 })
   const { drivers, alerts } = await sidecar.standing('summarised')
   assert.notEqual(drivers['summaries'], '0.00')
   assert.deepEqual(await feedPercents('summarised'), alerts)
@@ -184,11 +185,3 @@ test('the feed says the newest first, as many as asked for', async () => {
   )
   assert.deepEqual(Object.keys(all[0] ?? {}).toSorted(), ['atMs', 'conversation', 'percent', 'session', 'tier'])
 })
-
-async function untilSummary(): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
-    if ((await sidecar.metrics()).includes('farebox_summaries_total{tier="summarised"')) return
-    await sleep(20)
-  }
-  throw new Error('no summary was made')
-}

@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs'
 import { get } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { Standing } from '@farebox/sidecar/core/standing.ts'
 import type { SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
@@ -15,9 +14,11 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const PAGE = readFileSync(new URL('../../docs/app-api.md', import.meta.url), 'utf8')
 const API = '/farebox/v1/conversations'
+const SOON = { withinMs: 5_000, everyMs: 10 }
 const BUDGET = '0.10'
 const PERIOD = { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } as const
 /** Priced per resolution: a resolution may cost 0.01; the ladder below the cap is for when it costs more. */
@@ -63,12 +64,11 @@ async function totals(tier: string): Promise<TierTotals> {
 
 /** Outcomes are counted a moment after the answer has ended. */
 async function started(tier: string, count: number): Promise<TierTotals['resolutions']> {
-  for (let tries = 0; tries < 300; tries++) {
+  const look = async (): Promise<TierTotals['resolutions'] | null> => {
     const { resolutions } = await totals(tier)
-    if (resolutions.started >= count) return resolutions
-    await sleep(10)
+    return resolutions.started >= count ? resolutions : null
   }
-  throw new Error(`${count} conversations of ${tier} have not been counted`)
+  return waitFor(`${count} conversations of ${tier} are counted`, look, SOON)
 }
 
 async function restarted(): Promise<void> {
@@ -240,8 +240,7 @@ describe('a resolution', () => {
       const tools = [{ type: 'function', function: { name, parameters: { type: 'object' } } } as const]
       const id = `by tool ${name}`
       await talkOf(id, { ...counted, 'x-fake-tool-call': name }).say('Thanks, that is all.', { stream, body: { tools } })
-      for (let tries = 0; (await sidecar.standing(id)).resolution === 'none' && tries < 300; tries++) await sleep(10)
-      assert.equal((await sidecar.standing(id)).resolution, 'confirmed')
+      await waitFor(`${id} is confirmed`, async () => (await sidecar.standing(id)).resolution === 'confirmed', SOON)
     }
     assert.equal((await started('counted', 3)).confirmed, 3)
   })

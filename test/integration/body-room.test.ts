@@ -11,12 +11,14 @@ import type { Upstream } from '../hostile/upstream.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const MIB = 1024 * 1024
 const ROOM_BYTES = 32 * MIB
 const PICTURE_BYTES = 15 * MIB
 /** What is let in does so at once; it is waited for this long before it counts as waiting. */
 const WAITS_MS = 300
+const SOON = { withinMs: 20_000, everyMs: 10 }
 
 let upstream: Upstream
 let sidecar: Sidecar
@@ -59,33 +61,26 @@ async function heldBytes(): Promise<number> {
 }
 
 /** Keeps every answer until it is told to give the oldest. */
-function hold(): { readonly waiting: readonly ServerResponse[]; answerFirst(): void } {
+function hold(): { readonly waiting: readonly ServerResponse[]; arrived(count: number): Promise<unknown>; answerFirst(): void } {
   const waiting: ServerResponse[] = []
   upstream.answerWith((response) => void waiting.push(response))
   return {
     waiting,
+    arrived: (count) => waitFor(`${count} calls that wait`, () => waiting.length === count, SOON),
     answerFirst: () => waiting.shift()?.writeHead(200, { 'content-type': 'application/json' }).end(ANSWER),
-  }
-}
-
-async function until(isSo: () => boolean): Promise<void> {
-  const endMs = performance.now() + 20_000
-  while (!isSo()) {
-    assert.ok(performance.now() < endMs, 'it takes too long')
-    await sleep(10)
   }
 }
 
 test('a call that finds no room is read when another has its answer, and all room comes back', async () => {
   const provider = hold()
   const large = [post('large-1', LARGE), post('large-2', LARGE)]
-  await until(() => provider.waiting.length === 2)
+  await provider.arrived(2)
   assert.equal(await heldBytes(), 2 * LARGE.length)
   const third = post('third', MIDDLE)
   await sleep(WAITS_MS)
   assert.equal(provider.waiting.length, 2, 'it went out although there was no room for it')
   provider.answerFirst()
-  await until(() => provider.waiting.length === 2)
+  await provider.arrived(2)
   provider.answerFirst()
   provider.answerFirst()
   const answers = await Promise.all([...large, third])
@@ -100,7 +95,7 @@ test('a call that finds no room is read when another has its answer, and all roo
 test('a body that does not say how long it is waits as it comes, and one that is packed as it is unpacked', async () => {
   const provider = hold()
   const large = [post('large-3', LARGE), post('large-4', LARGE)]
-  await until(() => provider.waiting.length === 2)
+  await provider.arrived(2)
   const headers = { 'content-type': 'application/json', authorization: 'Bearer test' }
   const url = `${sidecar.url}/openai/v1/chat/completions`
   const unannounced = fetch(url, { method: 'POST', headers, body: new Blob([MIDDLE]).stream(), duplex: 'half' })
@@ -109,7 +104,7 @@ test('a body that does not say how long it is waits as it comes, and one that is
   assert.equal(provider.waiting.length, 2, 'they went out although there was no room for them')
   assert.ok((await heldBytes()) <= ROOM_BYTES + 2 * SMALL_BYTES)
   for (let answered = 0; answered < 4; answered++) {
-    await until(() => provider.waiting.length > 0)
+    await waitFor('a call that waits', () => provider.waiting.length > 0, SOON)
     provider.answerFirst()
   }
   const answers = await Promise.all([...large, unannounced, packed])
@@ -124,12 +119,12 @@ test('a body that does not say how long it is waits as it comes, and one that is
 test('talk goes on beside large calls that wait, and who leaves while it waits leaves nothing behind', async () => {
   const provider = hold()
   const large = [post('large-5', LARGE), post('large-6', LARGE)]
-  await until(() => provider.waiting.length === 2)
+  await provider.arrived(2)
   const leaving = new AbortController()
   const left = post('leaves', MIDDLE, leaving.signal)
   await sleep(WAITS_MS)
   const talk = post('talk', SMALL)
-  await until(() => provider.waiting.length === 3)
+  await provider.arrived(3)
   leaving.abort()
   await assert.rejects(left)
   for (let answered = 0; answered < 3; answered++) provider.answerFirst()
@@ -146,7 +141,7 @@ test('talk goes on beside large calls that wait, and who leaves while it waits l
 test('what the head of a request decides is said without waiting', async () => {
   const provider = hold()
   const large = [post('large-7', LARGE), post('large-8', LARGE)]
-  await until(() => provider.waiting.length === 2)
+  await provider.arrived(2)
   const headers = { 'content-type': 'application/json', authorization: 'Bearer test' }
   const startedMs = performance.now()
   const packed = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
@@ -171,7 +166,7 @@ test('an upload that does not come yields to a call that waits for its room', as
   stalled.write(`${head.join('\r\n')}\r\nContent-Length: ${ROOM_BYTES}\r\n\r\n{"model"`)
   await sleep(WAITS_MS)
   const waiting = post('waits-for-upload', MIDDLE)
-  await until(() => provider.waiting.length === 1)
+  await provider.arrived(1)
   provider.answerFirst()
   assert.equal((await waiting).status, 200)
   assert.match(heard, /^HTTP\/1\.1 503 [\s\S]*sidecar_busy/)
@@ -192,7 +187,7 @@ test('small uploads that do not come yield to talk that waits for their room', a
   })
   while ((await heldBytes()) < ROOM_BYTES - announced) await sleep(10)
   const talk = post('waits-for-small-uploads', SMALL_BUT_LONG)
-  await until(() => provider.waiting.length === 1)
+  await provider.arrived(1)
   provider.answerFirst()
   assert.equal((await talk).status, 200)
   for (const socket of stalled) socket.destroy()
@@ -207,11 +202,11 @@ for (const { what, conversation, isKept } of [
   test(`a long answer for which there is no room ${what}`, async () => {
     const provider = hold()
     const large = [post('large-9', LARGE), post('large-10', LARGE)]
-    await until(() => provider.waiting.length === 2)
+    await provider.arrived(2)
     const question = { role: 'user', content: `Hello, ${what}.` }
     const asked = { model: 'gpt-4o', max_tokens: 5, messages: [question] }
     const long = post(conversation, JSON.stringify(asked))
-    await until(() => provider.waiting.length === 3)
+    await provider.arrived(3)
     const [, , response] = provider.waiting
     const content = 'y'.repeat(3 * MIB)
     const body = ANSWER.replace('Yes.', content)

@@ -9,6 +9,7 @@ import type { GatedProvider } from '../support/burst.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { ledgerTotal, startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 let provider: GatedProvider
 before(async () => {
@@ -102,7 +103,7 @@ describe('a client that leaves', () => {
       test(`${onDisconnect} at ${share} % of a stream`, async () => {
         await withSidecar(makeConfig(`${provider.url}/v1`, [makeContract()], { onDisconnect }), async (sidecar) => {
           await leaveAt(sidecar, (OUTPUT * share) / 100, OUTPUT)
-          await untilIdle(sidecar)
+          await waitFor('the end of the call', async () => (await callsInFlight(sidecar)) === 0, { withinMs: 10_000 })
           await provider.settled()
           const bill = provider.bill.totalNanoUsd()
           const hold = parseUsd('0.0401') // 4,000 output tokens, and the input
@@ -196,13 +197,8 @@ async function standing(sidecar: Sidecar, id: string): Promise<Standing> {
   return (await sidecar.getJson(`/farebox/v1/conversations/${id}`)) as Standing
 }
 
-async function untilIdle(sidecar: Sidecar): Promise<void> {
-  for (let tries = 0; tries < 400; tries++) {
-    const status = (await sidecar.getJson('/farebox/v1/status')) as { readonly callsInFlight: number }
-    if (status.callsInFlight === 0) return
-    await sleep(25)
-  }
-  throw new Error('calls are still under way')
+async function callsInFlight(sidecar: Sidecar): Promise<number> {
+  return ((await sidecar.getJson('/farebox/v1/status')) as { readonly callsInFlight: number }).callsInFlight
 }
 
 async function withSidecar(config: ReturnType<typeof makeConfig>, use: (sidecar: Sidecar) => Promise<void>): Promise<void> {

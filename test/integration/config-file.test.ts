@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makeConfig } from '../support/make.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { ConfigFile, readConfig } from '@farebox/sidecar/config/watch.ts'
 
 const CONFIG = makeConfig('http://127.0.0.1:1/v1')
@@ -51,12 +52,7 @@ describe('the mounted file', () => {
     })
     await file.start()
   }
-  const until = async (count: number): Promise<void> => {
-    for (let tries = 0; events.length < count; tries++) {
-      assert.ok(tries < 300, `${count} events: ${events.join(', ')}`)
-      await sleep(10)
-    }
-  }
+  const told = (count: number): Promise<unknown> => waitFor(`event ${count}`, () => events[count - 1], { withinMs: 5_000, everyMs: 10 })
   const put = (name: string, text: string): void => {
     writeFileSync(join(folder, `${name}.new`), text)
     renameSync(join(folder, `${name}.new`), join(folder, name))
@@ -65,11 +61,11 @@ describe('the mounted file', () => {
   test('is waited for, then told once for each content, an older version not at all', async () => {
     await follow(join(folder, 'config.json'))
     put('config.json', textOf(5))
-    await until(1)
+    await told(1)
     put('config.json', textOf(4))
     put('other.json', 'x')
     put('config.json', textOf(6))
-    await until(2)
+    await told(2)
     assert.deepEqual(events, ['accepted 5', 'accepted 6'])
   })
 
@@ -83,7 +79,7 @@ describe('the mounted file', () => {
         put('config.json', textOf(1))
         await follow(join(folder, 'config.json'))
         put('config.json', textOf(2))
-        await until(3)
+        await told(3)
         assert.deepEqual(events, ['accepted 1', `unwatched ${code}: no watch left`, 'accepted 2'])
       } finally {
         context.mock.restoreAll()
@@ -96,14 +92,14 @@ describe('the mounted file', () => {
     put('config.json', textOf(1))
     await follow(join(folder, 'config.json'))
     put('config.json', '{')
-    await until(2)
+    await told(2)
     rmSync(join(folder, 'config.json'))
     mkdirSync(join(folder, 'config.json'))
-    await until(3)
+    await told(3)
     await sleep(1_200) // more than one look
     rmSync(join(folder, 'config.json'), { recursive: true })
     put('config.json', textOf(2))
-    await until(4)
+    await told(4)
     assert.deepEqual(
       events.map((event) => event.split(' ')[0]),
       ['accepted', 'rejected', 'rejected', 'accepted'],
@@ -120,7 +116,7 @@ describe('the mounted file', () => {
     await follow(join(folder, 'config.json'))
     symlinkSync('..v2', join(folder, '..data_tmp'))
     renameSync(join(folder, '..data_tmp'), join(folder, '..data'))
-    await until(2)
+    await told(2)
     assert.deepEqual(events, ['accepted 1', 'accepted 2'])
   })
 })

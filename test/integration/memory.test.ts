@@ -14,6 +14,7 @@ import type { Sidecar } from '../support/sidecar.ts'
 import { onEachStore } from '../support/stores.ts'
 import { settled, startTalk } from '../support/talk.ts'
 import type { SayOptions, Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const USER_BUDGET = { amount: '10.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
 const HOUR_MS = 3_600_000
@@ -449,13 +450,11 @@ describe('while the shared store is away', { skip: program === null ? 'there is 
       const erased = await fetch(`${sidecar.url}/farebox/v1/users/ann`, { method: 'DELETE' })
       assert.equal(erased.status, 503)
       redis.process.kill('SIGCONT')
-      const end = performance.now() + 20_000
-      for (;;) {
+      const isTold = async (): Promise<boolean> => {
         const answer = await fetch(`${sidecar.url}/farebox/v1/users/ann/history?q=unknown`)
-        if (answer.ok && textsOf((await answer.json()) as History).includes('Unknown to me.')) break
-        assert.ok(performance.now() < end, 'what was said while the store was away is told to it')
-        await sleep(100)
+        return answer.ok && textsOf((await answer.json()) as History).includes('Unknown to me.')
       }
+      await waitFor('what was said while the store was away is told to it', isTold, { withinMs: 20_000 })
       for (const word of ['locker', 'tango4711', 'Unknown to me']) assert.ok(!sidecar.log().includes(word), word)
     } finally {
       redis.process.kill('SIGCONT')

@@ -14,12 +14,13 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const API = '/farebox/v1/conversations'
 const QUIET_MS = 1_200
 const WINDOW_MS = 5_000
 /** Far beyond what anything here takes. */
-const SOON_MS = 20_000
+const SOON = { withinMs: 20_000, everyMs: 20 }
 const TOOL = 'close_ticket'
 const CONTRACT = makeContract({
   tier: 'resolved',
@@ -38,16 +39,8 @@ function talkOf(sidecar: Sidecar, id: string, headers: Record<string, string> = 
   return startTalk(sidecar, { 'x-farebox-conversation': id, 'x-fake-tag': id, 'x-fake-output-tokens': '100', ...headers })
 }
 
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const end = performance.now() + SOON_MS
-  while (!(await holds())) {
-    assert.ok(performance.now() < end, `not soon: ${what}`)
-    await sleep(20)
-  }
-}
-
-function becomes(sidecar: Sidecar, id: string, resolution: string): Promise<void> {
-  return until(`${id} is ${resolution}`, async () => (await sidecar.standing(id)).resolution === resolution)
+function becomes(sidecar: Sidecar, id: string, resolution: string): Promise<unknown> {
+  return waitFor(`${id} is ${resolution}`, async () => (await sidecar.standing(id)).resolution === resolution, SOON)
 }
 
 async function outcomesOf(sidecar: Sidecar, id: string): Promise<readonly string[]> {
@@ -158,7 +151,8 @@ for (const { name, replicas, isShared, skip } of stores) {
       const talk = talkOf(at(0), 'slow')
       await talk.say('Hello.')
       const answer = talk.say('Think hard.', { headers: { 'x-fake-delay-ms': String(QUIET_MS * 3) } })
-      await until('the call is under way', async () => ((await at(0).getJson('/farebox/v1/status')) as SidecarStatus).callsInFlight > 0)
+      const isUnderWay = async (): Promise<boolean> => ((await at(0).getJson('/farebox/v1/status')) as SidecarStatus).callsInFlight > 0
+      await waitFor('the call is under way', isUnderWay, SOON)
       await sleep(QUIET_MS * 2)
       assert.deepEqual(await outcomesOf(at(1), 'slow'), ['started'])
       await answer
@@ -197,10 +191,11 @@ for (const { name, replicas, isShared, skip } of stores) {
         new RegExp(`^farebox_unresolved_cost_usd\\{tier="resolved"\\} ${unresolvedCost}$`, 'm'),
       ]
       // The first look has them worked out.
-      await until('metrics tell all of it', async () => {
+      const isTold = async (): Promise<boolean> => {
         const text = await at(0).metrics()
         return series.every((line) => line.test(text))
-      })
+      }
+      await waitFor('metrics tell all of it', isTold, SOON)
       const entered = (await Promise.all(sidecars.map((sidecar) => sidecar.metrics()))).flatMap((text) =>
         [...text.matchAll(/^farebox_outcomes_total\{tier="resolved",outcome="started"\} (\d+)$/gm)].map(([, count]) => Number(count)),
       )

@@ -8,6 +8,7 @@ import type { Ended } from '../support/farebox-command.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { EXAMPLE_CONVERSATIONS } from '../support/recorded-data.ts'
 import { redisProgram } from '../support/redis.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 /** Only where nobody may install it; in CI `redisProgram` makes that an error. */
 const noRedis = redisProgram() === null ? 'there is no redis-server' : false
@@ -176,12 +177,8 @@ function adminOf(pid: number): string | null {
 }
 
 /** Fails when the process is still there after a while. */
-async function untilGone(pid: number): Promise<void> {
-  const end = performance.now() + COMMAND_WAIT_MS
-  while (isThere(pid)) {
-    assert.ok(performance.now() < end, `process ${pid} is still there`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
+function untilGone(pid: number): Promise<unknown> {
+  return waitFor(`process ${pid} is gone`, () => !isThere(pid), { withinMs: COMMAND_WAIT_MS })
 }
 
 function isThere(pid: number): boolean {

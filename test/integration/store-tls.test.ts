@@ -5,7 +5,6 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from '
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { StoreUsers } from '@farebox/operator/controllers/store-users.ts'
 import { openRedisStore } from '@farebox/sidecar/store/redis/redis.ts'
@@ -20,8 +19,9 @@ import { freePorts } from '../support/free-ports.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
-const WITHIN_MS = 20_000
+const SOON = { withinMs: 20_000 }
 
 const program = redisProgram()
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
@@ -78,9 +78,9 @@ describe('a shared store behind TLS', { skip: missing }, () => {
 
       await admin.call('CONFIG', 'SET', 'tls-cert-file', path('second-leaf.pem'), 'tls-key-file', path('second-leaf.key'))
       await admin.call('CLIENT', 'KILL', 'TYPE', 'NORMAL', 'SKIPME', 'yes')
-      await until('the certificate to be refused', async () => /certificate/.test((await storeOf(sidecar)).reason ?? ''))
+      await waitFor('the certificate is refused', async () => /certificate/.test((await storeOf(sidecar)).reason ?? ''), SOON)
       copyFileSync(path('second.pem'), path('trusted.pem'))
-      await until('the new CA to be trusted', async () => (await storeOf(sidecar)).state === 'Ready')
+      await waitFor('the new CA is trusted', async () => (await storeOf(sidecar)).state === 'Ready', SOON)
       assert.equal((await startTalk(sidecar, { 'x-farebox-conversation': 'by-file' }).say('Hello again.')).status, 200)
     } finally {
       await sidecar.close()
@@ -157,12 +157,4 @@ function makeAuthority(folder: string, name: string): void {
 
 function pemOf(file: string): string {
   return readFileSync(file, 'utf8')
-}
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + WITHIN_MS
-  while (!(await holds())) {
-    assert.ok(performance.now() < endMs, `not in time: ${what}`)
-    await sleep(50)
-  }
 }

@@ -20,6 +20,7 @@ import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const NAMESPACE = 'trouble'
 /** A store is looked for every second. */
@@ -219,7 +220,7 @@ describe('a shared store that will not do', { skip: program === null ? 'there is
     await answered()
     await sidecar.idle()
     await provider.settled()
-    await until(async () => {
+    await until('the books are the bill', async () => {
       const { tiers, store } = await status()
       assert.equal(store.unsent, 0)
       assert.equal(tiers['pro']?.held, '0.00')
@@ -232,7 +233,7 @@ describe('a shared store that will not do', { skip: program === null ? 'there is
 
   /** Apps are told to try again, and the status and the log say why; the log after so many characters, that were said before. */
   async function refused(reason: RegExp, saidBefore: number): Promise<void> {
-    await until(async () => {
+    await until('it is refused, and told', async () => {
       const { status: code, text, retryAfter } = await ask('newcomer')
       assert.equal(code, 503, text)
       assert.match(text, /budget_store_unavailable/)
@@ -245,7 +246,7 @@ describe('a shared store that will not do', { skip: program === null ? 'there is
   }
 
   async function answered(): Promise<void> {
-    await until(async () => {
+    await until('it is answered', async () => {
       const { status: code, text } = await ask('regular')
       assert.equal(code, 200, text)
       const { store } = await status()
@@ -277,7 +278,7 @@ describe('a shared store that will not do', { skip: program === null ? 'there is
   }
   async function snapshotTaken(outcome: 'ok' | 'err'): Promise<void> {
     await admin.bgsave()
-    await until(async () => {
+    await until('the snapshot', async () => {
       const info = await admin.info('persistence')
       assert.ok(info.includes('rdb_bgsave_in_progress:0') && info.includes(`rdb_last_bgsave_status:${outcome}`))
     })
@@ -298,18 +299,13 @@ function bulk(text: string): string {
   return `$${Buffer.byteLength(text)}\r\n${text}\r\n`
 }
 
-/** Until it throws nothing more; then what it threw last. */
-async function until(holds: () => Promise<void>): Promise<void> {
-  const end = performance.now() + SEEN_MS_MAX
-  for (;;) {
-    try {
-      await holds()
-      return
-    } catch (error) {
-      if (performance.now() > end) throw error
-    }
-    await sleep(50)
+/** Until `holds` throws nothing more. */
+async function until(what: string, holds: () => Promise<void>): Promise<void> {
+  const look = async (): Promise<true> => {
+    await holds()
+    return true
   }
+  await waitFor(what, look, { withinMs: SEEN_MS_MAX })
 }
 
 /** Where the sidecar finds its store: behind it is the real one, or somebody else. */

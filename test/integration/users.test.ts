@@ -1,7 +1,6 @@
 /** Users of a tier, through a real sidecar: who is heavy, who belongs on the next tier and is told so once, and what `farebox top` shows of it. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { LedgerPageSchema } from '@farebox/crds/ledger-page.ts'
 import type { SidecarStatus, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
 import { UsersPageSchema } from '@farebox/crds/users-page.ts'
@@ -17,8 +16,9 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Said, Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
-const SOON_MS = 20_000
+const SOON = { withinMs: 20_000, everyMs: 20 }
 const OFFER = 'You use this enough for Max.'
 const DAY = { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } as const
 const USERS_BUDGET = '0.10'
@@ -53,14 +53,6 @@ function talkOf(sidecar: Sidecar, user: string, id: string, headers: Record<stri
     'x-fake-output-tokens': String(CENT_TOKENS),
     ...headers,
   })
-}
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const end = performance.now() + SOON_MS
-  while (!(await holds())) {
-    assert.ok(performance.now() < end, `not soon: ${what}`)
-    await sleep(20)
-  }
 }
 
 const isOffer = ({ code, text }: Said): boolean => {
@@ -148,7 +140,7 @@ for (const { name, replicas, isShared, skip } of stores) {
         assert.deepEqual([users?.active, users?.heavy, users?.upgradeCandidates, users?.spent], [5, 1, 1, page.spent])
         assert.equal(users?.heavySpent, formatUsd(provider.bill.totalNanoUsd('eve')))
         assert.deepEqual(users.byUse, { '0-24': 3, '25-49': 1, '50-74': 1, '75-99': 0, '100': 0 })
-        await until('metrics tell it', async () => {
+        const isTold = async (): Promise<boolean> => {
           const text = await sidecar.metrics()
           return (
             text.includes('farebox_users{tier="pro"} 5\n') &&
@@ -156,7 +148,8 @@ for (const { name, replicas, isShared, skip } of stores) {
             text.includes('farebox_upgrade_candidates{tier="pro"} 1\n') &&
             text.includes('farebox_users_by_use{tier="pro",percent="0-24"} 3\n')
           )
-        })
+        }
+        await waitFor('metrics tell it', isTold, SOON)
       }
     })
 

@@ -14,6 +14,7 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Said, Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const WINDOW_TOKENS = 1_200
 const SYSTEM = 'You are the help desk of a lighthouse.'
@@ -21,6 +22,7 @@ const SYSTEM = 'You are the help desk of a lighthouse.'
 const QUESTION = 'The lamp turns, the keeper climbs the stairs and writes the weather down. '.repeat(6)
 const ANSWER_TOKENS = 120
 const SUMMARIZER = 'gpt-4o-mini'
+const SOON = { withinMs: 5_000, everyMs: 10 }
 
 function tier(name: string, context: Partial<Contract['context']>, parts: Partial<Contract> = {}): Contract {
   return makeContract({
@@ -133,14 +135,6 @@ async function summaries(tierName: string, outcome: string): Promise<number> {
   return Number(line?.slice(series.length) ?? 0)
 }
 
-async function until(done: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 300; tries++) {
-    if (await done()) return
-    await sleep(10)
-  }
-  throw new Error('it did not come to that')
-}
-
 test('Refuse: a longer conversation is a 400, and a shorter one goes on', async () => {
   const talk = talkOf('refused', 'refuse')
   let refused: Said | null = null
@@ -227,7 +221,7 @@ describe('Summarize', () => {
       assert.equal(said.headers.get('x-farebox-rung'), 'None')
       if (said.text.includes(BUILT_IN_TEXTS.Summarize.en)) told.push(said.text)
       await sleep(20)
-      if (sentTo(SUMMARIZER).length > before) await until(async () => (await summaries('summarise', 'made')) > made)
+      if (sentTo(SUMMARIZER).length > before) await waitFor('the summary', async () => (await summaries('summarise', 'made')) > made, SOON)
     }
     const sent = sentTo('gpt-4o')
     const made = sentTo(SUMMARIZER)
@@ -256,7 +250,7 @@ describe('Summarize', () => {
   test('by a model that reasons: it is asked to think little, and has room for that beside the summary', async () => {
     const talk = talkOf('thinking', 'thinking')
     for (let turn = 0; turn < 8; turn++) assert.equal((await talk.say(QUESTION)).code, null)
-    await until(async () => (await summaries('thinking', 'made')) > 0)
+    await waitFor('the summary', async () => (await summaries('thinking', 'made')) > 0, SOON)
     assert.equal(await summaries('thinking', 'blank'), 0)
     const [asked] = seen.filter(({ body }) => body.includes('gpt-5-mini'))
     const { reasoning_effort: effort, max_completion_tokens: bound } = JSON.parse(asked?.body.toString() ?? '{}') as Record<string, unknown>
@@ -301,7 +295,7 @@ describe('Summarize', () => {
   test('when none can be made, the oldest turns are left out instead', async () => {
     const talk = talkOf('unserved', 'unserved')
     for (let turn = 0; turn < 8; turn++) assert.equal((await talk.say(QUESTION)).code, null)
-    await until(async () => (await summaries('unserved', 'refused')) > 0)
+    await waitFor('the refusal', async () => (await summaries('unserved', 'refused')) > 0, SOON)
     assert.ok((await summaries('unserved', 'refused')) <= 2, 'nor is it asked again before there is much more to sum up')
     assert.ok(labels(sentTo('gpt-4o'), /left out/).length > 0)
     for (const { promptTokens } of billed('gpt-4o')) assert.ok(promptTokens <= WINDOW_TOKENS)

@@ -8,7 +8,7 @@ import type { KubeObject } from '../../operator/src/kube/kube.ts'
 import { Reflector } from '../../operator/src/kube/reflector.ts'
 import { CONFIG_MAPS, CONVERSATION_BUDGETS, EVENTS, PODS, TOKEN_REVIEWS } from '../../operator/src/kube/resources.ts'
 import { StatusWriter } from '../../operator/src/kube/status-writer.ts'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { clusterTest, freshNamespace } from '../support/cluster.ts'
 import { Candidates } from './candidates.ts'
 

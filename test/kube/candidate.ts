@@ -8,7 +8,7 @@ import { connectKube } from '../../operator/src/kube/client.ts'
 import { systemClock } from '../../operator/src/kube/clock.ts'
 import { KubeError } from '../../operator/src/kube/kube.ts'
 import type { KubeObject } from '../../operator/src/kube/kube.ts'
-import { LeaderElection } from '../../operator/src/kube/leader.ts'
+import { LeaderElection } from '../../operator/src/kube/election.ts'
 import { CONFIG_MAPS } from '../../operator/src/kube/resources.ts'
 
 export interface CandidateTask {

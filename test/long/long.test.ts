@@ -6,7 +6,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
@@ -16,6 +15,7 @@ import { spawnProvider } from '../support/provider-process.ts'
 import type { ProviderProcess } from '../support/provider-process.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { KEPT, SHAPES } from './apps.ts'
 import type { Shape } from './apps.ts'
 import { cachedShares, editedCalls, labelIn } from './edits.ts'
@@ -111,15 +111,11 @@ function summaryOf(tier: string): (last: { readonly input: number }) => Promise<
   let seen = 0
   return async ({ input }) => {
     if (input * 100 < WINDOW_TOKENS * SUMMARIZE_AFTER_PERCENT) return
-    for (let tries = 0; tries < 400; tries += 1) {
+    const look = async (): Promise<number | null> => {
       const made = await summaries(tier)
-      if (made > seen) {
-        seen = made
-        return
-      }
-      await sleep(10)
+      return made > seen ? made : null
     }
-    throw new Error('no summary was made')
+    seen = await waitFor('the summary', look, { withinMs: 6_000, everyMs: 10 })
   }
 }
 

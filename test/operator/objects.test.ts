@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Cluster } from '../cluster/cluster.ts'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { freshNamespace, ownCluster } from '../support/cluster.ts'
 import { install, startOperator } from '../support/operator.ts'
 import type { Operator } from '../support/operator.ts'

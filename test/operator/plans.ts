@@ -2,7 +2,7 @@
 import { ok } from 'node:assert/strict'
 import type { Condition } from '@farebox/crds/fields.ts'
 import type { Cluster } from '../cluster/cluster.ts'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const API = '/apis/farebox.dev/v1alpha1'
 

@@ -1,6 +1,6 @@
 /** The Secret of the installation's own store, when somebody deletes it: the store that runs knows no other. */
 import assert from 'node:assert/strict'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { clusterTest } from '../support/cluster.ts'
 import { install, OPERATOR_NAMESPACE, startOperator } from '../support/operator.ts'
 import { shown } from './plans.ts'

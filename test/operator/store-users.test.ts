@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { StoreUsers } from '@farebox/operator/controllers/store-users.ts'
 import { Redis } from 'ioredis'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 
 const program = redisProgram()

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { StuckScripts } from '@farebox/operator/controllers/stuck-scripts.ts'
 import { runtimeSecret, storeUser } from '@farebox/operator/core/runtime-secret.ts'
 import { Redis } from 'ioredis'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 
 const program = redisProgram()

@@ -5,7 +5,6 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import { BUILT_IN_TEXTS } from '@farebox/sidecar/core/notice-texts.ts'
 import { RETRIEVAL_STUB } from '@farebox/sidecar/core/retrieval.ts'
@@ -14,6 +13,7 @@ import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { AI_SDKS } from './ai-sdk.ts'
 import { ANTHROPIC_SDKS } from './anthropic.ts'
 import { GOOGLE_SDKS } from './google-genai.ts'
@@ -226,12 +226,12 @@ async function warmUp(
 }
 
 /** A summary is made after the answer, so that no user waits for it. */
-async function summaryMade(sidecar: Sidecar, id: string): Promise<void> {
-  for (const end = performance.now() + SUMMARY_MS_MAX; performance.now() < end; await sleep(10)) {
+function summaryMade(sidecar: Sidecar, id: string): Promise<unknown> {
+  const isMade = async (): Promise<boolean> => {
     const { drivers } = await sidecar.standing(id, '?tier=summarize')
-    if (parseUsd(drivers['summaries'] ?? '0') > 0n) return
+    return parseUsd(drivers['summaries'] ?? '0') > 0n
   }
-  assert.fail('no summary was made')
+  return waitFor('the summary', isMade, { withinMs: SUMMARY_MS_MAX, everyMs: 10 })
 }
 
 function answerIn(outcome: Outcome): Answer {

@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import * as rules from '@farebox/sidecar/core/budget.ts'
-import type { BudgetRules } from '@farebox/sidecar/store/model.ts'
+import type { BudgetRules } from '@farebox/sidecar/store/model.testing.ts'
 import { SimulationError } from './oracle.ts'
 import { playOnEmbedded, playOnModel, simulationFolder } from './play.ts'
 

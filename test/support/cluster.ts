@@ -14,7 +14,7 @@ import { wantsKind } from '../cluster/kind.ts'
 import { NodeImpossible, NodeMissing } from '../cluster/node.ts'
 import { CONTROL_PLANE, findPrograms, HELM, NODE_PROGRAMS, ProgramsMissing } from '../cluster/programs.ts'
 import { PackagesMissing } from '../cluster/system-packages.ts'
-import { waitFor } from '../cluster/wait-for.ts'
+import { waitFor } from './wait-for.ts'
 
 /** Folder of the cluster that a run's files share, or `none`. */
 const SHARED = 'FAREBOX_TEST_CLUSTER'

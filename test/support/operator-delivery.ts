@@ -15,7 +15,7 @@ import type { DeliveryServer, DeliveryServerOptions } from '@farebox/operator/de
 import { streamConfigOf, StreamHub } from '@farebox/operator/delivery/stream-hub.ts'
 import type { StreamConfig, StreamHubOptions } from '@farebox/operator/delivery/stream-hub.ts'
 import { TokenVerifier } from '@farebox/operator/delivery/token-verifier.ts'
-import { selfSigned } from '@farebox/sidecar/proxy/testing.ts'
+import { selfSigned } from '@farebox/sidecar/proxy/certificates.testing.ts'
 import { onFreePorts } from './free-ports.ts'
 
 const ISSUER = 'https://kubernetes.default.svc'

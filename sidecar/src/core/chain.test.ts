@@ -6,7 +6,7 @@ import { answeredDigests, chainDigests, chainRoot, digestsWithAnswer, extendChai
 import { KeyedHash } from './keyed-hash.ts'
 import { inlineNotice } from './notice-frame.ts'
 import type { JsonObject } from './request.ts'
-import { assistant, call, conversations, message, recordedConversations, requestsOf, result, system, user } from './testing.ts'
+import { assistant, call, conversations, message, recordedConversations, requestsOf, result, system, user } from './requests.testing.ts'
 
 const key = new KeyedHash(Buffer.from('a secret of this test, long enough'))
 const chain = (messages: readonly JsonObject[], scope = 'shop/plus/'): string[] => chainDigests(messages.map(message), key, scope)

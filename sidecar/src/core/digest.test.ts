@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { canonicalJson, chainedDigest, originalDigest } from './digest.ts'
 import { inlineNotice, noticeFinder } from './notice-frame.ts'
 import type { Json, JsonObject } from './request.ts'
-import { assistant, call, conversations, message, user } from './testing.ts'
+import { assistant, call, conversations, message, user } from './requests.testing.ts'
 
 const digest = (json: JsonObject, notices: readonly string[] = []): string => originalDigest(message(json), noticeFinder(notices))
 

@@ -7,7 +7,7 @@ import type { Edit } from './conversation.ts'
 import { replay } from './edit-log.ts'
 import { cutEdit, planCut } from './history-cut.ts'
 import type { ModelRequest, JsonObject } from './request.ts'
-import { assistant, call, chatRequest, conversations, result, RETRIEVAL_TAG, user } from './testing.ts'
+import { assistant, call, chatRequest, conversations, result, RETRIEVAL_TAG, user } from './requests.testing.ts'
 import { driverBytes, splitByDriver } from './drivers.ts'
 
 const PRICES = Object.fromEntries(METERED_KINDS.map((kind, index) => [kind, BigInt(index + 1) * 1_000n])) as Prices

@@ -20,7 +20,7 @@ import {
   sent,
   system,
   user,
-} from './testing.ts'
+} from './requests.testing.ts'
 
 const RULES = { retrieval: { toolNames: [RETRIEVAL_TOOL], tags: [RETRIEVAL_TAG] }, keepRecentTurns: 2 }
 const NOTICE = 'Note: this conversation has become long, so its earlier part is passed on as a summary.'

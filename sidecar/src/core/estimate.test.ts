@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { readChat } from '../wire/testing.ts'
+import { readChat } from '../wire/bodies.testing.ts'
 import type { ExactCount } from './conversation.ts'
 import type { ModelRequest, JsonObject } from './request.ts'
-import { assistant, chatRequest, conversations, system, user } from './testing.ts'
+import { assistant, chatRequest, conversations, system, user } from './requests.testing.ts'
 import { assumedFactor } from './token-factor.ts'
 import { inputBound } from './estimate.ts'
 import type { InputQuery } from './estimate.ts'
@@ -180,4 +180,57 @@ test('the digest of messages is that of their bytes, as far as they are counted'
   assert.equal(messagesDigest(messages, 2), inputBound(query(BEFORE)).sent.messagesDigest)
   assert.notEqual(messagesDigest(messages, 2), messagesDigest(messages, 3))
   assert.match(messagesDigest(messages, 3), /^[0-9a-f]{32}$/)
+})
+
+test("the provider's own count bounds the input, with a margin; what it did not count comes on top", () => {
+  const next = chatRequest([...HISTORY, user('And Basel?')])
+  const { messages, model } = next
+  const boundBy = (counted: InputQuery['counted'] & object, more: Partial<InputQuery> = {}): number =>
+    inputBound(query(next, { counted, ...more })).bytes
+  const uncounted = inputBound(query(next)).bytes
+  const all = { model, messages, tokens: 41 }
+  assert.equal(boundBy([all]), 44, '5 % more, rounded up')
+  assert.equal(boundBy([{ ...all, messages: [...messages] }]), 44, 'the same messages in another list')
+  assert.equal(boundBy([{ ...all, tokens: 60 }, all, { ...all, tokens: 50 }]), 44, 'of several the least')
+  const last = messages.at(-1)?.bytes.length ?? 0
+  assert.equal(boundBy([{ ...all, messages: messages.slice(0, -1) }]), 44 + last + 4)
+  for (const unfit of [
+    { ...all, model: 'other' },
+    { ...all, tokens: null },
+    { ...all, tokens: 100_000 },
+  ]) {
+    assert.equal(boundBy([unfit]), uncounted)
+    assert.equal(boundBy([unfit, all]), 44)
+  }
+  assert.equal(boundBy([all], { withoutFiles: true }), uncounted, 'it may have counted files')
+  const bound = inputBound(query(next, { counted: [{ ...all, tokens: 20 }], exact: exactOf() }))
+  assert.deepEqual([bound.bytes, bound.known, bound.heuristic], [21, 21, 21], 'below what was known before')
+})
+
+test('a file may come to the whole context; it is estimated at a usual size, and held for at the most', async () => {
+  const pdf = `data:application/pdf;base64,${Buffer.alloc(999).toString('base64')}`
+  const content = [
+    { type: 'text', text: 'Sum this up.' },
+    { type: 'file', file: { filename: 'terms.pdf', file_data: pdf } },
+  ]
+  const request = await readChat({ model: 'gpt-4o', messages: [{ role: 'user', content }] })
+  const contextTokens = 50_000
+  const bound = inputBound(query(request, { contextTokens }))
+  const without = inputBound(query(request, { contextTokens, withoutFiles: true }))
+  assert.deepEqual([bound.hasFiles, bound.unbounded, without.hasFiles, without.unbounded], [true, contextTokens, false, 0])
+  assert.equal(bound.bytes, without.bytes + contextTokens)
+  const words = bound.freshHeuristic - 3_999 // a page, and its bytes
+  assert.ok(words > 40 && words < without.bytes / 1.3, `${words} tokens beside the file`)
+  assert.equal(bound.at(1.3), Math.ceil(words * 1.3) + contextTokens)
+  assert.equal(without.at(1.3), Math.ceil(words * 1.3))
+  assert.equal(bound.at(1_000), bound.bytes)
+  const counted = inputBound(query(request, { contextTokens, counted: [{ model: 'gpt-4o', messages: request.messages, tokens: 2_000 }] }))
+  assert.deepEqual([counted.bytes, counted.hasFiles, counted.unbounded], [2_100, true, 0])
+})
+
+test('what is fixed in a request counts by its length, unless the exact count has it', () => {
+  const tokens = (fixedBytes: number, more: Partial<InputQuery> = {}): number =>
+    inputBound(query(chatRequest([user('Hello')], { fixedBytes }), more)).freshHeuristic
+  assert.equal(tokens(1_001) - tokens(0), 451) // 0.45 a byte, rounded up
+  assert.equal(inputBound(query(chatRequest([user('Hello')]), { earlierTokens: 700 })).known, 700)
 })

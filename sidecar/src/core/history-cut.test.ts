@@ -5,7 +5,7 @@ import { replay } from './edit-log.ts'
 import { cutEdit, dropOldest, isReadIn, planCut, turnsIn, turnsText } from './history-cut.ts'
 import { ownMessage, readOwn } from './message.ts'
 import type { ModelRequest, JsonObject, Message } from './request.ts'
-import { assistant, call, chatRequest, pairingProblem, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, pairingProblem, result, system, user } from './requests.testing.ts'
 
 const plan = (request: ModelRequest, keepRecentTurns: number, edits: readonly Edit[] = []): ReturnType<typeof planCut> =>
   planCut({ request, edits, keepRecentTurns })

@@ -4,7 +4,7 @@ import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { identify, IdHasher } from './identify.ts'
 import { KeyedHash } from './keyed-hash.ts'
 import type { ModelRequest } from './request.ts'
-import { chatRequest } from './testing.ts'
+import { chatRequest } from './requests.testing.ts'
 
 const CONFIG = makeConfig('http://provider/v1', [makeContract(), makeContract({ tier: 'free' })])
 

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { DEFAULT_LADDER, RUNGS } from '@farebox/crds/ladder.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import { isAtEnd, isBoundary, needsBoundary, percentUsed, PERCENT_MAX, risenRungs, rungsAt } from './ladder.ts'
-import { assistant, call, chatRequest, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, result, system, user } from './requests.testing.ts'
 
 const USD = 1_000_000_000n
 const account = (spent: bigint, heldInput = 0n, held = heldInput): typeof EMPTY_ACCOUNT => ({ spent, held, heldInput })

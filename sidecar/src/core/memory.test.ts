@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { answerSaying, passagesText, questionText, turnSayings } from './memory.ts'
 import type { JsonObject, ModelRequest } from './request.ts'
 import { summaryPart } from './summary.ts'
-import { assistant, call, chatRequest, message, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, message, result, system, user } from './requests.testing.ts'
 
 const RULES = { retrieval: { toolNames: ['search_docs'], tags: ['docs'] } }
 const CONVERSATION = { id: 'c', session: 1 }

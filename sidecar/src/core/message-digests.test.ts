@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { JsonObject, Message } from './request.ts'
-import { message } from './testing.ts'
+import { message } from './requests.testing.ts'
 import { messagesDigest } from './message-digests.ts'
 
 test('the digest of a history is the same however its bytes lie in memory', () => {

@@ -14,7 +14,7 @@ import {
   turnStarts,
 } from './message.ts'
 import type { JsonObject } from './request.ts'
-import { assistant, call, chatRequest, conversations, message, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, conversations, message, result, system, user } from './requests.testing.ts'
 
 const image = { type: 'image_url', image_url: { url: 'https://example.com/a.png' } }
 

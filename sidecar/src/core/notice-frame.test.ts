@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { beforeFrame, inlineNotice, noticeFinder, stripNotices, withoutNotices } from './notice-frame.ts'
-import { assistant, message } from './testing.ts'
+import { assistant, message } from './requests.testing.ts'
 
 const strip = (text: string, notices: readonly string[]): string => stripNotices(text, noticeFinder(notices))
 const notice = 'Note: this (conversation) has become long; $details may be missing...'

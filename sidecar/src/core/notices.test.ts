@@ -19,7 +19,7 @@ import {
   noticeText,
 } from './notices.ts'
 import type { NoticeTerms } from './notices.ts'
-import { assistant, chatRequest, user } from './testing.ts'
+import { assistant, chatRequest, user } from './requests.testing.ts'
 
 type Texts = NoticeTerms['notices']['texts']
 const contractWith = (texts: Texts, more: Partial<NoticeTerms> = {}): NoticeTerms => ({

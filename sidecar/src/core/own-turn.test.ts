@@ -6,7 +6,7 @@ import type { Conversation, Edit } from './conversation.ts'
 import { isOwnTurn, isUnread, isUnsaid, mayResetHere } from './own-turn.ts'
 import type { ModelRequest } from './request.ts'
 import { questionOf } from './sessions.ts'
-import { assistant, chatRequest, system, user } from './testing.ts'
+import { assistant, chatRequest, system, user } from './requests.testing.ts'
 
 const TITLE = chatRequest([user('Name the chat that begins: where is my parcel?')])
 const QUESTION = chatRequest([system('s'), user('Where is my parcel?'), assistant('In Rome.'), user('And now?')])

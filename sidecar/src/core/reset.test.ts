@@ -9,7 +9,7 @@ import type { ModelRequest } from './request.ts'
 import { awaitedSummary, awaitingReset, joinedToReset, resetEdits, standingAlone, withSummary } from './reset.ts'
 import type { ResetInput } from './reset.ts'
 import { summaryMessage } from './summary.ts'
-import { assistant, call, chatRequest, conversations, pairingProblem, requestsOf, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, conversations, pairingProblem, requestsOf, result, system, user } from './requests.testing.ts'
 
 const HISTORY = [
   system('s'),

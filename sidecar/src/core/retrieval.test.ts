@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { replayEntries } from './edit-log.ts'
 import type { ModelRequest, Json, JsonObject } from './request.ts'
 import { dropRetrieval, retrievalBytes, RETRIEVAL_METADATA, RETRIEVAL_STUB } from './retrieval.ts'
-import { assistant, call, chatRequest, conversations, pairingProblem, result, sent, system, user } from './testing.ts'
+import { assistant, call, chatRequest, conversations, pairingProblem, result, sent, system, user } from './requests.testing.ts'
 
 const RULES = { retrieval: { toolNames: ['search_docs', 'kb_*'], tags: ['docs', 'k-b'] } }
 const PASSAGE = 'A passage about fares. '.repeat(20)

@@ -26,7 +26,7 @@ import {
   sent,
   system,
   user,
-} from './testing.ts'
+} from './requests.testing.ts'
 
 const rules: ShapeRules = { retrieval: { toolNames: [RETRIEVAL_TOOL, 'kb_*'], tags: [RETRIEVAL_TAG] }, keepRecentTurns: 2 }
 const passage = 'A passage about fares. '.repeat(20)

@@ -23,7 +23,7 @@ import {
 } from './sessions.ts'
 import type { SessionInput } from './sessions.ts'
 import type { JsonObject } from './request.ts'
-import { assistant, call, chatRequest, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, result, system, user } from './requests.testing.ts'
 
 const HOUR = 3_600_000
 type Sessions = Contract['sessions']

@@ -7,7 +7,7 @@ import type { CutPlan } from './history-cut.ts'
 import type { JsonObject } from './request.ts'
 import { expectedFurtherCalls, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from './summary.ts'
 import type { SummaryMoney } from './summary.ts'
-import { assistant, call, chatRequest, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, result, system, user } from './requests.testing.ts'
 
 function planOf(messages: readonly JsonObject[]): CutPlan {
   const plan = planCut({ request: chatRequest([...messages, user('last')]), edits: [], keepRecentTurns: 1 })

@@ -5,7 +5,7 @@ import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import { downgradeFor, modelAllowed, planSwap, swapSaves } from './swap.ts'
 import type { SwapInput, SwapMoney } from './swap.ts'
-import { call, chatRequest, result, user } from './testing.ts'
+import { call, chatRequest, result, user } from './requests.testing.ts'
 
 const capable: Capabilities = {
   contextTokens: 100_000,

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { replay } from './edit-log.ts'
 import type { ModelRequest } from './request.ts'
-import { assistant, call, chatRequest, pairingProblem, result, system, user } from './testing.ts'
+import { assistant, call, chatRequest, pairingProblem, result, system, user } from './requests.testing.ts'
 import { fitWindow, windowFills } from './window.ts'
 import type { WindowResult } from './window.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { conversationFor } from '../store/test-steps.ts'
+import { conversationFor } from '../store/steps.testing.ts'
 import { AlertFeed } from './alert-feed.ts'
 
 test('alerts of an earlier run come back, the newest first', async () => {

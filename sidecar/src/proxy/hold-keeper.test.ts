@@ -4,7 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { openEmbeddedStore } from '../store/embedded.ts'
 import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
-import { reserveStep, settleStep, START_MS } from '../store/test-steps.ts'
+import { reserveStep, settleStep, START_MS } from '../store/steps.testing.ts'
 import type { Log } from '../telemetry/log.ts'
 import { HOLD_LIFE_MS, HoldKeeper } from './hold-keeper.ts'
 

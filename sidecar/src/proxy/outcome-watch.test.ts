@@ -4,7 +4,7 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
 import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
-import { START_MS } from '../store/test-steps.ts'
+import { START_MS } from '../store/steps.testing.ts'
 import { OutcomeWatch } from './outcome-watch.ts'
 
 /** Only its price is looked at. */

@@ -13,7 +13,7 @@ import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createServer as createTls, getCACertificates, setDefaultCACertificates } from 'node:tls'
 import type { TLSSocket } from 'node:tls'
-import { selfSigned } from './testing.ts'
+import { selfSigned } from './certificates.testing.ts'
 import { UpstreamPool } from './upstream.ts'
 import type { UpstreamCall, UpstreamEvents, UpstreamFailure, UpstreamHandle } from './upstream.ts'
 

@@ -16,12 +16,12 @@ import type { DayOutcomes } from '../core/outcomes.ts'
 import { DAY_MS, dayNumber, dayOf, dayText } from '../core/utc-day.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { Journal, journalParts } from './journal.ts'
-import { ModelStore } from './model.ts'
+import { ModelStore } from './model.testing.ts'
 import { storeContract } from './store.contract.ts'
 import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, MEMORY_ENTRIES_MAX, StoreError } from './store.ts'
 import type { BudgetStore, MemoryEntry } from './store.ts'
-import { compareAll, played, stepArbitrary } from './test-schedule.ts'
-import { conversationFor, reserveStep, settleStep, START_MS } from './test-steps.ts'
+import { compareAll, played, stepArbitrary } from './schedule.testing.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from './steps.testing.ts'
 
 storeContract('the embedded engine', (nowMs, ledgerLifeMs) => openEmbeddedStore({ file: ':memory:', nowMs, ledgerLifeMs }))
 
@@ -966,7 +966,7 @@ function rowsOf(file: string): Record<string, number> {
 /** Reserves and settles for ever, many at a time, and says what was answered. */
 const WORKER = `
 import { openEmbeddedStore } from '${new URL('embedded.ts', import.meta.url).href}'
-import { reserveStep, settleStep } from '${new URL('test-steps.ts', import.meta.url).href}'
+import { reserveStep, settleStep } from '${new URL('steps.testing.ts', import.meta.url).href}'
 const store = openEmbeddedStore({ file: process.argv[1], nowMs: Date.now })
 let next = 0
 async function turns() {

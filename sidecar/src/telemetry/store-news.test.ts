@@ -6,7 +6,7 @@ import { openEmbeddedStore } from '../store/embedded.ts'
 import { StoreError } from '../store/store.ts'
 import { logStanding, logTrouble } from './store-news.ts'
 import type { StoreState } from '../store/store-standing.ts'
-import { settleStep, START_MS } from '../store/test-steps.ts'
+import { settleStep, START_MS } from '../store/steps.testing.ts'
 
 test('each state of the store is told as what it is', () => {
   const told: string[] = []

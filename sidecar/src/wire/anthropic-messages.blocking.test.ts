@@ -1,6 +1,6 @@
 /** No body in Anthropic's shape, however nasty, holds up the other conversations of the pod. */
 import { parseMessagesRequest, renderMessagesRequest } from './anthropic-messages.ts'
-import { testPauses } from './nasty-bodies.ts'
+import { testPauses } from './nasty-bodies.testing.ts'
 
 const HEAD = '{"model":"claude-sonnet-4-5","max_tokens":100,"messages":['
 

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import type { Json, JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
 import { COMPACTION, NO_HOSTED_TOOLS } from '../core/request.ts'
 import { messagesWire, parseMessagesRequest, renderMessagesRequest } from './anthropic-messages.ts'
-import { changedIn, objectTexts } from './testing.ts'
+import { changedIn, objectTexts } from './bodies.testing.ts'
 import type { CallContext, ParsedRequest } from './wire.ts'
 
 const HI = { role: 'user', content: 'Hi' }

@@ -6,7 +6,7 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import type { JsonObject } from '../core/request.ts'
 import { readAnthropicAnswer } from './anthropic-answer.ts'
 import { AnthropicStream } from './anthropic-stream.ts'
-import { passedOn } from './testing.ts'
+import { passedOn } from './bodies.testing.ts'
 
 const START_USAGE = {
   input_tokens: 10,

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import type { JsonObject } from '../core/request.ts'
 import { ChatChunk } from './chat-chunk.ts'
 import type { Part } from './chat-chunk.ts'
-import { choice, chunk, objectTexts, valueTexts } from './testing.ts'
+import { choice, chunk, objectTexts, valueTexts } from './bodies.testing.ts'
 
 /** Reads text that stands among other bytes, as it does in a stream. */
 function read(

@@ -6,7 +6,7 @@ import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { EVENT_BYTES_MAX } from './event-frames.ts'
 import { ChatStream } from './event-stream.ts'
-import { choice, chunk, dataIn, DONE, event, feed, STREAM_OPTIONS } from './testing.ts'
+import { choice, chunk, dataIn, DONE, event, feed, STREAM_OPTIONS } from './bodies.testing.ts'
 
 const NOTICE = '\n\n---\n"Note": a smaller model answers \\ from here. é'
 const USAGE = { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15, prompt_tokens_details: { cached_tokens: 4 } }

@@ -5,7 +5,7 @@ import type { JsonObject } from '../core/request.ts'
 import { contentText } from '../core/message.ts'
 import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-answer.ts'
 import { GeminiStream } from './gemini-stream.ts'
-import { passedOn } from './testing.ts'
+import { passedOn } from './bodies.testing.ts'
 
 const NOTICE = '\n\n---\nLess from here on.'
 const usageMetadata = { promptTokenCount: 10, candidatesTokenCount: 5, thoughtsTokenCount: 3, totalTokenCount: 18 }

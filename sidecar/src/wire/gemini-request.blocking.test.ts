@@ -1,6 +1,6 @@
 /** No body in Gemini's shape, however nasty, holds up the other conversations of the pod. */
 import { parseGeminiRequest, renderGeminiRequest } from './gemini-request.ts'
-import { testPauses } from './nasty-bodies.ts'
+import { testPauses } from './nasty-bodies.testing.ts'
 
 const PATH = '/v1beta/models/gemini-2.5-flash:generateContent'
 

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import type { JsonObject, ModelRequest } from '../core/request.ts'
 import { geminiCall, geminiWire } from './gemini-request.ts'
-import { objectTexts } from './testing.ts'
+import { objectTexts } from './bodies.testing.ts'
 import type { CallContext } from './wire.ts'
 
 const PATH = '/v1beta/models/gemini-2.5-flash:generateContent'

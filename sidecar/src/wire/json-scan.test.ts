@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { DEPTH_MAX, ELEMENTS_MAX, elementRanges, FIELDS_MAX, memberRanges, scanObject, VALUES_MAX, VALUES_TOTAL_MAX } from './json-scan.ts'
 import { stringEnd } from './json-text.ts'
-import { objectTexts, scan, scanned, valueTexts } from './testing.ts'
+import { objectTexts, scan, scanned, valueTexts } from './bodies.testing.ts'
 
 /** Whether a plain parser takes the text for an object in which no key is given twice. */
 function isTaken(text: string): boolean {

@@ -5,7 +5,7 @@ import * as fc from 'fast-check'
 import type { JsonObject } from '../core/request.ts'
 import { NO_FACTS } from './answer-reading.ts'
 import { addNotice, deltaEvent, readAnswer, syntheticAnswer, usageEvent } from './openai-answer.ts'
-import { dataIn, feed, valueTexts } from './testing.ts'
+import { dataIn, feed, valueTexts } from './bodies.testing.ts'
 
 const NOTICE = '\n\n---\n"Note": a smaller model answers \\ from here. \u00e9 😀'
 

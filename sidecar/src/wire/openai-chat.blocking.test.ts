@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { longestPause, PAUSE_MS_MAX, testPauses, workedMs } from './nasty-bodies.ts'
+import { longestPause, PAUSE_MS_MAX, testPauses, workedMs } from './nasty-bodies.testing.ts'
 import { parseChatRequest, renderChatRequest } from './openai-chat.ts'
-import { CHAT_CALL } from './testing.ts'
+import { CHAT_CALL } from './bodies.testing.ts'
 
 test('a pause is seen by the way it is measured here', async () => {
   const pause = await longestPause(async () => {

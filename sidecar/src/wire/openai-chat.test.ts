@@ -3,10 +3,10 @@ import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import type { ModelRequest, Json, JsonObject, RequestChange } from '../core/request.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
-import { conversations, message, user } from '../core/testing.ts'
+import { conversations, message, user } from '../core/requests.testing.ts'
 import { chatWire, parseChatRequest, renderChatRequest } from './openai-chat.ts'
 import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './request-reading.ts'
-import { changedIn, CHAT_CALL, readChat, scanned, valueTexts } from './testing.ts'
+import { changedIn, CHAT_CALL, readChat, scanned, valueTexts } from './bodies.testing.ts'
 
 const HI = user('Hi')
 const TOOL = { type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }

@@ -5,7 +5,7 @@ import { AUDIO_TOKENS_CEILING } from '../core/media-tokens.ts'
 import { messageTokensBound } from '../core/message-tokens.ts'
 import type { ImagePart, Json, JsonObject, Message } from '../core/request.ts'
 import { ROLES } from '../core/request.ts'
-import { conversations, message, user } from '../core/testing.ts'
+import { conversations, message, user } from '../core/requests.testing.ts'
 import { calledName, messageFromJson, readMessage } from './openai-message.ts'
 
 function read(json: JsonObject): Message {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { JsonObject, Message } from '../core/request.ts'
 import { isOnlyNamed, outputMessages, ownItem, readItems, keptName, textItem } from './responses-item.ts'
-import { scanned } from './testing.ts'
+import { scanned } from './bodies.testing.ts'
 
 const REASONING = { type: 'reasoning', id: 'rs_1', summary: [], encrypted_content: 'gAAAA' }
 const SPOKEN = {

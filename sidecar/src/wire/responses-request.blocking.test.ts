@@ -1,5 +1,5 @@
 /** No body in the shape of OpenAI's Responses API, however nasty, holds up the other conversations of the pod. */
-import { testPauses } from './nasty-bodies.ts'
+import { testPauses } from './nasty-bodies.testing.ts'
 import { parseResponsesRequest, renderResponsesRequest } from './responses-request.ts'
 
 testPauses(

@@ -5,7 +5,7 @@ import * as fc from 'fast-check'
 import type { JsonObject } from '../core/request.ts'
 import { EVENT_BYTES_MAX } from './event-frames.ts'
 import { ResponsesStream } from './responses-stream.ts'
-import { dataIn, passedOn } from './testing.ts'
+import { dataIn, passedOn } from './bodies.testing.ts'
 import type { StreamOptions } from './wire.ts'
 
 const NOTICE = '\n\n---\n"Note": a smaller model \\ é'

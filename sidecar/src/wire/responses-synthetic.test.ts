@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { readResponse } from './responses-answer.ts'
 import { realResponse, syntheticId, syntheticResponse } from './responses-synthetic.ts'
-import { dataIn } from './testing.ts'
+import { dataIn } from './bodies.testing.ts'
 
 test('an id of ours leads back to the response behind it, whatever that is called', () => {
   const ids = fc.stringMatching(/^resp_[A-Za-z0-9_-]{1,256}$/).filter((id) => !id.startsWith('resp_farebox-'))

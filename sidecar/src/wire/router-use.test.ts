@@ -6,7 +6,7 @@ import { completionsWire } from './completions.ts'
 import { chatWire } from './openai-chat.ts'
 import { responsesWire } from './responses-wire.ts'
 import { routerUse } from './router-use.ts'
-import { CHAT_CALL } from './testing.ts'
+import { CHAT_CALL } from './bodies.testing.ts'
 import type { Wire } from './wire.ts'
 
 const used = (body: JsonObject, tools: readonly JsonObject[] = []): string | null => routerUse((name) => body[name], tools)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Splice } from './splice.ts'
-import { objectTexts, scanned, valueTexts } from './testing.ts'
+import { objectTexts, scanned, valueTexts } from './bodies.testing.ts'
 
 type Change =
   | { readonly kind: 'set'; readonly name: string; readonly value: string }

@@ -4,7 +4,7 @@ import { usageOf } from '@farebox/crds/usage.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { ChatChunk } from './chat-chunk.ts'
 import { StreamMeter } from './stream-meter.ts'
-import { choice, chunk } from './testing.ts'
+import { choice, chunk } from './bodies.testing.ts'
 
 /** A meter that read these, one event each; text stands for data that is no JSON of ours. */
 function metered(...events: readonly (JsonObject | string)[]): StreamMeter {

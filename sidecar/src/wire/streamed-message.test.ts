@@ -6,7 +6,7 @@ import { noticeFinder } from '../core/notice-frame.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { readAnswer } from './openai-answer.ts'
 import { messageFromJson } from './openai-message.ts'
-import { choice, chunk, DONE, event, feed } from './testing.ts'
+import { choice, chunk, DONE, event, feed } from './bodies.testing.ts'
 
 /** The message that is collected from deltas of the first answer. */
 function collected(...deltas: readonly JsonObject[]): JsonObject | null {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Json } from '../core/request.ts'
-import { objectTexts } from './testing.ts'
+import { objectTexts } from './bodies.testing.ts'
 import { TopMembers } from './top-members.ts'
 
 test('finds each member where JSON.parse would', () => {

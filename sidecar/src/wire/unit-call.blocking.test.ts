@@ -4,7 +4,7 @@ import { speechWire } from './audio.ts'
 import { completionsWire } from './completions.ts'
 import { embeddingsWire } from './embeddings.ts'
 import { imagesWire } from './images.ts'
-import { testPauses } from './nasty-bodies.ts'
+import { testPauses } from './nasty-bodies.testing.ts'
 import type { Wire } from './wire.ts'
 
 const WIRES: readonly (readonly [wire: Wire, path: string, model: string, field: string])[] = [

@@ -3,12 +3,12 @@ import { randomInt } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { Redis } from 'ioredis'
-import { waitFor } from '../../../../test/cluster/wait-for.ts'
+import { waitFor } from '../../../../test/support/wait-for.ts'
 import { storeContract } from '../store.contract.ts'
 import type { BudgetStore } from '../store.ts'
-import { reserveStep, settleStep, START_MS } from '../test-steps.ts'
+import { reserveStep, settleStep, START_MS } from '../steps.testing.ts'
 import { openRedisStore } from './redis.ts'
-import type { Schedules } from './test-schedules-thread.ts'
+import type { Schedules } from './schedules-thread.testing.ts'
 import { startCluster } from '../../../../test/support/redis-cluster.ts'
 import type { TestCluster } from '../../../../test/support/redis-cluster.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
@@ -95,7 +95,7 @@ if (program !== null) {
     it(`has the same books as the model after each of ${count} random schedules`, () =>
       new Promise<void>((resolve, reject) => {
         const workerData: Schedules = { url: server.url, answerMsMax: ANSWER_MS_MAX, first, count }
-        const thread = new Worker(new URL('test-schedules-thread.ts', import.meta.url), { workerData })
+        const thread = new Worker(new URL('schedules-thread.testing.ts', import.meta.url), { workerData })
         thread.once('error', reject)
         thread.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`the thread ended with ${code}`))))
       }))

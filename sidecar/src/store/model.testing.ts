@@ -1,5 +1,5 @@
 /**
- * What every engine must do, over plain values in memory: `core/budget.ts` and `core/conversation-change.ts` with nothing
+ * For tests: what every engine must do, over plain values in memory: `core/budget.ts` and `core/conversation-change.ts` with nothing
  * between. Engines are compared with it, and schedules by the hundred thousand run on it; it takes the methods and the
  * arguments of `BudgetStore`, answers at once and keeps everything.
  */

@@ -1,3 +1,4 @@
+/** Waits in tests, for what other processes and other clocks bring about. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const WITHIN_MS = 30_000

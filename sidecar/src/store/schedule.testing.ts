@@ -3,10 +3,10 @@ import assert from 'node:assert/strict'
 import * as fc from 'fast-check'
 import type { Draw } from '../core/budget.ts'
 import type { Conversation, ConversationChange, Edit } from '../core/conversation.ts'
-import type { ModelStore } from './model.ts'
+import type { ModelStore } from './model.testing.ts'
 import type { OutcomeStep } from '../core/outcomes.ts'
 import type { BudgetStore, RememberStep, ReserveAnswer, ReserveStep, SettleStep } from './store.ts'
-import { conversationFor, START_MS } from './test-steps.ts'
+import { conversationFor, START_MS } from './steps.testing.ts'
 
 const HOUR_MS = 3_600_000
 

@@ -1,0 +1,278 @@
+/** A shared store, or a sidecar, that comes back as another run: what is told again, once, and what is not. */
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
+import { makeContract } from '../../../../test/support/make.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from '../steps.testing.ts'
+import { ENDED_OPERATION_LIFE_MS, StoreError } from '../store.ts'
+import { balanceOf, byId, chargeOf, hold, openBooks, ready, spentBy, Stage } from './stage.testing.ts'
+import type { Server } from './stage.testing.ts'
+
+let stage: Stage
+let server: Server
+beforeEach(() => {
+  stage = new Stage()
+  server = stage.server
+})
+afterEach(() => stage.close())
+
+test('a sidecar that begins on a new run of the store lets the others tell that what it lacks, before it grants anything', async () => {
+  const waited: number[] = []
+  const wait = async (ms: number): Promise<void> => void waited.push(ms)
+  server.knownMs = 400
+  await stage.open({ graceMs: 1_000, wait })
+  assert.deepEqual(waited, [600])
+  server.knownMs = 1_000
+  await stage.open({ graceMs: 1_000, wait, folder: join(stage.parent, 'another') })
+  assert.deepEqual(waited, [600])
+  server.knownMs = -3_600_000
+  await stage.open({ graceMs: 1_000, wait, folder: join(stage.parent, 'third') })
+  assert.deepEqual(waited, [600, 1_000], 'a clock that was set back holds nobody up for longer')
+})
+
+test('a killed sidecar tells what it did, when it is started again', async () => {
+  const first = await stage.open()
+  await first.reserve(hold('settled', 50n))
+  server.mode = 'deaf'
+  await first.settle(settleStep('settled', START_MS, 50n))
+  await first.reserve(hold('out', 20n))
+  await first.close() // what a kill leaves in the folder is the same: steps are in the file when they are answered
+  const second = await stage.open()
+  assert.deepEqual([second.standing.state, second.standing.unsent], ['Away', 3])
+  server.mode = 'up'
+  await ready(second)
+  assert.deepEqual(await balanceOf(server.books), { spent: 50n, held: 20n, heldInput: 0n })
+  await server.books.sweep({ nowMs: START_MS + 90_000, limit: 10 })
+  assert.deepEqual(await balanceOf(server.books), { spent: 70n, held: 0n, heldInput: 0n }, 'whose end nobody saw is charged whole')
+})
+
+test('a store that comes back as another run is told the last steps again', async () => {
+  const store = await stage.open({ graceMs: 50 })
+  const kept = openBooks()
+  const contract = makeContract()
+  await store.putContract(contract)
+  for (const id of ['a', 'b']) await store.reserve(hold(id, 100n))
+  await store.settle(settleStep('a', START_MS, 80n))
+  await store.charge({
+    operationId: 'cost',
+    accounts: ['c:A:1'],
+    cost: 7n,
+    atMs: START_MS,
+    note: { conversation: 'A' },
+    conversation: 'A',
+    change: {},
+  })
+  // A replica takes its place, which has nothing of all that.
+  server.restart('second', kept)
+  stage.percent = 0
+  await assert.rejects(store.reserve(hold('c', 1n)), { code: 'away' }, 'nothing is granted before it knows')
+  await ready(store)
+  assert.deepEqual(await balanceOf(kept), { spent: 87n, held: 100n, heldInput: 0n })
+  assert.deepEqual(await kept.getContract(contract.hash), contract)
+  await store.settle(settleStep('b', START_MS, 90n))
+  assert.deepEqual(await balanceOf(kept), { spent: 177n, held: 0n, heldInput: 0n })
+  assert.equal((await store.reserve(hold('c', 1n))).status, 'held')
+})
+
+test('a store that loses what it was just told is told again, by another run of the sidecar too', async () => {
+  const first = await stage.open({ keepMs: 60_000 })
+  const kept = openBooks()
+  for (const id of ['a', 'b']) {
+    server.mode = 'deaf'
+    await first.reserve(hold(id, 20n))
+    await first.settle(settleStep(id, START_MS, 15n))
+    server.mode = 'up'
+    await ready(first)
+  }
+  await first.close()
+  server.restart('second', kept)
+  const second = await stage.open()
+  await ready(second)
+  assert.deepEqual(
+    (await spentBy(kept)).toSorted(([a], [b]) => (a < b ? -1 : 1)),
+    [
+      ['a', 15n],
+      ['b', 15n],
+    ],
+  )
+  await sleep(100)
+  assert.deepEqual(readdirSync(stage.folder), [])
+})
+
+test('what the store was told before an outage that is longer than the tail is told to the run that lacks it', async () => {
+  const ran = { ms: 0 }
+  const store = await stage.open({ ranMs: () => ran.ms })
+  for (const id of ['a', 'b']) await store.reserve(hold(id, 100n))
+  await store.settle(settleStep('a', START_MS, 80n))
+  server.mode = 'deaf'
+  for (const id of ['c1', 'c2']) {
+    ran.ms += 60_000
+    await store.charge(chargeOf(id, 3n))
+  }
+  await store.settle(settleStep('b', START_MS, 70n))
+  const kept = openBooks()
+  server.restart('second', kept)
+  server.mode = 'up'
+  await ready(store)
+  assert.deepEqual(byId(await spentBy(kept)), [
+    ['a', 80n],
+    ['b', 70n],
+    ['c1', 3n],
+    ['c2', 3n],
+  ])
+  assert.equal(store.standing.replayed, 6, 'each once')
+})
+
+test('while the store is frozen nothing that it was told becomes safer', async () => {
+  const ran = { ms: 0 }
+  const store = await stage.open({ ranMs: () => ran.ms })
+  await store.charge(chargeOf('before', 5n))
+  server.mode = 'deaf'
+  await store.charge(chargeOf('meanwhile', 6n))
+  ran.ms += 60_000
+  server.mode = 'up'
+  await ready(store)
+  ran.ms += 1_000
+  await store.charge(chargeOf('after', 7n))
+  const kept = openBooks()
+  server.restart('second', kept)
+  await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+  await ready(store)
+  assert.deepEqual(byId(await spentBy(kept)), [
+    ['after', 7n],
+    ['before', 5n],
+    ['meanwhile', 6n],
+  ])
+  ran.ms += 60_000
+  await store.charge(chargeOf('later', 8n))
+  server.restart('third', openBooks())
+  await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+  await ready(store)
+  assert.deepEqual(await spentBy(server.books), [['later', 8n]], 'what it had for long is not told again')
+})
+
+test('a busy store is told the last steps of many conversations a few at a time, and goes on where it stopped', async () => {
+  const store = await stage.open({ wait: () => turn() })
+  const ids = Array.from({ length: 200 }, (_, index) => `t${index}`)
+  for (const id of ids) {
+    const initial = conversationFor(id, START_MS)
+    await store.reserve(
+      reserveStep(
+        id,
+        START_MS,
+        { atLeast: 2n, atMost: 2n },
+        { conversation: id, initial, reservation: { draws: [{ account: `c:${id}:1`, cap: 9n }] } },
+      ),
+    )
+    await store.settle(settleStep(id, START_MS, 1n, { conversation: id }))
+  }
+  const left = { answers: 0 }
+  let looks = 0
+  let reserved = 0
+  let underWay = 0
+  let steps = 0
+  server.turns = () => (steps++ % 10 === 0 ? 20 : 1)
+  server.onRun = () => {
+    underWay = Math.max(underWay, server.atOnce)
+    looks += 1
+    left.answers = 120
+  }
+  server.onDone = (name) => {
+    left.answers -= 1
+    if (left.answers < 0) throw new StoreError('away', 'too busy')
+    if (name === 'reserve') reserved += 1
+  }
+  server.atOnceMost = 0
+  server.restart('second', openBooks())
+  await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+  await ready(store)
+  server.onDone = () => undefined
+  assert.deepEqual(byId(await spentBy(server.books)), byId(ids.map((id) => [id, 1n])))
+  assert.deepEqual([looks, reserved, server.atOnceMost], [4, 200, 50])
+  assert.equal(underWay, 0, 'when the store is looked for again nothing of the attempt before is under way')
+})
+
+test('a sidecar that starts long after it told what it did tells none of it again, and removes it', async () => {
+  const clock = { ms: START_MS }
+  const first = await stage.open({
+    keepMs: 10_000,
+    wait: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
+    nowMs: () => clock.ms,
+  })
+  server.mode = 'deaf'
+  await first.reserve({ ...hold('a', 20n), isFirst: true })
+  await first.settle(settleStep('a', START_MS, 15n))
+  server.mode = 'up'
+  await ready(first)
+  assert.deepEqual(await spentBy(server.books), [['a', 15n]])
+  await first.close()
+  assert.equal(readdirSync(stage.folder).length, 1)
+  clock.ms += ENDED_OPERATION_LIFE_MS + 12 * 3_600_000
+  server.books = openBooks() // as one that has forgotten what ended so long ago
+  server.mode = 'deaf'
+  const second = await stage.open({ nowMs: () => clock.ms })
+  assert.equal(second.standing.unsent, 0)
+  server.mode = 'up'
+  await ready(second)
+  assert.deepEqual(await spentBy(server.books), [])
+  await stage.emptied()
+})
+
+test('what the store may have entered and forgotten is not told, but reported; what it was never asked is told, however old', async () => {
+  const clock = { ms: START_MS }
+  const first = await stage.open({ nowMs: () => clock.ms })
+  await first.reserve(hold('asked', 20n))
+  server.mode = 'mute'
+  await first.settle(settleStep('asked', START_MS, 15n))
+  await first.charge(chargeOf('cost', 5n))
+  await first.reserve({ ...hold('own', 30n), isFirst: true })
+  await first.settle(settleStep('own', START_MS, 25n))
+  await first.close()
+  clock.ms += ENDED_OPERATION_LIFE_MS + 1
+  server.books = openBooks()
+  server.mode = 'up'
+  const told: string[] = []
+  const second = await stage.open({ nowMs: () => clock.ms, onTrouble: ({ message }) => told.push(message) })
+  await ready(second)
+  assert.deepEqual(await spentBy(server.books), [['own', 25n]])
+  assert.deepEqual(await balanceOf(server.books), { spent: 25n, held: 0n, heldInput: 0n })
+  assert.equal(told.length, 2)
+  assert.match(told[0] ?? '', /operation asked \(20 nano-USD\) is not told/)
+  assert.match(told[1] ?? '', /operation cost \(5 nano-USD\) is not told/)
+})
+
+test('a step that the store was told without an answer, by a sidecar that is started again much later, is one that it may know', async () => {
+  const clock = { ms: START_MS }
+  server.mode = 'deaf'
+  const first = await stage.open({ nowMs: () => clock.ms })
+  await first.reserve({ ...hold('own', 30n), isFirst: true })
+  await first.settle(settleStep('own', START_MS, 25n))
+  server.onDone = () => {
+    throw new StoreError('away', 'mute')
+  }
+  server.mode = 'up'
+  for (let tries = 0; (await balanceOf(server.books))?.held !== 30n; tries++) {
+    assert.ok(tries < 500, `${first.standing.state}: ${first.standing.reason}`)
+    await sleep(10)
+  }
+  await first.close()
+  clock.ms += ENDED_OPERATION_LIFE_MS + 1
+  server.onDone = () => undefined
+  server.books = openBooks()
+  const told: string[] = []
+  const second = await stage.open({ nowMs: () => clock.ms, onTrouble: ({ message }) => told.push(message) })
+  await ready(second)
+  assert.deepEqual(await spentBy(server.books), [])
+  assert.equal(told.length, 1)
+})
+
+test('a connection that was made again to the same run goes on at once', async () => {
+  const store = await stage.open()
+  await store.reserve(hold('a', 10n))
+  server.restart('first', server.books)
+  await store.settle(settleStep('a', START_MS, 10n))
+  await ready(store)
+  assert.deepEqual(await balanceOf(server.books), { spent: 10n, held: 0n, heldInput: 0n })
+})
