@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ObjectStatus } from './compile.ts'
-import { withCoordination } from './coordination.ts'
+import { coordinationOf, withCoordination } from './coordination.ts'
 import type { StoreReport } from './coordination.ts'
 
 const SINCE = '2026-11-24T12:00:00Z'
@@ -63,4 +63,32 @@ test('the condition says why, since when, and of which generation; other objects
   assert.equal(all.get('PricingTier/pro')?.conditions?.length, 1)
   const other = { ...report({}), config: { budget: 'support/other' } }
   assert.deepEqual(withCoordination(statuses('True', 'Ready'), other), statuses('True', 'Ready'))
+})
+
+test('of many sidecars: whether they share their books, and what is wrong with any of them', () => {
+  const { config, store: ready } = report({})
+  const sidecar = (books: string, store: Partial<StoreReport['store']> = {}) => ({
+    books,
+    status: { config, store: { ...ready, ...store } } as Parameters<typeof coordinationOf>[0][number]['status'],
+  })
+  const silent = { books: 'one', status: null }
+  const told = (...reports: Parameters<typeof coordinationOf>[0]) => {
+    const { status, reason, message } = coordinationOf(reports)
+    return `${status} ${reason}: ${message}`
+  }
+  assert.match(told(), /^Unknown NoReports/)
+  assert.match(told(silent), /^Unknown NoReports/)
+  assert.match(told(sidecar('one'), sidecar('one'), silent), /^True StoreReady/)
+  assert.match(told(sidecar('one'), sidecar('two'), silent), /^False SeparateStores: 2 sidecars keep 2 sets/)
+  assert.match(told(sidecar('one', { kind: 'Embedded' })), /^False EphemeralStore/)
+  const away = { state: 'Away', reason: 'no route', unsent: 2 } as const
+  assert.equal(
+    told(sidecar('one'), sidecar('one', away), sidecar('one', { ...away, unsent: 3 })),
+    'False StoreAway: for 2 of 3 sidecars: no route; 5 steps have not been told to it',
+  )
+  assert.match(
+    told(sidecar('one', { state: 'Replaying', unsent: 1 }), sidecar('one')),
+    /^False StoreReplaying: for 1 of 2 sidecars: .*; 1 step has/,
+  )
+  assert.match(told(sidecar('one', { state: 'Replaying' }), sidecar('one', away)), /^False StoreAway/, 'the worse of the two')
 })

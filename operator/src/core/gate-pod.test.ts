@@ -97,3 +97,16 @@ test('labels are found for whatever can be matched by few values', () => {
     ),
   )
 })
+
+test('the pod that is tried would pass the restricted Pod Security Standard, and has no token', () => {
+  const spec = gatePod({ app: 'desk' }).spec as Record<string, unknown> & { readonly containers: readonly Record<string, unknown>[] }
+  assert.equal(spec['automountServiceAccountToken'], false)
+  assert.deepEqual(spec['securityContext'], { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } })
+  assert.ok(spec.containers.length > 0)
+  for (const container of spec.containers)
+    assert.deepEqual(container['securityContext'], {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    })
+})

@@ -1,7 +1,23 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
-import { AMOUNT_MAX, charge, EMPTY_ACCOUNT, EMPTY_BOOKS, expire, remaining, renew, reserve, settle, voidHold } from './budget.ts'
+import {
+  AMOUNT_MAX,
+  assertCost,
+  charge,
+  charged,
+  EMPTY_ACCOUNT,
+  EMPTY_BOOKS,
+  entered,
+  expire,
+  remaining,
+  renew,
+  reserve,
+  settle,
+  settled,
+  voided,
+  voidHold,
+} from './budget.ts'
 import type { Account, Books, Reservation } from './budget.ts'
 import { ENTRY_KINDS } from './ledger.ts'
 
@@ -155,6 +171,50 @@ describe('the end of a hold', () => {
       ['first', 'a', 'b'],
     )
     assert.deepEqual(account(books), { spent: 30n, held: 10n, heldInput: 0n })
+  })
+})
+
+describe('what an end comes to', () => {
+  const of = (books: Books) => {
+    const operation = books.operations.get('o')
+    assert.ok(operation !== undefined)
+    return operation
+  }
+  const open = of(held(EMPTY_BOOKS, reservation('o', { input: 3n })))
+  const expired = of(expire(held(EMPTY_BOOKS, reservation('o', { input: 3n })), 1_000, 9).books)
+  const entriesOf = (outcome: ReturnType<typeof settled>) => outcome?.entries.map(({ kind, cost }) => [kind, cost])
+
+  it('is a correction only of what was charged before, and has an entry only where the amount differs', () => {
+    assert.deepEqual(
+      [settled(open, settlement('o', 4n)), voided(open, 7), charged(open, 7)].map((outcome) => outcome?.corrects),
+      [false, false, false],
+    )
+    assert.equal(entered({ operationId: 'x', accounts: ['c'], cost: 5n, atMs: 1, note: {} }).corrects, false)
+    assert.deepEqual(
+      [settled(expired, settlement('o', 4n)), voided(expired, 7)].map((outcome) => outcome?.corrects),
+      [true, true],
+    )
+    assert.deepEqual(entriesOf(settled(expired, settlement('o', 4n))), [['correction', -6n]])
+    assert.deepEqual(entriesOf(settled(expired, settlement('o', 10n))), [])
+    assert.deepEqual(entriesOf(voided(expired, 7)), [['correction', -10n]])
+    assert.deepEqual(entriesOf(voided({ ...expired, hold: 0n }, 7)), [])
+    assert.deepEqual(entriesOf(settled(open, settlement('o', 10n))), [['settlement', 10n]], 'no overrun of nothing')
+  })
+
+  it('takes the hold off its accounts once', () => {
+    assert.deepEqual(settled(open, settlement('o', 4n))?.delta, { spent: 4n, held: -10n, heldInput: -3n })
+    assert.deepEqual(voided(open, 7)?.delta, { spent: 0n, held: -10n, heldInput: -3n })
+    assert.deepEqual(settled(expired, settlement('o', 4n))?.delta, { spent: -6n, held: 0n, heldInput: 0n })
+    assert.deepEqual(voided(expired, 7)?.delta, { spent: -10n, held: 0n, heldInput: 0n })
+    assert.deepEqual(entered({ operationId: 'x', accounts: ['c'], cost: 5n, atMs: 1, note: {} }).operation.hold, 0n)
+  })
+
+  it('is asked for within bounds only', () => {
+    for (const cost of [0n, AMOUNT_MAX]) assertCost(cost)
+    for (const cost of [-1n, AMOUNT_MAX + 1n]) assert.throws(() => assertCost(cost), RangeError)
+    reserve(EMPTY_BOOKS, reservation('o', { input: 0n, atLeast: 0n, atMost: 0n }))
+    for (const wrong of [{ input: -1n }, { atLeast: -1n }, { atMost: 9n }])
+      assert.throws(() => reserve(EMPTY_BOOKS, reservation('o', wrong)), RangeError)
   })
 })
 
