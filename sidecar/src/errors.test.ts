@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { ERRORS, errorAnswer } from './errors.ts'
+import { ERRORS, errorAnswer, modelNotAllowed } from './errors.ts'
 
 const PAGE = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8')
 const ROWS = PAGE.split('\n').flatMap((line) => {
@@ -40,6 +40,17 @@ test('a refusal that a retry cannot change says so, and one that it can says whe
   assert.deepEqual(JSON.parse(soft.body.toString()), {
     error: { message: ERRORS.budget_busy.message, type: 'server_error', param: null, code: 'budget_busy' },
   })
+})
+
+test('a model that is not let in is named as it was asked for, and no longer than names are', () => {
+  const { message, param, model } = modelNotAllowed('gpt4o "new"')
+  assert.deepEqual(
+    [message, param, model],
+    ['The plan of this conversation does not include the model "gpt4o "new"".', 'model', 'gpt4o "new"'],
+  )
+  const long = modelNotAllowed(`${'x'.repeat(127)}\u{1f600}${'x'.repeat(128)}`)
+  assert.equal(long.model, `${'x'.repeat(127)}\ufffd...`, 'cut within a character')
+  assert.ok(long.message?.endsWith(`${long.model}".`))
 })
 
 function headerOf(headers: readonly string[], name: string): string | undefined {

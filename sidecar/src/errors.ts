@@ -79,6 +79,22 @@ export interface Refusal {
   readonly message?: string
   /** The request field or header at fault. */
   readonly param?: string
+  /** The model that is not let in, for the log. */
+  readonly model?: string
+}
+
+/** Characters of a model's name that a refusal repeats: no name in use is as long. */
+const MODEL_SHOWN_MAX = 128
+
+/** Names the model, for people: a slip there, or in the plan, shows at once. */
+export function modelNotAllowed(asked: string): Refusal {
+  const model = asked.length > MODEL_SHOWN_MAX ? `${asked.slice(0, MODEL_SHOWN_MAX).toWellFormed()}...` : asked
+  return {
+    code: 'model_not_allowed',
+    message: `The plan of this conversation does not include the model "${model}".`,
+    param: 'model',
+    model,
+  }
 }
 
 /** Whose clients read the answer: each provider has its own shape of errors. */

@@ -7,6 +7,7 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
+import { modelNotAllowed } from '../errors.ts'
 import type { Account } from './budget.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import type { Conversation } from './conversation.ts'
@@ -14,7 +15,7 @@ import { affordableOutput, decide, endsForGood, observedPlan } from './decide.ts
 import type { DecideInput, Decision, Plan } from './plan.ts'
 import type { Cut } from './edit-log.ts'
 import { cutEdit, planCut } from './history-cut.ts'
-import { readChat } from '../wire/testing.ts'
+import { readChat } from '../wire/bodies.testing.ts'
 import { messagesDigest } from './message-digests.ts'
 import { COMPACTION } from './request.ts'
 import type { ModelRequest } from './request.ts'
@@ -269,10 +270,8 @@ test('a tier on target takes no rung below the cap, but still fits the last call
 
 test('models outside the tier and unpriced ones are refused as the owner says', async () => {
   const allowed = makeContract({ models: { allow: ['che*'], downgrades: [] } })
-  assert.deepEqual(decide(await inputOf({ contract: allowed })), {
-    status: 'refuse',
-    refusal: { code: 'model_not_allowed', param: 'model' },
-  })
+  const asked = await inputOf({ contract: allowed })
+  assert.deepEqual(decide(asked), { status: 'refuse', refusal: modelNotAllowed(asked.request.model) })
   const unknown = { body: { model: 'mystery', max_tokens: 100 } }
   assert.deepEqual(decide(await inputOf({ ...unknown, onUnknownModel: 'Refuse' })), {
     status: 'refuse',
@@ -325,7 +324,7 @@ test('the list of models is what apps may ask for: a downgrade may lead to anoth
   const plan = planOf(decide(await inputOf({ contract, own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })))
   assert.equal(plan.model, 'cheap')
   const asked = decide(await inputOf({ contract, body: { model: 'cheap', max_tokens: 100 } }))
-  assert.deepEqual(asked, { status: 'refuse', refusal: { code: 'model_not_allowed', param: 'model' } })
+  assert.deepEqual(asked, { status: 'refuse', refusal: modelNotAllowed('cheap') })
 })
 
 test('a forced tool on the rung that refuses tools is refused, not answered otherwise', async () => {
@@ -463,6 +462,23 @@ test('the tier window: too long is refused, or its oldest turns are left out', a
   assert.equal(plan.shaped.rewritten, true)
   assert.ok(plan.bound.heuristic <= 1_500)
   assert.deepEqual(plan.occasions, ['DropOldest'])
+})
+
+test('a call that fits with a further rung, but for input that others hold, waits for it and ends nothing', async () => {
+  const contract = makeContract({
+    ladder: [
+      { atPercent: 99, rung: 'DowngradeModel' },
+      { atPercent: 100, rung: 'EndConversation' },
+    ],
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }] },
+    caps: { perConversation: '0.14' },
+  })
+  const body = { max_tokens: 5_000, messages: [{ role: 'user', content: 'x '.repeat(60_000) }] }
+  const setup = { contract, body, own: { spent: parseUsd('0.10') } }
+  assert.deepEqual(planOf(decide(await inputOf(setup))).rungs, ['DowngradeModel'])
+  const held = { held: parseUsd('0.034'), heldInput: parseUsd('0.034') }
+  const beside = decide(await inputOf({ ...setup, own: { ...setup.own, ...held } }))
+  assert.deepEqual(beside, { status: 'wait', percent: 95, account: 'c' })
 })
 
 test('the input is held by its bytes while those leave a useful answer, then by the heuristic', async () => {

@@ -9,11 +9,13 @@ import type { PricedModel } from '@farebox/crds/prices.ts'
 import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { modelNotAllowed } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
 import { attachmentOf } from './attachment.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import type { Edit } from './conversation.ts'
 import { downgraded, STAYS } from './downgrade.ts'
+import type { Downgraded } from './downgrade.ts'
 import { holdsFiles, inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
 import { isReadIn } from './history-cut.ts'
@@ -31,11 +33,16 @@ import type { Balance, CapKind } from './terms.ts'
 import { assumedFactor } from './token-factor.ts'
 import { fitWindow } from './window.ts'
 
+/**
+ * `go` with the first plan that fits: by the rungs that the thresholds ask for, else by more of the ladder, a step at a time. Output that other
+ * calls hold does not count here: the reservation tells whether there is room beside it. Where their input is all that is in the way of a plan,
+ * the call is to `wait`. `percent`: as `percentUsed` gives it, of the conversation's cap or the user's, whichever is used more.
+ */
 export function decide(input: DecideInput): Decision {
   const { request, terms, conversation, balances } = input
   const { contract } = terms
   if (!modelAllowed(contract.models.allow, request.model)) {
-    return { status: 'refuse', refusal: { code: 'model_not_allowed', param: 'model' } }
+    return { status: 'refuse', refusal: modelNotAllowed(request.model) }
   }
   const own = balances.filter((balance) => balance.kind === 'conversation')
   const users = balances.filter((balance) => balance.kind === 'user')
@@ -77,7 +84,7 @@ export function decide(input: DecideInput): Decision {
     if (attempt.status === 'short') {
       if (attempt.uncounted !== null) return { status: 'count', ...attempt.uncounted }
       // Money that others merely hold takes nothing away from a conversation, and ends none.
-      if (short === null && fitsAlone(input, rungs, at)) return { status: 'wait', percent, account: attempt.short.account }
+      if (fitsAlone(input, rungs, at)) return { status: 'wait', percent, account: attempt.short.account }
       short = attempt.short
       isPriced ||= attempt.isPriced
     }
@@ -243,21 +250,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
 
   const original = priceOf(input, request.model)
   if (original === null) return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } }
-  const measure = (messages: Shaped['messages'], model: string, priced: PricedModel = original): InputBound =>
-    inputBound({
-      messages,
-      fixedBytes: request.fixedBytes,
-      fixedDigest: request.fixedDigest,
-      model,
-      exact: conversation.exact,
-      // Counted in the tokens of the model that was asked for: another may make more of the same text.
-      earlierTokens: model === request.model ? input.earlierTokens : Math.ceil(input.earlierTokens * assumedFactor(model)),
-      factor: input.factorOf(model),
-      contextTokens: priced.capabilities.contextTokens,
-      counted: input.counted ?? [],
-      withoutFiles: at.withoutFiles === true,
-    })
-
+  const measure = measureOf(input, original, at)
   const windowed = fitWindow({
     request,
     shaped,
@@ -271,24 +264,16 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   const sent = windowed.shaped
   // One of another branch of the history waits until that comes again.
   const promoted = at.ready.filter((edit) => edit.kind !== 'cut' || isReadIn(sent.cut, edit))
-  const skipped = [...sent.skipped]
 
   const sentTo = rungs.includes('DowngradeModel') ? downgraded(input, original, (to) => measure(sent.messages, to).heuristic) : STAYS
-  if (sentTo.status === 'skipped') skipped.push({ rung: 'DowngradeModel', reason: sentTo.reason })
   const refuseTools = rungs.includes('RefuseTools') && request.tools !== 'none'
   if (refuseTools && request.tools === 'forced') return { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } }
 
-  const placedAt = (swap: ModelSwap | null, priced: PricedModel): Placed => {
+  const { placed, skipped } = place(sentTo, original, (priced, swap) => {
     const model = swap?.to ?? request.model
     const bound = measure(sent.messages, model, priced)
     return { swap, priced, model, bound, money: fitMoney(refuseTools ? withoutTools(input) : input, { model, priced, bound }) }
-  }
-  let placed = sentTo.status === 'swap' && sentTo.saves ? placedAt(sentTo.swap, sentTo.priced) : placedAt(null, original)
-  if (sentTo.status === 'swap' && placed.swap === null) {
-    // What saves nothing is done all the same where nothing else fits.
-    if (placed.money.status === 'short') placed = placedAt(sentTo.swap, sentTo.priced)
-    else skipped.push({ rung: 'DowngradeModel', reason: 'noSaving' })
-  }
+  })
   const { swap, priced, model, bound, money } = placed
   if (money.status === 'short') {
     // Another upstream is not asked: what it counts costs a round trip to a server that may never see the call.
@@ -305,7 +290,7 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       model,
       priced,
       swap,
-      shaped: { ...sent, skipped },
+      shaped: { ...sent, skipped: [...sent.skipped, ...skipped] },
       promoted,
       refuseTools: refuseTools && !request.toolsRefused,
       bound,
@@ -326,6 +311,28 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
   }
 }
 
+/** How long messages are in the tokens of a model. */
+type Measure = (messages: Shaped['messages'], model: string, priced?: PricedModel) => InputBound
+
+/** `original`: the model that was asked for, whose context counts where no other is named. */
+function measureOf(input: DecideInput, original: PricedModel, { withoutFiles }: At): Measure {
+  const { request, conversation } = input
+  return (messages, model, priced = original) =>
+    inputBound({
+      messages,
+      fixedBytes: request.fixedBytes,
+      fixedDigest: request.fixedDigest,
+      model,
+      exact: conversation.exact,
+      // Counted in the tokens of the model that was asked for: another may make more of the same text.
+      earlierTokens: model === request.model ? input.earlierTokens : Math.ceil(input.earlierTokens * assumedFactor(model)),
+      factor: input.factorOf(model),
+      contextTokens: priced.capabilities.contextTokens,
+      counted: input.counted ?? [],
+      withoutFiles: withoutFiles === true,
+    })
+}
+
 /** A call to one model, and whether it can be paid. */
 interface Placed {
   readonly swap: ModelSwap | null
@@ -333,6 +340,26 @@ interface Placed {
   readonly model: string
   readonly bound: InputBound
   readonly money: ReturnType<typeof fitMoney>
+}
+
+/** Whom the call goes to, of the model that was asked for and the one that the tier asks for. `skipped`: why not to that. */
+function place(
+  sentTo: Downgraded,
+  original: PricedModel,
+  at: (priced: PricedModel, swap: ModelSwap | null) => Placed,
+): { readonly placed: Placed; readonly skipped: Shaped['skipped'] } {
+  if (sentTo.status === 'swap' && sentTo.saves) return { placed: at(sentTo.priced, sentTo.swap), skipped: [] }
+  const stayed = at(original, null)
+  switch (sentTo.status) {
+    case 'stays':
+      return { placed: stayed, skipped: [] }
+    case 'skipped':
+      return { placed: stayed, skipped: [{ rung: 'DowngradeModel', reason: sentTo.reason }] }
+    case 'swap':
+      // What saves nothing is done all the same where nothing else fits.
+      if (stayed.money.status === 'short') return { placed: at(sentTo.priced, sentTo.swap), skipped: [] }
+      return { placed: stayed, skipped: [{ rung: 'DowngradeModel', reason: 'noSaving' }] }
+  }
 }
 
 /** The rungs in effect, then the same with each further step that may be taken here; the last step is the end, not a candidate. */

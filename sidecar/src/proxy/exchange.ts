@@ -6,6 +6,7 @@ import type { NoticeOccasion, Upstream } from '@farebox/crds/sidecar-config.ts'
 import type { Conversation, ConversationId, Digest, PendingNotice, UserId } from '../core/conversation.ts'
 import type { HeaderReader } from '../core/identify.ts'
 import type { CountedInput } from '../core/estimate.ts'
+import type { EntryNote } from '../core/ledger.ts'
 import { noticesFor } from '../core/notices.ts'
 import type { ModelRequest } from '../core/request.ts'
 import type { Balance, CapDraw, Terms } from '../core/terms.ts'
@@ -87,6 +88,22 @@ export function noticesOf({ terms, conversation, draws }: Turn, occasions: reado
   return noticesFor({ contract: terms.contract, conversation, period, occasions })
 }
 
+/** What the ledger says of a call that this turn makes, before it is known what that comes to. */
+export function noteOf(
+  { conversation, user, terms }: Pick<Turn, 'conversation' | 'user' | 'terms'>,
+  model: string,
+  purpose: 'turn' | 'summary',
+): EntryNote {
+  return {
+    conversation: conversation.id,
+    session: conversation.session,
+    ...(user === null ? {} : { user }),
+    tier: terms.contract.tier,
+    model,
+    purpose,
+  }
+}
+
 /** The client's headers as the provider gets them, with the key that is held for it. */
 export function sentHeaders({ incoming, policy, heldKey, family }: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'family'>): string[] {
   const headers = requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders)
@@ -111,10 +128,10 @@ function asSent(value: string | undefined): string | undefined {
 const BEYOND_ASCII = /[\x80-\xff]/
 
 /** `Observe` goes on where the request would be refused otherwise, and the log says so. False: refuse it. */
-export function goesOnObserved(exchange: Pick<Exchange, 'gateway' | 'policy' | 'requestId'>, { code, param }: Refusal): boolean {
+export function goesOnObserved(exchange: Pick<Exchange, 'gateway' | 'policy' | 'requestId'>, { code, param, model }: Refusal): boolean {
   const { gateway, policy, requestId } = exchange
   if (policy.config.mode !== 'Observe') return false
-  gateway.log.info({ requestId, code, param }, 'observed: would be refused')
+  gateway.log.info({ requestId, code, param, model }, 'observed: would be refused')
   return true
 }
 
@@ -130,5 +147,8 @@ export function refuse(
   const answer = errorAnswer(refusal, requestId, family)
   outgoing.writeHead(answer.status, [...answer.headers, ...more])
   outgoing.end(answer.body)
-  gateway.log[ERRORS[refusal.code].status >= 500 ? 'warn' : 'info']({ requestId, code: refusal.code, param: refusal.param }, 'refused')
+  gateway.log[ERRORS[refusal.code].status >= 500 ? 'warn' : 'info'](
+    { requestId, code: refusal.code, param: refusal.param, model: refusal.model },
+    'refused',
+  )
 }
