@@ -2,6 +2,7 @@
 import { knownCapabilities, UNKNOWN, UNKNOWN_SERVICE_TIER_PERCENT } from './capabilities.ts'
 import { matchesClause } from './catalogue.ts'
 import type { Catalogue, CatalogueEntry } from './catalogue.ts'
+import { DAY_MS } from './duration.ts'
 import type { PriceEntry } from './price-entry.ts'
 import { servedWords } from './prices.ts'
 import type { Capabilities, PricedModel, PriceList, PriceOrigin, Prices } from './prices.ts'
@@ -13,7 +14,6 @@ import type { MeteredKind } from './usage.ts'
 const MODELS_KEPT = 2_000
 /** Combinations of service tiers remembered for a model. */
 const SCALED_KEPT = 64
-const DAY_MS = 86_400_000
 
 /**
  * A PriceBook entry with the exact name wins, then the one with the longest pattern, then the one for the catalogue's name of
@@ -232,7 +232,8 @@ export function isWhole({ input, output }: Pick<PriceEntry, 'input' | 'output'>)
   return input !== undefined && output !== undefined
 }
 
-function recognises(pattern: string, model: string): boolean {
+/** Whether an entry's name of a model, which may be a pattern, means this one. */
+export function recognises(pattern: string, model: string): boolean {
   return pattern.endsWith('*') ? model.startsWith(pattern.slice(0, -1)) : pattern === model
 }
 

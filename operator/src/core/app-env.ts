@@ -31,6 +31,7 @@ const OTHERS = [
 ]
 const OTHERS_PREFIXES = ['opentelemetry-auto-instrumentation', 'datadog-lib-', 'csql-']
 
+/** By its name. Such a container is left as it is. */
 export function isOfAnotherInjector({ name }: Pick<Container, 'name'>): boolean {
   return OTHERS.includes(name) || OTHERS_PREFIXES.some((prefix) => name.startsWith(prefix))
 }
@@ -47,7 +48,7 @@ export interface FoundKey extends OfUpstream {
   readonly warning: string
 }
 
-/** `path`: of the container in its pod, as it is when the patch is applied. */
+/** The variables that a container of the app gets, and what its owner should hear. `path`: of the container in its pod, as it is when the patch is applied. */
 export function planEnv(container: Container, path: string, variables: AppVariables): EnvPlan {
   const env = container.env ?? []
   const keys = variables.keys.map(({ name, value }) => ({ name, value }))

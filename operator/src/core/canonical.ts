@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 /** Of parts that many values share, by identity: their text is made once. */
 export type SharedTexts = ReadonlyMap<unknown, string>
 
+/** Of a value that JSON can hold: keys in order of their UTF-16 units. Throws `TypeError` for a `bigint`. */
 export function canonicalJson(value: unknown, shared?: SharedTexts): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
   const known = shared?.get(value)

@@ -8,7 +8,7 @@ import type { ClusterView } from './cluster-status.ts'
 import { compile } from './compile.ts'
 import type { ObjectStatus, Snapshot } from './compile.ts'
 import { readManifests } from './manifests.ts'
-import { reportOf, totalsOf } from './testing.ts'
+import { reportOf, totalsOf } from './reports.testing.ts'
 import type { Pod } from './workloads.ts'
 
 const NOW = Date.UTC(2026, 10, 24, 12)

@@ -1,28 +1,32 @@
-/** PricingTier -> the contract that conversations are held to, in US dollars; or why there is none. */
+/** PricingTier -> the contract that conversations are held to, in US dollars; or why there is none. Pure. */
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import { checkNoticeText } from '@farebox/crds/notice-text.ts'
 import { parseDuration } from '@farebox/crds/duration.ts'
 import { isTimeZone } from '@farebox/crds/period.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { deriveBudgets } from '@farebox/crds/unit-economics.ts'
-import type { Line } from '@farebox/crds/unit-economics.ts'
+import type { Derived, Line } from '@farebox/crds/unit-economics.ts'
 import { formatUsd, parsePricePerMillion, parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import { contentHash } from './canonical.ts'
-import type { Finding } from './conditions.ts'
+import { refusedFinding } from './conditions.ts'
+import type { Fault, Finding } from './conditions.ts'
+import type { ExchangeRates } from './price-books.ts'
 
 /** Scale of an exchange rate: six decimals. */
 const RATE_SCALE = 1_000_000n
 
-export interface ExchangeRates {
-  /** US dollars for one unit of a currency, as decimals. */
-  readonly byCurrency: ReadonlyMap<string, string>
-  /** Why there may be more of them: a PriceBook that is not understood; null: there are not. */
-  readonly unread: string | null
-}
+type Spec = PricingTier['spec']
 
 export type CompiledTier =
   | { readonly status: 'accepted'; readonly contract: Contract; readonly derived: DerivedNumbers; readonly lines: readonly Line[] }
-  | { readonly status: 'refused'; readonly finding: Finding; readonly lines: readonly Line[] }
+  | RefusedTier
+
+interface RefusedTier {
+  readonly status: 'refused'
+  readonly finding: Finding
+  /** Of its numbers, as far as they were worked out. */
+  readonly lines: readonly Line[]
+}
 
 /** What status shows: in the currency of the tier. */
 export interface DerivedNumbers {
@@ -37,73 +41,94 @@ export interface DerivedNumbers {
 export function compileTier(tier: PricingTier, rates: ExchangeRates, known: ReadonlySet<string>): CompiledTier {
   const { spec } = tier
   const derivation = deriveBudgets(spec)
-  if (derivation.status === 'marginLeavesNothing')
-    return refused('MarginLeavesNothing', derivation.field, derivation.message, derivation.lines)
-  const { derived } = derivation
-  const lines = [...derived.lines]
-  const rate = spec.currency === 'USD' ? '1.00' : rates.byCurrency.get(spec.currency)
-  if (rate === undefined) {
-    return refused(
-      'MissingExchangeRate',
-      'spec.currency',
-      rates.unread === null
-        ? `no PriceBook has an exchange rate for ${spec.currency}: add spec.exchangeRates.${spec.currency}`
-        : `no PriceBook that is accepted has an exchange rate for ${spec.currency}; ${rates.unread}`,
-      lines,
-    )
+  if (derivation.status === 'marginLeavesNothing') {
+    const { field, message, lines } = derivation
+    return refused({ reason: 'MarginLeavesNothing', field, message }, lines)
   }
-  const zone = spec.pricing.period?.timeZone
-  if (zone !== undefined && !isTimeZone(zone))
-    return refused('UnknownTimeZone', 'spec.pricing.period.timeZone', `"${zone}" must be an IANA time zone such as "Europe/Berlin"`, lines)
-  if (spec.upgrade !== undefined && (!known.has(spec.upgrade.tier) || spec.upgrade.tier === tier.metadata.name))
-    return refused('TierNotFound', 'spec.upgrade.tier', `there is no other PricingTier "${spec.upgrade.tier}" to move to`, lines)
-  for (const [index, { occasion, text }] of spec.notices.texts.entries()) {
+  const { derived } = derivation
+  const rate = spec.currency === 'USD' ? '1.00' : rates.byCurrency.get(spec.currency)
+  if (rate === undefined) return refused(missingRate(spec, rates), derived.lines)
+  const wrong = wrongTimeZone(spec) ?? missingUpgrade(tier, known) ?? wrongNotice(spec)
+  if (wrong !== null) return refused(wrong, derived.lines)
+  const overridden = withOverrides(spec, derived)
+  if (overridden.status === 'refused') return overridden
+  const { amounts } = overridden
+  const unusable = wrongInUsd(spec, amounts, rate)
+  if (unusable !== null) return refused(unusable, amounts.lines)
+  const terms = termsOf(tier, amounts, rate)
+  const hash = contentHash(terms)
+  return { status: 'accepted', contract: { ...terms, hash }, derived: numbersOf(amounts, hash), lines: amounts.lines }
+}
+
+function missingRate({ currency }: Spec, { unread }: ExchangeRates): Fault {
+  const message =
+    unread === null
+      ? `no PriceBook has an exchange rate for ${currency}: add spec.exchangeRates.${currency}`
+      : `no PriceBook that is accepted has an exchange rate for ${currency}; ${unread}`
+  return { reason: 'MissingExchangeRate', field: 'spec.currency', message }
+}
+
+function wrongTimeZone({ pricing }: Spec): Fault | null {
+  const zone = pricing.period?.timeZone
+  if (zone === undefined || isTimeZone(zone)) return null
+  const message = `"${zone}" must be an IANA time zone such as "Europe/Berlin"`
+  return { reason: 'UnknownTimeZone', field: 'spec.pricing.period.timeZone', message }
+}
+
+function missingUpgrade({ metadata, spec: { upgrade } }: PricingTier, known: ReadonlySet<string>): Fault | null {
+  if (upgrade === undefined || (known.has(upgrade.tier) && upgrade.tier !== metadata.name)) return null
+  const message = `there is no other PricingTier "${upgrade.tier}" to move to`
+  return { reason: 'TierNotFound', field: 'spec.upgrade.tier', message }
+}
+
+function wrongNotice({ notices }: Spec): Fault | null {
+  for (const [index, { occasion, text }] of notices.texts.entries()) {
     for (const [locale, words] of Object.entries(text)) {
       const wrong = checkNoticeText(words)
-      if (wrong !== null)
-        return refused('NoticeInvalid', `spec.notices.texts[${index}].text.${locale}`, `notice on ${occasion}: ${wrong}`, lines)
+      if (wrong === null) continue
+      return { reason: 'NoticeInvalid', field: `spec.notices.texts[${index}].text.${locale}`, message: `notice on ${occasion}: ${wrong}` }
     }
   }
+  return null
+}
 
-  const overrides = [
-    { field: 'perConversation', derived: derived.perConversation, override: spec.budget.perConversation },
-    { field: 'perUser', derived: derived.perUser, override: spec.budget.perUser },
-  ] as const
-  for (const { field, derived: limit, override } of overrides) {
+/** `amounts`: what is derived, with the budgets that the tier sets itself in place of what its margin leaves. */
+function withOverrides({ budget }: Spec, derived: Derived): { readonly status: 'set'; readonly amounts: Derived } | RefusedTier {
+  let amounts = derived
+  for (const name of ['perConversation', 'perUser'] as const) {
+    const [limit, override, field] = [derived[name], budget[name], `spec.budget.${name}`]
     if (override === undefined || limit === null) continue
     const wanted = parseUsd(override)
-    lines.push({ text: `spec.budget.${field} says`, amount: formatUsd(wanted) })
-    if (wanted === 0n) return refused('MarginLeavesNothing', `spec.budget.${field}`, `spec.budget.${field} must be above zero`, lines)
-    if (wanted > limit && spec.budget.allowBelowMargin !== 'Acknowledged') {
-      return refused(
-        'OverrideAboveMargin',
-        `spec.budget.${field}`,
-        `${override} is more than the ${formatUsd(limit)} that the margin leaves; lower it, or say spec.budget.allowBelowMargin: Acknowledged`,
-        lines,
-      )
+    const lines = [...amounts.lines, { text: `${field} says`, amount: formatUsd(wanted) }]
+    if (wanted === 0n) return refused({ reason: 'MarginLeavesNothing', field, message: `${field} must be above zero` }, lines)
+    if (wanted > limit && budget.allowBelowMargin !== 'Acknowledged') {
+      const message = `${override} is more than the ${formatUsd(limit)} that the margin leaves; lower it, or say spec.budget.allowBelowMargin: Acknowledged`
+      return refused({ reason: 'OverrideAboveMargin', field, message }, lines)
     }
+    amounts = { ...amounts, [name]: wanted, lines }
   }
-  const perConversation = spec.budget.perConversation === undefined ? derived.perConversation : parseUsd(spec.budget.perConversation)
-  const perUser = derived.perUser === null ? null : spec.budget.perUser === undefined ? derived.perUser : parseUsd(spec.budget.perUser)
+  return { status: 'set', amounts }
+}
 
-  const { pricing, unitEconomics, context, models, sessions, notices } = spec
-  const most = [parseUsd(unitEconomics.otherCost), perConversation, perUser ?? 0n, derived.targetPerConversation].reduce(
-    (one, other) => (one > other ? one : other),
-    parseUsd(pricing.price),
-  )
+/** That an amount does not fit a contract at this rate, or that nothing is left of the budget. */
+function wrongInUsd({ currency, pricing, unitEconomics }: Spec, amounts: Derived, rate: string): Fault | null {
+  const { perConversation, perUser, targetPerConversation } = amounts
+  const most = greatest(parseUsd(pricing.price), parseUsd(unitEconomics.otherCost), perConversation, perUser ?? 0n, targetPerConversation)
   if (!USD_PATTERN.test(inUsd(most, rate))) {
-    return refused(
-      'AmountTooLarge',
-      'spec.currency',
-      `${formatUsd(most)} ${spec.currency} come to ${inUsd(most, rate)} US dollars, which is too much: an exchange rate is US dollars for one ${spec.currency}, here ${rate}`,
-      lines,
-    )
+    const message = `${formatUsd(most)} ${currency} come to ${inUsd(most, rate)} US dollars, which is too much: an exchange rate is US dollars for one ${currency}, here ${rate}`
+    return { reason: 'AmountTooLarge', field: 'spec.currency', message }
   }
+  if (parseUsd(inUsd(perConversation, rate)) > 0n) return null
+  const message = 'the budget of one conversation comes to nothing in US dollars'
+  return { reason: 'MarginLeavesNothing', field: 'spec.currency', message }
+}
+
+function termsOf({ metadata, spec }: PricingTier, amounts: Derived, rate: string): Omit<Contract, 'hash'> {
+  const { pricing, unitEconomics, context, models, notices } = spec
+  const { perUser, targetPerResolution } = amounts
   const usd = (amount: bigint): string => inUsd(amount, rate)
-  if (parseUsd(usd(perConversation)) === 0n)
-    return refused('MarginLeavesNothing', 'spec.currency', 'the budget of one conversation comes to nothing in US dollars', lines)
-  const terms: Omit<Contract, 'hash'> = {
-    tier: tier.metadata.name,
+  return {
+    tier: metadata.name,
     displayName: spec.displayName,
     currency: spec.currency,
     usdRate: rate,
@@ -112,11 +137,11 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
       price: usd(parseUsd(pricing.price)),
       otherCost: usd(parseUsd(unitEconomics.otherCost)),
       targetGrossMarginPercent: unitEconomics.targetGrossMarginPercent,
-      targetCostPerConversation: usd(derived.targetPerConversation),
-      ...(derived.targetPerResolution === null ? {} : { targetCostPerResolution: usd(derived.targetPerResolution) }),
+      targetCostPerConversation: usd(amounts.targetPerConversation),
+      ...(targetPerResolution === null ? {} : { targetCostPerResolution: usd(targetPerResolution) }),
     },
     caps: {
-      perConversation: usd(perConversation),
+      perConversation: usd(amounts.perConversation),
       ...(perUser === null || pricing.period === undefined ? {} : { perUser: { amount: usd(perUser), period: pricing.period } }),
     },
     context: {
@@ -133,8 +158,8 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
       ...(models.usefulOutputTokens === undefined ? {} : { usefulOutputTokens: models.usefulOutputTokens }),
     },
     alerts: [...new Set(spec.alerts)].toSorted((a, b) => a - b),
-    ladder: spec.ladder,
-    sessions: sessionsOf(sessions),
+    ladder: ladderOf(spec),
+    sessions: sessionsOf(spec.sessions),
     heavyUserTimesMedian: unitEconomics.heavyUserTimesMedian,
     notices: {
       mode: notices.mode,
@@ -143,23 +168,15 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
     },
     ...(spec.upgrade === undefined ? {} : { upgrade: spec.upgrade }),
   }
-  const hash = contentHash(terms)
-  return {
-    status: 'accepted',
-    contract: { ...terms, hash },
-    derived: {
-      perConversation: formatUsd(perConversation),
-      ...(perUser === null ? {} : { perUser: formatUsd(perUser) }),
-      targetPerConversation: formatUsd(least(derived.targetPerConversation, perConversation, perUser ?? perConversation)),
-      ...(derived.targetPerResolution === null ? {} : { targetPerResolution: formatUsd(derived.targetPerResolution) }),
-      contract: hash,
-    },
-    lines,
-  }
+}
+
+/** An end that says nothing of how is closed with words, as the default ladder's is: an app meets an error only where the owner writes so. */
+function ladderOf({ ladder }: Spec): Contract['ladder'] {
+  return ladder.map((step) => (step.rung === 'EndConversation' ? { ...step, end: step.end ?? 'Close' } : step))
 }
 
 /** A tier that is silent about memory keeps none. */
-function sessionsOf({ idleAfter, memory, ...sessions }: PricingTier['spec']['sessions']): Contract['sessions'] {
+function sessionsOf({ idleAfter, memory, ...sessions }: Spec['sessions']): Contract['sessions'] {
   return {
     ...sessions,
     ...(idleAfter === undefined ? {} : { idleAfterMs: parseDuration(idleAfter) }),
@@ -168,8 +185,22 @@ function sessionsOf({ idleAfter, memory, ...sessions }: PricingTier['spec']['ses
 }
 
 /** No conversation is expected to cost more than its cap, or than that of its user, whatever the margin leaves for it. */
+function numbersOf({ perConversation, perUser, targetPerConversation, targetPerResolution }: Derived, hash: string): DerivedNumbers {
+  return {
+    perConversation: formatUsd(perConversation),
+    ...(perUser === null ? {} : { perUser: formatUsd(perUser) }),
+    targetPerConversation: formatUsd(least(targetPerConversation, perConversation, perUser ?? perConversation)),
+    ...(targetPerResolution === null ? {} : { targetPerResolution: formatUsd(targetPerResolution) }),
+    contract: hash,
+  }
+}
+
 function least(first: bigint, ...others: readonly bigint[]): bigint {
   return others.reduce((found, amount) => (amount < found ? amount : found), first)
+}
+
+function greatest(first: bigint, ...others: readonly bigint[]): bigint {
+  return others.reduce((found, amount) => (amount > found ? amount : found), first)
 }
 
 /** Rounded down: a cap in US dollars is never more than the cap. */
@@ -177,6 +208,6 @@ function inUsd(amount: bigint, rate: string): string {
   return formatUsd((amount * parsePricePerMillion(rate)) / RATE_SCALE)
 }
 
-function refused(reason: string, field: string, message: string, lines: readonly Line[]): CompiledTier {
-  return { status: 'refused', finding: { type: 'Accepted', status: 'False', reason, message, field }, lines }
+function refused(fault: Fault, lines: readonly Line[]): RefusedTier {
+  return { status: 'refused', finding: refusedFinding(fault), lines }
 }

@@ -68,10 +68,18 @@ test('there are enough golden cases, and no output without an input', () => {
 })
 
 test('every reason that compile can give is in a golden case', () => {
-  const sources = ['compile.ts', 'compile-tier.ts', 'price-book-findings.ts', 'upgrades.ts', 'conditions.ts'].map((file) =>
-    readFileSync(new URL(file, import.meta.url), 'utf8'),
-  )
-  const reasons = new Set([...sources.join('\n').matchAll(/(?:reason: |refused\(\s*)'([A-Z][A-Za-z]+)'/g)].map(([, reason]) => reason))
+  const sources = [
+    'compile.ts',
+    'compile-tier.ts',
+    'compile-budget.ts',
+    'judged-budgets.ts',
+    'price-book-findings.ts',
+    'upgrades.ts',
+    'unlikely-models.ts',
+    'unlikely-upstreams.ts',
+    'conditions.ts',
+  ].map((file) => readFileSync(new URL(file, import.meta.url), 'utf8'))
+  const reasons = new Set([...sources.join('\n').matchAll(/reason: '([A-Z][A-Za-z]+)'/g)].map(([, reason]) => reason))
   assert.ok(reasons.size >= 14, [...reasons].join(', '))
   const outputs = names.map((name) => readFileSync(`${TESTDATA}${name}.out.yaml`, 'utf8')).join('\n')
   for (const reason of reasons) assert.match(outputs, new RegExp(`reason: ${reason}\\b`))

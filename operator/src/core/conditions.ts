@@ -19,6 +19,27 @@ export interface Finding {
 /** Why something cannot be in force, or is in force as its author may not have meant it: by the field at fault. */
 export type Fault = Required<Pick<Finding, 'reason' | 'field' | 'message'>>
 
+/** `doubt`: what the object says that its author may not have meant; it counts all the same. */
+export function acceptedFinding(message: string, doubt: Fault | null): Finding {
+  return withDoubt({ type: 'Accepted', status: 'True', reason: 'Accepted', message }, doubt)
+}
+
+/** The finding, with the reason and the field of the doubt, and both messages. */
+export function withDoubt(finding: Finding, doubt: Fault | null): Finding {
+  return doubt === null ? finding : { ...finding, ...doubt, message: `${finding.message}; but ${doubt.message}` }
+}
+
+/** Several doubts as one: the reason and the field of the first, the words of all. Null: there is none. */
+export function together(doubts: readonly (Fault | null)[]): Fault | null {
+  const told = doubts.filter((doubt) => doubt !== null)
+  const [first] = told
+  return first === undefined ? null : { ...first, message: told.map(({ message }) => message).join('; and ') }
+}
+
+export function refusedFinding(fault: Fault): Finding {
+  return { type: 'Accepted', status: 'False', ...fault }
+}
+
 /** Conditions from findings, keeping the transition times of those whose status did not change. */
 export function conditionsOf(
   findings: readonly Finding[],

@@ -6,6 +6,7 @@ import { canonicalJson, contentHash } from './canonical.ts'
 import type { SharedTexts } from './canonical.ts'
 import type { ConfigName } from './compile.ts'
 
+/** `shared`: as `compile` gives it, so that the texts of many configs are made sooner; it changes none of them. */
 export function configText(config: SidecarConfig, shared?: SharedTexts): string {
   return canonicalJson(config, shared)
 }

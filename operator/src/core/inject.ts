@@ -35,7 +35,7 @@ export type InjectionPlan =
   | { readonly status: 'skip'; readonly reason: SkipReason; readonly patch: JsonPatch; readonly warnings: readonly string[] }
   | { readonly status: 'none'; readonly warnings: readonly string[] }
 
-/** `budget`: the one that governs the pod; null: none. */
+/** What becomes of a pod as it is admitted. `budget`: the one that governs it; null: none. */
 export function planInjection(pod: Pod, place: Place, budget: ConversationBudget | null, settings: InjectionSettings): InjectionPlan {
   if (budget === null) return { status: 'none', warnings: askedInVain(pod, place).map(asWarning) }
   const skip = skipOf(pod, place)

@@ -52,6 +52,7 @@ const DRAIN_MS = 1_500
 
 type Budget = Pick<ConversationBudget, 'spec' | 'metadata'>
 
+/** The container that a pod gets. `podUser`: `runAsUser` of the pod, where it says one. */
 export function sidecarContainer(
   budget: Budget,
   settings: InjectionSettings,

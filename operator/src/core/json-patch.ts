@@ -5,7 +5,7 @@ export type Operation =
   | { readonly op: 'remove'; readonly path: string }
 export type JsonPatch = readonly Operation[]
 
-/** https://www.rfc-editor.org/rfc/rfc6901 */
+/** `('spec', 0, 'a/b')` -> `/spec/0/a~1b`: https://www.rfc-editor.org/rfc/rfc6901 */
 export function pointer(...parts: readonly (string | number)[]): string {
   return parts.map((part) => `/${String(part).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
 }

@@ -1,9 +1,9 @@
 /** Files of manifests -> a snapshot, or what is wrong with them: by file, line and field. */
 import { checkObject, isOurs, metadataProblems } from '@farebox/crds/check.ts'
-import type { FareboxObject, Kind } from '@farebox/crds/check.ts'
+import type { FareboxObject } from '@farebox/crds/check.ts'
 import { isRecord } from '@farebox/crds/schema-walk.ts'
 import { YAMLException } from 'js-yaml'
-import { budgetKey } from './same-pods.ts'
+import { objectKey } from './compile.ts'
 import type { Snapshot } from './compile.ts'
 import { fieldLines, lineOf } from './yaml-lines.ts'
 import type { FieldLines } from './yaml-lines.ts'
@@ -85,12 +85,6 @@ export function readManifests(files: readonly ManifestFile[]): Manifests {
       return place === undefined ? null : { file: place.file, line: lineIn(place, field) }
     },
   }
-}
-
-/** `PricingTier/pro`, `ConversationBudget/support/desk`. */
-export function objectKey(object: FareboxObject): string {
-  const kind: Kind = object.kind
-  return object.kind === 'ConversationBudget' ? `${kind}/${budgetKey(object)}` : `${kind}/${object.metadata.name}`
 }
 
 interface Found {

@@ -6,7 +6,7 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import * as fc from 'fast-check'
 import { mergeTotals, newestTotals } from './merge-reports.ts'
 import type { Totals } from './merge-reports.ts'
-import { reportOf, totalsOf } from './testing.ts'
+import { reportOf, totalsOf } from './reports.testing.ts'
 
 const NOW = 10_000
 

@@ -98,7 +98,7 @@ export function bounded(sum: NanoUsd): NanoUsd {
   return sum > USD_MAX ? USD_MAX : sum < -USD_MAX ? -USD_MAX : sum
 }
 
-/** Of two that came in one millisecond, the pod decides: whichever way they are read, it is the same one. */
+/** Whether `a` came after `b`. Of two that came in one millisecond, the pod decides: whichever way they are read, it is the same one. */
 export function isNewer(a: ReceivedReport, b: ReceivedReport, nowMs: number): boolean {
   const [ofA, ofB] = [heardAtMs(a, nowMs), heardAtMs(b, nowMs)]
   return ofA === ofB ? a.pod.uid > b.pod.uid : ofA > ofB

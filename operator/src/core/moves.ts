@@ -36,15 +36,15 @@ export function unpricedModel(
   return named.find(({ model, providers }) => providers.every((provider) => prices.find(provider, model, nowMs) === null)) ?? null
 }
 
-/** The first declared upstream of a provider without a single price: there is no ceiling either, so that none of its calls goes. */
-export function unpricedUpstream(
+/** The declared upstreams of providers without a single price: there is no ceiling either, so that none of their calls goes. */
+export function unpricedUpstreams(
   { spec }: ConversationBudget,
   prices: PriceList,
   nowMs: number,
-): { readonly index: number; readonly name: string; readonly provider: string } | null {
-  const index = spec.upstreams.findIndex(({ provider }) => prices.ceiling(provider, '', nowMs) === null)
-  const upstream = spec.upstreams[index]
-  return upstream === undefined ? null : { index, name: upstream.name, provider: upstream.provider }
+): readonly { readonly index: number; readonly name: string; readonly provider: string }[] {
+  return spec.upstreams.flatMap(({ name, provider }, index) =>
+    prices.ceiling(provider, '', nowMs) === null ? [{ index, name, provider }] : [],
+  )
 }
 
 function providersOf(upstreams: readonly DeclaredUpstream[]): readonly string[] {

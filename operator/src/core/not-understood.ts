@@ -8,6 +8,7 @@ export interface NotUnderstood {
   readonly problems: readonly Problem[]
 }
 
+/** All problems in one message, each after its field. */
 export function invalidFinding(problems: readonly Problem[]): Finding {
   const message = problems.map(({ field, message }) => `${field} ${message}`.trim()).join('; ')
   return { type: 'Accepted', status: 'False', reason: 'Invalid', message }

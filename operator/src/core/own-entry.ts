@@ -9,6 +9,7 @@ export function isWithin(own: unknown, existing: unknown): boolean {
   return canonicalJson(withOwn(existing, own)) === canonicalJson(existing)
 }
 
+/** `existing` with what `own` says, at all depths, and with what only `existing` says. */
 export function withOwn(existing: unknown, own: unknown): unknown {
   if (Array.isArray(own)) return Array.isArray(existing) ? withElements(existing, own) : own
   if (!isMap(own)) return own

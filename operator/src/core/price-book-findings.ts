@@ -6,6 +6,7 @@ import type { PriceBook } from '@farebox/crds/price-book.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
 import { createPriceList, isWhole, listersOf } from '@farebox/crds/price-list.ts'
 import { parsePricePerMillion } from '@farebox/crds/usd.ts'
+import { acceptedFinding } from './conditions.ts'
 import type { Fault, Finding } from './conditions.ts'
 import { upstreamsOf } from './upstreams.ts'
 
@@ -25,9 +26,7 @@ export function refusalOfBook(book: PriceBook, nowMs: number): Fault | null {
 
 /** Of a book that is in use. What an owner may well mean counts all the same: of several doubts the first is told. */
 export function bookFinding(book: PriceBook, budgets: readonly ConversationBudget[], nowMs: number): Finding {
-  const accepted = { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'prices are in use' } as const
-  const doubt = unlikelyRate(book) ?? unusedProvider(book, budgets) ?? unlikelyPrice(book, nowMs)
-  return doubt === null ? accepted : { ...accepted, ...doubt, message: `${accepted.message}; but ${doubt.message}` }
+  return acceptedFinding('prices are in use', unlikelyRate(book) ?? unusedProvider(book, budgets) ?? unlikelyPrice(book, nowMs))
 }
 
 /** Of the catalogue, and of entries that price a model by themselves. */

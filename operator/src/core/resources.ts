@@ -46,6 +46,7 @@ const HEAP_MIB_MIN = 48n
 /** Where the sidecar has no limit of its own. */
 const HEAP_MIB_DEFAULT = 160n
 
+/** Those of the settings, as far as the pod's QoS class lets it have them: none in a pod that is BestEffort, or sized as a whole. */
 export function sidecarResources({ spec }: Pod, settings: ResourceSettings): SidecarResources {
   const { requests, limits } = settings
   switch (qosClass({ spec })) {

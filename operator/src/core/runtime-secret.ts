@@ -31,7 +31,7 @@ const COMMANDS =
   ' eval evalsha del exists get set pexpire hdel hget hgetall hincrby hmget hscan hset hsetnx lrange rpush' +
   ' pfadd pfcount pfmerge xadd xrange xrevrange xtrim zadd zcard zrange zrangebyscore zrem zremrangebyscore zrevrange zscan'
 
-/** `address`: `redis://HOST:PORT`, or `rediss://`, for which alone an authority is of use. */
+/** What the sidecars of a namespace get of the root key. `address`: `redis://HOST:PORT`, or `rediss://`, for which alone an authority is of use. */
 export function runtimeSecret(rootKey: Buffer, namespace: string, address: string, ca: string | null = null): RuntimeSecret {
   const url = new URL(address)
   url.username = storeUserName(namespace)
@@ -53,6 +53,7 @@ export function storeUser(rootKey: Buffer, namespace: string): StoreUser {
   }
 }
 
+/** `fb-support`; `namespaceOfUser` is the reverse. */
 export function storeUserName(namespace: string): string {
   return `${USER_PREFIX}${namespace}`
 }

@@ -2,10 +2,12 @@
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import { canonicalJson } from './canonical.ts'
 
+/** `support/desk`: by which maps have a budget, and its reports name it. */
 export function budgetKey(budget: ConversationBudget): string {
   return `${namespaceOf(budget)}/${budget.metadata.name}`
 }
 
+/** `default` for a manifest that names none. */
 export function namespaceOf({ metadata }: ConversationBudget): string {
   return metadata.namespace ?? 'default'
 }

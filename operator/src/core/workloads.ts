@@ -137,6 +137,7 @@ export function isInjected({ annotations }: Pod): boolean {
   return annotations?.[ANNOTATIONS.injectionHash] !== undefined && annotations[ANNOTATIONS.skipped] === undefined
 }
 
+/** Whether the report came within `FRESH_MS`. */
 export function isFresh({ receivedAtMs }: ReceivedReport, nowMs: number): boolean {
   return nowMs - receivedAtMs < FRESH_MS
 }

@@ -1,6 +1,7 @@
 /** Addresses on this machine: reading them, finding free ones, and saying clearly when one is taken. */
 import { once } from 'node:events'
 import { connect, createServer, isIPv6 } from 'node:net'
+import { messageOf } from '../core/error-text.ts'
 
 export interface Address {
   readonly host: string
@@ -35,7 +36,7 @@ export async function whyTaken(address: Address): Promise<string | null> {
     if (code === 'EADDRINUSE') return `${formatAddress(address)} is in use`
     if (code === 'EACCES') return `${formatAddress(address)} may not be used by this user`
     if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return `${address.host} is no address of this machine`
-    return `${formatAddress(address)}: ${error instanceof Error ? error.message : String(error)}`
+    return `${formatAddress(address)}: ${messageOf(error)}`
   }
   server.close()
   await once(server, 'close')

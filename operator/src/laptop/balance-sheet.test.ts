@@ -54,18 +54,18 @@ test('an entry that is there twice is no ledger', () => {
   assert.throws(() => sheet.add(entry(1, '0.10')), /twice/)
 })
 
-test('CSV has a line per account moved, quotes what must be quoted, and no formula', () => {
+test('CSV has a line per account moved, the first with the cost that adds up, quotes what must be quoted, and no formula', () => {
   const sheet = new BalanceSheet()
   const line = entry(7, '0.5', { label: '=HYPERLINK("x"),y', conversation: 'one', session: 1 })
   const lines = csvLines(line, sheet.add(line))
-  assert.equal(csvHead().split(',').length, 15)
+  assert.equal(csvHead().split(',').length, 16)
   assert.deepEqual(lines, [
-    `7,2026-11-24T10:00:00.000Z,settlement,op-7,c:one:1,0.5,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
-    `7,2026-11-24T10:00:00.000Z,settlement,op-7,u:ann:pro:Month:2026-11,0.5,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
+    `7,2026-11-24T10:00:00.000Z,settlement,op-7,c:one:1,0.5,0.5,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
+    `7,2026-11-24T10:00:00.000Z,settlement,op-7,u:ann:pro:Month:2026-11,0.5,,0.50,one,1,,,,,"'=HYPERLINK(""x""),y",`,
   ])
   const lower = entry(8, '-0.75', { label: '-1+cmd()', model: '-2.5-A1', accounts: ['c:one:1'] })
   assert.deepEqual(csvLines(lower, sheet.add(lower)), [
-    "8,2026-11-24T10:00:00.000Z,settlement,op-8,c:one:1,-0.75,-0.25,,,,,'-2.5-A1,,'-1+cmd(),",
+    "8,2026-11-24T10:00:00.000Z,settlement,op-8,c:one:1,-0.75,-0.75,-0.25,,,,,'-2.5-A1,,'-1+cmd(),",
   ])
 })
 

@@ -69,19 +69,23 @@ export function mayHaveEnded({ lastAtMs }: AccountSum, nowMs: number): boolean {
   return nowMs - lastAtMs > LIVES_APART_MS
 }
 
-const CSV_COLUMNS = ['sequence', 'at', 'kind', 'operation', 'account', 'cost', 'balance'] as const
+const CSV_COLUMNS = ['sequence', 'at', 'kind', 'operation', 'account', 'cost', 'costOnce', 'balance'] as const
 const CSV_NOTES = ['conversation', 'session', 'user', 'tier', 'model', 'purpose', 'label', 'source'] as const
 
 export function csvHead(): string {
   return [...CSV_COLUMNS, ...CSV_NOTES].join(',')
 }
 
-/** A line for each account that the entry moves, with its balance after it. */
+/**
+ * A line for each account that the entry moves, with its balance after it. `cost` is on each, for it moved each; `costOnce` on the first
+ * alone, so that this column adds up to what was spent.
+ */
 export function csvLines(entry: LedgerLine, balances: ReadonlyMap<string, NanoUsd>): readonly string[] {
   const notes = CSV_NOTES.map((name) => entry[name] ?? '')
-  return [...balances].map(([account, balance]) =>
-    [entry.sequence, entry.at, entry.kind, entry.operation, account, entry.cost, formatUsd(balance), ...notes].map(cell).join(','),
-  )
+  return [...balances].map(([account, balance], index) => {
+    const costs = [entry.cost, index === 0 ? entry.cost : '']
+    return [entry.sequence, entry.at, entry.kind, entry.operation, account, ...costs, formatUsd(balance), ...notes].map(cell).join(',')
+  })
 }
 
 /** The entry as it is, and the balances after it. */

@@ -9,6 +9,7 @@ import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { ObjectStatus } from '../core/compile.ts'
 import { withCoordination } from '../core/coordination.ts'
+import { messageOf } from '../core/error-text.ts'
 import { withTraffic } from '../core/traffic.ts'
 import type { Address } from './addresses.ts'
 import { formatAddress, whyTaken } from './addresses.ts'
@@ -275,8 +276,4 @@ function writable<T>(dataDir: string, act: () => T): T {
 function writeConfigFile(path: string, config: SidecarConfig): void {
   writeFileSync(`${path}.new`, `${JSON.stringify(config)}\n`)
   renameSync(`${path}.new`, path)
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -123,6 +123,27 @@ spec: { entries: [{ provider: gogle, model: gemini-2.5-pro, input: "1.00", outpu
   assert.deepEqual(told(TIER + book), [], 'of budgets elsewhere nothing is known')
 })
 
+test('what is hardly meant is warned of, and in force all the same', () => {
+  const models = '  models: { allow: [gpt4o] }\n'
+  const upstreams = (upstream: string) => `  upstreams: [{ ${upstream} }]\n`
+  for (const [text, warning] of [
+    [TIER + models + BUDGET, /^all\.yaml:8: warning: spec\.models\.allow\[0\]: .*"gpt4o" \(did you mean gpt-4o\?\)/],
+    [
+      TIER + BUDGET + upstreams('name: anthropic, baseURL: "https://api.anthropic.com/v1"'),
+      /^all\.yaml:15: warning: spec\.upstreams\[0\]\.provider: .*"anthropic" \(anthropic\?\)/,
+    ],
+    [
+      TIER + BUDGET + upstreams('name: openai, baseURL: "https://api.openai.com"'),
+      /^all\.yaml:15: warning: spec\.upstreams\[0\]\.baseURL: .*"openai" must end with the version/,
+    ],
+  ] as const) {
+    const { complaints, compiled } = load(text)
+    assert.equal(complaints.length, 1)
+    assert.match(formatComplaint(complaints[0] ?? assert.fail()), warning)
+    assert.ok(compiled.configs.has('support/desk'))
+  }
+})
+
 test('what only a cluster can follow is warned of, and the rest is in force', () => {
   const held =
     '  upstreams: [{ name: openai, baseURL: "https://a.example.com/v1", credential: { secretRef: { name: openai, key: api-key } } }]\n'

@@ -5,10 +5,10 @@ import type { Condition } from '@farebox/crds/fields.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { canonicalJson } from '../core/canonical.ts'
-import { compile } from '../core/compile.ts'
+import { compile, objectKey } from '../core/compile.ts'
 import { budgetKey } from '../core/same-pods.ts'
 import type { Compiled, Snapshot } from '../core/compile.ts'
-import { objectKey, readManifests } from '../core/manifests.ts'
+import { readManifests } from '../core/manifests.ts'
 import type { Manifests } from '../core/manifests.ts'
 import { upstreamsOf } from '../core/upstreams.ts'
 import type { ManifestFile } from './manifest-folder.ts'
@@ -126,6 +126,9 @@ const WARNINGS: ReadonlySet<string> = new Set([
   'PriceUnlikely',
   'UpgradeSmaller',
   'DowngradeUnserved',
+  'ProviderUnlikely',
+  'BaseUrlUnlikely',
+  'ModelUnlikely',
 ])
 
 /** A refused tier or PriceBook is told where it is written, not once more for each budget that uses it. */

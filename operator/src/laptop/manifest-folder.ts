@@ -2,6 +2,7 @@
 import type { BigIntStats } from 'node:fs'
 import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { messageOf } from '../core/error-text.ts'
 import { Unreadable, unreadable } from './unreadable.ts'
 
 export interface ManifestFile {
@@ -166,6 +167,6 @@ async function signatureOf(path: string, options: FolderOptions): Promise<string
   try {
     return (await listManifests(path, options)).map((file) => `${file.path} ${file.signature}`).join('\n')
   } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+    return messageOf(error)
   }
 }

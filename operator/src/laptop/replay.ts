@@ -1,5 +1,6 @@
 /** Plays recorded conversations through the real `openai` client, several at once, as an app would live them. */
 import OpenAI from 'openai'
+import { messageOf } from '../core/error-text.ts'
 import type { RecordedCall, RecordedConversation } from './records.ts'
 import type { Answer, HistoryMessage, Script } from './turns.ts'
 import { reactTo, scriptOf } from './turns.ts'
@@ -96,7 +97,7 @@ async function playOne(clients: readonly OpenAI[], conversation: RecordedConvers
     else if (caught instanceof OpenAI.APIError && caught.status === 402) outcome = 'refused'
     else {
       outcome = 'failed'
-      error = caught instanceof Error ? caught.message : String(caught)
+      error = messageOf(caught)
     }
     if (caught instanceof OpenAI.APIError) player.note(caught.headers)
   }

@@ -1,4 +1,6 @@
 /** Files that cannot be read, told in words for people: `tiers.yaml: may not be read by this user`. */
+import { messageOf } from '../core/error-text.ts'
+
 export class Unreadable extends Error {
   readonly path: string
   /** What must be, or what is wrong, without the path. */
@@ -15,7 +17,7 @@ export class Unreadable extends Error {
 export function unreadable(path: string, error: unknown): Unreadable {
   if (error instanceof Unreadable) return error
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   return new Unreadable(path, PROBLEMS[code] ?? message, { cause: error })
 }
 
