@@ -125,7 +125,9 @@ const Upstream = rules(
       /^https?:[/][/][^ \t\r\n?#@]+$/,
       512,
       'must be an http or https URL without query, such as "https://api.openai.com/v1"',
-    ).describe('Where requests go, version included.'),
+    ).describe(
+      "Where requests go. For `anthropic` and OpenAI's format with the version (`https://api.openai.com/v1`); for `google` and `azure` without: the paths of their SDKs have it.",
+    ),
     credential: z
       .strictObject({
         secretRef: SecretRef.describe(
@@ -277,7 +279,7 @@ const Spec = z.strictObject({
     .array(z.strictObject({ amount: Amount.describe('US dollars.'), period: PeriodSchema.describe('How long it lasts.') }))
     .max(8)
     .default([])
-    .describe('Blast radius of the workload, whoever talks.'),
+    .describe('Blast radius of the workload, whoever talks. Reached, calls are 402, however the ladder ends.'),
   existingConversations: z
     .enum(['KeepContract', 'AdoptNew'])
     .default('KeepContract')

@@ -55,6 +55,7 @@ export function servedAs(words: readonly string[]): string | null {
   return words.length === 0 ? null : words.join(SERVED_SEPARATOR)
 }
 
+/** The words that `servedAs` put together; none for null. */
 export function servedWords(serviceTier: string | null): readonly string[] {
   return serviceTier === null ? [] : serviceTier.split(SERVED_SEPARATOR)
 }

@@ -128,7 +128,12 @@ const LadderStep = rules(
   z.strictObject({
     atPercent: Percent.describe('Of the budget used.'),
     rung: z.enum(RUNGS).describe('What is taken away from there on.'),
-    end: z.enum(ENDS).optional().describe('How `EndConversation` ends: with a proper last answer, with a new session, or with 402.'),
+    end: z
+      .enum(ENDS)
+      .optional()
+      .describe(
+        'How `EndConversation` ends: `Close` with closing words in a proper answer, `Reset` with a new session, `Refuse` with 402. Absent: `Close`.',
+      ),
   }),
   { rule: "!has(self.end) || self.rung == 'EndConversation'", message: 'is for EndConversation only', fieldPath: '.end' },
 )
@@ -225,7 +230,7 @@ const Spec = rules(
     models: Models.prefault({}).describe('Which models serve this plan, and how long they may answer.'),
     alerts: Alerts,
     ladder: Ladder.default(DEFAULT_LADDER.map((step) => ({ ...step }))).describe(
-      'What is taken away, and from how many percent of the budget on. Steps add up.',
+      'What is taken away, and from how many percent of the budget on. Steps add up. A ladder without `EndConversation`, an empty one too, ends with 402 at 100 percent.',
     ),
     sessions: Sessions.prefault({}).describe('When a conversation begins a new session, and what follows then.'),
     notices: Notices.prefault({}).describe('What users are told when something is taken away.'),

@@ -19,6 +19,7 @@ export function rules<S extends z.ZodType>(schema: S, ...added: readonly Rule[])
   return schema.meta({ ...schema.meta(), [RULES_KEY]: [...rulesOf(schema), ...added] })
 }
 
+/** The rules that a schema was given, itself and not below, in order. */
 export function rulesOf(schema: z.ZodType): readonly Rule[] {
   const found = schema.meta()?.[RULES_KEY]
   return Array.isArray(found) ? found.filter(isRule) : []

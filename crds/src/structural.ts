@@ -32,7 +32,10 @@ export interface StructuralSchema {
   readonly 'x-kubernetes-validations'?: readonly { readonly rule: string; readonly message: string; readonly fieldPath?: string }[]
 }
 
-/** The schema of a field named `path`. Unknown fields are pruned by the API server, so strictness is not written. */
+/**
+ * The schema of a field named `path`. Unknown fields are pruned by the API server, so strictness is not written. Throws for what a CRD
+ * cannot hold, or would hold without a bound.
+ */
 export function structuralSchema(schema: z.ZodType, path: string): StructuralSchema {
   // `io: input`: what a manifest may hold. Fields with a default are not required, and defaults are still to be filled in.
   const json: unknown = z.toJSONSchema(schema, {

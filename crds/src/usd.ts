@@ -54,7 +54,7 @@ export function divideCeil(numerator: bigint, denominator: bigint): bigint {
   return (numerator + denominator - 1n) / denominator
 }
 
-/** `amount` x `percent` / 100, rounded down: a share of a cap is never more than the share. */
+/** `amount` x `percent` / 100, rounded down: a share of a cap is never more than the share. Throws `RangeError` unless `percent` is whole. */
 export function percentOf(amount: NanoUsd, percent: number): NanoUsd {
   return (amount * BigInt(percent)) / 100n
 }

@@ -396,5 +396,9 @@ describe('where it is not the conversation’s own budget that is short', () => 
       assertRefused(refused)
       assert.ok(refused.text.endsWith(END_TEXTS.workload.fr), refused.text)
     }
+    const client = governed.client({ 'x-farebox-conversation': 'limited', 'x-farebox-tier': 'seat' })
+    await assert.rejects(client.chat.completions.create({ model: 'gpt-4o', messages: [{ role: 'user', content: 'Hello.' }] }), {
+      param: 'limits',
+    })
   })
 })

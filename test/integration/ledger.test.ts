@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
-import { formatUsd } from '@farebox/crds/usd.ts'
+import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { MODEL } from '../support/burst.ts'
@@ -54,11 +54,14 @@ describe('the ledger of a sidecar that answered a few turns', () => {
     assert.equal(last?.balances[user ?? ''], formatUsd(provider.bill.totalNanoUsd() + 12_500_000n), "the user's balance is all of it")
   })
 
-  test('CSV: one line for each account that an entry moves', async () => {
+  test('CSV: one line for each account that an entry moves, and a column that adds up to what was spent', async () => {
     const { stdout } = await farebox('ledger', 'export', '--format', 'csv', '--url', sidecar.url)
     const lines = stdout.trim().split('\n')
     assert.equal(lines.length, 1 + 2 * (CONVERSATIONS * TURNS + 1))
-    assert.match(lines[0] ?? '', /^sequence,at,kind,operation,account,cost,balance,/)
+    assert.match(lines[0] ?? '', /^sequence,at,kind,operation,account,cost,costOnce,balance,/)
+    const once = lines.slice(1).map((line) => line.split(',')[6] ?? '')
+    const sum = once.reduce((total, cost) => total + parseUsd(cost === '' ? '0' : cost), 0n)
+    assert.equal(formatUsd(sum), formatUsd(provider.bill.totalNanoUsd() + 12_500_000n))
     assert.match(stdout, /"vector, ""search"""/)
   })
 

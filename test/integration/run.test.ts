@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -20,6 +20,7 @@ import {
 } from '../support/farebox-command.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const program = redisProgram()
 /** Only where nobody may install it; in CI `redisProgram` makes that an error. */
@@ -28,10 +29,11 @@ const noRedis = program === null ? 'there is no redis-server' : false
 const noScript = spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ? false : 'there is no script(1)'
 /** A change must be acted on within this. Other files run beside this one: the best of a few changes is judged. */
 const RELOAD_MS = 1_000
+const SOON = { withinMs: COMMAND_WAIT_MS, everyMs: 20 }
 /** From what it is in the example on; 0.80 x 35 % - 0.02 is 0.26. */
 const PRICES = ['0.40', '0.60', '0.70', '0.80']
 
-const { farebox, startRun, copyOfExample } = stageFarebox()
+const { farebox, fareboxWith, startRun, copyOfExample } = stageFarebox()
 
 describe('farebox run', () => {
   test('governs calls, acts on an edited tier within a second, and tells the status at the end', async () => {
@@ -116,6 +118,22 @@ describe('farebox run', () => {
     assert.notEqual(hash, before)
   })
 
+  test('keeps its books in the folder that FAREBOX_DATA names, unless --data names one', async () => {
+    const { folder } = copyOfExample()
+    const [ofEnvironment, named] = [join(folder, 'environment'), join(folder, 'named')]
+    for (const [data, options] of [
+      [ofEnvironment, []],
+      [named, ['--data', named]],
+    ] as const) {
+      const run = fareboxWith({ FAREBOX_DATA: ofEnvironment }, ['run', '-f', folder, ...options, ...(await freeListen())])
+      await run.says(/ready: /)
+      assert.ok(existsSync(join(data, 'books.sqlite')))
+      assert.equal((await run.stop()).code, 0)
+      rmSync(data, { recursive: true })
+    }
+    assert.ok(!existsSync(ofEnvironment), 'what is named in words comes first')
+  })
+
   test('refuses a data folder that another run has, and leaves the terms of that one alone', async () => {
     const { farebox: first, url, folder, tiers } = await startRun()
     const before = await configHash(url)
@@ -160,11 +178,8 @@ describe('farebox run', () => {
       { model: 'gpt-4o', messages: [{ role: 'user', content: 'Where is my parcel?' }] },
       { headers: { 'x-farebox-conversation': 'mine', 'x-farebox-user': 'me', 'x-fake-delay-ms': '2000' } },
     )
-    const end = performance.now() + COMMAND_WAIT_MS
-    while ((await getJson(`${url}/farebox/v1/status`))['callsInFlight'] !== 1) {
-      assert.ok(performance.now() < end, 'no call is under way')
-      await new Promise((resolve) => setTimeout(resolve, 20))
-    }
+    const isUnderWay = async (): Promise<boolean> => (await getJson(`${url}/farebox/v1/status`))['callsInFlight'] === 1
+    await waitFor('the call is under way', isUnderWay, SOON)
     farebox.listenNoMore()
     farebox.signal('SIGINT')
     assert.equal((await call).choices.length, 1)
@@ -321,14 +336,12 @@ function openTerminal(): Terminal {
 }
 
 /** Where a conversation stands when nothing of it is held any more: an answer ends a moment before it is in the books. */
-async function settledStanding(url: string, id: string): Promise<Record<string, unknown>> {
-  const end = performance.now() + COMMAND_WAIT_MS
-  for (;;) {
+function settledStanding(url: string, id: string): Promise<Record<string, unknown>> {
+  const look = async (): Promise<Record<string, unknown> | null> => {
     const standing = await getJson(`${url}/farebox/v1/conversations/${id}`)
-    if (standing['held'] === '0.00') return standing
-    assert.ok(performance.now() < end, 'money is still held')
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    return standing['held'] === '0.00' ? standing : null
   }
+  return waitFor('nothing is held', look, SOON)
 }
 
 async function configHash(url: string): Promise<string> {

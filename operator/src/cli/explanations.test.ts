@@ -39,6 +39,22 @@ test('explain tier goes from a price per user to the cap of a conversation and t
   assert.match(text, /tiers\.yaml:spec\.ladder/)
 })
 
+test('explain tier says how the ladder ends: by its last step, without a word of how, or by none', async () => {
+  const ended = (ladder: string) => explainedTier('support-seat', (yaml) => yaml.replace(/ladder:\n(?: {4}- .*\n)+/, `ladder: ${ladder}\n`))
+  const closed = /\n +0\.10 +100 %: EndConversation \(Close\): calls are answered with closing words\n/
+  assert.match(await explainedTier('support-seat'), closed)
+  assert.match(await ended('[{ atPercent: 100, rung: EndConversation }]'), closed)
+  assert.match(
+    await ended('[{ atPercent: 90, rung: EndConversation, end: Refuse }]'),
+    /\n +0\.09 +90 %: EndConversation \(Refuse\): calls are refused with 402\n(?!.*no step)/,
+  )
+  const none = /\n +0\.10 +100 %: no step ends it: calls are refused with 402\n/
+  assert.match(await ended('[{ atPercent: 70, rung: DropRetrieval }]'), none)
+  const bare = await ended('[]')
+  assert.match(bare, /\nno ladder: nothing is taken away below the cap\n/)
+  assert.match(bare, none)
+})
+
 test('explain tier names the override and the field that it comes from', async () => {
   const text = await explainedTier('support-outcome')
   assert.match(text, /0\.84 +cap of a conversation: the revenue at stake/)

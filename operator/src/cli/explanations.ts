@@ -5,9 +5,10 @@ import type { PriceBook } from '@farebox/crds/price-book.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
+import type { End, LadderStep } from '@farebox/crds/ladder.ts'
 import { formatPricePerMillion, formatUsd, parseUsd, percentOf } from '@farebox/crds/usd.ts'
 import type { CompiledTier } from '../core/compile-tier.ts'
-import { tiersOf } from '../core/compile.ts'
+import { tiersOf } from '../core/compile-budget.ts'
 import { upstreamsOf } from '../core/upstreams.ts'
 import type { Standing } from '../laptop/sidecar-client.ts'
 import { percentOfWhole, roundedUsd } from './money.ts'
@@ -41,10 +42,8 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     caps.push([derived.targetPerConversation, 'expected cost of a conversation'])
   const cap = parseUsd(derived.perConversation)
   const isUserFirst = derived.perUser !== undefined && parseUsd(derived.perUser) < cap
-  const steps = spec.ladder.map(
-    ({ atPercent, rung, end }) =>
-      [formatUsd(percentOf(cap, atPercent)), `${atPercent} %: ${rung}${end === undefined ? '' : ` (${end})`}`] as const,
-  )
+  // As compile has it: what is absent in the manifest is filled in there.
+  const steps = ladderLines(contract.ladder).map(({ atPercent, text }) => [formatUsd(percentOf(cap, atPercent)), text] as const)
   const rate =
     currency === 'USD'
       ? []
@@ -57,7 +56,7 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     ...(isUserFirst ? ['the cap of a user is reached first, unless a conversation goes on for several periods'] : []),
     ...rate,
     '',
-    steps.length === 0
+    contract.ladder.length === 0
       ? 'no ladder: nothing is taken away below the cap'
       : `ladder, by what a conversation has used (${place('spec.ladder')})`,
     ...aligned(steps),
@@ -70,6 +69,22 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     `contract ${derived.contract}; alerts at ${contract.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}`,
     'the margin that status shows is counted at the price of today, whatever a conversation was sold at',
   ]
+}
+
+/** What each step takes away, and how it ends: by the last one, or by itself where none ends it. */
+function ladderLines(ladder: readonly LadderStep[]): readonly { readonly atPercent: number; readonly text: string }[] {
+  const steps = ladder.map(({ atPercent, rung, end }) => {
+    const how = end === undefined ? '' : ` (${end}): ${ENDINGS[end]}`
+    return { atPercent, text: `${atPercent} %: ${rung}${how}` }
+  })
+  if (ladder.some(({ rung }) => rung === 'EndConversation')) return steps
+  return [...steps, { atPercent: 100, text: '100 %: no step ends it: calls are refused with 402' }]
+}
+
+const ENDINGS: Readonly<Record<End, string>> = {
+  Close: 'calls are answered with closing words',
+  Reset: 'a new session begins, or calls are answered with closing words where none may follow',
+  Refuse: 'calls are refused with 402',
 }
 
 /** When a session follows another, and what is kept of them; none where neither is. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -36,3 +36,12 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     assert.deepEqual(readdirSync(folder), ['ledger.ndjson'])
   })
 }
+
+test('a format in the place of the file is refused, with what was meant', () => {
+  const said = (output: string): string =>
+    spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, 'ledger', 'export', '--output', output], {
+      encoding: 'utf8',
+    }).stderr
+  assert.match(said('csv'), /--output <file>.*did you mean --format csv\? For a file of that name: --output \.\/csv\./)
+  for (const output of ['ndjson', 'json', 'table']) assert.match(said(output), /did you mean --format ndjson\?/)
+})

@@ -6,7 +6,7 @@ import { formatUsd } from '@farebox/crds/usd.ts'
 import { BalanceSheet, csvHead, csvLines, jsonLine } from '../laptop/balance-sheet.ts'
 import { SidecarClient } from '../laptop/sidecar-client.ts'
 import { writeNewFile } from './new-file.ts'
-import { DEFAULT_URL, urlOption } from './options.ts'
+import { DEFAULT_URL, fileOption, urlOption } from './options.ts'
 import { verifyLedger } from '../laptop/verify-ledger.ts'
 
 const SHOWN_MAX = 20
@@ -22,13 +22,17 @@ export function addLedgerCommand(program: Command): void {
     .command('export')
     .description('all entries in order, each with the balances after it')
     .addOption(
-      new Option('--format <format>', 'a line of JSON per entry, or a line of CSV per account moved')
+      new Option(
+        '--format <format>',
+        'a line of JSON per entry, or a line of CSV per account moved, whose column costOnce adds up to what was spent',
+      )
         .choices(['ndjson', 'csv'])
         .default('ndjson'),
     )
     .option(
       '--output <file>',
       'in place of standard output; a file that is there is replaced once the new one is whole, if its folder allows that',
+      fileOption,
     )
     .option('--url <url>', 'of the sidecar', urlOption, DEFAULT_URL)
     .action(exportLedger)

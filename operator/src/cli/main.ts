@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import * as z from 'zod'
+import { messageOf } from '../core/error-text.ts'
 import { ManifestsRefused } from '../laptop/laptop.ts'
 import { addDemoCommand } from './demo-command.ts'
 import { addExplainCommand } from './explain-command.ts'
@@ -36,7 +37,7 @@ async function main(): Promise<void> {
 }
 
 function fail(error: unknown): never {
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   process.stderr.write(error instanceof ManifestsRefused ? `${message}\n` : `farebox: ${message}\n`)
   process.exit(1)
 }

@@ -30,6 +30,16 @@ export function urlOption(text: string): string {
   return text.replace(/\/+$/, '')
 }
 
+/** Of a command whose formats `--output` does not choose: who wants one there gets no file of that name. */
+export function fileOption(text: string): string {
+  if (!OTHERS_FORMATS.has(text)) return text
+  const format = text === 'csv' ? 'csv' : 'ndjson'
+  throw new InvalidArgumentError(`It must be a file: did you mean --format ${format}? For a file of that name: --output ./${text}.`)
+}
+
+/** What `--output` takes elsewhere, and what `--format` takes here. */
+const OTHERS_FORMATS: ReadonlySet<string> = new Set(['csv', 'ndjson', 'json', 'table', 'text'])
+
 export function countOption(text: string): number {
   const count = Number(text)
   if (!/^\d+$/.test(text) || count < 1 || count > 100_000) throw new InvalidArgumentError('It must be a number from 1 to 100000.')

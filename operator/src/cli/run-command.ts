@@ -1,4 +1,5 @@
 /** `farebox run`: an operator for a laptop, until it is told to stop. */
+import { Option } from 'commander'
 import type { Command } from 'commander'
 import { basePathOf } from '../core/sdk-variables.ts'
 import { formatAddress } from '../laptop/addresses.ts'
@@ -11,6 +12,8 @@ import { addressFlag, DEFAULT_ADMIN, DEFAULT_LISTEN, upstreamFlag } from './opti
 import { objectLines, statusYaml, trafficLines } from './status-report.ts'
 import { widthOfStream } from './table.ts'
 import { hasKeys, listenToKeys } from './terminal-keys.ts'
+
+const DATA_USUAL = '.farebox'
 
 interface RunOptions {
   readonly file: string
@@ -34,7 +37,7 @@ export function addRunCommand(program: Command): void {
     .requiredOption('-f, --file <dir>', 'folder (or file) of PricingTiers, a ConversationBudget and PriceBooks')
     .addOption(addressFlag('--listen <host:port>', 'where apps send their model calls', DEFAULT_LISTEN))
     .addOption(addressFlag('--admin <host:port>', 'metrics and health', DEFAULT_ADMIN))
-    .option('--data <dir>', 'where the books are kept', '.farebox')
+    .addOption(new Option('--data <dir>', 'where the books are kept').env('FAREBOX_DATA').default(DATA_USUAL))
     .option(
       '--store <url>',
       'Redis or Valkey that several runs share, redis://HOST:PORT; absent: FAREBOX_STORE, or else the books in --data',
@@ -58,7 +61,7 @@ async function run(options: RunOptions): Promise<void> {
     folder: options.file,
     listen: options.listen,
     admin: options.admin,
-    dataDir: options.data,
+    dataDir: options.data === '' ? DATA_USUAL : options.data,
     storeUrl: options.store ?? null,
     claimKeysDir: options.claimKeys ?? null,
     upstreams: options.upstream ?? new Map(),

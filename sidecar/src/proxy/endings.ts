@@ -52,7 +52,10 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   gateway.metrics.turns.add([contract.tier, 'ended'])
   const headers = stateHeaders(turn, { rung: 'EndConversation', percent: decision.percent, reason: decision.reason, maxOutput: null })
   if (answer === null) {
-    refuse(turn, { code: 'conversation_budget_exhausted', ...(words.refusal === null ? {} : { message: words.refusal }) }, headers)
+    const message = words.refusal === null ? {} : { message: words.refusal }
+    // By it an app tells that all wait, not this conversation alone.
+    const param = cap === 'workload' ? { param: 'limits' } : {}
+    refuse(turn, { code: 'conversation_budget_exhausted', ...message, ...param }, headers)
     return null
   }
   gateway.log.info({ conversation: conversationId, tier: contract.tier, reason: decision.reason }, 'conversation closed')
