@@ -9,6 +9,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ANNOTATIONS, LABELS } from '@farebox/crds/cluster.ts'
 import * as z from 'zod'
+import { messageOf } from './core/error-text.ts'
 
 const ANSWER_MS_MAX = 5_000
 const RETRY_MS = 2_000
@@ -41,7 +42,7 @@ interface SelfTest {
 }
 
 main().catch((error: unknown) => {
-  console.error(error instanceof Error ? error.message : String(error))
+  console.error(messageOf(error))
   process.exitCode = 1
 })
 
@@ -61,7 +62,7 @@ async function main(): Promise<void> {
       return
     } catch (error) {
       if (attempt === read.FAREBOX_TEST_ATTEMPTS) throw error
-      console.log(`${error instanceof Error ? error.message : String(error)}; trying again`)
+      console.log(`${messageOf(error)}; trying again`)
       await sleep(RETRY_MS)
     }
   }
@@ -188,6 +189,6 @@ async function ask({ url, trust, token, sent }: Question): Promise<Answer> {
       asked.end(sent === undefined ? undefined : JSON.stringify(sent))
     })
   } catch (error) {
-    throw new Error(`${new URL(url).host} cannot be asked: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    throw new Error(`${new URL(url).host} cannot be asked: ${messageOf(error)}`, { cause: error })
   }
 }

@@ -4,10 +4,10 @@
  */
 import { createPrivateKey, randomBytes, webcrypto } from 'node:crypto'
 import { isIP } from 'node:net'
+import { DAY_MS } from '@farebox/crds/duration.ts'
 import type { KeyPair } from './pem.ts'
 
 const HOUR_MS = 3_600_000
-const DAY_MS = 24 * HOUR_MS
 export const AUTHORITY_LIFE_MS = 730 * DAY_MS
 export const LEAF_LIFE_MS = 30 * DAY_MS
 /** Validity begins this long before: clocks of a cluster differ. */

@@ -1,7 +1,7 @@
 /** Whoever renews a certificate does so well before its end. Near it, somebody should know. Pure. */
+import { DAY_MS } from '@farebox/crds/duration.ts'
 import type { Served } from './serving.ts'
 
-const DAY_MS = 86_400_000
 const WARN_BEFORE_MS = 7 * DAY_MS
 /** Of its life: a short one is renewed later than that before its end, and nothing is wrong. */
 const WARN_BEFORE_PART = 4

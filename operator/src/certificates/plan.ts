@@ -5,13 +5,13 @@
  * published beside the old one; when that is known everywhere, it signs; when nobody serves what the old one signed, the old one goes.
  * Each step leaves its traces in the Secret, so that another leader goes on where one stopped.
  */
+import { DAY_MS } from '@farebox/crds/duration.ts'
 import { BACKDATED_MS, LEAF_LIFE_MS } from './authority.ts'
 import { belongTogether, bundleOf, certificatesIn, includes, readCertificate } from './pem.ts'
 import type { KeyPair } from './pem.ts'
 import { trusts } from './trust.ts'
 
 const HOUR_MS = 3_600_000
-const DAY_MS = 24 * HOUR_MS
 /** Of its life, what a leaf is used for: then there is a third left to notice that it was not renewed. */
 const LEAF_USED_MS = (LEAF_LIFE_MS * 2) / 3
 /** Before an authority ends: longer than a leaf lives and a rotation takes. */

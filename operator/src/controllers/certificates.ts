@@ -21,6 +21,7 @@ export interface CertificatesOptions {
   readonly onReport: (report: CertificateReport) => void
 }
 
+/** Holds nothing open. Remembers the keys that it saw last, so that a Secret that somebody deleted is made again as it was. */
 export class Certificates {
   readonly #keeper: Keeper
   readonly #nowMs: () => number
@@ -30,7 +31,7 @@ export class Certificates {
     this.#keeper = createKeeper(options)
   }
 
-  /** Rejects with `KubeError`. */
+  /** Makes what is to be made or renewed by now. Not twice at a time. Rejects with `KubeError`. */
   async reconcile(): Promise<{ readonly againAfterMs: number }> {
     const { nextMs } = await this.#keeper.reconcile()
     return { againAfterMs: Math.min(Math.max(nextMs - this.#nowMs(), 1_000), LOOK_MS_MAX) }

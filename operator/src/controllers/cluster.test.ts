@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'node:test'
-import { waitFor } from '../../../test/cluster/wait-for.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { CONVERSATION_BUDGETS, NODES, PODS } from '../kube/resources.ts'

@@ -2,25 +2,17 @@
  * What every replica knows of the cluster, from caches alone: our three kinds, checked; pods, namespaces and nodes by their metadata; the
  * config maps that are ours; and the few objects of our own installation.
  */
-import { CONFIG_KEYS, LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
-import { checkObject } from '@farebox/crds/check.ts'
-import type { FareboxObject, Problem } from '@farebox/crds/check.ts'
+import { LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { PriceBook } from '@farebox/crds/price-book.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
-import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { isDeepStrictEqual } from 'node:util'
-import * as z from 'zod'
 import { budgetKey, byAge } from '../core/same-pods.ts'
-import type { ConfigName, Snapshot } from '../core/compile.ts'
+import type { Snapshot } from '../core/compile.ts'
 import { configMapName } from '../core/config-map-name.ts'
-import { configNameOf, configOfText } from '../core/config-text.ts'
 import { selecting } from '../core/governance.ts'
-import type { NotUnderstood } from '../core/not-understood.ts'
-import { isTooOld } from '../core/old-node.ts'
 import type { OldNode } from '../core/old-node.ts'
-import { streamConfigOf } from '../delivery/stream-hub.ts'
-import type { Governing, StreamConfig } from '../delivery/stream-hub.ts'
+import type { Governing } from '../delivery/stream-hub.ts'
 import type { PodIdentity } from '../delivery/token-verifier.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
 import { Reflector } from '../kube/reflector.ts'
@@ -36,23 +28,9 @@ import {
   PRICING_TIERS,
   SECRETS,
 } from '../kube/resources.ts'
+import { configMapOf, notUnderstood, oldNodeOf, parseAs, understood } from './known.ts'
+import type { Known, KnownConfigMap } from './known.ts'
 import { storeSecretOf } from './store-secret.ts'
-
-/** An object of one of our kinds, as the API server has it, and as what it was understood. */
-export interface Known<T> {
-  readonly object: KubeObject
-  readonly checked: { readonly status: 'ok'; readonly value: T } | { readonly status: 'invalid'; readonly problems: readonly Problem[] }
-}
-
-/** A config map that we wrote, or that somebody has changed since. */
-export interface KnownConfigMap {
-  readonly object: KubeObject
-  /** Null: it holds no config that this version would have written. */
-  readonly config: SidecarConfig | null
-  /** Of the config, which another version may have written. Null: it is none, or not the one that its hash says. */
-  readonly name: ConfigName | null
-  readonly stream: StreamConfig | null
-}
 
 export type Change =
   /** Something that configs are compiled from. */
@@ -84,6 +62,13 @@ export interface ClusterOptions {
   readonly onProblem: (problem: ReflectorProblem) => void
 }
 
+interface PolicyChange {
+  readonly resource: Resource
+  readonly key: string
+  readonly before: Known<unknown> | undefined
+  readonly after: Known<unknown> | undefined
+}
+
 type Supervised = Pick<Reflector<never>, 'start' | 'stop' | 'synced' | 'hasSynced' | 'lastEventAgeMs'>
 
 /** A pod that has ended does nothing any more. */
@@ -92,6 +77,10 @@ const LIVING_PODS = 'status.phase!=Succeeded,status.phase!=Failed'
 const PENDING_PODS = 'status.phase=Pending'
 const BY_VERSION = new Intl.Collator('en', { numeric: true })
 
+/**
+ * Owns a watch of each kind, from `start` to `stop`: before `synced` it knows nothing for certain, and from then on it answers from memory,
+ * without a call and without a throw. What it hands out is replaced, never changed.
+ */
 export class Cluster {
   readonly tiers: Reflector<Known<PricingTier>>
   readonly books: Reflector<Known<PriceBook>>
@@ -120,140 +109,81 @@ export class Cluster {
     KubeObject,
     { readonly among: readonly ConversationBudget[]; readonly budgets: readonly ConversationBudget[] }
   >()
+  readonly #tell: (change: Change) => void
   #lastStore: KubeObject | null = null
   /** Null: not known since a node changed. */
   #oldNodes: readonly OldNode[] | null = null
 
-  constructor(options: ClusterOptions) {
-    const { onChange, onProblem, kube, namespace } = options
-    const policy =
-      <T>(resource: Resource) =>
-      (key: string, before: Known<T> | undefined, after: Known<T> | undefined): void => {
-        if (before !== undefined && after !== undefined && isSamePolicy(before.object.metadata, after.object.metadata))
-          onChange({ what: 'Other' })
-        else onChange({ what: 'Policy', resource, key, isGone: after === undefined })
-      }
-    const onBudget = policy<ConversationBudget>(CONVERSATION_BUDGETS)
-    const named = (name: string): { readonly namespace: string; readonly fieldSelector: string } => ({
-      namespace,
-      fieldSelector: `metadata.name=${name}`,
-    })
-    const whole = (object: KubeObject): KubeObject => object
+  constructor({ kube, namespace, tlsSecret, storeSecret, webhookName, onChange, onProblem }: ClusterOptions) {
+    this.#tell = onChange
+    const shared = { kube, onProblem }
+    const ofOurs = { ...shared, namespace, resource: SECRETS, parse: whole }
     this.tiers = new Reflector({
-      kube,
+      ...shared,
       resource: PRICING_TIERS,
-      parse: (object) => known(object, (value) => (value.kind === 'PricingTier' ? value : null)),
-      onChange: policy(PRICING_TIERS),
-      onProblem,
+      parse: parseAs('PricingTier'),
+      onChange: (key, before, after) => this.#policyChanged({ resource: PRICING_TIERS, key, before, after }),
     })
     this.books = new Reflector({
-      kube,
+      ...shared,
       resource: PRICE_BOOKS,
-      parse: (object) => known(object, (value) => (value.kind === 'PriceBook' ? value : null)),
-      onChange: policy(PRICE_BOOKS),
-      onProblem,
+      parse: parseAs('PriceBook'),
+      onChange: (key, before, after) => this.#policyChanged({ resource: PRICE_BOOKS, key, before, after }),
     })
-    this.budgets = new Reflector<Known<ConversationBudget>>({
-      kube,
+    this.budgets = new Reflector({
+      ...shared,
       resource: CONVERSATION_BUDGETS,
-      parse: (object) => known(object, (value) => (value.kind === 'ConversationBudget' ? value : null)),
-      onChange: (key, before, after) => {
-        const metadata = (after ?? before)?.object.metadata
-        const isThere = after?.checked.status === 'ok' && metadata?.deletionTimestamp === undefined
-        keep(this.#budgetsByNamespace, metadata?.namespace, key, isThere ? after.checked.value : undefined)
-        // A new status does not move a pod.
-        const isSame = before?.checked.status === 'ok' && isThere && isSamePolicy(before.object.metadata, after.object.metadata)
-        if (!isSame) this.#budgetsByAge.delete(metadata?.namespace ?? '')
-        onBudget(key, before, after)
-      },
-      onProblem,
+      parse: parseAs('ConversationBudget'),
+      onChange: (key, before, after) => this.#budgetChanged(key, before, after),
     })
     this.pods = new Reflector({
-      kube,
+      ...shared,
       resource: PODS,
       fieldSelector: LIVING_PODS,
       metadataOnly: true,
       parse: whole,
-      onChange: (key, before, after) => {
-        const { namespace = '' } = (after ?? before)?.metadata ?? {}
-        keep(this.#podsByNamespace, namespace, key, after)
-        // The kubelet says of each pod again and again how it is: that is nothing to us.
-        if (before !== undefined && after !== undefined && isSamePod(before.metadata, after.metadata)) return
-        const goneUid = after === undefined ? before?.metadata.uid : undefined
-        if (before?.metadata.uid !== after?.metadata.uid) this.#startedMs.delete(before?.metadata.uid ?? '')
-        onChange({ what: 'Pod', namespace, goneUid, isNew: before === undefined, key })
-      },
-      onProblem,
+      onChange: (key, before, after) => this.#podChanged(key, before, after),
     })
-    this.#pending = new Reflector<string | undefined>({
-      kube,
+    this.#pending = new Reflector({
+      ...shared,
       resource: PODS,
       fieldSelector: PENDING_PODS,
       metadataOnly: true,
       parse: ({ metadata }) => metadata.uid,
-      onChange: (key, before, after) => {
-        if (before === undefined || before === after || this.pods.get(key)?.metadata.uid !== before) return
-        this.#startedMs.set(before, Date.now())
-      },
-      onProblem,
+      onChange: (key, before, after) => this.#pendingChanged(key, before, after),
     })
     this.namespaces = new Reflector({
-      kube,
+      ...shared,
       resource: NAMESPACES,
       metadataOnly: true,
       parse: whole,
-      onChange: (name, before, after) => {
-        if (before?.metadata.deletionTimestamp !== after?.metadata.deletionTimestamp || before === undefined || after === undefined)
-          onChange({ what: 'Namespace', name })
-      },
-      onProblem,
+      onChange: (key, before, after) => this.#namespaceChanged(key, before, after),
     })
-    this.configMaps = new Reflector<KnownConfigMap>({
-      kube,
+    this.configMaps = new Reflector({
+      ...shared,
       resource: CONFIG_MAPS,
       labelSelector: `${LABELS.managedBy}=${MANAGED_BY}`,
-      parse: configMap,
-      onChange: (key, before, after) => {
-        const { namespace = '' } = (after ?? before)?.object.metadata ?? {}
-        onChange({ what: 'ConfigMap', namespace, key, isGone: after === undefined })
-      },
-      onProblem,
+      parse: configMapOf,
+      onChange: (key, before, after) => this.#configMapChanged(key, before, after),
     })
-    this.tls = new Reflector({
-      kube,
-      resource: SECRETS,
-      ...named(options.tlsSecret),
-      parse: whole,
-      onChange: () => onChange({ what: 'Certificate' }),
-      onProblem,
-    })
+    this.tls = new Reflector({ ...ofOurs, fieldSelector: named(tlsSecret), onChange: () => onChange({ what: 'Certificate' }) })
     this.store = new Reflector({
-      kube,
-      resource: SECRETS,
-      ...named(options.storeSecret),
-      parse: whole,
-      onChange: (_, _before, after) => {
-        if (after !== undefined && storeSecretOf(after) !== null) this.#lastStore = after
-        onChange({ what: 'StoreSecret' })
-      },
-      onProblem,
+      ...ofOurs,
+      fieldSelector: named(storeSecret),
+      onChange: (_, _before, after) => this.#storeSecretChanged(after),
     })
     this.webhooks = new Reflector({
-      kube,
+      ...shared,
       resource: MUTATING_WEBHOOK_CONFIGURATIONS,
-      fieldSelector: `metadata.name=${options.webhookName}`,
+      fieldSelector: named(webhookName),
       parse: whole,
       onChange: () => onChange({ what: 'Webhook' }),
-      onProblem,
     })
     this.nodes = new Reflector({
-      kube,
+      ...shared,
       resource: NODES,
-      parse: oldNode,
-      onChange: (_, before, after) => {
-        if (!isDeepStrictEqual(before ?? null, after ?? null)) this.#oldNodes = null
-      },
-      onProblem,
+      parse: oldNodeOf,
+      onChange: (_, before, after) => this.#nodeChanged(before, after),
     })
     this.#all = new Map<string, Supervised>([
       ['pricingtiers', this.tiers],
@@ -292,6 +222,11 @@ export class Cluster {
     return this.#lastStore
   }
 
+  /** Plurals of all that is watched. */
+  get watched(): ReadonlySet<string> {
+    return new Set([...this.#all.keys()].map((name) => name.split('/', 1)[0] ?? name))
+  }
+
   /** Since anything came of each, in ms. */
   watchAgesMs(): ReadonlyMap<string, number> {
     return new Map([...this.#all].map(([name, { lastEventAgeMs }]) => [name, lastEventAgeMs]))
@@ -300,10 +235,10 @@ export class Cluster {
   /** What there is to compile: all that is not being deleted. */
   snapshot(): Snapshot {
     return {
-      tiers: understood(this.tiers),
-      budgets: understood(this.budgets),
-      priceBooks: understood(this.books),
-      notUnderstood: { tiers: notUnderstood(this.tiers), priceBooks: notUnderstood(this.books) },
+      tiers: understood(this.tiers.values()),
+      budgets: understood(this.budgets.values()),
+      priceBooks: understood(this.books.values()),
+      notUnderstood: { tiers: notUnderstood(this.tiers.values()), priceBooks: notUnderstood(this.books.values()) },
     }
   }
 
@@ -354,14 +289,6 @@ export class Cluster {
     return { status: 'governed', config: written.stream }
   }
 
-  #byAge(namespace: string): readonly ConversationBudget[] {
-    const known = this.#budgetsByAge.get(namespace)
-    if (known !== undefined) return known
-    const budgets = [...this.budgetsOf(namespace)].toSorted(byAge)
-    if (budgets.length > 0) this.#budgetsByAge.set(namespace, budgets)
-    return budgets
-  }
-
   /** Those that cannot run sidecars, the oldest first. Asked at each admission. */
   oldNodes(): readonly OldNode[] {
     this.#oldNodes ??= [...this.nodes.values()].filter((node) => node !== null).toSorted((a, b) => BY_VERSION.compare(a.kubelet, b.kubelet))
@@ -379,57 +306,73 @@ export class Cluster {
     const known = this.namespaces.get(namespace)
     return known === undefined || known.metadata.deletionTimestamp !== undefined
   }
-}
 
-function known<T extends FareboxObject>(object: KubeObject, ofKind: (value: FareboxObject) => T | null): Known<T> {
-  const checked = checkObject(object)
-  if (checked.status === 'invalid') return { object, checked }
-  const value = ofKind(checked.value)
-  return value === null
-    ? { object, checked: { status: 'invalid', problems: [{ field: 'kind', message: `must be another than ${checked.value.kind}` }] } }
-    : { object, checked: { status: 'ok', value } }
-}
+  #byAge(namespace: string): readonly ConversationBudget[] {
+    const known = this.#budgetsByAge.get(namespace)
+    if (known !== undefined) return known
+    const budgets = [...this.budgetsOf(namespace)].toSorted(byAge)
+    if (budgets.length > 0) this.#budgetsByAge.set(namespace, budgets)
+    return budgets
+  }
 
-function oldNode({ metadata: { labels = {} }, status, spec }: KubeObject): OldNode | null {
-  const kubelet = NodeStatus.safeParse(status).data?.nodeInfo.kubeletVersion ?? ''
-  if (!isTooOld(kubelet)) return null
-  return { kubelet, labels, taints: NodeSpec.safeParse(spec).data?.taints ?? [] }
-}
+  #policyChanged({ resource, key, before, after }: PolicyChange): void {
+    const isSame = before !== undefined && after !== undefined && isSamePolicy(before.object.metadata, after.object.metadata)
+    this.#tell(isSame ? { what: 'Other' } : { what: 'Policy', resource, key, isGone: after === undefined })
+  }
 
-const NodeStatus = z.object({ nodeInfo: z.object({ kubeletVersion: z.string() }) })
-const NodeSpec = z.object({ taints: z.array(z.object({ key: z.string(), value: z.string().optional(), effect: z.string() })).optional() })
+  #budgetChanged(key: string, before: Known<ConversationBudget> | undefined, after: Known<ConversationBudget> | undefined): void {
+    const metadata = (after ?? before)?.object.metadata
+    const isThere = after?.checked.status === 'ok' && metadata?.deletionTimestamp === undefined
+    keep(this.#budgetsByNamespace, metadata?.namespace, key, isThere ? after.checked.value : undefined)
+    // A new status does not move a pod.
+    const isSame = before?.checked.status === 'ok' && isThere && isSamePolicy(before.object.metadata, after.object.metadata)
+    if (!isSame) this.#budgetsByAge.delete(metadata?.namespace ?? '')
+    this.#policyChanged({ resource: CONVERSATION_BUDGETS, key, before, after })
+  }
 
-function configMap(object: KubeObject): KnownConfigMap {
-  const { data } = object
-  const text = typeof data === 'object' && data !== null && CONFIG_KEYS.config in data ? data[CONFIG_KEYS.config] : undefined
-  if (typeof text !== 'string') return { object, config: null, name: null, stream: null }
-  let config: SidecarConfig | null | undefined
-  let name: ConfigName | null | undefined
-  return {
-    object,
-    // Milliseconds and memory for each, which only the leader needs.
-    get config() {
-      if (config === undefined) config = configOfText(text)
-      return config
-    },
-    get name() {
-      if (name === undefined) name = configNameOf(text)
-      return name
-    },
-    stream: streamConfigOf(text),
+  #podChanged(key: string, before: KubeObject | undefined, after: KubeObject | undefined): void {
+    const { namespace = '' } = (after ?? before)?.metadata ?? {}
+    keep(this.#podsByNamespace, namespace, key, after)
+    // The kubelet says of each pod again and again how it is: that is nothing to us.
+    if (before !== undefined && after !== undefined && isSamePod(before.metadata, after.metadata)) return
+    const goneUid = after === undefined ? before?.metadata.uid : undefined
+    if (before?.metadata.uid !== after?.metadata.uid) this.#startedMs.delete(before?.metadata.uid ?? '')
+    this.#tell({ what: 'Pod', namespace, goneUid, isNew: before === undefined, key })
+  }
+
+  /** What is pending no more has started, now. */
+  #pendingChanged(key: string, before: string | undefined, after: string | undefined): void {
+    if (before === undefined || before === after || this.pods.get(key)?.metadata.uid !== before) return
+    this.#startedMs.set(before, Date.now())
+  }
+
+  #namespaceChanged(name: string, before: KubeObject | undefined, after: KubeObject | undefined): void {
+    if (before?.metadata.deletionTimestamp !== after?.metadata.deletionTimestamp || before === undefined || after === undefined)
+      this.#tell({ what: 'Namespace', name })
+  }
+
+  #configMapChanged(key: string, before: KnownConfigMap | undefined, after: KnownConfigMap | undefined): void {
+    const { namespace = '' } = (after ?? before)?.object.metadata ?? {}
+    this.#tell({ what: 'ConfigMap', namespace, key, isGone: after === undefined })
+  }
+
+  #storeSecretChanged(after: KubeObject | undefined): void {
+    if (after !== undefined && storeSecretOf(after) !== null) this.#lastStore = after
+    this.#tell({ what: 'StoreSecret' })
+  }
+
+  #nodeChanged(before: OldNode | null | undefined, after: OldNode | null | undefined): void {
+    if (!isDeepStrictEqual(before ?? null, after ?? null)) this.#oldNodes = null
   }
 }
 
-function understood<T extends FareboxObject>(cache: Reflector<Known<T>>): readonly T[] {
-  return [...cache.values()].flatMap(({ object, checked }) =>
-    checked.status === 'ok' && object.metadata.deletionTimestamp === undefined ? [checked.value] : [],
-  )
+function whole(object: KubeObject): KubeObject {
+  return object
 }
 
-function notUnderstood<T extends FareboxObject>(cache: Reflector<Known<T>>): readonly NotUnderstood[] {
-  return [...cache.values()].flatMap(({ object: { metadata }, checked }) =>
-    checked.status === 'invalid' && metadata.deletionTimestamp === undefined ? [{ name: metadata.name, problems: checked.problems }] : [],
-  )
+/** A field selector. */
+function named(name: string): string {
+  return `metadata.name=${name}`
 }
 
 /** By all that is read of a pod. */

@@ -12,15 +12,16 @@ import { budgetKey } from '../core/same-pods.ts'
 import type { Compiled, ConfigName, Snapshot } from '../core/compile.ts'
 import { configMapName } from '../core/config-map-name.ts'
 import { configText } from '../core/config-text.ts'
+import { messageOf } from '../core/error-text.ts'
 import { WAITS } from '../core/waiting.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
 import { applied, applyIfChanged, isWithin, ownerOf } from '../kube/apply.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { CONFIG_MAPS } from '../kube/resources.ts'
 import type { Log } from '../telemetry/log.ts'
-import { messageOf } from '../telemetry/log.ts'
-import type { Cluster, KnownConfigMap } from './cluster.ts'
+import type { Cluster } from './cluster.ts'
 import { inBatches } from './in-batches.ts'
+import type { KnownConfigMap } from './known.ts'
 
 const FIELD_MANAGER = 'farebox-config'
 /** Of the data of a config map, its keys with it. */
@@ -70,6 +71,7 @@ export interface InForce {
   readonly hindered: ReadonlyMap<string, Hindrance>
 }
 
+/** Remembers what it wrote, until it is told that that is gone, and writes only in `reconcile`. Nothing of it is to be closed. */
 export class Configs {
   readonly #options: ConfigsOptions
   /** As the API server answered: what it tells of them by the watch may come later. By `namespace/name` of the config map. */

@@ -19,6 +19,7 @@ const REASON_CHARS_MAX = 256
 /** What a refusal by a policy says, whoever's it is; ours are called after us. */
 const BY_POLICY = /ValidatingAdmissionPolicy '[^']*farebox[^']*'/
 
+/** Remembers what the last look found. It never rejects: what could not be found out is as it was. */
 export class Gates {
   readonly #cluster: Cluster
   readonly #client: KubeClient
@@ -34,7 +35,7 @@ export class Gates {
     return this.#known
   }
 
-  /** True: something is otherwise than it was. */
+  /** Tries each namespace whose budgets require sidecars. True: something is otherwise than it was. */
   async reconcile(): Promise<boolean> {
     const found = new Map<string, Gate>()
     const demanding = [...this.#cluster.namespacesWithBudgets()].flatMap((namespace) => {

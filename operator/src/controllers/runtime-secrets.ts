@@ -5,12 +5,12 @@
  */
 import { LABELS, MANAGED_BY, RUNTIME_KEYS, RUNTIME_SECRET } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { messageOf } from '../core/error-text.ts'
 import { runtimeSecret } from '../core/runtime-secret.ts'
 import { applied, applyIfChanged } from '../kube/apply.ts'
 import { KubeError } from '../kube/kube.ts'
 import type { KubeClient } from '../kube/kube.ts'
 import { SECRETS } from '../kube/resources.ts'
-import { messageOf } from '../telemetry/log.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { inBatches } from './in-batches.ts'
@@ -29,6 +29,7 @@ export interface RuntimeSecretsOptions {
   readonly log: Log
 }
 
+/** Of one secret of the store: with another, make another. Remembers which it found right, and why others are not. */
 export class RuntimeSecrets {
   readonly #options: RuntimeSecretsOptions
   /** Those that are known to be right: they are not looked at each time, since Secrets of others are not watched. */

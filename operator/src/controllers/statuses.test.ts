@@ -3,12 +3,13 @@ import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
-import { waitFor } from '../../../test/cluster/wait-for.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { putDesk, putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
-import { reportOf, totalsOf } from '../core/testing.ts'
+import { reportOf, totalsOf } from '../core/reports.testing.ts'
+import { readyBudgets } from '../core/status-counts.ts'
 import { ReportBook } from '../delivery/report-book.ts'
-import { CONVERSATION_BUDGETS, PODS } from '../kube/resources.ts'
+import { CONVERSATION_BUDGETS, PODS, PRICING_TIERS } from '../kube/resources.ts'
 import type { StatusTarget, StatusValue } from '../kube/status-writer.ts'
 import { StatusTooLargeError } from '../kube/status-writer.ts'
 import { createLog } from '../telemetry/log.ts'
@@ -87,7 +88,6 @@ async function stage(context: TestContext, heard: readonly ReceivedReport[] = []
     storeIsEphemeral: false,
     nowMs: () => stage.nowMs,
     steadyMs: () => (steadyMs += 60_000),
-    onWish: () => undefined,
   })
   return Object.assign(stage, { statuses })
 }
@@ -155,7 +155,39 @@ test('a status that cannot be written keeps no other from being', async (context
   refused.add('PricingTier/pro')
   assert.throws(() => statuses.reconcile(), StatusTooLargeError)
   assert.deepEqual([...wanted.keys()].toSorted(), ['ConversationBudget/sales/desk', 'ConversationBudget/support/desk'])
-  assert.deepEqual([...statuses.readiness], [['True', 2]])
+  assert.deepEqual([...readyBudgets(statuses.counts)], [['True', 2]])
+})
+
+test('counts what every status says, those of objects that cannot be understood too', async (context) => {
+  const { statuses, server, cluster, configs, wanted, reports } = await stage(context)
+  const metadata = { name: 'missed', namespace: 'support', uid: 'missed', labels: { app: 'desk' } }
+  server.put(PODS, 'missed', { namespace: 'support', fields: { metadata } })
+  const spec = { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' }, fieldOfALaterVersion: true }
+  server.put(CONVERSATION_BUDGETS, 'desk', { namespace: 'sales', fields: { spec } })
+  const pricing = { model: 'PerConversation', price: '1.00' }
+  const unused = { displayName: 'Unused', pricing, unitEconomics: { targetGrossMarginPercent: 100 } }
+  server.put(PRICING_TIERS, 'unused', { fields: { spec: unused } })
+  await waitFor(
+    'the objects',
+    () => cluster.pods.size === 3 && cluster.tiers.size === 2 && cluster.budgets.get('sales/desk')?.checked.status === 'invalid',
+  )
+  await configs.reconcile()
+  reports.put(reportOf({ pod: 'a', receivedAtMs: NOW - 3_600_000, tiers }))
+  statuses.reconcile()
+  const said = [...wanted].flatMap(([key, { conditions = [] }]) =>
+    conditions.map(({ type, status, reason }) => `${key.slice(0, key.indexOf('/'))} ${type} ${status} ${reason}`),
+  )
+  const counted = statuses.counts.conditions.flatMap(({ kind, type, status, reason, objects }) =>
+    Array.from({ length: objects }, () => `${kind} ${type} ${status} ${reason}`),
+  )
+  assert.deepEqual(counted.toSorted(), said.toSorted())
+  assert.ok(counted.includes('ConversationBudget Ready False Invalid'))
+  assert.ok(counted.includes('ConversationBudget UsageFresh False Stale'))
+  assert.ok(counted.includes('PricingTier Ready False MarginLeavesNothing'))
+  assert.deepEqual([...readyBudgets(statuses.counts)], [['False', 2]])
+  const { pods, podsWithoutSidecar } = statuses.counts
+  assert.deepEqual(Object.fromEntries(pods), { matched: 2, injected: 1, inSync: 0, outdated: 1, nacked: 0, stale: 1 })
+  assert.deepEqual(Object.fromEntries(podsWithoutSidecar), { Missed: 1 })
 })
 
 test('pods that an older budget governs are counted for the later one that selects them, too', async (context) => {

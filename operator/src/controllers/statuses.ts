@@ -11,6 +11,8 @@ import type { ObjectStatus, Snapshot } from '../core/compile.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import { injectionHash } from '../core/injection-hash.ts'
 import { booksKey, isNewer, mergeTotals, newestOfBudgets, newestTotals } from '../core/merge-reports.ts'
+import { countStatuses, NOTHING_COUNTED } from '../core/status-counts.ts'
+import type { StatusCounts } from '../core/status-counts.ts'
 import { isFresh, isInjected } from '../core/workloads.ts'
 import type { Gate } from '../core/workloads.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
@@ -18,8 +20,9 @@ import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
 import type { Reflector } from '../kube/reflector.ts'
 import { CONVERSATION_BUDGETS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
 import type { StatusValue, StatusWriter } from '../kube/status-writer.ts'
-import type { Cluster, Known } from './cluster.ts'
+import type { Cluster } from './cluster.ts'
 import type { Configs } from './configs.ts'
+import type { Known } from './known.ts'
 
 /** A leader that has just begun waits so long for sidecars to report before it says what they do not. */
 const SETTLING_MS = 30_000
@@ -38,9 +41,12 @@ export interface StatusesOptions {
   readonly nowMs: () => number
   /** Of a clock that nobody sets, in ms. */
   readonly steadyMs: () => number
-  readonly onWish: (wish: 'Equal' | 'AtOnce' | 'Later') => void
 }
 
+/**
+ * Of one time of leading. Remembers what sidecars told last of a store that they share, and hands each status to the writer, which others
+ * flush and stop.
+ */
 export class Statuses {
   readonly #options: StatusesOptions
   readonly #sinceMs: number
@@ -50,7 +56,7 @@ export class Statuses {
   readonly #shared = new Map<string, Shared>()
   /** By spec, which stays the same object until it is compiled anew. */
   readonly #hashes = new WeakMap<ConversationBudget['spec'], string>()
-  #readiness: ReadonlyMap<string, number> = new Map()
+  #counts: StatusCounts = NOTHING_COUNTED
   /** Of the pods that budgets govern: any pod of the cluster may report, and only these are believed. */
   #believed: readonly ReceivedReport[] = []
 
@@ -61,6 +67,7 @@ export class Statuses {
     this.#superseded = new WeakSet([...options.reports.values()].filter((received) => !isFresh(received, nowMs)))
   }
 
+  /** Throws `StatusTooLargeError`, the first of them, once all others are handed on. */
   reconcile(): void {
     const { cluster, configs, reports, nowMs, gates } = this.#options
     const { inForce } = configs
@@ -86,28 +93,27 @@ export class Statuses {
       gates: gates(),
       isSettling: this.#options.steadyMs() - this.#sinceMs < SETTLING_MS,
     })
-    const ready = new Map<string, number>()
+    const wishes = [
+      ...[...statuses].flatMap(([object, status]) => this.#wishFor(object, status)),
+      ...this.#wishesForInvalid(PRICING_TIERS, cluster.tiers),
+      ...this.#wishesForInvalid(CONVERSATION_BUDGETS, cluster.budgets),
+      ...this.#wishesForInvalid(PRICE_BOOKS, cluster.books),
+    ]
+    this.#counts = countStatuses(wishes.map(({ resource: { kind }, found }) => ({ kind, status: found })))
     const failures: unknown[] = []
-    for (const [object, status] of statuses) {
+    for (const wish of wishes) {
       try {
-        this.#want(object, status)
+        this.#want(wish)
       } catch (error) {
         failures.push(error) // one that cannot be written keeps no other from being
       }
-      if (!object.startsWith('ConversationBudget/')) continue
-      const said = status.conditions?.find(({ type }) => type === 'Ready')?.status ?? 'Unknown'
-      ready.set(said, (ready.get(said) ?? 0) + 1)
     }
-    this.#readiness = ready
-    this.#wantInvalid(PRICING_TIERS, cluster.tiers)
-    this.#wantInvalid(CONVERSATION_BUDGETS, cluster.budgets)
-    this.#wantInvalid(PRICE_BOOKS, cluster.books)
     if (failures.length > 0) throw failures[0]
   }
 
-  /** Of the budgets, how many say so of being ready. */
-  get readiness(): ReadonlyMap<string, number> {
-    return this.#readiness
+  /** What the statuses say that were worked out last, be they written or not. */
+  get counts(): StatusCounts {
+    return this.#counts
   }
 
   /** Of each tier, in US dollars: what sidecars told of today. */
@@ -156,40 +162,53 @@ export class Statuses {
     }
   }
 
-  #want(object: string, desired: ObjectStatus): void {
+  /** None where the object is gone, or going. */
+  #wishFor(object: string, found: ObjectStatus): readonly Wish[] {
     const [kind = '', ...rest] = object.split('/')
     const key = rest.join('/')
     const { cluster } = this.#options
     switch (kind) {
       case 'PricingTier':
-        return this.#wantOf(PRICING_TIERS, cluster.tiers.get(key)?.object, desired)
+        return this.#wishOf(PRICING_TIERS, cluster.tiers.get(key)?.object, found)
       case 'PriceBook':
-        return this.#wantOf(PRICE_BOOKS, cluster.books.get(key)?.object, desired)
+        return this.#wishOf(PRICE_BOOKS, cluster.books.get(key)?.object, found)
       default:
-        return this.#wantOf(CONVERSATION_BUDGETS, cluster.budgets.get(key)?.object, desired)
+        return this.#wishOf(CONVERSATION_BUDGETS, cluster.budgets.get(key)?.object, found)
     }
   }
 
-  #wantInvalid<T>(resource: Resource, cache: Reflector<Known<T>>): void {
-    for (const { object, checked } of cache.values()) {
-      if (checked.status === 'ok') continue
+  #wishesForInvalid<T>(resource: Resource, cache: Reflector<Known<T>>): readonly Wish[] {
+    return [...cache.values()].flatMap(({ object, checked }) => {
+      if (checked.status === 'ok') return []
       const { generation } = object.metadata
-      const status = invalidStatus({ generation, conditions: [] }, checked.problems, this.#options.nowMs())
-      // What is in force and what was counted stays as it was told.
-      this.#wantOf(resource, object, { ...(typeof object['status'] === 'object' ? object['status'] : {}), ...status })
-    }
+      return this.#wishOf(resource, object, invalidStatus({ generation, conditions: [] }, checked.problems, this.#options.nowMs()), true)
+    })
   }
 
-  #wantOf(resource: Resource, current: KubeObject | undefined, desired: ObjectStatus): void {
-    if (current === undefined || this.#isGoing(current.metadata)) return
-    const { name, namespace } = current.metadata
+  #wishOf(resource: Resource, current: KubeObject | undefined, found: ObjectStatus, isInvalid = false): readonly Wish[] {
+    return current === undefined || this.#isGoing(current.metadata) ? [] : [{ resource, current, found, isInvalid }]
+  }
+
+  #want({ resource, current, found, isInvalid }: Wish): void {
+    const { metadata, status } = current
+    const { name, namespace } = metadata
     const target = { resource, name, ...(namespace === undefined ? {} : { namespace }) }
-    this.#options.onWish(this.#options.writer.want(target, valueOf(desired), { metadata: current.metadata, status: current['status'] }))
+    // What is in force and what was counted of one that is not understood stays as it was told.
+    const kept = isInvalid && typeof status === 'object' ? status : {}
+    this.#options.writer.want(target, valueOf({ ...kept, ...found }), { metadata, status })
   }
 
   #isGoing({ deletionTimestamp, namespace }: ObjectMeta): boolean {
     return deletionTimestamp !== undefined || (namespace !== undefined && this.#options.cluster.isGoing(namespace))
   }
+}
+
+/** What was found of an object, to be its status. */
+interface Wish {
+  readonly resource: Resource
+  readonly current: KubeObject
+  readonly found: ObjectStatus
+  readonly isInvalid: boolean
 }
 
 /** What sidecars of a budget told last, and by `storeKey` of what. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { waitFor } from '../../../test/cluster/wait-for.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
 import { stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { KubeError } from '../kube/kube.ts'
 import type { KubeObject } from '../kube/kube.ts'

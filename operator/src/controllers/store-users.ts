@@ -15,6 +15,7 @@ export interface StoreUsersOptions extends StoreAddress {
   readonly onTrouble: (error: Error) => void
 }
 
+/** Owns a connection to the store, which begins at once and comes back by itself until `close`. */
 export class StoreUsers {
   readonly #options: StoreUsersOptions
   readonly #client: Redis

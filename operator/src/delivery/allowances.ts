@@ -11,6 +11,7 @@ interface Account {
 /** Accounts that are looked through, at most once in this time, for those that are full again and can be forgotten. */
 const SWEEP_EVERY_MS = 60_000
 
+/** Holds an account for each owner that has taken lately; a later `take` forgets the others. Nothing of it is to be closed. */
 export class Allowances {
   readonly #burst: number
   readonly #perSecond: number

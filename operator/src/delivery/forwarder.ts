@@ -32,6 +32,7 @@ const BATCH_BYTES_MAX = FORWARDED_BYTES_MAX / 2
 const WAIT_MS_MAX = 5_000
 const ANSWER_MS_MAX = 5_000
 
+/** Owns the reports that wait, a timer, and a connection to the leader, until `close`: what waits then is not sent. It never throws. */
 export class Forwarder {
   readonly #options: ForwarderOptions
   /** The one that has waited longest is first. */
@@ -46,6 +47,7 @@ export class Forwarder {
     this.#options = options
   }
 
+  /** In the place of an older one of its pod. Where too many wait, those are dropped that have waited longest. */
   add(received: ReceivedReport): void {
     if (this.#isClosed) return
     const { queueMax = QUEUE_MAX, events } = this.#options

@@ -1,6 +1,7 @@
 /** The newest report of each pod. Reports are levels: an older one, or one that comes twice, says nothing new. */
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 
+/** In memory alone. Holds a report until it is told that its pod is gone: whoever made it sees to that by `forget` or `prune`. */
 export class ReportBook {
   readonly #newest = new Map<string, ReceivedReport>()
 
@@ -29,6 +30,7 @@ export class ReportBook {
   values(): Iterable<ReceivedReport> {
     return this.#newest.values()
   }
+
   get size(): number {
     return this.#newest.size
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { SidecarReportSchema } from '@farebox/crds/delivery.ts'
-import { reportOf, totalsOf } from '../core/testing.ts'
+import { reportOf, totalsOf } from '../core/reports.testing.ts'
 import { excessIn } from './report-bounds.ts'
 
 const users = { active: 3, spent: '1.00', heavy: 1, heavySpent: '0.50', upgradeCandidates: 1, byUse: { '0-24': 3 } }

@@ -104,6 +104,7 @@ export function helloOf(headers: IncomingHttpHeaders): Hello | null {
   }
 }
 
+/** Owns every stream that was opened, and the timers of what they are told, until `drain`, which ends them. */
 export class StreamHub {
   readonly #options: StreamHubOptions
   readonly #streams = new Map<string, Stream>()
@@ -196,6 +197,7 @@ export class StreamHub {
     for (const stream of this.#streams.values()) stream.send('trust', frame)
   }
 
+  /** Its stream ends. */
   podGone(uid: string): void {
     this.#streams.get(uid)?.end()
   }

@@ -8,6 +8,7 @@ import { TOKEN_AUDIENCE } from '@farebox/crds/cluster.ts'
 import { createLocalJWKSet, errors, jwtVerify } from 'jose'
 import type { JWTPayload } from 'jose'
 import * as z from 'zod'
+import { messageOf } from '../core/error-text.ts'
 import type { KubeClient } from '../kube/kube.ts'
 import type { DeliveryEvents } from './events.ts'
 
@@ -72,6 +73,7 @@ interface Keys {
   readonly readAtMs: number
 }
 
+/** Remembers the keys of the cluster, and asks for them anew when they may be others. Never rejects: what will not do is a verdict. */
 export class TokenVerifier {
   readonly #options: TokenVerifierOptions
   #keys: Keys | null = null
@@ -167,7 +169,7 @@ export class TokenVerifier {
       this.#keys = { issuer, find: createLocalJWKSet(KeysSchema.parse(JSON.parse(keys))), readAtMs: nowMs() }
       events.count('jwksFetched')
     } catch (error) {
-      this.#trouble = error instanceof Error ? error.message : String(error)
+      this.#trouble = messageOf(error)
       events.count('jwksFailed')
       events.log('warn', "the cluster's token keys cannot be read; those that are known go on", { err: this.#trouble })
     }

@@ -8,6 +8,7 @@ import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 /** Longer than a sidecar is silent, so that the one who tells goes on to. */
 const TOLD_MS = 25_000
 
+/** Remembers who tells, for as long as they do: one that falls silent is replaced by the next that reports. */
 export class TotalsTellers {
   /** By namespace, books and tiers; the one that was heard of longest ago is first. */
   readonly #tellers = new Map<string, { readonly uid: string; readonly atMs: number }>()

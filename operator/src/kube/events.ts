@@ -65,6 +65,7 @@ interface Series {
   writtenMs: number
 }
 
+/** Owns what is being sent, and the counts of repeats that are still to be: `stop` writes them. */
 export class EventRecorder<Reason extends string> {
   readonly #options: EventRecorderOptions<Reason>
   readonly #clock: Clock
@@ -80,7 +81,10 @@ export class EventRecorder<Reason extends string> {
     this.#clock = options.clock ?? systemClock
   }
 
-  /** Returns at once. Nothing is told of events that could not be written but to `onError`. Not for what a dry run did. */
+  /**
+   * Returns at once. Nothing is told of events that could not be written but to `onError`. Not for what a dry run did. Throws for a reason
+   * that was not declared.
+   */
   record(event: RecordedEvent<Reason>): void {
     if (this.#stopped) return
     if (!this.#options.reasons.includes(event.reason)) throw new Error(`${event.reason} is no reason that was declared`)

@@ -29,6 +29,6 @@ export type LeaseReport =
   | { readonly what: 'leading' }
   | { readonly what: 'holder'; readonly identity: string; readonly annotations: Readonly<Record<string, string>> }
   | { readonly what: 'lost'; readonly reason: string }
-  /** A call that failed; it is tried again. */
+  /** A call that failed, for another reason than the one before it; it is tried again. */
   | { readonly what: 'trouble'; readonly message: string }
   | { readonly what: 'released' }

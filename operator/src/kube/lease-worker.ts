@@ -7,6 +7,7 @@ import http from 'node:http'
 import https from 'node:https'
 import { Session } from 'node:inspector'
 import { parentPort, workerData } from 'node:worker_threads'
+import { messageOf } from '../core/error-text.ts'
 import { systemClock as clock } from './clock.ts'
 import type { Credentials } from './credentials.ts'
 import { heldSpec, nextStep, recordOf, releasedSpec, sight } from './lease.ts'
@@ -27,6 +28,8 @@ let record: LeaseRecord | null = null
 let leading = false
 let stopping = false
 let told = ''
+/** What the last call failed with; empty: it did not. */
+let trouble = ''
 let wake: () => void = () => {}
 
 /** How long the main thread has to end the process itself. */
@@ -48,10 +51,11 @@ async function hold(): Promise<void> {
     const startMs = clock.nowMs()
     try {
       await (leading && record !== null ? renew(record, startMs) : stand(startMs))
+      trouble = ''
     } catch (error) {
       // Not knowing is not losing: until the deadline nobody else may have taken it.
       if (isConflict(error)) record = null
-      report({ what: 'trouble', message: error instanceof Error ? error.message : String(error) })
+      tellTrouble(messageOf(error))
     }
     if (stopping) break
     // Standing by, replicas spread; holding, the pace is kept.
@@ -180,6 +184,13 @@ function tellHolder({ holder, annotations }: LeaseRecord): void {
   if (now === told) return
   told = now
   report({ what: 'holder', identity: holder, annotations })
+}
+
+/** Once, for as long as it is the same: an API server that is away is tried every two seconds. */
+function tellTrouble(message: string): void {
+  if (message === trouble) return
+  trouble = message
+  report({ what: 'trouble', message })
 }
 
 function report(message: LeaseReport): void {

@@ -46,6 +46,7 @@ interface Delayed {
   readonly lane: Lane
 }
 
+/** Owns the timers of keys that wait, until `stop`: from then on no key is taken. None is lost to a failure. */
 export class WorkQueue {
   readonly #options: WorkQueueOptions
   readonly #clock: Clock

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, suite, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { waitFor } from '../../../test/cluster/wait-for.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
 import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { connectKube } from './client.ts'
 import type { KubeConnection } from './client.ts'

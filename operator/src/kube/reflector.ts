@@ -11,9 +11,11 @@ import { keyOf, pathOf } from './resources.ts'
 import type { Transport } from './transport.ts'
 import { WatchLines } from './watch-lines.ts'
 
+/** `Expired`: the server no longer knows our version, and everything is listed anew; it is no fault. */
+export const REFLECTOR_PROBLEMS = ['List', 'Watch', 'Expired', 'Parse', 'Handler'] as const
+
 export interface ReflectorProblem {
-  /** `Expired`: the server no longer knows our version, and everything is listed anew; it is no fault. */
-  readonly kind: 'List' | 'Watch' | 'Expired' | 'Parse' | 'Handler'
+  readonly kind: (typeof REFLECTOR_PROBLEMS)[number]
   readonly resource: string
   /** Of the object that did not parse, or whose handler threw. */
   readonly key?: string
@@ -66,12 +68,14 @@ interface Entry<T> {
   readonly parsed?: { readonly value: T }
 }
 
+/** Owns one watch, from `start` until `stop`; what it has stays readable after that. Trouble goes to `onProblem` alone. */
 export class Reflector<T> implements Cache<T> {
   readonly #options: ReflectorOptions<T>
   readonly #timing: ReflectorTiming
   readonly #transport: Transport
   readonly #entries = new Map<string, Entry<T>>()
   readonly #stopping = new AbortController()
+  /** When the first list is in; never rejects. */
   readonly synced: Promise<void>
   #markSynced: () => void = () => {}
   #hasSynced = false

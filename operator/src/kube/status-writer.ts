@@ -91,6 +91,7 @@ interface Written {
   readonly status: unknown
 }
 
+/** Owns what waits to be written, and one timer. Whoever made it ends with `flush`, then `stop`. What fails is tried again. */
 export class StatusWriter {
   readonly #options: StatusWriterOptions
   readonly #clock: Clock
@@ -171,6 +172,7 @@ export class StatusWriter {
     }
   }
 
+  /** What still waits is dropped; what is being sent goes on. */
   stop(): void {
     this.#stopped = true
     this.#timer?.cancel()

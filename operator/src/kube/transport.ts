@@ -1,6 +1,7 @@
 /** Requests to the API server: pooled connections, an end for each call, patience where the server asks for it. */
 import type { Readable } from 'node:stream'
 import { Agent, request } from 'undici'
+import { messageOf } from '../core/error-text.ts'
 import { backoffMs, sleep } from './clock.ts'
 import type { Clock } from './clock.ts'
 import type { Credentials, CredentialSource } from './credentials.ts'
@@ -76,6 +77,7 @@ export const FENCED_ATTEMPT_MS = 4_000
 const BODY_BYTES_MAX = 256 * 1024 * 1024
 const MESSAGE_MAX = 1_024
 
+/** Owns the connections to the API server, new ones whenever the credentials change, until `close`: from then on calls reject at once. */
 export class Transport {
   readonly #options: TransportOptions
   readonly #bucket: TokenBucket
@@ -120,6 +122,7 @@ export class Transport {
     }
   }
 
+  /** Throws `KubeError`, for an answer that is not JSON, too. */
   async json(call: ApiCall): Promise<unknown> {
     const text = await this.text(call)
     try {
@@ -296,7 +299,7 @@ function kubeErrorOf(error: unknown, { verb, resource }: ApiCall): KubeError {
   }
   const code = codeOf(error)
   const reason = code.endsWith('TIMEOUT') ? 'Timeout' : 'Unreachable'
-  const what = error instanceof Error ? error.message : String(error)
+  const what = messageOf(error)
   return new KubeError(`${verb} ${resource}: ${what}${code === '' ? '' : ` (${code})`}`, { status: 0, reason, cause: error })
 }
 

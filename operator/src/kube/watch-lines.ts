@@ -4,6 +4,7 @@
 const LINE_BYTES_MAX = 32 * 1024 * 1024
 const LINE_FEED = 0x0a
 
+/** Holds the beginning of a line whose end has not come. One for each watch. */
 export class WatchLines {
   #parts: Buffer[] = []
   #bytes = 0

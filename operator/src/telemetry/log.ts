@@ -12,7 +12,3 @@ export function createLog(level: string): Log {
   const destination = pino.destination({ dest: 2, sync: true })
   return pino({ level, base: { part: 'operator' }, timestamp: pino.stdTimeFunctions.isoTime }, destination)
 }
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
-}

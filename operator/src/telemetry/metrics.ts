@@ -2,8 +2,13 @@
  * Every metric of the operator, with its unit and its labels; docs/metrics.md lists the same. Labels are bounded: tiers are objects of
  * the cluster, all else are words of ours. Never a namespace, a pod or a user.
  */
+import { SKIP_REASONS } from '@farebox/crds/cluster.ts'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { readyBudgets } from '../core/status-counts.ts'
+import type { StatusCounts } from '../core/status-counts.ts'
+import { DELIVERY_COUNTS } from '../delivery/events.ts'
 import type { DeliveryCount } from '../delivery/events.ts'
+import { REFLECTOR_PROBLEMS } from '../kube/reflector.ts'
 
 const SECONDS_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 
@@ -23,8 +28,8 @@ export interface Standing {
   readonly isStoreConnected: boolean | null
   /** Of what is served; null: nothing is yet. */
   readonly certificateExpiresAtMs: number | null
-  /** By condition `Ready`. */
-  readonly budgets: () => ReadonlyMap<string, number>
+  /** What all statuses say; nothing where another replica leads. */
+  readonly counts: () => StatusCounts
 }
 
 export class Metrics {
@@ -72,8 +77,47 @@ export class Metrics {
       else gauge.set(certificateExpiresAtMs / 1_000)
     })
     this.#gauge('farebox_operator_budgets', 'ConversationBudgets by their condition Ready, on the leader', ['ready'], (gauge) => {
-      for (const [ready, budgets] of standing().budgets()) gauge.set({ ready }, budgets)
+      for (const [ready, budgets] of readyBudgets(standing().counts())) gauge.set({ ready }, budgets)
     })
+    this.#gauge(
+      'farebox_operator_conditions',
+      'Objects by what their conditions say, on the leader',
+      ['kind', 'type', 'status', 'reason'],
+      (gauge) => {
+        for (const { objects, ...labels } of standing().counts().conditions) gauge.set(labels, objects)
+      },
+    )
+    this.#gauge(
+      'farebox_operator_pods',
+      'Pods that budgets govern, by what is known of their sidecars, on the leader',
+      ['state'],
+      (gauge) => {
+        for (const [state, pods] of standing().counts().pods) gauge.set({ state }, pods)
+      },
+    )
+    this.#gauge(
+      'farebox_operator_pods_without_sidecar',
+      'Pods that budgets govern and that have none, on the leader',
+      ['reason'],
+      (gauge) => {
+        for (const [reason, pods] of standing().counts().podsWithoutSidecar) gauge.set({ reason }, pods)
+      },
+    )
+    this.#expectAll()
+  }
+
+  /** Of these the API server is asked, by their plurals. */
+  expectTroubleWith(resources: Iterable<string>): void {
+    for (const resource of resources) for (const kind of REFLECTOR_PROBLEMS) this.watchTrouble.inc({ resource, kind }, 0)
+  }
+
+  /** Of what happens seldom the first time must be seen to be one: a series that begins at 1 is no increase. */
+  #expectAll(): void {
+    for (const outcome of ['written', 'reverted', 'failed'] as const) this.configs.inc({ outcome }, 0)
+    for (const outcome of ['written', 'failed'] as const) this.statuses.inc({ outcome }, 0)
+    for (const event of DELIVERY_COUNTS) this.delivery.inc({ event }, 0)
+    // Whoever was missed was not asked: `farebox_operator_pods_without_sidecar` has them.
+    for (const reason of SKIP_REASONS) if (reason !== 'Missed') this.skipped.inc({ reason }, 0)
   }
 
   countDelivery(event: DeliveryCount, by = 1): void {

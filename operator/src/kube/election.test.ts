@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, suite, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { waitFor } from '../../../test/cluster/wait-for.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
 import { canBeFirst, Candidates } from '../../../test/kube/candidates.ts'
 import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { connectKube } from './client.ts'
 import type { KubeObject } from './kube.ts'
-import { LeaderElection } from './leader.ts'
+import { LeaderElection } from './election.ts'
 import { LEASES } from './resources.ts'
 
 /** A tenth of what is usual. */
@@ -168,6 +168,8 @@ suite('leader election', () => {
     await election.start()
     await waitFor('trouble', () => troubles.length > 0)
     assert.equal(election.mayWrite(), false)
+    await delay(5 * TIMES.retryMs)
+    assert.equal(new Set(troubles).size, troubles.length, 'each trouble is told once')
     await server.start()
     await waitFor('leads', () => election.isLeading)
     assert.deepEqual(leading, [true])

@@ -24,7 +24,7 @@ export interface LeaderElectionOptions {
   onLost?(reason: string): void
   /** Who leads, as far as is known; null: nobody. On every replica. */
   onHolder?(holder: Holder | null): void
-  /** Calls that failed and will be tried again. */
+  /** A call that failed, for another reason than the one before it; it is tried again. */
   onTrouble?(message: string): void
   /** How long others wait for a silent holder. */
   readonly leaseMs?: number
@@ -44,6 +44,7 @@ const BEAT_MS = 250
 const CREDENTIALS_MS = 30_000
 const STOP_MS = 5_000
 
+/** Owns a thread that renews the Lease, and two timers, from `start` to `stop`. Leadership that is lost ends the process. */
 export class LeaderElection implements Fence {
   readonly #options: LeaderElectionOptions
   readonly identity: string
@@ -60,7 +61,7 @@ export class LeaderElection implements Fence {
     this.identity = `${options.identity}_${randomBytes(4).toString('hex')}`
   }
 
-  /** Rejects with `KubeError` when there are no credentials. Needs no API server: it is waited for. */
+  /** Once. Rejects with `KubeError` when there are no credentials. Needs no API server: it is waited for. */
   async start(): Promise<void> {
     if (this.#state !== 'new') throw new Error('an election starts once')
     this.#state = 'standing'
