@@ -481,6 +481,29 @@ test('a call that fits with a further rung, but for input that others hold, wait
   assert.deepEqual(beside, { status: 'wait', percent: 95, account: 'c' })
 })
 
+test('a call that fits now with more rungs does not wait for input that others hold', async () => {
+  const contract = makeContract({
+    ladder: [
+      { atPercent: 99, rung: 'DropRetrieval' },
+      { atPercent: 99, rung: 'DowngradeModel' },
+      { atPercent: 100, rung: 'EndConversation' },
+    ],
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }] },
+    caps: { perConversation: '0.20' },
+  })
+  const found = [
+    { role: 'user', name: 'retrieval', content: 'x '.repeat(30_000) },
+    { role: 'user', content: 'y '.repeat(30_000) },
+  ]
+  const setup = { contract, body: { max_tokens: 1_000, messages: found } }
+  const at = async (spent: string, heldInput: string) => {
+    const held = parseUsd(heldInput)
+    return decide(await inputOf({ ...setup, own: { spent: parseUsd(spent), held, heldInput: held } }))
+  }
+  assert.deepEqual(planOf(await at('0.14', '0')).rungs, ['DropRetrieval'])
+  assert.deepEqual(planOf(await at('0.14', '0.03')).rungs, ['DropRetrieval', 'DowngradeModel'])
+})
+
 test('the input is held by its bytes while those leave a useful answer, then by the heuristic', async () => {
   const messages = [{ role: 'user', content: 'Where is my order, please? '.repeat(400) }]
   const planFor = async (cap: string, model: string): Promise<Plan> =>

@@ -13,6 +13,7 @@ import { modelNotAllowed } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
 import { attachmentOf } from './attachment.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
+import type { AccountId } from './budget.ts'
 import type { Edit } from './conversation.ts'
 import { downgraded, STAYS } from './downgrade.ts'
 import type { Downgraded } from './downgrade.ts'
@@ -35,8 +36,8 @@ import { fitWindow } from './window.ts'
 
 /**
  * `go` with the first plan that fits: by the rungs that the thresholds ask for, else by more of the ladder, a step at a time. Output that other
- * calls hold does not count here: the reservation tells whether there is room beside it. Where their input is all that is in the way of a plan,
- * the call is to `wait`. `percent`: as `percentUsed` gives it, of the conversation's cap or the user's, whichever is used more.
+ * calls hold does not count here: the reservation tells whether there is room beside it. Where their input is all that is in the way of
+ * the rungs asked for, or of any plan at all, the call is to `wait`. `percent`: as `percentUsed` gives it, of the conversation's cap or the user's, whichever is used more.
  */
 export function decide(input: DecideInput): Decision {
   const { request, terms, conversation, balances } = input
@@ -74,6 +75,8 @@ export function decide(input: DecideInput): Decision {
   const ready = mayJoin ? conversation.readyEdits : []
   const at = { atBoundary, percent, percentUser, ready, known: union(conversation.rungs, userActive, conversation.turnRungs) }
   let short: Balance | null = null
+  /** The account in which the call would fit, but for input that others hold. */
+  let waitsFor: AccountId | null = null
   let isPriced = false
   for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
     if (short !== null) takenFor[short.kind] = rungs
@@ -83,8 +86,9 @@ export function decide(input: DecideInput): Decision {
     if (attempt.status === 'refuse' && byFit.length === 0) return attempt
     if (attempt.status === 'short') {
       if (attempt.uncounted !== null) return { status: 'count', ...attempt.uncounted }
-      // Money that others merely hold takes nothing away from a conversation, and ends none.
-      if (fitsAlone(input, rungs, at)) return { status: 'wait', percent, account: attempt.short.account }
+      if (waitsFor === null && fitsAlone(input, rungs, at)) waitsFor = attempt.short.account
+      // Money that others merely hold takes nothing away from a conversation.
+      if (waitsFor !== null && short === null) return { status: 'wait', percent, account: waitsFor }
       short = attempt.short
       isPriced ||= attempt.isPriced
     }
@@ -106,6 +110,8 @@ export function decide(input: DecideInput): Decision {
       },
     }
   }
+  // And it ends none: with more rungs the call fits when that input is billed, or given back.
+  if (waitsFor !== null) return { status: 'wait', percent, account: waitsFor }
   const ways = [...candidates(contract.ladder, byThreshold, atBoundary)]
   const attachment = tooLarge(input, ways, at)
   if (attachment === null && short !== null && !isPriced && !isLedUnpriced(input, ways, at))
