@@ -1,6 +1,5 @@
 /** The sidecar: builds and connects everything; starts, drains, stops. */
 import { randomUUID } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
 import type { Server } from 'node:http'
 import type { Address } from '@farebox/crds/address.ts'
 import { loadCatalogue } from '@farebox/crds/catalogue.ts'
@@ -23,7 +22,7 @@ import { Credentials } from './proxy/credentials.ts'
 import { ContractShelf } from './proxy/gateway.ts'
 import type { Gateway, Tally } from './proxy/gateway.ts'
 import { Hashing } from './proxy/hashing.ts'
-import { HOLD_LIFE_MS, HoldKeeper } from './proxy/hold-keeper.ts'
+import { HOLD_LIFE_MS, HoldKeeper, tellExpired } from './proxy/hold-keeper.ts'
 import { MoneyQueue, SHARED_TRY_EVERY_MS } from './proxy/money-queue.ts'
 import { Offers } from './proxy/offers.ts'
 import { OutcomeWatch } from './proxy/outcome-watch.ts'
@@ -42,10 +41,11 @@ import { UserBook } from './proxy/user-book.ts'
 import { readSettings } from './settings.ts'
 import { shutdown } from './shutdown.ts'
 import { openStore } from './store/open-store.ts'
+import { DroppedStep } from './store/outage/replayer.ts'
 import { allowancePercentOf } from './store/outage/allowance-percent.ts'
 import { createLog } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
-import { logStanding, logTrouble } from './telemetry/store-news.ts'
+import { StoreLog } from './telemetry/store-log.ts'
 
 const FAILED_SWAPS_KEPT = 10_000
 const UNPRICED_KEPT = 1_000
@@ -61,12 +61,12 @@ async function main(): Promise<void> {
   for (const signal of SIGNALS) process.once(signal, leaveAtOnce)
   const metrics = new Metrics()
   const newId = (): string => randomUUID().replaceAll('-', '') // random bits are drawn many at a time
-  mkdirSync(settings.dataDir, { recursive: true })
   let delivery: Delivery | null = null
   const catalogue = loadCatalogue()
   metrics.catalogue.set({ version: catalogue.version, date: catalogue.date }, 1)
   const inForce = new PolicyInForce({ catalogue, metrics, log })
   const alerts = new AlertFeed()
+  const storeLog = new StoreLog(log)
   const opened = await openStore(settings, {
     allowancePercent: () => (inForce.policy === null ? 0 : allowancePercentOf(inForce.policy.config)),
     holdLifeMs: HOLD_LIFE_MS,
@@ -74,13 +74,17 @@ async function main(): Promise<void> {
       const { state, reason } = standing
       const news: StoreNews = { store: { state, reason } }
       if (process.connected) process.send?.(news)
-      logStanding(log, standing)
+      storeLog.standing(standing)
       delivery?.changed()
     },
     onAlerts: (fired) => tellAlerts({ alerts, metrics, log }, fired),
     onOtherKey: () =>
       log.warn({}, 'the store has another identity key than FAREBOX_IDENTITY_KEY_FILE; ids are hashed by that of the store'),
-    onTrouble: (error) => logTrouble(log, error),
+    onTrouble: (error) => {
+      if (error instanceof DroppedStep) metrics.droppedSteps.add([])
+      storeLog.trouble(error)
+    },
+    onExpired: (expired) => tellExpired({ log, metrics }, expired),
   })
   const { store, isShared, nowMs } = opened
   const hashing = new Hashing(opened.identitySecret)
@@ -89,9 +93,17 @@ async function main(): Promise<void> {
   const upstreams = new UpstreamPool()
   const bodies = new BodyRoom(settings.bodyRoomBytes ?? roomIn(memoryOfProcess(), BODY_BYTES_MAX))
   metrics.watchBodies(bodies)
-  const holds = new HoldKeeper(store, log, nowMs)
+  const holds = new HoldKeeper(store, { log, metrics }, nowMs)
   const credentials = new Credentials(settings.credentialsDir, log, () => delivery?.changed())
-  const run = settings.operator === null ? null : new RunFile(settings.dataDir, Date.now())
+  const run =
+    settings.operator === null
+      ? null
+      : new RunFile(settings.dataDir, Date.now(), (error) =>
+          log.error(
+            { err: error.message },
+            'the folder of FAREBOX_DATA takes no files: the next run of this pod does not learn what this one knew',
+          ),
+        )
   const claims = new Claims(settings.claimKeysDir, log, { nowMs, kept: run })
   const tally: Tally = { count: 0, lastMs: null, withoutUser: 0 }
   const gateway: Gateway = {
@@ -138,7 +150,9 @@ async function main(): Promise<void> {
     unpriced: new LRUCache({ max: UNPRICED_KEPT }),
   }
   const quietSweep = new QuietSweep(gateway)
-  const shownTotals = new ShownTotals(async () => (inForce.policy === null ? {} : await tiersOf(gateway, inForce.policy)))
+  const shownTotals = new ShownTotals(async () => (inForce.policy === null ? {} : await tiersOf(gateway, inForce.policy)), {
+    onSight: settings.operator === null || !isShared,
+  })
   metrics.watchTiers(() => (inForce.policy === null ? [] : shownTiers(shownTotals.lastKnown(), inForce.policy.config.contracts)))
   const lastGood = new LastGood(settings.dataDir)
   const config = new ConfigInForce(

@@ -170,6 +170,8 @@ describe('metrics', () => {
       'farebox_turns_total{tier="pro",outcome="charge"}',
       'farebox_turns_total{tier="pro",outcome="void"}',
       'farebox_refusals_total{code="identity_rejected"}',
+      'farebox_provider_calls_total{upstream="openai",outcome="2xx"}',
+      'farebox_provider_calls_total{upstream="openai",outcome="429"}',
       'farebox_cost_usd_total{tier="pro",driver="history"}',
       'farebox_cost_usd_total{tier="pro",driver="other"}',
       'farebox_cost_usd_total{tier="summarised",driver="summaries"}',

@@ -51,7 +51,7 @@ export class Delivery {
   constructor(options: DeliveryOptions) {
     const { operator, run, config, upstreams, log } = options
     this.#options = options
-    this.staleness = new StalenessWatch(run, (error) => log.error({ err: String(error) }, 'nothing can be kept in the data folder'))
+    this.staleness = new StalenessWatch(run)
     this.#client = new OperatorClient({
       url: operator.url,
       trust: new Trust(operator.caFile),

@@ -7,6 +7,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as z from 'zod'
 import type { PlainClaims } from '../core/tier-claim.ts'
+import { messageOf } from '../error-text.ts'
 
 const KeptSchema = z.object({
   runSinceMs: z.int().min(0).catch(0),
@@ -34,9 +35,13 @@ export class RunFile {
   readonly #firstRunMs: number
   #confirmedAtMs: number | null
   #plainClaims: PlainClaims | null
+  readonly #onTrouble: (error: Error) => void
+  /** Why the folder took no file the last time; null: it did. */
+  #trouble: string | null = null
 
-  /** Throws when the folder takes no files. */
-  constructor(dataDir: string, nowMs: number) {
+  /** `onTrouble`: told once for each reason for which the folder takes no files. What is to be kept is known in this run all the same. */
+  constructor(dataDir: string, nowMs: number, onTrouble: (error: Error) => void) {
+    this.#onTrouble = onTrouble
     this.#path = join(dataDir, 'delivery.json')
     const before = read(this.#path)
     this.books = before.books
@@ -52,13 +57,11 @@ export class RunFile {
     return this.#plainClaims
   }
 
-  /** Throws when the folder takes no files. */
   confirmed(atMs: number): void {
     this.#confirmedAtMs = atMs
     this.#write()
   }
 
-  /** Throws when the folder takes no files; they are known in this run all the same. */
   keepPlainClaims(claims: PlainClaims | null): void {
     this.#plainClaims = claims
     this.#write()
@@ -72,8 +75,15 @@ export class RunFile {
       books: this.books,
       plainClaims: this.#plainClaims,
     }
-    writeFileSync(`${this.#path}.new`, JSON.stringify(kept))
-    renameSync(`${this.#path}.new`, this.#path)
+    try {
+      writeFileSync(`${this.#path}.new`, JSON.stringify(kept))
+      renameSync(`${this.#path}.new`, this.#path)
+      this.#trouble = null
+    } catch (error) {
+      const reason = messageOf(error)
+      if (reason !== this.#trouble) this.#onTrouble(new Error(`${this.#path} cannot be written: ${reason}`, { cause: error }))
+      this.#trouble = reason
+    }
   }
 }
 

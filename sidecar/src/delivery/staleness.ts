@@ -20,7 +20,6 @@ export const NEVER_STALE: Staleness = { isStale: false, denies: false, sinceMs: 
 
 export class StalenessWatch implements Staleness {
   readonly #file: RunFile
-  readonly #onTrouble: (error: unknown) => void
   /** By a clock that is never set back. */
   #confirmedAtMs: number
   #wasConfirmed = false
@@ -30,9 +29,8 @@ export class StalenessWatch implements Staleness {
   isStale = false
   denies = false
 
-  constructor(file: RunFile, onTrouble: (error: unknown) => void) {
+  constructor(file: RunFile) {
     this.#file = file
-    this.#onTrouble = onTrouble
     this.#confirmedAtMs = performance.now() - Math.max(0, Date.now() - file.knownGoodAtMs)
     this.#timer = setInterval(() => this.#look(), LOOK_MS).unref()
   }
@@ -53,11 +51,7 @@ export class StalenessWatch implements Staleness {
     this.#look()
     if (nowMs - this.#keptAtMs < KEEP_EVERY_MS) return
     this.#keptAtMs = nowMs
-    try {
-      this.#file.confirmed(Date.now())
-    } catch (error) {
-      this.#onTrouble(error)
-    }
+    this.#file.confirmed(Date.now())
   }
 
   follow(config: Pick<SidecarConfig, 'onStale' | 'mode'>): void {

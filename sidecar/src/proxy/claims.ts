@@ -43,7 +43,7 @@ type Key = { readonly kind: 'secret'; readonly bytes: Buffer } | { readonly kind
 /** What outlives a run of this sidecar, as its pod's mounts do. */
 export interface KeptClaims {
   readonly plainClaims: PlainClaims | null
-  /** Throws when it cannot be kept; it is known in this run all the same. */
+  /** Known in this run, even where it cannot be kept. */
   keepPlainClaims(claims: PlainClaims | null): void
 }
 
@@ -94,11 +94,7 @@ export class Claims {
       )
     this.#isUnchecked = isUnchecked
     if (isDeepStrictEqual(plain, before)) return
-    try {
-      this.#kept.keepPlainClaims(plain)
-    } catch (error) {
-      this.#log.error({ err: String(error) }, 'which plain claims are taken cannot be kept for the next start')
-    }
+    this.#kept.keepPlainClaims(plain)
   }
 
   /** The claim of a request whose header says `text`; null when claims are plain, and `text` is all there is to it. */

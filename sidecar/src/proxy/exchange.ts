@@ -135,20 +135,21 @@ export function goesOnObserved(exchange: Pick<Exchange, 'gateway' | 'policy' | '
   return true
 }
 
-/** Answers with an error of the table, and counts it. */
+/** Answers with an error of the table, and counts it. The log says of which upstream, where that is known, and `reason`, which is not for clients. */
 export function refuse(
-  exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId' | 'family'>,
+  exchange: Pick<Exchange, 'gateway' | 'outgoing' | 'requestId' | 'family'> &
+    Partial<Pick<Exchange, 'upstream'>> & { readonly reason?: string },
   refusal: Refusal,
   more: readonly string[] = [],
 ): void {
-  const { gateway, outgoing, requestId, family } = exchange
+  const { gateway, outgoing, requestId, family, upstream, reason } = exchange
   gateway.metrics.refusals.add([refusal.code])
   if (outgoing.destroyed || outgoing.headersSent) return
   const answer = errorAnswer(refusal, requestId, family)
   outgoing.writeHead(answer.status, [...answer.headers, ...more])
   outgoing.end(answer.body)
   gateway.log[ERRORS[refusal.code].status >= 500 ? 'warn' : 'info'](
-    { requestId, code: refusal.code, param: refusal.param, model: refusal.model },
+    { requestId, code: refusal.code, upstream: upstream?.name, param: refusal.param, model: refusal.model, reason },
     'refused',
   )
 }

@@ -19,6 +19,8 @@ import type { Refusal } from '../errors.ts'
 import { release } from './release.ts'
 import { changeOf, servedBy } from './sent-request.ts'
 import type { ChangeOptions } from './sent-request.ts'
+import { outcomeOfStatus } from '../telemetry/metrics.ts'
+import type { ProviderOutcome } from '../telemetry/metrics.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
@@ -107,6 +109,8 @@ class Call {
   #reading: Reading | null = null
   #over = false
   #clientGone = false
+  /** How the call ended at the provider, as far as it has come. */
+  #outcome: ProviderOutcome = 'left'
   #draining = false
   #isSent = false
   /** The field that bounds the output, where the client did not write it. */
@@ -162,7 +166,7 @@ class Call {
   #onHead(statusCode: number, rawHeaders: readonly string[]): void {
     const { gateway, startedUptimeMs, terms } = this.#turn
     const { heldKey } = this.#served
-    gateway.metrics.headSeconds.observe([terms.contract.tier], (performance.now() - startedUptimeMs) / 1000)
+    this.#outcome = outcomeOfStatus(statusCode)
     if (statusCode < 200 || statusCode >= 300) {
       this.#reading = {
         kind: 'error',
@@ -174,6 +178,7 @@ class Call {
       }
       return
     }
+    gateway.metrics.headSeconds.observe([terms.contract.tier], (performance.now() - startedUptimeMs) / 1000)
     const isStream = (rawHeader(rawHeaders, 'content-type') ?? '').includes('text/event-stream')
     const { notice, injectUsage, collect } = this.#options
     if (isStream) {
@@ -299,7 +304,9 @@ class Call {
 
   #onFailed(failure: UpstreamFailure): void {
     const { gateway, requestId } = this.#turn
-    gateway.log.warn({ requestId, kind: failure.kind, err: failure.cause.message }, 'the provider call failed')
+    this.#outcome = failure.kind
+    const upstream = this.#served.upstream.name
+    gateway.log.warn({ requestId, upstream, kind: failure.kind, err: failure.cause.message }, 'the provider call failed')
     if (failure.kind === 'connect') {
       this.#refuse({ code: 'upstream_unreachable' })
       return this.#finish({ status: 'void' })
@@ -423,7 +430,8 @@ class Call {
   }
 
   #refuse(refusal: Refusal): void {
-    if (!this.#clientGone) refuse(this.#turn, refusal, this.#stateHeaders(null))
+    const { upstream } = this.#served
+    if (!this.#clientGone) refuse({ ...this.#turn, upstream }, refusal, this.#stateHeaders(null))
   }
 
   #finish(end: CallEnd): void {
@@ -432,7 +440,10 @@ class Call {
     const { outgoing, gateway } = this.#turn
     outgoing.off('close', this.#onClientClose)
     outgoing.off('drain', this.#onClientDrain)
-    if (this.#handle !== null) gateway.metrics.inFlight.dec()
+    if (this.#handle !== null) {
+      gateway.metrics.inFlight.dec()
+      gateway.metrics.providerCalls.add([this.#served.upstream.name, this.#outcome])
+    }
     if (this.#draining) this.#options.drains.count -= 1
     this.#resolve(end)
   }

@@ -5,7 +5,7 @@ import { openEmbeddedStore } from '../store/embedded.ts'
 import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
 import { reserveStep, settleStep, START_MS } from '../store/steps.testing.ts'
-import type { Log } from '../telemetry/log.ts'
+import { Metrics } from '../telemetry/metrics.ts'
 import { HOLD_LIFE_MS, HoldKeeper } from './hold-keeper.ts'
 
 const SWEEP_MS = 10_000
@@ -14,6 +14,7 @@ describe('holds of calls under way', () => {
   let nowMs: number
   let store: BudgetStore
   let keeper: HoldKeeper
+  let metrics: Metrics
   let logged: string[]
   /** Of the next sweep. */
   let uncharged: readonly string[]
@@ -37,7 +38,8 @@ describe('holds of calls under way', () => {
       },
     } as BudgetStore
     const note = (_fields: unknown, message: string): void => void logged.push(message)
-    keeper = new HoldKeeper(watched, { warn: note, error: note } as unknown as Log, () => nowMs)
+    metrics = new Metrics()
+    keeper = new HoldKeeper(watched, { log: { warn: note, error: note }, metrics }, () => nowMs)
     keeper.start()
   })
   afterEach(async () => {
@@ -62,6 +64,8 @@ describe('holds of calls under way', () => {
     return [account?.spent, account?.held]
   }
 
+  const counted = async (name: string): Promise<string | undefined> => new RegExp(`^${name} (.*)$`, 'm').exec(await metrics.render())?.[1]
+
   test('outlive a clock that jumps, as when the machine slept; those of nobody are charged', async () => {
     await hold('live')
     keeper.add('live')
@@ -71,6 +75,8 @@ describe('holds of calls under way', () => {
     await pass(SWEEP_MS)
     assert.deepEqual(await balance(), [10n, 10n])
     assert.deepEqual(logged, ['a hold expired and was charged'])
+    assert.equal(await counted('farebox_expired_holds_total'), '1')
+    assert.equal(await counted('farebox_expired_holds_usd_total'), '1e-8')
     assert.equal((await store.settle(settleStep('live', nowMs, 7n))).result.status, 'settled')
   })
 
@@ -96,6 +102,7 @@ describe('holds of calls under way', () => {
     assert.deepEqual(await balance(), [0n, 20n])
     assert.equal(logged.length, 1)
     assert.match(logged[0] ?? '', /could not be renewed/)
+    assert.equal(await counted('farebox_expired_holds_total'), '0')
     onRenew = () => undefined
     await pass(SWEEP_MS)
     assert.deepEqual(await balance(), [10n, 10n])
@@ -108,6 +115,7 @@ describe('holds of calls under way', () => {
     await pass(SWEEP_MS)
     assert.equal(logged.length, 2)
     assert.match(logged[1] ?? '', /cannot be charged/)
+    assert.equal(await counted('farebox_uncharged_holds_total'), '1')
   })
 
   test('outlive a jump between renewal and sweep', async () => {

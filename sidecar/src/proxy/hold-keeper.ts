@@ -1,23 +1,40 @@
 /** Keeps the holds of calls under way from expiring, and charges those that expired with their owner. */
-import type { OperationId } from '../core/budget.ts'
+import type { Operation, OperationId } from '../core/budget.ts'
 import type { BudgetStore } from '../store/store.ts'
 import type { Log } from '../telemetry/log.ts'
+import { usdFloat } from '../telemetry/metrics.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
 
 /** How long a hold outlives the last sign of life of its sidecar. */
 export const HOLD_LIFE_MS = 90_000
 const SWEEP_EVERY_MS = 10_000
 const SWEEP_LIMIT = 1_000
 
+/** Where it is told what became of holds that nobody ended. */
+export interface HoldTellers {
+  readonly log: Pick<Log, 'warn' | 'error'>
+  readonly metrics: Pick<Metrics, 'expiredHolds' | 'expiredUsd' | 'unchargedHolds'>
+}
+
+/** These holds ran out, and were charged as they were: what their calls came to nobody may ever say. */
+export function tellExpired({ log, metrics }: HoldTellers, expired: readonly Operation[]): void {
+  for (const { id, hold } of expired) {
+    metrics.expiredHolds.add([])
+    metrics.expiredUsd.add([], usdFloat(hold))
+    log.warn({ operation: id, hold: hold.toString() }, 'a hold expired and was charged')
+  }
+}
+
 export class HoldKeeper {
   readonly #store: BudgetStore
-  readonly #log: Log
+  readonly #tellers: HoldTellers
   readonly #nowMs: () => number
   readonly #live = new Set<OperationId>()
   #timer: NodeJS.Timeout | null = null
 
-  constructor(store: BudgetStore, log: Log, nowMs: () => number) {
+  constructor(store: BudgetStore, tellers: HoldTellers, nowMs: () => number) {
     this.#store = store
-    this.#log = log
+    this.#tellers = tellers
     this.#nowMs = nowMs
   }
 
@@ -49,7 +66,7 @@ export class HoldKeeper {
       await this.#store.renew([...this.#live], this.expiryMs())
       return true
     } catch (error) {
-      this.#log.error({ err: String(error) }, 'holds could not be renewed; they expire unless the store comes back')
+      this.#tellers.log.error({ err: String(error) }, 'holds could not be renewed; they expire unless the store comes back')
       return false
     }
   }
@@ -61,14 +78,15 @@ export class HoldKeeper {
   async #sweep(): Promise<void> {
     const nowMs = this.#nowMs() // before they are renewed, for it may jump meanwhile
     if (!(await this.#renew())) return
+    const { log, metrics } = this.#tellers
     try {
       const { expired, uncharged = [] } = await this.#store.sweep({ nowMs, limit: SWEEP_LIMIT })
-      for (const operation of expired)
-        this.#log.warn({ operation: operation.id, hold: operation.hold.toString() }, 'a hold expired and was charged')
+      tellExpired(this.#tellers, expired)
+      metrics.unchargedHolds.add([], uncharged.length)
       for (const id of uncharged)
-        this.#log.error({ operation: id }, 'a hold expired and cannot be charged, for what the store has of it is damaged')
+        log.error({ operation: id }, 'a hold expired and cannot be charged, for what the store has of it is damaged')
     } catch (error) {
-      this.#log.error({ err: String(error) }, 'expired holds could not be charged')
+      log.error({ err: String(error) }, 'expired holds could not be charged')
     }
   }
 }

@@ -9,6 +9,8 @@ import { goesOnObserved, refuse, sentHeaders } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { responseHeaders } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
+import { outcomeOfStatus } from '../telemetry/metrics.ts'
+import type { ProviderOutcome } from '../telemetry/metrics.ts'
 
 const REDIRECT_MESSAGE = 'The model provider answered with a redirect, which is not followed.'
 const NOTHING = Buffer.alloc(0)
@@ -37,6 +39,7 @@ export async function passThrough(
     kept = null
     return body.length === 0 || outgoing.write(body)
   }
+  let outcome: ProviderOutcome = 'left'
   await new Promise<void>((resolve) => {
     const handle = gateway.upstreams.call(
       {
@@ -48,6 +51,7 @@ export async function passThrough(
       },
       {
         head: (statusCode, rawHeaders) => {
+          outcome = outcomeOfStatus(statusCode)
           // It would carry the credential elsewhere, and the body too. 304 leads nowhere (RFC 9110 section 15.4.5).
           if (statusCode >= 300 && statusCode < 400 && statusCode !== 304) {
             handle.abort()
@@ -70,6 +74,12 @@ export async function passThrough(
           resolve()
         },
         failed: (failure) => {
+          outcome = failure.kind
+          const { requestId } = exchange
+          gateway.log.warn(
+            { requestId, upstream: upstream.name, kind: failure.kind, err: failure.cause.message },
+            'the provider call failed',
+          )
           if (outgoing.headersSent) outgoing.destroy()
           else refuse(exchange, { code: failure.kind === 'timeout' ? 'upstream_timeout' : 'upstream_unreachable' })
           resolve()
@@ -83,4 +93,5 @@ export async function passThrough(
       resolve()
     })
   })
+  gateway.metrics.providerCalls.add([upstream.name, outcome])
 }

@@ -40,6 +40,7 @@ export class PolicyInForce {
     this.#metrics.config.reset()
     this.#metrics.config.set({ budget, hash }, 1)
     this.#metrics.configs.add(['accepted'])
+    this.#metrics.follow(config)
     this.#log.info({ budget, version, hash, source }, 'config in force')
     this.#metrics.configSource.reset()
     this.#metrics.configSource.set({ source }, 1)

@@ -2,6 +2,7 @@
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import type { SettleAnswer } from '../store/store.ts'
 import type { Admitted } from './admit.ts'
@@ -15,7 +16,8 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
   const { gateway, terms } = turn
   const { metrics } = gateway
   const tier = terms.contract.tier
-  reportMoney(turn, plan.priced, settled, end.status === 'settle' ? end.usage : null)
+  const billed = end.status === 'settle' ? end : { cost: admitted.granted, usage: null }
+  reportMoney(turn, plan.priced, settled, billed)
   if (end.status === 'settle') {
     if (end.source !== 'exact') metrics.partial.add([end.source])
     if (end.facts?.usageInvalid === true) metrics.doubts.add(['invalid'])
@@ -37,27 +39,39 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
   )
 }
 
-/** What any settlement, of a turn or of a summary, adds to the metrics, and the alerts that it fired. */
-export function reportMoney(turn: Turn, priced: PricedModel, settled: SettleAnswer, usage: Usage | null): void {
+/** What a call was billed; `cost` in nano-dollars. */
+interface Billed {
+  readonly cost: NanoUsd
+  /** Null: nobody knows, and it was charged what it held. */
+  readonly usage: Usage | null
+}
+
+/**
+ * What any settlement, of a turn or of a summary, adds to the metrics, and the alerts that it fired. One that comes after its hold expired
+ * counts whole as well: what was charged then is counted apart.
+ */
+export function reportMoney(turn: Turn, priced: PricedModel, settled: SettleAnswer, { cost, usage }: Billed): void {
   const { gateway, terms } = turn
   const { metrics } = gateway
   // A name that no price list has is whatever a client wrote: it would be a label of its own each time.
   const model = priced.origin === 'ceiling' || priced.origin === 'free' ? 'other' : priced.model
-  const entries = settled.result.status === 'settled' || settled.result.status === 'corrected' ? settled.result.entries : []
-  for (const entry of entries) {
-    metrics.modelCost.add([model, priced.origin], usdFloat(entry.cost > 0n ? entry.cost : 0n))
-    if (entry.kind === 'overrun') {
-      metrics.overrun.add([model], usdFloat(entry.cost))
-      gateway.log.warn(
-        { conversation: turn.conversationId, model: priced.model, usd: usdFloat(entry.cost) },
-        'the provider billed more than the hold',
-      )
-    }
-  }
-  const drivers = entries[0]?.note.drivers ?? {}
-  for (const [driver, cost] of Object.entries(drivers)) metrics.cost.add([terms.contract.tier, driver], usdFloat(cost))
   if (usage !== null) for (const kind of METERED_KINDS) if (usage[kind] > 0) metrics.tokens.add([model, kind], usage[kind])
   reportAlerts(turn, settled.firedAlerts)
+  if (settled.result.status !== 'settled' && settled.result.status !== 'corrected') return
+  const { entries } = settled.result
+  metrics.modelCost.add([model, priced.origin], usdFloat(cost))
+  // No entry is there where just that had been charged before, or the store that has the hold is told later.
+  const drivers = entries[0]?.note.drivers ?? { other: cost }
+  for (const [driver, part] of Object.entries(drivers)) metrics.cost.add([terms.contract.tier, driver], usdFloat(part))
+  for (const entry of entries) {
+    if (entry.kind !== 'overrun') continue
+    metrics.overruns.add([])
+    metrics.overrun.add([model], usdFloat(entry.cost))
+    gateway.log.warn(
+      { conversation: turn.conversationId, model: priced.model, usd: usdFloat(entry.cost) },
+      'the provider billed more than the hold',
+    )
+  }
 }
 
 export function reportAlerts(turn: Pick<Turn, 'gateway' | 'terms' | 'conversationId' | 'conversation'>, percents: readonly number[]): void {

@@ -129,6 +129,9 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
         return await serveUngoverned(exchange, notMetered(operation.name, incoming.method ?? 'GET', path))
     }
   } catch (error) {
+    // That the store is away is no fault of this call: it is refused like others.
+    if (error instanceof StoreError && error.code === 'away' && !outgoing.headersSent)
+      return refuse({ ...asked, reason: error.message }, { code: 'budget_store_unavailable' })
     gateway.log.error({ requestId, err: error instanceof Error ? error.stack : String(error) }, 'a turn failed')
     if (outgoing.headersSent) outgoing.destroy()
     else refuse(asked, { code: error instanceof StoreError ? 'budget_store_unavailable' : 'internal_error' })

@@ -11,11 +11,11 @@ import { termsOf } from '../core/terms.ts'
 import { FactorTable } from '../core/token-factor.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
 import { conversationFor, reserveStep, START_MS } from '../store/steps.testing.ts'
-import type { Log } from '../telemetry/log.ts'
 import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
 import type { CallEnd } from './forward.ts'
 import { HoldKeeper } from './hold-keeper.ts'
+import type { HoldTellers } from './hold-keeper.ts'
 import { MoneyQueue } from './money-queue.ts'
 import { settle, settleStep } from './settlement.ts'
 import type { Ended } from './settlement.ts'
@@ -176,7 +176,13 @@ for (const { end, left } of [
     const queue = new MoneyQueue()
     const factors = new FactorTable()
     const waiting = queue.wait('c:A:1', 1_000, 0, 'back')
-    const gateway = { store, queue, factors, holds: new HoldKeeper(store, {} as unknown as Log, () => START_MS), nowMs: () => START_MS }
+    const gateway = {
+      store,
+      queue,
+      factors,
+      holds: new HoldKeeper(store, {} as unknown as HoldTellers, () => START_MS),
+      nowMs: () => START_MS,
+    }
     const answer = await settle(admitted({}, gateway), ended(end))
     const { accounts } = await store.read({ conversation: 'A', accounts: ['c:A:1'], nowMs: START_MS })
     const { spent, held } = accounts.get('c:A:1') ?? {}

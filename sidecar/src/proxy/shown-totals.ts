@@ -3,17 +3,24 @@ import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
 
 /** Somebody who looks at older ones has newer ones worked out, for whoever looks next. */
 const KEPT_MS = 60_000
+/** Where nobody may, older ones are not shown: another sidecar has newer ones by then. Several are worked out meanwhile where this one is asked. */
+const SHOWN_MS = 120_000
 
 type Tiers = Readonly<Record<string, TierTotals>>
 
 export class ShownTotals {
   readonly #workOut: () => Promise<Tiers>
+  readonly #onSight: boolean
   #last: { readonly tiers: Tiers; readonly atMs: number } | null = null
   #asked: Promise<Tiers> | null = null
 
-  /** `workOut` gives none while there are none to be had. */
-  constructor(workOut: () => Promise<Tiers>) {
+  /**
+   * `workOut` gives none while there are none to be had. `onSight`: who looks has them worked out. Not so where many sidecars share books, all are
+   * looked at, and one of them is asked for totals: the others show none.
+   */
+  constructor(workOut: () => Promise<Tiers>, { onSight }: { readonly onSight: boolean }) {
     this.#workOut = workOut
+    this.#onSight = onSight
   }
 
   /** Worked out now, or with those who asked a moment before. Rejects when that fails. */
@@ -32,7 +39,8 @@ export class ShownTotals {
 
   /** Of a minute ago, as a rule; none before the first. */
   lastKnown(): Tiers {
-    if (this.#last === null || performance.now() - this.#last.atMs > KEPT_MS) this.now().catch(() => undefined)
-    return this.#last?.tiers ?? {}
+    const ageMs = this.#last === null ? Number.POSITIVE_INFINITY : performance.now() - this.#last.atMs
+    if (this.#onSight && ageMs > KEPT_MS) this.now().catch(() => undefined)
+    return this.#onSight || ageMs <= SHOWN_MS ? (this.#last?.tiers ?? {}) : {}
   }
 }

@@ -177,7 +177,7 @@ export class Summariser {
         alerts: { draws: turn.draws.filter((draw) => draw.kind !== 'workload'), percents: terms.contract.alerts },
       }
       const settled = await untilBack(() => gateway.store.settle(step))
-      reportMoney(turn, task.priced, settled, usage)
+      reportMoney(turn, task.priced, settled, { cost, usage })
       return edit === null ? 'blank' : 'made'
     } finally {
       gateway.holds.remove(operationId)

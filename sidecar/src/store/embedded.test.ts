@@ -11,6 +11,7 @@ import { setImmediate as nextTick, setTimeout as delay } from 'node:timers/promi
 import * as fc from 'fast-check'
 import type { Rung } from '@farebox/crds/ladder.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { Operation } from '../core/budget.ts'
 import { addedOutcomes, NO_OUTCOMES } from '../core/outcomes.ts'
 import type { DayOutcomes } from '../core/outcomes.ts'
 import { DAY_MS, dayNumber, dayOf, dayText } from '../core/utc-day.ts'
@@ -574,6 +575,21 @@ describe('the file of the embedded engine', () => {
       const store = openEmbeddedStore({ file, nowMs: () => START_MS })
       await assert.rejects(store.read({ conversation: 'A', accounts: [], nowMs: START_MS }), isError('corrupt', /damaged/))
       await store.close()
+    }),
+  )
+
+  it(
+    'tells of the holds of an earlier run that it charges, once',
+    inFolder(async (file) => {
+      const expired: string[] = []
+      const onExpired = (operations: readonly Operation[]): void => void expired.push(...operations.map(({ id, hold }) => `${id} ${hold}`))
+      const open = () => openEmbeddedStore({ file, nowMs: () => START_MS, onExpired })
+      const first = open()
+      for (const id of ['ended', 'left']) await first.reserve(reserveStep(id, START_MS, { atLeast: 3n, atMost: 3n }))
+      await first.settle(settleStep('ended', START_MS, 2n))
+      await first.close()
+      for (let run = 0; run < 2; run++) await open().close()
+      assert.deepEqual(expired, ['left 3'])
     }),
   )
 

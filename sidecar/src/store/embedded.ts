@@ -87,6 +87,8 @@ export interface EmbeddedOptions {
   readonly writer?: 'thread' | 'inline'
   /** Told when rows could not be written to their tables; they are tried again. */
   readonly onTrouble?: (error: StoreError) => void
+  /** Told of the holds that an earlier run left, when they were charged. */
+  readonly onExpired?: ((expired: readonly Operation[]) => void) | undefined
 }
 
 /**
@@ -124,7 +126,7 @@ class EmbeddedStore implements BudgetStore {
   /** Until it is the turn of the next page of a report. */
   #pages: Promise<unknown> = Promise.resolve()
 
-  constructor({ file, nowMs, ledgerLifeMs, writer = 'thread', onTrouble = () => undefined }: EmbeddedOptions) {
+  constructor({ file, nowMs, ledgerLifeMs, writer = 'thread', onTrouble = () => undefined, onExpired }: EmbeddedOptions) {
     assertLedgerLife(ledgerLifeMs)
     this.#file = file
     this.#ledgerLifeMs = ledgerLifeMs ?? null
@@ -146,9 +148,10 @@ class EmbeddedStore implements BudgetStore {
       this.#clock = new StoreClock(nowMs, this.#books.clockMs)
       this.#open = new OpenBooks(this.#books, this.#clock)
       const now = this.#clock.now()
-      for (const operation of overdue(this.#open.held, Number.POSITIVE_INFINITY))
-        this.#open.book(charged(operation, now), { touched: null, wallMs: nowMs() })
+      const left = overdue(this.#open.held, Number.POSITIVE_INFINITY)
+      for (const operation of left) this.#open.book(charged(operation, now), { touched: null, wallMs: nowMs() })
       this.#books.commit(now)
+      if (left.length > 0) onExpired?.(left)
     } catch (error) {
       void this.#books.close()
       throw storeError(file, error)

@@ -1,7 +1,9 @@
 /** Opens the store that the settings name, with the key by which ids are hashed for it. */
 import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import type { Operation } from '../core/budget.ts'
+import { messageOf } from '../error-text.ts'
 import type { Settings } from '../settings.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { ShelteredStore } from './outage/sheltered-store.ts'
@@ -12,6 +14,7 @@ import { openBooks } from './redis/redis.ts'
 import { ServerClock } from './redis/server-clock.ts'
 import { runMetMs, sharedBooks, sharedKey } from './redis/shared-key.ts'
 import { readStoreCa, readStoreFile } from './store-files.ts'
+import { StoreError } from './store.ts'
 import type { BudgetStore } from './store.ts'
 import type { StoreStanding } from './store-standing.ts'
 
@@ -55,6 +58,8 @@ export interface OpenStoreOptions {
   readonly onOtherKey?: () => void
   /** What no step is told of. */
   readonly onTrouble: (error: Error) => void
+  /** Holds that an earlier run of this sidecar left in embedded books were charged. */
+  readonly onExpired?: ((expired: readonly Operation[]) => void) | undefined
 }
 
 type StoreSettings = Pick<Settings, 'dataDir' | 'storeUrl' | 'storeFile' | 'storeCaFile' | 'identityKey' | 'namespace' | 'ledgerLifeMs'>
@@ -65,10 +70,13 @@ export function openStore(settings: StoreSettings, options: OpenStoreOptions): P
   return url === null ? openOwn(settings, options) : openShared({ ...settings, url }, options)
 }
 
-async function openOwn({ dataDir, ledgerLifeMs }: StoreSettings, { onTrouble }: OpenStoreOptions): Promise<OpenStore> {
+async function openOwn({ dataDir, ledgerLifeMs }: StoreSettings, { onTrouble, onExpired }: OpenStoreOptions): Promise<OpenStore> {
   const nowMs = (): number => Date.now()
-  const store = openEmbeddedStore({ file: join(dataDir, 'books.sqlite'), nowMs, ledgerLifeMs, onTrouble })
-  const secret = keyIn(join(dataDir, 'identity.key'))
+  const { store, secret } = keptIn(dataDir, () => {
+    mkdirSync(dataDir, { recursive: true })
+    const key = keyIn(join(dataDir, 'identity.key'))
+    return { secret: key, store: openEmbeddedStore({ file: join(dataDir, 'books.sqlite'), nowMs, ledgerLifeMs, onTrouble, onExpired }) }
+  })
   const standing: StoreStanding = { state: 'Ready', reason: null, sinceMs: nowMs(), unsent: 0, outages: 0, replayed: 0 }
   const close = (): Promise<void> => store.close()
   return { store, isShared: false, identitySecret: () => secret, books: () => null, nowMs, standing: () => standing, close }
@@ -83,6 +91,8 @@ async function openShared(
   // The store has the key; the copy is for when this sidecar starts while the store is away.
   const keyFile = join(dataDir, `identity-${createHash('sha256').update(namespace).digest('hex').slice(0, 16)}.key`)
   let secret = readKey(keyFile) ?? identityKey
+  /** What the next start will have of it, from here or from its settings. */
+  let keptKey = secret
   let books: string | null = null
   /** This sidecar has just made them, so they lack nothing: until it has met the run that they are in. */
   let areNew = false
@@ -96,9 +106,18 @@ async function openShared(
     if (named.isNew && books === null) areNew = true
     books = named.name
     if (identityKey !== null && !key.equals(identityKey) && (secret === null || !key.equals(secret))) onOtherKey()
-    if (secret !== null && key.equals(secret)) return
-    writeKey(keyFile, key)
     secret = key
+    if (keptKey !== null && key.equals(keptKey)) return
+    try {
+      writeKey(keyFile, key)
+      keptKey = key
+    } catch (error) {
+      onTrouble(
+        new Error(
+          `FAREBOX_DATA (${dataDir}) takes no files, and a start while the store is away needs ${basename(keyFile)}: ${messageOf(error)}`,
+        ),
+      )
+    }
   }
 
   /** What the files say: a password or an authority that was replaced is there by now. */
@@ -180,6 +199,17 @@ async function openShared(
       await store.close()
       clock.stop()
     },
+  }
+}
+
+/** Names the folder and the setting, which the disk does not. */
+function keptIn<T>(dataDir: string, run: () => T): T {
+  try {
+    return run()
+  } catch (error) {
+    if (error instanceof RangeError) throw error
+    const code = error instanceof StoreError ? error.code : 'away'
+    throw new StoreError(code, `FAREBOX_DATA (${dataDir}): ${messageOf(error)}`, error)
   }
 }
 

@@ -13,6 +13,8 @@ export interface StoreStanding {
   readonly isFull?: true
   /** Steps that the store has not been told. */
   readonly unsent: number
+  /** Of a shared store: what this outage has written for it, and how much of that is too much. */
+  readonly journal?: { readonly bytes: number; readonly bytesMax: number }
   /** Since this process began. */
   readonly outages: number
   readonly replayed: number

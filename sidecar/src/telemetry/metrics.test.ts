@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Counter, Histogram, Registry } from 'prom-client'
-import { CounterFamily, HistogramFamily } from './metrics.ts'
+import { makeConfig, makeContract } from '../../../test/support/make.ts'
+import { CounterFamily, HistogramFamily, Metrics, outcomeOfStatus } from './metrics.ts'
 
 const BUCKETS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84]
 
@@ -37,4 +38,46 @@ test('series are bounded: past two thousand label sets, new ones are counted as 
   const lines = (await registry.metrics()).split('\n').filter((line) => line.startsWith('x_total{'))
   assert.ok(lines.length <= 2_001)
   assert.ok(lines.includes('x_total{model="other"} 500'))
+})
+
+test('rare things are there at 0 before they happen, what a config names from when it comes in force', async () => {
+  const metrics = new Metrics()
+  const config = makeConfig('http://127.0.0.1:1/v1', [makeContract({ tier: 'basic', alerts: [70, 100] })])
+  const ofConfig = [
+    'farebox_turns_total{tier="basic",outcome="charge"} 0',
+    'farebox_alerts_total{tier="basic",percent="100"} 0',
+    `farebox_provider_calls_total{upstream="${config.upstreams[0]?.name}",outcome="429"} 0`,
+  ]
+  const before = (await metrics.render()).split('\n')
+  for (const line of [
+    'farebox_refusals_total{code="internal_error"} 0',
+    'farebox_config_changes_total{outcome="rejected"} 0',
+    'farebox_partial_settlements_total{source="estimated"} 0',
+    'farebox_doubtful_usages_total{doubt="invalid"} 0',
+    'farebox_money_waits_total{outcome="timeout"} 0',
+    'farebox_delivery_reports_total{outcome="failed"} 0',
+    'farebox_turns_total{tier="none",outcome="ungoverned"} 0',
+    'farebox_overruns_total 0',
+    'farebox_expired_holds_total 0',
+    'farebox_expired_holds_usd_total 0',
+    'farebox_uncharged_holds_total 0',
+    'farebox_store_dropped_steps_total 0',
+  ])
+    assert.ok(before.includes(line), line)
+  for (const line of ofConfig) assert.ok(!before.includes(line), line)
+  metrics.alerts.add(['basic', '100'])
+  metrics.follow(config)
+  metrics.follow(config)
+  const after = (await metrics.render()).split('\n')
+  assert.ok(after.includes('farebox_alerts_total{tier="basic",percent="100"} 1'), 'what was counted stays')
+  for (const line of [
+    ...ofConfig.filter((each) => !each.startsWith('farebox_alerts')),
+    'farebox_alerts_total{tier="basic",percent="70"} 0',
+  ])
+    assert.ok(after.includes(line), line)
+})
+
+test('answers of providers are told apart by whose matter they are', () => {
+  const outcomes = [200, 201, 304, 400, 401, 403, 404, 429, 499, 500, 529, 599].map(outcomeOfStatus)
+  assert.deepEqual(outcomes, ['2xx', '2xx', '3xx', '4xx', '401', '403', '4xx', '429', '4xx', '5xx', '5xx', '5xx'])
 })

@@ -3,22 +3,33 @@
  * the config, models from the price list (others are `other`), codes from the error table. Never a conversation or a user.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { standingResolutions } from '@farebox/crds/sidecar-status.ts'
 import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import { USAGE_SOURCES } from '@farebox/crds/usage.ts'
 import { NANO_PER_USD } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { ERRORS } from '../errors.ts'
 import type { StoreStanding } from '../store/store-standing.ts'
 
 /** Distinct label sets of one metric; past it, series go to `other`. */
 const SERIES_MAX = 2_000
 /** Tiers that gauges are told of. */
 const TIERS_SHOWN_MAX = 64
+/** How a turn ends, and how what is not metered is told apart. */
+const TURN_OUTCOMES = ['settle', 'charge', 'void', 'refused', 'ended'] as const
+const UNMETERED = ['free', 'ungoverned'] as const
+/** How a call ends at its provider: by the class of its answer, or without one. `left`: its client did, before there was an answer. */
+const PROVIDER_OUTCOMES = ['2xx', '3xx', '4xx', '401', '403', '429', '5xx', 'connect', 'timeout', 'cut', 'left'] as const
+export type ProviderOutcome = (typeof PROVIDER_OUTCOMES)[number]
+
 const SECONDS_BUCKETS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84]
 
 export class Metrics {
   readonly registry = new Registry()
   readonly turns = this.#counter('farebox_turns_total', 'Turns by how they ended', ['tier', 'outcome'])
   readonly refusals = this.#counter('farebox_refusals_total', 'Requests refused, by error code', ['code'])
+  readonly providerCalls = this.#counter('farebox_provider_calls_total', 'Calls to providers, by how they ended', ['upstream', 'outcome'])
   readonly cost = this.#counter('farebox_cost_usd_total', 'Settled cost in US dollars, by what drove it', ['tier', 'driver'])
   readonly modelCost = this.#counter('farebox_model_cost_usd_total', 'Settled cost in US dollars, by the model that served', [
     'model',
@@ -31,7 +42,11 @@ export class Metrics {
     'tier',
     'percent',
   ])
+  readonly overruns = this.#counter('farebox_overruns_total', 'Settlements above their hold', [])
   readonly overrun = this.#counter('farebox_overrun_usd_total', 'Billed above the hold, in US dollars', ['model'])
+  readonly expiredHolds = this.#counter('farebox_expired_holds_total', 'Holds charged because their time ran out', [])
+  readonly expiredUsd = this.#counter('farebox_expired_holds_usd_total', 'What those came to, in US dollars', [])
+  readonly unchargedHolds = this.#counter('farebox_uncharged_holds_total', 'Looks at a hold that is due and cannot be charged', [])
   readonly summaries = this.#counter('farebox_summaries_total', 'Summaries by outcome', ['tier', 'outcome'])
   readonly sessions = this.#counter('farebox_sessions_opened_total', 'Further sessions of conversations, by why the one before was over', [
     'tier',
@@ -54,6 +69,7 @@ export class Metrics {
   readonly doubts = this.#counter('farebox_doubtful_usages_total', 'Usages of providers that cannot be as they are', ['doubt'])
   readonly savedBytes = this.#counter('farebox_saved_bytes_total', 'Bytes of history that shaping kept from the provider', ['tier'])
   readonly waits = this.#counter('farebox_money_waits_total', 'Calls that waited for money held by others', ['outcome'])
+  readonly droppedSteps = this.#counter('farebox_store_dropped_steps_total', 'Steps that the books of the store lack for good', [])
   readonly configs = this.#counter('farebox_config_changes_total', 'Configs received', ['outcome'])
   readonly turnSeconds = this.#histogram('farebox_turn_seconds', 'Time from a request to the end of its answer, in seconds', ['tier'])
   readonly headSeconds = this.#histogram('farebox_time_to_head_seconds', 'Time from a request to the head of its answer, in seconds', [
@@ -82,6 +98,24 @@ export class Metrics {
 
   constructor() {
     collectDefaultMetrics({ register: this.registry, prefix: 'farebox_' })
+    // What is there at 0 can be seen to rise: of rare things the first is often the only one.
+    for (const code of Object.keys(ERRORS)) this.refusals.begin([code])
+    for (const source of USAGE_SOURCES) if (source !== 'exact') this.partial.begin([source])
+    for (const kind of UNMETERED) this.turns.begin(['none', kind])
+    for (const doubt of ['invalid', 'clamped']) this.doubts.begin([doubt])
+    for (const outcome of ['admitted', 'timeout']) this.waits.begin([outcome])
+    for (const outcome of ['accepted', 'rejected']) this.configs.begin([outcome])
+    for (const outcome of ['taken', 'refused', 'failed']) this.reports.begin([outcome])
+    for (const one of [this.overruns, this.expiredHolds, this.expiredUsd, this.unchargedHolds, this.droppedSteps]) one.begin([])
+  }
+
+  /** The series whose labels a config names. */
+  follow({ upstreams, contracts }: Pick<SidecarConfig, 'upstreams' | 'contracts'>): void {
+    for (const { name } of upstreams) for (const outcome of PROVIDER_OUTCOMES) this.providerCalls.begin([name, outcome])
+    for (const { tier, alerts } of Object.values(contracts).slice(0, TIERS_SHOWN_MAX)) {
+      for (const outcome of TURN_OUTCOMES) this.turns.begin([tier, outcome])
+      for (const percent of alerts) this.alerts.begin([tier, String(percent)])
+    }
   }
 
   /** Asked for when somebody looks. */
@@ -90,6 +124,12 @@ export class Metrics {
       standing().state === 'Ready' ? 1 : 0,
     )
     this.#gauge('farebox_store_unsent_steps', 'Steps that the shared store has not been told yet', () => standing().unsent)
+    this.#gauge('farebox_store_journal_bytes', 'Bytes that were kept for the store in this outage', () => standing().journal?.bytes ?? 0)
+    this.#gauge(
+      'farebox_store_journal_room_bytes',
+      'Bytes of them at which nothing new is begun; 0: the store is embedded',
+      () => standing().journal?.bytesMax ?? 0,
+    )
     this.#total('farebox_store_outages_total', 'How often the shared store went away', () => standing().outages)
     this.#total('farebox_store_replayed_steps_total', 'Steps told to the shared store afterwards', () => standing().replayed)
   }
@@ -221,6 +261,14 @@ export interface ShownTier {
   readonly pricePer?: string
 }
 
+/** By the status of an answer: classes, and of errors those that say by themselves what is wrong: the key, a right that it lacks, a limit. */
+export function outcomeOfStatus(statusCode: number): ProviderOutcome {
+  if (statusCode >= 500) return '5xx'
+  if (statusCode === 401 || statusCode === 403 || statusCode === 429) return `${statusCode}`
+  if (statusCode >= 400) return '4xx'
+  return statusCode >= 300 ? '3xx' : '2xx'
+}
+
 /** US dollars as a float: for graphs only, never the book of record. */
 export function usdFloat(amount: NanoUsd): number {
   return Number(amount) / Number(NANO_PER_USD)
@@ -276,6 +324,10 @@ export class CounterFamily<L extends string> {
   }
   add(values: readonly string[], by = 1): void {
     if (by > 0) this.#series.of(values).value += by
+  }
+  /** It is there from now on, at 0 until something is counted. */
+  begin(values: readonly string[]): void {
+    this.#series.of(values)
   }
 }
 

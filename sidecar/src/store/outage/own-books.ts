@@ -3,7 +3,7 @@
  * each step in a journal before it is answered. In a folder for this outage alone, which another run of the sidecar finds.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { outageCap } from '../../core/allowance.ts'
@@ -11,6 +11,7 @@ import { EMPTY_ACCOUNT, heldOperation, settled } from '../../core/budget.ts'
 import type { Account, AccountId, OperationId } from '../../core/budget.ts'
 import type { ConversationId } from '../../core/conversation.ts'
 import { reachedPercents } from '../../core/reached-percents.ts'
+import { messageOf } from '../../error-text.ts'
 import { StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
 import type { LastKnown } from './last-known.ts'
@@ -21,7 +22,7 @@ import type { FiredAlerts, Hold } from './steps.ts'
 
 const MIB = 1024 * 1024
 /** With more than this waiting, nothing new is begun: what is under way may end. */
-const JOURNAL_BYTES_MAX = 256 * MIB
+export const JOURNAL_BYTES_MAX = 256 * MIB
 /** Told to whoever asks why nothing is. */
 export const FULL = `steps that wait for it come to ${JOURNAL_BYTES_MAX / MIB} MiB, so nothing new is begun`
 const STAMP_DIGITS = 16
@@ -229,19 +230,35 @@ function keptIn<T>(folder: string, make: () => T): T {
   try {
     return make()
   } catch (error) {
-    if (error instanceof StoreError) throw error
-    throw new StoreError('away', `${folder}: must be a folder where steps can be kept while the store is away`, error)
+    throw notKept(folder, error)
   }
 }
 
-/** The folders of outages that an earlier run did not see the end of, or had not removed yet; oldest first. */
-export function leftFolders(parent: string): readonly string[] {
-  keptIn(parent, () => mkdirSync(parent, { recursive: true }))
+function notKept(folder: string, error: unknown): StoreError {
+  if (error instanceof StoreError) return error
+  const reason = `${folder} (below FAREBOX_DATA): must be a folder where steps can be kept while the store is away: ${messageOf(error)}`
+  return new StoreError('away', reason, error)
+}
+
+/**
+ * The folders of outages that an earlier run did not see the end of, or had not removed yet; oldest first. `onTrouble`: told where none can
+ * be made or removed, and none is needed before the store is away.
+ */
+export function leftFolders(parent: string, onTrouble: (error: Error) => void): readonly string[] {
+  const tried = (run: () => void): void => {
+    try {
+      run()
+    } catch (error) {
+      onTrouble(notKept(parent, error))
+    }
+  }
+  tried(() => mkdirSync(parent, { recursive: true }))
+  if (statSync(parent, { throwIfNoEntry: false })?.isDirectory() !== true) return []
   const left: string[] = []
   for (const name of readdirSync(parent).toSorted()) {
     const folder = join(parent, name)
     if (StepJournal.isThere(journalFile(folder))) left.push(folder)
-    else rmSync(folder, { recursive: true, force: true })
+    else tried(() => rmSync(folder, { recursive: true, force: true }))
   }
   return left
 }

@@ -198,6 +198,34 @@ test('where nothing can be kept nothing is granted, and what is under way is tri
   assert.equal((await store.settle(settleStep('a', START_MS, 10n))).result.status, 'settled')
 })
 
+test('where nothing can be kept from the start the store serves all the same, and that is told', async () => {
+  writeFileSync(stage.folder, 'in the way')
+  const told: string[] = []
+  const store = await stage.open({ onTrouble: ({ message }) => told.push(message) })
+  assert.equal(store.standing.state, 'Ready')
+  assert.equal((await store.reserve(hold('a', 10n))).status, 'held')
+  assert.equal(told.length, 1)
+  assert.match(told[0] ?? '', /outage \(below FAREBOX_DATA\): must be a folder where steps can be kept .*: EEXIST/)
+  rmSync(stage.folder)
+})
+
+test('what an earlier run left is told to the store though nothing more can be kept beside it', async () => {
+  const first = await stage.open()
+  server.mode = 'deaf'
+  assert.equal((await first.reserve(hold('left', 10n))).status, 'held')
+  await first.settle(settleStep('left', START_MS, 7n))
+  await first.close()
+  const told: string[] = []
+  const openBooks = (): never => {
+    throw new StoreError('away', 'no space left')
+  }
+  const second = await stage.open({ onTrouble: ({ message }) => told.push(message), openBooks })
+  assert.deepEqual([second.standing.state, second.standing.unsent, told], ['Away', 2, ['no space left']])
+  server.mode = 'up'
+  await ready(second)
+  assert.deepEqual(await spentBy(server.books), [['left', 7n]])
+})
+
 test('where books cannot be opened no call leaves anything behind; when they can be again calls go on, in one folder', async () => {
   const disk = { isFull: true }
   const files: string[] = []
@@ -248,12 +276,15 @@ test('with so much waiting that nothing new is begun that is told once, what is 
   await assert.rejects(beginMany(), { code: 'away', message: /deaf; steps that wait for it come to .* MiB, so nothing new is begun/ })
   await assert.rejects(begin(), { code: 'away' })
   assert.ok(begun > 0 && begun < 20, `${begun} fit`)
+  const { bytes = 0, bytesMax } = store.standing.journal ?? {}
+  assert.equal(bytesMax, 5_000)
+  assert.ok(bytes > 5_000, `${bytes} bytes`)
   assert.equal(store.standing.isFull, true)
   assert.deepEqual(told, [store.standing.reason])
   await store.settle(settleStep('first', START_MS, 7n))
   server.mode = 'up'
   await ready(store)
-  assert.deepEqual([store.standing.isFull, store.standing.reason], [undefined, null])
+  assert.deepEqual([store.standing.isFull, store.standing.reason, store.standing.journal?.bytes], [undefined, null, 0])
   assert.deepEqual(await balanceOf(server.books), { spent: 7n, held: 10n * BigInt(begun), heldInput: 0n })
   await begin()
 })

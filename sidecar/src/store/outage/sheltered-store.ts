@@ -18,7 +18,7 @@ import { NO_CONVERSATION, StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
 import type { StoreStanding, StoreState } from '../store-standing.ts'
 import { LastKnown } from './last-known.ts'
-import { FULL, journalFile, leftFolders, newFolder, OwnBooks } from './own-books.ts'
+import { FULL, JOURNAL_BYTES_MAX, journalFile, leftFolders, newFolder, OwnBooks } from './own-books.ts'
 import { StepJournal } from './step-journal.ts'
 import { Replayer } from './replayer.ts'
 import type { ReplayerOptions } from './replayer.ts'
@@ -103,13 +103,25 @@ export class ShelteredStore implements BudgetStore {
     this.#sinceMs = options.nowMs()
   }
 
-  /** Resolves when the store was reached, or was found to be away. Rejects with `StoreError` when nothing can be kept in the folder. */
+  /**
+   * Resolves when the store was reached, or was found to be away: also where nothing can be kept in the folder, which is needed in an outage
+   * alone. Rejects when what an earlier run left there cannot be read.
+   */
   static async open(options: ShelterOptions): Promise<ShelteredStore> {
     const store = new ShelteredStore(options)
-    const left = leftFolders(options.folder)
+    const { onTrouble = () => undefined } = options
+    const left = leftFolders(options.folder, onTrouble)
     const newest = left.at(-1)
-    store.#earlier = left.slice(0, -1).map((folder) => ({ folder, journal: new StepJournal(journalFile(folder), store.#safeBeforeMs) }))
-    if (newest !== undefined) store.#openOwn(newest)
+    store.#earlier = left.slice(0, -1).map((folder) => store.#leftIn(folder))
+    if (newest !== undefined) {
+      try {
+        store.#openOwn(newest)
+      } catch (error) {
+        // Its books take nothing more. Its steps can be read, and told.
+        store.#earlier = [...store.#earlier, store.#leftIn(newest)]
+        onTrouble(asError(error))
+      }
+    }
     try {
       await store.#reach()
     } catch (error) {
@@ -126,6 +138,7 @@ export class ShelteredStore implements BudgetStore {
       reason: this.#why,
       sinceMs: this.#sinceMs,
       ...(this.#isFull ? { isFull: true } : {}),
+      journal: { bytes: this.#own?.journal.bytes ?? 0, bytesMax: this.#options.journalBytesMax ?? JOURNAL_BYTES_MAX },
       unsent: this.#earlier.reduce((sum, { journal }) => sum + journal.unsent, this.#own?.journal.unsent ?? 0),
       outages: this.#outages,
       replayed: this.#replayer.count,
@@ -522,9 +535,13 @@ export class ShelteredStore implements BudgetStore {
     try {
       await own.close()
     } catch (error) {
-      this.#options.onTrouble?.(error instanceof Error ? error : new Error(String(error)))
+      this.#options.onTrouble?.(asError(error))
     }
     this.#removeLater(own.folder)
+  }
+
+  #leftIn(folder: string): { readonly folder: string; readonly journal: StepJournal } {
+    return { folder, journal: new StepJournal(journalFile(folder), this.#safeBeforeMs) }
   }
 
   get #keepMs(): number {
@@ -560,6 +577,10 @@ function heldBefore(answer: ReserveAnswer): ReserveAnswer {
   if (answer.status === 'moved' || answer.result.status !== 'exists') return answer
   const { state, hold } = answer.result.operation
   return state.status === 'held' ? { ...answer, status: 'held', result: { status: 'held', granted: hold } } : answer
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
 }
 
 const AWAY = Symbol('away')
