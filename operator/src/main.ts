@@ -177,10 +177,12 @@ class Replica {
     await listening(this.#admin, listen.admin)
     this.#cluster.start()
     await this.#cluster.synced()
+    if (this.#isLeaving) return // a signal came meanwhile
     log.info({ budgets: this.#cluster.budgets.size, pods: this.#cluster.pods.size }, 'caches are filled')
     await this.#election.start()
     if (settings.tls.mode === 'Own') void this.#standInForLeader()
     const certificate = await this.#certificate()
+    if (this.#isLeaving) return
     this.#serving.attach(this.#webhookServer)
     await this.#verifier.start()
     this.#delivery = this.#createDelivery(certificate)

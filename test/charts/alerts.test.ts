@@ -1,6 +1,5 @@
 /** The alerts and the monitors of the chart: they go by what there is. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { ERRORS } from '@farebox/sidecar/errors.ts'
@@ -9,7 +8,6 @@ import { CHARTS, helmOrNull, nameOf, objectsOf, render, ROOT } from './helm.ts'
 
 const program = await helmOrNull(4)
 const options = program === null ? { skip: 'helm is missing' } : {}
-const hasPromtool = spawnSync('promtool', ['--version']).status === 0
 
 interface Rule {
   readonly alert: string
@@ -84,11 +82,6 @@ test('the page of conditions lists the alerts that go by them', () => {
   const listed = [...page.matchAll(/^\| `(Farebox\w+)` \|/gm)].map(([, alert]) => alert)
   const going = rules.filter(({ expr }) => /farebox_operator_(conditions|pods)\b/.test(expr)).map(({ alert }) => alert)
   assert.deepEqual(listed, going)
-})
-
-test('Prometheus understands the alerts', { skip: hasPromtool ? false : 'promtool is missing' }, () => {
-  const { status, stdout, stderr } = spawnSync('promtool', ['check', 'rules', path], { encoding: 'utf8' })
-  assert.equal(status, 0, stdout + stderr)
 })
 
 test('monitors and alerts come when they are asked for, each by itself', options, () => {

@@ -19,13 +19,13 @@ const HOSTS: readonly (readonly [host: RegExp, provider: string])[] = [
   [/^api\.x\.ai$/, 'x-ai'],
 ]
 
-/** What upstreams are called beside the names of providers themselves. */
+/** What upstreams are called beside the names of providers themselves. Of those that speak OpenAI's format a name says nothing: any server may serve their models in it. */
 const OTHER_NAMES: readonly (readonly [name: string, provider: string])[] = [
   ['claude', 'anthropic'],
   ['gemini', 'google'],
 ]
 const NAMES: ReadonlyMap<string, string> = new Map([
-  ...loadCatalogue().models.map(({ provider }) => [provider, provider] as const),
+  ...loadCatalogue().models.flatMap(({ provider }) => (hasOwnFormat(provider) ? [[provider, provider] as const] : [])),
   ...OTHER_NAMES,
 ])
 
@@ -33,11 +33,14 @@ const NAMES: ReadonlyMap<string, string> = new Map([
 export function unlikelyProvider({ spec: { upstreams } }: Declared): Fault | null {
   const found = upstreams.flatMap((upstream, index) => {
     const likely = upstream.provider === 'openai' ? likelyProvider(upstream) : 'openai'
-    return likely === 'openai' ? [] : [{ index, shown: `"${upstream.name}" (${likely}?)` }]
+    return likely === 'openai' ? [] : [{ index, likely, shown: `"${upstream.name}" (${likely}?)` }]
   })
   const [first] = found
   if (first === undefined) return null
-  const message = `calls to upstreams that look like another provider's are read and priced as OpenAI's, and the variables that lead that provider's SDKs to the sidecar are not set: ${shownOf(found)}`
+  const variables = found.some(({ likely }) => hasOwnFormat(likely))
+    ? ", and the variables that lead that provider's SDKs to the sidecar are not set"
+    : ''
+  const message = `calls to upstreams that look like another provider's are read and priced as OpenAI's${variables}: ${shownOf(found)}`
   return { reason: 'ProviderUnlikely', message, field: `spec.upstreams[${first.index}].provider` }
 }
 
@@ -56,8 +59,11 @@ export function unlikelyBaseUrl({ spec: { upstreams } }: Declared): Fault | null
 /** A host says more than a name. Some providers speak OpenAI's format as well, below a path that says so: that may be meant. */
 function likelyProvider({ name, baseURL }: DeclaredUpstream): string {
   const likely = providerAt(baseURL) ?? NAMES.get(name) ?? 'openai'
-  const isInOwnFormat = familyOf(likely) !== 'openai'
-  return isInOwnFormat && pathOf(baseURL).split('/').includes('openai') ? 'openai' : likely
+  return hasOwnFormat(likely) && pathOf(baseURL).split('/').includes('openai') ? 'openai' : likely
+}
+
+function hasOwnFormat(provider: string): boolean {
+  return familyOf(provider) !== 'openai'
 }
 
 function whyNotThere({ provider, baseURL }: DeclaredUpstream): string | null {
