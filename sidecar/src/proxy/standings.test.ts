@@ -3,9 +3,10 @@ import { test } from 'node:test'
 import { setImmediate as nextTick } from 'node:timers/promises'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { newConversation } from '../core/conversation-change.ts'
+import { termsOf } from '../core/terms.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
 import { ContractShelf } from './gateway.ts'
-import { newestStandings } from './standings.ts'
+import { newestStandings, readStanding } from './standings.ts'
 
 test('standings are listed newest first, read some at once but never all, and without those whose contract is gone', async () => {
   const clock = { ms: Date.UTC(2026, 10, 24, 12) }
@@ -45,5 +46,21 @@ test('standings are listed newest first, read some at once but never all, and wi
     ids.toReversed().filter((id) => id !== 'c50'),
   )
   assert.ok(openMost > 1 && openMost <= 32, `${openMost} at once`)
+  await store.close()
+})
+
+test('a standing is of one moment: a turn that ended since the conversation was found is in its count as in its balances', async () => {
+  const nowMs = Date.UTC(2026, 10, 24, 12)
+  const store = openEmbeddedStore({ file: ':memory:', nowMs: () => nowMs })
+  const pro = makeContract({ tier: 'pro' })
+  const initial = newConversation({ id: 'c', tier: 'pro', contractHash: pro.hash, user: null, nowMs, ladderApplies: true })
+  const found = await store.update({ conversation: 'c', initial, change: {}, nowMs })
+  assert.ok(found !== null)
+  await store.update({ conversation: 'c', change: { turnAtMs: nowMs }, nowMs })
+  const gateway = { nowMs: () => nowMs, contracts: new ContractShelf(store), store }
+  const placed = { gateway, policy: { budgetKey: 'support/desk' }, terms: termsOf(pro) }
+  assert.equal((await readStanding({ ...placed, conversation: found.conversation })).turns, 1)
+  const elsewhere = { ...found.conversation, session: 2 }
+  assert.equal((await readStanding({ ...placed, conversation: elsewhere })).turns, 0, 'of another session nothing is taken over')
   await store.close()
 })

@@ -50,12 +50,14 @@ export async function readStanding({ gateway, policy, conversation, terms }: Pla
     limits: [],
     nowMs,
   })
-  const { accounts } = await gateway.store.read({
+  const { accounts, conversation: now } = await gateway.store.read({
     conversation: conversation.id,
     accounts: [sessionAccount(conversation.id, conversation.session), ...draws.map((draw) => draw.account)],
     nowMs,
   })
-  return standingOf(conversation, terms, balancesOf(draws, accounts))
+  // As it is with these balances, where no other session or contract has begun since: a call may have ended meanwhile.
+  const isSame = now?.session === conversation.session && now.contractHash === conversation.contractHash
+  return standingOf(isSame ? now : conversation, terms, balancesOf(draws, accounts))
 }
 
 /** `user`: whose it is, where it is named by a `prompt_cache_key`, which many may share; as the app names them. */
