@@ -104,7 +104,9 @@ describe('budgets and pods that run', { skip: missing }, () => {
         'the counters',
         async () => {
           const budget = await shown(api, budgetPath(namespace, 'desk'))
-          return budget?.status?.['conversations'] === undefined ? null : budget
+          // A report that was made between the answer and its settlement tells the conversation, and its turn as under way.
+          const { conversations } = (budget?.status ?? {}) as { readonly conversations?: { readonly turns: number } }
+          return conversations?.turns === 1 ? budget : null
         },
         { withinMs: 30_000 },
       )
