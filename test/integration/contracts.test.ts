@@ -11,6 +11,7 @@ import { makeConfig, makeContract } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const OLD = makeContract({ caps: { perConversation: '0.02' }, models: { allow: [], downgrades: [], maxOutputTokens: 500 } })
 const NEW = makeContract({ caps: { perConversation: '0.04' }, models: { allow: [], downgrades: [], maxOutputTokens: 700 }, alerts: [10] })
@@ -158,6 +159,27 @@ describe('a change of the terms', () => {
       await sidecar.adopt(configOf([after], adopting))
       assert.deepEqual(await asked('full', user), { status: 200, contract: after.hash })
       assert.equal((await sidecar.standing('full')).session, 2)
+    })
+
+    test('its own terms, by which it waited for money that another call spent after all, do not end it: the newest do', async () => {
+      const perUser = { amount: '5.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
+      const models = { allow: [], downgrades: [], maxOutputTokens: 500, usefulOutputTokens: 100 }
+      const before = makeContract({ caps: { perConversation: '0.0055', perUser }, models })
+      const after = makeContract({
+        caps: { perConversation: '0.0023', perUser },
+        models,
+        ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }],
+        sessions: { resetAt: 'Immediately', recap: 'None', maxResets: 3 },
+      })
+      const user = { 'x-farebox-user': 'bea' }
+      await sidecar.adopt(configOf([before], adopting))
+      await asked('waited', user)
+      const slow = asked('waited', { ...user, 'x-fake-output-tokens': '300', 'x-fake-delay-ms': '600' })
+      await waitFor('the slow call is out', () => seen.length === 2)
+      await sidecar.adopt(configOf([after], adopting))
+      assert.deepEqual(await asked('waited', user), { status: 200, contract: after.hash })
+      assert.equal((await slow).contract, before.hash)
+      assert.equal((await sidecar.standing('waited')).session, 2)
     })
 
     test('another period of a user begins its own count: nobody is refused for what was spent before', async () => {

@@ -17,7 +17,7 @@ import type { ReserveStep, Snapshot } from '../store/store.ts'
 import { countedInput } from './earlier.ts'
 import { goesOnObserved, noteOf, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
-import { onPinnedTerms, placeTurn } from './locate.ts'
+import { onOtherTerms, placeTurn } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
 
 /** Decisions are made again while other turns change the balances under them; each round sees money move. */
@@ -104,9 +104,10 @@ async function decideRound(
   const input = decideInput(turn, undone)
   const decision = decide(input)
   if (decision.status === 'end') {
-    // An edit of the terms ends nobody's conversation that would go on without; where both end it, it is by the newest.
-    const onPinned = await onPinnedTerms(turn)
-    if (onPinned !== null && decide(decideInput(onPinned, undone)).status !== 'end') return { status: 'again', turn: onPinned }
+    // An edit of the terms ends nobody's conversation that would go on without; where both end it, it is by those that it is held to.
+    const other = await onOtherTerms(turn)
+    if (other !== null && (turn.terms !== turn.heldTo || decide(decideInput(other, undone)).status !== 'end'))
+      return { status: 'again', turn: other }
   }
   const plan = turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
   if (plan?.priced.origin === 'ceiling') warnUnpriced(turn, plan.priced)

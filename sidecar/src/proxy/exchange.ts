@@ -50,6 +50,8 @@ export interface Turn extends Call {
   readonly conversationId: ConversationId
   readonly user: UserId | null
   readonly terms: Terms
+  /** The terms that its conversation is held to. `terms` are others while its pinned ones let it go on where these would end it. */
+  readonly heldTo: Terms
   readonly taskBoundary: boolean
   /** Digests of the history so far, oldest first, when the conversation is found by its prefix. */
   readonly chain: readonly Digest[] | null

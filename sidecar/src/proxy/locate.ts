@@ -60,7 +60,7 @@ export async function locate(exchange: Call, known: NamedConversation | null = n
   return placed.status === 'ok' ? { status: 'ok', turn: { ...placed.turn, earlierTokens: await earlierTokens(placed.turn) } } : placed
 }
 
-type Unplaced = Omit<Turn, 'terms' | 'conversation' | 'exists' | 'draws' | 'balances'>
+type Unplaced = Omit<Turn, 'terms' | 'heldTo' | 'conversation' | 'exists' | 'draws' | 'balances'>
 
 /**
  * The turn on what the store says: the pinned contract, the pinned user, the session. Also used when another turn moved
@@ -89,7 +89,7 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
     })
   const held = await heldTo(unplaced, newest, { conversation, user, snapshot, nowMs })
   const request = withBegunAnswer(unplaced.request, conversation)
-  return { status: 'ok', turn: { ...unplaced, request, user, conversation, exists: found !== null, ...held } }
+  return { status: 'ok', turn: { ...unplaced, request, user, conversation, exists: found !== null, heldTo: held.terms, ...held } }
 }
 
 interface Placed {
@@ -115,15 +115,18 @@ async function heldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<Pi
   return await balanced(turn, (await turn.gateway.contracts.pinned(contractHash)) ?? newest, placed)
 }
 
-/** The turn on the terms that its conversation was pinned to, where it is held to others; null where it is not, or they are gone. */
-export async function onPinnedTerms(turn: Turn): Promise<Turn | null> {
-  const { conversation, user, gateway, terms, balances } = turn
-  if (!turn.exists || terms.contract.hash === conversation.contractHash) return null
-  const pinned = await gateway.contracts.pinned(conversation.contractHash)
-  if (pinned === null) return null
+/**
+ * The turn on the other terms that its conversation may go on by: from those that it is held to on those that it was pinned to, and back.
+ * Null where they are the same, or gone.
+ */
+export async function onOtherTerms(turn: Turn): Promise<Turn | null> {
+  const { conversation, user, gateway, terms, heldTo, balances } = turn
+  const isPinnedToOthers = turn.exists && heldTo.contract.hash !== conversation.contractHash
+  const other = terms !== heldTo ? heldTo : isPinnedToOthers ? await gateway.contracts.pinned(conversation.contractHash) : null
+  if (other === null) return null
   const accounts = new Map(balances.map(({ account, state }) => [account, state]))
   const placed = { conversation, user, snapshot: { conversation, accounts }, nowMs: gateway.nowMs() }
-  return { ...turn, ...(await balanced(turn, pinned, placed)) }
+  return { ...turn, ...(await balanced(turn, other, placed)) }
 }
 
 /** What a turn under these terms draws on, and what was drawn on it before. */
