@@ -5,6 +5,8 @@ import { test } from 'node:test'
 import { ERRORS } from '@farebox/sidecar/errors.ts'
 import { load } from 'js-yaml'
 import { CHARTS, helmOrNull, nameOf, objectsOf, render, ROOT } from './helm.ts'
+import { listedMetrics, METRICS_PAGE } from './listed-metrics.ts'
+import { readQuery } from './promql.ts'
 
 const program = await helmOrNull(4)
 const options = program === null ? { skip: 'helm is missing' } : {}
@@ -20,36 +22,28 @@ interface Rule {
 const path = `${CHARTS}farebox/alerts.yaml`
 const { groups } = load(readFileSync(path, 'utf8')) as { readonly groups: readonly { readonly rules: readonly Rule[] }[] }
 const rules = groups.flatMap((group) => group.rules)
-const metricsPage = readFileSync(`${ROOT}docs/metrics.md`, 'utf8')
 
 test('each metric that an alert goes by is listed, and so are the labels that it asks for', () => {
-  const listed = new Map<string, readonly string[]>()
-  for (const [, name = '', type, labels = ''] of metricsPage.matchAll(/^\| `(farebox_\w+)` \| (\w+) \| .* \|([^|]*)\|$/gm)) {
-    const names = labels.match(/\w+/g) ?? []
-    if (type === 'histogram') for (const suffix of ['count', 'sum', 'bucket']) listed.set(`${name}_${suffix}`, names)
-    else listed.set(name, names)
-  }
+  const listed = listedMetrics()
   for (const { alert, expr } of rules) {
-    const used = [...expr.matchAll(/\b(farebox_\w+)(?:\{([^}]*)\})?/g)]
-    assert.notEqual(used.length, 0, alert)
-    for (const [, name = '', matchers = ''] of used) {
-      const labels = listed.get(name)
-      assert.ok(labels !== undefined, `${alert}: ${name}`)
-      for (const [, label = ''] of matchers.matchAll(/(\w+)(?:=~|!~|!=|=)"/g))
-        assert.ok(labels.includes(label), `${alert}: ${name}{${label}}`)
+    const { selectors, groupedBy } = readQuery(expr)
+    assert.notEqual(selectors.length, 0, alert)
+    for (const { metric, matchers } of selectors) {
+      const labels = listed.get(metric)
+      assert.ok(labels !== undefined, `${alert}: ${metric}`)
+      for (const { label } of matchers) assert.ok(labels.includes(label), `${alert}: ${metric}{${label}}`)
     }
     // What it is summed by: its own, or the target's.
-    const own = new Set(used.flatMap(([, name = '']) => listed.get(name) ?? []))
-    for (const [, by = ''] of expr.matchAll(/\bby \(([^)]*)\)/g))
-      for (const label of by.split(', ')) assert.ok(label === 'namespace' || own.has(label), `${alert}: by ${label}`)
+    const own = new Set(selectors.flatMap(({ metric }) => listed.get(metric) ?? []))
+    for (const label of groupedBy) assert.ok(label === 'namespace' || own.has(label), `${alert}: by ${label}`)
   }
 })
 
 test('each word that an alert asks for is one that there is', () => {
   const conditions = readFileSync(`${ROOT}docs/conditions.md`, 'utf8')
   for (const { alert, expr } of rules) {
-    for (const [, label = '', words = ''] of expr.matchAll(/(\w+)(?:=~|!~|!=|=)"([^"]*)"/g)) {
-      for (const word of words.split('|')) {
+    for (const { label, value } of readQuery(expr).selectors.flatMap(({ matchers }) => matchers)) {
+      for (const word of value.split('|')) {
         const isThere =
           label === 'type'
             ? conditions.includes(`\n## ${word}:`)
@@ -57,7 +51,7 @@ test('each word that an alert asks for is one that there is', () => {
               ? Object.hasOwn(ERRORS, word)
               : label === 'reason'
                 ? conditions.includes(`\`${word}\``)
-                : ['True', 'False', 'failed'].includes(word) || metricsPage.includes(`\`${word}\``)
+                : ['True', 'False', 'failed'].includes(word) || METRICS_PAGE.includes(`\`${word}\``)
         assert.ok(isThere, `${alert}: ${label} ${word}`)
       }
     }
@@ -69,7 +63,7 @@ test('each alert says how long, how bad and what it means, by labels that it has
   for (const { alert, expr, for: lasting, labels, annotations } of rules) {
     assert.match(lasting, /^\d+[mh]$/, alert)
     assert.match(labels.severity, /^(warning|critical)$/, alert)
-    const by = /\bby \(([^)]*)\)/.exec(expr)?.[1]?.split(', ') ?? []
+    const by = readQuery(expr).groupedBy
     for (const text of [annotations.summary, annotations.description]) {
       assert.match(text, /[.]$/, alert)
       for (const [, label = ''] of text.matchAll(/\$labels[.](\w+)/g)) assert.ok(by.includes(label), `${alert}: ${label}`)
@@ -111,6 +105,6 @@ test('the monitor of sidecars asks for the port that they have, and the rule is 
     podMetricsEndpoints.map(({ port }) => port),
     [...injection.matchAll(/ports: \[\{ name: '([^']+)'/g)].map(([, port]) => port),
   )
-  assert.ok(metricsPage.includes(podMetricsEndpoints[0]?.port ?? assert.fail()))
+  assert.ok(METRICS_PAGE.includes(podMetricsEndpoints[0]?.port ?? assert.fail()))
   assert.deepEqual(specOf('PrometheusRule/farebox'), { groups })
 })

@@ -1,0 +1,41 @@
+/** What a query of Prometheus asks for. */
+import { parser } from '@prometheus-io/lezer-promql'
+import { load } from 'js-yaml'
+
+export interface Selector {
+  readonly metric: string
+  readonly matchers: readonly Matcher[]
+}
+
+export interface Matcher {
+  readonly label: string
+  readonly value: string
+}
+
+export interface Query {
+  readonly selectors: readonly Selector[]
+  /** Labels by which series are summed, divided or otherwise brought together. */
+  readonly groupedBy: readonly string[]
+}
+
+/** Reads a query. Throws `SyntaxError`, with the place, where it is none. */
+export function readQuery(text: string): Query {
+  const selectors: { metric: string; matchers: Matcher[] }[] = []
+  const groupedBy: string[] = []
+  let label = ''
+  parser.parse(text).iterate({
+    enter({ name, type, from, to, node }) {
+      const word = text.slice(from, to)
+      if (type.isError) throw new SyntaxError(`at ${from} of: ${text}`)
+      if (name === 'VectorSelector') selectors.push({ metric: '', matchers: [] })
+      const selector = selectors.at(-1)
+      if (name === 'Identifier' && selector !== undefined) selector.metric = word
+      if (name === 'LabelName' && node.parent?.name === 'GroupingLabels') groupedBy.push(word)
+      else if (name === 'LabelName') label = word
+      // Strings are quoted as in YAML, as far as metrics have them.
+      if (name === 'StringLiteral' && node.parent?.name === 'UnquotedLabelMatcher')
+        selector?.matchers.push({ label, value: String(load(word)) })
+    },
+  })
+  return { selectors, groupedBy }
+}
