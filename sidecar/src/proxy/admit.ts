@@ -13,11 +13,13 @@ import { isUnread } from '../core/own-turn.ts'
 import { balancesOf } from '../core/terms.ts'
 import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
+import { hasMoved } from '../store/store.ts'
 import type { ReserveStep, Snapshot } from '../store/store.ts'
 import { countedInput } from './earlier.ts'
 import { goesOnObserved, noteOf, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { onOtherTerms, placeTurn } from './locate.ts'
+import type { LocateResult } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
 
 /** Decisions are made again while other turns change the balances under them; each round sees money move. */
@@ -78,7 +80,9 @@ export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
       waited = true
       if (turn.outgoing.destroyed) return { status: 'gone' }
       if (outcome === 'timeout') break
-      turn = await reread(turn)
+      const reread = await seenAnew(turn)
+      if (reread.status === 'refused') return refused(turn, reread.refusal)
+      turn = reread.turn
     }
     gateway.metrics.waits.add(['timeout'])
     return refused(turn, { code: 'budget_busy' })
@@ -120,11 +124,11 @@ async function decideRound(
       return { status: 'ended', turn, decision }
     case 'count': {
       const counted = [...(turn.counted ?? []), await countedInput(turn, decision)]
-      return { status: 'again', turn: await reread({ ...turn, counted }) }
+      return decideAgain(turn, await seenAnew({ ...turn, counted }))
     }
     case 'wait':
       // Who was in the way may be gone since the turn was read, and would wake nobody.
-      return isFirst ? { status: 'again', turn: await reread(turn) } : { status: 'wait', turn, account: decision.account }
+      return isFirst ? decideAgain(turn, await seenAnew(turn)) : { status: 'wait', turn, account: decision.account }
     default:
       throw new TypeError('a decision to go has a plan')
   }
@@ -150,14 +154,16 @@ async function reserveRound(turn: Turn, decided: Plan, waited: boolean): Promise
     case 'busy':
       if (answer.result.status !== 'busy') throw new TypeError('a busy answer names its account')
       return { status: 'wait', turn: refreshed(turn, answer.snapshot), account: answer.result.account }
-    case 'moved': {
-      const placed = await placeTurn(turn, await gateway.contracts.newest(newestContract(turn)), answer.snapshot)
-      return placed.status === 'refused' ? refused(turn, placed.refusal) : { status: 'again', turn: placed.turn }
-    }
+    case 'moved':
+      return decideAgain(turn, await placedAnew(turn, answer.snapshot))
     case 'exceedsCap':
     case 'exists':
       return { status: 'again', turn: refreshed(turn, answer.snapshot) }
   }
+}
+
+function decideAgain(turn: Turn, located: LocateResult): AdmitResult | Unsettled {
+  return located.status === 'refused' ? refused(turn, located.refusal) : { status: 'again', turn: located.turn }
 }
 
 function refused(turn: Turn, refusal: Refusal): AdmitResult {
@@ -220,7 +226,7 @@ function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveS
   return {
     conversation: conversation.id,
     initial: conversation,
-    seen: turn.exists ? { contractHash: conversation.contractHash, user: conversation.user, session: conversation.session } : null,
+    seen: seenOf(turn),
     change: changeOf(turn, plan),
     isFirst: true,
     reservation: {
@@ -263,9 +269,23 @@ export function percentOf(turn: Turn): number {
   return percentUsed(turn.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state })))
 }
 
-async function reread(turn: Turn): Promise<Turn> {
-  const { gateway, conversationId } = turn
-  return refreshed(turn, await gateway.store.read({ conversation: conversationId, accounts: accountsOf(turn), nowMs: gateway.nowMs() }))
+/**
+ * The turn on what the store says now. Others may have gone on meanwhile: a conversation that another user began is theirs, and in another
+ * session or on other terms it is other money.
+ */
+async function seenAnew(turn: Turn): Promise<LocateResult> {
+  const { gateway, conversationId, conversation } = turn
+  const snapshot = await gateway.store.read({ conversation: conversationId, accounts: accountsOf(turn), nowMs: gateway.nowMs() })
+  if (hasMoved(snapshot.conversation, { seen: seenOf(turn), initial: conversation })) return await placedAnew(turn, snapshot)
+  return { status: 'ok', turn: refreshed(turn, snapshot) }
+}
+
+async function placedAnew(turn: Turn, snapshot: Snapshot): Promise<LocateResult> {
+  return await placeTurn(turn, await turn.gateway.contracts.newest(newestContract(turn)), snapshot)
+}
+
+function seenOf({ exists, conversation: { contractHash, user, session } }: Turn): ReserveStep['seen'] {
+  return exists ? { contractHash, user, session } : null
 }
 
 /** The turn on what the store says now, under the same terms. */
