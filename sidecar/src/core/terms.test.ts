@@ -54,7 +54,7 @@ test('a turn draws on its session, its user’s period in the zone of the tier, 
     draws.map(({ kind, cap, periodKey }) => [kind, cap, periodKey]),
     [
       ['conversation', 500_000_000n, null],
-      ['user', 3_000_000_000n, 'Month1:2026-11-01'], // half past midnight in Berlin
+      ['user', 3_000_000_000n, 'Month1/Europe/Berlin:2026-11-01'], // half past midnight in Berlin
       ['workload', 100_000_000_000n, '2026-10-31'],
     ],
   )

@@ -1,7 +1,7 @@
 /** A contract with its amounts parsed, and the accounts that a turn under it draws on. */
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Period } from '@farebox/crds/period.ts'
-import { periodSpan } from '@farebox/crds/period.ts'
+import { nameOfPeriod, periodSpan } from '@farebox/crds/period.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
@@ -87,15 +87,25 @@ export function drawsOf(input: {
   ]
   const ofUser = input.user === null ? null : userDraw(terms, input.user, input.nowMs)
   if (ofUser !== null) draws.push(ofUser)
-  // Named by what they are, whatever their order. Limits of one period share an account: the tightest holds.
-  const limits = new Map<AccountId, CapDraw>()
+  draws.push(...limitDraws(input).values())
+  return draws
+}
+
+/** Those of the workload's limits, by what their periods are called, whatever their order. Limits of one period share an account: the tightest holds. */
+export function limitDraws(input: {
+  readonly budgetKey: string
+  readonly limits: readonly WorkloadLimit[]
+  readonly nowMs: number
+}): ReadonlyMap<string, CapDraw & { readonly periodKey: string }> {
+  const draws = new Map<string, CapDraw & { readonly periodKey: string }>()
   for (const { cap, period } of input.limits) {
+    const name = nameOfPeriod(period)
+    const known = draws.get(name)
+    if (known !== undefined && known.cap <= cap) continue
     const { key } = periodSpan(period, input.nowMs)
     const account = `w:${input.budgetKey}:${period.unit}:${period.timeZone}:${period.anchorDay}:${key}`
-    const known = limits.get(account)
-    if (known === undefined || cap < known.cap) limits.set(account, { kind: 'workload', account, cap, periodKey: key })
+    draws.set(name, { kind: 'workload', account, cap, periodKey: key })
   }
-  draws.push(...limits.values())
   return draws
 }
 
@@ -107,13 +117,18 @@ export function userDraw({ contract, perUser }: Terms, user: UserId, nowMs: numb
   return { kind: 'user', account: `u:${user}:${contract.tier}:${period.unit}:${key}`, cap, periodKey: periodName(period, key) }
 }
 
-/** A period beside others that may be of another kind: `Month1:2026-11-01`. Those that are called the same up to the colon follow each other. */
-function periodName({ unit, anchorDay }: Period, key: string): string {
-  return `${unit}${anchorDay}:${key}`
+/** A period beside others that may be of another kind: `Month1/UTC:2026-11-01`. Those that are called the same up to the colon follow each other. */
+function periodName({ unit, anchorDay, timeZone }: Period, key: string): string {
+  return `${unit}${anchorDay}/${timeZone}:${key}`
 }
 
 export function sessionAccount(conversation: ConversationId, session: number): AccountId {
   return `c:${conversation}:${session}`
+}
+
+/** Has no cap of its own: see `summaryDraw`. */
+export function summariesAccount(conversation: ConversationId): AccountId {
+  return `c:${conversation}:summaries`
 }
 
 export function balancesOf(draws: readonly CapDraw[], accounts: ReadonlyMap<AccountId, Account>): readonly Balance[] {
