@@ -32,5 +32,6 @@ function isFile(part: Json): boolean {
   const blob = part['inlineData'] ?? part['inline_data']
   if (!isObject(blob)) return false
   const type = blob['mimeType'] ?? blob['mime_type']
-  return !(typeof type === 'string' && type.startsWith('image/'))
+  // Their own bytes bound these.
+  return !(typeof type === 'string' && /^(?:image|audio)\//.test(type))
 }
