@@ -55,6 +55,35 @@ test('a margin that leaves nothing is refused, and the message shows the numbers
   )
 })
 
+test('the least budget of a conversation is a billionth: numbers that come to less are refused, and the field to look at is named', () => {
+  const perUser = (conversations: number): Spec => ({
+    pricing: { model: 'FlatPerUser', price: '0.00000001' },
+    unitEconomics: { targetGrossMarginPercent: 50, otherCost: '0', expectedConversationsPerUser: conversations },
+  })
+  const perResolution = (percent: number): Spec => ({
+    pricing: { model: 'PerResolution', price: '1.00' },
+    unitEconomics: { targetGrossMarginPercent: 99, otherCost: '0.009999999', expectedResolutionPercent: percent },
+  })
+  const perConversation = (otherCost: string): Spec => ({
+    pricing: { model: 'PerConversation', price: '1.00' },
+    unitEconomics: { targetGrossMarginPercent: 99, otherCost },
+  })
+  const least = '0.000000001'
+  const cases: readonly (readonly [name: string, spec: Spec, expected: string])[] = [
+    ['5 billionths over 5 conversations', perUser(5), least],
+    ['5 billionths over 6 conversations', perUser(6), 'spec.unitEconomics'],
+    ['a billionth per resolution, all resolved', perResolution(100), least],
+    ['a billionth per resolution, half of them resolved', perResolution(50), 'spec.unitEconomics'],
+    ['a billionth per conversation', perConversation('0.009999999'), least],
+    ['nothing per conversation', perConversation('0.01'), 'spec.unitEconomics.targetGrossMarginPercent'],
+  ]
+  for (const [name, spec, expected] of cases) {
+    const derivation = deriveBudgets(spec)
+    const found = derivation.status === 'derived' ? formatUsd(derivation.derived.targetPerConversation) : derivation.field
+    assert.equal(found, expected, name)
+  }
+})
+
 test('what is derived, over all conversations and with the other cost, never exceeds what the margin leaves', () => {
   const cents = (max: number): fc.Arbitrary<string> => fc.integer({ min: 1, max }).map((amount) => (amount / 100).toFixed(2))
   fc.assert(

@@ -112,9 +112,62 @@ test('an object declared twice names the first place', () => {
   ])
 })
 
+test('the items of a List are objects of the file, those of a List within it too, and their faults have lines', () => {
+  const text = `apiVersion: v1
+kind: List
+items:
+  - apiVersion: farebox.dev/v1alpha1
+    kind: PriceBook
+    metadata: { name: rates }
+    spec: {}
+  - { apiVersion: v1, kind: ConfigMap, metadata: { name: other } }
+  - apiVersion: farebox.dev/v1alpha1
+    kind: ConversationBudgetList
+    items:
+      - apiVersion: farebox.dev/v1alpha1
+        kind: ConversationBudget
+        metadata: { name: desk, namespace: support }
+        spec:
+          selector: { matchLabels: { app: desk } }
+          tier: { default: pro }
+`
+  const { snapshot, problems, locate } = readManifests([{ path: 'all.yaml', text }])
+  assert.deepEqual(problems, [])
+  assert.deepEqual(
+    [snapshot.tiers, snapshot.budgets, snapshot.priceBooks].map((objects) => objects.map(({ metadata }) => metadata.name)),
+    [[], ['desk'], ['rates']],
+  )
+  assert.deepEqual(locate('ConversationBudget/support/desk', 'spec.tier.default'), { file: 'all.yaml', line: 17 })
+  const changed = text.replace('spec: {}', 'spec: { entrys: [] }').replace('default: pro', 'defaults: pro')
+  assert.deepEqual(problemsOf(changed), [
+    'tiers.yaml:7: spec.entrys: is not a field here (did you mean entries?)',
+    'tiers.yaml:17: spec.tier.defaults: is not a field here (did you mean default?)',
+  ])
+})
+
+test('problems come in the order of the file, whatever found them', () => {
+  const text = `${TIER.replace('displayName: Pro', 'displayName: yes')}  colour: red\n`
+  assert.deepEqual(
+    problemsOf(text).map((problem) => problem.split(': ').slice(0, 2)),
+    [
+      ['tiers.yaml:6', 'spec.displayName'],
+      ['tiers.yaml:10', 'spec.colour'],
+    ],
+  )
+})
+
+test('a template that was not rendered is told with its line, the first one too; another fault before it with its own', () => {
+  const template = 'not YAML: "{{" begins a template, which must be rendered first'
+  assert.deepEqual(problemsOf(`{{ include "labels" . }}:\n${TIER}`), [`tiers.yaml:1: : ${template}`])
+  assert.deepEqual(problemsOf(TIER.replace('name: pro', 'name: {{ .Values.name }}')), [`tiers.yaml:4: : ${template}`])
+  const twice = TIER.replace('  displayName: Pro', '  displayName: Pro\n  displayName: Pro')
+  assert.deepEqual(problemsOf(`${twice}  upgrade: {{ .Values.upgrade }}\n`), ['tiers.yaml:7: : not YAML: duplicated mapping key'])
+})
+
 test('objects of others are left alone, and a folder without ours is said to be empty', () => {
   const deployment = 'apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: app }\n'
-  assert.deepEqual(problemsOf(`${deployment}---\n${TIER}`), [])
+  for (const other of [deployment, 'replicas: 2\n', 'kind: 2\n', 'plain words\n', '# nothing\n', 'kind: NodeList\nitems: none\n'])
+    assert.deepEqual(problemsOf(`${other}---\n${TIER}`), [], other)
   assert.deepEqual(problemsOf(deployment), ['tiers.yaml:1: : no PricingTier, ConversationBudget or PriceBook is here'])
   assert.equal(readManifests([]).problems.length, 1)
 })

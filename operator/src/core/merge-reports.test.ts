@@ -8,7 +8,7 @@ import { mergeTotals, newestTotals } from './merge-reports.ts'
 import type { Totals } from './merge-reports.ts'
 import { reportOf, totalsOf } from './reports.testing.ts'
 
-const NOW = 10_000
+const NOW = Date.UTC(2026, 10, 24, 12)
 
 const from = (pod: string, books: string, receivedAtMs: number, tiers: Totals, namespace = 'support'): ReceivedReport =>
   reportOf({ pod, namespace, receivedAtMs, books, tiers })
@@ -170,6 +170,40 @@ test('books that tell what all cost come to the exact cost per resolution, those
   const older = totalsOf({ resolutions: { started: 5, confirmed: 2, reversed: 0, costPer: '0.20' } })
   const merged = mergeTotals([{ pro: a }, { pro: older }])['pro']?.resolutions
   assert.deepEqual([merged?.cost, merged?.costPer], [undefined, '0.40'], 'four at 0.50, two at 0.20')
+})
+
+test('what a resolution cost is told where there is any, and what all cost is not below nothing; else it is unknown', () => {
+  const nobody = totalsOf({ resolutions: { started: 1, confirmed: 0, reversed: 0, cost: '0.00', costPer: null } })
+  const costPerOf = (confirmed: number, cost: string): string | null | undefined => {
+    const some = totalsOf({ resolutions: { started: 3, confirmed, reversed: 0, cost, costPer: null } })
+    return mergeTotals([{ pro: some }, { pro: nobody }])['pro']?.resolutions.costPer
+  }
+  assert.equal(costPerOf(0, '1.00'), null, 'nobody was helped')
+  assert.equal(costPerOf(1, '1.00'), '1.00')
+  assert.equal(costPerOf(1, '0.00'), '0.00')
+  assert.equal(costPerOf(1, '-0.50'), null, 'more was given back than it cost')
+  const older = (confirmed: number, costPer: string | null): TierTotals =>
+    totalsOf({ resolutions: { started: 3, confirmed, reversed: 0, costPer } })
+  const merged = (...parts: readonly TierTotals[]) => mergeTotals(parts.map((pro) => ({ pro })))['pro']?.resolutions.costPer
+  assert.equal(merged(older(1, '0.50'), older(0, null)), '0.50')
+  assert.equal(merged(older(0, null), older(0, null)), null)
+})
+
+test('a tier is over its target where any of its books says so; where none tells, that is not known', () => {
+  const told = (isOverTarget?: boolean): Totals => ({
+    pro: totalsOf({
+      resolutions: { started: 0, confirmed: 0, reversed: 0, costPer: null, ...(isOverTarget === undefined ? {} : { isOverTarget }) },
+    }),
+  })
+  const merged = (...books: readonly Totals[]) => mergeTotals(books)['pro']?.resolutions.isOverTarget
+  assert.equal(merged(told(true), told(true)), true)
+  assert.equal(merged(told(true), told(false), told()), true)
+  assert.equal(merged(told(false), told()), false)
+  assert.equal(merged(told(), told()), undefined)
+})
+
+test('books that nobody used tell of no cost', () => {
+  assert.deepEqual(mergeTotals([{ pro: totalsOf({}) }, { pro: totalsOf({}) }]), { pro: totalsOf({}) })
 })
 
 test('users of different books add up, and those of shared books count once', () => {

@@ -56,6 +56,11 @@ test('quantities may be numbers, as YAML has them', () => {
   assert.deepEqual([requests.cpu, limits], ['0.5', { cpu: '2', memory: '268435456' }])
 })
 
+test('a limit may be what is requested, in whatever words', () => {
+  const same = { requests: { cpu: '1', memory: '256Mi' }, limits: { cpu: '1000m', memory: '0.25Gi' } }
+  assert.deepEqual(ResourceSettingsSchema.parse(same), same)
+})
+
 test('settings that the API server would refuse are refused', () => {
   for (const bad of [
     { limits: { cpu: 0 } },

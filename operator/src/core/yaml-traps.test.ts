@@ -49,6 +49,24 @@ test('what others read otherwise is told once, with its field and a remedy', () 
   assert.deepEqual(messagesOf('017: 1'), ['17: kubectl reads the name "17" as another number: put it in quotes'])
 })
 
+test('of what is text here and a number to kubectl, the number is told', () => {
+  const cases: readonly (readonly [text: string, number: number | null])[] = [
+    ['1_000', 1000],
+    ['0b11', 3],
+    ['on', null],
+    ['017', null],
+    ['12:30:45', null],
+  ]
+  for (const [text, number] of cases)
+    assert.deepEqual(
+      readDocuments(`a: ${text}`)
+        .flatMap(trapsOf)
+        .map((trap) => trap.number),
+      [number],
+      text,
+    )
+})
+
 test('what all read alike is no trap', () => {
   for (const text of [
     'a: 15',

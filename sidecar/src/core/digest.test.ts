@@ -39,7 +39,19 @@ test('a text is the same bare and alone in a list, marked for the cache or not',
   assert.equal(alone, digest(user([{ type: 'text', text: 'a', cache_control: { type: 'ephemeral' } }])))
 })
 
+test('marks for the cache may move to any place: they name nothing', () => {
+  const mark = { cache_control: { type: 'ephemeral' } }
+  const parts: readonly JsonObject[] = [
+    { type: 'text', text: 'a' },
+    { type: 'image_url', image_url: { url: 'https://x/a.png' } },
+  ]
+  const plain = digest(user(parts))
+  for (const marked of parts) assert.equal(digest(user(parts.map((part) => (part === marked ? { ...part, ...mark } : part)))), plain)
+  assert.equal(digest({ ...user(parts), prompt_cache_breakpoint: true }), plain)
+})
+
 test('a digest tells apart what a model would read differently', () => {
+  const picture = (url: string): JsonObject => user([{ type: 'image_url', image_url: { url } }])
   const all = [
     user('a'),
     user('a '),
@@ -49,8 +61,12 @@ test('a digest tells apart what a model would read differently', () => {
       { type: 'text', text: 'a' },
     ]),
     user([{ type: 'text', text: 'a', name: 'b' }]),
+    { role: 'assistant', content: [{ type: 'reasoning_text', text: 'a' }] },
+    picture('https://x/a.png'),
+    picture('https://x/b.png'),
     call({ id: '1', name: 'a' }),
     call({ id: '2', name: 'a' }),
+    call({ id: '1', name: 'b' }),
     { ...user('a'), name: 'b' },
   ]
   assert.equal(new Set(all.map((json) => digest(json))).size, all.length)
@@ -65,7 +81,16 @@ test('a notice in an answer does not change its digest', () => {
 })
 
 test('nesting without end is cut off, not followed', () => {
-  let deep: Json = 'x'
-  for (let depth = 0; depth < 100_000; depth++) deep = [deep]
-  assert.equal(canonicalJson({ deep }).length < 200, true)
+  for (const around of [(inner: Json): Json => [inner], (inner: Json): Json => ({ inner })]) {
+    let deep: Json = 'x'
+    for (let depth = 0; depth < 100_000; depth++) deep = around(deep)
+    assert.equal(canonicalJson({ deep }).length < 500, true)
+  }
+})
+
+test('a very long text counts by its ends and its length', () => {
+  const long = (middle: string, end = ''): string => digest(user('x'.repeat(1 << 20) + middle + 'x'.repeat(1 << 20) + end))
+  assert.equal(canonicalJson({ long: 'x'.repeat(1 << 22) }).length < 1_100_000, true)
+  assert.notEqual(long('a'), long('ab'))
+  assert.notEqual(long('a', 'y'), long('a', 'z'))
 })

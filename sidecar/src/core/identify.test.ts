@@ -5,6 +5,7 @@ import { identify, IdHasher } from './identify.ts'
 import { KeyedHash } from './keyed-hash.ts'
 import type { ModelRequest } from './request.ts'
 import { chatRequest } from './requests.testing.ts'
+import type { ReadClaim } from './tier-claim.ts'
 
 const CONFIG = makeConfig('http://provider/v1', [makeContract(), makeContract({ tier: 'free' })])
 
@@ -35,6 +36,7 @@ test('the first carrier in the order of the config wins', () => {
 })
 
 test('an id that is empty, too long or not printable is refused, and the carrier is named', () => {
+  assert.equal(conversationOf({ 'x-farebox-conversation': 'a'.repeat(256) }), `Header:${'a'.repeat(256)}`)
   assert.equal(conversationOf({ 'x-farebox-conversation': '' }), 'rejected: x-farebox-conversation')
   assert.equal(conversationOf({ 'x-farebox-conversation': 'a'.repeat(257) }), 'rejected: x-farebox-conversation')
   assert.equal(conversationOf({}, requestWith({ metadata: { thread_id: 'a\u0000b' } })), 'rejected: metadata.thread_id')
@@ -67,6 +69,25 @@ test('a tier may be claimed only from the allowed list, and only where claims ar
   assert.equal(claim(CONFIG, 'gold'), 'rejected')
   const { claim: _claim, ...closed } = CONFIG.tiers
   assert.equal(claim({ ...CONFIG, tiers: closed }, 'free'), 'rejected')
+})
+
+test('a signed claim says whom it is for, and no other user may send it', () => {
+  const config = { ...CONFIG, tiers: { ...CONFIG.tiers, claim: { header: 'x-plan', token: { format: 'HMAC' as const } } } }
+  const claimed = (claim: ReadClaim | null, headers: Record<string, string> = {}): string => {
+    const result = identify(config, (name) => ({ 'x-plan': 'v1;tier=free', ...headers })[name], requestWith(), claim)
+    return result.status === 'ok' ? `${result.identity.tier}, ${result.identity.rawUser}` : `${result.param}: ${result.message}`
+  }
+  const ofAnyone: ReadClaim = { status: 'ok', claim: { tier: 'free', user: null } }
+  const ofOne: ReadClaim = { status: 'ok', claim: { tier: 'free', user: 'u-1' } }
+  assert.equal(claimed(null), 'x-plan: the tier claim must be signed')
+  assert.equal(claimed({ status: 'rejected', why: 'it has expired' }), 'x-plan: it has expired')
+  assert.equal(claimed(ofAnyone), 'free, null')
+  assert.equal(claimed(ofAnyone, { 'x-farebox-user': 'u-2' }), 'free, u-2')
+  assert.equal(claimed(ofOne), 'free, u-1', 'the claim alone names the user')
+  assert.equal(claimed(ofOne, { 'x-farebox-user': 'u-1' }), 'free, u-1')
+  assert.equal(claimed(ofOne, { 'x-farebox-user': 'u-2' }), 'x-plan: the tier claim is for another user')
+  assert.equal(claimed({ status: 'ok', claim: { tier: 'free', user: 'a\tb' } }), 'x-plan: a user id must be 1 to 256 printable characters')
+  assert.equal(claimed({ status: 'ok', claim: { tier: 'gold', user: null } }), 'x-plan: the claimed tier is not among those allowed')
 })
 
 test('the user comes from the header, then from the body', () => {
