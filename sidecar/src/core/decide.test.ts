@@ -141,7 +141,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     terms,
     conversation,
     balances,
-    config: { ...makeConfig('http://provider/v1'), onUnknownModel: setup.onUnknownModel ?? 'Ceiling' },
+    config: { ...makeConfig('http://provider/v1', [terms.contract]), onUnknownModel: setup.onUnknownModel ?? 'Ceiling' },
     provider: 'openai',
     prices: PRICES,
     nowMs: 0,
@@ -278,7 +278,8 @@ test('models outside the tier and unpriced ones are refused as the owner says', 
     refusal: { code: 'model_unpriced', param: 'model' },
   })
   assert.equal(planOf(decide(await inputOf(unknown))).priced.origin, 'ceiling')
-  assert.equal(planOf(decide(await inputOf({ ...unknown, onUnknownModel: 'Free' }))).atMost, 0n)
+  const free = planOf(decide(await inputOf({ ...unknown, onUnknownModel: 'Free' })))
+  assert.deepEqual([free.atMost, affordableOutput(free, 0n)], [0n, 100], 'what costs nothing is bounded by no money')
 })
 
 describe('a call that only the ceiling makes too dear', () => {
@@ -292,6 +293,8 @@ describe('a call that only the ceiling makes too dear', () => {
     assert.deepEqual([code, param], ['model_unpriced', 'model'])
     assert.match(message ?? '', /"mystery".*PriceBook.*onUnknownModel/)
     assert.equal(decide(await inputOf({ contract: poor })).status, 'end', 'a price is a price')
+    const withFile = decide(await inputOf({ contract: poor, body: { ...WITH_FILE, ...unknown } }))
+    assert.deepEqual(withFile, decision, 'its words alone are too dear')
   })
 
   test('is so in the middle of a conversation with another model, and for a user', async () => {
@@ -325,6 +328,19 @@ test('the list of models is what apps may ask for: a downgrade may lead to anoth
   assert.equal(plan.model, 'cheap')
   const asked = decide(await inputOf({ contract, body: { model: 'cheap', max_tokens: 100 } }))
   assert.deepEqual(asked, { status: 'refuse', refusal: modelNotAllowed('cheap') })
+})
+
+test('a model is allowed by the terms of the conversation or by those of today', async () => {
+  const allowing = (model: string) => makeContract({ models: { allow: [model], downgrades: [] } })
+  for (const [model, status] of [
+    ['dear', 'go'],
+    ['cheap', 'go'],
+    ['other', 'refuse'],
+  ] as const) {
+    const input = await inputOf({ contract: allowing('dear'), body: { model, max_tokens: 100 } })
+    const config = makeConfig('http://provider/v1', [allowing('cheap')])
+    assert.equal(decide({ ...input, config }).status, status, model)
+  }
 })
 
 test('a forced tool on the rung that refuses tools is refused, not answered otherwise', async () => {
@@ -418,6 +434,39 @@ test('observing changes nothing, and tells what would have been', async () => {
   assert.deepEqual(plan.rungs, ['DropRetrieval', 'Summarize', 'DowngradeModel'])
   const over = await inputOf({ own: { spent: parseUsd('0.60') } })
   assert.deepEqual(observedPlan(over, decide(over)).risen, ['EndConversation'])
+})
+
+test('Observe: what a call costs is held at its price, and what would have been done is told whole', async () => {
+  const body = { tools: TOOLS, max_tokens: 100 }
+  const user = { cap: '3.00', spent: parseUsd('2.88') }
+  const turnRungs: readonly Rung[] = ['Summarize']
+  const observed = async (setup: Setup): Promise<Plan> => {
+    const input = await inputOf({ body, ...setup })
+    return observedPlan(input, decide(input))
+  }
+  const plain = planOf(decide(await inputOf({ body })))
+  const climbing = await observed({ user, workload: { cap: '1.00', spent: parseUsd('0.99') } })
+  assert.deepEqual([climbing.risen, climbing.risenForUser], [[], ['DropRetrieval', 'Summarize', 'DowngradeModel', 'RefuseTools']])
+  assert.deepEqual([climbing.reason, climbing.percent, climbing.refuseTools], ['threshold', 96, false])
+  assert.ok(climbing.atMost > parseUsd('0.001') && climbing.atMost <= plain.atMost)
+  const looping = await observed({ body: { ...body, messages: TOOL_LOOP }, conversation: { turnRungs } })
+  assert.deepEqual([looping.turnRungs, (await observed({ conversation: { turnRungs } })).turnRungs], [turnRungs, []])
+
+  const refused: Setup = {
+    body: { ...body, model: 'mystery' },
+    onUnknownModel: 'Refuse',
+    own: { spent: parseUsd('0.36') },
+    user: { cap: '3.00', spent: parseUsd('2.40') },
+    workload: { cap: '1.00', spent: parseUsd('0.99') },
+    rungs: ['DropRetrieval'],
+    conversation: { reason: 'fit', turnRungs },
+  }
+  const { rungs, risen, risenForUser, turnRungs: kept, reason, percent, atMost } = await observed(refused)
+  assert.deepEqual([rungs, risen, risenForUser, kept, reason, percent], [['DropRetrieval'], [], [], turnRungs, 'fit', 80])
+  assert.equal(atMost, 0n, 'what nobody prices costs nothing')
+
+  const over = await observed({ own: { spent: parseUsd('0.60') }, workload: { cap: '1.00', spent: parseUsd('1.50') } })
+  assert.deepEqual([over.reason, over.percent], ['threshold', 120])
 })
 
 test('Observe: the end of a user or of a limit, or of one picture, ends no conversation', async () => {
@@ -651,6 +700,7 @@ test('what only a limit of the workload made necessary is for that user turn: no
 
   const climbed = planOf(decide(await inputOf({ contract, body, workload: { cap: '0.01' }, own: { spent: parseUsd('0.36') } })))
   assert.deepEqual([climbed.rungs.at(-1), climbed.risen], ['DowngradeModel', ['DropRetrieval']], 'what its own threshold asks for stays')
+  assert.deepEqual(climbed.turnRungs, ['Summarize', 'DowngradeModel'], 'and is of no turn alone')
   assert.equal(climbed.shaped.newEdits.length, 1)
 })
 
@@ -661,9 +711,76 @@ test('rungs stay with whom they were taken for: first the conversation was short
     models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }], usefulOutputTokens: 2_000 },
   })
   const passages = { role: 'user', name: 'retrieval', content: 'A passage about fares. '.repeat(50) }
-  const plan = planOf(decide(await inputOf({ contract, body: { messages: [passages, ...USER_TURN] }, user: { cap: '0.01' } })))
+  const body = { messages: [passages, ...USER_TURN] }
+  const plan = planOf(decide(await inputOf({ contract, body, user: { cap: '0.01' } })))
   assert.deepEqual([plan.risen, plan.risenForUser], [['DropRetrieval'], ['Summarize', 'DowngradeModel']])
   assert.equal(plan.shaped.newEdits.length, 1)
+  const limited = planOf(decide(await inputOf({ contract, body, workload: { cap: '0.01' } })))
+  assert.deepEqual([limited.risen, limited.turnRungs], [['DropRetrieval'], ['Summarize', 'DowngradeModel']], 'or a limit of the workload')
+  const roomy = makeContract({ ...contract, caps: { perConversation: '0.50' } })
+  const ofUser = planOf(decide(await inputOf({ contract: roomy, body, user: { cap: '0.0205' }, workload: { cap: '0.01' } })))
+  assert.deepEqual([ofUser.risen, ofUser.risenForUser, ofUser.turnRungs], [[], ['DropRetrieval'], ['Summarize', 'DowngradeModel']])
+})
+
+test('a call that is too dear for several caps ends for the conversation’s, however little the others have left', async () => {
+  const contract = makeContract({ caps: { perConversation: '0.001' } })
+  const decision = decide(await inputOf({ contract, user: { cap: '0.0005' }, workload: { cap: '0.0001' } }))
+  assert.deepEqual(decision, { status: 'end', percent: 0, reason: 'fit', account: 'c' })
+})
+
+test('why a conversation is on its rungs is told: a threshold, the call that would not fit, or what brought them before', async () => {
+  const userRungs = { period: '2026-11-01', rungs: ['DropRetrieval'] } as const
+  const cases: readonly (readonly [name: string, setup: Setup, reason: string | null])[] = [
+    ['no rung', { user: { cap: '3.00' } }, null],
+    ['its own threshold', { own: { spent: parseUsd('0.36') } }, 'threshold'],
+    ['its user’s threshold', { user: { cap: '3.00', spent: parseUsd('2.20') } }, 'threshold'],
+    ['its user’s, passed before', { user: { cap: '3.00', spent: parseUsd('2.20') }, conversation: { userRungs } }, 'threshold'],
+    ['rungs of before', { rungs: ['DropRetrieval'], conversation: { reason: 'fit' } }, 'fit'],
+    ['rungs of before and of its user', { user: { cap: '3.00' }, conversation: { userRungs, reason: 'fit' } }, 'fit'],
+  ]
+  for (const [name, setup, reason] of cases)
+    assert.equal(planOf(decide(await inputOf({ body: { max_tokens: 100 }, ...setup }))).reason, reason, name)
+  const ended = async (reason: Conversation['reason']) => decide(await inputOf({ conversation: { state: 'ended', reason } }))
+  assert.partialDeepStrictEqual(await ended('fit'), { status: 'end', reason: 'fit' })
+  assert.partialDeepStrictEqual(await ended(null), { status: 'end', reason: 'threshold' }, 'the app ended it')
+})
+
+test('tools are taken away on that rung alone, where there are any that the app has not forbidden, and it is told once', async () => {
+  const contract = makeContract({
+    ladder: [
+      { atPercent: 95, rung: 'RefuseTools' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+    ],
+  })
+  const above = { spent: parseUsd('0.48') }
+  const cases: readonly (readonly [name: string, setup: Setup, body: object, refuseTools: boolean, occasions: readonly string[]])[] = [
+    ['below the threshold', {}, { tools: TOOLS }, false, []],
+    ['above it', { own: above }, { tools: TOOLS }, true, ['RefuseTools']],
+    ['above it before', { own: above, rungs: ['RefuseTools'] }, { tools: TOOLS }, true, []],
+    ['without tools', { own: above }, {}, false, []],
+    ['with tools that the app has forbidden', { own: above }, { tools: TOOLS, tool_choice: 'none' }, false, ['RefuseTools']],
+  ]
+  for (const [name, setup, body, refuseTools, occasions] of cases) {
+    const plan = planOf(decide(await inputOf({ contract, ...setup, body: { max_tokens: 100, ...body } })))
+    assert.deepEqual([plan.refuseTools, plan.occasions], [refuseTools, occasions], name)
+  }
+})
+
+test('that retrieved context is left out is told once, and only where some was', async () => {
+  const passages = { role: 'user', name: 'retrieval', content: 'A passage about fares. '.repeat(50) }
+  const told = async (messages: readonly object[], rungs: readonly Rung[] = []): Promise<readonly string[]> =>
+    planOf(decide(await inputOf({ own: { spent: parseUsd('0.36') }, rungs, body: { messages, max_tokens: 100 } }))).occasions
+  assert.deepEqual(await told([passages, ...USER_TURN]), ['DropRetrieval'])
+  assert.deepEqual(await told([passages, ...USER_TURN], ['DropRetrieval']), [], 'it was told before')
+  assert.deepEqual(await told(USER_TURN), [])
+})
+
+test('what the provider keeps of a conversation counts in the tokens of the model that the call goes to', async () => {
+  const input = { ...(await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })), earlierTokens: 10_001 }
+  const swapped = planOf(decide(input))
+  assert.deepEqual([swapped.model, swapped.bound.known], ['cheap', 20_002], 'which may make twice as many of the same text')
+  const stays = planOf(decide({ ...input, failedSwaps: new Set(['cheap']) }))
+  assert.deepEqual([stays.model, stays.bound.known], ['dear', 10_001])
 })
 
 test('an upgrade is told from its percent of the user’s budget on, by no other budget', async () => {
@@ -747,6 +864,25 @@ test('where the provider will not have its history edited, no summary joins, and
   const plan = planOf(decide({ ...input, mayEdit: false }))
   assert.deepEqual([plan.shaped.rewritten, plan.promoted, plan.occasions], [false, [], []])
   assert.deepEqual(planOf(decide(input)).promoted, [summary])
+})
+
+test('where the provider will not have its history edited, nothing is left out, neither as before nor anew; our own words are', async () => {
+  const { history, summary } = await summarised()
+  const passages = { role: 'user', name: 'retrieval', content: 'A passage about fares. '.repeat(50) }
+  const text = 'Note: this conversation has become long.'
+  const said = history.map((message, index) => (index === 1 ? { role: 'assistant', content: `Fine.\n\n---\n${text}` } : message))
+  const messages = [...said.slice(0, -1), passages, ...said.slice(-1)]
+  const notice = { kind: 'notice', id: 'n', text } as const
+  const setup = { own: { spent: parseUsd('0.36') }, body: { messages, max_tokens: 100 }, conversation: { edits: [summary, notice] } }
+  const input = await inputOf(setup)
+  const { shaped, occasions } = planOf(decide({ ...input, mayEdit: false }))
+  const contents = shaped.messages.map(({ json }) => json['content'])
+  assert.deepEqual(
+    contents,
+    input.request.messages.map(({ json }, index) => (index === 1 ? 'Fine.' : json['content'])),
+  )
+  assert.deepEqual([shaped.newEdits, occasions], [[], []])
+  assert.deepEqual(planOf(decide(input)).occasions, ['DropRetrieval'])
 })
 
 test('a summary of a branch that the user left waits, and is told when that comes again', async () => {
@@ -855,6 +991,8 @@ test('where it does not fit, the provider is asked, and its count and 5 % are th
   const plan = planOf(decide({ ...input, counted: [{ ...count, tokens: 20_000 }] }))
   assert.equal(plan.inputTokens, 21_000)
   assert.deepEqual(plan.rungs, [], 'no rung rises for want of a count')
+  const words = await fileInput({ own: { spent: parseUsd('0.4999') }, body: { max_tokens: 100 } })
+  assert.equal(decide(words).status, 'end', 'words are bounded without the provider')
 })
 
 test('what an edit wrote comes on top of a count, and a count for one model says nothing of another', async () => {

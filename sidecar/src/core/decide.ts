@@ -42,9 +42,7 @@ import { fitWindow } from './window.ts'
 export function decide(input: DecideInput): Decision {
   const { request, terms, conversation, balances } = input
   const { contract } = terms
-  if (!modelAllowed(contract.models.allow, request.model)) {
-    return { status: 'refuse', refusal: modelNotAllowed(request.model) }
-  }
+  if (!isAllowed(input)) return { status: 'refuse', refusal: modelNotAllowed(request.model) }
   const own = balances.filter((balance) => balance.kind === 'conversation')
   const users = balances.filter((balance) => balance.kind === 'user')
   const percentOwn = percentUsed(own.map(withAccount))
@@ -118,6 +116,12 @@ export function decide(input: DecideInput): Decision {
     return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model', message: unpricedMessage(request.model) } }
   const account = (short ?? tightestOf(balances)).account
   return { status: 'end', percent, reason: 'fit', account, ...(attachment === null ? {} : { attachment }) }
+}
+
+/** By the terms of the conversation, or by those of today: models are replaced while conversations run, and caps stay what they were. */
+function isAllowed({ request: { model }, terms: { contract }, config }: DecideInput): boolean {
+  const today = config.contracts[contract.tier]
+  return modelAllowed(contract.models.allow, model) || (today !== undefined && modelAllowed(today.models.allow, model))
 }
 
 /** The attachment but for which the call would fit, under one of these sets of rungs; null where that is not so. */

@@ -16,7 +16,7 @@ export interface DecideInput {
   readonly terms: Terms
   readonly conversation: Conversation
   readonly balances: readonly Balance[]
-  readonly config: Pick<SidecarConfig, 'retrieval' | 'onUnknownModel' | 'hostedTools'>
+  readonly config: Pick<SidecarConfig, 'retrieval' | 'onUnknownModel' | 'hostedTools' | 'contracts'>
   readonly provider: string
   readonly prices: PriceList
   readonly nowMs: number
