@@ -161,6 +161,47 @@ describe('a change of the terms', () => {
       assert.equal((await sidecar.standing('full')).session, 2)
     })
 
+    test('raised after its end: who adopts goes on, and has what the new budget leaves; who keeps the contract has ended', async () => {
+      const [low, high] = [cappedAt('0.004'), cappedAt('0.04')]
+      await sidecar.adopt(configOf([low], adopting))
+      await asked('ended')
+      assert.equal((await asked('ended')).status, 402)
+      assert.equal((await sidecar.standing('ended')).state, 'ended')
+      await sidecar.adopt(configOf([high], { existingConversations: 'KeepContract' }))
+      assert.deepEqual(await asked('ended'), { status: 402, contract: low.hash })
+      await sidecar.adopt(configOf([high], adopting))
+      assert.deepEqual(await asked('ended'), { status: 200, contract: high.hash })
+      const { budget, spent, state, contract, rung } = await sidecar.standing('ended')
+      const billed = formatUsd(provider.bill.totalNanoUsd('ended'))
+      assert.deepEqual([budget, spent, state, contract, rung], ['0.04', billed, 'open', high.hash, 'None'])
+    })
+
+    test('raised after its end by less than a call: it stays at its end, and is told so once', async () => {
+      const low = cappedAt('0.004')
+      await sidecar.adopt(configOf([low], adopting))
+      await asked('still ended')
+      assert.equal((await asked('still ended')).status, 402)
+      const before = (await sidecar.metrics()).match(/^farebox_rung_transitions_total.*EndConversation.*$/m)?.[0]
+      await sidecar.adopt(configOf([cappedAt('0.0041')], adopting))
+      for (let call = 0; call < 2; call++) assert.equal((await asked('still ended')).status, 402)
+      assert.equal((await sidecar.standing('still ended')).state, 'ended')
+      assert.equal((await sidecar.metrics()).match(/^farebox_rung_transitions_total.*EndConversation.*$/m)?.[0], before)
+    })
+
+    test('a model that is allowed now may be asked in conversations that began before; one that was allowed then too', async () => {
+      const allowing = (...allow: string[]) => makeContract({ models: { allow, downgrades: [], maxOutputTokens: 300 } })
+      const [before, now] = [allowing('gpt-4o'), allowing('gpt-4.1')]
+      await sidecar.adopt(configOf([before]))
+      const talk = talkOf('models')
+      await talk.say('Hello.')
+      await sidecar.adopt(configOf([now]))
+      for (const model of ['gpt-4.1', 'gpt-4o']) {
+        const said = await talk.say('And now?', { body: { model } })
+        assert.deepEqual([said.status, said.headers.get('x-farebox-contract')], [200, before.hash])
+      }
+      assert.equal((await talk.say('And now?', { body: { model: 'gpt-4o-mini' } })).code, 'model_not_allowed')
+    })
+
     test('its own terms, by which it waited for money that another call spent after all, do not end it: the newest do', async () => {
       const perUser = { amount: '5.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
       const models = { allow: [], downgrades: [], maxOutputTokens: 500, usefulOutputTokens: 100 }

@@ -94,6 +94,11 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
   }
 }
 
+/** Opened again, for whoever decides on it before that is written. */
+export function reopened(conversation: Conversation): Conversation {
+  return { ...conversation, state: 'open', rungs: rungsAfter(conversation.rungs, { state: { is: 'open', atMs: 0 } }) }
+}
+
 function sessionOpened(conversation: Conversation, session: number, ladderApplies = conversation.ladderApplies): Conversation {
   const cleared = {
     rungs: [],

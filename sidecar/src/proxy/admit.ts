@@ -2,6 +2,7 @@
 import type { Rung } from '@farebox/crds/ladder.ts'
 import type { AccountId, OperationId } from '../core/budget.ts'
 import type { ConversationChange } from '../core/conversation.ts'
+import { reopened, toldAt } from '../core/conversation-change.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
 import type { LimitField } from '../core/output-limit.ts'
 import type { DecideInput, Decision, Plan } from '../core/plan.ts'
@@ -180,7 +181,7 @@ function decideInput(turn: Turn, undone: Undone): DecideInput {
   return {
     request: turn.request,
     terms: turn.terms,
-    conversation: turn.conversation,
+    conversation: reopens(turn) ? reopened(turn.conversation) : turn.conversation,
     balances: turn.balances,
     config: policy.config,
     provider: turn.upstream.provider,
@@ -248,16 +249,26 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
   const edits = [...plan.promoted, ...plan.shaped.newEdits]
   const notices = noticesOf(turn, plan.occasions)
   const period = turn.draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
+  const nowMs = turn.gateway.nowMs()
   return {
     ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen, reason: plan.reason ?? 'threshold' } } : {}),
     ...(plan.risenForUser.length > 0 && period !== null ? { addUserRungs: { period, rungs: plan.risenForUser } } : {}),
     ...(isSame(plan.turnRungs, conversation.turnRungs) || isUnread(turn.request, conversation) ? {} : { turnRungs: plan.turnRungs }),
     ...(edits.length > 0 ? { addEdits: edits } : {}),
     ...(notices.length > 0 ? { addNotices: notices } : {}),
-    ...(turn.exists && terms.contract.hash !== conversation.contractHash
-      ? { contract: { hash: terms.contract.hash, pinnedAtMs: turn.gateway.nowMs() } }
-      : {}),
+    ...(adopts(turn) ? { contract: { hash: terms.contract.hash, pinnedAtMs: nowMs } } : {}),
+    ...(reopens(turn) ? { state: { is: 'open', atMs: toldAt(nowMs, conversation.stateAtMs) } } : {}),
   }
+}
+
+/** Whether the conversation goes on by other terms than those that it was pinned to. */
+function adopts({ exists, terms, conversation }: Turn): boolean {
+  return exists && terms.contract.hash !== conversation.contractHash
+}
+
+/** What ended by its terms goes on by others, where it is not at their end. */
+function reopens(turn: Turn): boolean {
+  return adopts(turn) && turn.conversation.state === 'ended'
 }
 
 function isSame(some: readonly Rung[], others: readonly Rung[]): boolean {
