@@ -145,6 +145,43 @@ items:
   ])
 })
 
+test('objects of ours that stand where kubectl reads none are told, and not left out; those of others may stand as they like', () => {
+  const book = 'apiVersion: farebox.dev/v1alpha1, kind: PriceBook, metadata: { name: ours }, spec: {}'
+  const inList = 'put "---" between objects, or make them the items of a List'
+  const cases: readonly (readonly [text: string, ...problems: readonly string[]])[] = [
+    [`- { ${book} }`, `1: : must be a mapping; found a list: ${inList}`],
+    [`---\n# all prices\n- { kind: ConfigMap }\n- { ${book} }`, `3: : must be a mapping; found a list: ${inList}`],
+    [`kind: List\nitems: { ${book} }`, '2: items: must be a list; found a mapping'],
+    [`kind: List\nitems:\n  ours: { ${book} }`, '2: items: must be a list; found a mapping'],
+    ['apiVersion: farebox.dev/v1alpha1\nkind: PriceBookList\nitems:', '3: items: must be a list; found nothing'],
+    [
+      `kind: List\nitems:\n  - { ${book} }\n  -\n  - text\n  - [{ ${book} }]`,
+      '2: items[1]: must be a mapping; found nothing',
+      '5: items[2]: must be a mapping; found a text',
+      '6: items[3]: must be a mapping; found a list',
+    ],
+    [`kind: List\nitems:\n  - kind: List\n    items: [{ ${book} }, 2]`, '4: items[0].items[1]: must be a mapping; found the number 2'],
+    [`kind: List\nitems: [[{ ${book} }]]`, '2: items[0]: must be a mapping; found a list'],
+  ]
+  for (const [text, ...problems] of cases) {
+    const told = readManifests([
+      { path: 'prices.yaml', text },
+      { path: 'tiers.yaml', text: TIER },
+    ]).problems.map(({ file, line, field, message }) => `${file}:${line}: ${field}: ${message}`)
+    assert.deepEqual(
+      told,
+      problems.map((problem) => `prices.yaml:${problem}`),
+      text,
+    )
+  }
+  for (const other of [
+    '- { kind: ConfigMap }',
+    '- op: replace\n  path: /spec',
+    'kind: List\nitems: [null, text, { kind: ConfigMap }, [2]]',
+  ])
+    assert.deepEqual(problemsOf(`${other}\n---\n${TIER}`), [], other)
+})
+
 test('problems come in the order of the file, whatever found them', () => {
   const text = `${TIER.replace('displayName: Pro', 'displayName: yes')}  colour: red\n`
   assert.deepEqual(

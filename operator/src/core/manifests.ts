@@ -2,6 +2,7 @@
 import { checkObject, isOurs, metadataProblems } from '@farebox/crds/check.ts'
 import type { FareboxObject } from '@farebox/crds/check.ts'
 import { isRecord } from '@farebox/crds/schema-walk.ts'
+import { foundName } from '@farebox/crds/shape-problems.ts'
 import { YAMLException } from 'js-yaml'
 import { objectKey } from './compile.ts'
 import type { Snapshot } from './compile.ts'
@@ -92,17 +93,17 @@ interface Found {
   readonly place: Place
 }
 
-/** The objects of ours in a file. */
+/** The objects of ours in a file. Where some stand as none can (`kubectl` refuses such a file), that is a problem: else they would be left out without a word. */
 function objectsOf({ path: file, text: written }: ManifestFile, problems: ManifestProblem[]): readonly Found[] {
   const text = withoutInnerMarks(written)
   try {
     const lines = fieldLines(text)
     return readDocuments(text).flatMap((reading, index) => {
       const place: Place = { file, lines: lines[index] ?? new Map(), path: '' }
-      if (!isOurs(reading.here) && itemsOf(reading.here) === null) return []
-      if (isBounded(reading.here)) return unlisted({ reading, place }).filter((found) => isOurs(found.reading.here))
-      const message = `must have fewer than ${PARTS_MAX} parts, those that an alias repeats included, and no alias of itself`
-      problems.push({ file, line: lineIn(place, ''), field: '', message })
+      const tell: Tell = (at, field, message) => void problems.push({ file, line: lineIn(at, field), field: fieldIn(at, field), message })
+      if (!isOurs(reading.here) && !isList(reading.here) && !(Array.isArray(reading.here) && holdsOurs(reading.here))) return []
+      if (isBounded(reading.here)) return unlisted({ reading, place }, tell).filter((found) => isOurs(found.reading.here))
+      tell(place, '', `must have fewer than ${PARTS_MAX} parts, those that an alias repeats included, and no alias of itself`)
       return []
     })
   } catch (error) {
@@ -119,22 +120,45 @@ function withoutInnerMarks(text: string): string {
   return text.replace(/^(---[^\n]*\n)\uFEFF/gm, '$1')
 }
 
+type Tell = (place: Place, field: string, message: string) => void
+
 /** What a List holds, those within it too; or the object itself. */
-function unlisted({ reading, place }: Found): readonly Found[] {
-  const items = itemsOf(reading.here)
-  if (items === null) return [{ reading, place }]
-  return items.flatMap((here, index) =>
-    unlisted({
-      reading: { here, kubectl: itemsOf(reading.kubectl)?.[index], yaml11: itemsOf(reading.yaml11)?.[index] },
-      place: { ...place, path: `${place.path === '' ? '' : `${place.path}.`}items[${index}]` },
-    }),
-  )
+function unlisted({ reading, place }: Found, tell: Tell): readonly Found[] {
+  const { here } = reading
+  if (Array.isArray(here)) {
+    tell(place, '', 'must be a mapping; found a list: put "---" between objects, or make them the items of a List')
+    return []
+  }
+  if (!isList(here)) return [{ reading, place }]
+  const { items } = here
+  if (!Array.isArray(items)) {
+    if (isOurs(here) || holdsOurs(items)) tell(place, 'items', `must be a list; found ${foundName(items)}`)
+    return []
+  }
+  const isOfOurs = isOurs(here) || items.some(isOurs)
+  return items.flatMap((item: unknown, index) => {
+    const within: Place = { ...place, path: fieldIn(place, `items[${index}]`) }
+    if (!isRecord(item)) {
+      if (isOfOurs || holdsOurs(item)) tell(within, '', `must be a mapping; found ${foundName(item)}`)
+      return []
+    }
+    const part = { here: item, kubectl: itemsOf(reading.kubectl)?.[index], yaml11: itemsOf(reading.yaml11)?.[index] }
+    return unlisted({ reading: part, place: within }, tell)
+  })
 }
 
-/** Of a `List`, or a `PricingTierList`; null: the value is none. */
+/** A `List`, or a `PricingTierList`. */
+function isList(value: unknown): value is { readonly kind: string; readonly items: unknown } {
+  return isRecord(value) && typeof value['kind'] === 'string' && value['kind'].endsWith('List') && Object.hasOwn(value, 'items')
+}
+
 function itemsOf(value: unknown): readonly unknown[] | null {
-  if (!isRecord(value) || typeof value['kind'] !== 'string' || !value['kind'].endsWith('List')) return null
-  return Array.isArray(value['items']) ? value['items'] : null
+  return isList(value) && Array.isArray(value.items) ? value.items : null
+}
+
+/** An object of ours, or a list or a mapping of some. */
+function holdsOurs(value: unknown): boolean {
+  return isOurs(value) || (typeof value === 'object' && value !== null && Object.values(value).some(isOurs))
 }
 
 /** What is wrong with a field for its shape is told alone, but for a number that only kubectl takes for one: that says what to write. */
@@ -176,6 +200,11 @@ function isBounded(value: unknown): boolean {
   return true
 }
 
-function lineIn({ lines, path }: Place, field: string): number {
-  return lineOf(lines, path === '' || field === '' ? path + field : `${path}.${field}`)
+function lineIn(place: Place, field: string): number {
+  return lineOf(place.lines, fieldIn(place, field))
+}
+
+/** The path of a field of the object from the top of its document. */
+function fieldIn({ path }: Place, field: string): string {
+  return path === '' || field === '' ? path + field : `${path}.${field}`
 }

@@ -43,6 +43,14 @@ test('an absent field stands where the nearest one above it does', () => {
   assert.equal(lineOf(lines, ''), 2)
 })
 
+test('an empty item of a list stands where the list does', () => {
+  const [lines = new Map()] = fieldLines('# a comment\na:\n  - 1\n  -\n  - 3\n')
+  assert.deepEqual(
+    ['a[0]', 'a[1]', 'a[2]'].map((field) => lineOf(lines, field)),
+    [3, 2, 5],
+  )
+})
+
 test('names may hold any character', () => {
   const [lines = new Map()] = fieldLines('a:\n  example.com/x: 1\n  "b[0].c": 2\n')
   assert.equal(lineOf(lines, 'a.example.com/x'), 2)

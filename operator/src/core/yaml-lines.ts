@@ -17,6 +17,8 @@ export function fieldLines(text: string): readonly FieldLines[] {
     if (event === undefined) return
     switch (event.type) {
       case EVENT_ID.SCALAR:
+        // An empty item of a list has no place of its own: that of the list stands for it.
+        if (ownLine === null && event.valueStart < 0) return
         lines.set(path, ownLine ?? lineAt(event.valueStart))
         return
       case EVENT_ID.SEQUENCE:
