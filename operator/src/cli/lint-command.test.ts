@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, relative } from 'node:path'
 import { after, beforeEach, describe, test } from 'node:test'
@@ -209,6 +209,12 @@ describe('lint says one line with file, line and field for', () => {
       complaints.map(({ severity, field }) => [severity, field]),
       [['warning', 'spec.selector']],
     )
+    assert.match(complaints[0]?.message ?? '', /"desk" comes first by name and selects the same pods: /)
+    const born = (name: string, year: number): string =>
+      BUDGET.replace('name: desk', `name: ${name}\n  creationTimestamp: "${year}-01-01T00:00:00Z"`)
+    write(budgetFile, born('desk', 2026))
+    writeFileSync(join(folder, 'second.yaml'), born('desk-two', 2025))
+    assert.match((await lint([folder]))[0]?.message ?? '', /^ConversationBudget "desk-two" is older and selects the same pods: /)
   })
 
   test('an exchange rate, a price and an upgrade that are not as their author may think, as warnings', async () => {
@@ -246,7 +252,7 @@ describe('lint says one line with file, line and field for', () => {
       complaints.map(({ severity, file, field }) => [severity, file, field]),
       [['warning', join(folder, 'second.yaml'), 'spec.selector']],
     )
-    assert.match(complaints[0]?.message ?? '', /"desk" is older and selects some of the same pods, which it governs/)
+    assert.match(complaints[0]?.message ?? '', /"desk" comes first by name and selects some of the same pods, which it governs/)
   })
 
   test('a folder without manifests', async () => {
@@ -271,6 +277,18 @@ describe('lint says one line with file, line and field for', () => {
     writeFileSync(tierFile, 'kind: List\nitems: &a [{ kind: List, items: *a }]\n')
     assert.match((await lint([folder])).map(formatComplaint).join('\n'), /^\S+tier\.yaml:1: must have fewer than 100000 parts[^\n]*$/)
     assert.ok(performance.now() - startedAt < 2_000)
+  })
+
+  test('each file that cannot be read, and what is wrong with the others', async () => {
+    symlinkSync('nowhere', join(folder, 'a.yaml'))
+    writeFileSync(join(folder, 'latin1.yaml'), Uint8Array.of(0x61, 0x3a, 0x20, 0xf6))
+    write(tierFile, TIER, ['price: "19.00"', 'price: 19.5'])
+    const told = (await lint([folder])).map(formatComplaint).map((line) => line.slice(folder.length + 1))
+    assert.deepEqual(told, [
+      'a.yaml: no such file or folder',
+      'latin1.yaml: must be UTF-8',
+      'tier.yaml:7: spec.pricing.price: must be a decimal in quotes, such as "0.50"; found the number 19.5',
+    ])
   })
 
   test('a path that is not there', async () => {

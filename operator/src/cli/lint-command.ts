@@ -3,9 +3,8 @@ import type { Command } from 'commander'
 import { Option } from 'commander'
 import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
 import type { Complaint } from '../laptop/loaded-manifests.ts'
-import { readManifestFolder } from '../laptop/manifest-folder.ts'
+import { lookIntoFolder } from '../laptop/manifest-folder.ts'
 import type { ManifestFile } from '../laptop/manifest-folder.ts'
-import { Unreadable } from '../laptop/unreadable.ts'
 
 export function addLintCommand(program: Command): void {
   program
@@ -25,17 +24,15 @@ export function addLintCommand(program: Command): void {
     })
 }
 
-/** In order of file and line. Files that are named twice, or that several links lead to, are read once. */
+/** In order of file and line, after what cannot be read. Files that are named twice, or that several links lead to, are read once. */
 export async function lint(paths: readonly string[]): Promise<readonly Complaint[]> {
   const files = new Map<string, ManifestFile>()
   const unreadable: Complaint[] = []
   for (const path of paths) {
-    try {
-      for (const file of await readManifestFolder(path)) if (!files.has(file.realPath)) files.set(file.realPath, file)
-    } catch (error) {
-      if (!(error instanceof Unreadable)) throw error
-      unreadable.push({ severity: 'error', file: error.path, line: 0, field: '', message: error.problem })
-    }
+    const found = await lookIntoFolder(path)
+    for (const file of found.files) if (!files.has(file.realPath)) files.set(file.realPath, file)
+    for (const { path: file, problem } of found.unreadable)
+      unreadable.push({ severity: 'error', file, line: 0, field: '', message: problem })
   }
   if (files.size === 0) return unreadable
   const result = loadManifests([...files.values()], { nowMs: Date.now() })

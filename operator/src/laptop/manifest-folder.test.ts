@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { readManifestFolder, watchManifestFolder } from './manifest-folder.ts'
+import { lookIntoFolder, readManifestFolder, watchManifestFolder } from './manifest-folder.ts'
 
 let folder: string
 beforeEach(() => {
@@ -94,6 +94,41 @@ test('what cannot be read is told by its own path', async () => {
   await once(server, 'listening')
   assert.equal(await told(join(folder, 'socket')), '/socket: must be a folder or a file')
   server.close()
+})
+
+test('what cannot be read hides nothing of the rest', async () => {
+  mkdirSync(join(folder, 'b'))
+  write('a.yaml', 'a: 1')
+  write('b/x.yaml', Uint8Array.of(0xf6))
+  write('c.yaml', 'c: 1')
+  symlinkSync('c.yaml', join(folder, 'd.yaml'))
+  symlinkSync('nowhere', join(folder, 'e.yaml'))
+  const { files, unreadable } = await lookIntoFolder(folder)
+  assert.deepEqual(
+    files.map(({ path }) => path.slice(folder.length + 1)),
+    ['a.yaml', 'c.yaml'],
+  )
+  assert.deepEqual(
+    unreadable.map(({ message }) => message.slice(folder.length + 1)),
+    ['e.yaml: no such file or folder', 'b/x.yaml: must be UTF-8'],
+  )
+})
+
+test('a change beside what cannot be read is a change', async () => {
+  symlinkSync('nowhere', join(folder, 'a.yaml'))
+  write('b.yaml', 'b: 1')
+  const changed = Promise.withResolvers<void>()
+  const watching = await watchManifestFolder(folder, () => {
+    changed.resolve()
+    return Promise.resolve('taken')
+  })
+  try {
+    write('b.yaml', 'b: 22')
+    const late = sleep(2_000).then(() => assert.fail('no change is told'))
+    await Promise.race([changed.promise, late])
+  } finally {
+    watching.stop()
+  }
 })
 
 test('a change is told once within a second, however it is made; a folder that comes back is a change', async () => {

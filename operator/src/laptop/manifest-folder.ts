@@ -29,22 +29,49 @@ const RESTLESS_LOOKS_MAX = 4
 /** When a change that could not be acted on is told again. */
 const AGAIN_MS = 1_000
 
+/** What a folder holds, and what of it cannot be read. */
+export interface FolderReading {
+  readonly files: readonly FoundFile[]
+  readonly unreadable: readonly Unreadable[]
+}
+
+/** As `lookIntoFolder`. Throws the first `Unreadable`. */
+export async function readManifestFolder(path: string, options: FolderOptions = {}): Promise<readonly FoundFile[]> {
+  const {
+    files,
+    unreadable: [first],
+  } = await lookIntoFolder(path, options)
+  if (first !== undefined) throw first
+  return files
+}
+
 /**
  * Every `.yaml`, `.yml` and `.json` file of the folder and those below, in order of path, links followed; hidden ones and `node_modules`
- * aside. Or that one file. One that several links lead to comes once, by the first. Throws `Unreadable` for the first that cannot be read.
+ * aside. Or that one file. One that several links lead to comes once, by the first. There is a file, or something that cannot be read.
  */
-export async function readManifestFolder(path: string, options: FolderOptions = {}): Promise<readonly FoundFile[]> {
+export async function lookIntoFolder(path: string, options: FolderOptions = {}): Promise<FolderReading> {
+  const { found, unreadable: told } = await listManifests(path, options)
   const files = new Map<string, FoundFile>()
-  for (const found of await listManifests(path, options)) {
-    const realPath = await realpath(found.path).catch((error: unknown) => {
-      throw unreadable(found.path, error)
-    })
-    if (files.has(realPath)) continue
-    if (found.bytes > FILE_BYTES_MAX) throw new Unreadable(found.path, `must be smaller than ${FILE_BYTES_MAX / 1024 / 1024} MiB`)
-    files.set(realPath, { path: found.path, text: await readText(found.path), realPath })
+  for (const { path: name, bytes } of found) {
+    try {
+      const realPath = await realpath(name).catch((error: unknown) => {
+        throw unreadable(name, error)
+      })
+      if (files.has(realPath)) continue
+      if (bytes > FILE_BYTES_MAX) throw new Unreadable(name, `must be smaller than ${FILE_BYTES_MAX / 1024 / 1024} MiB`)
+      files.set(realPath, { path: name, text: await readText(name), realPath })
+    } catch (error) {
+      told.push(asUnreadable(error))
+    }
   }
-  if (files.size === 0) throw new Unreadable(path, 'must hold at least one .yaml, .yml or .json file')
-  return [...files.values()]
+  if (files.size === 0 && told.length === 0) told.push(new Unreadable(path, 'must hold at least one .yaml, .yml or .json file'))
+  return { files: [...files.values()], unreadable: told }
+}
+
+/** Anything else goes on. */
+function asUnreadable(error: unknown): Unreadable {
+  if (error instanceof Unreadable) return error
+  throw error
 }
 
 async function readText(path: string): Promise<string> {
@@ -103,13 +130,23 @@ interface Found {
   readonly signature: string
 }
 
-async function listManifests(path: string, { leaveOut }: FolderOptions): Promise<readonly Found[]> {
-  const root = await statOf(path)
-  if (root.isFile()) return [{ path, bytes: Number(root.size), signature: signatureOfFile(root) }]
-  if (!root.isDirectory()) throw new Unreadable(path, 'must be a folder or a file')
-  const found: Found[] = []
-  await collect({ path, inode: inodeOf(root) }, { above: [], leaveOut: leaveOut === undefined ? null : resolve(leaveOut) }, found)
-  return found
+interface Listing {
+  readonly found: Found[]
+  readonly unreadable: Unreadable[]
+}
+
+async function listManifests(path: string, { leaveOut }: FolderOptions): Promise<Listing> {
+  const listing: Listing = { found: [], unreadable: [] }
+  try {
+    const root = await statOf(path)
+    if (root.isFile()) listing.found.push({ path, bytes: Number(root.size), signature: signatureOfFile(root) })
+    else if (root.isDirectory())
+      await collect({ path, inode: inodeOf(root) }, { above: [], leaveOut: leaveOut === undefined ? null : resolve(leaveOut) }, listing)
+    else throw new Unreadable(path, 'must be a folder or a file')
+  } catch (error) {
+    listing.unreadable.push(asUnreadable(error))
+  }
+  return listing
 }
 
 interface Folder {
@@ -124,26 +161,26 @@ interface Walk {
   readonly leaveOut: string | null
 }
 
-async function collect(folder: Folder, { above, leaveOut }: Walk, found: Found[]): Promise<void> {
-  const entries = await readdir(folder.path, { withFileTypes: true }).catch((error: unknown) => {
-    throw unreadable(folder.path, error)
-  })
+/** Throws `Unreadable` where it gives up; what it goes on without is in the listing. */
+async function collect(folder: Folder, { above, leaveOut }: Walk, listing: Listing): Promise<void> {
+  const entries = await readdir(folder.path, { withFileTypes: true }).catch((error: unknown) => unreadable(folder.path, error))
+  if (entries instanceof Unreadable) return void listing.unreadable.push(entries)
   for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     if (entry.name.startsWith('.') || entry.name === 'node_modules') continue
     const isManifest = /\.(ya?ml|json)$/i.test(entry.name)
     if (!isManifest && !entry.isDirectory() && !entry.isSymbolicLink()) continue
     const path = join(folder.path, entry.name)
-    const stats = await statOf(path).catch((error: unknown) => {
-      if (!isManifest || !entry.isSymbolicLink()) return null // replaced this very moment, or a link that is none of ours
-      throw error
-    })
-    if (stats?.isDirectory() === true) {
+    const stats = await statOf(path).catch(asUnreadable)
+    if (stats instanceof Unreadable) {
+      // Else it was replaced this very moment, or is a link that is none of ours.
+      if (isManifest && entry.isSymbolicLink()) listing.unreadable.push(stats)
+    } else if (stats.isDirectory()) {
       const inode = inodeOf(stats)
       if (inode === folder.inode || above.includes(inode) || resolve(path) === leaveOut) continue
-      await collect({ path, inode }, { above: [...above, folder.inode], leaveOut }, found)
-    } else if (isManifest && stats?.isFile() === true) {
-      if (found.length >= FILES_MAX) throw new Unreadable(folder.path, `must hold at most ${FILES_MAX} manifest files`)
-      found.push({ path, bytes: Number(stats.size), signature: signatureOfFile(stats) })
+      await collect({ path, inode }, { above: [...above, folder.inode], leaveOut }, listing)
+    } else if (isManifest && stats.isFile()) {
+      if (listing.found.length >= FILES_MAX) throw new Unreadable(folder.path, `must hold at most ${FILES_MAX} manifest files`)
+      listing.found.push({ path, bytes: Number(stats.size), signature: signatureOfFile(stats) })
     }
   }
 }
@@ -165,7 +202,8 @@ function signatureOfFile({ ino, size, mtimeNs }: BigIntStats): string {
 /** Of the whole folder; what cannot be read has a signature too, so that its coming back is a change. */
 async function signatureOf(path: string, options: FolderOptions): Promise<string> {
   try {
-    return (await listManifests(path, options)).map((file) => `${file.path} ${file.signature}`).join('\n')
+    const { found, unreadable: told } = await listManifests(path, options)
+    return [...found.map((file) => `${file.path} ${file.signature}`), ...told.map(({ message }) => message)].join('\n')
   } catch (error) {
     return messageOf(error)
   }
