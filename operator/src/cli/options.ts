@@ -46,6 +46,12 @@ export function countOption(text: string): number {
   return count
 }
 
+/** Of ids, which have 256 characters at most. */
+export function suffixOption(text: string): string {
+  if (!/^[!-~]{0,64}$/.test(text)) throw new InvalidArgumentError('It must be at most 64 printable ASCII characters, without blanks.')
+  return text
+}
+
 /** Rows of a list. */
 export function rowsOption(text: string): number {
   const rows = Number(text)

@@ -3,11 +3,11 @@ import type { Command } from 'commander'
 import { Option } from 'commander'
 import { whyUnreachable } from '../laptop/addresses.ts'
 import { readRecords, RETRIEVAL_SHAPES } from '../laptop/records.ts'
-import type { RetrievalShape } from '../laptop/records.ts'
+import type { RecordedConversation, RetrievalShape } from '../laptop/records.ts'
 import { replay } from '../laptop/replay.ts'
 import type { ReplayReport } from '../laptop/replay.ts'
 import { onLostOutput } from './lost-output.ts'
-import { countOption, urlOption } from './options.ts'
+import { countOption, suffixOption, urlOption } from './options.ts'
 import { renderTable, truncate, widthOfStream } from './table.ts'
 
 interface Options {
@@ -17,6 +17,7 @@ interface Options {
   readonly model?: string
   readonly tier?: string
   readonly retrieval: RetrievalShape
+  readonly idSuffix?: string
 }
 
 const NAME_WIDTH = 40
@@ -27,7 +28,9 @@ export function addReplayCommand(program: Command): void {
     .summary('play recorded conversations through an endpoint')
     .description(
       'Plays recorded conversations (NDJSON, plain or gzipped, OpenAI chat format) as an app would: it says what the user said, resends what it\n' +
-        'was answered, and gives the recorded results of the tool calls that it gets.',
+        'was answered, and gives the recorded results of the tool calls that it gets. A record without answers is a list of questions: each is\n' +
+        'asked once. Every replay is of new conversations and new users, so that it shows the plan as it is now: a conversation that has begun\n' +
+        'keeps the contract and the spending that it has.',
     )
     .argument('<file>', 'conversations, one JSON record a line')
     .requiredOption('--base-url <url>', 'where to send them, version included: http://127.0.0.1:4180/openai/v1', urlOption)
@@ -39,6 +42,11 @@ export function addReplayCommand(program: Command): void {
       new Option('--retrieval <shape>', 'how recorded passages are sent: as tool results, or in tags of the user message')
         .choices(RETRIEVAL_SHAPES)
         .default('tools'),
+    )
+    .option(
+      '--id-suffix <text>',
+      `what ids of conversations and users end in; "" goes on in those of the recording (default: new each time)`,
+      suffixOption,
     )
     .addHelpText(
       'after',
@@ -58,18 +66,29 @@ async function run(file: string, options: Options): Promise<void> {
   process.once('SIGINT', () => stopping.abort())
   process.once('SIGTERM', () => stopping.abort())
   onLostOutput(() => stopping.abort())
-  const { tier } = options
+  const { tier, idSuffix = `-${Date.now().toString(36)}` } = options
+  const idOf = ({ id }: RecordedConversation): string => `${id}${idSuffix}`
+  if (idSuffix !== '') process.stderr.write(`${newIdsLine(conversations, idSuffix)}\n`)
   const reports = await replay(conversations, {
     baseUrls: [options.baseUrl],
     apiKey: process.env['OPENAI_API_KEY'] ?? 'none',
     concurrency: options.concurrency,
     signal: stopping.signal,
     ...(options.model === undefined ? {} : { model: options.model }),
-    ...(tier === undefined ? {} : { headers: () => ({ 'x-farebox-tier': tier }) }),
+    headers: (conversation) => ({
+      'x-farebox-conversation': idOf(conversation),
+      ...(tier === undefined ? {} : { 'x-farebox-tier': tier }),
+    }),
+    user: (conversation) => `user of ${idOf(conversation)}`,
     onDone: (report) => void process.stderr.write(`${report.id}: ${report.outcome}${report.error === null ? '' : `: ${report.error}`}\n`),
   })
   process.stdout.write(`${replayLines(reports).join('\n')}\n`)
   if (reports.some(({ outcome }) => outcome === 'failed' || outcome === 'stopped')) process.exitCode = 1
+}
+
+function newIdsLine([first]: readonly RecordedConversation[], idSuffix: string): string {
+  const example = first === undefined ? '' : `, as in: farebox explain conversation ${first.id}${idSuffix}`
+  return `the ids of this replay end in ${idSuffix}${example}`
 }
 
 function replayLines(reports: readonly ReplayReport[]): readonly string[] {

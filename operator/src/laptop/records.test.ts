@@ -51,6 +51,37 @@ test('whether a recording was solved is what it says, or unknown', () => {
   assert.deepEqual([solved(',"reward":1'), solved(',"reward":0'), solved(',"reward":null'), solved('')], [true, false, null, null])
 })
 
+test('instructions by their newer name, texts in parts and calls that are null are read, as apps log them', () => {
+  const parts = (...texts: readonly string[]) => texts.map((text) => ({ type: 'text', text }))
+  const messages = [
+    { role: 'developer', content: parts('rules') },
+    { role: 'user', content: parts('q1', 'more') },
+    { role: 'assistant', content: parts('a1'), tool_calls: null, refusal: null },
+    { role: 'tool', content: parts('found'), tool_call_id: 'c1' },
+    { role: 'assistant', content: null },
+  ]
+  const [record] = parseRecords(JSON.stringify({ id: 'a', messages }), { shape: 'tools', name: 'r' })
+  assert.deepEqual(record?.messages, [
+    { role: 'system', content: 'rules' },
+    { role: 'user', content: 'q1\nmore' },
+    { role: 'assistant', content: 'a1', calls: [] },
+    { role: 'tool', content: 'found', callId: 'c1' },
+    { role: 'assistant', content: null, calls: [] },
+  ])
+})
+
+test('a file is read whatever wrote it: with a byte order mark, zipped under any name; what is no UTF-8 is said to be none', async () => {
+  const path = join(folder, 'written.ndjson')
+  const idsOf = async (bytes: Uint8Array): Promise<readonly string[]> => {
+    writeFileSync(path, bytes)
+    return (await readRecords(path, { shape: 'tools' })).map(({ id }) => id)
+  }
+  const text = `\uFEFF${RETRIEVAL}\r\n`
+  assert.deepEqual(await idsOf(Buffer.from(text)), ['r1'])
+  assert.deepEqual(await idsOf(gzipSync(text)), ['r1'])
+  await assert.rejects(idsOf(Buffer.from(text, 'utf16le')), { message: `${path}: must be UTF-8` })
+})
+
 test('a file that cannot be read is told by its path', async () => {
   await assert.rejects(readRecords(join(folder, 'none'), { shape: 'tools' }), {
     message: `${join(folder, 'none')}: no such file or folder`,

@@ -47,12 +47,18 @@ export interface RecordedConversation {
 const FILE_BYTES_MAX = 256 * 1024 * 1024
 const RECORDS_MAX = 100_000
 
+/** Parts that are no text cannot be played: what they stood for is not in the recording. */
+const Text = z
+  .union([z.string(), z.array(z.object({ type: z.literal('text'), text: z.string() }))], {
+    error: 'must be a text, or a list of parts whose type is text',
+  })
+  .transform((content) => (typeof content === 'string' ? content : content.map(({ text }) => text).join('\n')))
 const Call = z.object({ id: z.string(), type: z.literal('function'), function: z.object({ name: z.string(), arguments: z.string() }) })
 const Message = z.discriminatedUnion('role', [
-  z.object({ role: z.literal('system'), content: z.string() }),
-  z.object({ role: z.literal('user'), content: z.string() }),
-  z.object({ role: z.literal('assistant'), content: z.string().nullish(), tool_calls: z.array(Call).optional() }),
-  z.object({ role: z.literal('tool'), content: z.string(), tool_call_id: z.string() }),
+  z.object({ role: z.enum(['system', 'developer']), content: Text }),
+  z.object({ role: z.literal('user'), content: Text }),
+  z.object({ role: z.literal('assistant'), content: Text.nullish(), tool_calls: z.array(Call).nullish() }),
+  z.object({ role: z.literal('tool'), content: Text, tool_call_id: z.string() }),
 ])
 const Tool = z.object({
   type: z.literal('function'),
@@ -80,8 +86,22 @@ export async function readRecords(
   const bytes = await readFile(path).catch((error: unknown) => {
     throw unreadable(path, error)
   })
-  const text = path.endsWith('.gz') ? await unzipped(path, bytes) : bytes
-  return parseRecords(text.toString('utf8'), { ...options, name: basename(path) })
+  const plain = path.endsWith('.gz') || isGzip(bytes) ? await unzipped(path, bytes) : bytes
+  return parseRecords(decoded(path, plain), { ...options, name: basename(path) })
+}
+
+/** Whatever its name. https://www.rfc-editor.org/rfc/rfc1952#page-6 */
+function isGzip(bytes: Buffer): boolean {
+  return bytes[0] === 0x1f && bytes[1] === 0x8b
+}
+
+/** Without the byte order mark that editors of Windows put before a text. */
+function decoded(path: string, bytes: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (error) {
+    throw new Unreadable(path, 'must be UTF-8', { cause: error })
+  }
 }
 
 async function unzipped(path: string, bytes: Buffer): Promise<Buffer> {
@@ -123,6 +143,8 @@ function parseRecord(line: string, shape: RetrievalShape, where: string): Record
   }
   if (typeof record === 'object' && record !== null && 'turns' in record) return renderRetrieval(check(Retrieval, record, where), shape)
   const chat = check(Chat, record, where)
+  if (!chat.messages.some(({ role }) => role === 'user' || role === 'assistant'))
+    throw new Error(`${where}: messages: must hold a question of the user, or an answer of the assistant`)
   return {
     id: chat.id,
     model: chat.model ?? null,
@@ -174,8 +196,10 @@ function messageOf(message: z.infer<typeof Message>): RecordedMessage {
       return { role: 'assistant', content: message.content ?? null, calls: message.tool_calls ?? [] }
     case 'tool':
       return { role: 'tool', content: message.content, callId: message.tool_call_id }
-    default:
-      return { role: message.role, content: message.content }
+    case 'user':
+      return { role: 'user', content: message.content }
+    default: // `developer` is what `system` is called for newer models
+      return { role: 'system', content: message.content }
   }
 }
 

@@ -29,6 +29,21 @@ test('a recording becomes user turns, each with the steps until its answer', () 
   assert.equal(script.turns[0]?.steps[0]?.results.get('call_1'), 'found')
 })
 
+test('of questions that nobody answered each is asked once', () => {
+  const script = scriptOf({
+    messages: [
+      { role: 'system', content: 'rules' },
+      { role: 'user', content: 'q1' },
+      { role: 'user', content: 'q2' },
+    ],
+  })
+  assert.deepEqual([script.system, script.turns.map(({ user }) => user), script.calls], [['rules'], ['q1', 'q2'], 2])
+  const [step = assert.fail()] = script.turns[0]?.steps ?? []
+  const spoken = reactTo({ content: 'hello', calls: [], truncated: false }, step)
+  assert.deepEqual(spoken, { messages: [{ role: 'assistant', content: 'hello' }], next: 'answered' })
+  assert.equal(reactTo({ content: null, calls: [RECORDED], truncated: false }, step).next, 'stopped')
+})
+
 test('a recorded call gets its recorded result under the id that was received, however its arguments are spelled', () => {
   const reaction = reactTo({ content: null, calls: [call('call_x', 'find', '{ "b": 2, "a": 1 }')], truncated: false }, STEP)
   assert.equal(reaction.next, 'loop')
@@ -55,5 +70,13 @@ test('a bad record is told by file, line and field', () => {
   assert.throws(() => parse('nonsense'), /talks\.ndjson:1: must be one JSON object a line/)
   assert.throws(() => parse(`${good}\n${good}`), /talks\.ndjson:2: id: "a" must be there once/)
   assert.throws(() => parse('{"id":"a","messages":[{"role":"user"}]}'), /talks\.ndjson:1: messages\.0\.content: /)
+  assert.throws(
+    () => parse('{"id":"a","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}'),
+    /talks\.ndjson:1: messages\.0\.content: must be a text, or a list of parts whose type is text$/,
+  )
+  assert.throws(
+    () => parse('{"id":"a","messages":[{"role":"system","content":"rules"}]}'),
+    /talks\.ndjson:1: messages: must hold a question of the user, or an answer of the assistant$/,
+  )
   assert.throws(() => parse('\n'), /must hold at least one conversation/)
 })

@@ -15,15 +15,21 @@ export interface Step {
   readonly results: ReadonlyMap<string, string>
 }
 
+/** Of a question whose answer was not recorded. */
+const UNKNOWN_ANSWER: Step = { content: null, calls: [], results: new Map() }
+
 export interface Script {
   /** The leading instructions. */
   readonly system: readonly string[]
   readonly turns: readonly UserTurn[]
-  /** Recorded answers in all: at most this many calls are made. */
+  /** Answers in all: at most this many calls are made. */
   readonly calls: number
 }
 
-/** Leaves out user turns that nobody answered: there is nothing to play. */
+/**
+ * Where somebody answered, it leaves out user turns that nobody did: there is nothing to play, and what a user said last needs no answer. A
+ * list of questions, without any answer, is what is to be asked: each of them once.
+ */
 export function scriptOf(conversation: Pick<RecordedConversation, 'messages'>): Script {
   const { messages } = conversation
   const system: string[] = []
@@ -42,7 +48,8 @@ export function scriptOf(conversation: Pick<RecordedConversation, 'messages'>): 
     turns.at(-1)?.steps.push({ content: message.content, calls: message.calls, results: resultsAfter(messages, at) })
   }
   const answered = turns.filter((turn) => turn.steps.length > 0)
-  return { system, turns: answered, calls: answered.reduce((total, turn) => total + turn.steps.length, 0) }
+  const played = answered.length > 0 ? answered : turns.map(({ user }) => ({ user, steps: [UNKNOWN_ANSWER] }))
+  return { system, turns: played, calls: played.reduce((total, turn) => total + turn.steps.length, 0) }
 }
 
 /** What a model answered, as far as the app cares. */
