@@ -256,7 +256,7 @@ const STANDING: Standing = {
   state: 'open',
   resolution: 'open',
   advice: 'wrapUp',
-  drivers: { history: '0.06', retrieval: '0.00', output: '0.02' },
+  drivers: { history: '0.060000001', retrieval: '0.00', output: '0.019999999' },
   alerts: [70],
   lastTurnAt: '2026-11-01T00:00:00.000Z',
 }
@@ -264,7 +264,7 @@ const STANDING: Standing = {
 test('explain conversation splits the cost by what drove it, the most first, and says why the rung was taken', () => {
   const text = explainConversation(STANDING).join('\n')
   assert.match(text, /0\.10 +budget.*\n +-0\.08 +spent \(80 %\)\n +-0\.005 +held.*\n +0\.015 +remaining/)
-  assert.match(text, /0\.060000 +history \(75 %\)\n +0\.020000 +output \(25 %\)\n/)
+  assert.match(text, /0\.060000001 +history \(75 %\)\n +0\.019999999 +output \(25 %\)\n/, 'all digits: they add up to what is spent')
   assert.doesNotMatch(text, /retrieval/)
   assert.match(text, /rung Summarize at 80 %: its threshold was reached/)
   assert.match(explainConversation({ ...STANDING, reason: 'fit' }).join('\n'), /did not fit/)

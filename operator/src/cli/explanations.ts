@@ -11,7 +11,7 @@ import type { CompiledTier } from '../core/compile-tier.ts'
 import { tiersOf } from '../core/compile-budget.ts'
 import { upstreamsOf } from '../core/upstreams.ts'
 import type { Standing } from '../laptop/sidecar-client.ts'
-import { percentOfWhole, roundedUsd } from './money.ts'
+import { percentOfWhole } from './money.ts'
 import { renderTable } from './table.ts'
 
 type Place = (field: string) => string
@@ -125,17 +125,23 @@ function signedOff({ spec }: PricingTier, place: Place): string {
     : `signed off by ${agreed.by} on ${agreed.date} (${place(field)})`
 }
 
+/** What compile found of a field. */
+export interface Told {
+  readonly field: string
+  readonly message: string
+}
+
 /**
  * Which tiers a budget binds, what they cap, and where the prices come from. `refused`: why it is not in force, where it is not; then all
- * this is what would be.
+ * this is what would be. `warnings`: where it is in force but in part.
  */
 export function explainBudget(
   budget: ConversationBudget,
   tiers: ReadonlyMap<string, CompiledTier>,
   books: readonly PriceBook[],
-  context: { readonly nowMs: number; readonly place: Place; readonly refused?: { readonly field: string; readonly message: string } },
+  context: { readonly nowMs: number; readonly place: Place; readonly warnings?: readonly Told[]; readonly refused?: Told },
 ): readonly string[] {
-  const { refused } = context
+  const { refused, warnings = [] } = context
   const { spec, metadata } = budget
   const bound = tiersOf(budget).map((name) => ({ name, tier: tiers.get(name) }))
   const limits = spec.limits.map(
@@ -179,7 +185,9 @@ export function explainBudget(
       books,
       context.nowMs,
     ),
-    ...(refused === undefined ? [] : ['', `refused: ${refused.field}: ${refused.message}`]),
+    ...(refused === undefined && warnings.length === 0 ? [] : ['']),
+    ...warnings.map(({ field, message }) => `warning: ${field}: ${message}`),
+    ...(refused === undefined ? [] : [`refused: ${refused.field}: ${refused.message}`]),
   ]
 }
 
@@ -221,7 +229,7 @@ export function explainConversation(standing: Standing): readonly string[] {
     ]),
     '',
     parts.length === 0 ? 'nothing spent yet' : standing.session > 1 ? 'what drove the cost, over all sessions' : 'what drove the cost',
-    ...aligned(parts.map(({ driver, amount }) => [roundedUsd(amount, 6), `${driver} (${percentOfWhole(amount, sumOf(parts)) ?? 0} %)`])),
+    ...aligned(parts.map(({ driver, amount }) => [formatUsd(amount), `${driver} (${percentOfWhole(amount, sumOf(parts)) ?? 0} %)`])),
     '',
     standing.rung === 'None' ? `rung None at ${standing.percent} %` : `rung ${standing.rung} at ${standing.percent} %${because}`,
     `alerts sent: ${standing.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}; resolution ${standing.resolution}; advice ${standing.advice}`,

@@ -183,6 +183,8 @@ test('a tier’s name cannot smuggle in a placeholder', () => {
 
 test('money is rounded down to the currency’s digits and is never below zero', () => {
   assert.equal(formatMoney(1_999_999_999n, { currency: 'USD', usdRate: '1.00' }, 'en'), '$1.99')
+  assert.equal(formatMoney(999_999_999n, { currency: 'EUR', usdRate: '1.083333' }, 'en'), '€0.92')
+  assert.equal(formatMoney(10_833_329n, { currency: 'EUR', usdRate: '1.083333' }, 'en'), '€0.00', 'a hair below a cent is none')
   assert.equal(formatMoney(-5n, { currency: 'USD', usdRate: '1.00' }, 'en'), '$0.00')
   assert.equal(formatMoney(1_000_000_000n, { currency: 'JPY', usdRate: '0.0067' }, 'ja'), '￥149')
   assert.equal(formatMoney(1_000_000_000n, { currency: 'USD', usdRate: '1.00' }, 'no_locale'), '$1.00')

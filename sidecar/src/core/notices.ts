@@ -164,7 +164,7 @@ function filledIn(words: Words, { contract, tiers, occasion, remaining, percent,
 /** Money in the tier's currency as its readers write it, rounded down to the currency's own digits: never more than there is. */
 export function formatMoney(amount: NanoUsd, { currency, usdRate }: Pick<Contract, 'currency' | 'usdRate'>, locale: string): string {
   // Intl reads a decimal string exactly; its type cannot see that this is one.
-  return moneyFormat(currency, locale).format(inCurrency(amount > 0n ? amount : 0n, usdRate) as `${number}`)
+  return moneyFormat(currency, locale).format(inCurrency(amount > 0n ? amount : 0n, usdRate, 'down') as `${number}`)
 }
 
 /** Null where the owner wrote none. */

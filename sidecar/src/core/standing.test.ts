@@ -62,10 +62,22 @@ test('a conversation that has ended advises a new one', () => {
   assert.equal(standing({ conversation: { state: 'ended', rungs: ['EndConversation'] } }).advice, 'startNew')
 })
 
-test('amounts are in the currency of the tier, rounded down', () => {
+test('amounts are in the currency of the tier: the budget as it says it, and the rest adding up to it', () => {
   const contract = makeContract({ currency: 'EUR', usdRate: '1.08', caps: { perConversation: '0.54' } })
   const { currency, budget, drivers } = standing({ contract, conversation: { drivers: { ...BEGUN.drivers, history: parseUsd('0.108') } } })
   assert.deepEqual([currency, budget, drivers['history'], drivers['output']], ['EUR', '0.50', '0.10', '0.00'])
+  // What a tier of 0.556671428 EUR is in dollars, rounded down.
+  const odd = makeContract({ currency: 'EUR', usdRate: '1.083333', caps: { perConversation: '0.603060528' } })
+  const own = { spent: parseUsd('0.000483319'), held: parseUsd('0.000000001') }
+  const driven = { ...BEGUN.drivers, history: parseUsd('0.000241660'), output: parseUsd('0.000241659') }
+  const used = standing({ contract: odd, own, conversation: { drivers: driven } })
+  assert.equal(used.budget, '0.556671428')
+  assert.equal(parseUsd(used.spent) + parseUsd(used.held) + parseUsd(used.remaining), parseUsd(used.budget))
+  assert.equal(
+    Object.values(used.drivers).reduce((sum, cost) => sum + parseUsd(cost), 0n),
+    parseUsd(used.spent),
+  )
+  assert.equal(standing({ contract: odd, own: { spent: parseUsd('0.603060528') } }).remaining, '0.00')
 })
 
 test('whose next call cannot be paid is told so: a new conversation helps where the own budget is used up, not where the user’s is', () => {

@@ -1,8 +1,9 @@
 /** Where a conversation stands, in the words of the app API. Money is a decimal string in the tier's currency. */
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Conversation } from './conversation.ts'
-import { inCurrency } from './currency.ts'
+import { columnInCurrency, inCurrency } from './currency.ts'
 import { isAtEnd, percentUsed, thresholdsApply } from './ladder.ts'
 import { resetRefusal } from './sessions.ts'
 import type { Balance, CapKind, Terms } from './terms.ts'
@@ -13,6 +14,7 @@ export interface Standing {
   readonly tier: string
   readonly contract: string
   readonly currency: string
+  /** What is spent, held and remaining adds up to it, unless more is spent. */
   readonly budget: string
   readonly spent: string
   readonly held: string
@@ -30,7 +32,7 @@ export interface Standing {
    * its budget is used up and another session follows, and, before either, where the user's budget is used up; else `continue`.
    */
   readonly advice: 'continue' | 'wrapUp' | 'startNew'
-  /** Cost by what drove it, over all sessions. */
+  /** Cost by what drove it, over all sessions: of one session, they add up to `spent`. */
   readonly drivers: Readonly<Record<string, string>>
   readonly alerts: readonly number[]
   readonly lastTurnAt: string
@@ -39,7 +41,8 @@ export interface Standing {
 export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdits'>, terms: Terms, balances: readonly Balance[]): Standing {
   const { contract } = terms
   const own = balances.find((balance) => balance.kind === 'conversation')
-  const money = (amount: bigint): string => inCurrency(amount > 0n ? amount : 0n, contract.usdRate)
+  const balance = columnInCurrency(contract.usdRate)
+  const drivers = columnInCurrency(contract.usdRate)
   const spent = own?.state.spent ?? 0n
   const held = own?.state.held ?? 0n
   const counted = balances.filter((balance) => balance.kind !== 'workload')
@@ -52,10 +55,10 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
     tier: conversation.tier,
     contract: contract.hash,
     currency: contract.currency,
-    budget: money(terms.perConversation),
-    spent: money(spent),
-    held: money(held),
-    remaining: money(terms.perConversation - spent - held),
+    budget: inCurrency(terms.perConversation, contract.usdRate),
+    spent: balance(atLeastZero(spent)),
+    held: balance(held),
+    remaining: balance(atLeastZero(terms.perConversation - spent - held)),
     percent: percentUsed(counted.map(({ cap, state }) => ({ cap, account: state }))),
     rung,
     reason: conversation.reason,
@@ -64,10 +67,14 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
     state: conversation.state,
     resolution: conversation.resolution,
     advice: adviceOf(conversation, terms, balances, rung),
-    drivers: Object.fromEntries(Object.entries(conversation.drivers).map(([driver, cost]) => [driver, money(cost)])),
+    drivers: Object.fromEntries(Object.entries(conversation.drivers).map(([driver, cost]) => [driver, drivers(atLeastZero(cost))])),
     alerts: conversation.alerts,
     lastTurnAt: new Date(conversation.lastTurnAtMs).toISOString(),
   }
+}
+
+function atLeastZero(amount: NanoUsd): NanoUsd {
+  return amount > 0n ? amount : 0n
 }
 
 function adviceOf(

@@ -20,8 +20,10 @@ const PRO = makeContract({
   upgrade: { tier: 'max', whenUserExceedsPercent: 80 },
 })
 const EURO = makeContract({ tier: 'euro', currency: 'EUR', usdRate: '1.25', caps: { perUser: { amount: '2.50', period: MONTH } } })
+/** 3.8967 in the currency of its tier. */
+const ODD = makeContract({ tier: 'odd', currency: 'EUR', usdRate: '1.083333', caps: { perUser: { amount: '4.221423701', period: MONTH } } })
 const LOOSE = makeContract({ tier: 'loose' })
-const CONFIG = makeConfig('http://127.0.0.1:1/v1', [PRO, EURO, LOOSE])
+const CONFIG = makeConfig('http://127.0.0.1:1/v1', [PRO, EURO, ODD, LOOSE])
 
 type Gateway = Parameters<typeof usersPage>[0]
 
@@ -167,6 +169,14 @@ test('a user stands where the list has them; one who was never heard of has spen
       upgradeCandidate: false,
     })
     assert.partialDeepStrictEqual(await standing('eve', 'tier=loose'), { tier: 'loose', budget: null, spent: null, percent: null })
+  }))
+
+test('what a user spent and has left adds up to the budget that the tier says, in its currency', () =>
+  withSpending([['ann', '0.000483319', 'odd']], async (gateway) => {
+    const { body } = await userStanding(gateway, { config: CONFIG }, 'ann', new URLSearchParams({ tier: 'odd' }))
+    assert.partialDeepStrictEqual(body, { budget: '3.8967', spent: '0.000446141', held: '0.00', remaining: '3.896253859' })
+    const { budget, spent, users } = await page(gateway, 'tier=odd')
+    assert.deepEqual([budget, spent, users[0]?.spent], ['3.8967', '0.000446141', '0.000446141'])
   }))
 
 test('a tier that the workload may not use is not there', () =>

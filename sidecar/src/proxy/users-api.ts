@@ -6,7 +6,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
 import type { Account } from '../core/budget.ts'
 import type { UserId } from '../core/conversation.ts'
-import { inCurrency } from '../core/currency.ts'
+import { columnInCurrency, inCurrency } from '../core/currency.ts'
 import { termsOf, userDraw } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
 import { useOf, usersQuery, usersSpan, userUse } from '../core/user-use.ts'
@@ -34,8 +34,6 @@ export async function userStanding(gateway: Reading, policy: Pick<Policy, 'confi
   const { periodKey } = usersSpan(terms, nowMs)
   const account = (await balancesOf(gateway, terms, [user])).get(user) ?? null
   const { median } = await gateway.users.use(contract, nowMs)
-  const money = (amount: NanoUsd): string => inCurrency(amount, contract.usdRate)
-  const left = perUser === null || account === null ? null : perUser.cap - account.spent - account.held
   return {
     status: 200,
     body: {
@@ -44,14 +42,27 @@ export async function userStanding(gateway: Reading, policy: Pick<Policy, 'confi
       currency: contract.currency,
       period: periodKey,
       // A tier without a user budget keeps no balance of a user.
-      budget: perUser === null ? null : money(perUser.cap),
-      spent: account === null ? null : money(account.spent),
-      held: account === null ? null : money(account.held),
-      remaining: left === null ? null : money(left > 0n ? left : 0n),
+      ...(perUser === null || account === null ? NO_BALANCE : balanceOf(account, perUser.cap, contract.usdRate)),
       ...(account === null ? { percent: null, timesMedian: null, heavy: false, upgradeCandidate: false } : useLine(terms, account, median)),
       upgradeTo: contract.upgrade?.tier ?? null,
     },
   }
+}
+
+interface Balance {
+  readonly budget: string | null
+  readonly spent: string | null
+  readonly held: string | null
+  readonly remaining: string | null
+}
+
+const NO_BALANCE: Balance = { budget: null, spent: null, held: null, remaining: null }
+
+/** What is spent, held and remaining adds up to the budget, unless more is spent. */
+function balanceOf({ spent, held }: Account, cap: NanoUsd, usdRate: string): Balance {
+  const shown = columnInCurrency(usdRate)
+  const left = cap - spent - held
+  return { budget: inCurrency(cap, usdRate), spent: shown(spent), held: shown(held), remaining: shown(left > 0n ? left : 0n) }
 }
 
 async function pageOf(gateway: Reading, terms: Terms, limit: number): Promise<UsersPage> {
