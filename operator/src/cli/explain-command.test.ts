@@ -32,3 +32,19 @@ test('explain budget ends with 1 for a budget that is not in force, and says why
   assert.equal(half.code, 1)
   assert.match(half.last ?? '', /^refused: spec: PriceBook "house" is not accepted: the output of "house-large" must have a price/)
 })
+
+test('explain budget says of one whose pods another governs that it holds for them but in part, and that is no error', () => {
+  const first = BUDGET.replace('name: desk', 'name: a')
+  assert.deepEqual(explained(TIER, BUDGET, first), {
+    code: 0,
+    last: 'warning: spec.selector: ConversationBudget "a" comes first by name and selects the same pods: of this one only the limits are in force',
+  })
+  const wide = first.replace('{ app: desk }', '{ team: support }')
+  assert.notEqual(wide, first)
+  const narrow = BUDGET.replace('{ app: desk }', '{ app: desk, team: support }')
+  assert.match(
+    explained(TIER, narrow, wide).last ?? '',
+    /^warning: spec\.selector: .*; but ConversationBudget "a" comes first by name and selects some of/,
+  )
+  assert.match(explained(TIER, BUDGET, first.replace('name: a', 'name: z')).last ?? '', /^catalogue /, 'nothing of the one that governs')
+})

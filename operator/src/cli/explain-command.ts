@@ -7,6 +7,7 @@ import type { LoadedManifests } from '../laptop/loaded-manifests.ts'
 import { readManifestFolder } from '../laptop/manifest-folder.ts'
 import { SidecarClient } from '../laptop/sidecar-client.ts'
 import { explainBudget, explainConversation, explainTier } from './explanations.ts'
+import type { Told } from './explanations.ts'
 import { urlOption } from './options.ts'
 
 const DEFAULT_URL = 'http://127.0.0.1:4180'
@@ -57,12 +58,16 @@ async function budgetLines(name: string, path: string): Promise<readonly string[
   const object = `ConversationBudget/${budgetKey(budget)}`
   const refused = refusalOf(compiled, object)
   if (refused !== undefined) process.exitCode = 1
-  const context = { nowMs: Date.now(), place: placer(manifests, object), ...(refused === undefined ? {} : { refused }) }
+  const warnings = compiled.findings.filter((finding) => finding.object === object && GOVERNED_ELSEWHERE.has(finding.reason))
+  const context = { nowMs: Date.now(), place: placer(manifests, object), warnings, ...(refused === undefined ? {} : { refused }) }
   return explainBudget(budget, compiled.tiers, priceBooks, context)
 }
 
+/** Reasons of budgets that are well, but that hold not, or not alone, for the pods that they select. */
+const GOVERNED_ELSEWHERE: ReadonlySet<string> = new Set(['PartiallyProgrammed', 'SelectorsOverlap'])
+
 /** What compile found of an object that is not accepted; undefined: it is. */
-function refusalOf({ statuses, findings }: LoadedManifests['compiled'], object: string): { field: string; message: string } | undefined {
+function refusalOf({ statuses, findings }: LoadedManifests['compiled'], object: string): Told | undefined {
   const accepted = statuses.get(object)?.conditions?.find(({ type }) => type === 'Accepted')
   if (accepted?.status !== 'False') return undefined
   return findings.find((finding) => finding.object === object && finding.reason === accepted.reason)

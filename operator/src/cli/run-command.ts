@@ -43,7 +43,10 @@ export function addRunCommand(program: Command): void {
       'Redis or Valkey that several runs share, redis://HOST:PORT; absent: FAREBOX_STORE, or else the books in --data',
     )
     .option('--claim-keys <dir>', 'keys by which claims of a tier are signed, a file for each, by the id of the key')
-    .option('--budget <namespace/name>', 'which ConversationBudget governs, where the folder holds several')
+    .option(
+      '--budget <namespace/name>',
+      'which ConversationBudget governs, where the folder holds several; limits of others on all of its pods are added',
+    )
     .addOption(upstreamFlag('send an upstream elsewhere; may be repeated'))
     .addHelpText(
       'after',

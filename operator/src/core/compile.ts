@@ -48,6 +48,8 @@ export interface CompileContext {
    * Absent: nobody says.
    */
   readonly reported?: ReadonlyMap<string, ConfigName>
+  /** The key of a budget that governs whatever pods it shares, as if it were the oldest. Absent: age decides, as in a cluster. */
+  readonly chosen?: string
 }
 
 export type ConfigName = Pick<SidecarConfig, 'version' | 'hash'>

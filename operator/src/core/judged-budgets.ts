@@ -8,7 +8,7 @@ import { compileBudget, refusalOfBudget } from './compile-budget.ts'
 import type { Parts } from './compile-budget.ts'
 import { acceptedFinding, refusedFinding, withDoubt } from './conditions.ts'
 import type { Fault, Finding } from './conditions.ts'
-import { budgetKey, sameSelector, sharingOf } from './same-pods.ts'
+import { budgetKey, sameSelector, sharingOf, whyFirst } from './same-pods.ts'
 import type { Sharing } from './same-pods.ts'
 import { WAITS } from './waiting.ts'
 
@@ -29,9 +29,9 @@ export function judgeBudgets(
       return refusal === null ? [] : [[budget, refusal] as const]
     }),
   )
-  const bench: Bench = { refusals, sharing: sharingOf(budgets), parts, context }
+  const bench: Bench = { refusals, sharing: sharingOf(budgets, context.chosen), parts, context }
   return new Map(
-    sameSelector(budgets).flatMap(([oldest, ...later]) => [
+    sameSelector(budgets, context.chosen).flatMap(([oldest, ...later]) => [
       [oldest, judgeGoverning(oldest, bench)] as const,
       ...later.map((budget) => [budget, judgeGoverned(budget, oldest, bench)] as const),
     ]),
@@ -60,7 +60,7 @@ function judgeGoverning(budget: ConversationBudget, { refusals, sharing, parts, 
   return {
     status: 'compiled',
     config,
-    findings: [accepted, withDoubt(programmed, older === undefined ? null : overlap(budget, older, isAdded))],
+    findings: [accepted, withDoubt(programmed, older === undefined ? null : overlap(budget, older, { isAdded, chosen: context.chosen }))],
   }
 }
 
@@ -68,7 +68,8 @@ function judgeGoverning(budget: ConversationBudget, { refusals, sharing, parts, 
 function judgeGoverned(budget: ConversationBudget, governing: ConversationBudget, { refusals, context }: Bench): Judged {
   const refusal = refusals.get(budget)
   const isInForce = !refusals.has(governing)
-  if (refusal === undefined) return { status: 'governed', findings: governedBy(governing, isInForce) }
+  if (refusal === undefined)
+    return { status: 'governed', findings: governedBy(governing, { isInForce, first: whyFirst(governing, budget, context.chosen) }) }
   const isKept = !isInForce && holds(context.previous.get(budgetKey(governing))?.limits ?? [], budget.spec.limits)
   return {
     status: 'governed',
@@ -84,15 +85,23 @@ export function holds(inForce: SidecarConfig['limits'], limits: SidecarConfig['l
 }
 
 /** That `older` selects some of the same pods, and what holds there. `isAdded`: the limits of `budget`. */
-function overlap({ spec }: ConversationBudget, older: ConversationBudget, isAdded: boolean): Fault {
+function overlap(
+  budget: ConversationBudget,
+  older: ConversationBudget,
+  { isAdded, chosen }: { readonly isAdded: boolean; readonly chosen: string | undefined },
+): Fault {
   const limits = isAdded ? ', with the limits of this one added' : ', without the limits of this one'
-  const message = `ConversationBudget "${older.metadata.name}" is older and selects some of the same pods, which it governs${spec.limits.length === 0 ? '' : limits}`
+  const message = `ConversationBudget "${older.metadata.name}" ${whyFirst(older, budget, chosen)} and selects some of the same pods, which it governs${budget.spec.limits.length === 0 ? '' : limits}`
   return { reason: 'SelectorsOverlap', message, field: 'spec.selector' }
 }
 
-function governedBy(governing: ConversationBudget, isInForce: boolean): readonly Finding[] {
+/** `first`: what `governing` has before the other. */
+function governedBy(
+  governing: ConversationBudget,
+  { isInForce, first }: { readonly isInForce: boolean; readonly first: string },
+): readonly Finding[] {
   const limits = isInForce ? ': of this one only the limits are in force' : ', but is not accepted: the limits of this one wait for it'
-  const message = `ConversationBudget "${governing.metadata.name}" is older and selects the same pods${limits}`
+  const message = `ConversationBudget "${governing.metadata.name}" ${first} and selects the same pods${limits}`
   return [
     acceptedFinding('its limits are added', null),
     { type: 'Programmed', status: 'False', reason: 'PartiallyProgrammed', message, field: 'spec.selector' },

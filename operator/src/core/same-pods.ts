@@ -1,4 +1,4 @@
-/** Budgets that select the same pods, by what they say of them: the oldest governs. */
+/** Budgets that select the same pods, by what they say of them: the oldest governs, or the one that was chosen. */
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import { canonicalJson } from './canonical.ts'
 
@@ -12,10 +12,13 @@ export function namespaceOf({ metadata }: ConversationBudget): string {
   return metadata.namespace ?? 'default'
 }
 
-/** Budgets by the pods that they select, the oldest first: it governs, even while it is not accepted. */
-export function sameSelector(budgets: readonly ConversationBudget[]): readonly (readonly [ConversationBudget, ...ConversationBudget[]])[] {
+/** Budgets by the pods that they select, the oldest first: it governs, even while it is not accepted. The chosen one is before all others. */
+export function sameSelector(
+  budgets: readonly ConversationBudget[],
+  chosen: string | undefined,
+): readonly (readonly [ConversationBudget, ...ConversationBudget[]])[] {
   const groups = new Map<string, [ConversationBudget, ...ConversationBudget[]]>()
-  for (const budget of budgets.toSorted(byAge)) {
+  for (const budget of inOrder(budgets, chosen)) {
     const { matchLabels, matchExpressions } = budget.spec.selector
     const pods = canonicalJson([
       namespaceOf(budget),
@@ -35,6 +38,17 @@ export function byAge(a: ConversationBudget, b: ConversationBudget): number {
   return budgetKey(a) < budgetKey(b) ? -1 : 1
 }
 
+/** What the one that governs has before another of the same pods, in words. `chosen`: as for `sameSelector`. */
+export function whyFirst(first: ConversationBudget, second: ConversationBudget, chosen: string | undefined): string {
+  if (budgetKey(first) === chosen) return 'is chosen'
+  return bornAt(first) === bornAt(second) ? 'comes first by name' : 'is older'
+}
+
+function inOrder(budgets: readonly ConversationBudget[], chosen: string | undefined): readonly ConversationBudget[] {
+  const sorted = budgets.toSorted(byAge)
+  return [...sorted.filter((budget) => budgetKey(budget) === chosen), ...sorted.filter((budget) => budgetKey(budget) !== chosen)]
+}
+
 function bornAt({ metadata }: ConversationBudget): string {
   const { creationTimestamp } = metadata
   return typeof creationTimestamp === 'string' ? creationTimestamp : ''
@@ -48,11 +62,12 @@ export interface Sharing {
   readonly adding: ReadonlyMap<ConversationBudget, readonly ConversationBudget[]>
 }
 
-export function sharingOf(budgets: readonly ConversationBudget[]): Sharing {
+/** `chosen`: as for `sameSelector`. */
+export function sharingOf(budgets: readonly ConversationBudget[], chosen: string | undefined): Sharing {
   const older = new Map<ConversationBudget, ConversationBudget>()
   const adding = new Map<ConversationBudget, ConversationBudget[]>()
   const seen = new Map<string, { readonly budget: ConversationBudget; readonly asked: ReadonlySet<string> }[]>()
-  for (const budget of budgets.toSorted(byAge)) {
+  for (const budget of inOrder(budgets, chosen)) {
     const asked = new Set(conditionsAsked(budget))
     const before = seen.get(namespaceOf(budget)) ?? []
     seen.set(namespaceOf(budget), before)

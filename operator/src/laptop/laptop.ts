@@ -128,7 +128,7 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   let unwritten: string | null = null
   async function reload(): Promise<'taken' | 'again'> {
     const startedAt = performance.now()
-    const result = await loadAgain(options, loaded, new Map([[key, config]]))
+    const result = await loadAgain(options, key, loaded, config)
     const next = result.status === 'refused' ? undefined : result.loaded.compiled.configs.get(key)
     const why = next === undefined || next.hash === config.hash ? null : whyUnwritten(configFile, next)
     if (why !== null && why !== unwritten) refuse([why])
@@ -156,7 +156,7 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
     statuses: (traffic) =>
       traffic === null
         ? loaded.compiled.statuses
-        : withCoordination(withTraffic(loaded.compiled, loaded.manifests.snapshot.tiers, traffic), traffic),
+        : withCoordination(withTraffic(loaded.compiled, loaded.manifests.snapshot.tiers, traffic, Date.now()), traffic),
     currencies: () => new Map(loaded.manifests.snapshot.tiers.map(({ metadata, spec }) => [`PricingTier/${metadata.name}`, spec.currency])),
     async stop() {
       watching.stop()
@@ -179,7 +179,8 @@ interface First {
 /** `last`: the config of an earlier run on the same data, so that versions go on growing. */
 function loadFirst(options: LaptopOptions, files: readonly ManifestFile[], last: SidecarConfig | null): First {
   const previous = new Map(last === null ? [] : [[`${last.namespace}/${last.budget}`, last] as const])
-  const result = loadManifests(files, { nowMs: Date.now(), upstreams: options.upstreams, previous })
+  const chosen = options.budget === null ? {} : { chosen: options.budget }
+  const result = loadManifests(files, { nowMs: Date.now(), upstreams: options.upstreams, previous, ...chosen })
   if (result.status === 'invalid') throw new ManifestsRefused(result.complaints.map(formatComplaint).join('\n'))
   const { loaded } = result
   const key = chosenBudget(options, loaded)
@@ -203,14 +204,16 @@ type Reloaded =
   | { readonly status: 'loaded'; readonly loaded: LoadedManifests }
   | { readonly status: 'refused'; readonly lines: readonly string[] }
 
-async function loadAgain(options: LaptopOptions, before: LoadedManifests, previous: ReadonlyMap<string, SidecarConfig>): Promise<Reloaded> {
+/** The budget that governs goes on to, whatever others come. */
+async function loadAgain(options: LaptopOptions, key: string, before: LoadedManifests, config: SidecarConfig): Promise<Reloaded> {
   try {
     const files = await readManifestFolder(options.folder, { leaveOut: options.dataDir })
     const result = loadManifests(files, {
       nowMs: Date.now(),
       upstreams: options.upstreams,
-      previous,
+      previous: new Map([[key, config]]),
       before,
+      chosen: key,
     })
     return result.status === 'loaded' ? result : { status: 'refused', lines: result.complaints.map(formatComplaint) }
   } catch (error) {

@@ -42,6 +42,35 @@ test('a budget that is gone is told beside whatever else is wrong; one that is t
   assert.deepEqual(whyUngoverned(load(TIER + other), 'support/other', 'folder'), [problem])
 })
 
+test('the chosen budget governs whatever its pods share, with the limits of the others; they are told that', () => {
+  const limits = (amount: string): string => `  limits: [{ amount: "${amount}", period: { unit: Day } }]\n`
+  const first = BUDGET.replace('name: desk', 'name: a') + limits('5.00')
+  const desk = BUDGET + limits('9.00')
+  const amountsOf = ({ compiled }: LoadedManifests, key: string) => compiled.configs.get(key)?.limits.map(({ amount }) => amount)
+  const asInCluster = load(TIER + desk + first)
+  assert.deepEqual([amountsOf(asInCluster, 'support/a'), amountsOf(asInCluster, 'support/desk')], [['5.00', '9.00'], undefined])
+  const chosen = load(TIER + desk + first, { chosen: 'support/desk' })
+  assert.deepEqual([amountsOf(chosen, 'support/a'), amountsOf(chosen, 'support/desk')], [undefined, ['9.00', '5.00']])
+  assert.deepEqual(chosen.complaints.map(formatComplaint), [
+    'all.yaml:21: warning: spec.selector: ConversationBudget "desk" is chosen and selects the same pods: of this one only the limits are in force',
+  ])
+  const wide = first.replace('{ app: desk }', '{ team: support }')
+  const narrow = desk.replace('{ app: desk }', '{ app: desk, team: support }')
+  const sharing = load(TIER + narrow + wide, { chosen: 'support/desk' })
+  assert.deepEqual(amountsOf(sharing, 'support/desk'), ['9.00', '5.00'])
+  assert.match(
+    sharing.complaints.map(formatComplaint).join(),
+    /:21: warning: spec\.selector: .*; but ConversationBudget "desk" is chosen and selects some of the same pods, which it governs, with the limits of this one/,
+  )
+})
+
+test('that a budget does not govern is said in a line of its own where only warnings are told', () => {
+  const loaded = load(TIER + BUDGET + BUDGET.replace('name: desk', 'name: a'))
+  const [warning, ...rest] = whyUngoverned(loaded, 'support/desk', 'folder')
+  assert.match(warning ?? '', /^all\.yaml:\d+: warning: /)
+  assert.deepEqual(rest, ['folder: ConversationBudget "support/desk" cannot be in force'])
+})
+
 test('a generation grows with each change of the spec and with nothing else, as in an API server', () => {
   const first = load(TIER + BUDGET)
   assert.deepEqual(conditionsOf(first, 'PricingTier/pro'), ['Accepted True 1 2026-11-24T12:00:00Z', 'Ready True 1 2026-11-24T12:00:00Z'])

@@ -44,6 +44,8 @@ export interface LoadOptions {
   readonly previous?: ReadonlyMap<string, SidecarConfig>
   /** What is in force and the new is to replace: it forbids some changes, and knows since when each condition holds. */
   readonly before?: LoadedManifests
+  /** The budget that governs here, `namespace/name`: a laptop has no pods that another one could. Absent: as in a cluster. */
+  readonly chosen?: string
 }
 
 /** Never throws for what is in the files. Throws an `Error` for an upstream that no budget has, or whose URL is none. */
@@ -65,7 +67,11 @@ export function loadManifests(files: readonly ManifestFile[], options: LoadOptio
     budgets: redirected(budgets, options.upstreams ?? new Map()).map(known),
     priceBooks: priceBooks.map(known),
   }
-  const compiled = compile(snapshot, { nowMs: options.nowMs, previous: options.previous ?? new Map() })
+  const compiled = compile(snapshot, {
+    nowMs: options.nowMs,
+    previous: options.previous ?? new Map(),
+    ...(options.chosen === undefined ? {} : { chosen: options.chosen }),
+  })
   return {
     status: 'loaded',
     loaded: { manifests, compiled, generations, complaints: [...complaintsOf(manifests, compiled), ...clusterOnly(manifests)] },
@@ -76,7 +82,9 @@ export function loadManifests(files: readonly ManifestFile[], options: LoadOptio
 export function whyUngoverned({ complaints, compiled }: LoadedManifests, key: string, place: string): readonly string[] {
   const told = complaints.map(formatComplaint)
   if (!compiled.statuses.has(`ConversationBudget/${key}`)) return [...told, `${place}: ConversationBudget "${key}" is gone`]
-  return told.length > 0 ? told : [`${place}: ConversationBudget "${key}" is governed by an older one`]
+  // A warning is no reason.
+  const isTold = complaints.some(({ severity }) => severity === 'error')
+  return isTold ? told : [...told, `${place}: ConversationBudget "${key}" cannot be in force`]
 }
 
 /** `file:line: field: message`, one line. */
