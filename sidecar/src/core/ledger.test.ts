@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { carriedOver } from './ledger.ts'
+import { AMOUNT_MAX } from './budget.ts'
+import { accountsName, carriedOver } from './ledger.ts'
 import type { SequencedEntry } from './ledger.ts'
 
 const entry = (sequence: number, cost: bigint, accounts: readonly string[], more: Partial<SequencedEntry> = {}): SequencedEntry => ({
@@ -81,32 +82,78 @@ test('an outcome is not carried, and makes no account live longer', () => {
   )
 })
 
-test('however it is dropped, the sum of each living account is the same, with no more entries and no id twice', () => {
-  const account = fc.constantFrom('alive 1', 'alive 2', 'alive 3', 'dead 1')
-  const some = fc.array(fc.record({ cost: fc.bigInt(-50n, 50n), accounts: fc.uniqueArray(account, { minLength: 1 }) }), { maxLength: 30 })
-  fc.assert(
-    fc.property(
-      some,
-      fc.array(fc.integer({ min: 1, max: 9 }), { maxLength: 9 }),
-      fc.constantFrom(2_500, Infinity),
-      (parts, batches, apartMs) => {
-        const all = parts.map(({ cost, accounts }, index) => entry(index + 1, cost, accounts))
-        let ledger: readonly SequencedEntry[] = all
-        let from = 0
-        for (const size of batches) {
-          const kept = carriedOver(ledger.slice(from, from + size), alive, apartMs)
-          ledger = [...ledger.slice(0, from), ...kept, ...ledger.slice(from + size)]
-          from = from + kept.length >= ledger.length ? 0 : from + kept.length
-        }
-        for (const name of ['alive 1', 'alive 2', 'alive 3']) assert.equal(sumOf(ledger, name), sumOf(all, name))
-        assert.ok(ledger.length <= all.length)
-        assert.ok(ledger.every(({ sequence }, index) => sequence > (ledger[index - 1]?.sequence ?? 0)))
-        assert.equal(new Set(ledger.map(({ id }) => id)).size, ledger.length)
-      },
-    ),
+test('what was carried of pages before is added to, and told as it has become', () => {
+  const [first] = carriedOver([entry(1, 5n, ['alive 1'])], alive, 33_000)
+  assert.ok(first !== undefined)
+  const known = new Map([[accountsName(first.accounts), first]])
+  const page = [entry(2, 7n, ['alive 2']), entry(3, 9n, ['alive 1', 'dead 1']), entry(4, 1n, ['alive 1'])]
+  assert.deepEqual(carriedOver(page, alive, 33_000, known), [
+    ...carriedOver(page.slice(0, 1), alive, 33_000),
+    { ...first, cost: 15n, atMs: 4_000 },
+  ])
+  const [later] = carriedOver([entry(60, 2n, ['alive 1'])], alive, 33_000, known)
+  assert.deepEqual([later?.sequence, later?.cost], [60, 2n])
+})
+
+test('what would be more than any balance is not added up', () => {
+  const carried = carriedOver([entry(1, AMOUNT_MAX, ['alive 1']), entry(2, 1n, ['alive 1']), entry(3, 1n, ['alive 1'])], alive, Infinity)
+  assert.deepEqual(
+    carried.map(({ sequence, cost }) => [sequence, cost]),
+    [
+      [1, AMOUNT_MAX],
+      [2, 2n],
+    ],
   )
 })
 
-function sumOf(entries: readonly SequencedEntry[], account: string): bigint {
-  return entries.filter(({ accounts }) => accounts.includes(account)).reduce((sum, { cost }) => sum + cost, 0n)
+test('however it is dropped, the sum of each living account is the same, with no more entries and no id twice', () => {
+  fc.assert(
+    fc.property(someEntries, fc.array(fc.integer({ min: 1, max: 9 }), { maxLength: 9 }), someApart, (all, batches, apartMs) => {
+      let ledger: readonly SequencedEntry[] = all
+      let from = 0
+      for (const size of batches) {
+        const kept = carriedOver(ledger.slice(from, from + size), alive, apartMs)
+        ledger = [...ledger.slice(0, from), ...kept, ...ledger.slice(from + size)]
+        from = from + kept.length >= ledger.length ? 0 : from + kept.length
+      }
+      for (const name of ['alive 1', 'alive 2', 'alive 3']) assert.equal(sumOf(ledger, name), sumOf(all, name))
+      assert.ok(ledger.length <= all.length)
+      assert.ok(ledger.every(({ sequence }, index) => sequence > (ledger[index - 1]?.sequence ?? 0)))
+      assert.equal(new Set(ledger.map(({ id }) => id)).size, ledger.length)
+    }),
+  )
+})
+
+test('however long its pages are, a sweep leaves the same, and the next one changes nothing', () => {
+  fc.assert(
+    fc.property(someEntries, fc.integer({ min: 1, max: 9 }), someApart, (all, size, apartMs) => {
+      const once = swept(all, size, apartMs)
+      assert.deepEqual(once, carriedOver(all, alive, apartMs))
+      for (const name of ['alive 1', 'alive 2', 'alive 3']) assert.equal(sumOf(once, name), sumOf(all, name))
+      const again = swept(once, size, apartMs)
+      assert.ok(again.length === once.length && again.every((kept, index) => kept === once[index]))
+    }),
+  )
+})
+
+const account = fc.constantFrom('alive 1', 'alive 2', 'alive 3', 'dead 1')
+const someEntries = fc
+  .array(fc.record({ cost: fc.bigInt(-50n, 50n), accounts: fc.uniqueArray(account, { minLength: 1 }) }), { maxLength: 30 })
+  .map((parts): readonly SequencedEntry[] => parts.map(({ cost, accounts }, index) => entry(index + 1, cost, accounts)))
+const someApart = fc.constantFrom(2_500, Infinity)
+
+/** What is left of all these entries when each is old enough, so many of them looked at in one step. */
+function swept(ledger: readonly SequencedEntry[], size: number, apartMs: number): readonly SequencedEntry[] {
+  const left = new Map<number, SequencedEntry>()
+  const known = new Map<string, SequencedEntry>()
+  for (let from = 0; from < ledger.length; from += size)
+    for (const kept of carriedOver(ledger.slice(from, from + size), alive, apartMs, known)) {
+      left.set(kept.sequence, kept)
+      known.set(accountsName(kept.accounts), kept)
+    }
+  return [...left.values()]
+}
+
+function sumOf(entries: readonly SequencedEntry[], name: string): bigint {
+  return entries.filter(({ accounts }) => accounts.includes(name)).reduce((sum, { cost }) => sum + cost, 0n)
 }

@@ -1,3 +1,4 @@
+import { AMOUNT_MAX } from './budget.ts'
 import type { Driver } from './conversation.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
@@ -31,6 +32,9 @@ export type SequencedEntry = LedgerEntry & { readonly sequence: number }
  * for all that name the same living accounts, in the place of the first of them. An account that has outlived its life needs none.
  * So there are never more of them than what was dropped; and dropped again, with others, they are carried like any entry.
  *
+ * Entries are dropped page by page, in their order, and the accounts of one page may be in the next: `known` is what pages before this
+ * one carried last, by `accountsName`. Of those, what is added to is among what is told, as it has become.
+ *
  * An account may have outlived its life and begun again under its name. Which entries are of the life before nothing tells for sure, so
  * those that come more than `apartMs` after the ones before are carried by themselves: a reader sees where it may have begun.
  * Outcomes cost nothing and prolong no life: none is carried.
@@ -39,21 +43,35 @@ export function carriedOver(
   dropped: readonly SequencedEntry[],
   isAlive: (account: string) => boolean,
   apartMs: number,
+  known: ReadonlyMap<string, SequencedEntry> = new Map(),
 ): readonly SequencedEntry[] {
   const carried: SequencedEntry[] = []
   const places = new Map<string, number>()
   for (const entry of dropped) {
     const accounts = entry.accounts.filter(isAlive)
     if (accounts.length === 0 || entry.kind === 'outcome') continue
-    const name = accounts.join('\t')
-    const place = places.get(name) ?? carried.length
-    const known = carried[place]
-    if (known === undefined || entry.atMs - known.atMs > apartMs) {
-      places.set(name, carried.length)
-      carried.push(carriedAlone(entry, accounts))
-    } else carried[place] = { ...known, cost: known.cost + entry.cost, atMs: Math.max(known.atMs, entry.atMs) }
+    const name = accountsName(accounts)
+    const place = places.get(name)
+    const before = place === undefined ? known.get(name) : carried[place]
+    const isAdded = before !== undefined && entry.atMs - before.atMs <= apartMs && isAmount(before.cost + entry.cost)
+    if (isAdded && place !== undefined) carried[place] = added(before, entry)
+    else places.set(name, carried.push(isAdded ? added(before, entry) : carriedAlone(entry, accounts)) - 1)
   }
   return carried
+}
+
+/** The same for entries that are carried as one. */
+export function accountsName(accounts: readonly string[]): string {
+  return accounts.join('\t')
+}
+
+function added(before: SequencedEntry, { cost, atMs }: SequencedEntry): SequencedEntry {
+  return { ...before, cost: before.cost + cost, atMs: Math.max(before.atMs, atMs) }
+}
+
+/** Of what no engine loses a digit. */
+function isAmount(cost: NanoUsd): boolean {
+  return cost <= AMOUNT_MAX && cost >= -AMOUNT_MAX
 }
 
 /** `operationId` of a carried entry names the first entry that it stands for, for each has a single successor. */

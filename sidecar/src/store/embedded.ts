@@ -21,7 +21,7 @@ import {
 import type { Operation, OperationId, ReserveResult, SettleResult } from '../core/budget.ts'
 import type { Conversation, ConversationId, Digest } from '../core/conversation.ts'
 import { reachedPercents } from '../core/reached-percents.ts'
-import { carriedOver } from '../core/ledger.ts'
+import { accountsName, carriedOver } from '../core/ledger.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import { outcomeEntry } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
@@ -560,8 +560,12 @@ class EmbeddedStore implements BudgetStore {
   /**
    * What living accounts need of the entries is carried over in the step that drops them. Entries are dated by the wall clock, but
    * for expiries, which are by the store's: one that is dated ahead of the wall clock is as old as the next that is not.
+   *
+   * What was carried before is where it was, at the beginning: it is looked at each time, for accounts that have died since, and is
+   * not written where it stays as it is.
    */
   async #dropEntries(beforeMs: number, wallMs: number): Promise<void> {
+    const known = new Map<string, SequencedEntry>()
     let afterSequence = 0
     let oldUpTo = 0
     for (let drop = 0; drop < DROPS_MAX; drop++) {
@@ -575,12 +579,14 @@ class EmbeddedStore implements BudgetStore {
       const old = candidates.slice(0, 1 + candidates.findLastIndex(({ atMs, sequence }) => atMs < beforeMs || sequence < oldUpTo))
       const dropped = old.at(-1)
       if (dropped === undefined) return
-      await this.#step(() => {
-        const carried = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS)
-        const places = new Set(carried.map(({ sequence }) => sequence))
+      const carried = await this.#step(() => {
+        const kept = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS, known)
+        const places = new Set(kept.map(({ sequence }) => sequence))
         for (const entry of old) if (!places.has(entry.sequence)) this.#books.dropEntry(entry.sequence)
-        for (const entry of carried) if (!old.includes(entry)) this.#books.shelves.entries.set(String(entry.sequence), entry)
+        for (const entry of kept) if (!old.includes(entry)) this.#books.shelves.entries.set(String(entry.sequence), entry)
+        return kept
       })
+      for (const entry of carried) known.set(accountsName(entry.accounts), entry)
       afterSequence = dropped.sequence
     }
   }

@@ -12,6 +12,9 @@ import { LEDGER_LIFE_MS_MIN } from '../store.ts'
 import { balance, kinds, withStoreOf } from './engine.testing.ts'
 import type { OpenEmptyStore } from './engine.testing.ts'
 
+/** More than any engine drops in one step. */
+const ACCOUNTS = 520
+
 export function ledgerContract(open: OpenEmptyStore): void {
   const withStore = withStoreOf(open)
 
@@ -125,6 +128,53 @@ export function ledgerContract(open: OpenEmptyStore): void {
         ['cost', 5n, 140],
       ])
       assert.equal((await balance(store, clock))?.spent, 20n)
+    }, LEDGER_LIFE_MS_MIN),
+  )
+
+  it(
+    'adds up what it carries over for each account, however many take turns, and drops it when they have outlived their lives',
+    withStore(async (store, clock) => {
+      const names = Array.from({ length: ACCOUNTS }, (_, index) => `c:A${index}:1`)
+      const [ending = '', ...staying] = names
+      const charge = async (accounts: readonly string[], month: number): Promise<void> => {
+        for (let from = 0; from < accounts.length; from += 50)
+          await Promise.all(
+            accounts.slice(from, from + 50).map((account) => {
+              const charged = { operationId: `${account}/${month}`, accounts: [account], cost: 5n, atMs: clock.ms, note: {} }
+              return store.charge({ ...charged, conversation: account.slice(2, -2), change: {} })
+            }),
+          )
+      }
+      const swept = async (isDone: (ledger: readonly SequencedEntry[]) => boolean): Promise<readonly SequencedEntry[]> => {
+        for (let tries = 0; tries < 500; tries++) {
+          await store.sweep({ nowMs: clock.ms, limit: 9 })
+          const ledger = await store.readLedger({ afterSequence: 0, limit: 10_000 })
+          if (isDone(ledger)) return ledger
+          await sleep(10) // an engine may drop them beside its steps
+        }
+        throw new Error('entries have not been carried over')
+      }
+      const begunMs = clock.ms
+      for (let month = 0; month < 6; month++) {
+        clock.ms = begunMs + 30 * month * DAY_MS
+        await charge(month < 5 ? names : staying, month)
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+      }
+      // The last two months are young enough. Whose last cost is 41 days ago has outlived its life.
+      clock.ms += 11 * DAY_MS
+      const ledger = await swept((all) => all.length === 3 * staying.length + 1)
+      assert.equal(new Set(ledger.map(({ id }) => id)).size, ledger.length)
+      const costs = new Map<string, bigint[]>()
+      for (const { accounts, cost } of ledger) for (const account of accounts) costs.set(account, [...(costs.get(account) ?? []), cost])
+      for (const account of staying) assert.deepEqual(costs.get(account), [20n, 5n, 5n])
+      assert.deepEqual(costs.get(ending), [5n])
+      const { accounts } = await store.read({ conversation: 'A', accounts: names, nowMs: clock.ms })
+      for (const account of names) assert.equal(accounts.get(account)?.spent, account === ending ? 0n : 30n)
+
+      // None of the entries is older than it may be now, but all accounts have outlived their lives.
+      clock.ms += 25 * DAY_MS
+      const left = await swept((all) => all.length === 2 * staying.length + 1)
+      assert.ok(left.every(({ kind }) => kind === 'cost'))
     }, LEDGER_LIFE_MS_MIN),
   )
 
