@@ -116,6 +116,42 @@ test('a resolution is confirmed once, taken back once, and confirmed again; each
     assert.match(await desk.metrics.render(), /^farebox_outcomes_total\{tier="resolved",outcome="confirmed"\} 2$/m)
   }))
 
+test('a resolution that was taken back by a clock that is ahead is confirmed once, however often that is said', () =>
+  atDesk(async (desk) => {
+    for (const kind of ['none', 'assumed']) {
+      await desk.turn(kind)
+      const { session } = await desk.conversation(kind)
+      if (kind === 'assumed') {
+        desk.ms += QUIET_MS
+        await assumeResolution(desk, { id: kind, session }, POLICY)
+      } else await confirmResolution(desk, { id: kind })
+      desk.ms += MINUTE_MS
+      await reverseResolution(desk, { id: kind }, POLICY)
+      desk.ms -= 5_000
+      const before = await desk.outcomes()
+      const told: string[] = []
+      for (let repeat = 0; repeat < 3; repeat++) {
+        desk.ms += 1_000
+        told.push(await confirmResolution(desk, { id: kind }))
+      }
+      assert.deepEqual(told, ['added', 'exists', 'exists'])
+      assert.equal(await desk.state(kind), 'confirmed')
+      assert.equal((await desk.outcomes()).confirmed, before.confirmed + 1)
+    }
+  }))
+
+test('one that was assumed as of a time which this clock has not reached yet is confirmed in its place, once', () =>
+  atDesk(async (desk) => {
+    await desk.turn('A')
+    const { session } = await desk.conversation('A')
+    desk.ms += QUIET_MS
+    await assumeResolution(desk, { id: 'A', session }, POLICY)
+    desk.ms -= 5_000
+    for (const status of ['added', 'exists', 'exists']) assert.equal(await confirmResolution(desk, { id: 'A' }), status)
+    assert.equal(await desk.state('A'), 'confirmed')
+    assert.deepEqual(await desk.counts(), [1, 1, 0, 1])
+  }))
+
 test('what an answered call resolved is in the store once that is back, though it was away meanwhile and nothing may begin without it', () =>
   atDesk(async (desk) => {
     const folder = mkdtempSync(join(tmpdir(), 'farebox-resolutions-'))

@@ -4,7 +4,7 @@
  */
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { AccountId } from '../core/budget.ts'
-import { awaitsResolution } from '../core/conversation-change.ts'
+import { awaitsResolution, toldAt } from '../core/conversation-change.ts'
 import type { Conversation, Resolution } from '../core/conversation.ts'
 import type { EntryNote } from '../core/ledger.ts'
 import type { OutcomeStep } from '../core/outcomes.ts'
@@ -34,12 +34,14 @@ export async function confirmResolution(gateway: Entering, { id }: Pick<Conversa
   // As it stands now: a turn that took long would otherwise confirm what was taken back meanwhile.
   const conversation = await reread(gateway, id)
   if (conversation === null) return 'unknown'
-  if (conversation.resolution !== 'assumed') return await resolve(gateway, conversation, 'confirmed', gateway.nowMs())
+  // Dated before what it takes the place of, it would count, and leave the conversation as it is: so would each repeat.
+  const atMs = toldAt(gateway.nowMs(), conversation.resolvedAtMs)
+  if (conversation.resolution !== 'assumed') return await resolve(gateway, conversation, 'confirmed', atMs)
   return await enterResolution(gateway, conversation, {
     key: keyOf(conversation, 'confirmed', conversation.resolutionRound),
     kind: 'confirmed',
     of: 'assumed',
-    atMs: gateway.nowMs(),
+    atMs,
     round: conversation.resolutionRound,
   })
 }
