@@ -769,6 +769,36 @@ describe('the file of the embedded engine', () => {
   )
 
   it(
+    'knows a cost of the app for 35 days, and nothing of it after that',
+    inFolder(async (file) => {
+      const clock = { ms: START_MS }
+      const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
+      const charge = () =>
+        store.charge({ operationId: 'x1', accounts: ['c:A:1'], cost: 5n, atMs: clock.ms, note: {}, conversation: 'A', change: {} })
+      await charge()
+      await store.reserve(reserveStep('free', clock.ms, { atLeast: 0n, atMost: 0n }))
+      await store.settle(settleStep('free', clock.ms, 0n))
+      for (const day of [2, 33]) {
+        await delay(WRITTEN_MS)
+        clock.ms += day * DAY_MS
+        await store.sweep({ nowMs: clock.ms, limit: 1 })
+        await delay(WRITTEN_MS)
+        assert.equal(rowsOf(file)['operations'], 1)
+        assert.equal(await charge(), 'exists')
+      }
+      clock.ms += 1
+      for (let hours = 0; hours < 2; hours++) {
+        await store.sweep({ nowMs: clock.ms, limit: 1 })
+        await delay(WRITTEN_MS)
+        clock.ms += 3_600_000
+      }
+      assert.equal(rowsOf(file)['operations'], 0)
+      assert.equal(await charge(), 'charged')
+      await store.close()
+    }),
+  )
+
+  it(
     'knows an operation for a day after it ended',
     inFolder(async (file) => {
       const clock = { ms: START_MS }

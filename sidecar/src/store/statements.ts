@@ -91,7 +91,11 @@ export function prepareWrites(database: DatabaseSync) {
        ON CONFLICT (id) DO UPDATE SET accounts = excluded.accounts, hold = excluded.hold, input = excluded.input, expires = excluded.expires,
          status = excluded.status, cost = excluded.cost, note = excluded.note, touched = excluded.touched`,
     ),
-    walkOperations: statement('SELECT sequence, id, touched, status FROM operations WHERE sequence > ? ORDER BY sequence LIMIT ?'),
+    // A cost of the app held nothing, and was due when it was entered.
+    walkOperations: statement(
+      `SELECT sequence, id, touched, status, status = 'settled' AND hold = 0 AND expires <= touched
+       FROM operations WHERE sequence > ? ORDER BY sequence LIMIT ?`,
+    ),
     dropOperation: statement('DELETE FROM operations WHERE id = ?'),
 
     putEntry: statement(`INSERT OR REPLACE INTO ledger (${ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?)`),

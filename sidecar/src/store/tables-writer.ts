@@ -9,7 +9,7 @@ import type { Values } from './rows.ts'
 import { allValues, firstValues, prepareWrites } from './statements.ts'
 import type { WriteStatements } from './statements.ts'
 import { indexedTerms } from './memory-index.ts'
-import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, MEMORY_ENTRIES_MAX, oldestDay } from './store.ts'
+import { CONVERSATION_LIFE_MS, COST_LIFE_MS, ENDED_OPERATION_LIFE_MS, MEMORY_ENTRIES_MAX, oldestDay } from './store.ts'
 import { dayText } from '../core/utc-day.ts'
 
 /** Rows looked at in one transaction while outlived ones are dropped: readers and the journal wait for none of it. */
@@ -144,11 +144,12 @@ export class TablesWriter {
 
   #walkOperations(after: Place, nowMs: number): Place {
     let last: Place = null
-    for (const [sequence, id, touched, status] of allValues(this.#sql.walkOperations, after ?? 0, DROP_BATCH_ROWS)) {
+    for (const [sequence, id, touched, status, isCost] of allValues(this.#sql.walkOperations, after ?? 0, DROP_BATCH_ROWS)) {
       last = whole(sequence)
       if (status === 'held') continue
       // Later rows began later, so that they are hardly older.
       if (whole(touched) >= nowMs - ENDED_OPERATION_LIFE_MS) return null
+      if (isCost === 1 && whole(touched) >= nowMs - COST_LIFE_MS) continue
       this.#sql.dropOperation.run(text(id))
     }
     return last

@@ -4,6 +4,7 @@ import { it } from 'node:test'
 import { AMOUNT_MAX } from '../../core/budget.ts'
 import type { Draw } from '../../core/budget.ts'
 import { conversationFor, reserveStep, settleStep } from '../steps.testing.ts'
+import { COST_LIFE_MS } from '../store.ts'
 import { balance, kinds, withStoreOf } from './engine.testing.ts'
 import type { OpenEmptyStore } from './engine.testing.ts'
 
@@ -181,6 +182,21 @@ export function moneyContract(open: OpenEmptyStore): void {
       assert.equal(conversation?.drivers.other, 500n)
       assert.deepEqual(await kinds(store), ['cost 500'])
       assert.deepEqual((await store.readLedger({ afterSequence: 0, limit: 9 }))[0]?.note, fact.note)
+    }),
+  )
+
+  it(
+    'knows what an app spent for as long as its conversation may live, however late it is told again',
+    withStore(async (store, clock) => {
+      const fact = { operationId: 'x1', accounts: ['c:A:1'], cost: 5n, note: {}, conversation: 'A', change: {} }
+      assert.equal(await store.charge({ ...fact, atMs: clock.ms }), 'charged')
+      for (let left = COST_LIFE_MS; left > 0; left -= 17 * HOUR_MS) {
+        clock.ms += Math.min(left, 17 * HOUR_MS)
+        await store.sweep({ nowMs: clock.ms, limit: 9 })
+      }
+      assert.equal(await store.charge({ ...fact, atMs: clock.ms }), 'exists')
+      assert.deepEqual(await balance(store, clock), { spent: 5n, held: 0n, heldInput: 0n })
+      assert.deepEqual(await kinds(store), ['cost 5'])
     }),
   )
 

@@ -1,5 +1,6 @@
 /** Operations, in Lua: those that are held or were charged at their expiry, and what is kept of those that have ended. */
-import { ENDED_OPERATION_LIFE_MS } from '../../store.ts'
+import { COST_LIFE_MS, ENDED_OPERATION_LIFE_MS } from '../../store.ts'
+import { KEEP_SLACK_MS } from './step.ts'
 
 /** A hold that arrives this much later than the tag's clock had nobody waiting for it: refused. */
 const GIVEN_UP_MS = 2_000
@@ -66,6 +67,13 @@ local function operationOf(id, isFirst)
   local operation = split(packed, '\n')
   if #operation ~= PLACES then corrupt('operation ' .. id) end
   return operation
+end
+local function putCharged(id)
+  call('SET', key('c', id), text(now), 'PX', '${COST_LIFE_MS + KEEP_SLACK_MS}')
+end
+local function isCharged(id)
+  local at = call('GET', key('c', id))
+  return at and now - tonumber(at) <= ${COST_LIFE_MS}
 end
 local function packedOperation(operation)
   return table.concat(operation, '\n')
