@@ -26,7 +26,7 @@ function block(folder: string): void {
   const key = names.find((name) => name.startsWith('identity-'))
   assert.ok(key !== undefined)
   for (const name of names) rmSync(join(folder, name), { recursive: true })
-  for (const name of ['outage', 'config']) writeFileSync(join(folder, name), '')
+  for (const name of [key.replace(/^identity-(.*)[.]key$/, 'outage-$1'), 'config']) writeFileSync(join(folder, name), '')
   for (const name of ['delivery.json', key]) mkdirSync(join(folder, `${name}.new`))
 }
 
@@ -74,7 +74,7 @@ describe('a sidecar with a shared store and an operator', { skip: program === nu
       .map(({ msg, err }) => `${msg}: ${err}`)
     assert.equal(errors.length, 4, errors.join('\n'))
     for (const what of [
-      /outage \(below FAREBOX_DATA\)/,
+      /outage-[0-9a-f]{16} \(below FAREBOX_DATA\)/,
       /FAREBOX_DATA .* needs identity-/,
       /FAREBOX_DATA takes no files.*delivery.json/,
       /config in force cannot be kept/,

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, mock, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
+import { redisProgram, startRedis } from '../../../test/support/redis.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
+import { openRedisStore } from '../store/redis/redis.ts'
 import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
 import { reserveStep, settleStep, START_MS } from '../store/steps.testing.ts'
@@ -126,3 +128,54 @@ describe('holds of calls under way', () => {
     assert.deepEqual(await balance(), [0n, 10n])
   })
 })
+
+const program = redisProgram()
+if (program !== null)
+  test('holds of other sidecars on one store outlive its outage and a jump of its clock, whoever sweeps first; those of the dead do not', async () => {
+    const server = await startRedis(program)
+    mock.timers.enable({ apis: ['setInterval'] })
+    let nowMs = START_MS
+    const charged: unknown[] = []
+    const log = {
+      warn: ({ operation }: { readonly operation?: unknown }): void => void charged.push(operation),
+      error: (...said: readonly unknown[]): void => assert.fail(JSON.stringify(said)),
+    }
+    const sidecars: { readonly store: BudgetStore; readonly keeper: HoldKeeper }[] = []
+    try {
+      for (let count = 0; count < 2; count++) {
+        const store = await openRedisStore({ url: server.url, namespace: 'holds', nowMs: () => nowMs, answerMsMax: 5_000 })
+        const keeper = new HoldKeeper(store, { log, metrics: new Metrics() }, () => nowMs)
+        keeper.start()
+        sidecars.push({ store, keeper })
+        mock.timers.tick(SWEEP_MS / 2) // the first sweeps five seconds before the other
+      }
+      const [first, other] = sidecars
+      assert.ok(first !== undefined && other !== undefined)
+      const pass = async (ms: number): Promise<void> => {
+        for (let passed = 0; passed < ms; passed += SWEEP_MS / 2) {
+          nowMs += SWEEP_MS / 2
+          mock.timers.tick(SWEEP_MS / 2)
+          // What was begun by the tick is answered before this.
+          for (let answers = 0; answers < 6; answers++) await Promise.all(sidecars.map(({ store }) => store.getContract('none')))
+        }
+      }
+      for (const id of ['live', 'dead']) await other.store.reserve(reserveStep(id, nowMs, { atLeast: 10n, atMost: 10n }))
+      other.keeper.add('live')
+      await pass(40_000)
+      nowMs += 2 * HOLD_LIFE_MS
+      await pass(3 * SWEEP_MS)
+      assert.deepEqual(charged, [])
+      await pass(2 * SWEEP_MS)
+      assert.deepEqual(charged, ['dead'])
+      await pass(2 * HOLD_LIFE_MS)
+      assert.deepEqual(charged, ['dead'])
+      assert.equal((await other.store.settle(settleStep('live', nowMs, 7n))).result.status, 'settled')
+    } finally {
+      mock.timers.reset()
+      for (const { store, keeper } of sidecars) {
+        keeper.stop()
+        await store.close()
+      }
+      await server.stop()
+    }
+  })

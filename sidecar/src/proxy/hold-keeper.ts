@@ -9,6 +9,8 @@ import type { Metrics } from '../telemetry/metrics.ts'
 export const HOLD_LIFE_MS = 90_000
 const SWEEP_EVERY_MS = 10_000
 const SWEEP_LIMIT = 1_000
+/** How long others have to renew their holds where nobody could for a while: each does so when it sweeps, if its store is back by then. */
+const GRACE_MS = 3 * SWEEP_EVERY_MS
 
 /** Where it is told what became of holds that nobody ended. */
 export interface HoldTellers {
@@ -80,7 +82,7 @@ export class HoldKeeper {
     if (!(await this.#renew())) return
     const { log, metrics } = this.#tellers
     try {
-      const { expired, uncharged = [] } = await this.#store.sweep({ nowMs, limit: SWEEP_LIMIT })
+      const { expired, uncharged = [] } = await this.#store.sweep({ nowMs, limit: SWEEP_LIMIT, graceMs: GRACE_MS })
       tellExpired(this.#tellers, expired)
       metrics.unchargedHolds.add([], uncharged.length)
       for (const id of uncharged)

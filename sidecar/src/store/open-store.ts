@@ -1,6 +1,6 @@
 /** Opens the store that the settings name, with the key by which ids are hashed for it. */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Operation } from '../core/budget.ts'
 import { messageOf } from '../error-text.ts'
@@ -88,8 +88,10 @@ async function openShared(
 ): Promise<OpenStore> {
   const clock = new ServerClock()
   const nowMs = (): number => clock.now()
+  // Runs for several namespaces may come one after the other on one folder: each keeps its own there.
+  const name = createHash('sha256').update(namespace).digest('hex').slice(0, 16)
   // The store has the key; the copy is for when this sidecar starts while the store is away.
-  const keyFile = join(dataDir, `identity-${createHash('sha256').update(namespace).digest('hex').slice(0, 16)}.key`)
+  const keyFile = join(dataDir, `identity-${name}.key`)
   let secret = readKey(keyFile) ?? identityKey
   /** What the next start will have of it, from here or from its settings. */
   let keptKey = secret
@@ -149,7 +151,7 @@ async function openShared(
       await link.close()
       throw error
     }
-    return { link, told, store: await openBooks(link, { namespace, nowMs, paceMs: () => clock.paceMs(), ledgerLifeMs }) }
+    return { link, told, store: await openBooks(link, { namespace, nowMs, clock, ledgerLifeMs }) }
   }
 
   async function connect(onLost: () => void): Promise<SharedStore> {
@@ -171,12 +173,12 @@ async function openShared(
         former.told.onLost = () => undefined
         former.store.close().catch(onTrouble)
       }
-      const name = await opened.link.run()
+      const serverRun = await opened.link.run()
       // A write: one that takes none (full, its disk too, a replica by now) is not there yet.
       await learnKey(opened.link)
-      const metMs = await runMetMs(opened.link, namespace, name, areNew ? 0 : nowMs())
+      const metMs = await runMetMs(opened.link, namespace, serverRun, areNew ? 0 : nowMs())
       areNew = false
-      return { name, knownMs: nowMs() - metMs }
+      return { name: serverRun, knownMs: nowMs() - metMs }
     }
     return {
       get store() {
@@ -187,7 +189,7 @@ async function openShared(
     }
   }
 
-  const store = await ShelteredStore.open({ ...options, folder: join(dataDir, 'outage'), connect, nowMs, onTrouble })
+  const store = await ShelteredStore.open({ ...options, folder: outageFolder(dataDir, name), connect, nowMs, onTrouble })
   return {
     store,
     isShared: true,
@@ -211,6 +213,19 @@ function keptIn<T>(dataDir: string, run: () => T): T {
     const code = error instanceof StoreError ? error.code : 'away'
     throw new StoreError(code, `FAREBOX_DATA (${dataDir}): ${messageOf(error)}`, error)
   }
+}
+
+/**
+ * Where the steps of an outage wait, for a run of the same namespace alone: another's books are not theirs. Versions before kept those of all
+ * in `outage`; what is left there is told by whoever has the only key here.
+ */
+function outageFolder(dataDir: string, name: string): string {
+  const folder = join(dataDir, `outage-${name}`)
+  const former = join(dataDir, 'outage')
+  if (existsSync(folder) || !existsSync(former)) return folder
+  const keys = readdirSync(dataDir).filter((file) => /^identity-.*[.]key$/.test(file))
+  if (keys.length === 1 && keys[0] === `identity-${name}.key`) renameSync(former, folder)
+  return folder
 }
 
 /** Made once, kept beside the books, readable by us alone. */

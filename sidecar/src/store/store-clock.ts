@@ -41,3 +41,6 @@ export class StoreClock {
     if (storeMs > this.now()) this.#nowMs = storeMs
   }
 }
+
+/** The clock of a store that others work on too. */
+export type SharedClock = Pick<StoreClock, 'now' | 'at' | 'raise'>

@@ -27,6 +27,8 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 export const CONVERSATION_LIFE_MS = ACCOUNT_LIFE_MS
 /** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
 export const ENDED_OPERATION_LIFE_MS = DAY_MS
+/** As is a cost of the app for as long as its conversation may live: under the same id another may begin then. */
+export const COST_LIFE_MS = CONVERSATION_LIFE_MS
 /** The shortest life of entries that engines take. */
 export const LEDGER_LIFE_MS_MIN = LEDGER_DAYS_MIN * DAY_MS
 /** What a day came to is known for so many days, itself and the day it is read included. */
@@ -79,7 +81,7 @@ export interface BudgetStore {
     readonly change: ConversationChange
     readonly nowMs: number
   }): Promise<UpdateAnswer | null>
-  /** Money that is spent already (an app's own cost): a fact, entered whatever the caps say. Once per operation id. */
+  /** Money that is spent already (an app's own cost): a fact, entered whatever the caps say. Once per operation id, for `COST_LIFE_MS`. */
   charge(step: {
     readonly operationId: OperationId
     readonly accounts: readonly AccountId[]
@@ -93,7 +95,7 @@ export interface BudgetStore {
    * Charges the holds that have expired by the store's clock, at most `limit`; says which. Also drops what outlived its life, of
    * the ledger only where a store was given a `ledgerLifeMs`: then the oldest entries, in order, a bounded number each time.
    */
-  sweep(step: { readonly nowMs: number; readonly limit: number }): Promise<Swept>
+  sweep(step: SweepStep): Promise<Swept>
 
   /** Contracts in use, by hash, so that any replica can honour them. */
   putContract(contract: Contract): Promise<void>
@@ -233,6 +235,16 @@ export interface RememberStep {
   readonly entries: readonly MemoryEntry[]
   readonly expiresAtMs: number
   readonly nowMs: number
+}
+export interface SweepStep {
+  readonly nowMs: number
+  readonly limit: number
+  /**
+   * Of an engine that several share: after nobody swept for longer than this, by the store's clock, nothing is charged for as long. The store was
+   * away from all of them, or its clock was set forward, and owners that are alive could not renew what is due. Absent: charged at once.
+   * An engine of one owner, who renews before it sweeps, has nobody to wait for.
+   */
+  readonly graceMs?: number
 }
 export interface Swept {
   readonly expired: readonly Operation[]

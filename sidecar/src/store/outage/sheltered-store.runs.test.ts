@@ -125,6 +125,84 @@ test('what the store was told before an outage that is longer than the tail is t
   assert.equal(store.standing.replayed, 6, 'each once')
 })
 
+test('what is held is renewed while the store is told what it missed, however long that takes', async () => {
+  const store = await stage.open({ wait: () => turn() })
+  await store.reserve(hold('shared', 100n))
+  server.mode = 'deaf'
+  await store.reserve({ ...hold('own', 20n), isFirst: true })
+  await store.charge(chargeOf('last', 3n))
+  const renewed: Promise<void>[] = []
+  server.onDone = (name) => {
+    if (name !== 'charge') return
+    assert.equal(store.standing.state, 'Replaying')
+    for (const id of ['shared', 'own']) renewed.push(store.renew([id], START_MS + 180_000))
+  }
+  server.mode = 'up'
+  await ready(store)
+  await Promise.all(renewed)
+  assert.equal(renewed.length, 2)
+  assert.deepEqual((await server.books.sweep({ nowMs: START_MS + 179_999, limit: 9 })).expired, [])
+  assert.equal((await server.books.sweep({ nowMs: START_MS + 180_000, limit: 9 })).expired.length, 2)
+})
+
+test('a renewal during which the store goes away again fails nobody', async () => {
+  const store = await stage.open({ wait: () => turn() })
+  server.mode = 'deaf'
+  await store.charge(chargeOf('cost', 3n))
+  const renewed: Promise<void>[] = []
+  server.onDone = () => {
+    server.onDone = () => undefined
+    server.mode = 'deaf'
+    renewed.push(store.renew(['shared'], START_MS + 180_000))
+  }
+  server.mode = 'up'
+  for (let tries = 0; renewed.length === 0; tries++) {
+    assert.ok(tries < 500)
+    await sleep(10)
+  }
+  await Promise.all(renewed)
+  server.mode = 'up'
+  await ready(store)
+})
+
+test('a store that lost the last nine and a half seconds is told all of them again, and nothing that is much older', async () => {
+  const ran = { ms: 0 }
+  const store = await stage.open({ ranMs: () => ran.ms })
+  for (const [id, atMs] of Object.entries({ old: 0, first: 60_000, middle: 65_000, last: 69_500 })) {
+    ran.ms = atMs
+    await store.charge(chargeOf(id, 5n))
+  }
+  const kept = openBooks()
+  server.restart('second', kept)
+  await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+  await ready(store)
+  assert.deepEqual(byId(await spentBy(kept)), [
+    ['first', 5n],
+    ['last', 5n],
+    ['middle', 5n],
+  ])
+})
+
+test('a sidecar that is started again tells once more what the store heard nine and a half seconds ago, and not what it heard long ago', async () => {
+  const clock = { ms: START_MS }
+  stage.keepMs = null
+  const first = await stage.open({ nowMs: () => clock.ms })
+  for (const [id, laterMs] of Object.entries({ old: 60_000, lost: 9_500 })) {
+    server.mode = 'deaf'
+    await first.reserve({ ...hold(id, 20n), isFirst: true })
+    await first.settle(settleStep(id, START_MS, 15n))
+    server.mode = 'up'
+    await ready(first)
+    clock.ms += laterMs
+  }
+  await first.close()
+  const kept = openBooks()
+  server.restart('second', kept)
+  const second = await stage.open({ nowMs: () => clock.ms })
+  await ready(second)
+  assert.deepEqual(await spentBy(kept), [['lost', 15n]])
+})
+
 test('while the store is frozen nothing that it was told becomes safer', async () => {
   const ran = { ms: 0 }
   const store = await stage.open({ ranMs: () => ran.ms })

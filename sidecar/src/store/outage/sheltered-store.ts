@@ -176,12 +176,23 @@ export class ShelteredStore implements BudgetStore {
     return given
   }
 
+  /** Also while the store is told what it missed, which may take minutes: others charge there what is due. */
   async renew(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void> {
     const isOwn = (id: OperationId): boolean => (this.#own?.hold(id) ?? null) !== null
     const own = operationIds.filter(isOwn)
     if (own.length > 0) await this.#own?.store.renew(own, expiresAtMs)
+    if (this.#state === 'Replaying') return await this.#renewTold(operationIds, expiresAtMs)
     const shared = operationIds.filter((id) => !isOwn(id))
     if (shared.length > 0) await this.#ask((store) => store.renew(shared, expiresAtMs))
+  }
+
+  /** Of the own ones the store has those that it was told by now. Those that it does not know it leaves alone. */
+  async #renewTold(operationIds: readonly OperationId[], expiresAtMs: number): Promise<void> {
+    try {
+      await this.#shared?.store.renew(operationIds, expiresAtMs)
+    } catch (error) {
+      if (!isAway(error)) throw error // that it is away again whoever tells it finds out
+    }
   }
 
   async settle(step: SettleStep): Promise<SettleAnswer> {

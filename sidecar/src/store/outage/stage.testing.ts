@@ -23,6 +23,8 @@ export class Stage {
   readonly folder = join(this.parent, 'outage')
   /** What a sidecar may spend by itself, of what was left. */
   percent = 10
+  /** How long steps are kept after the store was told them; null: as in production. */
+  keepMs: number | null = 0
   readonly #opened: ShelteredStore[] = []
 
   async open(more: Partial<ShelterOptions> = {}): Promise<ShelteredStore> {
@@ -36,7 +38,7 @@ export class Stage {
       allowancePercent: () => this.percent,
       holdLifeMs: 90_000,
       graceMs: 0,
-      keepMs: 0,
+      ...(this.keepMs === null ? {} : { keepMs: this.keepMs }),
       ...more,
     })
     this.#opened.push(store)

@@ -17,9 +17,10 @@
  * Kinds: `a` account, `o` operation, `y` operations that ended, `k` conversation, `e` its edits, `r` its edits that are ready,
  * `h` digests of chains, `d` totals of a tier's day, `u` a sketch of its users, `v` what each of them spent, `n` conversations of a
  * tier that await a resolution, `x` outcome, `z` contract, `p` part of an operation whose home is another tag, `w` parts that were
- * settled, `q` home of a conversation, `m` what a user said, `i` and `j` the same by time and by expiry; and one each of `meta`
- * (clock, tick), `held` and `parts` (by expiry), `talks` (by last turn), `memories` (users, by their next expiry), `ledger`,
- * and `carried` (by tick) for what was dropped from it.
+ * settled, `q` home of a conversation, `c` cost that an app told, `l` where the last is that is carried for these accounts, `m` what a user
+ * said, `i` and `j` the same by time and by expiry; and one each of `meta` (clock, tick, the last sweep, how far `carried` was looked
+ * through), `held` and `parts` (by expiry), `talks` (by last turn), `memories` (users, by their next expiry), `ledger`, and `carried`
+ * (by tick) for what was dropped from it.
  */
 import { hash } from 'node:crypto'
 import type { AccountId } from '../../core/budget.ts'

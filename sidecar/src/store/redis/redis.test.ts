@@ -6,6 +6,7 @@ import { Redis } from 'ioredis'
 import { waitFor } from '../../../../test/support/wait-for.ts'
 import { storeContract } from '../store.contract.ts'
 import type { BudgetStore } from '../store.ts'
+import { StoreClock } from '../store-clock.ts'
 import { reserveStep, settleStep, START_MS } from '../steps.testing.ts'
 import { openRedisStore } from './redis.ts'
 import type { Schedules } from './schedules-thread.testing.ts'
@@ -73,7 +74,8 @@ if (program !== null) {
       const open = async () => {
         const clock = { wallMs: START_MS, paceMs: 0 }
         const { url } = server
-        const clocks = { nowMs: () => clock.wallMs, paceMs: () => clock.paceMs }
+        const nowMs = (): number => clock.wallMs
+        const clocks = { nowMs, clock: new StoreClock(nowMs, 0, () => clock.paceMs) }
         return { clock, store: await openRedisStore({ url, namespace: 'jumps', ...clocks, answerMsMax: ANSWER_MS_MAX }) }
       }
       const [one, other] = [await open(), await open()]

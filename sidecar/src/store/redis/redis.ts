@@ -9,6 +9,7 @@ import { Link } from './link.ts'
 import type { LinkOptions } from './link.ts'
 import { SCRIPTS } from './scripts.ts'
 import { StoreClock } from '../store-clock.ts'
+import type { SharedClock } from '../store-clock.ts'
 import { SpreadStore } from './spread.ts'
 import { Tag } from './tag.ts'
 
@@ -22,8 +23,8 @@ export interface BooksOptions {
   readonly namespace: string
   /** The wall clock. */
   readonly nowMs: () => number
-  /** What time goes on by where the wall clock is behind the store's. Absent: the wall clock. */
-  readonly paceMs?: () => number
+  /** The store's clock. Absent: one that goes on by the wall clock. */
+  readonly clock?: SharedClock
   /** Over how many tags a new namespace is spread; one that exists stays as it is. One is enough for one server. */
   readonly tags?: number
   /** Ledger entries older than this are dropped, their sums carried over; at least `LEDGER_LIFE_MS_MIN`. Absent: kept for good. */
@@ -37,13 +38,12 @@ export async function openRedisStore(options: LinkOptions & BooksOptions): Promi
 
 /** The books behind a link, which they close with themselves, and when they cannot be opened. */
 export async function openBooks(link: Link, options: BooksOptions): Promise<BudgetStore> {
-  const { namespace, nowMs, paceMs = null } = options
+  const { namespace, nowMs, clock = new StoreClock(nowMs) } = options
   try {
     const key = layoutKey(namespace)
     await assertMayRun(link, namespace)
     const wanted = `${LAYOUT_VERSION} ${options.tags ?? (link.isCluster ? CLUSTER_TAGS : 1)}`
     const layout = (await link.ask((client) => client.set(key, wanted, 'NX', 'GET'))) ?? wanted
-    const clock = new StoreClock(nowMs, 0, paceMs)
     const shared = { link, namespace, clock, ticks: { seen: 0 }, ledgerLifeMs: options.ledgerLifeMs }
     const tags = Array.from({ length: tagsOf(layout, namespace) }, (_, tag) => new Tag({ ...shared, tag }))
     // Connects to every node that there is, and learns the store's clock.

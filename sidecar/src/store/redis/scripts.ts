@@ -211,7 +211,7 @@ return reply(table.concat(fired, ','), record, edits, ready)
 const CHARGE = lua`
 local id, cost, atMs, tier, user, note = take(), takeNumber(), take(), take(), take(), take()
 local ids, places, talkId = takeList(), take(), take()
-if operationOf(id) then return reply('exists') end
+if isCharged(id) or operationOf(id) then return reply('exists') end
 local operation = { 'settled', '0', '0', atMs, text(cost), tier, table.concat(ids, '\t'), note, places }
 local accounts = accountsOf(ownOf(operation))
 move(accounts, cost, 0, 0)
@@ -221,6 +221,7 @@ if talk then apply(talk, takeChange()) end
 keepTime()
 enter(id, 'cost', operation[ACCOUNTS], cost, atMs, tier, user, note)
 putOperation(id, operation)
+putCharged(id)
 putAccounts(accounts, true, tier)
 if talk then putConversation(talkId, talk, true) end
 return reply('charged')
@@ -229,14 +230,25 @@ return reply('charged')
 /** A hold that cannot be charged, for what is kept of it or of its accounts is damaged, is looked at again after so long. */
 const PUT_OFF_MS = 3_600_000
 const SWEEP = lua`
+-- Nobody swept for longer than grace: whoever holds what is due may have been cut off as long, or the clock was set. They have as long to renew it.
+local function isInGrace(grace)
+  local marks = call('HMGET', META, 'swept', 'graceUntil')
+  local swept, untilMs = tonumber(marks[1] or '0'), tonumber(marks[2] or '0')
+  if math.abs(now - swept) > grace then
+    untilMs = now + grace
+    call('HSET', META, 'graceUntil', text(untilMs))
+  end
+  call('HSET', META, 'swept', text(now))
+  return now < untilMs
+end
 local function due(id)
   local operation = operationOf(id)
   if not operation or operation[STATUS] ~= 'held' then return nil end
   return operation, packedOperation(operation), chargedAccounts(operation)
 end
-local limit, expired, uncharged = take(), {}, {}
+local limit, grace, expired, uncharged = take(), takeNumber(), {}, {}
 keepTime()
-if limit == '0' then return reply(expired, uncharged) end
+if isInGrace(grace) or limit == '0' then return reply(expired, uncharged) end
 for _, id in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'held', '-inf', text(now), 'LIMIT', 0, limit)) do
   local isRead, operation, known, accounts = pcall(due, id)
   if not isRead then

@@ -1,11 +1,13 @@
 /**
- * The time by the server's clock, for all sidecars that share it. The wall clock of a sidecar is asked for nothing: one
- * that is wrong, or jumps, would make the holds of others expire, and its own periods begin at the wrong time.
+ * The time by the server's clock, for all sidecars that share it: of their store, and of all else that they do. The wall clock of a sidecar is
+ * asked for nothing: one that is wrong, or jumps, would make the holds of others expire, and its own periods begin at the wrong time.
+ * Where the server's clock was set back, who was there before goes on; who starts after that learns it from the store, and goes on with them.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Link } from './link.ts'
 import { ServerTime } from './server-time.ts'
 import { StoreClock } from '../store-clock.ts'
+import type { SharedClock } from '../store-clock.ts'
 
 const ASKED_EVERY_MS = 10_000
 /**
@@ -14,7 +16,7 @@ const ASKED_EVERY_MS = 10_000
  */
 const AHEAD_PACE = 0.999
 
-export class ServerClock {
+export class ServerClock implements SharedClock {
   readonly #stopping = new AbortController()
   readonly #ranMs: () => number
   #link: Pick<Link, 'ask'> | null = null
@@ -43,9 +45,14 @@ export class ServerClock {
     return this.#clock.now()
   }
 
-  /** What time goes on by where it is ahead of the server: only how much it grows means anything. */
-  paceMs(): number {
-    return this.#ranMs() * AHEAD_PACE
+  /** Times of this clock are the store's. */
+  at(ms: number): number {
+    return ms
+  }
+
+  /** The store showed this to one of those who share it. */
+  raise(storeMs: number): void {
+    this.#clock.raise(storeMs)
   }
 
   stop(): void {
@@ -69,7 +76,7 @@ export class ServerClock {
     return new StoreClock(
       () => this.#time.at(this.#ranMs()),
       0,
-      () => this.paceMs(),
+      () => this.#ranMs() * AHEAD_PACE,
     )
   }
 

@@ -46,6 +46,7 @@ import type {
   SettleStep,
   Snapshot,
   Swept,
+  SweepStep,
   UpdateAnswer,
 } from '../store.ts'
 import { hasMoved, LEDGER_READ_MAX, NO_CONVERSATION } from '../store.ts'
@@ -265,11 +266,11 @@ export class SpreadStore implements BudgetStore {
     return status
   }
 
-  async sweep({ nowMs, limit }: Parameters<BudgetStore['sweep']>[0]): Promise<Swept> {
+  async sweep({ nowMs, limit, ...grace }: SweepStep): Promise<Swept> {
     const due = await this.#due('held', nowMs, limit)
     const counts = new Map<number, number>()
     for (const { tag } of due) counts.set(tag, (counts.get(tag) ?? 0) + 1)
-    const swept = await Promise.all(this.#tags.map((tag, index) => tag.sweep({ nowMs, limit: counts.get(index) ?? 0 })))
+    const swept = await Promise.all(this.#tags.map((tag, index) => tag.sweep({ nowMs, limit: counts.get(index) ?? 0, ...grace })))
     const expired = swept.flatMap((answer) => answer.expired).toSorted((a, b) => a.expiresAtMs - b.expiresAtMs || (a.id < b.id ? -1 : 1))
     // Those of the operations above come first; a sweep that has no time for them leaves them held, and the next one goes on.
     const parts = await this.#due('parts', nowMs, PARTS_MAX)

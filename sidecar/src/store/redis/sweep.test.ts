@@ -4,7 +4,7 @@ import { after, before, describe, it } from 'node:test'
 import { Redis } from 'ioredis'
 import { CONVERSATION_LIFE_MS } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
-import { conversationFor, reserveStep, START_MS } from '../steps.testing.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from '../steps.testing.ts'
 import { tagPrefix } from './keys.ts'
 import { openRedisStore } from './redis.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
@@ -12,6 +12,13 @@ import type { TestServer } from '../../../../test/support/redis.ts'
 
 const HOUR_MS = 3_600_000
 const program = redisProgram()
+
+/** As sidecars sweep. */
+const SWEEP_MS = 10_000
+const GRACE_MS = 30_000
+function sweeping(store: BudgetStore, clock: { readonly ms: number }): () => Promise<readonly string[]> {
+  return async () => (await store.sweep({ nowMs: clock.ms, limit: 9, graceMs: GRACE_MS })).expired.map(({ id }) => id)
+}
 
 interface Books {
   readonly store: BudgetStore
@@ -87,6 +94,60 @@ if (program !== null)
           )
         }, tags),
       )
+
+    for (const tags of [1, 2]) {
+      it(
+        `waits with what is due where nobody swept for a while, so that owners that are alive can renew it, of ${tags} tags`,
+        withBooks(async ({ store, clock }) => {
+          for (const id of ['live', 'dead']) await store.reserve(reserveStep(id, clock.ms, { atLeast: 1n, atMost: 1n }))
+          const sweep = sweeping(store, clock)
+          assert.deepEqual(await sweep(), [])
+          // The store is away, or its clock is set forward; the first to hear it is a step of somebody else.
+          clock.ms += 120_000
+          await store.charge({ operationId: 'x', accounts: ['w'], cost: 1n, atMs: clock.ms, note: {}, conversation: '', change: {} })
+          assert.deepEqual(await sweep(), [])
+          clock.ms += SWEEP_MS
+          await store.renew(['live'], clock.ms + 90_000)
+          assert.deepEqual(await sweep(), [])
+          clock.ms += GRACE_MS - SWEEP_MS - 1
+          assert.deepEqual(await sweep(), [])
+          clock.ms += 1
+          assert.deepEqual(await sweep(), ['dead'])
+          assert.equal((await store.settle(settleStep('live', clock.ms, 1n))).result.status, 'settled')
+        }, tags),
+      )
+
+      it(
+        `waits again where the clock jumps once more meanwhile, of ${tags} tags`,
+        withBooks(async ({ store, clock }) => {
+          await store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }))
+          const sweep = sweeping(store, clock)
+          for (const jump of [120_000, SWEEP_MS, 120_000, SWEEP_MS, SWEEP_MS]) {
+            clock.ms += jump
+            assert.deepEqual(await sweep(), [])
+          }
+          clock.ms += SWEEP_MS
+          assert.deepEqual(await sweep(), ['o1'])
+        }, tags),
+      )
+
+      it(
+        `charges what nobody renewed as soon as it is due, where somebody swept all the while, of ${tags} tags`,
+        withBooks(async ({ store, clock }) => {
+          const sweep = sweeping(store, clock)
+          for (let passed = 0; passed < GRACE_MS; passed += SWEEP_MS) {
+            await sweep()
+            clock.ms += SWEEP_MS
+          }
+          await store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }))
+          for (let passed = 0; passed < 90_000; passed += SWEEP_MS) {
+            assert.deepEqual(await sweep(), [])
+            clock.ms += SWEEP_MS
+          }
+          assert.deepEqual(await sweep(), ['o1'])
+        }, tags),
+      )
+    }
 
     it(
       'charges a hold that an earlier version wrote, to its user, whatever its note holds',

@@ -35,6 +35,7 @@ import type {
   SettleStep,
   Snapshot,
   Swept,
+  SweepStep,
   UpdateAnswer,
 } from '../store.ts'
 import * as codec from './codec.ts'
@@ -44,15 +45,18 @@ import type { Link } from './link.ts'
 import { firstOf } from './pages.ts'
 import type { Pages } from './pages.ts'
 import type { ScriptName } from './scripts.ts'
-import type { StoreClock } from '../store-clock.ts'
+import type { SharedClock } from '../store-clock.ts'
 
 /** A longer span of days is refused: each is a key that is asked for. */
 const DAYS_MAX = 3_700
 /** A copy of a sketch is looked at and deleted; should its owner die between the two, it is gone after this. */
 const SKETCH_LIFE_MS = 60_000
-/** Entries, of the ledger or of memories, or conversations, dropped in one script, so that no step waits for long; and scripts of one sweep. */
+/** Entries of memories, or conversations, dropped in one script, so that no step waits for long; and scripts of one sweep. */
 const DROPPED_AT_ONCE = 500
 const DROPS_MAX = 20
+/** The same for entries of the ledger, each of which takes several times as long where its accounts live. */
+const CARRIED_AT_ONCE = 200
+const CARRIES_MAX = 50
 
 /** Fields of a hash, or members of a list, that are looked at in one command. */
 const SCANNED = 500
@@ -105,7 +109,7 @@ export interface TagOptions {
   readonly link: Link
   readonly namespace: string
   readonly tag: number
-  readonly clock: StoreClock
+  readonly clock: SharedClock
   readonly ticks: Ticks
   /** Ledger entries older than this are dropped, their sums carried over; at least `LEDGER_LIFE_MS_MIN`. Absent: kept for good. */
   readonly ledgerLifeMs?: number | undefined
@@ -118,11 +122,9 @@ export interface TagOptions {
 export class Tag implements BudgetStore {
   readonly #link: Link
   readonly #prefix: string
-  readonly #clock: StoreClock
+  readonly #clock: SharedClock
   readonly #ticks: Ticks
   readonly #ledgerLifeMs: number | null
-  /** The tick up to which sweeps of this process have looked for entries to drop; they begin anew when they have seen all. */
-  #droppedTo = '0'
   /** The place in the list of conversations up to which all that are gone are off it, as far as this process has looked. */
   #talksFrom = '0'
 
@@ -257,8 +259,8 @@ export class Tag implements BudgetStore {
   }
 
   /** Also drops what is listed and is gone, and entries that are old enough: so much of each that no sweep is without end. */
-  async sweep({ nowMs, limit }: Parameters<BudgetStore['sweep']>[0]): Promise<Swept> {
-    const swept = await this.#run('sweep', this.#clock.at(nowMs), [String(limit)], ([pairs, left]) => {
+  async sweep({ nowMs, limit, graceMs = 0 }: SweepStep): Promise<Swept> {
+    const swept = await this.#run('sweep', this.#clock.at(nowMs), [String(limit), String(graceMs)], ([pairs, left]) => {
       const flat = codec.list(pairs)
       const expired: Operation[] = []
       for (let index = 0; index < flat.length; index += 2) expired.push(codec.operationOf(codec.text(flat[index]), flat[index + 1]))
@@ -267,10 +269,10 @@ export class Tag implements BudgetStore {
         codec.list(left).map((id) => codec.text(id)),
       )
     })
-    await untilDone(() => this.#dropExpired())
-    await untilDone(() => this.#dropTalks())
+    await untilDone(() => this.#dropExpired(), DROPS_MAX)
+    await untilDone(() => this.#dropTalks(), DROPS_MAX)
     const lifeMs = this.#ledgerLifeMs
-    if (lifeMs !== null) await untilDone(() => this.#dropEntries(lifeMs))
+    if (lifeMs !== null) await untilDone(() => this.#dropEntries(lifeMs), CARRIES_MAX)
     return swept
   }
 
@@ -284,10 +286,7 @@ export class Tag implements BudgetStore {
     return next === ''
   }
   async #dropEntries(lifeMs: number): Promise<boolean> {
-    const values = [String(lifeMs), this.#droppedTo, String(DROPPED_AT_ONCE)]
-    const last = await this.#run('carryOver', this.#clock.now(), values, ([tick]) => codec.text(tick))
-    this.#droppedTo = last === '' ? '0' : last
-    return last === ''
+    return this.#run('carryOver', this.#clock.now(), [String(lifeMs), String(CARRIED_AT_ONCE)], ([more]) => more === '')
   }
 
   async putContract(contract: Contract): Promise<void> {
@@ -647,8 +646,8 @@ export function sweptOf(expired: readonly Operation[], uncharged: readonly Opera
   return uncharged.length === 0 ? { expired } : { expired, uncharged }
 }
 
-async function untilDone(drop: () => Promise<boolean>): Promise<void> {
-  for (let drops = 0; drops < DROPS_MAX; drops++) if (await drop()) return
+async function untilDone(drop: () => Promise<boolean>, dropsMax: number): Promise<void> {
+  for (let drops = 0; drops < dropsMax; drops++) if (await drop()) return
 }
 
 function knownOf(id: OperationId, packed: unknown): Known {
