@@ -160,7 +160,7 @@ test('printer columns show fields that exist', () => {
   for (const kind of ALL_KINDS) {
     for (const { name, jsonPath, type } of KIND_NAMES[kind].columns) {
       if (jsonPath.startsWith('.metadata.')) continue
-      const field = fieldAt(schemaOf(kind), jsonPath.replace(/\[\?[^\]]*\]/, '[]'))
+      const field = fieldAt(schemaOf(kind), jsonPath.replace(/\[(?:\?[^\]]*|\d+)\]/, '[]'))
       assert.ok(field !== null, `${kind}: ${name} shows ${jsonPath}`)
       assert.equal(field.type === 'integer' ? 'integer' : 'string', type, `${kind}: ${name}`)
     }

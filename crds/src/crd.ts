@@ -88,6 +88,13 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
       { name: 'Spent', type: 'string', jsonPath: '.status.spend.spent', description: 'What they cost so far, in US dollars.' },
       { name: 'Today', type: 'string', jsonPath: '.status.spend.today', priority: 1, description: 'Of that, since midnight UTC.' },
       { name: 'Held', type: 'string', jsonPath: '.status.spend.held', priority: 1, description: 'Kept for calls under way.' },
+      {
+        name: 'LimitUsed',
+        type: 'integer',
+        jsonPath: '.status.limits[0].usedPercent',
+        priority: 1,
+        description: 'Of the limit that is used most, in percent.',
+      },
       { name: 'Dearest', type: 'string', jsonPath: '.status.cost.max', priority: 1, description: 'What the dearest of them cost.' },
       {
         name: 'At100',

@@ -32,6 +32,11 @@ export const PeriodSchema = rules(
 )
 export type Period = z.infer<typeof PeriodSchema>
 
+/** What people call it, and what tells it apart from others: `Month UTC`, `Week Europe/Berlin from 3`. */
+export function nameOfPeriod({ unit, timeZone, anchorDay }: Period): string {
+  return `${unit} ${timeZone}${anchorDay === 1 ? '' : ` from ${anchorDay}`}`
+}
+
 /** One period: its name, which is its first day (`2026-11-01`), and the instants between which it lies. */
 export interface PeriodSpan {
   readonly key: string

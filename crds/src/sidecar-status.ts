@@ -2,11 +2,12 @@
 import * as z from 'zod'
 import { SignedMoney } from './ledger-page.ts'
 import { mapOf } from './stranger-data.ts'
-import { USD_PATTERN } from './usd.ts'
+import { parseUsd, USD_PATTERN } from './usd.ts'
 import type { NanoUsd } from './usd.ts'
 
 /** Far more than a budget has, and than a tier has rungs, thresholds of alerts, or bands of use. */
 const TIERS_MAX = 256
+const LIMITS_MAX = 256
 const COUNTS_MAX = 64
 /** By name. Any pod can send the operator a status. */
 const Counts = mapOf(z.int(), COUNTS_MAX)
@@ -91,6 +92,22 @@ const TierTotalsSchema = z.object({
 })
 export type TierTotals = z.infer<typeof TierTotalsSchema>
 
+/** How much of a limit of the workload is used in its current period. Of several limits of one period the tightest. */
+const LimitUseSchema = z.object({
+  amount: Money,
+  /** The first day of the period: `2026-11-01`. */
+  since: z.string(),
+  spent: Money,
+  held: Money,
+})
+export type LimitUse = z.infer<typeof LimitUseSchema>
+
+/** Of the amount of a limit, in percent, rounded down. One of nothing is used up. */
+export function usedPercent({ spent, amount }: Pick<LimitUse, 'spent' | 'amount'>): number {
+  const whole = parseUsd(amount)
+  return whole === 0n ? 100 : sharePercent(parseUsd(spent), whole)
+}
+
 /** What prices and costs are counted by: each session is a conversation of its own to the unit economics. */
 export function soldSessions({ sessions, conversations }: Pick<TierTotals, 'sessions' | 'conversations'>): number {
   return sessions ?? conversations
@@ -108,6 +125,8 @@ export const SidecarStatusSchema = z.object({
   /** The last config that was refused since the one in force; null: none. */
   rejected: z.object({ reason: z.string(), at: z.string() }).nullable(),
   tiers: mapOf(TierTotalsSchema, TIERS_MAX),
+  /** Of the budget whose config is in force, by `nameOfPeriod`; told together with `tiers`. An older sidecar does not tell. */
+  limits: mapOf(LimitUseSchema, LIMITS_MAX).optional(),
   callsInFlight: z.int(),
   store: z.object({
     kind: z.enum(['Embedded', 'Shared']),

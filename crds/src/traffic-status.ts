@@ -1,11 +1,12 @@
 /** What traffic came to, as status shows it: bounded, and in US dollars as the ledger is. */
 import * as z from 'zod'
-import { Amount, boundedMap, Count, ObjectName, Percent, SignedAmount } from './fields.ts'
+import { Amount, boundedMap, Count, IsoDate, ObjectName, Percent, SignedAmount, text } from './fields.ts'
 import { RUNGS } from './ladder.ts'
 
 /** Tiers that a status tells apart, and thresholds that it counts: an object's status stays below 16 KiB. */
 export const TIERS_SHOWN_MAX = 8
 export const ALERTS_SHOWN_MAX = 16
+export const LIMITS_SHOWN_MAX = 16
 /** A margin below this is shown as this. */
 export const MARGIN_PERCENT_MIN = -1_000_000
 
@@ -86,6 +87,16 @@ const TierTraffic = z.strictObject({
 })
 export type TierTraffic = z.infer<typeof TierTraffic>
 
+const LimitUse = z.strictObject({
+  period: text(1, 96).describe('Which: its unit and time zone, and the day it begins on where that is not the first.'),
+  amount: Amount.describe('What may be spent in it; of several limits of one period the tightest.'),
+  since: IsoDate.describe('The first day of the current one.'),
+  spent: Amount.describe('Settled in it so far.'),
+  held: Amount.describe('Kept for calls under way.'),
+  usedPercent: Percent.describe('What is spent, in percent of the amount, rounded down.'),
+})
+export type ShownLimit = z.infer<typeof LimitUse>
+
 /** Fields of the status of a ConversationBudget; absent until a sidecar reports. */
 export const TrafficStatus = {
   conversations: Conversations.optional().describe('How many there are, and how far they climbed.'),
@@ -98,6 +109,14 @@ export const TrafficStatus = {
     })
     .optional()
     .describe('What they cost.'),
+  limits: z
+    .array(LimitUse)
+    .max(LIMITS_SHOWN_MAX)
+    .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['period'] })
+    .optional()
+    .describe(
+      'How much of each limit that is in force for its pods is used, in US dollars, the one that is used most first; limits that younger budgets add are among them.',
+    ),
   cost: z
     .strictObject({ max: Amount.describe('The dearest.') })
     .optional()

@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { LimitUse, SidecarStatus } from '@farebox/crds/sidecar-status.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
@@ -9,8 +11,10 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { settled, startTalk } from '../support/talk.ts'
 import type { Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const TOOL = { type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } } as const
+const SHORT = { body: { model: 'gpt-4o', max_tokens: 40 } }
 const CONTRACT = makeContract({
   caps: { perConversation: '5.00' },
   models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }], maxOutputTokens: 2_000, usefulOutputTokens: 2_000 },
@@ -70,4 +74,31 @@ test('also in an app that never sends what was said before', async () => {
   assert.deepEqual(await question('First?'), ['gpt-4o-mini', 'gpt-4o-mini'])
   await sidecar.adopt(limitedTo('50.00'))
   for (const text of ['Second?', 'Third?']) assert.deepEqual(await question(text), ['gpt-4o', 'gpt-4o'])
+})
+
+test('how much of it is used is told before and after it is used up; calls that it refuses are counted as such, and end no conversation', async () => {
+  const own = await startSidecar(limitedTo('0.002'))
+  try {
+    const say = async (id: string): Promise<number> => (await startTalk(own, { 'x-farebox-conversation': id }).say('Hello.', SHORT)).status
+    assert.equal(await say('first'), 200)
+    await own.idle()
+    const use = async (): Promise<LimitUse | undefined> => ((await own.getJson('/farebox/v1/status')) as SidecarStatus).limits?.['Day UTC']
+    const before = await use()
+    assert.deepEqual([before?.amount, before?.since, before?.held], ['0.002', new Date().toISOString().slice(0, 10), '0.00'])
+    assert.equal(before?.spent, (await own.standing('first')).spent)
+    let answered = 1
+    while ((await say(`c${answered}`)) === 200) answered += 1
+    assert.equal(await say('next'), 402)
+    await own.idle()
+    assert.ok(parseUsd((await use())?.spent ?? '0') > parseUsd(before?.spent ?? '0'))
+    const metrics = await waitFor('the limit in the metrics', async () => {
+      const text = await own.metrics()
+      return text.includes('farebox_limit_usd{budget="shop/support",period="Day UTC"} 0.002') ? text : null
+    })
+    assert.match(metrics, /^farebox_turns_total\{tier="pro",outcome="limited"\} 2$/m)
+    assert.match(metrics, /^farebox_turns_total\{tier="pro",outcome="ended"\} 0$/m)
+    assert.match(metrics, /^farebox_limit_spent_usd\{budget="shop\/support",period="Day UTC"\} 0[.]00/m)
+  } finally {
+    await own.close()
+  }
 })

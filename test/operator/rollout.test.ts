@@ -165,7 +165,7 @@ describe('budgets and pods that run', { skip: missing }, () => {
     const sidecar = await startPodSidecar(api, pod)
     try {
       assert.equal((await sidecar.status()).config.hash, status?.config?.hash)
-      await assert.rejects(talk(sidecar, 'one'), /402|budget/)
+      await assert.rejects(talk(sidecar, 'one'), { status: 402, code: 'conversation_budget_exhausted' })
       const late = await createPod(api, namespace, { name: 'late', labels: { app: 'desk' } })
       assert.equal(sidecarOf(late), null, 'BestEffort: a pod starts without us')
       operator = await start(operator.ports)
@@ -173,6 +173,46 @@ describe('budgets and pods that run', { skip: missing }, () => {
       assert.partialDeepStrictEqual(back.status?.workloads, { matched: 2, injected: 1, skipped: { Missed: 1 } })
     } finally {
       await sidecar.kill()
+    }
+  })
+
+  test('status tells of each budget how much of its limits its own pods have used, though they share plans and books', async (context) => {
+    const namespace = await freshNamespace(api, context, 'rollout')
+    const limits = (amount: string): object => ({ limits: [{ amount, period: { unit: 'Month' } }] })
+    const names = ['desk', 'bot'] as const
+    const amounts = { desk: '0.50', bot: '2.00' }
+    await apply(
+      api,
+      tierOf('limited'),
+      ...names.map((name) => budgetOf(namespace, name, 'limited', { ...upstreams(), ...shared, ...limits(amounts[name]) })),
+    )
+    const sidecars: PodSidecar[] = []
+    try {
+      for (const name of names) {
+        await untilSaid(api, budgetPath(namespace, name), ['Ready=True'])
+        sidecars.push(await startPodSidecar(api, await createPod(api, namespace, { name, labels: { app: name } })))
+      }
+      const [desk, bot] = sidecars
+      assert.ok(desk !== undefined && bot !== undefined)
+      await talk(desk, 'one')
+      for (const id of ['two', 'three']) await talk(bot, id)
+      const spentOf = async (sidecar: PodSidecar): Promise<string | undefined> => (await sidecar.status()).limits?.['Month UTC']?.spent
+      const spent = { desk: await spentOf(desk), bot: await spentOf(bot) }
+      assert.ok(spent.desk !== undefined && Number(spent.desk) > 0 && Number(spent.bot) > Number(spent.desk), JSON.stringify(spent))
+      for (const name of names) {
+        const use = { period: 'Month UTC', amount: amounts[name], spent: spent[name], held: '0.00' }
+        await waitFor(
+          `the limit of ${name} in status`,
+          async () => {
+            const { limits: told } = (await shown(api, budgetPath(namespace, name)))?.status ?? {}
+            assert.partialDeepStrictEqual(told, [use])
+            return true
+          },
+          { withinMs: 60_000 },
+        )
+      }
+    } finally {
+      await Promise.all(sidecars.map((sidecar) => sidecar.kill()))
     }
   })
 

@@ -79,7 +79,7 @@ const TRAFFIC: SidecarStatus = {
   },
 }
 
-test('traffic tells money, rungs in their order, alerts and resolutions of each tier that had any', () => {
+test('traffic tells money, rungs in their order, alerts and resolutions of each tier that had any, and how much of the limits is used', () => {
   const lines = trafficLines(TRAFFIC)
   assert.match(lines[0] ?? '', /^TIER +CONVERSATIONS +TURNS +SPENT USD +HELD USD +P50 USD +P95 USD +P99 USD +MAX USD$/)
   assert.match(lines[1] ?? '', /^pro +12 +80 +1\.2346 +0\.0100 +0\.0500 +0\.4000 +0\.5000 +0\.5000$/)
@@ -87,5 +87,9 @@ test('traffic tells money, rungs in their order, alerts and resolutions of each 
     '',
     'pro: by rung None 9, Summarize 2, EndConversation 1; alerts 70 % 3, 100 % 1; resolutions 5 of 12, 1 reversed; 0.2469 USD for each resolution',
   ])
-  for (const line of trafficLines(TRAFFIC, 80)) assert.ok(widthOf(line) <= 80, line)
+  const limits = { 'Month UTC from 15': { amount: '50.00', since: '2026-11-15', spent: '12.40', held: '0.10' } }
+  assert.deepEqual(trafficLines({ ...TRAFFIC, limits }).slice(5), [
+    'limit of 50.0000 USD each Month UTC from 15: 12.4000 spent since 2026-11-15, 0.1000 held, 24 %',
+  ])
+  for (const line of trafficLines({ ...TRAFFIC, limits }, 80)) assert.ok(widthOf(line) <= 80, line)
 })

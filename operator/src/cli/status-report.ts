@@ -3,7 +3,8 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import { dump } from 'js-yaml'
 import type { ObjectStatus } from '../core/compile.ts'
-import type { ResolutionTotals, SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
+import { usedPercent } from '@farebox/crds/sidecar-status.ts'
+import type { LimitUse, ResolutionTotals, SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { roundedUsd } from './money.ts'
 import { renderTable, wrap } from './table.ts'
 
@@ -43,8 +44,11 @@ export function objectLines(
   )
 }
 
-/** What each tier's conversations came to so far: money in US dollars, then how far they climbed, who was told, and what was resolved. */
-export function trafficLines({ tiers }: SidecarStatus, width: number = Infinity): readonly string[] {
+/**
+ * What each tier's conversations came to so far: money in US dollars, then how far they climbed, who was told, and what was resolved; and how
+ * much of the workload's limits is used.
+ */
+export function trafficLines({ tiers, limits = {} }: SidecarStatus, width: number = Infinity): readonly string[] {
   type Row = readonly [tier: string, totals: TierTotals]
   const rows = Object.entries(tiers)
   const table = renderTable<Row>(
@@ -63,7 +67,13 @@ export function trafficLines({ tiers }: SidecarStatus, width: number = Infinity)
     width,
   )
   const events = rows.flatMap(([tier, totals]) => (totals.conversations === 0 ? [] : wrap(`${tier}: ${eventsOf(totals)}`, width)))
-  return events.length === 0 ? table : [...table, '', ...events]
+  const used = Object.entries(limits).flatMap(([period, use]) => wrap(limitLine(period, use), width))
+  return events.length + used.length === 0 ? table : [...table, '', ...events, ...used]
+}
+
+function limitLine(period: string, limit: LimitUse): string {
+  const [amount, spent, held] = [limit.amount, limit.spent, limit.held].map((usd) => roundedUsd(parseUsd(usd)))
+  return `limit of ${amount} USD each ${period}: ${spent} spent since ${limit.since}, ${held} held, ${usedPercent(limit)} %`
 }
 
 function eventsOf({ byRung, alerts, resolutions, users }: TierTotals): string {

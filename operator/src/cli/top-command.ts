@@ -48,7 +48,7 @@ async function topConversations({ url, limit, output }: TopOptions): Promise<voi
   const client = new SidecarClient(url)
   const [status, all] = await Promise.all([client.status(), client.conversations()])
   const conversations = fullest(all, limit)
-  if (output === 'json') return print([JSON.stringify({ tiers: status.tiers, conversations }, null, 2)])
+  if (output === 'json') return print([JSON.stringify({ tiers: status.tiers, limits: status.limits, conversations }, null, 2)])
   const width = widthOfStream(process.stdout)
   print([...trafficLines(status, width), '', ...conversationsLines(conversations, width)])
 }

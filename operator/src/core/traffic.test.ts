@@ -60,7 +60,7 @@ function statusesOf(manifests: string, traffic: TrafficReport): ReadonlyMap<stri
   const { snapshot, problems } = readManifests([{ path: 'all.yaml', text: manifests }])
   assert.deepEqual(problems, [])
   const compiled = compile(snapshot, { nowMs: 0, previous: new Map() })
-  const statuses = withTraffic(compiled, snapshot.tiers, traffic)
+  const statuses = withTraffic(compiled, snapshot.tiers, traffic, 0)
   assert.deepEqual([...statuses.keys()], [...compiled.statuses.keys()])
   for (const object of [...snapshot.tiers, ...snapshot.budgets]) {
     const name = object.metadata.namespace === undefined ? object.metadata.name : `${object.metadata.namespace}/${object.metadata.name}`

@@ -10,6 +10,8 @@ import type { TierTraffic } from '@farebox/crds/traffic-status.ts'
 import { formatUsd, parseSignedUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Compiled, ObjectStatus } from './compile.ts'
+import { shownLimits } from './limit-use.ts'
+import type { LimitUses } from './limit-use.ts'
 import { earnedBy, marginPercent } from './margin.ts'
 import type { TierPrice } from './margin.ts'
 import { bounded } from './merge-reports.ts'
@@ -18,13 +20,15 @@ export interface TrafficReport {
   /** `budget`: `namespace/name`. */
   readonly config: { readonly budget: string }
   readonly tiers: Readonly<Record<string, TierTotals>>
+  readonly limits?: LimitUses | undefined
 }
 
 /** `tiers`: the objects that were compiled. A tier that is refused shows no realised margin, for it has no price that counts. */
 export function withTraffic(
-  compiled: Pick<Compiled, 'statuses' | 'tiers'>,
+  compiled: Pick<Compiled, 'statuses' | 'tiers' | 'configs'>,
   tiers: readonly PricingTier[],
   report: TrafficReport,
+  nowMs: number,
 ): ReadonlyMap<string, ObjectStatus> {
   const statuses = new Map(compiled.statuses)
   const margins = marginsOf(compiled, tiers, report.tiers)
@@ -34,7 +38,18 @@ export function withTraffic(
   }
   const budget = `ConversationBudget/${report.config.budget}`
   const status = statuses.get(budget)
-  if (status !== undefined) statuses.set(budget, { ...status, ...trafficOf(report.tiers, margins, goalsOf(compiled)) })
+  const limits = shownLimits(
+    compiled.configs.get(report.config.budget)?.limits ?? [],
+    report.limits === undefined ? [] : [report.limits],
+    [],
+    nowMs,
+  )
+  if (status !== undefined)
+    statuses.set(budget, {
+      ...status,
+      ...trafficOf(report.tiers, margins, goalsOf(compiled)),
+      ...(limits.length === 0 ? {} : { limits: [...limits] }),
+    })
   return statuses
 }
 

@@ -1,10 +1,10 @@
 /** What a report to the operator says of the books and the turns; totals, which cost the store most, no more often than need be. */
-import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import type { DeliveryOptions } from '../delivery/delivery.ts'
 import { StoreError } from '../store/store.ts'
 import type { Gateway } from './gateway.ts'
 import type { ShownTotals } from './shown-totals.ts'
-import { statusWith } from './status.ts'
+import { NOT_TOLD, statusWith } from './status.ts'
+import type { BookTotals } from './status.ts'
 
 /** Totals are worked out anew for a report when they are older than this, or turns have ended since. */
 const TOTALS_MS = 14_000
@@ -12,7 +12,7 @@ const TOTALS_AFTER_TURNS_MS = 2_000
 
 /** `books`: names the books. */
 export function reportFacts(gateway: Gateway, shownTotals: ShownTotals, books: () => string): DeliveryOptions['facts'] {
-  let totals: { readonly tiers: SidecarStatus['tiers']; readonly atMs: number; readonly turns: number } | null = null
+  let totals: { readonly told: BookTotals; readonly atMs: number; readonly turns: number } | null = null
   return async (withTotals) => {
     const policy = gateway.policy()
     const { count: turns } = gateway.tally
@@ -24,12 +24,12 @@ export function reportFacts(gateway: Gateway, shownTotals: ShownTotals, books: (
       })
       // Null: the store is there, and took too long for them. What it told before is told again.
       // Without any, the store is away: they are asked for as soon as it is back.
-      if (told !== null) totals = Object.keys(told).length === 0 ? null : { tiers: { ...told }, atMs: performance.now(), turns }
+      if (told !== null) totals = Object.keys(told.tiers).length === 0 ? null : { told, atMs: performance.now(), turns }
     }
     const { count, lastMs, withoutUser } = gateway.tally
     return {
       books: books(),
-      status: policy === null ? null : statusWith(gateway, policy, (withTotals ? totals?.tiers : null) ?? {}),
+      status: policy === null ? null : statusWith(gateway, policy, (withTotals ? totals?.told : null) ?? NOT_TOLD),
       turns: { count, lastMs, withoutUser },
       heldKeys: policy === null ? [] : [...gateway.credentials.heldFor(policy.config.upstreams)],
     }

@@ -8,7 +8,7 @@ import { StoreError } from '../store/store.ts'
 import type { BudgetStore } from '../store/store.ts'
 import type { StoreState } from '../store/store-standing.ts'
 import { OutcomeWatch } from './outcome-watch.ts'
-import { tiersOf, totalsByTier } from './status.ts'
+import { bookTotals, totalsByTier } from './status.ts'
 import { UserBook } from './user-book.ts'
 
 const NOW_MS = Date.UTC(2026, 10, 24, 12)
@@ -100,7 +100,7 @@ test('totals that a store which is there does not tell in time are asked for aga
   withConversations(3, async (store) => {
     let failures = 0
     let state: StoreState = 'Ready'
-    const late: Parameters<typeof tiersOf>[0] = {
+    const late: Parameters<typeof bookTotals>[0] = {
       ...counting({
         ...passedOn(store),
         listConversations: (query) =>
@@ -108,14 +108,36 @@ test('totals that a store which is there does not tell in time are asked for aga
       }),
       storeStanding: () => ({ state, reason: null, sinceMs: NOW_MS, unsent: 0, outages: 0, replayed: 0 }),
     }
-    const policy = { config: makeConfig('http://127.0.0.1:1/v1', [makeContract({ tier: 'pro' })]) }
+    const policy = { budgetKey: 'shop/desk', limits: [], config: makeConfig('http://127.0.0.1:1/v1', [makeContract({ tier: 'pro' })]) }
     failures = 2
-    assert.equal((await tiersOf(late, policy))['pro']?.conversations, 3)
+    assert.equal((await bookTotals(late, policy)).tiers['pro']?.conversations, 3)
     failures = 3
-    await assert.rejects(tiersOf(late, policy), { name: 'StoreError', code: 'away' })
+    await assert.rejects(bookTotals(late, policy), { name: 'StoreError', code: 'away' })
     failures = 1
     state = 'Away'
-    assert.deepEqual(await tiersOf(late, policy), {})
+    assert.deepEqual(await bookTotals(late, policy), { tiers: {} })
+  }))
+
+test("a limit of the workload tells what its budget's calls have spent and hold in the current period; of one period the tightest", () =>
+  withConversations(1, async (store) => {
+    const period = { unit: 'Month', timeZone: 'UTC', anchorDay: 15 } as const
+    const limits = [3n, 2n].map((usd) => ({ cap: parseUsd(`${usd}.00`), period }))
+    const config = makeConfig('http://127.0.0.1:1/v1', [makeContract({ tier: 'pro' })])
+    const told = async (budgetKey: string) => {
+      const standing = { state: 'Ready', reason: null, sinceMs: NOW_MS, unsent: 0, outages: 0, replayed: 0 } as const
+      return (await bookTotals({ ...counting(store), storeStanding: () => standing }, { budgetKey, limits, config })).limits
+    }
+    const account = (day: string): string => `w:shop/desk:Month:UTC:15:2026-${day}`
+    for (const [day, cost] of [
+      ['10-15', 5n],
+      ['11-15', 7n],
+    ] as const) {
+      const fact = { accounts: [account(day)], cost: cost * COST, atMs: NOW_MS, note: { tier: 'pro' }, change: {} }
+      await store.charge({ operationId: day, conversation: 'c0', ...fact })
+    }
+    const use = { amount: '2.00', since: '2026-11-15', spent: '0.007', held: '0.00' }
+    assert.deepEqual(await told('shop/desk'), { 'Month UTC from 15': use })
+    assert.deepEqual(await told('shop/bot'), { 'Month UTC from 15': { ...use, spent: '0.00' } })
   }))
 
 test('a session that has cost nothing counts while it is open', () =>

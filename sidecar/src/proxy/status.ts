@@ -1,18 +1,18 @@
 /** Totals for whoever reports status: config in force, conversations by rung, spend and outcomes per tier. */
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
-import type { ResolutionTotals, SidecarStatus, TierTotals, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
+import type { LimitUse, ResolutionTotals, SidecarStatus, TierTotals, TierUserTotals } from '@farebox/crds/sidecar-status.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
 import { costQuantile, countOf } from '../core/cost-buckets.ts'
 import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
-import { sessionAccount } from '../core/terms.ts'
+import { limitDraws, sessionAccount } from '../core/terms.ts'
 import type { Totals } from '../core/totals.ts'
 import { DAY_MS, dayOf } from '../core/utc-day.ts'
 import { CONVERSATION_LIFE_MS, NO_CONVERSATION, StoreError } from '../store/store.ts'
 import type { DaysQuery, ListedConversation, OutcomeTotals } from '../store/store.ts'
-import type { ShownTier } from '../telemetry/metrics.ts'
+import type { ShownLimit, ShownTier } from '../telemetry/metrics.ts'
 import type { Gateway, Policy } from './gateway.ts'
 
 /** Conversations looked at, newest first. What more of them come to is told by the totals of their days. */
@@ -24,18 +24,22 @@ const TRIES_MAX = 3
 /** As long as a conversation lives after its last turn. */
 const PERIOD_DAYS = CONVERSATION_LIFE_MS / DAY_MS
 
+/** What the books say. Without any tiers: nobody has told. */
+export type BookTotals = Pick<SidecarStatus, 'tiers' | 'limits'>
+export const NOT_TOLD: BookTotals = { tiers: {} }
+
 /** Without totals while the store is away: they are there. Rejects with `StoreError` when it is there and does not tell them. */
 export async function statusOf(gateway: Gateway, policy: Policy): Promise<SidecarStatus> {
-  return statusWith(gateway, policy, await tiersOf(gateway, policy))
+  return statusWith(gateway, policy, await bookTotals(gateway, policy))
 }
 
 /** With totals that were worked out before: all else is of this moment. */
-export function statusWith(gateway: Gateway, policy: Policy, tiers: SidecarStatus['tiers']): SidecarStatus {
+export function statusWith(gateway: Gateway, policy: Policy, totals: BookTotals): SidecarStatus {
   const { config } = policy
   return {
     config: { budget: policy.budgetKey, mode: config.mode, version: config.version, hash: config.hash },
     rejected: gateway.rejectedConfig(),
-    tiers,
+    ...totals,
     callsInFlight: gateway.holds.count,
     store: storeOf(gateway),
   }
@@ -50,16 +54,18 @@ function storeOf({ storeIsShared, storeStanding }: Gateway): SidecarStatus['stor
  * None while the store is away. One that is there and does not answer in time is asked again; rejects with `StoreError` when it never
  * does: no totals at all would be another answer.
  */
-export async function tiersOf(
+export async function bookTotals(
   gateway: Counting & Pick<Gateway, 'storeStanding'>,
-  { config }: { readonly config: Pick<Policy['config'], 'tiers' | 'contracts'> },
-): Promise<Record<string, TierTotals>> {
+  policy: Pick<Policy, 'budgetKey' | 'limits'> & { readonly config: Pick<Policy['config'], 'tiers' | 'contracts'> },
+): Promise<BookTotals> {
+  const { tiers, contracts } = policy.config
   for (let tries = 1; ; tries++) {
     try {
-      return await totalsByTier(gateway, config.tiers.allowed, config.contracts)
+      const [byTier, limits] = await Promise.all([totalsByTier(gateway, tiers.allowed, contracts), limitUse(gateway, policy)])
+      return { tiers: byTier, limits }
     } catch (error) {
       if (!(error instanceof StoreError && error.code === 'away')) throw error
-      if (gateway.storeStanding().state !== 'Ready') return {}
+      if (gateway.storeStanding().state !== 'Ready') return NOT_TOLD
       if (tries === TRIES_MAX) throw error
     }
   }
@@ -76,6 +82,11 @@ export function shownTiers(
     const { price, targetCostPerResolution } = pricing
     return { tier, totals, pricePer: price, ...(targetCostPerResolution === undefined ? {} : { targetCostPer: targetCostPerResolution }) }
   })
+}
+
+/** What metrics show of the limits. */
+export function shownLimits(budget: string, limits: SidecarStatus['limits'] = {}): readonly ShownLimit[] {
+  return Object.entries(limits).map(([period, use]) => ({ budget, period, use }))
 }
 
 type Counting = Pick<Gateway, 'store' | 'nowMs' | 'outcomes' | 'users'>
@@ -112,6 +123,27 @@ export async function totalsByTier(
     tiers[tier] = isAll ? seen : { ...seen, ...ofDays(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS)), seen) }
   }
   return tiers
+}
+
+/** Of each limit of the workload: what was entered and what is held in its current period. */
+async function limitUse(
+  { store, nowMs }: Pick<Gateway, 'store' | 'nowMs'>,
+  { budgetKey, limits }: Pick<Policy, 'budgetKey' | 'limits'>,
+): Promise<Record<string, LimitUse>> {
+  if (limits.length === 0) return {}
+  const atMs = nowMs()
+  const draws = [...limitDraws({ budgetKey, limits, nowMs: atMs })]
+  const { accounts } = await store.read({
+    conversation: NO_CONVERSATION,
+    accounts: draws.map(([, { account }]) => account),
+    nowMs: atMs,
+  })
+  return Object.fromEntries(
+    draws.map(([period, { account, cap, periodKey }]) => {
+      const { spent, held } = accounts.get(account) ?? EMPTY_ACCOUNT
+      return [period, { amount: formatUsd(cap), since: periodKey, spent: formatUsd(spent), held: formatUsd(held) }]
+    }),
+  )
 }
 
 async function usersOf({ users }: Counting, contract: Contract, nowMs: number): Promise<TierUserTotals> {

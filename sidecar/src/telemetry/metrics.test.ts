@@ -81,3 +81,13 @@ test('answers of providers are told apart by whose matter they are', () => {
   const outcomes = [200, 201, 304, 400, 401, 403, 404, 429, 499, 500, 529, 599].map(outcomeOfStatus)
   assert.deepEqual(outcomes, ['2xx', '2xx', '3xx', '4xx', '401', '403', '4xx', '429', '4xx', '5xx', '5xx', '5xx'])
 })
+
+test('the limits of the workload are told by budget and period, a bounded number of them', async () => {
+  const metrics = new Metrics()
+  const use = { amount: '50.00', since: '2026-11-01', spent: '12.40', held: '0.10' }
+  metrics.watchLimits(() => Array.from({ length: 40 }, (_, day) => ({ budget: 'shop/desk', period: `Month UTC from ${day + 1}`, use })))
+  const lines = (await metrics.render()).split('\n').filter((line) => line.startsWith('farebox_limit_'))
+  assert.equal(lines.length, 2 * 16)
+  assert.ok(lines.includes('farebox_limit_usd{budget="shop/desk",period="Month UTC from 1"} 50'))
+  assert.ok(lines.includes('farebox_limit_spent_usd{budget="shop/desk",period="Month UTC from 16"} 12.4'))
+})

@@ -5,7 +5,7 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { standingResolutions } from '@farebox/crds/sidecar-status.ts'
-import type { TierTotals } from '@farebox/crds/sidecar-status.ts'
+import type { LimitUse, TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { USAGE_SOURCES } from '@farebox/crds/usage.ts'
 import { NANO_PER_USD } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
@@ -16,11 +16,13 @@ import type { StoreStanding } from '../store/store-standing.ts'
 const SERIES_MAX = 2_000
 /** Tiers that gauges are told of. */
 const TIERS_SHOWN_MAX = 64
-/** How a turn ends, and how what is not metered is told apart. */
-const TURN_OUTCOMES = ['settle', 'charge', 'void', 'refused', 'ended'] as const
+/** Limits of the workload that gauges are told of. */
+const LIMITS_SHOWN_MAX = 16
+/** How a turn ends, and how what is not metered is told apart. `limited`: by a limit of the workload; the conversation goes on after it. */
+const TURN_OUTCOMES = ['settle', 'charge', 'void', 'refused', 'ended', 'limited'] as const
 const UNMETERED = ['free', 'ungoverned'] as const
 /** How a call ends at its provider: by the class of its answer, or without one. `left`: its client did, before there was an answer. */
-const PROVIDER_OUTCOMES = ['2xx', '3xx', '4xx', '401', '403', '429', '5xx', 'connect', 'timeout', 'cut', 'left'] as const
+const PROVIDER_OUTCOMES = ['2xx', '3xx', '4xx', '401', '403', '429', '5xx', 'connect', 'timeout', 'cut', 'unread', 'left'] as const
 export type ProviderOutcome = (typeof PROVIDER_OUTCOMES)[number]
 
 const SECONDS_BUCKETS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84]
@@ -198,6 +200,24 @@ export class Metrics {
     )
   }
 
+  /** As `watchTiers`, of the workload's limits in their current periods. */
+  watchLimits(limits: () => readonly ShownLimit[]): void {
+    const gauge = (name: string, help: string, usd: (use: LimitUse) => string): void => {
+      const shown: Gauge = new Gauge({
+        name,
+        help,
+        labelNames: ['budget', 'period'],
+        registers: [this.registry],
+        collect() {
+          shown.reset()
+          for (const { budget, period, use } of limits().slice(0, LIMITS_SHOWN_MAX)) shown.set({ budget, period }, Number(usd(use)))
+        },
+      })
+    }
+    gauge('farebox_limit_usd', 'What a limit of the workload lets through in a period, in US dollars', ({ amount }) => amount)
+    gauge('farebox_limit_spent_usd', 'What was spent of it in the current period, in US dollars', ({ spent }) => spent)
+  }
+
   render(): Promise<string> {
     return this.registry.metrics()
   }
@@ -259,6 +279,13 @@ export interface ShownTier {
   readonly totals: TierTotals
   readonly targetCostPer?: string
   readonly pricePer?: string
+}
+
+/** How much of a limit is used. `period`: what it is called; `budget`: as `farebox_config_info` has it. */
+export interface ShownLimit {
+  readonly budget: string
+  readonly period: string
+  readonly use: LimitUse
 }
 
 /** By the status of an answer: classes, and of errors those that say by themselves what is wrong: the key, a right that it lacks, a limit. */
