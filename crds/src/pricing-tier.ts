@@ -230,7 +230,7 @@ const Spec = rules(
     models: Models.prefault({}).describe('Which models serve this plan, and how long they may answer.'),
     alerts: Alerts,
     ladder: Ladder.default(DEFAULT_LADDER.map((step) => ({ ...step }))).describe(
-      'What is taken away, and from how many percent of the budget on. Steps add up. A ladder without `EndConversation`, an empty one too, ends with 402 at 100 percent.',
+      'What is taken away, and from how many percent of the budget on. Steps add up. A ladder without `EndConversation`, an empty one too, ends with 402 at 100 percent, but for calls to a model that costs nothing: a downgrade to one goes on.',
     ),
     sessions: Sessions.prefault({}).describe('When a conversation begins a new session, and what follows then.'),
     notices: Notices.prefault({}).describe('What users are told when something is taken away.'),
