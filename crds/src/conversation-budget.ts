@@ -354,6 +354,9 @@ const Workloads = z.strictObject({
   outdated: Count.describe('Pods whose sidecar would be another if they started today; replace them when it suits you.'),
   nacked: Count.describe('Sidecars that refused the newest config and go on with the one before.'),
   stale: Count.describe('Sidecars that have not been heard of for long.'),
+  notStarting: Count.optional().describe(
+    'Pods that cannot start for their sidecar: its image cannot be pulled, or its container cannot run. Absent: none.',
+  ),
   skipped: boundedMap(Count, SKIP_REASONS.length, {
     pattern: new RegExp(`^(${SKIP_REASONS.join('|')})$`),
     message: 'keys must be reasons for which pods have no sidecar',
@@ -362,7 +365,7 @@ const Workloads = z.strictObject({
     .array(
       z.strictObject({
         pod: ObjectName.describe('Its name.'),
-        trouble: z.enum(['Nacked', 'NotInjected', 'Stale', 'Outdated']).describe('What is the matter.'),
+        trouble: z.enum(['NotStarting', 'Nacked', 'NotInjected', 'Stale', 'Outdated']).describe('What is the matter.'),
         message: text(0, POD_MESSAGE_CHARS_MAX).describe('Why, for people.'),
       }),
     )

@@ -21,6 +21,8 @@ const UNTOUCHED = 'untouched'
 const RESTORED_MS_MAX = 5_000
 /** The API server waits for a webhook so long. */
 const HANG_MS = 3_000
+/** What else an admission takes on a machine that is busy. */
+const LATE_MS = 2_000
 /** Between two pods of those that come all the time. */
 const STEADY_MS = 25
 
@@ -184,7 +186,8 @@ describe('the webhook', { skip: cluster === null ? 'there is no control plane' :
     try {
       const sinceMs = performance.now()
       const [optional, required] = await Promise.all([post(OPTIONAL, 'hung'), post(REQUIRED, 'hung')])
-      assert.ok(performance.now() - sinceMs >= HANG_MS - 100)
+      const afterMs = performance.now() - sinceMs
+      assert.ok(afterMs >= HANG_MS - 100 && afterMs < HANG_MS + LATE_MS, `after ${Math.round(afterMs)} ms`)
       assert.equal(optional.status, 201)
       assert.equal(fateOf(optional.body), 'left')
       assert.equal(required.status, 403)

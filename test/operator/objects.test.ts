@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Cluster } from '../cluster/cluster.ts'
+import { startProvider } from '../provider/server.ts'
 import { waitFor } from '../support/wait-for.ts'
 import { freshNamespace, ownCluster } from '../support/cluster.ts'
 import { install, startOperator } from '../support/operator.ts'
@@ -207,14 +208,58 @@ describe('an operator on a control plane', { skip: cluster === null ? 'there is 
     await matched('right', 1)
   })
 
-  test('T56: a namespace that is deleted ends within a minute', async (context) => {
+  test('T42: what the API server refuses for good is Stalled, and others go on; what was in the way is gone, and so is that', async (context) => {
+    const full = await freshNamespace(api, context, 'objects')
+    const roomy = await freshNamespace(api, context, 'objects')
+    const metadata = { name: 'no-config-maps', namespace: full }
+    const quota = { apiVersion: 'v1', kind: 'ResourceQuota', metadata, spec: { hard: { configmaps: '0' } } }
+    await apply(api, quota)
+    const quotaPath = `/api/v1/namespaces/${full}/resourcequotas/no-config-maps`
+    await waitFor('the quota to be counted', async () => (await shown(api, quotaPath))?.status?.['used'] !== undefined)
+    await apply(api, tierOf('crowded'), budgetOf(full, 'refused', 'crowded'))
+    const wanted = ['Programmed=False WriteRefused', 'Ready=False WriteRefused', 'Stalled=True WriteRefused']
+    const refused = await untilSaid(api, budgetPath(full, 'refused'), wanted)
+    assert.match(conditionOf(refused, 'Stalled')?.message ?? '', /exceeded quota: no-config-maps/)
+    assert.equal(conditionOf(refused, 'Reconciling'), undefined)
+    await apply(api, budgetOf(roomy, 'taken', 'crowded'))
+    await untilSaid(api, budgetPath(roomy, 'taken'), ['Programmed=True', 'Ready=True'])
+    await untilSaid(api, budgetPath(full, 'refused'), ['Stalled=True WriteRefused'])
+    assert.equal((await api.request({ method: 'DELETE', path: quotaPath })).status, 200)
+    const written = await untilSaid(api, budgetPath(full, 'refused'), ['Programmed=True', 'Ready=True'], 60_000)
+    assert.equal(conditionOf(written, 'Stalled'), undefined)
+  })
+
+  test('T56: a namespace that is deleted in mid-traffic ends within a minute', async (context) => {
     const namespace = await freshNamespace(api, context, 'objects')
-    await apply(api, tierOf('passing'), budgetOf(namespace, 'passing', 'passing'))
+    const provider = await startProvider()
+    const upstreams = [{ name: 'openai', baseURL: `${provider.url}/v1` }]
+    await apply(api, tierOf('passing'), budgetOf(namespace, 'passing', 'passing', { upstreams }))
     await untilSaid(api, budgetPath(namespace, 'passing'), ['Ready=True'])
-    await api.kubectl(['delete', 'namespace', namespace, '--wait=false'])
-    await waitFor('the namespace to be gone', async () => (await shown(api, `/api/v1/namespaces/${namespace}`)) === null, {
-      withinMs: 60_000,
-    })
+    const sidecar = await startPodSidecar(api, await createPod(api, namespace, { name: 'passing', labels: { app: 'passing' } }))
+    const isOver = new AbortController()
+    let answers = 0
+    const talking = (async () => {
+      while (!isOver.signal.aborted) {
+        const messages = [{ role: 'user', content: 'Hello.' }] as const
+        await sidecar.client().chat.completions.create({ model: 'gpt-4o-mini', max_tokens: 20, messages: [...messages] })
+        answers += 1
+      }
+    })()
+    try {
+      await Promise.race([talking, waitFor('calls', () => answers > 2)])
+      await untilSaid(api, budgetPath(namespace, 'passing'), ['UsageFresh=True'])
+      await api.kubectl(['delete', 'namespace', namespace, '--wait=false'])
+      const before = answers
+      const isGone = async (): Promise<boolean> => (await shown(api, `/api/v1/namespaces/${namespace}`)) === null
+      await Promise.race([talking, waitFor('the namespace to be gone', isGone, { withinMs: 60_000 })])
+      assert.equal(await isGone(), true)
+      assert.ok(answers > before, 'who talks is served until its pod ends')
+    } finally {
+      isOver.abort()
+      await talking.catch(() => undefined)
+      await sidecar.kill()
+      await provider.close()
+    }
   })
 
   // Late: the garbage collector learns of new kinds every half minute, and comes late to what it met before that.

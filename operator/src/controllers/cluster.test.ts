@@ -89,3 +89,23 @@ test('a pod has not started while it is pending; then it has from that moment, o
   put(server, 'waits', 'Pending')
   await waitFor('another of its name', () => cluster.pods.get('shop/waits') !== undefined && started('waits') === null)
 })
+
+test('a pod that our container keeps from starting is told of, until it starts or is another', async (context) => {
+  const changes: Change[] = []
+  const image = (reason: string): object => ({ initContainerStatuses: [{ name: 'farebox', state: { waiting: { reason } } }] })
+  const put = (server: FakeApiServer, status: object): void => void server.put(PODS, 'web', { namespace: 'shop', fields: { status } })
+  const { server, cluster } = await stageCluster(
+    context,
+    (empty) => put(empty, { phase: 'Pending', ...image('PodInitializing') }),
+    (change) => changes.push(change),
+  )
+  const notStarting = (): string | null => cluster.notStarting(cluster.pods.get('shop/web')?.metadata ?? assert.fail('there is no pod'))
+  assert.equal(notStarting(), null)
+  put(server, { phase: 'Pending', ...image('ErrImagePull') })
+  await waitFor('it to fail', () => notStarting() === 'ImagePullFailing')
+  assert.equal(changes.filter(({ what }) => what === 'Other').length, 1)
+  put(server, { phase: 'Pending', ...image('ImagePullBackOff') })
+  put(server, { phase: 'Running' })
+  await waitFor('it to start', () => notStarting() === null)
+  assert.equal(changes.filter(({ what }) => what === 'Other').length, 2, 'back-off is no news')
+})

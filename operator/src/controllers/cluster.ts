@@ -11,6 +11,8 @@ import { budgetKey, byAge } from '../core/same-pods.ts'
 import type { Snapshot } from '../core/compile.ts'
 import { configMapName } from '../core/config-map-name.ts'
 import { selecting } from '../core/governance.ts'
+import { notStartingFor } from '../core/not-starting.ts'
+import type { NotStarting } from '../core/not-starting.ts'
 import type { OldNode } from '../core/old-node.ts'
 import type { Governing } from '../delivery/stream-hub.ts'
 import type { PodIdentity } from '../delivery/token-verifier.ts'
@@ -77,6 +79,12 @@ const LIVING_PODS = 'status.phase!=Succeeded,status.phase!=Failed'
 const PENDING_PODS = 'status.phase=Pending'
 const BY_VERSION = new Intl.Collator('en', { numeric: true })
 
+/** A pod that has not started, and how our container keeps it from that. */
+interface Pending {
+  readonly uid: string | undefined
+  readonly notStarting: NotStarting | null
+}
+
 /**
  * Owns a watch of each kind, from `start` to `stop`: before `synced` it knows nothing for certain, and from then on it answers from memory,
  * without a call and without a throw. What it hands out is replaced, never changed.
@@ -93,8 +101,8 @@ export class Cluster {
   readonly webhooks: Reflector<KubeObject>
   /** Null: it can run sidecars. */
   readonly nodes: Reflector<OldNode | null>
-  /** The uid of each pod that has not started. */
-  readonly #pending: Reflector<string | undefined>
+  /** Each pod that has not started. */
+  readonly #pending: Reflector<Pending>
   /** By uid, of those that this replica saw start. */
   readonly #startedMs = new Map<string, number>()
   /** By what metrics call them. */
@@ -148,8 +156,7 @@ export class Cluster {
       ...shared,
       resource: PODS,
       fieldSelector: PENDING_PODS,
-      metadataOnly: true,
-      parse: ({ metadata }) => metadata.uid,
+      parse: ({ metadata, status }) => ({ uid: metadata.uid, notStarting: notStartingFor(status) }),
       onChange: (key, before, after) => this.#pendingChanged(key, before, after),
     })
     this.namespaces = new Reflector({
@@ -297,8 +304,14 @@ export class Cluster {
 
   /** From when on a sidecar of the pod may speak, as far as this replica knows; null: the pod has not started. */
   startedMs({ namespace = '', name, uid = '', creationTimestamp = '' }: ObjectMeta): number | null {
-    if (this.#pending.get(`${namespace}/${name}`) === uid) return null
+    if (this.#pending.get(`${namespace}/${name}`)?.uid === uid) return null
     return this.#startedMs.get(uid) ?? Date.parse(creationTimestamp)
+  }
+
+  /** How the container that we added keeps the pod from starting; null: it does not. */
+  notStarting({ namespace = '', name, uid = '' }: ObjectMeta): NotStarting | null {
+    const pending = this.#pending.get(`${namespace}/${name}`)
+    return pending?.uid === uid ? pending.notStarting : null
   }
 
   /** A namespace that goes takes what is in it along, and refuses what is new. */
@@ -341,9 +354,11 @@ export class Cluster {
   }
 
   /** What is pending no more has started, now. */
-  #pendingChanged(key: string, before: string | undefined, after: string | undefined): void {
-    if (before === undefined || before === after || this.pods.get(key)?.metadata.uid !== before) return
-    this.#startedMs.set(before, Date.now())
+  #pendingChanged(key: string, before: Pending | undefined, after: Pending | undefined): void {
+    if ((before?.notStarting ?? null) !== (after?.notStarting ?? null)) this.#tell({ what: 'Other' })
+    const uid = before?.uid
+    if (uid === undefined || uid === after?.uid || this.pods.get(key)?.metadata.uid !== uid) return
+    this.#startedMs.set(uid, Date.now())
   }
 
   #namespaceChanged(name: string, before: KubeObject | undefined, after: KubeObject | undefined): void {

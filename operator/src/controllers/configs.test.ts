@@ -99,6 +99,20 @@ test('where the first config cannot be written none is in force, and status name
   assert.equal(statusOf(configs).config, undefined)
 })
 
+test('a config that the API server refuses is told apart from one that it merely did not take now', async (context) => {
+  const { server, configs } = await stage(context)
+  const answers = async (code: number): Promise<string | undefined> => {
+    server.fault = ({ method, path }) => (method === 'PATCH' && path.includes('/configmaps/') ? { code } : null)
+    await assert.rejects(configs.reconcile(), /^Error: 1 configs could not be written/)
+    return configs.inForce?.hindered.get('shop/desk')?.reason
+  }
+  for (const code of [403, 422, 400, 413]) assert.equal(await answers(code), 'WriteRefused', String(code))
+  for (const code of [401, 409]) assert.equal(await answers(code), 'NotWritten', String(code))
+  server.fault = () => null
+  await configs.reconcile()
+  assert.equal(configs.inForce?.hindered.size, 0)
+})
+
 test('a config of a later version stays in force while what it was compiled from cannot be read, and sidecars are told it', async (context) => {
   const { server, cluster, configs, afresh } = await stage(context)
   await configs.reconcile()

@@ -16,6 +16,7 @@ import { messageOf } from '../core/error-text.ts'
 import { WAITS } from '../core/waiting.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
 import { applied, applyIfChanged, isWithin, ownerOf } from '../kube/apply.ts'
+import { isRefusal } from '../kube/kube.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { CONFIG_MAPS } from '../kube/resources.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -155,7 +156,7 @@ export class Configs {
         keep(key, CONTESTED)
       } catch (error) {
         failures.push(error)
-        keep(key, { reason: 'NotWritten', message: `the config could not be written: ${messageOf(error)}` })
+        keep(key, notWritten(error))
         this.#options.onOutcome('failed', budget)
       }
     })
@@ -270,6 +271,11 @@ const CONTESTED: Hindrance = {
 const NO_STORE: Hindrance = {
   reason: 'NoStore',
   message: `no store came with the chart: name one in spec.store.redis, or choose the kind Embedded; the budget is not in force, and ${WAITS}`,
+}
+
+function notWritten(error: unknown): Hindrance {
+  const message = `the config could not be written: ${messageOf(error)}`
+  return isRefusal(error) ? { reason: 'WriteRefused', message } : { reason: 'NotWritten', message }
 }
 
 function tooLarge(bytes: number): Hindrance {

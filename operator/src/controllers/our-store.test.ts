@@ -56,3 +56,18 @@ test('an API server that does not answer hinders nobody', async (context) => {
   await assert.rejects(store.keepSecret(), /busy/)
   assert.deepEqual(told, [])
 })
+
+test('why pods wait for the secret of their namespace: the API server refuses it, or there is nothing to derive it from', async (context) => {
+  const refused = new KubeError('exceeded quota', { status: 403, reason: 'Forbidden' })
+  const { server, cluster, store } = await stage(context, 'Given', { apply: () => Promise.reject(refused) })
+  const reason = (): string | undefined => store.hindered(cluster.snapshot().budgets).get('shop/desk')?.reason
+  await assert.rejects(store.keepSecret())
+  assert.equal(reason(), 'NoRuntimeSecret', 'somebody may be about to give it')
+  const base64 = (text: string): string => Buffer.from(text).toString('base64')
+  const data = { [STORE_SECRET_KEYS.adminPassword]: base64('open'), [STORE_SECRET_KEYS.rootKey]: base64('k'.repeat(32)) }
+  server.put(SECRETS, 'store', { namespace: 'farebox', fields: { data } })
+  await waitFor('the secret', () => cluster.store.get('farebox/store') !== undefined)
+  await store.keepSecret()
+  await assert.rejects(store.keepRuntimeSecrets(), /exceeded quota/)
+  assert.equal(reason(), 'RuntimeSecretRefused')
+})

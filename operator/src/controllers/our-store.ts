@@ -7,7 +7,7 @@ import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { Hindrance } from '../core/cluster-status.ts'
 import { messageOf } from '../core/error-text.ts'
 import { budgetKey } from '../core/same-pods.ts'
-import { KubeError } from '../kube/kube.ts'
+import { isRefusal, KubeError } from '../kube/kube.ts'
 import type { KubeClient } from '../kube/kube.ts'
 import type { WorkResult } from '../kube/queue.ts'
 import type { Settings } from '../settings.ts'
@@ -115,7 +115,7 @@ export class OurStore {
         const why = this.#trouble ?? failed?.get(budget.metadata.namespace ?? '')
         if (why === undefined) return []
         const message = `pods wait for the Secret "${RUNTIME_SECRET}" of the namespace, which could not be written: ${messageOf(why)}`
-        return [[budgetKey(budget), { reason: 'NoRuntimeSecret', message }]]
+        return [[budgetKey(budget), { reason: isRefusal(why) ? 'RuntimeSecretRefused' : 'NoRuntimeSecret', message }]]
       }),
     )
   }

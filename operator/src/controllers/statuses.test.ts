@@ -186,7 +186,7 @@ test('counts what every status says, those of objects that cannot be understood 
   assert.ok(counted.includes('PricingTier Ready False MarginLeavesNothing'))
   assert.deepEqual([...readyBudgets(statuses.counts)], [['False', 2]])
   const { pods, podsWithoutSidecar } = statuses.counts
-  assert.deepEqual(Object.fromEntries(pods), { matched: 2, injected: 1, inSync: 0, outdated: 1, nacked: 0, stale: 1 })
+  assert.deepEqual(Object.fromEntries(pods), { matched: 2, injected: 1, inSync: 0, outdated: 1, nacked: 0, stale: 1, notStarting: 0 })
   assert.deepEqual(Object.fromEntries(podsWithoutSidecar), { Missed: 1 })
 })
 

@@ -90,6 +90,7 @@ export class Statuses {
       storeIsEphemeral: this.#options.storeIsEphemeral,
       isOutdated: (budget, { annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== this.#hashOf(budget),
       startedMs: (pod) => cluster.startedMs(pod),
+      notStarting: (pod) => cluster.notStarting(pod),
       gates: gates(),
       isSettling: this.#options.steadyMs() - this.#sinceMs < SETTLING_MS,
     })

@@ -56,6 +56,7 @@ function statusesOf(snapshot: Snapshot, view: Partial<ClusterView>): ReadonlyMap
     shared: new Map(),
     isOutdated: () => false,
     startedMs: ({ creationTimestamp = '' }) => Date.parse(creationTimestamp),
+    notStarting: () => null,
     storeIsEphemeral: false,
     gates: new Map(),
     isSettling: false,
@@ -125,6 +126,28 @@ test('budgets that share books show their own tiers; a tier of none is shown by 
     budgetStatus(statuses, 'bot').tiers?.map(({ tier }) => tier),
     ['free', 'gone'],
   )
+})
+
+test('a budget shows how much of the limits that hold for its pods is used, by what they tell, and by what was known', () => {
+  const month = 'limits: [{ amount: "50.00", period: { unit: Month } }]'
+  const snapshot = snapshotOf(tier('pro') + budget('desk', ['pro'], `  ${month}\n`) + budget('bot', ['pro']))
+  const use = { amount: '50.00', since: '2026-11-01', spent: '12.40', held: '0.10' }
+  const telling = (pod: string, name: string) => {
+    const received = reportOf({ pod, budget: name, receivedAtMs: NOW })
+    const { status } = received.report
+    return { ...received, report: { ...received.report, status: status && { ...status, limits: { 'Month UTC': use } } } }
+  }
+  const view = { pods: new Map([['support/desk', [pod('a')]]]), reports: new Map([['a', telling('a', 'desk')]]) }
+  const limits = [{ period: 'Month UTC', ...use, usedPercent: 24 }]
+  assert.deepEqual(budgetStatus(statusesOf(snapshot, view)).limits, limits)
+  assert.equal(budgetStatus(statusesOf(snapshot, view), 'bot').limits, undefined)
+  const ofBot = { ...view, reports: new Map([['a', telling('a', 'bot')]]) }
+  assert.equal(budgetStatus(statusesOf(snapshot, ofBot)).limits, undefined, 'of another budget')
+  assert.deepEqual(budgetStatus(statusesOf(knowing(snapshot, { limits }), ofBot)).limits, limits, 'what was known stays')
+  const gone = { shared: new Map([[storeKey(snapshot.budgets[0] ?? assert.fail()) ?? '', [telling('a', 'desk')]]]) }
+  assert.deepEqual(budgetStatus(statusesOf(snapshot, gone)).limits, limits, 'the books stay when the pods go')
+  const old = { ...view, reports: new Map([['a', reportOf({ pod: 'a', receivedAtMs: NOW })]]) }
+  assert.equal(budgetStatus(statusesOf(snapshot, old)).limits, undefined, 'an older sidecar does not tell')
 })
 
 test('numbers that are known stay while nobody reports; a new leader keeps what only reports can tell, for a while', () => {

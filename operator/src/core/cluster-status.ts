@@ -16,8 +16,10 @@ import { tiersOf } from './compile-budget.ts'
 import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 import { holds } from './judged-budgets.ts'
+import { limitsTold, shownLimits } from './limit-use.ts'
 import { booksKey, mergeTotals, newestTotals } from './merge-reports.ts'
 import type { Totals } from './merge-reports.ts'
+import type { NotStarting } from './not-starting.ts'
 import { invalidFinding } from './not-understood.ts'
 import { budgetKey } from './same-pods.ts'
 import { goalsOf, marginsOf, trafficOf } from './traffic.ts'
@@ -45,6 +47,8 @@ export interface ClusterView {
   readonly isOutdated: (budget: ConversationBudget, pod: Pod) => boolean
   /** From when on the sidecar of a pod may speak; null: the pod has not started. */
   readonly startedMs: (pod: Pod) => number | null
+  /** How the container that was added to a pod keeps it from starting; null: it does not. */
+  readonly notStarting: (pod: Pod) => NotStarting | null
   /** The store that came with the chart has no volume. */
   readonly storeIsEphemeral: boolean
   /** By namespace, where sidecars are required. */
@@ -56,7 +60,7 @@ export interface ClusterView {
 }
 
 export interface Hindrance {
-  readonly reason: 'NotWritten' | 'NoStore' | 'NoRuntimeSecret' | 'TooLarge' | 'Contested'
+  readonly reason: 'NotWritten' | 'WriteRefused' | 'NoStore' | 'NoRuntimeSecret' | 'RuntimeSecretRefused' | 'TooLarge' | 'Contested'
   readonly message: string
 }
 
@@ -133,6 +137,7 @@ function budgetStatus(
     reports: view.reports,
     isOutdated: (pod) => view.isOutdated(budget, pod),
     startedMs: view.startedMs,
+    notStarting: view.notStarting,
     gate,
     storeIsEphemeral: view.storeIsEphemeral && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined,
   })
@@ -144,7 +149,22 @@ function budgetStatus(
     conditions: conditionsOf(withSummary(said), before.conditions ?? [], generation, view.nowMs),
     workloads: isSettling ? withKnownCounts(workloads, before.workloads) : workloads,
     ...traffic(budget, pods, bound, view, books),
+    ...limitUse(budget, config, pods, view),
   })
+}
+
+/** Of the limits that hold for these pods: what their books tell, now or while there were pods. */
+function limitUse(
+  budget: ConversationBudget,
+  config: SidecarConfig | null,
+  pods: readonly Pod[],
+  view: ClusterView,
+): Pick<ConversationBudgetStatus, 'limits'> {
+  const { reports, shared, nowMs } = view
+  const own = pods.flatMap(({ uid }) => (uid === undefined ? [] : (reports.get(uid) ?? [])))
+  const told = limitsTold([...own, ...sharedWith(budget, shared)], budgetKey(budget), nowMs)
+  const limits = shownLimits(config?.limits ?? [], told, budget.status?.limits ?? [], nowMs)
+  return limits.length === 0 ? {} : { limits: [...limits] }
 }
 
 /** Whether sidecars may be well that this leader has not heard of yet. What it heard before it led may be days old. */

@@ -97,8 +97,18 @@ const PASSING: ReadonlySet<string> = new Set([
   'ModelUnpriced',
 ])
 
-/** Of what was accepted: what does not come right by itself. */
-const LASTING: ReadonlySet<string> = new Set(['PartiallyProgrammed', 'Refused', 'NoStore', 'TooLarge'])
+/**
+ * Of what was accepted: what does not come right by itself, however often it is tried. Whoever waits for an object by kstatus waits no longer then:
+ * https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md
+ */
+const LASTING: ReadonlySet<string> = new Set([
+  'PartiallyProgrammed',
+  'Refused',
+  'NoStore',
+  'TooLarge',
+  'WriteRefused',
+  'RuntimeSecretRefused',
+])
 
 function abnormal({ type, status, reason, message }: Finding): readonly Finding[] {
   switch (type) {

@@ -3,7 +3,7 @@ import type { Condition } from '@farebox/crds/fields.ts'
 import type { ObjectStatus } from './compile.ts'
 
 /** Of pods that a budget governs: `matched` are all of them; the others may overlap. */
-export const POD_STATES = ['matched', 'injected', 'inSync', 'outdated', 'nacked', 'stale'] as const
+export const POD_STATES = ['matched', 'injected', 'inSync', 'outdated', 'nacked', 'stale', 'notStarting'] as const
 export type PodState = (typeof POD_STATES)[number]
 
 export interface ConditionCount extends Pick<Condition, 'type' | 'status' | 'reason'> {
@@ -32,7 +32,7 @@ export function countStatuses(objects: Iterable<{ readonly kind: string; readonl
     }
     const workloads = 'workloads' in status ? status.workloads : undefined
     if (workloads === undefined) continue
-    for (const state of POD_STATES) pods.set(state, (pods.get(state) ?? 0) + workloads[state])
+    for (const state of POD_STATES) pods.set(state, (pods.get(state) ?? 0) + (workloads[state] ?? 0))
     for (const [reason, count] of Object.entries(workloads.skipped))
       podsWithoutSidecar.set(reason, (podsWithoutSidecar.get(reason) ?? 0) + count)
   }

@@ -6,6 +6,7 @@ import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { compile } from './compile.ts'
 import type { Finding } from './conditions.ts'
 import { readManifests } from './manifests.ts'
+import type { NotStarting } from './not-starting.ts'
 import { reportOf } from './reports.testing.ts'
 import type { ReportParts } from './reports.testing.ts'
 import { withWorkloads } from './workloads.ts'
@@ -60,6 +61,8 @@ interface Case {
   readonly storeIsEphemeral?: boolean
   /** Names of pods. */
   readonly notStarted?: readonly string[]
+  /** By name of a pod. */
+  readonly notStarting?: Readonly<Record<string, NotStarting>>
   readonly found?: readonly Finding[]
 }
 const FOUND: readonly Finding[] = [
@@ -67,7 +70,17 @@ const FOUND: readonly Finding[] = [
   { type: 'Programmed', status: 'True', reason: 'Programmed', message: 'config is written' },
 ]
 
-function judge({ pods, reports = [], config = CONFIG, hash, gate, storeIsEphemeral = false, notStarted = [], found = FOUND }: Case) {
+function judge({
+  pods,
+  reports = [],
+  config = CONFIG,
+  hash,
+  gate,
+  storeIsEphemeral = false,
+  notStarted = [],
+  notStarting = {},
+  found = FOUND,
+}: Case) {
   const result = withWorkloads(found, {
     nowMs: NOW,
     config,
@@ -76,6 +89,7 @@ function judge({ pods, reports = [], config = CONFIG, hash, gate, storeIsEphemer
     reports: new Map(reports.map((received) => [received.pod.uid, received])),
     isOutdated: ({ annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== HASH,
     startedMs: ({ name, creationTimestamp = '' }) => (notStarted.includes(name) ? null : Date.parse(creationTimestamp)),
+    notStarting: ({ name }) => notStarting[name] ?? null,
     gate: gate ?? null,
     storeIsEphemeral,
   })
@@ -120,6 +134,32 @@ test('pods without sidecars are counted by reason; those that opted out are nobo
   assert.equal(judge({ pods: [pod('a'), skipped('d', 'OptedOut')] }).conditions['Injected'], 'True Injected')
   assert.equal(judge({ pods: [skipped('d', 'OptedOut')] }).conditions['Injected'], 'Unknown NoPods')
   assert.equal(judge({ pods: [] }).conditions['Injected'], 'Unknown NoPods')
+})
+
+test('pods that wait because our container cannot run are told, counted and wrong; those that wait for anything else are not', () => {
+  const pods = ['a', 'b', 'c', 'd'].map((name) => pod(name))
+  const young = { ...pod('young'), creationTimestamp: '2026-11-24T11:59:30Z' }
+  const stuck = { b: 'ImagePullFailing', c: 'ContainerFailing', young: 'ImagePullFailing' } as const
+  const notStarted = ['a', 'b', 'c', 'young']
+  const { workloads, conditions, findings } = judge({ pods: [...pods, young], notStarted, notStarting: stuck, reports: [said('d')] })
+  assert.equal(conditions['Injected'], 'False ImagePullFailing')
+  assert.match(
+    findings.find(({ type }) => type === 'Injected')?.message ?? '',
+    /^2 pods of 5 cannot start, "b" among them: the image of its container farebox cannot be pulled$/,
+  )
+  assert.equal(workloads.notStarting, 2)
+  assert.deepEqual(
+    workloads.worst?.map(({ pod, trouble }) => [pod, trouble]),
+    [
+      ['b', 'NotStarting'],
+      ['c', 'NotStarting'],
+    ],
+  )
+  const waiting = judge({ pods, notStarted, reports: [said('d')] })
+  assert.equal(waiting.conditions['Injected'], 'True Injected', 'for a node, say')
+  assert.equal(waiting.workloads.notStarting, undefined)
+  const missed = judge({ pods: [...pods, skipped('e')], notStarted, notStarting: stuck })
+  assert.equal(missed.conditions['Injected'], 'False MissingSidecars', 'those spend past their budgets')
 })
 
 test('an old sidecar is told and nothing is wrong; a gate that is open is', () => {

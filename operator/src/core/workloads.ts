@@ -1,5 +1,5 @@
 /** What the pods of a budget and their sidecars tell: counts, the pods that somebody should look at, and conditions. Pure. */
-import { ANNOTATIONS, SKIP_REASONS } from '@farebox/crds/cluster.ts'
+import { ANNOTATIONS, SIDECAR_CONTAINER, SKIP_REASONS } from '@farebox/crds/cluster.ts'
 import type { SkipReason } from '@farebox/crds/cluster.ts'
 import { POD_MESSAGE_CHARS_MAX, PODS_SHOWN_MAX } from '@farebox/crds/conversation-budget.ts'
 import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
@@ -7,6 +7,7 @@ import type { ReceivedReport, SidecarReport } from '@farebox/crds/delivery.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Finding } from './conditions.ts'
 import { coordinationOf } from './coordination.ts'
+import type { NotStarting } from './not-starting.ts'
 
 /** Sidecars report every few seconds: one that has not for so long is not known any more. */
 export const FRESH_MS = 60_000
@@ -46,6 +47,8 @@ export interface WorkloadsView {
   readonly isOutdated: (pod: Pod) => boolean
   /** From when on the sidecar of a pod may speak; null: the pod has not started. */
   readonly startedMs: (pod: Pod) => number | null
+  /** How the container that was added to a pod keeps it from starting; null: it does not. */
+  readonly notStarting: (pod: Pod) => NotStarting | null
   /** Null: no sidecars are demanded, or it was not tried yet. */
   readonly gate: Gate | null
   /** The store that the sidecars share forgets all when its pod goes. */
@@ -67,6 +70,18 @@ interface Injected {
   readonly startedMs: number | null
 }
 
+/** A pod that our container keeps from starting. */
+interface Failing {
+  readonly pod: Pod
+  readonly reason: NotStarting
+}
+
+/** For people: the rest is in the pod's own status. */
+const NOT_STARTING: Readonly<Record<NotStarting, string>> = {
+  ImagePullFailing: `the image of its container ${SIDECAR_CONTAINER} cannot be pulled`,
+  ContainerFailing: `its container ${SIDECAR_CONTAINER} cannot run`,
+}
+
 /** `found`: what compile said. `Programmed` is True only once the sidecars that are connected have the config in force. */
 export function withWorkloads(found: readonly Finding[], view: WorkloadsView): WorkloadsFound {
   const pods = view.pods.filter(({ deletionTimestamp }) => deletionTimestamp === undefined)
@@ -77,9 +92,15 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
   const connected = injected.flatMap(({ received }) => (received !== null && isFresh(received, view.nowMs) ? [received] : []))
   const stale = injected.filter((sidecar) => isStale(sidecar, view.nowMs))
   const outdated = injected.filter(({ pod }) => view.isOutdated(pod))
+  // What was tried for a moment may come right by the next try.
+  const failing = byName(injected.filter((sidecar) => isWaiting(sidecar, view.nowMs))).flatMap(({ pod }): readonly Failing[] => {
+    const reason = view.notStarting(pod)
+    return reason === null ? [] : [{ pod, reason }]
+  })
   const nacked = injected.filter(({ received }) => received !== null && received.report.refused !== null)
   const { hash } = view
   const worst: readonly Worst[] = [
+    ...failing.map(({ pod, reason }) => trouble(pod, 'NotStarting', NOT_STARTING[reason])),
     ...byName(nacked).map(({ pod, received }) => trouble(pod, 'Nacked', received?.report.refused?.reason ?? '')),
     ...skipped
       .filter((pod) => !IS_AS_MEANT.has(skipReason(pod)))
@@ -101,6 +122,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
     outdated: outdated.length,
     nacked: nacked.length,
     stale: stale.length,
+    ...(failing.length === 0 ? {} : { notStarting: failing.length }),
     skipped: countedBy(skipped.map(skipReason)),
     ...(worst.length === 0 ? {} : { worst: worst.slice(0, PODS_SHOWN_MAX) }),
   }
@@ -109,7 +131,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
     workloads,
     findings: [
       ...findings,
-      injectedFinding(workloads, view.gate),
+      injectedFinding(workloads, failing, view.gate),
       enforced(view, injected, connected, skipped.length),
       coordinated(
         connected.map(({ report }) => report),
@@ -184,7 +206,7 @@ function programmed(finding: Finding, { config, nowMs }: WorkloadsView, connecte
     : { ...finding, message: `${finding.message}, and in force in ${count(connected.length, 'sidecar')}` }
 }
 
-function injectedFinding({ matched, injected, outdated, skipped }: Workloads, gate: Gate | null): Finding {
+function injectedFinding({ matched, injected, outdated, skipped }: Workloads, failing: readonly Failing[], gate: Gate | null): Finding {
   const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'Injected', status, reason, message })
   if (gate?.status === 'Open')
     return said('False', 'GateOpen', `sidecars are required, but a pod without one would be let in: ${gate.reason}`)
@@ -202,6 +224,11 @@ function injectedFinding({ matched, injected, outdated, skipped }: Workloads, ga
       'MissingSidecars',
       `${count(missing, 'pod')} of ${matched} ${missing === 1 ? 'has' : 'have'} no sidecar: ${list}${unproved}`,
     )
+  }
+  const [first] = failing
+  if (first !== undefined) {
+    const message = `${count(failing.length, 'pod')} of ${matched} cannot start, "${first.pod.name}" among them: ${NOT_STARTING[first.reason]}`
+    return said('False', first.reason, `${message}${unproved}`)
   }
   const besides = `${optedOut === 0 ? '' : `; ${count(optedOut, 'pod')} opted out`}${unproved}`
   if (matched === 0) return said('Unknown', 'NoPods', `it governs no pod that runs${besides}`)
