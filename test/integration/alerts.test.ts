@@ -154,6 +154,25 @@ test("100 once, when the user's budget is used up, and the conversation goes on 
   assert.deepEqual(await feedPercents('of bob 2'), [70, 90, 100], 'whose first turn it was')
 })
 
+test("once a period, when calls that name no conversation find the user's budget used up; they leave none behind", async () => {
+  const calls = startTalk(sidecar, { 'x-farebox-tier': 'user', 'x-farebox-user': 'cid', 'x-fake-output-tokens': '9500' })
+  await calls.say('Hello.', { body: { max_tokens: 9_500 } })
+  await sidecar.idle()
+  const found = async () => {
+    const { tiers } = (await sidecar.getJson('/farebox/v1/status')) as {
+      readonly tiers: { readonly user: { readonly conversations: number } }
+    }
+    const { alerts } = (await sidecar.getJson('/farebox/v1/alerts?limit=1000')) as { readonly alerts: readonly Alert[] }
+    return { conversations: tiers.user.conversations, alerts: alerts.length }
+  }
+  const before = await found()
+  for (let call = 0; call < 3; call++) {
+    calls.messages.length = 0
+    assert.equal((await calls.say('A long answer, please. '.repeat(400))).code, 'conversation_budget_exhausted')
+  }
+  assert.deepEqual(await found(), { conversations: before.conversations, alerts: before.alerts + 3 })
+})
+
 test('those that a summary between turns passes are told as well', async () => {
   const talk = talkOf('summarised', 'summarised', { 'x-fake-output-tokens': '300' })
   await talk.say('Once upon a time there was a lighthouse keeper. '.repeat(120), { body: { max_tokens: 300 } })

@@ -8,6 +8,7 @@ import type { Edit } from '../core/conversation.ts'
 import { chooseLocale, closingEdit, endWords, isTakenApart } from '../core/notices.ts'
 import { mayResetHere } from '../core/own-turn.ts'
 import { remainingOf } from '../core/terms.ts'
+import type { CapKind } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { requestIdHeader } from '../errors.ts'
@@ -47,9 +48,10 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   const edits = text === null || answer === null ? [] : unlogged(turn, closingEdit(text))
   if (isCallTooDear(turn.request, decision))
     gateway.log.info({ conversation: conversationId, wire: turn.request.wire }, 'a call is too dear for what is left')
+  else if (!turn.exists && !turn.isNamed) tellUnserved(turn, cap)
   else if (cap === 'conversation') await markEnded(turn, decision, edits)
   else if (cap === 'user') await markExhausted(turn, edits)
-  gateway.metrics.turns.add([contract.tier, 'ended'])
+  gateway.metrics.turns.add([contract.tier, cap === 'workload' ? 'limited' : 'ended'])
   const headers = stateHeaders(turn, { rung: 'EndConversation', percent: decision.percent, reason: decision.reason, maxOutput: null })
   if (answer === null) {
     const message = words.refusal === null ? {} : { message: words.refusal }
@@ -134,6 +136,22 @@ async function markExhausted(turn: Turn, edits: readonly Edit[]): Promise<void> 
     nowMs: gateway.nowMs(),
   })
   reportAlerts(turn, answer?.firedAlerts ?? [])
+}
+
+/**
+ * Of a call whose conversation was never served, and never will be: nothing of it is kept, or each try would be a conversation, with alerts
+ * of its own. Of a user's budget they are told once a period, by each sidecar.
+ */
+function tellUnserved(turn: Turn, cap: CapKind): void {
+  const { gateway, conversationId, user, terms, draws } = turn
+  const { tier, alerts } = terms.contract
+  if (cap === 'conversation') gateway.log.info({ conversation: conversationId, tier }, 'a call is too dear for a whole budget')
+  const period = draws.find(({ kind }) => kind === 'user')?.periodKey ?? null
+  if (cap !== 'user' || user === null || period === null) return
+  const key = `${user} ${tier} ${period}`
+  if (gateway.exhaustedUsers.has(key)) return
+  gateway.exhaustedUsers.set(key, true)
+  reportAlerts(turn, alerts)
 }
 
 async function logEdits({ gateway, conversation }: Turn, edits: readonly Edit[]): Promise<void> {
