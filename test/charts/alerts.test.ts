@@ -63,7 +63,7 @@ test('each alert says how long, how bad and what it means, by labels that it has
   for (const { alert, expr, for: lasting, labels, annotations } of rules) {
     assert.match(lasting, /^\d+[mh]$/, alert)
     assert.match(labels.severity, /^(warning|critical)$/, alert)
-    const by = readQuery(expr).groupedBy
+    const by = readQuery(expr).keeps
     for (const text of [annotations.summary, annotations.description]) {
       assert.match(text, /[.]$/, alert)
       for (const [, label = ''] of text.matchAll(/\$labels[.](\w+)/g)) assert.ok(by.includes(label), `${alert}: ${label}`)

@@ -36,7 +36,7 @@ const filled = (expr: string): string => expr.replaceAll('$namespace', '.*').rep
 test('each query is one, of metrics and labels that are listed, and its legend names labels that it keeps', () => {
   const listed = listedMetrics()
   for (const { title, expr, legendFormat = '' } of asked) {
-    const { selectors, groupedBy } = readQuery(filled(expr))
+    const { selectors, groupedBy, keeps } = readQuery(filled(expr))
     assert.notEqual(selectors.length, 0, title)
     for (const { metric, matchers } of selectors) {
       const labels = PROCESS_METRICS.has(metric) ? [] : listed.get(metric)
@@ -45,7 +45,7 @@ test('each query is one, of metrics and labels that are listed, and its legend n
       for (const { label } of matchers) assert.ok(known.includes(label), `${title}: ${metric}{${label}}`)
       for (const label of groupedBy) assert.ok(known.includes(label), `${title}: ${metric} by ${label}`)
     }
-    for (const [, label = ''] of legendFormat.matchAll(/\{\{(\w+)\}\}/g)) assert.ok(groupedBy.includes(label), `${title}: ${label}`)
+    for (const [, label = ''] of legendFormat.matchAll(/\{\{(\w+)\}\}/g)) assert.ok(keeps.includes(label), `${title}: ${label}`)
   }
 })
 

@@ -36,6 +36,7 @@ export async function lint(paths: readonly string[]): Promise<readonly Complaint
   }
   if (files.size === 0) return unreadable
   const result = loadManifests([...files.values()], { nowMs: Date.now() })
-  const found = result.status === 'invalid' ? result.complaints : result.loaded.complaints
+  // What files say of each other is not judged where one of them may be what cannot be read.
+  const found = result.status === 'invalid' ? result.complaints : unreadable.length > 0 ? [] : result.loaded.complaints
   return [...unreadable, ...found.toSorted((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1))]
 }

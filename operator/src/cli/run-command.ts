@@ -45,7 +45,7 @@ export function addRunCommand(program: Command): void {
     .option('--claim-keys <dir>', 'keys by which claims of a tier are signed, a file for each, by the id of the key')
     .option(
       '--budget <namespace/name>',
-      'which ConversationBudget governs, where the folder holds several; limits of others on all of its pods are added',
+      'which ConversationBudget governs, where the folder holds several; limits of others on all of its pods are added (lint and explain say what a cluster would do)',
     )
     .addOption(upstreamFlag('send an upstream elsewhere; may be repeated'))
     .addHelpText(

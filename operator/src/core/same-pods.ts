@@ -41,7 +41,8 @@ export function byAge(a: ConversationBudget, b: ConversationBudget): number {
 /** What the one that governs has before another of the same pods, in words. `chosen`: as for `sameSelector`. */
 export function whyFirst(first: ConversationBudget, second: ConversationBudget, chosen: string | undefined): string {
   if (budgetKey(first) === chosen) return 'is chosen'
-  return bornAt(first) === bornAt(second) ? 'comes first by name' : 'is older'
+  if (bornAt(first) === bornAt(second)) return 'comes first by name'
+  return bornAt(first) === '' ? 'has no creationTimestamp' : 'is older'
 }
 
 function inOrder(budgets: readonly ConversationBudget[], chosen: string | undefined): readonly ConversationBudget[] {

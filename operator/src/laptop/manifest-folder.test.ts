@@ -114,7 +114,7 @@ test('what cannot be read hides nothing of the rest', async () => {
   )
 })
 
-test('a change beside what cannot be read is a change', async () => {
+test('a change beside what cannot be read is a change', { timeout: 20_000 }, async () => {
   symlinkSync('nowhere', join(folder, 'a.yaml'))
   write('b.yaml', 'b: 1')
   const changed = Promise.withResolvers<void>()
@@ -124,8 +124,7 @@ test('a change beside what cannot be read is a change', async () => {
   })
   try {
     write('b.yaml', 'b: 22')
-    const late = sleep(2_000).then(() => assert.fail('no change is told'))
-    await Promise.race([changed.promise, late])
+    await changed.promise
   } finally {
     watching.stop()
   }

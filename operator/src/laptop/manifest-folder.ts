@@ -144,7 +144,8 @@ async function listManifests(path: string, { leaveOut }: FolderOptions): Promise
       await collect({ path, inode: inodeOf(root) }, { above: [], leaveOut: leaveOut === undefined ? null : resolve(leaveOut) }, listing)
     else throw new Unreadable(path, 'must be a folder or a file')
   } catch (error) {
-    listing.unreadable.push(asUnreadable(error))
+    // Given up: of some files alone nothing true can be said.
+    return { found: [], unreadable: [...listing.unreadable, asUnreadable(error)] }
   }
   return listing
 }

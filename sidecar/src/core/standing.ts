@@ -32,7 +32,7 @@ export interface Standing {
    * its budget is used up and another session follows, and, before either, where the user's budget is used up; else `continue`.
    */
   readonly advice: 'continue' | 'wrapUp' | 'startNew'
-  /** Cost by what drove it, over all sessions: of one session, they add up to `spent`. */
+  /** Cost by what drove it, over all sessions: of one session, they add up to `spent`, but for holds that were charged when their time ran out. */
   readonly drivers: Readonly<Record<string, string>>
   readonly alerts: readonly number[]
   readonly lastTurnAt: string
