@@ -115,7 +115,7 @@ export const TrafficStatus = {
     .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['period'] })
     .optional()
     .describe(
-      'How much of each limit that is in force for its pods is used, in US dollars, the one that is used most first; limits that younger budgets add are among them.',
+      'How much of each limit that is in force for its pods is used, in US dollars, the one that is used most first; limits that younger budgets add are among them. With the store kind `Embedded` each pod has all of a limit to itself: of the one that used most.',
     ),
   cost: z
     .strictObject({ max: Amount.describe('The dearest.') })

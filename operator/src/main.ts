@@ -24,7 +24,6 @@ import { Leader } from './controllers/leader.ts'
 import { tiersOf } from './core/compile-budget.ts'
 import { messageOf } from './core/error-text.ts'
 import type { InjectionSettings } from './core/injection.ts'
-import { budgetKey } from './core/same-pods.ts'
 import { NOTHING_COUNTED } from './core/status-counts.ts'
 import type { DeliveryEvents } from './delivery/events.ts'
 import { Forwarder } from './delivery/forwarder.ts'
@@ -283,7 +282,7 @@ class Replica {
       ownServiceAccount: { namespace: pod.namespace, name: pod.serviceAccount },
       takeReport: (received) => this.#takeReport(received),
       isLeader: () => this.#election.isLeading,
-      subjectsOf: (of) => this.#subjectsOf(of),
+      tiersOf: (of) => this.#tiersOf(of),
       knowsPod: (of) => this.#knowsPod(of),
     })
   }
@@ -337,13 +336,11 @@ class Replica {
     return this.#cluster.pods.get(`${namespace}/${name}`)?.metadata.uid === uid
   }
 
-  /** Tiers, and the budget where limits hold for its pods: those of younger budgets are added to its own. */
-  #subjectsOf({ namespace, name }: PodIdentity): readonly string[] | null {
+  /** Null: no budget governs the pod. */
+  #tiersOf({ namespace, name }: PodIdentity): readonly string[] | null {
     const known = this.#cluster.pods.get(`${namespace}/${name}`)
-    const budgets = known === undefined ? [] : this.#cluster.selectingOf(known)
-    const [budget] = budgets
-    if (budget === undefined) return null
-    return [...tiersOf(budget), ...(budgets.some(({ spec }) => spec.limits.length > 0) ? [budgetKey(budget)] : [])]
+    const budget = known === undefined ? null : this.#cluster.governingOf(known)
+    return budget === null ? null : tiersOf(budget)
   }
 
   /** What is served, as soon as there is something. */

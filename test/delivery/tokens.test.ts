@@ -203,7 +203,7 @@ describe('a report', () => {
 
   test('of a pod that no budget governs is asked for no totals, keeps nobody else from telling, and is kept short', async () => {
     const governed = new Set<string>()
-    const strict = await startOperator({ server: { subjectsOf: ({ name }) => (governed.has(name) ? ['pro'] : null) } })
+    const strict = await startOperator({ server: { tiersOf: ({ name }) => (governed.has(name) ? ['pro'] : null) } })
     const former = operator
     try {
       operator = strict

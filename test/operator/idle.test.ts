@@ -36,7 +36,8 @@ clusterTest(
     const namespace = await freshNamespace(cluster, context, 'idle')
     const upstreams = [{ name: 'openai', baseURL: `${provider.url}/v1` }]
     const names = Array.from({ length: BUDGETS }, (_, index) => `b${index}`)
-    await apply(cluster, tierOf('still'), ...names.map((name) => budgetOf(namespace, name, 'still', { upstreams })))
+    const limits = ['Month', 'Day'].map((unit) => ({ amount: '50.00', period: { unit } }))
+    await apply(cluster, tierOf('still'), ...names.map((name) => budgetOf(namespace, name, 'still', { upstreams, limits })))
     for (const name of names) await untilSaid(cluster, budgetPath(namespace, name), ['Ready=True'])
     for (const name of ['b0', 'b1']) {
       const sidecar = await startPodSidecar(cluster, await createPod(cluster, namespace, { name, labels: { app: name } }))

@@ -141,7 +141,7 @@ describe('an operator on a control plane', { skip: cluster === null ? 'there is 
     const said = await untilSaid(api, budgetPath(namespace, 'crossing'), ['Programmed=False PartiallyProgrammed', 'Ready=False'])
     assert.equal(
       conditionOf(said, 'Programmed')?.message,
-      'ConversationBudget "narrow" is older and governs 1 of the pods that this one selects, without the limits of this one',
+      'ConversationBudget "narrow" comes before this one and governs 1 of the pods that this one selects, without the limits of this one',
     )
     await untilSaid(api, budgetPath(namespace, 'wide'), ['Programmed=True SelectorsOverlap', 'Ready=True'])
   })

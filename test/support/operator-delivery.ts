@@ -107,7 +107,7 @@ export async function startOperator(options: TestOperatorOptions = {}): Promise<
       ownServiceAccount: { namespace: 'farebox', name: 'farebox-operator' },
       takeReport: (received) => void book.put(received),
       isLeader: () => true,
-      subjectsOf: () => ['pro'],
+      tiersOf: () => ['pro'],
       knowsPod: ({ namespace, name, uid }) => pods.get(`${namespace}/${name}`)?.metadata.uid === uid,
       ...options.server,
     })

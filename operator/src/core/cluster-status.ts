@@ -162,7 +162,9 @@ function limitUse(
 ): Pick<ConversationBudgetStatus, 'limits'> {
   const { reports, shared, nowMs } = view
   const own = pods.flatMap(({ uid }) => (uid === undefined ? [] : (reports.get(uid) ?? [])))
-  const told = limitsTold([...own, ...sharedWith(budget, shared)], budgetKey(budget), nowMs)
+  // Those that this leader has not heard of yet may have told what is known.
+  const isKept = isUnheardOf(pods, view) && budget.status?.limits !== undefined
+  const told = isKept ? [] : limitsTold([...own, ...sharedWith(budget, shared)], budgetKey(budget), nowMs)
   const limits = shownLimits(config?.limits ?? [], told, budget.status?.limits ?? [], nowMs)
   return limits.length === 0 ? {} : { limits: [...limits] }
 }
@@ -207,8 +209,8 @@ function withElsewhere(findings: readonly Finding[], budget: ConversationBudget,
 function governedElsewhere(others: readonly (readonly [string, number])[]): string {
   const pods = others.reduce((sum, [, count]) => sum + count, 0)
   const [[most] = ['']] = others.toSorted(([a, ofA], [b, ofB]) => ofB - ofA || (a < b ? -1 : 1))
-  const more = others.length === 1 ? 'is' : `and ${others.length - 1} more are`
-  return `ConversationBudget "${most.slice(most.indexOf('/') + 1)}" ${more} older and ${others.length === 1 ? 'governs' : 'govern'} ${pods} of the pods that this one selects`
+  const more = others.length === 1 ? 'comes' : `and ${others.length - 1} more come`
+  return `ConversationBudget "${most.slice(most.indexOf('/') + 1)}" ${more} before this one and ${others.length === 1 ? 'governs' : 'govern'} ${pods} of the pods that this one selects`
 }
 
 /** The newest totals of each, by `booksKey`. */

@@ -24,11 +24,11 @@ test('each period is shown once, by the tightest amount that is in force, the on
   assert.equal(shownLimits(nothing, [month('0.00')], [], NOW)[0]?.usedPercent, 100, 'one of nothing is used up')
 })
 
-test('what is spent in several books adds up, and what is of an earlier period does not count', () => {
+test('of several books, each of which has all of the limit, the fullest is shown; what is of an earlier period does not count', () => {
   const shown = shownLimits(IN_FORCE, [{ ...month('10.00'), ...day('9.00', '2026-11-23') }, month('5.00', '1.00')], [], NOW)
   assert.deepEqual(
     shown.map(({ period, spent, held }) => [period, spent, held]),
-    [['Month UTC', '15.00', '1.00']],
+    [['Month UTC', '10.00', '0.00']],
   )
 })
 

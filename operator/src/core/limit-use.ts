@@ -6,8 +6,8 @@ import { usedPercent } from '@farebox/crds/sidecar-status.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { LIMITS_SHOWN_MAX } from '@farebox/crds/traffic-status.ts'
 import type { ShownLimit } from '@farebox/crds/traffic-status.ts'
-import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
-import { booksKey, bounded, isNewer } from './merge-reports.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import { booksKey, isNewer } from './merge-reports.ts'
 
 /** What one set of books says of the limits. */
 export type LimitUses = NonNullable<SidecarStatus['limits']>
@@ -29,9 +29,11 @@ export function shownLimits(
       return use?.since === since ? [use] : []
     })
     const before = known.find((limit) => limit.period === name && limit.since === since)
-    if (uses.length === 0) return before === undefined ? [] : [limitOf({ ...before, amount })]
-    const sum = (of: 'spent' | 'held'): string => formatUsd(bounded(uses.reduce((all, use) => all + parseUsd(use[of]), 0n)))
-    return [limitOf({ period: name, amount, since, spent: sum('spent'), held: sum('held') })]
+    const [first, ...others] = uses
+    if (first === undefined) return before === undefined ? [] : [limitOf({ ...before, amount })]
+    // Each set of books has all of a limit to itself: the fullest is the first that refuses.
+    const { spent, held } = others.reduce((most, use) => (parseUsd(use.spent) > parseUsd(most.spent) ? use : most), first)
+    return [limitOf({ period: name, amount, since, spent, held })]
   })
   return shown.toSorted((a, b) => b.usedPercent - a.usedPercent).slice(0, LIMITS_SHOWN_MAX)
 }

@@ -38,8 +38,8 @@ export interface DeliveryServerOptions {
   /** The leader keeps it, others pass it on. */
   readonly takeReport: (received: ReceivedReport) => void
   readonly isLeader: () => boolean
-  /** What a sidecar there can tell totals of, by the budget that governs it: tiers, limits; null: none does. Such a pod is asked for no totals, and of what it says what is bounded is kept. */
-  readonly subjectsOf: (pod: PodIdentity) => readonly string[] | null
+  /** Of the budget that governs it; null: none does. Such a pod is asked for no totals, and of what it says what is bounded is kept. */
+  readonly tiersOf: (pod: PodIdentity) => readonly string[] | null
   /** Reports passed on of pods that this replica does not know are left out. */
   readonly knowsPod: (pod: ReceivedReport['pod']) => boolean
   /** Open at a time, in all and from one address. */
@@ -212,14 +212,14 @@ async function takeReport(options: Parts, incoming: IncomingMessage, outgoing: S
     return answer(outgoing, 422, excess)
   }
   const { namespace, name, uid } = verdict.identity
-  const subjects = options.subjectsOf(verdict.identity)
+  const tiers = options.tiersOf(verdict.identity)
   // Nobody believes a pod that no budget governs. But the leader is to judge that: our cache may be a moment behind.
-  const report = subjects === null ? { ...parsed.data, status: null } : parsed.data
+  const report = tiers === null ? { ...parsed.data, status: null } : parsed.data
   const received: ReceivedReport = { pod: { namespace, name, uid }, receivedAtMs: nowMs(), report }
   options.takeReport(received)
   events.count('reportTaken')
   // Nor may it keep others from telling.
-  const said: ReportAnswer = { totals: subjects !== null && options.tellers.isAsked(received, subjects, performance.now()) }
+  const said: ReportAnswer = { totals: tiers !== null && options.tellers.isAsked(received, tiers, performance.now()) }
   answer(outgoing, 202, null, said)
 }
 

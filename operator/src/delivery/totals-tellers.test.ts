@@ -42,14 +42,6 @@ test('of each set of tiers one tells: others know neither their contracts nor al
   assert.equal(tellers.isAsked(said('d', 'x'), ['pro'], 3), false)
 })
 
-test('a budget with limits has a teller of its own, who tells of the tiers as well', () => {
-  const tellers = new TotalsTellers()
-  assert.equal(tellers.isAsked(said('a', 'x'), ['pro'], 0), true)
-  assert.equal(tellers.isAsked(said('b', 'x'), ['pro', 'shop/desk'], 1), true)
-  assert.equal(tellers.isAsked(said('c', 'x'), ['pro', 'shop/desk'], 2), false)
-  assert.equal(tellers.isAsked(said('d', 'x'), ['pro', 'shop/bot'], 3), true)
-})
-
 test('one that waits for its first config tells nothing, and keeps nobody else from telling', () => {
   const tellers = new TotalsTellers()
   const waiting = said('waiting', 'x')

@@ -64,9 +64,13 @@ export class KubeError extends Error {
 /** Answers that say nothing of what was asked: who we are is not clear, it was too slow, somebody else was faster, it is too much now. */
 const PASSING_STATUSES: ReadonlySet<number> = new Set([401, 404, 408, 409, 429])
 
+/** Of a quota that was made a moment ago: what it bounds is not counted yet. */
+const UNCOUNTED_QUOTA = /status unknown for quota/
+
 /** The API server has looked at it and said no, as a quota, a policy or a right has it: asked again, it says the same until somebody acts. */
 export function isRefusal(error: unknown): boolean {
-  return error instanceof KubeError && error.status >= 400 && error.status < 500 && !PASSING_STATUSES.has(error.status)
+  if (!(error instanceof KubeError) || PASSING_STATUSES.has(error.status) || UNCOUNTED_QUOTA.test(error.message)) return false
+  return error.status >= 400 && error.status < 500
 }
 
 export interface ListOptions {

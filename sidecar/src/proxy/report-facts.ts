@@ -1,9 +1,9 @@
 /** What a report to the operator says of the books and the turns; totals, which cost the store most, no more often than need be. */
 import type { DeliveryOptions } from '../delivery/delivery.ts'
 import { StoreError } from '../store/store.ts'
-import type { Gateway } from './gateway.ts'
+import type { Gateway, Policy } from './gateway.ts'
 import type { ShownTotals } from './shown-totals.ts'
-import { NOT_TOLD, statusWith } from './status.ts'
+import { limitUse, NOT_TOLD, statusWith } from './status.ts'
 import type { BookTotals } from './status.ts'
 
 /** Totals are worked out anew for a report when they are older than this, or turns have ended since. */
@@ -27,11 +27,24 @@ export function reportFacts(gateway: Gateway, shownTotals: ShownTotals, books: (
       if (told !== null) totals = Object.keys(told.tiers).length === 0 ? null : { told, atMs: performance.now(), turns }
     }
     const { count, lastMs, withoutUser } = gateway.tally
+    const told = withTotals ? (totals?.told ?? NOT_TOLD) : policy === null ? NOT_TOLD : await limitsAlone(gateway, policy)
     return {
       books: books(),
-      status: policy === null ? null : statusWith(gateway, policy, (withTotals ? totals?.told : null) ?? NOT_TOLD),
+      status: policy === null ? null : statusWith(gateway, policy, told),
       turns: { count, lastMs, withoutUser },
       heldKeys: policy === null ? [] : [...gateway.credentials.heldFor(policy.config.upstreams)],
     }
   }
+}
+
+/** What limits come to is one read of a few accounts, and only sidecars of the budget know its limits: each tells it. */
+async function limitsAlone(gateway: Gateway, policy: Policy): Promise<BookTotals> {
+  if (policy.limits.length === 0) return NOT_TOLD
+  return await limitUse(gateway, policy).then(
+    (limits) => ({ ...NOT_TOLD, limits }),
+    (error: unknown) => {
+      if (error instanceof StoreError) return NOT_TOLD
+      throw error
+    },
+  )
 }

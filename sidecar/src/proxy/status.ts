@@ -126,7 +126,7 @@ export async function totalsByTier(
 }
 
 /** Of each limit of the workload: what was entered and what is held in its current period. */
-async function limitUse(
+export async function limitUse(
   { store, nowMs }: Pick<Gateway, 'store' | 'nowMs'>,
   { budgetKey, limits }: Pick<Policy, 'budgetKey' | 'limits'>,
 ): Promise<Record<string, LimitUse>> {
