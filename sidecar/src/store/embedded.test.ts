@@ -16,6 +16,7 @@ import { addedOutcomes, NO_OUTCOMES } from '../core/outcomes.ts'
 import type { DayOutcomes } from '../core/outcomes.ts'
 import { DAY_MS, dayNumber, dayOf, dayText } from '../core/utc-day.ts'
 import { openEmbeddedStore } from './embedded.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
 import { Journal, journalParts } from './journal.ts'
 import { ModelStore } from './model.testing.ts'
 import { storeContract } from './store.contract.ts'
@@ -782,8 +783,7 @@ describe('the file of the embedded engine', () => {
         await delay(WRITTEN_MS)
         clock.ms += day * DAY_MS
         await store.sweep({ nowMs: clock.ms, limit: 1 })
-        await delay(WRITTEN_MS)
-        assert.equal(rowsOf(file)['operations'], 1)
+        await waitFor('what has outlived its life is dropped', () => rowsOf(file)['operations'] === 1)
         assert.equal(await charge(), 'exists')
       }
       clock.ms += 1
@@ -792,7 +792,7 @@ describe('the file of the embedded engine', () => {
         await delay(WRITTEN_MS)
         clock.ms += 3_600_000
       }
-      assert.equal(rowsOf(file)['operations'], 0)
+      await waitFor('what has outlived its life is dropped', () => rowsOf(file)['operations'] === 0)
       assert.equal(await charge(), 'charged')
       await store.close()
     }),

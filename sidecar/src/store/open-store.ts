@@ -189,7 +189,7 @@ async function openShared(
     }
   }
 
-  const store = await ShelteredStore.open({ ...options, folder: outageFolder(dataDir, name), connect, nowMs, onTrouble })
+  const store = await ShelteredStore.open({ ...options, folder: outageFolder(dataDir, name, onTrouble), connect, nowMs, onTrouble })
   return {
     store,
     isShared: true,
@@ -217,14 +217,22 @@ function keptIn<T>(dataDir: string, run: () => T): T {
 
 /**
  * Where the steps of an outage wait, for a run of the same namespace alone: another's books are not theirs. Versions before kept those of all
- * in `outage`; what is left there is told by whoever has the only key here.
+ * in `outage`: what is left there is told by whoever finds no other namespace's key here.
  */
-function outageFolder(dataDir: string, name: string): string {
+function outageFolder(dataDir: string, name: string, onTrouble: (error: Error) => void): string {
   const folder = join(dataDir, `outage-${name}`)
   const former = join(dataDir, 'outage')
-  if (existsSync(folder) || !existsSync(former)) return folder
-  const keys = readdirSync(dataDir).filter((file) => /^identity-.*[.]key$/.test(file))
-  if (keys.length === 1 && keys[0] === `identity-${name}.key`) renameSync(former, folder)
+  try {
+    const left = existsSync(former) ? readdirSync(former) : []
+    if (left.length === 0) return folder
+    const isOthers = (file: string): boolean => /^identity-.*[.]key$/.test(file) && file !== `identity-${name}.key`
+    if (readdirSync(dataDir).some(isOthers))
+      throw new Error('runs for several namespaces used this folder, and nothing tells whose they are')
+    mkdirSync(folder, { recursive: true })
+    for (const outage of left) renameSync(join(former, outage), join(folder, outage))
+  } catch (error) {
+    onTrouble(new Error(`the steps in ${former} are not told to the store: ${messageOf(error)}`, { cause: error }))
+  }
   return folder
 }
 

@@ -27,7 +27,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 export const CONVERSATION_LIFE_MS = ACCOUNT_LIFE_MS
 /** Operations that have ended are known at least this long, so that a late repeat changes nothing. */
 export const ENDED_OPERATION_LIFE_MS = DAY_MS
-/** As is a cost of the app for as long as its conversation may live: under the same id another may begin then. */
+/** A cost of the app is known for longer, as long as its conversation may live. After that the same ids may be used anew. */
 export const COST_LIFE_MS = CONVERSATION_LIFE_MS
 /** The shortest life of entries that engines take. */
 export const LEDGER_LIFE_MS_MIN = LEDGER_DAYS_MIN * DAY_MS

@@ -115,11 +115,11 @@ export function daysContract(open: OpenEmptyStore): void {
     'knows how the costs of sessions are distributed, each on the day that it began and as it is by now',
     withStore(async (store, clock) => {
       const costs = async (day: string) => [...(await store.readTotals({ tier: 'pro', fromDay: day, toDay: day })).costs]
-      const on = (id: string, account: string) =>
-        store.reserve(
-          reserveStep(id, clock.ms, { atLeast: 50n, atMost: 50n, cap: null }, { reservation: { draws: [{ account, cap: null }] } }),
-        )
-      await on('o1', 'c:A:1')
+      const on = (id: string, ...accounts: readonly string[]) => {
+        const draws = accounts.map((account) => ({ account, cap: null }))
+        return store.reserve(reserveStep(id, clock.ms, { atLeast: 50n, atMost: 50n, cap: null }, { reservation: { draws } }))
+      }
+      await on('o1', 'c:A:1', 'c:A:summaries')
       await on('o2', 'u:ann')
       assert.deepEqual(await costs('2026-11-24'), [[0, 1]])
       await store.settle(settleStep('o1', clock.ms, 40n))

@@ -103,7 +103,7 @@ end
 
 local looked = call('HMGET', META, 'carriedFrom', 'carriedAt')
 local from, lookedAt = looked[1] or '', tonumber(looked[2] or '0')
-if from ~= '' or now - lookedAt >= ${LOOKED_THROUGH_EVERY_MS} then
+if from ~= '' or math.abs(now - lookedAt) >= ${LOOKED_THROUGH_EVERY_MS} then
   local entries = {}
   for index, packed in ipairs(call('ZRANGEBYSCORE', CARRIED, '(' .. (from == '' and '0' or from), '+inf', 'LIMIT', 0, limit)) do
     entries[index] = carriedEntry(packed)

@@ -229,6 +229,8 @@ return reply('charged')
 
 /** A hold that cannot be charged, for what is kept of it or of its accounts is damaged, is looked at again after so long. */
 const PUT_OFF_MS = 3_600_000
+/** What was due so long ago waits for no owner any more, or it would for ever where no sidecar lives as long as the grace. */
+const NOBODYS_MS = 3_600_000
 const SWEEP = lua`
 -- Nobody swept for longer than grace: whoever holds what is due may have been cut off as long, or the clock was set. They have as long to renew it.
 local function isInGrace(grace)
@@ -248,8 +250,9 @@ local function due(id)
 end
 local limit, grace, expired, uncharged = take(), takeNumber(), {}, {}
 keepTime()
-if isInGrace(grace) or limit == '0' then return reply(expired, uncharged) end
-for _, id in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'held', '-inf', text(now), 'LIMIT', 0, limit)) do
+local dueAt = isInGrace(grace) and now - ${NOBODYS_MS} or now
+if limit == '0' then return reply(expired, uncharged) end
+for _, id in ipairs(call('ZRANGEBYSCORE', PREFIX .. 'held', '-inf', text(dueAt), 'LIMIT', 0, limit)) do
   local isRead, operation, known, accounts = pcall(due, id)
   if not isRead then
     if not isDamage(operation) then error(operation, 0) end

@@ -259,7 +259,7 @@ export class SpreadStore implements BudgetStore {
     const status = await this.#tag(home).chargeHere(step, isSplit ? places : [])
     this.#operations.set(step.operationId, home)
     if (isSplit) {
-      // What has ended is known without its accounts.
+      // What has ended is known without its accounts. After a day it is not known at all: a part that was cut off then stays out.
       const known = await this.#tag(home).operation(step.operationId)
       if (known !== null) await this.#follow(step.operationId, { operation: { ...known.operation, accounts: step.accounts }, places })
     }

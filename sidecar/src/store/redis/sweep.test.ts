@@ -95,6 +95,17 @@ if (program !== null)
         }, tags),
       )
 
+    it(
+      'charges what was due an hour ago all the same, where no sidecar ever sweeps for as long as it would wait',
+      withBooks(async ({ store, clock }) => {
+        await store.reserve(reserveStep('dead', clock.ms, { atLeast: 1n, atMost: 1n }))
+        const sweep = sweeping(store, clock)
+        const dueMs = clock.ms + 90_000
+        for (; clock.ms < dueMs + HOUR_MS; clock.ms += GRACE_MS + 1) assert.deepEqual(await sweep(), [])
+        assert.deepEqual(await sweep(), ['dead'])
+      }),
+    )
+
     for (const tags of [1, 2]) {
       it(
         `waits with what is due where nobody swept for a while, so that owners that are alive can renew it, of ${tags} tags`,

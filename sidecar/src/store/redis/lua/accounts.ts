@@ -1,5 +1,5 @@
 /** Balances, in Lua: read, moved in memory, written, and told. A session's cost is counted as its account is written. */
-import { SESSION_PREFIX } from '../../../core/totals.ts'
+import { SESSION_PREFIX, SUMMARIES_SUFFIX } from '../../../core/totals.ts'
 
 export const ACCOUNTS = String.raw`
 -- Balances: spent, held, input, touched; and of a session that counts, its day and its tier.
@@ -52,6 +52,7 @@ local function countCost(account, tier)
   local before = account.counted and bucketOf(account.counted)
   if not before then
     if tier == '' or string.sub(account.id, 1, ${SESSION_PREFIX.length}) ~= '${SESSION_PREFIX}' then return end
+    if string.sub(account.id, -${SUMMARIES_SUFFIX.length}) == '${SUMMARIES_SUFFIX}' then return end
     account.day, account.tier = dayOf(now), tier
   end
   local bucket = bucketOf(account.spent)
