@@ -22,6 +22,8 @@ const SYSTEM = 'You are the help desk of a lighthouse.'
 const QUESTION = 'The lamp turns, the keeper climbs the stairs and writes the weather down. '.repeat(6)
 const ANSWER_TOKENS = 120
 const SUMMARIZER = 'gpt-4o-mini'
+/** Answers when `held` does. */
+const SLOW_SUMMARIZER = 'gpt-4.1-mini'
 const SOON = { withinMs: 5_000, everyMs: 10 }
 
 function tier(name: string, context: Partial<Contract['context']>, parts: Partial<Contract> = {}): Contract {
@@ -37,8 +39,14 @@ function tier(name: string, context: Partial<Contract['context']>, parts: Partia
 let provider: Provider
 let sidecar: Sidecar
 let seen: SeenRequest[] = []
+let held: Promise<unknown> | null = null
 before(async () => {
-  provider = await startProvider({ onRequest: (request) => seen.push(request) })
+  provider = await startProvider({
+    onRequest: async (request) => {
+      seen.push(request)
+      if (request.body.includes(SLOW_SUMMARIZER)) await held
+    },
+  })
   sidecar = await startSidecar(
     makeConfig(
       `${provider.url}/v1`,
@@ -47,6 +55,7 @@ before(async () => {
         tier('drop', { overflow: 'DropOldest' }),
         tier('summarise', { overflow: 'Summarize' }),
         tier('unserved', { overflow: 'Summarize' }, { models: { allow: [], downgrades: [], summarizer: 'gpt-3.5-turbo' } }),
+        tier('slow', { overflow: 'Summarize' }, { models: { allow: [], downgrades: [], summarizer: SLOW_SUMMARIZER } }),
         tier('thinking', { overflow: 'Summarize' }, { models: { allow: [], downgrades: [], summarizer: 'gpt-5-mini' } }),
         makeContract({ tier: 'retrieval', ladder: [{ atPercent: 1, rung: 'DropRetrieval' }] }),
       ],
@@ -257,6 +266,24 @@ describe('Summarize', () => {
     assert.equal(effort, 'minimal')
     assert.ok(Number(bound) > 1_024)
     await assertBooked('thinking')
+  })
+
+  test('one at a time: turns that come while it is made ask for no other', async () => {
+    const talk = talkOf('one at a time', 'slow')
+    const { promise, resolve } = Promise.withResolvers<undefined>()
+    held = promise
+    try {
+      for (let turn = 0; turn < 9; turn++) {
+        assert.equal((await talk.say(QUESTION)).code, null)
+        await sleep(30)
+      }
+      assert.equal(sentTo(SLOW_SUMMARIZER).length, 1)
+    } finally {
+      held = null
+      resolve(undefined)
+    }
+    await waitFor('the summary', async () => (await summaries('slow', 'made')) > 0, SOON)
+    await assertBooked('one at a time')
   })
 
   test('over a crash: what was summarised is sent as before', async () => {

@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Prices } from '@farebox/crds/prices.ts'
+import { EMPTY_ACCOUNT, EMPTY_BOOKS, expire, reserve, settle, voidHold } from './budget.ts'
+import type { Books, Reservation } from './budget.ts'
 import { planCut } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
 import type { JsonObject } from './request.ts'
-import { expectedFurtherCalls, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from './summary.ts'
+import { expectedFurtherCalls, summaryDraw, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from './summary.ts'
 import type { SummaryMoney } from './summary.ts'
+import { summariesAccount } from './terms.ts'
 import { assistant, call, chatRequest, result, system, user } from './requests.testing.ts'
 
 function planOf(messages: readonly JsonObject[]): CutPlan {
@@ -178,6 +181,65 @@ test('a summary is held like a turn: by the higher factor, at the dearer input, 
   const whole = measured + 2_000_000n // 500 tokens of output at 4 USD per million
   assert.equal(held('gpt-4o', 1, 4n * whole), measured)
   assert.equal(held('gpt-4o', 1, 4n * whole - 1n), null)
+})
+
+describe('of summaries that several sidecars want to make of a conversation', () => {
+  const ID = 'A'
+  const account = summariesAccount(ID)
+  const asked = (operationId: string, hold: bigint, cap: bigint): Reservation => ({
+    operationId,
+    draws: [
+      { account: 'c:A:1', cap: 1_000n },
+      { account, cap },
+    ],
+    input: hold / 2n,
+    atLeast: hold,
+    atMost: hold,
+    expiresAtMs: 100,
+    note: {},
+  })
+  const drawIn = (books: Books, hold: bigint): bigint | null =>
+    summaryDraw(ID, books.accounts.get(account) ?? EMPTY_ACCOUNT, hold)?.cap ?? null
+  const begun = (books: Books, operationId: string, hold: bigint, cap = drawIn(books, hold)): ReturnType<typeof reserve> => {
+    assert.ok(cap !== null, 'none is under way')
+    return reserve(books, asked(operationId, hold, cap))
+  }
+
+  test('the second finds no room, whichever is dearer, and whether or not it saw the first', () => {
+    for (const [first, second] of [
+      [40n, 40n],
+      [40n, 2n],
+      [2n, 40n],
+    ] as const) {
+      const unseen = drawIn(EMPTY_BOOKS, second)
+      const { books, result } = begun(EMPTY_BOOKS, 'first', first)
+      assert.equal(result.status, 'held')
+      assert.equal(drawIn(books, second), null)
+      assert.ok(unseen !== null)
+      assert.notEqual(begun(books, 'second', second, unseen).result.status, 'held')
+      // Nor where the first has ended since: what it made is not known yet.
+      const { books: after } = settle(books, { operationId: 'first', cost: 1n, atMs: 50, note: {} })
+      assert.notEqual(begun(after, 'second', second, unseen).result.status, 'held')
+    }
+  })
+
+  test('there is room again after one that was made, one that failed, and one whose sidecar died', () => {
+    const { books } = begun(EMPTY_BOOKS, 'first', 40n)
+    const ends: readonly Books[] = [
+      settle(books, { operationId: 'first', cost: 50n, atMs: 50, note: {} }).books,
+      voidHold(books, { operationId: 'first', atMs: 50 }).books,
+      expire(books, 100, 10).books,
+    ]
+    for (const ended of ends) {
+      const again = begun(ended, 'again', 30n)
+      assert.equal(again.result.status, 'held')
+      assert.equal(drawIn(again.books, 30n), null)
+    }
+  })
+
+  test('one that holds nothing would keep nobody out', () => {
+    assert.throws(() => summaryDraw(ID, EMPTY_ACCOUNT, 0n), RangeError)
+  })
 })
 
 test('a conversation is expected to go on as long as it has lasted, within its money', () => {

@@ -5,12 +5,15 @@
 import type { PricedModel, Prices } from '@farebox/crds/prices.ts'
 import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { Account, Draw } from './budget.ts'
+import type { ConversationId } from './conversation.ts'
 import { digestOf } from './digest.ts'
 import { promptTokens } from './message-tokens.ts'
 import { turnsText } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
 import { ownMessage } from './message.ts'
 import type { JsonObject, Message } from './request.ts'
+import { summariesAccount } from './terms.ts'
 import { assumedFactor } from './token-factor.ts'
 
 /** Bytes of text that a token is at most, on the average of a whole summary: a longer answer has ignored its bound. */
@@ -107,6 +110,17 @@ export function summaryHold(call: {
   const inputCost = divideCeil(BigInt(inputTokens) * inputRate, PICO_PER_NANO)
   const hold = inputCost + divideCeil(BigInt(maxTokens) * output, PICO_PER_NANO)
   return hold * REMAINING_PART > remaining ? null : { hold, inputCost }
+}
+
+/**
+ * What keeps the sidecars of a store from making summaries of one conversation beside each other, in the step that takes the money: the
+ * account of its summaries, with a cap that leaves room for this one alone. One that was begun since `summaries` was read is held there, or
+ * spent, and leaves too little. Nothing is to be released: one that failed gives its hold back, and that of a sidecar that died is
+ * charged when it expires, which makes room again. Null: one is under way. `hold`: more than nothing.
+ */
+export function summaryDraw(conversation: ConversationId, summaries: Account, hold: NanoUsd): Draw | null {
+  if (hold <= 0n) throw new RangeError('a summary must hold something to be seen by others')
+  return summaries.held > 0n ? null : { account: summariesAccount(conversation), cap: summaries.spent + hold }
 }
 
 /** What the cost gate is decided on. Token counts are whole numbers >= 0. */

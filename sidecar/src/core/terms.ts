@@ -7,6 +7,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import type { Account, AccountId, Draw } from './budget.ts'
 import type { ConversationId, UserId } from './conversation.ts'
+import { SESSION_PREFIX, SUMMARIES_SUFFIX } from './totals.ts'
 
 export interface Terms {
   readonly contract: Contract
@@ -117,18 +118,21 @@ export function userDraw({ contract, perUser }: Terms, user: UserId, nowMs: numb
   return { kind: 'user', account: `u:${user}:${contract.tier}:${period.unit}:${key}`, cap, periodKey: periodName(period, key) }
 }
 
-/** A period beside others that may be of another kind: `Month1/UTC:2026-11-01`. Those that are called the same up to the colon follow each other. */
+/**
+ * A period beside others that may be of another kind: `Month1:2026-11-01`, `Month1/Europe/Berlin:2026-11-01`. Those that are called the same up
+ * to the colon follow each other.
+ */
 function periodName({ unit, anchorDay, timeZone }: Period, key: string): string {
-  return `${unit}${anchorDay}/${timeZone}:${key}`
+  return `${unit}${anchorDay}${timeZone === 'UTC' ? '' : `/${timeZone}`}:${key}`
 }
 
 export function sessionAccount(conversation: ConversationId, session: number): AccountId {
-  return `c:${conversation}:${session}`
+  return `${SESSION_PREFIX}${conversation}:${session}`
 }
 
 /** Has no cap of its own: see `summaryDraw`. */
 export function summariesAccount(conversation: ConversationId): AccountId {
-  return `c:${conversation}:summaries`
+  return `${SESSION_PREFIX}${conversation}${SUMMARIES_SUFFIX}`
 }
 
 export function balancesOf(draws: readonly CapDraw[], accounts: ReadonlyMap<AccountId, Account>): readonly Balance[] {

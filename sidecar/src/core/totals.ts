@@ -50,7 +50,9 @@ export function rungsBrought(before: Conversation, after: Conversation): readonl
 
 /** Whether the account is a session of a conversation: `sessionAccount` of `terms.ts`. */
 export function isSessionAccount(account: AccountId): boolean {
-  return account.startsWith(SESSION_PREFIX)
+  return account.startsWith(SESSION_PREFIX) && !account.endsWith(SUMMARIES_SUFFIX)
 }
 /** How the accounts of sessions begin. */
 export const SESSION_PREFIX = 'c:'
+/** How that of a conversation's summaries ends, which begins like them: its costs are those of sessions already. */
+export const SUMMARIES_SUFFIX = ':summaries'

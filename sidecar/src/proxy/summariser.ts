@@ -1,7 +1,7 @@
 /**
- * Summaries between turns: made after the answer that crossed a threshold, so that no user waits, one at a time per
- * conversation, by the tier's cheap model with the credential that the turn went out with, which is kept nowhere. The cost is held and
- * settled in the conversation's budget. The edit waits in the conversation until its next user turn begins.
+ * Summaries between turns: made after the answer that crossed a threshold, so that no user waits, one at a time per conversation (of all
+ * sidecars that share a store, while it is there), by the tier's cheap model with the credential that the turn went out with, which is kept
+ * nowhere. The cost is held and settled in the conversation's budget. The edit waits in the conversation until its next user turn begins.
  */
 import { LRUCache } from 'lru-cache'
 import type { PricedModel } from '@farebox/crds/prices.ts'
@@ -9,6 +9,8 @@ import { costOf } from '@farebox/crds/prices.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
+import { EMPTY_ACCOUNT } from '../core/budget.ts'
+import type { Draw } from '../core/budget.ts'
 import type { Conversation } from '../core/conversation.ts'
 import { COST_MAX } from '../core/cost.ts'
 import { isAnyReady } from '../core/edit-log.ts'
@@ -16,17 +18,17 @@ import type { Cut } from '../core/edit-log.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt, thresholdsApply } from '../core/ladder.ts'
-import { bytesOf, contentText, isInstruction, readOwn } from '../core/message.ts'
+import { bytesOf, contentText, isAnyOnlyNamed, isInstruction, readOwn } from '../core/message.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { awaitedSummary, joinedToReset, withSummary } from '../core/reset.ts'
 import { endsWithNextTurn } from '../core/sessions.ts'
-import { expectedFurtherCalls, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
+import { expectedFurtherCalls, summaryDraw, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
 import type { SummaryHold } from '../core/summary.ts'
 import { downgradeFor } from '../core/swap.ts'
-import { balancesOf } from '../core/terms.ts'
+import { balancesOf, summariesAccount } from '../core/terms.ts'
 import { windowFills } from '../core/window.ts'
-import type { SettleStep, Snapshot } from '../store/store.ts'
+import type { ReserveAnswer, SettleStep, Snapshot } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import { Pieces } from '../wire/pieces.ts'
 import type { Admitted } from './admit.ts'
@@ -110,13 +112,17 @@ export class Summariser {
     }
   }
 
-  /** `refused`: it would be again; `failed`: it may well not be. */
+  /** `elsewhere`: another sidecar makes it, or just did; `refused`: it would be again; `failed`: it may well not be. */
   async #make(
     turn: Turn,
     conversation: Conversation,
     task: SummaryTask,
-  ): Promise<'made' | 'unaffordable' | 'refused' | 'failed' | 'blank'> {
+  ): Promise<'made' | 'elsewhere' | 'unaffordable' | 'refused' | 'failed' | 'blank'> {
     const { gateway, terms } = turn
+    // Also of one that is free, so that other sidecars see that it is under way.
+    const hold = task.hold > 0n ? task.hold : 1n
+    const apart = await drawsApart(turn, conversation, hold)
+    if (apart === null) return 'elsewhere'
     const operationId = gateway.newId()
     const accounts = turn.draws.map((draw) => draw.account)
     const note = noteOf({ conversation, user: turn.user, terms }, task.priced.model, 'summary')
@@ -128,16 +134,17 @@ export class Summariser {
       isFirst: true,
       reservation: {
         operationId,
-        draws: turn.draws.map(({ account, cap }) => ({ account, cap })),
+        // What it costs beyond its price is not the budgets' to find.
+        draws: [...turn.draws.map(({ account, cap }) => ({ account, cap: cap + hold - task.hold })), ...apart],
         input: task.inputCost,
-        atLeast: task.hold,
-        atMost: task.hold,
+        atLeast: hold,
+        atMost: hold,
         expiresAtMs: gateway.holds.expiryMs(),
         note,
       },
       nowMs: gateway.nowMs(),
     })
-    if (reserved.status !== 'held') return 'unaffordable'
+    if (reserved.status !== 'held') return isShortOf(reserved, apart) ? 'elsewhere' : 'unaffordable'
     gateway.holds.add(operationId)
     try {
       const answer = await call(turn, task)
@@ -184,6 +191,26 @@ export class Summariser {
       gateway.queue.wakeNext(accounts)
     }
   }
+}
+
+/**
+ * What a summary draws on beside the budgets, so that no other sidecar makes one meanwhile. Nothing where there is no other, or none that can
+ * be seen: while the store is away each goes on by itself. Null: another makes one, or has made one since the turn ended.
+ */
+async function drawsApart({ gateway, request }: Turn, { id }: Conversation, hold: NanoUsd): Promise<readonly Draw[] | null> {
+  if (!gateway.storeIsShared || gateway.storeStanding().state !== 'Ready') return []
+  const account = summariesAccount(id)
+  const { conversation, accounts } = await gateway.store.read({ conversation: id, accounts: [account], nowMs: gateway.nowMs() })
+  if (conversation !== null && isAnyReady(request, conversation)) return null
+  const draw = summaryDraw(id, accounts.get(account) ?? EMPTY_ACCOUNT, hold)
+  return draw === null ? null : [draw]
+}
+
+/** Whether it was one of these draws for which there was no room. */
+function isShortOf(answer: ReserveAnswer, draws: readonly Draw[]): boolean {
+  if (answer.status === 'moved') return false
+  const { result } = answer
+  return (result.status === 'busy' || result.status === 'exceedsCap') && draws.some(({ account }) => account === result.account)
 }
 
 /** Of the turn's request, what the call for a summary has of it: it asks once, for no search and no cache. */
@@ -239,6 +266,8 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   const found = awaited?.plan ?? planCut({ request, edits: conversation.edits, keepRecentTurns })
   if (found === null) return null
   const cut = isLast ? withLastTurn(found, request, answer) : found
+  // It would take the place of words that nobody here has read.
+  if (isAnyOnlyNamed(cut.messages)) return null
 
   const downgrade = downgradeFor(contract.models.downgrades, request.model)
   const isHere = downgrade !== null && (downgrade.upstream === undefined || downgrade.upstream === turn.upstream.name)
