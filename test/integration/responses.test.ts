@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { PriceEntrySchema } from '@farebox/crds/price-entry.ts'
-import type { Contract } from '@farebox/crds/sidecar-config.ts'
+import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { Standing } from '@farebox/sidecar/core/standing.ts'
 import OpenAI, { APIError } from 'openai'
@@ -89,6 +89,16 @@ const CONTRACTS: readonly Contract[] = [
       { atPercent: 100, rung: 'EndConversation', end: 'Close' },
     ],
     notices: { mode: 'Inline', texts: { Summarize: { en: NOTICE }, DropRetrieval: { en: NOTICE }, End: { en: CLOSING } } },
+  }),
+  makeContract({
+    tier: 'summed-up',
+    caps: { perConversation: '1.00' },
+    context: { overflow: 'DropOldest', keepRecentTurns: 1 },
+    models: { allow: [], downgrades: [], summarizer: 'gpt-4o-mini' },
+    ladder: [
+      { atPercent: 0, rung: 'Summarize' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Close' },
+    ],
   }),
   makeContract({
     tier: 'renewed',
@@ -399,6 +409,32 @@ describe('stateless history', () => {
     assert.equal(ids.size, 1)
   })
 
+  test('by references has no summary, which would lose all that was answered, and says why; by its words it has one', async () => {
+    const talkOf = async (id: string, sentBack: (answer: Response) => ResponseInputItem[]): Promise<string> => {
+      const client = clientFor({ ...named(id, 'summed-up'), 'x-fake-output-tokens': '200' })
+      const input: ResponseInputItem[] = []
+      seen = []
+      for (let turn = 0; turn < 5; turn += 1) {
+        input.push(...user(`Question ${turn}: ${LONG}`))
+        input.push(...sentBack(await client.responses.create({ model: 'gpt-4o', input })))
+        await sidecar.idle()
+      }
+      return seen
+        .filter(({ path }) => path === '/v1/responses')
+        .map(({ body }) => body.toString())
+        .join('\n')
+    }
+    const skipped = async (): Promise<number> =>
+      Number(/farebox_rung_skipped_total\{rung="Summarize",reason="serverHistory"\} (\d+)/.exec(await sidecar.metrics())?.[1] ?? 0)
+    const before = await skipped()
+    const byName = await talkOf('summed up by name', ({ output }) => output.map(({ id }) => ({ type: 'item_reference', id: id ?? '' })))
+    assert.doesNotMatch(byName, /Summarise the transcript|summarised by farebox/)
+    assert.ok((await skipped()) > before)
+    const said = await talkOf('summed up by word', itemsOf)
+    assert.match(said, /Summarise the transcript/)
+    assert.match(said, /summarised by farebox/)
+  })
+
   test('what is only named is counted by the provider first', async () => {
     const headers = { ...named('only-named'), 'x-fake-reasoning-tokens': '500' }
     const first = await create(headers, { model: 'gpt-5-mini', input: 'Think.' })
@@ -582,6 +618,38 @@ describe('at the cap', () => {
       body: JSON.stringify({ model: 'gpt-4o', input: 'And now?', previous_response_id: closed.id }),
     })
     assert.equal(bodyOf(seen.find(({ path }) => path === '/v1/responses'))['previous_response_id'], real.id)
+  })
+
+  test('an answer of ours that comes back by its name is left out, and the conversation goes on', async () => {
+    const configOf = (perConversation: string): SidecarConfig => {
+      const contract = makeContract({ caps: { perConversation }, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Close' }] })
+      return makeConfig(`${provider.url}/v1`, [contract], { existingConversations: 'AdoptNew' })
+    }
+    const raised = await startSidecar(configOf('0.01'))
+    try {
+      const client = raised.client({ 'x-farebox-conversation': 'by-name', 'x-fake-tag': 'by-name', 'x-fake-output-tokens': '300' })
+      const input: ResponseInputItem[] = []
+      const say = async (text: string): Promise<boolean> => {
+        input.push(...user(text))
+        const { data, isSynthetic } = await answered(client, { model: 'gpt-4o', input })
+        input.push(...data.output.map((item): ResponseInputItem => ({ type: 'item_reference', id: item.id ?? '' })))
+        await raised.idle()
+        return isSynthetic
+      }
+      assert.equal(await say('Hello.'), false)
+      while (!(await say('Go on.'))) assert.ok(input.length < 20)
+      await raised.adopt(configOf('0.50'))
+      assert.equal((await raised.postJson('/farebox/v1/conversations/by-name/reopen', {})).status, 200)
+      for (const question of ['After all?', 'And again?']) {
+        assert.equal(await say(question), false)
+        const sent = bodyOf(seen.findLast(({ path }) => path === '/v1/responses'))['input']
+        const known = input.slice(0, -1).filter((item) => !JSON.stringify(item).includes('farebox'))
+        assert.deepEqual(sent, known, 'what was asked meanwhile stays')
+        assert.equal(known.length, input.length - 2, 'all but our own words')
+      }
+    } finally {
+      await raised.close()
+    }
   })
 
   test('parallel calls on kept history never pass it', async () => {

@@ -49,6 +49,11 @@ export function isInstruction(message: Message): boolean {
   return message.role === 'system' || message.role === 'developer'
 }
 
+/** Whether words of some of them are known to the provider alone. */
+export function isAnyOnlyNamed(messages: readonly Message[]): boolean {
+  return messages.some((message) => message.isOnlyNamed === true)
+}
+
 /**
  * The answer that the app has begun itself: words of the assistant at the end of a history, in which the model goes on (a prefill, or an
  * answer that was cut). Instructions after it do not count. Null where somebody else spoke last.

@@ -72,12 +72,17 @@ export interface Message {
   readonly texts: readonly TextPart[]
   /** The message with other texts, one for each of `texts`; null leaves its part out. Null when nothing would be left to send. */
   withTexts(texts: readonly (string | null)[]): Message | null
-  /** The message as the edit log kept it: `text` is the JSON that `withTexts` gave. Null when it is no message of this role. */
+  /**
+   * The message as the edit log kept it: `text` is the JSON that `withTexts` gave. Null when it is no message of this role. Its cache marks
+   * are those that this message has now, not those of the call that was logged.
+   */
   reread(text: string): Message | null
   /** What tells it from another message beside role, texts and calls, each as canonical JSON: media, and parts that nobody here reads. */
   readonly others: readonly string[]
   /** Parts that are not text: their bytes fill no window. Audio and files count as images do. */
   readonly images: readonly ImagePart[]
+  /** It is the name of a message whose words the provider alone has; absent: it is not. */
+  readonly isOnlyNamed?: boolean
   /** Bytes of embedded media (base64), which are part of `bytes` but are not text. */
   readonly mediaBytes: number
 }
@@ -214,6 +219,8 @@ export interface AnswerFacts {
   readonly isEstimate?: boolean
   /** Its input is the sum of several readings of the context, between which the provider called tools or compacted. */
   readonly isSum?: boolean
+  /** The provider bills nothing of it: `usage` is empty, and no count of what was read. */
+  readonly isUnbilled?: boolean
   /** What the call used beside that. Absent: nothing. */
   readonly others?: readonly OtherUsage[]
   readonly finishReason: string | null

@@ -128,6 +128,15 @@ test('retrieved bytes are counted for each message', () => {
   assert.deepEqual([marked, whole], [passage.length - RETRIEVAL_STUB.length, passage.length - RETRIEVAL_STUB.length])
 })
 
+test('what the provider alone can read is summed up by nobody, and that is said', () => {
+  const known = chatRequest([user('q'), assistant('a'), user('q')])
+  const named = { ...known, messages: known.messages.map((each) => (each.role === 'assistant' ? { ...each, isOnlyNamed: true } : each)) }
+  const skippedIn = (request: ModelRequest): unknown =>
+    shape({ request, edits: [], rungs: ['Summarize'], rules, atBoundary: true, newId }).skipped
+  assert.deepEqual(skippedIn(known), [{ rung: 'Summarize', reason: 'noSummary' }])
+  assert.deepEqual(skippedIn(named), [{ rung: 'Summarize', reason: 'serverHistory' }])
+})
+
 test('a rung that finds nothing to do says so', () => {
   assert.deepEqual(drop(chatRequest([user('q')])).skipped, [{ rung: 'DropRetrieval', reason: 'noMarker' }])
   const rungs: Rung[] = ['Summarize', 'RefuseTools']

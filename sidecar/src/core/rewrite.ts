@@ -2,6 +2,7 @@
 import type { Rung } from '@farebox/crds/ladder.ts'
 import type { Edit } from './conversation.ts'
 import { replayEntries, shapedOf } from './edit-log.ts'
+import { isAnyOnlyNamed } from './message.ts'
 import type { ModelRequest } from './request.ts'
 import { dropRetrieval } from './retrieval.ts'
 import type { Shaped, ShapeRules } from './shape.ts'
@@ -30,7 +31,7 @@ export function shape({ request, edits, rungs, rules, atBoundary, newId }: Shape
   // What the provider keeps of the history is not ours to rewrite.
   const isKept = request.earlier !== null
   if (rungs.includes('Summarize') && replayed.cut?.cause !== 'Summarize')
-    skipped.push({ rung: 'Summarize', reason: isKept ? 'serverHistory' : 'noSummary' })
+    skipped.push({ rung: 'Summarize', reason: isKept || isAnyOnlyNamed(request.messages) ? 'serverHistory' : 'noSummary' })
   if (rungs.includes('RefuseTools') && request.tools === 'none') skipped.push({ rung: 'RefuseTools', reason: 'noTools' })
   if (!rungs.includes('DropRetrieval') || !atBoundary) return shapedOf(request, replayed.entries, { newEdits: [], skipped })
 

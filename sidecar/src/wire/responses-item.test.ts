@@ -48,6 +48,14 @@ describe('items become messages', () => {
     assert.equal(messages[3]?.toolCalls[0]?.input, '{"id": 17}')
   })
 
+  test('of which a reference is a message whose words are not here', () => {
+    const messages = read([REASONING, SPOKEN, { type: 'item_reference', id: 'msg_9' }, OUTPUT])
+    assert.deepEqual(
+      messages.map(({ isOnlyNamed }) => isOnlyNamed),
+      [false, true, false],
+    )
+  })
+
   test('but what is no item is pointed at', () => {
     for (const broken of [7, null, {}, { role: 'nobody', content: '' }, { type: '' }, { type: 'message' }])
       assert.deepEqual(tryRead([{ role: 'user', content: 'Hi' }, broken]), { status: 'invalid', index: 1 }, JSON.stringify(broken))

@@ -6,6 +6,7 @@
 import { canonicalJson, digestOf } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
+import { withMarksOf } from './cache-marks.ts'
 import { base64Of, detailOf, mediaPart, mediaWith } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValid } from './json-keys.ts'
@@ -67,11 +68,16 @@ export function textItem(content: string, bytes: Buffer): Message {
 const TEXT_BEFORE = Buffer.from('{"role":"user","content":')
 const TEXT_AFTER = Buffer.from('}')
 
+/** Whether the item is nothing but the name of another, which the provider has kept. */
+export function isReference(item: Json): boolean {
+  return isObject(item) && item['type'] === REFERENCE
+}
+
 /** Whether the provider knows more of the item than its bytes say: it stands for what was kept, or was found by a tool. */
 export function isOnlyNamed(item: Json): boolean {
   if (!isObject(item)) return false
+  if (isReference(item)) return true
   const { type } = item
-  if (type === 'item_reference') return true
   if (type === REASONING) return typeof item['encrypted_content'] !== 'string'
   return typeof type === 'string' && HOSTED_CALLS.has(type) && typeof item['id'] === 'string'
 }
@@ -82,7 +88,7 @@ export function isOnlyNamed(item: Json): boolean {
  */
 export function keptName(item: Json): string | null {
   if (!isObject(item)) return null
-  if (item['type'] === 'item_reference') return idOf(item)
+  if (item['type'] === REFERENCE) return idOf(item)
   if (item['type'] !== 'compaction') return null
   const content = item['encrypted_content']
   return typeof content === 'string' && content !== '' ? digestOf(content) : null
@@ -107,6 +113,7 @@ export const HOSTED_CALLS: ReadonlySet<string> = new Set([
 ])
 
 const REASONING = 'reasoning'
+const REFERENCE = 'item_reference'
 const CACHE_MARK = 'prompt_cache_breakpoint'
 /** What must outlive every cut: it says how the conversation goes on, or holds a history that nobody here can read. */
 const STANDING: ReadonlySet<string> = new Set(['compaction', 'additional_tools', 'configuration_update'])
@@ -122,7 +129,7 @@ function roleOf(item: JsonObject): Role | null {
 }
 
 function isMadeByModel(item: JsonObject): boolean {
-  return roleOf(item) === 'assistant' && item['type'] !== 'item_reference'
+  return roleOf(item) === 'assistant' && !isReference(item)
 }
 
 class ItemMessage implements Message {
@@ -131,6 +138,7 @@ class ItemMessage implements Message {
   readonly answers: readonly string[]
   readonly images: readonly ImagePart[]
   readonly mediaBytes: number
+  readonly isOnlyNamed: boolean
   #bytes: Uint8Array | null
   /** The item, after the reasoning that belongs to it. Null while let go of. */
   #items: readonly JsonObject[] | null
@@ -145,6 +153,7 @@ class ItemMessage implements Message {
     this.answers = this.role === 'tool' && typeof item['call_id'] === 'string' ? [item['call_id']] : NONE
     this.images = media.parts
     this.mediaBytes = media.bytes
+    this.isOnlyNamed = isReference(item)
   }
 
   get bytes(): Uint8Array {
@@ -208,7 +217,12 @@ class ItemMessage implements Message {
 
   reread(text: string): Message | null {
     const item = parseObject(text)
-    return item === null || roleOf(item) !== this.role ? null : new ItemMessage(Buffer.from(text, 'utf8'), [item])
+    if (item === null || roleOf(item) !== this.role) return null
+    const { field, texts } = this.#texts
+    const marked = withMarksOf(item[field], texts, 'input_text')
+    return marked === undefined || marked === item[field]
+      ? new ItemMessage(Buffer.from(text, 'utf8'), [item])
+      : new ItemMessage(null, [{ ...item, [field]: marked }])
   }
 
   get others(): readonly string[] {
@@ -217,7 +231,7 @@ class ItemMessage implements Message {
     const { type } = item
     if (type === REASONING) return NONE
     const isSaid = type === undefined || type === null || type === 'message' || this.role === 'tool' || this.toolCalls.length > 0
-    if (!isSaid) return [canonicalJson({ ...item, id: type === 'item_reference' ? item['id'] : null, status: null })]
+    if (!isSaid) return [canonicalJson({ ...item, id: type === REFERENCE ? item['id'] : null, status: null })]
     if (typeof texts === 'string') return NONE
     return texts.flatMap((part) => (isObject(part) && !isTextPart(part) && !isRefusal(part) ? [canonicalJson(part)] : []))
   }

@@ -233,6 +233,29 @@ describe('an id of ours', () => {
     assert.deepEqual(sentOf(none, {}), { model: 'm', input: 'x' })
   })
 
+  test('of an item is left out where it is all that comes back of our words, and nothing else is touched', async () => {
+    const before = `{"model": "m", "input" : [ {"role":"user","content":"Hi"} ,{"type":"item_reference","id":"msg_1"},`
+    const after = ` {"role":"user", "content":"Still there?"} ], "store": true}`
+    const ours = `{"type":"item_reference","id":"msg_farebox-${UNIQUE}"}`
+    for (const wire of ['responses', 'compact'] as const) {
+      const parsed = await parseResponsesRequest(Buffer.from(`${before} ${ours} ,${after}`), wire)
+      assert.ok(parsed.status === 'ok')
+      const { request } = parsed
+      assert.deepEqual(request.keptNames, ['msg_1'])
+      assert.deepEqual(
+        request.messages.map(({ role }) => role),
+        ['user', 'assistant', 'user'],
+      )
+      assert.equal(
+        renderResponsesRequest(request, {}).toString(),
+        `{"model": "m", "input" : [{"role":"user","content":"Hi"},{"type":"item_reference","id":"msg_1"},{"role":"user", "content":"Still there?"}], "store": true}`,
+      )
+      assert.ok(!countedBody(request).includes('farebox'))
+    }
+    const words = { type: 'message', id: `msg_farebox-${UNIQUE}`, role: 'assistant', content: [{ type: 'output_text', text: 'Closed.' }] }
+    assert.equal((await read({ model: 'm', input: [words] })).messages.length, 1, 'what comes with its words is taken out by these')
+  })
+
   test('that we never made goes to the provider as it is', async () => {
     for (const id of [
       'resp_farebox-x-',

@@ -30,8 +30,8 @@ import {
   UngovernedUse,
 } from './request-reading.ts'
 import type { Fields } from './request-reading.ts'
-import { isOnlyNamed, ownItem, readItems, keptName, textItem } from './responses-item.ts'
-import { realResponse } from './responses-synthetic.ts'
+import { isOnlyNamed, isReference, keptName, ownItem, readItems, textItem } from './responses-item.ts'
+import { isSyntheticItem, realResponse } from './responses-synthetic.ts'
 import { routerUse } from './router-use.ts'
 import { Splice } from './splice.ts'
 import type { ParsedRequest } from './wire.ts'
@@ -57,13 +57,26 @@ export async function parseResponsesRequest(body: Buffer, wire: 'responses' | 'c
     else splice.set(PREVIOUS, JSON.stringify(real.id))
     return parseResponsesRequest(splice.bytes(), wire)
   }
-  return readScan(body, scan, () => {
+  const parsed = readScan(body, scan, () => {
     const what = ungoverned(fields)
     if (what !== null) throw new UngovernedUse(what)
     const { request, hosting } = modelRequest(body, wire, fields)
     HOSTING.set(body, hosting)
     return request
   })
+  // Nor is an item of it: where the app names one, in the place of its words, nothing stands for it.
+  if (parsed.status !== 'ok' || parsed.request.keptNames?.some(isSyntheticItem) !== true) return parsed
+  const items = fields.get('input')?.elements ?? []
+  const splice = new Splice(body, scan)
+  splice.set(
+    'input',
+    listOf(items.filter(({ json }) => !isSyntheticReference(json)).map(({ start, end }) => ({ bytes: body.subarray(start, end) }))),
+  )
+  return parseResponsesRequest(splice.bytes(), wire)
+}
+
+function isSyntheticReference(item: Json): boolean {
+  return isReference(item) && isSyntheticItem(keptName(item) ?? '')
 }
 
 /** The request with `change` made to it: the same buffer when nothing changes. */

@@ -20,7 +20,13 @@ export function realResponse(id: Json | undefined): { readonly id: string | null
   return REAL.test(real) && !real.startsWith(PREFIX) ? { id: real } : null
 }
 
+/** Whether an item has this id because an answer that no model made consists of it. */
+export function isSyntheticItem(id: string): boolean {
+  return id.startsWith(ITEM_PREFIX)
+}
+
 const PREFIX = 'resp_farebox-'
+const ITEM_PREFIX = 'msg_farebox-'
 const ID_LENGTH_MAX = 1_024
 const SYNTHETIC = /^resp_farebox-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-((?:[0-9a-f]{2})*)$/
 const REAL = /^resp_[A-Za-z0-9_-]{1,256}$/
@@ -37,7 +43,7 @@ export function syntheticResponse(answer: {
   readonly createdS: number
 }): { readonly contentType: string; readonly body: Buffer } {
   const part = { type: 'output_text', annotations: [], logprobs: [], text: answer.text }
-  const item = { id: `msg_farebox-${answer.unique}`, type: 'message', status: 'completed', role: 'assistant', content: [part] }
+  const item = { id: `${ITEM_PREFIX}${answer.unique}`, type: 'message', status: 'completed', role: 'assistant', content: [part] }
   const whole = responseJson(answer, 'completed', [item])
   if (!answer.stream) return { contentType: 'application/json', body: Buffer.from(JSON.stringify(whole)) }
   const begun = responseJson(answer, 'in_progress', [])
