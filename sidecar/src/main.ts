@@ -32,7 +32,7 @@ import { tellAlerts } from './proxy/report.ts'
 import { reportFacts } from './proxy/report-facts.ts'
 import { createDataPlane } from './proxy/server.ts'
 import { ShownTotals } from './proxy/shown-totals.ts'
-import { shownTiers, tiersOf } from './proxy/status.ts'
+import { bookTotals, NOT_TOLD, shownLimits, shownTiers } from './proxy/status.ts'
 import { Summariser } from './proxy/summariser.ts'
 import { UnderWay } from './proxy/under-way.ts'
 import { UpstreamPool } from './proxy/upstream.ts'
@@ -47,6 +47,7 @@ import { createLog } from './telemetry/log.ts'
 import { Metrics } from './telemetry/metrics.ts'
 import { StoreLog } from './telemetry/store-log.ts'
 
+const EXHAUSTED_USERS_KEPT = 10_000
 const FAILED_SWAPS_KEPT = 10_000
 const UNPRICED_KEPT = 1_000
 const LIMIT_FIELDS_KEPT = 1_000
@@ -146,14 +147,20 @@ async function main(): Promise<void> {
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),
+    faultyUnedited: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     boundsCut: new LRUCache({ max: FAILED_SWAPS_KEPT }),
+    exhaustedUsers: new LRUCache({ max: EXHAUSTED_USERS_KEPT }),
     unpriced: new LRUCache({ max: UNPRICED_KEPT }),
   }
   const quietSweep = new QuietSweep(gateway)
-  const shownTotals = new ShownTotals(async () => (inForce.policy === null ? {} : await tiersOf(gateway, inForce.policy)), {
+  const shownTotals = new ShownTotals(async () => (inForce.policy === null ? NOT_TOLD : await bookTotals(gateway, inForce.policy)), {
     onSight: settings.operator === null || !isShared,
   })
-  metrics.watchTiers(() => (inForce.policy === null ? [] : shownTiers(shownTotals.lastKnown(), inForce.policy.config.contracts)))
+  metrics.watchTiers(() => (inForce.policy === null ? [] : shownTiers(shownTotals.lastKnown().tiers, inForce.policy.config.contracts)))
+  metrics.watchLimits(() => {
+    const { policy } = inForce
+    return policy === null ? [] : shownLimits(policy.budgetKey, shownTotals.lastKnown().limits)
+  })
   const lastGood = new LastGood(settings.dataDir)
   const config = new ConfigInForce(
     {

@@ -124,6 +124,27 @@ for (const stream of [false, true]) {
       await assertBooked(`books ${how}`, 'plain')
     })
 
+    test('a question that is declined before an answer costs what is billed: nothing, or its input', async () => {
+      const talk = talkOf(`declined ${how}`, 'plain', { model: OPUS, max_tokens: 2_000 })
+      assertFine(await talk.say(QUESTION, { stream }))
+      await idle()
+      const before = (await sidecar.standing(`declined ${how}`, '?tier=plain')).spent
+      for (const [category, isBilled] of [
+        ['cyber', false],
+        ['null', false],
+        ['bio', true],
+      ] as const) {
+        const said = await talk.say(QUESTION.repeat(20), { stream, headers: { 'x-fake-refusal': category } })
+        assertFine(said)
+        assert.equal(said.message?.stop_reason, 'refusal')
+        talk.messages.pop()
+        await assertBooked(`declined ${how}`, 'plain')
+        assert.equal((await sidecar.standing(`declined ${how}`, '?tier=plain')).spent === before, !isBilled, category)
+      }
+      assertFine(await talk.say('And then?', { stream }))
+      await assertBooked(`declined ${how}`, 'plain')
+    })
+
     test('a tool loop goes through, thinking and all', async () => {
       const talk = talkOf(`tools ${how}`, 'plain', { model: OPUS, max_tokens: 2_000, tools: [LOOK] })
       const asked = await talk.say('Where is it?', { stream, headers: { 'x-fake-tool-call': 'look_up' } })
@@ -269,6 +290,48 @@ function assertInWindow(model: string): void {
 function countThinking(): number {
   return seen.filter(({ body }) => body.includes('"type":"thinking"')).length
 }
+
+/** An app that marks its system prompt and the newest question for the cache, as the documentation says to: each mark is one of now. */
+test('a mark that moves with each turn is never sent twice, whatever the question was rewritten to', async () => {
+  const marked = { cache_control: { type: 'ephemeral' as const } }
+  const talk = talkOf('marks', 'drop', { model: OPUS, max_tokens: 2_000, system: [{ type: 'text', text: 'Be kind.', ...marked }] })
+  const marks: number[] = []
+  for (let turn = 1; turn <= 7; turn++) {
+    for (const { content } of talk.messages)
+      if (typeof content !== 'string') for (const block of content) if ('cache_control' in block) delete block.cache_control
+    const passage = `<context>${PASSAGE}</context>\n\nQuestion ${turn}?`
+    assertFine(await talk.say([{ type: 'text', text: passage, ...marked }], { headers: { 'x-fake-output-tokens': '200' } }))
+    marks.push(String(seen.at(-1)?.body).split('"cache_control":').length - 1)
+  }
+  assert.deepEqual(marks, [2, 2, 2, 2, 2, 2, 2])
+  assert.ok(!seen.at(-1)?.body.includes(PASSAGE))
+  await assertBooked('marks', 'drop')
+})
+
+describe('instructions in the middle of a conversation', () => {
+  for (const window of ['window', 'window-summary'])
+    test(`stand where the provider takes them, behind every cut: ${window}`, async () => {
+      const { client } = talkOf(`instructions ${window}`, window)
+      const messages: Anthropic.MessageParam[] = []
+      let cuts = 0
+      for (let turn = 1; turn <= 16; turn++) {
+        messages.push({ role: 'user', content: `${turn}. ${QUESTION.repeat(2)}` })
+        if (turn % 3 !== 0) messages.push({ role: 'system', content: `Permission mode is now ${turn}.` })
+        const { content } = await client.messages.create(
+          { model: OPUS, max_tokens: 1_000, messages },
+          { headers: { 'x-fake-output-tokens': '60', 'x-fake-reasoning-tokens': '50' } },
+        )
+        messages.push({ role: 'assistant', content })
+        await idle()
+        const body = String(seen.findLast(({ path, body }) => path === '/v1/messages' && body.includes(OPUS))?.body)
+        if (body.includes('[Earlier conversation ')) cuts += 1
+        for (const { role, content: words } of messages)
+          if (role === 'system') assert.ok(typeof words === 'string' && body.includes(`"${words}"`), 'none is lost')
+      }
+      assert.ok(cuts > 5, `${cuts}`)
+      await assertBooked(`instructions ${window}`, window)
+    })
+})
 
 describe('rungs that rewrite', () => {
   const retrieved: readonly [what: string, content: Anthropic.ContentBlockParam[]][] = [
@@ -490,6 +553,12 @@ describe('what else the API has', () => {
     assert.match(said.error?.apiMessage ?? '', /bound to a different conversation/)
     const tries = seen.slice(-2).map(({ body }) => body.includes(PASSAGE))
     assert.deepEqual([seen.length, tries], [3, [false, true]])
+    const again = await talk.say(`<context>${PASSAGE}</context>\n\nSo?`, { params: { system: 'Be rude.' } })
+    assert.equal(again.status, 400)
+    assert.equal(seen.length, 4, 'once in a conversation')
+    assertFine(await talk.say('And this?', { params: { system: 'Be kind.' } }))
+    assert.equal((await talk.say('So?', { params: { system: 'Be rude.' } })).status, 400)
+    assert.equal(seen.length, 7, 'and again once it was answered')
   })
 
   for (const [what, headers, modes = [false, true]] of [

@@ -32,6 +32,8 @@ export interface Controls {
   readonly statusTimes: number
   readonly retryAfter: string | null
   readonly malformed: boolean
+  /** Claude declines before any output, in this category; null: it does not. */
+  readonly refusal: string | null
   readonly usage: 'asked' | 'omit' | 'cumulative' | 'zeros'
   /** Base64 of each picture; null: as it comes. */
   readonly pictureBytes: number | null
@@ -44,7 +46,7 @@ export interface Controls {
 const HEADERS = [
   'tag', 'content', 'output-tokens', 'reasoning-tokens', 'tool-call', 'recording', 'delay-ms', 'token-delay-ms', 'cut-after-tokens',
   'cut-mid-chunk', 'hang', 'error-after-tokens', 'status', 'status-times', 'retry-after', 'malformed', 'usage', 'reject-stream-options',
-  'hosted-calls', 'hosted-result-tokens', 'picture-bytes', 'alternate-roles',
+  'refusal', 'hosted-calls', 'hosted-result-tokens', 'picture-bytes', 'alternate-roles',
 ] as const
 type Header = (typeof HEADERS)[number]
 const PREFIX = 'x-fake-'
@@ -71,6 +73,7 @@ const NO_CONTROLS: Controls = {
   statusTimes: Number.POSITIVE_INFINITY,
   retryAfter: null,
   malformed: false,
+  refusal: null,
   usage: 'asked',
   pictureBytes: null,
   rejectStreamOptions: false,
@@ -127,6 +130,7 @@ export function readControls(headers: IncomingHttpHeaders): Controls {
     statusTimes: tokens('status-times') ?? Number.POSITIVE_INFINITY,
     retryAfter: given.get('retry-after') ?? null,
     malformed: flag('malformed'),
+    refusal: given.get('refusal') ?? null,
     usage: given.has('usage') ? oneOf('usage', ['asked', 'omit', 'cumulative', 'zeros']) : 'asked',
     pictureBytes: number('picture-bytes', PICTURE_BYTES_MAX),
     rejectStreamOptions: flag('reject-stream-options'),

@@ -26,6 +26,7 @@
  *   x-fake-hang headers|N           says nothing more, from the start or after N tokens
  *   x-fake-error-after-tokens N     an error event in the stream (500 where it is not streamed)
  *   x-fake-status CODE              this status; with `x-fake-retry-after S`; `x-fake-status-times N` for the first N calls of a tag
+ *   x-fake-refusal CATEGORY         Claude declines before any output: `cyber`, ..., or `null` for no category
  *   x-fake-malformed true           broken JSON: half a body, or one broken event in the stream
  *   x-fake-usage omit|cumulative|zeros  no usage, usage on every chunk, or (images) one of zeros
  *   x-fake-picture-bytes N          base64 of each picture; Gemini's image models draw one when asked so

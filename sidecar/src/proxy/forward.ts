@@ -55,8 +55,8 @@ interface SettledCall extends AnswerWorth {
 /** How a call ended, for whoever settles it and goes on. */
 export type CallEnd =
   | SettledCall
-  /** Nothing will be billed. */
-  | { readonly status: 'void' }
+  /** Nothing will be billed. `objection`: of an error that was passed on, what it is about where that may be a change of ours. */
+  | { readonly status: 'void'; readonly objection?: Objection }
   /** Nobody knows what will be billed: the hold is charged. */
   | { readonly status: 'charge' }
   /** The provider objects to what we changed: nothing was billed, nothing was answered, try again without. */
@@ -286,6 +286,7 @@ class Call {
 
   #endError(reading: Extract<Reading, { kind: 'error' }>): void {
     const { mayRetry } = this.#options
+    let passed: Objection | null = null
     if (!reading.passing && !this.#clientGone) {
       const text = reading.pieces.whole().toString('latin1')
       const objection = this.#turn.wire.objection(reading.statusCode, text)
@@ -295,18 +296,20 @@ class Call {
       const isOwn = objection === 'limitField' || (objection === 'edits' && !mayRetry.edits)
       const without = isOwn ? 'swap' : objection
       if (without !== null && mayRetry[without]) return this.#finish({ status: 'retry', without })
+      passed = objection
     }
     this.#passError(reading)
     if (this.#over) return
     this.#endAnswer()
-    this.#finish({ status: 'void' })
+    this.#finish({ status: 'void', ...(passed === null ? {} : { objection: passed }) })
   }
 
   #onFailed(failure: UpstreamFailure): void {
     const { gateway, requestId } = this.#turn
     this.#outcome = failure.kind
     const upstream = this.#served.upstream.name
-    gateway.log.warn({ requestId, upstream, kind: failure.kind, err: failure.cause.message }, 'the provider call failed')
+    const what = failure.kind === 'unread' ? 'the provider call is cancelled' : 'the provider call failed'
+    gateway.log.warn({ requestId, upstream, kind: failure.kind, err: failure.cause.message }, what)
     if (failure.kind === 'connect') {
       this.#refuse({ code: 'upstream_unreachable' })
       return this.#finish({ status: 'void' })

@@ -75,8 +75,12 @@ export interface Gateway {
   readonly failedSwaps: LRUCache<string, ReadonlySet<string>>
   /** Conversations whose history the provider refused as we had edited it: it goes out as it comes from then on. */
   readonly uneditable: LRUCache<string, true>
+  /** Conversations in which it refused one as the app had made it, for what edits might be at fault for too: not tried again there. */
+  readonly faultyUnedited: LRUCache<string, true>
   /** Conversations in which money has cut the calls of hosted tools: what was thought meanwhile is bound to other tools than the client's. */
   readonly boundsCut: LRUCache<string, true>
+  /** Users whose budget of a tier and period was found used up by a call of no conversation: its alerts were told. */
+  readonly exhaustedUsers: LRUCache<string, true>
   /** By model of a provider: nobody prices it, and the log has said so. */
   readonly unpriced: LRUCache<string, true>
 }

@@ -115,6 +115,13 @@ test('the sum of several readings of the context is billed, and counts for no bo
   assert.equal(change.exact, undefined)
 })
 
+test('a call that is not billed ends its turn, costs nothing, and counts for no bound', () => {
+  const end = answered({ usage: usageOf({}), cost: 0n }, { isUnbilled: true })
+  const { settlement, change } = settleStep(admitted(), ended(end), START_MS)
+  assert.deepEqual([settlement.cost, settlement.note.source, change.addUserTurn], [0n, 'exact', true])
+  assert.equal(change.exact, undefined)
+})
+
 test('a call of which nobody knows what is billed is charged with all that it held', () => {
   const kept = { earlier: { kind: 'conversation', id: 'conv_1' } } as const
   const turn = { chain: ['c0'], request: chatRequest([user('Hello')], kept) }

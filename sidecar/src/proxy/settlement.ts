@@ -110,9 +110,13 @@ function changeAfter(admitted: Admitted, { end, notice, untold, asked }: Ended<B
   }
 }
 
-/** The provider's count of this call, from which the next can be bounded: not so the sum of several readings of the context. */
+/**
+ * The provider's count of this call, from which the next can be bounded: not so the sum of several readings of the context, nor what is left
+ * of a call that is not billed.
+ */
 function exactCountOf({ turn, plan }: Admitted, end: Billed, { response, nowMs }: Outcome): ExactCount | null {
-  if (end.status !== 'settle' || end.source !== 'exact' || end.facts?.isSum === true || turn.request.messages.length === 0) return null
+  if (end.status !== 'settle' || end.source !== 'exact' || turn.request.messages.length === 0) return null
+  if (end.facts?.isSum === true || end.facts?.isUnbilled === true) return null
   const { usage } = end
   return {
     model: plan.model,

@@ -48,6 +48,36 @@ describe('a whole answer', () => {
     assert.deepEqual(message?.toolCalls, [{ id: 'toolu_1', name: 'look', input: '{"where":"here"}' }])
   })
 
+  test('one that was declined before it began used nothing, unless that is billed', () => {
+    const details = (category: string | null): JsonObject => ({ type: 'refusal', category, explanation: null })
+    const NOTHING = usageOf({})
+    for (const [what, content, more, isUnbilled] of [
+      ['a category that is not billed', [], { stop_details: details('cyber') }, true],
+      ['one that is new', [], { stop_details: details('general_harms') }, true],
+      ['none', [], { stop_details: details(null) }, true],
+      ['without a count', [], { stop_details: details('cyber'), usage: null }, true],
+      ['biology', [], { stop_details: details('bio') }, false],
+      ['competing models', [], { stop_details: details('frontier_llm') }, false],
+      ['thoughts', [], { stop_details: details('reasoning_extraction') }, false],
+      ['after some words', [text('Well')], { stop_details: details('cyber') }, false],
+      ['of a model that says no more', [], {}, false],
+      ['another end', [], { stop_details: details('cyber'), stop_reason: 'end_turn' }, false],
+    ] as const) {
+      const { facts, readable } = readAnthropicAnswer(answer(content, { stop_reason: 'refusal', ...more }))
+      assert.ok(readable, what)
+      assert.equal(facts.isUnbilled === true, isUnbilled, what)
+      if (isUnbilled) assert.deepEqual(facts.usage, NOTHING, what)
+      else assert.ok(facts.usage !== null && facts.usage.uncachedInput > 0, what)
+    }
+    const iterations = [
+      { type: 'compaction', input_tokens: 500, output_tokens: 40 },
+      { type: 'message', input_tokens: 60, output_tokens: 0 },
+    ]
+    const compacted = answer([], { stop_reason: 'refusal', stop_details: details(null), usage: { ...USAGE, iterations } })
+    const { usage, others } = readAnthropicAnswer(compacted).facts
+    assert.deepEqual([usage, others], [NOTHING, [{ model: null, usage: usageOf({ uncachedInput: 500, output: 40 }) }]])
+  })
+
   test('an error is readable, and used nothing', () => {
     const { facts, message, readable } = readAnthropicAnswer(
       Buffer.from('{"type":"error","error":{"type":"overloaded_error","message":"secret"}}'),

@@ -3,7 +3,7 @@ import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted } from './answer-reading.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
-import { isSummed, readAnthropicUsage, readServed } from './anthropic-usage.ts'
+import { isSummed, isUnbilledRefusal, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
 import { isJsonText } from './asked-json.ts'
 import { elementRanges } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
@@ -22,7 +22,7 @@ export function readAnthropicAnswer(body: Buffer, cacheWrites?: ModelRequest['ca
       model: servedModel(answer['model']),
       serviceTier: readServed(answer['usage']),
       responseId: null,
-      ...usageFacts(reading),
+      ...(isUnbilledRefusal(answer, blocks.length) ? { ...usageFacts(unbilled(reading)), isUnbilled: true } : usageFacts(reading)),
       isSum: isSummed(
         answer['usage'],
         blocks.map(({ type }) => type),

@@ -6,6 +6,7 @@ import { canonicalJson } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
 import { DOCUMENT_NAME, RETRIEVAL_NAME } from '../core/retrieval.ts'
+import { withMarksOf, withoutMarks } from './cache-marks.ts'
 import { mediaPart, mediaWith } from './embedded-media.ts'
 import type { MediaPart } from './embedded-media.ts'
 import { parseValidObject } from './json-keys.ts'
@@ -131,7 +132,9 @@ export class AnthropicMessage implements Message {
   reread(text: string): Message | null {
     const json = parseObject(text)
     const message = json === null ? null : read(json, Buffer.from(text))
-    return message?.role === this.role ? message : null
+    if (json === null || message?.role !== this.role) return null
+    if (message.cacheMark === 'none' && this.cacheMark === 'none') return message
+    return message.#with(withMarksOf(json['content'], this.json['content'], 'text'))
   }
 
   get others(): readonly string[] {
@@ -278,13 +281,7 @@ function isOneText(content: Json | undefined): boolean {
 
 function unmarked(content: Json | undefined): Json {
   if (isOneText(content) && isList(content) && isObject(content[0])) return content[0]['text'] ?? ''
-  return isList(content) ? content.map(unmarkedBlock) : (content ?? null)
-}
-
-function unmarkedBlock(block: Json): Json {
-  if (!isObject(block)) return block
-  const { [CACHE_MARK]: _, ...rest } = block
-  return isList(rest['content']) ? { ...rest, content: rest['content'].map(unmarkedBlock) } : rest
+  return isList(content) ? content.map(withoutMarks) : (content ?? null)
 }
 
 function mediaOf(blocks: readonly JsonObject[]): readonly MediaPart[] {

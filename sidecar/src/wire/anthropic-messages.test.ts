@@ -381,6 +381,13 @@ test('what an error says of our changes', () => {
     ),
     'edits',
   )
+  for (const message of [
+    "messages.67: role 'system' must precede an 'assistant' message or end the array",
+    'A maximum of 4 blocks with cache_control may be provided. Found 5.',
+  ])
+    assert.equal(messagesWire.objection(400, body(message)), 'edits')
+  const unpaired = 'messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: a.'
+  assert.equal(messagesWire.objection(400, body(unpaired)), 'swap', 'which edits leave whole')
   assert.equal(messagesWire.objection(400, body('temperature: is not supported for this model')), 'swap')
   assert.equal(messagesWire.objection(404, body('model: claude-none')), 'swap')
   assert.equal(messagesWire.objection(429, body(bound)), null)

@@ -8,6 +8,7 @@ import { bytesOf, isList, isObject } from '../core/message.ts'
 import type { HostedTools, Json, ModelRequest, RequestChange } from '../core/request.ts'
 import { COMPACTION, HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from '../core/request.ts'
 import { addAnthropicNotice, readAnthropicAnswer, syntheticAnthropic } from './anthropic-answer.ts'
+import { withPlacedInstructions } from './anthropic-instructions.ts'
 import { cacheMarkOf, longer, ownAnthropicMessage, readAnthropicMessage } from './anthropic-message.ts'
 import type { CacheMark } from './anthropic-message.ts'
 import { AnthropicStream } from './anthropic-stream.ts'
@@ -91,7 +92,8 @@ export function renderMessagesRequest(request: ModelRequest, change: RequestChan
   if (change.hostedCalls !== undefined) spliceMaxUses(splice, change.hostedCalls - (request.hosted.compacts === true ? 1 : 0))
   const changed = changedMessages(request, change)
   const bound = changed === null ? null : withBoundThinking(request.messages, changed)
-  const messages = change.hostedCallsCut === true ? withoutAllThinking(bound ?? request.messages) : bound
+  const thought = change.hostedCallsCut === true ? withoutAllThinking(bound ?? request.messages) : bound
+  const messages = thought === null ? null : withPlacedInstructions(thought)
   if (messages !== null) splice.set('messages', listOf(messages))
   spliceThinking(splice, { model, maxTokens, messages: messages ?? request.messages })
   return splice.bytes()
@@ -142,8 +144,12 @@ const HOSTED: readonly (readonly [prefix: string, kind: HostedTools['tools'][num
 ]
 /** Of those, the ones whose calls a request can bound. */
 const BOUNDED_BY_MAX_USES = /^web_(?:search|fetch)_/
-/** What the provider says of a history that was changed under what a model had thought. */
-const OF_EDITS = /bound to a different conversation|`(?:redacted_)?thinking` block|must start with a thinking block|`?signature`? in/
+/**
+ * What the provider says of a history that was changed under what a model had thought, or around instructions and cache marks. What it says
+ * of calls and their results is not here: edits leave these whole, and apps do not, whom a second attempt would not help.
+ */
+const OF_EDITS =
+  /bound to a different conversation|`(?:redacted_)?thinking` block|must start with a thinking block|`?signature`? in|role 'system' must|blocks with cache_control may/
 
 function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
   const unmetered = unmeteredUse(fields)

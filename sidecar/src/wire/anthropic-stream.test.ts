@@ -89,6 +89,28 @@ const WHOLE =
   callBlock(2, '{"wh', 'ere":"here"}') +
   end('tool_use')
 
+const declined = (category: string | null, usage: JsonObject | null = END_USAGE): string =>
+  event({
+    type: 'message_delta',
+    delta: { stop_reason: 'refusal', stop_sequence: null, stop_details: { type: 'refusal', category, explanation: null } },
+    ...(usage === null ? {} : { usage }),
+  }) + event({ type: 'message_stop' })
+
+test('a stream that is declined before it begins used nothing, unless that is billed', () => {
+  for (const [text, isUnbilled] of [
+    [start() + PING + declined('cyber'), true],
+    [start() + declined(null, null), true],
+    [start() + declined('bio'), false],
+    [start() + textBlock(0, 'Well') + declined('cyber'), false],
+    [start() + end('refusal'), false],
+  ] as const) {
+    const { facts } = feed(text).stream
+    assert.equal(facts.isUnbilled === true, isUnbilled, text)
+    if (isUnbilled) assert.deepEqual(facts.usage, usageOf({}), text)
+    else assert.equal(facts.usage?.uncachedInput, 10, text)
+  }
+})
+
 test('a streamed answer says what the same answer says in one piece', () => {
   const plain = readAnthropicAnswer(
     Buffer.from(

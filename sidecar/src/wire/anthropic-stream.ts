@@ -8,7 +8,7 @@ import type { Json, JsonObject, Message, ModelRequest } from '../core/request.ts
 import { errorCode, MESSAGE_BYTES_MAX, usageFacts } from './answer-reading.ts'
 import { eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
-import { isSummed, mergeAnthropicUsage, readAnthropicUsage, readServed } from './anthropic-usage.ts'
+import { isSummed, isUnbilledRefusal, mergeAnthropicUsage, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
 import { beginsJson } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
 import { objectAt } from './json-values.ts'
@@ -53,6 +53,7 @@ export class AnthropicStream implements AnswerStream {
   #rawUsage: JsonObject | null = null
   #reading: UsageReading = ABSENT
   #usageIsFinal = false
+  #isUnbilled = false
   #model: string | null = null
   #finishReason: string | null = null
   #error: string | null = null
@@ -86,7 +87,7 @@ export class AnthropicStream implements AnswerStream {
       model: this.#model,
       serviceTier: readServed(this.#rawUsage ?? undefined),
       responseId: null,
-      ...usageFacts(this.#reading, this.#usageIsFinal),
+      ...(this.#isUnbilled ? { ...usageFacts(unbilled(this.#reading)), isUnbilled: true } : usageFacts(this.#reading, this.#usageIsFinal)),
       isSum: isSummed(this.#rawUsage ?? undefined, this.#blockTypes),
       finishReason: this.#finishReason,
       toolNames: this.#toolNames,
@@ -162,6 +163,7 @@ export class AnthropicStream implements AnswerStream {
       case 'message_delta': {
         const reason = isObject(delta) ? delta['stop_reason'] : null
         if (typeof reason === 'string') this.#finishReason = reason
+        if (isObject(delta) && isUnbilledRefusal(delta, this.#blocks.size)) this.#isUnbilled = true
         if (!isObject(usage)) return
         this.#count(usage)
         // Until the end the provider has not counted the output: what it says first is no count.

@@ -47,6 +47,24 @@ export function isSummed(raw: Json | undefined, blockTypes: Iterable<Json | unde
   return false
 }
 
+/**
+ * Whether the provider bills nothing of an answer that came to `blocks` blocks: it declined before it wrote anything. The counts of its
+ * usage say what was read all the same. `end`: the answer, or what the end of a stream says of it. One without `stop_details` is of older
+ * models, or another server, of which nothing of the kind is written.
+ * https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback#how-refusals-are-billed
+ */
+export function isUnbilledRefusal({ stop_reason: reason, stop_details: details }: JsonObject, blocks: number): boolean {
+  return reason === 'refusal' && blocks === 0 && isObject(details) && !BILLED_REFUSALS.has(details['category'])
+}
+
+/** Categories of refusals that are billed like any other answer. All others are not, nor is one without a category. */
+const BILLED_REFUSALS: ReadonlySet<Json | undefined> = new Set(['bio', 'frontier_llm', 'reasoning_extraction'])
+
+/** What is billed where the pass that was to answer is not, whatever is said of it. */
+export function unbilled(reading: UsageReading): UsageReading {
+  return { ...reading, usage: usageOf({}) }
+}
+
 /** How a call was served, of what changes its price: the tier, `speed: fast`, `inference_geo: us`. Null: nothing was said. */
 export function readServed(raw: Json | undefined): string | null {
   if (raw === undefined || !isObject(raw)) return null

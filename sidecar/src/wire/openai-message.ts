@@ -3,6 +3,7 @@ import { canonicalJson } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import { ROLES } from '../core/request.ts'
 import type { ImagePart, Json, JsonObject, Message, TextPart, ToolCall } from '../core/request.ts'
+import { withMarksOf } from './cache-marks.ts'
 import { base64Of, detailOf, mediaPart, mediaWith } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValidObject } from './json-keys.ts'
@@ -105,9 +106,10 @@ class ReadMessage implements Message {
   }
 
   reread(text: string): Message | null {
-    const bytes = Buffer.from(text, 'utf8')
     const json = parseObject(text)
-    return json === null || json['role'] !== this.json['role'] ? null : readMessage(json, bytes)
+    if (json === null || json['role'] !== this.json['role']) return null
+    const content = withMarksOf(json['content'], this.json['content'], 'text')
+    return content === json['content'] ? readMessage(json, Buffer.from(text, 'utf8')) : read({ ...json, content: content ?? null }, null)
   }
 
   get others(): readonly string[] {

@@ -217,5 +217,5 @@ function serverToolUse({ webSearches, webFetches }: ClaudeUsage): object | null 
 }
 
 function stopDetails(answer: ClaudeAnswer): object | null {
-  return answer.stopReason === 'refusal' ? { type: 'refusal', category: null, explanation: null } : null
+  return answer.stopReason === 'refusal' ? { type: 'refusal', category: answer.refusalCategory, explanation: null } : null
 }

@@ -17,6 +17,8 @@ export interface ClaudeAnswer {
   readonly draft: Draft
   readonly stopReason: 'end_turn' | 'max_tokens' | 'stop_sequence' | 'tool_use' | 'refusal' | 'model_context_window_exceeded'
   readonly stopSequence: string | null
+  /** The policy area of a refusal; null where it is in none of those that are named. */
+  readonly refusalCategory: string | null
   /** What is shown of the thinking; empty where it is not. */
   readonly thinkingText: string
   /** The thinking comes back encrypted. */
@@ -60,8 +62,10 @@ export function answerTo(options: AnswerOptions): ClaudeAnswer {
   const last = textOf(request.turns.at(-1)?.blocks ?? [])
   const random = randomOf(hashOf(`${request.model.id} thinking ${request.turns.length} ${last}`))
   const everything = request.turns.map((turn) => textOf(turn.blocks)).join('\n')
-  const none = { draft: nothing(), stopSequence: null, thinkingText: '', redacted: false, hosted: [] }
+  const none = { draft: nothing(), stopSequence: null, refusalCategory: null, thinkingText: '', redacted: false, hosted: [] }
+  const { refusal } = options.controls
   if (limit === 0) return { ...none, stopReason: 'max_tokens' }
+  if (refusal !== null) return { ...none, stopReason: 'refusal', refusalCategory: refusal === 'null' ? null : refusal }
   if (last.includes(REFUSAL_TRIGGER)) return { ...none, stopReason: 'refusal' }
   const reasoningTokens = options.controls.reasoningTokens ?? thinkingTokens(request, random)
   const controls = { ...options.controls, reasoningTokens: request.thinking.type === 'disabled' ? 0 : reasoningTokens }
@@ -72,10 +76,20 @@ export function answerTo(options: AnswerOptions): ClaudeAnswer {
     draft,
     stopReason: stopReasonOf(draft, drafted.stopSequence, options.limitIsWindow),
     stopSequence: drafted.stopSequence,
+    refusalCategory: null,
     thinkingText: prose(random, shown, languageOf(last)).join(''),
     redacted: everything.includes(REDACTED_TRIGGER),
     hosted: hostedCalls(request, controls),
   }
+}
+
+/**
+ * Whether the answer is on the bill. One that was declined before any output is not, but for three categories.
+ * https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback#how-refusals-are-billed
+ */
+export function isBilled({ stopReason, refusalCategory, draft, hosted }: ClaudeAnswer): boolean {
+  const isDeclined = stopReason === 'refusal' && draft.pieces.length === 0 && draft.reasoningTokens === 0 && hosted.length === 0
+  return !isDeclined || refusalCategory === 'bio' || refusalCategory === 'frontier_llm' || refusalCategory === 'reasoning_extraction'
 }
 
 /** The model as bill and drafts know it, at the price of `list`. */

@@ -78,7 +78,9 @@ export function checkMessages(value: unknown, model: ClaudeModel): readonly Turn
     if (before?.role === role) turns[turns.length - 1] = { ...before, blocks: [...before.blocks, ...blocks], last: index }
     else turns.push({ role, blocks, first: index, last: index })
   }
+  if (turns[0]?.role === 'system') throw invalid('messages.0', "use the top-level 'system' parameter for the initial system prompt")
   if (turns[0]?.role !== 'user') throw invalid('messages', 'first message must use the "user" role')
+  checkSystemPlaces(turns)
   checkPairing(turns.filter((turn) => turn.role !== 'system'))
   checkPrefill(turns, model)
   return turns
@@ -237,6 +239,26 @@ function textBlock(text: string, path: string): Block & { readonly cacheTtl: nul
   // What an answer's text block carries beside its text (citations) may be left out when it is sent back.
   const digest = canonical(['text', text])
   return { type: 'text', path, digest, text, cacheTtl: null, call: null, answers: null, signature: null, images: [], pages: 0 }
+}
+
+/**
+ * System messages in a row, as one section, follow a user turn or an assistant turn ending in a server tool result, and precede an assistant
+ * turn or end the array. https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages#limitations
+ */
+function checkSystemPlaces(turns: readonly Turn[]): void {
+  const but = 'the directive-only form (content: [] with output_config) is accepted at any position'
+  for (const [at, { role, first, last }] of turns.entries()) {
+    if (role !== 'system') continue
+    const before = turns[at - 1]
+    const after = turns[at + 1]
+    if (before?.role !== 'user' && !SERVER_RESULTS.test(before?.blocks.at(-1)?.type ?? ''))
+      throw invalid(
+        `messages.${first}`,
+        `role 'system' must follow a 'user' message or an 'assistant' message ending in a server tool result; ${but}`,
+      )
+    if (after !== undefined && after.role !== 'assistant')
+      throw invalid(`messages.${last}`, `role 'system' must precede an 'assistant' message or end the array; ${but}`)
+  }
 }
 
 /** Each call is answered at the start of the next user turn; no result stands alone. */

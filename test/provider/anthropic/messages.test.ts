@@ -275,6 +275,22 @@ test('stop sequences and refusals say why the answer ended', async () => {
   assert.deepEqual([refusal.stop_reason, refusal.content], ['refusal', []])
 })
 
+test('a refusal before any output shows its tokens, and is on the bill in three categories alone', async () => {
+  const open = { cyber: false, general_harms: false, null: false, bio: true, frontier_llm: true, reasoning_extraction: true }
+  for (const stream of [false, true])
+    for (const [category, isBilled] of Object.entries(open)) {
+      provider.bill.clear()
+      const headers = { 'x-fake-refusal': category }
+      const said = stream ? await client.messages.stream(ask, { headers }).finalMessage() : await client.messages.create(ask, { headers })
+      assert.deepEqual([said.stop_reason, said.content], ['refusal', []])
+      assert.equal(said.stop_details?.category ?? 'null', category)
+      assert.ok(said.usage.input_tokens > 0)
+      await provider.settled()
+      const [line] = provider.bill.lines()
+      assert.equal((line?.nanoUsd ?? 0n) > 0n, isBilled, category)
+    }
+})
+
 test('count_tokens costs nothing and says what the request will say; batches are accepted', async () => {
   const counted = await client.messages.countTokens({ model: ask.model, messages: ask.messages, tools: [look] })
   const { usage } = await client.messages.create({ ...ask, tools: [look] })

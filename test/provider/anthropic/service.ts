@@ -11,7 +11,7 @@ import type { Progress, Reader } from '../generation.ts'
 import { completeProgress, generate, readerOf } from '../generation.ts'
 import type { ListPrice } from '../models.ts'
 import type { Recordings } from '../recordings.ts'
-import { answerTo, plainModel } from './answer.ts'
+import { answerTo, isBilled, plainModel } from './answer.ts'
 import type { ClaudeUsage, Frame } from './answer-json.ts'
 import { event, EventWriter, messageJson } from './answer-json.ts'
 import { claudeCache } from './cache.ts'
@@ -104,7 +104,7 @@ export function anthropicService(services: AnthropicServices): AnthropicService 
       model,
       serviceTier: 'default',
       stream: request.stream,
-      ...billedInput(input),
+      ...billedInput(isBilled(answer) ? input : NO_INPUT),
       startedAtMs,
     })
     const frame: Frame = { id: `msg_${requestId.slice(4)}`, request, answer, prefix: prompt.prefix.digest }
@@ -198,12 +198,12 @@ async function send(call: Call): Promise<Outcome> {
 }
 
 async function plainAnswer(call: Call): Promise<Outcome> {
-  const { controls, entry, frame, reader, response } = call
+  const { controls, frame, reader, response } = call
   const stopAfter = stopOf(controls)
   if (controls.tokenDelayMs > 0 || stopAfter !== null)
     await generate([frame.answer.draft], { tokenDelayMs: controls.tokenDelayMs, stopAfter }, reader, {
       piece: () => {},
-      done: (progress) => entry.update({ ...progress, ...billedInput(call.whole), feesNanoUsd: fees(call) }),
+      done: (progress) => bill(call, progress),
     })
   if (typeof controls.hang === 'number') await reader.wait(Number.POSITIVE_INFINITY)
   if (reader.gone) return 'aborted'
@@ -283,8 +283,11 @@ function stopOf(controls: Controls): number | null {
 }
 
 function bill(call: Call, progress: Progress): void {
-  call.entry.update({ ...progress, ...billedInput(call.whole), feesNanoUsd: fees(call) })
+  const input = isBilled(call.frame.answer) ? call.whole : NO_INPUT
+  call.entry.update({ ...progress, ...billedInput(input), feesNanoUsd: fees(call) })
 }
+
+const NO_INPUT: InputTokens = { uncached: 0, cacheRead: 0, cacheWrite5m: 0, cacheWrite1h: 0 }
 
 /** Each call of the provider's own tools reads the window again, with its result: from the cache where it was kept. */
 function withHosted(first: InputTokens, { answer }: Frame): InputTokens {

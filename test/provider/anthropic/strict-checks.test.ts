@@ -12,6 +12,14 @@ after(() => provider.close())
 
 const hello = { role: 'user', content: 'Hello' }
 const hi = { role: 'assistant', content: 'Hi' }
+const brief = { role: 'system', content: 'Be brief.' }
+const searched = {
+  role: 'assistant',
+  content: [
+    { type: 'server_tool_use', id: 'srvtoolu_1', name: 'web_search', input: { query: 'news' } },
+    { type: 'web_search_tool_result', tool_use_id: 'srvtoolu_1', content: [] },
+  ],
+}
 const look = { name: 'look', input_schema: { type: 'object', properties: {} } }
 const ask = { model: 'claude-sonnet-4-5', max_tokens: 50, messages: [hello] }
 const calls = (...ids: string[]): object => ({
@@ -34,6 +42,11 @@ const refused: readonly [string, object, RegExp][] = [
   ['a first message of the assistant', { messages: [hi, hello] }, /first message must use the "user" role/],
   ['an unknown role', { messages: [{ role: 'tool', content: 'x' }] }, /^messages\.0\.role: Input should be/],
   ['a system message to an older model', { messages: [hello, { role: 'system', content: 'Be brief.' }] }, /Unexpected role "system"/],
+  ['a system message first', { model: 'claude-haiku-5-5', messages: [brief, hello] }, /^messages\.0: use the top-level 'system' parameter/],
+  ['a system message after an answer', { model: 'claude-haiku-5-5', messages: [hello, hi, brief, hello] }, /^messages\.2: role 'system' must follow a 'user' message/],
+  ['a system message between two answers', { model: 'claude-haiku-5-5', messages: [hello, hi, brief, hi, hello] }, /^messages\.2: role 'system' must follow/],
+  ['a system message before a user', { model: 'claude-haiku-5-5', messages: [hello, brief, brief, hello] }, /^messages\.2: role 'system' must precede an 'assistant' message or end the array/],
+  ['a system message between a call and its result', { model: 'claude-haiku-5-5', tools: [look], messages: [hello, calls('a'), brief, results('a')] }, /^messages\.2: role 'system' must follow/],
   ['an empty message', { messages: [{ role: 'user', content: '' }] }, /^messages\.0: all messages must have non-empty content/],
   ['a message without blocks', { messages: [hello, { role: 'assistant', content: [] }, hello] }, /^messages\.1: all messages must have non-empty content/],
   ['an empty text block', { messages: [{ role: 'user', content: [{ type: 'text', text: '' }] }] }, /text content blocks must be non-empty/],
@@ -91,7 +104,10 @@ const accepted: readonly [string, object][] = [
   ['messages of one role in a row', { messages: [hello, hello, hi, hi, hello] }],
   ['results over two messages', { tools: [look], messages: [hello, calls('a', 'b'), results('b'), results('a')] }],
   ['text after results', { tools: [look], messages: [hello, calls('a'), { role: 'user', content: [{ type: 'tool_result', tool_use_id: 'a' }, { type: 'text', text: 'Well?' }] }] }],
-  ['a system message to a newer model', { model: 'claude-haiku-5-5', messages: [hello, hi, { role: 'system', content: 'Be brief.' }, hello] }],
+  ['a system message to a newer model, at the end', { model: 'claude-haiku-5-5', messages: [hello, hi, hello, brief] }],
+  ['system messages in a row, before an answer', { model: 'claude-haiku-5-5', messages: [hello, brief, brief, hi, hello] }],
+  ['a system message after results', { model: 'claude-haiku-5-5', tools: [look], messages: [hello, calls('a'), results('a'), brief] }],
+  ['a system message after the result of a server tool', { model: 'claude-haiku-5-5', messages: [hello, searched, brief, hi, hello] }],
   ['a prefill', { messages: [hello, { role: 'assistant', content: 'Hi' }] }],
   ['an empty last message of the assistant', { messages: [hello, { role: 'assistant', content: [] }] }],
   ['between_tools', { model: 'claude-sonnet-5-5', thinking: { type: 'between_tools' } }],
