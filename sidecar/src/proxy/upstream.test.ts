@@ -328,6 +328,52 @@ for (const scheme of SCHEMES) {
       assert.equal(heard.digest('hex'), expected.digest('hex'))
     })
 
+    test('an answer that nobody takes is given up, also when the provider has left; its connection goes to the next', async (t) => {
+      const { baseUrl } = await serve(t, scheme, (incoming, outgoing) => {
+        incoming.resume()
+        if (incoming.url === '/next') {
+          outgoing.end('served')
+          return
+        }
+        outgoing.writeHead(200, { 'content-type': 'text/event-stream' })
+        outgoing.write(pattern(1, 1 << 20))
+        setTimeout(() => outgoing.destroy(), 50)
+      })
+      const pool = poolFor(t, { unreadMs: 300, connectionsMax: 1 })
+      const startedMs = performance.now()
+      const { seen } = begin(pool, baseUrl, {}, (seen, handleNow) => (seen.onData = () => handleNow().pause()))
+      const next = begin(pool, baseUrl, { path: '/next' })
+      await seen.over
+      assert.deepEqual([seen.failure?.kind, seen.statusCode], ['unread', 200])
+      assert.ok(performance.now() - startedMs >= 300)
+      assert.equal((await next.seen.over).body.toString(), 'served')
+    })
+
+    test('a slow reader that takes some of its answer again and again is given all of it', async (t) => {
+      const whole = pattern(2, 4 << 20)
+      const { baseUrl } = await serve(t, scheme, (incoming, outgoing) => {
+        incoming.resume()
+        outgoing.end(whole)
+      })
+      const pool = poolFor(t, { unreadMs: 400 })
+      const startedMs = performance.now()
+      let pausedMs = startedMs
+      const { seen } = begin(pool, baseUrl, {}, (seen, handleNow) => {
+        seen.onData = () => {
+          if (performance.now() - pausedMs < 100 || performance.now() - startedMs > 1_000) return
+          pausedMs = performance.now()
+          handleNow().pause()
+          handleNow().pause()
+          setTimeout(() => handleNow().resume(), 150)
+        }
+        setTimeout(() => handleNow().pause(), 0)
+        setTimeout(() => handleNow().resume(), 150)
+      })
+      await seen.over
+      assert.equal(seen.failure, null)
+      assert.ok(seen.body.equals(whole))
+    })
+
     test('paused before anything was sent, an answer waits for its reader', async (t) => {
       const { baseUrl } = await serve(t, scheme, (incoming, outgoing) => {
         incoming.resume()
@@ -592,6 +638,23 @@ describe('connections', () => {
     await sleep(20)
     for (const { handle } of stuck) handle.abort()
     for (const { seen } of last) assert.equal((await seen.over).body.toString(), 'served')
+  })
+
+  test('who waits for one of the limit in vain is told so in the time for a connection', async (t) => {
+    const { baseUrl, sockets } = await serve(t, 'http', (incoming, outgoing) => {
+      if (incoming.url === '/last') outgoing.end('served')
+    })
+    const pool = poolFor(t, { connectionsMax: 1, connectMs: 200 })
+    const stuck = begin(pool, baseUrl)
+    await until(() => sockets.length === 1, 'the first is out')
+    const startedMs = performance.now()
+    const { failure } = await begin(pool, baseUrl).seen.over
+    assert.deepEqual([failure?.kind, failure?.cause.message], ['connect', 'all 1 connections to the provider are in use'])
+    assert.ok(performance.now() - startedMs >= 200)
+    const last = begin(pool, baseUrl, { path: '/last' })
+    stuck.handle.abort()
+    assert.equal((await last.seen.over).body.toString(), 'served')
+    assert.equal(stuck.seen.isOver, false)
   })
 
   test('what stands behind an answer is not taken for that of the next in line', async (t) => {

@@ -10,6 +10,8 @@ const CONNECT_TIMEOUT_MS = 10_000
 const HEADERS_TIMEOUT_MS = 600_000
 /** Longest silence inside an answer. */
 const BODY_TIMEOUT_MS = 600_000
+/** For as long a client may take nothing of its answer, alive as it may be: the call holds money and a connection meanwhile. */
+const UNREAD_TIMEOUT_MS = 600_000
 const CONNECTIONS_PER_ORIGIN = 512
 /** A free connection is closed after this time: sooner than servers do, as a rule, so that none is closed under a request. */
 const FREE_MS_MAX = 4_000
@@ -39,8 +41,11 @@ export interface UpstreamEvents {
 }
 
 export interface UpstreamFailure {
-  /** `connect`: nothing was sent; `timeout`: no answer in time; `cut`: the connection broke after the request was out. */
-  readonly kind: 'connect' | 'timeout' | 'cut'
+  /**
+   * `connect`: nothing was sent; `timeout`: no answer in time; `cut`: the connection broke after the request was out; `unread`: the answer
+   * was paused for too long.
+   */
+  readonly kind: 'connect' | 'timeout' | 'cut' | 'unread'
   readonly cause: Error
 }
 
@@ -52,9 +57,11 @@ export interface UpstreamHandle {
 }
 
 export interface UpstreamTimes {
+  /** Until a connection stands, and for as long again until one is free where all are in use. */
   readonly connectMs: number
   readonly headersMs: number
   readonly bodyMs: number
+  readonly unreadMs: number
   readonly freeMs: number
 }
 
@@ -69,10 +76,16 @@ export class UpstreamPool {
   constructor(options: Partial<UpstreamTimes> & { readonly connectionsMax?: number } = {}) {
     const { connectionsMax = CONNECTIONS_PER_ORIGIN, ...times } = options
     this.#connectionsMax = connectionsMax
-    this.#times = { connectMs: CONNECT_TIMEOUT_MS, headersMs: HEADERS_TIMEOUT_MS, bodyMs: BODY_TIMEOUT_MS, freeMs: FREE_MS_MAX, ...times }
+    this.#times = {
+      connectMs: CONNECT_TIMEOUT_MS,
+      headersMs: HEADERS_TIMEOUT_MS,
+      bodyMs: BODY_TIMEOUT_MS,
+      unreadMs: UNREAD_TIMEOUT_MS,
+      freeMs: FREE_MS_MAX,
+      ...times,
+    }
     // One look at all calls from time to time costs less than a timer for each.
-    const { connectMs, headersMs, bodyMs, freeMs } = this.#times
-    const everyMs = Math.max(1, Math.min(LOOK_EVERY_MS, connectMs / 4, headersMs / 4, bodyMs / 4, freeMs / 4))
+    const everyMs = Math.max(1, Math.min(LOOK_EVERY_MS, Math.min(...Object.values(this.#times)) / 4))
     this.#look = setInterval(() => this.#lookAtAll(), everyMs).unref()
   }
 
@@ -180,10 +193,17 @@ class Host {
 
   /** Fails what takes too long, closes what has been free for long, and lets go of the bodies of calls that gave up waiting. */
   look(nowMs: number, times: UpstreamTimes): void {
+    for (const attempt of this.#waiting)
+      if (nowMs - attempt.heardMs > times.connectMs)
+        attempt.fail('connect', new Error(`all ${this.#connectionsMax} connections to the provider are in use`))
     if (this.#waiting.some(({ isOver }) => isOver)) this.#waiting = this.#waiting.filter(({ isOver }) => !isOver)
     while (this.#free[0] !== undefined && nowMs - this.#free[0].sinceMs > times.freeMs) this.#free.shift()?.connection.destroy()
     for (const [connection, attempt] of this.#busy) {
-      if (attempt.isPaused) continue
+      if (attempt.pausedMs !== null) {
+        if (nowMs - attempt.pausedMs > times.unreadMs)
+          attempt.fail('unread', new Error('the client took nothing of the answer for too long'))
+        continue
+      }
       const silentMs = nowMs - attempt.heardMs
       if (connection.isConnecting && silentMs > times.connectMs)
         attempt.fail('connect', new Error('the provider could not be reached in time'))
@@ -241,10 +261,11 @@ class Attempt implements UpstreamHandle, ConnectionEvents {
   readonly #events: UpstreamEvents
   #connection: UpstreamConnection | null = null
   #released: () => void = () => undefined
-  isPaused = false
+  /** Since when it is paused; null: it is not. */
+  pausedMs: number | null = null
   isOver = false
   hasHead = false
-  /** When something was last heard of it. */
+  /** When something was last heard of it; of one that waits for a connection, when it came. */
   heardMs = performance.now()
 
   constructor(head: string, body: Buffer | null, events: UpstreamEvents) {
@@ -258,7 +279,7 @@ class Attempt implements UpstreamHandle, ConnectionEvents {
     this.#released = released
     this.heardMs = performance.now()
     connection.send(this.#head, this.#body, this)
-    if (this.isPaused) connection.pause()
+    if (this.pausedMs !== null) connection.pause()
   }
 
   // Once it is over, its connection may be another's.
@@ -271,12 +292,12 @@ class Attempt implements UpstreamHandle, ConnectionEvents {
   }
   pause(): void {
     if (this.isOver) return
-    this.isPaused = true
+    this.pausedMs ??= performance.now()
     this.#connection?.pause()
   }
   resume(): void {
     if (this.isOver) return
-    this.isPaused = false
+    this.pausedMs = null
     this.heardMs = performance.now() // the silence was ours
     this.#connection?.resume()
   }
