@@ -7,9 +7,11 @@ import { KeyedHash } from './keyed-hash.ts'
 import { inlineNotice } from './notice-frame.ts'
 import type { JsonObject } from './request.ts'
 import { assistant, call, conversations, message, recordedConversations, requestsOf, result, system, user } from './requests.testing.ts'
+import { atOnce } from './slices.ts'
 
 const key = new KeyedHash(Buffer.from('a secret of this test, long enough'))
-const chain = (messages: readonly JsonObject[], scope = 'shop/plus/'): string[] => chainDigests(messages.map(message), key, scope)
+const digestsOf = (...of: Parameters<typeof chainDigests>): string[] => atOnce(chainDigests(...of))
+const chain = (messages: readonly JsonObject[], scope = 'shop/plus/'): string[] => digestsOf(messages.map(message), key, scope)
 const last = (messages: readonly JsonObject[]): string | undefined => chain(messages).at(-1)
 
 test('a history that grows keeps the digests of its prefixes, and the answer extends them', () => {
@@ -17,7 +19,7 @@ test('a history that grows keeps the digests of its prefixes, and the answer ext
     fc.property(conversations(), (messages) => {
       const whole = chain(messages)
       for (const request of requestsOf(messages)) {
-        const prefix = chainDigests(request.messages, key, 'shop/plus/')
+        const prefix = digestsOf(request.messages, key, 'shop/plus/')
         assert.deepEqual(whole.slice(0, prefix.length), prefix)
         const answer = messages[request.messages.length]
         if (answer !== undefined)
@@ -82,7 +84,7 @@ test('what was said, by whom, with which tools, and in which scope matters', () 
   const digests = [
     ...variants.map(last),
     chain([user('a'), assistant('b')], 'shop/free/').at(-1),
-    chainDigests([message(user('a'))], new KeyedHash(randomBytes(32)), 'shop/plus/').at(-1),
+    digestsOf([message(user('a'))], new KeyedHash(randomBytes(32)), 'shop/plus/').at(-1),
   ]
   assert.equal(new Set(digests).size, digests.length)
   assert.match(digests[0] ?? '', /^[0-9a-f]{32}$/)
@@ -115,9 +117,55 @@ test('a body of many messages, or of nothing but spaces, costs bounded time', ()
   const many = Array.from({ length: 40_000 }, () => message(user('')))
   const wide = [message(user(' a'.repeat(1_000_000))), message(assistant('---'.repeat(300_000)))]
   const startedAt = performance.now()
-  assert.equal(chainDigests(many, key, 's').length, 2_048)
-  chainDigests(wide, key, 's')
+  assert.equal(digestsOf(many, key, 's').length, 2_048)
+  digestsOf(wide, key, 's')
   assert.ok(performance.now() - startedAt < 1_000)
+})
+
+test('what is long is read in slices, whatever it is made of', () => {
+  const rules = ['---', ' ---a', '--- a'].map((unit) => assistant(unit.repeat((12 << 20) / unit.length)))
+  const calls = call(...Array.from({ length: 12 }, (_, index) => ({ id: `c${index}`, name: 'f'.repeat(1 << 20) })))
+  const history = Array.from({ length: 400 }, (_, index) => user(`${index} ${'word '.repeat(10_000)}`))
+  for (const messages of [...rules.map((json) => [json]), [calls], history].map((list) => list.map(message))) {
+    let best = Infinity
+    for (let attempt = 0; attempt < 4 && best > 50; attempt += 1) best = Math.min(best, longestSliceMs(chainDigests(messages, key, 's')))
+    assert.ok(best <= 50, `one slice took ${best} ms`)
+  }
+})
+
+function longestSliceMs(work: Generator<void, unknown>): number {
+  for (let longest = 0; ;) {
+    const before = process.cpuUsage()
+    const { done } = work.next()
+    const { user: userUs, system: systemUs } = process.cpuUsage(before)
+    longest = Math.max(longest, (userUs + systemUs) / 1_000)
+    if (done === true) return longest
+  }
+}
+
+test('digests stay the same: those that are stored name conversations that go on', () => {
+  const ours = new KeyedHash(Buffer.alloc(32, 7))
+  const history = [
+    user('When  does it leave?'),
+    call({ id: 'c1', name: 'times' }),
+    result('c1', '{"at": 9}'),
+    { role: 'assistant', content: `At nine.${inlineNotice('Note.')}`, refusal: 'no more' },
+    user([{ type: 'image_url', image_url: { url: 'https://example.com/a' } }]),
+    assistant(`${'w '.repeat(100_000)}---\n${'q'.repeat(70_000)}`),
+  ]
+  assert.deepEqual(digestsOf(history.map(message), ours, 'shop/plus/'), [
+    '6e13df46ec893b1f81731bd6cd31a176',
+    'ed53e4f17f670ac87c65fcad5dda7ff7',
+    '820ee21e09999474800dc51565be5ae7',
+    '79ea71bf1d69c8e4e1ba1309142e6002',
+    '39e1b9623208e52617b961ec58edda56',
+    '43e1401b11f542d18d312ee83295bea5',
+  ])
+})
+
+test('a message may call any number of tools', () => {
+  const calls = call(...Array.from({ length: 50_000 }, (_, index) => ({ id: `c${index}`, name: 'f' })))
+  assert.equal(chain([user('q'), calls]).length, 2)
 })
 
 test('recorded conversations are told apart', () => {
@@ -130,11 +178,11 @@ test('an answer is found with what the app had begun of it, however the app keep
   const asked = [system('s'), user('Order 17 as JSON.')]
   const begun = message(assistant('{'))
   const rest = message(assistant('"order": 17}'))
-  const history = chainDigests([...asked.map(message), begun], key, scope)
+  const history = digestsOf([...asked.map(message), begun], key, scope)
   const found = answeredDigests(history, { messages: [rest], message: rest, begun }, key)
   const foundBy = (...kept: readonly JsonObject[]): boolean => {
     const messages = [...asked, ...kept, user('And 18.')].map(message)
-    return digestsWithAnswer(messages, chainDigests(messages, key, scope)).some((digest) => found.includes(digest))
+    return digestsWithAnswer(messages, digestsOf(messages, key, scope)).some((digest) => found.includes(digest))
   }
   assert.ok(foundBy(assistant('{"order": 17}')))
   assert.ok(foundBy(assistant('{'), assistant('"order": 17}')))

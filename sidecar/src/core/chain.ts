@@ -12,6 +12,7 @@ import { isInstruction, joinedAnswer } from './message.ts'
 import type { Said } from './message.ts'
 import { beforeFrame } from './notice-frame.ts'
 import type { Message } from './request.ts'
+import { atOnce, Slice } from './slices.ts'
 
 /** The chain covers this many messages from the start: a longer history is told apart well enough by those, in bounded time. */
 const CHAINED_MESSAGES_MAX = 2_048
@@ -22,19 +23,25 @@ const DIGEST_HEX = 32
 
 /**
  * Digests of the prefixes of a history, shortest first: one for each message that is not an instruction, at most
- * `CHAINED_MESSAGES_MAX`. `scope` keeps chains of different workloads, tiers or users apart.
+ * `CHAINED_MESSAGES_MAX`. `scope` keeps chains of different workloads, tiers or users apart. In slices: a history may be all of a large body.
  */
-export function chainDigests(messages: readonly Message[], key: KeyedHash, scope: string): Digest[] {
+export function* chainDigests(messages: readonly Message[], key: KeyedHash, scope: string): Generator<void, Digest[]> {
   const digests: Digest[] = []
   let last = chainRoot(key, scope)
+  const slice = new Slice()
   for (const message of messages) {
     if (isInstruction(message)) continue
     if (digests.length >= CHAINED_MESSAGES_MAX) break
-    last = extendChain(last, message, key)
+    last = yield* extended(last, message, key)
     digests.push(last)
+    if (slice.isFull(MESSAGE_UNITS + message.bytes.length)) yield
   }
   return digests
 }
+
+/** What a message, and a field of one, costs beside its text, in units of that. */
+const MESSAGE_UNITS = 512
+const FIELD_UNITS = 32
 
 /** Where every chain of a scope begins: the digest of an empty history. */
 export function chainRoot(key: KeyedHash, scope: string): Digest {
@@ -48,9 +55,13 @@ export function responseDigest(id: string, key: KeyedHash, scope: string): Diges
 
 /** The digest of a history with one message more: the answer that was just given, as the wire has it. */
 export function extendChain(last: Digest, message: Said, key: KeyedHash): Digest {
-  // Its length goes before each field, so that none can be read as part of its neighbour.
-  const fields = [...essentials(message)].flatMap((field) => [Buffer.from(`${field.length}:`), field])
-  return key.hex(Buffer.from(last), ...fields).slice(0, DIGEST_HEX)
+  return atOnce(extended(last, message, key))
+}
+
+function* extended(last: Digest, message: Said, key: KeyedHash): Generator<void, Digest> {
+  const fields = yield* essentials(message)
+  // As one part: a message may call so many tools that its fields are more than a call takes arguments.
+  return key.hex(Buffer.from(last), Buffer.concat(fields)).slice(0, DIGEST_HEX)
 }
 
 /** An answer, and what the app had begun of it. */
@@ -99,21 +110,48 @@ export function digestsWithAnswer(messages: readonly Message[], digests: readonl
   return [...answered.slice(0, LOOKED_UP_AT_ROOT), ...answered.slice(LOOKED_UP_AT_ROOT - LOOKED_UP_MAX)]
 }
 
-/** What of a message counts: role, text, media, refusal, tool calls, the calls that it answers. */
-function* essentials(message: Said): Generator<Buffer> {
+/**
+ * What of a message counts: role, text, media, refusal, tool calls, the calls that it answers. Its length goes before each, so that none can
+ * be read as part of its neighbour.
+ */
+function* essentials(message: Said): Generator<void, readonly Buffer[]> {
+  const fields: Buffer[] = []
+  const slice = new Slice()
+  for (const { text, toBytes } of yield* said(message)) {
+    const bytes = toBytes(text)
+    fields.push(Buffer.from(`${bytes.length}:`), bytes)
+    if (slice.isFull(FIELD_UNITS + text.length)) yield
+  }
+  return fields
+}
+
+/** The same as texts, each with what its bytes are. */
+function* said(message: Said): Generator<void, readonly Field[]> {
   const { role, texts } = message // its texts are read from its JSON each time that they are asked for
-  yield Buffer.from(role)
   let text = ''
   for (const part of texts) if (part.kind === 'text') text += part.text // one after the other: apps turn one part into many
-  yield collapsed(ends(role === 'assistant' ? beforeFrame(text) : text))
-  for (const other of message.others) yield Buffer.from(ends(other))
-  for (const part of texts) if (part.kind === 'refusal' && part.text !== '') yield collapsed(ends(part.text))
-  for (const { id, name, input } of message.toolCalls) {
-    yield Buffer.from(id)
-    yield Buffer.from(name)
-    yield withoutSpace(ends(input)) // apps that parse and write arguments again change their whitespace
-  }
-  for (const id of message.answers) yield Buffer.from(id)
+  const spoken = role === 'assistant' ? yield* beforeFrame(text) : text
+  return [
+    { text: role, toBytes },
+    { text: ends(spoken), toBytes: collapsed },
+    ...message.others.map((other) => ({ text: ends(other), toBytes })),
+    ...texts.flatMap((part) => (part.kind === 'refusal' && part.text !== '' ? [{ text: ends(part.text), toBytes: collapsed }] : [])),
+    ...message.toolCalls.flatMap(({ id, name, input }) => [
+      { text: id, toBytes },
+      { text: name, toBytes },
+      { text: ends(input), toBytes: withoutSpace }, // apps that parse and write arguments again change their whitespace
+    ]),
+    ...message.answers.map((id) => ({ text: id, toBytes })),
+  ]
+}
+
+interface Field {
+  readonly text: string
+  readonly toBytes: (text: string) => Buffer
+}
+
+function toBytes(text: string): Buffer {
+  return Buffer.from(text)
 }
 
 /** Of a text that is longer than this many UTF-16 units, both ends tell it from others well enough, in bounded time. */

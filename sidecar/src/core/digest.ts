@@ -1,10 +1,11 @@
 /** Digests that name messages as the client sent them, so that an edit finds its message again however it is serialised. */
-import { hash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import type { Digest } from './conversation.ts'
 import { isList, isObject } from './message.ts'
 import { withoutNotices } from './notice-frame.ts'
 import type { NoticeFinder } from './notice-frame.ts'
 import type { Json, JsonObject, Message } from './request.ts'
+import { atOnce, Slice } from './slices.ts'
 
 /** Values nested deeper than this count as one and the same: no real message has them, and recursion must end. */
 const DEPTH_MAX = 32
@@ -21,9 +22,26 @@ export function originalDigest(message: Message, notices: NoticeFinder = []): Di
   return digestOf(canonicalJson(bare === null ? { role: message.role } : bare.json))
 }
 
+/** `originalDigest` of a message without notices, in slices. */
+export function* readDigest({ json }: Message, slice: Slice): Generator<void, Digest> {
+  return digestOf(yield* write(json, 0, slice))
+}
+
 /** Names a sequence of messages by the digests of each. */
 export function chainedDigest(digests: readonly Digest[]): Digest {
   return digestOf(digests.join(','))
+}
+
+/** The same of the first `count` of them, for each of `counts`, which must rise: in one pass over all. */
+export function chainedDigests(digestAt: (index: number) => Digest, counts: readonly number[]): readonly Digest[] {
+  const running = createHash('sha256')
+  let done = 0
+  return counts.map((count) => {
+    const more = Array.from({ length: count - done }, (_, offset) => digestAt(done + offset)).join(',')
+    running.update(done > 0 && more !== '' ? `,${more}` : more)
+    done = count
+    return running.copy().digest('hex').slice(0, DIGEST_HEX)
+  })
 }
 
 /** First 128 bits of SHA-256, hex. */
@@ -36,24 +54,41 @@ const CACHE_MARKS: ReadonlySet<string> = new Set(['cache_control', 'prompt_cache
 
 /** JSON with sorted keys, without fields that are null or empty, and without cache marks. Linear in the size of `value`. */
 export function canonicalJson(value: JsonObject): string {
-  return write(value, 0)
+  return atOnce(write(value, 0, new Slice()))
 }
 
-function write(value: Json, depth: number): string {
+function* write(value: Json, depth: number, slice: Slice): Generator<void, string> {
   if (isList(value)) {
     if (depth >= DEPTH_MAX) return '[]'
-    return `[${value.map((item) => write(item, depth + 1)).join(',')}]`
+    const items: string[] = []
+    for (const item of value) {
+      items.push(isPlain(item) ? plain(item) : yield* write(item, depth + 1, slice))
+      if (slice.isFull(isPlain(item) ? FIELD_UNITS + (items.at(-1)?.length ?? 0) : 0)) yield
+    }
+    return `[${items.join(',')}]`
   }
-  if (typeof value === 'string') return JSON.stringify(value.length <= STRING_UNITS_MAX ? value : brief(value))
-  if (!isObject(value)) return JSON.stringify(value)
+  if (!isObject(value)) return plain(value)
   if (depth >= DEPTH_MAX) return '{}'
   const fields: string[] = []
   for (const key of Object.keys(value).sort()) {
     const field = key === 'content' ? bareText(value[key]) : value[key]
     if (field === undefined || CACHE_MARKS.has(key) || isEmpty(field)) continue
-    fields.push(`${JSON.stringify(key)}:${write(field, depth + 1)}`)
+    const text = isPlain(field) ? plain(field) : yield* write(field, depth + 1, slice)
+    fields.push(`${JSON.stringify(key)}:${text}`)
+    if (slice.isFull(FIELD_UNITS + (isPlain(field) ? text.length : 0))) yield
   }
   return `{${fields.join(',')}}`
+}
+
+/** What a field costs beside its text, in units of that. */
+const FIELD_UNITS = 64
+
+function isPlain(value: Json): boolean {
+  return typeof value !== 'object' || value === null
+}
+
+function plain(value: Json): string {
+  return JSON.stringify(typeof value === 'string' && value.length > STRING_UNITS_MAX ? brief(value) : value)
 }
 
 function brief(text: string): string {

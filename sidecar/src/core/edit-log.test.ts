@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Edit } from './conversation.ts'
-import { cutDigest, isAnyReady, replay, replayEntries } from './edit-log.ts'
+import { chainedDigest, chainedDigests, originalDigest } from './digest.ts'
+import { compacted, coveringCuts, cutDigest, entriesUnder, isAnyReady, replay, replayEntries } from './edit-log.ts'
+import type { Cut } from './edit-log.ts'
 import { cutEdit, dropOldest, leftOutMessage, planCut } from './history-cut.ts'
 import { isBoundary } from './ladder.ts'
 import { ownMessage } from './message.ts'
@@ -149,7 +151,8 @@ test('each message that is sent tells where it comes from', () => {
   const request = chatRequest(history)
   const plan = planCut({ request, edits: [], keepRecentTurns: 1 })
   assert.ok(plan)
-  const { entries, cut, digestAt } = replayEntries(request, [cutEdit(plan, 'DropOldest', leftOutMessage(plan), 'x')])
+  const edit = cutEdit(plan, 'DropOldest', leftOutMessage(plan), 'x')
+  const { entries, cut, digestAt } = replayEntries(request, [edit])
   assert.deepEqual(
     entries.map(({ index, edit }) => [index, edit?.id ?? null]),
     [
@@ -159,6 +162,8 @@ test('each message that is sent tells where it comes from', () => {
     ],
   )
   assert.equal(cut?.originals, cutDigest(1, 4, digestAt))
+  assert.equal(replay(request, [edit]).cut, edit, 'whose words are sent')
+  assert.equal(replay(request, [cutEdit(plan, 'DropOldest', null, 'x')]).cut, null, 'nothing takes their place')
 })
 
 test('a cut that would leave nothing to ask is not applied, nor one that covers nothing', () => {
@@ -172,10 +177,43 @@ test('a cut that would leave nothing to ask is not applied, nor one that covers 
       leading: 0,
       count,
       originals: cutDigest(0, Math.min(2, Math.max(0, count)), digestAt),
-      text: '',
+      text: JSON.stringify(ownMessage('user', '[summary]')),
       savedBytes: 0,
     }
     assert.equal(replay(request, [edit]).messages, request.messages, `${count}`)
+  }
+})
+
+test('of two replacements of a message the first counts, which was sent already; of two cuts of the same turns the later', () => {
+  const request = chatRequest([user('q1'), assistant('a1'), user('q2')])
+  const [first] = request.messages
+  const plan = planCut({ request, edits: [], keepRecentTurns: 1 })
+  assert.ok(first && plan)
+  const replaced = (content: string): Edit => {
+    const text = JSON.stringify(user(content))
+    return { kind: 'replace', id: content, rung: 'DropRetrieval', original: originalDigest(first), text, savedBytes: 0 }
+  }
+  const summary = (content: string): Edit => cutEdit(plan, 'Summarize', ownMessage('user', content), content)
+  const contents = (edits: readonly Edit[]) => replay(request, edits).messages.map(({ json }) => json['content'])
+  assert.deepEqual(contents([replaced('one'), replaced('two')]), ['one', 'a1', 'q2'])
+  assert.deepEqual(contents([summary('one'), summary('two')]), ['two', 'q2'])
+  assert.deepEqual(contents([replaced('one'), summary('two'), replaced('three')]), ['two', 'q2'])
+})
+
+test('what the provider compacted is known by a block that holds it, in the clear or encrypted, and by no word', () => {
+  const cases: readonly (readonly [name: string, block: JsonObject, start: number])[] = [
+    ['in the clear', { type: 'compaction', content: 'What was said.' }, 2],
+    ['encrypted', { type: 'compaction', content: null, encrypted_content: 'x' }, 2],
+    ['one that failed', { type: 'compaction', content: null }, 1],
+    ['the word', { type: 'text', text: 'compaction' }, 1],
+    ['a result that is the word', { type: 'tool_result', tool_use_id: 't', content: 'compaction' }, 1],
+  ]
+  for (const [name, block, start] of cases) {
+    const answer: JsonObject = { role: 'assistant', content: [block, { type: 'text', text: 'a' }] }
+    const { messages } = chatRequest([system('s'), user('q1'), answer, user('q2'), assistant('a2')])
+    assert.deepEqual(compacted(messages), { start, end: start === 2 ? 3 : 1 }, name)
+    const open = chatRequest([system('s'), user('q1'), answer])
+    assert.deepEqual(compacted(open.messages), { start, end: start === 2 ? 3 : 1 }, `${name}, at the end`)
   }
 })
 
@@ -198,4 +236,84 @@ test('an edit is ready for a history that it comes into force in, and not where 
   assert.ok(!isAnyReady(request, { edits: [two], readyEdits: [one] }))
   assert.ok(!isAnyReady(request, { edits: [two], readyEdits: [] }))
   assert.ok(!isAnyReady(chatRequest([user('q1 once more'), ...turns.slice(1), user('q3')]), { edits: [], readyEdits: [one, two] }))
+})
+
+/** A long conversation in a narrow window: most of its turns were cut once, and each cut stays in the log. */
+function aged(cuts: number): { readonly turns: readonly JsonObject[]; readonly log: readonly Cut[] } {
+  const turns = Array.from({ length: 2_000 }, (_, index) => [user(`q${index}`), assistant(`a${index}`)]).flat()
+  const request = chatRequest([...turns, user('last')])
+  const log = Array.from({ length: cuts }, (_, index) => {
+    const plan = planCut({ request, edits: [], keepRecentTurns: 2_000 - Math.floor((1_900 * (index + 1)) / cuts) })
+    assert.ok(plan)
+    return cutEdit(plan, 'DropOldest', leftOutMessage(plan), `c${index}`)
+  })
+  return { turns, log }
+}
+
+test('what a replay costs does not grow with the cuts that a log has gathered, whether they are there or not', () => {
+  const { turns, log } = aged(400)
+  const replayMs = (edits: readonly Edit[], first: string): number => {
+    let best = Infinity
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      const request = chatRequest([user(first), ...turns.slice(1), user('last')])
+      const before = process.cpuUsage()
+      assert.equal(replay(request, [...edits]).cut, first === 'q0' ? edits.at(-1) : null)
+      const { user: userUs, system: systemUs } = process.cpuUsage(before)
+      best = Math.min(best, (userUs + systemUs) / 1_000)
+    }
+    return best
+  }
+  for (const first of ['q0', 'another question']) {
+    const alone = replayMs(log.slice(-1), first)
+    const all = replayMs(log, first)
+    assert.ok(all < 3 * alone + 5, `${all} ms with 400 cuts, ${alone} ms with one`)
+  }
+})
+
+test('a cut that comes on top of a replay leaves what the log with it would', () => {
+  fc.assert(
+    fc.property(conversations(), steps, fc.integer({ min: 1, max: 3 }), (messages, plan, keepRecentTurns) => {
+      for (const { log } of lived(messages, plan)) {
+        const request = requestsOf(messages).at(-1)
+        const cut = request === undefined ? null : planCut({ request, edits: log, keepRecentTurns })
+        if (request === undefined || cut === null) continue
+        const edit = cutEdit(cut, 'DropOldest', leftOutMessage(cut), 'd')
+        const replayed = replayEntries(request, [...log, edit])
+        assert.equal(replayed.cut, edit)
+        const origins = (entries: typeof replayed.entries) => entries.map(({ index, edit }) => [index, edit?.id])
+        const under = entriesUnder(request, replayEntries(request, log), edit)
+        assert.deepEqual(origins(under), origins(replayed.entries))
+        assert.deepEqual(sent(under.map((entry) => entry.message)), sent(replayed.entries.map((entry) => entry.message)))
+      }
+    }),
+    { numRuns: 40 },
+  )
+})
+
+test('digests of many prefixes are those of each, and a rewound history has the cuts that fit it', () => {
+  const digests = Array.from({ length: 50 }, (_, index) => String(index))
+  const counts = [0, 1, 2, 2, 17, 50]
+  assert.deepEqual(
+    chainedDigests((index) => digests[index] ?? '', counts),
+    counts.map((count) => chainedDigest(digests.slice(0, count))),
+  )
+  const { turns, log } = aged(20)
+  const request = chatRequest([...turns.slice(0, 1_000), user('anew'), ...turns.slice(1_001), user('last')])
+  const there = coveringCuts(request.messages, log, replayEntries(request, log).digestAt)
+  assert.deepEqual(
+    there,
+    log.filter(({ count }) => count <= 1_000),
+  )
+  assert.equal(replay(request, log).cut, there.at(-1))
+  assert.ok(there.length > 0)
+})
+
+test('the same log asked for again gives what is known, and a log that has grown what is new', () => {
+  const request = chatRequest([user('q1'), assistant('a1'), user('q2')])
+  const plan = planCut({ request, edits: [], keepRecentTurns: 1 })
+  assert.ok(plan)
+  const log: Edit[] = []
+  assert.equal(replayEntries(request, log), replayEntries(request, log))
+  log.push(cutEdit(plan, 'Summarize', ownMessage('user', '[sum]'), 's'))
+  assert.equal(replayEntries(request, log).cut, log[0])
 })

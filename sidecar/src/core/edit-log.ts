@@ -4,11 +4,13 @@
  * regenerated, edited or shortened its history) is left out; it is applied again when they are back.
  */
 import type { Conversation, Digest, Edit } from './conversation.ts'
-import { chainedDigest, originalDigest } from './digest.ts'
+import { chainedDigest, chainedDigests, originalDigest, readDigest } from './digest.ts'
 import { bytesOf, isInstruction, isList, isObject, leadingCount, readOwn, turnStarts } from './message.ts'
 import { noticeFinder, withoutNotices } from './notice-frame.ts'
+import type { NoticeFinder } from './notice-frame.ts'
 import type { Json, ModelRequest, Message } from './request.ts'
 import type { Shaped } from './shape.ts'
+import { Slice } from './slices.ts'
 
 export type Cut = Extract<Edit, { kind: 'cut' }>
 export type Replacement = Extract<Edit, { kind: 'replace' }>
@@ -36,25 +38,35 @@ export interface Replayed {
 
 /** The same with the origin of each message, for what decides on further edits. */
 export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, edits: readonly Edit[]): Replayed {
+  const byLog = REPLAYED.get(request.messages) ?? new WeakMap<readonly Edit[], Kept>()
+  const known = byLog.get(edits)
+  if (known?.logged === edits.length) return known.replayed
+  const replayed = replayedAnew(request, edits)
+  REPLAYED.set(request.messages, byLog.set(edits, { logged: edits.length, replayed }))
+  return replayed
+}
+
+/** A turn asks for the same several times: what one replay gave is kept with the two lists that it was made from. */
+const REPLAYED = new WeakMap<readonly Message[], WeakMap<readonly Edit[], Kept>>()
+
+interface Kept {
+  /** How long the log was, which only grows. */
+  readonly logged: number
+  readonly replayed: Replayed
+}
+
+function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: readonly Edit[]): Replayed {
   const { messages } = request
   const notices = noticeFinder(edits.flatMap((edit) => (edit.kind === 'notice' ? [edit.text] : [])))
-  const digestAt = memoized((index) => originalDigest(at(messages, index), notices))
+  const digestAt = memoized((index) => nameOf(at(messages, index), notices))
   const cut = widestCut(messages, edits, digestAt)
   const replacements = new Map<Digest, Replacement>()
   for (const edit of edits) if (edit.kind === 'replace' && !replacements.has(edit.original)) replacements.set(edit.original, edit)
 
-  const leading = leadingCount(messages)
-  const cutEnd = cut === null ? leading : leading + cut.count
-  // Looked for where something is cut alone: it reads all of the history.
-  const standing = cut === null ? { start: leading, end: leading } : compacted(messages)
-  const place = cutEnd > standing.end ? standing.end : leading
+  const reach = reachOf(messages, cut)
   const entries: Entry[] = []
   messages.forEach((original, index) => {
-    if (index === place && cut !== null) {
-      const own = readOwn(cut.text)
-      if (own !== null) entries.push({ message: request.own(own.role, own.text), index: null, edit: cut })
-    }
-    if (index >= leading && index < cutEnd && !stays(original, index, standing)) return
+    if (isCutOut(original, index, reach)) return
     const bare = withoutNotices(original, notices)
     if (bare === null) return
     const edit = replacements.size === 0 ? undefined : replacements.get(digestAt(index))
@@ -62,8 +74,57 @@ export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, e
     entries.push({ message: replaced ?? bare, index, edit: replaced === null ? null : (edit ?? null) })
   })
   // A request that was nothing but our own words: better sent as it is than empty.
-  if (entries.length === 0) return { entries: messages.map((message, index) => ({ message, index, edit: null })), cut: null, digestAt }
-  return { entries, cut, digestAt }
+  const own = cut === null ? null : ownEntry(request, cut)
+  if (entries.length === 0 && own === null)
+    return { entries: messages.map((message, index) => ({ message, index, edit: null })), cut: null, digestAt }
+  return { entries: own === null ? entries : putIn(entries, own, reach), cut, digestAt }
+}
+
+/**
+ * The entries of `replayed` under a cut that covers more than the one in force there: the same as with that cut at the end of the log.
+ * Something the user said must stand behind it.
+ */
+export function entriesUnder(
+  request: Pick<ModelRequest, 'messages' | 'own'>,
+  { entries }: Pick<Replayed, 'entries'>,
+  cut: Cut,
+): readonly Entry[] {
+  const { messages } = request
+  const reach = reachOf(messages, cut)
+  const kept = entries.filter(({ index }) => index !== null && !isCutOut(at(messages, index), index, reach))
+  const own = ownEntry(request, cut)
+  return own === null ? kept : putIn(kept, own, reach)
+}
+
+/** Which messages of the client a cut takes away, and where its own comes. */
+interface Reach {
+  readonly leading: number
+  readonly end: number
+  readonly standing: Span
+  readonly place: number
+}
+
+function reachOf(messages: readonly Message[], cut: Cut | null): Reach {
+  const leading = leadingCount(messages)
+  const end = cut === null ? leading : leading + cut.count
+  // Looked for where something is cut alone: it reads all of the history.
+  const standing = cut === null ? { start: leading, end: leading } : compacted(messages)
+  return { leading, end, standing, place: end > standing.end ? standing.end : leading }
+}
+
+function isCutOut(message: Message, index: number, { leading, end, standing }: Reach): boolean {
+  return index >= leading && index < end && !stays(message, index, standing)
+}
+
+/** What a cut says in the place of what it takes away; null for nothing. */
+function ownEntry({ own }: Pick<ModelRequest, 'own'>, cut: Cut): Entry | null {
+  const said = readOwn(cut.text)
+  return said === null ? null : { message: own(said.role, said.text), index: null, edit: cut }
+}
+
+function putIn(entries: readonly Entry[], own: Entry, { place }: Reach): readonly Entry[] {
+  const after = entries.findIndex(({ index }) => index !== null && index >= place)
+  return after < 0 ? [...entries, own] : entries.toSpliced(after, 0, own)
 }
 
 /** Whether one of the edits that were made between turns comes into force at the next user turn of this history. */
@@ -112,19 +173,33 @@ export function shapedOf(request: ModelRequest, entries: readonly Entry[], decid
  * Of the cuts whose originals are there, the one that covers most: a later cut covers what an earlier one did. Of equal
  * ones the later counts (a summary that came after the oldest turns had been left out).
  */
-function widestCut(messages: readonly Message[], edits: readonly Edit[], digestAt: (index: number) => Digest): Cut | null {
+function widestCut(messages: readonly Message[], edits: readonly Edit[], digestAt: Replayed['digestAt']): Cut | null {
+  const widest = widestOf(cutsOfFewer(messages, edits))
+  // As a rule it is that one, and one digest tells. Only where it is not the others are looked at.
+  if (widest === null || cutDigest(leadingCount(messages), widest.count, digestAt) === widest.originals) return widest
+  return widestOf(coveringCuts(messages, edits, digestAt))
+}
+
+function widestOf(cuts: readonly Cut[]): Cut | null {
   let widest: Cut | null = null
-  for (const edit of edits) {
-    if (edit.kind !== 'cut' || edit.count < (widest?.count ?? 0)) continue
-    if (coversHere(edit, messages, digestAt)) widest = edit
-  }
+  for (const cut of cuts) if (cut.count >= (widest?.count ?? 0)) widest = cut
   return widest
 }
 
-/** Whether the originals of a cut are there, and something is left behind it: without that the request would ask nothing. */
-export function coversHere({ count, originals }: Cut, messages: readonly Message[], digestAt: Replayed['digestAt']): boolean {
+/** The cuts of a log whose originals are there, in its order. An old log has many: all are tried in one pass over the history. */
+export function coveringCuts(messages: readonly Message[], edits: readonly Edit[], digestAt: Replayed['digestAt']): readonly Cut[] {
   const leading = leadingCount(messages)
-  return count >= 1 && leading + count < messages.length && cutDigest(leading, count, digestAt) === originals
+  const cuts = cutsOfFewer(messages, edits)
+  const counts = [...new Set(cuts.map(({ count }) => count))].toSorted((one, other) => one - other)
+  const digests = chainedDigests((index) => digestAt(leading + index), counts)
+  const there = new Map(counts.map((count, index) => [count, digests[index]]))
+  return cuts.filter(({ count, originals }) => there.get(count) === originals)
+}
+
+/** The cuts of a log behind which this history has something left: without that the request would ask nothing. */
+function cutsOfFewer(messages: readonly Message[], edits: readonly Edit[]): readonly Cut[] {
+  const most = messages.length - leadingCount(messages) - 1
+  return edits.flatMap((edit) => (edit.kind === 'cut' && edit.count >= 1 && edit.count <= most ? [edit] : []))
 }
 
 /** Names the `count` messages after the leading ones. */
@@ -152,6 +227,22 @@ const COMPACTED = new WeakMap<Message, boolean>()
 function isCompaction(block: Json): boolean {
   if (!isObject(block) || block['type'] !== 'compaction') return false
   return typeof block['content'] === 'string' || typeof block['encrypted_content'] === 'string'
+}
+
+/** The digest that a message has in the log. Where no notice is in it, it is the same for every log, and is made once. */
+function nameOf(message: Message, notices: NoticeFinder): Digest {
+  if (withoutNotices(message, notices) !== message) return originalDigest(message, notices)
+  const digest = NAMES.get(message) ?? originalDigest(message)
+  NAMES.set(message, digest)
+  return digest
+}
+const NAMES = new WeakMap<Message, Digest>()
+
+/** Makes the digests that a replay asks for beforehand, in slices. None where the log names no message. */
+export function* readNamesAhead(messages: readonly Message[], edits: readonly Edit[]): Generator<void, void> {
+  if (!edits.some(({ kind }) => kind !== 'notice')) return
+  const slice = new Slice()
+  for (const message of messages) if (!NAMES.has(message)) NAMES.set(message, yield* readDigest(message, slice))
 }
 
 function memoized(compute: (index: number) => Digest): (index: number) => Digest {

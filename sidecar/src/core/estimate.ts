@@ -67,13 +67,7 @@ export interface InputBound {
 export function inputBound(query: InputQuery): InputBound {
   const { messages, exact, model } = query
   const earlier = query.earlierTokens ?? 0
-  const fits =
-    exact !== null &&
-    earlier === 0 &&
-    exact.model === model &&
-    exact.fixedDigest === query.fixedDigest &&
-    exact.messages <= messages.length &&
-    digestsOf(messages, exact.messages).prefix === exact.messagesDigest
+  const fits = exact !== null && isOfThis(exact, query)
   const known = fits ? exact.inputTokens : earlier
   const fresh = fits ? messages.slice(exact.messages) : messages
   const fixedBytes = fits ? 0 : query.fixedBytes
@@ -87,6 +81,18 @@ export function inputBound(query: InputQuery): InputBound {
     counted < bytes
       ? { bytes: counted, known: Math.min(known, counted), hasExact: fits, fresh, fixedBytes, query, hasFiles, unbounded: 0 }
       : { bytes, known, hasExact: fits, fresh, fixedBytes, query, hasFiles, unbounded },
+  )
+}
+
+/** Whether an exact count is of the beginning of this very input. */
+export function isOfThis(exact: ExactCount, query: Pick<InputQuery, 'messages' | 'fixedDigest' | 'model' | 'earlierTokens'>): boolean {
+  const { messages, fixedDigest, model, earlierTokens = 0 } = query
+  return (
+    earlierTokens === 0 &&
+    exact.model === model &&
+    exact.fixedDigest === fixedDigest &&
+    exact.messages <= messages.length &&
+    digestsOf(messages, exact.messages).prefix === exact.messagesDigest
   )
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Edit } from './conversation.ts'
-import { replay } from './edit-log.ts'
+import { replay, shapedOf } from './edit-log.ts'
 import { cutEdit, dropOldest, isReadIn, planCut, turnsIn, turnsText } from './history-cut.ts'
 import { ownMessage, readOwn } from './message.ts'
 import type { ModelRequest, JsonObject, Message } from './request.ts'
@@ -208,3 +208,33 @@ describe('what the cut in force says of turns', () => {
     assert.ok(!isReadIn(null, summary))
   })
 })
+
+test('of a long history the oldest turns are found by reading the log once, and are what the log then cuts', () => {
+  const notice: Edit = { kind: 'notice', id: 'n', text: 'Note: this conversation has used most of what it may cost.' }
+  const { messages, ...rest } = chatRequest([system('s'), ...turns(200), user('last')])
+  let reads = 0
+  const request = { ...rest, messages: messages.map((message) => onTextsRead(message, () => (reads += 1))) }
+  const first = plan(request, 199)
+  assert.ok(first)
+  const edits = [notice, cutEdit(first, 'Summarize', ownMessage('user', '[Summarised: turn 1]\n\nAda.'), 's')]
+  reads = 0
+  const dropped = dropOldest({ request, edits, fits: (kept) => kept.length <= 42, newId: () => 'd' })
+  assert.equal(dropped.status, 'cut')
+  assert.ok(reads <= 2 * request.messages.length, `${reads} times the texts of ${request.messages.length} messages`)
+  const replayed = replay(request, [...edits, dropped.edit])
+  const shaped = shapedOf(request, dropped.entries, { newEdits: [], skipped: [] })
+  assert.deepEqual(contents(dropped.messages), contents(replayed.messages))
+  assert.deepEqual(
+    [shaped.cut, shaped.savedBytes, contents(shaped.messages)],
+    [dropped.edit, replayed.savedBytes, contents(replayed.messages)],
+  )
+})
+
+function onTextsRead(message: Message, told: () => void): Message {
+  return new Proxy(message, {
+    get(target, name, receiver) {
+      if (name === 'texts') told()
+      return Reflect.get(target, name, receiver)
+    },
+  })
+}

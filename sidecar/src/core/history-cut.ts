@@ -5,8 +5,8 @@
  * What the provider itself compacted stays within it, and that message comes after.
  */
 import type { Digest, Edit } from './conversation.ts'
-import { compacted, cutDigest, replay, replayEntries, stays } from './edit-log.ts'
-import type { Cut, Replayed } from './edit-log.ts'
+import { compacted, cutDigest, entriesUnder, replayEntries, stays } from './edit-log.ts'
+import type { Cut, Entry, Replayed } from './edit-log.ts'
 import { bytesOf, leadingCount, ownMessage, readOwn, turnStarts } from './message.ts'
 import type { ModelRequest, JsonObject, Message } from './request.ts'
 
@@ -63,7 +63,7 @@ export function cutEdit(plan: CutPlan, cause: Cut['cause'], message: JsonObject 
 
 export type DropOldestResult =
   | { readonly status: 'fits' }
-  | { readonly status: 'cut'; readonly edit: Cut; readonly messages: readonly Message[] }
+  | { readonly status: 'cut'; readonly edit: Cut; readonly entries: readonly Entry[]; readonly messages: readonly Message[] }
   /** Even the last turn alone does not fit. */
   | { readonly status: 'exceeds' }
 
@@ -101,9 +101,10 @@ export function dropOldest({
         continue
       }
       const edit = cutEdit(plan, 'DropOldest', leftOutMessage(plan, notes), id)
-      const rest = replay(request, [...edits, edit]).messages
+      const entries = entriesUnder(request, replayed, edit)
+      const rest = entries.map((entry) => entry.message)
       if (fits(rest)) {
-        fewest = { status: 'cut', edit, messages: rest }
+        fewest = { status: 'cut', edit, entries, messages: rest }
         high = turns - 1
       } else low = turns + 1
     }

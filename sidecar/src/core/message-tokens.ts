@@ -2,6 +2,7 @@
 import { isUnbounded, mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
 import { isList, isObject } from './message.ts'
 import type { Json, JsonObject, Message } from './request.ts'
+import { atOnce, Slice, SLICE_TEXT_UNITS } from './slices.ts'
 import { heuristicTokens } from './text-tokens.ts'
 
 /** Tokens around each message (role, separators), which its JSON keys outweigh in bytes; counted all the same. */
@@ -22,12 +23,20 @@ export function textTokensBound(message: Message): number {
 
 /** The heuristic for a whole message: all text that the model reads of it, and its framing. */
 export function messageTokensHeuristic(message: Message, model: string): number {
-  let tokens = TEXT_TOKENS.get(message)
-  if (tokens === undefined) {
-    tokens = MESSAGE_FRAMING_TOKENS + textTokens(message.json, message.images.length > 0)
-    TEXT_TOKENS.set(message, tokens)
-  }
+  let tokens = TEXT_TOKENS.get(message) ?? atOnce(readTextTokens(message, new Slice()))
   for (const part of message.images) tokens += mediaTokensUsual(part, model)
+  return tokens
+}
+
+/** Reads messages for `messageTokensHeuristic` beforehand, in slices: it is asked in the middle of a decision, which is made in one go. */
+export function* readTokensAhead(messages: readonly Message[]): Generator<void, void> {
+  const slice = new Slice()
+  for (const message of messages) if (!TEXT_TOKENS.has(message)) yield* readTextTokens(message, slice)
+}
+
+function* readTextTokens(message: Message, slice: Slice): Generator<void, number> {
+  const tokens = MESSAGE_FRAMING_TOKENS + (yield* textTokens(message.json, message.images.length > 0, slice))
+  TEXT_TOKENS.set(message, tokens)
   return tokens
 }
 
@@ -45,8 +54,18 @@ const TEXT_UNITS_MAX = 4 << 20
 /** UTF-8 bytes of a UTF-16 unit, at most. */
 const BYTES_PER_UNIT_MAX = 3
 
-function longTextTokens(text: string): number {
-  return heuristicTokens(text.slice(0, TEXT_UNITS_MAX)) + (text.length - TEXT_UNITS_MAX) * BYTES_PER_UNIT_MAX
+/** A longer text is read in pieces of this many units: a word that ends one may count as two. */
+const PIECE_UNITS = 1 << 19
+
+/** In slices, where it is long. */
+function* longTextTokens(text: string): Generator<void, number> {
+  let tokens = Math.max(0, text.length - TEXT_UNITS_MAX) * BYTES_PER_UNIT_MAX
+  const end = Math.min(text.length, TEXT_UNITS_MAX)
+  for (let from = 0; from < end; from += PIECE_UNITS) {
+    tokens += heuristicTokens(text.slice(from, Math.min(end, from + PIECE_UNITS)))
+    yield
+  }
+  return tokens
 }
 
 /** Keys whose values the model never reads as text. */
@@ -73,30 +92,35 @@ const MEDIA_KEYS: ReadonlySet<string> = new Set([
   'fileData',
 ])
 
-function textTokens(value: Json | undefined, hasMedia: boolean): number {
-  if (typeof value === 'string') return value.length <= TEXT_UNITS_MAX ? heuristicTokens(value) : longTextTokens(value)
-  if (typeof value === 'number') return heuristicTokens(String(value))
-  if (value === null || typeof value !== 'object') return 1
+function* textTokens(value: readonly Json[] | JsonObject, hasMedia: boolean, slice: Slice): Generator<void, number> {
+  if (!isList(value) && (value['type'] === 'thinking' || value['type'] === 'redacted_thinking')) return yield* thoughtTokens(value)
   let tokens = 0
-  if (isList(value)) {
-    for (const element of value) tokens += 1 + textTokens(element, hasMedia)
-    return tokens
-  }
-  if (value['type'] === 'thinking' || value['type'] === 'redacted_thinking') return thoughtTokens(value)
-  for (const key of Object.keys(value)) {
-    if (UNREAD_KEYS.has(key) || (hasMedia && (MEDIA_KEYS.has(key) || isMediaSource(key, value[key])))) continue
-    tokens += 1 + textTokens(value[key], hasMedia)
+  for (const held of isList(value) ? value : readFields(value, hasMedia)) {
+    tokens += 1
+    if (isList(held) || isObject(held)) tokens += yield* textTokens(held, hasMedia, slice)
+    else if (typeof held === 'string') tokens += held.length < SLICE_TEXT_UNITS ? heuristicTokens(held) : yield* longTextTokens(held)
+    else tokens += typeof held === 'number' ? heuristicTokens(String(held)) : 1
+    if (slice.isFull(VALUE_UNITS + (typeof held === 'string' ? held.length : 0))) yield
   }
   return tokens
+}
+
+/** What a value costs beside its text, in units of that. */
+const VALUE_UNITS = 16
+
+/** The values of an object that the model reads. */
+function readFields(value: JsonObject, hasMedia: boolean): readonly (Json | undefined)[] {
+  const isUnread = (key: string): boolean => UNREAD_KEYS.has(key) || (hasMedia && (MEDIA_KEYS.has(key) || isMediaSource(key, value[key])))
+  return Object.keys(value).flatMap((key) => (isUnread(key) ? [] : [value[key]]))
 }
 
 /** Characters of encrypted thinking (base64) that hold a token of it at least. */
 const ENCRYPTED_CHARS_PER_TOKEN = 4
 
 /** Thinking that is sent back is read whole, however little of it is shown: its signature, or its data, hold the rest. */
-function thoughtTokens({ thinking, signature, data }: JsonObject): number {
+function* thoughtTokens({ thinking, signature, data }: JsonObject): Generator<void, number> {
   const encrypted = typeof signature === 'string' ? signature : typeof data === 'string' ? data : ''
-  const shown = typeof thinking === 'string' ? textTokens(thinking, false) : 0
+  const shown = typeof thinking === 'string' ? yield* longTextTokens(thinking) : 0
   return 1 + Math.max(shown, Math.ceil(encrypted.length / ENCRYPTED_CHARS_PER_TOKEN))
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { beforeFrame, inlineNotice, noticeFinder, stripNotices, withoutNotices } from './notice-frame.ts'
+import { atOnce } from './slices.ts'
 import { assistant, message } from './requests.testing.ts'
 
 const strip = (text: string, notices: readonly string[]): string => stripNotices(text, noticeFinder(notices))
@@ -104,8 +105,8 @@ test('parts of a content lose their notices, and only those parts', () => {
 })
 
 test('the text before the last frame names an answer, with or without a notice', () => {
-  assert.equal(beforeFrame(`Nine.${inlineNotice(notice)}`).trim(), 'Nine.')
-  assert.equal(beforeFrame('a --- b --- c'), 'a --- b ')
-  assert.equal(beforeFrame('a---b ----'), 'a---b ----')
-  assert.equal(beforeFrame('---'), '')
+  assert.equal(atOnce(beforeFrame(`Nine.${inlineNotice(notice)}`)).trim(), 'Nine.')
+  assert.equal(atOnce(beforeFrame('a --- b --- c')), 'a --- b ')
+  assert.equal(atOnce(beforeFrame('a---b ----')), 'a---b ----')
+  assert.equal(atOnce(beforeFrame('---')), '')
 })

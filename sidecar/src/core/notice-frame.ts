@@ -3,6 +3,7 @@
  * the model must neither read our words as its own nor learn to write them.
  */
 import type { Message } from './request.ts'
+import { SLICE_TEXT_UNITS } from './slices.ts'
 
 /** Between the answer and a notice: a rule in Markdown, and readable as plain text. */
 const FRAME = '---'
@@ -58,13 +59,24 @@ export function stripNotices(text: string, notices: NoticeFinder): string {
 
 /**
  * The text before the last frame: what the model wrote, whatever notice follows it. For naming a conversation by its
- * history, when its notices are not known yet; a rule of the model's own cuts its text too, which does no harm there.
+ * history, when its notices are not known yet; a rule of the model's own cuts its text too, which does no harm there. In slices.
  */
-export function beforeFrame(text: string): string {
-  for (let index = text.lastIndexOf(FRAME); index >= 0; index = index === 0 ? -1 : text.lastIndexOf(FRAME, index - 1)) {
-    if (isSpaceAt(text, index - 1) && isSpaceAt(text, index + FRAME.length)) return text.slice(0, index)
+export function* beforeFrame(text: string): Generator<void, string> {
+  for (let to = text.length; to > 0; to -= SLICE_TEXT_UNITS) {
+    const from = Math.max(0, to - SLICE_TEXT_UNITS)
+    const frame = lastFrame(text, from, to)
+    if (frame >= 0) return text.slice(0, frame)
+    if (from > 0) yield
   }
   return text
+}
+
+/** Where the last frame begins that does so in this part of a text; -1 where none does. */
+function lastFrame(text: string, from: number, to: number): number {
+  const part = text.slice(from, to + FRAME.length - 1)
+  for (let at = part.lastIndexOf(FRAME); at >= 0; at = at === 0 ? -1 : part.lastIndexOf(FRAME, at - 1))
+    if (isSpaceAt(text, from + at - 1) && isSpaceAt(text, from + at + FRAME.length)) return from + at
+  return -1
 }
 
 function withoutMatches(text: string, pattern: RegExp): string {

@@ -1,6 +1,6 @@
 /** The next session of a conversation begins without its history, but for a recap where the tier promises one. */
 import type { Conversation, Edit } from './conversation.ts'
-import { coversHere, replayEntries } from './edit-log.ts'
+import { coveringCuts, replayEntries } from './edit-log.ts'
 import type { Cut } from './edit-log.ts'
 import { BETWEEN_PARTS, cutEdit, planCut, turnsIn, turnsText } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
@@ -114,8 +114,8 @@ export function joinedToReset(
 function newestSummary(request: ModelRequest, log: readonly Edit[]): string | null {
   const { digestAt } = replayEntries(request, log)
   let newest: string | null = null
-  for (const edit of log) {
-    const summary = edit.kind === 'cut' && coversHere(edit, request.messages, digestAt) ? summaryIn(edit) : null
+  for (const cut of coveringCuts(request.messages, log, digestAt)) {
+    const summary = summaryIn(cut)
     if (summary !== null && turnsIn(summary) >= turnsIn(newest ?? '')) newest = summary
   }
   return newest

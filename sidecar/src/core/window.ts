@@ -1,7 +1,7 @@
 /** The context window that a tier sells: what is longer is summarised between turns, cut here, or refused. */
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Edit } from './conversation.ts'
-import { replay } from './edit-log.ts'
+import { shapedOf } from './edit-log.ts'
 import { dropOldest } from './history-cut.ts'
 import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest, Message } from './request.ts'
@@ -34,7 +34,7 @@ export function fitWindow({ request, shaped, edits, context, atBoundary, tokensO
   // Nobody here can cut what the provider keeps: the call goes on at its own price, and says so.
   if (request.earlier !== null)
     return { status: 'ok', shaped: { ...shaped, skipped: [...shaped.skipped, { rung: 'Summarize', reason: 'serverHistory' }] } }
-  const log = [...edits, ...shaped.newEdits]
+  const log = shaped.newEdits.length === 0 ? edits : [...edits, ...shaped.newEdits]
   const dropped = dropOldest({ request, edits: log, fits: (messages) => tokensOf(messages) <= windowTokens, newId })
   switch (dropped.status) {
     case 'fits':
@@ -42,8 +42,8 @@ export function fitWindow({ request, shaped, edits, context, atBoundary, tokensO
     case 'exceeds':
       return { status: 'refuse' }
     case 'cut': {
-      const rest = replay(request, [...log, dropped.edit])
-      return { status: 'ok', shaped: { ...rest, newEdits: [...shaped.newEdits, dropped.edit], skipped: shaped.skipped } }
+      const decided = { newEdits: [...shaped.newEdits, dropped.edit], skipped: shaped.skipped }
+      return { status: 'ok', shaped: shapedOf(request, dropped.entries, decided) }
     }
   }
 }

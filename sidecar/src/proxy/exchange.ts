@@ -55,6 +55,8 @@ export interface Turn extends Call {
   readonly taskBoundary: boolean
   /** Digests of the history so far, oldest first, when the conversation is found by its prefix. */
   readonly chain: readonly Digest[] | null
+  /** False: the id was made for this call, and none comes back to it that is not answered. */
+  readonly isNamed: boolean
   /** The conversation as the store has it, or as it would begin. */
   readonly conversation: Conversation
   readonly exists: boolean

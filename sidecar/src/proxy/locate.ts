@@ -11,6 +11,7 @@ import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
 import type { Snapshot } from '../store/store.ts'
+import { PACER } from '../wire/pacer.ts'
 import { earlierTokens } from './earlier.ts'
 import { goesOnObserved, headerReader } from './exchange.ts'
 import type { Call, Turn } from './exchange.ts'
@@ -53,7 +54,15 @@ export async function locate(exchange: Call, known: NamedConversation | null = n
   })
   const snapshot = await gateway.store.read({ conversation: named.id, accounts: guessed.map((draw) => draw.account), nowMs })
   const placed = await placeTurn(
-    { ...exchange, conversationId: named.id, user, taskBoundary: identity.taskBoundary, chain: named.chain, earlierTokens: 0 },
+    {
+      ...exchange,
+      conversationId: named.id,
+      user,
+      taskBoundary: identity.taskBoundary,
+      chain: named.chain,
+      isNamed: named.isNamed,
+      earlierTokens: 0,
+    },
     newest,
     snapshot,
   )
@@ -146,41 +155,44 @@ interface NamedConversation {
   readonly id: ConversationId
   /** Digests of the history, when it is found by its prefix. */
   readonly chain: readonly Digest[] | null
+  /** False: the id was made for this call, and none comes back to it that is not answered. */
+  readonly isNamed: boolean
 }
 
 /** Null when the config requires an id and the request has none. */
 async function nameConversation(exchange: Call, identity: Identity, user: UserId | null): Promise<NamedConversation | null> {
   const { gateway, policy, request } = exchange
   const { config } = policy
+  const unnamed = (): NamedConversation => ({ id: gateway.newId(), chain: null, isNamed: false })
   const { previous } = identity.conversation
   if (previous !== undefined) {
     const digest = responseDigest(previous, gateway.chainKey, `${scopeOf(config)}/${identity.tier}`)
     const found = await gateway.store.findByChain([digest], gateway.nowMs())
-    if (found !== null) return { id: found, chain: null }
+    if (found !== null) return { id: found, chain: null, isNamed: true }
   }
   if (identity.conversation.status === 'named') {
     const { rawId, carrier } = identity.conversation
     // Who shares a prompt need not share a conversation.
     const rawUser = carrier === 'PromptCacheKey' ? identity.rawUser : null
-    return { id: gateway.hasher.conversation(config, identity.tier, rawId, rawUser), chain: null }
+    return { id: gateway.hasher.conversation(config, identity.tier, rawId, rawUser), chain: null, isNamed: true }
   }
   switch (config.identity.fallback) {
     case 'Require':
-      return goesOnObserved(exchange, ID_REQUIRED) ? { id: gateway.newId(), chain: null } : null
+      return goesOnObserved(exchange, ID_REQUIRED) ? unnamed() : null
     case 'PerRequest':
-      return { id: gateway.newId(), chain: null }
+      return unnamed()
     case 'Workload':
-      return { id: gateway.hasher.conversation(config, identity.tier, workloadId(config), identity.rawUser), chain: null }
+      return { id: gateway.hasher.conversation(config, identity.tier, workloadId(config), identity.rawUser), chain: null, isNamed: true }
     case 'PrefixChain': {
       // What it begins with is kept elsewhere: the words that are here would name every conversation that goes on with them.
-      if (request.earlier !== null) return { id: gateway.newId(), chain: null }
-      const chain = chainDigests(request.messages, gateway.chainKey, `${scopeOf(config)}/${identity.tier}/${user ?? ''}`)
+      if (request.earlier !== null) return unnamed()
+      const chain = await PACER.run(chainDigests(request.messages, gateway.chainKey, `${scopeOf(config)}/${identity.tier}/${user ?? ''}`))
       // Two users may open with the same words: only a history with an answer in it names a conversation.
       const candidates = digestsWithAnswer(request.messages, chain).toReversed()
       const scope = `${scopeOf(config)}/${identity.tier}`
       candidates.push(...(request.keptNames ?? []).slice(-KEPT_LOOKED_UP_MAX).map((name) => responseDigest(name, gateway.chainKey, scope)))
       const found = candidates.length === 0 ? null : await gateway.store.findByChain(candidates, gateway.nowMs())
-      return { id: found ?? gateway.newId(), chain }
+      return { id: found ?? gateway.newId(), chain, isNamed: found !== null }
     }
   }
 }

@@ -10,8 +10,10 @@ import { driverBytes } from '../core/drivers.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, deliveredNotices, isTakenApart, noticeText } from '../core/notices.ts'
 import { isUnread } from '../core/own-turn.ts'
+import { readAhead } from '../core/read-ahead.ts'
 import { sentQuestion } from '../core/sessions.ts'
 import { remainingOf } from '../core/terms.ts'
+import { PACER } from '../wire/pacer.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
 import type { Plan } from '../core/plan.ts'
@@ -54,6 +56,7 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const located = await locate({ ...exchange, wire, call, request: parsed.request })
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
+  await PACER.run(readAhead(located.turn.request, located.turn.conversation))
   let turn = await inItsSession(located.turn)
   let undone: Undone = NOTHING_UNDONE
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
@@ -119,19 +122,26 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
       streamOptions: injectUsage,
       limitField: undone.limitField === null,
       swap: plan.swap !== null,
-      edits: plan.shaped.rewritten && !undone.edits && !gateway.uneditable.has(turn.conversationId),
+      edits:
+        plan.shaped.rewritten &&
+        !undone.edits &&
+        !gateway.uneditable.has(turn.conversationId) &&
+        !gateway.faultyUnedited.has(turn.conversationId),
     },
     injectUsage,
     refusedLimitField: undone.limitField,
     drains: gateway.drains,
   })
   // At once: the next turn may come before this one is in the books.
-  if (wasAnswered(end)) rememberUndone(admitted, undone)
+  if (wasAnswered(end)) {
+    rememberUndone(admitted, undone)
+    gateway.faultyUnedited.delete(turn.conversationId)
+  } else if (undone.edits && end.status === 'void' && end.objection === 'edits') gateway.faultyUnedited.set(turn.conversationId, true)
   if (wasAnswered(end) && plan.hostedCallsCut) gateway.boundsCut.set(turn.conversationId, true)
   const untold = wasAnswered(end) ? untoldOf(undone) : []
   const settled = await settle(admitted, { end, notice, driven, untold, asked })
   if (end.status === 'retry') {
-    const located = await locate(turn, { id: turn.conversationId, chain: turn.chain })
+    const located = await locate(turn, { id: turn.conversationId, chain: turn.chain, isNamed: turn.isNamed })
     if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, plan) }
     refuse(turn, located.refusal, undecidedHeaders(turn, percentOf(turn)))
     return null

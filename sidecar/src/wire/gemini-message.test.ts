@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { KeyedHash } from '../core/keyed-hash.ts'
 import { chainDigests } from '../core/chain.ts'
+import { atOnce } from '../core/slices.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { messageFromContent, ownGeminiMessage, readContents } from './gemini-message.ts'
 import { memberRanges, elementRanges } from './json-scan.ts'
@@ -47,7 +48,7 @@ test('contents of the model that follow each other are one message, with their b
 
 test('a streamed answer in many contents has the digest of the same answer in one', () => {
   const key = new KeyedHash(Buffer.alloc(32, 1))
-  const chain = (...contents: object[]): string | undefined => chainDigests(messagesOf(contents), key, 'scope').at(-1)
+  const chain = (...contents: object[]): string | undefined => atOnce(chainDigests(messagesOf(contents), key, 'scope')).at(-1)
   assert.equal(chain(text('user', 'a'), text('model', 'b ', 'c')), chain(text('user', 'a'), text('model', 'b '), text('model', 'c')))
   const thinking = {
     role: 'model',

@@ -3,13 +3,17 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { chainDigests } from '../core/chain.ts'
-import { originalDigest } from '../core/digest.ts'
+import type { Edit } from '../core/conversation.ts'
 import { driverBytes } from '../core/drivers.ts'
+import { replay } from '../core/edit-log.ts'
 import { inputBound } from '../core/estimate.ts'
+import { planCut } from '../core/history-cut.ts'
 import { messagesDigest } from '../core/message-digests.ts'
 import { KeyedHash } from '../core/keyed-hash.ts'
+import { readAhead } from '../core/read-ahead.ts'
 import type { ModelRequest } from '../core/request.ts'
 import { ELEMENTS_MAX, VALUES_TOTAL_MAX } from './json-scan.ts'
+import { PACER } from './pacer.ts'
 import type { ParsedRequest } from './wire.ts'
 
 export const BODY_BYTES = 4 * 1024 * 1024
@@ -17,6 +21,12 @@ export const PAUSE_MS_MAX = 50
 /** A first attempt compiles, and any may collect garbage: one of these must do. */
 const ATTEMPTS = 4
 const ROOM = BODY_BYTES - 400
+/** How many messages, and how long each is. */
+const HISTORIES = [
+  [2_000, 10_000],
+  [9_000, 3_000],
+  [28, 1_000_000],
+] as const
 
 /** How a wire says things, as JSON text. */
 export interface WireShape {
@@ -121,9 +131,12 @@ export async function longestPause(work: () => Promise<unknown>): Promise<number
   setImmediate(look)
   await sleep(2)
   longest = 0
-  await work()
-  await new Promise((resolve) => setImmediate(resolve))
-  running = false
+  try {
+    await work()
+    await pause()
+  } finally {
+    running = false
+  }
   return longest
 }
 
@@ -133,36 +146,44 @@ export async function staysShort(work: () => Promise<unknown>): Promise<void> {
   assert.ok(best <= PAUSE_MS_MAX, `nothing else could run for ${best.toFixed(0)} ms`)
 }
 
-/** What is true of every wire: `parse` of any such body, and a whole turn on 31 MiB of one letter. */
+/** What is true of every wire: a whole turn on any such body, on a text of 31 MiB and on long histories, as far as they are not refused. */
 export function testPauses(
   shape: WireShape,
   parse: (body: Buffer) => Promise<ParsedRequest>,
   render: (request: ModelRequest) => Buffer,
 ): void {
   const bodies = nastyBodies(shape)
+  /** False where the body is refused. */
+  const wholeTurn = async (body: Buffer): Promise<boolean> => {
+    const parsed = await parse(body)
+    if (parsed.status !== 'ok') return false
+    for (const step of stepsOfTurn(parsed.request)) {
+      await pause() // a turn waits for the store between them
+      await step()
+    }
+    await pause()
+    render(parsed.request)
+    return true
+  }
   for (const [name, text] of Object.entries(bodies)) {
-    test(`up to 4 MiB of ${name} never hold up the event loop for more than ${PAUSE_MS_MAX} ms`, async () => {
+    test(`a whole turn on up to 4 MiB of ${name} never holds up the event loop for more than ${PAUSE_MS_MAX} ms`, async () => {
       const body = Buffer.from(text)
       assert.ok(body.length <= BODY_BYTES && body.length > BODY_BYTES / 10, `${body.length} bytes`)
-      await staysShort(() => parse(body))
+      await staysShort(() => wholeTurn(body))
     })
   }
 
   for (const [name, unit] of Object.entries({ 'one letter': 'a', spaces: ' ', 'three-byte characters': '語' })) {
-    test(`nor does a whole turn on 31 MiB of ${name}, which is read in slices and named by its ends`, async () => {
-      const text = unit.repeat(Math.floor((31 << 20) / Buffer.byteLength(unit)))
-      const body = Buffer.from(shape.said(`"${text}"`))
-      const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-      await staysShort(async () => {
-        const parsed = await parse(body)
-        if (parsed.status !== 'ok') return assert.fail(parsed.status)
-        for (const step of stepsOfTurn(parsed.request)) {
-          await pause() // a turn waits for the store between them
-          step()
-        }
-        await pause()
-        render(parsed.request)
-      })
+    test(`nor do 31 MiB of ${name}, which are read in slices and named by their ends`, async () => {
+      const body = Buffer.from(shape.said(`"${unit.repeat(Math.floor((31 << 20) / Buffer.byteLength(unit)))}"`))
+      await staysShort(async () => assert.ok(await wholeTurn(body)))
+    })
+  }
+
+  for (const [count, bytes] of HISTORIES) {
+    test(`nor does a history of ${count} messages of ${bytes} bytes`, async () => {
+      const body = Buffer.from(shape.listed(times(shape.saying(`"${'word '.repeat(bytes / 5)}"`), count)))
+      await staysShort(() => wholeTurn(body))
     })
   }
 
@@ -179,14 +200,20 @@ export function testPauses(
   })
 }
 
-function stepsOfTurn({ messages, fixedBytes, fixedDigest, model, ...request }: ModelRequest): readonly (() => unknown)[] {
+const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+function stepsOfTurn(request: ModelRequest): readonly (() => unknown)[] {
+  const { messages, fixedBytes, fixedDigest, model } = request
   const key = new KeyedHash(Buffer.alloc(32))
-  const whole = { ...request, messages, fixedBytes, fixedDigest, model }
+  // It names a message that is not there: all are asked for theirs.
+  const edits: readonly Edit[] = [{ kind: 'replace', id: 'r', rung: 'DropRetrieval', original: '', text: '{}', savedBytes: 0 }]
   return [
-    () => chainDigests(messages, key, 'scope'),
+    () => PACER.run(chainDigests(messages, key, 'scope')),
+    () => PACER.run(readAhead(request, { edits, exact: null })),
+    () => replay(request, edits),
     () => inputBound({ messages, fixedBytes, fixedDigest, model, exact: null, factor: 1, contextTokens: 128_000 }).heuristic,
     () => messagesDigest(messages, messages.length),
-    () => messages.map((message) => originalDigest(message)),
-    () => driverBytes(whole, messages, { toolNames: ['search'], tags: ['context'] }),
+    () => planCut({ request, edits, keepRecentTurns: 1 }),
+    () => driverBytes(request, messages, { toolNames: ['search'], tags: ['context'] }),
   ]
 }

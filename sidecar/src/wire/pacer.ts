@@ -37,3 +37,6 @@ export class Pacer {
     })
   }
 }
+
+/** One for all requests: slices of different ones never add up to a pause. */
+export const PACER = new Pacer()

@@ -5,10 +5,11 @@
 import { digestOf } from '../core/digest.ts'
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
+import { atOnce } from '../core/slices.ts'
 import { scanObject } from './json-scan.ts'
 import type { Field, Scan } from './json-scan.ts'
 import { textOrNull } from './json-values.ts'
-import { Pacer } from './pacer.ts'
+import { PACER } from './pacer.ts'
 import { Splice } from './splice.ts'
 import type { Layout } from './splice.ts'
 import type { ParsedRequest } from './wire.ts'
@@ -19,9 +20,6 @@ export const CHOICES_MAX = 128
 export const OUTPUT_LIMIT_MAX = 100_000_000
 /** Bodies from this size on wait for their turn before they are read at all. */
 const LARGE_BODY_BYTES = 256 * 1024
-
-/** One for all wires: slices of different requests never add up to a pause. */
-const PACER = new Pacer()
 
 /** A field that makes the request invalid. The message says what it must be, and never quotes the body. */
 export class InvalidField extends Error {
@@ -127,7 +125,7 @@ export function refusesTools(request: ModelRequest, { toolChoice }: RequestChang
 }
 
 /** The messages as a list of JSON, each with its bytes. */
-export function listOf(messages: readonly Message[]): Buffer {
+export function listOf(messages: readonly Pick<Message, 'bytes'>[]): Buffer {
   const parts: Uint8Array[] = []
   for (const { bytes } of messages) parts.push(parts.length === 0 ? OPEN : COMMA, bytes)
   return Buffer.concat(parts.length === 0 ? [OPEN, CLOSE] : [...parts, CLOSE])
@@ -234,11 +232,7 @@ function areSame(some: readonly Message[], others: readonly Message[]): boolean 
 
 /** Of a copy of a body that was read before, or one of our own making. */
 function layoutOf(body: Buffer, split: ReadonlySet<string>): Layout {
-  const work = scanObject(body, split)
-  for (;;) {
-    const step = work.next()
-    if (step.done !== true) continue
-    if (step.value.status === 'invalid') throw new TypeError(`a request that was read must render: ${step.value.message}`)
-    return step.value
-  }
+  const scan = atOnce(scanObject(body, split))
+  if (scan.status === 'invalid') throw new TypeError(`a request that was read must render: ${scan.message}`)
+  return scan
 }
