@@ -211,7 +211,8 @@ test('pods that an older budget governs are counted for the later one that selec
     {
       status: 'False',
       reason: 'PartiallyProgrammed',
-      message: 'ConversationBudget "desk" comes before this one and governs 2 of the pods that this one selects, without the limits of this one',
+      message:
+        'ConversationBudget "desk" comes before this one and governs 2 of the pods that this one selects, without the limits of this one',
     },
   )
   assert.partialDeepStrictEqual(wanted.get('ConversationBudget/support/later'), { workloads: { matched: 1 } })

@@ -438,7 +438,8 @@ test('a budget whose limits are not in force for pods that others govern says fo
     Programmed: 'False PartiallyProgrammed',
     Ready: 'False PartiallyProgrammed',
     Stalled: 'True PartiallyProgrammed',
-    message: 'ConversationBudget "older" comes before this one and governs 3 of the pods that this one selects, without the limits of this one',
+    message:
+      'ConversationBudget "older" comes before this one and governs 3 of the pods that this one selects, without the limits of this one',
   })
   assert.match(
     said({ older: 3, gone: 4, old: 8 }).message ?? '',
@@ -446,7 +447,10 @@ test('a budget whose limits are not in force for pods that others govern says fo
   )
   const tighter = said({ old: 8 })
   assert.partialDeepStrictEqual(tighter, { Programmed: 'True SelectorsOverlap', Ready: 'True Ready' })
-  assert.match(tighter.message ?? '', /; but ConversationBudget "old" comes before this one and governs 8 of the pods that this one selects$/)
+  assert.match(
+    tighter.message ?? '',
+    /; but ConversationBudget "old" comes before this one and governs 8 of the pods that this one selects$/,
+  )
   const unlimited = snapshotOf(tier('pro') + budget('older', ['pro']) + budget('desk', ['pro']))
   assert.partialDeepStrictEqual(said({ older: 3 }, unlimited), { Programmed: 'True SelectorsOverlap', Ready: 'True Ready' })
   const refused = snapshotOf(tier('pro') + budget('older', ['pro']) + budget('desk', ['gold'], limits('9.00')))

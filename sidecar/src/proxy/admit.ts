@@ -257,7 +257,10 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
     ...(edits.length > 0 ? { addEdits: edits } : {}),
     ...(notices.length > 0 ? { addNotices: notices } : {}),
     ...(adopts(turn) ? { contract: { hash: terms.contract.hash, pinnedAtMs: nowMs } } : {}),
-    ...(reopens(turn) ? { state: { is: 'open', atMs: toldAt(nowMs, conversation.stateAtMs) } } : {}),
+    // Observed, even one at its end by these terms goes on.
+    ...(reopens(turn) && !plan.rungs.includes('EndConversation')
+      ? { state: { is: 'open', atMs: toldAt(nowMs, conversation.stateAtMs) } }
+      : {}),
   }
 }
 
