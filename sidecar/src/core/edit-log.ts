@@ -57,7 +57,7 @@ interface Kept {
 
 function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: readonly Edit[]): Replayed {
   const { messages } = request
-  const notices = noticeFinder(edits.flatMap((edit) => (edit.kind === 'notice' ? [edit.text] : [])))
+  const notices = finderOf(edits)
   const digestAt = memoized((index) => nameOf(at(messages, index), notices))
   const cut = widestCut(messages, edits, digestAt)
   const replacements = new Map<Digest, Replacement>()
@@ -67,7 +67,7 @@ function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: re
   const entries: Entry[] = []
   messages.forEach((original, index) => {
     if (isCutOut(original, index, reach)) return
-    const bare = withoutNotices(original, notices)
+    const bare = bareOf(original, notices)
     if (bare === null) return
     const edit = replacements.size === 0 ? undefined : replacements.get(digestAt(index))
     const replaced = edit === undefined ? null : original.reread(edit.text)
@@ -229,9 +229,41 @@ function isCompaction(block: Json): boolean {
   return typeof block['content'] === 'string' || typeof block['encrypted_content'] === 'string'
 }
 
+/** The notices of a log, and the messages without them: found once, since histories are long. */
+function finderOf(edits: readonly Edit[]): NoticeFinder {
+  const known = FINDERS.get(edits)
+  if (known?.logged === edits.length) return known.finder
+  const finder = noticeFinder(edits.flatMap((edit) => (edit.kind === 'notice' ? [edit.text] : [])))
+  FINDERS.set(edits, { logged: edits.length, finder })
+  return finder
+}
+const FINDERS = new WeakMap<readonly Edit[], { readonly logged: number; readonly finder: NoticeFinder }>()
+
+function bareOf(message: Message, notices: NoticeFinder): Message | null {
+  if (message.role !== 'assistant' || notices.length === 0) return message
+  const bare = BARE.get(notices) ?? new WeakMap<Message, Message | null>()
+  const known = bare.get(message)
+  if (known !== undefined) return known
+  const found = withoutNotices(message, notices)
+  BARE.set(notices, bare.set(message, found))
+  return found
+}
+const BARE = new WeakMap<NoticeFinder, WeakMap<Message, Message | null>>()
+
+/** Takes out the notices that a replay leaves out beforehand, in slices. */
+export function* readNoticesAhead(messages: readonly Message[], edits: readonly Edit[]): Generator<void, void> {
+  const notices = finderOf(edits)
+  if (notices.length === 0) return
+  const slice = new Slice()
+  for (const message of messages) {
+    bareOf(message, notices)
+    if (slice.isFull(message.bytes.length * notices.length)) yield
+  }
+}
+
 /** The digest that a message has in the log. Where no notice is in it, it is the same for every log, and is made once. */
 function nameOf(message: Message, notices: NoticeFinder): Digest {
-  if (withoutNotices(message, notices) !== message) return originalDigest(message, notices)
+  if (bareOf(message, notices) !== message) return originalDigest(message, notices)
   const digest = NAMES.get(message) ?? originalDigest(message)
   NAMES.set(message, digest)
   return digest

@@ -63,7 +63,7 @@ function* longTextTokens(text: string): Generator<void, number> {
   const end = Math.min(text.length, TEXT_UNITS_MAX)
   for (let from = 0; from < end; from += PIECE_UNITS) {
     tokens += heuristicTokens(text.slice(from, Math.min(end, from + PIECE_UNITS)))
-    yield
+    if (end - from > PIECE_UNITS) yield
   }
   return tokens
 }
@@ -93,7 +93,7 @@ const MEDIA_KEYS: ReadonlySet<string> = new Set([
 ])
 
 function* textTokens(value: readonly Json[] | JsonObject, hasMedia: boolean, slice: Slice): Generator<void, number> {
-  if (!isList(value) && (value['type'] === 'thinking' || value['type'] === 'redacted_thinking')) return yield* thoughtTokens(value)
+  if (!isList(value) && (value['type'] === 'thinking' || value['type'] === 'redacted_thinking')) return yield* thoughtTokens(value, slice)
   let tokens = 0
   for (const held of isList(value) ? value : readFields(value, hasMedia)) {
     tokens += 1
@@ -118,9 +118,10 @@ function readFields(value: JsonObject, hasMedia: boolean): readonly (Json | unde
 const ENCRYPTED_CHARS_PER_TOKEN = 4
 
 /** Thinking that is sent back is read whole, however little of it is shown: its signature, or its data, hold the rest. */
-function* thoughtTokens({ thinking, signature, data }: JsonObject): Generator<void, number> {
+function* thoughtTokens({ thinking, signature, data }: JsonObject, slice: Slice): Generator<void, number> {
   const encrypted = typeof signature === 'string' ? signature : typeof data === 'string' ? data : ''
   const shown = typeof thinking === 'string' ? yield* longTextTokens(thinking) : 0
+  if (typeof thinking === 'string' && slice.isFull(thinking.length)) yield
   return 1 + Math.max(shown, Math.ceil(encrypted.length / ENCRYPTED_CHARS_PER_TOKEN))
 }
 

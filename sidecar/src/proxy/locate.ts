@@ -6,6 +6,7 @@ import { newConversation } from '../core/conversation-change.ts'
 import { claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
 import { isAtEnd, percentUsed } from '../core/ladder.ts'
+import { readAhead } from '../core/read-ahead.ts'
 import { withBegunAnswer } from '../core/sessions.ts'
 import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
@@ -97,6 +98,7 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
       ladderApplies: await gateway.outcomes.ladderApplies(newest.contract, nowMs),
     })
   const held = await heldTo(unplaced, newest, { conversation, user, snapshot, nowMs })
+  await PACER.run(readAhead(unplaced.request, conversation, held.terms.contract.context.windowTokens !== undefined))
   const request = withBegunAnswer(unplaced.request, conversation)
   return { status: 'ok', turn: { ...unplaced, request, user, conversation, exists: found !== null, heldTo: held.terms, ...held } }
 }

@@ -10,10 +10,8 @@ import { driverBytes } from '../core/drivers.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, deliveredNotices, isTakenApart, noticeText } from '../core/notices.ts'
 import { isUnread } from '../core/own-turn.ts'
-import { readAhead } from '../core/read-ahead.ts'
 import { sentQuestion } from '../core/sessions.ts'
 import { remainingOf } from '../core/terms.ts'
-import { PACER } from '../wire/pacer.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
 import type { Plan } from '../core/plan.ts'
@@ -56,7 +54,7 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const located = await locate({ ...exchange, wire, call, request: parsed.request })
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
-  await PACER.run(readAhead(located.turn.request, located.turn.conversation))
+  if (exchange.outgoing.destroyed) return // a long history is read for a while
   let turn = await inItsSession(located.turn)
   let undone: Undone = NOTHING_UNDONE
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {

@@ -11,6 +11,7 @@ testPauses(
     listed: (elements) => `${HEAD}${elements}{"role":"user","content":"hi"}]}`,
     message: (more) => `{"role":"user"${more}}`,
     saying: (content) => `{"role":"user","content":${content}}`,
+    replying: (content) => `{"role":"assistant","content":${content}}`,
     textPart: '{"type":"text","text":"some characters that say nothing, but are there","cache_control":{"type":"ephemeral"}}',
     imagePart: '{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}}',
     image: (base64) => `{"type":"image","source":{"type":"base64","media_type":"image/jpeg","data":"${base64}"}}`,

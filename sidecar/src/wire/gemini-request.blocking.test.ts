@@ -14,6 +14,7 @@ testPauses(
     listed: (elements) => `{"contents":[${elements}{"role":"user","parts":[{"text":"hi"}]}]}`,
     message: (more) => `{"role":"user"${more}}`,
     saying: (content) => `{"role":"user","parts":${partsOf(content)}}`,
+    replying: (content) => `{"role":"model","parts":${partsOf(content)}}`,
     textPart: '{"text":"some characters that say nothing, but are there","thought_signature":"c2lnbmVk"}',
     imagePart: '{"inlineData":{"mimeType":"image/png","data":"AAAA"}}',
     image: (base64) => `{"inlineData":{"mimeType":"image/jpeg","data":"${base64}"}}`,

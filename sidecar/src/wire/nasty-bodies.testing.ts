@@ -40,6 +40,8 @@ export interface WireShape {
   readonly message: (more: string) => string
   /** A message that says `content`. */
   readonly saying: (content: string) => string
+  /** An answer that says `content`. Absent: the wire has none in its requests. */
+  readonly replying?: (content: string) => string
   readonly textPart: string
   readonly imagePart: string
   /** An image of the base64 given. */
@@ -182,8 +184,10 @@ export function testPauses(
 
   for (const [count, bytes] of HISTORIES) {
     test(`nor does a history of ${count} messages of ${bytes} bytes`, async () => {
-      const body = Buffer.from(shape.listed(times(shape.saying(`"${'word '.repeat(bytes / 5)}"`), count)))
-      await staysShort(() => wholeTurn(body))
+      const said = `"${'word '.repeat(bytes / 5)}"`
+      const pair = shape.replying === undefined ? [shape.saying(said), shape.saying(said)] : [shape.saying(said), shape.replying(said)]
+      const body = Buffer.from(shape.listed(times(pair.join(','), count / 2)))
+      await staysShort(async () => assert.ok((await wholeTurn(body)) || shape.replying === undefined))
     })
   }
 
@@ -206,10 +210,16 @@ function stepsOfTurn(request: ModelRequest): readonly (() => unknown)[] {
   const { messages, fixedBytes, fixedDigest, model } = request
   const key = new KeyedHash(Buffer.alloc(32))
   // It names a message that is not there: all are asked for theirs.
-  const edits: readonly Edit[] = [{ kind: 'replace', id: 'r', rung: 'DropRetrieval', original: '', text: '{}', savedBytes: 0 }]
+  const replaced = { kind: 'replace', id: 'r', rung: 'DropRetrieval', original: '', text: '{}', savedBytes: 0 } as const
+  const told = [70, 80, 90, 95].map((percent) => ({
+    kind: 'notice' as const,
+    id: `n${percent}`,
+    text: `You have used ${percent} percent of what this conversation may cost.`,
+  }))
+  const edits: readonly Edit[] = [replaced, ...told]
   return [
     () => PACER.run(chainDigests(messages, key, 'scope')),
-    () => PACER.run(readAhead(request, { edits, exact: null })),
+    () => PACER.run(readAhead(request, { edits, exact: null }, false)),
     () => replay(request, edits),
     () => inputBound({ messages, fixedBytes, fixedDigest, model, exact: null, factor: 1, contextTokens: 128_000 }).heuristic,
     () => messagesDigest(messages, messages.length),

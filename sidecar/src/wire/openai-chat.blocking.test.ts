@@ -22,6 +22,7 @@ testPauses(
     listed: (elements) => `{"model":"gpt-4o","messages":[${elements}{"role":"user"}]}`,
     message: (more) => `{"role":"user"${more}}`,
     saying: (content) => `{"role":"user","content":${content}}`,
+    replying: (content) => `{"role":"assistant","content":${content}}`,
     textPart: '{"type":"text","text":"some characters that say nothing, but are there"}',
     imagePart: '{"type":"image_url","image_url":"data:;base64,AAAA"}',
     image: (base64) => `{"type":"image_url","image_url":"data:image/jpeg;base64,${base64}"}`,

@@ -11,7 +11,7 @@ function* slices(count: number, name: string, seen: string[]): Generator<void, s
 }
 
 test('work of many takes turns, and each gets its own result', async () => {
-  const pacer = new Pacer()
+  const pacer = new Pacer(0)
   const seen: string[] = []
   const results = await Promise.all(['a', 'b', 'c'].map((name) => pacer.run(slices(3, name, seen))))
   assert.deepEqual(results, ['a', 'b', 'c'])
@@ -19,7 +19,7 @@ test('work of many takes turns, and each gets its own result', async () => {
 })
 
 test('between two slices everything else that waits may run', async () => {
-  const pacer = new Pacer()
+  const pacer = new Pacer(0)
   const seen: string[] = []
   let running = true
   const others = (): void => {
@@ -34,7 +34,7 @@ test('between two slices everything else that waits may run', async () => {
 })
 
 test('work in one slice waits for nobody', async () => {
-  const pacer = new Pacer()
+  const pacer = new Pacer(0)
   const seen: string[] = []
   const waiting = pacer.run(slices(50, 'long', seen))
   assert.equal(await pacer.run(slices(0, 'short', seen)), 'short')
@@ -43,7 +43,7 @@ test('work in one slice waits for nobody', async () => {
 })
 
 test('work that fails fails for its caller alone', async () => {
-  const pacer = new Pacer()
+  const pacer = new Pacer(0)
   function* failing(): Generator<void, string> {
     yield
     throw new RangeError('broken')
@@ -52,4 +52,17 @@ test('work that fails fails for its caller alone', async () => {
   const [failed, done] = await Promise.allSettled([pacer.run(failing()), pacer.run(slices(3, 'a', seen))])
   assert.equal(failed.status, 'rejected')
   assert.deepEqual(done, { status: 'fulfilled', value: 'a' })
+})
+
+test('short slices follow each other in one turn of the event loop, for a while', async () => {
+  const pacer = new Pacer(10_000)
+  let turns = 0
+  const count = (): void => {
+    turns += 1
+    setImmediate(count)
+  }
+  const first = setImmediate(count)
+  assert.equal(await pacer.run(slices(1_000, 'a', [])), 'a')
+  clearImmediate(first)
+  assert.equal(turns, 0)
 })

@@ -1,16 +1,24 @@
 /**
- * Long work in short slices. However many bodies are being read at once, one slice runs per turn of the event loop, so
+ * Long work in short slices. However many bodies are being read at once, one of them is read for a moment per turn of the event loop, so
  * that slices of different requests never add up to a pause.
  */
+
+/** How long slices follow each other in one turn of the event loop: short ones, by whose turns everything else would come to more than they do. */
+const TURN_MS = 2
 
 /** Work between two pauses, in units of about a nanosecond. */
 export const SLICE_UNITS = 1 << 20
 
 export class Pacer {
   readonly #waiting: (() => void)[] = []
+  readonly #turnMs: number
   #scheduled = false
 
-  /** Resolves when it is the caller's turn for one more slice. */
+  constructor(turnMs = TURN_MS) {
+    this.#turnMs = turnMs
+  }
+
+  /** Resolves when it is the caller's turn to go on. */
   turn(): Promise<void> {
     return new Promise((resolve) => {
       this.#waiting.push(resolve)
@@ -21,8 +29,11 @@ export class Pacer {
   /** Runs a generator that yields between slices. */
   async run<T>(work: Generator<void, T>): Promise<T> {
     for (;;) {
-      const step = work.next()
-      if (step.done === true) return step.value
+      const untilMs = performance.now() + this.#turnMs
+      do {
+        const step = work.next()
+        if (step.done === true) return step.value
+      } while (performance.now() < untilMs)
       await this.turn()
     }
   }

@@ -9,6 +9,7 @@ testPauses(
     listed: (elements) => `{"model":"gpt-5","input":[${elements}{"role":"user","content":"hi"}]}`,
     message: (more) => `{"role":"user"${more}}`,
     saying: (content) => `{"role":"user","content":${content}}`,
+    replying: (content) => `{"role":"assistant","content":${content}}`,
     textPart: '{"type":"input_text","text":"some characters that say nothing, but are there","prompt_cache_breakpoint":{"ttl":"12h"}}',
     imagePart: '{"type":"input_image","image_url":"data:;base64,AAAA"}',
     image: (base64) => `{"type":"input_image","image_url":"data:image/jpeg;base64,${base64}"}`,
