@@ -82,8 +82,9 @@ test('it comes when it is asked for, as Grafana reads it, with the labels by whi
   const dashboards = (set: readonly string[]) =>
     objectsOf(render(program ?? '', set)).filter((object) => nameOf(object) === 'ConfigMap/farebox-dashboard')
   assert.deepEqual(dashboards([]), [])
-  const [found] = dashboards(['--set', 'metrics.dashboard.enabled=true'])
+  const [found] = dashboards(['--set', 'metrics.dashboard.enabled=true', '--set', 'metrics.dashboard.annotations.grafana_folder=AI'])
   assert.equal(found?.metadata.labels?.['grafana_dashboard'], '1')
+  assert.deepEqual(found?.metadata.annotations, { grafana_folder: 'AI' })
   const { data } = found as unknown as { readonly data: Readonly<Record<string, string>> }
   assert.deepEqual(JSON.parse(data['farebox.json'] ?? ''), source)
 })

