@@ -38,12 +38,18 @@ export interface Replayed {
 
 /** The same with the origin of each message, for what decides on further edits. */
 export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, edits: readonly Edit[]): Replayed {
+  if (edits.length === 0) return unedited(request.messages)
   const byLog = REPLAYED.get(request.messages) ?? new WeakMap<readonly Edit[], Kept>()
   const known = byLog.get(edits)
   if (known?.logged === edits.length) return known.replayed
   const replayed = replayedAnew(request, edits)
   REPLAYED.set(request.messages, byLog.set(edits, { logged: edits.length, replayed }))
   return replayed
+}
+
+function unedited(messages: readonly Message[]): Replayed {
+  const entries = messages.map((message, index) => ({ message, index, edit: null }))
+  return { entries, cut: null, digestAt: memoized((index) => nameOf(at(messages, index), NO_NOTICES)) }
 }
 
 /** A turn asks for the same several times: what one replay gave is kept with the two lists that it was made from. */
@@ -75,8 +81,7 @@ function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: re
   })
   // A request that was nothing but our own words: better sent as it is than empty.
   const own = cut === null ? null : ownEntry(request, cut)
-  if (entries.length === 0 && own === null)
-    return { entries: messages.map((message, index) => ({ message, index, edit: null })), cut: null, digestAt }
+  if (entries.length === 0 && own === null) return { ...unedited(messages), digestAt }
   return { entries: own === null ? entries : putIn(entries, own, reach), cut, digestAt }
 }
 
@@ -231,12 +236,14 @@ function isCompaction(block: Json): boolean {
 
 /** The notices of a log, and the messages without them: found once, since histories are long. */
 function finderOf(edits: readonly Edit[]): NoticeFinder {
+  if (edits.length === 0) return NO_NOTICES
   const known = FINDERS.get(edits)
   if (known?.logged === edits.length) return known.finder
   const finder = noticeFinder(edits.flatMap((edit) => (edit.kind === 'notice' ? [edit.text] : [])))
   FINDERS.set(edits, { logged: edits.length, finder })
   return finder
 }
+const NO_NOTICES: NoticeFinder = []
 const FINDERS = new WeakMap<readonly Edit[], { readonly logged: number; readonly finder: NoticeFinder }>()
 
 function bareOf(message: Message, notices: NoticeFinder): Message | null {
