@@ -3,56 +3,32 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { LIVES_APART_MS } from '@farebox/crds/ledger-page.ts'
 import * as fc from 'fast-check'
-import { Redis } from 'ioredis'
 import { carriedOver } from '../../core/ledger.ts'
 import type { EntryKind, SequencedEntry } from '../../core/ledger.ts'
 import { DAY_MS } from '../../core/utc-day.ts'
 import { START_MS } from '../steps.testing.ts'
 import { LEDGER_LIFE_MS_MIN } from '../store.ts'
-import type { BudgetStore } from '../store.ts'
 import { carriedOf } from './codec.ts'
 import { declaredKeys, tagPrefix } from './keys.ts'
-import { openRedisStore } from './redis.ts'
 import { SCRIPTS } from './scripts.ts'
+import { TestBooks } from './test-books.testing.ts'
+import type { Books } from './test-books.testing.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
-import type { TestServer } from '../../../../test/support/redis.ts'
 
 const program = redisProgram()
 /** More than one script takes. */
 const ACCOUNTS = Array.from({ length: 520 }, (_, index) => `c:A${index}:1`)
 const HOUR_MS = 3_600_000
 
-interface Books {
-  readonly store: BudgetStore
-  readonly clock: { ms: number }
-  readonly key: (name: string) => string
-}
-
 if (program !== null)
   describe('the ledger of a store in Redis', () => {
-    let server: TestServer
-    let admin: Redis
-    let namespaces = 0
+    let server: TestBooks
     before(async () => {
-      server = await startRedis(program)
-      admin = new Redis(server.url)
+      server = new TestBooks(await startRedis(program))
     })
-    after(async () => {
-      admin.disconnect()
-      await server.stop()
-    })
+    after(() => server.stop())
 
-    const withBooks = (run: (books: Books) => Promise<void>) => async (): Promise<void> => {
-      const clock = { ms: START_MS }
-      const namespace = `carry-${++namespaces}`
-      const options = { url: server.url, namespace, nowMs: () => clock.ms, answerMsMax: 5_000, ledgerLifeMs: LEDGER_LIFE_MS_MIN }
-      const store = await openRedisStore(options)
-      try {
-        await run({ store, clock, key: (name) => `${tagPrefix(namespace, 0)}${name}` })
-      } finally {
-        await store.close()
-      }
-    }
+    const withBooks = (run: (books: Books) => Promise<void>) => (): Promise<void> => server.run({ ledgerLifeMs: LEDGER_LIFE_MS_MIN }, run)
     const charge = async ({ store, clock }: Books): Promise<void> => {
       await Promise.all(
         ACCOUNTS.map((account) => {
@@ -65,9 +41,9 @@ if (program !== null)
     const ledger = ({ store }: Books): Promise<readonly SequencedEntry[]> => store.readLedger({ afterSequence: 0, limit: 10_000 })
     /** How often each command was run meanwhile, by scripts too. */
     const commandsOf = async (work: () => Promise<unknown>): Promise<ReadonlyMap<string, number>> => {
-      await admin.config('RESETSTAT')
+      await server.admin.config('RESETSTAT')
       await work()
-      const stats = await admin.info('commandstats')
+      const stats = await server.admin.info('commandstats')
       return new Map([...stats.matchAll(/cmdstat_(\w+):calls=(\d+)/g)].map(([, name = '', calls]) => [name, Number(calls)]))
     }
 
@@ -80,7 +56,7 @@ if (program !== null)
         }
         books.clock.ms += 11 * DAY_MS
         await sweep(books)
-        assert.equal(await admin.zcard(books.key('carried')), ACCOUNTS.length)
+        assert.equal(await server.admin.zcard(books.key('carried')), ACCOUNTS.length)
         books.clock.ms += HOUR_MS
         const commands = await commandsOf(() => sweep(books))
         assert.equal(commands.get('xrange'), 1)
@@ -122,11 +98,11 @@ if (program !== null)
           await charge(books)
         }
         // As an older version left the first two months: each entry by itself, and nothing that says where the last is.
-        const rows = await admin.xrange(key('ledger'), '-', '+', 'COUNT', 2 * ACCOUNTS.length)
+        const rows = await server.admin.xrange(key('ledger'), '-', '+', 'COUNT', 2 * ACCOUNTS.length)
         for (const [id, [, operation, , kind, , accounts, , cost, , atMs]] of rows) {
           const tick = id.slice(0, -2)
-          await admin.zadd(key('carried'), tick, [tick, `${operation}/${kind}`, accounts, cost, atMs].join('\n'))
-          await admin.xdel(key('ledger'), id)
+          await server.admin.zadd(key('carried'), tick, [tick, `${operation}/${kind}`, accounts, cost, atMs].join('\n'))
+          await server.admin.xdel(key('ledger'), id)
         }
         assert.equal((await ledger(books)).length, 5 * ACCOUNTS.length)
 
@@ -156,12 +132,12 @@ if (program !== null)
         await sweep(books)
         assert.deepEqual(await told(), [5n, 5n, 5n, 5n])
         // Added to one before it, at another place.
-        const carried = await admin.zrangebyscore(key('carried'), '-inf', '+inf')
-        await admin.del(key('carried'))
+        const carried = await server.admin.zrangebyscore(key('carried'), '-inf', '+inf')
+        await server.admin.del(key('carried'))
         for (const packed of carried) {
           const [tick, ...rest] = packed.split('\n')
           const place = String(Number(tick) - 0.5)
-          await admin.zadd(key('carried'), place, [place, ...rest].join('\n'))
+          await server.admin.zadd(key('carried'), place, [place, ...rest].join('\n'))
         }
         clock.ms += 3 * HOUR_MS
         await sweep(books)
@@ -186,10 +162,11 @@ if (program !== null)
       })
       const someLegacy = fc.integer({ min: 0, max: 20 })
       const somePage = fc.integer({ min: 1, max: 6 })
+      let tries = 0
       await fc.assert(
         fc.asyncProperty(fc.array(someEntry, { maxLength: 40 }), someLegacy, someSweeps, somePage, async (parts, legacy, sweeps, page) => {
-          const prefix = tagPrefix(`carry-${++namespaces}`, 0)
-          for (const account of ['alive 1', 'alive 2', 'alive 3']) await admin.set(`${prefix}a:${account}`, `5 0 0 ${START_MS}`)
+          const prefix = tagPrefix(`try-${++tries}`, 0)
+          for (const account of ['alive 1', 'alive 2', 'alive 3']) await server.admin.set(`${prefix}a:${account}`, `5 0 0 ${START_MS}`)
           let atMs = 0
           const entries = parts.map(({ accounts, cost, days, kind }, index): SequencedEntry => {
             atMs = Math.max(0, atMs + days * DAY_MS)
@@ -200,16 +177,16 @@ if (program !== null)
           for (const { sequence, id, operationId, kind, accounts, cost, atMs: at } of entries)
             if (sequence > legacy) {
               const fields = ['o', operationId, 'k', kind, 'a', accounts.join('\t'), 'c', String(cost), 't', String(at), 'n', '{}']
-              await admin.xadd(`${prefix}ledger`, `${sequence}-0`, ...fields)
+              await server.admin.xadd(`${prefix}ledger`, `${sequence}-0`, ...fields)
             } else if (kind !== 'outcome') {
               // As an older version may have left it: by itself.
-              await admin.zadd(`${prefix}carried`, String(sequence), [sequence, id, accounts.join('\t'), cost, at].join('\n'))
+              await server.admin.zadd(`${prefix}carried`, String(sequence), [sequence, id, accounts.join('\t'), cost, at].join('\n'))
             }
           let now = START_MS
           const sweepOf = async (oldestMs: number): Promise<void> => {
             for (let more = 'more'; more !== '';) {
               const values = [now, 0, now - oldestMs, page].map(String)
-              const answer = (await admin.eval(SCRIPTS.carryOver, 2, ...declaredKeys(prefix), ...values)) as readonly string[]
+              const answer = (await server.admin.eval(SCRIPTS.carryOver, 2, ...declaredKeys(prefix), ...values)) as readonly string[]
               more = answer[2] ?? ''
             }
           }
@@ -219,14 +196,14 @@ if (program !== null)
           }
           now += 2 * DAY_MS
           await sweepOf(now)
-          const carried = (await admin.zrangebyscore(`${prefix}carried`, '-inf', '+inf')).map((packed) => carriedOf(packed))
+          const carried = (await server.admin.zrangebyscore(`${prefix}carried`, '-inf', '+inf')).map((packed) => carriedOf(packed))
           const isAlive = (account: string): boolean => account.startsWith('alive')
           const expected = carriedOver(entries, isAlive, LIVES_APART_MS).toSorted((one, other) => one.sequence - other.sequence)
           assert.deepEqual(
             carried.map(({ tick, entry: { accounts, cost, atMs: at } }) => ({ tick, accounts, cost, at })),
             expected.map(({ sequence, accounts, cost, atMs: at }) => ({ tick: sequence, accounts, cost, at })),
           )
-          assert.equal(await admin.xlen(`${prefix}ledger`), 0)
+          assert.equal(await server.admin.xlen(`${prefix}ledger`), 0)
         }),
         { numRuns: 100 },
       )

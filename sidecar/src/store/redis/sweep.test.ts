@@ -1,14 +1,12 @@
 /** What a sweep of a store in Redis leaves, and what it does not. */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { Redis } from 'ioredis'
 import { CONVERSATION_LIFE_MS } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../steps.testing.ts'
-import { tagPrefix } from './keys.ts'
-import { openRedisStore } from './redis.ts'
+import { TestBooks } from './test-books.testing.ts'
+import type { Books } from './test-books.testing.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
-import type { TestServer } from '../../../../test/support/redis.ts'
 
 const HOUR_MS = 3_600_000
 const program = redisProgram()
@@ -20,38 +18,18 @@ function sweeping(store: BudgetStore, clock: { readonly ms: number }): () => Pro
   return async () => (await store.sweep({ nowMs: clock.ms, limit: 9, graceMs: GRACE_MS })).expired.map(({ id }) => id)
 }
 
-interface Books {
-  readonly store: BudgetStore
-  readonly clock: { ms: number }
-  readonly key: (name: string) => string
-}
-
 if (program !== null)
   describe('a sweep of a store in Redis', () => {
-    let server: TestServer
-    let admin: Redis
-    let namespaces = 0
+    let server: TestBooks
     before(async () => {
-      server = await startRedis(program)
-      admin = new Redis(server.url)
+      server = new TestBooks(await startRedis(program))
     })
-    after(async () => {
-      admin.disconnect()
-      await server.stop()
-    })
+    after(() => server.stop())
 
     const withBooks =
       (run: (books: Books) => Promise<void>, tags = 1) =>
-      async (): Promise<void> => {
-        const clock = { ms: START_MS }
-        const namespace = `sweep-${++namespaces}`
-        const store = await openRedisStore({ url: server.url, namespace, nowMs: () => clock.ms, answerMsMax: 5_000, tags })
-        try {
-          await run({ store, clock, key: (name) => `${tagPrefix(namespace, 0)}${name}` })
-        } finally {
-          await store.close()
-        }
-      }
+      (): Promise<void> =>
+        server.run({ tags }, run)
 
     for (const tags of [1, 2])
       it(
@@ -68,13 +46,13 @@ if (program !== null)
           await hold('2', 'c:u4:2')
           await hold('3', 'c:u4:3')
           await hold('4', 'c:u4:4')
-          const record = (await admin.get(key('o:3'))) ?? ''
+          const record = (await server.admin.get(key('o:3'))) ?? ''
           assert.notEqual(record, '')
-          const account = (await admin.get(key('a:c:u4:1'))) ?? ''
-          await admin.set(key('a:c:u4:1'), 'no balance')
-          await admin.rpush(key('a:c:u4:5'), 'no balance')
-          await admin.set(key('o:2'), ((await admin.get(key('o:2'))) ?? '').replace('c:u4:2', 'c:u4:5'))
-          await admin.set(key('o:3'), 'no operation')
+          const account = (await server.admin.get(key('a:c:u4:1'))) ?? ''
+          await server.admin.set(key('a:c:u4:1'), 'no balance')
+          await server.admin.rpush(key('a:c:u4:5'), 'no balance')
+          await server.admin.set(key('o:2'), ((await server.admin.get(key('o:2'))) ?? '').replace('c:u4:2', 'c:u4:5'))
+          await server.admin.set(key('o:3'), 'no operation')
           clock.ms += 100_000
           const sweep = async (limit: number) => {
             const { expired, uncharged } = await store.sweep({ nowMs: clock.ms, limit })
@@ -83,8 +61,8 @@ if (program !== null)
           assert.deepEqual(await sweep(2), [[], ['1', '2']])
           assert.deepEqual(await sweep(2), [['4'], ['3']])
           assert.deepEqual(await sweep(2), [[], undefined])
-          await admin.set(key('a:c:u4:1'), account)
-          await admin.set(key('o:3'), record)
+          await server.admin.set(key('a:c:u4:1'), account)
+          await server.admin.set(key('o:3'), record)
           clock.ms += HOUR_MS
           assert.deepEqual(await sweep(9), [['1', '3'], ['2']])
           const entries = await store.readLedger({ afterSequence: 0, limit: 9 })
@@ -164,13 +142,13 @@ if (program !== null)
       'charges a hold that an earlier version wrote, to its user, whatever its note holds',
       withBooks(async ({ store, clock, key }) => {
         await store.reserve(reserveStep('o1', clock.ms, { atLeast: 3n, atMost: 3n }))
-        const lines = ((await admin.get(key('o:o1'))) ?? '').split('\n')
+        const lines = ((await server.admin.get(key('o:o1'))) ?? '').split('\n')
         lines[4] = '0'
         lines[7] = String.raw`{"user":"c0ffee","tier":"pro","model":"gpt-\ud83d"}`
-        await admin.set(key('o:o1'), lines.join('\n'))
+        await server.admin.set(key('o:o1'), lines.join('\n'))
         clock.ms += 90_000
         assert.deepEqual((await store.sweep({ nowMs: clock.ms, limit: 9 })).expired.length, 1)
-        assert.equal(await admin.hget(key(`v:${Math.floor(START_MS / (24 * HOUR_MS))}:pro`), 'c0ffee'), '3')
+        assert.equal(await server.admin.hget(key(`v:${Math.floor(START_MS / (24 * HOUR_MS))}:pro`), 'c0ffee'), '3')
       }),
     )
 
@@ -193,10 +171,10 @@ if (program !== null)
         clock.ms += CONVERSATION_LIFE_MS / 2 + 1
         await begin('new')
         await store.sweep({ nowMs: clock.ms, limit: 0 })
-        assert.deepEqual((await admin.zrange(key('talks'), '0', '-1')).toSorted(), [...living, 'new'].toSorted())
+        assert.deepEqual((await server.admin.zrange(key('talks'), '0', '-1')).toSorted(), [...living, 'new'].toSorted())
         clock.ms += CONVERSATION_LIFE_MS / 2
         await store.sweep({ nowMs: clock.ms, limit: 0 })
-        assert.deepEqual(await admin.zrange(key('talks'), '0', '-1'), ['new'])
+        assert.deepEqual(await server.admin.zrange(key('talks'), '0', '-1'), ['new'])
       }),
     )
 
@@ -214,8 +192,8 @@ if (program !== null)
         await remember('late', 0, 1)
         clock.ms += HOUR_MS / 2
         await store.sweep({ nowMs: clock.ms, limit: 0 })
-        assert.deepEqual(await admin.keys(key('m:*')), [key('m:late')])
-        assert.deepEqual(await admin.zrange(key('memories'), '0', '-1'), ['late'])
+        assert.deepEqual(await server.admin.keys(key('m:*')), [key('m:late')])
+        assert.deepEqual(await server.admin.zrange(key('memories'), '0', '-1'), ['late'])
       }),
     )
   })
