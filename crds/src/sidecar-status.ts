@@ -125,7 +125,7 @@ export const SidecarStatusSchema = z.object({
   /** The last config that was refused since the one in force; null: none. */
   rejected: z.object({ reason: z.string(), at: z.string() }).nullable(),
   tiers: mapOf(TierTotalsSchema, TIERS_MAX),
-  /** Of the budget whose config is in force, by `nameOfPeriod`; told together with `tiers`. An older sidecar does not tell. */
+  /** Of the budget whose config is in force, by `nameOfPeriod`. An older sidecar does not tell. */
   limits: mapOf(LimitUseSchema, LIMITS_MAX).optional(),
   callsInFlight: z.int(),
   store: z.object({

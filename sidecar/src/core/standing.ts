@@ -6,6 +6,7 @@ import type { Conversation } from './conversation.ts'
 import { columnInCurrency, inCurrency } from './currency.ts'
 import { isAtEnd, percentUsed, thresholdsApply } from './ladder.ts'
 import { resetRefusal } from './sessions.ts'
+import { userPeriodOf } from './terms.ts'
 import type { Balance, CapKind, Terms } from './terms.ts'
 
 export interface Standing {
@@ -46,7 +47,7 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
   const spent = own?.state.spent ?? 0n
   const held = own?.state.held ?? 0n
   const counted = balances.filter((balance) => balance.kind !== 'workload')
-  const period = balances.find((balance) => balance.kind === 'user')?.periodKey ?? null
+  const period = userPeriodOf(balances)
   const userRungs = conversation.userRungs?.period === period ? conversation.userRungs.rungs : []
   const rung = RUNGS.findLast((known) => conversation.rungs.includes(known) || userRungs.includes(known)) ?? 'None'
   return {

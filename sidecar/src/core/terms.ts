@@ -118,6 +118,11 @@ export function userDraw({ contract, perUser }: Terms, user: UserId, nowMs: numb
   return { kind: 'user', account: `u:${user}:${contract.tier}:${period.unit}:${key}`, cap, periodKey: periodName(period, key) }
 }
 
+/** The current period of the user's budget, beside which rungs and notices are kept; null where none caps this turn. */
+export function userPeriodOf(draws: readonly CapDraw[]): string | null {
+  return draws.find(({ kind }) => kind === 'user')?.periodKey ?? null
+}
+
 /**
  * A period beside others that may be of another kind: `Month1:2026-11-01`, `Month1/Europe/Berlin:2026-11-01`. Those that are called the same up
  * to the colon follow each other.

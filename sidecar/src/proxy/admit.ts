@@ -11,7 +11,7 @@ import type { PricedModel } from '@farebox/crds/prices.ts'
 import { familyOf, serves } from '@farebox/crds/provider-family.ts'
 import { percentUsed } from '../core/ladder.ts'
 import { isUnread } from '../core/own-turn.ts'
-import { balancesOf } from '../core/terms.ts'
+import { balancesOf, userPeriodOf } from '../core/terms.ts'
 import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
 import { hasMoved } from '../store/store.ts'
@@ -248,7 +248,7 @@ function changeOf(turn: Turn, plan: Plan): ConversationChange {
   const { conversation, terms } = turn
   const edits = [...plan.promoted, ...plan.shaped.newEdits]
   const notices = noticesOf(turn, plan.occasions)
-  const period = turn.draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
+  const period = userPeriodOf(turn.draws)
   const nowMs = turn.gateway.nowMs()
   return {
     ...(plan.risen.length > 0 ? { addRungs: { rungs: plan.risen, reason: plan.reason ?? 'threshold' } } : {}),

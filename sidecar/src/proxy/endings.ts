@@ -7,7 +7,7 @@ import type { Decision } from '../core/plan.ts'
 import type { Edit } from '../core/conversation.ts'
 import { chooseLocale, closingEdit, endWords, isTakenApart } from '../core/notices.ts'
 import { mayResetHere } from '../core/own-turn.ts'
-import { remainingOf } from '../core/terms.ts'
+import { remainingOf, userPeriodOf } from '../core/terms.ts'
 import type { CapKind } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -146,7 +146,7 @@ function tellUnserved(turn: Turn, cap: CapKind): void {
   const { gateway, conversationId, user, terms, draws } = turn
   const { tier, alerts } = terms.contract
   if (cap === 'conversation') gateway.log.info({ conversation: conversationId, tier }, 'a call is too dear for a whole budget')
-  const period = draws.find(({ kind }) => kind === 'user')?.periodKey ?? null
+  const period = userPeriodOf(draws)
   if (cap !== 'user' || user === null || period === null) return
   const key = `${user} ${tier} ${period}`
   if (gateway.exhaustedUsers.has(key)) return

@@ -9,6 +9,7 @@ import type { CountedInput } from '../core/estimate.ts'
 import type { EntryNote } from '../core/ledger.ts'
 import { noticesFor } from '../core/notices.ts'
 import type { ModelRequest } from '../core/request.ts'
+import { userPeriodOf } from '../core/terms.ts'
 import type { Balance, CapDraw, Terms } from '../core/terms.ts'
 import { ERRORS, errorAnswer } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
@@ -88,7 +89,7 @@ export function stateHeaders(turn: Pick<Turn, 'conversationId' | 'terms' | 'gate
 
 /** What these occasions of a turn leave for an answer in prose to tell. */
 export function noticesOf({ terms, conversation, draws }: Turn, occasions: readonly NoticeOccasion[]): readonly PendingNotice[] {
-  const period = draws.find((draw) => draw.kind === 'user')?.periodKey ?? null
+  const period = userPeriodOf(draws)
   return noticesFor({ contract: terms.contract, conversation, period, occasions })
 }
 

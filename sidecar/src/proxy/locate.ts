@@ -97,7 +97,7 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
       nowMs,
       ladderApplies: await gateway.outcomes.ladderApplies(newest.contract, nowMs),
     })
-  const held = await heldTo(unplaced, newest, { conversation, user, snapshot, nowMs })
+  const held = await balancedHeldTo(unplaced, newest, { conversation, user, snapshot, nowMs })
   await PACER.run(readAhead(unplaced.request, conversation, held.terms.contract.context.windowTokens !== undefined))
   const request = withBegunAnswer(unplaced.request, conversation)
   return { status: 'ok', turn: { ...unplaced, request, user, conversation, exists: found !== null, heldTo: held.terms, ...held } }
@@ -114,7 +114,7 @@ interface Placed {
  * The terms that a conversation is held to: its own while the owner keeps contracts and it is not too old, and where the
  * newest are used up at once. Nobody is cut off by an edit: `admit` goes back to its own, too, before it ends one.
  */
-async function heldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<Pick<Turn, 'terms' | 'draws' | 'balances'>> {
+async function balancedHeldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<Pick<Turn, 'terms' | 'draws' | 'balances'>> {
   const { contractHash, contractPinnedAtMs } = placed.conversation
   if (contractHash === newest.contract.hash) return await balanced(turn, newest, placed)
   const { existingConversations, contractMaxAgeMs } = turn.policy.config

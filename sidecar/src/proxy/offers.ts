@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache'
 import type { ConversationId } from '../core/conversation.ts'
 import { isTakenApart } from '../core/notices.ts'
 import type { Plan } from '../core/plan.ts'
+import { userPeriodOf } from '../core/terms.ts'
 import { noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 
@@ -20,7 +21,7 @@ export class Offers {
     if (noticesOf(turn, ['Upgrade']).length === 0) return plan
     // Another answer, maybe of another conversation, may tell it sooner.
     if (isTakenApart(request)) return untold(plan)
-    const period = draws.find(({ kind }) => kind === 'user')?.periodKey ?? ''
+    const period = userPeriodOf(draws) ?? ''
     const { tier } = terms.contract
     const key = `offer/${user}/${tier}/${period}`
     let known = this.#known.get(key)
