@@ -30,7 +30,7 @@ export class Replayer {
   readonly #tail: Tail
   readonly #newAlerts: NewAlerts
   #count = 0
-  /** Of the tail, what this run of the store was told. */
+  /** Of what the tail has, what this run of the store was told again, or first. */
   #told: { readonly run: string; readonly steps: WeakSet<OutageStep> } | null = null
 
   /** `newAlerts`: by default all. */
@@ -45,8 +45,8 @@ export class Replayer {
     return this.#count
   }
 
-  /** The next of a journal that has unsent ones. Rejects with `StoreError` when the store is away: then they come again. */
-  async next(store: BudgetStore, journal: StepJournal): Promise<void> {
+  /** The next of a journal that has unsent ones, to this run. Rejects with `StoreError` when the store is away: then they come again. */
+  async next(store: BudgetStore, run: string, journal: StepJournal): Promise<void> {
     const tellings = journal.next(this.#options.nowMs())
     if (tellings.length === 0) throw new StoreError('corrupt', `${journal.unsent} steps that were kept for the store cannot be read`)
     try {
@@ -58,8 +58,10 @@ export class Replayer {
     }
     this.#noted(() => journal.arrived(this.#options.nowMs()))
     const ranMs = this.ranMs()
+    const toldSteps = this.#toldTo(run)
     for (const telling of tellings) {
       const { step, knownMs } = telling
+      toldSteps.add(step)
       // Whoever takes the store's place may lack them again. Texts would fill the tail.
       if (step.kind !== 'remember' && !mayBeForgotten(telling)) this.#tail.add(step, ranMs, ranMs - (knownMs ?? 0))
     }
@@ -67,10 +69,14 @@ export class Replayer {
 
   /** The tail, to another run. Rejects with `StoreError` when that is away: the next call goes on where this one stopped. */
   async again(store: BudgetStore, run: string): Promise<void> {
-    if (this.#told?.run !== run) this.#told = { run, steps: new WeakSet() }
-    const { steps } = this.#told
+    const steps = this.#toldTo(run)
     const untold = this.#tail.tellings(this.ranMs()).filter(({ step }) => !steps.has(step))
     await this.#all(store, untold, (step) => steps.add(step))
+  }
+
+  #toldTo(run: string): WeakSet<OutageStep> {
+    if (this.#told?.run !== run) this.#told = { run, steps: new WeakSet() }
+    return this.#told.steps
   }
 
   ranMs(): number {

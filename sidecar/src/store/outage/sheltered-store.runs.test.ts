@@ -125,6 +125,58 @@ test('what the store was told before an outage that is longer than the tail is t
   assert.equal(store.standing.replayed, 6, 'each once')
 })
 
+test('a new run of the store is told what ended while it was away before anybody grants there', async () => {
+  const toldByThen: bigint[] = []
+  const wait = async (ms: number): Promise<void> => {
+    if (ms === 1_000) toldByThen.push((await balanceOf(server.books))?.spent ?? 0n)
+    else await turn()
+  }
+  const store = await stage.open({ graceMs: 1_000, wait })
+  await store.reserve(hold('a', 100n))
+  server.mode = 'deaf'
+  await store.settle(settleStep('a', START_MS, 80n))
+  server.restart('second', openBooks())
+  server.mode = 'up'
+  await ready(store)
+  assert.deepEqual(toldByThen, [80n])
+  assert.equal(store.standing.replayed, 2, 'each once')
+  // And where the sidecar was killed before it could tell that.
+  server.mode = 'deaf'
+  await store.charge(chargeOf('cost', 5n))
+  await store.close()
+  server.restart('third', openBooks())
+  server.knownMs = 0
+  server.mode = 'up'
+  await ready(await stage.open({ graceMs: 1_000, wait }))
+  assert.deepEqual(toldByThen, [80n, 5n])
+})
+
+test('what a run was told before its connection was lost it is not told again, but the run after it is', async () => {
+  const store = await stage.open({ wait: () => turn() })
+  await store.reserve(hold('a', 100n))
+  server.mode = 'deaf'
+  await store.settle(settleStep('a', START_MS, 80n))
+  await store.charge(chargeOf('cost', 5n))
+  let looks = 0
+  server.onRun = () => (looks += 1)
+  server.restart('second', openBooks())
+  server.onDone = (name) => {
+    if (name !== 'charge') return
+    server.onDone = () => undefined
+    server.restart('second', server.books)
+  }
+  server.mode = 'up'
+  await ready(store)
+  assert.deepEqual([looks, store.standing.replayed], [2, 3])
+  server.restart('third', openBooks())
+  await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+  await ready(store)
+  assert.deepEqual(byId(await spentBy(server.books)), [
+    ['a', 80n],
+    ['cost', 5n],
+  ])
+})
+
 test('what is held is renewed while the store is told what it missed, however long that takes', async () => {
   const store = await stage.open({ wait: () => turn() })
   await store.reserve(hold('shared', 100n))

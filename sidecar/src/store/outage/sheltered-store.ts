@@ -504,33 +504,23 @@ export class ShelteredStore implements BudgetStore {
     const shared = this.#shared
     const connections = shared.connections()
     const { name: run, knownMs } = await shared.run()
-    const graceMs = this.#options.graceMs ?? GRACE_MS
-    if (this.#run === null && knownMs < graceMs) {
-      this.#turn('Replaying', 'it is a new run, and others tell it what it lacks')
-      await this.#wait(Math.min(graceMs, graceMs - knownMs))
-    }
-    if (this.#run !== null && run !== this.#run) {
+    const isOther = this.#run !== null && run !== this.#run
+    if (isOther) {
       this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
       await this.#replayer.again(shared.store, run)
-      await this.#wait(graceMs)
     }
     // What it was told, another run may lack again.
-    this.#run = run
     this.#tail.renew(this.#replayer.ranMs())
-    for (const { folder, journal } of this.#earlier) {
-      this.#turn('Replaying', 'it is told what it missed')
-      while (journal.unsent > 0) await this.#replayer.next(shared.store, journal)
-      journal.close()
-      this.#removeLater(folder)
-    }
-    this.#earlier = []
-    const own = this.#own
-    if (own !== null) {
-      this.#turn('Replaying', 'it is told what it missed')
-      while (own.journal.unsent > 0) await this.#replayer.next(shared.store, own.journal)
-    }
+    // What ended while it was away waits in the journal, and no longer in the tail: that too it is told before anybody grants there.
+    await this.#tellKept(shared.store, run)
+    const graceMs = this.#options.graceMs ?? GRACE_MS
+    if (isOther) await this.#leaveToOthers(graceMs)
+    else if (this.#run === null && knownMs < graceMs) await this.#leaveToOthers(Math.min(graceMs, graceMs - knownMs))
+    this.#run = run
+    while (this.#own !== null && this.#own.journal.unsent > 0) await this.#tellAll(shared.store, run, this.#own.journal)
     if (shared.connections() !== connections) throw new StoreError('away', 'its connection was lost')
     // From here to the end nothing else runs: no step can come between.
+    const own = this.#own
     if (own !== null) {
       this.#own = null
       own.handOver(this.#tail)
@@ -539,6 +529,27 @@ export class ShelteredStore implements BudgetStore {
     this.#turn('Ready', null)
     if (own === null) return
     this.#retiring = this.#retire(own, this.#retiring)
+  }
+
+  async #leaveToOthers(ms: number): Promise<void> {
+    this.#turn('Replaying', 'it is a new run, and others tell it what it lacks')
+    await this.#wait(ms)
+  }
+
+  /** All that waits for the store, oldest first. Rejects with `StoreError` when it is away again. */
+  async #tellKept(store: BudgetStore, run: string): Promise<void> {
+    for (const { folder, journal } of this.#earlier) {
+      await this.#tellAll(store, run, journal)
+      journal.close()
+      this.#earlier = this.#earlier.slice(1)
+      this.#removeLater(folder)
+    }
+    if (this.#own !== null) await this.#tellAll(store, run, this.#own.journal)
+  }
+
+  async #tellAll(store: BudgetStore, run: string, journal: StepJournal): Promise<void> {
+    if (journal.unsent > 0) this.#turn('Replaying', 'it is told what it missed')
+    while (journal.unsent > 0) await this.#replayer.next(store, run, journal)
   }
 
   async #retire(own: OwnBooks, before: Promise<void>): Promise<void> {

@@ -22,11 +22,15 @@ const SCHEDULES = 60
 const STEPS = 80
 const SIDECARS = 3
 const CONVERSATIONS = ['A', 'B', 'C']
-const CAP = 1_000n
+const CAP = 700n
 const USER = 'u:U'
-const USER_CAP = 2_000n
+const USER_CAP = 1_200n
 const HOLD_LIFE_MS = 90_000
 const PAUSE_MS_MAX = 30_000
+const GRACE_MS = 2_000
+const GRACE_TURNS = 20
+const LOST_MAX = 15
+const ENDS_MAX = 12
 
 for (const percent of [0, 10, 100])
   test(`${SCHEDULES} schedules with an allowance of ${percent} percent`, async () => {
@@ -80,6 +84,7 @@ class Schedule {
   #books = this.#open()
   #applied: Applied[] = []
   #run = 1
+  #isNewRun = false
   #connections = 1
   #ids = 0
   #outages = 0
@@ -215,7 +220,7 @@ class Schedule {
   async #replace(): Promise<void> {
     const safeMs = (this.#applied.at(-1)?.atMs ?? 0) - TAIL_MS
     const unsafe = this.#applied.length - 1 - this.#applied.findLastIndex(({ atMs }) => atMs < safeMs)
-    const lost = Math.min(this.#random.below(6), unsafe)
+    const lost = Math.min(this.#random.below(LOST_MAX), unsafe)
     this.log.push(`the store is replaced by one without the last ${lost} steps`)
     const kept = this.#applied.slice(0, this.#applied.length - lost)
     const books = this.#open()
@@ -225,9 +230,14 @@ class Schedule {
     this.#books = books
     this.#applied = kept
     this.#run += 1
+    this.#isNewRun = true
     this.#connections += 1
     await before.close()
+    // Until it is there nobody answers, and calls end.
+    for (const sidecar of this.#sidecars) sidecar.link = 'deaf'
+    for (let ends = this.#random.below(ENDS_MAX); ends > 0; ends--) await this.#end(this.#random.pick(this.#sidecars))
     await this.#mend()
+    this.#isNewRun = false
   }
 
   /** The hold is gone and the cost with it, or the hold is there and its end is gone. */
@@ -249,9 +259,16 @@ class Schedule {
       for (let turns = 0; store.standing.state !== 'Ready'; turns++) {
         assert.ok(turns < 10_000, `${store.standing.state}: ${store.standing.reason}`)
         await turn()
+        await this.#beginMeanwhile()
       }
       assert.equal(store.standing.unsent, 0)
     }
+  }
+
+  /** Who is back first spends what the others may not have told yet. */
+  async #beginMeanwhile(): Promise<void> {
+    for (const sidecar of this.#sidecars)
+      if (sidecar.store.standing.state === 'Ready') await this.#begin(sidecar)
   }
 
   async #judge(): Promise<void> {
@@ -294,7 +311,11 @@ class Schedule {
       allowancePercent: () => this.#percent,
       holdLifeMs: HOLD_LIFE_MS,
       openBooks: () => this.#open(),
-      wait: () => turn(),
+      graceMs: GRACE_MS,
+      wait: async (ms, signal) => {
+        // Those that are back with it have told it their last steps by then.
+        for (let turns = ms === GRACE_MS ? GRACE_TURNS : 1; turns > 0; turns--) await turn(undefined, { signal })
+      },
       onChange: ({ state, reason }) => {
         if (state === 'Away') this.#outages += 1
         this.log.push(`  ${folder.at(-1)} is ${state}${reason === null ? '' : `: ${reason}`}`)
@@ -316,7 +337,7 @@ class Schedule {
     })
     const run = async (): Promise<ServerRun> => {
       if (link() !== 'up') throw new StoreError('away', link())
-      return { name: String(this.#run), knownMs: Number.POSITIVE_INFINITY }
+      return { name: String(this.#run), knownMs: this.#isNewRun ? 0 : Number.POSITIVE_INFINITY }
     }
     return { store, connections: () => this.#connections, run }
   }
