@@ -19,6 +19,14 @@ export interface ReplayerOptions {
   readonly ranMs?: () => number
 }
 
+/** The shared store, on the connection on which this run of it was met. */
+export interface MetRun {
+  readonly name: string
+  readonly store: BudgetStore
+  /** Throws `StoreError` when that connection was lost: who answers by then may be another run. */
+  assertSame(): void
+}
+
 /** Of alerts that fired, those that were not told here; they count as told from then on. */
 export type NewAlerts = (fired: FiredAlerts) => Promise<readonly number[]>
 
@@ -45,20 +53,24 @@ export class Replayer {
     return this.#count
   }
 
-  /** The next of a journal that has unsent ones, to this run. Rejects with `StoreError` when the store is away: then they come again. */
-  async next(store: BudgetStore, run: string, journal: StepJournal): Promise<void> {
+  /** The next of a journal that has unsent ones. Rejects with `StoreError` when the store is away: then they come again. */
+  async next(run: MetRun, journal: StepJournal): Promise<void> {
     const tellings = journal.next(this.#options.nowMs())
     if (tellings.length === 0) throw new StoreError('corrupt', `${journal.unsent} steps that were kept for the store cannot be read`)
     try {
       this.#noted(() => journal.told(this.#options.nowMs()))
-      await this.#all(store, tellings)
+      await this.#all(
+        run.store,
+        tellings.filter((telling) => !isOver(telling)),
+      )
+      run.assertSame()
     } catch (error) {
       journal.again()
       throw error
     }
     this.#noted(() => journal.arrived(this.#options.nowMs()))
     const ranMs = this.ranMs()
-    const toldSteps = this.#toldTo(run)
+    const toldSteps = this.#toldTo(run.name)
     for (const telling of tellings) {
       const { step, knownMs } = telling
       toldSteps.add(step)
@@ -68,10 +80,13 @@ export class Replayer {
   }
 
   /** The tail, to another run. Rejects with `StoreError` when that is away: the next call goes on where this one stopped. */
-  async again(store: BudgetStore, run: string): Promise<void> {
-    const steps = this.#toldTo(run)
+  async again(run: MetRun): Promise<void> {
+    const steps = this.#toldTo(run.name)
     const untold = this.#tail.tellings(this.ranMs()).filter(({ step }) => !steps.has(step))
-    await this.#all(store, untold, (step) => steps.add(step))
+    await this.#all(run.store, untold, (step) => {
+      run.assertSame()
+      steps.add(step)
+    })
   }
 
   #toldTo(run: string): WeakSet<OutageStep> {
@@ -148,6 +163,11 @@ export class Replayer {
       this.#options.onTrouble?.(asError(error))
     }
   }
+}
+
+/** What a user said is no money: a store that lost it is not told it again, for the user may have been forgotten since. */
+function isOver({ step, hasArrived }: Telling): boolean {
+  return step.kind === 'remember' && hasArrived === true
 }
 
 /** A store that knew it, and saw it end, may have forgotten that, and would enter its cost again. */

@@ -7,8 +7,12 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { makeContract } from '../../../../test/support/make.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../steps.testing.ts'
 import { ENDED_OPERATION_LIFE_MS, StoreError } from '../store.ts'
-import { balanceOf, byId, chargeOf, hold, openBooks, ready, spentBy, Stage } from './stage.testing.ts'
+import type { BudgetStore } from '../store.ts'
+import { balanceOf, byId, chargeOf, hold, openBooks, ready, said, spentBy, Stage } from './stage.testing.ts'
+import type { SharedStore } from './sheltered-store.ts'
 import type { Server } from './stage.testing.ts'
+
+const ASKED_OF_ANN = { user: 'ann', query: '', limit: 10, nowMs: START_MS }
 
 let stage: Stage
 let server: Server
@@ -151,7 +155,7 @@ test('a new run of the store is told what ended while it was away before anybody
   assert.deepEqual(toldByThen, [80n, 5n])
 })
 
-test('what a run was told before its connection was lost it is not told again, but the run after it is', async () => {
+test('what a run was told while its connection was lost it is told again, and the run after it too: each counts once', async () => {
   const store = await stage.open({ wait: () => turn() })
   await store.reserve(hold('a', 100n))
   server.mode = 'deaf'
@@ -167,7 +171,8 @@ test('what a run was told before its connection was lost it is not told again, b
   }
   server.mode = 'up'
   await ready(store)
-  assert.deepEqual([looks, store.standing.replayed], [2, 3])
+  assert.equal(looks, 2)
+  assert.deepEqual(await balanceOf(server.books), { spent: 85n, held: 0n, heldInput: 0n })
   server.restart('third', openBooks())
   await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
   await ready(store)
@@ -175,6 +180,75 @@ test('what a run was told before its connection was lost it is not told again, b
     ['a', 80n],
     ['cost', 5n],
   ])
+})
+
+/** The server dies while it is told the charge of this number, and another, or the one before, takes its place. */
+function diesAtCharge(number: number, next: { readonly run: string; readonly books: BudgetStore }): void {
+  let charges = 0
+  server.onDone = (name) => {
+    if (name === 'charge') charges += 1
+    if (charges !== number) return
+    server.onDone = () => undefined
+    server.mode = 'deaf'
+    setTimeout(() => {
+      server.restart(next.run, next.books)
+      server.mode = 'up'
+    }, 30)
+  }
+}
+
+/** More than are told at a time. */
+const CHARGES = Array.from({ length: 120 }, (_, index) => `cost-${index}`)
+
+test('a run that goes away while it is told what a sidecar kept since its start: the run after it is told all of that', async () => {
+  server.mode = 'deaf'
+  const store = await stage.open({ graceMs: 1_000, wait: () => turn() })
+  for (const id of CHARGES) await store.charge(chargeOf(id, 1n))
+  diesAtCharge(70, { run: 'second', books: openBooks() })
+  server.mode = 'up'
+  await ready(store)
+  assert.equal(server.run, 'second')
+  assert.equal((await spentBy(server.books)).length, CHARGES.length)
+})
+
+for (const back of ['first', 'third'])
+  test(`a second run goes away while it is told what was kept: the ${back} one is told all of that`, async () => {
+    const first = server.books
+    const store = await stage.open({ graceMs: 1_000, wait: () => turn() })
+    await store.reserve(hold('a', 100n))
+    server.mode = 'deaf'
+    await store.settle(settleStep('a', START_MS, 80n))
+    for (const id of CHARGES) await store.charge(chargeOf(id, 1n))
+    server.restart('second', openBooks())
+    diesAtCharge(70, { run: back, books: back === 'first' ? first : openBooks() })
+    server.mode = 'up'
+    await ready(store)
+    assert.equal(server.run, back)
+    assert.deepEqual(await balanceOf(server.books), { spent: 200n, held: 0n, heldInput: 0n })
+  })
+
+test('what was told to another run, which the connection led to for a moment, counts as told to nobody', async () => {
+  const second = openBooks()
+  let isOver = false
+  const wait = async (ms: number): Promise<void> => {
+    await turn()
+    if (ms !== 1_000 || isOver) return
+    isOver = true
+    await store.settle(settleStep('a', START_MS, 80n))
+    server.restart('third', openBooks())
+    server.onDone = (name) => {
+      if (name !== 'settle') return
+      server.onDone = () => undefined
+      server.restart('second', second)
+    }
+  }
+  const store = await stage.open({ graceMs: 1_000, wait })
+  await store.reserve(hold('a', 100n))
+  server.restart('second', second)
+  await store.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+  await ready(store)
+  assert.equal(server.run, 'second')
+  assert.deepEqual(await balanceOf(second), { spent: 80n, held: 0n, heldInput: 0n })
 })
 
 test('what is held is renewed while the store is told what it missed, however long that takes', async () => {
@@ -322,6 +396,40 @@ test('a busy store is told the last steps of many conversations a few at a time,
   assert.deepEqual(byId(await spentBy(server.books)), byId(ids.map((id) => [id, 1n])))
   assert.deepEqual([looks, reserved, server.atOnceMost], [4, 200, 50])
   assert.equal(underWay, 0, 'when the store is looked for again nothing of the attempt before is under way')
+})
+
+test('how long ago that was, a sidecar whose own clock is wrong learns from the store', async () => {
+  const first = await stage.open({ keepMs: 10_000 })
+  server.mode = 'deaf'
+  await first.reserve({ ...hold('a', 20n), isFirst: true })
+  await first.settle(settleStep('a', START_MS, 15n))
+  server.mode = 'up'
+  await ready(first)
+  await first.close()
+  server.restart('second', openBooks())
+  let nowMs = START_MS + 3_600_000
+  const connect = async (): Promise<SharedStore> => {
+    nowMs = START_MS
+    return server.shared
+  }
+  await ready(await stage.open({ keepMs: 10_000, nowMs: () => nowMs, connect }))
+  assert.deepEqual(await spentBy(server.books), [['a', 15n]])
+})
+
+test('words that arrived are not told again after their user was forgotten, though the sidecar was killed soon after', async () => {
+  const first = await stage.open({ keepMs: 10_000 })
+  server.mode = 'deaf'
+  await first.remember(said('words'))
+  await first.charge(chargeOf('cost', 5n))
+  server.mode = 'up'
+  await ready(first)
+  assert.equal((await server.books.searchMemory(ASKED_OF_ANN)).hits.length, 1)
+  await first.forgetUser({ user: 'ann', nowMs: START_MS })
+  await first.close()
+  const second = await stage.open({ keepMs: 10_000 })
+  await ready(second)
+  assert.equal(second.standing.replayed, 1, 'the cost')
+  assert.deepEqual((await second.searchMemory(ASKED_OF_ANN)).hits, [])
 })
 
 test('a sidecar that starts long after it told what it did tells none of it again, and removes it', async () => {

@@ -21,7 +21,7 @@ import { LastKnown } from './last-known.ts'
 import { FULL, JOURNAL_BYTES_MAX, journalFile, leftFolders, newFolder, OwnBooks } from './own-books.ts'
 import { StepJournal } from './step-journal.ts'
 import { Replayer } from './replayer.ts'
-import type { ReplayerOptions } from './replayer.ts'
+import type { MetRun, ReplayerOptions } from './replayer.ts'
 import { accountsOf, holdOf } from './steps.ts'
 import type { FiredAlerts, OutageStep } from './steps.ts'
 import { Tail, TAIL_MS } from './tail.ts'
@@ -79,9 +79,12 @@ export class ShelteredStore implements BudgetStore {
   readonly #replayer: Replayer
   readonly #closing = new AbortController()
   #shared: SharedStore | null = null
-  /** The connection and the run that steps go to. */
+  /** The connection that steps go to. */
   #connections = 0
+  /** Who was told the last steps; whoever else answers is told them again. */
   #run: string | null = null
+  /** How long that run is still to be left to the others before anything is granted there. */
+  #owedGraceMs = 0
   #own: OwnBooks | null = null
   /** The books that were said to be full. */
   #toldFull: OwnBooks | null = null
@@ -139,7 +142,7 @@ export class ShelteredStore implements BudgetStore {
       sinceMs: this.#sinceMs,
       ...(this.#isFull ? { isFull: true } : {}),
       journal: { bytes: this.#own?.journal.bytes ?? 0, bytesMax: this.#options.journalBytesMax ?? JOURNAL_BYTES_MAX },
-      unsent: this.#earlier.reduce((sum, { journal }) => sum + journal.unsent, this.#own?.journal.unsent ?? 0),
+      unsent: this.#kept.reduce((sum, { unsent }) => sum + unsent, 0),
       outages: this.#outages,
       replayed: this.#replayer.count,
     }
@@ -503,22 +506,34 @@ export class ShelteredStore implements BudgetStore {
     this.#shared ??= await this.#options.connect(() => this.#lost('its connection was lost'))
     const shared = this.#shared
     const connections = shared.connections()
-    const { name: run, knownMs } = await shared.run()
-    const isOther = this.#run !== null && run !== this.#run
-    if (isOther) {
-      this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
-      await this.#replayer.again(shared.store, run)
+    const { name, knownMs } = await shared.run()
+    const assertSame = (): void => {
+      if (shared.connections() !== connections) throw new StoreError('away', 'its connection was lost')
     }
-    // What it was told, another run may lack again.
+    const run: MetRun = { name, store: shared.store, assertSame }
+    const graceMs = this.#options.graceMs ?? GRACE_MS
+    if (this.#run === null) {
+      // By now the store has told the time.
+      for (const journal of this.#kept) journal.setSafeBefore(this.#safeBeforeMs)
+      this.#owedGraceMs = Math.max(0, Math.min(graceMs, graceMs - knownMs))
+    } else if (name !== this.#run) {
+      this.#turn('Replaying', 'it came back as another run, and is told the last steps again')
+      await this.#replayer.again(run)
+      this.#owedGraceMs = graceMs
+    }
+    // From here on this run is told what no other has: whoever takes its place lacks that.
+    this.#run = name
     this.#tail.renew(this.#replayer.ranMs())
     // What ended while it was away waits in the journal, and no longer in the tail: that too it is told before anybody grants there.
-    await this.#tellKept(shared.store, run)
-    const graceMs = this.#options.graceMs ?? GRACE_MS
-    if (isOther) await this.#leaveToOthers(graceMs)
-    else if (this.#run === null && knownMs < graceMs) await this.#leaveToOthers(Math.min(graceMs, graceMs - knownMs))
-    this.#run = run
-    while (this.#own !== null && this.#own.journal.unsent > 0) await this.#tellAll(shared.store, run, this.#own.journal)
-    if (shared.connections() !== connections) throw new StoreError('away', 'its connection was lost')
+    await this.#tellKept(run)
+    if (this.#owedGraceMs > 0) {
+      this.#turn('Replaying', 'it is a new run, and others tell it what it lacks')
+      await this.#wait(this.#owedGraceMs)
+      assertSame()
+      this.#owedGraceMs = 0
+    }
+    while (this.#own !== null && this.#own.journal.unsent > 0) await this.#tellAll(run, this.#own.journal)
+    assertSame()
     // From here to the end nothing else runs: no step can come between.
     const own = this.#own
     if (own !== null) {
@@ -531,25 +546,25 @@ export class ShelteredStore implements BudgetStore {
     this.#retiring = this.#retire(own, this.#retiring)
   }
 
-  async #leaveToOthers(ms: number): Promise<void> {
-    this.#turn('Replaying', 'it is a new run, and others tell it what it lacks')
-    await this.#wait(ms)
-  }
-
   /** All that waits for the store, oldest first. Rejects with `StoreError` when it is away again. */
-  async #tellKept(store: BudgetStore, run: string): Promise<void> {
+  async #tellKept(run: MetRun): Promise<void> {
     for (const { folder, journal } of this.#earlier) {
-      await this.#tellAll(store, run, journal)
+      await this.#tellAll(run, journal)
       journal.close()
       this.#earlier = this.#earlier.slice(1)
       this.#removeLater(folder)
     }
-    if (this.#own !== null) await this.#tellAll(store, run, this.#own.journal)
+    if (this.#own !== null) await this.#tellAll(run, this.#own.journal)
   }
 
-  async #tellAll(store: BudgetStore, run: string, journal: StepJournal): Promise<void> {
+  async #tellAll(run: MetRun, journal: StepJournal): Promise<void> {
     if (journal.unsent > 0) this.#turn('Replaying', 'it is told what it missed')
-    while (journal.unsent > 0) await this.#replayer.next(store, run, journal)
+    while (journal.unsent > 0) await this.#replayer.next(run, journal)
+  }
+
+  get #kept(): readonly StepJournal[] {
+    const earlier = this.#earlier.map(({ journal }) => journal)
+    return this.#own === null ? earlier : [...earlier, this.#own.journal]
   }
 
   async #retire(own: OwnBooks, before: Promise<void>): Promise<void> {

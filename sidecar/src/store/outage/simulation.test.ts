@@ -267,8 +267,7 @@ class Schedule {
 
   /** Who is back first spends what the others may not have told yet. */
   async #beginMeanwhile(): Promise<void> {
-    for (const sidecar of this.#sidecars)
-      if (sidecar.store.standing.state === 'Ready') await this.#begin(sidecar)
+    for (const sidecar of this.#sidecars) if (sidecar.store.standing.state === 'Ready') await this.#begin(sidecar)
   }
 
   async #judge(): Promise<void> {

@@ -27,6 +27,12 @@ interface Mark {
 export class StepJournal {
   readonly #file: string
   readonly #journal: Journal
+  /** What an earlier run noted. */
+  readonly #marks: readonly Mark[]
+  /** Of the last step that the file no longer has. */
+  readonly #before: number
+  /** Of the last step that an earlier run saw arrive. */
+  readonly #arrivedEarlier: number
   #reader: JournalReader
   /** Of the last step written, read, and arrived; the first is 1. */
   #written: number
@@ -55,13 +61,14 @@ export class StepJournal {
       last = newest.sequence
     }
     counting.close()
-    const marks = marksOf(file, last)
-    const arrived = Math.min(last, Math.max(before, arrivedBefore(marks, safeBeforeMs)))
-    this.#reader = new JournalReader(file, arrived)
+    this.#marks = marksOf(file, last)
+    this.#arrivedEarlier = arrivedBefore(this.#marks, Number.POSITIVE_INFINITY)
+    this.#before = before
     this.#written = last
-    this.#read = arrived
-    this.#arrived = arrived
-    this.#told = marks.filter((mark) => mark.kind === 'told' && mark.last > arrived)
+    this.#arrived = this.#safe(safeBeforeMs)
+    this.#read = this.#arrived
+    this.#reader = new JournalReader(file, this.#arrived)
+    this.#told = this.#toldSince(this.#arrived)
   }
 
   /** Whether an earlier run left steps. */
@@ -77,6 +84,20 @@ export class StepJournal {
   /** Of what was written since it was opened. */
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** As `safeBeforeMs`, by a clock that is better known by now. Before anything is read of it. */
+  setSafeBefore(ms: number): void {
+    this.#arrived = this.#safe(ms)
+    this.#told = this.#toldSince(this.#arrived)
+    this.again()
+  }
+
+  #safe(beforeMs: number): number {
+    return Math.min(this.#written, Math.max(this.#before, arrivedBefore(this.#marks, beforeMs)))
+  }
+  #toldSince(arrived: number): readonly Mark[] {
+    return this.#marks.filter((mark) => mark.kind === 'told' && mark.last > arrived)
   }
 
   /** On its way to the disk when this returns. Throws `StoreError` when it cannot be written; then it is not there. */
@@ -103,7 +124,8 @@ export class StepJournal {
   #telling(step: OutageStep, sequence: number, nowMs: number): Telling {
     const toldMs = this.#told.find(({ last }) => last >= sequence)?.atMs ?? null
     const sinceMs = Math.min(toldMs ?? Number.POSITIVE_INFINITY, maybeKnownSince(step) ?? Number.POSITIVE_INFINITY)
-    return { step, knownMs: Number.isFinite(sinceMs) ? nowMs - sinceMs : null }
+    const knownMs = Number.isFinite(sinceMs) ? nowMs - sinceMs : null
+    return sequence <= this.#arrivedEarlier ? { step, knownMs, hasArrived: true } : { step, knownMs }
   }
 
   /** What was read is about to be told. Throws what the file system says. */

@@ -42,10 +42,14 @@ export interface FiredAlerts {
   readonly percents: readonly number[]
 }
 
-/** A step that is to be told. `knownMs`: for how long the store may know it already; null when it does not. */
+/**
+ * A step that is to be told. `knownMs`: for how long the store may know it already; null when it does not. `hasArrived`: an earlier run of
+ * this sidecar saw it arrive, so that only a store which lost it since lacks it.
+ */
 export interface Telling {
   readonly step: OutageStep
   readonly knownMs: number | null
+  readonly hasArrived?: true
 }
 
 /** The operation that begins in a store which does not know it, and what it holds or costs there; null when none does. */
