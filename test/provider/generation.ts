@@ -61,16 +61,22 @@ export interface Output {
 
 /** Untimed tokens between two turns of the event loop, in which an abort is noticed. */
 const BATCH_TOKENS = 8
+/** What a busy machine keeps this process from making for longer is not made up for: no model makes hundreds of tokens in one moment. */
+const STALL_MS = 20
 
 /** Runs to the end, or until `pace.stopAfter`, or until the reader is gone. */
 export async function generate(drafts: readonly Draft[], pace: Pace, reader: Reader, output: Output): Promise<void> {
   const visible = (draft: Draft, step: number): number =>
     Math.min(Math.max(0, step - draft.reasoningTokens), draft.pieces.length, pace.stopAfter ?? Number.POSITIVE_INFINITY)
   const total = Math.max(...drafts.map((draft) => draft.reasoningTokens + visible(draft, Number.POSITIVE_INFINITY)))
-  const startedAtMs = performance.now()
+  let lookedAtMs = performance.now()
+  let workedMs = 0
   let step = 0
   while (step < total && !reader.gone) {
-    const next = Math.min(total, nextStep(step, drafts, pace, performance.now() - startedAtMs))
+    const nowMs = performance.now()
+    workedMs += Math.min(nowMs - lookedAtMs, pace.tokenDelayMs + STALL_MS)
+    lookedAtMs = nowMs
+    const next = Math.min(total, nextStep(step, drafts, pace, workedMs))
     const from = step
     for (const [choice, draft] of drafts.entries())
       for (let index = visible(draft, from); index < visible(draft, next); index += 1) output.piece(choice, index)
@@ -97,8 +103,8 @@ export function completeProgress(drafts: readonly Draft[]): Progress {
   )
 }
 
-function nextStep(step: number, drafts: readonly Draft[], pace: Pace, elapsedMs: number): number {
-  if (pace.tokenDelayMs > 0) return Math.max(step, Math.floor(elapsedMs / pace.tokenDelayMs))
+function nextStep(step: number, drafts: readonly Draft[], pace: Pace, workedMs: number): number {
+  if (pace.tokenDelayMs > 0) return Math.max(step, Math.floor(workedMs / pace.tokenDelayMs))
   // Untimed thinking takes no time at all.
   const hidden = Math.min(...drafts.map((draft) => draft.reasoningTokens))
   return Math.max(step, hidden) + BATCH_TOKENS
