@@ -40,7 +40,7 @@ test('a step that no store takes is told as lost, with its operation and its cos
     charge: refuses,
     settle: refuses,
   })
-  await replayer.again(store, 'run')
+  await replayer.again({ name: 'run', store, assertSame: () => undefined })
   await store.close()
   log.trouble(new StoreError('away', 'the disk is full'))
   assert.deepEqual(told, [

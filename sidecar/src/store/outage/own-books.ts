@@ -35,6 +35,8 @@ export interface OwnBooksOptions {
   readonly safeBeforeMs: number
   /** Default: `JOURNAL_BYTES_MAX`. */
   readonly journalBytesMax?: number
+  /** As for `StepJournal`. */
+  readonly batch?: number | undefined
 }
 
 /** Owns the journal and the books in its folder, and closes both with itself; methods reject with `StoreError` when these cannot be written. */
@@ -51,11 +53,11 @@ export class OwnBooks {
   readonly #brought = new Set<ConversationId>()
 
   /** Throws `StoreError` when nothing can be kept in the folder. */
-  constructor({ folder, openBooks, known, safeBeforeMs, journalBytesMax = JOURNAL_BYTES_MAX }: OwnBooksOptions) {
+  constructor({ folder, openBooks, known, safeBeforeMs, journalBytesMax = JOURNAL_BYTES_MAX, batch }: OwnBooksOptions) {
     this.folder = folder
     this.#known = known
     this.#journalBytesMax = journalBytesMax
-    this.journal = keptIn(folder, () => new StepJournal(journalFile(folder), safeBeforeMs))
+    this.journal = keptIn(folder, () => new StepJournal(journalFile(folder), safeBeforeMs, batch))
     this.store = openBooks(join(folder, 'books.sqlite'))
   }
 

@@ -57,6 +57,8 @@ export interface ShelterOptions extends ReplayerOptions {
   readonly keepMs?: number
   /** How much may wait for the store before nothing new is begun, in bytes. */
   readonly journalBytesMax?: number
+  /** How many steps the store is told at a time of what waits for it. */
+  readonly batch?: number
   /** Books for the time of an outage; by default the embedded store. */
   readonly openBooks?: (file: string) => BudgetStore
   /** Rejects when it is aborted. */
@@ -434,12 +436,12 @@ export class ShelteredStore implements BudgetStore {
   /** Throws `StoreError` when nothing can be kept. */
   #openOwn(left?: string): OwnBooks {
     if (this.#own !== null) return this.#own
-    const { nowMs, journalBytesMax, onTrouble = () => undefined } = this.#options
+    const { nowMs, journalBytesMax, batch, onTrouble = () => undefined } = this.#options
     const { openBooks = (file: string) => openEmbeddedStore({ file, nowMs, onTrouble }) } = this.#options
     const folder = left ?? (this.#nextFolder ??= newFolder(this.#options.folder))
     try {
       const bound = journalBytesMax === undefined ? {} : { journalBytesMax }
-      this.#own = new OwnBooks({ folder, openBooks, known: this.#known, safeBeforeMs: this.#safeBeforeMs, ...bound })
+      this.#own = new OwnBooks({ folder, openBooks, known: this.#known, safeBeforeMs: this.#safeBeforeMs, batch, ...bound })
     } catch (error) {
       if (left === undefined) removeBegun(folder)
       throw error
@@ -578,7 +580,7 @@ export class ShelteredStore implements BudgetStore {
   }
 
   #leftIn(folder: string): { readonly folder: string; readonly journal: StepJournal } {
-    return { folder, journal: new StepJournal(journalFile(folder), this.#safeBeforeMs) }
+    return { folder, journal: new StepJournal(journalFile(folder), this.#safeBeforeMs, this.#options.batch) }
   }
 
   get #keepMs(): number {

@@ -1,6 +1,7 @@
 /**
  * Seeded schedules of several sidecars on one store that goes away, loses answers, is replaced by a copy that lacks its last
- * steps, while sidecars are killed and started again and time passes. What each call cost is known here, and is the judge.
+ * steps, also while it is told what it lacks, or by the one before, while sidecars are killed and started again and time passes. What
+ * each call cost is known here, and is the judge.
  */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -27,10 +28,16 @@ const USER = 'u:U'
 const USER_CAP = 1_200n
 const HOLD_LIFE_MS = 90_000
 const PAUSE_MS_MAX = 30_000
+/** So that what waits takes several. */
+const BATCH = 3
 const GRACE_MS = 2_000
 const GRACE_TURNS = 20
 const LOST_MAX = 15
 const ENDS_MAX = 12
+const TURNS_MAX = 4
+const WAITED_TURNS_MAX = 10_000
+/** While it is told what it lacks it goes away once in so many turns, and at most so often. */
+const CUTS = { oneIn: 8, most: 3, ends: 4, turns: 8 }
 
 for (const percent of [0, 10, 100])
   test(`${SCHEDULES} schedules with an allowance of ${percent} percent`, async () => {
@@ -67,6 +74,13 @@ interface Applied {
   readonly atMs: number
 }
 
+/** One run of the store. */
+interface Server {
+  readonly run: number
+  readonly books: BudgetStore
+  readonly applied: Applied[]
+}
+
 class Schedule {
   readonly log: string[] = []
   readonly #percent: number
@@ -81,10 +95,16 @@ class Schedule {
   readonly #orphans = new Map<string, { readonly granted: bigint }>()
   readonly #lost = new Set<string>()
   #nowMs = START_MS
-  #books = this.#open()
-  #applied: Applied[] = []
-  #run = 1
+  readonly #servers: Server[] = [{ run: 1, books: this.#open(), applied: [] }]
+  #server = this.#servers[0] as Server
+  /** The one before, until all know that it is gone, and how many of its first steps the one now has. */
+  #former: { readonly server: Server; readonly common: number } | null = null
+  /** What some server lacked since all were last connected to one: whoever is killed before that tells it no more. */
+  readonly #missed = new Set<string>()
+  /** On whichever server. */
+  #lastAppliedMs = 0
   #isNewRun = false
+  #cuts = 0
   #connections = 1
   #ids = 0
   #outages = 0
@@ -103,13 +123,13 @@ class Schedule {
     await this.#mend()
     for (const sidecar of this.#sidecars) while (sidecar.calls.length > 0) await this.#end(sidecar)
     this.#nowMs += 2 * HOLD_LIFE_MS
-    await this.#books.sweep({ nowMs: this.#nowMs, limit: 10_000 })
+    await this.#server.books.sweep({ nowMs: this.#nowMs, limit: 10_000 })
     await this.#judge()
   }
 
   async close(): Promise<void> {
     for (const { store } of this.#sidecars) await store.close()
-    await this.#books.close()
+    for (const { books } of this.#servers) await books.close()
     rmSync(this.#parent, { recursive: true, force: true })
   }
 
@@ -126,6 +146,7 @@ class Schedule {
     if (dice < 90) return await this.#kill(sidecar)
     if (dice < 93) return await this.#replace()
     if (dice < 96) return await this.#mend()
+    if (dice < 97) return await this.#charge(sidecar)
     const pauseMs = this.#random.below(PAUSE_MS_MAX)
     this.log.push(`${pauseMs} ms pass`)
     this.#nowMs += pauseMs
@@ -175,6 +196,25 @@ class Schedule {
     }
   }
 
+  /** A cost that the app tells: it is spent, whatever the caps say. */
+  async #charge(sidecar: SidecarState): Promise<void> {
+    const conversation = this.#random.pick(CONVERSATIONS)
+    const id = `${conversation}cost${++this.#ids}`
+    const cost = BigInt(this.#random.below(20))
+    this.log.push(`${sidecar.folder.at(-1)} charges ${id}: ${cost}`)
+    await sidecar.store.charge({
+      operationId: id,
+      accounts: [`c:${conversation}:1`, USER],
+      cost,
+      atMs: this.#nowMs,
+      note: { conversation },
+      conversation,
+      change: {},
+    })
+    this.#expected.set(id, [cost])
+    sidecar.granted.push({ id, conversation, granted: cost })
+  }
+
   async #held(answer: ReturnType<BudgetStore['reserve']>) {
     const given = await answer
     if (given.status === 'moved') throw new Error('nobody moves a conversation here')
@@ -211,39 +251,72 @@ class Schedule {
       this.#expected.set(id, [granted])
       this.#billed.set(id, granted)
     }
-    for (const { id, granted } of sidecar.granted.splice(0)) this.#orphans.set(id, { granted })
+    for (const { id, granted } of sidecar.granted.splice(0)) {
+      this.#orphans.set(id, { granted })
+      if (this.#missed.has(id)) this.#mayBeLost(id)
+    }
     await sidecar.store.close()
     sidecar.store = await this.#start(sidecar.folder, () => sidecar.link)
   }
 
-  /** Another server, which lacks the last steps, takes the place of this one; then all get to know it. It lags no more than a tail. */
   async #replace(): Promise<void> {
-    const safeMs = (this.#applied.at(-1)?.atMs ?? 0) - TAIL_MS
-    const unsafe = this.#applied.length - 1 - this.#applied.findLastIndex(({ atMs }) => atMs < safeMs)
-    const lost = Math.min(this.#random.below(LOST_MAX), unsafe)
-    this.log.push(`the store is replaced by one without the last ${lost} steps`)
-    const kept = this.#applied.slice(0, this.#applied.length - lost)
-    const books = this.#open()
-    for (const applied of kept) await applyTo(books, applied)
-    for (const { values } of this.#applied.slice(kept.length)) this.#mayBeLost(operationOf(values[0]))
-    const before = this.#books
-    this.#books = books
-    this.#applied = kept
-    this.#run += 1
-    this.#isNewRun = true
-    this.#connections += 1
-    await before.close()
+    await this.#failOver()
     // Until it is there nobody answers, and calls end.
     for (const sidecar of this.#sidecars) sidecar.link = 'deaf'
     for (let ends = this.#random.below(ENDS_MAX); ends > 0; ends--) await this.#end(this.#random.pick(this.#sidecars))
     await this.#mend()
-    this.#isNewRun = false
+  }
+
+  /** Again, while it is told what it lacks; or the one before is back. Nobody answers for some turns. */
+  async #cut(): Promise<void> {
+    this.#cuts += 1
+    if (this.#former !== null && this.#random.below(2) === 0) this.#failBack(this.#former)
+    else await this.#failOver()
+    const links = this.#sidecars.map(({ link }) => link)
+    for (const sidecar of this.#sidecars) sidecar.link = 'deaf'
+    for (let ends = this.#random.below(CUTS.ends); ends > 0; ends--) await this.#end(this.#random.pick(this.#sidecars))
+    await turns(this.#random.below(CUTS.turns))
+    if (this.#random.below(4) === 0) await this.#kill(this.#random.pick(this.#sidecars))
+    for (const [index, sidecar] of this.#sidecars.entries()) sidecar.link = links[index] ?? 'up'
+  }
+
+  /** Another server, which lacks the last steps, takes the place of this one. It lags no more than a tail. */
+  async #failOver(): Promise<void> {
+    const { applied } = this.#server
+    const safeMs = this.#lastAppliedMs - TAIL_MS
+    const unsafe = applied.length - 1 - applied.findLastIndex(({ atMs }) => atMs < safeMs)
+    const lost = Math.min(this.#random.below(LOST_MAX), unsafe)
+    this.log.push(`the store is replaced by one without the last ${lost} steps`)
+    const kept = applied.slice(0, applied.length - lost)
+    const next = { run: this.#servers.length + 1, books: this.#open(), applied: kept }
+    for (const step of kept) await applyTo(next.books, step)
+    this.#former = { server: this.#server, common: kept.length }
+    this.#servers.push(next)
+    this.#moveTo(next, applied.slice(kept.length))
+    this.#isNewRun = true
+  }
+
+  #failBack({ server, common }: { readonly server: Server; readonly common: number }): void {
+    this.log.push('the server before is back')
+    this.#former = null
+    this.#moveTo(server, this.#server.applied.slice(common))
+  }
+
+  #moveTo(server: Server, missed: readonly Applied[]): void {
+    for (const { values } of missed) {
+      const id = operationOf(values[0])
+      if (id === null) continue
+      this.#missed.add(id)
+      this.#mayBeLost(id)
+    }
+    this.#server = server
+    this.#connections += 1
   }
 
   /** The hold is gone and the cost with it, or the hold is there and its end is gone. */
-  #mayBeLost(id: string | null): void {
-    const orphan = id === null ? undefined : this.#orphans.get(id)
-    if (id === null || orphan === undefined) return
+  #mayBeLost(id: string): void {
+    const orphan = this.#orphans.get(id)
+    if (orphan === undefined) return
     this.#expected.set(id, [...(this.#expected.get(id) ?? []), 0n, orphan.granted])
     this.#lost.add(id)
   }
@@ -255,14 +328,19 @@ class Schedule {
       // Who has not noticed yet does now.
       await store.read({ conversation: 'A', accounts: [], nowMs: this.#nowMs }).catch((error: unknown) => this.#assertAway(error))
     }
-    for (const { store } of this.#sidecars) {
-      for (let turns = 0; store.standing.state !== 'Ready'; turns++) {
-        assert.ok(turns < 10_000, `${store.standing.state}: ${store.standing.reason}`)
-        await turn()
-        await this.#beginMeanwhile()
-      }
-      assert.equal(store.standing.unsent, 0)
+    this.#cuts = 0
+    const notReady = (): ShelteredStore | undefined => this.#sidecars.find(({ store }) => store.standing.state !== 'Ready')?.store
+    let waited = 0
+    for (let store = notReady(); store !== undefined; store = notReady()) {
+      assert.ok(waited++ < WAITED_TURNS_MAX, `${store.standing.state}: ${store.standing.reason}`)
+      await turn()
+      if (this.#cuts < CUTS.most && this.#random.below(CUTS.oneIn) === 0) await this.#cut()
+      await this.#beginMeanwhile()
     }
+    for (const { store } of this.#sidecars) assert.equal(store.standing.unsent, 0)
+    this.#isNewRun = false
+    this.#former = null
+    this.#missed.clear()
   }
 
   /** Who is back first spends what the others may not have told yet. */
@@ -271,7 +349,7 @@ class Schedule {
   }
 
   async #judge(): Promise<void> {
-    const entries = await this.#books.readLedger({ afterSequence: 0, limit: 10_000 })
+    const entries = await this.#server.books.readLedger({ afterSequence: 0, limit: 10_000 })
     const costs = new Map<string, bigint>()
     for (const { operationId, cost } of entries) costs.set(operationId, (costs.get(operationId) ?? 0n) + cost)
     for (const [id, expected] of this.#expected) {
@@ -279,7 +357,7 @@ class Schedule {
       assert.ok(expected.includes(cost), `${id} is in the books with ${cost}, not ${expected.join(' or ')}`)
     }
     const accounts = [...CONVERSATIONS.map((id) => `c:${id}:1`), USER]
-    const { accounts: balances } = await this.#books.read({ conversation: 'A', accounts, nowMs: this.#nowMs })
+    const { accounts: balances } = await this.#server.books.read({ conversation: 'A', accounts, nowMs: this.#nowMs })
     for (const [account, { held }] of balances) {
       assert.equal(held, 0n, `${account} is held`)
       const cap = account === USER ? USER_CAP : CAP
@@ -311,9 +389,10 @@ class Schedule {
       holdLifeMs: HOLD_LIFE_MS,
       openBooks: () => this.#open(),
       graceMs: GRACE_MS,
+      batch: BATCH,
       wait: async (ms, signal) => {
         // Those that are back with it have told it their last steps by then.
-        for (let turns = ms === GRACE_MS ? GRACE_TURNS : 1; turns > 0; turns--) await turn(undefined, { signal })
+        await turns(ms === GRACE_MS ? GRACE_TURNS : 1, signal)
       },
       onChange: ({ state, reason }) => {
         if (state === 'Away') this.#outages += 1
@@ -328,27 +407,35 @@ class Schedule {
         (_target, method: keyof BudgetStore) =>
         async (...values: never[]) => {
           if (method === 'close') return
-          if (link() === 'deaf') throw new StoreError('away', 'deaf')
+          const server = this.#server
+          await turns(this.#random.below(TURNS_MAX))
+          if (link() === 'deaf' || this.#server !== server) throw new StoreError('away', 'deaf')
           const answer = await this.#apply({ method, values, atMs: this.#nowMs })
-          if (link() === 'mute') throw new StoreError('away', 'mute')
+          await turns(this.#random.below(TURNS_MAX))
+          if (link() === 'mute' || this.#server !== server) throw new StoreError('away', 'mute')
           return answer
         },
     })
     const run = async (): Promise<ServerRun> => {
       if (link() !== 'up') throw new StoreError('away', link())
-      return { name: String(this.#run), knownMs: this.#isNewRun ? 0 : Number.POSITIVE_INFINITY }
+      return { name: String(this.#server.run), knownMs: this.#isNewRun ? 0 : Number.POSITIVE_INFINITY }
     }
     return { store, connections: () => this.#connections, run }
   }
 
   #apply(applied: Applied): Promise<unknown> {
-    this.#applied.push(applied)
-    return applyTo(this.#books, applied)
+    this.#server.applied.push(applied)
+    this.#lastAppliedMs = applied.atMs
+    return applyTo(this.#server.books, applied)
   }
 
   #open(): BudgetStore {
     return openEmbeddedStore({ file: ':memory:', nowMs: () => this.#nowMs, writer: 'inline' })
   }
+}
+
+async function turns(count: number, signal?: AbortSignal): Promise<void> {
+  for (let left = count; left > 0; left--) await turn(undefined, { signal })
 }
 
 function applyTo(books: BudgetStore, { method, values }: Applied): Promise<unknown> {

@@ -40,22 +40,24 @@ export class StepJournal {
   #arrived: number
   /** When the store was first told those that have not arrived; in order. */
   #told: readonly Mark[]
+  readonly #batch: number
   #bytes = 0
 
   /**
    * `file`: a path that names the journal's parts; its folder is made. `safeBeforeMs`: what arrived before this is not told
-   * again. Throws what the file system says.
+   * again. `batch`: how many are read at a time. Throws what the file system says.
    */
-  constructor(file: string, safeBeforeMs = Number.NEGATIVE_INFINITY) {
+  constructor(file: string, safeBeforeMs = Number.NEGATIVE_INFINITY, batch = BATCH) {
     mkdirSync(dirname(file), { recursive: true })
     this.#file = file
+    this.#batch = batch
     this.#journal = new Journal(file)
     const [first] = journalParts(file)
     const before = (first?.first ?? 1) - 1
     const counting = new JournalReader(file, before)
     let last = before
     for (;;) {
-      const records = counting.readTo(last + BATCH)
+      const records = counting.readTo(last + batch)
       const newest = records.at(-1)
       if (newest === undefined) break
       last = newest.sequence
@@ -114,7 +116,7 @@ export class StepJournal {
 
   /** The next steps in order: none when all that were written have been read. */
   next(nowMs: number): readonly Telling[] {
-    const records = this.#reader.readTo(Math.min(this.#written, this.#read + BATCH))
+    const records = this.#reader.readTo(Math.min(this.#written, this.#read + this.#batch))
     this.#read += records.length
     return records.flatMap(({ sequence, rows }) =>
       rows.flatMap(([name, images]) => images.map(([text]) => this.#telling(stepOf(name, text), sequence, nowMs))),
