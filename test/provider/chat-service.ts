@@ -1,6 +1,5 @@
 /** One chat call from its parsed body to the last byte of its answer and the final line of its bill. */
 import type { ServerResponse } from 'node:http'
-import { setImmediate as turn } from 'node:timers/promises'
 import type { AnswerFrame, Usage } from './answer-json.ts'
 import { chunkWriter, completionJson, contentOf, DONE, predictionTokens } from './answer-json.ts'
 import { ApiError, badRequest } from './api-error.ts'
@@ -12,7 +11,7 @@ import type { Draft, Lengths } from './drafts.ts'
 import { draftAnswers } from './drafts.ts'
 import { isObject } from './fields.ts'
 import type { Progress, Reader } from './generation.ts'
-import { completeProgress, generate, readerOf } from './generation.ts'
+import { completeProgress, flushed, generate, readerOf } from './generation.ts'
 import type { Model } from './models.ts'
 import type { PromptCache } from './prompt-cache.ts'
 import { readPrompt } from './prompt.ts'
@@ -256,12 +255,4 @@ function checkAlternation(messages: ChatRequest['messages']): void {
   const spoken = messages.filter(({ role, toolCalls }) => role === 'user' || (role === 'assistant' && toolCalls.length === 0))
   if (spoken.every(({ role }, index) => (role === 'user') === (index % 2 === 0))) return
   throw badRequest(null, null, 'Conversation roles must alternate user/assistant/user/assistant/...')
-}
-
-/** Once `bytes`, and the head before them, are with the kernel. */
-async function flushed(response: ServerResponse, bytes: Buffer | string): Promise<void> {
-  if (bytes.length > 0) await new Promise<void>((resolve) => response.write(bytes, () => resolve()))
-  else response.flushHeaders()
-  await turn()
-  await turn()
 }

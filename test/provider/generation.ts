@@ -1,5 +1,6 @@
 /** Generates an answer token by token: paced by a timer or as fast as the reader takes it, and never on after the reader is gone. */
 import type { ServerResponse } from 'node:http'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Draft } from './drafts.ts'
 
 /** The other end of one answer. */
@@ -38,6 +39,18 @@ export function readerOf(response: ServerResponse): Reader {
     },
     ready: () => until((resolve) => (response.writableNeedDrain ? response.once('drain', resolve) : setImmediate(resolve))),
   }
+}
+
+/** Once `bytes`, and the head before them, are with the kernel; or the reader is gone, of whom no write hears any more. */
+export async function flushed(response: ServerResponse, bytes: Buffer | string): Promise<void> {
+  if (bytes.length === 0) response.flushHeaders()
+  else if (!response.destroyed)
+    await new Promise<void>((resolve) => {
+      response.once('close', resolve)
+      response.write(bytes, () => resolve())
+    })
+  await turn()
+  await turn()
 }
 
 export interface Pace {

@@ -1,6 +1,5 @@
 /** Anthropic Messages as the fake serves it: one call from its headers to the last byte of its answer and the final line of its bill. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { setImmediate as turn } from 'node:timers/promises'
 import { ApiError } from '../api-error.ts'
 import type { BillEntry, NewCall } from '../bill.ts'
 import { picoPerToken, usd } from '../bill.ts'
@@ -8,7 +7,7 @@ import type { Controls } from '../controls.ts'
 import { readControls } from '../controls.ts'
 import type { Lengths } from '../drafts.ts'
 import type { Progress, Reader } from '../generation.ts'
-import { completeProgress, generate, readerOf } from '../generation.ts'
+import { completeProgress, flushed, generate, readerOf } from '../generation.ts'
 import type { ListPrice } from '../models.ts'
 import type { Recordings } from '../recordings.ts'
 import { answerTo, isBilled, plainModel } from './answer.ts'
@@ -343,12 +342,4 @@ function sendJson(response: ServerResponse, status: number, value: unknown): voi
   const body = Buffer.from(JSON.stringify(value))
   response.writeHead(status, { 'content-type': 'application/json', 'content-length': body.length })
   response.end(body)
-}
-
-/** Once `bytes`, and the head before them, are with the kernel. */
-async function flushed(response: ServerResponse, bytes: Buffer | string): Promise<void> {
-  if (bytes.length > 0) await new Promise<void>((resolve) => response.write(bytes, () => resolve()))
-  else response.flushHeaders()
-  await turn()
-  await turn()
 }

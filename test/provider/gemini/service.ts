@@ -1,6 +1,5 @@
 /** Gemini's own API: `generateContent` and its stream, `countTokens` and the models. https://ai.google.dev/api */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { setImmediate as turn } from 'node:timers/promises'
 import { ApiError } from '../api-error.ts'
 import type { BillEntry, NewCall } from '../bill.ts'
 import { picoPerToken } from '../bill.ts'
@@ -10,7 +9,7 @@ import type { Draft, Lengths } from '../drafts.ts'
 import { draftAnswers } from '../drafts.ts'
 import { isObject } from '../fields.ts'
 import type { Progress, Reader } from '../generation.ts'
-import { completeProgress, generate, readerOf } from '../generation.ts'
+import { completeProgress, flushed, generate, readerOf } from '../generation.ts'
 import type { ModelChange } from '../models.ts'
 import type { PromptCache } from '../prompt-cache.ts'
 import { readPrompt } from '../prompt.ts'
@@ -353,12 +352,4 @@ function internal(): ApiError {
     500,
     'An internal error has occurred. Please retry or report in https://developers.generativeai.google/guide/troubleshooting',
   )
-}
-
-/** Once `bytes`, and the head before them, are with the kernel. */
-async function flushed(response: ServerResponse, bytes: Buffer | string): Promise<void> {
-  if (bytes.length > 0) await new Promise<void>((resolve) => response.write(bytes, () => resolve()))
-  else response.flushHeaders()
-  await turn()
-  await turn()
 }

@@ -1,6 +1,5 @@
 /** The Responses API from a parsed body to the last byte of the answer and the final line of the bill, with all that it keeps. */
 import type { ServerResponse } from 'node:http'
-import { setImmediate as turn } from 'node:timers/promises'
 import { ApiError, badRequest } from '../api-error.ts'
 import type { BillEntry } from '../bill.ts'
 import type { ChatServices } from '../chat-service.ts'
@@ -9,7 +8,7 @@ import type { Draft } from '../drafts.ts'
 import { draftAnswers } from '../drafts.ts'
 import type { JsonObject } from '../fields.ts'
 import type { Reader } from '../generation.ts'
-import { completeProgress, generate, readerOf } from '../generation.ts'
+import { completeProgress, flushed, generate, readerOf } from '../generation.ts'
 import { readPrompt, CACHE_BLOCK_TOKENS, CACHE_MIN_TOKENS } from '../prompt.ts'
 import { hashOf, randomOf } from '../random.ts'
 import { OutputWriter, responseJson, usageJson } from './events.ts'
@@ -531,14 +530,6 @@ function sendJson(response: ServerResponse, value: JsonObject): void {
   const body = Buffer.from(JSON.stringify(value))
   response.writeHead(200, { 'content-type': 'application/json', 'content-length': body.length })
   response.end(body)
-}
-
-/** Once `bytes`, and the head before them, are with the kernel. */
-async function flushed(response: ServerResponse, bytes: Buffer | string): Promise<void> {
-  if (bytes.length > 0) await new Promise<void>((resolve) => response.write(bytes, () => resolve()))
-  else response.flushHeaders()
-  await turn()
-  await turn()
 }
 
 /** Nobody reads along; it is over when somebody cancels. */
