@@ -12,11 +12,13 @@ export function whyWaiting({ metadata, status }: Pick<ConversationBudget, 'metad
     case 'NotAccepted':
       return status.config === undefined ? messageOf('Accepted') : null // else with the last good config
     case 'NotWritten':
+    case 'WriteRefused':
     case 'TooLarge':
     case 'Contested':
       return status.config === undefined ? messageOf('Programmed') : null
     case 'NoStore':
     case 'NoRuntimeSecret':
+    case 'RuntimeSecretRefused':
       return messageOf('Programmed')
     default:
       return null
