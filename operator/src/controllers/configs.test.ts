@@ -21,6 +21,8 @@ interface Stage {
   readonly configs: Configs
   readonly outcomes: string[]
   readonly setNow: (nowMs: number) => void
+  /** What sidecars are to trust from now on. */
+  readonly setTrust: (ca: string | null) => void
   /** What pods say. */
   readonly reports: ReportBook
   /** As a replica that was just started has it. */
@@ -34,20 +36,21 @@ async function stage(context: TestContext, hasStore = true): Promise<Stage> {
   })
   const outcomes: string[] = []
   let nowMs = 1_000
+  let trust: string | null = 'a certificate'
   const reports = new ReportBook()
   const afresh = (): Configs =>
     new Configs({
       cluster,
       client: kube,
       reports,
-      trust: () => 'a certificate',
+      trust: () => trust,
       hasStore,
       nowMs: () => nowMs,
       steadyMs: () => nowMs,
       log: createLog('silent'),
       onOutcome: (outcome) => outcomes.push(outcome),
     })
-  return { server, cluster, configs: afresh(), outcomes, setNow: (ms) => (nowMs = ms), reports, afresh }
+  return { server, cluster, configs: afresh(), outcomes, setNow: (ms) => (nowMs = ms), setTrust: (ca) => (trust = ca), reports, afresh }
 }
 
 /** With these no config map holds a config. */
@@ -146,6 +149,123 @@ test('a config of a later version stays in force while what it was compiled from
 
   await write(canonicalJson({ ...ofLater, mode: 'Observe', version, hash }))
   assert.deepEqual(cluster.configFor(pod), { status: 'pending' }, 'one whose hash is of another content is told nobody')
+})
+
+/** No budget can be made of it. */
+async function refuseTier({ server, cluster }: Stage): Promise<void> {
+  server.put(PRICING_TIERS, 'pro', { fields: { spec: { displayName: 'Pro', fieldOfLater: 1 } } })
+  await waitFor('the tier as it is now', () => cluster.tiers.get('pro')?.checked.status === 'invalid')
+}
+
+function dataIn({ server }: Stage): Record<string, string> | undefined {
+  return server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')?.['data'] as Record<string, string> | undefined
+}
+
+async function cacheOf(staged: Stage): Promise<void> {
+  const { server, cluster } = staged
+  const now = (): string | undefined => server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')?.metadata.resourceVersion
+  await waitFor('the cache', () => cluster.configMaps.get(`shop/${CONFIG_MAP}`)?.object.metadata.resourceVersion === now())
+}
+
+test('T53: while a budget is refused, or its config is too large, the config that stays has the certificate of today', async (context) => {
+  for (const hinder of [refuseTier, putTooMuch]) {
+    const staged = await stage(context)
+    const { configs, outcomes, setTrust, afresh } = staged
+    await configs.reconcile()
+    const before = dataIn(staged)
+    await hinder(staged)
+    for (const [configsNow, ca] of [
+      [configs, 'another'],
+      [afresh(), 'a third'],
+    ] as const) {
+      setTrust(ca)
+      await configsNow.reconcile()
+      assert.deepEqual(dataIn(staged), { ...before, 'ca.crt': ca })
+      await cacheOf(staged)
+      await configsNow.reconcile()
+      assert.ok(!outcomes.includes('reverted'))
+    }
+    assert.equal(outcomes.filter((outcome) => outcome === 'written').length, 3)
+    assert.equal(configs.inForce?.configs.get('shop/desk')?.version, 1_000)
+  }
+})
+
+test('a certificate that is none any more is taken out, of a budget that is refused too', async (context) => {
+  for (const hinder of [null, refuseTier]) {
+    const staged = await stage(context)
+    await staged.configs.reconcile()
+    const { 'ca.crt': _, ...rest } = dataIn(staged) ?? {}
+    await hinder?.(staged)
+    staged.setTrust(null)
+    await staged.configs.reconcile()
+    assert.deepEqual(dataIn(staged), rest)
+  }
+})
+
+test('a config that another version wrote keeps its text with another certificate', async (context) => {
+  const staged = await stage(context)
+  const { server, configs, setTrust, afresh } = staged
+  await configs.reconcile()
+  const before = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')
+  const { hash: _, version, ...content } = JSON.parse(dataIn(staged)?.['config.json'] ?? '') as Record<string, unknown>
+  const ofLater = { ...content, fieldOfLater: '1.00' }
+  const text = canonicalJson({ ...ofLater, version, hash: contentHash(ofLater) })
+  const data = { 'config.json': text, 'ca.crt': 'a certificate' }
+  server.put(CONFIG_MAPS, CONFIG_MAP, { namespace: 'shop', fields: { metadata: before?.metadata, data } })
+  await cacheOf(staged)
+  await refuseTier(staged)
+  setTrust('another')
+  const rolledBack = afresh()
+  await rolledBack.reconcile()
+  assert.deepEqual(dataIn(staged), { 'config.json': text, 'ca.crt': 'another' })
+  await cacheOf(staged)
+  await rolledBack.reconcile()
+  const { message } = statusOf(rolledBack).conditions?.find(({ type }) => type === 'Programmed') ?? {}
+  assert.match(message ?? '', /^the last config stays in force, which another version wrote/)
+})
+
+test('a later config of another version stays, though this operator wrote the one before', async (context) => {
+  const staged = await stage(context)
+  const { server, configs, setTrust } = staged
+  await configs.reconcile()
+  const { hash: _, version, ...content } = JSON.parse(dataIn(staged)?.['config.json'] ?? '') as Record<string, unknown>
+  const ofLater = { ...content, fieldOfLater: '1.00' }
+  const text = canonicalJson({ ...ofLater, version: Number(version) + 1, hash: contentHash(ofLater) })
+  const { metadata } = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop') ?? {}
+  server.put(CONFIG_MAPS, CONFIG_MAP, { namespace: 'shop', fields: { metadata, data: { 'config.json': text, 'ca.crt': 'a certificate' } } })
+  await cacheOf(staged)
+  await refuseTier(staged)
+  await configs.reconcile()
+  assert.deepEqual(dataIn(staged), { 'config.json': text, 'ca.crt': 'a certificate' })
+  setTrust('another')
+  await configs.reconcile()
+  assert.deepEqual(dataIn(staged), { 'config.json': text, 'ca.crt': 'another' })
+})
+
+test('a config map that somebody deletes or spoils is put back as it was, though its budget is refused meanwhile', async (context) => {
+  const staged = await stage(context)
+  const { server, cluster, configs, afresh } = staged
+  await configs.reconcile()
+  const before = dataIn(staged)
+  await cacheOf(staged)
+  await refuseTier(staged)
+  // A leader that never wrote it has it from the cache alone.
+  const later = afresh()
+  for (const leading of [configs, later]) {
+    await leading.reconcile()
+    server.remove(CONFIG_MAPS, CONFIG_MAP, 'shop')
+    await waitFor('the config map to be gone', () => cluster.configMaps.size === 0)
+    leading.forget(`shop/${CONFIG_MAP}`)
+    await leading.reconcile()
+    assert.deepEqual(dataIn(staged), before)
+    assert.equal(statusOf(leading).config?.version, 1_000)
+    await cacheOf(staged)
+  }
+  const metadata = server.read(CONFIG_MAPS, CONFIG_MAP, 'shop')?.metadata
+  server.put(CONFIG_MAPS, CONFIG_MAP, { namespace: 'shop', fields: { metadata, data: { ...before, 'config.json': '{}' } } })
+  await cacheOf(staged)
+  await later.reconcile()
+  assert.deepEqual(dataIn(staged), before)
 })
 
 test('what a book or a tier of another version says is not left out: nothing is compiled without it, until it goes', async (context) => {

@@ -22,6 +22,7 @@ import { CONFIG_MAPS } from '../kube/resources.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { inBatches } from './in-batches.ts'
+import { textIn } from './known.ts'
 import type { KnownConfigMap } from './known.ts'
 
 const FIELD_MANAGER = 'farebox-config'
@@ -53,9 +54,16 @@ export interface ConfigsOptions {
   readonly onOutcome: (outcome: 'written' | 'reverted' | 'failed', budget: ConversationBudget) => void
 }
 
+/** What one config map is to hold. */
+interface Content {
+  /** Null: another version made it, and it cannot be read here. */
+  readonly config: SidecarConfig | null
+  readonly name: ConfigName
+  readonly text: string
+}
+
 /** What we wrote last as one config map. */
-interface Written {
-  readonly config: SidecarConfig
+interface Written extends Pick<Content, 'config' | 'name'> {
   readonly ca: string | null
   /** Of the budget. */
   readonly owner: string | undefined
@@ -81,6 +89,8 @@ export class Configs {
   readonly #contests = new Map<string, { readonly count: number; readonly atMs: number }>()
   /** By budget: what its sidecars had in force when that was later than what we knew of. */
   readonly #ahead = new Map<string, { readonly config: ConfigName; readonly atMs: number }>()
+  /** By uid of the budget: what was in force of it when all were looked at last. */
+  #last: ReadonlyMap<string, SidecarConfig> = new Map()
   #inForce: InForce | null = null
 
   constructor(options: ConfigsOptions) {
@@ -92,7 +102,7 @@ export class Configs {
     return this.#inForce
   }
 
-  /** It was deleted: what we know of it does not count any more. */
+  /** It was deleted: what we know of the object does not count any more. */
   forget(configMap: string): void {
     this.#written.delete(configMap)
     this.#contests.delete(configMap)
@@ -139,36 +149,48 @@ export class Configs {
     let againAfterMs = Infinity
     await inBatches(snapshot.budgets, AT_ONCE, async (budget) => {
       const key = budgetKey(budget)
+      if (cluster.isGoing(budget.metadata.namespace ?? '')) return
       const config = compiled.configs.get(key)
-      if (config === undefined || cluster.isGoing(budget.metadata.namespace ?? '')) return
-      if (!hasStore && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined) hindered.set(key, NO_STORE)
-      const text = configText(config, compiled.shared)
-      const bytes = Buffer.byteLength(text) + Buffer.byteLength(ca ?? '')
-      if (bytes > CONFIG_MAP_BYTES_MAX) {
+      const isStoreless = !hasStore && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined
+      if (config !== undefined && isStoreless) hindered.set(key, NO_STORE)
+      const made = config === undefined ? null : { config, name: config, text: configText(config, compiled.shared) }
+      const bytes = made === null ? 0 : Buffer.byteLength(made.text) + Buffer.byteLength(ca ?? '')
+      const isTooLarge = bytes > CONFIG_MAP_BYTES_MAX
+      if (isTooLarge) {
         keep(key, tooLarge(bytes))
         this.#options.onOutcome('failed', budget)
-        return
       }
+      // What stays in force stays whole: somebody may have deleted it, and sidecars may have to trust another operator by now.
+      const isNew = made !== null && !isTooLarge
+      const content = isNew ? made : this.#keptOf(budget, previous.get(key))
+      if (content === null) return
       try {
-        const waitMs = await this.#write(budget, config, text, ca)
+        const waitMs = await this.#write(budget, content, ca)
         if (waitMs === null) return
         againAfterMs = Math.min(againAfterMs, waitMs)
-        keep(key, CONTESTED)
+        if (isNew) keep(key, CONTESTED)
       } catch (error) {
         failures.push(error)
-        keep(key, notWritten(error))
+        if (isNew) keep(key, notWritten(error))
         this.#options.onOutcome('failed', budget)
       }
     })
     const written = [...compiled.configs].filter(([key]) => !kept.has(key))
-    this.#inForce = { snapshot, compiled: keeping(compiled, kept), configs: new Map([...previous, ...written]), hindered }
+    const configs = new Map([...previous, ...written])
+    this.#inForce = { snapshot, compiled: keeping(compiled, kept), configs, hindered }
+    this.#last = new Map(
+      [...configs].flatMap(([key, config]) => {
+        const uid = cluster.budgets.get(key)?.object.metadata.uid
+        return uid === undefined ? [] : [[uid, config] as const]
+      }),
+    )
     if (failures.length > 0)
       throw new Error(`${failures.length} configs could not be written: ${messageOf(failures[0])}`, { cause: failures[0] })
     if (againAfterMs < Infinity) return { againAfterMs }
   }
 
   /** Null: it is as it must be. Else in how many ms it may be written: somebody else keeps writing it. */
-  async #write(budget: ConversationBudget, config: SidecarConfig, text: string, ca: string | null): Promise<number | null> {
+  async #write(budget: ConversationBudget, { config, name: made, text }: Content, ca: string | null): Promise<number | null> {
     const { cluster, client, log, onOutcome, steadyMs } = this.#options
     const key = budgetKey(budget)
     const known = cluster.budgets.get(key)
@@ -188,15 +210,18 @@ export class Configs {
     const contest = this.#contests.get(place) ?? { count: 0, atMs: -Infinity }
     const sinceMs = steadyMs() - contest.atMs
     if (isForeign && contest.count >= PUT_RIGHT_MAX && sinceMs < PUT_RIGHT_EVERY_MS) return PUT_RIGHT_EVERY_MS - sinceMs
-    const after = await applyIfChanged(client, CONFIG_MAPS, wanted, { fieldManager: FIELD_MANAGER, force: true, current })
+    // An authority that is none any more would not show as a difference.
+    const isLeftOver = ca === null && current !== undefined && textIn(current, CONFIG_KEYS.trust) !== null
+    const compared = isLeftOver ? undefined : current
+    const after = await applyIfChanged(client, CONFIG_MAPS, wanted, { fieldManager: FIELD_MANAGER, force: true, current: compared })
     if (after === current) return null
     if (isForeign) this.#contests.set(place, { count: sinceMs < 2 * PUT_RIGHT_EVERY_MS ? contest.count + 1 : 1, atMs: steadyMs() })
     const owner = known.object.metadata.uid
-    this.#written.set(place, { config, ca, owner, version: versionOf(after), object: after })
-    const isSame = before?.config.version === config.version && before.config.hash === config.hash && before.ca === ca
+    this.#written.set(place, { config, name: made, ca, owner, version: versionOf(after), object: after })
+    const isSame = before?.name.version === made.version && before.name.hash === made.hash && before.ca === ca
     const isReverted = isSame && before.owner === owner && current !== before.object
     onOutcome(isReverted ? 'reverted' : 'written', budget)
-    log.info({ budget: key, version: config.version, hash: config.hash, isReverted }, 'config written')
+    log.info({ budget: key, version: made.version, hash: made.hash, isReverted }, 'config written')
     return null
   }
 
@@ -205,7 +230,22 @@ export class Configs {
     const place = `${budget.metadata.namespace}/${configMapName(budget.metadata.name)}`
     const written = this.#written.get(place)
     const uid = this.#options.cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
-    return newerOf(written?.owner === uid ? (written?.config ?? null) : null, this.#ownOf(budget)?.config ?? null)
+    const own = this.#ownOf(budget)
+    const known = newerOf(written?.owner === uid ? (written?.config ?? null) : null, own?.config ?? null)
+    if (known !== null || uid === undefined) return known
+    // Somebody deleted it, or wrote into it what is none: of a budget that is refused no other can be made.
+    return own === null || own.name === null ? (this.#last.get(uid) ?? null) : null
+  }
+
+  /** What stays of a budget of which nothing new is made. Null: nothing is known of it. */
+  #keptOf(budget: ConversationBudget, previous: SidecarConfig | undefined): Content | null {
+    const { object, name = null } = this.#ownOf(budget) ?? {}
+    const text = object === undefined ? null : textIn(object, CONFIG_KEYS.config)
+    const isPrevious = name?.version === previous?.version && name?.hash === previous?.hash
+    // A later one is another operator's: it stays, whoever can read it.
+    if (name !== null && text !== null && (isPrevious || name.version > (previous?.version ?? 0)))
+      return { config: isPrevious ? (previous ?? null) : null, name, text }
+    return previous === undefined ? null : { config: previous, name: previous, text: configText(previous) }
   }
 
   /** Its config map, as the cache has it. */

@@ -63,9 +63,8 @@ export function oldNodeOf({ metadata: { labels = {} }, status, spec }: KubeObjec
 
 /** One that we label as ours, be it as we wrote it or not. */
 export function configMapOf(object: KubeObject): KnownConfigMap {
-  const { data } = object
-  const text = typeof data === 'object' && data !== null && CONFIG_KEYS.config in data ? data[CONFIG_KEYS.config] : undefined
-  if (typeof text !== 'string') return { object, config: null, name: null, stream: null }
+  const text = textIn(object, CONFIG_KEYS.config)
+  if (text === null) return { object, config: null, name: null, stream: null }
   let config: SidecarConfig | null | undefined
   let name: ConfigName | null | undefined
   return {
@@ -81,6 +80,12 @@ export function configMapOf(object: KubeObject): KnownConfigMap {
     },
     stream: streamConfigOf(text),
   }
+}
+
+/** Of a config map. Null: it has no such key. */
+export function textIn({ data }: KubeObject, key: string): string | null {
+  const text = typeof data === 'object' && data !== null ? Object.entries(data).find(([name]) => name === key)?.[1] : undefined
+  return typeof text === 'string' ? text : null
 }
 
 type OfKind<K extends Kind> = Extract<FareboxObject, { readonly kind: K }>
