@@ -258,9 +258,10 @@ class Replica {
           get hasSynced() {
             return cluster.budgets.hasSynced
           },
-          values: () => understoodBudgets(cluster),
+          values: () => governingBudgets(cluster),
         },
         oldNodes: () => cluster.oldNodes(),
+        unreadableIn: (namespace) => cluster.unreadableIn(namespace),
         onAnswer({ result, reason, dryRun, ms }) {
           metrics.admissionSeconds.observe({ outcome: result }, ms / 1_000)
           if (reason !== null && !dryRun) metrics.skipped.inc({ reason })
@@ -406,7 +407,7 @@ function injectionSettings({ sidecar, deliveryUrl }: Settings): InjectionSetting
   }
 }
 
-function* understoodBudgets(cluster: Cluster): Iterable<ConversationBudget> {
+function* governingBudgets(cluster: Cluster): Iterable<ConversationBudget> {
   for (const namespace of cluster.namespacesWithBudgets()) yield* cluster.budgetsOf(namespace)
 }
 

@@ -109,3 +109,77 @@ test('a pod that our container keeps from starting is told of, until it starts o
   await waitFor('it to start', () => notStarting() === null)
   assert.equal(changes.filter(({ what }) => what === 'Other').length, 2, 'back-off is no news')
 })
+
+test('T57: a budget that is not understood keeps its place: it governs its pods, with what could be read of it, and no younger one does', async (context) => {
+  let generation = 0
+  const put = (server: FakeApiServer, name: string, { year = 2026, ...spec }: Budget): void => {
+    generation += 1
+    const metadata = { name, namespace: 'shop', generation, creationTimestamp: `${year}-01-01T00:00:00Z` }
+    const fields = {
+      metadata,
+      status: { config: { version: 1, hash: '0123456789abcdef' } },
+      spec: { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' }, ...spec },
+    }
+    server.put(CONVERSATION_BUDGETS, name, { namespace: 'shop', fields })
+  }
+  const { server, cluster } = await stageCluster(context, (empty) => {
+    put(empty, 'old', { year: 2025, fieldOfLater: true })
+    put(empty, 'young', { mode: 'Observe' })
+    empty.put(PODS, 'a', { namespace: 'shop', labels: { app: 'desk' } })
+  })
+  const governing = () => {
+    const pod = cluster.pods.get('shop/a')
+    return pod === undefined ? null : cluster.governingOf(pod)
+  }
+  const told = () => cluster.snapshot().notUnderstood?.budgets.map(({ name, problems }) => [name, problems[0]?.field])
+  assert.equal(governing()?.metadata.name, 'old')
+  assert.equal(cluster.configFor({ namespace: 'shop', name: 'a', uid: 'a', serviceAccount: 'default' }).status, 'pending')
+  assert.deepEqual(told(), [['shop/old', 'spec.fieldOfLater']])
+  assert.deepEqual(
+    cluster
+      .snapshot()
+      .budgets.map(({ metadata }) => metadata.name)
+      .toSorted(),
+    ['old', 'young'],
+  )
+
+  put(server, 'old', { year: 2025, fieldOfLater: true, store: { kind: 'Embedded' } })
+  await waitFor('its store', () => governing()?.spec.store.kind === 'Embedded')
+  put(server, 'old', { year: 2025, store: { kind: 'KindOfLater' } })
+  await waitFor('another store', () => told()?.[0]?.[1] === 'spec.store.kind')
+  assert.equal(governing()?.spec.store.kind, 'Embedded', 'what cannot be read is as it was')
+  assert.deepEqual(cluster.unreadableIn('shop'), [])
+
+  server.remove(CONVERSATION_BUDGETS, 'old', 'shop')
+  put(server, 'old', { year: 2025, store: { kind: 'KindOfLater' } })
+  await waitFor('one that was never understood', () => cluster.unreadableIn('shop')[0] === 'old')
+  assert.equal(governing()?.metadata.name, 'young')
+  assert.deepEqual([told(), cluster.unreadableIn('other')], [[], []])
+  server.remove(CONVERSATION_BUDGETS, 'old', 'shop')
+  await waitFor('it to be gone', () => cluster.unreadableIn('shop').length === 0)
+})
+
+test('one that was never understood and has no config has no place to keep: a younger one governs, and its pods are warned', async (context) => {
+  const { cluster } = await stageCluster(context, (empty) => {
+    const spec = { selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' } }
+    const put = (name: string, year: number, more: object): void => {
+      const metadata = { name, namespace: 'shop', generation: 1, creationTimestamp: `${year}-01-01T00:00:00Z` }
+      empty.put(CONVERSATION_BUDGETS, name, { namespace: 'shop', fields: { metadata, spec: { ...spec, ...more } } })
+    }
+    put('old', 2025, { fieldOfLater: true })
+    put('young', 2026, {})
+    empty.put(PODS, 'a', { namespace: 'shop', labels: { app: 'desk' } })
+    empty.put(PODS, 'other', { namespace: 'shop', labels: { app: 'other' } })
+  })
+  const pod = cluster.pods.get('shop/a')
+  assert.ok(pod !== undefined)
+  assert.equal(cluster.governingOf(pod)?.metadata.name, 'young')
+  assert.deepEqual(cluster.unreadableIn('shop'), ['old'])
+  const toldTo = (name: string, namespace = 'shop') => cluster.configFor({ namespace, name, uid: name, serviceAccount: 'default' }).status
+  assert.equal(toldTo('other'), 'pending', 'it may be a pod of the one that cannot be read')
+})
+
+interface Budget {
+  readonly year?: number
+  readonly [field: string]: unknown
+}

@@ -2,6 +2,7 @@
  * What every replica knows of the cluster, from caches alone: our three kinds, checked; pods, namespaces and nodes by their metadata; the
  * config maps that are ours; and the few objects of our own installation.
  */
+import { budgetInPart } from '@farebox/crds/budget-in-part.ts'
 import { LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { PriceBook } from '@farebox/crds/price-book.ts'
@@ -108,9 +109,11 @@ export class Cluster {
   /** By what metrics call them. */
   readonly #all: ReadonlyMap<string, Supervised>
   readonly #podsByNamespace = new Map<string, Map<string, KubeObject>>()
-  /** Those that were understood and stay, by namespace: what is asked for at each admission. */
+  /** Those that stay, by namespace, as far as they were understood: what is asked for at each admission. */
   readonly #budgetsByNamespace = new Map<string, Map<string, ConversationBudget>>()
-  /** The same, the oldest first; absent: nobody has asked since one of them changed. */
+  /** By namespace and key, the names of those that stay and of which not even that is known which pods they select. */
+  readonly #unreadableByNamespace = new Map<string, Map<string, string>>()
+  /** The budgets, the oldest first; absent: nobody has asked since one of them changed. */
   readonly #budgetsByAge = new Map<string, readonly ConversationBudget[]>()
   /** By pod, for as long as pod and budgets are these. */
   readonly #selecting = new WeakMap<
@@ -243,9 +246,16 @@ export class Cluster {
   snapshot(): Snapshot {
     return {
       tiers: understood(this.tiers.values()),
-      budgets: understood(this.budgets.values()),
+      budgets: [...this.#budgetsByNamespace.values()].flatMap((those) => [...those.values()]),
       priceBooks: understood(this.books.values()),
-      notUnderstood: { tiers: notUnderstood(this.tiers.values()), priceBooks: notUnderstood(this.books.values()) },
+      notUnderstood: {
+        tiers: notUnderstood(this.tiers.values()),
+        budgets: [...this.budgets.values()].flatMap((known) => {
+          const budget = this.budgetOf(known.object.metadata)
+          return budget === null ? [] : notUnderstood([known]).map(({ problems }) => ({ name: budgetKey(budget), problems }))
+        }),
+        priceBooks: notUnderstood(this.books.values()),
+      },
     }
   }
 
@@ -258,8 +268,22 @@ export class Cluster {
     return this.#budgetsByNamespace.has(namespace)
   }
 
+  /**
+   * Those that govern. One that this version does not understand keeps its place, as far as it can be read: else its pods would start
+   * without sidecars, or another budget would take them over.
+   */
   budgetsOf(namespace: string): Iterable<ConversationBudget> {
     return this.#budgetsByNamespace.get(namespace)?.values() ?? []
+  }
+
+  /** Null: it is not there, or going, or nothing of it could be read. */
+  budgetOf({ namespace = '', name }: { readonly namespace?: string | undefined; readonly name: string }): ConversationBudget | null {
+    return this.#budgetsByNamespace.get(namespace)?.get(`${namespace}/${name}`) ?? null
+  }
+
+  /** Names of budgets of which nobody knows which pods they select. */
+  unreadableIn(namespace: string): readonly string[] {
+    return [...(this.#unreadableByNamespace.get(namespace)?.values() ?? [])]
   }
 
   podsOf(namespace: string): Iterable<KubeObject> {
@@ -288,7 +312,8 @@ export class Cluster {
     const pod = this.pods.get(`${namespace}/${name}`)
     if (pod === undefined || pod.metadata.uid !== uid) return { status: 'pending' }
     const budget = this.governingOf(pod)
-    if (budget === null) return { status: 'released' }
+    // It may be that of a budget of which nothing can be read.
+    if (budget === null) return { status: this.unreadableIn(namespace).length > 0 ? 'pending' : 'released' }
     const owner = this.budgets.get(budgetKey(budget))?.object.metadata.uid
     const written = this.configMaps.get(`${namespace}/${configMapName(budget.metadata.name)}`)
     const isOurs = written?.object.metadata.ownerReferences?.some((reference) => reference.uid === owner) === true
@@ -334,12 +359,15 @@ export class Cluster {
   }
 
   #budgetChanged(key: string, before: Known<ConversationBudget> | undefined, after: Known<ConversationBudget> | undefined): void {
-    const metadata = (after ?? before)?.object.metadata
-    const isThere = after?.checked.status === 'ok' && metadata?.deletionTimestamp === undefined
-    keep(this.#budgetsByNamespace, metadata?.namespace, key, isThere ? after.checked.value : undefined)
+    const { namespace = '', name = '' } = (after ?? before)?.object.metadata ?? {}
+    const last = this.budgetOf({ namespace, name })
+    const stays = after !== undefined && after.object.metadata.deletionTimestamp === undefined
+    const now = stays ? asFarAsUnderstood(after, last) : null
+    keep(this.#budgetsByNamespace, namespace, key, now ?? undefined)
+    keep(this.#unreadableByNamespace, namespace, key, stays && now === null ? name : undefined)
     // A new status does not move a pod.
-    const isSame = before?.checked.status === 'ok' && isThere && isSamePolicy(before.object.metadata, after.object.metadata)
-    if (!isSame) this.#budgetsByAge.delete(metadata?.namespace ?? '')
+    const isSame = before !== undefined && stays && isSamePolicy(before.object.metadata, after.object.metadata)
+    if (!isSame || last === null || now === null) this.#budgetsByAge.delete(namespace)
     this.#policyChanged({ resource: CONVERSATION_BUDGETS, key, before, after })
   }
 
@@ -381,6 +409,17 @@ export class Cluster {
   }
 }
 
+/**
+ * `last`: what was understood under its name, be it of this object or of one that had the name before. Null: nothing is, or it never was, and
+ * no config of it is in force: then it has no place to keep.
+ */
+function asFarAsUnderstood({ object, checked }: Known<ConversationBudget>, last: ConversationBudget | null): ConversationBudget | null {
+  if (checked.status === 'ok') return checked.value
+  const before = last?.metadata['uid'] === object.metadata.uid ? last : null
+  const part = budgetInPart(object, before)
+  return before === null && part?.status?.config === undefined ? null : part
+}
+
 function whole(object: KubeObject): KubeObject {
   return object
 }
@@ -401,7 +440,7 @@ function isSamePod(a: ObjectMeta, b: ObjectMeta): boolean {
 }
 
 function isSamePolicy(a: ObjectMeta, b: ObjectMeta): boolean {
-  return a.generation === b.generation && a.deletionTimestamp === b.deletionTimestamp
+  return a.uid === b.uid && a.generation === b.generation && a.deletionTimestamp === b.deletionTimestamp
 }
 
 function keep<T>(byNamespace: Map<string, Map<string, T>>, namespace: string | undefined, key: string, value: T | undefined): void {

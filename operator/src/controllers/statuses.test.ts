@@ -186,8 +186,35 @@ test('counts what every status says, those of objects that cannot be understood 
   assert.ok(counted.includes('PricingTier Ready False MarginLeavesNothing'))
   assert.deepEqual([...readyBudgets(statuses.counts)], [['False', 2]])
   const { pods, podsWithoutSidecar } = statuses.counts
-  assert.deepEqual(Object.fromEntries(pods), { matched: 2, injected: 1, inSync: 0, outdated: 1, nacked: 0, stale: 1, notStarting: 0 })
+  assert.deepEqual(Object.fromEntries(pods), { matched: 3, injected: 2, inSync: 0, outdated: 2, nacked: 0, stale: 1, notStarting: 0 })
   assert.deepEqual(Object.fromEntries(podsWithoutSidecar), { Missed: 1 })
+})
+
+test('of a budget that is not understood the pods are counted, and what is in force is said; of one that cannot be read at all nothing changes', async (context) => {
+  const { statuses, server, cluster, configs, wanted } = await stage(context)
+  const put = async (spec: object, status: object): Promise<void> => {
+    server.put(CONVERSATION_BUDGETS, 'desk', { namespace: 'sales', fields: { spec, status } })
+    const isHere = () => JSON.stringify(cluster.budgets.get('sales/desk')?.object['spec']) === JSON.stringify(spec)
+    await waitFor('the budget as it is now', () => cluster.pods.size === 2 && isHere())
+    await configs.reconcile()
+    statuses.reconcile()
+  }
+  const said = () => wanted.get('ConversationBudget/sales/desk')
+  const conditions = () => new Map((said()?.conditions ?? []).map(({ type, reason, message }) => [type, `${reason}: ${message}`]))
+  await configs.reconcile()
+  const config = configs.inForce?.configs.get('sales/desk')
+  assert.ok(config !== undefined)
+
+  await put({ selector: { matchLabels: { app: 'desk' } }, tier: { default: 'pro' }, fieldOfALaterVersion: true }, {})
+  assert.equal(conditions().get('Accepted'), 'Invalid: spec.fieldOfALaterVersion is not a field here')
+  assert.equal(conditions().get('Programmed'), 'NotAccepted: the last good config stays in force')
+  assert.partialDeepStrictEqual(said(), { config: { version: config.version, hash: config.hash }, workloads: { matched: 1 } })
+
+  server.remove(CONVERSATION_BUDGETS, 'desk', 'sales')
+  await waitFor('the budget to be gone', () => cluster.budgets.get('sales/desk') === undefined)
+  await put({ selector: 'of a later version' }, { workloads: { matched: 7 } })
+  assert.match(conditions().get('Accepted') ?? '', /^Invalid: spec\.selector must be/)
+  assert.partialDeepStrictEqual(said(), { workloads: { matched: 7 } })
 })
 
 test('pods that an older budget governs are counted for the later one that selects them, too', async (context) => {

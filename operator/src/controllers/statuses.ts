@@ -97,7 +97,8 @@ export class Statuses {
     const wishes = [
       ...[...statuses].flatMap(([object, status]) => this.#wishFor(object, status)),
       ...this.#wishesForInvalid(PRICING_TIERS, cluster.tiers),
-      ...this.#wishesForInvalid(CONVERSATION_BUDGETS, cluster.budgets),
+      // The others are compiled as far as they can be read: refused, with what is in force and what their pods are.
+      ...this.#wishesForInvalid(CONVERSATION_BUDGETS, cluster.budgets, ({ metadata }) => cluster.budgetOf(metadata) === null),
       ...this.#wishesForInvalid(PRICE_BOOKS, cluster.books),
     ]
     this.#counts = countStatuses(wishes.map(({ resource: { kind }, found }) => ({ kind, status: found })))
@@ -178,9 +179,13 @@ export class Statuses {
     }
   }
 
-  #wishesForInvalid<T>(resource: Resource, cache: Reflector<Known<T>>): readonly Wish[] {
+  #wishesForInvalid<T>(
+    resource: Resource,
+    cache: Reflector<Known<T>>,
+    isMeant: (object: KubeObject) => boolean = () => true,
+  ): readonly Wish[] {
     return [...cache.values()].flatMap(({ object, checked }) => {
-      if (checked.status === 'ok') return []
+      if (checked.status === 'ok' || !isMeant(object)) return []
       const { generation } = object.metadata
       return this.#wishOf(resource, object, invalidStatus({ generation, conditions: [] }, checked.problems, this.#options.nowMs()), true)
     })
@@ -196,7 +201,7 @@ export class Statuses {
     const target = { resource, name, ...(namespace === undefined ? {} : { namespace }) }
     // What is in force and what was counted of one that is not understood stays as it was told.
     const kept = isInvalid && typeof status === 'object' ? status : {}
-    this.#options.writer.want(target, valueOf({ ...kept, ...found }), { metadata, status })
+    this.#options.writer.want(target, statusValueOf({ ...kept, ...found }), { metadata, status })
   }
 
   #isGoing({ deletionTimestamp, namespace }: ObjectMeta): boolean {
@@ -225,16 +230,20 @@ function byStore(shared: Iterable<Shared>): ReadonlyMap<string, readonly Receive
 
 /** What was compiled, with the statuses that the API server has by now. */
 function withStatuses(snapshot: Snapshot, cluster: Cluster): Snapshot {
-  const now = <T extends { readonly metadata: object; status?: unknown }>(object: T, known: Known<T> | undefined): T[] => {
-    if (known === undefined || known.checked.status === 'invalid' || uidOf(object.metadata) !== known.object.metadata.uid) return []
-    const { status } = known.checked.value
+  const now = <T extends { readonly metadata: object; status?: unknown }>(object: T, known: T | null): T[] => {
+    if (known === null || uidOf(object.metadata) !== uidOf(known.metadata)) return []
+    const { status } = known
     return [status === object.status ? object : { ...object, status }]
   }
   return {
-    tiers: snapshot.tiers.flatMap((tier) => now(tier, cluster.tiers.get(tier.metadata.name))),
-    budgets: snapshot.budgets.flatMap((budget) => now(budget, cluster.budgets.get(budgetKey(budget)))),
-    priceBooks: snapshot.priceBooks.flatMap((book) => now(book, cluster.books.get(book.metadata.name))),
+    tiers: snapshot.tiers.flatMap((tier) => now(tier, valueOf(cluster.tiers.get(tier.metadata.name)))),
+    budgets: snapshot.budgets.flatMap((budget) => now(budget, cluster.budgetOf(budget.metadata))),
+    priceBooks: snapshot.priceBooks.flatMap((book) => now(book, valueOf(cluster.books.get(book.metadata.name)))),
   }
+}
+
+function valueOf<T>(known: Known<T> | undefined): T | null {
+  return known?.checked.status === 'ok' ? known.checked.value : null
 }
 
 /** Of an object of another uid nothing was found out yet. */
@@ -263,7 +272,7 @@ function selectedPods(cluster: Cluster): Pick<ClusterView, 'elsewhere'> & { read
 }
 
 /** What is absent is left out. */
-function valueOf({ conditions, observedGeneration, ...rest }: ObjectStatus): StatusValue {
+function statusValueOf({ conditions, observedGeneration, ...rest }: ObjectStatus): StatusValue {
   return {
     ...rest,
     ...(observedGeneration === undefined ? {} : { observedGeneration }),

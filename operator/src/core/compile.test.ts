@@ -33,7 +33,9 @@ const Golden = z.strictObject({
   golden: z.strictObject({
     now: z.iso.datetime().default(NOW),
     before: z.string().optional(),
-    notUnderstood: z.strictObject({ tiers: NotUnderstood.default([]), priceBooks: NotUnderstood.default([]) }).optional(),
+    notUnderstood: z
+      .strictObject({ tiers: NotUnderstood.default([]), budgets: NotUnderstood.default([]), priceBooks: NotUnderstood.default([]) })
+      .optional(),
   }),
 })
 

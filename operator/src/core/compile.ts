@@ -25,7 +25,7 @@ import { budgetKey } from './same-pods.ts'
 import { unadmittedDowngrade, unpricedName } from './unlikely-models.ts'
 import { smallerUpgrade, upgradeCircle } from './upgrades.ts'
 
-/** Objects that have passed `checkObject`. */
+/** Objects that have passed `checkObject`, and budgets that have not as far as they can be read. */
 export interface Snapshot {
   readonly tiers: readonly PricingTier[]
   readonly budgets: readonly ConversationBudget[]
@@ -33,6 +33,8 @@ export interface Snapshot {
   /** Those that have not, and are there all the same: a budget that needs one of them waits. Absent: there are none. */
   readonly notUnderstood?: {
     readonly tiers: readonly NotUnderstood[]
+    /** By key. They are among `budgets`, so that their place stays taken, and are refused. */
+    readonly budgets: readonly NotUnderstood[]
     readonly priceBooks: readonly NotUnderstood[]
   }
 }
@@ -78,7 +80,7 @@ export function compile(snapshot: Snapshot, context: CompileContext): Compiled {
   const prices = pricesOf(snapshot, context.nowMs)
   const tiers = compileTiers(snapshot, prices.rates)
   const shared = sharedTexts(prices, tiers)
-  const judged = judgeBudgets(budgets, { tiers, prices, shared }, context)
+  const judged = judgeBudgets(budgets, { tiers, prices, shared, notUnderstood: snapshot.notUnderstood?.budgets ?? [] }, context)
   const found = new Map<FareboxObject, readonly Finding[]>([
     ...[...judged].map(([budget, { findings }]) => [budget, findings] as const),
     ...snapshot.tiers.map((tier) => [tier, [findingOfTier(tier, tiers, prices, budgets)]] as const),

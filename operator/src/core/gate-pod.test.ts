@@ -43,7 +43,7 @@ test('a budget that requires sidecars selects it whatever its selector says of o
     assert.ok(matches(selector, labels), JSON.stringify(selector))
     const pod = PodSchema.parse({ metadata: { labels }, spec })
     const budget = makeBudget({ spec: { selector, injection: { mode: 'Required' } } })
-    const planned = planInjection(pod, { namespace: 'shop', oldNodes: [] }, budget, makeInjectionSettings())
+    const planned = planInjection(pod, { namespace: 'shop', oldNodes: [], unreadable: [] }, budget, makeInjectionSettings())
     assert.equal(planned.status, 'skip')
   }
 })

@@ -14,7 +14,7 @@ import type { OldNode } from './old-node.ts'
 import { PodSchema } from './pod.ts'
 
 const SETTINGS = makeInjectionSettings()
-const PLACE: Place = { namespace: 'shop', oldNodes: [] }
+const PLACE: Place = { namespace: 'shop', oldNodes: [], unreadable: [] }
 const OPENAI = { name: 'openai', baseURL: 'https://api.openai.com/v1' }
 const BUDGET = makeBudget({ spec: { upstreams: [OPENAI] } })
 const HOLDING = makeBudget({ spec: { upstreams: [{ ...OPENAI, credential: { secretRef: { name: 'openai', key: 'api-key' } } }] } })
@@ -198,6 +198,17 @@ describe('whether', () => {
     assert.match(planInjection(PodSchema.parse(asked), PLACE, null, SETTINGS).warnings.join(), /no ConversationBudget of namespace "shop"/)
   })
 
+  test('where a budget cannot be read, who makes a pod that no other governs is told that it may be one of its own', () => {
+    const place = { ...PLACE, unreadable: ['desk'] }
+    const { status, warnings } = planInjection(PodSchema.parse(makePod()), place, null, SETTINGS)
+    assert.equal(status, 'none')
+    assert.match(
+      warnings.join(),
+      /^farebox: no sidecar, .*ConversationBudget "desk" cannot be read by this version, and may select this pod; see its status$/,
+    )
+    assert.deepEqual(plan(makePod(), { place }).warnings, plan(makePod()).warnings)
+  })
+
   test('T5: the label opts out; a value that says neither is told, and not taken for a yes', () => {
     assert.equal(skipped(makePod({}, { labels: { [LABELS.inject]: 'disabled' } })).reason, 'OptedOut')
     const invalid = skipped(makePod({}, { labels: { [LABELS.inject]: 'true' } }))
@@ -251,7 +262,7 @@ describe('whether', () => {
       taints: [{ key: 'virtual-kubelet.io/provider', value: 'azure', effect: 'NoSchedule' }],
     }
     const reason = (node: OldNode, spec: Partial<TestPod['spec']> = {}): string => {
-      const planned = plan(makePod(spec), { place: { namespace: 'shop', oldNodes: [node] } })
+      const planned = plan(makePod(spec), { place: { ...PLACE, oldNodes: [node] } })
       return planned.status === 'skip' ? planned.reason : planned.status
     }
     const tolerating = (toleration: object) => ({ tolerations: [toleration] })

@@ -27,6 +27,8 @@ export interface Place {
   readonly namespace: string
   /** Of the cluster's, the oldest first. */
   readonly oldNodes: readonly OldNode[]
+  /** Budgets of the namespace by name, of which nobody knows which pods they select. */
+  readonly unreadable: readonly string[]
 }
 
 /** Warnings are for the person at the keyboard: at most 256 characters each, which is what the API server shows. */
@@ -37,7 +39,7 @@ export type InjectionPlan =
 
 /** What becomes of a pod as it is admitted. `budget`: the one that governs it; null: none. */
 export function planInjection(pod: Pod, place: Place, budget: ConversationBudget | null, settings: InjectionSettings): InjectionPlan {
-  if (budget === null) return { status: 'none', warnings: askedInVain(pod, place).map(asWarning) }
+  if (budget === null) return { status: 'none', warnings: [...askedInVain(pod, place), ...perhapsMissed(place)].map(asWarning) }
   const skip = skipOf(pod, place)
   if (skip !== null) {
     const { reason, message } = skip
@@ -107,6 +109,13 @@ function warningsText(pod: Pod, warnings: readonly string[]): string | null {
 function askedInVain({ metadata }: Pod, { namespace }: Place): readonly string[] {
   if (metadata.labels?.[LABELS.inject] !== 'enabled') return []
   return [`no sidecar: the label ${LABELS.inject} asks for one, but no ConversationBudget of namespace "${namespace}" selects this pod`]
+}
+
+function perhapsMissed({ unreadable }: Place): readonly string[] {
+  return unreadable.map(
+    (name) =>
+      `no sidecar, for all that is known: ConversationBudget "${name}" cannot be read by this version, and may select this pod; see its status`,
+  )
 }
 
 interface Skip {

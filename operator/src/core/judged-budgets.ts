@@ -8,6 +8,8 @@ import { compileBudget, refusalOfBudget } from './compile-budget.ts'
 import type { Parts } from './compile-budget.ts'
 import { acceptedFinding, refusedFinding, withDoubt } from './conditions.ts'
 import type { Fault, Finding } from './conditions.ts'
+import { invalidFault } from './not-understood.ts'
+import type { NotUnderstood } from './not-understood.ts'
 import { budgetKey, sameSelector, sharingOf, whyFirst } from './same-pods.ts'
 import type { Sharing } from './same-pods.ts'
 import { WAITS } from './waiting.ts'
@@ -20,12 +22,16 @@ export type Judged =
 /** In groups of the same pods, by age. */
 export function judgeBudgets(
   budgets: readonly ConversationBudget[],
-  parts: Parts,
+  parts: Parts & {
+    /** By key, budgets that are refused unseen. */
+    readonly notUnderstood: readonly NotUnderstood[]
+  },
   context: CompileContext,
 ): ReadonlyMap<ConversationBudget, Judged> {
+  const invalid = new Map(parts.notUnderstood.map(({ name, problems }) => [name, invalidFault(problems)]))
   const refusals = new Map(
     budgets.flatMap((budget) => {
-      const refusal = refusalOfBudget(budget, parts, context.nowMs)
+      const refusal = invalid.get(budgetKey(budget)) ?? refusalOfBudget(budget, parts, context.nowMs)
       return refusal === null ? [] : [[budget, refusal] as const]
     }),
   )

@@ -60,6 +60,8 @@ export type Reviewed =
 export interface ReviewContext {
   readonly budgets: Iterable<ConversationBudget>
   readonly oldNodes: readonly OldNode[]
+  /** As `Place` has them, of a namespace. */
+  readonly unreadableIn: (namespace: string) => readonly string[]
   readonly settings: InjectionSettings
 }
 
@@ -80,7 +82,8 @@ export function review(body: unknown, context: ReviewContext): Reviewed {
     const labels = pod.data.metadata.labels ?? {}
     const { namespace } = request
     const budget = governing({ namespace, labels }, context.budgets)
-    const plan = planInjection(pod.data, { namespace, oldNodes: context.oldNodes }, budget, context.settings)
+    const place = { namespace, oldNodes: context.oldNodes, unreadable: context.unreadableIn(namespace) }
+    const plan = planInjection(pod.data, place, budget, context.settings)
     return answered(request.uid, plan, dryRun)
   } catch (error) {
     const warnings = ['farebox: failed over this pod and left it as it is: it has no sidecar; see the log of the operator']

@@ -42,10 +42,12 @@ const SYNC_WAIT_MS = 1_500
 const SYNC_LOOK_MS = 20
 
 export interface WebhookParts {
-  /** Those that could be parsed, accepted or not. */
+  /** Those that could be parsed, be it in part, accepted or not. */
   readonly budgets: Pick<Cache<ConversationBudget>, 'hasSynced' | 'values'>
   /** Of the cluster's, those that cannot run sidecars. */
   readonly oldNodes?: () => readonly OldNode[]
+  /** Of a namespace, the names of budgets of which nobody knows which pods they select. */
+  readonly unreadableIn?: (namespace: string) => readonly string[]
   /** For metrics. */
   readonly onAnswer?: (answer: AnswerFacts) => void
   /** For the log: what should not have happened. */
@@ -163,6 +165,7 @@ async function answerReview(request: Request, response: Response, parts: Webhook
   const reviewed = review(request.body, {
     budgets: parts.budgets.values(),
     oldNodes: parts.oldNodes?.() ?? [],
+    unreadableIn: (namespace) => parts.unreadableIn?.(namespace) ?? [],
     settings: settings.injection,
   })
   if (reviewed.status === 'malformed') {
