@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { ResourceSettingsSchema } from '@farebox/operator/core/resources.ts'
 import { LEDGER_LIFE_MS_MIN } from '@farebox/sidecar/store/store.ts'
 import { load } from 'js-yaml'
 import { STORE_ADDRESSES } from '../support/store-addresses.ts'
@@ -67,6 +68,17 @@ const REFUSED: readonly (readonly [what: string, set: readonly string[], says: R
   ['resources of another spelling', ['operator.resources.limit.memory=1Gi'], /\/operator\/resources.*'limit' not allowed/],
   ['no CPU for sidecars', ['sidecar.resources.limits.cpu=0'], /\/sidecar\/resources\/limits\/cpu.*minimum/],
   ['no memory for sidecars', ['sidecar.resources.limits.memory=0Mi'], /\/sidecar\/resources\/limits\/memory.*pattern/],
+  [
+    'memory for sidecars that is below what they ask for',
+    ['sidecar.resources.requests.memory=512Mi'],
+    /sidecar.resources.limits.memory must not be below sidecar.resources.requests.memory: 256Mi is below 512Mi/,
+  ],
+  [
+    'CPU for sidecars that is below what they ask for',
+    ['sidecar.resources.requests.cpu=2', 'sidecar.resources.limits.cpu=1500m'],
+    /sidecar.resources.limits.cpu must not be below sidecar.resources.requests.cpu: 1500m is below 2/,
+  ],
+  ['a pull secret that no Secret can be called', ['imagePullSecrets[0]=registry..example'], /\/imagePullSecrets\/0.*pattern/],
   ['resources that the injection does not know', ['sidecar.resources.limits.ephemeral-storage=1Gi'], /'ephemeral-storage' not allowed/],
   [
     'a store of yours without its secret',
@@ -102,6 +114,29 @@ for (const [what, set, says] of REFUSED) {
     assert.match(stderr.replaceAll('\n', ' '), says)
   })
 }
+
+test('takes resources of sidecars that the operator takes, whatever their suffixes', options, () => {
+  const amounts = ['1', '2', '0.5', '500m', '1500m', '1k', '1Ki', '0.001M', '1Mi', '1.1M', '0.5Gi', '512Mi', '600M', '1G', '0.001T', '1Ti']
+  for (const [index, request] of amounts.entries()) {
+    const limit = amounts[(index * 7 + 3) % amounts.length] ?? ''
+    const resources = { requests: { cpu: request, memory: request }, limits: { cpu: limit, memory: limit } }
+    const set = ['requests', 'limits'].flatMap((kind) =>
+      ['cpu', 'memory'].map((name) => `sidecar.resources.${kind}.${name}=${kind === 'requests' ? request : limit}`),
+    )
+    const { code } = helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...set.flatMap((one) => ['--set', one])])
+    assert.equal(code === 0, ResourceSettingsSchema.safeParse(resources).success, `${limit} for ${request}`)
+  }
+  const none = ['--set', 'sidecar.resources.limits.cpu=null', '--set', 'sidecar.resources.requests.cpu=4']
+  assert.equal(helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...none]).code, 0)
+})
+
+test('takes pull secrets that are called like their registry', options, () => {
+  const name = `registry.example.com.${'x'.repeat(63)}`
+  const set = ['--set', `imagePullSecrets[0]=${name}`, '--set', `sidecar.pullSecrets[0]=${name}`]
+  const { code, stdout, stderr } = helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...set])
+  assert.equal(code, 0, stderr)
+  assert.ok(stdout.split(name).length > 2)
+})
 
 test('takes those addresses of a store that the operator takes', options, () => {
   for (const { address, isTaken } of STORE_ADDRESSES) {

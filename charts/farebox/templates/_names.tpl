@@ -109,6 +109,29 @@ farebox-operator.{{ .Release.Namespace }}.svc
 {{- if or .Values.certificates.certManager.enabled .Values.certificates.existingSecret }}yes{{ end -}}
 {{- end }}
 
+{{/* As JSON. The operator takes no limit below its request, and would end at its start. */}}
+{{- define "farebox.sidecarResources" -}}
+{{- $resources := .Values.sidecar.resources -}}
+{{- range $name := list "cpu" "memory" -}}
+{{- $request := get ($resources.requests | default dict) $name -}}
+{{- $limit := get ($resources.limits | default dict) $name -}}
+{{- if and $request $limit (lt (include "farebox.amount" $limit | float64) (include "farebox.amount" $request | float64)) -}}
+{{- fail (printf "sidecar.resources.limits.%s must not be below sidecar.resources.requests.%s: %v is below %v" $name $name $limit $request) -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $resources }}
+{{- end }}
+
+{{/* A quantity as a number: of the suffixes that values.schema.json lets pass. */}}
+{{- define "farebox.amount" -}}
+{{- if kindIs "string" . -}}
+{{- $factors := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{ mulf (regexFind "^[0-9.]+" .) (get $factors (regexFind "[A-Za-z]+$" .) | default 1) }}
+{{- else -}}
+{{ float64 . }}
+{{- end -}}
+{{- end }}
+
 {{/* Not empty when the Valkey of this chart is the store. */}}
 {{- define "farebox.hasValkey" -}}
 {{- if and .Values.store.valkey.enabled (not .Values.store.redis.address) }}yes{{ end -}}
