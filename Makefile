@@ -3,6 +3,8 @@ NODE := node_modules/.bin/node --disable-warning=ExperimentalWarning
 REPLICAS ?= 1
 # The first of them that is there.
 BUILDER ?= $(notdir $(firstword $(foreach name,buildah podman docker,$(shell command -v $(name)))))
+# Not empty: `make images` makes lists.
+IS_LIST = $(if $(PLATFORMS),$(if $(findstring docker,$(BUILDER)),,yes))
 VERSION = $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' package.json)
 .DEFAULT_GOAL := help
 .PHONY: help install run serve test check generate bench study outage chaos soak images cluster cluster-down e2e-kind clean
@@ -61,12 +63,16 @@ chaos: install ## 30 minutes of faults under three sidecars; SECONDS=n SEED=n MO
 soak: install ## a million simulated schedules on every core; SCHEDULES=n SEED=n
 	@$(NODE) test/soak/main.ts $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
 
-images: install ## build the images; REGISTRY=registry.example.com/team BASE=node:24-slim BUILDER=docker
+# Images of several platforms are a list of them: buildah and podman make one by --manifest, add to one that is there, and push it with
+# all that it lists by `manifest push --all`. Docker calls it a tag as well.
+images: install ## build the images; REGISTRY=registry.example.com/team BASE=node:24-slim BUILDER=docker PLATFORMS=linux/amd64,linux/arm64
 	@test -n "$(BUILDER)" || { echo "buildah, podman or docker is needed"; exit 1; }
 	@$(NODE) operator/build.ts
 	@$(NODE) sidecar/build.ts
 	@for part in operator sidecar; do \
-	  $(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --tag $(if $(REGISTRY),$(REGISTRY)/)farebox-$$part:$(VERSION) --file $$part/Containerfile $$part/dist || exit 1; \
+	  image=$(if $(REGISTRY),$(REGISTRY)/)farebox-$$part:$(VERSION); \
+	  $(if $(IS_LIST),$(BUILDER) manifest rm $$image >/dev/null 2>&1 || $(BUILDER) rmi $$image >/dev/null 2>&1;) \
+	  $(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(PLATFORMS),--platform $(PLATFORMS)) $(if $(IS_LIST),--manifest,--tag) $$image --file $$part/Containerfile $$part/dist || exit 1; \
 	done
 
 cluster: install ## leave a real cluster standing with the charts installed, and say how to use it
