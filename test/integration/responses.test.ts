@@ -652,6 +652,35 @@ describe('at the cap', () => {
     }
   })
 
+  for (const carrier of ['previous_response_id', 'conversation'] as const) {
+    test(`a result whose call the provider keeps (${carrier}) is refused, not closed with words, and is taken once there is money`, async () => {
+      const configOf = (perConversation: string): SidecarConfig => {
+        const contract = makeContract({ caps: { perConversation }, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Close' }] })
+        return makeConfig(`${provider.url}/v1`, [contract], { existingConversations: 'AdoptNew' })
+      }
+      const raised = await startSidecar(configOf('0.02'))
+      try {
+        const client = raised.client({ 'x-farebox-conversation': 'mid-loop' })
+        const kept = carrier === 'conversation' ? (await client.conversations.create({})).id : null
+        const from = (answer: Response): Partial<Params> => (kept === null ? { previous_response_id: answer.id } : { conversation: kept })
+        const ask = async (params: Params, headers: Headers = {}): Promise<Response> => {
+          const { data } = await answered(client, { model: 'gpt-4o', tools: [LOOK_UP], ...params }, headers)
+          await raised.idle()
+          return data
+        }
+        const input = 'Where is order 17?'
+        const called = await ask({ input, ...(kept === null ? {} : { conversation: kept }) }, { 'x-fake-tool-call': 'look_up' })
+        const result: Params = { ...from(called), input: [outputFor(called, 'It is in Rotterdam. '.repeat(2_500))] }
+        await assert.rejects(ask(result), { status: 402, code: 'conversation_budget_exhausted' })
+        await raised.adopt(configOf('5.00'))
+        const taken = await ask(result)
+        assert.equal((await ask({ ...from(taken), input: 'And order 18?' })).status, 'completed')
+      } finally {
+        await raised.close()
+      }
+    })
+  }
+
   test('parallel calls on kept history never pass it', async () => {
     const first = await create(named('parallel', 'tiny'), { input: 'Hello.', max_output_tokens: 20 })
     const calls = Array.from({ length: 30 }, (_, call) =>

@@ -2,6 +2,7 @@
  * A model request as the turn sees it, whatever the provider. `wire/` makes it from bytes, once, and turns changes of it
  * back into bytes: whatever is not changed goes out exactly as the client wrote it.
  */
+import type { Effort } from '@farebox/crds/prices.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import type { OtherUsage } from './cost.ts'
 
@@ -118,6 +119,16 @@ export function searchesOf({ hosted, choices }: Pick<ModelRequest, 'hosted' | 'c
   return hosted.tools.includes('webSearch') && !hosted.rereads ? choices : 0
 }
 
+/**
+ * Whether it brings the result of a call that only the provider's copy of the history has. That call stays open until the provider gets the
+ * result: an answer of ours in its place would look like the end of a loop from which the provider lets nothing go on.
+ */
+export function answersKeptCall({ earlier, messages }: Pick<ModelRequest, 'earlier' | 'messages'>): boolean {
+  if (earlier === null) return false
+  const brought = new Set(messages.flatMap(({ toolCalls }) => toolCalls.map(({ id }) => id)))
+  return messages.some(({ answers }) => answers.some((id) => !brought.has(id)))
+}
+
 export interface ModelRequest {
   readonly wire: WireName
   readonly body: Uint8Array
@@ -156,6 +167,8 @@ export interface ModelRequest {
   readonly toolsRefused: boolean
   /** The answer must be JSON: nothing may be added to it. */
   readonly structured: boolean
+  /** How much the model is asked to think, in the app's word; absent: it does not say. */
+  readonly effort?: string
   readonly serviceTier: string | null
   /** Carriers of identity in the body. */
   readonly metadata: Readonly<Record<string, string>>
@@ -203,6 +216,8 @@ export interface RequestChange {
   /** Top-level fields to take out, and to call otherwise: for a model that refuses them. */
   readonly drop?: readonly string[]
   readonly rename?: Readonly<Record<string, string>>
+  /** Another effort in the place of the request's own, for a model that does not take that; null: none. */
+  readonly effort?: Effort | null
 }
 
 /** What an answer says of itself. */

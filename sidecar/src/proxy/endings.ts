@@ -7,6 +7,7 @@ import type { Decision } from '../core/plan.ts'
 import type { Edit } from '../core/conversation.ts'
 import { chooseLocale, closingEdit, endWords, isTakenApart } from '../core/notices.ts'
 import { mayResetHere } from '../core/own-turn.ts'
+import { answersKeptCall } from '../core/request.ts'
 import { remainingOf, userPeriodOf } from '../core/terms.ts'
 import type { CapKind } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
@@ -41,7 +42,7 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
     cap,
   )
   const mustParse = isTakenApart(turn.request) || turn.request.tools === 'forced'
-  const text = end === 'Refuse' || mustParse ? null : words.answer
+  const text = end === 'Refuse' || mustParse || answersKeptCall(turn.request) ? null : words.answer
   const answer =
     text === null ? null : turn.wire.synthetic(turn.request, { text, id: randomUUID(), createdS: Math.floor(gateway.nowMs() / 1000) })
   // Known before it is read: the app sends it back as something that the model said.

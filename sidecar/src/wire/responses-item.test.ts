@@ -34,6 +34,7 @@ describe('items become messages', () => {
       [{ type: 'item_reference', id: 'msg_9' }, 'assistant'],
       [{ type: 'compaction', encrypted_content: 'gAAAA' }, 'developer'],
       [{ type: 'thing_of_the_future', id: 'x_1' }, 'assistant'],
+      [{ type: 'local_shell_call_output', id: 'call_4', output: 'a.txt' }, 'tool'],
     ]
     const messages = read(kinds.map(([item]) => item))
     assert.deepEqual(
@@ -42,9 +43,10 @@ describe('items become messages', () => {
     )
     assert.deepEqual(
       messages.map((message) => message.toolCalls.map((call) => call.name)),
-      [[], [], [], ['look_up'], [], ['run'], [], [], [], [], [], [], []],
+      [[], [], [], ['look_up'], [], ['run'], [], [], [], [], [], [], [], []],
     )
     assert.deepEqual(messages[4]?.answers, ['call_1'])
+    assert.deepEqual(messages.at(-1)?.answers, ['call_4'])
     assert.equal(messages[3]?.toolCalls[0]?.input, '{"id": 17}')
   })
 

@@ -132,6 +132,12 @@ function isMadeByModel(item: JsonObject): boolean {
   return roleOf(item) === 'assistant' && !isReference(item)
 }
 
+/** The call whose result it is: what a local shell printed names that in a field of its own. */
+function answeredBy({ type, id, call_id: callId }: JsonObject): readonly string[] {
+  const call = type === 'local_shell_call_output' ? (callId ?? id) : callId
+  return typeof call === 'string' ? [call] : NONE
+}
+
 class ItemMessage implements Message {
   readonly role: Role
   readonly toolCalls: readonly ToolCall[]
@@ -150,7 +156,7 @@ class ItemMessage implements Message {
     this.#items = items
     this.role = roleOf(item) ?? 'assistant'
     this.toolCalls = this.role === 'assistant' ? callsOf(item) : NONE
-    this.answers = this.role === 'tool' && typeof item['call_id'] === 'string' ? [item['call_id']] : NONE
+    this.answers = this.role === 'tool' ? answeredBy(item) : NONE
     this.images = media.parts
     this.mediaBytes = media.bytes
     this.isOnlyNamed = isReference(item)
