@@ -32,6 +32,7 @@ import { tellAlerts } from './proxy/report.ts'
 import { reportFacts } from './proxy/report-facts.ts'
 import { createDataPlane } from './proxy/server.ts'
 import { ShownTotals } from './proxy/shown-totals.ts'
+import { SideLoops } from './proxy/side-loops.ts'
 import { bookTotals, NOT_TOLD, shownLimits, shownTiers } from './proxy/status.ts'
 import { Summariser } from './proxy/summariser.ts'
 import { UnderWay } from './proxy/under-way.ts'
@@ -135,6 +136,7 @@ async function main(): Promise<void> {
     outcomes: new OutcomeWatch(store),
     users: new UserBook(store),
     offers: new Offers(),
+    sideLoops: new SideLoops(),
     summariser: new Summariser(() => gateway),
     underWay: new UnderWay(),
     alerts,

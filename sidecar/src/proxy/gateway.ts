@@ -23,6 +23,7 @@ import type { HoldKeeper } from './hold-keeper.ts'
 import type { MoneyQueue } from './money-queue.ts'
 import type { Offers } from './offers.ts'
 import type { OutcomeWatch } from './outcome-watch.ts'
+import type { SideLoops } from './side-loops.ts'
 import type { Summariser } from './summariser.ts'
 import type { UnderWay } from './under-way.ts'
 import type { UpstreamPool } from './upstream.ts'
@@ -57,6 +58,7 @@ export interface Gateway {
   readonly outcomes: OutcomeWatch
   readonly users: UserBook
   readonly offers: Offers
+  readonly sideLoops: SideLoops
   readonly summariser: Summariser
   readonly underWay: UnderWay
   readonly alerts: AlertFeed
