@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { knownCapabilities, UNKNOWN, UNKNOWN_SERVICE_TIER_PERCENT } from './capabilities.ts'
+import { knownCapabilities, knownEfforts, UNKNOWN, UNKNOWN_SERVICE_TIER_PERCENT } from './capabilities.ts'
 import { loadCatalogue } from './catalogue.ts'
 
 test('the narrower name decides: a dated, mini or search model is not its family', () => {
@@ -97,4 +97,22 @@ test('every entry leaves room for input, says where it was read, and drops nothi
     for (const field of Object.keys(known.rename)) assert.equal(known.drop.includes(field), false)
     for (const percent of Object.values(known.serviceTierPercent)) assert.ok(percent > 0 && percent <= 600)
   }
+})
+
+test('which efforts a model takes goes by its whole name, and is not guessed', () => {
+  const taken = {
+    'gpt-5-mini-2025-08-07': ['minimal', 'low', 'medium', 'high'],
+    'gpt-5.1': ['none', 'low', 'medium', 'high'],
+    'gpt-5.4-mini': ['none', 'low', 'medium', 'high', 'xhigh'],
+    'gpt-5.6': ['none', 'low', 'medium', 'high', 'xhigh', 'max'],
+    'o4-mini': ['low', 'medium', 'high'],
+  }
+  for (const [model, efforts] of Object.entries(taken)) assert.deepEqual(knownEfforts('openai', model), efforts, model)
+  assert.deepEqual(knownEfforts('azure', 'o3'), ['low', 'medium', 'high'])
+  assert.deepEqual(knownEfforts('anthropic', 'claude-haiku-4-5-20251001'), [])
+  assert.deepEqual(knownEfforts('anthropic', 'claude-opus-4.5'), ['low', 'medium', 'high'])
+  assert.deepEqual(knownEfforts('anthropic', 'claude-sonnet-4-6'), ['low', 'medium', 'high', 'max'])
+  for (const model of ['gpt-4o', 'gpt-5-pro', 'gpt-5.1-codex', 'gpt-5-chat-latest', 'gpt-50', 'o1-pro'])
+    assert.equal(knownEfforts('openai', model), null, model)
+  for (const model of ['claude-haiku-5-5', 'claude-haiku-4-50']) assert.equal(knownEfforts('anthropic', model), null, model)
 })

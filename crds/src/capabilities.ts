@@ -2,9 +2,9 @@
  * What models can take, kept by hand: the source of prices does not say. It decides only which swaps are possible and how
  * long an unbounded answer may be, so what is not known here is taken for not there; a PriceBook can say otherwise.
  */
-import type { Capabilities } from './prices.ts'
+import type { Capabilities, Effort } from './prices.ts'
 
-interface Known extends Capabilities {
+interface Known extends Omit<Capabilities, 'efforts'> {
   readonly provider: string
   /** The first prefix that a model's name has decides. */
   readonly prefixes: readonly string[]
@@ -425,6 +425,32 @@ export const UNKNOWN: Capabilities = {
 export function knownCapabilities(provider: string, model: string): Known | null {
   if (provider === 'azure') return knownCapabilities('openai', model.replace(/^gpt-35-/, 'gpt-3.5-'))
   return KNOWN.find((known) => known.provider === provider && known.prefixes.some((prefix) => model.startsWith(prefix))) ?? null
+}
+
+/** The efforts that a model takes, as `Capabilities` has them; null where that is not known. */
+export function knownEfforts(provider: string, model: string): readonly Effort[] | null {
+  const known = EFFORTS_TAKEN[provider === 'azure' ? 'openai' : provider] ?? []
+  return known.find(([pattern]) => pattern.test(model))?.[1] ?? null
+}
+
+const DATED = /(?:-\d{4}-\d{2}-\d{2})?$/.source
+/**
+ * By whole names, not by prefixes: variants (`-pro`, `-codex`, `-chat`) take other efforts than their family.
+ * https://developers.openai.com/api/docs/guides/reasoning and each model's page; https://platform.claude.com/docs/en/build-with-claude/effort
+ */
+const EFFORTS_TAKEN: Readonly<Record<string, readonly (readonly [RegExp, readonly Effort[]])[]>> = {
+  openai: [
+    [new RegExp(`^(?:o1|o[2-4](?:-mini)?)${DATED}`), ['low', 'medium', 'high']],
+    [new RegExp(`^gpt-5(?:-(?:mini|nano))?${DATED}`), ['minimal', 'low', 'medium', 'high']],
+    [new RegExp(`^gpt-5\\.1(?:-(?:mini|nano))?${DATED}`), ['none', 'low', 'medium', 'high']],
+    [new RegExp(`^gpt-5\\.[2-5](?:-(?:mini|nano))?${DATED}`), ['none', 'low', 'medium', 'high', 'xhigh']],
+    [new RegExp(`^gpt-5\\.\\d+(?:-(?:mini|nano))?${DATED}`), ['none', 'low', 'medium', 'high', 'xhigh', 'max']],
+  ],
+  anthropic: [
+    [/^claude-(?:sonnet|haiku)-4[-.]5(?:[-@]|$)/, []],
+    [/^claude-opus-4[-.]5(?:[-@]|$)/, ['low', 'medium', 'high']],
+    [/^claude-(?:opus|sonnet)-4[-.]6(?:[-@]|$)/, ['low', 'medium', 'high', 'max']],
+  ],
 }
 
 /**

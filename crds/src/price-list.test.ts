@@ -89,6 +89,12 @@ test('a long-context step applies to the whole call, above its threshold and not
   assert.equal(formatPricePerMillion(priced.pricesFor(272_001, null).output), '15.00')
 })
 
+test('the efforts of a variant are not those of the model that the catalogue lists it under', () => {
+  const effortsOf = (model: string) => LIST.find('openai', model, Date.UTC(2026, 10, 1))?.capabilities.efforts
+  assert.deepEqual(effortsOf('gpt-5.1'), ['none', 'low', 'medium', 'high'])
+  assert.deepEqual([effortsOf('gpt-5.1-codex-max'), effortsOf('gpt-5-codex')], [undefined, undefined])
+})
+
 test('a price holds from its first day on', () => {
   assert.equal(
     formatPricePerMillion(found('o3', LIST, 'openai', Date.parse('2025-06-09T23:59:59Z')).pricesFor(1, null).uncachedInput),

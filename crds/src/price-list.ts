@@ -1,5 +1,5 @@
 /** Finds the price of a model: by the owner's PriceBooks first, then by the shipped catalogue. Look-ups are cheap: answers are kept. */
-import { knownCapabilities, UNKNOWN, UNKNOWN_SERVICE_TIER_PERCENT } from './capabilities.ts'
+import { knownCapabilities, knownEfforts, UNKNOWN, UNKNOWN_SERVICE_TIER_PERCENT } from './capabilities.ts'
 import { matchesClause } from './catalogue.ts'
 import type { Catalogue, CatalogueEntry } from './catalogue.ts'
 import { DAY_MS } from './duration.ts'
@@ -358,6 +358,7 @@ function capabilitiesOf(
   declared: PriceEntry['capabilities'],
 ): Capabilities {
   const known = described(provider, model, listed) ?? UNKNOWN
+  const efforts = knownEfforts(provider, model)
   const choice = (own: 'Supported' | 'Unsupported' | undefined, otherwise: boolean): boolean =>
     own === undefined ? otherwise : own === 'Supported'
   return {
@@ -369,6 +370,7 @@ function capabilitiesOf(
     tools: choice(declared?.tools, known.tools),
     structuredOutput: choice(declared?.structuredOutput, known.structuredOutput),
     reasoning: declared?.reasoning === undefined ? known.reasoning : declared.reasoning === 'Always',
+    ...(efforts === null ? {} : { efforts }),
     drop: declared?.drop ?? known.drop,
     rename: declared?.rename ?? known.rename,
   }

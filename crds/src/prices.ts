@@ -23,6 +23,10 @@ export function costOfAll(parts: readonly { readonly usage: Usage; readonly pric
   return divideCeil(picoUsd, PICO_PER_NANO)
 }
 
+/** How much a model may be asked to think, the least first: OpenAI's words, of which Anthropic has the last five. */
+export const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const
+export type Effort = (typeof EFFORTS)[number]
+
 /** What a model can take; a swap to it is made only when the request needs nothing else. */
 export interface Capabilities {
   readonly contextTokens: number
@@ -34,6 +38,8 @@ export interface Capabilities {
   readonly structuredOutput: boolean
   /** Reasons before it answers: output bounds below a few thousand tokens may leave no text. */
   readonly reasoning: boolean
+  /** How much it can be asked to think, the least first; empty: it takes no effort. Absent: not known, an effort goes as the app wrote it. */
+  readonly efforts?: readonly Effort[]
   /** Request parameters that it refuses: taken out when a request is moved to it. */
   readonly drop: readonly string[]
   /** Request parameters that it calls otherwise, such as `max_tokens` -> `max_completion_tokens`. */

@@ -471,7 +471,7 @@ describe('what the provider refuses of our changes is tried again without it, on
     await talk.say('First.')
     seen = []
     for (const said of [await talk.say('Next.'), await talk.say('And then?')]) {
-      assert.equal(said.headers.get('x-farebox-rung'), 'DowngradeModel')
+      assert.deepEqual([said.headers.get('x-farebox-rung'), said.headers.get('x-farebox-reason')], ['None', null], 'nothing is in effect')
       assert.ok(!said.text.includes(SMALLER), said.text.slice(-80))
     }
     assert.deepEqual(seen.map(modelOf), [UNSERVED, 'gpt-4o', 'gpt-4o'])
@@ -485,14 +485,22 @@ describe('what the provider refuses of our changes is tried again without it, on
       'x-fake-tag': 'swap',
       'x-fake-output-tokens': '700',
     })
-    await talk.say('First.')
+    const { headers } = await talk.say('First.')
     for (const models of [[UNSERVED, 'gpt-4o'], ['gpt-4o']]) {
       seen = []
       const said = await talk.say('Next.')
-      assert.deepEqual([said.status, said.headers.get('x-farebox-rung')], [200, 'DowngradeModel'])
+      assert.deepEqual([said.status, said.headers.get('x-farebox-rung')], [200, 'None'])
       assert.deepEqual(seen.map(modelOf), models)
     }
     assertEqualUsd(await books('swap'))
+    const warnings = sidecar
+      .log()
+      .split('\n')
+      .filter((line) => line.includes('stays with the one') && line.includes(String(headers.get('x-farebox-conversation'))))
+    assert.equal(warnings.length, 1, 'once')
+    const { level, upstream, model, asked, status, code } = JSON.parse(warnings[0] ?? '{}') as Record<string, unknown>
+    assert.deepEqual([level, upstream, model, asked, status, code], [40, 'openai', UNSERVED, 'gpt-4o', 404, 'model_not_found'])
+    assert.match(await sidecar.metrics(), /farebox_rung_skipped_total\{rung="DowngradeModel",reason="refused"\} [1-9]/)
   })
 
   test('a swap to a model that wants users and the assistant to take turns, in a history of the app where they do not', async () => {

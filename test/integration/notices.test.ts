@@ -229,6 +229,35 @@ describe('waits for the next answer in prose', () => {
       assert.equal((await talk.say('And now?', { stream, headers: told(ANSWER) })).text, `${ANSWER}${FRAME}${ENGLISH}`)
     })
 
+  for (const stream of [false, true])
+    test(`the report of a sub-agent, which is a tool of the chat (${stream ? 'streamed' : 'plain'})`, async () => {
+      const id = `sub-agent ${stream}`
+      const headers = { 'x-farebox-conversation': id, 'x-farebox-tier': 'spoken' }
+      const calls = { headers: { 'x-fake-tool-call': 'look_up' }, body: { tools: TOOLS }, stream }
+      const talk = startTalk(sidecar, headers)
+      await talk.say('Hello.', { headers: { 'x-fake-output-tokens': '700' } })
+      await sidecar.idle()
+      const [called] = (await talk.say('Research the market for me.', calls)).toolCalls
+      await sidecar.idle()
+
+      const agent = startTalk(sidecar, headers)
+      agent.messages.push({ role: 'system', content: 'You are a researcher.' })
+      let said = await agent.say('Research: market', calls)
+      for (const found of ['Found: 42.', 'Found: 43.']) {
+        agent.messages.push({ role: 'tool', tool_call_id: said.toolCalls[0]?.id ?? '', content: found })
+        said = await agent.goOn(
+          found === 'Found: 42.' ? calls : { stream, headers: told('The market is worth 42.'), body: { tools: TOOLS } },
+        )
+      }
+      assertOnRung(said)
+      assert.equal(said.text, 'The market is worth 42.', 'the chat’s model is to read no words of ours')
+
+      talk.messages.push({ role: 'tool', tool_call_id: called?.id ?? '', content: said.text })
+      const answer = await talk.goOn({ stream, headers: told(ANSWER), body: { tools: TOOLS } })
+      assert.equal(answer.text, `${ANSWER}${FRAME}${ENGLISH}`)
+      assertUnheard(ENGLISH)
+    })
+
   test('not a first question that is asked again: the user reads its answer', async () => {
     const talk = await talkAtRung('asked again', 'spoken')
     await sidecar.idle()

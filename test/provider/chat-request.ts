@@ -7,7 +7,8 @@ import type { JsonObject } from './fields.ts'
 import { arrayAt, booleanAt, decimalAt, integerAt, isObject, objectAt, oneOf, onlyKeys, stringAt, wrongType } from './fields.ts'
 import type { ChatMessage } from './message-checks.ts'
 import { checkMessages } from './message-checks.ts'
-import type { Model, ServiceTier } from './models.ts'
+import { effortsOf } from './models.ts'
+import type { Effort, Model, ServiceTier } from './models.ts'
 import type { AnswerFormat, Tool, ToolChoice } from './tool-checks.ts'
 import { checkFormat, checkFunctions, checkToolChoice, checkTools } from './tool-checks.ts'
 
@@ -30,7 +31,7 @@ export interface ChatRequest {
   readonly stop: readonly string[]
   readonly logprobs: boolean
   readonly serviceTier: 'default' | ServiceTier
-  readonly effort: 'none' | 'minimal' | 'low' | 'medium' | 'high' | 'xhigh' | 'max'
+  readonly effort: Effort
   /** Predicted output, if any: what of it is not used is billed as output. */
   readonly prediction: string | null
   /** Canonical JSON of what fills the window beside the messages: tools, and the schema of the answer. */
@@ -177,13 +178,7 @@ function checkForReasoning(given: JsonObject, model: Model): void {
       `Unsupported value: '${name}' does not support ${JSON.stringify(given[name])} with this model. Only the default (${only}) value is supported.`,
     )
   }
-  // Which efforts there are differs by family: gpt-5 knows minimal, the o-series does not, and neither knows the newest.
-  if (given['reasoning_effort'] !== undefined)
-    oneOf(
-      given['reasoning_effort'],
-      'reasoning_effort',
-      model.id.startsWith('o') ? ['low', 'medium', 'high'] : ['minimal', 'low', 'medium', 'high'],
-    )
+  if (given['reasoning_effort'] !== undefined) oneOf(given['reasoning_effort'], 'reasoning_effort', effortsOf(model))
 }
 
 function checkStreamOptions(given: JsonObject, stream: boolean): { includeUsage: boolean; obfuscate: boolean } {

@@ -36,6 +36,8 @@ export interface Model {
   readonly tiers: Readonly<Partial<Record<ServiceTier, ListPrice>>>
 }
 
+export type Effort = 'none' | 'minimal' | 'low' | 'medium' | 'high' | 'xhigh' | 'max'
+
 export type ServiceTier = 'flex' | 'priority'
 
 const PLAIN_TILES: ImageRule = { kind: 'tiles', base: 85, tile: 170 }
@@ -152,6 +154,15 @@ export const DEFAULT_MODELS: readonly Model[] = [
     },
   },
 ]
+
+/**
+ * Which efforts a reasoning model takes: gpt-5 knows minimal, the o-series does not, and neither knows the newest; after gpt-5 it is none.
+ * https://developers.openai.com/api/docs/guides/reasoning
+ */
+export function effortsOf({ id }: Model): readonly Effort[] {
+  if (id.startsWith('o')) return ['low', 'medium', 'high']
+  return /^gpt-5\.\d/.test(id) ? ['none', 'low', 'medium', 'high', 'xhigh', 'max'] : ['minimal', 'low', 'medium', 'high']
+}
 
 /** A model to add, or to change by its `id`: what is left out is as in the table, or as `gpt-4o` with a token factor drawn from the id. */
 export type ModelChange = Partial<Model> & { readonly id: string }

@@ -16,6 +16,7 @@ import type { DecideInput, Decision, Plan } from './plan.ts'
 import type { Cut } from './edit-log.ts'
 import { cutEdit, planCut } from './history-cut.ts'
 import { readChat } from '../wire/bodies.testing.ts'
+import { rungTold } from './ladder.ts'
 import { messagesDigest } from './message-digests.ts'
 import { COMPACTION } from './request.ts'
 import type { ModelRequest } from './request.ts'
@@ -379,7 +380,12 @@ test('a swap that failed before is not tried again', async () => {
   const input = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
   const plan = planOf(decide({ ...input, failedSwaps: new Set(['cheap']) }))
   assert.equal(plan.model, 'dear')
-  assert.ok(plan.shaped.skipped.some((skip) => skip.rung === 'DowngradeModel'))
+  assert.deepEqual(plan.shaped.skipped.at(-1), { rung: 'DowngradeModel', reason: 'refused' })
+  assert.deepEqual(
+    [plan.rungs.at(-1), rungTold(plan)],
+    ['DowngradeModel', plan.rungs.at(-2) ?? null],
+    'its answer does not say that it was made',
+  )
 })
 
 test('a swap that would cost more than it saves waits, but for a call that fits no other way', async () => {

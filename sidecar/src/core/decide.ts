@@ -289,7 +289,11 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
     // Another upstream is not asked: what it counts costs a round trip to a server that may never see the call.
     const isAsked = (input.counted ?? []).some((count) => count.model === model)
     const isWorthAsking = bound.unbounded > 0 && input.mayCount === true && !isAsked && (swap === null || swap.upstream === null)
-    return { ...money, uncounted: isWorthAsking ? { model, messages: sent.messages } : null, isPriced: priced.origin !== 'ceiling' }
+    return {
+      ...money,
+      uncounted: isWorthAsking ? { model, messages: sent.messages, ...effortIn(swap) } : null,
+      isPriced: priced.origin !== 'ceiling',
+    }
   }
   return {
     status: 'fits',
@@ -319,6 +323,12 @@ function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
       }),
     },
   }
+}
+
+/** The provider counts for the other model only what that takes. */
+function effortIn(swap: ModelSwap | null): Pick<ToCount, 'effort'> {
+  const effort = swap?.change.effort
+  return effort === undefined ? {} : { effort }
 }
 
 /** How long messages are in the tokens of a model. */

@@ -9,7 +9,7 @@ import { freeOf, tightestOf } from './terms.ts'
 
 export type Downgraded =
   | { readonly status: 'stays' }
-  | { readonly status: 'skipped'; readonly reason: 'noDowngrade' | 'incapable' }
+  | { readonly status: 'skipped'; readonly reason: 'noDowngrade' | 'refused' | 'incapable' }
   /** `saves` is false where going on with the other model would cost more than staying. */
   | { readonly status: 'swap'; readonly swap: ModelSwap; readonly priced: PricedModel; readonly saves: boolean }
 export const STAYS: Downgraded = { status: 'stays' }
@@ -18,7 +18,8 @@ export const STAYS: Downgraded = { status: 'stays' }
 export function downgraded(input: DecideInput, original: PricedModel, tokensOf: (model: string) => number): Downgraded {
   const { request, terms, prices, nowMs } = input
   const downgrade = request.generates ? downgradeFor(terms.contract.models.downgrades, request.model) : null
-  const server = downgrade === null || input.failedSwaps.has(downgrade.to) ? null : input.serverOf(downgrade)
+  if (downgrade !== null && input.failedSwaps.has(downgrade.to)) return { status: 'skipped', reason: 'refused' }
+  const server = downgrade === null ? null : input.serverOf(downgrade)
   const target = downgrade === null || server === null ? null : prices.find(server.provider, downgrade.to, nowMs)
   if (downgrade === null || server === null || target === null || !isCheaper(target, original))
     return { status: 'skipped', reason: 'noDowngrade' }

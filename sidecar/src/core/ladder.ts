@@ -6,7 +6,7 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Account } from './budget.ts'
 import type { Conversation } from './conversation.ts'
 import { askedIn, isInstruction } from './message.ts'
-import type { AtBoundary } from './shape.ts'
+import type { AtBoundary, Shaped } from './shape.ts'
 
 /** Percent is clamped to this: what lies beyond is a sum of overruns, and three digits fit a header. */
 export const PERCENT_MAX = 999
@@ -42,6 +42,15 @@ export function percentUsed(draws: readonly { readonly cap: NanoUsd | null; read
 export const isBoundary: AtBoundary = ({ messages, beginsAnswer }) => {
   const asked = beginsAnswer === true ? askedIn(messages) : messages
   return asked.findLast((message) => !isInstruction(message))?.role === 'user'
+}
+
+/**
+ * The highest rung in effect, as an answer tells it: not `DowngradeModel` where the provider refused that, and the model that was asked for
+ * answers. Null for none.
+ */
+export function rungTold({ rungs, shaped }: { readonly rungs: readonly Rung[]; readonly shaped: Pick<Shaped, 'skipped'> }): Rung | null {
+  const refused = shaped.skipped.filter(({ reason }) => reason === 'refused').map(({ rung }) => rung)
+  return rungs.findLast((rung) => !refused.includes(rung)) ?? null
 }
 
 /** What decides whether a rung rises now. */

@@ -1,5 +1,5 @@
 /** What a decision is made from, and what comes of it. */
-import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
+import type { Effort, PricedModel, PriceList } from '@farebox/crds/prices.ts'
 import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
 import type { NoticeOccasion, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
@@ -57,6 +57,8 @@ export interface ToCount {
   readonly model: string
   /** As they would be sent. */
   readonly messages: readonly Message[]
+  /** As `RequestChange` has it. */
+  readonly effort?: Effort | null
 }
 
 /** An attachment for which there is no money left. */

@@ -21,7 +21,7 @@ export interface Shaped {
   readonly savedBytes: number
   readonly skipped: readonly {
     readonly rung: Rung
-    readonly reason: 'noMarker' | 'noSummary' | 'noDowngrade' | 'incapable' | 'noSaving' | 'noTools' | 'serverHistory'
+    readonly reason: 'noMarker' | 'noSummary' | 'noDowngrade' | 'refused' | 'incapable' | 'noSaving' | 'noTools' | 'serverHistory'
   }[]
 }
 
@@ -31,7 +31,7 @@ export interface ModelSwap {
   readonly to: string
   /** The upstream that serves it, where that is another one; null: the one that was asked. */
   readonly upstream: string | null
-  readonly change: Pick<RequestChange, 'drop' | 'rename'>
+  readonly change: Pick<RequestChange, 'drop' | 'rename' | 'effort'>
 }
 
 /** Whether the last message is a user's: the only place where history may be rewritten. */

@@ -86,6 +86,23 @@ test('a model that does not reason gets no reasoning parameters', () => {
   assert.deepEqual([change(false), change(true)], [['reasoning_effort'], []])
 })
 
+test('an effort that the target does not take gives way to the nearest, of two as near to the lesser, or to none', () => {
+  const moved = (effort: string | undefined, efforts: Capabilities['efforts']): unknown => {
+    const request = chatRequest([user('hi')], effort === undefined ? {} : { effort })
+    const planned = plan({ request, can: { reasoning: true, ...(efforts === undefined ? {} : { efforts }) } })
+    return planned.status === 'swap' && planned.swap.change.effort
+  }
+  assert.equal(moved('minimal', ['low', 'medium', 'high']), 'low')
+  assert.equal(moved('max', ['low', 'medium', 'high']), 'high')
+  assert.equal(moved('minimal', ['none', 'low']), 'none')
+  assert.equal(moved('none', ['minimal', 'low']), 'minimal')
+  assert.equal(moved('high', []), null)
+  assert.equal(moved('low', ['low']), undefined, 'it is taken')
+  assert.equal(moved('high', undefined), undefined, 'nobody knows')
+  assert.equal(moved('utmost', ['low']), undefined, 'a word for the provider to judge')
+  assert.equal(moved(undefined, []), undefined)
+})
+
 test('parameters are renamed where present, and never given twice', () => {
   const can = { rename: { max_tokens: 'max_completion_tokens', seed: 'random_seed' } }
   const once = plan({ can, fields: ['max_tokens'] })

@@ -1,5 +1,6 @@
 /** Moving a request to another model: which, whether that model can take it, and what must change in it. */
-import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
+import { EFFORTS } from '@farebox/crds/prices.ts'
+import type { Capabilities, Effort, Prices } from '@farebox/crds/prices.ts'
 import { matchesPattern } from './pattern.ts'
 import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest, Message } from './request.ts'
@@ -59,7 +60,20 @@ export function planSwap({ request, messages = request.messages, to, upstream = 
     if (request.fields.has(name)) drop.add(field) // both are there: one name, one value
     else rename[field] = name
   }
-  return { status: 'swap', swap: { from: request.model, to, upstream, change: { drop: [...drop].sort(), rename } } }
+  const effort = otherEffort(request.effort, target.efforts)
+  const change = { drop: [...drop].sort(), rename, ...(effort === undefined ? {} : { effort }) }
+  return { status: 'swap', swap: { from: request.model, to, upstream, change } }
+}
+
+/**
+ * The effort that the target is asked for in the place of one that it does not take: the nearest, and of two as near the lesser, which costs
+ * less. Null where it takes none. Undefined where the app's own may stay, or is a word that nobody here knows.
+ */
+function otherEffort(asked: string | undefined, taken: readonly Effort[] | undefined): Effort | null | undefined {
+  const place = (EFFORTS as readonly (string | undefined)[]).indexOf(asked)
+  if (place < 0 || taken === undefined || taken.some((effort) => effort === asked)) return undefined
+  const distance = (effort: Effort): number => Math.abs(EFFORTS.indexOf(effort) - place)
+  return taken.toSorted((one, other) => distance(one) - distance(other))[0] ?? null
 }
 
 /** A model to go on with, and the upstream that serves it where that is another one. */

@@ -16,6 +16,7 @@ import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
 import { hasMoved } from '../store/store.ts'
 import type { ReserveStep, Snapshot } from '../store/store.ts'
+import type { ErrorNames } from '../wire/error-names.ts'
 import { countedInput } from './earlier.ts'
 import { goesOnObserved, noteOf, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -44,14 +45,19 @@ export type AdmitResult =
 
 /** What attempts before had changed of the request, the provider refused, and this one leaves as it is. */
 export interface Undone {
-  /** The model that it was moved to. */
-  readonly swap: string | null
+  /** The move to another model. */
+  readonly swap: { readonly to: string; readonly upstream: string; readonly why: SwapRefusal } | null
   /** That the stream tells its usage. */
   readonly usage: boolean
   /** The field in which the output was bounded. */
   readonly limitField: LimitField | null
   /** The history. */
   readonly edits: boolean
+}
+
+/** What the provider said to a call that was moved to another model, for the log. */
+export interface SwapRefusal extends ErrorNames {
+  readonly status: number
 }
 
 export const NOTHING_UNDONE: Undone = { swap: null, usage: false, limitField: null, edits: false }
@@ -193,7 +199,7 @@ function decideInput(turn: Turn, undone: Undone): DecideInput {
     earlierTokens: turn.earlierTokens,
     mayCount: turn.wire.counts !== undefined && policy.config.mode === 'Enforce',
     counted: turn.counted ?? [],
-    failedSwaps: undone.swap === null ? failedSwaps : new Set([...failedSwaps, undone.swap]),
+    failedSwaps: undone.swap === null ? failedSwaps : new Set([...failedSwaps, undone.swap.to]),
     newId: gateway.newId,
   }
 }

@@ -2,13 +2,15 @@
  * One provider call from its request to its settlement. Whatever way it ends, the hold ends once: settled by the
  * provider's word, settled by what was seen of a broken answer, given back, or charged whole.
  */
+import { rungTold } from '../core/ladder.ts'
 import type { Message } from '../core/request.ts'
 import { isLimitField } from '../core/output-limit.ts'
 import type { LimitField } from '../core/output-limit.ts'
+import { errorNames } from '../wire/error-names.ts'
 import { JsonOutline } from '../wire/json-outline.ts'
 import { Pieces } from '../wire/pieces.ts'
 import type { AnswerStream, Objection, ReadAnswer, WireFacts } from '../wire/wire.ts'
-import type { Admitted } from './admit.ts'
+import type { Admitted, SwapRefusal } from './admit.ts'
 import { AnswerCost, GAUGED_BYTES_MAX, NOTHING_SEEN, seenOfPlain, seenOfStream } from './answer-cost.ts'
 import type { AnswerWorth, SeenAnswer } from './answer-cost.ts'
 import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
@@ -60,7 +62,8 @@ export type CallEnd =
   /** Nobody knows what will be billed: the hold is charged. */
   | { readonly status: 'charge' }
   /** The provider objects to what we changed: nothing was billed, nothing was answered, try again without. */
-  | { readonly status: 'retry'; readonly without: Exclude<Objection, 'limitField'> }
+  | { readonly status: 'retry'; readonly without: Exclude<Objection, 'limitField' | 'swap'> }
+  | { readonly status: 'retry'; readonly without: 'swap'; readonly why: SwapRefusal }
   | { readonly status: 'retry'; readonly without: 'limitField'; readonly field: LimitField }
 
 export interface CallOptions extends ChangeOptions {
@@ -295,7 +298,11 @@ class Call {
       // What the client wrote itself is no fault of ours, but that of the model which it now goes to may be.
       const isOwn = objection === 'limitField' || (objection === 'edits' && !mayRetry.edits)
       const without = isOwn ? 'swap' : objection
-      if (without !== null && mayRetry[without]) return this.#finish({ status: 'retry', without })
+      if (without !== null && mayRetry[without]) {
+        if (without !== 'swap') return this.#finish({ status: 'retry', without })
+        const why = { status: reading.statusCode, ...errorNames(text, this.#turn.request.fields) }
+        return this.#finish({ status: 'retry', without, why })
+      }
       passed = objection
     }
     this.#passError(reading)
@@ -383,8 +390,9 @@ class Call {
   }
 
   #stateHeaders(maxOutput: number | null): string[] {
-    const { rungs, percent, reason } = this.#admitted.plan
-    return stateHeaders(this.#turn, { rung: rungs.at(-1) ?? 'None', percent, reason, maxOutput })
+    const { plan } = this.#admitted
+    const rung = rungTold(plan)
+    return stateHeaders(this.#turn, { rung: rung ?? 'None', percent: plan.percent, reason: rung === null ? null : plan.reason, maxOutput })
   }
 
   #pass({ answer }: Extract<Reading, { kind: 'stream' }>, pieces: readonly Buffer[]): void {

@@ -10,11 +10,10 @@ import { driverBytes } from '../core/drivers.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, deliveredNotices, isTakenApart, noticeText } from '../core/notices.ts'
 import { isUnread } from '../core/own-turn.ts'
-import { sentQuestion } from '../core/sessions.ts'
+import { isTalk, sentQuestion } from '../core/sessions.ts'
 import { remainingOf } from '../core/terms.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
-import type { Plan } from '../core/plan.ts'
 import { admit, NOTHING_UNDONE, percentOf } from './admit.ts'
 import type { Admitted, Undone } from './admit.ts'
 import { readBody } from './body.ts'
@@ -100,7 +99,10 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   const { gateway } = turn
   const { upstream } = servedBy(admitted)
   reportRungs(admitted)
-  const notice = noticeOf(admitted, untoldOf(undone))
+  const isBeside = isUnread(turn.request, turn.conversation)
+  if (isBeside) gateway.sideLoops.begin(turn.conversationId, turn.request)
+  const isUnheard = isBeside || gateway.sideLoops.has(turn.conversationId, turn.request)
+  const notice = isUnheard ? null : noticeOf(admitted, untoldOf(undone))
   const injectUsage =
     turn.wire.asksForUsage &&
     turn.request.stream &&
@@ -132,6 +134,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   })
   // At once: the next turn may come before this one is in the books.
   if (wasAnswered(end)) {
+    if (!isUnheard && isTalk(turn.request)) gateway.sideLoops.chatAnswered(turn.conversationId, callsTools(end))
     rememberUndone(admitted, undone)
     gateway.faultyUnedited.delete(turn.conversationId)
   } else if (undone.edits && end.status === 'void' && end.objection === 'edits') gateway.faultyUnedited.set(turn.conversationId, true)
@@ -140,7 +143,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   const settled = await settle(admitted, { end, notice, driven, untold, asked })
   if (end.status === 'retry') {
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain, isNamed: turn.isNamed })
-    if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, plan) }
+    if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, admitted) }
     refuse(turn, located.refusal, undecidedHeaders(turn, percentOf(turn)))
     return null
   }
@@ -166,7 +169,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   return null
 }
 
-function alsoUndone(undone: Undone, end: Extract<CallEnd, { status: 'retry' }>, plan: Plan): Undone {
+function alsoUndone(undone: Undone, end: Extract<CallEnd, { status: 'retry' }>, admitted: Admitted): Undone {
   switch (end.without) {
     case 'streamOptions':
       return { ...undone, usage: true }
@@ -176,13 +179,22 @@ function alsoUndone(undone: Undone, end: Extract<CallEnd, { status: 'retry' }>, 
       return { ...undone, edits: true }
     case 'swap':
       // What the other model would not have says nothing of this one.
-      return { ...undone, swap: plan.swap?.to ?? undone.swap, usage: false, limitField: null }
+      return {
+        ...undone,
+        swap: { to: admitted.plan.model, upstream: servedBy(admitted).upstream.name, why: end.why },
+        usage: false,
+        limitField: null,
+      }
   }
 }
 
 /** Only an answer without it shows that what we changed was at fault: what fails either way is the request. */
 function wasAnswered(end: CallEnd): boolean {
   return end.status === 'settle' && end.facts !== null
+}
+
+function callsTools(end: CallEnd): boolean {
+  return end.status === 'settle' && end.facts !== null && end.facts.toolNames.length > 0
 }
 
 function rememberUndone(admitted: Admitted, undone: Undone): void {
@@ -193,7 +205,7 @@ function rememberUndone(admitted: Admitted, undone: Undone): void {
   const { gateway, conversationId, requestId } = turn
   const { upstream } = servedBy(admitted)
   const { swap, usage, limitField, edits } = undone
-  if (swap !== null) gateway.failedSwaps.set(conversationId, new Set([...(gateway.failedSwaps.get(conversationId) ?? []), swap]))
+  if (swap !== null) rememberRefusedSwap(turn, swap)
   if (edits) gateway.uneditable.set(conversationId, true)
   // Versions of one API differ in the field, and so do models: what one refuses another may demand.
   if (limitField !== null) gateway.limitFields.set(modelKey(upstream, model), otherLimitField(limitField))
@@ -202,6 +214,20 @@ function rememberUndone(admitted: Admitted, undone: Undone): void {
   gateway.log.warn(
     { requestId, upstream: upstream.name, model },
     'the upstream does not take stream_options for this model: streams of clients that do not ask for their usage are metered by estimate for a while',
+  )
+}
+
+/** Each call of the conversation costs more than the plan says from now on: the log says why, once. */
+function rememberRefusedSwap(
+  { gateway, conversationId, requestId, request }: Turn,
+  { to, upstream, why }: NonNullable<Undone['swap']>,
+): void {
+  const known = gateway.failedSwaps.get(conversationId)
+  if (known?.has(to) === true) return
+  gateway.failedSwaps.set(conversationId, new Set([...(known ?? []), to]))
+  gateway.log.warn(
+    { requestId, conversation: conversationId, upstream, model: to, asked: request.model, ...why },
+    'the provider refused the call at the cheaper model: this conversation stays with the one that it asks for',
   )
 }
 
@@ -217,14 +243,14 @@ function untoldOf({ swap, edits }: Undone): readonly NoticeOccasion[] {
 const STOP_FIELDS = ['stop', 'generationConfig.stopSequences'] as const
 
 /**
- * What this answer should tell the user: this turn's occasions and those that no prose answer has carried yet, but for `untold`. Nothing
- * where no user reads it: the title of a chat waits for the next answer in it, and so does what the app cuts at words of its own.
+ * What this answer should tell the user who reads it: this turn's occasions and those that no prose answer has carried yet, but for `untold`.
+ * Nothing where the app may cut it at words of its own: that waits for the next answer.
  */
 function noticeOf(admitted: Admitted, untold: readonly NoticeOccasion[]): AnswerNotice | null {
   const { turn, plan, granted } = admitted
   const { contract } = turn.terms
   if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || isTakenApart(turn.request)) return null
-  if (isUnread(turn.request, turn.conversation) || STOP_FIELDS.some((name) => turn.request.fields.has(name))) return null
+  if (STOP_FIELDS.some((name) => turn.request.fields.has(name))) return null
   const known = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
   const delivered = deliveredNotices(turn.conversation)
   const pending = known.filter((notice) => !untold.includes(notice.occasion) && !delivered.includes(notice))

@@ -15,6 +15,7 @@ const SEARCH = { type: 'web_search_20260318', name: 'web_search' }
 const THOUGHT = { type: 'thinking', thinking: 'Hm', signature: 's' }
 const FETCH = { type: 'web_fetch_20260318', name: 'web_fetch' }
 const MARK = { type: 'ephemeral' }
+const SCHEMA = { type: 'json_schema', schema: { type: 'object' } }
 
 const parse = (body: object | string): Promise<ParsedRequest> =>
   parseMessagesRequest(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)))
@@ -263,6 +264,18 @@ describe('what is written', () => {
         messages: [HI, { role: 'assistant', content: [{ type: 'text', text: 'Ho' }] }, HI],
       },
     ],
+    'another effort, beside the schema': [
+      { output_config: { effort: 'xhigh', format: SCHEMA } },
+      { effort: 'high' },
+      { output_config: { effort: 'high', format: SCHEMA } },
+    ],
+    'no effort, but the schema': [
+      { output_config: { effort: 'low', format: SCHEMA } },
+      { effort: null },
+      { output_config: { format: SCHEMA } },
+    ],
+    'no effort, and so nothing': [{ output_config: { effort: 'low' } }, { effort: null }, { output_config: undefined }],
+    'no effort where there is none': [{ output_config: { format: SCHEMA } }, { effort: null }, {}],
     'a bound of which one is the compaction': [
       { tools: [SEARCH], compaction: { type: 'summarize' } },
       { hostedCalls: 4 },

@@ -30,6 +30,7 @@ import {
   OUTPUT_LIMIT_MAX,
   parseBody,
   refusesTools,
+  spliceMember,
   toolsIn,
   UngovernedUse,
 } from './request-reading.ts'
@@ -85,6 +86,7 @@ export function parseMessagesRequest(body: Buffer): Promise<ParsedRequest> {
 export function renderMessagesRequest(request: ModelRequest, change: RequestChange): Buffer {
   const splice = changedFields(request, change, SPLIT_FIELDS)
   const model = change.model === undefined || change.model === request.model ? null : change.model
+  if (change.effort !== undefined) spliceMember(splice, 'output_config', 'effort', change.effort)
   const maxTokens = change.outputLimit?.tokens ?? null
   if (maxTokens !== null) splice.set('max_tokens', String(maxTokens))
   // Tools stay: all that was thought is bound to them. `tool_choice` is not.
@@ -168,6 +170,7 @@ function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
   cacheMark = longer(cacheMark, cacheMarkOf(fields.get('system')?.json))
   for (const message of messages) cacheMark = longer(cacheMark, message.cacheMark)
   const user = userOf(fields)
+  const effort = effortOf(fields)
   return {
     wire: 'messages',
     body,
@@ -184,6 +187,7 @@ function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
     tools: tools.length === 0 ? 'none' : choice === 'any' || choice === 'tool' ? 'forced' : 'offered',
     toolsRefused: tools.length > 0 && choice === 'none',
     structured,
+    ...(effort === null ? {} : { effort }),
     serviceTier: askedToServe(fields),
     metadata: user === null ? {} : { user_id: user },
     promptCacheKey: null,
@@ -213,6 +217,11 @@ function unmeteredUse(fields: Fields): string | null {
 function schemaOf(fields: Fields): Json {
   const config = fields.get('output_config')?.json
   return (isObject(config) ? config['format'] : null) ?? fields.get('output_format')?.json ?? null
+}
+
+function effortOf(fields: Fields): string | null {
+  const config = fields.get('output_config')?.json
+  return isObject(config) ? textOrNull(config['effort']) : null
 }
 
 /** How the client asks to be served, of what changes the price. */

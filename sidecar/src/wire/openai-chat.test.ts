@@ -142,7 +142,8 @@ describe('what is read', () => {
       { tools: [{ type: 'web_search_preview' }, { type: 'file_search' }, { type: 'code_interpreter' }, { type: 'web_search' }, null] },
       { hosted: { tools: ['webSearch', 'fileSearch', 'codeContainer'], maxCalls: null, rereads: false } },
     ],
-    'fields it does not know': [{ reasoning_effort: 'low' }, { fields: new Set(['model', 'messages', 'reasoning_effort']) }],
+    'an effort': [{ reasoning_effort: 'low' }, { effort: 'low', fields: new Set(['model', 'messages', 'reasoning_effort']) }],
+    'fields it does not know': [{ x_new: 'low' }, { fields: new Set(['model', 'messages', 'x_new']) }],
   }
   for (const [name, [more, expected]] of Object.entries(readings)) {
     test(name, async () => {
@@ -224,6 +225,14 @@ describe('what is refused, by field', () => {
 })
 
 describe('what is sent', () => {
+  test('another effort goes where the client wrote one, and nowhere else', async () => {
+    assert.deepEqual(await rendered({ reasoning_effort: 'minimal' }, { effort: 'low' }), { reasoning_effort: 'low' })
+    assert.deepEqual(await rendered({ reasoning_effort: 'minimal' }, { effort: null }), { reasoning_effort: undefined })
+    assert.deepEqual(await rendered({ reasoning_effort: 'minimal' }, { effort: 'low', drop: ['reasoning_effort'] }), {
+      reasoning_effort: undefined,
+    })
+  })
+
   test('a change of nothing is the same buffer', async () => {
     const original = await request({ stream: true, max_tokens: 5, tools: [TOOL] })
     for (const change of [{}, { model: 'gpt-4o' }, { messages: original.messages }, { messages: [...original.messages] }, { drop: ['x'] }])

@@ -91,6 +91,8 @@ export function parseChatRequest(body: Buffer, call: Pick<CallContext, 'upstream
 export function renderChatRequest(request: ModelRequest, change: RequestChange): Buffer {
   const splice = changedFields(request, change, SPLIT_FIELDS)
   spliceOutputLimit(splice, request, change)
+  if (change.effort === null) splice.drop(EFFORT)
+  else if (change.effort !== undefined && splice.has(EFFORT)) splice.set(EFFORT, JSON.stringify(change.effort))
   if (change.includeUsage === true && !request.includeUsage) askForUsage(splice)
   // OpenAI refuses `tool_choice` without tools, and `function_call` without functions.
   if (refusesTools(request, change)) {
@@ -102,6 +104,7 @@ export function renderChatRequest(request: ModelRequest, change: RequestChange):
   return splice.bytes()
 }
 
+const EFFORT = 'reasoning_effort'
 const LIMIT_FIELD = /max_(?:completion_)?tokens/
 /** That a field is not known, or not taken; what is wrong with its value is the request's own affair. */
 const REFUSED_FIELD = new RegExp(
@@ -167,6 +170,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
   if (unmetered !== null) throw new UngovernedUse(unmetered)
   const toolChoice = fields.get('tool_choice')?.json
   const functionCall = fields.get('function_call')?.json
+  const effort = textIn(fields, EFFORT)
   /** Each word counts only beside the list that it speaks of. */
   const choicesMade = [...(tools.length > 0 ? [toolChoice] : []), ...((functions ?? []).length > 0 ? [functionCall] : [])]
   return {
@@ -187,6 +191,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     tools: choicesMade.length === 0 ? 'none' : isForced(toolChoice) || isObject(functionCall) ? 'forced' : 'offered',
     toolsRefused: choicesMade.length > 0 && choicesMade.every((choice) => choice === 'none'),
     structured: isStructured(fields),
+    ...(effort === null ? {} : { effort }),
     cacheWrites: asksForLongCache(body, fields) ? 'long' : 'short',
     serviceTier: textIn(fields, 'service_tier'),
     metadata: textsOf(fields.get('metadata')?.json),

@@ -114,6 +114,21 @@ export function changedFields(request: ModelRequest, change: RequestChange, spli
   return splice
 }
 
+/** Changes one member of a field that is an object, and leaves the rest of it as it was written; null takes the member out. */
+export function spliceMember(splice: Splice, field: string, member: string, value: string | null): void {
+  const written = splice.text(field)
+  if (written === null) return
+  const bytes = Buffer.from(written)
+  const scan = atOnce(scanObject(bytes, NONE_SPLIT))
+  if (scan.status === 'invalid' || scan.fields.every(({ name }) => name !== member)) return
+  const within = new Splice(bytes, scan)
+  if (value !== null) within.set(member, JSON.stringify(value))
+  else if (scan.fields.length === 1) return splice.drop(field)
+  else within.drop(member)
+  splice.set(field, within.bytes())
+}
+const NONE_SPLIT: ReadonlySet<string> = new Set()
+
 /** The messages to send, where they are not those of the request; else null. */
 export function changedMessages(request: ModelRequest, { messages }: RequestChange): readonly Message[] | null {
   return messages === undefined || areSame(messages, request.messages) ? null : messages

@@ -181,6 +181,15 @@ describe('a change', () => {
     assert.equal(swapped.toString(), written.replace('"m"', '"n"').replace(/\n "brand_new": \{"x" :1\}, /, ''))
   })
 
+  test('of the effort keeps what stands beside it, byte for byte', async () => {
+    const body = '{"model":"m","input":"x","reasoning":{ "summary" : "auto", "effort":"minimal" }}'
+    const request = await readBytes(Buffer.from(body))
+    assert.equal(request.effort, 'minimal')
+    assert.equal(renderResponsesRequest(request, { effort: 'low' }).toString(), body.replace('minimal', 'low'))
+    assert.deepEqual(sentOf(request, { effort: null })['reasoning'], { summary: 'auto' })
+    assert.equal(sentOf(request, { effort: 'low', drop: ['reasoning'] })['reasoning'], undefined)
+  })
+
   test('of the messages writes them as a list, whatever the input was', async () => {
     const listed = await readBytes(Buffer.from(written))
     assert.deepEqual(sentOf(listed, { messages: listed.messages.slice(1) })['input'], [{ role: 'user', content: 'b' }])

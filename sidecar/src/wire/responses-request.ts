@@ -25,6 +25,7 @@ import {
   readScan,
   refusesTools,
   scanBody,
+  spliceMember,
   textIn,
   toolsIn,
   UngovernedUse,
@@ -86,6 +87,7 @@ export function renderResponsesRequest(request: ModelRequest, change: RequestCha
   if (request.earlier === null && splice.has(PREVIOUS)) splice.drop(PREVIOUS)
   if (change.outputLimit !== undefined && request.wire === 'responses')
     splice.set(OUTPUT_FIELD, String(Math.max(OUTPUT_TOKENS_MIN, change.outputLimit.tokens)))
+  if (change.effort !== undefined) spliceMember(splice, 'reasoning', 'effort', change.effort)
   const hosting = HOSTING.get(request.body)
   if (change.hostedCalls !== undefined && hosting?.runsTools === true) {
     const calls = Math.max(1, change.hostedCalls - (request.hosted.compacts === true ? 1 : 0))
@@ -195,6 +197,8 @@ function modelRequest(
   const toolsRefused = hasTools && toolChoice === 'none'
   const hosting = hostingOf(fields, toolsRefused)
   const earlier = earlierOf(fields)
+  const reasoning = fields.get('reasoning')?.json
+  const effort = isObject(reasoning) ? reasoning['effort'] : null
   const onlyNamed = input.onlyNamed || toolObjects(fields).some((tool) => tool['type'] === 'mcp')
   return {
     hosting,
@@ -218,6 +222,7 @@ function modelRequest(
       tools: !hasTools ? 'none' : isForced(toolChoice) ? 'forced' : 'offered',
       toolsRefused,
       structured: isStructured(fields),
+      ...(typeof effort === 'string' ? { effort } : {}),
       cacheWrites: asksForLongCache(body, fields) ? 'long' : 'short',
       serviceTier: textIn(fields, 'service_tier'),
       metadata: textsOf(fields.get('metadata')?.json),

@@ -10,8 +10,9 @@ import { hashOf, randomOf } from '../random.ts'
 import type { Recordings } from '../recordings.ts'
 import type { Turn } from './content.ts'
 import { textOf } from './content.ts'
+import type { Effort } from './models.ts'
 import { textTokens } from './prompt.ts'
-import type { ClaudeRequest, Effort } from './request.ts'
+import type { ClaudeRequest } from './request.ts'
 
 export interface ClaudeAnswer {
   readonly draft: Draft

@@ -27,6 +27,8 @@ export interface ClaudeModel {
   readonly thinking: readonly ThinkingType[]
   /** What `thinking.display` is when the request does not say. */
   readonly thinkingShown: 'summarized' | 'omitted'
+  /** The values of `output_config.effort` that it takes; none: it refuses the parameter. */
+  readonly efforts: readonly Effort[]
   /** Takes `temperature`, `top_p` and `top_k` other than their defaults. */
   readonly sampling: boolean
   /** Continues a last message of the assistant. */
@@ -37,6 +39,9 @@ export interface ClaudeModel {
   readonly preservedThinking: boolean
 }
 
+export const EFFORTS = ['low', 'medium', 'high', 'xhigh', 'max'] as const
+export type Effort = (typeof EFFORTS)[number]
+
 export type ThinkingType = 'disabled' | 'enabled' | 'adaptive' | 'between_tools'
 
 const CLAUDE_4: Omit<ClaudeModel, 'id' | 'snapshot' | 'price' | 'cacheMinTokens'> = {
@@ -46,6 +51,7 @@ const CLAUDE_4: Omit<ClaudeModel, 'id' | 'snapshot' | 'price' | 'cacheMinTokens'
   longPrice: null,
   thinking: ['disabled', 'enabled'],
   thinkingShown: 'summarized',
+  efforts: [],
   sampling: true,
   prefill: true,
   systemMessages: false,
@@ -58,6 +64,7 @@ const CLAUDE_5: Omit<ClaudeModel, 'id' | 'snapshot' | 'price' | 'cacheMinTokens'
   maxOutputTokens: 128_000,
   thinking: ['adaptive', 'disabled'],
   thinkingShown: 'omitted',
+  efforts: EFFORTS,
   sampling: false,
   prefill: false,
   systemMessages: true,
@@ -85,6 +92,7 @@ export const CLAUDE_MODELS: readonly ClaudeModel[] = [
     snapshot: 'claude-sonnet-4-6',
     contextTokens: 1_000_000,
     thinking: ['disabled', 'adaptive', 'enabled'],
+    efforts: ['low', 'medium', 'high', 'max'],
     prefill: false,
     price: { input: '3', cacheRead: '0.30', output: '15' },
     cacheMinTokens: 1_024,

@@ -9,7 +9,7 @@ import type { Block, CacheTtl, Turn } from './content.ts'
 import { cacheTtlAt, checkMessages, checkSystem } from './content.ts'
 import { invalid } from './error.ts'
 import { booleanAt, integerAt, listAt, numberAt, objectAt, oneOf, onlyKeys, stringAt } from './fields.ts'
-import type { ClaudeModel, ThinkingType } from './models.ts'
+import type { ClaudeModel, Effort, ThinkingType } from './models.ts'
 import { checkThinking } from './thinking.ts'
 
 export interface ClaudeRequest {
@@ -59,8 +59,6 @@ export interface Thinking {
   readonly shown: 'summarized' | 'omitted'
 }
 
-export type Effort = (typeof EFFORTS)[number]
-
 // oxfmt-ignore
 const PARAMETERS = new Set([
   'cache_control', 'container', 'diagnostics', 'inference_geo', 'max_tokens', 'messages', 'metadata', 'model', 'output_config', 'service_tier',
@@ -68,7 +66,6 @@ const PARAMETERS = new Set([
 ])
 // oxfmt-ignore
 const COUNT_PARAMETERS = new Set(['cache_control', 'messages', 'model', 'output_config', 'system', 'thinking', 'tool_choice', 'tools', 'speed'])
-const EFFORTS = ['low', 'medium', 'high', 'xhigh', 'max'] as const
 const SAMPLING = ['temperature', 'top_p', 'top_k'] as const
 const NO_SAMPLING_SINCE = '2026-10-21'
 const BUDGET_TOKENS_MIN = 1_024
@@ -144,7 +141,7 @@ function read(given: JsonObject, model: ClaudeModel, maxTokens: number): ClaudeR
     thinking,
     thinkingTokens: checkThinking(model, fixed, turns),
     format: formatOf(outputConfig['format']),
-    effort: effortOf(outputConfig['effort']),
+    effort: effortOf(outputConfig['effort'], model),
     cacheTtl,
     inferenceGeo: given['inference_geo'] === undefined ? null : oneOf(given['inference_geo'], 'inference_geo', ['global', 'us']),
     fixed,
@@ -308,6 +305,9 @@ function formatOf(value: unknown): JsonObject | null {
   return schema
 }
 
-function effortOf(value: unknown): Effort {
-  return value === undefined || value === null ? 'high' : oneOf(value, 'output_config.effort', EFFORTS)
+/** https://platform.claude.com/docs/en/build-with-claude/effort */
+function effortOf(value: unknown, { efforts }: ClaudeModel): Effort {
+  if (value === undefined || value === null) return 'high'
+  if (efforts.length === 0) throw invalid('', 'This model does not support the effort parameter.')
+  return oneOf(value, 'output_config.effort', efforts)
 }

@@ -8,6 +8,7 @@ import type { ChatRequest } from '../chat-request.ts'
 import type { JsonObject } from '../fields.ts'
 import { arrayAt, booleanAt, decimalAt, integerAt, isObject, missing, objectAt, oneOf, onlyKeys, stringAt } from '../fields.ts'
 import type { ChatMessage } from '../message-checks.ts'
+import { effortsOf } from '../models.ts'
 import type { Model } from '../models.ts'
 import type { AnswerFormat, Tool, ToolChoice } from '../tool-checks.ts'
 import { checkFormat, checkTools } from '../tool-checks.ts'
@@ -77,7 +78,6 @@ const HOSTED_TYPES: Readonly<Record<string, HostedKind>> = {
 export const OUTPUT_TOKENS_MIN = 16
 const COMPACT_THRESHOLD_MIN = 1_000
 const TOOLS_MAX = 128
-const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const
 const UNSUPPORTED = ['prompt', 'moderation', 'access_programs', 'image'] as const
 
 /** The request in `body` (parsed JSON) to one of `models`. Throws `ApiError`. */
@@ -285,7 +285,7 @@ function effortOf(given: JsonObject, model: Model): ResponsesRequest['effort'] {
     )
   }
   const { effort } = reasoning
-  return effort === undefined || effort === null ? 'medium' : oneOf(effort, 'reasoning.effort', EFFORTS)
+  return effort === undefined || effort === null ? 'medium' : oneOf(effort, 'reasoning.effort', effortsOf(model))
 }
 
 function obfuscates(given: JsonObject, stream: boolean): boolean {
