@@ -75,7 +75,7 @@ export function ownGeminiMessage(role: 'system' | 'user' | 'assistant', text: st
 
 /** Names of the functions that a content calls. */
 export function calledNames(content: JsonObject): readonly string[] {
-  return callsIn([content]).flatMap(({ name }) => (name === '' ? [] : [name]))
+  return callsIn(objectsOf(content, 'parts')).flatMap(({ name }) => (name === '' ? [] : [name]))
 }
 
 type Place = 'contents' | 'system'
@@ -94,15 +94,16 @@ class GeminiMessage implements Message {
 
   /** `contents`: one, or a run of the model's; `bytes` then has them with a comma between. What it answers is taken out of `open`. */
   constructor(place: Place, contents: readonly JsonObject[], bytes: Uint8Array, open: OpenCalls) {
-    const media = mediaWith(mediaOf(contents.flatMap((content) => objectsOf(content, 'parts'))))
+    const parts = partsIn(contents)
+    const media = mediaWith(mediaOf(parts))
     this.place = place
     this.bytes = bytes
-    const found = answersIn(contents, open)
+    const found = answersIn(parts, open)
     this.#contents = contents
     this.#answered = found.calls
     this.answers = found.ids
     this.role = roleOf(place, contents, this.answers)
-    this.toolCalls = this.role === 'assistant' ? callsIn(contents) : NONE
+    this.toolCalls = this.role === 'assistant' ? callsIn(parts) : NONE
     this.images = media.parts
     this.mediaBytes = media.bytes
   }
@@ -113,7 +114,7 @@ class GeminiMessage implements Message {
   get json(): JsonObject {
     const contents = this.#read()
     const [first = EMPTY] = contents
-    return contents.length === 1 ? first : { role: 'model', parts: contents.flatMap((content) => objectsOf(content, 'parts')) }
+    return contents.length === 1 ? first : { role: 'model', parts: partsIn(contents) }
   }
   forget(): void {
     this.#contents = null
@@ -158,7 +159,7 @@ class GeminiMessage implements Message {
   }
 
   #parts(): readonly JsonObject[] {
-    return this.#read().flatMap((content) => objectsOf(content, 'parts'))
+    return partsIn(this.#read())
   }
 
   #read(): readonly JsonObject[] {
@@ -174,6 +175,14 @@ const CLOSE = Buffer.from(']')
 /** Parts that are neither said nor called. */
 const OTHER_PARTS = ['inlineData', 'fileData', 'executableCode', 'codeExecutionResult', 'toolCall', 'toolResponse'] as const
 
+/** Of all of them, most often one. */
+function partsIn(contents: readonly JsonObject[]): readonly JsonObject[] {
+  const [first] = contents
+  return contents.length === 1 && first !== undefined
+    ? objectsOf(first, 'parts')
+    : contents.flatMap((content) => objectsOf(content, 'parts'))
+}
+
 function bytesOf(contents: readonly JsonObject[]): Buffer {
   return Buffer.from(contents.map((content) => JSON.stringify(content)).join(','))
 }
@@ -185,10 +194,10 @@ function roleOf(place: Place, contents: readonly JsonObject[], answers: readonly
 }
 
 /** Ids are optional: a call without one is known by its name and its place among the calls of that name. */
-function callsIn(contents: readonly JsonObject[]): readonly ToolCall[] {
+function callsIn(parts: readonly JsonObject[]): readonly ToolCall[] {
   const calls: ToolCall[] = []
   const seen = new Map<string, number>()
-  for (const part of contents.flatMap((content) => objectsOf(content, 'parts'))) {
+  for (const part of parts) {
     const call = memberOf(part, 'functionCall')
     if (!isObject(call)) continue
     const name = textOf(call, 'name') ?? ''
@@ -206,18 +215,18 @@ interface Answered {
 const NOTHING_ANSWERED: Answered = { ids: NONE, calls: NONE }
 
 /** The calls that the results of a content answer: by id, or the first of that name that is left. */
-function answersIn(contents: readonly JsonObject[], open: OpenCalls): Answered {
+function answersIn(parts: readonly JsonObject[], open: OpenCalls): Answered {
   const ids: string[] = []
   const calls: ToolCall[] = []
-  const seen = new Map<string, number>()
-  for (const part of contents.flatMap((content) => objectsOf(content, 'parts'))) {
+  let seen: Map<string, number> | null = null
+  for (const part of parts) {
     const result = memberOf(part, 'functionResponse')
     if (!isObject(result)) continue
     const id = textOf(result, 'id')
     const name = textOf(result, 'name') ?? ''
     const answered = id === null ? open.takeNamed(name) : open.take(id)
     if (answered !== null) calls.push(answered)
-    ids.push(answered?.id ?? id ?? placeId(seen, name))
+    ids.push(answered?.id ?? id ?? placeId((seen ??= new Map()), name))
   }
   return ids.length === 0 ? NOTHING_ANSWERED : { ids, calls }
 }
@@ -297,7 +306,12 @@ function nameOf(part: JsonObject): string | null {
 }
 
 function mediaOf(parts: readonly JsonObject[]): readonly MediaPart[] {
-  return parts.flatMap((part) => [...mediaIn(part), ...mediaOf(objectsOf(objectOf(part, 'functionResponse'), 'parts'))])
+  const found: MediaPart[] = []
+  for (const part of parts) {
+    for (const media of mediaIn(part)) found.push(media)
+    for (const media of mediaOf(objectsOf(objectOf(part, 'functionResponse'), 'parts'))) found.push(media)
+  }
+  return found
 }
 
 function mediaIn(part: JsonObject): readonly MediaPart[] {
