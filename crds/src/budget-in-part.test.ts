@@ -57,6 +57,7 @@ test('where a needed field cannot be read the whole spec is as it was, and witho
     { ...SPEC, selector: { ...SPEC.selector, fieldOfLater: 1 } },
     { ...SPEC, selector: { fieldOfLater: ['a'] } },
     { ...SPEC, selector: {} },
+    { ...SPEC, selector: {}, fieldOfLater: true },
     { ...SPEC, tier: undefined },
     undefined,
   ]) {

@@ -12,11 +12,11 @@ const NEEDED: readonly unknown[] = ['selector', 'tier', 'upstreams', 'store', 'i
  * or it is no budget at all.
  */
 export function budgetInPart(object: unknown, before: ConversationBudget | null): ConversationBudget | null {
-  const parsed = ConversationBudgetSchema.safeParse(object)
+  const { error } = ConversationBudgetSchema.safeParse(object)
   const part: unknown = structuredClone(object)
   if (!isRecord(part)) return null
-  let isLost = parsed.success && selectsAll(parsed.data)
-  for (const issue of parsed.error?.issues ?? []) {
+  let isLost = false
+  for (const issue of error?.issues ?? []) {
     const [top, field] = issue.path
     const spec = part['spec']
     // Without one of its conditions a selector selects pods that are none of the budget's.
@@ -25,11 +25,12 @@ export function budgetInPart(object: unknown, before: ConversationBudget | null)
     else if (field === undefined || NEEDED.includes(field)) isLost = true
     else if (isRecord(spec)) delete spec[String(field)]
   }
-  if (isLost) part['spec'] = before?.spec
-  return ConversationBudgetSchema.safeParse(part).data ?? null
+  const read = isLost ? undefined : ConversationBudgetSchema.safeParse(part).data
+  if (read !== undefined && !selectsAll(read)) return read
+  return ConversationBudgetSchema.safeParse({ ...part, spec: before?.spec }).data ?? null
 }
 
-/** Which the rules forbid. */
+/** Every pod of its namespace, which the rules forbid. */
 function selectsAll({ spec: { selector } }: ConversationBudget): boolean {
   return Object.keys(selector.matchLabels ?? {}).length === 0 && (selector.matchExpressions ?? []).length === 0
 }
