@@ -3,17 +3,22 @@ import type { BodyName } from './loads.ts'
 import { quantile, spreadOf } from './statistics.ts'
 import type { Spread } from './statistics.ts'
 
+/** What stands between client and provider: the baseline, the least that Node can do there, and what is measured. */
+export const PROXIES = ['nginx', 'relay', 'sidecar'] as const
+export type Proxy = (typeof PROXIES)[number]
+export type Party = 'direct' | Proxy
+
 /** What one round saw of one load; times in microseconds. */
 export interface RoundFigures {
   /** CPU of the proxy per request at the fixed rate, or per chunk of a stream. */
-  readonly cpu: { readonly nginx: number; readonly sidecar: number }
+  readonly cpu: Readonly<Record<Proxy, number>>
   /** As fast as each can. Null for streams, whose pace the provider sets. */
-  readonly saturated: { readonly nginx: Saturated; readonly sidecar: Saturated } | null
+  readonly saturated: Readonly<Record<Proxy, Saturated>> | null
   /** Per request at the fixed rate, or per chunk, as the client saw it. */
-  readonly latencies: { readonly direct: readonly number[]; readonly nginx: readonly number[]; readonly sidecar: readonly number[] }
+  readonly latencies: Readonly<Record<Party, readonly number[]>>
 }
 
-interface Saturated {
+export interface Saturated {
   readonly cpu: number
   readonly perSecond: number
 }
@@ -44,57 +49,49 @@ export const LOAD_TITLES: Readonly<Record<BodyName, string>> = { small: '2 KB JS
 export function figuresOf(load: BodyName, rounds: readonly RoundFigures[]): readonly Figure[] {
   const title = LOAD_TITLES[load]
   const over = (value: (round: RoundFigures) => number): Spread => spreadOf(rounds.map(value))
-  const added = (proxy: 'nginx' | 'sidecar', percent: number): Spread =>
+  const direct = (percent: number): Spread => over(({ latencies }) => quantile(latencies.direct, percent) / 1_000)
+  const added = (proxy: Proxy, percent: number): Spread =>
     over(({ latencies }) => (quantile(latencies[proxy], percent) - quantile(latencies.direct, percent)) / 1_000)
+  const cpu = (proxy: Proxy): Spread => over((round) => round.cpu[proxy])
+  const toNginx = (proxy: Proxy): Spread => over((round) => round.cpu[proxy] / round.cpu.nginx)
   const saturated = rounds.flatMap((round) => (round.saturated === null ? [] : [round.saturated]))
+  const mostToNginx = (proxy: Proxy): Spread => spreadOf(saturated.map((round) => round[proxy].cpu / round.nginx.cpu))
   return [
-    figure(
-      `${title}: CPU, nginx`,
-      'us',
-      over(({ cpu }) => cpu.nginx),
-    ),
-    figure(
-      `${title}: CPU, sidecar`,
-      'us',
-      over(({ cpu }) => cpu.sidecar),
-    ),
-    figure(
-      `${title}: CPU, sidecar to nginx`,
-      'times',
-      over(({ cpu }) => cpu.sidecar / cpu.nginx),
-      { atMost: CPU_RATIO_MAX[load] },
-    ),
-    figure(
-      `${title}: direct p50`,
-      'ms',
-      over(({ latencies }) => quantile(latencies.direct, 50) / 1_000),
-    ),
-    figure(
-      `${title}: direct p99`,
-      'ms',
-      over(({ latencies }) => quantile(latencies.direct, 99) / 1_000),
-    ),
-    figure(`${title}: added p50, nginx`, 'ms', added('nginx', 50)),
-    figure(`${title}: added p99, nginx`, 'ms', added('nginx', 99)),
-    figure(`${title}: added p50, sidecar`, 'ms', added('sidecar', 50)),
-    figure(`${title}: added p99, sidecar`, 'ms', added('sidecar', 99), load === 'stream' ? null : { atMost: ADDED_P99_MS_MAX }),
+    ...PROXIES.map((proxy) => figure(`${title}: CPU, ${proxy}`, 'us', cpu(proxy))),
+    figure(`${title}: CPU, relay to nginx`, 'times', toNginx('relay')),
+    figure(`${title}: CPU, sidecar to nginx`, 'times', toNginx('sidecar'), { atMost: CPU_RATIO_MAX[load] }),
+    figure(`${title}: direct p50`, 'ms', direct(50)),
+    figure(`${title}: direct p99`, 'ms', direct(99)),
+    ...PROXIES.flatMap((proxy) => [
+      figure(`${title}: added p50, ${proxy}`, 'ms', added(proxy, 50)),
+      figure(
+        `${title}: added p99, ${proxy}`,
+        'ms',
+        added(proxy, 99),
+        proxy === 'sidecar' && load !== 'stream' ? { atMost: ADDED_P99_MS_MAX } : null,
+      ),
+    ]),
     ...(saturated.length === 0
       ? []
       : [
-          figure(`${title}: most requests/s, nginx`, '', spreadOf(saturated.map(({ nginx }) => nginx.perSecond))),
-          figure(`${title}: most requests/s, sidecar`, '', spreadOf(saturated.map(({ sidecar }) => sidecar.perSecond))),
-          figure(
-            `${title}: CPU at the most, sidecar to nginx`,
-            'times',
-            spreadOf(saturated.map(({ nginx, sidecar }) => sidecar.cpu / nginx.cpu)),
+          ...PROXIES.map((proxy) =>
+            figure(`${title}: most requests/s, ${proxy}`, '', spreadOf(saturated.map((round) => round[proxy].perSecond))),
           ),
+          figure(`${title}: CPU at the most, relay to nginx`, 'times', mostToNginx('relay')),
+          figure(`${title}: CPU at the most, sidecar to nginx`, 'times', mostToNginx('sidecar')),
         ]),
   ]
 }
 
-/** Memory of the sidecar in MB: when it was ready, after the first load, after the last. */
-export function memoryFigures(resident: { readonly idle: number; readonly warm: number; readonly end: number }): readonly Figure[] {
+/** Memory in MB: of the sidecar when it was ready, after the first load, after the last; of the relay after the last. */
+export function memoryFigures(resident: {
+  readonly idle: number
+  readonly warm: number
+  readonly end: number
+  readonly relay: number
+}): readonly Figure[] {
   return [
+    figure('Resident memory: relay, after load', 'MB', spreadOf([resident.relay])),
     figure('Resident memory: ready', 'MB', spreadOf([resident.idle])),
     figure('Resident memory: after load', 'MB', spreadOf([resident.end]), { atMost: RESIDENT_MB_MAX }),
     figure('Resident memory: growth from the first round to the last', 'MB', spreadOf([resident.end - resident.warm])),
@@ -113,6 +110,8 @@ export function capFigures(cap: { readonly name: string; readonly budgetUsd: num
 export interface SharedRound {
   /** Per turn at the fixed rate: of a sidecar on either engine, and of the server that is shared. */
   readonly cpu: { readonly embedded: number; readonly shared: number; readonly server: number }
+  /** As many round trips as a turn makes, one after the other at the same rate, with nothing around them. */
+  readonly bareCpu: number
   /** The same with as many turns as go, of one sidecar. */
   readonly cpuAtMost: { readonly embedded: number; readonly shared: number }
   readonly latencies: { readonly embedded: readonly number[]; readonly shared: readonly number[] }
@@ -155,6 +154,11 @@ export function sharedStoreFigures(rounds: readonly SharedRound[], memory: Serve
       'us',
       over(({ cpu }) => cpu.shared - cpu.embedded),
       { atMost: SHARED_CPU_US_MAX },
+    ),
+    figure(
+      `${title}: CPU, as many bare round trips`,
+      'us',
+      over(({ bareCpu }) => bareCpu),
     ),
     figure(
       `${title}: CPU at the most, Redis above embedded`,

@@ -49,6 +49,13 @@ export interface LoadResult {
   readonly chunks: number
 }
 
+/** What the process of bare round trips is told to do: `perTurn` of them, one after the other, by the clock. */
+export interface RoundTrips {
+  readonly perTurn: number
+  readonly perSecond: number
+  readonly seconds: number
+}
+
 /** A body of a support conversation: 2 KB, 100 KB, or a short one that streams. */
 export function bodyOf(name: BodyName): Buffer {
   const bytes = { small: 2_048, large: 102_400, stream: 600 }[name]

@@ -1,6 +1,6 @@
 /**
- * `make bench`: what the sidecar costs with everything on, beside nginx as a plain proxy and a direct call, in rounds
- * that take turns. docs/performance.md says how to read it. `--strict`: exit code 1 when a target is missed.
+ * `make bench`: what the sidecar costs with everything on, beside nginx as a plain proxy, a relay of bytes on Node and a direct call, in
+ * rounds that take turns. docs/performance.md says how to read it. `--strict`: exit code 1 when a target is missed.
  * `--rounds N`: how many rounds (5). `--load small|large|stream|shared`: that load alone. Writes bench.json.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -11,14 +11,14 @@ import { parseArgs } from 'node:util'
 import { bundleSidecar } from '../../sidecar/build.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { freePorts } from '../support/free-ports.ts'
-import { LOAD_TITLES, capFigures, figuresOf, memoryFigures, tableOf } from './figures.ts'
-import type { Figure, RoundFigures } from './figures.ts'
+import { LOAD_TITLES, PROXIES, capFigures, figuresOf, memoryFigures, tableOf } from './figures.ts'
+import type { Figure, Party, Proxy, RoundFigures, Saturated } from './figures.ts'
 import { BODIES } from './loads.ts'
 import type { BodyName, Command, LoadResult, Target } from './loads.ts'
 import { ensureNginx, startNginx } from './nginx.ts'
 import { cpuMicros, residentMb } from './process-figures.ts'
-import { startBenchSidecar, startGenerator, startUpstream } from './processes.ts'
-import type { Upstream } from './processes.ts'
+import { startBenchSidecar, startGenerator, startRelay, startUpstream } from './processes.ts'
+import type { Listening } from './processes.ts'
 import { benchSharedStore } from './shared-store.ts'
 
 const ROUNDS = 5
@@ -35,13 +35,12 @@ const CAP_USD = '0.05'
 /** What each call of the cap run would write if nobody bounded it: all that its hold allows. */
 const CAP_OUTPUT = 100_000
 
-type Party = 'direct' | 'nginx' | 'sidecar'
-const PARTIES: readonly Party[] = ['direct', 'nginx', 'sidecar']
+const PARTIES: readonly Party[] = ['direct', ...PROXIES]
 
 interface Bench {
   readonly load: (command: Command) => Promise<LoadResult>
   readonly target: (party: Party, body: BodyName) => Target
-  readonly pids: { readonly nginx: number; readonly sidecar: number }
+  readonly pids: Readonly<Record<Proxy, number>>
 }
 
 const { values: options } = parseArgs({
@@ -91,23 +90,25 @@ interface Setting {
   readonly load: (command: Command) => Promise<LoadResult>
 }
 
-async function benchBesideNginx({ folder, configFile, load }: Setting, upstream: Upstream): Promise<readonly Figure[]> {
+async function benchBesideNginx({ folder, configFile, load }: Setting, upstream: Listening): Promise<readonly Figure[]> {
   const [plain = 0, stream = 0] = await freePorts(2)
   const nginx = await startNginx(folder, { plain, stream, upstream: upstream.port })
+  const relay = await startRelay(upstream.port)
   const sidecar = await startBenchSidecar(folder, configFile)
   try {
     const path = '/v1/chat/completions'
     const bench: Bench = {
       load,
       target: (party, body) =>
-        party === 'direct'
-          ? { port: upstream.port, path }
-          : party === 'nginx'
-            ? { port: body === 'stream' ? stream : plain, path }
-            : { port: sidecar.port, path: `/openai${path}` },
-      pids: { nginx: nginx.pid, sidecar: sidecar.pid },
+        ({
+          direct: { port: upstream.port, path },
+          nginx: { port: body === 'stream' ? stream : plain, path },
+          relay: { port: relay.port, path },
+          sidecar: { port: sidecar.port, path: `/openai${path}` },
+        })[party],
+      pids: { nginx: nginx.pid, relay: relay.pid, sidecar: sidecar.pid },
     }
-    console.log(`Beside nginx: warming up, then ${rounds} rounds; about ${Math.ceil((30 + rounds * 62) / 60)} minutes ...`)
+    console.log(`Beside nginx: warming up, then ${rounds} rounds; about ${Math.ceil((40 + rounds * 80) / 60)} minutes ...`)
     const idle = residentMb(sidecar.pid)
     await warmUp(bench)
     const seen: Record<BodyName, RoundFigures[]> = { small: [], large: [], stream: [] }
@@ -117,7 +118,7 @@ async function benchBesideNginx({ folder, configFile, load }: Setting, upstream:
       if (round === 1) warm = residentMb(sidecar.pid)
       console.log(`round ${round} of ${rounds}: ${loads.map((body) => `${LOAD_TITLES[body]} ${ratio(seen[body].at(-1))}`).join(', ')}`)
     }
-    const resident = { idle, warm, end: residentMb(sidecar.pid) }
+    const resident = { idle, warm, end: residentMb(sidecar.pid), relay: residentMb(relay.pid) }
     return [
       ...loads.flatMap((body) => figuresOf(body, seen[body])),
       ...memoryFigures(resident),
@@ -126,6 +127,7 @@ async function benchBesideNginx({ folder, configFile, load }: Setting, upstream:
     ]
   } finally {
     await sidecar.stop()
+    await relay.stop()
     await nginx.stop()
   }
 }
@@ -155,9 +157,10 @@ async function warmUp(bench: Bench): Promise<void> {
 
 /** One round of one load: each party in turn, another one first each time. */
 async function measure(bench: Bench, body: BodyName, round: number): Promise<RoundFigures> {
-  const cpu = { nginx: 0, sidecar: 0 }
-  const saturated = { nginx: { cpu: 0, perSecond: 0 }, sidecar: { cpu: 0, perSecond: 0 } }
-  const latencies: Record<Party, readonly number[]> = { direct: [], nginx: [], sidecar: [] }
+  const cpu = { nginx: 0, relay: 0, sidecar: 0 }
+  const none: Saturated = { cpu: 0, perSecond: 0 }
+  const saturated = { nginx: none, relay: none, sidecar: none }
+  const latencies: Record<Party, readonly number[]> = { direct: [], nginx: [], relay: [], sidecar: [] }
   const order = PARTIES.map((_, index) => PARTIES[(index + round) % PARTIES.length] ?? 'direct')
   await sleep(REST_MS)
   for (const party of order) {

@@ -1,4 +1,4 @@
-/** The processes of the bench: the provider, the load generator, and the sidecar as images run it. */
+/** The processes of the bench: the provider, the load generator, the sidecar as images run it, and the floors it is held against. */
 import { fork, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -9,24 +9,36 @@ import { fileURLToPath } from 'node:url'
 import { SidecarProcess } from '@farebox/operator/laptop/sidecar-process.ts'
 import { BUNDLE_MAIN, NODE_FLAGS } from '../../sidecar/build.ts'
 import { freePorts } from '../support/free-ports.ts'
-import type { Command, LoadResult } from './loads.ts'
+import type { Command, LoadResult, RoundTrips } from './loads.ts'
 
 const START_MS_MAX = 20_000
 
-export interface Upstream {
+/** A program of the bench that listens. */
+export interface Listening {
+  readonly pid: number
   readonly port: number
   stop(): Promise<void>
 }
 
-export async function startUpstream(): Promise<Upstream> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('upstream.ts', import.meta.url))], {
+export function startUpstream(): Promise<Listening> {
+  return startListening(new URL('upstream.ts', import.meta.url), [])
+}
+
+/** With the flags of the sidecar, so that what differs is the work. */
+export function startRelay(upstreamPort: number): Promise<Listening> {
+  return startListening(new URL('relay.ts', import.meta.url), [String(upstreamPort)], NODE_FLAGS)
+}
+
+async function startListening(program: URL, args: readonly string[], flags: readonly string[] = []): Promise<Listening> {
+  const child = spawn(process.execPath, [...flags, '--disable-warning=ExperimentalWarning', fileURLToPath(program), ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const lines = createInterface({ input: child.stdout })
   const [line] = await once(lines, 'line', { signal: AbortSignal.timeout(START_MS_MAX) })
   const port = Number(/^listening (\d+)$/.exec(String(line))?.[1])
-  if (!Number.isInteger(port)) throw new Error(`the bench's provider said: ${String(line)}`)
-  return { port, stop: () => end(child) }
+  const { pid } = child
+  if (!Number.isInteger(port) || pid === undefined) throw new Error(`${program.pathname} said: ${String(line)}`)
+  return { pid, port, stop: () => end(child) }
 }
 
 export interface Generator {
@@ -36,20 +48,35 @@ export interface Generator {
 }
 
 export function startGenerator(): Generator {
-  const child = fork(fileURLToPath(new URL('load.ts', import.meta.url)))
-  return {
-    load: (command) =>
-      new Promise((resolve, reject) => {
-        const failed = (): void => reject(new Error('the load generator ended'))
-        child.once('exit', failed)
-        child.once('message', (result) => {
-          child.off('exit', failed)
-          resolve(result as LoadResult)
-        })
-        child.send(command)
-      }),
-    stop: () => end(child),
-  }
+  const child = fork(new URL('load.ts', import.meta.url))
+  return { load: (command) => answerOf<LoadResult>(child, command), stop: () => end(child) }
+}
+
+export interface BareRoundTrips {
+  readonly pid: number
+  /** One run at a time; resolves with how many turns it had. */
+  run(wanted: RoundTrips): Promise<number>
+  stop(): Promise<void>
+}
+
+export async function startRoundTrips(url: string): Promise<BareRoundTrips> {
+  const child = fork(new URL('round-trips.ts', import.meta.url), [url])
+  await once(child, 'message', { signal: AbortSignal.timeout(START_MS_MAX) })
+  const { pid } = child
+  if (pid === undefined) throw new Error('the bare round trips ended')
+  return { pid, run: (wanted) => answerOf<number>(child, wanted), stop: () => end(child) }
+}
+
+function answerOf<Answer>(child: ChildProcess, message: Command | RoundTrips): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const failed = (): void => reject(new Error(`${child.spawnargs.at(-1)} ended`))
+    child.once('exit', failed)
+    child.once('message', (answer) => {
+      child.off('exit', failed)
+      resolve(answer as Answer)
+    })
+    child.send(message)
+  })
 }
 
 export interface BenchSidecar {

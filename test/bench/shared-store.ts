@@ -15,11 +15,13 @@ import { sharedStoreFigures } from './figures.ts'
 import type { Figure, ServerMemory, SharedRound } from './figures.ts'
 import type { Command, LoadResult, Target } from './loads.ts'
 import { cpuMicros } from './process-figures.ts'
-import { startBenchSidecar } from './processes.ts'
-import type { BenchSidecar } from './processes.ts'
+import { startBenchSidecar, startRoundTrips } from './processes.ts'
+import type { BareRoundTrips, BenchSidecar } from './processes.ts'
 
 const WARM_SECONDS = 4
 const OPEN = { perSecond: 200, seconds: 5 }
+/** One reads, one holds, one settles. */
+const TRIPS_PER_TURN = 3
 const REST_MS = 2_000
 /** Over one sidecar or two: enough that each always has work. */
 const CLOSED = { connections: 64, seconds: 4 }
@@ -56,10 +58,15 @@ export async function benchSharedStore(bench: SharedBench): Promise<readonly Fig
     const embedded = await start('embedded', false)
     const shared = await start('shared', true)
     const other = await start('other', true)
-    console.log(`A shared store: ${bench.rounds} rounds; about ${Math.ceil((25 + bench.rounds * 27) / 60)} minutes ...`)
+    const bare = await startRoundTrips(server.url)
+    cleanups.push(() => bare.stop())
+    console.log(`A shared store: ${bench.rounds} rounds; about ${Math.ceil((25 + bench.rounds * 37) / 60)} minutes ...`)
     for (const sidecar of [embedded, shared, other]) await warmUp(bench, sidecar)
     const rounds: SharedRound[] = []
-    for (let round = 1; round <= bench.rounds; round++) rounds.push(await measure(bench, { embedded, shared }, other, server, round))
+    for (let round = 1; round <= bench.rounds; round++) {
+      const bareCpu = await bareTrips(bare)
+      rounds.push({ ...(await measure(bench, { embedded, shared }, other, server, round)), bareCpu })
+    }
     return sharedStoreFigures(rounds, await memoryOf(server))
   } finally {
     for (const cleanUp of cleanups.toReversed()) await cleanUp()
@@ -78,7 +85,7 @@ async function measure(
   other: BenchSidecar,
   server: TestServer,
   round: number,
-): Promise<SharedRound> {
+): Promise<Omit<SharedRound, 'bareCpu'>> {
   const serverPid = server.process.pid
   if (serverPid === undefined) throw new Error('the server ended')
   const cpu = { embedded: 0, shared: 0, server: 0 }
@@ -105,6 +112,17 @@ async function measure(
   const most = answered(await bench.load({ kind: 'closed', targets, body: 'small', ...CLOSED }))
   const together = { perSecond: most.requests / CLOSED.seconds, latenciesUs: most.latenciesUs }
   return { cpu, cpuAtMost, latencies, roundTrips, together }
+}
+
+/** CPU of a turn's round trips in microseconds, less that of a clock which wakes the process and makes none. */
+async function bareTrips(bare: BareRoundTrips): Promise<number> {
+  const costOf = async (perTurn: number): Promise<number> => {
+    const before = cpuMicros(bare.pid)
+    const turns = await bare.run({ perTurn, ...OPEN })
+    return (cpuMicros(bare.pid) - before) / turns
+  }
+  const clock = await costOf(0)
+  return (await costOf(TRIPS_PER_TURN)) - clock
 }
 
 function targetOf({ port }: BenchSidecar): Target {
