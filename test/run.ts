@@ -31,7 +31,7 @@ const LONGEST = [
  * next run; its sidecars look for a store meanwhile, which nothing that listens to single bytes should hear.
  */
 const TIMED = [
-  'test/chaos/store-proxy',
+  'test/support/store-proxy',
   'test/bench/',
   'test/chaos/',
   'test/integration/cap',

@@ -9,7 +9,7 @@ import type { Plan, Planned, SidecarFault, StoreFault } from './plan.ts'
 import { describeFault } from './plan.ts'
 import { UNSYNCED_MS } from './store-pair.ts'
 import type { StorePair } from './store-pair.ts'
-import type { LaneState, StoreProxy } from './store-proxy.ts'
+import type { LaneState, StoreProxy } from '../support/store-proxy.ts'
 
 export interface Parts {
   readonly proxy: StoreProxy

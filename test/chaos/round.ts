@@ -21,7 +21,7 @@ import { doubtsOf, violationsOf } from './oracle.ts'
 import type { Call, Charged, Spell } from './oracle.ts'
 import { planOf } from './plan.ts'
 import { StorePair } from './store-pair.ts'
-import { startStoreProxy } from './store-proxy.ts'
+import { startStoreProxy } from '../support/store-proxy.ts'
 import { StoreWatch } from './store-watch.ts'
 import { HOLD_MAX, PER_CONVERSATION, PER_USER, Traffic } from './traffic.ts'
 

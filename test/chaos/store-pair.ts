@@ -12,8 +12,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { freePorts } from '../support/free-ports.ts'
 import { waitFor } from '../support/wait-for.ts'
-import { startStoreProxy } from './store-proxy.ts'
-import type { StoreProxy } from './store-proxy.ts'
+import { startStoreProxy } from '../support/store-proxy.ts'
+import type { StoreProxy } from '../support/store-proxy.ts'
 import { endsWithUs } from '../support/children.ts'
 
 /** `appendfsync everysec`: what a machine had not yet written to its disk when the power went. */

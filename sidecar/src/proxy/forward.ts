@@ -18,6 +18,7 @@ import type { Turn } from './exchange.ts'
 import { headersElsewhere, rawHeader, responseHeaders, withoutQueryKey } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
+import { LastBytes } from './last-bytes.ts'
 import { release } from './release.ts'
 import { changeOf, servedBy } from './sent-request.ts'
 import type { ChangeOptions } from './sent-request.ts'
@@ -74,9 +75,16 @@ export interface CallOptions extends ChangeOptions {
   readonly drains: { count: number }
 }
 
-/** Sends the call, passes the answer on, and says how it ended. Never rejects. */
-export function forward(admitted: Admitted, options: CallOptions): Promise<CallEnd> {
-  return new Promise((resolve) => new Call(admitted, options, resolve).start())
+export interface Forwarded {
+  readonly end: CallEnd
+  /** To be released when the call is in the books. */
+  readonly last: LastBytes
+}
+
+/** Sends the call, passes the answer on but for its last bytes, and says how it ended. Never rejects. */
+export function forward(admitted: Admitted, options: CallOptions): Promise<Forwarded> {
+  const last = new LastBytes(admitted.turn.gateway.storeIsShared)
+  return new Promise((resolve) => new Call(admitted, options, last, (end) => resolve({ end, last })).start())
 }
 
 type Reading =
@@ -91,7 +99,7 @@ type Reading =
       readonly held: boolean
       /** Of an answer that is too long to be kept; its `pieces` are a sample then. */
       outline: JsonOutline | null
-      /** It came in one piece, and is sent with its end. */
+      /** Its last piece, which is sent with its end. */
       unsent: Buffer | null
     }
   | {
@@ -107,6 +115,7 @@ class Call {
   readonly #admitted: Admitted
   readonly #turn: Turn
   readonly #options: CallOptions
+  readonly #last: LastBytes
   readonly #resolve: (end: CallEnd) => void
   #handle: UpstreamHandle | null = null
   #reading: Reading | null = null
@@ -123,11 +132,12 @@ class Call {
   /** Of a plain answer that is held back. */
   #heldHead: { readonly statusCode: number; readonly headers: string[] } | null = null
 
-  constructor(admitted: Admitted, options: CallOptions, resolve: (end: CallEnd) => void) {
+  constructor(admitted: Admitted, options: CallOptions, last: LastBytes, resolve: (end: CallEnd) => void) {
     this.#admitted = admitted
     this.#turn = admitted.turn
     this.#served = servedBy(admitted)
     this.#options = options
+    this.#last = last
     this.#resolve = resolve
     this.#cost = new AnswerCost(admitted, this.#served.upstream)
   }
@@ -218,8 +228,10 @@ class Call {
         reading.bytes += copy.length
         if (this.#keeps(reading, copy.length)) reading.pieces.add(copy)
         else this.#outline(reading).push(copy)
-        // With its end in hand, head and body leave in one write.
-        if (copy.length === reading.announced && copy.length <= ONE_WRITE_BYTES_MAX) reading.unsent = copy
+        // With its end in hand, head and body leave in one write; and the last piece is the end for whoever counts bytes.
+        const isAll = copy.length === reading.announced && copy.length <= ONE_WRITE_BYTES_MAX
+        const isLast = reading.announced > 0 && reading.bytes >= reading.announced && !reading.held
+        if (isAll || (isLast && this.#last.waits)) reading.unsent = copy
         else if (!reading.held || reading.outline !== null) this.#write(copy)
         return
       }
@@ -267,7 +279,7 @@ class Call {
 
   #endPlain(reading: Extract<Reading, { kind: 'plain' }>): void {
     if (reading.outline !== null) {
-      this.#endAnswer()
+      this.#endAnswer(reading.unsent)
       return this.#finish(this.#settledLong(reading.outline))
     }
     const body = reading.pieces.whole()
@@ -278,8 +290,7 @@ class Call {
       const spoken = wire.addNotice(body, this.#options.notice?.text ?? '')
       noticed = spoken.added && !this.#clientGone
       this.#writeHead(this.#heldHead.statusCode, [...this.#heldHead.headers, 'content-length', String(spoken.body.length)])
-      this.#write(spoken.body)
-      reading.unsent = null
+      reading.unsent = spoken.body
     }
     this.#endAnswer(reading.unsent)
     // What cannot be read may have lost any part of itself.
@@ -325,7 +336,8 @@ class Call {
       this.#refuse(failure.kind === 'timeout' ? { code: 'upstream_timeout' } : { code: 'upstream_unreachable', message: BROKEN_OFF })
       return this.#finish({ status: 'charge' })
     }
-    this.#turn.outgoing.destroy() // the client sees the cut where it happened
+    this.#last.release() // what came is passed on,
+    this.#turn.outgoing.destroy() // and the client sees the cut where it happened
     this.#finish(this.#reading.kind === 'error' ? { status: 'void' } : this.#partial())
   }
 
@@ -395,8 +407,18 @@ class Call {
     return stateHeaders(this.#turn, { rung: rung ?? 'None', percent: plan.percent, reason: rung === null ? null : plan.reason, maxOutput })
   }
 
-  #pass({ answer }: Extract<Reading, { kind: 'stream' }>, pieces: readonly Buffer[]): void {
-    if (!this.#clientGone && answer?.write(pieces) === false) this.#handle?.pause()
+  #pass({ stream, answer }: Extract<Reading, { kind: 'stream' }>, pieces: readonly Buffer[]): void {
+    if (answer === null || this.#clientGone) return
+    if (this.#last.waits) {
+      if (stream.isEnding === true) {
+        const copied = Buffer.concat(pieces) // their memory is used again
+        return this.#last.send(() => {
+          if (!this.#turn.outgoing.destroyed) answer.write([copied])
+        })
+      }
+      this.#last.goOn()
+    }
+    if (!answer.write(pieces)) this.#handle?.pause()
   }
 
   #write(chunk: Buffer): void {
@@ -407,8 +429,12 @@ class Call {
   /** `node:http` joins its head with text, but not with bytes: in latin1, each byte is a character. */
   #endAnswer(last: Buffer | null = null): void {
     if (this.#clientGone) return
-    if (last === null) this.#turn.outgoing.end()
-    else this.#turn.outgoing.end(last.toString('latin1'), 'latin1')
+    const { outgoing } = this.#turn
+    this.#last.send(() => {
+      if (last === null) outgoing.end()
+      else if (last.length > ONE_WRITE_BYTES_MAX) outgoing.end(last)
+      else outgoing.end(last.toString('latin1'), 'latin1')
+    })
   }
 
   /** Of an answer that grows too long to be kept. What was held back of it goes out, and what was kept is let go, but for a sample. */

@@ -115,7 +115,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   const asked = sentQuestion(plan)
   for (const message of turn.request.messages) message.forget?.()
   releaseParsed(turn.request.body)
-  const end = await forward(admitted, {
+  const { end, last } = await forward(admitted, {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
     collect: turn.chain !== null || sayings !== null || mayEndWithRecap(turn.terms.contract),
     mayRetry: {
@@ -140,7 +140,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
   } else if (undone.edits && end.status === 'void' && end.objection === 'edits') gateway.faultyUnedited.set(turn.conversationId, true)
   if (wasAnswered(end) && plan.hostedCallsCut) gateway.boundsCut.set(turn.conversationId, true)
   const untold = wasAnswered(end) ? untoldOf(undone) : []
-  const settled = await settle(admitted, { end, notice, driven, untold, asked })
+  const settled = await settle(admitted, { end, notice, driven, untold, asked }).finally(() => last.release())
   if (end.status === 'retry') {
     const located = await locate(turn, { id: turn.conversationId, chain: turn.chain, isNamed: turn.isNamed })
     if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, admitted) }

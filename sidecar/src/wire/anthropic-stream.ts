@@ -101,6 +101,10 @@ export class AnthropicStream implements AnswerStream {
     return this.#reading.usage
   }
 
+  get isEnding(): boolean {
+    return this.#finishReason !== null
+  }
+
   get message(): Message | null {
     if (!this.#options.collect || this.#keptBytes > MESSAGE_BYTES_MAX) return null
     return messageFromBlocks([...this.#blocks.values()].map(wholeBlock))

@@ -55,6 +55,10 @@ export class ChatStream implements AnswerStream {
     return this.#meter.usageSoFar
   }
 
+  get isEnding(): boolean {
+    return this.#meter.isEnding
+  }
+
   /** The first answer as a message, when it was collected: what the app will send back, without the notice. */
   get message(): Message | null {
     return this.#meter.message()

@@ -73,6 +73,10 @@ export class ResponsesStream implements AnswerStream {
     return this.#facts.usage
   }
 
+  get isEnding(): boolean {
+    return this.#isOver
+  }
+
   get message(): Message | null {
     return spokenOf(this.#messages)
   }

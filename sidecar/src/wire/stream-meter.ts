@@ -56,6 +56,11 @@ export class StreamMeter {
     return this.#usage.usage
   }
 
+  /** Each answer that has begun has said how it ends. */
+  get isEnding(): boolean {
+    return this.#finishReason !== null && this.#allFinished()
+  }
+
   facts(): WireFacts {
     return {
       model: this.#model,

@@ -5,7 +5,7 @@
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { Socket } from 'node:net'
-import { onFreePorts } from '../support/free-ports.ts'
+import { onFreePorts } from './free-ports.ts'
 
 /**
  * `stalled`: bytes wait, and arrive when it is over. `deaf`: what is sent arrives, what comes back is lost. `silent`: lost either
