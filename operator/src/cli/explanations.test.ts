@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { CompiledTier } from '../core/compile-tier.ts'
@@ -53,6 +54,28 @@ test('explain tier says how the ladder ends: by its last step, without a word of
   const bare = await ended('[]')
   assert.match(bare, /\nno ladder: nothing is taken away below the cap\n/)
   assert.match(bare, none)
+})
+
+test('explain tier says of a cheaper model that there is none, where the tier names none', async () => {
+  assert.match(await explainedTier('support-seat'), /\n +0\.09 +90 %: DowngradeModel\n/)
+  const without = (yaml: string) => yaml.replaceAll(/    downgrades:\n {6}- .*\n/g, '')
+  const idle = /\n +0\.09 +90 %: DowngradeModel: nothing to do, as spec\.models\.downgrades is empty\n/
+  assert.match(await explainedTier('support-seat', without), idle)
+})
+
+test('the plan that README shows comes to what README says, and each step of its ladder has something to do', async () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+  const [, text = ''] = /```yaml\n(.*?)```/s.exec(readme) ?? []
+  const result = loadManifests([{ path: 'pro.yaml', text }], { nowMs: NOW_MS })
+  assert.equal(result.status, 'loaded')
+  const { manifests, compiled, complaints } = result.loaded
+  assert.deepEqual(complaints, [])
+  const [[tier], explained] = [manifests.snapshot.tiers, compiled.tiers.get('pro')]
+  assert.ok(tier !== undefined && explained !== undefined)
+  const lines = explainTier(tier, explained, (field) => field).join('\n')
+  assert.match(lines, /0\.50 +cap of a conversation\n/)
+  assert.match(lines, /90 %: DowngradeModel\n/)
+  assert.doesNotMatch(lines, /nothing to do/)
 })
 
 test('explain tier names the override and the field that it comes from', async () => {

@@ -5,7 +5,8 @@ import type { PriceBook } from '@farebox/crds/price-book.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
-import type { End, LadderStep } from '@farebox/crds/ladder.ts'
+import type { End } from '@farebox/crds/ladder.ts'
+import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { formatPricePerMillion, formatUsd, parseUsd, percentOf } from '@farebox/crds/usd.ts'
 import type { CompiledTier } from '../core/compile-tier.ts'
 import { tiersOf } from '../core/compile-budget.ts'
@@ -43,7 +44,7 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
   const cap = parseUsd(derived.perConversation)
   const isUserFirst = derived.perUser !== undefined && parseUsd(derived.perUser) < cap
   // As compile has it: what is absent in the manifest is filled in there.
-  const steps = ladderLines(contract.ladder).map(({ atPercent, text }) => [formatUsd(percentOf(cap, atPercent)), text] as const)
+  const steps = ladderLines(contract).map(({ atPercent, text }) => [formatUsd(percentOf(cap, atPercent)), text] as const)
   const rate =
     currency === 'USD'
       ? []
@@ -72,9 +73,13 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
 }
 
 /** What each step takes away, and how it ends: by the last one, or by itself where none ends it. */
-function ladderLines(ladder: readonly LadderStep[]): readonly { readonly atPercent: number; readonly text: string }[] {
+function ladderLines({
+  ladder,
+  models,
+}: Pick<Contract, 'ladder' | 'models'>): readonly { readonly atPercent: number; readonly text: string }[] {
   const steps = ladder.map(({ atPercent, rung, end }) => {
-    const how = end === undefined ? '' : ` (${end}): ${ENDINGS[end]}`
+    const isIdle = rung === 'DowngradeModel' && models.downgrades.length === 0
+    const how = end !== undefined ? ` (${end}): ${ENDINGS[end]}` : isIdle ? ': nothing to do, as spec.models.downgrades is empty' : ''
     return { atPercent, text: `${atPercent} %: ${rung}${how}` }
   })
   if (ladder.some(({ rung }) => rung === 'EndConversation')) return steps

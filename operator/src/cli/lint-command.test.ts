@@ -22,6 +22,7 @@ spec:
   ladder:
     - { atPercent: 70, rung: DropRetrieval }
     - { atPercent: 90, rung: DowngradeModel }
+  models: { downgrades: [{ from: gpt-4o, to: gpt-4o-mini }] }
 `
 const BUDGET = `apiVersion: farebox.dev/v1alpha1
 kind: ConversationBudget

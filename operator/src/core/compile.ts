@@ -22,7 +22,7 @@ import { bookFinding } from './price-book-findings.ts'
 import { pricesOf } from './price-books.ts'
 import type { BookPrices, ExchangeRates } from './price-books.ts'
 import { budgetKey } from './same-pods.ts'
-import { unadmittedDowngrade, unpricedName } from './unlikely-models.ts'
+import { missingDowngrade, unadmittedDowngrade, unpricedName } from './unlikely-models.ts'
 import { smallerUpgrade, upgradeCircle } from './upgrades.ts'
 
 /** Objects that have passed `checkObject`, and budgets that have not as far as they can be read. */
@@ -137,7 +137,12 @@ function findingOfTier(
   const { name } = tier.metadata
   const compiled = tiers.get(name)
   if (compiled?.status === 'refused') return compiled.finding
-  const doubt = together([smallerUpgrade(name, tiers), unpricedName(tier, usersOf(name, budgets), entries), unadmittedDowngrade(tier)])
+  const doubt = together([
+    smallerUpgrade(name, tiers),
+    unpricedName(tier, usersOf(name, budgets), entries),
+    unadmittedDowngrade(tier),
+    missingDowngrade(tier),
+  ])
   return acceptedFinding('the numbers add up', doubt)
 }
 

@@ -1,10 +1,12 @@
-/** What a tier says of models that its owner has hardly meant: names that nothing prices, and downgrades that no call can take. Pure. */
+/** What a tier says of models that its owner has hardly meant: names that nothing prices, downgrades that no call can take, or none at all. Pure. */
 import { loadCatalogue, matchesClause } from '@farebox/crds/catalogue.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
+import { DEFAULT_LADDER } from '@farebox/crds/ladder.ts'
 import type { PriceEntry } from '@farebox/crds/price-entry.ts'
 import { listersOf, recognises } from '@farebox/crds/price-list.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import { suggestion } from '@farebox/crds/shape-problems.ts'
+import { canonicalJson } from './canonical.ts'
 import type { Fault } from './conditions.ts'
 import { upstreamsOf } from './upstreams.ts'
 
@@ -42,6 +44,17 @@ export function unadmittedDowngrade({ spec }: PricingTier): Fault | null {
   if (downgrade === undefined) return null
   const message = `no call moves as spec.models.downgrades[${index}] says: spec.models.allow lets none for "${downgrade.from}" in`
   return { reason: 'DowngradeUnserved', message, field: `spec.models.downgrades[${index}].from` }
+}
+
+/**
+ * That the ladder moves calls to a cheaper model and the tier names none: each call stays where it is, at its price. Not of the
+ * default ladder: an API server writes it into each tier that has none, so that nobody may have asked for the step.
+ */
+export function missingDowngrade({ spec: { ladder, models } }: PricingTier): Fault | null {
+  const index = ladder.findIndex(({ rung }) => rung === 'DowngradeModel')
+  if (index < 0 || models.downgrades.length > 0 || canonicalJson(ladder) === canonicalJson(DEFAULT_LADDER)) return null
+  const message = `spec.ladder[${index}] has nothing to do: DowngradeModel moves calls as spec.models.downgrades says, which is empty`
+  return { reason: 'NoDowngrade', message, field: `spec.ladder[${index}].rung` }
 }
 
 /** By any provider, on whatever day. */

@@ -155,7 +155,9 @@ spec: { entries: [{ provider: gogle, model: gemini-2.5-pro, input: "1.00", outpu
 test('what is hardly meant is warned of, and in force all the same', () => {
   const models = '  models: { allow: [gpt4o] }\n'
   const upstreams = (upstream: string) => `  upstreams: [{ ${upstream} }]\n`
+  const ladder = '  ladder: [{ atPercent: 50, rung: DowngradeModel }]\n'
   for (const [text, warning] of [
+    [TIER + ladder + BUDGET, /^all\.yaml:8: warning: spec\.ladder\[0\]\.rung: .*DowngradeModel moves calls as/],
     [TIER + models + BUDGET, /^all\.yaml:8: warning: spec\.models\.allow\[0\]: .*"gpt4o" \(did you mean gpt-4o\?\)/],
     [
       TIER + BUDGET + upstreams('name: anthropic, baseURL: "https://api.anthropic.com/v1"'),

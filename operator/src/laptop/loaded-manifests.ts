@@ -134,6 +134,7 @@ const WARNINGS: ReadonlySet<string> = new Set([
   'PriceUnlikely',
   'UpgradeSmaller',
   'DowngradeUnserved',
+  'NoDowngrade',
   'ProviderUnlikely',
   'BaseUrlUnlikely',
   'ModelUnlikely',

@@ -171,6 +171,19 @@ test('a user stands where the list has them; one who was never heard of has spen
     assert.partialDeepStrictEqual(await standing('eve', 'tier=loose'), { tier: 'loose', budget: null, spent: null, percent: null })
   }))
 
+test('after an edit of the period all users count by its days, with what was spent before the edit, and each by the new balance', () =>
+  withSpending([['ann', '1.80']], async (gateway) => {
+    const period = { ...MONTH, anchorDay: 15 } as const
+    const edited = makeContract({ ...PRO, caps: { ...PRO.caps, perUser: { amount: '2.00', period } } })
+    const config = makeConfig('http://127.0.0.1:1/v1', [edited])
+    const { users, ...all } = await page(gateway, '', 10, config)
+    assert.partialDeepStrictEqual(all, { from: '2026-11-15', active: 1, spent: '1.80', upgradeCandidates: 1 })
+    assert.equal(all.byUse['75-99'], 1)
+    assert.partialDeepStrictEqual(users, [{ user: 'ann', spent: '0.00', percent: 0, upgradeCandidate: false }])
+    const { body } = await userStanding(gateway, { config }, 'ann', new URLSearchParams())
+    assert.partialDeepStrictEqual(body, { spent: '0.00', percent: 0, heavy: false, upgradeCandidate: false, remaining: '2.00' })
+  }))
+
 test('what a user spent and has left adds up to the budget that the tier says, in its currency', () =>
   withSpending([['ann', '0.000483319', 'odd']], async (gateway) => {
     const { body } = await userStanding(gateway, { config: CONFIG }, 'ann', new URLSearchParams({ tier: 'odd' }))
