@@ -104,6 +104,7 @@ async function config(): Promise<SidecarConfig> {
       { ...openai, name: 'closed', baseUrl: `http://127.0.0.1:${closed}/v1` },
       { ...openai, name: 'silent', baseUrl: `https://127.0.0.1:${(silent.address() as AddressInfo).port}/v1` },
       { ...openai, name: 'older' },
+      { ...openai, name: 'stricter' },
       { ...openai, name: 'speaker', baseUrl: `${speaker.url}/v1` },
       { ...openai, name: 'gemini', provider: 'google', baseUrl: provider.url },
       { ...openai, name: 'house', outputLimitField: 'max_tokens' },
@@ -398,25 +399,30 @@ describe('sound and pictures', () => {
 
 describe('what the provider refuses of our changes is tried again without it, once:', () => {
   test('stream_options, and the upstream is remembered', async () => {
-    const headers = { 'x-fake-reject-stream-options': 'true', 'x-farebox-conversation': 'older', 'x-fake-tag': 'older' }
-    const client = sidecar.client(headers)
-    client.baseURL = `${sidecar.url}/older/v1`
-    for (const calls of [2, 1, 1]) {
-      seen = []
-      const stream = await client.chat.completions.create({
-        model: 'gpt-4o',
-        stream: true,
-        max_tokens: 50,
-        messages: [{ role: 'user', content: 'Hello.' }],
-      })
-      let text = ''
-      for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? ''
-      assert.ok(text.length > 0)
-      assert.equal(seen.length, calls)
-      assert.ok(!(seen.at(-1)?.body.toString() ?? '').includes('stream_options'))
+    for (const [name, status] of [
+      ['older', '400'],
+      ['stricter', '422'],
+    ] as const) {
+      const headers = { 'x-fake-reject-stream-options': status, 'x-farebox-conversation': name, 'x-fake-tag': name }
+      const client = sidecar.client(headers)
+      client.baseURL = `${sidecar.url}/${name}/v1`
+      for (const calls of [2, 1, 1]) {
+        seen = []
+        const stream = await client.chat.completions.create({
+          model: 'gpt-4o',
+          stream: true,
+          max_tokens: 50,
+          messages: [{ role: 'user', content: 'Hello.' }],
+        })
+        let text = ''
+        for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? ''
+        assert.ok(text.length > 0)
+        assert.equal(seen.length, calls)
+        assert.ok(!(seen.at(-1)?.body.toString() ?? '').includes('stream_options'))
+      }
+      assertCovers(await books(name))
+      assert.equal((await sidecar.standing(name)).turns, 3)
     }
-    assertCovers(await books('older'))
-    assert.equal((await sidecar.standing('older')).turns, 3)
     seen = []
     await end('not older', {}, { stream: true })
     assert.match(seen[0]?.body.toString() ?? '', /include_usage/, 'other upstreams are still asked')
@@ -435,7 +441,7 @@ describe('what the provider refuses of our changes is tried again without it, on
 
   test('stream_options are not to blame for a request that is refused without them as well', async () => {
     seen = []
-    const headers = { 'x-fake-reject-stream-options': 'true' }
+    const headers = { 'x-fake-reject-stream-options': '400' }
     assert.equal((await end('bad either way', headers, { stream: true, body: { temperature: 9 } }))?.status, 400)
     assert.equal(seen.length, 2)
     seen = []

@@ -38,7 +38,8 @@ export type ChatService = (
 export function chatService(services: ChatServices): ChatService {
   return async (body, controls, requestId, response, dialect = 'openai') => {
     const reader = readerOf(response)
-    if (controls.rejectStreamOptions && isObject(body) && body['stream_options'] !== undefined) throw streamOptionsUnknown()
+    if (controls.rejectStreamOptions !== null && isObject(body) && body['stream_options'] !== undefined)
+      throw streamOptionsUnknown(controls.rejectStreamOptions)
     const request = checkRequest(body, services.models)
     if (controls.alternateRoles.includes(request.model.id)) checkAlternation(request.messages)
     const prompt = readPrompt(request)
@@ -246,8 +247,10 @@ function answerHeaders(call: Call): JsonHeaders {
 type JsonHeaders = Readonly<Record<string, string>>
 
 /** What some older servers say to a field that they do not know. */
-function streamOptionsUnknown(): ApiError {
-  return badRequest('stream_options', null, 'Unrecognized request argument supplied: stream_options')
+function streamOptionsUnknown(status: 400 | 422): ApiError {
+  if (status === 400) return badRequest('stream_options', null, 'Unrecognized request argument supplied: stream_options')
+  const detail = { type: 'extra_forbidden', loc: ['body', 'stream_options', 'include_usage'], msg: 'Extra inputs are not permitted' }
+  return new ApiError(status, JSON.stringify({ detail: [detail] }))
 }
 
 /** As chat templates of Mistral, Gemma and Llama 2 say it, behind vLLM and llama.cpp. */

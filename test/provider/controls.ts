@@ -37,7 +37,8 @@ export interface Controls {
   readonly usage: 'asked' | 'omit' | 'cumulative' | 'zeros'
   /** Base64 of each picture; null: as it comes. */
   readonly pictureBytes: number | null
-  readonly rejectStreamOptions: boolean
+  /** With this status, as OpenAI (400) or Mistral (422) refuses a field; null: they are taken. */
+  readonly rejectStreamOptions: 400 | 422 | null
   /** Models whose chat template wants users and the assistant to take turns. */
   readonly alternateRoles: readonly string[]
 }
@@ -76,7 +77,7 @@ const NO_CONTROLS: Controls = {
   refusal: null,
   usage: 'asked',
   pictureBytes: null,
-  rejectStreamOptions: false,
+  rejectStreamOptions: null,
   alternateRoles: [],
 }
 
@@ -133,7 +134,7 @@ export function readControls(headers: IncomingHttpHeaders): Controls {
     refusal: given.get('refusal') ?? null,
     usage: given.has('usage') ? oneOf('usage', ['asked', 'omit', 'cumulative', 'zeros']) : 'asked',
     pictureBytes: number('picture-bytes', PICTURE_BYTES_MAX),
-    rejectStreamOptions: flag('reject-stream-options'),
+    rejectStreamOptions: given.has('reject-stream-options') ? (oneOf('reject-stream-options', ['400', '422']) === '400' ? 400 : 422) : null,
     alternateRoles: namesOf(given.get('alternate-roles')) ?? [],
   }
 }

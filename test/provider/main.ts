@@ -30,7 +30,7 @@
  *   x-fake-malformed true           broken JSON: half a body, or one broken event in the stream
  *   x-fake-usage omit|cumulative|zeros  no usage, usage on every chunk, or (images) one of zeros
  *   x-fake-picture-bytes N          base64 of each picture; Gemini's image models draw one when asked so
- *   x-fake-reject-stream-options true
+ *   x-fake-reject-stream-options 400|422
  *   x-fake-alternate-roles MODELS   these refuse two users, or two answers, in a row (Chat Completions)
  */
 import { parseArgs } from 'node:util'

@@ -363,10 +363,11 @@ test('errors are made on demand: a status for the first calls of a tag, broken J
   await assert.rejects(client.chat.completions.create(ask, { headers: { 'x-fake-malformed': 'true' } }), SyntaxError)
   await assert.rejects(collect(ask, { 'x-fake-malformed': 'true' }), SyntaxError)
   await assert.rejects(collect(ask, { 'x-fake-error-after-tokens': '3' }), APIError)
-  await assert.rejects(
-    collect({ ...ask, stream_options: { include_usage: true } }, { 'x-fake-reject-stream-options': 'true' }),
-    /stream_options/,
-  )
+  for (const status of ['400', '422'])
+    await assert.rejects(
+      collect({ ...ask, stream_options: { include_usage: true } }, { 'x-fake-reject-stream-options': status }),
+      new RegExp(`${status}.*stream_options`),
+    )
   const twice = { ...ask, messages: [...ask.messages, ...ask.messages] }
   const strict = { headers: { 'x-fake-alternate-roles': ask.model } }
   await assert.rejects(client.chat.completions.create(twice, strict), /roles must alternate/)

@@ -9,7 +9,7 @@ import { errorCode, MESSAGE_BYTES_MAX, usageFacts } from './answer-reading.ts'
 import { eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
 import { isSummed, isUnbilledRefusal, mergeAnthropicUsage, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
-import { beginsJson } from './asked-json.ts'
+import { JsonBeginning } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
 import { objectAt } from './json-values.ts'
 import { OutputGauge } from './output-gauge.ts'
@@ -58,8 +58,8 @@ export class AnthropicStream implements AnswerStream {
   #finishReason: string | null = null
   #error: string | null = null
   #hasCalls = false
-  /** As `beginsJson` gives it, of all texts. */
-  #isJson: boolean | null = null
+  /** Of all texts. */
+  readonly #beginning = new JsonBeginning()
   noticeAdded = false
 
   constructor(options: Options) {
@@ -142,7 +142,7 @@ export class AnthropicStream implements AnswerStream {
   /** A text that something was said in, in an answer that calls no tool of the app and by its beginning is no JSON. */
   #isProse(index: number): boolean {
     const block = this.#blocks.get(index)
-    return block !== undefined && block.type === 'text' && block.hasWords && !this.#hasCalls && this.#isJson !== true
+    return block !== undefined && block.type === 'text' && block.hasWords && !this.#hasCalls && this.#beginning.isJson !== true
   }
 
   #release(): readonly Buffer[] {
@@ -218,7 +218,7 @@ export class AnthropicStream implements AnswerStream {
     block.hasWords = true
     this.#gauge.addText(words)
     if (block.type !== 'text') return
-    this.#isJson ??= beginsJson(words)
+    this.#beginning.add(words)
     this.#keepText(block.texts, words)
   }
 

@@ -2,23 +2,41 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { CallContext, Wire } from './wire.ts'
 import { messagesWire } from './anthropic-messages.ts'
-import { beginsJson, isJsonText } from './asked-json.ts'
+import { isJsonText, JsonBeginning } from './asked-json.ts'
 import { geminiWire } from './gemini-request.ts'
 import { chatWire } from './openai-chat.ts'
 import { responsesWire } from './responses-wire.ts'
 
 const NOTICE = '\n\n---\nSomething changed.'
-const JSON_TEXTS = ['{"order": 17}', ' \n[1, 2]\n', '[{"a": "}"}]']
-const PROSE_TEXTS = ['It is {17}', '"17"', '17', 'Here it is: {"order": 17}']
+const FENCED = ['```json\n{"order": 17}\n```', '```\n[1, 2]\n```\n', '\n```JSON\r\n {"a": "```"}```', '``` json5\n[1]\n```']
+const JSON_TEXTS = ['{"order": 17}', ' \n[1, 2]\n', '[{"a": "}"}]', ...FENCED]
+const CODE = ['```js\n{}\n```', '```\nls\n```', '`{"order": 17}`', 'It is:\n```json\n{"order": 17}\n```', '``{}``', '```']
+const PROSE_TEXTS = ['It is {17}', '"17"', '17', 'Here it is: {"order": 17}', ...CODE]
 /** Whole, they are seen to be prose; streamed, that is too late. */
-const BRACKETED = ['[1] says so.', '{x} is a set, (y) is none']
+const BRACKETED = ['[1] says so.', '{x} is a set, (y) is none', '```json\n{"order": 17}\n```\nis your order.', '```json\nnone\n```']
 
-test('a whole text is JSON by its first and its last character, a streamed one by its first', () => {
-  for (const text of JSON_TEXTS) assert.deepEqual([isJsonText(text), beginsJson(text)], [true, true], text)
-  for (const text of PROSE_TEXTS) assert.deepEqual([isJsonText(text), beginsJson(text)], [false, false], text)
-  for (const text of BRACKETED) assert.deepEqual([isJsonText(text), beginsJson(text)], [false, true], text)
-  for (const text of ['', ' \n', '\\n\\t ']) assert.equal(beginsJson(text), null, 'nothing is known yet')
-  assert.equal(beginsJson('\\n {'), true, 'as it stands in a string of JSON')
+/** Of a text that comes in these pieces. */
+function begins(pieces: readonly string[]): boolean | null {
+  const beginning = new JsonBeginning()
+  for (const piece of pieces) beginning.add(piece)
+  return beginning.isJson
+}
+
+test('a whole text is JSON by its first and its last character, a streamed one by its first, in whatever pieces', () => {
+  for (const [texts, whole, streamed] of [
+    [JSON_TEXTS, true, true],
+    [PROSE_TEXTS.filter((text) => text !== '```'), false, false],
+    [BRACKETED, false, true],
+  ] as const)
+    for (const text of texts) {
+      assert.deepEqual([isJsonText(text), begins([text]), begins(text.split(''))], [whole, streamed, streamed], text)
+      assert.equal(begins([JSON.stringify(text).slice(1, -1)]), text.startsWith('"') ? false : streamed, 'as it stands in a string of JSON')
+    }
+})
+
+test('of a streamed text nothing is known before the characters that tell', () => {
+  for (const text of ['', ' \n', '\\n\\t ', '`', '``', '```', '```js', '```JSO', '```\\n ']) assert.equal(begins([text]), null, text)
+  for (const text of ['``a', '```x', '```jsx', '````']) assert.equal(begins(text.split('')), false, text)
 })
 
 interface Format {

@@ -63,6 +63,16 @@ test('of two words for reasoning the longer counts, in whatever order', () => {
   }
 })
 
+test('content that is a list is found as that', () => {
+  const content = [{ type: 'thinking', thinking: [{ type: 'text', text: 'Hm' }] }]
+  const { chunk: found, text } = read(written(chunk([choice({ content })])))
+  assert.deepEqual([text(found.choices[0]?.contentParts), text(found.choices[0]?.content)], [JSON.stringify(content), null])
+  for (const empty of ['[]', '[ ]', '{\n}', 'null', '""']) {
+    const again = read(`{"choices":[{"delta":{"content":${empty},"tool_calls":[ ]}}]}`)
+    assert.deepEqual([again.text(again.chunk.choices[0]?.contentParts), again.text(again.chunk.choices[0]?.toolCalls)], [null, null])
+  }
+})
+
 test('what is null, empty or of another type is absent', () => {
   const delta = { content: null, refusal: 5, reasoning: [], tool_calls: [], function_call: null, audio: {} }
   const { ok, chunk: found, text } = read(written(chunk([choice(delta)])))

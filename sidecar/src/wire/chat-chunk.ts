@@ -14,6 +14,8 @@ export interface ChunkChoice {
   index: number
   /** Inside the quotes of `delta.content`. */
   readonly content: Part
+  /** The list itself, where `delta.content` is one: https://docs.mistral.ai/capabilities/reasoning/ */
+  readonly contentParts: Part
   readonly refusal: Part
   /** The longest of the strings by which providers show reasoning; some send the same twice. */
   readonly reasoning: Part
@@ -154,8 +156,8 @@ export class ChatChunk {
       if (first === QUOTE) {
         if (part === choice.reasoning && part.end - part.start >= this.#at - 2 - start) continue
         if (part !== choice.toolCalls && part !== choice.functionCall && part !== choice.audio) set(part, start + 1, this.#at - 1)
-      } else if (isContainer(first) && this.#at - start > 2 && part !== choice.reasoning && part !== choice.content)
-        set(part, start, this.#at)
+      } else if (isContainer(first) && part !== choice.reasoning && !this.#isEmptyAt(start))
+        set(part === choice.content ? choice.contentParts : part, start, this.#at)
     }
   }
 
@@ -166,6 +168,13 @@ export class ChatChunk {
     if (this.#keyIs(REFUSAL)) return choice.refusal
     if (this.#keyIs(FUNCTION_CALL)) return choice.functionCall
     return this.#keyIs(AUDIO) ? choice.audio : null
+  }
+
+  /** Whether the object or list there has nothing in it. */
+  #isEmptyAt(start: number): boolean {
+    let at = start + 1
+    while (isSpace(this.#bytes[at])) at += 1
+    return this.#bytes[at] === CLOSE_BRACE || this.#bytes[at] === CLOSE_BRACKET
   }
 
   /** Steps into an object or list; false when it is empty or is none. */
@@ -295,6 +304,7 @@ function newChoice(): ChunkChoice {
   return {
     index: 0,
     content: none(),
+    contentParts: none(),
     refusal: none(),
     reasoning: none(),
     toolCalls: none(),
@@ -306,6 +316,7 @@ function newChoice(): ChunkChoice {
 function resetChoice(choice: ChunkChoice): void {
   choice.index = 0
   clear(choice.content)
+  clear(choice.contentParts)
   clear(choice.refusal)
   clear(choice.reasoning)
   clear(choice.toolCalls)

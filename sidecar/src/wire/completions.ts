@@ -25,7 +25,8 @@ export const completionsWire: Wire = {
   render: renderCompletion,
   readAnswer: readCompletion,
   openStream: ({ stripUsage }) => new ChatStream({ stripUsage, notice: null, collect: false }),
-  objection: (status, body) => (status === 400 && body.includes('stream_options') ? 'streamOptions' : null),
+  // 422: servers that check fields by a schema, as Mistral's does.
+  objection: (status, body) => ((status === 400 || status === 422) && body.includes('stream_options') ? 'streamOptions' : null),
 }
 
 function completionParts(fields: UnitFields, call: CallContext): ReturnType<Parameters<typeof parseUnitCall>[3]> {

@@ -260,6 +260,27 @@ describe('a notice', () => {
     assert.equal(output.split('smaller model').length, 2)
   })
 
+  test('stands behind the last part of content that is a list', () => {
+    const begun = event(chunk([choice({ content: [{ type: 'thinking', thinking: [{ type: 'text', text: 'Hm' }] }] })]))
+    const last = { type: 'text', text: 'Four.' }
+    const { output, noticeAdded } = feed(begun + event(chunk([choice({ content: [last] }, 'stop')])) + DONE, { notice: NOTICE })
+    assert.equal(noticeAdded, true)
+    assert.equal(output, begun + event(chunk([choice({ content: [last, { type: 'text', text: NOTICE }] }, 'stop')])) + DONE)
+    const apart = feed(begun + event(chunk([choice({ content: [last] })])) + event(chunk([choice({ content: '' }, 'stop')])), {
+      notice: NOTICE,
+    })
+    assert.equal(dataIn(apart.output).length, 4)
+    assert.equal(
+      contentOf(
+        dataIn(apart.output)
+          .slice(2)
+          .map((data) => `data: ${data}\n\n`)
+          .join(''),
+      ),
+      NOTICE,
+    )
+  })
+
   test('waits for the end of the first answer, whichever ends before it', () => {
     const parts = [choice({ content: 'one' }), choice({ content: 'two' }, 'stop', 1), choice({ content: ' more' }), choice({}, 'stop')]
     const { output } = feed(parts.map((one) => event(chunk([one]))).join('') + DONE, { notice: NOTICE })

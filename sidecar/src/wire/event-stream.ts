@@ -15,6 +15,8 @@ import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 export interface ChatStreamOptions extends Pick<StreamOptions, 'stripUsage' | 'notice' | 'collect'> {
   /** See `readUsage`. */
   readonly searches?: number
+  /** See `AnswerFacts`. */
+  readonly isSum?: boolean
 }
 
 export class ChatStream implements AnswerStream {
@@ -47,7 +49,8 @@ export class ChatStream implements AnswerStream {
 
   /** What the answer has said of itself so far. `usage` only when it is final: see `usageSoFar`. */
   get facts(): WireFacts {
-    return this.#meter.facts()
+    const facts = this.#meter.facts()
+    return this.#options.isSum === true ? { ...facts, isSum: true } : facts
   }
 
   /** The last usage seen, which some providers send along with every chunk: exact for its input, behind for its output. */
@@ -110,6 +113,12 @@ export class ChatStream implements AnswerStream {
         edits.push({ start: choice.content.end, end: choice.content.end, bytes: Buffer.from(JSON.stringify(notice).slice(1, -1)) })
         return null
       }
+      const { contentParts } = choice
+      if (contentParts.end > contentParts.start && bytes[contentParts.end - 1] === CLOSE_BRACKET) {
+        const at = contentParts.end - 1
+        edits.push({ start: at, end: at, bytes: Buffer.from(`,${JSON.stringify({ type: 'text', text: notice })}`) })
+        return null
+      }
       const raw = (part: Part, absent: string): string => (part.start < 0 ? absent : bytes.toString('utf8', part.start, part.end))
       const usage = chunk.usage.start >= 0 && !stripUsage ? ',"usage":null' : ''
       const delta = JSON.stringify([{ index: 0, delta: { content: notice }, logprobs: null, finish_reason: null }])
@@ -119,6 +128,8 @@ export class ChatStream implements AnswerStream {
     return null
   }
 }
+
+const CLOSE_BRACKET = 0x5d
 
 interface Edit {
   readonly start: number

@@ -6,7 +6,7 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { errorCode, jsonInside, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts, withInserted } from './answer-reading.ts'
-import { beginsJson } from './asked-json.ts'
+import { JsonBeginning } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
 import { endOfLastText, errorOf, isFirst, isProsePart, PROSE_ENDS } from './gemini-answer.ts'
 import { memberOf, objectOf, objectsOf, textOf } from './gemini-json.ts'
@@ -26,8 +26,7 @@ const WORDS_BYTES_MAX = 64 * 1024
 
 interface CandidateState {
   hasText: boolean
-  /** As `beginsJson` gives it. */
-  isJson: boolean | null
+  readonly beginning: JsonBeginning
   /** Calls, code, images. */
   hasMore: boolean
   isFinished: boolean
@@ -175,7 +174,7 @@ export class GeminiStream implements AnswerStream {
         this.#gauge.addText(text)
         if (text !== '' && part['thought'] !== true) {
           state.hasText = true
-          state.isJson ??= beginsJson(text)
+          state.beginning.add(text)
         }
       } else {
         state.hasMore ||= Object.keys(part).length > 0
@@ -205,7 +204,7 @@ export class GeminiStream implements AnswerStream {
   /** Whether this chunk ends the first candidate, which is text and nothing else, and by its beginning no JSON. */
   #endsProse(answer: JsonObject): boolean {
     const state = this.#candidates.get(0)
-    if (state === undefined || !state.hasText || state.isJson === true || state.hasMore) return false
+    if (state === undefined || !state.hasText || state.beginning.isJson === true || state.hasMore) return false
     return objectsOf(answer, 'candidates').some(
       (candidate) =>
         isFirst(candidate) &&
@@ -228,7 +227,7 @@ export class GeminiStream implements AnswerStream {
   #stateOf(index: number): CandidateState {
     const known = this.#candidates.get(index)
     if (known !== undefined) return known
-    const fresh = { hasText: false, isJson: null, hasMore: false, isFinished: false, grounding: null }
+    const fresh = { hasText: false, beginning: new JsonBeginning(), hasMore: false, isFinished: false, grounding: null }
     if (this.#candidates.size < CANDIDATES_MAX) this.#candidates.set(index, fresh)
     return fresh
   }

@@ -27,6 +27,7 @@ const answer = (choices: readonly JsonObject[], more: JsonObject = {}): JsonObje
   ...more,
 })
 const bytesOf = (json: JsonObject, indent?: number): Buffer => Buffer.from(JSON.stringify(json, null, indent))
+const THOUGHT = { type: 'thinking', thinking: [{ type: 'text', text: 'Two and two.' }], text: 5 }
 const toolCall = { id: 'call_1', type: 'function', function: { name: 'look_up', arguments: '{"q":"é"}' } }
 
 describe('what an answer says', () => {
@@ -70,7 +71,8 @@ describe('what an answer says', () => {
   })
 
   test('searches are those that were held for, where the usage counts none', () => {
-    const counted = (usage: JsonObject): number | undefined => readAnswer(bytesOf(answer([], { usage })), 2).facts.usage?.webSearchCalls
+    const counted = (usage: JsonObject): number | undefined =>
+      readAnswer(bytesOf(answer([], { usage })), { searches: 2 }).facts.usage?.webSearchCalls
     assert.equal(counted({ prompt_tokens: 1, completion_tokens: 1 }), 2)
     assert.equal(counted({ prompt_tokens: 1, completion_tokens: 1, server_tool_use: { web_search_requests: 0 } }), 0)
   })
@@ -146,6 +148,18 @@ describe('a notice in an answer', () => {
     )
   })
 
+  test('stands at the end of the last text of content that is a list', () => {
+    for (const indent of [undefined, 1]) {
+      const parts = (text: string): JsonObject =>
+        answer([
+          ended({ role: 'assistant', content: [THOUGHT, { type: 'text', text: 'It is' }, { text, type: 'text' }, { type: 'reference' }] }),
+        ])
+      const { body, added } = addNotice(bytesOf(parts(' 4.'), indent), NOTICE)
+      assert.equal(added, true)
+      assert.equal(body.toString('utf8'), bytesOf(parts(` 4.${NOTICE}`), indent).toString('utf8'))
+    }
+  })
+
   test('finds it behind more log probabilities than a request may hold values', () => {
     const logprobs = { content: Array.from({ length: 8_000 }, () => ({ token: 'a', logprob: -1, bytes: [97] })) }
     const choice = { finish_reason: 'stop', index: 0, logprobs, message: said('Nine.') }
@@ -165,7 +179,8 @@ describe('a notice in an answer', () => {
     audio: ended(said('Hi', { audio: { id: 'a', data: 'AAAA' } })),
     'no text': ended(said(null)),
     'empty text': ended(said('')),
-    'text in parts': ended({ role: 'assistant', content: [{ type: 'text', text: 'x' }] }),
+    'thoughts alone': ended({ role: 'assistant', content: [THOUGHT] }),
+    'JSON in parts': ended({ role: 'assistant', content: [THOUGHT, { type: 'text', text: '{"a":' }, { type: 'text', text: '1}' }] }),
     'no message': { index: 0, finish_reason: 'stop' },
   }
   for (const [name, choice] of Object.entries(without)) {

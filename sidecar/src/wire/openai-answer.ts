@@ -1,17 +1,21 @@
 /** Whole answers of Chat Completions: what one says, a notice at its end, and answers of our own making. */
 import { isList, isObject } from '../core/message.ts'
-import type { JsonObject } from '../core/request.ts'
+import type { Json, JsonObject } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
 import { isJsonText } from './asked-json.ts'
 import { elementRanges } from './json-scan.ts'
+import type { Range } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
-import { calledName, messageFromJson } from './openai-message.ts'
+import { calledName, isTextPart, messageFromJson, textsIn } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer } from './wire.ts'
 
-/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `searches`: see `readUsage`. */
-export function readAnswer(body: Buffer, searches = 0): ReadAnswer {
+/**
+ * Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `searches`: see `readUsage`; `isSum`: see
+ * `AnswerFacts`, which in Chat Completions only the request tells.
+ */
+export function readAnswer(body: Buffer, { searches = 0, isSum = false } = {}): ReadAnswer {
   const answer = objectAt(body)
   if (answer === null) return unreadable(body)
   const choices = objectsIn(answer['choices'])
@@ -33,6 +37,7 @@ export function readAnswer(body: Buffer, searches = 0): ReadAnswer {
       serviceTier: textOrNull(answer['service_tier']),
       responseId: null,
       ...usageFacts(reading),
+      ...(isSum ? { isSum } : {}),
       finishReason: textOrNull(first?.['finish_reason']),
       toolNames,
       outputBytes,
@@ -57,8 +62,10 @@ export function addNotice(body: Buffer, text: string): { readonly body: Buffer; 
   if (!isObject(choice) || !isProse(choice)) return unchanged
   const choiceRange = elementRanges(body, memberRange(body, wholeOf(body), 'choices'))[index]
   if (choiceRange === undefined) return unchanged
+  const message = choice['message']
   const content = memberRange(body, memberRange(body, choiceRange, 'message'), 'content')
-  return { body: withInserted(body, content.end - 1, text), added: true }
+  const spoken = isObject(message) && isList(message['content']) ? lastTextRange(body, content, message['content']) : content
+  return spoken === undefined ? unchanged : { body: withInserted(body, spoken.end - 1, text), added: true }
 }
 
 /** Finish reasons after which an answer is all that the user will read. */
@@ -154,7 +161,14 @@ function isProse(choice: JsonObject): boolean {
   const { content, refusal } = message
   const saysMore =
     toolNamesOf(message).length > 0 || objectsIn(message['tool_calls']).length > 0 || (refusal ?? '') !== '' || isObject(message['audio'])
-  return typeof content === 'string' && content !== '' && !isJsonText(content) && !saysMore
+  const text = typeof content === 'string' ? content : textsIn(content).join('')
+  return text !== '' && !isJsonText(text) && !saysMore
+}
+
+/** Where the last text of a list of content stands, in its quotes. */
+function lastTextRange(body: Buffer, list: Range, parts: readonly Json[]): Range | undefined {
+  const range = elementRanges(body, list)[parts.findLastIndex(isTextPart)]
+  return range === undefined ? undefined : memberRange(body, range, 'text')
 }
 
 /** The choice with index 0, wherever it stands; the first of all when none says. */

@@ -4,6 +4,7 @@ import * as fc from 'fast-check'
 import type { ModelRequest, Json, JsonObject, RequestChange } from '../core/request.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import { conversations, message, user } from '../core/requests.testing.ts'
+import { completionsWire } from './completions.ts'
 import { chatWire, parseChatRequest, renderChatRequest } from './openai-chat.ts'
 import { CHOICES_MAX, MODEL_LENGTH_MAX, OUTPUT_LIMIT_MAX } from './request-reading.ts'
 import { changedIn, CHAT_CALL, readChat, scanned, valueTexts } from './bodies.testing.ts'
@@ -80,6 +81,7 @@ describe('what is read', () => {
     'offered tools': [{ tools: [TOOL] }, { tools: 'offered', toolsRefused: false }],
     'no tools in an empty list': [{ tools: [], functions: [] }, { tools: 'none' }],
     'required tools': [{ tools: [TOOL], tool_choice: 'required' }, { tools: 'forced' }],
+    'required tools, in the word of Mistral': [{ tools: [TOOL], tool_choice: 'any' }, { tools: 'forced' }],
     'one named tool': [{ tools: [TOOL], tool_choice: { type: 'function', function: { name: 'look_up' } } }, { tools: 'forced' }],
     'automatic tools': [{ tools: [TOOL], tool_choice: 'auto' }, { tools: 'offered' }],
     'allowed tools': [{ tools: [TOOL], tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'auto' } } }, { tools: 'offered' }],
@@ -140,7 +142,31 @@ describe('what is read', () => {
     ],
     'hosted tools in the list': [
       { tools: [{ type: 'web_search_preview' }, { type: 'file_search' }, { type: 'code_interpreter' }, { type: 'web_search' }, null] },
-      { hosted: { tools: ['webSearch', 'fileSearch', 'codeContainer'], maxCalls: null, rereads: false } },
+      { hosted: { tools: ['webSearch', 'fileSearch', 'codeContainer'], maxCalls: null, rereads: true, fewestCalls: 10 } },
+    ],
+    'searches in the list': [
+      { tools: [{ type: 'web_search', web_search: {} }, { type: 'retrieval' }, { googleSearch: {} }] },
+      { hosted: { tools: ['webSearch', 'fileSearch'], maxCalls: null, rereads: false } },
+    ],
+    'a tool that nobody here knows': [
+      { tools: [TOOL, { type: 'browser_search' }], tool_choice: 'auto' },
+      { hosted: { tools: [], maxCalls: null, rereads: true, fewestCalls: 10 } },
+    ],
+    'one without a type': [{ tools: [{ urlContext: {} }] }, { hosted: { tools: [], maxCalls: null, rereads: true, fewestCalls: 10 } }],
+    'one that may not be called': [{ tools: [{ type: 'browser_search' }], tool_choice: 'none' }, { hosted: NO_HOSTED_TOOLS }],
+    'tools that the app runs, as others write them': [
+      {
+        tools: [
+          { type: 'custom', custom: { name: 'run' } },
+          { type: 'builtin_function', function: { name: '$web_search' } },
+          { type: 'text_editor_20250728', name: 'edit' },
+          { name: 'look_up', input_schema: {} },
+          { function: { name: 'look_up' } },
+          { functionDeclarations: [] },
+          {},
+        ],
+      },
+      { hosted: NO_HOSTED_TOOLS },
     ],
     'an effort': [{ reasoning_effort: 'low' }, { effort: 'low', fields: new Set(['model', 'messages', 'reasoning_effort']) }],
     'fields it does not know': [{ x_new: 'low' }, { fields: new Set(['model', 'messages', 'x_new']) }],
@@ -400,6 +426,16 @@ describe('what a provider objects to', () => {
     assert.equal(chatWire.objection(429, REFUSED[0] ?? ''), null)
   })
 
+  test('the usage that we asked a stream for, and whatever else another model does not take', () => {
+    const extra = { type: 'extra_forbidden', loc: ['body', 'stream_options', 'include_usage'], msg: 'Extra inputs are not permitted' }
+    const body = JSON.stringify({ object: 'error', message: { detail: [extra] }, type: 'invalid_request_error' })
+    for (const status of [400, 422]) {
+      for (const wire of [chatWire, completionsWire]) assert.equal(wire.objection(status, body), 'streamOptions')
+      assert.equal(chatWire.objection(status, body.replaceAll('stream_options', 'reasoning_effort')), 'swap')
+    }
+    for (const status of [401, 429, 500]) assert.equal(chatWire.objection(status, body), null)
+  })
+
   test('a message of ours where roles must take turns', () => {
     for (const message of [
       'Conversation roles must alternate user/assistant/user/assistant/...',
@@ -409,6 +445,21 @@ describe('what a provider objects to', () => {
       for (const status of [400, 500]) assert.equal(chatWire.objection(status, message), 'edits', message)
     assert.equal(chatWire.objection(500, 'The server had an error'), null)
   })
+})
+
+test('where the provider may have run tools, the input of an answer may be a sum; searches are told as ever', async () => {
+  const body = Buffer.from('{"choices":[{"message":{"role":"assistant"}}],"usage":{"prompt_tokens":9,"completion_tokens":1}}')
+  for (const [tools, isSum, searches] of [
+    [[TOOL], undefined, 0],
+    [[{ type: 'web_search' }], undefined, 1],
+    [[{ type: 'web_search' }, { type: 'browser_search' }], true, 1],
+  ] as const) {
+    const asked = await request({ tools })
+    const stream = chatWire.openStream({ request: asked, stripUsage: false, notice: null, collect: false })
+    stream.push(Buffer.from(`data: ${body.toString()}\n\ndata: [DONE]\n\n`))
+    for (const { facts } of [chatWire.readAnswer(body, asked), stream])
+      assert.deepEqual([facts.isSum, facts.usage?.webSearchCalls], [isSum, searches])
+  }
 })
 
 test('no model that searches on every call is given a prompt of ours', () => {

@@ -3,8 +3,8 @@
  * the client's own bytes; whatever it does not name goes out exactly as it came.
  */
 import { bytesOf, isList, isObject } from '../core/message.ts'
-import { searchesOf } from '../core/request.ts'
-import type { HostedTools, Json, ModelRequest, OutputLimit, RequestChange } from '../core/request.ts'
+import { HOSTED_CALLS_MAX } from '../core/request.ts'
+import type { HostedTools, Json, JsonObject, ModelRequest, OutputLimit, RequestChange } from '../core/request.ts'
 import { servedModel } from './azure.ts'
 import { ChatStream } from './event-stream.ts'
 import { textsOf } from './json-values.ts'
@@ -47,18 +47,19 @@ export const chatWire: Wire = {
   parse: (body, call) => parseChatRequest(body, call),
   render: renderChatRequest,
   path: ({ path }) => path,
-  readAnswer: (body, request) => readAnswer(body, searchesOf(request)),
+  readAnswer: (body, request) => readAnswer(body, usageTold(request)),
   addNotice,
-  openStream: (options) => new ChatStream({ ...options, searches: searchesOf(options.request) }),
+  openStream: (options) => new ChatStream({ ...options, ...usageTold(options.request) }),
   synthetic: ({ stream, includeUsage, model }, { text, id, createdS }) =>
     syntheticAnswer({ stream, includeUsage, model, text, id: `chatcmpl-farebox-${id}`, createdS }),
   objection(status, body) {
-    if (status === 400 && body.includes('stream_options')) return 'streamOptions'
     // Mistral answers 422.
-    if ((status === 400 || status === 422) && LIMIT_FIELD.test(body) && REFUSED_FIELD.test(body)) return 'limitField'
+    const isRefused = status === 400 || status === 422
+    if (isRefused && body.includes('stream_options')) return 'streamOptions'
+    if (isRefused && LIMIT_FIELD.test(body) && REFUSED_FIELD.test(body)) return 'limitField'
     // llama.cpp answers 500 where the chat template refuses.
-    if ((status === 400 || status === 500) && OF_ROLES.test(body)) return 'edits'
-    return status === 400 || status === 404 ? 'swap' : null
+    if ((isRefused || status === 500) && OF_ROLES.test(body)) return 'edits'
+    return isRefused || status === 404 ? 'swap' : null
   },
   prompt({ model, served = model, system, user, maxTokens, limitField, call }) {
     // It would search the web for a prompt that has all it needs, and bill that.
@@ -201,7 +202,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     fixedBytes: body.length - bytesOf(messages),
     fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
     fields: new Set([...fields.keys()].filter((name) => name !== 'stop' || stopsAtWords(fields.get(name)?.json))),
-    hosted: { tools: hostedTools(servedModel(model, call), fields, tools), maxCalls: null, rereads: false },
+    hosted: hostedTools(servedModel(model, call), fields, tools),
     own: ownChatMessage,
   }
 }
@@ -219,7 +220,7 @@ function limit(fields: Fields, name: string): number | null {
 }
 
 function isForced(choice: Json | undefined): boolean {
-  if (choice === 'required') return true
+  if (choice === 'required' || choice === 'any') return true // Mistral's word for it
   if (!isObject(choice)) return false
   const allowed = choice['allowed_tools']
   return choice['type'] !== 'allowed_tools' || (isObject(allowed) && allowed['mode'] === 'required')
@@ -233,17 +234,46 @@ function isStructured(fields: Fields): boolean {
   return GRAMMAR_FIELDS.some((name) => isGiven(fields, name))
 }
 
-function hostedTools(model: string, fields: Fields, tools: readonly Json[]): HostedTools['tools'] {
+function hostedTools(model: string, fields: Fields, tools: readonly Json[]): HostedTools {
   const hosted = new Set<HostedTools['tools'][number]>()
   if (isGiven(fields, 'web_search_options') || SEARCHING_MODEL.test(model)) hosted.add('webSearch')
-  for (const tool of tools) {
-    const type = isObject(tool) ? tool['type'] : null
-    if (typeof type !== 'string') continue
-    if (type.startsWith('web_search')) hosted.add('webSearch')
-    else if (type.startsWith('file_search')) hosted.add('fileSearch')
-    else if (type.startsWith('code_interpreter')) hosted.add('codeContainer')
+  let rereads = false
+  for (const type of tools.filter(isObject).map(toolType)) {
+    if (WEB_SEARCH.test(type)) hosted.add('webSearch')
+    else if (FILE_SEARCH.test(type)) hosted.add('fileSearch')
+    else rereads ||= !APP_TOOL.test(type)
+    if (type.startsWith('code_interpreter')) hosted.add('codeContainer')
   }
-  return [...hosted]
+  const read = { tools: [...hosted], maxCalls: null }
+  // No field of Chat bounds their calls.
+  return rereads && fields.get('tool_choice')?.json !== 'none'
+    ? { ...read, rereads, fewestCalls: HOSTED_CALLS_MAX }
+    : { ...read, rereads: false }
+}
+
+/** Searched once, before the model answers, or billed by the search alone. Google's have no type, but a field (LiteLLM). */
+const WEB_SEARCH = /^(?:web_search|google_?search)/i
+const FILE_SEARCH = /^(?:file_search|retrieval)/
+/**
+ * Tools that the app runs: each call ends the answer. So it is with Kimi's `builtin_function`, which the app sends back as it came, and with those
+ * of Anthropic's that have a date. What nobody here knows may be run by the provider, which then reads all again after each call (`browser_search`
+ * of Groq, `mcp`).
+ */
+const APP_TOOL = /^(?:function|custom|builtin_function|function_?declarations|(?:bash|computer|memory|text_editor)_\d{8})$/i
+
+function toolType(tool: JsonObject): string {
+  const { type, name } = tool
+  if (typeof type === 'string') return type
+  // Anthropic's tools have no type, and many servers take a function without.
+  return isObject(tool['function']) || typeof name === 'string' ? 'function' : (Object.keys(tool)[0] ?? 'function')
+}
+
+/**
+ * What only the request tells of the usage of its answer: the web searches, which OpenAI bills and does not count, one for each answer; and
+ * whether the input may be the sum of several readings.
+ */
+function usageTold({ hosted, choices }: ModelRequest): { readonly searches: number; readonly isSum: boolean } {
+  return { searches: hosted.tools.includes('webSearch') ? choices : 0, isSum: hosted.rereads }
 }
 
 /** Every limit that will be sent is the one asked for, or at most the client's own: no provider reads a larger one. */

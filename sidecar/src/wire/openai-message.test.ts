@@ -153,6 +153,48 @@ describe('parts that are not text', () => {
       4,
     ],
     'audio without data': [{ type: 'input_audio' }, { kind: 'audio', size: null, detail: 'auto' }, 0],
+    'a document by a link': [
+      { type: 'document_url', document_url: 'https://example.com/a.pdf' },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'a document of its own': [
+      { type: 'document_url', document_url: 'data:application/pdf;base64,AAAAAAAA' },
+      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 6 },
+      8,
+    ],
+    'a film by a link': [
+      { type: 'video_url', video_url: { url: 'https://example.com/a.mp4' } },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'a film of its own': [
+      { type: 'input_video', video_url: { url: 'data:video/mp4;base64,AAAA' } },
+      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 3 },
+      4,
+    ],
+    'a film as its frames': [{ type: 'video', video: ['https://example.com/1.jpg'] }, { kind: 'file', size: null, detail: 'auto' }, 0],
+    'sound by a link': [
+      { type: 'audio_url', audio_url: { url: 'https://example.com/a.mp3' } },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'sound by a link, as Mistral takes it': [
+      { type: 'input_audio', input_audio: 'https://example.com/a.mp3' },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'sound of its own, as Mistral takes it': [
+      { type: 'input_audio', input_audio: 'AAAA' },
+      { kind: 'audio', size: null, detail: 'auto', embeddedBytes: 3 },
+      4,
+    ],
+    'sound of its own, in a link': [
+      { type: 'audio_url', audio_url: { url: 'data:audio/wav;base64,AAAA' } },
+      { kind: 'audio', size: null, detail: 'auto', embeddedBytes: 3 },
+      4,
+    ],
+    'what nobody here knows, by a link': [{ type: 'model_url', model_url: {} }, { kind: 'file', size: null, detail: 'auto' }, 0],
     'a file by reference': [{ type: 'file', file: { file_id: 'file-1' } }, { kind: 'file', size: null, detail: 'auto' }, 0],
     'a file in the message': [
       { type: 'file', file: { filename: 'a.pdf', file_data: 'data:application/pdf;base64,AAAAAAAA' } },
@@ -190,7 +232,8 @@ describe('parts that are not text', () => {
   test('all parts of a message count, and text does not', () => {
     const found = read(user([{ type: 'text', text: 'x' }, ...Object.values(cases).map(([part]) => part), 'x', { type: 'refusal' }]))
     assert.equal(found.images.length, Object.keys(cases).length)
-    assert.equal(found.mediaBytes, png.length + 8 + 4 + 8 + 4)
+    const embedded = Object.values(cases).reduce((sum, [, , bytes]) => sum + bytes, 0)
+    assert.equal(found.mediaBytes, embedded)
     assert.ok(found.mediaBytes < found.bytes.length)
     assert.deepEqual(read(user('data:image/png;base64,AAAA')).images, [])
   })

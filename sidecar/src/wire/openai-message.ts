@@ -114,13 +114,24 @@ class ReadMessage implements Message {
 
   get others(): readonly string[] {
     const { content } = this.json
-    return isList(content) ? content.flatMap((part) => (isObject(part) && !isTextPart(part) ? [canonicalJson(part)] : [])) : NONE
+    if (!isList(content)) return NONE
+    return content.flatMap((part) => (isObject(part) && !isTextPart(part) && !isThinking(part) ? [canonicalJson(part)] : []))
   }
 }
 
 type ChatTextPart = JsonObject & { readonly text: string }
-function isTextPart(part: Json | undefined): part is ChatTextPart {
+export function isTextPart(part: Json | undefined): part is ChatTextPart {
   return isObject(part) && part['type'] === 'text' && typeof part['text'] === 'string'
+}
+
+/** The texts of content that is a list of parts. */
+export function textsIn(content: Json | undefined): readonly string[] {
+  return isList(content) ? content.filter(isTextPart).map(({ text }) => text) : NONE
+}
+
+/** What apps may send back or leave out. */
+function isThinking({ type }: JsonObject): boolean {
+  return type === 'thinking'
 }
 
 /** The old `function_call` has no id: the function's name, which its result repeats, stands for it. */
@@ -172,7 +183,8 @@ function mediaOf({ content, audio }: JsonObject, role: Message['role']): Media {
 }
 
 function mediaIn(part: JsonObject): MediaPart | null {
-  switch (part['type']) {
+  const { type } = part
+  switch (type) {
     case 'image_url': {
       const image = part['image_url']
       const url = isObject(image) ? image['url'] : image
@@ -180,6 +192,7 @@ function mediaIn(part: JsonObject): MediaPart | null {
     }
     case 'input_audio': {
       const audio = part['input_audio']
+      if (typeof audio === 'string') return LINK.test(audio) ? mediaPart('file', null) : mediaPart('audio', base64Of(audio) ?? audio) // Mistral
       return mediaPart('audio', isObject(audio) ? textOrNull(audio['data']) : null)
     }
     case 'file': {
@@ -188,6 +201,20 @@ function mediaIn(part: JsonObject): MediaPart | null {
       return mediaPart('file', data === null ? null : (base64Of(data) ?? data))
     }
     default:
-      return null
+      return typeof type === 'string' && LINKED.test(type) ? linked(part, type) : null
   }
+}
+
+/**
+ * Parts that other servers know: `document_url` (Mistral), `video_url` (OpenRouter, vLLM; once `input_video`), `audio_url` (vLLM), `video`, a list
+ * of its frames (Qwen). What is to come is taken for one of them by its name.
+ */
+const LINKED = /_url$|^(?:input_)?video$/
+const LINK = /^https?:/i
+
+function linked(part: JsonObject, type: string): MediaPart {
+  const link = part[type] ?? part['video_url']
+  const url = isObject(link) ? link['url'] : link
+  const base64 = typeof url === 'string' ? base64Of(url) : null
+  return mediaPart(type === 'audio_url' && base64 !== null ? 'audio' : 'file', base64)
 }

@@ -112,6 +112,17 @@ describe('output that has been seen', () => {
     assert.equal(meter.observedOutputTokens(), 4)
   })
 
+  test('is what is thought and said in parts of a list, as much as in a string', () => {
+    const words = 'I think of the parcel that went "on" by lorry. '
+    const parts = (content: Json): StreamMeter => metered(...Array.from({ length: 40 }, () => chunk([choice({ content })])))
+    const plain = parts(words)
+    for (const content of [[{ type: 'thinking', thinking: [{ type: 'text', text: words }] }], [{ type: 'text', text: words }]]) {
+      const meter = parts(content)
+      assert.deepEqual([meter.observedOutputTokens(), meter.facts().outputBytes], [plain.observedOutputTokens(), plain.facts().outputBytes])
+    }
+    assert.equal(parts([{ type: 'reference', reference_ids: [1] }]).facts().outputBytes, 0)
+  })
+
   test('is names and arguments of tool calls, not their ids and types', () => {
     const written = { name: 'f', arguments: '{"q":"é"}' }
     const bytes = Buffer.byteLength('f{"q":"é"}')
@@ -171,6 +182,15 @@ describe('what kind of answer it is', () => {
     assert.equal(metered(said('')).isProse(0), false)
     assert.equal(metered(said('a', 1)).isProse(0), false)
     assert.equal(metered(said('a', 1)).isProse(1), true)
+  })
+
+  test('prose may come in parts of a list; thoughts are none, nor is JSON', () => {
+    const thought = choice({ content: [{ type: 'thinking', thinking: [{ type: 'text', text: '{' }] }] })
+    const parts = (...texts: readonly string[]): JsonObject => choice({ content: texts.map((text) => ({ type: 'text', text })) })
+    assert.equal(metered(chunk([thought])).isProse(0), false)
+    assert.equal(metered(chunk([thought]), chunk([parts('')])).isProse(0), false)
+    assert.equal(metered(chunk([thought]), chunk([parts('So ', 'it is.')])).isProse(0), true)
+    assert.equal(metered(chunk([thought]), chunk([parts('```')]), said('json')).isProse(0), false)
   })
 
   test('answers without end are counted as output, and kept apart up to a number', () => {

@@ -5,8 +5,8 @@ import type { Json, Message } from '../core/request.ts'
 import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
 import { stringEnd } from './json-text.ts'
 import { errorCode, TOOL_NAMES_MAX, usageFacts } from './answer-reading.ts'
-import { beginsJson } from './asked-json.ts'
-import { calledName, messageFromJson } from './openai-message.ts'
+import { JsonBeginning } from './asked-json.ts'
+import { calledName, messageFromJson, textsIn } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import { OutputGauge } from './output-gauge.ts'
 import type { EventData } from './sse-events.ts'
@@ -22,8 +22,7 @@ const AUDIO_BYTES_PER_TOKEN = 3_000
 
 interface ChoiceState {
   hasText: boolean
-  /** As `beginsJson` gives it. */
-  isJson: boolean | null
+  readonly beginning: JsonBeginning
   /** Tool calls, a refusal, audio. */
   hasMore: boolean
   isFinished: boolean
@@ -97,7 +96,7 @@ export class StreamMeter {
   /** The answer so far is text and nothing else, and by its beginning no JSON. */
   isProse(index: number): boolean {
     const state = this.#choices.get(index)
-    return state !== undefined && state.hasText && state.isJson !== true && !state.hasMore
+    return state !== undefined && state.hasText && state.beginning.isJson !== true && !state.hasMore
   }
 
   /** Bytes that passed and could not be read. */
@@ -139,15 +138,16 @@ export class StreamMeter {
   }
 
   #readChoice(bytes: Buffer, choice: ChunkChoice): void {
-    const { content, refusal, reasoning, audio, toolCalls, functionCall, finish } = choice
+    const { content, contentParts, refusal, reasoning, audio, toolCalls, functionCall, finish } = choice
     const isFirst = choice.index === 0
     const state = this.#stateOf(choice.index)
     if (content.end > content.start) {
       this.#gauge.addJsonString(bytes, content.start, content.end)
       state.hasText = true
-      state.isJson ??= beginsJson(bytes.toString('latin1', content.start, content.end))
+      if (state.beginning.isJson === null) state.beginning.add(bytes.toString('latin1', content.start, content.end))
     }
     if (content.start >= 0 && isFirst) this.#message?.addContent(bytes, content)
+    if (contentParts.end > contentParts.start) this.#readParts(bytes, contentParts, choice.index)
     if (refusal.end > refusal.start) {
       this.#gauge.addJsonString(bytes, refusal.start, refusal.end)
       state.hasMore = true
@@ -161,13 +161,25 @@ export class StreamMeter {
     for (const part of [toolCalls, functionCall]) {
       if (part.end <= part.start) continue
       state.hasMore = true
-      this.#gaugeStrings(bytes, part)
+      this.#gaugeStrings(bytes, part, CALLED_KEYS)
       if ((isFirst && this.#message !== null) || bytes.subarray(part.start, part.end).includes(NAME))
         this.#readCalls(choice, parsed(bytes, part), part)
     }
     if (finish.start >= 0) {
       state.isFinished = true
       if (isFirst) this.#finishReason ??= bytes.toString('utf8', finish.start, finish.end)
+    }
+  }
+
+  /** Mistral's models that reason say what they think and what they answer in parts of a list. */
+  #readParts(bytes: Buffer, parts: Part, index: number): void {
+    this.#gaugeStrings(bytes, parts, SAID_KEYS)
+    const state = this.#stateOf(index)
+    for (const text of textsIn(parsed(bytes, parts))) {
+      if (text === '') continue
+      state.hasText = true
+      state.beginning.add(text)
+      if (index === 0) this.#message?.addText(text)
     }
   }
 
@@ -191,8 +203,8 @@ export class StreamMeter {
     if (typeof name === 'string' && name !== '' && this.#toolNames.size < TOOL_NAMES_MAX) this.#toolNames.set(key, name)
   }
 
-  /** Strings of tool calls that the model wrote: names and arguments, not ids. */
-  #gaugeStrings(bytes: Buffer, part: Part): void {
+  /** Strings that the model wrote, by their `keys`: ids and types are none. */
+  #gaugeStrings(bytes: Buffer, part: Part, keys: ReadonlySet<string>): void {
     let isText = false
     for (let at = part.start; at < part.end;) {
       if (bytes[at] !== QUOTE) {
@@ -203,7 +215,7 @@ export class StreamMeter {
       if (end < 0) return
       let next = end
       while (next < part.end && (bytes[next] ?? 0) <= SPACE) next += 1
-      if (bytes[next] === COLON) isText = WRITTEN_KEYS.has(bytes.toString('latin1', at + 1, end - 1))
+      if (bytes[next] === COLON) isText = keys.has(bytes.toString('latin1', at + 1, end - 1))
       else if (isText) this.#gauge.addJsonString(bytes, at + 1, end - 1)
       at = end
     }
@@ -212,7 +224,7 @@ export class StreamMeter {
   #stateOf(index: number): ChoiceState {
     const known = this.#choices.get(index)
     if (known !== undefined) return known
-    const fresh = { hasText: false, isJson: null, hasMore: false, isFinished: false }
+    const fresh = { hasText: false, beginning: new JsonBeginning(), hasMore: false, isFinished: false }
     if (this.#choices.size < CHOICES_MAX) this.#choices.set(index, fresh)
     return fresh
   }
@@ -233,7 +245,10 @@ const NAME = Buffer.from('"name"')
 const QUOTE = 0x22
 const COLON = 0x3a
 const SPACE = 0x20
-const WRITTEN_KEYS: ReadonlySet<string> = new Set(['name', 'arguments', 'input'])
+/** Of a tool call. */
+const CALLED_KEYS: ReadonlySet<string> = new Set(['name', 'arguments', 'input'])
+/** Of content in parts. */
+const SAID_KEYS: ReadonlySet<string> = new Set(['text', 'thinking'])
 
 /** A part of a chunk, parsed; undefined when it is absent or broken. */
 function parsed(bytes: Buffer, part: Part): Json | undefined {

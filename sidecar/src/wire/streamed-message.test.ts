@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
+import { chainRoot, extendChain } from '../core/chain.ts'
 import { originalDigest } from '../core/digest.ts'
+import { KeyedHash } from '../core/keyed-hash.ts'
 import { noticeFinder } from '../core/notice-frame.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { readAnswer } from './openai-answer.ts'
@@ -36,6 +38,7 @@ function messageOf(json: JsonObject | null): Message {
   if (read === null) throw new TypeError('no message')
   return read
 }
+const KEY = new KeyedHash(Buffer.alloc(32))
 const digestOf = (json: JsonObject | null): string => originalDigest(messageOf(json), noticeFinder([]))
 
 test('the message is that of the plain answer, whatever it says and wherever its deltas are cut', () => {
@@ -67,6 +70,15 @@ test('the message is that of the plain answer, whatever it says and wherever its
 })
 
 describe('deltas of other kinds', () => {
+  test('content in parts of a list: what was said, and no thoughts, which name nothing of a history either', () => {
+    const thinking = { type: 'thinking', thinking: [{ type: 'text', text: 'Two and two.' }] }
+    const found = collected({ content: [thinking] }, { content: [{ type: 'text', text: 'It is "4' }] }, { content: '".' })
+    assert.deepEqual(found, { role: 'assistant', content: 'It is "4".' })
+    const told = messageOf({ role: 'assistant', content: [thinking, { type: 'text', text: 'It is "4".' }] })
+    const root = chainRoot(KEY, '')
+    assert.equal(extendChain(root, told, KEY), extendChain(root, messageOf(found), KEY))
+  })
+
   test('a refusal', () => {
     assert.deepEqual(collected({ role: 'assistant', content: null, refusal: '' }, { refusal: 'I ' }, { refusal: 'cannot.' }), {
       role: 'assistant',

@@ -24,6 +24,12 @@ export class StreamedMessage {
     if (this.#fits(part.end - part.start)) this.#content.add(bytes, part)
   }
 
+  /** Content that came as a text of its own, not inside a string. */
+  addText(text: string): void {
+    const bytes = Buffer.from(JSON.stringify(text))
+    this.addContent(bytes, { start: 1, end: bytes.length - 1 })
+  }
+
   addRefusal(bytes: Buffer, part: Part): void {
     if (this.#fits(part.end - part.start)) this.#refusal.add(bytes, part)
   }
