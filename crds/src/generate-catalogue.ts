@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { findProvider } from '@pydantic/genai-prices'
 import { knownCapabilities } from './capabilities.ts'
 import type { CatalogueEntry, Clause } from './catalogue.ts'
-import { APART, SEARCH_FEES, UNIT_PRICES } from './unit-prices.ts'
+import { APART, TOOL_FEES, UNIT_PRICES } from './unit-prices.ts'
 import type { UnitPrice } from './unit-prices.ts'
 import { divideCeil, parsePricePerMillion, parseUsd, PICO_PER_NANO } from './usd.ts'
 import { METERED_KINDS } from './usage.ts'
@@ -111,10 +111,11 @@ function refuseAudioAsText({ provider, model, dated }: CatalogueEntry): void {
 function withOwnPrices(entry: CatalogueEntry): CatalogueEntry {
   const { provider, model } = entry
   const units = UNIT_PRICES.find((price) => price.provider === provider && price.model === model)
-  const search = SEARCH_FEES.find((fee) => fee.provider === provider && model.startsWith(fee.prefix))
+  const fees = TOOL_FEES.find((fee) => fee.provider === provider && model.startsWith(fee.prefix))
   const own = {
     ...(units === undefined ? {} : unitPrices(units)),
-    ...(search === undefined ? {} : { webSearchCalls: Number(parseUsd(search.perSearch) * PICO_PER_NANO) }),
+    ...(fees === undefined ? {} : { webSearchCalls: feePico(fees.perSearch) }),
+    ...(fees?.perContainer === undefined ? {} : { codeContainers: feePico(fees.perContainer) }),
   }
   return {
     ...entry,
@@ -124,6 +125,10 @@ function withOwnPrices(entry: CatalogueEntry): CatalogueEntry {
       steps: steps.map((step) => ({ ...step, prices: { ...step.prices, ...own } })),
     })),
   }
+}
+
+function feePico(usd: string): number {
+  return Number(parseUsd(usd) * PICO_PER_NANO)
 }
 
 /** A model that the source does not have: tokens cost nothing, for nobody counts them. */

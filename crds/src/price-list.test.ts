@@ -454,6 +454,8 @@ test('a search costs the most that the model can be asked for it by; a book for 
   for (const model of ['gpt-4o', 'gpt-4o-mini', 'gpt-4.1-mini', 'gpt-4o-search-preview', 'gpt-4o-mini-search-preview-2025-03-11'])
     assert.equal(fee(model), 25_000_000_000n, model)
   for (const model of ['gpt-5', 'o4-mini', 'gpt-6-sol']) assert.equal(fee(model), 10_000_000_000n, model)
+  const { webSearchCalls, fileSearchCalls, codeContainers } = found('grok-4.6', LIST, 'x-ai').pricesFor(1, null)
+  assert.deepEqual([webSearchCalls, fileSearchCalls, codeContainers], [5_000_000_000n, 2_500_000_000n, 5_000_000_000n])
   const list = createPriceList([entry({ provider: 'openai', model: 'gpt-4o-mini', toolFees: { webSearch: '0.01' } })], CATALOGUE)
   assert.deepEqual([fee('gpt-4o-mini', list), fee('gpt-4o-mini-search-preview', list)], [10_000_000_000n, 25_000_000_000n])
   assert.equal(found('gpt-4o-mini-search-preview').pricesFor(1, null).output, 600_000n, 'tokens are those of gpt-4o-mini')

@@ -69,11 +69,13 @@ export const APART: readonly {
   },
 ]
 
-/** Fees of searches that are not 0.01 USD, by the beginning of the model's name; the first that fits counts. */
-export const SEARCH_FEES: readonly {
+/** Fees of searches that are not 0.01 USD, and of code that are not 0.03, by the beginning of the model's name; the first that fits counts. */
+export const TOOL_FEES: readonly {
   readonly provider: string
   readonly prefix: string
   readonly perSearch: string
+  /** Of a container, or of a run of code where the provider bills those. */
+  readonly perContainer?: string
   readonly source: string
 }[] = [
   // A search by `web_search_preview`, or by a model that always searches. By `web_search` it is 0.01, but a usage does not say by which.
@@ -83,4 +85,6 @@ export const SEARCH_FEES: readonly {
   // A search each from Gemini 3 on; before, an answer with searches in it, however many.
   { provider: 'google', prefix: 'gemini-3', perSearch: '0.014', source: 'https://ai.google.dev/gemini-api/docs/pricing' },
   { provider: 'google', prefix: 'gemini-', perSearch: '0.035', source: 'https://ai.google.dev/gemini-api/docs/pricing' },
+  // Searches of the web and of X, and each run of code.
+  { provider: 'x-ai', prefix: '', perSearch: '0.005', perContainer: '0.005', source: 'https://docs.x.ai/developers/pricing' },
 ]

@@ -499,6 +499,29 @@ describe('answers that go wrong', () => {
   }
 })
 
+test('the priority that Vertex is asked for by a header is held for at its price, like that of the body', async () => {
+  const path = `/gemini/v1/projects/p/locations/global/publishers/google/models/${MODEL}:generateContent`
+  const bound = async (id: string, headers: Record<string, string>, more: object = {}): Promise<number> => {
+    const response = await fetch(`${sidecar.url}${path}`, {
+      method: 'POST',
+      headers: { ...talking(id, 'small', { 'x-fake-output-tokens': '20' }), 'x-goog-api-key': 'app', ...headers },
+      body: JSON.stringify({
+        contents: [{ role: 'user', parts: [{ text: 'Hi' }] }],
+        generationConfig: { maxOutputTokens: 1_500 },
+        ...more,
+      }),
+    })
+    await response.text()
+    const sent = JSON.parse(seen.at(-1)?.body.toString() ?? '') as { generationConfig: { maxOutputTokens: number } }
+    return sent.generationConfig.maxOutputTokens
+  }
+  const plain = { serviceTier: 'standard' } // of as many bytes
+  assert.equal(await bound('no header', {}, plain), 1_500)
+  const asked = await bound('priority by a header', { 'X-Vertex-AI-LLM-Shared-Request-Type': 'priority' }, plain)
+  assert.ok(asked < 1_500, `${asked}`)
+  assert.equal(asked, await bound('priority by the body', {}, { serviceTier: 'priority' }))
+})
+
 test('what cannot be metered is refused by its name, and malformed requests in Google’s words', async () => {
   const refused = async (path: string, body: object | string, method = 'POST'): Promise<{ status: number; message: string }> => {
     const response = await fetch(`${sidecar.url}/gemini${path}`, {

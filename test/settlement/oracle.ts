@@ -125,6 +125,7 @@ function ofResponse(response: Fields): Bill['passes'] {
   const searches = items.filter(
     (item) => item['type'] === 'web_search_call' && (text(fields(item['action'])['type']) ?? 'search') === 'search',
   ).length
+  const counted = usage['server_side_tool_usage_details'] === undefined ? null : fields(usage['server_side_tool_usage_details'])
   const boxes = new Set(items.filter((item) => item['type'] === 'code_interpreter_call').map((item) => item['container_id']))
   const drawn = fields(tools['image_gen'])
   const drawer = list(response['tools']).find((tool) => tool['type'] === 'image_generation')
@@ -137,9 +138,17 @@ function ofResponse(response: Fields): Bill['passes'] {
         cache_write: written - long,
         cache_write_1h: long,
         output: number(usage['output_tokens']),
-        search: optional(fields(tools['web_search'])['num_requests']) ?? searches,
-        file_search: items.filter((item) => item['type'] === 'file_search_call').length,
-        container: boxes.size,
+        ...(counted === null
+          ? {
+              search: optional(fields(tools['web_search'])['num_requests']) ?? searches,
+              file_search: items.filter((item) => item['type'] === 'file_search_call').length,
+              container: boxes.size,
+            }
+          : {
+              search: number(counted['web_search_calls']) + number(counted['x_search_calls']),
+              file_search: number(counted['file_search_calls']) + number(counted['document_search_calls']),
+              container: number(counted['code_interpreter_calls']),
+            }),
       },
     },
     ...(number(drawn['output_tokens']) === 0 ? [] : [{ model: text(drawer?.['model']) ?? 'gpt-image-1', counts: image }]),
@@ -331,6 +340,7 @@ const PREVIEW_SEARCH = { models: /^(ft:)?gpt-4(o|\.1)/, usd: usd('0.025') }
 /** They write nothing. */
 const VECTORS = /embed/
 const GOOGLE_SEARCH = { since3: usd('0.014'), before: usd('0.035') }
+const XAI_CALL = usd('0.005')
 const FILE_SEARCH = usd('0.0025')
 const CONTAINER = usd('0.03')
 
@@ -404,6 +414,7 @@ class Tariffs {
 
   #fee(model: string, kind: string): Fraction | null {
     if (kind === 'file_search') return FILE_SEARCH
+    if (this.#provider === 'x-ai' && (kind === 'search' || kind === 'container')) return XAI_CALL
     if (kind === 'container') return CONTAINER
     if (kind !== 'search') return null
     if (this.#provider !== 'google' || !model.startsWith('gemini')) return SEARCH

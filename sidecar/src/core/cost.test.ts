@@ -41,6 +41,15 @@ test('each pass has its own long-context step, each model its own price, and all
   )
 })
 
+test('what a provider says that the call cost counts where it is more, but not of a model that is declared free', () => {
+  const usage = usageOf({ uncachedInput: 1_000, output: 100 })
+  const cost = (toldCost: bigint, model: PricedModel): string =>
+    formatUsd(costOfAnswer({ usage, serviceTier: null, toldCost }, model, () => model))
+  assert.equal(cost(7_000_000n, priced('claude-opus-5-5')), '0.007')
+  assert.equal(cost(5_000_000n, priced('claude-opus-5-5')), '0.006')
+  assert.equal(cost(7_000_000n, LIST.free('anthropic', 'mine')), '0.00')
+})
+
 test('an answer in tokens of a model that is billed by time has the seconds that it was held for', () => {
   const heard = usageOf({ audioInput: 600, output: 100 })
   const byTime = priced('gpt-transcribe', 'openai')

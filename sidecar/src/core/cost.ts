@@ -20,6 +20,8 @@ export interface Spent {
   readonly usage: Usage
   /** Each has its own long-context step. Absent: nothing. */
   readonly others?: readonly OtherUsage[]
+  /** What the provider says that all of it cost. Absent: it does not. */
+  readonly toldCost?: NanoUsd
   /** As it served; for all of them. */
   readonly serviceTier: string | null
 }
@@ -37,13 +39,19 @@ export function withHeldTime(usage: Usage, held: Readonly<Partial<Usage>>, price
 
 const TOKEN_KINDS = [...INPUT_KINDS, ...OUTPUT_KINDS]
 
-/** `priced`: the model that answered. `find`: another one, at whatever price is known for it. Rounds up once. */
+/**
+ * `priced`: the model that answered. `find`: another one, at whatever price is known for it. Rounds up once. What the provider says that it
+ * cost counts where that is more: a router's hosts of one model differ in price, and not every fee is in a usage.
+ */
 export function costOfAnswer(spent: Spent, priced: PricedModel, find: (model: string) => PricedModel): NanoUsd {
   const parts: readonly OtherUsage[] = [{ model: null, usage: spent.usage }, ...(spent.others ?? [])]
-  return costOfAll(
+  const cost = costOfAll(
     parts.map(({ model, usage }) => ({
       usage,
       prices: (model === null ? priced : find(model)).pricesFor(inputTokens(usage), spent.serviceTier),
     })),
   )
+  const { toldCost = 0n } = spent
+  // What its owner declares free is free, whoever bills it.
+  return toldCost > cost && priced.origin !== 'free' ? toldCost : cost
 }

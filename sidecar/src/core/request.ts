@@ -3,6 +3,7 @@
  * back into bytes: whatever is not changed goes out exactly as the client wrote it.
  */
 import type { Effort } from '@farebox/crds/prices.ts'
+import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import type { OtherUsage } from './cost.ts'
 
@@ -238,6 +239,8 @@ export interface AnswerFacts {
   readonly isUnbilled?: boolean
   /** What the call used beside that. Absent: nothing. */
   readonly others?: readonly OtherUsage[]
+  /** What the provider says that all of it cost. Absent: it does not. */
+  readonly toldCost?: NanoUsd
   readonly finishReason: string | null
   /** Tool calls that the answer makes, by name; for `resolution.toolNames`. */
   readonly toolNames: readonly string[]

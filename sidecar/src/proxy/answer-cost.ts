@@ -115,7 +115,12 @@ export class AnswerCost {
   /** By the model and the service tier that served. */
   #costOf(usage: Usage, facts: AnswerFacts | null): NanoUsd {
     const { plan } = this.#admitted
-    const spent = { usage, ...(facts?.others === undefined ? {} : { others: facts.others }), serviceTier: facts?.serviceTier ?? null }
+    const spent = {
+      usage,
+      ...(facts?.others === undefined ? {} : { others: facts.others }),
+      ...(facts?.toldCost === undefined ? {} : { toldCost: facts.toldCost }),
+      serviceTier: facts?.serviceTier ?? null,
+    }
     return costOfAnswer(spent, this.#pricedBy(facts), (model) => this.#otherModel(model) ?? plan.priced)
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeConfig } from '../../../test/support/make.ts'
-import { headersElsewhere, ownHeadersOf, requestHeaders, withKey, withoutQueryKey } from './headers.ts'
+import { askedTier, headersElsewhere, ownHeadersOf, requestHeaders, withKey, withoutQueryKey } from './headers.ts'
 import { routeOf } from './server.ts'
 
 const UPSTREAM = 'http://provider/v1'
@@ -50,6 +50,13 @@ test('Google takes a held key in its own header, and no other beside it', () => 
 test('what would make another request of it, or leave the usage out of its answer, does not reach the provider', () => {
   const raw = ['X-HTTP-Method-Override', 'POST', 'x-method-override', 'POST', 'X-Goog-FieldMask', 'candidates', 'accept', '*/*']
   assert.deepEqual(sent(makeConfig(UPSTREAM), raw), ['accept', '*/*'])
+})
+
+test('the tier that Vertex is asked for by a header is known by its name, however it is written and how often', () => {
+  const header = 'x-vertex-ai-llm-shared-request-type'
+  for (const value of ['priority', 'Priority', 'flex, priority']) assert.equal(askedTier({ [header]: value }), 'priority', value)
+  for (const headers of [{}, { [header]: 'flex' }, { [header]: '' }, { 'x-vertex-ai-llm-request-type': 'shared' }])
+    assert.equal(askedTier(headers), null)
 })
 
 test('another provider than the one that was asked learns nothing of the account there', () => {

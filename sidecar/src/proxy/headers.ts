@@ -1,4 +1,5 @@
 /** Raw header lists (name, value, name, value): what goes to the provider and what comes back to the client. */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { parameterName } from '../wire/query.ts'
@@ -57,6 +58,14 @@ export function requestHeaders(raw: readonly string[], connection: string | unde
     headers.push(name, raw[index + 1] as string)
   }
   return headers
+}
+
+/**
+ * The dearer service tier that Vertex is asked for, which it takes in a header and not in the body; null: none. Given more than once, either
+ * may count. https://docs.cloud.google.com/vertex-ai/generative-ai/docs/priority-paygo
+ */
+export function askedTier(headers: IncomingHttpHeaders): 'priority' | null {
+  return /priority/i.test(String(headers['x-vertex-ai-llm-shared-request-type'])) ? 'priority' : null
 }
 
 /**

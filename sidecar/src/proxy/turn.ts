@@ -22,6 +22,7 @@ import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
 import type { Exchange, Turn } from './exchange.ts'
 import { forward } from './forward.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
+import { askedTier } from './headers.ts'
 import { locate } from './locate.ts'
 import { release, releaseParsed } from './release.ts'
 import { remember, sayingsOf } from './memory.ts'
@@ -43,7 +44,8 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const read = await readBody(exchange)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
-  const call = { upstream: exchange.upstream, path: exchange.path, contentType: exchange.incoming.headers['content-type'] ?? '' }
+  const { upstream, path, incoming } = exchange
+  const call = { upstream, path, contentType: incoming.headers['content-type'] ?? '', askedTier: askedTier(incoming.headers) }
   const parsed = await wire.parse(read.body, call)
   if (parsed.status === 'invalid') {
     return refuse(exchange, { code: 'invalid_request', message: parsed.message, ...(parsed.field === null ? {} : { param: parsed.field }) })

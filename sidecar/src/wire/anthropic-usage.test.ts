@@ -18,6 +18,15 @@ const NULLS = {
   speed: null,
 }
 
+test('what a router says that it charged stands beside the usage, however many passes there were', () => {
+  const iterations = [
+    { type: 'compaction', input_tokens: 9, output_tokens: 2 },
+    { type: 'message', input_tokens: 1, output_tokens: 1 },
+  ]
+  for (const more of [{}, { iterations }])
+    assert.equal(readAnthropicUsage({ input_tokens: 1, output_tokens: 1, cost: 0.5, ...more }).toldCost, 500_000_000n)
+})
+
 describe('usage as Anthropic writes it', () => {
   const cases: Record<string, [raw: JsonObject, expected: Partial<Usage>]> = {
     'the least that there may be': [

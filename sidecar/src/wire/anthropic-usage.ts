@@ -6,7 +6,7 @@ import type { OtherUsage } from '../core/cost.ts'
 import { isObject } from '../core/message.ts'
 import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { objectsIn } from './json-values.ts'
-import { ABSENT, details, INVALID, Numbers, OTHERS_MAX, servedModel } from './usage-reading.ts'
+import { ABSENT, details, INVALID, Numbers, OTHERS_MAX, servedModel, toldCost } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
@@ -30,6 +30,7 @@ export function readAnthropicUsage(raw: Json | undefined, asked: ModelRequest['c
   return {
     usage: { ...answer.usage, webSearchCalls: searches },
     ...(others.length === 0 ? {} : { others: folded(others) }),
+    ...toldCost(raw),
     clamped: read.some(({ clamped }) => clamped),
     invalid: false,
   }

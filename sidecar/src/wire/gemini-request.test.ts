@@ -67,6 +67,18 @@ describe('what a request asks', () => {
     )
   })
 
+  test('the tier of a header, which is dearer, goes before that of the body', async () => {
+    const tier = async (body: object, askedTier: string | null): Promise<string | null> => {
+      const parsed = await geminiWire.parse(Buffer.from(JSON.stringify({ contents, ...body })), { ...callAt(PATH), askedTier })
+      assert.ok(parsed.status === 'ok')
+      return parsed.request.serviceTier
+    }
+    assert.equal(await tier({}, 'priority'), 'priority')
+    assert.equal(await tier({ serviceTier: 'flex' }, 'priority'), 'priority')
+    assert.equal(await tier({ serviceTier: 'flex' }, null), 'flex')
+    assert.equal(await tier({}, null), null)
+  })
+
   test('functions may be offered, forced or refused', async () => {
     const mode = async (mode?: string | number): Promise<readonly [string, boolean]> => {
       const { tools, toolsRefused } = await read({

@@ -72,7 +72,7 @@ const SPLIT_FIELDS: ReadonlySet<string> = new Set(['contents', 'tools'])
 const READ_AS_EVENTS = new WeakSet<Uint8Array>()
 
 /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
-export function parseGeminiRequest(body: Buffer, { path }: Pick<CallContext, 'path'>): Promise<ParsedRequest> {
+export function parseGeminiRequest(body: Buffer, { path, askedTier }: Pick<CallContext, 'path' | 'askedTier'>): Promise<ParsedRequest> {
   return parseBody(body, SPLIT_FIELDS, (list) => {
     const fields = fieldsOf(list)
     if (parametersIn(path).some((parameter) => !PARAMETERS.has(parameterName(parameter))))
@@ -81,7 +81,7 @@ export function parseGeminiRequest(body: Buffer, { path }: Pick<CallContext, 'pa
       throw new UngovernedUse('A request on top of cached content, whose length is not known here,')
     const request = geminiRequest(body, path, fields)
     if (/[?&](?:\$|%24)?alt=sse(?:&|$)/.test(path)) READ_AS_EVENTS.add(body)
-    return request
+    return typeof askedTier === 'string' ? { ...request, serviceTier: askedTier } : request
   })
 }
 

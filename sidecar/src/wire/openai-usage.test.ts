@@ -121,7 +121,7 @@ describe('usage as providers write it', () => {
       { uncachedInput: 1, output: 1, webSearchCalls: 2 },
     ],
     'fields that nobody knows': [
-      { prompt_tokens: 1, completion_tokens: 1, cost: 0.5, queue_time: -1.5, x: null },
+      { prompt_tokens: 1, completion_tokens: 1, energy: 0.5, queue_time: -1.5, x: null },
       { uncachedInput: 1, output: 1 },
     ],
     'the most that is believed': [{ prompt_tokens: TOKENS_MAX, completion_tokens: 0 }, { uncachedInput: TOKENS_MAX }],
@@ -129,6 +129,12 @@ describe('usage as providers write it', () => {
   for (const [name, [raw, expected]] of Object.entries(cases)) {
     test(name, () => assert.deepEqual(readUsage(raw), { usage: usageOf(expected), clamped: false, invalid: false }))
   }
+})
+
+test('what the provider says that it charged stands beside the usage', () => {
+  const usage = usageOf({ uncachedInput: 1, output: 1 })
+  const raw = { prompt_tokens: 1, completion_tokens: 1, cost: 0.5 }
+  assert.deepEqual(readUsage(raw), { usage, toldCost: 500_000_000n, clamped: false, invalid: false })
 })
 
 describe('parts that are more than their total are cut to it, and said to be', () => {

@@ -2,7 +2,7 @@
 import { usageOf } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
-import { ABSENT, details, INVALID, Numbers, Share } from './usage-reading.ts'
+import { ABSENT, details, INVALID, Numbers, Share, toldCost } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
@@ -56,7 +56,7 @@ export function readUsage(raw: Json | undefined, searches = 0): UsageReading {
     webSearchCalls,
     seconds: seconds ?? 0,
   })
-  return { usage, clamped: split.short || outputSplit.short || writtenLong > cacheWrites, invalid: false }
+  return { usage, ...toldCost(raw), clamped: split.short || outputSplit.short || writtenLong > cacheWrites, invalid: false }
 }
 
 /** Web searches, where a provider counts them in `usage`. */

@@ -43,6 +43,11 @@ describe('an answer', () => {
     ])
       assert.equal(readResponse(bytes({ output: [item, SPOKEN] })).facts.isSum, true)
     assert.equal(readResponse(bytes({ output: [{ type: 'compaction', id: 'cmp_1', encrypted_content: 'x' }] })).facts.keptNames?.length, 1)
+    // xAI's searches of X stand among the items as calls of the app's own.
+    const usage = { input_tokens: 7_583, output_tokens: 3_192, num_server_side_tools_used: 3, cost_in_usd_ticks: 292_331_500 }
+    const { facts } = readResponse(bytes({ usage, output: [CALL, SPOKEN] }))
+    assert.deepEqual([facts.isSum, facts.toldCost], [true, 29_233_150n])
+    assert.equal(readResponse(bytes({ usage: { ...usage, num_server_side_tools_used: 0 }, output: [SPOKEN] })).facts.isSum, false)
   })
 
   test('that was cut at its bound, or failed, says that', () => {

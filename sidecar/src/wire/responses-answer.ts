@@ -7,7 +7,7 @@ import { elementRanges, memberRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
 import { countIn, objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { HOSTED_CALLS, nameWhenKept, outputMessages } from './responses-item.ts'
-import { readResponsesUsage } from './responses-usage.ts'
+import { ranTools, readResponsesUsage } from './responses-usage.ts'
 import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer, WireFacts } from './wire.ts'
 
@@ -47,7 +47,7 @@ export function factsOf(response: JsonObject): WireFacts {
     responseId: textOrNull(response['id']),
     keptNames: items.slice(-NAMES_MAX).flatMap((item) => nameWhenKept(item) ?? []),
     ...usageFacts(reading),
-    isSum: items.some(({ type }) => typeof type === 'string' && (HOSTED_CALLS.has(type) || type === 'compaction')),
+    isSum: ranTools(response) || items.some(({ type }) => typeof type === 'string' && (HOSTED_CALLS.has(type) || type === 'compaction')),
     finishReason: isObject(details) ? (textOrNull(details['reason']) ?? 'incomplete') : textOrNull(response['status']),
     toolNames: items.flatMap((item) => (isCalled(item) ? (textOrNull(item['name']) ?? []) : [])),
     outputBytes,

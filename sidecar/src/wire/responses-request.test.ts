@@ -126,6 +126,9 @@ test('what cannot be metered as it happens is named', async () => {
   const bodies: readonly (readonly [JsonObject, RegExp])[] = [
     [{ background: true }, /background/],
     [{ prompt: { id: 'pmpt_1' } }, /prompt template/],
+    [{ multi_agent: { enabled: true, max_concurrent_subagents: 1 } }, /several agents/],
+    [{ multi_agent: {} }, /several agents/],
+    [{ model: 'grok-4.20-multi-agent' }, /several agents/],
     [{ tools: [{ type: 'image_generation' }] }, /image_generation/],
     [{ input: [{ type: 'additional_tools', role: 'developer', tools: [{ type: 'image_generation' }] }] }, /image_generation/],
     [{ tools: [{ type: 'shell', environment: { type: 'container_auto' } }] }, /shell/],
@@ -140,7 +143,27 @@ test('what cannot be metered as it happens is named', async () => {
     { type: 'shell', environment: { type: 'local' } },
     { type: 'code_interpreter', container: { type: 'auto', memory_limit: '1g' } },
   ])
-    await read({ model: 'm', input: 'x', tools: [tool], background: false })
+    await read({ model: 'm', input: 'x', tools: [tool], background: false, multi_agent: { enabled: false } })
+})
+
+test('a mode of reasoning is the model’s own at OpenAI and Azure; elsewhere another model may take it', async () => {
+  const body = Buffer.from(JSON.stringify({ model: 'm', input: 'x', reasoning: { mode: 'pro' } }))
+  for (const provider of ['openai', 'azure'])
+    assert.equal((await parseResponsesRequest(body, 'responses', provider)).status, 'ok', provider)
+  for (const provider of ['openrouter', undefined])
+    assert.equal((await parseResponsesRequest(body, 'responses', provider)).status, 'ungoverned', provider)
+})
+
+test('xAI’s tools are held for by their fees, each run of code like a search', async () => {
+  const held = async (provider: string, ...types: string[]): Promise<unknown> => {
+    const body = { model: 'grok-4.6', input: 'x', tools: types.map((type) => ({ type })) }
+    const parsed = await parseResponsesRequest(Buffer.from(JSON.stringify(body)), 'responses', provider)
+    return parsed.status === 'ok' ? parsed.request.hosted.tools : parsed
+  }
+  assert.deepEqual(await held('x-ai', 'x_search'), ['webSearch'])
+  assert.deepEqual(await held('x-ai', 'collections_search', 'attachment_search'), ['fileSearch'])
+  for (const type of ['code_execution', 'code_interpreter']) assert.deepEqual(await held('x-ai', type), ['webSearch'], type)
+  assert.deepEqual(await held('openai', 'code_interpreter'), ['codeContainer'])
 })
 
 test('what is not sure is refused, and names the field', async () => {

@@ -45,8 +45,12 @@ const COMPACTED_TOKENS_MAX = 16_384
 const COMPACTED_THINKING_TOKENS = 1_024
 const TOOL_CALLS_MAX = 1_000_000
 
-/** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
-export async function parseResponsesRequest(body: Buffer, wire: 'responses' | 'compact' = 'responses'): Promise<ParsedRequest> {
+/** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. `provider`: who that is; empty: anybody. */
+export async function parseResponsesRequest(
+  body: Buffer,
+  wire: 'responses' | 'compact' = 'responses',
+  provider = '',
+): Promise<ParsedRequest> {
   const scan = await scanBody(body, SPLIT_FIELDS)
   if (scan.status === 'invalid') return scan
   const fields = byName(scan.fields)
@@ -56,12 +60,12 @@ export async function parseResponsesRequest(body: Buffer, wire: 'responses' | 'c
     const splice = new Splice(body, scan)
     if (real.id === null) splice.drop(PREVIOUS)
     else splice.set(PREVIOUS, JSON.stringify(real.id))
-    return parseResponsesRequest(splice.bytes(), wire)
+    return parseResponsesRequest(splice.bytes(), wire, provider)
   }
   const parsed = readScan(body, scan, () => {
-    const what = ungoverned(fields)
+    const what = ungoverned(fields, provider)
     if (what !== null) throw new UngovernedUse(what)
-    const { request, hosting } = modelRequest(body, wire, fields)
+    const { request, hosting } = modelRequest(body, wire, provider, fields)
     HOSTING.set(body, hosting)
     return request
   })
@@ -73,7 +77,7 @@ export async function parseResponsesRequest(body: Buffer, wire: 'responses' | 'c
     'input',
     listOf(items.filter(({ json }) => !isSyntheticReference(json)).map(({ start, end }) => ({ bytes: body.subarray(start, end) }))),
   )
-  return parseResponsesRequest(splice.bytes(), wire)
+  return parseResponsesRequest(splice.bytes(), wire, provider)
 }
 
 function isSyntheticReference(item: Json): boolean {
@@ -169,8 +173,12 @@ const APP_TOOLS: ReadonlySet<string> = new Set([
 const CONTAINER_MEMORY = '1g'
 
 /** What the request asks for that cannot be metered as it happens; null: nothing. */
-function ungoverned(fields: Fields): string | null {
+function ungoverned(fields: Fields, provider: string): string | null {
   if (fields.get('background')?.json === true) return 'A response in the background'
+  // https://developers.openai.com/api/docs/guides/responses-multi-agent: each reads a context of its own, and there may be any number.
+  const agents = fields.get('multi_agent')?.json ?? null
+  if (agents !== null && !(isObject(agents) && agents['enabled'] === false))
+    return 'A response by several agents, which make as many more as they like,'
   if (isGiven(fields, 'prompt')) return 'A prompt template, whose text and tools only the provider has,'
   for (const tool of toolObjects(fields)) {
     if (tool['type'] === 'image_generation') return 'The tool "image_generation" of a response'
@@ -180,12 +188,13 @@ function ungoverned(fields: Fields): string | null {
     if (isObject(container) && (container['memory_limit'] ?? CONTAINER_MEMORY) !== CONTAINER_MEMORY)
       return 'The tool "code_interpreter" in a container larger than the usual'
   }
-  return routerUse((name) => fields.get(name)?.json, toolObjects(fields))
+  return routerUse((name) => fields.get(name)?.json, toolObjects(fields), provider)
 }
 
 function modelRequest(
   body: Buffer,
   wire: 'responses' | 'compact',
+  provider: string,
   fields: Fields,
 ): { readonly request: ModelRequest; readonly hosting: Hosting } {
   const model = checkedModel(fields.get('model')?.json)
@@ -232,7 +241,7 @@ function modelRequest(
       fixedBytes: Math.max(0, body.length - input.bytes),
       fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
       fields: new Set(fields.keys()),
-      hosted: hostedTools(fields, hosting),
+      hosted: hostedTools(fields, hosting, provider),
       own: ownItem,
     },
   }
@@ -283,20 +292,25 @@ function compactedTokens(bytes: number | null): number {
 }
 
 /** A compaction reads the window once more, as a call of a tool does. */
-function hostedTools(fields: Fields, { runsTools, ownCalls }: Hosting): HostedTools {
+function hostedTools(fields: Fields, { runsTools, ownCalls }: Hosting, provider: string): HostedTools {
   const management = fields.get('context_management')?.json
   const compacts = isList(management) && management.length > 0
   if (!runsTools) return compacts ? COMPACTION : NO_HOSTED_TOOLS
   const tools = new Set<HostedTools['tools'][number]>()
   for (const { type } of toolObjects(fields)) {
     if (typeof type !== 'string') continue
-    if (type.startsWith('web_search')) tools.add('webSearch')
-    else if (type === 'file_search') tools.add('fileSearch')
-    else if (type === 'code_interpreter') tools.add('codeContainer')
+    if (type.startsWith('web_search') || type === 'x_search') tools.add('webSearch')
+    else if (FILE_SEARCHES.has(type)) tools.add('fileSearch')
+    // xAI bills each run of code, at the fee of a search; others the container, however much runs in it.
+    else if (RUNNING_CODE.has(type)) tools.add(provider === 'x-ai' ? 'webSearch' : 'codeContainer')
   }
   const calls = { tools: [...tools], rereads: true }
   return compacts ? { ...calls, compacts, maxCalls: ownCalls === null ? null : ownCalls + 1 } : { ...calls, maxCalls: ownCalls }
 }
+
+/** OpenAI's names, and xAI's: https://docs.x.ai/developers/pricing */
+const FILE_SEARCHES: ReadonlySet<string> = new Set(['file_search', 'collections_search', 'attachment_search'])
+const RUNNING_CODE: ReadonlySet<string> = new Set(['code_interpreter', 'code_execution'])
 
 /** What nobody here knows may be run by the provider. */
 function isRunByProvider({ type }: JsonObject): boolean {

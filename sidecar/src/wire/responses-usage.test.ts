@@ -91,6 +91,23 @@ describe('usage as the Responses API writes it', () => {
       { usage: { ...PLAIN, input_tokens_details: null, output_tokens_details: null }, tool_usage: null, output: null },
       { uncachedInput: 36, output: 87 },
     ],
+    'calls as xAI counts them, not by the items': [
+      {
+        usage: {
+          ...PLAIN,
+          server_side_tool_usage_details: {
+            web_search_calls: 1,
+            x_search_calls: 3,
+            code_interpreter_calls: 2,
+            file_search_calls: 4,
+            document_search_calls: 1,
+            mcp_calls: 5,
+          },
+        },
+        output: [{ type: 'web_search_call' }, { type: 'web_search_call' }, { type: 'custom_tool_call', name: 'x_keyword_search' }],
+      },
+      { uncachedInput: 36, output: 87, webSearchCalls: 4, fileSearchCalls: 5, codeContainers: 2 },
+    ],
     'all zero is a usage': [{ usage: { input_tokens: 0, output_tokens: 0, total_tokens: 0 } }, {}],
   }
   for (const [name, [response, expected]] of Object.entries(cases)) {
@@ -131,6 +148,7 @@ test('no usage is none, and a number that cannot be makes all of it invalid', ()
       { usage: { ...PLAIN, input_tokens_details: { cached_tokens: bad } } },
       { usage: { ...PLAIN, input_tokens_details: { cache_write_tokens_details: { ttl_12h_tokens: bad } } } },
       { usage: PLAIN, tool_usage: { web_search: { num_requests: bad } } },
+      { usage: { ...PLAIN, server_side_tool_usage_details: { x_search_calls: bad } } },
       { usage: PLAIN, tool_usage: { image_gen: { input_tokens: bad, output_tokens: 1 } } },
     ])
       assert.deepEqual(readResponsesUsage(response), { usage: null, clamped: false, invalid: true }, JSON.stringify(response))

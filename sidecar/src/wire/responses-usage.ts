@@ -1,16 +1,18 @@
 /** What a response of OpenAI's Responses API used -> `Usage`. https://developers.openai.com/api/docs/api-reference/responses */
 import { usageOf } from '@farebox/crds/usage.ts'
+import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { readImageTokens } from './images-usage.ts'
 import { objectsIn } from './json-values.ts'
-import { ABSENT, details, INVALID, Numbers, servedModel, Share } from './usage-reading.ts'
+import { ABSENT, details, INVALID, Numbers, servedModel, Share, toldCost } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
  * Of the whole response. `input_tokens` includes what was cached and written, `output_tokens` reasoning. Tools that OpenAI runs are
  * apart: searches in `tool_usage`, as the billable ones only (of a response without it every `web_search_call` of the output counts);
- * searches in files and containers by their items of the output; images with the model that the tool names.
+ * searches in files and containers by their items of the output; images with the model that the tool names. xAI counts the calls that it
+ * bills in the usage: https://docs.x.ai/developers/tools/tool-usage-details
  */
 export function readResponsesUsage(response: JsonObject): UsageReading {
   const raw = response['usage']
@@ -28,6 +30,7 @@ export function readResponsesUsage(response: JsonObject): UsageReading {
   const image = numbers.read(inputDetails['image_tokens']) ?? 0
   const audio = numbers.read(inputDetails['audio_tokens']) ?? 0
   const searches = numbers.read(details(toolUsage, 'web_search')['num_requests']) ?? searchItems(items)
+  const counted = isObject(raw[CALL_COUNTS]) ? readCalls(raw[CALL_COUNTS], numbers) : null
   const images = isObject(toolUsage['image_gen']) ? readImageTokens(toolUsage['image_gen'], numbers) : null
   const made = images !== null && Object.values(images.usage).some((count) => count > 0) ? images : null
   if (numbers.broken) return INVALID
@@ -50,13 +53,33 @@ export function readResponsesUsage(response: JsonObject): UsageReading {
     webSearchCalls: searches,
     fileSearchCalls: items.filter(({ type }) => type === 'file_search_call').length,
     codeContainers: containers(items).size,
+    ...counted,
   })
   return {
     usage,
     ...(made === null ? {} : { others: [{ model: imageModel(response), usage: made.usage }] }),
+    ...toldCost(raw),
     clamped: split.short || writtenLong > cacheWrites || made?.clamped === true,
     invalid: false,
   }
+}
+
+const CALL_COUNTS = 'server_side_tool_usage_details'
+
+/** Each run of code is billed, in whatever container. */
+function readCalls(counts: JsonObject, numbers: Numbers): Pick<Usage, 'webSearchCalls' | 'fileSearchCalls' | 'codeContainers'> {
+  const calls = (kind: string): number => numbers.read(counts[`${kind}_calls`]) ?? 0
+  return {
+    webSearchCalls: calls('web_search') + calls('x_search'),
+    fileSearchCalls: calls('file_search') + calls('document_search'),
+    codeContainers: calls('code_interpreter'),
+  }
+}
+
+/** Whether the input of a usage sums up several readings of the context, between which the provider ran tools; xAI says so. */
+export function ranTools(response: JsonObject): boolean {
+  const count = details(response, 'usage')['num_server_side_tools_used']
+  return typeof count === 'number' && count > 0
 }
 
 /** Only the action `search` is billed; opening and finding in a page is not. */

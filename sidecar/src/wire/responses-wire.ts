@@ -17,7 +17,7 @@ const counts: InputCounts = {
 export const responsesWire: Wire = {
   name: 'responses',
   asksForUsage: false,
-  parse: (body) => parseResponsesRequest(body),
+  parse: (body, { upstream }) => parseResponsesRequest(body, 'responses', upstream.provider),
   render: renderResponsesRequest,
   path: ({ path }) => path,
   readAnswer: (body) => readResponse(body),
@@ -42,7 +42,7 @@ export const responsesWire: Wire = {
 export const compactWire: Wire = {
   ...responsesWire,
   name: 'compact',
-  parse: (body) => parseResponsesRequest(body, 'compact'),
+  parse: (body, { upstream }) => parseResponsesRequest(body, 'compact', upstream.provider),
   readAnswer: (body) => readCompaction(body),
   addNotice: (body) => ({ body, added: false }),
   synthetic: () => null,

@@ -20,6 +20,10 @@ describe('of a router', () => {
     'fallbacks for what is too long': [{ model: 'm', context_window_fallbacks: [{ m: ['dear/opus'] }] }, /fallbacks/],
     'fallbacks for what is not allowed': [{ model: 'm', content_policy_fallbacks: [{ m: ['dear/opus'] }] }, /fallbacks/],
     'a fallback that it chooses': [{ model: 'm', route: 'fallback' }, /fallbacks/],
+    'fallbacks of Vercel': [{ model: 'm', providerOptions: { gateway: { models: ['dear/opus'] } } }, /fallbacks/],
+    'a mode of reasoning that is another model': [{ model: 'm', reasoning: { mode: 'pro' } }, /mode of reasoning/],
+    'a mode of reasoning that nobody knows': [{ model: 'm', reasoning: { mode: 1 } }, /mode of reasoning/],
+    'a model that is several agents': [{ model: 'x-ai/grok-4.20-multi-agent' }, /several agents/],
     'a preset': [{ model: 'm', preset: 'dear' }, /preset/],
     'a preset behind a model': [{ model: 'm@preset/dear' }, /preset/],
     'a search before the call': [{ model: 'm:online' }, /search/],
@@ -38,6 +42,12 @@ describe('of a router', () => {
       { model: 'm', models: null, fallbacks: [], route: null, preset: null, plugins: null },
       { model: 'm', models: [], plugins: [] },
       { model: 'm', models: ['m'] },
+      { model: 'm', providerOptions: { gateway: { models: ['m'], order: ['vertex'] } } },
+      { model: 'm', providerOptions: null, reasoning: null },
+      { model: 'm', reasoning: { effort: 'high', mode: 'standard' } },
+      { model: 'm', reasoning: { mode: null } },
+      { model: 'multi-agent' },
+      { model: 'm:nitro', provider: { order: ['deepinfra'], sort: 'throughput' } },
       { model: 'm', plugins: [{ id: 'response-healing' }, { id: 'context-compression' }, { id: 'web', enabled: false }] },
     ])
       assert.equal(used(body), null)

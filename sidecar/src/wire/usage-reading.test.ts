@@ -1,16 +1,39 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { JsonObject } from '../core/request.ts'
 import { messagesWire } from './anthropic-messages.ts'
 import { completionsWire } from './completions.ts'
 import { geminiWire } from './gemini-request.ts'
 import { chatWire } from './openai-chat.ts'
 import { responsesWire } from './responses-wire.ts'
-import { servedModel } from './usage-reading.ts'
+import { servedModel, toldCost } from './usage-reading.ts'
 import type { CallContext, Wire } from './wire.ts'
 
 test('a model that nobody could ask for is none', () => {
   assert.equal(servedModel('m'.repeat(256)), 'm'.repeat(256))
   for (const model of [undefined, null, '', 3, ['gpt-4o'], 'm'.repeat(257)]) assert.equal(servedModel(model), null)
+})
+
+test('what a provider says that a call cost is read to the nano-dollar, rounded up', () => {
+  const told: readonly (readonly [JsonObject, bigint | undefined])[] = [
+    [{ cost_in_usd_ticks: 292_331_500 }, 29_233_150n],
+    [{ cost_in_usd_ticks: 1 }, 1n],
+    [{ cost: 0.00014 }, 140_000n],
+    [{ cost: 0.95, is_byok: false, cost_details: { upstream_inference_cost: 0.95 } }, 950_000_000n],
+    [{ cost: 0.95, is_byok: true, cost_details: { upstream_inference_cost: 19 } }, 19_950_000_000n],
+    [{ cost: 0.95, is_byok: true, cost_details: null }, 950_000_000n],
+    [{ cost: 0 }, 0n],
+    [{ cost: 100_000 }, 100_000_000_000_000n],
+    [{}, undefined],
+    [{ cost_in_usd_ticks: null, cost: null }, undefined],
+  ]
+  for (const [usage, nanos] of told) assert.equal(toldCost(usage).toldCost, nanos, JSON.stringify(usage))
+})
+
+test('a cost that cannot be is not believed', () => {
+  for (const cost of [-1, Number.NaN, Number.POSITIVE_INFINITY, 100_001, 1e300, '0.5', true, {}, { total_cost: 1 }])
+    for (const usage of [{ cost }, { cost_in_usd_ticks: typeof cost === 'number' ? cost * 1e10 : cost }])
+      assert.deepEqual(toldCost(usage), {}, JSON.stringify(usage))
 })
 
 interface Format {

@@ -17,6 +17,8 @@ export interface CallContext {
   readonly contentType: string
   /** What the path names, where the body need not name a model. */
   readonly model?: string
+  /** A dearer service tier that a header asks for; null or absent: none. */
+  readonly askedTier?: string | null
 }
 
 export type ParsedRequest =
