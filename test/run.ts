@@ -37,6 +37,7 @@ const TIMED = [
   'test/integration/cap',
   'test/integration/outage',
   'test/integration/replicas',
+  'test/integration/next-call-elsewhere',
 ]
 /** They mind a crowd, and not one other: two at a time. */
 const STEADY = [

@@ -119,7 +119,7 @@ describe('the next call of a conversation through another sidecar', { skip: prog
     )
   })
 
-  test('a reader does not wait for a store that is gone', async () => {
+  test('a reader is not kept by a store that is gone', async () => {
     const [far, near] = sidecars
     assert.ok(far !== undefined && near !== undefined)
     const reachedProvider = new Promise<void>((resolve) => (onRequest = resolve))
@@ -135,6 +135,7 @@ describe('the next call of a conversation through another sidecar', { skip: prog
     await network.lanes[0]?.turn('silent')
     try {
       assert.match((await asked).text, /chat\.completion/)
+      assert.match(await far.metrics(), /^farebox_store_outages_total 1$/m)
     } finally {
       await network.lanes[0]?.turn('open')
     }

@@ -409,14 +409,11 @@ class Call {
 
   #pass({ stream, answer }: Extract<Reading, { kind: 'stream' }>, pieces: readonly Buffer[]): void {
     if (answer === null || this.#clientGone) return
-    if (this.#last.waits) {
-      if (stream.isEnding === true) {
-        const copied = Buffer.concat(pieces) // their memory is used again
-        return this.#last.send(() => {
-          if (!this.#turn.outgoing.destroyed) answer.write([copied])
-        })
-      }
-      this.#last.goOn()
+    if (stream.isOver === true && this.#last.waits) {
+      const copied = Buffer.concat(pieces) // their memory is used again
+      return this.#last.send(() => {
+        if (!this.#turn.outgoing.destroyed) answer.write([copied])
+      })
     }
     if (!answer.write(pieces)) this.#handle?.pause()
   }

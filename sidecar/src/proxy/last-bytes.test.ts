@@ -26,17 +26,7 @@ describe('the last bytes of an answer', () => {
     assert.deepEqual([sent, last.waits], [['a', 'b', 'c'], false])
   })
 
-  test('go out where it was not the end yet, and the end waits still', () => {
-    const last = new LastBytes(true)
-    send(last, 'a')
-    last.goOn()
-    send(last, 'b')
-    assert.deepEqual([sent, last.waits], [['a'], true])
-    last.release()
-    assert.deepEqual(sent, ['a', 'b'])
-  })
-
-  test('wait no longer than half a second, whatever the store does', (t) => {
+  test('wait no longer than half a second, whatever the store does; and the end that comes after them waits anew', (t) => {
     mock.timers.enable({ apis: ['setTimeout'] })
     t.after(() => mock.timers.reset())
     const last = new LastBytes(true)
@@ -47,6 +37,11 @@ describe('the last bytes of an answer', () => {
     send(last, 'b')
     assert.deepEqual(sent, [])
     mock.timers.tick(1)
-    assert.deepEqual([sent, last.waits], [['a', 'b'], false])
+    assert.deepEqual([sent, last.waits], [['a', 'b'], true])
+    send(last, 'c')
+    mock.timers.tick(499)
+    assert.deepEqual(sent, ['a', 'b'])
+    last.release()
+    assert.deepEqual(sent, ['a', 'b', 'c'])
   })
 })

@@ -133,6 +133,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     if (error instanceof StoreError && error.code === 'away' && !outgoing.headersSent)
       return refuse({ ...asked, reason: error.message }, { code: 'budget_store_unavailable' })
     gateway.log.error({ requestId, err: error instanceof Error ? error.stack : String(error) }, 'a turn failed')
+    if (outgoing.writableEnded) return // it was answered: what failed came after
     if (outgoing.headersSent) outgoing.destroy()
     else refuse(asked, { code: error instanceof StoreError ? 'budget_store_unavailable' : 'internal_error' })
   } finally {

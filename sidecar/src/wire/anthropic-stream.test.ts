@@ -89,6 +89,11 @@ const WHOLE =
   callBlock(2, '{"wh', 'ere":"here"}') +
   end('tool_use')
 
+test('a stream is over with its last event', () => {
+  assert.equal(feed(WHOLE).stream.isOver, true)
+  assert.equal(feed(WHOLE.slice(0, WHOLE.lastIndexOf('event: '))).stream.isOver, false)
+})
+
 const declined = (category: string | null, usage: JsonObject | null = END_USAGE): string =>
   event({
     type: 'message_delta',

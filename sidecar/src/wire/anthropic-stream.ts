@@ -60,6 +60,7 @@ export class AnthropicStream implements AnswerStream {
   #hasCalls = false
   /** Of all texts. */
   readonly #beginning = new JsonBeginning()
+  isOver = false
   noticeAdded = false
 
   constructor(options: Options) {
@@ -99,10 +100,6 @@ export class AnthropicStream implements AnswerStream {
   /** Its input is exact from the first event on, but for what the provider's own tools read on the way. */
   get usageSoFar(): Usage | null {
     return this.#reading.usage
-  }
-
-  get isEnding(): boolean {
-    return this.#finishReason !== null
   }
 
   get message(): Message | null {
@@ -174,6 +171,9 @@ export class AnthropicStream implements AnswerStream {
         this.#usageIsFinal = typeof usage['output_tokens'] === 'number' && this.#finishReason !== null
         return
       }
+      case 'message_stop':
+        this.isOver = true
+        return
       case 'error':
         this.#error ??= errorCode(event['error'])
         return

@@ -58,8 +58,8 @@ export class ChatStream implements AnswerStream {
     return this.#meter.usageSoFar
   }
 
-  get isEnding(): boolean {
-    return this.#meter.isEnding
+  get isOver(): boolean {
+    return this.#meter.isOver
   }
 
   /** The first answer as a message, when it was collected: what the app will send back, without the notice. */

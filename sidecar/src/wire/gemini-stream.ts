@@ -89,10 +89,6 @@ export class GeminiStream implements AnswerStream {
     return this.#reading.usage
   }
 
-  get isEnding(): boolean {
-    return this.#finishReason !== null && this.#isFinal()
-  }
-
   get message(): Message | null {
     if (this.#parts.length === 0 || this.#partBytes > MESSAGE_BYTES_MAX) return null
     return messageFromContent({ role: 'model', parts: this.#parts })

@@ -31,7 +31,7 @@ export class ResponsesStream implements AnswerStream {
   readonly #gauge = new OutputGauge()
   /** Of the response object that came last. */
   #facts: WireFacts = NO_FACTS
-  #isOver = false
+  isOver = false
   #error: string | null = null
   #toolNames: string[] = []
   #messages: readonly Message[] = []
@@ -62,8 +62,8 @@ export class ResponsesStream implements AnswerStream {
   get facts(): WireFacts {
     return {
       ...this.#facts,
-      usage: this.#isOver ? this.#facts.usage : null,
-      toolNames: this.#isOver ? this.#facts.toolNames : this.#toolNames,
+      usage: this.isOver ? this.#facts.usage : null,
+      toolNames: this.isOver ? this.#facts.toolNames : this.#toolNames,
       outputBytes: this.#gauge.bytes,
       error: this.#facts.error ?? this.#error,
     }
@@ -71,10 +71,6 @@ export class ResponsesStream implements AnswerStream {
 
   get usageSoFar(): Usage | null {
     return this.#facts.usage
-  }
-
-  get isEnding(): boolean {
-    return this.#isOver
   }
 
   get message(): Message | null {
@@ -155,7 +151,7 @@ export class ResponsesStream implements AnswerStream {
 
   #ended(event: Passing, type: string): readonly Buffer[] | null {
     const response = this.#readResponse(event.data)
-    this.#isOver = true
+    this.isOver = true
     if (response === null) return this.#afterHeld(event)
     if (this.#options.collect && type !== 'response.failed') this.#messages = outputMessages(response['output'])
     const { notice } = this.#options

@@ -42,6 +42,16 @@ describe('what the stream says of itself', () => {
     assert.equal(metered(ended('length', 1)).facts().finishReason, null)
   })
 
+  test('no reason is an empty one, as some servers send with each chunk: a count that comes along is not the last', () => {
+    const { finishReason, usage } = metered(used(10, 1, [choice({ content: 'a' }, '')])).facts()
+    assert.deepEqual([finishReason, usage], [null, null])
+  })
+
+  test('that it is over by the sentinel alone', () => {
+    assert.equal(metered(said('a'), ended('stop'), used(10, 1)).isOver, false)
+    assert.equal(metered(said('a'), ended('stop'), '[DONE]').isOver, true)
+  })
+
   test('tools by name, each call once, however often a provider repeats it', () => {
     const parallel = [
       called(0, { name: 'look_up', arguments: '' }),

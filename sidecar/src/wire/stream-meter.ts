@@ -44,6 +44,8 @@ export class StreamMeter {
   #serviceTier: string | null = null
   #finishReason: string | null = null
   #error: string | null = null
+  /** The sentinel has passed. */
+  isOver = false
 
   /** `searches`: see `readUsage`. */
   constructor(collect: boolean, searches = 0) {
@@ -53,11 +55,6 @@ export class StreamMeter {
 
   get usageSoFar(): Usage | null {
     return this.#usage.usage
-  }
-
-  /** Each answer that has begun has said how it ends. */
-  get isEnding(): boolean {
-    return this.#finishReason !== null && this.#allFinished()
   }
 
   facts(): WireFacts {
@@ -109,6 +106,7 @@ export class StreamMeter {
   read(data: EventData, chunk: ChatChunk): boolean {
     const { bytes, start, end } = data
     if (end - start === DONE.length && DONE.compare(bytes, start, end) === 0) {
+      this.isOver = true
       if (this.#usage.usage !== null) this.#usageIsFinal = true
       return false
     }
@@ -165,7 +163,8 @@ export class StreamMeter {
       if ((isFirst && this.#message !== null) || bytes.subarray(part.start, part.end).includes(NAME))
         this.#readCalls(choice, parsed(bytes, part), part)
     }
-    if (finish.start >= 0) {
+    // Some servers send an empty one with each chunk.
+    if (finish.end > finish.start) {
       state.isFinished = true
       if (isFirst) this.#finishReason ??= bytes.toString('utf8', finish.start, finish.end)
     }

@@ -73,8 +73,8 @@ export interface AnswerStream {
   /** As in `ReadAnswer`. */
   readonly messages?: readonly Message[]
   readonly noticeAdded: boolean
-  /** It has said how it ends: no words are to come. Absent: it never says so before it is over. */
-  readonly isEnding?: boolean
+  /** Its last event has passed: nothing but the end is to come. Absent: the format has no such event. */
+  readonly isOver?: boolean
   /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */
   observedOutputTokens(): number
   /** Of these, the tokens of text, estimated from above; absent: all of them. */
