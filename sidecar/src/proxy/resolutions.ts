@@ -109,6 +109,7 @@ export async function takeBack(turn: Turn, conversation: Conversation): Promise<
   const { reopenWindowMs } = policy.config.resolution
   const back = {
     beganAtMs: startedAtMs,
+    nowMs: gateway.nowMs(),
     isOfUser: isOwnTurn(turn.request, turn.conversation),
     isNewTask: turn.taskBoundary || turn.conversation.atTaskBoundary,
   }
