@@ -1,7 +1,7 @@
 /** What can be read of a budget that `checkObject` refuses: it was stored under an older schema, or by a later version. */
 import { ConversationBudgetSchema } from './conversation-budget.ts'
 import type { ConversationBudget } from './conversation-budget.ts'
-import { isRecord } from './schema-walk.ts'
+import { isRecord, removeAt } from './schema-walk.ts'
 
 /** By these it is known which pods a budget governs, and what is put into them. The rest is in the config that is in force. */
 const NEEDED: readonly unknown[] = ['selector', 'tier', 'upstreams', 'store', 'injection'] satisfies (keyof ConversationBudget['spec'])[]
@@ -33,12 +33,4 @@ export function budgetInPart(object: unknown, before: ConversationBudget | null)
 /** Every pod of its namespace, which the rules forbid. */
 function selectsAll({ spec: { selector } }: ConversationBudget): boolean {
   return Object.keys(selector.matchLabels ?? {}).length === 0 && (selector.matchExpressions ?? []).length === 0
-}
-
-function removeAt(whole: unknown, path: readonly PropertyKey[]): void {
-  const [key, ...rest] = path
-  if (Array.isArray(whole)) return removeAt(whole[Number(key)], rest)
-  if (!isRecord(whole)) return
-  if (rest.length === 0) delete whole[String(key)]
-  else removeAt(whole[String(key)], rest)
 }

@@ -35,6 +35,15 @@ export function joinPath(path: string, part: string): string {
   return path === '' && part.startsWith('.') ? part.slice(1) : path + part
 }
 
+/** Removes the field that the path leads to, if there is one. */
+export function removeAt(whole: unknown, path: readonly PropertyKey[]): void {
+  const [key, ...rest] = path
+  if (Array.isArray(whole)) return removeAt(whole[Number(key)], rest)
+  if (!isRecord(whole)) return
+  if (rest.length === 0) delete whole[String(key)]
+  else removeAt(whole[String(key)], rest)
+}
+
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -8,6 +8,7 @@ import { CARRIERS, CLAIM_TOKEN_FORMATS, FALLBACKS, SCOPES, USER_CARRIERS } from 
 import { ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { PriceEntrySchema } from './price-entry.ts'
+import { removeAt } from './schema-walk.ts'
 import { STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { STALE_ACTIONS } from './stale.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
@@ -103,6 +104,19 @@ export const ContractSchema = z.strictObject({
   upgrade: z.strictObject({ tier: z.string(), whenUserExceedsPercent: z.int().min(1).max(100) }).optional(),
 })
 export type Contract = z.infer<typeof ContractSchema>
+
+/**
+ * A contract as a sidecar of another version may have kept it: what did not exist then has its default, and fields that came later are left
+ * out. Fails where what this version knows cannot be read, as a rung that came later.
+ */
+export function readContract(kept: unknown): z.ZodSafeParseResult<Contract> {
+  const whole = ContractSchema.safeParse(kept)
+  if (whole.success) return whole
+  const known: unknown = structuredClone(kept)
+  for (const issue of whole.error.issues)
+    if (issue.code === 'unrecognized_keys') for (const key of issue.keys) removeAt(known, [...issue.path, key])
+  return ContractSchema.safeParse(known)
+}
 
 export const UpstreamSchema = z.strictObject({
   /** The first path segment on the data plane: `openai` serves `/openai/v1/...`. */

@@ -129,7 +129,7 @@ async function main(): Promise<void> {
     credentials,
     claims,
     tally,
-    contracts: new ContractShelf(store),
+    contracts: new ContractShelf(store, log),
     queue: new MoneyQueue(isShared ? SHARED_TRY_EVERY_MS : null),
     holds,
     factors: new FactorTable(),

@@ -1,8 +1,9 @@
 /** What every turn needs: the policy in force and the parts that outlive a turn. Built by `main.ts`, passed along. */
 import type { PriceList } from '@farebox/crds/prices.ts'
-import { ContractSchema } from '@farebox/crds/sidecar-config.ts'
+import { readContract } from '@farebox/crds/sidecar-config.ts'
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
+import type { ZodError } from 'zod'
 import type { IdHasher } from '../core/identify.ts'
 import type { KeyedHash } from '../core/keyed-hash.ts'
 import type { LimitField } from '../core/output-limit.ts'
@@ -119,12 +120,15 @@ const CONTRACTS_KEPT = 1_000
 
 /** Contracts in use, parsed, by hash: from the config, from memory, or from the store, which keeps each as long as it is in use. */
 export class ContractShelf {
-  readonly #store: BudgetStore
+  readonly #store: Pick<BudgetStore, 'putContract' | 'getContract'>
+  readonly #log: Pick<Log, 'warn'>
   readonly #terms = new LRUCache<string, Terms>({ max: CONTRACTS_KEPT })
+  readonly #unreadable = new LRUCache<string, true>({ max: CONTRACTS_KEPT })
   readonly #kept = new Set<string>()
 
-  constructor(store: BudgetStore) {
+  constructor(store: Pick<BudgetStore, 'putContract' | 'getContract'>, log: Pick<Log, 'warn'>) {
     this.#store = store
+    this.#log = log
   }
 
   /** The terms of a config's contract. Puts the contract into the store the first time, before anything is pinned to it. */
@@ -139,15 +143,28 @@ export class ContractShelf {
     return terms
   }
 
-  /** The terms of a pinned contract; null when the store no longer has it. */
+  /** The terms of a pinned contract; null when the store no longer has it, or a later version kept what this one cannot read. */
   async pinned(hash: string): Promise<Terms | null> {
     const known = this.#terms.get(hash)
     if (known !== undefined) return known
+    if (this.#unreadable.has(hash)) return null
     const contract = await this.#store.getContract(hash)
     if (contract === null) return null
-    // Kept by a sidecar of another version, maybe: what did not exist then has its default.
-    const terms = termsOf(ContractSchema.parse(contract))
+    const read = readContract(contract)
+    if (!read.success) {
+      this.#tellUnreadable(hash, read.error)
+      return null
+    }
+    const terms = termsOf(read.data)
     this.#terms.set(hash, terms)
     return terms
+  }
+
+  /** Of each that cannot be read the log says so once: its hash is over all that is in it, so it stays as it is. */
+  #tellUnreadable(hash: string, { issues: [issue] }: ZodError): void {
+    if (this.#unreadable.has(hash)) return
+    this.#unreadable.set(hash, true)
+    const err = `${issue?.path.join('.')}: ${issue?.message}`
+    this.#log.warn({ contract: hash, err }, 'a contract cannot be read; conversations pinned to it go by the newest terms of their tier')
   }
 }

@@ -8,6 +8,8 @@ import { openEmbeddedStore } from '../store/embedded.ts'
 import { ContractShelf } from './gateway.ts'
 import { newestStandings, readStanding } from './standings.ts'
 
+const LOG = { warn: () => assert.fail('every contract can be read') }
+
 test('standings are listed newest first, read some at once but never all, and without those whose contract is gone', async () => {
   const clock = { ms: Date.UTC(2026, 10, 24, 12) }
   const store = openEmbeddedStore({ file: ':memory:', nowMs: () => clock.ms })
@@ -26,7 +28,7 @@ test('standings are listed newest first, read some at once but never all, and wi
   const listed = await newestStandings(
     {
       nowMs: () => clock.ms,
-      contracts: new ContractShelf(store),
+      contracts: new ContractShelf(store, LOG),
       store: {
         listConversations: (query) => store.listConversations(query),
         async read(query) {
@@ -57,7 +59,7 @@ test('a standing is of one moment: a turn that ended since the conversation was 
   const found = await store.update({ conversation: 'c', initial, change: {}, nowMs })
   assert.ok(found !== null)
   await store.update({ conversation: 'c', change: { turnAtMs: nowMs }, nowMs })
-  const gateway = { nowMs: () => nowMs, contracts: new ContractShelf(store), store }
+  const gateway = { nowMs: () => nowMs, contracts: new ContractShelf(store, LOG), store }
   const placed = { gateway, policy: { budgetKey: 'support/desk' }, terms: termsOf(pro) }
   assert.equal((await readStanding({ ...placed, conversation: found.conversation })).turns, 1)
   const elsewhere = { ...found.conversation, session: 2 }
