@@ -73,6 +73,47 @@ describe('a change of the terms', () => {
     })
   }
 
+  test('AdoptNew: a tool loop ends on the terms that it began on, and the next question adopts the new', async () => {
+    const parts = { existingConversations: 'AdoptNew' } as const
+    const ladder: Contract['ladder'] = [
+      { atPercent: 1, rung: 'DowngradeModel' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+    ]
+    const caps = { perConversation: '0.04' }
+    const old = makeContract({ caps, ladder, models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }] } })
+    const changed = makeContract({ caps, ladder })
+    const question = [{ role: 'user', content: 'Hello.' }]
+    const looped = (id: string) => [
+      { role: 'assistant', content: null, tool_calls: [{ id, type: 'function', function: { name: 'look', arguments: '{}' } }] },
+      { role: 'tool', tool_call_id: id, content: 'found' },
+    ]
+    const said = async (messages: readonly unknown[]): Promise<readonly unknown[]> => {
+      const answer = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          authorization: 'Bearer test',
+          'x-farebox-conversation': 'looping',
+          'x-fake-output-tokens': '100',
+        },
+        body: JSON.stringify({ model: 'gpt-4o', max_tokens: 100, messages }),
+      })
+      await answer.arrayBuffer()
+      await sidecar.idle()
+      const { model } = JSON.parse(seen.at(-1)?.body.toString() ?? '') as { readonly model?: string }
+      return [answer.status, model, answer.headers.get('x-farebox-contract')]
+    }
+    await sidecar.adopt(configOf([old], parts))
+    await said(question)
+    const next = [...question, { role: 'assistant', content: 'Hi.' }, { role: 'user', content: 'Look it up.' }]
+    assert.deepEqual(await said(next), [200, 'gpt-4o-mini', old.hash])
+    await sidecar.adopt(configOf([changed], parts))
+    const loop = [...next, ...looped('a')]
+    assert.deepEqual(await said(loop), [200, 'gpt-4o-mini', old.hash])
+    assert.deepEqual(await said([...loop, ...looped('b')]), [200, 'gpt-4o-mini', old.hash])
+    assert.deepEqual(await said([...loop, { role: 'user', content: 'Thanks.' }]), [200, 'gpt-4o', changed.hash])
+  })
+
   describe('on budgets that are in use', () => {
     const adopting = { existingConversations: 'AdoptNew' } as const
     const cappedAt = (perConversation: string, perUser?: { amount: string; unit: 'Day' | 'Month' }) =>

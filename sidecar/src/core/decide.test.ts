@@ -124,6 +124,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     readyEdits: [],
     userRungs: null,
     alerts: [],
+    userAlerts: null,
     notices: [],
     atTaskBoundary: false,
     boundaryAtMs: null,
@@ -710,6 +711,32 @@ test('what only a limit of the workload made necessary is for that user turn: no
   assert.equal(climbed.shaped.newEdits.length, 1)
 })
 
+test('a tool loop over the turn of the user’s period goes on as it began; the next question is decided in the new one', async () => {
+  const rungs: readonly Rung[] = ['DropRetrieval', 'Summarize', 'DowngradeModel']
+  const before = { period: '2026-10-01', rungs }
+  const question = planOf(decide(await inputOf({ user: { cap: '3.00', spent: parseUsd('2.80') }, body: { max_tokens: 100 } })))
+  assert.deepEqual([question.risenForUser, question.turnRungs, question.model], [rungs, rungs, 'cheap'])
+  const again = await inputOf({ user: { cap: '3.00' }, conversation: { userRungs: { ...before, period: '2026-11-01' } } })
+  assert.deepEqual(planOf(decide(again)).turnRungs, rungs, 'so it is where they rose before')
+
+  const over = { user: { cap: '3.00' }, conversation: { userRungs: before, turnRungs: question.turnRungs } }
+  const inLoop = planOf(decide(await inputOf({ ...over, body: { messages: TOOL_LOOP, tools: TOOLS, max_tokens: 100 } })))
+  assert.deepEqual([inLoop.model, inLoop.turnRungs, inLoop.risenForUser, inLoop.occasions], ['cheap', rungs, [], []])
+  const next = planOf(decide(await inputOf({ ...over, body: { max_tokens: 100 } })))
+  assert.deepEqual([next.model, next.rungs, next.turnRungs], ['dear', [], []])
+  const toldAgain = { ...over, user: { cap: '3.00', spent: parseUsd('2.80') }, body: { max_tokens: 100 } }
+  assert.deepEqual(planOf(decide(await inputOf(toldAgain))).occasions, ['DowngradeModel'], 'and told of it')
+})
+
+test('a question of a new period does not bring rungs of the one before into its tool loop, nor do tools stay refused there', async () => {
+  const body = { messages: TOOL_LOOP, tools: TOOLS, max_tokens: 100 }
+  const userRungs = { period: '2026-10-01', rungs: ['DowngradeModel', 'RefuseTools'] as const }
+  const later = planOf(decide(await inputOf({ user: { cap: '3.00' }, conversation: { userRungs }, body })))
+  assert.deepEqual([later.model, later.rungs], ['dear', []])
+  const question = planOf(decide(await inputOf({ user: { cap: '3.00', spent: parseUsd('2.91') }, body: { max_tokens: 100 } })))
+  assert.ok(question.risenForUser.includes('RefuseTools') && !question.turnRungs.includes('RefuseTools'))
+})
+
 test('rungs stay with whom they were taken for: first the conversation was short, then its user', async () => {
   const contract = makeContract({
     caps: { perConversation: '0.0205' },
@@ -725,7 +752,8 @@ test('rungs stay with whom they were taken for: first the conversation was short
   assert.deepEqual([limited.risen, limited.turnRungs], [['DropRetrieval'], ['Summarize', 'DowngradeModel']], 'or a limit of the workload')
   const roomy = makeContract({ ...contract, caps: { perConversation: '0.50' } })
   const ofUser = planOf(decide(await inputOf({ contract: roomy, body, user: { cap: '0.0205' }, workload: { cap: '0.01' } })))
-  assert.deepEqual([ofUser.risen, ofUser.risenForUser, ofUser.turnRungs], [[], ['DropRetrieval'], ['Summarize', 'DowngradeModel']])
+  assert.deepEqual([ofUser.risen, ofUser.risenForUser], [[], ['DropRetrieval']])
+  assert.deepEqual(ofUser.turnRungs, ['DropRetrieval', 'Summarize', 'DowngradeModel'], 'the turn keeps what either has asked for')
 })
 
 test('a call that is too dear for several caps ends for the conversation’s, however little the others have left', async () => {

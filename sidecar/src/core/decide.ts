@@ -51,7 +51,8 @@ export function decide(input: DecideInput): Decision {
   const atBoundary = isBoundary(request)
 
   const period = users[0]?.periodKey ?? null
-  const userActive = conversation.userRungs !== null && conversation.userRungs.period === period ? conversation.userRungs.rungs : []
+  const { userRungs } = conversation
+  const userActive = userRungs?.period === period ? userRungs.rungs : []
   const climb = { steps: contract.ladder, atBoundary, ladderApplies: thresholdsApply(conversation, contract) }
   const risen = risenRungs({ ...climb, percent: percentOwn, active: conversation.rungs })
   const risenForUser = period === null ? [] : risenRungs({ ...climb, percent: percentUser, active: userActive })
@@ -71,7 +72,10 @@ export function decide(input: DecideInput): Decision {
   // A question that is asked again is answered from what it was answered from before.
   const mayJoin = input.mayEdit && atBoundary && conversation.readyEdits.length > 0 && !isAskedAgain(request, conversation)
   const ready = mayJoin ? conversation.readyEdits : []
-  const at = { atBoundary, percent, percentUser, ready, known: union(conversation.rungs, userActive, conversation.turnRungs) }
+  // What the user's budget asks for in a new period is told again, also right after a turn that still had it of the period before.
+  const passed = atBoundary && userRungs !== null && userRungs.period !== period ? userRungs.rungs : []
+  const ofLastTurn = conversation.turnRungs.filter((rung) => !passed.includes(rung))
+  const at = { atBoundary, percent, percentUser, ready, known: union(conversation.rungs, userActive, ofLastTurn) }
   let short: Balance | null = null
   /** The account in which the call would fit, but for input that others hold. */
   let waitsFor: AccountId | null = null
@@ -93,7 +97,7 @@ export function decide(input: DecideInput): Decision {
     if (attempt.status !== 'fits') continue
     const standing = conversation.reason ?? (userActive.length > 0 ? 'threshold' : null)
     const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
-    // What only the user's cap made necessary lasts as long as its period; what only a workload's limit did, as long as the user turn.
+    // What only the user's cap made necessary lasts as long as its period, and the user turn; what only a workload's limit did, as long as that.
     const forOwn = takenFor.conversation.filter((rung) => !byThreshold.includes(rung))
     const forUser = takenFor.user.filter((rung) => !byThreshold.includes(rung) && !forOwn.includes(rung))
     const forTurn = takenFor.workload.filter((rung) => !byThreshold.includes(rung) && !forOwn.includes(rung) && !forUser.includes(rung))
@@ -103,7 +107,7 @@ export function decide(input: DecideInput): Decision {
         ...attempt.plan,
         risen: union(risen, forOwn),
         risenForUser: union(risenForUser, forUser),
-        turnRungs: union(turnActive, forTurn),
+        turnRungs: union(turnActive, forTurn, atBoundary ? union(userActive, risenForUser, forUser).filter(isBoundaryRung) : []),
         reason,
       },
     }

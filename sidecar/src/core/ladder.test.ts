@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { DEFAULT_LADDER, RUNGS } from '@farebox/crds/ladder.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
-import { isAtEnd, isBoundary, needsBoundary, percentUsed, PERCENT_MAX, risenRungs, rungsAt } from './ladder.ts'
+import { isAtEnd, isBoundary, isMidTurn, needsBoundary, percentUsed, PERCENT_MAX, risenRungs, rungsAt } from './ladder.ts'
 import { assistant, call, chatRequest, result, system, user } from './requests.testing.ts'
 
 const USD = 1_000_000_000n
@@ -51,6 +51,17 @@ test('a user turn begins at a user message, and not within a tool loop', () => {
   const loop = [user('hi'), call({ id: 'a', name: 'f' }), result('a', 'r'), assistant('Dear')]
   assert.equal(isBoundary(chatRequest(loop, { beginsAnswer: true })), false)
   assert.equal(isBoundary(chatRequest([system('s')])), false)
+})
+
+test('a turn goes on in its tool loop and in an answer that was given, and not where nobody has said anything', () => {
+  const loop = [user('hi'), call({ id: 'a', name: 'f' }), result('a', 'r')]
+  assert.equal(isMidTurn(chatRequest(loop)), true)
+  assert.equal(isMidTurn(chatRequest([user('hi'), assistant('Dear')], { beginsAnswer: false })), true)
+  assert.equal(isMidTurn(chatRequest([user('hi'), assistant('Dear')], { beginsAnswer: true })), false)
+  assert.deepEqual(
+    [[...loop, user('and now?')], [system('s')], []].map((messages) => isMidTurn(chatRequest(messages))),
+    [false, false, false],
+  )
 })
 
 test('within a tool loop only tools are refused and the conversation ended', () => {

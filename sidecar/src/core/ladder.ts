@@ -44,6 +44,11 @@ export const isBoundary: AtBoundary = ({ messages, beginsAnswer }) => {
   return asked.findLast((message) => !isInstruction(message))?.role === 'user'
 }
 
+/** A user turn goes on, by a tool loop or in an answer that was given. Not so where nobody said anything: an agent may live by instructions alone. */
+export function isMidTurn(request: Parameters<AtBoundary>[0]): boolean {
+  return !isBoundary(request) && request.messages.some((message) => !isInstruction(message))
+}
+
 /**
  * The highest rung in effect, as an answer tells it: not `DowngradeModel` where the provider refused that, and the model that was asked for
  * answers. Null for none.

@@ -75,7 +75,7 @@ export interface Plan {
   /** Rungs that came into effect with this turn: the conversation's own, and the user's. */
   readonly risen: readonly Rung[]
   readonly risenForUser: readonly Rung[]
-  /** Those in effect until the next user turn begins, which only a limit of the workload made necessary. */
+  /** Those in effect until the next user turn begins: as `turnRungs` of the conversation. */
   readonly turnRungs: readonly Rung[]
   readonly reason: RungReason | null
   readonly percent: number

@@ -51,7 +51,7 @@ export interface Turn extends Call {
   readonly conversationId: ConversationId
   readonly user: UserId | null
   readonly terms: Terms
-  /** The terms that its conversation is held to. `terms` are others while its pinned ones let it go on where these would end it. */
+  /** The terms that its conversation is held to. `terms` are its pinned ones in a tool loop, and while these would end it where those do not. */
   readonly heldTo: Terms
   readonly taskBoundary: boolean
   /** Digests of the history so far, oldest first, when the conversation is found by its prefix. */

@@ -5,7 +5,7 @@ import type { Conversation, ConversationId, Digest, UserId } from '../core/conve
 import { newConversation } from '../core/conversation-change.ts'
 import { claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
-import { isAtEnd, percentUsed } from '../core/ladder.ts'
+import { isAtEnd, isMidTurn, percentUsed } from '../core/ladder.ts'
 import { readAhead } from '../core/read-ahead.ts'
 import { withBegunAnswer } from '../core/sessions.ts'
 import { balancesOf, drawsOf } from '../core/terms.ts'
@@ -100,7 +100,7 @@ export async function placeTurn(unplaced: Unplaced, newest: Terms, snapshot: Sna
   const held = await balancedHeldTo(unplaced, newest, { conversation, user, snapshot, nowMs })
   await PACER.run(readAhead(unplaced.request, conversation, held.terms.contract.context.windowTokens !== undefined))
   const request = withBegunAnswer(unplaced.request, conversation)
-  return { status: 'ok', turn: { ...unplaced, request, user, conversation, exists: found !== null, heldTo: held.terms, ...held } }
+  return { status: 'ok', turn: { ...unplaced, request, user, conversation, exists: found !== null, ...held } }
 }
 
 interface Placed {
@@ -110,20 +110,28 @@ interface Placed {
   readonly nowMs: number
 }
 
+type OnTerms = Pick<Turn, 'terms' | 'draws' | 'balances'>
+
 /**
  * The terms that a conversation is held to: its own while the owner keeps contracts and it is not too old, and where the
- * newest are used up at once. Nobody is cut off by an edit: `admit` goes back to its own, too, before it ends one.
+ * newest are used up at once. Nobody is cut off by an edit: `admit` goes back to its own, too, before it ends one. In the middle of a tool
+ * loop the turn is on its own still, so that no model changes there, and `admit` leaves them where they would end it.
  */
-async function balancedHeldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<Pick<Turn, 'terms' | 'draws' | 'balances'>> {
+async function balancedHeldTo(turn: Unplaced, newest: Terms, placed: Placed): Promise<OnTerms & Pick<Turn, 'heldTo'>> {
   const { contractHash, contractPinnedAtMs } = placed.conversation
-  if (contractHash === newest.contract.hash) return await balanced(turn, newest, placed)
+  if (contractHash === newest.contract.hash) return { heldTo: newest, ...(await balanced(turn, newest, placed)) }
+  const onPinned = async (): Promise<OnTerms> => await balanced(turn, (await turn.gateway.contracts.pinned(contractHash)) ?? newest, placed)
   const { existingConversations, contractMaxAgeMs } = turn.policy.config
   if (existingConversations === 'AdoptNew' || placed.nowMs - contractPinnedAtMs > contractMaxAgeMs) {
     const adopting = await balanced(turn, newest, placed)
     const counted = adopting.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state }))
-    if (!isAtEnd(newest.contract.ladder, percentUsed(counted))) return adopting
+    if (!isAtEnd(newest.contract.ladder, percentUsed(counted))) {
+      const goesOn = isMidTurn(withBegunAnswer(turn.request, placed.conversation))
+      return { heldTo: newest, ...(goesOn ? await onPinned() : adopting) }
+    }
   }
-  return await balanced(turn, (await turn.gateway.contracts.pinned(contractHash)) ?? newest, placed)
+  const kept = await onPinned()
+  return { heldTo: kept.terms, ...kept }
 }
 
 /**
@@ -145,7 +153,7 @@ async function balanced(
   { gateway, policy }: Unplaced,
   terms: Terms,
   { conversation: { id, session }, user, snapshot, nowMs }: Placed,
-): Promise<Pick<Turn, 'terms' | 'draws' | 'balances'>> {
+): Promise<OnTerms> {
   const draws = drawsOf({ terms, conversation: id, session, user, budgetKey: policy.budgetKey, limits: policy.limits, nowMs })
   const accounts = draws.every((draw) => snapshot.accounts.has(draw.account))
     ? snapshot.accounts
