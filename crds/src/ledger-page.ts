@@ -1,11 +1,10 @@
 /** The ledger as a sidecar tells it at `GET /farebox/v1/ledger`, and the balances that it must come to. */
 import * as z from 'zod'
 import { DAY_MS } from './duration.ts'
-import { SIGNED_USD_PATTERN, USD_PATTERN } from './usd.ts'
+import { SIGNED_USD_PATTERN } from './usd.ts'
 
-/** Decimal US dollars; a correction may be below zero. */
+/** Decimal US dollars; a correction may be below zero, and so may a balance that somebody has changed. */
 export const SignedMoney = z.string().regex(SIGNED_USD_PATTERN)
-const Money = z.string().regex(USD_PATTERN)
 
 /** Most entries of a page, and most accounts asked for at once. */
 export const LEDGER_PAGE_MAX = 1_000
@@ -56,5 +55,12 @@ export const LedgerPageSchema = z.object({
 export type LedgerPage = z.infer<typeof LedgerPageSchema>
 
 export const BalancesQuerySchema = z.strictObject({ accounts: z.array(z.string().min(1).max(1_024)).max(LEDGER_PAGE_MAX) })
-export const BalancesSchema = z.object({ balances: z.record(z.string(), z.object({ spent: Money, held: Money })) })
+export const BalancesSchema = z.object({ balances: z.record(z.string(), z.object({ spent: SignedMoney, held: SignedMoney })) })
 export type Balances = z.infer<typeof BalancesSchema>['balances']
+
+export const AccountsPageSchema = z.object({
+  accounts: z.array(z.string()),
+  /** To be asked for next, as `cursor`; null: those were all. */
+  next: z.string().nullable(),
+})
+export type AccountsPage = z.infer<typeof AccountsPageSchema>

@@ -79,7 +79,8 @@ async function main(): Promise<void> {
       storeLog.standing(standing)
       delivery?.changed()
     },
-    onAlerts: (fired) => tellAlerts({ alerts, metrics, log }, fired),
+    onAlerts: ({ percents, ofUser, ...at }) =>
+      tellAlerts({ alerts, metrics, log }, at, { firedAlerts: percents, firedUserAlerts: ofUser?.percents ?? [] }),
     onOtherKey: () =>
       log.warn({}, 'the store has another identity key than FAREBOX_IDENTITY_KEY_FILE; ids are hashed by that of the store'),
     onTrouble: (error) => {

@@ -134,6 +134,8 @@ test("of the user's budget, where that is the tighter one", async () => {
   assert.deepEqual(await feedPercents('of ann 1'), [])
   await spend(talkOf('of ann 2', 'user', { 'x-farebox-user': 'ann' }), 25)
   assert.deepEqual(await feedPercents('of ann 2'), [70])
+  const { alerts } = (await sidecar.getJson('/farebox/v1/alerts?limit=1')) as { readonly alerts: readonly Alert[] }
+  assert.equal(alerts[0]?.budget, 'user')
 })
 
 test("100 once, when the user's budget is used up, and the conversation goes on in the user's next period", async () => {
@@ -202,5 +204,5 @@ test('the feed says the newest first, as many as asked for', async () => {
     all.map(({ atMs }) => atMs),
     all.map(({ atMs }) => atMs).toSorted((a, b) => b - a),
   )
-  assert.deepEqual(Object.keys(all[0] ?? {}).toSorted(), ['atMs', 'conversation', 'percent', 'session', 'tier'])
+  assert.deepEqual(Object.keys(all[0] ?? {}).toSorted(), ['atMs', 'budget', 'conversation', 'percent', 'session', 'tier'])
 })

@@ -7,11 +7,13 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
+import { Redis } from 'ioredis'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { MODEL } from '../support/burst.ts'
 import { farebox } from '../support/farebox.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
+import { redisProgram, startRedis } from '../support/redis.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 
@@ -81,6 +83,79 @@ describe('the ledger of a sidecar that answered a few turns', () => {
     assert.equal(code, 1)
     assert.match(stdout, /^c:[0-9a-f]+:1: its entries come to 0\.\d+, its balance is 0\.\d+$/m)
     assert.match(stdout, /1 balances? (is|are) not what/)
+  })
+})
+
+describe('farebox ledger verify finds balances whose entries are gone', () => {
+  const month = { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } as const
+  const contract = makeContract({ caps: { perConversation: '1.00', perUser: { amount: '5.00', period: month } } })
+  const talk = async (sidecar: Sidecar): Promise<void> => {
+    for (const name of ['a', 'b'])
+      await sidecar
+        .client({ 'x-farebox-conversation': name, 'x-farebox-user': name, 'x-fake-output-tokens': '20' })
+        .chat.completions.create({ model: MODEL, max_tokens: 50, messages: [{ role: 'user', content: 'Hello.' }] })
+    await sidecar.idle()
+  }
+  const verified = async (sidecar: Sidecar) => {
+    const { code, stdout, stderr } = await farebox('ledger', 'verify', '--url', sidecar.url)
+    const named = [...stdout.matchAll(/^(\w:\S+): its entries come to (\S+), its balance is (\S+)$/gm)]
+    return { code, said: stdout + stderr, named: named.map(([, account = '', entered, spent]) => [account.slice(0, 1), entered, spent]) }
+  }
+
+  test('in the embedded store, one by one and all together, and one that was set below zero', async (t) => {
+    const provider = await startProvider()
+    const sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, [contract]))
+    t.after(async () => {
+      await sidecar.close()
+      await provider.close()
+    })
+    const changed = async (sql: string) => {
+      await sidecar.kill('SIGTERM')
+      const database = new DatabaseSync(join(sidecar.dataDir, 'books.sqlite'))
+      database.exec(sql)
+      database.close()
+      await sidecar.start()
+      return await verified(sidecar)
+    }
+    await talk(sidecar)
+    const cost = (await sidecar.standing('a')).spent
+    const { conversation } = await sidecar.standing('a')
+    assert.equal((await verified(sidecar)).code, 0)
+    const without = await changed(`DELETE FROM ledger WHERE accounts LIKE '%${conversation}%'`)
+    const missing = ['c', 'u'].map((kind) => [kind, '0.00', cost])
+    assert.deepEqual([without.code, without.named], [1, missing], without.said)
+    const below = await changed(`UPDATE accounts SET spent = -1000000000 WHERE id LIKE 'c:%' AND id NOT LIKE '%${conversation}%'`)
+    assert.deepEqual([below.code, below.named], [1, [['c', cost, '-1.00'], ...missing]], below.said)
+    const none = await changed('UPDATE accounts SET spent = abs(spent); DELETE FROM ledger')
+    assert.deepEqual([none.code, none.named.length], [1, 4], none.said)
+  })
+
+  const program = redisProgram()
+  test('in Redis, whose ledger is lost', { skip: program === null }, async (t) => {
+    if (program === null) return
+    const redis = await startRedis(program)
+    const provider = await startProvider()
+    const environment = { FAREBOX_STORE: redis.url, FAREBOX_NAMESPACE: 'test' }
+    const sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, [contract]), { environment })
+    const admin = new Redis(redis.url)
+    t.after(async () => {
+      admin.disconnect()
+      await sidecar.close()
+      await provider.close()
+      await redis.stop()
+    })
+    await talk(sidecar)
+    const cost = (await sidecar.standing('a')).spent
+    const whole = await verified(sidecar)
+    assert.deepEqual([whole.code, /every balance is what its entries come to/.test(whole.said)], [0, true], whole.said)
+    const ledger = (await admin.keys('*:ledger'))[0] ?? ''
+    const first = (await admin.xrange(ledger, '-', '+', 'COUNT', 1))[0]?.[0] ?? ''
+    await admin.xdel(ledger, first)
+    const missing = await verified(sidecar)
+    assert.deepEqual([missing.code, missing.named], [1, ['c', 'u'].map((kind) => [kind, '0.00', cost])], missing.said)
+    await admin.del(ledger)
+    const none = await verified(sidecar)
+    assert.deepEqual([none.code, none.named.length], [1, 4], none.said)
   })
 })
 

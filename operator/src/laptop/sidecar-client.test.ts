@@ -95,3 +95,17 @@ test('a list may take longer', async () => {
   assert.deepEqual(await new SidecarClient(slow, { timeoutMs: 50 }).conversations(), [])
   await assert.rejects(new SidecarClient(slow, { listTimeoutMs: 50 }).conversations(), LATE)
 })
+
+test('a sidecar that does not know its accounts to be asked for is an older one; any other no is told', async () => {
+  let status = 404
+  const origin = await originOf((_, response) => response.writeHead(status).end('{"error":{"message":"no such resource"}}'))
+  assert.equal(await new SidecarClient(origin).accounts(null), null)
+  status = 503
+  await assert.rejects(new SidecarClient(origin).accounts('next'), { message: 'no such resource' })
+})
+
+test('balances below zero are read: somebody has changed them', async () => {
+  const changed = { balances: { a: { spent: '-1.00', held: '-0.50' } } }
+  const origin = await originOf((_, response) => response.end(JSON.stringify(changed)))
+  assert.deepEqual(await new SidecarClient(origin).balances(['a']), changed.balances)
+})

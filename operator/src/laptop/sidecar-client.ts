@@ -1,6 +1,6 @@
 /** What the sidecar's app API tells: its config in force, its totals, and where each conversation stands. */
-import { BalancesSchema, LEDGER_PAGE_MAX, LedgerPageSchema } from '@farebox/crds/ledger-page.ts'
-import type { Balances, LedgerLine, LedgerPage } from '@farebox/crds/ledger-page.ts'
+import { AccountsPageSchema, BalancesSchema, LEDGER_PAGE_MAX, LedgerPageSchema } from '@farebox/crds/ledger-page.ts'
+import type { AccountsPage, Balances, LedgerLine, LedgerPage } from '@farebox/crds/ledger-page.ts'
 import { SidecarStatusSchema } from '@farebox/crds/sidecar-status.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { UsersPageSchema } from '@farebox/crds/users-page.ts'
@@ -96,6 +96,17 @@ export class SidecarClient {
     }
   }
 
+  /** A page of all accounts, from the `next` of the page before on. Null: the sidecar is of a version that does not tell them. */
+  async accounts(cursor: string | null): Promise<AccountsPage | null> {
+    const query = new URLSearchParams({ limit: String(LEDGER_PAGE_MAX), ...(cursor === null ? {} : { cursor }) })
+    try {
+      return await this.#ask(AccountsPageSchema, 'GET', `/farebox/v1/accounts?${query.toString()}`, { timeoutMs: this.#listTimeoutMs })
+    } catch (error) {
+      if (error instanceof SidecarRefusal && error.status === 404) return null
+      throw error
+    }
+  }
+
   /** At most `LEDGER_PAGE_MAX` at once; those never drawn on are zero. */
   async balances(accounts: readonly string[]): Promise<Balances> {
     const asked = { body: { accounts }, timeoutMs: this.#listTimeoutMs }
@@ -126,13 +137,23 @@ export class SidecarClient {
     const json = parsed(answer.text)
     if (answer.status < 200 || answer.status > 299) {
       const told = ErrorSchema.safeParse(json)
-      throw new Error(
-        told.success ? told.data.error.message : `${this.#origin}${path} answered ${answer.status}${redirected(answer, path)}`,
-      )
+      throw told.success
+        ? new SidecarRefusal(answer.status, told.data.error.message)
+        : new Error(`${this.#origin}${path} answered ${answer.status}${redirected(answer, path)}`)
     }
     const read = schema.safeParse(json)
     if (!read.success) throw new Error(`${this.#origin} is not a sidecar, or one of another version`, { cause: read.error })
     return read.data
+  }
+}
+
+/** A sidecar's no, in its own words. */
+class SidecarRefusal extends Error {
+  override readonly name = 'SidecarRefusal'
+  readonly status: number
+  constructor(status: number, message: string) {
+    super(message)
+    this.status = status
   }
 }
 

@@ -15,11 +15,18 @@ const entry = (sequence: number, account: string, cost: string, at = '2026-11-24
   accounts: [account],
 })
 
-/** A source whose ledger grows each time that balances are read. */
-function source(entries: LedgerLine[], balances: () => Record<string, string>): LedgerSource {
+/** A sidecar of an older version. */
+const TELLS_NO_ACCOUNTS: Pick<LedgerSource, 'accounts'> = { accounts: async () => null }
+
+/** A source whose ledger grows each time that balances are read, and that tells a page for each account. */
+function source(entries: LedgerLine[], balances: () => Record<string, string>, accounts: readonly string[] = []): LedgerSource {
   return {
     async *ledger(after = 0) {
       yield entries.filter(({ sequence }) => sequence > after)
+    },
+    async accounts(cursor) {
+      const page = Number(cursor ?? '0')
+      return { accounts: accounts.slice(page, page + 1), next: page + 1 < accounts.length ? String(page + 1) : null }
     },
     async balances(accounts) {
       const all = balances()
@@ -118,8 +125,60 @@ test('entries that are carried over are the balance of their accounts, also when
         yield after.filter(({ sequence }) => sequence > Math.max(from, reads === 1 ? 1 : 0))
       },
       balances,
+      ...TELLS_NO_ACCOUNTS,
     },
     () => NOW,
   )
   assert.deepEqual([verified.differences, verified.sheet.entries], [[], 2])
+})
+
+test('a balance that no entry names is a difference, unless it is zero', async () => {
+  const balances = { a: '0.10', b: '0.20', c: '0.00' }
+  const verified = await verifyLedger(
+    source([entry(1, 'a', '0.10')], () => balances, ['c', 'b', 'a', 'b']),
+    () => NOW,
+  )
+  assert.deepEqual([verified.differences, verified.isOfEntriesAlone], [[{ account: 'b', entered: 0n, spent: 200_000_000n }], false])
+  const { differences } = await verifyLedger(
+    source([], () => balances, ['a', 'b', 'c']),
+    () => NOW,
+  )
+  assert.deepEqual(
+    differences.map(({ account }) => account),
+    ['a', 'b'],
+  )
+})
+
+test('an account whose first entry comes between the reading of the ledger and of the accounts is caught up with', async () => {
+  const entries = [entry(1, 'a', '0.10')]
+  const accounts = ['a']
+  const growing = source(entries, () => ({ a: '0.10', b: '0.02' }), accounts)
+  const verified = await verifyLedger(
+    {
+      ...growing,
+      accounts: async (cursor) => {
+        if (accounts.length === 1) {
+          entries.push(entry(2, 'b', '0.02'))
+          accounts.push('b')
+        }
+        return await growing.accounts(cursor)
+      },
+    },
+    () => NOW,
+  )
+  assert.deepEqual([verified.differences, verified.sheet.entries], [[], 2])
+})
+
+test('of a sidecar that does not tell its accounts those are compared that an entry names, and it says so', async () => {
+  const old = { ...source([entry(1, 'a', '0.10')], () => ({ a: '0.10', b: '0.20' }), ['b']), ...TELLS_NO_ACCOUNTS }
+  const verified = await verifyLedger(old, () => NOW)
+  assert.deepEqual([verified.differences, verified.isOfEntriesAlone], [[], true])
+})
+
+test('a balance that was set below zero is told as any other', async () => {
+  const { differences } = await verifyLedger(
+    source([entry(1, 'a', '0.10')], () => ({ a: '-1.00' })),
+    () => NOW,
+  )
+  assert.deepEqual(differences, [{ account: 'a', entered: 100_000_000n, spent: -1_000_000_000n }])
 })

@@ -1,7 +1,7 @@
 /** Whether the balances of a store are what its ledger comes to, while both go on growing. */
-import type { Balances, LedgerLine } from '@farebox/crds/ledger-page.ts'
+import type { AccountsPage, Balances, LedgerLine } from '@farebox/crds/ledger-page.ts'
 import { LEDGER_PAGE_MAX } from '@farebox/crds/ledger-page.ts'
-import { parseUsd } from '@farebox/crds/usd.ts'
+import { parseSignedUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { BalanceSheet, mayHaveEnded } from './balance-sheet.ts'
 
@@ -11,6 +11,8 @@ const ROUNDS_MAX = 5
 export interface LedgerSource {
   /** Pages of entries from after `sequence` on, to the newest. */
   ledger(after?: number): AsyncIterable<readonly LedgerLine[]>
+  /** A page of all accounts, also of those that no entry names. Null: a sidecar of an older version does not tell them. */
+  accounts(cursor: string | null): Promise<AccountsPage | null>
   balances(accounts: readonly string[]): Promise<Balances>
 }
 
@@ -24,6 +26,8 @@ export interface Verified {
   /** Accounts whose balance was forgotten in due time. */
   readonly outlived: number
   readonly differences: readonly Difference[]
+  /** Only balances that an entry names were looked at: the sidecar did not tell the others. */
+  readonly isOfEntriesAlone: boolean
 }
 
 /** Where a balance differs, all is read once more: entries that are carried over while they are read belong to neither ledger. */
@@ -34,6 +38,7 @@ export async function verifyLedger(source: LedgerSource, nowMs: () => number = D
 
 async function verifyOnce(source: LedgerSource, nowMs: () => number): Promise<Verified> {
   const sheet = new BalanceSheet()
+  let isOfEntriesAlone = false
   let last = 0
   let suspects: readonly string[] | null = null
   let outlived = 0
@@ -45,13 +50,30 @@ async function verifyOnce(source: LedgerSource, nowMs: () => number): Promise<Ve
         last = entry.sequence
       }
     }
-    const compared = await compare(source, sheet, suspects ?? [...sheet.accounts.keys()], nowMs())
+    if (suspects === null) {
+      const told = await toldAccounts(source)
+      isOfEntriesAlone = told === null
+      suspects = [...new Set([...sheet.accounts.keys(), ...(told ?? [])])]
+    }
+    const compared = await compare(source, sheet, suspects, nowMs())
     outlived += compared.outlived
     differences = compared.differences
     if (differences.length === 0) break
     suspects = differences.map(({ account }) => account)
   }
-  return { sheet, outlived, differences }
+  return { sheet, outlived, differences, isOfEntriesAlone }
+}
+
+async function toldAccounts(source: LedgerSource): Promise<ReadonlySet<string> | null> {
+  const told = new Set<string>()
+  let cursor: string | null = null
+  do {
+    const page: AccountsPage | null = await source.accounts(cursor)
+    if (page === null) return null
+    for (const account of page.accounts) told.add(account)
+    cursor = page.next
+  } while (cursor !== null)
+  return told
 }
 
 async function compare(
@@ -59,7 +81,7 @@ async function compare(
   sheet: BalanceSheet,
   accounts: readonly string[],
   nowMs: number,
-): Promise<Omit<Verified, 'sheet'>> {
+): Promise<Pick<Verified, 'outlived' | 'differences'>> {
   const differences: Difference[] = []
   let outlived = 0
   for (let from = 0; from < accounts.length; from += LEDGER_PAGE_MAX) {
@@ -67,10 +89,11 @@ async function compare(
     const balances = await source.balances(asked)
     for (const account of asked) {
       const sum = sheet.accounts.get(account)
-      const spent = parseUsd(balances[account]?.spent ?? '0')
-      if (sum === undefined || sum.possible.includes(spent)) continue
-      if (spent === 0n && mayHaveEnded(sum, nowMs)) outlived += 1
-      else differences.push({ account, entered: sum.spent, spent })
+      const spent = parseSignedUsd(balances[account]?.spent ?? '0')
+      // Without an entry it is zero: it was held for alone, or its entries were dropped when its life was over.
+      if ((sum?.possible ?? [0n]).includes(spent)) continue
+      if (sum !== undefined && spent === 0n && mayHaveEnded(sum, nowMs)) outlived += 1
+      else differences.push({ account, entered: sum?.spent ?? 0n, spent })
     }
   }
   return { outlived, differences }

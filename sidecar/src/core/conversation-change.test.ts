@@ -154,6 +154,21 @@ describe('a change of a conversation', () => {
     assert.deepEqual(conversation.alerts, [70, 90, 100])
   })
 
+  it('tells which alerts of the user’s budget are new in its period, whatever session is open', () => {
+    const day = (of: number, ...percents: number[]): ConversationChange => ({ addUserAlerts: { period: `Day1:2026-11-${of}`, percents } })
+    const first = applyChange(after({ addAlerts: [70] }), day(24, 90, 70))
+    assert.deepEqual([first.firedAlerts, first.firedUserAlerts, first.conversation.alerts], [[], [90, 70], [70]])
+    assert.deepEqual(first.conversation.userAlerts, { period: 'Day1:2026-11-24', percents: [70, 90] })
+    const reset = applyChange(first.conversation, { openSession: 2, ofSession: 1, ...day(24, 100, 90) })
+    assert.deepEqual([reset.firedUserAlerts, reset.conversation.userAlerts?.percents], [[100], [70, 90, 100]])
+    const next = applyChange(reset.conversation, day(25, 70))
+    assert.deepEqual([next.firedUserAlerts, next.conversation.userAlerts], [[70], { period: 'Day1:2026-11-25', percents: [70] }])
+    for (const late of [day(24, 100), day(25, 70), day(26)]) {
+      const { firedUserAlerts, conversation } = applyChange(next.conversation, late)
+      assert.deepEqual([firedUserAlerts, conversation.userAlerts], [[], next.conversation.userAlerts])
+    }
+  })
+
   it('keeps each edit once, and takes one that joins the log off the waiting list', () => {
     const waiting = after({ addReadyEdits: [CUT, DROP] }, { addReadyEdits: [CUT] })
     assert.deepEqual(waiting.readyEdits, [CUT, DROP])

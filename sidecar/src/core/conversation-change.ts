@@ -2,7 +2,7 @@
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung } from '@farebox/crds/ladder.ts'
 import { DRIVERS } from './conversation.ts'
-import type { Conversation, ConversationChange, ConversationId, Driver, Edit, UserId } from './conversation.ts'
+import type { Conversation, ConversationChange, ConversationId, Driver, Edit, UserAlerts, UserId } from './conversation.ts'
 
 /** A conversation as it begins. */
 export function newConversation(begin: {
@@ -36,6 +36,7 @@ export function newConversation(begin: {
     userRungs: null,
     turnRungs: [],
     alerts: [],
+    userAlerts: null,
     notices: [],
     atTaskBoundary: false,
     boundaryAtMs: null,
@@ -50,6 +51,8 @@ export interface Changed {
   readonly conversation: Conversation
   /** Alerts that had not fired in this session before. */
   readonly firedAlerts: readonly number[]
+  /** Those of the user's budget that had not fired in its period before. */
+  readonly firedUserAlerts: readonly number[]
 }
 
 /** When something is told now that takes the place of what was told at `knownAtMs`: maybe by a clock that is ahead of this one. */
@@ -63,10 +66,12 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
   const ofSession = asked.ofSession === undefined || asked.ofSession === conversation.session ? asked : ofAnySession(asked)
   const change = withoutOutdatedState(conversation, ofSession)
   const firedAlerts = (change.addAlerts ?? []).filter((percent) => !conversation.alerts.includes(percent))
+  const firedUserAlerts = firedForUser(conversation.userAlerts, change.addUserAlerts)
   const addedEdits = newById(conversation.edits, change.addEdits ?? [])
   const edits = addedEdits.length === 0 ? conversation.edits : [...conversation.edits, ...addedEdits]
   return {
     firedAlerts,
+    firedUserAlerts,
     conversation: {
       ...conversation,
       edits,
@@ -75,11 +80,12 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
       reason: reasonAfter(conversation, change.addRungs),
       userRungs: userRungsAfter(conversation.userRungs, change.addUserRungs),
       turnRungs: change.turnRungs ?? conversation.turnRungs,
-      alerts: firedAlerts.length === 0 ? conversation.alerts : [...conversation.alerts, ...firedAlerts].toSorted((a, b) => a - b),
+      alerts: joinedPercents(conversation.alerts, firedAlerts),
+      userAlerts: userAlertsAfter(conversation.userAlerts, change.addUserAlerts, firedUserAlerts),
       notices: noticesAfter(conversation, change),
       drivers: change.addDrivers === undefined ? conversation.drivers : driversAfter(conversation.drivers, change.addDrivers),
       turns: conversation.turns + (change.turnAtMs === undefined ? 0 : 1),
-      userTurns: conversation.userTurns + (change.addUserTurn === true ? 1 : 0),
+      userTurns: conversation.userTurns + (countsUserTurn(conversation, change) ? 1 : 0),
       question: change.question ?? conversation.question,
       lastTurnAtMs: Math.max(conversation.lastTurnAtMs, change.turnAtMs ?? 0),
       exact: exactAfter(conversation.exact, change.exact),
@@ -97,6 +103,12 @@ export function applyChange(before: Conversation, asked: ConversationChange): Ch
 /** Opened again, for whoever decides on it before that is written. */
 export function reopened(conversation: Conversation): Conversation {
   return { ...conversation, state: 'open', rungs: rungsAfter(conversation.rungs, { state: { is: 'open', atMs: 0 } }) }
+}
+
+/** Not of a question that was asked again while its first call was under way: whichever ends first has counted it. */
+function countsUserTurn({ question }: Conversation, { addUserTurn, question: asked }: ConversationChange): boolean {
+  const isCounted = asked !== undefined && question?.messages === asked.messages && question.digest === asked.digest
+  return addUserTurn === true && !isCounted
 }
 
 function sessionOpened(conversation: Conversation, session: number, ladderApplies = conversation.ladderApplies): Conversation {
@@ -203,6 +215,27 @@ function joinedRungs(known: readonly Rung[], added: readonly Rung[]): readonly R
 function userRungsAfter(known: Conversation['userRungs'], added: ConversationChange['addUserRungs']): Conversation['userRungs'] {
   if (added === undefined || (known !== null && isEarlier(added.period, known.period))) return known
   return { period: added.period, rungs: joinedRungs(known?.period === added.period ? known.rungs : [], added.rungs) }
+}
+
+/** Alerts of the user's budget that have fired in this period. */
+export function userAlertsIn({ userAlerts }: Pick<Conversation, 'userAlerts'>, period: string | null): readonly number[] {
+  return userAlerts !== null && userAlerts.period === period ? userAlerts.percents : []
+}
+
+/** None of a period that another has followed. */
+function firedForUser(known: UserAlerts | null, added: UserAlerts | undefined): readonly number[] {
+  if (added === undefined || (known !== null && isEarlier(added.period, known.period))) return []
+  const fired = userAlertsIn({ userAlerts: known }, added.period)
+  return added.percents.filter((percent) => !fired.includes(percent))
+}
+
+function userAlertsAfter(known: UserAlerts | null, added: UserAlerts | undefined, fired: readonly number[]): UserAlerts | null {
+  if (added === undefined || fired.length === 0) return known
+  return { period: added.period, percents: joinedPercents(userAlertsIn({ userAlerts: known }, added.period), fired) }
+}
+
+function joinedPercents(known: readonly number[], fired: readonly number[]): readonly number[] {
+  return fired.length === 0 ? known : [...known, ...fired].toSorted((a, b) => a - b)
 }
 
 /** Of two periods of one kind. Those of different kinds have no order: the owner changed the terms. */

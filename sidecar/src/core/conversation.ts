@@ -72,6 +72,14 @@ export interface UserRungs {
   readonly rungs: readonly Rung[]
 }
 
+/** Alerts of the user's budget, which begin anew with each of its periods. */
+export interface UserAlerts {
+  /** As `periodName` of core/terms.ts gives it. */
+  readonly period: string
+  /** In rising order. */
+  readonly percents: readonly number[]
+}
+
 /** A notice that waits for the next prose answer. */
 export interface PendingNotice {
   readonly id: string
@@ -111,10 +119,15 @@ export interface Conversation {
   readonly readyEdits: readonly Edit[]
   /** Rungs that the user's budget drives, worked out anew in each of its periods. */
   readonly userRungs: UserRungs | null
-  /** Rungs that only a limit of the workload made necessary, in the user turn that began last: they last until the next begins. */
+  /**
+   * Rungs of the user turn that began last, which last until the next begins, whatever becomes of what made them necessary: those of a limit of
+   * the workload, and of the user's budget those that rewrite or swap, for its period may turn in the middle of a tool loop.
+   */
   readonly turnRungs: readonly Rung[]
-  /** Alert thresholds that have fired in this session, in percent. */
+  /** Alert thresholds of its own budget that have fired in this session, in percent. Earlier versions had those of its user among them. */
   readonly alerts: readonly number[]
+  /** Those of the user's budget that have fired in this conversation, in the last period in which any did. */
+  readonly userAlerts: UserAlerts | null
   readonly notices: readonly PendingNotice[]
   /** The app said that the next user turn starts a new task. */
   readonly atTaskBoundary: boolean
@@ -145,12 +158,14 @@ export interface ConversationChange {
   /** Take the place of those before. */
   readonly turnRungs?: readonly Rung[]
   readonly addAlerts?: readonly number[]
+  /** Adds to those of this period, as `addUserRungs` does; without percents it changes nothing. */
+  readonly addUserAlerts?: UserAlerts
   readonly addNotices?: readonly PendingNotice[]
   readonly removeNotices?: readonly string[]
   readonly addDrivers?: Readonly<Partial<Record<Driver, NanoUsd>>>
   /** Counts a turn that ended at this time. */
   readonly turnAtMs?: number
-  /** Counts a question of the user, each time. */
+  /** Counts a question of the user, unless `question` is the last of the session already. */
   readonly addUserTurn?: true
   /** Takes the place of the one before. */
   readonly question?: Question

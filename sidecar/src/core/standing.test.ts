@@ -58,6 +58,14 @@ test('the highest rung in effect is shown, be it the user’s; rungs of a period
   assert.deepEqual(shown([], { period: '2026-10-01', rungs: ['RefuseTools'] }), ['None', 'continue'])
 })
 
+test('alerts are those of its session and of the user’s period, each once; those of a period that has passed are not', () => {
+  const shown = (userAlerts: Conversation['userAlerts']): readonly number[] =>
+    standing({ conversation: { alerts: [70, 100], userAlerts } }).alerts
+  assert.deepEqual(shown(null), [70, 100])
+  assert.deepEqual(shown({ period: '2026-11-01', percents: [70, 90] }), [70, 90, 100])
+  assert.deepEqual(shown({ period: '2026-10-01', percents: [70, 90] }), [70, 100])
+})
+
 test('a conversation that has ended advises a new one', () => {
   assert.equal(standing({ conversation: { state: 'ended', rungs: ['EndConversation'] } }).advice, 'startNew')
 })

@@ -2,6 +2,7 @@
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { userAlertsIn } from './conversation-change.ts'
 import type { Conversation } from './conversation.ts'
 import { columnInCurrency, inCurrency } from './currency.ts'
 import { isAtEnd, percentUsed, thresholdsApply } from './ladder.ts'
@@ -35,6 +36,7 @@ export interface Standing {
   readonly advice: 'continue' | 'wrapUp' | 'startNew'
   /** Cost by what drove it, over all sessions: of one session, they add up to `spent`, but for holds that were charged when their time ran out. */
   readonly drivers: Readonly<Record<string, string>>
+  /** That its own budget has reached in this session, or the user's in this period. */
   readonly alerts: readonly number[]
   readonly lastTurnAt: string
 }
@@ -69,7 +71,7 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
     resolution: conversation.resolution,
     advice: adviceOf(conversation, terms, balances, rung),
     drivers: Object.fromEntries(Object.entries(conversation.drivers).map(([driver, cost]) => [driver, drivers(atLeastZero(cost))])),
-    alerts: conversation.alerts,
+    alerts: [...new Set([...conversation.alerts, ...userAlertsIn(conversation, period)])].toSorted((a, b) => a - b),
     lastTurnAt: new Date(conversation.lastTurnAtMs).toISOString(),
   }
 }

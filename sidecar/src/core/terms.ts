@@ -118,6 +118,11 @@ export function userDraw({ contract, perUser }: Terms, user: UserId, nowMs: numb
   return { kind: 'user', account: `u:${user}:${contract.tier}:${period.unit}:${key}`, cap, periodKey: periodName(period, key) }
 }
 
+/** The period of a user's budget at this time, as `userPeriodOf` names it; null where the tier has none. */
+export function userPeriodAt({ perUser }: Pick<Terms, 'perUser'>, nowMs: number): string | null {
+  return perUser === null ? null : periodName(perUser.period, periodSpan(perUser.period, nowMs).key)
+}
+
 /** The current period of the user's budget, beside which rungs and notices are kept; null where none caps this turn. */
 export function userPeriodOf(draws: readonly CapDraw[]): string | null {
   return draws.find(({ kind }) => kind === 'user')?.periodKey ?? null

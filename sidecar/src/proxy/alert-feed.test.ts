@@ -19,11 +19,26 @@ test('alerts of an earlier run come back, the newest first', async () => {
 
 test('what was told before they came back is there once, and is the newest', async () => {
   const feed = new AlertFeed()
-  const told = { atMs: 3, conversation: 'A', session: 1, tier: 'pro', percent: 80 }
+  const told = { atMs: 3, conversation: 'A', session: 1, tier: 'pro', percent: 80, budget: 'conversation' } as const
   feed.add(told)
   const known = { ...conversationFor('A', 1), alerts: [50, 80], lastTurnAtMs: 1 }
   await feed.restore({ listConversations: () => Promise.resolve([known]) }, 4, (error) => assert.fail(String(error)))
   assert.deepEqual(feed.newestFirst(9), [told, { ...told, atMs: 1, percent: 50 }])
+})
+
+test('alerts of the user’s budget come back as such, beside those of the conversation’s own', async () => {
+  const feed = new AlertFeed()
+  const userAlerts = { period: 'Day1:2026-11-24', percents: [80] }
+  const known = { ...conversationFor('A', 1), alerts: [80], userAlerts }
+  feed.add({ atMs: 3, conversation: 'A', session: 1, tier: 'pro', percent: 80, budget: 'conversation' })
+  await feed.restore({ listConversations: () => Promise.resolve([known]) }, 4, (error) => assert.fail(String(error)))
+  assert.deepEqual(
+    feed.newestFirst(9).map(({ atMs, budget }) => [atMs, budget]),
+    [
+      [3, 'conversation'],
+      [1, 'user'],
+    ],
+  )
 })
 
 test('a store that goes away as they are read is told of, and no reason not to go on', async () => {

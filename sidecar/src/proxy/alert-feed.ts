@@ -1,4 +1,4 @@
-/** Alerts that have fired, newest first and bounded: the app reads them, the log and the metrics have them too. */
+/** Alerts that have fired in this process, newest first and bounded: the app reads them, the log and the metrics have them too. */
 import type { BudgetStore } from '../store/store.ts'
 
 const ALERTS_KEPT = 1_000
@@ -9,6 +9,8 @@ export interface Alert {
   readonly session: number
   readonly tier: string
   readonly percent: number
+  /** Whose threshold it is: the conversation's, once in a session, or its user's, once in a period. */
+  readonly budget: 'conversation' | 'user'
 }
 
 export class AlertFeed {
@@ -19,7 +21,7 @@ export class AlertFeed {
     if (this.#alerts.length > ALERTS_KEPT) this.#alerts.shift()
   }
   /**
-   * After a start: what conversations remember of their sessions, at the time of their latest turn. A store that goes away just then is no
+   * After a start: what conversations remember of their sessions, and of the last period of their users, at the time of their latest turn. A store that goes away just then is no
    * reason not to start: `onFailed` is told, and they are left out.
    */
   async restore(store: Pick<BudgetStore, 'listConversations'>, nowMs: number, onFailed: (error: unknown) => void): Promise<void> {
@@ -29,11 +31,16 @@ export class AlertFeed {
     })
     // What is here already was told meanwhile.
     const told = this.#alerts.splice(0)
-    const isTold = (id: string, session: number, percent: number): boolean =>
-      told.some((alert) => alert.conversation === id && alert.session === session && alert.percent === percent)
-    for (const { id, session, tier, alerts, lastTurnAtMs } of newestFirst.toReversed())
-      for (const percent of alerts)
-        if (!isTold(id, session, percent)) this.add({ atMs: lastTurnAtMs, conversation: id, session, tier, percent })
+    const isTold = ({ conversation, session, percent, budget }: Alert): boolean =>
+      told.some((one) => one.conversation === conversation && one.session === session && one.percent === percent && one.budget === budget)
+    for (const { id, session, tier, alerts, userAlerts, lastTurnAtMs } of newestFirst.toReversed()) {
+      const fired = { conversation: alerts, user: userAlerts?.percents ?? [] }
+      for (const budget of ['conversation', 'user'] as const)
+        for (const percent of fired[budget]) {
+          const alert = { atMs: lastTurnAtMs, conversation: id, session, tier, percent, budget }
+          if (!isTold(alert)) this.add(alert)
+        }
+    }
     for (const alert of told) this.add(alert)
   }
   newestFirst(limit: number): readonly Alert[] {

@@ -7,15 +7,15 @@ import * as z from 'zod'
 import { toldAt } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, UserId } from '../core/conversation.ts'
 import { COST_MAX } from '../core/cost.ts'
-import { reachedPercents } from '../core/reached-percents.ts'
+import { watchedAlerts, withReached } from '../core/reached-percents.ts'
 import { drawsOf } from '../core/terms.ts'
 import type { CapDraw, Terms } from '../core/terms.ts'
-import { MEMORY_PAGE_MAX, StoreError } from '../store/store.ts'
+import { MEMORY_PAGE_MAX, NONE_FIRED, StoreError } from '../store/store.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import { readBody } from './body.ts'
 import { refuse } from './exchange.ts'
 import type { Gateway, Policy } from './gateway.ts'
-import { accountBalances, ledgerPage } from './ledger-api.ts'
+import { accountBalances, accountsPage, ledgerPage } from './ledger-api.ts'
 import { searchableTiers } from './memory.ts'
 import { reportAlerts } from './report.ts'
 import { confirmResolution, reverseResolution } from './resolutions.ts'
@@ -116,6 +116,8 @@ async function route(request: AppRequest): Promise<Reply> {
       return { status: 200, body: { alerts: gateway.alerts.newestFirst(limitOf(query)) } }
     case 'GET ledger':
       return { status: 200, body: await ledgerPage(gateway.store, { after: afterOf(query), limit: limitOf(query) }) }
+    case 'GET accounts':
+      return await accounts(gateway, query)
     case 'POST balances':
       return await balances(gateway, body)
     case 'GET users':
@@ -169,6 +171,16 @@ interface Named {
   readonly policy: Policy
   readonly conversation: Conversation
   readonly terms: Terms
+}
+
+/** All that there are, also such as no entry names, for whoever checks the ledger. */
+async function accounts(gateway: Gateway, query: URLSearchParams): Promise<Reply> {
+  try {
+    return { status: 200, body: await accountsPage(gateway.store, { cursor: askedFor(query, 'cursor'), limit: limitOf(query) }) }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    return { status: 400, body: { error: { message: 'cursor: must be the `next` of a page of accounts' } } }
+  }
 }
 
 /** Of accounts that the body names, for whoever checks the ledger. */
@@ -325,10 +337,9 @@ async function addCost(named: Named, body: unknown): Promise<Reply> {
 async function fireAlerts({ gateway, conversation, terms }: Named, draws: readonly CapDraw[]): Promise<void> {
   const nowMs = gateway.nowMs()
   const { accounts } = await gateway.store.read({ conversation: conversation.id, accounts: draws.map((draw) => draw.account), nowMs })
-  const own = draws.filter(({ kind }) => kind !== 'workload')
-  const change = { ofSession: conversation.session, addAlerts: reachedPercents({ draws: own, percents: terms.contract.alerts }, accounts) }
+  const change = withReached({ ofSession: conversation.session }, watchedAlerts(draws, terms.contract.alerts), accounts)
   const updated = await gateway.store.update({ conversation: conversation.id, change, nowMs })
-  reportAlerts({ gateway, terms, conversationId: conversation.id, conversation }, updated?.firedAlerts ?? [])
+  reportAlerts({ gateway, terms, conversationId: conversation.id, conversation }, updated ?? NONE_FIRED)
 }
 
 function afterOf(query: URLSearchParams): number {

@@ -1,7 +1,7 @@
 /** How a conversation ends: closed with words, reset into a next session, or refused. */
 import { randomUUID } from 'node:crypto'
 import type { End } from '@farebox/crds/ladder.ts'
-import { toldAt } from '../core/conversation-change.ts'
+import { toldAt, userAlertsIn } from '../core/conversation-change.ts'
 import { isCallTooDear } from '../core/decide.ts'
 import type { Decision } from '../core/plan.ts'
 import type { Edit } from '../core/conversation.ts'
@@ -13,6 +13,7 @@ import type { CapKind } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { requestIdHeader } from '../errors.ts'
+import { NONE_FIRED } from '../store/store.ts'
 import { openNextSession } from './next-session.ts'
 import { reportAlerts } from './report.ts'
 
@@ -121,22 +122,24 @@ async function markEnded(turn: Turn, decision: Ended, edits: readonly Edit[]): P
     },
     nowMs: gateway.nowMs(),
   })
-  reportAlerts(turn, answer?.firedAlerts ?? [])
+  reportAlerts(turn, answer ?? NONE_FIRED)
   gateway.metrics.rungs.add([terms.contract.tier, 'EndConversation', decision.reason])
 }
 
-/** The user's budget is used up: its alerts fire as the conversation's own would, and the next period finds the conversation open. */
+/** The user's budget is used up: its alerts fire, once in the period, and the next one finds the conversation open. */
 async function markExhausted(turn: Turn, edits: readonly Edit[]): Promise<void> {
   const { gateway, conversation, terms } = turn
   const { alerts } = terms.contract
-  if (alerts.every((percent) => conversation.alerts.includes(percent))) return await logEdits(turn, edits)
+  const period = userPeriodOf(turn.draws)
+  const fired = userAlertsIn(conversation, period)
+  if (period === null || alerts.every((percent) => fired.includes(percent))) return await logEdits(turn, edits)
   const answer = await gateway.store.update({
     conversation: conversation.id,
     initial: conversation,
-    change: { ofSession: conversation.session, addAlerts: alerts, addEdits: edits },
+    change: { ofSession: conversation.session, addUserAlerts: { period, percents: alerts }, addEdits: edits },
     nowMs: gateway.nowMs(),
   })
-  reportAlerts(turn, answer?.firedAlerts ?? [])
+  reportAlerts(turn, answer ?? NONE_FIRED)
 }
 
 /**
@@ -152,7 +155,7 @@ function tellUnserved(turn: Turn, cap: CapKind): void {
   const key = `${user} ${tier} ${period}`
   if (gateway.exhaustedUsers.has(key)) return
   gateway.exhaustedUsers.set(key, true)
-  reportAlerts(turn, alerts)
+  reportAlerts(turn, { firedAlerts: [], firedUserAlerts: alerts })
 }
 
 async function logEdits({ gateway, conversation }: Turn, edits: readonly Edit[]): Promise<void> {

@@ -1,5 +1,5 @@
 /** The ledger for whoever checks or exports it: entries in order, and the balances that they must come to. */
-import type { Balances, LedgerLine, LedgerPage } from '@farebox/crds/ledger-page.ts'
+import type { AccountsPage, Balances, LedgerLine, LedgerPage } from '@farebox/crds/ledger-page.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { NO_CONVERSATION } from '../store/store.ts'
@@ -12,6 +12,15 @@ export async function ledgerPage(store: BudgetStore, query: { readonly after: nu
   const entries = await store.readLedger({ afterSequence: query.after, limit: query.limit })
   const last = entries.at(-1)
   return { entries: entries.map(lineOf), next: last === undefined || entries.length < query.limit ? null : last.sequence }
+}
+
+/** About `limit` of all accounts, in any order; `next` is null where no more are left. */
+export async function accountsPage(
+  store: BudgetStore,
+  { cursor, limit }: { readonly cursor: string | null; readonly limit: number },
+): Promise<AccountsPage> {
+  const { accounts, next } = await store.listAccounts(cursor === null ? { limit } : { limit, cursor })
+  return { accounts: [...accounts], next }
 }
 
 /** Decimal US dollars by account. Accounts never drawn on, and such as are none, are zero. */

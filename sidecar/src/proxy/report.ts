@@ -4,7 +4,7 @@ import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
-import type { SettleAnswer } from '../store/store.ts'
+import type { FiredPercents, SettleAnswer } from '../store/store.ts'
 import type { Admitted } from './admit.ts'
 import type { Alert } from './alert-feed.ts'
 import type { Turn } from './exchange.ts'
@@ -56,7 +56,7 @@ export function reportMoney(turn: Turn, priced: PricedModel, settled: SettleAnsw
   // A name that no price list has is whatever a client wrote: it would be a label of its own each time.
   const model = priced.origin === 'ceiling' || priced.origin === 'free' ? 'other' : priced.model
   if (usage !== null) for (const kind of METERED_KINDS) if (usage[kind] > 0) metrics.tokens.add([model, kind], usage[kind])
-  reportAlerts(turn, settled.firedAlerts)
+  reportAlerts(turn, settled)
   if (settled.result.status !== 'settled' && settled.result.status !== 'corrected') return
   const { entries } = settled.result
   metrics.modelCost.add([model, priced.origin], usdFloat(cost))
@@ -74,21 +74,24 @@ export function reportMoney(turn: Turn, priced: PricedModel, settled: SettleAnsw
   }
 }
 
-export function reportAlerts(turn: Pick<Turn, 'gateway' | 'terms' | 'conversationId' | 'conversation'>, percents: readonly number[]): void {
+export function reportAlerts(turn: Pick<Turn, 'gateway' | 'terms' | 'conversationId' | 'conversation'>, fired: FiredPercents): void {
   const { gateway, terms, conversationId, conversation } = turn
-  const { session } = conversation
-  tellAlerts(gateway, { atMs: gateway.nowMs(), conversation: conversationId, session, tier: terms.contract.tier, percents })
+  const at = { atMs: gateway.nowMs(), conversation: conversationId, session: conversation.session, tier: terms.contract.tier }
+  tellAlerts(gateway, at, fired)
 }
 
 /** On the feed, in the log and as a metric. */
 export function tellAlerts(
   { alerts, metrics, log }: Pick<Gateway, 'alerts' | 'metrics' | 'log'>,
-  { percents, ...reached }: Omit<Alert, 'percent'> & { readonly percents: readonly number[] },
+  at: Omit<Alert, 'percent' | 'budget'>,
+  { firedAlerts, firedUserAlerts }: FiredPercents,
 ): void {
-  const { conversation, session, tier } = reached
-  for (const percent of percents) {
-    alerts.add({ ...reached, percent })
-    metrics.alerts.add([tier, String(percent)])
-    log.info({ conversation, session, tier, percent }, 'alert: budget threshold reached')
-  }
+  const { conversation, session, tier } = at
+  const fired = { conversation: firedAlerts, user: firedUserAlerts }
+  for (const budget of ['conversation', 'user'] as const)
+    for (const percent of fired[budget]) {
+      alerts.add({ ...at, percent, budget })
+      metrics.alerts.add([tier, String(percent)])
+      log.info({ conversation, session, tier, budget, percent }, 'alert: budget threshold reached')
+    }
 }

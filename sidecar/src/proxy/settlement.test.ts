@@ -100,6 +100,19 @@ test('an answer that was counted is settled by that count, from which the next b
   })
 })
 
+test('alerts are watched on the session’s budget, and on the user’s in its period; a limit of the workload has none', () => {
+  const user = { kind: 'user', account: 'u:u1:pro:Day:2026-11-24', cap: 90n, periodKey: 'Day1:2026-11-24' } as const
+  const workload = { kind: 'workload', account: 'w', cap: 9n, periodKey: '2026-11-24' } as const
+  const given = admitted()
+  const turn = { ...given.turn, draws: [...given.turn.draws, user, workload] }
+  const { alerts } = settleStep({ ...given, turn }, ended(answered()), START_MS)
+  assert.deepEqual(alerts, {
+    draws: [{ account: 'c:A:1', cap: 500n }],
+    percents: [70],
+    ofUser: { account: user.account, cap: 90n, period: 'Day1:2026-11-24' },
+  })
+})
+
 test('an answer that nobody counted is settled by what was seen of it, and counts for no bound', () => {
   for (const source of ['partial', 'estimated'] as const) {
     const { settlement, change } = settleStep(admitted(), ended(answered({ source, facts: null })), START_MS)
@@ -129,7 +142,9 @@ test('a call of which nobody knows what is billed is charged with all that it he
   const drivers = { output: 100n }
   assert.deepEqual(step.settlement, { operationId: 'op', cost: 100n, atMs: START_MS, note: { ...NOTE, source: 'estimated', drivers } })
   assert.deepEqual(step.chain, [])
-  assert.deepEqual(step.change, { ofSession: 1, turnAtMs: START_MS, addUserTurn: true, question: QUESTION, addDrivers: drivers })
+  // The provider keeps the history: the same words would be the next question, so it is known by its call.
+  const question = { messages: QUESTION.messages, digest: 'op' }
+  assert.deepEqual(step.change, { ofSession: 1, turnAtMs: START_MS, addUserTurn: true, question, addDrivers: drivers })
 })
 
 test('the model is the one that answered, in text that every store can read', () => {

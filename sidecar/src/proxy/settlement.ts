@@ -7,13 +7,14 @@ import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
 import { answeredDigests } from '../core/chain.ts'
 import { toldAt } from '../core/conversation-change.ts'
-import type { ConversationChange, Digest, Driver, ExactCount } from '../core/conversation.ts'
+import type { ConversationChange, Digest, Driver, ExactCount, Question } from '../core/conversation.ts'
 import { splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
 import { begunAnswer } from '../core/message.ts'
 import { deliveredNotices, noticeEdit } from '../core/notices.ts'
 import { isOwnTurn } from '../core/own-turn.ts'
 import { matchesPattern } from '../core/pattern.ts'
+import { watchedAlerts } from '../core/reached-percents.ts'
 import { beginsUserTurn, questionOf } from '../core/sessions.ts'
 import type { sentQuestion } from '../core/sessions.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
@@ -75,10 +76,7 @@ export function settleStep(admitted: Admitted, ended: Ended<Billed>, nowMs: numb
     conversation: turn.conversationId,
     change: changeAfter(admitted, ended, { drivers, response, nowMs }),
     chain: answered === null ? [] : [...chainOf(turn, answered), ...(response === null ? [] : [response]), ...keptNamesOf(turn, answered)],
-    alerts: {
-      draws: turn.draws.filter((draw) => draw.kind !== 'workload').map(({ account, cap }) => ({ account, cap })),
-      percents: turn.terms.contract.alerts,
-    },
+    alerts: watchedAlerts(turn.draws, turn.terms.contract.alerts),
   }
 }
 
@@ -101,13 +99,18 @@ function changeAfter(admitted: Admitted, { end, notice, untold, asked }: Ended<B
   return {
     ofSession: conversation.session,
     turnAtMs: outcome.nowMs,
-    ...(beginsUserTurn(request, conversation, asked) ? { addUserTurn: true, question: questionOf(asked) } : {}),
+    ...(beginsUserTurn(request, conversation, asked) ? { addUserTurn: true, question: askedQuestion(admitted, asked) } : {}),
     ...taskBoundaryAfter(turn, end, outcome.nowMs),
     addDrivers: outcome.drivers,
     ...(exact === null ? {} : { exact }),
     ...(told === null ? {} : { addEdits: [noticeEdit(told)] }),
     ...(removed.length === 0 ? {} : { removeNotices: removed }),
   }
+}
+
+/** Where the provider keeps the history the same words may well be the next question: it is known by its call. */
+function askedQuestion({ turn, operationId }: Admitted, asked: Ended['asked']): Question {
+  return questionOf(turn.request.earlier === null ? asked : { ...asked, messagesDigest: operationId })
 }
 
 /**

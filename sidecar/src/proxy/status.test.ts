@@ -140,6 +140,16 @@ test("a limit of the workload tells what its budget's calls have spent and hold 
     assert.deepEqual(await told('shop/bot'), { 'Month UTC from 15': { ...use, spent: '0.00' } })
   }))
 
+test('alerts count conversations: those of a user’s budget while its period lasts, beside their own', () =>
+  withConversations(3, async (store) => {
+    const day = (of: number) => ({ addUserAlerts: { period: `Day1:2026-11-${of}`, percents: [70, 100] } })
+    const told = [day(23), { ...day(24), addAlerts: [70] }, { ...day(24), addAlerts: [90] }]
+    for (const [index, change] of told.entries()) await store.update({ conversation: `c${index}`, change, nowMs: NOW_MS })
+    const daily = { amount: '1.00', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+    const pro = makeContract({ tier: 'pro', caps: { perConversation: '1.00', perUser: daily } })
+    assert.deepEqual((await totalsByTier(counting(store), [], { pro }))['pro']?.alerts, { 70: 2, 90: 1, 100: 2 })
+  }))
+
 test('a session that has cost nothing counts while it is open', () =>
   withConversations(1, async (store) => {
     await store.update({ conversation: 'c0', change: { openSession: 2 }, nowMs: NOW_MS })

@@ -5,9 +5,10 @@ import type { LimitUse, ResolutionTotals, SidecarStatus, TierTotals, TierUserTot
 import { formatUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
+import { userAlertsIn } from '../core/conversation-change.ts'
 import { costQuantile, countOf } from '../core/cost-buckets.ts'
 import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
-import { limitDraws, sessionAccount } from '../core/terms.ts'
+import { limitDraws, sessionAccount, termsOf, userPeriodAt } from '../core/terms.ts'
 import type { Totals } from '../core/totals.ts'
 import { DAY_MS, dayOf } from '../core/utc-day.ts'
 import { CONVERSATION_LIFE_MS, NO_CONVERSATION, StoreError } from '../store/store.ts'
@@ -110,7 +111,7 @@ export async function totalsByTier(
       gateway.store.readTotals(lastDays(tier, nowMs, 1)),
     ])
     const seen = {
-      ...totalsOf(own, spends, today),
+      ...totalsOf(own, { spends, today, userPeriod: contract === undefined ? null : userPeriodAt(termsOf(contract), nowMs) }),
       resolutions: {
         ...resolutionsOf(outcomes),
         ...(contract?.pricing.model === 'PerResolution' || outcomes.started > 0
@@ -264,11 +265,12 @@ async function spendOf(gateway: Counting, conversations: readonly ListedConversa
   return spends
 }
 
+/** `userPeriod`: the one in which alerts of users count; those of another are of a budget that is open again. */
 function totalsOf(
   conversations: readonly ListedConversation[],
-  spends: ReadonlyMap<string, Spend>,
-  today: Totals,
+  books: { readonly spends: ReadonlyMap<string, Spend>; readonly today: Totals; readonly userPeriod: string | null },
 ): Omit<TierTotals, 'resolutions' | 'users'> & Counted {
+  const { spends, today, userPeriod } = books
   const byRung: Record<string, number> = Object.fromEntries(['None', ...RUNGS].map((rung) => [rung, 0]))
   const alerts: Record<string, number> = {}
   const costs: NanoUsd[] = []
@@ -278,7 +280,8 @@ function totalsOf(
   for (const conversation of conversations) {
     const rung = conversation.rungs.at(-1) ?? 'None'
     byRung[rung] = (byRung[rung] ?? 0) + 1
-    for (const percent of conversation.alerts) alerts[percent] = (alerts[percent] ?? 0) + 1
+    for (const percent of new Set([...conversation.alerts, ...userAlertsIn(conversation, userPeriod)]))
+      alerts[percent] = (alerts[percent] ?? 0) + 1
     const spend = spends.get(conversation.id) ?? NO_SPEND
     costs.push(...spend.sessions)
     spent += spend.spent

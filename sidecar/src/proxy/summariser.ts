@@ -5,20 +5,20 @@
  */
 import { LRUCache } from 'lru-cache'
 import type { PricedModel } from '@farebox/crds/prices.ts'
-import { costOf } from '@farebox/crds/prices.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import { inputTokens, usageOf } from '@farebox/crds/usage.ts'
+import { usageOf } from '@farebox/crds/usage.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
 import type { Draw } from '../core/budget.ts'
 import type { Conversation } from '../core/conversation.ts'
-import { COST_MAX } from '../core/cost.ts'
+import { COST_MAX, costOfAnswer } from '../core/cost.ts'
 import { isAnyReady } from '../core/edit-log.ts'
 import type { Cut } from '../core/edit-log.ts'
 import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt, thresholdsApply } from '../core/ladder.ts'
 import { bytesOf, contentText, isAnyOnlyNamed, isInstruction, readOwn } from '../core/message.ts'
+import { watchedAlerts } from '../core/reached-percents.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { awaitedSummary, joinedToReset, withSummary } from '../core/reset.ts'
@@ -155,7 +155,8 @@ export class Summariser {
       }
       const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, summaryRequest(turn.request))
       const usage = read?.facts.usage ?? null
-      const billed = usage === null ? null : costOf(usage, task.priced.pricesFor(inputTokens(usage), read?.facts.serviceTier ?? null))
+      const billed =
+        usage === null || read === null ? null : costOfAnswer({ ...read.facts, usage, others: [] }, task.priced, () => task.priced)
       const cost = billed === null || billed > COST_MAX ? task.hold : billed
       const text = read?.message === null || read?.message === undefined ? '' : contentText(read.message)
       const message = summaryMessage({
@@ -181,7 +182,7 @@ export class Summariser {
           ...(edit === null ? {} : { addReadyEdits: [edit] }),
         },
         chain: [],
-        alerts: { draws: turn.draws.filter((draw) => draw.kind !== 'workload'), percents: terms.contract.alerts },
+        alerts: watchedAlerts(turn.draws, terms.contract.alerts),
       }
       const settled = await untilBack(() => gateway.store.settle(step))
       reportMoney(turn, task.priced, settled, { cost, usage })

@@ -20,7 +20,7 @@ import {
 } from '../core/budget.ts'
 import type { Operation, OperationId, ReserveResult, SettleResult } from '../core/budget.ts'
 import type { Conversation, ConversationId, Digest } from '../core/conversation.ts'
-import { reachedPercents } from '../core/reached-percents.ts'
+import { watchedDraws, withReached } from '../core/reached-percents.ts'
 import { accountsName, carriedOver } from '../core/ledger.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import { outcomeEntry } from '../core/outcomes.ts'
@@ -36,8 +36,10 @@ import { FORGOTTEN_AT_ONCE, OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
-import { assertLedgerLife, CONVERSATION_LIFE_MS, hasMoved, LEDGER_READ_MAX, StoreError } from './store.ts'
+import { assertLedgerLife, CONVERSATION_LIFE_MS, hasMoved, LEDGER_READ_MAX, NONE_FIRED, StoreError } from './store.ts'
 import type {
+  AccountsPage,
+  AccountsQuery,
   BudgetStore,
   DaysQuery,
   ForgetStep,
@@ -212,22 +214,22 @@ class EmbeddedStore implements BudgetStore {
       const now = this.#clock.now()
       const operation = this.#open.operation(settlement.operationId)
       const outcome = operation === null ? null : settled(operation, settlement)
-      const drawn = alerts.draws.map((draw) => draw.account)
+      const drawn = watchedDraws(alerts).map((draw) => draw.account)
       const before = this.#open.alive(step.conversation, now)
       if (operation === null || outcome === null) {
         const result: SettleResult = { status: operation === null ? 'unknown' : 'exists' }
         if (operation?.state.status === 'settled' && before !== null) this.#putLostChain(step, now)
-        return { result, firedAlerts: [], snapshot: { conversation: before, accounts: this.#open.balances(drawn) } }
+        return { result, ...NONE_FIRED, snapshot: { conversation: before, accounts: this.#open.balances(drawn) } }
       }
       const times = { touched: now, wallMs: settlement.atMs }
       this.#open.book(outcome, times)
       const accounts = this.#open.balances([...new Set([...operation.accounts, ...drawn])])
       const result: SettleResult = { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries }
-      if (before === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
+      if (before === null) return { result, ...NONE_FIRED, snapshot: { conversation: null, accounts } }
       for (const digest of step.chain) this.#books.shelves.chain.set(digest, { conversation: step.conversation, touched: now })
-      const addAlerts = [...(step.change.addAlerts ?? []), ...reachedPercents(alerts, accounts)]
-      const { conversation, firedAlerts } = this.#open.change(step.conversation, before, before, { ...step.change, addAlerts }, times)
-      return { result, firedAlerts, snapshot: { conversation, accounts } }
+      const change = withReached(step.change, alerts, accounts)
+      const { conversation, ...fired } = this.#open.change(step.conversation, before, before, change, times)
+      return { result, ...fired, snapshot: { conversation, accounts } }
     })
   }
 
@@ -321,6 +323,12 @@ class EmbeddedStore implements BudgetStore {
     return this.#query(() =>
       allValues(this.#books.sql.readEntries, afterSequence, Math.min(limit, LEDGER_READ_MAX)).map((values) => rows.entryRow(values)),
     )
+  }
+
+  /** The cursor is the last account of the page before. */
+  async listAccounts({ limit, cursor = '' }: AccountsQuery): Promise<AccountsPage> {
+    const accounts = await this.#query(() => allValues(this.#books.sql.listAccounts, cursor, limit).map(([id]) => rows.text(id)))
+    return { accounts, next: accounts.length < limit ? null : (accounts.at(-1) ?? null) }
   }
 
   async listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {

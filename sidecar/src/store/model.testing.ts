@@ -8,7 +8,7 @@ import * as budget from '../core/budget.ts'
 import type { AccountId, Books, Operation, OperationId, SettleResult, VoidStatus } from '../core/budget.ts'
 import { applyChange, awaitsResolution } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest, UserId } from '../core/conversation.ts'
-import { reachedPercents } from '../core/reached-percents.ts'
+import { watchedDraws, withReached } from '../core/reached-percents.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import { OUTCOME_NAMES, outcomeEntry, outcomeNames } from '../core/outcomes.ts'
 import type { OutcomeCounts, OutcomeName } from '../core/outcomes.ts'
@@ -20,7 +20,7 @@ import { dayNamed, dayNumber } from '../core/utc-day.ts'
 import { keptText, newerFirst, newestPage, placeOf, queryTerms, rankedPage, Ranking } from './memory-search.ts'
 import { StoreClock } from './store-clock.ts'
 import { withoutEdits, withoutTexts } from './texts.ts'
-import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX, oldestDay } from './store.ts'
+import { CONVERSATION_LIFE_MS, MEMORY_ENTRIES_MAX, NONE_FIRED, oldestDay } from './store.ts'
 import type {
   BudgetStore,
   DaysQuery,
@@ -123,24 +123,23 @@ export class ModelStore {
     const now = this.#forgetOutlived()
     const { books, result } = this.#rules.settle(this.#books, step.settlement)
     this.#books = books
-    const drawn = step.alerts.draws.map(({ account }) => account)
+    const drawn = watchedDraws(step.alerts).map(({ account }) => account)
     const found = this.#conversation(step.conversation)
     if (!isEntered(result)) {
       const isRepeat = books.operations.get(step.settlement.operationId)?.state.status === 'settled'
       if (isRepeat && found !== null)
         for (const digest of step.chain)
           if (!this.#chain.has(digest)) this.#chain.set(digest, { conversation: step.conversation, touched: now })
-      return { result, firedAlerts: [], snapshot: { conversation: found, accounts: this.#balances(drawn) } }
+      return { result, ...NONE_FIRED, snapshot: { conversation: found, accounts: this.#balances(drawn) } }
     }
     const own = books.operations.get(step.settlement.operationId)?.accounts ?? []
     for (const account of own) this.#accountsTouched.set(account, now)
     this.#countSessions([step.settlement.operationId])
     const accounts = this.#balances([...new Set([...own, ...drawn])])
-    if (found === null) return { result, firedAlerts: [], snapshot: { conversation: null, accounts } }
+    if (found === null) return { result, ...NONE_FIRED, snapshot: { conversation: null, accounts } }
     for (const digest of step.chain) this.#chain.set(digest, { conversation: step.conversation, touched: now })
-    const addAlerts = [...(step.change.addAlerts ?? []), ...reachedPercents(step.alerts, accounts)]
-    const changed = this.#change(step.conversation, found, { ...step.change, addAlerts }, now)
-    return { result, firedAlerts: changed.firedAlerts, snapshot: { conversation: changed.conversation, accounts } }
+    const { conversation, ...fired } = this.#change(step.conversation, found, withReached(step.change, step.alerts, accounts), now)
+    return { result, ...fired, snapshot: { conversation, accounts } }
   }
 
   void(step: Step<'void'>): VoidStatus {
@@ -210,6 +209,13 @@ export class ModelStore {
     for (const { note, atMs, cost } of this.#books.ledger) if (isAsked(note.tier, dayNumber(atMs))) sums.push(['spent', cost])
     for (const { tier, day, spent } of this.#sessions) if (isAsked(tier, day)) sums.push([String(bucketOf(spent)), 1n])
     return totalsOf(sums, new Set(events.flatMap(({ user }) => user ?? [])).size)
+  }
+
+  /** Those that every engine must list: of sessions such as have a conversation, by which an engine may find them. */
+  listAccounts(): readonly AccountId[] {
+    this.#forgetOutlived()
+    const hasConversation = (session: AccountId): boolean => this.#conversations.has(session.slice('c:'.length, session.lastIndexOf(':')))
+    return [...this.#books.accounts.keys()].filter((account) => !isSessionAccount(account) || hasConversation(account))
   }
 
   listConversations({ limit }: Step<'listConversations'>): readonly ListedConversation[] {

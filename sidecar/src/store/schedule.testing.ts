@@ -1,8 +1,9 @@
 /** Random schedules of steps, to be played on a store and on the model at the same time. */
 import assert from 'node:assert/strict'
 import * as fc from 'fast-check'
-import type { Draw } from '../core/budget.ts'
+import type { AccountId, Draw } from '../core/budget.ts'
 import type { Conversation, ConversationChange, Edit } from '../core/conversation.ts'
+import { listedAccounts } from './contract/engine.testing.ts'
 import type { ModelStore } from './model.testing.ts'
 import type { OutcomeStep } from '../core/outcomes.ts'
 import type { BudgetStore, RememberStep, ReserveAnswer, ReserveStep, SettleStep } from './store.ts'
@@ -91,6 +92,11 @@ const change: fc.Arbitrary<ConversationChange> = fc.record(
     addUserTurn: fc.constant(true as const),
     question: fc.constantFrom({ messages: 1, digest: 'aaaa' }, { messages: 3, digest: 'bbbb' }),
     turnRungs: fc.constantFrom([], ['DowngradeModel' as const], ['Summarize' as const, 'RefuseTools' as const]),
+    addUserAlerts: fc.constantFrom(
+      { period: 'Day1:2026-11-24', percents: [100, 50] },
+      { period: 'Day1:2026-11-25', percents: [50] },
+      { period: 'Month1:2026-11-01', percents: [] },
+    ),
     addUserRungs: fc.constantFrom(
       { period: 'Day1:2026-11-24', rungs: ['Summarize' as const] },
       { period: 'Day1:2026-11-25', rungs: ['DropRetrieval' as const] },
@@ -197,7 +203,7 @@ export function played(step: RandomStep, model: ModelStore, nowMs: number): Play
         conversation: step.conversation,
         change: step.change,
         chain: [`d${step.operation % 3}`],
-        alerts: { draws: drawsOf(step.conversation), percents: [50, 100] },
+        alerts: { draws: drawsOf(step.conversation), percents: [50, 100], ...watchedOfUser(step.operation) },
       }
       return { onModel: () => model.settle(asked), onStore: (store) => store.settle(asked) }
     }
@@ -253,6 +259,12 @@ export function played(step: RandomStep, model: ModelStore, nowMs: number): Play
   }
 }
 
+/** An earlier version watches the user's budget with the session's; a later period may be told of before the one that it follows. */
+function watchedOfUser(operation: number): Pick<SettleStep['alerts'], 'ofUser'> {
+  if (operation % 3 === 0) return {}
+  return { ofUser: { account: 'u', cap: 60n, period: `Day1:2026-11-2${4 + (operation % 2)}` } }
+}
+
 /** Whether an engine may take the steps of a batch for one another's: what a user is forgotten in may be several steps. */
 export function mayBeAtOnce(batch: readonly RandomStep[]): boolean {
   return batch.every(({ kind }) => kind !== 'forgetUser')
@@ -292,6 +304,7 @@ export async function compareAll(store: BudgetStore, model: ModelStore, nowMs: n
       ledger.then((entries) => entries.map(({ sequence: _sequence, ...entry }) => entry)),
       model.books.ledger,
     ),
+    listsAll(store, model.listAccounts()),
     ...['pro', 'basic'].flatMap((tier) => [
       agree(store.readOutcomes({ ...days, tier }), model.readOutcomes({ ...days, tier })),
       agree(store.readTotals({ ...days, tier }), model.readTotals({ ...days, tier })),
@@ -308,6 +321,15 @@ export async function compareAll(store: BudgetStore, model: ModelStore, nowMs: n
       }),
     ),
   ])
+}
+
+/** Every one of these accounts is listed; what else is, is the engine's matter. */
+async function listsAll(store: BudgetStore, expected: readonly AccountId[]): Promise<void> {
+  const listed = await listedAccounts(store)
+  assert.deepEqual(
+    expected.filter((account) => !listed.has(account)),
+    [],
+  )
 }
 
 /** The answer, which must be what the model says. */

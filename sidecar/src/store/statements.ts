@@ -16,6 +16,7 @@ export function prepareReads(database: DatabaseSync) {
   const statement = preparing(database)
   return {
     getAccount: statement(`SELECT ${ACCOUNT} FROM accounts WHERE id = ?`),
+    listAccounts: statement('SELECT id FROM accounts WHERE id > ? ORDER BY id LIMIT ?'),
     getOperation: statement(`SELECT ${OPERATION} FROM operations WHERE id = ?`),
     heldOperations: statement(`SELECT ${OPERATION} FROM operations WHERE status = 'held' ORDER BY id`),
     readEntries: statement(`SELECT ${ENTRY} FROM ledger WHERE sequence > ? ORDER BY sequence LIMIT ?`),

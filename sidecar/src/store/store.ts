@@ -1,17 +1,9 @@
-import type {
-  Account,
-  AccountId,
-  Draw,
-  Operation,
-  OperationId,
-  Reservation,
-  ReserveResult,
-  Settlement,
-  SettleResult,
-} from '../core/budget.ts'
+import type { Account, AccountId, Operation, OperationId, Reservation, ReserveResult, Settlement, SettleResult } from '../core/budget.ts'
+import type { Changed } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest, UserId } from '../core/conversation.ts'
 import type { EntryNote, SequencedEntry } from '../core/ledger.ts'
 import type { DayOutcomes, OutcomeStep } from '../core/outcomes.ts'
+import type { WatchedAlerts } from '../core/reached-percents.ts'
 import type { Totals } from '../core/totals.ts'
 import type { UserTotals, UserTotalsQuery } from '../core/totals-by-user.ts'
 import { dayNumber } from '../core/utc-day.ts'
@@ -74,7 +66,7 @@ export interface BudgetStore {
   settle(step: SettleStep): Promise<SettleAnswer>
   /** Gives a hold back: the provider bills nothing for this call. One that was charged when it expired is taken back by a correction. */
   void(step: { readonly operationId: OperationId; readonly atMs: number }): Promise<'voided' | 'exists' | 'unknown'>
-  /** Applies a change without money. An absent conversation begins as `initial`; without one the answer is null. `firedAlerts` are those that were new. */
+  /** Applies a change without money. An absent conversation begins as `initial`; without one the answer is null. What fired are alerts that were new. */
   update(step: {
     readonly conversation: ConversationId
     readonly initial?: Conversation
@@ -115,6 +107,12 @@ export interface BudgetStore {
    * that is less, only where no more are left.
    */
   readLedger(query: { readonly afterSequence: number; readonly limit: number }): Promise<readonly SequencedEntry[]>
+  /**
+   * Accounts, a page of about `limit` at a time, for verification: each that lives from before the first page until after the last, also one
+   * that no entry names. They come in any order and may come twice, and some that come never began or are gone: those are zero. An engine
+   * may find sessions by their conversations alone. Throws `RangeError` for a cursor that is none.
+   */
+  listAccounts(query: AccountsQuery): Promise<AccountsPage>
   /** Conversations by last turn, newest first: for status. An engine may read them a few at a time, while turns go on. */
   listConversations(query: ListQuery): Promise<readonly ListedConversation[]>
   /** Conversations of these tiers that had a turn, none since `quietSinceMs`, and await a resolution (`awaitsResolution`); oldest first. */
@@ -184,17 +182,17 @@ export interface SettleStep {
   readonly change: ConversationChange
   /** Digests of the history with the answer, under which a later turn without an id will find this conversation. */
   readonly chain: readonly Digest[]
-  /** Thresholds watched on each draw; the account that has used most of its cap decides. */
-  readonly alerts: { readonly draws: readonly Draw[]; readonly percents: readonly number[] }
+  readonly alerts: WatchedAlerts
 }
-export interface SettleAnswer {
+/** The session's, and those of the user's budget. */
+export type FiredPercents = Pick<Changed, 'firedAlerts' | 'firedUserAlerts'>
+export const NONE_FIRED: FiredPercents = { firedAlerts: [], firedUserAlerts: [] }
+export interface SettleAnswer extends FiredPercents {
   readonly result: SettleResult
-  readonly firedAlerts: readonly number[]
   readonly snapshot: Snapshot
 }
-export interface UpdateAnswer {
+export interface UpdateAnswer extends FiredPercents {
   readonly conversation: Conversation
-  readonly firedAlerts: readonly number[]
 }
 
 /** Days of a tier (`2026-11-24`, UTC), both inclusive; of those that are older than `TOTALS_LIFE_DAYS` nothing is known. */
@@ -208,6 +206,18 @@ export type OutcomeTotals = DayOutcomes
 
 /** Without its edits, of which there may be much text. */
 export type ListedConversation = Omit<Conversation, 'edits' | 'readyEdits'>
+
+export interface AccountsQuery {
+  /** At least 1. */
+  readonly limit: number
+  /** `next` of the page before. */
+  readonly cursor?: string
+}
+/** An empty one need not be the last. */
+export interface AccountsPage {
+  readonly accounts: readonly AccountId[]
+  readonly next: string | null
+}
 
 export interface ListQuery {
   readonly limit: number

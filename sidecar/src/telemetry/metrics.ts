@@ -40,10 +40,11 @@ export class Metrics {
   readonly tokens = this.#counter('farebox_units_total', 'Tokens (or calls, for tool kinds) settled, by disjoint kind', ['model', 'kind'])
   readonly rungs = this.#counter('farebox_rung_transitions_total', 'Rungs that came into effect', ['tier', 'rung', 'reason'])
   readonly rungsSkipped = this.#counter('farebox_rung_skipped_total', 'Rungs that had nothing to do', ['rung', 'reason'])
-  readonly alerts = this.#counter('farebox_alerts_total', 'Alert thresholds reached, each once per session of a conversation', [
-    'tier',
-    'percent',
-  ])
+  readonly alerts = this.#counter(
+    'farebox_alerts_total',
+    'Alert thresholds reached, of a conversation once per session, of its user once per conversation and period',
+    ['tier', 'percent'],
+  )
   readonly overruns = this.#counter('farebox_overruns_total', 'Settlements above their hold', [])
   readonly overrun = this.#counter('farebox_overrun_usd_total', 'Billed above the hold, in US dollars', ['model'])
   readonly expiredHolds = this.#counter('farebox_expired_holds_total', 'Holds charged because their time ran out', [])

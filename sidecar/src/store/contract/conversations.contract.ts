@@ -55,6 +55,30 @@ export function conversationsContract(open: OpenEmptyStore): void {
   )
 
   it(
+    'counts a question once that was asked again while its first call was under way',
+    withStore(async (store, clock) => {
+      const initial = conversationFor('A', clock.ms)
+      const question = { messages: 1, digest: 'aaaa' }
+      const asked: readonly (readonly [ConversationChange, number])[] = [
+        [{ question }, 1],
+        [{ question }, 1],
+        [{ question: { messages: 1, digest: 'bbbb' } }, 2],
+        [{ question: { messages: 3, digest: 'bbbb' } }, 3],
+        [{}, 4],
+        [{ openSession: 2, question: { messages: 3, digest: 'bbbb' } }, 1],
+        [{ ofSession: 1, question }, 1],
+      ]
+      const ids = asked.map((_, index) => `o${index}`)
+      for (const id of ids) await store.reserve(reserveStep(id, clock.ms, { atLeast: 1n, atMost: 1n }, { initial }))
+      for (const [index, [change, userTurns]] of asked.entries()) {
+        const told: ConversationChange = { turnAtMs: clock.ms, addUserTurn: true, ...change }
+        const { snapshot } = await store.settle(settleStep(ids[index] ?? '', clock.ms, 1n, { change: told }))
+        assert.deepEqual([snapshot.conversation?.userTurns, snapshot.conversation?.turns], [userTurns, index + 1], JSON.stringify(change))
+      }
+    }),
+  )
+
+  it(
     'has the ladder apply or not from the session on that a change opens',
     withStore(async (store, clock) => {
       const update = async (change: ConversationChange) =>

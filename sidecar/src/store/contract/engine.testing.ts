@@ -1,7 +1,7 @@
 /** What the groups of the contract ask of every engine: how it is opened, and what its books say. */
-import type { Account } from '../../core/budget.ts'
+import type { Account, AccountId } from '../../core/budget.ts'
 import { START_MS } from '../steps.testing.ts'
-import type { BudgetStore } from '../store.ts'
+import type { AccountsPage, BudgetStore } from '../store.ts'
 
 /** Opens an empty store whose wall clock is `nowMs`; its ledger is kept for good unless it is told for how long. */
 export type OpenEmptyStore = (nowMs: () => number, ledgerLifeMs?: number) => BudgetStore | Promise<BudgetStore>
@@ -29,6 +29,18 @@ export function withStoreOf(open: OpenEmptyStore): WithStore {
 /** Of the first session of conversation A, unless another account is named. */
 export async function balance(store: BudgetStore, clock: Clock, account = 'c:A:1'): Promise<Account | undefined> {
   return (await store.read({ conversation: 'A', accounts: [account], nowMs: clock.ms })).accounts.get(account)
+}
+
+/** All accounts that the store lists, a few on each page. */
+export async function listedAccounts(store: BudgetStore): Promise<ReadonlySet<AccountId>> {
+  const listed = new Set<AccountId>()
+  let cursor: string | null = null
+  do {
+    const page: AccountsPage = await store.listAccounts(cursor === null ? { limit: 2 } : { limit: 2, cursor })
+    for (const account of page.accounts) listed.add(account)
+    cursor = page.next
+  } while (cursor !== null)
+  return listed
 }
 
 /** Every entry of the ledger, as its kind and its cost. */

@@ -9,7 +9,7 @@ import type { OutageStep } from '../outage/steps.ts'
 import { CUT } from '../schedule.testing.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from '../steps.testing.ts'
 import { LEDGER_LIFE_MS_MIN } from '../store.ts'
-import { balance, kinds, withStoreOf } from './engine.testing.ts'
+import { balance, kinds, listedAccounts, withStoreOf } from './engine.testing.ts'
 import type { OpenEmptyStore } from './engine.testing.ts'
 
 /** More than any engine drops in one step. */
@@ -90,6 +90,13 @@ export function ledgerContract(open: OpenEmptyStore): void {
         entries.reduce((sum, { cost }) => sum + cost, 0n),
         spent,
       )
+      const { accounts } = await store.read({ conversation: 'A', accounts: [...(await listedAccounts(store))], nowMs: clock.ms })
+      assert.ok([...accounts.values()].some((account) => account.spent > 0n))
+      for (const [account, balance] of accounts) {
+        const own = entries.filter((entry) => entry.accounts.includes(account))
+        const sum = own.reduce((total, { cost }) => total + cost, 0n)
+        assert.ok(balance.spent === sum || balance.spent === 0n, account)
+      }
       const last = entries.at(-1)?.sequence ?? 0
       assert.deepEqual(await store.readLedger({ afterSequence: last, limit: 9 }), [])
 
@@ -176,6 +183,58 @@ export function ledgerContract(open: OpenEmptyStore): void {
       const left = await swept((all) => all.length === 2 * staying.length + 1)
       assert.ok(left.every(({ kind }) => kind === 'cost'))
     }, LEDGER_LIFE_MS_MIN),
+  )
+
+  it(
+    'lists every account that lives, whatever names it, from one page to the next, also those of other weeks and of earlier sessions',
+    withStore(async (store, clock) => {
+      const turn = async (conversation: string, session: number, ...others: string[]): Promise<void> => {
+        const accounts = [`c:${conversation}:${session}`, ...others]
+        const draws = accounts.map((account) => ({ account, cap: null }))
+        const id = `${conversation}/${session}/${clock.ms}`
+        const seen = session === 1 ? null : { contractHash: 'k1', user: null, session: session - 1 }
+        const change = session === 1 ? {} : { openSession: session }
+        await store.reserve(
+          reserveStep(
+            id,
+            clock.ms,
+            { atLeast: 1n, atMost: 1n },
+            {
+              conversation,
+              initial: conversationFor(conversation, clock.ms),
+              seen,
+              change,
+              reservation: { draws },
+            },
+          ),
+        )
+        await store.settle(settleStep(id, clock.ms, 1n, { conversation }))
+      }
+      const missing = async (expected: readonly string[]): Promise<readonly string[]> => {
+        const all = await listedAccounts(store)
+        return expected.filter((account) => !all.has(account))
+      }
+      const begun: string[] = []
+      for (let week = 0; week < 5; week++) {
+        for (const name of ['x', 'y', 'z']) {
+          const own = [`c:${name}${week}:1`, `u:${name}${week}:pro:Week:1`, `w:shop/${name}:Week:${week}`]
+          begun.push(...own)
+          await turn(`${name}${week}`, 1, ...own.slice(1), 'w:shop/bot:Month:1')
+        }
+        clock.ms += 7 * DAY_MS - 1
+      }
+      await turn('x4', 2)
+      assert.deepEqual(await missing([...begun, 'c:x4:2', 'w:shop/bot:Month:1']), [])
+      await store.forgetUser({ user: 'x4', conversations: ['x4'], nowMs: clock.ms })
+      assert.deepEqual(await missing(['c:x4:1', 'c:x4:2', 'u:x4:pro:Week:1']), [])
+      // Whose life is over is zero, listed or not.
+      clock.ms += 20 * DAY_MS
+      await turn('x0', 1, 'u:x0:pro:Week:9')
+      const { accounts } = await store.read({ conversation: '', accounts: [...(await listedAccounts(store))], nowMs: clock.ms })
+      const living = [...accounts].filter(([, { spent }]) => spent !== 0n).map(([account]) => account)
+      const recent = begun.filter((account) => /[34]/.test(account))
+      assert.deepEqual(living.toSorted(), [...recent, 'c:x4:2', 'w:shop/bot:Month:1', 'c:x0:1', 'u:x0:pro:Week:9'].toSorted())
+    }),
   )
 
   it('is not opened with a ledger that forgets what balances need', async () => {

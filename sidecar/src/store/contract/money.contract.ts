@@ -125,6 +125,43 @@ export function moneyContract(open: OpenEmptyStore): void {
   )
 
   it(
+    'fires alerts of the user’s budget once in each of its periods, apart from those of the conversation’s own',
+    withStore(async (store, clock) => {
+      const settle = async (id: string, cost: bigint, day: number) => {
+        const own = { account: 'c:A:1', cap: 1_000n }
+        const ofUser = { account: `u:${day}`, cap: 50n, period: `Day1:2026-11-${day}` }
+        const draws = [own, { account: ofUser.account, cap: null }]
+        await store.reserve(reserveStep(id, clock.ms, { atLeast: cost, atMost: cost }, { reservation: { draws } }))
+        const alerts = { draws: [own], percents: [70, 90], ofUser }
+        const { snapshot, ...fired } = await store.settle(settleStep(id, clock.ms, cost, { change: { ofSession: 1 }, alerts }))
+        return [fired.firedAlerts, fired.firedUserAlerts, snapshot.conversation?.userAlerts]
+      }
+      const known = (day: number, ...percents: number[]) => ({ period: `Day1:2026-11-${day}`, percents })
+      assert.deepEqual(await settle('a', 30n, 24), [[], [], null])
+      assert.deepEqual(await settle('b', 6n, 24), [[], [70], known(24, 70)])
+      assert.deepEqual(await settle('c', 20n, 24), [[], [90], known(24, 70, 90)])
+      assert.deepEqual(await settle('d', 1n, 24), [[], [], known(24, 70, 90)], 'each once')
+      assert.deepEqual(await settle('e', 2n, 25), [[], [], known(24, 70, 90)], 'a new period begins without')
+      assert.deepEqual(await settle('f', 44n, 25), [[], [70, 90], known(25, 70, 90)])
+      assert.deepEqual(await settle('g', 60n, 24), [[], [], known(25, 70, 90)], 'of the period before none comes late')
+      assert.deepEqual(await settle('h', 537n, 25), [[70], [], known(25, 70, 90)], 'and none hides the conversation’s own')
+      const opened = await store.update({ conversation: 'A', change: { openSession: 2 }, nowMs: clock.ms })
+      assert.deepEqual(
+        [opened?.conversation.alerts, opened?.conversation.userAlerts],
+        [[], known(25, 70, 90)],
+        'the period outlives a session',
+      )
+      const told = { ofSession: 1, addUserAlerts: known(25, 90, 100) }
+      const updated = await store.update({ conversation: 'A', change: told, nowMs: clock.ms })
+      assert.deepEqual(
+        [updated?.firedAlerts, updated?.firedUserAlerts, updated?.conversation.userAlerts],
+        [[], [100], known(25, 70, 90, 100)],
+      )
+      assert.deepEqual((await store.listConversations({ limit: 1, nowMs: clock.ms }))[0]?.userAlerts, known(25, 70, 90, 100))
+    }),
+  )
+
+  it(
     'charges an expired hold, corrects it when the truth comes, and takes it back when nothing was billed',
     withStore(async (store, clock) => {
       for (const id of ['o1', 'o2', 'o3']) await store.reserve(reserveStep(id, clock.ms, { atLeast: 20n, atMost: 20n }))

@@ -6,7 +6,8 @@ import { applyChange } from '../../core/conversation-change.ts'
 import type { Conversation, ConversationId, Digest, UserId } from '../../core/conversation.ts'
 import type { Snapshot } from '../store.ts'
 import { withoutTexts } from '../texts.ts'
-import type { FiredAlerts } from './steps.ts'
+import { alertsChange, firedOf } from './steps.ts'
+import type { FiredAlerts, FiredOf } from './steps.ts'
 
 const CONVERSATION_BYTES_MAX = 16 * 1024 * 1024
 /** About what a conversation takes without its edits. */
@@ -40,12 +41,12 @@ export class LastKnown {
     for (const conversation of theirs) this.#conversations.set(conversation.id, withoutTexts(conversation))
   }
   /** Which of the alerts that the store fired now were not known to have fired; from now on they are. */
-  newAlerts({ conversation: id, session, percents }: FiredAlerts): readonly number[] {
-    const known = this.conversation(id)
-    if (known?.session !== session) return percents
-    const { conversation, firedAlerts } = applyChange(known, { addAlerts: percents })
+  newAlerts(fired: FiredAlerts): FiredOf {
+    const known = this.conversation(fired.conversation)
+    if (known?.session !== fired.session) return fired
+    const { conversation, ...news } = applyChange(known, alertsChange(fired))
     this.seeConversation(conversation)
-    return firedAlerts
+    return firedOf(news, fired.ofUser?.period)
   }
   /** A cost that the store will learn of. */
   addSpent(account: AccountId, cost: NanoUsd): void {

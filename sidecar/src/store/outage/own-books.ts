@@ -10,15 +10,15 @@ import { outageCap } from '../../core/allowance.ts'
 import { EMPTY_ACCOUNT, heldOperation, settled } from '../../core/budget.ts'
 import type { Account, AccountId, OperationId } from '../../core/budget.ts'
 import type { ConversationId } from '../../core/conversation.ts'
-import { reachedPercents } from '../../core/reached-percents.ts'
+import { watchedDraws, withReached } from '../../core/reached-percents.ts'
 import { messageOf } from '../../error-text.ts'
 import { StoreError } from '../store.ts'
 import type { BudgetStore, ReserveAnswer, ReserveStep, SettleAnswer, SettleStep, Snapshot, UpdateAnswer } from '../store.ts'
 import type { LastKnown } from './last-known.ts'
 import { StepJournal } from './step-journal.ts'
 import type { Tail } from './tail.ts'
-import { accountsOf } from './steps.ts'
-import type { FiredAlerts, Hold } from './steps.ts'
+import { accountsOf, alertsChange, firedOf } from './steps.ts'
+import type { FiredAlerts, FiredOf, Hold } from './steps.ts'
 
 const MIB = 1024 * 1024
 /** With more than this waiting, nothing new is begun: what is under way may end. */
@@ -111,13 +111,12 @@ export class OwnBooks {
     this.journal.append({ kind: 'settle', step })
     this.#holds.delete(settlement.operationId)
     this.#addSpent(accountsOf(hold), settlement.cost)
-    const balances = new Map(alerts.draws.map(({ account }) => [account, this.#balance(account)]))
+    const balances = new Map(watchedDraws(alerts).map(({ account }) => [account, this.#balance(account)]))
     // By all that is known to be spent, which these books are a part of.
-    const addAlerts = reachedPercents(alerts, balances)
     const answer = await this.store.settle({
       ...step,
-      change: { ...step.change, addAlerts },
-      alerts: { draws: alerts.draws, percents: [] },
+      change: withReached(step.change, alerts, balances),
+      alerts: { ...alerts, percents: [] },
     })
     this.#known.seeChain(step.chain, step.conversation)
     return { ...answer, snapshot: this.#seen(answer.snapshot) }
@@ -126,13 +125,13 @@ export class OwnBooks {
   /** Of a hold that the store granted, and will settle: what it will say of this call, by what is known here. */
   async settleUnseen({ settlement, conversation, change, chain, alerts }: SettleStep, hold: Hold | null): Promise<SettleAnswer> {
     const outcome = hold === null ? null : settled(heldOperation(hold.step.reservation, hold.granted), settlement)
-    const accounts = new Map(alerts.draws.map(({ account }) => [account, this.#balance(account)]))
-    const addAlerts = reachedPercents(alerts, accounts)
-    const updated = await this.update({ conversation, change: { ...change, addAlerts }, nowMs: settlement.atMs })
+    const accounts = new Map(watchedDraws(alerts).map(({ account }) => [account, this.#balance(account)]))
+    const updated = await this.update({ conversation, change: withReached(change, alerts, accounts), nowMs: settlement.atMs })
     this.#known.seeChain(chain, conversation)
     return {
       result: { status: 'settled', entries: outcome?.entries ?? [] },
       firedAlerts: updated?.firedAlerts ?? [],
+      firedUserAlerts: updated?.firedUserAlerts ?? [],
       snapshot: { conversation: updated?.conversation ?? null, accounts },
     }
   }
@@ -148,9 +147,10 @@ export class OwnBooks {
    * Which of the alerts that the store fired now, as it was told of steps, were not fired here; from now on they were. All where
    * another session is open here by now: what is told twice is better than what is never told.
    */
-  async newAlerts({ conversation, session, percents, atMs }: FiredAlerts): Promise<readonly number[]> {
-    const updated = await this.update({ conversation, change: { ofSession: session, addAlerts: percents }, nowMs: atMs })
-    return updated?.conversation.session === session ? updated.firedAlerts : percents
+  async newAlerts(fired: FiredAlerts): Promise<FiredOf> {
+    const { conversation, session, atMs: nowMs } = fired
+    const updated = await this.update({ conversation, change: { ofSession: session, ...alertsChange(fired) }, nowMs })
+    return updated?.conversation.session === session ? firedOf(updated, fired.ofUser?.period) : fired
   }
 
   async void(hold: Hold, step: Parameters<BudgetStore['void']>[0]): ReturnType<BudgetStore['void']> {

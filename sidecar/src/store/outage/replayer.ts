@@ -2,8 +2,8 @@
 import { ENDED_OPERATION_LIFE_MS, StoreError } from '../store.ts'
 import type { BudgetStore } from '../store.ts'
 import type { StepJournal } from './step-journal.ts'
-import { conversationOf, costBegun, replay } from './steps.ts'
-import type { FiredAlerts, OutageStep, Telling } from './steps.ts'
+import { conversationOf, costBegun, isNothing, replay } from './steps.ts'
+import type { FiredAlerts, FiredOf, OutageStep, Telling } from './steps.ts'
 import type { Tail } from './tail.ts'
 
 export interface ReplayerOptions {
@@ -28,7 +28,7 @@ export interface MetRun {
 }
 
 /** Of alerts that fired, those that were not told here; they count as told from then on. */
-export type NewAlerts = (fired: FiredAlerts) => Promise<readonly number[]>
+export type NewAlerts = (fired: FiredAlerts) => Promise<FiredOf>
 
 /** Few enough that a busy store answers all of them in time. */
 const CHAINS_MAX = 50
@@ -42,7 +42,7 @@ export class Replayer {
   #told: { readonly run: string; readonly steps: WeakSet<OutageStep> } | null = null
 
   /** `newAlerts`: by default all. */
-  constructor(options: ReplayerOptions, tail: Tail, newAlerts: NewAlerts = ({ percents }) => Promise.resolve(percents)) {
+  constructor(options: ReplayerOptions, tail: Tail, newAlerts: NewAlerts = (fired) => Promise.resolve(fired)) {
     this.#options = options
     this.#tail = tail
     this.#newAlerts = newAlerts
@@ -148,11 +148,13 @@ export class Replayer {
   async #alert(fired: FiredAlerts): Promise<void> {
     const { onAlerts, onTrouble } = this.#options
     if (onAlerts === undefined) return
-    const percents = await this.#newAlerts(fired).catch((error: unknown) => {
+    const { ofUser: _ofUser, ...reached } = fired
+    const { percents, ofUser } = await this.#newAlerts(fired).catch((error: unknown): FiredOf => {
       onTrouble?.(asError(error))
-      return fired.percents
+      return fired
     })
-    if (percents.length > 0) onAlerts({ ...fired, percents })
+    const news = { percents, ...(ofUser === undefined ? {} : { ofUser }) }
+    if (!isNothing(news)) onAlerts({ ...reached, ...news })
   }
 
   /** A disk that takes no notes must not keep the steps from the store. */

@@ -33,6 +33,34 @@ test('alerts fire once, by what is known here', async () => {
   assert.deepEqual(shared.conversation?.alerts, [70])
 })
 
+test('alerts of the user’s budget are told once in its period, by whoever reached them, and apart from the session’s', async () => {
+  const told: FiredAlerts[] = []
+  const stores = [await stage.open({ onAlerts: (fired) => void told.push(fired) })]
+  stores.push(await stage.open({ folder: join(stage.parent, 'other'), onAlerts: (fired) => void told.push(fired) }))
+  stage.percent = 100
+  const own = { account: 'c:A:1', cap: 1_000n }
+  const ofUser = { account: 'u', cap: 100n, period: 'Day1:2026-11-24' }
+  const spend = async (index: number, id: string, cost: bigint): Promise<readonly (readonly number[])[]> => {
+    const store = stores[index]
+    assert.ok(store !== undefined)
+    const draws = [own, { account: 'u', cap: 100n }]
+    const step = reserveStep(id, START_MS, { atLeast: cost, atMost: cost }, { reservation: { draws } })
+    assert.equal((await store.reserve(step)).status, 'held')
+    const alerts = { draws: [own], percents: [70, 90], ofUser }
+    const { firedAlerts, firedUserAlerts } = await store.settle(settleStep(id, START_MS, cost, { alerts }))
+    return [firedAlerts, firedUserAlerts]
+  }
+  server.mode = 'deaf'
+  assert.deepEqual(await spend(0, 'a', 75n), [[], [70]])
+  assert.deepEqual(await spend(1, 'b', 20n), [[], []])
+  server.mode = 'up'
+  for (const store of stores) await ready(store)
+  const percentsTold = told.map(({ percents, ofUser: fired }) => [percents, fired])
+  assert.deepEqual(percentsTold, [[[], { period: 'Day1:2026-11-24', percents: [90] }]], 'what only the sum has reached')
+  const { conversation } = await server.books.read({ conversation: 'A', accounts: [], nowMs: START_MS })
+  assert.deepEqual([conversation?.alerts, conversation?.userAlerts?.percents], [[], [70, 90]])
+})
+
 describe('alerts that only the sum of several sidecars has reached', () => {
   const alerts = { draws: [{ account: 'c:A:1', cap: 100n }], percents: [70, 90] }
   const seen = { contractHash: 'k1', user: null, session: 1 }

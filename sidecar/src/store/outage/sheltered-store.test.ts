@@ -160,6 +160,7 @@ test('a report for which the store takes too long is no outage', async () => {
     () => store.listConversations({ limit: 5_000, nowMs: START_MS }),
     () => store.listQuiet({ tiers: ['pro'], quietSinceMs: START_MS, limit: 100, nowMs: START_MS }),
     () => store.readLedger({ afterSequence: 0, limit: 1_000 }),
+    () => store.listAccounts({ limit: 1_000 }),
     () => store.readTotals(days),
     () => store.readOutcomes(days),
     () => store.readUsers({ ...days, timesMedian: 2, atLeast: [1n], limit: 3 }),

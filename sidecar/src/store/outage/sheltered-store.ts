@@ -23,7 +23,7 @@ import { StepJournal } from './step-journal.ts'
 import { Replayer } from './replayer.ts'
 import type { MetRun, ReplayerOptions } from './replayer.ts'
 import { accountsOf, holdOf } from './steps.ts'
-import type { FiredAlerts, OutageStep } from './steps.ts'
+import type { FiredAlerts, FiredOf, OutageStep } from './steps.ts'
 import { Tail, TAIL_MS } from './tail.ts'
 
 /** A run of the server: another one, after a restart or a failover, may lack the last of what was written. */
@@ -324,6 +324,9 @@ export class ShelteredStore implements BudgetStore {
   async readLedger(query: Parameters<BudgetStore['readLedger']>[0]): ReturnType<BudgetStore['readLedger']> {
     return await this.#report((store) => store.readLedger(query))
   }
+  async listAccounts(query: Parameters<BudgetStore['listAccounts']>[0]): ReturnType<BudgetStore['listAccounts']> {
+    return await this.#report((store) => store.listAccounts(query))
+  }
   async listConversations(query: Parameters<BudgetStore['listConversations']>[0]): ReturnType<BudgetStore['listConversations']> {
     return await this.#report((store) => store.listConversations(query))
   }
@@ -402,7 +405,7 @@ export class ShelteredStore implements BudgetStore {
     return snapshot
   }
 
-  async #newAlerts(fired: FiredAlerts): Promise<readonly number[]> {
+  async #newAlerts(fired: FiredAlerts): Promise<FiredOf> {
     return this.#own === null ? this.#known.newAlerts(fired) : await this.#own.newAlerts(fired)
   }
 

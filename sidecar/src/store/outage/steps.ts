@@ -5,10 +5,10 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { AccountId, OperationId } from '../../core/budget.ts'
-import type { Conversation, ConversationChange, ConversationId } from '../../core/conversation.ts'
+import type { Conversation, ConversationChange, ConversationId, UserAlerts } from '../../core/conversation.ts'
 import type { OutcomeStep } from '../../core/outcomes.ts'
 import { StoreError } from '../store.ts'
-import type { BudgetStore, RememberStep, ReserveStep, SettleStep } from '../store.ts'
+import type { BudgetStore, FiredPercents, RememberStep, ReserveStep, SettleStep } from '../store.ts'
 
 export type OutageStep =
   /** A hold, whoever granted it: the step that asked for it, and how much it got. `isUnasked`: the store was never asked for it. */
@@ -39,7 +39,26 @@ export interface FiredAlerts {
   readonly conversation: ConversationId
   readonly session: number
   readonly tier: string
+  /** Of the session's budget. */
   readonly percents: readonly number[]
+  /** Of the user's budget; absent for none. */
+  readonly ofUser?: UserAlerts
+}
+export type FiredOf = Pick<FiredAlerts, 'percents' | 'ofUser'>
+
+/** `period`: that of the user's. */
+export function firedOf({ firedAlerts, firedUserAlerts }: FiredPercents, period: string | undefined): FiredOf {
+  const isUsers = period !== undefined && firedUserAlerts.length > 0
+  return { percents: firedAlerts, ...(isUsers ? { ofUser: { period, percents: firedUserAlerts } } : {}) }
+}
+
+/** By which a conversation knows that they fired. */
+export function alertsChange({ percents, ofUser }: FiredOf): ConversationChange {
+  return { addAlerts: percents, ...(ofUser === undefined ? {} : { addUserAlerts: ofUser }) }
+}
+
+export function isNothing({ percents, ofUser }: FiredOf): boolean {
+  return percents.length === 0 && ofUser === undefined
 }
 
 /**
@@ -112,8 +131,8 @@ export async function replay(store: BudgetStore, step: OutageStep, nowMs: number
       await replayHold(store, step, nowMs, expiresAtMs)
       return null
     case 'settle': {
-      const { firedAlerts, snapshot } = await store.settle(step.step)
-      return firedIn(snapshot.conversation, firedAlerts, nowMs)
+      const { snapshot, ...fired } = await store.settle(step.step)
+      return firedIn(snapshot.conversation, firedOf(fired, step.step.alerts.ofUser?.period), nowMs)
     }
     case 'void':
       await store.void(step.step)
@@ -123,7 +142,8 @@ export async function replay(store: BudgetStore, step: OutageStep, nowMs: number
       return null
     case 'update': {
       const updated = await store.update({ ...step.step, nowMs })
-      return updated === null ? null : firedIn(updated.conversation, updated.firedAlerts, nowMs)
+      const period = step.step.change.addUserAlerts?.period
+      return updated === null ? null : firedIn(updated.conversation, firedOf(updated, period), nowMs)
     }
     case 'outcome':
       await store.addOutcome(step.step)
@@ -140,10 +160,10 @@ export async function replay(store: BudgetStore, step: OutageStep, nowMs: number
   }
 }
 
-function firedIn(conversation: Conversation | null, percents: readonly number[], atMs: number): FiredAlerts | null {
-  if (conversation === null || percents.length === 0) return null
+function firedIn(conversation: Conversation | null, fired: FiredOf, atMs: number): FiredAlerts | null {
+  if (conversation === null || isNothing(fired)) return null
   const { id, session, tier } = conversation
-  return { atMs, conversation: id, session, tier, percents }
+  return { atMs, conversation: id, session, tier, ...fired }
 }
 
 /** A conversation that others moved on meanwhile is met where it is now. */
@@ -229,7 +249,7 @@ function asWrittenNow(step: OutageStep | EarlierStep): OutageStep {
 }
 
 function conversationNow(kept: Conversation): Conversation {
-  const later = { stateAtMs: null, boundaryAtMs: null, question: null, turnRungs: [] }
+  const later = { stateAtMs: null, boundaryAtMs: null, question: null, turnRungs: [], userAlerts: null }
   return { ...later, ...kept }
 }
 

@@ -11,9 +11,10 @@ import type { Account, AccountId, Draw, Operation, OperationId, OperationState }
 import { DRIVERS } from '../../core/conversation.ts'
 import type { Conversation, ConversationChange, ConversationId, Driver, Edit, PendingNotice, Question } from '../../core/conversation.ts'
 import type { EntryKind, EntryNote, LedgerEntry } from '../../core/ledger.ts'
+import type { WatchedAlerts } from '../../core/reached-percents.ts'
 import type { NamedSum } from '../../core/totals.ts'
 import { amountsOf, amountsText } from '../amounts.ts'
-import type { ListedConversation, MemoryEntry, RememberStep, SettleStep, Snapshot } from '../store.ts'
+import type { ListedConversation, MemoryEntry, RememberStep, Snapshot } from '../store.ts'
 import { keptText } from '../memory-search.ts'
 import { FIELDS } from './conversation-record.ts'
 import type { Field } from './conversation-record.ts'
@@ -113,7 +114,7 @@ export function initialArguments(conversation: Conversation | undefined): string
 }
 
 function recordText(conversation: Conversation): string {
-  const { exact, userRungs } = conversation
+  const { exact, userRungs, userAlerts } = conversation
   const fields: Readonly<Record<Field, string>> = {
     touched: '0',
     tier: JSON.stringify(conversation.tier),
@@ -147,6 +148,8 @@ function recordText(conversation: Conversation): string {
     boundaryAtMs: timeText(conversation.boundaryAtMs),
     question: questionText(conversation.question),
     turnRungs: String(rungBits(conversation.turnRungs)),
+    alertsPeriod: userAlerts === null ? '' : idText(userAlerts.period),
+    userAlerts: userAlerts === null ? '' : userAlerts.percents.join(','),
   }
   return FIELDS.map((name) => fields[name]).join('\n')
 }
@@ -194,6 +197,7 @@ function recordOf(id: ConversationId, record: unknown): ListedConversation {
     userRungs: get('userPeriod') === '' ? null : { period: get('userPeriod'), rungs: rungsOf(get('userRungs')) },
     turnRungs: rungsOf(get('turnRungs')),
     alerts: percentsOf(get('alerts')),
+    userAlerts: get('alertsPeriod') === '' ? null : { period: get('alertsPeriod'), percents: percentsOf(get('userAlerts')) },
     notices:
       get('notices') === ''
         ? []
@@ -229,6 +233,10 @@ export function changeArguments(change: ConversationChange): string[] {
     put('userRungs', rungBits(change.addUserRungs.rungs))
   }
   put('addAlerts', change.addAlerts?.join(','))
+  if (change.addUserAlerts !== undefined) {
+    put('alertsPeriod', idText(change.addUserAlerts.period))
+    put('addUserAlerts', change.addUserAlerts.percents.join(','))
+  }
   put('addNotices', change.addNotices?.map((notice) => noticeItem(notice)).join('\t'))
   put('removeNotices', change.removeNotices?.map((id) => JSON.stringify(id)).join('\t'))
   put('addDrivers', change.addDrivers === undefined ? undefined : driversText(change.addDrivers))
@@ -272,9 +280,10 @@ export function seenArguments(seen: { readonly contractHash: string; readonly us
   return [JSON.stringify(seen.contractHash), userText(seen.user), String(seen.session)]
 }
 
-/** The thresholds, then what they are watched on. */
-export function alertArguments({ draws, percents }: SettleStep['alerts']): string[] {
-  return [...listArguments(percents.map(String)), ...drawArguments(draws)]
+/** The thresholds, then what they are watched on: draws of the session, and the period and the draw of the user, if there is one. */
+export function alertArguments({ draws, percents, ofUser }: WatchedAlerts): string[] {
+  const watched = [...listArguments(percents.map(String)), ...drawArguments(draws)]
+  return [...watched, ...(ofUser === undefined ? ['', ...drawArguments([])] : [idText(ofUser.period), ...drawArguments([ofUser])])]
 }
 
 /** Id, time and the whole of each entry. */

@@ -35,6 +35,8 @@ export const FIELDS = [
   'boundaryAtMs',
   'question',
   'turnRungs',
+  'alertsPeriod',
+  'userAlerts',
 ] as const
 /** So many of them are in the record of the earliest version that is read. */
 export const FIRST_FIELDS = FIELDS.indexOf('userTurns')

@@ -18,12 +18,16 @@
  * `h` digests of chains, `d` totals of a tier's day, `u` a sketch of its users, `v` what each of them spent, `n` conversations of a
  * tier that await a resolution, `x` outcome, `z` contract, `p` part of an operation whose home is another tag, `w` parts that were
  * settled, `q` home of a conversation, `c` cost that an app told, `l` where the last is that is carried for these accounts, `m` what a user
- * said, `i` and `j` the same by time and by expiry; and one each of `meta` (clock, tick, the last sweep, how far `carried` was looked
+ * said, `i` and `j` the same by time and by expiry, `b` accounts but for those of conversations, by the weeks that they were used in; and one each of `meta` (clock, tick, the last sweep, how far `carried` was looked
  * through), `held` and `parts` (by expiry), `talks` (by last turn), `memories` (users, by their next expiry), `ledger`, and `carried`
  * (by tick) for what was dropped from it.
  */
 import { hash } from 'node:crypto'
 import type { AccountId } from '../../core/budget.ts'
+import { DAY_MS } from '../../core/utc-day.ts'
+
+/** Accounts are listed by the week in which they were used: by such a number of weeks since 1970, in the tag's time. */
+export const ACCOUNTS_WEEK_MS = 7 * DAY_MS
 
 const NAMESPACE = /^[A-Za-z0-9._-]{1,128}$/
 /** Of a namespace, whatever its tags. */

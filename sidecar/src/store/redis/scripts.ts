@@ -105,17 +105,19 @@ end
 local id, cost, atMs, tier, user, note, talkId = take(), takeNumber(), take(), take(), take(), take(), take()
 local chain, percents = takeList(), takeList()
 local draws, caps = takeDraws()
+local userPeriod = take()
+local userDraws, userCaps = takeDraws()
 
 local found = conversationOf(talkId)
 local operation = operationOf(id)
 local status = operation and operation[STATUS] or 'unknown'
-local function answer(known, conversation, fired, ids)
+local function answer(known, conversation, fired, firedForUser, ids)
   local record, edits, ready = snapshotOf(talkId, conversation)
-  return reply(status, known, table.concat(fired, ','), record, edits, ready, packedAccounts(ids))
+  return reply(status, known, table.concat(fired, ','), table.concat(firedForUser, ','), record, edits, ready, packedAccounts(ids))
 end
 if status ~= 'held' and status ~= 'expired' then
   if status == 'settled' and found then putLostChain(chain, talkId) end
-  return answer(operation and packedOperation(operation) or '', found, {}, draws)
+  return answer(operation and packedOperation(operation) or '', found, {}, {}, joinedIds(draws, userDraws))
 end
 
 local known = packedOperation(operation)
@@ -128,25 +130,30 @@ else
   move(accounts, cost - hold, 0, 0)
 end
 
-local talk, fired = nil, {}
+local talk, fired, firedForUser = nil, {}, {}
 if found then
   local balances = {}
   for _, account in ipairs(accounts) do balances[account.id] = account end
-  local reached = {}
-  for _, percent in ipairs(percents) do
-    for index, draw in ipairs(draws) do
-      balances[draw] = balances[draw] or accountOf(draw)
-      if caps[index] and isReached(balances[draw], caps[index], tonumber(percent)) then
-        reached[#reached + 1] = percent
-        break
+  local function reachedOn(draws, caps)
+    local reached = {}
+    for _, percent in ipairs(percents) do
+      for index, draw in ipairs(draws) do
+        balances[draw] = balances[draw] or accountOf(draw)
+        if caps[index] and isReached(balances[draw], caps[index], tonumber(percent)) then
+          reached[#reached + 1] = percent
+          break
+        end
       end
     end
+    return reached
   end
   local change = takeChange()
   local asked = change.addAlerts and change.addAlerts ~= '' and split(change.addAlerts, ',') or {}
-  change.addAlerts = table.concat(appended(asked, reached), ',')
+  change.addAlerts = table.concat(appended(asked, reachedOn(draws, caps)), ',')
+  local ofUser = reachedOn(userDraws, userCaps)
+  if #ofUser > 0 then change.alertsPeriod, change.addUserAlerts = userPeriod, table.concat(ofUser, ',') end
   talk = stored(talkId, found)
-  fired = apply(talk, change)
+  fired, firedForUser = apply(talk, change)
 end
 
 keepTime()
@@ -163,7 +170,7 @@ if talk then
   putConversation(talkId, talk, true)
   putChain(chain, talkId)
 end
-return answer(known, talk and talk.record, fired, joinedIds(own, draws))
+return answer(known, talk and talk.record, fired, firedForUser, joinedIds(own, joinedIds(draws, userDraws)))
 `
 
 const VOID = lua`
@@ -196,16 +203,16 @@ local talkId = take()
 local initial = takeInitial()
 local found = conversationOf(talkId)
 local talk = found and stored(talkId, found) or initial
-if not talk then return reply('', '', {}, {}) end
+if not talk then return reply('', '', '', {}, {}) end
 local home = talk.begins and homeElsewhere(talkId)
-if home then return reply('elsewhere', home, {}, {}) end
+if home then return reply('elsewhere', home, '', {}, {}) end
 local change = takeChange()
 local isTouched = talk.begins or change.turnAtMs ~= nil
-local fired = apply(talk, change)
+local fired, firedForUser = apply(talk, change)
 keepTime()
 putConversation(talkId, talk, isTouched)
 local record, edits, ready = snapshotOf(talkId, talk.record)
-return reply(table.concat(fired, ','), record, edits, ready)
+return reply(table.concat(fired, ','), table.concat(firedForUser, ','), record, edits, ready)
 `
 
 const CHARGE = lua`
@@ -300,6 +307,19 @@ end
 return reply(text(#ids), listed)
 `
 
+/** The newest session of each of these conversations, whether its life is over or not; of a record that is damaged the first. */
+const SESSIONS_OF = lua`
+local known = {}
+for _, id in ipairs(takeList()) do
+  local record = call('GET', key('k', id))
+  if record then
+    known[#known + 1] = id
+    known[#known + 1] = string.match(split(record, '\n')[F.session] or '', '^%d+$') or '1'
+  end
+end
+return reply(known)
+`
+
 /** So many are looked at in one script, about; what is not found then is found by the next. */
 const QUIET_LOOKED_MAX = 1_000
 /** Oldest first; what is listed and is not like that any more is taken off the list. */
@@ -364,6 +384,7 @@ const STEPS = {
   carryOver: CARRY_OVER,
   listConversations: LIST_CONVERSATIONS,
   listQuiet: LIST_QUIET,
+  sessionsOf: SESSIONS_OF,
   addOutcome: ADD_OUTCOME,
   readDays: READ_DAYS,
   fence: FENCE,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import type { Draw } from '../../core/budget.ts'
 import { replay } from '../outage/steps.ts'
@@ -325,19 +326,105 @@ if (program !== null)
         async (store) => {
           await store.reserve(turn('o1', 'ann', 'talk', 1_000n))
           const chain = Array.from({ length: 20 }, (_, index) => `digest${index}`)
-          const alerts = { draws: [{ account: WORKLOAD, cap: 1_000n }], percents: [70, 90] }
+          const ofUser = { account: WORKLOAD, cap: 1_200n, period: 'Day1:2026-11-24' }
+          const alerts = { draws: [{ account: WORKLOAD, cap: 1_000n }], percents: [70, 90], ofUser }
           const step = settleStep('o1', START_MS, 950n, { conversation: 'talk', chain, alerts })
           losesNext = true
           await assert.rejects(store.settle(step), StoreError)
           const again = await store.settle(step)
-          assert.deepEqual([again.result.status, again.firedAlerts], ['exists', [70, 90]])
-          assert.deepEqual(again.snapshot.conversation?.alerts, [70, 90])
+          assert.deepEqual([again.result.status, again.firedAlerts, again.firedUserAlerts], ['exists', [70, 90], [70]])
+          const { alerts: fired, userAlerts } = again.snapshot.conversation ?? {}
+          assert.deepEqual([fired, userAlerts], [[70, 90], { period: ofUser.period, percents: [70] }])
           assert.equal(again.snapshot.conversation?.turns, 1)
           for (const digest of chain) assert.equal(await store.findByChain([digest], START_MS), 'talk', digest)
           assert.deepEqual((await store.settle({ ...step, alerts: { ...alerts, percents: [1] } })).firedAlerts, [])
         },
       ),
     )
+
+    const digests = Array.from({ length: 20 }, (_, index) => `digest${index}`)
+    const leading = async (store: BudgetStore): Promise<readonly string[]> => {
+      const found = await Promise.all(digests.map((digest) => store.findByChain([digest], START_MS)))
+      return digests.filter((_, index) => found[index] === 'talk')
+    }
+
+    /** Home has heard the settlement; its answer comes when it is let. */
+    let answering: Promise<void> | null = null
+    class SlowTag extends Tag {
+      override async settleHere(step: SettleStep): ReturnType<Tag['settleHere']> {
+        const answer = await super.settleHere(step)
+        await answering
+        return answer
+      }
+    }
+
+    it(
+      'leads the next call to its conversation by every tag before home has answered the settlement',
+      withTags(
+        (options) => new SlowTag(options),
+        async (store) => {
+          const { promise, resolve } = Promise.withResolvers<void>()
+          answering = promise
+          await store.reserve(turn('o1', 'ann', 'talk', 10n))
+          const settling = store.settle(settleStep('o1', START_MS, 5n, { conversation: 'talk', chain: digests }))
+          try {
+            const deadline = Date.now() + 5_000
+            while ((await leading(store)).length < digests.length && Date.now() < deadline) await sleep(5)
+            assert.deepEqual(await leading(store), digests)
+          } finally {
+            resolve()
+          }
+          assert.equal((await settling).result.status, 'settled')
+        },
+      ),
+    )
+
+    it(
+      'leads nowhere by a settlement of what was given back, was held for another conversation, or never',
+      withStores(async ([store]) => {
+        await store.reserve(turn('o1', 'ann', 'talk', 10n))
+        await store.void({ operationId: 'o1', atMs: START_MS })
+        const settling = settleStep('o2', START_MS, 5n, { conversation: 'nobody', chain: digests })
+        await store.reserve(turn('o2', 'ann', 'talk', 10n))
+        await store.settle(settling)
+        for (const digest of digests) assert.equal(await store.findByChain([digest], START_MS), null)
+        for (const id of ['o1', 'never']) await store.settle(settleStep(id, START_MS, 5n, { conversation: 'talk', chain: digests }))
+        assert.deepEqual(await leading(store), [])
+      }),
+    )
+
+    /** The tag that takes no digests. */
+    let refusing: Tag | null = null
+    class RefusingTag extends Tag {
+      override async putChain(...chain: Parameters<Tag['putChain']>): Promise<void> {
+        if (refusing === this) throw new StoreError('away', 'Command timed out')
+        await super.putChain(...chain)
+      }
+    }
+
+    it('settles at home and in parts where a tag takes no digests, and leads there when the settlement is told again', async () => {
+      const tags: Tag[] = []
+      const make = (options: ConstructorParameters<typeof Tag>[0]): Tag => {
+        const tag = new RefusingTag(options)
+        tags.push(tag)
+        return tag
+      }
+      await withTags(make, async (store) => {
+        const at = digests.map((digest) => tagOf(digest, TAGS)).find((tag) => tag !== tagOf('ann', TAGS))
+        assert.ok(at !== undefined)
+        refusing = tags[at] ?? null
+        await store.reserve(turn('o1', 'ann', 'talk', 10n))
+        const step = settleStep('o1', START_MS, 5n, { conversation: 'talk', chain: digests })
+        await assert.rejects(store.settle(step), StoreError)
+        assert.deepEqual(await balance(store), { spent: 5n, held: 0n, heldInput: 0n })
+        assert.equal((await leading(store)).length, digests.filter((digest) => tagOf(digest, TAGS) !== at).length)
+        refusing = null
+        assert.equal((await store.settle(step)).result.status, 'exists')
+        assert.deepEqual(await leading(store), digests)
+        assert.deepEqual(await balance(store), { spent: 5n, held: 0n, heldInput: 0n })
+        assert.equal((await store.readLedger({ afterSequence: 0, limit: 9 })).length, 1)
+      })()
+    })
 
     describe('after a master that came back without its last steps, when these are told again', () => {
       /** Nine calls that cost 90 each, one that goes on, one that was given back, and one that was charged when it expired. */

@@ -11,6 +11,7 @@
  *   where the operation is: settled at its cost, voided, charged, held on; or voided when home has never heard of it.
  *   A repeat of the step does the same at once, and makes a part again that its tag has lost, as by a failover.
  * - What a call costs above its hold reaches a part after home; for that moment a workload's balance lags by the overrun.
+ * - Digests that lead to a conversation are in tags of their own, and no part of the books: those of a settlement go out with it.
  *
  * So the balance of an account outside home equals its entries whenever no step is under way and nothing is overdue. One
  * thing is not healed: a home that nobody sweeps for a day after an operation ended has forgotten it, and a part that was
@@ -20,18 +21,23 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
 import { assertReservation, EMPTY_ACCOUNT, offer } from '../../core/budget.ts'
 import type { AccountId, OperationId, Reservation } from '../../core/budget.ts'
+import { applyChange } from '../../core/conversation-change.ts'
 import type { ConversationChange, ConversationId, Digest } from '../../core/conversation.ts'
 import type { SequencedEntry } from '../../core/ledger.ts'
 import { addedOutcomes } from '../../core/outcomes.ts'
-import { reachedPercents } from '../../core/reached-percents.ts'
+import { watchedDraws, withReached } from '../../core/reached-percents.ts'
+import type { WatchedAlerts } from '../../core/reached-percents.ts'
 import { totalsOf } from '../../core/totals.ts'
 import type { Totals } from '../../core/totals.ts'
 import { UserSums } from '../../core/totals-by-user.ts'
 import type { UserTotals } from '../../core/totals-by-user.ts'
 import type {
+  AccountsPage,
+  AccountsQuery,
   BudgetStore,
   DaysQuery,
   ForgetStep,
+  FiredPercents,
   Forgotten,
   ListedConversation,
   ListQuery,
@@ -49,7 +55,7 @@ import type {
   SweepStep,
   UpdateAnswer,
 } from '../store.ts'
-import { hasMoved, LEDGER_READ_MAX, NO_CONVERSATION } from '../store.ts'
+import { hasMoved, LEDGER_READ_MAX, NO_CONVERSATION, NONE_FIRED } from '../store.ts'
 import { ownerOf, tagOf } from './keys.ts'
 import { firstOf, shareOf } from './pages.ts'
 import type { Pages } from './pages.ts'
@@ -72,6 +78,8 @@ export class SpreadStore implements BudgetStore {
   readonly #nowMs: () => number
   readonly #homes = new LRUCache<ConversationId, number>({ max: REMEMBERED_MAX, ttl: REMEMBERED_MS })
   readonly #operations = new LRUCache<OperationId, number>({ max: REMEMBERED_MAX })
+  /** Operations that home holds for a conversation, and of whose end nobody was told by this process. */
+  readonly #held = new LRUCache<OperationId, ConversationId>({ max: REMEMBERED_MAX })
   /** Settlements that were begun, and not all of them heard to be done: what follows home is missing, it may be. */
   readonly #settling = new LRUCache<OperationId, true>({ max: REMEMBERED_MAX })
 
@@ -155,6 +163,7 @@ export class SpreadStore implements BudgetStore {
     if (answer.status === 'held' && answer.result.status === 'held') {
       const { granted } = answer.result
       this.#operations.set(operationId, home)
+      this.#held.set(operationId, conversation)
       await Promise.all(
         parts
           .filter(({ part }) => 'granted' in part && part.granted > granted)
@@ -197,41 +206,59 @@ export class SpreadStore implements BudgetStore {
     const id = settlement.operationId
     const home = await this.#homeOf(conversation)
     const tag = (await this.#tagOfOperation(id)) ?? home
-    const drawn = alerts.draws.map(({ account }) => account)
+    const drawn = watchedDraws(alerts).map(({ account }) => account)
     const places = await this.#places(drawn, conversation, home)
     const isHome = tag === home
-    const ownChain = step.chain.filter((digest) => this.#at(digest) === home)
-    const { answer, known } = await this.#tag(tag).settleHere({
-      ...step,
-      ...(isHome ? {} : { conversation: NO_CONVERSATION, change: {} }),
-      chain: isHome ? ownChain : [],
-      alerts: { ...alerts, draws: isHome ? alerts.draws.filter((_, index) => places[index] === home) : [] },
-    })
+    const ownChain = isHome ? step.chain.filter((digest) => this.#at(digest) === home) : []
+    const foreignChain = step.chain.filter((digest) => !ownChain.includes(digest))
+    // Of what is held for it home will say that it is settled, and the digests need not wait for that: the next call may be there at once,
+    // and by them alone it is led to its conversation. Of all else home says first whether they lead there.
+    const isHeld = this.#held.get(id) === conversation
+    this.#held.delete(id)
+    const [chained, settled] = await Promise.allSettled([
+      isHeld ? this.#putChain(conversation, foreignChain, false) : null,
+      this.#tag(tag).settleHere({
+        ...step,
+        ...(isHome ? {} : { conversation: NO_CONVERSATION, change: {} }),
+        chain: ownChain,
+        alerts: watchedWhere(alerts, (index) => isHome && places[index] === home),
+      }),
+    ])
+    if (settled.status === 'rejected') throw settled.reason
+    const { answer, known } = settled.value
     if (known !== null) await this.#follow(id, known)
+    // Told only when all parts have followed. A repeat puts the digests where they are missing.
+    if (chained.status === 'rejected') throw chained.reason
     const isEntered = answer.result.status === 'settled' || answer.result.status === 'corrected'
     const isRepeat = answer.result.status === 'exists' && known?.operation.state.status === 'settled'
     const own = isEntered ? (known?.operation.accounts ?? []) : []
     const asked = [...new Set([...own, ...drawn])]
     const snapshot = await this.#completed(answer.snapshot, home, conversation, asked, this.#nowMs())
-    if (!(isEntered || isRepeat) || snapshot.conversation === null) return { result: answer.result, firedAlerts: [], snapshot }
+    if (!(isEntered || isRepeat) || snapshot.conversation === null) return { result: answer.result, ...NONE_FIRED, snapshot }
 
-    await this.#putChain(conversation, isHome ? step.chain.filter((digest) => !ownChain.includes(digest)) : step.chain, isRepeat)
-    if (isRepeat && !wasCutOff) return { result: answer.result, firedAlerts: [], snapshot }
+    if (!isHeld) await this.#putChain(conversation, foreignChain, isRepeat)
+    if (isRepeat && !wasCutOff) return { result: answer.result, ...NONE_FIRED, snapshot }
     // Alerts on what home did not see, and the whole change, once, when the conversation lives in another tag than the operation.
-    const elsewhere = alerts.draws.filter((_, index) => !isHome || places[index] !== home)
-    const fired = isHome ? snapshot.conversation.alerts : []
-    const reached = reachedPercents({ ...alerts, draws: elsewhere }, snapshot.accounts).filter((percent) => !fired.includes(percent))
-    if ((isHome || isRepeat) && reached.length === 0) return { result: answer.result, firedAlerts: answer.firedAlerts, snapshot }
-    const change: ConversationChange =
-      isHome || isRepeat
-        ? { ...(step.change.ofSession === undefined ? {} : { ofSession: step.change.ofSession }), addAlerts: reached }
-        : { ...step.change, addAlerts: [...(step.change.addAlerts ?? []), ...reached] }
+    const isAlertsAlone = isHome || isRepeat
+    const ofSession: ConversationChange = step.change.ofSession === undefined ? {} : { ofSession: step.change.ofSession }
+    const change = withReached(
+      isAlertsAlone ? ofSession : step.change,
+      watchedWhere(alerts, (index) => !isHome || places[index] !== home),
+      snapshot.accounts,
+    )
+    const { result, firedAlerts, firedUserAlerts } = answer
+    if (isAlertsAlone && isNoNews(applyChange(snapshot.conversation, change))) return { result, firedAlerts, firedUserAlerts, snapshot }
     const updated = await this.#tag(home).update({ conversation, change, nowMs: this.#nowMs() })
-    const firedAlerts = [...answer.firedAlerts, ...(updated?.firedAlerts ?? [])].toSorted((a, b) => a - b)
-    return { result: answer.result, firedAlerts, snapshot: { ...snapshot, conversation: updated?.conversation ?? snapshot.conversation } }
+    return {
+      result,
+      firedAlerts: joinedPercents(firedAlerts, updated?.firedAlerts),
+      firedUserAlerts: joinedPercents(firedUserAlerts, updated?.firedUserAlerts),
+      snapshot: { ...snapshot, conversation: updated?.conversation ?? snapshot.conversation },
+    }
   }
 
   async void(step: Parameters<BudgetStore['void']>[0]): Promise<'voided' | 'exists' | 'unknown'> {
+    this.#held.delete(step.operationId)
     const tag = await this.#tagOfOperation(step.operationId)
     if (tag === null) {
       // Its hold may still be under way, to any of them.
@@ -333,6 +360,16 @@ export class SpreadStore implements BudgetStore {
       }
     })
     return await firstOf(lists, wanted, (a, b) => a.sequence - b.sequence)
+  }
+
+  /** One tag after the other. A cursor names the tag, and where it goes on there; without that it begins there. */
+  async listAccounts({ limit, cursor = '0' }: AccountsQuery): Promise<AccountsPage> {
+    const [, tag = '', from] = /^(\d{1,3})(?::(.+))?$/.exec(cursor) ?? []
+    const index = Number(tag)
+    if (tag === '' || index >= this.#tags.length) throw new RangeError('a cursor must be one that a page of accounts gave')
+    const { accounts, next } = await this.#tag(index).listAccounts(from === undefined ? { limit } : { limit, cursor: from })
+    if (next !== null) return { accounts, next: `${index}:${next}` }
+    return { accounts, next: index + 1 < this.#tags.length ? String(index + 1) : null }
   }
 
   listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
@@ -540,6 +577,20 @@ export class SpreadStore implements BudgetStore {
     if (state.status === 'held') await this.#tag(tag).follow(id, 'renewed', known?.operation.expiresAtMs ?? 0, [])
     else await this.#tag(tag).follow(id, state.status, state.status === 'settled' ? state.cost : 0n, [])
   }
+}
+
+/** Those of the draws that are there: first the session's, then the user's. */
+function watchedWhere({ percents, draws, ofUser }: WatchedAlerts, isThere: (index: number) => boolean): WatchedAlerts {
+  const own = draws.filter((_, index) => isThere(index))
+  return { percents, draws: own, ...(ofUser !== undefined && isThere(draws.length) ? { ofUser } : {}) }
+}
+
+function isNoNews({ firedAlerts, firedUserAlerts }: FiredPercents): boolean {
+  return firedAlerts.length === 0 && firedUserAlerts.length === 0
+}
+
+function joinedPercents(first: readonly number[], then: readonly number[] = []): readonly number[] {
+  return [...first, ...then].toSorted((a, b) => a - b)
 }
 
 function grouped<Item>(items: readonly Item[], tagOf: (item: Item, index: number) => number): Map<number, Item[]> {

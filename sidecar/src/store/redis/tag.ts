@@ -9,16 +9,19 @@ import type { AccountId, Operation, OperationId, Reservation, ReserveResult } fr
 import type { ConversationId, Digest, UserId } from '../../core/conversation.ts'
 import type { EntryNote, LedgerEntry } from '../../core/ledger.ts'
 import { isOutcomeName, NO_OUTCOMES, outcomeEntry, outcomeNames } from '../../core/outcomes.ts'
-import { totalsOf } from '../../core/totals.ts'
+import { SESSION_PREFIX, SUMMARIES_SUFFIX, totalsOf } from '../../core/totals.ts'
 import type { NamedSum, Totals } from '../../core/totals.ts'
 import { UserSums } from '../../core/totals-by-user.ts'
 import type { UserTotals } from '../../core/totals-by-user.ts'
 import { dayNamed } from '../../core/utc-day.ts'
 import { newerFirst, newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from '../memory-search.ts'
-import { assertLedgerLife, LEDGER_READ_MAX, oldestDay, StoreError } from '../store.ts'
+import { assertLedgerLife, CONVERSATION_LIFE_MS, LEDGER_READ_MAX, NONE_FIRED, oldestDay, StoreError } from '../store.ts'
 import type {
+  AccountsPage,
+  AccountsQuery,
   BudgetStore,
   DaysQuery,
+  FiredPercents,
   ForgetStep,
   Forgotten,
   ListedConversation,
@@ -40,7 +43,7 @@ import type {
 } from '../store.ts'
 import * as codec from './codec.ts'
 import type { Reply } from './codec.ts'
-import { declaredKeys, tagPrefix } from './keys.ts'
+import { ACCOUNTS_WEEK_MS, declaredKeys, tagPrefix } from './keys.ts'
 import type { Link } from './link.ts'
 import { firstOf } from './pages.ts'
 import type { Pages } from './pages.ts'
@@ -62,6 +65,8 @@ const CARRIES_MAX = 50
 const SCANNED = 500
 /** Records of conversations that one script reads: it takes as long as a few turns. */
 const LISTED_AT_ONCE = 100
+/** More than `maxResets` lets a conversation have: of a record that is damaged no more are listed. */
+const SESSIONS_MAX = 200
 /** At most a few hundred kilobytes of text. */
 const MEMORY_ENTRIES_READ = 100
 
@@ -201,14 +206,17 @@ export class Tag implements BudgetStore {
       ...codec.alertArguments(step.alerts),
       ...codec.changeArguments(step.change),
     ]
-    return this.#run('settle', this.#clock.now(), values, ([status, known, fired, ...rest]) => {
+    return this.#run('settle', this.#clock.now(), values, ([status, known, fired, firedForUser, ...rest]) => {
       const snapshot = codec.snapshotOf(conversation, rest)
-      if (status === 'unknown') return { answer: { result: { status }, firedAlerts: [], snapshot }, known: null }
+      if (status === 'unknown') return { answer: { result: { status }, ...NONE_FIRED, snapshot }, known: null }
       const before = knownOf(settlement.operationId, known)
       const outcome = settled(before.operation, settlement)
-      if (outcome === null) return { answer: { result: { status: 'exists' }, firedAlerts: [], snapshot }, known: before }
+      if (outcome === null) return { answer: { result: { status: 'exists' }, ...NONE_FIRED, snapshot }, known: before }
       const result = { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries } as const
-      return { answer: { result, firedAlerts: codec.percentsOf(fired), snapshot }, known: { ...before, operation: outcome.operation } }
+      return {
+        answer: { result, ...firedOf(fired, firedForUser), snapshot },
+        known: { ...before, operation: outcome.operation },
+      }
     })
   }
 
@@ -232,10 +240,10 @@ export class Tag implements BudgetStore {
 
   updateHere({ conversation, initial, change, nowMs }: Parameters<BudgetStore['update']>[0]): Promise<UpdateAnswer | Elsewhere | null> {
     const values = [codec.idText(conversation), ...codec.initialArguments(initial), ...codec.changeArguments(change)]
-    return this.#run('update', this.#clock.at(nowMs), values, ([fired, record, edits, ready]) => {
-      if (fired === 'elsewhere') return { status: fired, home: Number(codec.text(record)) }
+    return this.#run('update', this.#clock.at(nowMs), values, ([fired, firedForUser, record, edits, ready]) => {
+      if (fired === 'elsewhere') return { status: fired, home: Number(codec.text(firedForUser)) }
       const changed = codec.conversationOf(conversation, record, edits, ready)
-      return changed === null ? null : { conversation: changed, firedAlerts: codec.percentsOf(fired) }
+      return changed === null ? null : { conversation: changed, ...firedOf(fired, firedForUser) }
     })
   }
 
@@ -434,6 +442,36 @@ export class Tag implements BudgetStore {
   /** From now on no entry here has a tick up to the one that it tells, which is no lower than any that was seen before. */
   fence(): Promise<number> {
     return this.#run('fence', this.#clock.now(), [], ([tick]) => Number(codec.text(tick)))
+  }
+
+  /**
+   * First those of conversations, of the list of all there are; then the others, a week's list after the other. Of an earlier version
+   * those are listed that were used since in a further week. A cursor names the list, and the place in it.
+   */
+  async listAccounts({ limit, cursor = 'talks:0' }: AccountsQuery): Promise<AccountsPage> {
+    const [, list = '', from = ''] = /^(talks|\d{1,9}):(\d{1,20})$/.exec(cursor) ?? []
+    if (from === '') throw new RangeError('a cursor must be one that a page of accounts gave')
+    const now = this.#clock.now()
+    const scanned =
+      list === 'talks' ? await this.#accountsOfTalks(from, limit) : await this.#accountsUsedIn(Number(list), from, Math.min(limit, SCANNED))
+    const oldest = Math.floor((now - CONVERSATION_LIFE_MS) / ACCOUNTS_WEEK_MS)
+    const following = list === 'talks' ? oldest : Math.max(oldest, Number(list) + 1)
+    const isLast = following > Math.floor(now / ACCOUNTS_WEEK_MS)
+    const next = scanned.next !== '0' ? `${list}:${scanned.next}` : isLast ? null : `${following}:0`
+    return { accounts: scanned.accounts, next }
+  }
+
+  async #accountsOfTalks(from: string, limit: number): Promise<Scanned> {
+    const count = Math.min(limit, LISTED_AT_ONCE)
+    const [next, pairs] = await this.#link.ask((client) => client.zscan(`${this.#prefix}talks`, from, 'COUNT', count))
+    const ids = pairs.filter((_, index) => index % 2 === 0)
+    const known = await this.#run('sessionsOf', this.#clock.now(), codec.listArguments(ids), ([sessions]) => codec.sumsOf(sessions))
+    return { accounts: known.flatMap(([id, session]) => accountsOf(id, Number(session))), next }
+  }
+
+  async #accountsUsedIn(week: number, from: string, count: number): Promise<Scanned> {
+    const [next, pairs] = await this.#link.ask((client) => client.hscan(this.#key('b', String(week)), from, 'COUNT', count))
+    return { accounts: pairs.filter((_, index) => index % 2 === 0), next }
   }
 
   listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
@@ -646,8 +684,24 @@ export function sweptOf(expired: readonly Operation[], uncharged: readonly Opera
   return uncharged.length === 0 ? { expired } : { expired, uncharged }
 }
 
+/** What a scan of a list has found, and where it goes on; `0`: it is through. */
+interface Scanned {
+  readonly accounts: readonly AccountId[]
+  readonly next: string
+}
+
+/** All accounts that a conversation may have, up to this session. */
+function accountsOf(conversation: ConversationId, session: number): readonly AccountId[] {
+  const sessions = Array.from({ length: Math.min(session, SESSIONS_MAX) }, (_, before) => `${SESSION_PREFIX}${conversation}:${before + 1}`)
+  return [...sessions, `${SESSION_PREFIX}${conversation}${SUMMARIES_SUFFIX}`]
+}
+
 async function untilDone(drop: () => Promise<boolean>, dropsMax: number): Promise<void> {
   for (let drops = 0; drops < dropsMax; drops++) if (await drop()) return
+}
+
+function firedOf(fired: unknown, firedForUser: unknown): FiredPercents {
+  return { firedAlerts: codec.percentsOf(fired), firedUserAlerts: codec.percentsOf(firedForUser) }
 }
 
 function knownOf(id: OperationId, packed: unknown): Known {

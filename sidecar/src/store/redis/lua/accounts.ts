@@ -1,5 +1,6 @@
 /** Balances, in Lua: read, moved in memory, written, and told. A session's cost is counted as its account is written. */
 import { SESSION_PREFIX, SUMMARIES_SUFFIX } from '../../../core/totals.ts'
+import { ACCOUNTS_WEEK_MS } from '../keys.ts'
 
 export const ACCOUNTS = String.raw`
 -- Balances: spent, held, input, touched; and of a session that counts, its day and its tier.
@@ -60,9 +61,20 @@ local function countCost(account, tier)
   if before then count(account.tier, account.day, text(before), '-1') end
   count(account.tier, account.day, text(bucket), '1')
 end
+-- Who checks the books asks for all accounts that live, also for one that no entry names. Those of a conversation are found by it; the
+-- others are listed by the weeks that they were used in, once in each, so that a list ends by itself when all in it are gone.
+local function listUse(account, isTouched)
+  if string.sub(account.id, 1, ${SESSION_PREFIX.length}) == '${SESSION_PREFIX}' then return end
+  local week = math.floor(now / ${ACCOUNTS_WEEK_MS})
+  if account.isAlive and (not isTouched or math.floor(account.touched / ${ACCOUNTS_WEEK_MS}) == week) then return end
+  local used = key('b', text(week))
+  call('HSET', used, account.id, '')
+  call('PEXPIRE', used, text(tonumber(KEEP) + ${ACCOUNTS_WEEK_MS}))
+end
 -- An account lives while it holds. The tier is that of the operation.
 local function putAccounts(accounts, isTouched, tier)
   for _, account in ipairs(accounts) do
+    listUse(account, isTouched)
     if isTouched then account.touched = now end
     countCost(account, tier)
     if account.held > 0 then

@@ -56,20 +56,35 @@ local function dropOutdated(c, change)
     change.state = nil
   end
 end
--- Answers those that are new.
-local function addAlerts(c, change)
-  local fired = {}
-  if not change.addAlerts or change.addAlerts == '' then return fired end
-  local alerts, known = c[F.alerts] == '' and {} or split(c[F.alerts], ','), {}
-  for _, percent in ipairs(alerts) do known[percent] = true end
-  for _, percent in ipairs(split(change.addAlerts, ',')) do
+-- Periods of different kinds have no order: the owner changed the terms.
+local function isEarlier(period, known)
+  local function kindOf(name) return string.match(name, '^[^:]*:') end
+  return kindOf(period) == kindOf(known) and isBefore(period, known)
+end
+-- Answers the percents that are new, and all of them, joined.
+local function addPercents(joined, added)
+  local all, known, fired = joined == '' and {} or split(joined, ','), {}, {}
+  for _, percent in ipairs(all) do known[percent] = true end
+  for _, percent in ipairs(split(added, ',')) do
     if not known[percent] then fired[#fired + 1] = percent end
   end
-  if #fired > 0 then
-    appended(alerts, fired)
-    table.sort(alerts, function(a, b) return tonumber(a) < tonumber(b) end)
-    c[F.alerts] = table.concat(alerts, ',')
-  end
+  if #fired == 0 then return fired, joined end
+  appended(all, fired)
+  table.sort(all, function(a, b) return tonumber(a) < tonumber(b) end)
+  return fired, table.concat(all, ',')
+end
+-- This and the next answer those that are new.
+local function addAlerts(c, change)
+  if not change.addAlerts or change.addAlerts == '' then return {} end
+  local fired, all = addPercents(c[F.alerts], change.addAlerts)
+  c[F.alerts] = all
+  return fired
+end
+local function addUserAlerts(c, change)
+  local period = change.alertsPeriod
+  if not period or change.addUserAlerts == '' or isEarlier(period, c[F.alertsPeriod]) then return {} end
+  local fired, all = addPercents(c[F.alertsPeriod] == period and c[F.userAlerts] or '', change.addUserAlerts)
+  c[F.alertsPeriod], c[F.userAlerts] = period, all
   return fired
 end
 local function addEdits(talk, change)
@@ -96,9 +111,7 @@ local function addRungs(talk, change)
   c[F.rungs], talk.risen = tostring(rungs), bit.band(rungs, bit.bnot(known))
 end
 local function addUserRungs(c, change)
-  -- Periods of different kinds have no order: the owner changed the terms.
-  local function kindOf(period) return string.match(period, '^[^:]*:') end
-  if change.userPeriod and not (kindOf(change.userPeriod) == kindOf(c[F.userPeriod]) and isBefore(change.userPeriod, c[F.userPeriod])) then
+  if change.userPeriod and not isEarlier(change.userPeriod, c[F.userPeriod]) then
     local known = c[F.userPeriod] == change.userPeriod and tonumber(c[F.userRungs]) or 0
     c[F.userPeriod], c[F.userRungs] = change.userPeriod, tostring(bit.bor(known, tonumber(change.userRungs)))
   end
@@ -124,7 +137,8 @@ local function countTurn(c, change)
     c[F.turns] = text(tonumber(c[F.turns]) + 1)
     if tonumber(change.turnAtMs) > tonumber(c[F.lastTurnAtMs]) then c[F.lastTurnAtMs] = change.turnAtMs end
   end
-  if change.addUserTurn then c[F.userTurns] = text((tonumber(c[F.userTurns]) or 0) + 1) end
+  -- Not of a question that was asked again while its first call was under way: whichever ends first has counted it.
+  if change.addUserTurn and change.question ~= c[F.question] then c[F.userTurns] = text((tonumber(c[F.userTurns]) or 0) + 1) end
 end
 -- Of what has a time, the latest; the rest as it is told.
 local function setLatest(c, change)
@@ -148,12 +162,12 @@ local function setLatest(c, change)
     c[F.resolutionRound] = change.resolutionRound
   end
 end
--- Changes it in memory, and answers the alerts that are new.
+-- Changes it in memory, and answers the alerts that are new: the session's, and the user's.
 local function apply(talk, change)
   local c = talk.record
   openSession(c, change)
   dropOutdated(c, change)
-  local fired = addAlerts(c, change)
+  local fired, firedForUser = addAlerts(c, change), addUserAlerts(c, change)
   addEdits(talk, change)
   addRungs(talk, change)
   addUserRungs(c, change)
@@ -162,6 +176,6 @@ local function apply(talk, change)
   talk.turnAtMs, talk.isQuietMoved = change.turnAtMs, (change.resolution or change.state or change.openSession) ~= nil
   countTurn(c, change)
   setLatest(c, change)
-  return fired
+  return fired, firedForUser
 end
 `
