@@ -66,8 +66,8 @@ export interface Operator {
   metrics(): Promise<string>
   isReady(): Promise<boolean>
   isLeading(): Promise<boolean>
-  /** From now on the API server asks this one for sidecars. */
-  ask(): Promise<void>
+  /** From now on the API server asks this one for sidecars, or whoever is behind `url`. */
+  ask(url?: string): Promise<void>
   signal(signal: NodeJS.Signals): void
   /** Asks it to end, and waits until it has; gives its exit code. */
   stop(): Promise<number | null>
@@ -130,12 +130,12 @@ async function startOn(ports: Ports, cluster: Cluster, installation: Installatio
     FAREBOX_STORE_ADDRESS: '',
     ...options.environment,
   }
-  const ask = async (): Promise<void> => {
+  const ask = async (url = webhookUrl): Promise<void> => {
     const webhook: unknown = JSON.parse(
       (await cluster.kubectl(['create', '--dry-run=client', '-o', 'json', '-f', join(cluster.folder, 'webhook.json')])).stdout,
     )
     await cluster.kubectl(['apply', '--server-side', '--field-manager=test', '--force-conflicts', '-f', '-'], {
-      input: JSON.stringify(withUrl(webhook, webhookUrl)),
+      input: JSON.stringify(withUrl(webhook, url)),
     })
   }
   if (isAsked) await ask()
