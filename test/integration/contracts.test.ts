@@ -13,6 +13,7 @@ import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import { waitFor } from '../support/wait-for.ts'
 
+const EMBEDDER = 'text-embedding-3-small'
 const OLD = makeContract({ caps: { perConversation: '0.02' }, models: { allow: [], downgrades: [], maxOutputTokens: 500 } })
 const NEW = makeContract({ caps: { perConversation: '0.04' }, models: { allow: [], downgrades: [], maxOutputTokens: 700 }, alerts: [10] })
 
@@ -110,6 +111,11 @@ describe('a change of the terms', () => {
     await sidecar.adopt(configOf([changed], parts))
     const loop = [...next, ...looped('a')]
     assert.deepEqual(await said(loop), [200, 'gpt-4o-mini', old.hash])
+    // Calls of the app's own beside it, under the chat's id.
+    assert.equal((await said([{ role: 'user', content: 'A title for it, please.' }]))[0], 200)
+    const embedded = await sidecar.client({ 'x-farebox-conversation': 'looping' }).embeddings.create({ model: EMBEDDER, input: 'found' })
+    assert.equal(embedded.object, 'list')
+    await sidecar.idle()
     assert.deepEqual(await said([...loop, ...looped('b')]), [200, 'gpt-4o-mini', old.hash])
     assert.deepEqual(await said([...loop, { role: 'user', content: 'Thanks.' }]), [200, 'gpt-4o', changed.hash])
   })

@@ -29,7 +29,7 @@ const USER_PREFIX = 'fb-'
 const COMMANDS =
   'auth hello ping quit info select time multi exec discard client|setname cluster|slots' +
   ' eval evalsha del exists get set pexpire hdel hget hgetall hincrby hmget hscan hset hsetnx lrange rpush' +
-  ' pfadd pfcount pfmerge xadd xrange xrevrange xtrim zadd zcard zrange zrangebyscore zrem zremrangebyscore zrevrange zscan'
+  ' pfadd pfcount pfmerge xadd xrange xrevrange xtrim unlink zadd zcard zrange zrangebyscore zrem zremrangebyscore zrevrange zscan'
 
 /** What the sidecars of a namespace get of the root key. `address`: `redis://HOST:PORT`, or `rediss://`, for which alone an authority is of use. */
 export function runtimeSecret(rootKey: Buffer, namespace: string, address: string, ca: string | null = null): RuntimeSecret {

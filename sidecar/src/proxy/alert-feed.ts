@@ -21,8 +21,8 @@ export class AlertFeed {
     if (this.#alerts.length > ALERTS_KEPT) this.#alerts.shift()
   }
   /**
-   * After a start: what conversations remember of their sessions, and of the last period of their users, at the time of their latest turn. A store that goes away just then is no
-   * reason not to start: `onFailed` is told, and they are left out.
+   * After a start: what conversations remember of their sessions, and of the last period of their users, at the time of their latest
+   * turn. A store that goes away just then is no reason not to start: `onFailed` is told, and they are left out.
    */
   async restore(store: Pick<BudgetStore, 'listConversations'>, nowMs: number, onFailed: (error: unknown) => void): Promise<void> {
     const newestFirst = await store.listConversations({ limit: ALERTS_KEPT, nowMs }).catch((error: unknown) => {

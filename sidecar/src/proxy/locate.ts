@@ -6,6 +6,7 @@ import { newConversation } from '../core/conversation-change.ts'
 import { claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
 import { isAtEnd, isMidTurn, percentUsed } from '../core/ladder.ts'
+import { isUnread } from '../core/own-turn.ts'
 import { readAhead } from '../core/read-ahead.ts'
 import { withBegunAnswer } from '../core/sessions.ts'
 import { balancesOf, drawsOf } from '../core/terms.ts'
@@ -126,7 +127,8 @@ async function balancedHeldTo(turn: Unplaced, newest: Terms, placed: Placed): Pr
     const adopting = await balanced(turn, newest, placed)
     const counted = adopting.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state }))
     if (!isAtEnd(newest.contract.ladder, percentUsed(counted))) {
-      const goesOn = isMidTurn(withBegunAnswer(turn.request, placed.conversation))
+      // A title or an embedding beside the loop changes nothing in it either.
+      const goesOn = isUnread(turn.request, placed.conversation) || isMidTurn(withBegunAnswer(turn.request, placed.conversation))
       return { heldTo: newest, ...(goesOn ? await onPinned() : adopting) }
     }
   }

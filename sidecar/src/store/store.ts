@@ -110,7 +110,8 @@ export interface BudgetStore {
   /**
    * Accounts, a page of about `limit` at a time, for verification: each that lives from before the first page until after the last, also one
    * that no entry names. They come in any order and may come twice, and some that come never began or are gone: those are zero. An engine
-   * may find sessions by their conversations alone. Throws `RangeError` for a cursor that is none.
+   * may find sessions by their conversations alone, and leave out those of others that a sidecar of an earlier version was the first to use in a
+   * week. Throws `RangeError` for a cursor that is none.
    */
   listAccounts(query: AccountsQuery): Promise<AccountsPage>
   /** Conversations by last turn, newest first: for status. An engine may read them a few at a time, while turns go on. */

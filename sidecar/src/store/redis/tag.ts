@@ -445,8 +445,8 @@ export class Tag implements BudgetStore {
   }
 
   /**
-   * First those of conversations, of the list of all there are; then the others, a week's list after the other. Of an earlier version
-   * those are listed that were used since in a further week. A cursor names the list, and the place in it.
+   * First those of conversations, of the list of all there are; then the others, a week's list after the other. Accounts that an
+   * earlier version began are listed once this one is the first to use them in a week. A cursor names the list, and the place in it.
    */
   async listAccounts({ limit, cursor = 'talks:0' }: AccountsQuery): Promise<AccountsPage> {
     const [, list = '', from = ''] = /^(talks|\d{1,9}):(\d{1,20})$/.exec(cursor) ?? []

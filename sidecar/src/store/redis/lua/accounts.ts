@@ -70,6 +70,9 @@ local function listUse(account, isTouched)
   local used = key('b', text(week))
   call('HSET', used, account.id, '')
   call('PEXPIRE', used, text(tonumber(KEEP) + ${ACCOUNTS_WEEK_MS}))
+  -- Nobody reads that of six weeks ago. What expires by itself the server frees in one go, and a long list would hold up everybody; a user
+  -- of the store that an earlier version made may not ask for better.
+  redis.pcall('UNLINK', key('b', text(week - 6)))
 end
 -- An account lives while it holds. The tier is that of the operation.
 local function putAccounts(accounts, isTouched, tier)
