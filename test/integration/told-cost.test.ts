@@ -15,6 +15,8 @@ const MODEL = 'deepseek/deepseek-r1'
 const BOOK = PriceEntrySchema.parse({ provider: 'openrouter', model: MODEL, input: '10.00', output: '20.00' })
 const COUNTS = { prompt_tokens: 100, completion_tokens: 10, total_tokens: 110 }
 const COUNTED = { input_tokens: 100, output_tokens: 10, total_tokens: 110 }
+/** The owner's own, which costs nothing per call, whatever a router would charge others for it. */
+const OWN = PriceEntrySchema.parse({ provider: 'openrouter', model: 'ours/small', input: '0', output: '0' })
 
 /** What the usage of the next answer says beside its tokens. */
 let says: object = {}
@@ -39,7 +41,7 @@ before(async () => {
         makeUpstream({ name: 'router', provider: 'openrouter', baseUrl, outputLimitField: 'max_tokens' }),
         makeUpstream({ name: 'xai', provider: 'x-ai', baseUrl }),
       ],
-      prices: [BOOK],
+      prices: [BOOK, OWN],
     }),
   )
 })
@@ -104,6 +106,10 @@ for (const stream of [false, true]) {
     assert.equal(await cost({ cost: 0.0001, is_byok: true, cost_details: { upstream_inference_cost: 0.002 } }), '0.0021')
     for (const more of [{}, { cost: -1 }, { cost: '5' }, { cost: 1e12 }, { cost: null }])
       assert.equal(await cost(more), '0.0012', JSON.stringify(more))
+  })
+
+  test(`what the book has at nothing stays free, whatever a router says (${how})`, async () => {
+    assert.equal(await booked('/router/v1/chat/completions', { ...chat, model: OWN.model }, { cost: 0.0345 }), '0.00')
   })
 
   test(`xAI's searches of X are booked, and whatever else it says that it charged (${how})`, async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { loadCatalogue } from '@farebox/crds/catalogue.ts'
+import { PriceEntrySchema } from '@farebox/crds/price-entry.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
@@ -42,12 +43,26 @@ test('each pass has its own long-context step, each model its own price, and all
 })
 
 test('what a provider says that the call cost counts where it is more, but not of a model that is declared free', () => {
-  const usage = usageOf({ uncachedInput: 1_000, output: 100 })
-  const cost = (toldCost: bigint, model: PricedModel): string =>
+  const used = usageOf({ uncachedInput: 1_000, output: 100 })
+  const cost = (toldCost: bigint, model: PricedModel, usage = used): string =>
     formatUsd(costOfAnswer({ usage, serviceTier: null, toldCost }, model, () => model))
   assert.equal(cost(7_000_000n, priced('claude-opus-5-5')), '0.007')
   assert.equal(cost(5_000_000n, priced('claude-opus-5-5')), '0.006')
   assert.equal(cost(7_000_000n, LIST.free('anthropic', 'mine')), '0.00')
+  const booked = (provider: string, prices: object): PricedModel => {
+    const entry = PriceEntrySchema.parse({ provider, model: provider === 'x-ai' ? 'grok-4.5' : 'mine', ...prices })
+    const found = createPriceList([entry], loadCatalogue()).find(provider, entry.model, NOW_MS)
+    assert.ok(found !== null)
+    return found
+  }
+  assert.equal(cost(7_000_000n, booked('openrouter', { input: '0', output: '0' })), '0.00')
+  const searched = usageOf({ uncachedInput: 1_000, webSearchCalls: 1 })
+  assert.equal(cost(7_000_000n, booked('x-ai', { input: '0', output: '0' }), searched), '0.005', 'fees have prices of their own')
+  // None of these is free, though the call comes to nothing.
+  const read = usageOf({ uncachedInput: 1_000 })
+  assert.equal(cost(7_000_000n, booked('openrouter', { input: '0', output: '1.00' }), read), '0.007')
+  assert.equal(cost(7_000_000n, booked('openrouter', { input: '0', output: '0', perImage: '0.01' }), read), '0.007')
+  assert.equal(cost(7_000_000n, priced('claude-opus-5-5'), usageOf({})), '0.007')
 })
 
 test('an answer in tokens of a model that is billed by time has the seconds that it was held for', () => {

@@ -38,6 +38,8 @@ export function withHeldTime(usage: Usage, held: Readonly<Partial<Usage>>, price
 }
 
 const TOKEN_KINDS = [...INPUT_KINDS, ...OUTPUT_KINDS]
+/** What models are priced by. */
+const PRICED_KINDS = [...TOKEN_KINDS, 'seconds', 'characters', 'images'] as const
 
 /**
  * `priced`: the model that answered. `find`: another one, at whatever price is known for it. Rounds up once. What the provider says that it
@@ -52,6 +54,15 @@ export function costOfAnswer(spent: Spent, priced: PricedModel, find: (model: st
     })),
   )
   const { toldCost = 0n } = spent
-  // What its owner declares free is free, whoever bills it.
-  return toldCost > cost && priced.origin !== 'free' ? toldCost : cost
+  return toldCost > cost && !isDeclaredFree(priced, spent) ? toldCost : cost
+}
+
+/**
+ * Whether the owner prices the model at nothing, in a PriceBook or as an unknown one: then it is free, whoever bills it, for nothing was held
+ * for it. Fees of tools have prices of their own. By the prices, not by what the call comes to: one that used nothing comes to nothing at any price.
+ */
+function isDeclaredFree(priced: PricedModel, { usage, serviceTier }: Spent): boolean {
+  if (priced.origin !== 'book' && priced.origin !== 'free') return false
+  const prices = priced.pricesFor(inputTokens(usage), serviceTier)
+  return PRICED_KINDS.every((kind) => prices[kind] === 0n)
 }

@@ -100,6 +100,7 @@ export interface ImagePart {
 
 /** Tools that the provider runs itself, and bills per call. */
 export interface HostedTools {
+  /** Each call may cost the fees of all of them; what stands there twice has its fee twice. */
   readonly tools: readonly ('webSearch' | 'fileSearch' | 'codeContainer')[]
   /** The request's own bound of their calls, and of a compaction, which is one more; null for none. */
   readonly maxCalls: number | null

@@ -215,7 +215,7 @@ function rememberUndone(admitted: Admitted, undone: Undone): void {
   gateway.usageRefusals.add(upstream, model)
   gateway.log.warn(
     { requestId, upstream: upstream.name, model },
-    'the upstream does not take stream_options for this model: streams of clients that do not ask for their usage are metered by estimate for a while',
+    'the upstream does not take stream_options for this model: streams of clients that do not ask for their usage are metered by estimate for a while, unless it tells its usage unasked',
   )
 }
 

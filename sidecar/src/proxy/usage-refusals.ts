@@ -1,6 +1,6 @@
 /**
- * Models whose server refused to be asked for the usage of a stream (`stream_options`). They are metered by estimate for a while: servers
- * are upgraded, and one that cannot tell what it bills today may tomorrow.
+ * Models whose server refused to be asked for the usage of a stream (`stream_options`). They are metered by estimate for a while, unless
+ * they tell it unasked: servers are upgraded, and one that cannot tell what it bills today may tomorrow.
  */
 import type { Upstream } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'

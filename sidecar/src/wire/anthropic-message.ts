@@ -287,11 +287,12 @@ function unmarked(content: Json | undefined): Json {
 function mediaOf(blocks: readonly JsonObject[]): readonly MediaPart[] {
   return blocks.flatMap((block) => {
     const inside = block['type'] === 'tool_result' ? blocksOf(block['content']) : contentOf(block)
-    return inside.length > 0 ? mediaOf(inside) : (mediaIn(block) ?? NONE)
+    return inside.length > 0 ? mediaOf(inside) : (blockMedia(block) ?? NONE)
   })
 }
 
-function mediaIn({ type, source }: JsonObject): MediaPart | null {
+/** An image or a file that a block is; null for any other, and for a document of text. */
+export function blockMedia({ type, source }: JsonObject): MediaPart | null {
   const kind = type === 'image' ? 'image' : type === 'document' || type === 'container_upload' ? 'file' : null
   if (kind === null || (isObject(source) && DOCUMENT_TEXTS.has(source['type']))) return null
   return mediaPart(kind, isObject(source) && source['type'] === 'base64' ? textOrNull(source['data']) : null)

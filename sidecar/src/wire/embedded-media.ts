@@ -34,6 +34,19 @@ export function base64Of(url: string): string | null {
   return comma < 0 || !url.slice(0, comma).endsWith(';base64') ? null : url.slice(comma + 1)
 }
 
+/** The base64 that a text is, with a header or without; null for a link, and for what is no text. */
+export function embeddedIn(value: Json | undefined): string | null {
+  return typeof value !== 'string' || LINK.test(value) ? null : (base64Of(value) ?? value)
+}
+
+/** Sound as a field has it. What a link leads to may be as long as any file. */
+export function soundIn(value: Json | undefined): MediaPart {
+  return typeof value === 'string' && LINK.test(value) ? mediaPart('file', null) : mediaPart('audio', embeddedIn(value))
+}
+
+/** Whichever scheme it has (`https:`, `gs:`): no base64 has a colon. */
+const LINK = /^(?!data:)[a-z][a-z\d+.-]{0,15}:/i
+
 /** As OpenAI's formats name it. */
 export function detailOf(detail: Json | undefined): ImagePart['detail'] {
   return detail === 'low' || detail === 'high' ? detail : 'auto'

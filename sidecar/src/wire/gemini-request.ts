@@ -33,6 +33,7 @@ import {
 import type { Fields } from './request-reading.ts'
 import { Splice } from './splice.ts'
 import type { Layout } from './splice.ts'
+import { GOOGLE_SEARCHES_MAX, isGoogleSearch, isRunByApp } from './tool-names.ts'
 import type { CallContext, ParsedRequest, PromptTask, Wire } from './wire.ts'
 
 export const geminiWire: Wire = {
@@ -123,12 +124,6 @@ const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
   'serviceTier',
   'store',
 ])
-/** Tools by which the model searches the web: a fee for each answer, or for each search from Gemini 3 on. */
-const SEARCH_TOOLS = ['googleSearch', 'googleSearchRetrieval', 'googleMaps', 'enterpriseWebSearch'] as const
-/** Tools that the app runs. */
-const APP_TOOLS: ReadonlySet<string> = new Set(['functionDeclarations', 'computerUse'])
-/** Nobody can bound how often an answer searches: it is held for so many. */
-const SEARCHES_MAX = 10
 /** By number, as protocol buffers allow: https://ai.google.dev/api/generate-content#Modality */
 const MODALITIES = ['MODALITY_UNSPECIFIED', 'TEXT', 'IMAGE', 'AUDIO'] as const
 /** https://ai.google.dev/api/caching#Mode_1 */
@@ -264,33 +259,26 @@ function fieldNames(fields: Fields, config: JsonObject): ReadonlySet<string> {
 
 /** What is held for the tools that the provider runs; `runs`: there are any. */
 function hostedTools(model: string, tools: readonly JsonObject[]): { readonly runs: boolean; readonly held: HostedTools } {
-  const searches = tools.some((tool) => hasAny(tool, SEARCH_TOOLS))
-  const rereads = tools.some((tool) => Object.keys(tool).some((name) => isReading(name) && tool[name] !== null))
-  if (!searches && !rereads) return { runs: false, held: NO_HOSTED_TOOLS }
-  const maxCalls = rereads ? null : isThirdOrLater(model) ? SEARCHES_MAX : 1
+  const hosted = tools.flatMap((tool) => Object.keys(tool).filter((name) => isHosted(name) && tool[name] !== null))
+  if (hosted.length === 0) return { runs: false, held: NO_HOSTED_TOOLS }
+  // What the provider runs beside searches the model reads as input, with all that was there before.
+  const rereads = !hosted.every(isGoogleSearch)
+  // A fee for each answer, or for each search from Gemini 3 on.
+  const maxCalls = rereads ? null : isThirdOrLater(model) ? GOOGLE_SEARCHES_MAX : 1
   // Code and pages cost no fee of their own: what counts is that the model reads again, and nothing can make it stop.
   return {
     runs: true,
     held: {
-      tools: searches ? ['webSearch'] : [],
+      tools: hosted.some(isGoogleSearch) ? ['webSearch'] : [],
       maxCalls,
       rereads,
-      ...(rereads ? { fewestCalls: HOSTED_CALLS_MAX } : { resultsRead: SEARCHES_MAX }),
+      ...(rereads ? { fewestCalls: HOSTED_CALLS_MAX } : { resultsRead: GOOGLE_SEARCHES_MAX }),
     },
   }
 }
 
-/** What the provider runs itself, so that the model reads the result as input; so may be any tool that nobody here knows. */
-function isReading(name: string): boolean {
-  return isHosted(name) && !SEARCH_TOOLS.some((each) => each === camelCase(name))
-}
-
 function isHosted(name: string): boolean {
-  return !APP_TOOLS.has(camelCase(name))
-}
-
-function hasAny(tool: JsonObject, names: readonly string[]): boolean {
-  return names.some((name) => memberOf(tool, name) !== undefined)
+  return !isRunByApp(name)
 }
 
 function shapingDigest(body: Buffer, fields: Fields, config: JsonObject): string {

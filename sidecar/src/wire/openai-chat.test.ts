@@ -145,8 +145,29 @@ describe('what is read', () => {
       { hosted: { tools: ['webSearch', 'fileSearch', 'codeContainer'], maxCalls: null, rereads: true, fewestCalls: 10 } },
     ],
     'searches in the list': [
-      { tools: [{ type: 'web_search', web_search: {} }, { type: 'retrieval' }, { googleSearch: {} }] },
+      { tools: [{ type: 'web_search', web_search: {} }, { type: 'retrieval' }] },
       { hosted: { tools: ['webSearch', 'fileSearch'], maxCalls: null, rereads: false } },
+    ],
+    'searches of Google, whose results are read': [
+      { tools: [{ googleMaps: {}, codeExecution: null }] },
+      { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false, resultsRead: 10 } },
+    ],
+    'all that one without a type is': [
+      { tools: [{ googleSearch: {}, codeExecution: {} }] },
+      { hosted: { tools: ['webSearch'], maxCalls: null, rereads: true, fewestCalls: 10 } },
+    ],
+    'what stands beside a null type, or that of a function that is not there': [
+      {
+        tools: [
+          { type: null, googleSearch: {} },
+          { type: 'function', codeExecution: {} },
+        ],
+      },
+      { hosted: { tools: ['webSearch'], maxCalls: null, rereads: true, fewestCalls: 10 } },
+    ],
+    'a shell of the provider': [
+      { tools: [{ type: 'shell', environment: { type: 'container_auto' } }] },
+      { hosted: { tools: [], maxCalls: null, rereads: true, fewestCalls: 10 } },
     ],
     'a tool that nobody here knows': [
       { tools: [TOOL, { type: 'browser_search' }], tool_choice: 'auto' },
@@ -162,7 +183,12 @@ describe('what is read', () => {
           { type: 'text_editor_20250728', name: 'edit' },
           { name: 'look_up', input_schema: {} },
           { function: { name: 'look_up' } },
-          { functionDeclarations: [] },
+          { functionDeclarations: [], googleSearch: null },
+          { type: 'function' },
+          { type: 'function', name: 'look_up', parameters: {} },
+          { type: 'computer_use_preview', environment: 'browser' },
+          { type: 'local_shell' },
+          { computerUse: { environment: 'ENVIRONMENT_BROWSER' } },
           {},
         ],
       },

@@ -39,6 +39,7 @@ import {
 import type { Fields } from './request-reading.ts'
 import { routerUse } from './router-use.ts'
 import type { Splice } from './splice.ts'
+import { GOOGLE_SEARCHES_MAX, isGoogleSearch, isHostedShell, isRunByApp, isWebSearch } from './tool-names.ts'
 import type { CallContext, ParsedRequest, Wire } from './wire.ts'
 
 export const chatWire: Wire = {
@@ -237,36 +238,37 @@ function isStructured(fields: Fields): boolean {
 function hostedTools(model: string, fields: Fields, tools: readonly Json[]): HostedTools {
   const hosted = new Set<HostedTools['tools'][number]>()
   if (isGiven(fields, 'web_search_options') || SEARCHING_MODEL.test(model)) hosted.add('webSearch')
-  let rereads = false
-  for (const type of tools.filter(isObject).map(toolType)) {
-    if (WEB_SEARCH.test(type)) hosted.add('webSearch')
-    else if (FILE_SEARCH.test(type)) hosted.add('fileSearch')
-    else rereads ||= !APP_TOOL.test(type)
-    if (type.startsWith('code_interpreter')) hosted.add('codeContainer')
+  const objects = tools.filter(isObject)
+  const names = objects.flatMap(toolNames)
+  let rereads = objects.some(isHostedShell)
+  for (const name of names) {
+    if (isWebSearch(name)) hosted.add('webSearch')
+    else if (FILE_SEARCH.test(name)) hosted.add('fileSearch')
+    else rereads ||= !isRunByApp(name)
+    if (name.startsWith('code_interpreter')) hosted.add('codeContainer')
   }
   const read = { tools: [...hosted], maxCalls: null }
   // No field of Chat bounds their calls.
-  return rereads && fields.get('tool_choice')?.json !== 'none'
-    ? { ...read, rereads, fewestCalls: HOSTED_CALLS_MAX }
-    : { ...read, rereads: false }
+  if (rereads && fields.get('tool_choice')?.json !== 'none') return { ...read, rereads, fewestCalls: HOSTED_CALLS_MAX }
+  return { ...read, rereads: false, ...(names.some(isGoogleSearch) ? { resultsRead: GOOGLE_SEARCHES_MAX } : {}) }
 }
 
-/** Searched once, before the model answers, or billed by the search alone. Google's have no type, but a field (LiteLLM). */
-const WEB_SEARCH = /^(?:web_search|google_?search)/i
+/** Searched once, before the model answers, or billed by the search alone, as the web is. */
 const FILE_SEARCH = /^(?:file_search|retrieval)/
-/**
- * Tools that the app runs: each call ends the answer. So it is with Kimi's `builtin_function`, which the app sends back as it came, and with those
- * of Anthropic's that have a date. What nobody here knows may be run by the provider, which then reads all again after each call (`browser_search`
- * of Groq, `mcp`).
- */
-const APP_TOOL = /^(?:function|custom|builtin_function|function_?declarations|(?:bash|computer|memory|text_editor)_\d{8})$/i
 
-function toolType(tool: JsonObject): string {
+/**
+ * What a tool is called, which is its type. Anthropic's have none, but a name, and many servers take a function without. Google's have a member
+ * for each tool (LiteLLM), which may stand beside the type of a function that is not there.
+ */
+function toolNames(tool: JsonObject): readonly string[] {
   const { type, name } = tool
-  if (typeof type === 'string') return type
-  // Anthropic's tools have no type, and many servers take a function without.
-  return isObject(tool['function']) || typeof name === 'string' ? 'function' : (Object.keys(tool)[0] ?? 'function')
+  const isDefined = isObject(tool['function']) || isObject(tool['custom']) || typeof name === 'string'
+  if (typeof type === 'string' && (isDefined || !EMPTY_ALONE.has(type))) return [type]
+  return isDefined ? [] : Object.keys(tool).filter((key) => key !== 'type' && tool[key] !== null)
 }
+
+/** Types that say nothing without what the app defines beside them. */
+const EMPTY_ALONE: ReadonlySet<string> = new Set(['function', 'custom'])
 
 /**
  * What only the request tells of the usage of its answer: the web searches, which OpenAI bills and does not count, one for each answer; and

@@ -173,6 +173,11 @@ describe('parts that are not text', () => {
       { kind: 'file', size: null, detail: 'auto', embeddedBytes: 3 },
       4,
     ],
+    'a film with a source beside its link': [
+      { type: 'video_url', video_url: { url: 'https://example.com/a.mp4' }, source: {} },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
     'a film as its frames': [{ type: 'video', video: ['https://example.com/1.jpg'] }, { kind: 'file', size: null, detail: 'auto' }, 0],
     'sound by a link': [
       { type: 'audio_url', audio_url: { url: 'https://example.com/a.mp3' } },
@@ -194,12 +199,62 @@ describe('parts that are not text', () => {
       { kind: 'audio', size: null, detail: 'auto', embeddedBytes: 3 },
       4,
     ],
+    'sound by a link, in an object': [
+      { type: 'input_audio', input_audio: { data: 'https://example.com/a.mp3', format: 'mp3' } },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'sound in a bucket': [
+      { type: 'input_audio', input_audio: { url: 'gs://bucket/a.mp3' } },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'a file of Responses by a link': [
+      { type: 'input_file', file_url: 'https://example.com/a.pdf' },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'a file of Responses in the message': [
+      { type: 'input_file', file_data: 'data:application/pdf;base64,AAAAAAAA' },
+      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 6 },
+      8,
+    ],
+    'an image of Responses by a link': [
+      { type: 'input_image', image_url: 'https://example.com/a.png', detail: 'high' },
+      { kind: 'image', size: null, detail: 'high' },
+      0,
+    ],
+    'an image of Responses in the message': [
+      { type: 'input_image', image_url: `data:image/png;base64,${png}` },
+      { kind: 'image', size: { width: 640, height: 480 }, detail: 'auto', embeddedBytes: 24 },
+      png.length,
+    ],
+    'a document of Messages by a link': [
+      { type: 'document', source: { type: 'url', url: 'https://example.com/a.pdf' } },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
+    ],
+    'a document of Messages in the message': [
+      { type: 'document', source: { type: 'base64', media_type: 'application/pdf', data: 'AAAA' } },
+      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 3 },
+      4,
+    ],
+    'an image of Messages by a link': [
+      { type: 'image', source: { type: 'url', url: 'https://example.com/a.png' } },
+      { kind: 'image', size: null, detail: 'auto' },
+      0,
+    ],
     'what nobody here knows, by a link': [{ type: 'model_url', model_url: {} }, { kind: 'file', size: null, detail: 'auto' }, 0],
     'a file by reference': [{ type: 'file', file: { file_id: 'file-1' } }, { kind: 'file', size: null, detail: 'auto' }, 0],
     'a file in the message': [
       { type: 'file', file: { filename: 'a.pdf', file_data: 'data:application/pdf;base64,AAAAAAAA' } },
       { kind: 'file', size: null, detail: 'auto', embeddedBytes: 6 },
       8,
+    ],
+    'a file by a link in the place of its base64, as OpenRouter takes it': [
+      { type: 'file', file: { filename: 'a.pdf', file_data: 'https://example.com/a.pdf' } },
+      { kind: 'file', size: null, detail: 'auto' },
+      0,
     ],
     'a file in bare base64': [
       { type: 'file', file: { file_data: 'AAAA' } },
@@ -236,5 +291,10 @@ describe('parts that are not text', () => {
     assert.equal(found.mediaBytes, embedded)
     assert.ok(found.mediaBytes < found.bytes.length)
     assert.deepEqual(read(user('data:image/png;base64,AAAA')).images, [])
+    const texts = [
+      { type: 'document', source: { type: 'text', data: 'x' } },
+      { type: 'document', document: { data: 'x' } },
+    ]
+    assert.deepEqual(read(user(texts)).images, [])
   })
 })

@@ -3,8 +3,9 @@ import { canonicalJson } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import { ROLES } from '../core/request.ts'
 import type { ImagePart, Json, JsonObject, Message, TextPart, ToolCall } from '../core/request.ts'
+import { blockMedia } from './anthropic-message.ts'
 import { withMarksOf } from './cache-marks.ts'
-import { base64Of, detailOf, mediaPart, mediaWith } from './embedded-media.ts'
+import { base64Of, detailOf, embeddedIn, mediaPart, mediaWith, soundIn } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValidObject } from './json-keys.ts'
 import { textOrNull } from './json-values.ts'
@@ -183,34 +184,35 @@ function mediaOf({ content, audio }: JsonObject, role: Message['role']): Media {
 }
 
 function mediaIn(part: JsonObject): MediaPart | null {
-  const { type } = part
+  const { type, source } = part
   switch (type) {
-    case 'image_url': {
+    case 'image_url':
+    case 'input_image': {
       const image = part['image_url']
       const url = isObject(image) ? image['url'] : image
-      return mediaPart('image', typeof url === 'string' ? base64Of(url) : null, isObject(image) ? detailOf(image['detail']) : 'auto')
+      const detail = isObject(image) ? image['detail'] : type === 'input_image' ? part['detail'] : null
+      return mediaPart('image', typeof url === 'string' ? base64Of(url) : null, detailOf(detail))
     }
     case 'input_audio': {
       const audio = part['input_audio']
-      if (typeof audio === 'string') return LINK.test(audio) ? mediaPart('file', null) : mediaPart('audio', base64Of(audio) ?? audio) // Mistral
-      return mediaPart('audio', isObject(audio) ? textOrNull(audio['data']) : null)
+      return soundIn(isObject(audio) ? (audio['data'] ?? audio['url']) : audio) // Mistral has no object
     }
-    case 'file': {
-      const file = part['file']
-      const data = isObject(file) ? textOrNull(file['file_data']) : null
-      return mediaPart('file', data === null ? null : (base64Of(data) ?? data))
+    case 'file':
+    case 'input_file': {
+      const file = type === 'file' ? part['file'] : part
+      return mediaPart('file', isObject(file) ? embeddedIn(file['file_data']) : null)
     }
     default:
-      return typeof type === 'string' && LINKED.test(type) ? linked(part, type) : null
+      if (typeof type === 'string' && LINKED.test(type)) return linked(part, type)
+      return isObject(source) ? blockMedia(part) : null
   }
 }
 
 /**
  * Parts that other servers know: `document_url` (Mistral), `video_url` (OpenRouter, vLLM; once `input_video`), `audio_url` (vLLM), `video`, a list
- * of its frames (Qwen). What is to come is taken for one of them by its name.
+ * of its frames (Qwen). What is to come is taken for one of them by its name. Routers take the parts of Responses and of Messages too.
  */
 const LINKED = /_url$|^(?:input_)?video$/
-const LINK = /^https?:/i
 
 function linked(part: JsonObject, type: string): MediaPart {
   const link = part[type] ?? part['video_url']

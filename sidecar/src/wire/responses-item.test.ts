@@ -184,6 +184,8 @@ test('media are counted apart, by what they are and how much of the item they ta
         { type: 'input_image', image_url: `data:image/png;base64,${image}`, detail: 'low' },
         { type: 'input_image', file_id: 'file_1' },
         { type: 'input_file', file_data: 'data:application/pdf;base64,AAAA' },
+        { type: 'input_audio', input_audio: { data: 'AAAA', format: 'wav' } },
+        { type: 'input_audio', input_audio: { data: 'https://example.com/a.wav' } },
       ],
     },
   ])
@@ -193,9 +195,11 @@ test('media are counted apart, by what they are and how much of the item they ta
       ['image', 10, 'low'],
       ['image', null, 'auto'],
       ['file', null, 'auto'],
+      ['audio', null, 'auto'],
+      ['file', null, 'auto'], // as long as what the link leads to
     ],
   )
-  assert.equal(message?.mediaBytes, image.length + 4)
+  assert.equal(message?.mediaBytes, image.length + 4 + 4)
 })
 
 test('what the provider alone can read to its end is known as such', () => {

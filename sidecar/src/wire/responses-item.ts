@@ -7,11 +7,11 @@ import { canonicalJson, digestOf } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
 import { withMarksOf } from './cache-marks.ts'
-import { base64Of, detailOf, mediaPart, mediaWith } from './embedded-media.ts'
+import { base64Of, detailOf, embeddedIn, mediaPart, mediaWith, soundIn } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValid } from './json-keys.ts'
 import type { Element } from './json-scan.ts'
-import { objectsIn, textOrNull } from './json-values.ts'
+import { objectsIn } from './json-values.ts'
 
 /** The messages of an `input` list whose elements stand in `body`; or the index of the first element that is no item. */
 export function readItems(
@@ -310,13 +310,11 @@ function mediaIn(part: JsonObject): MediaPart | null {
       const url = part['image_url']
       return mediaPart('image', typeof url === 'string' ? base64Of(url) : null, detailOf(part['detail']))
     }
-    case 'input_file': {
-      const data = textOrNull(part['file_data'])
-      return mediaPart('file', data === null ? null : (base64Of(data) ?? data))
-    }
+    case 'input_file':
+      return mediaPart('file', embeddedIn(part['file_data']))
     case 'input_audio': {
       const audio = part['input_audio']
-      return mediaPart('audio', isObject(audio) ? textOrNull(audio['data']) : null)
+      return soundIn(isObject(audio) ? audio['data'] : null)
     }
     default:
       return null

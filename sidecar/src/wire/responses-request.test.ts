@@ -161,7 +161,8 @@ test('xAI’s tools are held for by their fees, each run of code like a search',
     return parsed.status === 'ok' ? parsed.request.hosted.tools : parsed
   }
   assert.deepEqual(await held('x-ai', 'x_search'), ['webSearch'])
-  assert.deepEqual(await held('x-ai', 'collections_search', 'attachment_search'), ['fileSearch'])
+  assert.deepEqual(await held('x-ai', 'collections_search'), ['fileSearch'])
+  assert.deepEqual(await held('x-ai', 'attachment_search'), ['webSearch', 'webSearch'], 'at twice the fee')
   for (const type of ['code_execution', 'code_interpreter']) assert.deepEqual(await held('x-ai', type), ['webSearch'], type)
   assert.deepEqual(await held('openai', 'code_interpreter'), ['codeContainer'])
 })

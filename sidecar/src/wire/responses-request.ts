@@ -35,6 +35,7 @@ import { isOnlyNamed, isReference, keptName, ownItem, readItems, textItem } from
 import { isSyntheticItem, realResponse } from './responses-synthetic.ts'
 import { routerUse } from './router-use.ts'
 import { Splice } from './splice.ts'
+import { isHostedShell, isRunByApp, isWebSearch } from './tool-names.ts'
 import type { ParsedRequest } from './wire.ts'
 
 export const OUTPUT_FIELD = 'max_output_tokens'
@@ -158,17 +159,6 @@ const COUNTED_FIELDS: ReadonlySet<string> = new Set([
   'tools',
   'truncation',
 ])
-/** Tools that the app runs: each call ends the response. */
-const APP_TOOLS: ReadonlySet<string> = new Set([
-  'function',
-  'custom',
-  'namespace',
-  'computer',
-  'computer_use_preview',
-  'local_shell',
-  'shell',
-  'apply_patch',
-])
 /** The smallest container, which the known fee is for. */
 const CONTAINER_MEMORY = '1g'
 
@@ -182,9 +172,8 @@ function ungoverned(fields: Fields, provider: string): string | null {
   if (isGiven(fields, 'prompt')) return 'A prompt template, whose text and tools only the provider has,'
   for (const tool of toolObjects(fields)) {
     if (tool['type'] === 'image_generation') return 'The tool "image_generation" of a response'
-    const { container, environment } = tool
-    if (tool['type'] === 'shell' && isObject(environment) && environment['type'] !== 'local')
-      return 'The tool "shell" in a container of the provider'
+    if (isHostedShell(tool)) return 'The tool "shell" in a container of the provider'
+    const { container } = tool
     if (isObject(container) && (container['memory_limit'] ?? CONTAINER_MEMORY) !== CONTAINER_MEMORY)
       return 'The tool "code_interpreter" in a container larger than the usual'
   }
@@ -299,22 +288,25 @@ function hostedTools(fields: Fields, { runsTools, ownCalls }: Hosting, provider:
   const tools = new Set<HostedTools['tools'][number]>()
   for (const { type } of toolObjects(fields)) {
     if (typeof type !== 'string') continue
-    if (type.startsWith('web_search') || type === 'x_search') tools.add('webSearch')
+    if (isWebSearch(type) || type === 'x_search') tools.add('webSearch')
     else if (FILE_SEARCHES.has(type)) tools.add('fileSearch')
     // xAI bills each run of code, at the fee of a search; others the container, however much runs in it.
     else if (RUNNING_CODE.has(type)) tools.add(provider === 'x-ai' ? 'webSearch' : 'codeContainer')
   }
-  const calls = { tools: [...tools], rereads: true }
+  const inAttachments = toolObjects(fields).some(({ type }) => type === 'attachment_search')
+  const calls = { tools: [...tools, ...(inAttachments ? ATTACHMENT_SEARCH : [])], rereads: true }
   return compacts ? { ...calls, compacts, maxCalls: ownCalls === null ? null : ownCalls + 1 } : { ...calls, maxCalls: ownCalls }
 }
 
 /** OpenAI's names, and xAI's: https://docs.x.ai/developers/pricing */
-const FILE_SEARCHES: ReadonlySet<string> = new Set(['file_search', 'collections_search', 'attachment_search'])
+const FILE_SEARCHES: ReadonlySet<string> = new Set(['file_search', 'collections_search'])
 const RUNNING_CODE: ReadonlySet<string> = new Set(['code_interpreter', 'code_execution'])
+/** What xAI bills a search in attachments like. */
+const ATTACHMENT_SEARCH = ['webSearch', 'webSearch'] as const
 
 /** What nobody here knows may be run by the provider. */
 function isRunByProvider({ type }: JsonObject): boolean {
-  return typeof type !== 'string' || !APP_TOOLS.has(type)
+  return typeof type !== 'string' || !isRunByApp(type)
 }
 
 /** Of the request, and those that items of its input add. */
