@@ -75,12 +75,13 @@ const TierTotalsSchema = z.object({
   /** Theirs: those that drew money, and the one that each has open once it was served. An older sidecar does not tell. */
   sessions: z.int().optional(),
   turns: z.int(),
+  /** By the highest rung in effect, their own or their user's. */
   byRung: Counts,
   spent: Money,
   held: Money,
   /** Of a session. */
   cost: z.object({ p50: Money, p95: Money, p99: Money, max: Money }),
-  /** Conversations that reached each threshold. */
+  /** Conversations that reached each threshold: of their own budget in any session, of their user's in its period. */
   alerts: Counts,
   resolutions: ResolutionTotalsSchema,
   users: UserTotalsSchema.optional(),

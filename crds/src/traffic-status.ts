@@ -16,14 +16,14 @@ const Conversations = z.strictObject({
   byRung: boundedMap(Count, RUNGS.length + 1, {
     pattern: new RegExp(`^(None|${RUNGS.join('|')})$`),
     message: 'keys must be rungs of the ladder, or None',
-  }).describe('How many stand on each rung; rungs without any are left out.'),
+  }).describe("How many stand on each rung, by their own budget or their user's; rungs without any are left out."),
 })
 const Spend = z.strictObject({
   spent: Amount.describe('Settled so far, in US dollars.'),
   held: Amount.describe('Kept for calls under way.'),
 })
 const Alerts = boundedMap(Count, ALERTS_SHOWN_MAX, { pattern: /^(100|[1-9][0-9]?)$/, message: 'keys must be percents' }).describe(
-  'Conversations that reached each threshold, by percent.',
+  "Conversations that reached each threshold, by percent: of their own budget in any session, of their user's in its period.",
 )
 const OutcomeCounts = {
   started: Count.describe('Conversations that began.'),

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import OpenAI from 'openai'
 import { BUILT_IN_TEXTS, END_TEXTS } from '@farebox/sidecar/core/notice-texts.ts'
+import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
@@ -70,6 +71,14 @@ async function spentTalk(id: string, tierName: string, headers: Record<string, s
   return talk
 }
 
+/** What the feed has of one conversation, oldest first: the session and the threshold. */
+async function alertsOf(id: string): Promise<readonly string[]> {
+  const { conversation } = await sidecar.standing(id)
+  const { alerts } = (await sidecar.getJson('/farebox/v1/alerts?limit=1000')) as { readonly alerts: readonly Alert[] }
+  const own = alerts.filter((alert) => alert.conversation === conversation)
+  return own.toReversed().map(({ session, percent }) => `${session}: ${percent} %`)
+}
+
 function assertClosed(said: Said): void {
   assert.equal(said.status, 200)
   assert.equal(said.headers.get('x-farebox-synthetic'), 'true')
@@ -128,8 +137,8 @@ describe('Close', () => {
   test('is nothing that the model said: where the conversation is opened again it reads none of it', async () => {
     const headers = { 'x-farebox-conversation': 'closed early', 'x-farebox-tier': 'close', 'x-fake-output-tokens': '20' }
     const talk = settled(sidecar, startTalk(sidecar, headers, { max_tokens: 20 }))
-    await talk.say('First.')
-    assertClosed(await talk.say('All work and no play. '.repeat(4_000)))
+    await talk.say('First.', { headers: { 'x-fake-output-tokens': '900' }, body: { max_tokens: 900 } })
+    assertClosed(await talk.say('All work and no play. '.repeat(800)))
     assert.equal((await talk.say('Und jetzt?', { headers: { 'accept-language': 'de' } })).text, BUILT_IN_TEXTS.End.de)
     assert.equal((await sidecar.postJson('/farebox/v1/conversations/closed%20early/reopen', {})).status, 200)
     const closed = talk.messages.splice(2)
@@ -142,6 +151,27 @@ describe('Close', () => {
       ['First.', answer, 'Und jetzt?', 'Second.'],
     )
   })
+})
+
+describe('a question that is too long for a whole budget', () => {
+  for (const tierName of ['close', 'refuse'])
+    test(`is refused alone where the ladder ends with ${tierName}, as the first and later`, async () => {
+      const id = `too long to ${tierName}`
+      const headers = { 'x-farebox-conversation': id, 'x-farebox-tier': tierName, 'x-farebox-user': 'ann', 'x-fake-tag': id }
+      const talk = settled(sidecar, startTalk(sidecar, { ...headers, 'x-fake-output-tokens': '20' }, { max_tokens: 20 }))
+      for (const place of [0, 2]) {
+        const call = sidecar.client(headers).chat.completions.create({
+          model: 'gpt-4o',
+          messages: [...talk.messages, { role: 'user', content: 'All work and no play. '.repeat(4_000) }],
+        })
+        await assert.rejects(call, { status: 402, code: 'conversation_budget_exhausted', param: `messages[${place}]` })
+        const said = await talk.say('Something short.')
+        assert.deepEqual([said.status, said.headers.get('x-farebox-synthetic')], [200, null])
+      }
+      const { state, alerts, turns, drivers } = await sidecar.standing(id)
+      assert.deepEqual([state, alerts, turns], ['open', [], 2])
+      await assertBooked(id, drivers)
+    })
 })
 
 describe('Refuse', () => {
@@ -219,6 +249,11 @@ describe('Reset', () => {
     assertClosed(last)
     const standing = await sidecar.standing('fresh')
     assert.equal(standing.session, 3)
+    assert.deepEqual(
+      await alertsOf('fresh'),
+      [1, 2, 3].flatMap((session) => [70, 90, 100].map((percent) => `${session}: ${percent} %`)),
+      'each session has used up its budget',
+    )
     await assertBooked('fresh', standing.drivers, 3)
   })
 
@@ -271,6 +306,21 @@ describe('Reset', () => {
     assert.equal((await sidecar.standing('nobody')).session, 1)
   })
 
+  test('fires all alerts of the session that gives way, and counts the conversation at each from then on', async () => {
+    const counted = async (): Promise<number> => {
+      const { tiers } = (await sidecar.getJson('/farebox/v1/status')) as {
+        readonly tiers: Record<string, { alerts: Record<string, number> }>
+      }
+      return tiers['reset']?.alerts['100'] ?? 0
+    }
+    const talk = settled(sidecar, await spentTalk('alerted', 'reset'))
+    const before = await counted()
+    assert.deepEqual(await alertsOf('alerted'), ['1: 70 %', '1: 90 %'])
+    await talk.say('Third.')
+    assert.deepEqual([(await sidecar.standing('alerted')).session, await counted()], [2, before + 1])
+    assert.deepEqual(await alertsOf('alerted'), ['1: 70 %', '1: 90 %', '1: 100 %'])
+  })
+
   test('is not wasted on a request that fits no session', async () => {
     const talk = startTalk(sidecar, {
       'x-farebox-conversation': 'huge',
@@ -279,8 +329,14 @@ describe('Reset', () => {
       'x-fake-output-tokens': '20',
     })
     await talk.say('Hello.', { body: { max_tokens: 20 } })
-    assertClosed(await talk.say('All work and no play. '.repeat(4_000)))
-    assert.ok((await sidecar.standing('huge')).session <= 2)
+    const before = await sidecar.standing('huge')
+    const refused = await talk.say('All work and no play. '.repeat(4_000))
+    assertRefused(refused)
+    assert.match(refused.text, /message is too long/)
+    assert.deepEqual(await sidecar.standing('huge'), before)
+    const said = await talk.say('Never mind.', { body: { max_tokens: 20 } })
+    assert.deepEqual([said.status, said.headers.get('x-farebox-synthetic')], [200, null])
+    assert.equal((await sidecar.standing('huge')).session, 1)
   })
 
   describe('at a task boundary', () => {
@@ -376,6 +432,29 @@ describe('where it is not the conversation’s own budget that is short', () => 
       talk.messages.slice(0, -1).filter(({ content }) => !closings.includes(content)),
     )
     assert.equal(sent.length, answered + 4, 'what was asked meanwhile stays')
+    await governed.adopt(configOf('Day'))
+  })
+
+  test('an answer that refuses one call tells the rung of the user’s budget', async () => {
+    const period = { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } as const
+    const contract = makeContract({
+      tier: 'steps',
+      caps: { perConversation: '1.00', perUser: { amount: '0.02', period } },
+      ladder: [{ atPercent: 20, rung: 'RefuseTools' }],
+    })
+    await governed.adopt(makeConfig(`${provider.url}/v1`, [contract]))
+    const talk = talkOf('stepped', 'steps')
+    const said = await talk.say('First.', { headers: { 'x-fake-output-tokens': '500' } })
+    assert.equal(said.headers.get('x-farebox-rung'), 'None')
+    assert.equal((await talk.say('Second.')).headers.get('x-farebox-rung'), 'RefuseTools')
+    const refused = await talk.say('Look it up.', { body: { tools: TOOLS, tool_choice: 'required' } })
+    assert.equal(refused.code, 'tool_calls_refused')
+    assert.deepEqual(
+      ['rung', 'reason'].map((name) => refused.headers.get(`x-farebox-${name}`)),
+      ['RefuseTools', 'threshold'],
+    )
+    const { rung, reason, percentOf } = await governed.standing('stepped')
+    assert.deepEqual([rung, reason, percentOf], ['RefuseTools', 'threshold', 'user'])
     await governed.adopt(configOf('Day'))
   })
 

@@ -292,3 +292,11 @@ test('explain conversation splits the cost by what drove it, the most first, and
   assert.match(text, /rung Summarize at 80 %: its threshold was reached/)
   assert.match(explainConversation({ ...STANDING, reason: 'fit' }).join('\n'), /did not fit/)
 })
+
+test('explain conversation says so where the percent that counts is of the user’s budget', () => {
+  const degraded: Standing = { ...STANDING, spent: '0.02', percent: 83, rung: 'RefuseTools' }
+  const text = explainConversation({ ...degraded, percentOf: 'user' }).join('\n')
+  assert.match(text, /spent \(20 %\)[^]*\nrung RefuseTools at 83 %: its threshold was reached\n83 % of the user's budget of this period/)
+  for (const percentOf of [undefined, 'conversation'] as const)
+    assert.doesNotMatch(explainConversation({ ...degraded, percentOf }).join('\n'), /user's budget/)
+})

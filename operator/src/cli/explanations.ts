@@ -237,6 +237,9 @@ export function explainConversation(standing: Standing): readonly string[] {
     ...aligned(parts.map(({ driver, amount }) => [formatUsd(amount), `${driver} (${percentOfWhole(amount, sumOf(parts)) ?? 0} %)`])),
     '',
     standing.rung === 'None' ? `rung None at ${standing.percent} %` : `rung ${standing.rung} at ${standing.percent} %${because}`,
+    ...(standing.percentOf === 'user'
+      ? [`${standing.percent} % of the user's budget of this period is used, on which all conversations of the user draw`]
+      : []),
     `alerts sent: ${standing.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}; resolution ${standing.resolution}; advice ${standing.advice}`,
   ]
 }

@@ -29,6 +29,8 @@ const StandingSchema = z.object({
   held: Money,
   remaining: Money,
   percent: z.number(),
+  /** Absent: from a sidecar of an earlier version. */
+  percentOf: z.enum(['conversation', 'user']).optional(),
   rung: z.string(),
   reason: z.string().nullable(),
   turns: z.int(),

@@ -5,15 +5,15 @@ import { geminiWire } from '../wire/gemini-request.ts'
 import { chatWire } from '../wire/openai-chat.ts'
 import { responsesWire } from '../wire/responses-wire.ts'
 import type { Wire } from '../wire/wire.ts'
-import { attachmentOf } from './attachment.ts'
+import { attachmentOf, questionPart } from './attachment.ts'
 
 const GEMINI_PATH = '/v1beta/models/gemini-2.5-flash:generateContent'
 
-async function named(wire: Wire, body: object, path: string): Promise<string> {
+async function named(wire: Wire, body: object, path: string, nameOf = attachmentOf): Promise<string> {
   const upstream = { provider: 'x', outputLimitField: 'max_tokens' as const, deployments: [] }
   const parsed = await wire.parse(Buffer.from(JSON.stringify(body)), { upstream, path, contentType: 'application/json' })
   assert.ok(parsed.status === 'ok', JSON.stringify(parsed))
-  return attachmentOf(parsed.request)
+  return nameOf(parsed.request)
 }
 
 test('an attachment is named as its format names it: the last one that nothing bounds', async () => {
@@ -75,4 +75,22 @@ test('one that lies deeper is named by its message, and none by the list', async
     { type: 'function_call_output', call_id: 'c', output: [{ type: 'input_file', file_id: 'file-1' }] },
   ]
   assert.equal(await named(responsesWire, { model: 'gpt-4o', input }, '/responses'), 'input[2]')
+})
+
+test('a question is named by the message that it begins with, the longest of several', async () => {
+  const said = [
+    { role: 'user', content: 'A question that was answered long ago' },
+    { role: 'assistant', content: 'Well.' },
+  ]
+  const messages = [
+    { role: 'system', content: 'Be kind.' },
+    ...said,
+    { role: 'user', content: 'All of it' },
+    { role: 'user', content: '?' },
+  ]
+  assert.equal(await named(chatWire, { model: 'gpt-4o', messages }, '/chat/completions', questionPart), 'messages[3]')
+  assert.equal(await named(responsesWire, { model: 'gpt-4o', input: [...said, messages[3]] }, '/responses', questionPart), 'input[2]')
+  const contents = [{ role: 'user', parts: [{ text: 'See' }] }]
+  const systemInstruction = { parts: [{ text: 'Be kind.' }] }
+  assert.equal(await named(geminiWire, { contents, systemInstruction }, GEMINI_PATH, questionPart), 'contents[0]')
 })

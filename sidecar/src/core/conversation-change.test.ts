@@ -64,6 +64,14 @@ describe('a change of a conversation', () => {
     assert.equal(risen.reason, 'threshold')
   })
 
+  it('keeps which alerts its own budget reached in any session before, each once', () => {
+    const opened = (...sessions: readonly (readonly number[])[]) =>
+      after(...sessions.flatMap((addAlerts, index) => [{ addAlerts }, { openSession: index + 2 }]))
+    assert.deepEqual(opened([70]).earlierAlerts, [70])
+    const { alerts, earlierAlerts } = opened([90], [], [70, 90], [100])
+    assert.deepEqual([alerts, earlierAlerts], [[], [70, 90, 100]])
+  })
+
   it('opens the next session, and no other, with what belongs to a session cleared and the edits kept', () => {
     const change: ConversationChange = {
       addRungs: { rungs: ['Summarize'], reason: 'threshold' },

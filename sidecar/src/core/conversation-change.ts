@@ -36,6 +36,7 @@ export function newConversation(begin: {
     userRungs: null,
     turnRungs: [],
     alerts: [],
+    earlierAlerts: [],
     userAlerts: null,
     notices: [],
     atTaskBoundary: false,
@@ -129,7 +130,12 @@ function sessionOpened(conversation: Conversation, session: number, ladderApplie
     resolution: 'none',
     resolvedAtMs: null,
   } as const
-  return { ...conversation, session, ladderApplies, ...cleared }
+  const { alerts, earlierAlerts: known } = conversation
+  const earlierAlerts = joinedPercents(
+    known,
+    alerts.filter((percent) => !known.includes(percent)),
+  )
+  return { ...conversation, session, ladderApplies, ...cleared, earlierAlerts }
 }
 
 /** What of a change counts whatever session is open. */

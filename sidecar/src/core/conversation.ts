@@ -126,6 +126,8 @@ export interface Conversation {
   readonly turnRungs: readonly Rung[]
   /** Alert thresholds of its own budget that have fired in this session, in percent. Earlier versions had those of its user among them. */
   readonly alerts: readonly number[]
+  /** What its own budget reached in the sessions before this one, in rising order: a status counts whoever reached it in any. */
+  readonly earlierAlerts: readonly number[]
   /** Those of the user's budget that have fired in this conversation, in the last period in which any did. */
   readonly userAlerts: UserAlerts | null
   readonly notices: readonly PendingNotice[]
@@ -180,7 +182,7 @@ export interface ConversationChange {
   readonly atTaskBoundary?: { readonly is: boolean; readonly atMs: number }
   /**
    * Opens this session when it is the next one: clears rungs, reason, alerts, notices, state, atTaskBoundary, userTurns, question, turnRungs,
-   * resolution; keeps edits.
+   * resolution; keeps edits, and the alerts among the earlier ones.
    */
   readonly openSession?: number
   /** Of the session that `openSession` opens; without it as in the session before. */

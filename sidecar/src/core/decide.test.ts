@@ -124,6 +124,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     readyEdits: [],
     userRungs: null,
     alerts: [],
+    earlierAlerts: [],
     userAlerts: null,
     notices: [],
     atTaskBoundary: false,
@@ -489,9 +490,10 @@ test('Observe: the end of a user or of a limit, or of one picture, ends no conve
     assert.deepEqual([rungs, risen], [['EndConversation'], []], kind)
   }
   const own = await inputOf({ own: { spent: parseUsd('0.60') } })
-  const end = { status: 'end', percent: 120, reason: 'fit', account: 'c' } as const
+  const end = { status: 'end', percent: 120, reason: 'fit', account: 'c', fitsAfresh: false } as const
   assert.equal(endsForGood(own, end), true)
-  assert.equal(endsForGood(own, { ...end, attachment: { param: 'messages', fitsAfresh: false } }), false)
+  for (const what of ['attachment', 'message'] as const)
+    assert.equal(endsForGood(own, { ...end, tooLarge: { what, param: 'messages' } }), false, what)
   assert.equal(endsForGood({ ...own, request: { ...own.request, wire: 'images' } }, end), false)
 })
 
@@ -664,7 +666,7 @@ test('a call that no rung makes fit ends the conversation, even where the last r
     ],
   })
   const decision = decide(await inputOf({ contract, body: { tools: TOOLS, tool_choice: 'required' } }))
-  assert.deepEqual(decision, { status: 'end', percent: 0, reason: 'fit', account: 'c' })
+  assert.deepEqual(decision, { status: 'end', percent: 0, reason: 'fit', account: 'c', fitsAfresh: false })
 })
 
 test('what only the user’s cap made necessary lasts as long as its period', async () => {
@@ -759,7 +761,7 @@ test('rungs stay with whom they were taken for: first the conversation was short
 test('a call that is too dear for several caps ends for the conversation’s, however little the others have left', async () => {
   const contract = makeContract({ caps: { perConversation: '0.001' } })
   const decision = decide(await inputOf({ contract, user: { cap: '0.0005' }, workload: { cap: '0.0001' } }))
-  assert.deepEqual(decision, { status: 'end', percent: 0, reason: 'fit', account: 'c' })
+  assert.deepEqual(decision, { status: 'end', percent: 0, reason: 'fit', account: 'c', fitsAfresh: false })
 })
 
 test('why a conversation is on its rungs is told: a threshold, the call that would not fit, or what brought them before', async () => {
@@ -1062,14 +1064,74 @@ test('a file alone that is too large ends nothing: what does not fit is said to 
       percent: 90,
       reason: 'fit',
       account: 'c',
-      attachment: { param: 'messages[0].content[1]', fitsAfresh: true },
+      tooLarge: { what: 'attachment', param: 'messages[0].content[1]' },
+      fitsAfresh: true,
     })
   }
   const small = await fileInput({ contract: makeContract({ caps: { perConversation: '0.10' } }) })
   const never = decide({ ...small, mayCount: false })
-  assert.equal(never.status === 'end' && never.attachment?.fitsAfresh, false)
+  assert.deepEqual(never.status === 'end' && [never.tooLarge?.what, never.fitsAfresh], ['attachment', false])
   const spent = decide({ ...(await fileInput({ own: { spent: parseUsd('0.4999') } })), mayCount: false })
-  assert.deepEqual([spent.status, spent.status === 'end' && spent.attachment], ['end', undefined], 'words alone do not fit either')
+  assert.deepEqual([spent.status, spent.status === 'end' && spent.tooLarge], ['end', undefined], 'words alone do not fit either')
+})
+
+describe('a question that is too long for any budget', () => {
+  const LONG = { role: 'user', content: 'word '.repeat(200_000) }
+  const BEFORE = [...USER_TURN, { role: 'assistant', content: 'Well.' }]
+  const endOf = async (setup: Setup): Promise<Extract<Decision, { status: 'end' }>> => {
+    const decision = decide(await inputOf(setup))
+    assert.equal(decision.status, 'end')
+    if (decision.status !== 'end') throw new TypeError()
+    return decision
+  }
+
+  test('is said to be that, whatever is spent: nothing ends by it, and no session opens for it', async () => {
+    for (const own of [{}, { spent: parseUsd('0.01') }, { spent: parseUsd('0.4999') }]) {
+      const input = await inputOf({ own, body: { messages: [{ role: 'system', content: 's' }, ...BEFORE, LONG] } })
+      const end = decide(input)
+      assert.ok(end.status === 'end')
+      assert.deepEqual([end.tooLarge, end.fitsAfresh], [{ what: 'message', param: 'messages[3]' }, false])
+      assert.equal(endsForGood(input, end), false)
+    }
+  })
+
+  test('is so for a user whose budget is the smaller one', async () => {
+    const end = await endOf({ user: { cap: '0.0001' } })
+    assert.deepEqual([end.account, end.tooLarge?.what], ['u', undefined], 'no question fits there')
+    const contract = makeContract({ caps: { perConversation: '100.00' } })
+    const ofUser = await endOf({ contract, user: { cap: '0.10' }, body: { messages: [LONG] } })
+    assert.deepEqual([ofUser.account, ofUser.tooLarge?.what], ['u', 'message'])
+  })
+
+  test('is none that a whole budget has room for, whatever it and its history come to: that ends, and fits the next session', async () => {
+    const half = { role: 'user', content: 'word '.repeat(50_000) }
+    const contract = makeContract({ ladder: [...FULL_LADDER.ladder] })
+    const spent = await endOf({ contract, own: { spent: parseUsd('0.45') }, body: { messages: [...BEFORE, half] } })
+    assert.deepEqual([spent.tooLarge, spent.fitsAfresh], [undefined, true])
+    const history = await endOf({ contract, body: { messages: [LONG, { role: 'assistant', content: 'Well.' }, ...USER_TURN] } })
+    assert.deepEqual([history.tooLarge, history.fitsAfresh], [undefined, true])
+  })
+
+  test('is none where the instructions alone are too long, nor in a tool loop, whose results stay in the history', async () => {
+    const instructed = await endOf({ body: { messages: [{ ...LONG, role: 'system' }, ...USER_TURN] } })
+    assert.deepEqual([instructed.tooLarge, instructed.fitsAfresh], [undefined, false])
+    const loop = TOOL_LOOP.map((message) => (message.role === 'tool' ? { ...message, content: LONG.content } : message))
+    assert.equal((await endOf({ body: { messages: loop, tools: TOOLS } })).tooLarge, undefined)
+  })
+
+  test('opens no session either where the conversation has ended, or is at its last threshold', async () => {
+    for (const setup of [{ conversation: { state: 'ended' } }, { own: { spent: parseUsd('0.50') } }] as const) {
+      const long = await endOf({ ...setup, body: { messages: [...BEFORE, LONG] } })
+      assert.deepEqual([long.tooLarge, long.fitsAfresh], [undefined, false], 'it has ended, whatever is asked')
+      assert.equal((await endOf(setup)).fitsAfresh, true)
+    }
+  })
+
+  test('is none where a cheaper model of the ladder could read it', async () => {
+    const long = { role: 'user', content: 'word '.repeat(100_000) }
+    const spent = { own: { spent: parseUsd('0.49') }, body: { messages: [...BEFORE, long] } }
+    assert.deepEqual([(await endOf(spent)).tooLarge, (await endOf(spent)).fitsAfresh], [undefined, true])
+  })
 })
 
 test('results of searches that are billed as input are held for, by the owner’s bound or by ours', async () => {

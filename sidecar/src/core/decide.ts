@@ -11,7 +11,7 @@ import { PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { modelNotAllowed } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
-import { attachmentOf } from './attachment.ts'
+import { attachmentOf, questionPart } from './attachment.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import type { AccountId } from './budget.ts'
 import type { Edit } from './conversation.ts'
@@ -27,7 +27,8 @@ import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest } from './request.ts'
 import { shape } from './rewrite.ts'
 import type { ModelSwap, Shaped, ShapeRules } from './shape.ts'
-import { isAskedAgain } from './sessions.ts'
+import { instructionsAlone, lastTurnAlone } from './reset.ts'
+import { isAskedAgain, isUserTurn } from './sessions.ts'
 import { modelAllowed } from './swap.ts'
 import { tightestOf } from './terms.ts'
 import type { Balance, CapKind } from './terms.ts'
@@ -60,19 +61,22 @@ export function decide(input: DecideInput): Decision {
   const turnActive = atBoundary ? [] : conversation.turnRungs
   const byThreshold = union(conversation.rungs, risen, userActive, risenForUser, turnActive)
 
-  if (conversation.state === 'ended')
-    return { status: 'end', percent, reason: conversation.reason ?? 'threshold', account: tightestOf(own).account }
+  if (conversation.state === 'ended') {
+    const reason = conversation.reason ?? 'threshold'
+    return { status: 'end', percent, reason, account: tightestOf(own).account, fitsAfresh: fitsAsFirst(input) }
+  }
   if (byThreshold.includes('EndConversation')) {
     // Whose threshold it was decides what ends: a user's period goes by, a conversation's budget does not.
     const ending = union(conversation.rungs, risen).includes('EndConversation') ? own : users
-    return { status: 'end', percent, reason: 'threshold', account: tightestOf(ending).account }
+    return { status: 'end', percent, reason: 'threshold', account: tightestOf(ending).account, fitsAfresh: fitsAsFirst(input) }
   }
   /** With which rungs the call was tried for lack of room in which cap. */
   const takenFor: Record<CapKind, readonly Rung[]> = { conversation: [], user: [], workload: [] }
   // A question that is asked again is answered from what it was answered from before.
   const mayJoin = input.mayEdit && atBoundary && conversation.readyEdits.length > 0 && !isAskedAgain(request, conversation)
   const ready = mayJoin ? conversation.readyEdits : []
-  // What the user's budget asks for in a new period is told again, also right after a turn that still had it of the period before.
+  // What the user's budget asks for in a new period is told again, also right after a turn that still had it of the period before,
+  // unless that turn took more of them in the new one.
   const passed = atBoundary && userRungs !== null && userRungs.period !== period ? userRungs.rungs : []
   const ofLastTurn = conversation.turnRungs.filter((rung) => !passed.includes(rung))
   const at = { atBoundary, percent, percentUser, ready, known: union(conversation.rungs, userActive, ofLastTurn) }
@@ -95,7 +99,7 @@ export function decide(input: DecideInput): Decision {
       isPriced ||= attempt.isPriced
     }
     if (attempt.status !== 'fits') continue
-    const standing = conversation.reason ?? (userActive.length > 0 ? 'threshold' : null)
+    const standing = conversation.reason ?? (userActive.length > 0 || turnActive.length > 0 ? 'threshold' : null)
     const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
     // What only the user's cap made necessary lasts as long as its period, and the user turn; what only a workload's limit did, as long as that.
     const forOwn = takenFor.conversation.filter((rung) => !byThreshold.includes(rung))
@@ -115,11 +119,16 @@ export function decide(input: DecideInput): Decision {
   // And it ends none: with more rungs the call fits when that input is billed, or given back.
   if (waitsFor !== null) return { status: 'wait', percent, account: waitsFor }
   const ways = [...candidates(contract.ladder, byThreshold, atBoundary)]
-  const attachment = tooLarge(input, ways, at)
+  const attachment = attachmentInTheWay(input, ways, at)
   if (attachment === null && short !== null && !isPriced && !isLedUnpriced(input, ways, at))
     return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model', message: unpricedMessage(request.model) } }
-  const account = (short ?? tightestOf(balances)).account
-  return { status: 'end', percent, reason: 'fit', account, ...(attachment === null ? {} : { attachment }) }
+  const { account, kind } = short ?? tightestOf(balances)
+  const end = { status: 'end', percent, reason: 'fit', account } as const
+  if (attachment !== null) return { ...end, ...attachment }
+  // That says nothing of what else the conversation can afford.
+  if (kind !== 'workload' && isTooLong(input))
+    return { ...end, tooLarge: { what: 'message', param: questionPart(request) }, fitsAfresh: false }
+  return { ...end, fitsAfresh: fitsAsFirst(input) }
 }
 
 /** By the terms of the conversation, or by those of today: models are replaced while conversations run, and caps stay what they were. */
@@ -129,16 +138,47 @@ function isAllowed({ request: { model }, terms: { contract }, config }: DecideIn
 }
 
 /** The attachment but for which the call would fit, under one of these sets of rungs; null where that is not so. */
-function tooLarge(input: DecideInput, ways: readonly (readonly Rung[])[], at: At): TooLarge | null {
+function attachmentInTheWay(
+  input: DecideInput,
+  ways: readonly (readonly Rung[])[],
+  at: At,
+): { readonly tooLarge: TooLarge; readonly fitsAfresh: boolean } | null {
   const { request, balances } = input
   if (!holdsFiles(request.messages, request.model)) return null
   if (!ways.some((rungs) => tryWith(input, rungs, { ...at, withoutFiles: true }).status === 'fits')) return null
   const fresh = balances.map((balance) => (balance.kind === 'conversation' ? { ...balance, state: EMPTY_ACCOUNT } : balance))
-  return { param: attachmentOf(request), fitsAfresh: fitsAnyWay({ ...input, balances: fresh }, ways, at) }
+  const tooLarge = { what: 'attachment', param: attachmentOf(request) } as const
+  return { tooLarge, fitsAfresh: fitsAnyWay({ ...input, balances: fresh }, ways, at) }
 }
 
 function fitsAnyWay(input: DecideInput, ways: readonly (readonly Rung[])[], at: At): boolean {
   return ways.some((rungs) => tryWith(input, rungs, at).status === 'fits')
+}
+
+/**
+ * Whether it is the user's question itself that fits into no budget, where any shorter one would. Not so of a tool's result: each later call
+ * of the conversation brings that along.
+ */
+function isTooLong(input: DecideInput): boolean {
+  return isUserTurn(input.request) && !fitsAsFirst(input) && fitsAsFirst(input, instructionsAlone(input.request))
+}
+
+/**
+ * Whether the last turn of a request would fit as the first of a session, under any rungs, with nothing spent of any budget of its user's.
+ * Files, which are refused by themselves, count for nothing.
+ */
+function fitsAsFirst(input: DecideInput, request: ModelRequest = input.request): boolean {
+  const atBoundary = isBoundary(input.request)
+  const caps = input.balances.filter(({ kind }) => kind !== 'workload')
+  const first: DecideInput = {
+    ...input,
+    request: lastTurnAlone(request),
+    balances: caps.map((balance) => ({ ...balance, state: EMPTY_ACCOUNT })),
+    // What is only named is read by the provider alone: nobody knows how much of that is of the last turn.
+    earlierTokens: request.onlyNamed === true ? input.earlierTokens : 0,
+  }
+  const ways = [...candidates(input.terms.contract.ladder, [], atBoundary)]
+  return fitsAnyWay(first, ways, { atBoundary, percent: 0, percentUser: 0, ready: [], known: [], withoutFiles: true })
 }
 
 /**
@@ -217,13 +257,13 @@ export function isCallTooDear(
   return reason === 'fit' && UNTALKED_WIRES.has(wire)
 }
 
-/** Whether an end is the conversation's own: a user's period goes by, and so does a limit of the workload; one call or attachment is not all. */
+/** Whether an end is the conversation's own: a user's period goes by, and so does a limit of the workload; one call, or a part of it, is not all. */
 export function endsForGood(
   { request, balances }: Pick<DecideInput, 'request' | 'balances'>,
   decision: Extract<Decision, { status: 'end' }>,
 ): boolean {
   const cap = balances.find(({ account }) => account === decision.account)?.kind ?? 'conversation'
-  return cap === 'conversation' && decision.attachment === undefined && !isCallTooDear(request, decision)
+  return cap === 'conversation' && decision.tooLarge === undefined && !isCallTooDear(request, decision)
 }
 
 /** The output bound, per answer, that a granted hold affords. */

@@ -39,13 +39,16 @@ export interface DecideInput {
 
 export type Decision =
   | { readonly status: 'go'; readonly plan: Plan }
-  /** No admissible call fits, or the last threshold is reached. `attachment`: but for it, a call would fit. */
+  /** No admissible call fits, or the last threshold is reached. */
   | {
       readonly status: 'end'
       readonly percent: number
       readonly reason: RungReason
       readonly account: string
-      readonly attachment?: TooLarge
+      /** What is in the way is this part of the request alone: nothing ends by it. */
+      readonly tooLarge?: TooLarge
+      /** The call would fit as the first of a session. */
+      readonly fitsAfresh: boolean
     }
   /** A file does not fit by anything that is known here: the provider is to be asked how long this input is. */
   | ({ readonly status: 'count' } & ToCount)
@@ -61,12 +64,11 @@ export interface ToCount {
   readonly effort?: Effort | null
 }
 
-/** An attachment for which there is no money left. */
+/** An attachment for which there is no money left, or a message for which no budget has enough. */
 export interface TooLarge {
+  readonly what: 'attachment' | 'message'
   /** The part of the request. */
   readonly param: string
-  /** It would fit into a budget of which nothing is spent. */
-  readonly fitsAfresh: boolean
 }
 
 /** A call that can be made, and the money that it needs. */

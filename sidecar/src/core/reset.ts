@@ -57,6 +57,18 @@ export function standingAlone(request: ModelRequest): ModelRequest | null {
   return request.messages.every(({ answers }) => answers.every((id) => calls.has(id))) ? { ...request, earlier: null } : null
 }
 
+/** The request as the first of a session, but for a recap: its instructions, and the last user turn. */
+export function lastTurnAlone(request: ModelRequest): ModelRequest {
+  const { messages } = request
+  const start = turnStarts(messages).at(-1) ?? leadingCount(messages)
+  return { ...instructionsAlone(request), messages: [...messages.slice(0, leadingCount(messages)), ...messages.slice(start)] }
+}
+
+/** All of the request that no question changes. */
+export function instructionsAlone(request: ModelRequest): ModelRequest {
+  return { ...request, messages: request.messages.slice(0, leadingCount(request.messages)), earlier: null }
+}
+
 /** What a reset left out without a summary of all of it. */
 export interface AwaitedSummary {
   readonly reset: Cut

@@ -58,6 +58,20 @@ test('the highest rung in effect is shown, be it the user’s; rungs of a period
   assert.deepEqual(shown([], { period: '2026-10-01', rungs: ['RefuseTools'] }), ['None', 'continue'])
 })
 
+test('whose budget the percent is of is told, and that rungs of the user’s alone are by its threshold', () => {
+  const told = (setup: Parameters<typeof standing>[0]) => {
+    const { percentOf, reason } = standing(setup)
+    return [percentOf, reason]
+  }
+  const userRungs = { period: '2026-11-01', rungs: ['RefuseTools'] } as const
+  const user = { spent: parseUsd('2.70') }
+  assert.deepEqual(told({}), ['conversation', null])
+  assert.deepEqual(told({ user, conversation: { userRungs } }), ['user', 'threshold'])
+  assert.deepEqual(told({ user, conversation: { userRungs: { ...userRungs, period: '2026-10-01' } } }), ['user', null])
+  const own = { rungs: ['DropRetrieval'], reason: 'fit', userRungs } as const
+  assert.deepEqual(told({ own: { spent: parseUsd('0.45') }, user, conversation: own }), ['conversation', 'fit'], 'as much of either')
+})
+
 test('alerts are those of its session and of the user’s period, each once; those of a period that has passed are not', () => {
   const shown = (userAlerts: Conversation['userAlerts']): readonly number[] =>
     standing({ conversation: { alerts: [70, 100], userAlerts } }).alerts

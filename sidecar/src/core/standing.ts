@@ -23,6 +23,8 @@ export interface Standing {
   readonly remaining: string
   /** Of the tighter of the conversation's and the user's budget. */
   readonly percent: number
+  /** Which of the two that is: the user's only where it is used more. */
+  readonly percentOf: 'conversation' | 'user'
   readonly rung: Rung | 'None'
   readonly reason: RungReason | null
   readonly turns: number
@@ -48,10 +50,11 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
   const drivers = columnInCurrency(contract.usdRate)
   const spent = own?.state.spent ?? 0n
   const held = own?.state.held ?? 0n
-  const counted = balances.filter((balance) => balance.kind !== 'workload')
+  const usedOf = (kind: CapKind): number =>
+    percentUsed(balances.filter((balance) => balance.kind === kind).map(({ cap, state }) => ({ cap, account: state })))
+  const percentOf = usedOf('user') > usedOf('conversation') ? 'user' : 'conversation'
   const period = userPeriodOf(balances)
-  const userRungs = conversation.userRungs?.period === period ? conversation.userRungs.rungs : []
-  const rung = RUNGS.findLast((known) => conversation.rungs.includes(known) || userRungs.includes(known)) ?? 'None'
+  const { rung, reason } = inEffect(conversation, period)
   return {
     conversation: conversation.id,
     user: conversation.user,
@@ -62,9 +65,10 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
     spent: balance(atLeastZero(spent)),
     held: balance(held),
     remaining: balance(atLeastZero(terms.perConversation - spent - held)),
-    percent: percentUsed(counted.map(({ cap, state }) => ({ cap, account: state }))),
+    percent: usedOf(percentOf),
+    percentOf,
     rung,
-    reason: conversation.reason,
+    reason,
     turns: conversation.turns,
     session: conversation.session,
     state: conversation.state,
@@ -74,6 +78,19 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
     alerts: [...new Set([...conversation.alerts, ...userAlertsIn(conversation, period)])].toSorted((a, b) => a - b),
     lastTurnAt: new Date(conversation.lastTurnAtMs).toISOString(),
   }
+}
+
+/**
+ * The highest rung in effect and why: its own rungs, and those of its user's budget where they are of the period that is now, which its own
+ * record gives no reason for.
+ */
+export function inEffect(
+  { rungs, userRungs, reason }: Pick<Conversation, 'rungs' | 'userRungs' | 'reason'>,
+  period: string | null,
+): Pick<Standing, 'rung' | 'reason'> {
+  const ofUser = userRungs?.period === period ? userRungs.rungs : []
+  const rung = RUNGS.findLast((known) => rungs.includes(known) || ofUser.includes(known)) ?? 'None'
+  return { rung, reason: reason ?? (ofUser.length > 0 ? 'threshold' : null) }
 }
 
 function atLeastZero(amount: NanoUsd): NanoUsd {

@@ -3,11 +3,12 @@ import { randomUUID } from 'node:crypto'
 import type { End } from '@farebox/crds/ladder.ts'
 import { toldAt, userAlertsIn } from '../core/conversation-change.ts'
 import { isCallTooDear } from '../core/decide.ts'
-import type { Decision } from '../core/plan.ts'
+import type { Decision, TooLarge } from '../core/plan.ts'
 import type { Edit } from '../core/conversation.ts'
 import { chooseLocale, closingEdit, endWords, isTakenApart } from '../core/notices.ts'
 import { mayResetHere } from '../core/own-turn.ts'
 import { answersKeptCall } from '../core/request.ts'
+import { inEffect } from '../core/standing.ts'
 import { remainingOf, userPeriodOf } from '../core/terms.ts'
 import type { CapKind } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
@@ -25,12 +26,11 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   const { contract } = terms
   const cap = turn.balances.find((balance) => balance.account === decision.account)?.kind ?? 'conversation'
   const end: End = cap === 'workload' ? 'Refuse' : (contract.ladder.find((step) => step.rung === 'EndConversation')?.end ?? 'Refuse')
-  const { attachment } = decision
-  if (end === 'Reset' && cap === 'conversation' && attachment?.fitsAfresh !== false && mayReset(turn)) {
+  if (end === 'Reset' && cap === 'conversation' && decision.fitsAfresh && mayReset(turn)) {
     const next = await openNextSession(turn, 'budget')
     if (next !== null) return next
   }
-  if (attachment !== undefined) return refuseAttachment(turn, decision.percent, attachment.param)
+  if (decision.tooLarge !== undefined) return refusePart(turn, decision.percent, decision.tooLarge)
   const words = endWords(
     {
       contract,
@@ -81,18 +81,19 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   return null
 }
 
-/** An attachment that is too dear says nothing of what else the conversation can afford: it goes on. */
-function refuseAttachment(turn: Turn, percent: number, param: string): null {
-  const { gateway, conversation, terms } = turn
+/** One part of a request that is too dear says nothing of what else the conversation can afford: it goes on. */
+function refusePart(turn: Turn, percent: number, { what, param }: TooLarge): null {
+  const { gateway, conversation, terms, draws } = turn
   gateway.metrics.turns.add([terms.contract.tier, 'refused'])
-  const { rungs, reason } = conversation
-  const headers = stateHeaders(turn, { rung: rungs.at(-1) ?? 'None', percent, reason, maxOutput: null })
-  refuse(turn, { code: 'conversation_budget_exhausted', message: ATTACHMENT_TOO_LARGE, param }, headers)
+  const headers = stateHeaders(turn, { ...inEffect(conversation, userPeriodOf(draws)), percent, maxOutput: null })
+  refuse(turn, { code: 'conversation_budget_exhausted', message: TOO_LARGE[what], param }, headers)
   return null
 }
 
-const ATTACHMENT_TOO_LARGE =
-  'The attachment is too large for what is left of this budget. Without it, or with a smaller one, the conversation goes on.'
+const TOO_LARGE: Readonly<Record<TooLarge['what'], string>> = {
+  attachment: 'The attachment is too large for what is left of this budget. Without it, or with a smaller one, the conversation goes on.',
+  message: 'The message is too long: a whole budget does not pay for it. With a shorter one the conversation goes on.',
+}
 
 function mayReset({ request, conversation, terms: { contract }, taskBoundary, balances }: Turn): boolean {
   const spent = balances.find(({ kind }) => kind === 'conversation')?.state.spent ?? 0n

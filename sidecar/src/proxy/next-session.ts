@@ -7,7 +7,9 @@ import { noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { placeTurn } from './locate.ts'
 import { keptForMs, recall } from './memory.ts'
+import { reportAlerts } from './report.ts'
 import { countStart, takeBack } from './resolutions.ts'
+import { NONE_FIRED } from '../store/store.ts'
 
 /**
  * The turn in the session that it belongs to: the next one, where the tier's `maxTurns` or `idleAfter` says that the open one is
@@ -39,6 +41,7 @@ export async function openNextSession(turn: Turn, why: SessionEnd): Promise<Turn
     gateway.log.debug({ conversation: conversation.id, tier: contract.tier, why, reason: refusal }, 'no new session follows')
     return null
   }
+  if (why === 'budget') await fireAlerts(turn)
   const session = conversation.session + 1
   const { recap } = contract.sessions
   const addEdits = resetEdits({
@@ -74,6 +77,15 @@ export async function openNextSession(turn: Turn, why: SessionEnd): Promise<Turn
     accounts: new Map(),
   })
   return placed.status === 'ok' ? placed.turn : null
+}
+
+/** A budget that is used up has reached every threshold, also where no end tells of it: those that have not fired do, once over all sidecars. */
+async function fireAlerts(turn: Turn): Promise<void> {
+  const { gateway, conversation, terms } = turn
+  const { alerts } = terms.contract
+  if (alerts.every((percent) => conversation.alerts.includes(percent))) return
+  const change = { ofSession: conversation.session, addAlerts: alerts }
+  reportAlerts(turn, (await gateway.store.update({ conversation: conversation.id, change, nowMs: gateway.nowMs() })) ?? NONE_FIRED)
 }
 
 /** Why no session may follow the one that `conversation` is in; null when one may. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Rung } from '@farebox/crds/ladder.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { newConversation } from '../core/conversation-change.ts'
@@ -148,6 +149,26 @@ test('alerts count conversations: those of a user’s budget while its period la
     const daily = { amount: '1.00', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
     const pro = makeContract({ tier: 'pro', caps: { perConversation: '1.00', perUser: daily } })
     assert.deepEqual((await totalsByTier(counting(store), [], { pro }))['pro']?.alerts, { 70: 2, 90: 1, 100: 2 })
+  }))
+
+test('a conversation counts at an alert that it reached in any session, and once', () =>
+  withConversations(2, async (store) => {
+    const changes = [{ addAlerts: [70, 100] }, { openSession: 2 }, { addAlerts: [70, 90] }]
+    for (const change of changes) await store.update({ conversation: 'c0', change, nowMs: NOW_MS })
+    assert.deepEqual((await totalsByTier(counting(store), [], {}))['pro']?.alerts, { 70: 1, 90: 1, 100: 1 })
+  }))
+
+test('a conversation counts at the rung in effect, be it its own or the user’s, in the period of that', () =>
+  withConversations(4, async (store) => {
+    const day = (of: number) => ({ addUserRungs: { period: `Day1:2026-11-${of}`, rungs: ['DowngradeModel'] } }) as const
+    const own = (rung: Rung) => ({ addRungs: { rungs: [rung], reason: 'threshold' } }) as const
+    const told = [day(23), day(24), { ...day(24), ...own('RefuseTools') }, own('DropRetrieval')]
+    for (const [index, change] of told.entries()) await store.update({ conversation: `c${index}`, change, nowMs: NOW_MS })
+    const daily = { amount: '1.00', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+    const pro = makeContract({ tier: 'pro', caps: { perConversation: '1.00', perUser: daily } })
+    const { byRung } = (await totalsByTier(counting(store), [], { pro }))['pro'] ?? {}
+    const expected = { None: 1, DropRetrieval: 1, Summarize: 0, DowngradeModel: 1, RefuseTools: 1, EndConversation: 0 }
+    assert.deepEqual(byRung, expected)
   }))
 
 test('a session that has cost nothing counts while it is open', () =>

@@ -8,6 +8,7 @@ import { EMPTY_ACCOUNT } from '../core/budget.ts'
 import { userAlertsIn } from '../core/conversation-change.ts'
 import { costQuantile, countOf } from '../core/cost-buckets.ts'
 import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
+import { inEffect } from '../core/standing.ts'
 import { limitDraws, sessionAccount, termsOf, userPeriodAt } from '../core/terms.ts'
 import type { Totals } from '../core/totals.ts'
 import { DAY_MS, dayOf } from '../core/utc-day.ts'
@@ -265,7 +266,7 @@ async function spendOf(gateway: Counting, conversations: readonly ListedConversa
   return spends
 }
 
-/** `userPeriod`: the one in which alerts of users count; those of another are of a budget that is open again. */
+/** `userPeriod`: the one in which rungs and alerts of users count; those of another are of a budget that is open again. */
 function totalsOf(
   conversations: readonly ListedConversation[],
   books: { readonly spends: ReadonlyMap<string, Spend>; readonly today: Totals; readonly userPeriod: string | null },
@@ -278,9 +279,10 @@ function totalsOf(
   let held = 0n
   let turns = 0
   for (const conversation of conversations) {
-    const rung = conversation.rungs.at(-1) ?? 'None'
+    const { rung } = inEffect(conversation, userPeriod)
     byRung[rung] = (byRung[rung] ?? 0) + 1
-    for (const percent of new Set([...conversation.alerts, ...userAlertsIn(conversation, userPeriod)]))
+    const { alerts: ofSession, earlierAlerts } = conversation
+    for (const percent of new Set([...ofSession, ...earlierAlerts, ...userAlertsIn(conversation, userPeriod)]))
       alerts[percent] = (alerts[percent] ?? 0) + 1
     const spend = spends.get(conversation.id) ?? NO_SPEND
     costs.push(...spend.sessions)

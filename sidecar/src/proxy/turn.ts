@@ -11,7 +11,8 @@ import { inlineNotice } from '../core/notice-frame.ts'
 import { chooseLocale, deliveredNotices, isTakenApart, noticeText } from '../core/notices.ts'
 import { isUnread } from '../core/own-turn.ts'
 import { isTalk, sentQuestion } from '../core/sessions.ts'
-import { remainingOf } from '../core/terms.ts'
+import { inEffect } from '../core/standing.ts'
+import { remainingOf, userPeriodOf } from '../core/terms.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
 import { admit, NOTHING_UNDONE, percentOf } from './admit.ts'
@@ -85,8 +86,7 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
 
 /** Of a turn that came to no call: where its conversation stands without it. */
 function undecidedHeaders(turn: Turn, percent: number): string[] {
-  const { rungs, reason } = turn.conversation
-  return stateHeaders(turn, { rung: rungs.at(-1) ?? 'None', percent, reason, maxOutput: null })
+  return stateHeaders(turn, { ...inEffect(turn.conversation, userPeriodOf(turn.draws)), percent, maxOutput: null })
 }
 
 /** A turn to try again, without what the provider would not have. */

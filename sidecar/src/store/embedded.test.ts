@@ -453,13 +453,13 @@ describe('the file of the embedded engine', () => {
       database.exec(`
         DROP TABLE memory; DROP TABLE memory_users; DROP TABLE memory_words; DROP TABLE user_days;
         DROP INDEX conversations_unresolved; DROP INDEX conversations_by_user;
-        UPDATE conversations SET state = json_remove(state, '$.userTurns', '$.resolvedAtMs', '$.stateAtMs', '$.boundaryAtMs', '$.userAlerts')`)
+        UPDATE conversations SET state = json_remove(state, '$.userTurns', '$.resolvedAtMs', '$.stateAtMs', '$.boundaryAtMs', '$.userAlerts', '$.earlierAlerts')`)
       database.close()
       const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
       const { conversation } = await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })
-      const { userTurns, resolution, resolvedAtMs, turns, stateAtMs, boundaryAtMs, userAlerts } = conversation ?? {}
+      const { userTurns, resolution, resolvedAtMs, turns, stateAtMs, boundaryAtMs, userAlerts, earlierAlerts } = conversation ?? {}
       assert.deepEqual([turns, userTurns, resolution, resolvedAtMs], [1, 0, 'confirmed', null])
-      assert.deepEqual([stateAtMs, boundaryAtMs, userAlerts], [null, null, null])
+      assert.deepEqual([stateAtMs, boundaryAtMs, userAlerts, earlierAlerts], [null, null, null, []])
       await store.update({ conversation: 'A', change: { resolution: { kind: 'reversed', atMs: 1 }, addUserTurn: true }, nowMs: clock.ms })
       await store.update({ conversation: 'A', change: { turnAtMs: clock.ms }, nowMs: clock.ms })
       const [quiet] = await store.listQuiet({ tiers: ['pro'], quietSinceMs: clock.ms + 1, limit: 9, nowMs: clock.ms })

@@ -130,6 +130,7 @@ export function conversationRow([, state, , touched]: Values, edits: readonly Ed
     boundaryAtMs: null,
     question: null,
     turnRungs: [],
+    earlierAlerts: [],
     userAlerts: null,
     ...rest,
     drivers: amountsOf(drivers) as Record<Driver, NanoUsd>,
@@ -139,7 +140,7 @@ export function conversationRow([, state, , touched]: Values, edits: readonly Ed
   return { conversation, touched: whole(touched) }
 }
 
-type Later = 'userTurns' | 'resolvedAtMs' | 'stateAtMs' | 'boundaryAtMs' | 'question' | 'turnRungs' | 'userAlerts'
+type Later = 'userTurns' | 'resolvedAtMs' | 'stateAtMs' | 'boundaryAtMs' | 'question' | 'turnRungs' | 'earlierAlerts' | 'userAlerts'
 type StoredConversation = Omit<Conversation, 'drivers' | 'edits' | 'readyEdits' | Later> &
   Partial<Pick<Conversation, Later>> & { readonly drivers: Readonly<Record<Driver, string>> }
 

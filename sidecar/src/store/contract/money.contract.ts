@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { AMOUNT_MAX } from '../../core/budget.ts'
 import type { Draw } from '../../core/budget.ts'
+import type { ConversationChange } from '../../core/conversation.ts'
 import { conversationFor, reserveStep, settleStep } from '../steps.testing.ts'
 import { COST_LIFE_MS } from '../store.ts'
 import { balance, kinds, withStoreOf } from './engine.testing.ts'
@@ -158,6 +159,28 @@ export function moneyContract(open: OpenEmptyStore): void {
         [[], [100], known(25, 70, 90, 100)],
       )
       assert.deepEqual((await store.listConversations({ limit: 1, nowMs: clock.ms }))[0]?.userAlerts, known(25, 70, 90, 100))
+    }),
+  )
+
+  it(
+    'keeps the alerts of earlier sessions apart, each once, in whichever it was reached',
+    withStore(async (store, clock) => {
+      await store.update({ conversation: 'A', initial: conversationFor('A', clock.ms), change: {}, nowMs: clock.ms })
+      const known = async (change: ConversationChange) => {
+        const updated = await store.update({ conversation: 'A', change, nowMs: clock.ms })
+        return [updated?.firedAlerts, updated?.conversation.alerts, updated?.conversation.earlierAlerts]
+      }
+      assert.deepEqual(await known({ ofSession: 1, addAlerts: [70, 100] }), [[70, 100], [70, 100], []])
+      assert.deepEqual(await known({ openSession: 2 }), [[], [], [70, 100]])
+      assert.deepEqual(await known({ ofSession: 1, addAlerts: [70, 90, 100] }), [[], [], [70, 100]], 'of a session that is over')
+      assert.deepEqual(await known({ ofSession: 2, addAlerts: [70, 90] }), [
+        [70, 90],
+        [70, 90],
+        [70, 100],
+      ])
+      assert.deepEqual(await known({ openSession: 3 }), [[], [], [70, 90, 100]])
+      assert.deepEqual(await known({ openSession: 4 }), [[], [], [70, 90, 100]])
+      assert.deepEqual((await store.listConversations({ limit: 1, nowMs: clock.ms }))[0]?.earlierAlerts, [70, 90, 100])
     }),
   )
 

@@ -249,7 +249,7 @@ function asWrittenNow(step: OutageStep | EarlierStep): OutageStep {
 }
 
 function conversationNow(kept: Conversation): Conversation {
-  const later = { stateAtMs: null, boundaryAtMs: null, question: null, turnRungs: [], userAlerts: null }
+  const later = { stateAtMs: null, boundaryAtMs: null, question: null, turnRungs: [], earlierAlerts: [], userAlerts: null }
   return { ...later, ...kept }
 }
 

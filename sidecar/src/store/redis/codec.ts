@@ -150,6 +150,7 @@ function recordText(conversation: Conversation): string {
     turnRungs: String(rungBits(conversation.turnRungs)),
     alertsPeriod: userAlerts === null ? '' : idText(userAlerts.period),
     userAlerts: userAlerts === null ? '' : userAlerts.percents.join(','),
+    earlierAlerts: conversation.earlierAlerts.join(','),
   }
   return FIELDS.map((name) => fields[name]).join('\n')
 }
@@ -197,6 +198,7 @@ function recordOf(id: ConversationId, record: unknown): ListedConversation {
     userRungs: get('userPeriod') === '' ? null : { period: get('userPeriod'), rungs: rungsOf(get('userRungs')) },
     turnRungs: rungsOf(get('turnRungs')),
     alerts: percentsOf(get('alerts')),
+    earlierAlerts: percentsOf(get('earlierAlerts')),
     userAlerts: get('alertsPeriod') === '' ? null : { period: get('alertsPeriod'), percents: percentsOf(get('userAlerts')) },
     notices:
       get('notices') === ''

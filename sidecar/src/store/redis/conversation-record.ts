@@ -37,6 +37,7 @@ export const FIELDS = [
   'turnRungs',
   'alertsPeriod',
   'userAlerts',
+  'earlierAlerts',
 ] as const
 /** So many of them are in the record of the earliest version that is read. */
 export const FIRST_FIELDS = FIELDS.indexOf('userTurns')

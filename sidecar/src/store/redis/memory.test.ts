@@ -55,7 +55,7 @@ if (program !== null)
         const read = async () => (await store.read({ conversation: 'A', accounts: [], nowMs: clock.ms })).conversation
         const known = await read()
         assert.deepEqual([known?.turns, known?.resolution, known?.userTurns, known?.resolvedAtMs], [1, 'reversed', 0, null])
-        assert.deepEqual([known?.stateAtMs, known?.boundaryAtMs, known?.userAlerts], [null, null, null])
+        assert.deepEqual([known?.stateAtMs, known?.boundaryAtMs, known?.userAlerts, known?.earlierAlerts], [null, null, null, []])
         const [listed] = await store.listConversations({ limit: 9, nowMs: clock.ms })
         assert.deepEqual({ ...listed, edits: [], readyEdits: [] }, known)
         const state = { is: 'ended', atMs: START_MS } as const

@@ -36,8 +36,25 @@ local function isOutdated(toldAt, knownAt)
   return known ~= nil and tonumber(toldAt) < known
 end
 
+-- Answers the percents that are new, and all of them, joined.
+local function addPercents(joined, added)
+  local all, known, fired = joined == '' and {} or split(joined, ','), {}, {}
+  for _, percent in ipairs(all) do known[percent] = true end
+  for _, percent in ipairs(split(added, ',')) do
+    if not known[percent] then fired[#fired + 1] = percent end
+  end
+  if #fired == 0 then return fired, joined end
+  appended(all, fired)
+  table.sort(all, function(a, b) return tonumber(a) < tonumber(b) end)
+  return fired, table.concat(all, ',')
+end
+
 local function openSession(c, change)
   if not change.openSession or tonumber(change.openSession) ~= tonumber(c[F.session]) + 1 then return end
+  if c[F.alerts] ~= '' then
+    local _, all = addPercents(c[F.earlierAlerts], c[F.alerts])
+    c[F.earlierAlerts] = all
+  end
   c[F.session], c[F.rungs], c[F.reason], c[F.alerts], c[F.notices] = change.openSession, '0', '', '', ''
   c[F.state], c[F.atTaskBoundary], c[F.userTurns], c[F.exactAtMs], c[F.exactMessages], c[F.exact] = 'open', '0', '0', '', '', ''
   c[F.resolution], c[F.resolvedAtMs], c[F.stateAtMs], c[F.boundaryAtMs], c[F.question], c[F.turnRungs] = 'none', '', '', '', '', '0'
@@ -60,18 +77,6 @@ end
 local function isEarlier(period, known)
   local function kindOf(name) return string.match(name, '^[^:]*:') end
   return kindOf(period) == kindOf(known) and isBefore(period, known)
-end
--- Answers the percents that are new, and all of them, joined.
-local function addPercents(joined, added)
-  local all, known, fired = joined == '' and {} or split(joined, ','), {}, {}
-  for _, percent in ipairs(all) do known[percent] = true end
-  for _, percent in ipairs(split(added, ',')) do
-    if not known[percent] then fired[#fired + 1] = percent end
-  end
-  if #fired == 0 then return fired, joined end
-  appended(all, fired)
-  table.sort(all, function(a, b) return tonumber(a) < tonumber(b) end)
-  return fired, table.concat(all, ',')
 end
 -- This and the next answer those that are new.
 local function addAlerts(c, change)
