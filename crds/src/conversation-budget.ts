@@ -74,7 +74,7 @@ const Tier = rules(
             secretRef: z
               .strictObject({ name: ObjectName.describe('A Secret of the same namespace.') })
               .describe(
-                'Every entry of it is a key, and its name the id of the key. All of them are accepted, so that keys can be rotated: add the new one, sign by it, take the old one away.',
+                'Every entry of it is a key, and its name the id of the key. All of them are accepted (of more than 256 the first by name), so that keys can be rotated: add the new one, sign by it, take the old one away.',
               ),
           })
           .optional()
@@ -96,7 +96,7 @@ const Identity = z.strictObject({
     .max(CARRIERS.length)
     .default([...CARRIERS])
     .describe(
-      "Where a conversation id may come from, first hit wins. `Header`: `x-farebox-conversation`. `Baggage`: `gen_ai.conversation.id`, `session.id`. `Metadata`: `conversation_id`, `session_id`, `thread_id`. The others: OpenAI's `conversation`, `previous_response_id`, `prompt_cache_key`.",
+      "Where a conversation id may come from, first hit wins. `Header`: `x-farebox-conversation`. `Baggage`: `gen_ai.conversation.id`, `session.id`. `Metadata`: `conversation_id`, `session_id`, `thread_id`. The others: OpenAI's `conversation`, `previous_response_id`, and `prompt_cache_key`, which many may share: only together with a user.",
     ),
   headers: z.array(HeaderName).max(16).default([]).describe('Further request headers read like `x-farebox-conversation`, after it.'),
   userCarriers: z
@@ -257,7 +257,7 @@ const Resolution = rules(
   z.strictObject({
     toolNames: ToolNames,
     quietPeriod: Duration.optional().describe(
-      'A conversation without a turn for so long is assumed to be resolved. At least `1m`; absent: none is.',
+      'A conversation without a turn for so long is assumed to be resolved, where its tier is priced `PerResolution`. At least `1m`; absent: none is.',
     ),
     reopenWindow: Duration.default('72h').describe('A user turn within this time of a resolution takes it back.'),
   }),

@@ -71,6 +71,16 @@ test('each alert says how long, how bad and what it means, by labels that it has
   }
 })
 
+test('the page of operations lists each alert, in the order of the file', () => {
+  const [, ofAlerts = ''] = readFileSync(`${ROOT}docs/operations.md`, 'utf8').split('\n## Alerts\n')
+  const [section = ''] = ofAlerts.split('\n## ')
+  const listed = [...section.matchAll(/^\| `(Farebox\w+)` \|/gm)].map(([, alert]) => alert)
+  assert.deepEqual(
+    listed,
+    rules.map(({ alert }) => alert),
+  )
+})
+
 test('the page of conditions lists the alerts that go by them', () => {
   const page = readFileSync(`${ROOT}docs/conditions.md`, 'utf8')
   const listed = [...page.matchAll(/^\| `(Farebox\w+)` \|/gm)].map(([, alert]) => alert)

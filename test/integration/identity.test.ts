@@ -70,17 +70,15 @@ describe('the conversation', () => {
       { id: 'session', headers: { baggage: 'session.id=session' } },
       { id: 'metadata 1', body: { metadata: { conversation_id: 'metadata 1', session_id: 'later' } } },
       { id: 'metadata 2', body: { metadata: { thread_id: 'metadata 2' } } },
-      { id: 'cache key', body: { prompt_cache_key: 'cache key' } },
+      { id: 'cache key', headers: { 'x-farebox-user': 'ann' }, body: { prompt_cache_key: 'cache key' } },
     ]
+    const hashOf = async (id: string): Promise<string> => (await sidecar.standing(id, '?user=ann')).conversation
     for (const [index, { id }] of carriers.entries()) {
       const rest = carriers.slice(index).toReversed()
       const said = await ask(Object.assign({}, ...rest.map(({ headers }) => headers)), Object.assign({}, ...rest.map(({ body }) => body)))
-      assert.equal(conversationOf(said), (await sidecar.standing(id)).conversation, id)
+      assert.equal(conversationOf(said), await hashOf(id), id)
     }
-    assert.equal(
-      new Set(await Promise.all(carriers.map(async ({ id }) => (await sidecar.standing(id)).conversation))).size,
-      carriers.length,
-    )
+    assert.equal(new Set(await Promise.all(carriers.map(({ id }) => hashOf(id)))).size, carriers.length)
     for (const { headers } of seen) {
       assert.ok(!Object.keys(headers).some((name) => name.startsWith('x-farebox-')), 'our headers are not forwarded')
       assert.equal(headers['baggage'], undefined)
@@ -89,15 +87,24 @@ describe('the conversation', () => {
 
   test('is not that of another user with the same prompt_cache_key, which names a prompt', async () => {
     const body = { prompt_cache_key: 'support-bot-v3' }
-    const [ann, bob, nobody] = [
-      conversationOf(await ask({ 'x-farebox-user': 'ann' }, body)),
-      conversationOf(await ask({ 'x-farebox-user': 'bob' }, body)),
-      conversationOf(await ask({}, body)),
-    ]
-    assert.equal(new Set([ann, bob, nobody]).size, 3)
+    const ann = conversationOf(await ask({ 'x-farebox-user': 'ann' }, body))
+    const bob = conversationOf(await ask({ 'x-farebox-user': 'bob' }, body))
+    assert.notEqual(ann, bob)
     assert.equal(conversationOf(await ask({ 'x-farebox-user': 'ann' }, body)), ann)
-    assert.equal((await sidecar.standing('support-bot-v3')).conversation, nobody)
     assert.equal((await sidecar.standing('support-bot-v3', '?user=ann')).conversation, ann)
+  })
+
+  test('is found by its history where a prompt_cache_key comes without a user: the chats of a prompt are not one', async () => {
+    const talks = ['one', 'another'].map(() =>
+      startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5, prompt_cache_key: 'bot' }),
+    )
+    const first: string[] = []
+    for (const [index, talk] of talks.entries()) first.push(conversationOf(await talk.say(`Hello, ${index}.`)))
+    assert.equal(new Set(first).size, talks.length)
+    const second: string[] = []
+    for (const talk of talks) second.push(conversationOf(await talk.say('And then?')))
+    assert.deepEqual(second, first)
+    await assert.rejects(sidecar.standing('bot'), /404/)
   })
 
   test('has an id that can be read', async () => {

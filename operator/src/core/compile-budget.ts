@@ -64,6 +64,7 @@ export function compileBudget(
     unlikelyProvider(budget),
     unlikelyBaseUrl(budget),
     idleDowngrade(budget, content.contracts),
+    idleQuietPeriod(budget, content.contracts),
   ])
   return {
     config: { ...content, version: versionOf(budget, hash, context), hash },
@@ -211,4 +212,13 @@ function idleDowngrade(budget: ConversationBudget, contracts: SidecarConfig['con
   if (unserved === null) return null
   const message = `no call moves as spec.models.downgrades[${unserved.index}] of PricingTier "${unserved.tier}" says: ${unserved.why}`
   return { reason: 'DowngradeUnserved', message, field: 'spec.upstreams' }
+}
+
+/** Sidecars look for quiet conversations of tiers priced per resolution alone: of others nothing is sold by it. */
+function idleQuietPeriod({ spec }: ConversationBudget, contracts: SidecarConfig['contracts']): Fault | null {
+  const isAnyPerResolution = Object.values(contracts).some(({ pricing }) => pricing.model === 'PerResolution')
+  if (spec.resolution.quietPeriod === undefined || isAnyPerResolution) return null
+  const message =
+    'no conversation is assumed to be resolved as spec.resolution.quietPeriod says: no tier of this budget is priced PerResolution'
+  return { reason: 'NothingAssumed', message, field: 'spec.resolution.quietPeriod' }
 }

@@ -135,6 +135,7 @@ const WARNINGS: ReadonlySet<string> = new Set([
   'UpgradeSmaller',
   'DowngradeUnserved',
   'NoDowngrade',
+  'NothingAssumed',
   'ProviderUnlikely',
   'BaseUrlUnlikely',
   'ModelUnlikely',

@@ -31,8 +31,22 @@ test('the first carrier in the order of the config wins', () => {
   assert.equal(conversationOf({ baggage: 'other=1, session.id=b%20c;p=1' }, request), 'Baggage:b c')
   assert.equal(conversationOf({ baggage: 'gen_ai.conversation.id=g,session.id=b' }), 'Baggage:g')
   assert.equal(conversationOf({}, request), 'Metadata:m')
-  assert.equal(conversationOf({}, requestWith({ promptCacheKey: 'k' })), 'PromptCacheKey:k')
+  assert.equal(conversationOf({}, requestWith({ promptCacheKey: 'k', user: 'u' })), 'PromptCacheKey:k')
   assert.equal(conversationOf({}), null)
+})
+
+test('a prompt cache key, which all chats of a prompt may share, names a conversation only together with a user', () => {
+  const request = requestWith({ promptCacheKey: 'support-bot-v3' })
+  assert.equal(conversationOf({}, request), null)
+  assert.equal(conversationOf({ 'x-farebox-user': 'ann' }, request), 'PromptCacheKey:support-bot-v3')
+  assert.equal(conversationOf({}, requestWith({ promptCacheKey: 'a'.repeat(257) })), null, 'what names nobody need not be an id')
+  const keyFirst: typeof CONFIG = { ...CONFIG, identity: { ...CONFIG.identity, carriers: ['PromptCacheKey', 'Metadata'] } }
+  const both = requestWith({ promptCacheKey: 'k', metadata: { session_id: 'm' } })
+  const carrierOf = (parts: typeof both): string => {
+    const result = identify(keyFirst, () => undefined, parts)
+    return result.status === 'ok' && result.identity.conversation.status === 'named' ? result.identity.conversation.carrier : result.status
+  }
+  assert.deepEqual([carrierOf(both), carrierOf({ ...both, user: 'ann' })], ['Metadata', 'PromptCacheKey'], 'the next carrier counts')
 })
 
 test('an id that is empty, too long or not printable is refused, and the carrier is named', () => {

@@ -54,14 +54,14 @@ export function identify(
 ): IdentifyResult {
   const tier = claimedTier(config, header, signed)
   if (tier.status === 'rejected') return tier
-  const conversation = namedConversation(config, header, request)
-  if (conversation.status === 'rejected') return conversation
   const named = namedUser(config, header, request)
   if (tier.user !== null && named !== null && named.rawId !== tier.user)
     return rejected(claimHeaderOf(config), 'the tier claim is for another user')
   const user = tier.user ?? named?.rawId ?? null
   if (user !== null && !isId(user))
     return rejected(named?.param ?? claimHeaderOf(config), `a user id must be 1 to ${ID_LENGTH_MAX} printable characters`)
+  const conversation = namedConversation(config, header, request, user)
+  if (conversation.status === 'rejected') return conversation
   const boundary = header(BOUNDARY_HEADER)
   if (boundary !== undefined && boundary !== 'task') return rejected(BOUNDARY_HEADER, 'the only boundary is "task"')
   return { status: 'ok', identity: { conversation, rawUser: user, tier: tier.tier, taskBoundary: boundary === 'task' } }
@@ -124,9 +124,10 @@ function namedConversation(
   config: SidecarConfig,
   header: HeaderReader,
   request: ModelRequest,
+  rawUser: string | null,
 ): NamedConversation | Extract<IdentifyResult, { status: 'rejected' }> {
   let went: { readonly previous?: string } = {}
-  for (const found of conversationCandidates(config, header, request)) {
+  for (const found of conversationCandidates(config, header, request, rawUser)) {
     if (found.rawId === '' && found.param !== CONVERSATION_HEADER) continue
     if (!isId(found.rawId)) return rejected(found.param, `a conversation id must be 1 to ${ID_LENGTH_MAX} printable characters`)
     if (found.carrier === 'PreviousResponse') went = { previous: found.rawId }
@@ -139,6 +140,7 @@ function* conversationCandidates(
   config: SidecarConfig,
   header: HeaderReader,
   request: ModelRequest,
+  rawUser: string | null,
 ): Generator<{ readonly rawId: string; readonly carrier: Carrier | 'Alias'; readonly param: string }> {
   for (const carrier of config.identity.carriers) {
     switch (carrier) {
@@ -173,7 +175,8 @@ function* conversationCandidates(
         }
         break
       case 'PromptCacheKey':
-        if (request.promptCacheKey !== null) yield { rawId: request.promptCacheKey, carrier, param: 'prompt_cache_key' }
+        // All chats of a prompt may share it (https://platform.openai.com/docs/guides/prompt-caching): alone it would make one of them.
+        if (request.promptCacheKey !== null && rawUser !== null) yield { rawId: request.promptCacheKey, carrier, param: 'prompt_cache_key' }
         break
     }
   }

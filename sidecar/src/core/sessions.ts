@@ -10,7 +10,8 @@ import type { ModelRequest } from './request.ts'
 import type { Shaped } from './shape.ts'
 
 /** Why a session ends: its budget is used up and the ladder resets, it had all its user turns, or nobody spoke for long. */
-export type SessionEnd = 'budget' | 'maxTurns' | 'idle'
+export const SESSION_ENDS = ['budget', 'maxTurns', 'idle'] as const
+export type SessionEnd = (typeof SESSION_ENDS)[number]
 
 type Sessions = Pick<Contract, 'sessions'>
 
@@ -60,12 +61,14 @@ export function endsWithNextTurn(conversation: SessionInput['conversation'], con
 }
 
 /** Why no session may follow this one. */
-export type ResetRefusal =
+export const RESET_REFUSALS = [
   /** No user is known, or the tier has no budget per user: a fresh session would mint money. */
-  | 'noUserBudget'
-  | 'noResetsLeft'
+  'noUserBudget',
+  'noResetsLeft',
   /** The provider keeps the history, or will not have it edited: the next session would begin with all of it. */
-  | 'historyKept'
+  'historyKept',
+] as const
+export type ResetRefusal = (typeof RESET_REFUSALS)[number]
 
 /** Null when the next session may open. */
 export function resetRefusal(turn: {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { generateKeyPairSync } from 'node:crypto'
+import { spawnSync } from 'node:child_process'
+import { createHmac, generateKeyPairSync } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, beforeEach, describe, test } from 'node:test'
@@ -16,7 +17,10 @@ after(() => folders.forEach((folder) => rmSync(folder, { recursive: true, force:
 
 const LOG = { info: () => undefined, warn: () => undefined, error: () => undefined }
 const SECRET = 'a secret that two sides share, and long enough'
-const JWT = { tiers: { default: 'free', allowed: ['free', 'pro'], claim: { header: 'x-farebox-tier', token: { format: 'JWT' as const } } } }
+const signedBy = (format: 'JWT' | 'HMAC') => ({
+  tiers: { default: 'free', allowed: ['free', 'pro'], claim: { header: 'x-farebox-tier', token: { format } } },
+})
+const [JWT, HMAC] = [signedBy('JWT'), signedBy('HMAC')]
 const PLAIN = { tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier' } } }
 const SOON = Math.floor(Date.now() / 1000) + 600
 
@@ -29,8 +33,8 @@ function folderOf(keys: Readonly<Record<string, string | Buffer>>): string {
 function token(claims: Record<string, unknown>, header: { alg: string; kid?: string }, key: KeyObject | Uint8Array): Promise<string> {
   return new SignJWT(claims).setProtectedHeader(header).sign(key)
 }
-async function verdict(claims: Claims, text: string): Promise<string> {
-  const read = await claims.read(JWT, text)
+async function verdict(claims: Claims, text: string, config = JWT): Promise<string> {
+  const read = await claims.read(config, text)
   return read === null ? 'plain' : read.status === 'ok' ? `${read.claim.tier}/${read.claim.user}` : read.why
 }
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -79,8 +83,7 @@ test('a token that was checked in one format is none in another', async () => {
   const claims = new Claims(folderOf({ shared: SECRET }), LOG)
   const text = await token({ tier: 'pro', exp: SOON }, { alg: 'HS256', kid: 'shared' }, bytes(SECRET))
   assert.equal(await verdict(claims, text), 'pro/null')
-  const hmac = { tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier', token: { format: 'HMAC' as const } } } }
-  assert.equal((await claims.read(hmac, text))?.status, 'rejected')
+  assert.equal((await claims.read(HMAC, text))?.status, 'rejected')
 })
 
 test('what is forged, stale or no token is refused', async () => {
@@ -137,13 +140,53 @@ test('keys are exchanged under way: both are valid until the old one is gone', a
   }
 })
 
+test('of more keys than are used, those that are left out are named, and no others', async () => {
+  const names = Array.from({ length: 258 }, (_, index) => `key-${String(index + 1).padStart(3, '0')}`)
+  const folder = folderOf(Object.fromEntries(names.map((name) => [name, `${SECRET} ${name}`])))
+  const errors: unknown[] = []
+  const claims = new Claims(folder, { ...LOG, error: (fields: object, message: string) => errors.push([fields, message]) })
+  const by = (name: string): Promise<string> => {
+    const text = `v1;tier=pro;exp=${SOON};kid=${name}`
+    const signature = createHmac('sha256', `${SECRET} ${name}`).update(text).digest('base64url')
+    return verdict(claims, `${text};sig=${signature}`, HMAC)
+  }
+  assert.deepEqual([await by('key-001'), await by('key-256')], ['pro/null', 'pro/null'])
+  assert.match(await by('key-257'), /not known here/)
+  assert.deepEqual(errors, [[{ keys: ['key-257', 'key-258'] }, 'at most 256 claim keys are used, the first by name: these are not']])
+})
+
+describe('what docs/tier-claims.md shows signs a claim, for one user or for any', () => {
+  const page = readFileSync(new URL('../../../docs/tier-claims.md', import.meta.url), 'utf8')
+  const shown = (language: string): string => page.match(new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``))?.[1] ?? assert.fail(language)
+  const claims = new Claims(folderOf({ '2026-11': SECRET }), LOG)
+
+  test('in JavaScript', async () => {
+    const program = `${shown('js')}\nexport { tierClaim }`
+    const { tierClaim } = (await import(`data:text/javascript,${encodeURIComponent(program)}`)) as { tierClaim: (what: object) => string }
+    const what = { tier: 'pro', seconds: 60, keyId: '2026-11', key: SECRET }
+    assert.deepEqual(await verdict(claims, tierClaim({ ...what, user: 'ada@example.com' }), HMAC), 'pro/ada@example.com')
+    for (const user of [undefined, null]) assert.deepEqual(await verdict(claims, tierClaim({ ...what, user }), HMAC), 'pro/null')
+  })
+
+  const isPythonThere = spawnSync('python3', ['--version']).status === 0
+  test('in Python', { skip: isPythonThere ? false : 'python3 is missing' }, async () => {
+    const printed = (user: string): string => {
+      const call = `print(tier_claim(tier="pro", seconds=60, key_id="2026-11", key=${JSON.stringify(SECRET)}.encode()${user}))`
+      const { stdout, stderr } = spawnSync('python3', ['-c', `${shown('python')}\n${call}`], { encoding: 'utf8' })
+      return stdout === '' ? assert.fail(stderr) : stdout.trim()
+    }
+    assert.deepEqual(await verdict(claims, printed(', user="ada@example.com"'), HMAC), 'pro/ada@example.com')
+    assert.deepEqual(await verdict(claims, printed(''), HMAC), 'pro/null')
+  })
+})
+
 describe('a pod that is older than `tier.claim.token` has no keys, and', () => {
   const named = { namespace: 'shop', budget: 'support' }
   const [plain, jwt] = [
     { ...named, ...PLAIN },
     { ...named, ...JWT },
   ]
-  const hmac = { ...named, tiers: { ...JWT.tiers, claim: { header: 'x-farebox-tier', token: { format: 'HMAC' as const } } } }
+  const hmac = { ...named, ...HMAC }
   let kept: KeptClaims
   beforeEach(() => {
     let plainClaims: PlainClaims | null = null

@@ -28,7 +28,8 @@ const LOOK_MS = 2_000
 const CHECKED_KEPT = 10_000
 /** RFC 7515 section 7.1. Decoders pass over white space and padding, so that one token could be written in endless ways. */
 const COMPACT_TOKEN = /^[\w-]+\.[\w-]+\.[\w-]*$/
-const KEYS_MAX = 32
+/** The first by name. A token that names no key is tried with each of them. */
+const KEYS_MAX = 256
 
 /** By which algorithms a key may sign: never by what a token says alone, since a public key is no secret. */
 const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
@@ -58,7 +59,7 @@ export class Claims {
   readonly #log: Pick<Log, 'info' | 'warn' | 'error'>
   readonly #nowMs: () => number
   #keys: ReadonlyMap<string, Key> = new Map()
-  #files: ReadonlyMap<string, Buffer> = new Map()
+  #found: Found = { files: new Map(), leftOut: [] }
   /** By the SHA-256 of the token, which is up to 8 KiB long. */
   readonly #checked = new LRUCache<string, TierClaim>({ max: CHECKED_KEPT })
   readonly #kept: KeptClaims | null
@@ -152,12 +153,12 @@ export class Claims {
 
   #look(): void {
     if (this.#folder === null) return
-    const files = readKeys(this.#folder)
-    if (files.size === this.#files.size && [...files].every(([id, bytes]) => this.#files.get(id)?.equals(bytes) === true)) return
-    this.#files = files
+    const found = readKeys(this.#folder)
+    if (isDeepStrictEqual(found, this.#found)) return
+    this.#found = found
     this.#checked.clear() // what a key that is gone has signed is worth nothing any more
     const keys = new Map<string, Key>()
-    for (const [id, bytes] of files) {
+    for (const [id, bytes] of found.files) {
       const key = parseKey(bytes)
       if (key === null)
         this.#log.error(
@@ -167,6 +168,8 @@ export class Claims {
       else keys.set(id, key)
     }
     this.#keys = keys
+    if (found.leftOut.length > 0)
+      this.#log.error({ keys: found.leftOut }, `at most ${KEYS_MAX} claim keys are used, the first by name: these are not`)
     this.#log.info({ keys: [...keys.keys()] }, 'keys of tier claims')
   }
 }
@@ -202,23 +205,30 @@ function whyRefused(error: unknown): string {
   return 'has a signature that does not fit'
 }
 
+interface Found {
+  readonly files: ReadonlyMap<string, Buffer>
+  /** Names beyond `KEYS_MAX`. */
+  readonly leftOut: readonly string[]
+}
+
 /** The files of a folder by name, as a Secret is mounted: names that begin with a dot are the mount's own. */
-function readKeys(folder: string): ReadonlyMap<string, Buffer> {
+function readKeys(folder: string): Found {
   const files = new Map<string, Buffer>()
-  for (const name of namesIn(folder)) {
+  const names = namesIn(folder)
+  for (const name of names.slice(0, KEYS_MAX)) {
     try {
       files.set(name, readFileSync(join(folder, name)))
     } catch {
       // A folder, or gone since it was listed, as while a mount is exchanged: no key, and no matter for the others.
     }
   }
-  return files
+  return { files, leftOut: names.slice(KEYS_MAX) }
 }
 
 function namesIn(folder: string): readonly string[] {
   try {
     const names = readdirSync(folder).filter((name) => !name.startsWith('.'))
-    return names.toSorted().slice(0, KEYS_MAX)
+    return names.toSorted()
   } catch {
     return [] // the folder is gone, or was never there: so are its keys
   }

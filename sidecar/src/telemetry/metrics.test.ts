@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Counter, Histogram, Registry } from 'prom-client'
@@ -75,6 +76,32 @@ test('rare things are there at 0 before they happen, what a config names from wh
     'farebox_alerts_total{tier="basic",percent="70"} 0',
   ])
     assert.ok(after.includes(line), line)
+})
+
+test('each counter of the page whose labels are no models is there from the start', async () => {
+  const page = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8').split('\n## Of the operator')[0] ?? ''
+  const counters = [...page.matchAll(/^\| `(\w+)` \| counter \| .* \|([^|]*)\|$/gm)].filter(
+    ([, , labels = '']) => !labels.includes('`model`'),
+  )
+  assert.ok(counters.length > 25, `${counters.length} counters`)
+  const metrics = new Metrics()
+  metrics.watchStore(() => ({ state: 'Ready', reason: null, sinceMs: 0, unsent: 0, outages: 0, replayed: 0 }))
+  metrics.watchDelivery(() => ({ isConnected: true, reconnects: 0, staleMs: 0, clockSkewMs: 0, bypass: { looks: 0, found: 0 } }))
+  metrics.follow(makeConfig('http://127.0.0.1:1/v1', [makeContract({ tier: 'basic' })]))
+  const lines = (await metrics.render()).split('\n')
+  for (const [, name = ''] of counters)
+    assert.ok(
+      lines.some((line) => line.startsWith(`${name}{`) || line === `${name} 0`),
+      name,
+    )
+  for (const line of [
+    'farebox_summaries_total{tier="basic",outcome="failed"} 0',
+    'farebox_memory_entries_total{tier="basic",outcome="failed"} 0',
+    'farebox_resets_skipped_total{tier="basic",why="budget",reason="noUserBudget"} 0',
+    'farebox_rung_skipped_total{rung="DowngradeModel",reason="refused"} 0',
+    'farebox_rung_transitions_total{tier="basic",rung="EndConversation",reason="fit"} 0',
+  ])
+    assert.ok(lines.includes(line), line)
 })
 
 test('answers of providers are told apart by whose matter they are', () => {

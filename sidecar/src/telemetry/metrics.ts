@@ -3,12 +3,18 @@
  * the config, models from the price list (others are `other`), codes from the error table. Never a conversation or a user.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { RUNG_REASONS, RUNGS } from '@farebox/crds/ladder.ts'
+import type { Rung } from '@farebox/crds/ladder.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { standingResolutions } from '@farebox/crds/sidecar-status.ts'
 import type { LimitUse, TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { USAGE_SOURCES } from '@farebox/crds/usage.ts'
 import { NANO_PER_USD } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { DRIVERS } from '../core/conversation.ts'
+import { OUTCOME_KINDS } from '../core/outcomes.ts'
+import { RESET_REFUSALS, SESSION_ENDS } from '../core/sessions.ts'
+import type { Shaped } from '../core/shape.ts'
 import { ERRORS } from '../errors.ts'
 import type { StoreStanding } from '../store/store-standing.ts'
 
@@ -24,6 +30,20 @@ const UNMETERED = ['free', 'ungoverned'] as const
 /** How a call ends at its provider: by the class of its answer, or without one. `left`: its client did, before there was an answer. */
 const PROVIDER_OUTCOMES = ['2xx', '3xx', '4xx', '401', '403', '429', '5xx', 'connect', 'timeout', 'cut', 'unread', 'left'] as const
 export type ProviderOutcome = (typeof PROVIDER_OUTCOMES)[number]
+/** What becomes of a summary that was wanted, and of what is to be remembered. */
+const SUMMARY_OUTCOMES = ['made', 'elsewhere', 'unaffordable', 'refused', 'failed', 'blank'] as const
+const MEMORY_OUTCOMES = ['kept', 'failed'] as const
+/** Which rungs may have nothing to do, by why. */
+const SKIPPED_RUNGS: Readonly<Record<Shaped['skipped'][number]['reason'], readonly Rung[]>> = {
+  noMarker: ['DropRetrieval'],
+  noSummary: ['Summarize'],
+  serverHistory: ['DropRetrieval', 'Summarize'],
+  noDowngrade: ['DowngradeModel'],
+  refused: ['DowngradeModel'],
+  incapable: ['DowngradeModel'],
+  noSaving: ['DowngradeModel'],
+  noTools: ['RefuseTools'],
+}
 
 const SECONDS_BUCKETS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84]
 
@@ -105,6 +125,7 @@ export class Metrics {
     for (const code of Object.keys(ERRORS)) this.refusals.begin([code])
     for (const source of USAGE_SOURCES) if (source !== 'exact') this.partial.begin([source])
     for (const kind of UNMETERED) this.turns.begin(['none', kind])
+    for (const [reason, rungs] of Object.entries(SKIPPED_RUNGS)) for (const rung of rungs) this.rungsSkipped.begin([rung, reason])
     for (const doubt of ['invalid', 'clamped']) this.doubts.begin([doubt])
     for (const outcome of ['admitted', 'timeout']) this.waits.begin([outcome])
     for (const outcome of ['accepted', 'rejected']) this.configs.begin([outcome])
@@ -118,6 +139,16 @@ export class Metrics {
     for (const { tier, alerts } of Object.values(contracts).slice(0, TIERS_SHOWN_MAX)) {
       for (const outcome of TURN_OUTCOMES) this.turns.begin([tier, outcome])
       for (const percent of alerts) this.alerts.begin([tier, String(percent)])
+      for (const driver of DRIVERS) this.cost.begin([tier, driver])
+      for (const rung of RUNGS) for (const reason of RUNG_REASONS) this.rungs.begin([tier, rung, reason])
+      for (const outcome of SUMMARY_OUTCOMES) this.summaries.begin([tier, outcome])
+      for (const why of SESSION_ENDS) {
+        this.sessions.begin([tier, why])
+        for (const reason of RESET_REFUSALS) this.resetsSkipped.begin([tier, why, reason])
+      }
+      for (const outcome of MEMORY_OUTCOMES) this.memory.begin([tier, outcome])
+      for (const kind of OUTCOME_KINDS) this.outcomes.begin([tier, kind])
+      this.savedBytes.begin([tier])
     }
   }
 
