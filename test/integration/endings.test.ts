@@ -306,6 +306,21 @@ describe('Reset', () => {
     assert.equal((await sidecar.standing('nobody')).session, 1)
   })
 
+  test('follows at once where it is the history, brought along by the first request, that no budget pays for', async () => {
+    const messages = [
+      { role: 'user', content: 'All work and no play. '.repeat(4_000) },
+      { role: 'assistant', content: 'Indeed.' },
+      { role: 'user', content: 'Hi.' },
+    ] as const
+    const headers = { 'x-farebox-conversation': 'brought along', 'x-farebox-tier': 'reset', 'x-farebox-user': 'ann' }
+    const call = sidecar.client(headers).chat.completions.create({ model: 'gpt-4o', max_tokens: 20, messages: [...messages] })
+    const { response } = await call.withResponse()
+    await sidecar.idle()
+    assert.equal(response.headers.get('x-farebox-synthetic'), null)
+    const { session, state } = await sidecar.standing('brought along')
+    assert.deepEqual([session, state], [2, 'open'])
+  })
+
   test('fires all alerts of the session that gives way, and counts the conversation at each from then on', async () => {
     const counted = async (): Promise<number> => {
       const { tiers } = (await sidecar.getJson('/farebox/v1/status')) as {

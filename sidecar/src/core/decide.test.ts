@@ -1112,6 +1112,14 @@ describe('a question that is too long for any budget', () => {
     assert.deepEqual([history.tooLarge, history.fitsAfresh], [undefined, true])
   })
 
+  test('is one too where it has no room beside what a session that was just opened for it begins with', async () => {
+    const body = { messages: [LONG, { role: 'assistant', content: 'Well.' }, ...USER_TURN] }
+    const end = await endOf({ body, conversation: { session: 2, userTurns: 0 } })
+    assert.deepEqual([end.tooLarge?.what, end.fitsAfresh], ['message', false])
+    const later = await endOf({ body, conversation: { session: 2, userTurns: 1 } })
+    assert.deepEqual([later.tooLarge, later.fitsAfresh], [undefined, true])
+  })
+
   test('is none where the instructions alone are too long, nor in a tool loop, whose results stay in the history', async () => {
     const instructed = await endOf({ body: { messages: [{ ...LONG, role: 'system' }, ...USER_TURN] } })
     assert.deepEqual([instructed.tooLarge, instructed.fitsAfresh], [undefined, false])

@@ -59,6 +59,8 @@ export function decide(input: DecideInput): Decision {
   const risenForUser = period === null ? [] : risenRungs({ ...climb, percent: percentUser, active: userActive })
   // Nothing changes in the middle of a turn but what must.
   const turnActive = atBoundary ? [] : conversation.turnRungs
+  /** In a loop over the turn of the user's period, which goes on as it began. */
+  const ofUserBefore = turnActive.some((rung) => userRungs?.rungs.includes(rung) === true)
   const byThreshold = union(conversation.rungs, risen, userActive, risenForUser, turnActive)
 
   if (conversation.state === 'ended') {
@@ -99,7 +101,7 @@ export function decide(input: DecideInput): Decision {
       isPriced ||= attempt.isPriced
     }
     if (attempt.status !== 'fits') continue
-    const standing = conversation.reason ?? (userActive.length > 0 || turnActive.length > 0 ? 'threshold' : null)
+    const standing = conversation.reason ?? (userActive.length > 0 || ofUserBefore ? 'threshold' : null)
     const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
     // What only the user's cap made necessary lasts as long as its period, and the user turn; what only a workload's limit did, as long as that.
     const forOwn = takenFor.conversation.filter((rung) => !byThreshold.includes(rung))
@@ -126,7 +128,7 @@ export function decide(input: DecideInput): Decision {
   const end = { status: 'end', percent, reason: 'fit', account } as const
   if (attachment !== null) return { ...end, ...attachment }
   // That says nothing of what else the conversation can afford.
-  if (kind !== 'workload' && isTooLong(input))
+  if (kind !== 'workload' && isTooLong(input, kind))
     return { ...end, tooLarge: { what: 'message', param: questionPart(request) }, fitsAfresh: false }
   return { ...end, fitsAfresh: fitsAsFirst(input) }
 }
@@ -156,11 +158,15 @@ function fitsAnyWay(input: DecideInput, ways: readonly (readonly Rung[])[], at: 
 }
 
 /**
- * Whether it is the user's question itself that fits into no budget, where any shorter one would. Not so of a tool's result: each later call
- * of the conversation brings that along.
+ * Whether it is the user's question itself that fits into no budget, where any shorter one would: by itself, or beside what the session begins
+ * with. Not so of a tool's result: each later call of the conversation brings that along.
  */
-function isTooLong(input: DecideInput): boolean {
-  return isUserTurn(input.request) && !fitsAsFirst(input) && fitsAsFirst(input, instructionsAlone(input.request))
+function isTooLong(input: DecideInput, kind: CapKind): boolean {
+  const { session, userTurns } = input.conversation
+  const spent = input.balances.find((balance) => balance.kind === 'conversation')?.state.spent ?? 0n
+  // Opened for this question, it holds that and our own message: another session would be no larger.
+  const isJustOpened = kind === 'conversation' && input.mayEdit && session > 1 && userTurns === 0 && spent === 0n
+  return (isJustOpened || !fitsAsFirst(input)) && fitsAsFirst(input, instructionsAlone(input.request))
 }
 
 /**
@@ -168,6 +174,8 @@ function isTooLong(input: DecideInput): boolean {
  * Files, which are refused by themselves, count for nothing.
  */
 function fitsAsFirst(input: DecideInput, request: ModelRequest = input.request): boolean {
+  // Only a question opens a session, or is refused by itself; and the last turn of a long loop is a long request.
+  if (!isUserTurn(input.request)) return false
   const atBoundary = isBoundary(input.request)
   const caps = input.balances.filter(({ kind }) => kind !== 'workload')
   const first: DecideInput = {

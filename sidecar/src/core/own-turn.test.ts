@@ -49,14 +49,12 @@ test('an answer is known to be unread where questions bring more than the call t
 
 test('a session whose budget is used up gives way to a question, not to a call beside the chat', () => {
   const may = (request: ModelRequest, conversation: Conversation, more: Partial<Parameters<typeof mayResetHere>[0]> = {}): boolean =>
-    mayResetHere({ request, conversation, contract: makeContract(), taskBoundary: false, spent: 1n, ...more })
+    mayResetHere({ request, conversation, contract: makeContract(), taskBoundary: false, ...more })
   const later = asked({ userTurns: 2, question: { messages: 4, digest: 'd' } })
   assert.equal(may(QUESTION, later), true)
   assert.equal(may(TITLE, later), false)
   assert.equal(may(TITLE, later, { taskBoundary: true }), true, 'the app itself says that a task begins')
   assert.equal(may(TITLE, asked({ question: { messages: 1, digest: 'd' } })), true, 'the app may be one that sends none')
-  assert.equal(may(QUESTION, later, { spent: 0n }), false, 'another would be no larger')
-  assert.equal(may(QUESTION, { ...later, state: 'ended' }, { spent: 0n }), true, 'it ended by another question')
   assert.equal(may(chatRequest([user('q'), assistant('Dear')]), later), false, 'nothing can be cut here')
   assert.equal(may(QUESTION, later, { contract: makeContract({ sessions: { resetAt: 'TaskBoundary' } }) }), false)
 })

@@ -41,20 +41,17 @@ export function isUnread(
 
 /**
  * Whether a session that has used up its budget may give way to the next one here. That needs a place where history may be cut, and waits
- * for a new task where the tier says so. One that has just opened and spent nothing ends instead: another would be no larger. The next
- * question may open one all the same.
+ * for a new task where the tier says so.
  */
 export function mayResetHere(turn: {
   readonly request: ModelRequest
-  readonly conversation: Pick<Conversation, 'state' | 'userTurns' | 'question' | 'edits' | 'lastTurnAtMs' | 'atTaskBoundary'>
+  readonly conversation: Pick<Conversation, 'userTurns' | 'question' | 'edits' | 'lastTurnAtMs' | 'atTaskBoundary'>
   readonly contract: Pick<Contract, 'sessions'>
   /** The request says that a new task begins with it. */
   readonly taskBoundary: boolean
-  /** Of the session's budget. */
-  readonly spent: NanoUsd
 }): boolean {
-  const { request, conversation, taskBoundary, spent } = turn
-  if (!isUserTurn(request) || (spent === 0n && conversation.state === 'open')) return false
+  const { request, conversation, taskBoundary } = turn
+  if (!isUserTurn(request)) return false
   // It would open the session that the next question is to begin without its history.
   if (!taskBoundary && isUnread(request, conversation)) return false
   return mayEndHere(turn)

@@ -82,7 +82,7 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
 
 /**
  * The highest rung in effect and why: its own rungs, and those of its user's budget where they are of the period that is now, which its own
- * record gives no reason for.
+ * record gives no reason for: a threshold is taken for it, though one may have been taken because a call did not fit.
  */
 export function inEffect(
   { rungs, userRungs, reason }: Pick<Conversation, 'rungs' | 'userRungs' | 'reason'>,

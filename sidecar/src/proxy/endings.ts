@@ -85,6 +85,10 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
 function refusePart(turn: Turn, percent: number, { what, param }: TooLarge): null {
   const { gateway, conversation, terms, draws } = turn
   gateway.metrics.turns.add([terms.contract.tier, 'refused'])
+  gateway.log.info(
+    { conversation: conversation.id, tier: terms.contract.tier, what, param },
+    'a part of a call is too dear, and is refused alone',
+  )
   const headers = stateHeaders(turn, { ...inEffect(conversation, userPeriodOf(draws)), percent, maxOutput: null })
   refuse(turn, { code: 'conversation_budget_exhausted', message: TOO_LARGE[what], param }, headers)
   return null
@@ -92,12 +96,12 @@ function refusePart(turn: Turn, percent: number, { what, param }: TooLarge): nul
 
 const TOO_LARGE: Readonly<Record<TooLarge['what'], string>> = {
   attachment: 'The attachment is too large for what is left of this budget. Without it, or with a smaller one, the conversation goes on.',
-  message: 'The message is too long: a whole budget does not pay for it. With a shorter one the conversation goes on.',
+  message:
+    'The message is too long: a whole budget does not pay for it. Without it in the history, and with a shorter one, the conversation goes on.',
 }
 
-function mayReset({ request, conversation, terms: { contract }, taskBoundary, balances }: Turn): boolean {
-  const spent = balances.find(({ kind }) => kind === 'conversation')?.state.spent ?? 0n
-  return mayResetHere({ request, conversation, contract, taskBoundary, spent })
+function mayReset({ request, conversation, terms: { contract }, taskBoundary }: Turn): boolean {
+  return mayResetHere({ request, conversation, contract, taskBoundary })
 }
 
 function unlogged({ conversation }: Turn, edit: Edit): readonly Edit[] {

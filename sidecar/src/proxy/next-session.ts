@@ -58,6 +58,8 @@ export async function openNextSession(turn: Turn, why: SessionEnd): Promise<Turn
   await takeBack(turn, conversation)
   const updated = await gateway.store.update({
     conversation: conversation.id,
+    // The first request of a conversation may bring a history that no budget pays for.
+    ...(turn.exists || !turn.isNamed ? {} : { initial: conversation }),
     change: {
       openSession: session,
       ladderApplies: await gateway.outcomes.ladderApplies(contract, gateway.nowMs()),
