@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'node:test'
+import { LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { stageCluster } from '../../../test/kube/staged-cluster.ts'
-import { CONVERSATION_BUDGETS, NODES, PODS } from '../kube/resources.ts'
+import { CONFIG_MAPS, CONVERSATION_BUDGETS, NODES, PODS } from '../kube/resources.ts'
 import type { Change } from './cluster.ts'
 
 test('pods are told of when what is read of them changes; who governs them and which nodes are too old follow', async (context) => {
@@ -183,3 +184,12 @@ interface Budget {
   readonly year?: number
   readonly [field: string]: unknown
 }
+
+test('lists config maps a few at a time: hundreds of large ones are more than an answer may have', async (context) => {
+  const { server, cluster } = await stageCluster(context, (empty) => {
+    for (let index = 0; index < 21; index += 1)
+      empty.put(CONFIG_MAPS, `m${index}`, { namespace: 'shop', labels: { [LABELS.managedBy]: MANAGED_BY } })
+  })
+  const lists = server.requests.filter(({ path, query }) => path.endsWith('/configmaps') && !query.has('watch'))
+  assert.deepEqual([cluster.configMaps.size, ...lists.map(({ query }) => query.get('limit'))], [21, '20', '20'])
+})

@@ -173,6 +173,7 @@ export class Cluster {
       ...shared,
       resource: CONFIG_MAPS,
       labelSelector: `${LABELS.managedBy}=${MANAGED_BY}`,
+      hasLargeObjects: true,
       parse: configMapOf,
       onChange: (key, before, after) => this.#configMapChanged(key, before, after),
     })

@@ -12,8 +12,10 @@ import { CONFIG_MAPS, PODS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources
 import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
+import type { KnownConfigMap } from './known.ts'
 
 const CONFIG_MAP = 'farebox-config-desk'
+const BUDGETS = 30
 
 interface Stage {
   readonly server: FakeApiServer
@@ -73,6 +75,75 @@ function statusOf({ inForce }: Configs): ConversationBudgetStatus {
   assert.ok(status !== undefined)
   return status
 }
+
+/** Makes each reading of a cached config take this long; says how many there were, and the most in one turn of the event loop. */
+function slowReads(
+  context: TestContext,
+  { configMaps }: Cluster,
+  readMs: number,
+): { readonly all: () => number; readonly most: () => number } {
+  const [real, known] = [configMaps.get.bind(configMaps), new WeakMap<object, KnownConfigMap>()]
+  let [all, inTurn, most] = [0, 0, 0]
+  const slow = (map: KnownConfigMap): KnownConfigMap => {
+    let isRead = false
+    return Object.create(map, {
+      config: {
+        get: () => {
+          if (isRead) return map.config
+          isRead = true
+          all += 1
+          if ((inTurn += 1) === 1) setImmediate(() => (inTurn = 0))
+          most = Math.max(most, inTurn)
+          const untilMs = performance.now() + readMs
+          while (performance.now() < untilMs);
+          return map.config
+        },
+      },
+    }) as KnownConfigMap
+  }
+  context.mock.method(configMaps, 'get', (key: string) => {
+    const map = real(key)
+    if (map === undefined) return undefined
+    const told = known.get(map) ?? slow(map)
+    known.set(map, told)
+    return told
+  })
+  return { all: () => all, most: () => most }
+}
+
+test('what it wrote itself it never reads again; what another leader wrote it reads a few at a time, so that admissions do not wait for all', async (context) => {
+  const { server, cluster, configs, setNow, afresh } = await stage(context)
+  for (let index = 1; index < BUDGETS; index += 1) putDesk(server, `shop${index}`)
+  await waitFor('the budgets', () => cluster.snapshot().budgets.length === BUDGETS)
+  const reads = slowReads(context, cluster, 5)
+  for (const price of ['1.00', '2.00', '3.00']) {
+    const entries = [{ provider: 'openai', model: 'ours', input: price, output: '9.00' }]
+    server.put(PRICE_BOOKS, 'book', { fields: { spec: { entries } } })
+    await waitFor('the book', () => JSON.stringify([...cluster.books.values()]).includes(`"${price}"`))
+    setNow(Number(price) * 1_000)
+    await configs.reconcile()
+    await configs.reconcile() // some of it may still be on its way back
+    const inForce = [...(configs.inForce?.configs.values() ?? [])]
+    assert.deepEqual(
+      inForce.map(({ version }) => version),
+      inForce.map(() => Number(price) * 1_000),
+    )
+    const hashes = new Set(inForce.map(({ hash }) => hash))
+    await waitFor(
+      'the config maps',
+      () => [...cluster.configMaps.values()].filter(({ name }) => hashes.has(name?.hash ?? '')).length === BUDGETS,
+    )
+    await configs.reconcile()
+    assert.deepEqual([...(configs.inForce?.configs.values() ?? [])], inForce)
+  }
+  assert.equal(reads.all(), 0)
+
+  const next = afresh()
+  await next.reconcile()
+  assert.equal(reads.all(), BUDGETS)
+  assert.ok(reads.most() <= 2, `${reads.most()} at once`)
+  assert.deepEqual(next.inForce?.configs, configs.inForce?.configs)
+})
 
 test('a config that no config map can hold is not sent, and said; the one before stays', async (context) => {
   const staged = await stage(context)

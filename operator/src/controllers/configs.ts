@@ -19,6 +19,7 @@ import { applied, applyIfChanged, isWithin, ownerOf } from '../kube/apply.ts'
 import { isRefusal } from '../kube/kube.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { CONFIG_MAPS } from '../kube/resources.ts'
+import { Slices } from '../kube/slices.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { inBatches } from './in-batches.ts'
@@ -120,6 +121,7 @@ export class Configs {
   /** Rejects when a config map could not be written; what could be is. */
   async reconcile(): Promise<{ readonly againAfterMs?: number } | void> {
     const { cluster, trust, nowMs, hasStore } = this.#options
+    await this.#readAhead()
     const ca = trust()
     if (ca === undefined) return { againAfterMs: TRUST_AGAIN_MS }
     const snapshot = cluster.snapshot()
@@ -147,7 +149,9 @@ export class Configs {
     }
     const failures: unknown[] = []
     let againAfterMs = Infinity
+    const slices = new Slices()
     await inBatches(snapshot.budgets, AT_ONCE, async (budget) => {
+      await slices.yieldSometimes()
       const key = budgetKey(budget)
       if (cluster.isGoing(budget.metadata.namespace ?? '')) return
       const config = compiled.configs.get(key)
@@ -225,13 +229,26 @@ export class Configs {
     return null
   }
 
+  /**
+   * Reads the configs that another leader wrote, so that nothing reads them all in one turn: each takes milliseconds, and it is this
+   * process that admits pods.
+   */
+  async #readAhead(): Promise<void> {
+    const slices = new Slices()
+    for (const budget of this.#options.cluster.snapshot().budgets) {
+      this.#previousOf(budget)
+      await slices.yieldSometimes()
+    }
+  }
+
   /** The config in force. One that belongs to an earlier budget of the same name does not count: it goes with that. */
   #previousOf(budget: ConversationBudget): SidecarConfig | null {
     const place = `${budget.metadata.namespace}/${configMapName(budget.metadata.name)}`
     const written = this.#written.get(place)
     const uid = this.#options.cluster.budgets.get(budgetKey(budget))?.object.metadata.uid
     const own = this.#ownOf(budget)
-    const known = newerOf(written?.owner === uid ? (written?.config ?? null) : null, own?.config ?? null)
+    const made = written?.owner === uid ? (written?.config ?? null) : null
+    const known = made !== null && isNothingNew(own?.name ?? null, made) ? made : newerOf(made, own?.config ?? null)
     if (known !== null || uid === undefined) return known
     // Somebody deleted it, or wrote into it what is none: of a budget that is refused no other can be made.
     return own === null || own.name === null ? (this.#last.get(uid) ?? null) : null
@@ -334,6 +351,12 @@ function keeping(compiled: Compiled, kept: ReadonlyMap<string, ConfigName | unde
     statuses.set(object, { ...status, ...(name === undefined ? {} : { config: { version: name.version, hash: name.hash } }) })
   }
   return { ...compiled, statuses }
+}
+
+/** By the name that the cache has: it is what we made ourselves, or was before it, and need not be read. */
+function isNothingNew(name: ConfigName | null, made: ConfigName): boolean {
+  if (name === null) return false
+  return name.version < made.version || (name.version === made.version && name.hash === made.hash)
 }
 
 function newerOf(a: SidecarConfig | null, b: SidecarConfig | null): SidecarConfig | null {

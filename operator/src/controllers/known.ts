@@ -66,18 +66,15 @@ export function configMapOf(object: KubeObject): KnownConfigMap {
   const text = textIn(object, CONFIG_KEYS.config)
   if (text === null) return { object, config: null, name: null, stream: null }
   let config: SidecarConfig | null | undefined
-  let name: ConfigName | null | undefined
   return {
     object,
-    // Milliseconds and memory for each, which only the leader needs.
+    // Milliseconds and memory for each, which only the leader needs, and not even that of what it wrote itself.
     get config() {
       if (config === undefined) config = configOfText(text)
       return config
     },
-    get name() {
-      if (name === undefined) name = configNameOf(text)
-      return name
-    },
+    // At once, as each comes: every stream asks for it, and hundreds of them together would stop the process.
+    name: configNameOf(text),
     stream: streamConfigOf(text),
   }
 }

@@ -118,6 +118,22 @@ suite('reflector', () => {
     assert.equal(server.requests.filter(({ query }) => !query.has('watch') && !query.has('limit')).length, 1)
   })
 
+  test('T37: large objects are listed in small pages, and not without them however often pages expire', async () => {
+    for (let index = 0; index < 45; index += 1) put(`m${index}`, 'x')
+    let expires = 4
+    server.fault = ({ query }) => (query.has('continue') && expires-- > 0 ? { code: 410 } : null)
+    const { reflector, problems } = reflect({ hasLargeObjects: true })
+    await reflector.synced
+    assert.equal(reflector.size, 45)
+    const limits = server.requests.filter(({ query }) => !query.has('watch')).map(({ query }) => query.get('limit'))
+    assert.deepEqual([limits.length, new Set(limits)], [4 * 2 + 3, new Set(['20'])])
+    assert.deepEqual(
+      problems.map(({ kind }) => kind),
+      ['Expired', 'Expired', 'List', 'Expired'],
+      'the third time it waits before it begins anew',
+    )
+  })
+
   test('T38: a list that fails with 500, then 429 with Retry-After: obeys and recovers', async () => {
     put('m', 'x')
     const faults = [{ code: 500 }, { code: 500 }, { code: 429, headers: { 'retry-after': '1' } }]

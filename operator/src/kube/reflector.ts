@@ -2,12 +2,12 @@
  * Keeps what the API server has of one kind, for ever: list, then watch from there; after any trouble watch on from the last
  * version that was seen, and list anew only when the server no longer knows it.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { listPage, metadataAccept, namedAs, objectOf, PAGE_SIZE } from './client.ts'
 import { backoffMs, sleep } from './clock.ts'
 import { KubeError } from './kube.ts'
 import type { Cache, KubeObject, ListOptions, OnChange, Resource } from './kube.ts'
 import { keyOf, pathOf } from './resources.ts'
+import { Slices } from './slices.ts'
 import type { Transport } from './transport.ts'
 import { WatchLines } from './watch-lines.ts'
 
@@ -38,6 +38,8 @@ export interface ReflectorOptions<T> {
   readonly timing?: Partial<ReflectorTiming>
   /** Objects in a page of the list. */
   readonly pageSize?: number
+  /** They are listed in small pages, and never all at once: no answer may be so large, nor has the process the memory for it. */
+  readonly hasLargeObjects?: boolean
 }
 
 export interface ReflectorTiming {
@@ -55,10 +57,10 @@ const TIMING: ReflectorTiming = { watchMinMs: 300_000, watchMaxMs: 600_000, idle
 const GOOD_WATCH_MS = 10_000
 /** Watches that fail in a row before the version itself is doubted. */
 const FAILED_WATCHES_MAX = 5
-/** Pages may expire while they are read; the third time everything is asked for at once. */
+/** Pages may expire while they are read; the third time everything is asked for at once, unless objects are large. */
 const EXPIRED_PAGES_MAX = 2
-/** How long other work waits for ours. */
-const SLICE_MS = 10
+/** Of objects that may have a megabyte each, and six times as much as JSON: a page is far below what an answer may have. */
+const LARGE_PAGE_SIZE = 20
 const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
 
 interface Entry<T> {
@@ -84,7 +86,7 @@ export class Reflector<T> implements Cache<T> {
   #resourceVersion: string | null = null
   #lists = 0
   #lastEventMs = -Infinity
-  #sliceStartMs = 0
+  readonly #slices = new Slices()
 
   constructor(options: ReflectorOptions<T>) {
     this.#options = options
@@ -176,9 +178,10 @@ export class Reflector<T> implements Cache<T> {
 
   /** The version that the list is of. */
   async #list(): Promise<string> {
+    const { hasLargeObjects = false, pageSize = hasLargeObjects ? LARGE_PAGE_SIZE : PAGE_SIZE } = this.#options
     for (let expired = 0; ; expired += 1) {
       try {
-        return await this.#listOnce(expired < EXPIRED_PAGES_MAX ? (this.#options.pageSize ?? PAGE_SIZE) : 0)
+        return await this.#listOnce(hasLargeObjects || expired < EXPIRED_PAGES_MAX ? pageSize : 0)
       } catch (error) {
         if (!isExpired(error) || expired === EXPIRED_PAGES_MAX) throw error
         this.#problem({ kind: 'Expired', error })
@@ -196,14 +199,14 @@ export class Reflector<T> implements Cache<T> {
         token,
         metadataOnly: this.#options.metadataOnly === true,
       })
-      this.#beginSlice()
+      this.#slices.begin()
       this.#lastEventMs = this.#transport.clock.nowMs()
       for (const object of page.items) {
         if (this.#isStopped) return ''
         const key = keyOf(object.metadata)
         seen.add(key)
         this.#set(key, object)
-        await this.#yieldSometimes()
+        await this.#slices.yieldSometimes()
       }
       token = page.token
       resourceVersion = page.resourceVersion
@@ -211,7 +214,7 @@ export class Reflector<T> implements Cache<T> {
     for (const key of this.#entries.keys()) {
       if (this.#isStopped) return ''
       if (!seen.has(key)) this.#remove(key)
-      await this.#yieldSometimes()
+      await this.#slices.yieldSometimes()
     }
     this.#lists += 1
     return resourceVersion
@@ -249,11 +252,11 @@ export class Reflector<T> implements Cache<T> {
       for await (const chunk of body) {
         timer.cancel()
         if (!Buffer.isBuffer(chunk)) throw new TypeError('a watch sends bytes')
-        this.#beginSlice()
+        this.#slices.begin()
         for (const line of lines.take(chunk)) {
           if (this.#isStopped) return
           this.#event(line)
-          await this.#yieldSometimes()
+          await this.#slices.yieldSometimes()
         }
         timer = watchdog()
       }
@@ -328,16 +331,6 @@ export class Reflector<T> implements Cache<T> {
     } catch {
       // Whoever is told of trouble must not make more of it.
     }
-  }
-
-  #beginSlice(): void {
-    this.#sliceStartMs = performance.now()
-  }
-
-  async #yieldSometimes(): Promise<void> {
-    if (performance.now() - this.#sliceStartMs < SLICE_MS) return
-    await nextTurn()
-    this.#beginSlice()
   }
 }
 

@@ -73,7 +73,7 @@ const RETRY_BOUNDS = { minMs: 250, maxMs: 5_000 }
 const RETRY_AFTER_MAX_MS = 60_000
 /** Under a fence an attempt ends well before another may lead: 10 s of leading left at most, 15 s until the lease ends. */
 export const FENCED_ATTEMPT_MS = 4_000
-/** Beyond any object that etcd keeps, and any page of a list. */
+/** Beyond any object that etcd keeps, and any page of a list, for those of large objects are small. */
 const BODY_BYTES_MAX = 256 * 1024 * 1024
 const MESSAGE_MAX = 1_024
 
