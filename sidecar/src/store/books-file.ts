@@ -4,7 +4,7 @@
  * waits for the disk.
  */
 import { rmSync } from 'node:fs'
-import type { Operation } from '../core/budget.ts'
+import type { AccountId, Operation } from '../core/budget.ts'
 import type { ConversationId, UserId } from '../core/conversation.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import { IN_MEMORY, openDatabase } from './database.ts'
@@ -148,6 +148,12 @@ export class BooksFile {
   /** The oldest entries after this one; never the newest of all. By the tables: `write` first. */
   oldestEntries(afterSequence: number, limit: number): readonly SequencedEntry[] {
     return allValues(this.sql.oldestEntries, afterSequence, limit).map((values) => rows.entryRow(values))
+  }
+
+  /** What was carried last, before this entry, for all of these accounts together. By the tables: `write` first. */
+  lastCarried(accounts: readonly AccountId[], beforeSequence: number): SequencedEntry | null {
+    const values = firstValues(this.sql.lastCarried, JSON.stringify(accounts), beforeSequence)
+    return values === null ? null : rows.entryRow(values)
   }
 
   /** The conversation, for whoever looks at many: it need not have its edits, and is not remembered for it. */

@@ -89,6 +89,8 @@ export interface EmbeddedOptions {
   readonly writer?: 'thread' | 'inline'
   /** Told when rows could not be written to their tables; they are tried again. */
   readonly onTrouble?: (error: StoreError) => void
+  /** Steps of one sweep in which entries are dropped: tests take fewer. */
+  readonly dropsMax?: number
   /** Told of the holds that an earlier run left, when they were charged. */
   readonly onExpired?: ((expired: readonly Operation[]) => void) | undefined
 }
@@ -115,6 +117,7 @@ class EmbeddedStore implements BudgetStore {
   readonly #days: DayReports
   readonly #onTrouble: (error: StoreError) => void
   readonly #ledgerLifeMs: number | null
+  readonly #dropsMax: number
   #waiting: Waiting[] = []
   #isCommitDue = false
   #isOpen = true
@@ -125,13 +128,17 @@ class EmbeddedStore implements BudgetStore {
   #nextDropMs = 0
   /** One after the other: entries that are being carried over must not be carried twice. */
   #dropping: Promise<void> = Promise.resolve()
+  /** The entry up to which the walk over those that are old has come; 0 where it begins. */
+  #droppedUpTo = 0
   /** Until it is the turn of the next page of a report. */
   #pages: Promise<unknown> = Promise.resolve()
 
-  constructor({ file, nowMs, ledgerLifeMs, writer = 'thread', onTrouble = () => undefined, onExpired }: EmbeddedOptions) {
+  constructor(options: EmbeddedOptions) {
+    const { file, nowMs, ledgerLifeMs, writer = 'thread', dropsMax = DROPS_MAX, onTrouble = () => undefined, onExpired } = options
     assertLedgerLife(ledgerLifeMs)
     this.#file = file
     this.#ledgerLifeMs = ledgerLifeMs ?? null
+    this.#dropsMax = dropsMax
     this.#onTrouble = onTrouble
     try {
       this.#books = new BooksFile(file, writer)
@@ -569,15 +576,14 @@ class EmbeddedStore implements BudgetStore {
    * What living accounts need of the entries is carried over in the step that drops them. Entries are dated by the wall clock, but
    * for expiries, which are by the store's: one that is dated ahead of the wall clock is as old as the next that is not.
    *
-   * What was carried before is where it was, at the beginning: it is looked at each time, for accounts that have died since, and is
-   * not written where it stays as it is.
+   * What was carried before is where it was, at the beginning: it is looked at in each walk, for accounts that have died since, and is
+   * not written where it stays as it is. Where there is more than one sweep looks at, the next one goes on from there: else no sweep
+   * would come to the entries behind it.
    */
   async #dropEntries(beforeMs: number, wallMs: number): Promise<void> {
-    const known = new Map<string, SequencedEntry>()
-    let afterSequence = 0
     let oldUpTo = 0
-    for (let drop = 0; drop < DROPS_MAX; drop++) {
-      const from = afterSequence
+    for (let drop = 0; drop < this.#dropsMax; drop++) {
+      const from = this.#droppedUpTo
       const page = await this.#query(() => this.#books.oldestEntries(from, DROPPED_ENTRIES))
       const young = page.findIndex(({ atMs }) => atMs >= beforeMs && atMs <= wallMs)
       const candidates = young < 0 ? page : page.slice(0, young)
@@ -586,17 +592,36 @@ class EmbeddedStore implements BudgetStore {
         oldUpTo = (await this.#nextOld(last.sequence, beforeMs, wallMs)) ?? oldUpTo
       const old = candidates.slice(0, 1 + candidates.findLastIndex(({ atMs, sequence }) => atMs < beforeMs || sequence < oldUpTo))
       const dropped = old.at(-1)
-      if (dropped === undefined) return
-      const carried = await this.#step(() => {
-        const kept = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS, known)
+      if (dropped === undefined) {
+        this.#droppedUpTo = 0
+        return
+      }
+      await this.#step(() => {
+        const kept = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS, this.#carriedBefore(old))
         const places = new Set(kept.map(({ sequence }) => sequence))
         for (const entry of old) if (!places.has(entry.sequence)) this.#books.dropEntry(entry.sequence)
         for (const entry of kept) if (!old.includes(entry)) this.#books.shelves.entries.set(String(entry.sequence), entry)
-        return kept
       })
-      for (const entry of carried) known.set(accountsName(entry.accounts), entry)
-      afterSequence = dropped.sequence
+      this.#droppedUpTo = dropped.sequence
     }
+  }
+
+  /** What pages before this one carried last for the accounts of its entries that live, by `accountsName`. */
+  #carriedBefore(page: readonly SequencedEntry[]): ReadonlyMap<string, SequencedEntry> {
+    const known = new Map<string, SequencedEntry>()
+    const [first] = page
+    if (first === undefined) return known
+    const names = new Map(
+      page.map((entry) => {
+        const accounts = entry.accounts.filter((account) => this.#open.isAlive(account))
+        return [accountsName(accounts), accounts] as const
+      }),
+    )
+    for (const [name, accounts] of names) {
+      const carried = accounts.length === 0 ? null : this.#books.lastCarried(accounts, first.sequence)
+      if (carried !== null) known.set(name, carried)
+    }
+    return known
   }
 
   /** The first old entry after this one, where all between are dated ahead; null: there is none as far as it is looked for. */

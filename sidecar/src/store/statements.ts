@@ -24,6 +24,9 @@ export function prepareReads(database: DatabaseSync) {
     oldestEntries: statement(
       `SELECT ${ENTRY} FROM ledger WHERE sequence > ? AND sequence < (SELECT max(sequence) FROM ledger) ORDER BY sequence LIMIT ?`,
     ),
+    lastCarried: statement(
+      `SELECT ${ENTRY} FROM ledger WHERE kind = 'carried' AND accounts = ? AND sequence < ? ORDER BY sequence DESC LIMIT 1`,
+    ),
     lastEntry: statement('SELECT max(sequence) FROM ledger'),
     getConversation: statement('SELECT id, state, last_turn, touched FROM conversations WHERE id = ?'),
     newestConversations: statement('SELECT id FROM conversations WHERE touched >= ? ORDER BY last_turn DESC, id LIMIT ?'),

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS ledger (
   sequence INTEGER PRIMARY KEY, operation TEXT NOT NULL, kind TEXT NOT NULL, accounts TEXT NOT NULL, cost INTEGER NOT NULL,
   at INTEGER NOT NULL, note TEXT NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS ledger_carried ON ledger (accounts) WHERE kind = 'carried';
 CREATE TABLE IF NOT EXISTS conversations (
   sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, last_turn INTEGER NOT NULL, touched INTEGER NOT NULL
 ) STRICT;
