@@ -1,6 +1,5 @@
 /** What in a conversation is the user's own: their questions, and not what an app has written beside the chat (a title, tags). */
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
-import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Conversation } from './conversation.ts'
 import { askedIn } from './message.ts'
 import type { ModelRequest } from './request.ts'
