@@ -1,9 +1,8 @@
 /** Which cheaper model a call goes to, and whether that pays for the cache that it leaves behind. */
 import type { PricedModel } from '@farebox/crds/prices.ts'
-import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { DecideInput } from './plan.ts'
 import type { ModelSwap } from './shape.ts'
-import { expectedFurtherCalls } from './summary.ts'
+import { costLike, expectedFurtherCalls } from './summary.ts'
 import { downgradeFor, planSwap, swapSaves } from './swap.ts'
 import { freeOf, tightestOf } from './terms.ts'
 
@@ -43,13 +42,11 @@ function savesByDowngrade(input: DecideInput, from: PricedModel, to: PricedModel
   const { exact } = conversation
   if (exact === null || exact.model === model) return true
   const oldPrices = from.pricesFor(inputTokens, null)
-  const lastCost = divideCeil(
-    BigInt(exact.inputTokens) * oldPrices.uncachedInput + BigInt(exact.outputTokens) * oldPrices.output,
-    PICO_PER_NANO,
-  )
+  const cachedTokens = input.nowMs - exact.atMs > CACHE_LIFE_MS ? 0 : exact.cachedTokens
+  const lastCost = costLike({ ...exact, cachedTokens }, oldPrices)
   return swapSaves({
     inputTokens,
-    cachedTokens: input.nowMs - exact.atMs > CACHE_LIFE_MS ? 0 : exact.cachedTokens,
+    cachedTokens,
     outputTokens: exact.outputTokens,
     from: oldPrices,
     to: to.pricesFor(inputTokens, null),
@@ -58,7 +55,7 @@ function savesByDowngrade(input: DecideInput, from: PricedModel, to: PricedModel
 }
 
 /** Providers keep a prefix for some minutes after its last use: https://platform.openai.com/docs/guides/prompt-caching (5 to 10). */
-const CACHE_LIFE_MS = 5 * 60_000
+export const CACHE_LIFE_MS = 5 * 60_000
 
 /** Whether a swap is a downgrade at all: a pattern may match models that cost less than the one it leads to. */
 function isCheaper(target: PricedModel, original: PricedModel): boolean {

@@ -28,6 +28,10 @@ export interface CutPlan {
   /** Bytes of the covered messages as the client sends them, and of `messages`. */
   readonly originalBytes: number
   readonly currentBytes: number
+  /** Of `currentBytes`, what an earlier cut says in the place of its turns; 0 where none stands. */
+  readonly notesBytes: number
+  /** Answers of the model among `messages`: so many calls were made of the turns that no earlier cut covers. */
+  readonly answers: number
   /** Bytes of what is sent in any case: instructions, and the turns that stay. */
   readonly keptBytes: number
   /** Of `keptBytes`, what stands behind the cut: a provider's cache loses it, while it keeps the instructions before. */
@@ -164,6 +168,7 @@ function planAt(messages: readonly Message[], replayed: Replayed, starts: readon
   const current = replayed.entries.filter(
     ({ index, message }) => index === null || (index >= leading && index < end && !stays(message, index, standing)),
   )
+  const read = current.filter(({ index }) => index === null || index >= standing.end).map((entry) => entry.message)
   const currentSet = new Set(current)
   const kept = replayed.entries.filter((entry) => !currentSet.has(entry))
   return {
@@ -171,12 +176,19 @@ function planAt(messages: readonly Message[], replayed: Replayed, starts: readon
     count,
     originals: cutDigest(leading, count, replayed.digestAt),
     turns,
-    messages: current.filter(({ index }) => index === null || index >= standing.end).map((entry) => entry.message),
+    messages: read,
     originalBytes: bytesOf(covered),
     currentBytes: bytesOf(current.map((entry) => entry.message)),
+    notesBytes: bytesOf(current.filter(({ index }) => index === null).map((entry) => entry.message)),
+    answers: answersIn(read),
     keptBytes: bytesOf(kept.map((entry) => entry.message)),
     tailBytes: bytesOf(kept.filter(({ index }) => index === null || index >= standing.end).map((entry) => entry.message)),
   }
+}
+
+/** What one call answers may be several messages: what was thought, calls of tools, words. */
+function answersIn(messages: readonly Message[]): number {
+  return messages.filter(({ role }, index) => role === 'assistant' && messages[index - 1]?.role !== 'assistant').length
 }
 
 /** Whether every tool call among the messages is answered among them, and every result has its call. */

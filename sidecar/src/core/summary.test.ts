@@ -7,7 +7,17 @@ import type { Books, Reservation } from './budget.ts'
 import { planCut } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
 import type { JsonObject } from './request.ts'
-import { expectedFurtherCalls, summaryDraw, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from './summary.ts'
+import {
+  cachedPercentOf,
+  costLike,
+  expectedFurtherCalls,
+  summaryDraw,
+  summaryHold,
+  summaryMessage,
+  summaryPrompt,
+  summaryTokensOf,
+  worthSummarising,
+} from './summary.ts'
 import type { SummaryMoney } from './summary.ts'
 import { summariesAccount } from './terms.ts'
 import { assistant, call, chatRequest, result, system, user } from './requests.testing.ts'
@@ -110,6 +120,8 @@ const prices = (input: bigint): Prices => ({
 })
 const money: SummaryMoney = {
   oldTokens: 28_000,
+  notesTokens: 0,
+  calls: 40,
   summaryTokens: 1_500,
   tailTokens: 4_000,
   model: prices(unit),
@@ -158,6 +170,80 @@ test('a warmer cache, a longer tail or a dearer summariser never makes a summary
       },
     ),
   )
+})
+
+test('a summary is due once what is new has been read for as much as the next one costs, and the history has doubled', () => {
+  const reasonAt = (change: Partial<SummaryMoney>): string => worthSummarising({ ...money, ...change }).reason
+  // Break-even is after 4 calls.
+  assert.equal(reasonAt({ calls: 8 }), 'paysBack')
+  assert.equal(reasonAt({ calls: 7 }), 'tooSoon')
+  assert.equal(reasonAt({ calls: 0, crossing: true }), 'crossing')
+  // Notes and tail are 5,500 tokens together: as many must have come since.
+  const again = { notesTokens: 1_500, oldTokens: 7_000, calls: 400, expectedCalls: 400 }
+  assert.equal(reasonAt(again), 'paysBack')
+  assert.equal(reasonAt({ ...again, oldTokens: 6_999 }), 'tooSoon')
+  assert.equal(reasonAt({ ...again, oldTokens: 6_999, cachedPercent: 0 }), 'tooSoon', 'however dear reading is')
+  assert.equal(reasonAt({ ...again, oldTokens: 6_999, crossing: true }), 'crossing')
+})
+
+test('a conversation that is summarised as soon as that is due costs less than one that never is, and seldom is', () => {
+  const perCall = 250
+  const shares = fc.constantFrom(0, 50, 80, 100)
+  fc.assert(
+    fc.property(shares, fc.integer({ min: 60, max: 400 }), (cachedPercent, calls) => {
+      let [notesTokens, fresh, made] = [0, 0, 0]
+      let [bill, unedited] = [0n, 0n]
+      const rate = BigInt(cachedPercent) * money.model.cacheReadInput + BigInt(100 - cachedPercent) * money.model.uncachedInput
+      for (let call = 1; call <= calls; call++) {
+        fresh += 1
+        const oldTokens = notesTokens + fresh * perCall
+        const summaryTokens = summaryTokensOf({ newTokens: fresh * perCall, notesTokens })
+        const task = {
+          ...money,
+          oldTokens,
+          notesTokens,
+          summaryTokens,
+          calls: fresh,
+          tailTokens: 1_000,
+          cachedPercent,
+          expectedCalls: call,
+        }
+        if (worthSummarising(task).worth) {
+          const { summarizer, model } = money
+          const write = 100n * (cachedPercent > 0 ? model.cacheWriteInput : model.uncachedInput)
+          bill += 100n * (BigInt(oldTokens) * summarizer.uncachedInput + BigInt(summaryTokens) * summarizer.output)
+          bill += BigInt(summaryTokens + 1_000) * (write - rate)
+          assert.ok(summaryTokens >= notesTokens, 'notes grow')
+          made += 1
+          ;[notesTokens, fresh] = [summaryTokens, 0]
+        }
+        bill += BigInt(notesTokens + fresh * perCall) * rate
+        unedited += BigInt(call * perCall) * rate
+      }
+      assert.ok(made >= 1)
+      assert.ok(made <= calls / 5, `${made} summaries in ${calls} calls`)
+      assert.ok(bill < unedited)
+    }),
+  )
+})
+
+test('notes are carried over, and what is new adds its share, up to a bound', () => {
+  assert.equal(summaryTokensOf({ newTokens: 4_000, notesTokens: 0 }), 600)
+  assert.equal(summaryTokensOf({ newTokens: 4_000, notesTokens: 600 }), 1_200)
+  assert.equal(summaryTokensOf({ newTokens: 100, notesTokens: 0 }), 160)
+  assert.equal(summaryTokensOf({ newTokens: 4_000, notesTokens: 1_400 }), 1_500)
+})
+
+test('what is cached of old turns is what the cached prefix holds behind the instructions', () => {
+  const cached = (cachedTokens: number): number => cachedPercentOf({ cachedTokens, leadTokens: 1_000, oldTokens: 4_000 })
+  assert.deepEqual([0, 1_000, 2_000, 5_000, 6_000].map(cached), [0, 0, 25, 100, 100])
+  assert.equal(cachedPercentOf({ cachedTokens: 9, leadTokens: 0, oldTokens: 0 }), 0)
+})
+
+test('a call like the last one costs what that was billed at: its cached input is read, the rest is written', () => {
+  const last = { inputTokens: 30_000, cachedTokens: 29_000, outputTokens: 200 }
+  assert.equal(costLike(last, prices(unit)), (2_900n + 1_250n + 1_000n) * 1_000n)
+  assert.equal(costLike({ ...last, cachedTokens: 0 }, prices(unit)), 31_000n * 1_000n, 'nothing is cached here')
 })
 
 test('a summary is held like a turn: by the higher factor, at the dearer input, within a quarter of what remains', () => {

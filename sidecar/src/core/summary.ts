@@ -4,9 +4,9 @@
  */
 import type { PricedModel, Prices } from '@farebox/crds/prices.ts'
 import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
-import type { NanoUsd } from '@farebox/crds/usd.ts'
+import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
 import type { Account, Draw } from './budget.ts'
-import type { ConversationId } from './conversation.ts'
+import type { ConversationId, ExactCount } from './conversation.ts'
 import { digestOf } from './digest.ts'
 import { promptTokens } from './message-tokens.ts'
 import { turnsText } from './history-cut.ts'
@@ -22,6 +22,10 @@ const TRANSCRIPT_BYTES_MAX = 384 * 1024
 const TEXT_BYTES_MAX = 24 * 1024
 /** Results of tools are long and mostly stale: their beginning and end tell most. */
 const TOOL_RESULT_BYTES_MAX = 6 * 1024
+/** Notes are this share of the turns that they stand for, within these bounds. */
+const SUMMARY_PERCENT = 15
+const SUMMARY_TOKENS_MIN = 160
+const SUMMARY_TOKENS_MAX = 1_500
 const FURTHER_CALLS_MAX = 1_000
 const HUNDRED = 100n
 /** A summary may hold this part of what remains. */
@@ -123,16 +127,26 @@ export function summaryDraw(conversation: ConversationId, summaries: Account, ho
   return summaries.held > 0n ? null : { account: summariesAccount(conversation), cap: summaries.spent + hold }
 }
 
+/** How long a summary of `newTokens` may be that takes the place of notes as well: those are carried over, not squeezed once more. */
+export function summaryTokensOf({ newTokens, notesTokens }: { readonly newTokens: number; readonly notesTokens: number }): number {
+  const tokens = notesTokens + Math.floor((newTokens * SUMMARY_PERCENT) / 100)
+  return Math.max(SUMMARY_TOKENS_MIN, Math.min(SUMMARY_TOKENS_MAX, tokens))
+}
+
 /** What the cost gate is decided on. Token counts are whole numbers >= 0. */
 export interface SummaryMoney {
   /** Tokens that the summary would take the place of. */
   readonly oldTokens: number
+  /** Of those, notes that already stand for turns before; 0 where there are none. */
+  readonly notesTokens: number
+  /** Calls of which the other old tokens came: those since the last summary, or since the conversation began. */
+  readonly calls: number
   readonly summaryTokens: number
   /** Tokens after the cut, which the provider's cache loses with it. */
   readonly tailTokens: number
   readonly model: Prices
   readonly summarizer: Prices
-  /** Percent of the last call's input that came from the provider's cache, 0 to 100; 0 when it has gone cold since. */
+  /** As `cachedPercentOf` gives it. */
   readonly cachedPercent: number
   readonly expectedCalls: number
   /** The next call would cross the tier's window or a long-context price step: the cut is needed, whether or not it saves. */
@@ -141,8 +155,11 @@ export interface SummaryMoney {
 
 export type SummaryVerdict =
   | { readonly worth: true; readonly reason: 'crossing' | 'paysBack'; readonly breakEvenCalls: number | null }
-  /** `noGain`: it would be no shorter, or no cheaper to read; `tooFewCalls`: the conversation is not expected to last until break-even. */
-  | { readonly worth: false; readonly reason: 'noGain' | 'tooFewCalls'; readonly breakEvenCalls: number | null }
+  /**
+   * `noGain`: it would be no shorter, or no cheaper to read; `tooFewCalls`: the conversation is not expected to last until break-even;
+   * `tooSoon`: the next summary would take its place before, or too little has come since the last one.
+   */
+  | { readonly worth: false; readonly reason: 'noGain' | 'tooFewCalls' | 'tooSoon'; readonly breakEvenCalls: number | null }
 
 /**
  * Whether a summary pays. It costs its own call, and the cache: summary and tail are written anew where the tail would
@@ -154,14 +171,18 @@ export type SummaryVerdict =
  *   saved = (H - S) x read, per call
  *
  * Exact: in hundredths of a pico-dollar. `breakEvenCalls` is the number of calls after which it has paid.
+ *
+ * When it is due: a summary made on every turn costs `once` on every turn, and one that is never made has the old turns read for ever. The sum
+ * of both is least where reading what is new has cost as much since the last summary as the next one will. New turns grew from nothing, so over
+ * m calls they were read m / 2 times at their present length: break-even must come within half as many calls as they are made of. And whatever
+ * that saves, a reader should seldom be told, and notes on notes lose something each time: the history must have doubled since the last cut.
  */
 export function worthSummarising(money: SummaryMoney): SummaryVerdict {
   const [old, summary, tail] = [BigInt(money.oldTokens), BigInt(money.summaryTokens), BigInt(money.tailTokens)]
   if (summary >= old) return { worth: false, reason: 'noGain', breakEvenCalls: null }
   const { model, summarizer } = money
   const read = blended(model, BigInt(money.cachedPercent))
-  const write =
-    HUNDRED * (money.cachedPercent > 0 && model.cacheWriteInput > model.uncachedInput ? model.cacheWriteInput : model.uncachedInput)
+  const write = HUNDRED * (money.cachedPercent > 0 ? writeRate(model) : model.uncachedInput)
   const once =
     HUNDRED * (old * summarizer.uncachedInput + summary * summarizer.output) + (summary + tail) * (write > read ? write - read : 0n)
   const saved = (old - summary) * read
@@ -169,7 +190,31 @@ export function worthSummarising(money: SummaryMoney): SummaryVerdict {
   if (money.crossing) return { worth: true, reason: 'crossing', breakEvenCalls }
   if (breakEvenCalls === null) return { worth: false, reason: 'noGain', breakEvenCalls }
   if (breakEvenCalls > money.expectedCalls) return { worth: false, reason: 'tooFewCalls', breakEvenCalls }
+  const hasDoubled = money.notesTokens === 0 || money.oldTokens >= 2 * money.notesTokens + money.tailTokens
+  if (breakEvenCalls * 2 > money.calls || !hasDoubled) return { worth: false, reason: 'tooSoon', breakEvenCalls }
   return { worth: true, reason: 'paysBack', breakEvenCalls }
+}
+
+/**
+ * How much of the old turns the provider has cached, in percent, 0 to 100. It caches a prefix: of the tokens that the last call read from there,
+ * those before the old turns come first, and what is new stands behind them.
+ */
+export function cachedPercentOf(read: {
+  readonly cachedTokens: number
+  /** Tools and instructions, which stand before the old turns. */
+  readonly leadTokens: number
+  readonly oldTokens: number
+}): number {
+  const cachedOld = Math.max(0, Math.min(read.cachedTokens - read.leadTokens, read.oldTokens))
+  return read.oldTokens === 0 ? 0 : Math.floor((cachedOld * 100) / read.oldTokens)
+}
+
+/** What a call comes to that is like the last one: of its input as much is read from the provider's cache, and the rest is written there. */
+export function costLike(last: Pick<ExactCount, 'inputTokens' | 'cachedTokens' | 'outputTokens'>, prices: Prices): NanoUsd {
+  const cached = BigInt(Math.min(last.cachedTokens, last.inputTokens))
+  const fresh = BigInt(last.inputTokens) - cached
+  const freshRate = cached > 0n ? writeRate(prices) : prices.uncachedInput
+  return divideCeil(cached * prices.cacheReadInput + fresh * freshRate + BigInt(last.outputTokens) * prices.output, PICO_PER_NANO)
 }
 
 /**
@@ -188,6 +233,11 @@ export function expectedFurtherCalls({
   const affordable = lastCost <= 0n ? BigInt(FURTHER_CALLS_MAX) : remaining / lastCost
   if (affordable <= 0n) return 0
   return Math.min(turns, FURTHER_CALLS_MAX, affordable > BigInt(FURTHER_CALLS_MAX) ? FURTHER_CALLS_MAX : Number(affordable))
+}
+
+/** Of a token that goes into the provider's cache. */
+function writeRate({ cacheWriteInput, uncachedInput }: Prices): PicoUsd {
+  return cacheWriteInput > uncachedInput ? cacheWriteInput : uncachedInput
 }
 
 /** Pico-dollars for 100 tokens of input of which `cachedPercent` are read from the cache. */

@@ -4,7 +4,7 @@
  * nowhere. The cost is held and settled in the conversation's budget. The edit waits in the conversation until its next user turn begins.
  */
 import { LRUCache } from 'lru-cache'
-import type { PricedModel } from '@farebox/crds/prices.ts'
+import type { PricedModel, Prices } from '@farebox/crds/prices.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
@@ -18,15 +18,26 @@ import { cutEdit, planCut } from '../core/history-cut.ts'
 import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt, thresholdsApply } from '../core/ladder.ts'
 import { bytesOf, contentText, isAnyOnlyNamed, isInstruction, readOwn } from '../core/message.ts'
+import type { Plan } from '../core/plan.ts'
 import { watchedAlerts } from '../core/reached-percents.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { awaitedSummary, joinedToReset, withSummary } from '../core/reset.ts'
 import { endsWithNextTurn } from '../core/sessions.ts'
-import { expectedFurtherCalls, summaryDraw, summaryHold, summaryMessage, summaryPrompt, worthSummarising } from '../core/summary.ts'
+import {
+  cachedPercentOf,
+  costLike,
+  expectedFurtherCalls,
+  summaryDraw,
+  summaryHold,
+  summaryMessage,
+  summaryPrompt,
+  summaryTokensOf,
+  worthSummarising,
+} from '../core/summary.ts'
 import type { SummaryHold } from '../core/summary.ts'
 import { downgradeFor } from '../core/swap.ts'
-import { balancesOf, summariesAccount } from '../core/terms.ts'
+import { balancesOf, remainingOf, summariesAccount } from '../core/terms.ts'
 import { windowFills } from '../core/window.ts'
 import type { ReserveAnswer, SettleStep, Snapshot } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
@@ -40,10 +51,8 @@ import { refusalOf } from './next-session.ts'
 import { reportMoney } from './report.ts'
 import { modelKey } from './usage-refusals.ts'
 
-/** A summary is this share of what it replaces, within these bounds: it should cut deep and rarely. */
-const SUMMARY_PERCENT = 15
-const SUMMARY_TOKENS_MIN = 160
-const SUMMARY_TOKENS_MAX = 1_500
+/** With less left than holds so many calls, the next may not fit any more: a history of which most is cached costs far less than it holds. */
+const HOLDS_LEFT_MIN = 2n
 /** For a model that reasons, asked to do so as little as it can, beside the summary itself. */
 const THINKING_TOKENS = 1_024
 /** Where no summary came of old turns, another is tried when they have grown so many times. */
@@ -261,7 +270,8 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
     (answer === null || answer.toolCalls.length === 0) &&
     endsWithNextTurn(conversation, contract) &&
     refusalOf(turn, conversation) === null
-  const isWanted = awaited !== null || isLast || crossing || recap || isOnRung(turn, conversation, percent)
+  const isNeeded = awaited !== null || isLast || crossing || recap
+  const isWanted = isNeeded || (!isCutAnew(plan) && (isOnRung(turn, conversation, percent) || mayNotFit(admitted, snapshot)))
   if (!isWanted || isAnyReady(request, conversation)) return null
   const keepRecentTurns = isLast ? 1 : contract.context.keepRecentTurns
   const found = awaited?.plan ?? planCut({ request, edits: conversation.edits, keepRecentTurns })
@@ -279,17 +289,26 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
   const sentBytes = (awaited?.currentBytes ?? found.currentBytes) + found.keptBytes + request.fixedBytes
   const tokensOf = (bytes: number): number => Math.ceil((sentTokens * bytes) / Math.max(1, sentBytes))
   const oldTokens = tokensOf(cut.currentBytes)
-  const maxTokens = Math.max(SUMMARY_TOKENS_MIN, Math.min(SUMMARY_TOKENS_MAX, Math.floor((oldTokens * SUMMARY_PERCENT) / 100)))
-  const remaining = remainingOf(turn, snapshot)
+  // Where it must be short, whatever it saves, notes do not add up.
+  const notesTokens = isNeeded ? 0 : tokensOf(cut.notesBytes)
+  const maxTokens = summaryTokensOf({ newTokens: oldTokens - notesTokens, notesTokens })
+  const remaining = unheldOf(turn, snapshot)
+  const prices = pricesOf(admitted, sentTokens)
+  const leadTokens = tokensOf(request.fixedBytes + cut.keptBytes - cut.tailBytes)
   const verdict = worthSummarising({
     oldTokens,
+    notesTokens,
+    calls: cut.answers,
     summaryTokens: maxTokens,
-    tailTokens: tokensOf(cut.keptBytes),
-    model: plan.priced.pricesFor(sentTokens, null),
+    tailTokens: tokensOf(cut.tailBytes),
+    model: prices,
     summarizer: priced.pricesFor(oldTokens, null),
-    cachedPercent:
-      exact === null || exact.inputTokens === 0 ? 0 : Math.min(100, Math.floor((exact.cachedTokens * 100) / exact.inputTokens)),
-    expectedCalls: expectedFurtherCalls({ turns: conversation.turns, remaining, lastCost: plan.inputCost }),
+    cachedPercent: cachedPercentOf({ cachedTokens: exact?.cachedTokens ?? 0, leadTokens, oldTokens }),
+    expectedCalls: expectedFurtherCalls({
+      turns: conversation.turns,
+      remaining,
+      lastCost: exact === null ? plan.inputCost : costLike(exact, prices),
+    }),
     // A recap need not save anything in this session: the next one loses the history in any case.
     crossing: crossing || recap,
   })
@@ -339,6 +358,23 @@ function isOnRung(turn: Turn, conversation: Conversation, percent: number): bool
   return active.includes('Summarize')
 }
 
+/** The first call with a cut finds no cache behind it, which is no measure of the calls that follow. */
+function isCutAnew({ promoted, shaped }: Plan): boolean {
+  return [...promoted, ...shaped.newEdits].some(({ kind }) => kind === 'cut')
+}
+
+/** The ladder summarises before it ends, and a call like this one will soon find no room: one summary before that keeps the conversation going. */
+function mayNotFit({ turn, plan }: Admitted, snapshot: Snapshot): boolean {
+  if (!turn.terms.contract.ladder.some(({ rung }) => rung === 'Summarize')) return false
+  return remainingOf(balancesOf(turn.draws, snapshot.accounts)) < HOLDS_LEFT_MIN * plan.atLeast
+}
+
+/** Of the model that answers, with what this request has written into the cache. */
+function pricesOf({ turn, plan }: Admitted, inputTokens: number): Prices {
+  const prices = plan.priced.pricesFor(inputTokens, null)
+  return turn.request.cacheWrites === 'long' ? { ...prices, cacheWriteInput: prices.cacheWriteLongInput } : prices
+}
+
 /** The next session will want a recap, and this one has made no summary that could serve. */
 function isRecapDue(turn: Turn, conversation: Conversation, percent: number): boolean {
   const { ladder, sessions } = turn.terms.contract
@@ -352,7 +388,7 @@ function isRecapDue(turn: Turn, conversation: Conversation, percent: number): bo
 /** Where the ladder has no other step, a recap is prepared from here on. */
 const RECAP_PERCENT = 80
 
-function remainingOf(turn: Turn, snapshot: Snapshot): NanoUsd {
+function unheldOf(turn: Turn, snapshot: Snapshot): NanoUsd {
   const free = balancesOf(turn.draws, snapshot.accounts).map(({ cap, state }) => cap - state.spent - state.held)
   return free.reduce((least, amount) => (amount < least ? amount : least), free[0] ?? 0n)
 }
