@@ -24,6 +24,8 @@ export interface ExactCount {
   readonly cachedTokens: number
   readonly outputTokens: number
   readonly atMs: number
+  /** Id of the last edit of messages in the log that they were sent by; empty: there was none. Absent, from an older version: not known. */
+  readonly lastEdit?: string
   /** Which stored response of the provider it ends with, where the provider keeps the history. */
   readonly response?: Digest
 }

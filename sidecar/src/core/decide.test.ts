@@ -20,6 +20,7 @@ import { rungTold } from './ladder.ts'
 import { messagesDigest } from './message-digests.ts'
 import { COMPACTION } from './request.ts'
 import type { ModelRequest } from './request.ts'
+import { resetEdits } from './reset.ts'
 import { beginsUserTurn, questionOf } from './sessions.ts'
 import { termsOf } from './terms.ts'
 import type { Balance } from './terms.ts'
@@ -411,6 +412,8 @@ test('a swap that would cost more than it saves waits, but for a call that fits 
   assert.equal(planOf(decide({ ...input, nowMs: 10 * 60_000 })).model, 'cheap', 'the cache has gone cold')
   const moved = { ...input, conversation: { ...input.conversation, exact: { ...exact, model: 'cheap' } } }
   assert.equal(planOf(decide(moved)).model, 'cheap', 'it does not move back')
+  const lasting = { ...input, conversation: { ...input.conversation, turns: 20 } }
+  assert.equal(planOf(decide(lasting)).model, 'cheap', 'what is left pays for 20 calls that the cache serves')
   const short = {
     ...input,
     balances: input.balances.map((balance) => ({ ...balance, state: { ...balance.state, spent: parseUsd('0.499') } })),
@@ -1113,10 +1116,27 @@ describe('a question that is too long for any budget', () => {
   })
 
   test('is one too where it has no room beside what a session that was just opened for it begins with', async () => {
-    const body = { messages: [LONG, { role: 'assistant', content: 'Well.' }, ...USER_TURN] }
-    const end = await endOf({ body, conversation: { session: 2, userTurns: 0 } })
+    const input = await inputOf({ body: { messages: [...BEFORE, ...USER_TURN] }, conversation: { session: 2, userTurns: 0 } })
+    const { request, conversation } = input
+    const begun = {
+      request,
+      conversation,
+      why: 'budget',
+      recap: 'Summary',
+      isSearchable: false,
+      passages: LONG.content,
+      session: 2,
+    } as const
+    const opened = { ...input, conversation: { ...conversation, edits: resetEdits(begun) } }
+    const end = decide(opened)
+    assert.ok(end.status === 'end')
     assert.deepEqual([end.tooLarge?.what, end.fitsAfresh], ['message', false])
-    const later = await endOf({ body, conversation: { session: 2, userTurns: 1 } })
+    const asked = decide({ ...opened, conversation: { ...opened.conversation, userTurns: 1 } })
+    assert.ok(asked.status === 'end')
+    assert.deepEqual([asked.tooLarge, asked.fitsAfresh], [undefined, true])
+    // What came between, as an error that the app shows, makes a history of the question.
+    const messages = [LONG, { role: 'assistant', content: 'Sorry.' }, ...USER_TURN]
+    const later = await endOf({ body: { messages }, conversation: { session: 2, userTurns: 0 } })
     assert.deepEqual([later.tooLarge, later.fitsAfresh], [undefined, true])
   })
 

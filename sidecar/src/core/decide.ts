@@ -14,17 +14,22 @@ import type { Refusal } from '../errors.ts'
 import { attachmentOf, questionPart } from './attachment.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import type { AccountId } from './budget.ts'
-import type { Edit } from './conversation.ts'
+import type { Conversation, Edit } from './conversation.ts'
 import { downgraded, STAYS } from './downgrade.ts'
 import type { Downgraded } from './downgrade.ts'
+import { messagesOf, replay, replayCounted } from './edit-log.ts'
 import { holdsFiles, inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
 import { isReadIn } from './history-cut.ts'
 import { fitMoney, holdTerms, likelyInputCost, withoutTools } from './hold.ts'
 import { isBoundary, percentUsed, risenRungs, thresholdsApply } from './ladder.ts'
 import type { DecideInput, Decision, Plan, TooLarge, ToCount } from './plan.ts'
+import { turnStarts } from './message.ts'
 import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest } from './request.ts'
+import { DROPS_ALL } from './retrieval.ts'
+import type { DropsFrom } from './retrieval.ts'
+import { dropWays, ONE_WAY } from './retrieval-cache.ts'
 import { shape } from './rewrite.ts'
 import type { ModelSwap, Shaped, ShapeRules } from './shape.ts'
 import { instructionsAlone, lastTurnAlone } from './reset.ts'
@@ -164,8 +169,9 @@ function fitsAnyWay(input: DecideInput, ways: readonly (readonly Rung[])[], at: 
 function isTooLong(input: DecideInput, kind: CapKind): boolean {
   const { session, userTurns } = input.conversation
   const spent = input.balances.find((balance) => balance.kind === 'conversation')?.state.spent ?? 0n
-  // Opened for this question, it holds that and our own message: another session would be no larger.
-  const isJustOpened = kind === 'conversation' && input.mayEdit && session > 1 && userTurns === 0 && spent === 0n
+  // Opened for this question, and holding no other: it has that and our own message, and another session would be no larger.
+  const isUntouched = kind === 'conversation' && input.mayEdit && session > 1 && userTurns === 0 && spent === 0n
+  const isJustOpened = isUntouched && turnStarts(replay(input.request, input.conversation.edits).messages).length <= 1
   return (isJustOpened || !fitsAsFirst(input)) && fitsAsFirst(input, instructionsAlone(input.request))
 }
 
@@ -302,13 +308,30 @@ interface At {
   readonly withoutFiles?: boolean
 }
 
+/** The call with these rungs: with all that `DropRetrieval` leaves out, but where that costs a cache more than it saves, or alone is too much. */
 function tryWith(input: DecideInput, rungs: readonly Rung[], at: At): Attempt {
-  const { request, conversation, terms } = input
-  const { contract } = terms
+  const { conversation } = input
   const log = input.mayEdit ? joined(conversation.edits, at.ready) : conversation.edits.filter(({ kind }) => kind === 'notice')
+  const ways = input.mayEdit && at.atBoundary && rungs.includes('DropRetrieval') ? dropWays(input, log) : ONE_WAY
+  const sparing = ways.sparing === null ? null : tryShaped(input, rungs, at, log, ways.sparing)
+  if (sparing?.status === 'fits' && readsCache(sparing.plan, conversation)) return sparing
+  const bare = tryShaped(input, rungs, at, log, DROPS_ALL)
+  if (bare.status === 'fits') return bare
+  const kept = ways.newOnly === null ? null : tryShaped(input, rungs, at, log, ways.newOnly)
+  return [kept, sparing].find((attempt) => attempt?.status === 'fits') ?? bare
+}
+
+/** Whether a call reads what the provider keeps of the last one: another model has a cache of its own, and a cut comes before all. */
+function readsCache({ model, shaped }: Pick<Plan, 'model' | 'shaped'>, { exact }: Conversation): boolean {
+  return model === exact?.model && !shaped.newEdits.some(({ kind }) => kind === 'cut')
+}
+
+function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: readonly Edit[], dropsFrom: DropsFrom): Attempt {
+  const { request, terms } = input
+  const { contract } = terms
   const rules: ShapeRules = { retrieval: input.config.retrieval, keepRecentTurns: contract.context.keepRecentTurns }
   const mayRewrite = input.mayEdit && at.atBoundary
-  const shaped = shape({ request, edits: log, rungs, rules, atBoundary: mayRewrite, newId: input.newId })
+  const shaped = shape({ request, edits: log, rungs, rules, atBoundary: mayRewrite, newId: input.newId, dropsFrom })
 
   const original = priceOf(input, request.model)
   if (original === null) return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } }
@@ -389,13 +412,15 @@ type Measure = (messages: Shaped['messages'], model: string, priced?: PricedMode
 /** `original`: the model that was asked for, whose context counts where no other is named. */
 function measureOf(input: DecideInput, original: PricedModel, { withoutFiles }: At): Measure {
   const { request, conversation } = input
+  const { exact, edits } = conversation
   return (messages, model, priced = original) =>
     inputBound({
       messages,
       fixedBytes: request.fixedBytes,
       fixedDigest: request.fixedDigest,
       model,
-      exact: conversation.exact,
+      exact,
+      ...(exact === null ? {} : { unedited: () => messagesOf(request, replayCounted(request, edits, exact).entries) }),
       // Counted in the tokens of the model that was asked for: another may make more of the same text.
       earlierTokens: model === request.model ? input.earlierTokens : Math.ceil(input.earlierTokens * assumedFactor(model)),
       factor: input.factorOf(model),

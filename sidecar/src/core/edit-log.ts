@@ -3,7 +3,7 @@
  * provider must see the same bytes as before, turn after turn. An edit whose originals are not there (the app
  * regenerated, edited or shortened its history) is left out; it is applied again when they are back.
  */
-import type { Conversation, Digest, Edit } from './conversation.ts'
+import type { Conversation, Digest, Edit, ExactCount } from './conversation.ts'
 import { chainedDigest, chainedDigests, originalDigest, readDigest } from './digest.ts'
 import { bytesOf, isInstruction, isList, isObject, leadingCount, readOwn, turnStarts } from './message.ts'
 import { noticeFinder, withoutNotices } from './notice-frame.ts'
@@ -45,6 +45,32 @@ export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, e
   const replayed = replayedAnew(request, edits)
   REPLAYED.set(request.messages, byLog.set(edits, { logged: edits.length, replayed }))
   return replayed
+}
+
+/** The history as the log had it when the provider counted it last: `lastEdit` as its count has it. */
+export function replayCounted(
+  request: Pick<ModelRequest, 'messages' | 'own'>,
+  edits: readonly Edit[],
+  { lastEdit }: Pick<ExactCount, 'lastEdit'>,
+): Replayed {
+  return replayEntries(request, lastEdit === undefined ? edits : logUpTo(edits, lastEdit))
+}
+
+/** The log without the edits of messages that came after this one; the log itself where none did. */
+function logUpTo(edits: readonly Edit[], lastEdit: string): readonly Edit[] {
+  if (lastEditOf(edits) === lastEdit) return edits
+  const known = EARLIER.get(edits)
+  if (known?.logged === edits.length && known.lastEdit === lastEdit) return known.log
+  const end = edits.findIndex(({ id }) => id === lastEdit)
+  const log = edits.filter((edit, index) => index <= end || edit.kind === 'notice')
+  EARLIER.set(edits, { logged: edits.length, lastEdit, log })
+  return log
+}
+const EARLIER = new WeakMap<readonly Edit[], { readonly logged: number; readonly lastEdit: string; readonly log: readonly Edit[] }>()
+
+/** Names the last edit of messages in a log; empty where there is none. */
+export function lastEditOf(edits: readonly Edit[]): string {
+  return edits.findLast(({ kind }) => kind !== 'notice')?.id ?? ''
 }
 
 function unedited(messages: readonly Message[]): Replayed {
@@ -167,12 +193,24 @@ export function stays(message: Message, index: number, standing: Span): boolean 
 
 /** What entries come to, against what the client sent. */
 export function shapedOf(request: ModelRequest, entries: readonly Entry[], decided: Pick<Shaped, 'newEdits' | 'skipped'>): Shaped {
-  const messages = entries.map((entry) => entry.message)
+  const messages = messagesOf(request, entries)
   const putIn = entries.find(({ index }) => index === null)?.edit
-  const rewritten = messages.length !== request.messages.length || messages.some((message, index) => message !== request.messages[index])
+  const rewritten = messages !== request.messages
   const savedBytes = Math.max(0, bytesOf(request.messages) - bytesOf(messages))
-  return { messages: rewritten ? messages : request.messages, rewritten, savedBytes, cut: putIn?.kind === 'cut' ? putIn : null, ...decided }
+  return { messages, rewritten, savedBytes, cut: putIn?.kind === 'cut' ? putIn : null, ...decided }
 }
+
+/** What is sent: the client's own list where nothing in it differs, and one list for the same entries, since digests are known by the list. */
+export function messagesOf(request: Pick<ModelRequest, 'messages'>, entries: readonly Entry[]): readonly Message[] {
+  const known = SENT.get(entries)
+  if (known !== undefined) return known
+  const messages = entries.map((entry) => entry.message)
+  const isRewritten = messages.length !== request.messages.length || messages.some((message, index) => message !== request.messages[index])
+  const sent = isRewritten ? messages : request.messages
+  SENT.set(entries, sent)
+  return sent
+}
+const SENT = new WeakMap<readonly Entry[], readonly Message[]>()
 
 /**
  * Of the cuts whose originals are there, the one that covers most: a later cut covers what an earlier one did. Of equal

@@ -11,6 +11,8 @@ import type { Message } from './request.ts'
 
 /** Tokens per byte of tool schemas and frame, of which only the length is known: JSON is at most this dense in o200k. */
 const FIXED_TOKENS_PER_BYTE = 0.45
+/** What a provider may add, or count otherwise, where messages come to stand side by side that did not before. */
+const SEAM_TOKENS = 8
 /** Providers call their counts estimates: so much more, in percent, is held for. */
 const COUNT_MARGIN_PERCENT = 5
 
@@ -32,6 +34,8 @@ export interface InputQuery {
   /** The model as it will be asked for. */
   readonly model: string
   readonly exact: ExactCount | null
+  /** The messages as the log had them when they were counted, for where edits have changed them since. Asked for there alone. */
+  readonly unedited?: () => readonly Message[]
   /** The most tokens of history that the provider keeps and reads too; 0 where all of it is in the request. */
   readonly earlierTokens?: number
   /** From `FactorTable`; below 1 counts as 1. */
@@ -63,25 +67,55 @@ export interface InputBound {
   readonly sent: { readonly fixedDigest: Digest; readonly messages: number; readonly messagesDigest: Digest }
 }
 
-/** The input of a call, from above. An exact count serves only where model, fixed part and all messages it counted are the same. */
+/**
+ * The input of a call, from above. An exact count serves where model, fixed part and all messages it counted are the same; where edits have
+ * changed some of those since, it serves beside the bound of the whole, and the lesser of the two counts.
+ */
 export function inputBound(query: InputQuery): InputBound {
-  const { messages, exact, model } = query
-  const earlier = query.earlierTokens ?? 0
-  const fits = exact !== null && isOfThis(exact, query)
-  const known = fits ? exact.inputTokens : earlier
-  const fresh = fits ? messages.slice(exact.messages) : messages
-  const fixedBytes = fits ? 0 : query.fixedBytes
-  let bytes = known + (fits ? 0 : fixedBytes + REQUEST_FRAMING_TOKENS)
+  const { messages, exact } = query
+  if (exact === null) return boundFrom(query, null, messages)
+  if (isOfThis(exact, query)) return boundFrom(query, exact.inputTokens, messages.slice(exact.messages))
+  const whole = boundFrom(query, null, messages)
+  const edited = editedSince(exact, query)
+  return edited === null ? whole : new LesserBound(whole, boundFrom(query, edited.counted, edited.fresh))
+}
+
+/** `counted`: of all but `fresh`; null: nothing is, and the fixed part is not known either. */
+function boundFrom(query: InputQuery, counted: number | null, fresh: readonly Message[]): InputBound {
+  const { model } = query
+  const hasExact = counted !== null
+  const known = counted ?? query.earlierTokens ?? 0
+  const fixedBytes = hasExact ? 0 : query.fixedBytes
+  let bytes = known + (hasExact ? 0 : fixedBytes + REQUEST_FRAMING_TOKENS)
   for (const message of fresh) bytes += messageTokensBound(message, model)
   const hasFiles = query.withoutFiles !== true && holdsFiles(fresh, model)
   const unbounded = hasFiles ? query.contextTokens : 0
   bytes += unbounded
-  const counted = query.withoutFiles === true ? Number.POSITIVE_INFINITY : countedBound(query)
+  const byCount = query.withoutFiles === true ? Number.POSITIVE_INFINITY : countedBound(query)
   return new LazyBound(
-    counted < bytes
-      ? { bytes: counted, known: Math.min(known, counted), hasExact: fits, fresh, fixedBytes, query, hasFiles, unbounded: 0 }
-      : { bytes, known, hasExact: fits, fresh, fixedBytes, query, hasFiles, unbounded },
+    byCount < bytes
+      ? { bytes: byCount, known: Math.min(known, byCount), hasExact, fresh, fixedBytes, query, hasFiles, unbounded: 0 }
+      : { bytes, known, hasExact, fresh, fixedBytes, query, hasFiles, unbounded },
   )
+}
+
+/**
+ * The count of messages that were edited since, and what it has not: that is new, or written by an edit. What an edit took away only makes
+ * it less. Null where it is of other messages.
+ */
+function editedSince(exact: ExactCount, query: InputQuery): { readonly counted: number; readonly fresh: readonly Message[] } | null {
+  const before = exact.fixedDigest === query.fixedDigest && exact.model === query.model ? query.unedited?.() : undefined
+  if (before === undefined || before === query.messages || !isOfThis(exact, { ...query, messages: before })) return null
+  const known = new Set(before.slice(0, exact.messages))
+  const kept = new Set(query.messages)
+  let seams = 0
+  let isInGap = false
+  for (const message of known) {
+    const isGone = !kept.has(message)
+    if (isGone && !isInGap) seams += 1
+    isInGap = isGone
+  }
+  return { counted: exact.inputTokens + seams * SEAM_TOKENS, fresh: query.messages.filter((message) => !known.has(message)) }
 }
 
 /** Whether an exact count is of the beginning of this very input. */
@@ -160,6 +194,42 @@ class LazyBound implements InputBound {
     return { fixedDigest, messages: messages.length, messagesDigest: wholeDigest(messages) }
   }
 }
+
+/** The lesser of two bounds of one input. What is learned from its count is learned of the whole. */
+class LesserBound implements InputBound {
+  readonly bytes: number
+  readonly known: number
+  readonly unbounded: number
+  readonly hasFiles: boolean
+  readonly #whole: InputBound
+  readonly #other: InputBound
+
+  constructor(whole: InputBound, other: InputBound) {
+    this.bytes = Math.min(whole.bytes, other.bytes)
+    this.known = Math.min(whole.known, this.bytes)
+    this.unbounded = other.bytes < whole.bytes ? other.unbounded : whole.unbounded
+    this.hasFiles = whole.hasFiles
+    this.#whole = whole
+    this.#other = other
+  }
+
+  get heuristic(): number {
+    return Math.min(this.#whole.heuristic, this.#other.heuristic)
+  }
+
+  at(factor: number): number {
+    return Math.min(this.#whole.at(factor), this.#other.at(factor))
+  }
+
+  get freshHeuristic(): number {
+    return this.#whole.freshHeuristic
+  }
+
+  get sent(): InputBound['sent'] {
+    return this.#whole.sent
+  }
+}
+
 interface Basis {
   readonly bytes: number
   readonly known: number

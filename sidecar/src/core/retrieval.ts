@@ -30,7 +30,24 @@ const TAGS_MAX = 10_000
 
 type Marks = Pick<ShapeRules, 'retrieval'>
 
-/** `entries` with their retrieved context replaced by the stub, and the edits that say so. Call it at a user-turn boundary only. */
+/** A message that has retrieved context to leave out. */
+export interface Passage {
+  /** Among the messages of the client. */
+  readonly index: number
+  /** Among the entries. */
+  readonly position: number
+  readonly savedBytes: number
+}
+
+/** From which message of the client on retrieved context is left out, of so many passages. In the order of the messages. */
+export type DropsFrom = (passages: readonly Passage[]) => number
+/** Wherever it stands. */
+export const DROPS_ALL: DropsFrom = () => 0
+
+/**
+ * `entries` with their retrieved context replaced by the stub, and the edits that say so. `spared`: how many passages stay that might go. Call
+ * it at a user-turn boundary only.
+ */
 export function dropRetrieval(input: {
   readonly request: ModelRequest
   readonly entries: readonly Entry[]
@@ -38,28 +55,38 @@ export function dropRetrieval(input: {
   /** Names a message as the client sent it. */
   readonly digestAt: (index: number) => string
   readonly newId: () => string
-}): { readonly entries: readonly Entry[]; readonly edits: readonly Edit[] } {
+  /** Absent: wherever it stands. */
+  readonly from?: DropsFrom | undefined
+}): { readonly entries: readonly Entry[]; readonly edits: readonly Edit[]; readonly spared: number } {
   const { request, rules, digestAt, newId } = input
   const marker = markerOf(request, rules)
-  const edits: Edit[] = []
-  const entries = input.entries.map((entry): Entry => {
-    if (entry.index === null || entry.edit !== null) return entry
-    const bare = marker.without(entry.message, entry.index)
-    if (bare === null) return entry
-    const savedBytes = entry.message.bytes.length - bare.bytes.length
-    if (bare.bytes.length > REPLACEMENT_BYTES_MAX || savedBytes <= 0) return entry
+  const found: (Passage & { readonly bare: Message })[] = []
+  input.entries.forEach(({ message, index, edit }, position) => {
+    if (index === null || edit !== null) return
+    const bare = marker.without(message, index)
+    if (bare === null) return
+    const savedBytes = message.bytes.length - bare.bytes.length
+    if (bare.bytes.length <= REPLACEMENT_BYTES_MAX && savedBytes > 0) found.push({ index, position, savedBytes, bare })
+  })
+  if (found.length === 0) return { entries: input.entries, edits: [], spared: 0 }
+  const from = (input.from ?? DROPS_ALL)(found)
+  const going = found.filter(({ index }) => index >= from)
+  const spared = found.length - going.length
+  if (going.length === 0) return { entries: input.entries, edits: [], spared }
+  const entries = [...input.entries]
+  const edits = going.map(({ index, position, savedBytes, bare }): Edit => {
     const edit = {
       kind: 'replace',
       id: newId(),
       rung: 'DropRetrieval',
-      original: digestAt(entry.index),
+      original: digestAt(index),
       text: Buffer.from(bare.bytes).toString('utf8'),
       savedBytes,
     } as const
-    edits.push(edit)
-    return { ...entry, message: bare, edit }
+    entries[position] = { message: bare, index, edit }
+    return edit
   })
-  return { entries, edits }
+  return { entries, edits, spared }
 }
 
 /**

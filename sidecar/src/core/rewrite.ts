@@ -5,6 +5,7 @@ import { replayEntries, shapedOf } from './edit-log.ts'
 import { isAnyOnlyNamed } from './message.ts'
 import type { ModelRequest } from './request.ts'
 import { dropRetrieval } from './retrieval.ts'
+import type { DropsFrom } from './retrieval.ts'
 import type { Shaped, ShapeRules } from './shape.ts'
 
 export interface ShapeInput {
@@ -18,14 +19,16 @@ export interface ShapeInput {
   readonly atBoundary: boolean
   /** Names each new edit. */
   readonly newId: () => string
+  /** Which retrieved context goes; absent: all. */
+  readonly dropsFrom?: DropsFrom
 }
 
 /**
- * Replays the log, then drops retrieved context when that rung is in effect and a user turn begins: of all older turns,
- * and what the new user message itself carries. Summaries are made between turns and arrive in the log. Shaping again,
+ * Replays the log, then drops retrieved context when that rung is in effect and a user turn begins: of older turns, as far as `dropsFrom`
+ * says, and what the new user message itself carries. Summaries are made between turns and arrive in the log. Shaping again,
  * with `newEdits` in the log, gives the same bytes and no further edits.
  */
-export function shape({ request, edits, rungs, rules, atBoundary, newId }: ShapeInput): Shaped {
+export function shape({ request, edits, rungs, rules, atBoundary, newId, dropsFrom }: ShapeInput): Shaped {
   const replayed = replayEntries(request, edits)
   const skipped: Shaped['skipped'][number][] = []
   // What the provider keeps of the history is not ours to rewrite.
@@ -35,8 +38,9 @@ export function shape({ request, edits, rungs, rules, atBoundary, newId }: Shape
   if (rungs.includes('RefuseTools') && request.tools === 'none') skipped.push({ rung: 'RefuseTools', reason: 'noTools' })
   if (!rungs.includes('DropRetrieval') || !atBoundary) return shapedOf(request, replayed.entries, { newEdits: [], skipped })
 
-  const dropped = dropRetrieval({ request, entries: replayed.entries, rules, digestAt: replayed.digestAt, newId })
+  const dropped = dropRetrieval({ request, entries: replayed.entries, rules, digestAt: replayed.digestAt, newId, from: dropsFrom })
   const hasDropped = dropped.entries.some((entry) => entry.edit?.kind === 'replace')
-  if (!hasDropped) skipped.unshift({ rung: 'DropRetrieval', reason: isKept ? 'serverHistory' : 'noMarker' })
+  if (dropped.spared > 0 && dropped.edits.length === 0) skipped.unshift({ rung: 'DropRetrieval', reason: 'noSaving' })
+  else if (!hasDropped) skipped.unshift({ rung: 'DropRetrieval', reason: isKept ? 'serverHistory' : 'noMarker' })
   return shapedOf(request, dropped.entries, { newEdits: dropped.edits, skipped })
 }

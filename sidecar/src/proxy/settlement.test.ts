@@ -31,6 +31,7 @@ const ASKED = { messages: 1, messagesDigest: 'd'.repeat(32) }
 const QUESTION = { messages: 1, digest: 'd'.repeat(16) }
 const KEY = new KeyedHash(Buffer.from('key'))
 const BOUND = { bytes: 90, known: 0, freshHeuristic: 80, hasFiles: false, sent: { fixedDigest: 'f', ...ASKED } }
+const EDIT = { kind: 'replace', id: 'edit-1' }
 
 /** A call that holds 100 nano-dollars of the conversation `A`. */
 function admitted(turn: Partial<Turn> = {}, gateway: Partial<Turn['gateway']> = {}): Admitted {
@@ -51,7 +52,7 @@ function admitted(turn: Partial<Turn> = {}, gateway: Partial<Turn['gateway']> = 
       ],
       ...turn,
     },
-    plan: { model: 'gpt-4o', priced: { pricesFor: () => PRICES }, bound: BOUND },
+    plan: { model: 'gpt-4o', priced: { pricesFor: () => PRICES }, bound: BOUND, shaped: { newEdits: [EDIT] }, promoted: [] },
     operationId: 'op',
     granted: 100n,
   } as unknown as Admitted
@@ -93,7 +94,7 @@ test('an answer that was counted is settled by that count, from which the next b
       addUserTurn: true,
       question: QUESTION,
       addDrivers: drivers,
-      exact: { model: 'gpt-4o', ...BOUND.sent, inputTokens: 40, cachedTokens: 10, outputTokens: 20, atMs: START_MS },
+      exact: { model: 'gpt-4o', ...BOUND.sent, inputTokens: 40, cachedTokens: 10, outputTokens: 20, atMs: START_MS, lastEdit: 'edit-1' },
     },
     chain: [],
     alerts: { draws: [{ account: 'c:A:1', cap: 500n }], percents: [70] },

@@ -10,6 +10,7 @@ import { toldAt } from '../core/conversation-change.ts'
 import type { ConversationChange, Digest, Driver, ExactCount, Question } from '../core/conversation.ts'
 import { splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
+import { lastEditOf } from '../core/edit-log.ts'
 import { begunAnswer } from '../core/message.ts'
 import { deliveredNotices, noticeEdit } from '../core/notices.ts'
 import { isOwnTurn } from '../core/own-turn.ts'
@@ -128,6 +129,7 @@ function exactCountOf({ turn, plan }: Admitted, end: Billed, { response, nowMs }
     cachedTokens: usage.cacheReadInput + usage.cacheReadAudioInput,
     outputTokens: usage.output,
     atMs: nowMs,
+    lastEdit: lastEditOf([...turn.conversation.edits, ...plan.promoted, ...plan.shaped.newEdits]),
     ...(response === null ? {} : { response }),
   }
 }

@@ -41,7 +41,7 @@ const SKIPPED_RUNGS: Readonly<Record<Shaped['skipped'][number]['reason'], readon
   noDowngrade: ['DowngradeModel'],
   refused: ['DowngradeModel'],
   incapable: ['DowngradeModel'],
-  noSaving: ['DowngradeModel'],
+  noSaving: ['DropRetrieval', 'DowngradeModel'],
   noTools: ['RefuseTools'],
 }
 
