@@ -177,6 +177,9 @@ test('a summary is due once what is new has been read for as much as the next on
   // Break-even is after 4 calls.
   assert.equal(reasonAt({ calls: 8 }), 'paysBack')
   assert.equal(reasonAt({ calls: 7 }), 'tooSoon')
+  const cold = { cachedPercent: 0, calls: 1 }
+  assert.equal(worthSummarising({ ...money, ...cold }).breakEvenCalls, 1)
+  assert.equal(reasonAt(cold), 'paysBack', 'with the very next call')
   assert.equal(reasonAt({ calls: 0, crossing: true }), 'crossing')
   // Notes and tail are 5,500 tokens together: as many must have come since.
   const again = { notesTokens: 1_500, oldTokens: 7_000, calls: 400, expectedCalls: 400 }

@@ -174,7 +174,8 @@ export type SummaryVerdict =
  *
  * When it is due: a summary made on every turn costs `once` on every turn, and one that is never made has the old turns read for ever. The sum
  * of both is least where reading what is new has cost as much since the last summary as the next one will. New turns grew from nothing, so over
- * m calls they were read m / 2 times at their present length: break-even must come within half as many calls as they are made of. And whatever
+ * m calls they were read m / 2 times at their present length: break-even must come within half as many calls as they are made of, or with the
+ * very next one. And whatever
  * that saves, a reader should seldom be told, and notes on notes lose something each time: the history must have doubled since the last cut.
  */
 export function worthSummarising(money: SummaryMoney): SummaryVerdict {
@@ -191,7 +192,8 @@ export function worthSummarising(money: SummaryMoney): SummaryVerdict {
   if (breakEvenCalls === null) return { worth: false, reason: 'noGain', breakEvenCalls }
   if (breakEvenCalls > money.expectedCalls) return { worth: false, reason: 'tooFewCalls', breakEvenCalls }
   const hasDoubled = money.notesTokens === 0 || money.oldTokens >= 2 * money.notesTokens + money.tailTokens
-  if (breakEvenCalls * 2 > money.calls || !hasDoubled) return { worth: false, reason: 'tooSoon', breakEvenCalls }
+  const isEarly = breakEvenCalls > 1 && breakEvenCalls * 2 > money.calls
+  if (isEarly || !hasDoubled) return { worth: false, reason: 'tooSoon', breakEvenCalls }
   return { worth: true, reason: 'paysBack', breakEvenCalls }
 }
 
