@@ -10,7 +10,7 @@ import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { modelNotAllowed } from '../errors.ts'
 import type { Account } from './budget.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
-import type { Conversation } from './conversation.ts'
+import type { Conversation, Edit } from './conversation.ts'
 import { affordableOutput, decide, endsForGood, observedPlan } from './decide.ts'
 import type { DecideInput, Decision, Plan } from './plan.ts'
 import type { Cut } from './edit-log.ts'
@@ -805,12 +805,15 @@ test('tools are taken away on that rung alone, where there are any that the app 
   }
 })
 
-test('that retrieved context is left out is told once, and only where some was', async () => {
+test('that retrieved context is left out is told once, with the first that goes, and only where some does', async () => {
   const passages = { role: 'user', name: 'retrieval', content: 'A passage about fares. '.repeat(50) }
-  const told = async (messages: readonly object[], rungs: readonly Rung[] = []): Promise<readonly string[]> =>
-    planOf(decide(await inputOf({ own: { spent: parseUsd('0.36') }, rungs, body: { messages, max_tokens: 100 } }))).occasions
+  const gone: Edit = { kind: 'replace', id: 'r1', rung: 'DropRetrieval', original: 'd', text: '', savedBytes: 1 }
+  const told = async (messages: readonly object[], rungs: readonly Rung[] = [], edits: readonly Edit[] = []): Promise<readonly string[]> =>
+    planOf(decide(await inputOf({ own: { spent: parseUsd('0.36') }, rungs, conversation: { edits }, body: { messages, max_tokens: 100 } })))
+      .occasions
   assert.deepEqual(await told([passages, ...USER_TURN]), ['DropRetrieval'])
-  assert.deepEqual(await told([passages, ...USER_TURN], ['DropRetrieval']), [], 'it was told before')
+  assert.deepEqual(await told([passages, ...USER_TURN], ['DropRetrieval'], [gone]), [], 'it was told before')
+  assert.deepEqual(await told([passages, ...USER_TURN], ['DropRetrieval']), ['DropRetrieval'], 'the rung rose before there was any')
   assert.deepEqual(await told(USER_TURN), [])
 })
 

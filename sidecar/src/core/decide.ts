@@ -388,6 +388,7 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
       hostedCallsCut: money.hold.hostedCallsCut || (refuseTools && request.hosted.rereads),
       likelyInputCost: likelyInputCost(money.hold, bound),
       occasions: occasionsOf({
+        edits: input.conversation.edits,
         known: at.known,
         rungs,
         newEdits: sent.newEdits,
@@ -413,6 +414,9 @@ type Measure = (messages: Shaped['messages'], model: string, priced?: PricedMode
 function measureOf(input: DecideInput, original: PricedModel, { withoutFiles }: At): Measure {
   const { request, conversation } = input
   const { exact, edits } = conversation
+  // What was counted is more than what an edit leaves of it only where the provider reads all that it is sent: behind an edit of ours thinking
+  // goes out of the body, and what the provider itself clears or truncates depends on how long the history is.
+  const readsAll = input.mayEdit && !request.fields.has('context_management') && !request.fields.has('truncation')
   return (messages, model, priced = original) =>
     inputBound({
       messages,
@@ -420,7 +424,7 @@ function measureOf(input: DecideInput, original: PricedModel, { withoutFiles }: 
       fixedDigest: request.fixedDigest,
       model,
       exact,
-      ...(exact === null ? {} : { unedited: () => messagesOf(request, replayCounted(request, edits, exact).entries) }),
+      ...(exact === null || !readsAll ? {} : { unedited: () => messagesOf(request, replayCounted(request, edits, exact).entries) }),
       // Counted in the tokens of the model that was asked for: another may make more of the same text.
       earlierTokens: model === request.model ? input.earlierTokens : Math.ceil(input.earlierTokens * assumedFactor(model)),
       factor: input.factorOf(model),
@@ -476,6 +480,8 @@ function isBoundaryRung(rung: Rung): boolean {
 }
 
 function occasionsOf(turn: {
+  /** All so far. */
+  readonly edits: readonly Edit[]
   readonly known: readonly Rung[]
   readonly rungs: readonly Rung[]
   readonly newEdits: readonly Edit[]
@@ -486,7 +492,9 @@ function occasionsOf(turn: {
 }): NoticeOccasion[] {
   const fresh = (rung: Rung): boolean => turn.rungs.includes(rung) && !turn.known.includes(rung)
   const occasions: NoticeOccasion[] = []
-  if (fresh('DropRetrieval') && turn.newEdits.some((edit) => edit.kind === 'replace')) occasions.push('DropRetrieval')
+  // Passages may stay for a while after the rung rose: it is told when the first go.
+  const dropsFirst = fresh('DropRetrieval') || !turn.edits.some((edit) => edit.kind === 'replace')
+  if (dropsFirst && turn.newEdits.some((edit) => edit.kind === 'replace')) occasions.push('DropRetrieval')
   if (turn.promoted.some((edit) => edit.kind === 'cut' && edit.cause === 'Summarize')) occasions.push('Summarize')
   if (turn.newEdits.some((edit) => edit.kind === 'cut' && edit.cause === 'DropOldest')) occasions.push('DropOldest')
   if (fresh('DowngradeModel') && turn.swapped) occasions.push('DowngradeModel')

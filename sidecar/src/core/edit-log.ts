@@ -102,7 +102,7 @@ function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: re
     const bare = bareOf(original, notices)
     if (bare === null) return
     const edit = replacements.size === 0 ? undefined : replacements.get(digestAt(index))
-    const replaced = edit === undefined ? null : original.reread(edit.text)
+    const replaced = edit === undefined ? null : rereadOf(original, edit)
     entries.push({ message: replaced ?? bare, index, edit: replaced === null ? null : (edit ?? null) })
   })
   // A request that was nothing but our own words: better sent as it is than empty.
@@ -110,6 +110,16 @@ function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: re
   if (entries.length === 0 && own === null) return { ...unedited(messages), digestAt }
   return { entries: own === null ? entries : putIn(entries, own, reach), cut, digestAt }
 }
+
+/** One message for one edit, whichever log has it: what a count knows is told by the message. */
+function rereadOf(original: Message, { id, text }: Replacement): Message | null {
+  const known = REREAD.get(original)
+  if (known?.id === id) return known.message
+  const message = original.reread(text)
+  REREAD.set(original, { id, message })
+  return message
+}
+const REREAD = new WeakMap<Message, { readonly id: string; readonly message: Message | null }>()
 
 /**
  * The entries of `replayed` under a cut that covers more than the one in force there: the same as with that cut at the end of the log.
@@ -277,10 +287,17 @@ function finderOf(edits: readonly Edit[]): NoticeFinder {
   if (edits.length === 0) return NO_NOTICES
   const known = FINDERS.get(edits)
   if (known?.logged === edits.length) return known.finder
-  const finder = noticeFinder(edits.flatMap((edit) => (edit.kind === 'notice' ? [edit.text] : [])))
+  const notices = edits.filter((edit) => edit.kind === 'notice')
+  const last = notices.at(-1)
+  const same = last === undefined ? undefined : BY_LAST.get(last)
+  const finder =
+    last === undefined ? NO_NOTICES : same?.count === notices.length ? same.finder : noticeFinder(notices.map(({ text }) => text))
+  if (last !== undefined) BY_LAST.set(last, { count: notices.length, finder })
   FINDERS.set(edits, { logged: edits.length, finder })
   return finder
 }
+/** Logs that grew out of one another have the same notices, and take the same answers apart. */
+const BY_LAST = new WeakMap<Edit, { readonly count: number; readonly finder: NoticeFinder }>()
 const NO_NOTICES: NoticeFinder = []
 const FINDERS = new WeakMap<readonly Edit[], { readonly logged: number; readonly finder: NoticeFinder }>()
 

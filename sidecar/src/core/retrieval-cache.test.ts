@@ -60,6 +60,8 @@ interface Setup {
   readonly passageTokens: (turn: number) => number
   readonly turns?: number
   readonly windowTokens?: number
+  /** Of the request's body. */
+  readonly fields?: readonly string[]
 }
 
 interface Played {
@@ -71,7 +73,7 @@ const END: LadderStep = { atPercent: 100, rung: 'EndConversation', end: 'Refuse'
 const dropsAt = (atPercent: number): readonly LadderStep[] => [{ atPercent, rung: 'DropRetrieval' }, END]
 
 /** A conversation as far as its budget goes, billed by what the fake provider counts and keeps. */
-function play({ cap, steps, pauseMs = 1_000, passageTokens, turns = 60, windowTokens }: Setup): Played {
+function play({ cap, steps, pauseMs = 1_000, passageTokens, turns = 60, windowTokens, fields = [] }: Setup): Played {
   const models = { allow: [], downgrades: [{ from: MODEL, to: OTHER }] }
   const made = makeContract({ ladder: steps.map((step) => ({ ...step })), models, caps: { perConversation: cap } })
   const context = windowTokens === undefined ? made.context : { ...made.context, windowTokens, overflow: 'DropOldest' as const }
@@ -93,7 +95,7 @@ function play({ cap, steps, pauseMs = 1_000, passageTokens, turns = 60, windowTo
     history.push(user(`${passage}${textOf(turn, 60)}`))
     const nowMs = turn * pauseMs
     const decision = decide({
-      request: chatRequest(history, { model: MODEL }),
+      request: chatRequest(history, { model: MODEL, fields: new Set(['model', 'messages', ...fields]) }),
       terms,
       conversation,
       balances: [{ kind: 'conversation', account: 'c', cap: terms.perConversation, periodKey: null, state: { ...EMPTY_ACCOUNT, spent } }],
@@ -198,6 +200,16 @@ test('it goes when the cache has gone cold, and at once where it pays', () => {
   const early = play({ cap: '0.2', steps: dropsAt(10), passageTokens: many })
   assert.ok(stubs(early) >= 4, `${stubs(early)}`)
   assert.ok(sum(early.costs) < sum(play({ cap: '0.2', steps: [END], passageTokens: many }).costs))
+})
+
+test('a call is held for by its own length where the provider leaves out more the longer it is: what is cut may bring that back', () => {
+  const heldAtDrop = (fields: readonly string[]): number => {
+    const { plans } = play({ cap: '2', steps: dropsAt(5), pauseMs: 6 * 60_000, passageTokens: ONE_EARLY, fields })
+    return plans.find(({ shaped }) => shaped.newEdits.length > 0)?.inputTokens ?? 0
+  }
+  const asCounted = heldAtDrop([])
+  assert.ok(asCounted > 0)
+  for (const name of ['context_management', 'truncation']) assert.ok(heldAtDrop([name]) > asCounted, name)
 })
 
 test('a passage of the new question goes, whatever the old ones do', () => {

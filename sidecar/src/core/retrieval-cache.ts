@@ -10,7 +10,7 @@ import type { Entry } from './edit-log.ts'
 import { isOfThis } from './estimate.ts'
 import type { DecideInput } from './plan.ts'
 import type { DropsFrom, Passage } from './retrieval.ts'
-import { costLike } from './summary.ts'
+import { costLike, expectedFurtherCalls } from './summary.ts'
 import { freeOf, tightestOf } from './terms.ts'
 
 /** Ways to leave out retrieved context beside all of it; null: there is no reason for that one. */
@@ -42,7 +42,7 @@ export function dropWays(input: DecideInput, log: readonly Edit[]): DropWays {
   const cache = (): Cache => ({
     prices: rates,
     behind: cachedBehind(entries, exact, request.fixedBytes),
-    calls: callsPaidFor(input, exact, rates),
+    calls: callsExpected(input, exact, rates),
   })
   return { sparing: (passages) => payingFrom(passages, cache()) ?? newFrom, newOnly }
 }
@@ -56,7 +56,7 @@ interface Cache {
   readonly prices: Prices
   /** Bytes that the cache holds from each of the counted entries on. */
   readonly behind: readonly number[]
-  /** That are to be made yet, this one included. */
+  /** That are still expected. */
   readonly calls: bigint
 }
 
@@ -96,12 +96,7 @@ function cachedBehind(entries: readonly Entry[], exact: ExactCount, fixedBytes: 
   })
 }
 
-/**
- * Calls that the money left pays for, at the cost of the last one. Fewer may come: but what the owner wants of this rung is that the money
- * lasts.
- */
-function callsPaidFor({ balances }: DecideInput, exact: ExactCount, prices: Prices): bigint {
-  const lastCost = costLike(exact, prices)
+function callsExpected({ balances, conversation }: DecideInput, exact: ExactCount, prices: Prices): bigint {
   const remaining = freeOf(tightestOf(balances))
-  return lastCost <= 0n || remaining <= 0n ? 0n : remaining / lastCost
+  return BigInt(expectedFurtherCalls({ turns: conversation.turns, remaining, lastCost: costLike(exact, prices) }))
 }

@@ -87,15 +87,15 @@ export class Summariser {
 
   /**
    * Starts a summary when one is wanted and pays. Returns at once; what becomes of it is counted and logged. `answer`: what the turn
-   * was answered, where it was kept. True: the turn's request is looked at further.
+   * was answered, where it was kept; `callsTools`: the answer does, and the turn goes on. True: the turn's request is looked at further.
    */
-  consider(admitted: Admitted, snapshot: Snapshot, answer: Message | null): boolean {
+  consider(admitted: Admitted, snapshot: Snapshot, answer: Message | null, callsTools: boolean): boolean {
     const { turn } = admitted
     const conversation = snapshot.conversation
     if (conversation === null || turn.policy.config.mode === 'Observe' || this.#underWay.has(conversation.id)) return false
     // Where the history goes out as it comes, nobody would read the summary.
     if (turn.gateway.uneditable.has(conversation.id) || waiting(conversation) >= UNREAD_MAX) return false
-    const task = plannedTask(admitted, conversation, snapshot, answer)
+    const task = plannedTask(admitted, conversation, snapshot, { answer, callsTools })
     if (task === null || task.oldTokens < (this.#failed.get(conversation.id) ?? 0) * AGAIN_FACTOR) return false
     this.#underWay.add(conversation.id)
     turn.place.share()
@@ -254,7 +254,12 @@ async function editOf(turn: Turn, conversation: Conversation, { plan, reset }: S
 }
 
 /** Null when no summary is wanted, none can be afforded, or none pays. */
-function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: Snapshot, answer: Message | null): SummaryTask | null {
+function plannedTask(
+  admitted: Admitted,
+  conversation: Conversation,
+  snapshot: Snapshot,
+  { answer, callsTools }: { readonly answer: Message | null; readonly callsTools: boolean },
+): SummaryTask | null {
   const { turn, plan } = admitted
   const { terms, policy, request } = turn
   const { contract } = terms
@@ -271,7 +276,10 @@ function plannedTask(admitted: Admitted, conversation: Conversation, snapshot: S
     endsWithNextTurn(conversation, contract) &&
     refusalOf(turn, conversation) === null
   const isNeeded = awaited !== null || isLast || crossing || recap
-  const isWanted = isNeeded || (!isCutAnew(plan) && (isOnRung(turn, conversation, percent) || mayNotFit(admitted, snapshot)))
+  // In the middle of a turn it would come too late: a cut waits for the next one.
+  const isWanted =
+    isNeeded ||
+    (!isCutAnew(plan) && (isOnRung(turn, conversation, percent) || (!callsTools && mayNotFit(admitted, conversation, snapshot))))
   if (!isWanted || isAnyReady(request, conversation)) return null
   const keepRecentTurns = isLast ? 1 : contract.context.keepRecentTurns
   const found = awaited?.plan ?? planCut({ request, edits: conversation.edits, keepRecentTurns })
@@ -364,8 +372,9 @@ function isCutAnew({ promoted, shaped }: Plan): boolean {
 }
 
 /** The ladder summarises before it ends, and a call like this one will soon find no room: one summary before that keeps the conversation going. */
-function mayNotFit({ turn, plan }: Admitted, snapshot: Snapshot): boolean {
-  if (!turn.terms.contract.ladder.some(({ rung }) => rung === 'Summarize')) return false
+function mayNotFit({ turn, plan }: Admitted, conversation: Conversation, snapshot: Snapshot): boolean {
+  const { contract } = turn.terms
+  if (!thresholdsApply(conversation, contract) || !contract.ladder.some(({ rung }) => rung === 'Summarize')) return false
   return remainingOf(balancesOf(turn.draws, snapshot.accounts)) < HOLDS_LEFT_MIN * plan.atLeast
 }
 

@@ -164,7 +164,7 @@ async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again 
         'what came of a call cannot be entered',
       ),
     )
-    const isKept = end.status === 'settle' && gateway.summariser.consider(admitted, settled.snapshot, end.message)
+    const isKept = end.status === 'settle' && gateway.summariser.consider(admitted, settled.snapshot, end.message, callsTools(end))
     if (sayings !== null) await remember(turn, sayings, end.status === 'settle' ? end.message : null)
     if (end.status === 'settle' && end.isSent && !isKept) release(turn.request.body)
   }
