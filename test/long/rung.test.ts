@@ -38,6 +38,13 @@ interface Run {
   readonly words: readonly { readonly allowed: number; readonly before: number }[]
 }
 
+interface Terms {
+  readonly cap: string
+  readonly turns: number
+  readonly summarizeAt?: number
+  readonly pricing?: Contract['pricing']
+}
+
 let provider: Provider
 /** What the sidecar asked by itself. */
 let asked: string[] = []
@@ -52,12 +59,13 @@ beforeEach(async () => {
 afterEach(() => provider.close())
 
 /** Plays as many turns as the budget lets it. `summarizeAt`: percent of the cap; absent: no rung. */
-async function run(shape: Shape, terms: { readonly cap: string; readonly turns: number; readonly summarizeAt?: number }): Promise<Run> {
+async function run(shape: Shape, terms: Terms): Promise<Run> {
   const rung = terms.summarizeAt === undefined ? [] : [{ atPercent: terms.summarizeAt, rung: 'Summarize' as const }]
   const contract = makeContract({
     caps: { perConversation: terms.cap },
     ladder: [...rung, END],
     models: { allow: [], downgrades: [], summarizer: shape.summarizer },
+    ...(terms.pricing === undefined ? {} : { pricing: terms.pricing }),
   })
   const upstreams = [
     makeUpstream({ name: 'openai', provider: 'openai', baseUrl: `${provider.url}/v1` }),
@@ -112,6 +120,16 @@ function assertNoDearer(name: string, run: Run, plain: Run): void {
     `${name}: ${formatUsd(cost)} for ${turns} turns that cost ${formatUsd(without)} without`,
   )
 }
+
+test('none is made below the thresholds of a tier that is priced per resolution and on target, though the next call may find no room', async () => {
+  const claude = SHAPES.find(({ upstream }) => upstream === 'anthropic')
+  assert.ok(claude !== undefined)
+  const ofEach = { otherCost: '0.00', targetGrossMarginPercent: 50, targetCostPerConversation: '1.00' } as const
+  const pricing = { ...ofEach, model: 'PerResolution', price: '2.00', targetCostPerResolution: '1.00' } as const
+  const setup = { cap: '0.80', turns: TURNS.length, summarizeAt: 80 }
+  assert.equal((await run(claude, { ...setup, pricing })).summaries, 0)
+  assert.ok((await run(claude, setup)).summaries > 0, 'where thresholds apply')
+})
 
 for (const shape of SHAPES) {
   describe(shape.name, () => {
