@@ -1,4 +1,7 @@
-/** What a Kubernetes Service is to whoever calls it: one address, from which each new connection goes to one of the pods behind it. */
+/**
+ * What a Kubernetes Service is to whoever calls it: one address, from which each new connection goes to one of the pods behind it.
+ * Here always to the one that has been there the longest, so that a pod that is replaced in its turn is one that was in use.
+ */
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { Socket } from 'node:net'
@@ -15,9 +18,8 @@ export interface Service {
 export async function startService(): Promise<Service> {
   const endpoints: number[] = []
   const sockets = new Set<Socket>()
-  let next = 0
   const server = createServer((client) => {
-    const port = endpoints[next++ % endpoints.length]
+    const [port] = endpoints
     if (port === undefined) {
       client.resetAndDestroy()
       return
