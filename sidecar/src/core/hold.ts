@@ -176,3 +176,18 @@ export function likelyInputCost({ inputCost, inputTokens }: HoldTerms, { bytes, 
   const likely = Math.min(inputTokens, known + Math.ceil((bytes - unbounded - known) / 2))
   return inputTokens === 0 ? inputCost : (inputCost * BigInt(likely)) / BigInt(inputTokens)
 }
+
+/** The price of a model, or what `onUnknownModel` has stand in for one; null where that is a refusal. */
+export function priceOf(input: DecideInput, model: string): PricedModel | null {
+  const { prices, provider, nowMs } = input
+  const found = prices.find(provider, model, nowMs)
+  if (found !== null) return found
+  switch (input.config.onUnknownModel) {
+    case 'Ceiling':
+      return prices.ceiling(provider, model, nowMs)
+    case 'Free':
+      return prices.free(provider, model)
+    case 'Refuse':
+      return null
+  }
+}

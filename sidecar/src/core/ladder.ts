@@ -18,7 +18,7 @@ export type Threshold = Pick<LadderStep, 'atPercent' | 'rung'>
 
 /** All rungs whose threshold `percent` has reached, gentlest first. */
 export function rungsAt(steps: readonly Threshold[], percent: number): readonly Rung[] {
-  return inOrder(new Set(steps.filter((step) => step.atPercent <= percent).map((step) => step.rung)))
+  return union(steps.filter((step) => step.atPercent <= percent).map((step) => step.rung))
 }
 
 /**
@@ -81,6 +81,18 @@ export function risenRungs({ steps, percent, active, atBoundary, ladderApplies }
   return rungsAt(applying, percent).filter((rung) => !active.includes(rung) && (atBoundary || !needsBoundary(rung)))
 }
 
+/** The rungs in effect, then the same with each further step that may be taken here; the last step is the end, not a candidate. */
+export function* candidates(ladder: readonly Threshold[], active: readonly Rung[], atBoundary: boolean): Generator<readonly Rung[]> {
+  yield active
+  let rungs = active
+  for (const { rung } of ladder) {
+    if (rungs.includes(rung) || rung === 'EndConversation') continue
+    if (!atBoundary && needsBoundary(rung)) continue
+    rungs = union(rungs, [rung])
+    yield rungs
+  }
+}
+
 /** Whether a conversation that has used so much of its budget is at its end. */
 export function isAtEnd(steps: readonly Threshold[], percent: number): boolean {
   return percent >= AT_CAP_PERCENT || rungsAt(steps, percent).includes('EndConversation')
@@ -102,6 +114,7 @@ function percentOfCap(used: NanoUsd, cap: NanoUsd): number {
   return percent > BigInt(PERCENT_MAX) ? PERCENT_MAX : Number(percent)
 }
 
-function inOrder(rungs: ReadonlySet<Rung>): readonly Rung[] {
-  return RUNGS.filter((rung) => rungs.has(rung))
+/** All of them once, gentlest first. */
+export function union(...lists: readonly (readonly Rung[])[]): readonly Rung[] {
+  return RUNGS.filter((rung) => lists.some((list) => list.includes(rung)))
 }
