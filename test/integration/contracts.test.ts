@@ -10,7 +10,7 @@ import type { Provider, SeenRequest } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
-import { startTalk } from '../support/talk.ts'
+import { settled, startTalk } from '../support/talk.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 const EMBEDDER = 'text-embedding-3-small'
@@ -449,6 +449,27 @@ describe('Observe', () => {
       .split('\n')
       .filter((line) => line.includes('would be refused'))
     assert.equal(wouldRefuse.length, 6)
+  })
+
+  test('has nothing summarised that would be, neither on the rung nor for the window', async () => {
+    const summarizer = 'gpt-4.1-mini'
+    const summarising = makeContract({
+      context: { windowTokens: 1_200, overflow: 'Summarize', keepRecentTurns: 2, summarizeAfterPercent: 60 },
+      ladder: [
+        { atPercent: 1, rung: 'Summarize' },
+        { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+      ],
+      models: { allow: [], downgrades: [], summarizer },
+    })
+    for (const mode of ['Observe', 'Enforce'] as const) {
+      seen = []
+      await sidecar.adopt(configOf([summarising], { mode }))
+      const talk = settled(sidecar, talkOf(`summarised in ${mode}`, { 'x-fake-output-tokens': '150' }))
+      for (let turn = 0; turn < 8; turn++) assert.equal((await talk.say('What does the keeper do by day? '.repeat(12))).status, 200)
+      const summaries = seen.filter(({ body }) => body.includes(summarizer)).length
+      if (mode === 'Observe') assert.deepEqual([summaries, seen.length], [0, 8])
+      else assert.ok(summaries > 0)
+    }
   })
 
   test('who speaks in the conversation of another pays for it, and leaves nothing in what is remembered of the other', async () => {

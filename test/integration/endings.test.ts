@@ -450,6 +450,19 @@ describe('where it is not the conversation’s own budget that is short', () => 
     await governed.adopt(configOf('Day'))
   })
 
+  test('no session opens where its budget would not help: the user’s is used up', async () => {
+    const day = seat('resetting', 'Day', '0.003')
+    const ladder: Contract['ladder'] = [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }]
+    const contract = makeContract({ ...day, ladder, sessions: { maxResets: 3 } })
+    await governed.adopt(makeConfig(`${provider.url}/v1`, [contract]))
+    const talk = talkOf('not reset', 'resetting')
+    await closed(talk)
+    for (const question of ['Are you there?', 'And now?']) assert.equal((await talk.say(question)).text, END_TEXTS.user.en)
+    const { session, state } = await governed.standing('not reset')
+    assert.deepEqual([session, state], [1, 'open'])
+    await governed.adopt(configOf('Day'))
+  })
+
   test('an answer that refuses one call tells the rung of the user’s budget', async () => {
     const period = { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } as const
     const contract = makeContract({

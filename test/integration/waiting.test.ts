@@ -75,6 +75,27 @@ test('who comes later waits behind who waits, even where it would fit at once', 
   assert.deepEqual(out.slice(0, 2), ['holder', 'large'])
 })
 
+test('when much comes back at once, all go whom it is enough for, not the first alone', async () => {
+  sidecar = await startSidecar(limitedTo('0.045', makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: THOUSAND } })))
+  const holder = ask('holder', { maxTokens: 4 * THOUSAND, delayMs: 1_000 })
+  await isOut('holder')
+  // Longer than any of them would wait for the answer of another.
+  const small = [1, 2, 3].map((call) => ask(`small ${call}`, { maxTokens: THOUSAND, delayMs: 2_500 }))
+  for (const said of await Promise.all([holder, ...small])) assert.deepEqual([said.status, said.code], [200, null])
+})
+
+test('who is woken by too little keeps its place before those that came later', async () => {
+  const contract = makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: 4 * THOUSAND } })
+  sidecar = await startSidecar(limitedTo('0.045', contract))
+  const holders = [ask('little', { maxTokens: THOUSAND, delayMs: 700 }), ask('much', { maxTokens: 3 * THOUSAND, delayMs: 1_200 })]
+  await Promise.all([isOut('little'), isOut('much')])
+  const first = ask('first', { maxTokens: 3.5 * THOUSAND })
+  await waits()
+  const second = ask('second', { maxTokens: 3.5 * THOUSAND })
+  for (const said of await Promise.all([...holders, first, second])) assert.equal(said.status, 200)
+  assert.deepEqual(out.slice(2), ['first', 'second'])
+})
+
 test('after two seconds it is refused, and told to ask again in one', async () => {
   sidecar = await startSidecar(limitedTo('0.011', makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: THOUSAND } })))
   const holder = ask('holder', { maxTokens: THOUSAND, delayMs: 3_500 })

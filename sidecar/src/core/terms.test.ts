@@ -99,6 +99,19 @@ test('a limit of a workload is known by its period, not by its place: in another
   assert.deepEqual(capsOf([anchored, zoned, MONTHLY, DAILY]), new Map([...straight].toReversed()))
 })
 
+test('limits of different periods have accounts of their own on a day on which both have the same date', () => {
+  const inBerlin = { ...DAILY, period: { ...DAILY.period, timeZone: 'Europe/Berlin' } }
+  const from = (anchorDay: number): WorkloadLimit => ({ ...MONTHLY, period: { ...MONTHLY.period, anchorDay } })
+  for (const limits of [
+    [DAILY, inBerlin],
+    [from(30), from(31)],
+  ]) {
+    const draws = drawn({ limits, nowMs: Date.parse('2026-11-30T12:00:00Z') }).filter(({ kind }) => kind === 'workload')
+    assert.equal(new Set(draws.map(({ periodKey }) => periodKey)).size, 1)
+    assert.equal(new Set(accounts(draws)).size, 2, 'a reservation draws on each account once')
+  }
+})
+
 test('limits of one period are one account under the tighter cap: a reservation draws on each account once', () => {
   const tighter = { ...DAILY, cap: parseUsd('40') }
   for (const limits of [

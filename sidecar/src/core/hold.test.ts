@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Capabilities, PricedModel, Prices } from '@farebox/crds/prices.ts'
+import { parseUsd } from '@farebox/crds/usd.ts'
+import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { makeConfig, makeContract } from '../../../test/support/make.ts'
+import { readChat } from '../wire/bodies.testing.ts'
+import { EMPTY_ACCOUNT } from './budget.ts'
+import { newConversation } from './conversation-change.ts'
+import { decide } from './decide.ts'
+import type { DecideInput, Plan } from './plan.ts'
+import { COMPACTION } from './request.ts'
+import type { HostedTools } from './request.ts'
+import { termsOf } from './terms.ts'
+
+const CONTRACT = makeContract({
+  caps: { perConversation: '10.00' },
+  ladder: [
+    { atPercent: 90, rung: 'RefuseTools' },
+    { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+  ],
+})
+const TOOL = { type: 'function', function: { name: 'look', parameters: { type: 'object' } } }
+/** Any number of calls of tools that the provider runs, whose results it reads again. */
+const SEARCHES: HostedTools = { tools: ['webSearch'], maxCalls: null, rereads: true }
+
+/** A model at 1 USD per million tokens of any kind, but for these. */
+function modelAt(prices: Partial<Prices> = {}): PricedModel {
+  const all = { ...Object.fromEntries(METERED_KINDS.map((kind) => [kind, 1_000_000n])), ...prices } as unknown as Prices
+  const capabilities: Capabilities = {
+    contextTokens: 128_000,
+    maxOutputTokens: 16_384,
+    modalities: ['image'],
+    tools: true,
+    structuredOutput: true,
+    reasoning: false,
+    drop: [],
+    rename: {},
+  }
+  return { provider: 'openai', model: 'm', origin: 'catalogue', capabilities, pricesFor: () => all }
+}
+
+interface Setup {
+  readonly hosted?: HostedTools
+  readonly body?: object
+  readonly model?: PricedModel
+  readonly cap?: string
+  readonly spent?: string
+}
+
+/** A first question, whose hosted tools bring 100 tokens with each call. */
+async function inputOf({ hosted, body = {}, model = modelAt(), cap = '10.00', spent = '0.00' }: Setup): Promise<DecideInput> {
+  const terms = termsOf(CONTRACT)
+  const request = await readChat({ model: 'm', max_tokens: 10, messages: [{ role: 'user', content: 'Where is my order?' }], ...body })
+  const state = { ...EMPTY_ACCOUNT, spent: parseUsd(spent) }
+  return {
+    request: hosted === undefined ? request : { ...request, hosted },
+    terms,
+    conversation: newConversation({ id: 'c', tier: 'pro', contractHash: CONTRACT.hash, user: null, nowMs: 0, ladderApplies: true }),
+    balances: [{ kind: 'conversation', account: 'c', cap: parseUsd(cap), periodKey: null, state }],
+    config: { ...makeConfig('http://provider/v1', [CONTRACT]), hostedTools: { maxResultTokens: 100 } },
+    provider: 'openai',
+    prices: { find: () => model, ceiling: () => null, free: () => model, catalogue: { version: 'test', date: '2026-01-01' } },
+    nowMs: 0,
+    factorOf: () => 1,
+    failedSwaps: new Set(),
+    mayEdit: true,
+    serverOf: () => null,
+    earlierTokens: 0,
+    newId: () => 'id',
+  }
+}
+
+async function planOf(setup: Setup): Promise<Plan> {
+  const decision = decide(await inputOf(setup))
+  assert.ok(decision.status === 'go', decision.status)
+  return decision.plan
+}
+
+/** The fewest calls of hosted tools that a call is made with, over budgets from none to one for them all. */
+async function fewestCalls(hosted: HostedTools): Promise<number | null> {
+  let fewest: number | null = null
+  for (let cents = 1; cents <= 300; cents++) {
+    const decision = decide(await inputOf({ hosted: { ...hosted, tools: [] }, cap: `0.${String(cents).padStart(4, '0')}` }))
+    const calls = decision.status === 'go' ? decision.plan.hostedCalls : null
+    if (calls !== null) fewest = Math.min(calls, fewest ?? calls)
+  }
+  return fewest
+}
+
+test('what the model writes is read again with each call of a tool that the provider runs', async () => {
+  const tokensFor = async (maxTokens: number): Promise<number> =>
+    (await planOf({ hosted: { ...SEARCHES, maxCalls: 2 }, body: { max_tokens: maxTokens } })).inputTokens
+  assert.equal((await tokensFor(90)) - (await tokensFor(10)), 3 * 80, 'two calls, and the answer')
+})
+
+test('little money bounds hosted calls at no fewer than a request can be told to stop at', async () => {
+  assert.equal(await fewestCalls(SEARCHES), 1)
+  assert.equal(await fewestCalls({ ...SEARCHES, fewestCalls: 3 }), 3)
+  assert.equal(await fewestCalls({ ...SEARCHES, compacts: true }), 2, 'a compaction is one more')
+  assert.equal(await fewestCalls({ ...SEARCHES, fewestCalls: 3, compacts: true }), 4)
+})
+
+test('a compaction is held for beside all the calls that tools may make', async () => {
+  assert.equal((await planOf({ hosted: SEARCHES })).hostedCalls, 10)
+  assert.equal((await planOf({ hosted: { ...SEARCHES, compacts: true } })).hostedCalls, 11)
+})
+
+test('where tools are refused, hosted ones are neither held for nor bounded as before; a compaction is held for all the same', async () => {
+  const refusing = async (hosted: HostedTools): Promise<Plan> => {
+    const plan = await planOf({ hosted, body: { tools: [TOOL] }, spent: '9.50' })
+    assert.deepEqual([plan.rungs, plan.refuseTools], [['RefuseTools'], true])
+    return plan
+  }
+  const plain = await planOf({ body: { tools: [TOOL] } })
+  const searching = await refusing(SEARCHES)
+  assert.deepEqual([searching.inputTokens, searching.inputCost, searching.hostedCallsCut], [plain.inputTokens, plain.inputCost, true])
+  const compacting = await planOf({ hosted: COMPACTION, body: { tools: [TOOL] } })
+  assert.ok(compacting.inputTokens > plain.inputTokens)
+  const both = await refusing({ ...SEARCHES, compacts: true })
+  assert.deepEqual([both.inputTokens, both.hostedCalls, both.hostedCallsCut], [compacting.inputTokens, 1, true])
+})
+
+test('output is held for at the dearest kind that the model may make: pictures cost many times what text does', async () => {
+  const { atMost, inputCost, outputRate } = await planOf({ model: modelAt({ imageOutput: 30_000_000n }), body: { max_tokens: 1_000 } })
+  assert.equal(outputRate, 30_000_000n)
+  assert.equal(atMost - inputCost, parseUsd('0.03'))
+})
