@@ -60,6 +60,23 @@ test('Claude: US inference costs more from Opus 4.6 on, fast mode as its model s
   assert.deepEqual(percents('claude-opus-5-5'), { batch: 50, priority: 100, us: 110, fast: 200 })
 })
 
+test("OpenAI's tiers: gpt-5.5 costs more at priority than its family, and a name that moves on has no factor", () => {
+  const percents = (model: string): unknown => knownCapabilities('openai', model)?.serviceTierPercent
+  for (const model of ['gpt-5.5', 'gpt-5.5-pro', 'gpt-5.5-2026-04-23'])
+    assert.deepEqual(percents(model), { flex: 50, priority: 250, fast: 250 }, model)
+  for (const model of ['gpt-5', 'gpt-5.4', 'gpt-5.4-mini', 'gpt-5.6-sol'])
+    assert.deepEqual(percents(model), { flex: 50, priority: 200, fast: 200 }, model)
+  assert.deepEqual(percents('gpt-chat-latest'), {})
+})
+
+test("Gemini's tiers, but not those of images and voices", () => {
+  const percents = (model: string): unknown => knownCapabilities('google', model)?.serviceTierPercent
+  for (const model of ['gemini-2.5-pro', 'gemini-2.5-flash-lite', 'gemini-3-flash-preview', 'gemini-3.1-pro-preview', 'gemini-3.5-flash'])
+    assert.deepEqual(percents(model), { flex: 50, batch: 50, priority: 200 }, model)
+  for (const model of ['gemini-2.5-flash-image', 'gemini-3-pro-image-preview', 'gemini-2.5-flash-preview-tts'])
+    assert.deepEqual(percents(model), {}, model)
+})
+
 test('Gemini: images, voices and vectors are not their family', () => {
   const outline = (model: string): unknown[] => {
     const known = knownCapabilities('google', model)

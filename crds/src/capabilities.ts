@@ -56,6 +56,11 @@ const REASONING = {
   source: REASONING_PAGE,
 } as const
 
+/** Priority processing, which is called fast mode as well since 2026-07-30: either word asks for it. https://openai.com/api-fast-mode/ */
+function priority(percent: number): Known['serviceTierPercent'] {
+  return { priority: percent, fast: percent }
+}
+
 /** Texts in, vectors out: nothing is written. */
 const VECTORS = {
   maxOutputTokens: 0,
@@ -134,8 +139,10 @@ const GEMINI_IMAGES = {
   reasoning: false,
   source: GEMINI_IMAGES_PAGE,
 } as const
-/** https://ai.google.dev/gemini-api/docs/pricing */
+/** https://ai.google.dev/gemini-api/docs/flex-inference */
 const GEMINI_FLEX = { flex: 50, batch: 50 } as const
+/** `priority` is 75 to 100 percent more, says https://ai.google.dev/gemini-api/docs/optimization; the most, where no price of the model was read. */
+const GEMINI_TIERS = { ...GEMINI_FLEX, priority: 200 } as const
 
 const KNOWN: readonly Known[] = [
   {
@@ -145,7 +152,7 @@ const KNOWN: readonly Known[] = [
     contextTokens: 128_000,
     maxOutputTokens: 4_096,
     structuredOutput: false,
-    serviceTierPercent: { priority: 175 },
+    serviceTierPercent: priority(175),
   },
   {
     ...CHAT,
@@ -173,7 +180,7 @@ const KNOWN: readonly Known[] = [
     prefixes: ['gpt-4o-mini'],
     contextTokens: 128_000,
     maxOutputTokens: 16_384,
-    serviceTierPercent: { priority: 167 },
+    serviceTierPercent: priority(167),
   },
   {
     ...CHAT,
@@ -181,7 +188,7 @@ const KNOWN: readonly Known[] = [
     prefixes: ['gpt-4o', 'chatgpt-4o'],
     contextTokens: 128_000,
     maxOutputTokens: 16_384,
-    serviceTierPercent: { priority: 170 },
+    serviceTierPercent: priority(170),
   },
   {
     ...CHAT,
@@ -189,7 +196,7 @@ const KNOWN: readonly Known[] = [
     prefixes: ['gpt-4.1-nano'],
     contextTokens: 1_047_576,
     maxOutputTokens: 32_768,
-    serviceTierPercent: { priority: 200 },
+    serviceTierPercent: priority(200),
   },
   {
     ...CHAT,
@@ -197,7 +204,7 @@ const KNOWN: readonly Known[] = [
     prefixes: ['gpt-4.1'],
     contextTokens: 1_047_576,
     maxOutputTokens: 32_768,
-    serviceTierPercent: { priority: 175 },
+    serviceTierPercent: priority(175),
   },
   { ...CHAT, provider: 'openai', prefixes: ['gpt-4.5'], contextTokens: 128_000, maxOutputTokens: 16_384, serviceTierPercent: {} },
   {
@@ -242,11 +249,21 @@ const KNOWN: readonly Known[] = [
   {
     ...CHAT,
     provider: 'openai',
-    prefixes: ['gpt-5-chat', 'gpt-5.1-chat', 'gpt-5.2-chat', 'gpt-5.3-chat', 'gpt-chat'],
+    prefixes: ['gpt-5-chat', 'gpt-5.1-chat', 'gpt-5.2-chat', 'gpt-5.3-chat'],
     contextTokens: 128_000,
     maxOutputTokens: 16_384,
     tools: false,
-    serviceTierPercent: { priority: 200 },
+    serviceTierPercent: priority(200),
+  },
+  // A name that moves on from model to model: what it costs at priority, no page says.
+  {
+    ...CHAT,
+    provider: 'openai',
+    prefixes: ['gpt-chat'],
+    contextTokens: 128_000,
+    maxOutputTokens: 16_384,
+    tools: false,
+    serviceTierPercent: {},
   },
   {
     ...REASONING,
@@ -254,7 +271,15 @@ const KNOWN: readonly Known[] = [
     prefixes: ['gpt-5-mini'],
     contextTokens: 400_000,
     maxOutputTokens: 128_000,
-    serviceTierPercent: { flex: 50, priority: 180 },
+    serviceTierPercent: { flex: 50, ...priority(180) },
+  },
+  {
+    ...REASONING,
+    provider: 'openai',
+    prefixes: ['gpt-5.5'],
+    contextTokens: 400_000,
+    maxOutputTokens: 128_000,
+    serviceTierPercent: { flex: 50, ...priority(250) },
   },
   {
     ...REASONING,
@@ -262,7 +287,7 @@ const KNOWN: readonly Known[] = [
     prefixes: ['gpt-5', 'gpt-6', 'codex-mini'],
     contextTokens: 400_000,
     maxOutputTokens: 128_000,
-    serviceTierPercent: { flex: 50, priority: 200 },
+    serviceTierPercent: { flex: 50, ...priority(200) },
   },
   {
     ...REASONING,
@@ -281,7 +306,7 @@ const KNOWN: readonly Known[] = [
     prefixes: ['o4-mini'],
     contextTokens: 200_000,
     maxOutputTokens: 100_000,
-    serviceTierPercent: { flex: 50, priority: 182 },
+    serviceTierPercent: { flex: 50, ...priority(182) },
   },
   {
     ...REASONING,
@@ -298,7 +323,7 @@ const KNOWN: readonly Known[] = [
     prefixes: ['o1', 'o3'],
     contextTokens: 200_000,
     maxOutputTokens: 100_000,
-    serviceTierPercent: { flex: 50, priority: 175 },
+    serviceTierPercent: { flex: 50, ...priority(175) },
   },
   { ...VECTORS, provider: 'openai', prefixes: ['text-embedding-'], contextTokens: 8_192, source: EMBEDDINGS_PAGE },
   {
@@ -401,10 +426,9 @@ const KNOWN: readonly Known[] = [
     source: 'https://ai.google.dev/gemini-api/docs/speech-generation',
   },
   { ...GEMINI, prefixes: ['gemini-2.0-flash'], maxOutputTokens: 8_192, reasoning: false },
-  { ...GEMINI, prefixes: ['gemini-2.5-flash-lite'], reasoning: false },
-  { ...GEMINI, prefixes: ['gemini-3.5-', 'gemini-3.6-'], serviceTierPercent: GEMINI_FLEX },
+  { ...GEMINI, prefixes: ['gemini-2.5-flash-lite'], reasoning: false, serviceTierPercent: GEMINI_TIERS },
   { ...GEMINI, prefixes: ['gemini-3.7-', 'gemini-3.8-'], serviceTierPercent: { ...GEMINI_FLEX, priority: 180 } },
-  { ...GEMINI, prefixes: ['gemini-2.5-', 'gemini-3-', 'gemini-3.1-'] },
+  { ...GEMINI, prefixes: ['gemini-2.5-', 'gemini-3-', 'gemini-3.1-', 'gemini-3.5-', 'gemini-3.6-'], serviceTierPercent: GEMINI_TIERS },
   { ...VECTORS, provider: 'google', prefixes: ['gemini-embedding-001'], contextTokens: 2_048, source: GEMINI_MODELS_PAGE },
   { ...VECTORS, provider: 'google', prefixes: ['gemini-embedding-2'], contextTokens: 8_192, source: GEMINI_MODELS_PAGE },
 ]

@@ -63,7 +63,9 @@ export const PriceEntrySchema = z.strictObject({
     message: 'keys must be service tiers, in lower case',
   })
     .default({})
-    .describe('Factor by served tier, in percent: `flex: 50`. `auto`: what a call is held at that names no tier.'),
+    .describe(
+      'Factor by served tier, in percent: `flex: 50`. `auto`: what a call is held at that names no tier. `regional`: at an endpoint that keeps calls in a region, where the provider charges more for it.',
+    ),
   toolFees: z
     .strictObject({
       webSearch: Fee.optional().describe('A web search.'),

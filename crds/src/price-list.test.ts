@@ -115,6 +115,20 @@ test('service tiers change tokens by their factor and leave tool fees alone', ()
   assert.equal(costOn(priced, usage, 'priority'), '0.0325')
 })
 
+test('of a long-context step and a service tier each length has its own price, whichever was asked for before', () => {
+  for (const lengths of [
+    [1_000, 500_000, 1_000],
+    [500_000, 1_000, 500_000],
+  ]) {
+    const priced = found('gpt-6-sol', createPriceList([], CATALOGUE))
+    for (const tokens of lengths) {
+      const [tier, standard] = [priced.pricesFor(tokens, 'priority'), priced.pricesFor(tokens, null)]
+      assert.equal(formatPricePerMillion(standard.uncachedInput), tokens > 272_000 ? '4.00' : '2.00')
+      assert.equal(tier.uncachedInput, 2n * standard.uncachedInput, `${tokens} of ${lengths.join(', ')}`)
+    }
+  }
+})
+
 test('a PriceBook wins over the catalogue: the exact name, then the longest pattern, then the newest day', () => {
   const list = createPriceList(
     [
@@ -319,7 +333,9 @@ test('an entry for a model holds for every name by which the catalogue knows it,
 test('a service tier that nobody priced for a model counts as the dearest of its name', () => {
   const output = (model: string, tier: string): bigint => found(model).pricesFor(1, tier).output
   assert.equal(output('gpt-4o', 'priority'), 17_000_000n)
-  assert.equal(output('gpt-4o', 'fast'), 60_000_000n)
+  assert.equal(output('gpt-4o', 'fast'), 17_000_000n, 'another word for priority')
+  assert.equal(output('gpt-4.5-preview', 'fast') / output('gpt-4.5-preview', 'standard'), 6n)
+  assert.equal(output('gpt-4o', 'ultrafast'), 60_000_000n)
   assert.equal(output('gpt-4o', 'flex'), 10_000_000n, 'never below the standard price')
   assert.equal(output('o4-mini', 'flex'), 2_200_000n)
 })

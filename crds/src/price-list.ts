@@ -6,6 +6,7 @@ import { DAY_MS } from './duration.ts'
 import type { PriceEntry } from './price-entry.ts'
 import { servedWords } from './prices.ts'
 import type { Capabilities, PricedModel, PriceList, PriceOrigin, Prices } from './prices.ts'
+import { REGIONAL, regionalPercent } from './regions.ts'
 import { divideCeil, parsePricePerMillion, parseUsd, PICO_PER_NANO } from './usd.ts'
 import { INPUT_KINDS, METERED_KINDS, OUTPUT_KINDS } from './usage.ts'
 import type { MeteredKind } from './usage.ts'
@@ -102,7 +103,7 @@ class BookAndCatalogue implements BookedPriceList {
     if (base === null && (booked === null || !isWhole(booked))) return null
     const capabilities = capabilitiesOf(provider, model, listed, booked?.capabilities)
     const known = described(provider, model, listed)
-    const tiers = { ...UNKNOWN_SERVICE_TIER_PERCENT, ...known?.serviceTierPercent }
+    const tiers = tierPercents(provider, listed?.model ?? model, known?.serviceTierPercent)
     if (booked !== null) return pricedModel(provider, listed?.model ?? booked.model, 'book', bookTariff(booked, base, tiers), capabilities)
     return base === null
       ? null
@@ -154,7 +155,7 @@ class BookAndCatalogue implements BookedPriceList {
     return {
       prices: pricesOf(most),
       steps: [],
-      serviceTierPercent: UNKNOWN_SERVICE_TIER_PERCENT,
+      serviceTierPercent: tierPercents(provider, ''),
     }
   }
 }
@@ -209,6 +210,11 @@ function tariffOf(entry: CatalogueEntry, day: string): Tariff {
     steps: dated.steps.map(({ inputOver, prices }) => ({ inputOver, prices: toPrices(prices) })),
     serviceTierPercent: {},
   }
+}
+
+/** Factors by the words of a service tier; `known`: those of the model. */
+function tierPercents(provider: string, model: string, known: Readonly<Record<string, number>> = {}): Readonly<Record<string, number>> {
+  return { ...UNKNOWN_SERVICE_TIER_PERCENT, [REGIONAL]: regionalPercent(provider, model), ...known }
 }
 
 function bookEntry(book: readonly PriceEntry[], provider: string, model: string, day: string): PriceEntry | null {

@@ -97,9 +97,13 @@ const LimitUse = z.strictObject({
 })
 export type ShownLimit = z.infer<typeof LimitUse>
 
+/** The books are kept by plan: what one of several budgets cost, nobody can tell apart. */
+const OF_PLANS =
+  'Of the plans that it uses, in the books of its namespace, by the pods of whichever budget: budgets that share a plan show the same money, and must not be added up.'
+
 /** Fields of the status of a ConversationBudget; absent until a sidecar reports. */
 export const TrafficStatus = {
-  conversations: Conversations.optional().describe('How many there are, and how far they climbed.'),
+  conversations: Conversations.optional().describe(`How many there are, and how far they climbed. ${OF_PLANS}`),
   spend: z
     .strictObject({
       ...Spend.shape,
@@ -108,7 +112,7 @@ export const TrafficStatus = {
       ),
     })
     .optional()
-    .describe('What they cost.'),
+    .describe(`What they cost. ${OF_PLANS} What the pods of one budget spend, a limit of its own tells (\`limits\`).`),
   limits: z
     .array(LimitUse)
     .max(LIMITS_SHOWN_MAX)
@@ -122,7 +126,7 @@ export const TrafficStatus = {
     .optional()
     .describe('Cost per session of a conversation, in US dollars.'),
   alerts: Alerts.optional(),
-  resolutions: z.strictObject(OutcomeCounts).optional().describe('Outcomes of the last 28 days.'),
+  resolutions: z.strictObject(OutcomeCounts).optional().describe(`Outcomes of the last 28 days. ${OF_PLANS}`),
   tiers: z
     .array(TierTraffic)
     .max(TIERS_SHOWN_MAX)

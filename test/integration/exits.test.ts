@@ -106,6 +106,7 @@ async function config(): Promise<SidecarConfig> {
       { ...openai, name: 'older' },
       { ...openai, name: 'stricter' },
       { ...openai, name: 'speaker', baseUrl: `${speaker.url}/v1` },
+      { ...openai, name: 'claude', provider: 'anthropic', baseUrl: `${speaker.url}/v1` },
       { ...openai, name: 'gemini', provider: 'google', baseUrl: provider.url },
       { ...openai, name: 'house', outputLimitField: 'max_tokens' },
     ],
@@ -205,6 +206,15 @@ for (const { how, stream } of WAYS) {
         })
       }
     }
+
+    test('cut at a dearer service tier: what the answer had yet to say of it, the request did', async () => {
+      const headers = { 'x-fake-cut-after-tokens': String(OUTPUT - 1), ...PACED }
+      assert.equal(await end(`cut at priority ${how}`, headers, { stream, body: { service_tier: 'priority' } }), null)
+      const { spent, billed } = await books(`cut at priority ${how}`)
+      assert.ok(billed > BigInt(OUTPUT - 1) * NANO_PER_OUTPUT_TOKEN, 'billed at priority')
+      assert.ok(billed <= spent, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
+      assert.ok(spent <= (BigInt(OUTPUT_MAX + 100) * NANO_PER_OUTPUT_TOKEN * 17n) / 10n, 'never above the hold')
+    })
 
     test('usage missing', async () => {
       const said = await end(`no usage ${how}`, { 'x-fake-usage': 'omit' }, { stream })
@@ -395,6 +405,29 @@ describe('sound and pictures', () => {
       assert.ok(spent <= 2n * billed, `billed ${formatUsd(billed)}, entered ${formatUsd(spent)}`)
     })
   }
+})
+
+test('a call to Claude that the client gives up before a word came is booked at the speed that it asked for', async () => {
+  const messages = [{ role: 'user', content: 'word '.repeat(4_000) }]
+  const entered: bigint[] = []
+  for (const speed of ['standard', 'fast']) {
+    const leaving = new AbortController()
+    speaker.answerWith(async (response) => {
+      leaving.abort()
+      await once(response, 'close')
+    })
+    const answer = fetch(`${sidecar.url}/claude/v1/messages`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-farebox-conversation': `given up, ${speed}`, 'x-api-key': 'test' },
+      body: JSON.stringify({ model: 'claude-opus-4-7', max_tokens: 600, messages, speed }),
+      signal: leaving.signal,
+    })
+    await assert.rejects(answer)
+    await sidecar.idle()
+    entered.push((await books(`given up, ${speed}`)).spent)
+  }
+  const [standard = 0n, fast = 0n] = entered
+  assert.ok(standard > 0n && fast >= 5n * standard, `${formatUsd(standard)}, and at six times the price ${formatUsd(fast)}`)
 })
 
 describe('what the provider refuses of our changes is tried again without it, once:', () => {

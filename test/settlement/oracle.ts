@@ -27,7 +27,11 @@ export interface SettlementCase {
 export const WIRES = ['chat', 'responses', 'messages', 'gemini', 'embeddings', 'images', 'transcription', 'speech'] as const
 
 /** An owner's prices, for servers that no list has: USD per million tokens. */
-export type OwnPrices = Readonly<Record<string, Readonly<Record<'input' | 'output' | 'cacheRead', string>>>>
+export type OwnPrices = Readonly<Record<string, OwnKinds>>
+interface OwnKinds extends Readonly<Record<'input' | 'output' | 'cacheRead', string>> {
+  readonly cacheWriteShort?: string
+  readonly cacheWriteLong?: string
+}
 
 /** Nine digits after the point, rounded up: `0.000000001` is the least there is. */
 export function costInUsd(provider: string, asked: SettlementCase, own: OwnPrices = {}): string {
@@ -92,9 +96,16 @@ function ofChat(usage: Fields): Counts {
   const detail = fields(usage['prompt_tokens_details'])
   const made = fields(usage['completion_tokens_details'])
   const said = number(usage['completion_tokens'])
-  const cached = optional(detail['cached_tokens']) ?? optional(usage['prompt_cache_hit_tokens']) ?? number(usage['cached_tokens'])
-  const written = number(detail['cache_write_tokens'])
-  const long = number(fields(detail['cache_write_tokens_details'])['ttl_12h_tokens'])
+  const cached =
+    optional(detail['cached_tokens']) ??
+    optional(usage['prompt_cache_hit_tokens']) ??
+    optional(usage['cached_tokens']) ??
+    number(usage['cache_read_input_tokens'])
+  const written =
+    optional(detail['cache_write_tokens']) ?? optional(detail['cache_creation_tokens']) ?? number(usage['cache_creation_input_tokens'])
+  const long =
+    optional(fields(detail['cache_write_tokens_details'])['ttl_12h_tokens']) ??
+    number(fields(detail['cache_creation_token_details'])['ephemeral_1h_input_tokens'])
   const audio = number(detail['audio_tokens'])
   const image = number(detail['image_tokens'])
   const loud = number(made['audio_tokens'])
@@ -119,8 +130,8 @@ function ofResponse(response: Fields): Bill['passes'] {
   const detail = fields(usage['input_tokens_details'])
   const tools = fields(response['tool_usage'])
   const items = list(response['output'])
-  const cached = number(detail['cached_tokens'])
-  const written = number(detail['cache_write_tokens'])
+  const cached = optional(detail['cached_tokens']) ?? number(detail['cache_read_input_tokens'])
+  const written = optional(detail['cache_write_tokens']) ?? number(detail['cache_creation_input_tokens'])
   const long = number(fields(detail['cache_write_tokens_details'])['ttl_12h_tokens'])
   const searches = items.filter(
     (item) => item['type'] === 'web_search_call' && (text(fields(item['action'])['type']) ?? 'search') === 'search',
@@ -209,7 +220,7 @@ function ofGemini(answer: Fields, events: readonly Fields[]): Bill {
   const tier = text(usage['serviceTier']) ?? TRAFFIC[text(usage['trafficType']) ?? ''] ?? null
   return {
     model,
-    words: tier === null ? [] : [tier],
+    words: tier === null ? [] : [tier.toLowerCase().replace('service_tier_', '')],
     passes: [
       {
         counts: {
@@ -308,16 +319,17 @@ const BY_HAND: Readonly<Record<string, Readonly<Record<string, Fraction>>>> = {
 /** Percent, by the beginning of the name; the first that fits. */
 const FACTORS: Readonly<Record<string, readonly (readonly [beginning: string, percents: Readonly<Record<string, number>>])[]>> = {
   openai: [
-    ['gpt-4o-mini', { priority: 167 }],
-    ['gpt-4o', { priority: 170 }],
-    ['gpt-4.1-nano', { priority: 200 }],
-    ['gpt-4.1', { priority: 175 }],
-    ['gpt-5-mini', { flex: 50, priority: 180 }],
-    ['gpt-5', { flex: 50, priority: 200 }],
-    ['gpt-6', { flex: 50, priority: 200 }],
-    ['o4-mini', { flex: 50, priority: 182 }],
+    ['gpt-4o-mini', { priority: 167, fast: 167 }],
+    ['gpt-4o', { priority: 170, fast: 170 }],
+    ['gpt-4.1-nano', { priority: 200, fast: 200 }],
+    ['gpt-4.1', { priority: 175, fast: 175 }],
+    ['gpt-5-mini', { flex: 50, priority: 180, fast: 180 }],
+    ['gpt-5.5', { flex: 50, priority: 250, fast: 250 }],
+    ['gpt-5', { flex: 50, priority: 200, fast: 200 }],
+    ['gpt-6', { flex: 50, priority: 200, fast: 200 }],
+    ['o4-mini', { flex: 50, priority: 182, fast: 182 }],
     ['o3-mini', {}],
-    ['o3', { flex: 50, priority: 175 }],
+    ['o3', { flex: 50, priority: 175, fast: 175 }],
   ],
   anthropic: [
     ['claude-opus-4-6', { batch: 50, priority: 100, us: 110, fast: 600 }],
@@ -327,10 +339,19 @@ const FACTORS: Readonly<Record<string, readonly (readonly [beginning: string, pe
     ['claude-', { batch: 50, priority: 100, us: 110 }],
   ],
   google: [
-    ['gemini-3.5', { flex: 50 }],
-    ['gemini-3.6', { flex: 50 }],
     ['gemini-3.7', { flex: 50, priority: 180 }],
     ['gemini-3.8', { flex: 50, priority: 180 }],
+    ['gemini-3-pro-image', {}],
+    ['gemini-3.1-flash-image', {}],
+    ['gemini-3.1-flash-lite-image', {}],
+    ['gemini-2.5-flash-image', {}],
+    ['gemini-3', { flex: 50, priority: 200 }],
+    ['gemini-2.5-flash-preview-tts', {}],
+    ['gemini-2.5-flash-tts', {}],
+    ['gemini-2.5-flash-lite-preview-tts', {}],
+    ['gemini-2.5-pro-preview-tts', {}],
+    ['gemini-2.5-pro-tts', {}],
+    ['gemini-2.5-', { flex: 50, priority: 200 }],
   ],
 }
 const AT_MOST: Readonly<Record<string, number>> = { priority: 250, fast: 600, ultrafast: 600, us: 110 }
@@ -358,7 +379,7 @@ class Tariffs {
   ratesOf(names: readonly string[], context: number): (name: string) => Fraction {
     for (const name of names) {
       const own = this.#own[name]
-      if (own !== undefined) return (kind) => usd(own[OWN[kind] ?? 'input'], 1_000_000n)
+      if (own !== undefined) return (kind) => usd(own[OWN[kind] ?? 'input'] ?? own.input, 1_000_000n)
       const found = this.#find(name)
       if (found !== null) return (kind) => this.#rate(found.provider, found.model, context, kind)
       if (BY_HAND[`${this.#provider}/${name}`] !== undefined)
@@ -422,8 +443,10 @@ class Tariffs {
   }
 }
 
-const OWN: Readonly<Record<string, 'input' | 'output' | 'cacheRead'>> = {
+const OWN: Readonly<Record<string, keyof OwnKinds>> = {
   cache_read: 'cacheRead',
+  cache_write: 'cacheWriteShort',
+  cache_write_1h: 'cacheWriteLong',
   output: 'output',
   output_audio: 'output',
   output_image: 'output',

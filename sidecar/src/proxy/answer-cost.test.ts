@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { GAUGED_BYTES_MAX, seenOfPlain } from './answer-cost.ts'
+import { loadCatalogue } from '@farebox/crds/catalogue.ts'
+import { createPriceList } from '@farebox/crds/price-list.ts'
+import { pricesAt } from '@farebox/crds/regions.ts'
+import { formatUsd } from '@farebox/crds/usd.ts'
+import { usageOf } from '@farebox/crds/usage.ts'
+import { makeUpstream } from '../../../test/support/make.ts'
+import { NO_FACTS } from '../wire/answer-reading.ts'
+import type { Admitted } from './admit.ts'
+import { AnswerCost, GAUGED_BYTES_MAX, seenOfPlain } from './answer-cost.ts'
 
 const WORDS = Buffer.from('all is well that ends well ')
 
@@ -19,4 +27,28 @@ test('of a long plain answer a sample stands for the rest', () => {
   const sampled = seenOfPlain(parts.slice(0, 1), { bytes, announced: 0 })
   assert.deepEqual(seenOfPlain(parts, { bytes, announced: 0 }), sampled)
   assert.ok(sampled.tokens > 2.9 * seenOfPlain(parts.slice(0, 1), { bytes: GAUGED_BYTES_MAX, announced: 0 }).tokens)
+})
+
+test('at an endpoint that keeps calls in a region its prices hold, also for another model that answers', () => {
+  const nowMs = Date.parse('2026-11-24T12:00:00Z')
+  const list = createPriceList([], loadCatalogue())
+  const costAt = (baseUrl: string, model: string): string => {
+    const upstream = makeUpstream({ name: 'openai', provider: 'openai', baseUrl })
+    const priced = pricesAt(list, upstream).find('openai', 'gpt-5.5', nowMs)
+    const turn = { request: { serviceTier: null, units: {} }, policy: { prices: list }, gateway: { nowMs: () => nowMs } }
+    const admitted = { plan: { model: 'gpt-5.5', priced }, turn } as unknown as Admitted
+    const worth = new AnswerCost(admitted, upstream).ofUsage(usageOf({ uncachedInput: 1_000_000 }), { ...NO_FACTS, model })
+    assert.ok(worth !== null)
+    return formatUsd(worth.cost)
+  }
+  const hosts = ['https://api.openai.com/v1', 'https://eu.api.openai.com/v1']
+  assert.deepEqual(
+    hosts.map((host) => costAt(host, 'gpt-5.5')),
+    ['10.00', '11.00'],
+    'above the long-context step',
+  )
+  assert.deepEqual(
+    hosts.map((host) => costAt(host, 'gpt-5.4-mini')),
+    ['0.75', '0.825'],
+  )
 })

@@ -1,6 +1,7 @@
 /** What an answer costs: by the provider's word where it says what was used, and by what was seen of it where it does not. */
 import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
+import { pricesAt } from '@farebox/crds/regions.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { brokenUsage } from '../core/broken-answer.ts'
 import { COST_MAX, costOfAnswer, withHeldTime } from '../core/cost.ts'
@@ -67,6 +68,9 @@ export function seenOfPlain(
   return { ...NOTHING_SEEN, tokens } // of text, nothing is known: the bytes may be anything
 }
 
+/** The tier of a call whose provider has yet to choose one. */
+const UNDECIDED = 'auto'
+
 /** Prices the answer to one call, from the moment that it was sent. */
 export class AnswerCost {
   readonly #admitted: Admitted
@@ -83,7 +87,7 @@ export class AnswerCost {
   /** By what the provider says was used; null where that comes to more than any call can cost. */
   ofUsage(said: Usage, facts: WireFacts): AnswerWorth | null {
     const usage = this.#withHeldTime(said, facts)
-    const cost = this.#costOf(usage, facts)
+    const cost = this.#costOf(usage, facts, facts.serviceTier)
     return cost > COST_MAX ? null : { usage, source: facts.isEstimate === true ? 'estimated' : 'exact', cost }
   }
 
@@ -104,7 +108,7 @@ export class AnswerCost {
       counted: seen.counted,
     })
     const usage = said ?? broken.usage
-    const cost = said === null && broken.isUnseen ? granted : this.#costOf(usage, facts)
+    const cost = said === null && broken.isUnseen ? granted : this.#costOfSeen(usage, facts)
     return { usage, source: facts === null ? 'estimated' : 'partial', cost: cost < granted ? cost : granted }
   }
 
@@ -112,14 +116,26 @@ export class AnswerCost {
     return withHeldTime(usage, this.#admitted.turn.request.units, this.#pricedBy(facts))
   }
 
-  /** By the model and the service tier that served. */
-  #costOf(usage: Usage, facts: AnswerFacts | null): NanoUsd {
+  /**
+   * By the service tier that served; where nothing was said of that yet, by the one that was asked for or the standard one, whichever is
+   * dearer, as it was held for.
+   */
+  #costOfSeen(usage: Usage, facts: AnswerFacts | null): NanoUsd {
+    const served = facts?.serviceTier ?? UNDECIDED
+    if (served !== UNDECIDED) return this.#costOf(usage, facts, served)
+    const asked = this.#costOf(usage, facts, this.#admitted.turn.request.serviceTier ?? UNDECIDED)
+    const standard = this.#costOf(usage, facts, null)
+    return asked > standard ? asked : standard
+  }
+
+  /** By the model that served. */
+  #costOf(usage: Usage, facts: AnswerFacts | null, serviceTier: string | null): NanoUsd {
     const { plan } = this.#admitted
     const spent = {
       usage,
       ...(facts?.others === undefined ? {} : { others: facts.others }),
       ...(facts?.toldCost === undefined ? {} : { toldCost: facts.toldCost }),
-      serviceTier: facts?.serviceTier ?? null,
+      serviceTier,
     }
     return costOfAnswer(spent, this.#pricedBy(facts), (model) => this.#otherModel(model) ?? plan.priced)
   }
@@ -129,13 +145,14 @@ export class AnswerCost {
     const { plan, turn } = this.#admitted
     const model = facts?.model ?? plan.model
     if (model === plan.model) return plan.priced
-    return turn.policy.prices.find(this.#upstream.provider, model, turn.gateway.nowMs()) ?? plan.priced
+    return pricesAt(turn.policy.prices, this.#upstream).find(this.#upstream.provider, model, turn.gateway.nowMs()) ?? plan.priced
   }
 
   /** A model that the provider used beside the one that answered: nobody chose it, so it has the price that is known, or the most. */
   #otherModel(model: string): PricedModel | null {
     const { policy, gateway } = this.#admitted.turn
     const { provider } = this.#upstream
-    return policy.prices.find(provider, model, gateway.nowMs()) ?? policy.prices.ceiling(provider, model, gateway.nowMs())
+    const prices = pricesAt(policy.prices, this.#upstream)
+    return prices.find(provider, model, gateway.nowMs()) ?? prices.ceiling(provider, model, gateway.nowMs())
   }
 }

@@ -30,12 +30,13 @@ export function unreadable(body: Buffer): ReadAnswer {
 
 /** `isFinal`: it will not grow any more; what still may is no usage to settle by. */
 export function usageFacts(
-  { usage, clamped, invalid, others, toldCost }: UsageReading,
+  { usage, clamped, invalid, others, audioTokens, toldCost }: UsageReading,
   isFinal = true,
-): Pick<WireFacts, 'usage' | 'others' | 'toldCost' | 'usageClamped' | 'usageInvalid'> {
+): Pick<WireFacts, 'usage' | 'others' | 'audioTokens' | 'toldCost' | 'usageClamped' | 'usageInvalid'> {
   return {
     usage: isFinal ? usage : null,
     ...(isFinal && others !== undefined ? { others } : {}),
+    ...(isFinal && audioTokens !== undefined ? { audioTokens } : {}),
     ...(isFinal && toldCost !== undefined ? { toldCost } : {}),
     usageClamped: clamped,
     usageInvalid: invalid,

@@ -6,7 +6,7 @@ import type { JsonObject } from '../core/request.ts'
 import { readSpeechUsage, readTranscriptionUsage, spokenCharacters } from './audio-usage.ts'
 
 describe('usage of transcriptions', () => {
-  const cases: Record<string, [answer: JsonObject, expected: Partial<Usage>]> = {
+  const cases: Record<string, [answer: JsonObject, expected: Partial<Usage>, audioTokens?: number]> = {
     'by tokens': [
       {
         text: 'Hello',
@@ -33,10 +33,14 @@ describe('usage of transcriptions', () => {
     'as Mistral counts': [
       { usage: { prompt_audio_seconds: 203, prompt_tokens: 4, total_tokens: 3264, completion_tokens: 635 } },
       { uncachedInput: 4, audioInput: 2625, output: 635, seconds: 203 },
+      2625,
     ],
   }
-  for (const [name, [answer, expected]] of Object.entries(cases)) {
-    test(name, () => assert.deepEqual(readTranscriptionUsage(answer), { usage: usageOf(expected), clamped: false, invalid: false }))
+  for (const [name, [answer, expected, audioTokens]] of Object.entries(cases)) {
+    const sound = audioTokens === undefined ? {} : { audioTokens }
+    test(name, () =>
+      assert.deepEqual(readTranscriptionUsage(answer), { usage: usageOf(expected), ...sound, clamped: false, invalid: false }),
+    )
   }
 })
 

@@ -7,7 +7,7 @@ import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 
 /** Anthropic's, which routers take in OpenAI's formats too, and OpenAI's. */
-const KEYS = ['cache_control', 'prompt_cache_breakpoint'] as const
+export const CACHE_MARKS = ['cache_control', 'prompt_cache_breakpoint'] as const
 
 /**
  * `content` with the marks that `from` has, and with none of its own. It was made of `from` by leaving out texts and blocks, so blocks are
@@ -47,7 +47,7 @@ function marksIn(content: Json | undefined): readonly (JsonObject | null)[] {
   if (!isList(content)) return []
   return content.map((block) => {
     if (!isObject(block)) return null
-    const own = KEYS.flatMap((key): [string, Json][] => (isObject(block[key]) ? [[key, block[key]]] : []))
+    const own = CACHE_MARKS.flatMap((key): [string, Json][] => (isObject(block[key]) ? [[key, block[key]]] : []))
     if (own.length > 0) return Object.fromEntries(own)
     const source = block['source']
     const inside = [...marksIn(isObject(source) ? source['content'] : undefined), ...marksIn(block['content'])]

@@ -8,13 +8,12 @@ import { ChatChunk } from './chat-chunk.ts'
 import type { Part } from './chat-chunk.ts'
 import { EventFrames } from './event-frames.ts'
 import { PROSE_ENDS } from './openai-answer.ts'
+import type { UsageTold } from './openai-usage.ts'
 import { dataOf, withData } from './sse-events.ts'
 import { StreamMeter } from './stream-meter.ts'
 import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 
-export interface ChatStreamOptions extends Pick<StreamOptions, 'stripUsage' | 'notice' | 'collect'> {
-  /** See `readUsage`. */
-  readonly searches?: number
+export interface ChatStreamOptions extends Pick<StreamOptions, 'stripUsage' | 'notice' | 'collect'>, UsageTold {
   /** See `AnswerFacts`. */
   readonly isSum?: boolean
 }
@@ -31,7 +30,7 @@ export class ChatStream implements AnswerStream {
   constructor(options: ChatStreamOptions) {
     this.#options = options
     this.#rewrites = options.stripUsage || options.notice !== null
-    this.#meter = new StreamMeter(options.collect, options.searches)
+    this.#meter = new StreamMeter(options.collect, options)
     this.#frames = new EventFrames({
       rewrites: this.#rewrites,
       event: (bytes, start, end) => this.#event(bytes, start, end),

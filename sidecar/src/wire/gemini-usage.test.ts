@@ -19,7 +19,7 @@ const placed = (groundingMetadata: JsonObject): JsonObject => ({
 })
 
 describe('usage as Gemini writes it', () => {
-  const cases: Record<string, [response: JsonObject, expected: Partial<Usage>]> = {
+  const cases: Record<string, [response: JsonObject, expected: Partial<Usage>, audioTokens?: number]> = {
     'nothing cached': [
       { usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 5, totalTokenCount: 15 } },
       { uncachedInput: 10, output: 5 },
@@ -81,6 +81,7 @@ describe('usage as Gemini writes it', () => {
         },
       },
       { uncachedInput: 200, cacheReadInput: 50, cacheReadAudioInput: 300, audioInput: 100, imageInput: 350, output: 5 },
+      400,
     ],
     'images and audio made': [
       {
@@ -116,9 +117,21 @@ describe('usage as Gemini writes it', () => {
     'no search is none': [searched('gemini-2.5-flash', []), { uncachedInput: 10, output: 5 }],
     'all zero is a usage': [{ usageMetadata: { promptTokenCount: 0, candidatesTokenCount: 0, totalTokenCount: 0 } }, {}],
   }
-  for (const [name, [response, expected]] of Object.entries(cases)) {
-    test(name, () => assert.deepEqual(readGeminiUsage(response), { usage: usageOf(expected), clamped: false, invalid: false }))
+  for (const [name, [response, expected, audioTokens]] of Object.entries(cases)) {
+    const sound = audioTokens === undefined ? {} : { audioTokens }
+    test(name, () => assert.deepEqual(readGeminiUsage(response), { usage: usageOf(expected), ...sound, clamped: false, invalid: false }))
   }
+})
+
+test('the most that may be sound is the prompt without what is named otherwise, whatever is said of the cache', () => {
+  const soundOf = (usage: JsonObject): number | undefined =>
+    readGeminiUsage({ usageMetadata: { promptTokenCount: 21_000, candidatesTokenCount: 1, ...usage } }).audioTokens
+  const text = { modality: 'TEXT', tokenCount: 1_000 }
+  const audio = { modality: 'AUDIO', tokenCount: 20_000 }
+  assert.equal(soundOf({ cachedContentTokenCount: 18_000, promptTokensDetails: [text, audio] }), 20_000)
+  assert.equal(soundOf({ promptTokensDetails: [{ ...text, tokenCount: 21_000 }] }), 0)
+  assert.equal(soundOf({ promptTokensDetails: [text, { ...audio, modality: 'MODALITY_UNSPECIFIED' }] }), 20_000)
+  assert.equal(soundOf({}), undefined)
 })
 
 test('parts that are more than their total are cut to it, and said to be', () => {
@@ -178,6 +191,7 @@ test("the tier is the one that Gemini's API names, or what Vertex says of the tr
     [{}, null],
     [{ serviceTier: 'flex' }, 'flex'],
     [{ serviceTier: 'PRIORITY' }, 'priority'],
+    [{ serviceTier: 'SERVICE_TIER_FLEX' }, 'flex'],
     [{ trafficType: 'ON_DEMAND_FLEX' }, 'flex'],
     [{ trafficType: 'ON_DEMAND' }, 'standard'],
     [{ trafficType: 'PROVISIONED_THROUGHPUT' }, null],

@@ -54,6 +54,8 @@ export function readGeminiUsage(response: JsonObject): UsageReading {
       audioOutput,
       webSearchCalls: searches,
     }),
+    // What of the cache was sound may not be told, and what a list leaves out may be any.
+    ...(asked.isTold ? { audioTokens: Math.max(0, prompt - asked.silent) } : {}),
     clamped: [split, read, results, output].some(({ short }) => short),
     invalid: false,
   }
@@ -69,8 +71,16 @@ export function isSummed(response: JsonObject): boolean {
 export function readGeminiTier(response: JsonObject): string | null {
   const raw = details(response, 'usageMetadata')
   const { serviceTier, trafficType } = raw
-  if (typeof serviceTier === 'string') return serviceTier.toLowerCase()
+  if (typeof serviceTier === 'string') return geminiTier(serviceTier)
   return typeof trafficType === 'string' ? (TRAFFIC.get(trafficType) ?? null) : null
+}
+
+/**
+ * A tier by the word that has a price. In JSON an enum may be written by its name in the `.proto` file, as one form of Google's page does:
+ * `SERVICE_TIER_PRIORITY`. https://ai.google.dev/gemini-api/docs/priority-inference
+ */
+export function geminiTier(written: string): string {
+  return written.toLowerCase().replace(/^service_tier_/, '')
 }
 
 const TRAFFIC: ReadonlyMap<string, string> = new Map([
@@ -79,16 +89,29 @@ const TRAFFIC: ReadonlyMap<string, string> = new Map([
   ['ON_DEMAND_FLEX', 'flex'],
 ])
 
-function modalities(value: Json | undefined, numbers: Numbers): { readonly audio: number; readonly image: number } {
-  let audio = 0
-  let image = 0
-  for (const part of objectsIn(value)) {
-    const count = numbers.read(part['tokenCount']) ?? 0
-    if (part['modality'] === 'AUDIO') audio += count
-    if (part['modality'] === 'IMAGE' || part['modality'] === 'VIDEO') image += count
-  }
-  return { audio, image }
+interface Modalities {
+  /** There is a list of them. */
+  readonly isTold: boolean
+  readonly audio: number
+  readonly image: number
+  /** All that is named, and is no sound. */
+  readonly silent: number
 }
+
+function modalities(value: Json | undefined, numbers: Numbers): Modalities {
+  const parts = objectsIn(value)
+  let [audio, image, silent] = [0, 0, 0]
+  for (const { modality, tokenCount } of parts) {
+    const count = numbers.read(tokenCount) ?? 0
+    if (modality === 'AUDIO') audio += count
+    else if (typeof modality === 'string' && SILENT.has(modality)) silent += count
+    if (modality === 'IMAGE' || modality === 'VIDEO') image += count
+  }
+  return { isTold: parts.length > 0, audio, image, silent }
+}
+
+/** The sound of a video is counted as `AUDIO`. */
+const SILENT: ReadonlySet<string> = new Set(['TEXT', 'IMAGE', 'VIDEO', 'DOCUMENT'])
 
 /** Before Gemini 3 a grounded answer costs one fee, from there on each search does. https://ai.google.dev/gemini-api/docs/pricing */
 const ONE_FEE = /^(models\/)?gemini-[12]\b/

@@ -8,20 +8,21 @@ import type { Range } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { calledName, isTextPart, messageFromJson, textsIn } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
+import type { UsageTold } from './openai-usage.ts'
 import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer } from './wire.ts'
 
 /**
- * Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `searches`: see `readUsage`; `isSum`: see
- * `AnswerFacts`, which in Chat Completions only the request tells.
+ * Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `isSum`: see `AnswerFacts`, which in Chat
+ * Completions only the request tells.
  */
-export function readAnswer(body: Buffer, { searches = 0, isSum = false } = {}): ReadAnswer {
+export function readAnswer(body: Buffer, { isSum = false, ...told }: UsageTold & { readonly isSum?: boolean } = {}): ReadAnswer {
   const answer = objectAt(body)
   if (answer === null) return unreadable(body)
   const choices = objectsIn(answer['choices'])
   const first = firstChoice(choices)
   const message = first?.['message']
-  const reading = readUsage(answer['usage'], searches)
+  const reading = readUsage(answer['usage'], told)
   const error = errorCode(answer['error'])
   const toolNames: string[] = []
   let outputBytes = 0

@@ -8,7 +8,7 @@ import { readUsage } from './openai-usage.ts'
 import { TOKENS_MAX } from './usage-reading.ts'
 
 describe('usage as providers write it', () => {
-  const cases: Record<string, [raw: JsonObject, expected: Partial<Usage>]> = {
+  const cases: Record<string, [raw: JsonObject, expected: Partial<Usage>, audioTokens?: number]> = {
     'the least that there may be': [
       { prompt_tokens: 10, completion_tokens: 5 },
       { uncachedInput: 10, output: 5 },
@@ -22,6 +22,7 @@ describe('usage as providers write it', () => {
         completion_tokens_details: { reasoning_tokens: 0, audio_tokens: 0, accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
       },
       { uncachedInput: 19, output: 10 },
+      0,
     ],
     'OpenAI, cached': [
       { prompt_tokens: 2006, completion_tokens: 300, total_tokens: 2306, prompt_tokens_details: { cached_tokens: 1920 } },
@@ -45,6 +46,7 @@ describe('usage as providers write it', () => {
         completion_tokens_details: { audio_tokens: 60, text_tokens: 20 },
       },
       { uncachedInput: 50, cacheReadInput: 20, audioInput: 30, output: 20, audioOutput: 60 },
+      50,
     ],
     images: [
       { prompt_tokens: 300, completion_tokens: 8, prompt_tokens_details: { image_tokens: 255, text_tokens: 45 } },
@@ -78,6 +80,71 @@ describe('usage as providers write it', () => {
       { prompt_tokens: 100, completion_tokens: 7, prompt_cache_hit_tokens: 64, prompt_tokens_details: { cached_tokens: 64 } },
       { uncachedInput: 36, cacheReadInput: 64, output: 7 },
     ],
+    'cache writes as LiteLLM has them, in details of its own and beside them': [
+      {
+        prompt_tokens: 1000,
+        completion_tokens: 1,
+        prompt_tokens_details: {
+          cached_tokens: 100,
+          cache_creation_tokens: 700,
+          cache_creation_token_details: { ephemeral_5m_input_tokens: 500, ephemeral_1h_input_tokens: 200 },
+        },
+        cache_creation_input_tokens: 700,
+        cache_read_input_tokens: 100,
+      },
+      { uncachedInput: 200, cacheReadInput: 100, cacheWriteInput: 500, cacheWriteLongInput: 200, output: 1 },
+    ],
+    "the cache in Anthropic's words alone, beside the details": [
+      {
+        prompt_tokens: 1000,
+        completion_tokens: 1,
+        cache_creation_input_tokens: 700,
+        cache_read_input_tokens: 100,
+        cache_creation: { ephemeral_5m_input_tokens: 600, ephemeral_1h_input_tokens: 100 },
+      },
+      { uncachedInput: 200, cacheReadInput: 100, cacheWriteInput: 600, cacheWriteLongInput: 100, output: 1 },
+    ],
+    'the same, with an input that leaves it out, and a total that does so too': [
+      {
+        prompt_tokens: 31,
+        completion_tokens: 467,
+        total_tokens: 498,
+        prompt_tokens_details: { cached_tokens: 0 },
+        cache_creation_input_tokens: 1253,
+        cache_read_input_tokens: 0,
+      },
+      { uncachedInput: 31, cacheWriteInput: 1253, output: 467 },
+    ],
+    'or a total that has it: nothing of it was reasoning': [
+      { prompt_tokens: 31, completion_tokens: 467, total_tokens: 1851, cache_creation_input_tokens: 1253, cache_read_input_tokens: 100 },
+      { uncachedInput: 31, cacheReadInput: 100, cacheWriteInput: 1253, output: 467 },
+    ],
+    'less than the rest, and on top of it by the total': [
+      {
+        prompt_tokens: 5000,
+        completion_tokens: 300,
+        total_tokens: 8400,
+        prompt_tokens_details: { cached_tokens: 0 },
+        cache_creation_input_tokens: 100,
+        cache_read_input_tokens: 3000,
+      },
+      { uncachedInput: 5000, cacheReadInput: 3000, cacheWriteInput: 100, output: 300 },
+    ],
+    'less than the rest, with a total that does not say so, is part of it': [
+      { prompt_tokens: 5000, completion_tokens: 300, total_tokens: 5300, cache_read_input_tokens: 3000 },
+      { uncachedInput: 2000, cacheReadInput: 3000, output: 300 },
+    ],
+    'a zero in the details beside a number outside them': [
+      {
+        prompt_tokens: 6000,
+        completion_tokens: 7,
+        total_tokens: 6007,
+        prompt_tokens_details: { cached_tokens: 0, cache_creation_tokens: 0 },
+        cache_read_input_tokens: 5000,
+        cache_creation_input_tokens: 500,
+      },
+      { uncachedInput: 500, cacheReadInput: 5000, cacheWriteInput: 500, output: 7 },
+    ],
     'an explicit zero in the details is zero': [
       { prompt_tokens: 100, completion_tokens: 7, cached_tokens: 64, prompt_tokens_details: { cached_tokens: 0 } },
       { uncachedInput: 100, output: 7 },
@@ -106,6 +173,7 @@ describe('usage as providers write it', () => {
     'audio in seconds, as Mistral counts it: the rest of the total was heard': [
       { prompt_tokens: 4, completion_tokens: 635, total_tokens: 3264, prompt_audio_seconds: 203 },
       { uncachedInput: 4, audioInput: 2625, output: 635, seconds: 203 },
+      2625,
     ],
     'no audio, as Mistral says it': [
       { prompt_tokens: 4, completion_tokens: 5, total_tokens: 9, prompt_audio_seconds: {} },
@@ -126,9 +194,21 @@ describe('usage as providers write it', () => {
     ],
     'the most that is believed': [{ prompt_tokens: TOKENS_MAX, completion_tokens: 0 }, { uncachedInput: TOKENS_MAX }],
   }
-  for (const [name, [raw, expected]] of Object.entries(cases)) {
-    test(name, () => assert.deepEqual(readUsage(raw), { usage: usageOf(expected), clamped: false, invalid: false }))
+  for (const [name, [raw, expected, audioTokens]] of Object.entries(cases)) {
+    const sound = audioTokens === undefined ? {} : { audioTokens }
+    test(name, () => assert.deepEqual(readUsage(raw), { usage: usageOf(expected), ...sound, clamped: false, invalid: false }))
   }
+})
+
+test('cache writes without a life have the one that the request asked for', () => {
+  const read = (counts: JsonObject): readonly (number | undefined)[] => {
+    const { usage } = readUsage({ prompt_tokens: 1000, completion_tokens: 1, prompt_tokens_details: counts }, { cacheWrites: 'long' })
+    return [usage?.cacheWriteInput, usage?.cacheWriteLongInput]
+  }
+  assert.deepEqual(read({ cache_write_tokens: 700 }), [0, 700])
+  assert.deepEqual(read({ cache_creation_tokens: 700 }), [0, 700])
+  assert.deepEqual(read({ cache_write_tokens: 700, cache_write_tokens_details: { ttl_30m_tokens: 500, ttl_12h_tokens: 200 } }), [500, 200])
+  assert.deepEqual(read({ cache_creation_tokens: 700, cache_creation_token_details: { ephemeral_5m_input_tokens: 600 } }), [600, 100])
 })
 
 test('what the provider says that it charged stands beside the usage', () => {
@@ -138,7 +218,7 @@ test('what the provider says that it charged stands beside the usage', () => {
 })
 
 describe('parts that are more than their total are cut to it, and said to be', () => {
-  const cases: Record<string, [raw: JsonObject, expected: Partial<Usage>]> = {
+  const cases: Record<string, [raw: JsonObject, expected: Partial<Usage>, audioTokens?: number]> = {
     'more cached than there was': [
       { prompt_tokens: 10, completion_tokens: 1, prompt_tokens_details: { cached_tokens: 11 } },
       { cacheReadInput: 10, output: 1 },
@@ -146,6 +226,17 @@ describe('parts that are more than their total are cut to it, and said to be', (
     'overlapping parts': [
       { prompt_tokens: 10, completion_tokens: 1, prompt_tokens_details: { cached_tokens: 8, audio_tokens: 8, image_tokens: 8 } },
       { cacheReadInput: 8, audioInput: 2, output: 1 },
+      10,
+    ],
+    'audio of which most was cached, nobody says how much': [
+      {
+        prompt_tokens: 21_000,
+        completion_tokens: 10,
+        total_tokens: 21_010,
+        prompt_tokens_details: { cached_tokens: 18_000, audio_tokens: 20_000 },
+      },
+      { uncachedInput: 0, cacheReadInput: 18_000, audioInput: 3_000, output: 10 },
+      21_000,
     ],
     'more long-lived writes than writes': [
       {
@@ -160,8 +251,9 @@ describe('parts that are more than their total are cut to it, and said to be', (
       { uncachedInput: 10, audioOutput: 3 },
     ],
   }
-  for (const [name, [raw, expected]] of Object.entries(cases)) {
-    test(name, () => assert.deepEqual(readUsage(raw), { usage: usageOf(expected), clamped: true, invalid: false }))
+  for (const [name, [raw, expected, audioTokens]] of Object.entries(cases)) {
+    const sound = audioTokens === undefined ? {} : { audioTokens }
+    test(name, () => assert.deepEqual(readUsage(raw), { usage: usageOf(expected), ...sound, clamped: true, invalid: false }))
   }
 })
 
@@ -186,6 +278,8 @@ test('a number that cannot be makes the whole usage invalid, wherever it stands'
       { prompt_tokens: 1, completion_tokens: 1, total_tokens: bad },
       { prompt_tokens: 1, completion_tokens: 1, prompt_tokens_details: { cached_tokens: bad } },
       { prompt_tokens: 1, completion_tokens: 1, prompt_tokens_details: { cache_write_tokens_details: { ttl_12h_tokens: bad } } },
+      { prompt_tokens: 1, completion_tokens: 1, prompt_tokens_details: { cache_creation_tokens: bad } },
+      { prompt_tokens: 1, completion_tokens: 1, cache_creation_input_tokens: bad },
       { prompt_tokens: 1, completion_tokens: 1, completion_tokens_details: { audio_tokens: bad } },
       { prompt_tokens: 1, completion_tokens: 1, server_tool_use: { web_search_requests: bad } },
     ])

@@ -1,32 +1,36 @@
 /** OpenAI-shaped `usage` -> `Usage`: disjoint kinds, whole numbers, nothing counted twice. */
 import { usageOf } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
-import type { Json, JsonObject } from '../core/request.ts'
-import { ABSENT, details, INVALID, Numbers, Share, toldCost } from './usage-reading.ts'
+import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
+import { ABSENT, audioTold, details, INVALID, Numbers, readCache, Share, toldCost } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
+
+/** What only the request tells of the usage of its answer. */
+export interface UsageTold {
+  /** Web searches of the answer, where the provider bills them and counts none (OpenAI's Chat Completions). */
+  readonly searches?: number
+  /** How long what was written to the cache is kept, where the provider does not say. */
+  readonly cacheWrites?: ModelRequest['cacheWrites']
+}
 
 /**
  * `prompt_tokens` includes what was cached, written, audio and image; `completion_tokens` includes audio and, with most
  * providers, reasoning: where `total_tokens` is more than the two, the rest is reasoning that was left out, or audio heard where a
  * provider counts that in seconds (Mistral). An explicit zero is zero; an absent total is no usage at all. Of chat, completions and
- * embeddings. `searches`: web searches of the answer where the provider bills them and counts none (OpenAI's Chat Completions).
+ * embeddings.
  */
-export function readUsage(raw: Json | undefined, searches = 0): UsageReading {
+export function readUsage(raw: Json | undefined, { searches = 0, cacheWrites: asked }: UsageTold = {}): UsageReading {
   if (raw === undefined || raw === null) return ABSENT
   if (!isObject(raw)) return INVALID
   const inputDetails = details(raw, 'prompt_tokens_details')
   const outputDetails = details(raw, 'completion_tokens_details')
-  const writes = details(inputDetails, 'cache_write_tokens_details')
   const numbers = new Numbers()
   const total = numbers.read(raw['total_tokens'])
-  const input = numbers.read(raw['prompt_tokens'])
   const completion = numbers.read(raw['completion_tokens'])
-  // Two providers put the cached tokens beside the details.
-  const cached =
-    numbers.read(inputDetails['cached_tokens']) ?? numbers.read(raw['prompt_cache_hit_tokens']) ?? numbers.read(raw['cached_tokens']) ?? 0
-  const written = numbers.read(inputDetails['cache_write_tokens']) ?? 0
-  const writtenLong = numbers.read(writes['ttl_12h_tokens']) ?? 0
-  const audio = numbers.read(inputDetails['audio_tokens']) ?? 0
+  const counts = { input: numbers.read(raw['prompt_tokens']), output: completion, total }
+  const cache = readCache(raw, { inDetails: inputDetails, ...counts, asked }, numbers)
+  const { input } = cache
+  const audio = numbers.read(inputDetails['audio_tokens'])
   const image = numbers.read(inputDetails['image_tokens']) ?? 0
   const outputAudio = numbers.read(outputDetails['audio_tokens']) ?? 0
   const webSearchCalls = numbers.read(searchCount(raw)) ?? searches
@@ -37,10 +41,10 @@ export function readUsage(raw: Json | undefined, searches = 0): UsageReading {
   const uncounted = Math.max(0, (total ?? 0) - input - (completion ?? 0))
   const heard = seconds === null ? 0 : uncounted
   const split = new Share(input)
-  const cacheReadInput = split.take(cached)
-  const cacheWrites = split.take(written)
-  const cacheWriteLongInput = Math.min(writtenLong, cacheWrites)
-  const audioInput = split.take(audio)
+  const cacheReadInput = split.take(cache.cached)
+  const cacheWrites = split.take(cache.written)
+  const cacheWriteLongInput = Math.min(cache.writtenLong, cacheWrites)
+  const audioInput = split.take(audio ?? 0)
   const imageInput = split.take(image)
   const outputSplit = new Share((completion ?? 0) + uncounted - heard)
   const audioOutput = outputSplit.take(outputAudio)
@@ -56,7 +60,8 @@ export function readUsage(raw: Json | undefined, searches = 0): UsageReading {
     webSearchCalls,
     seconds: seconds ?? 0,
   })
-  return { usage, ...toldCost(raw), clamped: split.short || outputSplit.short || writtenLong > cacheWrites, invalid: false }
+  const sound = audioTold(seconds === null ? audio : (audio ?? 0) + heard, { ...cache, input: input + heard })
+  return { usage, ...sound, ...toldCost(raw), clamped: split.short || outputSplit.short || cache.clamped, invalid: false }
 }
 
 /** Web searches, where a provider counts them in `usage`. */

@@ -3,16 +3,17 @@
  * name; and the request is written again from where its fields stand.
  */
 import { digestOf } from '../core/digest.ts'
-import { isList, isObject } from '../core/message.ts'
+import { isList, isObject, parseObject } from '../core/message.ts'
 import type { Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
 import { atOnce } from '../core/slices.ts'
+import { CACHE_MARKS } from './cache-marks.ts'
 import { scanObject } from './json-scan.ts'
 import type { Field, Scan } from './json-scan.ts'
 import { textOrNull } from './json-values.ts'
 import { PACER } from './pacer.ts'
 import { Splice } from './splice.ts'
 import type { Layout } from './splice.ts'
-import type { ParsedRequest } from './wire.ts'
+import type { ParsedRequest, UngovernedCode } from './wire.ts'
 
 export const MODEL_LENGTH_MAX = 256
 export const CHOICES_MAX = 128
@@ -33,9 +34,11 @@ export class InvalidField extends Error {
 /** A use that cannot be metered as it happens. `what` is for people: `An image in SVG, which another model writes,`. */
 export class UngovernedUse extends Error {
   readonly what: string
-  constructor(what: string) {
+  readonly code: UngovernedCode | null
+  constructor(what: string, code: UngovernedCode | null = null) {
     super(what)
     this.what = what
+    this.code = code
   }
 }
 
@@ -80,7 +83,8 @@ export function orRefused(read: () => ModelRequest): ParsedRequest {
     return { status: 'ok', request: read() }
   } catch (error) {
     if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
-    if (error instanceof UngovernedUse) return { status: 'ungoverned', what: error.what }
+    if (error instanceof UngovernedUse)
+      return { status: 'ungoverned', what: error.what, ...(error.code === null ? {} : { code: error.code }) }
     throw error
   }
 }
@@ -221,13 +225,41 @@ export function isWhole(value: Json | undefined, most: number): value is number 
   return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= most
 }
 
-/** Whether OpenAI is asked to keep its cache for longer than it does by itself; a mark inside the messages may ask for it too. */
+/**
+ * Whether the provider is asked to keep its cache for longer than it does by itself, at a price of its own: by OpenAI's option, or by a mark
+ * inside the messages or tools, be it OpenAI's or Anthropic's, which routers take in OpenAI's formats too. A mark that says no life has that
+ * of the option, or a short one.
+ */
 export function asksForLongCache(body: Buffer, fields: Fields): boolean {
   const options = fields.get('prompt_cache_options')?.json
-  return (isObject(options) && (options['ttl'] ?? SHORT_CACHE) !== SHORT_CACHE) || body.includes(CACHE_MARK)
+  return (isObject(options) && !isShortLife(options['ttl'])) || CACHE_MARKS.some((mark) => hasLongMark(body, `"${mark}"`))
 }
-const CACHE_MARK = '"prompt_cache_breakpoint"'
-const SHORT_CACHE = '30m'
+const SHORT_LIVES: ReadonlySet<Json> = new Set(['5m', '30m'])
+function isShortLife(ttl: Json | undefined): boolean {
+  return ttl === undefined || ttl === null || SHORT_LIVES.has(ttl)
+}
+
+/** Providers take fewer marks, and refuse what is longer. A request with more of either is taken for one that asks for the long cache. */
+const MARKS_MAX = 64
+const MARK_BYTES_MAX = 256
+
+function hasLongMark(body: Buffer, key: string): boolean {
+  let at = body.indexOf(key)
+  for (let seen = 0; at >= 0; seen += 1) {
+    const from = at + key.length
+    if (seen >= MARKS_MAX || isLongMark(body.toString('latin1', from, from + MARK_BYTES_MAX))) return true
+    at = body.indexOf(key, from)
+  }
+  return false
+}
+
+/** `after`: what stands behind the name; where that is no colon, the name is a text like any other. */
+function isLongMark(after: string): boolean {
+  const value = /^\s*:\s*(null\b|\{[^{}]*\}|)/.exec(after)?.[1]
+  if (value === undefined || value === 'null') return false
+  const mark = parseObject(value)
+  return mark === null || !isShortLife(mark['ttl'])
+}
 
 /** Over the fields that fill the window beside the messages: all but those of `outside`. */
 export function fixedDigest(body: Buffer, fields: Fields, outside: ReadonlySet<string>): string {

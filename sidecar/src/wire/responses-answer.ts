@@ -1,6 +1,6 @@
 /** Whole answers of OpenAI's Responses API: what one says, and a notice at its end. */
 import { isList, isObject } from '../core/message.ts'
-import type { JsonObject, Message } from '../core/request.ts'
+import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { errorCode, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
 import { isJsonText } from './asked-json.ts'
 import { elementRanges, memberRanges } from './json-scan.ts'
@@ -14,11 +14,11 @@ import type { ReadAnswer, WireFacts } from './wire.ts'
 /** Items of an answer by which its conversation can be found again: the last ones, of which one at least comes back. */
 const NAMES_MAX = 16
 
-/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
-export function readResponse(body: Buffer): ReadAnswer {
+/** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. `cacheWrites`: as its request asked for. */
+export function readResponse(body: Buffer, cacheWrites?: ModelRequest['cacheWrites']): ReadAnswer {
   const response = objectAt(body)
   if (response === null) return unreadable(body)
-  const facts = factsOf(response)
+  const facts = factsOf(response, cacheWrites)
   const messages = outputMessages(response['output'])
   return {
     facts,
@@ -34,9 +34,9 @@ export function readCompaction(body: Buffer): ReadAnswer {
   return { facts: { ...facts, responseId: null }, message: null, messages: [], readable }
 }
 
-/** What a response object says of itself, finished or not. */
-export function factsOf(response: JsonObject): WireFacts {
-  const reading = readResponsesUsage(response)
+/** What a response object says of itself, finished or not. `cacheWrites`: as its request asked for. */
+export function factsOf(response: JsonObject, cacheWrites?: ModelRequest['cacheWrites']): WireFacts {
+  const reading = readResponsesUsage(response, cacheWrites)
   const items = objectsIn(response['output'])
   const details = response['incomplete_details']
   let outputBytes = 0

@@ -108,6 +108,8 @@ describe('a request is read', () => {
     assert.equal(await cache({ prompt_cache_options: { ttl: '12h' } }), 'long')
     const content = [{ type: 'input_text', text: 'x', prompt_cache_breakpoint: { mode: 'explicit', ttl: '12h' } }]
     assert.equal(await cache({ input: [{ role: 'user', content }] }), 'long')
+    const marked = [{ type: 'input_text', text: 'x', cache_control: { type: 'ephemeral', ttl: '1h' } }]
+    assert.equal(await cache({ input: [{ role: 'user', content: marked }] }), 'long')
   })
 })
 

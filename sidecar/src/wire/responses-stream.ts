@@ -6,7 +6,7 @@
  */
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
-import type { JsonObject, Message } from '../core/request.ts'
+import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { EventFrames } from './event-frames.ts'
 import { memberRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
@@ -24,8 +24,13 @@ import type { AnswerStream, StreamOptions, WireFacts } from './wire.ts'
 /** Events held back at most: those that end one text, its part, its item and the response. */
 const HELD_MAX = 8
 
+export interface ResponsesStreamOptions extends Pick<StreamOptions, 'notice' | 'collect'> {
+  /** As the request asked for. */
+  readonly cacheWrites?: ModelRequest['cacheWrites']
+}
+
 export class ResponsesStream implements AnswerStream {
-  readonly #options: Pick<StreamOptions, 'notice' | 'collect'>
+  readonly #options: ResponsesStreamOptions
   readonly #frames: EventFrames
   readonly #members = new TopMembers()
   readonly #gauge = new OutputGauge()
@@ -41,7 +46,7 @@ export class ResponsesStream implements AnswerStream {
   #isPlainProse = true
   noticeAdded = false
 
-  constructor(options: Pick<StreamOptions, 'notice' | 'collect'>) {
+  constructor(options: ResponsesStreamOptions) {
     this.#options = options
     this.#frames = new EventFrames({
       rewrites: options.notice !== null,
@@ -145,7 +150,7 @@ export class ResponsesStream implements AnswerStream {
   #readResponse(data: EventData): JsonObject | null {
     const response = jsonOf(data)?.['response']
     if (!isObject(response)) return null
-    this.#facts = factsOf(response)
+    this.#facts = factsOf(response, this.#options.cacheWrites)
     return response
   }
 

@@ -35,6 +35,20 @@ describe('usage as the Responses API writes it', () => {
       },
       { uncachedInput: 1_000, cacheReadInput: 6_000, cacheWriteInput: 2_000, cacheWriteLongInput: 1_000, output: 5 },
     ],
+    'the cache as Perplexity has it': [
+      {
+        usage: {
+          input_tokens: 10_000,
+          input_tokens_details: { cache_creation_input_tokens: 3_000, cache_read_input_tokens: 6_000 },
+          output_tokens: 5,
+        },
+      },
+      { uncachedInput: 1_000, cacheReadInput: 6_000, cacheWriteInput: 3_000, output: 5 },
+    ],
+    'the cache on top of the input, by the total': [
+      { usage: { input_tokens: 5_000, output_tokens: 300, total_tokens: 8_300, cache_read_input_tokens: 3_000 } },
+      { uncachedInput: 5_000, cacheReadInput: 3_000, output: 300 },
+    ],
     'billable searches, not those in the output': [
       {
         usage: PLAIN,
@@ -115,6 +129,11 @@ describe('usage as the Responses API writes it', () => {
   }
 })
 
+test('cache writes without a life have the one that the request asked for', () => {
+  const usage = { input_tokens: 1_000, input_tokens_details: { cache_write_tokens: 700 }, output_tokens: 5 }
+  assert.deepEqual(readResponsesUsage({ usage }, 'long').usage, usageOf({ uncachedInput: 300, cacheWriteLongInput: 700, output: 5 }))
+})
+
 test('images that a tool made are those of the model that the tool names, or of the usual one', () => {
   const made = {
     input_tokens: 60,
@@ -136,6 +155,15 @@ test('parts that are more than their total are cut to it, and said to be', () =>
     usage: { input_tokens: 10, input_tokens_details: { cached_tokens: 8, cache_write_tokens: 8 }, output_tokens: 1 },
   })
   assert.deepEqual(read, { usage: usageOf({ cacheReadInput: 8, cacheWriteInput: 2, output: 1 }), clamped: true, invalid: false })
+})
+
+test('the most that may be sound is what is said of it and what was cached, which may be any; absent where nothing is said', () => {
+  const soundOf = (inputDetails: JsonObject): number | undefined =>
+    readResponsesUsage({ usage: { input_tokens: 100, output_tokens: 1, input_tokens_details: inputDetails } }).audioTokens
+  assert.equal(soundOf({ audio_tokens: 0, cached_tokens: 0 }), 0)
+  assert.equal(soundOf({ audio_tokens: 30, cached_tokens: 20, cache_write_tokens: 5 }), 55)
+  assert.equal(soundOf({ audio_tokens: 90, cached_tokens: 80 }), 100)
+  assert.equal(soundOf({ cached_tokens: 20 }), undefined)
 })
 
 test('no usage is none, and a number that cannot be makes all of it invalid', () => {

@@ -2,10 +2,10 @@
 import { usageOf } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
-import type { Json, JsonObject } from '../core/request.ts'
+import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { readImageTokens } from './images-usage.ts'
 import { objectsIn } from './json-values.ts'
-import { ABSENT, details, INVALID, Numbers, servedModel, Share, toldCost } from './usage-reading.ts'
+import { ABSENT, audioTold, details, INVALID, Numbers, readCache, servedModel, Share, toldCost } from './usage-reading.ts'
 import type { UsageReading } from './usage-reading.ts'
 
 /**
@@ -13,8 +13,9 @@ import type { UsageReading } from './usage-reading.ts'
  * apart: searches in `tool_usage`, as the billable ones only (of a response without it every `web_search_call` of the output counts);
  * searches in files and containers by their items of the output; images with the model that the tool names. xAI counts the calls that it
  * bills in the usage: https://docs.x.ai/developers/tools/tool-usage-details
+ * `asked`: how long what was written to the cache is kept, where the provider does not say.
  */
-export function readResponsesUsage(response: JsonObject): UsageReading {
+export function readResponsesUsage(response: JsonObject, asked?: ModelRequest['cacheWrites']): UsageReading {
   const raw = response['usage']
   if (raw === undefined || raw === null) return ABSENT
   if (!isObject(raw)) return INVALID
@@ -22,13 +23,12 @@ export function readResponsesUsage(response: JsonObject): UsageReading {
   const toolUsage = details(response, 'tool_usage')
   const items = objectsIn(response['output'])
   const numbers = new Numbers()
-  const input = numbers.read(raw['input_tokens'])
   const output = numbers.read(raw['output_tokens'])
-  const cached = numbers.read(inputDetails['cached_tokens']) ?? 0
-  const written = numbers.read(inputDetails['cache_write_tokens']) ?? 0
-  const writtenLong = numbers.read(details(inputDetails, 'cache_write_tokens_details')['ttl_12h_tokens']) ?? 0
+  const counts = { input: numbers.read(raw['input_tokens']), output, total: numbers.read(raw['total_tokens']) }
+  const cache = readCache(raw, { inDetails: inputDetails, ...counts, asked }, numbers)
+  const { input } = cache
   const image = numbers.read(inputDetails['image_tokens']) ?? 0
-  const audio = numbers.read(inputDetails['audio_tokens']) ?? 0
+  const audio = numbers.read(inputDetails['audio_tokens'])
   const searches = numbers.read(details(toolUsage, 'web_search')['num_requests']) ?? searchItems(items)
   const counted = isObject(raw[CALL_COUNTS]) ? readCalls(raw[CALL_COUNTS], numbers) : null
   const images = isObject(toolUsage['image_gen']) ? readImageTokens(toolUsage['image_gen'], numbers) : null
@@ -37,10 +37,10 @@ export function readResponsesUsage(response: JsonObject): UsageReading {
   if (input === null || output === null) return ABSENT
 
   const split = new Share(input)
-  const cacheReadInput = split.take(cached)
-  const cacheWrites = split.take(written)
-  const cacheWriteLongInput = Math.min(writtenLong, cacheWrites)
-  const audioInput = split.take(audio)
+  const cacheReadInput = split.take(cache.cached)
+  const cacheWrites = split.take(cache.written)
+  const cacheWriteLongInput = Math.min(cache.writtenLong, cacheWrites)
+  const audioInput = split.take(audio ?? 0)
   const imageInput = split.take(image)
   const usage = usageOf({
     uncachedInput: split.left,
@@ -58,8 +58,9 @@ export function readResponsesUsage(response: JsonObject): UsageReading {
   return {
     usage,
     ...(made === null ? {} : { others: [{ model: imageModel(response), usage: made.usage }] }),
+    ...audioTold(audio, cache),
     ...toldCost(raw),
-    clamped: split.short || writtenLong > cacheWrites || made?.clamped === true,
+    clamped: split.short || cache.clamped || made?.clamped === true,
     invalid: false,
   }
 }

@@ -20,9 +20,9 @@ export const responsesWire: Wire = {
   parse: (body, { upstream }) => parseResponsesRequest(body, 'responses', upstream.provider),
   render: renderResponsesRequest,
   path: ({ path }) => path,
-  readAnswer: (body) => readResponse(body),
+  readAnswer: (body, { cacheWrites }) => readResponse(body, cacheWrites),
   addNotice: addResponseNotice,
-  openStream: (options) => new ResponsesStream(options),
+  openStream: (options) => new ResponsesStream({ ...options, cacheWrites: options.request.cacheWrites }),
   synthetic: ({ stream, model, earlier }, { text, id, createdS }) =>
     syntheticResponse({ stream, model, text, unique: id, previous: earlier?.kind === 'response' ? earlier.id : null, createdS }),
   objection(status, body) {

@@ -8,6 +8,7 @@ import { errorCode, TOOL_NAMES_MAX, usageFacts } from './answer-reading.ts'
 import { JsonBeginning } from './asked-json.ts'
 import { calledName, messageFromJson, textsIn } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
+import type { UsageTold } from './openai-usage.ts'
 import { OutputGauge } from './output-gauge.ts'
 import type { EventData } from './sse-events.ts'
 import { StreamedMessage } from './streamed-message.ts'
@@ -33,7 +34,7 @@ export class StreamMeter {
   #audioTokens = 0
   /** Something could not be read since the last usage. */
   #isUncounted = false
-  readonly #searches: number
+  readonly #told: UsageTold
   readonly #message: StreamedMessage | null
   readonly #choices = new Map<number, ChoiceState>()
   /** By choice and position of the call: some providers repeat the name in every chunk. */
@@ -47,9 +48,8 @@ export class StreamMeter {
   /** The sentinel has passed. */
   isOver = false
 
-  /** `searches`: see `readUsage`. */
-  constructor(collect: boolean, searches = 0) {
-    this.#searches = searches
+  constructor(collect: boolean, told: UsageTold = {}) {
+    this.#told = told
     this.#message = collect ? new StreamedMessage() : null
   }
 
@@ -120,7 +120,7 @@ export class StreamMeter {
       if (choice !== undefined) this.#readChoice(bytes, choice)
     }
     if (chunk.isObject(chunk.usage)) {
-      this.#usage = readUsage(parsed(bytes, chunk.usage), this.#searches)
+      this.#usage = readUsage(parsed(bytes, chunk.usage), this.#told)
       if (this.#usage.usage !== null) this.#isUncounted = false
       this.#usageIsFinal = chunk.choicesEmpty || this.#allFinished()
     }

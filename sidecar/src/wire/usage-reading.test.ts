@@ -22,6 +22,8 @@ test('what a provider says that a call cost is read to the nano-dollar, rounded 
     [{ cost: 0.95, is_byok: false, cost_details: { upstream_inference_cost: 0.95 } }, 950_000_000n],
     [{ cost: 0.95, is_byok: true, cost_details: { upstream_inference_cost: 19 } }, 19_950_000_000n],
     [{ cost: 0.95, is_byok: true, cost_details: null }, 950_000_000n],
+    [{ cost: { currency: 'USD', input_cost: 0.00175, output_cost: 0.0014, tool_calls_cost: 0.025, total_cost: 0.02815 } }, 28_150_000n],
+    [{ cost: { input_tokens_cost: 0.00006, output_tokens_cost: 0.003, request_cost: 0.014, total_cost: 0.01706 } }, 17_060_000n],
     [{ cost: 0 }, 0n],
     [{ cost: 100_000 }, 100_000_000_000_000n],
     [{}, undefined],
@@ -31,7 +33,8 @@ test('what a provider says that a call cost is read to the nano-dollar, rounded 
 })
 
 test('a cost that cannot be is not believed', () => {
-  for (const cost of [-1, Number.NaN, Number.POSITIVE_INFINITY, 100_001, 1e300, '0.5', true, {}, { total_cost: 1 }])
+  const inParts = [{}, { total_cost: -1 }, { total_cost: '1' }, { total_cost: 1, currency: 'EUR' }, { total_cost: { total_cost: 1 } }]
+  for (const cost of [-1, Number.NaN, Number.POSITIVE_INFINITY, 100_001, 1e300, '0.5', true, ...inParts])
     for (const usage of [{ cost }, { cost_in_usd_ticks: typeof cost === 'number' ? cost * 1e10 : cost }])
       assert.deepEqual(toldCost(usage), {}, JSON.stringify(usage))
 })
