@@ -13,7 +13,7 @@ import { messagesOf, replayCounted } from './edit-log.ts'
 import { inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
 import { isReadIn } from './history-cut.ts'
-import { fitMoney, likelyInputCost, priceOf, withoutTools } from './hold.ts'
+import { fitMoney, priceOf, withoutTools } from './hold.ts'
 import type { DecideInput, Plan, ToCount } from './plan.ts'
 import { DROPS_ALL } from './retrieval.ts'
 import type { DropsFrom } from './retrieval.ts'
@@ -121,7 +121,6 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
       ...money.hold,
       // Without tools no bound is written, or another one than before.
       hostedCallsCut: money.hold.hostedCallsCut || (refuseTools && request.hosted.rereads),
-      likelyInputCost: likelyInputCost(money.hold, bound),
       occasions: occasionsOf({
         edits: input.conversation.edits,
         known: at.known,

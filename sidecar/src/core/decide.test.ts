@@ -10,8 +10,9 @@ import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { modelNotAllowed } from '../errors.ts'
 import type { Account } from './budget.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
-import type { Conversation, Edit } from './conversation.ts'
+import type { Conversation, Edit, ExactCount } from './conversation.ts'
 import { affordableOutput, decide, endsForGood, observedPlan } from './decide.ts'
+import { inputBound } from './estimate.ts'
 import type { DecideInput, Decision, Plan } from './plan.ts'
 import type { Cut } from './edit-log.ts'
 import { cutEdit, planCut } from './history-cut.ts'
@@ -63,6 +64,17 @@ const CACHED_PRICES: PriceList = {
     if (found === null) return null
     const prices = found.pricesFor(0, null)
     return { ...found, pricesFor: () => ({ ...prices, cacheReadInput: prices.uncachedInput / 10n, cacheWriteInput: 0n }) }
+  },
+}
+
+/** Where the long cache costs twice the input to write. */
+const LONG_DEARER: PriceList = {
+  ...CACHED_PRICES,
+  find: (provider, model, atMs) => {
+    const found = CACHED_PRICES.find(provider, model, atMs)
+    if (found === null) return null
+    const prices = found.pricesFor(0, null)
+    return { ...found, pricesFor: () => ({ ...prices, cacheWriteLongInput: prices.uncachedInput * 2n }) }
   },
 }
 
@@ -310,6 +322,7 @@ describe('a call that only the ceiling makes too dear', () => {
     assert.equal(decide(await inputOf({ contract: steep, own: left, body: unknown, conversation: other })).status, 'refuse')
     const poorUser = { contract: steep, user: { cap: '0.5', ...left }, body: unknown, conversation: other }
     assert.equal(decide(await inputOf(poorUser)).status, 'refuse')
+    assert.equal(decide(await inputOf({ ...poorUser, conversation: { turns: 0 } })).status, 'refuse', 'as their first call too')
     assert.equal(decide(await inputOf({ contract: steep, own: left, body: unknown })).status, 'end', 'nobody knows what it was led with')
     assert.equal(decide(await inputOf({ contract: steep, own: left })).status, 'end')
     assert.equal(
@@ -379,6 +392,167 @@ test('what counts as used while a call is in flight is the part of its input tha
   assert.ok(plan.likelyInputCost < (plan.inputCost * 6n) / 10n && plan.likelyInputCost > (plan.inputCost * 4n) / 10n)
 })
 
+describe('a call beside a history that the provider has cached', () => {
+  const messages = [{ role: 'user', content: 'x'.repeat(40_000) }]
+  const asked = [...messages, { role: 'assistant', content: 'Yes.' }, { role: 'user', content: 'y'.repeat(200) }]
+  const READ = { text: 10_000n * 100_000n, atLeast: 100n * 1_000_000n }
+
+  async function inFlight(counted: Partial<ExactCount>, nowMs = 0): Promise<{ readonly likely: bigint; readonly held: bigint }> {
+    const before = await readChat({ model: 'dear', messages })
+    const exact: ExactCount = {
+      model: 'dear',
+      fixedDigest: before.fixedDigest,
+      messages: 1,
+      messagesDigest: messagesDigest(before.messages, 1),
+      inputTokens: 10_000,
+      cachedTokens: 0,
+      outputTokens: 3,
+      atMs: 0,
+      ...counted,
+    }
+    const setup = { body: { messages: asked, max_tokens: 100 }, conversation: { exact } }
+    const plan = planOf(decide({ ...(await inputOf(setup)), prices: CACHED_PRICES, nowMs }))
+    return { likely: plan.likelyInputCost * 1_000n, held: plan.inputCost * 1_000n }
+  }
+
+  test('counts what the last call read or wrote there at the price of reading, and what is new as ever', async () => {
+    for (const counted of [{ cachedTokens: 10_000 }, { cacheWrittenTokens: 10_000 }, { cachedTokens: 9_000, cacheWrittenTokens: 1_000 }]) {
+      const { likely, held } = await inFlight(counted)
+      assert.ok(likely > READ.text + READ.atLeast && likely < READ.text + 4n * READ.atLeast, `${likely}`)
+      assert.ok(held > 10_000n * 1_000_000n, 'the hold is as if nothing were cached')
+    }
+  })
+
+  test('counts so where another of several calls at once was counted last, whose question was another', async () => {
+    const other = { messages: 3, messagesDigest: 'f'.repeat(32) }
+    const [cached, uncached] = await Promise.all([inFlight({ ...other, cachedTokens: 10_000 }), inFlight(other)])
+    assert.equal(uncached.likely - cached.likely, 10_000n * 900_000n)
+  })
+
+  test('counts no more than what stands before its own question, however long what another call has cached', async () => {
+    const savedBy = async (counted: Partial<ExactCount>): Promise<bigint> => {
+      const other = { messagesDigest: 'f'.repeat(32), ...counted }
+      const [cached, uncached] = await Promise.all([inFlight({ ...other, cachedTokens: 1_000_000 }), inFlight(other)])
+      return (uncached.likely - cached.likely) / 900_000n
+    }
+    const shared = await savedBy({ messages: 3 })
+    assert.ok(shared >= 20_000n && shared < 20_200n, `${shared}: two bytes a token of the history`)
+    assert.equal(await savedBy({ messages: 9 }), shared)
+    assert.ok((await savedBy({ messages: 1 })) < 100n, 'the long text itself was another')
+  })
+
+  test('counts as if nothing were cached once that is cold, or is of another model or other tools', async () => {
+    const [plain, ...others] = await Promise.all([
+      inFlight({}),
+      inFlight({ cachedTokens: 10_000 }, 6 * 60_000),
+      inFlight({ cachedTokens: 0, cacheWrittenTokens: 0 }),
+    ])
+    assert.ok(plain.likely > 10_000n * 1_000_000n)
+    for (const { likely } of others) assert.equal(likely, plain.likely)
+    for (const counted of [{ model: 'cheap' }, { fixedDigest: 'other' }])
+      assert.deepEqual(await inFlight({ ...counted, cachedTokens: 10_000 }), await inFlight(counted))
+  })
+})
+
+describe('sound beside text', () => {
+  const WAV = { type: 'input_audio', input_audio: { data: Buffer.alloc(10_000).toString('base64'), format: 'wav' } }
+  const AUDIO_TOKENS = 111
+  /** Sound at twenty times the price of text. */
+  const heard: PriceList = {
+    ...PRICES,
+    find: (provider, model, atMs) => {
+      const found = PRICES.find(provider, model, atMs)
+      if (found === null) return null
+      const prices = found.pricesFor(0, null)
+      return { ...found, pricesFor: () => ({ ...prices, audioInput: 20n * prices.uncachedInput }) }
+    },
+  }
+  const system = { role: 'system', content: 'x'.repeat(20_000) }
+  const note = (...parts: readonly unknown[]) => ({ role: 'user', content: [{ type: 'text', text: 'Listen.' }, ...parts] })
+
+  async function heldFor(messages: readonly unknown[], more: Partial<Setup> = {}): Promise<Plan> {
+    const input = await inputOf({ contract: makeContract(), ...more, body: { messages, max_tokens: 100 } })
+    return planOf(decide({ ...input, prices: heard }))
+  }
+
+  test('has its own price, and the text beside it that of text', async () => {
+    const { inputTokens, inputCost, likelyInputCost } = await heldFor([system, note(WAV)])
+    assert.equal(inputCost * 1_000n, BigInt(inputTokens - AUDIO_TOKENS) * 1_000_000n + BigInt(AUDIO_TOKENS) * 20_000_000n)
+    assert.ok(likelyInputCost * 1_000n < BigInt(inputTokens) * 1_000_000n)
+  })
+
+  test('is held for by no less than it costs, however much of the input it is', async () => {
+    for (const [text, seconds] of [
+      [20, 60],
+      [2_000, 10],
+      [20_000, 1],
+    ] as const) {
+      // The thinnest codecs need a kilobyte a second, which is ten tokens.
+      const sound = { type: 'input_audio', input_audio: { data: Buffer.alloc(seconds * 1_000).toString('base64'), format: 'mp3' } }
+      const { inputCost } = await heldFor([{ role: 'system', content: 'x'.repeat(text) }, note(sound)])
+      assert.ok(inputCost * 1_000n >= BigInt(text) * 1_000_000n + BigInt(seconds * 10) * 20_000_000n)
+    }
+  })
+
+  test('of a history that was counted is what the provider told apart, else its bound', async () => {
+    const history = [system, note(WAV)]
+    const before = await readChat({ model: 'dear', messages: history })
+    const counted = {
+      model: 'dear',
+      fixedDigest: before.fixedDigest,
+      messages: 2,
+      messagesDigest: messagesDigest(before.messages, 2),
+      inputTokens: 5_000,
+      cachedTokens: 0,
+      outputTokens: 3,
+      atMs: 0,
+    }
+    const asked = [...history, { role: 'assistant', content: 'Yes.' }, note(WAV)]
+    const costAt = async (exact: ExactCount): Promise<bigint> => {
+      const { inputTokens, inputCost } = await heldFor(asked, { conversation: { exact } })
+      return (inputCost * 1_000n - BigInt(inputTokens) * 1_000_000n) / 19_000_000n
+    }
+    assert.equal(await costAt(counted), 2n * BigInt(AUDIO_TOKENS))
+    assert.equal(await costAt({ ...counted, audioTokens: 3 }), 3n + BigInt(AUDIO_TOKENS))
+    assert.equal(await costAt({ ...counted, audioTokens: 0 }), BigInt(AUDIO_TOKENS), 'it was told that none of it is sound')
+    assert.equal(await costAt({ ...counted, audioTokens: 5_000 }), 2n * BigInt(AUDIO_TOKENS), 'what may be sound, but has no part that is')
+  })
+
+  test('may be all of it where there is a file, which may hold any; a document holds none', async () => {
+    const plan = (...parts: readonly unknown[]): Promise<Plan> =>
+      heldFor([note(...parts)], { contract: makeContract({ caps: { perConversation: '9.00' } }) })
+    const unnamed = { type: 'file', file: { file_id: 'file-1' } }
+    const film = { type: 'video_url', video_url: { url: 'https://example.com/a.mp4' } }
+    for (const parts of [[unnamed], [film], [WAV, unnamed], [WAV, FILE, film]]) {
+      const { inputTokens, inputCost } = await plan(...parts)
+      assert.equal(inputCost * 1_000n, BigInt(inputTokens) * 20_000_000n, JSON.stringify(parts))
+    }
+    for (const [parts, audio] of [
+      [[FILE], 0],
+      [[WAV, FILE], AUDIO_TOKENS],
+    ] as const) {
+      const { inputTokens, inputCost } = await plan(...parts)
+      assert.equal(inputCost * 1_000n, BigInt(inputTokens - audio) * 1_000_000n + BigInt(audio) * 20_000_000n)
+    }
+  })
+
+  test('of a film whose length the provider has counted may be all that it counted', async () => {
+    const asked = [note({ type: 'video_url', video_url: { url: 'https://example.com/a.mp4' } })]
+    const contract = makeContract({ caps: { perConversation: '9.00' } })
+    const input = await inputOf({ contract, body: { messages: asked, max_tokens: 100 } })
+    const counted = [{ model: 'dear', messages: input.request.messages, tokens: 1_000 }]
+    const { inputTokens, inputCost } = planOf(decide({ ...input, prices: heard, counted }))
+    assert.deepEqual([inputTokens, inputCost * 1_000n], [1_050, 1_050n * 20_000_000n])
+  })
+
+  test('of a film that is left out to see what is short is left out, too', async () => {
+    const { request } = await inputOf({ body: { messages: [note({ type: 'video_url', video_url: { url: 'https://x.test/a.mp4' } })] } })
+    const { messages, fixedBytes, fixedDigest } = request
+    const query = { messages, fixedBytes, fixedDigest, model: 'dear', exact: null, factor: 1, contextTokens: 9_000 }
+    assert.deepEqual(inputBound({ ...query, withoutFiles: true }).media, { audio: 0, image: 0 })
+  })
+})
+
 test('a swap that failed before is not tried again', async () => {
   const input = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
   const plan = planOf(decide({ ...input, failedSwaps: new Set(['cheap']) }))
@@ -410,10 +584,17 @@ test('a swap that would cost more than it saves waits, but for a call that fits 
   assert.ok(stays.rungs.includes('DowngradeModel'))
   assert.deepEqual(stays.shaped.skipped.at(-1), { rung: 'DowngradeModel', reason: 'noSaving' })
   assert.equal(planOf(decide({ ...input, nowMs: 10 * 60_000 })).model, 'cheap', 'the cache has gone cold')
+  const longer = { ...input, request: { ...input.request, cacheWrites: 'long' as const } }
+  assert.equal(planOf(decide({ ...longer, nowMs: 50 * 60_000 })).model, 'dear', 'that was written for an hour')
+  assert.equal(planOf(decide({ ...longer, nowMs: 61 * 60_000 })).model, 'cheap')
   const moved = { ...input, conversation: { ...input.conversation, exact: { ...exact, model: 'cheap' } } }
   assert.equal(planOf(decide(moved)).model, 'cheap', 'it does not move back')
   const lasting = { ...input, conversation: { ...input.conversation, turns: 20 } }
   assert.equal(planOf(decide(lasting)).model, 'cheap', 'what is left pays for 20 calls that the cache serves')
+  const atNinety = await inputOf({ ...setup, own: { spent: parseUsd('0.45') }, conversation: { turns: 15, exact } })
+  const dearly = { ...atNinety, request: longer.request, prices: LONG_DEARER }
+  assert.equal(planOf(decide(dearly)).model, 'dear', 'what is written for long costs twice as much')
+  assert.equal(planOf(decide({ ...dearly, request: input.request })).model, 'cheap')
   const short = {
     ...input,
     balances: input.balances.map((balance) => ({ ...balance, state: { ...balance.state, spent: parseUsd('0.499') } })),
@@ -1077,8 +1258,17 @@ test('a file alone that is too large ends nothing: what does not fit is said to 
   const small = await fileInput({ contract: makeContract({ caps: { perConversation: '0.10' } }) })
   const never = decide({ ...small, mayCount: false })
   assert.deepEqual(never.status === 'end' && [never.tooLarge?.what, never.fitsAfresh], ['attachment', false])
+  const ofUser = decide({ ...(await fileInput({ user: { cap: '0.50', spent: parseUsd('0.45') } })), mayCount: false })
+  assert.deepEqual(
+    ofUser.status === 'end' && [ofUser.account, ofUser.tooLarge?.what, ofUser.fitsAfresh],
+    ['u', 'attachment', false],
+    'no session has more of the user’s money',
+  )
   const spent = decide({ ...(await fileInput({ own: { spent: parseUsd('0.4999') } })), mayCount: false })
   assert.deepEqual([spent.status, spent.status === 'end' && spent.tooLarge], ['end', undefined], 'words alone do not fit either')
+  const tenCents = makeContract({ caps: { perConversation: '0.10' } })
+  const words = decide({ ...(await fileInput({ contract: tenCents, own: { spent: parseUsd('0.0999') } })), mayCount: false })
+  assert.deepEqual(words.status === 'end' && [words.tooLarge, words.fitsAfresh], [undefined, true], 'which have room in the next session')
 })
 
 describe('a question that is too long for any budget', () => {
@@ -1141,6 +1331,40 @@ describe('a question that is too long for any budget', () => {
     const messages = [LONG, { role: 'assistant', content: 'Sorry.' }, ...USER_TURN]
     const later = await endOf({ body: { messages }, conversation: { session: 2, userTurns: 0 } })
     assert.deepEqual([later.tooLarge, later.fitsAfresh], [undefined, true])
+  })
+
+  test('is none in a session that was just opened where it is not the question that is in the way', async () => {
+    const opened = { session: 2, userTurns: 0 }
+    const spent = await endOf({ own: { spent: parseUsd('0.4999') }, conversation: opened })
+    assert.deepEqual([spent.account, spent.tooLarge, spent.fitsAfresh], ['c', undefined, true], 'a title has spent its budget')
+    const ofUser = await endOf({ user: { cap: '0.10', spent: parseUsd('0.0999') }, conversation: opened })
+    assert.deepEqual([ofUser.account, ofUser.tooLarge, ofUser.fitsAfresh], ['u', undefined, true], 'the user has spent the period’s')
+
+    const input = await inputOf({ body: { messages: [LONG, { role: 'assistant', content: 'Well.' }, ...USER_TURN] } })
+    const { request, conversation } = input
+    const begun = { request, conversation, why: 'idle', recap: 'None', isSearchable: false, passages: null, session: 2 } as const
+    const uncut = { ...input, mayEdit: false, conversation: { ...conversation, ...opened, edits: resetEdits(begun) } }
+    const end = decide(uncut)
+    assert.deepEqual(end.status === 'end' && [end.tooLarge, end.fitsAfresh], [undefined, true], 'the provider has all of the history')
+    assert.equal(decide({ ...uncut, mayEdit: true }).status, 'go')
+  })
+
+  test('is none, and no session has room for it, where the provider alone reads most of what is sent', async () => {
+    const input = { ...(await inputOf({ contract: makeContract() })), earlierTokens: 600_000 }
+    const kept = decide(input)
+    assert.deepEqual(kept.status === 'end' && [kept.tooLarge, kept.fitsAfresh], [undefined, true], 'the next session leaves it behind')
+    const named = decide({ ...input, request: { ...input.request, onlyNamed: true } })
+    assert.deepEqual(named.status === 'end' && [named.tooLarge, named.fitsAfresh], [undefined, false], 'it is what is asked')
+  })
+
+  test('is none where a limit of the workload is short: another might be as long', async () => {
+    const messages = [...BEFORE, LONG]
+    const input = await inputOf({ contract: makeContract(), workload: { cap: '0.01' }, body: { messages, max_tokens: 100 } })
+    const { request, conversation } = input
+    const { sent } = inputBound({ ...request, exact: null, factor: 1, contextTokens: 128_000 })
+    const exact: ExactCount = { model: 'dear', ...sent, inputTokens: 20_000, cachedTokens: 0, outputTokens: 3, atMs: 0 }
+    const end = decide({ ...input, conversation: { ...conversation, exact } })
+    assert.deepEqual(end.status === 'end' && [end.account, end.tooLarge, end.fitsAfresh], ['w', undefined, false])
   })
 
   test('is none where the instructions alone are too long, nor in a tool loop, whose results stay in the history', async () => {

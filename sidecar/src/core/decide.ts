@@ -11,7 +11,7 @@ import { tryWith } from './attempt.ts'
 import type { At } from './attempt.ts'
 import type { AccountId } from './budget.ts'
 import { inputBound } from './estimate.ts'
-import { holdTerms, likelyInputCost, priceOf } from './hold.ts'
+import { holdTerms, priceOf } from './hold.ts'
 import { candidates, isBoundary, needsBoundary, percentUsed, risenRungs, thresholdsApply, union } from './ladder.ts'
 import { fitsAsFirst, nothingFits } from './nothing-fits.ts'
 import type { DecideInput, Decision, Plan } from './plan.ts'
@@ -138,7 +138,7 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     factor: input.factorOf(request.model),
     contextTokens: priced.capabilities.contextTokens,
   })
-  const hold = holdTerms(input, priced, bound.heuristic)
+  const hold = holdTerms(input, { model: request.model, priced, bound }, bound.heuristic)
   const ended: readonly Rung[] = decision.status === 'end' ? ['EndConversation'] : []
   const endedForGood = decision.status === 'end' && endsForGood(input, decision) ? ended : []
   return {
@@ -160,7 +160,6 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     refuseTools: false,
     bound,
     ...hold,
-    likelyInputCost: likelyInputCost(hold, bound),
     atLeast: hold.inputCost,
     occasions: [],
   }

@@ -1,6 +1,7 @@
 /** Which cheaper model a call goes to, and whether that pays for the cache that it leaves behind. */
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import type { DecideInput } from './plan.ts'
+import { asWritten, isWarm } from './provider-cache.ts'
 import type { ModelSwap } from './shape.ts'
 import { costLike, expectedFurtherCalls } from './summary.ts'
 import { downgradeFor, planSwap, swapSaves } from './swap.ts'
@@ -19,7 +20,7 @@ export function downgraded(input: DecideInput, original: PricedModel, tokensOf: 
   const downgrade = request.generates ? downgradeFor(terms.contract.models.downgrades, request.model) : null
   if (downgrade !== null && input.failedSwaps.has(downgrade.to)) return { status: 'skipped', reason: 'refused' }
   const server = downgrade === null ? null : input.serverOf(downgrade)
-  const target = downgrade === null || server === null ? null : prices.find(server.provider, downgrade.to, nowMs)
+  const target = downgrade === null || server === null ? null : (server.prices ?? prices).find(server.provider, downgrade.to, nowMs)
   if (downgrade === null || server === null || target === null || !isCheaper(target, original))
     return { status: 'skipped', reason: 'noDowngrade' }
   const { to } = downgrade
@@ -38,24 +39,21 @@ export function downgraded(input: DecideInput, original: PricedModel, tokensOf: 
 
 /** Once a conversation has moved, it stays: moving back would pay for its cache again. */
 function savesByDowngrade(input: DecideInput, from: PricedModel, to: PricedModel, inputTokens: number, model: string): boolean {
-  const { conversation, balances } = input
+  const { request, conversation, balances } = input
   const { exact } = conversation
   if (exact === null || exact.model === model) return true
-  const oldPrices = from.pricesFor(inputTokens, null)
-  const cachedTokens = input.nowMs - exact.atMs > CACHE_LIFE_MS ? 0 : exact.cachedTokens
+  const oldPrices = asWritten(request, from.pricesFor(inputTokens, null))
+  const cachedTokens = isWarm(request, exact, from, input.nowMs) ? exact.cachedTokens : 0
   const lastCost = costLike({ ...exact, cachedTokens }, oldPrices)
   return swapSaves({
     inputTokens,
     cachedTokens,
     outputTokens: exact.outputTokens,
     from: oldPrices,
-    to: to.pricesFor(inputTokens, null),
+    to: asWritten(request, to.pricesFor(inputTokens, null)),
     furtherCalls: expectedFurtherCalls({ turns: conversation.turns, remaining: freeOf(tightestOf(balances)), lastCost }),
   })
 }
-
-/** Providers keep a prefix for some minutes after its last use: https://platform.openai.com/docs/guides/prompt-caching (5 to 10). */
-export const CACHE_LIFE_MS = 5 * 60_000
 
 /** Whether a swap is a downgrade at all: a pattern may match models that cost less than the one it leads to. */
 function isCheaper(target: PricedModel, original: PricedModel): boolean {

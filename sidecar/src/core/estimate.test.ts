@@ -168,6 +168,15 @@ test('an exact count serves no other model, no other tools, and no history that 
   assert.equal(known(next, exactOf({ messages: 3 })), 0, 'a count of other messages under the same digest')
 })
 
+test('an exact count serves no call that says the same to what the provider keeps: the answer since is read as well', () => {
+  const request = chatRequest([user('Go on.')])
+  const exact = exactOf(inputBound(query(request)).sent)
+  assert.equal(inputBound(query(request, { exact })).bytes, exact.inputTokens)
+  const { bytes, known } = inputBound(query(request, { exact, earlierTokens: 500 }))
+  assert.equal(known, 500)
+  assert.ok(bytes > 500 + 'Go on.'.length, `${bytes}`)
+})
+
 test('without an exact count that fits, all is bounded as on a first call', () => {
   const next = chatRequest([...HISTORY, user('And Basel?')])
   const misfit = inputBound(query(next, { exact: exactOf({ model: 'other' }) }))

@@ -4,7 +4,7 @@
  * that bound leaves no room for a useful answer. Neither runs a tokenizer: those take seconds on hostile text.
  */
 import type { Digest, ExactCount } from './conversation.ts'
-import { isUnbounded, mediaTokensUsual } from './media-tokens.ts'
+import { isUnbounded, mediaTokensBound, mediaTokensUsual, soundTokensBound } from './media-tokens.ts'
 import { digestsOf, wholeDigest } from './message-digests.ts'
 import { messageTokensBound, messageTokensHeuristic, REQUEST_FRAMING_TOKENS, textTokensBound } from './message-tokens.ts'
 import type { Message } from './request.ts'
@@ -15,6 +15,8 @@ const FIXED_TOKENS_PER_BYTE = 0.45
 const SEAM_TOKENS = 8
 /** Providers call their counts estimates: so much more, in percent, is held for. */
 const COUNT_MARGIN_PERCENT = 5
+/** Text is seldom fewer tokens than this makes of it. */
+export const LIKELY_BYTES_PER_TOKEN = 2
 
 /** What the provider says that the input of a request comes to. */
 export interface CountedInput {
@@ -59,12 +61,25 @@ export interface InputBound {
   readonly unbounded: number
   /** Files are among what is not known, whether the provider counted them or not. */
   readonly hasFiles: boolean
+  /** Of the input, by whichever measure: what is priced otherwise than text. */
+  readonly media: MediaTokens
   /** Tokens that are not estimated here: an exact count, or what the provider keeps. 0 when no exact count fits. */
   readonly known: number
+  /**
+   * What the call that was counted last may have read as well, and so have in the provider's cache, at the most: all that it counted where that is
+   * of this history. Of another one by calls that were made at once, two bytes a token of what both begin with: no question of theirs.
+   */
+  readonly shared: number
   /** The heuristic for what is not known, without `factor`: compare with the exact count less `known` to learn the factor. */
   readonly freshHeuristic: number
   /** What to keep with the exact count of this call, so that the next call can start from it. */
   readonly sent: { readonly fixedDigest: Digest; readonly messages: number; readonly messagesDigest: Digest }
+}
+
+/** Of an input, the most tokens of each kind that has a price of its own; `Infinity` where nothing but the input bounds them. */
+export interface MediaTokens {
+  readonly audio: number
+  readonly image: number
 }
 
 /**
@@ -74,17 +89,28 @@ export interface InputBound {
 export function inputBound(query: InputQuery): InputBound {
   const { messages, exact } = query
   if (exact === null) return boundFrom(query, null, messages)
-  if (isOfThis(exact, query)) return boundFrom(query, exact.inputTokens, messages.slice(exact.messages))
+  if (isOfThis(exact, query)) return boundFrom(query, countOf(exact), messages.slice(exact.messages))
   const whole = boundFrom(query, null, messages)
   const edited = editedSince(exact, query)
   return edited === null ? whole : new LesserBound(whole, boundFrom(query, edited.counted, edited.fresh))
 }
 
+/** What the provider counted of a part of the input. */
+interface Counted {
+  readonly tokens: number
+  /** Of those, the most that may be sound; absent: it does not say. */
+  readonly audioTokens?: number | undefined
+}
+
+function countOf({ inputTokens, audioTokens }: ExactCount): Counted {
+  return { tokens: inputTokens, audioTokens }
+}
+
 /** `counted`: of all but `fresh`; null: nothing is, and the fixed part is not known either. */
-function boundFrom(query: InputQuery, counted: number | null, fresh: readonly Message[]): InputBound {
+function boundFrom(query: InputQuery, counted: Counted | null, fresh: readonly Message[]): InputBound {
   const { model } = query
   const hasExact = counted !== null
-  const known = counted ?? query.earlierTokens ?? 0
+  const known = counted?.tokens ?? query.earlierTokens ?? 0
   const fixedBytes = hasExact ? 0 : query.fixedBytes
   let bytes = known + (hasExact ? 0 : fixedBytes + REQUEST_FRAMING_TOKENS)
   for (const message of fresh) bytes += messageTokensBound(message, model)
@@ -94,8 +120,8 @@ function boundFrom(query: InputQuery, counted: number | null, fresh: readonly Me
   const byCount = query.withoutFiles === true ? Number.POSITIVE_INFINITY : countedBound(query)
   return new LazyBound(
     byCount < bytes
-      ? { bytes: byCount, known: Math.min(known, byCount), hasExact, fresh, fixedBytes, query, hasFiles, unbounded: 0 }
-      : { bytes, known, hasExact, fresh, fixedBytes, query, hasFiles, unbounded },
+      ? { bytes: byCount, known: Math.min(known, byCount), counted, fresh, fixedBytes, query, hasFiles, unbounded: 0 }
+      : { bytes, known, counted, fresh, fixedBytes, query, hasFiles, unbounded },
   )
 }
 
@@ -103,7 +129,7 @@ function boundFrom(query: InputQuery, counted: number | null, fresh: readonly Me
  * The count of messages that were edited since, and what it has not: that is new, or written by an edit. What an edit took away only makes
  * it less. Null where it is of other messages.
  */
-function editedSince(exact: ExactCount, query: InputQuery): { readonly counted: number; readonly fresh: readonly Message[] } | null {
+function editedSince(exact: ExactCount, query: InputQuery): { readonly counted: Counted; readonly fresh: readonly Message[] } | null {
   const before = exact.fixedDigest === query.fixedDigest && exact.model === query.model ? query.unedited?.() : undefined
   if (before === undefined || before === query.messages || !isOfThis(exact, { ...query, messages: before })) return null
   const known = new Set(before.slice(0, exact.messages))
@@ -115,7 +141,8 @@ function editedSince(exact: ExactCount, query: InputQuery): { readonly counted: 
     if (isGone && !isInGap) seams += 1
     isInGap = isGone
   }
-  return { counted: exact.inputTokens + seams * SEAM_TOKENS, fresh: query.messages.filter((message) => !known.has(message)) }
+  const counted = { ...countOf(exact), tokens: exact.inputTokens + seams * SEAM_TOKENS }
+  return { counted, fresh: query.messages.filter((message) => !known.has(message)) }
 }
 
 /** Whether an exact count is of the beginning of this very input. */
@@ -130,9 +157,43 @@ export function isOfThis(exact: ExactCount, query: Pick<InputQuery, 'messages' |
   )
 }
 
+/** As `InputBound.shared`; `known`: what this bound has of an exact count, or of history that the provider keeps. */
+function sharedTokens(query: InputQuery, known: number): number {
+  const { exact, model, fixedDigest, fixedBytes, messages, earlierTokens = 0 } = query
+  if (exact === null || exact.model !== model || exact.fixedDigest !== fixedDigest) return 0
+  if (earlierTokens > 0) return known
+  if (isOfThis(exact, query)) return exact.inputTokens
+  // They differ in the last message that was counted, if not before, and what stands behind the last answer was not asked until now.
+  const asked = messages.findLastIndex(({ role }) => role !== 'user' && role !== 'tool') + 1
+  let bytes = fixedBytes + REQUEST_FRAMING_TOKENS
+  for (const message of messages.slice(0, Math.min(asked, Math.max(0, exact.messages - 1)))) bytes += messageTokensBound(message, model)
+  return Math.ceil(bytes / LIKELY_BYTES_PER_TOKEN)
+}
+
 /** Whether there are parts that nothing but the context of the model bounds. */
 export function holdsFiles(messages: readonly Message[], model: string): boolean {
   return messages.some((message) => message.images.some((part) => isUnbounded(part, model)))
+}
+
+/**
+ * By the parts, each at its most; the sound of what was counted at no more than the provider told apart. Of history that the provider keeps nobody
+ * here knows the parts.
+ */
+function mediaTokens({ counted, fresh, query }: Pick<Basis, 'counted' | 'fresh' | 'query'>): MediaTokens {
+  const { messages, model, earlierTokens = 0 } = query
+  if (earlierTokens > 0) return { audio: Number.POSITIVE_INFINITY, image: Number.POSITIVE_INFINITY }
+  const isFresh = new Set(fresh)
+  let [audioCounted, audioFresh, image] = [0, 0, 0]
+  for (const message of messages) {
+    for (const part of message.images) {
+      if (query.withoutFiles === true && isFresh.has(message) && isUnbounded(part, model)) continue
+      const audio = soundTokensBound(part, model)
+      if (isFresh.has(message)) audioFresh += audio
+      else audioCounted += audio
+      if (part.kind !== 'audio') image += mediaTokensBound(part, model)
+    }
+  }
+  return { audio: Math.min(audioCounted, counted?.audioTokens ?? Number.POSITIVE_INFINITY) + audioFresh, image }
 }
 
 /** By the provider's own count: what an edit left out of it only makes it less, and what an edit wrote is text. */
@@ -158,6 +219,8 @@ class LazyBound implements InputBound {
   readonly hasFiles: boolean
   readonly #basis: Basis
   #freshHeuristic: number | null = null
+  #media: MediaTokens | null = null
+  #shared: number | null = null
 
   constructor(basis: Basis) {
     this.bytes = basis.bytes
@@ -165,6 +228,16 @@ class LazyBound implements InputBound {
     this.unbounded = basis.unbounded
     this.hasFiles = basis.hasFiles
     this.#basis = basis
+  }
+
+  get media(): MediaTokens {
+    this.#media ??= mediaTokens(this.#basis)
+    return this.#media
+  }
+
+  get shared(): number {
+    this.#shared ??= sharedTokens(this.#basis.query, this.known)
+    return this.#shared
   }
 
   get heuristic(): number {
@@ -182,8 +255,8 @@ class LazyBound implements InputBound {
 
   get freshHeuristic(): number {
     if (this.#freshHeuristic !== null) return this.#freshHeuristic
-    const { fresh, fixedBytes, hasExact, query } = this.#basis
-    let tokens = hasExact ? 0 : REQUEST_FRAMING_TOKENS + Math.ceil(fixedBytes * FIXED_TOKENS_PER_BYTE)
+    const { fresh, fixedBytes, counted, query } = this.#basis
+    let tokens = counted !== null ? 0 : REQUEST_FRAMING_TOKENS + Math.ceil(fixedBytes * FIXED_TOKENS_PER_BYTE)
     for (const message of fresh) tokens += messageTokensHeuristic(message, query.model)
     this.#freshHeuristic = tokens
     return tokens
@@ -213,6 +286,15 @@ class LesserBound implements InputBound {
     this.#other = other
   }
 
+  get media(): MediaTokens {
+    const [one, other] = [this.#whole.media, this.#other.media]
+    return { audio: Math.min(one.audio, other.audio), image: Math.min(one.image, other.image) }
+  }
+
+  get shared(): number {
+    return this.#whole.shared
+  }
+
   get heuristic(): number {
     return Math.min(this.#whole.heuristic, this.#other.heuristic)
   }
@@ -233,7 +315,7 @@ class LesserBound implements InputBound {
 interface Basis {
   readonly bytes: number
   readonly known: number
-  readonly hasExact: boolean
+  readonly counted: Counted | null
   readonly fresh: readonly Message[]
   readonly fixedBytes: number
   readonly query: InputQuery

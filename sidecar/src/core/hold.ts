@@ -4,8 +4,10 @@ import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { MeteredKind } from '@farebox/crds/usage.ts'
-import type { InputBound } from './estimate.ts'
+import { LIKELY_BYTES_PER_TOKEN } from './estimate.ts'
+import type { InputBound, MediaTokens } from './estimate.ts'
 import type { DecideInput, Plan } from './plan.ts'
+import { isWarm } from './provider-cache.ts'
 import { COMPACTION, HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from './request.ts'
 import type { ModelRequest } from './request.ts'
 import { firstShort, tightestOf } from './terms.ts'
@@ -21,22 +23,38 @@ const SEARCH_RESULT_TOKENS = 4_000
 
 export type HoldTerms = Pick<
   Plan,
-  'inputTokens' | 'inputCost' | 'atLeast' | 'atMost' | 'outputRate' | 'choices' | 'outputTokensMax' | 'hostedCalls' | 'hostedCallsCut'
+  | 'inputTokens'
+  | 'inputCost'
+  | 'likelyInputCost'
+  | 'atLeast'
+  | 'atMost'
+  | 'outputRate'
+  | 'choices'
+  | 'outputTokensMax'
+  | 'hostedCalls'
+  | 'hostedCallsCut'
 >
+
+/** A call to one model, with its input as long as it is in the tokens of that. */
+export interface MeasuredCall {
+  readonly model: string
+  readonly priced: PricedModel
+  readonly bound: InputBound
+}
 
 /** The hard bound of the input first; where that leaves no useful answer, the heuristic one. */
 export function fitMoney(
   input: DecideInput,
-  call: { readonly model: string; readonly priced: PricedModel; readonly bound: InputBound },
+  call: MeasuredCall,
 ): { readonly status: 'fits'; readonly hold: HoldTerms } | { readonly status: 'short'; readonly short: Balance } {
-  const { model, priced, bound } = call
+  const { model, bound } = call
   let tightest: Balance | null = null
   for (const within of hostedBounds(input)) {
     const hostedCallsCut = within !== input
-    const hard = holdTerms(within, priced, bound.bytes)
+    const hard = holdTerms(within, call, bound.bytes)
     if (firstShort(within.balances, hard.atLeast) === null) return { status: 'fits', hold: { ...hard, hostedCallsCut } }
     const factor = Math.max(within.factorOf(model), assumedFactor(model))
-    const hold = holdTerms(within, priced, bound.at(factor))
+    const hold = holdTerms(within, call, bound.at(factor))
     const short = firstShort(within.balances, hold.atLeast)
     if (short === null) return { status: 'fits', hold: { ...hold, hostedCallsCut } }
     tightest ??= short
@@ -57,8 +75,10 @@ function* hostedBounds(input: DecideInput): Generator<DecideInput> {
   }
 }
 
-export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: number): HoldTerms {
+/** `inputTokens`: of the bound, by one of its measures. */
+export function holdTerms(input: DecideInput, call: MeasuredCall, inputTokens: number): HoldTerms {
   const { request, terms } = input
+  const { priced, bound } = call
   const { models } = terms.contract
   const outputTokensMax = !request.generates
     ? 0
@@ -72,13 +92,17 @@ export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: 
   const standard = priced.pricesFor(hosted.longest, null)
   const asked = priced.pricesFor(hosted.longest, request.serviceTier ?? 'auto')
   const rate = (kind: MeteredKind): PicoUsd => (asked[kind] > standard[kind] ? asked[kind] : standard[kind])
-  const inputRate = dearest([rate('uncachedInput'), ...writeKinds(request).map(rate), ...mediaKinds(request).map(rate)])
+  const textRate = dearest([rate('uncachedInput'), ...writeKinds(request).map(rate)])
+  const readings = hosted.calls === null ? 1 : hosted.calls + 1
   const calls = hosted.calls ?? request.hosted.maxCalls ?? 1
   let fees = 0n
   // All code of an answer runs in one container.
   for (const tool of request.hosted.tools) fees += standard[HOSTED_FEES[tool]] * BigInt(tool === 'codeContainer' ? 1 : calls)
   for (const [kind, count] of unitsOf(request)) fees += rate(kind) * BigInt(count)
-  const inputCost = divideCeil(BigInt(hosted.inputTokens) * inputRate + fees * BigInt(request.choices), PICO_PER_NANO)
+  const feesHeld = fees * BigInt(request.choices)
+  const inputRates = { text: textRate, audio: dearest([textRate, rate('audioInput')]), image: dearest([textRate, rate('imageInput')]) }
+  const inputPico = inputPrice(hosted.inputTokens, readings, bound.media, inputRates)
+  const inputCost = divideCeil(inputPico + feesHeld, PICO_PER_NANO)
 
   const useful = models.usefulOutputTokens ?? (priced.capabilities.reasoning ? USEFUL_OUTPUT_TOKENS_REASONING : USEFUL_OUTPUT_TOKENS)
   const outputRate = dearest([rate('output'), rate('imageOutput'), ...(request.fields.has('audio') ? [rate('audioOutput')] : [])])
@@ -86,6 +110,12 @@ export function holdTerms(input: DecideInput, priced: PricedModel, inputTokens: 
   return {
     inputTokens: hosted.inputTokens,
     inputCost,
+    likelyInputCost: likelyInputCost(input, call, {
+      inputTokens: hosted.inputTokens,
+      textRate,
+      readRate: rate('cacheReadInput'),
+      fees: feesHeld,
+    }),
     atLeast: hold(Math.min(Math.max(useful, request.outputFloor ?? 1), outputTokensMax)),
     atMost: hold(outputTokensMax),
     outputRate,
@@ -156,25 +186,46 @@ function writeKinds({ cacheWrites }: ModelRequest): MeteredKind[] {
   return cacheWrites === 'long' ? ['cacheWriteInput', 'cacheWriteLongInput'] : ['cacheWriteInput']
 }
 
-/** Kinds of input beside text that this request carries. */
-function mediaKinds(request: ModelRequest): MeteredKind[] {
-  const parts = request.messages.flatMap((message) => message.images)
-  const kinds: MeteredKind[] = []
-  if (parts.some((part) => part.kind === 'audio')) kinds.push('audioInput')
-  if (parts.some((part) => part.kind !== 'audio')) kinds.push('imageInput')
-  return kinds
-}
-
 function dearest(rates: readonly PicoUsd[]): PicoUsd {
   return rates.reduce((most, rate) => (rate > most ? rate : most), 0n)
 }
 
 const HOSTED_FEES = { webSearch: 'webSearchCalls', fileSearch: 'fileSearchCalls', codeContainer: 'codeContainers' } as const
 
-/** The bound of the input is by its bytes: at two of them a token, what is new is seldom less than this. */
-export function likelyInputCost({ inputCost, inputTokens }: HoldTerms, { bytes, known, unbounded }: InputBound): NanoUsd {
-  const likely = Math.min(inputTokens, known + Math.ceil((bytes - unbounded - known) / 2))
-  return inputTokens === 0 ? inputCost : (inputCost * BigInt(likely)) / BigInt(inputTokens)
+/** Pico-dollars for an input that is read so many times: what may be sound or images at its own rate, the dearest first, and the rest as text. */
+function inputPrice(
+  tokens: number,
+  readings: number,
+  media: MediaTokens,
+  { text, ...rates }: Readonly<Record<keyof MediaTokens | 'text', PicoUsd>>,
+): bigint {
+  let left = tokens
+  let price = 0n
+  for (const kind of MEDIA_KINDS.toSorted((one, other) => (rates[one] > rates[other] ? -1 : 1))) {
+    const most = Math.min(left, media[kind] * readings)
+    price += BigInt(most) * rates[kind]
+    left -= most
+  }
+  return price + BigInt(left) * text
+}
+
+const MEDIA_KINDS = ['audio', 'image'] as const satisfies readonly (keyof MediaTokens)[]
+
+/**
+ * What of the input is nearly certain to be billed. Its bound is by its bytes: at two of them a token, what is new is seldom less than this. A
+ * warm cache is read for as much as the last call left in it of what this one begins with. All of it at the price of text, which sound is never below.
+ */
+function likelyInputCost(
+  { request, conversation: { exact }, nowMs }: DecideInput,
+  { priced, bound }: MeasuredCall,
+  hold: { readonly inputTokens: number; readonly textRate: PicoUsd; readonly readRate: PicoUsd; readonly fees: bigint },
+): NanoUsd {
+  const { bytes, known, unbounded } = bound
+  const likely = Math.min(hold.inputTokens, known + Math.ceil((bytes - unbounded - known) / LIKELY_BYTES_PER_TOKEN))
+  const left = exact !== null && isWarm(request, exact, priced, nowMs) ? exact.cachedTokens + (exact.cacheWrittenTokens ?? 0) : 0
+  const cached = left > 0 ? Math.min(left, bound.shared, likely) : 0
+  const fees = hold.inputTokens === 0 ? hold.fees : (hold.fees * BigInt(likely)) / BigInt(hold.inputTokens)
+  return (BigInt(cached) * hold.readRate + BigInt(likely - cached) * hold.textRate + fees) / PICO_PER_NANO
 }
 
 /** The price of a model, or what `onUnknownModel` has stand in for one; null where that is a refusal. */

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { AUDIO_TOKENS_CEILING, IMAGE_TOKENS_CEILING, isUnbounded, mediaTokensBound, mediaTokensUsual } from './media-tokens.ts'
+import {
+  AUDIO_TOKENS_CEILING,
+  IMAGE_TOKENS_CEILING,
+  isUnbounded,
+  mediaTokensBound,
+  mediaTokensUsual,
+  soundTokensBound,
+} from './media-tokens.ts'
 import type { ImagePart } from './request.ts'
 
 const image = (width: number, height: number, detail: ImagePart['detail'] = 'high'): ImagePart => ({
@@ -67,6 +74,47 @@ test('Claude sees patches of 28 pixels, up to 4,784, whatever detail is asked fo
     for (const part of [image(500, 500), image(1_568, 1_568), image(3_000, 3_000), linked()])
       assert.ok(mediaTokensBound(part, model) >= mediaTokensBound(part, 'never-seen'))
   }
+})
+
+test('an image costs Gemini 3 as much whatever its size, twice where the most is asked for, and Gemini 2 by its crops', () => {
+  const embedded = (...size: Parameters<typeof image>): ImagePart => ({ ...image(...size), embeddedBytes: 9 })
+  for (const model of ['gemini-3-pro-preview', 'google/gemini-3.5-flash', 'models/gemini-2.5-flash']) {
+    assert.equal(mediaTokensBound(embedded(64, 64), model), 1_120)
+    assert.equal(mediaTokensBound(embedded(64, 64, 'low'), model), 1_120)
+    assert.equal(mediaTokensBound(embedded(64, 64, 'ultraHigh'), model), 2_240)
+    assert.equal(mediaTokensBound(embedded(960, 540), model), 6 * 258)
+    assert.equal(mediaTokensBound(embedded(3_072, 384), model), 24 * 258)
+    assert.equal(mediaTokensBound(embedded(6_000, 300), model), 24 * 258)
+    for (const part of [embedded(500, 500), embedded(1_568, 1_568), { ...embedded(1, 1), size: null }])
+      assert.ok(mediaTokensBound(part, model) >= mediaTokensBound(part, 'never-seen'))
+  }
+  assert.equal(mediaTokensBound(image(64, 64, 'ultraHigh'), 'gpt-4o'), mediaTokensBound(image(64, 64), 'gpt-4o'))
+})
+
+test('a link that reaches Gemini as one to a picture is no file', () => {
+  assert.equal(mediaTokensBound({ ...linked(), linkedAs: 'picture' }, 'google/gemini-2.5-pro'), IMAGE_TOKENS_CEILING)
+  assert.ok(!isUnbounded({ ...linked(), linkedAs: 'picture' }, 'google/gemini-2.5-pro'))
+  assert.ok(isUnbounded({ ...linked(), kind: 'file', linkedAs: 'picture' }, 'google/gemini-2.5-pro'))
+})
+
+test('a link that ends as a file does is one to models that LiteLLM hands files, and a picture to any other', () => {
+  const other: ImagePart = { ...linked(), linkedAs: 'other' }
+  for (const model of ['gpt-5.4', 'ft:gpt-4o-mini:acme::id', 'grok-4', 'pixtral-large-latest', 'never-seen'])
+    assert.deepEqual([isUnbounded(other, model), mediaTokensBound(other, model)], [false, mediaTokensBound(linked(), model)], model)
+  for (const model of ['claude-opus-4-7', 'bedrock/us.anthropic.claude-sonnet-5', 'google/gemini-2.5-pro', 'us.amazon.nova-pro-v1:0']) {
+    assert.equal(mediaTokensBound(other, model), Number.POSITIVE_INFINITY, model)
+    assert.equal(mediaTokensUsual(other, model), 30_000, 'not a photo')
+  }
+})
+
+test('sound is in recordings, and in files that may hold any', () => {
+  const sound = { ...linked(), kind: 'audio', embeddedBytes: 100_000 } as const
+  const file = { ...linked(), kind: 'file' } as const
+  assert.equal(soundTokensBound(sound, 'gpt-audio'), mediaTokensBound(sound, 'gpt-audio'))
+  for (const part of [file, { ...file, embeddedBytes: 9 }, linked(), { ...linked(), linkedAs: 'other' as const }])
+    assert.equal(soundTokensBound(part, 'gemini-2.5-flash'), Number.POSITIVE_INFINITY)
+  for (const part of [image(9, 9), { ...linked(), linkedAs: 'other' as const }]) assert.equal(soundTokensBound(part, 'gpt-audio'), 0)
+  for (const part of [file, linked()]) assert.equal(soundTokensBound({ ...part, isSilent: true }, 'gemini-2.5-flash'), 0)
 })
 
 test('a model is known with its owner before its name, and by what it was tuned from', () => {

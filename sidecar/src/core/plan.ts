@@ -18,14 +18,15 @@ export interface DecideInput {
   readonly balances: readonly Balance[]
   readonly config: Pick<SidecarConfig, 'retrieval' | 'onUnknownModel' | 'hostedTools' | 'contracts'>
   readonly provider: string
+  /** As they hold at the upstream that is asked. */
   readonly prices: PriceList
   readonly nowMs: number
   /** Highest exact / heuristic ratio seen for a model, never below 1. */
   readonly factorOf: (model: string) => number
   /** Models to which a swap failed in this conversation: not tried again. */
   readonly failedSwaps: ReadonlySet<string>
-  /** Who serves a downgrade's model: null where nobody does whom this request can be sent to. `upstream` null: the one that was asked. */
-  readonly serverOf: (downgrade: Downgrade) => { readonly provider: string; readonly upstream: string | null } | null
+  /** Who serves a downgrade's model; null where nobody does whom this request can be sent to. */
+  readonly serverOf: (downgrade: Downgrade) => Server | null
   /** False: the provider refused this history as we edited it, and it goes out as it comes. */
   readonly mayEdit: boolean
   /** The most tokens of the history that the provider keeps; 0 where there is none. */
@@ -35,6 +36,13 @@ export interface DecideInput {
   /** What it said so far. Absent: nothing. */
   readonly counted?: readonly CountedInput[]
   readonly newId: () => string
+}
+
+/** `upstream` null: the one that was asked. `prices`: as they hold there; absent: as at the one that was asked. */
+export interface Server {
+  readonly provider: string
+  readonly upstream: string | null
+  readonly prices?: PriceList
 }
 
 export type Decision =

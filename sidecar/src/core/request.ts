@@ -93,9 +93,17 @@ export interface ImagePart {
   readonly kind: 'image' | 'audio' | 'file'
   /** From the header of an embedded image; null for a link, or when the header cannot be read. */
   readonly size: { readonly width: number; readonly height: number } | null
-  readonly detail: 'low' | 'high' | 'auto'
+  /** `ultraHigh`: more than any of its model's usual ones. */
+  readonly detail: 'low' | 'high' | 'auto' | 'ultraHigh'
   /** Size of embedded media, decoded; absent for a link or a reference. */
   readonly embeddedBytes?: number
+  /**
+   * Of a link in the place of an image: `picture` reaches its model as one to a picture, `other` ends as a document, a film or sound does;
+   * absent: it may be followed to anything.
+   */
+  readonly linkedAs?: 'picture' | 'other'
+  /** By its type it holds no sound: a document, a picture; absent: it may. */
+  readonly isSilent?: true
 }
 
 /** Tools that the provider runs itself, and bills per call. */
@@ -159,6 +167,8 @@ export interface ModelRequest {
   /** Parts of it are only named, and the provider alone can read them: it must be asked how long they are. */
   readonly onlyNamed?: boolean
   readonly messages: readonly Message[]
+  /** Those of them that hold words of ours which no log tells of, each with what is left of it: null for nothing. Absent: none. */
+  readonly ours?: ReadonlyMap<Message, Message | null>
   /**
    * The app has begun the answer to a new question (`begunAnswer`): a user turn begins here all the same. Not so where the model goes on in
    * an answer that was given before. Set once the conversation is known.
@@ -240,6 +250,8 @@ export interface AnswerFacts {
   readonly isUnbilled?: boolean
   /** What the call used beside that. Absent: nothing. */
   readonly others?: readonly OtherUsage[]
+  /** Of its input, the most that may be sound. Absent: sound is not told apart. */
+  readonly audioTokens?: number
   /** What the provider says that all of it cost. Absent: it does not. */
   readonly toldCost?: NanoUsd
   readonly finishReason: string | null

@@ -203,7 +203,7 @@ function turn(): fc.Arbitrary<{
     tagged.map((content) =>
       user([
         { type: 'text', text: content },
-        { type: 'image_url', image_url: { url: 'https://example.com/a.png' } },
+        { type: 'image_url', image_url: { url: 'https://example.com/a' } },
       ]),
     ),
   )

@@ -25,8 +25,14 @@ import { termsOf } from './terms.ts'
 /** Counts 1.8 tokens for each of o200k, which nobody here knows of it. */
 const MODEL = 'o4-mini'
 const OTHER = 'gpt-4.1-nano'
-/** Of a token, in pico-dollars. A cache costs more to write than plain input, as with Anthropic. */
-const RATES: Partial<Prices> = { uncachedInput: 1_000_000n, cacheReadInput: 100_000n, cacheWriteInput: 1_250_000n, output: 5_000_000n }
+/** Of a token, in pico-dollars. A cache costs more to write than plain input, as with Anthropic and the newer models of OpenAI. */
+const RATES: Partial<Prices> = {
+  uncachedInput: 1_000_000n,
+  cacheReadInput: 100_000n,
+  cacheWriteInput: 1_250_000n,
+  cacheWriteLongInput: 2_000_000n,
+  output: 5_000_000n,
+}
 const ANSWER_TOKENS = 150
 const CAPABILITIES: Capabilities = {
   contextTokens: 200_000,
@@ -39,23 +45,34 @@ const CAPABILITIES: Capabilities = {
   rename: {},
 }
 const PRICES: PriceList = {
-  find: (_provider, model) => pricedAt(model, model === OTHER ? 2n : 1n),
-  ceiling: (_provider, model) => pricedAt(model, 1n),
-  free: (_provider, model) => pricedAt(model, 1n),
+  find: (provider, model) => pricedAt(provider, model, model === OTHER ? 2n : 1n),
+  ceiling: (provider, model) => pricedAt(provider, model, 1n),
+  free: (provider, model) => pricedAt(provider, model, 1n),
   catalogue: { version: 'test', date: '2026-01-01' },
 }
 const FAKE_MODELS = new Map(DEFAULT_MODELS.map((model) => [model.id, model]))
 
-function pricedAt(model: string, cheaper: bigint): PricedModel {
+/** Who keeps what was sent, and how long after it was last read. */
+interface Keeper {
+  readonly provider: string
+  readonly lifeMs: number
+  readonly cacheWrites?: 'long'
+}
+const ANTHROPIC: Keeper = { provider: 'anthropic', lifeMs: 5 * 60_000 }
+const ANTHROPIC_LONG: Keeper = { provider: 'anthropic', lifeMs: 60 * 60_000, cacheWrites: 'long' }
+const OPENAI: Keeper = { provider: 'openai', lifeMs: 30 * 60_000 }
+
+function pricedAt(provider: string, model: string, cheaper: bigint): PricedModel {
   const prices = Object.fromEntries(METERED_KINDS.map((kind) => [kind, (RATES[kind] ?? 0n) / cheaper])) as unknown as Prices
-  return { provider: 'openai', model, origin: 'catalogue', capabilities: CAPABILITIES, pricesFor: () => prices }
+  return { provider, model, origin: 'catalogue', capabilities: CAPABILITIES, pricesFor: () => prices }
 }
 
 interface Setup {
   readonly cap: string
   readonly steps: readonly LadderStep[]
-  /** Between two calls: the cache goes cold after five minutes. */
+  /** Between two calls. */
   readonly pauseMs?: number
+  readonly keeper?: Keeper
   /** Tokens of o200k of the passages that come with a question; 0: none do. */
   readonly passageTokens: (turn: number) => number
   readonly turns?: number
@@ -73,7 +90,8 @@ const END: LadderStep = { atPercent: 100, rung: 'EndConversation', end: 'Refuse'
 const dropsAt = (atPercent: number): readonly LadderStep[] => [{ atPercent, rung: 'DropRetrieval' }, END]
 
 /** A conversation as far as its budget goes, billed by what the fake provider counts and keeps. */
-function play({ cap, steps, pauseMs = 1_000, passageTokens, turns = 60, windowTokens, fields = [] }: Setup): Played {
+function play({ cap, steps, pauseMs = 1_000, keeper = ANTHROPIC, passageTokens, turns = 60, windowTokens, fields = [] }: Setup): Played {
+  const { provider, lifeMs, cacheWrites = 'short' } = keeper
   const models = { allow: [], downgrades: [{ from: MODEL, to: OTHER }] }
   const made = makeContract({ ladder: steps.map((step) => ({ ...step })), models, caps: { perConversation: cap } })
   const context = windowTokens === undefined ? made.context : { ...made.context, windowTokens, overflow: 'DropOldest' as const }
@@ -95,18 +113,18 @@ function play({ cap, steps, pauseMs = 1_000, passageTokens, turns = 60, windowTo
     history.push(user(`${passage}${textOf(turn, 60)}`))
     const nowMs = turn * pauseMs
     const decision = decide({
-      request: chatRequest(history, { model: MODEL, fields: new Set(['model', 'messages', ...fields]) }),
+      request: chatRequest(history, { model: MODEL, cacheWrites, fields: new Set(['model', 'messages', ...fields]) }),
       terms,
       conversation,
       balances: [{ kind: 'conversation', account: 'c', cap: terms.perConversation, periodKey: null, state: { ...EMPTY_ACCOUNT, spent } }],
       config,
-      provider: 'openai',
+      provider,
       prices: PRICES,
       nowMs,
       factorOf: () => 1,
       failedSwaps: new Set(),
       mayEdit: true,
-      serverOf: () => ({ provider: 'openai', upstream: null }),
+      serverOf: () => ({ provider, upstream: null }),
       earlierTokens: 0,
       newId: () => `id-${++ids}`,
     })
@@ -117,11 +135,12 @@ function play({ cap, steps, pauseMs = 1_000, passageTokens, turns = 60, windowTo
     assert.ok(inputTokens <= plan.inputTokens, `${inputTokens} tokens, and ${plan.inputTokens} are held for`)
     const sent = messages.map(({ bytes }) => Buffer.from(bytes).toString('utf8'))
     const same = sent.findIndex((text, index) => text !== last[index])
-    const isCold = pauseMs > 5 * 60_000 || plan.model !== conversation.exact?.model
+    const isCold = pauseMs > lifeMs || plan.model !== conversation.exact?.model
     const cachedTokens = isCold || same <= 0 ? 0 : countOf(plan.model, messages.slice(0, same))
     last = sent
     const prices = plan.priced.pricesFor(0, null)
-    const input = BigInt(cachedTokens) * prices.cacheReadInput + BigInt(inputTokens - cachedTokens) * prices.cacheWriteInput
+    const writeRate = cacheWrites === 'long' ? prices.cacheWriteLongInput : prices.cacheWriteInput
+    const input = BigInt(cachedTokens) * prices.cacheReadInput + BigInt(inputTokens - cachedTokens) * writeRate
     costs.push(divideCeil(input + BigInt(ANSWER_TOKENS) * prices.output, PICO_PER_NANO))
     spent += costs.at(-1) ?? 0n
     plans.push(plan)
@@ -191,6 +210,21 @@ test('a passage at the beginning of a warm history stays where writing the rest 
     [],
     'nothing was done, and nothing is told',
   )
+})
+
+test('it stays for as long as its provider keeps what it wrote, at the price of that', () => {
+  for (const [keeper, pauseMs, isWarm] of [
+    [ANTHROPIC, 6 * 60_000, false],
+    [OPENAI, 6 * 60_000, true],
+    [OPENAI, 31 * 60_000, false],
+    [ANTHROPIC_LONG, 31 * 60_000, true],
+    [ANTHROPIC_LONG, 61 * 60_000, false],
+  ] as const) {
+    const dropping = play({ cap: '0.2', steps: dropsAt(30), keeper, pauseMs, passageTokens: ONE_EARLY })
+    assert.equal(stubs(dropping), isWarm ? 0 : 1, `${keeper.provider}, ${pauseMs / 60_000} minutes`)
+    const without = play({ cap: '0.2', steps: [END], keeper, pauseMs, passageTokens: ONE_EARLY })
+    assert.ok(sum(dropping.costs) <= sum(without.costs) || dropping.plans.length > without.plans.length)
+  }
 })
 
 test('it goes when the cache has gone cold, and at once where it pays', () => {

@@ -4,11 +4,11 @@
  */
 import type { Prices } from '@farebox/crds/prices.ts'
 import type { Edit, ExactCount } from './conversation.ts'
-import { CACHE_LIFE_MS } from './downgrade.ts'
 import { messagesOf, replayCounted, replayEntries } from './edit-log.ts'
 import type { Entry } from './edit-log.ts'
 import { isOfThis } from './estimate.ts'
 import type { DecideInput } from './plan.ts'
+import { asWritten, isWarm } from './provider-cache.ts'
 import type { DropsFrom, Passage } from './retrieval.ts'
 import { costLike, expectedFurtherCalls } from './summary.ts'
 import { freeOf, tightestOf } from './terms.ts'
@@ -33,12 +33,11 @@ export function dropWays(input: DecideInput, log: readonly Edit[]): DropWays {
   const newFrom = counted.find(({ index }, position) => position >= exact.messages && index !== null)?.index ?? request.messages.length
   const newOnly: DropsFrom = () => newFrom
 
-  const isWarm = exact.cachedTokens > 0 && nowMs - exact.atMs <= CACHE_LIFE_MS
   const { entries } = replayEntries(request, log)
-  const priced = isWarm ? prices.find(provider, exact.model, nowMs) : null
+  const priced = exact.cachedTokens > 0 ? prices.find(provider, exact.model, nowMs) : null
   // Where a summary comes now, that breaks the cache by itself.
-  if (priced === null || !isCounted(input, exact, entries)) return { sparing: null, newOnly }
-  const rates = priced.pricesFor(exact.inputTokens, null)
+  if (priced === null || !isWarm(request, exact, priced, nowMs) || !isCounted(input, exact, entries)) return { sparing: null, newOnly }
+  const rates = asWritten(request, priced.pricesFor(exact.inputTokens, null))
   const cache = (): Cache => ({
     prices: rates,
     behind: cachedBehind(entries, exact, request.fixedBytes),

@@ -168,6 +168,26 @@ test('media are counted by their size, and tell messages apart', () => {
   assert.equal(message?.others.length, 3)
 })
 
+test('what its type says is a document or a picture holds no sound; a film may, and what has no type', () => {
+  const file = (mimeType?: string): JsonObject => ({ fileData: { fileUri: 'gs://x', ...(mimeType === undefined ? {} : { mimeType }) } })
+  const isSilent = (part: JsonObject): true | undefined => messagesOf([{ role: 'user', parts: [part] }])[0]?.images[0]?.isSilent
+  for (const type of ['application/pdf', 'text/plain', 'image/png']) assert.equal(isSilent(file(type)), true, type)
+  for (const type of ['video/mp4', 'audio/mp3', 'application/octet-stream', undefined]) assert.equal(isSilent(file(type)), undefined, type)
+  assert.equal(isSilent({ inlineData: { mimeType: 'application/pdf', data: 'AAAA' } }), true)
+  assert.equal(isSilent({ inlineData: { mimeType: 'video/mp4', data: 'AAAA' } }), undefined)
+})
+
+test('a resolution of a part counts as the highest, unless it is a lower one', () => {
+  const detailOf = (resolution: JsonObject): string | undefined =>
+    messagesOf([{ role: 'user', parts: [{ inlineData: { mimeType: 'image/png', data: 'AAAA' }, ...resolution }] }])[0]?.images[0]?.detail
+  for (const mediaResolution of [{ level: 'MEDIA_RESOLUTION_ULTRA_HIGH' }, { level: 4 }, { numTokens: 2_000 }, {}])
+    assert.equal(detailOf({ mediaResolution }), 'ultraHigh', JSON.stringify(mediaResolution))
+  assert.equal(detailOf({ media_resolution: { level: 'media_resolution_ultra_high' } }), 'ultraHigh')
+  for (const level of ['MEDIA_RESOLUTION_UNSPECIFIED', 'MEDIA_RESOLUTION_LOW', 'media_resolution_high'])
+    assert.equal(detailOf({ mediaResolution: { level } }), 'auto', level)
+  assert.equal(detailOf({}), 'auto')
+})
+
 test('our own words are contents of their speaker', () => {
   assert.equal(ownGeminiMessage('assistant', 'x').role, 'assistant')
   assert.deepEqual(ownGeminiMessage('system', 'x').json, { role: 'user', parts: [{ text: 'x' }] })

@@ -5,7 +5,7 @@
 import { canonicalJson } from '../core/digest.ts'
 import { isObject } from '../core/message.ts'
 import type { ImagePart, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
-import { mediaPart, mediaWith } from './embedded-media.ts'
+import { mediaPart, mediaWith, ofType } from './embedded-media.ts'
 import type { MediaPart } from './embedded-media.ts'
 import { memberOf, objectOf, objectsIn, objectsOf, parseObjects, textOf } from './gemini-json.ts'
 import { parseValid } from './json-keys.ts'
@@ -316,10 +316,24 @@ function mediaOf(parts: readonly JsonObject[]): readonly MediaPart[] {
 
 function mediaIn(part: JsonObject): readonly MediaPart[] {
   const blob = memberOf(part, 'inlineData')
-  if (isObject(blob)) return [mediaPart(kindOf(textOf(blob, 'mimeType')), textOf(blob, 'data') ?? '')]
   const file = memberOf(part, 'fileData')
-  return isObject(file) ? [mediaPart(kindOf(textOf(file, 'mimeType')), null)] : NONE
+  const held = isObject(blob) ? blob : file
+  if (!isObject(held)) return NONE
+  const mimeType = textOf(held, 'mimeType')
+  const media =
+    held === blob ? mediaPart(kindOf(mimeType), textOf(blob, 'data') ?? '', resolutionOf(part)) : mediaPart(kindOf(mimeType), null)
+  return [ofType(media, mimeType)]
 }
+
+/** Whatever is asked for but the levels up to the usual one may be more. https://ai.google.dev/api/caching#PartMediaResolution */
+function resolutionOf(part: JsonObject): ImagePart['detail'] {
+  const asked = memberOf(part, 'mediaResolution')
+  if (asked === undefined) return 'auto'
+  const { level, ...more } = isObject(asked) ? asked : { level: asked }
+  const isUsual = typeof level === 'string' && USUAL_LEVEL.test(level) && Object.keys(more).length === 0
+  return isUsual ? 'auto' : 'ultraHigh'
+}
+const USUAL_LEVEL = /^MEDIA_RESOLUTION_(?:UNSPECIFIED|LOW|MEDIUM|HIGH)$/i
 
 /** Videos and documents count as files do. */
 function kindOf(mimeType: string | null): ImagePart['kind'] {

@@ -123,7 +123,7 @@ describe('parts that are not text', () => {
   const cases: Record<string, [part: JsonObject, expected: ImagePart, mediaBytes: number]> = {
     'an image by link': [
       { type: 'image_url', image_url: { url: 'https://example.com/a.png', detail: 'low' } },
-      { kind: 'image', size: null, detail: 'low' },
+      { kind: 'image', size: null, detail: 'low', linkedAs: 'picture' },
       0,
     ],
     'an image in the message': [
@@ -141,6 +141,56 @@ describe('parts that are not text', () => {
       { kind: 'image', size: null, detail: 'auto' },
       0,
     ],
+    'an image by a signed link, as closely looked at as it can be': [
+      { type: 'image_url', image_url: { url: 'https://example.com/a/b.JPEG?sign=x#y', detail: 'ultra_high' } },
+      { kind: 'image', size: null, detail: 'ultraHigh', linkedAs: 'picture' },
+      0,
+    ],
+    'a link whose query alone names a picture': [
+      { type: 'image_url', image_url: { url: 'https://example.com/a?as=b/c.png' } },
+      { kind: 'image', size: null, detail: 'auto' },
+      0,
+    ],
+    'a link that routers follow themselves, to whatever is there': [
+      { type: 'image_url', image_url: { url: 'http://example.com/a.png' } },
+      { kind: 'image', size: null, detail: 'auto' },
+      0,
+    ],
+    'a document in the place of an image, as LiteLLM takes it': [
+      { type: 'image_url', image_url: { url: 'data:application/pdf;base64,AAAAAAAA' } },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true, embeddedBytes: 6 },
+      8,
+    ],
+    'a link to a document in the place of an image': [
+      { type: 'image_url', image_url: { url: 'https://example.com/a.PDF?as=b/c.png' } },
+      { kind: 'image', size: null, detail: 'auto', linkedAs: 'other', isSilent: true },
+      0,
+    ],
+    'a link to a film in the place of an image': [
+      { type: 'image_url', image_url: { url: 'https://example.com/a.mp4?frame=3' } },
+      { kind: 'image', size: null, detail: 'auto', linkedAs: 'other' },
+      0,
+    ],
+    'sound in the place of an image': [
+      { type: 'image_url', image_url: { url: 'data:audio/wav;base64,AAAA' } },
+      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 3 },
+      4,
+    ],
+    'a document that is said to be one, by a link': [
+      { type: 'image_url', image_url: { url: 'https://example.com/a.png', format: 'application/pdf' } },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true },
+      0,
+    ],
+    'an image that is called otherwise': [
+      { type: 'image_url', image_url: { url: `data:application/pdf;base64,${png}`, format: 'video/mp4' } },
+      { kind: 'image', size: { width: 640, height: 480 }, detail: 'auto', embeddedBytes: 24 },
+      png.length,
+    ],
+    'an image of a type that nobody knew': [
+      { type: 'image_url', image_url: { url: 'data:application/octet-stream;base64,AAAAAAAA' } },
+      { kind: 'image', size: null, detail: 'auto', embeddedBytes: 6 },
+      8,
+    ],
     'an image as a bare link': [
       { type: 'image_url', image_url: 'https://example.com/a' },
       { kind: 'image', size: null, detail: 'auto' },
@@ -155,12 +205,12 @@ describe('parts that are not text', () => {
     'audio without data': [{ type: 'input_audio' }, { kind: 'audio', size: null, detail: 'auto' }, 0],
     'a document by a link': [
       { type: 'document_url', document_url: 'https://example.com/a.pdf' },
-      { kind: 'file', size: null, detail: 'auto' },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true },
       0,
     ],
     'a document of its own': [
       { type: 'document_url', document_url: 'data:application/pdf;base64,AAAAAAAA' },
-      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 6 },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true, embeddedBytes: 6 },
       8,
     ],
     'a film by a link': [
@@ -211,17 +261,17 @@ describe('parts that are not text', () => {
     ],
     'a file of Responses by a link': [
       { type: 'input_file', file_url: 'https://example.com/a.pdf' },
-      { kind: 'file', size: null, detail: 'auto' },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true },
       0,
     ],
     'a file of Responses in the message': [
       { type: 'input_file', file_data: 'data:application/pdf;base64,AAAAAAAA' },
-      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 6 },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true, embeddedBytes: 6 },
       8,
     ],
     'an image of Responses by a link': [
       { type: 'input_image', image_url: 'https://example.com/a.png', detail: 'high' },
-      { kind: 'image', size: null, detail: 'high' },
+      { kind: 'image', size: null, detail: 'high', linkedAs: 'picture' },
       0,
     ],
     'an image of Responses in the message': [
@@ -248,12 +298,12 @@ describe('parts that are not text', () => {
     'a file by reference': [{ type: 'file', file: { file_id: 'file-1' } }, { kind: 'file', size: null, detail: 'auto' }, 0],
     'a file in the message': [
       { type: 'file', file: { filename: 'a.pdf', file_data: 'data:application/pdf;base64,AAAAAAAA' } },
-      { kind: 'file', size: null, detail: 'auto', embeddedBytes: 6 },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true, embeddedBytes: 6 },
       8,
     ],
     'a file by a link in the place of its base64, as OpenRouter takes it': [
       { type: 'file', file: { filename: 'a.pdf', file_data: 'https://example.com/a.pdf' } },
-      { kind: 'file', size: null, detail: 'auto' },
+      { kind: 'file', size: null, detail: 'auto', isSilent: true },
       0,
     ],
     'a file in bare base64': [

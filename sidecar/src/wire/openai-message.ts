@@ -5,7 +5,7 @@ import { ROLES } from '../core/request.ts'
 import type { ImagePart, Json, JsonObject, Message, TextPart, ToolCall } from '../core/request.ts'
 import { blockMedia } from './anthropic-message.ts'
 import { withMarksOf } from './cache-marks.ts'
-import { base64Of, detailOf, embeddedIn, mediaPart, mediaWith, soundIn } from './embedded-media.ts'
+import { base64Of, detailOf, fileIn, imageUrl, mediaPart, mediaWith, soundIn } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValidObject } from './json-keys.ts'
 import { textOrNull } from './json-values.ts'
@@ -191,7 +191,7 @@ function mediaIn(part: JsonObject): MediaPart | null {
       const image = part['image_url']
       const url = isObject(image) ? image['url'] : image
       const detail = isObject(image) ? image['detail'] : type === 'input_image' ? part['detail'] : null
-      return mediaPart('image', typeof url === 'string' ? base64Of(url) : null, detailOf(detail))
+      return imageUrl(url, isObject(image) ? image['format'] : null, detailOf(detail))
     }
     case 'input_audio': {
       const audio = part['input_audio']
@@ -200,7 +200,7 @@ function mediaIn(part: JsonObject): MediaPart | null {
     case 'file':
     case 'input_file': {
       const file = type === 'file' ? part['file'] : part
-      return mediaPart('file', isObject(file) ? embeddedIn(file['file_data']) : null)
+      return fileIn(isObject(file) ? (file['file_data'] ?? file['file_url']) : null)
     }
     default:
       if (typeof type === 'string' && LINKED.test(type)) return linked(part, type)
@@ -218,5 +218,5 @@ function linked(part: JsonObject, type: string): MediaPart {
   const link = part[type] ?? part['video_url']
   const url = isObject(link) ? link['url'] : link
   const base64 = typeof url === 'string' ? base64Of(url) : null
-  return mediaPart(type === 'audio_url' && base64 !== null ? 'audio' : 'file', base64)
+  return type === 'audio_url' && base64 !== null ? mediaPart('audio', base64) : fileIn(url)
 }

@@ -7,7 +7,7 @@ import { canonicalJson, digestOf } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
 import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
 import { withMarksOf } from './cache-marks.ts'
-import { base64Of, detailOf, embeddedIn, mediaPart, mediaWith, soundIn } from './embedded-media.ts'
+import { detailOf, fileIn, imageUrl, mediaPart, mediaWith, soundIn } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
 import { parseValid } from './json-keys.ts'
 import type { Element } from './json-scan.ts'
@@ -307,11 +307,10 @@ function mediaIn(part: JsonObject): MediaPart | null {
   switch (part['type']) {
     case 'input_image':
     case 'computer_screenshot': {
-      const url = part['image_url']
-      return mediaPart('image', typeof url === 'string' ? base64Of(url) : null, detailOf(part['detail']))
+      return imageUrl(part['image_url'], null, detailOf(part['detail']))
     }
     case 'input_file':
-      return mediaPart('file', embeddedIn(part['file_data']))
+      return fileIn(part['file_data'] ?? part['file_url'])
     case 'input_audio': {
       const audio = part['input_audio']
       return soundIn(isObject(audio) ? audio['data'] : null)
