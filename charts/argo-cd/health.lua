@@ -1,5 +1,6 @@
--- Health of PricingTier, ConversationBudget and PriceBook for Argo CD, by their conditions as kstatus reads them, so that Argo CD and
--- Flux agree. A budget that is used up is healthy: refusing calls is what it is for.
+-- Health of PricingTier, ConversationBudget and PriceBook for Argo CD, by their conditions. A budget that is used up is healthy: refusing
+-- calls is what it is for. So is one that is in force and not Ready, for its pods or their store: a sync that waited for that in an earlier
+-- wave would hold back the very Deployment that brings it right. The message says what is amiss.
 local function said(condition)
   if condition.reason ~= nil and condition.message ~= nil then
     return condition.reason .. ": " .. condition.message
@@ -30,5 +31,8 @@ if found.Ready == nil or found.Ready.status == "Unknown" then
 end
 if found.Ready.status == "True" then
   return { status = "Healthy", message = said(found.Ready) }
+end
+if found.Programmed ~= nil and found.Programmed.status == "True" then
+  return { status = "Healthy", message = "in force, but not ready: " .. said(found.Ready) }
 end
 return { status = "Degraded", message = said(found.Ready) }

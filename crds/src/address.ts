@@ -1,4 +1,4 @@
-/** An address to listen at, as both programs read it from their environment: `HOST:PORT`. */
+/** An address to listen at, as both programs read it from their environment, and as it is written: `HOST:PORT`. */
 import * as z from 'zod'
 
 export interface Address {
@@ -9,6 +9,11 @@ export interface Address {
 }
 
 const ADDRESS = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:[\]]*)):(\d{1,5})$/
+
+/** As it stands in a URL: an IPv6 address has brackets there. */
+export function formatAddress({ host, port }: Address): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
 
 /** `port`: the one that the message shows. */
 export function addressSchema(port: number): z.ZodType<Address, string> {

@@ -33,7 +33,13 @@ export const ANNOTATIONS = {
   leaderAddress: `${PREFIX}/leader-address`,
 } as const
 
-/** Why a pod that a budget selects has no sidecar. `Missed`: it was never asked about, since the webhook was away. */
+/**
+ * Of a pod that nothing was said of: it was made before its budget was, its namespace is one that the webhook leaves out, or it was never
+ * asked about, as while the webhook was away.
+ */
+export const NOT_ASKED_REASONS = ['OlderThanBudget', 'NamespaceExcluded', 'Missed'] as const
+
+/** Why a pod that a budget selects has no sidecar. */
 export const SKIP_REASONS = [
   'OptedOut',
   'HostNetwork',
@@ -42,7 +48,7 @@ export const SKIP_REASONS = [
   'UserOwnsContainer',
   'NativeUnsupported',
   'InvalidLabel',
-  'Missed',
+  ...NOT_ASKED_REASONS,
 ] as const
 export type SkipReason = (typeof SKIP_REASONS)[number]
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { holds } from './cel.ts'
 import { KINDS } from './check.ts'
 import type { Kind } from './check.ts'
-import { crdOf, KIND_NAMES, schemaOf, servedSchema } from './crd.ts'
+import { crdOf, isChosen, KIND_NAMES, schemaOf, servedSchema } from './crd.ts'
 import { isTransition } from './rules.ts'
 import { isRecord } from './schema-walk.ts'
 import type { StructuralSchema } from './structural.ts'
@@ -134,7 +134,12 @@ test('rules name fields that exist, and have messages of one line', () => {
   }
 })
 
-test('elements of lists are served without defaults, and rules on them do without', () => {
+test('elements of lists are served without defaults, and so are lists of choices; rules on them do without', () => {
+  const chosen = ALL_KINDS.flatMap((kind) => placesIn(schemaOf(kind), kind).filter(({ node }) => isChosen(node)))
+  assert.deepEqual(
+    chosen.map(({ path }) => path),
+    ['ConversationBudget.spec.identity.carriers', 'ConversationBudget.spec.identity.userCarriers'],
+  )
   for (const kind of ALL_KINDS) {
     const read = placesIn(schemaOf(kind), kind)
     const served = placesIn(servedSchema(schemaOf(kind)), kind)
@@ -143,7 +148,11 @@ test('elements of lists are served without defaults, and rules on them do withou
       read.map(({ path }) => path),
     )
     for (const [index, { path, node }] of served.entries())
-      assert.deepEqual(node.default, path.includes('[]') ? undefined : read[index]?.node.default, path)
+      assert.deepEqual(
+        node.default,
+        path.includes('[]') || chosen.some((list) => list.path === path) ? undefined : read[index]?.node.default,
+        path,
+      )
   }
 })
 

@@ -83,9 +83,15 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
         name: 'Conversations',
         type: 'integer',
         jsonPath: '.status.conversations.total',
-        description: 'Those with a turn in the last 35 days.',
+        description: 'Those of its plans in this namespace with a turn in the last 35 days.',
       },
-      { name: 'Spent', type: 'string', jsonPath: '.status.spend.spent', description: 'What they cost so far, in US dollars.' },
+      {
+        name: 'Spent',
+        type: 'string',
+        jsonPath: '.status.spend.spent',
+        description:
+          'What they cost so far, in US dollars, by the pods of whichever budget: budgets that share a plan show the same, so this column is no sum.',
+      },
       { name: 'Today', type: 'string', jsonPath: '.status.spend.today', priority: 1, description: 'Of that, since midnight UTC.' },
       { name: 'Held', type: 'string', jsonPath: '.status.spend.held', priority: 1, description: 'Kept for calls under way.' },
       {
@@ -153,18 +159,24 @@ export function schemaOf(kind: Kind): StructuralSchema {
 
 /**
  * Elements of lists without their defaults. Tools that replace a list when they merge (`kubectl apply`, the diff of Argo CD) would find
- * what the API server fills in there to differ from the manifest, for ever; we fill it in as we read.
+ * what the API server fills in there to differ from the manifest, for ever; we fill it in as we read. So we do with lists of choices: the API
+ * server would keep one in the object as it was, and what a later version chooses would never reach it.
  */
 export function servedSchema(node: StructuralSchema, isInList: boolean = false): StructuralSchema {
   const { default: _filledInAsItIsRead, ...bare } = node
   const { properties, items } = node
   return {
-    ...(isInList ? bare : node),
+    ...(isInList || isChosen(node) ? bare : node),
     ...(properties === undefined
       ? {}
       : { properties: Object.fromEntries(Object.entries(properties).map(([name, field]) => [name, servedSchema(field, isInList)])) }),
     ...(items === undefined ? {} : { items: servedSchema(items, true) }),
   }
+}
+
+/** A list of choices, some of which are made by default. */
+export function isChosen({ default: filledIn, items }: StructuralSchema): boolean {
+  return Array.isArray(filledIn) && filledIn.length > 0 && items?.enum !== undefined
 }
 
 /** The definition, ready to be written as YAML. */

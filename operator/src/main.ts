@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises'
 import type { Server } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { formatAddress } from '@farebox/crds/address.ts'
 import type { Address } from '@farebox/crds/address.ts'
 import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
@@ -38,7 +39,7 @@ import type { KubeConnection } from './kube/client.ts'
 import { LeaderElection } from './kube/election.ts'
 import { EventRecorder } from './kube/events.ts'
 import { Readiness } from './readiness.ts'
-import { hostAndPort, readSettings } from './settings.ts'
+import { readSettings } from './settings.ts'
 import type { Settings } from './settings.ts'
 import { createLog } from './telemetry/log.ts'
 import type { Log } from './telemetry/log.ts'
@@ -242,7 +243,7 @@ class Replica {
       namespace: settings.pod.namespace,
       name: LEASE,
       identity: settings.pod.name,
-      annotations: { [ANNOTATIONS.leaderAddress]: hostAndPort({ host: settings.pod.ip, port: settings.listen.delivery.port }) },
+      annotations: { [ANNOTATIONS.leaderAddress]: formatAddress({ host: settings.pod.ip, port: settings.listen.delivery.port }) },
       onLeading: () => this.#lead(),
       onHolder: (holder) => log.info({ leader: holder?.identity ?? null }, 'who leads'),
       onTrouble: (message) => log.warn({ err: message }, 'trouble with the lease'),

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { STORE_ADDRESSES } from '../../test/support/store-addresses.ts'
 import { runtimeSecret } from './core/runtime-secret.ts'
-import { hostAndPort, readSettings } from './settings.ts'
+import { readSettings } from './settings.ts'
 
 const LEAST = {
   POD_NAME: 'farebox-operator-x',
@@ -45,12 +45,6 @@ test('addresses are of IPv4, of IPv6 in brackets, by name, or all there are', ()
     assert.throws(() => read(wrong), /FAREBOX_ADMIN_LISTEN: must be HOST:PORT/, wrong)
 })
 
-test('an IPv6 address has brackets before its port', () => {
-  assert.equal(hostAndPort({ host: '10.0.0.7', port: 9_444 }), '10.0.0.7:9444')
-  assert.equal(hostAndPort({ host: 'fd00::7', port: 9_444 }), '[fd00::7]:9444')
-  assert.equal(new URL(`https://${hostAndPort({ host: 'fd00::7', port: 9_444 })}/v1`).port, '9444')
-})
-
 test('the store is one server, by an address that secrets of namespaces can be made from', () => {
   const read = (address: string): string | null => readSettings({ ...LEAST, FAREBOX_STORE_ADDRESS: address }).store.address
   for (const { address, isTaken } of STORE_ADDRESSES) {
@@ -73,7 +67,7 @@ test('each variable at fault is named, with what it must be', () => {
     POD_NAMESPACE: 'Not A Name',
     FAREBOX_DELIVERY_URL: 'http://plain:9444',
     FAREBOX_STORE_ADDRESS: 'redis://user:secret@host:6379',
-    FAREBOX_SIDECAR_RESOURCES: '{"limits":{"memory":"1Mi"}}',
+    FAREBOX_SIDECAR_RESOURCES: '{"requests":{"memory":"2Mi"},"limits":{"memory":"1Mi"}}',
     FAREBOX_LEAVE: 'soon',
     FAREBOX_WEBHOOK_LISTEN: '10250',
     FAREBOX_TLS_MODE: 'Other',

@@ -40,7 +40,7 @@ const SettingsSchema = z.object({
   SERVICE_ACCOUNT: Name,
   FAREBOX_SIDECAR_IMAGE: z.string().min(1),
   FAREBOX_SIDECAR_PULL_POLICY: z.enum(['Always', 'IfNotPresent', 'Never']).default('IfNotPresent'),
-  FAREBOX_SIDECAR_RESOURCES: Resources.prefault('{}'),
+  FAREBOX_SIDECAR_RESOURCES: Resources.prefault('{"limits":{"memory":"256Mi"}}'),
   FAREBOX_PULL_SECRETS: List.prefault(''),
   /** How long sidecars keep entries of the ledger; absent: for good. They take no less. */
   FAREBOX_SIDECAR_LEDGER_DAYS: z.coerce
@@ -110,11 +110,6 @@ export interface Settings {
   readonly tokenFile: string
   readonly leaveMs: number
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent'
-}
-
-/** As it stands in a URL: an IPv6 address has brackets there. */
-export function hostAndPort({ host, port }: Address): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 /** Throws an `Error` whose message names each variable at fault and what it must be. */

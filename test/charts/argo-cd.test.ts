@@ -69,7 +69,22 @@ const CASES: readonly (readonly [what: string, object: object, status: Health['s
   ],
   ['on its way to sidecars', budget([accepted, finding('Programmed', 'False', 'Pending')]), 'Progressing', /^Pending/],
   ['second on its pods', budget([accepted, finding('Programmed', 'False', 'PartiallyProgrammed')]), 'Degraded', /^PartiallyProgrammed/],
-  ['whose pods go past it', budget([accepted, programmed, finding('Enforced', 'False', 'Bypassed')]), 'Degraded', /^Bypassed/],
+  // In force each: what is amiss is told, and holds back no Deployment that a later wave brings.
+  ['whose pods go past it', budget([accepted, programmed, finding('Enforced', 'False', 'Bypassed')]), 'Healthy', /not ready: Bypassed/],
+  [
+    'that finds pods without a sidecar',
+    budget([accepted, programmed, finding('Injected', 'False', 'MissingSidecars', '3 pods of 3 have no sidecar: 3 OlderThanBudget')]),
+    'Healthy',
+    /^in force, but not ready: MissingSidecars: 3 pods of 3 have no sidecar: 3 OlderThanBudget$/,
+  ],
+  ['whose store is away', budget([accepted, programmed, finding('Coordinated', 'False', 'StoreAway')]), 'Healthy', /StoreAway/],
+  ['whose sidecars refuse it', budget([accepted, finding('Programmed', 'False', 'Refused')]), 'Degraded', /^Refused/],
+  [
+    'that was edited wrongly, and goes on with its last config',
+    budget([finding('Accepted', 'False', 'MarginLeavesNothing'), programmed]),
+    'Degraded',
+    /^MarginLeavesNothing/,
+  ],
 ]
 for (const [what, object, status, says] of CASES) {
   test(`T75: an object ${what} is ${status}`, options, async () => {

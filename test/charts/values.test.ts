@@ -78,6 +78,16 @@ const REFUSED: readonly (readonly [what: string, set: readonly string[], says: R
     ['sidecar.resources.requests.cpu=2', 'sidecar.resources.limits.cpu=1500m'],
     /sidecar.resources.limits.cpu must not be below sidecar.resources.requests.cpu: 1500m is below 2/,
   ],
+  [
+    'a disruption budget by which no replica may go',
+    ['operator.podDisruptionBudget.minAvailable=2'],
+    /operator.podDisruptionBudget.minAvailable must leave fewer than operator.replicas: 2 of 2/,
+  ],
+  [
+    'a share of the replicas that is all of them, rounded up',
+    ['operator.replicas=3', 'operator.podDisruptionBudget.minAvailable=67%'],
+    /operator.podDisruptionBudget.minAvailable must leave fewer than operator.replicas: 67% of 3/,
+  ],
   ['a pull secret that no Secret can be called', ['imagePullSecrets[0]=registry..example'], /\/imagePullSecrets\/0.*pattern/],
   ['resources that the injection does not know', ['sidecar.resources.limits.ephemeral-storage=1Gi'], /'ephemeral-storage' not allowed/],
   [
@@ -126,8 +136,43 @@ test('takes resources of sidecars that the operator takes, whatever their suffix
     const { code } = helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...set.flatMap((one) => ['--set', one])])
     assert.equal(code === 0, ResourceSettingsSchema.safeParse(resources).success, `${limit} for ${request}`)
   }
-  const none = ['--set', 'sidecar.resources.limits.cpu=null', '--set', 'sidecar.resources.requests.cpu=4']
-  assert.equal(helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...none]).code, 0)
+})
+
+test('what is left out of the resources of sidecars is nothing that the operator refuses', options, () => {
+  for (const set of [
+    ['sidecar.resources=null'],
+    ['sidecar.resources.limits=null', 'sidecar.resources.requests.memory=512Mi'],
+    ['sidecar.resources.requests=null', 'sidecar.resources.limits.cpu=30m', 'sidecar.resources.limits.memory=64Mi'],
+    ...['limits.cpu=null|requests.cpu=4', 'limits.memory=null|requests.memory=512Mi', 'requests.cpu=null|limits.cpu=30m'].map((pair) =>
+      pair.split('|').map((one) => `sidecar.resources.${one}`),
+    ),
+  ]) {
+    const { code, stdout, stderr } = helm(program ?? '', [
+      'template',
+      'farebox',
+      `${CHARTS}farebox`,
+      ...set.flatMap((one) => ['--set', one]),
+    ])
+    assert.equal(code, 0, stderr)
+    const [, text = ''] = /name: FAREBOX_SIDECAR_RESOURCES\n +value: (".*")$/m.exec(stdout) ?? []
+    const { success, data } = ResourceSettingsSchema.safeParse(JSON.parse(String(load(text))))
+    assert.ok(success, `${set.join(', ')}: ${text}`)
+    if (set.some((one) => /limits(?:\.memory)?=null|resources=null/.test(one))) assert.equal(data.limits.memory, undefined, text)
+  }
+})
+
+test('takes a disruption budget by which a replica may go', options, () => {
+  for (const set of [
+    ['minAvailable=2', '3'],
+    ['minAvailable=50%', '2'],
+    ['minAvailable=0', '2'],
+    ['minAvailable=1', '1'],
+  ] as const) {
+    const [least, replicas] = set
+    const values = ['--set', `operator.podDisruptionBudget.${least}`, '--set', `operator.replicas=${replicas}`]
+    const { code, stderr } = helm(program ?? '', ['template', 'farebox', `${CHARTS}farebox`, ...values])
+    assert.equal(code, 0, stderr)
+  }
 })
 
 test('takes pull secrets that are called like their registry', options, () => {

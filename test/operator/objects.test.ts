@@ -208,6 +208,31 @@ describe('an operator on a control plane', { skip: cluster === null ? 'there is 
     await matched('right', 1)
   })
 
+  test('pods that were there before their budget say so, with an event on what owns them; a namespace that is left out says so before it has pods', async (context) => {
+    const namespace = await freshNamespace(api, context, 'objects')
+    const labels = { app: 'desk' }
+    const template = { metadata: { labels }, spec: { containers: [{ name: 'app', image: 'app:1' }] } }
+    const spec = { replicas: 2, selector: { matchLabels: labels }, template }
+    await apply(api, { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'desk', namespace }, spec })
+    await waitFor('the pods', async () => {
+      const { items } = (await api.request<{ items: unknown[] }>({ path: `/api/v1/namespaces/${namespace}/pods` })).body
+      return items.length === 2
+    })
+    const inNobodys = budgetOf('kube-public', 'desk', 'moving', { injection: { mode: 'Required' } })
+    await apply(api, tierOf('moving'), budgetOf(namespace, 'desk', 'moving'), inNobodys)
+    context.after(() => api.kubectl(['delete', 'cbudget', '-n', 'kube-public', 'desk']))
+    const { status } = await untilSaid(api, budgetPath(namespace, 'desk'), ['Injected=False MissingSidecars'])
+    assert.deepEqual(status?.workloads?.['skipped'], { OlderThanBudget: 2 })
+    const told = await waitFor('an event', async () => {
+      const { body } = await api.request<{ items: { reason: string; note?: string; regarding: { kind: string } }[] }>({
+        path: `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
+      })
+      return body.items.find(({ reason }) => reason === 'FareboxSkipped')
+    })
+    assert.deepEqual([told.regarding.kind, told.note?.startsWith('no sidecar, OlderThanBudget: ')], ['ReplicaSet', true])
+    await untilSaid(api, budgetPath('kube-public', 'desk'), ['Injected=False NamespaceExcluded'])
+  })
+
   test('T42: what the API server refuses for good is Stalled, and others go on; what was in the way is gone, and so is that', async (context) => {
     const full = await freshNamespace(api, context, 'objects')
     const roomy = await freshNamespace(api, context, 'objects')

@@ -26,7 +26,7 @@ export function makeInjectionSettings(parts: Partial<InjectionSettings> = {}): I
     sidecarImage: 'example.test/farebox-sidecar:0.1.0',
     sidecarVersion: '0.1.0',
     pullPolicy: 'IfNotPresent',
-    resources: ResourceSettingsSchema.parse({}),
+    resources: ResourceSettingsSchema.parse({ limits: { memory: '256Mi' } }),
     pullSecrets: [],
     deliveryUrl: 'https://farebox-operator.farebox-system.svc:9444',
     logLevel: 'info',

@@ -109,9 +109,12 @@ farebox-operator.{{ .Release.Namespace }}.svc
 {{- if or .Values.certificates.certManager.enabled .Values.certificates.existingSecret }}yes{{ end -}}
 {{- end }}
 
-{{/* As JSON. The operator takes no limit below its request, and would end at its start. */}}
+{{/*
+As JSON. The operator takes no limit below its request, and would end at its start; of what is not given it assumes nothing that it would
+refuse.
+*/}}
 {{- define "farebox.sidecarResources" -}}
-{{- $resources := .Values.sidecar.resources -}}
+{{- $resources := .Values.sidecar.resources | default dict -}}
 {{- range $name := list "cpu" "memory" -}}
 {{- $request := get ($resources.requests | default dict) $name -}}
 {{- $limit := get ($resources.limits | default dict) $name -}}

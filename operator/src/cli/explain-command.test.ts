@@ -16,10 +16,15 @@ const BUDGET = `${HEAD}: ConversationBudget\nmetadata: { name: desk }\nspec:\n  
 const HALF = `${HEAD}: PriceBook\nmetadata: { name: house }\nspec: { entries: [{ provider: openai, model: house-large, input: "1.00" }] }\n`
 
 function explained(...documents: readonly string[]): { readonly code: number | null; readonly last: string | undefined } {
+  const { code, lines } = explainedWhole(...documents)
+  return { code, last: lines.at(-1) }
+}
+
+function explainedWhole(...documents: readonly string[]): { readonly code: number | null; readonly lines: readonly string[] } {
   const file = join(folder, 'all.yaml')
   writeFileSync(file, documents.join('---\n'))
   const { status, stdout } = spawnSync(process.execPath, [MAIN, 'explain', 'budget', 'desk', '-f', file], { encoding: 'utf8' })
-  return { code: status, last: stdout.trimEnd().split('\n').at(-1) }
+  return { code: status, lines: stdout.trimEnd().split('\n') }
 }
 
 test('explain budget ends with 1 for a budget that is not in force, and says why by its field', () => {
@@ -47,4 +52,19 @@ test('explain budget says of one whose pods another governs that it holds for th
     /^warning: spec\.selector: .*; but ConversationBudget "a" comes first by name and selects some of/,
   )
   assert.match(explained(TIER, BUDGET, first.replace('name: a', 'name: z')).last ?? '', /^catalogue /, 'nothing of the one that governs')
+})
+
+test('explain budget shows what models cost where an upstream keeps calls in a region, beside what they cost elsewhere', () => {
+  const tier = `${TIER.trimEnd()}\n  models: { allow: [gpt-4o, gpt-5.5] }\n`
+  const at = (name: string, host: string): string => `{ name: ${name}, provider: openai, baseURL: "https://${host}/v1" }`
+  const upstreams = [at('near', 'eu.api.openai.com'), at('also-near', 'us.api.openai.com'), at('anywhere', 'api.openai.com')]
+  const { code, lines } = explainedWhole(tier, `${BUDGET.trimEnd()}\n  upstreams: [${upstreams.join(', ')}]\n`)
+  assert.equal(code, 0)
+  const prices = lines.flatMap((line) => (line.trim().startsWith('openai/') ? [line.trim().split(/\s+/).join(' ')] : []))
+  assert.deepEqual(prices, [
+    'openai/gpt-4o 2.50 1.25 10.00 catalogue, regional',
+    'openai/gpt-5.5 5.50 0.55 33.00 catalogue, regional',
+    'openai/gpt-4o 2.50 1.25 10.00 catalogue',
+    'openai/gpt-5.5 5.00 0.50 30.00 catalogue',
+  ])
 })

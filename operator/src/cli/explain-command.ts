@@ -1,5 +1,6 @@
 /** `farebox explain`: where a number comes from. */
 import type { Command } from 'commander'
+import { pricesOf } from '../core/price-books.ts'
 import { budgetKey } from '../core/same-pods.ts'
 import { ManifestsRefused } from '../laptop/laptop.ts'
 import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
@@ -8,9 +9,7 @@ import { readManifestFolder } from '../laptop/manifest-folder.ts'
 import { SidecarClient } from '../laptop/sidecar-client.ts'
 import { explainBudget, explainConversation, explainTier } from './explanations.ts'
 import type { Told } from './explanations.ts'
-import { urlOption } from './options.ts'
-
-const DEFAULT_URL = 'http://127.0.0.1:4180'
+import { DEFAULT_URL, urlOption } from './options.ts'
 
 export function addExplainCommand(program: Command): void {
   const explain = program
@@ -50,7 +49,7 @@ async function tierLines(name: string, path: string): Promise<readonly string[]>
 
 async function budgetLines(name: string, path: string): Promise<readonly string[]> {
   const { manifests, compiled } = await loaded(path)
-  const { budgets, priceBooks } = manifests.snapshot
+  const { budgets } = manifests.snapshot
   const found = budgets.filter((budget) => budgetKey(budget) === name || budget.metadata.name === name)
   const [budget] = found
   if (budget === undefined) throw unknown('ConversationBudget', name, path, budgets.map(budgetKey))
@@ -59,8 +58,15 @@ async function budgetLines(name: string, path: string): Promise<readonly string[
   const refused = refusalOf(compiled, object)
   if (refused !== undefined) process.exitCode = 1
   const warnings = compiled.findings.filter((finding) => finding.object === object && GOVERNED_ELSEWHERE.has(finding.reason))
-  const context = { nowMs: Date.now(), place: placer(manifests, object), warnings, ...(refused === undefined ? {} : { refused }) }
-  return explainBudget(budget, compiled.tiers, priceBooks, context)
+  const nowMs = Date.now()
+  return explainBudget(budget, {
+    tiers: compiled.tiers,
+    prices: pricesOf(manifests.snapshot, nowMs),
+    nowMs,
+    place: placer(manifests, object),
+    warnings,
+    ...(refused === undefined ? {} : { refused }),
+  })
 }
 
 /** Reasons of budgets that are well, but that hold not, or not alone, for the pods that they select. */

@@ -2,11 +2,15 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { CompiledTier } from '../core/compile-tier.ts'
+import { pricesOf } from '../core/price-books.ts'
 import { loadManifests } from '../laptop/loaded-manifests.ts'
+import type { LoadedManifests } from '../laptop/loaded-manifests.ts'
 import { readManifestFolder } from '../laptop/manifest-folder.ts'
 import type { Standing } from '../laptop/sidecar-client.ts'
 import { explainBudget, explainConversation, explainTier } from './explanations.ts'
+import type { BudgetContext } from './explanations.ts'
 
 const EXAMPLE = fileURLToPath(new URL('../../../examples/support-desk', import.meta.url))
 const NOW_MS = Date.UTC(2026, 10, 1)
@@ -27,6 +31,19 @@ async function explainedTier(name: string, change?: (text: string) => string): P
   const result = compiled.tiers.get(name)
   assert.ok(tier !== undefined && result !== undefined)
   return explainTier(tier, result, (field) => `${manifests.locate(`PricingTier/${name}`, field)?.file}:${field}`).join('\n')
+}
+
+/** Of the only budget that there is. */
+function explainedBudget(
+  { manifests: { snapshot }, compiled }: LoadedManifests,
+  context: Partial<BudgetContext> = {},
+  change: (budget: ConversationBudget) => ConversationBudget = (budget) => budget,
+): string {
+  const [budget] = snapshot.budgets
+  assert.ok(budget)
+  const place = (): string => 'budget.yaml:8'
+  const whole = { tiers: compiled.tiers, prices: pricesOf(snapshot, NOW_MS), nowMs: NOW_MS, place, ...context }
+  return explainBudget(change(budget), whole).join('\n')
 }
 
 test('explain tier goes from a price per user to the cap of a conversation and the steps of its ladder', async () => {
@@ -117,11 +134,7 @@ test('explain tier says at what price the margin in status is counted', async ()
 })
 
 test('explain budget tells the caps of each tier, and for each model where its price comes from', async () => {
-  const { manifests, compiled } = await example()
-  const { budgets, priceBooks } = manifests.snapshot
-  const [budget] = budgets
-  assert.ok(budget)
-  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  const text = explainedBudget(await example())
   assert.match(text, /support-chat \(default\) +0\.12 USD +-/)
   assert.match(text, /support-seat +0\.10 USD +3\.00 USD /)
   assert.match(text, /openai\/gpt-4o +2\.50 +1\.25 +10\.00 +catalogue\n/)
@@ -131,7 +144,7 @@ test('explain budget tells the caps of each tier, and for each model where its p
 })
 
 test('explain budget names the book whose entry counts: the exact name, then the newest day, whatever the books are called', async () => {
-  const { manifests, compiled } = await example((yaml) => {
+  const loaded = await example((yaml) => {
     if (!yaml.includes('kind: PriceBook')) return yaml
     const book = (name: string, entries: string): string =>
       `apiVersion: farebox.dev/v1alpha1\nkind: PriceBook\nmetadata: { name: ${name} }\nspec: { entries: [${entries}] }\n---\n`
@@ -140,10 +153,7 @@ test('explain budget names the book whose entry counts: the exact name, then the
       book('z-list', `${entryOf('gpt-4o', '"2.50"', '2026-01-01')}, ${entryOf('gpt-*', '"9.00"', '2026-01-01')}`)
     )
   })
-  const { budgets, priceBooks } = manifests.snapshot
-  const [budget] = budgets
-  assert.ok(budget)
-  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  const text = explainedBudget(loaded)
   assert.match(text, /openai\/gpt-4o +2\.00 +2\.00 +2\.00 +PriceBook a-contract\n/)
   assert.match(text, /openai\/gpt-4o-mini +0\.10 +0\.10 +0\.60 +PriceBook a-contract\n/)
 })
@@ -153,37 +163,28 @@ function entryOf(model: string, price: string, from: string): string {
 }
 
 test('explain budget tells the caps of a tier in its own currency, as explain tier does', async () => {
-  const { manifests, compiled } = await example((yaml) =>
+  const loaded = await example((yaml) =>
     yaml
       .replace('  displayName: Support Chat\n', '  displayName: Support Chat\n  currency: EUR\n')
       .replace('name: our-prices\nspec:\n', "$&  exchangeRates: { EUR: '1.25' }\n"),
   )
-  const { budgets, priceBooks } = manifests.snapshot
-  const [budget] = budgets
-  assert.ok(budget)
-  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  const text = explainedBudget(loaded)
   assert.match(text, /support-chat \(default\) +0\.12 EUR +- /)
   assert.match(text, /support-seat +0\.10 USD +3\.00 USD /)
 })
 
 test('explain budget says by what a claim is signed, and of a model that nobody prices what its calls are charged', async () => {
-  const { manifests, compiled } = await example((yaml) =>
+  const loaded = await example((yaml) =>
     yaml
       .replace('header: x-farebox-tier', 'header: x-plan\n      token: { format: JWT, secretRef: { name: claim-keys } }')
       .replaceAll('allow: [gpt-4o, gpt-4o-mini]', 'allow: [gpt-4o, house-large]'),
   )
-  const { budgets, priceBooks } = manifests.snapshot
-  const [budget] = budgets
-  assert.ok(budget)
-  const text = explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+  const text = explainedBudget(loaded)
   assert.match(text, /may claim another by the header x-plan, which holds a token \(JWT\) signed by a key of Secret claim-keys\n/)
   assert.equal(text.match(/\S+\/house-large /g)?.length, 1)
   assert.match(text, /openai\/house-large +150\.00 +150\.00 +600\.00 +ceiling \(no price\)/)
   const charged = (onUnknownModel: 'Refuse' | 'Free'): string =>
-    explainBudget({ ...budget, spec: { ...budget.spec, onUnknownModel } }, compiled.tiers, priceBooks, {
-      nowMs: NOW_MS,
-      place: () => 'budget.yaml:8',
-    }).join('\n')
+    explainedBudget(loaded, {}, (budget) => ({ ...budget, spec: { ...budget.spec, onUnknownModel } }))
   assert.match(charged('Refuse'), /openai\/house-large +- +- +- +refused \(no price\)/)
   assert.match(charged('Free'), /openai\/house-large +0\.00 +0\.00 +0\.00 +free \(no price\)/)
 })
@@ -191,11 +192,8 @@ test('explain budget says by what a claim is signed, and of a model that nobody 
 test('explain budget names a provider without prices, and what becomes of its calls', async () => {
   const explained = async (more: string): Promise<string> => {
     const upstream = `\n  upstreams: [{ name: openai, provider: opnai, baseURL: "https://api.openai.com/v1" }, { name: own, baseURL: "http://own:1/v1" }]${more}`
-    const { manifests, compiled } = await example((yaml) => yaml.replace(/(kind: ConversationBudget\n(?:.*\n)*?spec:)/, `$1${upstream}`))
-    const { budgets, priceBooks } = manifests.snapshot
-    const [budget] = budgets
-    assert.ok(budget)
-    return explainBudget(budget, compiled.tiers, priceBooks, { nowMs: NOW_MS, place: () => 'budget.yaml:8' }).join('\n')
+    const loaded = await example((yaml) => yaml.replace(/(kind: ConversationBudget\n(?:.*\n)*?spec:)/, `$1${upstream}`))
+    return explainedBudget(loaded)
   }
   const text = await explained('')
   assert.match(text, /\nopnai: no prices, its calls are refused\n/)
@@ -204,26 +202,20 @@ test('explain budget names a provider without prices, and what becomes of its ca
 })
 
 test('explain budget says last why the budget is not in force, and nothing of models that are not known', async () => {
-  const { manifests, compiled } = await example((yaml) => yaml.replace('default: support-chat', 'default: support-chap'))
-  const { budgets, priceBooks } = manifests.snapshot
-  const [budget] = budgets
-  assert.ok(budget)
-  const context = { nowMs: NOW_MS, place: () => 'budget.yaml:8' }
+  const loaded = await example((yaml) => yaml.replace('default: support-chat', 'default: support-chap'))
   const refused = { field: 'spec.tier.default', message: 'there is no PricingTier "support-chap"' }
-  const text = explainBudget(budget, compiled.tiers, priceBooks, { ...context, refused }).join('\n')
-  assert.match(text, /\n\nrefused: spec\.tier\.default: there is no PricingTier "support-chap"$/)
-  assert.match(
-    explainBudget(budget, new Map(), priceBooks, context).join('\n'),
-    /\nwhich models the tiers name is known once all of them are/,
-  )
+  assert.match(explainedBudget(loaded, { refused }), /\n\nrefused: spec\.tier\.default: there is no PricingTier "support-chap"$/)
+  assert.match(explainedBudget(loaded, { tiers: new Map() }), /\nwhich models the tiers name is known once all of them are/)
   const silent = new Map<string, CompiledTier>(
-    [...compiled.tiers].flatMap(([name, tier]) =>
+    [...loaded.compiled.tiers].flatMap(([name, tier]) =>
       tier.status === 'refused' ? [] : [[name, { ...tier, contract: { ...tier.contract, models: { allow: [], downgrades: [] } } }]],
     ),
   )
-  const whole = { ...budget, spec: { ...budget.spec, tier: { default: 'support-seat', allowed: [] } } }
   assert.match(
-    explainBudget(whole, silent, priceBooks, context).join('\n'),
+    explainedBudget(loaded, { tiers: silent }, (budget) => ({
+      ...budget,
+      spec: { ...budget.spec, tier: { default: 'support-seat', allowed: [] } },
+    })),
     /\nthe tiers name no models: prices are looked up call by call\n/,
   )
 })

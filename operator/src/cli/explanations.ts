@@ -1,8 +1,6 @@
 /** Where a number comes from, line by line. Pure: objects in, lines out. */
-import { loadCatalogue } from '@farebox/crds/catalogue.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
-import type { PriceBook } from '@farebox/crds/price-book.ts'
-import { createPriceList } from '@farebox/crds/price-list.ts'
+import { isRegional, pricesAt } from '@farebox/crds/regions.ts'
 import type { PricedModel, PriceList } from '@farebox/crds/prices.ts'
 import type { PricingTier } from '@farebox/crds/pricing-tier.ts'
 import type { End } from '@farebox/crds/ladder.ts'
@@ -10,10 +8,12 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { formatPricePerMillion, formatUsd, parseUsd, percentOf } from '@farebox/crds/usd.ts'
 import type { CompiledTier } from '../core/compile-tier.ts'
 import { tiersOf } from '../core/compile-budget.ts'
+import type { BookPrices } from '../core/price-books.ts'
 import { upstreamsOf } from '../core/upstreams.ts'
 import type { Standing } from '../laptop/sidecar-client.ts'
 import { percentOfWhole } from './money.ts'
 import { renderTable } from './table.ts'
+import type { Column } from './table.ts'
 
 type Place = (field: string) => string
 
@@ -136,17 +136,21 @@ export interface Told {
   readonly message: string
 }
 
-/**
- * Which tiers a budget binds, what they cap, and where the prices come from. `refused`: why it is not in force, where it is not; then all
- * this is what would be. `warnings`: where it is in force but in part.
- */
-export function explainBudget(
-  budget: ConversationBudget,
-  tiers: ReadonlyMap<string, CompiledTier>,
-  books: readonly PriceBook[],
-  context: { readonly nowMs: number; readonly place: Place; readonly warnings?: readonly Told[]; readonly refused?: Told },
-): readonly string[] {
-  const { refused, warnings = [] } = context
+export interface BudgetContext {
+  /** By name. */
+  readonly tiers: ReadonlyMap<string, CompiledTier>
+  readonly prices: Pick<BookPrices, 'list' | 'bookOf'>
+  readonly nowMs: number
+  readonly place: Place
+  /** Where it is in force but in part. */
+  readonly warnings?: readonly Told[]
+  /** Why it is not in force: then all that is told is what would be. Absent: it is. */
+  readonly refused?: Told
+}
+
+/** Which tiers a budget binds, what they cap, and where the prices come from. */
+export function explainBudget(budget: ConversationBudget, context: BudgetContext): readonly string[] {
+  const { tiers, prices, nowMs, place, refused, warnings = [] } = context
   const { spec, metadata } = budget
   const bound = tiersOf(budget).map((name) => ({ name, tier: tiers.get(name) }))
   const limits = spec.limits.map(
@@ -154,7 +158,7 @@ export function explainBudget(
   )
   const lines = [
     `ConversationBudget ${metadata.namespace ?? 'default'}/${metadata.name}, ${spec.mode}`,
-    context.place('spec'),
+    place('spec'),
     '',
     ...renderTable(
       [
@@ -184,12 +188,7 @@ export function explainBudget(
   ]
   return [
     ...lines,
-    ...priceLines(
-      budget,
-      bound.map(({ tier }) => tier),
-      books,
-      context.nowMs,
-    ),
+    ...priceLines(budget, { bound: bound.map(({ tier }) => tier), prices, nowMs }),
     ...(refused === undefined && warnings.length === 0 ? [] : ['']),
     ...warnings.map(({ field, message }) => `warning: ${field}: ${message}`),
     ...(refused === undefined ? [] : [`refused: ${refused.field}: ${refused.message}`]),
@@ -244,91 +243,108 @@ export function explainConversation(standing: Standing): readonly string[] {
   ]
 }
 
-interface PriceRow {
+/** A provider, at the endpoints of it that have the same prices. */
+interface Seller {
   readonly provider: string
+  readonly isRegional: boolean
+  readonly prices: PriceList
+}
+
+interface PriceRow {
+  readonly seller: Seller
   readonly model: string
   readonly priced: PricedModel | null
   readonly source: string
 }
 
-/** Of the models that the tiers name; `bound`: undefined for one that is not there. */
-function priceLines(
-  budget: ConversationBudget,
-  bound: readonly (CompiledTier | undefined)[],
-  books: readonly PriceBook[],
-  nowMs: number,
-): readonly string[] {
-  const tiers = bound.flatMap((tier) => (tier?.status === 'accepted' ? [tier] : []))
+interface PriceContext extends Pick<BudgetContext, 'prices' | 'nowMs'> {
+  /** The tiers of the budget; undefined for one that is not there. */
+  readonly bound: readonly (CompiledTier | undefined)[]
+}
+
+/** Of the models that the tiers name. */
+function priceLines(budget: ConversationBudget, context: PriceContext): readonly string[] {
+  const { bound, prices, nowMs } = context
+  const { onUnknownModel } = budget.spec
+  const { list } = prices
+  const contracts = bound.flatMap((tier) => (tier?.status === 'accepted' ? [tier.contract] : []))
   const unlisted =
-    tiers.length === bound.length
-      ? ['the tiers name no models: prices are looked up call by call']
-      : ['which models the tiers name is known once all of them are accepted']
-  const catalogue = loadCatalogue()
-  // Of two books that say something of one model, the one whose name comes last counts.
-  const ordered = books.toSorted((a, b) => (a.metadata.name < b.metadata.name ? 1 : -1))
-  const prices = createPriceList(
-    ordered.flatMap((book) => book.spec.entries),
-    catalogue,
-  )
-  const providers = [...new Set(upstreamsOf(budget).map(({ provider }) => provider))]
-  const models = new Set(
-    tiers.flatMap(({ contract }) => [
-      ...contract.models.allow.filter((model) => !model.endsWith('*')),
-      ...contract.models.downgrades.map(({ to }) => to),
-      ...(contract.models.summarizer === undefined ? [] : [contract.models.summarizer]),
-    ]),
-  )
-  const found = providers.map((provider) =>
-    [...models].toSorted().map((model): PriceRow => {
-      const priced = prices.find(provider, model, nowMs)
-      const entry = prices.entryOf(provider, model, nowMs)
-      const book = books.find(({ spec }) => spec.entries.some((candidate) => candidate === entry))
-      return { provider, model, priced, source: sourceOf(priced, book) }
-    }),
-  )
-  // A model is of one provider, as a rule: where another has none of that name, that says nothing.
-  const known = new Set(found.flat().flatMap(({ model, priced }) => (priced === null ? [] : [model])))
-  const rows = found.flatMap((ofProvider, index) =>
-    ofProvider
-      .filter(({ model, priced }) => priced !== null || (index === 0 && !known.has(model)))
-      .map((row) => (row.priced === null ? unpricedRow(row, budget.spec.onUnknownModel, prices, nowMs) : row)),
-  )
-  const table = renderTable<PriceRow>(
-    [
-      { head: 'MODEL', cell: ({ provider, model }) => `${provider}/${model}` },
-      { head: 'INPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'uncachedInput') },
-      { head: 'CACHED', align: 'right', cell: ({ priced }) => rateOf(priced, 'cacheReadInput') },
-      { head: 'OUTPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'output') },
-      { head: 'FROM', cell: ({ source }) => source },
-    ],
-    rows,
-  )
+    contracts.length === bound.length
+      ? 'the tiers name no models: prices are looked up call by call'
+      : 'which models the tiers name is known once all of them are accepted'
+  const sellers = sellersOf(budget, list)
+  const rows = priceRows(namedModels(contracts), { sellers, prices, nowMs })
+  const providers = [...new Set(sellers.map(({ provider }) => provider))]
   return [
-    `prices, USD per million tokens; a model without one: ${budget.spec.onUnknownModel}`,
-    ...(rows.length === 0 ? unlisted : table),
+    `prices, USD per million tokens; a model without one: ${onUnknownModel}`,
+    ...(rows.length === 0
+      ? [unlisted]
+      : renderTable<PriceRow>(
+          PRICE_COLUMNS,
+          rows.map((row) => (row.priced === null ? unpricedRow(row, onUnknownModel, nowMs) : row)),
+        )),
     ...providers
-      .filter((provider) => prices.ceiling(provider, '', nowMs) === null)
-      .map((provider) => `${provider}: no prices, its calls ${budget.spec.onUnknownModel === 'Free' ? 'cost nothing' : 'are refused'}`),
-    `catalogue ${catalogue.version} of ${catalogue.date}`,
+      .filter((provider) => list.ceiling(provider, '', nowMs) === null)
+      .map((provider) => `${provider}: no prices, its calls ${onUnknownModel === 'Free' ? 'cost nothing' : 'are refused'}`),
+    `catalogue ${list.catalogue.version} of ${list.catalogue.date}`,
   ]
 }
 
+function sellersOf(budget: ConversationBudget, prices: PriceList): readonly Seller[] {
+  const sellers = upstreamsOf(budget).map(({ provider, baseURL }): Seller => {
+    const upstream = { provider, baseUrl: baseURL }
+    return { provider, isRegional: isRegional(upstream), prices: pricesAt(prices, upstream) }
+  })
+  return sellers.filter(
+    (seller, index) => sellers.findIndex((each) => each.provider === seller.provider && each.isRegional === seller.isRegional) === index,
+  )
+}
+
+/** By name, those that can be looked up: a pattern is no model. */
+function namedModels(contracts: readonly Pick<Contract, 'models'>[]): readonly string[] {
+  const models = contracts.flatMap(({ models: { allow, downgrades, summarizer } }) => [
+    ...allow.filter((model) => !model.endsWith('*')),
+    ...downgrades.map(({ to }) => to),
+    ...(summarizer === undefined ? [] : [summarizer]),
+  ])
+  return [...new Set(models)].toSorted()
+}
+
+/** Each model at those who price it. A model is of one provider, as a rule: where others have none of that name, that says nothing. */
+function priceRows(
+  models: readonly string[],
+  { sellers, prices, nowMs }: Pick<PriceContext, 'prices' | 'nowMs'> & { readonly sellers: readonly Seller[] },
+): readonly PriceRow[] {
+  const rows = sellers.flatMap((seller) =>
+    models.map((model): PriceRow => {
+      const priced = seller.prices.find(seller.provider, model, nowMs)
+      return { seller, model, priced, source: sourceOf(priced, prices.bookOf(seller.provider, model, nowMs)) }
+    }),
+  )
+  const known = new Set(rows.flatMap(({ model, priced }) => (priced === null ? [] : [model])))
+  return rows.filter(({ seller, model, priced }) => priced !== null || (seller === sellers[0] && !known.has(model)))
+}
+
+const PRICE_COLUMNS: readonly Column<PriceRow>[] = [
+  { head: 'MODEL', cell: ({ seller, model }) => `${seller.provider}/${model}` },
+  { head: 'INPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'uncachedInput') },
+  { head: 'CACHED', align: 'right', cell: ({ priced }) => rateOf(priced, 'cacheReadInput') },
+  { head: 'OUTPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'output') },
+  { head: 'FROM', cell: ({ seller, source }) => (seller.isRegional ? `${source}, regional` : source) },
+]
+
 /** What a call of a model without a price is charged. */
-function unpricedRow(
-  row: PriceRow,
-  action: ConversationBudget['spec']['onUnknownModel'],
-  prices: Pick<PriceList, 'ceiling' | 'free'>,
-  nowMs: number,
-): PriceRow {
-  if (action === 'Free') return { ...row, priced: prices.free(row.provider, row.model), source: 'free (no price)' }
-  const ceiling = action === 'Ceiling' ? prices.ceiling(row.provider, row.model, nowMs) : null
+function unpricedRow(row: PriceRow, action: ConversationBudget['spec']['onUnknownModel'], nowMs: number): PriceRow {
+  const { provider, prices } = row.seller
+  if (action === 'Free') return { ...row, priced: prices.free(provider, row.model), source: 'free (no price)' }
+  const ceiling = action === 'Ceiling' ? prices.ceiling(provider, row.model, nowMs) : null
   return { ...row, priced: ceiling, source: ceiling === null ? 'refused (no price)' : 'ceiling (no price)' }
 }
 
 /** `book`: the one whose entry counts, where one does. */
-function sourceOf(priced: PricedModel | null, book: PriceBook | undefined): string {
+function sourceOf(priced: PricedModel | null, book: string | null): string {
   if (priced === null) return 'no price'
-  return priced.origin === 'book' && book !== undefined ? `PriceBook ${book.metadata.name}` : priced.origin
+  return priced.origin === 'book' && book !== null ? `PriceBook ${book}` : priced.origin
 }
 
 function rateOf(priced: PricedModel | null, kind: 'uncachedInput' | 'cacheReadInput' | 'output'): string {

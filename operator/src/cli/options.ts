@@ -1,7 +1,8 @@
 /** Values of command-line options, read once; what is wrong is told by the option's name. */
+import { formatAddress } from '@farebox/crds/address.ts'
+import type { Address } from '@farebox/crds/address.ts'
 import { InvalidArgumentError, Option } from 'commander'
-import { formatAddress, parseAddress } from '../laptop/addresses.ts'
-import type { Address } from '../laptop/addresses.ts'
+import { parseAddress } from '../laptop/addresses.ts'
 
 /** Of the data plane of a sidecar on this machine. */
 export const DEFAULT_URL = 'http://127.0.0.1:4180'

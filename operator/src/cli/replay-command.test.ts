@@ -6,8 +6,9 @@ import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
+import { formatAddress } from '@farebox/crds/address.ts'
 import { Command } from 'commander'
-import { freeAddresses, formatAddress } from '../laptop/addresses.ts'
+import { freeAddresses } from '../laptop/addresses.ts'
 import { addReplayCommand } from './replay-command.ts'
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url))

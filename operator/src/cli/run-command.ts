@@ -1,9 +1,9 @@
 /** `farebox run`: an operator for a laptop, until it is told to stop. */
+import { formatAddress } from '@farebox/crds/address.ts'
+import type { Address } from '@farebox/crds/address.ts'
 import { Option } from 'commander'
 import type { Command } from 'commander'
 import { basePathOf } from '../core/sdk-variables.ts'
-import { formatAddress } from '../laptop/addresses.ts'
-import type { Address } from '../laptop/addresses.ts'
 import { startLaptop } from '../laptop/laptop.ts'
 import type { Laptop } from '../laptop/laptop.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
@@ -58,8 +58,10 @@ export function addRunCommand(program: Command): void {
 
 async function run(options: RunOptions): Promise<void> {
   const say = (line: string): void => void process.stdout.write(`${line}\n`)
-  // Signals that come while it starts are not lost: it stops as soon as it is up.
+  // Signals that come while it starts are not lost: the start is given up, or it stops as soon as it is up.
   const stopped = untilStopped()
+  const givingUp = new AbortController()
+  void stopped.first.then(() => givingUp.abort())
   const laptop = await startLaptop({
     folder: options.file,
     listen: options.listen,
@@ -69,8 +71,13 @@ async function run(options: RunOptions): Promise<void> {
     claimKeysDir: options.claimKeys ?? null,
     upstreams: options.upstream ?? new Map(),
     budget: options.budget ?? null,
+    givenUp: givingUp.signal,
     say,
+  }).catch((error: unknown) => {
+    if (givingUp.signal.aborted) return null
+    throw error
   })
+  if (laptop === null) return say('stopped')
   const { namespace, budget, tiers, hash, upstreams } = laptop.config()
   say(`budget ${namespace}/${budget}: tiers ${tiers.allowed.join(', ')}; config ${hash} in force`)
   for (const upstream of upstreams) say(`http://${formatAddress(options.listen)}${basePathOf(upstream)} -> ${upstream.baseUrl}`)

@@ -5,7 +5,7 @@ import { LABELS, MANAGED_BY } from '@farebox/crds/cluster.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import type { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { stageCluster } from '../../../test/kube/staged-cluster.ts'
-import { CONFIG_MAPS, CONVERSATION_BUDGETS, NODES, PODS } from '../kube/resources.ts'
+import { CONFIG_MAPS, CONVERSATION_BUDGETS, MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, NODES, PODS } from '../kube/resources.ts'
 import type { Change } from './cluster.ts'
 
 test('pods are told of when what is read of them changes; who governs them and which nodes are too old follow', async (context) => {
@@ -192,4 +192,21 @@ test('lists config maps a few at a time: hundreds of large ones are more than an
   })
   const lists = server.requests.filter(({ path, query }) => path.endsWith('/configmaps') && !query.has('watch'))
   assert.deepEqual([cluster.configMaps.size, ...lists.map(({ query }) => query.get('limit'))], [21, '20', '20'])
+})
+
+test('which namespaces the webhook leaves out follows its configuration', async (context) => {
+  const put = (server: FakeApiServer, ...values: readonly string[]): void => {
+    const namespaceSelector = { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values }] }
+    server.put(MUTATING_WEBHOOK_CONFIGURATIONS, 'farebox', { fields: { webhooks: [{ name: 'pods.farebox.dev', namespaceSelector }] } })
+  }
+  const { server, cluster } = await stageCluster(context, (empty) => {
+    empty.put(NAMESPACES, 'kube-public')
+    empty.put(NAMESPACES, 'shop')
+    put(empty, 'kube-public')
+  })
+  assert.deepEqual([cluster.isExcluded('kube-public'), cluster.isExcluded('shop')], [true, false])
+  put(server, 'shop')
+  await waitFor('the change', () => cluster.isExcluded('shop') && !cluster.isExcluded('kube-public'))
+  server.remove(MUTATING_WEBHOOK_CONFIGURATIONS, 'farebox')
+  await waitFor('nothing to be known', () => !cluster.isExcluded('shop'))
 })

@@ -15,6 +15,8 @@ import { selecting } from '../core/governance.ts'
 import { notStartingFor } from '../core/not-starting.ts'
 import type { NotStarting } from '../core/not-starting.ts'
 import type { OldNode } from '../core/old-node.ts'
+import { leavesOut, namespaceSelectorsOf } from '../core/webhook-namespaces.ts'
+import type { NamespaceSelectors } from '../core/webhook-namespaces.ts'
 import type { Governing } from '../delivery/stream-hub.ts'
 import type { PodIdentity } from '../delivery/token-verifier.ts'
 import type { KubeObject, ObjectMeta, Resource } from '../kube/kube.ts'
@@ -78,6 +80,8 @@ type Supervised = Pick<Reflector<never>, 'start' | 'stop' | 'synced' | 'hasSynce
 const LIVING_PODS = 'status.phase!=Succeeded,status.phase!=Failed'
 /** It waits for a node, for an image, or for its sidecar to have started. Metadata alone does not tell. */
 const PENDING_PODS = 'status.phase=Pending'
+/** The API server gives each namespace this label. */
+const NAMESPACE_NAME = 'kubernetes.io/metadata.name'
 const BY_VERSION = new Intl.Collator('en', { numeric: true })
 
 /** A pod that has not started, and how our container keeps it from that. */
@@ -122,6 +126,7 @@ export class Cluster {
   >()
   readonly #tell: (change: Change) => void
   #lastStore: KubeObject | null = null
+  #askedAbout: NamespaceSelectors = []
   /** Null: not known since a node changed. */
   #oldNodes: readonly OldNode[] | null = null
 
@@ -188,7 +193,7 @@ export class Cluster {
       resource: MUTATING_WEBHOOK_CONFIGURATIONS,
       fieldSelector: named(webhookName),
       parse: whole,
-      onChange: () => onChange({ what: 'Webhook' }),
+      onChange: (_, _before, after) => this.#webhookChanged(after),
     })
     this.nodes = new Reflector({
       ...shared,
@@ -346,6 +351,11 @@ export class Cluster {
     return known === undefined || known.metadata.deletionTimestamp !== undefined
   }
 
+  /** The webhook is not asked about pods of this namespace. */
+  isExcluded(namespace: string): boolean {
+    return leavesOut(this.#askedAbout, { [NAMESPACE_NAME]: namespace, ...this.namespaces.get(namespace)?.metadata.labels })
+  }
+
   #byAge(namespace: string): readonly ConversationBudget[] {
     const known = this.#budgetsByAge.get(namespace)
     if (known !== undefined) return known
@@ -403,6 +413,11 @@ export class Cluster {
   #storeSecretChanged(after: KubeObject | undefined): void {
     if (after !== undefined && storeSecretOf(after) !== null) this.#lastStore = after
     this.#tell({ what: 'StoreSecret' })
+  }
+
+  #webhookChanged(after: KubeObject | undefined): void {
+    this.#askedAbout = namespaceSelectorsOf(after)
+    this.#tell({ what: 'Webhook' })
   }
 
   #nodeChanged(before: OldNode | null | undefined, after: OldNode | null | undefined): void {

@@ -81,6 +81,38 @@ export interface InForce {
   readonly hindered: ReadonlyMap<string, Hindrance>
 }
 
+/** What is in force before it is compiled anew, by budget. */
+interface InForceBefore {
+  readonly previous: ReadonlyMap<string, SidecarConfig>
+  /** Those that another version wrote, and that cannot be read here. */
+  readonly unread: ReadonlyMap<string, ConfigName>
+}
+
+/** What is to be in force of one budget. */
+interface Wanted {
+  readonly compiled: Compiled
+  /** What is in force of it. */
+  readonly previous: SidecarConfig | undefined
+  readonly ca: string | null
+}
+
+/** How writing one config map ended: as it must be, or later since somebody else keeps writing it, or not at all. */
+type Attempt =
+  | { readonly status: 'done' }
+  | { readonly status: 'contested'; readonly againAfterMs: number }
+  | { readonly status: 'failed'; readonly error: unknown }
+
+const DONE: Attempt = { status: 'done' }
+
+/** What became of one budget. */
+interface Outcome {
+  readonly attempt: Attempt
+  /** Why what was compiled is not in force; null: it is, or nothing was compiled. */
+  readonly hindrance: Hindrance | null
+  /** Whether a config was compiled that is not there, and the one before it stays. */
+  readonly isKept: boolean
+}
+
 /** Remembers what it wrote, until it is told that that is gone, and writes only in `reconcile`. Nothing of it is to be closed. */
 export class Configs {
   readonly #options: ConfigsOptions
@@ -120,77 +152,85 @@ export class Configs {
 
   /** Rejects when a config map could not be written; what could be is. */
   async reconcile(): Promise<{ readonly againAfterMs?: number } | void> {
-    const { cluster, trust, nowMs, hasStore } = this.#options
+    const { cluster, trust, nowMs } = this.#options
     await this.#readAhead()
     const ca = trust()
     if (ca === undefined) return { againAfterMs: TRUST_AGAIN_MS }
     const snapshot = cluster.snapshot()
-    const previous = new Map(
-      snapshot.budgets.flatMap((budget) => {
-        const config = this.#previousOf(budget)
-        return config === null ? [] : [[budgetKey(budget), config] as const]
-      }),
-    )
-    const unread = new Map(
-      snapshot.budgets.flatMap((budget) => {
-        const key = budgetKey(budget)
-        const name = previous.has(key) ? null : (this.#ownOf(budget)?.name ?? null)
-        return name === null ? [] : [[key, name] as const]
-      }),
-    )
+    const { previous, unread } = this.#known(snapshot.budgets)
     const reported = this.#reported(snapshot.budgets, new Map<string, ConfigName>([...unread, ...previous]))
     const compiled = compile(snapshot, { nowMs: nowMs(), previous, unread, reported })
-    const hindered = new Map<string, Hindrance>()
-    /** By budget, where the config was not written: the one that stays. */
-    const kept = new Map<string, ConfigName | undefined>()
-    const keep = (key: string, hindrance: Hindrance): void => {
-      hindered.set(key, hindrance)
-      kept.set(key, previous.get(key) ?? unread.get(key))
-    }
-    const failures: unknown[] = []
-    let againAfterMs = Infinity
+    const outcomes = new Map<string, Outcome>()
     const slices = new Slices()
     await inBatches(snapshot.budgets, AT_ONCE, async (budget) => {
       await slices.yieldSometimes()
       const key = budgetKey(budget)
-      if (cluster.isGoing(budget.metadata.namespace ?? '')) return
-      const config = compiled.configs.get(key)
-      const isStoreless = !hasStore && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined
-      if (config !== undefined && isStoreless) hindered.set(key, NO_STORE)
-      const made = config === undefined ? null : { config, name: config, text: configText(config, compiled.shared) }
-      const bytes = made === null ? 0 : Buffer.byteLength(made.text) + Buffer.byteLength(ca ?? '')
-      const isTooLarge = bytes > CONFIG_MAP_BYTES_MAX
-      if (isTooLarge) {
-        keep(key, tooLarge(bytes))
-        this.#options.onOutcome('failed', budget)
-      }
-      // What stays in force stays whole: somebody may have deleted it, and sidecars may have to trust another operator by now.
-      const isNew = made !== null && !isTooLarge
-      const content = isNew ? made : this.#keptOf(budget, previous.get(key))
-      if (content === null) return
-      try {
-        const waitMs = await this.#write(budget, content, ca)
-        if (waitMs === null) return
-        againAfterMs = Math.min(againAfterMs, waitMs)
-        if (isNew) keep(key, CONTESTED)
-      } catch (error) {
-        failures.push(error)
-        if (isNew) keep(key, notWritten(error))
-        this.#options.onOutcome('failed', budget)
-      }
+      outcomes.set(key, await this.#bringAbout(budget, { compiled, previous: previous.get(key), ca }))
     })
-    const written = [...compiled.configs].filter(([key]) => !kept.has(key))
-    const configs = new Map([...previous, ...written])
+    this.#remember({ snapshot, compiled, previous, unread }, outcomes)
+    return verdictOf([...outcomes.values()].map(({ attempt }) => attempt))
+  }
+
+  /** What is in force, by budget: the configs, and the names of those that another version wrote and that cannot be read here. */
+  #known(budgets: readonly ConversationBudget[]): InForceBefore {
+    const previous = new Map<string, SidecarConfig>()
+    const unread = new Map<string, ConfigName>()
+    for (const budget of budgets) {
+      const key = budgetKey(budget)
+      const config = this.#previousOf(budget)
+      const name = config === null ? (this.#ownOf(budget)?.name ?? null) : null
+      if (config !== null) previous.set(key, config)
+      if (name !== null) unread.set(key, name)
+    }
+    return { previous, unread }
+  }
+
+  /** Writes what was compiled of a budget or, where nothing was or it is too large, what stays in its place. A write that fails is told by the outcome. */
+  async #bringAbout(budget: ConversationBudget, { compiled, previous, ca }: Wanted): Promise<Outcome> {
+    const { cluster, hasStore, onOutcome } = this.#options
+    if (cluster.isGoing(budget.metadata.namespace ?? '')) return { attempt: DONE, hindrance: null, isKept: false }
+    const config = compiled.configs.get(budgetKey(budget))
+    const made = config === undefined ? null : { config, name: config, text: configText(config, compiled.shared) }
+    const bytes = made === null ? 0 : Buffer.byteLength(made.text) + Buffer.byteLength(ca ?? '')
+    const isTooLarge = bytes > CONFIG_MAP_BYTES_MAX
+    if (isTooLarge) onOutcome('failed', budget)
+    // What stays in force stays whole: somebody may have deleted it, and sidecars may have to trust another operator by now.
+    const content = isTooLarge ? null : made
+    const attempt = await this.#attempt(budget, content ?? this.#keptOf(budget, previous), ca)
+    if (made === null) return { attempt, hindrance: null, isKept: false }
+    const unwritten = isTooLarge ? tooLarge(bytes) : whyUnwritten(attempt)
+    const isStoreless = !hasStore && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined
+    return { attempt, hindrance: unwritten ?? (isStoreless ? NO_STORE : null), isKept: unwritten !== null }
+  }
+
+  async #attempt(budget: ConversationBudget, content: Content | null, ca: string | null): Promise<Attempt> {
+    if (content === null) return DONE
+    try {
+      const againAfterMs = await this.#write(budget, content, ca)
+      return againAfterMs === null ? DONE : { status: 'contested', againAfterMs }
+    } catch (error) {
+      this.#options.onOutcome('failed', budget)
+      return { status: 'failed', error }
+    }
+  }
+
+  /** What is in force now: what was compiled, but of a budget of which that was not written what was there before. */
+  #remember(
+    { snapshot, compiled, previous, unread }: InForceBefore & Pick<InForce, 'snapshot' | 'compiled'>,
+    outcomes: ReadonlyMap<string, Outcome>,
+  ): void {
+    const kept = new Map(
+      [...outcomes].flatMap(([key, { isKept }]) => (isKept ? [[key, previous.get(key) ?? unread.get(key)] as const] : [])),
+    )
+    const hindered = new Map([...outcomes].flatMap(([key, { hindrance }]) => (hindrance === null ? [] : [[key, hindrance] as const])))
+    const configs = new Map([...previous, ...[...compiled.configs].filter(([key]) => !kept.has(key))])
     this.#inForce = { snapshot, compiled: keeping(compiled, kept), configs, hindered }
     this.#last = new Map(
       [...configs].flatMap(([key, config]) => {
-        const uid = cluster.budgets.get(key)?.object.metadata.uid
+        const uid = this.#options.cluster.budgets.get(key)?.object.metadata.uid
         return uid === undefined ? [] : [[uid, config] as const]
       }),
     )
-    if (failures.length > 0)
-      throw new Error(`${failures.length} configs could not be written: ${messageOf(failures[0])}`, { cause: failures[0] })
-    if (againAfterMs < Infinity) return { againAfterMs }
   }
 
   /** Null: it is as it must be. Else in how many ms it may be written: somebody else keeps writing it. */
@@ -330,9 +370,21 @@ const NO_STORE: Hindrance = {
   message: `no store came with the chart: name one in spec.store.redis, or choose the kind Embedded; the budget is not in force, and ${WAITS}`,
 }
 
-function notWritten(error: unknown): Hindrance {
-  const message = `the config could not be written: ${messageOf(error)}`
-  return isRefusal(error) ? { reason: 'WriteRefused', message } : { reason: 'NotWritten', message }
+/** Throws when one could not be written. */
+function verdictOf(attempts: readonly Attempt[]): { readonly againAfterMs: number } | undefined {
+  const failures = attempts.flatMap((attempt) => (attempt.status === 'failed' ? [attempt.error] : []))
+  if (failures.length > 0)
+    throw new Error(`${failures.length} configs could not be written: ${messageOf(failures[0])}`, { cause: failures[0] })
+  const waits = attempts.flatMap((attempt) => (attempt.status === 'contested' ? [attempt.againAfterMs] : []))
+  return waits.length === 0 ? undefined : { againAfterMs: Math.min(...waits) }
+}
+
+/** Null: it was. */
+function whyUnwritten(attempt: Attempt): Hindrance | null {
+  if (attempt.status === 'done') return null
+  if (attempt.status === 'contested') return CONTESTED
+  const message = `the config could not be written: ${messageOf(attempt.error)}`
+  return { reason: isRefusal(attempt.error) ? 'WriteRefused' : 'NotWritten', message }
 }
 
 function tooLarge(bytes: number): Hindrance {

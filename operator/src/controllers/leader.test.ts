@@ -11,13 +11,14 @@ import { putTier, stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { reportOf } from '../core/reports.testing.ts'
 import { ReportBook } from '../delivery/report-book.ts'
 import { EventRecorder } from '../kube/events.ts'
+import { KubeError } from '../kube/kube.ts'
 import { CONVERSATION_BUDGETS, NAMESPACES, PODS, SECRETS } from '../kube/resources.ts'
 import { readSettings } from '../settings.ts'
 import { createLog } from '../telemetry/log.ts'
 import { Metrics } from '../telemetry/metrics.ts'
 import { EVENT_REASONS } from './event-reasons.ts'
 import type { EventReason } from './event-reasons.ts'
-import { Leader } from './leader.ts'
+import { Leader, whyUnwritten } from './leader.ts'
 import { STORE_SECRET_KEYS } from './store-secret.ts'
 
 /** Longer than what was written takes to come back and be looked at. */
@@ -42,6 +43,7 @@ const SETTINGS = readSettings({
 
 interface Stage {
   readonly server: FakeApiServer
+  readonly metrics: Metrics
   /** `UsageFresh=False Stale`, of the budget. */
   readonly until: (wanted: string) => Promise<unknown>
   /** The clocks go on, and no timer with them. */
@@ -76,6 +78,7 @@ async function stage(context: TestContext, isOpen: () => boolean = () => false):
   context.mock.method(performance, 'now', () => steadyMs() + passedMs)
   context.mock.timers.enable({ apis: ['setInterval'] })
   const log = createLog('silent')
+  const metrics = new Metrics(() => assert.fail('nobody looks'))
   const leader = new Leader({
     cluster,
     client: kube,
@@ -98,7 +101,7 @@ async function stage(context: TestContext, isOpen: () => boolean = () => false):
       instance: 'operator-a',
       reasons: Object.values(EVENT_REASONS),
     }),
-    metrics: new Metrics(() => assert.fail('nobody looks')),
+    metrics,
     log,
   })
   leader.start()
@@ -113,7 +116,7 @@ async function stage(context: TestContext, isOpen: () => boolean = () => false):
   await until('Injected=True Outdated')
   await waitFor('the secret of the namespace', () => server.read(SECRETS, RUNTIME_SECRET, 'shop') !== undefined)
   await sleep(QUIET_MS)
-  return { server, until, later: (ms) => void (passedMs += ms), tick: (ms) => context.mock.timers.tick(ms) }
+  return { server, metrics, until, later: (ms) => void (passedMs += ms), tick: (ms) => context.mock.timers.tick(ms) }
 }
 
 test('a sidecar that falls silent is said to be stale', async (context) => {
@@ -131,4 +134,41 @@ test('a Secret of another namespace that somebody deleted is written again, and 
   tick(TEN_MINUTES_MS)
   await waitFor('the secret again', () => server.read(SECRETS, RUNTIME_SECRET, 'shop') !== undefined)
   await until('Injected=False GateOpen')
+})
+
+test('a status that the API server does not take is a failure of its own, which an alert is for', async (context) => {
+  const { server, metrics, later, tick } = await stage(context)
+  const outcomes = async (): Promise<Readonly<Record<string, number>>> => {
+    const { values } = await metrics.reconcileSeconds.get()
+    return Object.fromEntries(
+      values.flatMap(({ metricName, labels, value }) =>
+        metricName?.endsWith('_count') === true && labels['key'] === 'statusWrites' ? [[String(labels['outcome']), value]] : [],
+      ),
+    )
+  }
+  assert.equal((await outcomes())['failed'], undefined)
+  server.fault = ({ path }) =>
+    path.endsWith('/status')
+      ? { code: 500, body: { kind: 'Status', message: '.status.workloads.notStarting: field not declared in schema' } }
+      : null
+  later(61_000)
+  tick(QUARTER_MINUTE_MS) // it is stale by now, which is to be written
+  await waitFor('the failure', async () => {
+    tick(QUARTER_MINUTE_MS)
+    return ((await outcomes())['failed'] ?? 0) > 0
+  })
+})
+
+test('whoever reads why a status was not written is sent to the kinds where they are at fault, and not where a policy is', () => {
+  const invalid = (message: string) => new KubeError(message, { status: 422, reason: 'Invalid' })
+  const name = 'ConversationBudget.farebox.dev "desk"'
+  for (const [error, isOfKinds] of [
+    [invalid(`${name} is invalid: status.workloads.worst[0].trouble: Unsupported value: "NotStarting"`), true],
+    [new Error('.status.workloads.notStarting: field not declared in schema'), true],
+    [invalid(`${name} is forbidden: ValidatingAdmissionPolicy 'quiet' with binding 'quiet' denied request: not at night`), false],
+    [invalid(`${name} is forbidden: ValidatingAdmissionPolicy 'quiet' with binding 'quiet' denied request: it is invalid: night`), false],
+    [invalid('admission webhook "names.example.com" denied the request: not at night'), false],
+    [new KubeError('quota exceeded', { status: 403, reason: 'Forbidden' }), false],
+  ] as const)
+    assert.equal(whyUnwritten(error).endsWith('upgrade farebox-crds)'), isOfKinds, error.message)
 })

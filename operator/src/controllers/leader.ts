@@ -6,15 +6,17 @@ import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import type { CertificateReport } from '../certificates/keeper.ts'
 import { messageOf } from '../core/error-text.ts'
+import { namespaceOf } from '../core/same-pods.ts'
 import type { InjectionSettings } from '../core/injection.ts'
 import type { StatusCounts } from '../core/status-counts.ts'
+import { askingOf } from '../core/workloads.ts'
 import type { ReportBook } from '../delivery/report-book.ts'
-import type { EventRecorder } from '../kube/events.ts'
+import type { EventRecorder, RecordedEvent } from '../kube/events.ts'
 import { KubeError } from '../kube/kube.ts'
-import type { KubeClient } from '../kube/kube.ts'
+import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import { WorkQueue } from '../kube/queue.ts'
 import type { WorkResult } from '../kube/queue.ts'
-import { CONVERSATION_BUDGETS } from '../kube/resources.ts'
+import { CONVERSATION_BUDGETS, keyOf } from '../kube/resources.ts'
 import { StatusWriter } from '../kube/status-writer.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -26,10 +28,10 @@ import { EVENT_REASONS } from './event-reasons.ts'
 import type { EventReason } from './event-reasons.ts'
 import { Gates } from './gates.ts'
 import { OurStore } from './our-store.ts'
-import { podEvent } from './pod-events.ts'
+import { olderPodEvent, podEvent } from './pod-events.ts'
 import { Statuses } from './statuses.ts'
 
-const KEYS = ['certificates', 'storeSecret', 'configs', 'runtime', 'storeUsers', 'gates', 'statuses'] as const
+const KEYS = ['certificates', 'storeSecret', 'configs', 'runtime', 'storeUsers', 'gates', 'statuses', 'statusWrites'] as const
 type Key = (typeof KEYS)[number]
 
 /** Objects that are applied together are compiled together. */
@@ -113,7 +115,7 @@ export class Leader {
       onError: ({ resource, namespace, name }, error) => {
         metrics.statuses.inc({ outcome: 'failed' })
         if (error instanceof KubeError && error.reason === 'NotFound') return
-        log.warn({ kind: resource.kind, namespace, name, err: messageOf(error) }, 'a status could not be written; it is tried again')
+        log.warn({ kind: resource.kind, namespace, name, err: whyUnwritten(error) }, 'a status could not be written; it is tried again')
       },
     })
     this.#store = new OurStore({
@@ -152,7 +154,10 @@ export class Leader {
     this.#queue.start()
     this.#wakeAll()
     this.#timers.push(
-      setInterval(() => this.#queue.add('statuses', 'usage'), LOOK_EVERY_MS),
+      setInterval(() => {
+        this.#queue.add('statuses', 'usage')
+        this.#queue.add('statusWrites', 'usage')
+      }, LOOK_EVERY_MS),
       setInterval(() => {
         this.#store.doubtRuntimeSecrets()
         this.#wakeAll()
@@ -175,7 +180,9 @@ export class Leader {
       case 'Policy':
         if (change.isGone) this.#writer.forget(change.resource, change.key)
         this.#after('configs', CONFIGS_AFTER_MS)
-        if (change.resource === CONVERSATION_BUDGETS) this.#budgetChanged()
+        if (change.resource !== CONVERSATION_BUDGETS) return
+        this.#budgetChanged()
+        if (!change.isGone) this.#tellOfOlderPods(change.key.split('/', 1)[0] ?? '')
         return
       case 'ConfigMap':
         if (change.isGone) this.#configs.forget(change.key)
@@ -198,7 +205,7 @@ export class Leader {
         this.#wake('certificates', 'configs')
         return
       case 'Webhook':
-        this.#wake('certificates')
+        this.#wake('certificates', 'statuses')
         return
       case 'StoreSecret':
         this.#wake('storeSecret', 'runtime', 'storeUsers')
@@ -243,8 +250,25 @@ export class Leader {
   #tellOfPod(key: string): void {
     const { cluster, events } = this.#options
     const pod = cluster.pods.get(key)
-    const event = pod === undefined || cluster.governingOf(pod) === null ? null : podEvent(pod, Date.now())
+    if (pod === undefined || cluster.governingOf(pod) === null) return
+    const event = podEvent(pod, Date.now()) ?? this.#eventOfOlder(pod)
     if (event !== null) events.record(event)
+  }
+
+  /** A budget that comes may find pods there. */
+  #tellOfOlderPods(namespace: string): void {
+    const { cluster, events } = this.#options
+    for (const pod of cluster.podsOf(namespace)) {
+      const event = this.#eventOfOlder(pod)
+      if (event !== null) events.record(event)
+    }
+  }
+
+  #eventOfOlder(pod: KubeObject): RecordedEvent<EventReason> | null {
+    const { cluster } = this.#options
+    const budget = cluster.governingOf(pod)
+    if (budget === null) return null
+    return olderPodEvent(pod, askingOf(budget, cluster.isExcluded(namespaceOf(budget))), Date.now())
   }
 
   #tellOfRevert(budget: ConversationBudget['metadata']): void {
@@ -321,10 +345,32 @@ export class Leader {
       case 'statuses':
         this.#statuses.reconcile()
         return
+      case 'statusWrites': {
+        const { stuck } = this.#writer
+        if (stuck === null) return
+        const { target, error } = stuck
+        throw new Error(`the status of ${target.resource.kind} ${keyOf(target)} cannot be written: ${whyUnwritten(error)}`, {
+          cause: error,
+        })
+      }
       case undefined:
         throw new Error('there is no such key')
     }
   }
+}
+
+/** Of a status that its kind does not allow: server-side apply says so of fields that it does not know, and validation of all else. */
+const NOT_IN_SCHEMA = /field not declared in schema/
+const NOT_VALID = / is invalid: /
+/** A policy may refuse with the same reason, or in such words of its own. */
+const BY_A_POLICY = /ValidatingAdmissionPolicy/
+
+/** What the API server said of a status, and what there is to do where its kind is at fault. */
+export function whyUnwritten(error: unknown): string {
+  const message = messageOf(error)
+  const isInvalid = error instanceof KubeError && error.reason === 'Invalid' && NOT_VALID.test(message) && !BY_A_POLICY.test(message)
+  const isOfOtherKinds = isInvalid || NOT_IN_SCHEMA.test(message)
+  return isOfOtherKinds ? `${message} (the kinds are of another version than this operator: upgrade farebox-crds)` : message
 }
 
 /** What conditions follow from: anything else merely counts. */

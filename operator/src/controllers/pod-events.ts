@@ -4,12 +4,14 @@
  */
 import { ANNOTATIONS, SKIP_REASONS } from '@farebox/crds/cluster.ts'
 import { INJECTION_HASH_PATTERN } from '../core/injection-hash.ts'
+import { isInjected, skippedFor, skipReason } from '../core/workloads.ts'
+import type { Asking } from '../core/workloads.ts'
 import type { EventSubject, RecordedEvent } from '../kube/events.ts'
 import type { KubeObject } from '../kube/kube.ts'
 import { EVENT_REASONS } from './event-reasons.ts'
 import type { EventReason } from './event-reasons.ts'
 
-/** An older one was told of by who led before. */
+/** What is older was told of by who led before. */
 const NEW_MS = 60_000
 
 /** Null: there is nothing to tell, or it was told. */
@@ -25,6 +27,14 @@ export function podEvent({ metadata }: KubeObject, nowMs: number): RecordedEvent
   if (!INJECTION_HASH_PATTERN.test(hash)) return null
   const note = `sidecar of budget "${annotations[ANNOTATIONS.budget] ?? ''}"${said}`
   return { regarding, type: 'Normal', reason: EVENT_REASONS.injected, action: 'Inject', note }
+}
+
+/** Of a pod that a budget governs, and that was there before it: when the budget comes. Null: there is nothing to tell, or it was told. */
+export function olderPodEvent({ metadata }: KubeObject, asking: Asking, nowMs: number): RecordedEvent<EventReason> | null {
+  if (!(nowMs - Date.parse(asking.budgetBornAt) < NEW_MS)) return null
+  if (isInjected(metadata) || skipReason(metadata, asking) !== 'OlderThanBudget') return null
+  const note = `no sidecar, ${skippedFor('OlderThanBudget')}`
+  return { regarding: subjectOf(metadata), type: 'Warning', reason: EVENT_REASONS.skipped, action: 'Skip', note }
 }
 
 function subjectOf({ name, namespace, uid, ownerReferences }: KubeObject['metadata']): EventSubject {

@@ -91,6 +91,7 @@ export class Statuses {
       isOutdated: (budget, { annotations }) => annotations?.[ANNOTATIONS.injectionHash] !== this.#hashOf(budget),
       startedMs: (pod) => cluster.startedMs(pod),
       notStarting: (pod) => cluster.notStarting(pod),
+      isExcluded: (namespace) => cluster.isExcluded(namespace),
       gates: gates(),
       isSettling: this.#options.steadyMs() - this.#sinceMs < SETTLING_MS,
     })

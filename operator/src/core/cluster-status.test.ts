@@ -58,6 +58,7 @@ function statusesOf(snapshot: Snapshot, view: Partial<ClusterView>): ReadonlyMap
     startedMs: ({ creationTimestamp = '' }) => Date.parse(creationTimestamp),
     notStarting: () => null,
     storeIsEphemeral: false,
+    isExcluded: () => false,
     gates: new Map(),
     isSettling: false,
     hindered: new Map(),

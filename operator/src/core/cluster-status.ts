@@ -24,7 +24,7 @@ import { invalidFinding } from './not-understood.ts'
 import { budgetKey } from './same-pods.ts'
 import { goalsOf, marginsOf, trafficOf } from './traffic.ts'
 import type { BudgetTraffic } from './traffic.ts'
-import { isFresh, isInjected, withWorkloads } from './workloads.ts'
+import { askingOf, isFresh, isInjected, withWorkloads } from './workloads.ts'
 import type { Gate, Pod } from './workloads.ts'
 
 /** Of a status as JSON. */
@@ -51,6 +51,8 @@ export interface ClusterView {
   readonly notStarting: (pod: Pod) => NotStarting | null
   /** The store that came with the chart has no volume. */
   readonly storeIsEphemeral: boolean
+  /** Whether the webhook leaves a namespace out. */
+  readonly isExcluded: (namespace: string) => boolean
   /** By namespace, where sidecars are required. */
   readonly gates: ReadonlyMap<string, Gate>
   /** Whether this leader has just begun: sidecars that it has not heard of may be well. */
@@ -139,6 +141,7 @@ function budgetStatus(
     startedMs: view.startedMs,
     notStarting: view.notStarting,
     gate,
+    ...askingOf(budget, view.isExcluded(budget.metadata.namespace ?? 'default')),
     storeIsEphemeral: view.storeIsEphemeral && budget.spec.store.kind === 'Shared' && budget.spec.store.redis === undefined,
   })
   const findings = withElsewhere(ofPods, budget, view)

@@ -352,6 +352,12 @@ describe('what there is to warn of', () => {
     assert.match(said(second) ?? '', /^container "app": OPENAI_API_KEY .*\ncontainer "helper": OPENAI_BASE_URL /)
   })
 
+  test('that the pod may not find the operator by its name is told', () => {
+    const pod = makePod({ containers: [container('app')], dnsPolicy: 'Default' })
+    assert.match(plan(pod).warnings.join(), /with dnsPolicy Default /)
+    assert.match(inject(pod).metadata.annotations?.[ANNOTATIONS.warnings] ?? '', /with dnsPolicy Default /)
+  })
+
   test('it is short, and what was said of another pod goes', () => {
     assert.equal(said(inject(makePod({}, { annotations: { [ANNOTATIONS.warnings]: 'old' } }))), undefined)
     const containers = Array.from({ length: 20 }, (_, index) => container(`app-${index}`, { env: [key] }))

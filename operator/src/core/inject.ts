@@ -17,6 +17,7 @@ import { KUBELET_MINOR_MIN, oldNodeFor } from './old-node.ts'
 import type { OldNode } from './old-node.ts'
 import { isWithin, withOwn } from './own-entry.ts'
 import type { Container, Pod } from './pod.ts'
+import { dnsWarning } from './pod-dns.ts'
 import { sidecarResources } from './resources.ts'
 import { appVariables } from './sdk-variables.ts'
 import type { AppVariables } from './sdk-variables.ts'
@@ -58,7 +59,9 @@ export function planInjection(pod: Pod, place: Place, budget: ConversationBudget
   const podKeys = keysOfPod(pod, variables)
   const why = whyWaiting(budget)
   const waits = why === null ? [] : [`this pod waits until ConversationBudget "${budget.metadata.name}" is in force: ${why}`]
-  const warnings = [...new Set([...waits, ...podKeys.map(({ warning }) => warning), ...env.flatMap((each) => each.warnings)])]
+  const dns = dnsWarning(pod)
+  const names = dns === null ? [] : [dns]
+  const warnings = [...new Set([...waits, ...names, ...podKeys.map(({ warning }) => warning), ...env.flatMap((each) => each.warnings)])]
   const sharedKeys = new Set([...podKeys.map(({ upstream }) => upstream), ...env.flatMap((each) => each.sharedKeys)])
   const missingPullSecrets = [...new Set(settings.pullSecrets)].filter(
     (name) => !(pod.spec.imagePullSecrets ?? []).some((secret) => secret.name === name),

@@ -48,6 +48,8 @@ const SpecSchema = z.object({
   hostNetwork: z.boolean().nullish(),
   shareProcessNamespace: z.boolean().nullish(),
   hostPID: z.boolean().nullish(),
+  dnsPolicy: z.string().nullish(),
+  dnsConfig: z.object({ searches: listOf(z.string()).nullish() }).nullish(),
   os: z.object({ name: z.string() }).nullish(),
   nodeSelector: Texts.nullish(),
   tolerations: listOf(

@@ -16,6 +16,8 @@ export interface BookPrices {
   readonly entries: PriceEntry[]
   /** The entries, and below them the catalogue. */
   readonly list: PriceList
+  /** The name of the book by whose entry a model is priced; null: none has one for it. */
+  readonly bookOf: (provider: string, model: string, atMs: number) => string | null
   readonly rates: ExchangeRates
   /** By name, the books that are understood and not accepted. */
   readonly refusals: ReadonlyMap<string, Fault>
@@ -34,6 +36,7 @@ export interface ExchangeRates {
 export function pricesOf({ priceBooks, notUnderstood }: Pick<Snapshot, 'priceBooks' | 'notUnderstood'>, nowMs: number): BookPrices {
   const books = priceBooks.toSorted(byName)
   const entries = books.toReversed().flatMap(({ spec }) => spec.entries)
+  const list = createPriceList(entries, CATALOGUE)
   const refusals = new Map(
     books.flatMap((book) => {
       const refusal = refusalOfBook(book, nowMs)
@@ -44,7 +47,11 @@ export function pricesOf({ priceBooks, notUnderstood }: Pick<Snapshot, 'priceBoo
   const unread = strange.toSorted()[0] ?? null
   return {
     entries,
-    list: createPriceList(entries, CATALOGUE),
+    list,
+    bookOf: (provider, model, atMs) => {
+      const entry = list.entryOf(provider, model, atMs)
+      return books.find(({ spec }) => spec.entries.some((own) => own === entry))?.metadata.name ?? null
+    },
     rates: { byCurrency: new Map(books.flatMap(({ spec }) => Object.entries(spec.exchangeRates))), unread },
     refusals,
     refused: unread ?? [...refusals].map(([name, refusal]) => bookRefused(name, refusal))[0] ?? null,

@@ -4,8 +4,9 @@ import { makePod } from '../../../test/support/pods.ts'
 import { PodSchema } from './pod.ts'
 import { heapMib, ResourceSettingsSchema, sidecarResources } from './resources.ts'
 
-const SETTINGS = ResourceSettingsSchema.parse({})
-const LIMITED = ResourceSettingsSchema.parse({ limits: { cpu: '100m' } })
+const SETTINGS = ResourceSettingsSchema.parse({ limits: { memory: '256Mi' } })
+const LIMITED = ResourceSettingsSchema.parse({ limits: { cpu: '100m', memory: '256Mi' } })
+const UNLIMITED = ResourceSettingsSchema.parse({ requests: { memory: '512Mi' } })
 const container = (resources: unknown, name = 'app') => ({ name, image: 'example.test/app:1', resources })
 const podOf = (...resources: readonly unknown[]) =>
   PodSchema.parse(makePod({ containers: resources.map((each, index) => container(each, `app-${index}`)) }))
@@ -45,6 +46,26 @@ test('T9: where all others have a CPU limit, as a quota asks for, so has the sid
   assert.deepEqual(sidecarResources(podOf(resources, { limits: { memory: '1Gi' } }), SETTINGS).limits, { memory: '256Mi' })
 })
 
+test('without a memory limit in the settings the sidecar has none, but where its pod would be another kind of pod, or a quota may demand one', () => {
+  const asks = { requests: { cpu: '50m', memory: '512Mi' } }
+  assert.deepEqual(sidecarResources(podOf({ requests: { cpu: '100m' } }), UNLIMITED), asks)
+  const limited = { requests: { cpu: '100m', memory: '1Gi' }, limits: { memory: '1Gi' } }
+  assert.deepEqual(sidecarResources(podOf(limited), UNLIMITED), { ...asks, limits: { memory: '512Mi' } })
+  assert.deepEqual(sidecarResources(podOf(limited), ResourceSettingsSchema.parse({})).limits, { memory: '256Mi' })
+  const guaranteed = podOf({ limits: { cpu: '1', memory: '1Gi' } })
+  assert.deepEqual(sidecarResources(guaranteed, UNLIMITED).limits, { cpu: '200m', memory: '512Mi' })
+  assert.deepEqual(sidecarResources(guaranteed, ResourceSettingsSchema.parse({})).limits, { cpu: '200m', memory: '256Mi' })
+})
+
+test('a request that the settings do not say is no more than the limit', () => {
+  const small = ResourceSettingsSchema.parse({ limits: { cpu: '30m', memory: '64Mi' } })
+  assert.deepEqual(small.requests, { cpu: '30m', memory: '64Mi' })
+  assert.deepEqual(ResourceSettingsSchema.parse({ limits: { cpu: '1' } }), {
+    requests: { cpu: '50m', memory: '96Mi' },
+    limits: { cpu: '1' },
+  })
+})
+
 test('the heap is bounded below the memory limit, and by a default where there is none', () => {
   assert.equal(heapMib({ limits: { memory: '256Mi' } }), 153)
   assert.equal(heapMib({ limits: { memory: '64Mi' } }), 48)
@@ -65,7 +86,7 @@ test('settings that the API server would refuse are refused', () => {
   for (const bad of [
     { limits: { cpu: 0 } },
     { limits: { cpu: true } },
-    { limits: { memory: '64Mi' } },
+    { requests: { memory: '96Mi' }, limits: { memory: '64Mi' } },
     { requests: { cpu: '2' }, limits: { cpu: '1' } },
     { requests: { cpu: 'much' } },
     { limits: { memory: '0' } },

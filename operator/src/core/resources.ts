@@ -6,26 +6,30 @@ import * as z from 'zod'
 import type { Pod, Resources } from './pod.ts'
 import { parseQuantity } from './quantity.ts'
 
+const COMPUTE = ['cpu', 'memory'] as const
+
 /** In YAML and JSON a quantity may be a number. */
 const Quantity = z
   .union([z.string(), z.number()], { error: 'must be a quantity, such as "100m" or "128Mi"' })
   .transform(String)
   .refine((text) => (parseQuantity(text) ?? 0n) > 0n, { message: 'must be a quantity above zero, such as "100m" or "128Mi"' })
 
-/** The chart's `sidecar.resources`. Limits below requests are refused. */
+const Quantities = z.strictObject({ cpu: Quantity.optional(), memory: Quantity.optional() }).prefault({})
+
+/** The chart's `sidecar.resources`. Limits below requests are refused; a request is always there, since scaling by CPU needs one. */
 export const ResourceSettingsSchema = z
-  .strictObject({
-    requests: z.strictObject({ cpu: Quantity.default('50m'), memory: Quantity.default('96Mi') }).prefault({}),
-    limits: z.strictObject({ cpu: Quantity.optional(), memory: Quantity.default('256Mi') }).prefault({}),
+  .strictObject({ requests: Quantities, limits: Quantities })
+  .superRefine(({ requests, limits }, context) => {
+    for (const name of COMPUTE) {
+      const [limit, request] = [limits[name], requests[name]]
+      if (limit !== undefined && request !== undefined && isBelow(limit, request))
+        context.addIssue({ code: 'custom', path: ['limits', name], message: `must not be below requests.${name}` })
+    }
   })
-  .refine(({ requests, limits }) => !isBelow(limits.memory, requests.memory), {
-    path: ['limits', 'memory'],
-    message: 'must not be below requests.memory',
-  })
-  .refine(({ requests, limits }) => limits.cpu === undefined || !isBelow(limits.cpu, requests.cpu), {
-    path: ['limits', 'cpu'],
-    message: 'must not be below requests.cpu',
-  })
+  .transform(({ requests: { cpu, memory }, limits }) => ({
+    requests: { cpu: cpu ?? lesser(REQUESTS.cpu, limits.cpu), memory: memory ?? lesser(REQUESTS.memory, limits.memory) },
+    limits,
+  }))
 export type ResourceSettings = z.infer<typeof ResourceSettingsSchema>
 
 export interface SidecarResources {
@@ -35,8 +39,10 @@ export interface SidecarResources {
 
 /** In a Guaranteed pod the sidecar must have what it may use; a fraction, since whole CPUs can be taken for exclusive ones. */
 const GUARANTEED_CPU_MIN = '200m'
-/** Where every other container has a limit, a quota may demand one of each: wide enough not to throttle. */
-const QUOTA_CPU_LIMIT = '1'
+/** What the sidecar asks for where the settings do not say. */
+const REQUESTS = { cpu: '50m', memory: '96Mi' } as const
+/** Where every other container has a limit, a quota may demand one of each: a CPU wide enough not to throttle. */
+const QUOTA_LIMITS = { cpu: '1', memory: '256Mi' } as const
 
 const MIB = 2n ** 20n
 const NANO = 10n ** 9n
@@ -54,17 +60,19 @@ export function sidecarResources({ spec }: Pod, settings: ResourceSettings): Sid
     case 'BestEffort':
       return {}
     case 'Guaranteed': {
-      const wanted = isBelow(requests.cpu, GUARANTEED_CPU_MIN) ? GUARANTEED_CPU_MIN : requests.cpu
-      const cpu = limits.cpu !== undefined && isBelow(limits.cpu, wanted) ? limits.cpu : wanted
-      const same = { cpu, memory: limits.memory }
+      const wanted = greater(GUARANTEED_CPU_MIN, requests.cpu)
+      const memory = limits.memory ?? greater(QUOTA_LIMITS.memory, requests.memory)
+      const same = { cpu: lesser(wanted, limits.cpu), memory }
       return { requests: same, limits: same }
     }
     case 'Burstable': {
       const others = [...(spec.initContainers ?? []), ...spec.containers]
-      const isDemanded = others.every(({ resources }) => amount(resources?.limits, 'cpu') > 0n)
-      const quotaCpu = isBelow(QUOTA_CPU_LIMIT, requests.cpu) ? requests.cpu : QUOTA_CPU_LIMIT
-      const cpu = limits.cpu ?? (isDemanded ? quotaCpu : undefined)
-      return { requests, limits: { ...(cpu === undefined ? {} : { cpu }), memory: limits.memory } }
+      const entries = COMPUTE.flatMap((name) => {
+        const isDemanded = others.every(({ resources }) => amount(resources?.limits, name) > 0n)
+        const limit = limits[name] ?? (isDemanded ? greater(QUOTA_LIMITS[name], requests[name]) : undefined)
+        return limit === undefined ? [] : [[name, limit] as const]
+      })
+      return { requests, ...(entries.length === 0 ? {} : { limits: Object.fromEntries(entries) }) }
     }
   }
 }
@@ -93,12 +101,18 @@ function qosClass({ spec }: Pick<Pod, 'spec'>): 'PodLevel' | 'Guaranteed' | 'Bur
   return isGuaranteed ? 'Guaranteed' : 'Burstable'
 }
 
-const COMPUTE = ['cpu', 'memory'] as const
-
 function amount(quantities: Resources['limits'], name: string): bigint {
   return parseQuantity(quantities?.[name] ?? '0') ?? 0n
 }
 
 function isBelow(a: string, b: string): boolean {
   return (parseQuantity(a) ?? 0n) < (parseQuantity(b) ?? 0n)
+}
+
+function lesser(a: string, b: string | undefined): string {
+  return b !== undefined && isBelow(b, a) ? b : a
+}
+
+function greater(a: string, b: string): string {
+  return isBelow(a, b) ? b : a
 }

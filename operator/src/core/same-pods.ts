@@ -50,7 +50,8 @@ function inOrder(budgets: readonly ConversationBudget[], chosen: string | undefi
   return [...sorted.filter((budget) => budgetKey(budget) === chosen), ...sorted.filter((budget) => budgetKey(budget) !== chosen)]
 }
 
-function bornAt({ metadata }: ConversationBudget): string {
+/** As the API server writes it, in whole seconds; empty: it was never in a cluster. */
+export function bornAt({ metadata }: ConversationBudget): string {
   const { creationTimestamp } = metadata
   return typeof creationTimestamp === 'string' ? creationTimestamp : ''
 }

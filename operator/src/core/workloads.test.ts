@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ANNOTATIONS } from '@farebox/crds/cluster.ts'
+import { ANNOTATIONS, LABELS } from '@farebox/crds/cluster.ts'
 import type { ReceivedReport } from '@farebox/crds/delivery.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { compile } from './compile.ts'
@@ -58,6 +58,9 @@ interface Case {
   /** Of one that cannot be read. */
   readonly hash?: string
   readonly gate?: Gate
+  readonly budgetBornAt?: string
+  readonly isExcluded?: boolean
+  readonly isRequired?: boolean
   readonly storeIsEphemeral?: boolean
   /** Names of pods. */
   readonly notStarted?: readonly string[]
@@ -76,6 +79,9 @@ function judge({
   config = CONFIG,
   hash,
   gate,
+  budgetBornAt = '2026-11-24T10:00:00Z',
+  isExcluded = false,
+  isRequired = false,
   storeIsEphemeral = false,
   notStarted = [],
   notStarting = {},
@@ -91,6 +97,9 @@ function judge({
     startedMs: ({ name, creationTimestamp = '' }) => (notStarted.includes(name) ? null : Date.parse(creationTimestamp)),
     notStarting: ({ name }) => notStarting[name] ?? null,
     gate: gate ?? null,
+    budgetBornAt,
+    isExcluded,
+    isRequired,
     storeIsEphemeral,
   })
   const conditions = Object.fromEntries(result.findings.map(({ type, status, reason }) => [type, `${status} ${reason}`]))
@@ -134,6 +143,38 @@ test('pods without sidecars are counted by reason; those that opted out are nobo
   assert.equal(judge({ pods: [pod('a'), skipped('d', 'OptedOut')] }).conditions['Injected'], 'True Injected')
   assert.equal(judge({ pods: [skipped('d', 'OptedOut')] }).conditions['Injected'], 'Unknown NoPods')
   assert.equal(judge({ pods: [] }).conditions['Injected'], 'Unknown NoPods')
+})
+
+test('a pod that is as old as its budget or older was not missed: replacing it is what helps', () => {
+  const later = { ...skipped('later'), creationTimestamp: '2026-11-24T11:00:01Z' }
+  const opted = { ...skipped('opted'), labels: { [LABELS.inject]: 'disabled' } }
+  const pods = [skipped('older'), skipped('host', 'HostNetwork'), later, opted]
+  const { workloads, findings } = judge({ pods, budgetBornAt: '2026-11-24T11:00:00Z' })
+  assert.deepEqual(workloads.skipped, { HostNetwork: 1, Missed: 1, OlderThanBudget: 1, OptedOut: 1 })
+  assert.match(
+    findings.find(({ type }) => type === 'Injected')?.message ?? '',
+    /3 pods of 4 have no sidecar: 1 HostNetwork, 1 Missed, 1 OlderThanBudget; replace those that are older than the budget \(kubectl rollout restart\)$/,
+  )
+  assert.match(workloads.worst?.find(({ pod }) => pod === 'older')?.message ?? '', /made before its budget/)
+})
+
+test('a label that keeps the sidecar out takes no pod out of a budget that requires one', () => {
+  const later = { ...skipped('later'), labels: { [LABELS.inject]: 'disabled' } }
+  assert.equal(judge({ pods: [later] }).conditions['Injected'], 'Unknown NoPods')
+  const { workloads, conditions } = judge({ pods: [later], isRequired: true, gate: { status: 'Holds' } })
+  assert.deepEqual(workloads.skipped, { Missed: 1 })
+  assert.equal(conditions['Injected'], 'False MissingSidecars')
+})
+
+test('where the webhook leaves the namespace out, that is said before there is a pod, and whatever its gate says', () => {
+  const excluded = { isExcluded: true, budgetBornAt: '2026-11-24T11:00:00Z' }
+  assert.equal(judge({ pods: [], ...excluded }).conditions['Injected'], 'False NamespaceExcluded')
+  const open: Gate = { status: 'Open', reason: 'it was let in' }
+  const { workloads, conditions } = judge({ pods: [skipped('a'), skipped('b', 'OptedOut')], gate: open, ...excluded })
+  assert.equal(conditions['Injected'], 'False NamespaceExcluded')
+  assert.deepEqual(workloads.skipped, { NamespaceExcluded: 1, OptedOut: 1 })
+  const { message = '' } = judge({ pods: [], ...excluded }).findings.find(({ type }) => type === 'Injected') ?? {}
+  assert.match(message, /the operator's own and the chart's webhook\.excludedNamespaces$/)
 })
 
 test('pods that wait because our container cannot run are told, counted and wrong; those that wait for anything else are not', () => {

@@ -1,13 +1,14 @@
 /** What the pods of a budget and their sidecars tell: counts, the pods that somebody should look at, and conditions. Pure. */
-import { ANNOTATIONS, SIDECAR_CONTAINER, SKIP_REASONS } from '@farebox/crds/cluster.ts'
+import { ANNOTATIONS, LABELS, SIDECAR_CONTAINER, SKIP_REASONS } from '@farebox/crds/cluster.ts'
 import type { SkipReason } from '@farebox/crds/cluster.ts'
 import { POD_MESSAGE_CHARS_MAX, PODS_SHOWN_MAX } from '@farebox/crds/conversation-budget.ts'
-import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
+import type { ConversationBudget, ConversationBudgetStatus } from '@farebox/crds/conversation-budget.ts'
 import type { ReceivedReport, SidecarReport } from '@farebox/crds/delivery.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Finding } from './conditions.ts'
 import { coordinationOf } from './coordination.ts'
 import type { NotStarting } from './not-starting.ts'
+import { bornAt } from './same-pods.ts'
 
 /** Sidecars report every few seconds: one that has not for so long is not known any more. */
 export const FRESH_MS = 60_000
@@ -23,6 +24,7 @@ export interface Pod {
   readonly uid?: string
   readonly creationTimestamp?: string
   readonly deletionTimestamp?: string
+  readonly labels?: Readonly<Record<string, string>>
   readonly annotations?: Readonly<Record<string, string>>
 }
 
@@ -33,7 +35,21 @@ export type Gate =
   /** It was refused for another reason, which says nothing of ours. */
   | { readonly status: 'Unknown'; readonly reason: string }
 
-export interface WorkloadsView {
+/** What tells why nobody was asked about a pod. */
+export interface Asking {
+  /** `creationTimestamp` of the budget that governs it; empty: it was never in a cluster. */
+  readonly budgetBornAt: string
+  /** The webhook leaves its namespace out. */
+  readonly isExcluded: boolean
+  /** The budget demands a sidecar of each pod: no label takes a pod out of that. */
+  readonly isRequired: boolean
+}
+
+export function askingOf(budget: ConversationBudget, isExcluded: boolean): Asking {
+  return { budgetBornAt: bornAt(budget), isExcluded, isRequired: budget.spec.injection.mode === 'Required' }
+}
+
+export interface WorkloadsView extends Asking {
   readonly nowMs: number
   /** The config that sidecars should have; null: none, or one that another version wrote. */
   readonly config: SidecarConfig | null
@@ -103,9 +119,9 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
     ...failing.map(({ pod, reason }) => trouble(pod, 'NotStarting', NOT_STARTING[reason])),
     ...byName(nacked).map(({ pod, received }) => trouble(pod, 'Nacked', received?.report.refused?.reason ?? '')),
     ...skipped
-      .filter((pod) => !IS_AS_MEANT.has(skipReason(pod)))
+      .filter((pod) => !IS_AS_MEANT.has(skipReason(pod, view)))
       .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-      .map((pod) => trouble(pod, 'NotInjected', skipReason(pod))),
+      .map((pod) => trouble(pod, 'NotInjected', skippedFor(skipReason(pod, view)))),
     ...byName(stale).map(({ pod, received }) =>
       trouble(
         pod,
@@ -123,7 +139,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
     nacked: nacked.length,
     stale: stale.length,
     ...(failing.length === 0 ? {} : { notStarting: failing.length }),
-    skipped: countedBy(skipped.map(skipReason)),
+    skipped: countedBy(skipped.map((pod) => skipReason(pod, view))),
     ...(worst.length === 0 ? {} : { worst: worst.slice(0, PODS_SHOWN_MAX) }),
   }
   const findings = found.map((finding) => (finding.type === 'Programmed' ? programmed(finding, view, connected) : finding))
@@ -131,7 +147,7 @@ export function withWorkloads(found: readonly Finding[], view: WorkloadsView): W
     workloads,
     findings: [
       ...findings,
-      injectedFinding(workloads, failing, view.gate),
+      injectedFinding(workloads, failing, view),
       enforced(view, injected, connected, skipped.length),
       coordinated(
         connected.map(({ report }) => report),
@@ -181,11 +197,31 @@ const MIRROR = 'kubernetes.io/config.mirror'
 /** Who has none of these reasons should have a sidecar. */
 const IS_AS_MEANT: ReadonlySet<SkipReason> = new Set(['OptedOut', 'MirrorPod'])
 
-function skipReason({ annotations }: Pod): SkipReason {
+/** Of a pod that is not injected. Times are whole seconds: one that is as old as its budget was made before that was known. */
+export function skipReason({ annotations, labels, creationTimestamp }: Pod, { budgetBornAt, isExcluded, isRequired }: Asking): SkipReason {
   if (annotations?.[MIRROR] !== undefined) return 'MirrorPod' // nobody is asked about these
   const said = annotations?.[ANNOTATIONS.skipped]
-  return SKIP_REASONS.find((reason) => reason === said) ?? 'Missed'
+  const known = SKIP_REASONS.find((reason) => reason === said)
+  if (known !== undefined) return known
+  // Labels may be changed at any time, by whoever would rather not be governed.
+  if (!isRequired && labels?.[LABELS.inject] === 'disabled') return 'OptedOut'
+  if (isExcluded) return 'NamespaceExcluded'
+  return creationTimestamp !== undefined && creationTimestamp <= budgetBornAt ? 'OlderThanBudget' : 'Missed'
 }
+
+/** For people: the reason, and what there is to do where that is known. */
+export function skippedFor(reason: SkipReason): string {
+  switch (reason) {
+    case 'OlderThanBudget':
+      return `${reason}: it was made before its budget: replace it, as kubectl rollout restart does`
+    case 'NamespaceExcluded':
+      return `${reason}: ${EXCLUDED}`
+    default:
+      return reason
+  }
+}
+
+const EXCLUDED = "the webhook leaves this namespace out, as the operator's own and the chart's webhook.excludedNamespaces"
 
 function programmed(finding: Finding, { config, nowMs }: WorkloadsView, connected: readonly ReceivedReport[]): Finding {
   if (finding.status !== 'True' || config === null) return finding
@@ -206,8 +242,14 @@ function programmed(finding: Finding, { config, nowMs }: WorkloadsView, connecte
     : { ...finding, message: `${finding.message}, and in force in ${count(connected.length, 'sidecar')}` }
 }
 
-function injectedFinding({ matched, injected, outdated, skipped }: Workloads, failing: readonly Failing[], gate: Gate | null): Finding {
+function injectedFinding(
+  { matched, injected, outdated, skipped }: Workloads,
+  failing: readonly Failing[],
+  { gate, isExcluded }: WorkloadsView,
+): Finding {
   const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'Injected', status, reason, message })
+  // Nor does the gate look at it: that it is open says nothing of the policies.
+  if (isExcluded) return said('False', 'NamespaceExcluded', `no pod gets a sidecar here: ${EXCLUDED}`)
   if (gate?.status === 'Open')
     return said('False', 'GateOpen', `sidecars are required, but a pod without one would be let in: ${gate.reason}`)
   const unproved =
@@ -219,10 +261,11 @@ function injectedFinding({ matched, injected, outdated, skipped }: Workloads, fa
   if (missing > 0) {
     const reasons = Object.entries(skipped).filter(([reason]) => reason !== 'OptedOut' && reason !== 'MirrorPod')
     const list = reasons.map(([reason, pods]) => `${pods} ${reason}`).join(', ')
+    const older = skipped['OlderThanBudget'] === undefined ? '' : '; replace those that are older than the budget (kubectl rollout restart)'
     return said(
       'False',
       'MissingSidecars',
-      `${count(missing, 'pod')} of ${matched} ${missing === 1 ? 'has' : 'have'} no sidecar: ${list}${unproved}`,
+      `${count(missing, 'pod')} of ${matched} ${missing === 1 ? 'has' : 'have'} no sidecar: ${list}${older}${unproved}`,
     )
   }
   const [first] = failing

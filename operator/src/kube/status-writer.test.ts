@@ -6,7 +6,7 @@ import { KubeError } from './kube.ts'
 import type { ApplyOptions, KubeClient, KubeObject } from './kube.ts'
 import { CONVERSATION_BUDGETS } from './resources.ts'
 import { StatusTooLargeError, StatusWriter } from './status-writer.ts'
-import type { StatusCondition, StatusTarget, StatusValue } from './status-writer.ts'
+import type { StatusCondition, StatusTarget, StatusValue, StuckStatus } from './status-writer.ts'
 
 /** Objects with a status, and a log of what was written to them. */
 class Cluster {
@@ -237,6 +237,38 @@ suite('status writer', () => {
     writer.forget(CONVERSATION_BUDGETS, 'a/bad')
     await clock.advance(3_600_000)
     assert.equal(writer.pending, 0)
+  })
+
+  test('a status that is refused again and again is stuck, until it is written, or is no more to be; a conflict is none', async () => {
+    const stuck = (): StuckStatus | null => writer.stuck
+    cluster.set('b', { spend: 0 })
+    const refused = new KubeError('field not declared in schema', { status: 500, reason: 'InternalError' })
+    cluster.fails = () => refused
+    writer.want(target('b'), { spend: 1 }, cluster.get('b'))
+    await clock.advance(2_000)
+    assert.ok(errors.length > 0 && errors.length < 5)
+    assert.equal(stuck(), null)
+    await clock.advance(60_000)
+    assert.deepEqual(stuck(), { target: target('b'), error: refused })
+    cluster.fails = () => new KubeError('changed', { status: 409, reason: 'Conflict' })
+    await clock.advance(300_000)
+    assert.deepEqual(stuck()?.error, refused, 'nothing was written yet')
+    cluster.fails = () => null
+    await clock.advance(600_000)
+    assert.deepEqual([stuck(), writer.pending], [null, 0])
+
+    cluster.fails = () => refused
+    writer.want(target('b'), { spend: 2 }, cluster.get('b'))
+    await clock.advance(120_000)
+    assert.ok(stuck())
+    writer.want(target('b'), { spend: 1 }, cluster.get('b'))
+    assert.equal(stuck(), null, 'what is there is right')
+    const before = errors.length
+    cluster.fails = () => new KubeError('changed', { status: 409, reason: 'Conflict' })
+    writer.want(target('b'), { spend: 3 }, cluster.get('b'))
+    await clock.advance(1_200_000)
+    assert.ok(errors.length - before > 5)
+    assert.equal(stuck(), null)
   })
 
   test('a status over 64 KiB is refused with a clear error; long messages are cut', async () => {

@@ -72,6 +72,8 @@ const WRITES_PER_SECOND = 20
 /** Writes under way at once. */
 const CONCURRENCY = 4
 const RETRY_BOUNDS = { minMs: 500, maxMs: 300_000 }
+/** Failures in a row after which a status is stuck. */
+const STUCK_AFTER = 5
 
 interface Wish {
   readonly target: StatusTarget
@@ -79,6 +81,12 @@ interface Wish {
   /** The object that was looked at. A write fails when it is another by now: another object, or one that another replica decided on. */
   seen: StatusHolder['metadata']
   dueMs: number
+}
+
+/** A status that the API server does not take. */
+export interface StuckStatus {
+  readonly target: StatusTarget
+  readonly error: unknown
 }
 
 /** Due: since ever. */
@@ -103,6 +111,8 @@ export class StatusWriter {
   readonly #inWork = new Map<string, StatusValue>()
   readonly #written = new Map<string, Written>()
   readonly #failures = new Map<string, number>()
+  /** Failures in a row that are no conflict: who wrote meanwhile does not keep us from it. */
+  readonly #refusals = new Map<string, { readonly times: number; readonly stuck: StuckStatus }>()
   #timer: Timer | null = null
   #stopped = false
   #waiters: (() => void)[] = []
@@ -132,6 +142,7 @@ export class StatusWriter {
     const against = inWork ?? known.status
     if (this.#isSame(status, against)) {
       this.#wishes.delete(id)
+      if (inWork === undefined) this.#refusals.delete(id)
       return 'Equal'
     }
     const atOnce = this.#urgent(status, statusOf(against))
@@ -153,6 +164,7 @@ export class StatusWriter {
     this.#wishes.delete(id)
     this.#written.delete(id)
     this.#failures.delete(id)
+    this.#refusals.delete(id)
     this.#settle()
   }
 
@@ -183,6 +195,12 @@ export class StatusWriter {
   /** Objects whose status waits to be written or is being written. */
   get pending(): number {
     return this.#wishes.size + this.#inWork.size
+  }
+
+  /** One of those that failed again and again, and say what is not so until they are written; null: there is none. */
+  get stuck(): StuckStatus | null {
+    for (const { times, stuck } of this.#refusals.values()) if (times >= STUCK_AFTER) return stuck
+    return null
   }
 
   /** Our own last write where the cache has not caught up with it. */
@@ -274,6 +292,7 @@ export class StatusWriter {
     try {
       await this.#send(id, wish)
       this.#failures.delete(id)
+      this.#refusals.delete(id)
       quietly(() => this.#options.onWritten?.(wish.target))
     } catch (error) {
       this.#failed(id, wish, error)
@@ -311,15 +330,18 @@ export class StatusWriter {
     if (error instanceof KubeError && (error.status === 404 || error.reason === 'NotLeader')) {
       this.#wishes.delete(id)
       this.#failures.delete(id)
+      this.#refusals.delete(id)
       return
     }
+    const isConflict = error instanceof KubeError && error.status === 409
+    if (!isConflict) this.#refusals.set(id, { times: (this.#refusals.get(id)?.times ?? 0) + 1, stuck: { target: wish.target, error } })
     const failures = (this.#failures.get(id) ?? 0) + 1
     this.#failures.set(id, failures)
     const delayMs = Math.max(backoffMs(failures, RETRY_BOUNDS, this.#random), error instanceof KubeError ? (error.retryAfterMs ?? 0) : 0)
     const dueMs = this.#clock.nowMs() + delayMs
     const newer = this.#wishes.get(id)
     this.#wishes.set(id, newer === undefined ? { ...wish, dueMs } : { ...newer, dueMs: Math.max(newer.dueMs, dueMs) })
-    if (error instanceof KubeError && error.status === 409) void this.#lookAgain(id, wish)
+    if (isConflict) void this.#lookAgain(id, wish)
   }
 
   /** After a conflict: is it still that object, and does its status still lack what we say? */
@@ -332,8 +354,10 @@ export class StatusWriter {
       const waiting = this.#wishes.get(id)
       if (waiting === undefined || waiting.seen.uid !== seen.uid) return
       if (object === undefined || (seen.uid !== undefined && object.metadata.uid !== seen.uid)) this.forget(resource, keyOf(target))
-      else if (this.#isSame(waiting.desired, object['status'])) this.#wishes.delete(id)
-      else waiting.seen = object.metadata
+      else if (this.#isSame(waiting.desired, object['status'])) {
+        this.#wishes.delete(id)
+        this.#refusals.delete(id)
+      } else waiting.seen = object.metadata
       this.#settle()
     } catch {
       // The write is tried again in any case.

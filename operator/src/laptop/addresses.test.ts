@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
-import { formatAddress, freeAddresses, parseAddress, whyTaken, whyUnreachable } from './addresses.ts'
+import { formatAddress } from '@farebox/crds/address.ts'
+import { freeAddresses, parseAddress, whyTaken, whyUnreachable } from './addresses.ts'
 
 test('an address is a host and a port that others can be told', () => {
   assert.deepEqual(parseAddress('127.0.0.1:4180'), { host: '127.0.0.1', port: 4180 })

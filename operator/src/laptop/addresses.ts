@@ -1,12 +1,9 @@
 /** Addresses on this machine: reading them, finding free ones, and saying clearly when one is taken. */
 import { once } from 'node:events'
 import { connect, createServer, isIPv6 } from 'node:net'
+import { formatAddress } from '@farebox/crds/address.ts'
+import type { Address } from '@farebox/crds/address.ts'
 import { messageOf } from '../core/error-text.ts'
-
-export interface Address {
-  readonly host: string
-  readonly port: number
-}
 
 const ADDRESS_PATTERN = /^(?:([A-Za-z0-9.-]+)|\[([0-9a-fA-F:.]+)\]):(\d{1,5})$/
 const PORT_MAX = 65_535
@@ -19,10 +16,6 @@ export function parseAddress(text: string): Address | null {
   if (port < 1 || port > PORT_MAX) return null
   if (literal !== undefined) return isIPv6(literal) ? { host: literal, port } : null
   return name === undefined ? null : { host: name, port }
-}
-
-export function formatAddress({ host, port }: Address): string {
-  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
 }
 
 /** Why nobody can listen there, in words for people; null: it is free at this moment. */

@@ -2,7 +2,7 @@
  * Every metric of the operator, with its unit and its labels; docs/metrics.md lists the same. Labels are bounded: tiers are objects of
  * the cluster, all else are words of ours. Never a namespace, a pod or a user.
  */
-import { SKIP_REASONS } from '@farebox/crds/cluster.ts'
+import { NOT_ASKED_REASONS, SKIP_REASONS } from '@farebox/crds/cluster.ts'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import { readyBudgets } from '../core/status-counts.ts'
 import type { StatusCounts } from '../core/status-counts.ts'
@@ -116,8 +116,9 @@ export class Metrics {
     for (const outcome of ['written', 'reverted', 'failed'] as const) this.configs.inc({ outcome }, 0)
     for (const outcome of ['written', 'failed'] as const) this.statuses.inc({ outcome }, 0)
     for (const event of DELIVERY_COUNTS) this.delivery.inc({ event }, 0)
-    // Whoever was missed was not asked: `farebox_operator_pods_without_sidecar` has them.
-    for (const reason of SKIP_REASONS) if (reason !== 'Missed') this.skipped.inc({ reason }, 0)
+    // Of the others `farebox_operator_pods_without_sidecar` tells.
+    const notAsked = new Set<string>(NOT_ASKED_REASONS)
+    for (const reason of SKIP_REASONS) if (!notAsked.has(reason)) this.skipped.inc({ reason }, 0)
   }
 
   countDelivery(event: DeliveryCount, by = 1): void {

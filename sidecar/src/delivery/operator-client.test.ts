@@ -29,7 +29,7 @@ test('an operator whose authority is itself signed by another is trusted, for th
   const ignore = (): void => undefined
   const client = new OperatorClient({
     url: `https://localhost:${(operator.address() as AddressInfo).port}`,
-    trust: new Trust(join(folder, 'ca.crt')),
+    trust: new Trust(join(folder, 'ca.crt'), { toldTrust: null, keepToldTrust: () => undefined }),
     tokenFile: join(folder, 'token'),
     have: () => null,
     listener: {
@@ -74,7 +74,7 @@ test('a machine that answers nothing at all is given up in time, not when TCP gi
   const ignore = (): void => undefined
   const client = new OperatorClient({
     url: `https://127.0.0.1:${port}`,
-    trust: new Trust(join(folder, 'ca.crt')),
+    trust: new Trust(join(folder, 'ca.crt'), { toldTrust: null, keepToldTrust: () => undefined }),
     tokenFile: join(folder, 'token'),
     have: () => null,
     listener: { config: ignore, current: ignore, released: ignore, connected: ignore, beat: ignore, ended: ended.resolve },

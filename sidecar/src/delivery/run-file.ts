@@ -1,6 +1,6 @@
 /**
- * What one run of a sidecar leaves the next one of the same pod: when it began, when the operator last confirmed its config, and which
- * claims of a tier it took before they had to be signed.
+ * What one run of a sidecar leaves the next one of the same pod: when it began, when the operator last confirmed its config, whom the
+ * operator told it to trust, and which claims of a tier it took before they had to be signed.
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import * as z from 'zod'
 import type { PlainClaims } from '../core/tier-claim.ts'
 import { messageOf } from '../error-text.ts'
+import type { TrustMemory } from './trust.ts'
 
 const KeptSchema = z.object({
   runSinceMs: z.int().min(0).catch(0),
@@ -22,10 +23,11 @@ const KeptSchema = z.object({
     .object({ budget: z.string(), tiers: z.array(z.string()).readonly() })
     .nullable()
     .catch(null),
+  toldTrust: z.string().nullable().catch(null),
 })
 type Kept = z.infer<typeof KeptSchema>
 
-export class RunFile {
+export class RunFile implements TrustMemory {
   readonly #path: string
   readonly books: string
   /** Later than that of any run before, even where the clock was set back. */
@@ -35,6 +37,7 @@ export class RunFile {
   readonly #firstRunMs: number
   #confirmedAtMs: number | null
   #plainClaims: PlainClaims | null
+  #toldTrust: string | null
   readonly #onTrouble: (error: Error) => void
   /** Why the folder took no file the last time; null: it did. */
   #trouble: string | null = null
@@ -50,6 +53,7 @@ export class RunFile {
     this.runSinceMs = Math.max(nowMs, before.runSinceMs + 1)
     this.#confirmedAtMs = before.confirmedAtMs
     this.#plainClaims = before.plainClaims
+    this.#toldTrust = before.toldTrust
     this.#write()
   }
 
@@ -67,6 +71,15 @@ export class RunFile {
     this.#write()
   }
 
+  get toldTrust(): string | null {
+    return this.#toldTrust
+  }
+
+  keepToldTrust(told: string): void {
+    this.#toldTrust = told
+    this.#write()
+  }
+
   #write(): void {
     const kept: Kept = {
       runSinceMs: this.runSinceMs,
@@ -74,6 +87,7 @@ export class RunFile {
       firstRunMs: this.#firstRunMs,
       books: this.books,
       plainClaims: this.#plainClaims,
+      toldTrust: this.#toldTrust,
     }
     try {
       writeFileSync(`${this.#path}.new`, JSON.stringify(kept))
