@@ -33,9 +33,9 @@ export const STREAM_HEADERS = {
 
 /**
  * Events of the stream, by name, with their data as JSON.
- * `config`: a `SidecarConfig`, to be read as strictly as a mounted one. `current`: what is in force is right. `released`: no budget
- * governs the pod; what is in force stays. `trust`: certificates, as PEM, to trust from now on. `beat`: every 15 s.
- * `goodbye`: the replica goes; another is to be looked for within `withinMs`, spread evenly.
+ * `config`: a `SidecarConfig`, to be read as strictly as a mounted one. `current`: the hash alone, of what is in force already, or is of a
+ * schema that the sidecar cannot read. `released`: no budget governs the pod; what is in force stays. `trust`: certificates, as PEM, to
+ * trust from now on. `beat`: every 15 s. `goodbye`: the replica goes; another is to be looked for within `withinMs`, spread evenly.
  */
 export const StreamEventSchemas = {
   config: z.unknown(),

@@ -42,6 +42,12 @@ export const ERRORS = {
     type: 'permission_error',
     message: 'This endpoint is not metered here, and unmetered endpoints are refused.',
   },
+  /** Anthropic's own code, by which its SDKs go on without a thread. */
+  thread_unsupported_request: {
+    status: 400,
+    type: 'invalid_request_error',
+    message: 'A thread, whose history is kept by the provider, is not metered here.',
+  },
   invalid_request: { status: 400, type: 'invalid_request_error', message: 'The request cannot be read.' },
   request_too_large: { status: 413, type: 'invalid_request_error', message: 'The request body is larger than 32 MiB.' },
   unsupported_encoding: { status: 415, type: 'invalid_request_error', message: 'The content-encoding must be gzip, br, zstd or identity.' },

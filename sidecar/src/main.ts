@@ -52,12 +52,14 @@ const EXHAUSTED_USERS_KEPT = 10_000
 const FAILED_SWAPS_KEPT = 10_000
 const UNPRICED_KEPT = 1_000
 const LIMIT_FIELDS_KEPT = 1_000
-const LOG_OPENS_MS = 100
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
 
 async function main(): Promise<void> {
   const settings = readSettings(process.env)
-  const log = createLog(settings)
+  const log = createLog(settings, complain)
+  process.on('uncaughtExceptionMonitor', (error: unknown) =>
+    log.error({ err: error instanceof Error ? error.stack : String(error) }, 'the sidecar ends by a fault of its own'),
+  )
   // Until it serves there is nothing to bring to an end. As the first process of a container it would not even hear of a signal.
   const leaveAtOnce = (): void => process.exit(0)
   for (const signal of SIGNALS) process.once(signal, leaveAtOnce)
@@ -187,9 +189,28 @@ async function main(): Promise<void> {
     },
     { hasOperator: settings.operator !== null },
   )
+  let isFollowed = false
+  // What was there when this run began may have come long ago.
+  const reached = (): void => {
+    if (isFollowed) delivery?.staleness.confirmed()
+  }
+  let newestRefused = 0
+  /** A newer one than that is a sign that we are reached, once. */
+  const refusedMount = (version: number | null): void => {
+    if (version === null || version <= Math.max(newestRefused, config.inForce?.version ?? 0)) return
+    newestRefused = version
+    reached()
+  }
   const configFile = new ConfigFile(settings.configFile, {
-    accepted: (mounted) => void config.offer(mounted, 'mount'),
-    rejected: (refused) => config.refuse(refused),
+    accepted: (mounted) => {
+      const offered = config.offer(mounted, 'mount')
+      if (offered === 'taken') reached()
+      else if (offered === 'unusable') refusedMount(mounted.version)
+    },
+    rejected: (refused) => {
+      config.refuse(refused)
+      refusedMount(refused.version)
+    },
     unwatched: (reason) => log.warn({ err: reason }, 'the config file cannot be watched; it is looked at every second'),
   })
   metrics.watchDelivery(() => delivery?.state ?? NO_DELIVERY)
@@ -213,8 +234,10 @@ async function main(): Promise<void> {
   const kept = lastGood.read()
   if (kept !== null) config.offer(kept, 'lastGood')
   await configFile.start()
+  isFollowed = true
   const dataPlane = createDataPlane(gateway)
-  const admin = createAdmin(gateway)
+  let stopping = false
+  const admin = createAdmin(gateway, () => stopping)
   await listen(dataPlane, settings.listen)
   await listen(admin, settings.admin)
   holds.start()
@@ -223,7 +246,6 @@ async function main(): Promise<void> {
   delivery?.start()
   log.info({ listen: settings.listen, admin: settings.admin, bodyRoomBytes: bodies.bytesMax }, 'sidecar ready')
 
-  let stopping = false
   const stop = async (signal: string): Promise<void> => {
     if (stopping) return
     stopping = true
@@ -248,8 +270,12 @@ function listen(server: Server, address: Address): Promise<void> {
   })
 }
 
+/** To whoever started it. */
+function complain(line: string): void {
+  process.stderr.write(`farebox sidecar: ${line}\n`)
+}
+
 main().catch((error: unknown) => {
-  process.stderr.write(`farebox sidecar: ${messageOf(error)}\n`)
-  // The log opens its file meanwhile, and complains when it is closed before that.
-  setTimeout(() => process.exit(1), LOG_OPENS_MS)
+  complain(messageOf(error))
+  process.exit(1)
 })

@@ -1,5 +1,7 @@
 /** Budgets that say what is to be done when nobody has confirmed their config for too long; and how a sidecar ends. */
 import assert from 'node:assert/strict'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
@@ -89,12 +91,106 @@ describe('onStale', () => {
     assert.equal((await say(running)).status, 200)
   })
 
+  const denying = (version: number, more: Parameters<typeof makeConfig>[2] = {}): SidecarConfig =>
+    makeConfig(`${provider.url}/v1`, undefined, { version, onStale: { afterMs: AFTER_MS, action: 'Deny' }, ...more })
+
+  test('a sidecar that refused a config is reached all the same: its last one stays in force, and calls go on', async () => {
+    const served = await startOperator({ hub: { beatMs: 500 } })
+    operator = served
+    const pod = served.addPod('app-1')
+    const config = denying(1)
+    served.publish(config)
+    const running = await startSidecar(config, { environment: served.environment(pod) })
+    sidecar = running
+    await served.untilReport(pod, ({ staleMs }) => staleMs !== null)
+    const later = { ...denying(2), fieldOfALaterVersion: 1 }
+    const sent = { budget: 'shop/support', version: 2, hash: 'later', schemaVersion: 1, text: JSON.stringify(later) }
+    for (const [what, refused] of [
+      ['what it cannot read', sent],
+      ['what it was not even sent', { ...sent, version: 3, schemaVersion: 99 }],
+    ] as const) {
+      await served.stop()
+      await served.start() // so that nothing that was said before counts
+      served.publish(refused)
+      await waitFor('the stream', () => served.hub.size === 1, { withinMs: 20_000 })
+      await sleep(AFTER_MS + 800)
+      const said = await say(running)
+      assert.deepEqual([said.status, said.headers.get('x-farebox-policy')], [200, null], what)
+      const report = await served.untilReport(pod, () => true)
+      assert.equal(report.refused?.version, 2, 'it says that it refused one')
+      assert.equal((await ready(running))[0], 200, what)
+    }
+  })
+
+  test('with the stream cut, each newer config that is mounted confirms itself; one that was there at the start does not', async () => {
+    const served = await startOperator()
+    operator = served
+    const environment = served.environment(served.addPod('app-1'))
+    await served.stop()
+    const running = await startSidecar(denying(1), { environment })
+    sidecar = running
+    await waitFor('the end of its time', async () => (await ready(running))[0] === 503, { withinMs: 20_000 })
+    running.configure(denying(2, { mode: 'Enforce' }))
+    await waitFor('a config that was mounted', async () => (await ready(running))[0] === 200, { withinMs: 20_000 })
+    assert.equal((await say(running)).status, 200)
+    await waitFor('the end of its time', async () => (await ready(running))[0] === 503, { withinMs: 20_000 })
+    running.configure(denying(1)) // older
+    await sleep(1_300)
+    assert.equal((await ready(running))[0], 503)
+  })
+
+  test('a newer config that is mounted and cannot be read is a sign too, once, and the last one stays in force', async () => {
+    const served = await startOperator()
+    operator = served
+    const environment = served.environment(served.addPod('app-1'))
+    await served.stop()
+    const running = await startSidecar(denying(2), { environment })
+    sidecar = running
+    const mount = (version: number, more: string): void => running.configure({ ...denying(version), [more]: 1 })
+    const stale = (): Promise<unknown> =>
+      waitFor('the end of its time', async () => (await ready(running))[0] === 503, { withinMs: 20_000 })
+    const rejected = (field: string): Promise<unknown> => waitFor('the refusal', () => running.log().includes(field), { withinMs: 20_000 })
+    await stale()
+    mount(3, 'fieldOfALaterVersion')
+    await waitFor('a config that was mounted', async () => (await ready(running))[0] === 200, { withinMs: 20_000 })
+    assert.equal((await say(running)).status, 200)
+    await stale()
+    for (const [version, field] of [
+      [3, 'anotherField'],
+      [2, 'fieldOfAnEarlierVersion'],
+    ] as const) {
+      mount(version, field)
+      await rejected(field)
+      assert.equal((await ready(running))[0], 503, field)
+    }
+  })
+
   test('says nothing where there is no operator', async () => {
     const config = makeConfig(`${provider.url}/v1`, undefined, { onStale: { afterMs: 1, action: 'Deny' } })
     sidecar = await startSidecar(config)
     await sleep(700)
     assert.equal((await say(sidecar)).status, 200)
   })
+})
+
+test('a pod whose budget was renamed has neither config nor authority mounted any more: started again, it still hears of edits', async () => {
+  const config = makeConfig(`${provider.url}/v1`)
+  const served = await startOperator()
+  operator = served
+  const pod = served.addPod('app-1')
+  served.publish(config)
+  served.hub.trust(served.ca)
+  const environment = served.environment(pod)
+  const running = await startSidecar(config, { environment })
+  sidecar = running
+  await served.untilReport(pod, ({ staleMs }) => staleMs !== null)
+  await running.kill('SIGKILL')
+  rmSync(environment['FAREBOX_OPERATOR_CA'] ?? '')
+  rmSync(join(running.dataDir, 'config.json'))
+  await running.start()
+  const edited = makeConfig(`${provider.url}/v1`, undefined, { version: config.version + 1, mode: 'Observe' })
+  served.publish(edited)
+  await served.untilReport(pod, ({ inForce }) => inForce?.hash === edited.hash)
 })
 
 describe('SIGTERM', () => {

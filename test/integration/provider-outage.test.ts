@@ -68,13 +68,15 @@ const headsTimed = async (): Promise<number> =>
 test('each of its answers is counted by what it says; how long errors took is not the time of answers', async () => {
   const timed = await headsTimed()
   assert.equal(await ask('openai'), 200)
-  for (const status of ['400', '401', '403', '429', '500', '529'])
+  for (const status of ['400', '401', '402', '403', '404', '429', '500', '529'])
     assert.equal(await ask('openai', { 'x-fake-status': status }), Number(status))
   assert.deepEqual(await newCalls(), {
     'openai 2xx': 1,
     'openai 4xx': 1,
     'openai 401': 1,
+    'openai 402': 1,
     'openai 403': 1,
+    'openai 404': 1,
     'openai 429': 1,
     'openai 5xx': 2,
   })
@@ -105,7 +107,7 @@ test('one that cannot be reached, and one that breaks off, are counted, and both
   )
 })
 
-test('so are calls that are not metered', async () => {
+test('so are calls that are not metered, but for a 404, which is the matter of the client that asks for what is not there', async () => {
   const before = logged('the provider call failed').length
   assert.equal(await ask('openai', {}, 'assistants'), 404)
   assert.equal(await ask('away', {}, 'assistants'), 502)

@@ -40,6 +40,10 @@ test('a budget says whether its sidecars share their books, and is not ready whi
     ['Coordinated', 'False', 'StoreAway'],
     ['Ready', 'False', 'StoreAway'],
   ])
+  assert.deepEqual(said(good, { kind: 'Embedded', state: 'Away', reason: 'the disk is full' }), [
+    ['Coordinated', 'False', 'StoreAway'],
+    ['Ready', 'False', 'StoreAway'],
+  ])
   assert.deepEqual(said(good, { state: 'Replaying' }), [
     ['Coordinated', 'False', 'StoreReplaying'],
     ['Ready', 'False', 'StoreReplaying'],
@@ -81,6 +85,8 @@ test('of many sidecars: whether they share their books, and what is wrong with a
   assert.match(told(sidecar('one'), sidecar('one'), silent), /^True StoreReady/)
   assert.match(told(sidecar('one'), sidecar('two'), silent), /^False SeparateStores: 2 sidecars keep 2 sets/)
   assert.match(told(sidecar('one', { kind: 'Embedded' })), /^False EphemeralStore/)
+  const full = { kind: 'Embedded', state: 'Away', reason: 'the disk is full' } as const
+  assert.equal(told(sidecar('one', full)), 'False StoreAway: for 1 of 1 sidecars: its books cannot be written: the disk is full')
   const away = { state: 'Away', reason: 'no route', unsent: 2 } as const
   assert.equal(
     told(sidecar('one'), sidecar('one', away), sidecar('one', { ...away, unsent: 3 })),

@@ -29,20 +29,22 @@ export function withCoordination(statuses: ReadonlyMap<string, ObjectStatus>, re
 function coordinated({ kind, state, reason, since, unsent }: SidecarStatus['store'], observedGeneration: number | undefined): Condition {
   const generation = observedGeneration === undefined ? {} : { observedGeneration }
   const shared = { type: 'Coordinated', ...generation, lastTransitionTime: since.replace(/\.\d+Z$/, 'Z') }
-  if (kind === 'Embedded') return { ...shared, status: 'True', reason: 'OneSidecar', message: 'one sidecar, with books of its own' }
+  if (kind === 'Embedded' && state === 'Ready')
+    return { ...shared, status: 'True', reason: 'OneSidecar', message: 'one sidecar, with books of its own' }
   switch (state) {
     case 'Ready':
       return { ...shared, status: 'True', reason: 'StoreReady', message: 'the shared store answers' }
     case 'Away':
-      return { ...shared, status: 'False', reason: 'StoreAway', message: messageOf(reason, unsent) }
+      return { ...shared, status: 'False', reason: 'StoreAway', message: messageOf(kind, reason, unsent) }
     case 'Replaying':
-      return { ...shared, status: 'False', reason: 'StoreReplaying', message: messageOf(reason, unsent) }
+      return { ...shared, status: 'False', reason: 'StoreReplaying', message: messageOf(kind, reason, unsent) }
   }
 }
 
 /**
  * The same of many sidecars, each with the books that it keeps: whether they share them, and whether those outlive a pod. What
- * happens to one of them is said of all.
+ * happens to one of them is said of all. That books in the pod cannot be written is said of a single pod alone: of several it
+ * comes first that they are separate.
  */
 export function coordinationOf(reports: readonly Pick<SidecarReport, 'books' | 'status'>[]): Finding {
   const said = (status: Finding['status'], reason: string, message: string): Finding => ({ type: 'Coordinated', status, reason, message })
@@ -51,8 +53,6 @@ export function coordinationOf(reports: readonly Pick<SidecarReport, 'books' | '
   const books = new Set(known.map(({ books }) => books)).size
   if (books > 1)
     return said('False', 'SeparateStores', `${known.length} sidecars keep ${books} sets of books: each grants the whole of a budget`)
-  if (known.some(({ store }) => store.kind === 'Embedded'))
-    return said('False', 'EphemeralStore', 'the books are in the pod, and end with it: what was spent is forgotten')
   for (const [state, reason] of [
     ['Away', 'StoreAway'],
     ['Replaying', 'StoreReplaying'],
@@ -61,14 +61,21 @@ export function coordinationOf(reports: readonly Pick<SidecarReport, 'books' | '
     const unsent = those.reduce((sum, { store }) => sum + store.unsent, 0)
     const [first] = those
     if (first !== undefined)
-      return said('False', reason, `for ${those.length} of ${known.length} sidecars: ${messageOf(first.store.reason, unsent)}`)
+      return said(
+        'False',
+        reason,
+        `for ${those.length} of ${known.length} sidecars: ${messageOf(first.store.kind, first.store.reason, unsent)}`,
+      )
   }
+  if (known.some(({ store }) => store.kind === 'Embedded'))
+    return said('False', 'EphemeralStore', 'the books are in the pod, and end with it: what was spent is forgotten')
   return said('True', 'StoreReady', 'all sidecars share one store, and it answers')
 }
 
 const MESSAGE_CHARS_MAX = 1_024
 
-function messageOf(reason: string | null, unsent: number): string {
+function messageOf(kind: SidecarStatus['store']['kind'], reason: string | null, unsent: number): string {
+  if (kind === 'Embedded') return `its books cannot be written: ${reason}`.slice(0, MESSAGE_CHARS_MAX)
   const steps = unsent === 1 ? '1 step has not been told to it' : `${unsent} steps have not been told to it`
   return `${reason ?? 'the shared store does not answer'}; ${steps}`.slice(-MESSAGE_CHARS_MAX)
 }

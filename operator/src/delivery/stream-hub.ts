@@ -242,6 +242,8 @@ export class StreamHub {
         if (stream.isUnsupported) {
           const fields = { pod: `${stream.pod.namespace}/${stream.pod.name}`, sidecar: stream.hello.sidecarVersion }
           events.log('warn', 'a sidecar cannot read the schema of its config, and keeps the one that it has', fields)
+          // Its name alone: a sidecar that hears nothing of its config would take us for away.
+          stream.send('config', frameOf('current', JSON.stringify({ hash: config.hash })))
           return events.count('schemaUnsupported')
         }
         // One that was sent may have been refused as older than what is in force: with another version it is sent again.

@@ -5,14 +5,15 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { formatAddress } from '@farebox/crds/address.ts'
+import type { Address } from '@farebox/crds/address.ts'
 import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { ObjectStatus } from '../core/compile.ts'
 import { withCoordination } from '../core/coordination.ts'
 import { messageOf } from '../core/error-text.ts'
 import { withTraffic } from '../core/traffic.ts'
-import type { Address } from './addresses.ts'
-import { formatAddress, whyTaken } from './addresses.ts'
+import { whyTaken } from './addresses.ts'
 import { lockData } from './data-lock.ts'
 import type { DataLock } from './data-lock.ts'
 import { formatComplaint, loadManifests, whyUngoverned } from './loaded-manifests.ts'
@@ -41,6 +42,8 @@ export interface LaptopOptions {
   readonly claimKeysDir: string | null
   /** The budget that governs, `namespace/name`; null: the only one in the folder. */
   readonly budget: string | null
+  /** Nobody waits for the start any more. */
+  readonly givenUp?: AbortSignal
   readonly say: (line: string) => void
 }
 
@@ -64,7 +67,7 @@ export class ManifestsRefused extends Error {}
 
 /**
  * Returns once the sidecar is ready. Throws `ManifestsRefused`, or an `Error` of one line when an address is taken, the folder of claim keys
- * is none, or the sidecar does not start.
+ * is none, the sidecar does not start, or the start is given up.
  */
 export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
   const { say, dataDir, listen, admin } = options
@@ -112,7 +115,7 @@ export async function startLaptop(options: LaptopOptions): Promise<Laptop> {
     const store = { url: options.storeUrl, namespace: config.namespace }
     const claimKeys = options.claimKeysDir === null ? {} : { claimKeysDir: options.claimKeysDir }
     sidecar = new SidecarProcess({ configFile, dataDir, logFile, listen, admin, say, store, ...claimKeys })
-    await sidecar.start()
+    await sidecar.start(options.givenUp)
   } catch (error) {
     watching.stop()
     lock?.release()

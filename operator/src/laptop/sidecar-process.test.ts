@@ -34,6 +34,25 @@ test('what is wrong with the store is said of the flag or of the variable, which
   assert.equal(await told(null), 'Error: the sidecar did not start: farebox sidecar: FAREBOX_STORE: must be redis://HOST:PORT')
 })
 
+test('of an error that nobody caught the line that names it is told, and not what comes after it', async (t) => {
+  const sidecar = processOf(t, "throw new TypeError('nothing is there')")
+  await assert.rejects(sidecar.start(), { message: 'the sidecar did not start: TypeError: nothing is there' })
+})
+
+test('a start that is given up ends, whatever the sidecar makes of it', async (t) => {
+  const givingUp = new AbortController()
+  // It takes connections, says nothing, and does not hear a signal.
+  const port = await portThatFetchBlocks()
+  const deaf = `process.on('SIGTERM', () => {}); require('node:net').createServer(() => {}).listen(${port}, '127.0.0.1', () => process.send({}))`
+  const sidecar = processOf(t, deaf, { admin: { host: '127.0.0.1', port } })
+  const started = sidecar.start(givingUp.signal)
+  const ended = assert.rejects(started, /did not start/)
+  setTimeout(() => givingUp.abort(), 1_000)
+  const beganAt = performance.now()
+  await ended
+  assert.ok(performance.now() - beganAt < 15_000, 'not after the 30 s that a start may take')
+})
+
 test('it may have its health at a port that browsers do not go to', async (t) => {
   const port = await portThatFetchBlocks()
   const sidecar = processOf(t, `require('node:http').createServer((_, answer) => answer.end()).listen(${port}, '127.0.0.1')`, {
@@ -54,7 +73,7 @@ function lastWordsOf(t: TestContext, expression: string): (more: Partial<Sidecar
       )
 }
 
-function processOf(t: TestContext, code: string, more: Partial<SidecarProcessOptions>): SidecarProcess {
+function processOf(t: TestContext, code: string, more: Partial<SidecarProcessOptions> = {}): SidecarProcess {
   const folder = mkdtempSync(join(tmpdir(), 'farebox-sidecar-process-'))
   t.after(() => rmSync(folder, { recursive: true }))
   const main = join(folder, 'main.cjs')

@@ -4,9 +4,9 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { formatAddress } from '@farebox/crds/address.ts'
+import type { Address } from '@farebox/crds/address.ts'
 import { StoreNewsSchema } from '@farebox/crds/sidecar-status.ts'
-import { formatAddress } from './addresses.ts'
-import type { Address } from './addresses.ts'
 import { askHttp } from './ask-http.ts'
 
 const AS_WRITTEN = {
@@ -15,6 +15,8 @@ const AS_WRITTEN = {
 }
 /** It drains for 25 s; past this it is killed. */
 const STOP_MS_MAX = 30_000
+/** One that was never ready has no call under way. */
+const UNREADY_STOP_MS_MAX = 5_000
 const READY_POLL_MS = 50
 const READY_MS_MAX = 30_000
 const LACKING_MS_MAX = 5_000
@@ -22,6 +24,10 @@ const PROBE_MS = 2_000
 /** A child that lived this long begins its backoff anew. */
 const STEADY_MS = 30_000
 const LAST_WORDS_CHARS = 2_000
+/** How a line begins that says why a process ends: ours, Node's of an error that nobody caught, V8's. Node ends those with its own version. */
+const REASON_LINE = /^(?:farebox sidecar: |\w*Error\b|FATAL ERROR: )/
+/** What it says while it runs on. */
+const COMPLAINT_LINE = /^farebox sidecar: (the log .*)/
 
 export interface SidecarProcessOptions {
   readonly configFile: string
@@ -55,6 +61,9 @@ export class SidecarProcess {
   #child: ChildProcess | null = null
   #kept: Promise<void> = Promise.resolve()
   #lastWords = ''
+  #lineBegun = ''
+  /** The first line of what it says that tells why it ends. */
+  #reason = ''
   #isStoreAway = false
   /** What it says of itself while it is up and not ready. */
   #notReady = ''
@@ -67,16 +76,19 @@ export class SidecarProcess {
     return this.#child?.pid ?? null
   }
 
-  /** Starts it and waits until it is ready. Throws with its last words when it ends before that, or is not ready within 30 s. */
-  async start(): Promise<void> {
+  /**
+   * Starts it and waits until it is ready. Throws with its last words when it ends before that, is not ready within 30 s, or `givenUp` is
+   * aborted meanwhile.
+   */
+  async start(givenUp?: AbortSignal): Promise<void> {
     const child = this.#spawn()
-    const ready = await this.#untilReady(child)
+    const ready = await this.#untilReady(child, givenUp)
     if (ready) {
       this.#kept = this.#keep(child)
       return
     }
-    await this.#end(child)
-    const words = this.#lastWords.trim() || this.#notReady || `see ${this.#options.logFile}`
+    await this.#end(child, UNREADY_STOP_MS_MAX)
+    const words = this.#words('all') || this.#notReady || `see ${this.#options.logFile}`
     // Whoever gave the URL by the flag has never set the variable by which the sidecar gets it.
     const told = typeof this.#options.store?.url === 'string' ? words.replace(/\bFAREBOX_STORE:/, '--store:') : words
     throw new Error(`the sidecar did not start: ${told}`)
@@ -86,7 +98,7 @@ export class SidecarProcess {
   async stop(): Promise<void> {
     this.#stopping.abort()
     const child = this.#child
-    if (child !== null) await this.#end(child)
+    if (child !== null) await this.#end(child, STOP_MS_MAX)
     await this.#kept
   }
 
@@ -105,7 +117,7 @@ export class SidecarProcess {
       if (this.#stopping.signal.aborted) return
       falls = performance.now() - startedAt > STEADY_MS ? 1 : falls + 1
       const waitMs = backoffMs(falls)
-      const words = this.#lastWords.trim().split('\n').at(-1) ?? ''
+      const words = this.#words('last')
       this.#options.say(`sidecar ended (${how})${words === '' ? '' : `: ${words}`}; starts again in ${waitMs / 1000} s`)
       await sleep(waitMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined)
       if (this.#stopping.signal.aborted) return
@@ -115,9 +127,17 @@ export class SidecarProcess {
     }
   }
 
+  /** Why it ended, or else what it said: all that is known of that, or the last line. */
+  #words(which: 'all' | 'last'): string {
+    const said = `${this.#lastWords}${this.#lineBegun}`.trim()
+    return this.#reason || (which === 'all' ? said : (said.split('\n').at(-1) ?? ''))
+  }
+
   #spawn(): ChildProcess {
     const { configFile, dataDir, logFile, listen, admin, store, claimKeysDir, program = AS_WRITTEN } = this.#options
     this.#lastWords = ''
+    this.#lineBegun = ''
+    this.#reason = ''
     this.#notReady = ''
     // Detached: Ctrl+C reaches this process alone, which then stops the child in order.
     const child = spawn(process.execPath, [...program.flags, program.main], {
@@ -135,7 +155,9 @@ export class SidecarProcess {
       },
     })
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      this.#lastWords = (this.#lastWords + text).slice(-LAST_WORDS_CHARS)
+      const lines = `${this.#lineBegun}${text}`.split('\n')
+      this.#lineBegun = (lines.pop() ?? '').slice(-LAST_WORDS_CHARS)
+      for (const line of lines) this.#said(line)
     })
     child.on('error', (error) => {
       this.#lastWords = error.message
@@ -145,20 +167,29 @@ export class SidecarProcess {
     return child
   }
 
+  #said(line: string): void {
+    const complaint = COMPLAINT_LINE.exec(line)?.[1]
+    if (complaint !== undefined) return this.#options.say(complaint)
+    if (this.#reason === '' && REASON_LINE.test(line)) this.#reason = line.slice(0, LAST_WORDS_CHARS)
+    this.#lastWords = `${this.#lastWords}${line}\n`.slice(-LAST_WORDS_CHARS)
+  }
+
   #heard(message: unknown): void {
     const news = StoreNewsSchema.safeParse(message)
     if (!news.success) return
     const { state, reason } = news.data.store
-    if (state === 'Ready' && this.#isStoreAway) this.#options.say('the shared store is back, and has been told what it missed')
-    if (state === 'Away' && !this.#isStoreAway) this.#options.say(`the shared store is away: ${reason ?? 'it does not answer'}`)
+    const { back, away } = isShared(this.#options.store) ? SHARED_NEWS : OWN_NEWS
+    if (state === 'Ready' && this.#isStoreAway) this.#options.say(back)
+    if (state === 'Away' && !this.#isStoreAway) this.#options.say(`${away}: ${reason ?? 'it does not answer'}`)
     if (state !== 'Replaying') this.#isStoreAway = state === 'Away'
   }
 
-  async #untilReady(child: ChildProcess): Promise<boolean> {
+  async #untilReady(child: ChildProcess, givenUp?: AbortSignal): Promise<boolean> {
     const url = `http://${formatAddress(this.#options.admin)}/readyz`
     let end = performance.now() + READY_MS_MAX
-    while (isAlive(child) && performance.now() < end) {
-      const reason = await whyNotReady(url)
+    const isWanted = (): boolean => isAlive(child) && givenUp?.aborted !== true
+    while (isWanted() && performance.now() < end) {
+      const reason = await whyNotReady(url, givenUp)
       if (reason === null) return true
       // It is up, and lacks something that it waits for.
       if (reason !== '' && this.#notReady === '') end = performance.now() + LACKING_MS_MAX
@@ -168,13 +199,21 @@ export class SidecarProcess {
     return false
   }
 
-  async #end(child: ChildProcess): Promise<void> {
+  async #end(child: ChildProcess, withinMs: number): Promise<void> {
     if (!isAlive(child)) return
-    const killer = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX)
+    const killer = setTimeout(() => child.kill('SIGKILL'), withinMs)
     child.kill('SIGTERM')
     await ended(child)
     clearTimeout(killer)
   }
+}
+
+const SHARED_NEWS = { away: 'the shared store is away', back: 'the shared store is back, and has been told what it missed' }
+const OWN_NEWS = { away: 'the books cannot be written, and calls are refused', back: 'the books can be written again' }
+
+function isShared(store: SidecarProcessOptions['store']): boolean {
+  const { FAREBOX_STORE: url = '', FAREBOX_STORE_FILE: file = '' } = process.env
+  return typeof store?.url === 'string' || url !== '' || file !== ''
 }
 
 /** A namespace from elsewhere is of the store that is named there, not of another. */
@@ -188,14 +227,16 @@ function isAlive(child: ChildProcess): boolean {
 }
 
 async function ended(child: ChildProcess): Promise<string> {
-  if (isAlive(child)) await once(child, 'exit')
+  if (isAlive(child)) await once(child, 'close') // by then all that it said was heard
   return child.signalCode ?? `exit code ${child.exitCode ?? 'unknown'}`
 }
 
 /** Null: it is ready. Empty: it does not answer yet. */
-async function whyNotReady(url: string): Promise<string | null> {
+async function whyNotReady(url: string, givenUp?: AbortSignal): Promise<string | null> {
   try {
-    const { status, text } = await askHttp(url, { signal: AbortSignal.timeout(PROBE_MS) })
+    const { status, text } = await askHttp(url, {
+      signal: AbortSignal.any([AbortSignal.timeout(PROBE_MS), ...(givenUp === undefined ? [] : [givenUp])]),
+    })
     return status === 200 ? null : text.trim()
   } catch {
     return ''

@@ -42,8 +42,11 @@ export class Delivery {
   readonly #reporter: Reporter
   readonly #bypass: BypassWatch
   #clockSkewMs = 0
-  /** Whether what this stream said last is what is in force: then its beats say so again. */
-  #isConfirmed = false
+  /**
+   * Whether this stream has said which config is ours: then each beat says so again. That one may have been refused here: what is wrong then is
+   * the config, which the report says, and not that nobody speaks to us.
+   */
+  #isTold = false
   /** Told once for each reason. */
   #streamTrouble = ''
   #reportTrouble = ''
@@ -54,23 +57,23 @@ export class Delivery {
     this.staleness = new StalenessWatch(run)
     this.#client = new OperatorClient({
       url: operator.url,
-      trust: new Trust(operator.caFile),
+      trust: new Trust(operator.caFile, run),
       tokenFile: operator.tokenFile,
       have: () => config.inForce?.hash ?? null,
       listener: {
         config: (text) => this.#offered(text),
-        current: (hash) => this.#confirm(hash === config.inForce?.hash),
+        current: () => this.#told(),
         released: () => {
           log.info({}, 'no budget governs this pod any more; its last config stays in force')
-          this.#confirm(true)
+          this.#told()
         },
         beat: (nowMs) => {
           this.#clockSkewMs = nowMs - Date.now()
-          if (this.#isConfirmed) this.staleness.confirmed()
+          if (this.#isTold) this.staleness.confirmed()
         },
         connected: () => {
           this.#streamTrouble = ''
-          this.#isConfirmed = false
+          this.#isTold = false
           log.info({}, 'the stream of the operator is there')
           this.changed() // it may not know what happened meanwhile
         },
@@ -129,19 +132,17 @@ export class Delivery {
     if (reading.status === 'invalid') {
       const { version, hash, reason } = reading
       config.refuse({ version, hash, reason })
-      return this.#confirm(false)
-    }
-    const offered = config.offer(reading.config, 'stream')
-    this.#confirm(offered === 'taken' || offered === 'same')
+    } else config.offer(reading.config, 'stream')
+    this.#told()
   }
 
-  #confirm(isConfirmed: boolean): void {
-    this.#isConfirmed = isConfirmed
-    if (isConfirmed) this.staleness.confirmed()
+  #told(): void {
+    this.#isTold = true
+    this.staleness.confirmed()
   }
 
   #ended(end: StreamEnd): void {
-    this.#isConfirmed = false
+    this.#isTold = false
     const { log } = this.#options
     if (end.kind === 'goodbye') return log.info({}, 'this replica of the operator goes; another is looked for')
     if (end.reason === this.#streamTrouble) return

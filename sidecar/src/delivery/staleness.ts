@@ -1,4 +1,4 @@
-/** How long nobody has said that the config in force is right. A turn reads two fields; a timer keeps them true. */
+/** How long nobody has said which config is to be in force. A turn reads two fields; a timer keeps them true. */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { RunFile } from './run-file.ts'
 
@@ -43,7 +43,7 @@ export class StalenessWatch implements Staleness {
     return this.#wasConfirmed ? this.sinceMs : null
   }
 
-  /** A replica said what is in force, and it is that. */
+  /** A replica said which config is ours, or a newer one was mounted. One that cannot be put in force is no less a sign that we are reached. */
   confirmed(): void {
     const nowMs = performance.now()
     this.#confirmedAtMs = nowMs

@@ -18,16 +18,21 @@ const onStoreFailure = { action: 'Allowance', allowancePercent: 10 } as const
 const policyWith = (more: Parameters<typeof makeConfig>[2]): Policy =>
   policyOf(makeConfig('http://provider/v1', undefined, more), createPriceList([], loadCatalogue()))
 let policy = policyWith({ onStoreFailure })
-const store: { asked: number; isAway: boolean; state: StoreState; more: Pick<StoreStanding, 'isFull'> } = {
+const store: { asked: number; isAway: boolean; isShared: boolean; state: StoreState; more: Pick<StoreStanding, 'isFull'> } = {
   asked: 0,
   isAway: false,
+  isShared: true,
   state: 'Ready',
   more: {},
 }
+let isStopping = false
 const parts: AdminParts = {
   policy: () => policy,
   staleness: NEVER_STALE,
   storeStanding: () => ({ state: store.state, reason: null, sinceMs: 0, unsent: 0, outages: 0, replayed: 0, ...store.more }),
+  get storeIsShared() {
+    return store.isShared
+  },
   canHashIds: () => true,
   metrics: { contentType: 'text/plain', render: () => Promise.resolve('') },
   store: {
@@ -37,7 +42,7 @@ const parts: AdminParts = {
     },
   },
 }
-const server = createAdmin(parts)
+const server = createAdmin(parts, () => isStopping)
 const ports = { own: 0 }
 const strangers: Socket[] = []
 before(async () => {
@@ -126,4 +131,26 @@ test('the store is asked no more than once a second, and again at once after it 
   const answers = await Promise.all(Array.from({ length: 50 }, () => ask('/readyz')))
   assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200])
   assert.equal(store.asked, 3)
+})
+
+test('one whose own books take no steps is not ready, whatever its owner allows: nothing stands in for them', async () => {
+  store.isShared = false
+  store.state = 'Away'
+  assert.equal((await ask('/readyz')).status, 503)
+  store.state = 'Ready'
+  assert.equal((await ask('/readyz')).status, 200)
+  store.isShared = true
+})
+
+test('one that is stopping takes no calls, so it is not ready; it is well all the same', async () => {
+  isStopping = true
+  const answer = await ask('/readyz')
+  assert.deepEqual([answer.status, await answer.text()], [503, 'it is stopping\n'])
+  assert.equal((await ask('/healthz')).status, 200)
+  isStopping = false
+})
+
+test('a query changes nothing: scrapers and probes may add one', async () => {
+  for (const path of ['/metrics?x=1', '/readyz?verbose', '/healthz?', '/startz?a=/b']) assert.equal((await ask(path)).status, 200, path)
+  assert.equal((await ask('/readyz/?verbose')).status, 404)
 })

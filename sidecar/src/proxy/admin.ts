@@ -10,7 +10,7 @@ import { allowancePercentOf } from '../store/outage/allowance-percent.ts'
 import type { Gateway } from './gateway.ts'
 
 /** What is said here is made of. */
-export interface AdminParts extends Pick<Gateway, 'policy' | 'staleness' | 'storeStanding' | 'canHashIds'> {
+export interface AdminParts extends Pick<Gateway, 'policy' | 'staleness' | 'storeStanding' | 'storeIsShared' | 'canHashIds'> {
   readonly metrics: Pick<Gateway['metrics'], 'contentType' | 'render'>
   readonly store: Pick<Gateway['store'], 'getContract'>
 }
@@ -25,13 +25,15 @@ const CONNECTIONS_LOOK_MS = 1_000
 const SILENCE_MS = 10_000
 /** Asked more often than this, the store is not asked again. */
 const STORE_KNOWN_MS = 1_000
+/** No contract has it: to look for it is the least that a store must go and see to answer. */
+const HASH_OF_NONE = '0000000000000000'
 
 /**
  * `/healthz`: the process serves. `/startz`: it has some config, wherever from, and takes calls: it waits for nobody else.
- * `/readyz`: and it has a store or leave to go on without. `/metrics`: Prometheus text.
+ * `/readyz`: and it has a store or leave to go on without, and takes calls still. `/metrics`: Prometheus text.
  */
-export function createAdmin(parts: AdminParts): Server {
-  const looks = new StoreLooks(parts.store)
+export function createAdmin(parts: AdminParts, isStopping: () => boolean): Server {
+  const asked = { parts, looks: new StoreLooks(parts.store), isStopping }
   const server = createServer(
     {
       maxHeaderSize: HEADER_BYTES_MAX,
@@ -39,7 +41,7 @@ export function createAdmin(parts: AdminParts): Server {
       requestTimeout: REQUEST_TIMEOUT_MS,
       connectionsCheckingInterval: CONNECTIONS_LOOK_MS,
     },
-    (incoming, outgoing) => void respond(parts, looks, incoming, outgoing),
+    (incoming, outgoing) => void respond(asked, incoming, outgoing),
   )
   server.timeout = SILENCE_MS
   const open = new Set<Socket>()
@@ -65,7 +67,7 @@ class StoreLooks {
   /** Rejects when the store does not answer. */
   async look(): Promise<void> {
     if (performance.now() < this.#wellUntilMs) return
-    this.#look ??= this.#store.getContract('0000000000000000').finally(() => {
+    this.#look ??= this.#store.getContract(HASH_OF_NONE).finally(() => {
       this.#look = null
     })
     await this.#look
@@ -73,8 +75,14 @@ class StoreLooks {
   }
 }
 
-async function respond(parts: AdminParts, looks: StoreLooks, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-  const { status, contentType, body } = await answer(parts, looks, incoming.url ?? '')
+interface Asked {
+  readonly parts: AdminParts
+  readonly looks: StoreLooks
+  readonly isStopping: () => boolean
+}
+
+async function respond(asked: Asked, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const { status, contentType, body } = await answer(asked, incoming.url ?? '')
   outgoing.writeHead(status, { 'content-type': contentType, 'cache-control': 'no-store' })
   outgoing.end(body)
 }
@@ -85,8 +93,10 @@ interface Answer {
   readonly body: string
 }
 
-async function answer(parts: AdminParts, looks: StoreLooks, path: string): Promise<Answer> {
-  switch (path) {
+/** A query asks for nothing here: scrapers and probes may add one. */
+async function answer(asked: Asked, target: string): Promise<Answer> {
+  const { parts } = asked
+  switch (target.split('?', 1)[0]) {
     case '/metrics':
       return { status: 200, contentType: parts.metrics.contentType, body: await parts.metrics.render() }
     case '/healthz':
@@ -95,20 +105,22 @@ async function answer(parts: AdminParts, looks: StoreLooks, path: string): Promi
       // This port opens after the one for calls.
       return parts.policy() === null ? text(503, 'no valid config yet') : text(200, 'ok')
     case '/readyz':
-      return await readiness(parts, looks)
+      return await readiness(asked)
     default:
       return text(404, 'not found')
   }
 }
 
-async function readiness(parts: AdminParts, looks: StoreLooks): Promise<Answer> {
+async function readiness({ parts, looks, isStopping }: Asked): Promise<Answer> {
+  if (isStopping()) return text(503, 'it is stopping')
   const policy = parts.policy()
   if (policy === null) return text(503, 'no valid config yet')
   const { staleness } = parts
   const stale = staleness.isStale ? `the config has not been confirmed for ${Math.round(staleness.sinceMs / 1_000)} s` : null
   if (stale !== null && staleness.denies) return text(503, stale)
   const { state, reason, isFull } = parts.storeStanding()
-  const mayGoOn = allowancePercentOf(policy.config) > 0 && isFull !== true
+  // Books of its own have none to stand in for them.
+  const mayGoOn = parts.storeIsShared && allowancePercentOf(policy.config) > 0 && isFull !== true
   if (state !== 'Ready' && !mayGoOn) return text(503, `the budget store is away: ${reason}`)
   if (!parts.canHashIds()) return text(503, `the budget store has not been reached yet: ${reason}`)
   const well = text(200, stale === null ? 'ok' : `ok, but ${stale}`)

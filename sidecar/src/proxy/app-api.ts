@@ -142,7 +142,8 @@ async function ofConversation(request: AppRequest, id: string, action: string | 
   const conversation = await findConversation(gateway, policy, { id, tier: askedFor(query, 'tier'), user: askedFor(query, 'user') })
   if (conversation === null) {
     // A sidecar that is alone does not know those of others.
-    if (gateway.storeStanding().state !== 'Ready') throw new StoreError('away', 'whether there is such a conversation cannot be told')
+    if (gateway.storeIsShared && gateway.storeStanding().state !== 'Ready')
+      throw new StoreError('away', 'whether there is such a conversation cannot be told')
     return notFound('no such conversation')
   }
   const terms = await termsFor(gateway, policy, conversation)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { headerReader } from './exchange.ts'
+import { headerReader, stateHeaders } from './exchange.ts'
 
 /** A header as Node gives it: each byte is a character. */
 function received(text: string, encoding: 'utf8' | 'latin1'): string | undefined {
@@ -15,4 +15,18 @@ test('a header is read as it was written, in UTF-8 or in latin1', () => {
 test('a header that is not there is not read, and a repeated one is joined', () => {
   assert.equal(headerReader({ headers: {} })('x-farebox-user'), undefined)
   assert.equal(headerReader({ headers: { 'set-cookie': ['a', 'b'] } })('set-cookie'), 'a, b')
+})
+
+test('the store is said to be away of a shared one alone: books of the sidecar itself take a call, or refuse it', () => {
+  const said = (storeIsShared: boolean, state: 'Ready' | 'Away' | 'Replaying'): string | undefined => {
+    const turn = {
+      conversationId: 'c',
+      terms: { contract: { hash: 'h' } },
+      gateway: { storeIsShared, storeStanding: () => ({ state }), staleness: { isStale: false } },
+    } as unknown as Parameters<typeof stateHeaders>[0]
+    const headers = stateHeaders(turn, { rung: 'None', percent: 1, reason: null, maxOutput: null })
+    return headers[headers.indexOf('x-farebox-store') + 1 || headers.length]
+  }
+  assert.deepEqual([said(true, 'Ready'), said(true, 'Away'), said(true, 'Replaying')], [undefined, 'away', 'away'])
+  assert.deepEqual([said(false, 'Ready'), said(false, 'Away')], [undefined, undefined])
 })

@@ -79,8 +79,9 @@ export interface StateHeaders {
 
 export function stateHeaders(turn: Pick<Turn, 'conversationId' | 'terms' | 'gateway'>, state: StateHeaders): string[] {
   const headers = ['x-farebox-conversation', turn.conversationId, 'x-farebox-contract', turn.terms.contract.hash]
-  if (turn.gateway.storeStanding().state !== 'Ready') headers.push('x-farebox-store', 'away')
-  if (turn.gateway.staleness.isStale) headers.push('x-farebox-policy', 'stale')
+  const { gateway } = turn
+  if (gateway.storeIsShared && gateway.storeStanding().state !== 'Ready') headers.push('x-farebox-store', 'away')
+  if (gateway.staleness.isStale) headers.push('x-farebox-policy', 'stale')
   headers.push('x-farebox-rung', state.rung, 'x-farebox-percent', String(state.percent))
   if (state.reason !== null) headers.push('x-farebox-reason', state.reason)
   if (state.maxOutput !== null) headers.push('x-farebox-max-output', String(state.maxOutput))

@@ -105,8 +105,8 @@ test('each counter of the page whose labels are no models is there from the star
 })
 
 test('answers of providers are told apart by whose matter they are', () => {
-  const outcomes = [200, 201, 304, 400, 401, 403, 404, 429, 499, 500, 529, 599].map(outcomeOfStatus)
-  assert.deepEqual(outcomes, ['2xx', '2xx', '3xx', '4xx', '401', '403', '4xx', '429', '4xx', '5xx', '5xx', '5xx'])
+  const outcomes = [200, 201, 304, 400, 401, 402, 403, 404, 429, 499, 500, 529, 599].map(outcomeOfStatus)
+  assert.deepEqual(outcomes, ['2xx', '2xx', '3xx', '4xx', '401', '402', '403', '404', '429', '4xx', '5xx', '5xx', '5xx'])
 })
 
 test('the limits of the workload are told by budget and period, a bounded number of them', async () => {

@@ -28,7 +28,22 @@ const LIMITS_SHOWN_MAX = 16
 const TURN_OUTCOMES = ['settle', 'charge', 'void', 'refused', 'ended', 'limited'] as const
 const UNMETERED = ['free', 'ungoverned'] as const
 /** How a call ends at its provider: by the class of its answer, or without one. `left`: its client did, before there was an answer. */
-const PROVIDER_OUTCOMES = ['2xx', '3xx', '4xx', '401', '403', '429', '5xx', 'connect', 'timeout', 'cut', 'unread', 'left'] as const
+const PROVIDER_OUTCOMES = [
+  '2xx',
+  '3xx',
+  '4xx',
+  '401',
+  '402',
+  '403',
+  '404',
+  '429',
+  '5xx',
+  'connect',
+  'timeout',
+  'cut',
+  'unread',
+  'left',
+] as const
 export type ProviderOutcome = (typeof PROVIDER_OUTCOMES)[number]
 /** What becomes of a summary that was wanted, and of what is to be remembered. */
 const SUMMARY_OUTCOMES = ['made', 'elsewhere', 'unaffordable', 'refused', 'failed', 'blank'] as const
@@ -75,6 +90,11 @@ export class Metrics {
     'tier',
     'why',
   ])
+  readonly unfound = this.#counter(
+    'farebox_conversations_unfound_total',
+    'Calls whose history has an answer in it and leads to no conversation',
+    ['tier'],
+  )
   readonly resetsSkipped = this.#counter('farebox_resets_skipped_total', 'Sessions that were over while no other might follow', [
     'tier',
     'why',
@@ -146,6 +166,7 @@ export class Metrics {
         this.sessions.begin([tier, why])
         for (const reason of RESET_REFUSALS) this.resetsSkipped.begin([tier, why, reason])
       }
+      this.unfound.begin([tier])
       for (const outcome of MEMORY_OUTCOMES) this.memory.begin([tier, outcome])
       for (const kind of OUTCOME_KINDS) this.outcomes.begin([tier, kind])
       this.savedBytes.begin([tier])
@@ -164,7 +185,7 @@ export class Metrics {
       'Bytes of them at which nothing new is begun; 0: the store is embedded',
       () => standing().journal?.bytesMax ?? 0,
     )
-    this.#total('farebox_store_outages_total', 'How often the shared store went away', () => standing().outages)
+    this.#total('farebox_store_outages_total', 'How often the store went away', () => standing().outages)
     this.#total('farebox_store_replayed_steps_total', 'Steps told to the shared store afterwards', () => standing().replayed)
   }
 
@@ -179,8 +200,10 @@ export class Metrics {
   watchDelivery(state: () => DeliveryState): void {
     this.#gauge('farebox_delivery_connected', '1: the stream of the operator is there', () => (state().isConnected ? 1 : 0))
     this.#total('farebox_delivery_reconnects_total', 'How often the stream came back', () => state().reconnects)
-    this.#gauge('farebox_delivery_stale_seconds', 'Time since a replica of the operator confirmed the config in force, in seconds', () =>
-      Math.round(state().staleMs / 1_000),
+    this.#gauge(
+      'farebox_delivery_stale_seconds',
+      'Time since a replica of the operator last said which config is to be in force, or a newer one was mounted, in seconds',
+      () => Math.round(state().staleMs / 1_000),
     )
     this.#gauge('farebox_delivery_clock_skew_seconds', "The operator's clock less this one, in seconds", () => state().clockSkewMs / 1_000)
     this.#total('farebox_bypass_looks_total', "Looks at the pod's connections", () => state().bypass.looks)
@@ -320,11 +343,13 @@ export interface ShownLimit {
   readonly use: LimitUse
 }
 
-/** By the status of an answer: classes, and of errors those that say by themselves what is wrong: the key, a right that it lacks, a limit. */
+/** Errors that say by themselves what is wrong: the key, the account's credit, a right that it lacks, the model or base URL, a limit. */
+const TELLING = ['401', '402', '403', '404', '429'] as const satisfies readonly ProviderOutcome[]
+
+/** By the status of an answer: classes, and of errors those that are telling by themselves. */
 export function outcomeOfStatus(statusCode: number): ProviderOutcome {
   if (statusCode >= 500) return '5xx'
-  if (statusCode === 401 || statusCode === 403 || statusCode === 429) return `${statusCode}`
-  if (statusCode >= 400) return '4xx'
+  if (statusCode >= 400) return TELLING.find((status) => status === String(statusCode)) ?? '4xx'
   return statusCode >= 300 ? '3xx' : '2xx'
 }
 
