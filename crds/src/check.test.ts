@@ -57,7 +57,7 @@ test('selector and default tier suffice for a budget', () => {
   const { spec } = budget
   assert.deepEqual([spec.mode, spec.onUnknownModel, spec.onDisconnect, spec.ungoverned], ['Enforce', 'Ceiling', 'Cancel', 'Refuse'])
   assert.deepEqual([spec.identity.fallback, spec.identity.scope, spec.contractMaxAge], ['PrefixChain', 'Namespace', '720h'])
-  assert.deepEqual(spec.identity.carriers, ['Header', 'Baggage', 'Conversation', 'PreviousResponse', 'Metadata', 'PromptCacheKey'])
+  assert.deepEqual(spec.identity.carriers, ['Header', 'Baggage', 'Conversation', 'PreviousResponse', 'Metadata'])
 })
 
 test('what is not one of ours is told what it must be', () => {

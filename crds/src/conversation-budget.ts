@@ -19,7 +19,7 @@ import {
   Tokens,
   UpstreamName,
 } from './fields.ts'
-import { CARRIERS, CLAIM_TOKEN_FORMATS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
+import { CARRIERS, CLAIM_TOKEN_FORMATS, DEFAULT_CARRIERS, FALLBACKS, SCOPES, USER_CARRIERS } from './identity.ts'
 import { PeriodSchema } from './period.ts'
 import { rules } from './rules.ts'
 import { HOSTED_CALLS_MAX } from './sidecar-config.ts'
@@ -94,9 +94,9 @@ const Identity = z.strictObject({
   carriers: z
     .array(z.enum(CARRIERS))
     .max(CARRIERS.length)
-    .default([...CARRIERS])
+    .default([...DEFAULT_CARRIERS])
     .describe(
-      "Where a conversation id may come from, first hit wins. `Header`: `x-farebox-conversation`. `Baggage`: `gen_ai.conversation.id`, `session.id`. `Metadata`: `conversation_id`, `session_id`, `thread_id`. The others: OpenAI's `conversation`, `previous_response_id`, and `prompt_cache_key`, which many may share: only together with a user.",
+      "Where a conversation id may come from, first hit wins. `Header`: `x-farebox-conversation`. `Baggage`: `gen_ai.conversation.id`, `session.id`. `Metadata`: `conversation_id`, `session_id`, `thread_id`. The others: OpenAI's `conversation`, `previous_response_id`, and `prompt_cache_key`: only together with a user, and for apps alone that have one key for each chat.",
     ),
   headers: z.array(HeaderName).max(16).default([]).describe('Further request headers read like `x-farebox-conversation`, after it.'),
   userCarriers: z

@@ -4,6 +4,8 @@
  */
 export const CARRIERS = ['Header', 'Baggage', 'Conversation', 'PreviousResponse', 'Metadata', 'PromptCacheKey'] as const
 export type Carrier = (typeof CARRIERS)[number]
+/** What is read where the owner does not choose: not `prompt_cache_key`, which all chats of a prompt, or of a user, may share. */
+export const DEFAULT_CARRIERS: readonly Carrier[] = CARRIERS.filter((carrier) => carrier !== 'PromptCacheKey')
 
 /** How the claim of a tier may be signed: by a shared key (HMAC-SHA256), or as a JSON Web Token (RFC 7519). */
 export const CLAIM_TOKEN_FORMATS = ['HMAC', 'JWT'] as const

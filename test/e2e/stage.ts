@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { CARRIERS } from '@farebox/crds/identity.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Cluster } from '../cluster/cluster.ts'
@@ -127,7 +128,13 @@ export function budgetOf(
       apiVersion: 'farebox.dev/v1alpha1',
       kind: 'ConversationBudget',
       metadata: { name, namespace },
-      spec: { selector: { matchLabels: { app: name } }, tier: { default: tier }, upstreams: [upstream], ...more },
+      spec: {
+        selector: { matchLabels: { app: name } },
+        tier: { default: tier },
+        upstreams: [upstream],
+        identity: { carriers: [...CARRIERS] }, // the app has one `prompt_cache_key` for each chat
+        ...more,
+      },
     },
   ]
 }

@@ -68,8 +68,8 @@ describe('the conversation', () => {
       { id: 'second alias', headers: { 'x-thread-id': 'second alias' } },
       { id: 'in baggage, 7', headers: { baggage: 'user.id=ann,gen_ai.conversation.id=in%20baggage%2C%207;p=1,session.id=later' } },
       { id: 'session', headers: { baggage: 'session.id=session' } },
-      { id: 'metadata 1', body: { metadata: { conversation_id: 'metadata 1', session_id: 'later' } } },
-      { id: 'metadata 2', body: { metadata: { thread_id: 'metadata 2' } } },
+      { id: 'metadata 1', body: { store: true, metadata: { conversation_id: 'metadata 1', session_id: 'later' } } },
+      { id: 'metadata 2', body: { store: true, metadata: { thread_id: 'metadata 2' } } },
       { id: 'cache key', headers: { 'x-farebox-user': 'ann' }, body: { prompt_cache_key: 'cache key' } },
     ]
     const hashOf = async (id: string): Promise<string> => (await sidecar.standing(id, '?user=ann')).conversation
@@ -111,7 +111,7 @@ describe('the conversation', () => {
     assertRejected(await ask({ 'x-farebox-conversation': 'x'.repeat(257) }), 403, 'identity_rejected')
     assertRejected(await ask({}, { metadata: { conversation_id: 'line\nbreak' } }), 403, 'identity_rejected')
     assert.equal(seen.length, 0)
-    const empty = { user: '', prompt_cache_key: '', metadata: { conversation_id: '', user_id: '' } }
+    const empty = { user: '', prompt_cache_key: '', store: true, metadata: { conversation_id: '', user_id: '' } }
     assert.equal((await ask({ baggage: 'session.id=' }, empty)).status, 200, 'an empty field names nothing')
   })
 
@@ -144,6 +144,47 @@ describe('the conversation', () => {
       assert.equal(conversationOf(await bob.say('Same again.')), other)
       assert.equal(conversationOf(await ann.say('Same again.')), first)
       assert.notEqual(conversationOf(await startTalk(sidecar, headers).say('Good morning.')), first)
+    })
+
+    test('examples with the same question behind them are a conversation for each who asks', async () => {
+      const ask = async (): Promise<string> => {
+        const talk = startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5 })
+        talk.messages.push({ role: 'user', content: 'Bad shop!' }, { role: 'assistant', content: 'negative' })
+        return conversationOf(await talk.say('Hello.'))
+      }
+      assert.notEqual(await ask(), await ask())
+    })
+
+    test('a history that is cut at its beginning is a conversation each time, which is counted', async () => {
+      const unfound = async (): Promise<number> =>
+        Number(/^farebox_conversations_unfound_total\{tier="pro"\} (\d+)$/m.exec(await sidecar.metrics())?.[1])
+      const talk = startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5 })
+      const before = await unfound()
+      const first = conversationOf(await talk.say('Hello, window.'))
+      assert.equal(conversationOf(await talk.say('And then?')), first)
+      assert.equal(await unfound(), before)
+      talk.messages.splice(0, 2)
+      assert.notEqual(conversationOf(await talk.say('And in the end?')), first)
+      assert.equal(await unfound(), before + 1)
+    })
+
+    test('a tool loop is found by its calls where its beginning is cut off', async () => {
+      const talk = startTalk(sidecar, { 'x-fake-tool-call': 'look_up' }, { max_tokens: 60, tools: TOOLS })
+      const answerTo = (said: Said): void => {
+        talk.messages.push({ role: 'tool', tool_call_id: said.toolCalls[0]?.id ?? '', content: 'Rotterdam' })
+      }
+      let said = await talk.say('Do the task.')
+      const first = conversationOf(said)
+      for (let step = 1; step <= 3; step += 1) {
+        answerTo(said)
+        talk.messages.splice(0, talk.messages.length - 2)
+        said = await talk.goOn()
+        assert.equal(conversationOf(said), first)
+      }
+      const other = startTalk(sidecar, { 'x-farebox-user': 'bob' }, { max_tokens: 60, tools: TOOLS })
+      answerTo(said)
+      other.messages.push(...talk.messages)
+      assert.notEqual(conversationOf(await other.goOn()), first, 'of two users never')
     })
 
     const openings: Record<string, OpenAI.ChatCompletionMessageParam[]> = {
@@ -232,7 +273,7 @@ describe('the user', () => {
       { headers: { 'x-farebox-user': 'u1' } },
       { body: { safety_identifier: 'u2' } },
       { body: { user: 'u3' } },
-      { body: { metadata: { user_id: 'u4' } } },
+      { body: { store: true, metadata: { user_id: 'u4' } } },
     ]
     const users: (string | null)[] = []
     for (const [index] of carriers.entries()) {

@@ -328,3 +328,24 @@ test('names an amount where the text asks for one, and keeps placeholders that i
   const { text } = await talk.say('Where?', { headers: told(ANSWER), body: { max_tokens: 100 } })
   assert.match(text.slice(ANSWER.length + FRAME.length), /^Gold: \$0\.49 left after 1 % and turn 2; \{\{model\}\}\.$/)
 })
+
+test('is taken out of a history that goes on under another id or in another tier, and so are closing words', async () => {
+  const talk = await talkAtRung('forked', 'spoken')
+  assert.ok((await talk.say('Where is it?', { headers: told(ANSWER) })).text.endsWith(ENGLISH))
+  await sidecar.postJson('/farebox/v1/conversations/forked/costs', { cost: '5', label: 'search', operationId: 'all of it' })
+  const closing = await talk.say('And order 18?')
+  assert.equal(closing.headers.get('x-farebox-synthetic'), 'true')
+  for (const [id, tierName] of [
+    ['a fork', 'spoken'],
+    ['forked', 'wordless'],
+  ] as const) {
+    const other = startTalk(sidecar, { 'x-farebox-conversation': id, 'x-farebox-tier': tierName })
+    other.messages.push(...talk.messages)
+    for (const question of ['Going on.', 'And on.']) {
+      seen = []
+      assert.equal((await other.say(question, { headers: told(ANSWER) })).status, 200)
+      assertUnheard(ENGLISH)
+      assertUnheard(closing.text)
+    }
+  }
+})

@@ -24,6 +24,8 @@ const TOOLS: OpenAI.ChatCompletionTool[] = ['look_up', 'close_ticket'].map((name
   type: 'function',
   function: { name, parameters: { type: 'object' } },
 }))
+const CALLS_TOOL = { headers: { 'x-fake-tool-call': 'look_up' }, body: { tools: TOOLS } }
+const PICTURE = 'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
 const OWN_WORDS = 'A fresh session of {{tier}}.'
 
 function tier(name: string, sessions: Partial<Contract['sessions']>, more: Parameters<typeof makeContract>[0] = {}): Contract {
@@ -247,6 +249,18 @@ onEachStore((environment) => {
         assert.equal(await sessionOf(id), 1)
         assert.ok((await counted(`farebox_resets_skipped_total{tier="${tierName}",why="maxTurns",reason="noUserBudget"}`)) > 0)
       }
+    })
+
+    test('is not over by the pictures that a tool loop is shown: they are part of its question', async () => {
+      const talk = talkOf('shots', 'two-turns')
+      let said = await talk.say('Book a flight to Oslo.', CALLS_TOOL)
+      for (let shot = 1; shot <= 3; shot++) {
+        talk.messages.push(...said.toolCalls.map(({ id }) => ({ role: 'tool' as const, tool_call_id: id, content: 'taken' })))
+        talk.messages.push({ role: 'user', content: [{ type: 'image_url', image_url: { url: PICTURE } }] })
+        said = await talk.goOn(CALLS_TOOL)
+        assert.ok(sent().some(({ content }) => content === 'Book a flight to Oslo.'))
+      }
+      assert.equal(await sessionOf('shots'), 1)
     })
   })
 

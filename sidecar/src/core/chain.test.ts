@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
-import { answeredDigests, chainDigests, chainRoot, digestsWithAnswer, extendChain } from './chain.ts'
+import { answeredDigests, callDigests, chainDigests, chainRoot, digestsWithAnswer, extendChain } from './chain.ts'
 import { KeyedHash } from './keyed-hash.ts'
 import { inlineNotice } from './notice-frame.ts'
 import type { JsonObject } from './request.ts'
@@ -168,6 +168,77 @@ test('a message may call any number of tools', () => {
   assert.equal(chain([user('q'), calls]).length, 2)
 })
 
+test('how the arguments of a tool are written does not matter, and keeps the digest of those that are written as usual', () => {
+  const called = (written: string): string | undefined =>
+    last([user('a'), { role: 'assistant', tool_calls: [{ id: 'c1', type: 'function', function: { name: 'f', arguments: written } }] }])
+  for (const [one, other] of [
+    ['{"size": 20.0, "at": 1e3}', '{"size":20,"at":1000}'],
+    ['{"city": "K\\u00f6ln", "path": "a\\/b"}', '{"city":"K\u00f6ln","path":"a/b"}'],
+    ['{\n  "q": "a\\u000ab"\n}', '{"q":"a\\nb"}'],
+  ] as const)
+    assert.equal(called(one), called(other))
+  const values = ['{"q":20}', '{"q":"20"}', '{"q":21}', '{"p":20}', '{"q":20', 'q 20', '[20]']
+  assert.equal(new Set(values.map(called)).size, values.length)
+  assert.notEqual(called('['.repeat(60_000)), called('['.repeat(59_999)))
+  const deep = `${'['.repeat(30_000)}${']'.repeat(30_000)}`
+  assert.equal(called(deep), called(` ${deep}`))
+})
+
+describe('the digest of what was asked', () => {
+  const scope = 'shop/plus/'
+  const examples = [system('s'), user('Example?'), assistant('An example.')]
+  const hello = [...examples, user('hello')]
+  const hi = message(assistant('hi'))
+  const answered = (isKnown: boolean): readonly string[] =>
+    answeredDigests(digestsOf(hello.map(message), key, scope), { messages: [hi], message: hi, begun: null, isKnown }, key)
+  const finds = (digests: readonly string[], history: readonly JsonObject[]): boolean =>
+    digestsWithAnswer(history.map(message), chain(history)).some((digest) => digests.includes(digest))
+
+  test('is none of a first turn: others come with the same examples, and ask the same', () => {
+    assert.ok(!finds(answered(false), hello))
+    assert.ok(finds(answered(false), [...hello, assistant('hi'), user('bye')]))
+  })
+
+  test('is one of a turn that went on from an answer', () => assert.ok(finds(answered(true), hello)))
+})
+
+describe('the calls of tools in a history', () => {
+  const drawn = (letter: string): string => `call_${letter}1`.padEnd(29, letter)
+  const named = (...ids: readonly string[]): string[] =>
+    callDigests([call(...ids.map((id) => ({ id, name: 'call_me_back_1_as_soon_as_possible' })))].map(message), 8, key, 's')
+
+  test('name it by the ids that the provider drew', () => {
+    const ids = [drawn('a'), `toolu_01${'Ab'.repeat(11)}`, `toolu_bdrk_01${'Ab'.repeat(11)}`, `call_00_${'a1'.repeat(12)}`]
+    assert.equal(new Set(ids.flatMap((id) => named(id))).size, ids.length)
+    assert.notDeepEqual(named(drawn('a')), callDigests([message(call({ id: drawn('a'), name: 'f' }))], 8, key, 's/u1'))
+  })
+
+  test('not by ids that others may have', () => {
+    const ids = [
+      'call_1',
+      'f#0',
+      'call_me_back_1_as_soon_as_possible',
+      `call_${'0'.repeat(23)}1`,
+      `call_${'a'.repeat(24)}`,
+      'functions.f:0',
+      drawn('\u00e9'),
+    ]
+    for (const id of ids) assert.deepEqual(named(id), [], id)
+  })
+
+  test('are the last ones, the last first', () => {
+    const ids = 'abcdefghijkl'.split('').map(drawn)
+    const history = ids.flatMap((id) => [call({ id, name: 'f' }), result(id, 'done')]).map(message)
+    assert.deepEqual(
+      callDigests(history, 8, key, 's'),
+      ids
+        .slice(-8)
+        .toReversed()
+        .flatMap((id) => named(id)),
+    )
+  })
+})
+
 test('recorded conversations are told apart', () => {
   const ends = recordedConversations(20).map(({ messages }) => last(messages))
   assert.equal(new Set(ends).size, ends.length)
@@ -179,7 +250,7 @@ test('an answer is found with what the app had begun of it, however the app keep
   const begun = message(assistant('{'))
   const rest = message(assistant('"order": 17}'))
   const history = digestsOf([...asked.map(message), begun], key, scope)
-  const found = answeredDigests(history, { messages: [rest], message: rest, begun }, key)
+  const found = answeredDigests(history, { messages: [rest], message: rest, begun, isKnown: false }, key)
   const foundBy = (...kept: readonly JsonObject[]): boolean => {
     const messages = [...asked, ...kept, user('And 18.')].map(message)
     return digestsWithAnswer(messages, digestsOf(messages, key, scope)).some((digest) => found.includes(digest))
@@ -189,5 +260,5 @@ test('an answer is found with what the app had begun of it, however the app keep
   assert.ok(foundBy(assistant('"order": 17}')))
   assert.ok(!foundBy(assistant('{')), 'another conversation that opens alike')
   assert.ok(!foundBy(assistant('{"order": 18}')))
-  assert.deepEqual(answeredDigests([], { messages: [rest], message: rest, begun: null }, key), [])
+  assert.deepEqual(answeredDigests([], { messages: [rest], message: rest, begun: null, isKnown: true }, key), [])
 })

@@ -4,7 +4,8 @@
  * prefix that is known. Short messages are guessable, so the digests are keyed (HMAC); nothing else is kept.
  *
  * Only what survives an app's own handling counts: who said what, which tools were called with what. Whitespace,
- * instructions (which often carry the time of day) and the fields that clients add or lose do not.
+ * instructions (which often carry the time of day) and the fields that clients add or lose do not. A history whose beginning is gone is
+ * still found by the calls of tools in it, where their ids are the provider's own.
  */
 import type { Digest } from './conversation.ts'
 import type { KeyedHash } from './keyed-hash.ts'
@@ -53,6 +54,22 @@ export function responseDigest(id: string, key: KeyedHash, scope: string): Diges
   return key.hex(Buffer.from(`response:${scope.length}:${scope}:${id}`)).slice(0, DIGEST_HEX)
 }
 
+/**
+ * Ids that a provider draws for each call of a tool. None that are counted up, are the tool's own name, or were made here or by a client:
+ * others have those as well.
+ */
+const DRAWN_ID = /^(?:call_(?:\d+_)?|toolu_(?:bdrk_|vrtx_)?)(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[0-9A-Za-z]{20,256}$/
+
+/** Names the last `count` calls of tools in these messages, the last first. They lead to a conversation whose history was cut at its beginning. `scope` as for a chain. */
+export function callDigests(messages: readonly Pick<Said, 'toolCalls'>[], count: number, key: KeyedHash, scope: string): Digest[] {
+  const digests: Digest[] = []
+  for (let index = messages.length - 1; index >= 0 && digests.length < count; index -= 1)
+    for (const { id, name } of (messages[index]?.toolCalls ?? []).toReversed())
+      if (digests.length < count && id !== name && DRAWN_ID.test(id))
+        digests.push(key.hex(Buffer.from(`call:${scope.length}:${scope}:${id}`)).slice(0, DIGEST_HEX))
+  return digests
+}
+
 /** The digest of a history with one message more: the answer that was just given, as the wire has it. */
 export function extendChain(last: Digest, message: Said, key: KeyedHash): Digest {
   return atOnce(extended(last, message, key))
@@ -64,24 +81,28 @@ function* extended(last: Digest, message: Said, key: KeyedHash): Generator<void,
   return key.hex(Buffer.from(last), Buffer.concat(fields)).slice(0, DIGEST_HEX)
 }
 
-/** An answer, and what the app had begun of it. */
+/** An answer, what the app had begun of it, and what asked for it. */
 interface Answer {
   /** All that was said, in order. */
   readonly messages: readonly Message[]
   /** The one of them that has the words; null where nothing was said. */
   readonly message: Message | null
   readonly begun: Message | null
+  /** False: the conversation begins with this turn, as far as anyone knows. */
+  readonly isKnown: boolean
 }
 
 /**
  * Digests under which a later request finds the conversation of a history: the history itself, and with the answer. `digests` as
  * `chainDigests` gave them. A beginning of the app's own is part of the answer: alone it would name every conversation that opens alike.
+ * So would what a conversation's first turn asked: all answers in that may be examples, which everybody's question comes with.
  */
-export function answeredDigests(digests: readonly Digest[], { messages, message, begun }: Answer, key: KeyedHash): readonly Digest[] {
+export function answeredDigests(digests: readonly Digest[], answer: Answer, key: KeyedHash): readonly Digest[] {
+  const { messages, message, begun, isKnown } = answer
   const last = digests.at(-1)
   if (last === undefined) return []
   const asked = begun === null ? last : digests.at(-2)
-  const found: Digest[] = asked === undefined ? [] : [asked]
+  const found: Digest[] = isKnown && asked !== undefined ? [asked] : []
   let end = last
   for (const said of messages) {
     end = extendChain(end, said, key)
@@ -139,7 +160,7 @@ function* said(message: Said): Generator<void, readonly Field[]> {
     ...message.toolCalls.flatMap(({ id, name, input }) => [
       { text: id, toBytes },
       { text: name, toBytes },
-      { text: ends(input), toBytes: withoutSpace }, // apps that parse and write arguments again change their whitespace
+      { text: ends(input), toBytes: byValue },
     ]),
     ...message.answers.map((id) => ({ text: id, toBytes })),
   ]
@@ -189,6 +210,25 @@ function withoutSpace(text: string): Buffer {
     if (!isSpace(byte)) bytes[length++] = byte
   }
   return bytes.subarray(0, length)
+}
+
+/** Arguments that are longer count as they were written: what is parsed here is parsed within a slice. */
+const PARSED_UNITS_MAX = 64 * 1024
+
+/**
+ * What a tool is called with, however it is written: apps that parse arguments and write them again change whitespace, escapes and the
+ * notation of numbers. Not so the order of keys. Arguments that were written in the usual way have the digest of their own text.
+ */
+function byValue(input: string): Buffer {
+  return withoutSpace(input.length <= PARSED_UNITS_MAX ? rewritten(input) : input)
+}
+
+function rewritten(json: string): string {
+  try {
+    return JSON.stringify(JSON.parse(json))
+  } catch {
+    return json // free text, or nested too deep to be written again
+  }
 }
 
 function isSpace(byte: number): boolean {

@@ -8,6 +8,19 @@ const BEGUN = newConversation({ id: 'A', tier: 'pro', contractHash: 'k1', user: 
 const CUT: Edit = { kind: 'cut', id: 'e1', cause: 'Summarize', leading: 1, count: 2, originals: 'd', text: '{}', savedBytes: 3 }
 const DROP: Edit = { kind: 'replace', id: 'e2', rung: 'DropRetrieval', original: 'd', text: '{}', savedBytes: 3 }
 const NOTICE: Edit = { kind: 'notice', id: 'e3', text: 'short of money' }
+/** All that a call may tell of its session, and of no other. */
+const OF_ITS_SESSION = {
+  addRungs: { rungs: ['Summarize'], reason: 'threshold' },
+  turnRungs: ['RefuseTools'],
+  addAlerts: [90],
+  addNotices: [{ id: 'n', occasion: 'Summarize' }],
+  state: { is: 'ended', atMs: 500 },
+  atTaskBoundary: { is: true, atMs: 500 },
+  addUserTurn: true,
+  question: { messages: 3, digest: 'd' },
+  exact: exact(500, 3),
+  resolution: { kind: 'confirmed', atMs: 500 },
+} as const satisfies ConversationChange
 
 function after(...changes: readonly ConversationChange[]): Conversation {
   return changes.reduce<Conversation>((conversation, change) => applyChange(conversation, change).conversation, BEGUN)
@@ -120,6 +133,20 @@ describe('a change of a conversation', () => {
     assert.deepEqual(late.firedAlerts, [])
   })
 
+  it('opens a session that begins as empty as a conversation', () => {
+    const opened = after(OF_ITS_SESSION, { openSession: 2 })
+    assert.deepEqual(opened, { ...BEGUN, session: 2, earlierAlerts: OF_ITS_SESSION.addAlerts })
+  })
+
+  it('that was decided in a session before tells nothing of the one that is open', () => {
+    const open = after({ openSession: 2 })
+    for (const [part, told] of Object.entries(OF_ITS_SESSION)) {
+      const changedBy = (ofSession: number): Conversation => applyChange(open, { ofSession, [part]: told }).conversation
+      assert.deepEqual(changedBy(1), open, part)
+      assert.notDeepEqual(changedBy(2), open, part)
+    }
+  })
+
   it('that opens it again takes its end back, and no other rung', () => {
     const ended = after({ state: { is: 'ended', atMs: 3 }, addRungs: { rungs: ['RefuseTools', 'EndConversation'], reason: 'threshold' } })
     const opened = applyChange(ended, { state: { is: 'open', atMs: 4 } }).conversation
@@ -222,6 +249,7 @@ describe('a change of a conversation', () => {
     assert.equal(awaitsResolution(after(turn(200), told('confirmed', 300), turn(400))), false)
     assert.equal(awaitsResolution(after(turn(200), told('reversed', 300))), false)
     assert.equal(awaitsResolution(after(turn(200), told('reversed', 300), turn(301))), true)
+    assert.equal(awaitsResolution({ ...after(turn(200)), id: 'call-1' }), false, 'nobody said anything in it')
     assert.equal(awaitsResolution({ ...after(turn(200)), resolution: 'reversed', resolvedAtMs: null }), false, 'of an earlier version')
   })
 

@@ -3,6 +3,7 @@ import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung } from '@farebox/crds/ladder.ts'
 import { DRIVERS } from './conversation.ts'
 import type { Conversation, ConversationChange, ConversationId, Driver, Edit, UserAlerts, UserId } from './conversation.ts'
+import { isLoneCall } from './lone-call.ts'
 
 /** A conversation as it begins. */
 export function newConversation(begin: {
@@ -267,9 +268,10 @@ function driversAfter(known: Conversation['drivers'], added: Readonly<Partial<Re
 
 /**
  * Whether nobody said so far what became of it, or it went on after what was said had been taken back. With a quiet time
- * since its last turn it may be assumed to be resolved; not one that its budget has ended: nobody can say more in it.
+ * since its last turn it may be assumed to be resolved; not one that its budget has ended: nobody can say more in it. Nor was anything said in
+ * a lone call.
  */
-export function awaitsResolution({ resolution, resolvedAtMs, turns, lastTurnAtMs, state }: Conversation): boolean {
-  if (turns === 0 || state === 'ended') return false
+export function awaitsResolution({ id, resolution, resolvedAtMs, turns, lastTurnAtMs, state }: Conversation): boolean {
+  if (turns === 0 || state === 'ended' || isLoneCall(id)) return false
   return resolution === 'none' || (resolution === 'reversed' && resolvedAtMs !== null && lastTurnAtMs > resolvedAtMs)
 }

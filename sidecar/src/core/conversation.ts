@@ -12,7 +12,7 @@ export type UserId = string
 /** First 128 bits of an HMAC or hash, hex. */
 export type Digest = string
 
-/** The provider's own count of what we last sent, from which the next bound starts. */
+/** The provider's own count of what we last sent, from which the next bound starts. A conversation has that of its chat; calls beside that have another, from which a chat goes on where it was its question. */
 export interface ExactCount {
   readonly model: string
   /** Digest of everything sent beside the messages that fills the window (tools, schemas). */
@@ -21,7 +21,11 @@ export interface ExactCount {
   readonly messages: number
   readonly messagesDigest: Digest
   readonly inputTokens: number
+  /** Read from the provider's cache, and written there; absent: nothing was written, or an older version counted. */
   readonly cachedTokens: number
+  readonly cacheWrittenTokens?: number
+  /** The most that may be sound; absent: the provider does not tell it apart. */
+  readonly audioTokens?: number
   readonly outputTokens: number
   readonly atMs: number
   /** Id of the last edit of messages in the log that they were sent by; empty: there was none. Absent, from an older version: not known. */
@@ -63,10 +67,14 @@ export type Edit =
 
 /** A question of the user, by the history that it stands at the end of. */
 export interface Question {
+  /** `KEPT_MESSAGES` where the provider keeps the history. */
   readonly messages: number
   /** The first 64 bits of a digest over them, hex. */
   readonly digest: string
 }
+
+/** More than any request brings: an app that goes on from what the provider keeps sends less with all that is no question of its chat. */
+export const KEPT_MESSAGES = 2 ** 31 - 1
 
 export interface UserRungs {
   /** As `periodName` of core/terms.ts gives it. */

@@ -8,12 +8,16 @@ import { chainedDigest, chainedDigests, originalDigest, readDigest } from './dig
 import { bytesOf, isInstruction, isList, isObject, leadingCount, readOwn, turnStarts } from './message.ts'
 import { noticeFinder, withoutNotices } from './notice-frame.ts'
 import type { NoticeFinder } from './notice-frame.ts'
+import { memo, memoOfTwo } from './memo.ts'
 import type { Json, ModelRequest, Message } from './request.ts'
 import type { Shaped } from './shape.ts'
 import { Slice } from './slices.ts'
 
 export type Cut = Extract<Edit, { kind: 'cut' }>
 export type Replacement = Extract<Edit, { kind: 'replace' }>
+
+/** Of a request, what a replay is made from. */
+export type Replayable = Pick<ModelRequest, 'messages' | 'own' | 'ours'>
 
 /** The request as the log has it. Nothing new is decided; the same request and log give the same bytes. */
 export function replay(request: ModelRequest, edits: readonly Edit[]): Shaped {
@@ -37,36 +41,31 @@ export interface Replayed {
 }
 
 /** The same with the origin of each message, for what decides on further edits. */
-export function replayEntries(request: Pick<ModelRequest, 'messages' | 'own'>, edits: readonly Edit[]): Replayed {
-  if (edits.length === 0) return unedited(request.messages)
-  const byLog = REPLAYED.get(request.messages) ?? new WeakMap<readonly Edit[], Kept>()
-  const known = byLog.get(edits)
-  if (known?.logged === edits.length) return known.replayed
-  const replayed = replayedAnew(request, edits)
-  REPLAYED.set(request.messages, byLog.set(edits, { logged: edits.length, replayed }))
+export function replayEntries(request: Replayable, edits: readonly Edit[]): Replayed {
+  if (edits.length === 0 && request.ours === undefined) return unedited(request.messages)
+  // A turn asks for the same several times: what one replay gave is kept with the two lists that it was made from.
+  const byLog = replaysOf(request.messages)
+  const replayed = byLog.get(edits) ?? replayedAnew(request, edits)
+  byLog.set(edits, replayed)
   return replayed
 }
+const replaysOf = memo<readonly Message[], WeakMap<readonly Edit[], Replayed>>(() => new WeakMap())
 
 /** The history as the log had it when the provider counted it last: `lastEdit` as its count has it. */
-export function replayCounted(
-  request: Pick<ModelRequest, 'messages' | 'own'>,
-  edits: readonly Edit[],
-  { lastEdit }: Pick<ExactCount, 'lastEdit'>,
-): Replayed {
+export function replayCounted(request: Replayable, edits: readonly Edit[], { lastEdit }: Pick<ExactCount, 'lastEdit'>): Replayed {
   return replayEntries(request, lastEdit === undefined ? edits : logUpTo(edits, lastEdit))
 }
 
 /** The log without the edits of messages that came after this one; the log itself where none did. */
 function logUpTo(edits: readonly Edit[], lastEdit: string): readonly Edit[] {
   if (lastEditOf(edits) === lastEdit) return edits
-  const known = EARLIER.get(edits)
-  if (known?.logged === edits.length && known.lastEdit === lastEdit) return known.log
+  const byLast = earlierOf(edits)
   const end = edits.findIndex(({ id }) => id === lastEdit)
-  const log = edits.filter((edit, index) => index <= end || edit.kind === 'notice')
-  EARLIER.set(edits, { logged: edits.length, lastEdit, log })
+  const log = byLast.get(lastEdit) ?? edits.filter((edit, index) => index <= end || edit.kind === 'notice')
+  byLast.set(lastEdit, log)
   return log
 }
-const EARLIER = new WeakMap<readonly Edit[], { readonly logged: number; readonly lastEdit: string; readonly log: readonly Edit[] }>()
+const earlierOf = memo<readonly Edit[], Map<string, readonly Edit[]>>(() => new Map())
 
 /** Names the last edit of messages in a log; empty where there is none. */
 export function lastEditOf(edits: readonly Edit[]): string {
@@ -78,17 +77,8 @@ function unedited(messages: readonly Message[]): Replayed {
   return { entries, cut: null, digestAt: memoized((index) => nameOf(at(messages, index), NO_NOTICES)) }
 }
 
-/** A turn asks for the same several times: what one replay gave is kept with the two lists that it was made from. */
-const REPLAYED = new WeakMap<readonly Message[], WeakMap<readonly Edit[], Kept>>()
-
-interface Kept {
-  /** How long the log was, which only grows. */
-  readonly logged: number
-  readonly replayed: Replayed
-}
-
-function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: readonly Edit[]): Replayed {
-  const { messages } = request
+function replayedAnew(request: Replayable, edits: readonly Edit[]): Replayed {
+  const { messages, ours } = request
   const notices = finderOf(edits)
   const digestAt = memoized((index) => nameOf(at(messages, index), notices))
   const cut = widestCut(messages, edits, digestAt)
@@ -99,7 +89,9 @@ function replayedAnew(request: Pick<ModelRequest, 'messages' | 'own'>, edits: re
   const entries: Entry[] = []
   messages.forEach((original, index) => {
     if (isCutOut(original, index, reach)) return
-    const bare = bareOf(original, notices)
+    // Words of ours that no log tells of are in its name: the config that knows them may change.
+    const said = ours?.get(original)
+    const bare = said === null ? null : bareOf(said ?? original, notices)
     if (bare === null) return
     const edit = replacements.size === 0 ? undefined : replacements.get(digestAt(index))
     const replaced = edit === undefined ? null : rereadOf(original, edit)
@@ -125,11 +117,7 @@ const REREAD = new WeakMap<Message, { readonly id: string; readonly message: Mes
  * The entries of `replayed` under a cut that covers more than the one in force there: the same as with that cut at the end of the log.
  * Something the user said must stand behind it.
  */
-export function entriesUnder(
-  request: Pick<ModelRequest, 'messages' | 'own'>,
-  { entries }: Pick<Replayed, 'entries'>,
-  cut: Cut,
-): readonly Entry[] {
+export function entriesUnder(request: Replayable, { entries }: Pick<Replayed, 'entries'>, cut: Cut): readonly Entry[] {
   const { messages } = request
   const reach = reachOf(messages, cut)
   const kept = entries.filter(({ index }) => index !== null && !isCutOut(at(messages, index), index, reach))
@@ -169,10 +157,7 @@ function putIn(entries: readonly Entry[], own: Entry, { place }: Reach): readonl
 }
 
 /** Whether one of the edits that were made between turns comes into force at the next user turn of this history. */
-export function isAnyReady(
-  request: Pick<ModelRequest, 'messages' | 'own'>,
-  { edits, readyEdits }: Pick<Conversation, 'edits' | 'readyEdits'>,
-): boolean {
+export function isAnyReady(request: Replayable, { edits, readyEdits }: Pick<Conversation, 'edits' | 'readyEdits'>): boolean {
   if (readyEdits.length === 0) return false
   const { cut } = replayEntries(request, [...edits, ...readyEdits])
   return cut !== null && readyEdits.includes(cut)
@@ -212,15 +197,11 @@ export function shapedOf(request: ModelRequest, entries: readonly Entry[], decid
 
 /** What is sent: the client's own list where nothing in it differs, and one list for the same entries, since digests are known by the list. */
 export function messagesOf(request: Pick<ModelRequest, 'messages'>, entries: readonly Entry[]): readonly Message[] {
-  const known = SENT.get(entries)
-  if (known !== undefined) return known
-  const messages = entries.map((entry) => entry.message)
+  const messages = listOf(entries)
   const isRewritten = messages.length !== request.messages.length || messages.some((message, index) => message !== request.messages[index])
-  const sent = isRewritten ? messages : request.messages
-  SENT.set(entries, sent)
-  return sent
+  return isRewritten ? messages : request.messages
 }
-const SENT = new WeakMap<readonly Entry[], readonly Message[]>()
+const listOf = memo((entries: readonly Entry[]): readonly Message[] => entries.map(({ message }) => message))
 
 /**
  * Of the cuts whose originals are there, the one that covers most: a later cut covers what an earlier one did. Of equal
@@ -260,21 +241,14 @@ export function cutDigest(leading: number, count: number, digestAt: (index: numb
   return chainedDigest(Array.from({ length: count }, (_, offset) => digestAt(leading + offset)))
 }
 
-function isCompacted(message: Message): boolean {
-  let known = COMPACTED.get(message)
-  if (known === undefined) {
-    const { bytes } = message
-    // A history that was let go of is not parsed again for it.
-    const isNamed = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes('"compaction"')
-    const content = isNamed ? message.json['content'] : null
-    known = isList(content) && content.some(isCompaction)
-    COMPACTED.set(message, known)
-  }
-  return known
-}
-
 /** A turn asks for the same messages several times. */
-const COMPACTED = new WeakMap<Message, boolean>()
+const isCompacted = memo((message: Message): boolean => {
+  const { bytes } = message
+  // A history that was let go of is not parsed again for it.
+  if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes('"compaction"')) return false
+  const { content } = message.json
+  return isList(content) && content.some(isCompaction)
+})
 
 /** One without content failed, and stands for nothing. */
 function isCompaction(block: Json): boolean {
@@ -282,35 +256,24 @@ function isCompaction(block: Json): boolean {
   return typeof block['content'] === 'string' || typeof block['encrypted_content'] === 'string'
 }
 
-/** The notices of a log, and the messages without them: found once, since histories are long. */
-function finderOf(edits: readonly Edit[]): NoticeFinder {
-  if (edits.length === 0) return NO_NOTICES
-  const known = FINDERS.get(edits)
-  if (known?.logged === edits.length) return known.finder
+/** The notices of a log, found once: histories are long. */
+const finderOf = memo((edits: readonly Edit[]): NoticeFinder => {
   const notices = edits.filter((edit) => edit.kind === 'notice')
   const last = notices.at(-1)
-  const same = last === undefined ? undefined : BY_LAST.get(last)
-  const finder =
-    last === undefined ? NO_NOTICES : same?.count === notices.length ? same.finder : noticeFinder(notices.map(({ text }) => text))
-  if (last !== undefined) BY_LAST.set(last, { count: notices.length, finder })
-  FINDERS.set(edits, { logged: edits.length, finder })
+  if (last === undefined) return NO_NOTICES
+  const same = BY_LAST.get(last)
+  const finder = same?.count === notices.length ? same.finder : noticeFinder(notices.map(({ text }) => text))
+  BY_LAST.set(last, { count: notices.length, finder })
   return finder
-}
+})
 /** Logs that grew out of one another have the same notices, and take the same answers apart. */
 const BY_LAST = new WeakMap<Edit, { readonly count: number; readonly finder: NoticeFinder }>()
 const NO_NOTICES: NoticeFinder = []
-const FINDERS = new WeakMap<readonly Edit[], { readonly logged: number; readonly finder: NoticeFinder }>()
 
 function bareOf(message: Message, notices: NoticeFinder): Message | null {
-  if (message.role !== 'assistant' || notices.length === 0) return message
-  const bare = BARE.get(notices) ?? new WeakMap<Message, Message | null>()
-  const known = bare.get(message)
-  if (known !== undefined) return known
-  const found = withoutNotices(message, notices)
-  BARE.set(notices, bare.set(message, found))
-  return found
+  return message.role !== 'assistant' || notices.length === 0 ? message : readBare(notices, message)
 }
-const BARE = new WeakMap<NoticeFinder, WeakMap<Message, Message | null>>()
+const readBare = memoOfTwo((notices: NoticeFinder, message: Message) => withoutNotices(message, notices))
 
 /** Takes out the notices that a replay leaves out beforehand, in slices. */
 export function* readNoticesAhead(messages: readonly Message[], edits: readonly Edit[]): Generator<void, void> {

@@ -63,9 +63,9 @@ test('a later cut covers the earlier one and is planned on what is sent now', ()
   assert.deepEqual(contents(second.messages), ['[first]', 'q3', null, 'r', 'a3', 'q4', null, 'r', 'a4'])
   assert.ok(second.currentBytes < second.originalBytes)
   assert.deepEqual([second.answers, second.notesBytes], [4, second.messages[0]?.bytes.length], 'of what came since, beside the notes')
-  log.push(cutEdit(second, 'Summarize', ownMessage('user', '[second]'), '2'))
-  assert.deepEqual(contents(replay(request, log).messages), ['[second]', 'q5'])
-  assert.deepEqual(contents(replay(request, log.toReversed()).messages), ['[second]', 'q5'], 'in whichever order they were logged')
+  const both = [...log, cutEdit(second, 'Summarize', ownMessage('user', '[second]'), '2')]
+  assert.deepEqual(contents(replay(request, both).messages), ['[second]', 'q5'])
+  assert.deepEqual(contents(replay(request, both.toReversed()).messages), ['[second]', 'q5'], 'in whichever order they were logged')
 })
 
 test('instructions in the middle of a history outlive a cut around them', () => {

@@ -4,6 +4,7 @@
  */
 import type { Carrier, UserCarrier } from '@farebox/crds/identity.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { UserId } from './conversation.ts'
 import type { KeyedHash } from './keyed-hash.ts'
 import type { ModelRequest } from './request.ts'
 import type { ReadClaim } from './tier-claim.ts'
@@ -96,6 +97,11 @@ export class IdHasher {
 /** The name inside which conversation ids are distinct. */
 export function scopeOf(config: Pick<SidecarConfig, 'namespace' | 'budget' | 'identity'>): string {
   return config.identity.scope === 'Budget' ? `${config.namespace}/${config.budget}` : config.namespace
+}
+
+/** The name inside which a history names a conversation: of one tier, and of one user where a call says whose it is. */
+export function chainScope(config: Parameters<typeof scopeOf>[0], tier: string, user: UserId | null): string {
+  return `${scopeOf(config)}/${tier}/${user ?? ''}`
 }
 
 function claimedTier(

@@ -50,6 +50,9 @@ test('a user turn begins at a user message, and not within a tool loop', () => {
   assert.equal(isBoundary(chatRequest([user('hi'), assistant('Dear')], { beginsAnswer: true })), true)
   const loop = [user('hi'), call({ id: 'a', name: 'f' }), result('a', 'r'), assistant('Dear')]
   assert.equal(isBoundary(chatRequest(loop, { beginsAnswer: true })), false)
+  const picture = { role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] }
+  assert.equal(isBoundary(chatRequest([...loop.slice(0, 3), picture])), false)
+  assert.equal(isBoundary(chatRequest([picture])), true)
   assert.equal(isBoundary(chatRequest([system('s')])), false)
 })
 

@@ -5,7 +5,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Account } from './budget.ts'
 import type { Conversation } from './conversation.ts'
-import { askedIn, isInstruction } from './message.ts'
+import { askedIn, isInstruction, lastSpeaker } from './message.ts'
 import type { AtBoundary, Shaped } from './shape.ts'
 
 /** Percent is clamped to this: what lies beyond is a sum of overruns, and three digits fit a header. */
@@ -37,11 +37,12 @@ export function percentUsed(draws: readonly { readonly cap: NanoUsd | null; read
 
 /**
  * A user turn begins here: the last message is a user's, or its answer is begun by the app. System messages that an app appends after it
- * do not count. In the middle of a tool loop it is false, and so it is for a request that asks to go on in an answer that was given.
+ * do not count. In the middle of a tool loop it is false, pictures for that included, and so it is for a request that asks to go on in an
+ * answer that was given.
  */
 export const isBoundary: AtBoundary = ({ messages, beginsAnswer }) => {
   const asked = beginsAnswer === true ? askedIn(messages) : messages
-  return asked.findLast((message) => !isInstruction(message))?.role === 'user'
+  return lastSpeaker(asked) === 'user'
 }
 
 /** A user turn goes on, by a tool loop or in an answer that was given. Not so where nobody said anything: an agent may live by instructions alone. */

@@ -7,6 +7,7 @@ import {
   bytesOf,
   contentText,
   isInstruction,
+  lastSpeaker,
   leadingCount,
   ownMessage,
   parseObject,
@@ -60,6 +61,28 @@ test('a turn begins where a user speaks after somebody else; instructions betwee
   assert.deepEqual(turnStarts(chatRequest(history).messages), [1, 7])
   assert.deepEqual(turnStarts(chatRequest([user('q'), system('now'), user('more')]).messages), [0])
   assert.deepEqual(turnStarts(chatRequest([assistant('hi')]).messages), [])
+})
+
+test('pictures and files without a word, right after a tool’s result, are of its loop; what has words, or follows something else, is a question', () => {
+  const loop = [user('q'), call({ id: 'a', name: 'f' }), result('a', 'taken')]
+  const shown = { role: 'user', content: [image] }
+  const blank = { role: 'user', content: [{ type: 'text', text: ' ' }, image] }
+  const told = { role: 'user', content: [{ type: 'text', text: 'And this?' }, image] }
+  const rows: [messages: JsonObject[], starts: number[], speaker: string | null][] = [
+    [[...loop, shown], [0], 'tool'],
+    [[...loop, system('now'), blank, shown], [0], 'tool'],
+    [[...loop, shown, call({ id: 'b', name: 'f' }), result('b', 'taken'), shown, system('now')], [0], 'tool'],
+    [[...loop, shown, told], [0, 4], 'user'],
+    [[...loop, told, shown], [0, 3], 'user'],
+    [[...loop, user('stop')], [0, 3], 'user'],
+    [[...loop, assistant('x'), shown], [0, 4], 'user'],
+    [[shown], [0], 'user'],
+    [[system('s')], [], null],
+  ]
+  for (const [history, starts, speaker] of rows) {
+    const { messages } = chatRequest(history)
+    assert.deepEqual([turnStarts(messages), lastSpeaker(messages)], [starts, speaker], JSON.stringify(history))
+  }
 })
 
 test('turns cover a history: each begins with a user, and none begins inside a tool loop', () => {

@@ -92,18 +92,49 @@ export function leadingCount(messages: readonly Message[]): number {
 }
 
 /**
- * Where user turns begin: indexes of user messages that follow something else than a user message. A turn is everything
- * from there to the next one: the question, the tool loop, the answer.
+ * Where user turns begin: indexes of user messages that follow something else than a user message, but for what belongs to a tool loop. A
+ * turn is everything from there to the next one: the question, the tool loop, the answer.
  */
 export function turnStarts(messages: readonly Message[]): number[] {
   const starts: number[] = []
   let previous: Role | null = null
   messages.forEach((message, index) => {
-    if (isInstruction(message)) return
+    if (isInstruction(message) || goesOnInLoop(message, previous)) return
     if (message.role === 'user' && previous !== 'user') starts.push(index)
     previous = message.role
   })
   return starts
+}
+
+/**
+ * Who spoke last: instructions say nothing, and what goes on in a tool loop is of the tool's result before it. Null where nobody did.
+ */
+export function lastSpeaker(messages: readonly Message[]): Role | null {
+  let shown: Role | null = null
+  for (let index = messages.length - 1; index >= 0; index -= 1) {
+    const message = messages[index]
+    if (message === undefined || isInstruction(message)) continue
+    if (!isShownAlone(message)) return shown === null || givesResult(message.role) ? message.role : shown
+    shown = message.role
+  }
+  return shown
+}
+
+/**
+ * Whether a message goes on in the tool loop that it stands in: a user's that only shows something, right after a tool's result. So agents send
+ * what a result of theirs cannot hold (OpenAI's Chat takes no pictures in one). `previous`: who spoke before it.
+ */
+function goesOnInLoop(message: Message, previous: Role | null): boolean {
+  return previous !== null && givesResult(previous) && isShownAlone(message)
+}
+
+function givesResult(role: Role): boolean {
+  return role === 'tool' || role === 'function'
+}
+
+/** Pictures or files of a user's, without a word. */
+function isShownAlone({ role, images, texts }: Message): boolean {
+  return role === 'user' && images.length > 0 && texts.every(({ text }) => text.trim() === '')
 }
 
 export function bytesOf(messages: readonly Message[]): number {

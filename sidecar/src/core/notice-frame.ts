@@ -10,7 +10,7 @@ const FRAME = '---'
 const LINE_BREAK = '\n'
 const SEPARATOR = LINE_BREAK + LINE_BREAK
 /** A notice shorter than this could be the model's own words: it is taken out only with its frame, or when it stands alone. */
-const TELLING_LENGTH_MIN = 24
+export const TELLING_LENGTH_MIN = 24
 
 /** What is appended to the text of an answer to show `notice` after it. The log keeps `notice` itself. */
 export function inlineNotice(notice: string): string {
@@ -37,9 +37,14 @@ export function noticeFinder(notices: readonly string[]): NoticeFinder {
 /** An assistant message without our notices; the message itself where there are none; null when nothing else was in it. */
 export function withoutNotices(message: Message, notices: NoticeFinder): Message | null {
   if (message.role !== 'assistant' || notices.length === 0) return message
+  return withTextsOf(message, (text) => stripNotices(text, notices))
+}
+
+/** A message with what `left` leaves of its texts; the message itself where that is all of them; null when nothing else was in it. */
+export function withTextsOf(message: Message, left: (text: string) => string): Message | null {
   let found = false
   const texts = message.texts.map(({ text, kind }) => {
-    const rest = kind === 'text' ? stripNotices(text, notices) : text
+    const rest = kind === 'text' ? left(text) : text
     if (rest === text) return text
     found = true
     return rest === '' ? null : rest
@@ -55,6 +60,42 @@ export function stripNotices(text: string, notices: NoticeFinder): string {
   let rest = text
   for (const notice of notices) rest = withoutMatches(rest, notice)
   return rest
+}
+
+/**
+ * `text` without a frame and all behind it, as often as that is ours: the last frame, or one of the `framesMax` last, for a notice may hold a
+ * rule itself. What is behind it is at most `unitsMax` long.
+ */
+export function withoutFramed(
+  text: string,
+  { unitsMax, framesMax }: { readonly unitsMax: number; readonly framesMax: number },
+  isOurs: (behind: string) => boolean,
+): string {
+  let rest = text
+  for (;;) {
+    const frame = lastFrames(rest, unitsMax, framesMax).find((at) => isOurs(rest.slice(at + FRAME.length)))
+    if (frame === undefined) return rest
+    const pieces = frame === 0 ? [] : [rest.slice(0, frame)]
+    dropSeparator(pieces)
+    rest = pieces.join('')
+  }
+}
+
+/** Where the last frames of a text begin, the last one first. */
+function lastFrames(text: string, unitsMax: number, framesMax: number): readonly number[] {
+  const from = Math.max(0, text.length - unitsMax)
+  const frames: number[] = []
+  for (let to = text.length; frames.length < framesMax;) {
+    to = lastFrame(text, from, to)
+    if (to < 0) break
+    frames.push(to)
+  }
+  return frames
+}
+
+/** How many frames stand in a text: a notice of its own may have some. */
+export function framesIn(text: string): number {
+  return lastFrames(text, text.length, text.length).length
 }
 
 /**

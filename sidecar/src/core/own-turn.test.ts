@@ -3,7 +3,9 @@ import { test } from 'node:test'
 import { makeContract } from '../../../test/support/make.ts'
 import { newConversation } from './conversation-change.ts'
 import type { Conversation, Edit } from './conversation.ts'
-import { isOwnTurn, isUnread, isUnsaid, mayResetHere } from './own-turn.ts'
+import { KEPT_MESSAGES } from './conversation.ts'
+import { isOwnTurn, isUnread, isUnsaid, mayResetHere, planBesideLoop } from './own-turn.ts'
+import type { Plan } from './plan.ts'
 import type { ModelRequest } from './request.ts'
 import { questionOf } from './sessions.ts'
 import { assistant, chatRequest, system, user } from './requests.testing.ts'
@@ -45,6 +47,25 @@ test('an answer is known to be unread where questions bring more than the call t
   assert.equal(isUnread(TITLE, alike), false, 'the app may be one that sends no history')
   assert.equal(isUnread(TITLE, { ...alike, edits: [CUT] }), true, 'a history was sent before')
   assert.equal(isUnread(TITLE, asked({ question: null })), false)
+  assert.equal(isUnread(TITLE, asked({ question: { messages: KEPT_MESSAGES, digest: 'd' } })), true, 'the provider keeps the rest')
+})
+
+test('what rises in a call beside a loop at user turns alone is not the chat’s, which has it with its next question', () => {
+  const plan = {
+    rungs: ['DropRetrieval', 'DowngradeModel', 'RefuseTools'],
+    risen: ['DowngradeModel', 'RefuseTools'],
+    risenForUser: ['DowngradeModel'],
+    turnRungs: ['DowngradeModel'],
+    occasions: ['DropRetrieval', 'DowngradeModel', 'RefuseTools', 'Upgrade'],
+  } as const satisfies Partial<Plan>
+  const planned = planBesideLoop(plan as unknown as Plan, asked({ rungs: ['DropRetrieval'], turnRungs: ['Summarize'] }))
+  assert.deepEqual(planned, {
+    rungs: plan.rungs,
+    risen: ['RefuseTools'],
+    risenForUser: [],
+    turnRungs: ['Summarize'],
+    occasions: ['DropRetrieval', 'RefuseTools', 'Upgrade'],
+  })
 })
 
 test('a session whose budget is used up gives way to a question, not to a call beside the chat', () => {

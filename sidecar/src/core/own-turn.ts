@@ -1,7 +1,11 @@
 /** What in a conversation is the user's own: their questions, and not what an app has written beside the chat (a title, tags). */
+import { BOUNDARY_RUNGS } from '@farebox/crds/ladder.ts'
+import type { Rung } from '@farebox/crds/ladder.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { Conversation } from './conversation.ts'
+import { needsBoundary } from './ladder.ts'
 import { askedIn } from './message.ts'
+import type { Plan } from './plan.ts'
 import type { ModelRequest } from './request.ts'
 import { isBesideChat, isUserTurn, mayEndHere, questionOf } from './sessions.ts'
 
@@ -36,6 +40,23 @@ export function isUnread(
   const { question, edits } = conversation
   const bringsLess = question !== null && askedIn(request.messages).length < question.messages
   return isBesideChat(request, conversation) && (bringsLess || edits.some(({ kind }) => kind === 'cut'))
+}
+
+/**
+ * The plan of a call that is made beside the chat while that waits for its tools. What rises at user turns alone is this call's, and its
+ * loop's: the chat ends its loop as it began it, and with its next question the rung rises, and is told, in the chat.
+ */
+export function planBesideLoop(plan: Plan, { rungs, userRungs, turnRungs }: Pick<Conversation, 'rungs' | 'userRungs' | 'turnRungs'>): Plan {
+  const known = [...rungs, ...(userRungs?.rungs ?? []), ...turnRungs]
+  const later: readonly string[] = BOUNDARY_RUNGS.filter((rung) => !known.includes(rung))
+  const risingNow = (risen: readonly Rung[]): readonly Rung[] => risen.filter((rung) => !needsBoundary(rung))
+  return {
+    ...plan,
+    risen: risingNow(plan.risen),
+    risenForUser: risingNow(plan.risenForUser),
+    turnRungs,
+    occasions: plan.occasions.filter((occasion) => !later.includes(occasion)),
+  }
 }
 
 /**

@@ -86,6 +86,15 @@ test('where nothing stands before the turn, nothing is cut', () => {
   assert.deepEqual(begun({}, {}, chatRequest([system('s'), user('q1')])), ['s', 'q1'])
 })
 
+test('a summary that waits joins the log before the reset, also where that leaves nothing out', () => {
+  const waiting = summaryOf(chatRequest(HISTORY.slice(0, 6)), 'waiting')
+  const idsOf = (request: ModelRequest): readonly string[] =>
+    resetEdits({ ...RESET, request, conversation: { edits: [], readyEdits: [waiting] } }).map(({ id }) => id)
+  const [first, second = '', ...more] = idsOf(REQUEST)
+  assert.deepEqual([first, second.startsWith('reset/2/'), more], [waiting.id, true, []])
+  assert.deepEqual(idsOf(chatRequest([system('s'), user('q1')])), [waiting.id])
+})
+
 test('calls that come together begin it by one edit; another history has one of its own', () => {
   const idOf = (request: ModelRequest, session: number): string | undefined =>
     resetEdits({ ...RESET, session, request, conversation: { edits: [], readyEdits: [] } })[0]?.id
@@ -127,11 +136,11 @@ test('the summary of an earlier session stands in for the one of this that is aw
   const first = resetEdits({ ...RESET, request: REQUEST, conversation: { edits: [], readyEdits: [] } })
   const awaited = awaitedSummary(REQUEST, first)
   assert.ok(awaited !== null)
-  const log = [...first, withSummary(awaited.reset, summaryText('of session 1'), 'late 2')]
+  let log = [...first, withSummary(awaited.reset, summaryText('of session 1'), 'late 2')]
 
   const next = chatRequest([...HISTORY, assistant('a3'), user('q4'), assistant('a4'), user('q5')])
   const second = resetEdits({ ...RESET, why: 'idle', request: next, conversation: { edits: log, readyEdits: [] }, passages, session: 3 })
-  log.push(...second)
+  log = [...log, ...second]
   const label = '[New session (after a pause): turns 1-4 of the earlier conversation left out]'
   const sent = (): unknown[] => replay(next, log).messages.map(({ json }) => json['content'])
   assert.deepEqual(sent(), ['s', `${label}\n\n${summaryText('of session 1')}\n\n${passages}`, 'q5'])
@@ -142,7 +151,7 @@ test('the summary of an earlier session stands in for the one of this that is aw
     [`${LABEL}\n\n${summaryText('of session 1')}`, 'q3', 'a3', 'q4', 'a4'],
   )
   const summary = summaryText('of both', { turns: 4 })
-  log.push(withSummary(anew.reset, summary, 'late 3'))
+  log = [...log, withSummary(anew.reset, summary, 'late 3')]
   assert.deepEqual(sent(), ['s', `${label}\n\n${summary}\n\n${passages}`, 'q5'])
   assert.equal(awaitedSummary(next, log), null, 'once')
 })

@@ -1,13 +1,15 @@
 /** From a request to its conversation: id, user, terms and balances. Creates nothing: the reservation does. */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
-import { chainDigests, digestsWithAnswer, responseDigest } from '../core/chain.ts'
+import { callDigests, chainDigests, digestsWithAnswer, responseDigest } from '../core/chain.ts'
 import type { Conversation, ConversationId, Digest, UserId } from '../core/conversation.ts'
 import { newConversation } from '../core/conversation-change.ts'
-import { claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
+import { chainScope, claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
+import { knownWordsOf, messagesWithWords } from '../core/known-words.ts'
+import { idOfUnnamed } from '../core/lone-call.ts'
 import { isAtEnd, isMidTurn, percentUsed } from '../core/ladder.ts'
-import { isUnread } from '../core/own-turn.ts'
 import { readAhead } from '../core/read-ahead.ts'
+import type { ModelRequest } from '../core/request.ts'
 import { withBegunAnswer } from '../core/sessions.ts'
 import { balancesOf, drawsOf } from '../core/terms.ts'
 import type { Terms } from '../core/terms.ts'
@@ -58,6 +60,7 @@ export async function locate(exchange: Call, known: NamedConversation | null = n
   const placed = await placeTurn(
     {
       ...exchange,
+      request: await withoutOurs(exchange),
       conversationId: named.id,
       user,
       taskBoundary: identity.taskBoundary,
@@ -127,8 +130,10 @@ async function balancedHeldTo(turn: Unplaced, newest: Terms, placed: Placed): Pr
     const adopting = await balanced(turn, newest, placed)
     const counted = adopting.balances.filter(({ kind }) => kind !== 'workload').map(({ cap, state }) => ({ cap, account: state }))
     if (!isAtEnd(newest.contract.ladder, percentUsed(counted))) {
-      // A title or an embedding beside the loop changes nothing in it either.
-      const goesOn = isUnread(turn.request, placed.conversation) || isMidTurn(withBegunAnswer(turn.request, placed.conversation))
+      // A title, an embedding or a sub-agent beside the loop changes nothing in it either.
+      const beside = turn.gateway.sideLoops.find(turn.request, placed.conversation)
+      const goesOn =
+        beside?.isUnheard === true || beside?.isInLoop === true || isMidTurn(withBegunAnswer(turn.request, placed.conversation))
       return { heldTo: newest, ...(goesOn ? await onPinned() : adopting) }
     }
   }
@@ -163,6 +168,13 @@ async function balanced(
   return { terms, draws, balances: balancesOf(draws, accounts) }
 }
 
+/** Where the model would read words of ours as its own, whatever conversation told them, it is known which those are. */
+async function withoutOurs({ request, policy: { config } }: Call): Promise<ModelRequest> {
+  if (config.mode === 'Observe') return request
+  const ours = await PACER.run(messagesWithWords(request.messages, knownWordsOf(config.contracts)))
+  return ours.size === 0 ? request : { ...request, ours }
+}
+
 interface NamedConversation {
   readonly id: ConversationId
   /** Digests of the history, when it is found by its prefix. */
@@ -175,7 +187,8 @@ interface NamedConversation {
 async function nameConversation(exchange: Call, identity: Identity, user: UserId | null): Promise<NamedConversation | null> {
   const { gateway, policy, request } = exchange
   const { config } = policy
-  const unnamed = (): NamedConversation => ({ id: gateway.newId(), chain: null, isNamed: false })
+  const ownId = (): ConversationId => idOfUnnamed(request, gateway.newId())
+  const unnamed = (): NamedConversation => ({ id: ownId(), chain: null, isNamed: false })
   const { previous } = identity.conversation
   if (previous !== undefined) {
     const digest = responseDigest(previous, gateway.chainKey, `${scopeOf(config)}/${identity.tier}`)
@@ -198,13 +211,16 @@ async function nameConversation(exchange: Call, identity: Identity, user: UserId
     case 'PrefixChain': {
       // What it begins with is kept elsewhere: the words that are here would name every conversation that goes on with them.
       if (request.earlier !== null) return unnamed()
-      const chain = await PACER.run(chainDigests(request.messages, gateway.chainKey, `${scopeOf(config)}/${identity.tier}/${user ?? ''}`))
+      const chained = chainScope(config, identity.tier, user)
+      const chain = await PACER.run(chainDigests(request.messages, gateway.chainKey, chained))
       // Two users may open with the same words: only a history with an answer in it names a conversation.
       const candidates = digestsWithAnswer(request.messages, chain).toReversed()
       const scope = `${scopeOf(config)}/${identity.tier}`
       candidates.push(...(request.keptNames ?? []).slice(-KEPT_LOOKED_UP_MAX).map((name) => responseDigest(name, gateway.chainKey, scope)))
+      candidates.push(...callDigests(request.messages, CALLS_LOOKED_UP_MAX, gateway.chainKey, chained))
       const found = candidates.length === 0 ? null : await gateway.store.findByChain(candidates, gateway.nowMs())
-      return { id: found ?? gateway.newId(), chain, isNamed: found !== null }
+      if (found === null && candidates.length > 0) gateway.metrics.unfound.add([identity.tier])
+      return { id: found ?? ownId(), chain, isNamed: found !== null }
     }
   }
 }
@@ -232,6 +248,8 @@ async function goesOnFromAnother({ gateway, policy, request }: Call, own: Conver
 const OF_ANOTHER_USER = 'This conversation belongs to another user.'
 /** A window holds one compaction, or a few that were made one after the other. */
 const KEPT_LOOKED_UP_MAX = 8
+/** The last of a history that was cut at its beginning: a loop's own, of which the latest was answered just before. */
+const CALLS_LOOKED_UP_MAX = 8
 const ID_REQUIRED: Refusal = { code: 'conversation_id_required', param: 'x-farebox-conversation' }
 
 /** A request of which nothing is believed. */

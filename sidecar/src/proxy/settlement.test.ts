@@ -3,13 +3,15 @@ import { test } from 'node:test'
 import type { Prices } from '@farebox/crds/prices.ts'
 import { METERED_KINDS, usageOf } from '@farebox/crds/usage.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
-import { responseDigest } from '../core/chain.ts'
-import { scopeOf } from '../core/identify.ts'
+import { callDigests, responseDigest } from '../core/chain.ts'
+import { KEPT_MESSAGES } from '../core/conversation.ts'
+import { chainScope, scopeOf } from '../core/identify.ts'
 import { KeyedHash } from '../core/keyed-hash.ts'
-import { chatRequest, message, user } from '../core/requests.testing.ts'
+import { call, chatRequest, message, user } from '../core/requests.testing.ts'
 import { termsOf } from '../core/terms.ts'
 import { FactorTable } from '../core/token-factor.ts'
 import { openEmbeddedStore } from '../store/embedded.ts'
+import type { SettleStep } from '../store/store.ts'
 import { conversationFor, reserveStep, START_MS } from '../store/steps.testing.ts'
 import type { Admitted } from './admit.ts'
 import type { Turn } from './exchange.ts'
@@ -19,6 +21,7 @@ import type { HoldTellers } from './hold-keeper.ts'
 import { MoneyQueue } from './money-queue.ts'
 import { settle, settleStep } from './settlement.ts'
 import type { Ended } from './settlement.ts'
+import { SideLoops } from './side-loops.ts'
 
 type Answered = Extract<CallEnd, { status: 'settle' }>
 type Facts = NonNullable<Answered['facts']>
@@ -77,7 +80,7 @@ function answered(more: Partial<Answered> = {}, facts: Partial<Facts> = {}): Ans
 }
 
 function ended<End extends CallEnd>(end: End, more: Partial<Ended> = {}): Ended<End> {
-  return { notice: null, driven: { all: 40, retrieval: 0, tools: 0 }, untold: [], asked: ASKED, ...more, end }
+  return { notice: null, driven: { all: 40, retrieval: 0, tools: 0 }, untold: [], asked: ASKED, beside: null, ...more, end }
 }
 
 const NOTE = { conversation: 'A', session: 1, user: 'u1', tier: 'pro', model: 'gpt-4o', purpose: 'turn' }
@@ -99,6 +102,25 @@ test('an answer that was counted is settled by that count, from which the next b
     chain: [],
     alerts: { draws: [{ account: 'c:A:1', cap: 500n }], percents: [70] },
   })
+})
+
+test('what was written into the cache, and what was heard, is kept with the count where there is any', () => {
+  const usage = usageOf({
+    uncachedInput: 5,
+    cacheWriteInput: 10,
+    cacheWriteLongInput: 20,
+    audioInput: 3,
+    cacheReadAudioInput: 2,
+    output: 1,
+  })
+  const { exact } = settleStep(admitted(), ended(answered({ usage }, { audioTokens: 35 })), START_MS).change
+  assert.deepEqual([exact?.inputTokens, exact?.cachedTokens, exact?.cacheWrittenTokens, exact?.audioTokens], [40, 2, 30, 35])
+})
+
+test('that nothing was heard is kept as well, and is not the same as nobody saying so', () => {
+  const audioTokens = (facts: Partial<Facts>): number | undefined =>
+    settleStep(admitted(), ended(answered({}, facts)), START_MS).change.exact?.audioTokens
+  assert.deepEqual([audioTokens({ audioTokens: 0 }), audioTokens({})], [0, undefined])
 })
 
 test('alerts are watched on the session’s budget, and on the user’s in its period; a limit of the workload has none', () => {
@@ -129,6 +151,42 @@ test('the sum of several readings of the context is billed, and counts for no bo
   assert.equal(change.exact, undefined)
 })
 
+test('a call beside the chat leaves the count that the chat goes on from, and has one of its own', async () => {
+  assert.equal(settleStep(admitted(), ended(answered(), { beside: { loop: null } }), START_MS).change.exact, undefined)
+  const store = openEmbeddedStore({ file: ':memory:', nowMs: () => START_MS, writer: 'inline' })
+  await store.reserve(reserveStep('op', START_MS, { atLeast: 100n, atMost: 100n, cap: 500n }))
+  const sideLoops = new SideLoops()
+  const gateway = {
+    store,
+    sideLoops,
+    queue: new MoneyQueue(),
+    factors: new FactorTable(),
+    holds: new HoldKeeper(store, {} as unknown as HoldTellers, () => START_MS),
+    nowMs: () => START_MS,
+  }
+  await settle(admitted({}, gateway), ended(answered(), { beside: { loop: null } }))
+  const known = conversationFor('A', START_MS, { userTurns: 1, question: { messages: 3, digest: 'd' } })
+  assert.equal(sideLoops.find(chatRequest([user('Another title')]), known)?.exact?.inputTokens, 40)
+  await store.close()
+})
+
+test('how many tokens a model makes of text is learned from no call that had files in it, or a history that the provider keeps', async () => {
+  const store = openEmbeddedStore({ file: ':memory:', nowMs: () => START_MS, writer: 'inline' })
+  const factors = new FactorTable()
+  const holds = new HoldKeeper(store, {} as unknown as HoldTellers, () => START_MS)
+  const gateway = { store, factors, holds, queue: new MoneyQueue(), nowMs: () => START_MS }
+  const usage = usageOf({ uncachedInput: 160, output: 20 })
+  const learned = async (turn: Partial<Turn>, hasFiles: boolean): Promise<number> => {
+    const given = admitted(turn, gateway)
+    await settle({ ...given, plan: { ...given.plan, bound: { ...given.plan.bound, hasFiles } } }, ended(answered({ usage })))
+    return factors.factorOf('gpt-4o')
+  }
+  assert.equal(await learned({}, true), 1)
+  assert.equal(await learned({ earlierTokens: 100 }, false), 1)
+  assert.equal(await learned({}, false), 2, 'the heuristic had 80')
+  await store.close()
+})
+
 test('a call that is not billed ends its turn, costs nothing, and counts for no bound', () => {
   const end = answered({ usage: usageOf({}), cost: 0n }, { isUnbilled: true })
   const { settlement, change } = settleStep(admitted(), ended(end), START_MS)
@@ -143,8 +201,8 @@ test('a call of which nobody knows what is billed is charged with all that it he
   const drivers = { output: 100n }
   assert.deepEqual(step.settlement, { operationId: 'op', cost: 100n, atMs: START_MS, note: { ...NOTE, source: 'estimated', drivers } })
   assert.deepEqual(step.chain, [])
-  // The provider keeps the history: the same words would be the next question, so it is known by its call.
-  const question = { messages: QUESTION.messages, digest: 'op' }
+  // The provider keeps the history: the same words would be the next question, so it is known by its call, and of more than it brings.
+  const question = { messages: KEPT_MESSAGES, digest: 'op' }
   assert.deepEqual(step.change, { ofSession: 1, turnAtMs: START_MS, addUserTurn: true, question, addDrivers: drivers })
 })
 
@@ -157,11 +215,23 @@ test('a later turn finds the conversation by its history, the answer, and what t
   const said = message({ role: 'assistant', content: 'Hi' })
   const end = answered({ message: said, messages: [said] }, { responseId: 'resp_1', keptNames: ['item_1'] })
   const request = chatRequest([user('Hello')], { earlier: { kind: 'conversation', id: 'conv_1' } })
-  const { chain, change } = settleStep(admitted({ chain: ['c0'], request }), ended(end), START_MS)
+  const { chain, change } = settleStep(admitted({ chain: ['c0'], isNamed: true, request }), ended(end), START_MS)
   const named = (id: string): string => responseDigest(id, KEY, `${scopeOf(CONFIG)}/pro`)
   assert.equal(chain[0], 'c0')
   assert.deepEqual(chain.slice(2), [named('resp_1'), named('conv_1'), named('item_1')])
   assert.equal(change.exact?.response, named('resp_1'))
+  const first = settleStep(admitted({ chain: ['c0'], isNamed: false, request }), ended(end), START_MS)
+  assert.deepEqual(first.chain, chain.slice(1), 'what a first turn asked, others may ask as well')
+})
+
+test('a later turn finds the conversation by the calls of tools in the answer, inside the scope of its chain', () => {
+  const calls = message(call(...['a', 'b'].map((letter) => ({ id: `call_1${letter.repeat(23)}`, name: 'look_up' }))))
+  const step = (user: string | null): SettleStep =>
+    settleStep(admitted({ chain: ['c0'], isNamed: true, user }), ended(answered({ message: calls, messages: [calls] })), START_MS)
+  for (const user of ['u1', null])
+    assert.deepEqual(step(user).chain.slice(2), callDigests([calls], 8, KEY, chainScope(CONFIG, 'pro', user)))
+  assert.notDeepEqual(step('u1').chain.slice(2), step(null).chain.slice(2))
+  assert.equal(step('u1').chain.length, 4)
 })
 
 test('what the answer told waits no longer; what it did not tell does, but for what an attempt made in vain', () => {

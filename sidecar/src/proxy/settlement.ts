@@ -5,12 +5,14 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
-import { answeredDigests } from '../core/chain.ts'
+import { answeredDigests, callDigests } from '../core/chain.ts'
 import { toldAt } from '../core/conversation-change.ts'
+import { KEPT_MESSAGES } from '../core/conversation.ts'
 import type { ConversationChange, Digest, Driver, ExactCount, Question } from '../core/conversation.ts'
 import { splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
 import { lastEditOf } from '../core/edit-log.ts'
+import { chainScope } from '../core/identify.ts'
 import { begunAnswer } from '../core/message.ts'
 import { deliveredNotices, noticeEdit } from '../core/notices.ts'
 import { isOwnTurn } from '../core/own-turn.ts'
@@ -21,10 +23,11 @@ import type { sentQuestion } from '../core/sessions.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import type { Admitted } from './admit.ts'
-import { digestOfResponse } from './earlier.ts'
 import { noteOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
+import { digestOfResponse } from './last-count.ts'
+import type { Beside } from './side-loops.ts'
 
 type Answered = Extract<CallEnd, { status: 'settle' }>
 type Billed = Extract<CallEnd, { status: 'settle' | 'charge' }>
@@ -38,6 +41,8 @@ export interface Ended<End extends CallEnd = CallEnd> {
   /** What users were to be told, and are not: it did not come to it. */
   readonly untold: readonly NoticeOccasion[]
   readonly asked: ReturnType<typeof sentQuestion>
+  /** How the call stands to its chat; null: it is one of the chat itself. */
+  readonly beside: Pick<Beside, 'loop'> | null
 }
 
 /** Ends the hold, once, however long the store is away. Null when nothing was settled. */
@@ -52,7 +57,9 @@ export async function settle(admitted: Admitted, ended: Ended): Promise<SettleAn
       return null
     }
     const step = settleStep(admitted, { ...ended, end }, nowMs)
-    learnFactor(admitted, step.change.exact)
+    const exact = exactCountOf(admitted, end, nowMs)
+    learnFactor(admitted, exact)
+    if (ended.beside !== null && exact !== null) gateway.sideLoops.counted(turn.conversationId, ended.beside.loop, exact)
     return await untilBack(() => gateway.store.settle(step))
   } finally {
     gateway.holds.remove(operationId)
@@ -67,66 +74,75 @@ export function settleStep(admitted: Admitted, ended: Ended<Billed>, nowMs: numb
   const cost = answered?.cost ?? granted
   const drivers =
     answered === null ? { output: cost } : splitByDriver({ bytes: ended.driven, usage: answered.usage, priced: plan.priced, cost })
-  const responseId = answered?.facts?.responseId ?? null
-  const response = responseId === null ? null : digestOfResponse(turn, responseId)
+  const response = responseOf(turn, ended.end)
   // An answer may tell half of a surrogate pair, which not every store can read in what it keeps.
   const model = (answered?.facts?.model ?? plan.model).toWellFormed()
   const metered = answered === null ? { source: 'estimated' as const } : { usage: answered.usage, source: answered.source }
   return {
     settlement: { operationId, cost, atMs: nowMs, note: { ...noteOf(turn, model, 'turn'), ...metered, drivers } },
     conversation: turn.conversationId,
-    change: changeAfter(admitted, ended, { drivers, response, nowMs }),
+    change: changeAfter(admitted, ended, drivers, nowMs),
     chain: answered === null ? [] : [...chainOf(turn, answered), ...(response === null ? [] : [response]), ...keptNamesOf(turn, answered)],
     alerts: watchedAlerts(turn.draws, turn.terms.contract.alerts),
   }
 }
 
-interface Outcome {
-  readonly drivers: Readonly<Partial<Record<Driver, NanoUsd>>>
-  /** Names the answer, where the provider keeps it. */
-  readonly response: Digest | null
-  readonly nowMs: number
+/** Names the answer, where the provider keeps it. */
+function responseOf(turn: Turn, end: Billed): Digest | null {
+  const id = end.status === 'settle' ? (end.facts?.responseId ?? null) : null
+  return id === null ? null : digestOfResponse(turn, id)
 }
 
 /** What a billed call changes in its conversation. */
-function changeAfter(admitted: Admitted, { end, notice, untold, asked }: Ended<Billed>, outcome: Outcome): ConversationChange {
+function changeAfter(
+  admitted: Admitted,
+  { end, notice, untold, asked, beside }: Ended<Billed>,
+  drivers: Readonly<Partial<Record<Driver, NanoUsd>>>,
+  nowMs: number,
+): ConversationChange {
   const { turn } = admitted
   const { request, conversation } = turn
-  const exact = exactCountOf(admitted, end, outcome)
+  // The chat goes on from its own, whatever is asked beside it meanwhile, unless that shows to have been a question of its own.
+  const exact = beside === null ? exactCountOf(admitted, end, nowMs) : null
   const told = end.status === 'settle' && end.noticed ? notice : null
   const takenBack = conversation.notices.filter(({ occasion }) => untold.includes(occasion)).map(({ id }) => id)
   const delivered = deliveredNotices(conversation).map(({ id }) => id)
   const removed = [...(told?.ids ?? []), ...takenBack, ...delivered]
   return {
     ofSession: conversation.session,
-    turnAtMs: outcome.nowMs,
+    turnAtMs: nowMs,
     ...(beginsUserTurn(request, conversation, asked) ? { addUserTurn: true, question: askedQuestion(admitted, asked) } : {}),
-    ...taskBoundaryAfter(turn, end, outcome.nowMs),
-    addDrivers: outcome.drivers,
+    ...taskBoundaryAfter(turn, end, nowMs),
+    addDrivers: drivers,
     ...(exact === null ? {} : { exact }),
     ...(told === null ? {} : { addEdits: [noticeEdit(told)] }),
     ...(removed.length === 0 ? {} : { removeNotices: removed }),
   }
 }
 
-/** Where the provider keeps the history the same words may well be the next question: it is known by its call. */
+/** Where the provider keeps the history the same words may well be the next question: it is known by its call, and is of more than it brings. */
 function askedQuestion({ turn, operationId }: Admitted, asked: Ended['asked']): Question {
-  return questionOf(turn.request.earlier === null ? asked : { ...asked, messagesDigest: operationId })
+  return questionOf(turn.request.earlier === null ? asked : { messages: KEPT_MESSAGES, messagesDigest: operationId })
 }
 
 /**
  * The provider's count of this call, from which the next can be bounded: not so the sum of several readings of the context, nor what is left
  * of a call that is not billed.
  */
-function exactCountOf({ turn, plan }: Admitted, end: Billed, { response, nowMs }: Outcome): ExactCount | null {
+function exactCountOf({ turn, plan }: Admitted, end: Billed, nowMs: number): ExactCount | null {
   if (end.status !== 'settle' || end.source !== 'exact' || turn.request.messages.length === 0) return null
   if (end.facts?.isSum === true || end.facts?.isUnbilled === true) return null
   const { usage } = end
+  const response = responseOf(turn, end)
+  const written = usage.cacheWriteInput + usage.cacheWriteLongInput
+  const audioTokens = end.facts?.audioTokens
   return {
     model: plan.model,
     ...plan.bound.sent,
     inputTokens: inputTokens(usage),
     cachedTokens: usage.cacheReadInput + usage.cacheReadAudioInput,
+    ...(written === 0 ? {} : { cacheWrittenTokens: written }),
+    ...(audioTokens === undefined ? {} : { audioTokens }),
     outputTokens: usage.output,
     atMs: nowMs,
     lastEdit: lastEditOf([...turn.conversation.edits, ...plan.promoted, ...plan.shaped.newEdits]),
@@ -135,9 +151,9 @@ function exactCountOf({ turn, plan }: Admitted, end: Billed, { response, nowMs }
 }
 
 /** An exact count teaches how many tokens the model makes of text, where text is all that it counted. */
-function learnFactor({ turn, plan: { model, bound } }: Admitted, exact: ExactCount | undefined): void {
+function learnFactor({ turn, plan: { model, bound } }: Admitted, exact: ExactCount | null): void {
   const { factors } = turn.gateway
-  if (exact === undefined || turn.earlierTokens !== 0 || bound.hasFiles || !factors.wants(model, bound.bytes - bound.known)) return
+  if (exact === null || turn.earlierTokens !== 0 || bound.hasFiles || !factors.wants(model, bound.bytes - bound.known)) return
   factors.observe(model, { exactTokens: exact.inputTokens - bound.known, heuristicTokens: bound.freshHeuristic })
 }
 
@@ -155,13 +171,19 @@ function taskBoundaryAfter(
 }
 
 /**
- * Digests under which a later turn without an id finds this conversation: the history so far, and with the answer. Shorter ones it has from
- * its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
+ * Digests under which a later turn without an id finds this conversation: the history so far, with the answer, and the calls of tools in
+ * that. Shorter ones it has from its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
  */
-function chainOf({ chain, request, gateway }: Turn, { messages, message }: Answered): readonly Digest[] {
+function chainOf(turn: Turn, { messages, message }: Answered): readonly Digest[] {
+  const { chain, request, gateway, policy, conversation, user, isNamed } = turn
   if (chain === null) return []
-  return answeredDigests(chain, { messages, message, begun: begunAnswer(request.messages) }, gateway.chainKey)
+  const answer = { messages, message, begun: begunAnswer(request.messages), isKnown: isNamed }
+  const scope = chainScope(policy.config, conversation.tier, user)
+  return [...answeredDigests(chain, answer, gateway.chainKey), ...callDigests(messages, CALLS_NAMED_MAX, gateway.chainKey, scope)]
 }
+
+/** Calls of one answer that name the conversation: the last ones, of which the history brings some in any case. */
+const CALLS_NAMED_MAX = 8
 
 /** Digests of what the provider keeps, or has sealed. What is kept under a name of its own is found again by that, too. */
 function keptNamesOf(turn: Turn, { facts }: Answered): readonly Digest[] {

@@ -113,6 +113,8 @@ test('a loop is one without thinking when its calls were made so', () => {
   assert.equal(isUnthoughtLoop([user('a'), calling, result, plainCall, result]), false, 'thought of once, before its first call')
   assert.equal(isUnthoughtLoop([user('a'), plainCall, result, calling, result]), true)
   assert.equal(isUnthoughtLoop([user('a'), calling, result, thought('b'), user('c'), plainCall, result]), true, 'of another turn')
+  const picture = read({ role: 'user', content: [{ type: 'image', source: { type: 'url', url: 'https://example.com/a.png' } }] })
+  assert.equal(isUnthoughtLoop([user('a'), plainCall, result, picture]), true)
   const only = read({ role: 'assistant', content: [{ type: 'thinking', thinking: 'Hm', signature: 's' }] })
   assert.equal(isUnthoughtLoop([user('a'), only, plainCall, result]), false, 'one turn in two messages')
 })

@@ -2,7 +2,7 @@
  * How Claude models think, of what a change of the request must respect: which values of `thinking.type` each takes, the budget that must
  * fit below `max_tokens`, and which thinking may be sent back. https://platform.claude.com/docs/en/build-with-claude/thinking
  */
-import { isObject, parseObject, turnStarts } from '../core/message.ts'
+import { isObject, lastSpeaker, parseObject, turnStarts } from '../core/message.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { AnthropicMessage, withoutThinking } from './anthropic-message.ts'
 
@@ -59,7 +59,7 @@ const NO_THINKING = '{"type":"disabled"}'
  * of the model, which without interleaved thinking thinks once, before its first call.
  */
 export function isUnthoughtLoop(messages: readonly Message[]): boolean {
-  if (messages.at(-1)?.role !== 'tool') return false
+  if (lastSpeaker(messages) !== 'tool') return false
   const first = messages.slice(turnStarts(messages).at(-1) ?? 0).find((message) => message.role === 'assistant')
   return first instanceof AnthropicMessage && !first.beginsWithThinking
 }
