@@ -1,6 +1,7 @@
 /** Thresholds of a budget: each told once per conversation, on the feed, in the log and as a metric, whatever the restarts. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
@@ -13,27 +14,27 @@ import { waitFor } from '../support/wait-for.ts'
 
 /** gpt-4o: 100 output tokens are 0.001, so 1 % of the budget. */
 const BUDGET = '0.10'
-const PERIOD = { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } as const
+const PERIOD = { timeZone: 'UTC', anchorDay: 1 } as const
 const SUMMARISED_ALERTS = Array.from({ length: 100 }, (_, index) => index + 1)
 
 let provider: Provider
 let sidecar: Sidecar
+const configOf = (unit: 'Month' | 'Week'): SidecarConfig =>
+  makeConfig(`${provider.url}/v1`, [
+    makeContract({ tier: 'usual', caps: { perConversation: BUDGET } }),
+    makeContract({ tier: 'own', caps: { perConversation: BUDGET }, alerts: [25, 50] }),
+    makeContract({ tier: 'user', caps: { perConversation: '10.00', perUser: { amount: BUDGET, period: { ...PERIOD, unit } } } }),
+    makeContract({
+      tier: 'summarised',
+      caps: { perConversation: BUDGET },
+      context: { windowTokens: 100_000, overflow: 'Summarize', summarizeAfterPercent: 1, keepRecentTurns: 1 },
+      models: { allow: [], downgrades: [], summarizer: 'gpt-4o' },
+      alerts: SUMMARISED_ALERTS,
+    }),
+  ])
 before(async () => {
   provider = await startProvider()
-  sidecar = await startSidecar(
-    makeConfig(`${provider.url}/v1`, [
-      makeContract({ tier: 'usual', caps: { perConversation: BUDGET } }),
-      makeContract({ tier: 'own', caps: { perConversation: BUDGET }, alerts: [25, 50] }),
-      makeContract({ tier: 'user', caps: { perConversation: '10.00', perUser: { amount: BUDGET, period: PERIOD } } }),
-      makeContract({
-        tier: 'summarised',
-        caps: { perConversation: BUDGET },
-        context: { windowTokens: 100_000, overflow: 'Summarize', summarizeAfterPercent: 1, keepRecentTurns: 1 },
-        models: { allow: [], downgrades: [], summarizer: 'gpt-4o' },
-        alerts: SUMMARISED_ALERTS,
-      }),
-    ]),
-  )
+  sidecar = await startSidecar(configOf('Month'))
 })
 after(async () => {
   await sidecar.close()
@@ -158,8 +159,6 @@ test("100 once, when the user's budget is used up, and the conversation goes on 
 
 test("once a period, when calls that name no conversation find the user's budget used up; they leave none behind", async () => {
   const calls = startTalk(sidecar, { 'x-farebox-tier': 'user', 'x-farebox-user': 'cid', 'x-fake-output-tokens': '9500' })
-  await calls.say('Hello.', { body: { max_tokens: 9_500 } })
-  await sidecar.idle()
   const found = async () => {
     const { tiers } = (await sidecar.getJson('/farebox/v1/status')) as {
       readonly tiers: { readonly user: { readonly conversations: number } }
@@ -167,12 +166,20 @@ test("once a period, when calls that name no conversation find the user's budget
     const { alerts } = (await sidecar.getJson('/farebox/v1/alerts?limit=1000')) as { readonly alerts: readonly Alert[] }
     return { conversations: tiers.user.conversations, alerts: alerts.length }
   }
-  const before = await found()
-  for (let call = 0; call < 3; call++) {
+  // A week stands for the period that comes after the month.
+  for (const unit of ['Month', 'Week'] as const) {
+    await sidecar.adopt(configOf(unit))
     calls.messages.length = 0
-    assert.equal((await calls.say('A long answer, please. '.repeat(400))).code, 'conversation_budget_exhausted')
+    await calls.say('Hello.', { body: { max_tokens: 9_500 } })
+    await sidecar.idle()
+    const before = await found()
+    for (let call = 0; call < 3; call++) {
+      calls.messages.length = 0
+      assert.equal((await calls.say('A long answer, please. '.repeat(400))).code, 'conversation_budget_exhausted')
+    }
+    assert.deepEqual(await found(), { conversations: before.conversations, alerts: before.alerts + 3 })
   }
-  assert.deepEqual(await found(), { conversations: before.conversations, alerts: before.alerts + 3 })
+  await sidecar.adopt(configOf('Month'))
 })
 
 test('those that a summary between turns passes are told as well', async () => {

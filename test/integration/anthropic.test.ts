@@ -1,6 +1,6 @@
 /** Anthropic Messages through a real sidecar, by the real SDK, against the provider's strict checks and its own bill. */
 import type Anthropic from '@anthropic-ai/sdk'
-import { PaymentRequiredError, PermissionDeniedError } from '@anthropic-ai/sdk'
+import { BadRequestError, PaymentRequiredError, PermissionDeniedError } from '@anthropic-ai/sdk'
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -505,6 +505,11 @@ describe('what else the API has', () => {
     const mcp = { mcp_servers: [{ type: 'url' as const, url: 'https://example.com/mcp', name: 'x' }] }
     const call = client.beta.messages.create({ model: OPUS, max_tokens: 500, messages: [{ role: 'user', content: 'Hello.' }], ...mcp })
     await assert.rejects(call, (error) => error instanceof PermissionDeniedError && error.errorCode === 'endpoint_not_governed')
+    const thread = client.beta.messages.thread({ model: OPUS, max_tokens: 500 })
+    await assert.rejects(
+      async () => await thread.send([{ role: 'user', content: 'Hello.' }]),
+      (error) => error instanceof BadRequestError && error.errorCode === 'thread_unsupported_request',
+    )
     assert.equal(seen.length, 0)
   })
 

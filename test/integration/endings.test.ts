@@ -196,6 +196,17 @@ describe('Refuse', () => {
     assert.equal(attempts, 1)
   })
 
+  test('is one rung that rose, however often the app goes on asking', async () => {
+    const rises = async (): Promise<number> => {
+      const series = /^farebox_rung_transitions_total\{tier="refuse",rung="EndConversation",.*\} (\d+)$/gm
+      return [...(await sidecar.metrics()).matchAll(series)].reduce((sum, [, count]) => sum + Number(count), 0)
+    }
+    const before = await rises()
+    const talk = await spentTalk('asked again', 'refuse')
+    for (let time = 0; time < 3; time++) assertRefused(await talk.say('Third.'))
+    assert.equal(await rises(), before + 1)
+  })
+
   test('reopening gives back what remained, no more', async () => {
     const talk = await spentTalk('reopened', 'refuse')
     assertRefused(await talk.say('Third.'))

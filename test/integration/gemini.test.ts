@@ -499,6 +499,28 @@ describe('answers that go wrong', () => {
   }
 })
 
+test('embeddings of one text and of many are booked as they are billed, told or not', async () => {
+  for (const [id, contents, headers] of [
+    ['one text', 'Which lamps are green?', {}],
+    ['many texts', ['Which lamps are green?', 'And which are blue?'], {}],
+    ['untold', ['Which lamps are green?'], { 'x-fake-usage': 'omit' }],
+  ] as const) {
+    const genai = new GoogleGenAI({
+      apiKey: 'app',
+      httpOptions: { baseUrl: `${sidecar.url}/gemini`, headers: talking(id, 'small', headers) },
+    })
+    const { embeddings } = await genai.models.embedContent({
+      model: 'gemini-embedding-001',
+      contents: typeof contents === 'string' ? contents : [...contents],
+    })
+    assert.equal(embeddings?.length, typeof contents === 'string' ? 1 : contents.length)
+    const spent = parseUsd((await sidecar.standing(id, '?tier=small')).spent)
+    const billed = provider.bill.totalNanoUsd(id)
+    assert.ok(billed > 0n)
+    assert.ok(id === 'untold' ? spent > billed : spent === billed, `${id}: ${spent} of ${billed}`)
+  }
+})
+
 test('the priority that Vertex is asked for by a header is held for at its price, like that of the body', async () => {
   const path = `/gemini/v1/projects/p/locations/global/publishers/google/models/${MODEL}:generateContent`
   const bound = async (id: string, headers: Record<string, string>, more: object = {}): Promise<number> => {
@@ -539,7 +561,7 @@ test('what cannot be metered is refused by its name, and malformed requests in G
     ['/v1beta/cachedContents', 'cachedContents', {}],
     ['/upload/v1beta/files', 'files', {}],
     [`/v1beta/models/${MODEL}:batchGenerateContent`, 'batchGenerateContent', {}],
-    [`/v1beta/models/${MODEL}:embedContent`, 'embedContent', {}],
+    [`/v1beta/models/${MODEL}:asyncBatchEmbedContent`, 'asyncBatchEmbedContent', {}],
     [`/v1beta/models/${MODEL}:bidiGenerateContent`, 'bidiGenerateContent', {}],
     ['/v1beta/openai/chat/completions', 'openai', {}],
   ]

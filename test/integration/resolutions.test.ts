@@ -204,6 +204,38 @@ for (const { name, replicas, isShared, skip } of stores) {
         ids.length,
       )
     })
+
+    test('is none of the embeddings of a chat that has no id: what is sold is the chat, and all of it costs', async () => {
+      const totals = async () => {
+        const { resolved } = ((await at(0).getJson('/farebox/v1/status')) as SidecarStatus).tiers
+        assert.ok(resolved !== undefined)
+        const { conversations, sessions = 0, turns, resolutions } = resolved
+        return { conversations, sessions, turns, started: resolutions.started, assumed: resolutions.assumed ?? 0 }
+      }
+      const before = await totals()
+      const messages: { role: 'user' | 'assistant'; content: string }[] = []
+      const client = at(0).client()
+      for (const content of ['Which lamps are there?', 'And which of them are green?']) {
+        await client.embeddings.create({ model: 'text-embedding-3-small', input: content })
+        messages.push({ role: 'user', content })
+        const { choices } = await client.chat.completions.create({ model: 'gpt-4o', messages })
+        messages.push({ role: 'assistant', content: choices[0]?.message.content ?? '' })
+      }
+      await waitFor('the chat is assumed to be resolved', async () => (await totals()).assumed > before.assumed, SOON)
+      await sleep(QUIET_MS)
+      const sold = await totals()
+      assert.deepEqual(
+        Object.entries(sold).map(([name, count]) => [name, count - before[name as keyof typeof before]]),
+        Object.entries({ conversations: 1, sessions: 1, turns: 4, started: 1, assumed: 1 }),
+      )
+      const { entries } = LedgerPageSchema.parse(await at(1).getJson('/farebox/v1/ledger?limit=1000'))
+      const lone = entries.filter(({ conversation = '' }) => conversation.startsWith('call-'))
+      assert.deepEqual(
+        lone.map(({ kind, model }) => [kind, model]),
+        Array.from({ length: 2 }, () => ['settlement', 'text-embedding-3-small']),
+      )
+      assert.equal((await at(0).standing(lone[0]?.conversation ?? '')).turns, 1)
+    })
   })
 }
 

@@ -123,7 +123,10 @@ function checkPlainBounds(given: JsonObject): void {
   if (given['prompt_cache_retention'] !== undefined) oneOf(given['prompt_cache_retention'], 'prompt_cache_retention', ['in_memory', '24h'])
   if (given['verbosity'] !== undefined) oneOf(given['verbosity'], 'verbosity', ['low', 'medium', 'high'])
   if (given['store'] !== undefined) booleanAt(given['store'], 'store')
-  if (given['metadata'] !== undefined) checkMetadata(given['metadata'])
+  if (given['metadata'] !== undefined) {
+    checkMetadata(given['metadata'])
+    if (given['store'] !== true) throw badRequest('metadata', null, "The 'metadata' parameter is only allowed when 'store' is enabled.")
+  }
   if (given['logit_bias'] !== undefined) checkLogitBias(given['logit_bias'])
   if (given['logprobs'] !== undefined) booleanAt(given['logprobs'], 'logprobs')
   if (given['top_logprobs'] !== undefined) {

@@ -37,7 +37,8 @@ const KEYS: Readonly<Record<Role, ReadonlySet<string>>> = {
   developer: new Set(['role', 'content', 'name']),
   user: new Set(['role', 'content', 'name']),
   assistant: new Set(['role', 'content', 'name', 'tool_calls', 'function_call', 'refusal', 'audio', 'annotations']),
-  tool: new Set(['role', 'content', 'tool_call_id']),
+  // No reference names `name`, and many agents send it: https://github.com/langchain-ai/langchain/issues/23601
+  tool: new Set(['role', 'content', 'tool_call_id', 'name']),
   function: new Set(['role', 'content', 'name']),
 }
 const PARTS: Readonly<Record<Role, readonly string[]>> = {

@@ -89,7 +89,13 @@ async function run(model: ChatOpenAI | ChatAnthropic, way: Way, ask: Ask, method
         if (answer.calls.length === 0) return { ...answer, calls }
         messages.push(message)
         for (const call of message.tool_calls ?? [])
-          messages.push(new ToolMessage({ content: await look.invoke({ order: String(call.args['order']) }), tool_call_id: call.id ?? '' }))
+          messages.push(
+            new ToolMessage({
+              content: await look.invoke({ order: String(call.args['order']) }),
+              tool_call_id: call.id ?? '',
+              name: call.name,
+            }),
+          )
       }
       throw new RangeError('the tool loop has no end')
     }

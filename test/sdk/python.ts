@@ -20,6 +20,8 @@ export interface PythonOptions {
   readonly environment?: Readonly<Record<string, string>>
   /** Of LangChain for OpenAI: null leaves it as it is. Absent: true. */
   readonly streamUsage?: null
+  /** Of Anthropic: so many calls by the SDK's own tool runner. Absent: the loop is the driver's. */
+  readonly runs?: number
   /** Of LangChain: how it asks for an object. Absent: as it likes. */
   readonly method?: 'json_schema'
 }

@@ -128,7 +128,7 @@ export function trafficOf(
   goals: ResolutionGoals,
 ): BudgetTraffic {
   const used = Object.entries(totalsByTier)
-    .filter(([tier, totals]) => totals.conversations > 0 && ObjectName.safeParse(tier).success)
+    .filter(([tier, { conversations, turns }]) => conversations + turns > 0 && ObjectName.safeParse(tier).success)
     .toSorted(([a, { spent: ofA }], [b, { spent: ofB }]) => compare(parseUsd(ofB), parseUsd(ofA)) || (a < b ? -1 : 1))
   const all = used.map(([, totals]) => totals)
   const count = (of: (totals: TierTotals) => number): number => counting(all.reduce((sum, totals) => sum + of(totals), 0))

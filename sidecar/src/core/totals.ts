@@ -5,6 +5,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { AccountId } from './budget.ts'
 import type { Conversation } from './conversation.ts'
 import type { CostCounts } from './cost-buckets.ts'
+import { LONE_PREFIX } from './lone-call.ts'
 
 export interface Totals {
   /** Turns that ended on these days. */
@@ -52,7 +53,12 @@ export function rungsBrought(before: Conversation, after: Conversation): readonl
 export function isSessionAccount(account: AccountId): boolean {
   return account.startsWith(SESSION_PREFIX) && !account.endsWith(SUMMARIES_SUFFIX)
 }
+/** Whether that session is sold, and so counts among the costs of sessions: not so the one of a lone call. */
+export function isSoldSession(account: AccountId): boolean {
+  return isSessionAccount(account) && !account.startsWith(LONE_SESSION_PREFIX)
+}
 /** How the accounts of sessions begin. */
 export const SESSION_PREFIX = 'c:'
+export const LONE_SESSION_PREFIX = `${SESSION_PREFIX}${LONE_PREFIX}`
 /** How that of a conversation's summaries ends, which begins like them: its costs are those of sessions already. */
 export const SUMMARIES_SUFFIX = ':summaries'

@@ -25,10 +25,19 @@ export class AlertFeed {
    * turn. A store that goes away just then is no reason not to start: `onFailed` is told, and they are left out.
    */
   async restore(store: Pick<BudgetStore, 'listConversations'>, nowMs: number, onFailed: (error: unknown) => void): Promise<void> {
-    const newestFirst = await store.listConversations({ limit: ALERTS_KEPT, nowMs }).catch((error: unknown) => {
+    // A lone call may have been the one by which a user's budget reached a threshold.
+    const lists = [
+      store.listConversations({ limit: ALERTS_KEPT, nowMs }),
+      store.listConversations({ limit: ALERTS_KEPT, nowMs, areLone: true }),
+    ]
+    const listed = await Promise.all(lists).catch((error: unknown) => {
       onFailed(error)
       return []
     })
+    const newestFirst = listed
+      .flat()
+      .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs)
+      .slice(0, ALERTS_KEPT)
     // What is here already was told meanwhile.
     const told = this.#alerts.splice(0)
     const isTold = ({ conversation, session, percent, budget }: Alert): boolean =>

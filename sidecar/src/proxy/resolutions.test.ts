@@ -165,7 +165,8 @@ test('what an answered call resolved is in the store once that is back, though i
         async (...values: never[]) => {
           if (name === 'close') return null
           heard()
-          return await (books[name] as (...values: never[]) => Promise<unknown>).apply(books, values)
+          const step: (...values: never[]) => Promise<unknown> = books[name]
+          return await step.apply(books, values)
         },
     })
     const run = async (): Promise<ServerRun> => {

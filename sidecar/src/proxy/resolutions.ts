@@ -7,6 +7,7 @@ import type { AccountId } from '../core/budget.ts'
 import { awaitsResolution, toldAt } from '../core/conversation-change.ts'
 import type { Conversation, Resolution } from '../core/conversation.ts'
 import type { EntryNote } from '../core/ledger.ts'
+import { isLoneCall } from '../core/lone-call.ts'
 import type { OutcomeStep } from '../core/outcomes.ts'
 import { isOwnTurn } from '../core/own-turn.ts'
 import { matchesPattern } from '../core/pattern.ts'
@@ -19,9 +20,9 @@ import type { Turn } from './exchange.ts'
 export type Entering = Pick<Gateway, 'store' | 'nowMs'> & { readonly metrics: Pick<Gateway['metrics'], 'outcomes'> }
 type Added = 'added' | 'exists'
 
-/** Counts a session that has begun. Repeats change nothing. */
+/** Counts a session that has begun; a lone call begins none. Repeats change nothing. */
 export async function countStart(gateway: Entering, contract: Contract, conversation: Conversation): Promise<void> {
-  if (contract.pricing.model !== 'PerResolution') return
+  if (contract.pricing.model !== 'PerResolution' || isLoneCall(conversation.id)) return
   await enter(gateway, conversation, {
     key: `${lifeOf(conversation)}/${conversation.session}/started`,
     kind: 'started',

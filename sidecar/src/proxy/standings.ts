@@ -1,5 +1,6 @@
 /** Where conversations stand, for the app API: one that the app names, or the newest of all. */
 import type { Conversation } from '../core/conversation.ts'
+import { LONE_PREFIX } from '../core/lone-call.ts'
 import { standingOf } from '../core/standing.ts'
 import type { Standing } from '../core/standing.ts'
 import { balancesOf, drawsOf, sessionAccount } from '../core/terms.ts'
@@ -9,7 +10,8 @@ import type { Gateway, Policy } from './gateway.ts'
 
 /** Standings of a list that are read side by side: a store on the network answers them together. */
 const READS_AT_ONCE = 32
-const HASHED_ID = /^[0-9a-f]{32}$/
+/** That of a lone call says that it is one. */
+const HASHED_ID = new RegExp(`^(${LONE_PREFIX})?[0-9a-f]{32}$`)
 
 type Reading = Pick<Gateway, 'contracts' | 'nowMs'> & { readonly store: Pick<BudgetStore, 'listConversations' | 'read'> }
 

@@ -214,3 +214,37 @@ test('of more conversations than it looks at it tells all, and their costs a lit
       assert.ok(over >= 0n && over * 8n < COST * exact, `${told} for ${exact}`)
     }
   }))
+
+/** So many conversations or lone calls of one turn, each of which cost `COST` so many times. */
+async function addTo(store: BudgetStore, name: string, count: number, times: bigint): Promise<void> {
+  await Promise.all(
+    Array.from({ length: count }, async (_, index) => {
+      const id = `${name}${index}`
+      const begin = { id, tier: 'pro', contractHash: 'k1', user: 'u1', nowMs: NOW_MS, ladderApplies: true }
+      await store.update({ conversation: id, initial: newConversation(begin), change: { turnAtMs: NOW_MS + 1 }, nowMs: NOW_MS })
+      const fact = { accounts: [`c:${id}:1`], cost: COST * times, atMs: NOW_MS, note: { tier: 'pro' }, change: {} }
+      await store.charge({ operationId: `x${id}`, conversation: id, ...fact })
+    }),
+  )
+}
+
+test('more lone calls than it looks at leave each conversation in sight, and are told by the totals of their days', () =>
+  withConversations(3, async (store) => {
+    const rung = { addRungs: { rungs: ['Summarize'], reason: 'threshold' } } as const
+    for (const id of ['c0', 'c1']) await store.update({ conversation: id, change: rung, nowMs: NOW_MS })
+    await store.update({ conversation: 'c2', change: { resolution: { kind: 'confirmed', atMs: NOW_MS } }, nowMs: NOW_MS })
+    await addTo(store, 'call-', 5_500, 1n)
+    const pro = makeContract({ tier: 'pro', pricing: { model: 'PerResolution', price: '0.99' } })
+    const told = (await totalsByTier(counting(store), [], { pro }))['pro']
+    assert.deepEqual([told?.conversations, told?.sessions, told?.byRung['None'], told?.byRung['Summarize']], [3, 3, 1, 2])
+    assert.deepEqual([told?.turns, told?.spent, told?.cost.max], [5_503, '5.506', '0.003'])
+    assert.equal(told?.resolutions.unresolvedCost, '0.003')
+  }))
+
+test('of more conversations than it looks at the cost without a resolution is their share, in what lone calls did not cost', () =>
+  withConversations(0, async (store) => {
+    await addTo(store, 'call-', 10, 100n)
+    await addTo(store, 'c', 5_100, 1n)
+    const pro = makeContract({ tier: 'pro', pricing: { model: 'PerResolution', price: '0.99' } })
+    assert.equal((await totalsByTier(counting(store), [], { pro }))['pro']?.resolutions.unresolvedCost, '5.10')
+  }))

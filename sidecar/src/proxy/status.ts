@@ -7,6 +7,7 @@ import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { EMPTY_ACCOUNT } from '../core/budget.ts'
 import { userAlertsIn } from '../core/conversation-change.ts'
 import { costQuantile, countOf } from '../core/cost-buckets.ts'
+import { isLoneCall } from '../core/lone-call.ts'
 import { costPerResolution, WINDOW_DAYS } from '../core/outcomes.ts'
 import { inEffect } from '../core/standing.ts'
 import { limitDraws, sessionAccount, termsOf, userPeriodAt } from '../core/terms.ts'
@@ -17,7 +18,7 @@ import type { DaysQuery, ListedConversation, OutcomeTotals } from '../store/stor
 import type { ShownLimit, ShownTier } from '../telemetry/metrics.ts'
 import type { Gateway, Policy } from './gateway.ts'
 
-/** Conversations looked at, newest first. What more of them come to is told by the totals of their days. */
+/** Conversations looked at, newest first, and lone calls as many. What more of them come to is told by the totals of their days. */
 const CONVERSATIONS_MAX = 5_000
 /** Balances of sessions that are read in one step. */
 const SESSIONS_READ = 200
@@ -100,9 +101,11 @@ export async function totalsByTier(
   contracts: Readonly<Record<string, Contract>>,
 ): Promise<Record<string, TierTotals>> {
   const nowMs = gateway.nowMs()
-  const conversations = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
+  const talks = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
+  const loneCalls = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs, areLone: true })
+  const conversations = [...talks, ...loneCalls]
   const spends = await spendOf(gateway, conversations)
-  const isAll = conversations.length < CONVERSATIONS_MAX
+  const isAll = talks.length < CONVERSATIONS_MAX
   const tiers: Record<string, TierTotals> = {}
   for (const tier of new Set([...asked, ...conversations.map((conversation) => conversation.tier)])) {
     const own = conversations.filter((conversation) => conversation.tier === tier)
@@ -122,7 +125,12 @@ export async function totalsByTier(
       },
       ...(contract === undefined ? {} : { users: await usersOf(gateway, contract, nowMs) }),
     }
-    tiers[tier] = isAll ? seen : { ...seen, ...ofDays(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS)), seen) }
+    if (isAll && loneCalls.length < CONVERSATIONS_MAX) {
+      tiers[tier] = seen
+      continue
+    }
+    const told = ofDays(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS)), seen)
+    tiers[tier] = isAll ? { ...seen, turns: told.turns, spent: told.spent } : { ...seen, ...told }
   }
   return tiers
 }
@@ -176,7 +184,8 @@ function resolutionsOf(outcomes: OutcomeTotals): ResolutionTotals {
 
 /**
  * What conversations with a turn in the window have cost in all that have no resolution now. It is never more than the window cost.
- * Where only the newest conversations were looked at, their share is taken for that of all.
+ * Where only the newest conversations were looked at, their share is taken for that of all, of what the window cost but for the lone calls that
+ * were seen.
  */
 function unresolvedCost(
   conversations: readonly ListedConversation[],
@@ -186,13 +195,19 @@ function unresolvedCost(
   const fromDay = dayOf(nowMs - (WINDOW_DAYS - 1) * DAY_MS)
   let all = 0n
   let unresolved = 0n
+  let lone = 0n
   for (const { id, lastTurnAtMs, resolution } of conversations) {
     const spent = spends.get(id)?.spent ?? 0n
     if (dayOf(lastTurnAtMs) < fromDay) continue
+    if (isLoneCall(id)) {
+      lone += spent
+      continue
+    }
     all += spent
     if (resolution === 'none' || resolution === 'reversed') unresolved += spent
   }
-  const asked = isAll ? unresolved : all === 0n ? 0n : (cost * unresolved) / all
+  const ofTalks = cost > lone ? cost - lone : 0n
+  const asked = isAll ? unresolved : all === 0n ? 0n : (ofTalks * unresolved) / all
   return asked < cost ? asked : cost > 0n ? cost : 0n
 }
 
@@ -226,7 +241,7 @@ function ofDays({ turns, spent, costs }: Totals, seen: Counted): Counted & Pick<
 interface Spend {
   readonly spent: NanoUsd
   readonly held: NanoUsd
-  /** What each session spent: those that drew money, and the one that is open. None of a conversation that was never served. */
+  /** What each session spent: those that drew money, and the one that is open. None of a conversation that was never served, or of a lone call. */
   readonly sessions: readonly NanoUsd[]
 }
 
@@ -254,8 +269,8 @@ async function spendOf(gateway: Counting, conversations: readonly ListedConversa
       const { spent, held } = accounts.get(account) ?? EMPTY_ACCOUNT
       const before = spends.get(id) ?? NO_SPEND
       // An account that has outlived its life is empty: its session counts no more.
-      // What nobody was served earns nothing, be it that the provider is away or that the first call is still under way.
-      const counts = spent !== 0n || (isServed && (isOpen || held !== 0n))
+      // What nobody was served earns nothing, be it that the provider is away or that the first call is still under way; nor does a lone call.
+      const counts = !isLoneCall(id) && (spent !== 0n || (isServed && (isOpen || held !== 0n)))
       spends.set(id, {
         spent: before.spent + spent,
         held: before.held + held,
@@ -266,7 +281,7 @@ async function spendOf(gateway: Counting, conversations: readonly ListedConversa
   return spends
 }
 
-/** `userPeriod`: the one in which rungs and alerts of users count; those of another are of a budget that is open again. */
+/** Lone calls are none of the conversations; what they cost and were alerted of is told with theirs. `userPeriod`: the one in which rungs and alerts of users count; those of another are of a budget that is open again. */
 function totalsOf(
   conversations: readonly ListedConversation[],
   books: { readonly spends: ReadonlyMap<string, Spend>; readonly today: Totals; readonly userPeriod: string | null },
@@ -278,9 +293,11 @@ function totalsOf(
   let spent = 0n
   let held = 0n
   let turns = 0
+  let lone = 0
   for (const conversation of conversations) {
     const { rung } = inEffect(conversation, userPeriod)
-    byRung[rung] = (byRung[rung] ?? 0) + 1
+    if (isLoneCall(conversation.id)) lone += 1
+    else byRung[rung] = (byRung[rung] ?? 0) + 1
     const { alerts: ofSession, earlierAlerts } = conversation
     for (const percent of new Set([...ofSession, ...earlierAlerts, ...userAlertsIn(conversation, userPeriod)]))
       alerts[percent] = (alerts[percent] ?? 0) + 1
@@ -292,7 +309,7 @@ function totalsOf(
   }
   costs.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
   return {
-    conversations: conversations.length,
+    conversations: conversations.length - lone,
     sessions: costs.length,
     turns,
     byRung,

@@ -160,7 +160,6 @@ describe('what is read', () => {
     })
 
   const unmetered: readonly JsonObject[] = [
-    { thread: { type: 'continue', previous_message_id: 'msg_1' } },
     { mcp_servers: [{ type: 'url', url: 'https://example.com', name: 'x' }] },
     { tools: [{ type: 'advisor_20260301', name: 'advisor' }] },
     { fallbacks: [{ model: 'claude-opus-4-5' }] },
@@ -172,6 +171,15 @@ describe('what is read', () => {
       const parsed = await parse({ model: 'm', max_tokens: 5, messages: [HI], ...more })
       assert.equal(parsed.status, 'ungoverned')
     })
+
+  test('says so of a thread by the code by which SDKs go on without one', async () => {
+    for (const thread of [{ type: 'create' }, { type: 'continue', previous_message_id: 'msg_1' }]) {
+      const parsed = await parse({ model: 'm', max_tokens: 5, messages: [HI], thread, mcp_servers: [{ type: 'url' }] })
+      assert.ok(parsed.status === 'ungoverned')
+      assert.equal(parsed.code, 'thread_unsupported_request')
+    }
+    assert.equal((await parse({ model: 'm', max_tokens: 5, messages: [HI], thread: null })).status, 'ok')
+  })
 
   test('cache marks, bounds and who asks change nothing of the fixed part; instructions and tools do', async () => {
     const { fixedDigest } = await request({ system: [{ type: 'text', text: 'x' }], tools: [TOOL] })

@@ -154,6 +154,8 @@ const OF_EDITS =
   /bound to a different conversation|`(?:redacted_)?thinking` block|must start with a thinking block|`?signature`? in|role 'system' must|blocks with cache_control may/
 
 function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
+  // SDKs run an app's tools by a thread, unless they hear by this code that there is none: then they send the whole history.
+  if (isGiven(fields, 'thread')) throw new UngovernedUse('A thread, whose history is kept by the provider,', 'thread_unsupported_request')
   const unmetered = unmeteredUse(fields)
   if (unmetered !== null) throw new UngovernedUse(unmetered)
   const model = checkedModel(fields.get('model')?.json)
@@ -204,7 +206,6 @@ function messagesRequest(body: Buffer, fields: Fields): ModelRequest {
 
 /** A use that cannot be metered as it happens: history or tools of which only the provider knows. */
 function unmeteredUse(fields: Fields): string | null {
-  if (isGiven(fields, 'thread')) return 'A thread, whose history is kept by the provider,'
   if (isGiven(fields, 'mcp_servers')) return 'A request with MCP servers, which the provider calls as often as it likes,'
   const tools = [...toolsIn(fields), ...addedTools(fields)]
   if (tools.some((tool) => typeOf(tool).startsWith('mcp_')))

@@ -77,6 +77,8 @@ describe('what a request asks', () => {
     assert.equal(await tier({ serviceTier: 'flex' }, 'priority'), 'priority')
     assert.equal(await tier({ serviceTier: 'flex' }, null), 'flex')
     assert.equal(await tier({}, null), null)
+    for (const written of ['priority', 'PRIORITY', 'SERVICE_TIER_PRIORITY', 'service_tier_priority'])
+      assert.equal(await tier({ service_tier: written }, null), 'priority', written)
   })
 
   test('functions may be offered, forced or refused', async () => {

@@ -10,6 +10,7 @@ import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-ans
 import { memberOf, objectOf, objectsIn, objectsOf, snakeCase, textOf } from './gemini-json.ts'
 import { isSystemInstruction, ownGeminiMessage, readContents, systemMessage } from './gemini-message.ts'
 import { GeminiStream } from './gemini-stream.ts'
+import { geminiTier } from './gemini-usage.ts'
 import { memberRanges } from './json-scan.ts'
 import type { Field, Range } from './json-scan.ts'
 import { countIn, textsOf } from './json-values.ts'
@@ -76,14 +77,19 @@ const READ_AS_EVENTS = new WeakSet<Uint8Array>()
 export function parseGeminiRequest(body: Buffer, { path, askedTier }: Pick<CallContext, 'path' | 'askedTier'>): Promise<ParsedRequest> {
   return parseBody(body, SPLIT_FIELDS, (list) => {
     const fields = fieldsOf(list)
-    if (parametersIn(path).some((parameter) => !PARAMETERS.has(parameterName(parameter))))
-      throw new InvalidField('query', 'must have no parameters that change what the answer says')
+    checkParameters(path)
     if (typeof fields.get('cachedContent')?.json === 'string')
       throw new UngovernedUse('A request on top of cached content, whose length is not known here,')
     const request = geminiRequest(body, path, fields)
     if (/[?&](?:\$|%24)?alt=sse(?:&|$)/.test(path)) READ_AS_EVENTS.add(body)
     return typeof askedTier === 'string' ? { ...request, serviceTier: askedTier } : request
   })
+}
+
+/** Throws `InvalidField`. */
+export function checkParameters(path: string): void {
+  if (parametersIn(path).some((parameter) => !PARAMETERS.has(parameterName(parameter))))
+    throw new InvalidField('query', 'must have no parameters that change what the answer says')
 }
 
 /** The request with `change` made to it, but for the model: the same buffer when nothing changes. */
@@ -170,7 +176,7 @@ function geminiRequest(body: Buffer, path: string, fields: Fields): ModelRequest
     tools: functions.length > 0 && mode === 'ANY' ? 'forced' : functions.length > 0 || hosted.runs ? 'offered' : 'none',
     toolsRefused: functions.length > 0 && mode === 'NONE' && !hosted.runs,
     structured: isStructured(config),
-    serviceTier: optional(fields, 'serviceTier', 'must be a string', isText)?.toLowerCase() ?? null,
+    serviceTier: tierIn(fields),
     metadata: textsOf(valueOf(fields, 'labels')),
     promptCacheKey: null,
     safetyIdentifier: null,
@@ -208,6 +214,11 @@ function configOf(fields: Fields): JsonObject {
       throw new InvalidField(`generationConfig.${name}`, 'must be given once, whichever way it is spelled')
   }
   return json
+}
+
+function tierIn(fields: Fields): string | null {
+  const written = optional(fields, 'serviceTier', 'must be a string', isText)
+  return written === null ? null : geminiTier(written)
 }
 
 /** A count, which may be written as text. */

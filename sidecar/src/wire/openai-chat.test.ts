@@ -24,6 +24,17 @@ async function rendered(more: JsonObject, change: RequestChange): Promise<Record
   return changedIn(original.body, renderChatRequest(original, change))
 }
 
+test('the mark of what was retrieved stays here, and `metadata` with it where it has nothing else', async () => {
+  const sent = async (metadata: string): Promise<string> => {
+    const marked = await parse(`{"model":"m","metadata":${metadata}, "messages":[{"role":"user","content":"Hi"}]}`)
+    return renderChatRequest(marked, {}).toString()
+  }
+  assert.equal(await sent('{"farebox_retrieval":"0"}'), '{"model":"m","messages":[{"role":"user","content":"Hi"}]}')
+  const others = '{"model":"m","metadata":{"a" : "b"}, "messages":[{"role":"user","content":"Hi"}]}'
+  assert.equal(await sent('{"farebox_retrieval":"0","a" : "b"}'), others)
+  assert.equal(await sent('{"a" : "b"}'), others)
+})
+
 describe('what is read', () => {
   test('a plain request has the defaults of the API', async () => {
     const text = '{"model":"gpt-4o","messages":[{"role":"user","content":"Hi"}]}'
@@ -133,6 +144,35 @@ describe('what is read', () => {
     'a cache for hours': [{ prompt_cache_options: { ttl: '12h' } }, { cacheWrites: 'long' }],
     'a mark for hours': [
       { messages: [user([{ type: 'text', text: 'x', prompt_cache_breakpoint: { mode: 'explicit', ttl: '12h' } }])] },
+      { cacheWrites: 'long' },
+    ],
+    'a mark that says no life': [
+      { messages: [user([{ type: 'text', text: 'x', prompt_cache_breakpoint: { mode: 'explicit' } }])] },
+      { cacheWrites: 'short' },
+    ],
+    "one of Anthropic's for an hour, as routers take it": [
+      { messages: [user([{ type: 'text', text: 'x', cache_control: { type: 'ephemeral', ttl: '1h' } }])] },
+      { cacheWrites: 'long' },
+    ],
+    'one for an hour in a tool, behind one for minutes': [
+      {
+        messages: [user([{ type: 'text', text: 'x', cache_control: { type: 'ephemeral' } }])],
+        tools: [{ type: 'function', function: { name: 'f' }, cache_control: { ttl: '1h', type: 'ephemeral' } }],
+      },
+      { cacheWrites: 'long' },
+    ],
+    'ones for minutes, one that is null, and words that look like one': [
+      {
+        messages: [
+          user([{ type: 'text', text: 'x', cache_control: { type: 'ephemeral', ttl: '5m' } }]),
+          user([{ type: 'text', text: '"cache_control": {"ttl": "1h"}', cache_control: null }]),
+        ],
+        metadata: { mark: 'cache_control' },
+      },
+      { cacheWrites: 'short' },
+    ],
+    'a mark that cannot be read is taken for a long one': [
+      { messages: [user([{ type: 'text', text: 'x', cache_control: { type: 'ephemeral', pad: 'x'.repeat(300) } }])] },
       { cacheWrites: 'long' },
     ],
     'web search': [{ web_search_options: {} }, { hosted: { tools: ['webSearch'], maxCalls: null, rereads: false } }],

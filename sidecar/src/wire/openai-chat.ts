@@ -3,6 +3,7 @@
  * the client's own bytes; whatever it does not name goes out exactly as it came.
  */
 import { bytesOf, isList, isObject } from '../core/message.ts'
+import { RETRIEVAL_METADATA } from '../core/retrieval.ts'
 import { HOSTED_CALLS_MAX } from '../core/request.ts'
 import type { HostedTools, Json, JsonObject, ModelRequest, OutputLimit, RequestChange } from '../core/request.ts'
 import { servedModel } from './azure.ts'
@@ -11,6 +12,7 @@ import { textsOf } from './json-values.ts'
 import { addNotice, readAnswer, syntheticAnswer } from './openai-answer.ts'
 import { leastEffort } from './openai-effort.ts'
 import { ownChatMessage, readMessage } from './openai-message.ts'
+import type { UsageTold } from './openai-usage.ts'
 import {
   askForUsage,
   asksForLongCache,
@@ -31,6 +33,7 @@ import {
   OUTPUT_LIMIT_MAX,
   parseBody,
   refusesTools,
+  spliceMember,
   stopsAtWords,
   textIn,
   toolsIn,
@@ -101,6 +104,8 @@ export function renderChatRequest(request: ModelRequest, change: RequestChange):
     if (OFFERS_ANY.test(splice.text('tools') ?? '')) splice.set('tool_choice', '"none"')
     if (OFFERS_ANY.test(splice.text('functions') ?? '')) splice.set('function_call', '"none"')
   }
+  // It is for us alone, and OpenAI takes `metadata` only beside `store`.
+  spliceMember(splice, 'metadata', RETRIEVAL_METADATA, null)
   const messages = changedMessages(request, change)
   if (messages !== null) splice.set('messages', listOf(messages))
   return splice.bytes()
@@ -271,11 +276,11 @@ function toolNames(tool: JsonObject): readonly string[] {
 const EMPTY_ALONE: ReadonlySet<string> = new Set(['function', 'custom'])
 
 /**
- * What only the request tells of the usage of its answer: the web searches, which OpenAI bills and does not count, one for each answer; and
- * whether the input may be the sum of several readings.
+ * What only the request tells of the usage of its answer: the web searches, which OpenAI bills and does not count, one for each answer; how
+ * long the cache is asked to keep what is written; and whether the input may be the sum of several readings.
  */
-function usageTold({ hosted, choices }: ModelRequest): { readonly searches: number; readonly isSum: boolean } {
-  return { searches: hosted.tools.includes('webSearch') ? choices : 0, isSum: hosted.rereads }
+function usageTold({ hosted, choices, cacheWrites }: ModelRequest): UsageTold & { readonly isSum: boolean } {
+  return { searches: hosted.tools.includes('webSearch') ? choices : 0, cacheWrites, isSum: hosted.rereads }
 }
 
 /** Every limit that will be sent is the one asked for, or at most the client's own: no provider reads a larger one. */

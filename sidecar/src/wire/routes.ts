@@ -5,6 +5,7 @@ import { speechWire, transcriptionsWire } from './audio.ts'
 import { azureOperation, azureWire } from './azure.ts'
 import { completionsWire } from './completions.ts'
 import { embeddingsWire } from './embeddings.ts'
+import { geminiEmbeddingsWire } from './gemini-embeddings.ts'
 import { geminiCall, geminiWire } from './gemini-request.ts'
 import { imagesWire } from './images.ts'
 import { messagesWire } from './anthropic-messages.ts'
@@ -65,6 +66,7 @@ const TABLES: Readonly<Record<Family, Table>> = {
     if (/%(3a|3f|23|25)/i.test(path)) return null
     const called = geminiCall(path)?.method
     if (method === 'POST' && (called === 'generateContent' || called === 'streamGenerateContent')) return metered(geminiWire)
+    if (method === 'POST' && (called === 'embedContent' || called === 'batchEmbedContents')) return metered(geminiEmbeddingsWire)
     if (method === 'POST' && (called === 'countTokens' || called === 'computeTokens')) return FREE
     if (isFree(GOOGLE_FREE, method, path)) return FREE
     return ungoverned(called ?? path.replace(GOOGLE_VERSION, '').slice(1).split(/[/:]/)[0] ?? path)

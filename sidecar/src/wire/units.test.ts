@@ -7,6 +7,7 @@ import { speechWire, transcriptionsWire } from './audio.ts'
 import { azureOperation, azureWire } from './azure.ts'
 import { completionsWire } from './completions.ts'
 import { embeddingsWire } from './embeddings.ts'
+import { geminiEmbeddingsWire } from './gemini-embeddings.ts'
 import { imagesWire } from './images.ts'
 import { chatWire } from './openai-chat.ts'
 import { operationOf } from './routes.ts'
@@ -55,6 +56,63 @@ function feed(stream: AnswerStream, text: string): string {
   return Buffer.concat([...out, ...stream.end()]).toString()
 }
 const event = (value: object): string => `event: x\ndata: ${JSON.stringify(value)}\n\n`
+
+describe('embeddings of Gemini', () => {
+  const content = (...texts: readonly string[]) => ({ parts: texts.map((text) => ({ text })) })
+  const MODEL = 'gemini-embedding-001'
+  const one = callAt(`/v1beta/models/${MODEL}:embedContent`)
+  const many = callAt(`/v1beta/models/${MODEL}:batchEmbedContents?key=k`)
+  const statusOf = async (body: object, call: CallContext): Promise<string> =>
+    (await geminiEmbeddingsWire.parse(Buffer.from(JSON.stringify(body)), call)).status
+
+  test('of one text and of many are bounded by the bytes of their texts, and a few for each, by the model of the path', async () => {
+    for (const [call, body, bytes] of [
+      [one, { content: { role: 'user', ...content('Grün?') }, taskType: 'RETRIEVAL_QUERY', outputDimensionality: 768 }, 6 + 4],
+      [one, { content: content('One.'), title: 'Two.', further: { known: ['Three.'] } }, 14 + 4],
+      [many, { requests: [{ model: `models/${MODEL}`, content: content('One.', 'Two.') }, { content: content('Three.') }] }, 14 + 8],
+    ] as const) {
+      const request = await read(geminiEmbeddingsWire, body, call)
+      const { wire, model, generates, stream, fixedBytes } = request
+      assert.deepEqual([wire, model, generates, stream, fixedBytes], ['embeddings', MODEL, false, false, bytes])
+      assert.equal(geminiEmbeddingsWire.render(request, {}), request.body)
+      assert.equal(geminiEmbeddingsWire.path(call, {}), call.path)
+    }
+  })
+
+  test('are read by the count of their answer, however long that is, and by nothing where there is none', async () => {
+    const request = await read(geminiEmbeddingsWire, { content: content('Hi') }, one)
+    const usageMetadata = { promptTokenCount: 7, promptTokenDetails: [{ modality: 'TEXT', tokenCount: 7 }] }
+    const values = (count: number) => Array.from({ length: count }, (_, index) => index / 7)
+    const answers = [
+      { embedding: { values: values(3) }, usageMetadata },
+      { embeddings: [{ values: values(90_000) }], usageMetadata },
+    ]
+    for (const answer of answers) assert.deepEqual(used(geminiEmbeddingsWire, answer, request), { uncachedInput: 7 })
+    const untold = geminiEmbeddingsWire.readAnswer(Buffer.from(JSON.stringify({ embedding: { values: [0.5] } })), request)
+    assert.deepEqual([untold.readable, untold.facts.usage], [true, null])
+  })
+
+  test('are of one text also where its list has no brackets, and of text also where it says that it is no thought', async () => {
+    for (const parts of [{ text: 'hi' }, [{ text: 'hi', thought: false }], [{ text: 'hi', inlineData: null }]])
+      assert.equal((await read(geminiEmbeddingsWire, { content: { parts } }, one)).fixedBytes, 6)
+    assert.equal((await read(geminiEmbeddingsWire, { requests: { content: content('hi') } }, many)).fixedBytes, 6)
+    assert.equal(await statusOf({ content: { parts: { inlineData: {} } } }, one), 'ungoverned')
+    assert.equal(await statusOf({ requests: { content: { parts: { inlineData: {} } } } }, many), 'ungoverned')
+    assert.equal(await statusOf({ requests: [{ content: content('hi') }, 'hi'] }, many), 'invalid')
+  })
+
+  test('are of text alone, and are asked for what an answer says', async () => {
+    const picture = { parts: [{ inlineData: { mimeType: 'image/png', data: 'AAAA' } }] }
+    assert.equal(await statusOf({ content: picture }, one), 'ungoverned')
+    assert.equal(await statusOf({ content: { parts: [{ text: 'a', fileData: { fileUri: 'x' } }] } }, one), 'ungoverned')
+    assert.equal(await statusOf({ requests: [{ content: content('a') }, { content: picture }] }, many), 'ungoverned')
+    for (const body of [{}, { content: {} }, { content: { parts: [] } }, { requests: [{ content: content('a') }] }])
+      assert.equal(await statusOf(body, one), 'invalid')
+    for (const body of [{ content: content('a') }, { requests: [] }, { requests: [{}] }])
+      assert.equal(await statusOf(body, many), 'invalid')
+    assert.equal(await statusOf({ content: content('a') }, callAt(`${one.path}?fields=embedding`)), 'invalid')
+  })
+})
 
 describe('embeddings', () => {
   test('write nothing, and are bounded by their bytes', async () => {
@@ -393,7 +451,8 @@ test('Google’s calls by what they are', () => {
   assert.equal(kind('GET', '/v1beta/models/m:generateContent'), 'not generateContent')
   assert.equal(kind('POST', '/v1beta/models/m:countTokens'), 'free')
   assert.equal(kind('GET', '/v1beta/models?pageSize=2'), 'free')
-  assert.equal(kind('POST', '/v1beta/models/m:batchEmbedContents'), 'not batchEmbedContents')
+  assert.equal(kind('POST', '/v1beta/models/m:batchEmbedContents'), 'embeddings')
+  assert.equal(kind('POST', '/v1beta/models/m:asyncBatchEmbedContent'), 'not asyncBatchEmbedContent')
   assert.equal(kind('POST', '/v1beta/batches/1:cancel'), 'not batches')
   assert.equal(kind('POST', '/v1beta/tunedModels/m:generateContent'), 'not tunedModels')
   assert.equal(kind('POST', '/upload/v1beta/files?key=k'), 'not files')

@@ -21,12 +21,15 @@ export interface CallContext {
   readonly askedTier?: string | null
 }
 
+/** What such a use is refused by, where its clients know a code by which they go on without it. */
+export type UngovernedCode = 'thread_unsupported_request'
+
 export type ParsedRequest =
   | { readonly status: 'ok'; readonly request: ModelRequest }
   /** `field` is null when the body as a whole is at fault. The message never quotes the body. */
   | { readonly status: 'invalid'; readonly field: string | null; readonly message: string }
   /** A way to use the endpoint that cannot be metered as it happens: `background: true`. */
-  | { readonly status: 'ungoverned'; readonly what: string }
+  | { readonly status: 'ungoverned'; readonly what: string; readonly code?: UngovernedCode }
 
 /** What an answer says of itself, and how far its usage can be believed. */
 export interface WireFacts extends AnswerFacts {

@@ -17,6 +17,9 @@ const MESSAGES = {
     model: 'string', contents: 'Content[]', systemInstruction: 'Content', tools: 'Tool[]', toolConfig: 'ToolConfig', safetySettings: 'json[]',
     generationConfig: 'GenerationConfig', cachedContent: 'string', store: 'boolean', serviceTier: 'string',
   },
+  // https://ai.google.dev/api/embeddings
+  EmbedContentRequest: { model: 'string', content: 'Content', taskType: 'string', title: 'string', outputDimensionality: 'number' },
+  BatchEmbedContentsRequest: { requests: 'EmbedContentRequest[]' },
   CountTokensRequest: { contents: 'Content[]', generateContentRequest: 'GenerateContentRequest' },
   Content: { role: 'string', parts: 'Part[]' },
   Part: {

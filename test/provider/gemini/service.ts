@@ -1,4 +1,4 @@
-/** Gemini's own API: `generateContent` and its stream, `countTokens` and the models. https://ai.google.dev/api */
+/** Gemini's own API: `generateContent` and its stream, `countTokens`, embeddings and the models. https://ai.google.dev/api */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { ApiError } from '../api-error.ts'
 import type { BillEntry, NewCall } from '../bill.ts'
@@ -16,6 +16,7 @@ import { readPrompt } from '../prompt.ts'
 import type { Recordings } from '../recordings.ts'
 import type { GeminiFrame, GeminiUsage } from './answer-json.ts'
 import { answerJson, chunkWriter } from './answer-json.ts'
+import { embed, EMBEDDING_MODEL } from './embeddings.ts'
 import { invalidArgument, refuse, sendJson, statusJson } from './errors.ts'
 import type { GeminiModel } from './models.ts'
 import { geminiModels } from './models.ts'
@@ -57,6 +58,11 @@ export function geminiService(services: GeminiServices): GeminiService {
       const controls = readControls(request.headers)
       if (request.method === 'GET') return answerModels(response, url.pathname, models)
       if (request.method !== 'POST' || method === null) throw notFound()
+      if (method[2] === 'embedContent' || method[2] === 'batchEmbedContents') {
+        if (method[1] !== EMBEDDING_MODEL.id) throw unknownModel(method[1] ?? '', method[2])
+        services.fail(controls)
+        return answerEmbedding(services, embed(parse(body), method[2]), { controls, requestId, response, sse })
+      }
       const model = modelOf(method[1] ?? '', method[2] ?? '', models)
       if (method[2] === 'countTokens') return sendJson(response, 200, countTokens(parse(body), model))
       if (method[2] !== 'generateContent' && !stream) throw notFound()
@@ -66,6 +72,14 @@ export function geminiService(services: GeminiServices): GeminiService {
       refuse(response, error, stream && !sse)
     }
   }
+}
+
+function answerEmbedding(services: GeminiServices, { tokens, answer }: ReturnType<typeof embed>, asked: Asked): void {
+  const { controls, requestId, response } = asked
+  const call = { requestId, tag: controls.tag, model: EMBEDDING_MODEL, serviceTier: 'default', stream: false } as const
+  services.accept({ ...call, promptTokens: tokens, cachedTokens: 0, startedAtMs: services.nowMs() }).close('complete')
+  const { usageMetadata: _usage, ...untold } = answer as { readonly usageMetadata?: object }
+  sendJson(response, 200, controls.usage === 'omit' ? untold : answer)
 }
 
 interface Asked {
@@ -321,7 +335,11 @@ function parse(body: Buffer): unknown {
 function modelOf(name: string, method: string, models: ReadonlyMap<string, GeminiModel>): GeminiModel {
   const model = models.get(decodeURIComponent(name))
   if (model !== undefined) return model
-  throw new ApiError(
+  throw unknownModel(name, method)
+}
+
+function unknownModel(name: string, method: string): ApiError {
+  return new ApiError(
     404,
     `models/${name} is not found for API version v1beta, or is not supported for ${method}. Call ModelService.ListModels to see the list of available models and their supported methods.`,
   )

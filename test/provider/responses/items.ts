@@ -61,11 +61,11 @@ export const ID_PREFIXES: Readonly<Record<string, string>> = {
 const INPUT_PARTS = ['input_text', 'input_image', 'input_file'] as const
 const OUTPUT_PARTS = ['output_text', 'refusal'] as const
 
-/** `input`: a text, or a list of items. Throws `ApiError`. */
-export function readInput(value: unknown, path: string, known: KnownItems): readonly ContextItem[] {
+/** `input`: a text, or a list of items, of at least `min`. Throws `ApiError`. */
+export function readInput(value: unknown, path: string, known: KnownItems, min = 1): readonly ContextItem[] {
   if (typeof value === 'string') return [userItem(value)]
   if (!Array.isArray(value)) throw wrongType(path, 'one of a string or array of input items', value)
-  return arrayAt(value, path, { min: 1, max: ITEMS_MAX }).map((entry, index) =>
+  return arrayAt(value, path, { min, max: ITEMS_MAX }).map((entry, index) =>
     readItem(objectAt(entry, `${path}[${index}]`), `${path}[${index}]`, known),
   )
 }

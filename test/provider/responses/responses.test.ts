@@ -172,6 +172,12 @@ describe('history that the provider keeps', () => {
     await refused({ ...ask, previous_response_id: forgotten.id }, 400, /not found/, 'previous_response_not_found')
   })
 
+  test('of a conversation may begin with none, as agents begin one', async () => {
+    const { id } = await client.conversations.create({ items: [] })
+    assert.equal((await client.conversations.items.list(id)).data.length, 0)
+    await assert.rejects(client.conversations.items.create(id, { items: [] }), { status: 400 })
+  })
+
   test('of a conversation grows by what was said', async () => {
     const conversation = await client.conversations.create({ items: [{ role: 'user', content: long }], metadata: { a: 'b' } })
     const first = await client.responses.create({ ...ask, conversation: conversation.id })

@@ -50,7 +50,8 @@ export function responsesRoutes(services: ChatServices): ResponsesRoutes {
     if (method === 'POST' && id === undefined) {
       const given = body()
       const fields = given === undefined || given === null ? {} : objectAt(given, 'body')
-      const items = isPresent(fields['items']) ? readInput(fields['items'], 'items', memory) : []
+      // Agents begin one with an empty list.
+      const items = isPresent(fields['items']) ? readInput(fields['items'], 'items', memory, 0) : []
       const metadata = isPresent(fields['metadata']) ? checkMetadata(fields['metadata']) : {}
       const made = { id: `conv_${call.requestId.slice(4)}`, createdSeconds: nowSeconds(), metadata, items }
       memory.keepConversation(made)

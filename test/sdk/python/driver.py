@@ -1,7 +1,7 @@
 """Calls models by the SDKs for Python, as the matrix asks: one JSON object a line in, one a line out, in any order.
 
 In:  {"id", "sdk", "way", "address" or "environment", "headers", "model", "history": [{"role", "text"}], "question",
-      "tool": {"name", "description", "parameters", "result"}}, and for LangChain perhaps "streamUsage", "method"
+      "tool": {"name", "description", "parameters", "result"}}, and for LangChain perhaps "streamUsage", "method", for Anthropic "runs"
 Out: {"id", "answer": {"text", "usage": {"input", "output"}, "calls": [{"name", "input"}], "object"}}
   or {"id", "caught": {"name", "status", "code", "message"}}
 The first line out is {"ready": true}. It ends with its standard input.
@@ -189,6 +189,9 @@ def claude(client, ask):
         with client.messages.stream(**asked) as stream:
             heard = "".join(stream.text_stream)
             return {**of_message(stream.get_final_message()), "text": heard}
+    if "runs" in ask:
+        look = anthropic.beta_tool(lambda order: ask["tool"]["result"], input_schema=tool["input_schema"], **described(ask))
+        return of_message(client.beta.messages.tool_runner(tools=[look], max_iterations=ask["runs"], **asked).until_done())
     if way in LOOPS:
 
         def step():
