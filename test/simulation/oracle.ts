@@ -160,8 +160,8 @@ export class Oracle {
       if (cap - spent - held < free) free = cap - spent - held
     }
     must(answer.status === expected, `a reservation of ${atLeast} to ${atMost} that must be ${expected} is ${answer.status}`)
-    if (answer.status !== 'held' || answer.result.status !== 'held') return
-    const { granted } = answer.result
+    if (answer.status !== 'held') return
+    const { granted } = answer
     must(granted === free, `a hold of ${granted} was granted where ${free} had to be`)
     const operation: Operation = {
       conversation: step.conversation,

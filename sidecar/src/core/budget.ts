@@ -1,6 +1,6 @@
 /**
- * The model of a budget: what every store must do, as pure functions over plain values. Money is held before it is
- * spent and settled after, once, by operation id; so a retry, a crash or a late answer is harmless.
+ * The rules of a budget, which every engine applies to its own rows: each takes one operation and tells how its accounts move and what is
+ * entered. Money is held before it is spent and settled after, once, by operation id; so a retry, a crash or a late answer is harmless.
  *
  * An account is anything with a cap: a session of a conversation, a user's period, a workload's limit. One operation
  * moves all its accounts together, or none.
@@ -38,13 +38,6 @@ export interface Operation {
 
 /** No step moves more, and no balance goes beyond: an engine that counts in doubles or 64 bits loses no digit. About nine million USD. */
 export const AMOUNT_MAX: NanoUsd = 2n ** 53n - 1n
-
-export interface Books {
-  readonly accounts: ReadonlyMap<AccountId, Account>
-  readonly operations: ReadonlyMap<OperationId, Operation>
-  readonly ledger: readonly LedgerEntry[]
-}
-export const EMPTY_BOOKS: Books = { accounts: new Map(), operations: new Map(), ledger: [] }
 
 /** An account to draw on, with the cap that its contract gives it now. `null`: counted, not capped. */
 export interface Draw {
@@ -90,65 +83,7 @@ export type SettleResult =
   | { readonly status: 'exists' }
   | { readonly status: 'unknown' }
 
-/** Holds money for an operation, all accounts or none. An operation seen before, even settled, changes nothing, so a retry is safe. */
-export function reserve(books: Books, reservation: Reservation): { readonly books: Books; readonly result: ReserveResult } {
-  assertReservation(reservation)
-  const known = books.operations.get(reservation.operationId)
-  if (known !== undefined) return { books, result: { status: 'exists', operation: known } }
-  const result = offer(reservation, (account) => accountOf(books, account))
-  if (result.status !== 'held') return { books, result }
-  const operation = heldOperation(reservation, result.granted)
-  const accounts = moved(books, operation.accounts, holdTaken(operation))
-  return { books: { ...books, accounts, operations: new Map(books.operations).set(operation.id, operation) }, result }
-}
-
-/** Moves the expiry of operations that are still held; others are left alone. Expiry never moves back. */
-export function renew(books: Books, ids: readonly OperationId[], expiresAtMs: number): Books {
-  const operations = new Map(books.operations)
-  for (const id of ids) {
-    const operation = operations.get(id)
-    if (operation?.state.status === 'held' && operation.expiresAtMs < expiresAtMs) operations.set(id, { ...operation, expiresAtMs })
-  }
-  return { ...books, operations }
-}
-
-/** Replaces a hold by its real cost. Settling twice is settling once; after an expiry the difference is entered. */
-export function settle(books: Books, settlement: Settlement): { readonly books: Books; readonly result: SettleResult } {
-  assertCost(settlement.cost)
-  const operation = books.operations.get(settlement.operationId)
-  if (operation === undefined) return { books, result: { status: 'unknown' } }
-  const outcome = settled(operation, settlement)
-  if (outcome === null) return { books, result: { status: 'exists' } }
-  return { books: booked(books, outcome), result: { status: outcome.corrects ? 'corrected' : 'settled', entries: outcome.entries } }
-}
-
-/** Gives a hold back: nothing is billed. After an expiry the charge is taken back. An operation settled or voided before is left alone. */
-export function voidHold(
-  books: Books,
-  step: { readonly operationId: OperationId; readonly atMs: number },
-): { readonly books: Books; readonly status: VoidStatus } {
-  const operation = books.operations.get(step.operationId)
-  if (operation === undefined) return { books, status: 'unknown' }
-  const outcome = voided(operation, step.atMs)
-  return outcome === null ? { books, status: 'exists' } : { books: booked(books, outcome), status: 'voided' }
-}
-export type VoidStatus = 'voided' | 'exists' | 'unknown'
-
-/** Charges the holds that expired at or before `nowMs`, oldest first, at most `limit`. */
-export function expire(books: Books, nowMs: number, limit: number): { readonly books: Books; readonly expired: readonly Operation[] } {
-  const due = overdue(books.operations.values(), nowMs).slice(0, limit)
-  let next = books
-  for (const operation of due) next = booked(next, charged(operation, nowMs))
-  return { books: next, expired: due }
-}
-
-/** Money that is spent already: a fact, entered whatever the caps say. Once per operation id. */
-export function charge(books: Books, fact: Charge): { readonly books: Books; readonly status: 'charged' | 'exists' } {
-  assertCost(fact.cost)
-  if (books.operations.has(fact.operationId)) return { books, status: 'exists' }
-  return { books: booked(books, entered(fact)), status: 'charged' }
-}
-
+/** Money that is spent already, held by nobody before. */
 export interface Charge {
   readonly operationId: OperationId
   readonly accounts: readonly AccountId[]
@@ -156,17 +91,6 @@ export interface Charge {
   readonly atMs: number
   readonly note: EntryNote
 }
-
-/** What is left of a cap: never below zero. */
-export function remaining(cap: NanoUsd, account: Account): NanoUsd {
-  const left = cap - account.spent - account.held
-  return left > 0n ? left : 0n
-}
-
-/**
- * The steps below are the rules that every engine applies to its own rows: each takes one operation and tells how its
- * accounts move and what is entered.
- */
 
 /** How an operation ends: what it becomes, what each of its accounts gains, and the entries. */
 export interface Outcome {
@@ -305,24 +229,6 @@ export function assertReservation({ input, atLeast, atMost, draws }: Reservation
 
 export function assertCost(cost: NanoUsd): void {
   if (cost < 0n || cost > AMOUNT_MAX) throw new RangeError(`a cost must be from 0 to ${AMOUNT_MAX} nano-dollars`)
-}
-
-function booked(books: Books, { operation, delta, entries }: Outcome): Books {
-  return {
-    accounts: moved(books, operation.accounts, delta),
-    operations: new Map(books.operations).set(operation.id, operation),
-    ledger: entries.length === 0 ? books.ledger : [...books.ledger, ...entries],
-  }
-}
-
-function moved(books: Books, ids: readonly AccountId[], delta: Account): ReadonlyMap<AccountId, Account> {
-  const accounts = new Map(books.accounts)
-  for (const id of ids) accounts.set(id, added(accountOf(books, id), delta))
-  return accounts
-}
-
-function accountOf(books: Books, id: AccountId): Account {
-  return books.accounts.get(id) ?? EMPTY_ACCOUNT
 }
 
 function entryOf(operation: Operation, kind: LedgerEntry['kind'], cost: NanoUsd, atMs: number, note: EntryNote): LedgerEntry {

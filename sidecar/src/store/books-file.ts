@@ -10,6 +10,7 @@ import type { SequencedEntry } from '../core/ledger.ts'
 import { IN_MEMORY, openDatabase } from './database.ts'
 import type { OwnedDatabase } from './database.ts'
 import { Journal, journalParts, JournalReader } from './journal.ts'
+import type { JournalRecord } from './journal.ts'
 import * as rows from './rows.ts'
 import type { ConversationRow, Values } from './rows.ts'
 import { Shelf } from './shelf.ts'
@@ -106,14 +107,20 @@ export class BooksFile {
     return allValues(this.sql.heldOperations).map((values) => rows.operationRow(values).operation)
   }
 
-  /** Makes everything that was changed survive this process. All or nothing. */
-  commit(clockMs: number): void {
+  /** Makes everything that was changed survive this process. All or nothing. False: nothing was changed, and nothing is written. */
+  commit(clockMs: number): boolean {
     const changed: [string, Values[]][] = []
     for (const shelf of this.#allShelves) if (shelf.hasFresh) changed.push([shelf.name, shelf.freshValues()])
-    if (changed.length === 0) return
-    this.#sequence = this.#journal.append({ sequence: this.#sequence + 1, clockMs, rows: changed })
-    this.#clockMs = clockMs
+    if (changed.length === 0) return false
+    this.#append(clockMs, changed)
     for (const shelf of this.#allShelves) if (shelf.hasFresh) shelf.committed()
+    return true
+  }
+
+  /** Commits nothing, as what is something would be. Throws as `commit` would, also where there is hardly any room left. */
+  tryCommit(clockMs: number): void {
+    this.#journal.assertRoom()
+    this.#append(clockMs, [])
   }
 
   /** Brings all that is committed by now to the tables. */
@@ -193,6 +200,11 @@ export class BooksFile {
       this.#journal.close()
       this.#owned.close()
     }
+  }
+
+  #append(clockMs: number, changed: JournalRecord['rows']): void {
+    this.#sequence = this.#journal.append({ sequence: this.#sequence + 1, clockMs, rows: changed })
+    this.#clockMs = clockMs
   }
 
   async #writeAll(): Promise<void> {

@@ -13,6 +13,7 @@ import type { BooksFile } from './books-file.ts'
 import * as rows from './rows.ts'
 import { allValues, firstValues } from './statements.ts'
 import type { DaysQuery, OutcomeTotals } from './store.ts'
+import type { StoreTurns } from './store-turns.ts'
 
 /** Rows of users' days, outcomes, users, and days, that are read before others have their turn. */
 const USER_DAYS_READ = 1_000
@@ -22,14 +23,8 @@ const DAYS_READ = 30
 /** Days that a step may be dated after what the store's clock shows, by who asked for it. */
 const DAYS_AHEAD = 1
 
-export interface DayReportsOptions {
+export interface DayReportsOptions extends Pick<StoreTurns, 'look' | 'page' | 'query'> {
   readonly books: Pick<BooksFile, 'sql'>
-  /** Reads when it is the turn of the next page. */
-  readonly page: <T>(run: () => T) => Promise<T>
-  /** Reads now. */
-  readonly look: <T>(run: () => T) => Promise<T>
-  /** Reads once the tables have all that was committed before. */
-  readonly query: <T>(run: () => T) => Promise<T>
   readonly wallMs: () => number
   readonly storeMs: () => number
 }

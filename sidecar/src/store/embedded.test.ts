@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { createInterface } from 'node:readline'
@@ -16,11 +15,12 @@ import { addedOutcomes, NO_OUTCOMES } from '../core/outcomes.ts'
 import type { DayOutcomes } from '../core/outcomes.ts'
 import { DAY_MS, dayNumber, dayOf, dayText } from '../core/utc-day.ts'
 import { openEmbeddedStore } from './embedded.ts'
+import { inFolder } from './in-folder.testing.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { Journal, journalParts } from './journal.ts'
 import { ModelStore } from './model.testing.ts'
 import { storeContract } from './store.contract.ts'
-import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, MEMORY_ENTRIES_MAX, StoreError } from './store.ts'
+import { CONVERSATION_LIFE_MS, ENDED_OPERATION_LIFE_MS, LEDGER_LIFE_MS_MIN, StoreError } from './store.ts'
 import type { BudgetStore, MemoryEntry } from './store.ts'
 import { compareAll, played, stepArbitrary } from './schedule.testing.ts'
 import { conversationFor, reserveStep, settleStep, START_MS } from './steps.testing.ts'
@@ -34,17 +34,6 @@ const SAID: MemoryEntry = { id: 'm1', conversation: 'A', session: 1, atMs: START
 
 /** Rows are written every 250 ms. */
 const WRITTEN_MS = 400
-
-function inFolder<T>(run: (file: string, folder: string) => Promise<T>): () => Promise<T> {
-  return async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'farebox-store-'))
-    try {
-      return await run(join(folder, 'books.sqlite'), folder)
-    } finally {
-      rmSync(folder, { recursive: true })
-    }
-  }
-}
 
 async function spentOf(store: BudgetStore, account = 'c:A:1'): Promise<bigint | undefined> {
   return (await store.read({ conversation: 'A', accounts: [account], nowMs: START_MS })).accounts.get(account)?.spent
@@ -288,7 +277,7 @@ describe('the file of the embedded engine', () => {
       lines(1, 'k1', 'cut 2', 'cut 3')
       lines(2, 'k2', 'k3', 'cut 4')
       const store = openEmbeddedStore({ file, nowMs: () => START_MS })
-      for (const name of ['k1', 'k2', 'k3']) assert.equal((await store.getContract(name))?.hash, name)
+      for (const name of ['k1', 'k2', 'k3']) assert.deepEqual(await store.getContract(name), { ...CONTRACT, hash: name })
       for (const name of ['cut 2', 'cut 3', 'cut 4']) assert.equal(await store.getContract(name), null)
       await store.close()
     }),
@@ -452,7 +441,7 @@ describe('the file of the embedded engine', () => {
       const database = new DatabaseSync(file)
       database.exec(`
         DROP TABLE memory; DROP TABLE memory_users; DROP TABLE memory_words; DROP TABLE user_days;
-        DROP INDEX conversations_unresolved; DROP INDEX conversations_by_user;
+        DROP INDEX conversations_awaiting; DROP INDEX conversations_lone; DROP INDEX conversations_by_user;
         UPDATE conversations SET state = json_remove(state, '$.userTurns', '$.resolvedAtMs', '$.stateAtMs', '$.boundaryAtMs', '$.userAlerts', '$.earlierAlerts')`)
       database.close()
       const store = openEmbeddedStore({ file, nowMs: () => clock.ms })
@@ -527,40 +516,6 @@ describe('the file of the embedded engine', () => {
       assert.deepEqual((await third.read({ conversation: 'A', accounts: [], nowMs: START_MS })).conversation?.edits, [])
       await third.close()
       for (const name of readdirSync(folder)) assert.ok(!readFileSync(join(folder, name)).includes('zanzibar'), name)
-    }),
-  )
-
-  it(
-    'finds its way in the memories of many users, and lets others have their turn',
-    inFolder(async (file) => {
-      const store = openEmbeddedStore({ file, nowMs: () => START_MS })
-      const words = ['order', 'refund', 'shoes', 'coat', 'late', 'where', 'is', 'my', 'the', 'parcel', '退款']
-      const text = (from: number): string =>
-        Array.from({ length: 60 }, (_, index) => words[(from * 7 + index * index) % words.length]).join(' ')
-      for (let user = 0; user < 5; user++)
-        for (let from = 0; from < MEMORY_ENTRIES_MAX; from += 500) {
-          const entries = Array.from({ length: 500 }, (_, index) => ({ ...SAID, id: `m${from + index}`, text: text(from + index + user) }))
-          await store.remember({ user: `user ${user}`, entries, expiresAtMs: START_MS + 1_000, nowMs: START_MS })
-        }
-      const ask = (query: string) => store.searchMemory({ user: 'user 3', query, limit: 20, nowMs: START_MS })
-      await ask('all of them are in the tables then')
-      let turns = 0
-      const searching = new AbortController()
-      const counting = (async () => {
-        while (!searching.signal.aborted) {
-          await nextTick()
-          turns += 1
-        }
-      })()
-      const startMs = performance.now()
-      for (const query of ['refund', 'the order of my shoes', '退款']) assert.equal((await ask(query)).hits.length, 20)
-      const tookMs = performance.now() - startMs
-      searching.abort()
-      await counting
-      assert.ok(turns > 10, `others had ${turns} turns`)
-      assert.deepEqual((await ask('nowhere')).hits, [])
-      assert.ok(tookMs < 10_000, `three searches took ${tookMs} ms`)
-      await store.close()
     }),
   )
 
@@ -733,64 +688,6 @@ describe('the file of the embedded engine', () => {
   )
 
   it(
-    'comes to old entries behind more carried ones than a sweep looks at, and adds them to those',
-    inFolder(async (file) => {
-      const clock = { ms: START_MS }
-      const options = { file, nowMs: () => clock.ms, writer: 'inline', ledgerLifeMs: LEDGER_LIFE_MS_MIN, dropsMax: 1 } as const
-      let store = openEmbeddedStore(options)
-      const accounts = Array.from({ length: 450 }, (_, index) => `c:A${index}:1`)
-      const charge = (month: number, charged = accounts): Promise<unknown> =>
-        Promise.all(
-          charged.map((account) => {
-            const fact = { operationId: `${account}/${month}`, accounts: [account], cost: 5n, atMs: clock.ms, note: {} }
-            return store.charge({ ...fact, conversation: account.slice(2, -2), change: {} })
-          }),
-        )
-      /** After so many sweeps: of each account the kinds and costs of its entries. */
-      const swept = async (sweeps: number): Promise<ReadonlyMap<string, string>> => {
-        for (let sweep = 0; sweep < sweeps; sweep++) {
-          clock.ms += 3_600_001
-          await store.sweep({ nowMs: clock.ms, limit: 1 })
-          for (let ticks = 0; ticks < 1_000; ticks++) await nextTick() // far more than it takes
-        }
-        const told = new Map<string, string>()
-        for (const { accounts: named, kind, cost } of await store.readLedger({ afterSequence: 0, limit: 10_000 }))
-          for (const account of named) told.set(account, `${told.get(account) ?? ''}${kind} ${cost} `)
-        return told
-      }
-      const everyOne = (told: ReadonlyMap<string, string>, of = accounts): unknown => [...new Set(of.map((account) => told.get(account)))]
-      const begunMs = clock.ms
-      for (let month = 0; month < 3; month++) {
-        clock.ms = begunMs + 30 * month * DAY_MS
-        await charge(month)
-      }
-      // The first month alone is too old: three sweeps carry it, and each looks at no more than 200 entries.
-      clock.ms = begunMs + 75 * DAY_MS
-      assert.deepEqual(everyOne(await swept(3)), ['carried 5 cost 5 cost 5 '])
-      clock.ms = begunMs + 90 * DAY_MS
-      await charge(3)
-      // 450 carried ones stand before as many that are old by now: the walk that is under way comes to its end, and then a whole one.
-      clock.ms = begunMs + 101 * DAY_MS
-      assert.deepEqual(everyOne(await swept(8)), ['carried 10 cost 5 cost 5 '])
-
-      // After a restart it begins anew.
-      const [ended = '', ...living] = accounts
-      clock.ms = begunMs + 120 * DAY_MS
-      await charge(4, living)
-      clock.ms = begunMs + 131 * DAY_MS
-      await swept(1)
-      await store.close()
-      store = openEmbeddedStore(options)
-      const told = await swept(8)
-      assert.deepEqual(everyOne(told, living), ['carried 15 cost 5 cost 5 '])
-      assert.equal(told.get(ended), 'cost 5 ', 'nothing is carried for an account that has outlived its life')
-      const { accounts: balances } = await store.read({ conversation: 'A', accounts: living, nowMs: clock.ms })
-      for (const account of living) assert.equal(balances.get(account)?.spent, 25n)
-      await store.close()
-    }),
-  )
-
-  it(
     'has carried entries over after a crash, though no table had heard of it',
     inFolder(async (file) => {
       const clock = { ms: START_MS }
@@ -907,6 +804,64 @@ describe('a commit of the embedded engine', () => {
         ['o1/settlement'],
       )
       await again.close()
+    }),
+  )
+
+  it(
+    'that fails is told as the standing of the store, once, until one that is tried for it holds',
+    inFolder(async (file) => {
+      const said: (string | null)[] = []
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS, onStanding: (failure) => said.push(failure?.message ?? null) })
+      const noRoom = (): never => {
+        throw Object.assign(new Error('no space left'), { code: 'ENOSPC' })
+      }
+      const broken = mock.method(Journal.prototype, 'append', noRoom)
+      const ask = (id: string) => store.reserve(reserveStep(id, START_MS, { atLeast: 10n, atMost: 10n }))
+      for (const id of ['o1', 'o2']) await assert.rejects(ask(id), isError('away', /no space left/))
+      await assert.rejects(store.settle(settleStep('o1', START_MS, -1n)), RangeError)
+      assert.deepEqual(said, [`${file} cannot be used: no space left`])
+      const full = mock.method(Journal.prototype, 'assertRoom', noRoom)
+      broken.mock.restore()
+      await waitFor('a try', () => full.mock.callCount() > 0)
+      assert.equal(said.length, 1, 'a page that was begun may take a short commit, and no turn')
+      full.mock.restore()
+      await waitFor('the next try', () => said.length > 1)
+      assert.equal((await ask('o3')).status, 'held')
+      await store.close()
+      assert.deepEqual(said.slice(1), [null])
+      const again = openEmbeddedStore({ file, nowMs: () => START_MS })
+      assert.equal(await spentOf(again), 10n, 'what was committed for nothing is no gap')
+      await again.close()
+    }),
+  )
+
+  it(
+    'that holds, while none fails, ends the standing too, though the file system has less room than is asked of it for nothing',
+    inFolder(async (file) => {
+      const said: (string | null)[] = []
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS, onStanding: (failure) => said.push(failure?.message ?? null) })
+      const noRoom = (): never => {
+        throw Object.assign(new Error('no space left'), { code: 'ENOSPC' })
+      }
+      const tries = mock.method(Journal.prototype, 'assertRoom', noRoom).mock
+      const broken = mock.method(Journal.prototype, 'append', noRoom)
+      const ask = (id: string) => store.reserve(reserveStep(id, START_MS, { atLeast: 10n, atMost: 10n }))
+      const nextTry = async (): Promise<void> => {
+        const before = tries.callCount()
+        await waitFor('a try', () => tries.callCount() > before)
+      }
+      await assert.rejects(ask('o1'), isError('away', /no space left/))
+      broken.mock.restore()
+      await ask('o2')
+      await nextTry()
+      assert.equal(said.length, 1, 'one held, but another failed')
+      await store.renew(['unknown'], START_MS)
+      await nextTry()
+      assert.equal(said.length, 1, 'a step that changes nothing is no sign')
+      await ask('o3')
+      await waitFor('the next try', () => said.length > 1)
+      assert.deepEqual(said.slice(1), [null])
+      await store.close()
     }),
   )
 

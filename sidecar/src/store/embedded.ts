@@ -4,7 +4,6 @@
  * a crash could undo. A killed process loses nothing that was answered (a power cut may: nobody waits for the disk itself).
  */
 import { setImmediate as nextTick } from 'node:timers/promises'
-import { LIVES_APART_MS } from '@farebox/crds/ledger-page.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import {
   assertCost,
@@ -18,10 +17,9 @@ import {
   settled,
   voided,
 } from '../core/budget.ts'
-import type { Operation, OperationId, ReserveResult, SettleResult } from '../core/budget.ts'
+import type { AccountId, Operation, OperationId, SettleResult } from '../core/budget.ts'
 import type { Conversation, ConversationId, Digest } from '../core/conversation.ts'
 import { watchedDraws, withReached } from '../core/reached-percents.ts'
-import { accountsName, carriedOver } from '../core/ledger.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import { outcomeEntry } from '../core/outcomes.ts'
 import type { Totals } from '../core/totals.ts'
@@ -30,11 +28,11 @@ import { dayOf } from '../core/utc-day.ts'
 import { BooksFile } from './books-file.ts'
 import { storeError } from './database.ts'
 import { DayReports } from './day-reports.ts'
-import { matchOf } from './memory-index.ts'
-import { newestPage, pageLength, placeOf, queryTerms, rankedHits, rankedPage } from './memory-search.ts'
+import { LedgerSweep } from './ledger-sweep.ts'
+import { MemoryFinder } from './memory-finder.ts'
 import { FORGOTTEN_AT_ONCE, OpenBooks } from './open-books.ts'
 import * as rows from './rows.ts'
-import { allValues, firstValues } from './statements.ts'
+import { allValues } from './statements.ts'
 import { StoreClock } from './store-clock.ts'
 import { assertLedgerLife, CONVERSATION_LIFE_MS, hasMoved, LEDGER_READ_MAX, NONE_FIRED, StoreError } from './store.ts'
 import type {
@@ -46,7 +44,6 @@ import type {
   Forgotten,
   ListedConversation,
   ListQuery,
-  MemoryEntry,
   MemoryPage,
   MemoryQuery,
   OutcomeTotals,
@@ -59,6 +56,7 @@ import type {
   Snapshot,
   UpdateAnswer,
 } from './store.ts'
+import type { StoreTurns } from './store-turns.ts'
 import type { DropTimes } from './tables-writer.ts'
 
 /** How long a commit waits at most until its rows are on their way to the tables. Rows that change again meanwhile go once. */
@@ -67,16 +65,12 @@ const WRITE_EVERY_MS = 250
 const WRITE_AGAIN_MS = 2_000
 /** With more rows than this waiting for their tables, memory would run out before the disk came back: steps are refused. */
 const UNWRITTEN_MAX = 200_000
+/** While steps cannot be kept, it is tried this often. */
+const TRY_EVERY_MS = 1_000
 /** Rows that outlived their life are looked for this often. */
 const DROP_EVERY_MS = 3_600_000
-/** Conversations, and entries of a memory, that are read before others have their turn. */
+/** Conversations that are read before others have their turn. */
 const CONVERSATIONS_READ = 100
-const MEMORY_ENTRIES_READ = 50
-/** Entries dropped in one step, so that no turn waits for long; and steps of one sweep. */
-const DROPPED_ENTRIES = 200
-const DROPS_MAX = 1_000
-/** Entries that are looked at in one step for one that is old. */
-const ENTRIES_SOUGHT = 1_000
 
 export interface EmbeddedOptions {
   /** Path of the database; its folder must exist. `:memory:` for tests. */
@@ -89,6 +83,8 @@ export interface EmbeddedOptions {
   readonly writer?: 'thread' | 'inline'
   /** Told when rows could not be written to their tables; they are tried again. */
   readonly onTrouble?: (error: StoreError) => void
+  /** Told why steps are refused (the disk is full, or takes no writes), and null when they are taken again. Absent: nobody tries whether they are. */
+  readonly onStanding?: ((failure: StoreError | null) => void) | undefined
   /** Steps of one sweep in which entries are dropped: tests take fewer. */
   readonly dropsMax?: number
   /** Told of the holds that an earlier run left, when they were charged. */
@@ -115,9 +111,11 @@ class EmbeddedStore implements BudgetStore {
   readonly #clock: StoreClock
   readonly #open: OpenBooks
   readonly #days: DayReports
+  readonly #memory: MemoryFinder
+  /** Null: entries are kept for good. */
+  readonly #ledger: LedgerSweep | null
   readonly #onTrouble: (error: StoreError) => void
-  readonly #ledgerLifeMs: number | null
-  readonly #dropsMax: number
+  readonly #onStanding: EmbeddedOptions['onStanding']
   #waiting: Waiting[] = []
   #isCommitDue = false
   #isOpen = true
@@ -125,34 +123,39 @@ class EmbeddedStore implements BudgetStore {
   #isAstray = false
   #recovery: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
+  /** Null: steps are taken. */
+  #tryTimer: NodeJS.Timeout | null = null
+  /** What became of the steps since it was tried last whether they are taken. */
+  #sinceTry: 'nothing' | 'held' | 'failed' = 'nothing'
   #nextDropMs = 0
   /** One after the other: entries that are being carried over must not be carried twice. */
   #dropping: Promise<void> = Promise.resolve()
-  /** The entry up to which the walk over those that are old has come; 0 where it begins. */
-  #droppedUpTo = 0
   /** Until it is the turn of the next page of a report. */
   #pages: Promise<unknown> = Promise.resolve()
 
   constructor(options: EmbeddedOptions) {
-    const { file, nowMs, ledgerLifeMs, writer = 'thread', dropsMax = DROPS_MAX, onTrouble = () => undefined, onExpired } = options
+    const { file, nowMs, ledgerLifeMs, writer = 'thread', dropsMax, onExpired } = options
+    const { onTrouble = () => undefined, onStanding } = options
     assertLedgerLife(ledgerLifeMs)
     this.#file = file
-    this.#ledgerLifeMs = ledgerLifeMs ?? null
-    this.#dropsMax = dropsMax
     this.#onTrouble = onTrouble
+    this.#onStanding = onStanding
     try {
       this.#books = new BooksFile(file, writer)
     } catch (error) {
       throw storeError(file, error)
     }
-    this.#days = new DayReports({
+    const shared: StoreTurns & { readonly books: BooksFile } = {
       books: this.#books,
-      page: (run) => this.#page(run),
+      step: (run) => this.#step(run),
       look: (run) => this.#look(run),
+      page: (run) => this.#page(run),
       query: (run) => this.#query(run),
-      wallMs: nowMs,
-      storeMs: () => this.#clock.now(),
-    })
+    }
+    this.#days = new DayReports({ ...shared, wallMs: nowMs, storeMs: () => this.#clock.now() })
+    this.#memory = new MemoryFinder({ ...shared, roundOf: (user) => this.#open.memoryRound(user), at: (wallMs) => this.#clock.at(wallMs) })
+    const isAlive = (account: AccountId): boolean => this.#open.isAlive(account)
+    this.#ledger = ledgerLifeMs === undefined ? null : new LedgerSweep({ ...shared, isAlive, lifeMs: ledgerLifeMs, dropsMax })
     try {
       this.#clock = new StoreClock(nowMs, this.#books.clockMs)
       this.#open = new OpenBooks(this.#books, this.#clock)
@@ -187,10 +190,10 @@ class EmbeddedStore implements BudgetStore {
       const snapshotOf = (conversation: Conversation | null): Snapshot => ({ conversation, accounts: this.#open.balances(accounts) })
       const known =
         step.isFirst === true ? this.#open.recentOperation(reservation.operationId) : this.#open.operation(reservation.operationId)
-      if (known !== null) return answerOf({ status: 'exists', operation: known }, snapshotOf(found))
+      if (known !== null) return { status: 'exists', operation: known, snapshot: snapshotOf(found) }
       if (hasMoved(found, step)) return { status: 'moved', snapshot: snapshotOf(found) }
       const result = offer(reservation, (account) => this.#open.account(account))
-      if (result.status !== 'held') return answerOf(result, snapshotOf(found))
+      if (result.status !== 'held') return { ...result, snapshot: snapshotOf(found) }
       const operation = heldOperation({ ...reservation, expiresAtMs: this.#clock.at(reservation.expiresAtMs) }, result.granted)
       const balances = this.#open.moved(operation.accounts, holdTaken(operation))
       if (found === null) this.#open.beginAnew(step.conversation)
@@ -199,7 +202,7 @@ class EmbeddedStore implements BudgetStore {
       const times = { touched: now, wallMs: step.nowMs }
       this.#open.putAccounts(balances, times, operation.note.tier)
       const { conversation } = this.#open.change(step.conversation, found, found ?? step.initial, step.change, times)
-      return answerOf(result, snapshotOf(conversation))
+      return { ...result, snapshot: snapshotOf(conversation) }
     })
   }
 
@@ -302,7 +305,7 @@ class EmbeddedStore implements BudgetStore {
     })
   }
 
-  getContract(hash: string): Promise<Contract | null> {
+  getContract(hash: string): Promise<unknown> {
     return this.#look(() => this.#books.shelves.contracts.get(hash))
   }
 
@@ -338,10 +341,12 @@ class EmbeddedStore implements BudgetStore {
     return { accounts, next: accounts.length < limit ? null : (accounts.at(-1) ?? null) }
   }
 
-  async listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
+  async listConversations({ limit, nowMs, areLone }: ListQuery): Promise<readonly ListedConversation[]> {
+    const { newestConversations, newestLoneCalls } = this.#books.sql
+    const newest = areLone === true ? newestLoneCalls : newestConversations
     const listed = await this.#query(() => {
       const now = this.#clock.at(nowMs)
-      return { ids: allValues(this.#books.sql.newestConversations, now - CONVERSATION_LIFE_MS, limit).map(([id]) => rows.text(id)), now }
+      return { ids: allValues(newest, now - CONVERSATION_LIFE_MS, limit).map(([id]) => rows.text(id)), now }
     })
     return this.#listed(listed.ids, listed.now)
   }
@@ -375,36 +380,8 @@ class EmbeddedStore implements BudgetStore {
     return this.#step(() => this.#open.remember(user, entries, this.#clock.at(expiresAtMs), this.#clock.at(nowMs)))
   }
 
-  async searchMemory(query: MemoryQuery): Promise<MemoryPage> {
-    const place = placeOf(query)
-    const { user, limit } = query
-    const { sql } = this.#books
-    if ('before' in place) {
-      const { atMs, id } = place.before ?? { atMs: Number.MAX_SAFE_INTEGER, id: '' }
-      const entries = await this.#query(() => {
-        const [round, now] = [this.#open.memoryRound(user), this.#clock.at(query.nowMs)]
-        return allValues(sql.newestMemory, user, round, now, atMs, id, pageLength(limit) + 1).map((values) => rows.memoryRow(values).entry)
-      })
-      return newestPage(entries, limit)
-    }
-    const terms = queryTerms(query.query)
-    const match = matchOf(user, terms)
-    if (match === null) return { hits: [], next: null }
-    const found = await this.#query(() => {
-      const [round, now] = [this.#open.memoryRound(user), this.#clock.at(query.nowMs)]
-      const sequences = allValues(sql.findMemory, match).map(([sequence]) => rows.whole(sequence))
-      return { sequences, total: allValues(sql.memoryIds, user, round, now).length, round, now }
-    })
-    const read = (sequence: number): readonly MemoryEntry[] => {
-      const values = firstValues(sql.getMemoryAt, sequence, user, found.round, found.now)
-      return values === null ? [] : [rows.memoryRow(values).entry]
-    }
-    return rankedPage(await rankedHits(terms, this.#pagesOf(found.sequences, read), found.total), place.after, limit)
-  }
-
-  async *#pagesOf<Row>(sequences: readonly number[], read: (sequence: number) => readonly Row[]): AsyncGenerator<readonly Row[]> {
-    for (let from = 0; from < sequences.length; from += MEMORY_ENTRIES_READ)
-      yield await this.#look(() => sequences.slice(from, from + MEMORY_ENTRIES_READ).flatMap(read))
+  searchMemory(query: MemoryQuery): Promise<MemoryPage> {
+    return this.#memory.search(query)
   }
 
   /** Of many conversations a few at a time; then all that are left, with the memory. */
@@ -429,6 +406,7 @@ class EmbeddedStore implements BudgetStore {
     this.#commit()
     this.#isOpen = false
     if (this.#timer !== null) clearTimeout(this.#timer)
+    if (this.#tryTimer !== null) clearTimeout(this.#tryTimer)
     try {
       await this.#recovery
       if (!this.#isAstray) await this.#books.write()
@@ -488,7 +466,10 @@ class EmbeddedStore implements BudgetStore {
 
   #assertUsable(): void {
     if (!this.#isOpen) throw new StoreError('closed', 'the store is closed')
-    if (this.#books.unwritten > UNWRITTEN_MAX) throw new StoreError('away', `${this.#file}: rows cannot be written to their tables`)
+    if (this.#books.unwritten <= UNWRITTEN_MAX) return
+    const failure = new StoreError('away', `${this.#file}: rows cannot be written to their tables`)
+    this.#refuses(failure)
+    throw failure
   }
 
   #guarded<T>(run: () => T): T {
@@ -510,9 +491,12 @@ class EmbeddedStore implements BudgetStore {
     this.#isCommitDue = false
     if (this.#waiting.length === 0) return
     try {
-      this.#books.commit(this.#clock.now())
+      const isReal = this.#books.commit(this.#clock.now())
+      if (isReal && this.#sinceTry === 'nothing') this.#sinceTry = 'held'
     } catch (error) {
-      return this.#abandon(storeError(this.#file, error))
+      const failure = storeError(this.#file, error)
+      this.#refuses(failure)
+      return this.#abandon(failure)
     }
     const waiting = this.#waiting
     this.#waiting = []
@@ -546,6 +530,34 @@ class EmbeddedStore implements BudgetStore {
     }
   }
 
+  /** Told once, until it is tried whether steps are taken again, and they are. */
+  #refuses(failure: StoreError): void {
+    this.#sinceTry = 'failed'
+    if (this.#onStanding === undefined || failure.code !== 'away' || this.#tryTimer !== null || !this.#isOpen) return
+    this.#tryLater()
+    this.#onStanding(failure)
+  }
+
+  #tryLater(): void {
+    this.#tryTimer = setTimeout(() => void this.#tryAgain(), TRY_EVERY_MS).unref()
+  }
+
+  /** Where calls were served meanwhile and none was refused, there is room for them, though the probe, which asks for more, may find too little. */
+  async #tryAgain(): Promise<void> {
+    const since = this.#sinceTry
+    this.#sinceTry = 'nothing'
+    try {
+      if (this.#isAstray) await this.#recovered()
+      this.#assertUsable()
+      if (since !== 'held') this.#books.tryCommit(this.#clock.now())
+    } catch {
+      if (this.#isOpen) this.#tryLater() // why was told
+      return
+    }
+    this.#tryTimer = null
+    this.#onStanding?.(null)
+  }
+
   #writeSoon(afterMs: number): void {
     this.#timer ??= setTimeout(() => void this.#writeInTheBackground(), afterMs).unref()
   }
@@ -566,80 +578,9 @@ class EmbeddedStore implements BudgetStore {
   async #dropOutlived(times: DropTimes): Promise<void> {
     try {
       await this.#books.dropOutlived(times)
-      if (this.#ledgerLifeMs !== null) await this.#dropEntries(times.wallMs - this.#ledgerLifeMs, times.wallMs)
+      await this.#ledger?.drop(times.wallMs)
     } catch (error) {
       if (this.#isOpen) this.#onTrouble(storeError(this.#file, error))
     }
   }
-
-  /**
-   * What living accounts need of the entries is carried over in the step that drops them. Entries are dated by the wall clock, but
-   * for expiries, which are by the store's: one that is dated ahead of the wall clock is as old as the next that is not.
-   *
-   * What was carried before is where it was, at the beginning: it is looked at in each walk, for accounts that have died since, and is
-   * not written where it stays as it is. Where there is more than one sweep looks at, the next one goes on from there: else no sweep
-   * would come to the entries behind it.
-   */
-  async #dropEntries(beforeMs: number, wallMs: number): Promise<void> {
-    let oldUpTo = 0
-    for (let drop = 0; drop < this.#dropsMax; drop++) {
-      const from = this.#droppedUpTo
-      const page = await this.#query(() => this.#books.oldestEntries(from, DROPPED_ENTRIES))
-      const young = page.findIndex(({ atMs }) => atMs >= beforeMs && atMs <= wallMs)
-      const candidates = young < 0 ? page : page.slice(0, young)
-      const last = candidates.at(-1)
-      if (last !== undefined && last.atMs > wallMs && oldUpTo < last.sequence && young < 0)
-        oldUpTo = (await this.#nextOld(last.sequence, beforeMs, wallMs)) ?? oldUpTo
-      const old = candidates.slice(0, 1 + candidates.findLastIndex(({ atMs, sequence }) => atMs < beforeMs || sequence < oldUpTo))
-      const dropped = old.at(-1)
-      if (dropped === undefined) {
-        this.#droppedUpTo = 0
-        return
-      }
-      await this.#step(() => {
-        const kept = carriedOver(old, (account) => this.#open.isAlive(account), LIVES_APART_MS, this.#carriedBefore(old))
-        const places = new Set(kept.map(({ sequence }) => sequence))
-        for (const entry of old) if (!places.has(entry.sequence)) this.#books.dropEntry(entry.sequence)
-        for (const entry of kept) if (!old.includes(entry)) this.#books.shelves.entries.set(String(entry.sequence), entry)
-      })
-      this.#droppedUpTo = dropped.sequence
-    }
-  }
-
-  /** What pages before this one carried last for the accounts of its entries that live, by `accountsName`. */
-  #carriedBefore(page: readonly SequencedEntry[]): ReadonlyMap<string, SequencedEntry> {
-    const known = new Map<string, SequencedEntry>()
-    const [first] = page
-    if (first === undefined) return known
-    const names = new Map(
-      page.map((entry) => {
-        const accounts = entry.accounts.filter((account) => this.#open.isAlive(account))
-        return [accountsName(accounts), accounts] as const
-      }),
-    )
-    for (const [name, accounts] of names) {
-      const carried = accounts.length === 0 ? null : this.#books.lastCarried(accounts, first.sequence)
-      if (carried !== null) known.set(name, carried)
-    }
-    return known
-  }
-
-  /** The first old entry after this one, where all between are dated ahead; null: there is none as far as it is looked for. */
-  async #nextOld(afterSequence: number, beforeMs: number, wallMs: number): Promise<number | null> {
-    let after = afterSequence
-    for (let page = 0; page < DROPS_MAX; page++) {
-      const from = after
-      const entries = await this.#page(() => this.#books.oldestEntries(from, ENTRIES_SOUGHT))
-      const found = entries.find(({ atMs }) => atMs <= wallMs)
-      if (found !== undefined) return found.atMs < beforeMs ? found.sequence : null
-      const last = entries.at(-1)
-      if (last === undefined) return null
-      after = last.sequence
-    }
-    return null
-  }
-}
-
-function answerOf(result: ReserveResult, snapshot: Snapshot): ReserveAnswer {
-  return { status: result.status, result, snapshot }
 }

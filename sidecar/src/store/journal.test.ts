@@ -59,6 +59,25 @@ const longRecord = (sequence: number, rows = 30_000): JournalRecord => ({
   ],
 })
 
+test('there is room for commits, or what the file system says is thrown; nothing stays of the attempt', () => {
+  const journal = written(1)
+  const files = readdirSync(folder)
+  journal.assertRoom()
+  mock.method(fs, 'writeFileSync', (path: string) => {
+    fs.closeSync(fs.openSync(path, 'w'))
+    throw new Error('no space left on device')
+  })
+  syncBuiltinESMExports()
+  try {
+    assert.throws(() => journal.assertRoom(), /no space left/)
+  } finally {
+    mock.restoreAll()
+    syncBuiltinESMExports()
+  }
+  assert.deepEqual(readdirSync(folder), files)
+  journal.close()
+})
+
 describe('a journal', () => {
   test('goes on where it was, without a gap, after a disk that was full for a part of a line', () => {
     const journal = written(1)

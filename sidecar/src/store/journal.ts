@@ -4,7 +4,7 @@
  * A commit that is long is a record, and a line, a piece, so that who reads it needs little memory; without the last of them there
  * was none. The file is begun anew from time to time; a part whose commits are all in the tables is deleted.
  */
-import { closeSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, openSync, readdirSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Values } from './rows.ts'
 
@@ -23,6 +23,8 @@ type JournalRows = readonly (readonly [table: string, images: readonly Values[]]
 /** A part is closed when it is this long. */
 const PART_BYTES = 8 * 1024 * 1024
 const READ_BYTES = 64 * 1024
+/** What some commits and their tables take, and no rest of a page that was begun has. */
+const ROOM_BYTES = 256 * 1024
 /** A commit of more characters is several records, each with as many at most, or with one row. */
 const RECORD_LENGTH_MAX = 512 * 1024
 const LINE_END = 0x0a
@@ -81,6 +83,16 @@ export class Journal {
   beginAnew(): void {
     if (this.#descriptor !== null) closeSync(this.#descriptor)
     this.#descriptor = null
+  }
+
+  /** Throws what the file system says where it has no room for commits, though a short one might still find some in a page that was begun. */
+  assertRoom(): void {
+    const path = `${this.#file}.room`
+    try {
+      writeFileSync(path, Buffer.alloc(ROOM_BYTES))
+    } finally {
+      rmSync(path, { force: true })
+    }
   }
 
   /** A part of this name from before holds nothing that was answered: it is written over. */

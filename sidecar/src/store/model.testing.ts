@@ -1,18 +1,21 @@
 /**
- * For tests: what every engine must do, over plain values in memory: `core/budget.ts` and `core/conversation-change.ts` with nothing
- * between. Engines are compared with it, and schedules by the hundred thousand run on it; it takes the methods and the
+ * For tests: what every engine must do, over plain values in memory: `core/books.testing.ts` and `core/conversation-change.ts` with
+ * nothing between. Engines are compared with it, and schedules by the hundred thousand run on it; it takes the methods and the
  * arguments of `BudgetStore`, answers at once and keeps everything.
  */
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import * as budget from '../core/budget.ts'
-import type { AccountId, Books, Operation, OperationId, SettleResult, VoidStatus } from '../core/budget.ts'
+import * as budget from '../core/books.testing.ts'
+import type { Books, VoidStatus } from '../core/books.testing.ts'
+import { EMPTY_ACCOUNT } from '../core/budget.ts'
+import type { Account, AccountId, Operation, OperationId, SettleResult } from '../core/budget.ts'
 import { applyChange, awaitsResolution } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest, UserId } from '../core/conversation.ts'
+import { isLoneCall } from '../core/lone-call.ts'
 import { watchedDraws, withReached } from '../core/reached-percents.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import { OUTCOME_NAMES, outcomeEntry, outcomeNames } from '../core/outcomes.ts'
 import type { OutcomeCounts, OutcomeName } from '../core/outcomes.ts'
-import { isSessionAccount, rungsBrought, totalsOf } from '../core/totals.ts'
+import { isSessionAccount, isSoldSession, rungsBrought, totalsOf } from '../core/totals.ts'
 import type { NamedSum, Totals } from '../core/totals.ts'
 import { UserSums } from '../core/totals-by-user.ts'
 import type { UserTotals } from '../core/totals-by-user.ts'
@@ -108,11 +111,11 @@ export class ModelStore {
       return { status: 'moved', snapshot: snapshotOf(found) }
     const { books, result } = this.#rules.reserve(this.#books, { ...reservation, expiresAtMs: this.#clock.at(reservation.expiresAtMs) })
     this.#books = books
-    if (result.status !== 'held') return { status: result.status, result, snapshot: snapshotOf(found) }
+    if (result.status !== 'held') return { ...result, snapshot: snapshotOf(found) }
     for (const { account } of reservation.draws) this.#accountsTouched.set(account, now)
     this.#countSessions([reservation.operationId])
     const { conversation } = this.#change(step.conversation, found ?? step.initial, step.change, now)
-    return { status: 'held', result, snapshot: snapshotOf(conversation) }
+    return { ...result, snapshot: snapshotOf(conversation) }
   }
 
   renew(operationIds: readonly string[], expiresAtMs: number): void {
@@ -218,10 +221,11 @@ export class ModelStore {
     return [...this.#books.accounts.keys()].filter((account) => !isSessionAccount(account) || hasConversation(account))
   }
 
-  listConversations({ limit }: Step<'listConversations'>): readonly ListedConversation[] {
+  listConversations({ limit, areLone }: Step<'listConversations'>): readonly ListedConversation[] {
     this.#forgetOutlived()
     return [...this.#conversations.values()]
       .map(({ conversation }) => conversation)
+      .filter(({ id }) => isLoneCall(id) === (areLone ?? false))
       .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs || (a.id < b.id ? -1 : 1))
       .slice(0, limit)
       .map(withoutEdits)
@@ -276,8 +280,8 @@ export class ModelStore {
     return this.#conversations.get(id)?.conversation ?? null
   }
 
-  #balances(ids: readonly AccountId[]): ReadonlyMap<AccountId, budget.Account> {
-    return new Map(ids.map((id) => [id, this.#books.accounts.get(id) ?? budget.EMPTY_ACCOUNT]))
+  #balances(ids: readonly AccountId[]): ReadonlyMap<AccountId, Account> {
+    return new Map(ids.map((id) => [id, this.#books.accounts.get(id) ?? EMPTY_ACCOUNT]))
   }
 
   #change(id: ConversationId, before: Conversation, change: ConversationChange, touched: number): UpdateAnswer {
@@ -295,8 +299,8 @@ export class ModelStore {
   #countSessions(ids: readonly OperationId[]): void {
     const day = dayNumber(this.#clock.now())
     for (const { accounts, note } of ids.flatMap((id) => this.#books.operations.get(id) ?? [])) {
-      for (const account of accounts.filter(isSessionAccount)) {
-        const { spent } = this.#books.accounts.get(account) ?? budget.EMPTY_ACCOUNT
+      for (const account of accounts.filter(isSoldSession)) {
+        const { spent } = this.#books.accounts.get(account) ?? EMPTY_ACCOUNT
         const known = this.#openSessions.get(account)
         if (known !== undefined) known.spent = spent
         else if (note.tier !== undefined) {

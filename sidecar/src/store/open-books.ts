@@ -9,7 +9,7 @@ import { applyChange } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest, Edit, UserId } from '../core/conversation.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import type { LedgerEntry } from '../core/ledger.ts'
-import { isSessionAccount, rungsBrought } from '../core/totals.ts'
+import { isSoldSession, rungsBrought } from '../core/totals.ts'
 import { dayNumber, dayText } from '../core/utc-day.ts'
 import type { BooksFile } from './books-file.ts'
 import { keptText } from './memory-search.ts'
@@ -130,7 +130,7 @@ export class OpenBooks {
     for (const [id, account] of accounts) {
       const known = this.#shelves.accounts.get(id)
       const before = this.#aliveAccount(id)
-      const begins = tier !== undefined && isSessionAccount(id) ? { tier, day: this.#dayAt(wallMs) } : null
+      const begins = tier !== undefined && isSoldSession(id) ? { tier, day: this.#dayAt(wallMs) } : null
       const session = before?.session ?? begins
       this.#shelves.accounts.set(id, { account, touched: touched ?? known?.touched ?? now, session })
       const counted = before !== null && before.session !== null ? before.account.spent : null

@@ -70,14 +70,23 @@ export function openStore(settings: StoreSettings, options: OpenStoreOptions): P
   return url === null ? openOwn(settings, options) : openShared({ ...settings, url }, options)
 }
 
-async function openOwn({ dataDir, ledgerLifeMs }: StoreSettings, { onTrouble, onExpired }: OpenStoreOptions): Promise<OpenStore> {
+async function openOwn({ dataDir, ledgerLifeMs }: StoreSettings, { onChange, onTrouble, onExpired }: OpenStoreOptions): Promise<OpenStore> {
   const nowMs = (): number => Date.now()
+  let standing: StoreStanding = { state: 'Ready', reason: null, sinceMs: nowMs(), unsent: 0, outages: 0, replayed: 0 }
+  const onStanding = (failure: StoreError | null): void => {
+    const now = { ...standing, sinceMs: nowMs() }
+    standing =
+      failure === null
+        ? { ...now, state: 'Ready', reason: null }
+        : { ...now, state: 'Away', reason: failure.message, outages: standing.outages + 1 }
+    onChange(standing)
+  }
   const { store, secret } = keptIn(dataDir, () => {
     mkdirSync(dataDir, { recursive: true })
     const key = keyIn(join(dataDir, 'identity.key'))
-    return { secret: key, store: openEmbeddedStore({ file: join(dataDir, 'books.sqlite'), nowMs, ledgerLifeMs, onTrouble, onExpired }) }
+    const file = join(dataDir, 'books.sqlite')
+    return { secret: key, store: openEmbeddedStore({ file, nowMs, ledgerLifeMs, onTrouble, onStanding, onExpired }) }
   })
-  const standing: StoreStanding = { state: 'Ready', reason: null, sinceMs: nowMs(), unsent: 0, outages: 0, replayed: 0 }
   const close = (): Promise<void> => store.close()
   return { store, isShared: false, identitySecret: () => secret, books: () => null, nowMs, standing: () => standing, close }
 }

@@ -3,7 +3,6 @@ import type { Account, Operation, OperationState } from '../core/budget.ts'
 import type { Conversation, ConversationId, Driver, Edit } from '../core/conversation.ts'
 import type { EntryKind, EntryNote, SequencedEntry } from '../core/ledger.ts'
 import type { OutcomeKind, OutcomeStep } from '../core/outcomes.ts'
-import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { MemoryEntry } from './store.ts'
 import { amountsOf, amountsText } from './amounts.ts'
@@ -172,11 +171,12 @@ export function tierUserRow([day, tier, user]: Values): TierUserRow {
   return { day: text(day), tier: text(tier), user: text(user) }
 }
 
-export function contractValues(contract: Contract): Values {
-  return [contract.hash, contract]
+export function contractValues(contract: object, hash: string): Values {
+  return [hash, contract]
 }
-export function contractRow([, body]: Values): Contract {
-  return JSON.parse(text(body)) as Contract
+/** As some version of ours kept it. */
+export function contractRow([, body]: Values): object {
+  return JSON.parse(text(body)) as object
 }
 
 export function outcomeValues({ tier, day, kind, of }: OutcomeRow, key: string): Values {

@@ -272,11 +272,11 @@ export function mayBeAtOnce(batch: readonly RandomStep[]): boolean {
 
 /** What a store must tell: of an operation that has ended no more than how. */
 function promised(answer: ReserveAnswer): unknown {
-  if (!('result' in answer) || answer.result.status !== 'exists') return answer
-  const { operation } = answer.result
+  if (answer.status !== 'exists') return answer
+  const { operation } = answer
   const { id, state } = operation
   const isOver = state.status === 'settled' || state.status === 'voided'
-  return { ...answer, result: { status: 'exists', operation: isOver ? { id, state } : operation } }
+  return { ...answer, operation: isOver ? { id, state } : operation }
 }
 
 /** Only one of the two has a user; of seven tags both are at home in the same, so that one sweep enters them in one order. */

@@ -2,7 +2,6 @@
  * The shelves of the embedded store's books: for each table what is kept of it in memory, and how its rows are read and written. They
  * are in the order in which a commit has them.
  */
-import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { UserId } from '../core/conversation.ts'
 import type { SequencedEntry } from '../core/ledger.ts'
 import * as rows from './rows.ts'
@@ -104,7 +103,7 @@ export function openShelves(sql: ReadStatements) {
       load: (key) => first(firstValues(sql.getMemory, ...fromMemoryKey(key)), rows.memoryRow),
       encode: rows.memoryValues,
     }),
-    contracts: new Shelf<Contract>({
+    contracts: new Shelf<object>({
       name: 'contracts',
       cached: CONTRACTS_CACHED,
       load: (hash) => first(firstValues(sql.getContract, hash), rows.contractRow),

@@ -1,7 +1,7 @@
 /** The SQL of the embedded store, prepared once. Rows come as arrays, in the order of their columns. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { Values } from './rows.ts'
-import { stateField } from './tables.ts'
+import { LONE, NOT_LONE, stateField } from './tables.ts'
 
 export type ReadStatements = ReturnType<typeof prepareReads>
 export type WriteStatements = ReturnType<typeof prepareWrites>
@@ -29,11 +29,16 @@ export function prepareReads(database: DatabaseSync) {
     ),
     lastEntry: statement('SELECT max(sequence) FROM ledger'),
     getConversation: statement('SELECT id, state, last_turn, touched FROM conversations WHERE id = ?'),
-    newestConversations: statement('SELECT id FROM conversations WHERE touched >= ? ORDER BY last_turn DESC, id LIMIT ?'),
+    newestConversations: statement(`SELECT id FROM conversations WHERE ${NOT_LONE} AND touched >= ? ORDER BY last_turn DESC, id LIMIT ?`),
+    // The planner would look them up by id, and sort them all.
+    newestLoneCalls: statement(
+      `SELECT id FROM conversations INDEXED BY conversations_lone WHERE ${LONE} AND touched >= ? ORDER BY last_turn DESC, id LIMIT ?`,
+    ),
     quietConversations: statement(
       `SELECT id, last_turn FROM conversations
        WHERE ${stateField('tier')} = ? AND ${stateField('resolution')} IN ('none', 'reversed') AND last_turn < ? AND touched >= ?
          AND ${stateField('turns')} > 0 AND ${stateField('state')} = 'open' AND (${stateField('resolution')} = 'none' OR last_turn > ${stateField('resolvedAtMs')})
+         AND ${NOT_LONE}
        ORDER BY last_turn, id LIMIT ?`,
     ),
     conversationsOfUser: statement(`SELECT id FROM conversations WHERE ${stateField('user')} = ?`),

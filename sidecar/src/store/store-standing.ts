@@ -1,7 +1,7 @@
 /** Whether steps reach the store, for whoever shows it. */
 import type { STORE_STATES } from '@farebox/crds/sidecar-status.ts'
 
-/** `Away`: this sidecar goes on by itself, as far as it may. `Replaying`: it is back, and is told what it missed. */
+/** `Away`: this sidecar goes on by itself, as far as it may; or its own books take no steps, and it refuses calls. `Replaying`: it is back, and is told what it missed. */
 export type StoreState = (typeof STORE_STATES)[number]
 
 export interface StoreStanding {

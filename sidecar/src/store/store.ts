@@ -91,7 +91,8 @@ export interface BudgetStore {
 
   /** Contracts in use, by hash, so that any replica can honour them. */
   putContract(contract: Contract): Promise<void>
-  getContract(hash: string): Promise<Contract | null>
+  /** As some version kept it, be it a later one: `readContract` says whether this one can read it. Null: it is not there. */
+  getContract(hash: string): Promise<unknown>
 
   /** Counts what became of a conversation, and enters it in the ledger; once per `key`. */
   addOutcome(outcome: OutcomeStep): Promise<'added' | 'exists'>
@@ -114,7 +115,7 @@ export interface BudgetStore {
    * week. Throws `RangeError` for a cursor that is none.
    */
   listAccounts(query: AccountsQuery): Promise<AccountsPage>
-  /** Conversations by last turn, newest first: for status. An engine may read them a few at a time, while turns go on. */
+  /** Conversations by last turn, newest first: for status. Lone calls (`isLoneCall`) are none. An engine may read them a few at a time, while turns go on. */
   listConversations(query: ListQuery): Promise<readonly ListedConversation[]>
   /** Conversations of these tiers that had a turn, none since `quietSinceMs`, and await a resolution (`awaitsResolution`); oldest first. */
   listQuiet(query: QuietQuery): Promise<readonly ListedConversation[]>
@@ -169,13 +170,11 @@ export function hasMoved(found: Conversation | null, { seen, initial }: Pick<Res
   const { contractHash, user, session } = seen ?? initial
   return found.contractHash !== contractHash || found.user !== user || found.session !== session
 }
-export type ReserveAnswer =
-  | { readonly status: 'moved'; readonly snapshot: Snapshot }
-  /**
-   * `snapshot` is after the step; on `busy` and `exceedsCap` nothing was changed. Of an operation that was settled or voided
-   * `exists` tells that, and its cost: what it held, and of whom, may be forgotten.
-   */
-  | { readonly status: ReserveResult['status']; readonly result: ReserveResult; readonly snapshot: Snapshot }
+/**
+ * `snapshot` is after the step; unless it is `held` nothing was changed. Of an operation that was settled or voided `exists` tells that,
+ * and its cost: what it held, and of whom, may be forgotten.
+ */
+export type ReserveAnswer = ({ readonly status: 'moved' } | ReserveResult) & { readonly snapshot: Snapshot }
 
 export interface SettleStep {
   readonly settlement: Settlement
@@ -223,6 +222,8 @@ export interface AccountsPage {
 export interface ListQuery {
   readonly limit: number
   readonly nowMs: number
+  /** Lone calls, in the place of conversations. */
+  readonly areLone?: true
 }
 
 export interface QuietQuery {

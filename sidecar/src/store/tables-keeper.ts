@@ -144,6 +144,7 @@ export class MemoryJournal implements RecordSource {
     const count = this.#records.findIndex((record) => record.sequence > sequence)
     return this.#records.splice(0, count < 0 ? this.#records.length : count)
   }
+  assertRoom(): void {}
   beginAnew(): void {}
   dropRead(): void {}
   close(): void {}

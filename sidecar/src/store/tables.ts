@@ -8,11 +8,14 @@
  * user's search cannot meet another's words. `terms` of an entry are those that it was put there under, for it must be taken
  * out by the same, whatever a later version makes of its text. What is deleted is written over. Entries of an earlier `round` than their user's are forgotten.
  *
- * Later versions add tables and indexes, and nothing to a table that there is: files of earlier ones stay readable.
+ * Later versions add tables, add and drop indexes, and add nothing to a table that there is: files of earlier ones stay readable, and theirs to
+ * those, which make the indexes anew that they know.
  *
  * Tables hold what was true after some commit (`applied` of `meta`), and the journal, played over them in order, what is
  * true now.
  */
+import { LONE_PREFIX } from '../core/lone-call.ts'
+
 export const TABLES_VERSION = 2
 /** Marks a database file as ours (`PRAGMA application_id`): "FBOX". */
 export const APPLICATION_ID = 0x46424f58
@@ -21,6 +24,13 @@ export const APPLICATION_ID = 0x46424f58
 export function stateField(name: 'tier' | 'user' | 'turns' | 'state' | 'resolution' | 'resolvedAtMs'): string {
   return `iif(json_valid(state), json_extract(state, '$.${name}'), NULL)`
 }
+
+/**
+ * Whether a row is a lone call. There may be many times as many of those as of all else, so each index has either alone. SQLite takes such an
+ * index only for a query that says the same: https://www.sqlite.org/partialindex.html
+ */
+export const LONE = `id GLOB '${LONE_PREFIX}*'`
+export const NOT_LONE = `id NOT GLOB '${LONE_PREFIX}*'`
 
 export const TABLES = `
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID, STRICT;
@@ -41,9 +51,12 @@ CREATE INDEX IF NOT EXISTS ledger_carried ON ledger (accounts) WHERE kind = 'car
 CREATE TABLE IF NOT EXISTS conversations (
   sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, last_turn INTEGER NOT NULL, touched INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS conversations_by_turn ON conversations (last_turn);
-CREATE INDEX IF NOT EXISTS conversations_unresolved ON conversations (${stateField('tier')}, last_turn)
-  WHERE ${stateField('resolution')} IN ('none', 'reversed');
+DROP INDEX IF EXISTS conversations_by_turn;
+DROP INDEX IF EXISTS conversations_unresolved;
+CREATE INDEX IF NOT EXISTS conversations_talked ON conversations (last_turn) WHERE ${NOT_LONE};
+CREATE INDEX IF NOT EXISTS conversations_lone ON conversations (last_turn) WHERE ${LONE};
+CREATE INDEX IF NOT EXISTS conversations_awaiting ON conversations (${stateField('tier')}, last_turn)
+  WHERE ${stateField('resolution')} IN ('none', 'reversed') AND ${NOT_LONE};
 CREATE INDEX IF NOT EXISTS conversations_by_user ON conversations (${stateField('user')}) WHERE ${stateField('user')} IS NOT NULL;
 CREATE TABLE IF NOT EXISTS edits (
   sequence INTEGER PRIMARY KEY, conversation TEXT NOT NULL, id TEXT NOT NULL, ready INTEGER NOT NULL, body TEXT NOT NULL,

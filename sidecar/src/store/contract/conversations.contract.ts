@@ -148,6 +148,23 @@ export function conversationsContract(open: OpenEmptyStore): void {
   )
 
   it(
+    'lists lone calls by themselves, and never among conversations',
+    withStore(async (store, clock) => {
+      for (const [index, id] of ['A', 'call-2', 'call-1', 'B', 'call-3'].entries()) {
+        const change = { turnAtMs: START_MS + index }
+        await store.update({ conversation: id, initial: conversationFor(id, START_MS), change, nowMs: clock.ms })
+      }
+      const listed = async (query: { readonly limit: number; readonly areLone?: true }) =>
+        (await store.listConversations({ ...query, nowMs: clock.ms })).map(({ id }) => id)
+      assert.deepEqual(await listed({ limit: 2 }), ['B', 'A'])
+      assert.deepEqual(await listed({ limit: 2, areLone: true }), ['call-3', 'call-1'])
+      clock.ms += CONVERSATION_LIFE_MS + 1
+      await store.update({ conversation: 'call-4', initial: conversationFor('call-4', clock.ms), change: {}, nowMs: clock.ms })
+      assert.deepEqual([await listed({ limit: 9 }), await listed({ limit: 9, areLone: true })], [[], ['call-4']])
+    }),
+  )
+
+  it(
     'lists the conversations that have been quiet and await a resolution, those that have for longest first',
     withStore(async (store, clock) => {
       const talk = async (id: string, tier: string, turnAtMs: number | null): Promise<void> => {
@@ -168,6 +185,7 @@ export function conversationsContract(open: OpenEmptyStore): void {
       ] as const)
         await talk(id, tier, START_MS + at)
       await talk('none', 'pro', null)
+      await talk('call-1', 'pro', START_MS + 1)
       assert.deepEqual(await quiet(['pro', 'basic'], START_MS + 40), ['A', 'B', 'F', 'C'])
       assert.deepEqual(await quiet(['pro'], START_MS + HOUR_MS, 2), ['A', 'B'])
       assert.deepEqual(await quiet(['basic', 'pro'], START_MS + HOUR_MS, 4), ['A', 'B', 'F', 'C'])

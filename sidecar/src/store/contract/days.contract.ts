@@ -143,6 +143,17 @@ export function daysContract(open: OpenEmptyStore): void {
   )
 
   it(
+    'counts no lone call among the sessions that were sold, and what it costs among what was spent',
+    withStore(async (store, clock) => {
+      const draws = [{ account: 'c:call-1:1', cap: null }]
+      await store.reserve(reserveStep('o1', clock.ms, { atLeast: 50n, atMost: 50n, cap: null }, { reservation: { draws } }))
+      await store.settle(settleStep('o1', clock.ms, 40n))
+      const { costs, spent } = await store.readTotals({ tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' })
+      assert.deepEqual([costs.size, spent], [0, 40n])
+    }),
+  )
+
+  it(
     'tells many users of many days apart, within a few percent',
     withStore(async (store, clock) => {
       for (let day = 0; day < 2; day++) {

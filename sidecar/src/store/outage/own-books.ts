@@ -92,13 +92,11 @@ export class OwnBooks {
       this.store.reserve({ ...step, reservation: { ...step.reservation, draws: allowed } }),
     ])
     const snapshot = this.#seen(answer.snapshot)
-    if (answer.status === 'moved') return { status: 'moved', snapshot }
-    const { result } = answer
-    if (result.status !== 'exceedsCap') return { ...answer, snapshot }
-    const cap = draws.find(({ account }) => account === result.account)?.cap ?? 0n
-    const { spent, heldInput } = snapshot.accounts.get(result.account) ?? EMPTY_ACCOUNT
+    if (answer.status !== 'exceedsCap') return { ...answer, snapshot }
+    const cap = draws.find(({ account }) => account === answer.account)?.cap ?? 0n
+    const { spent, heldInput } = snapshot.accounts.get(answer.account) ?? EMPTY_ACCOUNT
     const shortBy = atLeast - (cap - spent - heldInput)
-    return shortBy > 0n ? { ...answer, result: { ...result, shortBy }, snapshot } : { status: 'allowanceUsedUp' }
+    return shortBy > 0n ? { ...answer, shortBy, snapshot } : { status: 'allowanceUsedUp' }
   }
 
   granted(hold: Hold): void {

@@ -177,7 +177,7 @@ export class ShelteredStore implements BudgetStore {
     if (answer === AWAY) return this.#isBack ? await this.#reserve(step, wasAsked) : await this.#reserveHere(step, wasAsked)
     this.#seen(answer.snapshot)
     const given = mayBeHeld ? heldBefore(answer) : answer
-    if (given.status !== 'moved' && given.result.status === 'held') this.#tail.held(holdOf(step, given.result.granted))
+    if (given.status === 'held') this.#tail.held(holdOf(step, given.granted))
     return given
   }
 
@@ -377,9 +377,9 @@ export class ShelteredStore implements BudgetStore {
     const own = this.#isAllowed(step) ? this.#openOwn() : null
     const answer = own === null || this.#isFullIn(own) ? null : await own.reserve(step, this.#options.allowancePercent())
     if (own !== null && this.#own !== own) return await this.#reserve(step, mayBeHeld) // the store came back meanwhile
-    if (own !== null && answer !== null && 'result' in answer && answer.result.status === 'held') {
+    if (own !== null && answer?.status === 'held') {
       const isUnasked = !mayBeHeld && step.isFirst === true
-      own.granted(holdOf(step, answer.result.granted, isUnasked ? { isUnasked } : {}))
+      own.granted(holdOf(step, answer.granted, isUnasked ? { isUnasked } : {}))
       return answer
     }
     // What the store may hold all the same, nothing is sent under.
@@ -616,9 +616,9 @@ function removeBegun(folder: string): void {
 
 /** Of a hold that was asked for twice, the answer that the first would have had. */
 function heldBefore(answer: ReserveAnswer): ReserveAnswer {
-  if (answer.status === 'moved' || answer.result.status !== 'exists') return answer
-  const { state, hold } = answer.result.operation
-  return state.status === 'held' ? { ...answer, status: 'held', result: { status: 'held', granted: hold } } : answer
+  if (answer.status !== 'exists') return answer
+  const { state, hold } = answer.operation
+  return state.status === 'held' ? { status: 'held', granted: hold, snapshot: answer.snapshot } : answer
 }
 
 function asError(error: unknown): Error {

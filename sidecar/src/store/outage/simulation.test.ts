@@ -167,7 +167,7 @@ class Schedule {
       ]
       const seen = await sidecar.store.read({ conversation, accounts: [], nowMs: this.#nowMs })
       const known = seen.conversation
-      const { result } = await this.#held(
+      const answer = await this.#held(
         sidecar.store.reserve({
           conversation,
           initial: known ?? conversationFor(conversation, this.#nowMs, { user: 'U' }),
@@ -186,9 +186,9 @@ class Schedule {
           nowMs: this.#nowMs,
         }),
       )
-      this.log.push(`  ${result.status}`)
-      if (result.status !== 'held') return
-      const call = { id, conversation, granted: result.granted }
+      this.log.push(`  ${answer.status}`)
+      if (answer.status !== 'held') return
+      const call = { id, conversation, granted: answer.granted }
       sidecar.calls.push(call)
       sidecar.granted.push(call)
     } catch (error) {
@@ -439,7 +439,8 @@ async function turns(count: number, signal?: AbortSignal): Promise<void> {
 }
 
 function applyTo(books: BudgetStore, { method, values }: Applied): Promise<unknown> {
-  return (books[method] as (...values: readonly never[]) => Promise<unknown>)(...values)
+  const step: (...values: readonly never[]) => Promise<unknown> = books[method]
+  return step.apply(books, [...values])
 }
 
 /** Of a reservation, a settlement or a void. */

@@ -93,7 +93,8 @@ export class Server {
           if (this.mode === 'deaf') throw new StoreError('away', 'deaf')
           this.atOnce += 1
           this.atOnceMost = Math.max(this.atOnceMost, this.atOnce)
-          const answer = await (this.books[name] as (...values: never[]) => Promise<unknown>)(...values)
+          const step: (...values: never[]) => Promise<unknown> = this.books[name]
+          const answer = await step.apply(this.books, values)
           for (let left = this.turns(); left > 0; left--) await turn()
           this.atOnce -= 1
           this.onDone(name)

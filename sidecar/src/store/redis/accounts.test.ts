@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { CONVERSATION_LIFE_MS } from '../store.ts'
 import type { AccountsPage, BudgetStore } from '../store.ts'
-import { reserveStep, settleStep, START_MS } from '../steps.testing.ts'
+import { conversationFor, reserveStep, settleStep, START_MS } from '../steps.testing.ts'
 import { ACCOUNTS_WEEK_MS } from './keys.ts'
 import { TestBooks } from './test-books.testing.ts'
 import type { Books } from './test-books.testing.ts'
@@ -70,6 +70,20 @@ if (program !== null)
         clock.ms += ACCOUNTS_WEEK_MS
         await turn(store, clock.ms)
         assert.deepEqual(await listed(store), ['c:A:1', 'c:A:summaries', WORKLOAD])
+      }),
+    )
+
+    it(
+      'are listed of lone calls, too',
+      withBooks(async ({ store, clock }) => {
+        await turn(store, clock.ms)
+        const draws = [{ account: 'c:call-1:1', cap: null }]
+        const begin = { conversation: 'call-1', initial: conversationFor('call-1', clock.ms), reservation: { draws } }
+        await store.reserve(reserveStep('o1', clock.ms, { atLeast: 1n, atMost: 1n }, begin))
+        assert.deepEqual(
+          (await listed(store)).filter((account) => account.startsWith('c:')),
+          ['c:A:1', 'c:A:summaries', 'c:call-1:1', 'c:call-1:summaries'],
+        )
       }),
     )
 

@@ -328,7 +328,12 @@ export function snapshotOf(id: ConversationId, [record, edits, readyEdits, accou
   return { conversation: conversationOf(id, record, edits, readyEdits), accounts: accountsOf(accounts) }
 }
 
-/** This and the next throw `TypeError` for anything else. */
+/** This and the next two throw `TypeError` for anything else. */
+export function wordOf<const Word extends string>(value: unknown, words: readonly Word[]): Word {
+  const word = words.find((one) => one === value)
+  if (word === undefined) throw new TypeError(`an answer must be one of ${words.join(', ')}; this one is ${String(value)}`)
+  return word
+}
 export function text(value: unknown): string {
   if (typeof value !== 'string') throw new TypeError('a text in the store is not a text')
   return value

@@ -19,7 +19,7 @@
  * tier that await a resolution, `x` outcome, `z` contract, `p` part of an operation whose home is another tag, `w` parts that were
  * settled, `q` home of a conversation, `c` cost that an app told, `l` where the last is that is carried for these accounts, `m` what a user
  * said, `i` and `j` the same by time and by expiry, `b` accounts but for those of conversations, by the weeks that they were used in; and one each of `meta` (clock, tick, the last sweep, how far `carried` was looked
- * through), `held` and `parts` (by expiry), `talks` (by last turn), `memories` (users, by their next expiry), `ledger`, and `carried`
+ * through), `held` and `parts` (by expiry), `talks` (by last turn) and `calls` (lone ones, by the same), `memories` (users, by their next expiry), `ledger`, and `carried`
  * (by tick) for what was dropped from it.
  */
 import { hash } from 'node:crypto'

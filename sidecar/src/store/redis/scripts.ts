@@ -277,12 +277,11 @@ return reply(expired, uncharged)
 `
 
 /**
- * Takes conversations that are gone off the list, oldest first, so many looked at from a place on. One that lives on by costs stays, though its
+ * Takes conversations that are gone off a list, oldest first, so many looked at from a place on. One that lives on by costs stays, though its
  * last turn is as long ago, and so does one that cannot be read. Tells the place to go on from; none where no more are that old.
  */
 const DROP_TALKS = lua`
-local from, count = takeNumber(), takeNumber()
-local listed = PREFIX .. 'talks'
+local listed, from, count = PREFIX .. take(), takeNumber(), takeNumber()
 local looked, gone = 0, {}
 local found = call('ZREVRANGE', listed, from, from + count - 1, 'WITHSCORES')
 for index = 1, #found, 2 do
@@ -296,10 +295,10 @@ for _, id in ipairs(gone) do call('ZREM', listed, id) end
 return reply(looked == count and text(from + looked - #gone) or '')
 `
 
-/** So many of those that are listed, from a place on: how many there were, and the records of those that are alive. */
+/** So many of those of a list, from a place on: how many there were, and the records of those that are alive. */
 const LIST_CONVERSATIONS = lua`
-local from, count = takeNumber(), takeNumber()
-local ids, listed = call('ZRANGE', PREFIX .. 'talks', from, from + count - 1), {}
+local list, from, count = take(), takeNumber(), takeNumber()
+local ids, listed = call('ZRANGE', PREFIX .. list, from, from + count - 1), {}
 for _, id in ipairs(ids) do
   local conversation = conversationOf(id)
   if conversation then listed[#listed + 1] = { id, table.concat(conversation, '\n') } end
@@ -332,7 +331,7 @@ while #listed < limit and looked < ${QUIET_LOOKED_MAX} do
   looked = looked + #ids
   for _, id in ipairs(ids) do
     local conversation = conversationOf(id)
-    if not conversation or not awaitsResolution(conversation) or cjson.decode(conversation[F.tier]) ~= tier then
+    if not conversation or not awaitsResolution(id, conversation) or cjson.decode(conversation[F.tier]) ~= tier then
       call('ZREM', quiet, id)
     else
       from = from + 1

@@ -121,7 +121,7 @@ export class SpreadStore implements BudgetStore {
     if (known !== null) {
       await this.#restore(known, reservation, places)
       const snapshot = await this.#readAt(home, conversation, accounts, step.nowMs)
-      return { status: 'exists', result: { status: 'exists', operation: known.operation }, snapshot }
+      return { status: 'exists', operation: known.operation, snapshot }
     }
     const own = draws.filter((_, index) => places[index] === home)
     const foreign = [...grouped(draws, (_, index) => places[index] ?? home)].filter(([tag]) => tag !== home)
@@ -160,8 +160,8 @@ export class SpreadStore implements BudgetStore {
       this.#homes.set(conversation, answer.home)
       return this.reserve(step)
     }
-    if (answer.status === 'held' && answer.result.status === 'held') {
-      const { granted } = answer.result
+    if (answer.status === 'held') {
+      const { granted } = answer
       this.#operations.set(operationId, home)
       this.#held.set(operationId, conversation)
       await Promise.all(
@@ -311,7 +311,7 @@ export class SpreadStore implements BudgetStore {
   putContract(contract: Contract): Promise<void> {
     return this.#tag(this.#at(contract.hash)).putContract(contract)
   }
-  getContract(hash: string): Promise<Contract | null> {
+  getContract(hash: string): Promise<unknown> {
     return this.#tag(this.#at(hash)).getContract(hash)
   }
 
@@ -372,11 +372,11 @@ export class SpreadStore implements BudgetStore {
     return { accounts, next: index + 1 < this.#tags.length ? String(index + 1) : null }
   }
 
-  listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
-    const page = shareOf(limit, this.#tags.length)
+  listConversations(query: ListQuery): Promise<readonly ListedConversation[]> {
+    const page = shareOf(query.limit, this.#tags.length)
     return firstOf(
-      this.#tags.map((tag) => tag.newest({ limit: page, nowMs })),
-      limit,
+      this.#tags.map((tag) => tag.newest({ ...query, limit: page })),
+      query.limit,
       newestFirst,
     )
   }
@@ -494,8 +494,7 @@ export class SpreadStore implements BudgetStore {
     if (hasMoved(snapshot.conversation, step)) return { status: 'moved', snapshot }
     const offered = offer(step.reservation, (account) => snapshot.accounts.get(account) ?? EMPTY_ACCOUNT)
     // There is enough by now: worth asking again.
-    const result = offered.status === 'held' ? ({ status: 'busy', account: refused } as const) : offered
-    return { status: result.status, result, snapshot }
+    return offered.status === 'held' ? { status: 'busy', account: refused, snapshot } : { ...offered, snapshot }
   }
 
   async #tagOfOperation(id: OperationId): Promise<number | null> {

@@ -179,6 +179,22 @@ if (program !== null)
     )
 
     it(
+      'takes lone calls that are gone off their list, which is another',
+      withBooks(async ({ store, clock, key }) => {
+        const begin = async (id: string): Promise<void> => {
+          await store.update({ conversation: id, initial: conversationFor(id, clock.ms), change: { turnAtMs: clock.ms }, nowMs: clock.ms })
+        }
+        await Promise.all(Array.from({ length: 1_100 }, (_, index) => begin(`call-${index}`)))
+        assert.equal(await server.admin.zcard(key('calls')), 1_100)
+        clock.ms += CONVERSATION_LIFE_MS + 1
+        await begin('call-new')
+        await store.sweep({ nowMs: clock.ms, limit: 0 })
+        assert.deepEqual(await server.admin.zrange(key('calls'), '0', '-1'), ['call-new'])
+        assert.equal(await server.admin.exists(key('talks')), 0)
+      }),
+    )
+
+    it(
       'deletes all that users said whose time is over, of many users and many of one',
       withBooks(async ({ store, clock, key }) => {
         const remember = (user: string, from: number, count: number) => {

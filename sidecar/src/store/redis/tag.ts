@@ -70,6 +70,16 @@ const SESSIONS_MAX = 200
 /** At most a few hundred kilobytes of text. */
 const MEMORY_ENTRIES_READ = 100
 
+/** What scripts answer, in a word. */
+const VOID_ANSWERS = ['voided', 'exists', 'unknown'] as const
+const CHARGE_ANSWERS = ['charged', 'exists'] as const
+const OUTCOME_ANSWERS = ['added', 'exists'] as const
+const PART_ANSWERS = ['held', 'exists'] as const
+
+/** Where conversations are listed, and where lone calls. */
+const TALK_LISTS = ['talks', 'calls'] as const
+type TalkList = (typeof TALK_LISTS)[number]
+
 /** The highest tick that this process has seen, of any tag: what follows it in time follows it in the ledger. */
 export interface Ticks {
   seen: number
@@ -130,8 +140,8 @@ export class Tag implements BudgetStore {
   readonly #clock: SharedClock
   readonly #ticks: Ticks
   readonly #ledgerLifeMs: number | null
-  /** The place in the list of conversations up to which all that are gone are off it, as far as this process has looked. */
-  #talksFrom = '0'
+  /** The place in each list of conversations up to which all that are gone are off it, as far as this process has looked. */
+  readonly #talksFrom: Record<TalkList, string> = { talks: '0', calls: '0' }
 
   constructor({ link, namespace, tag, clock, ticks, ledgerLifeMs }: TagOptions) {
     assertLedgerLife(ledgerLifeMs)
@@ -179,8 +189,7 @@ export class Tag implements BudgetStore {
       if (status === 'elsewhere') return { status, home: Number(codec.text(detail)) }
       const snapshot = codec.snapshotOf(conversation, rest)
       if (status === 'moved') return { status, snapshot }
-      const result = reserveResult(step, codec.text(status), codec.text(detail), known, snapshot)
-      return { status: result.status, result, snapshot }
+      return { ...reserveResult(step, codec.text(status), codec.text(detail), known, snapshot), snapshot }
     })
   }
 
@@ -227,7 +236,7 @@ export class Tag implements BudgetStore {
   voidHere({ operationId, atMs }: Parameters<BudgetStore['void']>[0]) {
     const values = [codec.idText(operationId), String(atMs)]
     return this.#run('void', this.#clock.now(), values, ([status, known]) => ({
-      status: codec.text(status) as 'voided' | 'exists' | 'unknown',
+      status: codec.wordOf(status, VOID_ANSWERS),
       known: known === '' ? null : knownOf(operationId, known),
     }))
   }
@@ -263,7 +272,7 @@ export class Tag implements BudgetStore {
       codec.idText(step.conversation),
       ...codec.changeArguments(step.change),
     ]
-    return this.#run('charge', this.#clock.now(), values, ([status]) => codec.text(status) as 'charged' | 'exists')
+    return this.#run('charge', this.#clock.now(), values, ([status]) => codec.wordOf(status, CHARGE_ANSWERS))
   }
 
   /** Also drops what is listed and is gone, and entries that are old enough: so much of each that no sweep is without end. */
@@ -278,7 +287,7 @@ export class Tag implements BudgetStore {
       )
     })
     await untilDone(() => this.#dropExpired(), DROPS_MAX)
-    await untilDone(() => this.#dropTalks(), DROPS_MAX)
+    for (const list of TALK_LISTS) await untilDone(() => this.#dropTalks(list), DROPS_MAX)
     const lifeMs = this.#ledgerLifeMs
     if (lifeMs !== null) await untilDone(() => this.#dropEntries(lifeMs), CARRIES_MAX)
     return swept
@@ -288,9 +297,10 @@ export class Tag implements BudgetStore {
   async #dropExpired(): Promise<boolean> {
     return this.#run('dropExpired', this.#clock.now(), [String(DROPPED_AT_ONCE)], ([more]) => more === '')
   }
-  async #dropTalks(): Promise<boolean> {
-    const next = await this.#run('dropTalks', this.#clock.now(), [this.#talksFrom, String(DROPPED_AT_ONCE)], ([from]) => codec.text(from))
-    this.#talksFrom = next === '' ? '0' : next
+  async #dropTalks(list: TalkList): Promise<boolean> {
+    const values = [list, this.#talksFrom[list], String(DROPPED_AT_ONCE)]
+    const next = await this.#run('dropTalks', this.#clock.now(), values, ([from]) => codec.text(from))
+    this.#talksFrom[list] = next === '' ? '0' : next
     return next === ''
   }
   async #dropEntries(lifeMs: number): Promise<boolean> {
@@ -301,9 +311,9 @@ export class Tag implements BudgetStore {
     await this.#link.ask((client) => client.set(this.#key('z', contract.hash), JSON.stringify(contract), 'NX'))
   }
 
-  async getContract(hash: string): Promise<Contract | null> {
+  async getContract(hash: string): Promise<unknown> {
     const body = await this.#link.ask((client) => client.get(this.#key('z', hash)))
-    return this.#understood(() => (body === null ? null : (JSON.parse(body) as Contract)))
+    return this.#understood<unknown>(() => (body === null ? null : JSON.parse(body)))
   }
 
   addOutcome(outcome: Parameters<BudgetStore['addOutcome']>[0]): Promise<'added' | 'exists'> {
@@ -315,7 +325,7 @@ export class Tag implements BudgetStore {
       accounts.map((account) => codec.idText(account)).join('\t'),
       ...codec.listArguments(outcomeNames(outcome)),
     ]
-    return this.#run('addOutcome', this.#clock.now(), values, ([status]) => codec.text(status) as 'added' | 'exists')
+    return this.#run('addOutcome', this.#clock.now(), values, ([status]) => codec.wordOf(status, OUTCOME_ANSWERS))
   }
 
   async readOutcomes(query: DaysQuery): Promise<OutcomeTotals> {
@@ -445,26 +455,31 @@ export class Tag implements BudgetStore {
   }
 
   /**
-   * First those of conversations, of the list of all there are; then the others, a week's list after the other. Accounts that an
+   * First those of conversations and of lone calls, of the lists of all there are; then the others, a week's list after the other. Accounts that an
    * earlier version began are listed once this one is the first to use them in a week. A cursor names the list, and the place in it.
    */
   async listAccounts({ limit, cursor = 'talks:0' }: AccountsQuery): Promise<AccountsPage> {
-    const [, list = '', from = ''] = /^(talks|\d{1,9}):(\d{1,20})$/.exec(cursor) ?? []
+    const [, list = '', from = ''] = /^(talks|calls|\d{1,9}):(\d{1,20})$/.exec(cursor) ?? []
     if (from === '') throw new RangeError('a cursor must be one that a page of accounts gave')
     const now = this.#clock.now()
+    const talks = TALK_LISTS.find((name) => name === list)
     const scanned =
-      list === 'talks' ? await this.#accountsOfTalks(from, limit) : await this.#accountsUsedIn(Number(list), from, Math.min(limit, SCANNED))
+      talks === undefined
+        ? await this.#accountsUsedIn(Number(list), from, Math.min(limit, SCANNED))
+        : await this.#accountsOfTalks(talks, from, limit)
+    if (scanned.next !== '0') return { accounts: scanned.accounts, next: `${list}:${scanned.next}` }
+    if (talks === 'talks') return { accounts: scanned.accounts, next: 'calls:0' }
     const oldest = Math.floor((now - CONVERSATION_LIFE_MS) / ACCOUNTS_WEEK_MS)
-    const following = list === 'talks' ? oldest : Math.max(oldest, Number(list) + 1)
+    const following = talks === 'calls' ? oldest : Math.max(oldest, Number(list) + 1)
     const isLast = following > Math.floor(now / ACCOUNTS_WEEK_MS)
-    const next = scanned.next !== '0' ? `${list}:${scanned.next}` : isLast ? null : `${following}:0`
-    return { accounts: scanned.accounts, next }
+    return { accounts: scanned.accounts, next: isLast ? null : `${following}:0` }
   }
 
-  async #accountsOfTalks(from: string, limit: number): Promise<Scanned> {
+  async #accountsOfTalks(list: TalkList, from: string, limit: number): Promise<Scanned> {
     const count = Math.min(limit, LISTED_AT_ONCE)
-    const [next, pairs] = await this.#link.ask((client) => client.zscan(`${this.#prefix}talks`, from, 'COUNT', count))
+    const [next, pairs] = await this.#link.ask((client) => client.zscan(this.#prefix + list, from, 'COUNT', count))
     const ids = pairs.filter((_, index) => index % 2 === 0)
+    if (ids.length === 0) return { accounts: [], next }
     const known = await this.#run('sessionsOf', this.#clock.now(), codec.listArguments(ids), ([sessions]) => codec.sumsOf(sessions))
     return { accounts: known.flatMap(([id, session]) => accountsOf(id, Number(session))), next }
   }
@@ -474,17 +489,18 @@ export class Tag implements BudgetStore {
     return { accounts: pairs.filter((_, index) => index % 2 === 0), next }
   }
 
-  listConversations({ limit, nowMs }: ListQuery): Promise<readonly ListedConversation[]> {
-    return firstOf([this.newest({ limit, nowMs })], limit, newestFirst)
+  listConversations(query: ListQuery): Promise<readonly ListedConversation[]> {
+    return firstOf([this.newest(query)], query.limit, newestFirst)
   }
 
   /** By last turn, newest first; `limit`: of a page. One that has a turn meanwhile is told where it was, or not at all. */
-  newest({ limit, nowMs }: ListQuery): Pages<ListedConversation> {
+  newest({ limit, nowMs, areLone }: ListQuery): Pages<ListedConversation> {
+    const list: TalkList = areLone === true ? 'calls' : 'talks'
     const count = Math.min(limit, LISTED_AT_ONCE)
     const told = new Set<ConversationId>()
     let from = 0
     return () =>
-      this.#run('listConversations', this.#clock.at(nowMs), [String(from), String(count)], ([looked, listed]) => {
+      this.#run('listConversations', this.#clock.at(nowMs), [list, String(from), String(count)], ([looked, listed]) => {
         from += Number(codec.text(looked))
         // Each turn meanwhile has moved those before it one further.
         const items = codec.listedOf(listed).filter(({ id }) => !told.has(id))
@@ -567,7 +583,7 @@ export class Tag implements BudgetStore {
     }))
   }
 
-  /** Looks at `conversations`, and for the user's at all there are, a few at a time. A scan tells each that is there all the while. */
+  /** Looks at `conversations`, and for the user's at all there are, a few at a time: lone calls have no edits. A scan tells each that is there all the while. */
   async forgetTexts({ user, conversations = [], nowMs }: ForgetStep): Promise<void> {
     for (let at = 0; at < conversations.length; at += SCANNED) {
       const ids = conversations.slice(at, at + SCANNED)
@@ -633,7 +649,7 @@ export class Tag implements BudgetStore {
     return this.#run('partHold', this.#clock.now(), values, ([status, detail]) => {
       if (status === 'refused') return { status, account: codec.text(detail) }
       if (status === 'ended') return { status }
-      return { status: status === 'held' ? status : 'exists', granted: BigInt(codec.text(detail)) }
+      return { status: codec.wordOf(status, PART_ANSWERS), granted: BigInt(codec.text(detail)) }
     })
   }
 

@@ -1,5 +1,5 @@
 /** Balances, in Lua: read, moved in memory, written, and told. A session's cost is counted as its account is written. */
-import { SESSION_PREFIX, SUMMARIES_SUFFIX } from '../../../core/totals.ts'
+import { LONE_SESSION_PREFIX, SESSION_PREFIX, SUMMARIES_SUFFIX } from '../../../core/totals.ts'
 import { ACCOUNTS_WEEK_MS } from '../keys.ts'
 
 export const ACCOUNTS = String.raw`
@@ -54,6 +54,7 @@ local function countCost(account, tier)
   if not before then
     if tier == '' or string.sub(account.id, 1, ${SESSION_PREFIX.length}) ~= '${SESSION_PREFIX}' then return end
     if string.sub(account.id, -${SUMMARIES_SUFFIX.length}) == '${SUMMARIES_SUFFIX}' then return end
+    if string.sub(account.id, 1, ${LONE_SESSION_PREFIX.length}) == '${LONE_SESSION_PREFIX}' then return end
     account.day, account.tier = dayOf(now), tier
   end
   local bucket = bucketOf(account.spent)

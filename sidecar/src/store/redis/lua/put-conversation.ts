@@ -1,4 +1,6 @@
 /** Writes a conversation after its change, in Lua: what the tier's day counts of it, and whether it awaits a resolution. */
+import { LONE_PREFIX } from '../../../core/lone-call.ts'
+
 export const PUT_CONVERSATION = String.raw`
 local function putList(kind, id, list)
   for _, item in ipairs(list) do call('RPUSH', key(kind, id), item) end
@@ -18,8 +20,11 @@ end
 local function quietKey(tier)
   return key('n', tier)
 end
-local function awaitsResolution(c)
-  if c[F.turns] == '0' or c[F.state] == 'ended' then return false end
+local function isLoneCall(id)
+  return string.sub(id, 1, ${LONE_PREFIX.length}) == '${LONE_PREFIX}'
+end
+local function awaitsResolution(id, c)
+  if c[F.turns] == '0' or c[F.state] == 'ended' or isLoneCall(id) then return false end
   if c[F.resolution] == 'none' then return true end
   local resolved = tonumber(c[F.resolvedAtMs])
   return c[F.resolution] == 'reversed' and resolved ~= nil and tonumber(c[F.lastTurnAtMs]) > resolved
@@ -28,7 +33,7 @@ local function putQuiet(id, talk)
   if not (talk.turnAtMs or talk.isQuietMoved or talk.begins) then return end
   local c = talk.record
   local listed = quietKey(cjson.decode(c[F.tier]))
-  if awaitsResolution(c) then
+  if awaitsResolution(id, c) then
     call('ZADD', listed, c[F.lastTurnAtMs], id)
     -- Whose last turn is longer ago than anything lives; nobody else may ever look at the list.
     call('ZREMRANGEBYSCORE', listed, '-inf', text(now - LIFE - SLACK))
@@ -57,8 +62,8 @@ local function putConversation(id, talk, isTouched)
   end
   if (isTouched or talk.isReadyChanged) and c[F.edits] ~= '0' then call('PEXPIRE', key('e', id), KEEP) end
   if (isTouched or talk.isReadyChanged) and c[F.readyEdits] ~= '0' then call('PEXPIRE', key('r', id), KEEP) end
-  -- Newest first, and by id among equals.
-  call('ZADD', PREFIX .. 'talks', '-' .. c[F.lastTurnAtMs], id)
+  -- Newest first, and by id among equals. Lone calls have a list of their own: there may be many times as many.
+  call('ZADD', PREFIX .. (isLoneCall(id) and 'calls' or 'talks'), '-' .. c[F.lastTurnAtMs], id)
   putQuiet(id, talk)
 end
 `
