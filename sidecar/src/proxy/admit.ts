@@ -1,7 +1,7 @@
 /** Decides and reserves until the money is held, the conversation ends, or waiting took too long. */
 import type { Rung } from '@farebox/crds/ladder.ts'
 import type { AccountId, OperationId } from '../core/budget.ts'
-import type { ConversationChange } from '../core/conversation.ts'
+import type { Conversation, ConversationChange } from '../core/conversation.ts'
 import { reopened, toldAt } from '../core/conversation-change.ts'
 import { affordableOutput, decide, observedPlan } from '../core/decide.ts'
 import type { LimitField } from '../core/output-limit.ts'
@@ -9,8 +9,9 @@ import type { DecideInput, Decision, Plan } from '../core/plan.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { PricedModel } from '@farebox/crds/prices.ts'
 import { familyOf, serves } from '@farebox/crds/provider-family.ts'
+import { pricesAt } from '@farebox/crds/regions.ts'
 import { percentUsed } from '../core/ladder.ts'
-import { isUnread } from '../core/own-turn.ts'
+import { isUnread, planBesideLoop } from '../core/own-turn.ts'
 import { balancesOf, userPeriodOf } from '../core/terms.ts'
 import type { Downgrade } from '../core/swap.ts'
 import type { Refusal } from '../errors.ts'
@@ -20,9 +21,11 @@ import type { ErrorNames } from '../wire/error-names.ts'
 import { countedInput } from './earlier.ts'
 import { goesOnObserved, noteOf, noticesOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
+import { lastCount } from './last-count.ts'
 import { onOtherTerms, placeTurn } from './locate.ts'
 import type { LocateResult } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
+import type { Beside } from './side-loops.ts'
 
 /** Decisions are made again while other turns change the balances under them; each round sees money move. */
 const ROUNDS_MAX = 100
@@ -106,27 +109,32 @@ type Unsettled =
   /** Other calls hold the money of this account: decide anew when some comes back. */
   | { readonly status: 'wait'; readonly turn: Turn; readonly account: AccountId }
 
-/** What to do with the turn as it is known now; `go`: a hold is to be had for this plan. */
-async function decideRound(
-  turn: Turn,
-  undone: Undone,
-  isFirst: boolean,
-): Promise<AdmitResult | Unsettled | { readonly status: 'go'; readonly plan: Plan }> {
-  const input = decideInput(turn, undone)
+/** A hold is to be had for this plan. */
+interface Go {
+  readonly status: 'go'
+  readonly plan: Plan
+}
+
+/** What to do with the turn as it is known now. */
+async function decideRound(turn: Turn, undone: Undone, isFirst: boolean): Promise<AdmitResult | Unsettled | Go> {
+  const beside = turn.gateway.sideLoops.find(turn.request, turn.conversation)
+  const input = decideInput(turn, undone, beside)
   const decision = decide(input)
   if (decision.status === 'end') {
     // An edit of the terms ends nobody's conversation that would go on without; where both end it, it is by those that it is held to.
     const other = await onOtherTerms(turn)
-    if (other !== null && (turn.terms !== turn.heldTo || decide(decideInput(other, undone)).status !== 'end'))
+    if (other !== null && (turn.terms !== turn.heldTo || decide(decideInput(other, undone, beside)).status !== 'end'))
       return { status: 'again', turn: other }
   }
-  const plan = turn.policy.config.mode === 'Observe' ? observedPlan(input, decision) : decision.status === 'go' ? decision.plan : null
-  if (plan?.priced.origin === 'ceiling') warnUnpriced(turn, plan.priced)
-  else if (decision.status === 'refuse' && decision.refusal.code === 'model_unpriced')
-    warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
-  if (decision.status === 'refuse' && !goesOnObserved(turn, decision.refusal)) return refused(turn, decision.refusal)
-  if (plan !== null) return { status: 'go', plan }
+  if (decision.status === 'refuse') {
+    if (decision.refusal.code === 'model_unpriced') warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
+    if (!goesOnObserved(turn, decision.refusal)) return refused(turn, decision.refusal)
+    return goBy(turn, observedPlan(input, decision), beside)
+  }
+  if (turn.policy.config.mode === 'Observe') return goBy(turn, observedPlan(input, decision), beside)
   switch (decision.status) {
+    case 'go':
+      return goBy(turn, decision.plan, beside)
     case 'end':
       return { status: 'ended', turn, decision }
     case 'count': {
@@ -136,9 +144,12 @@ async function decideRound(
     case 'wait':
       // Who was in the way may be gone since the turn was read, and would wake nobody.
       return isFirst ? decideAgain(turn, await seenAnew(turn)) : { status: 'wait', turn, account: decision.account }
-    default:
-      throw new TypeError('a decision to go has a plan')
   }
+}
+
+function goBy(turn: Turn, plan: Plan, beside: Beside | null): Go {
+  if (plan.priced.origin === 'ceiling') warnUnpriced(turn, plan.priced)
+  return { status: 'go', plan: beside?.isInLoop === true ? planBesideLoop(plan, turn.conversation) : plan }
 }
 
 /** Reserves what the plan needs, if nobody is before this turn. */
@@ -152,15 +163,12 @@ async function reserveRound(turn: Turn, decided: Plan, waited: boolean): Promise
   const answer = await gateway.store.reserve(reserveStep(turn, plan, operationId))
   switch (answer.status) {
     case 'held': {
-      const { result } = answer
-      if (result.status !== 'held') throw new TypeError('a held answer carries its grant')
       gateway.holds.add(operationId)
-      const { granted } = result
+      const { granted } = answer
       return { status: 'admitted', admitted: { turn, plan, operationId, granted, outputTokens: affordableOutput(plan, granted) } }
     }
     case 'busy':
-      if (answer.result.status !== 'busy') throw new TypeError('a busy answer names its account')
-      return { status: 'wait', turn: refreshed(turn, answer.snapshot), account: answer.result.account }
+      return { status: 'wait', turn: refreshed(turn, answer.snapshot), account: answer.account }
     case 'moved':
       return decideAgain(turn, await placedAnew(turn, answer.snapshot))
     case 'exceedsCap':
@@ -181,17 +189,19 @@ function accountsOf(turn: Turn): readonly AccountId[] {
   return turn.draws.map((draw) => draw.account)
 }
 
-function decideInput(turn: Turn, undone: Undone): DecideInput {
+/** `beside`: how the call stands to its chat; null: it is one of the chat itself. */
+function decideInput(turn: Turn, undone: Undone, beside: Beside | null): DecideInput {
   const { gateway, policy } = turn
+  const conversation = reopens(turn) ? reopened(turn.conversation) : turn.conversation
   const failedSwaps = gateway.failedSwaps.get(turn.conversationId) ?? NO_SWAPS
   return {
     request: turn.request,
     terms: turn.terms,
-    conversation: reopens(turn) ? reopened(turn.conversation) : turn.conversation,
+    conversation: beside === null ? { ...conversation, exact: lastCount(turn) } : seenBeside(conversation, beside),
     balances: turn.balances,
     config: policy.config,
     provider: turn.upstream.provider,
-    prices: policy.prices,
+    prices: pricesAt(policy.prices, turn.upstream),
     nowMs: gateway.nowMs(),
     factorOf: (model) => gateway.factors.factorOf(model),
     serverOf: (downgrade) => serverOf(turn, downgrade),
@@ -202,6 +212,11 @@ function decideInput(turn: Turn, undone: Undone): DecideInput {
     failedSwaps: undone.swap === null ? failedSwaps : new Set([...failedSwaps, undone.swap.to]),
     newId: gateway.newId,
   }
+}
+
+/** The conversation as a call beside its chat finds it. */
+function seenBeside(conversation: Conversation, { loop, exact }: Beside): Conversation {
+  return { ...conversation, exact, ...(loop === null ? {} : { turnRungs: loop.rungs }) }
 }
 
 const NO_SWAPS: ReadonlySet<string> = new Set()
@@ -224,7 +239,8 @@ function serverOf(turn: Turn, { to, upstream: name }: Downgrade): ReturnType<Dec
   if (name === undefined || name === own.name) return serves(own, to) ? { provider: own.provider, upstream: null } : null
   const other = policy.config.upstreams.find((candidate) => candidate.name === name)
   if (other === undefined || familyOf(other.provider) !== family || !serves(other, to)) return null
-  return typeof gateway.credentials.keyFor(other, incoming.headers) === 'string' ? { provider: other.provider, upstream: other.name } : null
+  if (typeof gateway.credentials.keyFor(other, incoming.headers) !== 'string') return null
+  return { provider: other.provider, upstream: other.name, prices: pricesAt(policy.prices, other) }
 }
 
 function reserveStep(turn: Turn, plan: Plan, operationId: OperationId): ReserveStep {

@@ -1,16 +1,15 @@
 /**
  * How long the part of a request is that only the provider can read: files, history that it keeps, items and prompts that are only named.
- * Where the conversation's last exact count ends with the very response that is gone on from, that is the history; else the provider is
- * asked, which costs nothing; and where it does not say, a whole context is held for.
+ * Where the last exact count ends with the very response that is gone on from, that is the history; else the provider is asked, which costs
+ * nothing; and where it does not say, a whole context is held for.
  */
-import { responseDigest } from '../core/chain.ts'
 import type { ToCount } from '../core/plan.ts'
 import type { CountedInput } from '../core/estimate.ts'
-import { scopeOf } from '../core/identify.ts'
 import { assumedFactor } from '../core/token-factor.ts'
-import { Pieces } from '../wire/pieces.ts'
 import { sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
+import { callWhole } from './whole-call.ts'
+import { digestOfResponse, lastCount } from './last-count.ts'
 
 /** A count that takes longer is not waited for. */
 const COUNT_WITHIN_MS = 5_000
@@ -21,9 +20,9 @@ const ANSWER_BYTES_MAX = 64 * 1024
 
 /** The most tokens that the provider adds to what the request itself holds; 0 where all of it is in the request. */
 export async function earlierTokens(turn: Turn): Promise<number> {
-  const { conversation, request } = turn
+  const { request } = turn
   if (request.earlier === null && request.onlyNamed !== true) return 0
-  const { exact } = conversation
+  const exact = lastCount(turn)
   // What is only named was in no count before.
   const isCounted =
     request.earlier?.kind === 'response' &&
@@ -55,11 +54,6 @@ function haveSameTokens(one: string, other: string): boolean {
   return one === other || (assumedFactor(one) === 1 && assumedFactor(other) === 1)
 }
 
-/** Names a response, or something sealed, that the provider keeps, inside the scope in which its conversation is known. */
-export function digestOfResponse({ gateway, policy, conversation }: Pick<Turn, 'gateway' | 'policy' | 'conversation'>, id: string): string {
-  return responseDigest(id, gateway.chainKey, `${scopeOf(policy.config)}/${conversation.tier}`)
-}
-
 function contextTokens({ gateway, policy, request, upstream }: Turn): number {
   const { prices } = policy
   const nowMs = gateway.nowMs()
@@ -74,42 +68,20 @@ type Count =
   /** Asked again, it may have one. */
   | { readonly status: 'failed' }
 
-function askProvider(turn: Turn, change: Partial<ToCount>, withinMs: number): Promise<Count> {
+async function askProvider(turn: Turn, change: Partial<ToCount>, withinMs: number): Promise<Count> {
   const { gateway, upstream, request, call, wire } = turn
   const { counts } = wire
-  if (counts === undefined) return Promise.resolve({ status: 'refused' })
-  return new Promise((resolve) => {
-    const kept = new Pieces()
-    let bytes = 0
-    let status = 0
-    const timer = setTimeout(() => {
-      handle.abort()
-      resolve({ status: 'failed' })
-    }, withinMs)
-    const done = (count: Count): void => {
-      clearTimeout(timer)
-      resolve(count)
-    }
-    const handle = gateway.upstreams.call(
-      { baseUrl: upstream.baseUrl, method: 'POST', headers: sentHeaders(turn), ...counts.ask(request, call, change) },
-      {
-        head: (statusCode) => {
-          status = statusCode
-        },
-        data: (chunk) => {
-          bytes += chunk.length
-          if (bytes <= ANSWER_BYTES_MAX) kept.addCopy(chunk)
-        },
-        end: () => {
-          const body = kept.whole()
-          const tokens = status >= 200 && status < 300 ? counts.read(body) : null
-          if (tokens !== null) return done({ status: 'counted', tokens })
-          // The provider will refuse the call itself in the same words, and bill nothing.
-          if (counts.isUnknown(status, body.toString('latin1'))) return done({ status: 'counted', tokens: 0 })
-          done({ status: status === 429 || status >= 500 ? 'failed' : 'refused' })
-        },
-        failed: () => done({ status: 'failed' }),
-      },
-    )
-  })
+  if (counts === undefined) return { status: 'refused' }
+  const answer = await callWhole(
+    gateway.upstreams,
+    { baseUrl: upstream.baseUrl, method: 'POST', headers: sentHeaders(turn), ...counts.ask(request, call, change) },
+    { bytesMax: ANSWER_BYTES_MAX, withinMs },
+  )
+  if (answer.status === 'failed') return { status: 'failed' }
+  const { statusCode, body } = answer
+  const tokens = body !== null && statusCode >= 200 && statusCode < 300 ? counts.read(body) : null
+  if (tokens !== null) return { status: 'counted', tokens }
+  // The provider will refuse the call itself in the same words, and bill nothing.
+  if (body !== null && counts.isUnknown(statusCode, body.toString('latin1'))) return { status: 'counted', tokens: 0 }
+  return { status: statusCode === 429 || statusCode >= 500 ? 'failed' : 'refused' }
 }

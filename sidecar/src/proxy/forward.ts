@@ -25,6 +25,7 @@ import type { ChangeOptions } from './sent-request.ts'
 import { outcomeOfStatus } from '../telemetry/metrics.ts'
 import type { ProviderOutcome } from '../telemetry/metrics.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
+import { REDIRECT_MESSAGE } from './upstream.ts'
 import type { UpstreamFailure, UpstreamHandle } from './upstream.ts'
 
 /** A plain answer is kept up to this size; a longer one passes on, and is settled by what it says beside its long strings. */
@@ -70,9 +71,8 @@ export type CallEnd =
 export interface CallOptions extends ChangeOptions {
   readonly notice: AnswerNotice | null
   readonly collect: boolean
-  /** What may be undone in a second attempt. */
-  readonly mayRetry: Readonly<Record<Objection, boolean>>
-  readonly drains: { count: number }
+  /** Where the provider objects to the history as we edited it, it may go out in a second attempt as it came. */
+  readonly mayUndoEdits: boolean
 }
 
 export interface Forwarded {
@@ -96,7 +96,8 @@ type Reading =
       readonly pieces: Pieces
       bytes: number
       readonly announced: number
-      readonly held: boolean
+      /** Of an answer that waits for its end, so that a notice can be added; null: it is out. */
+      unsentHead: { readonly statusCode: number; readonly headers: readonly string[] } | null
       /** Of an answer that is too long to be kept; its `pieces` are a sample then. */
       outline: JsonOutline | null
       /** Its last piece, which is sent with its end. */
@@ -129,8 +130,6 @@ class Call {
   #ownLimitField: LimitField | null = null
   readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
   readonly #cost: AnswerCost
-  /** Of a plain answer that is held back. */
-  #heldHead: { readonly statusCode: number; readonly headers: string[] } | null = null
 
   constructor(admitted: Admitted, options: CallOptions, last: LastBytes, resolve: (end: CallEnd) => void) {
     this.#admitted = admitted
@@ -202,20 +201,19 @@ class Call {
       this.#reading = { kind: 'stream', stream, answer }
       return
     }
-    // A notice can only be added to a whole answer: then, and only then, it is held back.
-    const held = notice !== null
+    // A notice can only be added to a whole answer: then, and only then, it waits for its end.
+    const waits = notice !== null
+    const headers = responseHeaders(rawHeaders, { lengthChanges: waits, heldKey })
     this.#reading = {
       kind: 'plain',
       pieces: new Pieces(),
       bytes: 0,
       announced: Number(rawHeader(rawHeaders, 'content-length') ?? 0),
-      held,
+      unsentHead: waits ? { statusCode, headers } : null,
       outline: null,
       unsent: null,
     }
-    const headers = responseHeaders(rawHeaders, { lengthChanges: held, heldKey })
-    if (held) this.#heldHead = { statusCode, headers }
-    else this.#writeHead(statusCode, headers)
+    if (!waits) this.#writeHead(statusCode, headers)
   }
 
   #onData(chunk: Buffer): void {
@@ -230,9 +228,9 @@ class Call {
         else this.#outline(reading).push(copy)
         // With its end in hand, head and body leave in one write; and the last piece is the end for whoever counts bytes.
         const isAll = copy.length === reading.announced && copy.length <= ONE_WRITE_BYTES_MAX
-        const isLast = reading.announced > 0 && reading.bytes >= reading.announced && !reading.held
+        const isLast = reading.announced > 0 && reading.bytes >= reading.announced && reading.unsentHead === null
         if (isAll || (isLast && this.#last.waits)) reading.unsent = copy
-        else if (!reading.held || reading.outline !== null) this.#write(copy)
+        else if (reading.unsentHead === null) this.#write(copy)
         return
       }
       case 'error':
@@ -286,10 +284,11 @@ class Call {
     const { wire, request } = this.#turn
     const answer = wire.readAnswer(body, request)
     let noticed = false
-    if (reading.held && this.#heldHead !== null) {
+    if (reading.unsentHead !== null) {
+      const { statusCode, headers } = reading.unsentHead
       const spoken = wire.addNotice(body, this.#options.notice?.text ?? '')
       noticed = spoken.added && !this.#clientGone
-      this.#writeHead(this.#heldHead.statusCode, [...this.#heldHead.headers, 'content-length', String(spoken.body.length)])
+      this.#writeHead(statusCode, [...headers, 'content-length', String(spoken.body.length)])
       reading.unsent = spoken.body
     }
     this.#endAnswer(reading.unsent)
@@ -299,18 +298,18 @@ class Call {
   }
 
   #endError(reading: Extract<Reading, { kind: 'error' }>): void {
-    const { mayRetry } = this.#options
+    const { injectUsage, refusedLimitField, mayUndoEdits } = this.#options
     let passed: Objection | null = null
     if (!reading.passing && !this.#clientGone) {
       const text = reading.pieces.whole().toString('latin1')
       const objection = this.#turn.wire.objection(reading.statusCode, text)
-      if (objection === 'limitField' && mayRetry.limitField && this.#ownLimitField !== null)
+      if (objection === 'limitField' && refusedLimitField === null && this.#ownLimitField !== null)
         return this.#finish({ status: 'retry', without: objection, field: this.#ownLimitField })
       // What the client wrote itself is no fault of ours, but that of the model which it now goes to may be.
-      const isOwn = objection === 'limitField' || (objection === 'edits' && !mayRetry.edits)
+      const isOwn = objection === 'limitField' || (objection === 'edits' && !mayUndoEdits)
       const without = isOwn ? 'swap' : objection
-      if (without !== null && mayRetry[without]) {
-        if (without !== 'swap') return this.#finish({ status: 'retry', without })
+      if (without === 'edits' || (without === 'streamOptions' && injectUsage)) return this.#finish({ status: 'retry', without })
+      if (without === 'swap' && this.#admitted.plan.swap !== null) {
         const why = { status: reading.statusCode, ...errorNames(text, this.#turn.request.fields) }
         return this.#finish({ status: 'retry', without, why })
       }
@@ -345,9 +344,8 @@ class Call {
     if (this.#over || this.#turn.outgoing.writableFinished) return
     this.#clientGone = true
     const { policy, gateway } = this.#turn
-    const { drains } = this.#options
-    if (policy.config.onDisconnect === 'Drain' && drains.count < DRAINS_MAX) {
-      drains.count += 1
+    if (policy.config.onDisconnect === 'Drain' && gateway.drains.count < DRAINS_MAX) {
+      gateway.drains.count += 1
       this.#draining = true
       this.#handle?.resume()
       return
@@ -434,14 +432,14 @@ class Call {
     })
   }
 
-  /** Of an answer that grows too long to be kept. What was held back of it goes out, and what was kept is let go, but for a sample. */
+  /** Of an answer that grows too long to be kept. What waited of it goes out, and what was kept is let go, but for a sample. */
   #outline(reading: Extract<Reading, { kind: 'plain' }>): JsonOutline {
     if (reading.outline !== null) return reading.outline
     const outline = new JsonOutline()
     for (const piece of reading.pieces.parts) outline.push(piece)
-    if (this.#heldHead !== null) {
-      this.#writeHead(this.#heldHead.statusCode, this.#heldHead.headers)
-      this.#heldHead = null
+    if (reading.unsentHead !== null) {
+      this.#writeHead(reading.unsentHead.statusCode, reading.unsentHead.headers)
+      reading.unsentHead = null
       for (const piece of reading.pieces.parts) this.#write(piece)
     }
     reading.pieces.cutAfter(GAUGED_BYTES_MAX)
@@ -454,7 +452,7 @@ class Call {
     reading.passing = true
     // A redirect would carry the credential elsewhere: it is not followed, and not passed on, nor is the rest of it read.
     if (reading.statusCode >= 300 && reading.statusCode < 400) {
-      this.#refuse({ code: 'upstream_unreachable', message: 'The model provider answered with a redirect, which is not followed.' })
+      this.#refuse({ code: 'upstream_unreachable', message: REDIRECT_MESSAGE })
       this.#handle?.abort()
       return this.#finish({ status: 'void' })
     }
@@ -478,7 +476,7 @@ class Call {
       gateway.metrics.inFlight.dec()
       gateway.metrics.providerCalls.add([this.#served.upstream.name, this.#outcome])
     }
-    if (this.#draining) this.#options.drains.count -= 1
+    if (this.#draining) gateway.drains.count -= 1
     this.#resolve(end)
   }
 }

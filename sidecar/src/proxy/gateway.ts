@@ -148,9 +148,9 @@ export class ContractShelf {
     const known = this.#terms.get(hash)
     if (known !== undefined) return known
     if (this.#unreadable.has(hash)) return null
-    const contract = await this.#store.getContract(hash)
-    if (contract === null) return null
-    const read = readContract(contract)
+    const kept = await this.#store.getContract(hash)
+    if (kept === null) return null
+    const read = readContract(kept)
     if (!read.success) {
       this.#tellUnreadable(hash, read.error)
       return null

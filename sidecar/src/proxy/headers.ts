@@ -41,6 +41,11 @@ const RESPONSE_DROPPED = new Set([
 /** Our own headers never leave towards the provider, and are never taken from it. */
 const OWN_PREFIX = 'x-farebox-'
 
+/** Calls `visit` with each header of a raw list, in order; a name without a value is left out. */
+export function eachHeader(raw: readonly string[], visit: (name: string, value: string) => void): void {
+  for (let index = 0; index + 1 < raw.length; index += 2) visit(raw[index] as string, raw[index + 1] as string)
+}
+
 /** Headers that a config makes ours, lower-case: they carry ids and claims, which are not the provider's business. */
 export function ownHeadersOf({ tiers, identity }: Pick<SidecarConfig, 'tiers' | 'identity'>): ReadonlySet<string> {
   const { claim } = tiers
@@ -51,12 +56,11 @@ export function ownHeadersOf({ tiers, identity }: Pick<SidecarConfig, 'tiers' | 
 export function requestHeaders(raw: readonly string[], connection: string | undefined, own: ReadonlySet<string>): string[] {
   const named = connectionNames(connection)
   const headers: string[] = []
-  for (let index = 0; index + 1 < raw.length; index += 2) {
-    const name = raw[index] as string
+  eachHeader(raw, (name, value) => {
     const lower = name.toLowerCase()
-    if (REQUEST_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || own.has(lower) || named?.has(lower) === true) continue
-    headers.push(name, raw[index + 1] as string)
-  }
+    if (REQUEST_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || own.has(lower) || named?.has(lower) === true) return
+    headers.push(name, value)
+  })
   return headers
 }
 
@@ -92,13 +96,12 @@ const KEY_HEADERS = new Set(['authorization', 'api-key', 'x-api-key', GOOGLE_KEY
 export function withKey(headers: readonly string[], key: string, family: Family = 'openai'): string[] {
   const others: string[] = []
   const bare: string[] = []
-  for (let index = 0; index + 1 < headers.length; index += 2) {
-    const name = headers[index] as string
+  eachHeader(headers, (name, value) => {
     const lower = name.toLowerCase()
-    if (!KEY_HEADERS.has(lower)) others.push(name, headers[index + 1] as string)
+    if (!KEY_HEADERS.has(lower)) others.push(name, value)
     // Who is asked in one of these reads no other.
     else if (lower !== 'authorization' && !bare.includes(lower)) bare.push(lower)
-  }
+  })
   if (family === 'google') return [...others, GOOGLE_KEY_HEADER, key]
   return [...others, 'authorization', `Bearer ${key}`, ...bare.flatMap((name) => [name, key])]
 }
@@ -109,10 +112,9 @@ const ACCOUNT_HEADERS = new Set(['openai-organization', 'openai-project', 'anthr
 /** The headers as another provider than the one that was asked gets them. A raw list. */
 export function headersElsewhere(headers: readonly string[]): string[] {
   const kept: string[] = []
-  for (let index = 0; index + 1 < headers.length; index += 2) {
-    const name = headers[index] as string
-    if (!ACCOUNT_HEADERS.has(name.toLowerCase())) kept.push(name, headers[index + 1] as string)
-  }
+  eachHeader(headers, (name, value) => {
+    if (!ACCOUNT_HEADERS.has(name.toLowerCase())) kept.push(name, value)
+  })
   return kept
 }
 
@@ -126,21 +128,20 @@ export function responseHeaders(
 ): string[] {
   const headers: string[] = []
   const named = connectionNames(rawHeader(raw, 'connection') ?? undefined)
-  for (let index = 0; index + 1 < raw.length; index += 2) {
-    const name = raw[index] as string
+  eachHeader(raw, (name, value) => {
     const lower = name.toLowerCase()
-    if (RESPONSE_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) continue
-    if (options.lengthChanges && lower === 'content-length') continue
-    headers.push(name, withoutKey(raw[index + 1] as string, options.heldKey))
-  }
+    if (RESPONSE_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) return
+    if (options.lengthChanges && lower === 'content-length') return
+    headers.push(name, withoutKey(value, options.heldKey))
+  })
   return headers
 }
 
 /** The value of one header in a raw list, the first where there are several; null when absent. */
 export function rawHeader(raw: readonly string[], name: string): string | null {
   for (let index = 0; index + 1 < raw.length; index += 2) {
-    const candidate = raw[index] as string
-    if (candidate.length === name.length && candidate.toLowerCase() === name) return raw[index + 1] as string
+    const candidate = raw[index] ?? ''
+    if (candidate.length === name.length && candidate.toLowerCase() === name) return raw[index + 1] ?? null
   }
   return null
 }

@@ -11,13 +11,12 @@ import { responseHeaders } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import { outcomeOfStatus } from '../telemetry/metrics.ts'
 import type { ProviderOutcome } from '../telemetry/metrics.ts'
+import { REDIRECT_MESSAGE } from './upstream.ts'
 
-const REDIRECT_MESSAGE = 'The model provider answered with a redirect, which is not followed.'
 const NOTHING = Buffer.alloc(0)
 
-/** What cannot be metered: it passes where the owner lets it, or only observes; else it is refused. `body`: where it was read already. */
-export async function serveUngoverned(exchange: Exchange, message: string, body?: Buffer): Promise<void> {
-  const refusal: Refusal = { code: 'endpoint_not_governed', message }
+/** What cannot be metered: it passes where the owner lets it, or only observes; else it is refused so. `body`: where it was read already. */
+export async function serveUngoverned(exchange: Exchange, refusal: Refusal, body?: Buffer): Promise<void> {
   if (exchange.policy.config.ungoverned !== 'Pass' && !goesOnObserved(exchange, refusal)) return refuse(exchange, refusal)
   return passThrough(exchange, { kind: 'ungoverned', ...(body === undefined ? {} : { body }) })
 }
@@ -51,8 +50,8 @@ export async function passThrough(
       },
       {
         head: (statusCode, rawHeaders) => {
-          outcome = outcomeOfStatus(statusCode)
-          // It would carry the credential elsewhere, and the body too. 304 leads nowhere (RFC 9110 section 15.4.5).
+          outcome = statusCode === 404 ? '4xx' : outcomeOfStatus(statusCode) // a client may well ask for what is not there
+          // 304 leads nowhere (RFC 9110 section 15.4.5).
           if (statusCode >= 300 && statusCode < 400 && statusCode !== 304) {
             handle.abort()
             refuse(exchange, { code: 'upstream_unreachable', message: REDIRECT_MESSAGE })

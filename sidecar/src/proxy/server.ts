@@ -4,6 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { familyOf } from '@farebox/crds/provider-family.ts'
 import type { Family } from '@farebox/crds/provider-family.ts'
+import type { Refusal } from '../errors.ts'
 import { StoreError } from '../store/store.ts'
 import { isRebound, serveAppApi } from './app-api.ts'
 import { UNUSABLE } from './credentials.ts'
@@ -98,8 +99,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       return refuse(asked, { code: 'policy_unavailable', message: STALE_MESSAGE }, ['x-farebox-policy', 'stale'])
     const route = routeOf(target)
     const upstream = policy.config.upstreams.find((candidate) => candidate.name === route.upstream)
-    if (upstream === undefined)
-      return refuse(asked, { code: 'endpoint_not_governed', message: noUpstream(route.upstream, policy), param: route.upstream })
+    if (upstream === undefined) return refuse(asked, noUpstream(cut(route.upstream, UPSTREAM_SHOWN_MAX), policy))
     const heldKey = gateway.credentials.keyFor(upstream, incoming.headers, route.path)
     if (heldKey === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
     const family = familyOf(upstream.provider)
@@ -126,7 +126,10 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       case 'free':
         return await passThrough(exchange, { kind: 'free' })
       case 'ungoverned':
-        return await serveUngoverned(exchange, notMetered(operation.name, incoming.method ?? 'GET', path))
+        return await serveUngoverned(exchange, {
+          code: 'endpoint_not_governed',
+          message: notMetered(operation.name, incoming.method ?? 'GET', path),
+        })
     }
   } catch (error) {
     // That the store is away is no fault of this call: it is refused like others.
@@ -142,8 +145,10 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
 }
 
 /** A pod that is older than a rename calls by the old name, and what is named is all that tells that from an endpoint that is not metered. */
-function noUpstream(name: string, { config }: Policy): string {
-  return `This workload has no upstream "${cut(name, UPSTREAM_SHOWN_MAX)}". The path of a call begins with the name of one: ${config.upstreams.map((upstream) => upstream.name).join(', ')}.`
+function noUpstream(name: string, { config }: Policy): Refusal {
+  const names = config.upstreams.map((upstream) => upstream.name).join(', ')
+  const message = `This workload has no upstream "${name}". The path of a call begins with the name of one: ${names}.`
+  return { code: 'endpoint_not_governed', message, param: name }
 }
 
 /** With method and path: a slash too many, or a method, may be all that is wrong. Not with the query, which may hold a key. */

@@ -5,6 +5,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import type { PricedModel, Prices } from '@farebox/crds/prices.ts'
+import { pricesAt } from '@farebox/crds/regions.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
@@ -19,6 +20,7 @@ import type { CutPlan } from '../core/history-cut.ts'
 import { percentUsed, rungsAt, thresholdsApply } from '../core/ladder.ts'
 import { bytesOf, contentText, isAnyOnlyNamed, isInstruction, readOwn } from '../core/message.ts'
 import type { Plan } from '../core/plan.ts'
+import { asWritten } from '../core/provider-cache.ts'
 import { watchedAlerts } from '../core/reached-percents.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
@@ -41,15 +43,15 @@ import { balancesOf, remainingOf, summariesAccount } from '../core/terms.ts'
 import { windowFills } from '../core/window.ts'
 import type { ReserveAnswer, SettleStep, Snapshot } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
-import { Pieces } from '../wire/pieces.ts'
 import type { Admitted } from './admit.ts'
 import { noteOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
-import { withKey } from './headers.ts'
+import { eachHeader, withKey } from './headers.ts'
 import { refusalOf } from './next-session.ts'
 import { reportMoney } from './report.ts'
 import { modelKey } from './usage-refusals.ts'
+import { callWhole } from './whole-call.ts'
 
 /** With less left than holds so many calls, the next may not fit any more: a history of which most is cached costs far less than it holds. */
 const HOLDS_LEFT_MIN = 2n
@@ -218,9 +220,7 @@ async function drawsApart({ gateway, request }: Turn, { id }: Conversation, hold
 
 /** Whether it was one of these draws for which there was no room. */
 function isShortOf(answer: ReserveAnswer, draws: readonly Draw[]): boolean {
-  if (answer.status === 'moved') return false
-  const { result } = answer
-  return (result.status === 'busy' || result.status === 'exceedsCap') && draws.some(({ account }) => account === result.account)
+  return (answer.status === 'busy' || answer.status === 'exceedsCap') && draws.some(({ account }) => account === answer.account)
 }
 
 /** Of the turn's request, what the call for a summary has of it: it asks once, for no search and no cache. */
@@ -292,7 +292,7 @@ function plannedTask(
   const isHere = downgrade !== null && (downgrade.upstream === undefined || downgrade.upstream === turn.upstream.name)
   const name = contract.models.summarizer ?? (isHere ? downgrade.to : request.model)
   const nowMs = turn.gateway.nowMs()
-  const priced = policy.prices.find(turn.upstream.provider, name, nowMs)
+  const priced = pricesAt(policy.prices, turn.upstream).find(turn.upstream.provider, name, nowMs)
   if (priced === null) return null
   const sentBytes = (awaited?.currentBytes ?? found.currentBytes) + found.keptBytes + request.fixedBytes
   const tokensOf = (bytes: number): number => Math.ceil((sentTokens * bytes) / Math.max(1, sentBytes))
@@ -380,8 +380,7 @@ function mayNotFit({ turn, plan }: Admitted, conversation: Conversation, snapsho
 
 /** Of the model that answers, with what this request has written into the cache. */
 function pricesOf({ turn, plan }: Admitted, inputTokens: number): Prices {
-  const prices = plan.priced.pricesFor(inputTokens, null)
-  return turn.request.cacheWrites === 'long' ? { ...prices, cacheWriteInput: prices.cacheWriteLongInput } : prices
+  return asWritten(turn.request, plan.priced.pricesFor(inputTokens, null))
 }
 
 /** The next session will want a recap, and this one has made no summary that could serve. */
@@ -411,37 +410,18 @@ function waiting({ edits, readyEdits }: Conversation): number {
   return readyEdits.filter((edit) => edit.kind === 'cut' && edit.count > cutAlready).length
 }
 
-/** One plain call, read whole. `void`: nothing is billed; a null body: nobody knows what is. */
-function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {
+/** Makes it. `void`: nothing is billed; a null body: nobody knows what is. */
+async function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {
   const { gateway, upstream, incoming, heldKey, family } = turn
   const own = ['content-type', 'application/json']
-  for (let index = 0; index + 1 < incoming.rawHeaders.length; index += 2) {
-    const name = incoming.rawHeaders[index] ?? ''
-    if (CREDENTIAL_HEADERS.has(name.toLowerCase())) own.push(name, incoming.rawHeaders[index + 1] ?? '')
-  }
-  const headers = heldKey === null ? own : withKey(own, heldKey, family)
-  return new Promise((resolve) => {
-    const kept = new Pieces()
-    let bytes = 0
-    let statusCode = 0
-    gateway.upstreams.call(
-      { baseUrl: upstream.baseUrl, path, method: 'POST', headers, body },
-      {
-        head: (status) => {
-          statusCode = status
-        },
-        data: (chunk) => {
-          bytes += chunk.length
-          if (bytes <= ANSWER_BYTES_MAX) kept.addCopy(chunk)
-        },
-        end: () =>
-          resolve(
-            statusCode >= 200 && statusCode < 300
-              ? { status: 'answered', body: bytes <= ANSWER_BYTES_MAX ? kept.whole() : null }
-              : { status: 'void', isFinal: FINAL_REFUSALS.has(statusCode) },
-          ),
-        failed: (failure) => resolve(failure.kind === 'connect' ? { status: 'void', isFinal: false } : { status: 'answered', body: null }),
-      },
-    )
+  eachHeader(incoming.rawHeaders, (name, value) => {
+    if (CREDENTIAL_HEADERS.has(name.toLowerCase())) own.push(name, value)
   })
+  const headers = heldKey === null ? own : withKey(own, heldKey, family)
+  const asked = { baseUrl: upstream.baseUrl, path, method: 'POST', headers, body }
+  const answer = await callWhole(gateway.upstreams, asked, { bytesMax: ANSWER_BYTES_MAX })
+  if (answer.status === 'failed') return answer.kind === 'connect' ? { status: 'void', isFinal: false } : { status: 'answered', body: null }
+  const { statusCode } = answer
+  if (statusCode >= 200 && statusCode < 300) return { status: 'answered', body: answer.body }
+  return { status: 'void', isFinal: FINAL_REFUSALS.has(statusCode) }
 }

@@ -7,22 +7,23 @@
  */
 import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { driverBytes } from '../core/drivers.ts'
+import { needsBoundary } from '../core/ladder.ts'
+import type { TurnSayings } from '../core/memory.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
-import { chooseLocale, deliveredNotices, isTakenApart, noticeText } from '../core/notices.ts'
-import { isUnread } from '../core/own-turn.ts'
 import { isTalk, sentQuestion } from '../core/sessions.ts'
 import { inEffect } from '../core/standing.ts'
-import { remainingOf, userPeriodOf } from '../core/terms.ts'
+import { userPeriodOf } from '../core/terms.ts'
+import type { SettleAnswer } from '../store/store.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
 import { admit, NOTHING_UNDONE, percentOf } from './admit.ts'
 import type { Admitted, Undone } from './admit.ts'
 import { readBody } from './body.ts'
 import { endTurn } from './endings.ts'
-import { headerReader, noticesOf, refuse, stateHeaders } from './exchange.ts'
+import { refuse, stateHeaders } from './exchange.ts'
 import type { Exchange, Turn } from './exchange.ts'
 import { forward } from './forward.ts'
-import type { AnswerNotice, CallEnd } from './forward.ts'
+import type { CallEnd, CallOptions } from './forward.ts'
 import { askedTier } from './headers.ts'
 import { locate } from './locate.ts'
 import { release, releaseParsed } from './release.ts'
@@ -34,6 +35,8 @@ import { reportCost } from './report.ts'
 import { settle } from './settlement.ts'
 import { mayEndWithRecap } from './summariser.ts'
 import { servedBy } from './sent-request.ts'
+import type { Beside, Outcome } from './side-loops.ts'
+import { noticeOf } from './turn-notice.ts'
 import { modelKey } from './usage-refusals.ts'
 
 /** Attempts at one turn: the first, and one after each thing that we changed and the provider would not have, of two models where it was swapped. */
@@ -51,8 +54,10 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   if (parsed.status === 'invalid') {
     return refuse(exchange, { code: 'invalid_request', message: parsed.message, ...(parsed.field === null ? {} : { param: parsed.field }) })
   }
-  if (parsed.status === 'ungoverned')
-    return await serveUngoverned(exchange, `${parsed.what} cannot be metered as it happens, and is refused here.`, read.body)
+  if (parsed.status === 'ungoverned') {
+    const { what, code = 'endpoint_not_governed' } = parsed
+    return await serveUngoverned(exchange, { code, message: `${what} cannot be metered as it happens, and is refused here.` }, read.body)
+  }
   const located = await locate({ ...exchange, wire, call, request: parsed.request })
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
@@ -98,77 +103,99 @@ interface Again {
 /** Null when the turn is over. */
 async function callAndSettle(admitted: Admitted, undone: Undone): Promise<Again | null> {
   const { turn, plan } = admitted
-  const { gateway } = turn
-  const { upstream } = servedBy(admitted)
   reportRungs(admitted)
-  const isBeside = isUnread(turn.request, turn.conversation)
-  if (isBeside) gateway.sideLoops.begin(turn.conversationId, turn.request)
-  const isUnheard = isBeside || gateway.sideLoops.has(turn.conversationId, turn.request)
-  const notice = isUnheard ? null : noticeOf(admitted, untoldOf(undone))
-  const injectUsage =
-    turn.wire.asksForUsage &&
-    turn.request.stream &&
-    !turn.request.includeUsage &&
-    upstream.injectUsage === 'Auto' &&
-    !undone.usage &&
-    !gateway.usageRefusals.has(upstream, plan.model)
+  const beside = besideOf(admitted)
+  const notice = beside?.isUnheard === true ? null : noticeOf(admitted, untoldOf(undone))
   const driven = driverBytes(turn.request, plan.shaped.messages, turn.policy.config.retrieval)
   const sayings = sayingsOf(turn, plan)
   const asked = sentQuestion(plan)
   for (const message of turn.request.messages) message.forget?.()
   releaseParsed(turn.request.body)
-  const { end, last } = await forward(admitted, {
+  const collect = turn.chain !== null || sayings !== null || mayEndWithRecap(turn.terms.contract)
+  const { end, last } = await forward(admitted, callOptions(admitted, undone, { notice, collect }))
+  learn(admitted, undone, { end, beside }) // at once: the next turn may come before this one is in the books
+  const untold = wasAnswered(end) ? untoldOf(undone) : []
+  const settled = await settle(admitted, { end, notice, driven, untold, asked, beside }).finally(() => last.release())
+  if (end.status === 'retry') return await retried(admitted, undone, end)
+  await follow(admitted, { end, settled, sayings })
+  return null
+}
+
+/** What the call asks for beside its plan, and what of it may be left out in a second attempt. */
+function callOptions(admitted: Admitted, undone: Undone, { notice, collect }: Pick<CallOptions, 'notice' | 'collect'>): CallOptions {
+  const { turn, plan } = admitted
+  const { gateway, request, wire, conversationId } = turn
+  const { upstream } = servedBy(admitted)
+  return {
     notice: notice === null ? null : { ...notice, text: inlineNotice(notice.text) },
-    collect: turn.chain !== null || sayings !== null || mayEndWithRecap(turn.terms.contract),
-    mayRetry: {
-      streamOptions: injectUsage,
-      limitField: undone.limitField === null,
-      swap: plan.swap !== null,
-      edits:
-        plan.shaped.rewritten &&
-        !undone.edits &&
-        !gateway.uneditable.has(turn.conversationId) &&
-        !gateway.faultyUnedited.has(turn.conversationId),
-    },
-    injectUsage,
+    collect,
+    injectUsage:
+      wire.asksForUsage &&
+      request.stream &&
+      !request.includeUsage &&
+      upstream.injectUsage === 'Auto' &&
+      !undone.usage &&
+      !gateway.usageRefusals.has(upstream, plan.model),
     refusedLimitField: undone.limitField,
-    drains: gateway.drains,
-  })
-  // At once: the next turn may come before this one is in the books.
+    mayUndoEdits:
+      plan.shaped.rewritten && !undone.edits && !gateway.uneditable.has(conversationId) && !gateway.faultyUnedited.has(conversationId),
+  }
+}
+
+/** Keeps what the end of a call says of those that follow it. */
+function learn(admitted: Admitted, undone: Undone, { end, beside }: { readonly end: CallEnd; readonly beside: Beside | null }): void {
+  const { turn, plan } = admitted
+  const { gateway } = turn
+  if (isTalk(turn.request)) gateway.sideLoops.ended(turn.conversationId, beside, outcomeOf(end))
   if (wasAnswered(end)) {
-    if (!isUnheard && isTalk(turn.request)) gateway.sideLoops.chatAnswered(turn.conversationId, callsTools(end))
     rememberUndone(admitted, undone)
     gateway.faultyUnedited.delete(turn.conversationId)
   } else if (undone.edits && end.status === 'void' && end.objection === 'edits') gateway.faultyUnedited.set(turn.conversationId, true)
   if (wasAnswered(end) && plan.hostedCallsCut) gateway.boundsCut.set(turn.conversationId, true)
-  const untold = wasAnswered(end) ? untoldOf(undone) : []
-  const settled = await settle(admitted, { end, notice, driven, untold, asked }).finally(() => last.release())
-  if (end.status === 'retry') {
-    const located = await locate(turn, { id: turn.conversationId, chain: turn.chain, isNamed: turn.isNamed })
-    if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, admitted) }
-    refuse(turn, located.refusal, undecidedHeaders(turn, percentOf(turn)))
-    return null
-  }
+}
+
+/** The turn as it stands after a call that the provider refused for what we changed; null, and refused, where it cannot go on. */
+async function retried(admitted: Admitted, undone: Undone, end: Extract<CallEnd, { status: 'retry' }>): Promise<Again | null> {
+  const { turn } = admitted
+  const located = await locate(turn, { id: turn.conversationId, chain: turn.chain, isNamed: turn.isNamed })
+  if (located.status === 'ok') return { turn: located.turn, undone: alsoUndone(undone, end, admitted) }
+  refuse(turn, located.refusal, undecidedHeaders(turn, percentOf(turn)))
+  return null
+}
+
+/** What follows a call that is out and booked: it is counted and told, and what it said is kept for later turns. */
+async function follow(
+  admitted: Admitted,
+  { end, settled, sayings }: { readonly end: CallEnd; readonly settled: SettleAnswer | null; readonly sayings: TurnSayings | null },
+): Promise<void> {
+  const { turn } = admitted
+  const { gateway } = turn
   const { tally } = gateway
   tally.count += 1
   tally.lastMs = gateway.nowMs()
   if (turn.user === null) tally.withoutUser += 1
-  if (settled === null) gateway.metrics.turns.add([turn.terms.contract.tier, end.status])
-  else {
-    reportCost(admitted, end, settled)
-    const toolNames = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
-    // The answer is out and booked: nothing that follows makes a fault of it.
-    await reportResolution(turn, settled.snapshot.conversation ?? turn.conversation, toolNames).catch((error: unknown) =>
-      gateway.log.error(
-        { requestId: turn.requestId, conversation: turn.conversationId, err: String(error) },
-        'what came of a call cannot be entered',
-      ),
-    )
-    const isKept = end.status === 'settle' && gateway.summariser.consider(admitted, settled.snapshot, end.message, callsTools(end))
-    if (sayings !== null) await remember(turn, sayings, end.status === 'settle' ? end.message : null)
-    if (end.status === 'settle' && end.isSent && !isKept) release(turn.request.body)
-  }
-  return null
+  if (settled === null) return gateway.metrics.turns.add([turn.terms.contract.tier, end.status])
+  reportCost(admitted, end, settled)
+  const toolNames = end.status === 'settle' ? (end.facts?.toolNames ?? []) : []
+  // The answer is out and booked: nothing that follows makes a fault of it.
+  await reportResolution(turn, settled.snapshot.conversation ?? turn.conversation, toolNames).catch((error: unknown) =>
+    gateway.log.error(
+      { requestId: turn.requestId, conversation: turn.conversationId, err: String(error) },
+      'what came of a call cannot be entered',
+    ),
+  )
+  const isKept = end.status === 'settle' && gateway.summariser.consider(admitted, settled.snapshot, end.message, callsTools(end))
+  if (sayings !== null) await remember(turn, sayings, end.status === 'settle' ? end.message : null)
+  if (end.status === 'settle' && end.isSent && !isKept) release(turn.request.body)
+}
+
+/** How the call stands to its chat, with the loop that it begins, if it begins one; null for one of the chat itself. */
+function besideOf({ turn, plan }: Admitted): Beside | null {
+  const { request, conversation, gateway } = turn
+  const beside = gateway.sideLoops.find(request, conversation)
+  if (beside === null || beside.loop !== null || !isTalk(request)) return beside
+  const begun = { isUnheard: beside.isUnheard, rungs: plan.rungs.filter(needsBoundary) }
+  return { ...beside, loop: gateway.sideLoops.begin(conversation.id, request, begun) }
 }
 
 function alsoUndone(undone: Undone, end: Extract<CallEnd, { status: 'retry' }>, admitted: Admitted): Undone {
@@ -193,6 +220,11 @@ function alsoUndone(undone: Undone, end: Extract<CallEnd, { status: 'retry' }>, 
 /** Only an answer without it shows that what we changed was at fault: what fails either way is the request. */
 function wasAnswered(end: CallEnd): boolean {
   return end.status === 'settle' && end.facts !== null
+}
+
+function outcomeOf(end: CallEnd): Outcome {
+  if (!wasAnswered(end)) return 'failed'
+  return callsTools(end) ? 'calledTools' : 'answered'
 }
 
 function callsTools(end: CallEnd): boolean {
@@ -239,42 +271,6 @@ function untoldOf({ swap, edits }: Undone): readonly NoticeOccasion[] {
     ...(swap === null ? [] : (['DowngradeModel'] as const)),
     ...(edits ? (['DropRetrieval', 'Summarize', 'DropOldest'] as const) : []),
   ]
-}
-
-/** Fields by which an app ends answers at words of its own. In these formats such an end looks like any other. */
-const STOP_FIELDS = ['stop', 'generationConfig.stopSequences'] as const
-
-/**
- * What this answer should tell the user who reads it: this turn's occasions and those that no prose answer has carried yet, but for `untold`.
- * Nothing where the app may cut it at words of its own: that waits for the next answer.
- */
-function noticeOf(admitted: Admitted, untold: readonly NoticeOccasion[]): AnswerNotice | null {
-  const { turn, plan, granted } = admitted
-  const { contract } = turn.terms
-  if (turn.policy.config.mode === 'Observe' || contract.notices.mode !== 'Inline' || isTakenApart(turn.request)) return null
-  if (STOP_FIELDS.some((name) => turn.request.fields.has(name))) return null
-  const known = [...turn.conversation.notices, ...noticesOf(turn, plan.occasions)]
-  const delivered = deliveredNotices(turn.conversation)
-  const pending = known.filter((notice) => !untold.includes(notice.occasion) && !delivered.includes(notice))
-  if (pending.length === 0) return null
-  const locale = chooseLocale(contract, headerReader(turn.incoming)('accept-language'))
-  const remaining = remainingOf(turn.balances, granted)
-  const texts: string[] = []
-  const ids: string[] = []
-  for (const { id, occasion } of pending) {
-    const text = noticeText({
-      contract,
-      tiers: turn.policy.config.contracts,
-      occasion,
-      locale,
-      remaining,
-      percent: plan.percent,
-      turns: turn.conversation.turns + 1,
-    })
-    if (text !== null) texts.push(text)
-    ids.push(id)
-  }
-  return texts.length === 0 ? null : { text: [...new Set(texts)].join('\n'), ids }
 }
 
 function reportRungs(admitted: Admitted): void {

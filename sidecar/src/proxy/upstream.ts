@@ -17,6 +17,9 @@ const CONNECTIONS_PER_ORIGIN = 512
 const FREE_MS_MAX = 4_000
 const LOOK_EVERY_MS = 1_000
 
+/** What a client is told of a provider that answers with one: it would carry the credential elsewhere, and the body too. */
+export const REDIRECT_MESSAGE = 'The model provider answered with a redirect, which is not followed.'
+
 export interface UpstreamCall {
   /** With or without a path; a trailing slash counts for nothing. */
   readonly baseUrl: string
@@ -153,8 +156,8 @@ function obstacleTo({ method, path, headers }: UpstreamCall): string | null {
   if (method === '' || UNSENDABLE_NAME.test(method)) return 'a method must be a token'
   if (UNSENDABLE_TARGET.test(path)) return 'a path must be without spaces and controls'
   for (let index = 0; index + 1 < headers.length; index += 2) {
-    const name = headers[index] as string
-    if (name === '' || UNSENDABLE_NAME.test(name) || UNSENDABLE_VALUE.test(headers[index + 1] as string))
+    const name = headers[index] ?? ''
+    if (name === '' || UNSENDABLE_NAME.test(name) || UNSENDABLE_VALUE.test(headers[index + 1] ?? ''))
       return 'a header must be without line breaks and controls'
   }
   return null

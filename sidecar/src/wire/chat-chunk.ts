@@ -2,7 +2,7 @@
  * One streamed chunk of Chat Completions, read in place: where the parts stand that metering and rewriting need. Nothing is
  * decoded and nothing is allocated per chunk: the reader is used again and again.
  */
-import { stringEnd } from './json-text.ts'
+import { afterSpace, CLOSE_BRACE, CLOSE_BRACKET, COLON, COMMA, OPEN_BRACE, OPEN_BRACKET, QUOTE, stringEnd, valueEnd } from './json-text.ts'
 
 /** A part of the chunk; absent while `start` is -1. */
 export interface Part {
@@ -172,8 +172,7 @@ export class ChatChunk {
 
   /** Whether the object or list there has nothing in it. */
   #isEmptyAt(start: number): boolean {
-    let at = start + 1
-    while (isSpace(this.#bytes[at])) at += 1
+    const at = afterSpace(this.#bytes, start + 1)
     return this.#bytes[at] === CLOSE_BRACE || this.#bytes[at] === CLOSE_BRACKET
   }
 
@@ -227,26 +226,9 @@ export class ChatChunk {
 
   /** Steps over a value of any kind. */
   #skip(): void {
-    const bytes = this.#bytes
-    let at = this.#at
-    let depth = 0
-    do {
-      const byte = bytes[at]
-      if (byte === QUOTE) {
-        const end = stringEnd(bytes, at + 1)
-        at = end < 0 ? this.#end + 1 : end
-      } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
-        depth += 1
-        at += 1
-      } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
-        depth -= 1
-        at += 1
-      } else if (depth === 0) {
-        while (at < this.#end && !isDelimiter(bytes[at])) at += 1
-      } else at += 1
-    } while (depth > 0 && at < this.#end)
-    if (depth !== 0 || at === this.#at || at > this.#end) this.#ok = false
-    this.#at = at
+    const end = valueEnd(this.#bytes, this.#at, this.#end)
+    if (end < 0) this.#ok = false
+    else this.#at = end
   }
 
   #integer(start: number, end: number): number {
@@ -256,17 +238,10 @@ export class ChatChunk {
   }
 
   #space(): void {
-    while (this.#at < this.#end && isSpace(this.#bytes[this.#at])) this.#at += 1
+    this.#at = afterSpace(this.#bytes, this.#at, this.#end)
   }
 }
 
-const QUOTE = 0x22
-const COMMA = 0x2c
-const COLON = 0x3a
-const OPEN_BRACKET = 0x5b
-const CLOSE_BRACKET = 0x5d
-const OPEN_BRACE = 0x7b
-const CLOSE_BRACE = 0x7d
 const EMPTY = new Uint8Array(0)
 
 const ID = Buffer.from('id')
@@ -326,10 +301,4 @@ function resetChoice(choice: ChunkChoice): void {
 }
 function isContainer(byte: number | undefined): boolean {
   return byte === OPEN_BRACE || byte === OPEN_BRACKET
-}
-function isSpace(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
-}
-function isDelimiter(byte: number | undefined): boolean {
-  return byte === COMMA || byte === CLOSE_BRACE || byte === CLOSE_BRACKET || isSpace(byte)
 }

@@ -1,4 +1,4 @@
-/** JSON text as bytes: its characters, and where strings and white space end. */
+/** JSON text as bytes: its characters, and where strings, values and white space end. */
 
 /** Where the string that begins before `from` ends: after its closing quote; -1 when it does not. */
 export function stringEnd(bytes: Uint8Array, from: number): number {
@@ -8,16 +8,16 @@ export function stringEnd(bytes: Uint8Array, from: number): number {
     const near = Math.min(at + NEAR_BYTES, bytes.length)
     while (at < near) {
       const byte = bytes[at]
-      if (byte === QUOTE) return at + 1
-      at += byte === BACKSLASH ? 2 : 1
+      if (byte === quote) return at + 1
+      at += byte === backslash ? 2 : 1
     }
     if (at >= bytes.length) return -1
-    const quote = bytes.indexOf(QUOTE, at)
-    if (quote < 0) return -1
+    const quoteAt = bytes.indexOf(quote, at)
+    if (quoteAt < 0) return -1
     let backslashes = 0
-    while (quote - 1 - backslashes >= at && bytes[quote - 1 - backslashes] === BACKSLASH) backslashes += 1
-    if (backslashes % 2 === 0) return quote + 1
-    at = quote + 1
+    while (quoteAt - 1 - backslashes >= at && bytes[quoteAt - 1 - backslashes] === backslash) backslashes += 1
+    if (backslashes % 2 === 0) return quoteAt + 1
+    at = quoteAt + 1
   }
 }
 
@@ -30,6 +30,16 @@ export const CLOSE_BRACE = 0x7d
 export const OPEN_BRACKET = 0x5b
 export const CLOSE_BRACKET = 0x5d
 export const SPACE = 0x20
+
+// V8 folds a constant into what reads it, but none that is exported, and the loops here run for each byte.
+const quote = QUOTE
+const backslash = BACKSLASH
+const comma = COMMA
+const openBrace = OPEN_BRACE
+const closeBrace = CLOSE_BRACE
+const openBracket = OPEN_BRACKET
+const closeBracket = CLOSE_BRACKET
+const space = SPACE
 
 const NEAR_BYTES = 48
 export const CLASS_OTHER = 0
@@ -60,13 +70,44 @@ export function parseString(bytes: Buffer, start: number, end: number): string |
   return bytes.toString('latin1', start + 1, end - 1)
 }
 
-export function afterSpace(bytes: Uint8Array, from: number): number {
-  const { length } = bytes
+/**
+ * Where the value of any kind that begins at `start` ends; -1 when it does not by `end`. Only its strings and the depth of its brackets are
+ * looked at: whether it is JSON, whoever parses it says.
+ */
+export function valueEnd(bytes: Uint8Array, start: number, end: number): number {
+  let at = start
+  let depth = 0
+  do {
+    const byte = bytes[at]
+    if (byte === quote) {
+      at = stringEnd(bytes, at + 1)
+      if (at < 0) return -1
+    } else if (byte === openBrace || byte === openBracket) {
+      depth += 1
+      at += 1
+    } else if (byte === closeBrace || byte === closeBracket) {
+      depth -= 1
+      at += 1
+    } else if (depth === 0) {
+      while (at < end && !isDelimiter(bytes[at] ?? 0)) at += 1
+    } else at += 1
+  } while (depth > 0 && at < end)
+  return depth === 0 && at > start && at <= end ? at : -1
+}
+
+/** Where what is no white space begins, from `from` on; `end` when nothing does. */
+export function afterSpace(bytes: Uint8Array, from: number, end: number = bytes.length): number {
   let at = from
-  while (at < length) {
-    const byte = bytes[at] ?? 0
-    if (byte !== SPACE && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break
-    at += 1
-  }
+  while (at < end && isSpace(bytes[at] ?? 0)) at += 1
   return at
+}
+
+/** What a number or a word ends before. */
+function isDelimiter(byte: number): boolean {
+  return byte === comma || byte === closeBrace || byte === closeBracket || isSpace(byte)
+}
+
+/** RFC 8259, section 2. */
+function isSpace(byte: number): boolean {
+  return byte <= space && (byte === space || byte === 0x0a || byte === 0x0d || byte === 0x09)
 }

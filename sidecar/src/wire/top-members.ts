@@ -1,6 +1,6 @@
 /** The members of one JSON object, found in place: nothing inside them is looked at, and the reader is used again and again. */
-import { stringEnd } from './json-text.ts'
 import type { Range } from './json-scan.ts'
+import { afterSpace, CLOSE_BRACE, COLON, COMMA, OPEN_BRACE, QUOTE, stringEnd, valueEnd } from './json-text.ts'
 
 /** Members looked at; events of a stream have a dozen. */
 const MEMBERS_MAX = 32
@@ -26,17 +26,17 @@ export class TopMembers {
       at = afterSpace(bytes, keyEnd, end)
       if (bytes[at] !== COLON) return false
       const valueStart = afterSpace(bytes, at + 1, end)
-      const valueEnd = valueEndAt(bytes, valueStart, end)
-      if (valueEnd < 0) return false
+      const endOfValue = valueEnd(bytes, valueStart, end)
+      if (endOfValue < 0) return false
       if (this.#count < MEMBERS_MAX) {
         const at4 = this.#count * 4
         this.#ranges[at4] = keyStart
         this.#ranges[at4 + 1] = keyEnd - 1
         this.#ranges[at4 + 2] = valueStart
-        this.#ranges[at4 + 3] = valueEnd
+        this.#ranges[at4 + 3] = endOfValue
         this.#count += 1
       }
-      at = afterSpace(bytes, valueEnd, end)
+      at = afterSpace(bytes, endOfValue, end)
       const byte = bytes[at]
       at = afterSpace(bytes, at + 1, end)
       if (byte === CLOSE_BRACE) return at === end
@@ -66,46 +66,4 @@ export class TopMembers {
     for (let index = 0; index < name.length; index += 1) if (this.#bytes[start + index] !== name.charCodeAt(index)) return false
     return true
   }
-}
-
-const QUOTE = 0x22
-const COMMA = 0x2c
-const COLON = 0x3a
-const OPEN_BRACKET = 0x5b
-const CLOSE_BRACKET = 0x5d
-const OPEN_BRACE = 0x7b
-const CLOSE_BRACE = 0x7d
-const SPACE = 0x20
-
-/** After a value of any kind; -1 when it does not end before `end`. */
-function valueEndAt(bytes: Buffer, start: number, end: number): number {
-  let at = start
-  let depth = 0
-  do {
-    const byte = bytes[at]
-    if (byte === QUOTE) {
-      const closed = stringEnd(bytes, at + 1)
-      if (closed < 0 || closed > end) return -1
-      at = closed
-    } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
-      depth += 1
-      at += 1
-    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
-      depth -= 1
-      at += 1
-    } else if (depth === 0) {
-      while (at < end && !isDelimiter(bytes[at] ?? 0)) at += 1
-    } else at += 1
-  } while (depth > 0 && at < end)
-  return depth === 0 && at > start && at <= end ? at : -1
-}
-
-function isDelimiter(byte: number): boolean {
-  return byte === COMMA || byte === CLOSE_BRACE || byte === CLOSE_BRACKET || byte <= SPACE
-}
-
-function afterSpace(bytes: Buffer, from: number, end: number): number {
-  let at = from
-  while (at < end && (bytes[at] ?? 0) <= SPACE) at += 1
-  return at
 }
