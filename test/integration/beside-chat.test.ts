@@ -196,15 +196,18 @@ describe('a tool loop ends as it began', () => {
 
   test('on the cheaper model that a limit of the workload had it begin on, though a sub-agent needs none', async () => {
     await sidecar.adopt(configOf({ limits: LIMITS }))
-    const talk = talkOf('limited', 'downgrading')
-    talk.messages.push({ role: 'system', content: 'You are an agent.' })
-    const called = await talk.say(LONG, CALLS_TOOL)
-    const agent = agentOf('limited', 'downgrading')
-    assert.equal((await agent.say('Research: market', ANSWERS)).status, 200)
-    answerTool(talk, called)
-    assert.equal((await talk.goOn(ANSWERS)).status, 200)
-    assert.deepEqual(models(), ['gpt-4o-mini', 'gpt-4o', 'gpt-4o-mini'])
-    await sidecar.adopt(configOf())
+    try {
+      const talk = talkOf('limited', 'downgrading')
+      talk.messages.push({ role: 'system', content: 'You are an agent.' })
+      const called = await talk.say(LONG, CALLS_TOOL)
+      const agent = agentOf('limited', 'downgrading')
+      assert.equal((await agent.say('Research: market', ANSWERS)).status, 200)
+      answerTool(talk, called)
+      assert.equal((await talk.goOn(ANSWERS)).status, 200)
+      assert.deepEqual(models(), ['gpt-4o-mini', 'gpt-4o', 'gpt-4o-mini'])
+    } finally {
+      await sidecar.adopt(configOf())
+    }
   })
 })
 

@@ -155,6 +155,16 @@ describe('the conversation', () => {
       assert.notEqual(await ask(), await ask())
     })
 
+    test('an app that changes answers is found by what it asked before', async () => {
+      const talk = startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5 })
+      const ids: string[] = []
+      for (const question of ['Hello, changer.', 'And then?', 'And after that?', 'And in the end?']) {
+        ids.push(conversationOf(await talk.say(question)))
+        talk.messages.splice(-1, 1, { role: 'assistant', content: `Changed, ${ids.length}.` })
+      }
+      assert.equal(new Set(ids.slice(1)).size, 1, 'from the first history on that has an answer in it')
+    })
+
     test('a history that is cut at its beginning is a conversation each time, which is counted', async () => {
       const unfound = async (): Promise<number> =>
         Number(/^farebox_conversations_unfound_total\{tier="pro"\} (\d+)$/m.exec(await sidecar.metrics())?.[1])

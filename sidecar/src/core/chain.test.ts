@@ -94,7 +94,7 @@ test('only prefixes with an answer are looked up, so that a common opening share
   const look = (messages: readonly JsonObject[]): string[] => digestsWithAnswer(messages.map(message), chain(messages))
   assert.deepEqual(look([system('s'), user('hi')]), [])
   const history = [system('s'), user('hi'), assistant('hello'), user('bye')]
-  assert.deepEqual(look(history), chain(history).slice(1))
+  assert.deepEqual(look(history), chain(history).slice(1, -1), 'nor by all of it, which ends with what is asked')
 })
 
 test('what an app says before its user has said anything is no answer', () => {
@@ -102,15 +102,15 @@ test('what an app says before its user has said anything is no answer', () => {
   const greeted = [system('s'), assistant('How can I help?'), assistant('Ask me anything.'), user('hi')]
   assert.deepEqual(look(greeted), [])
   const history = [...greeted, assistant('hello'), user('bye')]
-  assert.deepEqual(look(history), chain(history).slice(3))
+  assert.deepEqual(look(history), chain(history).slice(3, -1))
 })
 
 test('a long history is looked up by its longest prefixes and its first ones', () => {
-  const history = Array.from({ length: 600 }, (_, index) => (index % 2 === 0 ? user(`q${index}`) : assistant(`a${index}`)))
+  const history = Array.from({ length: 601 }, (_, index) => (index % 2 === 0 ? user(`q${index}`) : assistant(`a${index}`)))
   const digests = chain(history)
   const looked = digestsWithAnswer(history.map(message), digests)
   assert.equal(looked.length, 128)
-  assert.deepEqual([looked[0], looked.at(-1)], [digests[1], digests.at(-1)])
+  assert.deepEqual([looked[0], looked.at(-1)], [digests[1], digests.at(-2)])
 })
 
 test('a body of many messages, or of nothing but spaces, costs bounded time', () => {
@@ -189,17 +189,18 @@ describe('the digest of what was asked', () => {
   const examples = [system('s'), user('Example?'), assistant('An example.')]
   const hello = [...examples, user('hello')]
   const hi = message(assistant('hi'))
-  const answered = (isKnown: boolean): readonly string[] =>
-    answeredDigests(digestsOf(hello.map(message), key, scope), { messages: [hi], message: hi, begun: null, isKnown }, key)
+  const answered = answeredDigests(digestsOf(hello.map(message), key, scope), { messages: [hi], message: hi, begun: null }, key)
   const finds = (digests: readonly string[], history: readonly JsonObject[]): boolean =>
     digestsWithAnswer(history.map(message), chain(history)).some((digest) => digests.includes(digest))
 
-  test('is none of a first turn: others come with the same examples, and ask the same', () => {
-    assert.ok(!finds(answered(false), hello))
-    assert.ok(finds(answered(false), [...hello, assistant('hi'), user('bye')]))
+  test('finds nothing when it is asked: others come with the same examples, and ask the same', () => {
+    assert.ok(!finds(answered, hello))
+    assert.ok(!finds(answered, [...hello, assistant('{')]), 'nor with a beginning of the app’s own')
+    assert.ok(finds(answered, [...hello, assistant('hi'), user('bye')]))
   })
 
-  test('is one of a turn that went on from an answer', () => assert.ok(finds(answered(true), hello)))
+  test('finds the conversation in a later turn, of an app that changes answers', () =>
+    assert.ok(finds(answered, [...hello, assistant('hi, without what it thought'), user('bye')])))
 })
 
 describe('the calls of tools in a history', () => {
@@ -250,7 +251,7 @@ test('an answer is found with what the app had begun of it, however the app keep
   const begun = message(assistant('{'))
   const rest = message(assistant('"order": 17}'))
   const history = digestsOf([...asked.map(message), begun], key, scope)
-  const found = answeredDigests(history, { messages: [rest], message: rest, begun, isKnown: false }, key)
+  const found = answeredDigests(history, { messages: [rest], message: rest, begun }, key)
   const foundBy = (...kept: readonly JsonObject[]): boolean => {
     const messages = [...asked, ...kept, user('And 18.')].map(message)
     return digestsWithAnswer(messages, digestsOf(messages, key, scope)).some((digest) => found.includes(digest))
@@ -260,5 +261,5 @@ test('an answer is found with what the app had begun of it, however the app keep
   assert.ok(foundBy(assistant('"order": 17}')))
   assert.ok(!foundBy(assistant('{')), 'another conversation that opens alike')
   assert.ok(!foundBy(assistant('{"order": 18}')))
-  assert.deepEqual(answeredDigests([], { messages: [rest], message: rest, begun: null, isKnown: true }, key), [])
+  assert.deepEqual(answeredDigests([], { messages: [rest], message: rest, begun: null }, key), [])
 })

@@ -81,28 +81,30 @@ function* extended(last: Digest, message: Said, key: KeyedHash): Generator<void,
   return key.hex(Buffer.from(last), Buffer.concat(fields)).slice(0, DIGEST_HEX)
 }
 
-/** An answer, what the app had begun of it, and what asked for it. */
+/** Digests of a history as `chainDigests` gave them, and the scope that they name it in. */
+export interface HistoryChain {
+  readonly scope: string
+  readonly digests: readonly Digest[]
+}
+
+/** An answer, and what the app had begun of it. */
 interface Answer {
   /** All that was said, in order. */
   readonly messages: readonly Message[]
   /** The one of them that has the words; null where nothing was said. */
   readonly message: Message | null
   readonly begun: Message | null
-  /** False: the conversation begins with this turn, as far as anyone knows. */
-  readonly isKnown: boolean
 }
 
 /**
  * Digests under which a later request finds the conversation of a history: the history itself, and with the answer. `digests` as
  * `chainDigests` gave them. A beginning of the app's own is part of the answer: alone it would name every conversation that opens alike.
- * So would what a conversation's first turn asked: all answers in that may be examples, which everybody's question comes with.
  */
-export function answeredDigests(digests: readonly Digest[], answer: Answer, key: KeyedHash): readonly Digest[] {
-  const { messages, message, begun, isKnown } = answer
+export function answeredDigests(digests: readonly Digest[], { messages, message, begun }: Answer, key: KeyedHash): readonly Digest[] {
   const last = digests.at(-1)
   if (last === undefined) return []
   const asked = begun === null ? last : digests.at(-2)
-  const found: Digest[] = isKnown && asked !== undefined ? [asked] : []
+  const found: Digest[] = asked === undefined ? [] : [asked]
   let end = last
   for (const said of messages) {
     end = extendChain(end, said, key)
@@ -119,14 +121,18 @@ export function answeredDigests(digests: readonly Digest[], answer: Answer, key:
 
 /**
  * Of the digests that `chainDigests` gave for these messages, those whose prefix ends with an answer or goes on after one,
- * shortest first and bounded. Two users who open with the same words share no conversation by that, nor do those whom an app greets alike.
+ * shortest first and bounded. Two users who open with the same words share no conversation by that, nor do those whom an app greets alike. None
+ * ends with what is asked now: behind the same examples others ask the same. What was asked before leads to a conversation whose app changes answers.
  */
 export function digestsWithAnswer(messages: readonly Message[], digests: readonly Digest[]): Digest[] {
   const said = messages.filter((message) => !isInstruction(message))
   const firstAsked = said.findIndex((message) => message.role !== 'assistant')
   const firstAnswer = firstAsked < 0 ? -1 : said.findIndex((message, index) => index > firstAsked && message.role === 'assistant')
   if (firstAnswer < 0) return []
-  const answered = digests.slice(firstAnswer)
+  const answered = digests.slice(
+    firstAnswer,
+    said.findLastIndex((message) => message.role !== 'assistant'),
+  )
   if (answered.length <= LOOKED_UP_MAX) return answered
   return [...answered.slice(0, LOOKED_UP_AT_ROOT), ...answered.slice(LOOKED_UP_AT_ROOT - LOOKED_UP_MAX)]
 }

@@ -71,7 +71,10 @@ export function* messagesWithWords(messages: readonly Message[], words: KnownWor
   const found = new Map<Message, Message | null>()
   const slice = new Slice()
   for (const message of messages) {
-    if (!mayHold(message, words)) continue
+    if (!mayHold(message, words)) {
+      if (slice.isFull(SKIPPED_UNITS)) yield
+      continue
+    }
     const rest = withoutWords(message, words)
     if (rest !== message) found.set(message, rest)
     if (slice.isFull(message.bytes.length)) yield
@@ -88,6 +91,8 @@ function mayHold({ role, bytes }: Message, { endings, closingUnitsMax }: KnownWo
 /** What else stands in a message, at most, and what a unit of its text takes as JSON. */
 const FIELDS_BYTES_MAX = 1024
 const UNIT_BYTES_MAX = 6
+/** What a look at the end of a message takes, as text that is read. */
+const SKIPPED_UNITS = 128
 const FRAME_BYTES = Buffer.from('---')
 
 function withoutWords(message: Message, { notices, closings, closingUnitsMax, framesMax }: KnownWords): Message | null {

@@ -33,6 +33,8 @@ const ROUNDS_MAX = 100
 export interface Admitted {
   readonly turn: Turn
   readonly plan: Plan
+  /** How the call stood to its chat when that was decided; null: it is one of the chat itself. */
+  readonly beside: Beside | null
   readonly operationId: OperationId
   readonly granted: NanoUsd
   /** Output tokens per answer that the hold covers. */
@@ -78,7 +80,7 @@ export async function admit(first: Turn, undone: Undone): Promise<AdmitResult> {
   try {
     for (let round = 0; round < ROUNDS_MAX; round++) {
       const decided = await decideRound(turn, undone, round === 0)
-      const result = decided.status === 'go' ? await reserveRound(turn, decided.plan, waited) : decided
+      const result = decided.status === 'go' ? await reserveRound(turn, decided, waited) : decided
       if (result.status === 'admitted' && waited) {
         gateway.queue.succeeded(accountsOf(turn))
         gateway.metrics.waits.add(['admitted'])
@@ -113,6 +115,7 @@ type Unsettled =
 interface Go {
   readonly status: 'go'
   readonly plan: Plan
+  readonly beside: Beside | null
 }
 
 /** What to do with the turn as it is known now. */
@@ -149,11 +152,11 @@ async function decideRound(turn: Turn, undone: Undone, isFirst: boolean): Promis
 
 function goBy(turn: Turn, plan: Plan, beside: Beside | null): Go {
   if (plan.priced.origin === 'ceiling') warnUnpriced(turn, plan.priced)
-  return { status: 'go', plan: beside?.isInLoop === true ? planBesideLoop(plan, turn.conversation) : plan }
+  return { status: 'go', plan: beside?.isInLoop === true ? planBesideLoop(plan, turn.conversation) : plan, beside }
 }
 
 /** Reserves what the plan needs, if nobody is before this turn. */
-async function reserveRound(turn: Turn, decided: Plan, waited: boolean): Promise<AdmitResult | Unsettled> {
+async function reserveRound(turn: Turn, { plan: decided, beside }: Go, waited: boolean): Promise<AdmitResult | Unsettled> {
   const { gateway } = turn
   const plan = await gateway.offers.once(turn, decided)
   // Who comes while others wait queues behind them.
@@ -165,7 +168,7 @@ async function reserveRound(turn: Turn, decided: Plan, waited: boolean): Promise
     case 'held': {
       gateway.holds.add(operationId)
       const { granted } = answer
-      return { status: 'admitted', admitted: { turn, plan, operationId, granted, outputTokens: affordableOutput(plan, granted) } }
+      return { status: 'admitted', admitted: { turn, plan, beside, operationId, granted, outputTokens: affordableOutput(plan, granted) } }
     }
     case 'busy':
       return { status: 'wait', turn: refreshed(turn, answer.snapshot), account: answer.account }

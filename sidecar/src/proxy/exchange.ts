@@ -3,7 +3,8 @@ import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import type { NoticeOccasion, Upstream } from '@farebox/crds/sidecar-config.ts'
-import type { Conversation, ConversationId, Digest, PendingNotice, UserId } from '../core/conversation.ts'
+import type { HistoryChain } from '../core/chain.ts'
+import type { Conversation, ConversationId, PendingNotice, UserId } from '../core/conversation.ts'
 import type { HeaderReader } from '../core/identify.ts'
 import type { CountedInput } from '../core/estimate.ts'
 import type { EntryNote } from '../core/ledger.ts'
@@ -54,8 +55,8 @@ export interface Turn extends Call {
   /** The terms that its conversation is held to. `terms` are its pinned ones in a tool loop, and while these would end it where those do not. */
   readonly heldTo: Terms
   readonly taskBoundary: boolean
-  /** Digests of the history so far, oldest first, when the conversation is found by its prefix. */
-  readonly chain: readonly Digest[] | null
+  /** Of the history so far, when the conversation is found by its prefix. */
+  readonly chain: HistoryChain | null
   /** False: the id was made for this call, and none comes back to it that is not answered. */
   readonly isNamed: boolean
   /** The conversation as the store has it, or as it would begin. */

@@ -1,7 +1,8 @@
 /** From a request to its conversation: id, user, terms and balances. Creates nothing: the reservation does. */
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { callDigests, chainDigests, digestsWithAnswer, responseDigest } from '../core/chain.ts'
-import type { Conversation, ConversationId, Digest, UserId } from '../core/conversation.ts'
+import type { HistoryChain } from '../core/chain.ts'
+import type { Conversation, ConversationId, UserId } from '../core/conversation.ts'
 import { newConversation } from '../core/conversation-change.ts'
 import { chainScope, claimHeaderOf, identify, scopeOf } from '../core/identify.ts'
 import type { Identity } from '../core/identify.ts'
@@ -177,8 +178,8 @@ async function withoutOurs({ request, policy: { config } }: Call): Promise<Model
 
 interface NamedConversation {
   readonly id: ConversationId
-  /** Digests of the history, when it is found by its prefix. */
-  readonly chain: readonly Digest[] | null
+  /** Of the history, when it is found by its prefix. */
+  readonly chain: HistoryChain | null
   /** False: the id was made for this call, and none comes back to it that is not answered. */
   readonly isNamed: boolean
 }
@@ -211,13 +212,13 @@ async function nameConversation(exchange: Call, identity: Identity, user: UserId
     case 'PrefixChain': {
       // What it begins with is kept elsewhere: the words that are here would name every conversation that goes on with them.
       if (request.earlier !== null) return unnamed()
-      const chained = chainScope(config, identity.tier, user)
-      const chain = await PACER.run(chainDigests(request.messages, gateway.chainKey, chained))
+      const scope = chainScope(config, identity.tier, user)
+      const chain = { scope, digests: await PACER.run(chainDigests(request.messages, gateway.chainKey, scope)) }
       // Two users may open with the same words: only a history with an answer in it names a conversation.
-      const candidates = digestsWithAnswer(request.messages, chain).toReversed()
-      const scope = `${scopeOf(config)}/${identity.tier}`
-      candidates.push(...(request.keptNames ?? []).slice(-KEPT_LOOKED_UP_MAX).map((name) => responseDigest(name, gateway.chainKey, scope)))
-      candidates.push(...callDigests(request.messages, CALLS_LOOKED_UP_MAX, gateway.chainKey, chained))
+      const candidates = digestsWithAnswer(request.messages, chain.digests).toReversed()
+      const ofKept = `${scopeOf(config)}/${identity.tier}`
+      candidates.push(...(request.keptNames ?? []).slice(-KEPT_LOOKED_UP_MAX).map((name) => responseDigest(name, gateway.chainKey, ofKept)))
+      candidates.push(...callDigests(request.messages, CALLS_LOOKED_UP_MAX, gateway.chainKey, scope))
       const found = candidates.length === 0 ? null : await gateway.store.findByChain(candidates, gateway.nowMs())
       if (found === null && candidates.length > 0) gateway.metrics.unfound.add([identity.tier])
       return { id: found ?? ownId(), chain, isNamed: found !== null }

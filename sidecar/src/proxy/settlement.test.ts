@@ -5,7 +5,7 @@ import { METERED_KINDS, usageOf } from '@farebox/crds/usage.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { callDigests, responseDigest } from '../core/chain.ts'
 import { KEPT_MESSAGES } from '../core/conversation.ts'
-import { chainScope, scopeOf } from '../core/identify.ts'
+import { scopeOf } from '../core/identify.ts'
 import { KeyedHash } from '../core/keyed-hash.ts'
 import { call, chatRequest, message, user } from '../core/requests.testing.ts'
 import { termsOf } from '../core/terms.ts'
@@ -33,6 +33,7 @@ const PRICES = Object.fromEntries(METERED_KINDS.map((kind) => [kind, 1_000n])) a
 const ASKED = { messages: 1, messagesDigest: 'd'.repeat(32) }
 const QUESTION = { messages: 1, digest: 'd'.repeat(16) }
 const KEY = new KeyedHash(Buffer.from('key'))
+const CHAIN = { scope: 's', digests: ['c0'] }
 const BOUND = { bytes: 90, known: 0, freshHeuristic: 80, hasFiles: false, sent: { fixedDigest: 'f', ...ASKED } }
 const EDIT = { kind: 'replace', id: 'edit-1' }
 
@@ -196,7 +197,7 @@ test('a call that is not billed ends its turn, costs nothing, and counts for no 
 
 test('a call of which nobody knows what is billed is charged with all that it held', () => {
   const kept = { earlier: { kind: 'conversation', id: 'conv_1' } } as const
-  const turn = { chain: ['c0'], request: chatRequest([user('Hello')], kept) }
+  const turn = { chain: CHAIN, request: chatRequest([user('Hello')], kept) }
   const step = settleStep(admitted(turn), ended({ status: 'charge' }), START_MS)
   const drivers = { output: 100n }
   assert.deepEqual(step.settlement, { operationId: 'op', cost: 100n, atMs: START_MS, note: { ...NOTE, source: 'estimated', drivers } })
@@ -215,23 +216,20 @@ test('a later turn finds the conversation by its history, the answer, and what t
   const said = message({ role: 'assistant', content: 'Hi' })
   const end = answered({ message: said, messages: [said] }, { responseId: 'resp_1', keptNames: ['item_1'] })
   const request = chatRequest([user('Hello')], { earlier: { kind: 'conversation', id: 'conv_1' } })
-  const { chain, change } = settleStep(admitted({ chain: ['c0'], isNamed: true, request }), ended(end), START_MS)
+  const { chain, change } = settleStep(admitted({ chain: CHAIN, request }), ended(end), START_MS)
   const named = (id: string): string => responseDigest(id, KEY, `${scopeOf(CONFIG)}/pro`)
   assert.equal(chain[0], 'c0')
   assert.deepEqual(chain.slice(2), [named('resp_1'), named('conv_1'), named('item_1')])
   assert.equal(change.exact?.response, named('resp_1'))
-  const first = settleStep(admitted({ chain: ['c0'], isNamed: false, request }), ended(end), START_MS)
-  assert.deepEqual(first.chain, chain.slice(1), 'what a first turn asked, others may ask as well')
 })
 
 test('a later turn finds the conversation by the calls of tools in the answer, inside the scope of its chain', () => {
   const calls = message(call(...['a', 'b'].map((letter) => ({ id: `call_1${letter.repeat(23)}`, name: 'look_up' }))))
-  const step = (user: string | null): SettleStep =>
-    settleStep(admitted({ chain: ['c0'], isNamed: true, user }), ended(answered({ message: calls, messages: [calls] })), START_MS)
-  for (const user of ['u1', null])
-    assert.deepEqual(step(user).chain.slice(2), callDigests([calls], 8, KEY, chainScope(CONFIG, 'pro', user)))
-  assert.notDeepEqual(step('u1').chain.slice(2), step(null).chain.slice(2))
-  assert.equal(step('u1').chain.length, 4)
+  const step = (scope: string): SettleStep =>
+    settleStep(admitted({ chain: { ...CHAIN, scope } }), ended(answered({ message: calls, messages: [calls] })), START_MS)
+  for (const scope of ['of u1', 'of nobody']) assert.deepEqual(step(scope).chain.slice(2), callDigests([calls], 8, KEY, scope))
+  assert.notDeepEqual(step('of u1').chain.slice(2), step('of nobody').chain.slice(2))
+  assert.equal(step('of u1').chain.length, 4)
 })
 
 test('what the answer told waits no longer; what it did not tell does, but for what an attempt made in vain', () => {

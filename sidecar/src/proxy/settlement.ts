@@ -12,7 +12,6 @@ import type { ConversationChange, Digest, Driver, ExactCount, Question } from '.
 import { splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
 import { lastEditOf } from '../core/edit-log.ts'
-import { chainScope } from '../core/identify.ts'
 import { begunAnswer } from '../core/message.ts'
 import { deliveredNotices, noticeEdit } from '../core/notices.ts'
 import { isOwnTurn } from '../core/own-turn.ts'
@@ -175,11 +174,11 @@ function taskBoundaryAfter(
  * that. Shorter ones it has from its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
  */
 function chainOf(turn: Turn, { messages, message }: Answered): readonly Digest[] {
-  const { chain, request, gateway, policy, conversation, user, isNamed } = turn
+  const { chain, request, gateway } = turn
   if (chain === null) return []
-  const answer = { messages, message, begun: begunAnswer(request.messages), isKnown: isNamed }
-  const scope = chainScope(policy.config, conversation.tier, user)
-  return [...answeredDigests(chain, answer, gateway.chainKey), ...callDigests(messages, CALLS_NAMED_MAX, gateway.chainKey, scope)]
+  const answer = { messages, message, begun: begunAnswer(request.messages) }
+  const calls = callDigests(messages, CALLS_NAMED_MAX, gateway.chainKey, chain.scope)
+  return [...answeredDigests(chain.digests, answer, gateway.chainKey), ...calls]
 }
 
 /** Calls of one answer that name the conversation: the last ones, of which the history brings some in any case. */

@@ -11,6 +11,8 @@ import type { Beside, Outcome, SideLoop } from './side-loops.ts'
 
 const asked = [{ role: 'system', content: 'You are a researcher.' }, user('Research: market')]
 const searched = [...asked, call({ id: 'a', name: 'search' }), result('a', 'Found: 42.')]
+/** In the voice of the agent that works for it, unless a test says otherwise. */
+const CHATTED = [...asked.slice(0, 1), user('What sells?')]
 const CHAT = chat({ messages: 4, digest: 'd' })
 const AGENT = { isUnheard: true, rungs: [] } as const
 const EXACT: ExactCount = {
@@ -31,7 +33,7 @@ function chat(question: Conversation['question']): Conversation {
 
 function waiting(waitMs?: number): SideLoops {
   const loops = new SideLoops(waitMs === undefined ? {} : { waitMs })
-  loops.ended(CHAT.id, null, 'calledTools')
+  loops.ended(CHAT.id, chatRequest(CHATTED), null, 'calledTools')
   return loops
 }
 
@@ -49,7 +51,7 @@ function begun(loops: SideLoops, messages: Messages, conversation = CHAT): void 
 
 /** A call beside the chat that was made is answered. */
 function ended(loops: SideLoops, messages: Messages, outcome: Outcome, conversation = CHAT): void {
-  loops.ended(conversation.id, besideOf(loops, messages, conversation), outcome)
+  loops.ended(conversation.id, chatRequest(messages), besideOf(loops, messages, conversation), outcome)
 }
 
 function besideOf(loops: SideLoops, messages: Messages, conversation: Conversation): Beside {
@@ -62,7 +64,7 @@ test('a loop that began beside a chat that waits for its tools is known by how i
   const loops = waiting()
   const begun = loops.begin(CHAT.id, chatRequest(asked), { isUnheard: true, rungs: ['DowngradeModel'] })
   assert.ok(begun !== null)
-  assert.deepEqual(loops.find(chatRequest(searched), CHAT), { isUnheard: true, isInLoop: true, isFirst: false, loop: begun, exact: null })
+  assert.deepEqual(loops.find(chatRequest(searched), CHAT), { isUnheard: true, isInLoop: true, loop: begun, exact: null })
   assert.equal(loopOf(loops, [...searched, call({ id: 'b', name: 'search' }), result('b', 'Nothing.')]), begun)
   assert.equal(loopOf(loops, searched, { ...CHAT, id: 'another' }), null)
   assert.equal(loopOf(loops, [user('Research: market'), ...searched.slice(2)]), null, 'it begins otherwise')
@@ -74,7 +76,7 @@ test('what is not known to have begun so is the chat’s', () => {
   assert.equal(loops.find(chatRequest(searched), CHAT), null, 'its first call was not seen')
   loops.begin(CHAT.id, chatRequest(asked), AGENT)
   assert.equal(loops.find(chatRequest([...searched, user('And then?')]), CHAT), null, 'a user may have gone back and asks on')
-  loops.ended(CHAT.id, null, 'answered')
+  loops.ended(CHAT.id, chatRequest(CHATTED), null, 'answered')
   assert.equal(loops.find(chatRequest(searched), CHAT), null, 'the chat waits no more')
   assert.equal(loops.begin(CHAT.id, chatRequest(asked), AGENT), null)
   assert.equal(loops.find(chatRequest(searched), CHAT), null, 'it began while the chat did not wait')
@@ -83,7 +85,7 @@ test('what is not known to have begun so is the chat’s', () => {
 test('an answer of the chat that calls tools again has its own', () => {
   const loops = waiting()
   loops.begin(CHAT.id, chatRequest(asked), AGENT)
-  loops.ended(CHAT.id, null, 'calledTools')
+  loops.ended(CHAT.id, chatRequest(CHATTED), null, 'calledTools')
   assert.equal(loops.find(chatRequest(searched), CHAT), null)
 })
 
@@ -93,10 +95,10 @@ test('a call beside the chat is in its loop while that waits, whoever may read t
   const other = chat({ messages: asked.length, digest: 'd' })
   const loops = waiting()
   assert.equal(loops.find(request, first), null)
-  assert.deepEqual(loops.find(request, other), { isUnheard: false, isInLoop: true, isFirst: true, loop: null, exact: null })
-  assert.deepEqual(loops.find(request, CHAT), { isUnheard: true, isInLoop: true, isFirst: true, loop: null, exact: null })
+  assert.deepEqual(loops.find(request, other), { isUnheard: false, isInLoop: true, loop: null, exact: null })
+  assert.deepEqual(loops.find(request, CHAT), { isUnheard: true, isInLoop: true, loop: null, exact: null })
   assert.equal(loops.find(chatRequest([user('Hello'), assistant('Hi'), user('And now?')]), other), null)
-  loops.ended(CHAT.id, null, 'answered')
+  loops.ended(CHAT.id, chatRequest(CHATTED), null, 'answered')
   assert.equal(loops.find(request, other)?.isInLoop, false)
 })
 
@@ -171,8 +173,22 @@ test('words for a user that answer a call beside the chat show that nobody waits
   const loop = waiting()
   begun(loop, asked, heard)
   ended(loop, asked, 'calledTools', heard)
+  assert.equal(waits(loop), true)
   ended(loop, searched, 'answered', heard)
-  assert.equal(waits(loop), true, 'the report of a loop')
+  assert.equal(waits(loop), false, 'a question that was answered by way of tools')
+})
+
+test('words of another voice than the chat’s show nothing: an agent or a title has instructions or tools of its own', () => {
+  const heard = chat({ messages: 2, digest: 'd' })
+  const waits = (loops: SideLoops): boolean => loops.find(chatRequest(asked), heard)?.isInLoop === true
+  const title = [{ role: 'system', content: 'You write titles.' }, user('What sells?')]
+  const loops = waiting()
+  begun(loops, title, heard)
+  ended(loops, title, 'answered', heard)
+  assert.equal(waits(loops), true)
+  begun(loops, asked, heard)
+  ended(loops, asked, 'answered', heard)
+  assert.equal(waits(loops), false)
 })
 
 test('a chat that is not heard of for long waits no more', async () => {

@@ -39,17 +39,22 @@ export interface Beside {
   readonly isUnheard: boolean
   /** The chat waits for its tools: nothing in it changes before its next question. */
   readonly isInLoop: boolean
-  /** It goes on in no answer: it begins a loop, or asks for all that it needs at once. */
-  readonly isFirst: boolean
   /** The loop that the call is of; null for one that may begin one. */
   readonly loop: SideLoop | null
   /** The count that it may go on from. */
   readonly exact: ExactCount | null
 }
 
+/** A chat whose last answer called tools. */
+interface Waiting {
+  /** Of the call that was answered so. */
+  readonly voice: string
+  /** What began beside it meanwhile, by how it begins. */
+  readonly loops: Map<Digest, SideLoop>
+}
+
 export class SideLoops {
-  /** Chats whose last answer called tools: the loops that began beside them meanwhile, by how they begin. */
-  readonly #waiting: LRUCache<ConversationId, Map<Digest, SideLoop>>
+  readonly #waiting: LRUCache<ConversationId, Waiting>
   /** Of the last call beside each chat: an app that sends no history asks all its questions so. */
   readonly #counts = new LRUCache<ConversationId, ExactCount>({ max: CHATS_KEPT })
 
@@ -59,39 +64,41 @@ export class SideLoops {
 
   /**
    * A call of the chat, or beside it, came to its end. Where one of the chat calls tools, what begins beside the chat until its next answer works
-   * for it. That may never come: the call may have been all that was wanted, or the chat was left. So words for a user that answer a first call
-   * while no loop is under way show that nobody waits.
+   * for it. That may never come: the call may have been all that was wanted, or the chat was left. So words for a user, in the chat's own voice,
+   * show that nobody waits where no loop is under way.
    */
-  ended(chat: ConversationId, beside: Omit<Beside, 'exact'> | null, outcome: Outcome): void {
+  ended(chat: ConversationId, request: VoicedRequest, beside: Omit<Beside, 'exact'> | null, outcome: Outcome): void {
     if (beside === null || (!beside.isUnheard && !beside.isInLoop)) {
-      if (outcome === 'calledTools') this.#waiting.set(chat, new Map())
+      if (outcome === 'calledTools') this.#waiting.set(chat, { voice: voiceOf(request), loops: new Map() })
       else if (outcome === 'answered') this.#waiting.delete(chat)
       return
     }
-    const { loop, isFirst, isUnheard } = beside
+    const { loop, isUnheard } = beside
     if (loop === null) return
     if (outcome !== 'failed' || loop.outcome === null) loop.outcome = outcome
-    const loops = [...(this.#waiting.get(chat)?.values() ?? [])]
-    if (outcome === 'answered' && isFirst && !isUnheard && loops.includes(loop) && !loops.some(isUnderWay)) this.#waiting.delete(chat)
+    const waiting = this.#waiting.get(chat)
+    if (waiting === undefined || isUnheard || outcome !== 'answered') return
+    const loops = [...waiting.loops.values()]
+    if (loops.includes(loop) && !loops.some(isUnderWay) && voiceOf(request) === waiting.voice) this.#waiting.delete(chat)
   }
 
   /** How this call stands to its chat; null for one of the chat itself. */
   find(request: ModelRequest, conversation: Conversation): Beside | null {
-    const loops = this.#waiting.get(conversation.id)
+    const loops = this.#waiting.get(conversation.id)?.loops
     const loop = request.earlier === null ? loopOf(loops, request) : null
     if (isBesideChat(request, conversation)) {
       const isUnheard = isUnread(request, conversation)
       if (!isUnheard && isAskedAgain(request, conversation)) return null
       // Two that begin alike cannot be told apart later: both go on as the one that is under way.
-      if (loop !== null && isUnderWay(loop)) return { isUnheard: loop.isUnheard, isInLoop: true, isFirst: true, loop, exact: loop.exact }
-      return { isUnheard, isInLoop: loops !== undefined, isFirst: true, loop: null, exact: this.countOf(conversation.id) }
+      if (loop !== null && isUnderWay(loop)) return { isUnheard: loop.isUnheard, isInLoop: true, loop, exact: loop.exact }
+      return { isUnheard, isInLoop: loops !== undefined, loop: null, exact: this.countOf(conversation.id) }
     }
-    return loop === null ? null : { isUnheard: loop.isUnheard, isInLoop: true, isFirst: false, loop, exact: loop.exact }
+    return loop === null ? null : { isUnheard: loop.isUnheard, isInLoop: true, loop, exact: loop.exact }
   }
 
   /** A call beside the chat is made, which begins a loop where the chat waits for its tools, or is one of such a loop: else null. */
   begin(chat: ConversationId, { messages }: Pick<ModelRequest, 'messages'>, begun: Pick<SideLoop, 'isUnheard' | 'rungs'>): SideLoop | null {
-    const loops = this.#waiting.get(chat)
+    const loops = this.#waiting.get(chat)?.loops
     const digest = loops === undefined ? null : beginning(messages)
     if (loops === undefined || digest === null) return null
     const known = loops.get(digest)
@@ -112,6 +119,14 @@ export class SideLoops {
   countOf(chat: ConversationId): ExactCount | null {
     return this.#counts.get(chat) ?? null
   }
+}
+
+type VoicedRequest = Pick<ModelRequest, 'messages' | 'fixedDigest'>
+
+/** Tools and instructions, by which a title or an agent that the app has as a tool differs from the chat as a rule. */
+function voiceOf({ messages, fixedDigest }: VoicedRequest): string {
+  const asked = messages.findIndex((message) => !isInstruction(message))
+  return `${fixedDigest}/${wholeDigest(asked < 0 ? messages : messages.slice(0, asked))}`
 }
 
 /** It may call on: its first answer is still to come, or its tools are at work. */

@@ -146,7 +146,7 @@ function callOptions(admitted: Admitted, undone: Undone, { notice, collect }: Pi
 function learn(admitted: Admitted, undone: Undone, { end, beside }: { readonly end: CallEnd; readonly beside: Beside | null }): void {
   const { turn, plan } = admitted
   const { gateway } = turn
-  if (isTalk(turn.request)) gateway.sideLoops.ended(turn.conversationId, beside, outcomeOf(end))
+  if (isTalk(turn.request)) gateway.sideLoops.ended(turn.conversationId, turn.request, beside, outcomeOf(end))
   if (wasAnswered(end)) {
     rememberUndone(admitted, undone)
     gateway.faultyUnedited.delete(turn.conversationId)
@@ -190,9 +190,8 @@ async function follow(
 }
 
 /** How the call stands to its chat, with the loop that it begins, if it begins one; null for one of the chat itself. */
-function besideOf({ turn, plan }: Admitted): Beside | null {
+function besideOf({ turn, plan, beside }: Admitted): Beside | null {
   const { request, conversation, gateway } = turn
-  const beside = gateway.sideLoops.find(request, conversation)
   if (beside === null || beside.loop !== null || !isTalk(request)) return beside
   const begun = { isUnheard: beside.isUnheard, rungs: plan.rungs.filter(needsBoundary) }
   return { ...beside, loop: gateway.sideLoops.begin(conversation.id, request, begun) }
