@@ -153,6 +153,8 @@ export class Leader {
   start(): void {
     this.#queue.start()
     this.#wakeAll()
+    // One that came while nobody led.
+    for (const namespace of this.#options.cluster.namespacesWithBudgets()) this.#tellOfOlderPods(namespace)
     this.#timers.push(
       setInterval(() => {
         this.#queue.add('statuses', 'usage')

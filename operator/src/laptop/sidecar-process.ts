@@ -1,7 +1,6 @@
 /** The sidecar as a child process: started, watched, restarted when it falls, stopped in order. */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { formatAddress } from '@farebox/crds/address.ts'
@@ -59,6 +58,8 @@ export class SidecarProcess {
   readonly #options: SidecarProcessOptions
   readonly #stopping = new AbortController()
   #child: ChildProcess | null = null
+  /** It has ended, and all that it said was heard. */
+  #closed: Promise<unknown> = Promise.resolve()
   #kept: Promise<void> = Promise.resolve()
   #lastWords = ''
   #lineBegun = ''
@@ -113,12 +114,12 @@ export class SidecarProcess {
     let falls = 0
     let startedAt = performance.now()
     while (!this.#stopping.signal.aborted) {
-      const how = await ended(child)
+      await this.#closed
       if (this.#stopping.signal.aborted) return
       falls = performance.now() - startedAt > STEADY_MS ? 1 : falls + 1
       const waitMs = backoffMs(falls)
       const words = this.#words('last')
-      this.#options.say(`sidecar ended (${how})${words === '' ? '' : `: ${words}`}; starts again in ${waitMs / 1000} s`)
+      this.#options.say(`sidecar ended (${howItEnded(child)})${words === '' ? '' : `: ${words}`}; starts again in ${waitMs / 1000} s`)
       await sleep(waitMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined)
       if (this.#stopping.signal.aborted) return
       startedAt = performance.now()
@@ -164,6 +165,7 @@ export class SidecarProcess {
     })
     child.on('message', (message) => this.#heard(message))
     this.#child = child
+    this.#closed = new Promise((resolve) => child.once('close', resolve).once('error', resolve))
     return child
   }
 
@@ -200,10 +202,9 @@ export class SidecarProcess {
   }
 
   async #end(child: ChildProcess, withinMs: number): Promise<void> {
-    if (!isAlive(child)) return
     const killer = setTimeout(() => child.kill('SIGKILL'), withinMs)
-    child.kill('SIGTERM')
-    await ended(child)
+    if (isAlive(child)) child.kill('SIGTERM')
+    await this.#closed
     clearTimeout(killer)
   }
 }
@@ -226,8 +227,7 @@ function isAlive(child: ChildProcess): boolean {
   return child.pid !== undefined && child.exitCode === null && child.signalCode === null
 }
 
-async function ended(child: ChildProcess): Promise<string> {
-  if (isAlive(child)) await once(child, 'close') // by then all that it said was heard
+function howItEnded(child: ChildProcess): string {
   return child.signalCode ?? `exit code ${child.exitCode ?? 'unknown'}`
 }
 

@@ -59,6 +59,18 @@ test('alerts that lone calls brought come back among those of conversations', as
   )
 })
 
+test('lone calls without any crowd none out', async () => {
+  const feed = new AlertFeed()
+  const calls = Array.from({ length: 1_000 }, (_, index) => ({ ...conversationFor(`call-${index}`, 2), lastTurnAtMs: 2 }))
+  await feed.restore(listing([{ ...conversationFor('A', 1), alerts: [90], lastTurnAtMs: 1 }], calls), 4, (error) =>
+    assert.fail(String(error)),
+  )
+  assert.deepEqual(
+    feed.newestFirst(9).map(({ percent }) => percent),
+    [90],
+  )
+})
+
 test('a store that goes away as they are read is told of, and no reason not to go on', async () => {
   const feed = new AlertFeed()
   const told: unknown[] = []

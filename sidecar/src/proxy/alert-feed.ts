@@ -34,15 +34,12 @@ export class AlertFeed {
       onFailed(error)
       return []
     })
-    const newestFirst = listed
-      .flat()
-      .toSorted((a, b) => b.lastTurnAtMs - a.lastTurnAtMs)
-      .slice(0, ALERTS_KEPT)
+    const oldestFirst = listed.flat().toSorted((a, b) => a.lastTurnAtMs - b.lastTurnAtMs)
     // What is here already was told meanwhile.
     const told = this.#alerts.splice(0)
     const isTold = ({ conversation, session, percent, budget }: Alert): boolean =>
       told.some((one) => one.conversation === conversation && one.session === session && one.percent === percent && one.budget === budget)
-    for (const { id, session, tier, alerts, userAlerts, lastTurnAtMs } of newestFirst.toReversed()) {
+    for (const { id, session, tier, alerts, userAlerts, lastTurnAtMs } of oldestFirst) {
       const fired = { conversation: alerts, user: userAlerts?.percents ?? [] }
       for (const budget of ['conversation', 'user'] as const)
         for (const percent of fired[budget]) {

@@ -101,11 +101,13 @@ export async function totalsByTier(
   contracts: Readonly<Record<string, Contract>>,
 ): Promise<Record<string, TierTotals>> {
   const nowMs = gateway.nowMs()
-  const talks = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
+  const listed = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs })
+  // One that an earlier version was the last to write stands among the others as well.
+  const talks = listed.filter(({ id }) => !isLoneCall(id))
   const loneCalls = await gateway.store.listConversations({ limit: CONVERSATIONS_MAX, nowMs, areLone: true })
   const conversations = [...talks, ...loneCalls]
   const spends = await spendOf(gateway, conversations)
-  const isAll = talks.length < CONVERSATIONS_MAX
+  const isAll = listed.length < CONVERSATIONS_MAX
   const tiers: Record<string, TierTotals> = {}
   for (const tier of new Set([...asked, ...conversations.map((conversation) => conversation.tier)])) {
     const own = conversations.filter((conversation) => conversation.tier === tier)

@@ -17,6 +17,7 @@ import { DAY_MS, dayNumber, dayOf, dayText } from '../core/utc-day.ts'
 import { openEmbeddedStore } from './embedded.ts'
 import { inFolder } from './in-folder.testing.ts'
 import { waitFor } from '../../../test/support/wait-for.ts'
+import { BooksFile } from './books-file.ts'
 import { Journal, journalParts } from './journal.ts'
 import { ModelStore } from './model.testing.ts'
 import { storeContract } from './store.contract.ts'
@@ -861,6 +862,26 @@ describe('a commit of the embedded engine', () => {
       await ask('o3')
       await waitFor('the next try', () => said.length > 1)
       assert.deepEqual(said.slice(1), [null])
+      tries.restore()
+      await store.close()
+    }),
+  )
+
+  it(
+    'whose memory cannot be read again is told as the standing of the store, though no commit failed',
+    inFolder(async (file) => {
+      const said: (string | null)[] = []
+      const store = openEmbeddedStore({ file, nowMs: () => START_MS, onStanding: (failure) => said.push(failure?.message ?? null) })
+      const broken = brokenReads(/FROM accounts/, 'c:A:1', 'disk I/O error')
+      const unread = mock.method(BooksFile.prototype, 'recover', () => Promise.reject(new Error('disk I/O error')))
+      const ask = (id: string) => store.reserve(reserveStep(id, START_MS, { atLeast: 10n, atMost: 10n }))
+      for (const id of ['o1', 'o2']) await assert.rejects(ask(id), isError('away', /disk I\/O error/))
+      assert.deepEqual(said, [`${file} cannot be used: disk I/O error`])
+      broken()
+      unread.mock.restore()
+      await waitFor('the next try', () => said.length > 1)
+      assert.equal(said[1], null)
+      assert.equal((await ask('o3')).status, 'held')
       await store.close()
     }),
   )

@@ -526,7 +526,9 @@ class EmbeddedStore implements BudgetStore {
       this.#open.takeHeld()
       this.#isAstray = false
     } catch (error) {
-      throw storeError(this.#file, error)
+      const failure = storeError(this.#file, error)
+      this.#refuses(failure)
+      throw failure
     }
   }
 
