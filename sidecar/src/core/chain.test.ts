@@ -95,6 +95,7 @@ test('only prefixes with an answer are looked up, so that a common opening share
   assert.deepEqual(look([system('s'), user('hi')]), [])
   const history = [system('s'), user('hi'), assistant('hello'), user('bye')]
   assert.deepEqual(look(history), chain(history).slice(1, -1), 'nor by all of it, which ends with what is asked')
+  assert.deepEqual(look(history.slice(0, -1)), chain(history).slice(1, -1), 'but by all where nothing is asked')
 })
 
 test('what an app says before its user has said anything is no answer', () => {

@@ -129,10 +129,8 @@ export function digestsWithAnswer(messages: readonly Message[], digests: readonl
   const firstAsked = said.findIndex((message) => message.role !== 'assistant')
   const firstAnswer = firstAsked < 0 ? -1 : said.findIndex((message, index) => index > firstAsked && message.role === 'assistant')
   if (firstAnswer < 0) return []
-  const answered = digests.slice(
-    firstAnswer,
-    said.findLastIndex((message) => message.role !== 'assistant'),
-  )
+  const asked = said.findLastIndex((message) => message.role !== 'assistant')
+  const answered = digests.filter((_, index) => index >= firstAnswer && index !== asked)
   if (answered.length <= LOOKED_UP_MAX) return answered
   return [...answered.slice(0, LOOKED_UP_AT_ROOT), ...answered.slice(LOOKED_UP_AT_ROOT - LOOKED_UP_MAX)]
 }
