@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Rung } from '@farebox/crds/ladder.ts'
 import { DEFAULT_LADDER } from '@farebox/crds/ladder.ts'
-import type { Capabilities, PricedModel, PriceList, Prices } from '@farebox/crds/prices.ts'
+import type { PricedModel, PriceList, Prices } from '@farebox/crds/prices.ts'
 import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { CAPABLE } from './capabilities.testing.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { modelNotAllowed } from '../errors.ts'
 import type { Account } from './budget.ts'
@@ -36,17 +37,7 @@ function modelAt(model: string, input: bigint, output: bigint): PricedModel {
   const prices = Object.fromEntries(
     METERED_KINDS.map((kind) => [kind, kind === 'output' || kind === 'audioOutput' ? output : kind.endsWith('Input') ? input : 0n]),
   ) as unknown as Prices
-  const capabilities: Capabilities = {
-    contextTokens: 128_000,
-    maxOutputTokens: 16_384,
-    modalities: ['image'],
-    tools: true,
-    structuredOutput: true,
-    reasoning: false,
-    drop: [],
-    rename: {},
-  }
-  return { provider: 'openai', model, origin: 'catalogue', capabilities, pricesFor: () => prices }
+  return { provider: 'openai', model, origin: 'catalogue', capabilities: CAPABLE, pricesFor: () => prices }
 }
 
 const PRICES: PriceList = {

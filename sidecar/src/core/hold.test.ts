@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Capabilities, PricedModel, Prices } from '@farebox/crds/prices.ts'
+import type { PricedModel, Prices } from '@farebox/crds/prices.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { CAPABLE } from './capabilities.testing.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { readChat } from '../wire/bodies.testing.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
@@ -27,17 +28,7 @@ const SEARCHES: HostedTools = { tools: ['webSearch'], maxCalls: null, rereads: t
 /** A model at 1 USD per million tokens of any kind, but for these. */
 function modelAt(prices: Partial<Prices> = {}): PricedModel {
   const all = { ...Object.fromEntries(METERED_KINDS.map((kind) => [kind, 1_000_000n])), ...prices } as unknown as Prices
-  const capabilities: Capabilities = {
-    contextTokens: 128_000,
-    maxOutputTokens: 16_384,
-    modalities: ['image'],
-    tools: true,
-    structuredOutput: true,
-    reasoning: false,
-    drop: [],
-    rename: {},
-  }
-  return { provider: 'openai', model: 'm', origin: 'catalogue', capabilities, pricesFor: () => all }
+  return { provider: 'openai', model: 'm', origin: 'catalogue', capabilities: CAPABLE, pricesFor: () => all }
 }
 
 interface Setup {

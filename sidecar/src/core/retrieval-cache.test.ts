@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type { LadderStep } from '@farebox/crds/ladder.ts'
 import type { Capabilities, PricedModel, PriceList, Prices } from '@farebox/crds/prices.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { CAPABLE } from './capabilities.testing.ts'
 import { divideCeil, PICO_PER_NANO } from '@farebox/crds/usd.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { checkRequest } from '../../../test/provider/chat-request.ts'
@@ -34,16 +35,7 @@ const RATES: Partial<Prices> = {
   output: 5_000_000n,
 }
 const ANSWER_TOKENS = 150
-const CAPABILITIES: Capabilities = {
-  contextTokens: 200_000,
-  maxOutputTokens: 500,
-  modalities: ['image'],
-  tools: true,
-  structuredOutput: true,
-  reasoning: false,
-  drop: [],
-  rename: {},
-}
+const CAPABILITIES: Capabilities = { ...CAPABLE, contextTokens: 200_000, maxOutputTokens: 500 }
 const PRICES: PriceList = {
   find: (provider, model) => pricedAt(provider, model, model === OTHER ? 2n : 1n),
   ceiling: (provider, model) => pricedAt(provider, model, 1n),

@@ -3,20 +3,12 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Capabilities, Prices } from '@farebox/crds/prices.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { CAPABLE } from './capabilities.testing.ts'
 import { downgradeFor, modelAllowed, planSwap, swapSaves } from './swap.ts'
 import type { SwapInput, SwapMoney } from './swap.ts'
 import { call, chatRequest, result, user } from './requests.testing.ts'
 
-const capable: Capabilities = {
-  contextTokens: 100_000,
-  maxOutputTokens: 16_384,
-  modalities: ['image'],
-  tools: true,
-  structuredOutput: true,
-  reasoning: false,
-  drop: [],
-  rename: {},
-}
+const capable: Capabilities = { ...CAPABLE, contextTokens: 100_000 }
 const image = user([{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }])
 
 function plan(
