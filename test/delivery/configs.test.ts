@@ -166,9 +166,9 @@ describe('a config', () => {
     assert.match(await sidecar.metrics(), /farebox_delivery_config_source_info\{source="lastGood"\} 1/)
     assert.equal((await fetch(`${sidecar.adminUrl}/startz`)).status, 200)
     // A mounted one that is older, or cannot be read, does not take its place.
-    writeFileSync(join(sidecar.dataDir, 'config.json'), JSON.stringify(first))
+    sidecar.configure(first)
     await sleep(LOOKED_AT_MS)
-    writeFileSync(join(sidecar.dataDir, 'config.json'), '{')
+    sidecar.mount('{')
     await until('the log', () => logged('config refused').length === 1)
     const third = capped('0.70', 3)
     sidecar.configure(third)

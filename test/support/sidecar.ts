@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -18,7 +18,6 @@ import { SIDECAR_MAIN } from './programs.ts'
 const READY_WITHIN_MS = 20_000
 /** A test must not wait for the client's own ten minutes. */
 const ANSWER_WITHIN_MS = 60_000
-const LOG_KEPT = 4 * 1024 * 1024
 
 export interface Sidecar {
   /** Origin of the data plane: `http://127.0.0.1:PORT`. */
@@ -37,6 +36,8 @@ export interface Sidecar {
   /** All that the processes wrote to standard error: JSON, a line per event. */
   log(): string
   configure(config: SidecarConfig): void
+  /** Puts any text in the config file's place, whole. */
+  mount(text: string): void
   /** Configures, and waits until that config is in force. */
   adopt(config: SidecarConfig): Promise<void>
   /** The exit code; null when a signal ended it, or nothing ran. */
@@ -70,14 +71,18 @@ async function startOn(
   const configFile = join(dataDir, 'config.json')
   const url = `http://127.0.0.1:${port}`
   const adminUrl = `http://127.0.0.1:${adminPort}`
+  /** A file, into which a line is written before whatever follows it: what was logged is there to be read, also of a process that was killed. */
+  const logFile = `${dataDir}.log`
+  const log = (): string => readFileSync(logFile, 'utf8')
   let child: ChildProcess | null = null
-  let log = ''
 
-  const configure = (next: SidecarConfig): void => {
-    writeFileSync(`${configFile}.new`, JSON.stringify(next))
+  const mount = (text: string): void => {
+    writeFileSync(`${configFile}.new`, text)
     renameSync(`${configFile}.new`, configFile)
   }
+  const configure = (next: SidecarConfig): void => mount(JSON.stringify(next))
   const start = async (): Promise<void> => {
+    const logDescriptor = openSync(logFile, 'a')
     const started = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SIDECAR_MAIN], {
       env: {
         ...process.env,
@@ -87,15 +92,14 @@ async function startOn(
         FAREBOX_ADMIN: `127.0.0.1:${adminPort}`,
         ...options.environment,
       },
-      stdio: ['ignore', 'ignore', 'pipe'],
+      stdio: ['ignore', 'ignore', logDescriptor],
     })
-    started.stderr.on('data', (chunk: Buffer) => {
-      log = `${log}${chunk.toString()}`.slice(-LOG_KEPT)
-    })
+    closeSync(logDescriptor)
     child = endsWithUs(started)
     const end = performance.now() + READY_WITHIN_MS
     while (!(await isReady(adminUrl))) {
-      if (started.exitCode !== null || performance.now() > end) throw new Error(`the sidecar did not become ready:\n${log.slice(-20_000)}`)
+      if (started.exitCode !== null || performance.now() > end)
+        throw new Error(`the sidecar did not become ready:\n${log().slice(-20_000)}`)
       await new Promise((resolve) => setTimeout(resolve, 25))
     }
   }
@@ -122,6 +126,7 @@ async function startOn(
   const close = async (): Promise<void> => {
     await kill('SIGKILL')
     rmSync(dataDir, { recursive: true, force: true })
+    rmSync(logFile, { force: true })
   }
 
   configure(config)
@@ -146,8 +151,9 @@ async function startOn(
       return { status: answer.status, body: await answer.json() }
     },
     metrics: async () => (await fetch(`${adminUrl}/metrics`)).text(),
-    log: () => log,
+    log,
     configure,
+    mount,
     idle,
     async crash() {
       await idle()
@@ -158,7 +164,7 @@ async function startOn(
       configure(next)
       const end = performance.now() + READY_WITHIN_MS
       while (((await getJson('/farebox/v1/status')) as SidecarStatus).config.hash !== next.hash) {
-        if (performance.now() > end) throw new Error(`the config was not adopted:\n${log.slice(-20_000)}`)
+        if (performance.now() > end) throw new Error(`the config was not adopted:\n${log().slice(-20_000)}`)
         await new Promise((resolve) => setTimeout(resolve, 10))
       }
     },

@@ -187,11 +187,14 @@ function contentOf(stream: string, index = 0): string {
   return content
 }
 
+/** Of a text without its space: what may become JSON is no prose. */
+const JSON_BEGINNING = /^`*(json|[{[])/i
+
 describe('a notice', () => {
   const prose = fc.record({
     pieces: fc
       .array(fc.string({ unit: 'grapheme', maxLength: 6 }), { minLength: 1, maxLength: 5 })
-      .filter((pieces) => pieces.join('') !== ''),
+      .filter((pieces) => pieces.join('') !== '' && !JSON_BEGINNING.test(pieces.join('').replaceAll(/\s/g, ''))),
     last: fc.constantFrom({}, { content: '' }, { content: 'end."' }, { content: null }),
     reason: fc.constantFrom('stop', 'length'),
     usage: fc.constantFrom({}, { usage: null }, { usage: USAGE }),
