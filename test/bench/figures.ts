@@ -83,18 +83,21 @@ export function figuresOf(load: BodyName, rounds: readonly RoundFigures[]): read
   ]
 }
 
-/** Memory in MB: of the sidecar when it was ready, after the first load, after the last; of the relay after the last. */
+/** Memory in MB: of the sidecar when it was ready, and after the first load; of both after the last, and two minutes later. */
 export function memoryFigures(resident: {
   readonly idle: number
   readonly warm: number
-  readonly end: number
-  readonly relay: number
+  readonly end: Readonly<Record<'sidecar' | 'relay', number>>
+  readonly atRest: Readonly<Record<'sidecar' | 'relay', number>>
 }): readonly Figure[] {
+  const { idle, warm, end, atRest } = resident
   return [
-    figure('Resident memory: relay, after load', 'MB', spreadOf([resident.relay])),
-    figure('Resident memory: ready', 'MB', spreadOf([resident.idle])),
-    figure('Resident memory: after load', 'MB', spreadOf([resident.end]), { atMost: RESIDENT_MB_MAX }),
-    figure('Resident memory: growth from the first round to the last', 'MB', spreadOf([resident.end - resident.warm])),
+    figure('Resident memory: relay, after load', 'MB', spreadOf([end.relay])),
+    figure('Resident memory: relay, two minutes later', 'MB', spreadOf([atRest.relay])),
+    figure('Resident memory: ready', 'MB', spreadOf([idle])),
+    figure('Resident memory: after load', 'MB', spreadOf([end.sidecar]), { atMost: RESIDENT_MB_MAX }),
+    figure('Resident memory: two minutes later', 'MB', spreadOf([atRest.sidecar])),
+    figure('Resident memory: growth from the first round to the last', 'MB', spreadOf([end.sidecar - warm])),
   ]
 }
 

@@ -27,6 +27,8 @@ const WARM_SECONDS = 4
 const OPEN = { perSecond: 200, seconds: 5 }
 /** Before the measured rate: what a load at the most has left behind (rows to write, garbage) is not the next one's. */
 const REST_MS = 2_000
+/** V8 gives back what it took for a load when it sees that little is asked for, which it is slow to believe. */
+const AT_REST_AFTER_MS = 120_000
 /** What each can do at most, for comparison; after all have been measured at the rate. */
 const CLOSED = { connections: 32, seconds: 1.5 }
 const STREAMS = { streams: 100, chunks: 150 }
@@ -93,7 +95,7 @@ interface Setting {
 async function benchBesideNginx({ folder, configFile, load }: Setting, upstream: Listening): Promise<readonly Figure[]> {
   const [plain = 0, stream = 0] = await freePorts(2)
   const nginx = await startNginx(folder, { plain, stream, upstream: upstream.port })
-  const relay = await startRelay(upstream.port)
+  const relay = await startRelay(folder, upstream.port)
   const sidecar = await startBenchSidecar(folder, configFile)
   try {
     const path = '/v1/chat/completions'
@@ -118,10 +120,16 @@ async function benchBesideNginx({ folder, configFile, load }: Setting, upstream:
       if (round === 1) warm = residentMb(sidecar.pid)
       console.log(`round ${round} of ${rounds}: ${loads.map((body) => `${LOAD_TITLES[body]} ${ratio(seen[body].at(-1))}`).join(', ')}`)
     }
-    const resident = { idle, warm, end: residentMb(sidecar.pid), relay: residentMb(relay.pid) }
+    const resident = (): Readonly<Record<'sidecar' | 'relay', number>> => ({
+      sidecar: residentMb(sidecar.pid),
+      relay: residentMb(relay.pid),
+    })
+    const end = resident()
+    console.log('two minutes of rest ...')
+    await sleep(AT_REST_AFTER_MS)
     return [
       ...loads.flatMap((body) => figuresOf(body, seen[body])),
-      ...memoryFigures(resident),
+      ...memoryFigures({ idle, warm, end, atRest: resident() }),
       ...(await capRun(bench, upstream.port, 'small')),
       ...(await capRun(bench, upstream.port, 'stream')),
     ]

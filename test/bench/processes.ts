@@ -5,8 +5,9 @@ import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { SidecarProcess } from '@farebox/operator/laptop/sidecar-process.ts'
+import { build } from 'esbuild'
 import { BUNDLE_MAIN, NODE_FLAGS } from '../../sidecar/build.ts'
 import { freePorts } from '../support/free-ports.ts'
 import type { Command, LoadResult, RoundTrips } from './loads.ts'
@@ -24,9 +25,11 @@ export function startUpstream(): Promise<Listening> {
   return startListening(new URL('upstream.ts', import.meta.url), [])
 }
 
-/** With the flags of the sidecar, so that what differs is the work. */
-export function startRelay(upstreamPort: number): Promise<Listening> {
-  return startListening(new URL('relay.ts', import.meta.url), [String(upstreamPort)], NODE_FLAGS)
+/** Bundled into `folder` and with flags as the sidecar is, so that what differs is the work: what strips types takes 20 MB. */
+export async function startRelay(folder: string, upstreamPort: number): Promise<Listening> {
+  const outfile = join(folder, 'relay.cjs')
+  await build({ entryPoints: [fileURLToPath(new URL('relay.ts', import.meta.url))], outfile, bundle: true, platform: 'node' })
+  return startListening(pathToFileURL(outfile), [String(upstreamPort)], NODE_FLAGS)
 }
 
 async function startListening(program: URL, args: readonly string[], flags: readonly string[] = []): Promise<Listening> {
