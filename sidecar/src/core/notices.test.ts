@@ -163,6 +163,10 @@ describe('what waits for an answer in prose', () => {
     const told = { ...later, edits: [noticeEdit({ text: 'Try Team.', ids: ['1/Summarize/0', id] })] }
     assert.deepEqual(waiting(texts, 'Upgrade', { conversation: told }), [])
     assert.deepEqual(waiting(texts, 'Upgrade', { conversation: told, period: '2026-12-01' }), ['Upgrade/pro/2026-12-01'])
+    const zoned = { conversation: later, period: 'Day1/Etc/GMT+5:2026-11-01' }
+    const ids = waiting(texts, 'Upgrade', zoned)
+    const toldThere = { ...later, edits: [noticeEdit({ text: 'Try Team.', ids })] }
+    assert.deepEqual(waiting(texts, 'Upgrade', { ...zoned, conversation: toldThere }), [], 'a zone by the name of its offset')
   })
 })
 

@@ -62,7 +62,7 @@ export function isTakenApart({ structured, choices, messages }: Pick<ModelReques
 
 /** The edit that takes delivered notices out again when the app resends the answer; it also says which those were. */
 export function noticeEdit(notice: { readonly text: string; readonly ids: readonly string[] }): Edit {
-  return { kind: 'notice', id: `${NOTICE_EDIT}${notice.ids.join(BETWEEN_IDS)}`, text: notice.text }
+  return { kind: 'notice', id: `${NOTICE_EDIT}${notice.ids.map(escaped).join(BETWEEN_IDS)}`, text: notice.text }
 }
 
 /** The edit that takes closing words out of the history that comes back, where the conversation goes on after all. The same words make the same. */
@@ -79,7 +79,12 @@ export function deliveredNotices({ notices, edits }: Pick<Conversation, 'notices
 }
 
 function wasDelivered(edit: Edit, id: string): boolean {
-  return edit.kind === 'notice' && edit.id.slice(NOTICE_EDIT.length).split(BETWEEN_IDS).includes(id)
+  return edit.kind === 'notice' && edit.id.slice(NOTICE_EDIT.length).split(BETWEEN_IDS).includes(escaped(id))
+}
+
+/** Names of time zones (`Etc/GMT+5`) are in the ids of what is told once in a period. */
+function escaped(id: string): string {
+  return id.replaceAll(BETWEEN_IDS, '%2B')
 }
 
 /** Whether answers carry notices, and the occasion has words in any language. */
