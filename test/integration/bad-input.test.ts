@@ -63,6 +63,8 @@ describe('bodies', () => {
     'a list': '[]',
     'trailing text': `${BODY} x`,
     'a field twice': BODY.replace('{', '{"model":"gpt-4o-mini",'),
+    'a field twice, in another case': BODY.replace('}]}', '}],"Model":"gpt-4o-mini"}'),
+    'a bound in another case alone': BODY.replace('max_tokens', 'MAX_TOKENS'),
     'no model': '{"messages":[{"role":"user","content":"x"}]}',
     'half a surrogate pair in the model': BODY.replace('gpt-4o', 'gpt-4o\\ud83d'),
     'no messages': '{"model":"gpt-4o"}',
@@ -77,6 +79,22 @@ describe('bodies', () => {
       assert.equal(seen.length, 0)
     })
   }
+
+  test('JSON is sent as JSON, whatever the client calls it', async () => {
+    for (const type of [
+      'application/x-www-form-urlencoded',
+      'multipart/form-data; boundary=b',
+      'text/plain',
+      'application/json; charset=utf-16',
+    ])
+      assert.equal((await post(BODY, { 'content-type': type })).status, 200, type)
+    assert.equal((await post(BODY, { 'content-type': 'application/json; charset=UTF-8' })).status, 200)
+    const sent = [...Array<string>(4).fill('application/json'), 'application/json; charset=UTF-8']
+    assert.deepEqual(
+      seen.map(({ headers, body }) => [headers['content-type'], body.toString()]),
+      sent.map((type) => [type, BODY]),
+    )
+  })
 
   test('over 32 MiB, announced or not: 413', async () => {
     const large = new Uint8Array(32 * MIB + 1).fill(0x20)

@@ -1,7 +1,11 @@
 /** What gets to a provider without a hold: nothing that it may bill, nothing that a page in a browser sends, and nothing leads on from there. */
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { startUpstream } from '../hostile/upstream.ts'
 import type { Upstream } from '../hostile/upstream.ts'
 import { makeConfig } from '../support/make.ts'
@@ -10,17 +14,29 @@ import type { Sidecar } from '../support/sidecar.ts'
 
 let upstream: Upstream
 let sidecar: Sidecar
+let keys: string
 before(async () => {
   upstream = await startUpstream()
-  const config = makeConfig(`${upstream.url}/v1`)
-  const [openai] = config.upstreams
-  assert.ok(openai !== undefined)
-  sidecar = await startSidecar({ ...config, upstreams: [openai, { ...openai, name: 'mistral', provider: 'mistral' }] })
+  keys = mkdtempSync(join(tmpdir(), 'farebox-keys-'))
+  writeFileSync(join(keys, 'held'), 'sk-real')
+  sidecar = await startSidecar(configOf(), { environment: { FAREBOX_CREDENTIALS: keys } })
 })
 after(async () => {
   await sidecar.close()
   await upstream.close()
+  rmSync(keys, { recursive: true })
 })
+
+function configOf(parts: Pick<Partial<SidecarConfig>, 'mode' | 'ungoverned'> = {}): SidecarConfig {
+  const config = makeConfig(`${upstream.url}/v1`, undefined, parts)
+  const [openai] = config.upstreams
+  assert.ok(openai !== undefined)
+  const others = [
+    { ...openai, name: 'mistral', provider: 'mistral' },
+    { ...openai, name: 'held', credential: 'Held' as const },
+  ]
+  return { ...config, upstreams: [openai, ...others] }
+}
 
 interface Reply {
   readonly status: number
@@ -28,10 +44,12 @@ interface Reply {
   readonly location: string | undefined
 }
 
-/** As `fetch` would not: with any host. */
+/** As `fetch` would not: with any host, and the target as it is written. */
 function send(method: string, path: string, body = '', headers: Readonly<Record<string, string>> = {}): Promise<Reply> {
   return new Promise((resolve, reject) => {
-    const call = request(`${sidecar.url}${path}`, { method, headers: { 'content-type': 'application/json', ...headers } }, (response) => {
+    const { hostname, port } = new URL(sidecar.url)
+    const options = { hostname, port, path, method, headers: { 'content-type': 'application/json', ...headers } }
+    const call = request(options, (response) => {
       let text = ''
       response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
       response.on('end', () => resolve({ status: response.statusCode ?? 0, text, location: response.headers.location }))
@@ -83,4 +101,58 @@ test('a page whose own domain leads to this machine makes no calls; an app by an
   assert.equal(upstream.seen.length, 0)
   for (const host of ['localhost:4180', '127.0.0.1:4180', 'sidecar', 'host.docker.internal:4180'])
     assert.equal((await send('GET', '/openai/v1/models', '', { host })).status, 200, host)
+})
+
+const CALLS = [
+  ['POST', '/v1/chat/completions', CHAT],
+  ['GET', '/v1/models', ''],
+  ['POST', '/v1/batches', '{}'],
+] as const
+
+test('no header leads a key that is held to another host, provider or model: in no mode, and by no kind of call', async () => {
+  upstream.answerWith((response) => void response.writeHead(200, { 'content-type': 'application/json' }).end('{}'))
+  for (const parts of [{}, { ungoverned: 'Pass' }, { mode: 'Observe' }] as const) {
+    await sidecar.adopt(configOf(parts))
+    for (const [method, path, body] of CALLS)
+      for (const header of ['X-Portkey-Custom-Host', 'x-portkey-provider', 'x-portkey-config', 'Helicone-Target-Url']) {
+        const { status, text } = await send(method, `/held${path}`, body, { [header]: 'https://evil.example' })
+        const { error } = JSON.parse(text) as { readonly error: { readonly code: string; readonly param: string } }
+        assert.deepEqual([status, error.code, error.param], [403, 'endpoint_not_governed', header.toLowerCase()], path)
+      }
+  }
+  assert.equal(upstream.seen.length, 0)
+  await sidecar.adopt(configOf())
+  assert.equal((await send('GET', '/held/v1/models', '', { 'x-portkey-api-key': 'a', 'helicone-auth': 'b' })).status, 200)
+})
+
+test('a header or a query that may name another model is refused with any key, as the same in a body is; one that names a provider is the app’s', async () => {
+  upstream.answerWith((response) => void response.writeHead(200, { 'content-type': 'application/json' }).end('{}'))
+  const config = { 'x-portkey-config': '{"override_params":{"model":"o1-pro"}}' }
+  const asked = '/openai/v1/chat/completions'
+  for (const [path, headers, param] of [
+    [asked, config, 'x-portkey-config'],
+    [`${asked}?model=o1-pro`, {}, 'model'],
+  ] as const) {
+    const { status, text } = await send('POST', path, CHAT, headers)
+    const { error } = JSON.parse(text) as { readonly error: { readonly code: string; readonly param: string } }
+    assert.deepEqual([status, error.code, error.param], [403, 'endpoint_not_governed', param])
+  }
+  assert.equal(upstream.seen.length, 0)
+  assert.equal((await send('GET', '/openai/v1/models', '', config)).status, 200, 'a list asks no model')
+  for (const headers of [{ 'x-portkey-provider': 'openai' }, { 'helicone-target-url': 'https://api.openai.com' }])
+    assert.equal((await send('POST', '/openai/v1/chat/completions', CHAT, headers)).status, 200)
+  for (const parts of [{ ungoverned: 'Pass' }, { mode: 'Observe' }] as const) {
+    await sidecar.adopt(configOf(parts))
+    assert.equal((await send('POST', '/openai/v1/chat/completions', CHAT, config)).status, 200)
+  }
+  await sidecar.adopt(configOf())
+})
+
+test('a target with a fragment is none, whatever stands behind it', async () => {
+  upstream.answerWith((response) => void response.writeHead(200, { 'content-type': 'application/json' }).end('{}'))
+  for (const target of ['/openai/v1/responses/#/cancel', '/held/v1/responses/#/cancel', '/openai/v1/chat/completions#a']) {
+    const { status, text } = await send('POST', target, CHAT)
+    assert.deepEqual([status, /endpoint_not_governed/.test(text)], [403, true], target)
+  }
+  assert.equal(upstream.seen.length, 0)
 })

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { headerReader, stateHeaders } from './exchange.ts'
+import { CHAT_CALL } from '../wire/bodies.testing.ts'
+import { chatWire } from '../wire/openai-chat.ts'
+import { headerReader, sentHeaders, stateHeaders } from './exchange.ts'
 
 /** A header as Node gives it: each byte is a character. */
 function received(text: string, encoding: 'utf8' | 'latin1'): string | undefined {
@@ -29,4 +31,15 @@ test('the store is said to be away of a shared one alone: books of the sidecar i
   }
   assert.deepEqual([said(true, 'Ready'), said(true, 'Away'), said(true, 'Replaying')], [undefined, 'away', 'away'])
   assert.deepEqual([said(false, 'Ready'), said(false, 'Away')], [undefined, undefined])
+})
+
+test('a body that was read goes on as what it was read as; one that passes as it is keeps what it is called', () => {
+  const exchange = {
+    incoming: { rawHeaders: ['Content-Type', 'application/x-www-form-urlencoded', 'Accept', '*/*'], headers: {} },
+    policy: { ownHeaders: new Set() },
+    heldKey: null,
+    family: 'openai',
+  } as unknown as Parameters<typeof sentHeaders>[0]
+  assert.deepEqual(sentHeaders(exchange), ['Content-Type', 'application/x-www-form-urlencoded', 'Accept', '*/*'])
+  assert.deepEqual(sentHeaders({ ...exchange, wire: chatWire, call: CHAT_CALL }), ['Accept', '*/*', 'content-type', 'application/json'])
 })

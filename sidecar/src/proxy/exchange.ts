@@ -16,6 +16,7 @@ import { ERRORS, errorAnswer } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
 import type { CallContext, Wire } from '../wire/wire.ts'
 import type { Place } from './body-room.ts'
+import { typeRead, withBodyType } from './body-type.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { requestHeaders, withKey } from './headers.ts'
 
@@ -111,9 +112,19 @@ export function noteOf(
   }
 }
 
-/** The client's headers as the provider gets them, with the key that is held for it. */
-export function sentHeaders({ incoming, policy, heldKey, family }: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'family'>): string[] {
-  const headers = requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders)
+/**
+ * The client's headers as the provider gets them, with the key that is held for it. Of a body that was read they say as what: it is in the
+ * hold and the books as that.
+ */
+export function sentHeaders({
+  incoming,
+  policy,
+  heldKey,
+  family,
+  ...read
+}: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'family'> & Partial<Pick<Call, 'wire' | 'call'>>): string[] {
+  const kept = requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders)
+  const headers = read.wire === undefined || read.call === undefined ? kept : withBodyType(kept, typeRead(read.wire, read.call))
   return heldKey === null ? headers : withKey(headers, heldKey, family)
 }
 

@@ -13,14 +13,14 @@ import type { AnswerStream, Objection, ReadAnswer, WireFacts } from '../wire/wir
 import type { Admitted, SwapRefusal } from './admit.ts'
 import { AnswerCost, GAUGED_BYTES_MAX, NOTHING_SEEN, seenOfPlain, seenOfStream } from './answer-cost.ts'
 import type { AnswerWorth, SeenAnswer } from './answer-cost.ts'
-import { refuse, sentHeaders, stateHeaders } from './exchange.ts'
+import { refuse, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
-import { headersElsewhere, rawHeader, responseHeaders, withoutQueryKey } from './headers.ts'
+import { rawHeader, responseHeaders } from './headers.ts'
 import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
 import { LastBytes } from './last-bytes.ts'
 import { release } from './release.ts'
-import { changeOf, servedBy } from './sent-request.ts'
+import { addressedTo, changeOf, servedBy } from './sent-request.ts'
 import type { ChangeOptions } from './sent-request.ts'
 import { outcomeOfStatus } from '../telemetry/metrics.ts'
 import type { ProviderOutcome } from '../telemetry/metrics.ts'
@@ -143,14 +143,13 @@ class Call {
 
   start(): void {
     const { gateway, outgoing, request, wire, call } = this.#turn
-    const { upstream, heldKey } = this.#served
+    const { upstream } = this.#served
     if (outgoing.destroyed) return this.#finish({ status: 'void' })
     const change = changeOf(this.#admitted, this.#options)
     const field = change.outputLimit?.field ?? null
     if (field !== null && isLimitField(field) && field !== request.outputLimit?.field) this.#ownLimitField = field
     const body = wire.render(request, change, { ...call, upstream })
-    const path = heldKey === null ? wire.path({ ...call, upstream }, change) : withoutQueryKey(wire.path({ ...call, upstream }, change))
-    const headers = sentHeaders({ ...this.#turn, heldKey })
+    const { headers, path } = addressedTo(this.#served, this.#turn, wire.path({ ...call, upstream }, change))
     outgoing.on('close', this.#onClientClose)
     outgoing.on('drain', this.#onClientDrain)
     gateway.metrics.inFlight.inc()
@@ -159,7 +158,7 @@ class Call {
         baseUrl: upstream.baseUrl,
         path,
         method: 'POST',
-        headers: upstream === this.#turn.upstream ? headers : headersElsewhere(headers),
+        headers,
         body,
       },
       {

@@ -1,8 +1,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeConfig } from '../../../test/support/make.ts'
-import { askedTier, headersElsewhere, ownHeadersOf, requestHeaders, withKey, withoutQueryKey } from './headers.ts'
-import { routeOf } from './server.ts'
+import {
+  askedTier,
+  headersElsewhere,
+  headersOfSender,
+  ownHeadersOf,
+  queryElsewhere,
+  requestHeaders,
+  withKey,
+  withoutQueryKey,
+} from './headers.ts'
+import { isPlainTarget, routeOf } from './server.ts'
 
 const UPSTREAM = 'http://provider/v1'
 const sent = (config: ReturnType<typeof makeConfig>, raw: readonly string[]): readonly string[] =>
@@ -48,7 +57,20 @@ test('Google takes a held key in its own header, and no other beside it', () => 
 })
 
 test('what would make another request of it, or leave the usage out of its answer, does not reach the provider', () => {
-  const raw = ['X-HTTP-Method-Override', 'POST', 'x-method-override', 'POST', 'X-Goog-FieldMask', 'candidates', 'accept', '*/*']
+  const raw = [
+    'X-HTTP-Method-Override',
+    'POST',
+    'x-method-override',
+    'POST',
+    'X-Goog-FieldMask',
+    'candidates',
+    'X-Original-URL',
+    '/a',
+    'x-rewrite-url',
+    '/a',
+    'accept',
+    '*/*',
+  ]
   assert.deepEqual(sent(makeConfig(UPSTREAM), raw), ['accept', '*/*'])
 })
 
@@ -59,8 +81,88 @@ test('the tier that Vertex is asked for by a header is known by its name, howeve
     assert.equal(askedTier(headers), null)
 })
 
-test('another provider than the one that was asked learns nothing of the account there', () => {
-  assert.deepEqual(headersElsewhere(['OpenAI-Organization', 'org', 'Cookie', 's=1', 'accept', '*/*']), ['accept', '*/*'])
+test('another provider than the one that was asked learns nothing of the account there, nor of any secret between it and the app', () => {
+  const secrets = [
+    'OpenAI-Organization',
+    'Cookie',
+    'Ocp-Apim-Subscription-Key',
+    'cf-aig-authorization',
+    'CF-Access-Client-Id',
+    'X-RapidAPI-Host',
+    'x-portkey-api-key',
+    'x-portkey-config',
+    'Helicone-Auth',
+    'x-litellm-api-key',
+    'x-auth-token',
+    'x-amz-security-token',
+    'of-the-future',
+  ].flatMap((name) => [name, 'secret'])
+  const said = [
+    'Content-Type',
+    'application/json',
+    'accept',
+    '*/*',
+    'X-Stainless-OS',
+    'Linux',
+    'anthropic-version',
+    '2023-06-01',
+    'traceparent',
+    '00',
+  ]
+  const sent = headersElsewhere(['Authorization', 'Bearer app', ...secrets, ...said, 'x-api-key', 'app'], 'held')
+  assert.deepEqual(sent, [...said, 'authorization', 'Bearer held', 'x-api-key', 'held'])
+  assert.deepEqual(headersElsewhere(['authorization', 'Bearer app'], 'held', 'google'), ['x-goog-api-key', 'held'])
+})
+
+test('of the query another provider gets what the formats know, and no key', () => {
+  assert.equal(queryElsewhere('/c?api-version=1&subscription-key=s&beta=true&of-the-future=s'), '/c?api-version=1&beta=true')
+  assert.equal(queryElsewhere('/m:g?key=app&alt=sse'), '/m:g?alt=sse')
+  assert.equal(queryElsewhere('/c?code=s'), '/c')
+  assert.equal(queryElsewhere('/c'), '/c')
+})
+
+test('a call of our own has what lets it in at a gateway, and nothing else of the turn', () => {
+  const sender = [
+    'Authorization',
+    'API-Key',
+    'x-goog-api-key',
+    'OpenAI-Project',
+    'anthropic-version',
+    'Ocp-Apim-Subscription-Key',
+    'cf-aig-authorization',
+    'x-portkey-api-key',
+    'X-Portkey-Provider',
+    'Helicone-Auth',
+    'Helicone-Target-Url',
+    'x-litellm-api-key',
+    'x-litellm-tags',
+    'x-bf-vk',
+    'X-Corp-Access-Token',
+    'apikey',
+    'cookie',
+  ].flatMap((name) => [name, 'a'])
+  const ofTurn = [
+    'Content-Type',
+    'Accept',
+    'Idempotency-Key',
+    'X-Request-Id',
+    'Helicone-Request-Id',
+    'cf-aig-cache-key',
+    'x-stainless-retry-count',
+    'x-output-tokens',
+    'x-author',
+    'X-Vertex-AI-LLM-Shared-Request-Type',
+    'x-other',
+  ].flatMap((name) => [name, 'a'])
+  assert.deepEqual(headersOfSender([...ofTurn, ...sender]), sender)
+  const betas = ['anthropic-beta', 'context-1m-2025-08-07,oauth-2025-04-20', 'anthropic-beta', 'files-api-2025-04-14']
+  assert.deepEqual(headersOfSender(betas), ['anthropic-beta', 'oauth-2025-04-20'])
+})
+
+test('a target with a fragment is none: who cuts it off reads another path', () => {
+  for (const target of ['/openai/v1/responses/#/cancel', '/openai/v1/models#', '/openai/v1/models?a=#b'])
+    assert.equal(isPlainTarget(target), false, target)
+  assert.equal(isPlainTarget('/openai/v1/responses/resp_1/cancel?a=%23'), true)
 })
 
 test('a target without a path names its upstream without the query, which may hold a key', () => {

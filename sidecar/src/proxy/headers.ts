@@ -21,11 +21,13 @@ const REQUEST_DROPPED = new Set([
   'proxy-authorization',
   'proxy-authenticate',
   'proxy-connection',
-  // Who honours these takes the request for another one than was read here: of another method, or with its usage left out of the answer.
+  // Who honours these takes the request for another one than was read here: of another method or path, or with its usage left out of the answer.
   'x-http-method-override',
   'x-http-method',
   'x-method-override',
   'x-goog-fieldmask',
+  'x-original-url',
+  'x-rewrite-url',
   'baggage', // carries ids of conversations and users, which are not the provider's business
 ])
 const RESPONSE_DROPPED = new Set([
@@ -69,20 +71,26 @@ export function requestHeaders(raw: readonly string[], connection: string | unde
  * may count. https://docs.cloud.google.com/vertex-ai/generative-ai/docs/priority-paygo
  */
 export function askedTier(headers: IncomingHttpHeaders): 'priority' | null {
-  return /priority/i.test(String(headers['x-vertex-ai-llm-shared-request-type'])) ? 'priority' : null
+  return /priority/i.test(String(headers[SHARED_REQUEST_TYPE])) ? 'priority' : null
 }
+const SHARED_REQUEST_TYPE = 'x-vertex-ai-llm-shared-request-type'
 
 /**
  * The path without a key in its query, where Google's clients may put theirs: for calls that go out with a key that is held. Everything
  * else of the query stays as it is.
  */
 export function withoutQueryKey(path: string): string {
+  return withQuery(path, (name) => !QUERY_KEYS.has(name))
+}
+
+/** The path with the parameters of its query that have such names. */
+function withQuery(path: string, keeps: (name: string) => boolean): string {
   const query = path.indexOf('?')
   if (query < 0) return path
   const kept = path
     .slice(query + 1)
     .split('&')
-    .filter((parameter) => !QUERY_KEYS.has(parameterName(parameter)))
+    .filter((parameter) => keeps(parameterName(parameter)))
   return kept.length === 0 ? path.slice(0, query) : `${path.slice(0, query)}?${kept.join('&')}`
 }
 /** https://cloud.google.com/apis/docs/system-parameters; each may have a dollar in front. */
@@ -106,14 +114,57 @@ export function withKey(headers: readonly string[], key: string, family: Family 
   return [...others, 'authorization', `Bearer ${key}`, ...bare.flatMap((name) => [name, key])]
 }
 
-/** Names an account at the provider that was asked, or is a secret between it and the app. */
-const ACCOUNT_HEADERS = new Set(['openai-organization', 'openai-project', 'anthropic-workspace-id', 'x-goog-user-project', 'cookie'])
+/**
+ * What another provider than the one that was asked gets of a call's headers: what is said of the request. Whatever else an app sends may name
+ * its account at the first, or be a secret between the two.
+ */
+const ELSEWHERE = new Set([
+  'content-type',
+  'accept',
+  'user-agent',
+  'anthropic-version',
+  'anthropic-beta',
+  'traceparent',
+  'tracestate',
+  SHARED_REQUEST_TYPE, // its price is reckoned with
+])
+/** Of SDKs: what they are. */
+const SDK_PREFIX = 'x-stainless-'
+/** https://learn.microsoft.com/azure/ai-services/openai/reference, `alt` of Google, `beta` of Anthropic. */
+const QUERY_ELSEWHERE: ReadonlySet<string> = new Set(['api-version', 'alt', 'beta'])
 
-/** The headers as another provider than the one that was asked gets them. A raw list. */
-export function headersElsewhere(headers: readonly string[]): string[] {
+/** The headers as another provider than the one that was asked gets them, with the key that is held for it. A raw list. */
+export function headersElsewhere(headers: readonly string[], key: string, family?: Family): string[] {
   const kept: string[] = []
   eachHeader(headers, (name, value) => {
-    if (!ACCOUNT_HEADERS.has(name.toLowerCase())) kept.push(name, value)
+    const lower = name.toLowerCase()
+    if (ELSEWHERE.has(lower) || KEY_HEADERS.has(lower) || lower.startsWith(SDK_PREFIX)) kept.push(name, value)
+  })
+  return withKey(kept, key, family)
+}
+
+/** The path with no more of its query than another provider than the one that was asked is to have. */
+export function queryElsewhere(path: string): string {
+  return withQuery(path, (name) => QUERY_ELSEWHERE.has(name))
+}
+
+/** Says who sends, and to whom it goes on from there: keys of all kinds, accounts, and what gateways take by names of their own. */
+const OF_SENDER =
+  /^(?:(?:x-portkey|helicone|cf-aig|cf-access|x-litellm|x-tfy|x-bf|x-bt|x-rapidapi|oe|ocp-apim)-|(?:openai-(?:organization|project)|anthropic-(?:version|workspace-id)|x-goog-user-project|ai-resource-group|x-vercel-protection-bypass|x-provider|cookie)$)|(?:^|-)(?:auth|authorization|token|jwt|key|apikey|secret)(?:-|$)/
+/** A beta without which a token of OAuth is none; others are of the model that the turn asks. */
+const OF_TOKEN = 'oauth-'
+/** Another call with the same would be taken for the first. */
+const OF_ONE_REQUEST = /cache|idempotency|request-id|call-id/
+
+/** What a call of our own takes from a turn's headers, to the same upstream: what lets it in there, and nothing else of the turn. A raw list. */
+export function headersOfSender(headers: readonly string[]): string[] {
+  const kept: string[] = []
+  eachHeader(headers, (name, value) => {
+    const lower = name.toLowerCase()
+    if (lower === 'anthropic-beta') {
+      const ofToken = value.split(',').filter((beta) => beta.trim().startsWith(OF_TOKEN))
+      if (ofToken.length > 0) kept.push(name, ofToken.join(','))
+    } else if (OF_SENDER.test(lower) && !OF_ONE_REQUEST.test(lower)) kept.push(name, value)
   })
   return kept
 }

@@ -3,7 +3,9 @@ import { limitFieldOf, limitToWrite } from '../core/output-limit.ts'
 import type { LimitField } from '../core/output-limit.ts'
 import type { RequestChange } from '../core/request.ts'
 import type { Admitted } from './admit.ts'
+import { sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
+import { headersElsewhere, queryElsewhere, withoutQueryKey } from './headers.ts'
 import { modelKey } from './usage-refusals.ts'
 
 /** How this upstream is spoken to. */
@@ -41,4 +43,15 @@ export function servedBy({ turn, plan }: Admitted): Pick<Turn, 'upstream' | 'hel
   const key = gateway.credentials.keyFor(other, incoming.headers)
   // It was there when the turn was decided. Without it the provider refuses; the app's own is not sent to another provider.
   return { upstream: other, heldKey: typeof key === 'string' ? key : '' }
+}
+
+/** Headers and path as they go to whom the call is served by: another than the one that was asked gets no more than it needs of them. */
+export function addressedTo(
+  { upstream, heldKey }: Pick<Turn, 'upstream' | 'heldKey'>,
+  turn: Turn,
+  path: string,
+): { readonly headers: string[]; readonly path: string } {
+  const headers = sentHeaders(turn)
+  if (upstream !== turn.upstream) return { headers: headersElsewhere(headers, heldKey ?? '', turn.family), path: queryElsewhere(path) }
+  return { headers, path: heldKey === null ? path : withoutQueryKey(path) }
 }

@@ -10,6 +10,7 @@ import { isRebound, serveAppApi } from './app-api.ts'
 import { UNUSABLE } from './credentials.ts'
 import { refuse } from './exchange.ts'
 import { withoutQueryKey } from './headers.ts'
+import { queryNamesModel, routingHeader } from '../wire/router-use.ts'
 import { operationOf, providerPath } from '../wire/routes.ts'
 import type { Gateway, Policy } from './gateway.ts'
 import { passThrough, serveUngoverned } from './pass-through.ts'
@@ -25,8 +26,14 @@ const APP_API_PREFIX = '/farebox/v1/'
 const UPSTREAM_SHOWN_MAX = 64
 /** Of a path that is not metered. */
 const PATH_SHOWN_MAX = 128
+/** Of a header. */
+const HEADER_SHOWN_MAX = 64
 const SOCKET_MESSAGE = 'What goes through a socket cannot be metered, and sockets are refused here.'
 const HOST_MESSAGE = 'The host of a request must be an address, localhost, or a name without a domain.'
+const LED_MESSAGE =
+  'The key of this upstream is held here, and goes nowhere but to its base URL: no header may lead a gateway there to another host or provider.'
+const OTHER_MODEL_MESSAGE =
+  'A request with a header or a query by which a gateway asks another model cannot be metered as it happens, and is refused here.'
 const STALE_MESSAGE = 'The configuration has not been confirmed for longer than its budget allows.'
 
 /** Node's parser refuses conflicting and repeated lengths (RFC 9112 section 6.3); the checks here are for what it lets pass. */
@@ -102,6 +109,11 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     if (upstream === undefined) return refuse(asked, noUpstream(cut(route.upstream, UPSTREAM_SHOWN_MAX), policy))
     const heldKey = gateway.credentials.keyFor(upstream, incoming.headers, route.path)
     if (heldKey === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
+    const routing = routingHeader(incoming.rawHeaders)
+    const param = cut(routing?.name ?? '', HEADER_SHOWN_MAX)
+    // Also of a call that is free, not metered or only observed: a key has left for good.
+    if (routing !== null && heldKey !== null)
+      return refuse({ ...asked, upstream }, { code: 'endpoint_not_governed', message: LED_MESSAGE, param })
     const family = familyOf(upstream.provider)
     const fullPath = providerPath(family, route.path)
     const path = family === 'google' && heldKey !== null ? withoutQueryKey(fullPath) : fullPath
@@ -121,8 +133,11 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     }
     const operation = operationOf(upstream.provider, incoming.method ?? 'GET', path)
     switch (operation.kind) {
-      case 'metered':
-        return await runTurn(exchange, operation.wire)
+      case 'metered': {
+        const other = routing?.namesModel === true ? param : queryNamesModel(path) ? 'model' : null
+        if (other === null) return await runTurn(exchange, operation.wire)
+        return await serveUngoverned(exchange, { code: 'endpoint_not_governed', message: OTHER_MODEL_MESSAGE, param: other })
+      }
       case 'free':
         return await passThrough(exchange, { kind: 'free' })
       case 'ungoverned':
@@ -176,9 +191,12 @@ export function routeOf(target: string): { readonly upstream: string; readonly p
   return { upstream: target.slice(1, slash), path: target.slice(slash) }
 }
 
-/** Refused: absolute form, dot segments, encoded slashes and dots, back-slashes: what two parsers may read as two paths. */
+/**
+ * Refused: absolute form, dot segments, encoded slashes and dots, back-slashes, and a fragment, which no target has (RFC 9112 section 3.2)
+ * and many cut off: what two parsers may read as two paths.
+ */
 export function isPlainTarget(target: string): boolean {
-  if (!target.startsWith('/') || target.startsWith('//')) return false
+  if (!target.startsWith('/') || target.startsWith('//') || target.includes('#')) return false
   const path = pathOnly(target)
   if (/%2f|%5c|%2e|%00|\\/i.test(path) || path.includes('//')) return false
   return !path.split('/').some((segment) => segment === '.' || segment === '..')

@@ -63,10 +63,19 @@ interface Setup {
   readonly draws?: readonly CapDraw[]
   readonly spent?: string
   readonly answer?: JsonObject
+  readonly heldKey?: string | null
 }
 
 /** A turn that has just been answered, and what its sidecar makes of it. */
-function afterTurn({ contract: parts, messages = talkOf(6), conversation: more = {}, draws = [OWN], spent = '0.00', answer }: Setup) {
+function afterTurn({
+  contract: parts,
+  messages = talkOf(6),
+  conversation: more = {},
+  draws = [OWN],
+  spent = '0.00',
+  answer,
+  heldKey = null,
+}: Setup) {
   const contract = makeContract({ models: { allow: [], downgrades: [], summarizer: 'gpt-4o-mini' }, ...parts })
   const priced = PRICES.find('openai', 'gpt-4o', START_MS)
   assert.ok(priced)
@@ -102,8 +111,20 @@ function afterTurn({ contract: parts, messages = talkOf(6), conversation: more =
       gateway,
       policy: policyOf(makeConfig(UPSTREAM.baseUrl, [contract]), PRICES),
       upstream: UPSTREAM,
-      incoming: { rawHeaders: ['authorization', 'Bearer of-the-turn'] },
-      heldKey: null,
+      incoming: {
+        rawHeaders: [
+          'authorization',
+          'Bearer of-the-turn',
+          'Content-Type',
+          'text/plain',
+          'Ocp-Apim-Subscription-Key',
+          'of-the-app',
+          'x-other',
+          '1',
+        ],
+        headers: {},
+      },
+      heldKey,
       family: 'openai',
       wire: chatWire,
       call: CHAT_CALL,
@@ -126,6 +147,7 @@ function afterTurn({ contract: parts, messages = talkOf(6), conversation: more =
     bodies,
     queue,
     isMade: () => summariser.consider(admitted, snapshot, said, said.toolCalls.length > 0),
+    headers: async (): Promise<readonly string[]> => (await waitForCall(asked)).call.headers,
     /** The bound of the one that was asked for. */
     limit: async (): Promise<number> => {
       const body = await waitForCall(asked)
@@ -212,6 +234,20 @@ describe('a summary for want of room', () => {
       Array.from({ length: 8 }, (_, index) => ({ ...cut, id: `other ${index}`, originals: 'of another branch', count }))
     assert.equal(afterTurn({ contract, conversation: { edits, readyEdits: others(cut.count) } }).isMade(), true)
     assert.equal(afterTurn({ contract, conversation: { edits, readyEdits: others(cut.count + 2) } }).isMade(), false)
+  })
+
+  test('is asked for with what lets the turn in at a gateway, its own keys too, or the key that is held', async () => {
+    const type = ['content-type', 'application/json']
+    const gateways = ['Ocp-Apim-Subscription-Key', 'of-the-app']
+    for (const [heldKey, key] of [
+      [null, ['authorization', 'Bearer of-the-turn', ...gateways]],
+      ['held', [...gateways, 'authorization', 'Bearer held']],
+    ] as const) {
+      const made = afterTurn({ contract, heldKey })
+      assert.equal(made.isMade(), true)
+      assert.deepEqual(await made.headers(), [...type, ...key])
+      await made.answered()
+    }
   })
 
   test('keeps the room of its request until it is made, and wakes who waits for the money that it held', async () => {

@@ -44,10 +44,10 @@ import { windowFills } from '../core/window.ts'
 import type { ReserveAnswer, SettleStep, Snapshot } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import type { Admitted } from './admit.ts'
-import { noteOf } from './exchange.ts'
+import { noteOf, sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
-import { eachHeader, withKey } from './headers.ts'
+import { headersOfSender } from './headers.ts'
 import { refusalOf } from './next-session.ts'
 import { reportMoney } from './report.ts'
 import { modelKey } from './usage-refusals.ts'
@@ -65,17 +65,6 @@ const UNREAD_MAX = 8
 /** What the same call would be answered again; others pass (a rate that was exceeded, a server that is busy). */
 const FINAL_REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 404, 413, 422])
 const ANSWER_BYTES_MAX = 1024 * 1024
-/** What carries the credential and the version of the API, and nothing else of the turn's headers. */
-const CREDENTIAL_HEADERS = new Set([
-  'authorization',
-  'api-key',
-  'x-api-key',
-  'x-goog-api-key',
-  'openai-organization',
-  'openai-project',
-  'anthropic-version',
-  'anthropic-workspace-id',
-])
 
 export class Summariser {
   readonly #gateway: () => Gateway
@@ -412,12 +401,8 @@ function waiting({ edits, readyEdits }: Conversation): number {
 
 /** Makes it. `void`: nothing is billed; a null body: nobody knows what is. */
 async function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {
-  const { gateway, upstream, incoming, heldKey, family } = turn
-  const own = ['content-type', 'application/json']
-  eachHeader(incoming.rawHeaders, (name, value) => {
-    if (CREDENTIAL_HEADERS.has(name.toLowerCase())) own.push(name, value)
-  })
-  const headers = heldKey === null ? own : withKey(own, heldKey, family)
+  const { gateway, upstream } = turn
+  const headers = ['content-type', 'application/json', ...headersOfSender(sentHeaders(turn))]
   const asked = { baseUrl: upstream.baseUrl, path, method: 'POST', headers, body }
   const answer = await callWhole(gateway.upstreams, asked, { bytesMax: ANSWER_BYTES_MAX })
   if (answer.status === 'failed') return answer.kind === 'connect' ? { status: 'void', isFinal: false } : { status: 'answered', body: null }

@@ -173,6 +173,36 @@ describe('what a request asks', () => {
     assert.match(await fault({ contents, generationConfig: {}, generation_config: {} }), /given once/)
     assert.match(await fault({ contents }, '/v1beta/models'), /^model: /)
   })
+
+  test('a name must be spelled in one of the two ways that are known, and be there once', async () => {
+    await read({ contents, generation_config: { max_output_tokens: 5 }, system_instruction: { parts: [] }, Unknown: 1 })
+    for (const [spelled, name] of [
+      ['Contents', 'contents'],
+      ['CONTENTS', 'contents'],
+    ] as const)
+      assert.equal(await fault({ [spelled]: contents }), `${spelled}: "${spelled}" must be spelled "${name}"`)
+    for (const name of ['generationConfig', 'systemInstruction', 'cachedContent', 'serviceTier', 'toolConfig'])
+      for (const spelled of [name.toLowerCase(), name.toUpperCase(), name.replace(/[A-Z]/, (letter) => `_${letter}`)]) {
+        assert.equal(await fault({ contents, [spelled]: {} }), `${spelled}: "${spelled}" must be spelled "${name}"`)
+        assert.match(await fault({ contents, [name]: {}, [spelled]: {} }), /given once/)
+      }
+    for (const [spelled, name] of [
+      ['MaxOutputTokens', 'maxOutputTokens'],
+      ['Max_Output_Tokens', 'maxOutputTokens'],
+      ['candidatecount', 'candidateCount'],
+      ['re\u017fponseModalities', 'responseModalities'],
+    ] as const)
+      assert.equal(
+        await fault({ contents, generationConfig: { [name]: 5, [spelled]: 9 } }),
+        `generationConfig.${spelled}: "generationConfig.${spelled}" must be spelled "${name}"`,
+      )
+  })
+
+  test('a config has as many members as a body has fields, at most', async () => {
+    const config = (count: number): JsonObject => Object.fromEntries(Array.from({ length: count }, (_, index) => [`k${index}`, 1]))
+    await read({ contents, generationConfig: config(256) })
+    assert.match(await fault({ contents, generationConfig: config(257) }), /^generationConfig: /)
+  })
 })
 
 describe('what changes', () => {

@@ -6,12 +6,13 @@ import { digestOf } from '../core/digest.ts'
 import { bytesOf, isList, isObject } from '../core/message.ts'
 import { HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
+import { foldedName } from './field-names.ts'
 import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-answer.ts'
 import { memberOf, objectOf, objectsIn, objectsOf, snakeCase, textOf } from './gemini-json.ts'
 import { isSystemInstruction, ownGeminiMessage, readContents, systemMessage } from './gemini-message.ts'
 import { GeminiStream } from './gemini-stream.ts'
 import { geminiTier } from './gemini-usage.ts'
-import { memberRanges } from './json-scan.ts'
+import { FIELDS_MAX, memberRanges } from './json-scan.ts'
 import type { Field, Range } from './json-scan.ts'
 import { countIn, textsOf } from './json-values.ts'
 import { parameterName, parametersIn } from './query.ts'
@@ -27,6 +28,7 @@ import {
   OUTPUT_LIMIT_MAX,
   parseBody,
   refusesTools,
+  SpelledFields,
   spliceOf,
   stopsAtWords,
   UngovernedUse,
@@ -137,13 +139,21 @@ const MODES = ['MODE_UNSPECIFIED', 'AUTO', 'ANY', 'NONE', 'VALIDATED'] as const
 
 /** By their lowerCamelCase name. */
 function fieldsOf(fields: readonly Field[]): Fields {
-  const byName = new Map<string, Field>()
-  for (const field of fields) {
-    const name = camelCase(field.name)
-    if (byName.has(name)) throw new InvalidField(name, 'must be given once, whichever way it is spelled')
-    byName.set(name, field)
+  const forms = new Set<string>()
+  for (const { name } of fields) {
+    const form = formOf(name)
+    if (forms.has(form)) throw new InvalidField(camelCase(name), 'must be given once, whichever way it is spelled')
+    forms.add(form)
   }
-  return byName
+  return new SpelledFields(
+    fields.map((field) => [camelCase(field.name), field] as const),
+    formOf,
+  )
+}
+
+/** One for all spellings of a name: `maxOutputTokens`, `max_output_tokens`, and what others than Google may take for either. */
+function formOf(name: string): string {
+  return foldedName(name).replaceAll('_', '')
 }
 
 function camelCase(name: string): string {
@@ -208,13 +218,30 @@ function configOf(fields: Fields): JsonObject {
   const json = fields.get('generationConfig')?.json ?? null
   if (json === null) return {}
   if (!isObject(json)) throw new InvalidField('generationConfig', 'must be an object')
-  for (const name of Object.keys(json)) {
+  const names = Object.keys(json)
+  if (names.length > FIELDS_MAX) throw new InvalidField('generationConfig', `must have at most ${FIELDS_MAX} members`)
+  for (const name of names) {
     const other = snakeCase(name)
     if (other !== name && json[other] !== undefined)
       throw new InvalidField(`generationConfig.${name}`, 'must be given once, whichever way it is spelled')
+    const read = CONFIG_READ.get(formOf(name))
+    if (read !== undefined && read !== camelCase(name)) throw new InvalidField(`generationConfig.${name}`, `must be spelled "${read}"`)
   }
   return json
 }
+/** Members that the hold and the shape of a call depend on, by the form of all their spellings. */
+const CONFIG_READ: ReadonlyMap<string, string> = new Map(
+  [
+    'maxOutputTokens',
+    'candidateCount',
+    'responseMimeType',
+    'responseSchema',
+    'responseJsonSchema',
+    'responseModalities',
+    'stopSequences',
+    'thinkingConfig',
+  ].map((name) => [formOf(name), name]),
+)
 
 function tierIn(fields: Fields): string | null {
   const written = optional(fields, 'serviceTier', 'must be a string', isText)

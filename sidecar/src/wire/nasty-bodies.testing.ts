@@ -12,6 +12,7 @@ import { messagesDigest } from '../core/message-digests.ts'
 import { KeyedHash } from '../core/keyed-hash.ts'
 import { readAhead } from '../core/read-ahead.ts'
 import type { ModelRequest } from '../core/request.ts'
+import { workedMs } from '../core/work.testing.ts'
 import { ELEMENTS_MAX, VALUES_TOTAL_MAX } from './json-scan.ts'
 import { PACER } from './pacer.ts'
 import type { ParsedRequest } from './wire.ts'
@@ -104,6 +105,8 @@ export function nastyBodies(shape: WireShape): Readonly<Record<string, string>> 
     'a long text beside a key with a backslash': said(`[{"\\\\":1},"${'\\"'.repeat(ROOM / 2 - 10)}"]`),
     'keys that are numbers': listed(each(keyed(9_000, (index) => String(4_294_967_294 - index * 7_919)))),
     'one long key': `{"${repeated('k')}":1}`,
+    'one long key in a spelling of its own': `{"${repeated('\u212a')}":1}`,
+    'long keys in spellings of their own': keyed(255, (index) => `${'\ufdfa'.repeat(5_400)}${index}`),
     'one long key of escapes': `{"${repeated('\\u006b')}":1}`,
     'white space': `{${repeated(' ')}}`,
     'white space between messages': listed(repeated(' ')),
@@ -111,12 +114,6 @@ export function nastyBodies(shape: WireShape): Readonly<Record<string, string>> 
     commas: listed(repeated(',')),
     'zero bytes': repeated('\0'),
   }
-}
-
-/** Time that this thread has worked, in milliseconds: what the machine does meanwhile for others is not held against it. */
-export function workedMs(): number {
-  const { user, system } = process.threadCpuUsage()
-  return (user + system) / 1_000
 }
 
 /** The longest time for which nothing else could run while `work` did, in milliseconds. */

@@ -29,6 +29,7 @@ import {
   isWhole,
   listOf,
   messagesIn,
+  namesOf,
   optional,
   OUTPUT_LIMIT_MAX,
   parseBody,
@@ -207,7 +208,7 @@ function chatRequest(body: Buffer, call: Pick<CallContext, 'upstream' | 'model'>
     user: textIn(fields, 'user'),
     fixedBytes: body.length - bytesOf(messages),
     fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
-    fields: new Set([...fields.keys()].filter((name) => name !== 'stop' || stopsAtWords(fields.get(name)?.json))),
+    fields: new Set(namesOf(fields).filter((name) => name !== 'stop' || stopsAtWords(fields.get(name)?.json))),
     hosted: hostedTools(servedModel(model, call), fields, tools),
     own: ownChatMessage,
   }

@@ -7,6 +7,7 @@ import { isList, isObject, parseObject } from '../core/message.ts'
 import type { Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
 import { atOnce } from '../core/slices.ts'
 import { CACHE_MARKS } from './cache-marks.ts'
+import { foldedName, spelledAgain } from './field-names.ts'
 import { scanObject } from './json-scan.ts'
 import type { Field, Scan } from './json-scan.ts'
 import { textOrNull } from './json-values.ts'
@@ -53,7 +54,10 @@ export async function turnFor(body: Buffer): Promise<void> {
 /** The top-level fields of a body that is JSON. `split` names the lists that are read by element. */
 export async function scanBody(body: Buffer, split: ReadonlySet<string>): Promise<Scan> {
   await turnFor(body)
-  return PACER.run(scanObject(body, split))
+  const scan = await PACER.run(scanObject(body, split))
+  const again = scan.status === 'ok' ? spelledAgain(scan.fields.map(({ name }) => name)) : null
+  if (again === null) return scan
+  return { status: 'invalid', field: again, message: `the field "${again}" must be given once, whichever way it is spelled` }
 }
 
 /** What `read` makes of the fields of a body that is JSON: see `orRefused`. */
@@ -90,7 +94,39 @@ export function orRefused(read: () => ModelRequest): ParsedRequest {
 }
 
 export function byName(fields: readonly Field[]): Fields {
-  return new Map(fields.map((field) => [field.name, field]))
+  return new SpelledFields(fields.map((field) => [field.name, field] as const))
+}
+
+/**
+ * Whoever asks for a field that is there in another spelling alone gets an `InvalidField`: to the provider it may be the one that is asked
+ * for. `form`: one for all spellings of a name, of which no two are there.
+ */
+export class SpelledFields extends Map<string, Field> {
+  readonly #form: (name: string) => string
+  readonly #byForm: ReadonlyMap<string, Field>
+
+  constructor(fields: Iterable<readonly [name: string, field: Field]>, form = foldedName) {
+    super(fields)
+    this.#form = form
+    this.#byForm = new Map([...this.values()].map((field) => [form(field.name), field]))
+  }
+
+  override get(name: string): Field | undefined {
+    const field = super.get(name)
+    if (field !== undefined) return field
+    const given = this.#byForm.get(this.#form(name))
+    if (given !== undefined) throw new InvalidField(given.name, `must be spelled "${name}"`)
+    return undefined
+  }
+}
+
+/** Fields that are asked for later on, by their presence alone. */
+const ASKED_BY_PRESENCE = ['audio', 'context_management', 'data_sources', 'truncation']
+
+/** The names of all fields, for whoever asks what is there. */
+export function namesOf(fields: Fields): readonly string[] {
+  for (const name of ASKED_BY_PRESENCE) fields.get(name) // it must be spelled so
+  return [...fields.keys()]
 }
 
 /** Where the fields of a body stand; kept by the body, so that a request may be copied freely. */

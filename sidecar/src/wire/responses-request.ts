@@ -20,6 +20,7 @@ import {
   isGiven,
   isWhole,
   listOf,
+  namesOf,
   optional,
   OUTPUT_LIMIT_MAX,
   readScan,
@@ -56,7 +57,7 @@ export async function parseResponsesRequest(
   if (scan.status === 'invalid') return scan
   const fields = byName(scan.fields)
   // An answer that we made is known to nobody else: what it went on from takes its place.
-  const real = realResponse(fields.get(PREVIOUS)?.json)
+  const real = realResponse(scan.fields.find(({ name }) => name === PREVIOUS)?.json)
   if (real !== null) {
     const splice = new Splice(body, scan)
     if (real.id === null) splice.drop(PREVIOUS)
@@ -229,7 +230,7 @@ function modelRequest(
       user: textIn(fields, 'user'),
       fixedBytes: Math.max(0, body.length - input.bytes),
       fixedDigest: fixedDigest(body, fields, FIELDS_OUTSIDE_WINDOW),
-      fields: new Set(fields.keys()),
+      fields: new Set(namesOf(fields)),
       hosted: hostedTools(fields, hosting, provider),
       own: ownItem,
     },

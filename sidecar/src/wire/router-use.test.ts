@@ -5,7 +5,7 @@ import { messagesWire } from './anthropic-messages.ts'
 import { completionsWire } from './completions.ts'
 import { chatWire } from './openai-chat.ts'
 import { responsesWire } from './responses-wire.ts'
-import { routerUse } from './router-use.ts'
+import { routerUse, queryNamesModel, routingHeader } from './router-use.ts'
 import { CHAT_CALL } from './bodies.testing.ts'
 import type { Wire } from './wire.ts'
 
@@ -75,3 +75,81 @@ for (const [wire, plain] of wires)
     const sent: JsonObject = JSON.parse(wire.render(parsed.request, { model: 'other' }).toString())
     assert.deepEqual([sent['model'], sent['models']], ['other', undefined], 'a swap is fallen back from to nothing')
   })
+
+describe('a header by which a gateway', () => {
+  const chosen = (...names: readonly string[]): string | null => {
+    const found = routingHeader(names.flatMap((name) => [name, 'any']))
+    return found === null ? null : `${found.namesModel ? 'model' : 'host'}: ${found.name}`
+  }
+
+  test('may ask another model is known, however it is written', () => {
+    for (const name of [
+      'X-Portkey-Config',
+      'x-portkey-azure-deployment-id',
+      'x-portkey-azure-model-name',
+      'x-portkey-provider-model',
+      'x-portkey-amzn-sagemaker-target-model',
+      'Helicone-Fallbacks',
+    ])
+      assert.equal(chosen(name), `model: ${name.toLowerCase()}`)
+  })
+
+  test('and a query by which it may', () => {
+    for (const path of ['/chat/completions?model=o1-pro', '/embeddings?a=b&Model', '/responses?%6Dodel=o1-pro'])
+      assert.equal(queryNamesModel(path), true, path)
+    for (const path of ['/chat/completions', '/chat/completions?', '/deployments/a/chat/completions?api-version=1&models=a'])
+      assert.equal(queryNamesModel(path), false, path)
+  })
+
+  test('is led to another host or provider is known', () => {
+    for (const name of [
+      'X-Portkey-Custom-Host',
+      'x-portkey-provider',
+      'x-portkey-virtual-key',
+      'x-portkey-forward-headers',
+      'x-portkey-azure-resource-name',
+      'x-portkey-of-the-future',
+      'Helicone-Target-Url',
+      'Helicone-OpenAI-Api-Base',
+      'X-TFY-Provider-Name',
+      'x-bt-endpoint-name',
+      'x-provider',
+      'OE-AI-Provider',
+      'x-envoy-original-dst-host',
+    ])
+      assert.equal(chosen(name), `host: ${name.toLowerCase()}`)
+  })
+
+  test('is led by another one behind it is known by what it hands on', () => {
+    assert.equal(chosen('x-pass-x-portkey-config'), 'model: x-pass-x-portkey-config')
+    assert.equal(chosen('X-BF-EH-Helicone-Target-Url'), 'host: x-bf-eh-helicone-target-url')
+    assert.equal(chosen('x-pass-anthropic-beta', 'x-bf-eh-x-trace', 'x-pass-'), null)
+  })
+
+  test('may ask another model is found before one that leads it to a host', () =>
+    assert.equal(chosen('accept', 'x-portkey-provider', 'x-portkey-config', 'x-provider'), 'model: x-portkey-config'))
+
+  test('is paid, traced or told of a user chooses nothing', () =>
+    assert.equal(
+      chosen(
+        'x-portkey-api-key',
+        'x-portkey-metadata',
+        'x-portkey-trace-id',
+        'x-portkey-cache-force-refresh',
+        'Helicone-Auth',
+        'Helicone-Property-Provider',
+        'Helicone-User-Id',
+        'x-litellm-tags',
+        'x-litellm-api-key',
+        'cf-aig-authorization',
+        'cf-aig-request-timeout',
+        'x-bf-vk',
+        'x-title',
+        'x-stainless-os',
+        'content-type',
+        'x-providers',
+        '',
+      ),
+      null,
+    ))
+})

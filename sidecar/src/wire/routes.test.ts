@@ -55,6 +55,29 @@ test('what a provider may decode into another call is none that is free', () => 
     ['GET', '/v1beta/models/gemini-2.5-pro%253AgenerateContent'],
   ] as const)
     assert.equal(operationOf('google', method, path).kind, 'ungoverned', path)
+  for (const [method, path] of [
+    ['POST', '/responses/#/cancel'],
+    ['POST', '/responses/%23/cancel'],
+    ['POST', '/responses/;a/cancel'],
+    ['DELETE', '/responses/%3fa'],
+    ['POST', '/conversations/#a/items'],
+    ['GET', '/conversations/conv_1/items/%23'],
+  ] as const)
+    for (const [provider, prefix] of [
+      ['openai', ''],
+      ['azure', '/openai/v1'],
+    ] as const)
+      assert.equal(operationOf(provider, method, `${prefix}${path}`).kind, 'ungoverned', path)
+})
+
+test('ids of all kinds are read: OpenAI’s, and the base64 of a router', () => {
+  for (const id of ['resp_68a0b1c2', 'resp_bGl0ZWxsbTpjdXN0b20+b3BlbmFp==', 'a.b-c'])
+    for (const [method, path] of [
+      ['POST', `/responses/${id}/cancel`],
+      ['GET', `/responses/${id}/input_items`],
+      ['DELETE', `/conversations/${id}/items/${id}`],
+    ] as const)
+      assert.equal(operationOf('openai', method, path).kind, 'free', path)
 })
 
 test('a version that the base URL has is not repeated, and one that it lacks stays', () => {

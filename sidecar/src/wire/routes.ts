@@ -96,16 +96,20 @@ type FreeCalls = readonly (readonly [method: string, path: RegExp])[]
 /** With those who speak OpenAI's format: Mistral bills moderations, and runs a model at `POST /conversations`. */
 const FREE_ANYWHERE: FreeCalls = [['GET', /^\/models(\/[^/]+)?$/]]
 
+/** Ids have no more than this in them (LiteLLM's are base64, which some clients encode): who decodes or cuts off anything else reads another path. */
+const ID = String.raw`(?:[\w.+=~:-]|%3[dD]|%2[bB])+`
+const below = (path: string): RegExp => new RegExp(`^${path.replaceAll('ID', ID)}$`)
+
 const OPENAI_FREE: FreeCalls = [
   ...FREE_ANYWHERE,
   ['POST', /^\/moderations$/],
   ['POST', /^\/responses\/input_tokens$/],
-  ['POST', /^\/responses\/[^/]+\/cancel$/],
-  ['GET', /^\/responses\/(?!compact$)[^/]+(\/input_items)?$/],
-  ['DELETE', /^\/responses\/(?!compact$)[^/]+$/],
-  ['POST', /^\/conversations(\/[^/]+(\/items)?)?$/],
-  ['GET', /^\/conversations\/[^/]+(\/items(\/[^/]+)?)?$/],
-  ['DELETE', /^\/conversations\/[^/]+(\/items\/[^/]+)?$/],
+  ['POST', below('/responses/ID/cancel')],
+  ['GET', below('/responses/(?!compact$)ID(/input_items)?')],
+  ['DELETE', below('/responses/(?!compact$)ID')],
+  ['POST', below('/conversations(/ID(/items)?)?')],
+  ['GET', below('/conversations/ID(/items(/ID)?)?')],
+  ['DELETE', below('/conversations/ID(/items/ID)?')],
 ]
 
 /** A completion that OpenAI stores; what can be changed of one is its metadata. The list of them all is what every app of the account said. */

@@ -70,6 +70,7 @@ export function modelOf(fields: UnitFields, call: CallContext, byDefault: string
 
 /** The parts of a wire that are the same for all of these calls: they go out as they came. */
 export const UNIT_WIRE = {
+  readsForms: true,
   asksForUsage: false,
   render: ({ body }: ModelRequest): Buffer => asBuffer(body),
   path: ({ path }: CallContext): string => path,

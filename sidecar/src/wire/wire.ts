@@ -128,6 +128,8 @@ export interface Wire {
   readonly name: WireName
   /** Whether a stream tells its usage only when asked (`stream_options`). */
   readonly asksForUsage: boolean
+  /** Whether a body is read as a form where its type says that it is one. Absent: all are read as JSON. */
+  readonly readsForms?: boolean
   /** Reads what the turn needs, and refuses what it cannot be sure of; the provider judges the rest. */
   parse(body: Buffer, call: CallContext): Promise<ParsedRequest>
   /** The request with `change` made to it: the same buffer when nothing changes, every other byte as it came. */
