@@ -64,6 +64,55 @@ test('a token by a shared secret, and by a key pair of each kind', async () => {
   assert.match(await verdict(claims, forged), /an algorithm that its key is not for/)
 })
 
+test('a public key in any form lets nobody sign who merely has it, beside the right one of the same pair too', async () => {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString()
+  const files: Readonly<Record<string, string | Buffer>> = {
+    'jwks.json': JSON.stringify({ keys: [{ ...publicKey.export({ format: 'jwk' }), kid: 'a', use: 'sig' }] }, null, 2),
+    'jwk.json': JSON.stringify(publicKey.export({ format: 'jwk' })),
+    'with-comment.pem': `# key of the gateway\n${pem}`,
+    'bag.pem': `Bag Attributes\n    friendlyName: gateway\n${pem}`,
+    'key.der': publicKey.export({ type: 'spki', format: 'der' }),
+    'bare.txt': publicKey.export({ type: 'spki', format: 'der' }).toString('base64'),
+    'ssh.pub': `ssh-ed25519 ${Buffer.alloc(51, 7).toString('base64')} gateway`,
+  }
+  const claims = new Claims(folderOf({ 'gateway.pem': pem, ...files }), LOG)
+  for (const [name, file] of Object.entries(files)) {
+    const secret = typeof file === 'string' ? bytes(file.trim()) : file
+    for (const header of [{ alg: 'HS256', kid: name }, { alg: 'HS256' }])
+      assert.match(await verdict(claims, await token({ tier: 'pro', exp: SOON }, header, secret)), /not known here|not for/, name)
+    const line = `v1;tier=pro;exp=${SOON};kid=${name}`
+    const signature = createHmac('sha256', secret).update(line).digest('base64url')
+    assert.match(await verdict(claims, `${line};sig=${signature}`, HMAC), /not known here/, name)
+    const genuine = await token({ tier: 'pro', exp: SOON }, { alg: 'RS256', kid: name }, privateKey)
+    assert.match(await verdict(claims, genuine), name === 'ssh.pub' ? /not known here/ : /^pro\/null$/, name)
+  }
+})
+
+test('keys of a set are known by what they call themselves, and by their file', async () => {
+  const [first, second] = [generateKeyPairSync('ec', { namedCurve: 'P-256' }), generateKeyPairSync('ec', { namedCurve: 'P-256' })]
+  const keys = [
+    { ...first.publicKey.export({ format: 'jwk' }), kid: 'first' },
+    { ...second.publicKey.export({ format: 'jwk' }), kid: 'second' },
+  ]
+  const claims = new Claims(folderOf({ 'jwks.json': JSON.stringify({ keys }) }), LOG)
+  const by = async (key: KeyObject, kid?: string): Promise<string> =>
+    verdict(claims, await token({ tier: 'pro', exp: SOON }, { alg: 'ES256', ...(kid === undefined ? {} : { kid }) }, key))
+  for (const kid of ['second', 'jwks.json', undefined]) assert.equal(await by(second.privateKey, kid), 'pro/null')
+  assert.match(await by(second.privateKey, 'first'), /does not fit/)
+  assert.match(await by(second.privateKey, 'third'), /not known here/)
+})
+
+test('a file that holds no key is named in the log, and keys of sets count among those that are used', () => {
+  const errors: unknown[] = []
+  const key = generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' })
+  const keys = Array.from({ length: 250 }, (_, index) => ({ ...key, kid: `k${index}` }))
+  const log = { ...LOG, error: (fields: { readonly keys?: unknown; readonly key?: unknown }) => errors.push(fields.keys ?? fields.key) }
+  const claims = new Claims(folderOf({ a: JSON.stringify({ keys }), b: JSON.stringify({ keys }), c: '{"keys":[]}', d: SECRET }), log)
+  claims.stop()
+  assert.deepEqual(errors, ['c', ['b', 'd']])
+})
+
 test('what is no key in the folder is no matter for the keys', async () => {
   const folder = folderOf({ shared: SECRET })
   mkdirSync(join(folder, 'a-folder'))
@@ -152,7 +201,9 @@ test('of more keys than are used, those that are left out are named, and no othe
   }
   assert.deepEqual([await by('key-001'), await by('key-256')], ['pro/null', 'pro/null'])
   assert.match(await by('key-257'), /not known here/)
-  assert.deepEqual(errors, [[{ keys: ['key-257', 'key-258'] }, 'at most 256 claim keys are used, the first by name: these are not']])
+  assert.deepEqual(errors, [
+    [{ keys: ['key-257', 'key-258'] }, 'at most 256 claim keys are used, the first by name: these are not, or not whole'],
+  ])
 })
 
 describe('what docs/tier-claims.md shows signs a claim, for one user or for any', () => {

@@ -2,9 +2,7 @@
  * Which tier a request claims. A plain claim is the tier's name; a signed one is a token, checked with the keys of a folder, which is
  * followed: while keys are being exchanged the old and the new one are both valid. Keys are in memory and nowhere else.
  */
-import { isUtf8 } from 'node:buffer'
-import { createPublicKey, hash } from 'node:crypto'
-import type { KeyObject } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -22,24 +20,16 @@ import {
 } from '../core/tier-claim.ts'
 import type { ClaimResult, PlainClaims, ReadClaim, TierClaim } from '../core/tier-claim.ts'
 import type { Log } from '../telemetry/log.ts'
+import { ALGORITHMS, keysIn } from './claim-keys.ts'
+import type { ClaimKey } from './claim-keys.ts'
 
 const LOOK_MS = 2_000
 /** Tokens that were checked a moment ago: a conversation sends the same one with each of its turns, and public keys are slow. */
 const CHECKED_KEPT = 10_000
 /** RFC 7515 section 7.1. Decoders pass over white space and padding, so that one token could be written in endless ways. */
 const COMPACT_TOKEN = /^[\w-]+\.[\w-]+\.[\w-]*$/
-/** The first by name. A token that names no key is tried with each of them. */
+/** Files, the first by name, and keys in them. A token that names no key is tried with each of those. */
 const KEYS_MAX = 256
-
-/** By which algorithms a key may sign: never by what a token says alone, since a public key is no secret. */
-const ALGORITHMS: Readonly<Record<string, readonly string[]>> = {
-  secret: ['HS256', 'HS384', 'HS512'],
-  rsa: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
-  ec: ['ES256', 'ES384', 'ES512'],
-  ed25519: ['EdDSA', 'Ed25519'],
-}
-
-type Key = { readonly kind: 'secret'; readonly bytes: Buffer } | { readonly kind: 'public'; readonly key: KeyObject }
 
 /** What outlives a run of this sidecar, as its pod's mounts do. */
 export interface KeptClaims {
@@ -58,7 +48,9 @@ export class Claims {
   readonly #folder: string | null
   readonly #log: Pick<Log, 'info' | 'warn' | 'error'>
   readonly #nowMs: () => number
-  #keys: ReadonlyMap<string, Key> = new Map()
+  #keys: readonly ClaimKey[] = []
+  /** By the name of their file, and by what they call themselves. */
+  #byId: ReadonlyMap<string, readonly ClaimKey[]> = new Map()
   #found: Found = { files: new Map(), leftOut: [] }
   /** By the SHA-256 of the token, which is up to 8 KiB long. */
   readonly #checked = new LRUCache<string, TierClaim>({ max: CHECKED_KEPT })
@@ -125,10 +117,10 @@ export class Claims {
     } catch {
       return { status: 'rejected', why: 'the tier claim is no JSON Web Token' }
     }
-    const named = kid === undefined ? undefined : this.#keys.get(kid)
-    if (kid !== undefined && named === undefined) return { status: 'rejected', why: 'the tier claim names a key that is not known here' }
+    const keys = kid === undefined ? this.#keys : this.#byId.get(kid)
+    if (keys === undefined) return { status: 'rejected', why: 'the tier claim names a key that is not known here' }
     let why = 'there is no key here to check the tier claim with'
-    for (const key of named === undefined ? this.#keys.values() : [named]) {
+    for (const key of keys) {
       try {
         const { payload } = await jwtVerify(text, key.kind === 'secret' ? key.bytes : key.key, {
           algorithms: [...(ALGORITHMS[key.kind === 'secret' ? 'secret' : (key.key.asymmetricKeyType ?? '')] ?? [])],
@@ -147,7 +139,7 @@ export class Claims {
 
   #secrets(): ReadonlyMap<string, Buffer> {
     const secrets = new Map<string, Buffer>()
-    for (const [id, key] of this.#keys) if (key.kind === 'secret') secrets.set(id, key.bytes)
+    for (const [id, keys] of this.#byId) for (const key of keys) if (key.kind === 'secret') secrets.set(id, key.bytes)
     return secrets
   }
 
@@ -157,21 +149,33 @@ export class Claims {
     if (isDeepStrictEqual(found, this.#found)) return
     this.#found = found
     this.#checked.clear() // what a key that is gone has signed is worth nothing any more
-    const keys = new Map<string, Key>()
-    for (const [id, bytes] of found.files) {
-      const key = parseKey(bytes)
-      if (key === null)
-        this.#log.error(
-          { key: id },
-          `a claim key must be a public key in PEM, or a secret of at least ${CLAIM_KEY_BYTES_MIN} bytes: it is not used`,
-        )
-      else keys.set(id, key)
+    const keys: ClaimKey[] = []
+    const byId = new Map<string, ClaimKey[]>()
+    const leftOut = [...found.leftOut]
+    for (const [name, bytes] of found.files) {
+      const inFile = keysIn(bytes)
+      if (inFile.length === 0) this.#log.error({ key: name }, NO_KEY)
+      const used = inFile.slice(0, KEYS_MAX - keys.length)
+      if (used.length < inFile.length) leftOut.push(name)
+      for (const key of used) {
+        keys.push(key)
+        for (const id of idsOf(name, key)) byId.set(id, [...(byId.get(id) ?? []), key])
+      }
     }
     this.#keys = keys
-    if (found.leftOut.length > 0)
-      this.#log.error({ keys: found.leftOut }, `at most ${KEYS_MAX} claim keys are used, the first by name: these are not`)
-    this.#log.info({ keys: [...keys.keys()] }, 'keys of tier claims')
+    this.#byId = byId
+    if (leftOut.length > 0)
+      this.#log.error({ keys: leftOut }, `at most ${KEYS_MAX} claim keys are used, the first by name: these are not, or not whole`)
+    this.#log.info({ keys: [...byId.keys()] }, 'keys of tier claims')
   }
+}
+
+const NO_KEY =
+  'a file of claim keys must be a public key (PEM, DER or JWK), a JWKS with one that is for signatures, or a secret: ' +
+  `at least ${CLAIM_KEY_BYTES_MIN} bytes, no JSON, and as text a single line or base64; this one is not used`
+
+function idsOf(file: string, key: ClaimKey): ReadonlySet<string> {
+  return new Set(key.kind === 'public' && key.kid !== null ? [file, key.kid] : [file])
 }
 
 /**
@@ -232,20 +236,4 @@ function namesIn(folder: string): readonly string[] {
   } catch {
     return [] // the folder is gone, or was never there: so are its keys
   }
-}
-
-/** Null for what cannot be one. A private key is taken for its public half: whoever put it there by mistake can still go on. */
-function parseKey(file: Buffer): Key | null {
-  const text = file.toString('utf8').trim()
-  if (text.startsWith('-----BEGIN ')) {
-    try {
-      const key = createPublicKey(text)
-      return ALGORITHMS[key.asymmetricKeyType ?? ''] === undefined ? null : { kind: 'public', key }
-    } catch {
-      return null // no key, or of a kind that nobody can check with
-    }
-  }
-  // Editors end a text with a line break that is no part of it; bytes that are no text are the key as they are.
-  const bytes = isUtf8(file) ? Buffer.from(text, 'utf8') : file
-  return bytes.length < CLAIM_KEY_BYTES_MIN ? null : { kind: 'secret', bytes }
 }
