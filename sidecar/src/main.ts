@@ -155,6 +155,7 @@ async function main(): Promise<void> {
     faultyUnedited: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     boundsCut: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     exhaustedUsers: new LRUCache({ max: EXHAUSTED_USERS_KEPT }),
+    observed: new WeakSet(),
     unpriced: new LRUCache({ max: UNPRICED_KEPT }),
   }
   const quietSweep = new QuietSweep(gateway)

@@ -7,7 +7,7 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makePeriod } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { settled, startTalk } from '../support/talk.ts'
@@ -126,9 +126,7 @@ describe('a change of the terms', () => {
       makeContract({
         caps: {
           perConversation,
-          ...(perUser === undefined
-            ? {}
-            : { perUser: { amount: perUser.amount, period: { unit: perUser.unit, timeZone: 'UTC', anchorDay: 1 } } }),
+          ...(perUser === undefined ? {} : { perUser: { amount: perUser.amount, period: makePeriod(perUser.unit) } }),
         },
         ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }],
       })
@@ -193,7 +191,7 @@ describe('a change of the terms', () => {
     })
 
     test('where its own terms end it as well, a conversation goes by the newest: they may have another session follow', async () => {
-      const perUser = { amount: '5.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
+      const perUser = { amount: '5.00', period: makePeriod('Month') }
       const before = makeContract({ caps: { perConversation: '0.004', perUser } })
       const after = makeContract({
         caps: { perConversation: '0.004', perUser },
@@ -252,7 +250,7 @@ describe('a change of the terms', () => {
     })
 
     test('its own terms, by which it waited for money that another call spent after all, do not end it: the newest do', async () => {
-      const perUser = { amount: '5.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
+      const perUser = { amount: '5.00', period: makePeriod('Month') }
       const models = { allow: [], downgrades: [], maxOutputTokens: 500, usefulOutputTokens: 100 }
       const before = makeContract({ caps: { perConversation: '0.0055', perUser }, models })
       const after = makeContract({
@@ -312,8 +310,7 @@ describe('a change of the terms', () => {
     })
 
     test('a limit of the workload counts at once, raised or lowered', async () => {
-      const limited = (amount: string) =>
-        configOf([cappedAt('1.00')], { limits: [{ amount, period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } }] })
+      const limited = (amount: string) => configOf([cappedAt('1.00')], { limits: [{ amount, period: makePeriod('Day') }] })
       await sidecar.adopt(limited('0.05'))
       assert.equal((await asked('limited')).status, 200)
       await sidecar.adopt(limited('0.001'))
@@ -434,6 +431,12 @@ describe('Observe', () => {
   })
 
   test('refuses nothing that it would refuse otherwise: models, tiers, users, missing ids', async () => {
+    const told = (): readonly string[] =>
+      sidecar
+        .log()
+        .split('\n')
+        .filter((line) => line.includes('would be refused'))
+    const before = told().length
     const other = { body: { model: 'gpt-4o-mini' } }
     assert.equal((await talkOf('models').say('Hello.', other)).status, 200)
     const wide = await talkOf('window', { 'x-farebox-tier': 'narrow' }).say('Hello, hello, hello. '.repeat(10))
@@ -444,11 +447,17 @@ describe('Observe', () => {
     assert.equal((await talkOf('x'.repeat(300)).say('Hello.')).status, 200)
     await sidecar.adopt(configOf([contract], { mode: 'Observe', identity: { fallback: 'Require' } }))
     assert.equal((await startTalk(sidecar, {}).say('Hello.')).status, 200)
-    const wouldRefuse = sidecar
-      .log()
-      .split('\n')
-      .filter((line) => line.includes('would be refused'))
-    assert.equal(wouldRefuse.length, 6)
+    const codes = told()
+      .slice(before)
+      .map((line) => (JSON.parse(line) as { readonly code: string }).code)
+    assert.deepEqual(codes, [
+      'model_not_allowed',
+      'context_window_exceeded',
+      'identity_rejected',
+      'identity_rejected',
+      'identity_rejected',
+      'conversation_id_required',
+    ])
   })
 
   test('has nothing summarised that would be, neither on the rung nor for the window', async () => {
@@ -473,7 +482,7 @@ describe('Observe', () => {
   })
 
   test('who speaks in the conversation of another pays for it, and leaves nothing in what is remembered of the other', async () => {
-    const perUser = { amount: '5.00', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+    const perUser = { amount: '5.00', period: makePeriod('Day') }
     const remembering = makeContract({
       caps: { perConversation: '1.00', perUser },
       sessions: { memory: { mode: 'Searchable', retentionMs: 86_400_000 } },

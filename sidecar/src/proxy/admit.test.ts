@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { test } from 'node:test'
+import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { loadCatalogue } from '@farebox/crds/catalogue.ts'
 import { createPriceList } from '@farebox/crds/price-list.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
@@ -23,12 +25,23 @@ import { Offers } from './offers.ts'
 import { SideLoops } from './side-loops.ts'
 
 const CONTRACT = makeContract({ models: { allow: [], downgrades: [], maxOutputTokens: 100 } })
+const TERMS = termsOf(CONTRACT)
 const CONVERSATION = conversationFor('A', START_MS, { contractHash: CONTRACT.hash })
 const OWN: CapDraw = { kind: 'conversation', account: 'c:A:1', cap: parseUsd('0.50'), periodKey: null }
 
+interface Told {
+  readonly result: AdmitResult
+  readonly waits: readonly string[]
+  /** Code and cap of what goes on under `Observe` alone. */
+  readonly observed: readonly string[]
+  readonly lines: readonly string[]
+}
+
 /** A question of a conversation, of whose budget this was read a moment ago. */
-async function admitted(store: BudgetStore, read: Partial<Account> = {}): Promise<{ result: AdmitResult; waits: readonly string[] }> {
+async function admitted(store: BudgetStore, read: Partial<Account> = {}, parts: Partial<SidecarConfig> = {}): Promise<Told> {
   const waits: string[] = []
+  const observed: string[] = []
+  const lines: string[] = []
   const gateway = {
     store,
     queue: new MoneyQueue(),
@@ -38,28 +51,37 @@ async function admitted(store: BudgetStore, read: Partial<Account> = {}): Promis
     holds: new HoldKeeper(store, {} as unknown as HoldTellers, () => START_MS),
     failedSwaps: new Map(),
     uneditable: new Map(),
-    metrics: { waits: { add: ([outcome = '']: readonly string[]) => waits.push(outcome) } },
-    newId: () => 'op',
+    observed: new WeakSet(),
+    metrics: {
+      waits: { add: ([outcome = '']: readonly string[]) => waits.push(outcome) },
+      observedRefusals: { add: (labels: readonly string[]) => observed.push(labels.join()) },
+    },
+    log: { info: (_: object, message: string) => lines.push(message) },
+    newId: () => randomUUID(),
     nowMs: () => START_MS,
   }
   const turn = {
     gateway,
-    policy: { config: makeConfig('http://provider/v1', [CONTRACT]), prices: createPriceList([], loadCatalogue()) },
+    policy: { config: makeConfig('http://provider/v1', [CONTRACT], parts), prices: createPriceList([], loadCatalogue()) },
     upstream: makeUpstream({ name: 'openai', provider: 'openai', baseUrl: 'http://provider/v1' }),
     wire: {},
+    incoming: {},
     outgoing: { destroyed: false },
     request: chatRequest([user('Where is my order, please? '.repeat(100))]),
     conversation: CONVERSATION,
     conversationId: CONVERSATION.id,
     exists: true,
     user: null,
-    terms: termsOf(CONTRACT),
-    heldTo: termsOf(CONTRACT),
+    terms: TERMS,
+    heldTo: TERMS,
     earlierTokens: 0,
     draws: [OWN],
     balances: balancesOf([OWN], new Map([[OWN.account, { ...EMPTY_ACCOUNT, ...read }]])),
   } as unknown as Turn
-  return { result: await admit(turn, NOTHING_UNDONE), waits }
+  const result = await admit(turn, NOTHING_UNDONE)
+  // The provider would not have what we changed: the call is made once more.
+  if (parts.mode === 'Observe') await admit(turn, { ...NOTHING_UNDONE, usage: true })
+  return { result, waits, observed, lines }
 }
 
 /** What there is when all other calls of the conversation have ended. */
@@ -86,5 +108,26 @@ test('while a call is out, what counts as used of its input is what is likely to
   const { accounts } = await store.read({ conversation: CONVERSATION.id, accounts: [OWN.account], nowMs: START_MS })
   assert.deepEqual(accounts.get(OWN.account), { spent: 0n, held: granted, heldInput: plan.likelyInputCost })
   assert.ok(plan.likelyInputCost < plan.inputCost)
+  await store.close()
+})
+
+test('Observe: what would be refused is told once, however often the call is made', async () => {
+  const store = await emptiedStore()
+  const over = { spent: OWN.cap }
+  const { result, ...told } = await admitted(store, over, { mode: 'Observe' })
+  assert.equal(result.status, 'admitted')
+  assert.deepEqual(told, { waits: [], observed: ['conversation_budget_exhausted,conversation'], lines: ['observed: would be refused'] })
+  assert.deepEqual((await admitted(store, over)).observed, [])
+  await store.close()
+})
+
+test('Observe: what would wait goes on at once and is told as that, where the money is held still', async () => {
+  const store = await emptiedStore()
+  const all = { held: OWN.cap, heldInput: 1n }
+  assert.deepEqual((await admitted(store, all, { mode: 'Observe' })).lines, [], 'it has come back meanwhile')
+  await store.reserve(reserveStep('another', START_MS, { atLeast: 1n, atMost: OWN.cap, cap: OWN.cap }, { initial: CONVERSATION }))
+  const { result, ...told } = await admitted(store, all, { mode: 'Observe' })
+  assert.equal(result.status, 'admitted')
+  assert.deepEqual(told, { waits: ['observed'], observed: [], lines: ['observed: would wait for money that other calls hold'] })
   await store.close()
 })

@@ -19,8 +19,9 @@ import { hasMoved } from '../store/store.ts'
 import type { ReserveStep, Snapshot } from '../store/store.ts'
 import type { ErrorNames } from '../wire/error-names.ts'
 import { countedInput } from './earlier.ts'
-import { goesOnObserved, noteOf, noticesOf } from './exchange.ts'
-import type { Turn } from './exchange.ts'
+import { withheldEnd } from './endings.ts'
+import { noteOf, noticesOf, tellObserved } from './exchange.ts'
+import type { Turn, Withheld } from './exchange.ts'
 import { lastCount } from './last-count.ts'
 import { onOtherTerms, placeTurn } from './locate.ts'
 import type { LocateResult } from './locate.ts'
@@ -116,6 +117,8 @@ interface Go {
   readonly status: 'go'
   readonly plan: Plan
   readonly beside: Beside | null
+  /** Under `Observe`: what `Enforce` would do in its place; null: the same. */
+  readonly withheld: Withheld | null
 }
 
 /** What to do with the turn as it is known now. */
@@ -129,15 +132,19 @@ async function decideRound(turn: Turn, undone: Undone, isFirst: boolean): Promis
     if (other !== null && (turn.terms !== turn.heldTo || decide(decideInput(other, undone, beside)).status !== 'end'))
       return { status: 'again', turn: other }
   }
-  if (decision.status === 'refuse') {
-    if (decision.refusal.code === 'model_unpriced') warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
-    if (!goesOnObserved(turn, decision.refusal)) return refused(turn, decision.refusal)
-    return goBy(turn, observedPlan(input, decision), beside)
+  if (decision.status === 'refuse' && decision.refusal.code === 'model_unpriced')
+    warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
+  if (turn.policy.config.mode === 'Observe') {
+    const withheld = withheldOf(turn, decision)
+    // Who was in the way may be gone since the turn was read.
+    if (withheld?.is === 'wait' && isFirst) return decideAgain(turn, await seenAnew(turn))
+    return goBy(turn, observedPlan(input, decision), beside, withheld)
   }
-  if (turn.policy.config.mode === 'Observe') return goBy(turn, observedPlan(input, decision), beside)
   switch (decision.status) {
     case 'go':
       return goBy(turn, decision.plan, beside)
+    case 'refuse':
+      return refused(turn, decision.refusal)
     case 'end':
       return { status: 'ended', turn, decision }
     case 'count': {
@@ -150,13 +157,29 @@ async function decideRound(turn: Turn, undone: Undone, isFirst: boolean): Promis
   }
 }
 
-function goBy(turn: Turn, plan: Plan, beside: Beside | null): Go {
+/** What `Enforce` would come to where `Observe` goes on. */
+function withheldOf(turn: Turn, decision: Decision): Withheld | null {
+  switch (decision.status) {
+    case 'go':
+      return turn.balances.some(({ cap, state }) => cap - state.spent - state.held < decision.plan.atLeast) ? { is: 'wait' } : null
+    case 'end':
+      return withheldEnd(turn, decision)
+    case 'wait':
+      return { is: 'wait' }
+    case 'refuse':
+      return { is: 'refusal', refusal: decision.refusal, cap: 'none' }
+    case 'count':
+      return null
+  }
+}
+
+function goBy(turn: Turn, plan: Plan, beside: Beside | null, withheld: Withheld | null = null): Go {
   if (plan.priced.origin === 'ceiling') warnUnpriced(turn, plan.priced)
-  return { status: 'go', plan: beside?.isInLoop === true ? planBesideLoop(plan, turn.conversation) : plan, beside }
+  return { status: 'go', plan: beside?.isInLoop === true ? planBesideLoop(plan, turn.conversation) : plan, beside, withheld }
 }
 
 /** Reserves what the plan needs, if nobody is before this turn. */
-async function reserveRound(turn: Turn, { plan: decided, beside }: Go, waited: boolean): Promise<AdmitResult | Unsettled> {
+async function reserveRound(turn: Turn, { plan: decided, beside, withheld }: Go, waited: boolean): Promise<AdmitResult | Unsettled> {
   const { gateway } = turn
   const plan = await gateway.offers.once(turn, decided)
   // Who comes while others wait queues behind them.
@@ -167,6 +190,7 @@ async function reserveRound(turn: Turn, { plan: decided, beside }: Go, waited: b
   switch (answer.status) {
     case 'held': {
       gateway.holds.add(operationId)
+      if (withheld !== null) tellObserved(turn, withheld)
       const { granted } = answer
       return { status: 'admitted', admitted: { turn, plan, beside, operationId, granted, outputTokens: affordableOutput(plan, granted) } }
     }

@@ -12,10 +12,10 @@ import { inEffect } from '../core/standing.ts'
 import { remainingOf, userPeriodOf } from '../core/terms.ts'
 import type { CapKind } from '../core/terms.ts'
 import { headerReader, refuse, stateHeaders } from './exchange.ts'
-import type { Turn } from './exchange.ts'
+import type { Turn, Withheld } from './exchange.ts'
 import { requestIdHeader } from '../errors.ts'
 import { NONE_FIRED } from '../store/store.ts'
-import { openNextSession } from './next-session.ts'
+import { openNextSession, refusalOf } from './next-session.ts'
 import { reportAlerts } from './report.ts'
 
 type Ended = Extract<Decision, { status: 'end' }>
@@ -24,8 +24,8 @@ type Ended = Extract<Decision, { status: 'end' }>
 export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null> {
   const { gateway, terms, conversationId } = turn
   const { contract } = terms
-  const cap = turn.balances.find((balance) => balance.account === decision.account)?.kind ?? 'conversation'
-  const end: End = cap === 'workload' ? 'Refuse' : (contract.ladder.find((step) => step.rung === 'EndConversation')?.end ?? 'Refuse')
+  const cap = capOf(turn, decision)
+  const end = endOf(turn, cap)
   if (end === 'Reset' && cap === 'conversation' && decision.fitsAfresh && mayReset(turn)) {
     const next = await openNextSession(turn, 'budget')
     if (next !== null) return next
@@ -79,6 +79,28 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
   ])
   turn.outgoing.end(answer.body)
   return null
+}
+
+/**
+ * What `Observe` keeps back of this end. Null: another session would follow, or would have at the end that was reached before. That opens none,
+ * so nobody knows what would be left in it.
+ */
+export function withheldEnd(turn: Turn, decision: Ended): Withheld | null {
+  const cap = capOf(turn, decision)
+  const mayFollow = endOf(turn, cap) === 'Reset' && cap === 'conversation' && refusalOf(turn, turn.conversation) === null
+  const hasEnded = turn.conversation.rungs.includes('EndConversation')
+  if (mayFollow && (hasEnded || (decision.fitsAfresh && mayReset(turn)))) return null
+  const param = decision.tooLarge?.param ?? (cap === 'workload' ? 'limits' : undefined)
+  return { is: 'refusal', refusal: { code: 'conversation_budget_exhausted', ...(param === undefined ? {} : { param }) }, cap }
+}
+
+/** Whose money is short. */
+function capOf({ balances }: Turn, { account }: Ended): CapKind {
+  return balances.find((balance) => balance.account === account)?.kind ?? 'conversation'
+}
+
+function endOf({ terms: { contract } }: Turn, cap: CapKind): End {
+  return cap === 'workload' ? 'Refuse' : (contract.ladder.find((step) => step.rung === 'EndConversation')?.end ?? 'Refuse')
 }
 
 /** One part of a request that is too dear says nothing of what else the conversation can afford: it goes on. */

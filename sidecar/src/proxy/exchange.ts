@@ -11,7 +11,7 @@ import type { EntryNote } from '../core/ledger.ts'
 import { noticesFor } from '../core/notices.ts'
 import type { ModelRequest } from '../core/request.ts'
 import { userPeriodOf } from '../core/terms.ts'
-import type { Balance, CapDraw, Terms } from '../core/terms.ts'
+import type { Balance, CapDraw, CapKind, Terms } from '../core/terms.ts'
 import { ERRORS, errorAnswer } from '../errors.ts'
 import type { Refusal } from '../errors.ts'
 import type { CallContext, Wire } from '../wire/wire.ts'
@@ -145,12 +145,38 @@ function asSent(value: string | undefined): string | undefined {
 
 const BEYOND_ASCII = /[\x80-\xff]/
 
-/** `Observe` goes on where the request would be refused otherwise, and the log says so. False: refuse it. */
-export function goesOnObserved(exchange: Pick<Exchange, 'gateway' | 'policy' | 'requestId'>, { code, param, model }: Refusal): boolean {
-  const { gateway, policy, requestId } = exchange
-  if (policy.config.mode !== 'Observe') return false
-  gateway.log.info({ requestId, code, param, model }, 'observed: would be refused')
+/** An exchange as far as it is known when it might be refused. */
+type Observable = Pick<Exchange, 'gateway' | 'policy' | 'requestId' | 'incoming'> & Partial<Pick<Turn, 'conversationId'>>
+
+/** `Observe` goes on where the request would be refused otherwise, and says so. False: refuse it. */
+export function goesOnObserved(exchange: Observable, refusal: Refusal): boolean {
+  if (exchange.policy.config.mode !== 'Observe') return false
+  tellObserved(exchange, { is: 'refusal', refusal, cap: 'none' })
   return true
+}
+
+/** What `Enforce` would do with a request that goes on under `Observe`. */
+export type Withheld =
+  /** `cap`: whose money is short; `none`: it is refused for what it is. */
+  | { readonly is: 'refusal'; readonly refusal: Refusal; readonly cap: CapKind | 'none' }
+  /** For money that other calls hold. Whether that comes back in time only shows where the call waits. */
+  | { readonly is: 'wait' }
+
+/** In the log and as a metric: once for each request, of what `Enforce` would come to first. */
+export function tellObserved({ gateway, requestId, incoming, conversationId }: Observable, withheld: Withheld): void {
+  if (gateway.observed.has(incoming)) return
+  gateway.observed.add(incoming)
+  if (withheld.is === 'wait') {
+    gateway.metrics.waits.add(['observed'])
+    gateway.log.info(
+      { requestId, conversation: conversationId, code: 'budget_busy' },
+      'observed: would wait for money that other calls hold',
+    )
+    return
+  }
+  const { code, param, model } = withheld.refusal
+  gateway.metrics.observedRefusals.add([code, withheld.cap])
+  gateway.log.info({ requestId, conversation: conversationId, code, param, model }, 'observed: would be refused')
 }
 
 /** Answers with an error of the table, and counts it. The log says of which upstream, where that is known, and `reason`, which is not for clients. */

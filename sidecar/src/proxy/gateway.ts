@@ -1,4 +1,5 @@
 /** What every turn needs: the policy in force and the parts that outlive a turn. Built by `main.ts`, passed along. */
+import type { IncomingMessage } from 'node:http'
 import type { PriceList } from '@farebox/crds/prices.ts'
 import { readContract } from '@farebox/crds/sidecar-config.ts'
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
@@ -84,6 +85,8 @@ export interface Gateway {
   readonly boundsCut: LRUCache<string, true>
   /** Users whose budget of a tier and period was found used up by a call of no conversation: its alerts were told. */
   readonly exhaustedUsers: LRUCache<string, true>
+  /** Requests that go on under `Observe` alone: that was told of them. */
+  readonly observed: WeakSet<IncomingMessage>
   /** By model of a provider: nobody prices it, and the log has said so. */
   readonly unpriced: LRUCache<string, true>
 }

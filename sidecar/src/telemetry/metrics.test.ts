@@ -3,10 +3,14 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Counter, Histogram, Registry } from 'prom-client'
+import { PRICE_ORIGINS } from '@farebox/crds/prices.ts'
+import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { CounterFamily, HistogramFamily, Metrics, outcomeOfStatus } from './metrics.ts'
 
 const BUCKETS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84]
+/** Labels whose values are words of the config, rungs of the ladder or codes of docs/errors.md. */
+const OF_OTHER_PAGES: readonly string[] = ['tier', 'model', 'upstream', 'percent', 'rung', 'code']
 
 test('counters and histograms read as those of prom-client do, however often they are read', async () => {
   const observation = fc.tuple(fc.constantFrom('a', 'b', 'c "quoted"'), fc.double({ min: 0, max: 400, noNaN: true }))
@@ -56,6 +60,7 @@ test('rare things are there at 0 before they happen, what a config names from wh
     'farebox_partial_settlements_total{source="estimated"} 0',
     'farebox_doubtful_usages_total{doubt="invalid"} 0',
     'farebox_money_waits_total{outcome="timeout"} 0',
+    'farebox_observed_refusals_total{code="conversation_budget_exhausted",cap="workload"} 0',
     'farebox_delivery_reports_total{outcome="failed"} 0',
     'farebox_turns_total{tier="none",outcome="ungoverned"} 0',
     'farebox_overruns_total 0',
@@ -102,6 +107,24 @@ test('each counter of the page whose labels are no models is there from the star
     'farebox_rung_transitions_total{tier="basic",rung="EndConversation",reason="fit"} 0',
   ])
     assert.ok(lines.includes(line), line)
+})
+
+test('the row of a counter on the page says each value that a label of ours may have', async () => {
+  const page = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8').split('\n## Of the operator')[0] ?? ''
+  const rows = new Map([...page.matchAll(/^\| `(\w+)` \| .*$/gm)].map(([row, name = '']) => [name, row]))
+  const metrics = new Metrics()
+  metrics.follow(makeConfig('http://127.0.0.1:1/v1', [makeContract({ tier: 'basic' })]))
+  // What is told by model is there from the first call on.
+  for (const kind of METERED_KINDS) metrics.tokens.begin(['m', kind])
+  for (const origin of PRICE_ORIGINS) metrics.modelCost.begin(['m', origin])
+  const told = [...(await metrics.render()).matchAll(/^(farebox_\w+_total)\{([^}]*)\} 0$/gm)].flatMap(([, name = '', labels = '']) =>
+    [...labels.matchAll(/(\w+)="([^"]*)"/g)].flatMap(([, label = '', value = '']) =>
+      OF_OTHER_PAGES.includes(label) ? [] : [{ name, label, value }],
+    ),
+  )
+  const labels = new Set(told.map(({ name, label }) => `${name} ${label}`))
+  assert.ok(labels.size > 15, `${labels.size} labels`)
+  for (const { name, label, value } of told) assert.ok(rows.get(name)?.includes(`\`${value}\``), `${name}: ${label}="${value}"`)
 })
 
 test('answers of providers are told apart by whose matter they are', () => {

@@ -15,7 +15,9 @@ import { DRIVERS } from '../core/conversation.ts'
 import { OUTCOME_KINDS } from '../core/outcomes.ts'
 import { RESET_REFUSALS, SESSION_ENDS } from '../core/sessions.ts'
 import type { Shaped } from '../core/shape.ts'
+import type { CapKind } from '../core/terms.ts'
 import { ERRORS } from '../errors.ts'
+import type { ErrorCode } from '../errors.ts'
 import type { StoreStanding } from '../store/store-standing.ts'
 
 /** Distinct label sets of one metric; past it, series go to `other`. */
@@ -27,6 +29,19 @@ const LIMITS_SHOWN_MAX = 16
 /** How a turn ends, and how what is not metered is told apart. `limited`: by a limit of the workload; the conversation goes on after it. */
 const TURN_OUTCOMES = ['settle', 'charge', 'void', 'refused', 'ended', 'limited'] as const
 const UNMETERED = ['free', 'ungoverned'] as const
+/** What a request may be refused for that goes on under `Observe`, beside want of money. */
+const OBSERVED = [
+  'tool_calls_refused',
+  'context_window_exceeded',
+  'model_not_allowed',
+  'model_unpriced',
+  'conversation_id_required',
+  'identity_rejected',
+  'endpoint_not_governed',
+  'thread_unsupported_request',
+] as const satisfies readonly ErrorCode[]
+/** Whose money may be short. */
+const CAPS = ['conversation', 'user', 'workload'] as const satisfies readonly CapKind[]
 /** How a call ends at its provider: by the class of its answer, or without one. `left`: its client did, before there was an answer. */
 const PROVIDER_OUTCOMES = [
   '2xx',
@@ -66,6 +81,11 @@ export class Metrics {
   readonly registry = new Registry()
   readonly turns = this.#counter('farebox_turns_total', 'Turns by how they ended', ['tier', 'outcome'])
   readonly refusals = this.#counter('farebox_refusals_total', 'Requests refused, by error code', ['code'])
+  readonly observedRefusals = this.#counter(
+    'farebox_observed_refusals_total',
+    'Requests that went on under Observe and would be refused under Enforce, by error code and by whose money was short',
+    ['code', 'cap'],
+  )
   readonly providerCalls = this.#counter('farebox_provider_calls_total', 'Calls to providers, by how they ended', ['upstream', 'outcome'])
   readonly cost = this.#counter('farebox_cost_usd_total', 'Settled cost in US dollars, by what drove it', ['tier', 'driver'])
   readonly modelCost = this.#counter('farebox_model_cost_usd_total', 'Settled cost in US dollars, by the model that served', [
@@ -143,11 +163,13 @@ export class Metrics {
     collectDefaultMetrics({ register: this.registry, prefix: 'farebox_' })
     // What is there at 0 can be seen to rise: of rare things the first is often the only one.
     for (const code of Object.keys(ERRORS)) this.refusals.begin([code])
+    for (const code of OBSERVED) this.observedRefusals.begin([code, 'none'])
+    for (const cap of CAPS) this.observedRefusals.begin(['conversation_budget_exhausted', cap])
     for (const source of USAGE_SOURCES) if (source !== 'exact') this.partial.begin([source])
     for (const kind of UNMETERED) this.turns.begin(['none', kind])
     for (const [reason, rungs] of Object.entries(SKIPPED_RUNGS)) for (const rung of rungs) this.rungsSkipped.begin([rung, reason])
     for (const doubt of ['invalid', 'clamped']) this.doubts.begin([doubt])
-    for (const outcome of ['admitted', 'timeout']) this.waits.begin([outcome])
+    for (const outcome of ['admitted', 'timeout', 'observed']) this.waits.begin([outcome])
     for (const outcome of ['accepted', 'rejected']) this.configs.begin([outcome])
     for (const outcome of ['taken', 'refused', 'failed']) this.reports.begin([outcome])
     for (const one of [this.overruns, this.expiredHolds, this.expiredUsd, this.unchargedHolds, this.droppedSteps]) one.begin([])
