@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { holds } from './cel.ts'
-import { KINDS } from './check.ts'
+import { checkObject, KINDS } from './check.ts'
 import type { Kind } from './check.ts'
 import { crdOf, isChosen, KIND_NAMES, schemaOf, servedSchema } from './crd.ts'
 import { isTransition } from './rules.ts'
@@ -153,6 +153,59 @@ test('elements of lists are served without defaults, and so are lists of choices
         path.includes('[]') || chosen.some((list) => list.path === path) ? undefined : read[index]?.node.default,
         path,
       )
+  }
+})
+
+test('a default that the API server is not told of is in the description, so that `kubectl explain` tells it', () => {
+  const toldOf = ALL_KINDS.flatMap((kind) => {
+    const served = placesIn(servedSchema(schemaOf(kind)), kind)
+    return placesIn(schemaOf(kind), kind).flatMap(({ path, node: { default: filledIn, description = '' } }, index) => {
+      const told = served[index]?.node
+      if (told?.default !== undefined || filledIn === undefined || ['[]', '{}'].includes(JSON.stringify(filledIn))) {
+        assert.equal(told?.description ?? '', description, `${path} says nothing more`)
+        return []
+      }
+      const values = Array.isArray(filledIn) ? filledIn : [filledIn]
+      assert.equal(told?.description, `${description} Absent: ${values.map((value) => `\`${value}\``).join(', ')}.`)
+      return [path]
+    })
+  })
+  assert.deepEqual(toldOf, [
+    'ConversationBudget.spec.identity.carriers',
+    'ConversationBudget.spec.identity.userCarriers',
+    'ConversationBudget.spec.upstreams[].provider',
+    'ConversationBudget.spec.upstreams[].injectUsage',
+    'ConversationBudget.spec.limits[].period.timeZone',
+    'ConversationBudget.spec.limits[].period.anchorDay',
+  ])
+})
+
+test('what a description says of an absent field in a list is what is filled in as a manifest is read', () => {
+  const read = checkObject({
+    apiVersion: 'farebox.dev/v1alpha1',
+    kind: 'ConversationBudget',
+    metadata: { name: 'desk', namespace: 'support' },
+    spec: {
+      selector: { matchLabels: { app: 'desk' } },
+      tier: { default: 'pro' },
+      upstreams: [{ name: 'own', baseURL: 'https://models.example/v1' }],
+      limits: [{ amount: '50.00', period: { unit: 'Month' } }],
+    },
+  })
+  assert.ok(read.status === 'ok' && read.value.kind === 'ConversationBudget')
+  const { identity, upstreams, limits } = read.value.spec
+  const budget = servedSchema(schemaOf('ConversationBudget'))
+  const filledIn: readonly (readonly [path: string, value: unknown])[] = [
+    ['.spec.identity.carriers', identity.carriers],
+    ['.spec.identity.userCarriers', identity.userCarriers],
+    ['.spec.upstreams[].provider', upstreams[0]?.provider],
+    ['.spec.upstreams[].injectUsage', upstreams[0]?.injectUsage],
+    ['.spec.limits[].period.timeZone', limits[0]?.period.timeZone],
+    ['.spec.limits[].period.anchorDay', limits[0]?.period.anchorDay],
+  ]
+  for (const [path, value] of filledIn) {
+    const [, told = ''] = / Absent: (.*)[.]$/.exec(fieldAt(budget, path)?.description ?? '') ?? []
+    assert.deepEqual(told.replaceAll('`', '').split(', '), [value].flat().map(String), path)
   }
 })
 

@@ -90,7 +90,7 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
         type: 'string',
         jsonPath: '.status.spend.spent',
         description:
-          'What they cost so far, in US dollars, by the pods of whichever budget: budgets that share a plan show the same, so this column is no sum.',
+          'What they and lone calls cost so far, in US dollars, by the pods of whichever budget: budgets that share a plan show the same, so this column is no sum.',
       },
       { name: 'Today', type: 'string', jsonPath: '.status.spend.today', priority: 1, description: 'Of that, since midnight UTC.' },
       { name: 'Held', type: 'string', jsonPath: '.status.spend.held', priority: 1, description: 'Kept for calls under way.' },
@@ -106,7 +106,7 @@ export const KIND_NAMES: Readonly<Record<Kind, KindNames>> = {
         name: 'At100',
         type: 'integer',
         jsonPath: '.status.alerts.100',
-        description: 'Conversations that came to the end of their budget.',
+        description: 'Conversations and lone calls that came to the end of their budget.',
       },
       { name: 'Matched', type: 'integer', jsonPath: '.status.workloads.matched', priority: 1, description: 'Pods that it governs.' },
       { name: 'Injected', type: 'integer', jsonPath: '.status.workloads.injected', description: 'Of them, those with a sidecar.' },
@@ -160,18 +160,28 @@ export function schemaOf(kind: Kind): StructuralSchema {
 /**
  * Elements of lists without their defaults. Tools that replace a list when they merge (`kubectl apply`, the diff of Argo CD) would find
  * what the API server fills in there to differ from the manifest, for ever; we fill it in as we read. So we do with lists of choices: the API
- * server would keep one in the object as it was, and what a later version chooses would never reach it.
+ * server would keep one in the object as it was, and what a later version chooses would never reach it. The description tells what we fill in.
  */
 export function servedSchema(node: StructuralSchema, isInList: boolean = false): StructuralSchema {
-  const { default: _filledInAsItIsRead, ...bare } = node
-  const { properties, items } = node
+  const { default: filledIn, ...bare } = node
+  const { properties, items, description } = node
   return {
-    ...(isInList || isChosen(node) ? bare : node),
+    ...(isInList || isChosen(node) ? { ...bare, ...(isNothing(filledIn) ? {} : { description: toldWith(description, filledIn) }) } : node),
     ...(properties === undefined
       ? {}
       : { properties: Object.fromEntries(Object.entries(properties).map(([name, field]) => [name, servedSchema(field, isInList)])) }),
     ...(items === undefined ? {} : { items: servedSchema(items, true) }),
   }
+}
+
+/** What goes without saying where a field is absent: no default at all, an empty list, an object of which no field is set. */
+function isNothing(filledIn: unknown): boolean {
+  return filledIn === undefined || (typeof filledIn === 'object' && filledIn !== null && Object.keys(filledIn).length === 0)
+}
+
+function toldWith(description: string | undefined, filledIn: unknown): string {
+  const values = Array.isArray(filledIn) ? filledIn : [filledIn]
+  return `${description === undefined ? '' : `${description} `}Absent: ${values.map((value) => `\`${String(value)}\``).join(', ')}.`
 }
 
 /** A list of choices, some of which are made by default. */

@@ -39,6 +39,15 @@ test('a page shows type, default, bounds and meaning of a field, and what its ru
   )
 })
 
+test('a page says whose defaults the API server is not told of', () => {
+  const page = (name: string): string => generatedFiles().get(`docs/reference/${name}.md`) ?? ''
+  const ofLists = 'shows defaults but for those of fields in a list (`[]`)'
+  assert.ok(page('pricing-tier').includes(`${ofLists}, which hold all the same`))
+  assert.ok(
+    page('conversation-budget').includes(`${ofLists}, of \`spec.identity.carriers\` and of \`spec.identity.userCarriers\`, which hold`),
+  )
+})
+
 test('no table of a page has a line with another number of cells', () => {
   for (const [path, text] of generatedFiles()) {
     let cells = 0

@@ -1,7 +1,7 @@
 /** The reference page of a kind, in Markdown: each field with its type, default, bounds and meaning, and the rules. Pure. */
 import type { Kind } from './check.ts'
 import { KINDS } from './check.ts'
-import { KIND_NAMES, schemaOf } from './crd.ts'
+import { isChosen, KIND_NAMES, schemaOf } from './crd.ts'
 import { API_VERSION } from './fields.ts'
 import { isRecord } from './schema-walk.ts'
 import type { StructuralSchema } from './structural.ts'
@@ -17,7 +17,7 @@ export function referencePage(kind: Kind): string {
     about,
     `\`apiVersion: ${API_VERSION}\`, \`kind: ${kind}\`; ${KINDS[kind].scope === 'Cluster' ? 'belongs to no namespace' : 'belongs to a namespace'}. \`kubectl get ${shortName}\` (or \`${plural}\`) shows ${columnsShown(kind)}.`,
     '## spec',
-    'A field with neither a default nor the word *required* may be left out. Amounts are decimals in quotes, never bare numbers. A field that is not listed is refused by `farebox lint` and by `kubectl apply`. `kubectl get` shows defaults but for those of fields in a list (`[]`), which hold all the same.',
+    `A field with neither a default nor the word *required* may be left out. Amounts are decimals in quotes, never bare numbers. A field that is not listed is refused by \`farebox lint\` and by \`kubectl apply\`. \`kubectl get\` shows defaults but for those of ${untold(spec)}, which hold all the same: \`kubectl explain\` tells them.`,
     fieldTable(rowsBelow(spec, 'spec')),
     '## Rules',
     'Checked by the API server and by `farebox lint`, from the same text ([CEL](https://kubernetes.io/docs/reference/using-api/cel/)); `self` is the field in the first column.',
@@ -68,13 +68,36 @@ function table(head: Row, rows: readonly Row[]): string {
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
 }
 
-/** A line for each field below a node, parents first; fields of a list's elements are written as `ladder[].rung`. */
+/** Whose defaults the API server is not told of. */
+function untold(spec: StructuralSchema): string {
+  const chosen = fieldsBelow(spec, 'spec').filter(({ field }) => isChosen(field))
+  const all = ['fields in a list (`[]`)', ...chosen.map(({ path }) => `of \`${path}\``)]
+  return all.length === 1 ? all.join('') : `${all.slice(0, -1).join(', ')} and ${all.at(-1)}`
+}
+
 function rowsBelow(node: StructuralSchema, path: string): Row[] {
-  if (node.items !== undefined) return rowsBelow(node.items, `${path}[]`)
+  return fieldsBelow(node, path).map(({ path: fieldPath, field, isRequired }) => [
+    `\`${fieldPath}\``,
+    typeText(field),
+    isRequired ? '*required*' : defaultText(field.default),
+    boundsText(field),
+    field.description ?? '',
+  ])
+}
+
+interface Field {
+  readonly path: string
+  readonly field: StructuralSchema
+  readonly isRequired: boolean
+}
+
+/** Each field below a node, parents first; fields of a list's elements are at `ladder[].rung`. */
+function fieldsBelow(node: StructuralSchema, path: string): Field[] {
+  if (node.items !== undefined) return fieldsBelow(node.items, `${path}[]`)
   return Object.entries(node.properties ?? {}).flatMap(([name, field]) => {
     const fieldPath = `${path}.${name}`
-    const fallback = node.required?.includes(name) === true ? '*required*' : defaultText(field.default)
-    return [[`\`${fieldPath}\``, typeText(field), fallback, boundsText(field), field.description ?? ''], ...rowsBelow(field, fieldPath)]
+    const isRequired = node.required?.includes(name) === true
+    return [{ path: fieldPath, field, isRequired }, ...fieldsBelow(field, fieldPath)]
   })
 }
 

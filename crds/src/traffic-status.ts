@@ -12,18 +12,18 @@ export const MARGIN_PERCENT_MIN = -1_000_000
 
 const Conversations = z.strictObject({
   total: Count.describe('Conversations with a turn in the last 35 days.'),
-  turns: Count.describe('Their turns.'),
+  turns: Count.describe('Their turns, and lone calls, which are of no conversation: an embedding, an image, where nothing names one.'),
   byRung: boundedMap(Count, RUNGS.length + 1, {
     pattern: new RegExp(`^(None|${RUNGS.join('|')})$`),
     message: 'keys must be rungs of the ladder, or None',
   }).describe("How many stand on each rung, by their own budget or their user's; rungs without any are left out."),
 })
 const Spend = z.strictObject({
-  spent: Amount.describe('Settled so far, in US dollars.'),
+  spent: Amount.describe('Settled so far, in US dollars; of lone calls, too.'),
   held: Amount.describe('Kept for calls under way.'),
 })
 const Alerts = boundedMap(Count, ALERTS_SHOWN_MAX, { pattern: /^(100|[1-9][0-9]?)$/, message: 'keys must be percents' }).describe(
-  "Conversations that reached each threshold, by percent: of their own budget in any session, of their user's in its period.",
+  "Conversations and lone calls that reached each threshold, by percent: of their own budget in any session, of their user's in its period.",
 )
 const OutcomeCounts = {
   started: Count.describe('Conversations that began.'),

@@ -24,6 +24,8 @@ export interface PythonOptions {
   readonly runs?: number
   /** Of LangChain: how it asks for an object. Absent: as it likes. */
   readonly method?: 'json_schema'
+  /** Headers of this one call, of a plain one. Absent: none. */
+  readonly callHeaders?: Readonly<Record<string, string>>
 }
 
 const DRIVER = fileURLToPath(new URL('python/driver.py', import.meta.url))

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { formatComplaint, loadManifests, whyUngoverned } from './loaded-manifests.ts'
 import type { LoadedManifests, LoadOptions } from './loaded-manifests.ts'
+import { readManifestFolder } from './manifest-folder.ts'
+
+const EXAMPLES = fileURLToPath(new URL('../../../examples/', import.meta.url))
 
 const TIER = `apiVersion: farebox.dev/v1alpha1
 kind: PricingTier
@@ -191,4 +195,15 @@ test('what only a cluster can follow is warned of, and the rest is in force', ()
     'all.yaml:16: warning: spec.store.redis.secretRef: is followed in a cluster alone: under `farebox run` the store is the one of --store or FAREBOX_STORE, or else books in --data',
   ])
   assert.equal(loaded.compiled.configs.get('support/desk')?.upstreams[0]?.credential, 'Held')
+})
+
+test('the plans of the examples that the pages begin with let in whatever model an app asks for', async () => {
+  for (const folder of ['support-desk', 'kubernetes']) {
+    const result = loadManifests(await readManifestFolder(`${EXAMPLES}${folder}`), { nowMs: AT })
+    assert.equal(result.status, 'loaded')
+    const { compiled, manifests } = result.loaded
+    const usual = compiled.tiers.get(manifests.snapshot.budgets[0]?.spec.tier.default ?? '')
+    assert.ok(usual !== undefined && usual.status !== 'refused', folder)
+    assert.deepEqual(usual.contract.models.allow, [], folder)
+  }
 })

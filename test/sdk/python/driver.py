@@ -1,7 +1,8 @@
 """Calls models by the SDKs for Python, as the matrix asks: one JSON object a line in, one a line out, in any order.
 
 In:  {"id", "sdk", "way", "address" or "environment", "headers", "model", "history": [{"role", "text"}], "question",
-      "tool": {"name", "description", "parameters", "result"}}, and for LangChain perhaps "streamUsage", "method", for Anthropic "runs"
+      "tool": {"name", "description", "parameters", "result"}}, and for LangChain perhaps "streamUsage", "method", for Anthropic "runs",
+      of a plain call perhaps "callHeaders"
 Out: {"id", "answer": {"text", "usage": {"input", "output"}, "calls": [{"name", "input"}], "object"}}
   or {"id", "caught": {"name", "status", "code", "message"}}
 The first line out is {"ready": true}. It ends with its standard input.
@@ -62,6 +63,11 @@ def shared(kind, ask, make):
     return client.with_options(default_headers=ask["headers"])
 
 
+def of_call(ask):
+    """What is sent with this one call, beside what its client sends with each."""
+    return {"extra_headers": ask["callHeaders"]} if "callHeaders" in ask else {}
+
+
 # openai
 
 
@@ -85,7 +91,7 @@ def chat(client, ask):
     create = lambda **more: client.chat.completions.create(model=ask["model"], messages=messages, **more)
     way = ask["way"]
     if way == "plain":
-        return of_completion(create())
+        return of_completion(create(**of_call(ask)))
     if way == "streamed":
         heard = ""
         with client.chat.completions.stream(model=ask["model"], messages=messages, stream_options={"include_usage": True}) as stream:
@@ -133,7 +139,7 @@ def responses(client, ask):
     way = ask["way"]
     asked = {"model": ask["model"], "input": messages_of(ask)}
     if way == "plain":
-        return of_response(client.responses.create(**asked))
+        return of_response(client.responses.create(**asked, **of_call(ask)))
     if way == "streamed":
         heard = ""
         with client.responses.stream(**asked) as stream:
@@ -184,7 +190,7 @@ def claude(client, ask):
     asked = {"model": ask["model"], "max_tokens": CLAUDE_MAX_TOKENS, "messages": messages}
     way = ask["way"]
     if way == "plain":
-        return of_message(client.messages.create(**asked))
+        return of_message(client.messages.create(**asked, **of_call(ask)))
     if way == "streamed":
         with client.messages.stream(**asked) as stream:
             heard = "".join(stream.text_stream)
@@ -244,7 +250,7 @@ def langchain(model, ask):
     tool = {**described(ask), "parameters": ask["tool"]["parameters"]}
     way = ask["way"]
     if way == "plain":
-        return of_langchain(model.invoke(messages))
+        return of_langchain(model.invoke(messages, **of_call(ask)))
     if way == "streamed":
         return of_langchain(heard(model.stream(messages)))
     if way in LOOPS:
