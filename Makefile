@@ -40,7 +40,7 @@ check: install ## types, lint, format, import direction, dead code, generated fi
 	@$(NODE) crds/src/generate.ts --check
 	@$(NODE) crds/src/generate-catalogue.ts --check
 
-test: check ## check, then all tests
+test: check ## check, then all tests; FAREBOX_SEED=n: on other random cases
 	@echo "Running the tests ..."
 	@$(NODE) test/run.ts
 
@@ -60,7 +60,7 @@ outage: install ## the table of what an outage of the shared store costs; 8 minu
 chaos: install ## 30 minutes of faults under three sidecars; SECONDS=n SEED=n MODE=Deny|Allowance
 	@$(NODE) test/chaos/main.ts $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE))
 
-soak: install ## a million simulated schedules on every core; SCHEDULES=n SEED=n
+soak: install ## a million simulated schedules, others each time, on every core; SCHEDULES=n SEED=n
 	@$(NODE) test/soak/main.ts $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED))
 
 # Images of several platforms are a list of them: buildah and podman make one by --manifest, add to one that is there, and push it with

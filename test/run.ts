@@ -13,7 +13,13 @@ import { buildPrograms, shareCluster } from './support/cluster.ts'
 import { redisProgram } from './support/redis.ts'
 
 const FILE_TIMEOUT_MS = 600_000
-const EXEC_ARGV = ['--disable-warning=ExperimentalWarning', '--require', join(import.meta.dirname, 'support/untracked-promises.cjs')]
+const EXEC_ARGV = [
+  '--disable-warning=ExperimentalWarning',
+  '--require',
+  join(import.meta.dirname, 'support/untracked-promises.cjs'),
+  '--import',
+  import.meta.resolve('./support/seeded-properties.ts'),
+]
 const UNIT = ['crds/src/**/*.test.ts', 'operator/src/**/*.test.ts', 'sidecar/src/**/*.test.ts']
 const SPANNING = ['test/**/*.test.ts']
 /** They take longest of those that need no quiet: begun last, they would run alone in the end. */
@@ -46,9 +52,11 @@ const STEADY = [
   'test/integration/telemetry',
   'test/integration/exits',
   'test/integration/alerts',
+  'test/integration/waiting',
+  'test/integration/observe-outage',
 ]
-/** They measure two hundred sidecars: alone. */
-const SCALE = ['test/scale/', 'test/delivery/fleet']
+/** They measure two hundred sidecars, or how soon an edit is in force, on a control plane: alone. */
+const SCALE = ['test/scale/', 'test/delivery/fleet', 'test/operator/rollout']
 /** They need no quiet either, and wait most of their time: one of them at a time runs beside two others. The first has a control plane of its own. */
 const PATIENT = [
   'test/operator/idle',

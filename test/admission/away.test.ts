@@ -76,10 +76,17 @@ describe('the webhook', { skip: cluster === null ? 'there is no control plane' :
     assert.equal(status, 201, body.message)
     return fateOf(body)
   }
-  /** Dry runs one after the other while `happens`: what became of each. */
-  const meanwhile = async (namespace: string, happens: Promise<unknown>): Promise<readonly string[]> => {
+  /** Dry runs one after the other while `happens`, which may wait for more of them: what became of each. */
+  const meanwhile = async (
+    namespace: string,
+    happens: (more: (count: number) => Promise<unknown>) => Promise<unknown>,
+  ): Promise<readonly string[]> => {
     const fates: string[] = []
-    const over = happens.then(() => 'over' as const)
+    const more = (count: number): Promise<unknown> => {
+      const enough = fates.length + count
+      return waitFor('pods meanwhile', () => fates.length >= enough)
+    }
+    const over = happens(more).then(() => 'over' as const)
     do {
       const { status, body } = await post(namespace, `dry-${fates.length}`, { isDry: true })
       fates.push(status === 201 ? fateOf(body) : (body.message ?? String(status)))
@@ -111,7 +118,7 @@ describe('the webhook', { skip: cluster === null ? 'there is no control plane' :
       if (!answer.ok) throw new Error(await answer.text())
       return true
     })
-    const fates = await meanwhile(OPTIONAL, ready)
+    const fates = await meanwhile(OPTIONAL, () => ready)
     assert.ok(
       fates.every((fate) => fate === 'left' || fate === 'injected'),
       fates.join(),
@@ -146,17 +153,15 @@ describe('the webhook', { skip: cluster === null ? 'there is no control plane' :
   test('T29: a certificate that is issued anew under load costs no pod its sidecar', async () => {
     const before = await secretData()
     const data = { 'tls.crt': '', 'tls.key': '' }
-    const fates = await meanwhile(
-      OPTIONAL,
-      (async () => {
-        assert.equal((await api.request({ method: 'PATCH', path: SECRET_PATH, body: { data } })).status, 200)
-        await waitFor('another certificate', async () => {
-          const crt = (await secretData())['tls.crt'] ?? ''
-          return crt !== '' && crt !== before['tls.crt']
-        })
-        await sleep(STEADY_MS * 20) // in which it is served
-      })(),
-    )
+    const fates = await meanwhile(OPTIONAL, async (more) => {
+      assert.equal((await api.request({ method: 'PATCH', path: SECRET_PATH, body: { data } })).status, 200)
+      await waitFor('another certificate', async () => {
+        const crt = (await secretData())['tls.crt'] ?? ''
+        return crt !== '' && crt !== before['tls.crt']
+      })
+      await sleep(STEADY_MS * 20) // in which it is served
+      await more(6)
+    })
     assert.equal((await secretData())['ca.crt'], before['ca.crt'])
     assert.ok(fates.length > 5 && fates.every((fate) => fate === 'injected'), fates.join())
   })
@@ -164,19 +169,17 @@ describe('the webhook', { skip: cluster === null ? 'there is no control plane' :
   test('T32: a Secret that is deleted is made anew, the old authority stays trusted beside the new one, and no pod is missed', async (context) => {
     const before = await bundle()
     const sinceMs = performance.now()
-    const fates = await meanwhile(
-      OPTIONAL,
-      (async () => {
-        assert.equal((await api.request({ method: 'DELETE', path: SECRET_PATH })).status, 200)
-        await waitFor('the Secret', async () => (await shown(api, SECRET_PATH)) !== null)
-        context.diagnostic(`made anew after ${Math.round(performance.now() - sinceMs)} ms`)
-        await waitFor('both authorities in the bundle', async () => {
-          const after = await bundle()
-          return after !== before && after.includes(before.trim()) && after.split('BEGIN CERTIFICATE').length === 3
-        })
-        await sleep(STEADY_MS * 20) // in which it is served
-      })(),
-    )
+    const fates = await meanwhile(OPTIONAL, async (more) => {
+      assert.equal((await api.request({ method: 'DELETE', path: SECRET_PATH })).status, 200)
+      await waitFor('the Secret', async () => (await shown(api, SECRET_PATH)) !== null)
+      context.diagnostic(`made anew after ${Math.round(performance.now() - sinceMs)} ms`)
+      await waitFor('both authorities in the bundle', async () => {
+        const after = await bundle()
+        return after !== before && after.includes(before.trim()) && after.split('BEGIN CERTIFICATE').length === 3
+      })
+      await sleep(STEADY_MS * 20) // in which it is served
+      await more(6)
+    })
     assert.equal(Buffer.from(await bundle()).toString('base64'), (await secretData())['ca.crt'], 'sidecars are told the same')
     assert.ok(fates.length > 5 && fates.every((fate) => fate === 'injected'), fates.join())
   })

@@ -149,6 +149,10 @@ describe('an operator that is told nonsense', { skip: cluster === null ? 'there 
     const ofGone = await boundToken(api, gone, TOKEN_AUDIENCE)
     const { status } = await api.request({ method: 'DELETE', path: `/api/v1/namespaces/${SHOP}/pods/gone?gracePeriodSeconds=0` })
     assert.equal(status, 200)
+    await waitFor(
+      'the operator to have heard of it',
+      async () => (await sendReport(listener, `Bearer ${ofGone}`, makeReport())).status === 403,
+    )
     const nowS = Math.floor(Date.now() / 1_000)
     const elsewhere = generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey
     const [header = '', , signature = ''] = token.split('.')

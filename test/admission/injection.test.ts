@@ -139,6 +139,8 @@ describe('pods on a control plane', { skip: cluster === null ? 'there is no cont
       },
     )
     for (const namespace of [PLAIN, HELD, STRICT, QUOTA, LIMITS]) await untilSaid(api, budgetPath(namespace, 'support'), ['Ready=True'])
+    const quotaPath = `/api/v1/namespaces/${QUOTA}/resourcequotas/all`
+    await waitFor('the quota to be counted', async () => (await shown(api, quotaPath))?.status?.['used'] !== undefined)
     other = await startOther(api)
   })
   after(async () => {

@@ -152,8 +152,13 @@ describe('the charts in a cluster', options, () => {
       })
       return asked.stdout.trim() === 'yes'
     }
-    await waitFor('the roles to be put together', () => can('viewer', 'list', 'conversationbudgets.farebox.dev', 'shop'))
-    await waitFor('the roles to be put together', () => can('editer', 'create', 'conversationbudgets.farebox.dev', 'shop'))
+    // Each out of several, one after the other.
+    for (const [user, verb] of [
+      ['viewer', 'list'],
+      ['editer', 'list'],
+      ['editer', 'create'],
+    ] as const)
+      await waitFor('the roles to be put together', () => can(user, verb, 'conversationbudgets.farebox.dev', 'shop'))
     const answers = Object.fromEntries(
       await Promise.all(
         (

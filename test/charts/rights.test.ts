@@ -112,6 +112,7 @@ async function podsOf(cluster: Cluster): Promise<number> {
 function auditOf(cluster: Cluster): readonly z.infer<typeof Entry>[] {
   return readFileSync(cluster.auditLog, 'utf8')
     .split('\n')
+    .slice(0, -1) // no line yet
     .filter((line) => line.includes(ACCOUNT))
     .map((line) => Entry.parse(JSON.parse(line)))
     .filter(({ user }) => user.username === ACCOUNT)

@@ -1,9 +1,9 @@
 /** Starts etcd, API server, controllers and scheduler, each of them the real one, on ports of its own and in a folder of its own. */
 import { generateKeyPairSync } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { againOnTakenPorts, freePorts } from '../support/free-ports.ts'
+import { againOnTakenPorts, freePorts, PortTaken } from '../support/free-ports.ts'
 import { createAuthority, sign } from './certificates.ts'
 import type { KeyPair, Subject } from './certificates.ts'
 import { Cluster, FILES, kubeconfigText } from './cluster.ts'
@@ -57,15 +57,22 @@ async function startOnce(options: ClusterOptions, programs: Programs): Promise<C
   try {
     return await startParts(folder, options, programs)
   } catch (error) {
+    const isTaken = hasEtcdNoPort(folder)
     await endAll(folder).catch(() => undefined)
-    throw error
+    throw isTaken ? new PortTaken('etcd', { cause: error }) : error
   }
+}
+
+/** It ends then, and all that the API server says is that it is away. */
+function hasEtcdNoPort(folder: string): boolean {
+  const log = join(folder, 'log', 'etcd.log')
+  return existsSync(log) && readFileSync(log, 'utf8').includes('address already in use')
 }
 
 async function startParts(folder: string, options: ClusterOptions, programs: Programs): Promise<Cluster> {
   const addresses = options.node === true ? await startNodeNamespaces(folder, programs) : null
   const host = addresses?.host ?? LOOPBACK
-  const [[port = 0], [etcdPort = 0, peerPort = 0]] = [await freePorts(1, host), await freePorts(2)]
+  const [port = 0] = await freePorts(1, host)
   const server = `https://${host}:${port}`
   const serviceFirst = addresses?.serviceFirst ?? SERVICE_FIRST
   await writeKeys(folder, server, [
@@ -79,6 +86,7 @@ async function startParts(folder: string, options: ClusterOptions, programs: Pro
     ...(host === LOOPBACK ? [] : [host]),
   ])
   const hasControllers = programs.has('kube-controller-manager') && programs.has('kube-scheduler')
+  const [etcdPort = 0, peerPort = 0] = await freePorts(2)
   const etcdUrl = `http://${LOOPBACK}:${etcdPort}`
   const state: ClusterState = {
     server,

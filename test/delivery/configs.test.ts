@@ -1,7 +1,7 @@
 /** Configs on their way to a real sidecar: by stream, by mount, and from what it kept; the newest valid one is in force. */
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { after, before, beforeEach, afterEach, describe, test } from 'node:test'
@@ -13,7 +13,7 @@ import { selfSigned } from '@farebox/sidecar/proxy/certificates.testing.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
-import { startOperator } from '../support/operator-delivery.ts'
+import { mountFile, startOperator } from '../support/operator-delivery.ts'
 import type { TestOperator, TestPod } from '../support/operator-delivery.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
@@ -61,8 +61,8 @@ async function until(what: string, isSo: () => boolean | Promise<boolean>, withi
   }
   await waitFor(what, look, { withinMs, everyMs: 10 })
 }
-const untilInForce = (config: SidecarConfig, withinMs?: number): Promise<void> =>
-  until(`config ${config.version}`, async () => (await inForce()).hash === config.hash, withinMs)
+const untilInForce = (config: SidecarConfig): Promise<void> =>
+  until(`config ${config.version}`, async () => (await inForce()).hash === config.hash)
 const logged = (message: string): readonly { readonly version?: number }[] =>
   sidecar
     .log()
@@ -102,7 +102,7 @@ describe('a config', () => {
     await untilInForce(second)
     await operator.stop('cut')
     sidecar.configure(third)
-    await untilInForce(third, 5_000)
+    await untilInForce(third)
 
     await operator.start() // whose cache is behind
     await until('the stream', () => operator.hub.size === 1, 60_000)
@@ -172,7 +172,7 @@ describe('a config', () => {
     await until('the log', () => logged('config refused').length === 1)
     const third = capped('0.70', 3)
     sidecar.configure(third)
-    await untilInForce(third, 5_000)
+    await untilInForce(third)
     await until('the log', () => versionsInForce().includes(3))
     assert.deepEqual(versionsInForce(), [1, 2, 2, 3], 'of the first run two, of the second the kept one and the next')
     const kept = JSON.parse(readFileSync(join(sidecar.dataDir, 'config', 'last.json'), 'utf8')) as SidecarConfig
@@ -240,9 +240,9 @@ test('a sidecar starts before there is a token or an operator, and never ends fo
   await operator.start()
   operator.publish(first)
   await sleep(2_500)
-  writeFileSync(tokenFile, operator.token(pod, { exp: 1 }))
+  mountFile(tokenFile, operator.token(pod, { exp: 1 }))
   await until('a refusal', () => operator.count('tokenRefused') > 0)
-  writeFileSync(tokenFile, operator.token(pod))
+  mountFile(tokenFile, operator.token(pod))
   await operator.untilReport(pod, ({ staleMs }) => staleMs !== null)
 })
 
@@ -266,12 +266,12 @@ test('whom a sidecar trusts follows the mounted file and what the operator told;
   await until('word of both', () => logged(isAway).length > away && logged(isUntold).length > untold)
   assert.equal(operator.hub.size, 0)
   const caFile = operator.environment(pod)['FAREBOX_OPERATOR_CA'] ?? ''
-  writeFileSync(caFile, selfSigned(['localhost'], { byAddress: true }).cert)
+  mountFile(caFile, selfSigned(['localhost'], { byAddress: true }).cert)
   const calls = countConnections(context, Number(new URL(operator.url).port))
   await until('calls by what is mounted now', () => calls() > 2)
   assert.equal(operator.hub.size, 0)
   assert.equal(operator.count('reportTaken'), told)
-  writeFileSync(caFile, next.cert)
+  mountFile(caFile, next.cert)
   await until('the stream after the file was brought up to date', () => operator.hub.size === 1, 60_000)
 })
 

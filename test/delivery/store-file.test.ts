@@ -1,6 +1,6 @@
 /** A shared store whose password is in a file, as a cluster mounts it: replaced while the sidecar runs. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -11,7 +11,7 @@ import { Redis } from 'ioredis'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { makeConfig } from '../support/make.ts'
-import { startOperator } from '../support/operator-delivery.ts'
+import { mountFile, startOperator } from '../support/operator-delivery.ts'
 import type { TestOperator, TestPod } from '../support/operator-delivery.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
@@ -19,6 +19,7 @@ import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
 import type { Said } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const program = redisProgram()
 
@@ -37,7 +38,7 @@ describe('a shared store named by a file', { skip: program === null ? 'there is 
     admin = new Redis(server.url)
     provider = await startProvider()
     operator = await startOperator()
-    writeFileSync(keyFile, Buffer.alloc(32, 9).toString('base64'))
+    mountFile(keyFile, Buffer.alloc(32, 9).toString('base64'))
     await setPassword('first')
   })
   after(async () => {
@@ -51,7 +52,7 @@ describe('a shared store named by a file', { skip: program === null ? 'there is 
 
   async function setPassword(password: string): Promise<void> {
     await admin.call('ACL', 'SETUSER', 'fb-shop', 'reset', 'on', `>${password}`, '~fb:shop:*', '+@all', '-@dangerous', '+info')
-    writeFileSync(storeFile, `redis://fb-shop:${password}@127.0.0.1:${server.port}\n`)
+    mountFile(storeFile, `redis://fb-shop:${password}@127.0.0.1:${server.port}\n`)
   }
   async function started(name: string, allowancePercent = 0): Promise<Sidecar> {
     const onStoreFailure = { action: allowancePercent > 0 ? ('Allowance' as const) : ('Deny' as const), allowancePercent }
@@ -94,10 +95,9 @@ describe('a shared store named by a file', { skip: program === null ? 'there is 
     const url = `redis://fb-shop:second@127.0.0.1:${server.port}\n`
     await admin.call('ACL', 'SETUSER', 'fb-shop', 'resetpass', '>second')
     await admin.call('CLIENT', 'KILL', 'USER', 'fb-shop')
-    await sleep(1_000)
-    assert.equal(await state(), 'Away')
+    await waitFor('the store is away', async () => (await state()) === 'Away')
     assert.equal((await say(sidecar)).status, 503)
-    writeFileSync(storeFile, url)
+    mountFile(storeFile, url)
     for (let tries = 0; (await state()) !== 'Ready'; tries++) {
       assert.ok(tries < 200, sidecar.log().slice(-3_000))
       await sleep(50)
@@ -110,7 +110,7 @@ describe('a shared store named by a file', { skip: program === null ? 'there is 
     const [first] = sidecars
     assert.ok(first !== undefined)
     const known = (await say(first)).headers.get('x-farebox-conversation')
-    writeFileSync(storeFile, 'redis://fb-shop:second@127.0.0.1:1\n')
+    mountFile(storeFile, 'redis://fb-shop:second@127.0.0.1:1\n')
     const sidecar = await started('app-3', 50)
     assert.equal((await fetch(`${sidecar.adminUrl}/startz`)).status, 200)
     const said = await say(sidecar)
@@ -120,7 +120,7 @@ describe('a shared store named by a file', { skip: program === null ? 'there is 
 
   test('that has another key than the one that was given hashes by its own, and the log says so', async () => {
     await setPassword('third')
-    writeFileSync(keyFile, Buffer.alloc(32, 5).toString('base64'))
+    mountFile(keyFile, Buffer.alloc(32, 5).toString('base64'))
     const sidecar = await started('app-4')
     assert.equal((await say(sidecar)).status, 200)
     assert.match(sidecar.log(), /another identity key/)

@@ -279,8 +279,11 @@ describe('who asks too much', () => {
       const its = strict.addPod('app-1')
       const strangers = await Promise.all(Array.from({ length: 20 }, () => ask(STREAM_PATH, 'Bearer a.b.c')))
       assert.ok(strangers.every(({ status }) => status === 401))
-      assert.equal((await ask(STREAM_PATH, `Bearer ${strict.token(its)}`)).status, 200)
-      assert.equal((await ask(STREAM_PATH, `Bearer ${strict.token(its)}`)).status, 503)
+      const twice = await Promise.all([0, 1].map(() => ask(STREAM_PATH, `Bearer ${strict.token(its)}`)))
+      assert.deepEqual(
+        twice.map(({ status }) => status).toSorted((one, other) => one - other),
+        [200, 503],
+      )
     } finally {
       operator = former
       await strict.close()

@@ -18,6 +18,8 @@ import type { Provider, SeenRequest } from '../provider/server.ts'
 import { IMAGES, loadImages } from './images.ts'
 
 export const SYSTEM = 'farebox-system'
+/** Of pods that are deleted. */
+export const GRACE_S = 5
 /** The provider takes this key alone: no app of these tests has it. */
 export const REAL_KEY = 'sk-real-and-secret'
 const CHARTS = fileURLToPath(new URL('../../charts/', import.meta.url))
@@ -143,7 +145,7 @@ export function budgetOf(
 export function podSpec(args: readonly string[] = []): Readonly<Record<string, unknown>> {
   return {
     securityContext: { runAsNonRoot: true, runAsUser: 65_532, seccompProfile: { type: 'RuntimeDefault' } },
-    terminationGracePeriodSeconds: 5,
+    terminationGracePeriodSeconds: GRACE_S,
     containers: [
       {
         name: 'app',
@@ -177,7 +179,7 @@ export interface Pod {
     readonly annotations?: Readonly<Record<string, string>>
     readonly deletionTimestamp?: string
   }
-  readonly spec: { readonly initContainers?: readonly { readonly name: string }[] }
+  readonly spec: { readonly initContainers?: readonly { readonly name: string }[]; readonly terminationGracePeriodSeconds?: number }
   readonly status: {
     readonly phase: string
     readonly podIP?: string

@@ -187,7 +187,7 @@ test('those that a summary between turns passes are told as well', async () => {
   await talk.say('Once upon a time there was a lighthouse keeper. '.repeat(120), { body: { max_tokens: 300 } })
   await talk.say('And then?', { body: { max_tokens: 300 } })
   const isMade = async (): Promise<boolean> => /^farebox_summaries_total\{tier="summarised",.*\} [1-9]/m.test(await sidecar.metrics())
-  await waitFor('the summary', isMade, { withinMs: 5_000 })
+  await waitFor('the summary', isMade)
   const { drivers, alerts } = await sidecar.standing('summarised')
   assert.notEqual(drivers['summaries'], '0.00')
   assert.deepEqual(await feedPercents('summarised'), alerts)

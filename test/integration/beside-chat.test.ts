@@ -6,7 +6,7 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import type OpenAI from 'openai'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
-import { makeConfig, makeContract, makeUpstream } from '../support/make.ts'
+import { makeConfig, makeContract, makePeriod, makeUpstream } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { settled, startTalk } from '../support/talk.ts'
@@ -18,7 +18,7 @@ const CALLS_TOOL = { headers: { 'x-fake-tool-call': 'look_up' }, body: { tools: 
 const ANSWERS = { headers: { 'x-fake-content': 'Done.' }, body: { tools: TOOLS } }
 /** Some thousand tokens. */
 const LONG = 'The invoice of the customer was sent again because the number had changed. '.repeat(600)
-const LIMITS: SidecarConfig['limits'] = [{ amount: '0.02', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } }]
+const LIMITS: SidecarConfig['limits'] = [{ amount: '0.02', period: makePeriod('Day') }]
 
 const CONTRACTS = [
   makeContract({
@@ -33,7 +33,7 @@ const CONTRACTS = [
   makeContract({ tier: 'plain' }),
   makeContract({
     tier: 'resetting',
-    caps: { perConversation: '0.50', perUser: { amount: '10.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
+    caps: { perConversation: '0.50', perUser: { amount: '10.00', period: makePeriod('Month') } },
     ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }],
     sessions: { maxResets: 2 },
     notices: { mode: 'Inline' },

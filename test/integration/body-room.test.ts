@@ -164,7 +164,7 @@ test('an upload that does not come yields to a call that waits for its room', as
   stalled.on('data', (bytes) => (heard += bytes.toString('latin1')))
   const head = ['POST /openai/v1/chat/completions HTTP/1.1', `Host: ${hostname}`, 'Content-Type: application/json']
   stalled.write(`${head.join('\r\n')}\r\nContent-Length: ${ROOM_BYTES}\r\n\r\n{"model"`)
-  await sleep(WAITS_MS)
+  await waitFor('an upload that has all the room', async () => (await heldBytes()) >= ROOM_BYTES, SOON)
   const waiting = post('waits-for-upload', MIDDLE)
   await provider.arrived(1)
   provider.answerFirst()

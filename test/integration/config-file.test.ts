@@ -52,7 +52,7 @@ describe('the mounted file', () => {
     })
     await file.start()
   }
-  const told = (count: number): Promise<unknown> => waitFor(`event ${count}`, () => events[count - 1], { withinMs: 5_000, everyMs: 10 })
+  const told = (count: number): Promise<unknown> => waitFor(`event ${count}`, () => events[count - 1], { everyMs: 10 })
   const put = (name: string, text: string): void => {
     writeFileSync(join(folder, `${name}.new`), text)
     renameSync(join(folder, `${name}.new`), join(folder, name))

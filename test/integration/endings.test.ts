@@ -9,7 +9,7 @@ import { BUILT_IN_TEXTS, END_TEXTS } from '@farebox/sidecar/core/notice-texts.ts
 import type { Alert } from '@farebox/sidecar/proxy/alert-feed.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makePeriod } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { settled, startTalk } from '../support/talk.ts'
@@ -18,7 +18,7 @@ import type { Said, Talk } from '../support/talk.ts'
 /** Two answers of 900 tokens at 10.00 USD per million leave less than the least useful answer. */
 const BUDGET = '0.02'
 const ANSWER = { 'x-fake-output-tokens': '900' }
-const USER_BUDGET = { amount: '10.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
+const USER_BUDGET = { amount: '10.00', period: makePeriod('Month') }
 const TOOLS: OpenAI.ChatCompletionTool[] = [{ type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }]
 
 function tier(name: string, end: 'Close' | 'Reset' | 'Refuse', sessions: Partial<Contract['sessions']> = {}, user = true): Contract {
@@ -408,7 +408,7 @@ describe('where it is not the conversation’s own budget that is short', () => 
   const seat = (name: string, unit: 'Day' | 'Week', amount: string, texts: Contract['notices']['texts'] = {}): Contract =>
     makeContract({
       tier: name,
-      caps: { perConversation: '1.00', perUser: { amount, period: { unit, timeZone: 'UTC', anchorDay: 1 } } },
+      caps: { perConversation: '1.00', perUser: { amount, period: makePeriod(unit) } },
       ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Close' }],
       models: { allow: [], downgrades: [], maxOutputTokens: 300 },
       notices: { texts },
@@ -475,10 +475,9 @@ describe('where it is not the conversation’s own budget that is short', () => 
   })
 
   test('an answer that refuses one call tells the rung of the user’s budget', async () => {
-    const period = { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } as const
     const contract = makeContract({
       tier: 'steps',
-      caps: { perConversation: '1.00', perUser: { amount: '0.02', period } },
+      caps: { perConversation: '1.00', perUser: { amount: '0.02', period: makePeriod('Day') } },
       ladder: [{ atPercent: 20, rung: 'RefuseTools' }],
     })
     await governed.adopt(makeConfig(`${provider.url}/v1`, [contract]))
@@ -506,7 +505,7 @@ describe('where it is not the conversation’s own budget that is short', () => 
   })
 
   test('a limit of the workload is the service’s, whatever the owner says of plans', async () => {
-    const limit = { amount: '0.000001', period: { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } } as const
+    const limit = { amount: '0.000001', period: makePeriod('Day') }
     await governed.adopt(configOf('Week', { limits: [limit] }))
     for (const tierName of ['seat', 'own-words']) {
       const id = `limited ${tierName}`

@@ -12,7 +12,6 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
-import { freePorts } from '../support/free-ports.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
@@ -96,12 +95,11 @@ async function config(): Promise<SidecarConfig> {
   ])
   const [openai] = usual.upstreams
   assert.ok(openai !== undefined)
-  const [closed] = await freePorts(1)
   return {
     ...usual,
     upstreams: [
       openai,
-      { ...openai, name: 'closed', baseUrl: `http://127.0.0.1:${closed}/v1` },
+      { ...openai, name: 'closed', baseUrl: 'http://127.0.0.1:1/v1' },
       { ...openai, name: 'silent', baseUrl: `https://127.0.0.1:${(silent.address() as AddressInfo).port}/v1` },
       { ...openai, name: 'older' },
       { ...openai, name: 'stricter' },

@@ -18,7 +18,7 @@ import { waitFor } from '../support/wait-for.ts'
 
 const USER_BUDGET = { amount: '10.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
 const HOUR_MS = 3_600_000
-const SHORT_MS = 2_000
+const SHORT_MS = 5_000
 const TOOLS: OpenAI.ChatCompletionTool[] = [{ type: 'function', function: { name: 'look_up', parameters: { type: 'object' } } }]
 
 function tier(name: string, memory: Contract['sessions']['memory'], sessions: Partial<Contract['sessions']> = {}): Contract {

@@ -35,8 +35,15 @@ function tier(name: string, notices: Partial<Contract['notices']>): Contract {
 let provider: Provider
 let sidecar: Sidecar
 let seen: SeenRequest[] = []
+/** What calls that came to the provider wait for before they are answered. */
+let held: Promise<void> | null = null
 before(async () => {
-  provider = await startProvider({ onRequest: (request) => seen.push(request) })
+  provider = await startProvider({
+    onRequest: (request) => {
+      seen.push(request)
+      return held
+    },
+  })
   sidecar = await startSidecar(configOf({}))
 })
 after(async () => {
@@ -45,6 +52,7 @@ after(async () => {
 })
 beforeEach(() => {
   seen = []
+  held = null
 })
 
 function configOf(parts: Parameters<typeof makeConfig>[2]): SidecarConfig {
@@ -150,13 +158,14 @@ for (const stream of [false, true]) {
     const talk = await talkAtRung(id, 'spoken')
     const leaving = new AbortController()
     const calls = seen.length
+    const gate = Promise.withResolvers<void>()
+    held = gate.promise
     const unread = fetch(`${sidecar.url}/openai/v1/chat/completions`, {
       method: 'POST',
       headers: {
         'x-farebox-conversation': id,
         'x-farebox-tier': 'spoken',
         authorization: 'Bearer test',
-        'x-fake-token-delay-ms': '2',
         'x-fake-output-tokens': '100',
       },
       body: JSON.stringify({ model: 'gpt-4o', stream, messages: [...talk.messages, { role: 'user', content: 'And order 17?' }] }),
@@ -165,6 +174,10 @@ for (const stream of [false, true]) {
     while (seen.length === calls) await sleep(5)
     leaving.abort()
     await assert.rejects(unread)
+    // With the second of these the sidecar has heard of all that came before the first.
+    for (let looks = 0; looks < 2; looks++) await sidecar.getJson('/farebox/v1/status')
+    held = null
+    gate.resolve()
     await sidecar.idle()
     assert.equal((await sidecar.standing(id)).turns, 2, 'the answer was read to its end')
     assert.ok((await talk.say('Are you there?')).text.endsWith(ENGLISH))

@@ -1,7 +1,6 @@
 /** A shared store that goes away where the owner lets nothing be spent meanwhile: what goes on all the same. */
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -20,8 +19,10 @@ const program = redisProgram()
 
 describe('a shared store that is away, with Deny', { skip: program === null ? 'there is no redis-server' : false }, () => {
   let provider: Provider
+  /** When it was asked, and has not answered. */
+  let onAsked: () => void
   before(async () => {
-    provider = await startProvider()
+    provider = await startProvider({ onRequest: () => onAsked() })
   })
   after(() => provider.close())
 
@@ -30,6 +31,7 @@ describe('a shared store that is away, with Deny', { skip: program === null ? 't
   beforeEach(async () => {
     server = await startRedis(program ?? '')
     sidecar = null
+    onAsked = () => undefined
   })
   afterEach(async () => {
     server.process.kill('SIGCONT')
@@ -74,10 +76,8 @@ describe('a shared store that is away, with Deny', { skip: program === null ? 't
     const denied = await start({ resolution: { toolNames: ['close_*'] } })
     const headers = talking('solved', 'resolved', { 'x-fake-tool-call': 'close_ticket', 'x-fake-delay-ms': '800' })
     const talk = startTalk(denied, headers, { tools: [{ type: 'function', function: { name: 'close_ticket' } }] })
-    const said = talk.say('Thank you, that was it.')
-    await sleep(400)
-    server.process.kill('SIGSTOP')
-    assert.equal((await said).status, 200)
+    onAsked = () => void server.process.kill('SIGSTOP')
+    assert.equal((await talk.say('Thank you, that was it.')).status, 200)
     await denied.idle()
     assert.doesNotMatch(denied.log(), /a turn failed/)
     assert.equal((await talk.say('And now?')).code, 'budget_store_unavailable')

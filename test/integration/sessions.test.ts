@@ -15,11 +15,12 @@ import type { Sidecar } from '../support/sidecar.ts'
 import { onEachStore } from '../support/stores.ts'
 import { settled, startTalk } from '../support/talk.ts'
 import type { SayOptions, Talk } from '../support/talk.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const USER_BUDGET = { amount: '10.00', period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } as const
 const BUDGET = '0.50'
 /** Long enough for a turn and its settlement on a slow machine, short enough to wait for. */
-const PAUSE_MS = 1_500
+const PAUSE_MS = 3_000
 const TOOLS: OpenAI.ChatCompletionTool[] = ['look_up', 'close_ticket'].map((name) => ({
   type: 'function',
   function: { name, parameters: { type: 'object' } },
@@ -421,7 +422,9 @@ onEachStore((environment) => {
       const talk = talkOf('busy', 'pause')
       await talk.say('First.')
       const client = startTalk(sidecar, { 'x-farebox-conversation': 'busy', 'x-farebox-tier': 'pause', 'x-farebox-user': 'ann' })
+      const calls = seen.length
       const slow = client.say('Slowly.', { headers: { 'x-fake-delay-ms': String(2 * PAUSE_MS) } })
+      await waitFor('the slow call is out', () => seen.length > calls)
       await sleep(PAUSE_MS + 100)
       // Not through `talkOf`: it would wait for the slow one.
       const beside = startTalk(sidecar, { 'x-farebox-conversation': 'busy', 'x-farebox-tier': 'pause', 'x-farebox-user': 'ann' })

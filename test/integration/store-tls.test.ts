@@ -15,7 +15,7 @@ import type { Provider } from '../provider/server.ts'
 import { makeConfig } from '../support/make.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
-import { freePorts } from '../support/free-ports.ts'
+import { onFreePorts } from '../support/free-ports.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
@@ -36,12 +36,14 @@ describe('a shared store behind TLS', { skip: missing }, () => {
   let provider: Provider
   before(async () => {
     for (const authority of ['first', 'second']) makeAuthority(folder, authority)
-    tlsPort = (await freePorts(1))[0] ?? 0
-    // oxfmt-ignore
-    server = await startRedis(program ?? '', [
-      '--tls-port', String(tlsPort), '--tls-auth-clients', 'no', '--tls-cert-file', path('first-leaf.pem'),
-      '--tls-key-file', path('first-leaf.key'), '--tls-ca-cert-file', path('first.pem'),
-    ])
+    server = await onFreePorts(1, ([free = 0]) => {
+      tlsPort = free
+      // oxfmt-ignore
+      return startRedis(program ?? '', [
+        '--tls-port', String(free), '--tls-auth-clients', 'no', '--tls-cert-file', path('first-leaf.pem'),
+        '--tls-key-file', path('first-leaf.key'), '--tls-ca-cert-file', path('first.pem'),
+      ])
+    })
     admin = new Redis(server.url)
     provider = await startProvider()
   })

@@ -18,7 +18,7 @@ const SUMMARIZER = 'gpt-4o-mini'
 /** The fake provider has no such model. */
 const NOBODY = 'gpt-3.5-turbo'
 const QUESTION = 'The lamp turns, the keeper climbs the stairs and writes the weather down. '.repeat(6)
-const SOON = { withinMs: 5_000, everyMs: 10 }
+const SOON = { everyMs: 10 }
 /** Longer than it takes from an answer to the call for a summary. */
 const BEGINS_WITHIN_MS = 60
 /** A summary is due long before. */

@@ -1,12 +1,13 @@
 /** A summary whose provider is gone when the turn is over: it costs nothing, and is made when the provider is there again. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { after, before, test } from 'node:test'
 import { buffer } from 'node:stream/consumers'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
-import { freePorts } from '../support/free-ports.ts'
+import { onFreePorts } from '../support/free-ports.ts'
 import { makeConfig, makeContract } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
@@ -34,8 +35,10 @@ const way = createServer((incoming, outgoing) => {
 })
 before(async () => {
   provider = await startProvider()
-  const [free = 0] = await freePorts(1)
-  port = free
+  port = await onFreePorts(1, async ([free = 0]) => {
+    await listen(free)
+    return free
+  })
   const contract = makeContract({
     context: { windowTokens: 1_200, overflow: 'Summarize', keepRecentTurns: 2, summarizeAfterPercent: 60 },
     models: { allow: [], downgrades: [], summarizer: SUMMARIZER },
@@ -48,8 +51,13 @@ after(async () => {
   await provider.close()
 })
 
+async function listen(at: number): Promise<void> {
+  way.listen(at, HOST)
+  await once(way, 'listening')
+}
+
 async function opened(): Promise<void> {
-  if (!way.listening) await new Promise<void>((resolve) => way.listen(port, HOST, resolve))
+  if (!way.listening) await listen(port)
 }
 
 async function summaries(outcome: string): Promise<number> {

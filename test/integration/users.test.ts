@@ -9,7 +9,7 @@ import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
 import { farebox } from '../support/farebox.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makePeriod } from '../support/make.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
 import { startSidecar } from '../support/sidecar.ts'
@@ -20,19 +20,18 @@ import { waitFor } from '../support/wait-for.ts'
 
 const SOON = { withinMs: 20_000, everyMs: 20 }
 const OFFER = 'You use this enough for Max.'
-const DAY = { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } as const
 const USERS_BUDGET = '0.10'
 /** 100 output tokens cost 0.001, and a little for the question. */
 const CENT_TOKENS = 900
 const PRO = makeContract({
-  caps: { perConversation: '1.00', perUser: { amount: USERS_BUDGET, period: { unit: 'Month', timeZone: 'UTC', anchorDay: 1 } } },
+  caps: { perConversation: '1.00', perUser: { amount: USERS_BUDGET, period: makePeriod('Month') } },
   heavyUserTimesMedian: 4,
   upgrade: { tier: 'max', whenUserExceedsPercent: 50 },
 })
 /** Each user turn is a session of its own. */
 const TOLD = makeContract({
   tier: 'told',
-  caps: { perConversation: '1.00', perUser: { amount: USERS_BUDGET, period: DAY } },
+  caps: { perConversation: '1.00', perUser: { amount: USERS_BUDGET, period: makePeriod('Day') } },
   upgrade: { tier: 'max', whenUserExceedsPercent: 20 },
   notices: { mode: 'Inline', texts: { Upgrade: { en: OFFER }, Reset: { en: '' } } },
   sessions: { maxTurns: 1, maxResets: 50 },

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Contract, SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider } from '../provider/server.ts'
-import { makeConfig, makeContract } from '../support/make.ts'
+import { makeConfig, makeContract, makePeriod } from '../support/make.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
 import { startTalk } from '../support/talk.ts'
@@ -14,18 +14,27 @@ import { waitFor } from '../support/wait-for.ts'
 
 /** Of gpt-4o, a thousand tokens of output cost a cent. */
 const THOUSAND = 1_000
-const PERIOD = { unit: 'Day', timeZone: 'UTC', anchorDay: 1 } as const
+const PERIOD = makePeriod('Day')
 
 let provider: Provider
 let sidecar: Sidecar
 /** `x-fake-tag` of the calls that the provider got, in order. */
 let out: string[] = []
+/** Of those whose answer a test keeps back: by tag. */
+const kept = new Map<string, PromiseWithResolvers<void>>()
 before(async () => {
-  provider = await startProvider({ onRequest: ({ headers }) => out.push(String(headers['x-fake-tag'])) })
+  provider = await startProvider({
+    onRequest: ({ headers }) => {
+      const tag = String(headers['x-fake-tag'])
+      out.push(tag)
+      return kept.get(tag)?.promise
+    },
+  })
 })
 after(() => provider.close())
 beforeEach(() => {
   out = []
+  kept.clear()
 })
 afterEach(() => sidecar.close())
 
@@ -39,10 +48,13 @@ interface Asked {
   readonly text?: string
   readonly maxTokens: number
   readonly delayMs?: number
+  /** The provider has it until `answer`. */
+  readonly isKept?: boolean
 }
 
 /** One call, named as the provider gets it. Its answer has 20 tokens. */
-function ask(tag: string, { conversation = tag, user, text = 'Hello.', maxTokens, delayMs = 0 }: Asked): Promise<Said> {
+function ask(tag: string, { conversation = tag, user, text = 'Hello.', maxTokens, delayMs = 0, isKept = false }: Asked): Promise<Said> {
+  if (isKept) kept.set(tag, Promise.withResolvers())
   const talk = startTalk(sidecar, {
     'x-farebox-conversation': conversation,
     ...(user === undefined ? {} : { 'x-farebox-user': user }),
@@ -55,6 +67,7 @@ function ask(tag: string, { conversation = tag, user, text = 'Hello.', maxTokens
   return talk.say(text, { body: { max_tokens: maxTokens } })
 }
 
+const answer = (tag: string): void => kept.get(tag)?.resolve()
 const isOut = async (tag: string): Promise<void> => void (await waitFor(`${tag} is out`, () => out.includes(tag)))
 /** Until a call that was just made has found no money and waits: nothing tells of that. */
 const waits = (): Promise<void> => sleep(200)
@@ -62,43 +75,47 @@ const waits = (): Promise<void> => sleep(200)
 test('who comes later waits behind who waits, even where it would fit at once', async () => {
   const contract = makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: 4 * THOUSAND } })
   sidecar = await startSidecar(limitedTo('0.055', contract))
-  const holder = ask('holder', { maxTokens: 3 * THOUSAND, delayMs: 1_500 })
+  const holder = ask('holder', { maxTokens: 3 * THOUSAND, isKept: true })
   await isOut('holder')
   const large = ask('large', { maxTokens: 4 * THOUSAND })
   await waits()
-  const small: Promise<Said>[] = []
-  for (let call = 0; call < 3; call++) {
-    small.push(ask(`small ${call}`, { maxTokens: THOUSAND }))
-    await waits()
-  }
+  const small = [0, 1, 2].map((call) => ask(`small ${call}`, { maxTokens: THOUSAND }))
+  await waits()
+  answer('holder')
   for (const said of await Promise.all([holder, large, ...small])) assert.equal(said.status, 200)
   assert.deepEqual(out.slice(0, 2), ['holder', 'large'])
 })
 
 test('when much comes back at once, all go whom it is enough for, not the first alone', async () => {
   sidecar = await startSidecar(limitedTo('0.045', makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: THOUSAND } })))
-  const holder = ask('holder', { maxTokens: 4 * THOUSAND, delayMs: 1_000 })
+  const holder = ask('holder', { maxTokens: 4 * THOUSAND, isKept: true })
   await isOut('holder')
   // Longer than any of them would wait for the answer of another.
   const small = [1, 2, 3].map((call) => ask(`small ${call}`, { maxTokens: THOUSAND, delayMs: 2_500 }))
+  await waits()
+  answer('holder')
   for (const said of await Promise.all([holder, ...small])) assert.deepEqual([said.status, said.code], [200, null])
 })
 
 test('who is woken by too little keeps its place before those that came later', async () => {
   const contract = makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: 4 * THOUSAND } })
   sidecar = await startSidecar(limitedTo('0.045', contract))
-  const holders = [ask('little', { maxTokens: THOUSAND, delayMs: 700 }), ask('much', { maxTokens: 3 * THOUSAND, delayMs: 1_200 })]
+  const holders = [ask('little', { maxTokens: THOUSAND, isKept: true }), ask('much', { maxTokens: 3 * THOUSAND, isKept: true })]
   await Promise.all([isOut('little'), isOut('much')])
   const first = ask('first', { maxTokens: 3.5 * THOUSAND })
   await waits()
   const second = ask('second', { maxTokens: 3.5 * THOUSAND })
+  await waits()
+  answer('little')
+  await waits()
+  answer('much')
   for (const said of await Promise.all([...holders, first, second])) assert.equal(said.status, 200)
   assert.deepEqual(out.slice(2), ['first', 'second'])
 })
 
 test('after two seconds it is refused, and told to ask again in one', async () => {
   sidecar = await startSidecar(limitedTo('0.011', makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: THOUSAND } })))
-  const holder = ask('holder', { maxTokens: THOUSAND, delayMs: 3_500 })
+  const holder = ask('holder', { maxTokens: THOUSAND, isKept: true })
   await isOut('holder')
   const began = performance.now()
   const said = await ask('late', { maxTokens: THOUSAND })
@@ -106,17 +123,20 @@ test('after two seconds it is refused, and told to ask again in one', async () =
   assert.deepEqual([said.status, said.code, said.headers.get('retry-after')], [503, 'budget_busy', '1'])
   assert.ok(tookMs >= 1_900, `${tookMs} ms`)
   assert.match(await sidecar.metrics(), /^farebox_money_waits_total\{outcome="timeout"\} 1$/m)
+  answer('holder')
   assert.equal((await holder).status, 200)
   assert.deepEqual(out, ['holder'])
 })
 
 test('a conversation that another user began meanwhile is theirs', async () => {
   sidecar = await startSidecar(limitedTo('0.05', makeContract({ models: { allow: [], downgrades: [], usefulOutputTokens: THOUSAND } })))
-  const holder = ask('holder', { maxTokens: 4.5 * THOUSAND, delayMs: 1_000 })
+  const holder = ask('holder', { maxTokens: 4.5 * THOUSAND, isKept: true })
   await isOut('holder')
   const first = ask('first', { conversation: 'shared', user: 'ann', maxTokens: 1.5 * THOUSAND })
   await waits()
   const second = ask('second', { conversation: 'shared', user: 'bob', maxTokens: 1.5 * THOUSAND })
+  await waits()
+  answer('holder')
   const answers = await Promise.all([first, second])
   assert.deepEqual(
     answers.map(({ status, code }) => [status, code]),
@@ -145,12 +165,13 @@ test('a session that another call opened meanwhile is where it goes on: with tha
   await spend.say('Hello.', { body: { max_tokens: 3_100 } }) // 60 %
   await sidecar.idle()
   const inIt = { conversation: 'reset', user: 'ann' }
-  const holder = ask('holder', { ...inIt, maxTokens: 1_800, delayMs: 1_400 })
+  const holder = ask('holder', { ...inIt, maxTokens: 1_800, isKept: true })
   await isOut('holder')
   const waiter = ask('waits', { ...inIt, maxTokens: 1_500 })
   await waits()
   const opens = await ask('opens', { ...inIt, maxTokens: 1_100, text: 'word '.repeat(9_000) })
   assert.deepEqual([opens.status, opens.headers.get('x-farebox-percent')], [200, '0'])
+  answer('holder')
   const said = await waiter
   assert.deepEqual([said.status, said.headers.get('x-farebox-rung')], [200, 'None'])
   await holder

@@ -6,11 +6,13 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { KubeObject, Resource } from '../../operator/src/kube/kube.ts'
 import { apiVersionOf, keyOf } from '../../operator/src/kube/resources.ts'
+import { onFreePorts } from '../support/free-ports.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 export interface SeenRequest {
   readonly method: string
@@ -56,18 +58,8 @@ export class FakeApiServer {
   }
 
   async start(): Promise<void> {
-    const server = createServer((request, response) => {
-      this.#answer(request, response).catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined))
-    })
-    server.on('connection', (socket) => {
-      this.#sockets.add(socket)
-      socket.on('close', () => this.#sockets.delete(socket))
-    })
-    server.keepAliveTimeout = 60_000
-    server.listen(this.#port, '127.0.0.1')
-    await once(server, 'listening')
-    this.#server = server
-    this.#port = (server.address() as AddressInfo).port
+    if (this.#port === 0) await onFreePorts(1, ([port = 0]) => this.#listen(port))
+    else await waitFor('the port that clients know', () => this.#listen(this.#port))
     const cluster = { server: `http://127.0.0.1:${this.#port}`, 'insecure-skip-tls-verify': true }
     writeFileSync(
       this.kubeconfig,
@@ -80,6 +72,22 @@ export class FakeApiServer {
         'current-context': 'fake',
       }),
     )
+  }
+
+  async #listen(port: number): Promise<true> {
+    const server = createServer((request, response) => {
+      this.#answer(request, response).catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined))
+    })
+    server.on('connection', (socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+    })
+    server.keepAliveTimeout = 60_000
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+    this.#server = server
+    this.#port = port
+    return true
   }
 
   /** As a process that is killed: what it held open is gone. The port is kept for the next `start`. */

@@ -17,6 +17,10 @@ import { apply, budgetOf, budgetPath, configMapPath, shown, tierOf, untilSaid } 
 const IDLE_MS = 120_000
 /** Longer than counters wait before they are written. */
 const QUIET_MS = 13_000
+const DAY_MS = 86_400_000
+const PAUSE_MS_MAX = 90_000
+/** After midnight, in which all have reported; and what a request may be late. */
+const MIDNIGHT_MS = { after: 60_000, spare: 10_000 } as const
 const REVIEWS = 120
 const BUDGETS = 20
 /** Two with a real sidecar, the others with a fake one. */
@@ -45,10 +49,14 @@ clusterTest(
       const messages = [{ role: 'user', content: 'Hello.' }] as const
       await sidecar.client().chat.completions.create({ model: 'gpt-4o-mini', max_tokens: 20, messages: [...messages] })
     }
-    await waitFor('the turns in status', async () => {
-      const spends = await Promise.all(['b0', 'b1'].map((name) => shown(cluster, budgetPath(namespace, name))))
-      return spends.every((budget) => budget?.status?.['conversations'] !== undefined)
-    })
+    await waitFor(
+      'the turns in status',
+      async () => {
+        const spends = await Promise.all(['b0', 'b1'].map((name) => shown(cluster, budgetPath(namespace, name))))
+        return spends.every((budget) => budget?.status?.['conversations'] !== undefined)
+      },
+      { withinMs: 60_000 },
+    )
     const agent = new Agent({ keepAlive: true, maxSockets: 64 })
     context.after(() => agent.destroy())
     const map = await shown(cluster, configMapPath(namespace, 'b2'))
@@ -72,7 +80,11 @@ clusterTest(
       if (inSync < PODS) throw new Error(`${inSync} are`)
       return true
     })
-    await waitFor('a pause', () => Date.now() - (writesOf(cluster).at(-1)?.atMs ?? 0) > QUIET_MS, { withinMs: 90_000, everyMs: 1_000 })
+    await waitFor('midnight to be far', isFarFromMidnight, { withinMs: 330_000, everyMs: 1_000 })
+    await waitFor('a pause', () => Date.now() - (writesOf(cluster).at(-1)?.atMs ?? 0) > QUIET_MS, {
+      withinMs: PAUSE_MS_MAX,
+      everyMs: 1_000,
+    })
 
     const [since, acknowledgedBefore] = [Date.now(), acknowledged]
     for (let review = 1; review <= REVIEWS; review += 1) {
@@ -96,11 +108,17 @@ clusterTest(
   },
 )
 
+/** What was spent today begins anew at midnight in UTC, and is written then. */
+function isFarFromMidnight(): boolean {
+  const ms = Date.now() % DAY_MS
+  return ms > MIDNIGHT_MS.after && ms < DAY_MS - PAUSE_MS_MAX - IDLE_MS - MIDNIGHT_MS.spare
+}
+
 /** What the operator wrote but for its lease, which it must renew. */
 function writesOf(cluster: Cluster): readonly { readonly atMs: number; readonly what: string }[] {
   return readFileSync(cluster.auditLog, 'utf8')
     .split('\n')
-    .filter((line) => line !== '')
+    .slice(0, -1) // no line yet
     .flatMap((line) => {
       const { verb, user, objectRef, requestURI, requestReceivedTimestamp } = JSON.parse(line) as {
         readonly verb: string

@@ -8,7 +8,19 @@ import { freshNamespace, ownCluster } from '../support/cluster.ts'
 import { install, startOperator } from '../support/operator.ts'
 import type { Operator } from '../support/operator.ts'
 import { createPod, sidecarOf, startPodSidecar } from '../support/pod-sidecar.ts'
-import { apply, budgetOf, budgetPath, conditionOf, configIn, configMapPath, shown, tierOf, tierPath, untilSaid } from './plans.ts'
+import {
+  apply,
+  budgetOf,
+  budgetPath,
+  conditionOf,
+  configIn,
+  configMapPath,
+  shown,
+  tierOf,
+  tierPath,
+  untilOlder,
+  untilSaid,
+} from './plans.ts'
 
 const cluster = await ownCluster()
 
@@ -104,8 +116,7 @@ describe('an operator on a control plane', { skip: cluster === null ? 'there is 
     const selector = { matchLabels: { app: 'shared' } }
     const period = { unit: 'Day', timeZone: 'UTC' }
     await apply(api, tierOf('both'), budgetOf(namespace, 'first', 'both', { selector, limits: [{ amount: '10.00', period }] }))
-    await untilSaid(api, budgetPath(namespace, 'first'), ['Ready=True'])
-    await waitFor('the clock of the API server', () => Date.now() % 1_000 < 100) // ages are told in seconds
+    await untilOlder(await untilSaid(api, budgetPath(namespace, 'first'), ['Ready=True']))
     await apply(api, budgetOf(namespace, 'second', 'both', { selector, limits: [{ amount: '3.00', period }] }))
     await untilSaid(api, budgetPath(namespace, 'second'), ['Programmed=False PartiallyProgrammed'])
     await untilSaid(api, budgetPath(namespace, 'first'), ['Programmed=True'])
@@ -124,8 +135,7 @@ describe('an operator on a control plane', { skip: cluster === null ? 'there is 
     const limits = (amount: string) => [{ amount, period: { unit: 'Day', timeZone: 'UTC' } }]
     const labels = { app: 'desk', track: 'canary' }
     await apply(api, tierOf('crossed'), budgetOf(namespace, 'narrow', 'crossed', { selector: { matchLabels: labels } }))
-    await untilSaid(api, budgetPath(namespace, 'narrow'), ['Ready=True'])
-    await waitFor('the clock of the API server', () => Date.now() % 1_000 < 100) // ages are told in seconds
+    await untilOlder(await untilSaid(api, budgetPath(namespace, 'narrow'), ['Ready=True']))
     const crossing = { selector: { matchLabels: { team: 'x' } }, limits: limits('2.00') }
     const wide = { selector: { matchLabels: { app: 'desk' } }, limits: limits('3.00') }
     await apply(api, budgetOf(namespace, 'wide', 'crossed', wide), budgetOf(namespace, 'crossing', 'crossed', crossing))

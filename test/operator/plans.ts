@@ -7,7 +7,13 @@ import { waitFor } from '../support/wait-for.ts'
 const API = '/apis/farebox.dev/v1alpha1'
 
 export interface Shown {
-  readonly metadata: { readonly name: string; readonly generation?: number; readonly resourceVersion: string; readonly uid: string }
+  readonly metadata: {
+    readonly name: string
+    readonly generation?: number
+    readonly resourceVersion: string
+    readonly uid: string
+    readonly creationTimestamp: string
+  }
   readonly spec?: unknown
   readonly data?: Readonly<Record<string, string>>
   readonly status?: {
@@ -83,6 +89,11 @@ export async function untilSaid(cluster: Cluster, path: string, wanted: readonly
     },
     { withinMs },
   )
+}
+
+/** Ages are told in seconds: what is made from now on is younger than `object`. */
+export async function untilOlder({ metadata }: Shown): Promise<void> {
+  await waitFor('the next second', () => Date.now() - Date.parse(metadata.creationTimestamp) >= 1_000)
 }
 
 /** The config that a config map carries. */

@@ -14,7 +14,7 @@ import { createPod, sidecarOf, startPodSidecar } from '../support/pod-sidecar.ts
 import type { PodSidecar } from '../support/pod-sidecar.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import type { TestServer } from '../support/redis.ts'
-import { apply, budgetOf, budgetPath, conditionOf, configIn, configMapPath, shown, tierOf, untilSaid } from './plans.ts'
+import { apply, budgetOf, budgetPath, conditionOf, configIn, configMapPath, shown, tierOf, untilOlder, untilSaid } from './plans.ts'
 
 const cluster = await ownCluster()
 const program = redisProgram()
@@ -159,13 +159,14 @@ describe('budgets and pods that run', { skip: missing }, () => {
     const namespace = await freshNamespace(api, context, 'rollout')
     const poor = tierOf('poor', '0.00001', { ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] })
     await apply(api, poor, budgetOf(namespace, 'desk', 'poor', { ...upstreams(), ...shared }))
-    const { status } = await untilSaid(api, budgetPath(namespace, 'desk'), ['Ready=True'])
+    const budget = await untilSaid(api, budgetPath(namespace, 'desk'), ['Ready=True'])
     const pod = await createPod(api, namespace, { name: 'desk', labels: { app: 'desk' } })
     assert.equal(await operator.stop(), 0)
     const sidecar = await startPodSidecar(api, pod)
     try {
-      assert.equal((await sidecar.status()).config.hash, status?.config?.hash)
+      assert.equal((await sidecar.status()).config.hash, budget.status?.config?.hash)
       await assert.rejects(talk(sidecar, 'one'), { status: 402, code: 'conversation_budget_exhausted' })
+      await untilOlder(budget)
       const late = await createPod(api, namespace, { name: 'late', labels: { app: 'desk' } })
       assert.equal(sidecarOf(late), null, 'BestEffort: a pod starts without us')
       operator = await start(operator.ports)

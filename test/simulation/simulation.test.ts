@@ -1,23 +1,17 @@
 import assert from 'node:assert/strict'
-import { randomInt } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import * as rules from '@farebox/sidecar/core/books.testing.ts'
 import type { BudgetRules } from '@farebox/sidecar/store/model.testing.ts'
+import { schedulesToPlay, SEED } from '../support/seed.ts'
 import { SimulationError } from './oracle.ts'
 import { playOnEmbedded, playOnModel, simulationFolder } from './play.ts'
 
-const ON_MODEL = 100_000
-const IN_MEMORY = 700
-const IN_FILES = 300
+const ON_MODEL = schedulesToPlay(100_000)
+const IN_MEMORY = schedulesToPlay(700)
+const IN_FILES = schedulesToPlay(300)
 /** A planted bug is found within so many schedules. */
 const TO_FIND = 500
-
-/** `FAREBOX_SEED=n` plays the one schedule that a failure named. */
-const asked = process.env['FAREBOX_SEED']
-const first = asked === undefined ? randomInt(2 ** 31) : Number(asked)
-assert.ok(Number.isSafeInteger(first), 'FAREBOX_SEED must be a whole number')
-const count = (whenAll: number): number => (asked === undefined ? whenAll : 1)
 
 function reproducible(seed: number, where: string, error: unknown): unknown {
   if (!(error instanceof Error)) return error
@@ -25,8 +19,8 @@ function reproducible(seed: number, where: string, error: unknown): unknown {
 }
 
 describe('spent + held <= budget, entries sum to spent, settling twice is settling once, more spent is no milder rung', () => {
-  it(`in ${count(ON_MODEL)} random schedules on the model`, () => {
-    for (let seed = first; seed < first + count(ON_MODEL); seed++) {
+  it(`in ${ON_MODEL} random schedules on the model`, () => {
+    for (let seed = SEED; seed < SEED + ON_MODEL; seed++) {
       try {
         playOnModel(seed)
       } catch (error) {
@@ -35,8 +29,8 @@ describe('spent + held <= budget, entries sum to spent, settling twice is settli
     }
   })
 
-  it(`in ${count(IN_MEMORY)} on the embedded engine in memory`, async () => {
-    for (let seed = first; seed < first + count(IN_MEMORY); seed++) {
+  it(`in ${IN_MEMORY} on the embedded engine in memory`, async () => {
+    for (let seed = SEED; seed < SEED + IN_MEMORY; seed++) {
       try {
         await playOnEmbedded(seed, null)
       } catch (error) {
@@ -45,10 +39,10 @@ describe('spent + held <= budget, entries sum to spent, settling twice is settli
     }
   })
 
-  it(`in ${count(IN_FILES)} on the embedded engine in files, opened again after each crash`, async () => {
+  it(`in ${IN_FILES} on the embedded engine in files, opened again after each crash`, async () => {
     const folder = simulationFolder()
     try {
-      for (let seed = first; seed < first + count(IN_FILES); seed++) {
+      for (let seed = SEED; seed < SEED + IN_FILES; seed++) {
         try {
           await playOnEmbedded(seed, folder)
         } catch (error) {

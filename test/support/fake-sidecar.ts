@@ -113,7 +113,7 @@ export interface FakeSidecarOptions {
   readonly agent: Agent
   /** A config that came was reported to be in force, and the operator took the report. */
   readonly onAcknowledged: (hash: string) => void
-  /** It says the same again so often, as real ones do every 15 s; absent: never. */
+  /** It says the same again so often, as real ones do every 15 s; absent: never, once it was heard. */
   readonly everyMs?: number
 }
 
@@ -121,6 +121,7 @@ export interface FakeSidecarOptions {
 export async function startFakeSidecar({ listener, token, agent, onAcknowledged, everyMs }: FakeSidecarOptions): Promise<Stream> {
   const authorization = `Bearer ${token}`
   let sequence = 0
+  let newest = ''
   let again: NodeJS.Timeout | null = null
   let isClosed = false
   const acknowledge = async (data: string): Promise<void> => {
@@ -129,13 +130,22 @@ export async function startFakeSidecar({ listener, token, agent, onAcknowledged,
     const inForce = { budget: `${namespace}/${budget}`, version, hash }
     const { status } = await sendReport(listener, authorization, makeReport({ sequence, inForce }), agent)
     if (status === 202) onAcknowledged(hash)
+  }
+  const acknowledgeLater = (data: string, afterMs: number | undefined): void => {
+    if (afterMs === undefined || isClosed || data !== newest) return
     if (again !== null) clearTimeout(again)
-    if (everyMs !== undefined && !isClosed) again = setTimeout(() => void acknowledge(data).catch(() => undefined), everyMs)
+    again = setTimeout(() => {
+      void acknowledge(data).then(
+        () => acknowledgeLater(data, everyMs),
+        () => acknowledgeLater(data, RETRIED_AFTER_MS),
+      )
+    }, afterMs)
   }
   const stream = await openStream(listener, authorization, {
     onEvent: ({ name, data }) => {
       if (name !== 'config') return
-      setTimeout(() => void acknowledge(data).catch(() => undefined), REPORTED_AFTER_MS.least + Math.random() * REPORTED_AFTER_MS.spread)
+      newest = data
+      acknowledgeLater(data, REPORTED_AFTER_MS.least + Math.random() * REPORTED_AFTER_MS.spread)
     },
   })
   return {
@@ -156,6 +166,8 @@ interface Config {
 }
 
 const REPORTED_AFTER_MS = { least: 50, spread: 350 } as const
+/** A report that did not arrive, as real ones do. */
+const RETRIED_AFTER_MS = 1_000
 
 function withAuthorization(authorization: Authorization): Record<string, string> {
   return authorization === null ? {} : { authorization }

@@ -8,14 +8,14 @@ import { join } from 'node:path'
 import { after, afterEach, before } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import OpenAI from 'openai'
-import { freePorts } from './free-ports.ts'
+import { freePorts, onFreePorts, PortTaken } from './free-ports.ts'
 import { spawnProvider } from './provider-process.ts'
 import type { ProviderProcess } from './provider-process.ts'
 import { EXAMPLE_CONVERSATIONS } from './recorded-data.ts'
 
 export const FAREBOX = fileURLToPath(new URL('../../bin/farebox', import.meta.url))
 export const EXAMPLE = fileURLToPath(new URL('../../examples/support-desk', import.meta.url))
-export const COMMAND_WAIT_MS = 20_000
+export const COMMAND_WAIT_MS = 60_000
 
 export interface Ended {
   readonly code: number | null
@@ -77,23 +77,12 @@ export function stageFarebox(): FareboxStage {
   }
   const startRun: FareboxStage['startRun'] = async (more = []) => {
     const { folder, tiers } = copyOfExample()
-    const [listen, admin] = await freePorts(2)
-    const started = farebox(
-      'run',
-      '-f',
-      folder,
-      '--data',
-      join(folder, 'data'),
-      '--upstream',
-      `openai=${provider.url}/v1`,
-      '--listen',
-      `127.0.0.1:${listen}`,
-      '--admin',
-      `127.0.0.1:${admin}`,
-      ...more,
-    )
-    await started.says(/ready: /)
-    return { farebox: started, url: `http://127.0.0.1:${listen}`, folder, tiers }
+    const options = ['-f', folder, '--data', join(folder, 'data'), '--upstream', `openai=${provider.url}/v1`, ...more]
+    return onFreePorts(2, async ([listen, admin]) => {
+      const started = farebox('run', ...options, '--listen', `127.0.0.1:${listen}`, '--admin', `127.0.0.1:${admin}`)
+      await untilReady(started)
+      return { farebox: started, url: `http://127.0.0.1:${listen}`, folder, tiers }
+    })
   }
 
   return { providerUrl: () => provider.url, farebox, fareboxWith, startRun, copyOfExample }
@@ -146,6 +135,14 @@ function startFarebox(more: Readonly<Record<string, string>>, args: readonly str
     },
   }
   return farebox
+}
+
+async function untilReady(run: Farebox): Promise<void> {
+  try {
+    await run.says(/ready: /)
+  } catch (error) {
+    throw / is in use: choose another with --/.test(String(error)) ? new PortTaken('farebox run', { cause: error }) : error
+  }
 }
 
 export async function freeListen(): Promise<readonly string[]> {

@@ -6,6 +6,8 @@ const LOOPBACK = '127.0.0.1'
 /** Below those that connections of this machine are given, and those of node ports: what is free now is not taken by chance. */
 const FIRST = 10_000
 const COUNT = 20_000
+/** Of one process, of ports that follow one another. */
+const STRETCH = 200
 /** Another process may take a port between our look and its use. */
 const STARTS_MAX = 3
 
@@ -14,15 +16,14 @@ export class PortTaken extends Error {
   override readonly name = 'PortTaken'
 }
 
-/** Ports that are free now; the same one is given to this process once. */
+/** Ports that are free now; the same one is given to this process once, and while it lives to no other. */
 export async function freePorts(count: number, host = LOOPBACK): Promise<readonly number[]> {
   const servers: { readonly server: Server; readonly port: number }[] = []
   while (servers.length < count) {
-    const port = FIRST + Math.floor(Math.random() * COUNT)
-    if (given.has(port)) continue
-    given.add(port)
-    const server = await listening(host, port)
-    if (server !== null) servers.push({ server, port })
+    if (own.length === 0) own.push(...(await stretchOfOurOwn()))
+    const port = own.shift()
+    const server = port === undefined ? null : await listening(host, port)
+    if (server !== null && port !== undefined) servers.push({ server, port })
   }
   await Promise.all(servers.map(({ server }) => new Promise((resolve) => server.close(resolve))))
   return servers.map(({ port }) => port)
@@ -44,7 +45,24 @@ export async function againOnTakenPorts<T>(start: () => Promise<T>): Promise<T> 
   }
 }
 
-const given = new Set<number>()
+/** Of our stretches, those that were not given yet. */
+const own: number[] = []
+
+/**
+ * Ports that no other process which asks here is given: files run side by side, and a program is started on its port later, or again.
+ * Whoever listens on the first of them has the others; that ends with the process, however it ends.
+ */
+async function stretchOfOurOwn(): Promise<readonly number[]> {
+  const begin = Math.floor(Math.random() * (COUNT / STRETCH))
+  for (let tries = 0; tries < COUNT / STRETCH; tries += 1) {
+    const first = FIRST + ((begin + tries) % (COUNT / STRETCH)) * STRETCH
+    const sign = await listening(LOOPBACK, first)
+    if (sign === null) continue
+    sign.unref()
+    return Array.from({ length: STRETCH - 1 }, (_, index) => first + 1 + index)
+  }
+  throw new Error('all stretches of ports are taken')
+}
 
 /** Node says EADDRINUSE, Go `address already in use`; what a program logged is in the message of who started it. */
 function isTaken(error: unknown): boolean {

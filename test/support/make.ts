@@ -1,9 +1,13 @@
 /** Objects with defaults, so that a test names only what it is about. */
 import { createHash } from 'node:crypto'
+import type { Period } from '@farebox/crds/period.ts'
 import type { Contract, SidecarConfig, Upstream } from '@farebox/crds/sidecar-config.ts'
 import { SIDECAR_CONFIG_SCHEMA_VERSION } from '@farebox/crds/sidecar-config.ts'
 
 type Parts<T> = { readonly [K in keyof T]?: T[K] extends readonly unknown[] ? T[K] : T[K] extends object ? Parts<T[K]> : T[K] }
+
+/** Where midnight is six hours away at least: of two that are twelve hours apart. */
+const TIME_ZONE = Math.abs(new Date().getUTCHours() - 11.5) < 6 ? 'UTC' : 'Etc/GMT-12'
 
 /** A tier at 0.50 a conversation, without a user budget, that closes at the end and says nothing inline. */
 export function makeContract(parts: Parts<Omit<Contract, 'hash'>> = {}): Contract {
@@ -82,6 +86,11 @@ export function makeConfig(
     parts,
   )
   return { ...config, hash: hashOf(config) }
+}
+
+/** A period that does not end while tests run: what is used of it stays used. */
+export function makePeriod(unit: Period['unit']): Period {
+  return { unit, timeZone: TIME_ZONE, anchorDay: 1 }
 }
 
 function hashOf(value: object): string {

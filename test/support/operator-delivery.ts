@@ -63,6 +63,12 @@ export interface TestOperatorOptions {
   readonly podWaitMs?: number
 }
 
+/** Whole, in the place of the one that was there: nobody reads half of it. */
+export function mountFile(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text)
+  renameSync(`${path}.new`, path)
+}
+
 export async function startOperator(options: TestOperatorOptions = {}): Promise<TestOperator> {
   const folder = mkdtempSync(join(tmpdir(), 'farebox-operator-'))
   const certificate = selfSigned(['localhost', 'farebox-operator.farebox.svc'], { byAddress: true })
@@ -138,8 +144,7 @@ export async function startOperator(options: TestOperatorOptions = {}): Promise<
     return `${text}.${sign('sha256', Buffer.from(text), { key, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`
   }
   const put = (name: string, text: string): string => {
-    writeFileSync(join(folder, `${name}.new`), text)
-    renameSync(join(folder, `${name}.new`), join(folder, name))
+    mountFile(join(folder, name), text)
     return join(folder, name)
   }
   const caFile = put('ca.crt', certificate.cert)

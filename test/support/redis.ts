@@ -11,7 +11,7 @@ import { Redis } from 'ioredis'
 import { endsWithUs } from './children.ts'
 import { onFreePorts, PortTaken } from './free-ports.ts'
 
-const READY_MS_MAX = 10_000
+const READY_MS_MAX = 60_000
 
 export interface TestServer {
   readonly port: number

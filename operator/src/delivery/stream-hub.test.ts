@@ -78,7 +78,7 @@ async function connect(name: string, headers: Record<string, string> = {}, names
 
 /** A busy machine takes its time. */
 async function until(what: string, isSo: () => boolean): Promise<void> {
-  const end = performance.now() + 10_000
+  const end = performance.now() + 20_000
   while (!isSo()) {
     if (performance.now() > end) throw new Error(`${what} did not come to be`)
     await sleep(5)
@@ -172,7 +172,8 @@ describe('a sidecar is told', () => {
 })
 
 test('a reader that takes nothing gets the newest config only, and is cut off in the end', async () => {
-  await start({ slowMs: 3_000, beatMs: 100 })
+  // Nor may a busy machine take so long for the first half.
+  await start({ slowMs: 8_000, beatMs: 100 })
   const text = (version: number): string => JSON.stringify({ version, filler: 'x'.repeat(1024 * 1024) })
   governing.set('a', { status: 'governed', config: config(1) })
   const a = await connect('a')
@@ -214,10 +215,12 @@ test('more than may be there, or come within a second, are turned away', async (
   for (const name of ['a', 'b']) assert.equal((await connect(name)).answer.statusCode, 200)
   assert.equal((await connect('c')).answer.statusCode, 503)
   server.close()
+  const startMs = performance.now()
   await start({ acceptsPerSecond: 3 })
   const statuses = await Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map(async (name) => (await connect(name)).answer.statusCode))
   const taken = statuses.filter((status) => status === 200).length
-  assert.ok(taken >= 3 && taken < 6, `${taken} were taken`)
+  const seconds = (performance.now() - startMs) / 1_000
+  assert.ok(taken >= 3 && taken <= 3 + 3 * seconds, `${taken} were taken in ${seconds} s`)
 })
 
 test('a config map says what its config is, or that it has none', () => {

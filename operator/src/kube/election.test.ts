@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { afterEach, beforeEach, suite, test } from 'node:test'
+import { after, afterEach, beforeEach, suite, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { waitFor } from '../../../test/support/wait-for.ts'
 import { canBeFirst, Candidates } from '../../../test/kube/candidates.ts'
+import type { Candidate } from '../../../test/kube/candidates.ts'
 import { FakeApiServer } from '../../../test/kube/fake-api-server.ts'
 import { connectKube } from './client.ts'
 import type { KubeObject } from './kube.ts'
@@ -11,10 +12,13 @@ import { LEASES } from './resources.ts'
 
 /** A tenth of what is usual. */
 const TIMES = { leaseMs: 1_500, renewDeadlineMs: 1_000, retryMs: 200 }
+/** So long a main thread has to end its process before the thread of the lease kills it. */
+const KILL_AFTER_MS = 1_000
 
 suite('leader election', () => {
   let server: FakeApiServer
   let candidates: Candidates
+  const endings: ('itself' | 'killed')[] = []
 
   beforeEach(async () => {
     server = new FakeApiServer()
@@ -26,6 +30,17 @@ suite('leader election', () => {
     await candidates.end()
     await server.end()
   })
+
+  after(() => assert.ok(endings.length === 0 || endings.includes('itself'), 'not all of them were killed'))
+
+  /** That `candidate` ends, as who lost the lease: by itself, or killed where a busy machine keeps its main thread from that. */
+  async function isOver(candidate: Candidate): Promise<'itself' | 'killed'> {
+    const { code, signal } = await candidate.exited
+    assert.ok(code === 1 || signal === 'SIGKILL', `${code} ${signal}`)
+    const how = code === 1 ? 'itself' : 'killed'
+    endings.push(how)
+    return how
+  }
 
   async function twoWithLeader() {
     const a = candidates.start('a')
@@ -61,8 +76,8 @@ suite('leader election', () => {
       const { a, b } = await twoWithLeader()
       const cutMs = performance.now()
       server.fault = ({ headers }) => (headers['user-agent'] !== 'a' ? null : how === 'refuse' ? { code: 500 } : how)
-      assert.deepEqual(await a.exited, { code: 1, signal: null })
-      assert.ok(performance.now() - cutMs < TIMES.renewDeadlineMs + 1_200, `exit after ${performance.now() - cutMs} ms`)
+      const lateMs = (await isOver(a)) === 'killed' ? KILL_AFTER_MS : 0
+      assert.ok(performance.now() - cutMs < TIMES.renewDeadlineMs + 1_200 + lateMs, `exit after ${performance.now() - cutMs} ms`)
       assert.match(a.stderr(), /leadership lost: the lease could not be renewed in time/)
       await waitFor('b leads', () => b.leading)
       await candidates.assertOneWriter(['a', 'b'])
@@ -72,13 +87,16 @@ suite('leader election', () => {
   }
 
   test('a few renewals that fail cost nothing', async () => {
+    await candidates.end()
+    // One that hangs costs half of the deadline: in the other half a busy machine must find time for the next.
+    candidates = new Candidates({ kubeconfig: server.kubeconfig, namespace: 'here', leaseMs: 6_000, renewDeadlineMs: 4_000, retryMs: 200 })
     const { a, b } = await twoWithLeader()
     for (const how of ['cut', 'hang', 'cut'] as const) {
       let left = how === 'cut' ? 2 : 1
       server.fault = ({ headers }) => (headers['user-agent'] === 'a' && (left -= 1) >= 0 ? how : null)
-      await delay(1_200)
+      await delay(2_600)
     }
-    assert.equal(a.process.exitCode, null)
+    assert.deepEqual([a.process.exitCode, a.process.signalCode], [null, null])
     assert.equal(b.leading, false)
   })
 
@@ -121,12 +139,12 @@ suite('leader election', () => {
     b.process.kill('SIGSTOP')
     const lease = server.read(LEASES, 'election', 'here')
     server.put(LEASES, 'election', { namespace: 'here', fields: { spec: { ...(lease?.['spec'] as object), holderIdentity: 'somebody' } } })
-    assert.equal((await a.exited).code, 1)
+    await isOver(a)
     assert.match(a.stderr(), /leadership lost: the lease is somebody's by now/)
     b.process.kill('SIGCONT')
     await waitFor('b leads', () => b.leading)
     server.remove(LEASES, 'election', 'here')
-    assert.equal((await b.exited).code, 1)
+    await isOver(b)
   })
 
   test('T48: times of others are texts only: a holder whose clock is wrong is waited for by our own', async () => {

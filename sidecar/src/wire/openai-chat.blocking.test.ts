@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { longestPause, PAUSE_MS_MAX, testPauses, workedMs } from './nasty-bodies.testing.ts'
+import { workedMs } from '../core/work.testing.ts'
+import { longestPause, PAUSE_MS_MAX, testPauses } from './nasty-bodies.testing.ts'
 import { parseChatRequest, renderChatRequest } from './openai-chat.ts'
 import { CHAT_CALL } from './bodies.testing.ts'
 

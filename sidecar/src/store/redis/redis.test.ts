@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { randomInt } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { Redis } from 'ioredis'
@@ -14,16 +13,13 @@ import { startCluster } from '../../../../test/support/redis-cluster.ts'
 import type { TestCluster } from '../../../../test/support/redis-cluster.ts'
 import { redisProgram, startRedis } from '../../../../test/support/redis.ts'
 import type { TestServer } from '../../../../test/support/redis.ts'
+import { schedulesToPlay, SEED } from '../../../../test/support/seed.ts'
 
 /** A machine that runs other tests beside these may be slow to answer. */
 const ANSWER_MS_MAX = 5_000
-const SCHEDULES = 10_000
+const SCHEDULES = schedulesToPlay(10_000)
 
 const program = redisProgram()
-const asked = process.env['FAREBOX_SEED']
-const first = asked === undefined ? randomInt(2 ** 31 - SCHEDULES) : Number(asked)
-/** `FAREBOX_SEED=n` plays the one schedule that a failure named. */
-const count = asked === undefined ? SCHEDULES : 1
 
 let namespaces = 0
 /** An empty store: a namespace that nobody has used. */
@@ -94,9 +90,9 @@ if (program !== null) {
       }
     })
 
-    it(`has the same books as the model after each of ${count} random schedules`, () =>
+    it(`has the same books as the model after each of ${SCHEDULES} random schedules`, () =>
       new Promise<void>((resolve, reject) => {
-        const workerData: Schedules = { url: server.url, answerMsMax: ANSWER_MS_MAX, first, count }
+        const workerData: Schedules = { url: server.url, answerMsMax: ANSWER_MS_MAX, first: SEED, count: SCHEDULES }
         const thread = new Worker(new URL('schedules-thread.testing.ts', import.meta.url), { workerData })
         thread.once('error', reject)
         thread.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`the thread ended with ${code}`))))

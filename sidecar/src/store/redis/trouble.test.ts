@@ -97,7 +97,7 @@ if (program !== null)
     const TROUBLES: readonly {
       readonly name: string
       readonly message: RegExp
-      readonly begin: () => Promise<unknown>
+      readonly begin: (store: BudgetStore) => Promise<unknown>
       readonly end: () => Promise<unknown>
       /** Of the refusal of a store that is opened meanwhile. */
       readonly atStart: RegExp
@@ -112,10 +112,16 @@ if (program !== null)
       {
         name: 'the password is another',
         message: /WRONGPASS/,
-        async begin() {
+        async begin(store) {
           await admin.acl('SETUSER', 'sidecar', 'resetpass', '>changed')
           await killer.client('KILL', 'USER', 'sidecar')
-          await sleep(300) // until it was refused
+          // Until it is refused, the connection was closed, and no more is known.
+          await until(() =>
+            store.reserve(step('during')).then(
+              () => false,
+              (error: unknown) => /WRONGPASS/.test(String(error)),
+            ),
+          )
         },
         end: () => admin.acl('SETUSER', 'sidecar', 'resetpass', '>right'),
         atStart: /WRONGPASS/,
@@ -180,7 +186,7 @@ if (program !== null)
           const namespace = `open-${index}`
           const store = await open(as('sidecar', 'right'), namespace)
           await store.reserve(step('before'))
-          await begin()
+          await begin(store)
           try {
             await assert.rejects(
               store.reserve(step('during')),
