@@ -10,13 +10,19 @@ const FOLDED = /^[\0-@[-\x7f]*$/
 
 /** One form for all spellings of a name that somebody may take for each other. */
 export function foldedName(name: string): string {
-  if (name.length > NAME_UNITS_MAX || FOLDED.test(name)) return name
+  if (isFolded(name)) return name
   // The first makes a K of the Kelvin sign, and an s of the long one, as Go does.
   return name.normalize('NFKC').toLowerCase()
 }
 
-/** The first name that was there in another spelling; null: none was. */
-export function spelledAgain(names: Iterable<string>): string | null {
+/** Whether that is the name itself. */
+export function isFolded(name: string): boolean {
+  return name.length > NAME_UNITS_MAX || FOLDED.test(name)
+}
+
+/** Of names that differ, the first that was there in another spelling; null: none was. */
+export function spelledAgain(names: readonly string[]): string | null {
+  if (names.every(isFolded)) return null
   const seen = new Set<string>()
   for (const name of names) {
     const folded = foldedName(name)

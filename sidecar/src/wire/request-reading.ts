@@ -7,7 +7,7 @@ import { isList, isObject, parseObject } from '../core/message.ts'
 import type { Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
 import { atOnce } from '../core/slices.ts'
 import { CACHE_MARKS } from './cache-marks.ts'
-import { foldedName, spelledAgain } from './field-names.ts'
+import { foldedName, isFolded, spelledAgain } from './field-names.ts'
 import { scanObject } from './json-scan.ts'
 import type { Field, Scan } from './json-scan.ts'
 import { textOrNull } from './json-values.ts'
@@ -103,18 +103,22 @@ export function byName(fields: readonly Field[]): Fields {
  */
 export class SpelledFields extends Map<string, Field> {
   readonly #form: (name: string) => string
-  readonly #byForm: ReadonlyMap<string, Field>
+  /** Null: each name that is there is its own folded form, as nearly always. */
+  readonly #byForm: ReadonlyMap<string, Field> | null
 
   constructor(fields: Iterable<readonly [name: string, field: Field]>, form = foldedName) {
     super(fields)
     this.#form = form
-    this.#byForm = new Map([...this.values()].map((field) => [form(field.name), field]))
+    const given = [...this.values()]
+    const isPlain = form === foldedName && given.every((field) => isFolded(field.name))
+    this.#byForm = isPlain ? null : new Map(given.map((field) => [form(field.name), field]))
   }
 
   override get(name: string): Field | undefined {
     const field = super.get(name)
     if (field !== undefined) return field
-    const given = this.#byForm.get(this.#form(name))
+    if (this.#byForm === null && isFolded(name)) return undefined
+    const given = this.#byForm === null ? super.get(foldedName(name)) : this.#byForm.get(this.#form(name))
     if (given !== undefined) throw new InvalidField(given.name, `must be spelled "${name}"`)
     return undefined
   }
