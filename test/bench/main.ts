@@ -110,7 +110,7 @@ async function benchBesideNginx({ folder, configFile, load }: Setting, upstream:
         })[party],
       pids: { nginx: nginx.pid, relay: relay.pid, sidecar: sidecar.pid },
     }
-    console.log(`Beside nginx: warming up, then ${rounds} rounds; about ${Math.ceil((40 + rounds * 80) / 60)} minutes ...`)
+    console.log(`Beside nginx: warming up, then ${rounds} rounds; about ${Math.ceil((160 + rounds * 80) / 60)} minutes ...`)
     const idle = residentMb(sidecar.pid)
     await warmUp(bench)
     const seen: Record<BodyName, RoundFigures[]> = { small: [], large: [], stream: [] }
