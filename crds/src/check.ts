@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { holds } from './cel.ts'
 import { ConversationBudgetSchema } from './conversation-budget.ts'
 import type { ConversationBudget } from './conversation-budget.ts'
-import { API_GROUP, API_VERSION } from './fields.ts'
+import { API_GROUP, API_VERSION, LABEL_NAME, LABEL_VALUE } from './fields.ts'
 import { PriceBookSchema } from './price-book.ts'
 import type { PriceBook } from './price-book.ts'
 import { PricingTierSchema } from './pricing-tier.ts'
@@ -48,8 +48,8 @@ export function checkObject(object: unknown): CheckResult {
 }
 
 /**
- * What is wrong with the metadata that an author wrote: fields that the API server does not know, and labels that are no texts. Not part
- * of `checkObject`, which must read what a later API server may add.
+ * What is wrong with the metadata that an author wrote: fields that the API server does not know, and labels and annotations that it does
+ * not take. Not part of `checkObject`, which must read what a later API server may add.
  */
 export function metadataProblems(object: unknown): readonly Problem[] {
   if (!isRecord(object) || !isRecord(object['metadata'])) return []
@@ -58,10 +58,18 @@ export function metadataProblems(object: unknown): readonly Problem[] {
     if (!METADATA_FIELDS.includes(key)) return [{ field, message: `is not a field here${suggestion(key, METADATA_FIELDS)}` }]
     if ((key !== 'labels' && key !== 'annotations') || value === null) return []
     if (!isRecord(value)) return [{ field, message: `must be a mapping; found ${foundName(value)}` }]
-    return Object.entries(value).flatMap(([name, text]) =>
-      typeof text === 'string' ? [] : [{ field: `${field}.${name}`, message: `must be a text; found ${foundName(text)}` }],
-    )
+    return Object.entries(value).flatMap(([name, text]) => {
+      const fault = labelFault(key, name, text)
+      return fault === null ? [] : [{ field: `${field}.${name}`, message: fault }]
+    })
   })
+}
+
+/** Names of annotations are such of labels; what they say is free. */
+function labelFault(of: 'labels' | 'annotations', name: string, text: unknown): string | null {
+  if (!LABEL_NAME.pattern.test(name)) return `its name ${LABEL_NAME.message}`
+  if (typeof text !== 'string') return `must be a text; found ${foundName(text)}`
+  return of === 'labels' && !LABEL_VALUE.pattern.test(text) ? LABEL_VALUE.message : null
 }
 
 /** https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta/ */

@@ -9,6 +9,8 @@ import {
   Duration,
   durationRule,
   HeaderName,
+  LABEL_NAME,
+  LABEL_VALUE,
   Metadata,
   ModelName,
   ObjectName,
@@ -27,18 +29,10 @@ import { STALE_ACTIONS } from './stale.ts'
 import { ALLOWANCE_PERCENT, STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { TrafficStatus } from './traffic-status.ts'
 
-const LABEL_KEYS = {
-  pattern: /^([a-z0-9A-Z.-]{1,253}[/])?[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$/,
-  message: 'keys must be label names, such as app or example.com/team',
-}
-const LabelValue = patterned(
-  /^([a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?)?$/,
-  63,
-  'must be a label value: letters, digits, "-", "_" and "."',
-)
+const LabelValue = patterned(LABEL_VALUE.pattern, 63, LABEL_VALUE.message)
 const LabelExpression = rules(
   z.strictObject({
-    key: patterned(LABEL_KEYS.pattern, 317, 'must be a label name, such as app or example.com/team').describe('The label.'),
+    key: patterned(LABEL_NAME.pattern, 317, LABEL_NAME.message).describe('The label.'),
     operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']).describe('How it is compared.'),
     values: z.array(LabelValue).max(64).default([]).describe('For `In` and `NotIn`: what with.'),
   }),
@@ -50,7 +44,12 @@ const LabelExpression = rules(
 )
 const Selector = rules(
   z.strictObject({
-    matchLabels: boundedMap(LabelValue, 16, LABEL_KEYS).default({}).describe('Labels that a pod must have.'),
+    matchLabels: boundedMap(LabelValue, 16, {
+      pattern: LABEL_NAME.pattern,
+      message: 'keys must be label names, such as app or example.com/team',
+    })
+      .default({})
+      .describe('Labels that a pod must have.'),
     matchExpressions: z.array(LabelExpression).max(16).default([]).describe('Further conditions; all must hold.'),
   }),
   { rule: 'size(self.matchLabels) + size(self.matchExpressions) > 0', message: 'must name at least one label' },
@@ -333,7 +332,7 @@ const Spec = z.strictObject({
         .max(HOSTED_CALLS_MAX)
         .optional()
         .describe(
-          'The most calls of one request; the provider is told, where it takes a bound. A request that gives none itself is bounded to 10, or to this where it is less. Absent: what the request gives, or 10.',
+          'The most calls of one request; the provider is told, where it takes a bound. A request that gives none itself is bounded to 10, or to this where it is less. Tools that take no bound, such as running code, are held for with 10 calls whatever this says. Absent: what the request gives, or 10.',
         ),
       maxResultTokens: Tokens.optional().describe(
         'The most that the result of one call adds to the input; absent: whatever the window of the model holds.',

@@ -89,6 +89,15 @@ export function durationRule(field: string, { min, max }: { readonly min: string
 export const IsoDate = z.iso
   .date({ error: (issue) => (issue.input === undefined ? undefined : 'must be a date such as "2026-11-24"') })
   .max(10)
+/** https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/; the rule on a map of labels holds it as well. */
+export const LABEL_NAME = {
+  pattern: /^([a-z0-9A-Z.-]{1,253}[/])?[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$/,
+  message: 'must be a label name, such as app or example.com/team',
+}
+export const LABEL_VALUE = {
+  pattern: /^([a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?)?$/,
+  message: 'must be a label value: letters, digits, "-", "_" and "."',
+}
 /** A name of a Kubernetes object. */
 export const ObjectName = patterned(
   /^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,

@@ -28,7 +28,12 @@ test('types, bounds, defaults, choices and rules come through', () => {
       name: { type: 'string', minLength: 1, maxLength: 8, description: 'A name.' },
       size: { type: 'integer', format: 'int64', minimum: 1, maximum: 9, default: 3 },
       kind: { type: 'string', enum: ['A', 'B'] },
-      day: { type: 'string', format: 'date', maxLength: 10 },
+      day: {
+        type: 'string',
+        format: 'date',
+        maxLength: 10,
+        'x-kubernetes-validations': [{ rule: 'self == self', message: 'must be a date in quotes' }],
+      },
       code: { type: 'string', pattern: '^[A-Z]+$', maxLength: 4, default: 'X' },
       parts: {
         type: 'array',

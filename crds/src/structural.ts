@@ -80,6 +80,12 @@ function nodeOf(json: unknown, path: string): StructuralSchema {
   }
 }
 
+/**
+ * Beside a format the API server does not look whether a value is a text: it takes a list, and then can neither write the status of the object
+ * nor apply it again. A rule cannot be evaluated for one.
+ */
+const IS_TEXT = { rule: 'self == self', message: 'must be a date in quotes' }
+
 /** Bounds are demanded, since without them CEL's cost estimate refuses the CRD; whole numbers are bounded by what a double holds at the latest. */
 function scalarParts(type: StructuralType, json: Record<string, unknown>, path: string): Partial<StructuralSchema> {
   switch (type) {
@@ -91,7 +97,7 @@ function scalarParts(type: StructuralType, json: Record<string, unknown>, path: 
       if (json['maxLength'] === undefined) throw new TypeError(`${path} must have a maxLength`)
       if (json['format'] === undefined) return copied(json, ['pattern'])
       if (json['format'] !== 'date') throw new TypeError(`${path} must not have the format ${JSON.stringify(json['format'])}`)
-      return { format: 'date' } // says it all: zod's pattern beside it would be long
+      return { format: 'date', 'x-kubernetes-validations': [IS_TEXT] } // zod's pattern beside it would be long
     }
     case 'array':
       if (json['maxItems'] === undefined) throw new TypeError(`${path} must have maxItems`)
