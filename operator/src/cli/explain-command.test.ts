@@ -38,18 +38,38 @@ test('explain budget ends with 1 for a budget that is not in force, and says why
   assert.match(half.last ?? '', /^refused: spec: PriceBook "house" is not accepted: the output of "house-large" must have a price/)
 })
 
+test('explain reads each folder and file that -f names, and standard input', () => {
+  const [tier, budget] = [join(folder, 'tier.yaml'), join(folder, 'budget.yaml')]
+  writeFileSync(tier, TIER)
+  writeFileSync(budget, BUDGET)
+  const told = (args: readonly string[], input = ''): readonly [number | null, string] => {
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, 'explain', 'budget', 'desk', ...args], { encoding: 'utf8', input })
+    return [status, stderr]
+  }
+  assert.deepEqual(told(['-f', tier, '-f', budget, '--file', tier]), [0, ''])
+  assert.deepEqual(told(['-f', '-'], `${TIER}---\n${BUDGET}`), [0, ''])
+  assert.deepEqual(told(['-f', '-', '-f', budget], TIER), [0, ''])
+  assert.match(told(['-f', '-'], TIER)[1], /there is no ConversationBudget "desk" in -; there is none/)
+})
+
+test('run takes one folder: of several all but the last would be left out', () => {
+  const { status, stderr } = spawnSync(process.execPath, [MAIN, 'run', '-f', folder, '-f', folder], { encoding: 'utf8' })
+  assert.equal(status, 1)
+  assert.match(stderr, /'-f, --file <dir>' .*It may be given once: one folder that holds them all\./)
+})
+
 test('explain budget says of one whose pods another governs that it holds for them but in part, and that is no error', () => {
   const first = BUDGET.replace('name: desk', 'name: a')
   assert.deepEqual(explained(TIER, BUDGET, first), {
     code: 0,
-    last: 'warning: spec.selector: ConversationBudget "a" comes first by name and selects the same pods: of this one only the limits are in force',
+    last: 'warning: spec.selector: ConversationBudget "a" comes first by name (in a cluster the older one does) and selects the same pods: of this one only the limits are in force',
   })
   const wide = first.replace('{ app: desk }', '{ team: support }')
   assert.notEqual(wide, first)
   const narrow = BUDGET.replace('{ app: desk }', '{ app: desk, team: support }')
   assert.match(
     explained(TIER, narrow, wide).last ?? '',
-    /^warning: spec\.selector: .*; but ConversationBudget "a" comes first by name and selects some of/,
+    /^warning: spec\.selector: ConversationBudget "a" comes first by name \(in a cluster the older one does\) and selects some of/,
   )
   assert.match(explained(TIER, BUDGET, first.replace('name: a', 'name: z')).last ?? '', /^catalogue /, 'nothing of the one that governs')
 })
@@ -64,7 +84,9 @@ test('explain budget shows what models cost where an upstream keeps calls in a r
   assert.deepEqual(prices, [
     'openai/gpt-4o 2.50 1.25 10.00 catalogue, regional',
     'openai/gpt-5.5 5.50 0.55 33.00 catalogue, regional',
+    'openai/gpt-5.5 11.00 1.10 49.50 catalogue, regional, calls over 271,999 tokens of input',
     'openai/gpt-4o 2.50 1.25 10.00 catalogue',
     'openai/gpt-5.5 5.00 0.50 30.00 catalogue',
+    'openai/gpt-5.5 10.00 1.00 45.00 catalogue, calls over 271,999 tokens of input',
   ])
 })

@@ -6,10 +6,12 @@ import { ManifestsRefused } from '../laptop/laptop.ts'
 import { formatComplaint, loadManifests } from '../laptop/loaded-manifests.ts'
 import type { LoadedManifests } from '../laptop/loaded-manifests.ts'
 import { readManifestFolder } from '../laptop/manifest-folder.ts'
+import type { FoundFile } from '../laptop/manifest-folder.ts'
+import { readPipe } from '../laptop/piped-manifest.ts'
 import { SidecarClient } from '../laptop/sidecar-client.ts'
 import { explainBudget, explainConversation, explainTier } from './explanations.ts'
 import type { Told } from './explanations.ts'
-import { DEFAULT_URL, urlOption } from './options.ts'
+import { DEFAULT_URL, manifestsFlag, urlOption } from './options.ts'
 
 export function addExplainCommand(program: Command): void {
   const explain = program
@@ -20,14 +22,14 @@ export function addExplainCommand(program: Command): void {
     .command('tier')
     .description('from a price and a margin to the cap of a conversation')
     .argument('<name>', 'of the PricingTier')
-    .option('-f, --file <dir>', 'folder or file of manifests', '.')
-    .action(async (name: string, options: { readonly file: string }) => print(await tierLines(name, options.file)))
+    .addOption(manifestsFlag())
+    .action(async (name: string, options: { readonly file: readonly string[] }) => print(await tierLines(name, options.file)))
   explain
     .command('budget')
     .description('the tiers that a budget binds, and where their prices come from')
     .argument('<name>', 'of the ConversationBudget: NAME or NAMESPACE/NAME')
-    .option('-f, --file <dir>', 'folder or file of manifests', '.')
-    .action(async (name: string, options: { readonly file: string }) => print(await budgetLines(name, options.file)))
+    .addOption(manifestsFlag())
+    .action(async (name: string, options: { readonly file: readonly string[] }) => print(await budgetLines(name, options.file)))
   explain
     .command('conversation')
     .description('where a conversation stands in a running sidecar, and why')
@@ -38,21 +40,21 @@ export function addExplainCommand(program: Command): void {
     })
 }
 
-async function tierLines(name: string, path: string): Promise<readonly string[]> {
-  const { manifests, compiled } = await loaded(path)
+async function tierLines(name: string, paths: readonly string[]): Promise<readonly string[]> {
+  const { manifests, compiled } = await loaded(paths)
   const tier = manifests.snapshot.tiers.find(({ metadata }) => metadata.name === name)
   const result = compiled.tiers.get(name)
-  if (tier === undefined || result === undefined) throw unknown('PricingTier', name, path, [...compiled.tiers.keys()])
+  if (tier === undefined || result === undefined) throw unknown('PricingTier', name, paths, [...compiled.tiers.keys()])
   if (result.status === 'refused') process.exitCode = 1
   return explainTier(tier, result, placer(manifests, `PricingTier/${name}`))
 }
 
-async function budgetLines(name: string, path: string): Promise<readonly string[]> {
-  const { manifests, compiled } = await loaded(path)
+async function budgetLines(name: string, paths: readonly string[]): Promise<readonly string[]> {
+  const { manifests, compiled } = await loaded(paths)
   const { budgets } = manifests.snapshot
   const found = budgets.filter((budget) => budgetKey(budget) === name || budget.metadata.name === name)
   const [budget] = found
-  if (budget === undefined) throw unknown('ConversationBudget', name, path, budgets.map(budgetKey))
+  if (budget === undefined) throw unknown('ConversationBudget', name, paths, budgets.map(budgetKey))
   if (found.length > 1) throw new Error(`"${name}" is there more than once: say ${found.map(budgetKey).join(' or ')}`)
   const object = `ConversationBudget/${budgetKey(budget)}`
   const refused = refusalOf(compiled, object)
@@ -79,8 +81,15 @@ function refusalOf({ statuses, findings }: LoadedManifests['compiled'], object: 
   return findings.find((finding) => finding.object === object && finding.reason === accepted.reason)
 }
 
-async function loaded(path: string): Promise<LoadedManifests> {
-  const result = loadManifests(await readManifestFolder(path), { nowMs: Date.now() })
+/** Files that several of the paths lead to are read once. */
+async function loaded(paths: readonly string[]): Promise<LoadedManifests> {
+  const files = new Map<string, FoundFile>()
+  for (const path of paths) {
+    const piped = await readPipe(path)
+    for (const file of piped === null ? await readManifestFolder(path) : [piped])
+      if (!files.has(file.realPath)) files.set(file.realPath, file)
+  }
+  const result = loadManifests([...files.values()], { nowMs: Date.now() })
   if (result.status === 'invalid') throw new ManifestsRefused(result.complaints.map(formatComplaint).join('\n'))
   return result.loaded
 }
@@ -92,8 +101,8 @@ function placer(manifests: LoadedManifests['manifests'], object: string): (field
   }
 }
 
-function unknown(kind: string, name: string, path: string, known: readonly string[]): Error {
-  return new Error(`there is no ${kind} "${name}" in ${path}; there is ${known.join(', ') || 'none'}`)
+function unknown(kind: string, name: string, paths: readonly string[], known: readonly string[]): Error {
+  return new Error(`there is no ${kind} "${name}" in ${paths.join(', ')}; there is ${known.join(', ') || 'none'}`)
 }
 
 function print(lines: readonly string[]): void {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, relative } from 'node:path'
@@ -7,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { formatComplaint } from '../laptop/loaded-manifests.ts'
 import { lint } from './lint-command.ts'
 
+const MAIN = fileURLToPath(new URL('main.ts', import.meta.url))
 const EXAMPLE = fileURLToPath(new URL('../../../examples/support-desk', import.meta.url))
 const TIER = `apiVersion: farebox.dev/v1alpha1
 kind: PricingTier
@@ -210,7 +212,10 @@ describe('lint says one line with file, line and field for', () => {
       complaints.map(({ severity, field }) => [severity, field]),
       [['warning', 'spec.selector']],
     )
-    assert.match(complaints[0]?.message ?? '', /"desk" comes first by name and selects the same pods: /)
+    assert.match(
+      complaints[0]?.message ?? '',
+      /^ConversationBudget "desk" comes first by name \(in a cluster the older one does\) and selects the same pods: /,
+    )
     const born = (name: string, year: number): string =>
       BUDGET.replace('name: desk', `name: ${name}\n  creationTimestamp: "${year}-01-01T00:00:00Z"`)
     write(budgetFile, born('desk', 2026))
@@ -253,7 +258,27 @@ describe('lint says one line with file, line and field for', () => {
       complaints.map(({ severity, file, field }) => [severity, file, field]),
       [['warning', join(folder, 'second.yaml'), 'spec.selector']],
     )
-    assert.match(complaints[0]?.message ?? '', /"desk" comes first by name and selects some of the same pods, which it governs/)
+    assert.match(
+      complaints[0]?.message ?? '',
+      /^ConversationBudget "desk" comes first by name \(in a cluster the older one does\) and selects some of the same pods, which it governs/,
+    )
+  })
+
+  test('what comes by a pipe, whatever names it', () => {
+    write(budgetFile, BUDGET)
+    const linted = (command: string, input: string): readonly [number | null, string] => {
+      const { status, stdout } = spawnSync('bash', ['-c', command, 'bash', process.execPath, MAIN, budgetFile], { encoding: 'utf8', input })
+      return [status, stdout]
+    }
+    const wrong = TIER.replace('displayName: Pro', 'displayNme: Pro')
+    assert.notEqual(wrong, TIER)
+    assert.deepEqual(linted('"$1" "$2" lint - "$3"', TIER), [0, ''])
+    assert.deepEqual(linted('"$1" "$2" lint "$3" <(cat)', TIER), [0, ''])
+    const [code, said] = linted('"$1" "$2" lint -', wrong)
+    assert.equal(code, 1)
+    assert.match(said, /^standard input:6: spec\.displayNme: is not a field here/m)
+    assert.match(linted('cat | "$1" "$2" lint /dev/stdin', wrong)[1], /^\/dev\/stdin:6: spec\.displayNme: /m)
+    assert.match(linted('printf "\\377" | "$1" "$2" lint -', '')[1], /^standard input: must be UTF-8/)
   })
 
   test('a folder without manifests', async () => {

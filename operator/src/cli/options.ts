@@ -17,6 +17,20 @@ export function addressFlag(flags: string, description: string, usual: Address):
   })
 }
 
+/** `-f PATH`, repeated: of one command all that it reads. */
+export function manifestsFlag(): Option {
+  const usual: readonly string[] = ['.']
+  return new Option('-f, --file <path>', 'folder or file of manifests; may be repeated; -: standard input')
+    .default(usual, '.')
+    .argParser((text, before: readonly string[]) => (before === usual ? [text] : [...before, text]))
+}
+
+/** For `argParser`: a second one would take the place of the first in silence. */
+export function givenOnce(text: string, before: string | undefined): string {
+  if (before !== undefined) throw new InvalidArgumentError('It may be given once: one folder that holds them all.')
+  return text
+}
+
 /** `--upstream NAME=URL`, repeated; absent: none. */
 export function upstreamFlag(description: string): Option {
   return new Option('--upstream <name=url>', description).argParser((text, before: ReadonlyMap<string, string> | undefined) => {

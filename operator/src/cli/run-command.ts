@@ -8,7 +8,7 @@ import { startLaptop } from '../laptop/laptop.ts'
 import type { Laptop } from '../laptop/laptop.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
 import { onLostOutput } from './lost-output.ts'
-import { addressFlag, DEFAULT_ADMIN, DEFAULT_LISTEN, upstreamFlag } from './options.ts'
+import { addressFlag, DEFAULT_ADMIN, DEFAULT_LISTEN, givenOnce, upstreamFlag } from './options.ts'
 import { objectLines, statusYaml, trafficLines } from './status-report.ts'
 import { widthOfStream } from './table.ts'
 import { hasKeys, listenToKeys } from './terminal-keys.ts'
@@ -34,7 +34,7 @@ export function addRunCommand(program: Command): void {
       'Compiles the manifests of a folder, runs a sidecar with the result, and follows every change of the folder within a second.\n' +
         'A change that is wrong is told by file, line and field, and changes nothing.',
     )
-    .requiredOption('-f, --file <dir>', 'folder (or file) of PricingTiers, a ConversationBudget and PriceBooks')
+    .requiredOption('-f, --file <dir>', 'folder (or file) of PricingTiers, a ConversationBudget and PriceBooks', givenOnce)
     .addOption(addressFlag('--listen <host:port>', 'where apps send their model calls', DEFAULT_LISTEN))
     .addOption(addressFlag('--admin <host:port>', 'metrics and health', DEFAULT_ADMIN))
     .addOption(new Option('--data <dir>', 'where the books are kept').env('FAREBOX_DATA').default(DATA_USUAL))

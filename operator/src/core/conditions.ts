@@ -14,6 +14,8 @@ export interface Finding {
   readonly message: string
   /** The field that the finding is about, for `lint`. */
   readonly field?: string
+  /** The part of the message that says so where the object is in force, but not as its author may think; for `lint`, which brings nothing into force. */
+  readonly doubt?: string
 }
 
 /** Why something cannot be in force, or is in force as its author may not have meant it: by the field at fault. */
@@ -26,7 +28,7 @@ export function acceptedFinding(message: string, doubt: Fault | null): Finding {
 
 /** The finding, with the reason and the field of the doubt, and both messages. */
 export function withDoubt(finding: Finding, doubt: Fault | null): Finding {
-  return doubt === null ? finding : { ...finding, ...doubt, message: `${finding.message}; but ${doubt.message}` }
+  return doubt === null ? finding : { ...finding, ...doubt, message: `${finding.message}; but ${doubt.message}`, doubt: doubt.message }
 }
 
 /** Several doubts as one: the reason and the field of the first, the words of all. Null: there is none. */

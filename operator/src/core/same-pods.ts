@@ -41,7 +41,8 @@ export function byAge(a: ConversationBudget, b: ConversationBudget): number {
 /** What the one that governs has before another of the same pods, in words. `chosen`: as for `sameSelector`. */
 export function whyFirst(first: ConversationBudget, second: ConversationBudget, chosen: string | undefined): string {
   if (budgetKey(first) === chosen) return 'is chosen'
-  if (bornAt(first) === bornAt(second)) return 'comes first by name'
+  if (bornAt(first) === bornAt(second))
+    return bornAt(first) === '' ? 'comes first by name (in a cluster the older one does)' : 'comes first by name'
   return bornAt(first) === '' ? 'has no creationTimestamp' : 'is older'
 }
 

@@ -22,7 +22,8 @@ export interface FolderOptions {
 }
 
 const FILES_MAX = 2_000
-const FILE_BYTES_MAX = 4 * 1024 * 1024
+/** Of one file. */
+export const FILE_BYTES_MAX = 4 * 1024 * 1024
 /** A change is taken when two looks in a row agree on it, or after this many looks that do not. */
 const POLL_MS = 150
 const RESTLESS_LOOKS_MAX = 4
@@ -78,6 +79,11 @@ async function readText(path: string): Promise<string> {
   const bytes = await readFile(path).catch((error: unknown) => {
     throw unreadable(path, error)
   })
+  return textOf(path, bytes)
+}
+
+/** Throws `Unreadable`. */
+export function textOf(path: string, bytes: Buffer): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch (error) {
