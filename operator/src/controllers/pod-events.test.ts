@@ -13,11 +13,12 @@ function pod(annotations: Readonly<Record<string, string>>, metadata: Partial<Ob
   return { apiVersion: 'v1', kind: 'Pod', metadata: { ...own, annotations, ...metadata } }
 }
 
-test('an injected pod is told of on its controller, with what there was to warn of', () => {
+test('an injected pod is told of on its controller, and as a warning where there was something to warn of', () => {
+  assert.equal(podEvent(pod(INJECTED), NOW_MS)?.type, 'Normal')
   const warned = { ...INJECTED, [ANNOTATIONS.warnings]: 'one\ntwo' }
   assert.deepEqual(podEvent(pod(warned, { ownerReferences: [{ ...OWNER, name: 'no', controller: false }, OWNER] }), NOW_MS), {
     regarding: { apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'chat-1', uid: 'r-1', namespace: 'shop' },
-    type: 'Normal',
+    type: 'Warning',
     reason: 'FareboxInjected',
     action: 'Inject',
     note: 'sidecar of budget "support": one; two',

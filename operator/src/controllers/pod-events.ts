@@ -26,7 +26,8 @@ export function podEvent({ metadata }: KubeObject, nowMs: number): RecordedEvent
     return { regarding, type: 'Warning', reason: EVENT_REASONS.skipped, action: 'Skip', note: `no sidecar, ${reason}${said}` }
   if (!INJECTION_HASH_PATTERN.test(hash)) return null
   const note = `sidecar of budget "${annotations[ANNOTATIONS.budget] ?? ''}"${said}`
-  return { regarding, type: 'Normal', reason: EVENT_REASONS.injected, action: 'Inject', note }
+  // What is to be warned of lets calls go past the sidecar, or past a part of what it does.
+  return { regarding, type: warnings === undefined ? 'Normal' : 'Warning', reason: EVENT_REASONS.injected, action: 'Inject', note }
 }
 
 /** Of a pod that a budget governs, and that was there before it: when the budget comes. Null: there is nothing to tell, or it was told. */
