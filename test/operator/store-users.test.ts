@@ -46,3 +46,51 @@ test(
     assert.doesNotMatch(kept(), /fb-shop/)
   },
 )
+
+test(
+  'a user keeps the commands that a later version allowed it, while its password, keys and channels are as they must be',
+  { skip: program === null ? 'redis-server is missing' : false },
+  async (context) => {
+    const server = await startRedis(program ?? '')
+    context.after(() => server.stop())
+    const admin = new Redis(server.url)
+    context.after(() => admin.disconnect())
+    /** As an operator does that was started anew: it has set no user yet. */
+    const reconcile = async (): Promise<void> => {
+      const users = new StoreUsers({ address: server.url, ca: null, secret, onConnected: () => undefined, onTrouble: () => undefined })
+      try {
+        await waitFor('the connection', () => users.isConnected)
+        await users.reconcile(new Set(['shop']), nobodyIsGone)
+      } finally {
+        users.close()
+      }
+    }
+    const may = async (...command: readonly string[]): Promise<boolean> =>
+      (await admin.call('ACL', 'DRYRUN', 'fb-shop', ...command)) === 'OK'
+    const isOurs = async (): Promise<boolean> => {
+      const answer = await admin.call('ACL', 'LIST')
+      const [rules = ''] = (Array.isArray(answer) ? answer.map(String) : []).filter((line) => line.startsWith('user fb-shop '))
+      return (
+        / on /.test(rules) &&
+        rules.match(/ #[0-9a-f]{64}/g)?.length === 1 &&
+        rules.match(/ %?[RW]*~\S+/g)?.join() === ' ~fb:shop:*' &&
+        !/ nopass| &| \(| allkeys/.test(rules)
+      )
+    }
+    const OF_LATER = ['getex', 'fb:shop:a'] as const
+    await reconcile()
+    assert.deepEqual([await may('get', 'fb:shop:a'), await may(...OF_LATER), await isOurs()], [true, false, true])
+
+    await admin.call('ACL', 'SETUSER', 'fb-shop', '+getex', '-get')
+    await reconcile()
+    assert.deepEqual([await may('get', 'fb:shop:a'), await may(...OF_LATER), await isOurs()], [true, true, true])
+    assert.equal(await may('getex', 'fb:other:a'), false)
+
+    const spoilt = ['off', 'nopass', 'resetpass', '>another', '~*', '%R~other:*', 'resetkeys', '&*', '(+@all ~*)']
+    for (const rule of spoilt) {
+      await admin.call('ACL', 'SETUSER', 'fb-shop', '+getex', rule)
+      await reconcile()
+      assert.deepEqual([await may('get', 'fb:shop:a'), await may(...OF_LATER), await isOurs()], [true, false, true], rule)
+    }
+  },
+)

@@ -1,9 +1,13 @@
 /**
  * The users of the store that came with the chart: one for each namespace that has budgets there. The store may forget them with each
- * restart, so they are set anew with each connection, and when one is missing; those of namespaces that are gone are deleted.
+ * restart, so they are set anew with each connection, and when one is missing; those of namespaces that are gone are deleted. No command is
+ * taken from one that is there, unless its password, its keys or its channels are others.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { Redis } from 'ioredis'
+import * as z from 'zod'
 import { namespaceOfUser, storeUser, storeUserName } from '../core/runtime-secret.ts'
+import type { StoreAccess, StoreUser } from '../core/runtime-secret.ts'
 import { storeConnection } from './store-connection.ts'
 import type { StoreAddress } from './store-connection.ts'
 import type { StoreSecret } from './store-secret.ts'
@@ -45,9 +49,9 @@ export class StoreUsers {
     const answer = await this.#client.call('ACL', 'USERS')
     const users = new Set(Array.isArray(answer) ? answer.map(String) : [])
     for (const namespace of namespaces) {
-      const { name, rules } = storeUser(this.#options.secret.rootKey, namespace)
-      if (this.#set.has(namespace) && users.has(name)) continue
-      await this.#client.call('ACL', 'SETUSER', name, ...rules)
+      const user = storeUser(this.#options.secret.rootKey, namespace)
+      if (this.#set.has(namespace) && users.has(user.name)) continue
+      await this.#client.call('ACL', 'SETUSER', user.name, ...(users.has(user.name) ? await this.#rulesFor(user) : user.rules))
       this.#set.add(namespace)
       this.#isUnsaved = true
     }
@@ -69,6 +73,11 @@ export class StoreUsers {
     this.#client.disconnect()
   }
 
+  /** After a rollback of the operator, sidecars of the later version run on: they need what that one allowed, which this one may not know. */
+  async #rulesFor({ name, rules, commands, access }: StoreUser): Promise<readonly string[]> {
+    return isDeepStrictEqual(accessIn(await this.#client.call('ACL', 'GETUSER', name)), access) ? commands : rules
+  }
+
   /** Where the store has a file for its users. Elsewhere they last as long as it runs. */
   async #save(): Promise<void> {
     try {
@@ -78,3 +87,24 @@ export class StoreUsers {
     }
   }
 }
+
+/**
+ * Of the answer to `ACL GETUSER`: names and values by turns. Null: it is none that is known.
+ * https://redis.io/docs/latest/commands/acl-getuser/
+ */
+function accessIn(answer: unknown): StoreAccess | null {
+  if (!Array.isArray(answer)) return null
+  const pairs = answer.flatMap((name, index) => (index % 2 === 0 ? [[String(name), answer[index + 1]]] : []))
+  const read = UserSchema.safeParse(Object.fromEntries(pairs))
+  if (!read.success) return null
+  const { flags, passwords, keys, channels, selectors } = read.data
+  return { isOn: flags.includes('on'), isOpen: flags.includes('nopass'), passwords, keys, channels, selectors: selectors.length }
+}
+
+const UserSchema = z.object({
+  flags: z.array(z.string()),
+  passwords: z.array(z.string()),
+  keys: z.string(),
+  channels: z.string(),
+  selectors: z.array(z.unknown()),
+})

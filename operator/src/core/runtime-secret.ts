@@ -18,6 +18,23 @@ export interface StoreUser {
   readonly name: string
   /** For `ACL SETUSER`, in full: what was allowed before is forgotten. */
   readonly rules: readonly string[]
+  /** For `ACL SETUSER` of a user that is as it must be but for its commands: no command is taken away. */
+  readonly commands: readonly string[]
+  readonly access: StoreAccess
+}
+
+/** Who may come in as a user, and to what: of `ACL GETUSER`, all but the commands. */
+export interface StoreAccess {
+  readonly isOn: boolean
+  /** No password is asked for. */
+  readonly isOpen: boolean
+  /** Their SHA-256, in hexadecimal. */
+  readonly passwords: readonly string[]
+  /** Rules, between blanks. */
+  readonly keys: string
+  readonly channels: string
+  /** Further rights, each with keys of its own. */
+  readonly selectors: number
 }
 
 const USER_PREFIX = 'fb-'
@@ -47,9 +64,12 @@ export function runtimeSecret(rootKey: Buffer, namespace: string, address: strin
 export function storeUser(rootKey: Buffer, namespace: string): StoreUser {
   const passwordHash = createHash('sha256').update(passwordOf(rootKey, namespace)).digest('hex')
   const commands = COMMANDS.split(' ').map((command) => `+${command}`)
+  const keys = `~fb:${namespace}:*`
   return {
     name: storeUserName(namespace),
-    rules: ['reset', 'on', `#${passwordHash}`, `~fb:${namespace}:*`, 'resetchannels', '-@all', ...commands],
+    rules: ['reset', 'on', `#${passwordHash}`, keys, 'resetchannels', '-@all', ...commands],
+    commands,
+    access: { isOn: true, isOpen: false, passwords: [passwordHash], keys, channels: '', selectors: 0 },
   }
 }
 
