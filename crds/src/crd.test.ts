@@ -134,6 +134,94 @@ test('rules name fields that exist, and have messages of one line', () => {
   }
 })
 
+/** Fields of `spec` that the API server fills in: those of the first version, and no more. */
+const FILLED_IN: Readonly<Record<Kind, readonly string[]>> = {
+  PricingTier: [
+    'currency',
+    'pricing.period.timeZone',
+    'pricing.period.anchorDay',
+    'unitEconomics.otherCost',
+    'unitEconomics.heavyUserTimesMedian',
+    'budget',
+    'budget.allowBelowMargin',
+    'context',
+    'context.overflow',
+    'context.keepRecentTurns',
+    'context.summarizeAfterPercent',
+    'models',
+    'models.allow',
+    'models.downgrades',
+    'alerts',
+    'ladder',
+    'sessions',
+    'sessions.resetAt',
+    'sessions.recap',
+    'sessions.maxResets',
+    'sessions.memory.retention',
+    'notices',
+    'notices.mode',
+    'notices.texts',
+    'notices.defaultLocale',
+  ],
+  ConversationBudget: [
+    'selector.matchLabels',
+    'selector.matchExpressions',
+    'tier.allowed',
+    'tier.claim.header',
+    'mode',
+    'identity',
+    'identity.headers',
+    'identity.fallback',
+    'identity.scope',
+    'upstreams',
+    'limits',
+    'existingConversations',
+    'contractMaxAge',
+    'onUnknownModel',
+    'onDisconnect',
+    'ungoverned',
+    'onStoreFailure',
+    'onStoreFailure.action',
+    'onStale',
+    'onStale.after',
+    'onStale.action',
+    'store',
+    'store.kind',
+    'injection',
+    'injection.mode',
+    'injection.rollout',
+    'injection.excludeContainers',
+    'retrieval',
+    'retrieval.toolNames',
+    'retrieval.tags',
+    'taskBoundary',
+    'taskBoundary.toolNames',
+    'resolution',
+    'resolution.toolNames',
+    'resolution.reopenWindow',
+    'hostedTools',
+  ],
+  PriceBook: ['entries', 'exchangeRates'],
+}
+test('no field that a kind gains is filled in by the API server', () => {
+  for (const kind of ALL_KINDS) {
+    const { spec } = servedSchema(schemaOf(kind)).properties ?? {}
+    assert.ok(spec !== undefined)
+    const filledIn = placesIn(spec, 'spec').flatMap(({ path, node }) => (node.default === undefined ? [] : [path.replace(/^spec\.?/, '')]))
+    assert.deepEqual(
+      filledIn.filter((path) => !FILLED_IN[kind].includes(path)),
+      [],
+      `${kind}: must have no default. The API server would write it into every object, nobody could take it out, and the operator of before, ` +
+        'as `helm rollback` brings it back, would find each of them Invalid. Make it optional, and fill in what absent means where it is read',
+    )
+    assert.deepEqual(
+      FILLED_IN[kind].filter((path) => !filledIn.includes(path)),
+      [],
+      `${kind}: is filled in no more`,
+    )
+  }
+})
+
 test('elements of lists are served without defaults, and so are lists of choices; rules on them do without', () => {
   const chosen = ALL_KINDS.flatMap((kind) => placesIn(schemaOf(kind), kind).filter(({ node }) => isChosen(node)))
   assert.deepEqual(

@@ -33,7 +33,7 @@ export const STREAM_HEADERS = {
 
 /**
  * Events of the stream, by name, with their data as JSON.
- * `config`: a `SidecarConfig`, to be read as strictly as a mounted one. `current`: the hash alone, of what is in force already, or is of a
+ * `config`: a `SidecarConfig`, to be read as a mounted one is. `current`: the hash alone, of what is in force already, or is of a
  * schema that the sidecar cannot read. `released`: no budget governs the pod; what is in force stays. `trust`: certificates, as PEM, to
  * trust from now on. `beat`: every 15 s. `goodbye`: the replica goes; another is to be looked for within `withinMs`, spread evenly.
  */

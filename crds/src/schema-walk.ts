@@ -44,6 +44,17 @@ export function removeAt(whole: unknown, path: readonly PropertyKey[]): void {
   else removeAt(whole[String(key)], rest)
 }
 
+/** Copies the field that the path leads to from one value into another that has all of the path but that field. */
+export function copyAt(from: unknown, to: unknown, path: readonly PropertyKey[]): void {
+  const [key, ...rest] = path
+  if (Array.isArray(from) && Array.isArray(to)) return copyAt(from[Number(key)], to[Number(key)], rest)
+  if (!isRecord(from) || !isRecord(to)) return
+  const name = String(key)
+  // Set as it is: a name like `__proto__` is a field too.
+  if (rest.length === 0) Object.defineProperty(to, name, { value: from[name], enumerable: true, writable: true, configurable: true })
+  else copyAt(from[name], to[name], rest)
+}
+
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

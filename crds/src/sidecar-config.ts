@@ -8,11 +8,12 @@ import { CARRIERS, CLAIM_TOKEN_FORMATS, FALLBACKS, SCOPES, USER_CARRIERS } from 
 import { ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { PriceEntrySchema } from './price-entry.ts'
-import { removeAt } from './schema-walk.ts'
+import { copyAt, removeAt } from './schema-walk.ts'
 import { STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { STALE_ACTIONS } from './stale.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
 
+/** Grows when a sidecar that passes over fields which came later would act against what is meant: see `readDelivered`. */
 export const SIDECAR_CONFIG_SCHEMA_VERSION = 1
 
 const Usd = z.string().regex(USD_PATTERN)
@@ -110,13 +111,22 @@ export type Contract = z.infer<typeof ContractSchema>
  * out. Fails where what this version knows cannot be read, as a rung that came later.
  */
 export function readContract(kept: unknown): z.ZodSafeParseResult<Contract> {
-  const whole = ContractSchema.safeParse(kept)
-  if (whole.success) return whole
-  const known: unknown = structuredClone(kept)
-  for (const issue of whole.error.issues)
-    if (issue.code === 'unrecognized_keys') for (const key of issue.keys) removeAt(known, [...issue.path, key])
-  return ContractSchema.safeParse(known)
+  return readKnown(ContractSchema, kept).result
 }
+
+/** `later`: the fields that this version does not know, at any depth. */
+function readKnown<T>(schema: z.ZodType<T>, value: unknown): { readonly result: z.ZodSafeParseResult<T>; readonly later: readonly Path[] } {
+  const whole = schema.safeParse(value)
+  if (whole.success) return { result: whole, later: [] }
+  const later = whole.error.issues.flatMap((issue) =>
+    issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...issue.path, key]) : [],
+  )
+  const known: unknown = structuredClone(value)
+  for (const path of later) removeAt(known, path)
+  return { result: schema.safeParse(known), later }
+}
+
+type Path = readonly PropertyKey[]
 
 export const UpstreamSchema = z.strictObject({
   /** The first path segment on the data plane: `openai` serves `/openai/v1/...`. */
@@ -190,3 +200,14 @@ export const SidecarConfigSchema = z.strictObject({
   prices: z.array(PriceEntrySchema),
 })
 export type SidecarConfig = z.infer<typeof SidecarConfigSchema>
+
+/**
+ * A config as an operator of another version may have written it, read as `readContract` reads: one field more must not keep a brake from a
+ * sidecar that runs. Fields that came later stay in it, unread: its hash and those of its contracts are over them, and by these hashes later
+ * versions find what this one keeps.
+ */
+export function readDelivered(delivered: unknown): z.ZodSafeParseResult<SidecarConfig> {
+  const { result, later } = readKnown(SidecarConfigSchema, delivered)
+  if (result.success) for (const path of later) copyAt(delivered, result.data, path)
+  return result
+}

@@ -143,12 +143,12 @@ describe('a config', () => {
     assert.equal(logged('config refused').length, 2, 'each told once')
     assert.equal((await inForce()).hash, first.hash)
 
-    const unknown = JSON.stringify({ ...capped('0.60', 3), colour: 'red' })
+    const unknown = JSON.stringify({ ...capped('0.60', 3), mode: 'ModeOfLater', fieldOfLater: 'red' })
     operator.publish({ ...bad, version: bad.version + 3, hash: 'y', text: unknown })
-    const named = await operator.untilReport(pod, ({ refused }) => refused?.reason.includes('colour') === true)
+    const named = await operator.untilReport(pod, ({ refused }) => refused?.reason.startsWith('mode: ') === true)
     assert.equal(named.inForce?.hash, first.hash, 'T67: a feature that it does not know is refused by name')
 
-    const good = capped('0.60', 9)
+    const good = { ...capped('0.60', 9), fieldOfLater: 'red' }
     operator.publish(good)
     const healed = await operator.untilReport(pod, ({ inForce: told }) => told?.hash === good.hash)
     assert.equal(healed.refused, null)

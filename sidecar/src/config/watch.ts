@@ -3,7 +3,7 @@ import { watch } from 'node:fs'
 import type { FSWatcher } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
-import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
+import { readDelivered } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import * as z from 'zod'
 import { messageOf } from '../error-text.ts'
@@ -15,7 +15,7 @@ export const CONFIG_BYTES_MAX = 4 * 1024 * 1024
 
 export type ConfigReading = { readonly status: 'ok'; readonly config: SidecarConfig } | ({ readonly status: 'invalid' } & RefusedConfig)
 
-/** Text -> config, or what is wrong with it, by field. */
+/** Text -> config, be it of a later version with more fields, or what is wrong with it, by field. */
 export function readConfig(text: string): ConfigReading {
   let json: unknown
   try {
@@ -23,7 +23,7 @@ export function readConfig(text: string): ConfigReading {
   } catch (error) {
     return invalid(null, `not JSON: ${messageOf(error)}`)
   }
-  const parsed = SidecarConfigSchema.safeParse(json)
+  const parsed = readDelivered(json)
   if (!parsed.success) {
     const [issue] = parsed.error.issues
     return invalid(json, issue === undefined ? 'not a config' : `${issue.path.join('.') || 'config'}: ${issue.message}`)
