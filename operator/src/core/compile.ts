@@ -199,5 +199,7 @@ function numbersOfBook({ metadata, spec }: PriceBook, { refusals }: BookPrices):
 
 /** What `lint` shows of an object's findings: those of a field. */
 function fieldFindings(object: string, findings: readonly Finding[]): Compiled['findings'] {
-  return findings.flatMap(({ field, reason, message }) => (field === undefined ? [] : [{ object, field, reason, message }]))
+  return findings.flatMap(({ field, reason, message, doubt }) =>
+    field === undefined ? [] : [{ object, field, reason, message: doubt ?? message }],
+  )
 }
