@@ -29,6 +29,8 @@ export function createPriceList(entries: readonly PriceEntry[], catalogue: Catal
 interface BookedPriceList extends PriceList {
   /** The entry, of those that the list was made of, that a model whose price is of origin `book` is priced by. */
   entryOf(provider: string, model: string, atMs: number): PriceEntry | null
+  /** Days (UTC) after this one from which an entry or the catalogue has a price of the model, rising; another may still count on them. */
+  daysAfter(provider: string, model: string, atMs: number): readonly string[]
 }
 
 class BookAndCatalogue implements BookedPriceList {
@@ -61,6 +63,15 @@ class BookAndCatalogue implements BookedPriceList {
   entryOf(provider: string, model: string, atMs: number): PriceEntry | null {
     this.#turnDay(atMs)
     return this.#booked(provider, model, this.#listed(provider, model))
+  }
+
+  daysAfter(provider: string, model: string, atMs: number): readonly string[] {
+    this.#turnDay(atMs)
+    const listed = this.#listed(provider, model)
+    const names = listed === null ? [model] : [model, listed.model]
+    const booked = this.#book.filter((entry) => entry.provider === provider && names.some((name) => recognises(entry.model, name)))
+    const days = [...booked, ...(listed?.dated ?? [])].flatMap(({ from }) => (from !== undefined && from > this.#day ? [from] : []))
+    return [...new Set(days)].toSorted()
   }
 
   ceiling(provider: string, model: string, atMs: number): PricedModel | null {
@@ -175,6 +186,7 @@ function pricedModel(provider: string, model: string, origin: PriceOrigin, tarif
     model,
     origin,
     capabilities,
+    steps: tariff.steps.map(({ inputOver }) => inputOver),
     pricesFor(inputTokens, serviceTier) {
       const step = tariff.steps.findLast(({ inputOver }) => inputTokens > inputOver)
       const prices = step?.prices ?? tariff.prices

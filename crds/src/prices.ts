@@ -72,6 +72,8 @@ export interface PricedModel {
   readonly model: string
   readonly origin: PriceOrigin
   readonly capabilities: Capabilities
+  /** Rising: a call with more input than one of these has other prices, all of it. */
+  readonly steps: readonly number[]
   /** The prices of a call with `inputTokens` in all, at the service tier that the provider served (`null`: standard; see `servedAs`). */
   pricesFor(inputTokens: number, serviceTier: string | null): Prices
 }

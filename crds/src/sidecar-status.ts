@@ -66,8 +66,8 @@ export function sharePercent(part: NanoUsd, whole: NanoUsd): number {
 }
 
 /**
- * Of the conversations with a turn in the last 35 days. Where there are more than a sidecar looks at, `sessions` and `cost` are of the
- * sessions that began in those days, each cost told less than 12.5 % too high, `turns` and `spent` of all turns in them, `conversations`
+ * Of the conversations that called in the last 35 days, served or not. Where there are more than a sidecar looks at, `sessions` and `cost` are of the
+ * sessions that were sold in those days, each cost told less than 12.5 % too high, `turns` and `spent` of all turns in them, `conversations`
  * is estimated, and the rest is of the newest.
  */
 const TierTotalsSchema = z.object({

@@ -11,7 +11,7 @@ export const LIMITS_SHOWN_MAX = 16
 export const MARGIN_PERCENT_MIN = -1_000_000
 
 const Conversations = z.strictObject({
-  total: Count.describe('Conversations with a turn in the last 35 days.'),
+  total: Count.describe('Conversations that called in the last 35 days, whether they were served or not.'),
   turns: Count.describe('Their turns, and lone calls, which are of no conversation: an embedding, an image, where nothing names one.'),
   byRung: boundedMap(Count, RUNGS.length + 1, {
     pattern: new RegExp(`^(None|${RUNGS.join('|')})$`),

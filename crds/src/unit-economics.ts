@@ -26,8 +26,14 @@ export interface Line {
 
 export type Derivation =
   | { readonly status: 'derived'; readonly derived: Derived }
-  /** Nothing is left for inference. `field` is the number to look at first. */
-  | { readonly status: 'marginLeavesNothing'; readonly field: string; readonly message: string; readonly lines: readonly Line[] }
+  /** Nothing is left for inference. `field` is the number to look at first; `lines` go as far as there is something; `derived` goes on with zero. */
+  | {
+      readonly status: 'marginLeavesNothing'
+      readonly field: string
+      readonly message: string
+      readonly lines: readonly Line[]
+      readonly derived: Derived
+    }
 
 /** Of a tier's spec, what budgets follow from. */
 interface PricedSpec extends Pick<PricingTier['spec'], 'pricing'> {
@@ -41,46 +47,56 @@ export function deriveBudgets(spec: PricedSpec): Derivation {
   const otherCost = parseUsd(unitEconomics.otherCost)
   const margin = BigInt(unitEconomics.targetGrossMarginPercent)
   const afterMargin = (price * (100n - margin)) / 100n
-  const inference = afterMargin - otherCost
+  const left = afterMargin - otherCost
+  const inference = atLeastZero(left)
   const unit = UNIT_NAMES[pricing.model]
   const lines: Line[] = [
     line(`price ${unit}`, price),
     line(`what a margin of ${margin} % leaves`, afterMargin),
     line('less other cost of revenue', -otherCost),
-    line(`for inference ${unit}`, inference),
+    line(`for inference ${unit}`, left),
   ]
-  if (inference <= 0n) {
+  const derived = derivedFrom(spec, inference, lines)
+  if (left <= 0n) {
     const message = `a price of ${pricing.price} at a margin of ${margin} % leaves ${formatUsd(afterMargin)}, and other cost takes ${formatUsd(otherCost)}: nothing is left for inference`
-    return { status: 'marginLeavesNothing', field: 'spec.unitEconomics.targetGrossMarginPercent', message, lines }
+    return { status: 'marginLeavesNothing', field: 'spec.unitEconomics.targetGrossMarginPercent', message, lines, derived }
   }
+  if (derived.perConversation > 0n && derived.targetPerConversation > 0n) return { status: 'derived', derived }
+  const message = 'the budget of one conversation comes to less than a billionth: fewer conversations, or a higher price'
+  return { status: 'marginLeavesNothing', field: 'spec.unitEconomics', message, lines: derived.lines, derived }
+}
+
+function derivedFrom({ pricing, unitEconomics }: PricedSpec, inference: bigint, unitLines: readonly Line[]): Derived {
   switch (pricing.model) {
     case 'FlatPerUser': {
       const conversations = BigInt(unitEconomics.expectedConversationsPerUser ?? 1)
       const perConversation = inference / conversations
-      lines.push(line(`over ${conversations} expected conversations: per conversation`, perConversation))
-      return finished({ perConversation, perUser: inference, targetPerConversation: perConversation, targetPerResolution: null, lines })
+      const lines = [...unitLines, line(`over ${conversations} expected conversations: per conversation`, perConversation)]
+      return { perConversation, perUser: inference, targetPerConversation: perConversation, targetPerResolution: null, lines }
     }
-    case 'PerConversation':
-      lines.push(line('per conversation', inference))
-      return finished({ perConversation: inference, perUser: null, targetPerConversation: inference, targetPerResolution: null, lines })
+    case 'PerConversation': {
+      const lines = [...unitLines, line('per conversation', inference)]
+      return { perConversation: inference, perUser: null, targetPerConversation: inference, targetPerResolution: null, lines }
+    }
     case 'PerResolution': {
       const rate = BigInt(unitEconomics.expectedResolutionPercent ?? 100)
       const expected = (inference * rate) / 100n
-      const atStake = price - otherCost
-      lines.push(line(`at ${rate} % resolved: expected per conversation`, expected))
-      lines.push(line('cap of a conversation: the revenue at stake, price less other cost', atStake))
-      return finished({ perConversation: atStake, perUser: null, targetPerConversation: expected, targetPerResolution: inference, lines })
+      const atStake = atLeastZero(parseUsd(pricing.price) - parseUsd(unitEconomics.otherCost))
+      const lines = [
+        ...unitLines,
+        line(`at ${rate} % resolved: expected per conversation`, expected),
+        line('cap of a conversation: the revenue at stake, price less other cost', atStake),
+      ]
+      return { perConversation: atStake, perUser: null, targetPerConversation: expected, targetPerResolution: inference, lines }
     }
   }
 }
 
-const UNIT_NAMES = { FlatPerUser: 'per user and period', PerConversation: 'per conversation', PerResolution: 'per resolution' } as const
-
-function finished(derived: Derived): Derivation {
-  if (derived.perConversation > 0n && derived.targetPerConversation > 0n) return { status: 'derived', derived }
-  const message = 'the budget of one conversation comes to less than a billionth: fewer conversations, or a higher price'
-  return { status: 'marginLeavesNothing', field: 'spec.unitEconomics', message, lines: derived.lines }
+function atLeastZero(amount: bigint): bigint {
+  return amount > 0n ? amount : 0n
 }
+
+const UNIT_NAMES = { FlatPerUser: 'per user and period', PerConversation: 'per conversation', PerResolution: 'per resolution' } as const
 
 function line(text: string, amount: bigint): Line {
   return { text, amount: formatUsd(amount) }

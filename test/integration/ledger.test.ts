@@ -16,6 +16,7 @@ import { makeConfig, makeContract } from '../support/make.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import type { Sidecar } from '../support/sidecar.ts'
+import { startTalk, talking } from '../support/talk.ts'
 
 const CONVERSATIONS = 3
 const TURNS = 2
@@ -157,6 +158,45 @@ describe('farebox ledger verify finds balances whose entries are gone', () => {
     const none = await verified(sidecar)
     assert.deepEqual([none.code, none.named.length], [1, 4], none.said)
   })
+})
+
+test('added up by model the ledger is the bill, summaries and downgraded turns too: each under the name that served it', async (t) => {
+  const provider = await startProvider()
+  const contract = makeContract({
+    caps: { perConversation: '1.00' },
+    context: { overflow: 'DropOldest', keepRecentTurns: 1 },
+    models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }], summarizer: 'gpt-4o-mini' },
+    ladder: [
+      { atPercent: 1, rung: 'Summarize' },
+      { atPercent: 4, rung: 'DowngradeModel' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+    ],
+  })
+  const sidecar = await startSidecar(makeConfig(`${provider.url}/v1`, [contract]))
+  t.after(async () => {
+    await sidecar.close()
+    await provider.close()
+  })
+  const talk = startTalk(sidecar, talking('c', 'pro'), { model: 'gpt-4o' })
+  const long = 'What is said at length is worth a summary of its own, sooner or later. '.repeat(300)
+  for (let turn = 0; turn < 6; turn += 1) {
+    await talk.say(`Turn ${turn}: ${long}`)
+    await sidecar.idle()
+  }
+  const { stdout } = await farebox('ledger', 'export', '--url', sidecar.url)
+  const entries = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { readonly cost: string; readonly model: string; readonly purpose: string })
+  const sumOf = (costs: readonly bigint[]): string => formatUsd(costs.reduce((sum, cost) => sum + cost, 0n))
+  const bill = provider.bill.lines()
+  const served = { 'gpt-4o': 'gpt-4o-2024-08-06', 'gpt-4o-mini': 'gpt-4o-mini-2024-07-18' }
+  for (const [model, snapshot] of Object.entries(served)) {
+    const own = entries.filter((entry) => entry.model === snapshot).map(({ cost }) => parseUsd(cost))
+    assert.equal(sumOf(own), sumOf(bill.filter((line) => line.model === model).map(({ nanoUsd }) => nanoUsd)), model)
+  }
+  const kinds = new Set(entries.map(({ model, purpose }) => `${purpose} ${model}`))
+  assert.deepEqual([...kinds].toSorted(), ['summary gpt-4o-mini-2024-07-18', 'turn gpt-4o-2024-08-06', 'turn gpt-4o-mini-2024-07-18'])
 })
 
 test('a model that the provider tells with half a surrogate pair is entered whole', async (t) => {

@@ -174,7 +174,6 @@ export class Oracle {
       isOrphan: false,
     }
     this.#operations.set(operationId, operation)
-    this.#sessions.add(sessionAccount(step.conversation, step.initial.session))
     this.#move(operation.accounts, { held: granted, heldInput: operation.input })
     talk.exists = true
     this.#climbed(step.conversation, answer.snapshot.conversation, step.change.addRungs?.rungs ?? [])
@@ -193,6 +192,7 @@ export class Oracle {
     else this.#move(operation.accounts, { spent: -operation.hold })
     this.#move(operation.accounts, { spent: cost, beyond: over })
     operation.state = 'ended'
+    this.#sessions.add(sessionOf(operation))
     const talk = this.#talk(step.conversation)
     talk.turns += 1
     const isOfSession = step.change.ofSession === talk.session
@@ -209,7 +209,10 @@ export class Oracle {
     must(status === expected, `a void that must be ${expected} is ${status}`)
     if (operation === undefined || operation.state === 'ended') return
     if (operation.state === 'held') this.#release(operation)
-    else this.#move(operation.accounts, { spent: -operation.hold })
+    else {
+      this.#move(operation.accounts, { spent: -operation.hold })
+      if (operation.hold > 0n && this.#balance(sessionOf(operation)).spent === 0n) this.#sessions.delete(sessionOf(operation))
+    }
     operation.state = 'ended'
   }
 
@@ -283,14 +286,14 @@ export class Oracle {
       for (const { accounts, kind, cost } of entries) {
         if (!accounts.includes(account)) continue
         sum += cost
-        if (kind === 'overrun' || kind === 'cost' || (kind === 'correction' && cost > 0n)) uncovered += cost
+        if (kind === 'overrun' || kind === 'cost') uncovered += cost
       }
       must(sum === spent, `the ledger of ${account} sums to ${sum} where ${spent} is spent`)
       must(uncovered === beyond, `${uncovered} is entered beyond the holds of ${account} where it was ${beyond}`)
     }
   }
 
-  /** What the days came to: every turn, cost and rung once, and each session that was drawn on where it has come to. */
+  /** What the days came to: every turn, cost and rung once, and each session that was sold where it has come to. */
   #addUp({ turns, spent, users, risen, costs }: Totals): void {
     const turned = [...this.#talks.values()].reduce((sum, talk) => sum + talk.turns, 0)
     must(turns === turned, `${turns} turns are counted of ${turned}`)
@@ -322,6 +325,7 @@ export class Oracle {
     this.#release(operation)
     this.#move(operation.accounts, { spent: operation.hold })
     operation.state = 'expired'
+    this.#sessions.add(sessionOf(operation))
   }
   #release({ accounts, hold, input }: Operation): void {
     this.#move(accounts, { held: -hold, heldInput: -input })
@@ -366,4 +370,8 @@ function of<Kind extends Answer['kind']>(answer: Answer, kind: Kind): Extract<An
 }
 function isOf<Kind extends Answer['kind']>(answer: Answer, kind: Kind): answer is Extract<Answer, { kind: Kind }> {
   return answer.kind === kind
+}
+
+function sessionOf({ conversation, session }: Operation): string {
+  return sessionAccount(conversation, session)
 }

@@ -158,6 +158,30 @@ test('explain budget names the book whose entry counts: the exact name, then the
   assert.match(text, /openai\/gpt-4o-mini +0\.10 +0\.10 +0\.60 +PriceBook a-contract\n/)
 })
 
+test('explain budget has a row for each step of a price and for each later day that changes it', async () => {
+  const loaded = await example((yaml) => {
+    if (!yaml.includes('kind: PriceBook')) return yaml
+    const steps = 'steps: [{ inputOver: 272000, input: "4.00", output: "15.00" }]'
+    const entries = [
+      entryOf('gpt-4o', '"2.00"', '2026-10-01').replace(' }', `, ${steps} }`),
+      entryOf('gpt-4o', '"1.00"', '2027-12-01'),
+      entryOf('gpt-*', '"9.00"', '2027-11-01'),
+    ]
+    return `apiVersion: farebox.dev/v1alpha1\nkind: PriceBook\nmetadata: { name: ours }\nspec: { entries: [${entries.join()}] }\n---\n`
+  })
+  const rows = explainedBudget(loaded)
+    .split('\n')
+    .filter((line) => line.includes('openai/gpt-4o '))
+  assert.deepEqual(
+    rows.map((row) => row.trim().split(/ {2,}/)),
+    [
+      ['openai/gpt-4o', '2.00', '2.00', '2.00', 'PriceBook ours'],
+      ['openai/gpt-4o', '4.00', '4.00', '15.00', 'PriceBook ours, calls over 272,000 tokens of input'],
+      ['openai/gpt-4o', '1.00', '1.00', '1.00', 'PriceBook ours, from 2027-12-01'],
+    ],
+  )
+})
+
 function entryOf(model: string, price: string, from: string): string {
   return `{ provider: openai, model: "${model}", from: "${from}", input: ${price}, output: ${price} }`
 }

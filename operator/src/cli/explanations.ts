@@ -139,7 +139,7 @@ export interface Told {
 export interface BudgetContext {
   /** By name. */
   readonly tiers: ReadonlyMap<string, CompiledTier>
-  readonly prices: Pick<BookPrices, 'list' | 'bookOf'>
+  readonly prices: Pick<BookPrices, 'list' | 'bookOf' | 'daysAfter'>
   readonly nowMs: number
   readonly place: Place
   /** Where it is in force but in part. */
@@ -255,6 +255,10 @@ interface PriceRow {
   readonly model: string
   readonly priced: PricedModel | null
   readonly source: string
+  /** A call has this price if its input is more; null: whatever it is, up to the next row. */
+  readonly inputOver: number | null
+  /** The day from which it is the price; null: today. */
+  readonly from: string | null
 }
 
 interface PriceContext extends Pick<BudgetContext, 'prices' | 'nowMs'> {
@@ -281,7 +285,9 @@ function priceLines(budget: ConversationBudget, context: PriceContext): readonly
       ? [unlisted]
       : renderTable<PriceRow>(
           PRICE_COLUMNS,
-          rows.map((row) => (row.priced === null ? unpricedRow(row, onUnknownModel, nowMs) : row)),
+          rows
+            .flatMap((row) => [row.priced === null ? unpricedRow(row, onUnknownModel, nowMs) : row, ...laterRows(row, prices, nowMs)])
+            .flatMap((row) => [row, ...(row.priced?.steps ?? []).map((inputOver): PriceRow => ({ ...row, inputOver }))]),
         )),
     ...providers
       .filter((provider) => list.ceiling(provider, '', nowMs) === null)
@@ -318,19 +324,41 @@ function priceRows(
   const rows = sellers.flatMap((seller) =>
     models.map((model): PriceRow => {
       const priced = seller.prices.find(seller.provider, model, nowMs)
-      return { seller, model, priced, source: sourceOf(priced, prices.bookOf(seller.provider, model, nowMs)) }
+      return { seller, model, priced, source: sourceOf(priced, prices.bookOf(seller.provider, model, nowMs)), inputOver: null, from: null }
     }),
   )
   const known = new Set(rows.flatMap(({ model, priced }) => (priced === null ? [] : [model])))
   return rows.filter(({ seller, model, priced }) => priced !== null || (seller === sellers[0] && !known.has(model)))
 }
 
+/** What it costs from a later day on, for each day that changes it. */
+function laterRows({ seller, model, priced: today }: PriceRow, prices: PriceContext['prices'], nowMs: number): readonly PriceRow[] {
+  let before = ratesOf(today)
+  return prices.daysAfter(seller.provider, model, nowMs).flatMap((from): readonly PriceRow[] => {
+    const atMs = Date.parse(from)
+    const priced = seller.prices.find(seller.provider, model, atMs)
+    const rates = ratesOf(priced)
+    if (priced === null || rates === before) return []
+    before = rates
+    return [{ seller, model, priced, source: sourceOf(priced, prices.bookOf(seller.provider, model, atMs)), inputOver: null, from }]
+  })
+}
+
+/** All that the table shows of a price, to compare it. */
+function ratesOf(priced: PricedModel | null): string {
+  if (priced === null) return ''
+  const rates = [null, ...priced.steps].map((inputOver) => RATED_KINDS.map((kind) => rateOf({ priced, inputOver }, kind)))
+  return JSON.stringify([rates, priced.steps])
+}
+
+const RATED_KINDS = ['uncachedInput', 'cacheReadInput', 'output'] as const
+
 const PRICE_COLUMNS: readonly Column<PriceRow>[] = [
   { head: 'MODEL', cell: ({ seller, model }) => `${seller.provider}/${model}` },
-  { head: 'INPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'uncachedInput') },
-  { head: 'CACHED', align: 'right', cell: ({ priced }) => rateOf(priced, 'cacheReadInput') },
-  { head: 'OUTPUT', align: 'right', cell: ({ priced }) => rateOf(priced, 'output') },
-  { head: 'FROM', cell: ({ seller, source }) => (seller.isRegional ? `${source}, regional` : source) },
+  { head: 'INPUT', align: 'right', cell: (row) => rateOf(row, 'uncachedInput') },
+  { head: 'CACHED', align: 'right', cell: (row) => rateOf(row, 'cacheReadInput') },
+  { head: 'OUTPUT', align: 'right', cell: (row) => rateOf(row, 'output') },
+  { head: 'FROM', cell: sourceCell },
 ]
 
 /** What a call of a model without a price is charged. */
@@ -347,8 +375,17 @@ function sourceOf(priced: PricedModel | null, book: string | null): string {
   return priced.origin === 'book' && book !== null ? `PriceBook ${book}` : priced.origin
 }
 
-function rateOf(priced: PricedModel | null, kind: 'uncachedInput' | 'cacheReadInput' | 'output'): string {
-  return priced === null ? '-' : formatPricePerMillion(priced.pricesFor(1, null)[kind])
+function sourceCell({ seller, source, inputOver, from }: PriceRow): string {
+  return [
+    source,
+    ...(seller.isRegional ? ['regional'] : []),
+    ...(from === null ? [] : [`from ${from}`]),
+    ...(inputOver === null ? [] : [`calls over ${inputOver.toLocaleString('en-US')} tokens of input`]),
+  ].join(', ')
+}
+
+function rateOf({ priced, inputOver }: Pick<PriceRow, 'priced' | 'inputOver'>, kind: (typeof RATED_KINDS)[number]): string {
+  return priced === null ? '-' : formatPricePerMillion(priced.pricesFor((inputOver ?? 0) + 1, null)[kind])
 }
 
 function overridden(tier: PricingTier, field: 'perConversation' | 'perUser', place: Place): string {

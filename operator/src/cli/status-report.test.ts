@@ -79,13 +79,21 @@ const TRAFFIC: SidecarStatus = {
   },
 }
 
+test('traffic counts the resolutions that stand, and says how many were taken back', () => {
+  const { pro } = TRAFFIC.tiers
+  assert.ok(pro !== undefined)
+  const again = { started: 1, confirmed: 2, reversed: 1, costPer: '0.501' }
+  const lines = trafficLines({ ...TRAFFIC, tiers: { pro: { ...pro, resolutions: again } } }).join('\n')
+  assert.match(lines, /resolutions 1 of 1, 1 taken back; 0\.5010 USD for each resolution/)
+})
+
 test('traffic tells money, rungs in their order, alerts and resolutions of each tier that had any, and how much of the limits is used', () => {
   const lines = trafficLines(TRAFFIC)
   assert.match(lines[0] ?? '', /^TIER +CONVERSATIONS +TURNS +SPENT USD +HELD USD +P50 USD +P95 USD +P99 USD +MAX USD$/)
   assert.match(lines[1] ?? '', /^pro +12 +80 +1\.2346 +0\.0100 +0\.0500 +0\.4000 +0\.5000 +0\.5000$/)
   assert.deepEqual(lines.slice(3), [
     '',
-    'pro: by rung None 9, Summarize 2, EndConversation 1; alerts 70 % 3, 100 % 1; resolutions 5 of 12, 1 reversed; 0.2469 USD for each resolution',
+    'pro: by rung None 9, Summarize 2, EndConversation 1; alerts 70 % 3, 100 % 1; resolutions 4 of 12, 1 taken back; 0.2469 USD for each resolution',
   ])
   const limits = { 'Month UTC from 15': { amount: '50.00', since: '2026-11-15', spent: '12.40', held: '0.10' } }
   assert.deepEqual(trafficLines({ ...TRAFFIC, limits }).slice(5), [

@@ -3,7 +3,7 @@ import { parseUsd } from '@farebox/crds/usd.ts'
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import { dump } from 'js-yaml'
 import type { ObjectStatus } from '../core/compile.ts'
-import { usedPercent } from '@farebox/crds/sidecar-status.ts'
+import { standingResolutions, usedPercent } from '@farebox/crds/sidecar-status.ts'
 import type { LimitUse, ResolutionTotals, SidecarStatus, TierTotals } from '@farebox/crds/sidecar-status.ts'
 import { roundedUsd } from './money.ts'
 import { renderTable, wrap } from './table.ts'
@@ -92,16 +92,16 @@ function eventsOf({ byRung, alerts, resolutions, users }: TierTotals): string {
 }
 
 function resolutionEvents(resolutions: ResolutionTotals): readonly string[] {
-  const { started, assumed = 0, reversed, costPer, unresolvedCost, isOverTarget } = resolutions
+  const { started, confirmed, assumed = 0, reversed, costPer, unresolvedCost, isOverTarget } = resolutions
   const unresolved = parseUsd(unresolvedCost ?? '0')
   return [
-    ...(resolutions.confirmed + assumed === 0
+    ...(confirmed + assumed === 0
       ? []
       : [
           [
-            `resolutions ${resolutions.confirmed + assumed}${started === 0 ? '' : ` of ${started}`}`,
+            `resolutions ${standingResolutions(resolutions)}${started === 0 ? '' : ` of ${started}`}`,
             ...(assumed === 0 ? [] : [`${assumed} assumed`]),
-            ...(reversed === 0 ? [] : [`${reversed} reversed`]),
+            ...(reversed === 0 ? [] : [`${reversed} taken back`]),
           ].join(', '),
         ]),
     ...(costPer === null ? [] : [`${roundedUsd(parseUsd(costPer))} USD for each resolution`]),

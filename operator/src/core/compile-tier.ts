@@ -41,11 +41,11 @@ export interface DerivedNumbers {
 export function compileTier(tier: PricingTier, rates: ExchangeRates, known: ReadonlySet<string>): CompiledTier {
   const { spec } = tier
   const derivation = deriveBudgets(spec)
-  if (derivation.status === 'marginLeavesNothing') {
-    const { field, message, lines } = derivation
-    return refused({ reason: 'MarginLeavesNothing', field, message }, lines)
-  }
   const { derived } = derivation
+  if (derivation.status === 'marginLeavesNothing' && !isSoldBelowMargin(spec, derived)) {
+    const { field, message, lines } = derivation
+    return refused({ reason: 'MarginLeavesNothing', field, message: `${message}${belowMarginHint(spec, derived)}` }, lines)
+  }
   const rate = spec.currency === 'USD' ? '1.00' : rates.byCurrency.get(spec.currency)
   if (rate === undefined) return refused(missingRate(spec, rates), derived.lines)
   const wrong = wrongTimeZone(spec) ?? missingUpgrade(tier, known) ?? wrongNotice(spec)
@@ -58,6 +58,22 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
   const terms = termsOf(tier, amounts, rate)
   const hash = contentHash(terms)
   return { status: 'accepted', contract: { ...terms, hash }, derived: numbersOf(amounts, hash), lines: amounts.lines }
+}
+
+/** A trial, or what is sold at a loss: its owner knows, and gives each budget that the margin would give. */
+function isSoldBelowMargin({ budget }: Spec, derived: Derived): boolean {
+  return (
+    budget.allowBelowMargin === 'Acknowledged' &&
+    budget.perConversation !== undefined &&
+    (derived.perUser === null || budget.perUser !== undefined)
+  )
+}
+
+/** For whoever has begun to say so. */
+function belowMarginHint({ budget }: Spec, { perUser }: Derived): string {
+  if (budget.perConversation === undefined && budget.perUser === undefined) return ''
+  const budgets = `spec.budget.perConversation${perUser === null ? '' : ' and spec.budget.perUser'}`
+  return `; to sell it so, set ${budgets}, and spec.budget.allowBelowMargin: Acknowledged`
 }
 
 function missingRate({ currency }: Spec, { unread }: ExchangeRates): Fault {

@@ -18,6 +18,8 @@ export interface BookPrices {
   readonly list: PriceList
   /** The name of the book by whose entry a model is priced; null: none has one for it. */
   readonly bookOf: (provider: string, model: string, atMs: number) => string | null
+  /** Days from which a model may have another price, rising. */
+  readonly daysAfter: (provider: string, model: string, atMs: number) => readonly string[]
   readonly rates: ExchangeRates
   /** By name, the books that are understood and not accepted. */
   readonly refusals: ReadonlyMap<string, Fault>
@@ -52,6 +54,7 @@ export function pricesOf({ priceBooks, notUnderstood }: Pick<Snapshot, 'priceBoo
       const entry = list.entryOf(provider, model, atMs)
       return books.find(({ spec }) => spec.entries.some((own) => own === entry))?.metadata.name ?? null
     },
+    daysAfter: (provider, model, atMs) => list.daysAfter(provider, model, atMs),
     rates: { byCurrency: new Map(books.flatMap(({ spec }) => Object.entries(spec.exchangeRates))), unread },
     refusals,
     refused: unread ?? [...refusals].map(([name, refusal]) => bookRefused(name, refusal))[0] ?? null,

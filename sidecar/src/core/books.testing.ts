@@ -59,7 +59,7 @@ export function renew(books: Books, ids: readonly OperationId[], expiresAtMs: nu
   return { ...books, operations }
 }
 
-/** Replaces a hold by its real cost. Settling twice is settling once; after an expiry the difference is entered. */
+/** Replaces a hold by its real cost. Settling twice is settling once; after an expiry its charge is taken back first. */
 export function settle(books: Books, settlement: Settlement): { readonly books: Books; readonly result: SettleResult } {
   assertCost(settlement.cost)
   const operation = books.operations.get(settlement.operationId)

@@ -170,7 +170,7 @@ describe('what an end comes to', () => {
   const expired = of(expire(held(EMPTY_BOOKS, reservation('o', { input: 3n })), 1_000, 9).books)
   const entriesOf = (outcome: ReturnType<typeof settled>) => outcome?.entries.map(({ kind, cost }) => [kind, cost])
 
-  it('is a correction only of what was charged before, and has an entry only where the amount differs', () => {
+  it('is a correction only of what was charged before, which is taken back whole, and as it was noted', () => {
     assert.deepEqual(
       [settled(open, settlement('o', 4n)), voided(open, 7), charged(open, 7)].map((outcome) => outcome?.corrects),
       [false, false, false],
@@ -180,8 +180,15 @@ describe('what an end comes to', () => {
       [settled(expired, settlement('o', 4n)), voided(expired, 7)].map((outcome) => outcome?.corrects),
       [true, true],
     )
-    assert.deepEqual(entriesOf(settled(expired, settlement('o', 4n))), [['correction', -6n]])
-    assert.deepEqual(entriesOf(settled(expired, settlement('o', 10n))), [])
+    const truth = { ...settlement('o', 14n), note: { model: 'gpt-4o-2024-08-06' } }
+    const late = settled({ ...expired, note: { model: 'gpt-4o' } }, truth)?.entries.map(({ kind, cost, note }) => [kind, cost, note.model])
+    assert.deepEqual(late, [
+      ['correction', -10n, 'gpt-4o'],
+      ['settlement', 10n, 'gpt-4o-2024-08-06'],
+      ['overrun', 4n, 'gpt-4o-2024-08-06'],
+    ])
+    const free = settled({ ...expired, hold: 0n }, settlement('o', 0n))
+    assert.deepEqual(entriesOf(free), [['settlement', 0n]])
     assert.deepEqual(entriesOf(voided(expired, 7)), [['correction', -10n]])
     assert.deepEqual(entriesOf(voided({ ...expired, hold: 0n }, 7)), [])
     assert.deepEqual(entriesOf(settled(open, settlement('o', 10n))), [['settlement', 10n]], 'no overrun of nothing')
@@ -216,9 +223,7 @@ describe('the books', () => {
           assert.equal(spent, sum(books.ledger.map(({ cost }) => cost)))
           assert.equal(kept, sum(open.map(({ hold }) => hold)))
           assert.equal(heldInput, sum(open.map(({ input }) => input)))
-          const beyond = books.ledger.filter(
-            ({ kind, cost }) => kind === 'overrun' || kind === 'cost' || (kind === 'correction' && cost > 0n),
-          )
+          const beyond = books.ledger.filter(({ kind }) => kind === 'overrun' || kind === 'cost')
           assert.ok(spent + kept - sum(beyond.map(({ cost }) => cost)) <= CAP)
           assert.equal(new Set(books.ledger.map(({ id }) => id)).size, books.ledger.length)
         }
@@ -231,7 +236,7 @@ describe('the books', () => {
     const all = settle(expire(held(charged, reservation('o')), 1_000, 1).books, settlement('o', 3n)).books
     assert.deepEqual(
       all.ledger.map(({ id }) => id),
-      ['x/cost', 'o/expiry', 'o/correction'],
+      ['x/cost', 'o/expiry', 'o/correction', 'o/settlement'],
     )
     for (const { kind } of all.ledger) assert.ok(ENTRY_KINDS.includes(kind))
   })

@@ -77,7 +77,7 @@ export interface Settlement {
 
 export type SettleResult =
   | { readonly status: 'settled'; readonly entries: readonly LedgerEntry[] }
-  /** It was charged when it expired; the difference was entered. */
+  /** It was charged when it expired; that was taken back. */
   | { readonly status: 'corrected'; readonly entries: readonly LedgerEntry[] }
   /** Settled or voided before: nothing changed. */
   | { readonly status: 'exists' }
@@ -138,22 +138,18 @@ export function holdTaken(operation: Operation): Account {
 export function settled(operation: Operation, { cost, atMs, note }: Settlement): Outcome | null {
   const ended: Operation = { ...operation, state: { status: 'settled', cost } }
   const entry = (kind: LedgerEntry['kind'], amount: NanoUsd): LedgerEntry => entryOf(operation, kind, amount, atMs, note)
+  const within = cost < operation.hold ? cost : operation.hold
+  const entries = [entry('settlement', within), ...(cost > within ? [entry('overrun', cost - within)] : [])]
   switch (operation.state.status) {
-    case 'held': {
-      const within = cost < operation.hold ? cost : operation.hold
-      const entries = [entry('settlement', within)]
-      if (cost > within) entries.push(entry('overrun', cost - within))
+    case 'held':
       return { operation: ended, delta: { spent: cost, held: -operation.hold, heldInput: -operation.input }, entries, corrects: false }
-    }
-    case 'expired': {
-      const difference = cost - operation.hold
+    case 'expired':
       return {
         operation: ended,
-        delta: { spent: difference, held: 0n, heldInput: 0n },
-        entries: difference === 0n ? [] : [entry('correction', difference)],
+        delta: { spent: cost - operation.hold, held: 0n, heldInput: 0n },
+        entries: [...takenBack(operation, atMs), ...entries],
         corrects: true,
       }
-    }
     case 'settled':
     case 'voided':
       return null
@@ -166,14 +162,22 @@ export function voided(operation: Operation, atMs: number): Outcome | null {
   switch (operation.state.status) {
     case 'held':
       return { operation: ended, delta: { spent: 0n, held: -operation.hold, heldInput: -operation.input }, entries: [], corrects: false }
-    case 'expired': {
-      const entries = operation.hold === 0n ? [] : [entryOf(operation, 'correction', -operation.hold, atMs, operation.note)]
-      return { operation: ended, delta: { spent: -operation.hold, held: 0n, heldInput: 0n }, entries, corrects: true }
-    }
+    case 'expired':
+      return {
+        operation: ended,
+        delta: { spent: -operation.hold, held: 0n, heldInput: 0n },
+        entries: takenBack(operation, atMs),
+        corrects: true,
+      }
     case 'settled':
     case 'voided':
       return null
   }
+}
+
+/** The charge of an expired hold, under the name that it was made under: the call may have been served by another model. */
+function takenBack(operation: Operation, atMs: number): readonly LedgerEntry[] {
+  return operation.hold === 0n ? [] : [entryOf(operation, 'correction', -operation.hold, atMs, operation.note)]
 }
 
 /** The held operations whose time has run out, oldest first. */

@@ -5,8 +5,8 @@ import type { Usage, UsageSource } from '@farebox/crds/usage.ts'
 
 /**
  * Why money moved. `settlement`: the cost of a call, up to its hold; `overrun`: what it cost above its hold; `expiry`: a
- * hold charged because nobody settled it in time; `correction`: truth that came after an expiry, either sign; `cost`:
- * added by the app; `outcome`: what became of a conversation, at no cost; `carried`: what entries came to that were dropped
+ * hold charged because nobody settled it in time; `correction`: that charge taken back, whole and as it was noted, when the truth
+ * comes after all; `cost`: added by the app; `outcome`: what became of a conversation, at no cost; `carried`: what entries came to that were dropped
  * for their age. Voids move nothing and leave no entry.
  */
 export const ENTRY_KINDS = ['settlement', 'overrun', 'expiry', 'correction', 'cost', 'outcome', 'carried'] as const

@@ -22,11 +22,11 @@ test('adds up each user, and ranks them', () => {
     ['eva', 199n],
   ])
   assert.deepEqual(sums.totals({ ...QUERY, atLeast: [0n, 20n, 200n, 201n] }), {
-    users: 5,
+    users: 4,
     spent: 439n,
     median: 20n,
     heavy: { users: 1, spent: 200n },
-    reached: [5, 4, 1, 0],
+    reached: [4, 4, 1, 0],
     top: [
       { user: 'bob', spent: 200n },
       { user: 'eva', spent: 199n },
@@ -36,16 +36,31 @@ test('adds up each user, and ranks them', () => {
   })
 })
 
-test('the median of an even number is the lower one; without users, or while it costs nothing, nobody is heavy', () => {
+test('the median of an even number is the lower one; without users it is zero, and nobody is heavy', () => {
   const median = (...spends: readonly bigint[]): bigint => sumsOf(spends.map((spent, index) => [`u${index}`, spent])).totals(QUERY).median
   assert.deepEqual([median(), median(7n), median(7n, 1n), median(9n, 1n, 5n), median(9n, 1n, 5n, 6n)], [0n, 7n, 1n, 5n, 5n])
+  assert.deepEqual(sumsOf([]).totals(QUERY).heavy, { users: 0, spent: 0n })
+})
+
+test('whom nothing was sold to, or whose cost was taken back, is no user that cost something, and moves no median', () => {
   const mostFree = sumsOf([
     ['a', 0n],
     ['b', 0n],
     ['c', 90n],
+    ['c', 10n],
+    ['d', 9n],
+    ['e', 7n],
+    ['e', -7n],
+    ['f', 8n],
   ])
-  assert.deepEqual(mostFree.totals(QUERY).heavy, { users: 0, spent: 0n })
-  assert.equal(sumsOf([['a', -5n]]).totals(QUERY).spent, -5n)
+  const { users, median, heavy, reached, top } = mostFree.totals({ ...QUERY, atLeast: [0n], limit: 9 })
+  assert.deepEqual([users, median, heavy, reached], [3, 9n, { users: 1, spent: 100n }, [3]])
+  assert.deepEqual(
+    top.map(({ user }) => user),
+    ['c', 'd', 'f'],
+  )
+  const none = sumsOf([['a', -5n]]).totals(QUERY)
+  assert.deepEqual([none.users, none.spent, none.median, none.top], [0, -5n, 0n, []])
 })
 
 test('is what a plain sum, sort and count of all users come to', () => {
@@ -54,17 +69,18 @@ test('is what a plain sum, sort and count of all users come to', () => {
     fc.property(fc.array(spend, { maxLength: 20 }), fc.integer({ min: 2, max: 5 }), fc.nat(7), (spends, timesMedian, limit) => {
       const known = Object.entries(Object.groupBy(spends, ([user]) => user))
       const users = known.map(([user, own]) => ({ user, spent: (own ?? []).reduce((sum, [, spent]) => sum + spent, 0n) }))
-      const ranked = users.toSorted((a, b) => (a.spent === b.spent ? (a.user < b.user ? -1 : 1) : Number(b.spent - a.spent)))
+      const paying = users.filter(({ spent: sum }) => sum > 0n)
+      const ranked = paying.toSorted((a, b) => (a.spent === b.spent ? (a.user < b.user ? -1 : 1) : Number(b.spent - a.spent)))
       const median = ranked[Math.floor(ranked.length / 2)]?.spent ?? 0n
       const heavy = ranked.filter(({ spent }) => median > 0n && spent >= median * BigInt(timesMedian))
       const total = (of: typeof users): bigint => of.reduce((sum, { spent }) => sum + spent, 0n)
       const atLeast = [-5n, 0n, 1n, 30n]
       assert.deepEqual(sumsOf(spends).totals({ timesMedian, atLeast, limit }), {
-        users: users.length,
+        users: paying.length,
         spent: total(users),
         median,
         heavy: { users: heavy.length, spent: total(heavy) },
-        reached: atLeast.map((amount) => users.filter(({ spent }) => spent >= amount).length),
+        reached: atLeast.map((amount) => paying.filter(({ spent }) => spent >= amount).length),
         top: ranked.slice(0, limit),
         oneIn: 1,
       })

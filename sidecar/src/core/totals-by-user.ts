@@ -11,13 +11,13 @@ export interface UserTotalsQuery {
   readonly limit: number
 }
 
+/** Of users who cost something: what was free, or taken back, makes nobody one of them. */
 export interface UserTotals {
   readonly users: number
-  /** What all of them spent. */
+  /** What all users spent. */
   readonly spent: NanoUsd
   /** Of an even number the lower of the two in the middle; zero without users. */
   readonly median: NanoUsd
-  /** None while the median user costs nothing. */
   readonly heavy: { readonly users: number; readonly spent: NanoUsd }
   /** For each amount of `atLeast`. */
   readonly reached: readonly number[]
@@ -56,7 +56,8 @@ export class UserSums {
 
   totals({ timesMedian, atLeast, limit }: UserTotalsQuery): UserTotals {
     // Integers of 64 bits are sorted by the engine itself, without a comparison of ours.
-    const sums = BigInt64Array.from(this.#sums.values()).sort()
+    const all = BigInt64Array.from(this.#sums.values()).sort()
+    const sums = all.subarray(firstAtLeast(all, 1n))
     const median = sums[Math.floor((sums.length - 1) / 2)] ?? 0n
     const heavy = median > 0n ? sums.subarray(firstAtLeast(sums, median * BigInt(timesMedian))) : new BigInt64Array()
     return {
@@ -65,7 +66,7 @@ export class UserSums {
       median,
       heavy: { users: heavy.length * this.#oneIn, spent: heavy.reduce((sum, spent) => sum + spent, 0n) * BigInt(this.#oneIn) },
       reached: atLeast.map((amount) => (sums.length - firstAtLeast(sums, amount)) * this.#oneIn),
-      top: this.#top(sums.at(-limit) ?? sums[0] ?? 0n, limit),
+      top: this.#top(sums.at(-limit) ?? sums[0] ?? 1n, limit),
       oneIn: this.#oneIn,
     }
   }

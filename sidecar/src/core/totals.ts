@@ -2,7 +2,7 @@
 import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung } from '@farebox/crds/ladder.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
-import type { AccountId } from './budget.ts'
+import type { AccountId, OperationState } from './budget.ts'
 import type { Conversation } from './conversation.ts'
 import type { CostCounts } from './cost-buckets.ts'
 import { LONE_PREFIX } from './lone-call.ts'
@@ -17,8 +17,8 @@ export interface Totals {
   /** Different users with a turn on these days; where a store cannot count them it estimates, mostly within 1 %. */
   readonly users: number
   /**
-   * Sessions of conversations that began on these days, by the bucket of what each has spent by now. A session begins with its
-   * first hold or cost, by the store's clock, and counts to the tier that this was of, whatever becomes of it.
+   * Sessions of conversations that were sold on these days, by the bucket of what each has spent by now. A session is sold with the
+   * first call that is settled or charged, or its first cost, by the store's clock, and counts to the tier that this was of.
    */
   readonly costs: CostCounts
 }
@@ -57,6 +57,26 @@ export function isSessionAccount(account: AccountId): boolean {
 export function isSoldSession(account: AccountId): boolean {
   return isSessionAccount(account) && !account.startsWith(LONE_SESSION_PREFIX)
 }
+/**
+ * Whether such a session counts after a step of an operation that has become this. A hold sells nothing: its call may come to nothing. Nor is it
+ * sold any more when what is taken back was all that it had spent: that was the charge of such a hold.
+ */
+export function countsAfter(status: OperationState['status'], before: Counted, spent: NanoUsd): boolean {
+  switch (status) {
+    case 'held':
+      return before.counts
+    case 'voided':
+      return before.counts && !(before.spent > 0n && spent <= 0n)
+    case 'settled':
+    case 'expired':
+      return true
+  }
+}
+interface Counted {
+  readonly counts: boolean
+  readonly spent: NanoUsd
+}
+
 /** How the accounts of sessions begin. */
 export const SESSION_PREFIX = 'c:'
 export const LONE_SESSION_PREFIX = `${SESSION_PREFIX}${LONE_PREFIX}`

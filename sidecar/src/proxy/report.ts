@@ -60,8 +60,8 @@ export function reportMoney(turn: Turn, priced: PricedModel, settled: SettleAnsw
   if (settled.result.status !== 'settled' && settled.result.status !== 'corrected') return
   const { entries } = settled.result
   metrics.modelCost.add([model, priced.origin], usdFloat(cost))
-  // No entry is there where just that had been charged before, or the store that has the hold is told later.
-  const drivers = entries[0]?.note.drivers ?? { other: cost }
+  // No entry is there where the store that has the hold is told later; the first may take back what an expiry had charged.
+  const drivers = entries.find(({ kind }) => kind === 'settlement')?.note.drivers ?? { other: cost }
   for (const [driver, part] of Object.entries(drivers)) metrics.cost.add([terms.contract.tier, driver], usdFloat(part))
   for (const entry of entries) {
     if (entry.kind !== 'overrun') continue

@@ -215,6 +215,34 @@ test('of more conversations than it looks at it tells all, and their costs a lit
     }
   }))
 
+/** So many conversations whose only call came to nothing: its hold was given back. */
+async function addUnserved(store: BudgetStore, name: string, count: number): Promise<void> {
+  const hold = { input: COST, atLeast: COST, atMost: COST, expiresAtMs: NOW_MS + 60_000, note: { tier: 'pro' } }
+  const seen = { contractHash: 'k1', user: 'u1', session: 1 }
+  await Promise.all(
+    Array.from({ length: count }, async (_, index) => {
+      const id = `${name}${index}`
+      const initial = newConversation({ id, tier: 'pro', contractHash: 'k1', user: 'u1', nowMs: NOW_MS + 1, ladderApplies: true })
+      const reservation = { operationId: `h${id}`, draws: [{ account: `c:${id}:1`, cap: COST * 10n }], ...hold }
+      await store.reserve({ conversation: id, initial, seen, change: {}, reservation, nowMs: NOW_MS })
+      await store.void({ operationId: `h${id}`, atMs: NOW_MS })
+    }),
+  )
+}
+
+for (const unserved of [4_900, 5_050])
+  test(`${unserved} conversations that nobody was served are there, and change neither what was sold nor what it cost`, () =>
+    withConversations(50, async (store) => {
+      await addUnserved(store, 'failed', unserved)
+      await addTo(store, 'again', 2, 25n)
+      const { pro } = await totalsByTier(counting(store), [], {})
+      assert.deepEqual([pro?.sessions, pro?.turns], [52, 52])
+      // Those that are not among the newest 5,000 are known only where they were served.
+      assert.equal(pro?.conversations, Math.min(unserved + 52, 5_000 + 50))
+      const over = parseUsd(pro?.cost.p50 ?? '0') - COST * 25n
+      assert.ok(over >= 0n && over * 8n < COST * 25n, `${pro?.cost.p50} is the median`)
+    }))
+
 /** So many conversations or lone calls of one turn, each of which cost `COST` so many times. */
 async function addTo(store: BudgetStore, name: string, count: number, times: bigint): Promise<void> {
   await Promise.all(

@@ -131,7 +131,8 @@ export async function totalsByTier(
       tiers[tier] = seen
       continue
     }
-    const told = ofDays(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS)), seen)
+    const sold = own.filter(({ id }) => (spends.get(id) ?? NO_SPEND).sessions.length > 0).length
+    const told = ofDays(await gateway.store.readTotals(lastDays(tier, nowMs, PERIOD_DAYS)), { ...seen, sold })
     tiers[tier] = isAll ? { ...seen, turns: told.turns, spent: told.spent } : { ...seen, ...told }
   }
   return tiers
@@ -222,17 +223,21 @@ interface Counted {
   readonly conversations: number
   readonly sessions: number
 }
+interface Seen extends Counted {
+  /** Of the conversations those that were sold: each has a session at least. */
+  readonly sold: number
+}
 
 /**
- * What these days come to, and the sessions that began on them. Stores count no conversations: there are taken to be as many for each
- * session as among those that were looked at.
+ * What these days come to, and the sessions that were sold on them. Stores count no conversations: there are taken to be as many for each
+ * session as among those that were looked at, and those seen that nobody was served.
  */
-function ofDays({ turns, spent, costs }: Totals, seen: Counted): Counted & Pick<TierTotals, 'turns' | 'spent' | 'cost'> {
+function ofDays({ turns, spent, costs }: Totals, seen: Seen): Counted & Pick<TierTotals, 'turns' | 'spent' | 'cost'> {
   const at = (percent: number): string => formatUsd(costQuantile(costs, percent))
   const sessions = countOf(costs)
-  const share = seen.sessions === 0 ? 1 : seen.conversations / seen.sessions
+  const share = seen.sessions === 0 ? 1 : seen.sold / seen.sessions
   return {
-    conversations: Math.max(seen.conversations, Math.round(sessions * share)),
+    conversations: Math.max(seen.conversations, Math.round(sessions * share) + seen.conversations - seen.sold),
     sessions,
     turns,
     spent: formatUsd(spent),

@@ -76,7 +76,8 @@ describe('the file of the embedded engine', () => {
         [
           [1, 'o1/settlement', 8n],
           [2, 'o2/expiry', 20n],
-          [3, 'o2/correction', -15n],
+          [3, 'o2/correction', -20n],
+          [4, 'o2/settlement', 5n],
         ],
       )
       await third.close()
@@ -910,7 +911,8 @@ describe('a commit of the embedded engine', () => {
         ledger.map(({ id, cost }) => [id, cost]),
         [
           ['o1/expiry', 10n],
-          ['o1/correction', -6n],
+          ['o1/correction', -10n],
+          ['o1/settlement', 4n],
         ],
       )
       await again.close()

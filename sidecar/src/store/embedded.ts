@@ -200,7 +200,7 @@ class EmbeddedStore implements BudgetStore {
       const now = this.#clock.now()
       this.#open.putOperation(operation, now)
       const times = { touched: now, wallMs: step.nowMs }
-      this.#open.putAccounts(balances, times, operation.note.tier)
+      this.#open.putAccounts(balances, times, { status: 'held', tier: operation.note.tier })
       const { conversation } = this.#open.change(step.conversation, found, found ?? step.initial, step.change, times)
       return { ...result, snapshot: snapshotOf(conversation) }
     })

@@ -15,7 +15,7 @@ import { watchedDraws, withReached } from '../core/reached-percents.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import { OUTCOME_NAMES, outcomeEntry, outcomeNames } from '../core/outcomes.ts'
 import type { OutcomeCounts, OutcomeName } from '../core/outcomes.ts'
-import { isSessionAccount, isSoldSession, rungsBrought, totalsOf } from '../core/totals.ts'
+import { countsAfter, isSessionAccount, isSoldSession, rungsBrought, totalsOf } from '../core/totals.ts'
 import type { NamedSum, Totals } from '../core/totals.ts'
 import { UserSums } from '../core/totals-by-user.ts'
 import type { UserTotals } from '../core/totals-by-user.ts'
@@ -295,14 +295,18 @@ export class ModelStore {
     return changed
   }
 
-  /** What the sessions that these operations drew on have spent by now; one that is new begins. */
+  /** What the sessions that these operations drew on have spent by now; one that is sold begins, and one that is not any more goes. */
   #countSessions(ids: readonly OperationId[]): void {
     const day = dayNumber(this.#clock.now())
-    for (const { accounts, note } of ids.flatMap((id) => this.#books.operations.get(id) ?? [])) {
+    for (const { accounts, note, state } of ids.flatMap((id) => this.#books.operations.get(id) ?? [])) {
       for (const account of accounts.filter(isSoldSession)) {
         const { spent } = this.#books.accounts.get(account) ?? EMPTY_ACCOUNT
         const known = this.#openSessions.get(account)
-        if (known !== undefined) known.spent = spent
+        if (!countsAfter(state.status, { counts: known !== undefined, spent: known?.spent ?? 0n }, spent)) {
+          if (known === undefined) continue
+          this.#sessions.splice(this.#sessions.indexOf(known), 1)
+          this.#openSessions.delete(account)
+        } else if (known !== undefined) known.spent = spent
         else if (note.tier !== undefined) {
           const session = { tier: note.tier, day, spent }
           this.#sessions.push(session)

@@ -4,12 +4,12 @@
  */
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { added, EMPTY_ACCOUNT } from '../core/budget.ts'
-import type { Account, AccountId, Operation, OperationId, Outcome } from '../core/budget.ts'
+import type { Account, AccountId, Operation, OperationId, OperationState, Outcome } from '../core/budget.ts'
 import { applyChange } from '../core/conversation-change.ts'
 import type { Conversation, ConversationChange, ConversationId, Digest, Edit, UserId } from '../core/conversation.ts'
 import { bucketOf } from '../core/cost-buckets.ts'
 import type { LedgerEntry } from '../core/ledger.ts'
-import { isSoldSession, rungsBrought } from '../core/totals.ts'
+import { countsAfter, isSoldSession, rungsBrought } from '../core/totals.ts'
 import { dayNumber, dayText } from '../core/utc-day.ts'
 import type { BooksFile } from './books-file.ts'
 import { keptText } from './memory-search.ts'
@@ -67,7 +67,7 @@ export class OpenBooks {
   book({ operation, delta, entries }: Outcome, times: StepTimes): void {
     const balances = this.moved(operation.accounts, delta)
     this.putOperation(operation, this.#clock.now())
-    this.putAccounts(balances, times, operation.note.tier)
+    this.putAccounts(balances, times, { status: operation.state.status, tier: operation.note.tier })
     for (const entry of entries) this.enter(entry)
   }
 
@@ -124,27 +124,28 @@ export class OpenBooks {
     return new Map(ids.map((id) => [id, added(this.account(id), delta)]))
   }
 
-  /** `tier`: of the operation that moves them. */
-  putAccounts(accounts: ReadonlyMap<AccountId, Account>, { touched, wallMs }: StepTimes, tier: string | undefined): void {
+  /** `by`: what moves them, as it is after the step. */
+  putAccounts(accounts: ReadonlyMap<AccountId, Account>, { touched, wallMs }: StepTimes, by: Mover): void {
     const now = this.#clock.now()
     for (const [id, account] of accounts) {
       const known = this.#shelves.accounts.get(id)
       const before = this.#aliveAccount(id)
-      const begins = tier !== undefined && isSoldSession(id) ? { tier, day: this.#dayAt(wallMs) } : null
-      const session = before?.session ?? begins
+      const session = this.#soldIn(id, before, account.spent, by, wallMs)
       this.#shelves.accounts.set(id, { account, touched: touched ?? known?.touched ?? now, session })
-      const counted = before !== null && before.session !== null ? before.account.spent : null
-      if (session !== null) this.#countCost(session, counted, account.spent)
+      const counted = before?.session ?? null
+      const [from, to] = [counted && bucketOf(before?.account.spent ?? 0n), session && bucketOf(account.spent)]
+      if (from === to) continue
+      if (counted !== null) this.#count(counted, String(from), -1n)
+      if (session !== null) this.#count(session, String(to), 1n)
     }
   }
 
-  /** A session counts once, where it has come to by now. `before`: null when it begins. */
-  #countCost(at: TierDay, before: NanoUsd | null, spent: NanoUsd): void {
-    const bucket = bucketOf(spent)
-    const known = before === null ? null : bucketOf(before)
-    if (bucket === known) return
-    if (known !== null) this.#count(at, String(known), -1n)
-    this.#count(at, String(bucket), 1n)
+  /** Where a session counts, once; null while it does not. */
+  #soldIn(id: AccountId, before: AccountRow | null, spent: NanoUsd, { status, tier }: Mover, wallMs: number): TierDay | null {
+    const known = before?.session ?? null
+    const counted = { counts: known !== null, spent: before?.account.spent ?? 0n }
+    if (!isSoldSession(id) || !countsAfter(status, counted, spent)) return null
+    return known ?? (tier === undefined ? null : { tier, day: this.#dayAt(wallMs) })
   }
 
   account(id: AccountId): Account {
@@ -268,6 +269,11 @@ export class OpenBooks {
       if (!known.has(edit.id))
         this.#shelves.edits.set(`${conversation} ${edit.id}`, { sequence: this.#file.nextEdit(), conversation, ready, edit })
   }
+}
+
+interface Mover {
+  readonly status: OperationState['status']
+  readonly tier: string | undefined
 }
 
 /** When a step is taken, by both clocks. */

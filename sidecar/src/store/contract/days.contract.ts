@@ -121,7 +121,7 @@ export function daysContract(open: OpenEmptyStore): void {
       }
       await on('o1', 'c:A:1', 'c:A:summaries')
       await on('o2', 'u:ann')
-      assert.deepEqual(await costs('2026-11-24'), [[0, 1]])
+      assert.deepEqual(await costs('2026-11-24'), [], 'a hold sells nothing')
       await store.settle(settleStep('o1', clock.ms, 40n))
       await store.settle(settleStep('o2', clock.ms, 50n))
       assert.deepEqual(await costs('2026-11-24'), [[bucketOf(40n), 1]])
@@ -136,9 +136,73 @@ export function daysContract(open: OpenEmptyStore): void {
       assert.deepEqual(await costs('2026-11-24'), [[bucketOf(5_040n), 1]])
       assert.deepEqual(await costs('2026-11-25'), [[bucketOf(50n), 1]])
       await store.void({ operationId: 'o4', atMs: clock.ms })
-      assert.deepEqual(await costs('2026-11-25'), [[0, 1]])
+      assert.deepEqual(await costs('2026-11-25'), [], 'the charge was all that it had cost')
       const { costs: basic } = await store.readTotals({ tier: 'basic', fromDay: '2026-11-25', toDay: '2026-11-25' })
       assert.deepEqual([...basic], [[bucketOf(5_050n), 1]])
+    }),
+  )
+
+  it(
+    'counts a session from its first settlement or charge on: one whose holds were all given back was not sold',
+    withStore(async (store, clock) => {
+      const costs = async () => [...(await store.readTotals({ tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' })).costs]
+      const hold = (id: string, session: number) => {
+        const draws = [{ account: `c:A:${session}`, cap: null }]
+        return store.reserve(reserveStep(id, clock.ms, { atLeast: 50n, atMost: 50n, cap: null }, { reservation: { draws } }))
+      }
+      const voided = (id: string) => store.void({ operationId: id, atMs: clock.ms })
+      await hold('o1', 1)
+      await voided('o1')
+      assert.deepEqual(await costs(), [])
+      await hold('o2', 1)
+      await store.settle(settleStep('o2', clock.ms, 0n))
+      await hold('o3', 1)
+      await voided('o3')
+      assert.deepEqual(await costs(), [[0, 1]], 'one that was served for nothing stays')
+      for (const id of ['o4', 'o5', 'o6']) await hold(id, 2)
+      clock.ms += 100_000
+      await store.sweep({ nowMs: clock.ms, limit: 9 })
+      assert.deepEqual(await costs(), [
+        [0, 1],
+        [bucketOf(150n), 1],
+      ])
+      await voided('o4')
+      await store.settle(settleStep('o5', clock.ms, 0n))
+      assert.deepEqual(await costs(), [
+        [0, 1],
+        [bucketOf(50n), 1],
+      ])
+      await voided('o6')
+      assert.deepEqual(await costs(), [[0, 1]])
+      await hold('o7', 2)
+      await store.settle(settleStep('o7', clock.ms, 7n))
+      assert.deepEqual(await costs(), [
+        [0, 1],
+        [bucketOf(7n), 1],
+      ])
+    }),
+  )
+
+  it(
+    'counts nobody as active who cost nothing, or whose charge was taken back',
+    withStore(async (store, clock) => {
+      const day = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
+      const ask = () => store.readUsers({ ...day, timesMedian: 10, atLeast: [0n], limit: 9 })
+      const spend = async (id: string, user: string, cost: bigint) => {
+        const note = { tier: 'pro', user }
+        await store.reserve(reserveStep(id, clock.ms, { atLeast: 90n, atMost: 90n, cap: null }, { reservation: { note } }))
+        await store.settle({ ...settleStep(id, clock.ms, cost), settlement: { operationId: id, cost, atMs: clock.ms, note } })
+      }
+      await spend('o1', 'ann', 8n)
+      for (const user of ['bob', 'cem', 'dee']) await spend(`o-${user}`, user, 0n)
+      const note = { tier: 'pro', user: 'eve' }
+      await store.reserve(reserveStep('o2', clock.ms, { atLeast: 50n, atMost: 50n, cap: null }, { reservation: { note } }))
+      clock.ms += 100_000
+      await store.sweep({ nowMs: clock.ms, limit: 9 })
+      assert.equal((await ask()).users, 2)
+      await store.void({ operationId: 'o2', atMs: clock.ms })
+      const { users, median, reached, top } = await ask()
+      assert.deepEqual([users, median, reached, top], [1, 8n, [1], [{ user: 'ann', spent: 8n }]])
     }),
   )
 
@@ -245,15 +309,15 @@ export function daysContract(open: OpenEmptyStore): void {
         Array.from({ length: 2 * USERS }, async (_, index) => {
           const note = { tier: 'pro', user: `user ${index % USERS}` }
           const atMs = clock.ms + (index < USERS ? 0 : DAY_MS)
-          const fact = { accounts: ['w'], cost: BigInt(index % USERS), atMs, note, conversation: `c${index}`, change: {} }
+          const fact = { accounts: ['w'], cost: BigInt((index % USERS) + 1), atMs, note, conversation: `c${index}`, change: {} }
           await store.charge({ operationId: `x${index}`, ...fact })
         }),
       )
       const days = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-25' }
       const told = await store.readUsers({ ...days, timesMedian: 2, atLeast: [1n, 1_900n], limit: 1 })
-      const top = [{ user: `user ${USERS - 1}`, spent: BigInt(2 * USERS - 2) }]
-      assert.deepEqual([told.users, told.spent, told.reached, told.top], [USERS, BigInt(USERS * (USERS - 1)), [USERS - 1, 50], top])
-      assert.deepEqual([told.median, told.heavy.users], [BigInt(USERS - 2), 2])
+      const top = [{ user: `user ${USERS - 1}`, spent: BigInt(2 * USERS) }]
+      assert.deepEqual([told.users, told.spent, told.reached, told.top], [USERS, BigInt(USERS * (USERS + 1)), [USERS, 51], top])
+      assert.deepEqual([told.median, told.heavy.users], [BigInt(USERS), 1])
     }),
   )
 }

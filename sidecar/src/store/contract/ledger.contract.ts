@@ -268,7 +268,7 @@ export function ledgerContract(open: OpenEmptyStore): void {
       for (const step of [...told, ...told]) await replay(store, step, clock.ms, clock.ms + 90_000)
       assert.deepEqual((await kinds(store)).toSorted(), [
         'correction -10',
-        'correction -3',
+        'correction -10',
         'cost 2',
         'expiry 10',
         'expiry 10',
@@ -276,6 +276,7 @@ export function ledgerContract(open: OpenEmptyStore): void {
         'overrun 4',
         'settlement 10',
         'settlement 3',
+        'settlement 7',
       ])
       const today = { tier: 'pro', fromDay: '2026-11-24', toDay: '2026-11-24' }
       const spent = 14n + 7n + 10n + 2n + 3n

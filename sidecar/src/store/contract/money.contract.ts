@@ -205,7 +205,35 @@ export function moneyContract(open: OpenEmptyStore): void {
       assert.equal(await store.void({ operationId: 'o2', atMs: clock.ms }), 'voided')
       assert.equal((await store.settle(settleStep('o2', clock.ms, 5n))).result.status, 'exists')
       assert.deepEqual(await balance(store, clock), { spent: 5n, held: 20n, heldInput: 0n })
-      assert.deepEqual(await kinds(store), ['expiry 20', 'expiry 20', 'correction -15', 'correction -20'])
+      assert.deepEqual(await kinds(store), ['expiry 20', 'expiry 20', 'correction -20', 'settlement 5', 'correction -20'])
+    }),
+  )
+
+  it(
+    'takes the charge of an expired hold back under the name of its model, and enters the call under that which served it',
+    withStore(async (store, clock) => {
+      const note = { tier: 'pro', user: 'ann', model: 'asked' }
+      await store.reserve(reserveStep('o1', clock.ms, { atLeast: 20n, atMost: 20n }, { reservation: { note } }))
+      clock.ms += 90_000
+      await store.sweep({ nowMs: clock.ms, limit: 10 })
+      const truth = { operationId: 'o1', cost: 27n, atMs: clock.ms, note: { ...note, model: 'served' } }
+      const answer = await store.settle({ ...settleStep('o1', clock.ms, 27n), settlement: truth })
+      assert.ok(answer.result.status === 'corrected')
+      const told = answer.result.entries.map(({ kind, cost, note: own }) => [kind, cost, own.model])
+      const expected = [
+        ['correction', -20n, 'asked'],
+        ['settlement', 20n, 'served'],
+        ['overrun', 7n, 'served'],
+      ]
+      assert.deepEqual(told, expected)
+      const [expiry, ...entries] = await store.readLedger({ afterSequence: 0, limit: 9 })
+      assert.deepEqual([expiry?.kind, expiry?.cost, expiry?.note.model], ['expiry', 20n, 'asked'])
+      assert.deepEqual(
+        entries.map(({ kind, cost, note: own }) => [kind, cost, own.model]),
+        expected,
+      )
+      assert.equal(new Set([expiry, ...entries].map((entry) => entry?.id)).size, 4)
+      assert.deepEqual(await balance(store, clock), { spent: 27n, held: 0n, heldInput: 0n })
     }),
   )
 

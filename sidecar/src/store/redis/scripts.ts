@@ -69,7 +69,7 @@ apply(talk, takeChange())
 keepTime()
 if places == '' then listed = table.concat(draws, '\t') end
 putOperation(id, { 'held', text(granted), text(math.min(input, granted)), expires, user, tier, listed, note, places })
-putAccounts(accounts, true, tier)
+putAccounts(accounts, true, '')
 putConversation(talkId, talk, true)
 return answer('held', text(granted), talk.record)
 `
@@ -157,12 +157,9 @@ if found then
 end
 
 keepTime()
-if status == 'held' then
-  enter(id, 'settlement', operation[ACCOUNTS], math.min(cost, hold), atMs, tier, user, note)
-  if cost > hold then enter(id, 'overrun', operation[ACCOUNTS], cost - hold, atMs, tier, user, note) end
-elseif cost ~= hold then
-  enter(id, 'correction', operation[ACCOUNTS], cost - hold, atMs, tier, user, note)
-end
+if status == 'expired' then enterTakenBack(id, operation, atMs) end
+enter(id, 'settlement', operation[ACCOUNTS], math.min(cost, hold), atMs, tier, user, note)
+if cost > hold then enter(id, 'overrun', operation[ACCOUNTS], cost - hold, atMs, tier, user, note) end
 operation[STATUS], operation[COST] = 'settled', text(cost)
 putOperation(id, operation)
 putAccounts(accounts, true, operation[TIER])
@@ -189,12 +186,13 @@ if status == 'held' then
   move(accounts, 0, -hold, -tonumber(operation[INPUT]))
 else
   move(accounts, -hold, 0, 0)
-  if hold ~= 0 then enter(id, 'correction', operation[ACCOUNTS], -hold, atMs, operation[TIER], userOf(operation), operation[NOTE]) end
+  enterTakenBack(id, operation, atMs)
 end
 keepTime()
 operation[STATUS] = 'voided'
 putOperation(id, operation)
-putAccounts(accounts, false, operation[TIER])
+uncountUnsold(accounts)
+putAccounts(accounts, false, '')
 return reply('voided', packedOperation(operation))
 `
 

@@ -489,7 +489,7 @@ if (program !== null)
                 entries.reduce((sum, { cost }) => sum + cost, 0n),
                 920n,
               )
-              assert.ok(entries.every(({ kind, cost }) => kind !== 'overrun' && cost > 0n))
+              assert.ok(entries.every(({ kind, cost }) => (kind === 'correction' ? cost === -50n : kind !== 'overrun' && cost > 0n)))
             } finally {
               raw.disconnect()
             }

@@ -48,7 +48,17 @@ local function bucketOf(cost)
   local following = math.max(0, digits - 4)
   return 8 * following + math.floor(cost / 2 ^ following)
 end
--- A session counts once, where it has come to by now; on the day and in the tier that it began in.
+-- core/totals.ts, countsAfter: a session whose void took back all that it had spent was not sold.
+local function uncountUnsold(accounts)
+  for _, account in ipairs(accounts) do
+    if account.counted and account.counted > 0 and account.spent <= 0 then
+      count(account.tier, account.day, text(bucketOf(account.counted)), '-1')
+      account.day, account.tier, account.counted = nil, nil, nil
+    end
+  end
+end
+-- A session counts once, where it has come to by now; on the day and in the tier that it was sold on. The tier is that of an operation
+-- that sells, and '' of any other.
 local function countCost(account, tier)
   local before = account.counted and bucketOf(account.counted)
   if not before then
@@ -75,7 +85,7 @@ local function listUse(account, isTouched)
   -- of the store that an earlier version made may not ask for better.
   redis.pcall('UNLINK', key('b', text(week - 6)))
 end
--- An account lives while it holds. The tier is that of the operation.
+-- An account lives while it holds. The tier: see countCost.
 local function putAccounts(accounts, isTouched, tier)
   for _, account in ipairs(accounts) do
     listUse(account, isTouched)

@@ -13,6 +13,11 @@ local function enter(id, kind, accounts, cost, atMs, tier, user, note)
   call('XADD', PREFIX .. 'ledger', text(tick) .. '-0', 'o', id, 'k', kind, 'a', accounts, 'c', text(cost), 't', atMs, 'n', note)
 end
 
+-- The charge of a hold that had expired, as it was entered.
+local function enterTakenBack(id, operation, atMs)
+  local hold = tonumber(operation[HOLD])
+  if hold ~= 0 then enter(id, 'correction', operation[ACCOUNTS], -hold, atMs, operation[TIER], userOf(operation), operation[NOTE]) end
+end
 -- The hold of an operation becomes its cost until the truth comes: its accounts after that, in memory.
 local function chargedAccounts(operation)
   local hold = tonumber(operation[HOLD])
