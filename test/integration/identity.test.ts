@@ -146,6 +146,70 @@ describe('the conversation', () => {
       assert.notEqual(conversationOf(await startTalk(sidecar, headers).say('Good morning.')), first)
     })
 
+    test('whichever signature its links have', async () => {
+      const talk = startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5 })
+      const ask = async (question: string, link: string): Promise<string> => {
+        talk.messages[0] = {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'What is this?' },
+            { type: 'image_url', image_url: { url: link, detail: 'low' } },
+          ],
+        }
+        const found = conversationOf(question === '' ? await talk.goOn() : await talk.say(question))
+        assert.ok(seen.at(-1)?.body.includes(link), 'it goes out as it came')
+        return found
+      }
+      const link = (file: string, at: number): string => `https://b.s3.amazonaws.com/${file}?X-Amz-Date=${at}&X-Amz-Signature=${at}`
+      const first = await ask('', link('a.png', 1))
+      assert.equal(await ask('And then?', link('a.png', 2)), first)
+      assert.equal(await ask('And in the end?', link('a.png', 3)), first)
+      assert.notEqual(await ask('And now?', link('b.png', 3)), first, 'another file')
+    })
+
+    for (const stream of [false, true]) {
+      test(`by any of several answers to a question (${stream ? 'streamed' : 'plain'})`, async () => {
+        const client = sidecar.client({ 'x-fake-output-tokens': '5' })
+        const question = { role: 'user', content: `Two of them, ${stream}.` } as const
+        const asked = { model: 'gpt-4o', messages: [question], n: 3, max_tokens: 5 }
+        const answers = ['', '', '']
+        let first = ''
+        if (stream) {
+          const { data, response } = await client.chat.completions.create({ ...asked, stream: true }).withResponse()
+          for await (const { choices } of data) for (const { index, delta } of choices) answers[index] += delta.content ?? ''
+          first = response.headers.get('x-farebox-conversation') ?? ''
+        } else {
+          const { data, response } = await client.chat.completions.create(asked).withResponse()
+          for (const { index, message } of data.choices) answers[index] = message.content ?? ''
+          first = response.headers.get('x-farebox-conversation') ?? ''
+        }
+        assert.equal(new Set(answers).size, answers.length)
+        await sidecar.idle()
+        const goOn = async (content: string): Promise<string> => {
+          const talk = startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5 })
+          talk.messages.push(question, { role: 'assistant', content })
+          return conversationOf(await talk.say('More.'))
+        }
+        for (const content of answers) assert.equal(await goOn(content), first)
+        assert.notEqual(await goOn('What nobody said.'), first)
+      })
+    }
+
+    test('of an app that keeps of a tool loop the words alone', async () => {
+      const talk = startTalk(sidecar, {}, { max_tokens: 60, tools: TOOLS })
+      const call = await talk.say('Where is order 18?', { headers: { 'x-fake-tool-call': 'look_up' } })
+      talk.messages.push({ role: 'tool', tool_call_id: call.toolCalls[0]?.id ?? '', content: 'Rotterdam' })
+      const first = conversationOf(await talk.goOn())
+      talk.messages.splice(1, 2)
+      assert.deepEqual(
+        talk.messages.map(({ role }) => role),
+        ['user', 'assistant'],
+      )
+      assert.equal(conversationOf(await talk.say('Thanks.')), first)
+      const other = startTalk(sidecar, {}, { max_tokens: 60, tools: TOOLS })
+      assert.notEqual(conversationOf(await other.say('Where is order 18?')), first, 'not by its question alone')
+    })
+
     test('examples with the same question behind them are a conversation for each who asks', async () => {
       const ask = async (): Promise<string> => {
         const talk = startTalk(sidecar, { 'x-fake-output-tokens': '5' }, { max_tokens: 5 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
-import { answeredDigests, callDigests, chainDigests, chainRoot, digestsWithAnswer, extendChain } from './chain.ts'
+import { answeredDigests, callDigests, chainDigests, chainRoot, digestsWithAnswer, extendChain, loopQuestion } from './chain.ts'
 import { KeyedHash } from './keyed-hash.ts'
 import { inlineNotice } from './notice-frame.ts'
 import type { JsonObject } from './request.ts'
@@ -57,6 +57,14 @@ test('what apps do to a history on its way back does not matter', () => {
   assert.equal(last(returned), last(history))
   const image = { type: 'image_url', image_url: { url: 'https://example.com/a' } }
   assert.equal(last([user([{ cache_control: { type: 'ephemeral' }, ...image }])]), last([user([image])]))
+})
+
+test('a link that is signed anew is the same, one to another file is not', () => {
+  const asked = (url: string): string | undefined => last([user([{ type: 'image_url', image_url: { url } }])])
+  const signed = asked('https://example.com/a?id=7&X-Amz-Date=1&X-Amz-Signature=1')
+  assert.equal(asked('https://example.com/a?id=7&X-Amz-Date=2&X-Amz-Signature=2'), signed)
+  assert.equal(asked('https://example.com/a?id=7'), signed, 'as links are named that nobody signs')
+  assert.notEqual(asked('https://example.com/a?id=8&X-Amz-Date=1&X-Amz-Signature=1'), signed)
 })
 
 test('what was said, by whom, with which tools, and in which scope matters', () => {
@@ -203,6 +211,52 @@ describe('the digest of what was asked', () => {
 
   test('finds the conversation in a later turn, of an app that changes answers', () =>
     assert.ok(finds(answered, [...hello, assistant('hi, without what it thought'), user('bye')])))
+})
+
+test('any of several answers leads back, with what the app had begun of it', () => {
+  const [first, second, third] = [assistant('one'), assistant('two'), call({ id: 'c1', name: 'f' })].map(message)
+  assert.ok(first !== undefined && second !== undefined && third !== undefined)
+  const foundBy = (begun: JsonObject | null, kept: JsonObject): boolean => {
+    const asked = [user('Choose.')]
+    const answer = { messages: [first], message: first, alternatives: [second, third], begun: begun === null ? null : message(begun) }
+    const found = answeredDigests(chain(begun === null ? asked : [...asked, begun]), answer, key)
+    const history = [...asked, kept, user('More.')]
+    return digestsWithAnswer(history.map(message), chain(history)).some((digest) => found.includes(digest))
+  }
+  for (const kept of [assistant('one'), assistant('two'), call({ id: 'c1', name: 'f' })]) assert.ok(foundBy(null, kept))
+  assert.ok(!foundBy(null, assistant('three')))
+  assert.ok(foundBy(assistant('T'), assistant('Ttwo')))
+})
+
+describe('an app that keeps nothing of a tool loop but the words', () => {
+  const loop = [user('Where is it?'), call({ id: 'c1', name: 'f' }), result('c1', 'Bern'), call({ id: 'c2', name: 'f' }), result('c2', 'x')]
+  const foundAfter = (asked: readonly JsonObject[], answer: JsonObject, kept: readonly JsonObject[]): boolean => {
+    const said = message(answer)
+    const question = loopQuestion(asked.map(message))
+    const found = answeredDigests(chain(asked), { messages: [said], message: said, begun: null, question }, key)
+    return digestsWithAnswer(kept.map(message), chain(kept)).some((digest) => found.includes(digest))
+  }
+  const words = assistant('In Bern.')
+
+  test('is found by those, behind what was said before', () => {
+    assert.ok(foundAfter([system('s'), ...loop], words, [user('Where is it?'), words, user('And now?')]))
+    const before = [user('hi'), assistant('hello')]
+    assert.ok(foundAfter([...before, system('It is noon.'), ...loop], words, [...before, user('Where is it?'), words, user('And now?')]))
+  })
+
+  test('but not by its question alone, nor by other words, nor before the loop has ended', () => {
+    assert.ok(!foundAfter(loop, words, [user('Where is it?')]))
+    assert.ok(!foundAfter(loop, words, [user('Where is it?'), assistant('In Basel.'), user('And now?')]))
+    const more = call({ id: 'c3', name: 'f' })
+    assert.ok(!foundAfter(loop, more, [user('Where is it?'), more, user('And now?')]))
+  })
+
+  test('what ends in no loop of a question has none', () => {
+    const spoken = { role: 'user', content: 'Stop.' }
+    for (const messages of [[user('hi')], [user('hi'), assistant('hello')], loop.slice(1), [...loop, spoken], [...loop, words], []])
+      assert.equal(loopQuestion(messages.map(message)), null)
+    assert.equal(loopQuestion([system('s'), ...loop].map(message)), 0, 'instructions do not count')
+  })
 })
 
 describe('the calls of tools in a history', () => {

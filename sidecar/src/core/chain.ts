@@ -4,8 +4,8 @@
  * prefix that is known. Short messages are guessable, so the digests are keyed (HMAC); nothing else is kept.
  *
  * Only what survives an app's own handling counts: who said what, which tools were called with what. Whitespace,
- * instructions (which often carry the time of day) and the fields that clients add or lose do not. A history whose beginning is gone is
- * still found by the calls of tools in it, where their ids are the provider's own.
+ * instructions (which often carry the time of day), what signs a link and the fields that clients add or lose do not. A
+ * history whose beginning is gone is still found by the calls of tools in it, where their ids are the provider's own.
  */
 import type { Digest } from './conversation.ts'
 import type { KeyedHash } from './keyed-hash.ts'
@@ -93,14 +93,22 @@ interface Answer {
   readonly messages: readonly Message[]
   /** The one of them that has the words; null where nothing was said. */
   readonly message: Message | null
+  /** Answers beside it, where several were asked for: the app goes on with one of them all. */
+  readonly alternatives?: readonly Message[]
   readonly begun: Message | null
+  /** Where it ends a tool loop, as `loopQuestion` has it. Absent or null: it ends none. */
+  readonly question?: number | null
 }
 
 /**
  * Digests under which a later request finds the conversation of a history: the history itself, and with the answer. `digests` as
  * `chainDigests` gave them. A beginning of the app's own is part of the answer: alone it would name every conversation that opens alike.
  */
-export function answeredDigests(digests: readonly Digest[], { messages, message, begun }: Answer, key: KeyedHash): readonly Digest[] {
+export function answeredDigests(
+  digests: readonly Digest[],
+  { messages, message, alternatives = [], begun, question = null }: Answer,
+  key: KeyedHash,
+): readonly Digest[] {
   const last = digests.at(-1)
   if (last === undefined) return []
   const asked = begun === null ? last : digests.at(-2)
@@ -110,13 +118,26 @@ export function answeredDigests(digests: readonly Digest[], { messages, message,
     end = extendChain(end, said, key)
     found.push(end)
   }
-  if (message === null) return found
   // Apps that keep nothing but the words come back with those.
-  if (messages.length > 1) found.push(extendChain(last, message, key))
-  // Most apps keep both as one message; some providers repeat what was begun.
-  if (begun !== null && asked !== undefined)
-    for (const said of [joinedAnswer(begun, message), message]) found.push(extendChain(asked, said, key))
+  if (message !== null && messages.length > 1) found.push(extendChain(last, message, key))
+  for (const said of alternatives) found.push(extendChain(last, said, key))
+  const atQuestion = question === null ? undefined : digests[question]
+  for (const said of [...(message === null ? [] : [message]), ...alternatives]) {
+    // They leave out the loop as well. What calls again does not end it.
+    if (atQuestion !== undefined && said.toolCalls.length === 0) found.push(extendChain(atQuestion, said, key))
+    // Most apps keep both as one message; some providers repeat what was begun.
+    if (begun !== null && asked !== undefined)
+      for (const kept of [joinedAnswer(begun, said), said]) found.push(extendChain(asked, kept, key))
+  }
   return found
+}
+
+/** Which of the digests of a history that ends in a tool loop ends with the question that the loop works on; null where it ends in none. */
+export function loopQuestion(messages: readonly Message[]): number | null {
+  const said = messages.filter((message) => !isInstruction(message))
+  const question = said.findLastIndex(({ role }) => role === 'user')
+  const isInLoop = question < said.length - 1 && said.at(-1)?.role !== 'assistant'
+  return question >= 0 && isInLoop ? question : null
 }
 
 /**

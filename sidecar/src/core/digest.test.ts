@@ -50,6 +50,12 @@ test('marks for the cache may move to any place: they name nothing', () => {
   assert.equal(digest({ ...user(parts), prompt_cache_breakpoint: true }), plain)
 })
 
+test('a link names its file, by whichever signature', () => {
+  const picture = (query: string): string => digest(user([{ type: 'image_url', image_url: { url: `https://x/a.png${query}` } }]))
+  assert.equal(picture('?sv=1&se=1&sig=1'), picture('?sv=1&se=2&sig=2'))
+  assert.notEqual(picture('?id=1&sv=1&se=1&sig=1'), picture('?id=2&sv=1&se=1&sig=1'))
+})
+
 test('a digest tells apart what a model would read differently', () => {
   const picture = (url: string): JsonObject => user([{ type: 'image_url', image_url: { url } }])
   const all = [

@@ -5,6 +5,7 @@ import { isList, isObject } from './message.ts'
 import { withoutNotices } from './notice-frame.ts'
 import type { NoticeFinder } from './notice-frame.ts'
 import type { Json, JsonObject, Message } from './request.ts'
+import { withoutSignature } from './signed-links.ts'
 import { atOnce, Slice } from './slices.ts'
 
 /** Values nested deeper than this count as one and the same: no real message has them, and recursion must end. */
@@ -15,7 +16,7 @@ const STRING_UNITS_MAX = 1 << 20
 
 /**
  * Names a message. Whitespace and key order of its JSON do not matter, nor fields that are null or empty, nor texts that
- * we put into it (`notices`), nor whether a content of one text stands in a list.
+ * we put into it (`notices`), nor whether a content of one text stands in a list, nor what signs a link.
  */
 export function originalDigest(message: Message, notices: NoticeFinder = []): Digest {
   const bare = withoutNotices(message, notices)
@@ -52,7 +53,7 @@ export function digestOf(text: string | Uint8Array): Digest {
 /** Marks for the provider's cache, which apps move from message to message as a conversation grows. */
 const CACHE_MARKS: ReadonlySet<string> = new Set(['cache_control', 'prompt_cache_breakpoint'])
 
-/** JSON with sorted keys, without fields that are null or empty, and without cache marks. Linear in the size of `value`. */
+/** JSON with sorted keys, without fields that are null or empty, without cache marks and what signs a link. Linear in the size of `value`. */
 export function canonicalJson(value: JsonObject): string {
   return atOnce(write(value, 0, new Slice()))
 }
@@ -88,7 +89,8 @@ function isPlain(value: Json): boolean {
 }
 
 function plain(value: Json): string {
-  return JSON.stringify(typeof value === 'string' && value.length > STRING_UNITS_MAX ? brief(value) : value)
+  if (typeof value !== 'string') return JSON.stringify(value)
+  return JSON.stringify(value.length > STRING_UNITS_MAX ? brief(value) : withoutSignature(value))
 }
 
 function brief(text: string): string {

@@ -200,6 +200,30 @@ test('of two replacements of a message the first counts, which was sent already;
   assert.deepEqual(contents([replaced('one'), summary('two'), replaced('three')]), ['two', 'q2'])
 })
 
+test('a replacement goes out with the link that the app signed now', () => {
+  const asked = (signature: number, passage: string): JsonObject =>
+    user([
+      { type: 'text', text: passage },
+      { type: 'image_url', image_url: { url: `https://x/a.png?X-Amz-Signature=${signature}` } },
+    ])
+  const [first] = chatRequest([asked(1, 'long')]).messages
+  assert.ok(first)
+  const edit: Edit = {
+    kind: 'replace',
+    id: 'r',
+    rung: 'DropRetrieval',
+    original: originalDigest(first),
+    text: JSON.stringify(asked(1, 'short')),
+    savedBytes: 0,
+  }
+  assert.deepEqual(replay(chatRequest([asked(2, 'long')]), [edit]).messages[0]?.json, asked(2, 'short'))
+  assert.equal(
+    replay(chatRequest([asked(1, 'long')]), [edit]).messages[0]?.bytes.toString(),
+    edit.text,
+    'the same bytes where it is the same',
+  )
+})
+
 test('what the provider compacted is known by a block that holds it, in the clear or encrypted, and by no word', () => {
   const cases: readonly (readonly [name: string, block: JsonObject, start: number])[] = [
     ['in the clear', { type: 'compaction', content: 'What was said.' }, 2],

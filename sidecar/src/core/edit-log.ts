@@ -11,6 +11,7 @@ import type { NoticeFinder } from './notice-frame.ts'
 import { memo, memoOfTwo } from './memo.ts'
 import type { Json, ModelRequest, Message } from './request.ts'
 import type { Shaped } from './shape.ts'
+import { signedAs } from './signed-links.ts'
 import { Slice } from './slices.ts'
 
 export type Cut = Extract<Edit, { kind: 'cut' }>
@@ -107,7 +108,7 @@ function replayedAnew(request: Replayable, edits: readonly Edit[]): Replayed {
 function rereadOf(original: Message, { id, text }: Replacement): Message | null {
   const known = REREAD.get(original)
   if (known?.id === id) return known.message
-  const message = original.reread(text)
+  const message = original.reread(signedAs(text, original.json))
   REREAD.set(original, { id, message })
   return message
 }

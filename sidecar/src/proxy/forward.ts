@@ -51,6 +51,8 @@ interface SettledCall extends AnswerWorth {
   readonly message: Message | null
   /** All that was said, in order. */
   readonly messages: readonly Message[]
+  /** Answers beside it, where several were asked for. */
+  readonly alternatives: readonly Message[]
   readonly noticed: boolean
   /** No write of the request's body is under way. */
   readonly isSent: boolean
@@ -356,9 +358,9 @@ class Call {
 
   readonly #onClientDrain = (): void => this.#handle?.resume()
 
-  #settled(answer: Pick<ReadAnswer, 'facts' | 'message' | 'messages'>, noticed: boolean): CallEnd {
-    const { facts, message, messages = message === null ? [] : [message] } = answer
-    const said = { facts, message, messages, noticed }
+  #settled(answer: Pick<ReadAnswer, 'facts' | 'message' | 'messages' | 'alternatives'>, noticed: boolean): CallEnd {
+    const { facts, message, messages = message === null ? [] : [message], alternatives = [] } = answer
+    const said = { facts, message, messages, alternatives, noticed }
     if (facts.usage === null) return { ...this.#partial(), ...said }
     const worth = this.#cost.ofUsage(facts.usage, facts)
     if (worth !== null) return { status: 'settle', ...worth, ...said, isSent: this.#isSent }
@@ -376,7 +378,7 @@ class Call {
 
   #partial(): SettledCall {
     const seen = this.#seen()
-    const said = { facts: seen.facts, message: null, messages: [], noticed: false }
+    const said = { facts: seen.facts, message: null, messages: [], alternatives: [], noticed: false }
     return { status: 'settle', ...this.#cost.ofSeen(seen), ...said, isSent: this.#isSent }
   }
 

@@ -8,6 +8,8 @@ import type { ReadAnswer, WireFacts } from './wire.ts'
 
 /** A longer answer is not kept. */
 export const MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+/** Answers to one call that are kept beside the first: with it as many as Gemini gives. */
+export const ALTERNATIVES_MAX = 7
 export const TOOL_NAMES_MAX = 512
 
 export const NO_FACTS: WireFacts = {

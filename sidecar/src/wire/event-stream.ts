@@ -66,6 +66,10 @@ export class ChatStream implements AnswerStream {
     return this.#meter.message()
   }
 
+  get alternatives(): readonly Message[] {
+    return this.#meter.alternatives()
+  }
+
   /** Output tokens of all that has passed, estimated from above; exact where the provider counts along. Hidden reasoning is not in it. */
   observedOutputTokens(): number {
     return this.#meter.observedOutputTokens(this.#frames.unfinishedBytes)

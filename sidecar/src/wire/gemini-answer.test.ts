@@ -49,6 +49,31 @@ test('a whole answer, its stream, and the stream as a list say the same', () => 
   assert.equal(stream.observedOutputTokens(), 8)
 })
 
+test('each of several candidates is kept, whole or streamed', () => {
+  const said = (text: string, index: number): object => ({ ...candidate([{ text }], { finishReason: 'STOP' }), index })
+  const all = Array.from({ length: 10 }, (_, index) => said(`${index}`, index))
+  const texts = ['1', '2', '3', '4', '5', '6', '7']
+  assert.deepEqual(whole({ candidates: all, ...end }).alternatives?.map(contentText), texts)
+  const stream = new GeminiStream({ notice: null, collect: true })
+  passedOn(
+    stream,
+    events([
+      { candidates: all, ...end },
+      { candidates: [said('!', 3), said('!', 0)], ...end },
+    ]),
+  )
+  assert.deepEqual(
+    stream.alternatives.map(contentText).map((text) => text.replaceAll('\n', '')),
+    texts.map((text) => (text === '3' ? '3!' : text)),
+  )
+  const uncollected = new GeminiStream({ notice: null, collect: false })
+  passedOn(uncollected, events([{ candidates: all, ...end }]))
+  assert.deepEqual([uncollected.message, uncollected.alternatives], [null, []])
+  const long = new GeminiStream({ notice: null, collect: true })
+  passedOn(long, events([{ candidates: [said('a'.repeat(1 << 20), 0), said('a'.repeat(1 << 20), 1), said('b', 2)], ...end }]))
+  assert.deepEqual([long.message?.texts.length, ...long.alternatives.map(contentText)], [1, 'b'])
+})
+
 test('what tools found that Google ran makes the input a sum', () => {
   for (const [found, isSum] of [
     [undefined, false],

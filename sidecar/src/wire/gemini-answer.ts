@@ -1,7 +1,7 @@
 /** Whole answers of Gemini: what one says, a notice at its end, and answers of our own making. A stream that is no event stream is a list of them. */
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
-import { errorCode, memberRange, unreadable, usageFacts, withInserted } from './answer-reading.ts'
+import { ALTERNATIVES_MAX, errorCode, memberRange, unreadable, usageFacts, withInserted } from './answer-reading.ts'
 import { memberOf, objectOf, objectsOf, parseObjects, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
 import { isSummed, readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
@@ -43,6 +43,10 @@ export function readGeminiAnswer(body: Buffer): ReadAnswer {
       error,
     },
     message: messageFromContent(content),
+    alternatives: candidates
+      .filter((candidate) => !isFirst(candidate))
+      .slice(0, ALTERNATIVES_MAX)
+      .flatMap((candidate) => messageFromContent(objectOf(candidate, 'content')) ?? []),
     readable: candidates.length > 0 || reading.usage !== null || error !== null,
   }
 }

@@ -5,7 +5,7 @@
 import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
 import type { JsonObject, Message } from '../core/request.ts'
-import { errorCode, jsonInside, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts, withInserted } from './answer-reading.ts'
+import { ALTERNATIVES_MAX, errorCode, jsonInside, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts, withInserted } from './answer-reading.ts'
 import { JsonBeginning } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
 import { endOfLastText, errorOf, isFirst, isProsePart, PROSE_ENDS } from './gemini-answer.ts'
@@ -24,6 +24,17 @@ const CANDIDATES_MAX = 128
 /** An unfinished event that is longer than any with words holds a picture, or sound. */
 const WORDS_BYTES_MAX = 64 * 1024
 
+/** What a candidate said. */
+interface Kept {
+  parts: JsonObject[]
+  bytes: number
+}
+
+/** The first one may fill all of a message; the others share as much room. */
+function keptBytesMax(index: number): number {
+  return index === 0 ? MESSAGE_BYTES_MAX : MESSAGE_BYTES_MAX / ALTERNATIVES_MAX
+}
+
 interface CandidateState {
   hasText: boolean
   readonly beginning: JsonBeginning
@@ -40,8 +51,10 @@ export class GeminiStream implements AnswerStream {
   readonly #gauge = new OutputGauge()
   readonly #candidates = new Map<number, CandidateState>()
   readonly #toolNames: string[] = []
-  #parts: JsonObject[] = []
-  #partBytes = 0
+  /** By candidate, of as many as are kept. */
+  readonly #kept = new Map<number, Kept>([[0, { parts: [], bytes: 0 }]])
+  /** Words of it are not there: it is no message any more. */
+  #isCut = false
   #reading: UsageReading = ABSENT
   #model: string | null = null
   #serviceTier: string | null = null
@@ -90,8 +103,11 @@ export class GeminiStream implements AnswerStream {
   }
 
   get message(): Message | null {
-    if (this.#parts.length === 0 || this.#partBytes > MESSAGE_BYTES_MAX) return null
-    return messageFromContent({ role: 'model', parts: this.#parts })
+    return this.#messageOf(0)
+  }
+
+  get alternatives(): readonly Message[] {
+    return [...this.#kept.keys()].flatMap((index) => (index === 0 ? [] : (this.#messageOf(index) ?? [])))
   }
 
   observedOutputTokens(): number {
@@ -136,9 +152,8 @@ export class GeminiStream implements AnswerStream {
 
   /** An event that was too long to be kept: pictures, as a rule, which come with the count that they are part of. */
   #outlined(event: Buffer | null): void {
-    // Its words are not all there: the answer is no message any more.
-    this.#partBytes = Number.POSITIVE_INFINITY
-    this.#parts = []
+    this.#isCut = true
+    this.#kept.clear()
     const data = event === null ? null : dataOf(event, 0, event.length)
     const answer = data === null ? null : objectAt(data.bytes, data.start, data.end)
     if (answer !== null) this.#read(answer)
@@ -162,7 +177,8 @@ export class GeminiStream implements AnswerStream {
   }
 
   #readCandidate(candidate: JsonObject): void {
-    const state = this.#stateOf(typeof candidate['index'] === 'number' ? candidate['index'] : 0)
+    const index = typeof candidate['index'] === 'number' ? candidate['index'] : 0
+    const state = this.#stateOf(index)
     const content = objectOf(candidate, 'content')
     for (const part of objectsOf(content, 'parts')) {
       const { text } = part
@@ -184,17 +200,25 @@ export class GeminiStream implements AnswerStream {
     if (reason !== null) state.isFinished = true
     const grounding = memberOf(candidate, 'groundingMetadata')
     if (isObject(grounding)) state.grounding = grounding
-    if (!isFirst(candidate)) return
-    this.#finishReason ??= reason
-    if (this.#options.collect) this.#collect(objectsOf(content, 'parts'))
+    if (isFirst(candidate)) this.#finishReason ??= reason
+    if (this.#options.collect && !this.#isCut) this.#collect(index, objectsOf(content, 'parts'))
   }
 
-  #collect(parts: readonly JsonObject[]): void {
+  #collect(index: number, parts: readonly JsonObject[]): void {
+    const kept = this.#kept.get(index) ?? { parts: [], bytes: 0 }
+    if (!this.#kept.has(index) && this.#kept.size > ALTERNATIVES_MAX) return
+    this.#kept.set(index, kept)
     for (const part of parts) {
-      this.#partBytes += JSON.stringify(part).length
-      if (this.#partBytes > MESSAGE_BYTES_MAX) this.#parts = []
-      else this.#parts.push(part)
+      kept.bytes += JSON.stringify(part).length
+      if (kept.bytes > keptBytesMax(index)) kept.parts = []
+      else kept.parts.push(part)
     }
+  }
+
+  #messageOf(index: number): Message | null {
+    const kept = this.#kept.get(index)
+    if (kept === undefined || kept.parts.length === 0 || kept.bytes > keptBytesMax(index)) return null
+    return messageFromContent({ role: 'model', parts: kept.parts })
   }
 
   /** Whether this chunk ends the first candidate, which is text and nothing else, and by its beginning no JSON. */

@@ -54,6 +54,12 @@ describe('what an answer says', () => {
   test('several answers: the first by its index is the message, and all count as output', () => {
     const read = readAnswer(bytesOf(answer([ended(said('two'), 'length', 1), ended(said('one'))])))
     assert.deepEqual([read.message?.json, read.facts.finishReason, read.facts.outputBytes], [said('one'), 'stop', 6])
+    assert.deepEqual(
+      read.alternatives?.map(({ json }) => json),
+      [said('two')],
+    )
+    const many = Array.from({ length: 20 }, (_, index) => ended(said(`${index}`), 'stop', index))
+    assert.equal(readAnswer(bytesOf(answer(many))).alternatives?.length, 7, 'as many as are kept')
   })
 
   test('tool calls of all kinds and of all answers are named, and their arguments count', () => {

@@ -1,7 +1,7 @@
 /** Whole answers of Chat Completions: what one says, a notice at its end, and answers of our own making. */
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
-import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
+import { ALTERNATIVES_MAX, errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
 import { isJsonText } from './asked-json.ts'
 import { elementRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
@@ -45,6 +45,7 @@ export function readAnswer(body: Buffer, { isSum = false, ...told }: UsageTold &
       error,
     },
     message: isObject(message) ? messageFromJson(message) : null,
+    ...alternativesOf(choices, first),
     readable: choices.length > 0 || reading.usage !== null || error !== null,
   }
 }
@@ -170,6 +171,13 @@ function isProse(choice: JsonObject): boolean {
 function lastTextRange(body: Buffer, list: Range, parts: readonly Json[]): Range | undefined {
   const range = elementRanges(body, list)[parts.findLastIndex(isTextPart)]
   return range === undefined ? undefined : memberRange(body, range, 'text')
+}
+
+/** What other choices than the `first` say. */
+function alternativesOf(choices: readonly JsonObject[], first: JsonObject | null): Pick<ReadAnswer, 'alternatives'> {
+  if (choices.length < 2) return {}
+  const others = choices.filter((choice) => choice !== first).slice(0, ALTERNATIVES_MAX)
+  return { alternatives: others.flatMap(({ message }) => (isObject(message) ? (messageFromJson(message) ?? []) : [])) }
 }
 
 /** The choice with index 0, wherever it stands; the first of all when none says. */

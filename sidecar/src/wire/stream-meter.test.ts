@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { usageOf } from '@farebox/crds/usage.ts'
+import { contentText } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { ChatChunk } from './chat-chunk.ts'
 import { StreamMeter } from './stream-meter.ts'
@@ -8,7 +9,11 @@ import { choice, chunk } from './bodies.testing.ts'
 
 /** A meter that read these, one event each; text stands for data that is no JSON of ours. */
 function metered(...events: readonly (JsonObject | string)[]): StreamMeter {
-  const meter = new StreamMeter(false)
+  return read(new StreamMeter(false), events)
+}
+const collected = (...events: readonly JsonObject[]): StreamMeter => read(new StreamMeter(true), events)
+
+function read(meter: StreamMeter, events: readonly (JsonObject | string)[]): StreamMeter {
   const reader = new ChatChunk()
   for (const json of events) {
     const bytes = Buffer.from(`data: ${typeof json === 'string' ? json : JSON.stringify(json)}\n\n`)
@@ -35,6 +40,26 @@ describe('what the stream says of itself', () => {
     assert.equal(tiers(null, 'auto', null, 'default', 'flex'), 'default')
     assert.equal(tiers('auto', null), 'auto')
     assert.equal(tiers(null), null)
+  })
+
+  test('each of several answers, as many as are kept', () => {
+    const events = Array.from({ length: 20 }, (_, index) => [
+      said(`${index}`, index),
+      said(' and more', index),
+      ended('stop', index),
+    ]).flat()
+    const texts = collected(chunk([called(0, { name: 'f', arguments: '{}' })]), ...events)
+      .alternatives()
+      .map(contentText)
+    assert.deepEqual(
+      texts,
+      ['1', '2', '3', '4', '5', '6', '7'].map((text) => `${text} and more`),
+    )
+    assert.deepEqual(metered(...events).alternatives(), [])
+    const calls = collected(chunk([{ ...called(0, { name: 'f', arguments: '{}' }), index: 1 }])).alternatives()
+    assert.deepEqual(calls[0]?.toolCalls, [{ id: 'call_0', name: 'f', input: '{}' }])
+    const long = collected(said('a'.repeat(1 << 20), 1), said('b', 2), said('c'.repeat(1 << 20)))
+    assert.deepEqual([long.message()?.texts.length, ...long.alternatives().map(contentText)], [1, 'b'], 'a long one is not kept')
   })
 
   test('the reason of the first answer', () => {

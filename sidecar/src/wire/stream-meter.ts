@@ -4,7 +4,7 @@ import { isList, isObject } from '../core/message.ts'
 import type { Json, Message } from '../core/request.ts'
 import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
 import { stringEnd } from './json-text.ts'
-import { errorCode, TOOL_NAMES_MAX, usageFacts } from './answer-reading.ts'
+import { ALTERNATIVES_MAX, errorCode, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts } from './answer-reading.ts'
 import { JsonBeginning } from './asked-json.ts'
 import { calledName, messageFromJson, textsIn } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
@@ -35,7 +35,8 @@ export class StreamMeter {
   /** Something could not be read since the last usage. */
   #isUncounted = false
   readonly #told: UsageTold
-  readonly #message: StreamedMessage | null
+  /** By choice, of as many as are kept; null: none is. */
+  readonly #messages: Map<number, StreamedMessage> | null
   readonly #choices = new Map<number, ChoiceState>()
   /** By choice and position of the call: some providers repeat the name in every chunk. */
   readonly #toolNames = new Map<string, string>()
@@ -50,7 +51,7 @@ export class StreamMeter {
 
   constructor(collect: boolean, told: UsageTold = {}) {
     this.#told = told
-    this.#message = collect ? new StreamedMessage() : null
+    this.#messages = collect ? new Map([[0, new StreamedMessage()]]) : null
   }
 
   get usageSoFar(): Usage | null {
@@ -71,8 +72,11 @@ export class StreamMeter {
   }
 
   message(): Message | null {
-    const json = this.#message?.json() ?? null
-    return json === null ? null : messageFromJson(json)
+    return messageOf(this.#messages?.get(0))
+  }
+
+  alternatives(): readonly Message[] {
+    return [...(this.#messages ?? [])].flatMap(([index, message]) => (index === 0 ? [] : (messageOf(message) ?? [])))
   }
 
   /** `unfinishedBytes`: of an event that has begun, which counts where the answer is spoken. */
@@ -139,17 +143,18 @@ export class StreamMeter {
     const { content, contentParts, refusal, reasoning, audio, toolCalls, functionCall, finish } = choice
     const isFirst = choice.index === 0
     const state = this.#stateOf(choice.index)
+    const message = this.#keptOf(choice.index)
     if (content.end > content.start) {
       this.#gauge.addJsonString(bytes, content.start, content.end)
       state.hasText = true
       if (state.beginning.isJson === null) state.beginning.add(bytes.toString('latin1', content.start, content.end))
     }
-    if (content.start >= 0 && isFirst) this.#message?.addContent(bytes, content)
+    if (content.start >= 0) message?.addContent(bytes, content)
     if (contentParts.end > contentParts.start) this.#readParts(bytes, contentParts, choice.index)
     if (refusal.end > refusal.start) {
       this.#gauge.addJsonString(bytes, refusal.start, refusal.end)
       state.hasMore = true
-      if (isFirst) this.#message?.addRefusal(bytes, refusal)
+      message?.addRefusal(bytes, refusal)
     }
     if (reasoning.end > reasoning.start) this.#gauge.addJsonString(bytes, reasoning.start, reasoning.end)
     if (audio.end > audio.start) {
@@ -160,8 +165,7 @@ export class StreamMeter {
       if (part.end <= part.start) continue
       state.hasMore = true
       this.#gaugeStrings(bytes, part, CALLED_KEYS)
-      if ((isFirst && this.#message !== null) || bytes.subarray(part.start, part.end).includes(NAME))
-        this.#readCalls(choice, parsed(bytes, part), part)
+      if (message !== null || bytes.subarray(part.start, part.end).includes(NAME)) this.#readCalls(choice, parsed(bytes, part), part)
     }
     // Some servers send an empty one with each chunk.
     if (finish.end > finish.start) {
@@ -178,24 +182,24 @@ export class StreamMeter {
       if (text === '') continue
       state.hasText = true
       state.beginning.add(text)
-      if (index === 0) this.#message?.addText(text)
+      this.#keptOf(index)?.addText(text)
     }
   }
 
   #readCalls(choice: ChunkChoice, json: Json | undefined, part: Part): void {
     if (json === undefined) return
-    const isFirst = choice.index === 0
+    const message = this.#keptOf(choice.index)
     const size = part.end - part.start
     if (!isList(json)) {
       if (isObject(json)) this.#addToolName(`${choice.index}`, json['name'])
-      if (isFirst) this.#message?.addFunctionCall(json, size)
+      message?.addFunctionCall(json, size)
       return
     }
     json.forEach((call, position) => {
       if (isObject(call))
         this.#addToolName(`${choice.index}/${typeof call['index'] === 'number' ? call['index'] : position}`, calledName(call))
     })
-    if (isFirst) this.#message?.addToolCalls(json, size)
+    message?.addToolCalls(json, size)
   }
 
   #addToolName(key: string, name: Json | undefined): void {
@@ -228,10 +232,25 @@ export class StreamMeter {
     return fresh
   }
 
+  /** The first one whatever its size; the others share as much room. */
+  #keptOf(index: number): StreamedMessage | null {
+    if (this.#messages === null) return null
+    const known = this.#messages.get(index)
+    if (known !== undefined || this.#messages.size > ALTERNATIVES_MAX) return known ?? null
+    const fresh = new StreamedMessage(MESSAGE_BYTES_MAX / ALTERNATIVES_MAX)
+    this.#messages.set(index, fresh)
+    return fresh
+  }
+
   #allFinished(): boolean {
     for (const state of this.#choices.values()) if (!state.isFinished) return false
     return this.#choices.size > 0
   }
+}
+
+function messageOf(message: StreamedMessage | undefined): Message | null {
+  const json = message?.json() ?? null
+  return json === null ? null : messageFromJson(json)
 }
 
 /** From above. */

@@ -19,6 +19,12 @@ export class StreamedMessage {
   readonly #calls = new Map<number, ToolCall>()
   #function: ToolCall | null = null
   #bytes = 0
+  readonly #bytesMax: number
+
+  /** `bytesMax`: of all that it is made from; an answer that has more is not kept. */
+  constructor(bytesMax = MESSAGE_BYTES_MAX) {
+    this.#bytesMax = bytesMax
+  }
 
   addContent(bytes: Buffer, part: Part): void {
     if (this.#fits(part.end - part.start)) this.#content.add(bytes, part)
@@ -58,7 +64,7 @@ export class StreamedMessage {
 
   /** The message as an app sends it back; null when nothing was said, or too much to keep. */
   json(): JsonObject | null {
-    if (this.#bytes > MESSAGE_BYTES_MAX) return null
+    if (this.#bytes > this.#bytesMax) return null
     const content = this.#content.text()
     const refusal = this.#refusal.text()
     if (content === null && refusal === null && this.#calls.size === 0 && this.#function === null) return null
@@ -74,7 +80,7 @@ export class StreamedMessage {
 
   #fits(size: number): boolean {
     this.#bytes += size
-    return this.#bytes <= MESSAGE_BYTES_MAX
+    return this.#bytes <= this.#bytesMax
   }
 }
 

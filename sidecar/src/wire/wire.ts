@@ -31,6 +31,9 @@ export type ParsedRequest =
   /** A way to use the endpoint that cannot be metered as it happens: `background: true`. */
   | { readonly status: 'ungoverned'; readonly what: string; readonly code?: UngovernedCode }
 
+/** The body of a call that costs nothing, as the provider gets it; or why it must not get it, as of a request. */
+export type FreeBody = { readonly status: 'ok'; readonly body: Buffer } | Exclude<ParsedRequest, { readonly status: 'ok' }>
+
 /** What an answer says of itself, and how far its usage can be believed. */
 export interface WireFacts extends AnswerFacts {
   /** Parts of the usage added up to more than its total. */
@@ -47,6 +50,8 @@ export interface ReadAnswer {
   readonly message: Message | null
   /** All of it, where an answer may be several messages; `message` is the one that holds the words. Absent: `message` is all. */
   readonly messages?: readonly Message[]
+  /** Where several answers were asked for: the first of those beside `message`, at most `ALTERNATIVES_MAX`. Absent: none. */
+  readonly alternatives?: readonly Message[]
   /** False for bytes that are no answer of this format: they may have lost any part of themselves. */
   readonly readable: boolean
 }
@@ -75,6 +80,8 @@ export interface AnswerStream {
   readonly message: Message | null
   /** As in `ReadAnswer`. */
   readonly messages?: readonly Message[]
+  /** As in `ReadAnswer`. */
+  readonly alternatives?: readonly Message[]
   readonly noticeAdded: boolean
   /** Its last event has passed: nothing but the end is to come. Absent: the format has no such event. */
   readonly isOver?: boolean
