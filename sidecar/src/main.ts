@@ -32,6 +32,7 @@ import { tellAlerts } from './proxy/report.ts'
 import { reportFacts } from './proxy/report-facts.ts'
 import { createDataPlane } from './proxy/server.ts'
 import { ShownTotals } from './proxy/shown-totals.ts'
+import { ServedTiers } from './proxy/served-tiers.ts'
 import { SideLoops } from './proxy/side-loops.ts'
 import { bookTotals, NOT_TOLD, shownLimits, shownTiers } from './proxy/status.ts'
 import { Summariser } from './proxy/summariser.ts'
@@ -149,6 +150,7 @@ async function main(): Promise<void> {
     newId,
     usageRefusals: new UsageRefusals(),
     limitFields: new LRUCache({ max: LIMIT_FIELDS_KEPT }),
+    servedTiers: new ServedTiers(),
     drains: { count: 0 },
     failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
     uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),

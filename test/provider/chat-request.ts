@@ -53,7 +53,7 @@ const FIXED_BY_REASONING = { temperature: 1, top_p: 1, presence_penalty: 0, freq
 const NOT_WITH_PREDICTION = ['max_completion_tokens', 'tools', 'functions', 'logprobs', 'audio'] as const
 
 /** The request in `body` (parsed JSON) to one of `models`. Throws `ApiError`. */
-export function checkRequest(body: unknown, models: ReadonlyMap<string, Model>): ChatRequest {
+export function checkRequest(body: unknown, models: ReadonlyMap<string, Model>, accountTier: ServiceTier | null = null): ChatRequest {
   if (!isObject(body)) throw badRequest(null, null, 'We could not parse the JSON body of your request: it must be a JSON object.')
   if (body['model'] === undefined || body['model'] === '') throw badRequest(null, null, 'you must provide a model parameter')
   const given = withoutNulls(body)
@@ -91,7 +91,7 @@ export function checkRequest(body: unknown, models: ReadonlyMap<string, Model>):
     format,
     stop: stopOf(given['stop']),
     logprobs: given['logprobs'] === true,
-    serviceTier: tierOf(given['service_tier'], model),
+    serviceTier: tierOf(given['service_tier'], model, accountTier),
     effort: given['reasoning_effort'] === undefined ? 'medium' : oneOf(given['reasoning_effort'], 'reasoning_effort', EFFORTS),
     prediction: predictionOf(given),
     preamble: preambleOf(tools, format),
@@ -221,10 +221,12 @@ function stopOf(value: unknown): readonly string[] {
   return arrayAt(value, 'stop', { min: 1, max: 4 }).map((text, index) => stringAt(text, `stop[${index}]`))
 }
 
-function tierOf(value: unknown, model: Model): 'default' | ServiceTier {
-  if (value === undefined) return 'default'
+function tierOf(value: unknown, model: Model, accountTier: ServiceTier | null): 'default' | ServiceTier {
+  const open = accountTier !== null && model.tiers[accountTier] !== undefined ? accountTier : 'default'
+  if (value === undefined) return open
   const tier = oneOf(value, 'service_tier', ['auto', 'default', 'flex', 'scale', 'priority', 'fast'])
-  if (tier === 'auto' || tier === 'default') return 'default'
+  if (tier === 'auto') return open
+  if (tier === 'default') return 'default'
   if ((tier === 'flex' || tier === 'priority') && model.tiers[tier] !== undefined) return tier
   throw badRequest('service_tier', 'invalid_value', `Invalid service_tier argument: '${tier}' is not available for this model.`)
 }

@@ -40,7 +40,7 @@ export function chatService(services: ChatServices): ChatService {
     const reader = readerOf(response)
     if (controls.rejectStreamOptions !== null && isObject(body) && body['stream_options'] !== undefined)
       throw streamOptionsUnknown(controls.rejectStreamOptions)
-    const request = checkRequest(body, services.models)
+    const request = checkRequest(body, services.models, controls.accountTier)
     if (controls.alternateRoles.includes(request.model.id)) checkAlternation(request.messages)
     const prompt = readPrompt(request)
     const limit = checkWindow(request, prompt.tokens)

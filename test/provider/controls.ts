@@ -39,6 +39,9 @@ export interface Controls {
   readonly pictureBytes: number | null
   /** With this status, as OpenAI (400) or Mistral (422) refuses a field; null: they are taken. */
   readonly rejectStreamOptions: 400 | 422 | null
+  /** What the account of the key has set for requests that leave it open: OpenAI's project, Anthropic's workspace. */
+  readonly accountTier: 'priority' | 'flex' | null
+  readonly accountGeo: 'us' | 'global' | null
   /** Models whose chat template wants users and the assistant to take turns. */
   readonly alternateRoles: readonly string[]
 }
@@ -47,7 +50,8 @@ export interface Controls {
 const HEADERS = [
   'tag', 'content', 'output-tokens', 'reasoning-tokens', 'tool-call', 'recording', 'delay-ms', 'token-delay-ms', 'cut-after-tokens',
   'cut-mid-chunk', 'hang', 'error-after-tokens', 'status', 'status-times', 'retry-after', 'malformed', 'usage', 'reject-stream-options',
-  'refusal', 'hosted-calls', 'hosted-result-tokens', 'picture-bytes', 'alternate-roles',
+  'refusal', 'hosted-calls', 'hosted-result-tokens', 'picture-bytes', 'alternate-roles', 'account-tier',
+  'account-geo',
 ] as const
 type Header = (typeof HEADERS)[number]
 const PREFIX = 'x-fake-'
@@ -78,6 +82,8 @@ const NO_CONTROLS: Controls = {
   usage: 'asked',
   pictureBytes: null,
   rejectStreamOptions: null,
+  accountTier: null,
+  accountGeo: null,
   alternateRoles: [],
 }
 
@@ -135,6 +141,8 @@ export function readControls(headers: IncomingHttpHeaders): Controls {
     usage: given.has('usage') ? oneOf('usage', ['asked', 'omit', 'cumulative', 'zeros']) : 'asked',
     pictureBytes: number('picture-bytes', PICTURE_BYTES_MAX),
     rejectStreamOptions: given.has('reject-stream-options') ? (oneOf('reject-stream-options', ['400', '422']) === '400' ? 400 : 422) : null,
+    accountTier: given.has('account-tier') ? oneOf<'priority' | 'flex'>('account-tier', ['priority', 'flex']) : null,
+    accountGeo: given.has('account-geo') ? oneOf<'us' | 'global'>('account-geo', ['us', 'global']) : null,
     alternateRoles: namesOf(given.get('alternate-roles')) ?? [],
   }
 }

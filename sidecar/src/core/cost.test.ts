@@ -42,6 +42,14 @@ test('each pass has its own long-context step, each model its own price, and all
   )
 })
 
+test('the long-context step of a sum of readings is that of the longest one', () => {
+  const usage = usageOf({ uncachedInput: 320_000 })
+  const cost = (readAtOnce: number): string =>
+    formatUsd(costOfAnswer({ usage, readAtOnce, serviceTier: null }, priced('claude-sonnet-4-5'), (model) => priced(model)))
+  assert.equal(cost(200_000), '0.96')
+  assert.equal(cost(200_001), '1.92')
+})
+
 test('what a provider says that the call cost counts where it is more, but not of a model that is declared free', () => {
   const used = usageOf({ uncachedInput: 1_000, output: 100 })
   const cost = (toldCost: bigint, model: PricedModel, usage = used): string =>

@@ -18,6 +18,8 @@ export interface OtherUsage {
 
 export interface Spent {
   readonly usage: Usage
+  /** The most of its input that may have been read at once: its long-context step goes by that (`readAtOnce`). Absent: all of it. */
+  readonly readAtOnce?: number
   /** Each has its own long-context step. Absent: nothing. */
   readonly others?: readonly OtherUsage[]
   /** What the provider says that all of it cost. Absent: it does not. */
@@ -46,13 +48,14 @@ const PRICED_KINDS = [...TOKEN_KINDS, 'seconds', 'characters', 'images'] as cons
  * cost counts where that is more: a router's hosts of one model differ in price, and not every fee is in a usage.
  */
 export function costOfAnswer(spent: Spent, priced: PricedModel, find: (model: string) => PricedModel): NanoUsd {
-  const parts: readonly OtherUsage[] = [{ model: null, usage: spent.usage }, ...(spent.others ?? [])]
-  const cost = costOfAll(
-    parts.map(({ model, usage }) => ({
-      usage,
-      prices: (model === null ? priced : find(model)).pricesFor(inputTokens(usage), spent.serviceTier),
+  const { usage, readAtOnce = inputTokens(usage), others = [], serviceTier } = spent
+  const cost = costOfAll([
+    { usage, prices: priced.pricesFor(readAtOnce, serviceTier) },
+    ...others.map((other) => ({
+      usage: other.usage,
+      prices: (other.model === null ? priced : find(other.model)).pricesFor(inputTokens(other.usage), serviceTier),
     })),
-  )
+  ])
   const { toldCost = 0n } = spent
   return toldCost > cost && !isDeclaredFree(priced, spent) ? toldCost : cost
 }

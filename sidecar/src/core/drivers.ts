@@ -16,11 +16,13 @@ import type { ShapeRules } from './shape.ts'
 export function splitByDriver(call: {
   readonly bytes: DriverBytes
   readonly usage: Usage
+  /** As `Spent` has it. */
+  readonly readAtOnce?: number
   readonly priced: Pick<PricedModel, 'pricesFor'>
   readonly cost: NanoUsd
 }): Readonly<Record<Extract<Driver, 'history' | 'retrieval' | 'tools' | 'output'>, NanoUsd>> {
   const { bytes, usage, cost } = call
-  const prices = call.priced.pricesFor(inputTokens(usage), null)
+  const prices = call.priced.pricesFor(call.readAtOnce ?? inputTokens(usage), null)
   const picoUsd = (kinds: readonly MeteredKind[]): bigint => kinds.reduce((sum, kind) => sum + BigInt(usage[kind]) * prices[kind], 0n)
   const input = picoUsd(INPUT_KINDS)
   const fees = picoUsd(FEE_KINDS)

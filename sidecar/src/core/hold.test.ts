@@ -2,13 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { PricedModel, Prices } from '@farebox/crds/prices.ts'
 import { parseUsd } from '@farebox/crds/usd.ts'
-import { METERED_KINDS } from '@farebox/crds/usage.ts'
+import { METERED_KINDS, usageOf } from '@farebox/crds/usage.ts'
 import { CAPABLE } from './capabilities.testing.ts'
 import { makeConfig, makeContract } from '../../../test/support/make.ts'
 import { readChat } from '../wire/bodies.testing.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import { newConversation } from './conversation-change.ts'
 import { decide } from './decide.ts'
+import { readAtOnce } from './readings.ts'
 import type { DecideInput, Plan } from './plan.ts'
 import { COMPACTION } from './request.ts'
 import type { HostedTools } from './request.ts'
@@ -28,7 +29,7 @@ const SEARCHES: HostedTools = { tools: ['webSearch'], maxCalls: null, rereads: t
 /** A model at 1 USD per million tokens of any kind, but for these. */
 function modelAt(prices: Partial<Prices> = {}): PricedModel {
   const all = { ...Object.fromEntries(METERED_KINDS.map((kind) => [kind, 1_000_000n])), ...prices } as unknown as Prices
-  return { provider: 'openai', model: 'm', origin: 'catalogue', capabilities: CAPABLE, pricesFor: () => all }
+  return { provider: 'openai', model: 'm', origin: 'catalogue', capabilities: CAPABLE, steps: [], pricesFor: () => all }
 }
 
 interface Setup {
@@ -54,6 +55,7 @@ async function inputOf({ hosted, body = {}, model = modelAt(), cap = '10.00', sp
     prices: { find: () => model, ceiling: () => null, free: () => model, catalogue: { version: 'test', date: '2026-01-01' } },
     nowMs: 0,
     factorOf: () => 1,
+    accountTierOf: () => null,
     failedSwaps: new Set(),
     mayEdit: true,
     serverOf: () => null,
@@ -110,6 +112,49 @@ test('where tools are refused, hosted ones are neither held for nor bounded as b
   assert.ok(compacting.inputTokens > plain.inputTokens)
   const both = await refusing({ ...SEARCHES, compacts: true })
   assert.deepEqual([both.inputTokens, both.hostedCalls, both.hostedCallsCut], [compacting.inputTokens, 1, true])
+})
+
+test('a plan knows how much of a sum of readings may have been read at once, and holds at the price of that', async () => {
+  const stepped: PricedModel = {
+    ...modelAt(),
+    steps: [5_000],
+    capabilities: { ...CAPABLE, contextTokens: 100_000 },
+    pricesFor: (inputTokens) => modelAt(inputTokens > 5_000 ? { uncachedInput: 9_000_000n } : {}).pricesFor(0, null),
+  }
+  const content = 'Where is my order? '.repeat(150)
+  const body = { max_tokens: 10, messages: [{ role: 'user', content }] }
+  const { readings, inputTokens, inputCost } = await planOf({ hosted: { ...SEARCHES, maxCalls: 9 }, body, model: stepped })
+  assert.ok(readings !== null && inputTokens > 20_000)
+  assert.equal(inputCost, BigInt(inputTokens + 9) * 1_000n, 'ten readings, none of them over the step, and nine fees')
+  assert.equal(readings.most, 10)
+  const used = usageOf({ uncachedInput: inputTokens, output: 10 })
+  assert.ok(readAtOnce(used, { isSum: true }, readings) <= 5_000)
+  assert.equal((await planOf({ body, model: stepped })).readings, null)
+  // Where nobody bounds what tools bring, one reading may be all that the model reads.
+  const input = await inputOf({ hosted: SEARCHES, body, model: stepped })
+  const unbounded = decide({ ...input, config: { ...input.config, hostedTools: {} } })
+  assert.ok(unbounded.status === 'go' && unbounded.plan.readings !== null)
+  assert.equal(readAtOnce(used, { isSum: true }, unbounded.plan.readings), inputTokens)
+})
+
+test('a call is held for in the tier that its account was seen to have, at the upstream and of the model that it goes to', async () => {
+  const tiered: PricedModel = {
+    ...modelAt(),
+    pricesFor: (_tokens, tier) => modelAt({ output: tier === 'priority' ? 2_000_000n : 1_000_000n }).pricesFor(0, null),
+  }
+  const asked: unknown[] = []
+  const rateOf = async (body: object): Promise<bigint | null> => {
+    const input = await inputOf({ body, model: tiered })
+    const accountTierOf = (model: string, upstream: string | null): string => {
+      asked.push([model, upstream])
+      return 'priority'
+    }
+    const decision = decide({ ...input, accountTierOf })
+    return decision.status === 'go' ? decision.plan.outputRate : null
+  }
+  assert.equal(await rateOf({}), 2_000_000n)
+  assert.deepEqual(asked[0], ['m', null])
+  assert.equal(await rateOf({ service_tier: 'default' }), 1_000_000n)
 })
 
 test('output is held for at the dearest kind that the model may make: pictures cost many times what text does', async () => {

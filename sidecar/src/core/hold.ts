@@ -8,8 +8,10 @@ import { LIKELY_BYTES_PER_TOKEN } from './estimate.ts'
 import type { InputBound, MediaTokens } from './estimate.ts'
 import type { DecideInput, Plan } from './plan.ts'
 import { isWarm } from './provider-cache.ts'
+import type { Readings } from './readings.ts'
 import { COMPACTION, HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from './request.ts'
 import type { ModelRequest } from './request.ts'
+import { possibleTiers } from './service-tier.ts'
 import { firstShort, tightestOf } from './terms.ts'
 import type { Balance } from './terms.ts'
 import { assumedFactor } from './token-factor.ts'
@@ -33,11 +35,15 @@ export type HoldTerms = Pick<
   | 'outputTokensMax'
   | 'hostedCalls'
   | 'hostedCallsCut'
+  | 'readings'
+  | 'serviceTiers'
 >
 
 /** A call to one model, with its input as long as it is in the tokens of that. */
 export interface MeasuredCall {
   readonly model: string
+  /** Where it goes; null: the one that was asked. */
+  readonly upstream: string | null
   readonly priced: PricedModel
   readonly bound: InputBound
 }
@@ -70,7 +76,7 @@ function* hostedBounds(input: DecideInput): Generator<DecideInput> {
   const least = (request.hosted.fewestCalls ?? 1) + compactions(request)
   let calls = hostedCallsMost(input)
   while (calls > least) {
-    calls = Math.max(least, Math.floor(calls / 2))
+    calls = Math.max(least, Math.min(Math.floor(calls / 2), request.hosted.callsOnceBound ?? calls))
     yield { ...input, request: { ...request, hosted: { ...request.hosted, maxCalls: calls } } }
   }
 }
@@ -78,7 +84,7 @@ function* hostedBounds(input: DecideInput): Generator<DecideInput> {
 /** `inputTokens`: of the bound, by one of its measures. */
 export function holdTerms(input: DecideInput, call: MeasuredCall, inputTokens: number): HoldTerms {
   const { request, terms } = input
-  const { priced, bound } = call
+  const { model, upstream, priced, bound } = call
   const { models } = terms.contract
   const outputTokensMax = !request.generates
     ? 0
@@ -89,9 +95,10 @@ export function holdTerms(input: DecideInput, call: MeasuredCall, inputTokens: n
         priced.capabilities.maxOutputTokens,
       )
   const hosted = hostedTerms(input, priced, inputTokens, outputTokensMax)
+  const serviceTiers = possibleTiers(request.serviceTier, input.accountTierOf(model, upstream))
   const standard = priced.pricesFor(hosted.longest, null)
-  const asked = priced.pricesFor(hosted.longest, request.serviceTier ?? 'auto')
-  const rate = (kind: MeteredKind): PicoUsd => (asked[kind] > standard[kind] ? asked[kind] : standard[kind])
+  const possible = serviceTiers.map((tier) => priced.pricesFor(hosted.longest, tier))
+  const rate = (kind: MeteredKind): PicoUsd => dearest(possible.map((prices) => prices[kind]))
   const textRate = dearest([rate('uncachedInput'), ...writeKinds(request).map(rate)])
   const readings = hosted.calls === null ? 1 : hosted.calls + 1
   const calls = hosted.calls ?? request.hosted.maxCalls ?? 1
@@ -123,6 +130,8 @@ export function holdTerms(input: DecideInput, call: MeasuredCall, inputTokens: n
     outputTokensMax,
     hostedCalls: hosted.calls,
     hostedCallsCut: false,
+    readings: hosted.calls === null ? null : readingsOf(input, call, { inputTokens, calls: hosted.calls }),
+    serviceTiers,
   }
 }
 
@@ -143,7 +152,7 @@ function hostedTerms(
   inputTokens: number,
   outputTokens: number,
 ): { readonly inputTokens: number; readonly longest: number; readonly calls: number | null } {
-  const { rereads, resultsRead = 0 } = request.hosted
+  const { rereads, resultsRead = 0, bringsTokens } = request.hosted
   const { maxResultTokens } = config.hostedTools
   if (!rereads) {
     const withResults = inputTokens + resultsRead * (maxResultTokens ?? SEARCH_RESULT_TOKENS)
@@ -152,12 +161,23 @@ function hostedTerms(
   const calls = hostedCallsMost({ request, config })
   const { contextTokens } = priced.capabilities
   const longest =
-    request.hosted.brings === false
-      ? Math.min(contextTokens, inputTokens + outputTokens)
-      : maxResultTokens === undefined
-        ? contextTokens
-        : Math.min(contextTokens, inputTokens + outputTokens + calls * maxResultTokens)
+    bringsTokens === undefined && maxResultTokens === undefined
+      ? contextTokens
+      : Math.min(contextTokens, inputTokens + outputTokens + (bringsTokens ?? calls * (maxResultTokens ?? 0)))
   return { inputTokens: (calls + 1) * Math.max(longest, inputTokens), longest: Math.max(longest, inputTokens), calls }
+}
+
+/** Measured as money is held where there is little of it: nearer to the truth than a bound by bytes, which may be several times as long. Null where no price hangs on it. */
+function readingsOf(
+  { request, config, factorOf }: DecideInput,
+  { model, priced, bound }: MeasuredCall,
+  { inputTokens, calls }: { readonly inputTokens: number; readonly calls: number },
+): Readings | null {
+  if (priced.steps.length === 0) return null
+  const { contextTokens } = priced.capabilities
+  const brought = request.hosted.bringsTokens ?? calls * (config.hostedTools.maxResultTokens ?? contextTokens)
+  const factor = Math.max(factorOf(model), assumedFactor(model))
+  return { most: calls + 1, longest: Math.min(inputTokens, bound.at(factor)) + brought, contextTokens }
 }
 
 function hostedCallsMost({ request, config }: Pick<DecideInput, 'request' | 'config'>): number {
@@ -165,7 +185,8 @@ function hostedCallsMost({ request, config }: Pick<DecideInput, 'request' | 'con
   const owned = config.hostedTools.maxCalls
   if (owned === undefined) return asked
   // What nobody can be told to stop at is held for, whatever the owner would have.
-  return Math.min(asked, Math.max(owned, request.hosted.fewestCalls ?? 1) + compactions(request))
+  const told = Math.max(owned, request.hosted.fewestCalls ?? 1) + compactions(request)
+  return told < asked ? Math.min(told, request.hosted.callsOnceBound ?? told) : asked
 }
 
 /** The calls of a request that are none of a tool. */
@@ -186,7 +207,7 @@ function writeKinds({ cacheWrites }: ModelRequest): MeteredKind[] {
   return cacheWrites === 'long' ? ['cacheWriteInput', 'cacheWriteLongInput'] : ['cacheWriteInput']
 }
 
-function dearest(rates: readonly PicoUsd[]): PicoUsd {
+export function dearest(rates: readonly PicoUsd[]): PicoUsd {
   return rates.reduce((most, rate) => (rate > most ? rate : most), 0n)
 }
 

@@ -22,6 +22,7 @@ import { HoldKeeper } from './hold-keeper.ts'
 import type { HoldTellers } from './hold-keeper.ts'
 import { MoneyQueue } from './money-queue.ts'
 import { Offers } from './offers.ts'
+import { ServedTiers } from './served-tiers.ts'
 import { SideLoops } from './side-loops.ts'
 
 const CONTRACT = makeContract({ models: { allow: [], downgrades: [], maxOutputTokens: 100 } })
@@ -46,6 +47,7 @@ async function admitted(store: BudgetStore, read: Partial<Account> = {}, parts: 
     store,
     queue: new MoneyQueue(),
     offers: new Offers(),
+    servedTiers: new ServedTiers(),
     sideLoops: new SideLoops(),
     factors: new FactorTable(),
     holds: new HoldKeeper(store, {} as unknown as HoldTellers, () => START_MS),

@@ -6,9 +6,10 @@ import { pricesAt } from '@farebox/crds/regions.ts'
 import { formatUsd } from '@farebox/crds/usd.ts'
 import { usageOf } from '@farebox/crds/usage.ts'
 import { makeUpstream } from '../../../test/support/make.ts'
+import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import { NO_FACTS } from '../wire/answer-reading.ts'
 import type { Admitted } from './admit.ts'
-import { AnswerCost, GAUGED_BYTES_MAX, seenOfPlain } from './answer-cost.ts'
+import { AnswerCost, GAUGED_BYTES_MAX, NOTHING_SEEN, seenOfPlain } from './answer-cost.ts'
 
 const WORDS = Buffer.from('all is well that ends well ')
 
@@ -51,4 +52,22 @@ test('at an endpoint that keeps calls in a region its prices hold, also for anot
     hosts.map((host) => costAt(host, 'gpt-5.4-mini')),
     ['0.75', '0.825'],
   )
+})
+
+test('an answer that breaks off before it says its tier is booked by the dearest that it was held for', () => {
+  const nowMs = Date.parse('2026-11-24T12:00:00Z')
+  const priced = createPriceList([], loadCatalogue()).find('openai', 'gpt-5', nowMs)
+  const upstream = makeUpstream({ name: 'openai', provider: 'openai', baseUrl: 'https://api.openai.com/v1' })
+  const costIn = (tiers: readonly (string | null)[], served: string | null): string => {
+    const bound = { at: () => 1_000 }
+    const plan = { model: 'gpt-5', priced, choices: 1, inputTokens: 1_000, bound, outputRate: 0n, readings: null, serviceTiers: tiers }
+    const turn = { request: { serviceTier: null, units: {}, hosted: NO_HOSTED_TOOLS }, gateway: { factors: { factorOf: () => 1 } } }
+    const admitted = { plan, turn, granted: 10n ** 9n, outputTokens: 0 } as unknown as Admitted
+    const facts = { ...NO_FACTS, usage: usageOf({ uncachedInput: 1_000 }), serviceTier: served }
+    return formatUsd(new AnswerCost(admitted, upstream).ofSeen({ ...NOTHING_SEEN, facts }).cost)
+  }
+  assert.equal(costIn([null, 'auto'], null), '0.00125')
+  assert.equal(costIn([null, 'auto', 'priority'], null), '0.0025')
+  assert.equal(costIn([null, 'auto', 'priority'], 'auto'), '0.0025')
+  assert.equal(costIn([null, 'auto', 'priority'], 'default'), '0.00125')
 })

@@ -5,7 +5,9 @@ import { pricesAt } from '@farebox/crds/regions.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { brokenUsage } from '../core/broken-answer.ts'
 import { COST_MAX, costOfAnswer, withHeldTime } from '../core/cost.ts'
+import { readAtOnce } from '../core/readings.ts'
 import type { AnswerFacts } from '../core/request.ts'
+import { UNDECIDED } from '../core/service-tier.ts'
 import { assumedFactor } from '../core/token-factor.ts'
 import { OutputGauge } from '../wire/output-gauge.ts'
 import type { AnswerStream, WireFacts } from '../wire/wire.ts'
@@ -68,9 +70,6 @@ export function seenOfPlain(
   return { ...NOTHING_SEEN, tokens } // of text, nothing is known: the bytes may be anything
 }
 
-/** The tier of a call whose provider has yet to choose one. */
-const UNDECIDED = 'auto'
-
 /** Prices the answer to one call, from the moment that it was sent. */
 export class AnswerCost {
   readonly #admitted: Admitted
@@ -117,15 +116,13 @@ export class AnswerCost {
   }
 
   /**
-   * By the service tier that served; where nothing was said of that yet, by the one that was asked for or the standard one, whichever is
-   * dearer, as it was held for.
+   * By the service tier that served; where nothing was said of that yet, by the dearest of those that it was held for.
    */
   #costOfSeen(usage: Usage, facts: AnswerFacts | null): NanoUsd {
     const served = facts?.serviceTier ?? UNDECIDED
     if (served !== UNDECIDED) return this.#costOf(usage, facts, served)
-    const asked = this.#costOf(usage, facts, this.#admitted.turn.request.serviceTier ?? UNDECIDED)
-    const standard = this.#costOf(usage, facts, null)
-    return asked > standard ? asked : standard
+    const possible = this.#admitted.plan.serviceTiers.map((tier) => this.#costOf(usage, facts, tier))
+    return possible.reduce((most, cost) => (cost > most ? cost : most), 0n)
   }
 
   /** By the model that served. */
@@ -133,6 +130,7 @@ export class AnswerCost {
     const { plan } = this.#admitted
     const spent = {
       usage,
+      readAtOnce: readAtOnce(usage, facts, plan.readings),
       ...(facts?.others === undefined ? {} : { others: facts.others }),
       ...(facts?.toldCost === undefined ? {} : { toldCost: facts.toldCost }),
       serviceTier,

@@ -25,6 +25,7 @@ import type { HoldKeeper } from './hold-keeper.ts'
 import type { MoneyQueue } from './money-queue.ts'
 import type { Offers } from './offers.ts'
 import type { OutcomeWatch } from './outcome-watch.ts'
+import type { ServedTiers } from './served-tiers.ts'
 import type { SideLoops } from './side-loops.ts'
 import type { Summariser } from './summariser.ts'
 import type { UnderWay } from './under-way.ts'
@@ -73,6 +74,8 @@ export interface Gateway {
   readonly usageRefusals: UsageRefusals
   /** By model of a server (`modelKey`), the field for the bound of the output that it took after it had refused the other. */
   readonly limitFields: LRUCache<string, LimitField>
+  /** In which service tiers calls were served that asked for none. */
+  readonly servedTiers: ServedTiers
   /** Answers drained for clients that left, now. */
   readonly drains: { count: number }
   /** Swaps that an upstream refused, by conversation: not tried again in it. */
