@@ -6,6 +6,7 @@ import type { Contract } from '@farebox/crds/sidecar-config.ts'
 import { formatUsd, parseUsd } from '@farebox/crds/usd.ts'
 import { BUILT_IN_TEXTS } from '@farebox/sidecar/core/notice-texts.ts'
 import type { SidecarStatus } from '@farebox/crds/sidecar-status.ts'
+import type OpenAI from 'openai'
 import type { BillLine } from '../provider/bill.ts'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
@@ -253,6 +254,28 @@ describe('Summarize', () => {
     }
   })
 
+  test('comes into force where a link in it is signed anew for each call', async () => {
+    const talk = talkOf('signed', 'summarise')
+    for (let turn = 0; turn < 8; turn++) {
+      const url = `https://b.s3.amazonaws.com/a.png?X-Amz-Signature=${turn}`
+      const first: OpenAI.ChatCompletionMessageParam = {
+        role: 'user',
+        content: [
+          { type: 'text', text: QUESTION },
+          { type: 'image_url', image_url: { url, detail: 'low' } },
+        ],
+      }
+      if (turn > 0) talk.messages[1] = first
+      else talk.messages.push(first)
+      const said = turn === 0 ? await talk.goOn() : await talk.say(`Question ${turn}. ${QUESTION}`)
+      assert.equal(said.code, null)
+      await idle()
+    }
+    const kept = seen.filter(({ body }) => body.includes('[Earlier conversation summarised by farebox'))
+    assert.ok(kept.length > 0 && sentTo(SUMMARIZER).length > 0)
+    for (const { body } of kept) assert.ok(!body.includes('X-Amz-Signature'), 'in the place of the turn with the link')
+  })
+
   test('by a model that reasons: it is asked to think little, and has room for that beside the summary', async () => {
     const talk = talkOf('thinking', 'thinking')
     for (let turn = 0; turn < 8; turn++) assert.equal((await talk.say(QUESTION)).code, null)
@@ -325,6 +348,44 @@ describe('Summarize', () => {
     for (const { promptTokens } of billed('gpt-4o')) assert.ok(promptTokens <= WINDOW_TOKENS)
     await assertBooked('unserved')
   })
+})
+
+describe('an app that changes what is no talk from call to call has the window that it was sold', () => {
+  const tool = (turn: number): object => ({
+    type: 'function',
+    function: { name: `look_up_${turn}`, parameters: { type: 'object', properties: {} } },
+  })
+  const changes: Readonly<Record<string, (talk: Talk, turn: number) => object>> = {
+    'the time of day in its prompt': (talk, turn) => {
+      talk.messages[0] = { role: 'system', content: `${SYSTEM} It is 12:${10 + turn} now.` }
+      return {}
+    },
+    'its tools': (_talk, turn) => ({ tools: [tool(turn)], tool_choice: 'none' }),
+    'its model': (_talk, turn) => ({ model: turn % 2 === 0 ? 'gpt-4o' : 'gpt-4o-2024-08-06' }),
+  }
+  for (const [index, [what, change]] of Object.entries(changes).entries()) {
+    for (const [tierName, occasion] of [
+      ['drop', 'DropOldest'],
+      ['summarise', 'Summarize'],
+    ] as const) {
+      test(`${what}: ${occasion}`, async () => {
+        const talk = talkOf(`changing ${index} ${tierName}`, tierName)
+        const told: number[] = []
+        for (let turn = 0; turn < 12; turn++) {
+          const said = await talk.say(`Question ${turn}. ${QUESTION}`, { body: change(talk, turn) })
+          assert.equal(said.code, null)
+          if (said.text.includes('\n---\n')) told.push(turn)
+          await idle()
+        }
+        assert.ok(told.length >= 2 && told.every((turn, at) => at === 0 || turn - (told[at - 1] ?? 0) > 1), `told at ${told.join(' ')}`)
+        const turns = provider.bill.lines().filter(({ model }) => model.startsWith('gpt-4o') && !model.startsWith(SUMMARIZER))
+        assert.ok(turns.some(({ promptTokens }) => promptTokens > WINDOW_TOKENS * 0.6))
+        for (const { promptTokens } of turns) assert.ok(promptTokens <= WINDOW_TOKENS)
+        assert.equal(sentTo(SUMMARIZER).length > 0, occasion === 'Summarize')
+        await assertBooked(`changing ${index} ${tierName}`)
+      })
+    }
+  }
 })
 
 test('a document that was dropped stays dropped, and the prefix with it', async () => {

@@ -12,6 +12,16 @@ export type UserId = string
 /** First 128 bits of an HMAC or hash, hex. */
 export type Digest = string
 
+/** What of a counted request may be the same in the next one; core/counted-parts.ts makes and reads it. */
+export interface CountedParts {
+  /** How coarse the pieces of the instructions are. */
+  readonly level: number
+  /** Digests of those, one after the other. */
+  readonly instructions: string
+  /** Of what was said beside instructions: each from the end of the one before to `end`, in messages. */
+  readonly stretches: readonly { readonly end: number; readonly digest: Digest }[]
+}
+
 /** The provider's own count of what we last sent, from which the next bound starts. A conversation has that of its chat; calls beside that have another, from which a chat goes on where it was its question. */
 export interface ExactCount {
   readonly model: string
@@ -20,6 +30,8 @@ export interface ExactCount {
   /** How many messages were sent, and the digest over their bytes. */
   readonly messages: number
   readonly messagesDigest: Digest
+  /** Of those messages, for where an app changes some from call to call; absent: the provider may have read less, or an older version counted. */
+  readonly parts?: CountedParts
   readonly inputTokens: number
   /** Read from the provider's cache, and written there; absent: nothing was written, or an older version counted. */
   readonly cachedTokens: number
@@ -32,6 +44,10 @@ export interface ExactCount {
   readonly lastEdit?: string
   /** Which stored response of the provider it ends with, where the provider keeps the history. */
   readonly response?: Digest
+  /** As `keptReading` of its request; absent: the provider keeps nothing, or an older version counted. */
+  readonly keptReading?: Digest
+  /** All that was counted is text, and none of it hidden: models of one tokenizer count the same. Absent: that is not known. */
+  readonly isText?: true
 }
 
 /**

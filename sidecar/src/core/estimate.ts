@@ -4,13 +4,16 @@
  * that bound leaves no room for a useful answer. Neither runs a tokenizer: those take seconds on hostile text.
  */
 import type { Digest, ExactCount } from './conversation.ts'
+import { partlyCounted, partsOf } from './counted-parts.ts'
 import { isUnbounded, mediaTokensBound, mediaTokensUsual, soundTokensBound } from './media-tokens.ts'
 import { digestsOf, wholeDigest } from './message-digests.ts'
 import { messageTokensBound, messageTokensHeuristic, REQUEST_FRAMING_TOKENS, textTokensBound } from './message-tokens.ts'
 import type { Message } from './request.ts'
+import { heuristicTokens } from './text-tokens.ts'
+import { haveSameTokens } from './token-factor.ts'
 
 /** Tokens per byte of tool schemas and frame, of which only the length is known: JSON is at most this dense in o200k. */
-const FIXED_TOKENS_PER_BYTE = 0.45
+export const FIXED_TOKENS_PER_BYTE = 0.45
 /** What a provider may add, or count otherwise, where messages come to stand side by side that did not before. */
 const SEAM_TOKENS = 8
 /** Providers call their counts estimates: so much more, in percent, is held for. */
@@ -38,6 +41,8 @@ export interface InputQuery {
   readonly exact: ExactCount | null
   /** The messages as the log had them when they were counted, for where edits have changed them since. Asked for there alone. */
   readonly unedited?: () => readonly Message[]
+  /** The provider reads all that it is sent: what it counted of a message it counts in another call, too. */
+  readonly readsAll?: boolean
   /** The most tokens of history that the provider keeps and reads too; 0 where all of it is in the request. */
   readonly earlierTokens?: number
   /** From `FactorTable`; below 1 counts as 1. */
@@ -63,6 +68,8 @@ export interface InputBound {
   readonly hasFiles: boolean
   /** Of the input, by whichever measure: what is priced otherwise than text. */
   readonly media: MediaTokens
+  /** `heuristic` starts from an exact count. */
+  readonly isCounted: boolean
   /** Tokens that are not estimated here: an exact count, or what the provider keeps. 0 when no exact count fits. */
   readonly known: number
   /**
@@ -73,7 +80,7 @@ export interface InputBound {
   /** The heuristic for what is not known, without `factor`: compare with the exact count less `known` to learn the factor. */
   readonly freshHeuristic: number
   /** What to keep with the exact count of this call, so that the next call can start from it. */
-  readonly sent: { readonly fixedDigest: Digest; readonly messages: number; readonly messagesDigest: Digest }
+  readonly sent: Pick<ExactCount, 'fixedDigest' | 'messages' | 'messagesDigest' | 'parts'>
 }
 
 /** Of an input, the most tokens of each kind that has a price of its own; `Infinity` where nothing but the input bounds them. */
@@ -83,16 +90,29 @@ export interface MediaTokens {
 }
 
 /**
- * The input of a call, from above. An exact count serves where model, fixed part and all messages it counted are the same; where edits have
- * changed some of those since, it serves beside the bound of the whole, and the lesser of the two counts.
+ * The input of a call, from above. An exact count serves where model, fixed part and all messages it counted are the same; where edits or the
+ * app have changed some of that since, it serves for the rest, beside the bound of the whole, and the lesser of the two counts.
  */
 export function inputBound(query: InputQuery): InputBound {
   const { messages, exact } = query
-  if (exact === null) return boundFrom(query, null, messages)
-  if (isOfThis(exact, query)) return boundFrom(query, countOf(exact), messages.slice(exact.messages))
-  const whole = boundFrom(query, null, messages)
-  const edited = editedSince(exact, query)
-  return edited === null ? whole : new LesserBound(whole, boundFrom(query, edited.counted, edited.fresh))
+  const all = { counted: null, fresh: messages, pieces: [], isFixedFresh: true }
+  if (exact === null) return boundFrom(query, all)
+  if (isOfThis(exact, query))
+    return boundFrom(query, { counted: countOf(exact), fresh: messages.slice(exact.messages), pieces: [], isFixedFresh: false })
+  const whole = boundFrom(query, all)
+  const rest = editedSince(exact, query) ?? changedSince(exact, query)
+  return rest === null ? whole : new LesserBound(whole, boundFrom(query, rest))
+}
+
+/** An input by what is known of it. */
+interface Parted {
+  /** Of all the rest; null: there is no count. */
+  readonly counted: Counted | null
+  readonly fresh: readonly Message[]
+  /** Bytes of messages of which other parts were counted. */
+  readonly pieces: readonly Uint8Array[]
+  /** What is beside the messages was not counted either. */
+  readonly isFixedFresh: boolean
 }
 
 /** What the provider counted of a part of the input. */
@@ -106,22 +126,21 @@ function countOf({ inputTokens, audioTokens }: ExactCount): Counted {
   return { tokens: inputTokens, audioTokens }
 }
 
-/** `counted`: of all but `fresh`; null: nothing is, and the fixed part is not known either. */
-function boundFrom(query: InputQuery, counted: Counted | null, fresh: readonly Message[]): InputBound {
+function boundFrom(query: InputQuery, parted: Parted): InputBound {
   const { model } = query
-  const hasExact = counted !== null
+  const { counted, fresh, pieces, isFixedFresh } = parted
   const known = counted?.tokens ?? query.earlierTokens ?? 0
-  const fixedBytes = hasExact ? 0 : query.fixedBytes
-  let bytes = known + (hasExact ? 0 : fixedBytes + REQUEST_FRAMING_TOKENS)
+  let bytes = known + (isFixedFresh ? query.fixedBytes + REQUEST_FRAMING_TOKENS : 0)
   for (const message of fresh) bytes += messageTokensBound(message, model)
+  for (const piece of pieces) bytes += piece.length
   const hasFiles = query.withoutFiles !== true && holdsFiles(fresh, model)
   const unbounded = hasFiles ? query.contextTokens : 0
   bytes += unbounded
   const byCount = query.withoutFiles === true ? Number.POSITIVE_INFINITY : countedBound(query)
   return new LazyBound(
     byCount < bytes
-      ? { bytes: byCount, known: Math.min(known, byCount), counted, fresh, fixedBytes, query, hasFiles, unbounded: 0 }
-      : { bytes, known, counted, fresh, fixedBytes, query, hasFiles, unbounded },
+      ? { ...parted, bytes: byCount, known: Math.min(known, byCount), query, hasFiles, unbounded: 0 }
+      : { ...parted, bytes, known, query, hasFiles, unbounded },
   )
 }
 
@@ -129,7 +148,7 @@ function boundFrom(query: InputQuery, counted: Counted | null, fresh: readonly M
  * The count of messages that were edited since, and what it has not: that is new, or written by an edit. What an edit took away only makes
  * it less. Null where it is of other messages.
  */
-function editedSince(exact: ExactCount, query: InputQuery): { readonly counted: Counted; readonly fresh: readonly Message[] } | null {
+function editedSince(exact: ExactCount, query: InputQuery): Parted | null {
   const before = exact.fixedDigest === query.fixedDigest && exact.model === query.model ? query.unedited?.() : undefined
   if (before === undefined || before === query.messages || !isOfThis(exact, { ...query, messages: before })) return null
   const known = new Set(before.slice(0, exact.messages))
@@ -141,8 +160,32 @@ function editedSince(exact: ExactCount, query: InputQuery): { readonly counted: 
     if (isGone && !isInGap) seams += 1
     isInGap = isGone
   }
-  const counted = { ...countOf(exact), tokens: exact.inputTokens + seams * SEAM_TOKENS }
-  return { counted, fresh: query.messages.filter((message) => !known.has(message)) }
+  return {
+    counted: withSeams(exact, seams),
+    fresh: query.messages.filter((message) => !known.has(message)),
+    pieces: [],
+    isFixedFresh: false,
+  }
+}
+
+/**
+ * The count of what the app has changed since (instructions, tools, the model, a question that had passages), and what it has not. Of what
+ * is gone nobody knows how much it was: it stays in the count, which so lies too high, never too low. Null where the count cannot be taken apart.
+ */
+function changedSince(exact: ExactCount, query: InputQuery): Parted | null {
+  const { messages, model, fixedDigest, earlierTokens = 0, readsAll = false, unedited } = query
+  if (!readsAll || earlierTokens > 0 || exact.parts === undefined) return null
+  // Pictures are other numbers of tokens to models of one tokenizer.
+  if (exact.model !== model && (!haveSameTokens(exact.model, model) || messages.some(({ images }) => images.length > 0))) return null
+  const isFixedFresh = exact.fixedDigest !== fixedDigest
+  const isSameCall = !isFixedFresh && exact.model === model
+  const parts = partlyCounted(exact, { messages, before: unedited?.() ?? messages, isSameCall })
+  if (parts === null) return null
+  return { counted: withSeams(exact, parts.seams), fresh: parts.fresh, pieces: parts.freshPieces, isFixedFresh }
+}
+
+function withSeams(exact: ExactCount, seams: number): Counted {
+  return { ...countOf(exact), tokens: exact.inputTokens + seams * SEAM_TOKENS }
 }
 
 /** Whether an exact count is of the beginning of this very input. */
@@ -240,6 +283,10 @@ class LazyBound implements InputBound {
     return this.#shared
   }
 
+  get isCounted(): boolean {
+    return this.#basis.counted !== null
+  }
+
   get heuristic(): number {
     return Math.min(this.bytes, this.known + Math.ceil(this.freshHeuristic * Math.max(1, this.#basis.query.factor)))
   }
@@ -255,16 +302,19 @@ class LazyBound implements InputBound {
 
   get freshHeuristic(): number {
     if (this.#freshHeuristic !== null) return this.#freshHeuristic
-    const { fresh, fixedBytes, counted, query } = this.#basis
-    let tokens = counted !== null ? 0 : REQUEST_FRAMING_TOKENS + Math.ceil(fixedBytes * FIXED_TOKENS_PER_BYTE)
+    const { fresh, pieces, isFixedFresh, query } = this.#basis
+    let tokens = isFixedFresh ? REQUEST_FRAMING_TOKENS + Math.ceil(query.fixedBytes * FIXED_TOKENS_PER_BYTE) : 0
     for (const message of fresh) tokens += messageTokensHeuristic(message, query.model)
+    for (const piece of pieces) tokens += heuristicTokens(Buffer.from(piece).toString())
     this.#freshHeuristic = tokens
     return tokens
   }
 
   get sent(): InputBound['sent'] {
-    const { messages, fixedDigest } = this.#basis.query
-    return { fixedDigest, messages: messages.length, messagesDigest: wholeDigest(messages) }
+    const { messages, fixedDigest, readsAll = false } = this.#basis.query
+    const counted = { fixedDigest, messages: messages.length, messagesDigest: wholeDigest(messages) }
+    const parts = readsAll ? partsOf(messages) : undefined
+    return parts === undefined ? counted : { ...counted, parts }
   }
 }
 
@@ -295,6 +345,10 @@ class LesserBound implements InputBound {
     return this.#whole.shared
   }
 
+  get isCounted(): boolean {
+    return this.#other.heuristic < this.#whole.heuristic
+  }
+
   get heuristic(): number {
     return Math.min(this.#whole.heuristic, this.#other.heuristic)
   }
@@ -312,12 +366,9 @@ class LesserBound implements InputBound {
   }
 }
 
-interface Basis {
+interface Basis extends Parted {
   readonly bytes: number
   readonly known: number
-  readonly counted: Counted | null
-  readonly fresh: readonly Message[]
-  readonly fixedBytes: number
   readonly query: InputQuery
   readonly unbounded: number
   readonly hasFiles: boolean

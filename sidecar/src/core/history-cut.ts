@@ -74,18 +74,20 @@ export type DropOldestResult =
 /**
  * Leaves out the fewest oldest turns so that the rest fits, and says so in their place. The last turn always stays, and what the cut in
  * force says of turns before it, a summary or a recap, as long as anything fits with it.
- * `edits` is the log with all that is to be applied now; `fits` must not turn false for fewer messages. Call it at a
- * user-turn boundary only.
+ * `edits` is the log with all that is to be applied now; `fits` must not turn false for fewer messages, nor `leavesRoom`, which asks for
+ * more, and is done without where nothing does. Call it at a user-turn boundary only.
  */
 export function dropOldest({
   request,
   edits,
   fits,
+  leavesRoom = fits,
   newId,
 }: {
   readonly request: ModelRequest
   readonly edits: readonly Edit[]
   readonly fits: (messages: readonly Message[]) => boolean
+  readonly leavesRoom?: (messages: readonly Message[]) => boolean
   readonly newId: () => string
 }): DropOldestResult {
   const { messages } = request
@@ -93,7 +95,7 @@ export function dropOldest({
   if (fits(replayed.entries.map((entry) => entry.message))) return { status: 'fits' }
   const starts = turnStarts(messages)
   const id = newId()
-  const fewestBeside = (notes: string | null): Extract<DropOldestResult, { status: 'cut' }> | null => {
+  const fewestBeside = (notes: string | null, isEnough: typeof fits): Extract<DropOldestResult, { status: 'cut' }> | null => {
     let fewest: ReturnType<typeof fewestBeside> = null
     let low = 1
     let high = starts.length - 1
@@ -107,7 +109,7 @@ export function dropOldest({
       const edit = cutEdit(plan, 'DropOldest', leftOutMessage(plan, notes), id)
       const entries = entriesUnder(request, replayed, edit)
       const rest = entries.map((entry) => entry.message)
-      if (fits(rest)) {
+      if (isEnough(rest)) {
         fewest = { status: 'cut', edit, entries, messages: rest }
         high = turns - 1
       } else low = turns + 1
@@ -115,7 +117,12 @@ export function dropOldest({
     return fewest
   }
   const notes = notesOf(replayed.cut)
-  return fewestBeside(notes) ?? (notes === null ? null : fewestBeside(null)) ?? { status: 'exceeds' }
+  const ways = notes === null ? [null] : [notes, null]
+  for (const said of ways) {
+    const cut = fewestBeside(said, leavesRoom) ?? (leavesRoom === fits ? null : fewestBeside(said, fits))
+    if (cut !== null) return cut
+  }
+  return { status: 'exceeds' }
 }
 
 /** Stands where the oldest turns were. `notes`: what is still said of some of them. */

@@ -16,6 +16,11 @@ export function assumedFactor(model: string): number {
   return MEASURED_MODELS.test(model) ? 1 : UNKNOWN_TOKENIZER_FACTOR
 }
 
+/** Whether the one counts a text as the other does, as far as anyone knows. */
+export function haveSameTokens(one: string, other: string): boolean {
+  return one === other || (assumedFactor(one) === 1 && assumedFactor(other) === 1)
+}
+
 /** Models remembered; the one unused for longest is forgotten first. */
 const MODELS_MAX = 256
 /** Below this many estimated tokens, framing and rounding say more than the text does. */

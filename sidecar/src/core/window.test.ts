@@ -46,6 +46,24 @@ test('what does not fit loses its oldest turns, with a label; a summary that is 
   }
 })
 
+test('where the next turn will be estimated as a whole as well, a cut leaves room for it, unless nothing does', () => {
+  const cut = (windowTokens: number): unknown =>
+    contents(
+      fitWindow({
+        request: chatRequest(HISTORY),
+        shaped: replay(chatRequest(HISTORY), []),
+        edits: [],
+        context: contextOf(windowTokens),
+        atBoundary: true,
+        tokensOf: (messages) => messages.length * 10,
+        isUncounted: () => true,
+        newId: () => 'd',
+      }),
+    )
+  assert.deepEqual(cut(50), ['s', '[Earlier conversation left out: turns 1-2]', 'q3'])
+  assert.deepEqual(cut(30), ['s', '[Earlier conversation left out: turns 1-2]', 'q3'])
+})
+
 test('a tier may refuse instead, and does so when not even the last turn fits', () => {
   assert.equal(contents(fitted(chatRequest(HISTORY), contextOf(50, 'Refuse'))), 'refuse')
   assert.equal(contents(fitted(chatRequest(HISTORY), contextOf(20))), 'refuse')

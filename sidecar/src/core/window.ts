@@ -16,6 +16,8 @@ export interface WindowInput {
   readonly atBoundary: boolean
   /** Input tokens of a request with these messages, an upper estimate. */
   readonly tokensOf: (messages: readonly Message[]) => number
+  /** No count of the provider serves for this history, nor for what is cut of it: the next turn is estimated as a whole, too. */
+  readonly isUncounted?: () => boolean
   readonly newId: () => string
 }
 
@@ -25,8 +27,8 @@ export type WindowResult = { readonly status: 'ok'; readonly shaped: Shaped } | 
  * `Summarize` makes its summaries between turns, before the window is full; a turn that overtakes its summary loses its
  * oldest turns instead, as with `DropOldest`. Inside a tool loop nothing is cut: the loop ends on what it began with.
  */
-export function fitWindow({ request, shaped, edits, context, atBoundary, tokensOf, newId }: WindowInput): WindowResult {
-  const { windowTokens } = context
+export function fitWindow({ request, shaped, edits, context, atBoundary, tokensOf, isUncounted, newId }: WindowInput): WindowResult {
+  const { windowTokens, summarizeAfterPercent } = context
   if (windowTokens === undefined || UNTALKED_WIRES.has(request.wire) || tokensOf(shaped.messages) <= windowTokens)
     return { status: 'ok', shaped }
   if (context.overflow === 'Refuse') return { status: 'refuse' }
@@ -35,7 +37,14 @@ export function fitWindow({ request, shaped, edits, context, atBoundary, tokensO
   if (request.earlier !== null)
     return { status: 'ok', shaped: { ...shaped, skipped: [...shaped.skipped, { rung: 'Summarize', reason: 'serverHistory' }] } }
   const log = shaped.newEdits.length === 0 ? edits : [...edits, ...shaped.newEdits]
-  const dropped = dropOldest({ request, edits: log, fits: (messages) => tokensOf(messages) <= windowTokens, newId })
+  const dropped = dropOldest({
+    request,
+    edits: log,
+    fits: (messages) => tokensOf(messages) <= windowTokens,
+    // The next count finds room behind a cut, as estimates lie above it. Where there will be none, room is left, or each turn would be cut.
+    ...(isUncounted?.() === true ? { leavesRoom: (messages) => tokensOf(messages) * 100 <= windowTokens * summarizeAfterPercent } : {}),
+    newId,
+  })
   switch (dropped.status) {
     case 'fits':
       return { status: 'ok', shaped }
@@ -48,7 +57,7 @@ export function fitWindow({ request, shaped, edits, context, atBoundary, tokensO
   }
 }
 
-/** Whether a summary should be prepared after a turn of this input: the window fills up. */
+/** Whether a summary should be prepared after a turn of this input, by the measure that the next one is cut by: the window fills up. */
 export function windowFills(context: Contract['context'], inputTokens: number): boolean {
   const { windowTokens, overflow, summarizeAfterPercent } = context
   return windowTokens !== undefined && overflow === 'Summarize' && inputTokens * 100 >= windowTokens * summarizeAfterPercent

@@ -28,6 +28,7 @@ import type { Gateway } from './gateway.ts'
 import { policyOf } from './gateway.ts'
 import { HoldKeeper } from './hold-keeper.ts'
 import { MoneyQueue } from './money-queue.ts'
+import { ServedTiers } from './served-tiers.ts'
 import { Summariser } from './summariser.ts'
 import type { UpstreamCall, UpstreamEvents } from './upstream.ts'
 
@@ -64,6 +65,7 @@ interface Setup {
   readonly spent?: string
   readonly answer?: JsonObject
   readonly heldKey?: string | null
+  readonly bound?: { readonly heuristic: number; readonly isCounted: boolean }
 }
 
 /** A turn that has just been answered, and what its sidecar makes of it. */
@@ -75,6 +77,7 @@ function afterTurn({
   spent = '0.00',
   answer,
   heldKey = null,
+  bound = { heuristic: 2_000, isCounted: true },
 }: Setup) {
   const contract = makeContract({ models: { allow: [], downgrades: [], summarizer: 'gpt-4o-mini' }, ...parts })
   const priced = PRICES.find('openai', 'gpt-4o', START_MS)
@@ -92,6 +95,7 @@ function afterTurn({
     holds: new HoldKeeper(store, { log, metrics }, () => START_MS),
     factors: new FactorTable(),
     limitFields: new LRUCache<string, never>({ max: 1 }),
+    servedTiers: new ServedTiers(),
     uneditable: new LRUCache<string, true>({ max: 1 }),
     underWay: { add: (summary: Promise<void>) => void underWay.push(summary) },
     upstreams: { call: (made: UpstreamCall, events: UpstreamEvents) => void asked.push({ call: made, events }) },
@@ -136,7 +140,7 @@ function afterTurn({
       draws,
       place,
     },
-    plan: { bound: { heuristic: 2_000 }, priced, promoted: [], shaped: { newEdits: [] }, inputCost: 1n, atLeast: 1n },
+    plan: { bound, priced, promoted: [], shaped: { newEdits: [] }, inputCost: 1n, atLeast: 1n },
   } as unknown as Admitted
   const state = { ...EMPTY_ACCOUNT, spent: parseUsd(spent) }
   const snapshot = { conversation, accounts: new Map([[OWN.account, state]]) }
@@ -217,6 +221,16 @@ describe('a summary for want of room', () => {
   const contract: Setup['contract'] = {
     context: { windowTokens: 2_500, overflow: 'Summarize', summarizeAfterPercent: 60, keepRecentTurns: 1 },
   }
+
+  test('goes by the measure that the window is cut by: the estimate, where no count serves', () => {
+    const wide: Setup['contract'] = {
+      context: { windowTokens: 5_000, overflow: 'Summarize', summarizeAfterPercent: 60, keepRecentTurns: 1 },
+    }
+    const made = (bound: NonNullable<Setup['bound']>): boolean => afterTurn({ contract: wide, bound }).isMade()
+    assert.equal(made({ heuristic: 3_000, isCounted: false }), true)
+    assert.equal(made({ heuristic: 2_900, isCounted: false }), false)
+    assert.equal(made({ heuristic: 3_000, isCounted: true }), false, 'the next turn goes on from the count')
+  })
 
   test('is no longer for the notes that it takes the place of', async () => {
     const made = afterTurn({ contract, conversation: { edits: [summaryOf(talkOf(3), LONG_TEXT.repeat(6))] } })

@@ -25,6 +25,7 @@ import { watchedAlerts } from '../core/reached-percents.ts'
 import { NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { awaitedSummary, joinedToReset, withSummary } from '../core/reset.ts'
+import { chosenByAccount } from '../core/service-tier.ts'
 import { endsWithNextTurn } from '../core/sessions.ts'
 import {
   cachedPercentOf,
@@ -155,6 +156,7 @@ export class Summariser {
       }
       const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, summaryRequest(turn.request))
       const usage = read?.facts.usage ?? null
+      gateway.servedTiers.saw(turn.upstream, task.model, chosenByAccount(null, read?.facts.serviceTier ?? null))
       const billed =
         usage === null || read === null ? null : costOfAnswer({ ...read.facts, usage, others: [] }, task.priced, () => task.priced)
       const cost = billed === null || billed > COST_MAX ? task.hold : billed
@@ -173,7 +175,14 @@ export class Summariser {
           operationId,
           cost,
           atMs: nowMs,
-          note: { ...note, drivers: { summaries: cost }, usage: usage ?? usageOf({}), source: usage === null ? 'estimated' : 'exact' },
+          note: {
+            ...note,
+            // As a provider's bill has it; an answer may tell half of a surrogate pair, which not every store can read in what it keeps.
+            model: (read?.facts.model ?? task.priced.model).toWellFormed(),
+            drivers: { summaries: cost },
+            usage: usage ?? usageOf({}),
+            source: usage === null ? 'estimated' : 'exact',
+          },
         },
         conversation: conversation.id,
         change: {
@@ -218,6 +227,8 @@ function summaryRequest(request: ModelRequest): ModelRequest {
 }
 
 interface SummaryTask extends SummaryHold {
+  /** As it is asked for. */
+  readonly model: string
   readonly plan: CutPlan
   /** The reset whose recap it is to be; null: it takes the place of old turns. */
   readonly reset: Cut | null
@@ -254,7 +265,7 @@ function plannedTask(
   const { contract } = terms
   const exact = conversation.exact
   const sentTokens = exact?.inputTokens ?? plan.bound.heuristic
-  const crossing = windowFills(contract.context, sentTokens)
+  const crossing = windowFills(contract.context, measuredTokens(admitted, sentTokens))
   const percent = percentOf(turn, snapshot)
   const recap = isRecapDue(turn, conversation, percent)
   // What these sum up is not read any more in any case: it is no matter of saving.
@@ -312,9 +323,10 @@ function plannedTask(
   if (!verdict.worth && awaited === null && !isLast) return null
   const prompt = summaryPrompt({ plan: cut, maxTokens, locale: null })
   const factor = turn.gateway.factors.factorOf(name)
+  const accountTier = turn.gateway.servedTiers.find(turn.upstream, name)
   // What a model thinks counts against the bound, before a word of the summary.
   const boundTokens = maxTokens + (priced.capabilities.reasoning ? THINKING_TOKENS : 0)
-  const money = summaryHold({ prompt, model: name, factor, priced, maxTokens: boundTokens, remaining })
+  const money = summaryHold({ prompt, model: name, factor, accountTier, priced, maxTokens: boundTokens, remaining })
   const limitField = turn.gateway.limitFields.get(modelKey(turn.upstream, name))
   const asked = turn.wire.prompt({
     ...prompt,
@@ -325,7 +337,7 @@ function plannedTask(
   })
   return money === null || asked === null
     ? null
-    : { plan: cut, reset: awaited?.reset ?? null, priced, ...asked, maxTokens, oldTokens, ...money }
+    : { plan: cut, reset: awaited?.reset ?? null, model: name, priced, ...asked, maxTokens, oldTokens, ...money }
 }
 
 /** Its sessions end after a number of turns, and the next one is promised a recap: the answer of a turn may become part of it. */
@@ -353,6 +365,15 @@ function isOnRung(turn: Turn, conversation: Conversation, percent: number): bool
     ...(thresholdsApply(conversation, turn.terms.contract) ? rungsAt(turn.terms.contract.ladder, percent) : []),
   ]
   return active.includes('Summarize')
+}
+
+/**
+ * What the window is measured by. Where the count before this call did not serve for it (tools of another size, a model of another tokenizer),
+ * the count of this one hardly serves for the next, which is estimated as this one was.
+ */
+function measuredTokens({ turn, plan }: Admitted, sentTokens: number): number {
+  const isServed = plan.bound.isCounted || turn.conversation.exact === null || isCutAnew(plan)
+  return isServed ? sentTokens : Math.max(sentTokens, plan.bound.heuristic)
 }
 
 /** The first call with a cut finds no cache behind it, which is no measure of the calls that follow. */
