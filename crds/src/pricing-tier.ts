@@ -68,7 +68,7 @@ const Budget = z.strictObject({
   allowBelowMargin: z
     .enum(['Refused', 'Acknowledged'])
     .default('Refused')
-    .describe('`Acknowledged` lets an override be looser than the margin allows.'),
+    .describe('`Acknowledged` lets an override be looser than the margin allows, and a plan be sold whose margin leaves nothing.'),
 })
 
 const Context = z.strictObject({

@@ -49,6 +49,14 @@ const TIERS: readonly Contract[] = [
   tier('closed', { caps: { perConversation: '0.004' }, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Close' }] }),
   tier('refused', { caps: { perConversation: '0.004' }, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] }),
   tier('tight', { caps: { perConversation: '0.10' }, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] }),
+  tier('searching', { caps: { perConversation: '2.00' }, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }] }),
+  tier('refusing', {
+    caps: { perConversation: '0.50' },
+    ladder: [
+      { atPercent: 95, rung: 'RefuseTools' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Close' },
+    ],
+  }),
   tier('window', { context: { windowTokens: WINDOW_TOKENS, overflow: 'DropOldest', keepRecentTurns: 2 } }),
   tier('window-summary', {
     context: { windowTokens: WINDOW_TOKENS, overflow: 'Summarize', keepRecentTurns: 2, summarizeAfterPercent: 60 },
@@ -446,10 +454,70 @@ describe('what bounds an answer', () => {
     await sidecar.adopt(configOf({ hostedTools: { maxCalls: 3, maxResultTokens: 500 } }))
     const said = await talk.say('What is new?', { headers })
     assertFine(said)
-    assert.deepEqual(sent().tools, [{ ...search, max_uses: 3 }])
+    assert.deepEqual(sent().tools, [{ ...search, max_uses: 3, allowed_callers: ['direct'] }])
     assert.equal(said.message?.usage.server_tool_use?.web_search_requests, 3)
     await assertBooked('search', 'plain')
     await sidecar.adopt(configOf())
+  })
+
+  test('a search that runs code is held for by all its readings, or kept from running any', async () => {
+    const search: Anthropic.WebSearchTool20260318 = { type: 'web_search_20260318', name: 'web_search', max_uses: 1 }
+    const params: Params = { model: 'claude-sonnet-4-6', max_tokens: 500, tools: [search], system: QUESTION.repeat(20) }
+    const running = Array.from({ length: 10 }, (_, call) => (call === 0 ? 'web_search' : 'code_execution')).join(',')
+    const headers = { 'x-fake-hosted-calls': running, 'x-fake-hosted-result-tokens': '50', 'x-fake-output-tokens': '100' }
+    await sidecar.adopt(configOf({ hostedTools: { maxResultTokens: 500 } }))
+    const free = await talkOf('filtering', 'searching', params).say('What is new?', { headers })
+    assertFine(free)
+    assert.deepEqual(sent().tools, [search])
+    assert.equal(free.message?.content.filter(({ type }) => type === 'code_execution_tool_result').length, 9)
+    await assertBooked('filtering', 'searching')
+
+    provider.bill.clear()
+    seen = []
+    const talk = talkOf('direct', 'tight', params)
+    for (const words of ['What is new?', 'And now?', 'And then?', 'What else?']) await talk.say(words, { headers })
+    assert.deepEqual((JSON.parse(seen[0]?.body.toString() ?? '') as Params).tools, [{ ...search, allowed_callers: ['direct'] }])
+    await idle()
+    assert.ok(provider.bill.totalNanoUsd() <= parseUsd('0.10'), formatUsd(provider.bill.totalNanoUsd()))
+    assert.equal((await sidecar.standing('direct', '?tier=tight')).spent, formatUsd(provider.bill.totalNanoUsd()))
+    await sidecar.adopt(configOf())
+  })
+
+  test('a search among tools costs readings of the request alone, and has room in a small budget', async () => {
+    const find: Anthropic.ToolSearchToolRegex20251119 = { type: 'tool_search_tool_regex_20251119', name: 'tool_search_tool_regex' }
+    const deferred = Array.from({ length: 20 }, (_, index): Anthropic.Tool => ({ ...LOOK, name: `look_up_${index}`, defer_loading: true }))
+    const talk = talkOf('finding', 'refusing', { model: 'claude-sonnet-4-6', tools: [find, ...deferred] })
+    const said = await talk.say('Which lamp is out?', { headers: { 'x-fake-hosted-calls': 'tool_search_tool,tool_search_tool' } })
+    assertFine(said)
+    assert.equal(said.message?.content.filter(({ type }) => type === 'tool_search_tool_result').length, 2)
+    await assertBooked('finding', 'refusing')
+  })
+
+  test('hosted tools for which no budget has enough are refused by name, and the conversation goes on without them', async () => {
+    const code: Anthropic.CodeExecutionTool20260521 = { type: 'code_execution_20260521', name: 'code_execution' }
+    const talk = talkOf('too dear', 'searching', { model: 'claude-sonnet-4-6' })
+    const said = await talk.say('How much is it?', { params: { tools: [code] } })
+    assert.ok(said.error instanceof PaymentRequiredError)
+    assert.equal(said.error.errorCode, 'conversation_budget_exhausted')
+    assert.match(said.error.message, /a whole budget does not pay for it/)
+    assert.equal(seen.length, 0)
+    assertFine(await talk.say('How much is it?', { params: { tools: [LOOK] } }))
+    assert.equal((await talk.say('And now?', { params: { tools: [code] } })).status, 402)
+    assertFine(await talk.say('And now?', { params: { tools: [LOOK] } }))
+    const { rung, turns, alerts } = await sidecar.standing('too dear', '?tier=searching')
+    assert.deepEqual([rung, turns, alerts], ['None', 2, []])
+  })
+
+  test('where the ladder refuses tools, it does so for the turn that has such, and the next has its own', async () => {
+    const code: Anthropic.CodeExecutionTool20260521 = { type: 'code_execution_20260521', name: 'code_execution' }
+    const talk = talkOf('for a turn', 'refusing', { model: 'claude-sonnet-4-6' })
+    const said = await talk.say('How much is it?', { params: { tools: [code, LOOK] } })
+    assertFine(said)
+    assert.deepEqual([sent().tool_choice, said.headers.get('x-farebox-rung')], [{ type: 'none' }, 'RefuseTools'])
+    const next = await talk.say('And now?', { params: { tools: [LOOK] }, headers: { 'x-fake-tool-call': 'look_up' } })
+    assertFine(next)
+    assert.deepEqual([next.calls.length, next.headers.get('x-farebox-rung')], [1, 'None'])
+    await assertBooked('for a turn', 'refusing')
   })
 })
 

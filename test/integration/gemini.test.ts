@@ -79,6 +79,7 @@ function configOf(credential: 'Passthrough' | 'Held'): SidecarConfig {
       models: { ...models, downgrades: [] },
     }),
     makeContract({ tier: 'small', caps: { perConversation: '0.004' }, models: { ...models, downgrades: [] } }),
+    makeContract({ tier: 'thinking', caps: { perConversation: '0.09' } }),
     makeContract({
       tier: 'closing',
       caps: { perConversation: '0.004' },
@@ -179,6 +180,20 @@ describe('the same answers as without a sidecar', () => {
     const limit = response.headers.get('x-farebox-max-output')
     assert.equal(seen.at(-1)?.body.toString(), body.replace('"top_k":3 }', `"top_k":3,"maxOutputTokens":${limit} }`))
   })
+})
+
+test('where little is left, less is thought, so that there are words', async () => {
+  const headers = talking('thinking', 'thinking', { 'x-fake-reasoning-tokens': '20000', 'x-fake-output-tokens': '20100' })
+  const config = { thinkingConfig: { thinkingBudget: 24_576 }, maxOutputTokens: 60_000 }
+  const answer = await client(headers).models.generateContent({ model: 'gemini-2.5-pro', contents: 'Hello.', config })
+  const { maxOutputTokens, thinkingConfig } = (JSON.parse(seen.at(-1)?.body.toString() ?? '') as { generationConfig: typeof config })
+    .generationConfig
+  assert.ok(maxOutputTokens < 20_000, `${maxOutputTokens}`)
+  assert.equal(thinkingConfig.thinkingBudget, maxOutputTokens - 256)
+  assert.ok((answer.text ?? '').length > 0)
+  await provider.settled()
+  await sidecar.idle()
+  assert.equal(parseUsd((await sidecar.standing('thinking', '?tier=thinking')).spent), provider.bill.totalNanoUsd('thinking'))
 })
 
 describe('the key', () => {
@@ -447,6 +462,29 @@ test('an app without ids is known by its history, by the chat of the client as w
     }
     assert.equal(ids.size, 1, stream ? 'streamed' : 'plain')
     assert.match([...ids][0] ?? '', /^[0-9a-f]{32}$/)
+  }
+})
+
+test('an app without ids is known by any of several answers to its question', async () => {
+  for (const stream of [false, true]) {
+    const question: Content = { role: 'user', parts: [{ text: `Two of them, ${stream}.` }] }
+    const asked = { model: MODEL, contents: [question], config: { candidateCount: 2, thinkingConfig: { thinkingBudget: 0 } } }
+    const { models } = client({ 'x-farebox-tier': 'plenty' })
+    const answers = ['', '']
+    let first: string | undefined
+    for await (const { candidates, sdkHttpResponse } of stream
+      ? await models.generateContentStream(asked)
+      : [await models.generateContent(asked)]) {
+      first ??= sdkHttpResponse?.headers?.['x-farebox-conversation']
+      for (const { index = 0, content } of candidates ?? []) answers[index] += content?.parts?.[0]?.text ?? ''
+    }
+    assert.equal(new Set(answers).size, answers.length)
+    await sidecar.idle()
+    for (const text of answers) {
+      const contents = [question, { role: 'model', parts: [{ text }] }, { role: 'user', parts: [{ text: 'More.' }] }]
+      const { sdkHttpResponse } = await models.generateContent({ ...asked, contents })
+      assert.equal(sdkHttpResponse?.headers?.['x-farebox-conversation'], first, stream ? 'streamed' : 'plain')
+    }
   }
 })
 

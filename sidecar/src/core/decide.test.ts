@@ -37,7 +37,7 @@ function modelAt(model: string, input: bigint, output: bigint): PricedModel {
   const prices = Object.fromEntries(
     METERED_KINDS.map((kind) => [kind, kind === 'output' || kind === 'audioOutput' ? output : kind.endsWith('Input') ? input : 0n]),
   ) as unknown as Prices
-  return { provider: 'openai', model, origin: 'catalogue', capabilities: CAPABLE, pricesFor: () => prices }
+  return { provider: 'openai', model, origin: 'catalogue', capabilities: CAPABLE, steps: [], pricesFor: () => prices }
 }
 
 const PRICES: PriceList = {
@@ -153,6 +153,7 @@ async function inputOf(setup: Setup): Promise<DecideInput> {
     prices: PRICES,
     nowMs: 0,
     factorOf: () => 1,
+    accountTierOf: () => null,
     failedSwaps: new Set(),
     mayEdit: true,
     serverOf: () => ({ provider: 'openai', upstream: null }),
@@ -990,11 +991,55 @@ test('that retrieved context is left out is told once, with the first that goes,
 })
 
 test('what the provider keeps of a conversation counts in the tokens of the model that the call goes to', async () => {
-  const input = { ...(await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })), earlierTokens: 10_001 }
+  const of = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
+  const input = { ...of, earlierTokens: 10_001, earlierTokensOf: () => 20_002 }
   const swapped = planOf(decide(input))
   assert.deepEqual([swapped.model, swapped.bound.known], ['cheap', 20_002], 'which may make twice as many of the same text')
   const stays = planOf(decide({ ...input, failedSwaps: new Set(['cheap']) }))
   assert.deepEqual([stays.model, stays.bound.known], ['dear', 10_001])
+})
+
+test('what only the provider can count for the other model it is asked for, and where it does not say, the call stays', async () => {
+  const of = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100 } })
+  const input = { ...of, earlierTokens: 10_001, earlierTokensOf: () => null, mayCount: true }
+  const asked = decide(input)
+  assert.deepEqual([asked.status, asked.status === 'count' && asked.model], ['count', 'cheap'])
+  const { messages } = of.request
+  const modelWhere = (tokens: number | null): string => planOf(decide({ ...input, counted: [{ model: 'cheap', messages, tokens }] })).model
+  assert.deepEqual([20_000, 150_000, null].map(modelWhere), ['cheap', 'dear', 'dear'])
+  assert.equal(planOf(decide({ ...input, mayCount: false })).model, 'dear')
+})
+
+test('a swap to a model that counts pictures as more than they cost at the other is not made, from turn to turn', async () => {
+  const picture = { type: 'image_url', image_url: { url: 'https://x.test/a.png' } }
+  const asks = (pictures: number, words: number): readonly Record<string, unknown>[] => [
+    { role: 'user', content: [{ type: 'text', text: 'word '.repeat(words) }, ...Array.from({ length: pictures }, () => picture)] },
+  ]
+  const contract = makeContract({
+    ladder: DEFAULT_LADDER.map((step) => ({ ...step })),
+    models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }] },
+  })
+  const mini = modelAt('gpt-4o-mini', 60_000n, 600_000n)
+  const prices = { ...PRICES, find: (...asked: Parameters<PriceList['find']>) => (asked[1] === mini.model ? mini : PRICES.find(...asked)) }
+  const planAt = async (messages: readonly unknown[], answeredBy: string | null = null, spent = '0.46'): Promise<Plan> => {
+    const body = { model: 'gpt-4o', max_tokens: 100, messages }
+    const { fixedDigest, messages: read } = await readChat(body)
+    const digests = { fixedDigest, messages: 1, messagesDigest: messagesDigest(read, 1) }
+    const counts = { inputTokens: 9_000, cachedTokens: 0, outputTokens: 800, atMs: 0 }
+    const exact = answeredBy === null ? null : { model: answeredBy, ...digests, ...counts }
+    const setup = { contract, own: { spent: parseUsd(spent) }, body, rungs: ['DowngradeModel'] as const, conversation: { turns: 2, exact } }
+    return planOf(decide({ ...(await inputOf(setup)), prices }))
+  }
+  const models = async (messages: readonly unknown[]): Promise<readonly string[]> =>
+    (await Promise.all([null, 'gpt-4o', mini.model].map((by) => planAt(messages, by)))).map(({ model }) => model)
+  assert.deepEqual(await models(asks(1, 10)), ['gpt-4o', 'gpt-4o', 'gpt-4o'], 'whoever answered last')
+  assert.deepEqual(await models(asks(1, 3_000)), [mini.model, mini.model, mini.model], 'beside much text it pays')
+  assert.deepEqual(await models(asks(0, 10)), [mini.model, mini.model, mini.model])
+  const stays = await planAt(asks(1, 10))
+  assert.deepEqual(stays.shaped.skipped.at(-1), { rung: 'DowngradeModel', reason: 'noSaving' })
+  assert.notEqual(rungTold(stays), 'DowngradeModel', 'its answer does not say that it was made')
+  assert.deepEqual((await planAt(asks(1, 3_000), 'gpt-4o')).occasions, ['DowngradeModel'], 'it is told when it is made, long after it rose')
+  assert.deepEqual((await planAt(asks(1, 3_000), mini.model)).occasions, [])
 })
 
 test('an upgrade is told from its percent of the user’s budget on, by no other budget', async () => {
@@ -1152,6 +1197,89 @@ test('tools that the provider runs are held for by no fewer calls than the reque
   assert.equal(planOf(plan({}, '0.002')).hostedCallsCut, true)
   assert.equal(planOf(plan({ fewestCalls: 2 }, '10')).hostedCalls, 10)
   assert.equal(plan({ fewestCalls: 10 }, '0.002').status, 'end')
+})
+
+describe('tools that the provider runs, of which a whole budget pays for no call', () => {
+  const ASKS = { messages: USER_TURN, tools: TOOLS, max_tokens: 100 }
+  const HOSTED = { tools: [], maxCalls: null, rereads: true, fewestCalls: 10 } as const
+  const ENDS = makeContract({ ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }] })
+  /** Each reading may fill the window: 11 of them come to 1.4 dollars at the dear model, and to 0.14 at the cheap one. */
+  const searching = async (setup: Setup, hosted: Partial<ModelRequest['hosted']> = {}): Promise<DecideInput> => {
+    const input = await inputOf({ body: ASKS, ...setup })
+    return { ...input, request: { ...input.request, hosted: { ...HOSTED, ...hosted } } }
+  }
+  const cap = (perConversation: string, contract: Contract = FULL_LADDER): Contract => ({ ...contract, caps: { perConversation } })
+
+  test('end nothing, whatever is spent: what does not fit is said to be the tools', async () => {
+    for (const spent of ['0.00', '0.49']) {
+      const input = await searching({ contract: ENDS, own: { spent: parseUsd(spent) } })
+      const end = decide(input)
+      assert.ok(end.status === 'end')
+      assert.deepEqual([end.tooLarge, end.fitsAfresh], [{ what: 'tools', param: 'tools' }, false])
+      assert.equal(endsForGood(input, end), false)
+    }
+    const ofUser = decide(await searching({ contract: cap('5.00', ENDS), user: { cap: '0.50' } }))
+    assert.deepEqual(ofUser.status === 'end' && [ofUser.account, ofUser.tooLarge?.what], ['u', 'tools'])
+  })
+
+  test('are refused for this turn alone where the ladder can, and no other rung rises for them', async () => {
+    const plan = planOf(decide(await searching({ contract: cap('0.10') })))
+    assert.deepEqual(
+      [plan.refuseTools, plan.rungs, plan.turnRungs, plan.risen, plan.reason],
+      [true, ['RefuseTools'], ['RefuseTools'], [], 'fit'],
+    )
+    assert.deepEqual([plan.model, plan.risenForUser, plan.occasions], ['dear', [], ['RefuseTools']])
+    const later = { turnRungs: plan.turnRungs }
+    const again = planOf(decide(await searching({ contract: cap('0.10'), conversation: later })))
+    assert.deepEqual([again.turnRungs, again.occasions], [['RefuseTools'], []], 'told once')
+    const plain = planOf(decide(await inputOf({ body: ASKS, contract: cap('0.10'), conversation: later })))
+    assert.deepEqual([plain.refuseTools, plain.rungs], [false, []], 'the next question has the app’s own')
+  })
+
+  test('leave the rest of the ladder to what else is short', async () => {
+    const contract = cap('0.10')
+    const long = { ...ASKS, messages: [{ role: 'user', content: 'word '.repeat(50_000) }] }
+    const plan = planOf(decide(await searching({ contract, body: long })))
+    assert.deepEqual([plan.model, plan.turnRungs], ['cheap', ['RefuseTools']])
+    assert.deepEqual(plan.risen, ['DropRetrieval', 'Summarize', 'DowngradeModel'])
+    const spent = decide(await searching({ contract, own: { spent: parseUsd('0.09999') } }))
+    assert.deepEqual(spent.status === 'end' && [spent.tooLarge, spent.fitsAfresh], [undefined, true], 'the budget is used up')
+  })
+
+  test('are said to be it where the call must make one', async () => {
+    const forced = decide(await searching({ contract: cap('0.10'), body: { ...ASKS, tool_choice: 'required' } }))
+    assert.deepEqual(forced.status === 'end' && forced.tooLarge, { what: 'tools', param: 'tools' })
+  })
+
+  test('are none of that where a model of the ladder reads less, a bound does, or a new session would', async () => {
+    const cheaper = planOf(decide(await searching({ contract: cap('0.50') })))
+    assert.deepEqual([cheaper.model, cheaper.refuseTools], ['cheap', false])
+    const bound = planOf(decide(await searching({ contract: cap('0.50', ENDS) }, { fewestCalls: 1 })))
+    assert.deepEqual([bound.hostedCalls, bound.hostedCallsCut], [2, true])
+    const spent = decide(await searching({ contract: cap('2.00', ENDS), own: { spent: parseUsd('1.00') } }))
+    assert.deepEqual(spent.status === 'end' && [spent.tooLarge, spent.fitsAfresh], [undefined, true])
+  })
+
+  test('leave a window that is too short the reason of its refusal', async () => {
+    const contract = { ...cap('0.10'), context: { ...FULL_LADDER.context, windowTokens: 100, overflow: 'Refuse' as const } }
+    const long = { ...ASKS, messages: [{ role: 'user', content: 'word '.repeat(400) }] }
+    const decision = decide(await searching({ contract, body: long }))
+    assert.equal(decision.status === 'refuse' && decision.refusal.code, 'context_window_exceeded')
+  })
+})
+
+test('a request is held for by its own bound of calls where it is made to stop, and by no more', async () => {
+  const input = await inputOf({ body: { max_tokens: 100 } })
+  const hosted = { tools: [], maxCalls: null, callsOnceBound: 2, rereads: true, fewestCalls: 1 } as const
+  const callsOf = (maxCalls: number | undefined, perConversation: string): readonly [calls: number | null, cut: boolean] => {
+    const hostedTools = { ...(maxCalls === undefined ? {} : { maxCalls }), maxResultTokens: 100 }
+    const balances = input.balances.map((balance) => ({ ...balance, cap: parseUsd(perConversation) }))
+    const plan = planOf(decide({ ...input, balances, request: { ...input.request, hosted }, config: { ...input.config, hostedTools } }))
+    return [plan.hostedCalls, plan.hostedCallsCut]
+  }
+  assert.deepEqual(callsOf(undefined, '1.00'), [10, false])
+  assert.deepEqual(callsOf(5, '1.00'), [2, false])
+  assert.deepEqual(callsOf(undefined, '0.005'), [2, true])
 })
 
 test('the owner’s bound of hosted calls lowers the hold of those that can be told to stop, and of no others', async () => {

@@ -13,7 +13,7 @@ import type { AccountId } from './budget.ts'
 import { inputBound } from './estimate.ts'
 import { holdTerms, priceOf } from './hold.ts'
 import { candidates, isBoundary, needsBoundary, percentUsed, risenRungs, thresholdsApply, union } from './ladder.ts'
-import { fitsAsFirst, nothingFits } from './nothing-fits.ts'
+import { areToolsTooDear, fitsAsFirst, nothingFits } from './nothing-fits.ts'
 import type { DecideInput, Decision, Plan } from './plan.ts'
 import { UNTALKED_WIRES } from './request.ts'
 import type { ModelRequest } from './request.ts'
@@ -69,16 +69,23 @@ export function decide(input: DecideInput): Decision {
   const passed = atBoundary && userRungs !== null && userRungs.period !== period ? userRungs.rungs : []
   const ofLastTurn = conversation.turnRungs.filter((rung) => !passed.includes(rung))
   const at = { atBoundary, percent, percentUser, ready, known: union(conversation.rungs, userActive, ofLastTurn) }
+  const toolsTooDear = areToolsTooDear(input, byThreshold, at)
+  // That says nothing of what the conversation can afford: it goes without them for this turn.
+  const goesWithout = toolsTooDear && request.tools === 'offered' && contract.ladder.some(({ rung }) => rung === 'RefuseTools')
+  const forTools: readonly Rung[] = goesWithout ? ['RefuseTools'] : []
+  const ways = [...candidates(contract.ladder, union(byThreshold, forTools), atBoundary)]
   let short: Balance | null = null
   /** The account in which the call would fit, but for input that others hold. */
   let waitsFor: AccountId | null = null
   let isPriced = false
-  for (const rungs of candidates(contract.ladder, byThreshold, atBoundary)) {
+  for (const rungs of ways) {
     if (short !== null) takenFor[short.kind] = rungs
     const attempt = tryWith(input, rungs, at)
     const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
+    const byRoom = byFit.filter((rung) => !forTools.includes(rung))
     // A rung that would refuse the call does not make it fit.
-    if (attempt.status === 'refuse' && byFit.length === 0) return attempt
+    if (attempt.status === 'refuse' && byRoom.length === 0) return attempt
+    if (attempt.status === 'uncounted') return { status: 'count', ...attempt.toCount }
     if (attempt.status === 'short') {
       if (attempt.uncounted !== null) return { status: 'count', ...attempt.uncounted }
       if (waitsFor === null && fitsAlone(input, rungs, at)) waitsFor = attempt.short.account
@@ -91,23 +98,23 @@ export function decide(input: DecideInput): Decision {
     const standing = conversation.reason ?? (userActive.length > 0 || ofUserBefore ? 'threshold' : null)
     const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
     // What only the user's cap made necessary lasts as long as its period, and the user turn; what only a workload's limit did, as long as that.
-    const forOwn = takenFor.conversation.filter((rung) => !byThreshold.includes(rung))
-    const forUser = takenFor.user.filter((rung) => !byThreshold.includes(rung) && !forOwn.includes(rung))
-    const forTurn = takenFor.workload.filter((rung) => !byThreshold.includes(rung) && !forOwn.includes(rung) && !forUser.includes(rung))
+    const forOwn = takenFor.conversation.filter((rung) => byRoom.includes(rung))
+    const forUser = takenFor.user.filter((rung) => byRoom.includes(rung) && !forOwn.includes(rung))
+    const forTurn = takenFor.workload.filter((rung) => byRoom.includes(rung) && !forOwn.includes(rung) && !forUser.includes(rung))
     return {
       status: 'go',
       plan: {
         ...attempt.plan,
         risen: union(risen, forOwn),
         risenForUser: union(risenForUser, forUser),
-        turnRungs: union(turnActive, forTurn, atBoundary ? union(userActive, risenForUser, forUser).filter(needsBoundary) : []),
+        turnRungs: union(turnActive, forTurn, forTools, atBoundary ? union(userActive, risenForUser, forUser).filter(needsBoundary) : []),
         reason,
       },
     }
   }
   // And it ends none: with more rungs the call fits when that input is billed, or given back.
   if (waitsFor !== null) return { status: 'wait', percent, account: waitsFor }
-  return nothingFits(input, { ways: [...candidates(contract.ladder, byThreshold, atBoundary)], at, short, isPriced })
+  return nothingFits(input, { ways, at, short, isPriced, toolsTooDear: toolsTooDear && !goesWithout })
 }
 
 /** By the terms of the conversation, or by those of today: models are replaced while conversations run, and caps stay what they were. */
@@ -138,7 +145,7 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     factor: input.factorOf(request.model),
     contextTokens: priced.capabilities.contextTokens,
   })
-  const hold = holdTerms(input, { model: request.model, priced, bound }, bound.heuristic)
+  const hold = holdTerms(input, { model: request.model, upstream: null, priced, bound }, bound.heuristic)
   const ended: readonly Rung[] = decision.status === 'end' ? ['EndConversation'] : []
   const endedForGood = decision.status === 'end' && endsForGood(input, decision) ? ended : []
   return {

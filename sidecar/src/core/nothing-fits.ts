@@ -1,6 +1,6 @@
 /**
- * What a call that fits in no way comes to: by its price, by a file or by its question it may be in its own way, and is refused alone; else the
- * conversation is at its end. What is tried to tell them apart is tried on other balances, or with less of the request.
+ * What a call that fits in no way comes to: by its price, by a file, by its tools or by its question it may be in its own way, and is refused
+ * alone; else the conversation is at its end. What is tried to tell them apart is tried on other balances, or with less of the request.
  */
 import type { Rung } from '@farebox/crds/ladder.ts'
 import { tryWith } from './attempt.ts'
@@ -9,6 +9,7 @@ import { attachmentOf, questionPart } from './attachment.ts'
 import { EMPTY_ACCOUNT } from './budget.ts'
 import { replay } from './edit-log.ts'
 import { holdsFiles } from './estimate.ts'
+import { withoutTools } from './hold.ts'
 import { candidates, isBoundary } from './ladder.ts'
 import { turnStarts } from './message.ts'
 import type { DecideInput, Decision, TooLarge } from './plan.ts'
@@ -27,9 +28,11 @@ interface Tried {
   readonly short: Balance | null
   /** It was too dear by a price, not only by the ceiling of its provider. */
   readonly isPriced: boolean
+  /** As `areToolsTooDear` says, where the ladder cannot refuse them. */
+  readonly toolsTooDear: boolean
 }
 
-export function nothingFits(input: DecideInput, { ways, at, short, isPriced }: Tried): Decision {
+export function nothingFits(input: DecideInput, { ways, at, short, isPriced, toolsTooDear }: Tried): Decision {
   const { request, balances } = input
   const attachment = attachmentInTheWay(input, ways, at)
   if (attachment === null && short !== null && !isPriced && !isLedUnpriced(input, ways, at))
@@ -37,6 +40,8 @@ export function nothingFits(input: DecideInput, { ways, at, short, isPriced }: T
   const { account, kind } = short ?? tightestOf(balances)
   const end = { status: 'end', percent: at.percent, reason: 'fit', account } as const
   if (attachment !== null) return { ...end, ...attachment }
+  if (toolsTooDear && fitsAnyWay(withoutTools(input), ways, at))
+    return { ...end, tooLarge: { what: 'tools', param: 'tools' }, fitsAfresh: false }
   const fitsAfresh = fitsAsFirst(input)
   // That says nothing of what else the conversation can afford.
   if (kind !== 'workload' && isTooLong(input, { kind, fitsAfresh }))
@@ -76,6 +81,19 @@ function isTooLong(input: DecideInput, { kind, fitsAfresh }: { readonly kind: Ca
 }
 
 /**
+ * Whether it is tools that the provider runs which fit into no budget, and are in the way now: the last turn of the request would be too dear with
+ * them as the first of a session, and would not without. `active`: the rungs in effect, to which the call is taken down further.
+ */
+export function areToolsTooDear(input: DecideInput, active: readonly Rung[], at: At): boolean {
+  if (!input.request.hosted.rereads || active.includes('RefuseTools')) return false
+  const steps = input.terms.contract.ladder.filter(({ rung }) => rung !== 'RefuseTools')
+  if (fitsAnyWay(input, [...candidates(steps, active, at.atBoundary)], at)) return false
+  const first = asFirst(input, input.request)
+  const ways = [...candidates(steps, [], at.atBoundary)]
+  return !fitsAnyWay(first, ways, atFirst(at)) && fitsAnyWay(withoutTools(first), ways, atFirst(at))
+}
+
+/**
  * Whether the last turn of a request would fit as the first of a session, under any rungs, with nothing spent of any budget of its user's.
  * Files, which are refused by themselves, count for nothing.
  */
@@ -83,16 +101,22 @@ export function fitsAsFirst(input: DecideInput, request: ModelRequest = input.re
   // Only a question opens a session, or is refused by itself; and the last turn of a long loop is a long request.
   if (!isUserTurn(input.request)) return false
   const atBoundary = isBoundary(input.request)
+  return fitsAnyWay(asFirst(input, request), [...candidates(input.terms.contract.ladder, [], atBoundary)], atFirst({ atBoundary }))
+}
+
+function asFirst(input: DecideInput, request: ModelRequest): DecideInput {
   const caps = input.balances.filter(({ kind }) => kind !== 'workload')
-  const first: DecideInput = {
+  return {
     ...input,
     request: lastTurnAlone(request),
     balances: caps.map((balance) => ({ ...balance, state: EMPTY_ACCOUNT })),
     // What is only named is read by the provider alone: nobody knows how much of that is of the last turn.
     earlierTokens: request.onlyNamed === true ? input.earlierTokens : 0,
   }
-  const ways = [...candidates(input.terms.contract.ladder, [], atBoundary)]
-  return fitsAnyWay(first, ways, { atBoundary, percent: 0, percentUser: 0, ready: [], known: [], withoutFiles: true })
+}
+
+function atFirst({ atBoundary }: Pick<At, 'atBoundary'>): At {
+  return { atBoundary, percent: 0, percentUser: 0, ready: [], known: [], withoutFiles: true }
 }
 
 /**

@@ -11,9 +11,12 @@ const HI = { role: 'user', content: 'Hi' }
 const TOOL = { name: 'look_up', input_schema: { type: 'object' } }
 /** A message that changes what tools there are. */
 const adding = (tool: JsonObject): JsonObject => ({ role: 'system', content: [{ type: 'tool_addition', tool }] })
-const SEARCH = { type: 'web_search_20260318', name: 'web_search' }
+const SEARCH = { type: 'web_search_20260318', name: 'web_search', allowed_callers: ['direct'] }
+const TOOL_SEARCH = { type: 'tool_search_tool_bm25_20251119', name: 'tool_search_tool_bm25' }
+/** It filters what it finds in code. */
+const FILTERING = { type: 'web_search_20260318', name: 'web_search' }
 const THOUGHT = { type: 'thinking', thinking: 'Hm', signature: 's' }
-const FETCH = { type: 'web_fetch_20260318', name: 'web_fetch' }
+const FETCH = { type: 'web_fetch_20260318', name: 'web_fetch', allowed_callers: ['direct'] }
 const MARK = { type: 'ephemeral' }
 const SCHEMA = { type: 'json_schema', schema: { type: 'object' } }
 
@@ -88,6 +91,8 @@ describe('what is read', () => {
     'effort alone': [{ output_config: { effort: 'low' } }, { structured: false }],
     'a user': [{ metadata: { user_id: 'u1' } }, { user: 'u1', metadata: { user_id: 'u1' } }],
     'how to be served': [{ speed: 'fast', inference_geo: 'us' }, { serviceTier: 'fast+us' }],
+    'how to be served, but not where': [{ speed: 'fast' }, { serviceTier: 'fast+auto' }],
+    'where to be served': [{ inference_geo: 'global' }, { serviceTier: 'global' }],
     'a mark in the system prompt': [{ system: [{ type: 'text', text: 'x', cache_control: MARK }] }, { cacheWrites: 'short' }],
     'a mark of an hour on a tool': [{ tools: [{ ...TOOL, cache_control: { ...MARK, ttl: '1h' } }] }, { cacheWrites: 'long' }],
     'a mark for all': [{ cache_control: MARK }, { cacheWrites: 'short' }],
@@ -99,6 +104,31 @@ describe('what is read', () => {
     'tools of the provider with bounds': [
       { tools: [{ ...SEARCH, max_uses: 3 }, { ...FETCH, max_uses: 2 }, TOOL] },
       { hosted: { tools: ['webSearch'], maxCalls: 5, rereads: true, fewestCalls: 2 } },
+    ],
+    'a search that may be called from code': [
+      { tools: [{ ...FILTERING, max_uses: 3 }, FETCH] },
+      { hosted: { tools: ['webSearch'], maxCalls: null, rereads: true, fewestCalls: 2 } },
+    ],
+    'searches that may be called from code, with bounds': [
+      {
+        tools: [
+          { ...FILTERING, max_uses: 3 },
+          { ...FETCH, max_uses: 2, allowed_callers: ['direct', 'code_execution_20260521'] },
+        ],
+      },
+      { hosted: { tools: ['webSearch'], maxCalls: null, callsOnceBound: 5, rereads: true, fewestCalls: 2 } },
+    ],
+    'a search of a day before code filtered': [
+      { tools: [{ type: 'web_search_20250305', name: 'web_search', max_uses: 3 }] },
+      { hosted: { tools: ['webSearch'], maxCalls: 3, rereads: true, fewestCalls: 1 } },
+    ],
+    'a search among tools, which brings nothing that is not there': [
+      { tools: [TOOL_SEARCH, { ...TOOL, defer_loading: true }] },
+      { hosted: { tools: [], maxCalls: null, rereads: true, bringsTokens: 33, fewestCalls: 10 } },
+    ],
+    'a search among tools beside one that brings something': [
+      { tools: [TOOL_SEARCH, { ...SEARCH, max_uses: 1 }] },
+      { hosted: { tools: ['webSearch'], maxCalls: null, rereads: true, fewestCalls: 10 } },
     ],
     'running code': [
       { tools: [{ type: 'code_execution_20260521', name: 'code_execution' }] },
@@ -242,6 +272,31 @@ describe('what is written', () => {
           { ...FETCH, max_uses: 2 },
         ],
       },
+    ],
+    'as many calls as there may be of a search that may be called from code': [
+      { tools: [FILTERING] },
+      { hostedCalls: 10 },
+      { tools: [{ ...FILTERING, max_uses: 10 }] },
+    ],
+    'fewer, which takes that no code calls it': [
+      {
+        tools: [
+          { ...FILTERING, allowed_callers: ['code_execution_20260521'] },
+          { ...FETCH, max_uses: 1 },
+        ],
+      },
+      { hostedCalls: 3 },
+      {
+        tools: [
+          { ...FILTERING, allowed_callers: ['direct'], max_uses: 2 },
+          { ...FETCH, max_uses: 1 },
+        ],
+      },
+    ],
+    'fewer, within the bound of the client': [
+      { tools: [{ ...FILTERING, max_uses: 1 }] },
+      { hostedCalls: 1 },
+      { tools: [{ ...FILTERING, max_uses: 1, allowed_callers: ['direct'] }] },
     ],
     'a smaller bound of the client': [{ tools: [{ ...SEARCH, max_uses: 1 }] }, { hostedCalls: 4 }, {}],
     'bounds of the client that come to just as much': [

@@ -6,7 +6,9 @@ import { servedAs } from '@farebox/crds/prices.ts'
 import { canonicalJson, digestOf } from '../core/digest.ts'
 import { bytesOf, isList, isObject } from '../core/message.ts'
 import type { HostedTools, Json, ModelRequest, RequestChange } from '../core/request.ts'
+import { FIXED_TOKENS_PER_BYTE } from '../core/estimate.ts'
 import { COMPACTION, HOSTED_CALLS_MAX, NO_HOSTED_TOOLS } from '../core/request.ts'
+import { UNDECIDED } from '../core/service-tier.ts'
 import { addAnthropicNotice, readAnthropicAnswer, syntheticAnthropic } from './anthropic-answer.ts'
 import { withPlacedInstructions } from './anthropic-instructions.ts'
 import { cacheMarkOf, longer, ownAnthropicMessage, readAnthropicMessage } from './anthropic-message.ts'
@@ -92,7 +94,7 @@ export function renderMessagesRequest(request: ModelRequest, change: RequestChan
   if (maxTokens !== null) splice.set('max_tokens', String(maxTokens))
   // Tools stay: all that was thought is bound to them. `tool_choice` is not.
   if (refusesTools(request, change)) splice.set('tool_choice', '{"type":"none"}')
-  if (change.hostedCalls !== undefined) spliceMaxUses(splice, change.hostedCalls - (request.hosted.compacts === true ? 1 : 0))
+  if (change.hostedCalls !== undefined) spliceBounds(splice, change.hostedCalls - (request.hosted.compacts === true ? 1 : 0))
   const changed = changedMessages(request, change)
   const bound = changed === null ? null : withBoundThinking(request.messages, changed)
   const thought = change.hostedCallsCut === true ? withoutAllThinking(bound ?? request.messages) : bound
@@ -138,15 +140,26 @@ const TOOL_PROMPT_BYTES = 1_024
 const OWN_TOOL_PROMPT_BYTES = 4_096
 /** And for answers that must fit a schema. */
 const SCHEMA_PROMPT_BYTES = 1_024
-/** Tools that the provider runs, by how their type begins. The fee of a search stands for that of all that look things up. */
-const HOSTED: readonly (readonly [prefix: string, kind: HostedTools['tools'][number]])[] = [
+/**
+ * Tools that the provider runs, by how their type begins, and their fee: that of a search stands for that of all that look things up. Null: what
+ * is found are tools that stand in the request, for no fee.
+ */
+const HOSTED: readonly (readonly [prefix: string, fee: HostedTools['tools'][number] | null])[] = [
   ['web_search_', 'webSearch'],
   ['web_fetch_', 'webSearch'],
   ['code_execution_', 'codeContainer'],
-  ['tool_search_tool_', 'fileSearch'],
+  ['tool_search_tool_', null],
 ]
-/** Of those, the ones whose calls a request can bound. */
+/** Those whose calls a request can bound. */
 const BOUNDED_BY_MAX_USES = /^web_(?:search|fetch)_/
+/**
+ * From this day on they may also be called from code, which filters what they find. Each run of it reads the window again, and `max_uses` counts
+ * none. https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool
+ */
+const FILTERED_SINCE = 20260209
+const DAY_DIGITS = 8
+/** Called by the model alone, they run no code. https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools */
+const DIRECT_ALONE = { allowed_callers: ['direct'] }
 /**
  * What the provider says of a history that was changed under what a model had thought, or around instructions and cache marks. What it says
  * of calls and their results is not here: edits leave these whole, and apps do not, whom a second attempt would not help.
@@ -226,10 +239,11 @@ function effortOf(fields: Fields): string | null {
   return isObject(config) ? textOrNull(config['effort']) : null
 }
 
-/** How the client asks to be served, of what changes the price. */
+/** How the client asks to be served, of what changes the price. Where is the workspace's to choose unless it is asked for. */
 function askedToServe(fields: Fields): string | null {
-  const words = ['speed', 'inference_geo'].map((name) => fields.get(name)?.json)
-  return servedAs(words.filter((word) => typeof word === 'string'))
+  const [speed, geo] = ['speed', 'inference_geo'].map((name) => fields.get(name)?.json)
+  if (typeof speed !== 'string') return typeof geo === 'string' ? geo : null
+  return servedAs([speed, typeof geo === 'string' ? geo : UNDECIDED])
 }
 
 function userOf(fields: Fields): string | null {
@@ -254,22 +268,39 @@ function isOfClient(type: string): boolean {
 /** `added`: by messages, where no bound can be put in, since what was thought is bound to them. A compaction reads the window once more. */
 function hostedTools(tools: readonly Json[], added: readonly Json[], isCompacted: boolean): HostedTools {
   const run = [...tools, ...added].flatMap((tool) => {
-    const kind = HOSTED.find(([prefix]) => typeOf(tool).startsWith(prefix))?.[1]
+    const found = HOSTED.find(([prefix]) => typeOf(tool).startsWith(prefix))
     const isBounded = BOUNDED_BY_MAX_USES.test(typeOf(tool))
-    return kind === undefined ? [] : [{ kind, maxUses: isBounded ? maxUsesOf(tool) : null, canBound: isBounded && tools.includes(tool) }]
+    const canBound = isBounded && tools.includes(tool)
+    return found === undefined ? [] : [{ tool, fee: found[1], maxUses: isBounded ? maxUsesOf(tool) : null, canBound }]
   })
   if (run.length === 0) return isCompacted ? COMPACTION : NO_HOSTED_TOOLS
-  let maxCalls: number | null = isCompacted ? 1 : 0
-  for (const { maxUses } of run) maxCalls = maxCalls === null || maxUses === null ? null : maxCalls + maxUses
-  // Each can be told to stop after one call, and none to make none.
-  const fewestCalls = run.every(({ canBound }) => canBound) ? run.length : HOSTED_CALLS_MAX
+  let ownCalls: number | null = isCompacted ? 1 : 0
+  for (const { maxUses } of run) ownCalls = ownCalls === null || maxUses === null ? null : ownCalls + maxUses
+  const runsCode = run.some(({ tool }) => mayRunCode(tool))
+  const canBound = run.every((each) => each.canBound)
   return {
-    tools: [...new Set(run.map(({ kind }) => kind))],
-    maxCalls,
+    tools: [...new Set(run.flatMap(({ fee }) => fee ?? []))],
+    maxCalls: runsCode ? null : ownCalls,
+    ...(runsCode && canBound && ownCalls !== null ? { callsOnceBound: ownCalls } : {}),
     ...(isCompacted ? { compacts: true } : {}),
     rereads: true,
-    fewestCalls,
+    ...(run.every(({ fee }) => fee === null) ? { bringsTokens: deferredTokens(tools) } : {}),
+    // Each can be told to stop after one call, and none to make none.
+    fewestCalls: canBound ? run.length : HOSTED_CALLS_MAX,
   }
+}
+
+/** What a search may find. Before it is found the provider does not count it, and a count of an earlier call does not have it. */
+function deferredTokens(tools: readonly Json[]): number {
+  const deferred = tools.filter((tool) => isObject(tool) && tool['defer_loading'] === true)
+  return Math.ceil(deferred.reduce<number>((bytes, tool) => bytes + Buffer.byteLength(JSON.stringify(tool)), 0) * FIXED_TOKENS_PER_BYTE)
+}
+
+/** Whether `max_uses` bounds only a part of what comes of it. */
+function mayRunCode(tool: Json): boolean {
+  if (!isObject(tool) || !BOUNDED_BY_MAX_USES.test(typeOf(tool)) || Number(typeOf(tool).slice(-DAY_DIGITS)) < FILTERED_SINCE) return false
+  const callers = tool['allowed_callers']
+  return !isList(callers) || callers.some((caller) => caller !== 'direct')
 }
 
 /** Tools that messages define in the midst of a conversation. */
@@ -315,10 +346,10 @@ const CACHE_MARK = 'cache_control'
 const MARKABLE_BYTES_MAX = 1024 * 1024
 
 /**
- * Shares `calls` out among the hosted tools; a smaller bound of the client's own stays, and what it leaves is for the others. Every other tool
- * keeps its bytes.
+ * Shares `calls` out among the hosted tools; a smaller bound of the client's own stays, and what it leaves is for the others. Where they are
+ * fewer than those that nobody bounds, none is called from code. Every other tool keeps its bytes.
  */
-function spliceMaxUses(splice: Splice, calls: number): void {
+function spliceBounds(splice: Splice, calls: number): void {
   const written = splice.text('tools')
   if (written === null) return
   const bytes = Buffer.from(written)
@@ -329,8 +360,12 @@ function spliceMaxUses(splice: Splice, calls: number): void {
   let copied = 0
   for (const [index, range] of ranges.entries()) {
     const tool = tools[index]
-    if (!isObject(tool) || !BOUNDED_BY_MAX_USES.test(typeOf(tool)) || (maxUsesOf(tool) ?? Infinity) <= share) continue
-    out.push(bytes.subarray(copied, range.start), Buffer.from(JSON.stringify({ ...tool, max_uses: share })))
+    if (!isObject(tool) || !BOUNDED_BY_MAX_USES.test(typeOf(tool))) continue
+    const isOver = (maxUsesOf(tool) ?? Infinity) > share
+    const isStopped = calls < HOSTED_CALLS_MAX && mayRunCode(tool)
+    if (!isOver && !isStopped) continue
+    const bound = { ...tool, ...(isOver ? { max_uses: share } : {}), ...(isStopped ? DIRECT_ALONE : {}) }
+    out.push(bytes.subarray(copied, range.start), Buffer.from(JSON.stringify(bound)))
     copied = range.end
   }
   if (out.length > 0) splice.set('tools', Buffer.concat([...out, bytes.subarray(copied)]))

@@ -301,6 +301,34 @@ describe('what changes', () => {
     assert.deepEqual(rendered(request, { drop: ['generationConfig.thinkingConfig'] })['generationConfig'], {})
   })
 
+  test('a budget of thinking shrinks with the bound of the output, down to the least of its model, and fits another model', async () => {
+    const budgetOf = async (model: string, thinkingBudget: unknown, tokens: number | null, to?: string): Promise<unknown> => {
+      const generationConfig = { thinkingConfig: { includeThoughts: true, thinkingBudget }, maxOutputTokens: 60_000 }
+      const request = await read({ contents, generationConfig }, PATH.replace('gemini-2.5-flash', model))
+      const outputLimit = tokens === null ? {} : { outputLimit: { field: 'generationConfig.maxOutputTokens', tokens } }
+      const sent = rendered(request, { ...outputLimit, ...(to === undefined ? {} : { model: to }) })[
+        'generationConfig'
+      ] as typeof generationConfig
+      assert.equal(sent.thinkingConfig.includeThoughts, true)
+      return sent.thinkingConfig.thinkingBudget
+    }
+    const [pro, flash, lite, third] = ['gemini-2.5-pro', 'gemini-2.5-flash', 'gemini-2.5-flash-lite', 'gemini-3-pro-preview']
+    assert.equal(await budgetOf(pro, 24_576, 8_977), 8_721)
+    assert.equal(await budgetOf(pro, '24576', 8_977), 8_721, 'as text, too')
+    assert.equal(await budgetOf(pro, 8_000, 8_977), 8_000, 'which fits')
+    assert.equal(await budgetOf(pro, -1, 8_977), -1, 'as the model likes')
+    assert.deepEqual([await budgetOf(pro, 4_096, 300), await budgetOf(third, 4_096, 300)], [128, 128])
+    assert.deepEqual([await budgetOf(lite, 4_096, 768), await budgetOf(lite, 4_096, 767)], [512, 0], 'less than its least is none')
+    assert.deepEqual([await budgetOf(flash, 4_096, 257), await budgetOf(flash, 4_096, 256)], [1, 0])
+    assert.deepEqual([await budgetOf(pro, 32_768, null, flash), await budgetOf(flash, 0, null, pro)], [24_576, 128])
+    assert.deepEqual([await budgetOf(flash, 100, null, lite), await budgetOf(flash, 0, null, lite)], [512, 0])
+    assert.equal(await budgetOf(pro, 32_768, 5_256, flash), 5_000)
+    const generationConfig = { thinking_config: { thinking_budget: 9_000 } }
+    const limit = { outputLimit: { field: 'generationConfig.maxOutputTokens', tokens: 2_256 } }
+    const sent = rendered(await read({ contents, generationConfig }), limit)['generationConfig']
+    assert.deepEqual(sent, { thinking_config: { thinkingBudget: 2_000 }, maxOutputTokens: 2_256 })
+  })
+
   test('a prompt of ours goes the way of the app’s own calls, with the least thinking', () => {
     const task = { system: 'Sum up.', user: 'Text', maxTokens: 90 }
     const asked = geminiWire.prompt({

@@ -11,6 +11,8 @@ import { addGeminiNotice, readGeminiAnswer, syntheticGemini } from './gemini-ans
 import { memberOf, objectOf, objectsIn, objectsOf, snakeCase, textOf } from './gemini-json.ts'
 import { isSystemInstruction, ownGeminiMessage, readContents, systemMessage } from './gemini-message.ts'
 import { GeminiStream } from './gemini-stream.ts'
+import { isThirdOrLater, leastThinking, thinkingFor } from './gemini-thinking.ts'
+import type { ThinkingChange } from './gemini-thinking.ts'
 import { geminiTier } from './gemini-usage.ts'
 import { FIELDS_MAX, memberRanges } from './json-scan.ts'
 import type { Field, Range } from './json-scan.ts'
@@ -104,7 +106,8 @@ export function renderGeminiRequest(request: ModelRequest, change: RequestChange
     drop: drop.flatMap(([name, inner, ...more]) =>
       name === 'generationConfig' && inner !== undefined && more.length === 0 ? [inner] : [],
     ),
-    withoutLevel: refusesLevel(request, change),
+    model: change.model ?? request.model,
+    isOther: change.model !== undefined,
     outputTokens: change.outputLimit?.tokens ?? null,
   })
   if (refusesTools(request, change)) refuseTools(splice, nameOf('toolConfig'))
@@ -344,16 +347,14 @@ function spliceConfig(splice: Splice, name: string, change: ConfigChange): void 
   const nameOf = (field: string): string => (inner.has(snakeCase(field)) ? snakeCase(field) : field)
   for (const field of change.drop) inner.drop(nameOf(field))
   const thinking = nameOf('thinkingConfig')
-  if (change.withoutLevel && inner.has(thinking)) inner.set(thinking, withoutMember(inner.text(thinking), 'thinkingLevel'))
+  const thought = change.isOther || change.outputTokens !== null ? inner.text(thinking) : null
+  if (thought !== null) inner.set(thinking, thinkingFor(thought, change))
   if (change.outputTokens !== null) inner.set(nameOf('maxOutputTokens'), String(change.outputTokens))
   splice.set(name, inner.bytes())
 }
 
-interface ConfigChange {
+interface ConfigChange extends ThinkingChange {
   readonly drop: readonly string[]
-  /** Of thinking. */
-  readonly withoutLevel: boolean
-  readonly outputTokens: number | null
 }
 
 function layoutOfMembers(bytes: Buffer): Layout {
@@ -400,12 +401,6 @@ function withoutCalls(text: string | null): string {
   return JSON.stringify({ ...rest, functionCallingConfig: { mode: 'NONE' } })
 }
 
-function withoutMember(text: string | null, name: string): string {
-  const own: Json = text === null ? null : JSON.parse(text)
-  const rest = Object.entries(isObject(own) ? own : {}).filter(([key]) => camelCase(key) !== name)
-  return JSON.stringify(Object.fromEntries(rest))
-}
-
 /** https://ai.google.dev/api/tokens#method:-models.counttokens. Vertex takes the fields of the request as they are, and fewer of them. */
 function askedCount(
   request: ModelRequest,
@@ -424,15 +419,6 @@ function askedCount(
   return { path, body: Buffer.concat([Buffer.from(head), members, Buffer.from('}')]) }
 }
 const COUNTED_BY_VERTEX: ReadonlySet<string> = new Set(['contents', 'systemInstruction', 'tools', 'generationConfig', 'labels'])
-
-/** Levels of thinking came with Gemini 3: models before it refuse them. */
-function refusesLevel(request: ModelRequest, { model }: RequestChange): boolean {
-  return model !== undefined && !isThirdOrLater(model) && request.fields.has('generationConfig.thinkingConfig')
-}
-
-function isThirdOrLater(model: string): boolean {
-  return !/^(models\/)?gemini-[12]\b/.test(model)
-}
 
 function withModel(path: string, model: string): string {
   return path.replace(
@@ -459,13 +445,6 @@ function promptCall({ model, system, user, maxTokens, call }: PromptTask): { rea
     generationConfig: { maxOutputTokens: maxTokens, ...(thinkingConfig === null ? {} : { thinkingConfig }) },
   }
   return { path, body: Buffer.from(JSON.stringify(body)) }
-}
-
-/** https://ai.google.dev/gemini-api/docs/thinking: what each family takes for its least. */
-function leastThinking(model: string): JsonObject | null {
-  if (model.startsWith('gemini-2.5-flash')) return { thinkingBudget: 0 }
-  if (model.startsWith('gemini-2.5-pro')) return { thinkingBudget: 128 }
-  return isThirdOrLater(model) ? { thinkingLevel: 'LOW' } : null
 }
 
 function decoded(text: string): string | null {

@@ -165,11 +165,16 @@ function hostedUse(call: HostedCall): object {
 }
 
 function hostedResult(call: HostedCall): object {
-  const error = { type: `${call.name}_tool_result_error`, error_code: 'max_uses_exceeded' }
-  const found = [
-    { type: `${call.name}_result`, url: 'https://example.com/news', title: 'News', page_age: null, encrypted_content: call.result },
-  ]
-  return { type: `${call.name}_tool_result`, tool_use_id: call.id, caller: DIRECT, content: call.result === null ? error : found }
+  const kind = call.name.startsWith('tool_search') ? 'tool_search' : call.name
+  return { type: `${kind}_tool_result`, tool_use_id: call.id, caller: DIRECT, content: resultContent(call, kind) }
+}
+
+function resultContent({ name, result }: HostedCall, kind: string): object {
+  if (result === null) return { type: `${name}_tool_result_error`, error_code: 'max_uses_exceeded' }
+  if (kind === 'tool_search') return { type: 'tool_search_tool_search_result', tool_references: JSON.parse(result) as unknown }
+  if (kind === 'code_execution')
+    return { type: 'encrypted_code_execution_result', encrypted_stdout: result, stderr: '', return_code: 0, content: [] }
+  return [{ type: `${name}_result`, url: 'https://example.com/news', title: 'News', page_age: null, encrypted_content: result }]
 }
 
 /** What was cut off in the middle is no JSON yet. */

@@ -12,7 +12,7 @@ import type { Turn } from './content.ts'
 import { textOf } from './content.ts'
 import type { Effort } from './models.ts'
 import { textTokens } from './prompt.ts'
-import type { ClaudeRequest } from './request.ts'
+import type { ClaudeRequest, ClaudeTool } from './request.ts'
 
 export interface ClaudeAnswer {
   readonly draft: Draft
@@ -57,6 +57,7 @@ const EFFORT_TOKENS: Readonly<Record<Effort, number>> = { low: 16, medium: 32, h
 const UNTHINKING_SHARE = 6
 const SHOWN_THINKING_SHARE = 2
 const RESULT_TOKENS = 400
+const TOOLS_FOUND_MAX = 5
 
 export function answerTo(options: AnswerOptions): ClaudeAnswer {
   const { request, limit } = options
@@ -137,16 +138,31 @@ function hostedCalls(request: ClaudeRequest, controls: Controls): readonly Hoste
   if (request.toolChoice.type === 'none') return []
   const uses = new Map<string, number>()
   return (controls.hostedCalls ?? []).flatMap((name, index): readonly HostedCall[] => {
-    const tool = request.tools.find((each) => each.kind === 'server' && each.type.startsWith(name))
+    const tool = request.tools.find((each) => each.kind === 'server' && each.type.startsWith(name)) ?? codeTool(request, name)
     if (tool === undefined) return []
     const used = (uses.get(tool.name) ?? 0) + 1
     uses.set(tool.name, used)
     const call = { id: `srvtoolu_${index.toString().padStart(24, '0')}`, name: tool.name, query: `what is new, part ${index + 1}` }
     if (tool.maxUses !== null && used > tool.maxUses) return [{ ...call, result: null, resultTokens: 0 }]
+    if (name.startsWith('tool_search')) {
+      const result = JSON.stringify(foundTools(request))
+      return [{ ...call, result, resultTokens: textTokens(result, request.model) }]
+    }
     const wanted = controls.hostedResultTokens ?? RESULT_TOKENS
     const result = prose(randomOf(hashOf(call.query)), Math.ceil((wanted * 100) / request.model.tokenPercent), 'en').join('')
     return [{ ...call, result, resultTokens: textTokens(result, request.model) }]
   })
+}
+
+/** References to tools of the request, whose definitions are in its count already. */
+function foundTools({ tools }: ClaudeRequest): readonly object[] {
+  const found = tools.filter(({ isDeferred }) => isDeferred).slice(0, TOOLS_FOUND_MAX)
+  return found.map(({ name }) => ({ type: 'tool_reference', tool_name: name }))
+}
+
+/** Code that filters what a search finds runs without a tool of its own in the request, as often as the model likes. */
+function codeTool(request: ClaudeRequest, name: string): Pick<ClaudeTool, 'name' | 'maxUses'> | undefined {
+  return name === 'code_execution' && request.tools.some(({ runsCode }) => runsCode) ? { name, maxUses: null } : undefined
 }
 
 /** The request as the drafts, the summariser and the recordings read it. */

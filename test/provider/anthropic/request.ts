@@ -45,6 +45,10 @@ export interface ClaudeTool {
   readonly cacheTtl: CacheTtl | null
   /** Of a server tool: how often it may be called in this request. */
   readonly maxUses: number | null
+  /** It may be called from code that the model writes and the provider runs. */
+  readonly runsCode: boolean
+  /** It is found by a tool search alone. */
+  readonly isDeferred: boolean
 }
 
 export interface ToolChoice {
@@ -71,6 +75,9 @@ const NO_SAMPLING_SINCE = '2026-10-21'
 const BUDGET_TOKENS_MIN = 1_024
 const CACHE_BREAKPOINTS_MAX = 4
 const SERVER_TOOL = /^(web_search|web_fetch|code_execution|tool_search_tool_\w+?)_\d{8}$/
+/** These filter what they find in code, unless they may only be called directly. */
+const FILTERING_TOOL = /^web_(?:search|fetch)_/
+const FILTERING_SINCE = '20260209'
 const ANTHROPIC_TOOL = /^(bash|text_editor|memory|computer|computer_toolset|browser_toolset)_\d{8}$/
 // oxfmt-ignore
 const TOOL_KEYS = new Set([
@@ -183,6 +190,7 @@ function toolAt(entry: unknown, path: string): ClaudeTool {
     schema = objectAt(tool['input_schema'], `${path}.input_schema`)
     oneOf(schema['type'], `${path}.input_schema.type`, ['object'])
   }
+  if (tool['allowed_callers'] !== undefined) listAt(tool['allowed_callers'], `${path}.allowed_callers`)
   const maxUses = tool['max_uses'] === undefined || tool['max_uses'] === null ? null : integerAt(tool['max_uses'], `${path}.max_uses`, 1)
   return {
     kind: isServer ? 'server' : 'client',
@@ -192,7 +200,13 @@ function toolAt(entry: unknown, path: string): ClaudeTool {
     definition,
     cacheTtl: cacheTtlAt(control, `${path}.cache_control`),
     maxUses,
+    runsCode: FILTERING_TOOL.test(type) && type.slice(-8) >= FILTERING_SINCE && !isDirect(tool['allowed_callers']),
+    isDeferred: tool['defer_loading'] === true,
   }
+}
+
+function isDirect(callers: unknown): boolean {
+  return Array.isArray(callers) && callers.every((caller) => caller === 'direct')
 }
 
 function toolChoiceOf(value: unknown, tools: readonly ClaudeTool[]): ToolChoice {

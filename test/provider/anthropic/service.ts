@@ -76,7 +76,8 @@ export function anthropicService(services: AnthropicServices): AnthropicService 
     if (path !== '/v1/messages') throw new ApiError(404, 'Not found')
     if (request.method !== 'POST') throw new ApiError(405, 'Method Not Allowed')
     services.fail(controls)
-    return message(checkRequest(parseBody(body), models, String(request.headers['anthropic-version'])), controls, requestId, response)
+    const asked = checkRequest(parseBody(body), models, String(request.headers['anthropic-version']))
+    return message({ ...asked, inferenceGeo: asked.inferenceGeo ?? controls.accountGeo }, controls, requestId, response)
   }
 
   const message = async (request: ClaudeRequest, controls: Controls, requestId: string, response: ServerResponse): Promise<void> => {
