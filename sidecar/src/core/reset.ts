@@ -5,6 +5,7 @@ import type { Cut } from './edit-log.ts'
 import { BETWEEN_PARTS, cutEdit, planCut, turnsIn, turnsText } from './history-cut.ts'
 import type { CutPlan } from './history-cut.ts'
 import { leadingCount, ownMessage, readOwn, turnStarts } from './message.ts'
+import { answersKeptCall } from './request.ts'
 import type { ModelRequest } from './request.ts'
 import type { SessionEnd } from './sessions.ts'
 import { summaryPart } from './summary.ts'
@@ -53,8 +54,7 @@ export function resetEdits({ request, conversation, why, recap, isSearchable, pa
 export function standingAlone(request: ModelRequest): ModelRequest | null {
   if (request.earlier === null) return request
   if (request.earlier.kind === 'conversation') return null
-  const calls = new Set(request.messages.flatMap((message) => message.toolCalls.map(({ id }) => id)))
-  return request.messages.every(({ answers }) => answers.every((id) => calls.has(id))) ? { ...request, earlier: null } : null
+  return answersKeptCall(request) ? null : { ...request, earlier: null }
 }
 
 /** The request as the first of a session, but for a recap: its instructions, and the last user turn. */

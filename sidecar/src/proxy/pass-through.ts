@@ -5,6 +5,7 @@
 import { readBody } from './body.ts'
 import type { Refusal } from '../errors.ts'
 import { Pieces } from '../wire/pieces.ts'
+import type { FreeBody, ParsedRequest } from '../wire/wire.ts'
 import { goesOnObserved, refuse, sentHeaders } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { responseHeaders } from './headers.ts'
@@ -21,8 +22,29 @@ export async function serveUngoverned(exchange: Exchange, refusal: Refusal, body
   return passThrough(exchange, { kind: 'ungoverned', ...(body === undefined ? {} : { body }) })
 }
 
+/** A call whose body was not read as one that can be metered, or passed on for nothing: why not. */
+export async function serveUnread(exchange: Exchange, why: Exclude<ParsedRequest, { readonly status: 'ok' }>, body: Buffer): Promise<void> {
+  if (why.status === 'invalid') {
+    const { message, field } = why
+    return refuse(exchange, { code: 'invalid_request', message, ...(field === null ? {} : { param: field }) })
+  }
+  const { what, code = 'endpoint_not_governed' } = why
+  return serveUngoverned(exchange, { code, message: `${what} cannot be metered as it happens, and is refused here.` }, body)
+}
+
+/** What costs nothing. `read`: what its body must be read by first; absent: nothing. */
+export async function serveFree(exchange: Exchange, read?: (body: Buffer) => Promise<FreeBody>): Promise<void> {
+  if (read === undefined) return passThrough(exchange, { kind: 'free' })
+  const given = await readBody(exchange)
+  if (given.status === 'aborted') return
+  if (given.status === 'refused') return refuse(exchange, given.refusal)
+  const found = await read(given.body)
+  if (found.status !== 'ok') return serveUnread(exchange, found, given.body)
+  return passThrough(exchange, { kind: 'free', body: found.body })
+}
+
 /** `body`: where it was read already. */
-export async function passThrough(
+async function passThrough(
   exchange: Exchange,
   { kind, body }: { readonly kind: 'free' | 'ungoverned'; readonly body?: Buffer },
 ): Promise<void> {

@@ -13,7 +13,7 @@ import { withoutQueryKey } from './headers.ts'
 import { queryNamesModel, routingHeader } from '../wire/router-use.ts'
 import { operationOf, providerPath } from '../wire/routes.ts'
 import type { Gateway, Policy } from './gateway.ts'
-import { passThrough, serveUngoverned } from './pass-through.ts'
+import { serveFree, serveUngoverned } from './pass-through.ts'
 import { runTurn } from './turn.ts'
 
 const HEADER_BYTES_MAX = 16 * 1024
@@ -139,7 +139,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
         return await serveUngoverned(exchange, { code: 'endpoint_not_governed', message: OTHER_MODEL_MESSAGE, param: other })
       }
       case 'free':
-        return await passThrough(exchange, { kind: 'free' })
+        return await serveFree(exchange, operation.read)
       case 'ungoverned':
         return await serveUngoverned(exchange, {
           code: 'endpoint_not_governed',

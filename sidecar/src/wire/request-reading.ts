@@ -76,15 +76,17 @@ export function readScan(
   scan: Extract<Scan, { status: 'ok' }>,
   read: (fields: readonly Field[]) => ModelRequest,
 ): ParsedRequest {
-  const parsed = orRefused(() => read(scan.fields))
+  const parsed = orRefused(() => ({ request: read(scan.fields) }))
   if (parsed.status === 'ok') LAYOUTS.set(body, withoutValues(scan))
   return parsed
 }
 
 /** Invalid where `read` throws `InvalidField`, ungoverned where it throws `UngovernedUse`. */
-export function orRefused(read: () => ModelRequest): ParsedRequest {
+export function orRefused<T extends object>(
+  read: () => T,
+): ({ readonly status: 'ok' } & T) | Exclude<ParsedRequest, { readonly status: 'ok' }> {
   try {
-    return { status: 'ok', request: read() }
+    return { status: 'ok', ...read() }
   } catch (error) {
     if (error instanceof InvalidField) return { status: 'invalid', field: error.field, message: error.message }
     if (error instanceof UngovernedUse)

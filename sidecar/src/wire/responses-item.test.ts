@@ -50,6 +50,19 @@ describe('items become messages', () => {
     assert.equal(messages[3]?.toolCalls[0]?.input, '{"id": 17}')
   })
 
+  test('of which a question for approval is no call that must be answered, but is known by its id', () => {
+    const [asked, given, spoken] = read([
+      { type: 'mcp_approval_request', id: 'mcpr_1', name: 'pay', arguments: '{}', server_label: 's' },
+      { type: 'mcp_approval_response', id: 'x_1', approval_request_id: 'mcpr_1', approve: true },
+      SPOKEN,
+    ])
+    assert.deepEqual(
+      [asked?.approval, given?.approval, spoken?.approval],
+      [{ id: 'mcpr_1', isGiven: false }, { id: 'mcpr_1', isGiven: true }, null],
+    )
+    assert.deepEqual([asked?.toolCalls, given?.answers], [[], []])
+  })
+
   test('of which a reference is a message whose words are not here', () => {
     const messages = read([REASONING, SPOKEN, { type: 'item_reference', id: 'msg_9' }, OUTPUT])
     assert.deepEqual(

@@ -5,7 +5,7 @@
  */
 import { canonicalJson, digestOf } from '../core/digest.ts'
 import { isList, isObject, parseObject } from '../core/message.ts'
-import type { ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
+import type { Approval, ImagePart, Json, JsonObject, Message, Role, TextPart, ToolCall } from '../core/request.ts'
 import { withMarksOf } from './cache-marks.ts'
 import { detailOf, fileIn, imageUrl, mediaPart, mediaWith, soundIn } from './embedded-media.ts'
 import type { Media, MediaPart } from './embedded-media.ts'
@@ -138,10 +138,16 @@ function answeredBy({ type, id, call_id: callId }: JsonObject): readonly string[
   return typeof call === 'string' ? [call] : NONE
 }
 
+function approvalIn({ type, id, approval_request_id: asked }: JsonObject): Approval | null {
+  if (type === 'mcp_approval_request' && typeof id === 'string') return { id, isGiven: false }
+  return type === 'mcp_approval_response' && typeof asked === 'string' ? { id: asked, isGiven: true } : null
+}
+
 class ItemMessage implements Message {
   readonly role: Role
   readonly toolCalls: readonly ToolCall[]
   readonly answers: readonly string[]
+  readonly approval: Approval | null
   readonly images: readonly ImagePart[]
   readonly mediaBytes: number
   readonly isOnlyNamed: boolean
@@ -157,6 +163,7 @@ class ItemMessage implements Message {
     this.role = roleOf(item) ?? 'assistant'
     this.toolCalls = this.role === 'assistant' ? callsOf(item) : NONE
     this.answers = this.role === 'tool' ? answeredBy(item) : NONE
+    this.approval = approvalIn(item)
     this.images = media.parts
     this.mediaBytes = media.bytes
     this.isOnlyNamed = isReference(item)

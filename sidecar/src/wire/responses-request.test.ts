@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { COMPACTION, NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { JsonObject, ModelRequest, RequestChange } from '../core/request.ts'
-import { countedBody, parseResponsesRequest, renderResponsesRequest } from './responses-request.ts'
+import { countedBody, parseResponsesRequest, readCounted, readKeptItems, renderResponsesRequest } from './responses-request.ts'
 import { syntheticId } from './responses-synthetic.ts'
 
 const UNIQUE = '0f8fad5b-d9cb-469f-a165-70867728950e'
@@ -113,15 +113,121 @@ describe('a request is read', () => {
   })
 })
 
-test('tools that an item of the input adds are held for like those of the request', async () => {
-  for (const type of ['additional_tools', 'tool_search_output']) {
-    const added = { type, role: 'developer', tools: [{ type: 'web_search' }, { type: 'file_search', vector_store_ids: ['v'] }] }
-    const request = await read({ model: 'm', input: [{ role: 'user', content: 'x' }, added] })
-    assert.deepEqual(request.hosted, { tools: ['webSearch', 'fileSearch'], maxCalls: null, rereads: true }, type)
-    assert.equal(JSON.parse(renderResponsesRequest(request, { hostedCalls: 3 }).toString()).max_tool_calls, 3)
-    const own = { type, role: 'developer', tools: [LOOK] }
-    assert.deepEqual((await read({ model: 'm', input: [{ role: 'user', content: 'x' }, own] })).hosted, NO_HOSTED_TOOLS)
+describe('tools that an item of the input adds', () => {
+  const user = { role: 'user', content: 'x' }
+  const added = (type: string, tool: JsonObject): JsonObject => ({ type, role: 'developer', tools: [tool] })
+
+  test('are held for like those of the request', async () => {
+    for (const type of ['additional_tools', 'tool_search_output']) {
+      const item = { type, role: 'developer', tools: [WEB, { type: 'file_search', vector_store_ids: ['v'] }] }
+      const request = await read({ model: 'm', store: false, input: [user, item] })
+      assert.deepEqual(request.hosted, { tools: ['webSearch', 'fileSearch'], maxCalls: null, rereads: true }, type)
+      assert.equal(JSON.parse(renderResponsesRequest(request, { hostedCalls: 3 }).toString()).max_tool_calls, 3)
+      assert.deepEqual((await read({ model: 'm', input: [user, added(type, LOOK)] })).hosted, NO_HOSTED_TOOLS)
+    }
+  })
+
+  test('are refused, and forced, like those of the request', async () => {
+    for (const type of ['additional_tools', 'tool_search_output'])
+      for (const tool of [LOOK, WEB]) {
+        const body = { model: 'm', store: false, input: [user, added(type, tool)] }
+        const request = await read(body)
+        assert.deepEqual([request.tools, request.toolsRefused], ['offered', false])
+        assert.deepEqual(sentOf(request, { toolChoice: 'none' }), { ...body, tool_choice: 'none' })
+        assert.equal((await read({ ...body, tool_choice: 'required' })).tools, 'forced')
+        const refused = await read({ ...body, tool_choice: 'none' })
+        assert.deepEqual([refused.toolsRefused, refused.hosted], [true, NO_HOSTED_TOOLS])
+      }
+  })
+
+  test('and that the provider keeps are those of who chooses among them', async () => {
+    const kept = { model: 'm', input: 'x', previous_response_id: 'resp_1' }
+    const tools = async (body: JsonObject): Promise<ModelRequest['tools']> => (await read(body)).tools
+    assert.equal(await tools({ ...kept, tool_choice: 'required' }), 'forced')
+    assert.equal(await tools(kept), 'none')
+    assert.equal(sentOf(await read({ ...kept, tool_choice: 'auto' }), { toolChoice: 'none' })['tool_choice'], 'none')
+  })
+
+  test('and that the provider runs are refused where it keeps them: no later call shows them', async () => {
+    const bodies: readonly JsonObject[] = [
+      {},
+      { store: null },
+      { store: true },
+      { previous_response_id: 'resp_1' },
+      { conversation: 'conv_1', store: false },
+      { conversation: { id: 'conv_1' } },
+      { tools: [WEB] },
+    ]
+    for (const type of ['additional_tools', 'tool_search_output'])
+      for (const tool of [WEB, { type: 'mcp', server_label: 's' }, { type: 'of_the_future' }])
+        for (const body of bodies) {
+          const parsed = await parse({ model: 'm', ...body, input: [user, added(type, tool)] })
+          assert.ok(parsed.status === 'ungoverned', JSON.stringify([type, tool, body]))
+          assert.match(parsed.what, /tool of the provider that an item adds/)
+        }
+    const item = added('additional_tools', WEB)
+    await read({ model: 'm', store: false, previous_response_id: 'resp_1', input: [item] })
+    assert.equal((await parseResponsesRequest(Buffer.from(JSON.stringify({ model: 'm', input: [item] })), 'compact')).status, 'ok')
+  })
+
+  test('but for what the provider found among those of the request', async () => {
+    const mcp = { type: 'mcp', server_label: 's', defer_loading: true }
+    const found = { ...added('tool_search_output', mcp), execution: 'server' }
+    await read({ model: 'm', tools: [{ type: 'tool_search' }, mcp], input: [user, found] })
+    assert.equal((await parse({ model: 'm', tools: [{ type: 'tool_search' }], input: [user, found] })).status, 'ungoverned')
+  })
+})
+
+test('how much of a kept history is read is told by the context of its thoughts, of its images and by truncation, by nothing else', async () => {
+  const reading = async (more: JsonObject): Promise<string | undefined> =>
+    (await read({ model: 'gpt-5-mini', input: 'Hi', ...more })).keptReading
+  assert.equal(await reading({}), '')
+  assert.equal(await reading({ reasoning: { effort: 'high', summary: 'auto' }, instructions: 'Be kind.', tools: [LOOK] }), '')
+  const others = [
+    { reasoning: { context: 'all_turns' } },
+    { reasoning: { context: 'current_turn' } },
+    { image: { context_compression: 'disabled' } },
+    { truncation: 'auto' },
+  ]
+  assert.equal(new Set(await Promise.all([{}, ...others].map(reading))).size, 5)
+})
+
+test('items that a conversation of the provider keeps bring no tool of its own', async () => {
+  const keep = (body: JsonObject | string): ReturnType<typeof readKeptItems> =>
+    readKeptItems(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)))
+  const adding = (...tools: readonly JsonObject[]): JsonObject => ({ items: [{ type: 'additional_tools', role: 'developer', tools }] })
+  for (const body of ['', '{}', { items: null }, { items: [] }, { items: [{ role: 'user', content: 'x' }] }, adding(LOOK)]) {
+    const kept = await keep(body)
+    assert.ok(kept.status === 'ok')
+    assert.equal(kept.body.toString(), typeof body === 'string' ? body : JSON.stringify(body))
   }
+  for (const tool of [WEB, { type: 'image_generation' }, { type: 'tool_search' }])
+    assert.equal((await keep(adding(LOOK, tool))).status, 'ungoverned')
+  for (const body of ['[]', '{"items": {}}', '{"Items": []}', '{"items": [], "items": []}'])
+    assert.equal((await keep(body)).status, 'invalid')
+})
+
+test('a search for tools that the app makes is run by the app', async () => {
+  const search = { type: 'tool_search', execution: 'client', parameters: { type: 'object', properties: {} } }
+  assert.deepEqual((await read({ model: 'm', input: 'x', tools: [search, LOOK] })).hosted, NO_HOSTED_TOOLS)
+  assert.equal((await read({ model: 'm', input: 'x', tools: [{ type: 'tool_search' }, LOOK] })).hosted.rereads, true)
+})
+
+test('structured output is asked for by the request, or by the last item that sets it', async () => {
+  const schema = { format: { type: 'json_schema', name: 'x', schema: {} } }
+  const prose = { format: { type: 'text' } }
+  const structured = async (text: JsonObject | null, ...updates: readonly JsonObject[]): Promise<boolean> => {
+    const items = updates.map((update) => ({ type: 'configuration_update', ...update }))
+    return (await read({ model: 'm', input: [...items, { role: 'user', content: 'x' }], ...(text === null ? {} : { text }) })).structured
+  }
+  assert.equal(await structured(null), false)
+  assert.equal(await structured(prose), false)
+  assert.equal(await structured({ format: { type: 'json_object' } }), true)
+  assert.equal(await structured(null, { text: schema }), true)
+  assert.equal(await structured(null, { text: schema }, { reasoning: { effort: 'low' } }), true)
+  assert.equal(await structured(null, { text: schema }, { text: prose }), false)
+  assert.equal(await structured(prose, { text: schema }), true)
+  assert.equal(await structured(schema, { text: prose }), true, 'which of the two holds is not said')
 })
 
 test('what cannot be metered as it happens is named', async () => {
@@ -289,6 +395,26 @@ describe('an id of ours', () => {
     }
     const words = { type: 'message', id: `msg_farebox-${UNIQUE}`, role: 'assistant', content: [{ type: 'output_text', text: 'Closed.' }] }
     assert.equal((await read({ model: 'm', input: [words] })).messages.length, 1, 'what comes with its words is taken out by these')
+  })
+
+  test('is left out of what the provider counts for nothing', async () => {
+    const counted = async (body: JsonObject): Promise<unknown> => {
+      const read = await readCounted(Buffer.from(JSON.stringify(body)))
+      assert.ok(read.status === 'ok')
+      return JSON.parse(read.body.toString())
+    }
+    const ours = { type: 'item_reference', id: `msg_farebox-${UNIQUE}` }
+    const known = { role: 'user', content: 'x' }
+    assert.deepEqual(await counted({ model: 'm', previous_response_id: syntheticId(UNIQUE, 'resp_1'), input: [ours, known] }), {
+      model: 'm',
+      previous_response_id: 'resp_1',
+      input: [known],
+    })
+    assert.deepEqual(await counted({ previous_response_id: syntheticId(UNIQUE, null), input: 'x' }), { input: 'x' })
+    for (const text of ['', 'no JSON', '{"model": "m", "input" : [ ]}']) {
+      const body = Buffer.from(text)
+      assert.deepEqual(await readCounted(body), { status: 'ok', body }, 'nothing of ours: the provider judges it')
+    }
   })
 
   test('that we never made goes to the provider as it is', async () => {

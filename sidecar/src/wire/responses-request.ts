@@ -3,10 +3,11 @@
  * client's own bytes; whatever it does not name goes out exactly as it came.
  * https://developers.openai.com/api/reference/resources/responses/methods/create
  */
+import { digestOf } from '../core/digest.ts'
 import { bytesOf, isList, isObject } from '../core/message.ts'
 import { COMPACTION, NO_HOSTED_TOOLS } from '../core/request.ts'
 import type { HostedTools, Json, JsonObject, Message, ModelRequest, RequestChange } from '../core/request.ts'
-import type { Field } from './json-scan.ts'
+import type { Field, Scan } from './json-scan.ts'
 import { textsOf } from './json-values.ts'
 import {
   asksForLongCache,
@@ -22,6 +23,7 @@ import {
   listOf,
   namesOf,
   optional,
+  orRefused,
   OUTPUT_LIMIT_MAX,
   readScan,
   refusesTools,
@@ -34,10 +36,11 @@ import {
 import type { Fields } from './request-reading.ts'
 import { isOnlyNamed, isReference, keptName, ownItem, readItems, textItem } from './responses-item.ts'
 import { isSyntheticItem, realResponse } from './responses-synthetic.ts'
+import { isRunByProvider, toolObjects, unseenLater } from './responses-tools.ts'
 import { routerUse } from './router-use.ts'
 import { Splice } from './splice.ts'
-import { isHostedShell, isRunByApp, isWebSearch } from './tool-names.ts'
-import type { ParsedRequest } from './wire.ts'
+import { isHostedShell, isWebSearch } from './tool-names.ts'
+import type { FreeBody, ParsedRequest } from './wire.ts'
 
 export const OUTPUT_FIELD = 'max_output_tokens'
 /** The provider takes no smaller bound of the output. */
@@ -56,30 +59,52 @@ export async function parseResponsesRequest(
   const scan = await scanBody(body, SPLIT_FIELDS)
   if (scan.status === 'invalid') return scan
   const fields = byName(scan.fields)
-  // An answer that we made is known to nobody else: what it went on from takes its place.
-  const real = realResponse(scan.fields.find(({ name }) => name === PREVIOUS)?.json)
-  if (real !== null) {
-    const splice = new Splice(body, scan)
-    if (real.id === null) splice.drop(PREVIOUS)
-    else splice.set(PREVIOUS, JSON.stringify(real.id))
-    return parseResponsesRequest(splice.bytes(), wire, provider)
-  }
-  const parsed = readScan(body, scan, () => {
-    const what = ungoverned(fields, provider)
+  const known = withoutOwn(body, scan)
+  if (known !== body) return parseResponsesRequest(known, wire, provider)
+  return readScan(body, scan, () => {
+    const what = ungoverned(fields, wire, provider)
     if (what !== null) throw new UngovernedUse(what)
     const { request, hosting } = modelRequest(body, wire, provider, fields)
     HOSTING.set(body, hosting)
     return request
   })
-  // Nor is an item of it: where the app names one, in the place of its words, nothing stands for it.
-  if (parsed.status !== 'ok' || parsed.request.keptNames?.some(isSyntheticItem) !== true) return parsed
-  const items = fields.get('input')?.elements ?? []
+}
+
+/** What the provider is asked to count for nothing: the same bytes, but that it knows all that they name. */
+export async function readCounted(body: Buffer): Promise<FreeBody> {
+  const scan = await scanBody(body, SPLIT_FIELDS)
+  return { status: 'ok', body: scan.status === 'ok' ? withoutOwn(body, scan) : body }
+}
+
+/** Items that the provider keeps in a conversation of its own, for nothing: no call that has them in its history shows them. */
+export async function readKeptItems(body: Buffer): Promise<FreeBody> {
+  if (body.length === 0) return { status: 'ok', body }
+  const scan = await scanBody(body, KEPT_FIELDS)
+  if (scan.status === 'invalid') return scan
+  return orRefused(() => {
+    const items = byName(scan.fields).get('items')
+    if (items !== undefined && items.elements === null && items.json !== null) throw new InvalidField('items', 'must be a list')
+    const what = unseenLater(items)
+    if (what !== null) throw new UngovernedUse(what)
+    return { body }
+  })
+}
+const KEPT_FIELDS: ReadonlySet<string> = new Set(['items'])
+
+/**
+ * The request without names of what we made, which nobody else knows: what an answer of ours went on from takes its place, and nothing stands
+ * for an item of it. The same buffer where it has none.
+ */
+function withoutOwn(body: Buffer, scan: Extract<Scan, { status: 'ok' }>): Buffer {
+  const real = realResponse(scan.fields.find(({ name }) => name === PREVIOUS)?.json)
+  const items = scan.fields.find(({ name }) => name === 'input')?.elements ?? []
+  const known = items.filter(({ json }) => !isSyntheticReference(json))
+  if (real === null && known.length === items.length) return body
   const splice = new Splice(body, scan)
-  splice.set(
-    'input',
-    listOf(items.filter(({ json }) => !isSyntheticReference(json)).map(({ start, end }) => ({ bytes: body.subarray(start, end) }))),
-  )
-  return parseResponsesRequest(splice.bytes(), wire, provider)
+  if (real?.id === null) splice.drop(PREVIOUS)
+  else if (real !== null) splice.set(PREVIOUS, JSON.stringify(real.id))
+  if (known.length < items.length) splice.set('input', listOf(known.map(({ start, end }) => ({ bytes: body.subarray(start, end) }))))
+  return splice.bytes()
 }
 
 function isSyntheticReference(item: Json): boolean {
@@ -146,6 +171,10 @@ const FIELDS_OUTSIDE_WINDOW: ReadonlySet<string> = new Set([
   'prompt_cache_retention',
   'service_tier',
 ])
+/** Beside `reasoning`, which may ask for the thoughts of all turns, what decides how much of a history that is kept is read. */
+const READING_FIELDS = ['image', 'truncation'] as const
+/** Members of `reasoning` that change nothing of what is read. */
+const THINKING: ReadonlySet<string> = new Set(['effort', 'summary', 'generate_summary'])
 /** https://developers.openai.com/api/reference/resources/responses/subresources/input_tokens */
 const COUNTED_FIELDS: ReadonlySet<string> = new Set([
   'conversation',
@@ -164,7 +193,7 @@ const COUNTED_FIELDS: ReadonlySet<string> = new Set([
 const CONTAINER_MEMORY = '1g'
 
 /** What the request asks for that cannot be metered as it happens; null: nothing. */
-function ungoverned(fields: Fields, provider: string): string | null {
+function ungoverned(fields: Fields, wire: 'responses' | 'compact', provider: string): string | null {
   if (fields.get('background')?.json === true) return 'A response in the background'
   // https://developers.openai.com/api/docs/guides/responses-multi-agent: each reads a context of its own, and there may be any number.
   const agents = fields.get('multi_agent')?.json ?? null
@@ -178,7 +207,14 @@ function ungoverned(fields: Fields, provider: string): string | null {
     if (isObject(container) && (container['memory_limit'] ?? CONTAINER_MEMORY) !== CONTAINER_MEMORY)
       return 'The tool "code_interpreter" in a container larger than the usual'
   }
+  const unseen = wire === 'responses' && isKept(fields) ? unseenLater(fields.get('input'), toolsIn(fields)) : null
+  if (unseen !== null) return unseen
   return routerUse((name) => fields.get(name)?.json, toolObjects(fields), provider)
+}
+
+/** Whether the provider keeps the input for later calls. A conversation of its own has all of it, whatever is said of the response. */
+function isKept(fields: Fields): boolean {
+  return fields.get('store')?.json !== false || isGiven(fields, 'conversation')
 }
 
 function modelRequest(
@@ -190,12 +226,13 @@ function modelRequest(
   const model = checkedModel(fields.get('model')?.json)
   const input = readInput(body, fields.get('input'))
   const stream = optional(fields, 'stream', 'must be true or false', isBoolean) ?? false
-  const hasTools = toolsIn(fields).length > 0
+  const earlier = earlierOf(fields)
   const toolChoice = fields.get('tool_choice')?.json
+  // Tools may stand in the history that the provider keeps: who says how they are chosen has some.
+  const hasTools = toolObjects(fields).length > 0 || (earlier !== null && isGiven(fields, 'tool_choice'))
   const limit = optional(fields, OUTPUT_FIELD, 'must be a positive integer', (value) => isWhole(value, OUTPUT_LIMIT_MAX))
   const toolsRefused = hasTools && toolChoice === 'none'
   const hosting = hostingOf(fields, toolsRefused)
-  const earlier = earlierOf(fields)
   const reasoning = fields.get('reasoning')?.json
   const effort = isObject(reasoning) ? reasoning['effort'] : null
   const onlyNamed = input.onlyNamed || toolObjects(fields).some((tool) => tool['type'] === 'mcp')
@@ -215,6 +252,7 @@ function modelRequest(
         : { generates: false, units: { output: compactedTokens(earlier === null && !onlyNamed ? body.length : null) } }),
       earlier,
       keptNames: input.keptNames,
+      keptReading: keptReading(fields),
       // What only the provider can read to its end: it must be asked how long it is.
       onlyNamed,
       messages: input.messages,
@@ -235,6 +273,15 @@ function modelRequest(
       own: ownItem,
     },
   }
+}
+
+function keptReading(fields: Fields): string {
+  const reasoning = fields.get('reasoning')?.json
+  const said = [
+    ...(isObject(reasoning) ? Object.entries(reasoning).filter(([name]) => !THINKING.has(name)) : []),
+    ...READING_FIELDS.flatMap((name) => (isGiven(fields, name) ? [[name, fields.get(name)?.json]] : [])),
+  ]
+  return said.length === 0 ? '' : digestOf(JSON.stringify(said))
 }
 
 interface Input {
@@ -305,29 +352,21 @@ const RUNNING_CODE: ReadonlySet<string> = new Set(['code_interpreter', 'code_exe
 /** What xAI bills a search in attachments like. */
 const ATTACHMENT_SEARCH = ['webSearch', 'webSearch'] as const
 
-/** What nobody here knows may be run by the provider. */
-function isRunByProvider({ type }: JsonObject): boolean {
-  return typeof type !== 'string' || !isRunByApp(type)
-}
-
-/** Of the request, and those that items of its input add. */
-function toolObjects(fields: Fields): readonly JsonObject[] {
-  const added = (fields.get('input')?.elements ?? []).flatMap(({ json }): readonly Json[] => {
-    const tools = isObject(json) && ADDING_ITEMS.has(json['type']) ? json['tools'] : null
-    return isList(tools) ? tools : []
-  })
-  return [...toolsIn(fields), ...added].filter(isObject)
-}
-const ADDING_ITEMS: ReadonlySet<Json | undefined> = new Set(['additional_tools', 'tool_search_output'])
-
 function isForced(choice: Json | undefined): boolean {
   if (choice === 'required') return true
   if (!isObject(choice)) return false
   return choice['type'] !== 'allowed_tools' || choice['mode'] === 'required'
 }
 
+/** By its own word, or by the last item that sets the format for what comes after it. */
 function isStructured(fields: Fields): boolean {
-  const asked = fields.get('text')?.json
-  const format = isObject(asked) ? asked['format'] : null
-  return isObject(format) && format['type'] !== 'text'
+  const updates = (fields.get('input')?.elements ?? []).flatMap(({ json }) =>
+    isObject(json) && json['type'] === 'configuration_update' ? (formatIn(json['text']) ?? []) : [],
+  )
+  return [formatIn(fields.get('text')?.json), updates.at(-1)].some((format) => isObject(format) && format['type'] !== 'text')
+}
+
+function formatIn(text: Json | undefined): JsonObject | null {
+  const format = isObject(text) ? text['format'] : null
+  return isObject(format) ? format : null
 }

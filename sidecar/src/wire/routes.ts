@@ -10,15 +10,18 @@ import { geminiCall, geminiWire } from './gemini-request.ts'
 import { imagesWire } from './images.ts'
 import { messagesWire } from './anthropic-messages.ts'
 import { chatWire } from './openai-chat.ts'
+import { readCounted, readKeptItems } from './responses-request.ts'
 import { compactWire, responsesWire } from './responses-wire.ts'
-import type { Wire } from './wire.ts'
+import type { FreeBody, Wire } from './wire.ts'
 
 export type Operation =
   | { readonly kind: 'metered'; readonly wire: Wire }
-  /** The provider charges nothing for it: it passes. */
-  | { readonly kind: 'free' }
+  /** The provider charges nothing for it: it passes. `read`: once its body is read; absent: as it came. */
+  | { readonly kind: 'free'; readonly read?: ReadsFree }
   /** Billed, but not in a way that can be metered as it happens, or not known at all. `name` is for people: `batches`. */
   | { readonly kind: 'ungoverned'; readonly name: string }
+
+type ReadsFree = (body: Buffer) => Promise<FreeBody>
 
 /**
  * `path` is below the upstream's base URL, its query included. A base URL of OpenAI's or Anthropic's kind ends with the version,
@@ -40,7 +43,7 @@ export function providerPath(family: Family, path: string): string {
 /** Null for what it does not know. */
 type Table = (method: string, path: string, provider: string) => Operation | null
 
-const FREE: Operation = { kind: 'free' }
+const FREE = { kind: 'free' } as const satisfies Operation
 const metered = (wire: Wire): Operation => ({ kind: 'metered', wire })
 const ungoverned = (name: string): Operation => ({ kind: 'ungoverned', name })
 
@@ -48,18 +51,18 @@ const TABLES: Readonly<Record<Family, Table>> = {
   openai: (method, path, provider) => {
     const wire = OPENAI_CALLS.get(path)
     if (method === 'POST' && wire !== undefined) return metered(wire)
-    return isFree(provider === 'openai' ? [...OPENAI_FREE, ...STORED_CHATS] : FREE_ANYWHERE, method, path) ? FREE : null
+    return freeCall(provider === 'openai' ? [...OPENAI_FREE, ...STORED_CHATS] : FREE_ANYWHERE, method, path)
   },
   azure: (method, path) => {
     const operation = azureOperation(path)
     const wire = AZURE_CALLS.get(operation)
     if (method === 'POST' && wire !== undefined) return metered(wire)
-    return isFree(OPENAI_FREE, method, operation) ? FREE : ungoverned(operation.split('/')[1] ?? operation)
+    return freeCall(OPENAI_FREE, method, operation) ?? ungoverned(operation.split('/')[1] ?? operation)
   },
   anthropic: (method, path) => {
     if (method === 'POST' && path === '/messages') return metered(messagesWire)
     if (path.startsWith('/messages/batches')) return ungoverned('batches')
-    return isFree(ANTHROPIC_FREE, method, path) ? FREE : null
+    return freeCall(ANTHROPIC_FREE, method, path)
   },
   google: (method, path) => {
     // Who decodes these first reads another model and method.
@@ -68,8 +71,7 @@ const TABLES: Readonly<Record<Family, Table>> = {
     if (method === 'POST' && (called === 'generateContent' || called === 'streamGenerateContent')) return metered(geminiWire)
     if (method === 'POST' && (called === 'embedContent' || called === 'batchEmbedContents')) return metered(geminiEmbeddingsWire)
     if (method === 'POST' && (called === 'countTokens' || called === 'computeTokens')) return FREE
-    if (isFree(GOOGLE_FREE, method, path)) return FREE
-    return ungoverned(called ?? path.replace(GOOGLE_VERSION, '').slice(1).split(/[/:]/)[0] ?? path)
+    return freeCall(GOOGLE_FREE, method, path) ?? ungoverned(called ?? path.replace(GOOGLE_VERSION, '').slice(1).split(/[/:]/)[0] ?? path)
   },
 }
 
@@ -90,8 +92,8 @@ const OPENAI_CALLS: ReadonlyMap<string, Wire> = new Map([
 
 const AZURE_CALLS: ReadonlyMap<string, Wire> = new Map([...OPENAI_CALLS].map(([path, wire]) => [path, azureWire(wire)]))
 
-/** Method and path of what costs nothing. */
-type FreeCalls = readonly (readonly [method: string, path: RegExp])[]
+/** Method and path of what costs nothing, and how its body is read where it must be. */
+type FreeCalls = readonly (readonly [method: string, path: RegExp, read?: ReadsFree])[]
 
 /** With those who speak OpenAI's format: Mistral bills moderations, and runs a model at `POST /conversations`. */
 const FREE_ANYWHERE: FreeCalls = [['GET', /^\/models(\/[^/]+)?$/]]
@@ -103,11 +105,12 @@ const below = (path: string): RegExp => new RegExp(`^${path.replaceAll('ID', ID)
 const OPENAI_FREE: FreeCalls = [
   ...FREE_ANYWHERE,
   ['POST', /^\/moderations$/],
-  ['POST', /^\/responses\/input_tokens$/],
+  ['POST', /^\/responses\/input_tokens$/, readCounted],
   ['POST', below('/responses/ID/cancel')],
   ['GET', below('/responses/(?!compact$)ID(/input_items)?')],
   ['DELETE', below('/responses/(?!compact$)ID')],
-  ['POST', below('/conversations(/ID(/items)?)?')],
+  ['POST', below('/conversations(/ID/items)?'), readKeptItems],
+  ['POST', below('/conversations/ID')],
   ['GET', below('/conversations/ID(/items(/ID)?)?')],
   ['DELETE', below('/conversations/ID(/items/ID)?')],
 ]
@@ -127,8 +130,11 @@ const ANTHROPIC_FREE: FreeCalls = [
 const GOOGLE_FREE: FreeCalls = [['GET', /^(\/v1[a-z0-9]*)?(\/publishers\/google)?\/(models|tunedModels)(\/[^/:]+)?$/]]
 const GOOGLE_VERSION = /^\/(upload\/)?v1[a-z0-9]*(?=\/)/
 
-function isFree(list: FreeCalls, method: string, path: string): boolean {
-  return list.some(([wanted, pattern]) => wanted === method && pattern.test(path))
+function freeCall(list: FreeCalls, method: string, path: string): Operation | null {
+  const found = list.find(([wanted, pattern]) => wanted === method && pattern.test(path))
+  if (found === undefined) return null
+  const [, , read] = found
+  return read === undefined ? FREE : { kind: 'free', read }
 }
 
 function plainPath(path: string): string {

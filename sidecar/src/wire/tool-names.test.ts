@@ -5,7 +5,7 @@ import { CHAT_CALL } from './bodies.testing.ts'
 import { parseGeminiRequest } from './gemini-request.ts'
 import { parseChatRequest } from './openai-chat.ts'
 import { parseResponsesRequest } from './responses-request.ts'
-import { isGoogleSearch, isHostedShell, isRunByApp, isWebSearch } from './tool-names.ts'
+import { isAppToolSearch, isGoogleSearch, isHostedShell, isRunByApp, isWebSearch } from './tool-names.ts'
 import type { ParsedRequest } from './wire.ts'
 
 // oxfmt-ignore
@@ -33,6 +33,12 @@ test('a name says who runs a tool, and whether it searches for a fee', () => {
   for (const name of SEARCHES) assert.deepEqual([isRunByApp(name), isWebSearch(name)], [false, true], name)
   for (const name of SEARCHES) assert.equal(isGoogleSearch(name), OF_GOOGLE.includes(name), name)
   for (const name of UNKNOWN) assert.deepEqual([isRunByApp(name), isWebSearch(name)], [false, false], name)
+})
+
+test('a search for tools is the app’s where it says so', () => {
+  assert.equal(isAppToolSearch({ type: 'tool_search', execution: 'client' }), true)
+  for (const tool of [{ type: 'tool_search' }, { type: 'tool_search', execution: 'server' }, { type: 'mcp', execution: 'client' }])
+    assert.equal(isAppToolSearch(tool), false)
 })
 
 test('a shell is the provider’s where its environment is', () => {

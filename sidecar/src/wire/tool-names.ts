@@ -20,6 +20,11 @@ export function isHostedShell({ type, environment }: JsonObject): boolean {
   return type === 'shell' && isObject(environment) && environment['type'] !== 'local'
 }
 
+/** Whether it is a search for tools that the app makes: it gives what it finds in its next call. Without `execution` the provider searches. */
+export function isAppToolSearch({ type, execution }: JsonObject): boolean {
+  return type === 'tool_search' && execution === 'client'
+}
+
 /** Whether it searches the web, or what is like it, for a fee. */
 export function isWebSearch(name: string): boolean {
   return plainName(name).startsWith('websearch') || isGoogleSearch(name)

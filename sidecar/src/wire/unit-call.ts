@@ -60,7 +60,7 @@ export async function parseUnitCall(
   await turnFor(body)
   const found = readForm(body, call.contentType)
   if (found.status === 'invalid') return { status: 'invalid', field: null, message: found.message }
-  return orRefused(() => requestOf(formFields(body, found.form)))
+  return orRefused(() => ({ request: requestOf(formFields(body, found.form)) }))
 }
 
 /** The model that is asked: the one in the body, or that of the path. */

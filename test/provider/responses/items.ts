@@ -39,6 +39,7 @@ const KEYS: Readonly<Record<string, readonly string[]>> = {
   custom_tool_call_output: ['type', 'id', 'call_id', 'output', 'caller'],
   reasoning: ['type', 'id', 'summary', 'content', 'encrypted_content', 'status'],
   compaction: ['type', 'id', 'encrypted_content', 'created_by'],
+  additional_tools: ['type', 'id', 'role', 'tools'],
   item_reference: ['type', 'id'],
   web_search_call: ['type', 'id', 'status', 'action'],
   file_search_call: ['type', 'id', 'status', 'queries', 'results'],
@@ -73,6 +74,11 @@ export function readInput(value: unknown, path: string, known: KnownItems, min =
 /** A message of the user, as a text becomes one. */
 export function userItem(text: string): ContextItem {
   return { json: { type: 'message', role: 'user', content: [{ type: 'input_text', text }] }, message: plain('user', text), hiddenTokens: 0 }
+}
+
+/** Tools that stand in the window: they may be called by every response that has their item in it. */
+export function addedTools(window: readonly ContextItem[]): readonly unknown[] {
+  return window.flatMap(({ json }) => (json['type'] === 'additional_tools' ? listOf(json['tools']) : []))
 }
 
 /** Instructions stand before everything else, and are no item. */
@@ -236,6 +242,10 @@ function messageOf(json: JsonObject, path: string): ChatMessage {
     }
     case 'compaction':
       return plain('assistant', '')
+    case 'additional_tools':
+      // They are counted with the other definitions.
+      arrayAt(json['tools'], `${path}.tools`, { min: 0, max: PARTS_MAX })
+      return plain(oneOf(json['role'], `${path}.role`, ['developer']), '')
     default: {
       const { id: _id, status: _status, type: _type, ...said } = json
       return plain('assistant', JSON.stringify(said))

@@ -12,7 +12,7 @@ import { effortsOf } from '../models.ts'
 import type { Model } from '../models.ts'
 import type { AnswerFormat, Tool, ToolChoice } from '../tool-checks.ts'
 import { checkFormat, checkTools } from '../tool-checks.ts'
-import { checkTogether, instructionsMessage, readInput } from './items.ts'
+import { addedTools, checkTogether, instructionsMessage, readInput } from './items.ts'
 import type { ContextItem } from './items.ts'
 import type { ResponseMemory } from './memory.ts'
 
@@ -45,6 +45,8 @@ export interface ResponsesRequest {
   readonly logprobs: boolean
   readonly longCache: boolean
   readonly truncates: boolean
+  /** Thoughts of earlier turns are not read again (`reasoning.context`). */
+  readonly forgetsThoughts: boolean
   /** Beyond so many tokens the provider compacts the window by itself. */
   readonly compactThreshold: number | null
   /** Canonical JSON of what fills the window beside the messages. */
@@ -81,19 +83,28 @@ const TOOLS_MAX = 128
 const UNSUPPORTED = ['prompt', 'moderation', 'access_programs', 'image'] as const
 
 /** The request in `body` (parsed JSON) to one of `models`. Throws `ApiError`. */
-export function checkResponsesRequest(body: unknown, models: ReadonlyMap<string, Model>, memory: ResponseMemory): ResponsesRequest {
+export function checkResponsesRequest(
+  body: unknown,
+  models: ReadonlyMap<string, Model>,
+  memory: ResponseMemory,
+  accountTier: 'priority' | 'flex' | null = null,
+): ResponsesRequest {
   if (!isObject(body)) throw badRequest(null, null, 'We could not parse the JSON body of your request: it must be a JSON object.')
   const given = withoutNulls(body)
   onlyKeys(body, PARAMETERS, '')
   for (const name of UNSUPPORTED) if (given[name] !== undefined) throw unsupported(name)
   const model = modelAt(given, models)
   checkPlainBounds(given, model)
-  const { tools, hosted, definitions } = toolsOf(given['tools'])
   const stream = flag(given, 'stream') ?? false
   const background = flag(given, 'background') ?? false
   const store = flag(given, 'store') ?? true
   if (background && !store) throw badRequest('background', 'invalid_value', "Background mode requires 'store' to be true.")
   const windowed = windowOf(given, memory)
+  const own = toolsOf(given['tools'])
+  const added = toolsOf(addedTools([...windowed.earlier, ...windowed.input]))
+  const tools = [...own.tools, ...added.tools]
+  const hosted = [...new Set([...own.hosted, ...added.hosted])]
+  const definitions = [...own.definitions, ...added.definitions]
   const format = formatOf(
     given,
     [...windowed.earlier, ...windowed.input].map((item) => item.message),
@@ -112,7 +123,7 @@ export function checkResponsesRequest(body: unknown, models: ReadonlyMap<string,
     parallelToolCalls: flag(given, 'parallel_tool_calls') ?? true,
     outputLimit: outputLimitOf(given, model),
     format,
-    serviceTier: tierOf(given['service_tier'], model),
+    serviceTier: tierOf(given['service_tier'], model, accountTier),
     effort: effortOf(given, model),
     stream,
     obfuscate: obfuscates(given, stream),
@@ -122,12 +133,13 @@ export function checkResponsesRequest(body: unknown, models: ReadonlyMap<string,
     logprobs: include.includes('message.output_text.logprobs'),
     longCache: cacheTtl(given) === '12h',
     truncates: given['truncation'] !== undefined && oneOf(given['truncation'], 'truncation', ['auto', 'disabled']) === 'auto',
+    forgetsThoughts: isObject(given['reasoning']) && given['reasoning']['context'] === 'current_turn',
     compactThreshold: compactThresholdOf(given['context_management']),
     preamble:
       definitions.length === 0 && format.kind !== 'jsonSchema'
         ? ''
         : JSON.stringify([definitions, format.kind === 'jsonSchema' ? format.schema : null]),
-    echo: echoOf(given, definitions),
+    echo: echoOf(given, own.definitions),
   }
 }
 
@@ -262,10 +274,12 @@ function outputLimitOf(given: JsonObject, model: Model): number | null {
   )
 }
 
-function tierOf(value: unknown, model: Model): ResponsesRequest['serviceTier'] {
-  if (value === undefined) return 'default'
+function tierOf(value: unknown, model: Model, accountTier: 'priority' | 'flex' | null): ResponsesRequest['serviceTier'] {
+  const open = accountTier !== null && model.tiers[accountTier] !== undefined ? accountTier : 'default'
+  if (value === undefined) return open
   const tier = oneOf(value, 'service_tier', ['auto', 'default', 'flex', 'scale', 'priority', 'fast', 'ultrafast'])
-  if (tier === 'auto' || tier === 'default') return 'default'
+  if (tier === 'auto') return open
+  if (tier === 'default') return 'default'
   const served = tier === 'fast' ? 'priority' : tier
   if ((served === 'flex' || served === 'priority') && model.tiers[served] !== undefined) return served
   throw badRequest('service_tier', 'invalid_value', `Invalid service_tier argument: '${tier}' is not available for this model.`)

@@ -314,6 +314,17 @@ describe('built-in tools', () => {
     assert.equal(forced.output[0]?.type, 'file_search_call')
   })
 
+  test('that an item adds are there as long as the item is in the window', async () => {
+    const headers = { 'x-fake-hosted-calls': 'web_search,web_search' }
+    const item: ResponseInputItem = { type: 'additional_tools', role: 'developer', tools: [{ type: 'web_search' }] }
+    const first = await client.responses.create({ ...ask, input: [item, { role: 'user', content: 'Search.' }] }, { headers })
+    const kept = await client.responses.create({ ...ask, input: 'Again.', previous_response_id: first.id }, { headers })
+    for (const { output } of [first, kept]) assert.equal(output.filter(({ type }) => type === 'web_search_call').length, 2)
+    assert.deepEqual(kept.tools, [])
+    const anew = await client.responses.create({ ...ask, input: 'Again.' }, { headers })
+    assert.ok(anew.output.every(({ type }) => type !== 'web_search_call'))
+  })
+
   test('show in a stream, step by step', async () => {
     const events = await streamed({ ...ask, tools }, { 'x-fake-hosted-calls': 'web_search' })
     const types = events.map((event) => event.type).filter((type) => type.startsWith('response.web_search_call'))

@@ -54,7 +54,7 @@ export function responsesService(services: ChatServices, memory: ResponseMemory)
   const running = new Map<string, BackgroundReader>()
   return {
     async create(body, call) {
-      const request = checkResponsesRequest(body, services.models, memory)
+      const request = checkResponsesRequest(body, services.models, memory, call.controls.accountTier)
       const planned = planCall(services, request, call)
       const entry = services.accept({ ...planned.firstBill })
       const work: Work = { ...planned, ...call, entry, memory }
@@ -216,7 +216,9 @@ function windowOf(
   context: readonly ContextItem[],
 ): { readonly tokens: number; readonly prompt: ReturnType<typeof readPrompt> } {
   const prompt = readPrompt(asChat(request, context))
-  return { tokens: context.reduce((sum, item) => sum + item.hiddenTokens, prompt.tokens), prompt }
+  const turn = context.findLastIndex(({ message }) => message.role === 'user')
+  const isRead = ({ json }: ContextItem, index: number): boolean => !request.forgetsThoughts || index > turn || json['type'] !== 'reasoning'
+  return { tokens: context.filter(isRead).reduce((sum, item) => sum + item.hiddenTokens, prompt.tokens), prompt }
 }
 
 function readWindow(services: ChatServices, request: ResponsesRequest, context: readonly ContextItem[]): Pass {
