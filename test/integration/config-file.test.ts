@@ -5,17 +5,23 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { makeConfig } from '../support/make.ts'
+import { makeConfig, makeContract } from '../support/make.ts'
 import { waitFor } from '../support/wait-for.ts'
 import { ConfigFile, readConfig } from '@farebox/sidecar/config/watch.ts'
 
 const CONFIG = makeConfig('http://127.0.0.1:1/v1')
+const CONTRACT = makeContract()
 const textOf = (version: number): string => JSON.stringify({ ...CONFIG, version })
 
 describe('a config', () => {
   const wrong: Readonly<Record<string, readonly [text: string, reason: RegExp]>> = {
     'that is not JSON': ['{', /^not JSON: /],
-    'with an unknown field': [JSON.stringify({ ...CONFIG, colour: 'red' }), /colour/],
+    'with an unknown value': [JSON.stringify({ ...CONFIG, mode: 'Later', later: 1 }), /^mode: /],
+    'of a schema that an older sidecar could misread': [JSON.stringify({ ...CONFIG, schemaVersion: 2 }), /^schemaVersion: /],
+    'with an unknown rung': [
+      JSON.stringify({ ...CONFIG, contracts: { pro: { ...CONTRACT, ladder: [{ atPercent: 50, rung: 'Later', later: 1 }] } } }),
+      /^contracts\.pro\.ladder\.0\.rung: /,
+    ],
     'without its contracts': [JSON.stringify({ ...CONFIG, contracts: {} }), /^contracts\.pro: must be there/],
     'whose default is not allowed': [
       JSON.stringify({ ...CONFIG, tiers: { ...CONFIG.tiers, default: 'gold' } }),

@@ -206,6 +206,32 @@ describe('a change of the terms', () => {
       assert.equal((await sidecar.standing('full')).session, 2)
     })
 
+    const ends = [
+      { edit: 'Close', ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Close' }], maxResets: 3 },
+      { edit: 'Refuse', ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }], maxResets: 3 },
+      { edit: 'no resets', ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }], maxResets: 0 },
+    ] as const
+    for (const { edit, ladder, maxResets } of ends) {
+      test(`whose end was to open another session, edited to ${edit}: it opens that session all the same, and the newest hold there`, async () => {
+        const caps = { perConversation: '0.004', perUser: { amount: '5.00', period: makePeriod('Month') } }
+        const sessions = { resetAt: 'Immediately', recap: 'None', maxResets: 3 } as const
+        const before = makeContract({ caps, ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }], sessions })
+        const after = makeContract({ caps, ladder: [...ladder], sessions: { ...sessions, maxResets } })
+        const id = `resetting ${edit}`
+        const user = { 'x-farebox-user': 'eve' }
+        await sidecar.adopt(configOf([before], adopting))
+        await asked(id, user)
+        const { percent } = await sidecar.standing(id)
+        assert.ok(percent < 100, 'the newest are not at their end: the next call just does not fit')
+        await sidecar.adopt(configOf([after], adopting))
+        const short = { ...user, 'x-fake-output-tokens': '20' }
+        assert.deepEqual(await asked(id, short), { status: 200, contract: before.hash })
+        const { session, state, contract } = await sidecar.standing(id)
+        assert.deepEqual([session, state, contract], [2, 'open', before.hash])
+        assert.deepEqual(await asked(id, short), { status: 200, contract: after.hash }, 'where it fits')
+      })
+    }
+
     test('raised after its end: who adopts goes on, and has what the new budget leaves; who keeps the contract has ended', async () => {
       const [low, high] = [cappedAt('0.004'), cappedAt('0.04')]
       await sidecar.adopt(configOf([low], adopting))
@@ -309,6 +335,32 @@ describe('a change of the terms', () => {
       assert.deepEqual([inPro.turns, inTeam.turns, inTeam.budget], [1, 1, '0.50'])
     })
 
+    test('another scope is another conversation under the same id, whoever keeps contracts; the old scope has the old one', async () => {
+      const ofMonth = cappedAt('0.50', { amount: '5.00', unit: 'Month' })
+      const scoped = (scope: 'Namespace' | 'Budget') => configOf([ofMonth], { existingConversations: 'KeepContract', identity: { scope } })
+      const user = { 'x-farebox-user': 'scoped' }
+      const turns: number[] = []
+      for (const scope of ['Namespace', 'Budget', 'Namespace'] as const) {
+        await sidecar.adopt(scoped(scope))
+        assert.equal((await asked('scoped', user)).status, 200)
+        turns.push((await sidecar.standing('scoped')).turns)
+      }
+      assert.deepEqual(turns, [1, 1, 2])
+    })
+
+    test('a claim in a header that is none any more claims nothing: the call is served in the default tier, as another conversation', async () => {
+      const [pro, team] = [cappedAt('0.50'), makeContract({ tier: 'team', caps: { perConversation: '0.50' } })]
+      const claimedBy = (header: string) => configOf([pro, team], { tiers: { allowed: ['pro', 'team'], claim: { header } } })
+      const claim = { 'x-farebox-tier': 'team' }
+      await sidecar.adopt(claimedBy('x-farebox-tier'))
+      assert.deepEqual(await asked('claimed', claim), { status: 200, contract: team.hash })
+      await sidecar.adopt(claimedBy('x-plan'))
+      assert.deepEqual(await asked('claimed', claim), { status: 200, contract: pro.hash })
+      assert.deepEqual(await asked('claimed', { ...claim, 'x-plan': 'team' }), { status: 200, contract: team.hash })
+      const [inPro, inTeam] = [await sidecar.standing('claimed', '?tier=pro'), await sidecar.standing('claimed', '?tier=team')]
+      assert.deepEqual([inPro.turns, inTeam.turns], [1, 2])
+    })
+
     test('a limit of the workload counts at once, raised or lowered', async () => {
       const limited = (amount: string) => configOf([cappedAt('1.00')], { limits: [{ amount, period: makePeriod('Day') }] })
       await sidecar.adopt(limited('0.05'))
@@ -317,6 +369,15 @@ describe('a change of the terms', () => {
       assert.equal((await asked('limited')).status, 402)
       await sidecar.adopt(limited('0.05'))
       assert.equal((await asked('limited')).status, 200)
+    })
+
+    test('a limit counts at once for a sidecar that is older than the config, which has a field more', async () => {
+      const limits = [{ amount: '0.001', period: makePeriod('Day') }]
+      const later = { ...configOf([cappedAt('1.00')], { limits }), fieldOfLater: '1.00' }
+      await sidecar.adopt(configOf([cappedAt('1.00')]))
+      assert.equal((await asked('braked')).status, 200)
+      await sidecar.adopt(later)
+      assert.equal((await asked('braked')).status, 402)
     })
 
     test('another rate of a currency is another contract: a conversation keeps the one that it began under', async () => {

@@ -9,10 +9,12 @@ import OpenAI, { APIError } from 'openai'
 import type {
   Response,
   ResponseCreateParamsNonStreaming,
+  ResponseInputImage,
   ResponseInputItem,
   ResponseStreamEvent,
   Tool,
 } from 'openai/resources/responses/responses'
+import type { Reasoning } from 'openai/resources/shared'
 import { startProvider } from '../provider/server.ts'
 import type { Provider, SeenRequest } from '../provider/server.ts'
 import type { Random } from '../provider/random.ts'
@@ -48,6 +50,19 @@ const CACHING = {
   price: { input: '0.20', cachedInput: '0.02', cacheWriteInput: '0.25', cacheWriteLongInput: '0.40', output: '1.20' },
   tiers: {},
 }
+
+/** Goes to a model that costs a sixteenth a token, and counts a picture as 33 times as many. */
+const seeing = (tier: string, amount: string, atPercent: number): Contract =>
+  makeContract({
+    tier,
+    caps: { perConversation: amount },
+    models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini' }] },
+    ladder: [
+      { atPercent, rung: 'DowngradeModel' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Refuse' },
+    ],
+    notices: { mode: 'Inline', texts: { DowngradeModel: { en: NOTICE } } },
+  })
 
 const CONTRACTS: readonly Contract[] = [
   makeContract({ tier: 'pro' }),
@@ -106,7 +121,22 @@ const CONTRACTS: readonly Contract[] = [
     ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Reset' }],
     sessions: { resetAt: 'Immediately', recap: 'None', maxResets: 3, memory: { mode: 'None', retentionMs: 0 } },
   }),
+  makeContract({
+    tier: 'rethinking',
+    caps: { perConversation: '0.088' },
+    ladder: [{ atPercent: 100, rung: 'EndConversation', end: 'Refuse' }],
+  }),
   makeContract({ tier: 'tiny', caps: { perConversation: '0.004' }, models: { allow: [], downgrades: [], usefulOutputTokens: 20 } }),
+  makeContract({
+    tier: 'refusing',
+    caps: { perConversation: '2.00' },
+    ladder: [
+      { atPercent: 0, rung: 'RefuseTools' },
+      { atPercent: 100, rung: 'EndConversation', end: 'Close' },
+    ],
+  }),
+  seeing('seeing', '0.02', 10),
+  seeing('seeing-long', '5.00', 0),
   makeContract({ tier: 'windowed', context: { windowTokens: 2_500, overflow: 'DropOldest', keepRecentTurns: 1 } }),
 ]
 
@@ -215,6 +245,49 @@ describe('history that the provider keeps', () => {
     assert.equal(asked.length, 0, 'each turn starts from the exact count of the one before')
     const inputs = provider.bill.lines('chained').map((line) => line.promptTokens)
     assert.ok(inputs.every((tokens, index) => index === 0 || tokens > (inputs[index - 1] ?? 0)))
+  })
+
+  test('is counted anew where it is to be read otherwise than it was', async () => {
+    const headers = { ...named('thoughts', 'rich'), 'x-fake-reasoning-tokens': '2000' }
+    const ask = (input: string, previous: string | null, reasoning: Reasoning): Promise<Response> =>
+      create(headers, { model: 'gpt-5-mini', input, previous_response_id: previous, reasoning })
+    const first = await ask('Think.', null, { context: 'current_turn' })
+    const second = await ask('And again.', first.id, { context: 'current_turn', effort: 'high' })
+    assert.equal(seen.filter(({ path }) => path === '/v1/responses/input_tokens').length, 0)
+    const third = await ask('All of it.', second.id, { context: 'all_turns', effort: 'high' })
+    const fourth = await ask('Once more.', third.id, { context: 'all_turns' })
+    await ask('Truncated.', fourth.id, { context: 'all_turns' })
+    assert.equal(seen.filter(({ path }) => path === '/v1/responses/input_tokens').length, 1)
+    await create(headers, {
+      model: 'gpt-5-mini',
+      input: 'Cut.',
+      previous_response_id: fourth.id,
+      reasoning: { context: 'all_turns' },
+      truncation: 'auto',
+    })
+    assert.equal(seen.filter(({ path }) => path === '/v1/responses/input_tokens').length, 2)
+    const inputs = provider.bill.lines('thoughts').map((line) => line.promptTokens)
+    assert.ok((inputs[1] ?? 0) < 2_000 && (inputs[2] ?? 0) > 4_000, inputs.join())
+    await assertExact('thoughts', 'rich')
+  })
+
+  test('and stays within the cap with all that is read again', async () => {
+    const headers = { ...named('rethought', 'rethinking'), 'x-fake-reasoning-tokens': '10000', 'x-fake-output-tokens': '20' }
+    let previous: string | null = null
+    for (let turn = 0; turn < 4; turn += 1)
+      previous = (
+        await create(headers, {
+          model: 'gpt-5-mini',
+          input: 'Think.',
+          previous_response_id: previous,
+          max_output_tokens: 10_100,
+          reasoning: { context: 'current_turn' },
+        })
+      ).id
+    const params = { model: 'gpt-5-mini', input: 'All of it.', previous_response_id: previous, max_output_tokens: 16 }
+    const refused = await refusal(headers, { ...params, reasoning: { context: 'all_turns' } })
+    assert.equal(refused.code, 'conversation_budget_exhausted')
+    await assertExact('rethought', 'rethinking')
   })
 
   test('a branch is in the conversation of its root, and is counted by the provider first', async () => {
@@ -512,6 +585,36 @@ describe('built-in tools', () => {
     assert.ok(parseUsd(spent) >= provider.bill.totalNanoUsd('broken'))
   })
 
+  test('are given with each call: an item that brings one to later calls unseen is refused wherever the provider would keep it', async () => {
+    const headers = { ...named('brought', 'middling'), 'x-fake-hosted-calls': Array.from({ length: 60 }, () => 'web_search').join(',') }
+    const client = clientFor(headers)
+    const item: ResponseInputItem = { type: 'additional_tools', role: 'developer', tools: [WEB] }
+    const input: ResponseInputItem[] = [item, ...user('Search.')]
+    const refused = { status: 403, code: 'endpoint_not_governed' }
+    const conversation = (await client.conversations.create({ items: user('Hello.') })).id
+    await assert.rejects(create(headers, { input }), refused)
+    await assert.rejects(create(headers, { input, conversation, store: false }), refused)
+    await assert.rejects(client.conversations.create({ items: [item] }), refused)
+    await assert.rejects(client.conversations.items.create(conversation, { items: [item] }), refused)
+    assert.deepEqual(provider.bill.lines('brought'), [])
+    const bounded = await create(headers, { input, store: false, max_output_tokens: 400 })
+    assert.equal(bounded.output.filter(({ type }) => type === 'web_search_call').length, 5)
+    await assertExact('brought', 'middling')
+  })
+
+  test('are refused with all others, also where an item brings them', async () => {
+    const first = await create(named('all-refused', 'refusing'), { input: 'Hello.' })
+    for (const tool of [LOOK_UP, WEB]) {
+      const input: ResponseInputItem[] = [{ type: 'additional_tools', role: 'developer', tools: [tool] }, ...user('Where is order 17?')]
+      const headers = { ...named('all-refused', 'refusing'), ...(tool === WEB ? {} : { 'x-fake-tool-call': 'look_up' }) }
+      const answer = await create(headers, { input, store: false, previous_response_id: first.id })
+      assert.deepEqual([bodyOf(seen.at(-1))['tool_choice'], answer.output.map(({ type }) => type)], ['none', ['message']])
+      const forced = await refusal(headers, { input, store: false, tool_choice: 'required' })
+      assert.deepEqual([forced.status, forced.code], [402, 'tool_calls_refused'])
+    }
+    await assertExact('all-refused', 'refusing')
+  })
+
   test('those that cannot be metered are refused by name, and so is the background', async () => {
     const painted = await refusal(named('painted'), { input: 'Paint.', tools: [{ type: 'image_generation' }] })
     assert.deepEqual([painted.status, painted.code], [403, 'endpoint_not_governed'])
@@ -576,6 +679,65 @@ describe('notices', () => {
     await create({ ...headers, 'x-fake-output-tokens': '700' }, { input: 'Hello.' })
     return ask({ ...headers, 'x-fake-content': encodeURIComponent('It is in Rotterdam.') }, { input: 'Where is it?' })
   }
+})
+
+describe('pictures and another model', () => {
+  const LOOK: ResponseInputItem[] = [{ role: 'user', content: [{ type: 'input_text', text: 'What is this?' }, ...pictures(4)] }]
+
+  test('a history that is kept is counted anew when the app asks another model, and held for at that', async () => {
+    const first = await create(named('other-eyes', 'seeing'), { input: LOOK, max_output_tokens: 16 })
+    const asked = { input: 'And?', previous_response_id: first.id, max_output_tokens: 16 }
+    const refused = await refusal(named('other-eyes', 'seeing'), { ...asked, model: 'gpt-4o-mini' })
+    assert.deepEqual([refused.status, refused.code], [402, 'conversation_budget_exhausted'])
+    assert.equal(seen.filter(({ path }) => path === '/v1/responses/input_tokens').length, 1)
+    await assertExact('other-eyes', 'seeing')
+  })
+
+  test('a history of text is not', async () => {
+    const first = await create(named('same-words', 'rich'), { input: LONG })
+    const second = await create(named('same-words', 'rich'), { input: 'And?', previous_response_id: first.id, model: 'gpt-4o-mini' })
+    await create(named('same-words', 'rich'), { input: 'So?', previous_response_id: second.id })
+    assert.equal(seen.filter(({ path }) => path === '/v1/responses/input_tokens').length, 0)
+    await assertExact('same-words', 'rich')
+  })
+
+  for (const way of ['kept', 'conversation', 'own'] as const)
+    test(`a rung that would make them dearer is not taken, and the conversation goes on (${way})`, async () => {
+      const client = clientFor(named(`dearer-${way}`, 'seeing'))
+      const conversation = way === 'conversation' ? { conversation: (await client.conversations.create()).id } : {}
+      const first = await client.responses.create({ model: 'gpt-4o', input: LOOK, max_output_tokens: 16, ...conversation })
+      const next = way === 'own' ? { input: [...LOOK, ...itemsOf(first), ...user('And?')] } : { input: 'And?', ...conversation }
+      const kept = way === 'kept' ? { previous_response_id: first.id } : {}
+      const { data, rung } = await answered(client, { model: 'gpt-4o', max_output_tokens: 16, ...next, ...kept })
+      assert.deepEqual([data.model.startsWith('gpt-4o-mini'), rung], [false, 'None'])
+      assert.ok(!data.output_text.includes(NOTICE))
+      assert.equal((await sidecar.standing(`dearer-${way}`, '?tier=seeing')).rung, 'DowngradeModel')
+      await assertExact(`dearer-${way}`, 'seeing')
+    })
+
+  test('it is taken, and told, once it makes the call cheaper, and stays so from turn to turn', async () => {
+    const client = clientFor(named('later', 'seeing-long'))
+    const history: ResponseInputItem[] = [{ role: 'user', content: [{ type: 'input_text', text: 'What is this?' }, ...pictures(1)] }]
+    const models: string[] = []
+    const told: boolean[] = []
+    for (const length of [1, 1, 6, 1, 1, 1]) {
+      if (models.length > 0) history.push(...user(LONG.repeat(length)))
+      const { data } = await answered(client, { model: 'gpt-4o', input: history, max_output_tokens: 30, store: false })
+      history.push(...itemsOf(data))
+      models.push(data.model.replace(/-\d{4}-.*/, ''))
+      told.push(data.output_text.includes(NOTICE))
+    }
+    const turn = models.indexOf('gpt-4o-mini')
+    assert.ok(turn > 0, models.join())
+    assert.ok(
+      models.every((model, index) => (model === 'gpt-4o-mini') === index >= turn),
+      models.join(),
+    )
+    assert.deepEqual(
+      told,
+      models.map((_, index) => index === turn),
+    )
+  })
 })
 
 describe('at the cap', () => {
@@ -680,6 +842,19 @@ describe('at the cap', () => {
       }
     })
   }
+
+  test('an approval whose question the provider keeps is refused, not closed with words', async () => {
+    const headers = named('approving', 'tight')
+    const first = await create({ ...headers, 'x-fake-output-tokens': '1900' }, { input: 'Hello.' })
+    const approval: ResponseInputItem = {
+      type: 'mcp_approval_response',
+      approval_request_id: 'mcpr_1',
+      approve: true,
+      reason: LONG.repeat(16),
+    }
+    const refused = await refusal(headers, { input: [approval], previous_response_id: first.id })
+    assert.deepEqual([refused.status, refused.code], [402, 'conversation_budget_exhausted'])
+  })
 
   test('parallel calls on kept history never pass it', async () => {
     const first = await create(named('parallel', 'tiny'), { input: 'Hello.', max_output_tokens: 20 })
@@ -867,6 +1042,16 @@ test('what costs nothing passes: retrieving, listing, deleting, counting', async
   await assertExact('free')
 })
 
+test('words of ours are left out of what is counted for nothing', async () => {
+  const client = clientFor(named('counted-after', 'tight'))
+  const real = await client.responses.create({ model: 'gpt-4o', input: 'Hello.' }, { headers: { 'x-fake-output-tokens': '1900' } })
+  const closed = await client.responses.create({ model: 'gpt-4o', input: LONG.repeat(16), previous_response_id: real.id })
+  assert.equal(closed.output_text, CLOSING)
+  const count = async (previous_response_id: string): Promise<number> =>
+    (await client.responses.inputTokens.count({ model: 'gpt-4o', input: 'And now?', previous_response_id })).input_tokens
+  assert.equal(await count(closed.id), await count(real.id))
+})
+
 test('bad input is refused with the field at fault, and what is unknown passes', async () => {
   const bad: readonly (readonly [body: object, message: RegExp])[] = [
     [{ input: 'x' }, /"model" must be a string/],
@@ -891,6 +1076,16 @@ type Params = Omit<ResponseCreateParamsNonStreaming, 'model'> & { readonly model
 
 function named(id: string, tier = 'pro'): Headers {
   return { 'x-farebox-conversation': id, 'x-farebox-tier': tier, 'x-fake-tag': id }
+}
+
+/** Each of 1024 by 1024 pixels, as its header says: that is all that is read of it. */
+function pictures(count: number): ResponseInputImage[] {
+  const header = Buffer.alloc(33)
+  header.write('\x89PNG\r\n\x1a\n\0\0\0\rIHDR', 'latin1')
+  header.writeUInt32BE(1_024, 16)
+  header.writeUInt32BE(1_024, 20)
+  const url = `data:image/png;base64,${header.toString('base64')}`
+  return Array.from({ length: count }, () => ({ type: 'input_image', detail: 'high', image_url: url }))
 }
 
 function clientFor(headers: Headers): OpenAI {

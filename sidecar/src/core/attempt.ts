@@ -8,7 +8,7 @@ import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import type { Refusal } from '../errors.ts'
 import type { Conversation, Edit } from './conversation.ts'
 import { downgraded, STAYS } from './downgrade.ts'
-import type { Downgraded } from './downgrade.ts'
+import type { CallLength, Downgraded } from './downgrade.ts'
 import { messagesOf, replayCounted } from './edit-log.ts'
 import { inputBound } from './estimate.ts'
 import type { InputBound } from './estimate.ts'
@@ -21,13 +21,14 @@ import { dropWays, ONE_WAY } from './retrieval-cache.ts'
 import { shape } from './rewrite.ts'
 import type { ModelSwap, Shaped, ShapeRules } from './shape.ts'
 import type { Balance } from './terms.ts'
-import { assumedFactor } from './token-factor.ts'
 import { fitWindow } from './window.ts'
 
 export type Attempt =
   | { readonly status: 'fits'; readonly plan: Omit<Plan, 'risen' | 'risenForUser' | 'turnRungs' | 'reason'> }
   /** `uncounted`: what the provider should be asked before this is believed. `isPriced`: it is too dear by a price, not by the ceiling. */
   | { readonly status: 'short'; readonly short: Balance; readonly uncounted: ToCount | null; readonly isPriced: boolean }
+  /** Nobody can say what it costs before the provider was asked. */
+  | { readonly status: 'uncounted'; readonly toCount: ToCount }
   | { readonly status: 'refuse'; readonly refusal: Refusal }
 
 export interface At {
@@ -62,7 +63,7 @@ function readsCache({ model, shaped }: Pick<Plan, 'model' | 'shaped'>, { exact }
 }
 
 function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: readonly Edit[], dropsFrom: DropsFrom): Attempt {
-  const { request, terms } = input
+  const { request, terms, conversation } = input
   const { contract } = terms
   const rules: ShapeRules = { retrieval: input.config.retrieval, keepRecentTurns: contract.context.keepRecentTurns }
   const mayRewrite = input.mayEdit && at.atBoundary
@@ -78,6 +79,7 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
     context: contract.context,
     atBoundary: mayRewrite,
     tokensOf: (messages) => measure(messages, request.model).heuristic,
+    isUncounted: () => conversation.exact !== null && !measure(shaped.messages, request.model).isCounted,
     newId: input.newId,
   })
   if (windowed.status === 'refuse') return { status: 'refuse', refusal: { code: 'context_window_exceeded', param: 'messages' } }
@@ -85,20 +87,25 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
   // One of another branch of the history waits until that comes again.
   const promoted = at.ready.filter((edit) => edit.kind !== 'cut' || isReadIn(sent.cut, edit))
 
-  const sentTo = rungs.includes('DowngradeModel') ? downgraded(input, original, (to) => measure(sent.messages, to).heuristic) : STAYS
+  const sentTo = rungs.includes('DowngradeModel') ? downgraded(input, original, lengthOf(input, sent.messages, measure)) : STAYS
+  if (sentTo.status === 'uncounted') {
+    const { swap } = sentTo
+    return { status: 'uncounted', toCount: { model: swap.to, messages: sent.messages, ...effortIn(swap) } }
+  }
   const refuseTools = rungs.includes('RefuseTools') && request.tools !== 'none'
   if (refuseTools && request.tools === 'forced') return { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } }
 
   const { placed, skipped } = place(sentTo, original, (priced, swap) => {
     const model = swap?.to ?? request.model
     const bound = measure(sent.messages, model, priced)
-    return { swap, priced, model, bound, money: fitMoney(refuseTools ? withoutTools(input) : input, { model, priced, bound }) }
-  })
-  const { swap, priced, model, bound, money } = placed
-  if (money.status === 'short') {
+    const call = { model, upstream: swap?.upstream ?? null, priced, bound }
+    const money = fitMoney(refuseTools ? withoutTools(input) : input, call)
     // Another upstream is not asked: what it counts costs a round trip to a server that may never see the call.
-    const isAsked = (input.counted ?? []).some((count) => count.model === model)
-    const isWorthAsking = bound.unbounded > 0 && input.mayCount === true && !isAsked && (swap === null || swap.upstream === null)
+    const mayAsk = mayBeAsked(input, model) && (swap === null || swap.upstream === null)
+    return { swap, priced, model, bound, money, isWorthAsking: money.status === 'short' && bound.unbounded > 0 && mayAsk }
+  })
+  const { swap, priced, model, bound, money, isWorthAsking } = placed
+  if (money.status === 'short') {
     return {
       ...money,
       uncounted: isWorthAsking ? { model, messages: sent.messages, ...effortIn(swap) } : null,
@@ -128,6 +135,7 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
         newEdits: sent.newEdits,
         promoted,
         swapped: swap !== null,
+        moves: input.conversation.exact?.model === request.model,
         refuseTools,
         upgrade: contract.upgrade !== undefined && at.percentUser >= contract.upgrade.whenUserExceedsPercent,
       }),
@@ -141,8 +149,28 @@ function effortIn(swap: ModelSwap | null): Pick<ToCount, 'effort'> {
   return effort === undefined ? {} : { effort }
 }
 
-/** How long messages are in the tokens of a model. */
-type Measure = (messages: Shaped['messages'], model: string, priced?: PricedModel) => InputBound
+/** Whether the provider can say how long this input is for a model, and was not asked yet. */
+function mayBeAsked({ counted = [], mayCount = false }: DecideInput, model: string): boolean {
+  return mayCount && !counted.some((count) => count.model === model)
+}
+
+/** How long messages are in the tokens of a model. `isPlain`: by nothing but the messages, and what is kept. */
+type Measure = (messages: Shaped['messages'], model: string, priced?: PricedModel, isPlain?: boolean) => InputBound
+
+function lengthOf(input: DecideInput, messages: Shaped['messages'], measure: Measure): CallLength {
+  return {
+    bound: (priced, model) => measure(messages, model, priced).heuristic,
+    plain: (priced, model) => measure(messages, model, priced, true).heuristic,
+    isText: () => input.earlierTokens === 0 && !messages.some(({ images }) => images.length > 0),
+    isUncounted: (model) => earlierFor(input, model) === null && mayBeAsked(input, model),
+  }
+}
+
+/** Of the history that the provider keeps, as a model counts it; null where only the provider can say. */
+function earlierFor(input: DecideInput, model: string): number | null {
+  if (model === input.request.model || input.earlierTokens === 0) return input.earlierTokens
+  return input.earlierTokensOf?.(model) ?? null
+}
 
 /** `original`: the model that was asked for, whose context counts where no other is named. */
 function measureOf(input: DecideInput, original: PricedModel, { withoutFiles }: At): Measure {
@@ -150,18 +178,21 @@ function measureOf(input: DecideInput, original: PricedModel, { withoutFiles }: 
   const { exact, edits } = conversation
   // What was counted is more than what an edit leaves of it only where the provider reads all that it is sent: behind an edit of ours thinking
   // goes out of the body, and what the provider itself clears or truncates depends on how long the history is.
-  const readsAll = input.mayEdit && !request.fields.has('context_management') && !request.fields.has('truncation')
-  return (messages, model, priced = original) =>
+  const readsAll = !request.fields.has('context_management') && !request.fields.has('truncation')
+  return (messages, model, priced = original, isPlain = false) =>
     inputBound({
       messages,
       fixedBytes: request.fixedBytes,
       fixedDigest: request.fixedDigest,
       model,
-      exact,
-      ...(exact === null || !readsAll ? {} : { unedited: () => messagesOf(request, replayCounted(request, edits, exact).entries) }),
-      // Counted in the tokens of the model that was asked for: another may make more of the same text.
-      earlierTokens: model === request.model ? input.earlierTokens : Math.ceil(input.earlierTokens * assumedFactor(model)),
-      factor: input.factorOf(model),
+      exact: isPlain ? null : exact,
+      readsAll,
+      ...(exact === null || !readsAll || !input.mayEdit || isPlain
+        ? {}
+        : { unedited: () => messagesOf(request, replayCounted(request, edits, exact).entries) }),
+      // What nobody counts for this model is no more than all that it reads.
+      earlierTokens: earlierFor(input, model) ?? priced.capabilities.contextTokens,
+      factor: isPlain ? 1 : input.factorOf(model),
       contextTokens: priced.capabilities.contextTokens,
       counted: input.counted ?? [],
       withoutFiles: withoutFiles === true,
@@ -175,25 +206,32 @@ interface Placed {
   readonly model: string
   readonly bound: InputBound
   readonly money: ReturnType<typeof fitMoney>
+  /** The provider may say that it is less. */
+  readonly isWorthAsking: boolean
 }
 
-/** Whom the call goes to, of the model that was asked for and the one that the tier asks for. `skipped`: why not to that. */
+/**
+ * Whom the call goes to, of the model that was asked for and the one that the tier asks for: to that where it saves and fits, else to the other
+ * where that fits. `skipped`: why not to the tier's.
+ */
 function place(
-  sentTo: Downgraded,
+  sentTo: Exclude<Downgraded, { readonly status: 'uncounted' }>,
   original: PricedModel,
   at: (priced: PricedModel, swap: ModelSwap | null) => Placed,
 ): { readonly placed: Placed; readonly skipped: Shaped['skipped'] } {
-  if (sentTo.status === 'swap' && sentTo.saves) return { placed: at(sentTo.priced, sentTo.swap), skipped: [] }
-  const stayed = at(original, null)
   switch (sentTo.status) {
     case 'stays':
-      return { placed: stayed, skipped: [] }
+      return { placed: at(original, null), skipped: [] }
     case 'skipped':
-      return { placed: stayed, skipped: [{ rung: 'DowngradeModel', reason: sentTo.reason }] }
-    case 'swap':
+      return { placed: at(original, null), skipped: [{ rung: 'DowngradeModel', reason: sentTo.reason }] }
+    case 'swap': {
+      const swapped = sentTo.saves ? at(sentTo.priced, sentTo.swap) : null
+      if (swapped !== null && (swapped.money.status === 'fits' || swapped.isWorthAsking)) return { placed: swapped, skipped: [] }
+      const stayed = at(original, null)
+      if (stayed.money.status === 'fits') return { placed: stayed, skipped: [{ rung: 'DowngradeModel', reason: 'noSaving' }] }
       // What saves nothing is done all the same where nothing else fits.
-      if (stayed.money.status === 'short') return { placed: at(sentTo.priced, sentTo.swap), skipped: [] }
-      return { placed: stayed, skipped: [{ rung: 'DowngradeModel', reason: 'noSaving' }] }
+      return { placed: swapped ?? at(sentTo.priced, sentTo.swap), skipped: [] }
+    }
   }
 }
 
@@ -209,6 +247,8 @@ function occasionsOf(turn: {
   readonly newEdits: readonly Edit[]
   readonly promoted: readonly Edit[]
   readonly swapped: boolean
+  /** The model that was asked for answered last. */
+  readonly moves: boolean
   readonly refuseTools: boolean
   readonly upgrade: boolean
 }): NoticeOccasion[] {
@@ -219,7 +259,8 @@ function occasionsOf(turn: {
   if (dropsFirst && turn.newEdits.some((edit) => edit.kind === 'replace')) occasions.push('DropRetrieval')
   if (turn.promoted.some((edit) => edit.kind === 'cut' && edit.cause === 'Summarize')) occasions.push('Summarize')
   if (turn.newEdits.some((edit) => edit.kind === 'cut' && edit.cause === 'DropOldest')) occasions.push('DropOldest')
-  if (fresh('DowngradeModel') && turn.swapped) occasions.push('DowngradeModel')
+  // It may be some time after the rung rose that a conversation moves.
+  if ((fresh('DowngradeModel') || turn.moves) && turn.swapped) occasions.push('DowngradeModel')
   if (fresh('RefuseTools') && turn.refuseTools) occasions.push('RefuseTools')
   if (turn.upgrade) occasions.push('Upgrade')
   return occasions

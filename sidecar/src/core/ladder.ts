@@ -51,12 +51,12 @@ export function isMidTurn(request: Parameters<AtBoundary>[0]): boolean {
 }
 
 /**
- * The highest rung in effect, as an answer tells it: not `DowngradeModel` where the provider refused that, and the model that was asked for
- * answers. Null for none.
+ * The highest rung in effect, as an answer tells it: not `DowngradeModel` where the provider refused that, or it would save nothing, and the
+ * model that was asked for answers. Null for none.
  */
 export function rungTold({ rungs, shaped }: { readonly rungs: readonly Rung[]; readonly shaped: Pick<Shaped, 'skipped'> }): Rung | null {
-  const refused = shaped.skipped.filter(({ reason }) => reason === 'refused').map(({ rung }) => rung)
-  return rungs.findLast((rung) => !refused.includes(rung)) ?? null
+  const isStill = shaped.skipped.some(({ rung, reason }) => rung === 'DowngradeModel' && (reason === 'refused' || reason === 'noSaving'))
+  return rungs.findLast((rung) => !isStill || rung !== 'DowngradeModel') ?? null
 }
 
 /** What decides whether a rung rises now. */

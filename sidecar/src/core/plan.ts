@@ -6,6 +6,7 @@ import type { NanoUsd, PicoUsd } from '@farebox/crds/usd.ts'
 import type { Refusal } from '../errors.ts'
 import type { Conversation, Edit } from './conversation.ts'
 import type { CountedInput, InputBound } from './estimate.ts'
+import type { Readings } from './readings.ts'
 import type { Message, ModelRequest } from './request.ts'
 import type { ModelSwap, Shaped } from './shape.ts'
 import type { Downgrade } from './swap.ts'
@@ -23,14 +24,18 @@ export interface DecideInput {
   readonly nowMs: number
   /** Highest exact / heuristic ratio seen for a model, never below 1. */
   readonly factorOf: (model: string) => number
+  /** The service tier in which an upstream (null: the one that is asked) serves calls that leave it to the account; null: not known. */
+  readonly accountTierOf: (model: string, upstream: string | null) => string | null
   /** Models to which a swap failed in this conversation: not tried again. */
   readonly failedSwaps: ReadonlySet<string>
   /** Who serves a downgrade's model; null where nobody does whom this request can be sent to. */
   readonly serverOf: (downgrade: Downgrade) => Server | null
   /** False: the provider refused this history as we edited it, and it goes out as it comes. */
   readonly mayEdit: boolean
-  /** The most tokens of the history that the provider keeps; 0 where there is none. */
+  /** The most tokens of the history that the provider keeps, as the model that is asked for counts them; 0 where there is none. */
   readonly earlierTokens: number
+  /** The same as another model counts them; null where only the provider can say. Absent: it must. */
+  readonly earlierTokensOf?: (model: string) => number | null
   /** The provider can be asked how long an input is, at no cost. Absent: it cannot. */
   readonly mayCount?: boolean
   /** What it said so far. Absent: nothing. */
@@ -72,9 +77,9 @@ export interface ToCount {
   readonly effort?: Effort | null
 }
 
-/** An attachment for which there is no money left, or a message for which no budget has enough. */
+/** An attachment for which there is no money left, or a message, or tools that the provider runs, for which no budget has enough. */
 export interface TooLarge {
-  readonly what: 'attachment' | 'message'
+  readonly what: 'attachment' | 'message' | 'tools'
   /** The part of the request. */
   readonly param: string
 }
@@ -113,6 +118,10 @@ export interface Plan {
   readonly hostedCalls: number | null
   /** Money allows fewer of them than the request and the owner do. */
   readonly hostedCallsCut: boolean
+  /** How often the provider may read the context in it; null: once. */
+  readonly readings: Readings | null
+  /** Service tiers in which it may be served: the dearest is held for (`possibleTiers`). */
+  readonly serviceTiers: readonly (string | null)[]
   /** What users should be told about this turn; an upgrade is told on every turn from its threshold on. */
   readonly occasions: readonly NoticeOccasion[]
 }

@@ -53,6 +53,14 @@ export interface ToolCall {
   readonly input: string
 }
 
+/** A question whether the provider may call a tool of its own, or what was answered to it. */
+export interface Approval {
+  /** Of the question. */
+  readonly id: string
+  /** False: it is the question. */
+  readonly isGiven: boolean
+}
+
 /** A message with the bytes it is sent as. It reads and rewrites its own texts, whatever its provider's JSON looks like. */
 export interface Message {
   /** As the rules see it: what holds results of tool calls is a `tool` message, whatever its provider calls it. */
@@ -68,6 +76,8 @@ export interface Message {
   readonly toolCalls: readonly ToolCall[]
   /** Ids of the calls that a tool message answers. */
   readonly answers: readonly string[]
+  /** Absent or null: it is none. No call that must be answered: where the user says something else, the history goes on without. */
+  readonly approval?: Approval | null
   /** The name that the app gave the message. */
   readonly name: string | null
   /** All that it says, in order. */
@@ -112,6 +122,8 @@ export interface HostedTools {
   readonly tools: readonly ('webSearch' | 'fileSearch' | 'codeContainer')[]
   /** The request's own bound of their calls, and of a compaction, which is one more; null for none. */
   readonly maxCalls: number | null
+  /** What its own bound comes to where it is made to stop at fewer calls than it may make as it is; absent: `maxCalls`. */
+  readonly callsOnceBound?: number
   /** The provider may compact the window in this call, which reads it once more, as a call of a tool does. */
   readonly compacts?: true
   /** Whether the provider reads the whole context again after each call, and bills it. */
@@ -120,8 +132,8 @@ export interface HostedTools {
   readonly fewestCalls?: number
   /** Calls whose results are billed as input, each once, where nothing is read again; absent: none. */
   readonly resultsRead?: number
-  /** False: what is read again is no longer than before, since no tool adds to it. */
-  readonly brings?: false
+  /** The most tokens that the tools add to what is read, whatever they are called; absent: their results, of which only the owner knows how long they are. */
+  readonly bringsTokens?: number
 }
 
 /** Web searches of a call whose provider reads nothing again, bills each and may not count them: what was held for, one for each answer. */
@@ -130,13 +142,16 @@ export function searchesOf({ hosted, choices }: Pick<ModelRequest, 'hosted' | 'c
 }
 
 /**
- * Whether it brings the result of a call that only the provider's copy of the history has. That call stays open until the provider gets the
- * result: an answer of ours in its place would look like the end of a loop from which the provider lets nothing go on.
+ * Whether it brings the result of a call, or the answer to a question for approval, that only the provider's copy of the history has. That stays
+ * open until the provider gets it: an answer of ours in its place would look like the end of a loop from which the provider lets nothing go on.
  */
 export function answersKeptCall({ earlier, messages }: Pick<ModelRequest, 'earlier' | 'messages'>): boolean {
   if (earlier === null) return false
   const brought = new Set(messages.flatMap(({ toolCalls }) => toolCalls.map(({ id }) => id)))
-  return messages.some(({ answers }) => answers.some((id) => !brought.has(id)))
+  for (const { approval } of messages) if (approval?.isGiven === false) brought.add(approval.id)
+  return messages.some(
+    ({ answers, approval }) => answers.some((id) => !brought.has(id)) || (approval?.isGiven === true && !brought.has(approval.id)),
+  )
 }
 
 export interface ModelRequest {
@@ -164,6 +179,8 @@ export interface ModelRequest {
   readonly earlier: { readonly kind: 'response' | 'conversation'; readonly id: string } | null
   /** Names of what the provider keeps or has sealed of the history: where no id is given, they lead to the conversation. */
   readonly keptNames?: readonly string[]
+  /** Of what says how the provider is to read what it keeps, a digest; empty where nothing does; absent: it keeps nothing. */
+  readonly keptReading?: string
   /** Parts of it are only named, and the provider alone can read them: it must be asked how long they are. */
   readonly onlyNamed?: boolean
   readonly messages: readonly Message[]
@@ -211,7 +228,7 @@ export const HOSTED_CALLS_MAX = 10
 
 export const NO_HOSTED_TOOLS: HostedTools = { tools: [], maxCalls: null, rereads: false }
 /** No tool, but a window that the provider may compact. */
-export const COMPACTION: HostedTools = { tools: [], maxCalls: 1, compacts: true, rereads: true, brings: false }
+export const COMPACTION: HostedTools = { tools: [], maxCalls: 1, compacts: true, rereads: true, bringsTokens: 0 }
 
 /** What to change in a request. What is absent stays as the client wrote it. */
 export interface RequestChange {

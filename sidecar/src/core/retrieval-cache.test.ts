@@ -56,7 +56,7 @@ const OPENAI: Keeper = { provider: 'openai', lifeMs: 30 * 60_000 }
 
 function pricedAt(provider: string, model: string, cheaper: bigint): PricedModel {
   const prices = Object.fromEntries(METERED_KINDS.map((kind) => [kind, (RATES[kind] ?? 0n) / cheaper])) as unknown as Prices
-  return { provider, model, origin: 'catalogue', capabilities: CAPABILITIES, pricesFor: () => prices }
+  return { provider, model, origin: 'catalogue', capabilities: CAPABILITIES, steps: [], pricesFor: () => prices }
 }
 
 interface Setup {
@@ -114,6 +114,7 @@ function play({ cap, steps, pauseMs = 1_000, keeper = ANTHROPIC, passageTokens, 
       prices: PRICES,
       nowMs,
       factorOf: () => 1,
+      accountTierOf: () => null,
       failedSwaps: new Set(),
       mayEdit: true,
       serverOf: () => ({ provider, upstream: null }),

@@ -126,7 +126,11 @@ function pricesAt(unit: bigint, more: Partial<Prices> = {}): Prices {
   const nothing = Object.fromEntries(METERED_KINDS.map((kind) => [kind, 0n])) as Record<keyof Prices, bigint>
   return { ...nothing, uncachedInput: 10n * unit, cacheReadInput: unit, cacheWriteInput: 0n, output: 40n * unit, ...more }
 }
-const warm: Omit<SwapMoney, 'from' | 'to' | 'furtherCalls'> = { inputTokens: 20_000, cachedTokens: 20_000, outputTokens: 0 }
+const warm: Omit<SwapMoney, 'from' | 'to' | 'furtherCalls'> = {
+  inputTokens: { from: 20_000, to: 20_000 },
+  cachedTokens: 20_000,
+  outputTokens: 0,
+}
 /** Fewest further calls after which a swap saves; null when none of the first thousand does. */
 function breakEven(money: Partial<SwapMoney> & Pick<SwapMoney, 'from' | 'to'>): number | null {
   for (let furtherCalls = 0; furtherCalls <= 1_000; furtherCalls++) if (swapSaves({ ...warm, ...money, furtherCalls })) return furtherCalls
@@ -143,9 +147,17 @@ test('a swap pays for the cache that it loses: at a tenth of the price at once, 
   assert.equal(breakEven({ from, to: from }), null)
 })
 
+test('each model counts the input in its own way: a picture may be so many tokens to the cheaper one that nothing saves', () => {
+  const from = pricesAt(1_000n)
+  const to = pricesAt(100n)
+  assert.equal(breakEven({ from, to, cachedTokens: 0, inputTokens: { from: 3_000, to: 29_000 } }), 0)
+  assert.equal(breakEven({ from, to, cachedTokens: 0, inputTokens: { from: 3_000, to: 31_000 } }), null)
+  assert.equal(breakEven({ from, to, cachedTokens: 3_000, inputTokens: { from: 3_000, to: 31_000 } }), null)
+})
+
 test('what saves with so many calls to come saves with more, and a cheaper target never saves less', () => {
   const money = fc.record({
-    inputTokens: fc.nat(200_000),
+    inputTokens: fc.nat(200_000).map((tokens) => ({ from: tokens, to: tokens })),
     cachedTokens: fc.nat(200_000),
     outputTokens: fc.nat(8_000),
     furtherCalls: fc.nat(60),

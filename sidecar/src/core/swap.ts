@@ -90,8 +90,8 @@ export function downgradeFor(downgrades: readonly (Downgrade & { readonly from: 
 
 /** What the question whether a swap saves anything is decided on. Token counts are whole numbers >= 0. */
 export interface SwapMoney {
-  /** Of the input, and of it what the provider's cache holds for the model in use. */
-  readonly inputTokens: number
+  /** Of the input as each model counts it, and of it what the provider's cache holds for the model in use. */
+  readonly inputTokens: { readonly from: number; readonly to: number }
   readonly cachedTokens: number
   /** Of the answer, as the last one was. */
   readonly outputTokens: number
@@ -107,16 +107,20 @@ export interface SwapMoney {
  *
  *   stay  = (k + 1) x (cached x read + fresh x input + out x output)              at the old prices
  *   swap  = input x write + out x output + k x (cached x read + fresh x input + out x output)   at the new ones
+ *
+ * Each counts the input in its own way, and the same part of it is cached.
  */
 export function swapSaves({ inputTokens, cachedTokens, outputTokens, from, to, furtherCalls }: SwapMoney): boolean {
-  const cached = BigInt(Math.min(cachedTokens, inputTokens))
-  const fresh = BigInt(inputTokens) - cached
+  const [before, after] = [BigInt(inputTokens.from), BigInt(inputTokens.to)]
   const out = BigInt(outputTokens)
-  const call = (prices: Prices): bigint => cached * prices.cacheReadInput + fresh * prices.uncachedInput + out * prices.output
+  const cached = BigInt(Math.min(cachedTokens, inputTokens.from))
+  const cachedAfter = before === 0n ? 0n : (after * cached) / before
+  const call = (prices: Prices, tokens: bigint, read: bigint): bigint =>
+    read * prices.cacheReadInput + (tokens - read) * prices.uncachedInput + out * prices.output
   const write = cached > 0n && to.cacheWriteInput > to.uncachedInput ? to.cacheWriteInput : to.uncachedInput
-  const first = BigInt(inputTokens) * write + out * to.output
+  const first = after * write + out * to.output
   const further = BigInt(furtherCalls)
-  return first + further * call(to) < (further + 1n) * call(from)
+  return first + further * call(to, after, cachedAfter) < (further + 1n) * call(from, before, cached)
 }
 
 /** Whether the tier lets a model be asked for. An empty list allows every model. */

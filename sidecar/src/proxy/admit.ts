@@ -18,8 +18,9 @@ import type { Refusal } from '../errors.ts'
 import { hasMoved } from '../store/store.ts'
 import type { ReserveStep, Snapshot } from '../store/store.ts'
 import type { ErrorNames } from '../wire/error-names.ts'
-import { countedInput } from './earlier.ts'
-import { withheldEnd } from './endings.ts'
+import { countedInput, earlierTokensOf } from './earlier.ts'
+import { opensSession, withheldEnd } from './endings.ts'
+import type { Ended } from './endings.ts'
 import { noteOf, noticesOf, tellObserved } from './exchange.ts'
 import type { Turn, Withheld } from './exchange.ts'
 import { lastCount } from './last-count.ts'
@@ -44,7 +45,7 @@ export interface Admitted {
 
 export type AdmitResult =
   | { readonly status: 'admitted'; readonly admitted: Admitted }
-  | { readonly status: 'ended'; readonly turn: Turn; readonly decision: Extract<Decision, { status: 'end' }> }
+  | { readonly status: 'ended'; readonly turn: Turn; readonly decision: Ended }
   | { readonly status: 'refused'; readonly turn: Turn; readonly refusal: Refusal; readonly percent: number }
   /** The client went away while it waited. */
   | { readonly status: 'gone' }
@@ -127,10 +128,8 @@ async function decideRound(turn: Turn, undone: Undone, isFirst: boolean): Promis
   const input = decideInput(turn, undone, beside)
   const decision = decide(input)
   if (decision.status === 'end') {
-    // An edit of the terms ends nobody's conversation that would go on without; where both end it, it is by those that it is held to.
-    const other = await onOtherTerms(turn)
-    if (other !== null && (turn.terms !== turn.heldTo || decide(decideInput(other, undone, beside)).status !== 'end'))
-      return { status: 'again', turn: other }
+    const other = await otherThatGoesOn(turn, decision, (onOther) => decide(decideInput(onOther, undone, beside)))
+    if (other !== null) return { status: 'again', turn: other }
   }
   if (decision.status === 'refuse' && decision.refusal.code === 'model_unpriced')
     warnUnpriced(turn, { provider: turn.upstream.provider, model: turn.request.model })
@@ -155,6 +154,19 @@ async function decideRound(turn: Turn, undone: Undone, isFirst: boolean): Promis
       // Who was in the way may be gone since the turn was read, and would wake nobody.
       return isFirst ? decideAgain(turn, await seenAnew(turn)) : { status: 'wait', turn, account: decision.account }
   }
+}
+
+/**
+ * The turn on the other terms, where it goes on by these, be it in another session: an edit of the terms ends nobody's conversation that would
+ * go on without. Where both end it, it is by those that it is held to.
+ */
+async function otherThatGoesOn(turn: Turn, decision: Ended, decideOn: (turn: Turn) => Decision): Promise<Turn | null> {
+  const other = await onOtherTerms(turn)
+  if (other === null || turn.terms !== turn.heldTo) return other
+  const decided = decideOn(other)
+  if (decided.status !== 'end') return other
+  // Held to them, or the round after this one would end it by the newest after all.
+  return !opensSession(turn, decision) && opensSession(other, decided) ? { ...other, heldTo: other.terms } : null
 }
 
 /** What `Enforce` would come to where `Observe` goes on. */
@@ -231,14 +243,21 @@ function decideInput(turn: Turn, undone: Undone, beside: Beside | null): DecideI
     prices: pricesAt(policy.prices, turn.upstream),
     nowMs: gateway.nowMs(),
     factorOf: (model) => gateway.factors.factorOf(model),
+    accountTierOf: (model, name) => gateway.servedTiers.find(upstreamOf(turn, name), model),
     serverOf: (downgrade) => serverOf(turn, downgrade),
     mayEdit: !undone.edits && !gateway.uneditable.has(turn.conversationId),
     earlierTokens: turn.earlierTokens,
+    earlierTokensOf: (model) => earlierTokensOf(turn, model),
     mayCount: turn.wire.counts !== undefined && policy.config.mode === 'Enforce',
     counted: turn.counted ?? [],
     failedSwaps: undone.swap === null ? failedSwaps : new Set([...failedSwaps, undone.swap.to]),
     newId: gateway.newId,
   }
+}
+
+/** `name` null: the one that was asked. */
+function upstreamOf({ upstream, policy }: Turn, name: string | null): Turn['upstream'] {
+  return (name === null ? undefined : policy.config.upstreams.find((other) => other.name === name)) ?? upstream
 }
 
 /** The conversation as a call beside its chat finds it. */

@@ -4,8 +4,10 @@
  * nothing; and where it does not say, a whole context is held for.
  */
 import type { ToCount } from '../core/plan.ts'
+import type { ExactCount } from '../core/conversation.ts'
 import type { CountedInput } from '../core/estimate.ts'
-import { assumedFactor } from '../core/token-factor.ts'
+import { keptTokens } from '../core/kept-count.ts'
+import { haveSameTokens } from '../core/token-factor.ts'
 import { sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { callWhole } from './whole-call.ts'
@@ -18,20 +20,42 @@ const FILE_COUNT_WITHIN_MS = 15_000
 const ATTEMPTS_MAX = 2
 const ANSWER_BYTES_MAX = 64 * 1024
 
-/** The most tokens that the provider adds to what the request itself holds; 0 where all of it is in the request. */
+/** The most tokens that the provider adds to what the request itself holds, for the model that is asked for; 0 where all of it is in the request. */
 export async function earlierTokens(turn: Turn): Promise<number> {
   const { request } = turn
   if (request.earlier === null && request.onlyNamed !== true) return 0
-  const exact = lastCount(turn)
-  // What is only named was in no count before.
-  const isCounted =
-    request.earlier?.kind === 'response' &&
-    request.onlyNamed !== true &&
-    exact !== null &&
-    haveSameTokens(exact.model, request.model) &&
-    exact.response === digestOfResponse(turn, request.earlier.id)
-  if (isCounted && exact !== null) return exact.inputTokens + exact.outputTokens
+  const exact = keptCount(turn)
+  // What another model may make of it is twice as much: that is asked for.
+  const kept = exact !== null && haveSameTokens(exact.model, request.model) ? keptTokens(exact, request.model) : null
+  if (kept !== null) return kept
   return (await countOf(turn, {}, COUNT_WITHIN_MS)) ?? contextTokens(turn)
+}
+
+/** The same for another model, as far as the last count tells; null where the provider must. */
+export function earlierTokensOf(turn: Turn, model: string): number | null {
+  const exact = keptCount(turn)
+  return exact === null ? null : keptTokens(exact, model)
+}
+
+/** Whether the provider counts nothing but text of what it has of the history with this call, none of it hidden. */
+export function isTextAlone(turn: Turn): boolean {
+  const { request } = turn
+  if (request.onlyNamed === true || request.messages.some(({ images }) => images.length > 0)) return false
+  return request.earlier === null || keptCount(turn)?.isText === true
+}
+
+/** The last count, where that is of the very history that the provider keeps, and that is read as it was then; else null. */
+function keptCount(turn: Turn): ExactCount | null {
+  const { request } = turn
+  // What is only named was in no count before.
+  if (request.earlier?.kind !== 'response' || request.onlyNamed === true) return null
+  const exact = lastCount(turn)
+  const isOfIt =
+    exact !== null &&
+    exact.response === digestOfResponse(turn, request.earlier.id) &&
+    // Absent: of an earlier version, which did not ask.
+    (exact.keptReading ?? '') === (request.keptReading ?? '')
+  return isOfIt ? exact : null
 }
 
 /** The provider's own count of the turn's input, as `toCount` has it. */
@@ -47,11 +71,6 @@ async function countOf(turn: Turn, change: Partial<ToCount>, withinMs: number): 
     if (count.status === 'refused') break
   }
   return null
-}
-
-/** Whether a count of one model's tokens is one of the other's. */
-function haveSameTokens(one: string, other: string): boolean {
-  return one === other || (assumedFactor(one) === 1 && assumedFactor(other) === 1)
 }
 
 function contextTokens({ gateway, policy, request, upstream }: Turn): number {

@@ -18,7 +18,7 @@ import { NONE_FIRED } from '../store/store.ts'
 import { openNextSession, refusalOf } from './next-session.ts'
 import { reportAlerts } from './report.ts'
 
-type Ended = Extract<Decision, { status: 'end' }>
+export type Ended = Extract<Decision, { status: 'end' }>
 
 /** Answers a turn that ends its conversation: null. Or opens the next session: the turn to go on with. */
 export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null> {
@@ -87,11 +87,19 @@ export async function endTurn(turn: Turn, decision: Ended): Promise<Turn | null>
  */
 export function withheldEnd(turn: Turn, decision: Ended): Withheld | null {
   const cap = capOf(turn, decision)
-  const mayFollow = endOf(turn, cap) === 'Reset' && cap === 'conversation' && refusalOf(turn, turn.conversation) === null
   const hasEnded = turn.conversation.rungs.includes('EndConversation')
-  if (mayFollow && (hasEnded || (decision.fitsAfresh && mayReset(turn)))) return null
+  if (opensSession(turn, decision) || (hasEnded && mayFollow(turn, cap))) return null
   const param = decision.tooLarge?.param ?? (cap === 'workload' ? 'limits' : undefined)
   return { is: 'refusal', refusal: { code: 'conversation_budget_exhausted', ...(param === undefined ? {} : { param }) }, cap }
+}
+
+/** Whether this end opens another session here, rather than end the conversation. */
+export function opensSession(turn: Turn, decision: Ended): boolean {
+  return mayFollow(turn, capOf(turn, decision)) && decision.fitsAfresh && mayReset(turn)
+}
+
+function mayFollow(turn: Turn, cap: CapKind): boolean {
+  return endOf(turn, cap) === 'Reset' && cap === 'conversation' && refusalOf(turn, turn.conversation) === null
 }
 
 /** Whose money is short. */
@@ -120,6 +128,8 @@ const TOO_LARGE: Readonly<Record<TooLarge['what'], string>> = {
   attachment: 'The attachment is too large for what is left of this budget. Without it, or with a smaller one, the conversation goes on.',
   message:
     'The message is too long: a whole budget does not pay for it. Without it in the history, and with a shorter one, the conversation goes on.',
+  tools:
+    'What the tools that the provider runs may read is too much: a whole budget does not pay for it. Without them, or with a smaller bound of theirs, the conversation goes on.',
 }
 
 function mayReset({ request, conversation, terms: { contract }, taskBoundary }: Turn): boolean {

@@ -56,7 +56,14 @@ function admitted(turn: Partial<Turn> = {}, gateway: Partial<Turn['gateway']> = 
       ],
       ...turn,
     },
-    plan: { model: 'gpt-4o', priced: { pricesFor: () => PRICES }, bound: BOUND, shaped: { newEdits: [EDIT] }, promoted: [] },
+    plan: {
+      model: 'gpt-4o',
+      priced: { pricesFor: () => PRICES, capabilities: { reasoning: false } },
+      bound: BOUND,
+      shaped: { newEdits: [EDIT] },
+      promoted: [],
+      readings: null,
+    },
     operationId: 'op',
     granted: 100n,
   } as unknown as Admitted
@@ -73,6 +80,7 @@ function answered(more: Partial<Answered> = {}, facts: Partial<Facts> = {}): Ans
     facts: said,
     message: null,
     messages: [],
+    alternatives: [],
     noticed: false,
     cost: 60n,
     isSent: true,

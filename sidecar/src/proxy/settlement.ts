@@ -5,7 +5,7 @@
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import type { NoticeOccasion } from '@farebox/crds/sidecar-config.ts'
 import { inputTokens } from '@farebox/crds/usage.ts'
-import { answeredDigests, callDigests } from '../core/chain.ts'
+import { answeredDigests, callDigests, loopQuestion } from '../core/chain.ts'
 import { toldAt } from '../core/conversation-change.ts'
 import { KEPT_MESSAGES } from '../core/conversation.ts'
 import type { ConversationChange, Digest, Driver, ExactCount, Question } from '../core/conversation.ts'
@@ -15,13 +15,16 @@ import { lastEditOf } from '../core/edit-log.ts'
 import { begunAnswer } from '../core/message.ts'
 import { deliveredNotices, noticeEdit } from '../core/notices.ts'
 import { isOwnTurn } from '../core/own-turn.ts'
+import { readAtOnce } from '../core/readings.ts'
 import { matchesPattern } from '../core/pattern.ts'
+import type { Plan } from '../core/plan.ts'
 import { watchedAlerts } from '../core/reached-percents.ts'
 import { beginsUserTurn, questionOf } from '../core/sessions.ts'
 import type { sentQuestion } from '../core/sessions.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import type { Admitted } from './admit.ts'
+import { isTextAlone } from './earlier.ts'
 import { noteOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
@@ -72,7 +75,15 @@ export function settleStep(admitted: Admitted, ended: Ended<Billed>, nowMs: numb
   const answered = ended.end.status === 'settle' ? ended.end : null
   const cost = answered?.cost ?? granted
   const drivers =
-    answered === null ? { output: cost } : splitByDriver({ bytes: ended.driven, usage: answered.usage, priced: plan.priced, cost })
+    answered === null
+      ? { output: cost }
+      : splitByDriver({
+          bytes: ended.driven,
+          usage: answered.usage,
+          readAtOnce: readAtOnce(answered.usage, answered.facts, plan.readings),
+          priced: plan.priced,
+          cost,
+        })
   const response = responseOf(turn, ended.end)
   // An answer may tell half of a surrogate pair, which not every store can read in what it keeps.
   const model = (answered?.facts?.model ?? plan.model).toWellFormed()
@@ -145,7 +156,16 @@ function exactCountOf({ turn, plan }: Admitted, end: Billed, nowMs: number): Exa
     outputTokens: usage.output,
     atMs: nowMs,
     lastEdit: lastEditOf([...turn.conversation.edits, ...plan.promoted, ...plan.shaped.newEdits]),
-    ...(response === null ? {} : { response }),
+    ...(response === null ? {} : { response, ...keptOf(turn, plan) }),
+  }
+}
+
+/** Of a count, what tells whether a later call may go on from it: as another model counts, or reads. Thoughts are kept, and each model reads others. */
+function keptOf(turn: Turn, { priced }: Pick<Plan, 'priced'>): Pick<ExactCount, 'keptReading' | 'isText'> {
+  const { keptReading } = turn.request
+  return {
+    ...(keptReading === undefined ? {} : { keptReading }),
+    ...(!priced.capabilities.reasoning && isTextAlone(turn) ? { isText: true } : {}),
   }
 }
 
@@ -173,11 +193,12 @@ function taskBoundaryAfter(
  * Digests under which a later turn without an id finds this conversation: the history so far, with the answer, and the calls of tools in
  * that. Shorter ones it has from its earlier turns; what others begin with as well (an app's greeting, examples in its prompt) is never one.
  */
-function chainOf(turn: Turn, { messages, message }: Answered): readonly Digest[] {
+function chainOf(turn: Turn, { messages, message, alternatives }: Answered): readonly Digest[] {
   const { chain, request, gateway } = turn
   if (chain === null) return []
-  const answer = { messages, message, begun: begunAnswer(request.messages) }
-  const calls = callDigests(messages, CALLS_NAMED_MAX, gateway.chainKey, chain.scope)
+  const question = loopQuestion(request.messages)
+  const answer = { messages, message, alternatives, begun: begunAnswer(request.messages), question }
+  const calls = callDigests([...alternatives, ...messages], CALLS_NAMED_MAX, gateway.chainKey, chain.scope)
   return [...answeredDigests(chain.digests, answer, gateway.chainKey), ...calls]
 }
 

@@ -11,6 +11,7 @@ import { needsBoundary } from '../core/ladder.ts'
 import type { TurnSayings } from '../core/memory.ts'
 import { inlineNotice } from '../core/notice-frame.ts'
 import { isTalk, sentQuestion } from '../core/sessions.ts'
+import { chosenByAccount } from '../core/service-tier.ts'
 import { inEffect } from '../core/standing.ts'
 import { userPeriodOf } from '../core/terms.ts'
 import type { SettleAnswer } from '../store/store.ts'
@@ -29,7 +30,7 @@ import { locate } from './locate.ts'
 import { release, releaseParsed } from './release.ts'
 import { remember, sayingsOf } from './memory.ts'
 import { inItsSession } from './next-session.ts'
-import { serveUngoverned } from './pass-through.ts'
+import { serveUnread } from './pass-through.ts'
 import { reportResolution } from './resolutions.ts'
 import { reportCost } from './report.ts'
 import { settle } from './settlement.ts'
@@ -51,13 +52,7 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   const { upstream, path, incoming } = exchange
   const call = { upstream, path, contentType: incoming.headers['content-type'] ?? '', askedTier: askedTier(incoming.headers) }
   const parsed = await wire.parse(read.body, call)
-  if (parsed.status === 'invalid') {
-    return refuse(exchange, { code: 'invalid_request', message: parsed.message, ...(parsed.field === null ? {} : { param: parsed.field }) })
-  }
-  if (parsed.status === 'ungoverned') {
-    const { what, code = 'endpoint_not_governed' } = parsed
-    return await serveUngoverned(exchange, { code, message: `${what} cannot be metered as it happens, and is refused here.` }, read.body)
-  }
+  if (parsed.status !== 'ok') return serveUnread(exchange, parsed, read.body)
   const located = await locate({ ...exchange, wire, call, request: parsed.request })
   if (located.status === 'refused') return refuse(exchange, located.refusal)
 
@@ -151,6 +146,10 @@ function learn(admitted: Admitted, undone: Undone, { end, beside }: { readonly e
     rememberUndone(admitted, undone)
     gateway.faultyUnedited.delete(turn.conversationId)
   } else if (undone.edits && end.status === 'void' && end.objection === 'edits') gateway.faultyUnedited.set(turn.conversationId, true)
+  if (end.status === 'settle' && end.facts !== null) {
+    const tier = chosenByAccount(turn.request.serviceTier, end.facts.serviceTier)
+    gateway.servedTiers.saw(servedBy(admitted).upstream, plan.model, tier)
+  }
   if (wasAnswered(end) && plan.hostedCallsCut) gateway.boundsCut.set(turn.conversationId, true)
 }
 
