@@ -438,7 +438,7 @@ describe('stateless history', () => {
     const input: ResponseInputItem[] = [{ role: 'developer', content: 'Be brief.' }]
     const rungs = new Set<string>()
     let last: Response | null = null
-    for (let turn = 0; turn < 90 && last === null; turn += 1) {
+    for (let turn = 0; turn < 150 && last === null; turn += 1) {
       input.push({ role: 'user', content: `Question ${turn}: what do the documents say of opening hours in winter?` })
       const called = await answered(client, { model: 'gpt-4o', input, tools }, { 'x-fake-tool-call': 'search_docs' })
       rungs.add(called.rung)
