@@ -211,7 +211,7 @@ const TIERS: readonly Case[] = [
     'a list where a day is meant',
     tier({ unitEconomics: { targetGrossMarginPercent: 70, signedOff: { by: 'Finance', date: ['2026-02-28'] } } }),
     'spec.unitEconomics.signedOff.date',
-    'must be a date such as "2026-11-24"',
+    'must be a date such as "2026-11-24"; found a list',
     'expected string, got []interface',
   ),
   refused('a name without letters', tier({ displayName: '' }), 'spec.displayName', 'must not be empty', 'should be at least 1 chars long'),

@@ -106,7 +106,7 @@ describe('onStale', () => {
     const running = await startSidecar(config, { environment: served.environment(pod) })
     sidecar = running
     await served.untilReport(pod, ({ staleMs }) => staleMs !== null)
-    const later = { ...denying(2), fieldOfALaterVersion: 1 }
+    const later = { ...denying(2), mode: 'OfALaterVersion' }
     const sent = { budget: 'shop/support', version: 2, hash: 'later', schemaVersion: 1, text: JSON.stringify(later) }
     for (const [what, refused] of [
       ['what it cannot read', sent],
@@ -149,18 +149,19 @@ describe('onStale', () => {
     await served.stop()
     const running = await startSidecar(denying(2), { environment })
     sidecar = running
-    const mount = (version: number, more: string): void => running.configure({ ...denying(version), [more]: 1 })
+    const mount = (version: number, more: string): void => running.configure({ ...denying(version), [more]: 'OfALaterVersion' })
     const stale = (): Promise<unknown> =>
       waitFor('the end of its time', async () => (await ready(running))[0] === 503, { withinMs: 20_000 })
-    const rejected = (field: string): Promise<unknown> => waitFor('the refusal', () => running.log().includes(field), { withinMs: 20_000 })
+    const rejected = (field: string): Promise<unknown> =>
+      waitFor('the refusal', () => running.log().includes(`${field}: Invalid`), { withinMs: 20_000 })
     await stale()
-    mount(3, 'fieldOfALaterVersion')
+    mount(3, 'mode')
     await waitFor('a config that was mounted', async () => (await ready(running))[0] === 200, { withinMs: 20_000 })
     assert.equal((await say(running)).status, 200)
     await stale()
     for (const [version, field] of [
-      [3, 'anotherField'],
-      [2, 'fieldOfAnEarlierVersion'],
+      [3, 'onDisconnect'],
+      [2, 'limits'],
     ] as const) {
       mount(version, field)
       await rejected(field)
