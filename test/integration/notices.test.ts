@@ -120,6 +120,19 @@ test('waits where JSON was asked for in words alone; headers tell of it, and the
   assert.ok((await talk.say('Where is it?', { headers: told(ANSWER) })).text.endsWith(ENGLISH))
 })
 
+test('waits where an answer was cut off inside a block of code, and follows the next one', async () => {
+  const code = `It is:\n\n\`\`\`js\n${'let order = 17\n'.repeat(20)}`
+  const talk = await talkAtRung('cut in code', 'spoken')
+  for (const stream of [false, true]) {
+    const said = await talk.say('Write it.', { stream, headers: told(`${code}\`\`\``), body: { max_tokens: 40 } })
+    assertOnRung(said)
+    assert.equal(said.finish, 'length')
+    assert.ok(code.startsWith(said.text) && said.text.includes('let order'), said.text)
+  }
+  const whole = await talk.say('All of it.', { headers: told(`${code}\`\`\``) })
+  assert.equal(whole.text, `${code}\`\`\`${FRAME}${ENGLISH}`)
+})
+
 test('closing words are none of several answers: such a call is refused', async () => {
   const talk = startTalk(sidecar, { 'x-farebox-conversation': 'several', 'x-farebox-tier': 'spoken' })
   await talk.say('Hello.', { headers: told(ANSWER) })

@@ -4,9 +4,9 @@ import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted } from './answer-reading.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
 import { isSummed, isUnbilledRefusal, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
-import { isJsonText } from './asked-json.ts'
 import { elementRanges } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
+import { takesNotice } from './notice-place.ts'
 import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer } from './wire.ts'
 
@@ -39,11 +39,12 @@ export function readAnthropicAnswer(body: Buffer, cacheWrites?: ModelRequest['ca
 
 /** Reasons to stop after which an answer is all that the user will read. */
 export const PROSE_STOPS: ReadonlySet<Json | undefined> = new Set(['end_turn', 'max_tokens'])
+/** The one of them that cuts it off. */
+export const CUT_STOP = 'max_tokens'
 
 /**
- * The answer with `text` at the end of its last text, when it is prose: it ended by itself or at its limit, is no JSON, and calls no tool of
- * the app.
- * Every other byte stays. `text` brings its own separator.
+ * The answer with `text` at the end of its last text, when it is prose: it ended by itself or at its limit, is no JSON and no code
+ * that was cut off, and calls no tool of the app. Every other byte stays. `text` brings its own separator.
  */
 export function addAnthropicNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
@@ -52,7 +53,7 @@ export function addAnthropicNotice(body: Buffer, text: string): { readonly body:
   if (answer === null || !isList(content) || !PROSE_STOPS.has(answer['stop_reason'])) return unchanged
   if (content.some((block) => isObject(block) && block['type'] === 'tool_use')) return unchanged
   const spoken = content.map((block) => (isObject(block) && isSpoken(block) ? (textOrNull(block['text']) ?? '') : ''))
-  if (isJsonText(spoken.join(''))) return unchanged
+  if (!takesNotice(spoken.join(''), answer['stop_reason'] === CUT_STOP)) return unchanged
   const last = spoken.findLastIndex((words) => words !== '')
   if (last < 0) return unchanged
   const block = elementRanges(body, memberRange(body, wholeOf(body), 'content'))[last]

@@ -6,12 +6,12 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { errorCode, MESSAGE_BYTES_MAX, usageFacts } from './answer-reading.ts'
-import { eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
+import { CUT_STOP, eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
 import { isSummed, isUnbilledRefusal, mergeAnthropicUsage, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
-import { JsonBeginning } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
 import { objectAt } from './json-values.ts'
+import { NoticePlace } from './notice-place.ts'
 import { OutputGauge } from './output-gauge.ts'
 import { dataOf } from './sse-events.ts'
 import { ABSENT, servedModel } from './usage-reading.ts'
@@ -58,13 +58,14 @@ export class AnthropicStream implements AnswerStream {
   #finishReason: string | null = null
   #error: string | null = null
   #hasCalls = false
-  /** Of all texts. */
-  readonly #beginning = new JsonBeginning()
+  /** Behind all texts; null: none is looked for. */
+  readonly #place: NoticePlace | null
   isOver = false
   noticeAdded = false
 
   constructor(options: Options) {
     this.#options = options
+    this.#place = options.notice === null ? null : new NoticePlace()
     this.#frames = new EventFrames({
       rewrites: options.notice !== null,
       eventBytesMax: EVENT_BYTES_MAX,
@@ -131,7 +132,7 @@ export class AnthropicStream implements AnswerStream {
       return before
     }
     const held = this.#held
-    if (held === null || event?.['type'] !== 'message_delta' || !PROSE_STOPS.has(this.#finishReason)) return [...this.#release(), bytes]
+    if (held === null || event?.['type'] !== 'message_delta' || !this.#endsProse()) return [...this.#release(), bytes]
     this.noticeAdded = true
     return [Buffer.from(eventText(textDelta(held.index, notice))), ...this.#release(), bytes]
   }
@@ -139,7 +140,11 @@ export class AnthropicStream implements AnswerStream {
   /** A text that something was said in, in an answer that calls no tool of the app and by its beginning is no JSON. */
   #isProse(index: number): boolean {
     const block = this.#blocks.get(index)
-    return block !== undefined && block.type === 'text' && block.hasWords && !this.#hasCalls && this.#beginning.isJson !== true
+    return block !== undefined && block.type === 'text' && block.hasWords && !this.#hasCalls && this.#place?.isFree(false) === true
+  }
+
+  #endsProse(): boolean {
+    return PROSE_STOPS.has(this.#finishReason) && this.#place?.isFree(this.#finishReason === CUT_STOP) === true
   }
 
   #release(): readonly Buffer[] {
@@ -218,7 +223,7 @@ export class AnthropicStream implements AnswerStream {
     block.hasWords = true
     this.#gauge.addText(words)
     if (block.type !== 'text') return
-    this.#beginning.add(words)
+    this.#place?.add(words)
     this.#keepText(block.texts, words)
   }
 

@@ -17,7 +17,7 @@ export class JsonBeginning {
   isJson: boolean | null = null
   #seen = ''
 
-  /** Takes the next piece of the text, which may be as it stands between the quotes of a JSON string. */
+  /** Takes the next piece of the text. */
   add(piece: string): void {
     if (this.isJson !== null) return
     const seen = this.#seen + piece.replace(SPACE, '').slice(0, BEGINNING_LENGTH_MAX).toLowerCase()
@@ -30,7 +30,7 @@ export class JsonBeginning {
 const FENCE = '```'
 /** Behind the fence, with its dialects (`json5`, `jsonc`). */
 const LANGUAGE = /^\s*json\w*/i
-const SPACE = /\s|\\[nrt]/g
+const SPACE = /\s/g
 /** Without the space between them. */
 const BEGINNINGS = ['{', '[', `${FENCE}json`, `${FENCE}{`, `${FENCE}[`]
 const BEGINNING_LENGTH_MAX = Math.max(...BEGINNINGS.map(({ length }) => length))

@@ -255,6 +255,27 @@ describe('a notice', () => {
     })
   }
 
+  test('is not added inside a block of code that was cut off, however its text is escaped, in parts of a list or in the last chunk', () => {
+    const code = 'So:\n```js\nlet a'
+    const length = chunk([choice({}, 'length')])
+    const escaped = event(chunk([choice({ content: code })]))
+      .replaceAll('`', '\\u0060')
+      .replaceAll('\\n', '\\u000a')
+    const fence = event(chunk([choice({ content: '```json' })])).replaceAll('`', '\\u0060')
+    const inParts = code.split(/(?<=`)/).map((text) => event(chunk([choice({ content: [{ type: 'text', text }] })])))
+    for (const stream of [
+      escaped + event(length) + DONE,
+      fence + event(chunk([choice({}, 'stop')])) + DONE,
+      inParts.join('') + event(length) + DONE,
+      event(chunk([choice({ content: code }, 'length')])) + DONE,
+    ]) {
+      const { output, noticeAdded } = feed(stream, { notice: NOTICE })
+      assert.deepEqual([output, noticeAdded], [stream, false])
+    }
+    const closing = event(chunk([choice({ content: '\n```' }, 'length')]))
+    assert.ok(feed(escaped + closing + DONE, { notice: NOTICE }).noticeAdded, 'closed by the last chunk')
+  })
+
   test('of several answers is added to the first, once, also when both end in one chunk', () => {
     const begun = event(chunk([choice({ content: 'one' }), choice({ content: 'two' }, null, 1)]))
     const ends = event(chunk([choice({}, 'stop', 1), choice({}, 'stop', 0)]))

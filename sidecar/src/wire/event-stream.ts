@@ -7,7 +7,7 @@ import type { Message } from '../core/request.ts'
 import { ChatChunk } from './chat-chunk.ts'
 import type { Part } from './chat-chunk.ts'
 import { EventFrames } from './event-frames.ts'
-import { PROSE_ENDS } from './openai-answer.ts'
+import { CUT_END, PROSE_ENDS } from './openai-answer.ts'
 import type { UsageTold } from './openai-usage.ts'
 import { dataOf, withData } from './sse-events.ts'
 import { StreamMeter } from './stream-meter.ts'
@@ -30,7 +30,7 @@ export class ChatStream implements AnswerStream {
   constructor(options: ChatStreamOptions) {
     this.#options = options
     this.#rewrites = options.stripUsage || options.notice !== null
-    this.#meter = new StreamMeter(options.collect, options)
+    this.#meter = new StreamMeter({ collect: options.collect, findsPlace: options.notice !== null }, options)
     this.#frames = new EventFrames({
       rewrites: this.#rewrites,
       event: (bytes, start, end) => this.#event(bytes, start, end),
@@ -105,12 +105,13 @@ export class ChatStream implements AnswerStream {
   /** The notice goes before the chunk that ends the first answer; into its text where that chunk still has some. */
   #placeNotice(bytes: Buffer, edits: Edit[]): Buffer | null {
     const { notice, stripUsage } = this.#options
-    if (notice === null || this.noticeAdded || !this.#meter.isProse(0)) return null
+    if (notice === null || this.noticeAdded) return null
     const chunk = this.#chunk
     for (let position = 0; position < chunk.choiceCount; position += 1) {
       const choice = chunk.choices[position]
       if (choice === undefined || choice.index !== 0 || choice.finish.start < 0) continue
-      if (!PROSE_ENDS.has(bytes.toString('latin1', choice.finish.start, choice.finish.end))) return null
+      const reason = bytes.toString('latin1', choice.finish.start, choice.finish.end)
+      if (!PROSE_ENDS.has(reason) || !this.#meter.isProse(0, reason === CUT_END)) return null
       this.noticeAdded = true
       if (choice.content.end > choice.content.start) {
         edits.push({ start: choice.content.end, end: choice.content.end, bytes: Buffer.from(JSON.stringify(notice).slice(1, -1)) })

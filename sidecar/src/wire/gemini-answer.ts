@@ -5,14 +5,16 @@ import { ALTERNATIVES_MAX, errorCode, memberRange, unreadable, usageFacts, withI
 import { memberOf, objectOf, objectsOf, parseObjects, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
 import { isSummed, readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
-import { isJsonText } from './asked-json.ts'
 import { DEPTH_MAX, elementRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
+import { takesNotice } from './notice-place.ts'
 import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer, SyntheticAnswer } from './wire.ts'
 
 /** Finish reasons after which an answer is all that the user will read. */
 export const PROSE_ENDS: ReadonlySet<string> = new Set(['STOP', 'MAX_TOKENS'])
+/** The one of them that cuts it off. */
+export const CUT_END = 'MAX_TOKENS'
 
 /** Reads a whole answer. One that is not JSON has no usage, and its bytes count as output. */
 export function readGeminiAnswer(body: Buffer): ReadAnswer {
@@ -52,8 +54,8 @@ export function readGeminiAnswer(body: Buffer): ReadAnswer {
 }
 
 /**
- * The answer with `text` at the end of its first candidate, when that is prose: text that ended by itself or at its limit, and
- * nothing else. Every other byte stays. `text` brings its own separator.
+ * The answer with `text` at the end of its first candidate, when that is prose: text that ended by itself or at its limit, no
+ * JSON, no code that was cut off, and nothing else. Every other byte stays. `text` brings its own separator.
  */
 export function addGeminiNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
@@ -147,7 +149,7 @@ function isProse(candidate: JsonObject): boolean {
   const reason = textOf(candidate, 'finishReason')
   const parts = objectsOf(objectOf(candidate, 'content'), 'parts')
   const words = parts.map((part) => (part['thought'] === true ? '' : (textOf(part, 'text') ?? ''))).join('')
-  return reason !== null && PROSE_ENDS.has(reason) && parts.every(isProsePart) && words !== '' && !isJsonText(words)
+  return reason !== null && PROSE_ENDS.has(reason) && parts.every(isProsePart) && words !== '' && takesNotice(words, reason === CUT_END)
 }
 
 /** The chunks of a stream as one answer: parts one after the other, everything else as it was said last. */

@@ -6,13 +6,13 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import { isObject } from '../core/message.ts'
 import type { JsonObject, Message } from '../core/request.ts'
 import { ALTERNATIVES_MAX, errorCode, jsonInside, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts, withInserted } from './answer-reading.ts'
-import { JsonBeginning } from './asked-json.ts'
 import { EventFrames } from './event-frames.ts'
-import { endOfLastText, errorOf, isFirst, isProsePart, PROSE_ENDS } from './gemini-answer.ts'
+import { CUT_END, endOfLastText, errorOf, isFirst, isProsePart, PROSE_ENDS } from './gemini-answer.ts'
 import { memberOf, objectOf, objectsOf, textOf } from './gemini-json.ts'
 import { calledNames, messageFromContent } from './gemini-message.ts'
 import { isSummed, readGeminiTier, readGeminiUsage } from './gemini-usage.ts'
 import { objectAt } from './json-values.ts'
+import { NoticePlace } from './notice-place.ts'
 import { OutputGauge } from './output-gauge.ts'
 import { dataOf, withData } from './sse-events.ts'
 import { ABSENT, servedModel } from './usage-reading.ts'
@@ -37,7 +37,8 @@ function keptBytesMax(index: number): number {
 
 interface CandidateState {
   hasText: boolean
-  readonly beginning: JsonBeginning
+  /** Null: none is looked for. */
+  readonly place: NoticePlace | null
   /** Calls, code, images. */
   hasMore: boolean
   isFinished: boolean
@@ -186,7 +187,7 @@ export class GeminiStream implements AnswerStream {
         this.#gauge.addText(text)
         if (text !== '' && part['thought'] !== true) {
           state.hasText = true
-          state.beginning.add(text)
+          state.place?.add(text)
         }
       } else {
         state.hasMore ||= Object.keys(part).length > 0
@@ -221,16 +222,15 @@ export class GeminiStream implements AnswerStream {
     return messageFromContent({ role: 'model', parts: kept.parts })
   }
 
-  /** Whether this chunk ends the first candidate, which is text and nothing else, and by its beginning no JSON. */
+  /** Whether this chunk ends the first candidate, which is text and nothing else, and a notice may follow it. */
   #endsProse(answer: JsonObject): boolean {
     const state = this.#candidates.get(0)
-    if (state === undefined || !state.hasText || state.beginning.isJson === true || state.hasMore) return false
-    return objectsOf(answer, 'candidates').some(
-      (candidate) =>
-        isFirst(candidate) &&
-        PROSE_ENDS.has(textOf(candidate, 'finishReason') ?? '') &&
-        objectsOf(objectOf(candidate, 'content'), 'parts').every(isProsePart),
-    )
+    if (state === undefined || !state.hasText || state.hasMore) return false
+    return objectsOf(answer, 'candidates').some((candidate) => {
+      const reason = textOf(candidate, 'finishReason') ?? ''
+      const isProse = objectsOf(objectOf(candidate, 'content'), 'parts').every(isProsePart)
+      return isFirst(candidate) && PROSE_ENDS.has(reason) && isProse && state.place?.isFree(reason === CUT_END) === true
+    })
   }
 
   #noticeEvent({ modelVersion, responseId }: JsonObject, notice: string): Buffer {
@@ -247,7 +247,8 @@ export class GeminiStream implements AnswerStream {
   #stateOf(index: number): CandidateState {
     const known = this.#candidates.get(index)
     if (known !== undefined) return known
-    const fresh = { hasText: false, beginning: new JsonBeginning(), hasMore: false, isFinished: false, grounding: null }
+    const place = this.#options.notice === null || index !== 0 ? null : new NoticePlace()
+    const fresh = { hasText: false, place, hasMore: false, isFinished: false, grounding: null }
     if (this.#candidates.size < CANDIDATES_MAX) this.#candidates.set(index, fresh)
     return fresh
   }

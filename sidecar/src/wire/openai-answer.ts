@@ -2,10 +2,10 @@
 import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject } from '../core/request.ts'
 import { ALTERNATIVES_MAX, errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
-import { isJsonText } from './asked-json.ts'
 import { elementRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
+import { takesNotice } from './notice-place.ts'
 import { calledName, isTextPart, messageFromJson, textsIn } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import type { UsageTold } from './openai-usage.ts'
@@ -52,7 +52,7 @@ export function readAnswer(body: Buffer, { isSum = false, ...told }: UsageTold &
 
 /**
  * The answer with `text` at the end of its first choice, when that is prose: text that ended by itself or at its limit,
- * no JSON, without tool calls or a refusal. Every other byte stays. `text` brings its own separator.
+ * no JSON, no code that was cut off, without tool calls or a refusal. Every other byte stays. `text` brings its own separator.
  */
 export function addNotice(body: Buffer, text: string): { readonly body: Buffer; readonly added: boolean } {
   const unchanged = { body, added: false }
@@ -72,6 +72,8 @@ export function addNotice(body: Buffer, text: string): { readonly body: Buffer; 
 
 /** Finish reasons after which an answer is all that the user will read. */
 export const PROSE_ENDS: ReadonlySet<string> = new Set(['stop', 'length'])
+/** The one of them that cuts it off. */
+export const CUT_END = 'length'
 
 /** Usage as providers write it. */
 export interface WireUsage {
@@ -164,7 +166,7 @@ function isProse(choice: JsonObject): boolean {
   const saysMore =
     toolNamesOf(message).length > 0 || objectsIn(message['tool_calls']).length > 0 || (refusal ?? '') !== '' || isObject(message['audio'])
   const text = typeof content === 'string' ? content : textsIn(content).join('')
-  return text !== '' && !isJsonText(text) && !saysMore
+  return text !== '' && takesNotice(text, reason === CUT_END) && !saysMore
 }
 
 /** Where the last text of a list of content stands, in its quotes. */

@@ -106,6 +106,7 @@ describe('a notice', () => {
       { output: [message('')] },
       { output: [{ ...SPOKEN, content: [{ type: 'refusal', refusal: 'No.' }] }] },
       { output: [{ ...SPOKEN, content: [{ type: 'refusal', refusal: 'No.' }, ...SPOKEN.content] }] },
+      { status: 'incomplete', incomplete_details: { reason: 'content_filter' } },
       { status: 'failed' },
       { status: 'in_progress' },
     ]

@@ -2,10 +2,10 @@
 import { isList, isObject } from '../core/message.ts'
 import type { JsonObject, Message, ModelRequest } from '../core/request.ts'
 import { errorCode, unreadable, usageFacts, wholeOf, withInserted, writtenBytes } from './answer-reading.ts'
-import { isJsonText } from './asked-json.ts'
 import { elementRanges, memberRanges } from './json-scan.ts'
 import type { Range } from './json-scan.ts'
 import { countIn, objectAt, objectsIn, textOrNull } from './json-values.ts'
+import { takesNotice } from './notice-place.ts'
 import { HOSTED_CALLS, nameWhenKept, outputMessages } from './responses-item.ts'
 import { ranTools, readResponsesUsage } from './responses-usage.ts'
 import { servedModel } from './usage-reading.ts'
@@ -75,18 +75,22 @@ export function addResponseNotice(body: Buffer, text: string): { readonly body: 
 /** Whether a response is prose to its end: its last item a message whose last part is text, and no call among its items. */
 export function isProse(response: JsonObject): boolean {
   const { status } = response
-  if (status !== 'completed' && status !== 'incomplete') return false
+  const details = response['incomplete_details']
+  // A filter, too, leaves one incomplete.
+  const isCut = status === 'incomplete' && isObject(details) && details['reason'] === 'max_output_tokens'
+  if (status !== 'completed' && !isCut) return false
   const items = objectsIn(response['output'])
   if (items.some(isCalled)) return false
   const last = items.at(-1)
-  return last?.['type'] === 'message' && isProseMessage(last)
+  return last?.['type'] === 'message' && isProseMessage(last, isCut)
 }
 
-/** A message of words and no JSON, of which the last part can be gone on with. */
-export function isProseMessage(item: JsonObject): boolean {
+/** A message of words, of which the last part can be gone on with. */
+function isProseMessage(item: JsonObject, isCut: boolean): boolean {
   const parts = objectsIn(item['content'])
   const last = parts.at(-1)
-  if (parts.some((part) => part['type'] === 'refusal') || isJsonText(parts.map(({ text }) => textOrNull(text) ?? '').join(''))) return false
+  if (parts.some((part) => part['type'] === 'refusal')) return false
+  if (!takesNotice(parts.map(({ text }) => textOrNull(text) ?? '').join(''), isCut)) return false
   return last?.['type'] === 'output_text' && typeof last['text'] === 'string' && last['text'] !== ''
 }
 

@@ -169,11 +169,17 @@ describe('a notice', () => {
     )
   })
 
-  test('may end an answer that met its bound', () => {
-    const text = spoken(['Hello'])
-      .replaceAll('response.completed', 'response.incomplete')
-      .replaceAll('"status":"completed","error"', '"status":"incomplete","error"')
-    assert.ok(feed(text, { notice: NOTICE }).stream.noticeAdded)
+  test('may end an answer that met its bound, and none that a filter ended', () => {
+    for (const [reason, added] of [
+      ['max_output_tokens', true],
+      ['content_filter', false],
+    ] as const) {
+      const text = spoken(['Hello'])
+        .replaceAll('response.completed', 'response.incomplete')
+        .replaceAll('"status":"completed","error"', `"status":"incomplete","incomplete_details":{"reason":"${reason}"},"error"`)
+      const { stream, output } = feed(text, { notice: NOTICE })
+      assert.deepEqual([stream.noticeAdded, output === text], [added, !added])
+    }
   })
 })
 

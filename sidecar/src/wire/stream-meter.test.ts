@@ -9,9 +9,9 @@ import { choice, chunk } from './bodies.testing.ts'
 
 /** A meter that read these, one event each; text stands for data that is no JSON of ours. */
 function metered(...events: readonly (JsonObject | string)[]): StreamMeter {
-  return read(new StreamMeter(false), events)
+  return read(new StreamMeter({ collect: false, findsPlace: true }), events)
 }
-const collected = (...events: readonly JsonObject[]): StreamMeter => read(new StreamMeter(true), events)
+const collected = (...events: readonly JsonObject[]): StreamMeter => read(new StreamMeter({ collect: true, findsPlace: false }), events)
 
 function read(meter: StreamMeter, events: readonly (JsonObject | string)[]): StreamMeter {
   const reader = new ChatChunk()

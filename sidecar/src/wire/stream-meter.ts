@@ -3,9 +3,9 @@ import type { Usage } from '@farebox/crds/usage.ts'
 import { isList, isObject } from '../core/message.ts'
 import type { Json, Message } from '../core/request.ts'
 import type { ChatChunk, ChunkChoice, Part } from './chat-chunk.ts'
-import { stringEnd } from './json-text.ts'
+import { parseString, stringEnd } from './json-text.ts'
 import { ALTERNATIVES_MAX, errorCode, MESSAGE_BYTES_MAX, TOOL_NAMES_MAX, usageFacts } from './answer-reading.ts'
-import { JsonBeginning } from './asked-json.ts'
+import { NoticePlace } from './notice-place.ts'
 import { calledName, messageFromJson, textsIn } from './openai-message.ts'
 import { readUsage } from './openai-usage.ts'
 import type { UsageTold } from './openai-usage.ts'
@@ -23,13 +23,21 @@ const AUDIO_BYTES_PER_TOKEN = 3_000
 
 interface ChoiceState {
   hasText: boolean
-  readonly beginning: JsonBeginning
+  /** Null: none is looked for. */
+  readonly place: NoticePlace | null
   /** Tool calls, a refusal, audio. */
   hasMore: boolean
   isFinished: boolean
 }
 
+interface Options {
+  readonly collect: boolean
+  /** Whether a notice may have to follow: see `isProse`. */
+  readonly findsPlace: boolean
+}
+
 export class StreamMeter {
+  readonly #findsPlace: boolean
   readonly #gauge = new OutputGauge()
   #audioTokens = 0
   /** Something could not be read since the last usage. */
@@ -49,7 +57,8 @@ export class StreamMeter {
   /** The sentinel has passed. */
   isOver = false
 
-  constructor(collect: boolean, told: UsageTold = {}) {
+  constructor({ collect, findsPlace }: Options, told: UsageTold = {}) {
+    this.#findsPlace = findsPlace
     this.#told = told
     this.#messages = collect ? new Map([[0, new StreamedMessage()]]) : null
   }
@@ -94,10 +103,10 @@ export class StreamMeter {
     return this.#gauge.textTokens
   }
 
-  /** The answer so far is text and nothing else, and by its beginning no JSON. */
-  isProse(index: number): boolean {
+  /** The answer so far is text and nothing else, and a notice may follow it. `isCut`: it ended at its limit. */
+  isProse(index: number, isCut = false): boolean {
     const state = this.#choices.get(index)
-    return state !== undefined && state.hasText && state.beginning.isJson !== true && !state.hasMore
+    return state !== undefined && state.hasText && !state.hasMore && state.place?.isFree(isCut) === true
   }
 
   /** Bytes that passed and could not be read. */
@@ -147,7 +156,7 @@ export class StreamMeter {
     if (content.end > content.start) {
       this.#gauge.addJsonString(bytes, content.start, content.end)
       state.hasText = true
-      if (state.beginning.isJson === null) state.beginning.add(bytes.toString('latin1', content.start, content.end))
+      state.place?.add(parseString(bytes, content.start - 1, content.end + 1) ?? '')
     }
     if (content.start >= 0) message?.addContent(bytes, content)
     if (contentParts.end > contentParts.start) this.#readParts(bytes, contentParts, choice.index)
@@ -181,7 +190,7 @@ export class StreamMeter {
     for (const text of textsIn(parsed(bytes, parts))) {
       if (text === '') continue
       state.hasText = true
-      state.beginning.add(text)
+      state.place?.add(text)
       this.#keptOf(index)?.addText(text)
     }
   }
@@ -227,7 +236,8 @@ export class StreamMeter {
   #stateOf(index: number): ChoiceState {
     const known = this.#choices.get(index)
     if (known !== undefined) return known
-    const fresh = { hasText: false, beginning: new JsonBeginning(), hasMore: false, isFinished: false }
+    const place = this.#findsPlace ? new NoticePlace() : null
+    const fresh = { hasText: false, place, hasMore: false, isFinished: false }
     if (this.#choices.size < CHOICES_MAX) this.#choices.set(index, fresh)
     return fresh
   }
