@@ -59,7 +59,7 @@ clusterTest(
     const namespace = await freshNamespace(cluster, context, 'kept')
     const path = `/api/v1/namespaces/${namespace}`
     assert.equal((await other.request({ path })).status, 404)
-    await cluster.killApiServer()
+    await cluster.kill('kube-apiserver')
     await assert.rejects(cluster.request({ path }), /ECONNREFUSED|ECONNRESET|EPIPE|socket hang up/)
     assert.equal((await other.request({ path: '/readyz' })).status, 200)
     await cluster.startApiServer()

@@ -19,11 +19,13 @@ export interface ClusterState {
   readonly host: string
   readonly etcdUrl: string
   readonly programs: Readonly<Partial<Record<ProgramName, string>>>
-  readonly apiServerCommand: readonly string[]
+  /** By which its parts were started; none where they cannot be stopped one by one. */
+  readonly commands: Readonly<Partial<Record<Part, readonly string[]>>>
   /** Are there controllers and a scheduler? Without: no default service accounts, and namespaces that never end. */
   readonly hasControllers: boolean
   readonly node: NodeState | null
 }
+export type Part = 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kube-scheduler'
 export interface NodeState {
   readonly name: string
   readonly ip: string
@@ -174,9 +176,18 @@ export class Cluster {
     return this.#writeKubeconfig(`${namespace}-${name}`, { token: await this.tokenOf(namespace, name) })
   }
 
-  /** SIGKILL. */
-  async killApiServer(): Promise<void> {
-    await order(this.folder, { do: 'signal', name: 'kube-apiserver', signal: 'SIGKILL' })
+  /** SIGKILL. Throws when it does not run. */
+  async kill(part: Part): Promise<void> {
+    await order(this.folder, { do: 'signal', name: part, signal: 'SIGKILL' })
+  }
+
+  /** Starts it as it was started before; it need not come up, and ends by itself when it cannot. Throws when it runs. */
+  async start(part: Part): Promise<void> {
+    await order(this.folder, { do: 'start', name: part, command: this.state.commands[part] ?? [] })
+  }
+
+  async isRunning(part: Part): Promise<boolean> {
+    return ((await order(this.folder, { do: 'look', name: part })).pid ?? null) !== null
   }
 
   /** `SIGSTOP`, and `SIGCONT` after it. */
@@ -184,15 +195,10 @@ export class Cluster {
     await order(this.folder, { do: 'signal', name: 'kube-apiserver', signal })
   }
 
-  /** Starts it after `killApiServer`, at the same address, and waits until it is ready. */
+  /** Starts it after it was killed, at the same address, and waits until it is ready. */
   async startApiServer(): Promise<void> {
-    await order(this.folder, { do: 'start', name: 'kube-apiserver', command: this.state.apiServerCommand })
+    await this.start('kube-apiserver')
     await this.ready()
-  }
-
-  async restartApiServer(): Promise<void> {
-    await this.killApiServer()
-    await this.startApiServer()
   }
 
   /** Waits until the API server says that it is. Throws what it logged when it ended, or when it takes longer than a minute. */
@@ -200,8 +206,7 @@ export class Cluster {
     const is = await waitFor(
       'the API server',
       async () => {
-        const { pid } = await order(this.folder, { do: 'look', name: 'kube-apiserver' })
-        if (pid === null || pid === undefined) return 'ended' as const
+        if (!(await this.isRunning('kube-apiserver'))) return 'ended' as const
         return (await this.#isReady()) ? ('ready' as const) : null
       },
       { withinMs: READY_MS_MAX, everyMs: 20 },

@@ -8,7 +8,7 @@ import { createAuthority, sign } from './certificates.ts'
 import type { KeyPair, Subject } from './certificates.ts'
 import { Cluster, FILES, kubeconfigText } from './cluster.ts'
 import type { ClusterState, NodeState } from './cluster.ts'
-import { endAll, order, startKeeper } from './keeper-client.ts'
+import { endAll, startKeeper } from './keeper-client.ts'
 import { startKindCluster, wantsKind } from './kind.ts'
 import { requireNodeTools, startNode, startNodeNamespaces } from './node.ts'
 import type { NodeAddresses } from './node.ts'
@@ -93,20 +93,24 @@ async function startParts(folder: string, options: ClusterOptions, programs: Pro
     host,
     etcdUrl,
     programs: Object.fromEntries(programs),
-    apiServerCommand: apiServerCommand({ folder, host, port, etcdUrl, addresses, hasControllers, options, programs }),
+    commands: {
+      etcd: etcdCommand({ folder, url: etcdUrl, peerUrl: `http://${LOOPBACK}:${peerPort}`, programs }),
+      'kube-apiserver': apiServerCommand({ folder, host, port, etcdUrl, addresses, hasControllers, options, programs }),
+      ...(hasControllers
+        ? { 'kube-controller-manager': controllersCommand(folder, programs), 'kube-scheduler': schedulerCommand(folder, programs) }
+        : {}),
+    },
     hasControllers,
     node: addresses === null ? null : nodeStateOf(addresses),
   }
   writeFileSync(join(folder, FILES.state), JSON.stringify(state, null, 2))
-  const run = (name: string, command: readonly string[]): Promise<unknown> => order(folder, { do: 'start', name, command })
-  await run('etcd', etcdCommand({ folder, url: etcdUrl, peerUrl: `http://${LOOPBACK}:${peerPort}`, programs }))
-  await run('kube-apiserver', state.apiServerCommand)
   const cluster = new Cluster(folder)
   try {
-    await cluster.ready()
+    await cluster.start('etcd')
+    await cluster.startApiServer()
     if (hasControllers) {
-      await run('kube-controller-manager', controllersCommand(folder, programs))
-      await run('kube-scheduler', schedulerCommand(folder, programs))
+      await cluster.start('kube-controller-manager')
+      await cluster.start('kube-scheduler')
     }
     if (addresses !== null) await startNode(cluster, addresses, programs)
   } catch (error) {

@@ -88,7 +88,7 @@ async function create(folder: string, say: (line: string) => void): Promise<Clus
     host,
     etcdUrl: '',
     programs: { kubectl: 'kubectl' },
-    apiServerCommand: [],
+    commands: {},
     hasControllers: true,
     node,
   }

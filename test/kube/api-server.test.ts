@@ -87,7 +87,7 @@ clusterTest(
     }
     await writesGoOn()
     for (let restart = 0; restart < 2; restart += 1) {
-      await cluster.killApiServer()
+      await cluster.kill('kube-apiserver')
       await delay(1_000)
       await cluster.startApiServer()
       await writesGoOn()
