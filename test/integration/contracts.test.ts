@@ -483,6 +483,17 @@ describe('Observe', () => {
     )
   })
 
+  test('edited to Enforce, what was spent counts: a conversation that used up its budget ends, one that begins is whole', async (context) => {
+    context.after(() => sidecar.adopt(configOf([contract, narrow], { mode: 'Observe', retrieval: { toolNames: [], tags: ['document'] } })))
+    const over = settled(sidecar, talkOf('over', { 'x-fake-output-tokens': '600' }))
+    await over.say('Hello.', { body: { max_completion_tokens: 600 } })
+    assert.ok((await sidecar.standing('over')).percent > 100)
+    await sidecar.adopt(configOf([contract]))
+    assert.equal((await over.say('And now?')).headers.get('x-farebox-synthetic'), 'true')
+    const fresh = await talkOf('fresh').say('Hello.')
+    assert.deepEqual([fresh.headers.get('x-farebox-synthetic'), fresh.headers.get('x-farebox-rung')], [null, 'None'])
+  })
+
   test('a stream whose client asks for no usage is asked for it, and that is all', async () => {
     const text = JSON.stringify({ model: 'gpt-4o', stream: true, messages: [{ role: 'user', content: 'Hello.' }] })
     const direct = await raw(`${provider.url}/v1`, text, {})

@@ -53,20 +53,20 @@ test('explain tier goes from a price per user to the cap of a conversation and t
     /19\.00 +price per user and period\n +5\.70 +what a margin of 70 % leaves\n +-2\.70 +less other cost of revenue\n +3\.00 +for inference per user and period\n +0\.10 +over 30 expected conversations: per conversation/,
   )
   assert.match(text, /0\.10 +cap of a conversation\n +3\.00 +cap of a user and month \(Europe\/Berlin\)/)
-  assert.match(text, /\n +0\.095 +95 %: RefuseTools\n/)
+  assert.match(text, /\n +0\.095 +2\.85 +95 %: RefuseTools\n/)
   assert.match(text, /tiers\.yaml:spec\.ladder/)
 })
 
 test('explain tier says how the ladder ends: by its last step, without a word of how, or by none', async () => {
   const ended = (ladder: string) => explainedTier('support-seat', (yaml) => yaml.replace(/ladder:\n(?: {4}- .*\n)+/, `ladder: ${ladder}\n`))
-  const closed = /\n +0\.10 +100 %: EndConversation \(Close\): calls are answered with closing words\n/
+  const closed = /\n +0\.10 +3\.00 +100 %: EndConversation \(Close\): calls are answered with closing words\n/
   assert.match(await explainedTier('support-seat'), closed)
   assert.match(await ended('[{ atPercent: 100, rung: EndConversation }]'), closed)
   assert.match(
     await ended('[{ atPercent: 90, rung: EndConversation, end: Refuse }]'),
-    /\n +0\.09 +90 %: EndConversation \(Refuse\): calls are refused with 402\n(?!.*no step)/,
+    /\n +0\.09 +2\.70 +90 %: EndConversation \(Refuse\): calls are refused with 402\n(?!.*no step)/,
   )
-  const none = /\n +0\.10 +100 %: no step ends it: calls are refused with 402\n/
+  const none = /\n +0\.10 +3\.00 +100 %: no step ends it: calls are refused with 402\n/
   assert.match(await ended('[{ atPercent: 70, rung: DropRetrieval }]'), none)
   const bare = await ended('[]')
   assert.match(bare, /\nno ladder: nothing is taken away below the cap\n/)
@@ -74,9 +74,9 @@ test('explain tier says how the ladder ends: by its last step, without a word of
 })
 
 test('explain tier says of a cheaper model that there is none, where the tier names none', async () => {
-  assert.match(await explainedTier('support-seat'), /\n +0\.09 +90 %: DowngradeModel\n/)
+  assert.match(await explainedTier('support-seat'), /\n +0\.09 +2\.70 +90 %: DowngradeModel\n/)
   const without = (yaml: string) => yaml.replaceAll(/    downgrades:\n {6}- .*\n/g, '')
-  const idle = /\n +0\.09 +90 %: DowngradeModel: nothing to do, as spec\.models\.downgrades is empty\n/
+  const idle = /\n +0\.09 +2\.70 +90 %: DowngradeModel: nothing to do, as spec\.models\.downgrades is empty\n/
   assert.match(await explainedTier('support-seat', without), idle)
 })
 
@@ -127,6 +127,18 @@ test('explain tier expects of no conversation more than its cap, and says where 
   const higher = await explainedTier('support-seat', (yaml) => yaml.replace(/expectedConversationsPerUser: 30.*\n/, `$&  ${above}\n`))
   assert.match(higher, /\nthe cap of a user is reached first, unless a conversation goes on for several periods\n/)
   assert.match(higher, /\n +0\.10 +expected cost of a conversation\n/)
+  const lowUser = 'budget: { perUser: "1.50" }'
+  const dry = await explainedTier('support-seat', (yaml) => yaml.replace(/expectedConversationsPerUser: 30.*\n/, `$&  ${lowUser}\n`))
+  assert.match(dry, /\n +0\.05 +expected cost of a conversation\n/)
+  assert.match(dry, /\nthe cap of a user holds 15 at their cap, of 30 conversations that are expected\n/)
+})
+
+test('explain tier shows the ladder of a user beside that of a conversation, where both climb it', async () => {
+  const seat = await explainedTier('support-seat')
+  assert.match(seat, /\nladder, by what a conversation, or its user in the period, has used \(tiers\.yaml/)
+  assert.match(seat, /\n +0\.07 +2\.10 +70 %: DropRetrieval\n/)
+  assert.match(seat, /\n +0\.095 +2\.85 +95 %: RefuseTools\n/)
+  assert.match(await explainedTier('support-chat'), /\nladder, by what a conversation has used \(tiers\.yaml/)
 })
 
 test('explain tier says at what price the margin in status is counted', async () => {

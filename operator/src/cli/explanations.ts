@@ -42,9 +42,15 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
   if (derived.targetPerConversation !== derived.perConversation)
     caps.push([derived.targetPerConversation, 'expected cost of a conversation'])
   const cap = parseUsd(derived.perConversation)
-  const isUserFirst = derived.perUser !== undefined && parseUsd(derived.perUser) < cap
+  const userCap = derived.perUser === undefined ? null : parseUsd(derived.perUser)
   // As compile has it: what is absent in the manifest is filled in there.
-  const steps = ladderLines(contract).map(({ atPercent, text }) => [formatUsd(percentOf(cap, atPercent)), text] as const)
+  const ladder = ladderLines(contract)
+  const ofUser = userCap === null ? [] : ladder.map(({ atPercent }) => formatUsd(percentOf(userCap, atPercent)))
+  const width = Math.max(0, ...ofUser.map(({ length }) => length))
+  const steps = ladder.map(({ atPercent, text }, at) => {
+    const user = ofUser[at]
+    return [formatUsd(percentOf(cap, atPercent)), user === undefined ? text : `${user.padEnd(width)}  ${text}`] as const
+  })
   const rate =
     currency === 'USD'
       ? []
@@ -54,12 +60,12 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     ...sums,
     '',
     ...aligned(caps),
-    ...(isUserFirst ? ['the cap of a user is reached first, unless a conversation goes on for several periods'] : []),
+    ...userCapLines({ cap, userCap, expected: spec.unitEconomics.expectedConversationsPerUser ?? 1 }),
     ...rate,
     '',
     contract.ladder.length === 0
       ? 'no ladder: nothing is taken away below the cap'
-      : `ladder, by what a conversation has used (${place('spec.ladder')})`,
+      : `ladder, by what a conversation${userCap === null ? '' : ', or its user in the period,'} has used (${place('spec.ladder')})`,
     ...aligned(steps),
     ...(spec.pricing.model === 'PerResolution'
       ? ['the ladder holds while the cost of a resolution is over target; until then only the cap does']
@@ -70,6 +76,22 @@ export function explainTier(tier: PricingTier, compiled: CompiledTier, place: Pl
     `contract ${derived.contract}; alerts at ${contract.alerts.map((percent) => `${percent} %`).join(', ') || 'none'}`,
     'the margin that status shows is counted at the price of today, whatever a conversation was sold at',
   ]
+}
+
+/** Where a user's budget does not hold as many conversations as the plan expects. */
+function userCapLines({
+  cap,
+  userCap,
+  expected,
+}: {
+  readonly cap: bigint
+  readonly userCap: bigint | null
+  readonly expected: number
+}): readonly string[] {
+  if (userCap === null) return []
+  if (userCap < cap) return ['the cap of a user is reached first, unless a conversation goes on for several periods']
+  if (userCap + BigInt(expected) > cap * BigInt(expected)) return [] // but for what rounding took
+  return [`the cap of a user holds ${userCap / cap} at their cap, of ${expected} conversations that are expected`]
 }
 
 /** What each step takes away, and how it ends: by the last one, or by itself where none ends it. */

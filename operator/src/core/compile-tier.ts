@@ -57,7 +57,7 @@ export function compileTier(tier: PricingTier, rates: ExchangeRates, known: Read
   if (unusable !== null) return refused(unusable, amounts.lines)
   const terms = termsOf(tier, amounts, rate)
   const hash = contentHash(terms)
-  return { status: 'accepted', contract: { ...terms, hash }, derived: numbersOf(amounts, hash), lines: amounts.lines }
+  return { status: 'accepted', contract: { ...terms, hash }, derived: numbersOf(amounts, { spec, hash }), lines: amounts.lines }
 }
 
 /** A trial, or what is sold at a loss: its owner knows, and gives each budget that the margin would give. */
@@ -200,12 +200,16 @@ function sessionsOf({ idleAfter, memory, ...sessions }: Spec['sessions']): Contr
   }
 }
 
-/** No conversation is expected to cost more than its cap, or than that of its user, whatever the margin leaves for it. */
-function numbersOf({ perConversation, perUser, targetPerConversation, targetPerResolution }: Derived, hash: string): DerivedNumbers {
+/** No conversation is expected to cost more than its cap, or than its part of that of its user, whatever the margin leaves for it. */
+function numbersOf(
+  { perConversation, perUser, targetPerConversation, targetPerResolution }: Derived,
+  { spec, hash }: { readonly spec: Spec; readonly hash: string },
+): DerivedNumbers {
+  const part = perUser === null ? perConversation : perUser / BigInt(spec.unitEconomics.expectedConversationsPerUser ?? 1)
   return {
     perConversation: formatUsd(perConversation),
     ...(perUser === null ? {} : { perUser: formatUsd(perUser) }),
-    targetPerConversation: formatUsd(least(targetPerConversation, perConversation, perUser ?? perConversation)),
+    targetPerConversation: formatUsd(least(targetPerConversation, perConversation, part)),
     ...(targetPerResolution === null ? {} : { targetPerResolution: formatUsd(targetPerResolution) }),
     contract: hash,
   }
