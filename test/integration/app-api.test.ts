@@ -296,6 +296,7 @@ describe('what is asked wrongly', () => {
     { name: 'a cost without an operation', path: 'costs', body: { cost: '0.01', label: 'search' }, message: /^operationId: / },
     { name: 'a cost with an unknown field', path: 'costs', body: { ...cost, currency: 'EUR' }, message: /currency/ },
     { name: 'a cost with an empty label', path: 'costs', body: { ...cost, label: '' }, message: /^label: / },
+    { name: 'a cost with a label of 65 characters', path: 'costs', body: { ...cost, label: '😀'.repeat(65) }, message: /^label: / },
     { name: 'a cost whose label has a line break', path: 'costs', body: { ...cost, label: 'a\nb' }, message: /^label: must be without/ },
     { name: 'an operation with a tab', path: 'costs', body: { ...cost, operationId: 'job\t7' }, message: /^operationId: must be without/ },
     {
@@ -308,6 +309,10 @@ describe('what is asked wrongly', () => {
     { name: 'a body that is not JSON', path: 'resolution', body: '{"outcome":', message: /^body: / },
     { name: 'no body', path: 'costs', body: '', message: /cost/ },
   ]
+  test('a label and an operation are measured in characters', async () => {
+    const answer = await sidecar.postJson(`${API}/asked/costs`, { ...cost, label: '😀'.repeat(64), operationId: '😀'.repeat(128) })
+    assert.deepEqual([answer.status, answer.body], [200, { status: 'charged' }])
+  })
   for (const { name, path, body, message } of bodies) {
     test(`${name} is a 400 that names the field`, async () => {
       const answer = await sidecar.postJson(`${API}/asked/${path}`, body)

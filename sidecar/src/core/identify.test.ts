@@ -56,6 +56,20 @@ test('an id that is empty, too long or not printable is refused, and the carrier
   assert.equal(conversationOf({}, requestWith({ metadata: { thread_id: 'a\u0000b' } })), 'rejected: metadata.thread_id')
 })
 
+test('the length of an id is that of its characters, however many units of UTF-16 each takes', () => {
+  for (const character of ['é', '語', '😀']) {
+    const longest = character.repeat(256)
+    assert.equal(conversationOf({ 'x-farebox-conversation': longest }), `Header:${longest}`)
+    assert.equal(conversationOf({ 'x-farebox-conversation': longest + character }), 'rejected: x-farebox-conversation')
+  }
+  const userOf = (user: string): string => {
+    const result = identify(CONFIG, () => undefined, requestWith({ user }))
+    return result.status === 'ok' ? (result.identity.rawUser ?? '') : `${result.param}: ${result.message}`
+  }
+  assert.equal(userOf('😀'.repeat(256)), '😀'.repeat(256))
+  assert.equal(userOf('😀'.repeat(257)), 'user: a user id must be 1 to 256 printable characters')
+})
+
 test('an empty text in what a framework fills in names nothing: the next carrier counts', () => {
   const empty = requestWith({ metadata: { conversation_id: '', thread_id: 't' }, promptCacheKey: '', safetyIdentifier: '', user: 'u' })
   assert.equal(conversationOf({ baggage: 'gen_ai.conversation.id=' }, empty), 'Metadata:t')

@@ -13,10 +13,10 @@ export const CONVERSATION_HEADER = 'x-farebox-conversation'
 export const USER_HEADER = 'x-farebox-user'
 export const BOUNDARY_HEADER = 'x-farebox-boundary'
 
-/** Longest id that a carrier may hold, in UTF-16 units. */
+/** Longest id that a carrier may hold, in Unicode code points. */
 const ID_LENGTH_MAX = 256
 /** Printable, without control characters: ids are opaque, but they are not binary. */
-const ID_PATTERN = /^[^\p{Cc}]+$/u
+const ID_PATTERN = new RegExp(`^\\P{Cc}{1,${ID_LENGTH_MAX}}$`, 'u')
 /** W3C baggage keys that name a conversation (OpenTelemetry's GenAI conventions first). */
 const BAGGAGE_KEYS = ['gen_ai.conversation.id', 'session.id'] as const
 const METADATA_USER = 'metadata.user_id'
@@ -235,7 +235,7 @@ function baggageValue(baggage: string, key: string): string | null {
 }
 
 function isId(text: string): boolean {
-  return text.length >= 1 && text.length <= ID_LENGTH_MAX && ID_PATTERN.test(text)
+  return ID_PATTERN.test(text)
 }
 
 function rejected(param: string, message: string): Extract<IdentifyResult, { status: 'rejected' }> {

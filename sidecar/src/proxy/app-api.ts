@@ -1,6 +1,7 @@
 /** The app API: where a conversation stands, and what the app tells about it. Loopback only; the pod is the trust boundary. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
+import { text } from '@farebox/crds/fields.ts'
 import { BalancesQuerySchema } from '@farebox/crds/ledger-page.ts'
 import { formatUsd, parseUsd, USD_PATTERN } from '@farebox/crds/usd.ts'
 import * as z from 'zod'
@@ -286,13 +287,12 @@ const CostBody = z.strictObject({
   operationId: storable(128),
 })
 
-/** What every engine of the books takes, and tells from every other text. */
+/** What every engine of the books takes, and tells from every other text. `lengthMax`: in Unicode code points, as of ids of conversations. */
 function storable(lengthMax: number): z.ZodType<string> {
-  return z
-    .string()
-    .min(1)
-    .max(lengthMax)
-    .refine((text) => text.isWellFormed() && !/\p{Cc}/u.test(text), 'must be without control characters and halves of surrogate pairs')
+  return text(1, lengthMax).refine(
+    (value) => value.isWellFormed() && !/\p{Cc}/u.test(value),
+    'must be without control characters and halves of surrogate pairs',
+  )
 }
 
 async function addCost(named: Named, body: unknown): Promise<Reply> {
