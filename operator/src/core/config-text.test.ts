@@ -32,6 +32,27 @@ test('a config comes back as it was written; one that somebody changed does not'
   for (const wrong of ['', '{', 'null', '{"schemaVersion":1}', text.slice(1)]) assert.equal(configOfText(wrong), null)
 })
 
+test('one with fields of a later version comes back with them, at any depth', () => {
+  const { snapshot } = readManifests([{ path: 'all.yaml', text: TEXT }])
+  const config = compile(snapshot, { nowMs: 1_000, previous: new Map() }).configs.get('support/desk')
+  const contract = config?.contracts['pro']
+  assert.ok(config && contract)
+  const { version, hash: _, ...content } = config
+  const later = {
+    ...content,
+    fieldOfLater: [{ deep: true }],
+    contracts: { pro: { ...contract, caps: { ...contract.caps, perTask: '1' } } },
+  }
+  const whole = { ...later, version, hash: contentHash(later) }
+  const text = canonicalJson(whole)
+  const read = configOfText(text)
+  assert.deepEqual(read, whole)
+  assert.equal(read === null ? null : configText(read), text)
+  assert.equal(configOfText(text.replace('"perTask":"1"', '"perTask":"2"')), null, 'its hash is of another content')
+  const valueOfLater = { ...later, mode: 'ModeOfLater' }
+  assert.equal(configOfText(canonicalJson({ ...valueOfLater, version, hash: contentHash(valueOfLater) })), null, 'a value is not known')
+})
+
 test('one that another version wrote has its name, though it cannot be read', () => {
   const content = { schemaVersion: 1, namespace: 'support', budget: 'desk', prices: [{ fieldOfLater: '1.00' }] }
   const hash = contentHash(content)

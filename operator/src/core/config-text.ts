@@ -1,5 +1,5 @@
 /** A config as the text that a config map holds. Pure. */
-import { SidecarConfigSchema } from '@farebox/crds/sidecar-config.ts'
+import { readDelivered } from '@farebox/crds/sidecar-config.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import * as z from 'zod'
 import { canonicalJson, contentHash } from './canonical.ts'
@@ -23,7 +23,10 @@ export function configNameOf(text: string): ConfigName | null {
 
 const NamedSchema = z.looseObject({ version: z.int(), hash: z.string() })
 
-/** Null: it is not a config as this version writes them, or not the one that its hash says. */
+/**
+ * Read as sidecars read it: one that a later version wrote, as before a rollback, keeps fields that are not known here, and so stays what its
+ * hash is over. Null: it has values that are not known, or it is not the one that its hash says.
+ */
 export function configOfText(text: string): SidecarConfig | null {
   let read: unknown
   try {
@@ -31,8 +34,8 @@ export function configOfText(text: string): SidecarConfig | null {
   } catch {
     return null
   }
-  const parsed = SidecarConfigSchema.safeParse(read)
-  if (!parsed.success) return null
-  const { version: _version, hash, ...content } = parsed.data
-  return contentHash(content) === hash ? parsed.data : null
+  const { data } = readDelivered(read).result
+  if (data === undefined) return null
+  const { version: _version, hash, ...content } = data
+  return contentHash(content) === hash ? data : null
 }
