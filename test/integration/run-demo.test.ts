@@ -160,6 +160,21 @@ test('farebox tells its version, its commands, and what a mistyped one may have 
   assert.match(output, /unknown command 'lnit'\n\(Did you mean lint\?\)/)
 })
 
+test('farebox run --help names all that its sidecar takes from the environment', async () => {
+  const settings = readFileSync(new URL('../../sidecar/src/settings.ts', import.meta.url), 'utf8')
+  const known = [...settings.matchAll(/^ {2}(FAREBOX_\w+): /gm)].map(([, name = '']) => name)
+  assert.ok(known.includes('FAREBOX_LOG_LEVEL') && known.length > 15)
+  // Of a pod, and what an option or `run` itself says.
+  const others = ['FAREBOX_OPERATOR', 'FAREBOX_OPERATOR_CA', 'FAREBOX_TOKEN', 'FAREBOX_POD']
+  const set = ['FAREBOX_CONFIG', 'FAREBOX_LISTEN', 'FAREBOX_ADMIN', 'FAREBOX_LOG']
+  const { output } = await farebox('run', '--help').ended()
+  const isNamed = (name: string): boolean => new RegExp(`\\b${name}\\b`).test(output)
+  assert.deepEqual(
+    known.filter((name) => !isNamed(name)),
+    known.filter((name) => others.includes(name) || set.includes(name)),
+  )
+})
+
 test('farebox lint tells problems as JSON and ends with 1', async () => {
   const { folder, tiers } = copyOfExample()
   edit(tiers, 'price: "0.40"', 'price: 0.40')

@@ -68,7 +68,10 @@ export function addDemoCommand(program: Command): void {
     .option('--concurrency <n>', 'conversations at the same time', countOption, CONCURRENCY)
     .option('--delay <ms>', 'how long the stand-in thinks before each answer', delayOption, DELAY_MS)
     .option('--replicas <n>', 'so many sidecars on one Valkey or Redis; each turn of a conversation goes to another', replicasOption, 1)
-    .addHelpText('after', '\nEnds with 1 when a conversation failed or was billed more than its budget.')
+    .addHelpText(
+      'after',
+      '\nEnds with 1 when a conversation failed or was billed more than its budget.\nNO_COLOR in the environment leaves out colours.',
+    )
     .action(demo)
 }
 

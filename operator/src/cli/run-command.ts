@@ -14,6 +14,27 @@ import { widthOfStream } from './table.ts'
 import { hasKeys, listenToKeys } from './terminal-keys.ts'
 
 const DATA_USUAL = '.farebox'
+/** What the sidecar takes from the environment, and no option says. */
+const ENVIRONMENT = `Environment:
+  FAREBOX_LOG_LEVEL          what sidecar.log has: debug, info, warn, error or
+                             silent (default: info)
+  FAREBOX_STORE              as --store
+  FAREBOX_STORE_FILE         in its place: file with that URL, and its password
+  FAREBOX_STORE_CA           file with certificates (PEM) by which the store is
+                             trusted; absent: those of the system
+  FAREBOX_NAMESPACE          whose books they are in the store of FAREBOX_STORE
+                             or FAREBOX_STORE_FILE (default: the budget's)
+  FAREBOX_IDENTITY_KEY_FILE  32 bytes in base64 by which ids are hashed, for a
+                             store that has no such key yet
+  FAREBOX_LEDGER_DAYS        days that ledger entries are kept, 70 or more;
+                             absent: for good
+  FAREBOX_CREDENTIALS        folder with the key of each upstream that has a
+                             secretRef, a file for each, by its name
+  FAREBOX_CLAIM_KEYS         as --claim-keys
+  FAREBOX_DRAIN              milliseconds that calls under way have to end,
+                             at most 30000 here (default: 25000)
+  FAREBOX_BODY_ROOM          bytes of request and answer bodies that are held at
+                             a time; absent: a share of the memory`
 
 interface RunOptions {
   readonly file: string
@@ -51,7 +72,8 @@ export function addRunCommand(program: Command): void {
     .addHelpText(
       'after',
       '\nStatus of each object, as it would be in a cluster: press s and Enter, or\nsend SIGUSR2; it is also shown at the end.\n' +
-        'Ctrl+C lets calls under way end first; a second one does not.',
+        'Ctrl+C lets calls under way end first; a second one does not.\n\n' +
+        ENVIRONMENT,
     )
     .action(run)
 }
