@@ -114,7 +114,7 @@ describe('a shared store behind TLS', { skip: missing }, () => {
     })
     try {
       const outcome = await told.promise
-      if (users.isConnected) await users.reconcile(new Set(['shop']), () => false)
+      if (users.isConnected) await users.reconcile(new Set(['shop']), { isGone: () => false, hasOtherVersions: () => false })
       return outcome
     } finally {
       users.close()

@@ -5,13 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { StoreUsers } from '@farebox/operator/controllers/store-users.ts'
+import { runtimeSecret, storeUser } from '@farebox/operator/core/runtime-secret.ts'
 import { Redis } from 'ioredis'
 import { waitFor } from '../support/wait-for.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 
 const program = redisProgram()
 const secret = { adminPassword: '', rootKey: Buffer.alloc(32, 1) }
-const nobodyIsGone = (): boolean => false
+const facts = { isGone: () => false, hasOtherVersions: () => false }
 
 test(
   'users that the store could not keep are kept later; one that somebody deleted is set again',
@@ -30,25 +31,25 @@ test(
     const kept = (): string => readFileSync(aclFile, 'utf8')
 
     rmSync(join(folder, 'users'), { recursive: true })
-    await assert.rejects(users.reconcile(new Set(['shop']), nobodyIsGone), /ACL/)
+    await assert.rejects(users.reconcile(new Set(['shop']), facts), /ACL/)
     mkdirSync(join(folder, 'users'))
-    await users.reconcile(new Set(['shop']), nobodyIsGone)
+    await users.reconcile(new Set(['shop']), facts)
     assert.match(kept(), /^user fb-shop on /m)
 
     const admin = new Redis(server.url)
     context.after(() => admin.disconnect())
     await admin.call('ACL', 'DELUSER', 'fb-shop')
-    await users.reconcile(new Set(['shop']), nobodyIsGone)
+    await users.reconcile(new Set(['shop']), facts)
     assert.deepEqual(await admin.call('ACL', 'USERS'), ['default', 'fb-shop'])
 
-    await users.reconcile(new Set(), (namespace) => namespace === 'shop')
+    await users.reconcile(new Set(), { ...facts, isGone: (namespace) => namespace === 'shop' })
     assert.deepEqual(await admin.call('ACL', 'USERS'), ['default'])
     assert.doesNotMatch(kept(), /fb-shop/)
   },
 )
 
 test(
-  'a user keeps the commands that a later version allowed it, while its password, keys and channels are as they must be',
+  'a user keeps the commands that a later version allowed it while sidecars of one may run, and its password, keys and channels are as they must be',
   { skip: program === null ? 'redis-server is missing' : false },
   async (context) => {
     const server = await startRedis(program ?? '')
@@ -60,7 +61,7 @@ test(
       const users = new StoreUsers({ address: server.url, ca: null, secret, onConnected: () => undefined, onTrouble: () => undefined })
       try {
         await waitFor('the connection', () => users.isConnected)
-        await users.reconcile(new Set(['shop']), nobodyIsGone)
+        await users.reconcile(new Set(['shop']), { ...facts, hasOtherVersions: () => true })
       } finally {
         users.close()
       }
@@ -92,5 +93,39 @@ test(
       await reconcile()
       assert.deepEqual([await may('get', 'fb:shop:a'), await may(...OF_LATER), await isOurs()], [true, false, true], rule)
     }
+  },
+)
+
+test(
+  'when no sidecar of another version is left in its namespace a user may do what those of this version need, and no more',
+  { skip: program === null ? 'redis-server is missing' : false },
+  async (context) => {
+    const server = await startRedis(program ?? '')
+    context.after(() => server.stop())
+    const admin = new Redis(server.url)
+    context.after(() => admin.disconnect())
+    const may = async (namespace: string, command: string): Promise<boolean> =>
+      (await admin.call('ACL', 'DRYRUN', `fb-${namespace}`, command, `fb:${namespace}:a`)) === 'OK'
+    const users = new StoreUsers({ address: server.url, ca: null, secret, onConnected: () => undefined, onTrouble: () => undefined })
+    context.after(() => users.close())
+    await waitFor('the connection', () => users.isConnected)
+    const namespaces = new Set(['shop', 'desk'])
+    const others = new Set(namespaces)
+    const now = { ...facts, hasOtherVersions: (namespace: string) => others.has(namespace) }
+    for (const namespace of namespaces) {
+      const { name, rules } = storeUser(secret.rootKey, namespace)
+      await admin.call('ACL', 'SETUSER', name, ...rules, '+getex')
+    }
+    await users.reconcile(namespaces, now)
+    await users.reconcile(namespaces, now)
+    assert.deepEqual([await may('shop', 'getex'), await may('desk', 'getex')], [true, true])
+
+    others.delete('shop')
+    const client = new Redis(runtimeSecret(secret.rootKey, 'shop', server.url).store)
+    context.after(() => client.disconnect())
+    await client.set('fb:shop:a', '1')
+    await users.reconcile(namespaces, now)
+    assert.deepEqual([await may('shop', 'getex'), await may('desk', 'getex')], [false, true])
+    assert.equal(await client.get('fb:shop:a'), '1', 'who is connected stays so')
   },
 )

@@ -122,6 +122,7 @@ export class Leader {
       cluster,
       client,
       settings,
+      sidecarVersion: injection.sidecarVersion,
       log,
       onConnected: () => this.#wake('storeUsers'),
       onHindered: () => this.#wake('statuses'),

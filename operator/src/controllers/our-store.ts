@@ -2,7 +2,7 @@
  * The store of all budgets that name none of their own, as the leader keeps it: its secret; what is derived from that, the secret of each
  * namespace and the users of the store; and which budgets wait for one of them.
  */
-import { RUNTIME_SECRET } from '@farebox/crds/cluster.ts'
+import { ANNOTATIONS, RUNTIME_SECRET } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import type { Hindrance } from '../core/cluster-status.ts'
 import { messageOf } from '../core/error-text.ts'
@@ -27,6 +27,8 @@ export interface OurStoreOptions {
   /** Writes only while we lead. */
   readonly client: KubeClient
   readonly settings: Pick<Settings, 'pod' | 'store'>
+  /** Of the sidecars that this operator injects. */
+  readonly sidecarVersion: string
   readonly log: Log
   /** It was reached, for the first time or anew: it may have forgotten its users. */
   readonly onConnected: () => void
@@ -98,7 +100,10 @@ export class OurStore {
     const { cluster, settings } = this.#options
     // In a store of somebody else's there may be users of another cluster, whose namespaces we do not know.
     const isOurs = settings.store.mode === 'Own'
-    await opened.users.reconcile(namespacesOnOurStore(cluster), (namespace) => isOurs && cluster.namespaces.get(namespace) === undefined)
+    await opened.users.reconcile(namespacesOnOurStore(cluster), {
+      isGone: (namespace) => isOurs && cluster.namespaces.get(namespace) === undefined,
+      hasOtherVersions: (namespace) => !isOurs || this.#hasOtherVersions(namespace),
+    })
   }
 
   /** The secret of a namespace, or of each, is to be looked at by the next `keepRuntimeSecrets`: nobody tells us when it is deleted. */
@@ -124,6 +129,13 @@ export class OurStore {
   close(): void {
     this.#opened?.users.close()
     this.#opened?.scripts?.close()
+  }
+
+  #hasOtherVersions(namespace: string): boolean {
+    const { cluster, sidecarVersion } = this.#options
+    for (const { metadata } of cluster.podsOf(namespace))
+      if ((metadata.annotations?.[ANNOTATIONS.sidecarVersion] ?? sidecarVersion) !== sidecarVersion) return true
+    return false
   }
 
   async #ensureSecret(): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * The users of the store that came with the chart: one for each namespace that has budgets there. The store may forget them with each
  * restart, so they are set anew with each connection, and when one is missing; those of namespaces that are gone are deleted. No command is
- * taken from one that is there, unless its password, its keys or its channels are others.
+ * taken from one that is there while sidecars of another version may need it, unless its password, its keys or its channels are others.
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Redis } from 'ioredis'
@@ -19,12 +19,19 @@ export interface StoreUsersOptions extends StoreAddress {
   readonly onTrouble: (error: Error) => void
 }
 
+export interface NamespaceFacts {
+  /** It does not exist any more. */
+  readonly isGone: (namespace: string) => boolean
+  /** Sidecars of another version than ours may run there. */
+  readonly hasOtherVersions: (namespace: string) => boolean
+}
+
 /** Owns a connection to the store, which begins at once and comes back by itself until `close`. */
 export class StoreUsers {
   readonly #options: StoreUsersOptions
   readonly #client: Redis
-  /** Namespaces whose user was set by this connection. */
-  readonly #set = new Set<string>()
+  /** Namespaces whose user was set by this connection; and whether it may do more than the sidecars of this version need. */
+  readonly #set = new Map<string, 'exact' | 'wider'>()
   /** Something was changed since the store last kept its users. */
   #isUnsaved = false
 
@@ -44,15 +51,18 @@ export class StoreUsers {
     return this.#client.status === 'ready'
   }
 
-  /** `isGone`: of a namespace that does not exist any more. Rejects when the store does not answer, or refuses. */
-  async reconcile(namespaces: ReadonlySet<string>, isGone: (namespace: string) => boolean): Promise<void> {
+  /** Rejects when the store does not answer, or refuses. */
+  async reconcile(namespaces: ReadonlySet<string>, { isGone, hasOtherVersions }: NamespaceFacts): Promise<void> {
     const answer = await this.#client.call('ACL', 'USERS')
     const users = new Set(Array.isArray(answer) ? answer.map(String) : [])
     for (const namespace of namespaces) {
       const user = storeUser(this.#options.secret.rootKey, namespace)
-      if (this.#set.has(namespace) && users.has(user.name)) continue
-      await this.#client.call('ACL', 'SETUSER', user.name, ...(users.has(user.name) ? await this.#rulesFor(user) : user.rules))
-      this.#set.add(namespace)
+      const isThere = users.has(user.name)
+      const before = isThere ? this.#set.get(namespace) : undefined
+      if (before === 'exact' || (before === 'wider' && hasOtherVersions(namespace))) continue
+      const mayNeedMore = isThere && hasOtherVersions(namespace) && (await this.#isAsItMustBe(user))
+      await this.#client.call('ACL', 'SETUSER', user.name, ...(mayNeedMore ? user.commands : user.rules))
+      this.#set.set(namespace, mayNeedMore ? 'wider' : 'exact')
       this.#isUnsaved = true
     }
     const gone = [...users].flatMap((user) => {
@@ -74,8 +84,8 @@ export class StoreUsers {
   }
 
   /** After a rollback of the operator, sidecars of the later version run on: they need what that one allowed, which this one may not know. */
-  async #rulesFor({ name, rules, commands, access }: StoreUser): Promise<readonly string[]> {
-    return isDeepStrictEqual(accessIn(await this.#client.call('ACL', 'GETUSER', name)), access) ? commands : rules
+  async #isAsItMustBe({ name, access }: StoreUser): Promise<boolean> {
+    return isDeepStrictEqual(accessIn(await this.#client.call('ACL', 'GETUSER', name)), access)
   }
 
   /** Where the store has a file for its users. Elsewhere they last as long as it runs. */
