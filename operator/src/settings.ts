@@ -42,6 +42,8 @@ const SettingsSchema = z.object({
   FAREBOX_SIDECAR_PULL_POLICY: z.enum(['Always', 'IfNotPresent', 'Never']).default('IfNotPresent'),
   FAREBOX_SIDECAR_RESOURCES: Resources.prefault('{"limits":{"memory":"256Mi"}}'),
   FAREBOX_PULL_SECRETS: List.prefault(''),
+  /** Whether pods that came without the sidecar that their budget requires are evicted. */
+  FAREBOX_EVICT_MISSED: z.enum(['true', 'false']).default('false'),
   /** How long sidecars keep entries of the ledger; absent: for good. They take no less. */
   FAREBOX_SIDECAR_LEDGER_DAYS: z.coerce
     .number('must be a number of days')
@@ -98,6 +100,7 @@ export interface Settings {
   }
   readonly deliveryUrl: string
   readonly webhookName: string
+  readonly evictsMissed: boolean
   readonly tls: { readonly secret: string; readonly mode: 'Own' | 'Given'; readonly names: readonly [string, ...string[]] }
   readonly listen: { readonly webhook: Address; readonly delivery: Address; readonly admin: Address }
   readonly store: {
@@ -131,6 +134,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     },
     deliveryUrl: read.FAREBOX_DELIVERY_URL,
     webhookName: read.FAREBOX_WEBHOOK_NAME,
+    evictsMissed: read.FAREBOX_EVICT_MISSED === 'true',
     tls: { secret: read.FAREBOX_TLS_SECRET, mode: read.FAREBOX_TLS_MODE, names: [name, ...names] },
     listen: { webhook: read.FAREBOX_WEBHOOK_LISTEN, delivery: read.FAREBOX_DELIVERY_LISTEN, admin: read.FAREBOX_ADMIN_LISTEN },
     store: {

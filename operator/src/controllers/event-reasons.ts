@@ -4,5 +4,7 @@ export const EVENT_REASONS = {
   reverted: 'ConfigReverted',
   injected: 'FareboxInjected',
   skipped: 'FareboxSkipped',
+  /** A pod without the sidecar that its budget requires was evicted, to come again with one. */
+  evicted: 'FareboxEvicted',
 } as const
 export type EventReason = (typeof EVENT_REASONS)[keyof typeof EVENT_REASONS]

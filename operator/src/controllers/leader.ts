@@ -26,12 +26,13 @@ import type { Change, Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
 import { EVENT_REASONS } from './event-reasons.ts'
 import type { EventReason } from './event-reasons.ts'
+import { Evictions } from './evictions.ts'
 import { Gates } from './gates.ts'
 import { OurStore } from './our-store.ts'
 import { olderPodEvent, podEvent } from './pod-events.ts'
 import { Statuses } from './statuses.ts'
 
-const KEYS = ['certificates', 'storeSecret', 'configs', 'runtime', 'storeUsers', 'gates', 'statuses', 'statusWrites'] as const
+const KEYS = ['certificates', 'storeSecret', 'configs', 'runtime', 'storeUsers', 'gates', 'evictions', 'statuses', 'statusWrites'] as const
 type Key = (typeof KEYS)[number]
 
 /** Objects that are applied together are compiled together. */
@@ -40,6 +41,8 @@ const CONFIGS_AFTER_MS = 50
 const GATES_AFTER_MS = 1_000
 /** A Deployment that is scaled up is many pods. */
 const PODS_AFTER_MS = 250
+/** A pod that was made with others of its kind may be on its way out. */
+const EVICTIONS_AFTER_MS = 2_000
 /** So often secrets are looked at while pods come. */
 const RUNTIME_AFTER_MS = 1_000
 /** Of a report that says something new, and of one that merely counts. */
@@ -77,6 +80,8 @@ export class Leader {
   readonly #statuses: Statuses
   readonly #writer: StatusWriter
   readonly #gates: Gates
+  /** Null: it is not asked for. */
+  readonly #evictions: Evictions | null
   readonly #certificates: Certificates
   readonly #store: OurStore
   readonly #timers: NodeJS.Timeout[] = []
@@ -128,6 +133,7 @@ export class Leader {
       onHindered: () => this.#wake('statuses'),
     })
     this.#gates = new Gates(cluster, client)
+    this.#evictions = settings.evictsMissed ? new Evictions({ cluster, client, events: options.events, log }) : null
     this.#statuses = new Statuses({
       cluster,
       configs: this.#configs,
@@ -198,7 +204,10 @@ export class Leader {
       case 'Pod':
         if (!this.#options.cluster.hasBudgets(change.namespace)) return
         this.#after('statuses', PODS_AFTER_MS)
-        if (change.isNew) this.#tellOfPod(change.key)
+        if (change.isNew) {
+          this.#tellOfPod(change.key)
+          this.#after('evictions', EVICTIONS_AFTER_MS)
+        }
         // It does not start without the secret of its namespace, which somebody may have deleted.
         if (!change.isNew || this.#store.isConnected === null) return
         this.#store.doubtRuntimeSecrets(change.namespace)
@@ -345,6 +354,8 @@ export class Leader {
       case 'gates':
         if (await this.#gates.reconcile()) this.#wake('statuses')
         return
+      case 'evictions':
+        return this.#evictions?.reconcile()
       case 'statuses':
         this.#statuses.reconcile()
         return

@@ -38,7 +38,8 @@ export function olderPodEvent({ metadata }: KubeObject, asking: Asking, nowMs: n
   return { regarding: subjectOf(metadata), type: 'Warning', reason: EVENT_REASONS.skipped, action: 'Skip', note }
 }
 
-function subjectOf({ name, namespace, uid, ownerReferences }: KubeObject['metadata']): EventSubject {
+/** What owns the pod, or the pod itself where nothing does. */
+export function subjectOf({ name, namespace, uid, ownerReferences }: KubeObject['metadata']): EventSubject {
   const owner = ownerReferences?.find(({ controller }) => controller === true)
   const subject = owner ?? { apiVersion: 'v1', kind: 'Pod', name, uid }
   return {

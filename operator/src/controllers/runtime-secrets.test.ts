@@ -35,6 +35,7 @@ function fakeClient(refused: ReadonlySet<string>): {
       replace: missing,
       delete: missing,
       text: missing,
+      evict: missing,
     } satisfies KubeClient as KubeClient,
   }
   return fake

@@ -4,7 +4,7 @@ import type { Clock } from './clock.ts'
 import { credentialSource } from './credentials.ts'
 import { KubeError } from './kube.ts'
 import type { ApplyOptions, KubeClient, KubeObject, ListOptions, Resource } from './kube.ts'
-import { apiVersionOf, pathOf } from './resources.ts'
+import { apiVersionOf, pathOf, PODS } from './resources.ts'
 import { Transport } from './transport.ts'
 import type { ApiCall, Fence, RequestReport } from './transport.ts'
 
@@ -38,6 +38,7 @@ export interface KubeConnection extends KubeClient {
 
 export const PAGE_SIZE = 500
 const USER_AGENT = 'farebox-operator'
+const EVICTION = 'eviction'
 const JSON_TYPE = 'application/json'
 const APPLY_TYPE = 'application/apply-patch+yaml'
 
@@ -146,6 +147,25 @@ function clientOf(transport: Transport, fieldManager: string, fence: Fence | und
       } catch (error) {
         // 409: the name is another object's by now.
         if (error instanceof KubeError && (error.status === 404 || (error.status === 409 && uid !== undefined))) return
+        throw error
+      }
+    },
+
+    async evict({ name, namespace, uid }) {
+      const call: ApiCall = {
+        verb: 'create',
+        resource: `${PODS.plural}/${EVICTION}`,
+        path: pathOf(PODS, { name, namespace, subresource: EVICTION }),
+        body: {
+          type: JSON_TYPE,
+          json: { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name, namespace }, deleteOptions: { preconditions: { uid } } },
+        },
+      }
+      try {
+        await transport.text(fence === undefined ? call : { ...call, fence })
+      } catch (error) {
+        // 409: the name is another pod's by now.
+        if (error instanceof KubeError && (error.status === 404 || error.status === 409)) return
         throw error
       }
     },

@@ -101,6 +101,8 @@ export interface KubeClient {
   apply(resource: Resource, object: KubeObject, options: ApplyOptions): Promise<KubeObject>
   /** Of an object that is gone: nothing. `uid`: only of that one. */
   delete(resource: Resource, name: string, namespace?: string, uid?: string): Promise<void>
+  /** Asks the API server to end a pod as a drain does: what would fall below its disruption budget is refused with 429. Of one that is gone: nothing. */
+  evict(pod: { readonly name: string; readonly namespace: string; readonly uid: string }): Promise<void>
   /** The text at a path of the API server, such as `/openid/v1/jwks`. */
   text(path: string): Promise<string>
 }

@@ -42,6 +42,7 @@ class Cluster {
       create: never,
       replace: never,
       delete: never,
+      evict: never,
       text: never,
     }
   }
