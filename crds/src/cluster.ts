@@ -73,7 +73,7 @@ export const PATHS = {
   token: '/var/run/secrets/farebox/token',
   /** Of a secret: `store`, `identity-key`, `store-ca.crt`. */
   runtime: '/var/run/secrets/farebox/runtime',
-  /** One file for each upstream whose key the sidecar holds, by the upstream's name. */
+  /** One file for each upstream whose key the sidecar holds, by the upstream's name; and for each header whose value it holds, by `headerFile`. */
   credentials: '/var/run/secrets/farebox/credentials',
   /** Keys by which claims of a tier are signed: one file for each, by the key's id. */
   claimKeys: '/var/run/secrets/farebox/claim-keys',
@@ -112,6 +112,11 @@ export const PORTS = {
 /** Audience of the tokens by which sidecars and operator replicas speak to the delivery listener. */
 export const TOKEN_AUDIENCE = 'farebox.dev/delivery'
 export const TOKEN_LIFE_S = 3_600
+
+/** The file with the value of an upstream's header: `openai.x-portkey-api-key`. No upstream is called so: their names have no dot. */
+export function headerFile(upstream: string, header: string): string {
+  return `${upstream}.${header}`
+}
 
 /** What an app's container gets for a key when the sidecar holds the real one. No provider takes it. */
 export const WORTHLESS_KEY = 'farebox-holds-the-key'

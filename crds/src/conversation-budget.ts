@@ -112,6 +112,45 @@ const Identity = z.strictObject({
   scope: z.enum(SCOPES).default('Namespace').describe('Who shares a conversation id.'),
 })
 
+/** What other headers of an upstream there may be at most, and how long the value of a plain one. */
+const UPSTREAM_HEADERS_MAX = 8
+const HEADER_VALUE_LENGTH_MAX = 1024
+
+/**
+ * Names that no owner may set: of the connection and the body, which the sidecar writes; by which a call would be another one than was
+ * read and priced; and ours.
+ */
+const HEADERS_NOT_SET =
+  /^(authorization|host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|via|forwarded|baggage|accept|accept-encoding|idempotency-key|anthropic-beta|x-http-method-override|x-http-method|x-method-override|x-goog-fieldmask|x-original-url|x-rewrite-url|x-vertex-ai-llm-shared-request-type|content-.*|proxy-.*|x-farebox-.*)$/
+
+const UpstreamHeader = rules(
+  z.strictObject({
+    name: patterned(/^[a-z0-9-]+$/, 64, 'must be a header name in lower case: letters, digits and "-"').describe(
+      'Its name, in lower case. What the app sends under it is replaced.',
+    ),
+    value: patterned(
+      /^[!-~]([ -~]*[!-~])?$/,
+      HEADER_VALUE_LENGTH_MAX,
+      'must be printable ASCII without blanks around it, in quotes where it is a number',
+    )
+      .optional()
+      .describe('Its value, for what is no secret, such as the name of a route. Absent: it is in `secretRef`.'),
+    secretRef: SecretRef.optional().describe(
+      'Where its value is, for sidecars alone, of pods that start from now on. Absent: it is `value`.',
+    ),
+  }),
+  {
+    rule: 'has(self.value) != has(self.secretRef)',
+    message: 'must have either value or secretRef',
+  },
+  {
+    rule: `!self.name.matches('${HEADERS_NOT_SET.source}')`,
+    message:
+      'must be a header that an owner may set: none of the connection, the body or the kind of call, and none of x-farebox-*; the key in authorization is credential',
+    fieldPath: '.name',
+  },
+)
+
 const Upstream = rules(
   z.strictObject({
     name: UpstreamName.describe('The first path segment on the data plane: `openai` serves `/openai/v1/...`.'),
@@ -136,6 +175,14 @@ const Upstream = rules(
       .optional()
       .describe(
         "The provider's key, for sidecars alone: an app that has none cannot go past them. Absent: the app's own key passes through unread.",
+      ),
+    headers: z
+      .array(UpstreamHeader)
+      .max(UPSTREAM_HEADERS_MAX)
+      .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] })
+      .optional()
+      .describe(
+        "Headers that sidecars set on each call to it, their own calls too: a gateway's key beside the provider's, or what it routes by. Absent: none.",
       ),
     injectUsage: z
       .enum(['Auto', 'Never'])
@@ -163,6 +210,11 @@ const Upstream = rules(
     rule: "!has(self.deployments) || size(self.deployments) == 0 || (has(self.provider) && self.provider == 'azure')",
     message: 'is for the provider azure only: others are asked for models by name',
     fieldPath: '.deployments',
+  },
+  {
+    rule: "!has(self.headers) || !has(self.provider) || !self.headers.exists(header, (header.name == 'x-api-key' && self.provider == 'anthropic') || (header.name == 'api-key' && self.provider == 'azure') || (header.name == 'x-goog-api-key' && self.provider == 'google'))",
+    message: "must not have the header of the provider's own key: that is credential",
+    fieldPath: '.headers',
   },
   { rule: "self.name != 'farebox'", message: 'must not be farebox: that path is the app API', fieldPath: '.name' },
 )

@@ -33,7 +33,7 @@ test('a config of a later version with a field more at each level is read, and k
   const later = grown(JSON.parse(JSON.stringify(CONFIG)))
   assert.ok(JSON.stringify(later).split('fieldOfLater').length > 20)
   const before = structuredClone(later)
-  const { data, error } = readDelivered(later)
+  const { data, error } = readDelivered(later).result
   assert.equal(error, undefined)
   assert.deepEqual(data, later)
   assert.deepEqual(shrunk(data), CONFIG)
@@ -41,9 +41,20 @@ test('a config of a later version with a field more at each level is read, and k
 })
 
 test('a contract as it was kept from such a config is read, without the field', () => {
-  const kept: unknown = JSON.parse(JSON.stringify(readDelivered(grown(CONFIG)).data?.contracts['pro']))
+  const kept: unknown = JSON.parse(JSON.stringify(readDelivered(grown(CONFIG)).result.data?.contracts['pro']))
   assert.match(JSON.stringify(kept), /fieldOfLater/)
   assert.deepEqual(readContract(kept).data, CONTRACT)
+})
+
+test('the fields of a later version are named, and only those', () => {
+  const later = {
+    ...CONFIG,
+    fieldOfLater: { deep: [1] },
+    contracts: { pro: { ...CONTRACT, caps: { ...CONTRACT.caps, perTask: '1' } } },
+    limits: [{ amount: '0', period: MONTH, label: 'x' }],
+  }
+  assert.deepEqual([...readDelivered(later).later].toSorted(), ['contracts.pro.caps.perTask', 'fieldOfLater', 'limits[0].label'])
+  assert.deepEqual(readDelivered(CONFIG).later, [])
 })
 
 test('a value that is not known is refused, whatever came beside it', () => {
@@ -56,7 +67,7 @@ test('a value that is not known is refused, whatever came beside it', () => {
   for (const [config, field] of wrong)
     for (const delivered of [config, grown(config)])
       assert.deepEqual(
-        readDelivered(delivered).error?.issues.map(({ path }) => path.join('.')),
+        readDelivered(delivered).result.error?.issues.map(({ path }) => path.join('.')),
         [field],
       )
 })

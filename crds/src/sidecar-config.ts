@@ -8,7 +8,7 @@ import { CARRIERS, CLAIM_TOKEN_FORMATS, FALLBACKS, SCOPES, USER_CARRIERS } from 
 import { ENDS, RUNGS } from './ladder.ts'
 import { PeriodSchema } from './period.ts'
 import { PriceEntrySchema } from './price-entry.ts'
-import { copyAt, removeAt } from './schema-walk.ts'
+import { copyAt, pathText, removeAt } from './schema-walk.ts'
 import { STORE_FAILURE_ACTIONS } from './store-failure.ts'
 import { STALE_ACTIONS } from './stale.ts'
 import { PRICE_PATTERN, USD_PATTERN } from './usd.ts'
@@ -137,6 +137,8 @@ export const UpstreamSchema = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }),
   /** `Passthrough`: the app's own key goes on unread. `Held`: the sidecar has the key in a file of the upstream's name, and puts it in. */
   credential: z.enum(['Passthrough', 'Held']),
+  /** Set on each call, in place of what the app sends by that name, which is lower-case. Without `value` the sidecar has it in a file: see `headerFile`. */
+  headers: z.array(z.strictObject({ name: z.string(), value: z.string().optional() })).optional(),
   /** Ask streams for usage and strip it again when the client did not ask. */
   injectUsage: z.enum(['Auto', 'Never']),
   /** The field that bounds output when the client names none. */
@@ -204,10 +206,15 @@ export type SidecarConfig = z.infer<typeof SidecarConfigSchema>
 /**
  * A config as an operator of another version may have written it, read as `readContract` reads: one field more must not keep a brake from a
  * sidecar that runs. Fields that came later stay in it, unread: its hash and those of its contracts are over them, and by these hashes later
- * versions find what this one keeps.
+ * versions find what this one keeps. `later` names them: `contracts.pro.caps.perTask`.
  */
-export function readDelivered(delivered: unknown): z.ZodSafeParseResult<SidecarConfig> {
+export function readDelivered(delivered: unknown): Delivered {
   const { result, later } = readKnown(SidecarConfigSchema, delivered)
   if (result.success) for (const path of later) copyAt(delivered, result.data, path)
-  return result
+  return { result, later: later.map(pathText) }
+}
+
+export interface Delivered {
+  readonly result: z.ZodSafeParseResult<SidecarConfig>
+  readonly later: readonly string[]
 }

@@ -470,7 +470,16 @@ const BUDGETS: readonly Case[] = [
       mode: 'Observe',
       identity: { carriers: ['Header'], headers: ['X-Chat'], userCarriers: [], fallback: 'Require', scope: 'Budget' },
       upstreams: [
-        { ...OPENAI, credential: KEY },
+        {
+          ...OPENAI,
+          credential: KEY,
+          headers: [
+            { name: 'x-portkey-provider', value: '@openai-prod' },
+            { name: 'x-portkey-api-key', ...KEY },
+            { name: 'x-api-key', value: '!' },
+            ...Array.from({ length: 5 }, (_, index) => ({ name: `${'h'.repeat(63)}${index}`, value: 'v v'.repeat(341) })),
+          ],
+        },
         { name: 'house', provider: 'vllm', baseURL: 'http://vllm.models:8000/v1/', injectUsage: 'Never', outputLimitField: 'max_tokens' },
         {
           name: 'azure-eu',
@@ -589,6 +598,89 @@ const BUDGETS: readonly Case[] = [
     'spec.upstreams[0].deployments[0].name',
     'must be 1 to 64 letters, digits, ".", "_" and "-"',
     'should match',
+  ),
+  ...[
+    'authorization',
+    'host',
+    'connection',
+    'content-type',
+    'content-encoding',
+    'proxy-authorization',
+    'accept-encoding',
+    'baggage',
+    'x-farebox-user',
+    'x-http-method-override',
+    'idempotency-key',
+  ].map((name) =>
+    refused(
+      `an upstream's header that no owner may set: ${name}`,
+      budget({ upstreams: [{ ...OPENAI, headers: [{ name, value: 'v' }] }] }),
+      'spec.upstreams[0].headers[0].name',
+      'must be a header that an owner may set: none of the connection, the body or the kind of call, and none of x-farebox-*; the key in authorization is credential',
+    ),
+  ),
+  refused(
+    "an upstream's header in capitals",
+    budget({ upstreams: [{ ...OPENAI, headers: [{ name: 'X-Portkey-Provider', value: 'v' }] }] }),
+    'spec.upstreams[0].headers[0].name',
+    'must be a header name in lower case: letters, digits and "-"',
+    'should match',
+  ),
+  refused(
+    "an upstream's header without a value",
+    budget({ upstreams: [{ ...OPENAI, headers: [{ name: 'x-a' }] }] }),
+    'spec.upstreams[0].headers[0]',
+    'must have either value or secretRef',
+  ),
+  refused(
+    "an upstream's header with two values",
+    budget({ upstreams: [{ ...OPENAI, headers: [{ name: 'x-a', value: 'v', ...KEY }] }] }),
+    'spec.upstreams[0].headers[0]',
+    'must have either value or secretRef',
+  ),
+  refused(
+    "an upstream's header of two lines",
+    budget({ upstreams: [{ ...OPENAI, headers: [{ name: 'x-a', value: 'v\r\nhost: b' }] }] }),
+    'spec.upstreams[0].headers[0].value',
+    'must be printable ASCII without blanks around it, in quotes where it is a number',
+    'should match',
+  ),
+  refused(
+    "an upstream's header twice",
+    budget({
+      upstreams: [
+        {
+          ...OPENAI,
+          headers: [
+            { name: 'x-a', value: 'v' },
+            { name: 'x-a', value: 'w' },
+          ],
+        },
+      ],
+    }),
+    'spec.upstreams[0].headers[1].name',
+    'must be there only once: x-a',
+    'Duplicate value',
+    'spec.upstreams[0].headers[1]',
+  ),
+  refused(
+    'nine headers of an upstream',
+    budget({ upstreams: [{ ...OPENAI, headers: Array.from({ length: 9 }, (_, index) => ({ name: `x-${index}`, value: 'v' })) }] }),
+    'spec.upstreams[0].headers',
+    'must be at most 8 items long',
+    'Too many',
+  ),
+  ...[
+    ['anthropic', 'x-api-key'],
+    ['azure', 'api-key'],
+    ['google', 'x-goog-api-key'],
+  ].map(([provider = '', name = '']) =>
+    refused(
+      `the header of the key of ${provider} beside it`,
+      budget({ upstreams: [{ ...OPENAI, provider, headers: [{ name, value: 'v' }] }] }),
+      'spec.upstreams[0].headers',
+      "must not have the header of the provider's own key: that is credential",
+    ),
   ),
   refused('a quiet period of nothing', budget({ resolution: { quietPeriod: '0s' } }), 'spec.resolution.quietPeriod', 'must be at least 1m'),
   refused(

@@ -148,7 +148,12 @@ describe('what may change', () => {
       const definition = readFileSync(join(DEFINITIONS, 'farebox.dev_conversationbudgets.yaml'), 'utf8')
       const rule = /rule: '!has\(self\.after\)[^\n]*|rule: >-\n\s+!has\(self\.after\)[\s\S]*?(?=\n\s+message)/
       assert.match(definition, rule)
-      writeFileSync(path, definition.replace(rule, "rule: 'true'").replace('maxItems: 8', 'maxItems: 9'))
+      const limits = /\n +limits:[\s\S]*?maxItems: 8/
+      assert.match(definition, limits)
+      writeFileSync(
+        path,
+        definition.replace(rule, "rule: 'true'").replace(limits, (text) => text.replace(/8$/, '9')),
+      )
       await install(cluster(), path)
       const old = budget({
         onStale: { after: '10s' },

@@ -1,4 +1,4 @@
-/** Keys of providers that the sidecar holds: the app has none that is worth anything. */
+/** Keys of providers and gateways that the sidecar holds: the app has none that is worth anything. */
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -175,6 +175,122 @@ describe('an upstream that shows the key it got', () => {
     assert.match(answer, /^HTTP\/1\.1 403 /)
     assert.match(answer, /TRACE is refused here/)
     assert.ok(!answer.includes(REAL))
+  })
+})
+
+describe("headers that an upstream's owner sets", () => {
+  const GATEWAY = 'gateway-key-1234567890'
+  const HEADERS = [{ name: 'x-portkey-api-key' }, { name: 'x-portkey-provider', value: '@openai-prod' }]
+  const OF_GATEWAY = 'openai.x-portkey-api-key'
+  const gatewayFolder = (keys: string, files: Readonly<Record<string, string>>): string => {
+    const path = join(folder, keys)
+    mkdirSync(path, { recursive: true })
+    for (const [name, value] of Object.entries(files)) {
+      writeFileSync(`${path}.new`, value)
+      renameSync(`${path}.new`, join(path, name))
+    }
+    return path
+  }
+  const behindGateway = async (keys: string, parts: Parameters<typeof makeConfig>[2] = {}, headers = HEADERS): Promise<Sidecar> => {
+    const usual = makeConfig(`${provider.url}/v1`, undefined, parts)
+    const upstreams = usual.upstreams.map((upstream) => ({ ...upstream, headers }))
+    sidecar = await startSidecar({ ...usual, upstreams }, { environment: { FAREBOX_CREDENTIALS: keys, FAREBOX_LOG_LEVEL: 'debug' } })
+    return sidecar
+  }
+  const set = (index = -1): unknown => {
+    const { headers } = seen.at(index) ?? assert.fail('nothing was sent')
+    return [headers.authorization, headers['x-portkey-api-key'], headers['x-portkey-provider']]
+  }
+
+  test("reach it beside the app's own key, in place of what the app sends by their names; nothing tells the secret", async () => {
+    const running = await behindGateway(gatewayFolder('gateway', { [OF_GATEWAY]: `${GATEWAY}\n` }), { ungoverned: 'Pass' })
+    const headers = { authorization: 'Bearer the-apps-own', 'X-Portkey-Api-Key': 'app', 'X-Portkey-Provider': 'other' }
+    assert.equal((await say(running, headers)).status, 200)
+    assert.deepEqual(set(), ['Bearer the-apps-own', GATEWAY, '@openai-prod'])
+    await fetch(`${running.url}/openai/v1/models`, { headers })
+    assert.deepEqual(set(), ['Bearer the-apps-own', GATEWAY, '@openai-prod'], 'not metered')
+    assert.ok(!running.log().includes(GATEWAY))
+    assert.ok(!(await running.metrics()).includes(GATEWAY))
+  })
+
+  test('go with the held key; a value that is exchanged is sent within seconds, and one that cannot be used is a 503', async () => {
+    const keys = gatewayFolder('both', { openai: REAL, [OF_GATEWAY]: `Bearer ${GATEWAY}` })
+    const running = await behindGateway(keys)
+    const app = { authorization: `Bearer ${WORTHLESS}` }
+    assert.equal((await say(running, app)).status, 200)
+    assert.deepEqual(set(), [`Bearer ${REAL}`, `Bearer ${GATEWAY}`, '@openai-prod'])
+    gatewayFolder('both', { [OF_GATEWAY]: 'next' })
+    await waitFor('the next', async () => (await say(running, app)).status === 200 && JSON.stringify(set()).includes('"next"'))
+    gatewayFolder('both', { [OF_GATEWAY]: 'two\nlines' })
+    await waitFor('a refusal', async () => (await say(running, app)).code === 'credential_unavailable')
+    gatewayFolder('both', { [OF_GATEWAY]: GATEWAY })
+    await waitFor('a call to go on', async () => (await say(running, app)).status === 200)
+  })
+
+  test('of which an older pod has no file are left to its app', async () => {
+    const running = await behindGateway(gatewayFolder('older', {}))
+    assert.equal((await say(running, { authorization: 'Bearer the-apps-own', 'x-portkey-api-key': 'app' })).status, 200)
+    assert.deepEqual(set(), ['Bearer the-apps-own', 'app', '@openai-prod'])
+  })
+
+  test('with a held value no other header leads it to another host; what the owner sets the app cannot', async () => {
+    const running = await behindGateway(gatewayFolder('led', { [OF_GATEWAY]: GATEWAY }))
+    const led = await say(running, { authorization: 'Bearer the-apps-own', 'x-portkey-custom-host': 'https://elsewhere.example.com' })
+    assert.deepEqual([led.status, led.code], [403, 'endpoint_not_governed'])
+    assert.equal(seen.length, 0)
+    assert.equal((await say(running, { authorization: 'Bearer the-apps-own', 'x-portkey-provider': 'other' })).status, 200)
+  })
+
+  test('are told to nobody by an upstream that shows them', async (context) => {
+    const upstream = createHttpServer((incoming, outgoing) => {
+      incoming.resume()
+      const shown = String(incoming.headers['x-portkey-api-key'])
+      outgoing.writeHead(401, { 'x-seen': shown, 'content-type': 'application/json' }).end(`{"error":{"message":"not ${shown}"}}`)
+    }).listen(0, '127.0.0.1')
+    await once(upstream, 'listening')
+    context.after(() => upstream.close())
+    const { port } = upstream.address() as AddressInfo
+    const usual = makeConfig(`http://127.0.0.1:${port}/v1`)
+    sidecar = await startSidecar(
+      { ...usual, upstreams: usual.upstreams.map((each) => ({ ...each, headers: HEADERS })) },
+      { environment: { FAREBOX_CREDENTIALS: gatewayFolder('echo', { [OF_GATEWAY]: `Bearer ${GATEWAY}` }) } },
+    )
+    const answer = await fetch(`${sidecar.url}/openai/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'x-farebox-conversation': 'shown' },
+      body: JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'Hello.' }] }),
+    })
+    assert.equal(answer.headers.get('x-seen'), `Bearer ${WORTHLESS}`)
+    assert.deepEqual(await answer.json(), { error: { message: `not Bearer ${WORTHLESS}` } })
+  })
+
+  test('two providers behind one gateway: each call has what its upstream sets, also where a downgrade moves it', async () => {
+    const usual = makeConfig(`${provider.url}/v1`, [
+      makeContract({
+        models: { allow: [], downgrades: [{ from: 'gpt-4o', to: 'gpt-4o-mini', upstream: 'second' }] },
+        ladder: [{ atPercent: 0, rung: 'DowngradeModel' }],
+      }),
+    ])
+    const [first = assert.fail()] = usual.upstreams
+    const upstreams = [
+      { ...first, headers: [{ name: 'x-key' }, { name: 'x-route', value: 'one' }, { name: 'x-first', value: 'alone' }] },
+      { ...first, name: 'second', credential: 'Held' as const, headers: [{ name: 'x-key' }, { name: 'x-route', value: 'two' }] },
+    ]
+    const keys = gatewayFolder('two', { second: REAL, 'openai.x-key': GATEWAY, 'second.x-key': `${GATEWAY}-2` })
+    sidecar = await startSidecar({ ...usual, upstreams }, { environment: { FAREBOX_CREDENTIALS: keys } })
+    const ask = async (path: string, model: string): Promise<unknown> => {
+      const answer = await fetch(`${sidecar?.url}/${path}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: 'Bearer the-apps-own', 'x-farebox-conversation': `${path} ${model}` },
+        body: JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello.' }] }),
+      })
+      assert.equal(answer.status, 200, await answer.text())
+      const { authorization, 'x-key': key, 'x-route': route, 'x-first': alone } = seen.at(-1)?.headers ?? {}
+      return [authorization, key, route, alone]
+    }
+    assert.deepEqual(await ask('openai', 'gpt-4o-mini'), ['Bearer the-apps-own', GATEWAY, 'one', 'alone'])
+    assert.deepEqual(await ask('second', 'gpt-4o-mini'), [`Bearer ${REAL}`, `${GATEWAY}-2`, 'two', undefined])
+    assert.deepEqual(await ask('openai', 'gpt-4o'), [`Bearer ${REAL}`, `${GATEWAY}-2`, 'two', undefined], 'moved')
   })
 })
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
+import type { IncomingHttpHeaders } from 'node:http'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -18,6 +19,7 @@ import {
   stageFarebox,
   heardIn,
 } from '../support/farebox-command.ts'
+import { startProvider } from '../provider/server.ts'
 import { freePorts } from '../support/free-ports.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -36,6 +38,34 @@ const PRICES = ['0.40', '0.60', '0.70', '0.80']
 const { farebox, fareboxWith, startRun, copyOfExample } = stageFarebox()
 
 describe('farebox run', () => {
+  test('sets the plain headers of an upstream; one from a Secret is left to the app, and told', async (context) => {
+    const seen: IncomingHttpHeaders[] = []
+    const gateway = await startProvider({ onRequest: ({ headers }) => seen.push(headers) })
+    context.after(() => gateway.close())
+    const { folder } = copyOfExample()
+    const headers = '[{ name: x-route, value: "eu" }, { name: x-key, secretRef: { name: gateway, key: k } }]'
+    const upstream = `{ name: gateway, provider: openai, baseURL: "${gateway.url}/v1", headers: ${headers} }`
+    edit(join(folder, 'budget.yaml'), 'spec:\n', `spec:\n  upstreams: [${upstream}]\n`)
+    const listen = await freeListen()
+    const run = farebox('run', '-f', folder, '--data', join(folder, 'data'), ...listen)
+    await run.says(/upstreams\[0\]\.headers\[1\]\.secretRef: is followed in a cluster alone/)
+    await run.says(/ready: /)
+    const answer = await fetch(`http://${listen[1]}/gateway/v1/chat/completions`, {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        authorization: 'Bearer of-the-app',
+        'x-farebox-conversation': 'routed',
+        'x-farebox-user': 'me',
+        'x-route': 'us',
+        'x-key': 'of the app',
+      },
+      body: JSON.stringify({ model: 'gpt-4o', messages: [{ role: 'user', content: 'Where is my parcel?' }] }),
+    })
+    assert.equal(answer.status, 200, await answer.text())
+    assert.deepEqual([seen[0]?.['x-route'], seen[0]?.['x-key']], ['eu', 'of the app'])
+  })
+
   test('governs calls, acts on an edited tier within a second, and tells the status at the end', async () => {
     const { farebox, url, tiers } = await startRun()
     const client = clientOf(url)

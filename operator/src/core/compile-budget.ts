@@ -16,7 +16,7 @@ import { pricedProviders } from './price-book-findings.ts'
 import type { BookPrices } from './price-books.ts'
 import { budgetKey, namespaceOf } from './same-pods.ts'
 import { unlikelyBaseUrl, unlikelyProvider } from './unlikely-upstreams.ts'
-import { outputLimitFieldOf, upstreamsOf } from './upstreams.ts'
+import { heldOf, outputLimitFieldOf, upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
 
 type Spec = ConversationBudget['spec']
@@ -155,13 +155,14 @@ function contentOf(
   }
 }
 
-/** Which Secret holds a key is nothing to a sidecar: it finds a file. */
+/** Which Secret holds a key or a header is nothing to a sidecar: it finds a file. */
 function upstreamOf(declared: DeclaredUpstream): SidecarConfig['upstreams'][number] {
-  const { baseURL, credential, ...upstream } = declared
+  const { baseURL, credential, headers, ...upstream } = declared
   return {
     ...upstream,
     baseUrl: baseURL.replace(/\/$/, ''),
     credential: credential === undefined ? 'Passthrough' : 'Held',
+    ...(headers === undefined ? {} : { headers: headers.map(({ name, value }) => (value === undefined ? { name } : { name, value })) }),
     outputLimitField: outputLimitFieldOf(declared),
   }
 }
@@ -192,7 +193,7 @@ function versionOf(budget: ConversationBudget, hash: string, { previous, unread,
 
 /** A budget that gives something away, or says what does nothing, is in force all the same: its owner may well mean it. */
 function ungovernedKey({ spec }: ConversationBudget): Fault | null {
-  const holding = spec.upstreams.find(({ credential }) => credential !== undefined)
+  const holding = spec.upstreams.find((upstream) => heldOf(upstream).length > 0)
   if (holding === undefined || spec.ungoverned !== 'Pass') return null
   const message = `with ungoverned: Pass the key held for "${holding.name}" goes with every request to it, unmetered ones too, by which an app may spend, or make itself a key`
   return { reason: 'HeldKeyUngoverned', message, field: 'spec.ungoverned' }

@@ -624,6 +624,29 @@ describe('the environment of the app', () => {
     assert.deepEqual(again.status === 'inject' && again.patch, [])
   })
 
+  test("values of an upstream's headers are files of the sidecar alone, beside the keys; plain ones are none", () => {
+    const secretRef = { name: 'gateway', key: 'portkey' }
+    const headers = [
+      { name: 'x-portkey-api-key', secretRef },
+      { name: 'x-portkey-provider', value: 'openai' },
+    ]
+    const budget = makeBudget({ spec: { upstreams: [{ ...OPENAI, headers }] } })
+    const pod = inject(makePod(), { budget })
+    const volumes = JSON.stringify(pod.spec['volumes'])
+    assert.match(
+      volumes,
+      /"sources":\[\{"secret":\{"name":"gateway","items":\[\{"key":"portkey","path":"openai\.x-portkey-api-key"\}\]\}\}\]/,
+    )
+    assert.deepEqual(envOf(pod, 'app'), [OUR_URL, BASE_URL], 'the app keeps the key of its own')
+    assert.match(JSON.stringify(pod.spec.initContainers), /FAREBOX_CREDENTIALS/)
+    assert.equal(sharedKeys(makePod({ volumes: [{ name: 'keys', secret: { secretName: 'gateway' } }] }), budget), 'openai')
+    const plain = makeBudget({ spec: { upstreams: [{ ...OPENAI, headers: headers.slice(1) }] } })
+    assert.doesNotMatch(JSON.stringify(inject(makePod(), { budget: plain })), /FAREBOX_CREDENTIALS|farebox-credentials/)
+    const none = makeBudget({ spec: { upstreams: [OPENAI] } })
+    assert.equal(injectionHash(plain, SETTINGS), injectionHash(none, SETTINGS), 'running pods have it')
+    assert.notEqual(injectionHash(budget, SETTINGS), injectionHash(none, SETTINGS))
+  })
+
   const sharedKeys = (pod: TestPod, budget = HOLDING) => inject(pod, { budget }).metadata.annotations?.[ANNOTATIONS.sharedKeys]
 
   test('a key in a container that is left alone is told of, and left: the pod is marked', () => {

@@ -15,8 +15,8 @@ import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
 import { configMapName } from './config-map-name.ts'
 import { heapMib } from './resources.ts'
 import type { ResourceSettings, SidecarResources } from './resources.ts'
-import type { SecretKey } from './sdk-variables.ts'
-import { upstreamsOf } from './upstreams.ts'
+import { heldOf, upstreamsOf } from './upstreams.ts'
+import type { HeldValue } from './upstreams.ts'
 
 export interface InjectionSettings {
   /** With its digest, or a tag that is never moved. */
@@ -60,7 +60,7 @@ export function sidecarContainer(
   podUser: number | null | undefined,
 ): OwnEntry {
   const store = storeOf(budget)
-  const held = heldKeys(budget).length > 0
+  const held = heldValues(budget).length > 0
   const claims = claimSecret(budget)
   return {
     name: SIDECAR_CONTAINER,
@@ -123,7 +123,7 @@ export function sidecarContainer(
 /** Its own token, so that `automountServiceAccountToken: false` does not matter. */
 export function sidecarVolumes(budget: Budget): readonly OwnEntry[] {
   const store = storeOf(budget)
-  const held = heldKeys(budget)
+  const held = heldValues(budget)
   const claims = claimSecret(budget)
   return [
     { name: VOLUMES.config, configMap: { name: configMapName(budget.metadata.name), optional: true } },
@@ -139,8 +139,8 @@ export function sidecarVolumes(budget: Budget): readonly OwnEntry[] {
           {
             name: VOLUMES.credentials,
             projected: {
-              sources: held.map(({ upstream, secret }) => ({
-                secret: { name: secret.name, items: [{ key: secret.key, path: upstream }] },
+              sources: held.map(({ file, secret }) => ({
+                secret: { name: secret.name, items: [{ key: secret.key, path: file }] },
               })),
             },
           },
@@ -175,10 +175,8 @@ function storeOf({ spec: { store } }: Budget): StoreFiles | null {
   return { secretName: RUNTIME_SECRET, items, caKey: RUNTIME_KEYS.storeCa, hasIdentityKey: true }
 }
 
-function heldKeys(budget: Budget): readonly { readonly upstream: string; readonly secret: SecretKey }[] {
-  return upstreamsOf(budget).flatMap(({ name, credential }) =>
-    credential === undefined ? [] : [{ upstream: name, secret: credential.secretRef }],
-  )
+function heldValues(budget: Budget): readonly HeldValue[] {
+  return upstreamsOf(budget).flatMap(heldOf)
 }
 
 /** Null: claims are not signed. */

@@ -4,7 +4,7 @@
  */
 import { PORTS, WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
 import type { ConversationBudget } from '@farebox/crds/conversation-budget.ts'
-import { upstreamsOf } from './upstreams.ts'
+import { heldOf, upstreamsOf } from './upstreams.ts'
 import type { DeclaredUpstream } from './upstreams.ts'
 
 interface SdkVariables {
@@ -72,7 +72,7 @@ export interface AppVariables {
   /** Where an app may have said otherwise; only told of. */
   readonly otherUrls: readonly string[]
   readonly otherKeys: readonly (OfUpstream & { readonly name: string })[]
-  /** The real keys that the sidecar holds: an app that mounts one needs no sidecar. */
+  /** The real keys that the sidecar holds, those of gateways too: an app that mounts one needs no sidecar. */
   readonly held: readonly (OfUpstream & SecretKey)[]
 }
 
@@ -104,7 +104,7 @@ export function appVariables(budget: Pick<ConversationBudget, 'spec'>): AppVaria
     keys: holding.flatMap(({ variables: { key }, upstream }) => (key === null ? [] : [{ name: key, value: WORTHLESS_KEY, upstream }])),
     otherUrls: providers.flatMap(({ variables }) => variables.otherUrls),
     otherKeys: holding.flatMap(({ variables: { otherKeys }, upstream }) => otherKeys.map((name) => ({ name, upstream }))),
-    held: upstreams.flatMap(({ name, credential }) => (credential === undefined ? [] : [{ ...credential.secretRef, upstream: name }])),
+    held: upstreams.flatMap((upstream) => heldOf(upstream).map(({ secret }) => ({ ...secret, upstream: upstream.name }))),
   }
 }
 

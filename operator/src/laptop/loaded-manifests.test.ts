@@ -197,6 +197,19 @@ test('what only a cluster can follow is warned of, and the rest is in force', ()
   assert.equal(loaded.compiled.configs.get('support/desk')?.upstreams[0]?.credential, 'Held')
 })
 
+test('a header from a Secret is warned of, and a plain one is in force', () => {
+  const upstream =
+    '  upstreams: [{ name: openai, baseURL: "https://a.example.com/v1", headers: [{ name: x-route, value: eu }, { name: x-key, secretRef: { name: gateway, key: k } }] }]\n'
+  const loaded = load(TIER + BUDGET + upstream)
+  assert.deepEqual(loaded.complaints.map(formatComplaint), [
+    'all.yaml:15: warning: spec.upstreams[0].headers[1].secretRef: is followed in a cluster alone: under `farebox run` what the app sends by that name passes through',
+  ])
+  assert.deepEqual(loaded.compiled.configs.get('support/desk')?.upstreams[0]?.headers, [
+    { name: 'x-route', value: 'eu' },
+    { name: 'x-key' },
+  ])
+})
+
 test('the plans of the examples that the pages begin with let in whatever model an app asks for', async () => {
   for (const folder of ['support-desk', 'kubernetes']) {
     const result = loadManifests(await readManifestFolder(`${EXAMPLES}${folder}`), { nowMs: AT })

@@ -163,6 +163,11 @@ function clusterOnly(manifests: Manifests): readonly Complaint[] {
       ...upstreams.flatMap(({ credential }, index) =>
         credential === undefined ? [] : [told(`spec.upstreams[${index}].credential.secretRef`, KEY_PASSES)],
       ),
+      ...upstreams.flatMap(({ headers = [] }, index) =>
+        headers.flatMap(({ secretRef }, place) =>
+          secretRef === undefined ? [] : [told(`spec.upstreams[${index}].headers[${place}].secretRef`, HEADER_PASSES)],
+        ),
+      ),
       ...(tier.claim?.token === undefined ? [] : [told('spec.tier.claim.token.secretRef', CLAIM_KEYS_BY_FLAG)]),
       ...(store.redis === undefined ? [] : [told('spec.store.redis.secretRef', STORE_BY_FLAG)]),
     ]
@@ -170,6 +175,7 @@ function clusterOnly(manifests: Manifests): readonly Complaint[] {
 }
 
 const KEY_PASSES = "is followed in a cluster alone: under `farebox run` the app's own key passes through"
+const HEADER_PASSES = 'is followed in a cluster alone: under `farebox run` what the app sends by that name passes through'
 const CLAIM_KEYS_BY_FLAG =
   'is followed in a cluster alone: under `farebox run` the keys are the files of --claim-keys, and without it no claim is accepted'
 const STORE_BY_FLAG =

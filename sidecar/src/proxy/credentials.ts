@@ -1,11 +1,12 @@
 /**
  * Keys of providers that this sidecar holds, so that the app need not have them: one file for each upstream, by its name, followed
- * since a key may be rotated. They are in memory and in requests to their upstream, and nowhere else: not in logs, not in errors.
+ * since a key may be rotated. They are in memory and in requests to their upstream, and nowhere else: not in logs, not in errors. So are
+ * values of further headers, such as the key of a gateway.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import type { IncomingHttpHeaders } from 'node:http'
 import { join } from 'node:path'
-import { WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
+import { headerFile, WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
 import type { Upstream } from '@farebox/crds/sidecar-config.ts'
 import type { Log } from '../telemetry/log.ts'
 
@@ -14,11 +15,24 @@ const BEARER = /^Bearer +/i
 const KEY_LENGTH_MAX = 8_192
 /** What a header can carry, and a key consists of. */
 const KEY = /^[!-~]+$/
+/** A header beside it may have a scheme in front of its key. */
+const HEADER_VALUE = /^[ -~]+$/
+/** A shorter value is no secret, and may stand in any answer for something else. */
+const SECRET_LENGTH_MIN = 8
 
 /** There is a key to be put in, and it cannot be read. */
 export const UNUSABLE = Symbol('unusable')
 /** Null: the app's own goes on. */
 export type HeldKey = string | null | typeof UNUSABLE
+
+/** What each call of an upstream has, whatever the app sends by these names. */
+export interface UpstreamHeaders {
+  /** A raw list, with names in lower case. */
+  readonly raw: readonly string[]
+  /** Of their values, what nobody else is to see. */
+  readonly secrets: readonly string[]
+}
+export const NO_HEADERS: UpstreamHeaders = { raw: [], secrets: [] }
 
 export class Credentials {
   readonly #folder: string | null
@@ -53,6 +67,29 @@ export class Credentials {
     return key === undefined ? null : key === '' ? UNUSABLE : key
   }
 
+  /** As with keys, one whose file a pod never had is left to the app. */
+  headersFor({ name: upstream, headers }: Pick<Upstream, 'name' | 'headers'>): UpstreamHeaders | typeof UNUSABLE {
+    if (headers === undefined) return NO_HEADERS
+    const raw: string[] = []
+    const secrets: string[] = []
+    for (const { name, value } of headers) {
+      const sent = value ?? this.#keys.get(headerFile(upstream, name))
+      if (sent === undefined) continue
+      if (sent === '') return UNUSABLE
+      raw.push(name, sent)
+      const secret = sent.replace(BEARER, '')
+      if (value === undefined && secret.length >= SECRET_LENGTH_MIN) secrets.push(secret)
+    }
+    return { raw, secrets }
+  }
+
+  /** Whether all is here by which an upstream is spoken to that the app did not ask, and so gave nothing for. */
+  letIn(upstream: Pick<Upstream, 'name' | 'credential' | 'headers'>, sent: IncomingHttpHeaders): boolean {
+    const set = this.headersFor(upstream)
+    const isWhole = set !== UNUSABLE && set.raw.length === 2 * (upstream.headers?.length ?? 0)
+    return isWhole && typeof this.keyFor(upstream, sent) === 'string'
+  }
+
   /** Those whose key is here. */
   heldFor(upstreams: readonly Pick<Upstream, 'name'>[]): readonly string[] {
     return upstreams.filter(({ name }) => (this.#keys.get(name) ?? '') !== '').map(({ name }) => name)
@@ -68,16 +105,17 @@ export class Credentials {
     }
     let hasChanged = false
     for (const name of new Set([...names, ...this.#keys.keys()])) {
-      const key = readKey(join(this.#folder, name))
+      const [upstream = name, header] = name.split('.', 2)
+      const key = readKey(join(this.#folder, name), header === undefined ? KEY : HEADER_VALUE)
       const before = this.#keys.get(name)
       if (key === before) continue
       this.#keys.set(name, key)
       hasChanged = true
       if (key === '')
-        this.#log.error({ upstream: name }, 'the key that is held for an upstream cannot be read or used: its calls are refused')
+        this.#log.error({ upstream, header }, 'the key that is held for an upstream cannot be read or used: its calls are refused')
       else
         this.#log.info(
-          { upstream: name },
+          { upstream, header },
           before === undefined ? 'the key of an upstream is held here' : 'the key of an upstream was replaced',
         )
     }
@@ -94,10 +132,10 @@ function isWorthless(sent: IncomingHttpHeaders, path: string): boolean {
 }
 
 /** Empty where there is none that could be sent. */
-function readKey(path: string): string {
+function readKey(path: string, pattern: RegExp): string {
   try {
     const key = readFileSync(path, 'utf8').trim()
-    return key.length <= KEY_LENGTH_MAX && KEY.test(key) ? key : ''
+    return key.length <= KEY_LENGTH_MAX && pattern.test(key) ? key : ''
   } catch {
     return ''
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CHAT_CALL } from '../wire/bodies.testing.ts'
 import { chatWire } from '../wire/openai-chat.ts'
+import { NO_HEADERS } from './credentials.ts'
 import { headerReader, sentHeaders, stateHeaders } from './exchange.ts'
 
 /** A header as Node gives it: each byte is a character. */
@@ -38,6 +39,7 @@ test('a body that was read goes on as what it was read as; one that passes as it
     incoming: { rawHeaders: ['Content-Type', 'application/x-www-form-urlencoded', 'Accept', '*/*'], headers: {} },
     policy: { ownHeaders: new Set() },
     heldKey: null,
+    upstreamHeaders: NO_HEADERS,
     family: 'openai',
   } as unknown as Parameters<typeof sentHeaders>[0]
   assert.deepEqual(sentHeaders(exchange), ['Content-Type', 'application/x-www-form-urlencoded', 'Accept', '*/*'])

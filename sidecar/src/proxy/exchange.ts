@@ -17,8 +17,9 @@ import type { Refusal } from '../errors.ts'
 import type { CallContext, Wire } from '../wire/wire.ts'
 import type { Place } from './body-room.ts'
 import { typeRead, withBodyType } from './body-type.ts'
+import type { UpstreamHeaders } from './credentials.ts'
 import type { Gateway, Policy } from './gateway.ts'
-import { requestHeaders, withKey } from './headers.ts'
+import { requestHeaders, withHeaders, withKey } from './headers.ts'
 
 /** What is known when the request has been routed. */
 export interface Exchange {
@@ -27,6 +28,8 @@ export interface Exchange {
   readonly upstream: Upstream
   /** The upstream's key, where this sidecar holds it; null: the client's own goes on. */
   readonly heldKey: string | null
+  /** What its owner sets on each call. */
+  readonly upstreamHeaders: UpstreamHeaders
   /** How the upstream is spoken to. */
   readonly family: Family
   /** Path and query at the provider, below its base URL: `/chat/completions`. */
@@ -67,6 +70,10 @@ export interface Turn extends Call {
   readonly balances: readonly Balance[]
   /** The most tokens of the history that the provider keeps; 0 where there is none. */
   readonly earlierTokens: number
+  /** As `DecideInput` has it. */
+  readonly earlierIsOpen?: boolean
+  /** As `ExactCount` has it, of what the provider keeps; absent: the last count says, or nobody. */
+  readonly earlierIsAlike?: boolean | undefined
   /** What the provider was asked to count of this request so far; absent: nothing. */
   readonly counted?: readonly CountedInput[]
 }
@@ -113,19 +120,25 @@ export function noteOf(
 }
 
 /**
- * The client's headers as the provider gets them, with the key that is held for it. Of a body that was read they say as what: it is in the
+ * The client's headers as the provider gets them, with the key that is held for it and what its owner sets. Of a body that was read they say as what: it is in the
  * hold and the books as that.
  */
 export function sentHeaders({
   incoming,
   policy,
   heldKey,
+  upstreamHeaders,
   family,
   ...read
-}: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'family'> & Partial<Pick<Call, 'wire' | 'call'>>): string[] {
+}: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'upstreamHeaders' | 'family'> & Partial<Pick<Call, 'wire' | 'call'>>): string[] {
   const kept = requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders)
   const headers = read.wire === undefined || read.call === undefined ? kept : withBodyType(kept, typeRead(read.wire, read.call))
-  return heldKey === null ? headers : withKey(headers, heldKey, family)
+  return withHeaders(heldKey === null ? headers : withKey(headers, heldKey, family), upstreamHeaders.raw)
+}
+
+/** What the client is not to see of how its upstream is let in. */
+export function secretsOf({ heldKey, upstreamHeaders }: Pick<Exchange, 'heldKey' | 'upstreamHeaders'>): readonly string[] {
+  return heldKey === null ? upstreamHeaders.secrets : [heldKey, ...upstreamHeaders.secrets]
 }
 
 /** A header reader over Node's parsed headers; repeated headers are joined. */

@@ -13,15 +13,15 @@ import type { AnswerStream, Objection, ReadAnswer, WireFacts } from '../wire/wir
 import type { Admitted, SwapRefusal } from './admit.ts'
 import { AnswerCost, GAUGED_BYTES_MAX, NOTHING_SEEN, seenOfPlain, seenOfStream } from './answer-cost.ts'
 import type { AnswerWorth, SeenAnswer } from './answer-cost.ts'
-import { refuse, stateHeaders } from './exchange.ts'
+import { refuse, secretsOf, stateHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import { rawHeader, responseHeaders } from './headers.ts'
-import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
+import { bytesWithoutSecrets, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import type { Refusal } from '../errors.ts'
 import { LastBytes } from './last-bytes.ts'
 import { release } from './release.ts'
 import { addressedTo, changeOf, servedBy } from './sent-request.ts'
-import type { ChangeOptions } from './sent-request.ts'
+import type { ChangeOptions, Served } from './sent-request.ts'
 import { outcomeOfStatus } from '../telemetry/metrics.ts'
 import type { ProviderOutcome } from '../telemetry/metrics.ts'
 import { StreamedAnswer } from './streamed-answer.ts'
@@ -130,7 +130,7 @@ class Call {
   #isSent = false
   /** The field that bounds the output, where the client did not write it. */
   #ownLimitField: LimitField | null = null
-  readonly #served: Pick<Turn, 'upstream' | 'heldKey'>
+  readonly #served: Served
   readonly #cost: AnswerCost
 
   constructor(admitted: Admitted, options: CallOptions, last: LastBytes, resolve: (end: CallEnd) => void) {
@@ -178,13 +178,13 @@ class Call {
 
   #onHead(statusCode: number, rawHeaders: readonly string[]): void {
     const { gateway, startedUptimeMs, terms } = this.#turn
-    const { heldKey } = this.#served
+    const secrets = secretsOf(this.#served)
     this.#outcome = outcomeOfStatus(statusCode)
     if (statusCode < 200 || statusCode >= 300) {
       this.#reading = {
         kind: 'error',
         statusCode,
-        headers: responseHeaders(rawHeaders, { lengthChanges: true, heldKey }),
+        headers: responseHeaders(rawHeaders, { lengthChanges: true, secrets }),
         pieces: new Pieces(),
         bytes: 0,
         passing: false,
@@ -197,14 +197,14 @@ class Call {
     if (isStream) {
       const { wire, request } = this.#turn
       const stream = wire.openStream({ request, stripUsage: injectUsage, notice: notice?.text ?? null, collect })
-      this.#writeHead(statusCode, responseHeaders(rawHeaders, { lengthChanges: true, heldKey }))
+      this.#writeHead(statusCode, responseHeaders(rawHeaders, { lengthChanges: true, secrets }))
       const answer = this.#clientGone ? null : new StreamedAnswer(this.#turn.outgoing, this.#onClientDrain)
       this.#reading = { kind: 'stream', stream, answer }
       return
     }
     // A notice can only be added to a whole answer: then, and only then, it waits for its end.
     const waits = notice !== null
-    const headers = responseHeaders(rawHeaders, { lengthChanges: waits, heldKey })
+    const headers = responseHeaders(rawHeaders, { lengthChanges: waits, secrets })
     this.#reading = {
       kind: 'plain',
       pieces: new Pieces(),
@@ -458,7 +458,7 @@ class Call {
       return this.#finish({ status: 'void' })
     }
     this.#writeHead(reading.statusCode, reading.headers)
-    this.#write(bytesWithoutKey(reading.pieces.whole(), this.#served.heldKey))
+    this.#write(bytesWithoutSecrets(reading.pieces.whole(), secretsOf(this.#served)))
     reading.pieces.clear()
   }
 

@@ -8,6 +8,7 @@ import {
   ownHeadersOf,
   queryElsewhere,
   requestHeaders,
+  withHeaders,
   withKey,
   withoutQueryKey,
 } from './headers.ts'
@@ -177,4 +178,9 @@ test('a key in the query goes, and nothing else of it', () => {
   assert.equal(withoutQueryKey('/m:g?%6Bey=app&keys=1'), '/m:g?keys=1')
   assert.equal(withoutQueryKey('/m:g'), '/m:g')
   assert.equal(withoutQueryKey('/m:g?$key=app&%24KEY=b&access_token=c&oauth%5Ftoken=d&alt=sse'), '/m:g?alt=sse')
+})
+
+test("what an upstream's owner sets stands in place of what there is by its name, in any spelling", () => {
+  assert.deepEqual(withHeaders(['X-Route', 'a', 'accept', '*/*', 'x-route', 'b'], ['x-route', 'c']), ['accept', '*/*', 'x-route', 'c'])
+  assert.deepEqual(withHeaders(['X-Route', 'a'], []), ['X-Route', 'a'])
 })

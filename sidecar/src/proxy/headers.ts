@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { Family } from '@farebox/crds/provider-family.ts'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import { parameterName } from '../wire/query.ts'
-import { withoutKey } from './held-key.ts'
+import { withoutSecrets } from './held-key.ts'
 
 /** Hop-by-hop fields (RFC 9110 section 7.6.1) and those that this proxy sets itself. */
 const REQUEST_DROPPED = new Set([
@@ -98,7 +98,7 @@ const QUERY_KEYS: ReadonlySet<string> = new Set(['key', 'access_token', 'oauth_t
 
 const GOOGLE_KEY_HEADER = 'x-goog-api-key'
 /** Where a client's key is: one of these for each kind of provider. */
-const KEY_HEADERS = new Set(['authorization', 'api-key', 'x-api-key', GOOGLE_KEY_HEADER])
+export const KEY_HEADERS: ReadonlySet<string> = new Set(['authorization', 'api-key', 'x-api-key', GOOGLE_KEY_HEADER])
 
 /** With this key in place of whatever the client sent for one. `headers` is a raw list. Google takes a key in its own header, and no other beside it. */
 export function withKey(headers: readonly string[], key: string, family: Family = 'openai'): string[] {
@@ -112,6 +112,23 @@ export function withKey(headers: readonly string[], key: string, family: Family 
   })
   if (family === 'google') return [...others, GOOGLE_KEY_HEADER, key]
   return [...others, 'authorization', `Bearer ${key}`, ...bare.flatMap((name) => [name, key])]
+}
+
+/** With these in place of what there is by their names, which are lower-case. Raw lists. */
+export function withHeaders(headers: readonly string[], set: readonly string[]): string[] {
+  if (set.length === 0) return [...headers]
+  return [...withoutHeaders(headers, set), ...set]
+}
+
+/** Without those that `set` has values for. Raw lists. */
+export function withoutHeaders(headers: readonly string[], set: readonly string[]): string[] {
+  const names = new Set<string>()
+  eachHeader(set, (name) => names.add(name))
+  const kept: string[] = []
+  eachHeader(headers, (name, value) => {
+    if (!names.has(name.toLowerCase())) kept.push(name, value)
+  })
+  return kept
 }
 
 /**
@@ -170,12 +187,12 @@ export function headersOfSender(headers: readonly string[]): string[] {
 }
 
 /**
- * The provider's headers as the client gets them. `lengthChanges`: the body will not have the length that was announced. `heldKey`: not
+ * The provider's headers as the client gets them. `lengthChanges`: the body will not have the length that was announced. `secrets`: not
  * for the client to see.
  */
 export function responseHeaders(
   raw: readonly string[],
-  options: { readonly lengthChanges: boolean; readonly heldKey: string | null },
+  options: { readonly lengthChanges: boolean; readonly secrets: readonly string[] },
 ): string[] {
   const headers: string[] = []
   const named = connectionNames(rawHeader(raw, 'connection') ?? undefined)
@@ -183,7 +200,7 @@ export function responseHeaders(
     const lower = name.toLowerCase()
     if (RESPONSE_DROPPED.has(lower) || lower.startsWith(OWN_PREFIX) || named?.has(lower) === true) return
     if (options.lengthChanges && lower === 'content-length') return
-    headers.push(name, withoutKey(value, options.heldKey))
+    headers.push(name, withoutSecrets(value, options.secrets))
   })
   return headers
 }

@@ -5,17 +5,20 @@
  */
 import { WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
 
-/** What `text` is with the worthless key in its place. `key` null: none is held. */
-export function withoutKey(text: string, key: string | null): string {
-  if (key === null) return text
+/** What `text` is with the worthless key in the place of each of `secrets`: the key that is held, and the values of headers that are. */
+export function withoutSecrets(text: string, secrets: readonly string[]): string {
+  return secrets.reduce(withoutKey, text)
+}
+
+function withoutKey(text: string, key: string): string {
   const quoted = JSON.stringify(key).slice(1, -1)
   const bare = text.replaceAll(key, WORTHLESS_KEY)
   return quoted === key ? bare : bare.replaceAll(quoted, WORTHLESS_KEY)
 }
 
 /** The same of bytes, whatever they are. */
-export function bytesWithoutKey(bytes: Buffer, key: string | null): Buffer {
-  return key === null ? bytes : Buffer.from(withoutKey(bytes.toString('latin1'), key), 'latin1')
+export function bytesWithoutSecrets(bytes: Buffer, secrets: readonly string[]): Buffer {
+  return secrets.length === 0 ? bytes : Buffer.from(withoutSecrets(bytes.toString('latin1'), secrets), 'latin1')
 }
 
 /** An error body is kept up to this size, to be looked into; a longer one passes on, and what comes after this is not searched. */

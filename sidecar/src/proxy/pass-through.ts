@@ -6,10 +6,10 @@ import { readBody } from './body.ts'
 import type { Refusal } from '../errors.ts'
 import { Pieces } from '../wire/pieces.ts'
 import type { FreeBody, ParsedRequest } from '../wire/wire.ts'
-import { goesOnObserved, refuse, sentHeaders } from './exchange.ts'
+import { goesOnObserved, refuse, secretsOf, sentHeaders } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { responseHeaders } from './headers.ts'
-import { bytesWithoutKey, ERROR_BODY_BYTES_MAX } from './held-key.ts'
+import { bytesWithoutSecrets, ERROR_BODY_BYTES_MAX } from './held-key.ts'
 import { outcomeOfStatus } from '../telemetry/metrics.ts'
 import type { ProviderOutcome } from '../telemetry/metrics.ts'
 import { REDIRECT_MESSAGE } from './upstream.ts'
@@ -48,15 +48,16 @@ async function passThrough(
   exchange: Exchange,
   { kind, body }: { readonly kind: 'free' | 'ungoverned'; readonly body?: Buffer },
 ): Promise<void> {
-  const { gateway, incoming, outgoing, upstream, path, heldKey } = exchange
+  const { gateway, incoming, outgoing, upstream, path } = exchange
+  const secrets = secretsOf(exchange)
   const read = body === undefined ? await readBody(exchange) : ({ status: 'ok', body } as const)
   if (read.status === 'aborted') return
   if (read.status === 'refused') return refuse(exchange, read.refusal)
   gateway.metrics.turns.add(['none', kind])
-  /** Of an error that may show the held key; null: what comes goes on at once. */
+  /** Of an error that may show what is held; null: what comes goes on at once. */
   let kept: Pieces | null = null
   const release = (): boolean => {
-    const body = bytesWithoutKey(kept?.whole() ?? NOTHING, heldKey)
+    const body = bytesWithoutSecrets(kept?.whole() ?? NOTHING, secrets)
     kept = null
     return body.length === 0 || outgoing.write(body)
   }
@@ -79,9 +80,9 @@ async function passThrough(
             refuse(exchange, { code: 'upstream_unreachable', message: REDIRECT_MESSAGE })
             return resolve()
           }
-          const isError = statusCode >= 400 && heldKey !== null
+          const isError = statusCode >= 400 && secrets.length > 0
           if (isError) kept = new Pieces()
-          const headers = responseHeaders(rawHeaders, { lengthChanges: isError, heldKey })
+          const headers = responseHeaders(rawHeaders, { lengthChanges: isError, secrets })
           outgoing.writeHead(statusCode, kind === 'free' ? headers : [...headers, 'x-farebox-ungoverned', 'true'])
         },
         data: (chunk) => {

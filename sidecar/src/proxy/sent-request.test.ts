@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeUpstream } from '../../../test/support/make.ts'
+import { NO_HEADERS } from './credentials.ts'
 import type { Turn } from './exchange.ts'
 import { addressedTo } from './sent-request.ts'
 
@@ -8,10 +9,11 @@ const ASKED = makeUpstream({ name: 'openai', provider: 'openai', baseUrl: 'http:
 const OTHER = makeUpstream({ name: 'groq', provider: 'groq', baseUrl: 'http://other/v1', credential: 'Held' })
 const SENT = ['Content-Type', 'application/json', 'Authorization', 'Bearer app', 'X-Auth-Token', 'secret']
 
-const turnWith = (heldKey: string | null): Turn =>
+const turnWith = (heldKey: string | null, upstreamHeaders = NO_HEADERS): Turn =>
   ({
     upstream: ASKED,
     heldKey,
+    upstreamHeaders,
     family: 'openai',
     policy: { ownHeaders: new Set() },
     incoming: { rawHeaders: SENT, headers: {}, method: 'POST' },
@@ -32,8 +34,24 @@ test('who was asked gets the headers and the query of the app, with the key that
 test('another gets its own key, and nothing that the app shares with who was asked', () => {
   for (const turn of [turnWith(null), turnWith('held')])
     for (const heldKey of ['of the other', '', null])
-      assert.deepEqual(addressedTo({ upstream: OTHER, heldKey }, turn, '/chat/completions?subscription-key=secret&api-version=1'), {
-        headers: ['Content-Type', 'application/json', 'authorization', `Bearer ${heldKey ?? ''}`],
-        path: '/chat/completions?api-version=1',
-      })
+      assert.deepEqual(
+        addressedTo(
+          { upstream: OTHER, heldKey, upstreamHeaders: NO_HEADERS },
+          turn,
+          '/chat/completions?subscription-key=secret&api-version=1',
+        ),
+        {
+          headers: ['Content-Type', 'application/json', 'authorization', `Bearer ${heldKey ?? ''}`],
+          path: '/chat/completions?api-version=1',
+        },
+      )
+})
+
+test('each gets the headers that its owner sets, in place of those of the app, and none of the other', () => {
+  const turn = turnWith(null, { raw: ['x-auth-token', 'of the first', 'user-agent', 'first'], secrets: ['of the first'] })
+  const said = ['Content-Type', 'application/json']
+  const path = '/chat/completions'
+  assert.deepEqual(addressedTo(turn, turn, path).headers, [...said, 'Authorization', 'Bearer app', ...turn.upstreamHeaders.raw])
+  const other = { upstream: OTHER, heldKey: 'held', upstreamHeaders: { raw: ['x-auth-token', 'of the other'], secrets: [] } }
+  assert.deepEqual(addressedTo(other, turn, path).headers, [...said, 'authorization', 'Bearer held', 'x-auth-token', 'of the other'])
 })

@@ -3,9 +3,10 @@ import { limitFieldOf, limitToWrite } from '../core/output-limit.ts'
 import type { LimitField } from '../core/output-limit.ts'
 import type { RequestChange } from '../core/request.ts'
 import type { Admitted } from './admit.ts'
+import { NO_HEADERS, UNUSABLE } from './credentials.ts'
 import { sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
-import { headersElsewhere, queryElsewhere, withoutQueryKey } from './headers.ts'
+import { headersElsewhere, queryElsewhere, withHeaders, withoutQueryKey } from './headers.ts'
 import { modelKey } from './usage-refusals.ts'
 
 /** How this upstream is spoken to. */
@@ -35,23 +36,33 @@ export function changeOf(admitted: Admitted, { injectUsage, refusedLimitField }:
   }
 }
 
+/** Whom a call goes to, and what lets it in there. */
+export type Served = Pick<Turn, 'upstream' | 'heldKey' | 'upstreamHeaders'>
+
 /** Whom the call goes to, and with which key: where the model was swapped that may be another upstream than the one that was asked. */
-export function servedBy({ turn, plan }: Admitted): Pick<Turn, 'upstream' | 'heldKey'> {
-  const { upstream, heldKey, policy, gateway, incoming } = turn
+export function servedBy({ turn, plan }: Admitted): Served {
+  const { upstream, heldKey, upstreamHeaders, policy, gateway, incoming } = turn
   const other = plan.swap === null ? undefined : policy.config.upstreams.find(({ name }) => name === plan.swap?.upstream)
-  if (other === undefined) return { upstream, heldKey }
+  if (other === undefined) return { upstream, heldKey, upstreamHeaders }
   const key = gateway.credentials.keyFor(other, incoming.headers)
-  // It was there when the turn was decided. Without it the provider refuses; the app's own is not sent to another provider.
-  return { upstream: other, heldKey: typeof key === 'string' ? key : '' }
+  const headers = gateway.credentials.headersFor(other)
+  // They were there when the turn was decided. Without them the provider refuses; the app's own are not sent to another provider.
+  return {
+    upstream: other,
+    heldKey: typeof key === 'string' ? key : '',
+    upstreamHeaders: headers === UNUSABLE ? NO_HEADERS : headers,
+  }
 }
 
 /** Headers and path as they go to whom the call is served by: another than the one that was asked gets no more than it needs of them. */
 export function addressedTo(
-  { upstream, heldKey }: Pick<Turn, 'upstream' | 'heldKey'>,
+  { upstream, heldKey, upstreamHeaders }: Served,
   turn: Turn,
   path: string,
 ): { readonly headers: string[]; readonly path: string } {
-  const headers = sentHeaders(turn)
-  if (upstream !== turn.upstream) return { headers: headersElsewhere(headers, heldKey ?? '', turn.family), path: queryElsewhere(path) }
-  return { headers, path: heldKey === null ? path : withoutQueryKey(path) }
+  if (upstream !== turn.upstream) {
+    const said = headersElsewhere(sentHeaders({ ...turn, upstreamHeaders: NO_HEADERS }), heldKey ?? '', turn.family)
+    return { headers: withHeaders(said, upstreamHeaders.raw), path: queryElsewhere(path) }
+  }
+  return { headers: sentHeaders(turn), path: heldKey === null ? path : withoutQueryKey(path) }
 }

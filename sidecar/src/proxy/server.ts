@@ -8,8 +8,8 @@ import type { Refusal } from '../errors.ts'
 import { StoreError } from '../store/store.ts'
 import { isRebound, serveAppApi } from './app-api.ts'
 import { UNUSABLE } from './credentials.ts'
-import { refuse } from './exchange.ts'
-import { withoutQueryKey } from './headers.ts'
+import { refuse, secretsOf } from './exchange.ts'
+import { withoutHeaders, withoutQueryKey } from './headers.ts'
 import { queryNamesModel, routingHeader } from '../wire/router-use.ts'
 import { operationOf, providerPath } from '../wire/routes.ts'
 import type { Gateway, Policy } from './gateway.ts'
@@ -108,11 +108,13 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
     const upstream = policy.config.upstreams.find((candidate) => candidate.name === route.upstream)
     if (upstream === undefined) return refuse(asked, noUpstream(cut(route.upstream, UPSTREAM_SHOWN_MAX), policy))
     const heldKey = gateway.credentials.keyFor(upstream, incoming.headers, route.path)
-    if (heldKey === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
-    const routing = routingHeader(incoming.rawHeaders)
+    const upstreamHeaders = gateway.credentials.headersFor(upstream)
+    if (heldKey === UNUSABLE || upstreamHeaders === UNUSABLE) return refuse(asked, { code: 'credential_unavailable', param: upstream.name })
+    // What the owner sets the app cannot choose by.
+    const routing = routingHeader(withoutHeaders(incoming.rawHeaders, upstreamHeaders.raw))
     const param = cut(routing?.name ?? '', HEADER_SHOWN_MAX)
     // Also of a call that is free, not metered or only observed: a key has left for good.
-    if (routing !== null && heldKey !== null)
+    if (routing !== null && secretsOf({ heldKey, upstreamHeaders }).length > 0)
       return refuse({ ...asked, upstream }, { code: 'endpoint_not_governed', message: LED_MESSAGE, param })
     const family = familyOf(upstream.provider)
     const fullPath = providerPath(family, route.path)
@@ -122,6 +124,7 @@ async function serve(gateway: Gateway, incoming: IncomingMessage, outgoing: Serv
       policy,
       upstream,
       heldKey,
+      upstreamHeaders,
       family,
       path,
       incoming,
