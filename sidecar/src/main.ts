@@ -172,8 +172,9 @@ async function main(): Promise<void> {
   const lastGood = new LastGood(settings.dataDir)
   const config = new ConfigInForce(
     {
-      accepted(accepted, source) {
-        inForce.accept(accepted, source)
+      accepted(read, source) {
+        const { config: accepted } = read
+        inForce.accept(read, source)
         claims.follow(accepted)
         gateway.usageRefusals.follow(accepted.upstreams)
         delivery?.follow(accepted)
@@ -208,7 +209,7 @@ async function main(): Promise<void> {
     accepted: (mounted) => {
       const offered = config.offer(mounted, 'mount')
       if (offered === 'taken') reached()
-      else if (offered === 'unusable') refusedMount(mounted.version)
+      else if (offered === 'unusable') refusedMount(mounted.config.version)
     },
     rejected: (refused) => {
       config.refuse(refused)

@@ -52,7 +52,7 @@ describe('the mounted file', () => {
   })
   const follow = async (path: string): Promise<void> => {
     file = new ConfigFile(path, {
-      accepted: ({ version }) => events.push(`accepted ${version}`),
+      accepted: ({ config }) => events.push(`accepted ${config.version}`),
       rejected: ({ reason }) => events.push(`rejected ${reason.slice(0, 20)}`),
       unwatched: (reason) => events.push(`unwatched ${reason}`),
     })

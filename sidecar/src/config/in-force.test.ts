@@ -74,14 +74,15 @@ test('a config that was checked and cannot be put in force is refused, and the o
   const told: string[] = []
   const desk = new ConfigInForce(
     {
-      accepted: ({ version }) => {
-        if (version === 2) throw new RangeError('a price of no model')
+      accepted: ({ config }) => {
+        if (config.version === 2) throw new RangeError('a price of no model')
       },
       rejected: ({ reason }) => told.push(reason),
     },
     { hasOperator: true },
   )
-  const offer = (version: number, source: ConfigSource) => desk.offer(makeConfig('http://127.0.0.1:1', undefined, { version }), source)
+  const offer = (version: number, source: ConfigSource) =>
+    desk.offer({ config: makeConfig('http://127.0.0.1:1', undefined, { version }), later: [] }, source)
   assert.deepEqual([offer(1, 'mount'), offer(2, 'stream'), offer(2, 'mount')], ['taken', 'unusable', 'unusable'])
   assert.equal(desk.inForce?.version, 1)
   assert.deepEqual(told, ['cannot be put in force: a price of no model'])

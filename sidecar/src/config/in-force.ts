@@ -15,6 +15,12 @@ export interface ConfigId {
   readonly hash: string
 }
 
+/** A config that was checked. `later`: the fields in it, of a later version, that this one does not know and passes over. */
+export interface ReadConfig {
+  readonly config: SidecarConfig
+  readonly later: readonly string[]
+}
+
 /** A config that was refused, as far as it says what it is. */
 export interface RefusedConfig {
   readonly version: number | null
@@ -24,7 +30,7 @@ export interface RefusedConfig {
 
 export interface ConfigListener {
   /** May throw for what cannot be used after all. */
-  accepted(config: SidecarConfig, source: ConfigSource): void
+  accepted(read: ReadConfig, source: ConfigSource): void
   /** Told once, however often and whichever ways it comes. */
   rejected(refused: RefusedConfig): void
 }
@@ -71,8 +77,9 @@ export class ConfigInForce {
     return this.#refused
   }
 
-  /** A config that was checked. Never throws: what comes must not end the sidecar, nor seem to be in force where it is not. */
-  offer(config: SidecarConfig, source: ConfigSource): Offered {
+  /** Never throws: what comes must not end the sidecar, nor seem to be in force where it is not. */
+  offer(read: ReadConfig, source: ConfigSource): Offered {
+    const { config } = read
     const { version, hash } = config
     const offered = { budget: `${config.namespace}/${config.budget}`, version, hash, source }
     const outcome = precedence(this.#inForce, offered, this.#hasOperator)
@@ -81,7 +88,7 @@ export class ConfigInForce {
       this.#inForce = offered
       this.#refused = null
       try {
-        this.#listener.accepted(config, source)
+        this.#listener.accepted(read, source)
       } catch (error) {
         this.#inForce = before.inForce
         this.#refused = before.refused

@@ -16,5 +16,6 @@ test('a config of a later version is kept whole: the sidecar that starts with it
   const lastGood = new LastGood(folder)
   lastGood.write(reading.config)
   assert.deepEqual(JSON.parse(readFileSync(join(folder, 'config', 'last.json'), 'utf8')), later)
-  assert.deepEqual(lastGood.read(), later)
+  assert.deepEqual(lastGood.read()?.config, later)
+  assert.deepEqual(lastGood.read()?.later, ['fieldOfLater'])
 })

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
+import type { ReadConfig } from './in-force.ts'
 import { readConfig } from './watch.ts'
 
 export class LastGood {
@@ -12,7 +13,7 @@ export class LastGood {
   }
 
   /** Null when there is none, or none that this version can read. */
-  read(): SidecarConfig | null {
+  read(): ReadConfig | null {
     let text: string
     try {
       text = readFileSync(this.#path, 'utf8')
@@ -20,7 +21,7 @@ export class LastGood {
       return null
     }
     const reading = readConfig(text)
-    return reading.status === 'ok' ? reading.config : null
+    return reading.status === 'ok' ? reading : null
   }
 
   /** Whole or not at all. Throws when the folder takes no files. */

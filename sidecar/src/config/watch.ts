@@ -4,16 +4,15 @@ import type { FSWatcher } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { readDelivered } from '@farebox/crds/sidecar-config.ts'
-import type { SidecarConfig } from '@farebox/crds/sidecar-config.ts'
 import * as z from 'zod'
 import { messageOf } from '../error-text.ts'
-import type { RefusedConfig } from './in-force.ts'
+import type { ReadConfig, RefusedConfig } from './in-force.ts'
 
 /** A mounted ConfigMap changes by a symlink swap, which file events may miss: look this often as well. */
 const POLL_MS = 1_000
 export const CONFIG_BYTES_MAX = 4 * 1024 * 1024
 
-export type ConfigReading = { readonly status: 'ok'; readonly config: SidecarConfig } | ({ readonly status: 'invalid' } & RefusedConfig)
+export type ConfigReading = ({ readonly status: 'ok' } & ReadConfig) | ({ readonly status: 'invalid' } & RefusedConfig)
 
 /** Text -> config, be it of a later version with more fields, or what is wrong with it, by field. */
 export function readConfig(text: string): ConfigReading {
@@ -23,7 +22,7 @@ export function readConfig(text: string): ConfigReading {
   } catch (error) {
     return invalid(null, `not JSON: ${messageOf(error)}`)
   }
-  const parsed = readDelivered(json)
+  const { result: parsed, later } = readDelivered(json)
   if (!parsed.success) {
     const [issue] = parsed.error.issues
     return invalid(json, issue === undefined ? 'not a config' : `${issue.path.join('.') || 'config'}: ${issue.message}`)
@@ -33,7 +32,7 @@ export function readConfig(text: string): ConfigReading {
     if (config.contracts[tier] === undefined) return invalid(json, `contracts.${tier}: must be there, since tiers.allowed names it`)
   }
   if (!config.tiers.allowed.includes(config.tiers.default)) return invalid(json, 'tiers.default: must be one of tiers.allowed')
-  return { status: 'ok', config }
+  return { status: 'ok', config, later }
 }
 
 /** What even a bad config may say of itself, so that whoever wrote it knows which one is meant. */
@@ -45,7 +44,7 @@ function invalid(json: unknown, reason: string): ConfigReading {
 }
 
 export interface ConfigFileListener {
-  accepted(config: SidecarConfig): void
+  accepted(read: ReadConfig): void
   rejected(refused: RefusedConfig): void
   /** The file is looked at once a second, but not followed between. Told once. */
   unwatched(reason: string): void
@@ -130,7 +129,7 @@ export class ConfigFile {
     if (reading.status === 'invalid') this.#reject(reading)
     else if (reading.config.version >= this.#version) {
       this.#version = reading.config.version
-      this.#listener.accepted(reading.config)
+      this.#listener.accepted(reading)
     }
   }
 

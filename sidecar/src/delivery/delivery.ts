@@ -132,7 +132,7 @@ export class Delivery {
     if (reading.status === 'invalid') {
       const { version, hash, reason } = reading
       config.refuse({ version, hash, reason })
-    } else config.offer(reading.config, 'stream')
+    } else config.offer(reading, 'stream')
     this.#told()
   }
 
