@@ -199,7 +199,7 @@ test('a model that no deployment serves is not gone over to; an unknown deployme
   const { response } = await governed('deployments', talking('small already', 'spoken'))
     .chat.completions.create({ ...ask, model: 'desk-small' })
     .withResponse()
-  assert.equal(response.headers.get('x-farebox-rung'), 'DowngradeModel')
+  assert.equal(response.headers.get('x-farebox-rung'), 'None')
   assert.equal(seen.at(-1)?.path, '/openai/deployments/desk-small/chat/completions')
   await assert.rejects(
     governed('deployments').chat.completions.create({ ...ask, model: 'nowhere' }),

@@ -496,6 +496,23 @@ describe('where it is not the conversation’s own budget that is short', () => 
     await governed.adopt(configOf('Day'))
   })
 
+  test('the call that a rung refuses as it rises is told that rung', async () => {
+    const contract = makeContract({ tier: 'rising', caps: { perConversation: '0.02' }, ladder: [{ atPercent: 20, rung: 'RefuseTools' }] })
+    await governed.adopt(makeConfig(`${provider.url}/v1`, [contract]))
+    const talk = talkOf('rising', 'rising')
+    const said = await talk.say('First.', { headers: { 'x-fake-output-tokens': '500' } })
+    assert.equal(said.headers.get('x-farebox-rung'), 'None')
+    for (const stream of [false, true]) {
+      const refused = await talk.say('Look it up.', { body: { tools: TOOLS, tool_choice: 'required' }, stream })
+      assert.equal(refused.code, 'tool_calls_refused')
+      assert.deepEqual(
+        ['rung', 'reason'].map((name) => refused.headers.get(`x-farebox-${name}`)),
+        ['RefuseTools', 'threshold'],
+      )
+    }
+    await governed.adopt(configOf('Day'))
+  })
+
   test('the owner’s words are said instead, where there are any', async () => {
     const talk = talkOf('own words', 'own-words')
     assert.equal((await closed(talk)).text, 'No more for Pro.')

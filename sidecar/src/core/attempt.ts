@@ -29,7 +29,8 @@ export type Attempt =
   | { readonly status: 'short'; readonly short: Balance; readonly uncounted: ToCount | null; readonly isPriced: boolean }
   /** Nobody can say what it costs before the provider was asked. */
   | { readonly status: 'uncounted'; readonly toCount: ToCount }
-  | { readonly status: 'refuse'; readonly refusal: Refusal }
+  /** `rung`: which one refuses it; absent: none does, it is refused on any. */
+  | { readonly status: 'refuse'; readonly refusal: Refusal; readonly rung?: Rung }
 
 export interface At {
   readonly atBoundary: boolean
@@ -72,17 +73,22 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
   const original = priceOf(input, request.model)
   if (original === null) return { status: 'refuse', refusal: { code: 'model_unpriced', param: 'model' } }
   const measure = measureOf(input, original, at)
+  const isOpen = isEarlierOpen(input)
+  const counter = isOpen ? (conversation.exact?.model ?? request.model) : request.model
   const windowed = fitWindow({
     request,
     shaped,
     edits: log,
     context: contract.context,
     atBoundary: mayRewrite,
-    tokensOf: (messages) => measure(messages, request.model).heuristic,
-    isUncounted: () => conversation.exact !== null && !measure(shaped.messages, request.model).isCounted,
+    tokensOf: (messages) => measure(messages, counter).heuristic,
+    isUncounted: () => conversation.exact !== null && !measure(shaped.messages, counter).isCounted,
     newId: input.newId,
   })
-  if (windowed.status === 'refuse') return { status: 'refuse', refusal: { code: 'context_window_exceeded', param: 'messages' } }
+  if (windowed.status === 'refuse') {
+    if (isOpen) return { status: 'uncounted', toCount: { model: request.model, messages: shaped.messages } }
+    return { status: 'refuse', refusal: { code: 'context_window_exceeded', param: 'messages' } }
+  }
   const sent = windowed.shaped
   // One of another branch of the history waits until that comes again.
   const promoted = at.ready.filter((edit) => edit.kind !== 'cut' || isReadIn(sent.cut, edit))
@@ -90,10 +96,12 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
   const sentTo = rungs.includes('DowngradeModel') ? downgraded(input, original, lengthOf(input, sent.messages, measure)) : STAYS
   if (sentTo.status === 'uncounted') {
     const { swap } = sentTo
-    return { status: 'uncounted', toCount: { model: swap.to, messages: sent.messages, ...effortIn(swap) } }
+    return { status: 'uncounted', toCount: { model: swap?.to ?? request.model, messages: sent.messages, ...effortIn(swap) } }
   }
+  if (isOpen && sentTo.status !== 'swap') return { status: 'uncounted', toCount: { model: request.model, messages: sent.messages } }
   const refuseTools = rungs.includes('RefuseTools') && request.tools !== 'none'
-  if (refuseTools && request.tools === 'forced') return { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } }
+  if (refuseTools && request.tools === 'forced')
+    return { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' }, rung: 'RefuseTools' }
 
   const { placed, skipped } = place(sentTo, original, (priced, swap) => {
     const model = swap?.to ?? request.model
@@ -102,7 +110,16 @@ function tryShaped(input: DecideInput, rungs: readonly Rung[], at: At, log: read
     const money = fitMoney(refuseTools ? withoutTools(input) : input, call)
     // Another upstream is not asked: what it counts costs a round trip to a server that may never see the call.
     const mayAsk = mayBeAsked(input, model) && (swap === null || swap.upstream === null)
-    return { swap, priced, model, bound, money, isWorthAsking: money.status === 'short' && bound.unbounded > 0 && mayAsk }
+    const isUnasked = isOpen && swap === null
+    return {
+      swap,
+      priced,
+      model,
+      bound,
+      money,
+      isUnasked,
+      isWorthAsking: money.status === 'short' && (bound.unbounded > 0 || isUnasked) && mayAsk,
+    }
   })
   const { swap, priced, model, bound, money, isWorthAsking } = placed
   if (money.status === 'short') {
@@ -161,9 +178,20 @@ function lengthOf(input: DecideInput, messages: Shaped['messages'], measure: Mea
   return {
     bound: (priced, model) => measure(messages, model, priced).heuristic,
     plain: (priced, model) => measure(messages, model, priced, true).heuristic,
-    isText: () => input.earlierTokens === 0 && !messages.some(({ images }) => images.length > 0),
+    isText: () => input.earlierTokens === 0 && isText(messages),
+    isNewText: () => isText(messages),
     isUncounted: (model) => earlierFor(input, model) === null && mayBeAsked(input, model),
+    isOpen: isEarlierOpen(input),
   }
+}
+
+function isText(messages: Shaped['messages']): boolean {
+  return !messages.some(({ images }) => images.length > 0)
+}
+
+/** How long the kept history is to the model that was asked for the provider can still be asked. */
+function isEarlierOpen(input: DecideInput): boolean {
+  return input.earlierIsOpen === true && input.earlierTokens > 0 && mayBeAsked(input, input.request.model)
 }
 
 /** Of the history that the provider keeps, as a model counts it; null where only the provider can say. */
@@ -208,6 +236,8 @@ interface Placed {
   readonly money: ReturnType<typeof fitMoney>
   /** The provider may say that it is less. */
   readonly isWorthAsking: boolean
+  /** How long what is kept is to it nobody has asked yet. */
+  readonly isUnasked: boolean
 }
 
 /**
@@ -229,6 +259,7 @@ function place(
       if (swapped !== null && (swapped.money.status === 'fits' || swapped.isWorthAsking)) return { placed: swapped, skipped: [] }
       const stayed = at(original, null)
       if (stayed.money.status === 'fits') return { placed: stayed, skipped: [{ rung: 'DowngradeModel', reason: 'noSaving' }] }
+      if (stayed.isUnasked) return { placed: stayed, skipped: [] }
       // What saves nothing is done all the same where nothing else fits.
       return { placed: swapped ?? at(sentTo.priced, sentTo.swap), skipped: [] }
     }

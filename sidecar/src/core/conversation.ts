@@ -48,6 +48,10 @@ export interface ExactCount {
   readonly keptReading?: Digest
   /** All that was counted is text, and none of it hidden: models of one tokenizer count the same. Absent: that is not known. */
   readonly isText?: true
+  /** Whether models of one tokenizer count the same of what was counted, where `isText` is absent. Absent: that is not known. */
+  readonly isAlike?: boolean
+  /** `DowngradeModel` was in effect, and the model that was asked for answered all the same. Absent: not so, or an older version counted. */
+  readonly stayed?: true
 }
 
 /**

@@ -356,7 +356,24 @@ test('a forced tool on the rung that refuses tools is refused, not answered othe
   const forced = decide(
     await inputOf({ own: { spent: parseUsd('0.48') }, body: { tools: TOOLS, tool_choice: 'required', max_tokens: 100 } }),
   )
-  assert.deepEqual(forced, { status: 'refuse', refusal: { code: 'tool_calls_refused', param: 'tool_choice' } })
+  const refusal = { code: 'tool_calls_refused', param: 'tool_choice' } as const
+  assert.deepEqual(forced, { status: 'refuse', refusal, by: { rung: 'RefuseTools', reason: 'threshold' } })
+})
+
+test('a refusal tells the rung that refuses and why it is there, whoever took it; one on any rung tells none', async () => {
+  const forcing = { tools: TOOLS, tool_choice: 'required', max_tokens: 100 }
+  const by = async (setup: Setup): Promise<unknown> => {
+    const decision = decide(await inputOf({ body: forcing, ...setup }))
+    return decision.status === 'refuse' ? decision.by : decision.status
+  }
+  const userRungs = { period: '2026-11-01', rungs: ['RefuseTools'] } as const
+  assert.deepEqual(await by({ rungs: ['RefuseTools'], conversation: { reason: 'fit' } }), { rung: 'RefuseTools', reason: 'fit' })
+  assert.deepEqual(await by({ user: { cap: '3.00', spent: parseUsd('2.90') } }), { rung: 'RefuseTools', reason: 'threshold' })
+  assert.deepEqual(await by({ user: { cap: '3.00' }, conversation: { userRungs } }), { rung: 'RefuseTools', reason: 'threshold' })
+  const loop = { messages: TOOL_LOOP, ...forcing }
+  assert.deepEqual(await by({ body: loop, conversation: { turnRungs: ['RefuseTools'] } }), { rung: 'RefuseTools', reason: 'fit' })
+  const contract = makeContract({ ...FULL_LADDER, models: { allow: ['other'], downgrades: [] } })
+  assert.equal(await by({ contract, own: { spent: parseUsd('0.48') } }), undefined)
 })
 
 test('input of calls in flight makes a call wait, and neither raises a rung nor ends the conversation', async () => {
@@ -1010,6 +1027,38 @@ test('what only the provider can count for the other model it is asked for, and 
   assert.equal(planOf(decide({ ...input, mayCount: false })).model, 'dear')
 })
 
+test('a kept history that has moved is counted for the model that it came from only where that is needed', async () => {
+  const movedTo = async (setup: Setup): Promise<DecideInput> => {
+    const of = await inputOf({ own: { spent: parseUsd('0.46') }, ...setup, body: { max_tokens: 100, ...setup.body } })
+    const { sent } = inputBound({ ...of.request, exact: null, factor: 1, contextTokens: 128_000 })
+    const exact: ExactCount = { model: 'cheap', ...sent, inputTokens: 19_900, cachedTokens: 0, outputTokens: 100, atMs: 0 }
+    const earlierTokensOf = (model: string): number | null => (model === 'cheap' ? 20_000 : null)
+    const open = { earlierTokens: 128_000, earlierIsOpen: true, earlierTokensOf, mayCount: true }
+    return { ...of, ...open, conversation: { ...of.conversation, exact } }
+  }
+  const cameTo = (input: DecideInput, tokens?: number | null): unknown => {
+    const counted = tokens === undefined ? [] : [{ model: 'dear', messages: input.request.messages, tokens }]
+    const decision = decide({ ...input, counted })
+    if (decision.status === 'go') return [decision.plan.model, decision.plan.bound.bytes < 25_000]
+    return decision.status === 'count' ? `count ${decision.model}` : decision.status
+  }
+  assert.deepEqual(cameTo(await movedTo({})), ['cheap', true])
+
+  const refused = { ...(await movedTo({})), failedSwaps: new Set(['cheap']) }
+  assert.deepEqual([cameTo(refused), cameTo(refused, 15_000)], ['count dear', ['dear', true]], 'it comes back')
+
+  const picture = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,AAAA' } }] }]
+  assert.equal(cameTo(await movedTo({ body: { messages: picture } })), 'count dear', 'what is new may be dearer there')
+
+  const windowed = await movedTo({
+    contract: { ...FULL_LADDER, context: { ...FULL_LADDER.context, windowTokens: 15_000, overflow: 'Refuse' } },
+  })
+  assert.equal(cameTo(windowed), 'count dear', 'none is refused by the count of another model')
+
+  const poor = await movedTo({ own: { spent: parseUsd('0.4985') } })
+  assert.deepEqual([cameTo(poor), cameTo(poor, 100)], ['count dear', ['dear', true]], 'nor for want of money')
+})
+
 test('a swap to a model that counts pictures as more than they cost at the other is not made, from turn to turn', async () => {
   const picture = { type: 'image_url', image_url: { url: 'https://x.test/a.png' } }
   const asks = (pictures: number, words: number): readonly Record<string, unknown>[] => [
@@ -1086,6 +1135,21 @@ test('a pattern that matches a model cheaper than its target swaps nothing', asy
   const plan = planOf(decide(await inputOf({ contract, own: { spent: parseUsd('0.46') }, body: { model: 'cheap', max_tokens: 100 } })))
   assert.equal(plan.model, 'cheap')
   assert.deepEqual(plan.shaped.skipped.at(-1), { rung: 'DowngradeModel', reason: 'noDowngrade' })
+  assert.deepEqual([plan.rungs.at(-1), rungTold(plan)], ['DowngradeModel', 'Summarize'], 'its answer does not say that it was made')
+})
+
+test('a swap to a model that cannot take the call is not told, nor would be where calls are only observed', async () => {
+  const input = await inputOf({ own: { spent: parseUsd('0.46') }, body: { max_tokens: 100, tools: TOOLS } })
+  const find: PriceList['find'] = (...asked) => {
+    const found = PRICES.find(...asked)
+    return found && asked[1] === 'cheap' ? { ...found, capabilities: { ...found.capabilities, tools: false } } : found
+  }
+  const seen = { ...input, prices: { ...PRICES, find } }
+  const plan = planOf(decide(seen))
+  assert.deepEqual([plan.model, plan.shaped.skipped.at(-1)?.reason], ['dear', 'incapable'])
+  assert.deepEqual([plan.rungs.at(-1), rungTold(plan)], ['DowngradeModel', 'Summarize'])
+  assert.equal(rungTold(observedPlan(seen, decide(seen))), 'Summarize')
+  assert.equal(rungTold(observedPlan(input, decide(input))), 'DowngradeModel')
 })
 
 test('summaries made between turns join at the next user turn, and are told then', async () => {

@@ -49,6 +49,9 @@ export function decide(input: DecideInput): Decision {
   /** In a loop over the turn of the user's period, which goes on as it began. */
   const ofUserBefore = turnActive.some((rung) => userRungs?.rungs.includes(rung) === true)
   const byThreshold = union(conversation.rungs, risen, userActive, risenForUser, turnActive)
+  const standing = conversation.reason ?? (userActive.length > 0 || ofUserBefore ? 'threshold' : turnActive.length > 0 ? 'fit' : null)
+  /** Of the rungs that are in effect before the call is tried with more. */
+  const reasonNow = risen.length + risenForUser.length > 0 ? 'threshold' : standing
 
   if (conversation.state === 'ended') {
     const reason = conversation.reason ?? 'threshold'
@@ -84,7 +87,10 @@ export function decide(input: DecideInput): Decision {
     const byFit = rungs.filter((rung) => !byThreshold.includes(rung))
     const byRoom = byFit.filter((rung) => !forTools.includes(rung))
     // A rung that would refuse the call does not make it fit.
-    if (attempt.status === 'refuse' && byRoom.length === 0) return attempt
+    if (attempt.status === 'refuse' && byRoom.length === 0) {
+      const { refusal, rung } = attempt
+      return { status: 'refuse', refusal, ...(rung === undefined ? {} : { by: { rung, reason: reasonNow } }) }
+    }
     if (attempt.status === 'uncounted') return { status: 'count', ...attempt.toCount }
     if (attempt.status === 'short') {
       if (attempt.uncounted !== null) return { status: 'count', ...attempt.uncounted }
@@ -95,8 +101,7 @@ export function decide(input: DecideInput): Decision {
       isPriced ||= attempt.isPriced
     }
     if (attempt.status !== 'fits') continue
-    const standing = conversation.reason ?? (userActive.length > 0 || ofUserBefore ? 'threshold' : null)
-    const reason = byFit.length > 0 ? 'fit' : risen.length + risenForUser.length > 0 ? 'threshold' : standing
+    const reason = byFit.length > 0 ? 'fit' : reasonNow
     // What only the user's cap made necessary lasts as long as its period, and the user turn; what only a workload's limit did, as long as that.
     const forOwn = takenFor.conversation.filter((rung) => byRoom.includes(rung))
     const forUser = takenFor.user.filter((rung) => byRoom.includes(rung) && !forOwn.includes(rung))
@@ -162,7 +167,7 @@ export function observedPlan(input: DecideInput, decision: Decision): Plan {
     model: request.model,
     priced,
     swap: null,
-    shaped: { messages: request.messages, rewritten: false, newEdits: [], cut: null, savedBytes: 0, skipped: [] },
+    shaped: { messages: request.messages, rewritten: false, newEdits: [], cut: null, savedBytes: 0, skipped: wanted?.shaped.skipped ?? [] },
     promoted: [],
     refuseTools: false,
     bound,

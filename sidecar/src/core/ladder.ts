@@ -50,13 +50,15 @@ export function isMidTurn(request: Parameters<AtBoundary>[0]): boolean {
   return !isBoundary(request) && request.messages.some((message) => !isInstruction(message))
 }
 
-/**
- * The highest rung in effect, as an answer tells it: not `DowngradeModel` where the provider refused that, or it would save nothing, and the
- * model that was asked for answers. Null for none.
- */
+/** The highest rung in effect, as an answer tells it: not `DowngradeModel` where the model that was asked for answers. Null for none. */
 export function rungTold({ rungs, shaped }: { readonly rungs: readonly Rung[]; readonly shaped: Pick<Shaped, 'skipped'> }): Rung | null {
-  const isStill = shaped.skipped.some(({ rung, reason }) => rung === 'DowngradeModel' && (reason === 'refused' || reason === 'noSaving'))
+  const isStill = hasStayed({ shaped })
   return rungs.findLast((rung) => !isStill || rung !== 'DowngradeModel') ?? null
+}
+
+/** Whether `DowngradeModel` was in effect and did nothing, whatever the reason. */
+export function hasStayed({ shaped }: { readonly shaped: Pick<Shaped, 'skipped'> }): boolean {
+  return shaped.skipped.some(({ rung }) => rung === 'DowngradeModel')
 }
 
 /** What decides whether a rung rises now. */

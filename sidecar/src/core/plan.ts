@@ -34,6 +34,8 @@ export interface DecideInput {
   readonly mayEdit: boolean
   /** The most tokens of the history that the provider keeps, as the model that is asked for counts them; 0 where there is none. */
   readonly earlierTokens: number
+  /** That is no more than a whole context: the provider was not asked yet, as the history has moved to another model. Absent: it was. */
+  readonly earlierIsOpen?: boolean
   /** The same as another model counts them; null where only the provider can say. Absent: it must. */
   readonly earlierTokensOf?: (model: string) => number | null
   /** The provider can be asked how long an input is, at no cost. Absent: it cannot. */
@@ -67,7 +69,8 @@ export type Decision =
   | ({ readonly status: 'count' } & ToCount)
   /** It would fit, but for the input of calls in flight, which is held by its bound: less of it may be billed. */
   | { readonly status: 'wait'; readonly percent: number; readonly account: string }
-  | { readonly status: 'refuse'; readonly refusal: Refusal }
+  /** `by`: the rung that refuses it, which may have risen with this call; absent: it is refused on any. */
+  | { readonly status: 'refuse'; readonly refusal: Refusal; readonly by?: Pick<Plan, 'reason'> & { readonly rung: Rung } }
 
 export interface ToCount {
   readonly model: string

@@ -48,6 +48,28 @@ test('the tighter of conversation and user counts, the workload does not', () =>
   assert.equal(standing({ own: { spent: parseUsd('0.10') }, workload: { spent: parseUsd('0.99') } }).percent, 20)
 })
 
+test('a move to another model that the last call did not make is not shown as one; the app is advised as before', () => {
+  const stayed = {
+    model: 'm',
+    fixedDigest: 'f',
+    messages: 1,
+    messagesDigest: 'd',
+    inputTokens: 1,
+    cachedTokens: 0,
+    outputTokens: 1,
+    atMs: 0,
+  }
+  const shown = (rungs: readonly Rung[], exact: Conversation['exact']): unknown => {
+    const { rung, reason, advice } = standing({ conversation: { rungs, reason: 'threshold', exact } })
+    return [rung, reason, advice]
+  }
+  assert.deepEqual(shown(['Summarize', 'DowngradeModel'], { ...stayed, stayed: true }), ['Summarize', 'threshold', 'wrapUp'])
+  assert.deepEqual(shown(['DowngradeModel'], { ...stayed, stayed: true }), ['None', null, 'wrapUp'])
+  assert.deepEqual(shown(['DowngradeModel', 'RefuseTools'], { ...stayed, stayed: true }), ['RefuseTools', 'threshold', 'wrapUp'])
+  for (const exact of [stayed, null])
+    assert.deepEqual(shown(['Summarize', 'DowngradeModel'], exact), ['DowngradeModel', 'threshold', 'wrapUp'])
+})
+
 test('the highest rung in effect is shown, be it the user’s; rungs of a period that has passed are not', () => {
   const shown = (rungs: readonly Rung[], userRungs: Conversation['userRungs']): [string, string] => {
     const { rung, advice } = standing({ conversation: { rungs, userRungs } })

@@ -1,11 +1,10 @@
 /** Where a conversation stands, in the words of the app API. Money is a decimal string in the tier's currency. */
-import { RUNGS } from '@farebox/crds/ladder.ts'
 import type { Rung, RungReason } from '@farebox/crds/ladder.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
 import { userAlertsIn } from './conversation-change.ts'
 import type { Conversation } from './conversation.ts'
 import { columnInCurrency, inCurrency } from './currency.ts'
-import { isAtEnd, percentUsed, thresholdsApply } from './ladder.ts'
+import { isAtEnd, percentUsed, thresholdsApply, union } from './ladder.ts'
 import { resetRefusal } from './sessions.ts'
 import { userPeriodOf } from './terms.ts'
 import type { Balance, CapKind, Terms } from './terms.ts'
@@ -73,7 +72,7 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
     session: conversation.session,
     state: conversation.state,
     resolution: conversation.resolution,
-    advice: adviceOf(conversation, terms, balances, rung),
+    advice: adviceOf(conversation, terms, balances, period),
     drivers: Object.fromEntries(Object.entries(conversation.drivers).map(([driver, cost]) => [driver, drivers(atLeastZero(cost))])),
     alerts: [...new Set([...conversation.alerts, ...userAlertsIn(conversation, period)])].toSorted((a, b) => a - b),
     lastTurnAt: new Date(conversation.lastTurnAtMs).toISOString(),
@@ -81,16 +80,25 @@ export function standingOf(conversation: Omit<Conversation, 'edits' | 'readyEdit
 }
 
 /**
- * The highest rung in effect and why: its own rungs, and those of its user's budget where they are of the period that is now, which its own
- * record gives no reason for: a threshold is taken for it, though one may have been taken because a call did not fit.
+ * The highest rung in effect and why, told as `rungTold` tells it of the last answer: its own rungs, and those of its user's budget where they
+ * are of the period that is now, which its own record gives no reason for: a threshold is taken for it, though one may have been taken because
+ * a call did not fit.
  */
 export function inEffect(
-  { rungs, userRungs, reason }: Pick<Conversation, 'rungs' | 'userRungs' | 'reason'>,
+  conversation: Pick<Conversation, 'rungs' | 'userRungs' | 'reason' | 'exact'>,
   period: string | null,
 ): Pick<Standing, 'rung' | 'reason'> {
-  const ofUser = userRungs?.period === period ? userRungs.rungs : []
-  const rung = RUNGS.findLast((known) => rungs.includes(known) || ofUser.includes(known)) ?? 'None'
-  return { rung, reason: reason ?? (ofUser.length > 0 ? 'threshold' : null) }
+  const { own, ofUser } = activeRungs(conversation, period)
+  const isStill = conversation.exact?.stayed === true
+  const rung = union(own, ofUser).findLast((known) => !isStill || known !== 'DowngradeModel') ?? 'None'
+  return { rung, reason: rung === 'None' ? null : (conversation.reason ?? (ofUser.length > 0 ? 'threshold' : null)) }
+}
+
+function activeRungs(
+  { rungs, userRungs }: Pick<Conversation, 'rungs' | 'userRungs'>,
+  period: string | null,
+): { readonly own: readonly Rung[]; readonly ofUser: readonly Rung[] } {
+  return { own: rungs, ofUser: userRungs?.period === period ? userRungs.rungs : [] }
 }
 
 function atLeastZero(amount: NanoUsd): NanoUsd {
@@ -101,7 +109,7 @@ function adviceOf(
   conversation: Omit<Conversation, 'edits' | 'readyEdits'>,
   { contract }: Terms,
   balances: readonly Balance[],
-  rung: Standing['rung'],
+  period: string | null,
 ): Standing['advice'] {
   if (conversation.state === 'ended') return 'startNew'
   const steps = thresholdsApply(conversation, contract) ? contract.ladder : []
@@ -112,5 +120,6 @@ function adviceOf(
   const goesOn = isReset && resetRefusal({ conversation, contract, hasUserBudget, canCut: true }) === null
   if (isUsedUp('user')) return 'wrapUp'
   if (isUsedUp('conversation')) return goesOn ? 'wrapUp' : 'startNew'
-  return rung === 'None' ? 'continue' : 'wrapUp'
+  const { own: ofSession, ofUser } = activeRungs(conversation, period)
+  return ofSession.length + ofUser.length === 0 ? 'continue' : 'wrapUp'
 }

@@ -27,6 +27,7 @@ import { lastCount } from './last-count.ts'
 import { onOtherTerms, placeTurn } from './locate.ts'
 import type { LocateResult } from './locate.ts'
 import { MONEY_WAIT_MS } from './money-queue.ts'
+import { accountOf, ONE_ACCOUNT } from './served-tiers.ts'
 import type { Beside } from './side-loops.ts'
 
 /** Decisions are made again while other turns change the balances under them; each round sees money move. */
@@ -46,9 +47,12 @@ export interface Admitted {
 export type AdmitResult =
   | { readonly status: 'admitted'; readonly admitted: Admitted }
   | { readonly status: 'ended'; readonly turn: Turn; readonly decision: Ended }
-  | { readonly status: 'refused'; readonly turn: Turn; readonly refusal: Refusal; readonly percent: number }
+  | { readonly status: 'refused'; readonly turn: Turn; readonly refusal: Refusal; readonly percent: number; readonly by: RefusedBy }
   /** The client went away while it waited. */
   | { readonly status: 'gone' }
+
+/** As `Decision` has it. */
+type RefusedBy = Extract<Decision, { status: 'refuse' }>['by']
 
 /** What attempts before had changed of the request, the provider refused, and this one leaves as it is. */
 export interface Undone {
@@ -143,7 +147,7 @@ async function decideRound(turn: Turn, undone: Undone, isFirst: boolean): Promis
     case 'go':
       return goBy(turn, decision.plan, beside)
     case 'refuse':
-      return refused(turn, decision.refusal)
+      return refused(turn, decision.refusal, decision.by)
     case 'end':
       return { status: 'ended', turn, decision }
     case 'count': {
@@ -220,8 +224,8 @@ function decideAgain(turn: Turn, located: LocateResult): AdmitResult | Unsettled
   return located.status === 'refused' ? refused(turn, located.refusal) : { status: 'again', turn: located.turn }
 }
 
-function refused(turn: Turn, refusal: Refusal): AdmitResult {
-  return { status: 'refused', turn, refusal, percent: percentOf(turn) }
+function refused(turn: Turn, refusal: Refusal, by?: RefusedBy): AdmitResult {
+  return { status: 'refused', turn, refusal, percent: percentOf(turn), by }
 }
 
 function accountsOf(turn: Turn): readonly AccountId[] {
@@ -243,10 +247,11 @@ function decideInput(turn: Turn, undone: Undone, beside: Beside | null): DecideI
     prices: pricesAt(policy.prices, turn.upstream),
     nowMs: gateway.nowMs(),
     factorOf: (model) => gateway.factors.factorOf(model),
-    accountTierOf: (model, name) => gateway.servedTiers.find(upstreamOf(turn, name), model),
+    accountTierOf: accountTierOf(turn),
     serverOf: (downgrade) => serverOf(turn, downgrade),
     mayEdit: !undone.edits && !gateway.uneditable.has(turn.conversationId),
     earlierTokens: turn.earlierTokens,
+    earlierIsOpen: turn.earlierIsOpen === true,
     earlierTokensOf: (model) => earlierTokensOf(turn, model),
     mayCount: turn.wire.counts !== undefined && policy.config.mode === 'Enforce',
     counted: turn.counted ?? [],
@@ -255,9 +260,16 @@ function decideInput(turn: Turn, undone: Undone, beside: Beside | null): DecideI
   }
 }
 
-/** `name` null: the one that was asked. */
-function upstreamOf({ upstream, policy }: Turn, name: string | null): Turn['upstream'] {
-  return (name === null ? undefined : policy.config.upstreams.find((other) => other.name === name)) ?? upstream
+/** As `DecideInput` has it. Upstreams other than the one that was asked are let in with a key that is held. */
+function accountTierOf(turn: Turn): DecideInput['accountTierOf'] {
+  const { servedTiers } = turn.gateway
+  let account: string | null = null
+  return (model, name) => {
+    const other = name === null ? undefined : turn.policy.config.upstreams.find((upstream) => upstream.name === name)
+    if (other !== undefined) return servedTiers.find(other, model, ONE_ACCOUNT)
+    account ??= accountOf(turn)
+    return servedTiers.find(turn.upstream, model, account)
+  }
 }
 
 /** The conversation as a call beside its chat finds it. */
@@ -285,7 +297,7 @@ function serverOf(turn: Turn, { to, upstream: name }: Downgrade): ReturnType<Dec
   if (name === undefined || name === own.name) return serves(own, to) ? { provider: own.provider, upstream: null } : null
   const other = policy.config.upstreams.find((candidate) => candidate.name === name)
   if (other === undefined || familyOf(other.provider) !== family || !serves(other, to)) return null
-  if (typeof gateway.credentials.keyFor(other, incoming.headers) !== 'string') return null
+  if (!gateway.credentials.letIn(other, incoming.headers)) return null
   return { provider: other.provider, upstream: other.name, prices: pricesAt(policy.prices, other) }
 }
 

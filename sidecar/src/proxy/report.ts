@@ -3,6 +3,7 @@ import type { PricedModel } from '@farebox/crds/prices.ts'
 import { METERED_KINDS } from '@farebox/crds/usage.ts'
 import type { Usage } from '@farebox/crds/usage.ts'
 import type { NanoUsd } from '@farebox/crds/usd.ts'
+import { rungTold } from '../core/ladder.ts'
 import { usdFloat } from '../telemetry/metrics.ts'
 import type { FiredPercents, SettleAnswer } from '../store/store.ts'
 import type { Admitted } from './admit.ts'
@@ -31,7 +32,7 @@ export function reportCost(admitted: Admitted, end: CallEnd, settled: SettleAnsw
       conversation: turn.conversationId,
       tier,
       model: plan.model,
-      rung: plan.rungs.at(-1) ?? null,
+      rung: rungTold(plan),
       percent: plan.percent,
       end: end.status,
     },

@@ -18,7 +18,7 @@ import type { SettleAnswer } from '../store/store.ts'
 import type { Wire } from '../wire/wire.ts'
 import { otherLimitField } from '../core/output-limit.ts'
 import { admit, NOTHING_UNDONE, percentOf } from './admit.ts'
-import type { Admitted, Undone } from './admit.ts'
+import type { Admitted, AdmitResult, Undone } from './admit.ts'
 import { readBody } from './body.ts'
 import { endTurn } from './endings.ts'
 import { refuse, stateHeaders } from './exchange.ts'
@@ -36,6 +36,7 @@ import { reportCost } from './report.ts'
 import { settle } from './settlement.ts'
 import { mayEndWithRecap } from './summariser.ts'
 import { servedBy } from './sent-request.ts'
+import { accountOf, ONE_ACCOUNT } from './served-tiers.ts'
 import type { Beside, Outcome } from './side-loops.ts'
 import { noticeOf } from './turn-notice.ts'
 import { modelKey } from './usage-refusals.ts'
@@ -66,7 +67,7 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
         return
       case 'refused':
         gateway.metrics.turns.add([turn.terms.contract.tier, 'refused'])
-        return refuse(turn, admission.refusal, undecidedHeaders(admission.turn, admission.percent))
+        return refuse(turn, admission.refusal, undecidedHeaders(admission.turn, admission.percent, admission.by))
       case 'ended': {
         const next = await endTurn(admission.turn, admission.decision)
         if (next === null) return
@@ -84,9 +85,10 @@ export async function runTurn(exchange: Exchange, wire: Wire): Promise<void> {
   refuse(turn, { code: 'budget_busy' }, undecidedHeaders(turn, percentOf(turn)))
 }
 
-/** Of a turn that came to no call: where its conversation stands without it. */
-function undecidedHeaders(turn: Turn, percent: number): string[] {
-  return stateHeaders(turn, { ...inEffect(turn.conversation, userPeriodOf(turn.draws)), percent, maxOutput: null })
+/** Of a turn that came to no call: where its conversation stands without it. `by`: the rung that refused it, which is written with no call. */
+function undecidedHeaders(turn: Turn, percent: number, by?: Extract<AdmitResult, { status: 'refused' }>['by']): string[] {
+  const standing = by ?? inEffect(turn.conversation, userPeriodOf(turn.draws))
+  return stateHeaders(turn, { ...standing, percent, maxOutput: null })
 }
 
 /** A turn to try again, without what the provider would not have. */
@@ -148,7 +150,8 @@ function learn(admitted: Admitted, undone: Undone, { end, beside }: { readonly e
   } else if (undone.edits && end.status === 'void' && end.objection === 'edits') gateway.faultyUnedited.set(turn.conversationId, true)
   if (end.status === 'settle' && end.facts !== null) {
     const tier = chosenByAccount(turn.request.serviceTier, end.facts.serviceTier)
-    gateway.servedTiers.saw(servedBy(admitted).upstream, plan.model, tier)
+    const { upstream } = servedBy(admitted)
+    gateway.servedTiers.saw(upstream, plan.model, upstream === turn.upstream ? accountOf(turn) : ONE_ACCOUNT, tier)
   }
   if (wasAnswered(end) && plan.hostedCallsCut) gateway.boundsCut.set(turn.conversationId, true)
 }
