@@ -52,8 +52,8 @@ async function call(
   return { bound: Number(answer.headers.get('x-farebox-max-output')), spent: parseUsd(spent) }
 }
 
-function openai(): OpenAI {
-  return new OpenAI({ apiKey: 'k', baseURL: `${sidecar.url}/openai/v1`, maxRetries: 0 })
+function openai(apiKey = 'k'): OpenAI {
+  return new OpenAI({ apiKey, baseURL: `${sidecar.url}/openai/v1`, maxRetries: 0 })
 }
 
 const WAYS: readonly { readonly way: string; readonly account: Record<string, string>; readonly named: object; readonly ask: Ask }[] = [
@@ -135,4 +135,17 @@ test('OpenAI is left the choice by its own word for that, too', async () => {
   const first = await call(ask, 'auto first', account, { service_tier: 'auto' })
   const second = await call(ask, 'auto second', account, { service_tier: 'auto' })
   assert.ok(first.spent > parseUsd(CAP) && second.spent <= parseUsd(CAP))
+})
+
+test('what the account of one key has set is not held for with another key', async () => {
+  const by =
+    (apiKey: string): Ask =>
+    async (headers, more) => {
+      const body = { model: 'gpt-4.1-nano', messages: [{ role: 'user' as const, content: HELLO }], n: 4, ...more }
+      return (await openai(apiKey).chat.completions.create(body, { headers }).withResponse()).response
+    }
+  const { bound } = await call(by('of-a-project'), 'other key before', {})
+  await call(by('of-priority'), 'dear key first', { 'x-fake-account-tier': 'priority' })
+  assert.ok((await call(by('of-priority'), 'dear key', { 'x-fake-account-tier': 'priority' })).bound < bound)
+  assert.equal((await call(by('of-a-project'), 'other key after', {})).bound, bound)
 })
