@@ -693,6 +693,22 @@ describe('pictures and another model', () => {
     await assertExact('other-eyes', 'seeing')
   })
 
+  test('a history of which nobody knows what it holds is, once, and then no more where two models have counted it alike', async () => {
+    const direct = new OpenAI({ baseURL: `${provider.url}/v1`, apiKey: 'test' })
+    for (const [id, input, later] of [
+      ['alike', LONG, []],
+      ['unlike', LOOK, ['gpt-4o', 'gpt-4o-mini']],
+    ] as const) {
+      let last = await direct.responses.create({ model: 'gpt-4o', input })
+      seen = []
+      for (const model of ['gpt-4o', 'gpt-4o-mini', 'gpt-4o', 'gpt-4o-mini'])
+        last = await create(named(id, 'rich'), { model, input: 'And?', previous_response_id: last.id })
+      const asked = seen.filter(({ path }) => path === '/v1/responses/input_tokens').map((request) => String(bodyOf(request)['model']))
+      assert.deepEqual([asked[0], asked.slice(1, 3).toSorted(), asked.slice(3)], ['gpt-4o', ['gpt-4o', 'gpt-4o-mini'], later], id)
+      await assertExact(id, 'rich')
+    }
+  })
+
   test('a history of text is not', async () => {
     const first = await create(named('same-words', 'rich'), { input: LONG })
     const second = await create(named('same-words', 'rich'), { input: 'And?', previous_response_id: first.id, model: 'gpt-4o-mini' })
@@ -700,6 +716,48 @@ describe('pictures and another model', () => {
     assert.equal(seen.filter(({ path }) => path === '/v1/responses/input_tokens').length, 0)
     await assertExact('same-words', 'rich')
   })
+
+  for (const way of ['kept', 'conversation'] as const) {
+    const turns = async (
+      id: string,
+      more: Record<string, string> = {},
+    ): Promise<{ readonly told: readonly unknown[]; readonly asked: readonly unknown[] }> => {
+      const direct = new OpenAI({ baseURL: `${provider.url}/v1`, apiKey: 'test' })
+      const conversation = way === 'conversation' ? { conversation: (await direct.conversations.create({ items: user(LONG) })).id } : {}
+      let kept = way === 'kept' ? { previous_response_id: (await direct.responses.create({ model: 'gpt-4o', input: LONG })).id } : {}
+      seen = []
+      const told: unknown[] = []
+      for (const input of ['First.', 'Second.', 'Third.']) {
+        const headers = { ...named(id, 'seeing-long'), ...more }
+        const { data, rung } = await answered(clientFor(headers), {
+          model: 'gpt-4o',
+          max_output_tokens: 30,
+          input,
+          ...kept,
+          ...conversation,
+        })
+        if (way === 'kept') kept = { previous_response_id: data.id }
+        told.push([data.model.replace(/-\d{4}-.*/, ''), rung])
+      }
+      await assertExact(id, 'seeing-long')
+      return { told, asked: seen.filter(({ path }) => path === '/v1/responses/input_tokens').map((request) => bodyOf(request)['model']) }
+    }
+
+    test(`a history that nobody here has counted moves by the provider’s count, and is not counted again for the model that it left (${way})`, async () => {
+      const { told, asked } = await turns(`moved-${way}`)
+      const moved = ['gpt-4o-mini', 'DowngradeModel']
+      assert.deepEqual(told, [moved, moved, moved])
+      // Others may add to a conversation of the provider's.
+      const later = way === 'kept' ? [] : ['gpt-4o-mini', 'gpt-4o-mini']
+      assert.deepEqual(asked, ['gpt-4o', 'gpt-4o-mini', ...later])
+    })
+
+    test(`where nobody can count it the rung is skipped, and not told (${way})`, async () => {
+      const { told } = await turns(`unmoved-${way}`, { 'x-fake-status': '503', 'x-fake-status-times': '4' })
+      const moved = ['gpt-4o-mini', 'DowngradeModel']
+      assert.deepEqual(told, [['gpt-4o', 'None'], moved, moved], 'it is made once that can be had')
+    })
+  }
 
   for (const way of ['kept', 'conversation', 'own'] as const)
     test(`a rung that would make them dearer is not taken, and the conversation goes on (${way})`, async () => {
@@ -711,7 +769,7 @@ describe('pictures and another model', () => {
       const { data, rung } = await answered(client, { model: 'gpt-4o', max_output_tokens: 16, ...next, ...kept })
       assert.deepEqual([data.model.startsWith('gpt-4o-mini'), rung], [false, 'None'])
       assert.ok(!data.output_text.includes(NOTICE))
-      assert.equal((await sidecar.standing(`dearer-${way}`, '?tier=seeing')).rung, 'DowngradeModel')
+      assert.equal((await sidecar.standing(`dearer-${way}`, '?tier=seeing')).rung, 'None')
       await assertExact(`dearer-${way}`, 'seeing')
     })
 

@@ -14,8 +14,8 @@ const ANSWER_TOKENS = 256
 export type Downgraded =
   | { readonly status: 'stays' }
   | { readonly status: 'skipped'; readonly reason: 'noDowngrade' | 'refused' | 'incapable' }
-  /** How long the kept history is in the tokens of the other model only the provider can say: it is to be asked first. */
-  | { readonly status: 'uncounted'; readonly swap: ModelSwap }
+  /** How long the kept history is in the tokens of the other model (null: of the one that was asked for) the provider is to be asked first. */
+  | { readonly status: 'uncounted'; readonly swap: ModelSwap | null }
   /** `saves` is false where going on with the other model would cost more than staying. */
   | { readonly status: 'swap'; readonly swap: ModelSwap; readonly priced: PricedModel; readonly saves: boolean }
 export const STAYS: Downgraded = { status: 'stays' }
@@ -28,8 +28,12 @@ export interface CallLength {
   readonly plain: (priced: PricedModel, model: string) => number
   /** Nothing of it is other than text. */
   readonly isText: () => boolean
+  /** Nor is what is new of it, whatever is kept. */
+  readonly isNewText: () => boolean
   /** The provider is to be asked how long it is. */
   readonly isUncounted: (model: string) => boolean
+  /** Nor was it asked for the model that the request names: see `earlierIsOpen`. */
+  readonly isOpen: boolean
 }
 
 /** The swap that the tier asks for, if the other model is to be had, costs less a token, and can take the request. */
@@ -54,7 +58,11 @@ export function downgraded(input: DecideInput, original: PricedModel, length: Ca
   })
   if (planned.status === 'incapable') return { status: 'skipped', reason: 'incapable' }
   if (isUncounted) return { status: 'uncounted', swap: planned.swap }
-  return { status: 'swap', swap: planned.swap, priced: target, saves: savesByDowngrade(input, original, target, length, to) }
+  if (!length.isOpen)
+    return { status: 'swap', swap: planned.swap, priced: target, saves: savesByDowngrade(input, original, target, length, to) }
+  // What is kept was weighed when it moved.
+  const isWeighed = input.conversation.exact?.model === to && length.isNewText()
+  return isWeighed ? { status: 'swap', swap: planned.swap, priced: target, saves: true } : { status: 'uncounted', swap: null }
 }
 
 /**

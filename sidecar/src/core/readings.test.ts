@@ -20,6 +20,16 @@ test('where more was read than was thought possible, one reading is as long as a
   assert.equal(read(1_200_001, 500), 300_001)
 })
 
+test('where it is known how many were made, the share is of those', () => {
+  const low = { most: 11, longest: 160_000, contextTokens: 1_000_000 }
+  const usage = usageOf({ uncachedInput: 420_000, output: 500 })
+  assert.equal(readAtOnce(usage, SUM, low), 160_500, 'an estimate a quarter too low')
+  assert.equal(readAtOnce(usage, { ...SUM, hostedCalls: 1 }, low), 210_000)
+  assert.equal(readAtOnce(usage, { ...SUM, hostedCalls: 2 }, low), 160_500)
+  assert.equal(readAtOnce(usage, { ...SUM, hostedCalls: 1 }, { ...low, longest: 300_000 }), 300_500, 'which is no more than a mean')
+  assert.equal(readAtOnce(usage, { ...SUM, hostedCalls: 40 }, { ...low, most: 2 }), 210_000, 'more than were held for')
+})
+
 test('what is no sum, or was held for as one reading, was read at once', () => {
   const usage = usageOf({ uncachedInput: 320_000 })
   assert.equal(readAtOnce(usage, {}, READINGS), 320_000)

@@ -15,11 +15,13 @@ export interface Readings {
 
 /**
  * The most input tokens of `usage` that may have been read at once: all of them, unless they are a sum. Never less than an even share of the
- * readings that were held for. `readings` null: the call was held for as one.
+ * readings, since the longest is no shorter than the mean: of those that were made, where that is known, else of those that were held for.
+ * `readings` null: the call was held for as one.
  */
-export function readAtOnce(usage: Usage, facts: Pick<AnswerFacts, 'isSum'> | null, readings: Readings | null): number {
+export function readAtOnce(usage: Usage, facts: Pick<AnswerFacts, 'isSum' | 'hostedCalls'> | null, readings: Readings | null): number {
   const sum = inputTokens(usage)
   if (facts?.isSum !== true || readings === null) return sum
   const { most, longest, contextTokens } = readings
-  return Math.max(Math.ceil(sum / most), Math.min(sum, contextTokens, longest + usage.output))
+  const made = Math.min(most, (facts.hostedCalls ?? Infinity) + 1)
+  return Math.max(Math.ceil(sum / made), Math.min(sum, contextTokens, longest + usage.output))
 }

@@ -263,6 +263,8 @@ export interface AnswerFacts {
   readonly isEstimate?: boolean
   /** Its input is the sum of several readings of the context, between which the provider called tools or compacted. */
   readonly isSum?: boolean
+  /** Of such a sum: after how many calls and compactions at most the context was read again. Absent: not known. */
+  readonly hostedCalls?: number
   /** The provider bills nothing of it: `usage` is empty, and no count of what was read. */
   readonly isUnbilled?: boolean
   /** What the call used beside that. Absent: nothing. */

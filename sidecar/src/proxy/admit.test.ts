@@ -67,7 +67,7 @@ async function admitted(store: BudgetStore, read: Partial<Account> = {}, parts: 
     policy: { config: makeConfig('http://provider/v1', [CONTRACT], parts), prices: createPriceList([], loadCatalogue()) },
     upstream: makeUpstream({ name: 'openai', provider: 'openai', baseUrl: 'http://provider/v1' }),
     wire: {},
-    incoming: {},
+    incoming: { headers: {} },
     outgoing: { destroyed: false },
     request: chatRequest([user('Where is my order, please? '.repeat(100))]),
     conversation: CONVERSATION,

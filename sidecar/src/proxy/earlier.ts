@@ -6,7 +6,8 @@
 import type { ToCount } from '../core/plan.ts'
 import type { ExactCount } from '../core/conversation.ts'
 import type { CountedInput } from '../core/estimate.ts'
-import { keptTokens } from '../core/kept-count.ts'
+import { keptTokens, tellApart } from '../core/kept-count.ts'
+import { downgradeFor } from '../core/swap.ts'
 import { haveSameTokens } from '../core/token-factor.ts'
 import { sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
@@ -20,15 +21,47 @@ const FILE_COUNT_WITHIN_MS = 15_000
 const ATTEMPTS_MAX = 2
 const ANSWER_BYTES_MAX = 64 * 1024
 
-/** The most tokens that the provider adds to what the request itself holds, for the model that is asked for; 0 where all of it is in the request. */
-export async function earlierTokens(turn: Turn): Promise<number> {
+/**
+ * The most tokens that the provider adds to what the request itself holds, for the model that is asked for; 0 where all of it is in the request.
+ * Where the history has moved to another model, which is likely to go on with it, they are not asked for before they are needed: with each turn
+ * that would be a round trip for nothing.
+ */
+export async function earlierLength(turn: Turn): Promise<Required<Pick<Turn, 'earlierTokens' | 'earlierIsOpen' | 'earlierIsAlike'>>> {
+  const known = knownTokens(turn)
+  const earlierIsOpen = known === null && hasMoved(turn)
+  if (known !== null || earlierIsOpen) return { earlierTokens: known ?? contextTokens(turn), earlierIsOpen, earlierIsAlike: undefined }
+  const other = toCompare(turn)
+  const [tokens, compared] = await Promise.all([
+    countOf(turn, {}, COUNT_WITHIN_MS),
+    other === null ? null : countOf(turn, { model: other }, COUNT_WITHIN_MS),
+  ])
+  const earlierIsAlike = tokens === null || compared === null ? undefined : tokens === compared
+  return { earlierTokens: tokens ?? contextTokens(turn), earlierIsOpen, earlierIsAlike }
+}
+
+/** The model whose count, beside that of the one that is asked for, tells once and for all whether the two differ; null: that is known, or none does. */
+function toCompare(turn: Turn): string | null {
+  const exact = keptCount(turn)
+  const isKnown = exact === null || exact.isText === true || exact.isAlike !== undefined
+  return !isKnown && tellApart(exact.model, turn.request.model) ? exact.model : null
+}
+
+/** Without asking; null where the provider must say. */
+function knownTokens(turn: Turn): number | null {
   const { request } = turn
   if (request.earlier === null && request.onlyNamed !== true) return 0
   const exact = keptCount(turn)
   // What another model may make of it is twice as much: that is asked for.
-  const kept = exact !== null && haveSameTokens(exact.model, request.model) ? keptTokens(exact, request.model) : null
-  if (kept !== null) return kept
-  return (await countOf(turn, {}, COUNT_WITHIN_MS)) ?? contextTokens(turn)
+  return exact !== null && haveSameTokens(exact.model, request.model) ? keptTokens(exact, request.model) : null
+}
+
+/** Whether the model that the tier downgrades to, at the same upstream, was the last to answer. */
+function hasMoved(turn: Turn): boolean {
+  const { request, terms, upstream, policy, wire } = turn
+  if (request.earlier === null || request.onlyNamed === true || !request.generates) return false
+  if (wire.counts === undefined || policy.config.mode !== 'Enforce') return false
+  const downgrade = downgradeFor(terms.contract.models.downgrades, request.model)
+  return downgrade !== null && (downgrade.upstream ?? upstream.name) === upstream.name && lastCount(turn)?.model === downgrade.to
 }
 
 /** The same for another model, as far as the last count tells; null where the provider must. */
@@ -42,6 +75,15 @@ export function isTextAlone(turn: Turn): boolean {
   const { request } = turn
   if (request.onlyNamed === true || request.messages.some(({ images }) => images.length > 0)) return false
   return request.earlier === null || keptCount(turn)?.isText === true
+}
+
+/** Whether models of one tokenizer count the same of all that it has; undefined where that is not known. */
+export function isAlike(turn: Turn): boolean | undefined {
+  const { request, earlierIsAlike } = turn
+  if (request.messages.some(({ images }) => images.length > 0)) return false
+  if (request.earlier === null || request.onlyNamed === true) return undefined
+  const exact = keptCount(turn)
+  return exact?.isText === true ? true : (exact?.isAlike ?? earlierIsAlike)
 }
 
 /** The last count, where that is of the very history that the provider keeps, and that is read as it was then; else null. */

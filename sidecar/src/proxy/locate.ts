@@ -17,7 +17,7 @@ import type { Terms } from '../core/terms.ts'
 import type { Refusal } from '../errors.ts'
 import type { Snapshot } from '../store/store.ts'
 import { PACER } from '../wire/pacer.ts'
-import { earlierTokens } from './earlier.ts'
+import { earlierLength } from './earlier.ts'
 import { goesOnObserved, headerReader } from './exchange.ts'
 import type { Call, Turn } from './exchange.ts'
 
@@ -72,7 +72,7 @@ export async function locate(exchange: Call, known: NamedConversation | null = n
     newest,
     snapshot,
   )
-  return placed.status === 'ok' ? { status: 'ok', turn: { ...placed.turn, earlierTokens: await earlierTokens(placed.turn) } } : placed
+  return placed.status === 'ok' ? { status: 'ok', turn: { ...placed.turn, ...(await earlierLength(placed.turn)) } } : placed
 }
 
 type Unplaced = Omit<Turn, 'terms' | 'heldTo' | 'conversation' | 'exists' | 'draws' | 'balances'>

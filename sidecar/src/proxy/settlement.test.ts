@@ -60,7 +60,7 @@ function admitted(turn: Partial<Turn> = {}, gateway: Partial<Turn['gateway']> = 
       model: 'gpt-4o',
       priced: { pricesFor: () => PRICES, capabilities: { reasoning: false } },
       bound: BOUND,
-      shaped: { newEdits: [EDIT] },
+      shaped: { newEdits: [EDIT], skipped: [] },
       promoted: [],
       readings: null,
     },
@@ -130,6 +130,23 @@ test('that nothing was heard is kept as well, and is not the same as nobody sayi
   const audioTokens = (facts: Partial<Facts>): number | undefined =>
     settleStep(admitted(), ended(answered({}, facts)), START_MS).change.exact?.audioTokens
   assert.deepEqual([audioTokens({ audioTokens: 0 }), audioTokens({})], [0, undefined])
+})
+
+test('that the model that was asked for answered on DowngradeModel is kept, whatever the reason; of other rungs nothing is', () => {
+  const stayed = (skipped: Admitted['plan']['shaped']['skipped']): true | undefined => {
+    const { plan, ...rest } = admitted()
+    const end = ended(answered())
+    return settleStep({ ...rest, plan: { ...plan, shaped: { ...plan.shaped, skipped } } }, end, START_MS).change.exact?.stayed
+  }
+  for (const reason of ['noDowngrade', 'refused', 'incapable', 'noSaving'] as const)
+    assert.equal(
+      stayed([
+        { rung: 'Summarize', reason: 'noSummary' },
+        { rung: 'DowngradeModel', reason },
+      ]),
+      true,
+    )
+  assert.equal(stayed([{ rung: 'Summarize', reason: 'noSummary' }]), undefined)
 })
 
 test('alerts are watched on the session’s budget, and on the user’s in its period; a limit of the workload has none', () => {

@@ -12,6 +12,7 @@ import type { ConversationChange, Digest, Driver, ExactCount, Question } from '.
 import { splitByDriver } from '../core/drivers.ts'
 import type { DriverBytes } from '../core/drivers.ts'
 import { lastEditOf } from '../core/edit-log.ts'
+import { hasStayed } from '../core/ladder.ts'
 import { begunAnswer } from '../core/message.ts'
 import { deliveredNotices, noticeEdit } from '../core/notices.ts'
 import { isOwnTurn } from '../core/own-turn.ts'
@@ -24,7 +25,7 @@ import type { sentQuestion } from '../core/sessions.ts'
 import type { SettleAnswer, SettleStep } from '../store/store.ts'
 import { untilBack } from '../store/until-back.ts'
 import type { Admitted } from './admit.ts'
-import { isTextAlone } from './earlier.ts'
+import { isAlike, isTextAlone } from './earlier.ts'
 import { noteOf } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import type { AnswerNotice, CallEnd } from './forward.ts'
@@ -157,15 +158,19 @@ function exactCountOf({ turn, plan }: Admitted, end: Billed, nowMs: number): Exa
     atMs: nowMs,
     lastEdit: lastEditOf([...turn.conversation.edits, ...plan.promoted, ...plan.shaped.newEdits]),
     ...(response === null ? {} : { response, ...keptOf(turn, plan) }),
+    ...(hasStayed(plan) ? { stayed: true } : {}),
   }
 }
 
 /** Of a count, what tells whether a later call may go on from it: as another model counts, or reads. Thoughts are kept, and each model reads others. */
-function keptOf(turn: Turn, { priced }: Pick<Plan, 'priced'>): Pick<ExactCount, 'keptReading' | 'isText'> {
+function keptOf(turn: Turn, { priced }: Pick<Plan, 'priced'>): Pick<ExactCount, 'keptReading' | 'isText' | 'isAlike'> {
   const { keptReading } = turn.request
+  const isText = !priced.capabilities.reasoning && isTextAlone(turn)
+  const alike = isText ? undefined : isAlike(turn)
   return {
     ...(keptReading === undefined ? {} : { keptReading }),
-    ...(!priced.capabilities.reasoning && isTextAlone(turn) ? { isText: true } : {}),
+    ...(isText ? { isText } : {}),
+    ...(alike === undefined ? {} : { isAlike: alike }),
   }
 }
 

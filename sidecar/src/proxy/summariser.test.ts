@@ -65,6 +65,8 @@ interface Setup {
   readonly spent?: string
   readonly answer?: JsonObject
   readonly heldKey?: string | null
+  /** Headers that the owner of the upstream sets. */
+  readonly set?: readonly string[]
   readonly bound?: { readonly heuristic: number; readonly isCounted: boolean }
 }
 
@@ -77,6 +79,7 @@ function afterTurn({
   spent = '0.00',
   answer,
   heldKey = null,
+  set = [],
   bound = { heuristic: 2_000, isCounted: true },
 }: Setup) {
   const contract = makeContract({ models: { allow: [], downgrades: [], summarizer: 'gpt-4o-mini' }, ...parts })
@@ -115,6 +118,7 @@ function afterTurn({
       gateway,
       policy: policyOf(makeConfig(UPSTREAM.baseUrl, [contract]), PRICES),
       upstream: UPSTREAM,
+      path: '/chat/completions',
       incoming: {
         rawHeaders: [
           'authorization',
@@ -129,6 +133,7 @@ function afterTurn({
         headers: {},
       },
       heldKey,
+      upstreamHeaders: { raw: set, secrets: [] },
       family: 'openai',
       wire: chatWire,
       call: CHAT_CALL,
@@ -257,10 +262,13 @@ describe('a summary for want of room', () => {
       [null, ['authorization', 'Bearer of-the-turn', ...gateways]],
       ['held', [...gateways, 'authorization', 'Bearer held']],
     ] as const) {
-      const made = afterTurn({ contract, heldKey })
-      assert.equal(made.isMade(), true)
-      assert.deepEqual(await made.headers(), [...type, ...key])
-      await made.answered()
+      const set = ['x-other', 'of-the-owner', 'x-route', 'a']
+      for (const more of [[], set]) {
+        const made = afterTurn({ contract, heldKey, set: more })
+        assert.equal(made.isMade(), true)
+        assert.deepEqual(await made.headers(), [...type, ...key, ...more])
+        await made.answered()
+      }
     }
   })
 

@@ -48,9 +48,10 @@ import type { Admitted } from './admit.ts'
 import { noteOf, sentHeaders } from './exchange.ts'
 import type { Turn } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
-import { headersOfSender } from './headers.ts'
+import { headersOfSender, withHeaders } from './headers.ts'
 import { refusalOf } from './next-session.ts'
 import { reportMoney } from './report.ts'
+import { accountOf } from './served-tiers.ts'
 import { modelKey } from './usage-refusals.ts'
 import { callWhole } from './whole-call.ts'
 
@@ -156,7 +157,7 @@ export class Summariser {
       }
       const read = answer.body === null ? null : turn.wire.readAnswer(answer.body, summaryRequest(turn.request))
       const usage = read?.facts.usage ?? null
-      gateway.servedTiers.saw(turn.upstream, task.model, chosenByAccount(null, read?.facts.serviceTier ?? null))
+      gateway.servedTiers.saw(turn.upstream, task.model, accountOf(turn), chosenByAccount(null, read?.facts.serviceTier ?? null))
       const billed =
         usage === null || read === null ? null : costOfAnswer({ ...read.facts, usage, others: [] }, task.priced, () => task.priced)
       const cost = billed === null || billed > COST_MAX ? task.hold : billed
@@ -323,7 +324,7 @@ function plannedTask(
   if (!verdict.worth && awaited === null && !isLast) return null
   const prompt = summaryPrompt({ plan: cut, maxTokens, locale: null })
   const factor = turn.gateway.factors.factorOf(name)
-  const accountTier = turn.gateway.servedTiers.find(turn.upstream, name)
+  const accountTier = turn.gateway.servedTiers.find(turn.upstream, name, accountOf(turn))
   // What a model thinks counts against the bound, before a word of the summary.
   const boundTokens = maxTokens + (priced.capabilities.reasoning ? THINKING_TOKENS : 0)
   const money = summaryHold({ prompt, model: name, factor, accountTier, priced, maxTokens: boundTokens, remaining })
@@ -423,7 +424,7 @@ function waiting({ edits, readyEdits }: Conversation): number {
 /** Makes it. `void`: nothing is billed; a null body: nobody knows what is. */
 async function call(turn: Turn, { path, body }: Pick<SummaryTask, 'path' | 'body'>): Promise<CallResult> {
   const { gateway, upstream } = turn
-  const headers = ['content-type', 'application/json', ...headersOfSender(sentHeaders(turn))]
+  const headers = ['content-type', 'application/json', ...withHeaders(headersOfSender(sentHeaders(turn)), turn.upstreamHeaders.raw)]
   const asked = { baseUrl: upstream.baseUrl, path, method: 'POST', headers, body }
   const answer = await callWhole(gateway.upstreams, asked, { bytesMax: ANSWER_BYTES_MAX })
   if (answer.status === 'failed') return answer.kind === 'connect' ? { status: 'void', isFinal: false } : { status: 'answered', body: null }

@@ -148,11 +148,13 @@ test('the input is a sum where the provider ran tools, but not where its passes 
     const events = [
       { type: 'message_start', message: { type: 'message', content: [], usage: USAGE } },
       ...content.map((block, index) => ({ type: 'content_block_start', index, content_block: block })),
-      { type: 'message_delta', delta: { stop_reason: 'end_turn' }, usage },
+      { type: 'message_delta', delta: { stop_reason: 'end_turn' }, usage: { output_tokens: 5, ...usage } },
     ]
     for (const event of events) stream.push(Buffer.from(`data: ${JSON.stringify(event)}\n\n`))
     const { facts } = readAnthropicAnswer(whole)
-    assert.equal(stream.facts.isSum, facts.isSum)
+    assert.deepEqual([stream.facts.isSum, stream.facts.hostedCalls], [facts.isSum, facts.hostedCalls])
+    if (facts.isSum === true)
+      assert.equal(facts.hostedCalls, usage['server_tool_use'] === undefined ? 1 : 2, 'by the blocks, or by the usage')
     return facts.isSum
   }
   const run = { type: 'server_tool_use', id: 'srvtoolu_1', name: 'web_fetch', input: {} }

@@ -3,7 +3,7 @@ import { isList, isObject } from '../core/message.ts'
 import type { Json, JsonObject, ModelRequest } from '../core/request.ts'
 import { errorCode, memberRange, unreadable, usageFacts, wholeOf, withInserted } from './answer-reading.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
-import { isSummed, isUnbilledRefusal, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
+import { hostedCallsOf, isSummed, isUnbilledRefusal, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
 import { elementRanges } from './json-scan.ts'
 import { objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { takesNotice } from './notice-place.ts'
@@ -15,6 +15,7 @@ export function readAnthropicAnswer(body: Buffer, cacheWrites?: ModelRequest['ca
   const answer = objectAt(body)
   if (answer === null) return unreadable(body)
   const blocks = objectsIn(answer['content'])
+  const types = blocks.map(({ type }) => type)
   const reading = readAnthropicUsage(answer['usage'], cacheWrites)
   const error = errorCode(answer['error'])
   return {
@@ -23,10 +24,8 @@ export function readAnthropicAnswer(body: Buffer, cacheWrites?: ModelRequest['ca
       serviceTier: readServed(answer['usage']),
       responseId: null,
       ...(isUnbilledRefusal(answer, blocks.length) ? { ...usageFacts(unbilled(reading)), isUnbilled: true } : usageFacts(reading)),
-      isSum: isSummed(
-        answer['usage'],
-        blocks.map(({ type }) => type),
-      ),
+      isSum: isSummed(answer['usage'], types),
+      ...(reading.usage === null ? {} : { hostedCalls: hostedCallsOf(answer['usage'], types) }),
       finishReason: textOrNull(answer['stop_reason']),
       toolNames: blocks.flatMap(calledName),
       outputBytes: blocks.reduce((sum, block) => sum + writtenIn(block), 0),

@@ -8,7 +8,15 @@ import type { Json, JsonObject, Message, ModelRequest } from '../core/request.ts
 import { errorCode, MESSAGE_BYTES_MAX, usageFacts } from './answer-reading.ts'
 import { CUT_STOP, eventText, isSpoken, PROSE_STOPS, textDelta } from './anthropic-answer.ts'
 import { messageFromBlocks } from './anthropic-message.ts'
-import { isSummed, isUnbilledRefusal, mergeAnthropicUsage, readAnthropicUsage, readServed, unbilled } from './anthropic-usage.ts'
+import {
+  hostedCallsOf,
+  isSummed,
+  isUnbilledRefusal,
+  mergeAnthropicUsage,
+  readAnthropicUsage,
+  readServed,
+  unbilled,
+} from './anthropic-usage.ts'
 import { EventFrames } from './event-frames.ts'
 import { objectAt } from './json-values.ts'
 import { NoticePlace } from './notice-place.ts'
@@ -91,6 +99,7 @@ export class AnthropicStream implements AnswerStream {
       responseId: null,
       ...(this.#isUnbilled ? { ...usageFacts(unbilled(this.#reading)), isUnbilled: true } : usageFacts(this.#reading, this.#usageIsFinal)),
       isSum: isSummed(this.#rawUsage ?? undefined, this.#blockTypes),
+      ...(this.#usageIsFinal && this.#blocks.size < BLOCKS_MAX ? { hostedCalls: this.#hostedCalls() } : {}),
       finishReason: this.#finishReason,
       toolNames: this.#toolNames,
       outputBytes: this.#gauge.bytes,
@@ -184,6 +193,13 @@ export class AnthropicStream implements AnswerStream {
         return
       default:
     }
+  }
+
+  #hostedCalls(): number {
+    return hostedCallsOf(
+      this.#rawUsage ?? undefined,
+      [...this.#blocks.values()].map(({ type }) => type),
+    )
   }
 
   #count(usage: JsonObject): void {

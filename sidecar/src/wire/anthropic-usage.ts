@@ -44,8 +44,21 @@ export function isSummed(raw: Json | undefined, blockTypes: Iterable<Json | unde
   const usage = isObject(raw) ? raw : {}
   if (objectsIn(usage['iterations']).length > 0) return false
   if (Object.values(details(usage, 'server_tool_use')).some((count) => typeof count === 'number' && count > 0)) return true
-  for (const type of blockTypes) if (type === 'server_tool_use' || type === 'mcp_tool_use') return true
+  for (const type of blockTypes) if (isHostedCall(type)) return true
   return false
+}
+
+/** After how many calls the context of such an answer was read again, at the most: those that run inside of another's code are among them. */
+export function hostedCallsOf(raw: Json | undefined, blockTypes: Iterable<Json | undefined>): number {
+  let told = 0
+  for (const count of Object.values(details(isObject(raw) ? raw : {}, 'server_tool_use'))) if (typeof count === 'number') told += count
+  let begun = 0
+  for (const type of blockTypes) if (isHostedCall(type)) begun += 1
+  return Math.max(told, begun)
+}
+
+export function isHostedCall(type: Json | undefined): boolean {
+  return type === 'server_tool_use' || type === 'mcp_tool_use'
 }
 
 /**

@@ -50,6 +50,20 @@ describe('an answer', () => {
     assert.equal(readResponse(bytes({ usage: { ...usage, num_server_side_tools_used: 0 }, output: [SPOKEN] })).facts.isSum, false)
   })
 
+  test('names the calls behind which it was read again, from above', () => {
+    const usage = { input_tokens: 7_583, output_tokens: 3_192 }
+    const calls = (output: readonly JsonObject[], more: JsonObject = {}): number | undefined =>
+      readResponse(bytes({ usage: { ...usage, ...more }, output })).facts.hostedCalls
+    const search = { type: 'web_search_call', id: 'ws_1', status: 'failed' }
+    assert.equal(calls([{ type: 'reasoning' }, search, search, { type: 'compaction' }, { type: 'of_a_later_kind' }, SPOKEN]), 4)
+    assert.equal(calls([search, CALL, SPOKEN], { num_server_side_tools_used: 3 }), 3)
+    assert.equal(
+      readResponse(bytes({ usage: null, output: [search, SPOKEN] })).facts.hostedCalls,
+      undefined,
+      'not before all of it is there',
+    )
+  })
+
   test('that was cut at its bound, or failed, says that', () => {
     const short = readResponse(bytes({ status: 'incomplete', incomplete_details: { reason: 'max_output_tokens' } })).facts
     assert.deepEqual([short.finishReason, short.error], ['max_output_tokens', null])

@@ -7,7 +7,7 @@ import type { Range } from './json-scan.ts'
 import { countIn, objectAt, objectsIn, textOrNull } from './json-values.ts'
 import { takesNotice } from './notice-place.ts'
 import { HOSTED_CALLS, nameWhenKept, outputMessages } from './responses-item.ts'
-import { ranTools, readResponsesUsage } from './responses-usage.ts'
+import { hostedCallsIn, ranTools, readResponsesUsage } from './responses-usage.ts'
 import { servedModel } from './usage-reading.ts'
 import type { ReadAnswer, WireFacts } from './wire.ts'
 
@@ -48,6 +48,7 @@ export function factsOf(response: JsonObject, cacheWrites?: ModelRequest['cacheW
     keptNames: items.slice(-NAMES_MAX).flatMap((item) => nameWhenKept(item) ?? []),
     ...usageFacts(reading),
     isSum: ranTools(response) || items.some(({ type }) => typeof type === 'string' && (HOSTED_CALLS.has(type) || type === 'compaction')),
+    ...(reading.usage === null ? {} : { hostedCalls: hostedCallsIn(response) }),
     finishReason: isObject(details) ? (textOrNull(details['reason']) ?? 'incomplete') : textOrNull(response['status']),
     toolNames: items.flatMap((item) => (isCalled(item) ? (textOrNull(item['name']) ?? []) : [])),
     outputBytes,

@@ -83,6 +83,15 @@ export function ranTools(response: JsonObject): boolean {
   return typeof count === 'number' && count > 0
 }
 
+/** After how many calls and compactions at most it read the context again: each item is one that is not known to be none. */
+export function hostedCallsIn(response: JsonObject): number {
+  const told = details(response, 'usage')['num_server_side_tools_used']
+  const listed = objectsIn(response['output']).filter(({ type }) => !NO_HOSTED_CALLS.has(type)).length
+  return Math.max(typeof told === 'number' ? told : 0, listed)
+}
+
+const NO_HOSTED_CALLS: ReadonlySet<Json | undefined> = new Set(['message', 'reasoning', 'function_call'])
+
 /** Only the action `search` is billed; opening and finding in a page is not. */
 function searchItems(items: readonly JsonObject[]): number {
   return items.filter((item) => {
