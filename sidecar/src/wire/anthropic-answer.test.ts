@@ -177,6 +177,7 @@ test('an answer of ours is the same whole and streamed, ended by itself, and use
   stream.push(streamed.body)
   stream.end()
   assert.deepEqual(stream.facts, plain.facts)
+  assert.doesNotMatch(streamed.body.toString(), /citations/, 'null is no list of them to the AI SDK, which then refuses the whole answer')
   assert.deepEqual(plain.facts.usage, usageOf({}))
   assert.deepEqual(stream.message?.texts, plain.message?.texts)
   const events = streamed.body.toString().match(/^event: \w+/gm)

@@ -79,7 +79,7 @@ export function syntheticAnthropic(answer: {
     stop_details: null,
     stop_sequence: null,
   }
-  const block = { type: 'text', text, citations: null }
+  const block = { type: 'text', text } // no `citations: null`, which some clients take for a malformed list
   if (!answer.stream) {
     const whole = { ...message, content: [block], stop_reason: 'end_turn', usage: NO_USAGE }
     return { contentType: 'application/json', body: Buffer.from(JSON.stringify(whole)) }
