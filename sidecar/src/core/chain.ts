@@ -182,12 +182,12 @@ function* said(message: Said): Generator<void, readonly Field[]> {
     { text: ends(spoken), toBytes: collapsed },
     ...message.others.map((other) => ({ text: ends(other), toBytes })),
     ...texts.flatMap((part) => (part.kind === 'refusal' && part.text !== '' ? [{ text: ends(part.text), toBytes: collapsed }] : [])),
-    ...message.toolCalls.flatMap(({ id, name, input }) => [
-      { text: id, toBytes },
+    ...message.toolCalls.flatMap(({ id, name, input, place = id }) => [
+      { text: place, toBytes },
       { text: name, toBytes },
       { text: ends(input), toBytes: byValue },
     ]),
-    ...message.answers.map((id) => ({ text: id, toBytes })),
+    ...(message.answeredPlaces ?? message.answers).map((call) => ({ text: call, toBytes })),
   ]
 }
 

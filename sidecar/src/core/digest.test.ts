@@ -56,24 +56,6 @@ test('a link names its file, by whichever signature', () => {
   assert.notEqual(picture('?id=1&sv=1&se=1&sig=1'), picture('?id=2&sv=1&se=1&sig=1'))
 })
 
-test("ids of Gemini's calls name nothing: clients give one to a call that the model gave none", () => {
-  const called = (more: JsonObject): JsonObject => ({
-    role: 'model',
-    parts: [{ functionCall: { name: 'find', args: { id: 'a-1' }, ...more } }],
-  })
-  const answered = (more: JsonObject): JsonObject => ({
-    role: 'user',
-    parts: [{ functionResponse: { name: 'find', response: { id: 7 }, ...more } }],
-  })
-  for (const made of [called, answered]) assert.equal(canonicalJson(made({ id: 'client-1' })), canonicalJson(made({})))
-  assert.notEqual(
-    canonicalJson(called({ args: { id: 'a-2' } })),
-    canonicalJson(called({})),
-    'an id among what the model wrote is part of it',
-  )
-  assert.notEqual(digest(call({ id: 'a', name: 'find' })), digest(call({ id: 'b', name: 'find' })), "OpenAI's are the model's")
-})
-
 test('a digest tells apart what a model would read differently', () => {
   const picture = (url: string): JsonObject => user([{ type: 'image_url', image_url: { url } }])
   const all = [

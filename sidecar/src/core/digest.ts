@@ -16,7 +16,7 @@ const STRING_UNITS_MAX = 1 << 20
 
 /**
  * Names a message. Whitespace and key order of its JSON do not matter, nor fields that are null or empty, nor texts that
- * we put into it (`notices`), nor whether a content of one text stands in a list, nor what signs a link, nor ids of Gemini's calls.
+ * we put into it (`notices`), nor whether a content of one text stands in a list, nor what signs a link.
  */
 export function originalDigest(message: Message, notices: NoticeFinder = []): Digest {
   const bare = withoutNotices(message, notices)
@@ -72,22 +72,13 @@ function* write(value: Json, depth: number, slice: Slice): Generator<void, strin
   if (depth >= DEPTH_MAX) return '{}'
   const fields: string[] = []
   for (const key of Object.keys(value).sort()) {
-    const field = key === 'content' ? bareText(value[key]) : GEMINI_CALLS.has(key) ? withoutId(value[key]) : value[key]
+    const field = key === 'content' ? bareText(value[key]) : value[key]
     if (field === undefined || CACHE_MARKS.has(key) || isEmpty(field)) continue
     const text = isPlain(field) ? plain(field) : yield* write(field, depth + 1, slice)
     fields.push(`${JSON.stringify(key)}:${text}`)
     if (slice.isFull(FIELD_UNITS + (isPlain(field) ? text.length : 0))) yield
   }
   return `{${fields.join(',')}}`
-}
-
-/** Gemini's calls, to which clients give an id of their own where the model gave none (Vercel's AI SDK), and their results. */
-const GEMINI_CALLS: ReadonlySet<string> = new Set(['functionCall', 'functionResponse'])
-
-function withoutId(call: Json | undefined): Json | undefined {
-  if (!isObject(call) || call['id'] === undefined) return call
-  const { id: _, ...rest } = call
-  return rest
 }
 
 /** What a field costs beside its text, in units of that. */

@@ -77,7 +77,7 @@ export function askedIn(messages: readonly Message[]): readonly Message[] {
 const ASKED = new WeakMap<readonly Message[], readonly Message[]>()
 
 /** What of a message is said, and by whom. */
-export type Said = Pick<Message, 'role' | 'texts' | 'others' | 'toolCalls' | 'answers'>
+export type Said = Pick<Message, 'role' | 'texts' | 'others' | 'toolCalls' | 'answers' | 'answeredPlaces'>
 
 /** An answer with its beginning, as the app shows it and sends it back. */
 export function joinedAnswer(begun: Said, rest: Said): Said {

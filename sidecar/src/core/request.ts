@@ -51,6 +51,8 @@ export interface ToolCall {
   readonly name: string
   /** What the tool is called with: JSON or free text, as the model wrote it. */
   readonly input: string
+  /** Where clients draw ids of their own for calls that came without one: what names the call in spite of that. */
+  readonly place?: string
 }
 
 /** A question whether the provider may call a tool of its own, or what was answered to it. */
@@ -76,6 +78,8 @@ export interface Message {
   readonly toolCalls: readonly ToolCall[]
   /** Ids of the calls that a tool message answers. */
   readonly answers: readonly string[]
+  /** The same by the places of the calls, where those have one. */
+  readonly answeredPlaces?: readonly string[]
   /** Absent or null: it is none. No call that must be answered: where the user says something else, the history goes on without. */
   readonly approval?: Approval | null
   /** The name that the app gave the message. */

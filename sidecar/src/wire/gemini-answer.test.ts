@@ -162,7 +162,7 @@ test('nothing is added to calls, images, cut or blocked answers', () => {
 
 test('calls are named, and their arguments counted', () => {
   const { facts, message } = whole(calling)
-  assert.deepEqual([facts.toolNames, message?.toolCalls], [['look'], [{ id: 'look#0', name: 'look', input: '{"a":"b"}' }]])
+  assert.deepEqual([facts.toolNames, message?.toolCalls], [['look'], [{ id: 'look#0', name: 'look', input: '{"a":"b"}', place: 'look#0' }]])
   assert.ok(facts.outputBytes >= 'So:lookab'.length)
   const stream = new GeminiStream({ notice: null, collect: true })
   passedOn(stream, events([calling]))

@@ -193,3 +193,25 @@ test('our own words are contents of their speaker', () => {
   assert.deepEqual(ownGeminiMessage('system', 'x').json, { role: 'user', parts: [{ text: 'x' }] })
   assert.equal(messageFromContent({ role: 'model' }), null)
 })
+
+test('ids that a client gives to calls which came without one make no other conversation, while calls and results stay paired', () => {
+  const key = new KeyedHash(Buffer.alloc(32, 1))
+  const history = (id: (name: string) => object, swapped = false): readonly Message[] => {
+    const called = ['look', 'jump'].map((name) => ({ functionCall: { name, args: { n: 1 }, ...id(name) } }))
+    const results = ['look', 'jump'].map((name) => ({ functionResponse: { name, response: { result: name }, ...id(name) } }))
+    return messagesOf([
+      text('user', 'a'),
+      { role: 'model', parts: called },
+      { role: 'user', parts: swapped ? results.toReversed() : results },
+    ])
+  }
+  const chain = (messages: readonly Message[]): readonly string[] => atOnce(chainDigests(messages, key, 's'))
+  const given = history((name) => ({ id: `client-${name}` }))
+  assert.deepEqual(
+    given.map(({ answers }) => answers),
+    [[], [], ['client-look', 'client-jump']],
+  )
+  assert.deepEqual(chain(given), chain(history(() => ({}))))
+  const swapped = history((name) => ({ id: `client-${name}` }), true)
+  assert.notEqual(chain(swapped).at(-1), chain(given).at(-1), 'the results of other calls are another history')
+})

@@ -86,6 +86,7 @@ class GeminiMessage implements Message {
   readonly bytes: Uint8Array
   readonly toolCalls: readonly ToolCall[]
   readonly answers: readonly string[]
+  readonly answeredPlaces: readonly string[]
   readonly images: readonly ImagePart[]
   readonly mediaBytes: number
   /** The calls that it answers: results may leave out the ids of theirs. */
@@ -102,6 +103,7 @@ class GeminiMessage implements Message {
     this.#contents = contents
     this.#answered = found.calls
     this.answers = found.ids
+    this.answeredPlaces = found.places
     this.role = roleOf(place, contents, this.answers)
     this.toolCalls = this.role === 'assistant' ? callsIn(parts) : NONE
     this.images = media.parts
@@ -193,7 +195,10 @@ function roleOf(place: Place, contents: readonly JsonObject[], answers: readonly
   return answers.length > 0 ? 'tool' : 'user'
 }
 
-/** Ids are optional: a call without one is known by its name and its place among the calls of that name. */
+/**
+ * Ids are optional: a call without one is known by its name and its place among the calls of that name. Some clients (Vercel's AI SDK, Pydantic
+ * AI) give it one of their own in what they send back.
+ */
 function callsIn(parts: readonly JsonObject[]): readonly ToolCall[] {
   const calls: ToolCall[] = []
   const seen = new Map<string, number>()
@@ -202,23 +207,26 @@ function callsIn(parts: readonly JsonObject[]): readonly ToolCall[] {
     if (!isObject(call)) continue
     const name = textOf(call, 'name') ?? ''
     const args = memberOf(call, 'args')
-    calls.push({ id: textOf(call, 'id') ?? placeId(seen, name), name, input: args === undefined ? '{}' : JSON.stringify(args) })
+    const place = placeId(seen, name)
+    calls.push({ id: textOf(call, 'id') ?? place, name, input: args === undefined ? '{}' : JSON.stringify(args), place })
   }
   return calls.length === 0 ? NONE : calls
 }
 
 interface Answered {
   readonly ids: readonly string[]
+  readonly places: readonly string[]
   /** Those of them that somebody made. */
   readonly calls: readonly ToolCall[]
 }
-const NOTHING_ANSWERED: Answered = { ids: NONE, calls: NONE }
+const NOTHING_ANSWERED: Answered = { ids: NONE, places: NONE, calls: NONE }
 
 /** The calls that the results of a content answer: by id, or the first of that name that is left. */
 function answersIn(parts: readonly JsonObject[], open: OpenCalls): Answered {
   const ids: string[] = []
+  const places: string[] = []
   const calls: ToolCall[] = []
-  let seen: Map<string, number> | null = null
+  const seen = new Map<string, number>()
   for (const part of parts) {
     const result = memberOf(part, 'functionResponse')
     if (!isObject(result)) continue
@@ -226,9 +234,11 @@ function answersIn(parts: readonly JsonObject[], open: OpenCalls): Answered {
     const name = textOf(result, 'name') ?? ''
     const answered = id === null ? open.takeNamed(name) : open.take(id)
     if (answered !== null) calls.push(answered)
-    ids.push(answered?.id ?? id ?? placeId((seen ??= new Map()), name))
+    const place = answered?.place ?? placeId(seen, name)
+    ids.push(answered?.id ?? id ?? place)
+    places.push(place)
   }
-  return ids.length === 0 ? NOTHING_ANSWERED : { ids, calls }
+  return ids.length === 0 ? NOTHING_ANSWERED : { ids, places, calls }
 }
 
 /** Calls without a result so far: however many there are, finding one takes no longer. */
