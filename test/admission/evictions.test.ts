@@ -1,12 +1,13 @@
 /** Pods that came without the sidecar that their budget requires, since nobody was there to refuse them: the operator evicts them. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { SIDECAR_CONTAINER } from '@farebox/crds/cluster.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Cluster } from '../cluster/cluster.ts'
 import { apply, budgetOf, budgetPath, shown, tierOf, untilOlder } from '../operator/plans.ts'
 import { ownCluster } from '../support/cluster.ts'
 import { install, startOperator } from '../support/operator.ts'
 import type { Operator } from '../support/operator.ts'
+import { hasSidecar, podsIn, startInjected, startPod } from '../support/started-pods.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 const cluster = await ownCluster()
@@ -15,13 +16,11 @@ const PODS_PATH = `/api/v1/namespaces/${NAMESPACE}/pods`
 const GATE_PATH = '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/farebox-injection-required'
 const DISRUPTION_PATH = `/apis/policy/v1/namespaces/${NAMESPACE}/poddisruptionbudgets/held`
 const REPLICAS = 3
-/** One is evicted every five seconds. */
+/** From one eviction in a namespace to the next, at least. */
+const EVICT_EVERY_MS = 5_000
+/** Between an eviction and its line in the log, at most. */
+const LOG_MS = 1_000
 const EVICTED_MS_MAX = 90_000
-
-interface Listed {
-  readonly metadata: { readonly name: string; readonly uid: string; readonly labels: Readonly<Record<string, string>> }
-  readonly spec: { readonly initContainers?: readonly { readonly name: string }[] }
-}
 
 describe('pods that came while nobody refused them', { skip: cluster === null ? 'there is no control plane' : false }, () => {
   const api = cluster as Cluster
@@ -52,6 +51,7 @@ describe('pods that came while nobody refused them', { skip: cluster === null ? 
       lonePod(),
       workload('apps/v1', 'Deployment', 'chat', { replicas: REPLICAS }),
       workload('apps/v1', 'StatefulSet', 'held', { replicas: 1, serviceName: 'held' }),
+      workload('apps/v1', 'Deployment', 'hostly', { replicas: 1 }, { hostNetwork: true }),
       workload('batch/v1', 'Job', 'work', {}, { restartPolicy: 'Never' }),
       {
         apiVersion: 'policy/v1',
@@ -62,11 +62,10 @@ describe('pods that came while nobody refused them', { skip: cluster === null ? 
     )
     await waitFor('all that comes without a sidecar', async () => {
       first = await uidsByMaker()
-      return first.get('chat')?.length === REPLICAS && ['alone', 'held', 'work'].every((maker) => first.get(maker)?.length === 1)
+      return first.get('chat')?.length === REPLICAS && ['alone', 'held', 'work', 'hostly'].every((maker) => first.get(maker)?.length === 1)
     })
     // It serves, so that it counts for its disruption budget.
-    const body = { status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] } }
-    assert.equal((await api.request({ method: 'PATCH', path: `${PODS_PATH}/held-0/status`, body })).status, 200)
+    await startPod(api, NAMESPACE, 'held-0')
     await waitFor('its disruption budget to count it', async () => (await shown(api, DISRUPTION_PATH))?.status?.['currentHealthy'] === 1)
     await apply(api, { ...gate, metadata: { name: gate.metadata.name } })
     await waitFor(
@@ -80,24 +79,33 @@ describe('pods that came while nobody refused them', { skip: cluster === null ? 
     await api.stop()
   })
 
-  const pods = async (): Promise<readonly Listed[]> =>
-    (await api.request<{ readonly items: readonly Listed[] }>({ path: PODS_PATH })).body.items
   const uidsByMaker = async (): Promise<ReadonlyMap<string, readonly string[]>> => {
-    const byMaker = Map.groupBy(await pods(), ({ metadata }) => metadata.labels['of'] ?? '')
+    const byMaker = Map.groupBy(await podsIn(api, NAMESPACE), ({ metadata }) => metadata.labels['of'] ?? '')
     return new Map([...byMaker].map(([maker, made]) => [maker, made.map(({ metadata }) => metadata.uid)]))
   }
   /** How many pods of it have a sidecar. */
   const injected = async (maker: string): Promise<number> =>
-    (await pods()).filter(({ metadata, spec }) => metadata.labels['of'] === maker && hasSidecar(spec)).length
+    (await podsIn(api, NAMESPACE)).filter((pod) => pod.metadata.labels['of'] === maker && hasSidecar(pod)).length
 
-  test('what a controller makes anew is evicted, and comes again with a sidecar', async () => {
+  test('what a controller makes anew is evicted, one after the other has started, and comes again with a sidecar', async () => {
+    await waitFor('the first to come with one', async () => (await injected('chat')) === 1, { withinMs: EVICTED_MS_MAX })
+    await sleep(2 * EVICT_EVERY_MS)
+    assert.equal(await injected('chat'), 1, 'it has not started')
     await waitFor(
       'all to have one',
-      async () => (await injected('chat')) === REPLICAS && (await uidsByMaker()).get('chat')?.length === REPLICAS,
-      {
-        withinMs: EVICTED_MS_MAX,
+      async () => {
+        await startInjected(api, NAMESPACE)
+        return (await injected('chat')) === REPLICAS
       },
+      { withinMs: EVICTED_MS_MAX },
     )
+    assert.equal((await uidsByMaker()).get('chat')?.length, REPLICAS)
+    const times = operator
+      .log()
+      .split('\n')
+      .filter((line) => line.includes('was evicted'))
+      .map((line) => Date.parse((JSON.parse(line) as { readonly time: string }).time))
+    times.forEach((time, at) => assert.ok(at === 0 || time - (times[at - 1] ?? 0) >= EVICT_EVERY_MS - LOG_MS, times.join()))
     const { stdout } = await api.kubectl(['-n', NAMESPACE, 'get', 'events.v1.events.k8s.io', '-o', 'json'])
     assert.match(stdout, /"FareboxEvicted"/)
   })
@@ -109,9 +117,9 @@ describe('pods that came while nobody refused them', { skip: cluster === null ? 
     await waitFor('another one', async () => (await injected('held')) === 1, { withinMs: EVICTED_MS_MAX })
   })
 
-  test('a pod of nobody, and one of a Job, are left alone', async () => {
+  test('a pod of nobody, one of a Job, and one whose successor would come without a sidecar too, are left alone', async () => {
     const now = await uidsByMaker()
-    for (const maker of ['alone', 'work']) assert.deepEqual(now.get(maker), first.get(maker))
+    for (const maker of ['alone', 'work', 'hostly']) assert.deepEqual(now.get(maker), first.get(maker))
   })
 })
 
@@ -139,8 +147,4 @@ function labelsOf(maker: string): Readonly<Record<string, string>> {
 
 function podSpec(): object {
   return { schedulerName: 'nobody', containers: [{ name: 'app', image: 'app:1' }] }
-}
-
-function hasSidecar({ initContainers = [] }: Listed['spec']): boolean {
-  return initContainers.some(({ name }) => name === SIDECAR_CONTAINER)
 }

@@ -5,12 +5,10 @@
 import { SIDECAR_CONTAINER } from '@farebox/crds/cluster.ts'
 import * as z from 'zod'
 import { messageOf } from '../core/error-text.ts'
-import { GATE_RESOURCES, ordinaryPod } from '../core/gate-pod.ts'
 import { namespaceOf } from '../core/same-pods.ts'
-import type { Labels } from '../core/selector.ts'
 import { askingOf, isInjected, skipReason } from '../core/workloads.ts'
 import type { EventRecorder } from '../kube/events.ts'
-import { isRefusal, KubeError } from '../kube/kube.ts'
+import { KubeError } from '../kube/kube.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
 import type { WorkResult } from '../kube/queue.ts'
 import { PODS } from '../kube/resources.ts'
@@ -21,7 +19,7 @@ import type { EventReason } from './event-reasons.ts'
 import { inBatches } from './in-batches.ts'
 import { subjectOf } from './pod-events.ts'
 
-/** Of each namespace one pod in this time: its successor is on its way before the next one goes. */
+/** Of each namespace one pod in this time. */
 const EVICT_EVERY_MS = 5_000
 const AT_ONCE = 2
 const PROBE_NAME = 'farebox-eviction-check'
@@ -29,17 +27,20 @@ const PROBE_NAME = 'farebox-eviction-check'
 const REPLACING: ReadonlySet<string> = new Set(['ReplicaSet', 'StatefulSet', 'DaemonSet'])
 const APPS = /^apps\//
 
-const WithContainers = z.object({ spec: z.object({ initContainers: z.array(z.object({ name: z.string() })).optional() }) })
+const WithSpec = z.object({ spec: z.looseObject({ initContainers: z.array(z.object({ name: z.string() })).optional() }) })
 
 export interface EvictionsOptions {
   readonly cluster: Cluster
   readonly client: KubeClient
   readonly events: EventRecorder<EventReason>
+  readonly steadyMs: () => number
   readonly log: Log
 }
 
 export class Evictions {
   readonly #options: EvictionsOptions
+  /** By namespace, when the next pod may go. */
+  readonly #dueMs = new Map<string, number>()
   /** By namespace, the uids of those whose turn it was since all had theirs. */
   readonly #tried = new Map<string, Set<string>>()
 
@@ -47,25 +48,46 @@ export class Evictions {
     this.#options = options
   }
 
-  /** Evicts one pod of each namespace that has such. Wants to be asked again while there are any. */
+  /** Evicts at most one pod of each namespace that has such, and of none sooner than is due. Wants to be asked again while there are any. */
   async reconcile(): Promise<WorkResult> {
-    const { cluster } = this.#options
-    const missed = [...cluster.namespacesWithBudgets()].flatMap((namespace) => this.#nextMissed(namespace) ?? [])
-    await inBatches(missed, AT_ONCE, (pod) => this.#evict(pod))
-    return missed.length === 0 ? {} : { againAfterMs: EVICT_EVERY_MS }
+    const { cluster, steadyMs } = this.#options
+    const nowMs = steadyMs()
+    const demanding = [...cluster.namespacesWithBudgets()].filter((namespace) => this.#hasMissed(namespace))
+    for (const namespace of this.#dueMs.keys())
+      if (!demanding.includes(namespace)) {
+        this.#dueMs.delete(namespace)
+        this.#tried.delete(namespace)
+      }
+    const due = demanding.filter((namespace) => nowMs >= (this.#dueMs.get(namespace) ?? 0))
+    await inBatches(due, AT_ONCE, async (namespace) => {
+      this.#dueMs.set(namespace, nowMs + EVICT_EVERY_MS)
+      const pod = this.#next(namespace)
+      if (pod !== null) await this.#evict(pod)
+    })
+    return demanding.length === 0 ? {} : { againAfterMs: EVICT_EVERY_MS }
   }
 
-  /** Null: there is none. One that may not go now is in nobody's way. */
-  #nextMissed(namespace: string): KubeObject | null {
+  #hasMissed(namespace: string): boolean {
     const { cluster } = this.#options
-    if (cluster.isGoing(namespace)) return null
-    const missed = [...cluster.podsOf(namespace)].filter((pod) => this.#isMissed(pod) && isReplaced(pod))
+    return !cluster.isGoing(namespace) && this.#missedIn(namespace).length > 0
+  }
+
+  #missedIn(namespace: string): readonly KubeObject[] {
+    return [...this.#options.cluster.podsOf(namespace)].filter((pod) => replacerOf(pod) !== null && this.#isMissed(pod))
+  }
+
+  /** Null: none may go before the one that came in the place of the last has started. One that may not go now is in nobody's way. */
+  #next(namespace: string): KubeObject | null {
+    const { cluster } = this.#options
+    const coming = new Set(
+      [...cluster.podsOf(namespace)]
+        .filter(({ metadata }) => isInjected(metadata) && cluster.startedMs(metadata) === null)
+        .map((pod) => replacerOf(pod)),
+    )
+    const may = this.#missedIn(namespace).filter((pod) => !coming.has(replacerOf(pod)))
     const tried = this.#tried.get(namespace)
-    const next = missed.find(({ metadata }) => tried?.has(metadata.uid ?? '') !== true) ?? missed[0]
-    if (next === undefined) {
-      this.#tried.delete(namespace)
-      return null
-    }
+    const next = may.find(({ metadata }) => tried?.has(metadata.uid ?? '') !== true) ?? may[0]
+    if (next === undefined) return null
     const uid = next.metadata.uid ?? ''
     if (tried === undefined || tried.has(uid)) this.#tried.set(namespace, new Set([uid]))
     else tried.add(uid)
@@ -80,13 +102,13 @@ export class Evictions {
     return skipReason(pod.metadata, askingOf(budget, cluster.isExcluded(namespaceOf(budget)))) === 'Missed'
   }
 
-  /** Only where a pod like it would come with a sidecar now: else the one that goes would be missing. */
+  /** Only where a pod just like it would come with a sidecar now: else the one that goes would be missing. */
   async #evict({ metadata }: KubeObject): Promise<void> {
     const { client, events, log } = this.#options
-    const { name, namespace = '', uid = '', labels = {} } = metadata
+    const { name, namespace = '', uid = '' } = metadata
     const told = { namespace, pod: name }
     try {
-      if (!(await this.#wouldBeInjected(namespace, labels))) return
+      if (!(await this.#wouldBeInjected(name, namespace))) return
       await client.evict({ name, namespace, uid })
     } catch (error) {
       if (!(error instanceof KubeError)) throw error
@@ -99,23 +121,23 @@ export class Evictions {
     events.record({ regarding: subjectOf(metadata), type: 'Warning', reason: EVENT_REASONS.evicted, action: 'Evict', note })
   }
 
-  /** Proved by a dry run. */
-  async #wouldBeInjected(namespace: string, labels: Labels): Promise<boolean> {
-    for (const resources of GATE_RESOURCES) {
-      const { spec } = ordinaryPod(labels, resources)
-      const pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: PROBE_NAME, namespace, labels }, spec }
-      try {
-        const { initContainers = [] } = WithContainers.parse(await this.#options.client.create(PODS, pod, { dryRun: true })).spec
-        return initContainers.some(({ name }) => name === SIDECAR_CONTAINER)
-      } catch (error) {
-        if (!isRefusal(error)) throw error
-      }
-    }
-    return false
+  /** Proved by a dry run of its own spec, but for what it got since it was made. Rejects where that is refused. */
+  async #wouldBeInjected(name: string, namespace: string): Promise<boolean> {
+    const { client } = this.#options
+    const found = await client.get(PODS, name, namespace)
+    if (found === null) return false
+    const { nodeName: _, ephemeralContainers: __, schedulingGates: ___, ...spec } = WithSpec.parse(found).spec
+    const { labels = {}, annotations = {} } = found.metadata
+    const metadata = { name: PROBE_NAME, namespace, labels, annotations }
+    const made = WithSpec.parse(await client.create(PODS, { apiVersion: 'v1', kind: 'Pod', metadata, spec }, { dryRun: true }))
+    return made.spec.initContainers?.some((container) => container.name === SIDECAR_CONTAINER) === true
   }
 }
 
-/** By what owns it. */
-function isReplaced({ metadata: { ownerReferences = [] } }: KubeObject): boolean {
-  return ownerReferences.some(({ controller, kind, apiVersion }) => controller === true && REPLACING.has(kind) && APPS.test(apiVersion))
+/** The uid of what makes another pod in its place; null: nothing does. */
+function replacerOf({ metadata: { ownerReferences = [] } }: KubeObject): string | null {
+  const owner = ownerReferences.find(
+    ({ controller, kind, apiVersion }) => controller === true && REPLACING.has(kind) && APPS.test(apiVersion),
+  )
+  return owner?.uid ?? null
 }

@@ -128,12 +128,15 @@ export class Leader {
       client,
       settings,
       sidecarVersion: injection.sidecarVersion,
+      steadyMs: () => performance.now(),
       log,
       onConnected: () => this.#wake('storeUsers'),
       onHindered: () => this.#wake('statuses'),
     })
     this.#gates = new Gates(cluster, client)
-    this.#evictions = settings.evictsMissed ? new Evictions({ cluster, client, events: options.events, log }) : null
+    this.#evictions = settings.evictsMissed
+      ? new Evictions({ cluster, client, events: options.events, steadyMs: () => performance.now(), log })
+      : null
     this.#statuses = new Statuses({
       cluster,
       configs: this.#configs,

@@ -35,27 +35,21 @@ const LITTLE = { cpu: '1m', memory: '1Mi' }
  * that opts out would do so too, but a selector may speak of that.
  */
 export function gatePod(labels: Labels, resources: GateResources = 'Little'): { readonly labels: Labels; readonly spec: object } {
-  return { labels, spec: modestSpec(SIDECAR_CONTAINER, resources) }
-}
-
-/** A pod that should get a sidecar, and is as modest. */
-export function ordinaryPod(labels: Labels, resources: GateResources): { readonly labels: Labels; readonly spec: object } {
-  return { labels, spec: modestSpec('app', resources) }
-}
-
-function modestSpec(container: string, resources: GateResources): object {
   return {
-    automountServiceAccountToken: false,
-    restartPolicy: 'Never',
-    // No user: some clusters say which it may be, and nothing runs.
-    securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
-    containers: [
-      {
-        name: container,
-        image: 'farebox.invalid/never-pulled',
-        securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
-        ...(resources === 'Little' ? { resources: { requests: LITTLE, limits: LITTLE } } : {}),
-      },
-    ],
+    labels,
+    spec: {
+      automountServiceAccountToken: false,
+      restartPolicy: 'Never',
+      // No user: some clusters say which it may be, and nothing runs.
+      securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+      containers: [
+        {
+          name: SIDECAR_CONTAINER,
+          image: 'farebox.invalid/never-pulled',
+          securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
+          ...(resources === 'Little' ? { resources: { requests: LITTLE, limits: LITTLE } } : {}),
+        },
+      ],
+    },
   }
 }
