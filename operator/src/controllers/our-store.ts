@@ -21,6 +21,8 @@ import { StoreUsers } from './store-users.ts'
 import { StuckScripts } from './stuck-scripts.ts'
 
 const CONNECTED_AGAIN_MS = 1_000
+/** A rollout of the operator, from the first new replica to the last old one; a leader looks at users again every ten minutes. */
+const OPERATOR_REPLACED_MS = 9 * 60_000
 
 export interface OurStoreOptions {
   readonly cluster: Cluster
@@ -29,6 +31,7 @@ export interface OurStoreOptions {
   readonly settings: Pick<Settings, 'pod' | 'store'>
   /** Of the sidecars that this operator injects. */
   readonly sidecarVersion: string
+  readonly steadyMs: () => number
   readonly log: Log
   /** It was reached, for the first time or anew: it may have forgotten its users. */
   readonly onConnected: () => void
@@ -51,6 +54,8 @@ interface Opened {
  * has become another. What rejects was not made true, and is to be called again.
  */
 export class OurStore {
+  /** Since when it keeps users. Null: it has not begun. */
+  #sinceMs: number | null = null
   readonly #options: OurStoreOptions
   #opened: Opened | null = null
   /** Why there is no secret to derive others from. */
@@ -131,8 +136,11 @@ export class OurStore {
     this.#opened?.scripts?.close()
   }
 
+  /** While the operator itself is replaced, replicas of both versions inject: until that is over, pods of another may come. */
   #hasOtherVersions(namespace: string): boolean {
-    const { cluster, sidecarVersion } = this.#options
+    const { cluster, sidecarVersion, steadyMs } = this.#options
+    this.#sinceMs ??= steadyMs()
+    if (steadyMs() - this.#sinceMs < OPERATOR_REPLACED_MS) return true
     for (const { metadata } of cluster.podsOf(namespace))
       if ((metadata.annotations?.[ANNOTATIONS.sidecarVersion] ?? sidecarVersion) !== sidecarVersion) return true
     return false
