@@ -12,6 +12,8 @@ import type { Log } from '../telemetry/log.ts'
 
 const LOOK_MS = 2_000
 const BEARER = /^Bearer +/i
+/** Whoever echoes a value may leave its scheme out. */
+const SCHEME = /^[A-Za-z]+ +/
 const KEY_LENGTH_MAX = 8_192
 /** What a header can carry, and a key consists of. */
 const KEY = /^[!-~]+$/
@@ -77,7 +79,7 @@ export class Credentials {
       if (sent === undefined) continue
       if (sent === '') return UNUSABLE
       raw.push(name, sent)
-      const secret = sent.replace(BEARER, '')
+      const secret = sent.replace(SCHEME, '')
       if (value === undefined && secret.length >= SECRET_LENGTH_MIN) secrets.push(secret)
     }
     return { raw, secrets }

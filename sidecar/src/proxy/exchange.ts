@@ -130,7 +130,8 @@ export function sentHeaders({
   upstreamHeaders,
   family,
   ...read
-}: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'upstreamHeaders' | 'family'> & Partial<Pick<Call, 'wire' | 'call'>>): string[] {
+}: Pick<Exchange, 'incoming' | 'policy' | 'heldKey' | 'upstreamHeaders' | 'family'> &
+  Partial<Pick<Call, 'wire' | 'call'>>): readonly string[] {
   const kept = requestHeaders(incoming.rawHeaders, incoming.headers.connection, policy.ownHeaders)
   const headers = read.wire === undefined || read.call === undefined ? kept : withBodyType(kept, typeRead(read.wire, read.call))
   return withHeaders(heldKey === null ? headers : withKey(headers, heldKey, family), upstreamHeaders.raw)

@@ -115,13 +115,14 @@ export function withKey(headers: readonly string[], key: string, family: Family 
 }
 
 /** With these in place of what there is by their names, which are lower-case. Raw lists. */
-export function withHeaders(headers: readonly string[], set: readonly string[]): string[] {
-  if (set.length === 0) return [...headers]
+export function withHeaders(headers: readonly string[], set: readonly string[]): readonly string[] {
+  if (set.length === 0) return headers
   return [...withoutHeaders(headers, set), ...set]
 }
 
 /** Without those that `set` has values for. Raw lists. */
-export function withoutHeaders(headers: readonly string[], set: readonly string[]): string[] {
+export function withoutHeaders(headers: readonly string[], set: readonly string[]): readonly string[] {
+  if (set.length === 0) return headers
   const names = new Set<string>()
   eachHeader(set, (name) => names.add(name))
   const kept: string[] = []

@@ -6,6 +6,7 @@ import { bytesWithoutSecrets, withoutSecrets } from './held-key.ts'
 test('a held key is taken out wherever it stands, bare or as JSON writes it', () => {
   assert.equal(withoutSecrets('Bearer sk-1, sk-1', ['sk-1']), `Bearer ${WORTHLESS_KEY}, ${WORTHLESS_KEY}`)
   assert.equal(withoutSecrets(JSON.stringify({ key: 'a"b\\c' }), ['a"b\\c']), `{"key":"${WORTHLESS_KEY}"}`)
+  assert.equal(withoutSecrets('sk-1-2', ['sk-1', 'sk-1-2']), WORTHLESS_KEY, 'one may begin as another')
   assert.equal(withoutSecrets('sk-1', []), 'sk-1')
 })
 

@@ -7,7 +7,8 @@ import { WORTHLESS_KEY } from '@farebox/crds/cluster.ts'
 
 /** What `text` is with the worthless key in the place of each of `secrets`: the key that is held, and the values of headers that are. */
 export function withoutSecrets(text: string, secrets: readonly string[]): string {
-  return secrets.reduce(withoutKey, text)
+  // The longest first: one may be the beginning of another.
+  return secrets.toSorted((a, b) => b.length - a.length).reduce(withoutKey, text)
 }
 
 function withoutKey(text: string, key: string): string {

@@ -59,7 +59,7 @@ export function addressedTo(
   { upstream, heldKey, upstreamHeaders }: Served,
   turn: Turn,
   path: string,
-): { readonly headers: string[]; readonly path: string } {
+): { readonly headers: readonly string[]; readonly path: string } {
   if (upstream !== turn.upstream) {
     const said = headersElsewhere(sentHeaders({ ...turn, upstreamHeaders: NO_HEADERS }), heldKey ?? '', turn.family)
     return { headers: withHeaders(said, upstreamHeaders.raw), path: queryElsewhere(path) }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { makeUpstream } from '../../../test/support/make.ts'
 import { KeyedHash } from '../core/keyed-hash.ts'
+import { NO_HEADERS } from './credentials.ts'
 import type { Turn } from './exchange.ts'
 import { accountOf, ONE_ACCOUNT, ServedTiers, TIER_KEPT_MS } from './served-tiers.ts'
 
@@ -57,8 +58,15 @@ test('what one account has set says nothing of another', () => {
 
 test('an account is known by the key that chooses it, in whichever place, and by its project; never by the words of either', () => {
   const gateway = { chainKey: new KeyedHash(Buffer.alloc(32)) } as unknown as Turn['gateway']
-  const account = (headers: Record<string, string>, more: Partial<Pick<Turn, 'heldKey' | 'path'>> = {}): string =>
-    accountOf({ gateway, incoming: { headers } as unknown as Turn['incoming'], heldKey: null, path: '/chat/completions', ...more })
+  const account = (headers: Record<string, string>, more: Partial<Pick<Turn, 'heldKey' | 'upstreamHeaders' | 'path'>> = {}): string =>
+    accountOf({
+      gateway,
+      incoming: { headers } as unknown as Turn['incoming'],
+      heldKey: null,
+      upstreamHeaders: NO_HEADERS,
+      path: '/chat/completions',
+      ...more,
+    })
   const key = account({ authorization: 'Bearer sk-one' })
   const all = [
     key,
@@ -71,6 +79,8 @@ test('an account is known by the key that chooses it, in whichever place, and by
   ]
   assert.equal(new Set(all).size, all.length)
   assert.equal(account({ authorization: 'bearer sk-one', 'x-request-id': 'r' }), key)
+  const upstreamHeaders = { raw: ['openai-project', 'p-owner'], secrets: [] }
+  assert.equal(account({ authorization: 'Bearer sk-one', 'openai-project': 'made up' }, { upstreamHeaders }), key, 'it never leaves')
   assert.ok(all.every((name) => /^[0-9a-f]{64}$|^$/.test(name)))
   for (const token of ['ya29.a0Af', 'eyJhbGciOi.eyJzdWIi.c2ln']) assert.equal(account({ authorization: `Bearer ${token}` }), ONE_ACCOUNT)
   assert.equal(account({ authorization: 'Bearer sk-one' }, { heldKey: 'held' }), ONE_ACCOUNT)

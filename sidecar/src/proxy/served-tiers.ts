@@ -53,12 +53,15 @@ export function accountOf({
   gateway,
   incoming: { headers },
   heldKey,
+  upstreamHeaders,
   path,
-}: Pick<Turn, 'gateway' | 'incoming' | 'heldKey' | 'path'>): string {
+}: Pick<Turn, 'gateway' | 'incoming' | 'heldKey' | 'upstreamHeaders' | 'path'>): string {
   const said: string[] = []
-  for (const name of PROJECT_HEADERS) if (headers[name] !== undefined) said.push(`${name}: ${String(headers[name])}`)
+  // What the owner sets the app cannot choose by.
+  const isSent = (name: string): boolean => headers[name] !== undefined && !upstreamHeaders.raw.includes(name)
+  for (const name of PROJECT_HEADERS) if (isSent(name)) said.push(`${name}: ${String(headers[name])}`)
   if (heldKey === null) {
-    for (const name of KEY_HEADERS) if (headers[name] !== undefined) said.push(String(headers[name]).replace(BEARER, ''))
+    for (const name of KEY_HEADERS) if (isSent(name)) said.push(String(headers[name]).replace(BEARER, ''))
     const query = path.indexOf('?')
     const inQuery = query < 0 ? null : new URLSearchParams(path.slice(query)).get('key')
     if (inQuery !== null) said.push(inQuery)
