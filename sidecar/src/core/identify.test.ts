@@ -68,6 +68,7 @@ test('the length of an id is that of its characters, however many units of UTF-1
   }
   assert.equal(userOf('😀'.repeat(256)), '😀'.repeat(256))
   assert.equal(userOf('😀'.repeat(257)), 'user: a user id must be 1 to 256 printable characters')
+  for (const half of ['a\ud800', 'a\udfff']) assert.equal(userOf(half), 'user: a user id must be 1 to 256 printable characters')
 })
 
 test('an empty text in what a framework fills in names nothing: the next carrier counts', () => {

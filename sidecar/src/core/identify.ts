@@ -234,8 +234,9 @@ function baggageValue(baggage: string, key: string): string | null {
   return null
 }
 
+/** Halves of characters are all one to a hash. */
 function isId(text: string): boolean {
-  return ID_PATTERN.test(text)
+  return ID_PATTERN.test(text) && text.isWellFormed()
 }
 
 function rejected(param: string, message: string): Extract<IdentifyResult, { status: 'rejected' }> {

@@ -107,7 +107,8 @@ describe('a notice', () => {
   })
 
   test('may follow words that were cut at their bound', () => {
-    assert.ok(addResponseNotice(bytes({ status: 'incomplete', incomplete_details: { reason: 'max_output_tokens' } }), NOTICE).added)
+    for (const incomplete_details of [{ reason: 'max_output_tokens' }, {}, null])
+      assert.ok(addResponseNotice(bytes({ status: 'incomplete', incomplete_details }), NOTICE).added)
   })
 
   test('follows nothing else', () => {

@@ -77,8 +77,8 @@ export function addResponseNotice(body: Buffer, text: string): { readonly body: 
 export function isProse(response: JsonObject): boolean {
   const { status } = response
   const details = response['incomplete_details']
-  // A filter, too, leaves one incomplete.
-  const isCut = status === 'incomplete' && isObject(details) && details['reason'] === 'max_output_tokens'
+  // A filter, too, leaves one incomplete. Who is compatible may give no reason.
+  const isCut = status === 'incomplete' && !(isObject(details) && details['reason'] === 'content_filter')
   if (status !== 'completed' && !isCut) return false
   const items = objectsIn(response['output'])
   if (items.some(isCalled)) return false
