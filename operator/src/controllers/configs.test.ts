@@ -8,7 +8,7 @@ import type { ConversationBudgetStatus } from '@farebox/crds/conversation-budget
 import { canonicalJson, contentHash } from '../core/canonical.ts'
 import { reportOf } from '../core/reports.testing.ts'
 import { ReportBook } from '../delivery/report-book.ts'
-import { CONFIG_MAPS, PODS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
+import { CONFIG_MAPS, CONVERSATION_BUDGETS, NAMESPACES, PODS, PRICE_BOOKS, PRICING_TIERS } from '../kube/resources.ts'
 import { createLog } from '../telemetry/log.ts'
 import type { Cluster } from './cluster.ts'
 import { Configs } from './configs.ts'
@@ -171,6 +171,47 @@ test('where the first config cannot be written none is in force, and status name
   assert.equal(configs.inForce?.hindered.get('shop/desk')?.reason, 'TooLarge')
   assert.equal(configs.inForce.configs.size, 0)
   assert.equal(statusOf(configs).config, undefined)
+})
+
+test('a config that a config map cannot hold beside what sidecars are to trust is said to be too large', async (context) => {
+  const { server, configs, setTrust } = await stage(context)
+  const most = 1_048_512
+  setTrust('x'.repeat(most - 100))
+  await configs.reconcile()
+  const hindrance = configs.inForce?.hindered.get('shop/desk')
+  assert.equal(hindrance?.reason, 'TooLarge')
+  assert.equal(server.read(CONFIG_MAPS, CONFIG_MAP, 'shop'), undefined)
+})
+
+test('nothing is written into a namespace that goes', async (context) => {
+  const { server, cluster, configs, outcomes } = await stage(context)
+  server.put(NAMESPACES, 'shop', { fields: { metadata: { name: 'shop', deletionTimestamp: '2026-11-24T12:00:00Z' } } })
+  await waitFor('the namespace to go', () => cluster.isGoing('shop'))
+  await configs.reconcile()
+  assert.equal(server.read(CONFIG_MAPS, CONFIG_MAP, 'shop'), undefined)
+  assert.deepEqual([outcomes, configs.inForce?.hindered.size], [[], 0])
+})
+
+test('a budget that was deleted and made again goes on from no config of the one before', async (context) => {
+  const staged = await stage(context)
+  const { server, cluster, configs, outcomes, setNow } = staged
+  const makeAgain = async (): Promise<void> => {
+    const uid = (): string | undefined => cluster.budgets.get('shop/desk')?.object.metadata.uid
+    const before = uid()
+    server.remove(CONVERSATION_BUDGETS, 'desk', 'shop')
+    putDesk(server, 'shop')
+    await waitFor('the budget as it is now', () => uid() !== undefined && uid() !== before)
+  }
+  await configs.reconcile()
+  await cacheOf(staged)
+  await makeAgain()
+  await configs.reconcile()
+  assert.deepEqual(outcomes, ['written', 'written'], 'nobody wrote into its config')
+  await cacheOf(staged)
+  await makeAgain()
+  setNow(2_000)
+  await configs.reconcile()
+  assert.equal(configs.inForce?.configs.get('shop/desk')?.version, 2_000)
 })
 
 test('a config that the API server refuses is told apart from one that it merely did not take now', async (context) => {
@@ -504,15 +545,17 @@ async function restored(
   pod('stranger', 'other')
   await waitFor('the caches', () => cluster.pods.size === 2 && cluster.configMaps.size === 1)
   let sequence = 0
-  const say = (version: number, { pod: name = 'a', budget = 'shop/desk', hash = 'b'.repeat(16) }: Said = {}): void => {
+  const say = (version: number, { pod: name = 'a', uid = name, budget = 'shop/desk', hash = 'b'.repeat(16) }: Said = {}): void => {
     const received = reportOf({ pod: name, namespace: 'shop', receivedAtMs: 0, inForce: { budget, version, hash } })
-    reports.put({ ...received, report: { ...received.report, sequence: (sequence += 1) } })
+    reports.put({ ...received, pod: { ...received.pod, uid }, report: { ...received.report, sequence: (sequence += 1) } })
   }
   return { ...staged, configs: staged.afresh(), hash: configs.inForce?.configs.get('shop/desk')?.hash ?? '', say }
 }
 
 interface Said {
   readonly pod?: string
+  /** As the pod's name where it is not said. */
+  readonly uid?: string
   readonly budget?: string
   readonly hash?: string
 }
@@ -551,6 +594,7 @@ test('no pod that another budget governs, or none, says what is in force, nor on
   const { configs, reports, hash, say } = await restored(context)
   say(2_000, { pod: 'stranger' })
   say(2_000, { pod: 'gone' })
+  say(2_000, { uid: 'of the pod that had this name before' })
   say(1_000 + 86_400_001)
   await configs.reconcile()
   assert.deepEqual(inForceOf(configs), [1_000, hash])

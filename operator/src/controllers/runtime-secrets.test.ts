@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { RUNTIME_SECRET } from '@farebox/crds/cluster.ts'
+import { RUNTIME_KEYS, RUNTIME_SECRET } from '@farebox/crds/cluster.ts'
+import { waitFor } from '../../../test/support/wait-for.ts'
+import { putDesk, stageCluster } from '../../../test/kube/staged-cluster.ts'
 import { KubeError } from '../kube/kube.ts'
 import type { KubeClient, KubeObject } from '../kube/kube.ts'
+import { NAMESPACES } from '../kube/resources.ts'
 import { createLog } from '../telemetry/log.ts'
-import { RuntimeSecrets } from './runtime-secrets.ts'
+import { namespacesOnOurStore, RuntimeSecrets } from './runtime-secrets.ts'
 
 /** Of an API server, what these need. `refused`: namespaces in which nothing may be written. */
 function fakeClient(refused: ReadonlySet<string>): {
@@ -90,4 +93,26 @@ test('a secret that is right is looked at again when somebody doubts it, and wri
   await secrets.reconcile(namespaces)
   assert.equal(fake.looks, looks + 1, 'one look, at that one')
   assert.ok(fake.secrets.has('shop'))
+})
+
+test('an authority that is none any more is taken out of the secret', async () => {
+  const { client, secrets } = fakeClient(new Set())
+  const keys = (): readonly string[] => Object.keys(secrets.get('shop')?.['data'] ?? {})
+  for (const [ca, has] of [
+    ['a certificate', true],
+    [null, false],
+  ] as const) {
+    await new RuntimeSecrets({ ...options, client, address: 'rediss://store:6379', ca }).reconcile(new Set(['shop']))
+    assert.equal(keys().includes(RUNTIME_KEYS.storeCa), has, String(ca))
+  }
+})
+
+test('a namespace that goes has no more need of the secret', async (context) => {
+  const { server, cluster } = await stageCluster(context, (empty) => {
+    for (const namespace of ['shop', 'desk']) putDesk(empty, namespace)
+  })
+  assert.deepEqual([...namespacesOnOurStore(cluster)].toSorted(), ['desk', 'shop'])
+  server.put(NAMESPACES, 'shop', { fields: { metadata: { name: 'shop', deletionTimestamp: '2026-11-24T12:00:00Z' } } })
+  await waitFor('the namespace to go', () => cluster.isGoing('shop'))
+  assert.deepEqual([...namespacesOnOurStore(cluster)], ['desk'])
 })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Condition } from '@farebox/crds/fields.ts'
 import { conditionsOf, findingsOf, withSummary } from './conditions.ts'
 import type { Finding } from './conditions.ts'
 
@@ -27,6 +28,11 @@ test('an object in force is ready, whatever is not known of it yet', () => {
     summaryOf(...IN_FORCE, said('UsageFresh', 'False', 'ReportsMissing')),
     ['Ready True Ready'],
     'old numbers change nothing of it',
+  )
+  assert.deepEqual(
+    summaryOf(...IN_FORCE, said('Coordinated', 'False', 'EphemeralStore')),
+    ['Ready True Ready'],
+    'nor do books that end with a pod, as their owner chose',
   )
 })
 
@@ -67,4 +73,11 @@ test('conditions can be read back, added to and summed up again, and keep the ti
   )
   const again = conditionsOf(withSummary(findingsOf(later)), later, 2, NOON + 120_000)
   assert.deepEqual(again, later)
+})
+
+test('what is too long to be told, as the words of an API server may be, is told as far as there is room', () => {
+  const long = { ...said('Programmed', 'False', 'WriteRefused'), message: 'x'.repeat(1_025) }
+  const conditions = conditionsOf(withSummary([said('Accepted', 'True'), long]), [], 1, NOON)
+  for (const condition of conditions) assert.deepEqual(Condition.parse(condition), condition)
+  assert.equal(conditions.find(({ type }) => type === 'Programmed')?.message, 'x'.repeat(1_024))
 })

@@ -293,6 +293,17 @@ describe('whether', () => {
       assert.equal(reason({ ...old, taints: [taint] }), 'NativeUnsupported', 'tomorrow it may run there')
   })
 
+  test('T17: a pod that has its sidecar keeps it, though it may run on a node that is too old by now', () => {
+    const old: OldNode = { kubelet: 'v1.30.14', labels: { 'kubernetes.io/os': 'linux' }, taints: [] }
+    const place = { ...PLACE, oldNodes: [old] }
+    const ours = inject(makePod())
+    const changed = { ...ours, spec: { ...ours.spec, containers: [...ours.spec.containers, container('late')] } }
+    const again = inject(changed, { place })
+    assert.deepEqual(initNames(again), [SIDECAR_CONTAINER])
+    assert.deepEqual(envOf(again, 'late'), [OUR_URL, BASE_URL])
+    assert.equal(again.metadata.annotations?.[ANNOTATIONS.skipped], undefined)
+  })
+
   test('T17: a kubelet is too old below the floor; one that cannot be read is taken for new enough', () => {
     for (const [kubelet, isOld] of [
       ['v1.30.14', true],

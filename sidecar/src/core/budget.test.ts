@@ -70,6 +70,12 @@ describe('a reservation', () => {
     )
   })
 
+  it('is held where it fits exactly what others leave, and busy by one more', () => {
+    const before = held(EMPTY_BOOKS, reservation('o', { atMost: 90n }))
+    assert.deepEqual(reserve(before, reservation('p')).result, { status: 'held', granted: 10n })
+    assert.equal(reserve(before, reservation('p', { atLeast: 11n, atMost: 11n })).result.status, 'busy')
+  })
+
   it('is held once, and remembered after it ended', () => {
     const first = held(EMPTY_BOOKS, reservation('o'))
     assert.equal(reserve(first, reservation('o', { atMost: 50n })).books, first)

@@ -266,6 +266,8 @@ describe('a change of a conversation', () => {
       { addUserRungs: { period: 'Month1:2026-07-01', rungs: ['RefuseTools'] } },
     )
     assert.deepEqual(daily.userRungs, { period: 'Month1:2026-07-01', rungs: ['RefuseTools'] }, 'of other terms')
+    const back = applyChange(daily, { addUserRungs: { period: 'Day1:2026-07-26', rungs: ['Summarize'] } }).conversation
+    assert.deepEqual(back.userRungs, { period: 'Day1:2026-07-26', rungs: ['Summarize'] }, 'in either direction')
   })
 
   it('keeps the latest exact count; of two of the same time the one over more messages', () => {

@@ -377,14 +377,16 @@ test('a refusal tells the rung that refuses and why it is there, whoever took it
 })
 
 test('input of calls in flight makes a call wait, and neither raises a rung nor ends the conversation', async () => {
-  const room = { spent: parseUsd('0.10'), held: parseUsd('0.3995'), heldInput: parseUsd('0.3995') }
+  const room = { spent: parseUsd('0.10'), held: parseUsd('0.3985'), heldInput: parseUsd('0.3985') }
   const contract = makeContract({
     ladder: [
-      { atPercent: 100, rung: 'DropRetrieval' },
+      { atPercent: 100, rung: 'DowngradeModel' },
       { atPercent: 100, rung: 'EndConversation' },
     ],
+    models: { allow: [], downgrades: [{ from: 'dear', to: 'cheap' }] },
   })
-  const input = await inputOf({ contract, own: room, body: { max_tokens: 100 } })
+  const input = await inputOf({ contract, own: room, body: { max_tokens: 200 } })
+  assert.equal(planOf(decide({ ...input, request: { ...input.request, model: 'cheap' } })).rungs.length, 0, 'the next rung has room')
   const decision = decide(input)
   assert.deepEqual([decision.status, decision.status === 'wait' && decision.account], ['wait', 'c'])
   const alone = input.balances.map((balance) => ({ ...balance, state: { ...balance.state, held: 0n, heldInput: 0n } }))
@@ -917,6 +919,7 @@ test('a tool loop over the turn of the user’s period goes on as it began; the 
   const over = { user: { cap: '3.00' }, conversation: { userRungs: before, turnRungs: question.turnRungs } }
   const inLoop = planOf(decide(await inputOf({ ...over, body: { messages: TOOL_LOOP, tools: TOOLS, max_tokens: 100 } })))
   assert.deepEqual([inLoop.model, inLoop.turnRungs, inLoop.risenForUser, inLoop.occasions], ['cheap', rungs, [], []])
+  assert.equal(inLoop.reason, 'threshold', 'of the period in which it began')
   const next = planOf(decide(await inputOf({ ...over, body: { max_tokens: 100 } })))
   assert.deepEqual([next.model, next.rungs, next.turnRungs], ['dear', [], []])
   const toldAgain = { ...over, user: { cap: '3.00', spent: parseUsd('2.80') }, body: { max_tokens: 100 } }

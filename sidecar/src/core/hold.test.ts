@@ -162,3 +162,44 @@ test('output is held for at the dearest kind that the model may make: pictures c
   assert.equal(outputRate, 30_000_000n)
   assert.equal(atMost - inputCost, parseUsd('0.03'))
 })
+
+test('spoken output is held for at its own price where it is asked for', async () => {
+  const model = modelAt({ audioOutput: 30_000_000n })
+  const audio = { modalities: ['text', 'audio'], audio: { voice: 'alloy', format: 'wav' } }
+  assert.equal((await planOf({ model, body: audio })).outputRate, 30_000_000n)
+  assert.equal((await planOf({ model })).outputRate, 1_000_000n)
+})
+
+test('of a call in flight the fees of its tools count as used as well, by the same part as its input', async () => {
+  const fee = parseUsd('0.01')
+  const asked = { hosted: { ...SEARCHES, maxCalls: 1, rereads: false }, body: { messages: [{ role: 'user', content: 'x'.repeat(4_000) }] } }
+  const of = (webSearchCalls: bigint): Promise<Plan> => planOf({ ...asked, model: modelAt({ webSearchCalls }) })
+  const [free, paid] = [await of(0n), await of(fee * 1_000n)]
+  assert.equal(paid.inputCost - free.inputCost, fee)
+  assert.equal(paid.likelyInputCost - free.likelyInputCost, (fee * free.likelyInputCost) / free.inputCost)
+})
+
+test('a model that thinks first has to have room for 2,048 tokens, any other for 256', async () => {
+  const leastOf = async (reasoning: boolean): Promise<bigint> => {
+    const model = { ...modelAt(), capabilities: { ...CAPABLE, reasoning } }
+    const { atLeast, inputCost } = await planOf({ model, body: { max_tokens: 10_000 } })
+    return (atLeast - inputCost) / 1_000n
+  }
+  assert.deepEqual([await leastOf(true), await leastOf(false)], [2_048n, 256n])
+})
+
+test('where a provider takes no bound of the output below some, none below that is held for', async () => {
+  const input = await inputOf({ body: { max_tokens: 1_000 } })
+  const boundTo = (models: Partial<typeof CONTRACT.models>, outputFloor?: number): readonly bigint[] => {
+    const terms = { ...input.terms, contract: { ...CONTRACT, models: { ...CONTRACT.models, ...models } } }
+    const request = outputFloor === undefined ? input.request : { ...input.request, outputFloor }
+    const decision = decide({ ...input, terms, request })
+    assert.ok(decision.status === 'go', decision.status)
+    const { atLeast, atMost, inputCost } = decision.plan
+    return [(atLeast - inputCost) / 1_000n, (atMost - inputCost) / 1_000n]
+  }
+  assert.deepEqual(boundTo({ maxOutputTokens: 10 }), [10n, 10n])
+  assert.deepEqual(boundTo({ maxOutputTokens: 10 }, 16), [16n, 16n])
+  assert.deepEqual(boundTo({ usefulOutputTokens: 1 }), [1n, 1_000n])
+  assert.deepEqual(boundTo({ usefulOutputTokens: 1 }, 16), [16n, 1_000n])
+})

@@ -8,6 +8,7 @@ import {
   ownHeadersOf,
   queryElsewhere,
   requestHeaders,
+  responseHeaders,
   withHeaders,
   withKey,
   withoutQueryKey,
@@ -40,6 +41,17 @@ test('what a config makes ours never reaches the provider: the claim of a tier, 
   assert.deepEqual(sent(config, raw), ['Authorization', 'Bearer k', 'X-Other', '1'])
 })
 
+test('what is for one connection alone goes no further, to the provider or to the client', () => {
+  const raw = ['Connection', 'close, X-Hop', 'x-hop', '1', 'accept', '*/*']
+  assert.deepEqual(requestHeaders(raw, 'close, X-Hop', new Set()), ['accept', '*/*'])
+  assert.deepEqual(responseHeaders(raw, { lengthChanges: false, secrets: [] }), ['accept', '*/*'])
+})
+
+test('what is ours in an answer comes from no provider', () => {
+  const raw = ['X-Farebox-Percent', '0', 'x-request-id', 'r1', 'x-farebox-of-the-future', '1']
+  assert.deepEqual(responseHeaders(raw, { lengthChanges: false, secrets: [] }), ['x-request-id', 'r1'])
+})
+
 test('the same headers are the app’s own business where the config does not name them', () => {
   const { claim: _none, ...tiers } = makeConfig(UPSTREAM).tiers
   const config = { ...makeConfig(UPSTREAM), tiers }
@@ -60,6 +72,8 @@ test('Google takes a held key in its own header, and no other beside it', () => 
 test('what would make another request of it, or leave the usage out of its answer, does not reach the provider', () => {
   const raw = [
     'X-HTTP-Method-Override',
+    'POST',
+    'X-HTTP-Method',
     'POST',
     'x-method-override',
     'POST',
@@ -109,6 +123,8 @@ test('another provider than the one that was asked learns nothing of the account
     '2023-06-01',
     'traceparent',
     '00',
+    'X-Vertex-AI-LLM-Shared-Request-Type',
+    'priority',
   ]
   const sent = headersElsewhere(['Authorization', 'Bearer app', ...secrets, ...said, 'x-api-key', 'app'], 'held')
   assert.deepEqual(sent, [...said, 'authorization', 'Bearer held', 'x-api-key', 'held'])
@@ -148,6 +164,7 @@ test('a call of our own has what lets it in at a gateway, and nothing else of th
     'Idempotency-Key',
     'X-Request-Id',
     'Helicone-Request-Id',
+    'x-litellm-call-id',
     'cf-aig-cache-key',
     'x-stainless-retry-count',
     'x-output-tokens',

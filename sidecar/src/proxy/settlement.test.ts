@@ -248,6 +248,16 @@ test('a later turn finds the conversation by its history, the answer, and what t
   assert.equal(change.exact?.response, named('resp_1'))
 })
 
+test('a history is kept as one of text alone where the model makes no thoughts, which other models read otherwise', () => {
+  const { turn, plan, ...rest } = admitted({ chain: CHAIN })
+  const keptBy = (reasoning: boolean): boolean | undefined => {
+    const capabilities = { ...plan.priced.capabilities, reasoning }
+    const call = { ...rest, turn, plan: { ...plan, priced: { ...plan.priced, capabilities } } }
+    return settleStep(call, ended(answered({}, { responseId: 'resp_1' })), START_MS).change.exact?.isText
+  }
+  assert.deepEqual([keptBy(false), keptBy(true)], [true, undefined])
+})
+
 test('a later turn finds the conversation by the calls of tools in the answer, inside the scope of its chain', () => {
   const calls = message(call(...['a', 'b'].map((letter) => ({ id: `call_1${letter.repeat(23)}`, name: 'look_up' }))))
   const step = (scope: string): SettleStep =>
