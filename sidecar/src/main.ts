@@ -50,7 +50,8 @@ import { Metrics } from './telemetry/metrics.ts'
 import { StoreLog } from './telemetry/store-log.ts'
 
 const EXHAUSTED_USERS_KEPT = 10_000
-const FAILED_SWAPS_KEPT = 10_000
+/** In each list of conversations of which the store is not told. */
+const CONVERSATIONS_KEPT = 10_000
 const UNPRICED_KEPT = 1_000
 const LIMIT_FIELDS_KEPT = 1_000
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
@@ -152,10 +153,10 @@ async function main(): Promise<void> {
     limitFields: new LRUCache({ max: LIMIT_FIELDS_KEPT }),
     servedTiers: new ServedTiers(),
     drains: { count: 0 },
-    failedSwaps: new LRUCache({ max: FAILED_SWAPS_KEPT }),
-    uneditable: new LRUCache({ max: FAILED_SWAPS_KEPT }),
-    faultyUnedited: new LRUCache({ max: FAILED_SWAPS_KEPT }),
-    boundsCut: new LRUCache({ max: FAILED_SWAPS_KEPT }),
+    failedSwaps: new LRUCache({ max: CONVERSATIONS_KEPT }),
+    uneditable: new LRUCache({ max: CONVERSATIONS_KEPT }),
+    faultyUnedited: new LRUCache({ max: CONVERSATIONS_KEPT }),
+    boundsCut: new LRUCache({ max: CONVERSATIONS_KEPT }),
     exhaustedUsers: new LRUCache({ max: EXHAUSTED_USERS_KEPT }),
     observed: new WeakSet(),
     unpriced: new LRUCache({ max: UNPRICED_KEPT }),

@@ -22,7 +22,7 @@ const SettingsSchema = z.object({
   FAREBOX_DATA: z.string().min(1),
   /** The store that replicas share: `redis://` and the like; absent: the embedded one, of this process alone. */
   FAREBOX_STORE: z.string().refine(isStoreUrl, `must be ${STORE_URL_FORM}`).optional(),
-  /** A file with such a URL, which holds a password: read again when the store turns us away. */
+  /** A file with such a URL, which holds a password: read again whenever the store is looked for. */
   FAREBOX_STORE_FILE: z.string().min(1).optional(),
   /** A file with the certificates, as PEM, of which one signed the store's; read each time the store is looked for. No file: the system's. */
   FAREBOX_STORE_CA: z.string().min(1).optional(),
