@@ -1,6 +1,6 @@
 /**
  * Where a budget requires sidecars a pod may still come without one: while an API server starts, policies that read objects of ours let
- * everything in. Such pods are evicted, a few at a time, and what made them makes them anew.
+ * everything in. Such pods are evicted, in each namespace one after the other, and what made them makes them anew.
  */
 import { SIDECAR_CONTAINER } from '@farebox/crds/cluster.ts'
 import * as z from 'zod'
