@@ -4,11 +4,13 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { TestContext } from 'node:test'
 import { StoreUsers } from '@farebox/operator/controllers/store-users.ts'
 import { runtimeSecret, storeUser } from '@farebox/operator/core/runtime-secret.ts'
 import { Redis } from 'ioredis'
 import { waitFor } from '../support/wait-for.ts'
 import { redisProgram, startRedis } from '../support/redis.ts'
+import type { TestServer } from '../support/redis.ts'
 
 const program = redisProgram()
 const secret = { adminPassword: '', rootKey: Buffer.alloc(32, 1) }
@@ -52,10 +54,7 @@ test(
   'a user keeps the commands that a later version allowed it while sidecars of one may run, and its password, keys and channels are as they must be',
   { skip: program === null ? 'redis-server is missing' : false },
   async (context) => {
-    const server = await startRedis(program ?? '')
-    context.after(() => server.stop())
-    const admin = new Redis(server.url)
-    context.after(() => admin.disconnect())
+    const { server, admin } = await startStore(context)
     /** As an operator does that was started anew: it has set no user yet. */
     const reconcile = async (): Promise<void> => {
       const users = new StoreUsers({ address: server.url, ca: null, secret, onConnected: () => undefined, onTrouble: () => undefined })
@@ -100,10 +99,7 @@ test(
   'when no sidecar of another version is left in its namespace a user may do what those of this version need, and no more',
   { skip: program === null ? 'redis-server is missing' : false },
   async (context) => {
-    const server = await startRedis(program ?? '')
-    context.after(() => server.stop())
-    const admin = new Redis(server.url)
-    context.after(() => admin.disconnect())
+    const { server, admin } = await startStore(context)
     const may = async (namespace: string, command: string): Promise<boolean> =>
       (await admin.call('ACL', 'DRYRUN', `fb-${namespace}`, command, `fb:${namespace}:a`)) === 'OK'
     const users = new StoreUsers({ address: server.url, ca: null, secret, onConnected: () => undefined, onTrouble: () => undefined })
@@ -129,3 +125,11 @@ test(
     assert.equal(await client.get('fb:shop:a'), '1', 'who is connected stays so')
   },
 )
+
+async function startStore(context: TestContext): Promise<{ readonly server: TestServer; readonly admin: Redis }> {
+  const server = await startRedis(program ?? '')
+  context.after(() => server.stop())
+  const admin = new Redis(server.url)
+  context.after(() => admin.disconnect())
+  return { server, admin }
+}

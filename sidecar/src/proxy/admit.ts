@@ -263,12 +263,10 @@ function decideInput(turn: Turn, undone: Undone, beside: Beside | null): DecideI
 /** As `DecideInput` has it. Upstreams other than the one that was asked are let in with a key that is held. */
 function accountTierOf(turn: Turn): DecideInput['accountTierOf'] {
   const { servedTiers } = turn.gateway
-  let account: string | null = null
   return (model, name) => {
     const other = name === null ? undefined : turn.policy.config.upstreams.find((upstream) => upstream.name === name)
     if (other !== undefined) return servedTiers.find(other, model, ONE_ACCOUNT)
-    account ??= accountOf(turn)
-    return servedTiers.find(turn.upstream, model, account)
+    return servedTiers.find(turn.upstream, model, accountOf(turn))
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import type { Upstream } from '@farebox/crds/sidecar-config.ts'
 import { LRUCache } from 'lru-cache'
+import { memo } from '../core/memo.ts'
 import type { Turn } from './exchange.ts'
 import { KEY_HEADERS } from './headers.ts'
 import { modelKey } from './usage-refusals.ts'
@@ -47,28 +48,30 @@ export const ONE_ACCOUNT = ''
 
 /**
  * Names the account at the upstream that was asked, by a keyed hash of what chooses it there: the key where that is the app's own, and the project.
- * Of tokens that live for an hour all name the same: each would have to be learned anew, at the cost of a call past its cap.
+ * Of tokens that live for an hour all name the same: each would have to be learned anew, at the cost of a call past its cap. Worked out once for a turn, which asks before its call and after it.
  */
-export function accountOf({
-  gateway,
-  incoming: { headers },
-  heldKey,
-  upstreamHeaders,
-  path,
-}: Pick<Turn, 'gateway' | 'incoming' | 'heldKey' | 'upstreamHeaders' | 'path'>): string {
-  const said: string[] = []
-  // What the owner sets the app cannot choose by.
-  const isSent = (name: string): boolean => headers[name] !== undefined && !upstreamHeaders.raw.includes(name)
-  for (const name of PROJECT_HEADERS) if (isSent(name)) said.push(`${name}: ${String(headers[name])}`)
-  if (heldKey === null) {
-    for (const name of KEY_HEADERS) if (isSent(name)) said.push(String(headers[name]).replace(BEARER, ''))
-    const query = path.indexOf('?')
-    const inQuery = query < 0 ? null : new URLSearchParams(path.slice(query)).get('key')
-    if (inQuery !== null) said.push(inQuery)
-  }
-  const lasting = said.filter((word) => !SHORT_LIVED.test(word))
-  return lasting.length === 0 ? ONE_ACCOUNT : gateway.chainKey.hex(Buffer.from(JSON.stringify(['account', ...lasting])))
-}
+export const accountOf = memo(
+  ({
+    gateway,
+    incoming: { headers },
+    heldKey,
+    upstreamHeaders,
+    path,
+  }: Pick<Turn, 'gateway' | 'incoming' | 'heldKey' | 'upstreamHeaders' | 'path'>): string => {
+    const said: string[] = []
+    // What the owner sets the app cannot choose by.
+    const isSent = (name: string): boolean => headers[name] !== undefined && !upstreamHeaders.raw.includes(name)
+    for (const name of PROJECT_HEADERS) if (isSent(name)) said.push(`${name}: ${String(headers[name])}`)
+    if (heldKey === null) {
+      for (const name of KEY_HEADERS) if (isSent(name)) said.push(String(headers[name]).replace(BEARER, ''))
+      const query = path.indexOf('?')
+      const inQuery = query < 0 ? null : new URLSearchParams(path.slice(query)).get('key')
+      if (inQuery !== null) said.push(inQuery)
+    }
+    const lasting = said.filter((word) => !SHORT_LIVED.test(word))
+    return lasting.length === 0 ? ONE_ACCOUNT : gateway.chainKey.hex(Buffer.from(JSON.stringify(['account', ...lasting])))
+  },
+)
 
 /** https://platform.openai.com/docs/api-reference/authentication */
 const PROJECT_HEADERS = ['openai-organization', 'openai-project'] as const
